@@ -1,0 +1,1 @@
+"""What dispatcher and worker must agree on, and what every process of the service uses."""

@@ -1,0 +1,58 @@
+"""The error tree of the service: whose fault it is decides what a caller gets.
+
+ServiceError
+├── SettingsError         a setting is missing or wrong: the process does not start
+├── PeerError             the other side of a connection broke the rules: its call (or link) alone ends
+│   ├── AvrProtocolError      AVR Core: `error` message, close code 1008
+│   └── LinkProtocolError     dispatcher or worker: the link is closed
+├── UpstreamError         the Realtime API refused or failed; says whether trying again can help
+└── RegistryUnavailable   Redis is away: calls go on, placement falls back to the last known table
+"""
+
+from __future__ import annotations
+
+
+class ServiceError(Exception):
+    """Base of every error that this service raises on purpose."""
+
+
+class SettingsError(ServiceError):
+    """A setting is missing or wrong. The message is one line for the operator, without secrets."""
+
+
+class PeerError(ServiceError):
+    """The peer of a connection broke the protocol."""
+
+
+class AvrProtocolError(PeerError):
+    """AVR Core sent what the protocol does not allow.
+
+    Attributes:
+        reason: a short, fixed word for logs and counters, never what the caller sent.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class LinkProtocolError(PeerError):
+    """A dispatcher or worker sent a record that cannot be understood."""
+
+
+class UpstreamError(ServiceError):
+    """The Realtime API refused a session, failed or could not be reached.
+
+    Attributes:
+        code: OpenAI's error code, or a short word of our own, for the metric's label.
+        retryable: whether another attempt can succeed without a change by the operator.
+    """
+
+    def __init__(self, message: str, *, code: str, retryable: bool) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retryable = retryable
+
+
+class RegistryUnavailable(ServiceError):
+    """Redis did not answer in time or refused."""

@@ -1,0 +1,1 @@
+"""The AVR side: accepts AVR Core's calls, pins each to a worker and keeps its playout clock."""

@@ -1,0 +1,1 @@
+"""A Realtime API and an AVR Core for rehearsal, load and tests."""

@@ -1,0 +1,1 @@
+"""The OpenAI side: one Realtime session per call."""
