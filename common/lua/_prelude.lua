@@ -1,0 +1,49 @@
+-- Put before every script of this folder when it is loaded: the key schema and what the scripts share.
+--
+-- Times are milliseconds since the epoch by the clock of Redis, so the clocks of its clients need not agree.
+-- Needs Redis 6.2 or newer. Scripts build key names from ids: Redis Cluster is not supported.
+--
+-- avr-sts:workers            ZSET  worker id -> when its lease ends
+-- avr-sts:worker:{id}        HASH  address, host, pid, release, release_order, capacity, state (ready, draining),
+--                                  incarnation; ends with the worker's lease
+-- avr-sts:worker:{id}:calls  ZSET  call uuid -> when its lease ends: the slots in use. A call whose dispatcher died
+--                                  stops counting by itself
+-- avr-sts:calls              ZSET  call uuid -> when its lease ends: the index of all calls
+-- avr-sts:call:{uuid}        HASH  worker, dispatcher, epoch, state, started_at_ms, pins, metadata (JSON object);
+--                                  ends with the call's lease
+--
+-- Fields that a script does not know are left alone, missing ones have a default: a release and the one
+-- before it share these keys.
+
+local PREFIX = 'avr-sts:'
+local WORKERS = PREFIX .. 'workers'
+local CALLS = PREFIX .. 'calls'
+
+local clock = redis.call('TIME')
+local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
+-- As an exclusive bound: a lease that ends now is over, as Redis' own expiry has it.
+local after_now = string.format('(%.0f', now_ms)
+
+local function worker_key(id) return PREFIX .. 'worker:' .. id end
+local function slots_key(id) return PREFIX .. 'worker:' .. id .. ':calls' end
+local function call_key(uuid) return PREFIX .. 'call:' .. uuid end
+
+local function live_workers() return redis.call('ZRANGEBYSCORE', WORKERS, after_now, '+inf') end
+local function load_of(id) return redis.call('ZCOUNT', slots_key(id), after_now, '+inf') end
+
+-- Adds leased members (score, member, ...) to a ZSET, drops those that are over and lets the key outlive the rest.
+-- PEXPIRE's own GT would need Redis 7.
+local function add_leases(key, lease_ms, members)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', now_ms)
+  redis.call('ZADD', key, unpack(members))
+  if redis.call('PTTL', key) < lease_ms then redis.call('PEXPIRE', key, lease_ms) end
+end
+
+-- Every live worker as {id, calls, {field, value, ...}}.
+local function worker_table()
+  local rows = {}
+  for _, id in ipairs(live_workers()) do
+    rows[#rows + 1] = {id, load_of(id), redis.call('HGETALL', worker_key(id))}
+  end
+  return rows
+end

