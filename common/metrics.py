@@ -1,0 +1,268 @@
+"""Every metric of the service, and `/metrics`.
+
+A role creates its own metrics alone, once, with `dispatcher()`, `worker()` or `supervisor()`: no gauge is exported
+by two roles. All series that can be named in advance exist from then on, at 0. Children of labelled metrics are
+attributes, so that nothing is looked up on the audio path.
+
+In a cluster a process answers for itself. In `serve` all processes keep their values in files under one directory
+(`share`), and any dispatcher answers for all: counters and histograms of a process that died stay, its gauges go.
+`share` comes before the first metric.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, values
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST
+
+MAX_LABEL_VALUES: Final = 40
+"""Distinct values of a label that somebody else chooses (an error code, a model); the rest is `other`."""
+
+_TURN_SECONDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+_GREETING_SECONDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 15.0, 30.0)
+_CONNECT_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
+_SESSION_SECONDS = (10, 30, 60, 120, 180, 300, 600, 900, 1200, 1800, 2700, 3600)
+_RELAY_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+_LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+
+_LABEL_VALUE = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
+
+_registry = CollectorRegistry()
+_shared_directory: Path | None = None
+
+# The values' class is chosen by `share`, not by a variable that happens to be in the environment.
+values.ValueClass = values.MutexValue
+# When a series was created says nothing here, and would double the number of series.
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's lack
+
+
+def share(directory: Path, identity: str) -> None:
+    """Keeps this process's values in files under `directory`, from which `render` sums them up.
+
+    Args:
+        directory: one for all processes of a `serve`.
+        identity: of the slot that the process fills, not of the process: who is started in place of a dead one
+            goes on with its counters, so that the number of files does not grow with restarts.
+    """
+    global _shared_directory  # noqa: PLW0603 - prometheus_client has one registry of values per process, too
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+    # Its documented use (prometheus/client_python#509): any function that tells live processes apart.
+    values.ValueClass = values.MultiProcessValue(lambda: identity)  # type: ignore[no-untyped-call]  # the library's lack
+    _shared_directory = directory
+
+
+def mark_process_dead(identity: str) -> None:
+    """Forgets the gauges of a process that ended; its counters stay."""
+    if _shared_directory is not None:
+        multiprocess.mark_process_dead(identity, str(_shared_directory))  # type: ignore[no-untyped-call]  # the same
+
+
+def render() -> tuple[bytes, str]:
+    """Returns the body and content type of `/metrics`: of this process, or of all that share their values."""
+    registry = _registry
+    if _shared_directory is not None:
+        registry = CollectorRegistry()
+        registry.register(_SharedValues(_shared_directory))
+    return prometheus_client.generate_latest(registry), CONTENT_TYPE
+
+
+class _SharedValues(Collector):
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def collect(self) -> Iterable[Metric]:
+        # A process that is just starting has an empty file for a moment, which the library cannot read.
+        files = [str(file) for file in self._directory.glob("*.db") if _size_bytes(file) > 0]
+        merged: Iterable[Metric] = multiprocess.MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]  # the same
+        return merged
+
+
+def _size_bytes(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:  # the gauges of a process that died just now
+        return 0
+
+
+class BoundedCounter:
+    """A counter with one label whose values somebody else chooses: only so many are kept apart."""
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self._children = {"other": counter.labels("other")}
+        self._limit = 1 + MAX_LABEL_VALUES
+
+    def expect(self, *expected: str) -> None:
+        """Creates the series of values that are known in advance; they do not count for the limit."""
+        self._children |= {value: self._counter.labels(value) for value in expected}
+        self._limit += len(expected)
+
+    def inc(self, value: str, amount: float = 1) -> None:
+        """Counts for `value`, or for `other` if it is no word or one too many."""
+        child = self._children.get(value)
+        if child is None:
+            if len(self._children) >= self._limit or not _LABEL_VALUE.fullmatch(value):
+                child = self._children["other"]
+            else:
+                child = self._children[value] = self._counter.labels(value)
+        child.inc(amount)
+
+
+@functools.cache
+def _relay_seconds() -> Histogram:
+    return _histogram(
+        "relay_seconds", "Time a frame spends inside one process", _RELAY_SECONDS, "process", "direction"
+    )
+
+
+@functools.cache
+def _event_loop_lag_seconds() -> Histogram:
+    return _histogram(
+        "event_loop_lag_seconds", "How much later than due the event loop ran", _LAG_SECONDS, "process"
+    )
+
+
+@functools.cache
+def _audio_dropped_seconds() -> Counter:
+    return _counter("audio_dropped_seconds", "Audio thrown away, as a bound was reached", "direction")
+
+
+class _CallProcess:
+    """What dispatchers and workers both measure. `in`: from the caller to the model; `out`: back."""
+
+    def __init__(self, process: str) -> None:
+        self.relay_in = _relay_seconds().labels(process, "in")
+        self.relay_out = _relay_seconds().labels(process, "out")
+        self.audio_dropped_in = _audio_dropped_seconds().labels("in")
+        self.audio_dropped_out = _audio_dropped_seconds().labels("out")
+        self.event_loop_lag = _event_loop_lag_seconds().labels(process)
+
+
+class DispatcherMetrics(_CallProcess):
+    """What a dispatcher measures; create it with `dispatcher()`."""
+
+    def __init__(self) -> None:
+        super().__init__("dispatcher")
+        calls = _counter("calls", "Calls that ended, by how", "outcome")
+        self.calls_completed = calls.labels("completed")
+        self.calls_rejected = calls.labels("rejected")
+        self.calls_failed = calls.labels("failed")
+        self.greeting_latency = _histogram(
+            "greeting_latency_seconds", "From init to the first frame sent", _GREETING_SECONDS
+        )
+        self.interruptions = _counter("interruptions", "Times that callers interrupted the agent")
+        self.dtmf_digits = _counter("dtmf_digits", "Digits that callers dialled")
+        self.bad_input = BoundedCounter(
+            _counter("bad_input", "What a core sent that the protocol does not allow", "reason")
+        )
+        # 0 as soon as one dispatcher cannot reach Redis.
+        self.redis_up = _gauge("redis_up", "Whether dispatchers reach Redis", "livemin")
+
+
+class WorkerMetrics(_CallProcess):
+    """What a worker measures; create it with `worker()`."""
+
+    def __init__(self) -> None:
+        super().__init__("worker")
+        self.calls_active = _gauge("calls_active", "Calls under way", "livesum")
+        self.calls_capacity = _gauge("calls_capacity", "Calls that workers take at most", "livesum")
+        sessions = _histogram(
+            "session_duration_seconds", "Length of a call's session", _SESSION_SECONDS, "outcome"
+        )
+        self.session_completed = sessions.labels("completed")
+        self.session_failed = sessions.labels("failed")
+        self.turn_latency = _histogram(
+            "turn_latency_seconds", "From the end of the caller's speech to the reply's first audio", _TURN_SECONDS
+        )
+        self.upstream_connect = _histogram(
+            "upstream_connect_seconds", "Opening a connection to the Realtime API", _CONNECT_SECONDS
+        )
+        self.upstream_errors = BoundedCounter(
+            _counter("upstream_errors", "Errors of the Realtime API, by code", "code")
+        )
+        self._tokens = _counter("tokens", "Tokens used", "model", "direction", "modality", "cached")
+        self._tokens_of: dict[str, TokenCounters] = {}
+
+    def tokens(self, model: str) -> TokenCounters:
+        """Returns the counters of `model`; of `other` if it is no word or one too many."""
+        counters = self._tokens_of.get(model)
+        if counters is None:
+            if len(self._tokens_of) >= MAX_LABEL_VALUES or not _LABEL_VALUE.fullmatch(model):
+                model = "other"
+            counters = self._tokens_of[model] = TokenCounters.of(self._tokens, model)
+        return counters
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounters:
+    """Tokens of one model. Each token counts once: OpenAI's cached tokens are a subset of the input's.
+
+    So `input_audio` takes the input's audio tokens less the cached ones, and `input_audio_cached` those.
+    """
+
+    input_text: Counter
+    input_text_cached: Counter
+    input_audio: Counter
+    input_audio_cached: Counter
+    output_text: Counter
+    output_audio: Counter
+
+    @classmethod
+    def of(cls, tokens: Counter, model: str) -> TokenCounters:
+        """Creates the series of `model`."""
+        return cls(
+            input_text=tokens.labels(model, "input", "text", "false"),
+            input_text_cached=tokens.labels(model, "input", "text", "true"),
+            input_audio=tokens.labels(model, "input", "audio", "false"),
+            input_audio_cached=tokens.labels(model, "input", "audio", "true"),
+            output_text=tokens.labels(model, "output", "text", "false"),
+            output_audio=tokens.labels(model, "output", "audio", "false"),
+        )
+
+
+class SupervisorMetrics:
+    """What `serve`'s parent measures; create it with `supervisor()`."""
+
+    def __init__(self) -> None:
+        self.worker_restarts = _counter("worker_restarts", "Workers that were started again")
+
+
+@functools.cache
+def dispatcher() -> DispatcherMetrics:
+    """Returns the dispatcher's metrics, created by the first call."""
+    return DispatcherMetrics()
+
+
+@functools.cache
+def worker() -> WorkerMetrics:
+    """Returns the worker's metrics, created by the first call."""
+    return WorkerMetrics()
+
+
+@functools.cache
+def supervisor() -> SupervisorMetrics:
+    """Returns the metrics of `serve`'s parent, created by the first call."""
+    return SupervisorMetrics()
+
+
+def _counter(name: str, help_text: str, *labels: str) -> Counter:
+    return Counter(f"avr_sts_{name}", help_text, labels, registry=_registry)  # the library adds _total
+
+
+def _gauge(name: str, help_text: str, over_processes: Literal["livesum", "livemin"]) -> Gauge:
+    return Gauge(f"avr_sts_{name}", help_text, registry=_registry, multiprocess_mode=over_processes)
+
+
+def _histogram(name: str, help_text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+    return Histogram(f"avr_sts_{name}", help_text, labels, registry=_registry, buckets=buckets)

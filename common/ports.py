@@ -1,0 +1,94 @@
+"""TCP ports: bound at once or refused with one line for the operator."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Final
+from urllib.parse import urlsplit
+
+from common.errors import SettingsError
+
+ALL_ADDRESSES: Final = "0.0.0.0"  # noqa: S104 - AVR Core, probes and Prometheus come from other hosts
+
+BACKLOG: Final = 1024
+"""Connections that wait to be accepted; the kernel caps it at net.core.somaxconn (4096 on Linux)."""
+
+
+def listen_socket(
+    host: str, port: int, *, variable: str, reuse_port: bool = False, backlog: int = BACKLOG
+) -> socket.socket:
+    """Returns a non-blocking TCP socket that listens on `host`:`port`; port 0 is any free one.
+
+    With `reuse_port` several processes listen on the port, and the kernel shares the connections out among them.
+
+    Raises:
+        SettingsError: the port cannot be had; names `variable`.
+    """
+    listener = _bound(host, port, variable, reuse_address=True, reuse_port=reuse_port)
+    listener.listen(backlog)
+    listener.setblocking(False)
+    return listener
+
+
+def reserve_port(host: str, port: int, *, variable: str) -> socket.socket:
+    """Returns a socket that keeps `host`:`port` for processes that listen there with `reuse_port`.
+
+    It does not listen itself, so the kernel gives it no connections. Port 0 is any free one, and stays the same
+    as long as the socket is open.
+
+    Raises:
+        SettingsError: somebody has the port already; names `variable`.
+    """
+    # SO_REUSEPORT alone would share the port with another service of this user, in silence.
+    _bound(host, port, variable, reuse_address=True, reuse_port=False).close()
+    try:
+        # Without SO_REUSEADDR another reservation fails at once, not only when somebody listens.
+        return _bound(host, port, variable, reuse_address=False, reuse_port=True)
+    except SettingsError:
+        # Nobody has it, so what is in the way are closed connections (TIME_WAIT) of another program.
+        return _bound(host, port, variable, reuse_address=True, reuse_port=True)
+
+
+def port_of(bound: socket.socket) -> int:
+    """Returns the number of the port that an IPv4 or IPv6 socket is bound to."""
+    number: int = bound.getsockname()[1]
+    return number
+
+
+def host_address(redis_url: str) -> str:
+    """Returns the address of this host on the way to Redis: who reaches Redis reaches it, too.
+
+    Raises:
+        OSError: the host of `redis_url` has no address, or there is no way to it.
+    """
+    url = urlsplit(redis_url)
+    if url.hostname is None:  # unix://
+        return "127.0.0.1"
+    family, _, _, _, target = socket.getaddrinfo(url.hostname, url.port or 6379, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect(target)  # UDP: chooses the route and sends nothing
+        address: str = probe.getsockname()[0]
+    return address
+
+
+def _bound(host: str, port: int, variable: str, *, reuse_address: bool, reuse_port: bool) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if reuse_address:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        if error.errno == errno.EADDRINUSE:
+            reason = "is taken by another process: end it, or choose another port"
+        elif error.errno == errno.EACCES:
+            reason = "needs a privilege that this user does not have: choose a port above 1023"
+        else:
+            reason = f"cannot be bound on {host}: {os.strerror(error.errno or 0)}"
+        raise SettingsError(f"{variable}={port} {reason}") from error
+    return bound

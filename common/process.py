@@ -1,0 +1,132 @@
+"""What every process of the service does: one event loop, and an end in two steps.
+
+The first SIGTERM or SIGINT sets `draining`: no new calls, and `main` returns when the running ones have ended. A
+second signal, or the end of `DRAIN_SECONDS`, sets `stopping`: `main` returns at once, within `STOP_SECONDS`.
+Signal handlers only set these flags.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import uvloop
+from prometheus_client import Histogram
+
+from common import logs, metrics
+from common.errors import ServiceError
+from common.settings import ChildSettings, Role, Settings
+
+STOP_SECONDS: Final = 2.0
+"""How long `main` may take to return once `stopping` is set; then it is cancelled."""
+
+LAG_SAMPLE_SECONDS: Final = 1.0
+
+_log = logs.get_logger()
+
+
+class Process:
+    """The life of one process, as far as its `main` sees it.
+
+    Attributes:
+        name: for logs, such as `dispatcher` or `worker-3`.
+        child: what `serve` told this process; None if it was started by itself.
+        draining: set by the first signal.
+        stopping: set by a second one, or when `drain_seconds` have passed since the first.
+        drain_deadline: on the clock of `time.monotonic`; None before `draining`.
+    """
+
+    def __init__(self, name: str, *, drain_seconds: float, child: ChildSettings | None = None) -> None:
+        self.name = name
+        self.child = child
+        self.draining = asyncio.Event()
+        self.stopping = asyncio.Event()
+        self.drain_deadline: float | None = None
+        self._drain_seconds = drain_seconds
+        self._ready_fd = -1 if child is None else child.ready_fd
+
+    def request_stop(self) -> None:
+        """What a signal does: the first call drains, the second stops."""
+        if self.draining.is_set():
+            self.stopping.set()
+            return
+        self.draining.set()
+        self.drain_deadline = time.monotonic() + self._drain_seconds
+        asyncio.get_running_loop().call_later(self._drain_seconds, self.stopping.set)
+
+    def ready(self) -> None:
+        """Tells `serve` that this process does its work now; without `serve`, and when repeated, does nothing."""
+        if self._ready_fd >= 0:
+            with contextlib.suppress(OSError), os.fdopen(self._ready_fd, "wb", buffering=0) as pipe:
+                pipe.write(b"ready\n")
+            self._ready_fd = -1
+
+
+Main = Callable[[Settings, Process], Awaitable[int]]
+
+
+def run_process(main: Main, settings: Settings, role: Role) -> int:
+    """Runs `main` under uvloop to its end, and returns the process's exit code: `main`'s, or 1 if it crashed.
+
+    Raises:
+        ServiceError: `main` could not start, or go on.
+    """
+    child = ChildSettings.load()
+    name = role.value if child is None else f"{role}-{child.index}"
+    logs.configure(settings, name)
+    if child is None:
+        for notice in settings.notices:
+            _log.warning(notice)
+    else:
+        metrics.share(child.metrics_dir, name)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(
+            _live(main, settings, role, Process(name, drain_seconds=settings.drain_seconds, child=child))
+        )
+
+
+async def watch_event_loop(lag: Histogram) -> None:
+    """Measures, once a second and for ever, how late the event loop runs what is due."""
+    while True:
+        due = time.monotonic() + LAG_SAMPLE_SECONDS
+        await asyncio.sleep(LAG_SAMPLE_SECONDS)
+        lag.observe(max(0.0, time.monotonic() - due))
+
+
+async def _live(main: Main, settings: Settings, role: Role, process: Process) -> int:
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, process.request_stop)
+    if process.child is None:
+        loop.add_signal_handler(signal.SIGINT, process.request_stop)
+    else:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
+    stopping: asyncio.Task[object] = asyncio.create_task(process.stopping.wait())
+    background = [stopping]
+    if role is not Role.SERVE:
+        lag = metrics.dispatcher().event_loop_lag if role is Role.DISPATCHER else metrics.worker().event_loop_lag
+        background.append(asyncio.create_task(watch_event_loop(lag)))
+    running = asyncio.ensure_future(main(settings, process))
+    try:
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({running}, timeout=STOP_SECONDS)
+        if running.done():
+            return running.result()
+    except ServiceError:
+        raise
+    except Exception:
+        _log.exception("crashed")
+        return 1
+    finally:
+        for task in background:
+            task.cancel()
+    _log.error("did not stop in time", seconds=STOP_SECONDS)
+    running.cancel()
+    await asyncio.wait({running}, timeout=STOP_SECONDS)
+    if not running.done():
+        os._exit(1)  # the runner would wait for it without end
+    return 1

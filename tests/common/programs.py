@@ -1,0 +1,42 @@
+"""Programs that tests run as processes of the service, with a `main` of the test's own."""
+
+from __future__ import annotations
+
+import textwrap
+
+_PROCESS = """
+import asyncio, os, signal, socket, sys
+from common import errors, logs, metrics, ports, process, settings
+
+log = logs.get_logger()
+
+async def main(config, this):
+{body}
+
+role = settings.Role({role!r})
+config = settings.Settings.parse(dict(os.environ), role)
+sys.exit(process.run_process(main, config, role))
+"""
+
+_SERVE = """
+import sys
+from common import cli, supervisor
+
+supervisor.command_of = lambda role: (sys.executable, "-c", {bodies!r}[role])
+{before}
+sys.exit(cli.main(["serve"]))
+"""
+
+
+def process_program(role: str, body: str) -> str:
+    """A process of `role` whose `main(config, this)` has this body."""
+    return _PROCESS.format(role=role, body=textwrap.indent(textwrap.dedent(body).strip("\n"), "    "))
+
+
+def serve_program(dispatcher: str, worker: str, before: str) -> str:
+    """`serve` with dispatchers and workers whose `main(config, this)` have these bodies."""
+    bodies = {
+        "dispatcher": process_program("dispatcher", dispatcher),
+        "worker": process_program("worker", worker),
+    }
+    return _SERVE.format(bodies=bodies, before=before)

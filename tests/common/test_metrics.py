@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+# Metrics are a process's own, so each test has processes of its own. One answers commands, a line each.
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from common import metrics
+
+if len(sys.argv) > 1:
+    metrics.share(Path(sys.argv[1]), sys.argv[2])
+for line in sys.stdin:
+    print(json.dumps(eval(line)), flush=True)
+"""
+
+Samples = dict[str, float]
+
+
+class Speaker:
+    """A process that evaluates what it is told."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def tell(self, *expressions: str) -> object:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        answer: object = None
+        for expression in expressions:
+            self._process.stdin.write(expression + "\n")
+            self._process.stdin.flush()
+            answer = json.loads(self._process.stdout.readline())
+        return answer
+
+    def scrape(self) -> Samples:
+        text = self.tell("metrics.render()[0].decode()")
+        assert isinstance(text, str)
+        return {
+            sample.name + "".join(f"[{value}]" for _, value in sorted(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Speaker]]:
+    """Starts a process by the name of its slot; with none, one that shares nothing."""
+    speakers: list[Speaker] = []
+
+    def start(name: str | None = None) -> Speaker:
+        speakers.append(Speaker(*([] if name is None else [str(tmp_path), name])))
+        return speakers[-1]
+
+    yield start
+    for speaker in speakers:
+        speaker.kill()
+
+
+def test_a_role_exports_its_own_metrics_alone_and_all_series_from_the_start(start: Callable[..., Speaker]) -> None:
+    dispatcher, worker, parent = start(), start(), start()
+    dispatcher.tell("metrics.dispatcher() and 0")
+    worker.tell("metrics.worker() and 0", "metrics.worker().tokens('gpt-realtime-2') and 0")
+    parent.tell("metrics.supervisor() and 0")
+
+    of_dispatcher, of_worker, of_parent = (
+        {name for name in process.scrape() if "_bucket" not in name and "_sum" not in name}
+        for process in (dispatcher, worker, parent)
+    )
+    assert of_dispatcher == {
+        "avr_sts_calls_total[completed]",
+        "avr_sts_calls_total[rejected]",
+        "avr_sts_calls_total[failed]",
+        "avr_sts_greeting_latency_seconds_count",
+        "avr_sts_interruptions_total",
+        "avr_sts_dtmf_digits_total",
+        "avr_sts_bad_input_total[other]",
+        "avr_sts_redis_up",
+        "avr_sts_relay_seconds_count[in][dispatcher]",
+        "avr_sts_relay_seconds_count[out][dispatcher]",
+        "avr_sts_audio_dropped_seconds_total[in]",
+        "avr_sts_audio_dropped_seconds_total[out]",
+        "avr_sts_event_loop_lag_seconds_count[dispatcher]",
+    }
+    assert of_worker == {
+        "avr_sts_calls_active",
+        "avr_sts_calls_capacity",
+        "avr_sts_session_duration_seconds_count[completed]",
+        "avr_sts_session_duration_seconds_count[failed]",
+        "avr_sts_turn_latency_seconds_count",
+        "avr_sts_upstream_connect_seconds_count",
+        "avr_sts_upstream_errors_total[other]",
+        "avr_sts_relay_seconds_count[in][worker]",
+        "avr_sts_relay_seconds_count[out][worker]",
+        "avr_sts_audio_dropped_seconds_total[in]",
+        "avr_sts_audio_dropped_seconds_total[out]",
+        "avr_sts_event_loop_lag_seconds_count[worker]",
+        # cached, direction, modality, model
+        "avr_sts_tokens_total[false][input][text][gpt-realtime-2]",
+        "avr_sts_tokens_total[true][input][text][gpt-realtime-2]",
+        "avr_sts_tokens_total[false][input][audio][gpt-realtime-2]",
+        "avr_sts_tokens_total[true][input][audio][gpt-realtime-2]",
+        "avr_sts_tokens_total[false][output][text][gpt-realtime-2]",
+        "avr_sts_tokens_total[false][output][audio][gpt-realtime-2]",
+    }
+    assert of_parent == {"avr_sts_worker_restarts_total"}
+    assert not any(dispatcher.scrape().values())
+
+
+def test_both_roles_can_live_in_one_process(start: Callable[..., Speaker]) -> None:
+    both = start()
+    both.tell("metrics.dispatcher().relay_in.observe(0.002)", "metrics.worker().relay_in.observe(0.003)")
+    samples = both.scrape()
+    assert samples["avr_sts_relay_seconds_sum[in][dispatcher]"] == 0.002
+    assert samples["avr_sts_relay_seconds_sum[in][worker]"] == 0.003
+
+
+@pytest.mark.parametrize(
+    ("name", "lowest", "highest"),
+    [
+        ("turn_latency_seconds", 0.2, 8),
+        ("session_duration_seconds", 10, 3600),
+        ("relay_seconds", 0.0001, 1),
+    ],
+)
+def test_buckets_cover_the_contracts_range(
+    start: Callable[..., Speaker], name: str, lowest: float, highest: float
+) -> None:
+    process = start()
+    process.tell("metrics.worker() and 0")
+    bounds = {
+        float(found[1])
+        for sample in process.scrape()
+        if (found := re.match(rf"avr_sts_{name}_bucket.*?\[([0-9.e-]+)\]", sample))
+    }
+    assert (min(bounds), max(bounds)) == (lowest, highest)
+
+
+@pytest.mark.parametrize("name", [None, "dispatcher-0"])
+def test_only_so_many_values_of_a_label_are_kept_apart(start: Callable[..., Speaker], name: str | None) -> None:
+    process = start(name)
+    process.tell("metrics.dispatcher().bad_input.expect('flood', 'not_json')")
+    process.tell("[metrics.dispatcher().bad_input.inc(f'r{n}') for n in range(1000)]")
+    process.tell("metrics.dispatcher().bad_input.inc('flood')")
+    process.tell("metrics.dispatcher().bad_input.inc('what a caller said')")
+    process.tell("metrics.dispatcher().bad_input.inc('x' * 65)")
+    samples = {name: value for name, value in process.scrape().items() if "bad_input_total" in name}
+    assert len(samples) == 1 + 2 + 40
+    assert samples["avr_sts_bad_input_total[flood]"] == 1
+    assert samples["avr_sts_bad_input_total[not_json]"] == 0
+    assert samples["avr_sts_bad_input_total[r39]"] == 1
+    assert samples["avr_sts_bad_input_total[other]"] == 960 + 2
+
+
+def test_only_so_many_models_are_kept_apart(start: Callable[..., Speaker]) -> None:
+    process = start()
+    process.tell("[metrics.worker().tokens(f'm{n}').output_audio.inc() for n in range(1000)]")
+    process.tell("metrics.worker().tokens('a model').output_audio.inc()")
+    samples = {name: value for name, value in process.scrape().items() if "[output][audio]" in name}
+    assert len(samples) == 40 + 1
+    assert samples["avr_sts_tokens_total[false][output][audio][other]"] == 960 + 1
+
+
+def test_any_process_answers_for_all(start: Callable[..., Speaker]) -> None:
+    dispatcher, workers = start("dispatcher-0"), [start(f"worker-{index}") for index in range(3)]
+    dispatcher.tell("metrics.dispatcher().redis_up.set(1)")
+    for index, worker in enumerate(workers):
+        worker.tell(
+            f"metrics.worker().calls_active.set({index + 1})",
+            "metrics.worker().calls_capacity.set(200)",
+            "metrics.worker().upstream_errors.inc('server_error')",
+            f"metrics.worker().turn_latency.observe({0.25 * (index + 1)})",
+        )
+    samples = dispatcher.scrape()
+    assert samples == workers[0].scrape()
+    assert samples["avr_sts_calls_active"] == 6
+    assert samples["avr_sts_calls_capacity"] == 600
+    assert samples["avr_sts_upstream_errors_total[server_error]"] == 3
+    assert samples["avr_sts_turn_latency_seconds_count"] == 3
+    assert samples["avr_sts_turn_latency_seconds_bucket[0.5]"] == 2
+    assert samples["avr_sts_turn_latency_seconds_sum"] == 1.5
+    assert samples["avr_sts_redis_up"] == 1
+
+
+def test_redis_is_down_when_one_dispatcher_says_so(start: Callable[..., Speaker]) -> None:
+    one, other = start("dispatcher-0"), start("dispatcher-1")
+    one.tell("metrics.dispatcher().redis_up.set(1)")
+    other.tell("metrics.dispatcher().redis_up.set(0)")
+    assert one.scrape()["avr_sts_redis_up"] == 0
+    other.tell("metrics.dispatcher().redis_up.set(1)")
+    assert one.scrape()["avr_sts_redis_up"] == 1
+
+
+def test_gauges_of_the_dead_go_and_counters_stay(start: Callable[..., Speaker]) -> None:
+    parent, dead, alive = start("serve"), start("worker-0"), start("worker-1")
+    for worker, calls in ((dead, 5), (alive, 7)):
+        worker.tell(
+            f"metrics.worker().calls_active.set({calls})",
+            f"metrics.worker().tokens('m').output_audio.inc({calls})",
+            "metrics.worker().turn_latency.observe(1)",
+        )
+    dead.kill()
+    parent.tell("metrics.mark_process_dead('worker-0')", "metrics.supervisor().worker_restarts.inc()")
+    samples = alive.scrape()
+    assert samples["avr_sts_calls_active"] == 7
+    assert samples["avr_sts_tokens_total[false][output][audio][m]"] == 12
+    assert samples["avr_sts_turn_latency_seconds_count"] == 2
+    assert samples["avr_sts_worker_restarts_total"] == 1
+
+
+def test_who_takes_the_place_of_the_dead_goes_on_with_its_counters(
+    start: Callable[..., Speaker], tmp_path: Path
+) -> None:
+    parent = start("serve")
+    files = set()
+    for life in range(1, 4):
+        worker = start("worker-0")
+        worker.tell(
+            "metrics.worker().calls_active.inc()",
+            "metrics.worker().upstream_errors.inc('server_error')",
+            "metrics.worker().turn_latency.observe(1)",
+        )
+        samples = parent.scrape()
+        assert samples["avr_sts_calls_active"] == 1
+        assert samples["avr_sts_upstream_errors_total[server_error]"] == life
+        assert samples["avr_sts_turn_latency_seconds_count"] == life
+        files.add(frozenset(file.name for file in tmp_path.iterdir()))
+        worker.kill()
+        parent.tell("metrics.mark_process_dead('worker-0')")
+    assert len(files) == 1
+
+
+def test_a_process_that_is_just_starting_does_not_spoil_the_answer(
+    start: Callable[..., Speaker], tmp_path: Path
+) -> None:
+    process = start("dispatcher-0")
+    process.tell("metrics.dispatcher().interruptions.inc()")
+    (tmp_path / "counter_worker-0.db").touch()
+    assert process.scrape()["avr_sts_interruptions_total"] == 1
+
+
+def test_without_sharing_nobody_is_marked_dead(start: Callable[..., Speaker]) -> None:
+    assert start().tell("metrics.mark_process_dead('worker-0')") is None
+
+
+@pytest.mark.parametrize("name", [None, "dispatcher-0"])
+def test_the_answer_says_what_it_is(start: Callable[..., Speaker], name: str | None) -> None:
+    content_type = start(name).tell("metrics.render()[1]")
+    assert isinstance(content_type, str)
+    assert content_type.startswith("text/plain; version=")

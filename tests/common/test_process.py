@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, Histogram
+
+from common import process as process_module
+from common.process import STOP_SECONDS, Process, watch_event_loop
+from common.settings import ChildSettings
+from tests.common.programs import process_program
+from tests.helpers import eventually
+
+WAIT_FOR_BOTH = """
+print("up")
+await this.draining.wait()
+print("draining")
+await this.stopping.wait()
+print("stopping")
+return 7
+"""
+
+
+class Running:
+    """A process with a `main` of its own."""
+
+    def __init__(
+        self, body: str, role: str = "worker", *, child: ChildSettings | None = None, **variables: str
+    ) -> None:
+        needed = {"OPENAI_API_KEY": "k", "REDIS_URL": "redis://127.0.0.1:1"}
+        told = {} if child is None else child.environment()
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", "-c", process_program(role, body)],
+            env=os.environ | needed | told | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            pass_fds=() if child is None or child.ready_fd < 0 else (child.ready_fd,),
+        )
+
+    def says(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().rstrip("\n")
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def end(self) -> tuple[int, list[dict[str, object]]]:
+        """Its exit code and what it logged."""
+        _, logged = self.process.communicate(timeout=60)
+        return self.process.returncode, [json.loads(line) for line in logged.splitlines()]
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[..., Running]]:
+    """Starts a process; none is left when the test ends."""
+    started: list[Running] = []
+
+    def run(*arguments: Any, **keywords: Any) -> Running:
+        started.append(Running(*arguments, **keywords))
+        return started[-1]
+
+    yield run
+    for running in started:
+        running.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_drains_and_the_second_stops(run: Callable[..., Running], number: signal.Signals) -> None:
+    running = run(WAIT_FOR_BOTH)
+    assert running.says() == "up"
+    running.signal(number)
+    assert running.says() == "draining"
+    running.signal(number)
+    assert running.says() == "stopping"
+    assert running.end() == (7, [])
+
+
+def test_the_drain_ends_at_its_deadline(run: Callable[..., Running]) -> None:
+    running = run(WAIT_FOR_BOTH, DRAIN_SECONDS="0.2")
+    assert running.says() == "up"
+    running.signal(signal.SIGTERM)
+    assert running.says() == "draining"
+    assert running.says() == "stopping"
+    assert running.end() == (7, [])
+
+
+def test_who_drains_in_time_ends_with_its_own_exit_code(run: Callable[..., Running]) -> None:
+    running = run("print('up')\nawait this.draining.wait()\nreturn 0", DRAIN_SECONDS="86400")
+    assert running.says() == "up"
+    running.signal(signal.SIGTERM)
+    assert running.end() == (0, [])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "print('up')\nawait asyncio.Event().wait()",
+        "print('up')\nwhile True:\n  try: await asyncio.Event().wait()\n  except asyncio.CancelledError: pass",
+    ],
+    ids=["waits for ever", "cannot be cancelled"],
+)
+def test_who_does_not_stop_is_ended(run: Callable[..., Running], body: str) -> None:
+    running = run(body)
+    assert running.says() == "up"
+    started = time.monotonic()
+    running.signal(signal.SIGTERM)
+    running.signal(signal.SIGINT)
+    code, logged = running.end()
+    assert code == 1
+    assert [line["event"] for line in logged] == ["did not stop in time"]
+    assert time.monotonic() - started >= STOP_SECONDS
+
+
+def test_a_crash_is_one_line_and_exit_code_1(run: Callable[..., Running]) -> None:
+    code, (line,) = run("raise RuntimeError('sk-0123456789 is wrong')").end()
+    assert code == 1
+    assert (line["event"], line["level"], line["process"]) == ("crashed", "error", "worker")
+    assert "RuntimeError: *** is wrong" in str(line["exception"])
+
+
+def test_an_error_of_our_own_is_for_the_caller_to_tell(run: Callable[..., Running]) -> None:
+    running = run("raise errors.SettingsError('PORT=1 is taken')")
+    _, told = running.process.communicate(timeout=60)
+    assert "SettingsError: PORT=1 is taken" in told
+    assert "crashed" not in told
+
+
+def test_the_event_loop_is_uvloops(run: Callable[..., Running]) -> None:
+    running = run("print(type(asyncio.get_running_loop()).__module__)\nreturn 0")
+    assert running.says() == "uvloop"
+    assert running.end() == (0, [])
+
+
+def test_a_variable_without_effect_is_named_once_when_the_process_starts(run: Callable[..., Running]) -> None:
+    _, logged = run("return 0", AMI_URL="http://127.0.0.1:6006").end()
+    assert [line["event"] for line in logged] == ["AMI_URL has no effect in this release"]
+
+
+@pytest.mark.parametrize(("role", "metric"), [("worker", "worker()"), ("dispatcher", "dispatcher()")])
+def test_the_lag_of_the_event_loop_is_sampled_under_the_roles_name(
+    run: Callable[..., Running], role: str, metric: str
+) -> None:
+    body = f"""
+        while not metrics.{metric}.event_loop_lag._sum.get():
+            await asyncio.sleep(0.01)
+        print([line for line in metrics.render()[0].decode().splitlines() if "lag_seconds_count" in line])
+        return 0
+    """
+    assert f'avr_sts_event_loop_lag_seconds_count{{process="{role}"}}' in run(body, role).says()
+
+
+class TestChildOfServe:
+    def test_it_leaves_ctrl_c_to_the_parent_and_takes_its_sigterm(
+        self, run: Callable[..., Running], tmp_path: Path
+    ) -> None:
+        child = run(WAIT_FOR_BOTH, child=ChildSettings(index=2, metrics_dir=tmp_path), AMI_URL="x")
+        assert child.says() == "up"
+        child.signal(signal.SIGINT)
+        child.signal(signal.SIGINT)
+        child.signal(signal.SIGTERM)
+        assert child.says() == "draining"
+        child.signal(signal.SIGTERM)
+        assert child.says() == "stopping"
+        # and says nothing of the settings, which the parent has
+        assert child.end() == (7, [])
+
+    def test_it_is_known_by_its_slot(self, run: Callable[..., Running], tmp_path: Path) -> None:
+        child = run(
+            "metrics.worker()\nprint(this.name)\nraise ValueError",
+            child=ChildSettings(index=2, metrics_dir=tmp_path),
+        )
+        assert child.says() == "worker-2"
+        _, (line,) = child.end()
+        assert line["process"] == "worker-2"
+        assert {file.name.split("_")[-1] for file in tmp_path.iterdir()} == {"worker-2.db"}
+
+    def test_it_says_once_that_it_is_ready(self, run: Callable[..., Running], tmp_path: Path) -> None:
+        read_fd, write_fd = os.pipe()
+        body = "this.ready()\nthis.ready()\nprint('said')\nawait this.draining.wait()\nreturn 0"
+        child = run(body, child=ChildSettings(metrics_dir=tmp_path, ready_fd=write_fd))
+        os.close(write_fd)
+        with os.fdopen(read_fd) as pipe:
+            assert pipe.read() == "ready\n"  # up to its end: the child closed it
+        assert child.says() == "said"
+        child.signal(signal.SIGTERM)
+        assert child.end() == (0, [])
+
+    def test_it_does_not_mind_that_nobody_listens(self, run: Callable[..., Running], tmp_path: Path) -> None:
+        read_fd, write_fd = os.pipe()
+        os.close(read_fd)
+        child = run("this.ready()\nreturn 0", child=ChildSettings(metrics_dir=tmp_path, ready_fd=write_fd))
+        os.close(write_fd)
+        assert child.end() == (0, [])
+
+
+async def test_a_process_of_its_own_has_nobody_to_tell_that_it_is_ready() -> None:
+    process = Process("worker", drain_seconds=1)
+    process.ready()
+    assert not process.draining.is_set()
+
+
+async def test_the_drain_deadline_is_known() -> None:
+    process = Process("worker", drain_seconds=60)
+    before = time.monotonic()
+    process.request_stop()
+    assert process.drain_deadline is not None
+    assert before + 60 <= process.drain_deadline <= time.monotonic() + 60
+
+
+async def test_the_first_request_drains_and_the_second_stops() -> None:
+    process = Process("worker", drain_seconds=60)
+    seen = []
+    for _ in range(3):
+        seen.append((process.draining.is_set(), process.stopping.is_set()))
+        process.request_stop()
+    assert seen == [(False, False), (True, False), (True, True)]
+
+
+async def test_a_blocked_event_loop_shows_as_lag(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_module, "LAG_SAMPLE_SECONDS", 0.01)
+    registry = CollectorRegistry()
+    lag = Histogram("lag_seconds", "lag", registry=registry)
+    watching = asyncio.create_task(watch_event_loop(lag))
+    await eventually(lambda: registry.get_sample_value("lag_seconds_count"))
+
+    time.sleep(0.2)  # noqa: ASYNC251 - what is measured
+
+    samples = registry.get_sample_value("lag_seconds_count") or 0
+    await eventually(lambda: (registry.get_sample_value("lag_seconds_count") or 0) > samples)
+    assert (registry.get_sample_value("lag_seconds_sum") or 0) >= 0.15
+    watching.cancel()
