@@ -1,0 +1,142 @@
+"""`call`: one call placed as AVR Core would place it, and what its caller heard."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from simulator.avr_core import CallError, SimulatedCall, place_call
+from simulator.call_record import CallReport, ErrorMessage, Interruption, Message, Transcript, Violation
+from simulator.playout import SAMPLE_BYTES, SAMPLE_RATE_HZ, SAMPLES_PER_MS
+from simulator.terminal import one_line, seconds_argument, stop_on_signal, table
+from simulator.wav import WavError, read_wav, write_wav
+
+# Without --seconds: hang up when both sides have been silent for so long ...
+_SILENCE_SECONDS = 5.0
+# ... and at the latest so long after the WAV, should the service never stop talking.
+_LONGEST_REPLY_SECONDS = 120.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `call`."""
+    parser.add_argument("url", metavar="URL", help="ws://host:port; query parameters become the call's metadata")
+    parser.add_argument("--wav", metavar="IN.wav", type=Path, required=True, help="what the caller says")
+    parser.add_argument(
+        "--out", metavar="OUT.wav", type=Path, required=True, help="what the caller hears goes here"
+    )
+    parser.add_argument("--uuid", help="the call's uuid (default: a new one)")
+    parser.add_argument("--dtmf", metavar="DIGITS", default="", help="keys pressed after the WAV, such as 12#")
+    parser.add_argument(
+        "--seconds",
+        type=seconds_argument,
+        help=f"hang up after so long (default: {_SILENCE_SECONDS:g} s after the last word of either side)",
+    )
+
+
+async def run(args: argparse.Namespace) -> int:
+    """Place the call, write and print what came back; 0 only if audio did and the service kept to the protocol."""
+    try:
+        speech = read_wav(args.wav)
+        if not args.out.parent.is_dir():
+            raise WavError(f"{args.out}: there is no folder {args.out.parent}")
+        call = await place_call(args.url, speech=speech, uuid=args.uuid, dtmf=args.dtmf)
+    except (WavError, CallError, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stderr.write(f"call {call.uuid} is up: {_speech_seconds(speech):.1f} s to say, Ctrl-C hangs up\n")
+    with stop_on_signal() as stop:
+        async with call:
+            await _until_over(call, stop, _speech_seconds(speech), args.seconds)
+    report = call.report()
+    sys.stdout.write("".join(_transcript_lines(call.messages)) + "\n" + table(_rows(report, args.out)))
+    return _save_and_judge(call, report, args.out)
+
+
+async def _until_over(
+    call: SimulatedCall, stop: asyncio.Event, speech_seconds: float, limit_seconds: float | None
+) -> None:
+    """Return when it is time to hang up: the limit, silence, Ctrl-C, or the service has closed the call."""
+    if limit_seconds is None:
+        over = call.wait_for(_SilentForLong(), timeout_seconds=speech_seconds + _LONGEST_REPLY_SECONDS)
+    else:
+        over = call.wait_for(lambda call: call.closed.is_set(), timeout_seconds=limit_seconds)
+    waits = [asyncio.create_task(over), asyncio.create_task(stop.wait())]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)  # a timeout is an end like any other
+
+
+class _SilentForLong:
+    """Whether both sides have been silent for long enough to hang up, or the call is over anyway."""
+
+    def __init__(self) -> None:
+        self._sound_at_seconds = time.monotonic()
+
+    def __call__(self, call: SimulatedCall) -> bool:
+        now_seconds = time.monotonic()
+        if call.microphone.has_speech or call.microphone.has_digits or call.playout.queued_ms(now_seconds):
+            self._sound_at_seconds = now_seconds
+        return call.closed.is_set() or now_seconds - self._sound_at_seconds >= _SILENCE_SECONDS
+
+
+def _save_and_judge(call: SimulatedCall, report: CallReport, out: Path) -> int:
+    try:
+        write_wav(out, call.heard_pcm)
+    except OSError as error:
+        sys.stderr.write(f"{out}: cannot be written: {error.strerror}\n")
+        return 1
+    if not report.frames_received:
+        why = one_line(report.errors[0].message) if report.errors else f"closed with {_closing(report)}"
+        sys.stderr.write(f"no audio came back: {why}\n")
+        return 1
+    if report.violations:
+        sys.stderr.write(f"the service broke the AVR protocol: {one_line(report.violations[0].what)}\n")
+        return 1
+    return 0
+
+
+def _transcript_lines(messages: list[Message]) -> Iterator[str]:
+    for message in messages:
+        match message:
+            case Transcript(at_seconds, role, text):
+                yield f"{at_seconds:7.2f} s  {role + ':':<12} {one_line(text)}\n"
+            case Interruption(at_seconds, _, dropped_samples):
+                dropped_ms = dropped_samples / SAMPLES_PER_MS
+                yield f"{at_seconds:7.2f} s  interruption ({dropped_ms:.0f} ms not heard)\n"
+            case ErrorMessage(at_seconds, text):
+                yield f"{at_seconds:7.2f} s  {'error:':<12} {one_line(text)}\n"
+            case Violation(at_seconds, text):
+                yield f"{at_seconds:7.2f} s  {'violation:':<12} {one_line(text)}\n"
+            case _:
+                continue
+
+
+def _rows(report: CallReport, out: Path) -> list[tuple[str, str]]:
+    first_audio, latencies = report.first_audio_seconds, report.reply_latencies_seconds
+    gaps = f"{report.gaps}, the longest {report.longest_gap_seconds * 1000:.1f} ms" if report.gaps else "none"
+    return [
+        ("call", report.uuid),
+        ("length", f"{report.seconds:.1f} s"),
+        ("closed with", _closing(report)),
+        ("first audio", "none" if first_audio is None else f"after {first_audio:.2f} s"),
+        ("replies after", ", ".join(f"{seconds:.2f} s" for seconds in latencies) or "none"),
+        ("received", f"{report.received_seconds:.2f} s of audio"),
+        ("heard", f"{report.heard_seconds:.2f} s of it"),
+        ("interruptions", str(len(report.interruptions))),
+        ("gaps", gaps),
+        ("errors", str(len(report.errors))),
+        ("written to", str(out)),
+    ]
+
+
+def _closing(report: CallReport) -> str:
+    return f"{report.close_code} {one_line(report.close_reason)}".rstrip()
+
+
+def _speech_seconds(speech: bytes) -> float:
+    return len(speech) / (SAMPLE_RATE_HZ * SAMPLE_BYTES)

@@ -1,0 +1,509 @@
+"""A session of the simulated Realtime API (GA dialect), without I/O: client events in, server events out.
+
+Turn detection runs on audio time (milliseconds appended), replies and transcription on the clock given as
+`now` (seconds of any monotonic clock). Order of events, errors and figures follow OpenAI's service; where its
+behaviour is not known, a comment says what is assumed.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from simulator import realtime_errors as errors
+from simulator.faults import SessionFaults
+from simulator.input_audio import InputAudio, Recording, Turn
+from simulator.realtime_config import SEMANTIC_VAD_SILENCE_MS, SessionConfig
+from simulator.realtime_conversation import Conversation, Item, Origin, Part
+from simulator.realtime_errors import RequestError
+from simulator.realtime_items import read_item, read_pcm
+from simulator.realtime_model import SimulatedModel
+from simulator.realtime_requests import check_client_event
+from simulator.realtime_response import Response
+from simulator.realtime_settings import Behaviour, SimulatorSettings, Transcription, with_directives
+from simulator.realtime_transcription import heard_text, transcription_events
+from simulator.realtime_usage import Usage
+from simulator.schedule import Schedule
+from simulator.vad import SpeechStarted, SpeechStopped
+
+MIN_COMMIT_MS = 100
+TOKENS_PER_MINUTE = 250_000
+
+# The real conversation forgets its oldest items when there are too many tokens; here creating one more fails.
+MAX_ITEMS = 2000
+
+# Responses beside the one in the conversation; more are refused.
+MAX_OUT_OF_BAND = 16
+
+# A session that does not listen begins to speak by itself: after any greeting has been asked for.
+TALK_AFTER_SECONDS = 0.5
+
+# Remembered for people and tests.
+MAX_CLIENT_EVENTS = 1000
+MAX_RESPONSES = 1000
+
+
+class RealtimeSession:
+    """State of one session.
+
+    Args:
+        model: from the URL.
+        settings: of the server.
+        faults: that this session is to suffer.
+        wall_time_seconds: the time of day, for `expires_at`.
+
+    Attributes:
+        id: `sess_...`.
+        model: from the URL.
+        conversation: what the model has in mind.
+        responses: all of them (the last 1,000).
+        client_events: those received (the last 1,000), without `input_audio_buffer.append`.
+        received: client events received, by type.
+        sent: server events sent, by type.
+        usage: of all responses.
+        closing: set when the session is over: close code and reason.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        settings: SimulatorSettings,
+        faults: SessionFaults | None = None,
+        wall_time_seconds: float = 0.0,
+    ) -> None:
+        self._id_prefix = secrets.token_hex(6)
+        self._id_count = 0
+        self.id = self.new_id("sess")
+        self.model = model
+        self.settings = settings
+        self.faults = faults or SessionFaults()
+        self.behaviour: Behaviour = settings.behaviour()
+        self.config = SessionConfig(
+            session_id=self.id,
+            model=model,
+            expires_at=int(wall_time_seconds + settings.session_limit_seconds),
+        )
+        self.conversation = Conversation(self.new_id("conv"))
+        self.schedule = Schedule()
+        self.input = InputAudio()
+        self.recording = Recording()
+        self.responses: deque[Response] = deque(maxlen=MAX_RESPONSES)
+        self.client_events: deque[dict[str, Any]] = deque(maxlen=MAX_CLIENT_EVENTS)
+        self.received: Counter[str] = Counter()
+        self.sent: Counter[str] = Counter()
+        self.usage = Usage()
+        self.closing: tuple[int, str] | None = None
+        self._output: list[bytes] = []
+        self._active: Response | None = None
+        self._out_of_band: dict[str, Response] = {}
+        self._response_count = 0
+        self._model = SimulatedModel()
+        self._turn_item_id: str | None = None
+        self._has_spoken = False
+        self._idle_from_ms: int | None = None
+        self._handlers: dict[str, Callable[[dict[str, Any], float], None]] = {
+            "session.update": self._update_session,
+            "input_audio_buffer.append": self._append,
+            "input_audio_buffer.commit": self._commit,
+            "input_audio_buffer.clear": self._clear,
+            "conversation.item.create": self._create_item,
+            "conversation.item.delete": self._delete_item,
+            "conversation.item.retrieve": self._retrieve_item,
+            "conversation.item.truncate": self._truncate_item,
+            "response.create": self._request_response,
+            "response.cancel": self._cancel_response,
+        }
+        self._configure_input()
+
+    # What the shell drives.
+
+    def open(self, now: float) -> None:
+        """Begin: `session.created`."""
+        self.emit("session.created", session=self.config.session)
+        self.emit(
+            "conversation.created", conversation={"id": self.conversation.id, "object": "realtime.conversation"}
+        )
+        self.schedule.at(now + self.settings.session_limit_seconds, lambda _due: self.expire())
+
+    def receive(self, message: str | bytes, now: float) -> None:
+        """Take one client event (JSON text); what is wrong with it is answered with an `error` event."""
+        if self.closing is not None:
+            return
+        event: Any = None
+        try:
+            event = _decoded(message)
+            kind = check_client_event(event)
+            self.received[kind] += 1
+            if kind != "input_audio_buffer.append":
+                self.client_events.append(event)
+            if not self.faults.ignores(kind):
+                self._handlers[kind](event, now)
+        except RequestError as error:
+            self.received["(refused)"] += 1
+            event_id = event.get("event_id") if isinstance(event, dict) else None
+            self._refuse(error, event_id if isinstance(event_id, str) else None)
+
+    def advance(self, now: float) -> None:
+        """Do what is due."""
+        if self.closing is None:
+            self.schedule.run_due(now)
+
+    def next_due_seconds(self) -> float | None:
+        """When `advance` is to be called next."""
+        return None if self.closing is not None else self.schedule.next_due_seconds()
+
+    @property
+    def has_output(self) -> bool:
+        """Whether there is something for `take_output`, or the session is over."""
+        return bool(self._output) or self.closing is not None
+
+    @property
+    def output_count(self) -> int:
+        """How many server events wait to be sent."""
+        return len(self._output)
+
+    def take_output(self) -> list[bytes]:
+        """The server events that are to be sent now, as JSON text, in order."""
+        output, self._output = self._output, []
+        return output
+
+    def expire(self) -> None:
+        """The session has lasted as long as it may: `error` event, then close code 1001."""
+        if self.closing is not None:
+            return
+        minutes = self.settings.session_limit_seconds / 60
+        message = f"Your session hit the maximum duration of {minutes:g} minutes."
+        self._refuse(RequestError(message, code="session_expired"), None)
+        self.closing = (1001, message)
+
+    def send_text(self, text: str) -> None:
+        """Send any text message."""
+        self._output.append(text.encode())
+
+    def send_error(self, error: dict[str, Any], *, close: tuple[int, str] | None) -> None:
+        """Send an `error` event and, if asked to, end the session."""
+        self.emit("error", error=error)
+        self.closing = self.closing or close
+
+    @property
+    def active_response(self) -> Response | None:
+        """The response under way in the conversation."""
+        return self._active
+
+    # What responses need.
+
+    def emit(self, kind: str, **content: Any) -> None:
+        """Send a server event."""
+        self.sent[kind] += 1
+        self._output.append(orjson.dumps({"type": kind, "event_id": self.new_id("event"), **content}))
+
+    def new_id(self, prefix: str) -> str:
+        """A unique id, as long as OpenAI's."""
+        self._id_count += 1
+        return f"{prefix}_{self._id_prefix}{self._id_count:08x}"
+
+    def response_finished(self, response: Response, now: float) -> None:
+        """Account for a response whose `response.done` has been sent."""
+        assert response.usage is not None
+        self.usage += response.usage
+        remaining = max(0, TOKENS_PER_MINUTE - response.usage.input.total - response.usage.output.total)
+        limit = {
+            "name": "tokens",
+            "limit": TOKENS_PER_MINUTE,
+            "remaining": remaining,
+            "reset_seconds": 60 * (TOKENS_PER_MINUTE - remaining) / TOKENS_PER_MINUTE,
+        }
+        # Documented for the start of a response, seen after its end, and for tokens only.
+        self.emit("rate_limits.updated", rate_limits=[limit])
+        self._has_spoken |= response.sent_ms > 0
+        if response is not self._active:
+            self._out_of_band.pop(response.id, None)
+            return
+        self._active = None
+        if response.status == "completed" and response.sent_ms:
+            # "The timeout value will be applied after the last model response's audio has finished playing,
+            # i.e. it's set to the `response.done` time plus audio playback duration."
+            self._idle_from_ms = self.input.appended_ms + response.sent_ms
+        if response.status == "cancelled":
+            response.send_late(self.faults.take_late_deltas())
+
+    # Session.
+
+    def _update_session(self, event: dict[str, Any], now: float) -> None:
+        session = self.config.updated(event["session"], has_spoken=self._has_spoken)
+        behaviour = _with_directives(self.settings.behaviour(), session["instructions"], "session.instructions")
+        first = not self.sent["session.updated"]
+        detection = self.config.turn_detection
+        self.config.session = session
+        self.behaviour = behaviour
+        if self.config.turn_detection != detection:
+            self._configure_input()
+        self.emit("session.updated", session=session)
+        if first and not self.settings.listen:
+            self.schedule.at(now + TALK_AFTER_SECONDS, self._talk)
+
+    def _configure_input(self) -> None:
+        detection = self.config.turn_detection or {}
+        self._turn_item_id = None
+        self._idle_from_ms = None
+        self.input.configure(
+            threshold=detection.get("threshold", 0.5),
+            silence_ms=detection.get("silence_duration_ms", SEMANTIC_VAD_SILENCE_MS),
+            prefix_ms=detection.get("prefix_padding_ms", 300),
+            trims_silence=bool(detection),
+        )
+
+    # Input audio.
+
+    def _append(self, event: dict[str, Any], now: float) -> None:
+        if not self.settings.listen:
+            self.input.skip(len(event["audio"]) * 3 // 4)
+            return
+        pcm = read_pcm(event["audio"], "audio")
+        if self.settings.keep_audio:
+            self.recording.add(pcm)
+        changes = self.input.append(pcm)
+        if self.config.turn_detection is None:
+            return
+        for change in changes:
+            if isinstance(change, SpeechStarted):
+                self._speech_started(change, now)
+            else:
+                self._speech_stopped(change, now)
+        if self._idle_from_ms is not None:
+            self._check_idle(now)
+
+    def _speech_started(self, speech: SpeechStarted, now: float) -> None:
+        self._idle_from_ms = None
+        self._turn_item_id = self.new_id("item")
+        self.emit(
+            "input_audio_buffer.speech_started",
+            audio_start_ms=self.input.audio_start_ms(speech.speech_start_ms),
+            item_id=self._turn_item_id,
+        )
+        if self._active is not None and self._detection("interrupt_response"):
+            self._active.cancel(now, "turn_detected")
+
+    def _speech_stopped(self, speech: SpeechStopped, now: float) -> None:
+        item_id = self._turn_item_id or self.new_id("item")
+        self.emit("input_audio_buffer.speech_stopped", audio_end_ms=speech.audio_end_ms, item_id=item_id)
+        self._commit_turn(self.input.take_speech(speech), item_id, now)
+        self._respond_to_turn(now)
+
+    def _check_idle(self, now: float) -> None:
+        timeout_ms = (self.config.turn_detection or {}).get("idle_timeout_ms")
+        start_ms = self._idle_from_ms
+        if timeout_ms is None or start_ms is None or self._active is not None:
+            return
+        if self._turn_item_id is not None or self.input.appended_ms < start_ms + timeout_ms:
+            return
+        self._idle_from_ms = None
+        item_id = self.new_id("item")
+        self.emit(
+            "input_audio_buffer.timeout_triggered",
+            audio_start_ms=start_ms,
+            audio_end_ms=self.input.appended_ms,
+            item_id=item_id,
+        )
+        self._commit_turn(self.input.take(), item_id, now)
+        self._respond_to_turn(now)
+
+    def _commit(self, _event: dict[str, Any], now: float) -> None:
+        if self.input.buffered_ms < MIN_COMMIT_MS:
+            raise errors.commit_too_small(self.input.buffered_ms)
+        self._commit_turn(self.input.take(), self._turn_item_id or self.new_id("item"), now)
+
+    def _clear(self, _event: dict[str, Any], _now: float) -> None:
+        self.input.clear()
+        self._turn_item_id = None
+        self.emit("input_audio_buffer.cleared")
+
+    def _commit_turn(self, turn: Turn, item_id: str, now: float) -> None:
+        self._turn_item_id = None
+        if self.behaviour.echo:
+            self._model.hear(turn.speech)
+        pcm = turn.pcm if self.settings.keep_audio else b""
+        part = Part("input_audio", pcm=pcm)
+        item = Item(item_id, "message", Origin.CALLER, role="user", parts=[part], audio_ms=round(turn.audio_ms))
+        self.emit("input_audio_buffer.committed", previous_item_id=self.conversation.last_id(), item_id=item_id)
+        self._join(item, None)
+        if self.config.transcription is not None and self.behaviour.transcription is not Transcription.NEVER:
+            delay = self.behaviour.transcription_delay_seconds
+            self.schedule.at(now + delay, lambda _due: self._transcribe(item, part, turn.speech_ms))
+
+    def _transcribe(self, item: Item, part: Part, speech_ms: int) -> None:
+        part.text = heard_text(self.behaviour, speech_ms)
+        model = (self.config.transcription or {}).get("model", "whisper-1")
+        for kind, content in transcription_events(item.id, part.text, model=model, audio_ms=item.audio_ms):
+            self.emit(kind, **content)
+
+    # Conversation.
+
+    def _join(self, item: Item, after: str | None) -> None:
+        previous_id = self.conversation.add(item, after=after)
+        wire = item.wire()
+        self.emit("conversation.item.added", previous_item_id=previous_id, item=wire)
+        self.emit("conversation.item.done", previous_item_id=previous_id, item=wire)
+
+    def _create_item(self, event: dict[str, Any], _now: float) -> None:
+        if len(self.conversation.items) >= MAX_ITEMS:
+            raise RequestError(f"The simulator keeps {MAX_ITEMS} items.", code="too_many_items")
+        self._join(self._item(event["item"], "item"), event.get("previous_item_id"))
+
+    def _item(self, wire: dict[str, Any], path: str) -> Item:
+        return read_item(wire, path, new_id=self.new_id, keep_audio=self.settings.keep_audio)
+
+    def _delete_item(self, event: dict[str, Any], _now: float) -> None:
+        # Of an item that is being spoken the rest still comes: nothing else is known of the real one.
+        self.conversation.remove(event["item_id"])
+        self.emit("conversation.item.deleted", item_id=event["item_id"])
+
+    def _retrieve_item(self, event: dict[str, Any], _now: float) -> None:
+        item = self.conversation.find(event["item_id"])
+        if item is None:
+            raise errors.no_such_item("retrieve", "retrieving", event["item_id"])
+        self.emit("conversation.item.retrieved", item=item.wire(with_audio=True))
+
+    def _truncate_item(self, event: dict[str, Any], _now: float) -> None:
+        # Of an item that is being spoken the rest still comes, and is not remembered: also an assumption.
+        item = self.conversation.find(event["item_id"])
+        if item is None:
+            raise errors.no_such_item("truncate", "truncating", event["item_id"])
+        item.truncate(event["content_index"], event["audio_end_ms"])
+        self.emit(
+            "conversation.item.truncated",
+            item_id=item.id,
+            content_index=event["content_index"],
+            audio_end_ms=event["audio_end_ms"],
+        )
+
+    # Responses.
+
+    def _request_response(self, event: dict[str, Any], now: float) -> None:
+        self._create_response(event.get("response") or {}, now)
+
+    def _cancel_response(self, event: dict[str, Any], now: float) -> None:
+        response_id = event.get("response_id")
+        response = self._active
+        if response_id is not None and (response is None or response.id != response_id):
+            response = self._out_of_band.get(response_id)
+        if response is None:
+            raise errors.no_active_response()
+        response.cancel(now, "client_cancelled")
+
+    def _respond_to_turn(self, now: float) -> None:
+        if not self._detection("create_response"):
+            return
+        try:
+            self._create_response({}, now)
+        except RequestError as error:
+            # "If `interrupt_response` is set to `false` this may fail to create a response."
+            self._refuse(error, None)
+
+    def _create_response(self, request: dict[str, Any], now: float) -> Response:
+        in_conversation = request.get("conversation") != "none"
+        if in_conversation and self._active is not None:
+            raise errors.active_response(self._active.id)
+        if len(self._out_of_band) >= MAX_OUT_OF_BAND:
+            raise RequestError(
+                f"The simulator takes {MAX_OUT_OF_BAND} responses at once.", code="too_many_responses"
+            )
+        output = self.config.session["audio"]["output"]
+        asked = request.get("audio", {}).get("output", {})
+        voice = asked.get("voice", output["voice"])
+        if in_conversation and self._has_spoken and voice != output["voice"]:
+            raise errors.voice_locked()
+        modalities = request.get("output_modalities") or self.config.session["output_modalities"]
+        max_tokens = request.get("max_output_tokens") or self.config.session["max_output_tokens"]
+        path = "response.instructions"
+        behaviour = _with_directives(self.behaviour, request.get("instructions") or "", path)
+        usage = self._read_context(request)
+        self._response_count += 1
+        self._idle_from_ms = None
+        plan = self._model.plan(
+            behaviour,
+            self.conversation,
+            request,
+            number=self._response_count,
+            speaks="audio" in modalities,
+            max_tokens=max_tokens,
+            ending=self.faults.take_ending(),
+        )
+        response = Response(
+            self,
+            plan,
+            response_id=self.new_id("resp"),
+            number=self._response_count,
+            turn=self.conversation.user_turns(),
+            in_conversation=in_conversation,
+            settings={
+                "output_modalities": modalities,
+                "max_output_tokens": max_tokens,
+                "audio": {"output": {"format": output["format"], "voice": voice}},
+                "metadata": request.get("metadata"),
+            },
+            read=usage,
+        )
+        self.responses.append(response)
+        if in_conversation:
+            self._active = response
+        else:
+            self._out_of_band[response.id] = response
+        response.start(now)
+        return response
+
+    def _read_context(self, request: dict[str, Any]) -> Usage:
+        items = self.conversation.items
+        if request.get("input") is not None:
+            items = []
+            for index, wire in enumerate(request["input"]):
+                path = f"response.input[{index}]"
+                if wire["type"] != "item_reference":
+                    items.append(self._item(wire, path))
+                elif (item := self.conversation.find(wire["id"])) is not None:
+                    items.append(item)
+                else:
+                    raise RequestError(
+                        f"Item with id '{wire['id']}' not found.", code="invalid_value", param=f"{path}.id"
+                    )
+        instructions = request.get("instructions") or self.config.instructions
+        return self._model.read(instructions, request.get("tools") or self.config.session["tools"], items)
+
+    def _talk(self, now: float) -> None:
+        # Speak, be quiet for as long as that plays, and so on: see `SimulatorSettings.listen`.
+        response = self._active or self._create_response({}, now)
+        self.schedule.at(now + 2 * response.total_ms / 1000, self._talk)
+
+    def _detection(self, name: str) -> bool:
+        return bool((self.config.turn_detection or {}).get(name))
+
+    def _refuse(self, error: RequestError, event_id: str | None) -> None:
+        self.emit(
+            "error",
+            error={
+                "type": error.kind,
+                "code": error.code,
+                "message": str(error),
+                "param": error.param,
+                "event_id": event_id,
+            },
+        )
+
+
+def _decoded(message: str | bytes) -> Any:
+    try:
+        return orjson.loads(message)
+    except orjson.JSONDecodeError as error:
+        raise RequestError("The event is not valid JSON.", code="invalid_json") from error
+
+
+def _with_directives(behaviour: Behaviour, instructions: str, param: str) -> Behaviour:
+    try:
+        return with_directives(behaviour, instructions)
+    except ValueError as error:
+        raise RequestError(str(error), code="invalid_value", param=param) from error

@@ -1,0 +1,199 @@
+"""How the Realtime simulator behaves: settings for the server, and directives for one session.
+
+A session's instructions may hold lines of the form `simulator: {"voice": "tone", "echo": true}`. Each field
+of `Behaviour` can be given there; it holds for the session from that `session.update` on.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import orjson
+
+MAX_WORDS = 1000
+_DIRECTIVE = re.compile(r"^[ \t]*simulator:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
+
+
+class Voice(enum.StrEnum):
+    """What replies sound like."""
+
+    WORDS = "words"
+    """Speech-like bursts, one for each word of the transcript."""
+    TONE = "tone"
+    """One sine without a gap for the whole reply, at -10 dBFS."""
+
+
+class Transcription(enum.StrEnum):
+    """What becomes of input transcription, where the session asks for it."""
+
+    ANSWER = "answer"
+    FAIL = "fail"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function call that the model makes instead of speaking.
+
+    Attributes:
+        turn: in answer to which user message of the conversation, from 1; 0 is the greeting.
+        name: of the function.
+        arguments: as JSON text.
+    """
+
+    turn: int
+    name: str
+    arguments: str = "{}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """What the model of one session does.
+
+    Attributes:
+        voice: of replies.
+        tone_hz: frequency of the tone voice; of the greeting also where `echo` is on.
+        echo: the tone voice answers at the strongest frequency (300 to 3400 Hz) of the caller's turn.
+        words: length of a reply, in words.
+        greeting_words: length of a reply before any user message.
+        word_ms: length of a word, in audio of the reply and of what is heard.
+        delta_ms: audio in one delta.
+        say: the words of every reply, instead of made-up ones.
+        tool_calls: function calls to make, each once.
+        transcription: what input transcription does.
+        transcript: what it answers, instead of words by length.
+        transcription_delay_seconds: from the commit to its answer.
+        first_audio_seconds: from `response.created` to the first audio. The item is announced after half of it.
+        speed: how much faster than it plays a reply is sent; `inf` sends it at once.
+    """
+
+    voice: Voice = Voice.WORDS
+    tone_hz: float = 440.0
+    echo: bool = False
+    words: int = 8
+    greeting_words: int = 5
+    word_ms: int = 400
+    delta_ms: int = 100
+    say: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    transcription: Transcription = Transcription.ANSWER
+    transcript: str | None = None
+    transcription_delay_seconds: float = 0.6
+    first_audio_seconds: float = 0.3
+    speed: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("words", 1, MAX_WORDS),
+            ("greeting_words", 1, MAX_WORDS),
+            ("word_ms", 20, 10_000),
+            ("delta_ms", 10, 10_000),
+            ("tone_hz", 1.0, 12_000.0),
+            ("transcription_delay_seconds", 0.0, 3600.0),
+            ("first_audio_seconds", 0.0, 3600.0),
+            ("speed", 0.01, math.inf),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"{name} is {value!r}: it must be from {low} to {high}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatorSettings(Behaviour):
+    """The server, and the behaviour of sessions that do not say otherwise.
+
+    Attributes:
+        api_key: the only key that is accepted; None: any.
+        bad_key_in_band: a bad key is answered with an `error` event and close code 3000 instead of HTTP 401.
+            OpenAI's service has been seen to do either.
+        models: the models there are; empty: every name that starts with `gpt-`.
+        session_limit_seconds: how long a session may last.
+        keep_audio: keep what was appended (10 minutes) for `received_audio`, and audio of items for
+            `conversation.item.retrieve`. Off: load tests.
+        listen: off, nothing appended is decoded; a session then speaks by itself half of the time from its
+            first `session.update` on. For benchmarks of the other side.
+        history_limit: how many ended sessions are remembered.
+    """
+
+    api_key: str | None = field(default=None, repr=False)
+    bad_key_in_band: bool = False
+    models: tuple[str, ...] = ()
+    session_limit_seconds: float = 3600.0
+    keep_audio: bool = True
+    listen: bool = True
+    history_limit: int = 200
+
+    def behaviour(self) -> Behaviour:
+        """The part that a session's directives can override."""
+        return Behaviour(**{each.name: getattr(self, each.name) for each in fields(Behaviour)})
+
+
+def with_directives(behaviour: Behaviour, instructions: str) -> Behaviour:
+    """`behaviour` as changed by the directives in `instructions`.
+
+    Raises:
+        ValueError: a directive is not a JSON object, or a field does not exist or has a wrong value.
+    """
+    for text in _DIRECTIVE.findall(instructions):
+        try:
+            directive = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            raise ValueError(f"a simulator directive is not JSON: {error}") from error
+        if not isinstance(directive, dict):
+            raise ValueError("a simulator directive must be a JSON object")
+        behaviour = replace(behaviour, **{name: _converted(name, value) for name, value in directive.items()})
+    return behaviour
+
+
+def _converted(name: str, value: Any) -> Any:
+    convert = _CONVERTERS.get(name)
+    if convert is None:
+        raise ValueError(f"a simulator directive has no field {name!r}; there are {', '.join(_CONVERTERS)}")
+    try:
+        return convert(value)
+    except (TypeError, ValueError, KeyError) as error:
+        raise ValueError(f"the simulator directive {name!r} cannot be {value!r}") from error
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _optional_text(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _tool_calls(value: Any) -> tuple[ToolCall, ...]:
+    calls = []
+    for call in value:
+        arguments = call.get("arguments", {})
+        text = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
+        calls.append(ToolCall(int(call["turn"]), str(call["name"]), text))
+    return tuple(calls)
+
+
+_CONVERTERS: dict[str, Callable[[Any], Any]] = {
+    "voice": Voice,
+    "tone_hz": float,
+    "echo": _boolean,
+    "words": int,
+    "greeting_words": int,
+    "word_ms": int,
+    "delta_ms": int,
+    "say": _optional_text,
+    "tool_calls": _tool_calls,
+    "transcription": Transcription,
+    "transcript": _optional_text,
+    "transcription_delay_seconds": float,
+    "first_audio_seconds": float,
+    "speed": float,
+}

@@ -1,0 +1,63 @@
+"""What the simulator's commands share: arguments, tables, safe lines, and the first Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def seconds_argument(text: str) -> float:
+    """An argument in seconds.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not a number above 0 and up to a day.
+    """
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.0 < seconds <= 86_400.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds: give one above 0, up to 86400")
+    return seconds
+
+
+def table(rows: Sequence[tuple[str, str]]) -> str:
+    """Rows of a name and a value as aligned lines, the last one ended as well."""
+    width = max((len(name) for name, _ in rows), default=0)
+    return "".join(f"{name:<{width}}  {value}".rstrip() + "\n" for name, value in rows)
+
+
+def one_line(text: str, *, limit: int = 500) -> str:
+    """Text that came over the network as one printable line: no control characters, at most `limit` long."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[asyncio.Event]:
+    """The event is set by the first SIGINT or SIGTERM; a second one does what it did before."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    before = {number: signal.getsignal(number) for number in _STOP_SIGNALS}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
+
+    def first_signal() -> None:
+        stop.set()
+        restore()
+
+    for number in _STOP_SIGNALS:
+        loop.add_signal_handler(number, first_signal)
+    try:
+        yield stop
+    finally:
+        if not stop.is_set():
+            restore()

@@ -1,0 +1,143 @@
+"""Drives a `RealtimeSession` on a clock of the test's own and checks every event in both directions."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import orjson
+
+from simulator.faults import SessionFaults
+from simulator.realtime_session import RealtimeSession
+from simulator.realtime_settings import SimulatorSettings
+from tests.simulator.validation import validate_client_event, validate_server_event
+
+Event = dict[str, Any]
+
+SAMPLE_RATE_HZ = 24_000
+FRAME_MS = 20
+
+
+def tone(milliseconds: int, hz: float = 440.0, dbfs: float = -20.0) -> bytes:
+    """A sine: PCM16 at 24 kHz."""
+    samples = np.arange(milliseconds * SAMPLE_RATE_HZ // 1000)
+    wave = 32767 * 10 ** (dbfs / 20) * np.sin(2 * np.pi * hz / SAMPLE_RATE_HZ * samples)
+    pcm: bytes = np.rint(wave).astype("<i2").tobytes()
+    return pcm
+
+
+def silence(milliseconds: int) -> bytes:
+    """Nothing to hear: PCM16 at 24 kHz."""
+    return bytes(milliseconds * SAMPLE_RATE_HZ // 1000 * 2)
+
+
+class Driver:
+    """A session and its client.
+
+    Attributes:
+        session: under test.
+        now: the clock, in seconds.
+        events: all server events so far; each was valid.
+    """
+
+    def __init__(self, settings: SimulatorSettings | None = None, *, faults: SessionFaults | None = None) -> None:
+        self.now = 100.0
+        self.events: list[Event] = []
+        self.session = RealtimeSession(
+            model="gpt-realtime-2", settings=settings or SimulatorSettings(), faults=faults, wall_time_seconds=1e9
+        )
+        self.session.open(self.now)
+        self._collect()
+
+    def send(self, kind: str, **fields: Any) -> list[Event]:
+        """Send a valid event; returns what it was answered at once."""
+        event = {"type": kind, **fields}
+        validate_client_event(event)
+        return self.send_raw(orjson.dumps(event))
+
+    def send_raw(self, message: str | bytes | Event) -> list[Event]:
+        """Send anything; returns what it was answered at once."""
+        self.session.receive(orjson.dumps(message) if isinstance(message, dict) else message, self.now)
+        return self._collect()
+
+    def update(self, **session: Any) -> list[Event]:
+        """`session.update`."""
+        return self.send("session.update", session={"type": "realtime", **session})
+
+    def detect(self, **detection: Any) -> list[Event]:
+        """`session.update` of server VAD; nothing: none."""
+        turn_detection = {"type": "server_vad", **detection} if detection else None
+        return self.update(audio={"input": {"turn_detection": turn_detection}})
+
+    def speak(self, pcm: bytes) -> list[Event]:
+        """Append audio in frames of 20 ms, as it comes from a call; returns what happens meanwhile."""
+        events = []
+        size = SAMPLE_RATE_HZ * FRAME_MS // 1000 * 2
+        for start in range(0, len(pcm), size):
+            events += self.run(FRAME_MS / 1000)
+            events += self.send(
+                "input_audio_buffer.append", audio=base64.b64encode(pcm[start : start + size]).decode()
+            )
+        return events
+
+    def run(self, seconds: float) -> list[Event]:
+        """Let time pass; returns what happens."""
+        end = self.now + seconds
+        while (due := self.session.next_due_seconds()) is not None and due <= end:
+            self.now = max(self.now, due)
+            self.session.advance(self.now)
+        self.now = end
+        return self._collect()
+
+    def respond(self, **response: Any) -> list[Event]:
+        """`response.create`, and time until the response is done."""
+        events = self.send("response.create", **({"response": response} if response else {}))
+        return events + self.finish()
+
+    def finish(self) -> list[Event]:
+        """Let time pass until no response is active."""
+        events = []
+        while self.session.active_response is not None:
+            events += self.run(0.02)
+        return events
+
+    def _collect(self) -> list[Event]:
+        events = [orjson.loads(event) for event in self.session.take_output()]
+        for event in events:
+            validate_server_event(event)
+        self.events += events
+        return events
+
+
+def kinds(events: list[Event]) -> list[str]:
+    """Their types, runs of deltas as one."""
+    types: list[str] = []
+    for event in events:
+        if not types or types[-1] != event["type"]:
+            types.append(event["type"])
+    return types
+
+
+def only(events: list[Event], kind: str) -> Event:
+    """The one event of that type."""
+    (event,) = all_of(events, kind)
+    return event
+
+
+def all_of(events: list[Event], kind: str) -> list[Event]:
+    """The events of that type."""
+    return [event for event in events if event["type"] == kind]
+
+
+def error_of(events: list[Event]) -> Event:
+    """The error of the one event there is."""
+    (event,) = events
+    assert event["type"] == "error"
+    error: Event = event["error"]
+    return error
+
+
+def audio_of(events: list[Event]) -> bytes:
+    """Audio of all deltas."""
+    return b"".join(base64.b64decode(each["delta"]) for each in all_of(events, "response.output_audio.delta"))

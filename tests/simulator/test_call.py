@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simulator import call
+from simulator.wav import read_wav, to_pcm16, write_wav
+from tests.simulator.avr_service import Connection, avr_service, echo
+
+_PROGRAM = """
+import argparse, asyncio, sys
+from simulator import call
+parser = argparse.ArgumentParser()
+call.add_arguments(parser)
+sys.exit(asyncio.run(call.run(parser.parse_args())))
+"""
+
+
+def _arguments(*arguments: str | Path) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    call.add_arguments(parser)
+    return parser.parse_args([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    """0.4 s of 1 kHz."""
+    path = tmp_path / "in.wav"
+    write_wav(path, to_pcm16(0.5 * np.sin(2 * np.pi * 1000 * np.arange(3200) / 8000)))
+    return path
+
+
+async def _talkative(connection: Connection) -> None:
+    await connection.listen(2)
+    await connection.send_audio(bytes(range(160)) * 20)
+    await connection.send("transcript", role="agent", text="Hello,\nwho is there?")
+    await connection.listen(20)
+    await connection.send("interruption")
+    await connection.send_audio(b"\x10\x20" * 800)
+    await connection.listen()
+
+
+async def test_what_the_caller_heard_is_saved_and_the_exit_code_says_that_audio_came_back(
+    tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.wav"
+    async with avr_service(echo) as service:
+        code = await call.run(
+            _arguments(
+                service.url + "?from=1",
+                "--wav",
+                speech,
+                "--out",
+                out,
+                "--uuid",
+                "u7",
+                "--dtmf",
+                "4#",
+                "--seconds",
+                "1",
+            )
+        )
+        (connection,) = service.connections
+    heard = np.frombuffer(read_wav(out), "<i2").astype(np.float64)
+    assert code == 0
+    assert 0.9 < len(heard) / 8000 < 5
+    spectrum = np.abs(np.fft.rfft(heard))
+    assert abs(np.fft.rfftfreq(len(heard), 1 / 8000)[spectrum.argmax()] - 1000) < 5
+    assert connection.inits == [{"type": "init", "uuid": "u7"}]
+    assert connection.query == {"from": "1"}
+    assert [digit for _, digit in connection.digits] == ["4", "#"]
+    printed = capsys.readouterr()
+    assert "u7" in printed.out
+    assert "closed with    1000" in printed.out
+    assert str(out) in printed.out
+
+
+async def test_the_transcript_is_printed_in_order_with_times_and_interruptions(
+    tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with avr_service(_talkative) as service:
+        await call.run(_arguments(service.url, "--wav", speech, "--out", tmp_path / "out.wav", "--seconds", "0.8"))
+    transcript, _, figures = capsys.readouterr().out.partition("\n\n")
+    agent, interruption = transcript.splitlines()
+    assert agent.endswith("s  agent:       Hello, who is there?")
+    assert "s  interruption (" in interruption
+    assert "interruptions  1" in figures
+
+
+async def test_without_seconds_the_call_lasts_until_both_sides_have_been_silent(
+    tmp_path: Path, speech: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call, "_SILENCE_SECONDS", 0.3)
+    out = tmp_path / "out.wav"
+
+    async def answer_late(connection: Connection) -> None:
+        await connection.listen(30)  # 200 ms after the speech
+        await connection.send_audio(b"\x00\x20" * 8000)
+        await connection.listen()
+
+    async with avr_service(answer_late) as service:
+        assert await call.run(_arguments(service.url, "--wav", speech, "--out", out)) == 0
+    heard = read_wav(out)
+    assert heard.count(b"\x00\x20" * 8000) == 1  # all of it
+    assert len(heard) / 16000 >= 0.58 + 1.0 + 0.3
+
+
+async def test_a_service_that_never_stops_talking_is_hung_up_on(
+    tmp_path: Path, speech: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call, "_LONGEST_REPLY_SECONDS", 0.2)
+
+    async def talk_on(connection: Connection) -> None:
+        await connection.listen(1)
+        await connection.send_audio(bytes(16000 * 60))
+        await connection.listen()
+
+    async with avr_service(talk_on) as service:
+        assert await call.run(_arguments(service.url, "--wav", speech, "--out", tmp_path / "out.wav")) == 0
+
+
+async def test_a_call_that_brought_no_audio_fails_and_says_why(
+    tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def refuse(connection: Connection) -> None:
+        await connection.listen(1)
+        await connection.send("error", message="no capacity,\ntry later")
+        await connection.websocket.close(code=1013)
+
+    async def close(connection: Connection) -> None:
+        await connection.listen(1)
+        await connection.websocket.close(code=1011, message=b"our fault")
+
+    for behaviour, why in ((refuse, "no capacity, try later"), (close, "closed with 1011 our fault")):
+        async with avr_service(behaviour) as service:
+            assert await call.run(_arguments(service.url, "--wav", speech, "--out", tmp_path / "out.wav")) == 1
+        assert f"no audio came back: {why}\n" in capsys.readouterr().err
+
+
+async def test_audio_that_breaks_the_protocol_is_saved_and_reported(
+    tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def misbehave(connection: Connection) -> None:
+        await connection.listen(1)
+        await connection.send_audio(b"\x01\x02" * 50)
+        await connection.websocket.close()
+
+    out = tmp_path / "out.wav"
+    async with avr_service(misbehave) as service:
+        assert await call.run(_arguments(service.url, "--wav", speech, "--out", out)) == 1
+    assert out.exists()
+    assert "broke the AVR protocol: an audio message of 100 bytes, not 320\n" in capsys.readouterr().err
+
+
+async def test_what_stops_a_call_before_it_starts_is_one_line(
+    tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str], unused_tcp_port: int
+) -> None:
+    url = f"ws://127.0.0.1:{unused_tcp_port}"
+    no_wav = tmp_path / "no.wav"
+    no_wav.write_bytes(b"hello")
+    out = tmp_path / "out.wav"
+    attempts = [
+        (_arguments(url, "--wav", speech, "--out", out), f"cannot connect to {url}: Connection refused"),
+        (_arguments(url, "--wav", tmp_path / "x.wav", "--out", out), f"{tmp_path / 'x.wav'}: file not found"),
+        (_arguments(url, "--wav", no_wav, "--out", out), f"{no_wav}: not a WAV file"),
+        (
+            _arguments(url, "--wav", speech, "--out", tmp_path / "a" / "b.wav"),
+            f"there is no folder {tmp_path / 'a'}",
+        ),
+        (_arguments(url, "--wav", speech, "--out", out, "--dtmf", "1x"), "'x' is not a DTMF digit"),
+    ]
+    for arguments, complaint in attempts:
+        assert await call.run(arguments) == 1
+        printed = capsys.readouterr()
+        assert complaint in printed.err
+        assert printed.err.count("\n") == 1
+        assert printed.out == ""
+    assert not out.exists()
+
+
+async def test_an_output_that_cannot_be_written_is_one_line(
+    tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with avr_service(echo) as service:
+        assert await call.run(_arguments(service.url, "--wav", speech, "--out", tmp_path, "--seconds", "0.1")) == 1
+    assert f"{tmp_path}: cannot be written: Is a directory\n" in capsys.readouterr().err
+
+
+async def test_ctrl_c_hangs_up_and_saves_what_was_heard(tmp_path: Path, speech: Path) -> None:
+    out = tmp_path / "out.wav"
+    echoed = asyncio.Event()
+
+    async def echo_and_tell(connection: Connection) -> None:
+        await connection.listen(1)
+        await connection.send_audio(bytes(3200))
+        await connection.listen(5)
+        echoed.set()
+        await connection.listen()
+
+    async with avr_service(echo_and_tell) as service:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", _PROGRAM, service.url, "--wav", speech, "--out", out, "--seconds", "60"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(30):
+            await echoed.wait()
+            process.send_signal(signal.SIGINT)
+            printed, complaints = await process.communicate()
+        (connection,) = service.connections
+    assert process.returncode == 0, complaints
+    assert b"closed with    1000" in printed
+    assert connection.websocket.close_code == 1000
+    assert len(read_wav(out)) > 0

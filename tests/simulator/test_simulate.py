@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+
+import orjson
+import pytest
+from websockets.asyncio.client import connect
+
+from simulator import simulate
+
+
+async def _start(*options: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "common.cli",
+        "simulate",
+        *options,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+async def test_it_says_where_it_is_serves_and_ends_when_told_to(ending: signal.Signals) -> None:
+    process = await _start("--port", "0", "--voice", "tone", "--words", "3")
+    assert process.stdout is not None
+    async with asyncio.timeout(20):
+        line = (await process.stdout.readline()).decode()
+        url = line.split()[-1]
+        async with connect(
+            f"{url}?model=gpt-realtime-2", additional_headers={"Authorization": "Bearer x"}
+        ) as socket:
+            assert orjson.loads(await socket.recv())["type"] == "session.created"
+            process.send_signal(ending)
+            output, errors = await process.communicate()
+    assert (process.returncode, output, errors) == (0, b"", b"")
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (("--words", "0"), 2, "simulate: words is 0: it must be from 1 to 1000\n"),
+        (("--host", "203.0.113.1", "--port", "0"), 1, "simulate: cannot listen on 203.0.113.1:0"),
+    ],
+)
+async def test_what_is_wrong_is_one_line(options: tuple[str, ...], status: int, message: str) -> None:
+    process = await _start(*options)
+    async with asyncio.timeout(20):
+        _, errors = await process.communicate()
+    assert process.returncode == status
+    assert errors.decode().startswith(message)
+    assert errors.count(b"\n") == 1
+
+
+def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser(prog="simulate")
+    simulate.add_arguments(parser)
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args(["--help"])
+    assert ended.value.code == 0
+    assert "--port" in capsys.readouterr().out

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+
+import pytest
+
+from simulator.terminal import one_line, seconds_argument, stop_on_signal, table
+
+
+def test_rows_are_aligned_and_end_without_spaces() -> None:
+    assert table([("a", "1"), ("longer", "2"), ("", "")]) == "a       1\nlonger  2\n\n"
+    assert table([]) == ""
+
+
+def test_text_of_strangers_becomes_one_printable_line_of_bounded_length() -> None:
+    assert one_line("Buon\u00a0giorno,\r\n\x1b[31mred\x07 \u202e") == "Buon giorno, [31mred"
+    assert one_line("abcdef", limit=4) == "abc…"
+    assert one_line("abcd", limit=4) == "abcd"
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "86401", "ten", ""])
+def test_what_is_no_time_to_wait_is_refused_by_its_name(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=f"^{text!r} is not a number of seconds"):
+        seconds_argument(text)
+
+
+def test_seconds_may_have_a_fraction() -> None:
+    assert seconds_argument("0.25") == 0.25
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_the_first_signal_sets_the_event_and_a_second_does_what_it_did_before(
+    number: signal.Signals,
+) -> None:
+    seen: list[int] = []
+    before = signal.signal(number, lambda number, _frame: seen.append(number))
+    try:
+        with stop_on_signal() as stop:
+            os.kill(os.getpid(), number)
+            async with asyncio.timeout(5):
+                await stop.wait()
+            assert seen == []
+            os.kill(os.getpid(), number)
+            assert seen == [number]
+    finally:
+        signal.signal(number, before)
+
+
+async def test_without_a_signal_the_old_handlers_are_back_afterwards() -> None:
+    before = [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)]
+    with stop_on_signal() as stop:
+        pass
+    assert not stop.is_set()
+    assert [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)] == before
