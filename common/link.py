@@ -1,0 +1,370 @@
+"""The link between a dispatcher and a worker: one WebSocket for all the calls that the two share.
+
+A binary WebSocket message holds one or more records, each ``kind: u8, channel: u32, length: u32`` (network
+order) and a payload of that length. All records of one turn of the event loop travel in one message.
+
+A *channel* stands for one call at one epoch on one link; the dispatcher numbers them from 1 and never uses a
+number twice on a link, so a record that is late can only meet its own epoch. Channel 0 is the link itself.
+Audio payloads are raw PCM16 at 8 kHz behind a small binary head; all others are JSON objects, of which fields
+that a side does not know are ignored and missing ones have defaults, and kinds that it does not know are
+skipped, so that a release and the one before it understand each other.
+
+======================  =====  ==========================================================================
+record                  way    meaning
+======================  =====  ==========================================================================
+HELLO                   both   first on a link: protocol version, release, who, its incarnation
+OPEN                    D → W  take this call at this epoch; answered by OPENED or REFUSED
+OPENED, REFUSED         D ← W  taken, with credit for the caller's audio; or why not
+READY                   D ← W  the Realtime session is up: the conversation goes on from here
+CALLER_AUDIO            D → W  caller's samples, with their position in the call
+REPLY_ITEM              D ← W  names the item that a number stands for in audio records
+REPLY_AUDIO             D ← W  samples of an item
+REPLY_ITEM_DONE         D ← W  the item has no more samples: pad its last frame
+FLUSH                   D ← W  barge-in: drop what was not sent, interrupt, and say what was heard
+HEARD                   D → W  the answer: what was heard of each item that had not been heard out
+PLAYOUT                 D → W  while something plays, every 200 ms: how far the playout is
+TRANSCRIPT              D ← W  what was said, for AVR Core: once per item, in conversation order
+FINISHED                D ← W  the caller's audio up to this position is text now: need not be kept
+CREDIT                  both   so many more bytes of this call's audio may be sent
+CLOSE                   D → W  the caller is gone, or another epoch holds the call: let go
+ENDED                   D ← W  the worker has ended the call, and why
+======================  =====  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import ClassVar, TypeVar
+
+import orjson
+
+from common.errors import LinkProtocolError
+
+PROTOCOL_VERSION = 1
+# The newest protocol and the one before it can be on the link during a rollout.
+OLDEST_PROTOCOL_VERSION = 1
+
+# A second of audio is 16,000 bytes. The windows bridge an event loop that stalls for a moment, and are what a
+# call can hold in the other process at most.
+CALLER_CREDIT_BYTES = 2 * 16_000
+REPLY_CREDIT_BYTES = 4 * 16_000
+# Credit is given back in pieces of this size, not for every frame.
+CREDIT_STEP_BYTES = 8_000
+
+MAX_MESSAGE_BYTES = 1024 * 1024
+_HEAD = struct.Struct("!BII")
+_CALLER_AUDIO = struct.Struct("!Q")
+_REPLY_AUDIO = struct.Struct("!I")
+_CREDIT = struct.Struct("!I")
+
+
+class Kind(IntEnum):
+    """What a record is. Numbers are part of the protocol and are never used again for another meaning."""
+
+    HELLO = 1
+    OPEN = 2
+    OPENED = 3
+    REFUSED = 4
+    READY = 5
+    CALLER_AUDIO = 6
+    REPLY_ITEM = 7
+    REPLY_AUDIO = 8
+    REPLY_ITEM_DONE = 9
+    FLUSH = 10
+    HEARD = 11
+    PLAYOUT = 12
+    TRANSCRIPT = 13
+    FINISHED = 14
+    CREDIT = 15
+    CLOSE = 16
+    ENDED = 17
+
+
+class Refusal(StrEnum):
+    """Why a worker does not take a call."""
+
+    FULL = "full"
+    DRAINING = "draining"
+    STALE_EPOCH = "stale_epoch"
+
+
+class Outcome(StrEnum):
+    """How a session ended, as it is counted."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first record of each side."""
+
+    kind: ClassVar[Kind] = Kind.HELLO
+    protocol: int = 0
+    release: str = ""
+    role: str = ""
+    id: str = ""
+    incarnation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Take a call.
+
+    Attributes:
+        position_samples: where in the call (8 kHz) the audio that follows begins.
+        credit_bytes: how much reply audio may be sent before the first CREDIT.
+    """
+
+    kind: ClassVar[Kind] = Kind.OPEN
+    uuid: str = ""
+    epoch: int = 0
+    metadata: dict[str, str] = field(default_factory=dict)
+    position_samples: int = 0
+    credit_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The call is taken; so many bytes of caller's audio may be sent before the first CREDIT."""
+
+    kind: ClassVar[Kind] = Kind.OPENED
+    credit_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The call is not taken; `epoch` is the one that the worker knows, for a stale one."""
+
+    kind: ClassVar[Kind] = Kind.REFUSED
+    reason: str = ""
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The Realtime session is up."""
+
+    kind: ClassVar[Kind] = Kind.READY
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyItem:
+    """From now on `index` stands for this item in the channel's audio records."""
+
+    kind: ClassVar[Kind] = Kind.REPLY_ITEM
+    index: int = 0
+    item_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyItemDone:
+    """The item has no more samples."""
+
+    kind: ClassVar[Kind] = Kind.REPLY_ITEM_DONE
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Barge-in. HEARD brings the number back."""
+
+    kind: ClassVar[Kind] = Kind.FLUSH
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ItemHeard:
+    """How much of an item the caller has heard, in samples at 8 kHz."""
+
+    index: int = 0
+    samples: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The answer to FLUSH: the items that were cut, with what was heard of them, oldest first."""
+
+    kind: ClassVar[Kind] = Kind.HEARD
+    number: int = 0
+    items: tuple[ItemHeard, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Playout:
+    """How far the playout is.
+
+    Attributes:
+        items: items of which something was played since the last report, oldest first.
+        idle: all that was sent has been played.
+    """
+
+    kind: ClassVar[Kind] = Kind.PLAYOUT
+    items: tuple[ItemHeard, ...] = ()
+    idle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What was said; `role` is `user` or `agent`."""
+
+    kind: ClassVar[Kind] = Kind.TRANSCRIPT
+    item_id: str = ""
+    role: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The caller's audio before `position_samples` is known as text."""
+
+    kind: ClassVar[Kind] = Kind.FINISHED
+    position_samples: int = 0
+    item_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Let go of the call."""
+
+    kind: ClassVar[Kind] = Kind.CLOSE
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The worker has ended the call.
+
+    Attributes:
+        outcome: an `Outcome`.
+        message: for AVR Core, where it failed.
+    """
+
+    kind: ClassVar[Kind] = Kind.ENDED
+    outcome: str = Outcome.COMPLETED.value
+    message: str = ""
+
+
+Control = (
+    Hello
+    | Open
+    | Opened
+    | Refused
+    | Ready
+    | ReplyItem
+    | ReplyItemDone
+    | Flush
+    | Heard
+    | Playout
+    | Transcript
+    | Finished
+    | Close
+    | Ended
+)
+_C = TypeVar("_C", bound=Control)
+
+
+def encode(record: Control, channel: int) -> bytes:
+    """A control record as bytes."""
+    payload = orjson.dumps(record)
+    return _HEAD.pack(record.kind, channel, len(payload)) + payload
+
+
+def encode_caller_audio(channel: int, position_samples: int, pcm: bytes) -> bytes:
+    """Caller's audio: PCM16 at 8 kHz whose first sample is the call's sample `position_samples`."""
+    head = _HEAD.pack(Kind.CALLER_AUDIO, channel, _CALLER_AUDIO.size + len(pcm))
+    return head + _CALLER_AUDIO.pack(position_samples) + pcm
+
+
+def encode_reply_audio(channel: int, index: int, pcm: bytes) -> bytes:
+    """Reply audio: PCM16 at 8 kHz of the item that REPLY_ITEM gave this index."""
+    return _HEAD.pack(Kind.REPLY_AUDIO, channel, _REPLY_AUDIO.size + len(pcm)) + _REPLY_AUDIO.pack(index) + pcm
+
+
+def encode_credit(channel: int, credit_bytes: int) -> bytes:
+    """Credit for so many more bytes of audio."""
+    return _HEAD.pack(Kind.CREDIT, channel, _CREDIT.size) + _CREDIT.pack(credit_bytes)
+
+
+def decode(message: bytes | bytearray | memoryview) -> Iterator[tuple[int, int, memoryview]]:
+    """Split a WebSocket message into records: (kind, channel, payload); the kind may be an unknown one.
+
+    Raises:
+        LinkProtocolError: the message ends within a record.
+    """
+    view = memoryview(message)
+    offset, size = 0, len(view)
+    while offset < size:
+        if size - offset < _HEAD.size:
+            raise LinkProtocolError(f"a link message ends within a record head at byte {offset} of {size}")
+        kind, channel, length = _HEAD.unpack_from(view, offset)
+        offset += _HEAD.size
+        if size - offset < length:
+            raise LinkProtocolError(f"a link record of {length} bytes is cut off after {size - offset}")
+        yield kind, channel, view[offset : offset + length]
+        offset += length
+
+
+def decode_caller_audio(payload: memoryview) -> tuple[int, memoryview]:
+    """(position_samples, PCM16 at 8 kHz)."""
+    return _audio_head(_CALLER_AUDIO, payload), payload[_CALLER_AUDIO.size :]
+
+
+def decode_reply_audio(payload: memoryview) -> tuple[int, memoryview]:
+    """(item index, PCM16 at 8 kHz)."""
+    return _audio_head(_REPLY_AUDIO, payload), payload[_REPLY_AUDIO.size :]
+
+
+def decode_credit(payload: memoryview) -> int:
+    """Bytes."""
+    return _audio_head(_CREDIT, payload)
+
+
+def decode_control(record_type: type[_C], payload: memoryview) -> _C:
+    """A control record from its JSON payload; unknown fields are ignored.
+
+    Raises:
+        LinkProtocolError: it is not a JSON object, or a field has another type than this side expects.
+    """
+    try:
+        data = orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        raise LinkProtocolError(f"a {record_type.__name__} record is not JSON") from error
+    return _build(record_type, data)
+
+
+_D = TypeVar("_D")
+_FIELD_TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "str": (str,),
+    "bool": (bool,),
+    "dict[str, str]": (dict,),
+    "tuple[ItemHeard, ...]": (list,),
+}
+
+
+def _build(record_type: type[_D], data: object) -> _D:
+    if not isinstance(data, dict):
+        raise LinkProtocolError(f"a {record_type.__name__} record is not a JSON object")
+    values = {}
+    for f in dataclasses.fields(record_type):  # type: ignore[arg-type]  # always one of the dataclasses above
+        if f.name not in data:
+            continue
+        value = data[f.name]
+        if not isinstance(value, _FIELD_TYPES[str(f.type)]):
+            raise LinkProtocolError(
+                f"field {f.name} of a {record_type.__name__} record is a {type(value).__name__}"
+            )
+        values[f.name] = tuple(_build(ItemHeard, v) for v in value) if isinstance(value, list) else value
+    return record_type(**values)
+
+
+def _audio_head(head: struct.Struct, payload: memoryview) -> int:
+    if len(payload) < head.size:
+        raise LinkProtocolError(f"an audio record of {len(payload)} bytes has no room for its head")
+    (value,) = head.unpack_from(payload)
+    return int(value)

@@ -1,0 +1,128 @@
+"""One end of a link: a WebSocket that carries records, with the exchange of HELLOs in front."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol as Interface
+
+from websockets.typing import BytesLike
+
+from common import link
+from common.errors import LinkProtocolError
+from common.link import Hello, Kind
+from common.websocket import Limits, WebSocket
+
+# The peer of a link is found dead after 3 s without a byte; a ping each second makes sure that there are some.
+LINK_LIMITS = Limits(
+    max_message_bytes=link.MAX_MESSAGE_BYTES,
+    open_timeout_seconds=2.0,
+    ping_interval_seconds=1.0,
+    silence_timeout_seconds=3.0,
+)
+
+
+class LinkOwner(Interface):
+    """What a link's end reports to."""
+
+    def greeted(self, hello: Hello) -> None:
+        """The peer's HELLO has come; records follow."""
+
+    def record(self, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
+        """One record, read from its socket at this time; may raise LinkProtocolError."""
+
+    def lost(self, reason: str) -> None:
+        """The link is gone. Called exactly once, also when no HELLO ever came."""
+
+
+class LinkEnd:
+    """An `Owner` of a WebSocket that speaks the link protocol."""
+
+    def __init__(self, hello: Hello, owner: LinkOwner) -> None:
+        self._hello = hello
+        self._owner = owner
+        self._connection: WebSocket | None = None
+        self._greeted = False
+        self._records: list[bytes] = []
+        self._records_bytes = 0
+        self._failure = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether records can be sent."""
+        return self._connection is not None and self._connection.is_open
+
+    @property
+    def connection(self) -> WebSocket | None:
+        """The WebSocket, once it is open."""
+        return self._connection
+
+    def send(self, record: bytes) -> None:
+        """Send an encoded record, together with all others of this turn of the event loop."""
+        if not self._records:
+            asyncio.get_running_loop().call_soon(self._flush)
+        elif self._records_bytes + len(record) > link.MAX_MESSAGE_BYTES:
+            self._flush_now()
+        self._records.append(record)
+        self._records_bytes += len(record)
+
+    def close(self, reason: str) -> None:
+        """Close the link on purpose."""
+        if self._connection is not None:
+            self._flush_now()
+            self._connection.close(1000, reason)
+
+    # Owner of the WebSocket
+
+    def opened(self, connection: WebSocket) -> None:
+        """Greet."""
+        self._connection = connection
+        self.send(link.encode(self._hello, 0))
+
+    def received(self, data: BytesLike, text: bool) -> None:
+        """Split a message into records and hand them on."""
+        assert self._connection is not None
+        received_seconds = self._connection.received_seconds
+        try:
+            if text:
+                raise LinkProtocolError("a text message on a link")
+            for kind, channel, payload in link.decode(data):
+                if self._greeted:
+                    self._owner.record(kind, channel, payload, received_seconds)
+                else:
+                    self._greet(kind, payload)
+        except LinkProtocolError as error:
+            self._failure = str(error)
+            self._connection.close(1002, self._failure)
+
+    def violated(self, code: int, reason: str) -> int:
+        """Nothing to add to what the WebSocket layer says."""
+        self._failure = reason
+        return code
+
+    def writable(self) -> None:
+        """Nothing waits for this: each call's credit bounds what a link holds."""
+
+    def closed(self, code: int, reason: str) -> None:
+        """Report the loss."""
+        self._owner.lost(self._failure or reason or f"closed with code {code}")
+
+    def _greet(self, kind: int, payload: memoryview) -> None:
+        if kind != Kind.HELLO:
+            raise LinkProtocolError(f"record {kind} before HELLO")
+        hello = link.decode_control(Hello, payload)
+        if hello.protocol < link.OLDEST_PROTOCOL_VERSION:
+            raise LinkProtocolError(
+                f"link protocol {hello.protocol} of {hello.role} {hello.id} (release {hello.release}) is older "
+                f"than {link.OLDEST_PROTOCOL_VERSION}: update it"
+            )
+        self._greeted = True
+        self._owner.greeted(hello)
+
+    def _flush(self) -> None:
+        if self._records:
+            self._flush_now()
+
+    def _flush_now(self) -> None:
+        records, self._records, self._records_bytes = self._records, [], 0
+        if self._connection is not None and records:
+            self._connection.send_binary(b"".join(records))

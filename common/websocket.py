@@ -1,0 +1,486 @@
+"""A WebSocket connection on asyncio transports, around the Sans-I/O core of `websockets`.
+
+The library's own asyncio API hands every message through a queue and a future; a voice call is a hundred
+small messages a second, so here a message goes straight from the socket to its owner, and all that is sent
+in one turn of the event loop leaves in one write. Framing, masking, limits and the closing handshake stay
+the library's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http
+import socket
+import ssl as ssl_module
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol as Interface
+from typing import cast
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidStatus
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import CONNECTING, OPEN, Protocol
+from websockets.server import ServerProtocol
+from websockets.typing import BytesLike
+from websockets.uri import parse_uri
+
+# A close frame that is not answered within this time ends in an abort.
+CLOSE_TIMEOUT_SECONDS = 5.0
+# A peer that broke the protocol has so long to read why, before it sees the end of the connection.
+LINGER_SECONDS = 1.0
+# An owner that keeps writing to a peer that does not read is cut off here. It bounds a bug, it is no policy:
+# owners look at `write_paused` and stop long before (the transport's high mark is 64 KiB).
+MAX_WRITE_BUFFER_BYTES = 8 * 1024 * 1024
+# Enough of a refused handshake's body to name the cause.
+MAX_REFUSAL_BODY_BYTES = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one connection.
+
+    Attributes:
+        max_message_bytes: a longer message fails the connection (1009 unless the owner says otherwise).
+        open_timeout_seconds: TCP connect (clients), TLS and opening handshake together.
+        ping_interval_seconds: a ping is sent this often; None for no pings.
+        silence_timeout_seconds: the peer is lost when not one byte came for so long; None to wait for ever.
+            It is looked at on every ping, so it is meant to be a multiple of the ping interval.
+    """
+
+    max_message_bytes: int = 1024 * 1024
+    open_timeout_seconds: float = 10.0
+    ping_interval_seconds: float | None = 20.0
+    silence_timeout_seconds: float | None = 60.0
+
+
+class Owner(Interface):
+    """Who a connection belongs to. Nothing here may block."""
+
+    def opened(self, connection: WebSocket) -> None:
+        """The opening handshake is done; messages may be sent from now on."""
+
+    def received(self, data: BytesLike, text: bool) -> None:
+        """One whole message has come; text is not yet decoded."""
+
+    def violated(self, code: int, reason: str) -> int:
+        """The peer broke the WebSocket protocol; returns the close code. A last message may be sent."""
+
+    def writable(self) -> None:
+        """`write_paused` is over: the peer has taken what was buffered."""
+
+    def closed(self, code: int, reason: str) -> None:
+        """The connection is gone; 1006 stands for one that was not closed but lost. Called exactly once."""
+
+
+class HandshakeRefused(Exception):
+    """The server answered the opening handshake with an HTTP status other than 101."""
+
+    def __init__(self, status: int, body: bytes, retry_after: str | None) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status = status
+        self.body = body
+        self.retry_after = retry_after
+
+
+class _Server(ServerProtocol):
+    """Lets the owner say something, and choose the close code, before a connection is failed."""
+
+    owner_violated: Callable[[int, str], int]
+
+    def fail(self, code: CloseCode | int, reason: str = "") -> None:
+        if self.state is OPEN and code != CloseCode.ABNORMAL_CLOSURE:
+            code = self.owner_violated(int(code), reason)
+        super().fail(code, reason)
+
+
+class WebSocket(asyncio.Protocol):
+    """One end of a WebSocket connection. Create it with `connect` or `serve`."""
+
+    def __init__(self, protocol: Protocol, owner: Owner | None, limits: Limits) -> None:
+        self._protocol = protocol
+        self._owner = owner
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._parts: list[BytesLike] = []
+        self._parts_text = False
+        self._flush_scheduled = False
+        self._handshake_done = False
+        self._closing = False
+        self._timer: asyncio.TimerHandle | None = None
+        self.received_seconds = time.monotonic()
+        self._lost: asyncio.Future[None] = self._loop.create_future()
+        self.write_paused = False
+
+    # What owners use.
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages can be sent."""
+        return self._protocol.state is OPEN
+
+    @property
+    def peer_address(self) -> str:
+        """The peer's IP address, or the empty string where there is none."""
+        peer = self._transport.get_extra_info("peername") if self._transport else None
+        return peer[0] if isinstance(peer, tuple) else ""
+
+    @property
+    def write_buffer_bytes(self) -> int:
+        """What waits in this process for the peer to read."""
+        return self._transport.get_write_buffer_size() if self._transport else 0
+
+    def send_text(self, data: bytes) -> None:
+        """Send one text message (UTF-8). Nothing happens if the connection is closing or closed."""
+        if self._protocol.state is OPEN:
+            self._protocol.send_text(data)
+            self._flush_soon()
+
+    def send_binary(self, data: bytes) -> None:
+        """Send one binary message. Nothing happens if the connection is closing or closed."""
+        if self._protocol.state is OPEN:
+            self._protocol.send_binary(data)
+            self._flush_soon()
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Begin the closing handshake; `closed` follows, at the latest after `CLOSE_TIMEOUT_SECONDS`.
+
+        Args:
+            code: close code.
+            reason: for people; cut to the 123 bytes that a close frame has room for.
+        """
+        if self._protocol.state is OPEN:
+            self._protocol.send_close(code, reason.encode()[:123].decode(errors="ignore"))
+            self._flush()
+            self._expect_close()
+        elif self._protocol.state is CONNECTING:
+            self.abort()
+
+    def abort(self) -> None:
+        """Drop the connection without a closing handshake; the peer sees 1006."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def wait_closed(self) -> None:
+        """Wait until the TCP connection is gone."""
+        await asyncio.shield(self._lost)
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are not subclasses
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            # Frames are small and each one is waited for.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._start_timer(self._limits.open_timeout_seconds, self.abort)
+
+    def data_received(self, data: bytes) -> None:
+        self.received_seconds = time.monotonic()
+        protocol = self._protocol
+        protocol.receive_data(data)
+        for event in protocol.events_received():
+            if isinstance(event, Frame):
+                self._frame_received(event)
+            elif isinstance(event, Request):
+                self._request_received(event)
+            else:
+                self._response_received(event)
+        # The owner's messages wait for the end of the turn; what the protocol itself answers does too.
+        if protocol.writes:
+            self._flush_soon()
+        if not self._handshake_done and protocol.handshake_exc is not None:
+            self._flush()
+        elif self._handshake_done and protocol.close_expected():
+            self._expect_close()
+
+    def eof_received(self) -> bool:
+        self._protocol.receive_eof()
+        self._flush()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        self._protocol.receive_eof()
+        if not self._lost.done():
+            self._lost.set_result(None)
+        self.write_paused = False
+        owner, self._owner = self._owner, None
+        if owner is not None and self._handshake_done:
+            code = self._protocol.close_code
+            owner.closed(code if code is not None else 1006, self._protocol.close_reason or "")
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        if self._owner is not None:
+            self._owner.writable()
+
+    # Reading
+
+    def _frame_received(self, frame: Frame) -> None:
+        opcode = frame.opcode
+        if opcode is Opcode.TEXT or opcode is Opcode.BINARY:
+            if frame.fin:
+                self._deliver(frame.data, opcode is Opcode.TEXT)
+            else:
+                self._parts = [frame.data]
+                self._parts_text = opcode is Opcode.TEXT
+        elif opcode is Opcode.CONT:
+            # Their sum is bounded: the protocol fails the connection at max_message_bytes.
+            self._parts.append(frame.data)
+            if frame.fin:
+                parts, self._parts = self._parts, []
+                self._deliver(b"".join(parts), self._parts_text)
+
+    def _deliver(self, data: BytesLike, text: bool) -> None:
+        # After a close frame was sent, what still comes is not looked at.
+        if self._owner is not None and self._protocol.state is OPEN:
+            self._owner.received(data, text)
+
+    def _request_received(self, request: Request) -> None:
+        raise NotImplementedError
+
+    def _response_received(self, response: Response) -> None:
+        raise NotImplementedError
+
+    def _opened(self) -> None:
+        self._handshake_done = True
+        self._stop_timer()
+        if self._limits.ping_interval_seconds is not None:
+            self._start_timer(self._limits.ping_interval_seconds, self._ping)
+
+    # Writing
+
+    def _flush_soon(self) -> None:
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        transport = self._transport
+        writes = self._protocol.data_to_send()
+        if transport is None or transport.is_closing() or not writes:
+            return
+        ends = writes[-1] == b""
+        if len(writes) == 1 and not ends:
+            transport.write(writes[0])
+        else:
+            transport.write(b"".join(writes))
+        if ends and self._protocol.close_rcvd is not None:
+            transport.close()
+        elif ends and self._handshake_done:
+            # The peer broke the protocol and may still be sending. Closing a socket with unread input resets it,
+            # and then the peer never reads why; so what comes is discarded until the peer has closed.
+            self._closing = True
+            self._start_timer(LINGER_SECONDS, self._half_close)
+        elif ends:
+            self._half_close()
+        elif transport.get_write_buffer_size() > MAX_WRITE_BUFFER_BYTES:
+            transport.abort()
+
+    # Time
+
+    def _half_close(self) -> None:
+        """Tell the peer that nothing more comes; TLS has no way to say so before the end."""
+        if self._transport is not None and self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._closing = True
+        self._start_timer(CLOSE_TIMEOUT_SECONDS, self.abort)
+
+    def _expect_close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self._start_timer(CLOSE_TIMEOUT_SECONDS, self.abort)
+
+    def _start_timer(self, seconds: float, callback: Callable[[], None]) -> None:
+        self._stop_timer()
+        self._timer = self._loop.call_later(seconds, callback)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _ping(self) -> None:
+        silence = self._limits.silence_timeout_seconds
+        if silence is not None and time.monotonic() - self.received_seconds > silence:
+            self.abort()
+            return
+        if self._protocol.state is OPEN:
+            self._protocol.send_ping(b"")
+            self._flush()
+            assert self._limits.ping_interval_seconds is not None
+            self._start_timer(self._limits.ping_interval_seconds, self._ping)
+
+
+class ServerWebSocket(WebSocket):
+    """The accepting end."""
+
+    def __init__(
+        self, accept: Callable[[Request, str], Owner | tuple[http.HTTPStatus, str]], limits: Limits
+    ) -> None:
+        protocol = _Server(max_size=limits.max_message_bytes)
+        protocol.owner_violated = self._violated
+        super().__init__(protocol, None, limits)
+        self._accept = accept
+        self._server_protocol = protocol
+
+    def _violated(self, code: int, reason: str) -> int:
+        # Messages that came in front of the broken one, in the same read, are still good.
+        for event in self._protocol.events_received():
+            if isinstance(event, Frame):
+                self._frame_received(event)
+        if self._owner is None or self._protocol.state is not OPEN:
+            return code
+        return self._owner.violated(code, reason)
+
+    def _request_received(self, request: Request) -> None:
+        protocol = self._server_protocol
+        response = protocol.accept(request)
+        if response.status_code == http.HTTPStatus.SWITCHING_PROTOCOLS:
+            answer = self._accept(request, self.peer_address)
+            if isinstance(answer, tuple):
+                response = protocol.reject(*answer)
+            else:
+                self._owner = answer
+        protocol.send_response(response)
+        self._flush_soon()
+        if self._owner is not None:
+            self._opened()
+            self._owner.opened(self)
+
+
+class ClientWebSocket(WebSocket):
+    """The connecting end."""
+
+    def __init__(self, url: str, headers: Mapping[str, str], owner: Owner, limits: Limits) -> None:
+        protocol = ClientProtocol(parse_uri(url), max_size=limits.max_message_bytes)
+        super().__init__(protocol, owner, limits)
+        self._client_protocol = protocol
+        self._headers = headers
+        self.handshake: asyncio.Future[None] = self._loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        request = self._client_protocol.connect()
+        request.headers.update(self._headers)
+        self._client_protocol.send_request(request)
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if not self.handshake.done():
+            self._handshake_failed(ConnectionError("the connection was closed during the opening handshake"))
+
+    def _handshake_failed(self, error: Exception) -> None:
+        if not self.handshake.done():
+            self.handshake.set_exception(error)
+        self.abort()
+
+    def _response_received(self, response: Response) -> None:
+        failure = self._client_protocol.handshake_exc
+        if self.handshake.done():
+            return
+        if isinstance(failure, InvalidStatus):
+            body = bytes(response.body or b"")[:MAX_REFUSAL_BODY_BYTES]
+            retry_after = response.headers.get("Retry-After")
+            self._handshake_failed(HandshakeRefused(response.status_code, body, retry_after))
+        elif failure is not None:
+            self._handshake_failed(ConnectionError(f"not a WebSocket server: {failure}"))
+        else:
+            self._opened()
+            self.handshake.set_result(None)
+            if self._owner is not None:
+                self._owner.opened(self)
+
+
+async def connect(
+    url: str,
+    owner: Owner,
+    *,
+    headers: Mapping[str, str] | None = None,
+    limits: Limits = Limits(),
+    ssl: ssl_module.SSLContext | None = None,
+) -> WebSocket:
+    """Open a connection; the owner's `opened` is called before this returns.
+
+    Args:
+        url: `ws://` or `wss://`, query included.
+        owner: receives the messages.
+        headers: added to the opening handshake.
+        limits: bounds; `open_timeout_seconds` covers everything up to the handshake's answer.
+        ssl: for `wss://`; the system's trust store by default.
+
+    Raises:
+        HandshakeRefused: the server answered with another status than 101.
+        OSError, ssl.SSLError: it could not be reached, or its certificate was not accepted.
+        TimeoutError: it did not answer in time.
+        ConnectionError: it hung up, or is not a WebSocket server.
+    """
+    uri = parse_uri(url)
+    loop = asyncio.get_running_loop()
+    if uri.secure and ssl is None:
+        ssl = ssl_module.create_default_context()
+    connection: ClientWebSocket | None = None
+    try:
+        async with asyncio.timeout(limits.open_timeout_seconds):
+            _, connection = await loop.create_connection(
+                lambda: ClientWebSocket(url, headers or {}, owner, limits),
+                uri.host,
+                uri.port,
+                ssl=ssl if uri.secure else None,
+                server_hostname=uri.host if uri.secure else None,
+            )
+            await connection.handshake
+    except BaseException:
+        if connection is not None:
+            connection.abort()
+            if connection.handshake.done():
+                connection.handshake.exception()
+        raise
+    return connection
+
+
+async def serve(
+    accept: Callable[[Request, str], Owner | tuple[http.HTTPStatus, str]],
+    sock: socket.socket,
+    *,
+    limits: Limits = Limits(),
+    ssl: ssl_module.SSLContext | None = None,
+) -> asyncio.Server:
+    """Accept connections on a listening socket.
+
+    Args:
+        accept: called with the upgrade request and the peer's address; returns the connection's owner, or a
+            status and one line of text to refuse it with.
+        sock: bound, and listening or not.
+        limits: bounds of each connection.
+        ssl: to speak `wss://`.
+    """
+    loop = asyncio.get_running_loop()
+    return await loop.create_server(
+        lambda: ServerWebSocket(accept, limits),
+        sock=sock,
+        ssl=ssl,
+        ssl_handshake_timeout=limits.open_timeout_seconds if ssl else None,
+    )
+
+
+async def close_all(connections: list[WebSocket], code: int, reason: str, timeout_seconds: float) -> None:
+    """Close connections together and wait, bounded, until they are gone; what is left then is aborted."""
+    for connection in connections:
+        connection.close(code, reason)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_seconds):
+            for connection in connections:
+                await connection.wait_closed()
+    for connection in connections:
+        connection.abort()

@@ -1,0 +1,143 @@
+"""AVR Core's protocol: its messages parsed and checked, ours built.
+
+See "AVR protocol" in the README. Audio is PCM16 little-endian, 8 kHz, mono, in base64.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlsplit
+
+import orjson
+from websockets.typing import BytesLike
+
+from common.errors import AvrProtocolError
+
+SAMPLE_RATE_HZ = 8000
+FRAME_BYTES = 320
+FRAME_SAMPLES = FRAME_BYTES // 2
+MAX_MESSAGE_BYTES = 64 * 1024
+
+# A caller's own text never goes into an error, so what was wrong is named by type and length alone.
+_UUID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
+_DIGITS = frozenset("0123456789*#ABCD")
+MAX_METADATA_ENTRIES = 32
+MAX_METADATA_NAME_CHARS = 64
+MAX_METADATA_VALUE_CHARS = 512
+
+AUDIO_HEAD = b'{"type":"audio","audio":"'
+AUDIO_TAIL = b'"}'
+INTERRUPTION = b'{"type":"interruption"}'
+
+
+@dataclass(frozen=True, slots=True)
+class Init:
+    """The first message of a call."""
+
+    uuid: str
+    has_provider_config: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """Caller's audio: PCM16 at 8 kHz, any whole number of samples."""
+
+    pcm: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Dtmf:
+    """One key: `0` to `9`, `*`, `#`, `A` to `D`."""
+
+    digit: str
+
+
+Message = Init | Audio | Dtmf
+
+
+def parse(data: BytesLike) -> Message:
+    """A text message of AVR Core.
+
+    Raises:
+        AvrProtocolError: it is none that the protocol knows. The error says what is wrong, never what was sent.
+    """
+    try:
+        message = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise AvrProtocolError("not_json", "a message is not JSON") from error
+    if not isinstance(message, dict):
+        raise AvrProtocolError("not_json", "a message is not a JSON object")
+    kind = message.get("type")
+    parser = _PARSERS.get(kind) if isinstance(kind, str) else None
+    if parser is None:
+        raise AvrProtocolError("unknown_type", "a message's type is none of init, audio, dtmf_digit")
+    return parser(message)
+
+
+def _parse_init(message: dict[str, object]) -> Init:
+    uuid = message.get("uuid")
+    if not isinstance(uuid, str) or not _UUID.fullmatch(uuid):
+        raise AvrProtocolError(
+            "bad_uuid",
+            "init: uuid must be 1 to 128 letters, digits or . _ : @ - and begin with a letter or digit",
+        )
+    return Init(uuid, message.get("provider_config") is not None)
+
+
+def _parse_audio(message: dict[str, object]) -> Audio:
+    audio = message.get("audio")
+    if not isinstance(audio, str):
+        raise AvrProtocolError("bad_audio", "audio: the field audio must be a base64 string")
+    try:
+        pcm = binascii.a2b_base64(audio, strict_mode=True)
+    except (binascii.Error, ValueError) as error:
+        raise AvrProtocolError("bad_base64", "audio: not valid base64") from error
+    if len(pcm) % 2:
+        raise AvrProtocolError("odd_bytes", f"audio: {len(pcm)} bytes are not whole 16-bit samples")
+    return Audio(pcm)
+
+
+def _parse_dtmf(message: dict[str, object]) -> Dtmf:
+    digit = message.get("digit")
+    if not isinstance(digit, str) or digit not in _DIGITS:
+        raise AvrProtocolError("bad_digit", "dtmf_digit: digit must be one of 0-9 * # A-D")
+    return Dtmf(digit)
+
+
+_PARSERS: dict[str, Callable[[dict[str, object]], Message]] = {
+    "init": _parse_init,
+    "audio": _parse_audio,
+    "dtmf_digit": _parse_dtmf,
+}
+
+
+def audio(frame: bytes | memoryview) -> bytes:
+    """An `audio` message of one frame (320 bytes of PCM16)."""
+    return AUDIO_HEAD + binascii.b2a_base64(frame, newline=False) + AUDIO_TAIL
+
+
+def transcript(role: str, text: str) -> bytes:
+    """A `transcript` message; `role` is `user` or `agent`."""
+    return orjson.dumps({"type": "transcript", "role": role, "text": text})
+
+
+def error(message: str) -> bytes:
+    """An `error` message."""
+    return orjson.dumps({"type": "error", "message": message})
+
+
+def metadata(path: str) -> dict[str, str]:
+    """The call's metadata: the query parameters of the URL that AVR Core asked for.
+
+    Bounded: parameters beyond 32, and those with a name over 64 or a value over 512 characters, are left out.
+    """
+    entries: dict[str, str] = {}
+    for name, value in parse_qsl(urlsplit(path).query, errors="replace"):
+        if len(entries) == MAX_METADATA_ENTRIES and name not in entries:
+            break
+        if len(name) <= MAX_METADATA_NAME_CHARS and len(value) <= MAX_METADATA_VALUE_CHARS:
+            entries[name] = value
+    return entries

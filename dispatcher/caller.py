@@ -1,0 +1,260 @@
+"""The shell around one call: its caller's WebSocket, its channel to a worker, its pin."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol as Interface
+
+import structlog
+from prometheus_client import Counter
+from websockets.typing import BytesLike
+
+from common import link
+from common.metrics import DispatcherMetrics
+from common.registry import CallLease, NoCapacity, NoCapacityReason
+from common.relay_timer import RelayTimer
+from common.websocket import WebSocket
+from dispatcher import avr, call
+from dispatcher.call import Call, Seen, State
+from dispatcher.links import LinkPool, LinkUnavailable, WorkerLink
+from dispatcher.placement import Placed, Placement
+
+
+class Calls(Interface):
+    """The dispatcher's table of calls."""
+
+    @property
+    def links(self) -> LinkPool:
+        """Links to the workers."""
+
+    @property
+    def placement(self) -> Placement:
+        """Where calls are pinned."""
+
+    @property
+    def metrics(self) -> DispatcherMetrics:
+        """What is measured."""
+
+    def begun(self, caller: Caller) -> int:
+        """A connection said which call it is; an older connection of the same call is closed.
+
+        Returns:
+            the epoch that the older connection had, 0 if there is none.
+        """
+
+    def ended(self, caller: Caller) -> None:
+        """The call is over."""
+
+
+class Caller:
+    """Owner of a caller's WebSocket, and of the channel at the dispatcher's end."""
+
+    def __init__(self, calls: Calls, metadata: dict[str, str], limits: call.CallLimits) -> None:
+        self.call = Call(metadata, time.monotonic(), limits)
+        self.started_at_ms: int | None = None
+        self._calls = calls
+        self._log = structlog.get_logger()
+        self._connection: WebSocket | None = None
+        self._link: WorkerLink | None = None
+        self._channel = 0
+        self._placing: asyncio.Task[None] | None = None
+        self._unpinning: asyncio.Task[None] | None = None
+        self._relay_in = RelayTimer(calls.metrics.relay_in)
+        self._relay_out = RelayTimer(calls.metrics.relay_out)
+
+    @property
+    def uuid(self) -> str:
+        """The call's uuid; empty before `init`."""
+        return self.call.uuid
+
+    @property
+    def connection(self) -> WebSocket | None:
+        """The caller's WebSocket."""
+        return self._connection
+
+    def lease(self) -> CallLease | None:
+        """What Redis is to know of the call; None while it is not pinned."""
+        held = self.call
+        if not held.epoch or held.state in (State.PLACING, State.ENDED):
+            return None
+        return CallLease(
+            held.uuid, held.worker_id, held.epoch, held.state, self.started_at_ms, held.pins, held.metadata
+        )
+
+    def tick(self, now_seconds: float) -> None:
+        """Look at the clocks."""
+        self.call.tick(now_seconds)
+        self._act()
+
+    def superseded(self) -> None:
+        """Another connection has the call."""
+        self.call.superseded()
+        self._act()
+
+    def stop(self, reason: str) -> None:
+        """End the call because the process ends."""
+        self.call.stopped(reason)
+        self._act()
+
+    async def settled(self) -> None:
+        """Wait until what the call began is done: its placing given up, its pin taken out of Redis."""
+        for task in (self._placing, self._unpinning):
+            if task is not None:
+                await asyncio.wait([task])
+
+    # Owner of the caller's WebSocket
+
+    def opened(self, connection: WebSocket) -> None:
+        """The caller's connection is up."""
+        self._connection = connection
+
+    def received(self, data: BytesLike, text: bool) -> None:
+        """A message of AVR Core."""
+        assert self._connection is not None
+        received_seconds = self._connection.received_seconds
+        self._relay_in.frame(received_seconds)
+        self.call.message(data, text, received_seconds)
+        self._act()
+
+    def violated(self, code: int, reason: str) -> int:
+        """The WebSocket protocol itself was broken: the same end as for AVR's, by the same close code."""
+        too_big = code == 1009
+        name = "message_too_big" if too_big else "bad_websocket"
+        message = f"a message is over {avr.MAX_MESSAGE_BYTES} bytes" if too_big else f"broken WebSocket: {reason}"
+        self.call.broke_protocol(name, message)
+        self._act(closing=True)
+        return 1008
+
+    def writable(self) -> None:
+        """AVR Core reads again."""
+        self.call.caller_writable(time.monotonic())
+        self._act()
+
+    def closed(self, code: int, reason: str) -> None:
+        """The caller's connection is gone."""
+        self._connection = None
+        self.call.caller_closed(code)
+        self._act()
+
+    # Owner of the channel
+
+    def record(self, kind: int, payload: memoryview, received_seconds: float) -> None:
+        """A record of the call's worker."""
+        if kind == link.Kind.REPLY_AUDIO:
+            self._relay_out.frame(received_seconds)
+        self.call.record(kind, payload, time.monotonic())
+        self._act()
+
+    def worker_lost(self) -> None:
+        """The call's worker is gone."""
+        self._link = None
+        self.call.worker_lost()
+        self._act()
+
+    # Actions
+
+    def _act(self, *, closing: bool = False) -> None:
+        """Do what the call wants; `closing`: the WebSocket layer closes the connection by itself."""
+        while self.call.actions:
+            actions, self.call.actions = self.call.actions, []
+            for action in actions:
+                match action:
+                    case call.ToWorker(record):
+                        if self._link is not None:
+                            self._link.send(record)
+                    case call.ToCaller(message):
+                        if self._connection is not None:
+                            self._connection.send_text(message)
+                    case call.Report(seen, value, label):
+                        _REPORTS[seen](self._calls.metrics, value, label)
+                    case call.Place(epoch, excluded):
+                        self._place(epoch, excluded)
+                    case call.LeaveChannel():
+                        if self._link is not None:
+                            self._link.leave_channel(self._channel)
+                            self._link = None
+                    case call.Unpin(epoch):
+                        placement = self._calls.placement
+                        self._unpinning = asyncio.create_task(placement.unpin(self.uuid, epoch))
+                    case call.CloseCaller(code, reason):
+                        if self._connection is not None and not closing:
+                            self._connection.close(code, reason)
+                    case call.Ended(ending, reason):
+                        self._ended(ending, reason)
+            if self._connection is not None and self._connection.write_paused and not self.call.paused:
+                self.call.caller_paused(time.monotonic())
+
+    def _place(self, epoch: int, excluded: frozenset[str]) -> None:
+        if not self.call.pins and self._placing is None:
+            self._log = self._log.bind(uuid=self.uuid)
+            epoch = max(epoch, self._calls.begun(self) + 1)
+            self._log.info("call began", metadata_entries=len(self.call.metadata))
+        self._placing = asyncio.create_task(self._find_worker(epoch, excluded), name=f"place {self.uuid}")
+
+    async def _find_worker(self, epoch: int, excluded: frozenset[str]) -> None:
+        """Pin, and open a channel; workers that cannot be reached are left out and the next is asked."""
+        placement, links = self._calls.placement, self._calls.links
+        pins = self.call.pins
+        while self._is_placing():
+            placed = await placement.place(self.uuid, epoch, self.call.metadata, excluded, pins)
+            if isinstance(placed, NoCapacity):
+                self._not_placed(placed, excluded)
+                return
+            worker_link = None
+            try:
+                worker_link = await links.get(placed.worker_id, placed.address)
+            except LinkUnavailable as error:
+                self._log.warning("worker unreachable", worker=placed.worker_id, reason=str(error))
+            if not self._is_placing():
+                # The caller hung up while a worker was looked for.
+                await placement.unpin(self.uuid, placed.epoch)
+            elif worker_link is not None:
+                self._placed(placed, worker_link)
+                return
+            excluded, epoch, pins = excluded | {placed.worker_id}, placed.epoch + 1, placed.pins
+
+    def _is_placing(self) -> bool:
+        return self.call.state is State.PLACING
+
+    def _placed(self, placed: Placed, worker_link: WorkerLink) -> None:
+        self.started_at_ms = placed.started_at_ms
+        self._link = worker_link
+        self._channel = worker_link.open_channel(self)
+        self._log.info("call pinned", worker=placed.worker_id, epoch=placed.epoch, pins=placed.pins)
+        self.call.placed(placed.worker_id, placed.epoch, self._channel, placed.pins)
+        self._act()
+
+    def _not_placed(self, reason: NoCapacity, excluded: frozenset[str]) -> None:
+        if not self._is_placing():
+            return
+        if reason.reason is NoCapacityReason.FULL:
+            self.call.not_placed(1013, "no capacity: every worker has all the calls that it may take")
+        elif excluded:
+            self.call.not_placed(1011, f"none of the {len(excluded)} workers that were asked took the call")
+        else:
+            self.call.not_placed(1013, "no capacity: there is no live worker")
+        self._act()
+
+    def _ended(self, ending: call.Ending, reason: str) -> None:
+        _OUTCOMES[ending](self._calls.metrics).inc()
+        if ending is call.Ending.COMPLETED:
+            self._log.info("call ended", ending=ending.value, reason=reason)
+        else:
+            self._log.warning("call ended", ending=ending.value, reason=reason)
+        self._calls.ended(self)
+
+
+_OUTCOMES: dict[call.Ending, Callable[[DispatcherMetrics], Counter]] = {
+    call.Ending.COMPLETED: lambda metrics: metrics.calls_completed,
+    call.Ending.REJECTED: lambda metrics: metrics.calls_rejected,
+    call.Ending.FAILED: lambda metrics: metrics.calls_failed,
+}
+_REPORTS: dict[Seen, Callable[[DispatcherMetrics, float, str], None]] = {
+    Seen.BAD_INPUT: lambda metrics, _, reason: metrics.bad_input.inc(reason),
+    Seen.INTERRUPTION: lambda metrics, _, __: metrics.interruptions.inc(),
+    Seen.DIGIT: lambda metrics, _, __: metrics.dtmf_digits.inc(),
+    Seen.GREETING_SECONDS: lambda metrics, seconds, _: metrics.greeting_latency.observe(seconds),
+    Seen.CALLER_AUDIO_DROPPED_SECONDS: lambda metrics, seconds, _: metrics.audio_dropped_in.inc(seconds),
+}

@@ -1,0 +1,220 @@
+"""Links to the workers: one per live worker, opened ahead of the first call and kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Iterable
+from typing import Protocol as Interface
+
+import structlog
+
+from common import link
+from common.link import Hello
+from common.link_end import LINK_LIMITS, LinkEnd
+from common.websocket import HandshakeRefused, connect
+
+log = structlog.get_logger()
+
+
+class ChannelOwner(Interface):
+    """The call at this end of a channel."""
+
+    def record(self, kind: int, payload: memoryview, received_seconds: float) -> None:
+        """A record of the call's worker."""
+
+    def worker_lost(self) -> None:
+        """The link is gone, and the channel with it."""
+
+    def stop(self, reason: str) -> None:
+        """The call cannot go on."""
+
+
+class LinkUnavailable(Exception):
+    """The worker cannot be reached now."""
+
+
+class WorkerLink:
+    """One link and its channels. It is used once: a link that was lost is replaced by a new one."""
+
+    def __init__(self, worker_id: str, hello: Hello, on_lost: LostCallback) -> None:
+        self.worker_id = worker_id
+        self._end = LinkEnd(hello, self)
+        self._on_lost = on_lost
+        self._greeting: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
+        self._channels: dict[int, ChannelOwner] = {}
+        self._numbers = itertools.count(1)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the link is up and both sides have greeted."""
+        return self._end.is_open and self._greeting.done()
+
+    @property
+    def calls(self) -> int:
+        """Calls that this dispatcher has on the worker."""
+        return len(self._channels)
+
+    async def open(self, address: str) -> None:
+        """Connect and exchange HELLOs.
+
+        Raises:
+            LinkUnavailable: the worker did not answer in time, refused, or is another one by now.
+        """
+        try:
+            async with asyncio.timeout(LINK_LIMITS.open_timeout_seconds):
+                await connect(f"ws://{address}/link", self._end, limits=LINK_LIMITS)
+                hello = await asyncio.shield(self._greeting)
+        except (OSError, TimeoutError, HandshakeRefused) as error:
+            self.close("not greeted in time")
+            raise LinkUnavailable(f"worker {self.worker_id} at {address}: {error or 'timed out'}") from error
+        if hello.id != self.worker_id:
+            self.close("another worker lives here now")
+            raise LinkUnavailable(f"at {address} answers worker {hello.id}, not {self.worker_id}")
+
+    def open_channel(self, owner: ChannelOwner) -> int:
+        """A new channel for a call."""
+        channel = next(self._numbers)
+        self._channels[channel] = owner
+        return channel
+
+    def leave_channel(self, channel: int) -> None:
+        """Records that still come on the channel are not looked at."""
+        self._channels.pop(channel, None)
+
+    def send(self, record: bytes) -> None:
+        """Send an encoded record."""
+        self._end.send(record)
+
+    def close(self, reason: str) -> None:
+        """Close the link."""
+        self._end.close(reason)
+
+    async def wait_closed(self) -> None:
+        """Wait until the link's connection is gone."""
+        if self._end.connection is not None:
+            await self._end.connection.wait_closed()
+
+    # Owner of the link's end
+
+    def greeted(self, hello: Hello) -> None:
+        """The worker said who it is."""
+        if not self._greeting.done():
+            self._greeting.set_result(hello)
+
+    def record(self, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
+        """Hand a record to its call."""
+        owner = self._channels.get(channel)
+        if owner is not None:
+            try:
+                owner.record(kind, payload, received_seconds)
+            except Exception:
+                # One call's trouble is not the link's: the others on it go on.
+                log.exception("a record could not be handled", worker=self.worker_id, kind=kind, channel=channel)
+                owner.stop("internal error")
+
+    def lost(self, reason: str) -> None:
+        """Tell every call on the link, at once."""
+        if not self._greeting.done():
+            self._greeting.set_exception(ConnectionError(reason))
+            self._greeting.exception()  # whoever waits gets it; nobody may wait any more
+        owners = list(self._channels.values())
+        self._channels.clear()
+        self._on_lost.link_lost(self, reason, len(owners))
+        for owner in owners:
+            owner.worker_lost()
+
+
+class LostCallback(Interface):
+    """Who hears that a link is gone."""
+
+    def link_lost(self, lost: WorkerLink, reason: str, calls: int) -> None:
+        """The link is gone, with so many calls on it."""
+
+
+class LinkPool:
+    """The links of one dispatcher, by worker."""
+
+    def __init__(self, dispatcher_id: str, release: str) -> None:
+        self._hello = Hello(link.PROTOCOL_VERSION, release, "dispatcher", dispatcher_id, dispatcher_id)
+        self._links: dict[str, WorkerLink] = {}
+        self._opening: dict[str, asyncio.Task[WorkerLink]] = {}
+        self._up = asyncio.Event()
+
+    async def wait_up(self) -> None:
+        """Wait for the first link."""
+        await self._up.wait()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a link to any worker."""
+        return any(known.is_open for known in self._links.values())
+
+    def has(self, worker_id: str) -> bool:
+        """Whether there is a link to this worker."""
+        known = self._links.get(worker_id)
+        return known is not None and known.is_open
+
+    def calls(self, worker_id: str) -> int:
+        """Calls that this dispatcher has on the worker."""
+        known = self._links.get(worker_id)
+        return known.calls if known is not None else 0
+
+    async def get(self, worker_id: str, address: str) -> WorkerLink:
+        """The link to a worker, opened if need be.
+
+        Raises:
+            LinkUnavailable: it cannot be opened.
+        """
+        known = self._links.get(worker_id)
+        if known is not None and known.is_open:
+            return known
+        task = self._opening.get(worker_id)
+        if task is None:
+            task = asyncio.create_task(self._open(worker_id, address), name=f"link to {worker_id}")
+            self._opening[worker_id] = task
+            task.add_done_callback(lambda done: self._opened(worker_id, done))
+        # Several calls may wait for one link: the end of one of them is not the end of it.
+        return await asyncio.shield(task)
+
+    def keep(self, workers: Iterable[tuple[str, str]]) -> None:
+        """Open links ahead to these (id, address); failures are tried again with the next call of this."""
+        for worker_id, address in workers:
+            if not self.has(worker_id) and worker_id not in self._opening:
+                task = asyncio.create_task(self.get(worker_id, address), name=f"keep link to {worker_id}")
+                task.add_done_callback(_consume)
+
+    async def close(self) -> None:
+        """Close all links; bounded by the WebSocket's own time-out."""
+        for task in list(self._opening.values()):
+            task.cancel()
+        links = list(self._links.values())
+        for known in links:
+            known.close("the dispatcher ends")
+        await asyncio.gather(*(known.wait_closed() for known in links))
+
+    def link_lost(self, lost: WorkerLink, reason: str, calls: int) -> None:
+        """Forget a link."""
+        if self._links.get(lost.worker_id) is lost:
+            del self._links[lost.worker_id]
+            log.warning("link lost", worker=lost.worker_id, reason=reason, calls=calls)
+
+    async def _open(self, worker_id: str, address: str) -> WorkerLink:
+        new = WorkerLink(worker_id, self._hello, self)
+        await new.open(address)
+        self._links[worker_id] = new
+        self._up.set()
+        log.info("link up", worker=worker_id, address=address)
+        return new
+
+    def _opened(self, worker_id: str, task: asyncio.Task[WorkerLink]) -> None:
+        self._opening.pop(worker_id, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("link not up", worker=worker_id, reason=str(error))
+
+
+def _consume(task: asyncio.Task[WorkerLink]) -> None:
+    # The failure was logged where the link was opened.
+    with contextlib.suppress(asyncio.CancelledError):
+        task.exception()

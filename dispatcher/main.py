@@ -1,0 +1,55 @@
+"""A dispatcher process: it starts, says that it is ready, and ends in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+
+from common import admin, logs, metrics
+from common.ports import ALL_ADDRESSES, listen_socket, port_of
+from common.process import Process
+from common.registry import Registry
+from common.release import RELEASE
+from common.settings import Settings
+from dispatcher.admin import application
+from dispatcher.call import BAD_INPUT_REASONS
+from dispatcher.service import Dispatcher
+
+log = logs.get_logger()
+
+
+async def run(settings: Settings, process: Process) -> int:
+    """Dispatch calls until the process is asked to stop.
+
+    Raises:
+        SettingsError: PORT or ADMIN_PORT cannot be had.
+    """
+    assert settings.redis_url is not None
+    shared = process.child is not None
+    sock = listen_socket(ALL_ADDRESSES, settings.port, variable="PORT", reuse_port=shared)
+    admin_sock = listen_socket(ALL_ADDRESSES, settings.admin_port, variable="ADMIN_PORT", reuse_port=shared)
+    registry = Registry.from_url(settings.redis_url)
+    dispatcher_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    measured = metrics.dispatcher()
+    measured.bad_input.expect(*BAD_INPUT_REASONS)
+    dispatcher = Dispatcher(dispatcher_id, RELEASE, registry, measured)
+    runner = await admin.serve(application(registry, lambda: dispatcher.is_ready), admin_sock)
+    await dispatcher.start(sock)
+    log.info("dispatcher listening", dispatcher=dispatcher.id, port=port_of(sock), admin_port=port_of(admin_sock))
+
+    ready = asyncio.create_task(dispatcher.links.wait_up())
+    ready.add_done_callback(lambda _: process.ready())
+    await process.draining.wait()
+
+    # 1. No new calls; those that run end in their own time, or at the deadline.
+    log.info("draining", calls=dispatcher.calls)
+    await dispatcher.drain(process.stopping)
+    # 2. What is left is ended, with an error that says so.
+    await dispatcher.stop()
+    # 3. Probes and metrics last: who watches sees the end.
+    ready.cancel()
+    await runner.cleanup()
+    await registry.aclose()
+    return 0

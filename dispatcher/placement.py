@@ -1,0 +1,133 @@
+"""Placement: which worker takes a call.
+
+Redis decides, in one atomic step over all dispatchers. While Redis is away the last table that it gave is
+used, with what this dispatcher knows of its own calls; a worker still refuses what is over its capacity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from common.errors import RegistryUnavailable
+from common.registry import CallLease, NoCapacity, NoCapacityReason, Pin, Registry, WorkerState, WorkerStatus
+
+log = structlog.get_logger()
+
+# A call whose dispatcher died is out of Redis after this time, and has its slot freed.
+CALL_LEASE_SECONDS = 15.0
+# What is held is published again so often; a newer connection elsewhere is noticed as late as this.
+RENEW_INTERVAL_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a call goes."""
+
+    worker_id: str
+    address: str
+    epoch: int
+    pins: int
+    started_at_ms: int | None
+
+
+class Placement:
+    """Pins calls for one dispatcher, and keeps what is held published."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        dispatcher_id: str,
+        own_calls: Callable[[str], int],
+        redis_up: Callable[[float], None],
+    ) -> None:
+        """Build it.
+
+        Args:
+            registry: Redis.
+            dispatcher_id: of this process.
+            own_calls: how many calls this dispatcher has on a worker.
+            redis_up: told after every exchange whether Redis answered.
+        """
+        self._registry = registry
+        self._dispatcher_id = dispatcher_id
+        self._own_calls = own_calls
+        self._redis_up = redis_up
+        self._workers: tuple[WorkerStatus, ...] = ()
+        self._up: bool | None = None
+
+    @property
+    def workers(self) -> tuple[WorkerStatus, ...]:
+        """The last known table of live workers."""
+        return self._workers
+
+    async def place(
+        self, uuid: str, epoch: int, metadata: Mapping[str, str], excluded: frozenset[str], pins: int
+    ) -> Placed | NoCapacity:
+        """Pin a call.
+
+        Args:
+            uuid: the call.
+            epoch: the last known one plus one.
+            metadata: kept with the call.
+            excluded: workers that have refused it or cannot be reached.
+            pins: workers that have held the call, as far as this dispatcher knows.
+        """
+        try:
+            pin = await self._registry.pin(
+                uuid,
+                dispatcher=self._dispatcher_id,
+                epoch=epoch,
+                metadata=metadata,
+                lease_seconds=CALL_LEASE_SECONDS,
+                excluded=excluded,
+            )
+        except RegistryUnavailable as error:
+            self._note(False, str(error))
+            return self._place_from_table(epoch, excluded, pins)
+        self._note(True)
+        if isinstance(pin, Pin):
+            return Placed(pin.worker, pin.address, pin.epoch, pin.pins, pin.started_at_ms)
+        return pin
+
+    async def unpin(self, uuid: str, epoch: int) -> None:
+        """Take a call out of Redis; while Redis is away its lease does that."""
+        try:
+            await self._registry.unpin(uuid, epoch=epoch)
+        except RegistryUnavailable as error:
+            self._note(False, str(error))
+
+    async def renew(self, held: list[CallLease]) -> frozenset[str]:
+        """Publish what this dispatcher holds, and take the table of workers.
+
+        Returns:
+            uuids that another dispatcher holds at a higher epoch: to be let go at once.
+        """
+        try:
+            renewal = await self._registry.renew(self._dispatcher_id, held, lease_seconds=CALL_LEASE_SECONDS)
+        except RegistryUnavailable as error:
+            self._note(False, str(error))
+            return frozenset()
+        self._note(True)
+        self._workers = renewal.workers
+        return renewal.superseded
+
+    def _place_from_table(self, epoch: int, excluded: frozenset[str], pins: int) -> Placed | NoCapacity:
+        live = [w for w in self._workers if w.state is WorkerState.READY and w.id not in excluded]
+        if not live:
+            return NoCapacity(NoCapacityReason.NO_WORKERS)
+        best = min(live, key=lambda w: self._own_calls(w.id) / w.capacity)
+        if self._own_calls(best.id) >= best.capacity:
+            return NoCapacity(NoCapacityReason.FULL)
+        return Placed(best.id, best.address, epoch, pins + 1, None)
+
+    def _note(self, up: bool, reason: str = "") -> None:
+        self._redis_up(up)
+        if up is not self._up:
+            if not up:
+                log.error("redis is away", reason=reason, effect="calls go on, placed from the last known table")
+            elif self._up is not None:
+                log.info("redis is back")
+            self._up = up

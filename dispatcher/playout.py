@@ -1,0 +1,119 @@
+"""The playout clock: what the caller has heard of what was handed to AVR Core.
+
+AVR Core plays what it gets in order and in real time, and reports nothing back. So there is one cursor per
+call: what is handed over starts to play at max(now, end of what was handed over before).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dispatcher.avr import SAMPLE_RATE_HZ
+
+# Runs of gapless audio that have not been heard out. A reply is one run; more than a few come only from a peer
+# that sends in drops, and then the oldest counts as heard: it is the one most likely to be.
+MAX_RUNS = 1024
+
+
+@dataclass(slots=True)
+class _Run:
+    """Samples of one item that play without a gap.
+
+    `padding` are the samples of silence behind them that fill the last frame.
+    """
+
+    item: int
+    start_seconds: float
+    samples: int
+    padding: int = 0
+
+    @property
+    def end_seconds(self) -> float:
+        return self.start_seconds + (self.samples + self.padding) / SAMPLE_RATE_HZ
+
+    def heard(self, now_seconds: float) -> int:
+        played = int((now_seconds - self.start_seconds) * SAMPLE_RATE_HZ)
+        return max(0, min(played, self.samples))
+
+
+class PlayoutClock:
+    """One call's playout. All times are seconds of the same monotonic clock."""
+
+    def __init__(self) -> None:
+        self._runs: deque[_Run] = deque()
+        # Samples of items whose first runs have been heard out, while later ones have not.
+        self._heard_out: dict[int, int] = {}
+
+    @property
+    def end_seconds(self) -> float:
+        """When all that was handed over will have been played; in the past if it has been."""
+        return self._runs[-1].end_seconds if self._runs else float("-inf")
+
+    def sent(self, item: int, samples: int, now_seconds: float, *, padding: int = 0) -> None:
+        """Samples of an item were handed to AVR Core, with silence behind them.
+
+        Args:
+            item: the item's number.
+            samples: of the item.
+            now_seconds: when.
+            padding: samples of silence that fill up the last frame.
+        """
+        last = self._runs[-1] if self._runs else None
+        if last is not None and last.end_seconds >= now_seconds:
+            if last.item == item and not last.padding:
+                last.samples += samples
+                last.padding = padding
+                return
+            now_seconds = last.end_seconds
+        self._runs.append(_Run(item, now_seconds, samples, padding))
+        if len(self._runs) > MAX_RUNS:
+            self._retire(self._runs.popleft())
+
+    def progress(self, now_seconds: float) -> tuple[list[tuple[int, int]], bool]:
+        """What has been heard so far of the items that played since the last call.
+
+        Returns:
+            [(item, samples heard)], oldest first, and whether all that was handed over has been played.
+        """
+        items: dict[int, int] = {}
+        for run in self._runs:
+            if run.start_seconds > now_seconds:
+                break
+            base = items.get(run.item, self._heard_out.get(run.item, 0))
+            items[run.item] = base + run.heard(now_seconds)
+        while self._runs and self._runs[0].end_seconds <= now_seconds:
+            self._retire(self._runs.popleft())
+        self._forget()
+        return list(items.items()), not self._runs
+
+    def cut(self, now_seconds: float, unsent: Iterable[int] = ()) -> list[tuple[int, int]]:
+        """AVR Core's buffer is emptied: nothing more of what was handed over will play.
+
+        Args:
+            now_seconds: when.
+            unsent: items of which samples were dropped before they were handed over.
+
+        Returns:
+            [(item, samples heard)] of the items that were not heard out, oldest first.
+        """
+        while self._runs and self._runs[0].end_seconds <= now_seconds:
+            self._retire(self._runs.popleft())
+        items: dict[int, int] = {}
+        for run in self._runs:
+            base = items.get(run.item, self._heard_out.get(run.item, 0))
+            items[run.item] = base + run.heard(now_seconds)
+        for item in unsent:
+            items.setdefault(item, self._heard_out.get(item, 0))
+        self._runs.clear()
+        self._heard_out.clear()
+        return list(items.items())
+
+    def _retire(self, run: _Run) -> None:
+        self._heard_out[run.item] = self._heard_out.get(run.item, 0) + run.samples
+
+    def _forget(self) -> None:
+        # Only the item played last can still get samples.
+        while len(self._heard_out) > 1:
+            del self._heard_out[next(iter(self._heard_out))]

@@ -1,0 +1,169 @@
+"""The dispatcher: it accepts AVR Core's connections, and keeps the table of its calls."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http
+import socket
+import time
+
+import structlog
+from websockets.http11 import Request
+
+from common.metrics import DispatcherMetrics
+from common.registry import Registry
+from common.websocket import Limits, close_all, serve
+from dispatcher import avr
+from dispatcher.call import DEFAULT_LIMITS, CallLimits
+from dispatcher.caller import Caller
+from dispatcher.links import LinkPool
+from dispatcher.placement import RENEW_INTERVAL_SECONDS, Placement
+
+log = structlog.get_logger()
+
+TICK_SECONDS = 0.2
+FIRST_LINK_INTERVAL_SECONDS = 0.1
+# `stop` has to be done within the time that a process has to stop (common/process.py).
+CLOSE_SECONDS = 0.8
+# A caller's connection is pinged so that a proxy's idle timer does not cut a call while the agent is silent.
+# Its life is judged by the caller's audio, in the call, not by pongs.
+CALLER_LIMITS = Limits(
+    max_message_bytes=avr.MAX_MESSAGE_BYTES,
+    open_timeout_seconds=10.0,
+    ping_interval_seconds=20.0,
+    silence_timeout_seconds=None,
+)
+
+
+class Dispatcher:
+    """One dispatcher process."""
+
+    def __init__(
+        self,
+        dispatcher_id: str,
+        release: str,
+        registry: Registry,
+        metrics: DispatcherMetrics,
+        limits: CallLimits = DEFAULT_LIMITS,
+    ) -> None:
+        self.id = dispatcher_id
+        self.registry = registry
+        self.metrics = metrics
+        self.links = LinkPool(dispatcher_id, release)
+        self.placement = Placement(registry, dispatcher_id, self.links.calls, metrics.redis_up.set)
+        self.draining = False
+        self._limits = limits
+        self._callers: set[Caller] = set()
+        self._by_uuid: dict[str, Caller] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._server: asyncio.Server | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether new calls are welcome here."""
+        return not self.draining and self.links.is_ready
+
+    @property
+    def calls(self) -> int:
+        """Caller connections, those that have not said `init` included."""
+        return len(self._callers)
+
+    async def start(self, sock: socket.socket) -> None:
+        """Accept callers on a bound socket."""
+        await self._renew_once()
+        self._tasks = [
+            asyncio.create_task(self._tick(), name="tick"),
+            asyncio.create_task(self._renew(), name="renew"),
+        ]
+        self._server = await serve(self._accept, sock, limits=CALLER_LIMITS)
+
+    async def drain(self, until: asyncio.Event) -> None:
+        """Take no new calls; wait until those that run have ended, or until the event."""
+        self.draining = True
+        if self._server is not None:
+            self._server.close()
+        waits = [asyncio.create_task(self._idle.wait()), asyncio.create_task(until.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await wait
+
+    async def stop(self) -> None:
+        """End what is left; bounded by the time-outs of Redis and of closing."""
+        self.draining = True
+        # 1. No new callers.
+        if self._server is not None:
+            self._server.close()
+        # 2. End the calls, and wait for their connections and pins.
+        callers = list(self._callers)
+        connections = [c.connection for c in callers if c.connection is not None]
+        for caller in callers:
+            caller.stop("the service is stopping")
+        await close_all(connections, 1011, "the service is stopping", timeout_seconds=CLOSE_SECONDS)
+        for caller in callers:
+            await caller.settled()
+        # 3. No more ticks and renewals.
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # 4. The links, with the CLOSE records of the calls in front.
+        await self.links.close()
+
+    # The table of calls
+
+    def begun(self, caller: Caller) -> int:
+        """Put a call into the table; the newer of two connections with one uuid wins."""
+        older = self._by_uuid.get(caller.uuid)
+        self._by_uuid[caller.uuid] = caller
+        if older is None:
+            return 0
+        epoch = older.call.epoch
+        older.superseded()
+        return epoch
+
+    def ended(self, caller: Caller) -> None:
+        """Take a call out of the table."""
+        self._callers.discard(caller)
+        if self._by_uuid.get(caller.uuid) is caller:
+            del self._by_uuid[caller.uuid]
+        if not self._callers:
+            self._idle.set()
+
+    def _accept(self, request: Request, peer: str) -> Caller | tuple[http.HTTPStatus, str]:
+        if self.draining:
+            return http.HTTPStatus.SERVICE_UNAVAILABLE, "this dispatcher is draining\n"
+        caller = Caller(self, avr.metadata(request.path), self._limits)
+        self._callers.add(caller)
+        self._idle.clear()
+        return caller
+
+    # What goes on all the time
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            now = time.monotonic()
+            for caller in list(self._callers):
+                try:
+                    caller.tick(now)
+                except Exception:
+                    log.exception("a call's clock failed", uuid=caller.uuid)
+                    caller.stop("internal error")
+
+    async def _renew(self) -> None:
+        while True:
+            # Without a link there is nobody to take a call: look for the first worker often.
+            await asyncio.sleep(RENEW_INTERVAL_SECONDS if self.links.is_ready else FIRST_LINK_INTERVAL_SECONDS)
+            await self._renew_once()
+
+    async def _renew_once(self) -> None:
+        holders = {caller.uuid: caller for caller in self._callers if caller.lease() is not None}
+        leases = [lease for caller in holders.values() if (lease := caller.lease()) is not None]
+        for uuid in await self.placement.renew(leases):
+            # The one that was asked about: by now a newer connection may stand in its place in the table.
+            holders[uuid].superseded()
+        self.links.keep((worker.id, worker.address) for worker in self.placement.workers)

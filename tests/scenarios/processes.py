@@ -1,0 +1,200 @@
+"""The service's real processes, as a test starts, watches and kills them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+import psutil
+
+from tests.helpers import eventually
+
+KEY = "sk-test-0123456789abcdefghij"
+
+# Not a measure of anything: how long a test waits before it says that something does not happen at all.
+PATIENCE_SECONDS = 30.0
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class ServiceProcess:
+    """One `avr-sts-openai` process; its log lines are kept and can be waited for."""
+
+    def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
+        self.name = name
+        self.lines: list[dict[str, Any]] = []
+        self.raw = ""
+        self._process = process
+        self._arrived = asyncio.Condition()
+        self._reading = asyncio.create_task(self._read())
+
+    @classmethod
+    async def start(cls, *arguments: str, **settings: object) -> Self:
+        """Start a sub-command with these settings and nothing else that matters in the environment."""
+        environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        environment |= {name: str(value) for name, value in settings.items()}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "common.cli",
+            *arguments,
+            env=environment | {"PYTHONPATH": str(_REPOSITORY)},
+            cwd=tempfile.gettempdir(),  # where there is no .env
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        return cls(process, arguments[0])
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode
+
+    def family(self) -> list[psutil.Process]:
+        """The process and all that descend from it."""
+        parent = psutil.Process(self.pid)
+        return [parent, *parent.children(recursive=True)]
+
+    async def line(self, event: str, **fields: object) -> dict[str, Any]:
+        """Wait for a log line and return it.
+
+        Raises:
+            AssertionError: it did not come, or the process ended without it.
+        """
+
+        def found() -> dict[str, Any] | None:
+            wanted = {"event": event, **fields}
+            return next((line for line in self.lines if wanted.items() <= line.items()), None)
+
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS), self._arrived:
+                await self._arrived.wait_for(lambda: found() or self._reading.done())
+        except TimeoutError:
+            pass
+        line = found()
+        assert line is not None, f"{self.name} never logged {event!r} {fields}:\n{self.raw[-4000:]}"
+        return line
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        """The log lines of this kind so far."""
+        return [line for line in self.lines if line["event"] == event]
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process alone."""
+        self._process.send_signal(number)
+
+    async def ended(self) -> int:
+        """Wait for the end and return the exit code."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            code = await self._process.wait()
+            await self._reading
+        return code
+
+    async def stop(self) -> int:
+        """SIGTERM, and wait."""
+        if self.returncode is None:
+            self.signal(signal.SIGTERM)
+        return await self.ended()
+
+    async def kill(self) -> None:
+        """SIGKILL to it and all that descend from it, whatever became of them."""
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            for process in self.family():
+                process.kill()
+        await self.ended()
+
+    async def _read(self) -> None:
+        assert self._process.stderr is not None
+        async for raw in self._process.stderr:
+            self.raw += raw.decode(errors="replace")
+            with contextlib.suppress(orjson.JSONDecodeError):
+                line = orjson.loads(raw)
+                if isinstance(line, dict) and "event" in line:
+                    self.lines.append(line)
+            async with self._arrived:
+                self._arrived.notify_all()
+        async with self._arrived:
+            self._arrived.notify_all()
+
+
+class Cluster:
+    """Dispatchers and workers as separate processes over one Redis, against one simulator."""
+
+    def __init__(self, redis_url: str, realtime_url: str, **settings: object) -> None:
+        self.workers: list[ServiceProcess] = []
+        self.dispatchers: list[ServiceProcess] = []
+        self._settings = {
+            "REDIS_URL": redis_url,
+            "OPENAI_API_KEY": KEY,
+            "OPENAI_BASE_URL": realtime_url,
+            "WORKER_ADDRESS": "127.0.0.1",
+            "WORKER_PORT": 0,
+            "PORT": 0,
+            "ADMIN_PORT": 0,
+            "DRAIN_SECONDS": 5,
+            **settings,
+        }
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*(process.kill() for process in (*self.dispatchers, *self.workers)))
+
+    async def start(self, *, workers: int, dispatchers: int = 1) -> None:
+        """Start them, and return when every dispatcher has a link to every worker."""
+        await asyncio.gather(*(self.add_worker() for _ in range(workers)))
+        await asyncio.gather(*(self.add_dispatcher() for _ in range(dispatchers)))
+
+    async def add_worker(self, **settings: object) -> ServiceProcess:
+        """One more worker; known to dispatchers within a second."""
+        worker = await ServiceProcess.start("worker", **(self._settings | settings))
+        self.workers.append(worker)
+        await worker.line("worker listening")
+        return worker
+
+    async def add_dispatcher(self) -> ServiceProcess:
+        """One more dispatcher, with a link to every worker that there is."""
+        dispatcher = await ServiceProcess.start("dispatcher", **self._settings)
+        self.dispatchers.append(dispatcher)
+        for worker in self.workers:
+            if worker.returncode is None:
+                await dispatcher.line("link up", worker=await worker_id(worker))
+        return dispatcher
+
+    async def url(self, number: int = 0) -> str:
+        """Where AVR Core connects."""
+        line = await self.dispatchers[number].line("dispatcher listening")
+        return f"ws://127.0.0.1:{line['port']}/"
+
+    async def admin_url(self, number: int = 0) -> str:
+        """A dispatcher's admin port."""
+        line = await self.dispatchers[number].line("dispatcher listening")
+        return f"http://127.0.0.1:{line['admin_port']}"
+
+    @property
+    def logs(self) -> str:
+        """Everything that any process wrote."""
+        return "".join(process.raw for process in (*self.dispatchers, *self.workers))
+
+
+async def worker_id(worker: ServiceProcess) -> str:
+    """The id under which a worker is published."""
+    line = await worker.line("worker listening")
+    return str(line["worker"])
+
+
+async def wait_gone(processes: list[psutil.Process]) -> None:
+    """Wait until none of these processes is left."""
+    await eventually(lambda: not any(process.is_running() for process in processes), PATIENCE_SECONDS)

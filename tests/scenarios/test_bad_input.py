@@ -1,0 +1,230 @@
+"""What bad input gets: an error where there is room for one, the right close code, a counter and one log line.
+
+The process and a neighbour's call stay as they were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+
+import aiohttp
+import orjson
+import pytest
+import pytest_asyncio
+import redis
+
+from simulator.avr_core import SimulatedCall, place_call
+from simulator.realtime_api import RealtimeSimulator
+from tests.helpers import eventually
+from tests.scenarios.processes import PATIENCE_SECONDS, Cluster
+
+INIT = '{"type":"init","uuid":"%s"}'
+SILENCE = base64.b64encode(bytes(320)).decode()
+AUDIO = orjson.dumps({"type": "audio", "audio": SILENCE}).decode()
+
+
+class Service:
+    """One cluster for all tests of this file: that it survives them all is a part of what they show."""
+
+    def __init__(self, cluster: Cluster, simulator: RealtimeSimulator, url: str, admin_url: str) -> None:
+        self.cluster = cluster
+        self.simulator = simulator
+        self.url = url
+        self.admin_url = admin_url
+
+    async def bad_input(self, reason: str) -> float:
+        """The counter of this reason."""
+        async with aiohttp.ClientSession() as http, http.get(f"{self.admin_url}/metrics") as response:
+            lines = (await response.text()).splitlines()
+        name = f'avr_sts_bad_input_total{{reason="{reason}"}} '
+        return next((float(line.removeprefix(name)) for line in lines if line.startswith(name)), 0.0)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(redis_server: str) -> AsyncIterator[Service]:
+    with redis.Redis.from_url(redis_server) as client:
+        client.flushdb()
+    async with RealtimeSimulator() as simulator, Cluster(redis_server, simulator.url) as cluster:
+        await cluster.start(workers=1)
+        yield Service(cluster, simulator, await cluster.url(), await cluster.admin_url())
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def neighbour(service: Service) -> AsyncIterator[SimulatedCall]:
+    async with await place_call(service.url, uuid="neighbour") as call:
+        await call.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
+        yield call
+
+
+async def _send(url: str, messages: list[str | bytes]) -> tuple[list[dict[str, str]], int | None]:
+    """Open a connection, send these, and return what came of it: other messages than audio, the close code."""
+    answers = []
+    async with (
+        aiohttp.ClientSession() as http,
+        http.ws_connect(url, max_msg_size=0, timeout=aiohttp.ClientWSTimeout(ws_close=PATIENCE_SECONDS)) as ws,
+    ):
+        for message in messages:
+            try:
+                if isinstance(message, str):
+                    await ws.send_str(message)
+                else:
+                    await ws.send_bytes(message)
+            except ConnectionError:
+                break
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            async for received in ws:
+                answer = orjson.loads(received.data)
+                if answer["type"] != "audio":
+                    answers.append(answer)
+        return answers, ws.close_code
+
+
+@pytest.mark.parametrize(
+    ("reason", "messages"),
+    [
+        ("not_json", [INIT, "this is not JSON"]),
+        ("not_json", [INIT, "[]"]),
+        ("not_json", ["{"]),
+        ("unknown_type", [INIT, '{"type":"video"}']),
+        ("unknown_type", [INIT, '{"type":["init"]}']),
+        ("unknown_type", [INIT, "{}"]),
+        ("before_init", [AUDIO]),
+        ("before_init", ['{"type":"dtmf_digit","digit":"5"}']),
+        ("bad_uuid", ['{"type":"init"}']),
+        ("bad_uuid", ['{"type":"init","uuid":"no spaces, please"}']),
+        ("bad_uuid", ['{"type":"init","uuid":"%s"}' % ("x" * 129)]),
+        ("bad_base64", [INIT, '{"type":"audio","audio":"!!!!"}']),
+        ("bad_audio", [INIT, '{"type":"audio"}']),
+        ("odd_bytes", [INIT, '{"type":"audio","audio":"AAAA"}']),
+        ("bad_digit", [INIT, '{"type":"dtmf_digit","digit":"55"}']),
+        ("second_init", [INIT, INIT]),
+        ("binary", [INIT, bytes(320)]),
+        ("message_too_big", [INIT, '{"type":"audio","audio":"%s"}' % ("A" * 70_000)]),
+        ("message_too_big", ['{"type":"audio","audio":"%s"}' % ("A" * 10_000_000)]),
+        ("flood", [INIT, *[AUDIO] * 3000]),
+        ("flood", [INIT, *['{"type":"dtmf_digit","digit":"5"}'] * 5000]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_it_ends_its_own_call_alone(
+    service: Service,
+    neighbour: SimulatedCall,
+    reason: str,
+    messages: list[str | bytes],
+    request: pytest.FixtureRequest,
+) -> None:
+    uuid = f"bad-{abs(hash(request.node.name))}"
+    counted = await service.bad_input(reason)
+    dispatcher = service.cluster.dispatchers[0]
+    ended = len(dispatcher.events("call ended"))
+    answers, close_code = await _send(service.url, [m % uuid if m is INIT else m for m in messages])
+    assert [answer["type"] for answer in answers] == ["error"]
+    assert close_code == 1008
+    assert await service.bad_input(reason) == counted + 1
+    await eventually(lambda: len(dispatcher.events("call ended")) == ended + 1)
+    line = dispatcher.events("call ended")[-1]
+    if messages[0] is INIT:
+        assert line["uuid"] == uuid
+    assert line["reason"] == answers[0]["message"]
+    # Nothing of what was sent is repeated, in whatever length.
+    assert len(str(line)) < 1000
+
+    frames = neighbour.record.frames_sent
+    await neighbour.wait_for(lambda c: c.record.frames_sent > frames + 5, timeout_seconds=PATIENCE_SECONDS)
+    assert not neighbour.closed.is_set()
+    await eventually(lambda: len(service.simulator.sessions) == 1, PATIENCE_SECONDS)
+    assert dispatcher.returncode is None
+    assert not [line for line in dispatcher.lines if "exception" in line or line["event"] == "crashed"]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /anything HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100),
+        b"GET / HTTP/1.1\r\n" + b"X-Filler: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 1000 + b"\r\n",
+        b"\n" * 1000,
+    ],
+    ids=["plain http", "post", "tls", "long header", "many headers", "newlines"],
+)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_is_no_websocket_is_turned_away(service: Service, neighbour: SimulatedCall, raw: bytes) -> None:
+    host, port = service.url.removeprefix("ws://").rstrip("/").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(raw)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):
+            answer = await reader.read()
+    assert b" 101 " not in answer
+    writer.close()
+    assert not neighbour.closed.is_set()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_connection_without_init_is_closed_after_ten_seconds(
+    service: Service, neighbour: SimulatedCall
+) -> None:
+    answers, close_code = await _send(service.url, [])
+    assert "init" in answers[0]["message"]
+    assert close_code == 1008
+    assert not neighbour.closed.is_set()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_handshake_that_trickles_is_cut_off(service: Service, neighbour: SimulatedCall) -> None:
+    host, port = service.url.removeprefix("ws://").rstrip("/").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET / HTTP/1.1\r\nHost: ")
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+    writer.close()
+    assert not neighbour.closed.is_set()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_core_that_dies_without_a_word_frees_its_call(service: Service, neighbour: SimulatedCall) -> None:
+    call = await place_call(service.url, uuid="dropped")
+    await call.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
+    await call.drop()
+    await eventually(lambda: len(service.simulator.sessions) == 1, PATIENCE_SECONDS)
+    line = next(
+        line for line in service.cluster.dispatchers[0].events("call ended") if line.get("uuid") == "dropped"
+    )
+    assert line["ending"] == "failed"
+    assert "1006" in line["reason"]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_core_that_reads_nothing_costs_bounded_memory_and_only_its_own_call(
+    service: Service, neighbour: SimulatedCall
+) -> None:
+    host, port = service.url.removeprefix("ws://").rstrip("/").split(":")
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(sock, (host, int(port)))
+    handshake = (
+        "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    await loop.sock_sendall(sock, handshake.encode())
+    text = (INIT % "deaf").encode()
+    # A masked text frame, with a mask of zeros.
+    await loop.sock_sendall(sock, bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)
+    await eventually(lambda: len(service.simulator.sessions) == 2, PATIENCE_SECONDS)
+    session = service.simulator.sessions[-1]
+    await session.wait_for(lambda s: s.responses and s.responses[0].status == "completed", timeout_seconds=20)
+    frames = neighbour.record.frames_sent
+    await neighbour.wait_for(lambda c: c.record.frames_sent > frames + 20, timeout_seconds=PATIENCE_SECONDS)
+    sock.close()
+    await eventually(lambda: len(service.simulator.sessions) == 1, PATIENCE_SECONDS)

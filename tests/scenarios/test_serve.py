@@ -1,0 +1,228 @@
+"""`serve`: one parent, its children, and what is left of them when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+
+from simulator.avr_core import place_call
+from simulator.realtime_api import RealtimeSimulator
+from simulator.realtime_settings import SimulatorSettings
+from tests.helpers import eventually
+from tests.scenarios.processes import KEY, PATIENCE_SECONDS, ServiceProcess, wait_gone
+from tests.scenarios.tones import tone
+
+
+@asynccontextmanager
+async def _serve(
+    simulator: RealtimeSimulator, **settings: object
+) -> AsyncIterator[tuple[ServiceProcess, str, str]]:
+    """A running `serve` with embedded Redis: the process, where AVR Core connects, the admin port."""
+    defaults = {"PORT": 0, "ADMIN_PORT": 0, "WORKERS": 2, "OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": simulator.url}
+    serve = await ServiceProcess.start("serve", **(defaults | settings))
+    try:
+        line = await serve.line("serving")
+        yield serve, f"ws://127.0.0.1:{line['port']}/", f"http://127.0.0.1:{line['admin_port']}"
+    finally:
+        await serve.kill()
+
+
+async def _get(url: str) -> Any:
+    async with aiohttp.ClientSession() as http, http.get(url) as response:
+        return await response.json()
+
+
+async def _metric(admin_url: str, name: str) -> float:
+    async with aiohttp.ClientSession() as http, http.get(f"{admin_url}/metrics") as response:
+        lines = (await response.text()).splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+
+
+def _sockets(port: int) -> list[Any]:
+    return [c for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port and c.status == "LISTEN"]
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_everything_and_leaves_no_process_and_no_socket(
+    simulator: RealtimeSimulator, ending: signal.Signals
+) -> None:
+    async with _serve(simulator) as (serve, url, admin_url):
+        family = serve.family()
+        assert len(family) == 5  # the parent, two workers, a dispatcher, Redis
+        ports = [int(address.rstrip("/").rpartition(":")[2]) for address in (url, admin_url)]
+        assert all(_sockets(port) for port in ports)
+        (metrics_dir,) = {
+            p.environ()["AVR_STS_METRICS_DIR"] for p in family if "AVR_STS_METRICS_DIR" in p.environ()
+        }
+        if ending is signal.SIGINT:
+            os.killpg(serve.pid, ending)  # as Ctrl-C does
+        else:
+            serve.signal(ending)
+        assert await serve.ended() == 0
+        await wait_gone(family)
+        assert not any(_sockets(port) for port in ports)
+        assert not os.path.exists(metrics_dir)  # noqa: ASYNC240, PTH110 - one look at a local directory
+
+
+async def test_running_calls_have_the_drain_time_and_then_end_with_an_error(simulator: RealtimeSimulator) -> None:
+    async with _serve(simulator, DRAIN_SECONDS=4) as (serve, url, _):
+        short, long = await place_call(url), await place_call(url)
+        for call in (short, long):
+            await call.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
+        serve.signal(signal.SIGTERM)
+        await serve.line("draining", process="dispatcher-0")
+        heard = len(short.received_pcm)
+        await short.wait_for(lambda c: len(c.received_pcm) > heard or c.transcripts)
+        await short.hang_up()
+        await asyncio.wait_for(long.closed.wait(), PATIENCE_SECONDS)
+        assert long.close_code == 1011
+        assert "stopping" in long.errors[0].message
+        assert await serve.ended() == 0
+        await eventually(lambda: not simulator.sessions)
+
+
+async def test_a_second_signal_ends_now(simulator: RealtimeSimulator) -> None:
+    async with _serve(simulator, DRAIN_SECONDS=600) as (serve, url, _):
+        family = serve.family()
+        call = await place_call(url)
+        await call.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
+        serve.signal(signal.SIGTERM)
+        await serve.line("stopping")
+        serve.signal(signal.SIGTERM)
+        await serve.ended()
+        await wait_gone(family)
+        await asyncio.wait_for(call.closed.wait(), PATIENCE_SECONDS)
+
+
+async def test_when_the_parent_is_killed_its_children_go_too_even_a_stopped_one(
+    simulator: RealtimeSimulator,
+) -> None:
+    async with _serve(simulator) as (serve, *_):
+        family = serve.family()
+        worker = next(line["pid"] for line in serve.events("worker listening"))
+        os.kill(worker, signal.SIGSTOP)
+        serve.signal(signal.SIGKILL)
+        await wait_gone(family)
+
+
+async def test_what_dies_is_started_again_and_calls_are_taken_as_before(simulator: RealtimeSimulator) -> None:
+    async with _serve(simulator) as (serve, url, admin_url):
+        # A worker: found by a new id, counted; its gauges go with it.
+        before = await _get(f"{admin_url}/workers")
+        os.kill(before[0]["pid"], signal.SIGKILL)
+
+        async def replaced() -> bool:
+            now = {worker["id"] for worker in await _get(f"{admin_url}/workers")}
+            return len(now) == 2 and before[0]["id"] not in now
+
+        await eventually(replaced, PATIENCE_SECONDS)
+        assert await _metric(admin_url, "avr_sts_worker_restarts_total") == 1
+        assert await _metric(admin_url, "avr_sts_calls_capacity") == 400
+
+        # The embedded Redis: a running call does not notice, new ones are taken meanwhile and afterwards.
+        running = await place_call(url)
+        await running.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
+        redis = next(p for p in serve.family() if "common.embedded_redis" in p.cmdline())
+        redis.kill()
+        meanwhile = await place_call(url)
+        await meanwhile.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
+
+        async def whole_again() -> bool:
+            try:
+                calls = await _get(f"{admin_url}/calls")
+            except aiohttp.ClientError:
+                return False
+            return isinstance(calls, list) and {c["uuid"] for c in calls} == {running.uuid, meanwhile.uuid}
+
+        await eventually(whole_again, PATIENCE_SECONDS)
+        assert not running.closed.is_set()
+
+        # The dispatcher: its calls are lost with it, new ones are taken as soon as it is back.
+        dispatcher = serve.events("dispatcher listening")[0]["pid"]
+        os.kill(dispatcher, signal.SIGKILL)
+        await asyncio.wait_for(running.closed.wait(), PATIENCE_SECONDS)
+        await eventually(lambda: len(serve.events("dispatcher listening")) == 2, PATIENCE_SECONDS)
+
+        async def ready() -> bool:
+            try:
+                async with aiohttp.ClientSession() as http, http.get(f"{admin_url}/readyz") as response:
+                    return response.status == 200
+            except aiohttp.ClientError:
+                return False
+
+        await eventually(ready, PATIENCE_SECONDS)
+        again = await place_call(url)
+        await again.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
+        await again.hang_up()
+
+
+async def test_metrics_are_right_across_processes() -> None:
+    settings = SimulatorSettings(words=2, greeting_words=2)
+    async with (
+        RealtimeSimulator(settings) as simulator,
+        _serve(simulator, DISPATCHERS=2) as (_, url, admin_url),
+    ):
+        calls = [await place_call(url, dtmf="12#") for _ in range(6)]
+        for call in calls:
+            await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
+        assert await _metric(admin_url, "avr_sts_calls_active") == 6
+        assert await _metric(admin_url, "avr_sts_redis_up") == 1
+
+        async def answered(call: Any) -> None:
+            await call.say(tone(700, 0.8))
+            await call.wait_for(lambda c: sum(t.role == "agent" for t in c.transcripts) == 2, timeout_seconds=20)
+            await call.hang_up()
+
+        await asyncio.gather(*(answered(call) for call in calls))
+        await eventually(lambda: not simulator.sessions)
+
+        async def counted() -> bool:
+            return await _metric(admin_url, "avr_sts_calls_active") == 0
+
+        await eventually(counted)
+        assert await _metric(admin_url, "avr_sts_calls_total") == 6
+        assert await _metric(admin_url, "avr_sts_dtmf_digits_total") == 18
+        assert await _metric(admin_url, "avr_sts_greeting_latency_seconds_count") == 6
+        assert await _metric(admin_url, "avr_sts_turn_latency_seconds_count") == 6
+        assert await _metric(admin_url, "avr_sts_session_duration_seconds_count") == 6
+        assert await _metric(admin_url, "avr_sts_upstream_connect_seconds_count") == 6
+        assert await _metric(admin_url, "avr_sts_relay_seconds_count") > 0
+        assert await _metric(admin_url, "avr_sts_event_loop_lag_seconds_count") > 0
+        # Every token that the API has charged, each once.
+        used = [session.core.usage.wire() for session in simulator.history]
+        wanted = sum(usage["input_tokens"] + usage["output_tokens"] for usage in used)
+        assert await _metric(admin_url, "avr_sts_tokens_total") == wanted > 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({}, "OPENAI_API_KEY"),
+        ({"OPENAI_API_KEY": KEY, "OPENAI_VOICE": "darth"}, "OPENAI_VOICE"),
+        ({"OPENAI_API_KEY": KEY, "WORKERS": "many"}, "WORKERS"),
+        ({"OPENAI_API_KEY": KEY, "STS_TOKEN": "s3cret-token"}, "STS_TOKEN"),
+    ],
+)
+async def test_a_wrong_setting_stops_the_start_with_one_line(settings: dict[str, str], named: str) -> None:
+    serve = await ServiceProcess.start("serve", PORT=0, ADMIN_PORT=0, **settings)
+    assert await serve.ended() == os.EX_CONFIG
+    assert serve.raw.count("\n") == 1
+    assert serve.raw.startswith(f"avr-sts-openai: {named}")
+    assert KEY not in serve.raw
+    assert "s3cret" not in serve.raw
+
+
+async def test_a_port_that_is_taken_stops_the_start_with_one_line(simulator: RealtimeSimulator) -> None:
+    async with _serve(simulator) as (_, url, _admin):
+        port = int(url.rstrip("/").rpartition(":")[2])
+        other = await ServiceProcess.start("serve", PORT=port, ADMIN_PORT=0, OPENAI_API_KEY=KEY)
+        assert await other.ended() == os.EX_CONFIG
+        assert f"PORT={port}" in other.raw.splitlines()[-1]

@@ -1,0 +1,120 @@
+"""What a call gets when the Realtime API refuses, fails or misbehaves."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+import pytest
+
+from simulator.avr_core import SimulatedCall, place_call
+from simulator.realtime_api import RealtimeSimulator
+from simulator.realtime_settings import SimulatorSettings
+from tests.helpers import eventually
+from tests.scenarios.processes import KEY, PATIENCE_SECONDS, Cluster
+from tests.scenarios.tones import tone
+
+
+async def _ended(call: SimulatedCall) -> str:
+    await asyncio.wait_for(call.closed.wait(), PATIENCE_SECONDS)
+    assert call.close_code == 1011
+    assert len(call.errors) == 1
+    return call.errors[0].message
+
+
+async def test_a_refused_key_ends_the_call_with_the_cause_and_never_the_key(real_redis_url: str) -> None:
+    async with (
+        RealtimeSimulator(SimulatorSettings(api_key="another")) as simulator,
+        Cluster(real_redis_url, simulator.url) as cluster,
+    ):
+        await cluster.start(workers=1)
+        call = await place_call(await cluster.url())
+        message = await _ended(call)
+        assert "OPENAI_API_KEY" in message
+        assert KEY not in message
+        assert simulator.refused == 1, "no retry can help against a wrong key"
+        assert KEY not in cluster.logs
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"OPENAI_MODEL": "no-such-model"}, "OPENAI_MODEL"),
+        ({"OPENAI_BASE_URL": "ws://127.0.0.1:9/v1", "UPSTREAM_RETRY_SECONDS": 1}, "cannot be reached"),
+    ],
+)
+async def test_what_cannot_work_ends_the_call_with_the_cause(
+    real_redis_url: str, simulator: RealtimeSimulator, settings: dict[str, object], named: str
+) -> None:
+    async with Cluster(real_redis_url, simulator.url, **settings) as cluster:
+        await cluster.start(workers=1)
+        assert named in await _ended(await place_call(await cluster.url()))
+
+
+async def test_a_passing_refusal_is_waited_for_and_the_caller_is_heard_from_the_beginning(
+    real_redis_url: str, simulator: RealtimeSimulator
+) -> None:
+    simulator.faults.refuse(503, times=2)
+    simulator.faults.refuse(429, times=1)
+    async with Cluster(real_redis_url, simulator.url) as cluster:
+        await cluster.start(workers=1)
+        call = await place_call(await cluster.url(), speech=tone(900, 1.0))
+        session = await simulator.wait_for_session(timeout_seconds=PATIENCE_SECONDS)
+        assert simulator.refused == 3
+        # What was said while there was no session is heard.
+        await session.wait_for(lambda s: s.sent["input_audio_buffer.committed"] == 1)
+        assert session.appended_ms >= 1000
+        await call.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
+        await call.hang_up()
+
+
+async def test_a_refusal_that_does_not_pass_ends_the_call_after_the_time_that_it_may_wait(
+    real_redis_url: str, simulator: RealtimeSimulator
+) -> None:
+    simulator.faults.refuse(503, times=100)
+    async with Cluster(real_redis_url, simulator.url, UPSTREAM_RETRY_SECONDS=1) as cluster:
+        await cluster.start(workers=1)
+        message = await _ended(await place_call(await cluster.url()))
+        assert "503" in message
+        assert simulator.refused >= 2
+
+
+async def test_upstream_errors_do_not_end_a_call_that_can_go_on(
+    real_redis_url: str, simulator: RealtimeSimulator
+) -> None:
+    async with Cluster(real_redis_url, simulator.url) as cluster, aiohttp.ClientSession() as http:
+        await cluster.start(workers=1)
+        call = await place_call(await cluster.url())
+        session = await simulator.wait_for_session()
+        simulator.faults.error(session, code="server_error")
+        simulator.faults.error(
+            session, code="conversation_already_has_active_response", kind="invalid_request_error"
+        )
+        simulator.faults.send(session, "this is not JSON")
+        simulator.faults.send(session, {"type": "response.of.the.future", "event_id": "event_1"})
+        simulator.faults.send(session, {"type": "response.output_audio.delta", "event_id": "event_2"})
+        simulator.faults.end_response("failed", session=session, after_ms=400)
+        await call.say(tone(700, 0.8))
+        await session.wait_for(lambda s: any(r.status == "failed" for r in s.responses))
+        await call.say(tone(700, 0.8))
+        await session.wait_for(lambda s: s.responses[-1].status == "completed" and len(s.responses) > 2)
+        assert not call.errors
+        assert not call.closed.is_set()
+        await call.hang_up()
+        worker = await cluster.workers[0].line("worker listening")
+        async with http.get(f"http://127.0.0.1:{worker['admin_port']}/metrics") as response:
+            metrics = await response.text()
+        assert 'avr_sts_upstream_errors_total{code="server_error"} 2.0' in metrics
+        assert 'avr_sts_upstream_errors_total{code="bad_event"} 1.0' in metrics
+
+
+async def test_a_session_that_is_lost_ends_the_call_honestly(
+    real_redis_url: str, simulator: RealtimeSimulator
+) -> None:
+    async with Cluster(real_redis_url, simulator.url) as cluster:
+        await cluster.start(workers=1)
+        call = await place_call(await cluster.url())
+        await call.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
+        simulator.faults.drop(await simulator.wait_for_session())
+        assert "lost" in await _ended(call)
+        await eventually(lambda: not simulator.sessions)

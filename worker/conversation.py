@@ -1,0 +1,133 @@
+"""What was said in a call: its items in conversation order, and the transcripts that are due from them.
+
+Transcription runs beside the model, so texts come late, out of order, or never; the order of items is that of
+`previous_item_id`. A transcript goes to AVR Core once per item, in this order, and for the agent only with
+what the caller heard of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+# Who waits behind a caller's transcript waits so long and no longer.
+TRANSCRIPT_WAIT_SECONDS = 3.0
+
+
+class Role(StrEnum):
+    """Who spoke, in the words of AVR's `transcript` message."""
+
+    USER = "user"
+    AGENT = "agent"
+
+
+@dataclass(slots=True)
+class Item:
+    """One item of the conversation.
+
+    Attributes:
+        role: None for items that nobody spoke (function calls and their outputs, text that we put in).
+        text: the transcript so far.
+        text_done: nothing more will be added to the text.
+        heard_share: how much of an agent's item the caller heard, 0 to 1; None while it is playing.
+        waits_until_seconds: until when a caller's transcript holds up those behind it.
+        reported: its transcript went out, or never will.
+    """
+
+    item_id: str
+    role: Role | None
+    text: str = ""
+    text_done: bool = False
+    heard_share: float | None = None
+    waits_until_seconds: float = float("inf")
+    reported: bool = False
+
+    @property
+    def heard_text(self) -> str:
+        """The text as far as it was heard; see `heard_part`."""
+        return self.text if self.heard_share is None else heard_part(self.text, self.heard_share)
+
+
+def heard_part(text: str, share: float) -> str:
+    """The beginning of a spoken text that corresponds to a share of its sound, cut back to whole words.
+
+    The API gives no word timing, so text is taken to be spread evenly over the audio.
+    """
+    if share >= 1.0:
+        return text
+    end = int(len(text) * share)
+    if end < len(text) and not text[end].isspace():
+        end = max(text.rfind(" ", 0, end), 0)
+    return text[:end].rstrip()
+
+
+class Conversation:
+    """The items of one call, in order."""
+
+    def __init__(self) -> None:
+        self._items: dict[str, Item] = {}
+        self._order: list[str] = []
+        # Items before this place have had their say; a call of an hour is looked through only at its end.
+        self._first_open = 0
+
+    def __iter__(self) -> Iterator[Item]:
+        return (self._items[item_id] for item_id in self._order)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def get(self, item_id: str) -> Item | None:
+        """The item, if it is known."""
+        return self._items.get(item_id)
+
+    def insert(self, item_id: str, role: Role | None, previous_item_id: str | None) -> Item:
+        """Add an item behind another one; at the end if that is unknown. A known item stays where it is."""
+        known = self._items.get(item_id)
+        if known is not None:
+            return known
+        item = Item(item_id, role, reported=role is None)
+        self._items[item_id] = item
+        if previous_item_id in self._items:
+            place = self._order.index(previous_item_id) + 1
+            self._order.insert(place, item_id)
+            self._first_open = min(self._first_open, place)
+        else:
+            self._order.append(item_id)
+        return item
+
+    def remove(self, item_id: str) -> None:
+        """Forget an item: it was deleted from the session too."""
+        if self._items.pop(item_id, None) is not None:
+            place = self._order.index(item_id)
+            del self._order[place]
+            if place < self._first_open:
+                self._first_open -= 1
+
+    def due_transcripts(self, now_seconds: float) -> list[Item]:
+        """Items whose transcript is to go out now, in order; each is returned once.
+
+        A caller's text that did not come in time lets those behind it pass, and if they have, it is too late:
+        the order is a promise.
+        """
+        due: list[Item] = []
+        skipped: list[Item] = []
+        for place in range(self._first_open, len(self._order)):
+            item = self._items[self._order[place]]
+            if item.reported:
+                continue
+            ready = item.text_done and (item.role is Role.USER or item.heard_share is not None)
+            if ready:
+                for passed in skipped:
+                    passed.reported = True
+                skipped.clear()
+                item.reported = True
+                if item.heard_text:
+                    due.append(item)
+            elif item.role is Role.USER and now_seconds >= item.waits_until_seconds:
+                skipped.append(item)
+            else:
+                break
+        while self._first_open < len(self._order) and self._items[self._order[self._first_open]].reported:
+            self._first_open += 1
+        return due

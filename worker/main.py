@@ -1,0 +1,70 @@
+"""A worker process: it starts, says that it is ready, and ends in order."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+
+from common import admin, logs, metrics
+from common.ports import ALL_ADDRESSES, host_address, listen_socket, port_of
+from common.process import Process
+from common.registry import Registry, WorkerRecord, WorkerState
+from common.release import RELEASE
+from common.settings import Settings
+from worker.service import Worker
+
+log = logs.get_logger()
+
+
+async def run(settings: Settings, process: Process) -> int:
+    """Serve calls until the process is asked to stop.
+
+    Raises:
+        SettingsError: WORKER_PORT or ADMIN_PORT cannot be had.
+    """
+    assert settings.redis_url is not None
+    address = settings.worker_address or host_address(settings.redis_url)
+    # Under `serve` links come from this machine alone, and dispatchers answer on the admin port for all.
+    host = ALL_ADDRESSES if process.child is None else address
+    sock = listen_socket(host, settings.worker_port, variable="WORKER_PORT")
+    registry = Registry.from_url(settings.redis_url)
+    incarnation = secrets.token_hex(8)
+    hostname = socket.gethostname()
+    record = WorkerRecord(
+        id=f"{hostname}-{os.getpid()}-{incarnation[:6]}",
+        address=f"{address}:{port_of(sock)}",
+        host=hostname,
+        pid=os.getpid(),
+        release=RELEASE,
+        capacity=settings.worker_max_calls,
+        state=WorkerState.READY,
+        incarnation=incarnation,
+    )
+    worker = Worker(record, settings, registry, metrics.worker())
+    runner, admin_port = None, None
+    if process.child is None:
+        admin_sock = listen_socket(ALL_ADDRESSES, settings.admin_port, variable="ADMIN_PORT")
+        app = admin.application(lambda: worker.is_ready, "not known to Redis yet, or draining")
+        runner, admin_port = await admin.serve(app, admin_sock), port_of(admin_sock)
+    await worker.start(sock)
+    log.info(
+        "worker listening",
+        worker=record.id,
+        address=record.address,
+        capacity=record.capacity,
+        admin_port=admin_port,
+    )
+    process.ready()
+    await process.draining.wait()
+
+    # 1. No new calls; those that run end in their own time, or at the deadline.
+    log.info("draining", calls=worker.calls)
+    await worker.drain(process.stopping)
+    # 2. What is left is ended, with an error that says so.
+    await worker.stop()
+    # 3. Probes and metrics last: who watches sees the end.
+    if runner is not None:
+        await runner.cleanup()
+    await registry.aclose()
+    return 0

@@ -1,0 +1,134 @@
+"""The connection to the Realtime API: opened with the account's key, its events handed to the call."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import Any
+from typing import Protocol as Interface
+from urllib.parse import urlencode
+
+import orjson
+from websockets.typing import BytesLike
+
+from common.errors import UpstreamError
+from common.websocket import HandshakeRefused, Limits, WebSocket, connect
+from worker import realtime_errors
+
+# Deltas are some 10 KiB; `session.updated` repeats instructions and tools.
+REALTIME_LIMITS = Limits(
+    max_message_bytes=8 * 1024 * 1024,
+    open_timeout_seconds=10.0,
+    ping_interval_seconds=20.0,
+    silence_timeout_seconds=45.0,
+)
+
+
+class RealtimeOwner(Interface):
+    """The call that a connection serves."""
+
+    def event(self, event: dict[str, Any], received_seconds: float) -> None:
+        """An event of the API, read from its socket at this time."""
+
+    def upstream_writable(self) -> None:
+        """The API reads again."""
+
+    def connection_lost(self, reason: str) -> None:
+        """The connection is gone."""
+
+
+class RealtimeConnection:
+    """One connection; `Owner` of its WebSocket."""
+
+    def __init__(self, owner: RealtimeOwner) -> None:
+        self._owner: RealtimeOwner | None = owner
+        self._connection: WebSocket | None = None
+
+    @property
+    def write_paused(self) -> bool:
+        """Whether the API does not read what is sent."""
+        return self._connection is not None and self._connection.write_paused
+
+    async def open(self, realtime_url: str, model: str, api_key: str) -> None:
+        """Connect.
+
+        Args:
+            realtime_url: `ws(s)://.../realtime`, without a query.
+            model: fixed for the connection.
+            api_key: of the account.
+
+        Raises:
+            UpstreamError: it did not work; the message names the cause and never the key.
+        """
+        try:
+            self._connection = await connect(
+                f"{realtime_url}?{urlencode({'model': model})}",
+                self,
+                headers={"Authorization": f"Bearer {api_key}"},
+                limits=REALTIME_LIMITS,
+            )
+        except HandshakeRefused as error:
+            raise realtime_errors.from_handshake(error.status, error.body) from error
+        except ssl.SSLCertVerificationError as error:
+            message = f"the certificate of the Realtime API was not accepted: {error.verify_message}"
+            raise UpstreamError(message, code="tls", retryable=False) from error
+        except TimeoutError as error:
+            message = f"the Realtime API did not answer within {REALTIME_LIMITS.open_timeout_seconds:g} s"
+            raise UpstreamError(message, code="timeout", retryable=True) from error
+        except socket.gaierror as error:
+            message = f"the host of OPENAI_BASE_URL cannot be found: {error.strerror}"
+            raise UpstreamError(message, code="dns", retryable=True) from error
+        except OSError as error:
+            message = f"the Realtime API cannot be reached: {error}"
+            raise UpstreamError(message, code="connect", retryable=True) from error
+
+    def send(self, event: bytes) -> None:
+        """Send an event (JSON)."""
+        if self._connection is not None:
+            self._connection.send_text(event)
+
+    def close(self) -> None:
+        """Close the connection; nothing more is reported of it."""
+        self._owner = None
+        if self._connection is not None:
+            self._connection.close(1000)
+
+    async def wait_closed(self) -> None:
+        """Wait until it is gone."""
+        if self._connection is not None:
+            await self._connection.wait_closed()
+
+    # Owner of the WebSocket
+
+    def opened(self, connection: WebSocket) -> None:
+        """`open` goes on with it."""
+        self._connection = connection
+
+    def received(self, data: BytesLike, text: bool) -> None:
+        """One event."""
+        if self._owner is None:
+            return
+        try:
+            event = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            event = None
+        # What is not an event is passed over, as an unknown one is.
+        if isinstance(event, dict) and isinstance(event.get("type"), str):
+            assert self._connection is not None
+            self._owner.event(event, self._connection.received_seconds)
+
+    def violated(self, code: int, reason: str) -> int:
+        """Nothing to add."""
+        return code
+
+    def writable(self) -> None:
+        """The API reads again."""
+        if self._owner is not None:
+            self._owner.upstream_writable()
+
+    def closed(self, code: int, reason: str) -> None:
+        """Report the loss, unless we closed."""
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            cause = f"closed with code {code}" if code != 1006 else "it broke off"
+            owner.connection_lost(f"{cause}: {realtime_errors.redact(reason)}" if reason else cause)

@@ -1,0 +1,189 @@
+"""Reply audio on its way to the dispatcher, and what came of it.
+
+The Realtime API sends audio faster than it plays. What the dispatcher has given credit for goes out at once,
+the rest waits here. Of every item it is known what was received, what was sent, and, from the dispatcher's
+playout clock, what was heard.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from common import link
+from common.link import ItemHeard
+from worker.resample import HIGH_RATE_HZ, LOW_RATE_HZ, SAMPLE_BYTES, Downsampler
+
+# The longest reply that waits for a caller who is slow to take it. Longer than any response of 4,096 tokens.
+MAX_WAITING_BYTES = 5 * 60 * LOW_RATE_HZ * SAMPLE_BYTES
+
+
+@dataclass(slots=True)
+class Reply:
+    """One item of the agent's.
+
+    Attributes:
+        received_samples: at 24 kHz, all that the API sent, what was dropped after a barge-in included.
+        sent_samples: at 8 kHz, what went to the dispatcher.
+        heard_samples: at 8 kHz, what the caller has heard; None while that is not settled.
+        closed: no more audio of it is taken: the API has ended it, or a barge-in has.
+        complete: all of it was sent.
+        whole: and the caller has heard it to its end.
+    """
+
+    item_id: str
+    response_id: str
+    index: int
+    content_index: int
+    received_samples: int = 0
+    sent_samples: int = 0
+    heard_samples: int | None = None
+    closed: bool = False
+    complete: bool = False
+    whole: bool = False
+
+    @property
+    def received_ms(self) -> int:
+        """What the API sent of it."""
+        return self.received_samples * 1000 // HIGH_RATE_HZ
+
+    @property
+    def heard_ms(self) -> int:
+        """What was heard of it, never beyond what was received: the resampler's tail and padding are longer."""
+        return min((self.heard_samples or 0) * 1000 // LOW_RATE_HZ, self.received_ms)
+
+    @property
+    def heard_share(self) -> float:
+        """How much of it was heard, 0 to 1."""
+        if self.whole:
+            return 1.0
+        return self.heard_ms / self.received_ms if self.received_ms else 0.0
+
+
+class Replies:
+    """The replies of one channel. Methods return the encoded records to send."""
+
+    def __init__(self, channel: int, credit_bytes: int) -> None:
+        self._channel = channel
+        self._credit_bytes = credit_bytes
+        self._downsampler = Downsampler()
+        self._playing: dict[int, Reply] = {}
+        self._current: Reply | None = None
+        self._waiting: deque[tuple[Reply, bytes | None]] = deque()  # None: the item is complete
+        self._waiting_bytes = 0
+        self._next_index = 0
+        self._flushes = 0
+        self._flushed: dict[int, list[Reply]] = {}
+
+    @property
+    def any_playing(self) -> bool:
+        """Whether the caller may be hearing something, or something is waiting to be heard."""
+        return bool(self._playing)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more waits than may wait."""
+        return self._waiting_bytes > MAX_WAITING_BYTES
+
+    def begin(self, item_id: str, response_id: str, content_index: int) -> tuple[Reply, list[bytes]]:
+        """An item's first audio is here."""
+        records = self.complete() if self._current is not None else []
+        reply = Reply(item_id, response_id, self._next_index, content_index)
+        self._next_index += 1
+        self._playing[reply.index] = reply
+        self._current = reply
+        records.append(link.encode(link.ReplyItem(reply.index, item_id), self._channel))
+        return reply, records
+
+    def audio(self, reply: Reply, pcm: bytes) -> list[bytes]:
+        """Audio of the current item: PCM16 at 24 kHz. Of a closed one it is only counted."""
+        reply.received_samples += len(pcm) // SAMPLE_BYTES
+        if reply.closed:
+            return []
+        return self._send(reply, self._downsampler.process(pcm))
+
+    def complete(self) -> list[bytes]:
+        """The current item has no more audio."""
+        reply, self._current = self._current, None
+        if reply is None or reply.closed:
+            return []
+        records = self._send(reply, self._downsampler.flush())
+        reply.closed = True
+        self._waiting.append((reply, None))
+        return records + self._send_waiting()
+
+    def credit(self, credit_bytes: int) -> list[bytes]:
+        """The dispatcher has room again."""
+        self._credit_bytes += credit_bytes
+        return self._send_waiting()
+
+    def flush(self) -> list[bytes]:
+        """Barge-in: drop what waits, close what plays, and ask what was heard of it."""
+        self._downsampler.reset()
+        self._current = None
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        if not self._playing:
+            return []
+        cut = list(self._playing.values())
+        self._playing.clear()
+        for reply in cut:
+            reply.closed = True
+        self._flushes += 1
+        self._flushed[self._flushes] = cut
+        return [link.encode(link.Flush(self._flushes), self._channel)]
+
+    def heard(self, answer: link.Heard) -> list[Reply]:
+        """The answer to a flush; returns the items that it cut, settled now, oldest first."""
+        heard = {item.index: item.samples for item in answer.items}
+        replies = self._flushed.pop(answer.number, [])
+        for reply in replies:
+            # What the answer does not name had been heard as far as it was sent.
+            reply.heard_samples = heard.get(reply.index, reply.sent_samples)
+            reply.whole = reply.complete and reply.heard_samples >= reply.sent_samples
+        return replies
+
+    def playout(self, items: Iterable[ItemHeard], idle: bool) -> list[Reply]:
+        """How far the playout is; returns the items that have been heard to their end since."""
+        heard = {item.index: item.samples for item in items}
+        out: list[Reply] = []
+        for index, reply in list(self._playing.items()):
+            later_plays = any(other > index for other in heard)
+            ended = later_plays or idle or heard.get(index, -1) >= reply.sent_samples
+            if not (reply.complete and ended):
+                break
+            reply.heard_samples = reply.sent_samples
+            reply.whole = True
+            del self._playing[index]
+            out.append(reply)
+        return out
+
+    def _send(self, reply: Reply, pcm: bytes) -> list[bytes]:
+        if not pcm:
+            return []
+        self._waiting.append((reply, pcm))
+        self._waiting_bytes += len(pcm)
+        return self._send_waiting()
+
+    def _send_waiting(self) -> list[bytes]:
+        records: list[bytes] = []
+        while self._waiting:
+            reply, pcm = self._waiting[0]
+            if pcm is None:
+                reply.complete = True
+                records.append(link.encode(link.ReplyItemDone(reply.index), self._channel))
+                self._waiting.popleft()
+                continue
+            size = min(len(pcm), self._credit_bytes // SAMPLE_BYTES * SAMPLE_BYTES)
+            if size == 0:
+                break
+            self._credit_bytes -= size
+            self._waiting_bytes -= size
+            reply.sent_samples += size // SAMPLE_BYTES
+            records.append(link.encode_reply_audio(self._channel, reply.index, pcm[:size]))
+            if size < len(pcm):
+                self._waiting[0] = (reply, pcm[size:])
+            else:
+                self._waiting.popleft()
+        return records

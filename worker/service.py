@@ -1,0 +1,267 @@
+"""The worker: it accepts dispatchers' links, and keeps the table of its calls."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import http
+import socket
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+from websockets.http11 import Request
+
+from common import link
+from common.errors import LinkProtocolError, RegistryUnavailable
+from common.link import Hello, Kind, Refusal
+from common.link_end import LINK_LIMITS, LinkEnd
+from common.metrics import WorkerMetrics
+from common.registry import Registry, WorkerRecord, WorkerState
+from common.settings import Settings
+from common.websocket import serve
+from worker.call import Call
+
+log = structlog.get_logger()
+
+TICK_SECONDS = 0.2
+# A worker that is not heard of for this time gets no new calls. Its running ones are judged by their links.
+LEASE_SECONDS = 3.0
+HEARTBEAT_SECONDS = 1.0
+# `stop` has to be done within the time that a process has to stop (common/process.py).
+STOP_SECONDS = 0.5
+
+
+class DispatcherLink:
+    """A dispatcher's link at the worker's end, with its calls by channel."""
+
+    def __init__(self, worker: Worker, hello: Hello) -> None:
+        self.end = LinkEnd(hello, self)
+        self._worker = worker
+        self._dispatcher = ""
+        self._calls: dict[int, Call] = {}
+
+    def greeted(self, hello: Hello) -> None:
+        """The dispatcher said who it is."""
+        self._dispatcher = hello.id
+        log.info("link up", dispatcher=hello.id, release=hello.release)
+
+    def record(self, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
+        """Hand a record to its call; OPEN begins one."""
+        if kind == Kind.OPEN:
+            self._open(channel, link.decode_control(link.Open, payload))
+            return
+        call = self._calls.get(channel)
+        if call is None:
+            # Of a call that ended here while the record was under way.
+            return
+        try:
+            call.record(kind, payload, received_seconds)
+        except Exception:
+            # One call's trouble is not the link's: the others on it go on.
+            log.exception("a record could not be handled", uuid=call.uuid, kind=kind)
+            call.stop("internal error")
+
+    def lost(self, reason: str) -> None:
+        """The link is gone, and the callers with it."""
+        log.info("link lost", dispatcher=self._dispatcher, reason=reason, calls=len(self._calls))
+        self._worker.link_lost(self)
+        for call in list(self._calls.values()):
+            call.dispatcher_lost()
+
+    def leave(self, call: Call) -> None:
+        """A call has ended."""
+        self._calls = {channel: other for channel, other in self._calls.items() if other is not call}
+
+    def _open(self, channel: int, opening: link.Open) -> None:
+        if channel in self._calls or not opening.uuid:
+            raise LinkProtocolError(f"OPEN without a uuid, or on channel {channel} that is in use")
+        refusal = self._worker.refusal(opening)
+        if refusal is not None:
+            self.end.send(link.encode(refusal, channel))
+            return
+        self._calls[channel] = self._worker.take(opening, channel, self)
+
+
+class Worker:
+    """One worker process."""
+
+    def __init__(
+        self, record: WorkerRecord, settings: Settings, registry: Registry, metrics: WorkerMetrics
+    ) -> None:
+        """Build it.
+
+        Args:
+            record: what is published of it.
+            settings: frozen into every call.
+            registry: Redis.
+            metrics: what is measured.
+        """
+        self.draining = False
+        self._record = record
+        self._settings = settings
+        self._registry = registry
+        self._metrics = metrics
+        self._hello = Hello(link.PROTOCOL_VERSION, record.release, "worker", record.id, record.incarnation)
+        self._links: set[DispatcherLink] = set()
+        self._calls: dict[str, tuple[Call, DispatcherLink]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._server: asyncio.Server | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._published = False
+        self._redis_up = True
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether dispatchers can find this worker and it takes calls."""
+        return not self.draining and self._published
+
+    @property
+    def calls(self) -> int:
+        """Calls under way."""
+        return len(self._calls)
+
+    async def start(self, sock: socket.socket) -> None:
+        """Accept links on a listening socket, and publish the worker."""
+        self._metrics.calls_capacity.set(self._record.capacity)
+        self._server = await serve(self._accept, sock, limits=LINK_LIMITS)
+        await self._publish()
+        self._tasks = [
+            asyncio.create_task(self._tick(), name="tick"),
+            asyncio.create_task(self._heartbeat(), name="heartbeat"),
+        ]
+
+    async def drain(self, until: asyncio.Event) -> None:
+        """Take no new calls; wait until those that run have ended, or until the event."""
+        self.draining = True
+        await self._publish()
+        waits = [asyncio.create_task(self._idle.wait()), asyncio.create_task(until.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+    async def stop(self) -> None:
+        """End what is left; bounded by the time-outs of Redis and of closing."""
+        self.draining = True
+        # 1. Nobody finds this worker any more.
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._quietly(lambda: self._registry.remove_worker(self._record.id))
+        # 2. No new links; the calls end, and their Realtime sessions are closed.
+        if self._server is not None:
+            self._server.close()
+        for call, _ in list(self._calls.values()):
+            call.stop("the worker is stopping")
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=STOP_SECONDS)
+        # 3. The links, with the ENDED records in front.
+        links = [known.end for known in self._links]
+        for end in links:
+            end.close("the worker is stopping")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS):
+                for end in links:
+                    if end.connection is not None:
+                        await end.connection.wait_closed()
+
+    # The table of calls
+
+    def refusal(self, opening: link.Open) -> link.Refused | None:
+        """Why a call is not taken, whatever Redis says; None if it is."""
+        held = self._calls.get(opening.uuid)
+        if held is not None and held[0].epoch >= opening.epoch:
+            return link.Refused(Refusal.STALE_EPOCH, held[0].epoch)
+        if self.draining:
+            return link.Refused(Refusal.DRAINING)
+        if held is None and len(self._calls) >= self._record.capacity:
+            return link.Refused(Refusal.FULL)
+        return None
+
+    def take(self, opening: link.Open, channel: int, dispatcher: DispatcherLink) -> Call:
+        """Take a call; an older epoch of it that is still here lets go at once."""
+        held = self._calls.get(opening.uuid)
+        if held is not None:
+            held[0].stop("a newer connection has taken this call over")
+        call = Call(
+            opening,
+            channel,
+            dispatcher.end.send,
+            calls=self,
+            settings=self._settings,
+            metrics=self._metrics,
+        )
+        self._calls[opening.uuid] = (call, dispatcher)
+        self._count()
+        call.begin()
+        return call
+
+    def ended(self, call: Call) -> None:
+        """Forget a call."""
+        held = self._calls.get(call.uuid)
+        if held is not None and held[0] is call:
+            del self._calls[call.uuid]
+            held[1].leave(call)
+        self._count()
+        task = asyncio.create_task(call.settled(), name=f"close {call.uuid}")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def link_lost(self, lost: DispatcherLink) -> None:
+        """Forget a link."""
+        self._links.discard(lost)
+
+    def _count(self) -> None:
+        self._metrics.calls_active.set(len(self._calls))
+        if self._calls:
+            self._idle.clear()
+        else:
+            self._idle.set()
+
+    def _accept(self, request: Request, _: str) -> LinkEnd | tuple[http.HTTPStatus, str]:
+        if request.path != "/link":
+            return http.HTTPStatus.NOT_FOUND, "dispatchers open /link here\n"
+        new = DispatcherLink(self, self._hello)
+        self._links.add(new)
+        return new.end
+
+    # What goes on all the time
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            now = time.monotonic()
+            for call, _ in list(self._calls.values()):
+                try:
+                    call.tick(now)
+                except Exception:
+                    log.exception("a call's clock failed", uuid=call.uuid)
+                    call.stop("internal error")
+
+    async def _heartbeat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await self._publish()
+
+    async def _publish(self) -> None:
+        state = WorkerState.DRAINING if self.draining else WorkerState.READY
+        record = dataclasses.replace(self._record, state=state)
+        if await self._quietly(lambda: self._registry.publish_worker(record, lease_seconds=LEASE_SECONDS)):
+            self._published = True
+
+    async def _quietly(self, command: Callable[[], Awaitable[None]]) -> bool:
+        """Whether a command to Redis worked: calls go on without it, and the next heartbeat tries again."""
+        try:
+            await command()
+        except RegistryUnavailable as error:
+            if self._redis_up:
+                log.error("redis is away", reason=str(error), effect="no new calls find this worker")
+            self._redis_up = False
+            return False
+        if not self._redis_up:
+            log.info("redis is back")
+        self._redis_up = True
+        return True
