@@ -58,6 +58,10 @@ class DispatcherLink:
             return
         try:
             call.record(kind, payload, received_seconds)
+        except LinkProtocolError as error:
+            # The link's own framing is whole: the others on it go on.
+            log.warning("record not understood", uuid=call.uuid, kind=kind, reason=str(error))
+            call.stop(f"the dispatcher sent a record that the worker does not understand: {error}")
         except Exception:
             # One call's trouble is not the link's: the others on it go on.
             log.exception("a record could not be handled", uuid=call.uuid, kind=kind)
@@ -77,11 +81,11 @@ class DispatcherLink:
     def _open(self, channel: int, opening: link.Open) -> None:
         if channel in self._calls or not opening.uuid:
             raise LinkProtocolError(f"OPEN without a uuid, or on channel {channel} that is in use")
-        refusal = self._worker.refusal(opening)
-        if refusal is not None:
-            self.end.send(link.encode(refusal, channel))
-            return
-        self._calls[channel] = self._worker.take(opening, channel, self)
+        taken = self._worker.take(opening, channel, self)
+        if isinstance(taken, link.Refused):
+            self.end.send(link.encode(taken, channel))
+        else:
+            self._calls[channel] = taken
 
 
 class Worker:
@@ -157,7 +161,10 @@ class Worker:
         for call, _ in list(self._calls.values()):
             call.stop("the worker is stopping")
         if self._closing:
-            await asyncio.wait(self._closing, timeout=STOP_SECONDS)
+            _, late = await asyncio.wait(self._closing, timeout=STOP_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
         # 3. The links, with the ENDED records in front.
         links = [known.end for known in self._links]
         for end in links:
@@ -170,22 +177,17 @@ class Worker:
 
     # The table of calls
 
-    def refusal(self, opening: link.Open) -> link.Refused | None:
-        """Why a call is not taken, whatever Redis says; None if it is."""
+    def take(self, opening: link.Open, channel: int, dispatcher: DispatcherLink) -> Call | link.Refused:
+        """Take a call, or say why not, whatever Redis says. An older epoch of it lets go at once either way."""
         held = self._calls.get(opening.uuid)
         if held is not None and held[0].epoch >= opening.epoch:
             return link.Refused(Refusal.STALE_EPOCH, held[0].epoch)
-        if self.draining:
-            return link.Refused(Refusal.DRAINING)
-        if held is None and len(self._calls) >= self._record.capacity:
-            return link.Refused(Refusal.FULL)
-        return None
-
-    def take(self, opening: link.Open, channel: int, dispatcher: DispatcherLink) -> Call:
-        """Take a call; an older epoch of it that is still here lets go at once."""
-        held = self._calls.get(opening.uuid)
         if held is not None:
             held[0].stop("a newer connection has taken this call over")
+        if self.draining:
+            return link.Refused(Refusal.DRAINING)
+        if len(self._calls) >= self._record.capacity:
+            return link.Refused(Refusal.FULL)
         call = Call(
             opening,
             channel,
