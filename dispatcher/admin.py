@@ -21,7 +21,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def application(registry: Registry, is_ready: Callable[[], bool]) -> web.Application:
     """Probes and metrics for everybody; `GET /calls` and `GET /workers` for loopback."""
     app = admin.application(is_ready, "no link to a worker yet, or draining")
-    app.middlewares.append(_local_only)
 
     async def calls(_: web.Request) -> web.Response:
         now = time.time()
@@ -30,19 +29,22 @@ def application(registry: Registry, is_ready: Callable[[], bool]) -> web.Applica
     async def workers(_: web.Request) -> web.Response:
         return _json([_worker(status) for status in await registry.workers()])
 
-    app.add_routes([web.get("/calls", calls), web.get("/workers", workers)])
+    app.add_routes([web.get("/calls", _local(calls)), web.get("/workers", _local(workers))])
     return app
 
 
-@web.middleware
-async def _local_only(request: web.Request, handler: Handler) -> web.StreamResponse:
-    api = request.path.split("/")[1] in ("calls", "workers")
-    if api and not _is_loopback(request.remote):
-        return _json({"error": "the calls API answers on loopback only"}, status=403)
-    try:
-        return await handler(request)
-    except RegistryUnavailable as error:
-        return _json({"error": f"Redis is away: {error}"}, status=503)
+def _local(handler: Handler) -> Handler:
+    """What callers say of themselves is for this host alone."""
+
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        if not _is_loopback(request.remote):
+            return _json({"error": "the calls API answers on loopback only"}, status=403)
+        try:
+            return await handler(request)
+        except RegistryUnavailable as error:
+            return _json({"error": f"Redis is away: {error}"}, status=503)
+
+    return guarded
 
 
 def _is_loopback(address: str | None) -> bool:

@@ -99,7 +99,7 @@ class Caller:
         self._act()
 
     async def settled(self) -> None:
-        """Wait until what the call began is done: its placing given up, its pin taken out of Redis."""
+        """Wait until what an ended call began is done: its placing given up, its pin taken out of Redis."""
         for task in (self._placing, self._unpinning):
             if task is not None:
                 await asyncio.wait([task])
@@ -115,7 +115,11 @@ class Caller:
         assert self._connection is not None
         received_seconds = self._connection.received_seconds
         self._relay_in.frame(received_seconds)
-        self.call.message(data, text, received_seconds)
+        try:
+            self.call.message(data, text, received_seconds)
+        except Exception:
+            self._log.exception("a message could not be handled")
+            self.call.stopped("internal error")
         self._act()
 
     def violated(self, code: int, reason: str) -> int:
@@ -156,64 +160,81 @@ class Caller:
     # Actions
 
     def _act(self, *, closing: bool = False) -> None:
-        """Do what the call wants; `closing`: the WebSocket layer closes the connection by itself."""
+        """Do what the call wants; `closing`: the WebSocket layer closes the connection by itself.
+
+        What cannot be done ends the call; it never raises.
+        """
         while self.call.actions:
             actions, self.call.actions = self.call.actions, []
             for action in actions:
-                match action:
-                    case call.ToWorker(record):
-                        if self._link is not None:
-                            self._link.send(record)
-                    case call.ToCaller(message):
-                        if self._connection is not None:
-                            self._connection.send_text(message)
-                    case call.Report(seen, value, label):
-                        _REPORTS[seen](self._calls.metrics, value, label)
-                    case call.Place(epoch, excluded):
-                        self._place(epoch, excluded)
-                    case call.LeaveChannel():
-                        if self._link is not None:
-                            self._link.leave_channel(self._channel)
-                            self._link = None
-                    case call.Unpin(epoch):
-                        placement = self._calls.placement
-                        self._unpinning = asyncio.create_task(placement.unpin(self.uuid, epoch))
-                    case call.CloseCaller(code, reason):
-                        if self._connection is not None and not closing:
-                            self._connection.close(code, reason)
-                    case call.Ended(ending, reason):
-                        self._ended(ending, reason)
+                try:
+                    self._do(action, closing)
+                except Exception:
+                    self._log.exception("an action failed", action=type(action).__name__)
+                    self.call.stopped("internal error")
             if self._connection is not None and self._connection.write_paused and not self.call.paused:
                 self.call.caller_paused(time.monotonic())
+
+    def _do(self, action: call.Action, closing: bool) -> None:
+        match action:
+            case call.ToWorker(record):
+                if self._link is not None:
+                    self._link.send(record)
+            case call.ToCaller(message):
+                if self._connection is not None:
+                    self._connection.send_text(message)
+            case call.Report(seen, value, label):
+                _REPORTS[seen](self._calls.metrics, value, label)
+            case call.Place(epoch, excluded):
+                self._place(epoch, excluded)
+            case call.LeaveChannel():
+                if self._link is not None:
+                    self._link.leave_channel(self._channel)
+                    self._link = None
+            case call.Unpin(epoch):
+                placement = self._calls.placement
+                self._unpinning = asyncio.create_task(placement.unpin(self.uuid, epoch))
+            case call.CloseCaller(code, reason):
+                if self._connection is not None and not closing:
+                    self._connection.close(code, reason)
+            case call.Ended(ending, reason):
+                self._ended(ending, reason)
 
     def _place(self, epoch: int, excluded: frozenset[str]) -> None:
         if not self.call.pins and self._placing is None:
             self._log = self._log.bind(uuid=self.uuid)
             epoch = max(epoch, self._calls.begun(self) + 1)
             self._log.info("call began", metadata_entries=len(self.call.metadata))
+            if self.call.has_provider_config:
+                self._log.warning("provider_config of init has no effect in this release")
         self._placing = asyncio.create_task(self._find_worker(epoch, excluded), name=f"place {self.uuid}")
 
     async def _find_worker(self, epoch: int, excluded: frozenset[str]) -> None:
         """Pin, and open a channel; workers that cannot be reached are left out and the next is asked."""
-        placement, links = self._calls.placement, self._calls.links
-        pins = self.call.pins
-        while self._is_placing():
-            placed = await placement.place(self.uuid, epoch, self.call.metadata, excluded, pins)
-            if isinstance(placed, NoCapacity):
-                self._not_placed(placed, excluded)
-                return
-            worker_link = None
-            try:
-                worker_link = await links.get(placed.worker_id, placed.address)
-            except LinkUnavailable as error:
-                self._log.warning("worker unreachable", worker=placed.worker_id, reason=str(error))
-            if not self._is_placing():
-                # The caller hung up while a worker was looked for.
+        try:
+            placement, pins = self._calls.placement, self.call.pins
+            while self._is_placing():
+                placed = await placement.place(self.uuid, epoch, self.call.metadata, excluded, pins)
+                if isinstance(placed, NoCapacity):
+                    self._not_placed(placed, excluded)
+                    return
+                worker_link = await self._link_to(placed) if self._is_placing() else None
+                if worker_link is not None and self._is_placing():
+                    self._placed(placed, worker_link)
+                    return
+                # Nobody holds the call there: the worker is out of reach, or the caller has hung up meanwhile.
                 await placement.unpin(self.uuid, placed.epoch)
-            elif worker_link is not None:
-                self._placed(placed, worker_link)
-                return
-            excluded, epoch, pins = excluded | {placed.worker_id}, placed.epoch + 1, placed.pins
+                excluded, epoch, pins = excluded | {placed.worker_id}, placed.epoch + 1, placed.pins
+        except Exception:
+            self._log.exception("no worker could be looked for")
+            self.stop("internal error")
+
+    async def _link_to(self, placed: Placed) -> WorkerLink | None:
+        try:
+            return await self._calls.links.get(placed.worker_id, placed.address)
+        except LinkUnavailable as error:
+            self._log.warning("worker unreachable", worker=placed.worker_id, reason=str(error))
+            return None
 
     def _is_placing(self) -> bool:
         return self.call.state is State.PLACING
@@ -229,7 +250,7 @@ class Caller:
     def _not_placed(self, reason: NoCapacity, excluded: frozenset[str]) -> None:
         if not self._is_placing():
             return
-        if reason.reason is NoCapacityReason.FULL:
+        if reason.reason is NoCapacityReason.FULL or self.call.refused_for_capacity:
             self.call.not_placed(1013, "no capacity: every worker has all the calls that it may take")
         elif excluded:
             self.call.not_placed(1011, f"none of the {len(excluded)} workers that were asked took the call")
@@ -238,12 +259,12 @@ class Caller:
         self._act()
 
     def _ended(self, ending: call.Ending, reason: str) -> None:
+        self._calls.ended(self)
         _OUTCOMES[ending](self._calls.metrics).inc()
         if ending is call.Ending.COMPLETED:
             self._log.info("call ended", ending=ending.value, reason=reason)
         else:
             self._log.warning("call ended", ending=ending.value, reason=reason)
-        self._calls.ended(self)
 
 
 _OUTCOMES: dict[call.Ending, Callable[[DispatcherMetrics], Counter]] = {
