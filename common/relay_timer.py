@@ -23,9 +23,9 @@ class RelayTimer:
         self._frames += 1
         if self._frames % TIMED_EVERY_FRAMES == 0:
             loop = asyncio.get_running_loop()
-            # Handling it schedules a flush of the link, and that one a flush of the socket: behind both of them
-            # the frame has left.
-            loop.call_soon(loop.call_soon, self._observe, received_seconds)
+            # Handling it, which comes next, schedules a flush of the link, and that one a flush of the socket, at
+            # the end of the next turn but one: in the turn after that the frame has left.
+            loop.call_soon(loop.call_soon, loop.call_soon, self._observe, received_seconds)
 
     def _observe(self, received_seconds: float) -> None:
         self._histogram.observe(time.monotonic() - received_seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from random import Random
 from typing import Any
 
 import pytest
@@ -354,6 +355,35 @@ class TestViolations:
             assert [code for code, _ in owner.violations] == [1008]
             await owner.closed_with()
             await flooding
+
+    async def test_a_flood_and_a_broken_frame_in_one_segment_end_it_once(self) -> None:
+        async with listening(limits=NO_PINGS) as ours:
+            async with await RawPeer.handshaken(ours.port) as peer:
+                peer.send(frame(PONG) * 2500 + frame(3))
+                opcode, payload = await peer.read_frame()
+                assert (opcode, close_frame_code(payload)) == (CLOSE, 1008)
+            owner = await ours.owner()
+            await owner.closed_with()
+            assert len(owner.violations) == 1
+
+    async def test_garbage_ends_its_own_connection_alone(self) -> None:
+        random = Random(1)
+        async with listening() as ours, library_connect(ours.url) as neighbour:
+            for _ in range(200):
+                async with await RawPeer.handshaken(ours.port) as peer:
+                    # Mostly frames that are almost right: garbage alone is broken at its first byte.
+                    parts = [
+                        bytes([random.choice([0x00, 0x01, 0x80, 0x81, 0x82, 0x88, 0x89, random.randrange(256)])])
+                        + bytes([0x80 | random.randrange(128)])
+                        + random.randbytes(random.randrange(200))
+                        for _ in range(random.randrange(1, 6))
+                    ]
+                    peer.send(b"".join(parts))
+                    peer.writer.write_eof()
+                    await peer.gone()
+                await ours.owners[-1].closed_with()
+            await neighbour.send("still here")
+            assert await ours.owners[0].received_texts(1) == ["still here"]
 
     async def test_many_fragments_of_a_message_that_comes_at_speed_are_no_flood(self) -> None:
         async with listening(limits=NO_PINGS) as ours, await RawPeer.handshaken(ours.port) as peer:
