@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+NODE := worker/tools/node
+NODE_STAMP := $(NODE)/node_modules/.package-lock.json
 
-.PHONY: setup demo test check format clean
+.PHONY: setup demo test test-system node-tools check format clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -20,6 +22,19 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -m 'not system'
 
+# What is missing is named, and its tests are skipped; in CI it fails.
+test-system: $(STAMP)
+	@$(MAKE) --no-print-directory node-tools || test -z "$$CI"
+	$(BIN)/python -m pytest -m system
+
+# What tools in JavaScript may require.
+node-tools: $(NODE_STAMP)
+
+$(NODE_STAMP): $(NODE)/package.json $(NODE)/package-lock.json
+	@command -v npm >/dev/null || { echo 'npm is missing: install the packages of .ci/packages' >&2; exit 1; }
+	npm ci --prefix $(NODE) --omit=dev --ignore-scripts --no-audit --no-fund
+	@touch $@
+
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -30,4 +45,4 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-out
+	rm -rf $(NODE)/node_modules .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-out

@@ -1,0 +1,86 @@
+"""Tools in a directory of the test's own, on the service's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import textwrap
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+
+import pytest
+import uvloop
+
+import worker.tools
+from tests.worker.tools import gates
+from worker.tools.shed import ToolShed
+
+NODE_MODULES = Path(worker.tools.__file__).with_name("node") / "node_modules"
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"uvloop": uvloop.new_event_loop}
+
+
+class ToolsDir:
+    """A directory of tools."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, name: str, source: str) -> Path:
+        """Write a file, or replace it by another, as editors do."""
+        file = self.path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        new = file.with_name(f".{file.name}.new")
+        new.write_text(textwrap.dedent(source))
+        return new.replace(file)
+
+
+@pytest.fixture
+def tools_dir(tmp_path: Path) -> ToolsDir:
+    return ToolsDir(tmp_path / "tools")
+
+
+OpenShed = Callable[..., Awaitable[ToolShed]]
+
+
+@pytest.fixture
+async def open_shed(tools_dir: ToolsDir) -> AsyncIterator[OpenShed]:
+    """Opens sheds on the directory; none of their processes and loops is left at the end."""
+    sheds: list[ToolShed] = []
+
+    async def open_one(*, timeout_seconds: float = 60, node: str | None = None) -> ToolShed:
+        shed = ToolShed(tools_dir.path, timeout_seconds=timeout_seconds, node=node)
+        sheds.append(shed)
+        await shed.start()
+        return shed
+
+    yield open_one
+    gates.open_all()
+    for shed in sheds:
+        await shed.stop()
+
+
+@pytest.fixture
+def node() -> str:
+    """Node's executable."""
+    return _needed(shutil.which("node"), "node is missing: install the packages of .ci/packages")
+
+
+@pytest.fixture
+def node_modules() -> str:
+    """What AVR's documented tools require."""
+    found = str(NODE_MODULES) if (NODE_MODULES / "axios").exists() and (NODE_MODULES / "dotenv").exists() else None
+    return _needed(found, "axios and dotenv are missing: run make node-tools")
+
+
+def _needed(found: str | None, message: str) -> str:
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return found

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from openai.types.realtime import RealtimeFunctionTool
+
+from worker.tools.definition import MAX_DEFINITION_BYTES, Definition
+from worker.tools.errors import BadTool
+
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+
+
+def test_a_definition_is_one_of_openais_function_tools() -> None:
+    function = Definition.parse("get_weather", "The weather", SCHEMA, None).function
+    model = RealtimeFunctionTool.model_validate(function, strict=True)
+    assert not model.model_extra
+    assert function == {
+        "type": "function",
+        "name": "get_weather",
+        "description": "The weather",
+        "parameters": SCHEMA,
+    }
+
+
+@pytest.mark.parametrize("schema", [None, {}, {"type": "object"}, {"properties": {}}])
+def test_a_tool_without_arguments_takes_an_empty_object(schema: object) -> None:
+    assert Definition.parse("tool", None, schema, None).function == {
+        "type": "function",
+        "name": "tool",
+        "description": "",
+        "parameters": {"type": "object", "properties": {}},
+    }
+
+
+def test_later_changes_by_the_file_change_nothing() -> None:
+    schema: dict[str, Any] = {"type": "object", "properties": {"city": {"enum": ["Rome"]}}}
+    definition = Definition.parse("tool", "", schema, None)
+    schema["properties"]["city"]["enum"].append("Paris")
+    assert definition.parameters["properties"]["city"]["enum"] == ["Rome"]
+
+
+@pytest.mark.parametrize(("given", "meant"), [(None, False), (False, False), (True, True)])
+def test_only_a_tool_that_says_so_is_idempotent(given: object, meant: bool) -> None:
+    assert Definition.parse("tool", "", {}, given).idempotent is meant
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"name": None}, "name is missing"),
+        ({"name": 7}, "name is 7"),
+        ({"name": ""}, "name is ''"),
+        ({"name": "get weather"}, "name is 'get weather'"),
+        ({"name": "wetter_für_morgen"}, "name is"),
+        ({"name": "get_weather\n"}, "name is"),
+        ({"name": "x" * 65}, "name is"),
+        ({"description": ["The weather"]}, "description is"),
+        ({"description": "x" * MAX_DEFINITION_BYTES}, "longer than"),
+        ({"input_schema": "object"}, "input_schema is 'object'"),
+        ({"input_schema": {"type": "string"}}, "type 'string'"),
+        ({"input_schema": {"properties": {"a": object()}}}, "not JSON"),
+        ({"input_schema": {"properties": {"a": "\ud800"}}}, "not JSON"),
+        ({"input_schema": {"properties": {"city": {"type": "text"}}}}, r"no JSON Schema: \$.properties.city.type"),
+        (
+            {"input_schema": {"properties": {"city": {"pattern": "("}}}},
+            r"no JSON Schema: \$.properties.city.pattern",
+        ),
+        ({"input_schema": {"required": "city"}}, r"no JSON Schema: \$.required"),
+        ({"idempotent": "yes"}, "idempotent is 'yes'"),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line(change: dict[str, object], said: str) -> None:
+    given: dict[str, object] = {"name": "tool", "description": "", "input_schema": {}, "idempotent": None}
+    with pytest.raises(BadTool, match=said) as refused:
+        Definition.parse(**(given | change))
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 500
+
+
+def test_a_name_may_have_64_characters() -> None:
+    assert Definition.parse("x" * 64, "", {}, None).name == "x" * 64

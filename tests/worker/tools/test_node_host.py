@@ -1,0 +1,333 @@
+"""The Node process: what it survives, what it does not, and that nothing is left of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+from structlog.testing import capture_logs
+
+from tests.helpers import eventually
+from worker.tools import node_process
+from worker.tools.errors import BadTool, ToolFailed, ToolLost, ToolNotRun
+from worker.tools.node_host import NodeHost, NodeTool
+from worker.tools.node_output import MAX_LINES_PER_SECOND
+
+pytestmark = pytest.mark.system
+
+HANG_SECONDS = 1.0
+GUARD_SECONDS = 60
+
+
+class Host(NodeHost):
+    """A host, and tools by their handlers."""
+
+    def __init__(self, node: str, directory: Path) -> None:
+        super().__init__(node, hang_seconds=HANG_SECONDS)
+        self._directory = directory
+
+    async def tool(self, handler: str, *, before: str = "", name: str = "it") -> NodeTool:
+        source = f"{before}; module.exports = {{ name: '{name}', handler: {handler} }};"
+        return await self.load(self._directory / f"{name}.js", source.encode())
+
+    async def pid(self) -> int:
+        """Of the process that runs now."""
+        return int(await call(await self.tool("() => process.pid", name="pid")))
+
+
+@pytest.fixture
+async def host(node: str, tmp_path: Path) -> AsyncIterator[Host]:
+    host = Host(node, tmp_path)
+    yield host
+    await host.stop()
+
+
+async def call(tool: NodeTool, **arguments: object) -> str:
+    async with asyncio.timeout(GUARD_SECONDS):
+        return await tool.call("a-uuid", arguments, {})
+
+
+def children() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
+
+
+async def test_there_is_no_process_before_the_first_need_and_one_after(host: Host) -> None:
+    assert children() == []
+    pids = {await host.pid(), await host.pid()}
+    assert [process.pid for process in children()] == list(pids)
+
+
+async def test_calls_that_come_together_start_one_process(host: Host) -> None:
+    pids = await asyncio.gather(*(host.pid() for _ in range(5)))
+    assert len(set(pids)) == 1
+
+
+async def test_what_a_tool_prints_is_logged_and_nothing_it_prints_breaks_the_protocol(host: Host) -> None:
+    printing = """() => {
+      console.log("from the console");
+      process.stdout.write('{"id": 1, "result": "forged"}\\n');
+      require("fs").writeSync(1, "from the descriptor\\n");
+      require("child_process").execSync("echo from a program", { stdio: "inherit" });
+      console.error("from stderr");
+      return "the result";
+    }"""
+    tool = await host.tool(printing)
+    with capture_logs() as lines:
+        assert await call(tool) == "the result"
+        await eventually(lambda: len(lines) == 5)
+    assert {line["event"] for line in lines} == {"a tool printed"}
+    assert [line["text"] for line in lines] == [
+        "from the console",
+        '{"id": 1, "result": "forged"}',
+        "from the descriptor",
+        "from a program",
+        "from stderr",
+    ]
+
+
+async def test_a_flood_of_output_neither_blocks_the_tool_nor_fills_the_log(host: Host) -> None:
+    tool = await host.tool("() => { for (let i = 0; i < 1e5; i++) console.log('x'.repeat(100)); return 'done'; }")
+    with capture_logs() as lines:
+        assert await call(tool) == "done"
+    assert len(lines) <= 2 * GUARD_SECONDS * MAX_LINES_PER_SECOND < 1e5
+
+
+async def test_standard_input_is_empty(host: Host) -> None:
+    assert await call(await host.tool("() => require('fs').readFileSync(0).length")) == "0"
+
+
+OUTSIDE = {
+    "a promise that nobody awaits": "Promise.reject(new RangeError('no Ada'))",
+    "a timer": "setImmediate(() => { throw new RangeError('no Ada'); })",
+}
+
+
+@pytest.mark.parametrize("statement", OUTSIDE.values(), ids=OUTSIDE)
+async def test_a_failure_outside_of_a_handler_costs_nobody_a_call(host: Host, statement: str) -> None:
+    tool = await host.tool(f"() => {{ {statement}; return process.pid; }}")
+    with capture_logs() as lines:
+        before = await call(tool)
+        await eventually(lambda: lines)
+    assert lines[0]["text"].startswith("a tool failed outside of its handler: RangeError it.js:1")
+    assert "Ada" not in str(lines)
+    assert await call(tool) == before
+
+
+async def test_a_tool_that_blocks_the_event_loop_is_killed_others_are_told_and_work_again(host: Host) -> None:
+    waiting = await host.tool("(uuid, args) => (args.now ? 'now' : new Promise(() => {}))", name="waiting")
+    spinning = await host.tool("() => { for (;;); }", name="spinning")
+    before = await host.pid()
+    with capture_logs() as lines:
+        both = await asyncio.gather(call(waiting), call(spinning), return_exceptions=True)
+    for error in both:
+        assert isinstance(error, ToolLost)
+        assert "stood still for 1 s" in str(error)
+        assert "not known" in str(error)
+    (line,) = [line for line in lines if line["event"] == "node host ended"]
+    assert line["interrupted"] == ["waiting", "spinning"]
+    assert await call(waiting, now=True) == "now"
+    assert await host.pid() != before
+    assert not psutil.pid_exists(before)
+    assert len(children()) == 1
+
+
+async def test_work_that_takes_long_without_blocking_is_not_a_hang(host: Host) -> None:
+    tool = await host.tool(f"() => new Promise((end) => setTimeout(() => end('done'), {2500 * HANG_SECONDS}))")
+    before = await host.pid()
+    assert await call(tool) == "done"
+    assert await host.pid() == before
+
+
+async def test_a_stopped_process_is_killed(host: Host) -> None:
+    tool = await host.tool("() => 'done'")
+    psutil.Process(await host.pid()).suspend()
+    with pytest.raises(ToolLost, match="stood still"):
+        await call(tool)
+    assert await call(tool) == "done"
+
+
+async def test_a_file_that_blocks_when_it_is_loaded_is_no_tool(host: Host) -> None:
+    with pytest.raises(BadTool, match="Node did not survive loading it: its event loop stood still"):
+        await host.tool("() => 1", before="for (;;)")
+    assert await call(await host.tool("() => 'done'")) == "done"
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        ("process.exit(3)", "exit 3"),
+        ("process.kill(process.pid, 'SIGSEGV')", "SIGSEGV"),
+        ("process.abort()", "SIGABRT"),
+    ],
+)
+async def test_a_tool_that_ends_the_process_costs_calls_that_are_told_so(
+    host: Host, end: str, reason: str
+) -> None:
+    waiting = await host.tool("() => new Promise(() => {})", name="waiting")
+    ending = await host.tool(f"() => new Promise(() => {{ {end}; }})", name="ending")
+    both = await asyncio.gather(call(waiting), call(ending), return_exceptions=True)
+    assert [type(error) for error in both] == [ToolLost, ToolLost]
+    assert f"ended: {reason}." in str(both[0])
+    assert await call(await host.tool("() => 'done'")) == "done"
+
+
+async def test_a_version_outlives_its_file_and_its_process(host: Host, tmp_path: Path) -> None:
+    old = await host.tool("() => 'old'")
+    new = await host.tool("() => 'new'")
+    psutil.Process(await host.pid()).kill()
+    await eventually(lambda: not children())
+    assert [await call(old), await call(new)] == ["old", "new"]
+
+
+async def test_a_version_that_does_not_load_again_fails_its_calls_alone(host: Host, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    once = f"if (require('fs').existsSync('{marker}')) throw new Error('only once')"
+    tool = await host.tool("() => 'done'", before=once)
+    marker.touch()
+    psutil.Process(await host.pid()).kill()
+    await eventually(lambda: not children())
+    with pytest.raises(ToolFailed, match="could not be loaded again"):
+        await call(tool)
+
+
+async def test_node_forgets_versions_that_nobody_holds(host: Host) -> None:
+    collected = await host.tool(
+        "() => new Promise((seen) => { global.seen = seen; })",
+        before="const registry = (global.registry = new FinalizationRegistry(() => global.seen('gone')))",
+        name="collected",
+    )
+    waiting = asyncio.create_task(call(collected))
+    victim = await host.tool("() => 1", before="global.registry.register(module, 0)", name="victim")
+    await call(victim)
+    del victim
+    gc.collect()
+    collect = "require('v8').setFlagsFromString('--expose-gc'); const gc = require('vm').runInNewContext('gc')"
+    collector = await host.tool("() => gc()", before=collect, name="collector")
+    async with asyncio.timeout(GUARD_SECONDS):
+        while not waiting.done():
+            await call(collector)
+    assert await waiting == "gone"
+
+
+async def test_calls_that_never_return_are_ended_with_their_process_when_there_are_too_many(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_process, "MAX_OVERDUE", 3)
+    never = await host.tool("() => new Promise(() => {})")
+    before = await host.pid()
+    for expected in (before, before, None):
+        running = asyncio.create_task(call(never))
+        await host.pid()  # the line of the call has gone out before this one's
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        if expected is not None:
+            assert await host.pid() == expected
+    assert await host.pid() != before
+
+
+async def test_more_calls_at_once_than_it_takes_are_told_so(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = await host.tool("() => new Promise(() => {})")
+    monkeypatch.setattr(node_process, "MAX_REQUESTS", 2)
+    running = [asyncio.create_task(call(tool)) for _ in range(3)]
+    (refused,), _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    assert isinstance(refused.exception(), ToolNotRun)
+    assert "2 others are running" in str(refused.exception())
+    for each in running:
+        each.cancel()
+    await asyncio.wait(running)
+
+
+async def test_a_line_that_is_no_reply_ends_the_process(host: Host) -> None:
+    descriptor = "Number(process.argv[2])"
+    tool = await host.tool(f"() => new Promise(() => require('fs').writeSync({descriptor}, 'no reply\\n'))")
+    with pytest.raises(ToolLost, match="no reply: JSONDecodeError"):
+        await call(tool)
+    assert await call(await host.tool("() => 'done'")) == "done"
+
+
+async def test_a_line_without_end_ends_the_process(host: Host) -> None:
+    tool = await host.tool(
+        "() => new Promise(() => { for (const handle of process._getActiveHandles())"
+        " if (handle.constructor.name === 'Socket' && !handle._isStdio) handle.write('x'.repeat(3e6)); })"
+    )
+    with pytest.raises(ToolLost, match="no reply: ValueError"):
+        await call(tool)
+
+
+async def test_stopping_lets_node_end_in_order_and_leaves_no_process(host: Host, tmp_path: Path) -> None:
+    tool = await host.tool(
+        "() => require('child_process').spawn('sleep', ['1000']).pid",
+        before=f"process.on('exit', () => require('fs').writeFileSync('{tmp_path}/exit', ''))",
+    )
+    grandchild = int(await call(tool))
+    assert psutil.pid_exists(grandchild)
+    fds = psutil.Process().num_fds()
+    await host.stop()
+    assert (tmp_path / "exit").exists()
+    assert children() == []
+    await eventually(lambda: not _lives(grandchild))
+    assert psutil.Process().num_fds() < fds
+    with pytest.raises(ToolNotRun, match="the service is stopping"):
+        await call(tool)
+
+
+async def test_stopping_ends_a_process_that_hangs(host: Host) -> None:
+    spinning = await host.tool("() => { for (;;); }")
+    running = asyncio.create_task(call(spinning))
+    await asyncio.sleep(0)
+    await host.stop()
+    assert children() == []
+    with pytest.raises(ToolLost, match="the service is stopping"):
+        await running
+
+
+async def test_stopping_while_it_starts_leaves_no_process(host: Host) -> None:
+    starting = asyncio.create_task(host.pid())
+    await eventually(children)
+    await host.stop()
+    await eventually(lambda: not children())
+    with pytest.raises((ToolNotRun, asyncio.CancelledError)):
+        await starting
+
+
+WORKER = """
+import asyncio, pathlib, sys
+import uvloop
+from worker.tools.node_host import NodeHost
+
+async def main(node, handler):
+    host = NodeHost(node)
+    source = "module.exports = { name: 'pid', handler: () => process.pid };"
+    pid = await host.load(pathlib.Path("/pid.js"), source.encode())
+    print(await pid.call("", {}, {}), flush=True)
+    source = "module.exports = { name: 'it', handler: %s };" % handler
+    tool = await host.load(pathlib.Path("/it.js"), source.encode())
+    await tool.call("", {}, {})
+
+uvloop.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("handler", ["() => new Promise(() => {})", "() => { for (;;); }"], ids=["waits", "spins"])
+def test_it_dies_with_its_worker(node: str, handler: str) -> None:
+    with subprocess.Popen([sys.executable, "-c", WORKER, node, handler], stdout=subprocess.PIPE) as worker:
+        assert worker.stdout is not None
+        process = psutil.Process(int(worker.stdout.readline()))
+        worker.kill()
+    gone, _ = psutil.wait_procs([process], timeout=GUARD_SECONDS)
+    assert gone
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,457 @@
+"""JavaScript files as AVR documents them, through the toolbox of a call and a real Node process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from structlog.testing import capture_logs
+
+from tests.helpers import eventually
+from tests.worker.tools.conftest import OpenShed, ToolsDir
+from tests.worker.tools.running import METADATA, UUID, names, output, run
+from worker.tools.result import MAX_OUTPUT_BYTES, Outcome
+from worker.tools.toolbox import Toolbox
+
+pytestmark = pytest.mark.system
+
+
+class Api:
+    """An HTTP service of the operator's: says what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.server = TestServer(web.Application())
+        self.server.app.router.add_get("/weather", self._weather)
+        self.server.app.router.add_post("/callback", self._callback)
+
+    @property
+    def url(self) -> str:
+        return str(self.server.make_url("")).rstrip("/")
+
+    async def _weather(self, request: web.Request) -> web.Response:
+        self.asked.append(dict(request.query))
+        if request.query["city"] == "Atlantis":
+            raise web.HTTPNotFound
+        return web.json_response({"condition": "sunny", "celsius": 21})
+
+    async def _callback(self, request: web.Request) -> web.Response:
+        self.asked.append(await request.json())
+        return web.json_response({"message": "We will call back"})
+
+
+@pytest.fixture
+async def api(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    api = Api()
+    await api.server.start_server()
+    yield api
+    await api.server.close()
+
+
+@pytest.fixture
+async def javascript(tools_dir: ToolsDir, open_shed: OpenShed, node: str) -> Any:
+    """Writes handlers into one file each and returns a toolbox with them."""
+
+    async def write(**handlers: str) -> Toolbox:
+        for name, handler in handlers.items():
+            tools_dir.write(f"{name}.js", f"module.exports = {{ name: '{name}', handler: {handler} }};")
+        return await (await open_shed(node=node)).toolbox()
+
+    return write
+
+
+WEATHER = """
+const axios = require("axios");
+
+const inWords = (weather, units) =>
+  units === "fahrenheit" ? `${weather.celsius * 1.8 + 32} °F` : `${weather.celsius} °C`;
+
+module.exports = {
+  name: "get_forecast",
+  description: "Says what the weather in a city is like",
+
+  input_schema: {
+    type: "object",
+    properties: {
+      city: { type: "string", description: "Name of the city" },
+      units: { type: "string", enum: ["celsius", "fahrenheit"], description: "Of the temperature" },
+    },
+    required: ["city"],
+  },
+
+  handler: async (uuid, { city, units = "celsius" }) => {
+    try {
+      const { data } = await axios.get(`${process.env.WEATHER_URL}/weather`, { params: { city } });
+      return `In ${city} it is ${data.condition} at ${inWords(data, units)}.`;
+    } catch (error) {
+      console.error("No weather:", error.message);
+      return `There is no weather for ${city}: ${error.message}`;
+    }
+  },
+};
+"""
+
+CALL_BACK = """
+require("dotenv").config();
+
+const axios = require("axios");
+
+module.exports = {
+  name: "call_back",
+  description: "Notes that the caller wants to be called back",
+  input_schema: {
+    type: "object",
+    properties: { number: { type: "string" }, priority: { type: "string" } },
+    required: ["number"],
+  },
+  handler: async (
+    uuid,
+    { number, priority }
+  ) => {
+    console.log("Call back:", number);
+    console.log("UUID:", uuid);
+    const url = process.env.CALLBACK_URL || "http://127.0.0.1:1";
+    const answer = await axios.post(`${url}/callback`, { uuid, number, priority: priority || 1 });
+    return answer.data.message;
+  },
+};
+"""
+
+NO_ARGUMENTS = """
+module.exports = {
+  name: "opening_hours",
+  description: "Says when we are open",
+  input_schema: { type: "object", properties: {}, required: [] },
+  handler: async (uuid, {}) => "From nine to five",
+};
+"""
+
+
+async def test_a_file_that_requires_axios_runs_unchanged(
+    *,
+    tools_dir: ToolsDir,
+    open_shed: OpenShed,
+    node: str,
+    node_modules: str,
+    api: Api,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WEATHER_URL", api.url)
+    tools_dir.write("get_forecast.js", WEATHER)
+    toolbox = await (await open_shed(node=node)).toolbox()
+    (definition,) = toolbox.definitions
+    assert definition["description"] == "Says what the weather in a city is like"
+    assert definition["parameters"]["required"] == ["city"]
+    assert await output(toolbox, "get_forecast", city="Köln") == "In Köln it is sunny at 21 °C."
+    told = await output(toolbox, "get_forecast", city="Rome", units="fahrenheit")
+    assert told == "In Rome it is sunny at 69.80000000000001 °F."
+    assert "status code 404" in await output(toolbox, "get_forecast", city="Atlantis")
+    assert [asked["city"] for asked in api.asked] == ["Köln", "Rome", "Atlantis"]
+    assert (await run(toolbox, "get_forecast", units="kelvin")).outcome is Outcome.INVALID_ARGUMENTS
+
+
+async def test_a_file_that_requires_dotenv_reads_the_services_env_file(
+    *,
+    tools_dir: ToolsDir,
+    open_shed: OpenShed,
+    node: str,
+    node_modules: str,
+    api: Api,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / ".env").write_text(f"CALLBACK_URL={api.url}\n")
+    monkeypatch.chdir(tmp_path)
+    tools_dir.write("call_back.js", CALL_BACK)
+    with capture_logs() as lines:
+        toolbox = await (await open_shed(node=node)).toolbox()
+        assert await output(toolbox, "call_back", number="+15550100") == "We will call back"
+        await eventually(lambda: len([line for line in lines if line["event"] == "a tool printed"]) == 2)
+    assert api.asked == [{"uuid": UUID, "number": "+15550100", "priority": 1}]
+    printed = [line["text"] for line in lines if line["event"] == "a tool printed"]
+    assert printed == ["Call back: +15550100", f"UUID: {UUID}"]
+
+
+async def test_an_exception_of_a_package_is_told_by_its_message(
+    tools_dir: ToolsDir, open_shed: OpenShed, node: str, node_modules: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    tools_dir.write("call_back.js", CALL_BACK)
+    toolbox = await (await open_shed(node=node)).toolbox()
+    result = await run(toolbox, "call_back", number="+15550100")
+    assert result.outcome is Outcome.ERROR
+    assert result.output.startswith("The tool call_back failed: ")
+    assert "ECONNREFUSED" in result.output
+
+
+async def test_a_tool_without_arguments_runs(tools_dir: ToolsDir, open_shed: OpenShed, node: str) -> None:
+    tools_dir.write("opening_hours.js", NO_ARGUMENTS)
+    toolbox = await (await open_shed(node=node)).toolbox()
+    assert await output(toolbox, "opening_hours") == "From nine to five"
+    assert (await toolbox.run("opening_hours", "", uuid=UUID, metadata={})).output == "From nine to five"
+
+
+async def test_python_and_javascript_are_side_by_side_in_the_order_of_their_files(
+    tools_dir: ToolsDir, open_shed: OpenShed, node: str
+) -> None:
+    tools_dir.write("b.js", NO_ARGUMENTS)
+    tools_dir.write("a.py", "name = 'a'\ndef handler(uuid, args): ...\n")
+    tools_dir.write("c.py", "name = 'opening_hours'\ndef handler(uuid, args): ...\n")
+    with capture_logs() as lines:
+        toolbox = await (await open_shed(node=node)).toolbox()
+    assert names(toolbox) == ["a", "opening_hours"]
+    assert await output(toolbox, "opening_hours") == "From nine to five"
+    (line,) = [line for line in lines if line["event"] == "a tool file is not used"]
+    assert line["file"] == "c.py"
+
+
+GIVEN = {
+    "two parameters": ("(...given) => given", 2),
+    "three parameters": ("(uuid, args, metadata) => [uuid, args, metadata]", 3),
+    "a third with a default, which AVR leaves alone": ("(uuid, args, tries = 3) => [uuid, args, tries]", 2),
+    "async": ("async (uuid, args, metadata) => [uuid, args, metadata]", 3),
+}
+
+
+@pytest.mark.parametrize(("handler", "parameters"), GIVEN.values(), ids=GIVEN)
+async def test_a_handler_gets_as_many_arguments_as_it_names(
+    handler: str, parameters: int, javascript: Any
+) -> None:
+    toolbox = await javascript(echo=handler)
+    told = json.loads(await output(toolbox, "echo", a={"b": [1, None]}))
+    assert told[:2] == [UUID, {"a": {"b": [1, None]}}]
+    assert told[2:] in ([[METADATA]] if parameters == 3 else [[], [3]])
+
+
+RESULTS = {
+    "a string": ("async () => 'a \"b\"\\n'", 'a "b"\n'),
+    "not async": ("() => 'now'", "now"),
+    "an object": ("async () => ({ a: [1, null] })", '{"a":[1,null]}'),
+    "a number": ("async () => 21.5", "21.5"),
+    "nothing": ("async () => {}", "null"),
+    "itself": ("async function () { return this.name; }", "it"),
+    "half a character": ("async () => 'a\\ud800b'", "a?b"),
+    "a line separator": ("async () => 'a\\u2028b'", "a\u2028b"),
+}
+
+
+@pytest.mark.parametrize(("handler", "told"), RESULTS.values(), ids=RESULTS)
+async def test_a_string_is_told_as_it_is_and_anything_else_as_json(
+    handler: str, told: str, javascript: Any
+) -> None:
+    assert await output(await javascript(it=handler), "it") == told
+
+
+async def test_a_result_that_is_too_long_is_cut_with_a_note(javascript: Any) -> None:
+    toolbox = await javascript(
+        long="async () => '\\u0001'.repeat(10_000_000)", fits="async () => 'x'.repeat(32768)"
+    )
+    told = await output(toolbox, "long")
+    assert len(told.encode()) == MAX_OUTPUT_BYTES
+    assert told.endswith("longer than 32 KiB]")
+    assert await output(toolbox, "fits") == "x" * MAX_OUTPUT_BYTES
+
+
+FAILURES = {
+    "throws": ("\nasync () => { throw new RangeError('no Ada'); }", "RangeError: no Ada", "it.js:2"),
+    "not async": ("\n\n() => null.x", "TypeError: Cannot read properties of null", "it.js:3"),
+    "no error": ("() => { throw 'no Ada'; }", "string: no Ada", ""),
+    "nothing at all": ("() => { throw undefined; }", "undefined", ""),
+    "hostile": ("() => { throw { get message() { throw 1; }, get name() { throw 1; } }; }", "object", ""),
+    "circular": ("() => { const a = {}; a.a = a; return a; }", "TypeError: Converting circular", "host.js"),
+    "big integer": ("() => 1n", "TypeError: Do not know how to serialize a BigInt", "host.js"),
+    "long": (
+        "() => { throw new Error('sk-proj-1234567890 on\\n' + 'x'.repeat(9999)); }",
+        "Error: *** on xxx",
+        "it.js:1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("handler", "told", "where"), FAILURES.values(), ids=FAILURES)
+async def test_an_exception_is_told_without_a_stack_and_logged_without_what_it_says(
+    handler: str, told: str, where: str, javascript: Any
+) -> None:
+    toolbox = await javascript(it=handler)
+    with capture_logs() as lines:
+        result = await run(toolbox, "it")
+    assert result.outcome is Outcome.ERROR
+    assert result.output.startswith(f"The tool it failed: {told}")
+    assert "\n" not in result.output
+    assert len(result.output) < 500
+    (line,) = [line for line in lines if line["event"] == "tool called"]
+    assert line["error"] == told.partition(":")[0]
+    assert line["where"].startswith(where)
+    assert "Ada" not in str(line)
+
+
+MEETING = """(() => {
+  const arrived = [];
+  return () => new Promise((resolve) => {
+    arrived.push(resolve);
+    if (arrived.length === 3) arrived.forEach((each) => each("met"));
+  });
+})()"""
+
+
+async def test_handlers_run_side_by_side(javascript: Any) -> None:
+    toolbox = await javascript(meet=MEETING)
+    assert await asyncio.gather(*(output(toolbox, "meet") for _ in range(3))) == ["met"] * 3
+
+
+async def test_a_handler_that_does_not_answer_in_time_is_given_up(
+    tools_dir: ToolsDir, open_shed: OpenShed, node: str
+) -> None:
+    for name, answer in (("never", "new Promise(() => {})"), ("now", "'now'")):
+        tools_dir.write(f"{name}.js", f"module.exports = {{ name: '{name}', handler: () => {answer} }};")
+    shed = await open_shed(timeout_seconds=0.2, node=node)
+    toolbox = await shed.toolbox()
+    assert (await run(toolbox, "never")).outcome is Outcome.TIMEOUT
+
+
+BAD = {
+    "syntax": ("module.exports = {\n  name: 'bad',,\n};", "SyntaxError: Unexpected token ',' (bad.js:2)"),
+    "throws": ("\nthrow new Error('no licence');", "Error: no licence (bad.js:2)"),
+    "require": ("require('not-there-at-all');", "Error: Cannot find module 'not-there-at-all'"),
+    "empty": ("", "handler is no function"),
+    "null": ("module.exports = null;", "handler is no function"),
+    "no handler": ("module.exports = { name: 'bad' };", "handler is no function"),
+    "no name": ("module.exports = { handler: () => {} };", "name is missing"),
+    "schema": (
+        "module.exports = { name: 'bad', input_schema: { type: 'array' }, handler: () => {} };",
+        "input_schema has type 'array'",
+    ),
+    "long": (
+        "module.exports = { name: 'bad', description: 'x'.repeat(1e7), handler: () => {} };",
+        "the definition is too long",
+    ),
+    "built-in": (
+        "module.exports = { name: 'avr_hangup', handler: async () => 'bye' };",
+        "the name avr_hangup is that of a built-in tool",
+    ),
+    "exit": ("process.exit(3);", "Node did not survive loading it: exit 3"),
+}
+
+
+@pytest.mark.parametrize(("source", "reason"), BAD.values(), ids=BAD)
+async def test_a_file_that_does_not_load_is_named_in_one_line_while_others_work(
+    source: str, reason: str, tools_dir: ToolsDir, open_shed: OpenShed, node: str
+) -> None:
+    tools_dir.write("bad.js", source)
+    tools_dir.write("good.js", NO_ARGUMENTS)
+    with capture_logs() as lines:
+        shed = await open_shed(node=node)
+        toolbox = await shed.toolbox()
+    (line,) = [line for line in lines if line["event"] == "a tool file does not load"]
+    assert line["file"] == "bad.js"
+    assert reason in line["reason"]
+    assert "\n" not in line["reason"]
+    assert await output(toolbox, "opening_hours") == "From nine to five"
+
+
+async def test_a_node_that_does_not_start_is_named_and_python_tools_work(
+    tools_dir: ToolsDir, open_shed: OpenShed
+) -> None:
+    tools_dir.write("a.js", NO_ARGUMENTS)
+    tools_dir.write("b.py", "name = 'b'\ndef handler(uuid, args): return 'done'\n")
+    with capture_logs() as lines:
+        shed = await open_shed(node="/nowhere/node")
+        toolbox = await shed.toolbox()
+    (line,) = [line for line in lines if line["event"] == "a tool file does not load"]
+    assert line["file"] == "a.js"
+    assert "node does not start" in line["reason"]
+    assert await output(toolbox, "b") == "done"
+
+
+async def test_what_node_could_not_load_is_tried_again_when_it_can_be_started(
+    tools_dir: ToolsDir, open_shed: OpenShed, node: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.tools.shed.RETRY_SECONDS", 0)
+    tools_dir.write("a.js", NO_ARGUMENTS)
+    shed = await open_shed(node=str(tmp_path / "node"))
+    assert (await shed.toolbox()).definitions == []
+    (tmp_path / "node").symlink_to(node)
+    monkeypatch.setattr("worker.tools.shed.REFRESH_SECONDS", 60)
+    assert names(await shed.toolbox()) == ["opening_hours"]
+
+
+async def test_new_calls_get_an_edited_file_while_old_calls_keep_theirs(
+    tools_dir: ToolsDir, open_shed: OpenShed, node: str
+) -> None:
+    def write(answer: str, helper: str) -> None:
+        tools_dir.write("lib/helper.js", f"exports.answer = '{helper}'; exports.calls = 0;")
+        tools_dir.write(
+            "a.js",
+            f"""
+            const helper = require("./lib/helper");
+            module.exports = {{
+              name: "a",
+              handler: () => `{answer} ${{helper.answer}} ${{(helper.calls += 1)}}`,
+            }};
+            """,
+        )
+
+    write("one", "first")
+    shed = await open_shed(node=node)
+    old = await shed.toolbox()
+    assert await output(old, "a") == "one first 1"
+    write("two", "second")
+    new = await shed.toolbox()
+    assert await output(new, "a") == "two second 1"
+    assert await output(old, "a") == "one first 2"
+    assert await output(await shed.toolbox(), "a") == "two second 2"
+
+
+async def test_a_directory_that_is_replaced_behind_a_link_is_read_anew(
+    tmp_path: Path, tools_dir: ToolsDir, open_shed: OpenShed, node: str
+) -> None:
+    """As Kubernetes mounts a ConfigMap."""
+    for version in ("one", "two"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "a.js").write_text(
+            f"module.exports = {{ name: 'a', handler: () => '{version} ' + __dirname }};"
+        )
+    (tmp_path / "data").symlink_to("one")
+    tools_dir.path.mkdir()
+    (tools_dir.path / "a.js").symlink_to("../data/a.js")
+    shed = await open_shed(node=node)
+    assert await output(await shed.toolbox(), "a") == f"one {tmp_path / 'one'}"
+    (tmp_path / "data").unlink()
+    (tmp_path / "data").symlink_to("two")
+    assert await output(await shed.toolbox(), "a") == f"two {tmp_path / 'two'}"
+
+
+async def test_packages_of_the_tools_own_come_first(
+    tools_dir: ToolsDir, open_shed: OpenShed, node: str, node_modules: str
+) -> None:
+    tools_dir.write("node_modules/axios/index.js", "module.exports = 'the tools own';")
+    tools_dir.write("a.js", "module.exports = { name: 'a', handler: () => require('axios') };")
+    toolbox = await (await open_shed(node=node)).toolbox()
+    assert await output(toolbox, "a") == "the tools own"
+
+
+async def test_the_environment_is_passed_on_without_what_no_tool_needs(
+    javascript: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = ("OPENAI_API_KEY", "STS_TOKEN", "CLUSTER_TOKEN", "ADMIN_TOKEN", "openai_api_key")
+    for name in (*secrets, "MY_API_KEY"):
+        monkeypatch.setenv(name, "value")
+    toolbox = await javascript(environment="() => Object.keys(process.env)")
+    seen = json.loads(await output(toolbox, "environment"))
+    assert "MY_API_KEY" in seen
+    assert "PATH" in seen
+    assert not set(secrets) & set(seen)
+
+
+async def test_only_a_tool_that_says_so_is_idempotent(tools_dir: ToolsDir, open_shed: OpenShed, node: str) -> None:
+    tools_dir.write("a.js", "module.exports = { name: 'a', handler: () => {}, idempotent: true };")
+    tools_dir.write("b.js", "module.exports = { name: 'b', handler: () => {} };")
+    toolbox = await (await open_shed(node=node)).toolbox()
+    assert [toolbox.is_idempotent(name) for name in "ab"] == [True, False]

@@ -1,0 +1,369 @@
+"""Python files as an operator writes them, through the toolbox of a call."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import sys
+import threading
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.helpers import eventually
+from tests.worker.tools.conftest import OpenShed, ToolsDir
+from tests.worker.tools.gates import gate
+from tests.worker.tools.running import METADATA, UUID, names, output, run
+from worker.tools.result import Outcome
+
+CITY = '{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}'
+
+
+async def test_a_plain_handler_gets_the_uuid_and_the_arguments(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+    tools_dir.write(
+        "weather.py",
+        f"""
+        name = "get_weather"
+        description = "The weather in a city"
+        input_schema = {CITY}
+
+        def handler(uuid, args):
+            return f"{{uuid}}: sunny in {{args['city']}}"
+        """,
+    )
+    toolbox = await (await open_shed()).toolbox()
+    (definition,) = toolbox.definitions
+    assert definition["description"] == "The weather in a city"
+    assert definition["parameters"] == json.loads(CITY)
+    assert await output(toolbox, "get_weather", city="Rome") == f"{UUID}: sunny in Rome"
+
+
+HANDLERS = {
+    "def": "def handler(uuid, args, metadata): return [uuid, args, metadata]",
+    "async def": "async def handler(uuid, args, metadata): return [uuid, args, metadata]",
+    "default": "def handler(uuid, args, metadata=None): return [uuid, args, metadata]",
+    "rest": "def handler(*given): return list(given)",
+    "returns a coroutine": """
+async def later(*given): return list(given)
+def handler(uuid, args, metadata): return later(uuid, args, metadata)
+""",
+    "object": """
+class Handler:
+    async def __call__(self, uuid, args, metadata): return [uuid, args, metadata]
+handler = Handler()
+""",
+    "partial": """
+import functools
+async def answer(prefix, uuid, args, metadata): return [uuid, args, metadata]
+handler = functools.partial(answer, "prefix")
+""",
+}
+
+
+@pytest.mark.parametrize("handler", HANDLERS.values(), ids=HANDLERS)
+async def test_a_third_parameter_gets_the_metadata(handler: str, tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+    tools_dir.write("echo.py", f"name = 'echo'\n{handler}\n")
+    toolbox = await (await open_shed()).toolbox()
+    assert json.loads(await output(toolbox, "echo", a=1)) == [UUID, {"a": 1}, METADATA]
+
+
+async def test_a_handler_may_keep_what_it_gets(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+    tools_dir.write(
+        "spoil.py",
+        """
+        name = "spoil"
+
+        def handler(uuid, args, metadata):
+            args.clear()
+            metadata.clear()
+        """,
+    )
+    toolbox = await (await open_shed()).toolbox()
+    assert await output(toolbox, "spoil", a=1) == "null"
+    assert METADATA
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+async def test_a_handler_that_blocks_does_not_block_the_event_loop(
+    kind: str, tools_dir: ToolsDir, open_shed: OpenShed
+) -> None:
+    tools_dir.write(
+        "block.py",
+        f"""
+        from tests.worker.tools.gates import gate
+        name = "block"
+
+        {kind} handler(uuid, args):
+            gate("block").wait()
+            return "done"
+        """,
+    )
+    toolbox = await (await open_shed()).toolbox()
+    running = asyncio.create_task(output(toolbox, "block"))
+    await gate("block").is_reached()  # on this event loop, while the handler blocks
+    gate("block").open.set()
+    assert await running == "done"
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+async def test_handlers_run_side_by_side(kind: str, tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+    meet = "barrier.wait(60)" if kind == "def" else "await meet()"
+    tools_dir.write(
+        "meet.py",
+        f"""
+        import asyncio, threading
+        name = "meet"
+        barrier = threading.Barrier(3)
+        arrived = []
+
+        async def meet():
+            arrived.append(asyncio.Event())
+            if len(arrived) == 3:
+                for each in arrived: each.set()
+            await arrived[-1].wait()
+
+        {kind} handler(uuid, args):
+            {meet}
+            return "met"
+        """,
+    )
+    toolbox = await (await open_shed()).toolbox()
+    assert await asyncio.gather(*(output(toolbox, "meet") for _ in range(3))) == ["met"] * 3
+
+
+async def test_a_client_that_a_file_keeps_between_calls_stays_on_one_loop(
+    tools_dir: ToolsDir, open_shed: OpenShed
+) -> None:
+    for name in ("one", "two"):
+        tools_dir.write(
+            f"{name}.py",
+            f"""
+            import asyncio
+            name = "{name}"
+
+            async def handler(uuid, args):
+                return str(id(asyncio.get_running_loop()))
+            """,
+        )
+    toolbox = await (await open_shed()).toolbox()
+    loops = {await output(toolbox, name) for name in ("one", "two", "one")}
+    assert len(loops) == 1
+    assert loops != {str(id(asyncio.get_running_loop()))}
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+@pytest.mark.parametrize(
+    ("statement", "error"),
+    [
+        ("raise ValueError('No Ada here')", "ValueError: No Ada here"),
+        ("{}['Ada']", "KeyError: 'Ada'"),
+        ("raise SystemExit('Ada')", "SystemExit: Ada"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("raise TimeoutError", "TimeoutError"),
+        ("raise __import__('asyncio').CancelledError('Ada')", "CancelledError: Ada"),
+        ("raise Unprintable", "Unprintable"),
+        ("return object()", "TypeError: Type is not JSON serializable: object"),
+        ("raise ValueError('sk-proj-1234567890 on\\n' + 'x' * 9999)", "ValueError: *** on xxx"),
+    ],
+)
+async def test_an_exception_is_told_without_a_traceback_and_logged_without_what_it_says(
+    kind: str, statement: str, error: str, tools_dir: ToolsDir, open_shed: OpenShed
+) -> None:
+    tools_dir.write(
+        "fail.py",
+        f"""name = "fail"
+class Unprintable(Exception):
+    def __str__(self): raise RuntimeError
+{kind} handler(uuid, args):
+    {statement}
+""",
+    )
+    toolbox = await (await open_shed()).toolbox()
+    with capture_logs() as lines:
+        result = await run(toolbox, "fail")
+    assert result.outcome is Outcome.ERROR
+    assert result.output.startswith(f"The tool fail failed: {error}")
+    assert "\n" not in result.output
+    assert "Traceback" not in result.output
+    assert len(result.output) < 500
+    (line,) = lines
+    assert line["event"] == "tool called"
+    assert line["outcome"] == "error"
+    assert line["error"] in result.output
+    if "object()" not in statement:
+        assert line["where"] == "fail.py:5"
+    assert "Ada" not in str(line)
+
+
+async def test_the_line_of_an_exception_is_the_innermost_in_the_file(
+    tools_dir: ToolsDir, open_shed: OpenShed
+) -> None:
+    tools_dir.write(
+        "fail.py",
+        """\
+        import json
+        name = "fail"
+        def parse(text):
+            return json.loads(text)
+        def handler(uuid, args):
+            return parse("{")
+        """,
+    )
+    toolbox = await (await open_shed()).toolbox()
+    with capture_logs() as lines:
+        await run(toolbox, "fail")
+    assert lines[0]["where"] == "fail.py:4"
+
+
+async def test_a_coroutine_that_times_out_is_cancelled(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+    tools_dir.write(
+        "wait.py",
+        """
+        import asyncio
+        from tests.worker.tools.gates import gate
+        name = "wait"
+
+        async def handler(uuid, args):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                gate("cancelled").reached.set()
+        """,
+    )
+    toolbox = await (await open_shed(timeout_seconds=0.2)).toolbox()
+    result = await run(toolbox, "wait")
+    assert result.outcome is Outcome.TIMEOUT
+    assert "did not answer within 0.2 seconds" in result.output
+    await gate("cancelled").is_reached()
+
+
+async def test_a_function_that_times_out_is_left_to_itself(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+    tools_dir.write(
+        "block.py",
+        """
+        from tests.worker.tools.gates import gate
+        name = "block"
+
+        def handler(uuid, args):
+            gate("stuck").wait()
+        """,
+    )
+    tools_dir.write("quick.py", "name = 'quick'\ndef handler(uuid, args): return 'done'\n")
+    shed = await open_shed(timeout_seconds=0.2)
+    toolbox = await shed.toolbox()
+    assert (await run(toolbox, "block")).outcome is Outcome.TIMEOUT
+    await gate("stuck").is_reached()
+    assert await output(toolbox, "quick") == "done"
+
+
+MODULES_PREFIX = "avr_tool_"
+
+
+def modules() -> set[str]:
+    return {name for name in sys.modules if name.startswith(MODULES_PREFIX)}
+
+
+async def test_a_file_is_a_module_like_any_other(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+    tools_dir.write("_shared.py", "GREETING = 'hello'\n")
+    tools_dir.write(
+        "greet.py",
+        """
+        from __future__ import annotations
+        import dataclasses, sys
+        import _shared
+        name = "greet"
+
+        @dataclasses.dataclass
+        class Greeting:
+            text: str
+
+        def handler(uuid, args):
+            assert sys.modules[__name__].handler is handler
+            return [Greeting(_shared.GREETING), __file__]
+        """,
+    )
+    toolbox = await (await open_shed()).toolbox()
+    told = json.loads(await output(toolbox, "greet"))
+    assert told == [{"text": "hello"}, str(tools_dir.path / "greet.py")]
+    assert not list(tools_dir.path.glob("**/greet*.pyc"))
+    del sys.modules["_shared"]
+
+
+async def test_versions_that_no_call_holds_any_more_are_gone(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+    before = modules()
+    tools_dir.write("a.py", "name = 'a'\ndef handler(uuid, args): return 'one'\n")
+    shed = await open_shed()
+    held = await shed.toolbox()
+    tools_dir.write("a.py", "name = 'a'\ndef handler(uuid, args): return 'two'\n")
+    new = await shed.toolbox()
+    assert len(modules() - before) == 2
+    assert [await output(toolbox, "a") for toolbox in (held, new)] == ["one", "two"]
+    del held
+    gc.collect()
+    assert len(modules() - before) == 1
+
+
+BAD = {
+    "syntax": ("name = 'bad'\ndef handler(:\n", "SyntaxError: invalid syntax (bad.py:2)"),
+    "raises": ("name = 'bad'\nraise RuntimeError('no licence')\n", "RuntimeError: no licence (bad.py:2)"),
+    "import": (
+        "\nimport not_there_at_all\n",
+        "ModuleNotFoundError: No module named 'not_there_at_all' (bad.py:2)",
+    ),
+    "exit": ("import sys\nsys.exit(3)\n", "SystemExit: 3 (bad.py:2)"),
+    "interrupt": ("raise KeyboardInterrupt\n", "KeyboardInterrupt (bad.py:1)"),
+    "empty": ("", "name is missing"),
+    "no handler": ("name = 'bad'\n", "handler is missing"),
+    "handler is no function": ("name = 'bad'\nhandler = 7\n", "handler is missing"),
+    "too few parameters": ("name = 'bad'\ndef handler(uuid): ...\n", "handler(uuid) cannot be called"),
+    "too many parameters": ("name = 'bad'\ndef handler(a, b, c, d): ...\n", "cannot be called"),
+    "schema": ("name = 'bad'\ninput_schema = []\ndef handler(u, a): ...\n", "input_schema is []"),
+    "name": ("name = 'bad name'\ndef handler(u, a): ...\n", "name is 'bad name'"),
+    "built-in": ("name = 'avr_transfer'\ndef handler(u, a): ...\n", "that of a built-in tool"),
+    "not text": ("\0", "null bytes"),
+}
+
+
+@pytest.mark.parametrize(("source", "reason"), BAD.values(), ids=BAD)
+async def test_a_file_that_does_not_load_is_named_in_one_line_while_others_work(
+    source: str, reason: str, tools_dir: ToolsDir, open_shed: OpenShed
+) -> None:
+    before = modules()
+    tools_dir.write("bad.py", source)
+    tools_dir.write("good.py", "name = 'good'\ndef handler(uuid, args): return 'done'\n")
+    with capture_logs() as lines:
+        shed = await open_shed()
+        toolbox = await shed.toolbox()
+    (line,) = [line for line in lines if line["event"] == "a tool file does not load"]
+    assert line["file"] == "bad.py"
+    assert reason in line["reason"]
+    assert "\n" not in line["reason"]
+    assert names(toolbox) == ["good"]
+    assert await output(toolbox, "good") == "done"
+    assert len(modules() - before) == 1
+
+
+async def test_an_import_that_blocks_costs_itself_alone(
+    tools_dir: ToolsDir, open_shed: OpenShed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.tools.shed.LOAD_SECONDS", 0.5)
+    tools_dir.write("bad.py", "from tests.worker.tools.gates import gate\ngate('import').wait()\n")
+    tools_dir.write("good.py", "name = 'good'\ndef handler(uuid, args): return 'done'\n")
+    with capture_logs() as lines:
+        shed = await open_shed()
+    (line,) = [line for line in lines if line["event"] == "a tool file does not load"]
+    assert (line["file"], line["reason"]) == ("bad.py", "its import has not ended after 0.5 s")
+    assert names(await shed.toolbox()) == ["good"]
+    assert gate("import").reached.is_set()
+
+
+async def test_no_thread_is_left_when_the_shed_is_stopped(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+    before = threading.active_count()
+    for kind in ("def", "async def"):
+        tools_dir.write(f"{kind[0]}.py", f"name = '{kind[0]}'\n{kind} handler(uuid, args): return 'done'\n")
+    shed = await open_shed()
+    toolbox = await shed.toolbox()
+    assert [await output(toolbox, name) for name in "da"] == ["done", "done"]
+    await shed.stop()
+    await eventually(lambda: threading.active_count() <= before)

@@ -1,0 +1,192 @@
+"""Which tools a call has. Python files stand for all; what is different in JavaScript is in test_node_tools."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.worker.tools.conftest import OpenShed, ToolsDir
+from tests.worker.tools.gates import gate
+from tests.worker.tools.running import names, output, run
+from worker.tools import shed as shed_module
+from worker.tools.files import MAX_FILES
+from worker.tools.result import Outcome
+from worker.tools.shed import ToolShed
+
+
+def tool(name: str, answer: str = "done") -> str:
+    return f"name = {name!r}\ndef handler(uuid, args): return {answer!r}\n"
+
+
+async def test_without_a_directory_there_are_no_tools_and_nothing_is_said(
+    tools_dir: ToolsDir, open_shed: OpenShed
+) -> None:
+    with capture_logs() as lines:
+        shed = await open_shed()
+        assert (await shed.toolbox()).definitions == []
+    assert lines == []
+
+
+async def test_a_directory_that_cannot_be_read_is_named_once(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+    tools_dir.path.touch()
+    with capture_logs() as lines:
+        shed = await open_shed()
+        assert (await shed.toolbox()).definitions == []
+    (line,) = lines
+    assert line["file"] == "tools"
+    assert "Not a directory" in line["reason"]
+
+
+async def test_new_calls_get_new_edited_and_no_removed_tools_while_old_calls_keep_theirs(
+    tools_dir: ToolsDir, open_shed: OpenShed
+) -> None:
+    tools_dir.write("a.py", tool("a", "one"))
+    removed = tools_dir.write("b.py", tool("b"))
+    shed = await open_shed()
+    before = await shed.toolbox()
+
+    tools_dir.write("a.py", tool("a", "two"))
+    tools_dir.write("c.py", tool("c"))
+    removed.unlink()
+    after = await shed.toolbox()
+
+    assert names(before) == ["a", "b"]
+    assert await output(before, "a") == "one"
+    assert await output(before, "b") == "done"
+    assert names(after) == ["a", "c"]
+    assert await output(after, "a") == "two"
+    assert (await run(after, "b")).outcome is Outcome.UNKNOWN_TOOL
+
+
+async def test_what_has_not_changed_is_not_loaded_again(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+    tools_dir.write(
+        "a.py", "from itertools import count\nname = 'a'\nruns = count(1)\ndef handler(u, a): return next(runs)"
+    )
+    tools_dir.write("bad.py", "raise ValueError\n")
+    with capture_logs() as lines:
+        shed = await open_shed()
+        told = [await output(await shed.toolbox(), "a") for _ in range(3)]
+    assert told == ["1", "2", "3"]
+    assert [line["event"] for line in lines if "load" in line["event"]] == [
+        "a tool file does not load",
+        "tools loaded",
+    ]
+
+
+async def test_an_edit_that_does_not_load_leaves_the_version_before(
+    tools_dir: ToolsDir, open_shed: OpenShed
+) -> None:
+    tools_dir.write("a.py", tool("a", "one"))
+    shed = await open_shed()
+    with capture_logs() as lines:
+        tools_dir.write("a.py", "name = 'a'\ndef handler(")
+        assert await output(await shed.toolbox(), "a") == "one"
+        assert await output(await shed.toolbox(), "a") == "one"
+    (line,) = [line for line in lines if line["event"] == "a tool file does not load"]
+    assert line["in_use"] == "the version that was loaded before"
+    tools_dir.write("a.py", tool("a", "three"))
+    assert await output(await shed.toolbox(), "a") == "three"
+
+
+async def test_of_two_tools_with_one_name_the_first_file_counts_and_the_second_is_named(
+    tools_dir: ToolsDir, open_shed: OpenShed
+) -> None:
+    first = tools_dir.write("a.py", tool("same", "first"))
+    tools_dir.write("b.py", tool("same", "second"))
+    with capture_logs() as lines:
+        shed = await open_shed()
+        assert await output(await shed.toolbox(), "same") == "first"
+    (line,) = [line for line in lines if line["event"] == "a tool file is not used"]
+    assert line["file"] == "b.py"
+    assert "a.py" in line["reason"]
+    assert "same" in line["reason"]
+    first.unlink()
+    assert await output(await shed.toolbox(), "same") == "second"
+
+
+async def test_files_beyond_what_openai_takes_are_named(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+    for number in range(MAX_FILES + 3):
+        tools_dir.write(f"tool{number:03}.py", tool(f"tool{number}"))
+    with capture_logs() as lines:
+        shed = await open_shed()
+    assert len((await shed.toolbox()).definitions) == MAX_FILES
+    (line,) = [line for line in lines if line["event"] == "a tool file is not used"]
+    assert line["file"] == f"tool{MAX_FILES}.py"
+    assert line["reason"].startswith("3 files")
+
+
+async def test_without_node_each_javascript_file_is_named_once(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+    for name in ("a.js", "b.js"):
+        tools_dir.write(name, "module.exports = {};")
+    tools_dir.write("c.py", tool("c"))
+    with capture_logs() as lines:
+        shed = await open_shed(node=None)
+        assert names(await shed.toolbox()) == ["c"]
+    named = [line for line in lines if line["event"] == "a tool file does not load"]
+    assert [line["file"] for line in named] == ["a.js", "b.js"]
+    assert {line["reason"] for line in named} == {"it needs node, which is not on the PATH"}
+
+
+async def test_calls_do_not_wait_for_files_that_load_slowly(
+    tools_dir: ToolsDir, open_shed: OpenShed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools_dir.write("a.py", tool("a", "one"))
+    shed = await open_shed()
+    tools_dir.write("a.py", f"from tests.worker.tools.gates import gate\ngate('slow').wait()\n{tool('a', 'two')}")
+    monkeypatch.setattr(shed_module, "REFRESH_SECONDS", 0.01)
+    assert await output(await shed.toolbox(), "a") == "one"
+    monkeypatch.setattr(shed_module, "REFRESH_SECONDS", 60)
+    assert await output(await shed.toolbox(), "a") == "one"  # at once: one call has waited in vain
+    gate("slow").open.set()
+    toolbox = await shed.toolbox()
+    while await output(toolbox, "a") != "two":
+        toolbox = await shed.toolbox()
+
+
+async def test_calls_that_begin_together_share_one_look_at_the_directory(
+    tools_dir: ToolsDir, open_shed: OpenShed
+) -> None:
+    shed = await open_shed()
+    tools_dir.write("a.py", tool("a"))
+    with capture_logs() as lines:
+        toolboxes = await asyncio.gather(*(shed.toolbox() for _ in range(10)))
+    assert {tuple(names(toolbox)) for toolbox in toolboxes} == {("a",)}
+    assert len(lines) == 1
+
+
+async def test_stopping_ends_runs_with_a_result_that_says_so(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+    tools_dir.write(
+        "block.py",
+        """
+        from tests.worker.tools.gates import gate
+        name = "block"
+
+        def handler(uuid, args):
+            gate("stopping").wait()
+        """,
+    )
+    shed = await open_shed()
+    toolbox = await shed.toolbox()
+    running = asyncio.create_task(run(toolbox, "block"))
+    await gate("stopping").is_reached()
+    await shed.stop()
+    result = await running
+    assert result.outcome is Outcome.ERROR
+    assert "the service is stopping" in result.output
+    later = await run(await shed.toolbox(), "block")
+    assert "the service is stopping" in later.output
+
+
+async def test_a_relative_directory_is_that_of_the_start(
+    tmp_path: Path, tools_dir: ToolsDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools_dir.write("a.py", tool("a"))
+    monkeypatch.chdir(tmp_path)
+    shed = ToolShed(Path("tools"), timeout_seconds=60, node=None)
+    monkeypatch.chdir("/")
+    await shed.start()
+    assert names(await shed.toolbox()) == ["a"]
+    await shed.stop()

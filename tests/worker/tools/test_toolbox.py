@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.worker.tools.running import METADATA, UUID, names, run
+from worker.tools.definition import Definition
+from worker.tools.errors import ToolFailed, ToolLost, ToolNotRun
+from worker.tools.result import MAX_OUTPUT_BYTES, Outcome, ToolResult
+from worker.tools.toolbox import Toolbox
+
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+
+
+class Scripted:
+    """A tool that answers or raises, and keeps what it was given."""
+
+    def __init__(
+        self, answer: str | BaseException, name: str = "it", *, schema: object = None, **said: Any
+    ) -> None:
+        self.definition = Definition.parse(name, "", schema, said.get("idempotent"))
+        self.given: list[object] = []
+        self.begun = asyncio.Event()
+        self._answer = answer
+
+    async def call(self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str]) -> str:
+        self.given = [uuid, arguments, metadata]
+        self.begun.set()
+        if isinstance(self._answer, BaseException):
+            raise self._answer
+        if not self._answer:
+            await asyncio.Event().wait()
+        return self._answer
+
+
+def box(*tools: Scripted, timeout_seconds: float = 60) -> Toolbox:
+    stopped = asyncio.get_running_loop().create_future()
+    return Toolbox(tools, timeout_seconds=timeout_seconds, stopped=stopped)
+
+
+async def test_a_tool_gets_what_the_model_wrote_and_the_model_what_the_tool_says() -> None:
+    tool = Scripted("sunny", schema=SCHEMA)
+    assert await run(box(tool), "it", city="Rome") == ToolResult("sunny", Outcome.OK)
+    assert tool.given == [UUID, {"city": "Rome"}, METADATA]
+
+
+async def test_definitions_come_in_the_order_of_the_tools() -> None:
+    assert names(box(Scripted("", "b"), Scripted("", "a"))) == ["b", "a"]
+
+
+async def test_only_what_says_so_is_idempotent() -> None:
+    toolbox = box(Scripted("", "a"), Scripted("", "b", idempotent=True))
+    assert [toolbox.is_idempotent(name) for name in "abc"] == [False, True, False]
+
+
+async def test_an_unknown_tool_is_answered_with_those_that_there_are() -> None:
+    result = await run(box(Scripted("", "a"), Scripted("", "b")), "c")
+    assert result == ToolResult("There is no tool of this name. The tools are: a, b.", Outcome.UNKNOWN_TOOL)
+
+
+async def test_wrong_arguments_are_explained_and_the_tool_is_not_run() -> None:
+    tool = Scripted("sunny", schema=SCHEMA)
+    with capture_logs() as lines:
+        result = await run(box(tool), "it", city=["Ada's street"])
+    assert result.outcome is Outcome.INVALID_ARGUMENTS
+    assert "$.city" in result.output
+    assert "is not of type 'string'" in result.output
+    assert tool.given == []
+    assert lines[0]["keywords"] == ("type",)
+    assert "Ada" not in str(lines)
+
+
+async def test_arguments_that_are_not_json_are_explained() -> None:
+    result = await box(Scripted("sunny")).run("it", "{'city': 1}", uuid=UUID, metadata={})
+    assert result.outcome is Outcome.INVALID_ARGUMENTS
+    assert "not valid JSON" in result.output
+
+
+@pytest.mark.parametrize("reference", ["http://127.0.0.1:1/schema", "#/$defs/nowhere", "#/properties/city"])
+async def test_a_schema_that_leads_nowhere_fails_its_tool_alone(reference: str) -> None:
+    tool = Scripted("sunny", schema={"type": "object", "properties": {"city": {"$ref": reference}}})
+    with capture_logs() as lines:
+        result = await run(box(tool), "it", city="Rome")
+    assert result == ToolResult("The tool it cannot be used: its input_schema is wrong.", Outcome.ERROR)
+    assert lines[0]["error"].startswith("input_schema: ")
+
+
+async def test_a_tool_that_takes_too_long_is_cancelled() -> None:
+    result = await run(box(Scripted(""), timeout_seconds=0.01), "it")
+    assert result.outcome is Outcome.TIMEOUT
+    assert result.output.startswith("The tool it did not answer within 0.01 seconds.")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ToolFailed("ValueError", "wrong", "a.py:1"), "The tool it failed: ValueError: wrong"),
+        (ToolNotRun("It was not started: why."), "The tool it failed. It was not started: why."),
+        (ToolLost("It was interrupted."), "The tool it failed. It was interrupted."),
+        (TimeoutError("of its own"), "The tool it failed."),
+        (RuntimeError("a bug of ours"), "The tool it failed."),
+        (asyncio.CancelledError(), "The tool it was interrupted."),
+    ],
+    ids=repr,
+)
+async def test_nothing_that_goes_wrong_gets_out(error: BaseException, told: str) -> None:
+    assert await run(box(Scripted(error)), "it") == ToolResult(told, Outcome.ERROR)
+
+
+async def test_the_result_is_bounded() -> None:
+    names_of_many = [Scripted("", f"{number:03}{'x' * 60}") for number in range(1000)]
+    result = await run(box(*names_of_many), "it")
+    assert len(result.output.encode()) <= MAX_OUTPUT_BYTES
+
+
+async def test_each_run_is_one_line_of_the_log_without_what_was_said() -> None:
+    with capture_logs() as lines:
+        await run(box(Scripted("Ada lives in Rome")), "it", city="Rome")
+        await run(box(Scripted(ToolFailed("ValueError", "no Ada", "a.py:1"))), "it", city="Rome")
+        await run(box(), "Ada")
+    assert [(line["log_level"], line["outcome"]) for line in lines] == [
+        ("info", "ok"),
+        ("warning", "error"),
+        ("warning", "unknown_tool"),
+    ]
+    assert lines[1]["error"] == "ValueError"
+    assert lines[1]["where"] == "a.py:1"
+    assert {line["uuid"] for line in lines} == {UUID}
+    assert "Ada" not in str(lines)
+    assert "Rome" not in str(lines)
+
+
+async def test_a_cancelled_run_cancels_the_tool() -> None:
+    tool = Scripted("")
+    running = asyncio.create_task(run(box(tool), "it"))
+    await tool.begun.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        await asyncio.wait(others, timeout=60)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
