@@ -59,6 +59,18 @@ BETA_DIALECT = Refusal(
 )
 
 
+# The wording is not known.
+MISSING_BETA_HEADER = Refusal(
+    None,
+    "invalid_request_error",
+    "missing_beta_header",
+    "You must provide the header `OpenAI-Beta: realtime=v1` to access the Realtime Beta API.",
+    close_code=4000,
+)
+# What Azure answers to a path or query that it does not have.
+AZURE_NOT_FOUND = Refusal(404, "invalid_request_error", "404", "Resource not found")
+
+
 def unknown_model(model: str) -> Refusal:
     """The model does not exist, or this key may not use it."""
     return Refusal(

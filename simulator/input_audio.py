@@ -150,22 +150,22 @@ class InputAudio:
 
 
 class Recording:
-    """All audio that was appended, the last ten minutes of it."""
+    """All audio that was appended, as it came: the last ten minutes of PCM, the last hour of G.711."""
 
     def __init__(self) -> None:
-        self._pcm = bytearray()
+        self._data = bytearray()
 
-    def add(self, pcm: bytes) -> None:
+    def add(self, data: bytes) -> None:
         """Append; the oldest goes when there is too much."""
-        self._pcm += pcm
-        if len(self._pcm) > MAX_RECORDING_BYTES + _TRIM_STEP_BYTES:
-            del self._pcm[: len(self._pcm) - MAX_RECORDING_BYTES]
+        self._data += data
+        if len(self._data) > MAX_RECORDING_BYTES + _TRIM_STEP_BYTES:
+            del self._data[: len(self._data) - MAX_RECORDING_BYTES]
 
     def clear(self) -> None:
         """Forget it."""
-        self._pcm.clear()
+        self._data.clear()
 
     @property
-    def pcm(self) -> bytes:
-        """PCM16 at 24 kHz."""
-        return bytes(self._pcm)
+    def data(self) -> bytes:
+        """In the formats of the session's input, one after the other."""
+        return bytes(self._data)

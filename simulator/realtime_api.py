@@ -1,6 +1,8 @@
 """The Realtime API simulator's server: sessions over WebSocket, control over HTTP, on one port.
 
-WebSocket: any path that ends in `/realtime`, with `?model=` and `Authorization: Bearer`. Control:
+WebSocket: any path that ends in `/realtime`, with `?model=` and `Authorization: Bearer`. The paths of Azure OpenAI
+also take the header `api-key`: `/openai/v1/realtime?model=DEPLOYMENT`, and `/openai/realtime?api-version=...
+&deployment=DEPLOYMENT`, where the beta dialect is spoken. Control:
 
 - `GET /simulator/sessions`: live and ended sessions with everything that the model was told.
 - `POST /simulator/faults`: a method of `simulator.faults.Faults` and its arguments, such as
@@ -23,9 +25,19 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from simulator.faults import BAD_KEY, BETA_DIALECT, MISSING_KEY, Faults, Refusal, SessionFaults, unknown_model
+from simulator.faults import (
+    AZURE_NOT_FOUND,
+    BAD_KEY,
+    BETA_DIALECT,
+    MISSING_BETA_HEADER,
+    MISSING_KEY,
+    Faults,
+    Refusal,
+    SessionFaults,
+    unknown_model,
+)
 from simulator.realtime_session import RealtimeSession
-from simulator.realtime_settings import SimulatorSettings
+from simulator.realtime_settings import DialectName, SimulatorSettings
 from simulator.simulated_session import CLOSE_TIMEOUT_SECONDS, SimulatedSession
 from simulator.waiting import Waiter, settle, wait_until
 
@@ -34,6 +46,12 @@ MAX_MESSAGE_BYTES = 21 * 1024 * 1024
 
 # Ended sessions whose audio is kept.
 MAX_AUDIO_HISTORY = 10
+
+AZURE_PATH = "/openai/"
+AZURE_BETA_PATH = "/openai/realtime"
+
+_SECRET_HEADERS = ("authorization", "api-key")
+_MODEL_PREFIXES = {DialectName.GA: "gpt-", DialectName.BETA: "gpt-", DialectName.XAI: "grok-"}
 
 
 class RealtimeSimulator:
@@ -182,30 +200,46 @@ class RealtimeSimulator:
         refusal = self.faults.take_refusal()
         if refusal is not None:
             return refusal
-        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not key.strip():
+        key = _key(request)
+        if not key:
             return MISSING_KEY
         expected = self.settings.api_key
-        if expected is not None and not hmac.compare_digest(key.strip().encode(), expected.encode()):
+        if expected is not None and not hmac.compare_digest(key.encode(), expected.encode()):
             return replace(BAD_KEY, status=None) if self.settings.bad_key_in_band else BAD_KEY
-        if request.headers.get("OpenAI-Beta") == "realtime=v1":
+        azure = request.path.startswith(AZURE_PATH)
+        if request.path == AZURE_BETA_PATH and not request.query.get("api-version"):
+            return AZURE_NOT_FOUND
+        dialect = self._dialect(request)
+        asks_for_beta = request.headers.get("OpenAI-Beta") == "realtime=v1"
+        if asks_for_beta and dialect is DialectName.GA:
             return BETA_DIALECT
-        model = request.query.get("model", "")
-        known = model in self.settings.models if self.settings.models else model.startswith("gpt-")
-        return None if known else unknown_model(model)
+        if not asks_for_beta and dialect is DialectName.BETA and not azure:
+            return MISSING_BETA_HEADER
+        model = _model(request)
+        prefix = "" if azure else _MODEL_PREFIXES[dialect]
+        known = model in self.settings.models if self.settings.models else model.startswith(prefix)
+        return None if model and known else unknown_model(model)
+
+    def _dialect(self, request: web.Request) -> DialectName:
+        return DialectName.BETA if request.path == AZURE_BETA_PATH else self.settings.dialect
 
     def _open(self, request: web.Request) -> SimulatedSession:
         self.opened += 1
         core = RealtimeSession(
-            model=request.query["model"],
+            model=_model(request),
             settings=self.settings,
             faults=SessionFaults(shared=self.faults.shared),
             wall_time_seconds=time.time(),
+            dialect=self._dialect(request),
         )
         session = SimulatedSession(
             self.opened,
             core,
-            headers={name: value for name, value in request.headers.items() if name != "Authorization"},
+            path=request.path_qs,
+            headers={
+                name: value for name, value in request.headers.items() if name.lower() not in _SECRET_HEADERS
+            },
+            key_header=_key_header(request),
             on_change=self._notify,
             silent=self.faults.take_silence(),
         )
@@ -274,6 +308,23 @@ FAULTS = (
     "error",
     "send",
 )
+
+
+def _key_header(request: web.Request) -> str:
+    azure = request.path.startswith(AZURE_PATH) and "api-key" in request.headers
+    return "api-key" if azure else "Authorization"
+
+
+def _key(request: web.Request) -> str:
+    """The key that the client brought; empty: none."""
+    if _key_header(request) == "api-key":
+        return request.headers["api-key"].strip()
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""
+
+
+def _model(request: web.Request) -> str:
+    return request.query.get("deployment" if request.path == AZURE_BETA_PATH else "model", "")
 
 
 async def _refuse_in_band(socket: web.WebSocketResponse, refusal: Refusal) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from simulator.realtime_audio import WireAudio, wire_audio
 from simulator.realtime_errors import voice_locked
 from simulator.realtime_schema import invalid_value
 
@@ -33,9 +34,18 @@ _ATOMIC = frozenset({"tools", "tool_choice", "prompt", "tracing", "truncation", 
 
 
 class SessionConfig:
-    """The configuration that a client sees in `session.created` and `session.updated`."""
+    """The configuration that a client sees in `session.created` and `session.updated`.
 
-    def __init__(self, *, session_id: str, model: str, expires_at: int) -> None:
+    Args:
+        session_id: `sess_...`.
+        model: from the URL.
+        expires_at: seconds of Unix time.
+        defaults: what a session of another dialect begins with instead.
+    """
+
+    def __init__(
+        self, *, session_id: str, model: str, expires_at: int, defaults: dict[str, Any] | None = None
+    ) -> None:
         self.session: dict[str, Any] = {
             "type": "realtime",
             "object": "realtime.session",
@@ -61,6 +71,7 @@ class SessionConfig:
             },
             "include": None,
         }
+        _merge(self.session, copy.deepcopy(defaults or {}))
 
     def updated(self, change: dict[str, Any], *, has_spoken: bool) -> dict[str, Any]:
         """The session object as `change` (already checked) would make it; nothing is changed yet.
@@ -88,6 +99,11 @@ class SessionConfig:
     def voice(self) -> Any:
         """A name, or `{"id": ...}`."""
         return self.session["audio"]["output"]["voice"]
+
+    @property
+    def input_audio(self) -> WireAudio:
+        """The format of what clients append."""
+        return wire_audio(self.session["audio"]["input"]["format"])
 
     @property
     def turn_detection(self) -> dict[str, Any] | None:

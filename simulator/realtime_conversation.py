@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,20 +36,20 @@ class Part:
     Attributes:
         kind: `input_text`, `input_audio`, `output_text`, `output_audio` or `input_image`.
         text: the text or, of audio, the transcript; None: not known (yet).
-        pcm: audio, where it is kept.
+        pcm: audio, where it is kept: PCM16 at 24 kHz.
     """
 
     kind: str
     text: str | None = None
     pcm: bytes = b""
 
-    def wire(self, *, with_audio: bool = False) -> dict[str, Any]:
-        """As events show it."""
+    def wire(self, encode: Callable[[bytes], bytes] | None = None) -> dict[str, Any]:
+        """As events show it; with its audio if `encode` says in which format."""
         if self.kind == "input_image":
             return {"type": self.kind}
         if self.kind in ("input_text", "output_text"):
             return {"type": self.kind, "text": self.text}
-        audio = {"audio": base64.b64encode(self.pcm).decode()} if with_audio and self.pcm else {}
+        audio = {"audio": base64.b64encode(encode(self.pcm)).decode()} if encode and self.pcm else {}
         return {"type": self.kind, "transcript": self.text, **audio}
 
 
@@ -58,15 +59,19 @@ class Item:
 
     Attributes:
         id: as events name it.
-        type: `message`, `function_call` or `function_call_output`.
+        type: `message`, `function_call`, `function_call_output`, `mcp_list_tools`, `mcp_call` or
+            `mcp_approval_request`.
         origin: where it comes from.
         role: of a message: `user`, `assistant` or `system`.
         parts: content of a message.
         status: `in_progress`, `completed` or `incomplete`.
         call_id: of a function call and its output.
-        name: of the function called.
-        arguments: of a function call, as JSON text.
-        output: of a function call output.
+        name: of the function or tool called.
+        arguments: of a call, as JSON text.
+        output: of a function call output, or of a call to an MCP server that has ended.
+        server: label of the MCP server.
+        tools: of `mcp_list_tools`.
+        failed: whether a call to an MCP server failed.
         audio_ms: audio of the message that the model has in mind: committed or sent, less what was truncated.
         word_ms: length of the model's words.
         words: what the model has in mind of its own words: sent, less what was truncated.
@@ -84,6 +89,9 @@ class Item:
     name: str | None = None
     arguments: str | None = None
     output: str | None = None
+    server: str | None = None
+    tools: list[dict[str, Any]] = field(default_factory=list)
+    failed: bool = False
     audio_ms: int = 0
     word_ms: int = 0
     words: list[str] = field(default_factory=list)
@@ -120,8 +128,10 @@ class Item:
         del self.words[audio_end_ms // self.word_ms :]
         part.text = " ".join(self.words)
 
-    def wire(self, *, with_audio: bool = False) -> dict[str, Any]:
-        """As events show it."""
+    def wire(self, encode: Callable[[bytes], bytes] | None = None) -> dict[str, Any]:
+        """As events show it; with its audio if `encode` says in which format."""
+        if self.server is not None:
+            return self._mcp_wire()
         wire: dict[str, Any] = {
             "id": self.id,
             "object": "realtime.item",
@@ -130,12 +140,22 @@ class Item:
         }
         if self.type == "message":
             wire["role"] = self.role
-            wire["content"] = [part.wire(with_audio=with_audio) for part in self.parts]
+            wire["content"] = [part.wire(encode) for part in self.parts]
         elif self.type == "function_call":
             wire |= {"name": self.name, "call_id": self.call_id, "arguments": self.arguments}
         else:
             wire |= {"call_id": self.call_id, "output": self.output}
         return wire
+
+    def _mcp_wire(self) -> dict[str, Any]:
+        wire: dict[str, Any] = {"id": self.id, "type": self.type, "server_label": self.server}
+        if self.type == "mcp_list_tools":
+            return wire | {"tools": self.tools}
+        wire |= {"name": self.name, "arguments": self.arguments}
+        if self.type == "mcp_approval_request":
+            return wire
+        error = {"type": "tool_execution_error", "message": "The tool failed."} if self.failed else None
+        return wire | {"output": self.output, "error": error, "approval_request_id": None}
 
     def report(self) -> dict[str, Any]:
         """What there is to know about it, for people."""
@@ -154,6 +174,8 @@ class Item:
             "call_id": self.call_id,
             "arguments": self.arguments,
             "output": self.output,
+            "server": self.server,
+            "tools": [tool["name"] for tool in self.tools],
         }
         return {name: value for name, value in about.items() if value not in (None, "", [], 0)}
 
@@ -210,9 +232,9 @@ class Conversation:
         return sum(item.role == "user" for item in self.items)
 
     def calls_after_user(self) -> bool:
-        """Whether the model has called a function since the user's last message."""
+        """Whether the model has called a function or tool since the user's last message."""
         for item in reversed(self.items):
-            if item.type == "function_call":
+            if item.type in ("function_call", "mcp_call"):
                 return True
             if item.role == "user":
                 return False

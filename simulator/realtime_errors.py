@@ -93,10 +93,10 @@ def commit_too_small(buffered_ms: float) -> RequestError:
     )
 
 
-def invalid_audio(param: str) -> RequestError:
-    """Audio that is not base64 of whole PCM16 samples."""
+def invalid_audio(param: str, expected: str) -> RequestError:
+    """Audio that is not base64 of whole samples; of G.711 OpenAI's words are not known."""
     return RequestError(
-        f"Invalid '{param}'. Expected base64-encoded audio bytes (mono PCM16 at 24kHz) but got an invalid value.",
+        f"Invalid '{param}'. Expected base64-encoded audio bytes ({expected}) but got an invalid value.",
         code="invalid_value",
         param=param,
     )

@@ -86,10 +86,18 @@ class SimulatedModel:
 
     def _words(self, behaviour: Behaviour, instructions: str, number: int, turn: int) -> Sequence[str]:
         dictated = _DICTATION.search(instructions)
-        text = dictated[1] if dictated else behaviour.say
+        text = _unescaped(dictated[1]) if dictated else behaviour.say
         if text is not None and (words := text.split()):
             return words[:MAX_WORDS]
         return reply_words(number=number, turn=turn, count=behaviour.words if turn else behaviour.greeting_words)
+
+
+def _unescaped(text: str) -> str:
+    """Dictated text, which may be written as a JSON string: a model would not speak the backslashes."""
+    try:
+        return str(orjson.loads(f'"{text}"'))
+    except orjson.JSONDecodeError:
+        return text
 
 
 def _token_limit(words: Sequence[str], audio_ms: int, word_ms: int, max_tokens: int | str) -> Ending | None:

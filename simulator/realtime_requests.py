@@ -1,12 +1,14 @@
 """The shape of every client event of the Realtime API (GA), as tables of checks.
 
-The fields are those of `openai.types.realtime`; limits are from its documentation. What the real service
-takes and the simulator cannot do (G.711, transcription sessions, MCP items) is refused like a wrong value.
+The fields are those of `openai.types.realtime`; limits are from its documentation. What the real service takes and
+the simulator cannot do (transcription sessions, MCP items) is refused like a wrong value. Other dialects build
+their tables from the same pieces.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from simulator.realtime_errors import RequestError
 from simulator.realtime_schema import (
@@ -35,25 +37,34 @@ MAX_INSTRUCTIONS_LENGTH = 1 << 20
 MAX_TOOLS = 128
 MAX_INPUT_ITEMS = 1000
 
-_TEXT = string()
+TEXT: Final = string()
+INSTRUCTIONS: Final = string(MAX_INSTRUCTIONS_LENGTH)
 _ID = string(MAX_ID_LENGTH)
 _EVENT_ID = nullable(string(512))
 _STATUS = nullable(one_of("completed", "incomplete", "in_progress"))
 _OBJECT = nullable(one_of("realtime.item"))
 
-_FORMAT = tagged({"audio/pcm": closed({"type": anything, "rate": one_of(24000)})})
+FORMAT: Final = tagged(
+    {
+        "audio/pcm": closed({"type": anything, "rate": one_of(24000)}),
+        "audio/pcmu": closed({"type": anything}),
+        "audio/pcma": closed({"type": anything}),
+    }
+)
 _VOICE = either(
     (str, one_of(*VOICES)),
-    (dict, closed({"id": _TEXT}, required=("id",))),
+    (dict, closed({"id": TEXT}, required=("id",))),
     expected="one of a string or an object",
 )
-_MAX_TOKENS = either(
+MAX_TOKENS: Final = either(
     (int, number(1, 4096, integer=True)), (str, one_of("inf")), expected="one of an integer or 'inf'"
 )
+SPEED: Final = number(0.25, 1.5)
+NOISE_REDUCTION: Final = closed({"type": one_of("near_field", "far_field"), "strength": number(0, 10)})
 _MODALITIES = array(one_of("audio", "text"), max_length=1)
 _REASONING = closed({"effort": nullable(one_of("minimal", "low", "medium", "high", "xhigh"))})
 
-_TURN_DETECTION = tagged(
+TURN_DETECTION: Final = tagged(
     {
         "server_vad": closed(
             {
@@ -77,34 +88,53 @@ _TURN_DETECTION = tagged(
     }
 )
 
-_TRANSCRIPTION = closed(
+TRANSCRIPTION: Final = closed(
     {
-        "model": _TEXT,
-        "language": nullable(_TEXT),
-        "languages": nullable(array(_TEXT, max_length=64)),
-        "prompt": nullable(_TEXT),
-        "keywords": nullable(array(_TEXT, max_length=1000)),
+        "model": TEXT,
+        "language": nullable(TEXT),
+        "languages": nullable(array(TEXT, max_length=64)),
+        "prompt": nullable(TEXT),
+        "keywords": nullable(array(TEXT, max_length=1000)),
         "delay": nullable(one_of("minimal", "low", "medium", "high", "xhigh")),
     }
 )
 
-_TOOLS = array(
-    tagged(
-        {
-            "function": closed(
-                {
-                    "type": anything,
-                    "name": string(64),
-                    "description": nullable(string(1024)),
-                    "parameters": nullable(mapping(anything)),
-                },
-                required=("name",),
-            ),
-            "mcp": mapping(anything),
-        }
-    ),
-    max_length=MAX_TOOLS,
+FUNCTION_TOOL: Final = closed(
+    {
+        "type": anything,
+        "name": string(64),
+        "description": nullable(string(1024)),
+        "parameters": nullable(mapping(anything)),
+    },
+    required=("name",),
 )
+_MCP_FIELDS = closed(
+    {
+        "type": anything,
+        "server_label": TEXT,
+        "server_url": nullable(TEXT),
+        "connector_id": nullable(TEXT),
+        "tunnel_id": nullable(TEXT),
+        "server_description": nullable(TEXT),
+        "authorization": nullable(TEXT),
+        "headers": nullable(mapping(TEXT)),
+        "allowed_tools": anything,
+        "allowed_callers": anything,
+        "require_approval": anything,
+        "defer_loading": nullable(boolean),
+    },
+    required=("server_label",),
+)
+
+
+def mcp_tool(value: Any, path: str) -> None:
+    """A remote MCP server: it must say where it is."""
+    _MCP_FIELDS(value, path)
+    if not any(value.get(name) for name in ("server_url", "connector_id", "tunnel_id")):
+        raise missing_parameter(f"{path}.server_url")
+
+
+_TOOLS = array(tagged({"function": FUNCTION_TOOL, "mcp": mcp_tool}), max_length=MAX_TOOLS)
 _TOOL_CHOICE = either(
     (str, one_of("none", "auto", "required")),
     (dict, mapping(anything)),
@@ -116,13 +146,13 @@ SESSION = tagged(
         "realtime": closed(
             {
                 "type": anything,
-                "model": _TEXT,
-                "instructions": string(MAX_INSTRUCTIONS_LENGTH),
+                "model": TEXT,
+                "instructions": INSTRUCTIONS,
                 "output_modalities": _MODALITIES,
                 "tools": _TOOLS,
                 "tool_choice": _TOOL_CHOICE,
                 "parallel_tool_calls": nullable(boolean),
-                "max_output_tokens": _MAX_TOKENS,
+                "max_output_tokens": MAX_TOKENS,
                 "reasoning": nullable(_REASONING),
                 "tracing": anything,
                 "truncation": anything,
@@ -132,15 +162,13 @@ SESSION = tagged(
                     {
                         "input": closed(
                             {
-                                "format": _FORMAT,
-                                "transcription": nullable(_TRANSCRIPTION),
-                                "noise_reduction": nullable(
-                                    closed({"type": one_of("near_field", "far_field"), "strength": number(0, 10)})
-                                ),
-                                "turn_detection": nullable(_TURN_DETECTION),
+                                "format": FORMAT,
+                                "transcription": nullable(TRANSCRIPTION),
+                                "noise_reduction": nullable(NOISE_REDUCTION),
+                                "turn_detection": nullable(TURN_DETECTION),
                             }
                         ),
-                        "output": closed({"format": _FORMAT, "voice": _VOICE, "speed": number(0.25, 1.5)}),
+                        "output": closed({"format": FORMAT, "voice": _VOICE, "speed": SPEED}),
                     }
                 ),
             }
@@ -148,71 +176,52 @@ SESSION = tagged(
     }
 )
 
-_MESSAGES: dict[str, Check] = {
-    role: closed(
-        {
-            "id": nullable(_ID),
-            "object": _OBJECT,
-            "status": _STATUS,
-            "type": anything,
-            "role": anything,
-            "content": array(tagged(parts), max_length=100),
-        },
-        required=("content",),
-    )
-    for role, parts in {
-        "user": {
-            "input_text": closed({"type": anything, "text": _TEXT}, required=("text",)),
-            "input_audio": closed(
-                {"type": anything, "audio": _TEXT, "transcript": nullable(_TEXT)}, required=("audio",)
-            ),
-            "input_image": closed({"type": anything, "image_url": _TEXT, "detail": _TEXT}),
-        },
-        # "It cannot populate assistant audio messages": what the model said comes back as text.
-        "assistant": {"output_text": closed({"type": anything, "text": _TEXT}, required=("text",))},
-        "system": {"input_text": closed({"type": anything, "text": _TEXT}, required=("text",))},
-    }.items()
-}
+TEXT_PART: Final = closed({"type": anything, "text": TEXT}, required=("text",))
+AUDIO_PART: Final = closed({"type": anything, "audio": TEXT, "transcript": nullable(TEXT)}, required=("audio",))
+_IMAGE_PART = closed({"type": anything, "image_url": TEXT, "detail": TEXT})
 
-_ITEMS: dict[str, Check] = {
-    "message": tagged(_MESSAGES, tag="role"),
-    "function_call": closed(
-        {
-            "id": nullable(_ID),
-            "object": _OBJECT,
-            "status": _STATUS,
-            "type": anything,
-            "call_id": _ID,
-            "name": string(64),
-            "arguments": _TEXT,
-        },
-        required=("name", "arguments"),
-    ),
-    "function_call_output": closed(
-        {
-            "id": nullable(_ID),
-            "object": _OBJECT,
-            "status": _STATUS,
-            "type": anything,
-            "call_id": _ID,
-            "output": _TEXT,
-        },
-        required=("call_id", "output"),
-    ),
-}
 
-RESPONSE = closed(
-    {
-        "audio": closed({"output": closed({"format": _FORMAT, "voice": _VOICE})}),
-        "conversation": nullable(one_of("auto", "none")),
-        "input": nullable(
-            array(
-                tagged({**_ITEMS, "item_reference": closed({"type": anything, "id": _TEXT}, required=("id",))}),
-                max_length=MAX_INPUT_ITEMS,
-            )
+def item_shapes(
+    *, user: Mapping[str, Check], assistant: Mapping[str, Check], system: Mapping[str, Check]
+) -> dict[str, Check]:
+    """The items that a client may create, by type, from the contents that each role's messages may have."""
+    own = {"id": nullable(_ID), "object": _OBJECT, "status": _STATUS, "type": anything}
+    messages = {
+        role: closed(
+            {**own, "role": anything, "content": array(tagged(parts), max_length=100)}, required=("content",)
+        )
+        for role, parts in (("user", user), ("assistant", assistant), ("system", system))
+    }
+    return {
+        "message": tagged(messages, tag="role"),
+        "function_call": closed(
+            {**own, "call_id": _ID, "name": string(64), "arguments": TEXT}, required=("name", "arguments")
         ),
-        "instructions": nullable(string(MAX_INSTRUCTIONS_LENGTH)),
-        "max_output_tokens": nullable(_MAX_TOKENS),
+        "function_call_output": closed({**own, "call_id": _ID, "output": TEXT}, required=("call_id", "output")),
+    }
+
+
+ITEMS: Final = item_shapes(
+    user={"input_text": TEXT_PART, "input_audio": AUDIO_PART, "input_image": _IMAGE_PART},
+    # "It cannot populate assistant audio messages": what the model said comes back as text.
+    assistant={"output_text": TEXT_PART},
+    system={"input_text": TEXT_PART},
+)
+
+
+def response_input(items: Mapping[str, Check]) -> Check:
+    """The input of a response of its own: items, and references to those in the conversation."""
+    reference = closed({"type": anything, "id": TEXT}, required=("id",))
+    return nullable(array(tagged({**items, "item_reference": reference}), max_length=MAX_INPUT_ITEMS))
+
+
+RESPONSE: Final = closed(
+    {
+        "audio": closed({"output": closed({"format": FORMAT, "voice": _VOICE})}),
+        "conversation": nullable(one_of("auto", "none")),
+        "input": response_input(ITEMS),
+        "instructions": nullable(INSTRUCTIONS),
+        "max_output_tokens": nullable(MAX_TOKENS),
         "metadata": nullable(mapping(string(512))),
         "output_modalities": nullable(_MODALITIES),
         "parallel_tool_calls": nullable(boolean),
@@ -228,31 +237,36 @@ def _event(fields: dict[str, Check], *, required: tuple[str, ...] = ()) -> Check
     return closed({"type": anything, "event_id": _EVENT_ID, **fields}, required=required)
 
 
-CLIENT_EVENTS: dict[str, Check] = {
-    "session.update": _event({"session": SESSION}, required=("session",)),
-    "input_audio_buffer.append": _event({"audio": _TEXT}, required=("audio",)),
-    "input_audio_buffer.commit": _event({}),
-    "input_audio_buffer.clear": _event({}),
-    "conversation.item.create": _event(
-        {"item": tagged(_ITEMS), "previous_item_id": nullable(_TEXT)}, required=("item",)
-    ),
-    "conversation.item.delete": _event({"item_id": _TEXT}, required=("item_id",)),
-    "conversation.item.retrieve": _event({"item_id": _TEXT}, required=("item_id",)),
-    "conversation.item.truncate": _event(
-        {
-            "item_id": _TEXT,
-            "content_index": number(0, 100, integer=True),
-            "audio_end_ms": number(0, 1 << 31, integer=True),
-        },
-        required=("item_id", "content_index", "audio_end_ms"),
-    ),
-    "response.create": _event({"response": nullable(RESPONSE)}),
-    "response.cancel": _event({"response_id": nullable(_TEXT)}),
-}
+def client_events(*, session: Check, response: Check, items: Mapping[str, Check]) -> dict[str, Check]:
+    """Every client event, by type, with what a dialect has as its session, response and items."""
+    return {
+        "session.update": _event({"session": session}, required=("session",)),
+        "input_audio_buffer.append": _event({"audio": TEXT}, required=("audio",)),
+        "input_audio_buffer.commit": _event({}),
+        "input_audio_buffer.clear": _event({}),
+        "conversation.item.create": _event(
+            {"item": tagged(items), "previous_item_id": nullable(TEXT)}, required=("item",)
+        ),
+        "conversation.item.delete": _event({"item_id": TEXT}, required=("item_id",)),
+        "conversation.item.retrieve": _event({"item_id": TEXT}, required=("item_id",)),
+        "conversation.item.truncate": _event(
+            {
+                "item_id": TEXT,
+                "content_index": number(0, 100, integer=True),
+                "audio_end_ms": number(0, 1 << 31, integer=True),
+            },
+            required=("item_id", "content_index", "audio_end_ms"),
+        ),
+        "response.create": _event({"response": nullable(response)}),
+        "response.cancel": _event({"response_id": nullable(TEXT)}),
+    }
 
 
-def check_client_event(event: Any) -> str:
-    """Check a decoded client event; returns its type.
+CLIENT_EVENTS: Final = client_events(session=SESSION, response=RESPONSE, items=ITEMS)
+
+
+def check_client_event(event: Any, shapes: Mapping[str, Check] = CLIENT_EVENTS) -> str:
+    """Check a decoded client event against a dialect's shapes; returns its type.
 
     Raises:
         RequestError: it is not an object, has no or an unknown type, or a field is wrong.
@@ -262,9 +276,9 @@ def check_client_event(event: Any) -> str:
     kind = event.get("type")
     if kind is None:
         raise missing_parameter("type")
-    check = CLIENT_EVENTS.get(kind) if isinstance(kind, str) else None
+    check = shapes.get(kind) if isinstance(kind, str) else None
     if check is None:
-        raise invalid_value("type", kind, tuple(CLIENT_EVENTS))
+        raise invalid_value("type", kind, tuple(shapes))
     check(event, "")
     assert isinstance(kind, str)
     return kind

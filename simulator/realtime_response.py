@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from simulator.realtime_audio import WireAudio
 from simulator.realtime_conversation import Conversation, Item, Origin, Part
+from simulator.realtime_mcp import McpServers
 from simulator.realtime_settings import ToolCall
 from simulator.realtime_usage import MODEL_AUDIO_MS_PER_TOKEN, Tokens, Usage, text_tokens
 from simulator.schedule import Schedule, Timer
@@ -58,7 +60,7 @@ class Plan:
 
     Attributes:
         words: what it says; empty where it calls functions.
-        calls: functions it calls.
+        calls: functions and tools of MCP servers that it calls.
         voice: its sound; None: text only.
         word_ms: length of a word.
         delta_ms: audio in one delta.
@@ -82,6 +84,7 @@ class Host(Protocol):
 
     conversation: Conversation
     schedule: Schedule
+    mcp: McpServers
 
     def emit(self, kind: str, **content: Any) -> None:
         """Send a server event."""
@@ -118,6 +121,7 @@ class Response:
         number: int,
         turn: int,
         in_conversation: bool,
+        audio: WireAudio,
         settings: dict[str, Any],
         read: Usage,
     ) -> None:
@@ -133,6 +137,7 @@ class Response:
         self.usage: Usage | None = None
         self._host = host
         self._plan = plan
+        self._audio = audio
         self._settings = settings
         self._read = read
         self._stage = Stage.CREATED
@@ -196,7 +201,7 @@ class Response:
     def _announce(self, now: float) -> None:
         self._stage = Stage.ANNOUNCED
         if self._plan.calls:
-            self._call_functions(now)
+            self._call(now)
             return
         item = Item(
             self._host.new_id("item"),
@@ -213,7 +218,8 @@ class Response:
         self._emit_part("response.content_part.added", item, part=part)
         self._timer = self._host.schedule.at(now + self._plan.first_audio_seconds / 2, self._deliver)
 
-    def _add(self, item: Item) -> None:
+    def _add(self, item: Item) -> dict[str, Any]:
+        """Returns where it is, as events about it say."""
         output_index = len(self.items)
         self.items.append(item)
         self._host.emit(
@@ -222,6 +228,7 @@ class Response:
         if self.in_conversation:
             previous_id = self._host.conversation.add(item)
             self._host.emit("conversation.item.added", previous_item_id=previous_id, item=item.wire())
+        return {"response_id": self.id, "item_id": item.id, "output_index": output_index}
 
     def _deliver(self, now: float) -> None:
         ending = self._plan.ending
@@ -252,36 +259,60 @@ class Response:
 
     def _emit_audio(self, item: Item, end_ms: int) -> None:
         assert self._plan.voice is not None
-        pcm = self._plan.voice.pcm(self.sent_ms, end_ms)
+        data = self._audio.encode(self._plan.voice.pcm(self.sent_ms, end_ms))
         self.sent_ms = end_ms
-        self._emit_part("response.output_audio.delta", item, delta=base64.b64encode(pcm).decode())
+        self._emit_part("response.output_audio.delta", item, delta=base64.b64encode(data).decode())
 
-    def _call_functions(self, now: float) -> None:
+    def _call(self, now: float) -> None:
         for call in self._plan.calls:
-            item = Item(
-                self._host.new_id("item"),
-                "function_call",
-                Origin.MODEL,
-                status="in_progress",
-                call_id=self._host.new_id("call"),
-                name=call.name,
-                arguments="",
-            )
-            self._add(item)
-            where = {
-                "response_id": self.id,
-                "item_id": item.id,
-                "output_index": len(self.items) - 1,
-                "call_id": item.call_id,
-            }
-            item.arguments = call.arguments
-            item.status = "completed"
-            self._host.emit("response.function_call_arguments.delta", **where, delta=call.arguments)
-            self._host.emit(
-                "response.function_call_arguments.done", **where, name=call.name, arguments=call.arguments
-            )
-            self._emit_item_done(item)
+            if call.server is None:
+                self._call_function(call)
+            elif self._host.mcp.needs_approval(call.server):
+                self._ask_for_approval(call)
+            else:
+                self._call_tool(call, now)
         self._finish(now, "completed", None)
+
+    def _call_function(self, call: ToolCall) -> None:
+        item = Item(
+            self._host.new_id("item"),
+            "function_call",
+            Origin.MODEL,
+            status="in_progress",
+            call_id=self._host.new_id("call"),
+            name=call.name,
+            arguments="",
+        )
+        where = {"call_id": item.call_id, **self._add(item)}
+        item.arguments = call.arguments
+        item.status = "completed"
+        self._host.emit("response.function_call_arguments.delta", **where, delta=call.arguments)
+        self._host.emit("response.function_call_arguments.done", **where, name=call.name, arguments=call.arguments)
+        self._emit_item_done(item)
+
+    def _call_tool(self, call: ToolCall, now: float) -> None:
+        # The response is done before the call is: its output comes with `conversation.item.done`.
+        item = Item(
+            self._host.new_id("mcp"), "mcp_call", Origin.MODEL, server=call.server, name=call.name, arguments=""
+        )
+        where = self._add(item)
+        item.arguments = call.arguments
+        self._host.emit("response.mcp_call_arguments.delta", **where, delta=call.arguments)
+        self._host.emit("response.mcp_call_arguments.done", **where, arguments=call.arguments)
+        self._emit_output_done(item)
+        self._host.mcp.call(item, where["output_index"], now)
+
+    def _ask_for_approval(self, call: ToolCall) -> None:
+        item = Item(
+            self._host.new_id("mcpr"),
+            "mcp_approval_request",
+            Origin.MODEL,
+            server=call.server,
+            name=call.name,
+            arguments=call.arguments,
+        )
+        self._add(item)
+        self._emit_item_done(item)
 
     def _finish(self, now: float, status: str, details: dict[str, Any] | None) -> None:
         if self.done:
@@ -315,6 +346,9 @@ class Response:
         if self.in_conversation and item in conversation.items:
             previous_id = conversation.previous_id(item)
             self._host.emit("conversation.item.done", previous_item_id=previous_id, item=item.wire())
+        self._emit_output_done(item)
+
+    def _emit_output_done(self, item: Item) -> None:
         self._host.emit(
             "response.output_item.done",
             response_id=self.id,

@@ -1,4 +1,4 @@
-"""A session of the simulated Realtime API (GA dialect), without I/O: client events in, server events out.
+"""A session of the simulated Realtime API, without I/O: client events in, server events out.
 
 Turn detection runs on audio time (milliseconds appended), replies and transcription on the clock given as
 `now` (seconds of any monotonic clock). Order of events, errors and figures follow OpenAI's service; where its
@@ -10,23 +10,34 @@ from __future__ import annotations
 import secrets
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 import orjson
 
 from simulator import realtime_errors as errors
 from simulator.faults import SessionFaults
-from simulator.input_audio import InputAudio, Recording, Turn
+from simulator.input_audio import BYTES_PER_MS, InputAudio, Recording, Turn
+from simulator.realtime_audio import wire_audio
+from simulator.realtime_beta import BetaDialect
 from simulator.realtime_config import SEMANTIC_VAD_SILENCE_MS, SessionConfig
 from simulator.realtime_conversation import Conversation, Item, Origin, Part
+from simulator.realtime_dialect import Dialect
 from simulator.realtime_errors import RequestError
-from simulator.realtime_items import read_item, read_pcm
+from simulator.realtime_items import read_item
+from simulator.realtime_mcp import McpServers
 from simulator.realtime_model import SimulatedModel
-from simulator.realtime_requests import check_client_event
 from simulator.realtime_response import Response
-from simulator.realtime_settings import Behaviour, SimulatorSettings, Transcription, with_directives
+from simulator.realtime_settings import (
+    Behaviour,
+    DialectName,
+    SimulatorSettings,
+    Transcription,
+    with_directives,
+)
 from simulator.realtime_transcription import heard_text, transcription_events
 from simulator.realtime_usage import Usage
+from simulator.realtime_xai import XaiDialect
 from simulator.schedule import Schedule
 from simulator.vad import SpeechStarted, SpeechStopped
 
@@ -46,6 +57,12 @@ TALK_AFTER_SECONDS = 0.5
 MAX_CLIENT_EVENTS = 1000
 MAX_RESPONSES = 1000
 
+_DIALECTS: Final[dict[DialectName, type[Dialect]]] = {
+    DialectName.GA: Dialect,
+    DialectName.BETA: BetaDialect,
+    DialectName.XAI: XaiDialect,
+}
+
 
 class RealtimeSession:
     """State of one session.
@@ -55,11 +72,13 @@ class RealtimeSession:
         settings: of the server.
         faults: that this session is to suffer.
         wall_time_seconds: the time of day, for `expires_at`.
+        dialect: that its client speaks; None: the server's.
 
     Attributes:
         id: `sess_...`.
         model: from the URL.
         conversation: what the model has in mind.
+        mcp: the MCP servers among its tools.
         responses: all of them (the last 1,000).
         client_events: those received (the last 1,000), without `input_audio_buffer.append`.
         received: client events received, by type.
@@ -75,6 +94,7 @@ class RealtimeSession:
         settings: SimulatorSettings,
         faults: SessionFaults | None = None,
         wall_time_seconds: float = 0.0,
+        dialect: DialectName | None = None,
     ) -> None:
         self._id_prefix = secrets.token_hex(6)
         self._id_count = 0
@@ -83,13 +103,16 @@ class RealtimeSession:
         self.settings = settings
         self.faults = faults or SessionFaults()
         self.behaviour: Behaviour = settings.behaviour()
+        self._dialect = _DIALECTS[dialect or settings.dialect]()
         self.config = SessionConfig(
             session_id=self.id,
             model=model,
             expires_at=int(wall_time_seconds + settings.session_limit_seconds),
+            defaults=self._dialect.defaults,
         )
         self.conversation = Conversation(self.new_id("conv"))
         self.schedule = Schedule()
+        self.mcp = McpServers(self)
         self.input = InputAudio()
         self.recording = Recording()
         self.responses: deque[Response] = deque(maxlen=MAX_RESPONSES)
@@ -106,6 +129,7 @@ class RealtimeSession:
         self._turn_item_id: str | None = None
         self._has_spoken = False
         self._idle_from_ms: int | None = None
+        self._deaf_until: float | None = None
         self._handlers: dict[str, Callable[[dict[str, Any], float], None]] = {
             "session.update": self._update_session,
             "input_audio_buffer.append": self._append,
@@ -124,10 +148,14 @@ class RealtimeSession:
 
     def open(self, now: float) -> None:
         """Begin: `session.created`."""
-        self.emit("session.created", session=self.config.session)
-        self.emit(
-            "conversation.created", conversation={"id": self.conversation.id, "object": "realtime.conversation"}
-        )
+        opening: dict[str, dict[str, Any]] = {
+            "session.created": {"session": self.config.session},
+            "conversation.created": {
+                "conversation": {"id": self.conversation.id, "object": "realtime.conversation"}
+            },
+        }
+        for kind in self._dialect.opening:
+            self.emit(kind, **opening[kind])
         self.schedule.at(now + self.settings.session_limit_seconds, lambda _due: self.expire())
 
     def receive(self, message: str | bytes, now: float) -> None:
@@ -137,12 +165,12 @@ class RealtimeSession:
         event: Any = None
         try:
             event = _decoded(message)
-            kind = check_client_event(event)
+            kind = self._dialect.check(event)
             self.received[kind] += 1
             if kind != "input_audio_buffer.append":
                 self.client_events.append(event)
             if not self.faults.ignores(kind):
-                self._handlers[kind](event, now)
+                self._handlers[kind](self._dialect.read(event), now)
         except RequestError as error:
             self.received["(refused)"] += 1
             event_id = event.get("event_id") if isinstance(event, dict) else None
@@ -198,9 +226,10 @@ class RealtimeSession:
     # What responses need.
 
     def emit(self, kind: str, **content: Any) -> None:
-        """Send a server event."""
-        self.sent[kind] += 1
-        self._output.append(orjson.dumps({"type": kind, "event_id": self.new_id("event"), **content}))
+        """Send a server event of the GA dialect, as the client's dialect has it."""
+        for sent, fields in self._dialect.write(kind, content):
+            self.sent[sent] += 1
+            self._output.append(orjson.dumps({"type": sent, "event_id": self.new_id("event"), **fields}))
 
     def new_id(self, prefix: str) -> str:
         """A unique id, as long as OpenAI's."""
@@ -244,6 +273,7 @@ class RealtimeSession:
         if self.config.turn_detection != detection:
             self._configure_input()
         self.emit("session.updated", session=session)
+        self.mcp.configure(session["tools"], now)
         if first and not self.settings.listen:
             self.schedule.at(now + TALK_AFTER_SECONDS, self._talk)
 
@@ -261,12 +291,16 @@ class RealtimeSession:
     # Input audio.
 
     def _append(self, event: dict[str, Any], now: float) -> None:
+        audio = self.config.input_audio
         if not self.settings.listen:
-            self.input.skip(len(event["audio"]) * 3 // 4)
+            self.input.skip(len(event["audio"]) * 3 // 4 * BYTES_PER_MS // audio.bytes_per_ms)
             return
-        pcm = read_pcm(event["audio"], "audio")
+        data = audio.read(event["audio"], "audio")
         if self.settings.keep_audio:
-            self.recording.add(pcm)
+            self.recording.add(data)
+        pcm = audio.decode(data)
+        if self._deaf_until is not None and now < self._deaf_until:
+            pcm = bytes(len(pcm))
         changes = self.input.append(pcm)
         if self.config.turn_detection is None:
             return
@@ -350,13 +384,26 @@ class RealtimeSession:
         self.emit("conversation.item.added", previous_item_id=previous_id, item=wire)
         self.emit("conversation.item.done", previous_item_id=previous_id, item=wire)
 
-    def _create_item(self, event: dict[str, Any], _now: float) -> None:
+    def _create_item(self, event: dict[str, Any], now: float) -> None:
+        if event["item"]["type"] == "force_message":
+            self._force_message(event["item"], now)
+            return
         if len(self.conversation.items) >= MAX_ITEMS:
             raise RequestError(f"The simulator keeps {MAX_ITEMS} items.", code="too_many_items")
         self._join(self._item(event["item"], "item"), event.get("previous_item_id"))
 
     def _item(self, wire: dict[str, Any], path: str) -> Item:
-        return read_item(wire, path, new_id=self.new_id, keep_audio=self.settings.keep_audio)
+        return read_item(
+            wire, path, new_id=self.new_id, audio=self.config.input_audio, keep_audio=self.settings.keep_audio
+        )
+
+    def _force_message(self, item: dict[str, Any], now: float) -> None:
+        """Say fixed text, as a response. xAI: unless it is interruptible, "caller audio is dropped" meanwhile."""
+        text = " ".join(part["text"] for part in item["content"])
+        said = replace(self.behaviour, say=text)
+        response = self._create_response({"tool_choice": "none"}, now, said)
+        if item.get("interruptible") is False:
+            self._deaf_until = now + said.first_audio_seconds + response.total_ms / 1000
 
     def _delete_item(self, event: dict[str, Any], _now: float) -> None:
         # Of an item that is being spoken the rest still comes: nothing else is known of the real one.
@@ -367,7 +414,7 @@ class RealtimeSession:
         item = self.conversation.find(event["item_id"])
         if item is None:
             raise errors.no_such_item("retrieve", "retrieving", event["item_id"])
-        self.emit("conversation.item.retrieved", item=item.wire(with_audio=True))
+        self.emit("conversation.item.retrieved", item=item.wire(self.config.input_audio.encode))
 
     def _truncate_item(self, event: dict[str, Any], _now: float) -> None:
         # Of an item that is being spoken the rest still comes, and is not remembered: also an assumption.
@@ -405,7 +452,9 @@ class RealtimeSession:
             # "If `interrupt_response` is set to `false` this may fail to create a response."
             self._refuse(error, None)
 
-    def _create_response(self, request: dict[str, Any], now: float) -> Response:
+    def _create_response(
+        self, request: dict[str, Any], now: float, behaviour: Behaviour | None = None
+    ) -> Response:
         in_conversation = request.get("conversation") != "none"
         if in_conversation and self._active is not None:
             raise errors.active_response(self._active.id)
@@ -415,13 +464,13 @@ class RealtimeSession:
             )
         output = self.config.session["audio"]["output"]
         asked = request.get("audio", {}).get("output", {})
-        voice = asked.get("voice", output["voice"])
+        voice, form = asked.get("voice", output["voice"]), asked.get("format", output["format"])
         if in_conversation and self._has_spoken and voice != output["voice"]:
             raise errors.voice_locked()
         modalities = request.get("output_modalities") or self.config.session["output_modalities"]
         max_tokens = request.get("max_output_tokens") or self.config.session["max_output_tokens"]
         path = "response.instructions"
-        behaviour = _with_directives(self.behaviour, request.get("instructions") or "", path)
+        behaviour = _with_directives(behaviour or self.behaviour, request.get("instructions") or "", path)
         usage = self._read_context(request)
         self._response_count += 1
         self._idle_from_ms = None
@@ -441,10 +490,11 @@ class RealtimeSession:
             number=self._response_count,
             turn=self.conversation.user_turns(),
             in_conversation=in_conversation,
+            audio=wire_audio(form),
             settings={
                 "output_modalities": modalities,
                 "max_output_tokens": max_tokens,
-                "audio": {"output": {"format": output["format"], "voice": voice}},
+                "audio": {"output": {"format": form, "voice": voice}},
                 "metadata": request.get("metadata"),
             },
             read=usage,

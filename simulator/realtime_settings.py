@@ -19,6 +19,17 @@ MAX_WORDS = 1000
 _DIRECTIVE = re.compile(r"^[ \t]*simulator:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
 
 
+class DialectName(enum.StrEnum):
+    """Whose Realtime API the server speaks."""
+
+    GA = "ga"
+    """OpenAI's, and Azure's."""
+    BETA = "beta"
+    """OpenAI's until it became GA; other services still speak it."""
+    XAI = "xai"
+    """xAI's voice agents: GA with differences."""
+
+
 class Voice(enum.StrEnum):
     """What replies sound like."""
 
@@ -38,17 +49,19 @@ class Transcription(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A function call that the model makes instead of speaking.
+    """A call of a function, or of an MCP server's tool, that the model makes instead of speaking.
 
     Attributes:
         turn: in answer to which user message of the conversation, from 1; 0 is the greeting.
-        name: of the function.
+        name: of the function or tool.
         arguments: as JSON text.
+        server: label of the MCP server; None: a function of the client's.
     """
 
     turn: int
     name: str
     arguments: str = "{}"
+    server: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +83,10 @@ class Behaviour:
         transcription_delay_seconds: from the commit to its answer.
         first_audio_seconds: from `response.created` to the first audio. The item is announced after half of it.
         speed: how much faster than it plays a reply is sent; `inf` sends it at once.
+        mcp_tools: names of the tools that every MCP server has.
+        mcp_output: what every call of an MCP server's tool returns.
+        mcp_fails: MCP servers can neither list nor call a tool.
+        mcp_seconds: how long an MCP server takes to answer.
     """
 
     voice: Voice = Voice.WORDS
@@ -86,6 +103,10 @@ class Behaviour:
     transcription_delay_seconds: float = 0.6
     first_audio_seconds: float = 0.3
     speed: float = 5.0
+    mcp_tools: tuple[str, ...] = ("lookup",)
+    mcp_output: str = "found"
+    mcp_fails: bool = False
+    mcp_seconds: float = 0.2
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -97,6 +118,7 @@ class Behaviour:
             ("transcription_delay_seconds", 0.0, 3600.0),
             ("first_audio_seconds", 0.0, 3600.0),
             ("speed", 0.01, math.inf),
+            ("mcp_seconds", 0.0, 3600.0),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
@@ -108,10 +130,12 @@ class SimulatorSettings(Behaviour):
     """The server, and the behaviour of sessions that do not say otherwise.
 
     Attributes:
+        dialect: whose API it speaks. At Azure's older path (`/openai/realtime`) it is always the beta dialect.
         api_key: the only key that is accepted; None: any.
         bad_key_in_band: a bad key is answered with an `error` event and close code 3000 instead of HTTP 401.
             OpenAI's service has been seen to do either.
-        models: the models there are; empty: every name that starts with `gpt-`.
+        models: the models there are; empty: every name that starts with `gpt-`, with `grok-` in xAI's dialect, and
+            any name of a deployment at Azure's paths.
         session_limit_seconds: how long a session may last.
         keep_audio: keep what was appended (10 minutes) for `received_audio`, and audio of items for
             `conversation.item.retrieve`. Off: load tests.
@@ -120,6 +144,7 @@ class SimulatorSettings(Behaviour):
         history_limit: how many ended sessions are remembered.
     """
 
+    dialect: DialectName = DialectName.GA
     api_key: str | None = field(default=None, repr=False)
     bad_key_in_band: bool = False
     models: tuple[str, ...] = ()
@@ -177,8 +202,14 @@ def _tool_calls(value: Any) -> tuple[ToolCall, ...]:
     for call in value:
         arguments = call.get("arguments", {})
         text = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
-        calls.append(ToolCall(int(call["turn"]), str(call["name"]), text))
+        calls.append(ToolCall(int(call["turn"]), str(call["name"]), text, _optional_text(call.get("server"))))
     return tuple(calls)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise TypeError
+    return tuple(value)
 
 
 _CONVERTERS: dict[str, Callable[[Any], Any]] = {
@@ -196,4 +227,8 @@ _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "transcription_delay_seconds": float,
     "first_audio_seconds": float,
     "speed": float,
+    "mcp_tools": _names,
+    "mcp_output": str,
+    "mcp_fails": _boolean,
+    "mcp_seconds": float,
 }

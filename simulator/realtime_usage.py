@@ -91,6 +91,9 @@ def input_usage(context: Context, previous: Context) -> tuple[Tokens, Tokens]:
 
 def item_tokens(item: Item) -> Tokens:
     """Tokens of an item, as the model has it in mind."""
+    if item.server is not None:
+        listed = "".join(str(tool) for tool in item.tools)
+        return Tokens(text=text_tokens(f"{listed}{item.name or ''}{item.arguments or ''}{item.output or ''}"))
     if item.type == "function_call":
         return Tokens(text=text_tokens(f"{item.name}{item.arguments}"))
     if item.type == "function_call_output":

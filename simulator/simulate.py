@@ -8,7 +8,7 @@ import signal
 import sys
 
 from simulator.realtime_api import RealtimeSimulator
-from simulator.realtime_settings import SimulatorSettings, Voice
+from simulator.realtime_settings import DialectName, SimulatorSettings, Voice
 
 DESCRIPTION = "Run the Realtime API simulator. GET /simulator/sessions tells what the model was told."
 
@@ -20,6 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--port", type=int, default=8765, help="port to listen on; 0: any free one (default %(default)s)")
     add("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
     add("--api-key", help="the only key that is accepted (default: any)")
+    add(
+        "--dialect",
+        type=DialectName,
+        choices=list(DialectName),
+        default=default.dialect,
+        help="whose Realtime API to speak (default %(default)s)",
+    )
     add("--voice", type=Voice, choices=list(Voice), default=default.voice, help="what replies sound like")
     add("--tone-hz", type=float, default=default.tone_hz, metavar="HZ", help="of the tone (default %(default)s)")
     add("--echo", action="store_true", help="the tone answers at the frequency of what the caller said")
@@ -61,6 +68,7 @@ async def run(arguments: argparse.Namespace) -> int:
     try:
         settings = SimulatorSettings(
             api_key=arguments.api_key,
+            dialect=arguments.dialect,
             voice=arguments.voice,
             tone_hz=arguments.tone_hz,
             echo=arguments.echo,

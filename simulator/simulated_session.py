@@ -28,7 +28,9 @@ class SimulatedSession:
         number: of the simulator's sessions, from 1.
         core: the session without its connection.
         faults: that wait for their moment.
-        headers: of the handshake, without `Authorization`.
+        path: of the handshake, with its query.
+        headers: of the handshake, without those that hold the key.
+        key_header: which of them held it: `Authorization` or `api-key`.
         closed: whether the connection is over.
         close_code: of whoever closed; 1006 where there was no close frame; None while it is open.
         close_reason: of the close frame that was sent or received.
@@ -39,14 +41,18 @@ class SimulatedSession:
         number: int,
         core: RealtimeSession,
         *,
+        path: str,
         headers: dict[str, str],
+        key_header: str,
         on_change: Callable[[], None],
         silent: bool = False,
     ) -> None:
         self.number = number
         self.core = core
         self.faults: SessionFaults = core.faults
+        self.path = path
         self.headers = headers
+        self.key_header = key_header
         self.closed = False
         self.close_code: int | None = None
         self.close_reason = ""
@@ -72,7 +78,7 @@ class SimulatedSession:
 
     @property
     def session(self) -> dict[str, Any]:
-        """The session object: what `session.updated` shows."""
+        """The session object as `session.updated` shows it, in the shape of the GA dialect whatever is spoken."""
         return self.core.config.session
 
     @property
@@ -92,8 +98,11 @@ class SimulatedSession:
 
     @property
     def received_audio(self) -> bytes:
-        """What was appended: PCM16 at 24 kHz, the last 10 minutes (nothing where `keep_audio` is off)."""
-        return self.core.recording.pcm
+        """What was appended, in the format of the session's input: the last 10 minutes of PCM16 at 24 kHz.
+
+        Nothing where `keep_audio` is off.
+        """
+        return self.core.recording.data
 
     @property
     def appended_ms(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,37 @@ import orjson
 
 from simulator.faults import SessionFaults
 from simulator.realtime_session import RealtimeSession
-from simulator.realtime_settings import SimulatorSettings
-from tests.simulator.validation import validate_client_event, validate_server_event
+from simulator.realtime_settings import DialectName, SimulatorSettings
+from tests.simulator.validation import (
+    validate_beta_client_event,
+    validate_beta_server_event,
+    validate_client_event,
+    validate_server_event,
+)
 
 Event = dict[str, Any]
+
+
+def _unchecked(event: Event) -> None:
+    assert isinstance(event["type"], str)
+
+
+# By dialect, what client and server events must be; of xAI's there are no models.
+_MODELS = {
+    DialectName.GA: "gpt-realtime-2",
+    DialectName.BETA: "gpt-4o-realtime-preview",
+    DialectName.XAI: "grok-1",
+}
+_CLIENT_CHECKS: dict[DialectName, Callable[[Event], object]] = {
+    DialectName.GA: validate_client_event,
+    DialectName.BETA: validate_beta_client_event,
+    DialectName.XAI: _unchecked,
+}
+_SERVER_CHECKS: dict[DialectName, Callable[[Event], object]] = {
+    DialectName.GA: validate_server_event,
+    DialectName.BETA: validate_beta_server_event,
+    DialectName.XAI: _unchecked,
+}
 
 SAMPLE_RATE_HZ = 24_000
 FRAME_MS = 20
@@ -44,8 +72,10 @@ class Driver:
     def __init__(self, settings: SimulatorSettings | None = None, *, faults: SessionFaults | None = None) -> None:
         self.now = 100.0
         self.events: list[Event] = []
+        settings = settings or SimulatorSettings()
+        self._dialect = settings.dialect
         self.session = RealtimeSession(
-            model="gpt-realtime-2", settings=settings or SimulatorSettings(), faults=faults, wall_time_seconds=1e9
+            model=_MODELS[self._dialect], settings=settings, faults=faults, wall_time_seconds=1e9
         )
         self.session.open(self.now)
         self._collect()
@@ -53,7 +83,7 @@ class Driver:
     def send(self, kind: str, **fields: Any) -> list[Event]:
         """Send a valid event; returns what it was answered at once."""
         event = {"type": kind, **fields}
-        validate_client_event(event)
+        _CLIENT_CHECKS[self._dialect](event)
         return self.send_raw(orjson.dumps(event))
 
     def send_raw(self, message: str | bytes | Event) -> list[Event]:
@@ -105,7 +135,7 @@ class Driver:
     def _collect(self) -> list[Event]:
         events = [orjson.loads(event) for event in self.session.take_output()]
         for event in events:
-            validate_server_event(event)
+            _SERVER_CHECKS[self._dialect](event)
         self.events += events
         return events
 

@@ -100,7 +100,7 @@ def test_a_recording_is_bounded_and_keeps_the_end(monkeypatch: pytest.MonkeyPatc
     for _ in range(20):
         recording.add(silence(1000))
     recording.add(tone(1000))
-    assert 5000 <= len(recording.pcm) / BYTES_PER_MS <= 7000
-    assert recording.pcm.endswith(tone(1000))
+    assert 5000 <= len(recording.data) / BYTES_PER_MS <= 7000
+    assert recording.data.endswith(tone(1000))
     recording.clear()
-    assert recording.pcm == b""
+    assert recording.data == b""

@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from simulator.realtime_api import FAULTS, RealtimeSimulator
-from simulator.realtime_settings import SimulatorSettings, Voice
+from simulator.realtime_settings import DialectName, SimulatorSettings, Voice
 from simulator.simulated_session import SimulatedSession
 from tests.simulator.realtime_driver import Event, kinds, only, silence, tone
 from tests.simulator.validation import validate_client_event, validate_server_event
@@ -227,6 +227,100 @@ async def test_connections_are_refused_on_command() -> None:
         assert (status, error["code"], retry_after) == (429, "rate_limit_exceeded", "7")
         async with _open(simulator):
             pass
+
+
+# Other dialects, and Azure.
+
+
+@asynccontextmanager
+async def _socket(
+    simulator: RealtimeSimulator, path: str, headers: dict[str, str]
+) -> AsyncIterator[ClientConnection]:
+    address = simulator.url.removesuffix("/v1/realtime") + path
+    async with connect(address, additional_headers=headers, close_timeout=1) as socket:
+        yield socket
+
+
+async def _first(socket: ClientConnection) -> Event:
+    async with asyncio.timeout(10):
+        event: Event = orjson.loads(await socket.recv())
+    return event
+
+
+_BEARER = {"Authorization": "Bearer sk-test"}
+_BETA = {"OpenAI-Beta": "realtime=v1"}
+
+
+async def test_the_beta_dialect_is_spoken_to_who_asks_for_it() -> None:
+    async with RealtimeSimulator(SimulatorSettings(dialect=DialectName.BETA)) as simulator:
+        path = "/v1/realtime?model=gpt-4o-realtime-preview"
+        async with _socket(simulator, path, _BEARER | _BETA) as socket:
+            assert (await _first(socket))["session"]["voice"] == "alloy"
+            assert simulator.sessions[0].headers["OpenAI-Beta"] == "realtime=v1"
+            assert simulator.sessions[0].session["audio"]["output"]["voice"] == "alloy"
+        async with _socket(simulator, path, _BEARER) as socket:
+            assert (await _first(socket))["error"]["code"] == "missing_beta_header"
+
+
+async def test_xais_dialect_is_spoken_with_its_models() -> None:
+    async with RealtimeSimulator(SimulatorSettings(dialect=DialectName.XAI)) as simulator:
+        async with _socket(simulator, "/v1/realtime?model=grok-voice-latest", _BEARER) as socket:
+            assert (await _first(socket))["type"] == "conversation.created"
+            assert (await _first(socket))["session"]["voice"] == "eve"
+        async with _socket(simulator, "/v1/realtime?model=gpt-realtime-2", _BEARER) as socket:
+            assert (await _first(socket))["error"]["code"] == "model_not_found"
+
+
+@pytest.mark.parametrize("headers", [{"api-key": "azure-key"}, {"Authorization": "Bearer azure-key"}])
+async def test_azures_path_takes_its_own_header_or_a_bearer_and_any_deployment(headers: dict[str, str]) -> None:
+    async with RealtimeSimulator(SimulatorSettings(api_key="azure-key")) as simulator:
+        path = "/openai/v1/realtime?model=my-deployment"
+        async with _socket(simulator, path, headers) as socket:
+            event = await _first(socket)
+            validate_server_event(event)
+            assert event["session"]["model"] == "my-deployment"
+            session = simulator.sessions[0]
+            assert session.path == path
+            assert session.key_header in headers
+            assert "azure-key" not in str(session.headers)
+
+
+async def test_azures_older_path_speaks_beta_to_a_deployment() -> None:
+    async with RealtimeSimulator() as simulator:
+        path = "/openai/realtime?api-version=2025-04-01-preview&deployment=mine"
+        async with _socket(simulator, path, {"api-key": "azure-key"}) as socket:
+            session = (await _first(socket))["session"]
+            assert (session["model"], session["input_audio_format"]) == ("mine", "pcm16")
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/openai/v1/realtime?model=mine", {"api-key": "wrong"}, 401),
+        ("/openai/v1/realtime?model=mine", {}, 401),
+        ("/openai/realtime?deployment=mine", {"api-key": "azure-key"}, 404),
+        ("/v1/realtime?model=gpt-realtime-2", {"api-key": "azure-key"}, 401),
+    ],
+)
+async def test_what_azure_does_not_take_is_refused(path: str, headers: dict[str, str], status: int) -> None:
+    async with RealtimeSimulator(SimulatorSettings(api_key="azure-key")) as simulator:
+        with pytest.raises(InvalidStatus) as refused:
+            async with _socket(simulator, path, headers):
+                pass
+        assert refused.value.response.status_code == status
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/openai/v1/realtime",
+        "/openai/realtime?api-version=1",
+        "/openai/realtime?api-version=1&model=gpt-realtime-2",
+    ],
+)
+async def test_azure_needs_a_deployment(path: str) -> None:
+    async with RealtimeSimulator() as simulator, _socket(simulator, path, {"api-key": "k"}) as socket:
+        assert (await _first(socket))["error"]["code"] == "model_not_found"
 
 
 # Ends and faults.

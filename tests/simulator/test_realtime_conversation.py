@@ -115,7 +115,7 @@ def test_only_audio_of_the_model_can_be_truncated(item: Item, content_index: int
 def test_audio_is_shown_only_where_it_is_asked_for() -> None:
     item = Item("a", "message", Origin.CALLER, role="user", parts=[Part("input_audio", None, b"\x01\x02")])
     assert item.wire()["content"] == [{"type": "input_audio", "transcript": None}]
-    assert base64.b64decode(item.wire(with_audio=True)["content"][0]["audio"]) == b"\x01\x02"
+    assert base64.b64decode(item.wire(bytes)["content"][0]["audio"]) == b"\x01\x02"
 
 
 def test_calls_after_the_users_last_message_are_noticed() -> None:

@@ -49,6 +49,7 @@ def test_the_greeting_and_replies_have_lengths_of_their_own() -> None:
         ('Say word for word: "Good morning."', "Good morning."),
         ('Say EXACTLY "one\ntwo"', "one two"),
         ('Repeat verbatim: "He said "hi" to me"', 'He said "hi" to me'),
+        (r'Say exactly: "He said \"h\u00ed\"\nto me"', 'He said "hí" to me'),
         ('Talk about "cats"', "greeting one alpha bravo charlie"),
         ("Do exactly as you like", "greeting one alpha bravo charlie"),
     ],

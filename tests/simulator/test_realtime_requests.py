@@ -17,7 +17,16 @@ _FULL_SESSION: dict[str, Any] = {
     "output_modalities": ["audio"],
     "tools": [
         {"type": "function", "name": "hangup", "description": "Ends the call", "parameters": {"type": "object"}},
-        {"type": "mcp", "server_label": "crm", "server_url": "https://example.com/mcp"},
+        {
+            "type": "mcp",
+            "server_label": "crm",
+            "server_url": "https://example.com/mcp",
+            "authorization": "secret",
+            "headers": {"X-Tenant": "7"},
+            "allowed_tools": ["find"],
+            "require_approval": "never",
+            "server_description": "Customers",
+        },
     ],
     "tool_choice": "auto",
     "parallel_tool_calls": True,
@@ -49,6 +58,13 @@ _FULL_SESSION: dict[str, Any] = {
 _RIGHT: list[dict[str, Any]] = [
     {"type": "session.update", "event_id": "e1", "session": _FULL_SESSION},
     {"type": "session.update", "session": {"type": "realtime", "audio": {"input": {"turn_detection": None}}}},
+    {
+        "type": "session.update",
+        "session": {
+            "type": "realtime",
+            "audio": {"input": {"format": {"type": "audio/pcmu"}}, "output": {"format": {"type": "audio/pcma"}}},
+        },
+    },
     {"type": "input_audio_buffer.append", "audio": "AAAA"},
     {"type": "input_audio_buffer.commit"},
     {"type": "input_audio_buffer.clear"},
@@ -161,10 +177,10 @@ def _item(**item: Any) -> dict[str, Any]:
             "Supported values are: 'alloy', 'ash'",
         ),
         (
-            _session(audio={"input": {"format": {"type": "audio/pcmu"}}}),
+            _session(audio={"input": {"format": {"type": "audio/opus"}}}),
             "invalid_value",
             "session.audio.input.format.type",
-            "Invalid value: 'audio/pcmu'. Supported values are: 'audio/pcm'.",
+            "Invalid value: 'audio/opus'. Supported values are: 'audio/pcm', 'audio/pcmu', and 'audio/pcma'.",
         ),
         (
             _session(audio={"input": {"format": {"type": "audio/pcm", "rate": 16000}}}),
@@ -203,6 +219,30 @@ def _item(**item: Any) -> dict[str, Any]:
             "maximum length 1024, but got a string with length 1025",
         ),
         (_session(tools=[{"type": "function"}]), "missing_required_parameter", "session.tools[0].name", "Missing"),
+        (
+            _session(audio={"output": {"format": {"type": "audio/pcma", "rate": 8000}}}),
+            "unknown_parameter",
+            "session.audio.output.format.rate",
+            "Unknown",
+        ),
+        (
+            _session(audio={"input": {"noise_reduction": {"type": "loud"}}}),
+            "invalid_value",
+            "session.audio.input.noise_reduction.type",
+            "'near_field', and 'far_field'",
+        ),
+        (
+            _session(tools=[{"type": "mcp", "server_label": "crm"}]),
+            "missing_required_parameter",
+            "session.tools[0].server_url",
+            "Missing",
+        ),
+        (
+            _session(tools=[{"type": "mcp", "server_url": "https://example.com"}]),
+            "missing_required_parameter",
+            "session.tools[0].server_label",
+            "Missing",
+        ),
         (
             _item(type="message", role="user", content=[{"type": "output_text", "text": "x"}]),
             "invalid_value",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from simulator.faults import SessionFaults
+from simulator.realtime_audio import PCMA, PCMU, WireAudio
 from simulator.realtime_response import Ending
 from simulator.realtime_session import MAX_OUT_OF_BAND
 from simulator.realtime_settings import SimulatorSettings, ToolCall, Voice
@@ -149,6 +150,36 @@ def test_the_tone_voice_answers_in_the_callers_tone_without_a_gap() -> None:
         assert dominant_hz(pcm) == pytest.approx(hz, abs=0.2)
         jumps = np.abs(np.diff(np.frombuffer(pcm, dtype="<i2").astype(np.int32)))
         assert np.max(jumps) <= 2 * np.pi * hz / 24_000 * 32767 * 10 ** (-10 / 20) + 2
+
+
+@pytest.mark.parametrize(("form", "audio"), [("audio/pcmu", PCMU), ("audio/pcma", PCMA)])
+def test_a_reply_is_spoken_in_the_format_of_the_session(form: str, audio: WireAudio) -> None:
+    settings = SimulatorSettings(voice=Voice.TONE, echo=True, tone_hz=1234.0, greeting_words=2)
+    driver, other = Driver(settings), Driver(settings)
+    driver.update(audio={"output": {"format": {"type": form}}})
+    events = driver.respond()
+    assert audio_of(events) == audio.encode(audio_of(other.respond()))
+    assert len(audio_of(events)) == 2 * 400 * 8
+    assert _done(events)["audio"]["output"]["format"] == {"type": form}
+    driver.speak(tone(800, 700) + silence(500))
+    assert dominant_hz(audio.decode(audio_of(driver.finish()))) == pytest.approx(700, abs=0.5)
+
+
+def test_a_response_may_have_a_format_of_its_own() -> None:
+    driver = Driver(SimulatorSettings(greeting_words=2))
+    events = driver.respond(audio={"output": {"format": {"type": "audio/pcmu"}}})
+    assert len(audio_of(events)) == 2 * 400 * 8
+    assert _done(events)["audio"]["output"]["format"] == {"type": "audio/pcmu"}
+
+
+def test_audio_of_a_truncated_reply_is_counted_in_time_whatever_its_format() -> None:
+    driver = Driver(SimulatorSettings(greeting_words=5))
+    driver.update(audio={"output": {"format": {"type": "audio/pcmu"}}})
+    driver.respond()
+    item = driver.session.conversation.items[0]
+    (truncated,) = driver.send("conversation.item.truncate", item_id=item.id, content_index=0, audio_end_ms=900)
+    assert truncated["audio_end_ms"] == 900
+    assert item.text == "greeting one"
 
 
 def test_metadata_and_settings_of_a_response_are_shown() -> None:

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simulator.realtime_audio import PCMA, PCMU, WireAudio
 from simulator.realtime_requests import CLIENT_EVENTS
 from simulator.realtime_session import MAX_ITEMS
-from simulator.realtime_settings import SimulatorSettings, Transcription
-from tests.simulator.realtime_driver import Driver, all_of, error_of, kinds, only, silence, tone
+from simulator.realtime_settings import DialectName, SimulatorSettings, Transcription
+from tests.simulator.realtime_driver import Driver, Event, all_of, error_of, kinds, only, silence, tone
 
 _TRANSCRIPTION = "conversation.item.input_audio_transcription"
 
@@ -77,34 +78,58 @@ def test_what_is_no_event_is_answered_and_the_session_goes_on(message: str | byt
     assert driver.session.received["(refused)"] == 1
 
 
-@settings(max_examples=150, deadline=None)
+_DETECTION = {"type": "server_vad", "threshold": 0.5}
+
+
+@pytest.mark.parametrize("dialect", list(DialectName))
+@settings(max_examples=100, deadline=None)
 @given(
-    st.lists(
+    events=st.lists(
         st.fixed_dictionaries(
             {"type": st.sampled_from(sorted(CLIENT_EVENTS))},
             optional={
                 "event_id": st.none() | st.text(max_size=5),
                 "session": st.dictionaries(
-                    st.sampled_from(["type", "audio", "tools", "x"]), st.none() | st.text()
+                    st.sampled_from(["type", "audio", "tools", "voice", "turn_detection", "modalities", "x"]),
+                    st.none()
+                    | st.text()
+                    | st.sampled_from(
+                        ["realtime", "ash", _DETECTION, {"input": {}}, {"output": None}, [], ["text"]]
+                    ),
                 ),
                 "audio": st.sampled_from(["AAAA", "A", "AA==", "é", "", 3]),
-                "item": st.sampled_from([None, {}, _user("hi"), _user("hi", id="a"), {"type": "function_call"}]),
+                "item": st.sampled_from(
+                    [
+                        None,
+                        {},
+                        _user("hi"),
+                        _user("hi", id="a"),
+                        {"type": "function_call"},
+                        {"type": "force_message", "content": []},
+                        {"type": "force_message", "content": [{"type": "output_text", "text": "hi"}]},
+                    ]
+                ),
                 "item_id": st.sampled_from(["a", "b", 1]),
                 "content_index": st.integers(-1, 2),
                 "audio_end_ms": st.integers(-1, 500),
-                "response": st.sampled_from([None, {}, {"conversation": "none"}, {"instructions": 1}]),
+                "response": st.sampled_from(
+                    [None, {}, {"conversation": "none"}, {"instructions": 1}, {"modalities": ["text"]}]
+                ),
                 "response_id": st.none() | st.text(max_size=3),
             },
         ),
         max_size=12,
     )
 )
-def test_whatever_a_client_sends_the_answers_are_right_events(events: list[dict[str, Any]]) -> None:
-    driver = Driver()
+def test_whatever_a_client_sends_the_answers_are_right_events(
+    dialect: DialectName, events: list[dict[str, Any]]
+) -> None:
+    driver = Driver(SimulatorSettings(dialect=dialect))
     for event in events:
         driver.send_raw(event)
         driver.run(0.05)
-    assert kinds(driver.update()) == ["session.updated"]
+    session = {"type": "realtime"} if dialect is DialectName.GA else {}
+    assert kinds(driver.send("session.update", session=session))[0] == "session.updated"
 
 
 def test_a_session_ends_when_it_has_lasted_as_long_as_it_may() -> None:
@@ -217,8 +242,8 @@ def test_what_was_appended_is_kept_unless_it_is_not_to_be() -> None:
     for driver in (keeping, forgetting):
         driver.speak(tone(300))
         assert driver.session.input.appended_ms == 300
-    assert keeping.session.recording.pcm == tone(300)
-    assert forgetting.session.recording.pcm == b""
+    assert keeping.session.recording.data == tone(300)
+    assert forgetting.session.recording.data == b""
 
 
 def test_after_an_idle_timeout_the_model_speaks_by_itself() -> None:
@@ -244,6 +269,70 @@ def test_speech_puts_the_idle_timeout_off() -> None:
     driver.respond()
     driver.speak(silence(3000) + tone(500) + silence(8000))
     assert not all_of(driver.events, "input_audio_buffer.timeout_triggered")
+
+
+# G.711.
+
+_G711 = pytest.mark.parametrize(("form", "audio"), [("audio/pcmu", PCMU), ("audio/pcma", PCMA)])
+
+
+def _speak_in(driver: Driver, audio: WireAudio, pcm: bytes) -> list[Event]:
+    events = []
+    for start in range(0, len(pcm), 960):
+        events += driver.run(0.02)
+        frame = base64.b64encode(audio.encode(pcm[start : start + 960])).decode()
+        events += driver.send("input_audio_buffer.append", audio=frame)
+    return events
+
+
+@_G711
+def test_g711_is_heard_like_pcm_and_kept_as_it_came(form: str, audio: WireAudio) -> None:
+    driver, other = Driver(), Driver()
+    driver.update(audio={"input": {"format": {"type": form}}})
+    pcm = silence(1000) + tone(800) + silence(600)
+    heard, as_pcm = _speak_in(driver, audio, pcm), other.speak(pcm)
+    for kind, field in (
+        ("input_audio_buffer.speech_started", "audio_start_ms"),
+        ("input_audio_buffer.speech_stopped", "audio_end_ms"),
+    ):
+        assert only(heard, kind)[field] == only(as_pcm, kind)[field]
+    assert driver.session.recording.data == audio.encode(pcm)
+    assert driver.session.input.appended_ms == 2400
+
+
+@_G711
+def test_g711_of_a_turn_comes_back_as_it_was(form: str, audio: WireAudio) -> None:
+    driver = Driver()
+    driver.update(audio={"input": {"format": {"type": form}}})
+    driver.detect()
+    _speak_in(driver, audio, tone(400))
+    item_id = only(driver.send("input_audio_buffer.commit"), "input_audio_buffer.committed")["item_id"]
+    item = only(driver.send("conversation.item.retrieve", item_id=item_id), "conversation.item.retrieved")["item"]
+    assert base64.b64decode(item["content"][0]["audio"]) == audio.encode(tone(400))
+
+
+def test_g711_has_no_samples_to_be_cut_in_two_but_must_be_base64() -> None:
+    driver = Driver()
+    driver.update(audio={"input": {"format": {"type": "audio/pcmu"}}})
+    assert driver.send("input_audio_buffer.append", audio=base64.b64encode(b"odd").decode()) == []
+    error = error_of(driver.send("input_audio_buffer.append", audio="A==="))
+    assert "mono G.711 u-law at 8kHz" in error["message"]
+
+
+def test_unheard_g711_is_counted_by_its_length() -> None:
+    driver = Driver(SimulatorSettings(listen=False))
+    driver.update(audio={"input": {"format": {"type": "audio/pcma"}}})
+    driver.send("input_audio_buffer.append", audio=base64.b64encode(bytes(3000)).decode())
+    assert driver.session.input.appended_ms == 375
+
+
+def test_noise_reduction_and_speed_are_taken() -> None:
+    updated = Driver().update(
+        audio={"input": {"noise_reduction": {"type": "far_field"}}, "output": {"speed": 1.25}}
+    )
+    audio = only(updated, "session.updated")["session"]["audio"]
+    assert audio["input"]["noise_reduction"] == {"type": "far_field"}
+    assert audio["output"]["speed"] == 1.25
 
 
 # Input transcription.

@@ -4,6 +4,7 @@ import pytest
 
 from simulator.realtime_settings import (
     Behaviour,
+    DialectName,
     SimulatorSettings,
     ToolCall,
     Transcription,
@@ -37,6 +38,20 @@ def test_function_calls_take_arguments_as_an_object_or_as_text() -> None:
     )
 
 
+def test_tools_of_mcp_servers_are_called_by_their_server_and_behave_as_told() -> None:
+    directive = (
+        'simulator: {"tool_calls": [{"turn": 1, "name": "find", "server": "crm"}], "mcp_tools": ["find", "book"], '
+        '"mcp_output": "yes", "mcp_fails": true, "mcp_seconds": 1.5}'
+    )
+    assert with_directives(Behaviour(), directive) == Behaviour(
+        tool_calls=(ToolCall(1, "find", "{}", "crm"),),
+        mcp_tools=("find", "book"),
+        mcp_output="yes",
+        mcp_fails=True,
+        mcp_seconds=1.5,
+    )
+
+
 def test_instructions_without_directives_change_nothing() -> None:
     behaviour = Behaviour(words=4)
     assert with_directives(behaviour, "This is a simulator: be kind.") is behaviour
@@ -54,6 +69,9 @@ def test_instructions_without_directives_change_nothing() -> None:
         ('{"echo": 1}', "'echo' cannot be 1"),
         ('{"voice": "opera"}', "'voice' cannot be 'opera'"),
         ('{"tool_calls": [{"name": "x"}]}', "'tool_calls' cannot be"),
+        ('{"tool_calls": [{"turn": 1, "name": "x", "server": 7}]}', "'tool_calls' cannot be"),
+        ('{"mcp_tools": "find"}', "'mcp_tools' cannot be 'find'"),
+        ('{"mcp_seconds": -1}', "mcp_seconds is -1"),
     ],
 )
 def test_a_wrong_directive_is_named(directive: str, reason: str) -> None:
@@ -70,5 +88,5 @@ def test_a_wrong_setting_is_refused(wrong: dict[str, float]) -> None:
 
 
 def test_server_settings_are_the_default_behaviour_of_sessions() -> None:
-    settings = SimulatorSettings(voice=Voice.TONE, words=3, api_key="key")
+    settings = SimulatorSettings(voice=Voice.TONE, words=3, api_key="key", dialect=DialectName.BETA)
     assert settings.behaviour() == Behaviour(voice=Voice.TONE, words=3)

@@ -40,6 +40,19 @@ async def test_it_says_where_it_is_serves_and_ends_when_told_to(ending: signal.S
     assert (process.returncode, output, errors) == (0, b"", b"")
 
 
+async def test_it_speaks_the_dialect_that_it_is_told() -> None:
+    process = await _start("--port", "0", "--dialect", "xai")
+    assert process.stdout is not None
+    async with asyncio.timeout(20):
+        url = (await process.stdout.readline()).decode().split()[-1]
+        headers = {"Authorization": "Bearer x"}
+        async with connect(f"{url}?model=grok-voice-latest", additional_headers=headers) as socket:
+            assert orjson.loads(await socket.recv())["type"] == "conversation.created"
+        process.terminate()
+        await process.communicate()
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [

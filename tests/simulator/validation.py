@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, get_args
 
 import orjson
+from openai.types.beta import realtime as beta
 from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
 from pydantic import BaseModel
 
@@ -18,8 +19,18 @@ def _by_type(union: Any) -> dict[str, type[BaseModel]]:
 CLIENT_EVENTS = _by_type(RealtimeClientEvent)
 SERVER_EVENTS = _by_type(RealtimeServerEvent)
 
+BETA_CLIENT_EVENTS = _by_type(beta.RealtimeClientEvent)
+BETA_SERVER_EVENTS = _by_type(beta.RealtimeServerEvent)
+
 # The service sends these; the package types `session` in server events by what a client may send.
 _SENT_BY_THE_SERVICE = frozenset({"session.id", "session.object", "session.expires_at"})
+
+
+# What the beta service sent as well.
+_SENT_BY_BETA = frozenset(
+    {"session.object", "session.expires_at"}
+    | {f"response.usage.input_token_details.{name}" for name in ("cached_tokens_details", "image_tokens")}
+)
 
 
 class InvalidEventError(AssertionError):
@@ -43,6 +54,24 @@ def validate_client_event(event: dict[str, Any]) -> BaseModel:
         InvalidEventError: its type is unknown; a field is missing, unknown or of a wrong type.
     """
     return _validated(CLIENT_EVENTS, event, frozenset())
+
+
+def validate_beta_server_event(event: dict[str, Any]) -> BaseModel:
+    """The event as the model of its type in the beta dialect.
+
+    Raises:
+        InvalidEventError: its type is unknown; a field is missing, unknown or of a wrong type.
+    """
+    return _validated(BETA_SERVER_EVENTS, event, _SENT_BY_BETA)
+
+
+def validate_beta_client_event(event: dict[str, Any]) -> BaseModel:
+    """The event as the model of its type in the beta dialect.
+
+    Raises:
+        InvalidEventError: its type is unknown; a field is missing, unknown or of a wrong type.
+    """
+    return _validated(BETA_CLIENT_EVENTS, event, frozenset())
 
 
 def _validated(models: dict[str, type[BaseModel]], event: dict[str, Any], allowed: frozenset[str]) -> BaseModel:
