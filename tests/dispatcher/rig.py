@@ -16,8 +16,7 @@ from common import metrics
 from common.registry import Registry, WorkerRecord, WorkerState
 from dispatcher.call import CallLimits
 from dispatcher.service import Dispatcher
-from tests.dispatcher.scripted_worker import Answer as Answer
-from tests.dispatcher.scripted_worker import ScriptedWorker, running, take
+from tests.dispatcher.scripted_worker import Answer, ScriptedWorker, running, take
 from tests.helpers import eventually
 
 PATIENCE_SECONDS = 10.0

@@ -18,7 +18,7 @@ from common.link import Kind
 from common.websocket import Limits
 from dispatcher.call import Seen
 from tests.dispatcher.rig import PATIENCE_SECONDS, Rig, counted
-from tests.dispatcher.scripted_worker import refuse, say_nothing
+from tests.dispatcher.scripted_worker import refuse, say_nothing, take
 from tests.helpers import eventually
 from tests.redis_process import RedisProcess
 
@@ -129,20 +129,20 @@ class TestWorkersThatDoNotTakeIt:
         await first.hang_up()
         await rig.nothing_is_left()
 
-    async def test_one_refuses_and_the_next_takes_it(self, rig: Rig) -> None:
-        refusing = await rig.worker("w-1", refuse("full"))
+    @pytest.mark.parametrize("reason", ["full", "draining"])
+    async def test_the_only_one_refuses(self, rig: Rig, reason: str) -> None:
+        await rig.worker(answer=refuse(reason))
         core = await rig.call()
-        # With w-1 alone it would be over; so another comes while w-1 still thinks.
-        assert await core.end() == (
-            1013,
-            "no capacity: every worker has all the calls that it may take",
-        )
+        assert await core.end() == (1013, "no capacity: every worker has all the calls that it may take")
         await rig.nothing_is_left()
-        taking = await rig.worker("w-2")
-        refusing.answer = refuse("draining")
+
+    async def test_one_refuses_and_the_next_takes_it(self, rig: Rig) -> None:
+        refusing, taking = await rig.worker("w-1", refuse("draining")), await rig.worker("w-2")
         for number in range(3):
             await rig.live(f"call-{number}")
         assert {opening.uuid for _, opening in taking.opens()} == {"call-0", "call-1", "call-2"}
+        # It looks the less loaded from the second call on, so it is asked first.
+        assert len(refusing.opens()) >= 2
         records = await rig.registry.calls()
         assert {record.worker for record in records} == {"w-2"}
         assert all(record.epoch == record.pins for record in records)
@@ -228,6 +228,7 @@ class TestCallersThatHangUpMeanwhile:
         await core.hang_up()
         await rig.nothing_is_left()
         # The answer comes after all, to nobody.
+        worker.answer = take
         worker.links[0].send(link.Opened(1000), 1)
         worker.links[0].send(link.Ready(), 1)
         await rig.live("another")
