@@ -26,8 +26,14 @@ PLAYOUT                 D → W  while something plays, every 200 ms: how far th
 TRANSCRIPT              D ← W  what was said, for AVR Core: once per item, in conversation order
 FINISHED                D ← W  the caller's audio up to this position is text now: need not be kept
 CREDIT                  both   so many more bytes of this call's audio may be sent
+DTMF                    D → W  the caller pressed a key
+ORDER                   D ← W  hang up or transfer when all that was sent before it has been heard
+ORDER_DONE              D → W  what came of it
 CLOSE                   D → W  the caller is gone, or another epoch holds the call: let go
 ENDED                   D ← W  the worker has ended the call, and why
+COMMAND                 D → W  channel 0: the calls API wants something of a call
+RESULT                  D ← W  channel 0: what came of it
+EVENT                   D ← W  channel 0: something happened in a call that is watched
 ======================  =====  ==========================================================================
 """
 
@@ -38,7 +44,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import orjson
 
@@ -82,6 +88,12 @@ class Kind(IntEnum):
     CREDIT = 15
     CLOSE = 16
     ENDED = 17
+    DTMF = 18
+    ORDER = 19
+    ORDER_DONE = 20
+    COMMAND = 21
+    RESULT = 22
+    EVENT = 23
 
 
 class Refusal(StrEnum):
@@ -90,6 +102,13 @@ class Refusal(StrEnum):
     FULL = "full"
     DRAINING = "draining"
     STALE_EPOCH = "stale_epoch"
+
+
+class OrderAction(StrEnum):
+    """What a dispatcher can be told to do with a call."""
+
+    HANG_UP = "hang_up"
+    TRANSFER = "transfer"
 
 
 class Outcome(StrEnum):
@@ -118,6 +137,8 @@ class Open:
     Attributes:
         position_samples: where in the call (8 kHz) the audio that follows begins.
         credit_bytes: how much reply audio may be sent before the first CREDIT.
+        age_seconds: since `init`.
+        provider_config: as AVR Core's `init` brought it; it may hold a key, so it is never stored or logged.
     """
 
     kind: ClassVar[Kind] = Kind.OPEN
@@ -126,6 +147,8 @@ class Open:
     metadata: dict[str, str] = field(default_factory=dict)
     position_samples: int = 0
     credit_bytes: int = 0
+    age_seconds: float = 0.0
+    provider_config: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +272,72 @@ class Ended:
     message: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Dtmf:
+    """One key."""
+
+    kind: ClassVar[Kind] = Kind.DTMF
+    digit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Do this on Asterisk when all that was sent before it has been heard, even if the worker is gone by then.
+
+    Attributes:
+        number: ORDER_DONE brings it back.
+        action: an `OrderAction`.
+        extension, context, priority: of a transfer.
+    """
+
+    kind: ClassVar[Kind] = Kind.ORDER
+    number: int = 0
+    action: str = ""
+    extension: str = ""
+    context: str = ""
+    priority: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class OrderDone:
+    """What avr-ami said to an order."""
+
+    kind: ClassVar[Kind] = Kind.ORDER_DONE
+    number: int = 0
+    ok: bool = False
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """The calls API wants something of a call: RESULT answers by number, EVENTs too where it watches."""
+
+    kind: ClassVar[Kind] = Kind.COMMAND
+    number: int = 0
+    uuid: str = ""
+    action: str = ""
+    body: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The answer to a command, as an HTTP status and a JSON body."""
+
+    kind: ClassVar[Kind] = Kind.RESULT
+    number: int = 0
+    status: int = 0
+    body: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something happened in a call; without a body: nothing more will."""
+
+    kind: ClassVar[Kind] = Kind.EVENT
+    number: int = 0
+    body: dict[str, Any] = field(default_factory=dict)
+
+
 Control = (
     Hello
     | Open
@@ -264,6 +353,12 @@ Control = (
     | Finished
     | Close
     | Ended
+    | Dtmf
+    | Order
+    | OrderDone
+    | Command
+    | Result
+    | Event
 )
 _C = TypeVar("_C", bound=Control)
 
@@ -340,6 +435,8 @@ def decode_control(record_type: type[_C], payload: memoryview) -> _C:
 _D = TypeVar("_D")
 _FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
+    "float": (int, float),
+    "dict[str, Any]": (dict,),
     "str": (str,),
     "bool": (bool,),
     "dict[str, str]": (dict,),

@@ -14,6 +14,7 @@ from common import link
 from common.link import Hello
 from common.link_end import LINK_LIMITS, LinkEnd
 from common.websocket import HandshakeRefused, connect
+from dispatcher.commands import Commands
 
 log = structlog.get_logger()
 
@@ -45,6 +46,7 @@ class WorkerLink:
         self._greeting: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
         self._channels: dict[int, ChannelOwner] = {}
         self._numbers = itertools.count(1)
+        self.commands = Commands(self._end.send)
 
     @property
     def is_open(self) -> bool:
@@ -105,6 +107,9 @@ class WorkerLink:
 
     def record(self, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
         """Hand a record to its call."""
+        if channel == 0:
+            self.commands.record(kind, payload)
+            return
         owner = self._channels.get(channel)
         if owner is not None:
             try:
@@ -121,6 +126,7 @@ class WorkerLink:
             self._greeting.exception()  # whoever waits gets it; nobody may wait any more
         owners = list(self._channels.values())
         self._channels.clear()
+        self.commands.lost()
         self._on_lost.link_lost(self, reason, len(owners))
         for owner in owners:
             owner.worker_lost()
