@@ -108,11 +108,18 @@ class Call:
         self._act()
 
     async def settled(self) -> None:
-        """Wait until nothing of an ended call is left: its connection closed, its attempt to connect given up."""
+        """Wait until nothing of an ended call is left: its connection closed, its attempt to connect given up.
+
+        Cancelled, it cuts off a connection whose closing handshake takes too long.
+        """
         if self._connecting is not None:
             await asyncio.wait([self._connecting])
         if self._realtime is not None:
-            await self._realtime.wait_closed()
+            try:
+                await self._realtime.wait_closed()
+            except asyncio.CancelledError:
+                self._realtime.abort()
+                raise
 
     # Owner of the Realtime connection
 
@@ -122,7 +129,7 @@ class Call:
             self._relay_out.frame(received_seconds)
         try:
             self.session.event(event, time.monotonic())
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             # An event of another shape than the API's: it is lost, the call goes on.
             self._metrics.upstream_errors.inc("bad_event")
             self._log.warning("upstream event not understood", type=event["type"][:64], reason=repr(error)[:200])
@@ -155,6 +162,10 @@ class Call:
                     case session.Report(seen, value, label):
                         _REPORTS[seen](self._metrics, value, label)
                     case session.Connect(delay_seconds):
+                        if self._realtime is not None:
+                            # It is open, but there is no session on it.
+                            self._realtime.abort()
+                            self._realtime = None
                         self._connecting = asyncio.create_task(self._connect(delay_seconds))
                     case session.Used(usage):
                         tokens = self._metrics.tokens(self._settings.openai_model)
@@ -183,9 +194,14 @@ class Call:
             )
         except UpstreamError as error:
             self.session.connect_failed(error, time.monotonic())
+        except Exception:
+            # Nobody waits for this task: a call that it left behind would hang for ever.
+            self._log.exception("connecting failed")
+            self.session.stopped("internal error")
         else:
             self._metrics.upstream_connect.observe(time.monotonic() - began)
             self._realtime = connection
+            self._upstream_paused = False
             self.session.connected(time.monotonic())
         self._act()
 

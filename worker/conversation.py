@@ -7,12 +7,15 @@ what the caller heard of it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 # Who waits behind a caller's transcript waits so long and no longer.
 TRANSCRIPT_WAIT_SECONDS = 3.0
+# A word is what stands between spaces; Chinese and Japanese have none, so there it is a character.
+_WORD = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff]|[^\s\u2e80-\u9fff\uf900-\ufaff]+")
 
 
 class Role(StrEnum):
@@ -56,10 +59,12 @@ def heard_part(text: str, share: float) -> str:
     """
     if share >= 1.0:
         return text
-    end = int(len(text) * share)
-    if end < len(text) and not text[end].isspace():
-        end = max(text.rfind(" ", 0, end), 0)
-    return text[:end].rstrip()
+    end = 0
+    for word in _WORD.finditer(text):
+        if word.end() > len(text) * share:
+            break
+        end = word.end()
+    return text[:end]
 
 
 class Conversation:
@@ -90,11 +95,19 @@ class Conversation:
         self._items[item_id] = item
         if previous_item_id in self._items:
             place = self._order.index(previous_item_id) + 1
+            behind = (self._items[other] for other in self._order[place:])
+            # If one behind it has had its say, it is too late: the order is a promise.
+            item.reported |= any(other.reported and other.role is not None for other in behind)
             self._order.insert(place, item_id)
             self._first_open = min(self._first_open, place)
         else:
             self._order.append(item_id)
         return item
+
+    def open_replies(self) -> list[Item]:
+        """The agent's items that are still being spoken."""
+        items = [self._items[item_id] for item_id in self._order[self._first_open :]]
+        return [item for item in items if item.role is Role.AGENT and not item.text_done]
 
     def remove(self, item_id: str) -> None:
         """Forget an item: it was deleted from the session too."""

@@ -10,11 +10,12 @@ from typing import Any, Self
 
 import orjson
 
+from common import redaction
 from common.errors import UpstreamError
 
 _MAX_MESSAGE_CHARS = 300
 # OpenAI quotes a refused key, partly masked, in its own message.
-_KEY = re.compile(r"\b(sk|sess|ek)[-_][\w*.-]+|\*{3,}[\w-]*")
+_KEY = re.compile(r"\b(?:sk|sess|ek)[-_][\w*.-]+|[\w.-]*\*{3,}[\w*.-]*")
 
 # Errors after which no session can do better, with what the operator is to do.
 _FATAL = {
@@ -74,7 +75,7 @@ class ErrorEvent:
 
 def redact(text: str) -> str:
     """Text of the API's without anything that looks like a key, and not too long."""
-    return _KEY.sub("***", text)[:_MAX_MESSAGE_CHARS]
+    return redaction.redact(_KEY.sub(redaction.REDACTED, text))[:_MAX_MESSAGE_CHARS]
 
 
 def from_handshake(status: int, body: bytes) -> UpstreamError:
@@ -84,16 +85,18 @@ def from_handshake(status: int, body: bytes) -> UpstreamError:
     try:
         error = orjson.loads(body).get("error") or {}
         message = str(error.get("message") or "")
-        code = str(error.get("code") or code)
+        code = str(error.get("code") or code).lower()
     except (orjson.JSONDecodeError, AttributeError):
         pass
     code = code if _CODE.fullmatch(code) else f"http_{status}"
     if code in _FATAL:
         return UpstreamError(f"{_FATAL[code]} (HTTP {status})", code=code, retryable=False)
+    detail = f": {redact(message)}" if message else ""
     if status in (401, 403):
-        refused = "OpenAI refused the API key: check OPENAI_API_KEY and the project's access to the model"
-        return UpstreamError(f"{refused} (HTTP {status})", code=code, retryable=False)
+        refused = f"OpenAI refused the API key (HTTP {status}){detail}"
+        return UpstreamError(
+            f"{refused}: check OPENAI_API_KEY and the project's access to the model", code=code, retryable=False
+        )
     # Too many requests, and what a server says of itself, pass; other refusals are about what we ask for.
     retryable = status in (408, 429) or status >= 500
-    detail = f": {redact(message)}" if message else ""
     return UpstreamError(f"the Realtime API answered HTTP {status}{detail}", code=code, retryable=retryable)

@@ -77,14 +77,14 @@ class Replies:
         self._flushed: dict[int, list[Reply]] = {}
 
     @property
-    def any_playing(self) -> bool:
-        """Whether the caller may be hearing something, or something is waiting to be heard."""
-        return bool(self._playing)
-
-    @property
     def is_full(self) -> bool:
         """Whether more waits than may wait."""
         return self._waiting_bytes > MAX_WAITING_BYTES
+
+    @property
+    def waiting_seconds(self) -> float:
+        """How much audio waits."""
+        return self._waiting_bytes / SAMPLE_BYTES / LOW_RATE_HZ
 
     def begin(self, item_id: str, response_id: str, content_index: int) -> tuple[Reply, list[bytes]]:
         """An item's first audio is here."""
@@ -140,17 +140,22 @@ class Replies:
         replies = self._flushed.pop(answer.number, [])
         for reply in replies:
             # What the answer does not name had been heard as far as it was sent.
-            reply.heard_samples = heard.get(reply.index, reply.sent_samples)
-            reply.whole = reply.complete and reply.heard_samples >= reply.sent_samples
+            reply.heard_samples = max(0, heard.get(reply.index, reply.sent_samples))
+            # What it lacks may be no more than the resampler's tail; and truncating costs the model its text.
+            reply.whole = reply.complete and reply.heard_ms == reply.received_ms
         return replies
 
-    def playout(self, items: Iterable[ItemHeard], idle: bool) -> list[Reply]:
-        """How far the playout is; returns the items that have been heard to their end since."""
+    def playout(self, items: Iterable[ItemHeard]) -> list[Reply]:
+        """How far the playout is; returns the items that have been heard to their end since.
+
+        Only samples count. That the playout is idle says nothing of what is still on its way to the dispatcher,
+        or waits there for an AVR Core that does not read.
+        """
         heard = {item.index: item.samples for item in items}
         out: list[Reply] = []
         for index, reply in list(self._playing.items()):
             later_plays = any(other > index for other in heard)
-            ended = later_plays or idle or heard.get(index, -1) >= reply.sent_samples
+            ended = later_plays or heard.get(index, -1) >= reply.sent_samples
             if not (reply.complete and ended):
                 break
             reply.heard_samples = reply.sent_samples

@@ -58,6 +58,10 @@ class DispatcherLink:
             return
         try:
             call.record(kind, payload, received_seconds)
+        except LinkProtocolError as error:
+            # The link's own framing is whole: the others on it go on.
+            log.warning("record not understood", uuid=call.uuid, kind=kind, reason=str(error))
+            call.stop(f"the dispatcher sent a record that the worker does not understand: {error}")
         except Exception:
             # One call's trouble is not the link's: the others on it go on.
             log.exception("a record could not be handled", uuid=call.uuid, kind=kind)
@@ -157,7 +161,10 @@ class Worker:
         for call, _ in list(self._calls.values()):
             call.stop("the worker is stopping")
         if self._closing:
-            await asyncio.wait(self._closing, timeout=STOP_SECONDS)
+            _, late = await asyncio.wait(self._closing, timeout=STOP_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
         # 3. The links, with the ENDED records in front.
         links = [known.end for known in self._links]
         for end in links:

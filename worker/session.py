@@ -1,9 +1,10 @@
 """A call's Realtime session, Sans-I/O: events and the time go in, actions come out.
 
     CONNECTING ──connected──▶ CONFIGURING ──session.updated──▶ LIVE ──┐
-      │   ▲ │                      │                                  ├──▶ ENDED
-      │   └─┘ connect failed, a retry can help                        │
-      └────────────────────────────┴──────────── any end ─────────────┘
+      │  ▲ │ ▲                    │  │                                ├──▶ ENDED
+      │  └─┘ └──── no session ────┘  │                                │
+      │   connect failed: again, as long as a retry can help          │
+      └──────────────────────────────┴─────────── any end ────────────┘
 
 The session owns what is between the two resamplers: the caller's audio on its way to the model, the replies on
 their way to the dispatcher, one response at a time, and the conversation.
@@ -28,7 +29,7 @@ from worker.conversation import TRANSCRIPT_WAIT_SECONDS, Conversation, Item, Rol
 from worker.realtime_errors import ErrorEvent, Severity
 from worker.replies import Replies, Reply
 from worker.resample import LOW_RATE_HZ, SAMPLE_BYTES, Upsampler
-from worker.responses import ResponseGate
+from worker.responses import GateState, ResponseGate
 from worker.turns import CallerTurns
 from worker.usage import Usage
 
@@ -40,8 +41,12 @@ APPEND_STEP_BYTES = LOW_RATE_HZ * SAMPLE_BYTES
 CONFIGURE_SECONDS = 10.0
 RETRY_FIRST_SECONDS = 0.25
 RETRY_MOST_SECONDS = 5.0
-# Ids of responses that a barge-in has cancelled, so that their late audio is known for what it is.
-MAX_CANCELLED_RESPONSES = 32
+# `response.create` is answered within so long, or it is asked again.
+RESPONSE_CREATED_SECONDS = 10.0
+# A response of which nothing has come for so long is given up; a model that reasons may be silent for a while.
+RESPONSE_SILENCE_SECONDS = 60.0
+# Ids of responses that are over, done or cancelled, so that their late audio is known for what it is.
+MAX_RESPONSES_OVER = 32
 
 APPEND_HEAD = b'{"type":"input_audio_buffer.append","audio":"'
 APPEND_TAIL = b'"}'
@@ -158,16 +163,17 @@ class Session:
         self._attempts = 0
         # Caller → model
         self._upsampler = Upsampler()
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[tuple[int, bytes]] = deque()  # with their positions in the call
         self._waiting_bytes = 0
         self._upstream_paused = False
         self._credit_due_bytes = 0
-        self._turns = CallerTurns(opening.position_samples)
+        self._turns = CallerTurns()
         # Model → caller
         self._gate = ResponseGate()
         self._replies = Replies(channel, opening.credit_bytes)
         self._reply_of: dict[str, Reply] = {}
-        self._cancelled: deque[str] = deque(maxlen=MAX_CANCELLED_RESPONSES)
+        self._over: deque[str | None] = deque(maxlen=MAX_RESPONSES_OVER)
+        self._response_seconds = 0.0
         self._speaking = False
         self._speech_ended_seconds: float | None = None
 
@@ -178,6 +184,7 @@ class Session:
         self._expect("connected", State.CONNECTING)
         self.state = State.CONFIGURING
         self._configuring_since = now_seconds
+        self._upstream_paused = False
         self._upstream({"type": "session.update", "event_id": SESSION_UPDATE_ID, "session": self._session_object})
 
     def connect_failed(self, error: UpstreamError, now_seconds: float) -> None:
@@ -220,6 +227,8 @@ class Session:
         """An event of the Realtime API. Unknown types are passed over; a field that is missing is a KeyError."""
         if self.state is State.ENDED:
             return
+        if event["type"].startswith("response."):
+            self._response_seconds = now_seconds
         handler = _HANDLERS.get(event["type"])
         if handler is not None:
             handler(self, event, now_seconds)
@@ -242,7 +251,7 @@ class Session:
                 self._dispatcher(self._replies.credit(link.decode_credit(payload)))
             case Kind.PLAYOUT:
                 playout = link.decode_control(link.Playout, payload)
-                for reply in self._replies.playout(playout.items, playout.idle):
+                for reply in self._replies.playout(playout.items):
                     self._settle(reply)
                 self._send_transcripts(now_seconds)
             case Kind.HEARD:
@@ -268,45 +277,45 @@ class Session:
     def tick(self, now_seconds: float) -> None:
         """Look at the clocks; meant to be called every 200 ms."""
         if self.state is State.CONFIGURING and now_seconds - self._configuring_since >= CONFIGURE_SECONDS:
-            self._report(Seen.UPSTREAM_ERROR, label="no_session")
-            self._end(
-                Outcome.FAILED, f"the Realtime API did not set up the session within {CONFIGURE_SECONDS:g} s"
-            )
+            self.state = State.CONNECTING
+            message = f"the Realtime API did not set up the session within {CONFIGURE_SECONDS:g} s"
+            self.connect_failed(UpstreamError(message, code="no_session", retryable=True), now_seconds)
         elif self.state is State.LIVE:
+            self._look_after_response(now_seconds)
             self._send_transcripts(now_seconds)
 
     # Caller → model
 
     def _caller_audio(self, position_samples: int, pcm: bytes) -> None:
-        self._turns.audio(position_samples, len(pcm) // SAMPLE_BYTES)
         # All that is taken is bounded here, so credit comes back as soon as a piece of it is due.
         self._credit_due_bytes += len(pcm)
         if self._credit_due_bytes >= link.CREDIT_STEP_BYTES:
             self._dispatcher([link.encode_credit(self._channel, self._credit_due_bytes)])
             self._credit_due_bytes = 0
         if self.state is State.LIVE and not self._waiting and not self._upstream_paused:
-            self._append(pcm)
+            self._append(position_samples, pcm)
             return
-        self._waiting.append(pcm)
+        self._waiting.append((position_samples, pcm))
         self._waiting_bytes += len(pcm)
         while self._waiting_bytes > MAX_WAITING_BYTES:
-            dropped = len(self._waiting.popleft())
+            dropped = len(self._waiting.popleft()[1])
             self._waiting_bytes -= dropped
-            self._turns.dropped(dropped // SAMPLE_BYTES)
             self._report(Seen.CALLER_AUDIO_DROPPED_SECONDS, dropped / SAMPLE_BYTES / LOW_RATE_HZ)
 
     def _append_waiting(self) -> None:
         while self._waiting and self.state is State.LIVE and not self._upstream_paused:
-            piece = b""
+            position, piece = self._waiting.popleft()
             while self._waiting and len(piece) < APPEND_STEP_BYTES:
-                piece += self._waiting.popleft()
+                if self._waiting[0][0] != position + len(piece) // SAMPLE_BYTES:
+                    break
+                piece += self._waiting.popleft()[1]
             self._waiting_bytes -= len(piece)
-            self._append(piece)
+            self._append(position, piece)
 
-    def _append(self, pcm: bytes) -> None:
+    def _append(self, position_samples: int, pcm: bytes) -> None:
         if not pcm:
             return
-        self._turns.appended(len(pcm) // SAMPLE_BYTES)
+        self._turns.appended(position_samples, len(pcm) // SAMPLE_BYTES)
         audio = binascii.b2a_base64(self._upsampler.process(pcm), newline=False)
         self.actions.append(ToUpstream(APPEND_HEAD + audio + APPEND_TAIL))
 
@@ -318,7 +327,8 @@ class Session:
         self.state = State.LIVE
         self._log.info("session live", seconds=round(now_seconds - self._started_seconds, 3))
         self._dispatcher([link.encode(link.Ready(), self._channel)])
-        self._want_response()
+        if self._gate.want():
+            self._create_response(now_seconds)
         self._append_waiting()
 
     def _speech_started(self, event: dict[str, Any], _: float) -> None:
@@ -326,7 +336,7 @@ class Session:
         self._speech_ended_seconds = None
         if self._gate.active_id is not None:
             # The server cancels it by itself; its late audio is not for the caller any more.
-            self._cancelled.append(self._gate.active_id)
+            self._over.append(self._gate.active_id)
         self._dispatcher(self._replies.flush())
 
     def _speech_stopped(self, event: dict[str, Any], now_seconds: float) -> None:
@@ -337,66 +347,75 @@ class Session:
         self._speech_ended_seconds = now_seconds - max(0.0, since_end_ms / 1000)
 
     def _committed(self, event: dict[str, Any], now_seconds: float) -> None:
-        item = self.conversation.insert(event["item_id"], Role.USER, event.get("previous_item_id"))
-        item.waits_until_seconds = now_seconds + TRANSCRIPT_WAIT_SECONDS
+        # A speech that is committed has ended, whatever became of `speech_stopped`.
+        self._speaking = False
+        self._insert(event["item_id"], Role.USER, event, now_seconds)
 
-    def _item_added(self, event: dict[str, Any], _: float) -> None:
+    def _item_added(self, event: dict[str, Any], now_seconds: float) -> None:
         item = event["item"]
         role = None
-        if item["type"] == "message" and item["role"] == "assistant":
-            role = Role.AGENT
-        elif item["type"] == "message" and any(
-            part["type"] == "input_audio" for part in item.get("content") or ()
-        ):
-            role = Role.USER
-        self.conversation.insert(item["id"], role, event.get("previous_item_id"))
+        if item["type"] == "message":
+            # What is complete when it is added is text that we put in: nobody speaks it.
+            if item["role"] == "assistant" and item.get("status") != "completed":
+                role = Role.AGENT
+            elif any(part.get("type") == "input_audio" for part in item.get("content") or ()):
+                role = Role.USER
+        self._insert(item["id"], role, event, now_seconds)
+
+    def _insert(self, item_id: str, role: Role | None, event: dict[str, Any], now_seconds: float) -> None:
+        item = self.conversation.insert(item_id, role, event.get("previous_item_id"))
+        if item.role is Role.USER:
+            item.waits_until_seconds = min(item.waits_until_seconds, now_seconds + TRANSCRIPT_WAIT_SECONDS)
 
     def _transcribed(self, event: dict[str, Any], now_seconds: float) -> None:
         item = self.conversation.get(event["item_id"])
         if item is not None and not item.text_done:
             item.text = event["transcript"].strip()
             item.text_done = True
-            position = self._turns.text_stored(item.item_id)
-            if position is not None:
-                self._dispatcher([link.encode(link.Finished(position, item.item_id), self._channel)])
+            finished = self._turns.text_stored(item.item_id)
+            if finished is not None:
+                turn, position = finished
+                self._dispatcher([link.encode(link.Finished(position, turn), self._channel)])
             self._send_transcripts(now_seconds)
 
     def _transcription_failed(self, event: dict[str, Any], now_seconds: float) -> None:
-        code = (event.get("error") or {}).get("code") or "transcription_failed"
-        self._report(Seen.UPSTREAM_ERROR, label=code)
         item = self.conversation.get(event["item_id"])
         if item is not None:
             item.text_done = True
             self._send_transcripts(now_seconds)
+        self._report(Seen.UPSTREAM_ERROR, label=ErrorEvent.from_event(event.get("error") or {}).code)
 
-    def _response_created(self, event: dict[str, Any], _: float) -> None:
+    def _response_created(self, event: dict[str, Any], now_seconds: float) -> None:
         response_id = event["response"]["id"]
+        # There is one at a time: one that is still open here has ended unheard of.
+        self._end_replies(completed=False)
         self._gate.created(response_id)
         if self._speaking:
             # It was asked for before the caller began to speak. It would talk over the caller, and the server
             # does not cancel what began after the speech.
-            self._cancelled.append(response_id)
+            self._over.append(response_id)
             self._upstream({"type": "response.cancel", "response_id": response_id})
 
     def _audio_delta(self, event: dict[str, Any], now_seconds: float) -> None:
         pcm = binascii.a2b_base64(event["delta"])
         item_id = event["item_id"]
         reply = self._reply_of.get(item_id)
-        cancelled = event["response_id"] in self._cancelled
         if reply is None:
-            if cancelled:
-                self._unheard(item_id)
+            if event["response_id"] in self._over:
                 return
             reply, records = self._replies.begin(item_id, event["response_id"], event["content_index"])
             self._reply_of[item_id] = reply
             self._dispatcher(records)
         self._dispatcher(self._replies.audio(reply, pcm))
-        if self._speech_ended_seconds is not None and not cancelled:
+        if reply.closed:
+            return
+        if self._speech_ended_seconds is not None:
             self._report(Seen.TURN_LATENCY_SECONDS, now_seconds - self._speech_ended_seconds)
             self._speech_ended_seconds = None
         if self._replies.is_full:
             self._log.warning("reply cut: the caller takes it too slowly")
-            self._cancelled.append(event["response_id"])
+            self._report(Seen.REPLY_AUDIO_DROPPED_SECONDS, self._replies.waiting_seconds)
+            self._over.append(event["response_id"])
             self._upstream({"type": "response.cancel", "response_id": event["response_id"]})
             self._dispatcher(self._replies.flush())
 
@@ -417,21 +436,26 @@ class Session:
 
     def _response_done(self, event: dict[str, Any], now_seconds: float) -> None:
         response = event["response"]
+        response_id, status = response.get("id"), response.get("status")
+        self._over.append(response_id)
+        # First what the call goes on by: no odd field of what only tells of the response may hold it up.
+        if self._gate.is_active(response_id):
+            self._end_replies(completed=status == "completed")
+            self._send_transcripts(now_seconds)
+            if self._gate.done(caller_speaks=self._speaking):
+                self._create_response(now_seconds)
         if response.get("usage"):
             self.actions.append(Used(Usage.from_response(response["usage"])))
-        self._close_replies(response, now_seconds)
         details = response.get("status_details") or {}
-        if response["status"] == "failed":
-            self._error(ErrorEvent.from_response(details.get("error") or {}))
-        elif response["status"] == "incomplete":
+        if status == "failed":
+            self._error(ErrorEvent.from_response(details.get("error") or {}), now_seconds)
+        elif status == "incomplete":
             self._log.warning("response incomplete", reason=str(details.get("reason")))
-        if self.state is not State.ENDED and self._gate.done(response["id"], caller_speaks=self._speaking):
-            self._create_response()
 
-    def _error_event(self, event: dict[str, Any], _: float) -> None:
-        self._error(ErrorEvent.from_event(event["error"]))
+    def _error_event(self, event: dict[str, Any], now_seconds: float) -> None:
+        self._error(ErrorEvent.from_event(event["error"]), now_seconds)
 
-    def _error(self, error: ErrorEvent) -> None:
+    def _error(self, error: ErrorEvent, now_seconds: float) -> None:
         """An error ends the call only where the session cannot go on."""
         self._report(Seen.UPSTREAM_ERROR, label=error.code)
         self._log.warning("upstream error", code=error.code, reason=error.message)
@@ -441,45 +465,51 @@ class Session:
             self._end(Outcome.FAILED, f"the Realtime API refused the session: {error.message}")
         elif error.severity is Severity.RESPONSE_ACTIVE:
             self._gate.refused_active()
+            self._response_seconds = now_seconds
         elif error.event_id == RESPONSE_CREATE_ID and self._gate.refused():
-            self._create_response()
+            self._create_response(now_seconds)
 
     # Replies
 
-    def _want_response(self) -> None:
-        if self._gate.want():
-            self._create_response()
-
-    def _create_response(self) -> None:
+    def _create_response(self, now_seconds: float) -> None:
+        self._response_seconds = now_seconds
         self._upstream({"type": "response.create", "event_id": RESPONSE_CREATE_ID})
 
-    def _close_replies(self, response: dict[str, Any], now_seconds: float) -> None:
-        """A response is over: its texts are complete, and what was cut of it can be said."""
-        for output in response.get("output") or ():
-            item = self.conversation.get(output["id"])
-            if item is None or item.role is not Role.AGENT:
-                continue
+    def _look_after_response(self, now_seconds: float) -> None:
+        """Give up a response of which nothing is heard any more: it would hold up transcripts and all others."""
+        if self._gate.state is GateState.IDLE:
+            return
+        known = self._gate.active_id is not None
+        limit_seconds = RESPONSE_SILENCE_SECONDS if known else RESPONSE_CREATED_SECONDS
+        if now_seconds - self._response_seconds >= limit_seconds:
+            self._report(Seen.UPSTREAM_ERROR, label="no_response")
+            self._log.warning("response given up", state=self._gate.state.value, silent_seconds=limit_seconds)
+            self._end_replies(completed=False)
+            if self._gate.lost(caller_speaks=self._speaking):
+                self._create_response(now_seconds)
+
+    def _end_replies(self, *, completed: bool) -> None:
+        """A response is over: its audio and texts are complete, and what was cut of it can be said."""
+        self._dispatcher(self._replies.complete())
+        for item in self.conversation.open_replies():
             item.text_done = True
             reply = self._reply_of.get(item.item_id)
-            if reply is None:
-                # It ended before it had any sound, or has been settled.
-                item.heard_share = item.heard_share or 0.0
-                continue
-            if not reply.closed:
-                self._dispatcher(self._replies.complete())
-            if reply.heard_samples is not None:
-                self._settle(reply)
-        self._send_transcripts(now_seconds)
+            if reply is not None:
+                if reply.heard_samples is not None:
+                    self._settle(reply)
+            elif completed:
+                # It is of text alone.
+                item.heard_share = 0.0
+            else:
+                self._unheard(item.item_id)
 
     def _settle(self, reply: Reply) -> None:
         """What was heard of an item is known; its share is, when its text and audio are complete too."""
         item = self.conversation.get(reply.item_id)
-        if item is None:
-            self._reply_of.pop(reply.item_id, None)
-        elif item.text_done or reply.whole:
+        if item is not None and (item.text_done or reply.whole):
             item.heard_share = reply.heard_share
-            if item.text_done:
-                self._reply_of.pop(reply.item_id, None)
+        if item is None or item.text_done:
+            self._reply_of.pop(reply.item_id, None)
 
     def _cut(self, reply: Reply) -> None:
         """An item was cut by a barge-in: tell the model what the caller heard of it."""
@@ -500,6 +530,7 @@ class Session:
 
     def _unheard(self, item_id: str) -> None:
         """Of an item that the model has said nothing was heard: it is not part of the conversation."""
+        self._reply_of.pop(item_id, None)
         if self.conversation.get(item_id) is not None:
             self.conversation.remove(item_id)
             self._upstream({"type": "conversation.item.delete", "item_id": item_id})

@@ -42,7 +42,7 @@ class CallerTurns:
 
     def stopped(self, item_id: str, audio_end_ms: float) -> None:
         """The API has heard the end of a turn at this time of its own."""
-        end = int(audio_end_ms * _SAMPLES_PER_MS)
+        end = min(int(audio_end_ms * _SAMPLES_PER_MS), self._appended_samples)
         # An end where a gap begins is before the gap.
         runs = [run for run in self._runs if run[0] < end] or list(self._runs)[:1]
         if not runs:
@@ -52,12 +52,12 @@ class CallerTurns:
         if len(self._ends) > MAX_OPEN_TURNS:
             del self._ends[next(iter(self._ends))]
 
-    def text_stored(self, item_id: str) -> int | None:
-        """A turn is text now; returns the position up to which all turns are, if that has moved."""
+    def text_stored(self, item_id: str) -> tuple[str, int] | None:
+        """A turn is text now; returns the last turn up to which all are, and its end, if that has moved."""
         self._stored.add(item_id)
-        position = None
+        finished = None
         while self._ends and (first := next(iter(self._ends))) in self._stored:
-            position = self._ends.pop(first)
+            finished = first, self._ends.pop(first)
             self._stored.discard(first)
         self._stored &= self._ends.keys()
-        return position
+        return finished

@@ -1,0 +1,199 @@
+"""Drives a `Session` on a clock of the test's own, and reads what it wants done."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from common import link
+from common.settings import Settings
+from tests.simulator.validation import validate_client_event
+from tests.worker import api_events as api
+from tests.worker.link_records import Audio, Record, decoded_all, payload_of
+from worker import session
+from worker.session import Session
+from worker.session_update import session_object
+
+CHANNEL = 3
+PLENTY = 10**9
+FRAME = bytes(320)
+
+OPENED = link.Opened(link.CALLER_CREDIT_BYTES)
+CREATE = {"type": "response.create", "event_id": "response-create"}
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """`input_audio_buffer.append`: PCM16 at 24 kHz."""
+
+    pcm: bytes
+
+
+Did = Append | dict[str, Any] | Record | session.Connect | session.Report | session.Used | session.Ended
+
+
+def pcm_24k(milliseconds: int) -> bytes:
+    """Reply audio of this length."""
+    return bytes(48 * milliseconds)
+
+
+def samples_8k(milliseconds: int) -> int:
+    return 8 * milliseconds
+
+
+class Driver:
+    """A session and both of its peers.
+
+    Attributes:
+        session: under test.
+        now: the clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        credit_bytes: int = PLENTY,
+        position_samples: int = 0,
+        retry_seconds: float = 30.0,
+        settings: Settings | None = None,
+    ) -> None:
+        self.now = 100.0
+        opening = link.Open("uuid-1", 1, {}, position_samples, credit_bytes)
+        chosen = session_object(settings or Settings())
+        self.session = Session(opening, CHANNEL, chosen, retry_seconds, self.now)
+        self._position = position_samples
+
+    def take(self) -> list[Did]:
+        """What is to be done since the last time; every event for the API is valid."""
+        actions, self.session.actions = self.session.actions, []
+        did: list[Did] = []
+        for action in actions:
+            if isinstance(action, session.ToUpstream):
+                event = orjson.loads(action.event)
+                validate_client_event(event)
+                is_append = event["type"] == "input_audio_buffer.append"
+                did.append(Append(base64.b64decode(event["audio"], validate=True)) if is_append else event)
+            elif isinstance(action, session.ToDispatcher):
+                did += decoded_all([action.record], CHANNEL)
+            else:
+                did.append(action)
+        return did
+
+    def event(self, *events: api.Event) -> list[Did]:
+        """Events of the API."""
+        for event in events:
+            self.session.event(event, self.now)
+        return self.take()
+
+    def record(self, *records: link.Control) -> list[Did]:
+        """Records of the dispatcher."""
+        for record in records:
+            self.session.record(*payload_of(link.encode(record, CHANNEL)), self.now)
+        return self.take()
+
+    def credit(self, credit_bytes: int) -> list[Did]:
+        self.session.record(*payload_of(link.encode_credit(CHANNEL, credit_bytes)), self.now)
+        return self.take()
+
+    def caller(self, pcm: bytes = FRAME, *, lost_samples: int = 0) -> list[Did]:
+        """The next audio of the caller's, behind some that was lost before it came here."""
+        self._position += lost_samples
+        record = link.encode_caller_audio(CHANNEL, self._position, pcm)
+        self._position += len(pcm) // 2
+        self.session.record(*payload_of(record), self.now)
+        return self.take()
+
+    def tick(self, seconds: float = 0.0) -> list[Did]:
+        """Let time pass and look at the clocks."""
+        self.now += seconds
+        self.session.tick(self.now)
+        return self.take()
+
+    def connected(self) -> list[Did]:
+        self.session.connected(self.now)
+        return self.take()
+
+    def go_live(self) -> list[Did]:
+        """Through the opening, up to the greeting that is asked for."""
+        self.take()
+        self.connected()
+        return self.event(api.session_created(), api.session_updated())
+
+    # What the API does
+
+    def reply(
+        self,
+        response_id: str,
+        item_id: str,
+        text: str,
+        milliseconds: int,
+        *,
+        previous: str | None = None,
+        done: bool = True,
+    ) -> list[Did]:
+        """A reply, as far as it was streamed; `done`: to its end."""
+        did = self.event(
+            api.response_created(response_id),
+            api.item_added(api.reply_item(item_id), previous),
+            api.text_delta(response_id, item_id, text),
+            api.audio_delta(response_id, item_id, pcm_24k(milliseconds)),
+        )
+        return did + (self.reply_done(response_id, item_id, text) if done else [])
+
+    def reply_done(self, response_id: str, item_id: str, text: str) -> list[Did]:
+        """The rest of a reply whose audio was streamed."""
+        return self.event(
+            api.audio_done(response_id, item_id),
+            api.text_done(response_id, item_id, text),
+            api.response_done(response_id, output=[api.reply_item(item_id, "completed", text)], usage=api.USAGE),
+        )
+
+    def turn(
+        self, item_id: str, text: str | None = None, *, previous: str | None = None, end_ms: int = 0
+    ) -> list[Did]:
+        """The caller says something, and it is transcribed where there is a text."""
+        did = self.event(
+            api.speech_started(item_id),
+            api.speech_stopped(item_id, end_ms),
+            api.committed(item_id, previous),
+            api.caller_item_added(item_id, previous),
+        )
+        return did + (self.event(api.transcribed(item_id, text)) if text is not None else [])
+
+
+def live(**options: Any) -> Driver:
+    """A session that is live and whose greeting was asked for."""
+    driver = Driver(**options)
+    driver.go_live()
+    return driver
+
+
+def only(did: list[Did], *kinds: type[Any]) -> list[Any]:
+    """What was done of these kinds; `dict` is what goes to the API."""
+    return [one for one in did if isinstance(one, kinds)]
+
+
+def texts(did: list[Did]) -> list[tuple[str, str]]:
+    """The transcripts: (role, text)."""
+    return [(one.role, one.text) for one in only(did, link.Transcript)]
+
+
+def audio_samples(did: list[Did]) -> dict[int, int]:
+    """Samples at 8 kHz sent for each item."""
+    sent: dict[int, int] = {}
+    for one in only(did, Audio):
+        sent[one.index] = sent.get(one.index, 0) + len(one.pcm) // 2
+    return sent
+
+
+def heard(number: int, *items: tuple[int, int]) -> link.Heard:
+    """HEARD: (item's number, milliseconds)."""
+    return link.Heard(number, tuple(link.ItemHeard(index, samples_8k(ms)) for index, ms in items))
+
+
+def playout(*items: tuple[int, int], idle: bool = False) -> link.Playout:
+    """PLAYOUT: (item's number, samples)."""
+    return link.Playout(tuple(link.ItemHeard(index, samples) for index, samples in items), idle)
