@@ -17,7 +17,7 @@ from common import link
 from common.errors import UpstreamError
 from common.metrics import WorkerMetrics
 from common.relay_timer import RelayTimer
-from common.settings import Settings
+from common.settings import Settings, TurnDetection
 from worker import actions, profile
 from worker.actions import Seen
 from worker.plan import Plan
@@ -30,6 +30,9 @@ from worker.tools.toolbox import Toolbox
 from worker.tools.toolshed import ToolShed
 from worker.usage import Usage
 
+# Of server_vad, as the API has them; where turns are found on this side they mean the same.
+DEFAULT_PREFIX_MS = 300
+DEFAULT_THRESHOLD = 0.5
 # Tools of one call that run side by side; a model that wants more is told so.
 MAX_RUNNING_TOOLS = 16
 # Who watches one call over the calls API.
@@ -279,15 +282,10 @@ class Call:
         # Calls that were refused together do not come back together.
         await asyncio.sleep(delay_seconds * random.uniform(0.8, 1.2))
         began = time.monotonic()
-        settings, chosen = self._resources.settings, self._profile
-        key = chosen.api_key.get_secret_value()
+        chosen = self._profile
         connection = RealtimeConnection(self)
         try:
-            await connection.open(
-                chosen.dialect.url(settings.openai_base_url, chosen.model),
-                chosen.dialect.headers(key, settings.openai_organization, settings.openai_project),
-                key,
-            )
+            await connection.open(chosen.url, chosen.headers, chosen.api_key.get_secret_value())
         except UpstreamError as error:
             self._session.connect_failed(error, time.monotonic())
         except Exception:
@@ -365,8 +363,26 @@ class Call:
 
 
 def _plan(chosen: CallProfile, toolbox: Toolbox, settings: Settings) -> Plan:
-    """The session's settings from the call's and the process's."""
-    raise NotImplementedError
+    """The session's settings, from the call's and the process's."""
+    tools = [*chosen.tools, *avr.DEFINITIONS, *toolbox.definitions]
+    found_here = chosen.turn_detection is TurnDetection.NONE
+    threshold = settings.openai_turn_detection_threshold
+    prefix_ms = settings.openai_turn_detection_prefix_padding_ms
+    return Plan(
+        dialect=chosen.dialect,
+        session=chosen.session | {"tools": tools},
+        audio_format=chosen.audio_format.value,
+        silence_ms=chosen.silence_ms,
+        local_silence_ms=chosen.silence_ms if found_here else None,
+        local_prefix_ms=DEFAULT_PREFIX_MS if prefix_ms is None else prefix_ms,
+        local_threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
+        welcome=chosen.welcome_message,
+        welcome_interruptible=chosen.welcome_interruptible,
+        retry_seconds=settings.upstream_retry_seconds,
+        digits_seconds=settings.dtmf_timeout_ms / 1000,
+        silence_hangup_seconds=settings.silence_hangup_seconds,
+        max_call_seconds=settings.max_call_seconds,
+    )
 
 
 _REPORTS: dict[Seen, Callable[[WorkerMetrics, float, str], None]] = {
