@@ -41,7 +41,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any, ClassVar, TypeVar
@@ -62,6 +62,7 @@ REPLY_CREDIT_BYTES = 4 * 16_000
 CREDIT_STEP_BYTES = 8_000
 
 MAX_MESSAGE_BYTES = 1024 * 1024
+SAMPLE_BYTES = 2
 _HEAD = struct.Struct("!BII")
 _CALLER_AUDIO = struct.Struct("!Q")
 _REPLY_AUDIO = struct.Struct("!I")
@@ -295,7 +296,7 @@ class Order:
     action: str = ""
     extension: str = ""
     context: str = ""
-    priority: int = 1
+    priority: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,8 +365,14 @@ _C = TypeVar("_C", bound=Control)
 
 
 def encode(record: Control, channel: int) -> bytes:
-    """A control record as bytes."""
+    """A control record as bytes.
+
+    Raises:
+        ValueError: it is longer than a message may be; sent, it would cost the link and all the calls on it.
+    """
     payload = orjson.dumps(record)
+    if len(payload) > MAX_MESSAGE_BYTES - _HEAD.size:
+        raise ValueError(f"a {type(record).__name__} record of {len(payload)} bytes is too long for the link")
     return _HEAD.pack(record.kind, channel, len(payload)) + payload
 
 
@@ -405,25 +412,41 @@ def decode(message: bytes | bytearray | memoryview) -> Iterator[tuple[int, int, 
 
 
 def decode_caller_audio(payload: memoryview) -> tuple[int, memoryview]:
-    """(position_samples, PCM16 at 8 kHz)."""
-    return _audio_head(_CALLER_AUDIO, payload), payload[_CALLER_AUDIO.size :]
+    """(position_samples, PCM16 at 8 kHz).
+
+    Raises:
+        LinkProtocolError: it has no head, or half a sample.
+    """
+    return _audio(_CALLER_AUDIO, payload)
 
 
 def decode_reply_audio(payload: memoryview) -> tuple[int, memoryview]:
-    """(item index, PCM16 at 8 kHz)."""
-    return _audio_head(_REPLY_AUDIO, payload), payload[_REPLY_AUDIO.size :]
+    """(item index, PCM16 at 8 kHz).
+
+    Raises:
+        LinkProtocolError: it has no head, or half a sample.
+    """
+    return _audio(_REPLY_AUDIO, payload)
 
 
 def decode_credit(payload: memoryview) -> int:
-    """Bytes."""
-    return _audio_head(_CREDIT, payload)
+    """Bytes of audio.
+
+    Raises:
+        LinkProtocolError: it is not four bytes.
+    """
+    if len(payload) != _CREDIT.size:
+        raise LinkProtocolError(f"a CREDIT record of {len(payload)} bytes")
+    (credit_bytes,) = _CREDIT.unpack(payload)
+    return int(credit_bytes)
 
 
 def decode_control(record_type: type[_C], payload: memoryview) -> _C:
     """A control record from its JSON payload; unknown fields are ignored.
 
     Raises:
-        LinkProtocolError: it is not a JSON object, or a field has another type than this side expects.
+        LinkProtocolError: it is not a JSON object, or a field has another type than this side expects. The error
+            does not repeat what was sent.
     """
     try:
         data = orjson.loads(payload)
@@ -433,15 +456,6 @@ def decode_control(record_type: type[_C], payload: memoryview) -> _C:
 
 
 _D = TypeVar("_D")
-_FIELD_TYPES: dict[str, tuple[type, ...]] = {
-    "int": (int,),
-    "float": (int, float),
-    "dict[str, Any]": (dict,),
-    "str": (str,),
-    "bool": (bool,),
-    "dict[str, str]": (dict,),
-    "tuple[ItemHeard, ...]": (list,),
-}
 
 
 def _build(record_type: type[_D], data: object) -> _D:
@@ -452,16 +466,28 @@ def _build(record_type: type[_D], data: object) -> _D:
         if f.name not in data:
             continue
         value = data[f.name]
-        if not isinstance(value, _FIELD_TYPES[str(f.type)]):
+        if not _IS[str(f.type)](value):
             raise LinkProtocolError(
-                f"field {f.name} of a {record_type.__name__} record is a {type(value).__name__}"
+                f"field {f.name} of a {record_type.__name__} record is a {type(value).__name__}, or out of range"
             )
         values[f.name] = tuple(_build(ItemHeard, v) for v in value) if isinstance(value, list) else value
     return record_type(**values)
 
 
-def _audio_head(head: struct.Struct, payload: memoryview) -> int:
-    if len(payload) < head.size:
-        raise LinkProtocolError(f"an audio record of {len(payload)} bytes has no room for its head")
+# By a field's annotation. Every number here counts something; JSON's true is not 1.
+_IS: dict[str, Callable[[Any], bool]] = {
+    "int": lambda value: type(value) is int and value >= 0,
+    "str": lambda value: isinstance(value, str),
+    "float": lambda value: type(value) in (int, float) and value >= 0,
+    "bool": lambda value: isinstance(value, bool),
+    "dict[str, Any]": lambda value: isinstance(value, dict),
+    "dict[str, str]": lambda value: isinstance(value, dict) and all(isinstance(v, str) for v in value.values()),
+    "tuple[ItemHeard, ...]": lambda value: isinstance(value, list),
+}
+
+
+def _audio(head: struct.Struct, payload: memoryview) -> tuple[int, memoryview]:
+    if len(payload) < head.size or (len(payload) - head.size) % SAMPLE_BYTES:
+        raise LinkProtocolError(f"an audio record of {len(payload)} bytes is no head and whole samples")
     (value,) = head.unpack_from(payload)
-    return int(value)
+    return int(value), payload[head.size :]

@@ -13,12 +13,16 @@ from common.link import Hello, Kind
 from common.websocket import Limits, WebSocket
 
 # The peer of a link is found dead after 3 s without a byte; a ping each second makes sure that there are some.
+# What waits to be read is bounded by the credit of each call: this is the windows of a thousand.
 LINK_LIMITS = Limits(
     max_message_bytes=link.MAX_MESSAGE_BYTES,
     open_timeout_seconds=2.0,
     ping_interval_seconds=1.0,
     silence_timeout_seconds=3.0,
+    max_write_buffer_bytes=1000 * link.REPLY_CREDIT_BYTES,
 )
+# From the opening of the WebSocket to the peer's HELLO.
+HELLO_SECONDS = 2.0
 
 
 class LinkOwner(Interface):
@@ -31,7 +35,7 @@ class LinkOwner(Interface):
         """One record, read from its socket at this time; may raise LinkProtocolError."""
 
     def lost(self, reason: str) -> None:
-        """The link is gone. Called exactly once, also when no HELLO ever came."""
+        """The link is gone, or cannot be used any more. Called exactly once, also when no HELLO ever came."""
 
 
 class LinkEnd:
@@ -42,9 +46,10 @@ class LinkEnd:
         self._owner = owner
         self._connection: WebSocket | None = None
         self._greeted = False
+        self._hello_timer: asyncio.TimerHandle | None = None
         self._records: list[bytes] = []
         self._records_bytes = 0
-        self._failure = ""
+        self._lost = False
 
     @property
     def is_open(self) -> bool:
@@ -57,18 +62,23 @@ class LinkEnd:
         return self._connection
 
     def send(self, record: bytes) -> None:
-        """Send an encoded record, together with all others of this turn of the event loop."""
+        """Send an encoded record, together with all others of this turn of the event loop.
+
+        Nothing happens if the link is not open: HELLO is the first record, and behind the last one is nobody.
+        """
+        if not self.is_open:
+            return
         if not self._records:
             asyncio.get_running_loop().call_soon(self._flush)
         elif self._records_bytes + len(record) > link.MAX_MESSAGE_BYTES:
-            self._flush_now()
+            self._flush()
         self._records.append(record)
         self._records_bytes += len(record)
 
     def close(self, reason: str) -> None:
         """Close the link on purpose."""
         if self._connection is not None:
-            self._flush_now()
+            self._flush()
             self._connection.close(1000, reason)
 
     # Owner of the WebSocket
@@ -77,6 +87,8 @@ class LinkEnd:
         """Greet."""
         self._connection = connection
         self.send(link.encode(self._hello, 0))
+        loop = asyncio.get_running_loop()
+        self._hello_timer = loop.call_later(HELLO_SECONDS, self._fail, f"no HELLO within {HELLO_SECONDS:g} s")
 
     def received(self, data: BytesLike, text: bool) -> None:
         """Split a message into records and hand them on."""
@@ -90,13 +102,14 @@ class LinkEnd:
                     self._owner.record(kind, channel, payload, received_seconds)
                 else:
                     self._greet(kind, payload)
+                if self._lost:
+                    break
         except LinkProtocolError as error:
-            self._failure = str(error)
-            self._connection.close(1002, self._failure)
+            self._fail(str(error))
 
     def violated(self, code: int, reason: str) -> int:
         """Nothing to add to what the WebSocket layer says."""
-        self._failure = reason
+        self._report_lost(reason)
         return code
 
     def writable(self) -> None:
@@ -104,7 +117,20 @@ class LinkEnd:
 
     def closed(self, code: int, reason: str) -> None:
         """Report the loss."""
-        self._owner.lost(self._failure or reason or f"closed with code {code}")
+        self._report_lost(reason or f"closed with code {code}")
+
+    def _fail(self, reason: str) -> None:
+        """Close a link that cannot be used; who uses it hears of that now, not when the peer has answered."""
+        assert self._connection is not None
+        self._connection.close(1002, reason)
+        self._report_lost(reason)
+
+    def _report_lost(self, reason: str) -> None:
+        if self._hello_timer is not None:
+            self._hello_timer.cancel()
+        if not self._lost:
+            self._lost = True
+            self._owner.lost(reason)
 
     def _greet(self, kind: int, payload: memoryview) -> None:
         if kind != Kind.HELLO:
@@ -116,13 +142,11 @@ class LinkEnd:
                 f"than {link.OLDEST_PROTOCOL_VERSION}: update it"
             )
         self._greeted = True
+        if self._hello_timer is not None:
+            self._hello_timer.cancel()
         self._owner.greeted(hello)
 
     def _flush(self) -> None:
-        if self._records:
-            self._flush_now()
-
-    def _flush_now(self) -> None:
         records, self._records, self._records_bytes = self._records, [], 0
         if self._connection is not None and records:
             self._connection.send_binary(b"".join(records))

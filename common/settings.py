@@ -12,9 +12,16 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
 
-from pydantic import Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -23,60 +30,48 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from common import models, session_fields, setting_notices
 from common.errors import SettingsError
+from common.models import Service
 from common.redaction import redact
 from common.setting_values import (
-    DEFAULT_MODEL,
-    VOICES,
     Address,
+    AmiUrl,
     ApiKey,
+    AudioFormat,
     BaseUrl,
-    Instructions,
+    Boolean,
+    HttpUrl,
+    IdleMilliseconds,
+    JsonObject,
     Language,
+    LimitSeconds,
     MaxTokens,
+    McpServers,
     Milliseconds,
-    Model,
+    NoiseReduction,
+    OptionalWord,
     Port,
+    PromptVariables,
+    Prose,
+    ReasoningEffort,
     RedisUrl,
+    ToolChoice,
+    Tracing,
+    Truncation,
+    VadMilliseconds,
     Voice,
     Word,
+    model_of,
     number,
     one_of,
+    voice_of,
     whole_number,
 )
 
 SHOWN_VALUE_CHARACTERS: Final = 80
 
-WITHOUT_EFFECT: Final = (
-    "OPENAI_URL_INSTRUCTIONS",
-    "OPENAI_FILE_INSTRUCTIONS",
-    "OPENAI_TEMPERATURE",
-    "OPENAI_REASONING_EFFORT",
-    "OPENAI_AUDIO_FORMAT",
-    "OPENAI_NOISE_REDUCTION",
-    "OPENAI_SPEED",
-    "OPENAI_TOOL_CHOICE",
-    "OPENAI_TRACING",
-    "OPENAI_TRUNCATION",
-    "OPENAI_ORGANIZATION",
-    "OPENAI_PROJECT",
-    "OPENAI_PROMPT_ID",
-    "OPENAI_PROMPT_VERSION",
-    "OPENAI_PROMPT_VARIABLES",
-    "OPENAI_MCP_SERVERS",
-    "OPENAI_SESSION",
-    "OPENAI_WELCOME_MESSAGE",
-    "OPENAI_WELCOME_INTERRUPTIBLE",
-    "AMI_URL",
-    "TOOLS_DIR",
-    "TOOL_TIMEOUT_SECONDS",
-    "DTMF_TIMEOUT_MS",
-    "SILENCE_HANGUP_SECONDS",
-    "MAX_CALL_SECONDS",
-    "CALL_RECONNECT_SECONDS",
-    "SESSION_ROLLOVER_SECONDS",
-    "ADMIN_TOKEN",
-)
+WITHOUT_EFFECT: Final = ("CALL_RECONNECT_SECONDS", "SESSION_ROLLOVER_SECONDS", "ADMIN_TOKEN")
 """Variables that a later release gives a meaning: set, they are named in a warning."""
 
 REFUSED: Final = {
@@ -142,11 +137,8 @@ _HOW_TO_SET: Final = {
     "redis_url": "set it to the Redis that all dispatchers and workers share, such as redis://redis:6379/0",
 }
 
-_DETAILS_OF: Final = {
-    TurnDetection.SERVER_VAD: ("threshold", "silence_ms", "prefix_padding_ms", "idle_timeout_ms"),
-    TurnDetection.SEMANTIC_VAD: ("eagerness",),
-    TurnDetection.NONE: (),
-}
+# May hold secrets, so that a wrong value is not shown.
+_NEVER_SHOWN: Final = frozenset({"openai_api_key", "openai_mcp_servers", "openai_session"})
 
 
 def usable_cores() -> int:
@@ -173,72 +165,181 @@ class Settings(BaseSettings):
     )
 
     openai_api_key: ApiKey = Field(
-        default=SecretStr(""), description="the key of your OpenAI account; never logged, shown or stored"
+        default=SecretStr(""), description="the key of your account; never logged, shown or stored"
     )
     openai_base_url: BaseUrl = Field(
         default="wss://api.openai.com/v1/realtime",
-        description="the Realtime API: ws, wss, http or https, with or without /realtime",
+        description="the Realtime API: ws, wss, http or https, with or without /realtime; "
+        "https://NAME.openai.azure.com, wss://api.x.ai/v1 and compatible services too",
     )
-    openai_model: Model = Field(
-        default=DEFAULT_MODEL, description="the Realtime model; *-realtime-preview* is refused"
+    openai_model: Word = Field(
+        default=models.DEFAULT_MODEL,
+        description="the Realtime model; at Azure the name of the deployment. *-realtime-preview* is spoken to in "
+        "the beta dialect, and refused at OpenAI's own address",
     )
     openai_voice: Voice = Field(
-        default="alloy", description=f"{', '.join(VOICES)}, or a custom voice id (voice_...)"
+        default=models.DEFAULT_VOICE,
+        description=f"{', '.join(models.VOICES)}, or a custom voice id (voice_...); other services have their own",
     )
-    openai_instructions: Instructions = Field(
-        default="You are a helpful assistant.", description="what the agent is and does; \\n is a line break"
+    openai_instructions: Prose = Field(
+        default=None,
+        description="what the agent is and does; \\n is a line break, {from}, {to} and other metadata of the call "
+        "are filled in; unset: asked of OPENAI_URL_INSTRUCTIONS, else OPENAI_FILE_INSTRUCTIONS, "
+        "else: You are a helpful assistant.",
+    )
+    openai_url_instructions: HttpUrl = Field(
+        default=None,
+        repr=False,
+        description="asked for each call, with the header X-AVR-UUID and the call's metadata as query parameters; "
+        'answers {"system": "..."}, and may add voice, model, tools, welcome_message or any session field',
+    )
+    openai_file_instructions: Path | None = Field(default=None, description="a text file, read for each call")
+    openai_temperature: Annotated[float, BeforeValidator(number(0, 2))] | None = Field(
+        default=None, description="0 to 2, beta dialect alone: GA sessions have none"
     )
     openai_max_tokens: MaxTokens = Field(default="inf", description="1 to 4096 or inf, for each response")
+    openai_reasoning_effort: ReasoningEffort = Field(
+        default=None, description=f"models that reason: {', '.join(models.REASONING_EFFORTS)}"
+    )
     openai_language: Language = Field(
         default=None, description="the caller's language, for the transcription; auto or unset: detected"
     )
     openai_transcription_model: Word = Field(default="whisper-1", description="transcribes the caller")
-    openai_turn_detection: Annotated[TurnDetection, one_of(TurnDetection)] = Field(
-        default=TurnDetection.SERVER_VAD, description="server_vad, semantic_vad or none"
+    openai_turn_detection: Annotated[TurnDetection, BeforeValidator(one_of(TurnDetection))] = Field(
+        default=TurnDetection.SERVER_VAD,
+        description="server_vad, semantic_vad, or none: the worker finds the end of speech",
     )
-    openai_turn_detection_eagerness: Annotated[Eagerness, one_of(Eagerness)] | None = Field(
+    openai_turn_detection_eagerness: Annotated[Eagerness, BeforeValidator(one_of(Eagerness))] | None = Field(
         default=None, description="semantic_vad: low, medium, high or auto"
     )
-    openai_turn_detection_threshold: Annotated[float, number(0, 1)] | None = Field(
+    openai_turn_detection_threshold: Annotated[float, BeforeValidator(number(0, 1))] | None = Field(
         default=None, description="server_vad: how loud speech is, 0 to 1"
     )
-    openai_turn_detection_silence_ms: Milliseconds | None = Field(
-        default=None, description="server_vad: the silence that ends a turn"
+    openai_turn_detection_silence_ms: VadMilliseconds | None = Field(
+        default=None, description="server_vad, none: the silence that ends a turn"
     )
-    openai_turn_detection_prefix_padding_ms: Milliseconds | None = Field(
+    openai_turn_detection_prefix_padding_ms: VadMilliseconds | None = Field(
         default=None, description="server_vad: audio kept from before the speech was noticed"
     )
-    openai_turn_detection_idle_timeout_ms: Milliseconds | None = Field(
-        default=None, description="server_vad: the silence after which the agent asks whether the caller is there"
+    openai_turn_detection_idle_timeout_ms: IdleMilliseconds | None = Field(
+        default=None,
+        description="server_vad: the silence after which the agent asks who is there, 5000 to 30000",
+    )
+    openai_audio_format: Annotated[AudioFormat, BeforeValidator(one_of(AudioFormat))] = Field(
+        default=AudioFormat.PCM, description="pcm (24 kHz, resampled), pcmu or pcma (G.711, not resampled)"
+    )
+    openai_noise_reduction: NoiseReduction = Field(default=None, description="near_field, far_field or off")
+    openai_speed: Annotated[float, BeforeValidator(number(0.25, 1.5))] | None = Field(
+        default=None, description="of the voice: 0.25 to 1.5"
+    )
+    openai_tool_choice: ToolChoice = Field(
+        default=None, description="auto, none, required, the name of a function, or JSON"
+    )
+    openai_tracing: Tracing = Field(
+        default=None, description="auto, or JSON with workflow_name, group_id, metadata"
+    )
+    openai_truncation: Truncation = Field(
+        default=None, description='auto, disabled, or JSON: {"type": "retention_ratio", "retention_ratio": 0.8}'
+    )
+    openai_organization: OptionalWord = Field(default=None, description="the organization that pays")
+    openai_project: OptionalWord = Field(default=None, description="the project that pays")
+    openai_prompt_id: OptionalWord = Field(default=None, description="a stored prompt (pmpt_...)")
+    openai_prompt_version: OptionalWord = Field(default=None, description="of the stored prompt")
+    openai_prompt_variables: PromptVariables = Field(default=None, description="of the stored prompt, as JSON")
+    openai_mcp_servers: McpServers = Field(
+        default=None,
+        repr=False,
+        description='JSON list of remote MCP servers: [{"server_label": "...", "server_url": "https://..."}]; '
+        "require_approval is never unless it is given",
+    )
+    openai_session: JsonObject = Field(
+        default=None,
+        repr=False,
+        description="JSON merged over the session of the other variables: the way to any field",
+    )
+    openai_welcome_message: Prose = Field(
+        default=None,
+        description="said word for word when the call opens; unset: the model greets in its own words",
+    )
+    openai_welcome_interruptible: Boolean = Field(
+        default=True, description="false: the caller is not listened to until the welcome message has been heard"
     )
 
-    upstream_retry_seconds: Annotated[float, number(0, 3600)] = Field(
+    ami_url: AmiUrl = Field(
+        default="http://127.0.0.1:6006", description="avr-ami, for avr_transfer and avr_hangup"
+    )
+    tools_dir: Path = Field(default=Path("tools"), description="the folder of your tools (*.py, *.js)")
+    tool_timeout_seconds: Annotated[float, BeforeValidator(number(0.1, 3600))] = Field(
+        default=20, description="how long a tool may take"
+    )
+    dtmf_timeout_ms: Milliseconds = Field(default=1500, description="digits are one entry until # or this silence")
+    silence_hangup_seconds: LimitSeconds = Field(
+        default=None, description="the silence that ends an abandoned call"
+    )
+    max_call_seconds: LimitSeconds = Field(default=None, description="how long a call may last")
+    prices_file: Path | None = Field(default=None, description="prices of tokens (JSON); unset: the built-in list")
+
+    upstream_retry_seconds: Annotated[float, BeforeValidator(number(0, 3600))] = Field(
         default=30, description="how long a call waits for a Realtime session that cannot be opened"
     )
     redis_url: RedisUrl = Field(
         default=None, repr=False, description="redis://, rediss:// or unix://; unset in serve: an embedded one"
     )
-    workers: Annotated[int, whole_number(1, 256)] = Field(
+    workers: Annotated[int, BeforeValidator(whole_number(1, 256))] = Field(
         default_factory=usable_cores, description="worker processes of serve; unset: the number of cores"
     )
-    dispatchers: Annotated[int, whole_number(1, 256)] = Field(
+    dispatchers: Annotated[int, BeforeValidator(whole_number(1, 256))] = Field(
         default=1, description="dispatcher processes of serve, which share PORT"
     )
-    worker_max_calls: Annotated[int, whole_number(1, 100_000)] = Field(
+    worker_max_calls: Annotated[int, BeforeValidator(whole_number(1, 100_000))] = Field(
         default=200, description="calls that one worker takes at most"
     )
-    drain_seconds: Annotated[float, number(0, 86_400)] = Field(
+    drain_seconds: Annotated[float, BeforeValidator(number(0, 86_400))] = Field(
         default=DEFAULT_DRAIN_SECONDS[Role.WORKER],
         description="how long SIGTERM waits; unset: 30 for a worker, 3600 for a dispatcher, 8 for serve",
     )
-    log_level: Annotated[LogLevel, one_of(LogLevel)] = Field(
+    log_level: Annotated[LogLevel, BeforeValidator(one_of(LogLevel))] = Field(
         default=LogLevel.INFO, description="debug, info, warning or error"
     )
-    log_format: Annotated[LogFormat, one_of(LogFormat)] = Field(
+    log_format: Annotated[LogFormat, BeforeValidator(one_of(LogFormat))] = Field(
         default=LogFormat.JSON, description="json or console"
     )
 
     _notices: tuple[str, ...] = PrivateAttr(())
+
+    @field_validator("openai_model")
+    @classmethod
+    def _spoken_there(cls, model: str, info: ValidationInfo) -> str:
+        return str(model_of(_service(info))(model))
+
+    @field_validator("openai_voice")
+    @classmethod
+    def _heard_there(cls, voice: str, info: ValidationInfo) -> str:
+        return str(voice_of(_service(info))(voice))
+
+    @field_validator("openai_reasoning_effort")
+    @classmethod
+    def _thought_there(cls, effort: str | None, info: ValidationInfo) -> str | None:
+        return None if effort is None else str(one_of(models.reasoning_efforts(_service(info)))(effort))
+
+    @field_validator("openai_turn_detection")
+    @classmethod
+    def _detected_there(cls, mode: TurnDetection, info: ValidationInfo) -> TurnDetection:
+        if _service(info) is Service.XAI and mode is TurnDetection.SEMANTIC_VAD:
+            raise ValueError("must be one of server_vad, none: xAI has no other")
+        return mode
+
+    @field_validator("openai_session")
+    @classmethod
+    def _in_shape(cls, session: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
+        if session is None:
+            return None
+        made, wrong = session_fields.checked(session, _service(info))
+        if wrong:
+            raise ValueError("; ".join(f"{each.path} {each.allowed}" for each in wrong))
+        if len({str(made.get("audio", {}).get(side, {}).get("format")) for side in ("input", "output")}) > 1:
+            raise ValueError("audio.input.format and audio.output.format must be the same")
+        return made
 
     @classmethod
     def settings_customise_sources(
@@ -284,7 +385,7 @@ class Settings(BaseSettings):
         ]
         given: dict[str, Any] = {name: values[name] for name in cls.model_fields if name in values}
         try:
-            settings = cls(**({"drain_seconds": DEFAULT_DRAIN_SECONDS[role]} | given))
+            settings = cls(**(_defaults(role, values.get("openai_base_url")) | given))
         except ValidationError as error:
             problems += [_problem(each["loc"], each["input"], each["msg"]) for each in error.errors()]
         else:
@@ -295,41 +396,29 @@ class Settings(BaseSettings):
         if problems:
             raise SettingsError("\n".join(problems))
         settings._notices = tuple(settings._without_effect(values))
+        if role is not Role.DISPATCHER:
+            settings._notices += tuple(setting_notices.notices(settings, given.keys()))
         return settings
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """A line for each variable that is set and has no effect."""
+        """A line for each variable that is set and has no effect, and for what will stop working."""
         return self._notices
 
     @property
     def realtime_url(self) -> str:
         """`openai_base_url` as ws(s)://.../realtime, without query and trailing slash."""
-        url = urlsplit(self.openai_base_url)
-        scheme = {"http": "ws", "https": "wss"}.get(url.scheme, url.scheme)
-        path = url.path.rstrip("/").removesuffix("/realtime")
-        return f"{scheme}://{url.netloc}{path}/realtime"
+        return models.realtime_url(self.openai_base_url)
 
     def _conflicts(self, role: Role) -> list[str]:
         other = "worker_port" if role is Role.WORKER else "port"
         taken = getattr(self, other)
-        problems = []
         if taken and taken == self.admin_port:
-            problems.append(f"ADMIN_PORT={taken} is {other.upper()} too: give each its own")
-        if self.openai_turn_detection is TurnDetection.NONE:
-            problems.append("OPENAI_TURN_DETECTION=none is not in this release: use server_vad or semantic_vad")
-        return problems
+            return [f"ADMIN_PORT={taken} is {other.upper()} too: give each its own"]
+        return []
 
     def _without_effect(self, variables: Mapping[str, str]) -> list[str]:
-        unused = [f"{name} has no effect in this release" for name in WITHOUT_EFFECT if name.lower() in variables]
-        mode = self.openai_turn_detection
-        unused += [
-            f"OPENAI_TURN_DETECTION_{detail.upper()} has no effect with OPENAI_TURN_DETECTION={mode}"
-            for other, details in _DETAILS_OF.items()
-            for detail in details
-            if other is not mode and f"openai_turn_detection_{detail}" in variables
-        ]
-        return unused
+        return [f"{name} has no effect in this release" for name in WITHOUT_EFFECT if name.lower() in variables]
 
 
 class ChildSettings(BaseSettings):
@@ -352,6 +441,21 @@ class ChildSettings(BaseSettings):
         return {f"AVR_STS_{name.upper()}": str(getattr(self, name)) for name in type(self).model_fields}
 
 
+def _defaults(role: Role, base_url: str | None) -> dict[str, Any]:
+    """Defaults that depend on the role, or on who answers at OPENAI_BASE_URL."""
+    service = Service.OPENAI if base_url is None else models.service_of(base_url)
+    return {
+        "drain_seconds": DEFAULT_DRAIN_SECONDS[role],
+        "openai_model": models.default_model(service),
+        "openai_voice": models.default_voice(service),
+    }
+
+
+def _service(info: ValidationInfo) -> Service:
+    """Who answers at OPENAI_BASE_URL; where that is wrong itself, nothing more is found wrong because of it."""
+    return models.service_of(info.data.get("openai_base_url", ""))
+
+
 def _as_meant(variables: Mapping[str, str | None]) -> dict[str, str]:
     """Lower-case names, values without the space and quotes around them, and nothing that is empty.
 
@@ -370,7 +474,7 @@ def _as_meant(variables: Mapping[str, str | None]) -> dict[str, str]:
 def _problem(location: tuple[int | str, ...], value: object, message: str) -> str:
     name = str(location[0])
     message = message.removeprefix("Value error, ")
-    if name == "openai_api_key":
+    if name in _NEVER_SHOWN:
         return f"{name.upper()} {message}"
     # What stands before an @ may be a password, however the rest is misspelt.
     text = str(value)

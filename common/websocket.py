@@ -20,21 +20,23 @@ from typing import Protocol as Interface
 from typing import cast
 
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import InvalidStatus, InvalidURI
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN, Protocol
 from websockets.server import ServerProtocol
 from websockets.typing import BytesLike
-from websockets.uri import parse_uri
+from websockets.uri import WebSocketURI, parse_uri
 
 # A close frame that is not answered within this time ends in an abort.
 CLOSE_TIMEOUT_SECONDS = 5.0
 # A peer that broke the protocol has so long to read why, before it sees the end of the connection.
 LINGER_SECONDS = 1.0
-# An owner that keeps writing to a peer that does not read is cut off here. It bounds a bug, it is no policy:
-# owners look at `write_paused` and stop long before (the transport's high mark is 64 KiB).
-MAX_WRITE_BUFFER_BYTES = 8 * 1024 * 1024
+# Pings, pongs, fragments, and all that comes after our close frame: what costs time and brings no message.
+MAX_IDLE_FRAMES_PER_SECOND = 2000
+# One read may be 256 KiB: of the smallest frames 40,000, a quarter of a second's work. A flood is noticed in
+# pieces of this size, 15 ms each.
+PARSE_STEP_BYTES = 16 * 1024
 # Enough of a refused handshake's body to name the cause.
 MAX_REFUSAL_BODY_BYTES = 2048
 
@@ -49,16 +51,19 @@ class Limits:
         ping_interval_seconds: a ping is sent this often; None for no pings.
         silence_timeout_seconds: the peer is lost when not one byte came for so long; None to wait for ever.
             It is looked at on every ping, so it is meant to be a multiple of the ping interval.
+        max_write_buffer_bytes: a peer that leaves more than this unread is cut off. It bounds a bug, it is no
+            policy: owners look at `write_paused` and stop long before (the transport's high mark is 64 KiB).
     """
 
     max_message_bytes: int = 1024 * 1024
     open_timeout_seconds: float = 10.0
     ping_interval_seconds: float | None = 20.0
     silence_timeout_seconds: float | None = 60.0
+    max_write_buffer_bytes: int = 8 * 1024 * 1024
 
 
 class Owner(Interface):
-    """Who a connection belongs to. Nothing here may block."""
+    """Who a connection belongs to. Nothing here may block; what raises ends the connection."""
 
     def opened(self, connection: WebSocket) -> None:
         """The opening handshake is done; messages may be sent from now on."""
@@ -67,7 +72,7 @@ class Owner(Interface):
         """One whole message has come; text is not yet decoded."""
 
     def violated(self, code: int, reason: str) -> int:
-        """The peer broke the WebSocket protocol; returns the close code. A last message may be sent."""
+        """A client broke the WebSocket protocol; returns the close code. A last message may be sent."""
 
     def writable(self) -> None:
         """`write_paused` is over: the peer has taken what was buffered."""
@@ -106,12 +111,16 @@ class WebSocket(asyncio.Protocol):
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._parts: list[BytesLike] = []
-        self._parts_text = False
+        self._message = bytearray()
+        self._message_is_text = False
+        self._deaf = False
+        self._idle_frames = 0
+        self._idle_frames_since = 0.0
         self._flush_scheduled = False
         self._handshake_done = False
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
+        self._unanswered_pings = 0
         self.received_seconds = time.monotonic()
         self._lost: asyncio.Future[None] = self._loop.create_future()
         self.write_paused = False
@@ -155,6 +164,7 @@ class WebSocket(asyncio.Protocol):
         """
         if self._protocol.state is OPEN:
             self._protocol.send_close(code, reason.encode()[:123].decode(errors="ignore"))
+            self._deaf = True
             self._flush()
             self._expect_close()
         elif self._protocol.state is CONNECTING:
@@ -181,25 +191,22 @@ class WebSocket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.received_seconds = time.monotonic()
-        protocol = self._protocol
-        protocol.receive_data(data)
-        for event in protocol.events_received():
-            if isinstance(event, Frame):
-                self._frame_received(event)
-            elif isinstance(event, Request):
-                self._request_received(event)
-            else:
-                self._response_received(event)
+        self._unanswered_pings = 0
+        for start in range(0, len(data), PARSE_STEP_BYTES):
+            if self._transport is None or self._transport.is_closing():
+                return
+            self._protocol.receive_data(data[start : start + PARSE_STEP_BYTES])
+            self._take_events()
         # The owner's messages wait for the end of the turn; what the protocol itself answers does too.
-        if protocol.writes:
+        if self._protocol.writes:
             self._flush_soon()
-        if not self._handshake_done and protocol.handshake_exc is not None:
-            self._flush()
-        elif self._handshake_done and protocol.close_expected():
+        if self._handshake_done and self._protocol.close_expected():
             self._expect_close()
 
     def eof_received(self) -> bool:
         self._protocol.receive_eof()
+        # The body of a refused handshake may end with the connection.
+        self._take_events()
         self._flush()
         return False
 
@@ -224,25 +231,52 @@ class WebSocket(asyncio.Protocol):
 
     # Reading
 
+    def _take_events(self) -> None:
+        for event in self._protocol.events_received():
+            if isinstance(event, Frame):
+                self._frame_received(event)
+            elif isinstance(event, Request):
+                self._request_received(event)
+            else:
+                self._response_received(event)
+        if not self._handshake_done and self._protocol.handshake_exc is not None:
+            self._handshake_broken(self._protocol.handshake_exc)
+
     def _frame_received(self, frame: Frame) -> None:
         opcode = frame.opcode
         if opcode is Opcode.TEXT or opcode is Opcode.BINARY:
             if frame.fin:
                 self._deliver(frame.data, opcode is Opcode.TEXT)
-            else:
-                self._parts = [frame.data]
-                self._parts_text = opcode is Opcode.TEXT
+                return
+            self._message = bytearray(frame.data)
+            self._message_is_text = opcode is Opcode.TEXT
         elif opcode is Opcode.CONT:
-            # Their sum is bounded: the protocol fails the connection at max_message_bytes.
-            self._parts.append(frame.data)
+            # Its length is bounded: the protocol fails the connection at max_message_bytes.
+            self._message += frame.data
             if frame.fin:
-                parts, self._parts = self._parts, []
-                self._deliver(b"".join(parts), self._parts_text)
+                message, self._message = self._message, bytearray()
+                self._deliver(message, self._message_is_text)
+                return
+        self._count_idle_frame()
 
     def _deliver(self, data: BytesLike, text: bool) -> None:
-        # After a close frame was sent, what still comes is not looked at.
-        if self._owner is not None and self._protocol.state is OPEN:
+        if self._deaf:
+            self._count_idle_frame()
+        elif self._owner is not None:
             self._owner.received(data, text)
+
+    def _count_idle_frame(self) -> None:
+        if self.received_seconds - self._idle_frames_since >= 1.0:
+            self._idle_frames_since = self.received_seconds
+            self._idle_frames = 0
+        self._idle_frames += 1
+        if self._idle_frames == MAX_IDLE_FRAMES_PER_SECOND + 1:
+            # Where we have closed already this says nothing more, but from now on nothing is parsed either.
+            self._protocol.fail(CloseCode.POLICY_VIOLATION, "too many frames that bring no message")
+            self._deaf = True
+
+    def _handshake_broken(self, error: Exception) -> None:
+        """What came is no opening handshake; the protocol has written what there is to answer."""
 
     def _request_received(self, request: Request) -> None:
         raise NotImplementedError
@@ -283,15 +317,16 @@ class WebSocket(asyncio.Protocol):
             self._start_timer(LINGER_SECONDS, self._half_close)
         elif ends:
             self._half_close()
-        elif transport.get_write_buffer_size() > MAX_WRITE_BUFFER_BYTES:
+        elif transport.get_write_buffer_size() > self._limits.max_write_buffer_bytes:
             transport.abort()
 
     # Time
 
     def _half_close(self) -> None:
         """Tell the peer that nothing more comes; TLS has no way to say so before the end."""
-        if self._transport is not None and self._transport.can_write_eof():
-            self._transport.write_eof()
+        transport = self._transport
+        if transport is not None and not transport.is_closing() and transport.can_write_eof():
+            transport.write_eof()
         self._closing = True
         self._start_timer(CLOSE_TIMEOUT_SECONDS, self.abort)
 
@@ -310,15 +345,22 @@ class WebSocket(asyncio.Protocol):
             self._timer = None
 
     def _ping(self) -> None:
-        silence = self._limits.silence_timeout_seconds
-        if silence is not None and time.monotonic() - self.received_seconds > silence:
+        if self._protocol.state is not OPEN:
+            return
+        interval, silence = self._limits.ping_interval_seconds, self._limits.silence_timeout_seconds
+        assert interval is not None
+        if (
+            silence is not None
+            and time.monotonic() - self.received_seconds > silence
+            # The clock alone would take a stall of this process, with the answers yet unread, for a silence.
+            and self._unanswered_pings >= silence // interval
+        ):
             self.abort()
             return
-        if self._protocol.state is OPEN:
-            self._protocol.send_ping(b"")
-            self._flush()
-            assert self._limits.ping_interval_seconds is not None
-            self._start_timer(self._limits.ping_interval_seconds, self._ping)
+        self._unanswered_pings += 1
+        self._protocol.send_ping(b"")
+        self._flush()
+        self._start_timer(interval, self._ping)
 
 
 class ServerWebSocket(WebSocket):
@@ -334,15 +376,25 @@ class ServerWebSocket(WebSocket):
         self._server_protocol = protocol
 
     def _violated(self, code: int, reason: str) -> int:
-        # Messages that came in front of the broken one, in the same read, are still good.
-        for event in self._protocol.events_received():
-            if isinstance(event, Frame):
-                self._frame_received(event)
-        if self._owner is None or self._protocol.state is not OPEN:
-            return code
-        return self._owner.violated(code, reason)
+        try:
+            # Messages that came in front of the broken one, in the same read, are still good.
+            for event in self._protocol.events_received():
+                if isinstance(event, Frame):
+                    self._frame_received(event)
+            if self._owner is not None and self._protocol.state is OPEN:
+                return self._owner.violated(code, reason)
+        except Exception as error:
+            # This is called from within the parser, which must not be left in the middle.
+            self._loop.call_exception_handler(
+                {"message": "an owner failed on a broken message", "exception": error, "protocol": self}
+            )
+            self.abort()
+        return code
 
     def _request_received(self, request: Request) -> None:
+        if self._protocol.eof_sent:
+            # What came behind the request, without waiting for the answer, was broken already.
+            return
         protocol = self._server_protocol
         response = protocol.accept(request)
         if response.status_code == http.HTTPStatus.SWITCHING_PROTOCOLS:
@@ -361,8 +413,8 @@ class ServerWebSocket(WebSocket):
 class ClientWebSocket(WebSocket):
     """The connecting end."""
 
-    def __init__(self, url: str, headers: Mapping[str, str], owner: Owner, limits: Limits) -> None:
-        protocol = ClientProtocol(parse_uri(url), max_size=limits.max_message_bytes)
+    def __init__(self, uri: WebSocketURI, headers: Mapping[str, str], owner: Owner, limits: Limits) -> None:
+        protocol = ClientProtocol(uri, max_size=limits.max_message_bytes)
         super().__init__(protocol, owner, limits)
         self._client_protocol = protocol
         self._headers = headers
@@ -378,24 +430,28 @@ class ClientWebSocket(WebSocket):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         if not self.handshake.done():
-            self._handshake_failed(ConnectionError("the connection was closed during the opening handshake"))
+            self._handshake_failed(ConnectionError("it hung up during the opening handshake"))
 
     def _handshake_failed(self, error: Exception) -> None:
         if not self.handshake.done():
             self.handshake.set_exception(error)
+            self.handshake.exception()  # `connect` gets it; it may have been given up by now
         self.abort()
+
+    def _handshake_broken(self, error: Exception) -> None:
+        hung_up = isinstance(error.__cause__, EOFError)
+        reason = "it hung up during the opening handshake" if hung_up else f"not a WebSocket server: {error}"
+        self._handshake_failed(ConnectionError(reason))
 
     def _response_received(self, response: Response) -> None:
         failure = self._client_protocol.handshake_exc
         if self.handshake.done():
             return
         if isinstance(failure, InvalidStatus):
-            body = bytes(response.body or b"")[:MAX_REFUSAL_BODY_BYTES]
+            body = bytes(response.body)[:MAX_REFUSAL_BODY_BYTES]
             retry_after = response.headers.get("Retry-After")
             self._handshake_failed(HandshakeRefused(response.status_code, body, retry_after))
-        elif failure is not None:
-            self._handshake_failed(ConnectionError(f"not a WebSocket server: {failure}"))
-        else:
+        elif failure is None:
             self._opened()
             self.handshake.set_result(None)
             if self._owner is not None:
@@ -424,8 +480,12 @@ async def connect(
         OSError, ssl.SSLError: it could not be reached, or its certificate was not accepted.
         TimeoutError: it did not answer in time.
         ConnectionError: it hung up, or is not a WebSocket server.
+        ValueError: the URL is no WebSocket's.
     """
-    uri = parse_uri(url)
+    try:
+        uri = parse_uri(url)
+    except (InvalidURI, ValueError) as error:
+        raise ValueError(f"not a WebSocket URL: {url!r}") from error
     loop = asyncio.get_running_loop()
     if uri.secure and ssl is None:
         ssl = ssl_module.create_default_context()
@@ -433,7 +493,7 @@ async def connect(
     try:
         async with asyncio.timeout(limits.open_timeout_seconds):
             _, connection = await loop.create_connection(
-                lambda: ClientWebSocket(url, headers or {}, owner, limits),
+                lambda: ClientWebSocket(uri, headers or {}, owner, limits),
                 uri.host,
                 uri.port,
                 ssl=ssl if uri.secure else None,
@@ -443,8 +503,6 @@ async def connect(
     except BaseException:
         if connection is not None:
             connection.abort()
-            if connection.handshake.done():
-                connection.handshake.exception()
         raise
     return connection
 

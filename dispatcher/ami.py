@@ -31,13 +31,15 @@ class Ami:
         """
         return await self._post("hangup", {"uuid": uuid})
 
-    async def transfer(self, uuid: str, extension: str, context: str, priority: int) -> str:
+    async def transfer(self, uuid: str, extension: str, context: str, priority: str) -> str:
         """Send the call to another extension; returns what avr-ami says.
 
         Raises:
             AmiError: it did not work.
         """
-        body = {"uuid": uuid, "exten": extension, "context": context, "priority": priority}
+        # A priority is a number or a label of the dialplan.
+        wanted: int | str = int(priority) if priority.isascii() and priority.isdigit() else priority
+        body = {"uuid": uuid, "exten": extension, "context": context, "priority": wanted}
         return await self._post("transfer", body)
 
     async def close(self) -> None:

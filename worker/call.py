@@ -364,7 +364,7 @@ class Call:
 
 def _plan(chosen: CallProfile, toolbox: Toolbox, settings: Settings) -> Plan:
     """The session's settings, from the call's and the process's."""
-    tools = [*chosen.tools, *avr.DEFINITIONS, *toolbox.definitions]
+    tools = [*chosen.tools, *avr.FUNCTIONS, *toolbox.definitions]
     found_here = chosen.turn_detection is TurnDetection.NONE
     threshold = settings.openai_turn_detection_threshold
     prefix_ms = settings.openai_turn_detection_prefix_padding_ms

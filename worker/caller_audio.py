@@ -9,6 +9,7 @@ from __future__ import annotations
 import binascii
 from collections import deque
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from worker.audio_format import Uplink
 from worker.local_vad import LocalVad, SpeechStarted, SpeechStopped
@@ -37,11 +38,17 @@ class Dropped:
     seconds: float
 
 
-Step = Append | Dropped | SpeechStarted | SpeechStopped
+Step: TypeAlias = Append | Dropped | SpeechStarted | SpeechStopped
 
 
 class CallerAudio:
-    """One call's audio, caller to model. Methods return what is to be done, in order."""
+    """One call's audio, caller to model. Methods return what is to be done, in order.
+
+    Attributes:
+        turns: where in the call the caller's turns ended.
+        is_deaf: what comes is not listened to, nor kept.
+        waiting_bytes: how much waits for a session or a slow connection.
+    """
 
     def __init__(self, uplink: Uplink, vad: LocalVad | None, prefix_ms: int) -> None:
         """Build it.
@@ -60,7 +67,7 @@ class CallerAudio:
         self._open = False
         self._paused = False
         self._waiting: deque[tuple[int, bytes]] = deque()  # with their positions in the call
-        self._waiting_bytes = 0
+        self.waiting_bytes = 0
 
     def open(self) -> list[Step]:
         """The session is there."""
@@ -71,6 +78,11 @@ class CallerAudio:
         """The session is gone; what comes waits for the next one."""
         self._open = False
         self._paused = False
+
+    def forget(self) -> None:
+        """The call is over."""
+        self._waiting.clear()
+        self.waiting_bytes = 0
 
     def paused(self) -> None:
         """The API does not read."""
@@ -96,24 +108,24 @@ class CallerAudio:
         if not self._open:
             return self._wait(position_samples, pcm)
         steps = self._wait(position_samples, pcm)
-        for event in vad.process(pcm):
+        for event in vad.feed(pcm):
             self._speaking = isinstance(event, SpeechStarted)
             if not self._speaking:
                 steps += self._flush()
             steps.append(event)
         if self._speaking:
             return steps + self._flush()
-        while self._waiting and self._waiting_bytes - len(self._waiting[0][1]) >= self._prefix_bytes:
-            self._waiting_bytes -= len(self._waiting.popleft()[1])
+        while self._waiting and self.waiting_bytes - len(self._waiting[0][1]) >= self._prefix_bytes:
+            self.waiting_bytes -= len(self._waiting.popleft()[1])
         return steps
 
     def _wait(self, position_samples: int, pcm: bytes) -> list[Step]:
         self._waiting.append((position_samples, pcm))
-        self._waiting_bytes += len(pcm)
+        self.waiting_bytes += len(pcm)
         dropped = 0
-        while self._waiting_bytes > MAX_WAITING_BYTES:
+        while self.waiting_bytes > MAX_WAITING_BYTES:
             oldest = len(self._waiting.popleft()[1])
-            self._waiting_bytes -= oldest
+            self.waiting_bytes -= oldest
             dropped += oldest
         return [Dropped(dropped / SAMPLE_BYTES / LOW_RATE_HZ)] if dropped else []
 
@@ -125,7 +137,7 @@ class CallerAudio:
                 if self._waiting[0][0] != position + len(piece) // SAMPLE_BYTES:
                     break
                 piece += self._waiting.popleft()[1]
-            self._waiting_bytes -= len(piece)
+            self.waiting_bytes -= len(piece)
             steps += self._append(position, piece)
         return steps
 

@@ -104,17 +104,16 @@ class Conversation:
         known = self._items.get(item_id)
         if known is not None:
             return known
-        item = Item(item_id, role, reported=role is None)
-        self._items[item_id] = item
+        place = len(self._order)
         if previous_item_id in self._items:
             place = self._order.index(previous_item_id) + 1
-            behind = (self._items[other] for other in self._order[place:])
-            # If one behind it has had its say, it is too late: the order is a promise.
-            item.reported |= any(other.reported and other.role is not None for other in behind)
-            self._order.insert(place, item_id)
-            self._first_open = min(self._first_open, place)
-        else:
-            self._order.append(item_id)
+        behind = (self._items[other] for other in self._order[place:])
+        # If one behind it has had its say, it is too late: the order is a promise.
+        too_late = any(other.reported and other.role is not None for other in behind)
+        item = Item(item_id, role, reported=role is None or too_late)
+        self._items[item_id] = item
+        self._order.insert(place, item_id)
+        self._first_open = min(self._first_open, place)
         return item
 
     def as_json(self) -> list[dict[str, str]]:

@@ -67,13 +67,14 @@ class Reply:
 class Replies:
     """The replies of one channel. Methods return the encoded records to send."""
 
-    def __init__(self, channel: int, credit_bytes: int, downlink: Downlink) -> None:
+    def __init__(self, channel: int, credit_bytes: int, downlink: Downlink, bytes_per_ms: int) -> None:
         self._channel = channel
+        self._bytes_per_ms = bytes_per_ms
         self._credit_bytes = credit_bytes
         self._downlink = downlink
         self._playing: dict[int, Reply] = {}
         self._current: Reply | None = None
-        # Audio of a reply; without bytes: it is complete; without a reply: a record that keeps its place behind it.
+        # Audio of a reply; without bytes: it is complete; without a reply: a record that keeps its place.
         self._waiting: deque[tuple[Reply | None, bytes | None]] = deque()
         self._waiting_bytes = 0
         self._next_index = 0
@@ -98,9 +99,7 @@ class Replies:
     def begin(self, item_id: str, response_id: str, content_index: int) -> tuple[Reply, list[bytes]]:
         """An item's first audio is here."""
         records = self.complete() if self._current is not None else []
-        reply = Reply(
-            item_id, response_id, self._next_index, content_index, bytes_per_ms=self._downlink.bytes_per_ms
-        )
+        reply = Reply(item_id, response_id, self._next_index, content_index, bytes_per_ms=self._bytes_per_ms)
         self._next_index += 1
         self._playing[reply.index] = reply
         self._current = reply

@@ -48,6 +48,7 @@ from worker.replies import Replies, Reply
 from worker.responses import GateState, ResponseGate
 from worker.tool_calls import ToolCalls
 from worker.tools import avr
+from worker.tools.errors import InvalidArguments
 from worker.usage import Usage
 
 # `session.updated` is awaited so long.
@@ -92,6 +93,7 @@ class Session:
             now_seconds: when.
         """
         self.uuid = opening.uuid
+        self.epoch = opening.epoch
         self.state = State.CONNECTING
         self.conversation = Conversation()
         self.actions: list[Action] = [Connect(0.0)]
@@ -108,7 +110,7 @@ class Session:
         audio_format = for_format(plan.audio_format)
         vad = None
         if plan.local_silence_ms is not None:
-            vad = LocalVad(plan.local_threshold, plan.local_silence_ms)
+            vad = LocalVad(threshold=plan.local_threshold, silence_ms=plan.local_silence_ms)
         self._audio = CallerAudio(audio_format.uplink(), vad, plan.local_prefix_ms)
         self._audio.is_deaf = plan.welcome is not None and not plan.welcome_interruptible
         self._local_turns = vad is not None
@@ -116,7 +118,7 @@ class Session:
         self._digits = DigitEntry(plan.digits_seconds)
         # Model → caller
         self._gate = ResponseGate()
-        self._replies = Replies(channel, opening.credit_bytes, audio_format.downlink())
+        self._replies = Replies(channel, opening.credit_bytes, audio_format.downlink(), audio_format.bytes_per_ms)
         self._reply_of: dict[str, Reply] = {}
         self._over: deque[str | None] = deque(maxlen=MAX_RESPONSES_OVER)
         self._response_seconds = 0.0
@@ -303,7 +305,7 @@ class Session:
         self._want_response(now_seconds)
 
     def _barge_in(self) -> None:
-        """The caller interrupts, and the service does not know: cancel the response, and drop what was not heard."""
+        """The caller interrupts, and the service does not know: cancel the response, drop what was not heard."""
         if self._gate.active_id is not None and self._gate.active_id not in self._over:
             self._over.append(self._gate.active_id)
             self._upstream({"type": "response.cancel", "response_id": self._gate.active_id})
@@ -374,7 +376,7 @@ class Session:
         self._insert(item["id"], role, event, now_seconds)
 
     def _insert(self, item_id: str, role: Role | None, event: dict[str, Any], now_seconds: float) -> None:
-        item = self.conversation.insert(item_id, role, event.get("previous_item_id"))
+        item = self.conversation.insert(_checked_id(item_id), role, event.get("previous_item_id"))
         if item.role is Role.USER:
             item.waits_until_seconds = min(item.waits_until_seconds, now_seconds + TRANSCRIPT_WAIT_SECONDS)
 
@@ -397,7 +399,7 @@ class Session:
         self._report(Seen.UPSTREAM_ERROR, label=ErrorEvent.from_event(event.get("error") or {}).code)
 
     def _response_created(self, event: dict[str, Any], now_seconds: float) -> None:
-        response_id = event["response"]["id"]
+        response_id = _checked_id(event["response"]["id"])
         # There is one at a time: one that is still open here has ended unheard of.
         self._end_replies(completed=False)
         unwanted = self._gate.created(response_id)
@@ -419,13 +421,13 @@ class Session:
         self.actions.append(
             Happened({"type": "tool_call", "call_id": call_id, "name": name, "arguments": arguments})
         )
-        try:
-            wanted = avr.parse(name, arguments)
-        except ValueError as error:
-            self.tool_done(call_id, str(error), now_seconds)
-            return
-        if wanted is None:
+        if name not in avr.RESERVED_NAMES:
             self.actions.append(RunTool(call_id, name, arguments))
+            return
+        try:
+            wanted = avr.parse_transfer(arguments) if name == avr.TRANSFER else avr.parse_hangup(arguments)
+        except InvalidArguments as error:
+            self.tool_done(call_id, str(error), now_seconds)
         else:
             # It is carried out when the words that go with it have been heard, and they may come after it.
             self._parting.setdefault(event["response_id"], []).append(self._tools.order(call_id, wanted))
@@ -457,12 +459,12 @@ class Session:
 
     def _audio_delta(self, event: dict[str, Any], now_seconds: float) -> None:
         pcm = binascii.a2b_base64(event["delta"])
-        item_id = event["item_id"]
+        item_id, response_id = _checked_id(event["item_id"]), _checked_id(event["response_id"])
         reply = self._reply_of.get(item_id)
         if reply is None:
-            if event["response_id"] in self._over:
+            if response_id in self._over:
                 return
-            reply, records = self._replies.begin(item_id, event["response_id"], event["content_index"])
+            reply, records = self._replies.begin(item_id, response_id, int(event["content_index"]))
             self._reply_of[item_id] = reply
             self._dispatcher(records)
         self._dispatcher(self._replies.audio(reply, pcm))
@@ -474,8 +476,8 @@ class Session:
         if self._replies.is_full:
             self._log.warning("reply cut: the caller takes it too slowly")
             self._report(Seen.REPLY_AUDIO_DROPPED_SECONDS, self._replies.waiting_seconds)
-            self._over.append(event["response_id"])
-            self._upstream({"type": "response.cancel", "response_id": event["response_id"]})
+            self._over.append(response_id)
+            self._upstream({"type": "response.cancel", "response_id": response_id})
             self._flush()
 
     def _audio_done(self, event: dict[str, Any], _: float) -> None:
@@ -670,6 +672,7 @@ class Session:
     def _finish(self, outcome: Outcome, reason: str) -> None:
         if self.state is not State.ENDED:
             self.state = State.ENDED
+            self._audio.forget()
             for _, number in self._updates:
                 self.actions.append(Answer(number, 410, {"error": "the call has ended"}))
             self.actions.append(Ended(outcome, reason))
@@ -687,6 +690,13 @@ class Session:
     def _expect(self, event: str, *states: State) -> None:
         if self.state not in states:
             raise LinkProtocolError(f"{event} in state {self.state.value}")
+
+
+def _checked_id(value: object) -> str:
+    """An id that can be handed on: what is no string breaks the link's records."""
+    if not isinstance(value, str):
+        raise TypeError(f"an id is a {type(value).__name__}")
+    return value
 
 
 def _transcript(item: Item, channel: int) -> bytes:

@@ -38,14 +38,14 @@ class ToolCalls:
         batch.open.add(call_id)
         self._batch_of[call_id] = batch
 
-    def order(self, call_id: str, wanted: avr.HangUp | avr.Transfer) -> link.Order:
+    def order(self, call_id: str, wanted: avr.Hangup | avr.Transfer) -> link.Order:
         """The order that carries out a call of `avr_hangup` or `avr_transfer`."""
         number = self._next_order
         self._next_order += 1
         self._orders[number] = call_id
         if isinstance(wanted, avr.Transfer):
             action = link.OrderAction.TRANSFER.value
-            return link.Order(number, action, wanted.extension, wanted.context, wanted.priority)
+            return link.Order(number, action, wanted.extension, wanted.context, str(wanted.priority))
         return link.Order(number, link.OrderAction.HANG_UP.value)
 
     def ordered(self, number: int) -> str | None:

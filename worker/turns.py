@@ -42,7 +42,7 @@ class CallerTurns:
 
     def stopped(self, item_id: str, audio_end_ms: float) -> None:
         """The API has heard the end of a turn at this time of its own."""
-        end = min(int(audio_end_ms * _SAMPLES_PER_MS), self._appended_samples)
+        end = max(0, min(int(audio_end_ms * _SAMPLES_PER_MS), self._appended_samples))
         # An end where a gap begins is before the gap.
         runs = [run for run in self._runs if run[0] < end] or list(self._runs)[:1]
         if not runs:

@@ -7,7 +7,8 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from common.errors import SettingsError
-from common.setting_values import VOICES
+from common.models import VOICES
+from common.setting_values import AudioFormat
 from common.settings import (
     REFUSED,
     WITHOUT_EFFECT,
@@ -21,6 +22,34 @@ from common.settings import (
 )
 
 KEY = "sk-proj-0123456789abcdef"
+UNSET_BY_DEFAULT = (
+    "openai_url_instructions",
+    "openai_file_instructions",
+    "openai_temperature",
+    "openai_reasoning_effort",
+    "openai_turn_detection_eagerness",
+    "openai_turn_detection_threshold",
+    "openai_turn_detection_silence_ms",
+    "openai_turn_detection_prefix_padding_ms",
+    "openai_turn_detection_idle_timeout_ms",
+    "openai_noise_reduction",
+    "openai_speed",
+    "openai_tool_choice",
+    "openai_tracing",
+    "openai_truncation",
+    "openai_organization",
+    "openai_project",
+    "openai_prompt_id",
+    "openai_prompt_version",
+    "openai_prompt_variables",
+    "openai_mcp_servers",
+    "openai_session",
+    "silence_hangup_seconds",
+    "max_call_seconds",
+    "prices_file",
+)
+# OpenAI has announced that the default transcription model is to go: that line alone is there by default.
+DEFAULT_NOTICES = Settings.parse({"OPENAI_API_KEY": KEY, "REDIS_URL": "redis://h"}, Role.WORKER).notices
 NEEDED = {"OPENAI_API_KEY": KEY, "REDIS_URL": "redis://127.0.0.1:6379/0"}
 
 
@@ -52,7 +81,7 @@ def test_defaults_are_the_contracts() -> None:
     assert settings.openai_base_url == "wss://api.openai.com/v1/realtime"
     assert settings.openai_model == "gpt-realtime-2"
     assert settings.openai_voice == "alloy"
-    assert settings.openai_instructions == "You are a helpful assistant."
+    assert settings.openai_instructions is None
     assert settings.openai_max_tokens == "inf"
     assert settings.openai_language is None
     assert settings.openai_transcription_model == "whisper-1"
@@ -63,7 +92,15 @@ def test_defaults_are_the_contracts() -> None:
     assert settings.worker_max_calls == 200
     assert settings.worker_address is None
     assert (settings.log_level, settings.log_format) == (LogLevel.INFO, LogFormat.JSON)
-    assert settings.notices == ()
+    assert settings.openai_audio_format is AudioFormat.PCM
+    assert settings.openai_welcome_message is None
+    assert settings.openai_welcome_interruptible is True
+    assert settings.ami_url == "http://127.0.0.1:6006"
+    assert settings.tools_dir == Path("tools")
+    assert settings.tool_timeout_seconds == 20
+    assert settings.dtmf_timeout_ms == 1500
+    for name in UNSET_BY_DEFAULT:
+        assert getattr(settings, name) is None, name
 
 
 @pytest.mark.parametrize(("role", "seconds"), [(Role.SERVE, 8), (Role.DISPATCHER, 3600), (Role.WORKER, 30)])
@@ -80,10 +117,21 @@ def test_quotes_space_and_capitals_around_a_choice_do_not_matter(written: str) -
 @pytest.mark.parametrize("written", ["", "  ", '""', "''", '" "'])
 def test_an_empty_value_is_an_unset_one(written: str) -> None:
     settings = parse(
-        OPENAI_VOICE=written, PORT=written, OPENAI_LANGUAGE=written, STS_TOKEN=written, AMI_URL=written
+        OPENAI_VOICE=written,
+        PORT=written,
+        OPENAI_LANGUAGE=written,
+        STS_TOKEN=written,
+        AMI_URL=written,
+        OPENAI_SESSION=written,
+        OPENAI_WELCOME_MESSAGE=written,
+        OPENAI_WELCOME_INTERRUPTIBLE=written,
+        MAX_CALL_SECONDS=written,
     )
     assert (settings.openai_voice, settings.port, settings.openai_language) == ("alloy", 6030, None)
-    assert settings.notices == ()
+    assert settings.ami_url == "http://127.0.0.1:6006"
+    assert (settings.openai_session, settings.openai_welcome_message, settings.max_call_seconds) == (None,) * 3
+    assert settings.openai_welcome_interruptible is True
+    assert settings.notices == DEFAULT_NOTICES
     assert "OPENAI_API_KEY is not set" in refusal(OPENAI_API_KEY=written)
 
 
@@ -149,7 +197,8 @@ def test_details_of_turn_detection() -> None:
     semantic = parse(OPENAI_TURN_DETECTION="Semantic_VAD", OPENAI_TURN_DETECTION_EAGERNESS="LOW")
     assert semantic.openai_turn_detection is TurnDetection.SEMANTIC_VAD
     assert semantic.openai_turn_detection_eagerness is Eagerness.LOW
-    assert semantic.notices == ()
+    assert semantic.notices == DEFAULT_NOTICES
+    assert parse(OPENAI_TURN_DETECTION="none").openai_turn_detection is TurnDetection.NONE
 
 
 @pytest.mark.parametrize("url", ["redis://h", "rediss://:p@h:6380/1", "unix:///run/redis.sock"])
@@ -181,7 +230,30 @@ def test_redis_urls(url: str) -> None:
         ("OPENAI_TURN_DETECTION_EAGERNESS", "very", "low, medium, high, auto"),
         ("OPENAI_TURN_DETECTION_THRESHOLD", "1.1", "a number from 0 to 1"),
         ("OPENAI_TURN_DETECTION_THRESHOLD", "nan", "a number from 0 to 1"),
-        ("OPENAI_TURN_DETECTION_SILENCE_MS", "0.5", "a whole number from 0 to 60000"),
+        ("OPENAI_TURN_DETECTION_SILENCE_MS", "0.5", "a whole number from 0 to 10000"),
+        ("OPENAI_TURN_DETECTION_IDLE_TIMEOUT_MS", "1000", "a whole number from 5000 to 30000"),
+        ("OPENAI_URL_INSTRUCTIONS", "ftp://h/x", "http or https"),
+        ("OPENAI_TEMPERATURE", "hot", "a number from 0 to 2"),
+        ("OPENAI_REASONING_EFFORT", "maximal", "minimal, low, medium, high, xhigh"),
+        ("OPENAI_REASONING_EFFORT", "none", "minimal, low, medium, high, xhigh"),
+        ("OPENAI_AUDIO_FORMAT", "opus", "pcm, pcmu, pcma"),
+        ("OPENAI_NOISE_REDUCTION", "yes", "near_field, far_field"),
+        ("OPENAI_SPEED", "2", "a number from 0.25 to 1.5"),
+        ("OPENAI_TOOL_CHOICE", "look up", "auto, none, required, the name of a function"),
+        ("OPENAI_TOOL_CHOICE", '{"type": "mcp"}', "auto, none, required, the name of a function"),
+        ("OPENAI_TRACING", "on", "auto, or a JSON object"),
+        ("OPENAI_TRACING", '{"group_id": 1}', "auto, or a JSON object"),
+        ("OPENAI_TRUNCATION", "0.8", "auto, disabled, or JSON"),
+        ("OPENAI_TRUNCATION", '{"type": "retention_ratio"}', "0 to 1"),
+        ("OPENAI_ORGANIZATION", "my org", "one word"),
+        ("OPENAI_PROMPT_VARIABLES", "Rome", "a JSON object of texts"),
+        ("OPENAI_PROMPT_VARIABLES", '{"n": 1}', "a JSON object of texts"),
+        ("OPENAI_WELCOME_INTERRUPTIBLE", "maybe", "true or false"),
+        ("AMI_URL", "avr-ami:6006", "http or https"),
+        ("TOOL_TIMEOUT_SECONDS", "0", "a number from 0.1 to 3600"),
+        ("DTMF_TIMEOUT_MS", "-1", "a whole number from 0 to 60000"),
+        ("SILENCE_HANGUP_SECONDS", "0.5", "a number from 1 to 86400"),
+        ("MAX_CALL_SECONDS", "1h", "a number from 1 to 86400"),
         ("UPSTREAM_RETRY_SECONDS", "-1", "a number from 0 to 3600"),
         ("REDIS_URL", "127.0.0.1:6379", "redis://host:port/db"),
         ("WORKERS", "0", "a whole number from 1 to 256"),
@@ -222,6 +294,11 @@ def test_a_long_value_is_shown_in_part() -> None:
         {"REDIS_URL": f"http://:{KEY}@redis"},
         {"REDIS_URL": f":{KEY}@redis:6379"},
         {"REDIS_URL": f"redis://:pass/{KEY}@redis:6379"},
+        {"OPENAI_URL_INSTRUCTIONS": f"ftp://user:{KEY}@h/x?token={KEY}"},
+        {"OPENAI_MCP_SERVERS": f'[{{"server_label": "a b", "authorization": "{KEY}"}}]'},
+        {"OPENAI_MCP_SERVERS": KEY},
+        {"OPENAI_SESSION": f'{{"tools": [{{"authorization": "{KEY}"}}]}}'},
+        {"OPENAI_SESSION": KEY},
         {"STS_TOKEN": KEY},
         {"CLUSTER_TOKEN": KEY},
         {"TLS_KEY": KEY},
@@ -232,7 +309,12 @@ def test_no_refusal_shows_a_secret(variables: dict[str, str]) -> None:
 
 
 def test_the_key_is_not_in_the_settings_own_words() -> None:
-    settings = parse(REDIS_URL="redis://:secret@redis")
+    settings = parse(
+        REDIS_URL="redis://:secret@redis",
+        OPENAI_URL_INSTRUCTIONS="http://me:secret@tenants/?key=secret",
+        OPENAI_MCP_SERVERS='[{"server_label": "a", "server_url": "https://a", "authorization": "secret"}]',
+        OPENAI_SESSION='{"tools": [{"server_label": "a", "server_url": "https://a", "authorization": "secret"}]}',
+    )
     assert KEY not in f"{settings!r} {settings!s} {settings.model_dump()}"
     assert "secret" not in repr(settings)
     assert settings.openai_api_key.get_secret_value() == KEY
@@ -260,17 +342,137 @@ def test_protection_that_this_release_lacks_stops_the_start(name: str, role: Rol
 
 @pytest.mark.parametrize("name", WITHOUT_EFFECT)
 def test_a_variable_without_effect_is_named(name: str) -> None:
-    assert parse(**{name: "1"}).notices == (f"{name} has no effect in this release",)
+    assert parse(**{name: "1"}).notices == (f"{name} has no effect in this release", *DEFAULT_NOTICES)
 
 
-def test_a_detail_of_the_other_turn_detection_is_named() -> None:
-    assert parse(OPENAI_TURN_DETECTION="semantic_vad", OPENAI_TURN_DETECTION_THRESHOLD="0.5").notices == (
-        "OPENAI_TURN_DETECTION_THRESHOLD has no effect with OPENAI_TURN_DETECTION=semantic_vad",
-    )
+@pytest.mark.parametrize("written", ["near_field", '"NEAR_FIELD"'])
+def test_noise_reduction_is_set(written: str) -> None:
+    assert parse(OPENAI_NOISE_REDUCTION=written).openai_noise_reduction == "near_field"
 
 
-def test_a_turn_detection_that_this_release_lacks_stops_the_start() -> None:
-    assert refusal(OPENAI_TURN_DETECTION="none").startswith("OPENAI_TURN_DETECTION=none is not in this release")
+@pytest.mark.parametrize("written", ["off", "none", "", "OFF", "null"])
+def test_what_is_switched_off_is_unset(written: str) -> None:
+    settings = parse(OPENAI_NOISE_REDUCTION=written, OPENAI_TRACING=written, MAX_CALL_SECONDS=written)
+    assert (settings.openai_noise_reduction, settings.openai_tracing, settings.max_call_seconds) == (None,) * 3
+
+
+def test_a_limit_of_0_is_none() -> None:
+    settings = parse(SILENCE_HANGUP_SECONDS="0", MAX_CALL_SECONDS="3600")
+    assert (settings.silence_hangup_seconds, settings.max_call_seconds) == (None, 3600)
+
+
+@pytest.mark.parametrize(
+    ("written", "interruptible"),
+    [("true", True), ("TRUE", True), ("1", True), ("yes", True), ("false", False), ("0", False), ('"no"', False)],
+)
+def test_a_boolean_as_people_write_it(written: str, interruptible: bool) -> None:
+    assert parse(OPENAI_WELCOME_INTERRUPTIBLE=written).openai_welcome_interruptible is interruptible
+
+
+@pytest.mark.parametrize(
+    ("written", "choice"),
+    [
+        ("auto", "auto"),
+        ("Required", "required"),
+        ("look_up", {"type": "function", "name": "look_up"}),
+        ('{"type": "function", "name": "look_up"}', {"type": "function", "name": "look_up"}),
+        ('{"type": "mcp", "server_label": "crm"}', {"type": "mcp", "server_label": "crm"}),
+    ],
+)
+def test_tool_choice_is_a_word_a_function_or_json(written: str, choice: object) -> None:
+    assert parse(OPENAI_TOOL_CHOICE=written).openai_tool_choice == choice
+
+
+def test_json_as_compose_passes_it_on() -> None:
+    for written in ('{"a": "b"}', '\'{"a": "b"}\'', r'"{\"a\": \"b\"}"'):
+        assert parse(OPENAI_SESSION=written).openai_session == {"a": "b"}
+
+
+def test_an_mcp_server_needs_no_type_and_asks_nobody_for_approval() -> None:
+    servers = '[{"server_label": "crm", "server_url": "https://crm/mcp", "authorization": "s3cret"}]'
+    assert parse(OPENAI_MCP_SERVERS=servers).openai_mcp_servers == [
+        {
+            "type": "mcp",
+            "server_label": "crm",
+            "server_url": "https://crm/mcp",
+            "authorization": "s3cret",
+            "require_approval": "never",
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "allowed"),
+    [
+        ("[1]", "must be an object"),
+        ('{"server_label": "crm"}', "must be a JSON list"),
+        ('[{"server_url": "https://crm"}]', "server_label"),
+        ('[{"server_label": "crm"}]', "must have a server_url, a connector_id or a tunnel_id"),
+        ('[{"server_label": "crm", "server_url": "crm"}]', "http or https"),
+        ('[{"server_label": "crm", "server_url": "https://crm", "type": "function"}]', "must have the type mcp"),
+        ("[", "is not JSON: "),
+    ],
+)
+def test_a_wrong_mcp_server_stops_the_start(written: str, allowed: str) -> None:
+    line = refusal(OPENAI_MCP_SERVERS=written)
+    assert line.startswith("OPENAI_MCP_SERVERS ")
+    assert allowed in line
+
+
+@pytest.mark.parametrize(
+    ("written", "allowed"),
+    [
+        ("[]", "must be a JSON object"),
+        ("{", "is not JSON: "),
+        ('{"voice": "nova"}', "audio.output.voice must be one of alloy, ash"),
+        ('{"audio": {"output": {"voice": 5}}}', "audio.output.voice must be one of alloy, ash"),
+        ('{"audio": []}', "audio must be an object"),
+        ('{"output_modalities": ["text"]}', "a telephone call is spoken"),
+        ('{"type": "transcription"}', "type must be one of realtime"),
+        ('{"model": "gpt-4o-realtime-preview"}', "use gpt-realtime-2"),
+        ('{"audio": {"input": {"format": {"type": "audio/pcmu"}}}}', "audio.output.format must be the same"),
+    ],
+)
+def test_a_wrong_field_of_the_session_stops_the_start(written: str, allowed: str) -> None:
+    line = refusal(OPENAI_SESSION=written)
+    assert line.startswith("OPENAI_SESSION ")
+    assert allowed in line
+
+
+@pytest.mark.parametrize("model", ["gpt-4o-realtime-preview", "gpt-4o-mini-realtime-preview-2024-12-17"])
+def test_a_preview_model_is_spoken_to_elsewhere_and_refused_at_openai(model: str) -> None:
+    replacement = "gpt-realtime-2.1-mini" if "mini" in model else "gpt-realtime-2"
+    for url in ("https://api.openai.com/v1", "wss://eu.api.openai.com/v1/realtime"):
+        assert refusal(OPENAI_MODEL=model, OPENAI_BASE_URL=url).endswith(f"use {replacement}")
+    for url in ("http://127.0.0.1:9000", "https://me.openai.azure.com", "wss://api.openai.com.example/v1"):
+        assert parse(OPENAI_MODEL=model, OPENAI_BASE_URL=url).openai_model == model
+
+
+def test_voices_efforts_and_turn_detection_are_those_of_the_service() -> None:
+    xai = {"OPENAI_BASE_URL": "wss://api.x.ai/v1/realtime"}
+    settings = parse(**xai, OPENAI_VOICE="Rex", OPENAI_REASONING_EFFORT="none")
+    assert (settings.openai_voice, settings.openai_reasoning_effort) == ("rex", "none")
+    assert "must be one of eve, ara, rex, sal, leo" in refusal(**xai, OPENAI_VOICE="alloy")
+    assert "must be one of none, high" in refusal(**xai, OPENAI_REASONING_EFFORT="low")
+    assert "must be one of server_vad, none" in refusal(**xai, OPENAI_TURN_DETECTION="semantic_vad")
+    azure = {"OPENAI_BASE_URL": "https://me.openai.azure.com"}
+    assert "must be one of alloy, ash" in refusal(**azure, OPENAI_VOICE="eve")
+    other = {"OPENAI_BASE_URL": "ws://127.0.0.1:9000"}
+    assert parse(**other, OPENAI_VOICE="Chelsie").openai_voice == "Chelsie"
+    assert "a name without space" in refusal(**other, OPENAI_VOICE="Chelsie the second")
+
+
+def test_model_and_voice_have_defaults_where_the_service_has_not_openais() -> None:
+    settings = parse(OPENAI_BASE_URL="https://api.x.ai/v1")
+    assert (settings.openai_model, settings.openai_voice) == ("grok-voice-latest", "eve")
+    settings = parse(OPENAI_BASE_URL="ws://127.0.0.1:9000")
+    assert (settings.openai_model, settings.openai_voice) == ("gpt-realtime-2", "alloy")
+
+
+def test_a_wrong_base_url_gets_the_only_line() -> None:
+    line = refusal(OPENAI_BASE_URL="api.x.ai/v1", OPENAI_VOICE="eve", OPENAI_MODEL="gpt-4o-realtime-preview")
+    assert line.startswith("OPENAI_BASE_URL=")
+    assert "\n" not in line
 
 
 def test_no_variable_has_an_effect_and_none() -> None:

@@ -1,0 +1,142 @@
+"""What is known of the services that speak the Realtime API, of their models and of their voices.
+
+Sources: the docstrings of `openai.types.realtime` (`RealtimeSessionCreateRequest.model`,
+`AudioTranscription.model`), https://developers.openai.com/api/docs/deprecations (read in November 2026) and
+https://docs.x.ai/developers/model-capabilities/audio (voices, efforts).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from enum import Enum
+from typing import Final
+from urllib.parse import urlsplit
+
+DEFAULT_MODEL: Final = "gpt-realtime-2"
+DEFAULT_VOICE: Final = "alloy"
+VOICES: Final = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar")
+
+XAI_DEFAULT_MODEL: Final = "grok-voice-latest"
+XAI_DEFAULT_VOICE: Final = "eve"
+XAI_VOICES: Final = (
+    *("eve", "ara", "rex", "sal", "leo", "carina", "zagan", "helix", "orion", "luna", "iris", "altair", "zenith"),
+    *("perseus", "helios", "lux", "kepler", "rigel", "cosmo", "celeste", "ursa", "sirius", "lumen", "castor"),
+    *("naksh", "atlas"),
+)
+
+REASONING_EFFORTS: Final = ("minimal", "low", "medium", "high", "xhigh")
+XAI_REASONING_EFFORTS: Final = ("none", "high")
+
+STORED_PROMPTS_END: Final = date(2026, 11, 30)
+
+
+class Service(Enum):
+    """Who answers at an address."""
+
+    OPENAI = "OpenAI"
+    AZURE = "Azure OpenAI"
+    XAI = "xAI"
+    OTHER = "another service"
+
+
+_HOSTS: Final = {
+    "api.openai.com": Service.OPENAI,
+    "openai.azure.com": Service.AZURE,
+    "services.ai.azure.com": Service.AZURE,
+    "cognitiveservices.azure.com": Service.AZURE,
+    "openai.azure.us": Service.AZURE,
+    "api.x.ai": Service.XAI,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """When OpenAI takes a model away, and what takes its place."""
+
+    day: date
+    replacement: str
+
+
+_JANUARY: Final = date(2027, 1, 20)
+_FEBRUARY: Final = date(2027, 2, 26)
+
+MODEL_SHUTDOWNS: Final = {
+    "gpt-realtime": Shutdown(_JANUARY, "gpt-realtime-2.1"),
+    "gpt-realtime-2025-08-28": Shutdown(_JANUARY, "gpt-realtime-2.1"),
+    "gpt-realtime-mini": Shutdown(_JANUARY, "gpt-realtime-2.1-mini"),
+    "gpt-realtime-mini-2025-12-15": Shutdown(_JANUARY, "gpt-realtime-2.1-mini"),
+    "gpt-realtime-mini-2025-10-06": Shutdown(date(2026, 7, 23), "gpt-realtime-2.1-mini"),
+    "gpt-audio-mini": Shutdown(_JANUARY, "gpt-realtime-2.1-mini"),
+    "gpt-audio-mini-2025-12-15": Shutdown(_JANUARY, "gpt-realtime-2.1-mini"),
+}
+
+TRANSCRIPTION_SHUTDOWNS: Final = {
+    model: Shutdown(_FEBRUARY, "gpt-transcribe")
+    for model in (
+        "whisper-1",
+        "gpt-4o-transcribe",
+        "gpt-4o-transcribe-diarize",
+        "gpt-4o-mini-transcribe",
+        "gpt-4o-mini-transcribe-2025-12-15",
+    )
+}
+
+
+def service_of(base_url: str) -> Service:
+    """Who answers at `base_url`, by its host or the domain that the host is in."""
+    try:
+        host = (urlsplit(base_url).hostname or "").rstrip(".")
+    except ValueError:
+        return Service.OTHER
+    for domain, service in _HOSTS.items():
+        if host == domain or host.endswith(f".{domain}"):
+            return service
+    return Service.OTHER
+
+
+def realtime_url(base_url: str) -> str:
+    """`base_url` as ws(s)://.../realtime, without query and trailing slash."""
+    url = urlsplit(base_url)
+    scheme = {"http": "ws", "https": "wss"}.get(url.scheme, url.scheme)
+    path = url.path.rstrip("/").removesuffix("/realtime")
+    return f"{scheme}://{url.netloc}{path}/realtime"
+
+
+def default_model(service: Service) -> str:
+    """The model of calls for which none is set. At Azure the name of a deployment, which may differ."""
+    return XAI_DEFAULT_MODEL if service is Service.XAI else DEFAULT_MODEL
+
+
+def default_voice(service: Service) -> str:
+    """The voice of calls for which none is set."""
+    return XAI_DEFAULT_VOICE if service is Service.XAI else DEFAULT_VOICE
+
+
+def speaks_beta(model: str) -> bool:
+    """Whether a model of this name is spoken to in the beta dialect, wherever it still is spoken to at all."""
+    return "-realtime-preview" in model.lower()
+
+
+def replacement_of_preview(model: str) -> str:
+    """What OpenAI has in place of a preview model."""
+    return "gpt-realtime-2.1-mini" if "mini" in model.lower() else DEFAULT_MODEL
+
+
+def cannot_reason(model: str) -> bool:
+    """Whether the model is one of OpenAI's that are known to refuse `reasoning`; False for unknown ones."""
+    name = model.lower()
+    if speaks_beta(name) or name.startswith("gpt-audio"):
+        return True
+    return name == "gpt-realtime" or name.startswith(("gpt-realtime-1", "gpt-realtime-mini", "gpt-realtime-2025"))
+
+
+def reasoning_efforts(service: Service) -> tuple[str, ...]:
+    """The efforts that a service knows."""
+    match service:
+        case Service.XAI:
+            return XAI_REASONING_EFFORTS
+        case Service.OTHER:
+            return ("none", *REASONING_EFFORTS)
+        case _:
+            return REASONING_EFFORTS

@@ -1,0 +1,251 @@
+"""The fields of a Realtime session that operators may set: how they are checked, and how they go over others.
+
+The shape is that of the GA dialect, `openai.types.realtime.RealtimeSessionCreateRequest`. Fields that are not
+known here pass as they are: a service may know them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from common.models import Service, reasoning_efforts
+from common.setting_values import (
+    Parser,
+    boolean,
+    language,
+    max_tokens,
+    model_of,
+    number,
+    one_of,
+    prompt_variables,
+    text,
+    tool,
+    tool_choice,
+    tracing,
+    truncation,
+    voice_of,
+    whole_number,
+    word,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Nullable:
+    """A field that the API takes null for, which turns it off; null for any other field unsets it."""
+
+    inner: Shape
+
+
+@dataclass(frozen=True, slots=True)
+class ListOf:
+    """A list; an element that is wrong is left out alone."""
+
+    element: Parser
+
+
+Shape = Parser | Nullable | ListOf | dict[str, "Shape"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """A field that is wrong, by its path (`audio.output.voice`), and what is allowed. Never the value."""
+
+    path: str
+    allowed: str
+
+
+# Fields of the beta dialect and of xAI's, and short names, with their place.
+_PLACES: Final[dict[str, tuple[str, ...]]] = {
+    "system": ("instructions",),
+    "modalities": ("output_modalities",),
+    "max_response_output_tokens": ("max_output_tokens",),
+    "voice": ("audio", "output", "voice"),
+    "speed": ("audio", "output", "speed"),
+    "turn_detection": ("audio", "input", "turn_detection"),
+    "input_audio_transcription": ("audio", "input", "transcription"),
+    "input_audio_noise_reduction": ("audio", "input", "noise_reduction"),
+}
+
+_FORMAT: Final[dict[str, Shape]] = {
+    "type": one_of(("audio/pcm", "audio/pcmu", "audio/pcma")),
+    "rate": whole_number(24_000, 24_000),
+}
+_OF_SERVER_VAD: Final[dict[str, Shape]] = {
+    "threshold": number(0, 1),
+    "silence_duration_ms": whole_number(0, 10_000),
+    "prefix_padding_ms": whole_number(0, 10_000),
+    "idle_timeout_ms": Nullable(whole_number(5_000, 30_000)),
+}
+_OF_SEMANTIC_VAD: Final[dict[str, Shape]] = {"eagerness": one_of(("low", "medium", "high", "auto"))}
+_TURN_DETECTION: Final[dict[str, Shape]] = {
+    "type": one_of(("server_vad", "semantic_vad")),
+    "create_response": boolean,
+    "interrupt_response": boolean,
+    **_OF_SERVER_VAD,
+    **_OF_SEMANTIC_VAD,
+}
+_ONLY_OF: Final = {"server_vad": _OF_SERVER_VAD.keys(), "semantic_vad": _OF_SEMANTIC_VAD.keys()}
+
+
+def _spoken(value: object) -> object:
+    if value not in (["audio"], ["audio", "text"], ["text", "audio"]):
+        raise ValueError('must be ["audio"]: a telephone call is spoken')
+    return ["audio"]
+
+
+def _version(value: object) -> object:
+    return text(str(value) if isinstance(value, int) else value)
+
+
+@functools.cache
+def session_shape(service: Service) -> dict[str, Shape]:
+    """The fields of a session with a service."""
+    return {
+        "type": one_of(("realtime",)),
+        "model": model_of(service),
+        "instructions": text,
+        "output_modalities": _spoken,
+        "max_output_tokens": max_tokens,
+        "temperature": number(0, 2),
+        "parallel_tool_calls": boolean,
+        "reasoning": Nullable({"effort": one_of(reasoning_efforts(service))}),
+        "tool_choice": tool_choice,
+        "tools": ListOf(tool),
+        "tracing": Nullable(tracing),
+        "truncation": truncation,
+        "prompt": Nullable({"id": word, "version": _version, "variables": Nullable(prompt_variables)}),
+        "audio": {
+            "input": {
+                "format": _FORMAT,
+                "noise_reduction": Nullable({"type": one_of(("near_field", "far_field"))}),
+                "transcription": Nullable({"model": word, "language": language, "prompt": text}),
+                "turn_detection": Nullable(_TURN_DETECTION),
+            },
+            "output": {"format": _FORMAT, "voice": _voice(service), "speed": number(0.25, 1.5)},
+        },
+    }
+
+
+def is_session_field(name: str) -> bool:
+    """Whether this is the name of a field that stands at the top of a session, in whatever dialect."""
+    return name in _PLACES or name in session_shape(Service.OTHER)
+
+
+def checked(given: Mapping[str, Any], service: Service) -> tuple[dict[str, Any], list[Wrong]]:
+    """`given` in the GA shape, with values as they are sent, without the fields that are wrong; and those."""
+    wrong: list[Wrong] = []
+    session = _object(_placed(given), session_shape(service), "", wrong)
+    return session, wrong
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any], service: Service) -> dict[str, Any]:
+    """`base` with the fields of `over`, which `checked` returned.
+
+    Objects of one type are merged, lists are replaced. Null turns a field off where the API takes it, and
+    otherwise unsets it.
+    """
+    session = _merged(base, over, session_shape(service))
+    turn_detection = session.get("audio", {}).get("input", {}).get("turn_detection")
+    if turn_detection is not None:
+        kind = turn_detection.setdefault("type", "server_vad")
+        for other, names in _ONLY_OF.items():
+            for name in names if other != kind else ():
+                turn_detection.pop(name, None)
+    return session
+
+
+def _placed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """`given` with short names and other dialects' in their places; what is in its place wins over them."""
+    session: dict[str, Any] = {}
+    for name, value in given.items():
+        if name in _PLACES:
+            *parents, last = _PLACES[name]
+            functools.reduce(lambda within, parent: within.setdefault(parent, {}), parents, session)[last] = value
+    return _over(session, {name: value for name, value in given.items() if name not in _PLACES})
+
+
+def _over(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    made = dict(under)
+    for name, value in over.items():
+        both = isinstance(value, dict) and isinstance(made.get(name), dict)
+        made[name] = _over(made[name], value) if both else value
+    return made
+
+
+def _object(given: Mapping[str, Any], shape: Mapping[str, Shape], path: str, wrong: list[Wrong]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in shape:
+            made[name] = value
+            continue
+        before = len(wrong)
+        result = _value(value, shape[name], f"{path}{name}", wrong)
+        if len(wrong) == before or isinstance(result, (dict, list)):
+            made[name] = result
+    return made
+
+
+def _value(value: object, shape: Shape, path: str, wrong: list[Wrong]) -> object:
+    match shape:
+        case Nullable(inner):
+            # `false` is how some libraries turn turn detection off.
+            return None if value is None or value is False else _value(value, inner, path, wrong)
+        case dict():
+            if isinstance(value, dict):
+                return _object(value, shape, f"{path}.", wrong)
+            wrong.append(Wrong(path, "must be an object"))
+        case ListOf(element):
+            if value is None:
+                return []
+            if isinstance(value, list):
+                return _list(value, element, path, wrong)
+            wrong.append(Wrong(path, "must be a list"))
+        case _:
+            try:
+                return None if value is None else shape(value)
+            except ValueError as error:
+                wrong.append(Wrong(path, str(error)))
+    return None
+
+
+def _list(given: list[Any], element: Parser, path: str, wrong: list[Wrong]) -> list[Any]:
+    made = []
+    for index, each in enumerate(given):
+        try:
+            made.append(element(each))
+        except ValueError as error:
+            wrong.append(Wrong(f"{path}[{index}]", str(error)))
+    return made
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
+    made = dict(base)
+    for name, value in over.items():
+        field = shape.get(name) if isinstance(shape, dict) else None
+        if value is None and field is not None and not isinstance(field, Nullable):
+            made.pop(name, None)
+        elif isinstance(value, dict):
+            inner = field.inner if isinstance(field, Nullable) else field
+            under = made.get(name)
+            if not isinstance(under, dict) or value.get("type", under.get("type")) != under.get("type"):
+                # What is of another type takes its place.
+                under = {}
+            made[name] = _merged(under, value, inner or {})
+        else:
+            made[name] = value
+    return made
+
+
+def _voice(service: Service) -> Parser:
+    by_name = voice_of(service)
+
+    def parse(value: object) -> object:
+        if isinstance(value, dict) and isinstance(value.get("id"), str):
+            value = value["id"]
+        name = str(by_name(value))
+        return {"id": name} if service is not Service.XAI and name.startswith("voice_") else name
+
+    return parse

@@ -1,0 +1,40 @@
+"""Tests of what sits on the event loop run on both: uvloop's, which the service uses, and asyncio's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import pytest
+import uvloop
+
+import common.websocket
+
+_ON_BOTH_LOOPS = {"test_websocket.py", "test_websocket_handshake.py", "test_link_end.py"}
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    factories = {"asyncio": asyncio.new_event_loop}
+    if item.path.name in _ON_BOTH_LOOPS:
+        factories["uvloop"] = uvloop.new_event_loop
+    return factories
+
+
+@pytest.fixture
+async def loop_failures() -> AsyncIterator[list[dict[str, Any]]]:
+    """What was reported to the event loop: nothing, unless a test says so by taking it out."""
+    failures: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    yield failures
+    await asyncio.sleep(0)
+    assert failures == []
+
+
+@pytest.fixture
+def short_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that does not end a connection in order is not waited for as long as in earnest."""
+    monkeypatch.setattr(common.websocket, "CLOSE_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(common.websocket, "LINGER_SECONDS", 0.1)

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from typing import Any, get_args
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common import link
+from common.errors import LinkProtocolError
+from common.link import Control, ItemHeard, Kind
+
+CONTROL_TYPES: tuple[type[Control], ...] = get_args(Control)
+BY_KIND: dict[int, type[Control]] = {record_type.kind: record_type for record_type in CONTROL_TYPES}
+AUDIO_KINDS = {Kind.CALLER_AUDIO, Kind.REPLY_AUDIO, Kind.CREDIT}
+
+RECORDS: list[Control] = [
+    link.Hello(1, "1.2.3", "worker", "w-1", "abc"),
+    link.Open("uuid", 7, {"from": "+39 02", "è": "🙂"}, 16_000, 64_000),
+    link.Opened(32_000),
+    link.Refused("full", 3),
+    link.Ready(),
+    link.ReplyItem(2, "item_1"),
+    link.ReplyItemDone(2),
+    link.Flush(5),
+    link.Heard(5, (ItemHeard(1, 800), ItemHeard(2, 0))),
+    link.Playout((ItemHeard(2, 160),), idle=True),
+    link.Transcript("item_1", "agent", 'say "hello"\n'),
+    link.Finished(48_000, "item_1"),
+    link.Close("hung up"),
+    link.Ended("failed", "no quota"),
+]
+
+words = st.text(max_size=20)
+numbers = st.integers(0, 2**53)
+items = st.builds(ItemHeard, numbers, numbers)
+controls = st.one_of(
+    st.builds(link.Hello, numbers, words, words, words, words),
+    st.builds(link.Open, words, numbers, st.dictionaries(words, words, max_size=5), numbers, numbers),
+    st.builds(link.Heard, numbers, st.lists(items, max_size=5).map(tuple)),
+    st.builds(link.Playout, st.lists(items, max_size=5).map(tuple), st.booleans()),
+    st.builds(link.Transcript, words, words, words),
+    st.builds(link.Finished, numbers, words),
+)
+
+
+def decode_all(message: bytes) -> list[tuple[int, int, Any]]:
+    """All records of a message, payloads decoded too where the kind is known."""
+    return [(kind, channel, decode_payload(kind, payload)) for kind, channel, payload in link.decode(message)]
+
+
+def decode_payload(kind: int, payload: memoryview) -> Any:
+    if kind == Kind.CALLER_AUDIO:
+        position, pcm = link.decode_caller_audio(payload)
+        return position, bytes(pcm)
+    if kind == Kind.REPLY_AUDIO:
+        index, pcm = link.decode_reply_audio(payload)
+        return index, bytes(pcm)
+    if kind == Kind.CREDIT:
+        return link.decode_credit(payload)
+    record_type = BY_KIND.get(kind)
+    return link.decode_control(record_type, payload) if record_type is not None else bytes(payload)
+
+
+def control(record_type: type[Control], fields: object) -> Control:
+    return link.decode_control(record_type, memoryview(orjson.dumps(fields)))
+
+
+def test_every_kind_has_a_record_and_every_control_record_an_example() -> None:
+    assert BY_KIND.keys() | AUDIO_KINDS == set(Kind)
+    assert [type(record) for record in RECORDS] == list(CONTROL_TYPES)
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+def test_a_control_record_comes_back(record: Control) -> None:
+    assert decode_all(link.encode(record, 9)) == [(record.kind, 9, record)]
+
+
+def test_audio_comes_back() -> None:
+    pcm = bytes(range(256)) * 2
+    message = link.encode_caller_audio(1, 2**40, pcm) + link.encode_reply_audio(2**32 - 1, 3, pcm)
+    assert decode_all(message) == [
+        (Kind.CALLER_AUDIO, 1, (2**40, pcm)),
+        (Kind.REPLY_AUDIO, 2**32 - 1, (3, pcm)),
+    ]
+
+
+def test_audio_without_samples_comes_back() -> None:
+    message = link.encode_caller_audio(1, 5, b"") + link.encode_reply_audio(1, 6, b"")
+    assert decode_all(message) == [(Kind.CALLER_AUDIO, 1, (5, b"")), (Kind.REPLY_AUDIO, 1, (6, b""))]
+
+
+def test_credit_comes_back() -> None:
+    assert decode_all(link.encode_credit(4, 2**32 - 1)) == [(Kind.CREDIT, 4, 2**32 - 1)]
+
+
+def test_the_numbers_of_the_kinds_are_part_of_the_protocol() -> None:
+    assert [kind.value for kind in Kind] == list(range(1, 18))
+    assert link.encode(link.Flush(1), 2) == b'\x0a\x00\x00\x00\x02\x00\x00\x00\x0c{"number":1}'
+    assert link.encode_credit(3, 4) == b"\x0f\x00\x00\x00\x03\x00\x00\x00\x04\x00\x00\x00\x04"
+    assert link.encode_reply_audio(3, 4, b"ab") == b"\x08\x00\x00\x00\x03\x00\x00\x00\x06\x00\x00\x00\x04ab"
+    assert link.encode_caller_audio(3, 4, b"ab") == b"\x06\x00\x00\x00\x03\x00\x00\x00\x0a" + bytes(7) + b"\x04ab"
+
+
+def test_many_records_share_a_message_in_order() -> None:
+    message = b"".join(link.encode(record, channel) for channel, record in enumerate(RECORDS, start=1))
+    assert decode_all(message) == [
+        (record.kind, channel, record) for channel, record in enumerate(RECORDS, start=1)
+    ]
+
+
+def test_an_unknown_kind_is_skipped_by_its_length() -> None:
+    unknown = b"\xc8\x00\x00\x00\x05\x00\x00\x00\x03new"
+    message = link.encode(link.Ready(), 1) + unknown + link.encode(link.Flush(1), 1)
+    assert decode_all(message) == [
+        (Kind.READY, 1, link.Ready()),
+        (200, 5, b"new"),
+        (Kind.FLUSH, 1, link.Flush(1)),
+    ]
+
+
+@pytest.mark.parametrize("record_type", CONTROL_TYPES)
+def test_fields_of_a_newer_release_are_ignored_and_missing_ones_have_defaults(record_type: type[Control]) -> None:
+    assert control(record_type, {"a_new_field": {"deep": [1]}}) == record_type()
+
+
+@pytest.mark.parametrize("record_type", CONTROL_TYPES)
+@pytest.mark.parametrize("payload", [b"", b"{", b"[]", b"null", b'"text"', b"1", b"\xff", b"{}{}"])
+def test_what_is_no_json_object_is_refused(record_type: type[Control], payload: bytes) -> None:
+    with pytest.raises(LinkProtocolError, match=record_type.__name__):
+        link.decode_control(record_type, memoryview(payload))
+
+
+@pytest.mark.parametrize("record_type", CONTROL_TYPES)
+def test_a_field_of_another_type_is_refused(record_type: type[Control]) -> None:
+    wrong: dict[str, list[object]] = {
+        "int": ["1", 1.0, True, None, [], -1, 2**70],
+        "str": [1, None, [], {}],
+        "bool": [1, 0, "true", None],
+        "dict[str, str]": [[], "", None, {"a": 1}, {"a": None}, {"a": {}}],
+        "tuple[ItemHeard, ...]": [{}, "", None, [1], [None], [{"index": "1"}], [{"samples": -1}]],
+    }
+    for field in dataclasses.fields(record_type):
+        for value in wrong[str(field.type)]:
+            # Not orjson, which cannot write a number of 71 bits.
+            payload = json.dumps({field.name: value}).encode()
+            with pytest.raises(LinkProtocolError):
+                link.decode_control(record_type, memoryview(payload))
+
+
+def test_an_error_does_not_repeat_what_was_sent() -> None:
+    with pytest.raises(LinkProtocolError) as error:
+        control(link.Transcript, {"text": ["what a caller said"]})
+    assert "what a caller said" not in str(error.value)
+
+
+@pytest.mark.parametrize("cut", range(1, 40))
+def test_a_message_that_ends_within_a_record_is_refused(cut: int) -> None:
+    first = link.encode(link.Ready(), 1)
+    message = first + link.encode(link.Transcript("item", "user", "text"), 1)
+    records = link.decode(message[:-cut])
+    assert next(records)[:2] == (Kind.READY, 1)
+    if len(message) - cut == len(first):
+        assert list(records) == []
+    else:
+        with pytest.raises(LinkProtocolError, match="ends within|cut off"):
+            list(records)
+
+
+@pytest.mark.parametrize("payload", [b"", b"1234567", b"123456789"])
+def test_callers_audio_is_a_head_and_whole_samples(payload: bytes) -> None:
+    with pytest.raises(LinkProtocolError, match="audio"):
+        link.decode_caller_audio(memoryview(payload))
+
+
+@pytest.mark.parametrize("payload", [b"", b"123", b"12345"])
+def test_reply_audio_is_a_head_and_whole_samples(payload: bytes) -> None:
+    with pytest.raises(LinkProtocolError, match="audio"):
+        link.decode_reply_audio(memoryview(payload))
+
+
+@pytest.mark.parametrize("payload", [b"", b"123", b"12345"])
+def test_credit_is_four_bytes(payload: bytes) -> None:
+    with pytest.raises(LinkProtocolError, match="CREDIT"):
+        link.decode_credit(memoryview(payload))
+
+
+def test_a_record_that_no_message_can_carry_is_not_made() -> None:
+    longest = link.MAX_MESSAGE_BYTES - len(link.encode(link.Close(""), 1))
+    assert len(link.encode(link.Close("x" * longest), 1)) == link.MAX_MESSAGE_BYTES
+    with pytest.raises(ValueError, match="too long"):
+        link.encode(link.Close("x" * (longest + 1)), 1)
+
+
+@given(st.lists(st.tuples(controls, st.integers(0, 2**32 - 1)), max_size=5))
+def test_records_come_back(records: list[tuple[Control, int]]) -> None:
+    message = b"".join(link.encode(record, channel) for record, channel in records)
+    assert decode_all(message) == [(record.kind, channel, record) for record, channel in records]
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_records_or_a_link_protocol_error(message: bytes) -> None:
+    with contextlib.suppress(LinkProtocolError):
+        decode_all(message)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | words,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words, inner, max_size=4),
+    max_leaves=8,
+)
+field_names = st.sampled_from(sorted({f.name for t in (*CONTROL_TYPES, ItemHeard) for f in dataclasses.fields(t)}))
+
+
+@given(st.sampled_from(CONTROL_TYPES), st.dictionaries(field_names | words, json_values, max_size=6))
+def test_any_json_object_is_a_record_or_a_link_protocol_error(
+    record_type: type[Control], fields: dict[str, object]
+) -> None:
+    try:
+        record = control(record_type, fields)
+    except LinkProtocolError:
+        return
+    # What was taken can be sent on, and comes back.
+    assert decode_all(link.encode(record, 1)) == [(record_type.kind, 1, record)]
+
+
+@given(st.integers(0, 255), st.integers(0, 2**32 - 1), st.binary(max_size=60))
+def test_any_payload_is_a_record_or_a_link_protocol_error(kind: int, channel: int, payload: bytes) -> None:
+    message = bytes([kind]) + channel.to_bytes(4, "big") + len(payload).to_bytes(4, "big") + payload
+    (record,) = link.decode(message)
+    assert record[:2] == (kind, channel)
+    with contextlib.suppress(LinkProtocolError):
+        decode_payload(kind, record[2])

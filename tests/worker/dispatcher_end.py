@@ -1,0 +1,118 @@
+"""A dispatcher's end of a link to a worker, in the hands of a test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from common import link
+from common.link import Hello, Kind
+from common.link_end import LINK_LIMITS, LinkEnd
+from common.websocket import connect
+from tests.worker.link_records import Audio, Record, decoded
+
+# Not a measure of anything: how long a test waits before it says that something does not happen at all.
+PATIENCE_SECONDS = 10.0
+
+HELLO = Hello(link.PROTOCOL_VERSION, "0.1.0", "dispatcher", "dispatcher-1", "incarnation-1")
+
+
+class DispatcherEnd:
+    """One link. It answers every FLUSH: nothing was heard.
+
+    Attributes:
+        hello: the worker's.
+        records: (channel, record), all of them.
+        lost_reason: why the link is gone; None while it is there.
+    """
+
+    def __init__(self, hello: Hello = HELLO) -> None:
+        self.end = LinkEnd(hello, self)
+        self.hello: Hello | None = None
+        self.records: list[tuple[int, Record]] = []
+        self.lost_reason: str | None = None
+        self._waiting: list[tuple[Callable[[], Any], asyncio.Future[None]]] = []
+
+    # What tests do
+
+    def send(self, record: link.Control, channel: int) -> None:
+        self.end.send(link.encode(record, channel))
+
+    def open(self, uuid: str, channel: int, *, epoch: int = 1, position: int = 0, credit: int = 10**9) -> None:
+        self.send(link.Open(uuid, epoch, {"from": "100"}, position, credit), channel)
+
+    def on(self, channel: int) -> list[Record]:
+        """The records of a channel."""
+        return [record for number, record in self.records if number == channel]
+
+    def audio(self, channel: int, index: int) -> bytes:
+        """PCM16 at 8 kHz of an item."""
+        return b"".join(r.pcm for r in self.on(channel) if isinstance(r, Audio) and r.index == index)
+
+    async def wait_for(self, predicate: Callable[[], Any]) -> None:
+        """Wait until it is true; it is asked after each record, and when the link is lost."""
+        if predicate():
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((predicate, future))
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await future
+        except TimeoutError:
+            last = [(channel, record) for channel, record in self.records if not isinstance(record, Audio)]
+            raise AssertionError(f"it did not come: {last}, link lost: {self.lost_reason}") from None
+
+    async def next(self, channel: int, kind: type[Any], count: int = 1) -> Any:
+        """The channel's `count`-th record of this kind."""
+        found: list[Record] = []
+
+        def is_there() -> bool:
+            found[:] = [record for record in self.on(channel) if isinstance(record, kind)]
+            return len(found) >= count
+
+        await self.wait_for(is_there)
+        return found[count - 1]
+
+    async def gone(self) -> str:
+        """Wait until the link is gone."""
+        await self.wait_for(lambda: self.lost_reason is not None)
+        return self.lost_reason or ""
+
+    # Owner of the link's end
+
+    def greeted(self, hello: Hello) -> None:
+        self.hello = hello
+        self._changed()
+
+    def record(self, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
+        record = decoded(kind, payload)
+        self.records.append((channel, record))
+        if kind == Kind.FLUSH:
+            assert isinstance(record, link.Flush)
+            self.send(link.Heard(record.number, tuple(link.ItemHeard(n) for n in range(100))), channel)
+        self._changed()
+
+    def lost(self, reason: str) -> None:
+        self.lost_reason = reason
+        self._changed()
+
+    def _changed(self) -> None:
+        for predicate, future in self._waiting:
+            if not future.done() and predicate():
+                future.set_result(None)
+
+
+@asynccontextmanager
+async def link_to(address: str, hello: Hello = HELLO) -> AsyncIterator[DispatcherEnd]:
+    """A link to the worker at `host:port`, up to the worker's HELLO; closed at the end."""
+    dispatcher = DispatcherEnd(hello)
+    connection = await connect(f"ws://{address}/link", dispatcher.end, limits=LINK_LIMITS)
+    try:
+        await dispatcher.wait_for(lambda: dispatcher.hello or dispatcher.lost_reason is not None)
+        yield dispatcher
+    finally:
+        connection.close(1000)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await connection.wait_closed()

@@ -1,0 +1,290 @@
+"""One call's shell: its connections to the Realtime API, opened, tried again, given up, and none left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from common import link, metrics
+from common.link import Outcome
+from common.settings import Settings
+from simulator.realtime_api import RealtimeSimulator
+from simulator.realtime_settings import SimulatorSettings
+from tests.helpers import eventually
+from tests.worker.link_records import Audio, Record, decoded_all, payload_of
+from worker import session
+from worker.call import Call
+
+KEY = "sk-test-0123456789abcdefghij"
+CHANNEL = 5
+# Not a measure of anything: how long a test waits before it says that something does not happen at all.
+PATIENCE_SECONDS = 10.0
+QUICK = SimulatorSettings(
+    greeting_words=1, words=2, word_ms=100, first_audio_seconds=0.0, speed=float("inf"), keep_audio=False
+)
+
+
+class Desk:
+    """What is around a call: its dispatcher, and the worker that hears of its end."""
+
+    def __init__(self, url: str, **settings: Any) -> None:
+        self.records: list[Record] = []
+        self.is_over = asyncio.Event()
+        self._waiting: list[tuple[Callable[[list[Record]], Any], asyncio.Future[None]]] = []
+        chosen = Settings(openai_base_url=url, openai_api_key=SecretStr(KEY), **settings)
+        opening = link.Open("uuid-1", 1, {}, 0, 10**9)
+        self.call = Call(opening, CHANNEL, self._send, calls=self, settings=chosen, metrics=metrics.worker())
+
+    def ended(self, call: Call) -> None:
+        assert call is self.call
+        assert not self.is_over.is_set()
+        self.is_over.set()
+
+    def _send(self, record: bytes) -> None:
+        self.records += decoded_all([record], CHANNEL)
+        for predicate, future in self._waiting:
+            if not future.done() and predicate(self.records):
+                future.set_result(None)
+
+    async def wait_for(self, predicate: Callable[[list[Record]], Any]) -> None:
+        """Wait until the records so far are what is waited for."""
+        if predicate(self.records):
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((predicate, future))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await future
+
+    async def ready(self) -> None:
+        await self.wait_for(lambda records: link.Ready() in records)
+
+    async def ending(self) -> link.Ended:
+        """How it ended; with nothing left behind."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await self.is_over.wait()
+            await self.call.settled()
+        (ended,) = [record for record in self.records if isinstance(record, link.Ended)]
+        return ended
+
+
+@asynccontextmanager
+async def call_to(url: str, **settings: Any) -> AsyncIterator[Desk]:
+    """A call that has begun; at the end nothing of it may be left."""
+    desk = Desk(url, **settings)
+    desk.call.begin()
+    try:
+        yield desk
+    finally:
+        desk.call.stop("the test is over")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await desk.call.settled()
+    assert not [task for task in asyncio.all_tasks() if "uuid-1" in task.get_name()]
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[RealtimeSimulator]:
+    async with RealtimeSimulator(QUICK) as simulator:
+        yield simulator
+
+
+def errors(code: str) -> float:
+    """How many upstream errors of this code were counted so far."""
+    text = metrics.render()[0].decode()
+    lines = [
+        line for line in text.splitlines() if line.startswith(f'avr_sts_upstream_errors_total{{code="{code}"}}')
+    ]
+    return float(lines[0].split()[-1]) if lines else 0.0
+
+
+# Opening
+
+
+async def test_a_call_opens_a_session_and_speaks(simulator: RealtimeSimulator) -> None:
+    async with call_to(simulator.url) as desk:
+        await desk.ready()
+        await desk.wait_for(lambda records: link.ReplyItemDone(0) in records)
+        assert desk.records[:2] == [link.Opened(link.CALLER_CREDIT_BYTES), link.Ready()]
+        assert sum(len(record.pcm) for record in desk.records if isinstance(record, Audio)) >= 1600
+        opened = await simulator.wait_for_session()
+    await opened.wait_for(lambda s: s.closed)
+    assert opened.close_code == 1000
+
+
+async def test_it_is_tried_again_where_that_can_help(simulator: RealtimeSimulator) -> None:
+    before = errors("server_is_overloaded")
+    simulator.faults.refuse(503, times=2)
+    async with call_to(simulator.url) as desk:
+        await desk.ready()
+    assert (simulator.refused, simulator.opened) == (2, 1)
+    assert errors("server_is_overloaded") == before + 2
+
+
+async def test_and_not_where_it_cannot(simulator: RealtimeSimulator) -> None:
+    simulator.faults.refuse(401)
+    async with call_to(simulator.url) as desk:
+        ended = await desk.ending()
+    assert ended.outcome == Outcome.FAILED
+    assert "OPENAI_API_KEY" in ended.message
+    assert KEY not in ended.message
+    assert (simulator.refused, simulator.opened) == (1, 0)
+
+
+async def test_a_deadline_of_nothing_is_one_attempt(simulator: RealtimeSimulator) -> None:
+    simulator.faults.refuse(503, times=2)
+    async with call_to(simulator.url, upstream_retry_seconds=0) as desk:
+        ended = await desk.ending()
+    assert "after 1 attempts in 0 s" in ended.message
+    assert simulator.refused == 1
+
+
+async def test_a_refusal_behind_the_handshake_ends_the_call_with_its_reason(simulator: RealtimeSimulator) -> None:
+    simulator.faults.refuse(None, code="model_not_found", close_code=4004)
+    async with call_to(simulator.url) as desk:
+        ended = await desk.ending()
+    assert "OPENAI_MODEL" in ended.message
+    assert simulator.refused == 1
+
+
+async def test_one_that_may_pass_is_tried_again(simulator: RealtimeSimulator) -> None:
+    simulator.faults.refuse(None, times=2)
+    async with call_to(simulator.url) as desk:
+        await desk.ready()
+    assert (simulator.refused, simulator.opened) == (2, 1)
+
+
+async def test_a_session_that_is_not_set_up_is_cut_off_and_another_one_opened(
+    simulator: RealtimeSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "CONFIGURE_SECONDS", 5.0)
+    simulator.faults.ignore("session.update")
+    async with call_to(simulator.url) as desk:
+        first = await simulator.wait_for_session()
+        await first.wait_for(lambda s: s.received["session.update"])
+        desk.call.tick(time.monotonic() + 5.0)
+        await desk.ready()
+        await first.wait_for(lambda s: s.closed)
+        assert simulator.opened == 2
+        assert len(simulator.sessions) == 1
+
+
+async def test_what_nobody_thought_of_ends_the_call_and_does_not_leave_it_hanging() -> None:
+    # A host name that cannot be written as one: the resolver raises something else than OSError.
+    async with call_to(f"ws://{'a' * 70}.invalid/v1/realtime") as desk:
+        ended = await desk.ending()
+    assert ended == link.Ended(Outcome.FAILED, "internal error")
+
+
+# Ends
+
+
+async def test_a_call_that_ends_while_it_waits_to_try_again_tries_no_more(simulator: RealtimeSimulator) -> None:
+    simulator.faults.refuse(503, times=100)
+    async with call_to(simulator.url) as desk:
+        await simulator.wait_for(lambda s: s.refused == 2)
+        desk.call.record(*payload_of(link.encode(link.Close("the caller hung up"), CHANNEL)), 0.0)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await desk.call.settled()
+        refused = simulator.refused
+        assert desk.is_over.is_set()
+        assert not [record for record in desk.records if isinstance(record, link.Ended)]
+    assert simulator.refused == refused
+
+
+async def test_a_call_that_ends_while_it_connects_leaves_no_connection() -> None:
+    asked, gone = asyncio.Event(), asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        await reader.read()
+        gone.set()
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server, call_to(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}") as desk:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await asked.wait()
+            desk.call.stop("the worker is stopping")
+            await desk.call.settled()
+            await gone.wait()
+        assert desk.records[-1] == link.Ended(Outcome.FAILED, "the worker is stopping")
+
+
+async def test_a_connection_that_breaks_ends_the_call(simulator: RealtimeSimulator) -> None:
+    async with call_to(simulator.url) as desk:
+        await desk.ready()
+        (await simulator.wait_for_session()).drop()
+        ended = await desk.ending()
+    assert ended.message == "the connection to the Realtime API was lost: it broke off"
+
+
+async def test_an_ended_call_whose_api_does_not_answer_can_be_cut_off(simulator: RealtimeSimulator) -> None:
+    async with call_to(simulator.url) as desk:
+        await desk.ready()
+        stalled = await simulator.wait_for_session()
+        stalled.stall()
+        desk.call.stop("the worker is stopping")
+        settled = asyncio.create_task(desk.call.settled())
+        done, _ = await asyncio.wait([settled], timeout=0.05)
+        assert not done
+        settled.cancel()
+        async with asyncio.timeout(1.0):  # the WebSocket's own limit is 5 s
+            await asyncio.wait([settled])
+            await desk.call.settled()
+        stalled.resume()
+
+
+# Events and audio
+
+
+async def test_an_event_that_is_not_understood_is_counted_and_the_call_goes_on(
+    simulator: RealtimeSimulator,
+) -> None:
+    before = errors("bad_event")
+    async with call_to(simulator.url) as desk:
+        await desk.ready()
+        opened = await simulator.wait_for_session()
+        for odd in (
+            {"type": "response.created"},
+            {"type": "response.done", "response": 17},
+            {"type": "response.output_audio.delta", "item_id": "a", "response_id": "b", "delta": "?"},
+            {"type": "input_audio_buffer.speech_stopped", "item_id": "a", "audio_end_ms": {}},
+            {"type": "error", "error": ["a"]},
+            {"type": "error", "error": {"code": 17, "message": 17}},
+        ):
+            simulator.faults.send(opened, odd)
+        simulator.faults.error(opened, code="the_last_one")
+        await desk.wait_for(lambda records: link.ReplyItemDone(0) in records)
+        await eventually(lambda: errors("the_last_one"))
+        assert errors("bad_event") == before + 5
+        assert not desk.is_over.is_set()
+
+
+async def test_audio_that_the_api_does_not_take_waits_is_dropped_above_the_bound_and_goes_on(
+    simulator: RealtimeSimulator,
+) -> None:
+    dropped = metrics.worker().audio_dropped_in._value  # the library has no other way to read a counter
+    before = dropped.get()
+    async with call_to(simulator.url) as desk:
+        await desk.ready()
+        opened = await simulator.wait_for_session()
+        opened.stall()
+        samples = 0
+        frame = bytes(1600)
+        while dropped.get() - before < 5.0:
+            record = link.encode_caller_audio(CHANNEL, samples, frame)
+            desk.call.record(*payload_of(record), time.monotonic())
+            samples += len(frame) // 2
+            await asyncio.sleep(0)  # lets the socket take what it can
+            assert samples < 8000 * 600, "the API takes it all"
+        opened.resume()
+        kept_ms = samples / 8 - round((dropped.get() - before) * 1000)
+        await opened.wait_for(lambda s: s.appended_ms >= kept_ms, timeout_seconds=PATIENCE_SECONDS)
+        assert opened.appended_ms == kept_ms
+        assert not desk.is_over.is_set()

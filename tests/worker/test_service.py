@@ -1,0 +1,559 @@
+"""A worker with real sockets, a real Redis and a Realtime API: its links, its table of calls, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import aiohttp
+import numpy as np
+import pytest
+import redis.asyncio
+from pydantic import SecretStr
+
+from common import link, metrics
+from common.link import Hello, Kind, Outcome, Refusal
+from common.registry import Registry, WorkerRecord, WorkerState
+from common.settings import Settings
+from simulator.realtime_api import RealtimeSimulator
+from simulator.realtime_settings import SimulatorSettings, Voice
+from simulator.voice import ToneVoice
+from tests.helpers import eventually
+from tests.redis_process import RedisProcess
+from tests.worker.dispatcher_end import HELLO, PATIENCE_SECONDS, DispatcherEnd, link_to
+from tests.worker.link_records import Credit
+from worker import service
+from worker.resample import Downsampler, Upsampler
+from worker.service import Worker
+
+KEY = "sk-test-0123456789abcdefghij"
+CAPACITY = 3
+GREETING_MS = 400
+QUICK = SimulatorSettings(
+    voice=Voice.TONE,
+    greeting_words=1,
+    words=1,
+    word_ms=GREETING_MS,
+    first_audio_seconds=0.0,
+    transcription_delay_seconds=0.0,
+    speed=float("inf"),
+)
+
+
+class Service:
+    """A running worker and what is around it."""
+
+    def __init__(self, worker: Worker, record: WorkerRecord, simulator: RealtimeSimulator, redis_url: str) -> None:
+        self.worker = worker
+        self.record = record
+        self.simulator = simulator
+        self.redis_url = redis_url
+
+    @property
+    def address(self) -> str:
+        return self.record.address
+
+    async def redis_keys(self) -> list[str]:
+        async with redis.asyncio.Redis.from_url(self.redis_url, decode_responses=True) as client:
+            return sorted(str(key) for key in await client.keys("*"))
+
+    async def published(self) -> WorkerState | None:
+        """As Redis knows the worker; None: not at all."""
+        registry = Registry.from_url(self.redis_url)
+        try:
+            found = [worker for worker in await registry.workers() if worker.id == self.record.id]
+        finally:
+            await registry.aclose()
+        return found[0].state if found else None
+
+
+@asynccontextmanager
+async def running(redis_url: str, settings: SimulatorSettings = QUICK) -> AsyncIterator[Service]:
+    """A worker, until the end of the test; behind it nothing may be left."""
+    before = asyncio.all_tasks()
+    async with AsyncExitStack() as stack:
+        simulator = await stack.enter_async_context(RealtimeSimulator(settings))
+        sock = socket.create_server(("127.0.0.1", 0))
+        record = WorkerRecord(
+            id="worker-1",
+            address=f"127.0.0.1:{sock.getsockname()[1]}",
+            host="here",
+            pid=1,
+            release="0.1.0",
+            capacity=CAPACITY,
+            state=WorkerState.READY,
+            incarnation="incarnation-of-worker-1",
+        )
+        registry = Registry.from_url(redis_url)
+        stack.push_async_callback(registry.aclose)
+        chosen = Settings(openai_base_url=simulator.url, openai_api_key=SecretStr(KEY))
+        worker = Worker(record, chosen, registry, metrics.worker())
+        await worker.start(sock)
+        try:
+            yield Service(worker, record, simulator, redis_url)
+        finally:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await worker.stop()
+    await eventually(lambda: not asyncio.all_tasks() - before - {asyncio.current_task()})
+
+
+@pytest.fixture
+async def here(redis_url: str) -> AsyncIterator[Service]:
+    async with running(redis_url) as running_service:
+        yield running_service
+
+
+async def live_call(dispatcher: DispatcherEnd, uuid: str, channel: int, **options: int) -> None:
+    """Open a call and hear its greeting to the end."""
+    dispatcher.open(uuid, channel, **options)
+    await dispatcher.next(channel, link.ReplyItemDone)
+
+
+def speech(milliseconds: int, seed: int = 1) -> bytes:
+    """Loud noise: PCM16 at 8 kHz."""
+    return np.random.default_rng(seed).integers(-9000, 9000, 8 * milliseconds).astype("<i2").tobytes()
+
+
+def say(dispatcher: DispatcherEnd, channel: int, pcm: bytes, position: int = 0) -> None:
+    """Caller's audio in frames of 20 ms."""
+    for start in range(0, len(pcm), 320):
+        frame = pcm[start : start + 320]
+        dispatcher.end.send(link.encode_caller_audio(channel, position + start // 2, frame))
+
+
+# Links and calls
+
+
+async def test_both_sides_say_who_they_are(here: Service) -> None:
+    async with link_to(here.address) as dispatcher:
+        assert dispatcher.hello == Hello(
+            link.PROTOCOL_VERSION, "0.1.0", "worker", "worker-1", "incarnation-of-worker-1"
+        )
+
+
+async def test_a_call_is_opened_ready_and_greeted(here: Service) -> None:
+    async with link_to(here.address) as dispatcher:
+        await live_call(dispatcher, "call-1", 1)
+        kinds = [type(record) for record in dispatcher.on(1)]
+        assert kinds[:3] == [link.Opened, link.Ready, link.ReplyItem]
+        assert dispatcher.on(1)[0] == link.Opened(link.CALLER_CREDIT_BYTES)
+        assert here.worker.calls == 1
+
+
+async def test_audio_arrives_whole_both_ways(here: Service) -> None:
+    async with link_to(here.address) as dispatcher:
+        await live_call(dispatcher, "call-1", 1)
+        said = speech(1500)
+        say(dispatcher, 1, said)
+        session = await here.simulator.wait_for_session()
+        await session.wait_for(lambda s: s.appended_ms == 1500)
+        assert session.received_audio == Upsampler().process(said)
+        downsampler = Downsampler()
+        spoken = downsampler.process(ToneVoice(QUICK.tone_hz).pcm(0, GREETING_MS)) + downsampler.flush()
+        assert dispatcher.audio(1, 0) == spoken
+
+
+async def test_a_turn_is_answered_transcribed_and_marked(here: Service) -> None:
+    async with link_to(here.address) as dispatcher:
+        await live_call(dispatcher, "call-1", 1, position=16_000)
+        # The greeting is still playing: the caller cuts it before a sample of it was heard.
+        say(dispatcher, 1, speech(1000) + bytes(16 * 1000), position=16_000)
+        await dispatcher.next(1, link.Flush)
+        finished = await dispatcher.next(1, link.Finished)
+        await dispatcher.next(1, link.ReplyItemDone, 2)
+        session = await here.simulator.wait_for_session()
+        await session.wait_for(lambda s: s.received["conversation.item.delete"])
+        assert [item.role for item in session.items] == ["user", "assistant"]
+        assert finished.item_id == session.items[0].id
+        assert 16_000 + 8 * 1000 <= finished.position_samples <= 16_000 + 8 * 2000
+        (transcript,) = [record for record in dispatcher.on(1) if isinstance(record, link.Transcript)]
+        assert (transcript.role, transcript.item_id) == ("user", session.items[0].id)
+        assert transcript.text.startswith("heard")
+
+
+async def test_calls_of_one_link_and_of_two_keep_apart(here: Service) -> None:
+    async with link_to(here.address) as one, link_to(here.address) as other:
+        await live_call(one, "call-1", 1)
+        await live_call(one, "call-2", 2)
+        await live_call(other, "call-3", 1)
+        assert here.worker.calls == 3
+        for number, (dispatcher, channel) in enumerate(((one, 1), (one, 2), (other, 1)), 1):
+            said = speech(100, seed=number)
+            say(dispatcher, channel, said)
+            session = await here.simulator.wait_for_session(number)
+            await session.wait_for(lambda s: s.appended_ms == 100)
+            assert session.received_audio == Upsampler().process(said)
+
+
+async def test_reply_audio_keeps_to_the_credit(here: Service) -> None:
+    async with link_to(here.address) as dispatcher:
+        dispatcher.open("call-1", 1, credit=1000)
+        await dispatcher.wait_for(lambda: len(dispatcher.audio(1, 0)) == 1000)
+        session = await here.simulator.wait_for_session()
+        await session.wait_for(lambda s: s.sent["response.done"])
+        # The worker has read all that came before this.
+        say(dispatcher, 1, bytes(link.CREDIT_STEP_BYTES))
+        await dispatcher.next(1, Credit)
+        assert len(dispatcher.audio(1, 0)) == 1000
+        dispatcher.end.send(link.encode_credit(1, 10**6))
+        await dispatcher.next(1, link.ReplyItemDone)
+
+
+# What is refused
+
+
+async def test_above_its_capacity_a_worker_refuses_whatever_redis_says(here: Service) -> None:
+    async with link_to(here.address) as dispatcher:
+        for channel in range(1, CAPACITY + 1):
+            dispatcher.open(f"call-{channel}", channel)
+        dispatcher.open("one-too-many", 9)
+        assert await dispatcher.next(9, link.Refused) == link.Refused(Refusal.FULL)
+        assert here.worker.calls == CAPACITY
+        dispatcher.send(link.Close("the caller hung up"), 1)
+        dispatcher.open("one-too-many", 10)
+        assert await dispatcher.next(10, link.Opened)
+
+
+async def test_a_refused_call_leaves_no_session_and_its_channel_is_nobodys(here: Service) -> None:
+    async with link_to(here.address) as dispatcher:
+        for channel in range(1, CAPACITY + 1):
+            await live_call(dispatcher, f"call-{channel}", channel)
+        dispatcher.open("one-too-many", 9)
+        await dispatcher.next(9, link.Refused)
+        say(dispatcher, 9, bytes(320))
+        dispatcher.send(link.Close("gone"), 9)
+        dispatcher.send(link.Close("gone"), 1)
+        await eventually(lambda: here.worker.calls == CAPACITY - 1)
+        assert here.simulator.opened == CAPACITY
+
+
+async def test_a_draining_worker_takes_nothing_new_and_keeps_what_it_has(here: Service) -> None:
+    async with link_to(here.address) as dispatcher:
+        await live_call(dispatcher, "call-1", 1)
+        until = asyncio.Event()
+        drained = asyncio.create_task(here.worker.drain(until))
+        await eventually(lambda: here.worker.draining)
+        dispatcher.open("call-2", 2)
+        assert await dispatcher.next(2, link.Refused) == link.Refused(Refusal.DRAINING)
+        await eventually(lambda: _is(here, WorkerState.DRAINING))
+        assert not here.worker.is_ready
+        say(dispatcher, 1, bytes(320))
+        session = await here.simulator.wait_for_session()
+        await session.wait_for(lambda s: s.appended_ms == 20)
+        assert not drained.done()
+        dispatcher.send(link.Close("the caller hung up"), 1)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await drained
+
+
+async def _is(here: Service, state: WorkerState | None) -> bool:
+    return await here.published() is state
+
+
+async def test_draining_ends_at_its_deadline_too(here: Service) -> None:
+    async with link_to(here.address) as dispatcher:
+        await live_call(dispatcher, "call-1", 1)
+        until = asyncio.Event()
+        until.set()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await here.worker.drain(until)
+        assert here.worker.calls == 1
+
+
+@pytest.mark.parametrize("epoch", [3, 4])
+async def test_an_epoch_that_is_not_newer_is_stale(here: Service, epoch: int) -> None:
+    async with link_to(here.address) as one, link_to(here.address) as other:
+        await live_call(one, "call-1", 1, epoch=4)
+        other.open("call-1", 1, epoch=epoch)
+        assert await other.next(1, link.Refused) == link.Refused(Refusal.STALE_EPOCH, 4)
+        assert here.simulator.opened == 1
+        assert here.worker.calls == 1
+
+
+@pytest.mark.parametrize("same_link", [True, False])
+async def test_a_higher_epoch_takes_the_call_over(here: Service, same_link: bool) -> None:
+    async with link_to(here.address) as one, link_to(here.address) as other:
+        for channel in range(2, CAPACITY + 1):
+            await live_call(one, f"call-{channel}", channel)
+        await live_call(one, "call-1", 1)  # the worker is full
+        first = await here.simulator.wait_for_session(CAPACITY)
+        newer = one if same_link else other
+        await live_call(newer, "call-1", 7, epoch=2)
+        ended = await one.next(1, link.Ended)
+        assert ended.outcome == Outcome.FAILED
+        await first.wait_for(lambda s: s.closed)
+        assert here.worker.calls == CAPACITY
+        # What the older one still says reaches nobody.
+        say(one, 1, bytes(320))
+        one.send(link.Close("gone"), 1)
+        say(newer, 7, bytes(640))
+        second = await here.simulator.wait_for_session(CAPACITY + 1)
+        await second.wait_for(lambda s: s.appended_ms >= 40)
+        assert second.appended_ms == 40
+        assert here.worker.calls == CAPACITY
+
+
+# Ends
+
+
+async def test_when_the_caller_is_gone_the_session_is_closed(here: Service) -> None:
+    async with link_to(here.address) as dispatcher:
+        await live_call(dispatcher, "call-1", 1)
+        dispatcher.send(link.Close("the caller hung up"), 1)
+        session = await here.simulator.wait_for_session()
+        await session.wait_for(lambda s: s.closed)
+        assert session.close_code == 1000
+        await eventually(lambda: here.worker.calls == 0)
+        assert not [record for record in dispatcher.on(1) if isinstance(record, link.Ended)]
+
+
+async def test_a_call_that_fails_says_why_and_is_forgotten(here: Service) -> None:
+    async with link_to(here.address) as dispatcher:
+        here.simulator.faults.refuse(401)
+        dispatcher.open("call-1", 1)
+        ended = await dispatcher.next(1, link.Ended)
+        assert ended.outcome == Outcome.FAILED
+        assert "OPENAI_API_KEY" in ended.message
+        assert KEY not in ended.message
+        await live_call(dispatcher, "call-1", 2)
+
+
+async def test_with_a_link_its_calls_end_and_no_others(here: Service) -> None:
+    async with link_to(here.address) as one, link_to(here.address) as other:
+        await live_call(one, "call-1", 1)
+        await live_call(one, "call-2", 2)
+        await live_call(other, "call-3", 1)
+        assert one.end.connection is not None
+        one.end.connection.abort()
+        for number in (1, 2):
+            session = await here.simulator.wait_for_session(number)
+            await session.wait_for(lambda s: s.closed)
+        assert here.worker.calls == 1
+        say(other, 1, bytes(320))
+        session = await here.simulator.wait_for_session(3)
+        await session.wait_for(lambda s: s.appended_ms == 20)
+
+
+async def test_a_call_can_come_back_on_a_new_link(here: Service) -> None:
+    async with link_to(here.address) as dispatcher:
+        await live_call(dispatcher, "call-1", 1, epoch=5)
+    await eventually(lambda: here.worker.calls == 0)
+    async with link_to(here.address) as dispatcher:
+        await live_call(dispatcher, "call-1", 1, epoch=5)
+
+
+async def test_stop_ends_everything_and_says_so(redis_url: str) -> None:
+    async with running(redis_url) as here:
+        async with link_to(here.address) as one, link_to(here.address) as other:
+            await live_call(one, "call-1", 1)
+            await live_call(other, "call-2", 1)
+            other.open("call-3", 2)  # connecting
+            await other.next(2, link.Opened)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await here.worker.stop()
+            for dispatcher, channel in ((one, 1), (other, 1), (other, 2)):
+                ended = await dispatcher.next(channel, link.Ended)
+                assert ended == link.Ended(Outcome.FAILED, "the worker is stopping")
+            assert await one.gone() == await other.gone() == "the worker is stopping"
+        await here.simulator.wait_for(lambda s: not s.sessions)
+        assert here.worker.calls == 0
+        assert await here.published() is None
+        assert await here.redis_keys() == []
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(*here.address.split(":"))
+
+
+async def test_stop_does_not_wait_for_an_api_that_does_not_answer(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "STOP_SECONDS", 0.05)
+    async with running(redis_url) as here, link_to(here.address) as dispatcher:
+        await live_call(dispatcher, "call-1", 1)
+        stalled = await here.simulator.wait_for_session()
+        stalled.stall()
+        async with asyncio.timeout(2.0):  # the WebSocket's own limit is 5 s
+            await here.worker.stop()
+        stalled.resume()
+        await stalled.wait_for(lambda s: s.closed)
+
+
+async def test_a_worker_may_stop_twice_and_before_it_has_done_anything(redis_url: str) -> None:
+    async with running(redis_url) as here:
+        await here.worker.stop()
+
+
+# Bad input
+
+
+def raw(data: bytes) -> Callable[[DispatcherEnd], None]:
+    """Sends a binary message as it is."""
+
+    def send(dispatcher: DispatcherEnd) -> None:
+        assert dispatcher.end.connection is not None
+        dispatcher.end.connection.send_binary(data)
+
+    return send
+
+
+def text(data: bytes) -> Callable[[DispatcherEnd], None]:
+    """Sends a text message."""
+
+    def send(dispatcher: DispatcherEnd) -> None:
+        assert dispatcher.end.connection is not None
+        dispatcher.end.connection.send_text(data)
+
+    return send
+
+
+def record(kind: int, channel: int, payload: bytes) -> bytes:
+    """A record with any payload."""
+    return kind.to_bytes(1, "big") + channel.to_bytes(4, "big") + len(payload).to_bytes(4, "big") + payload
+
+
+OPEN_OF_CALL_9 = link.encode(link.Open("call-9", 1), 1)
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        pytest.param(raw(b"\x06\x00\x00"), id="cut off in a head"),
+        pytest.param(raw(record(Kind.CALLER_AUDIO, 1, bytes(328))[:-1]), id="cut off in a payload"),
+        pytest.param(text(b'{"type":"init"}'), id="text"),
+        pytest.param(raw(record(Kind.OPEN, 9, b"not json")), id="OPEN that is not JSON"),
+        pytest.param(raw(record(Kind.OPEN, 9, b'{"uuid":17}')), id="OPEN with a number for a uuid"),
+        pytest.param(raw(record(Kind.OPEN, 9, b"{}")), id="OPEN of nothing"),
+        pytest.param(raw(OPEN_OF_CALL_9), id="OPEN on a channel in use"),
+        pytest.param(raw(bytes(link.MAX_MESSAGE_BYTES + 1)), id="too long"),
+    ],
+)
+async def test_what_is_no_record_closes_the_link_and_nothing_else(
+    here: Service, send: Callable[[DispatcherEnd], None]
+) -> None:
+    async with link_to(here.address) as bad, link_to(here.address) as good:
+        await live_call(bad, "call-1", 1)
+        await live_call(good, "call-2", 1)
+        send(bad)
+        assert await bad.gone()
+        session = await here.simulator.wait_for_session(1)
+        await session.wait_for(lambda s: s.closed)
+        assert here.worker.calls == 1
+        say(good, 1, bytes(320))
+        session = await here.simulator.wait_for_session(2)
+        await session.wait_for(lambda s: s.appended_ms == 20)
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        (Kind.CALLER_AUDIO, b"short"),
+        (Kind.CREDIT, b""),
+        (Kind.HEARD, b"not json"),
+        (Kind.PLAYOUT, b'{"items":[{"index":"one"}]}'),
+        (Kind.CLOSE, b"[]"),
+    ],
+)
+async def test_a_record_that_its_call_cannot_read_ends_that_call_and_no_other(
+    here: Service, kind: Kind, payload: bytes
+) -> None:
+    async with link_to(here.address) as dispatcher:
+        await live_call(dispatcher, "call-1", 1)
+        await live_call(dispatcher, "call-2", 2)
+        raw(record(kind, 1, payload))(dispatcher)
+        ended = await dispatcher.next(1, link.Ended)
+        assert ended.outcome == Outcome.FAILED
+        assert "does not understand" in ended.message
+        assert here.worker.calls == 1
+        say(dispatcher, 2, bytes(320))
+        session = await here.simulator.wait_for_session(2)
+        await session.wait_for(lambda s: s.appended_ms == 20)
+        assert dispatcher.lost_reason is None
+
+
+async def test_unknown_records_and_channels_are_passed_over(here: Service) -> None:
+    async with link_to(here.address) as dispatcher:
+        await live_call(dispatcher, "call-1", 1)
+        for unknown in (
+            record(200, 1, b"of a newer release"),
+            record(200, 0, b""),
+            record(Kind.CALLER_AUDIO, 77, b"short"),
+            link.encode(HELLO, 0),
+        ):
+            raw(unknown)(dispatcher)
+        say(dispatcher, 1, bytes(320))
+        session = await here.simulator.wait_for_session()
+        await session.wait_for(lambda s: s.appended_ms == 20)
+        assert dispatcher.lost_reason is None
+
+
+@pytest.mark.parametrize(
+    "hello",
+    [
+        Hello(0, "0.0.1", "dispatcher", "old", "x"),
+        link.Open("call-1", 1),
+    ],
+    ids=["too old", "none"],
+)
+async def test_a_link_without_a_hello_that_is_understood_is_closed(here: Service, hello: Any) -> None:
+    async with link_to(here.address, hello) as dispatcher:
+        dispatcher.open("call-1", 1)
+        reason = await dispatcher.gone()
+        assert "link protocol 0" in reason or "before HELLO" in reason
+    assert here.worker.calls == 0
+    assert here.simulator.opened == 0
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/realtime", "/link/"])
+async def test_there_is_nothing_else_on_the_port(here: Service, path: str) -> None:
+    async with aiohttp.ClientSession() as http:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await http.ws_connect(f"http://{here.address}{path}")
+        assert refused.value.status == 404
+
+
+# Redis
+
+
+async def test_a_worker_is_published_and_kept_so(here: Service) -> None:
+    assert here.worker.is_ready
+    assert await here.published() is WorkerState.READY
+    async with redis.asyncio.Redis.from_url(here.redis_url) as client:
+        await client.flushdb()
+    await eventually(lambda: _is(here, WorkerState.READY))
+
+
+async def test_without_redis_calls_go_on_and_with_it_the_worker_is_back(redis_process: RedisProcess) -> None:
+    async with running(redis_process.url) as here, link_to(here.address) as dispatcher:
+        await live_call(dispatcher, "call-1", 1)
+        redis_process.kill()
+        await live_call(dispatcher, "call-2", 2)
+        say(dispatcher, 1, bytes(320))
+        session = await here.simulator.wait_for_session()
+        await session.wait_for(lambda s: s.appended_ms == 20)
+        redis_process.start()
+        await eventually(lambda: _is(here, WorkerState.READY))
+
+
+async def test_a_worker_that_never_reached_redis_is_not_ready_and_stops_all_the_same(
+    redis_process: RedisProcess,
+) -> None:
+    redis_process.kill()
+    async with running(redis_process.url) as here:
+        assert not here.worker.is_ready
+        redis_process.start()
+        await eventually(lambda: here.worker.is_ready)
+        redis_process.kill()
+
+
+async def test_the_gauges_follow_the_calls(here: Service) -> None:
+    gauges = metrics.worker()
+    assert gauges.calls_capacity._value.get() == CAPACITY
+    async with link_to(here.address) as dispatcher:
+        await live_call(dispatcher, "call-1", 1)
+        await live_call(dispatcher, "call-2", 2)
+        assert gauges.calls_active._value.get() == 2
+        dispatcher.send(link.Close("gone"), 1)
+        await eventually(lambda: gauges.calls_active._value.get() == 1)
+    await eventually(lambda: gauges.calls_active._value.get() == 0)

@@ -1,0 +1,169 @@
+"""What the agent is told in one call: asked of a web service, or read from a file, and the call's data filled in.
+
+Nothing here ends a call: what cannot be had is logged, without secrets, and the next method is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import orjson
+import structlog
+import yarl
+
+TIMEOUT_SECONDS: Final = 5.0
+RETRY_DELAY_SECONDS: Final = 0.25
+ATTEMPTS: Final = 2
+MAX_BYTES: Final = 256 * 1024
+MAX_REDIRECTS: Final = 3
+# All that a worker's calls ask for at the same time; more wait for their turn, within their time limit.
+MAX_CONNECTIONS: Final = 64
+
+_PLACEHOLDER: Final = re.compile(r"\{([\w.-]{1,64})\}")
+
+
+class _NotLoadedError(Exception):
+    """Why there are no instructions, without anything secret; and whether to try again."""
+
+    def __init__(self, reason: str, *, again: bool = False) -> None:
+        super().__init__(reason)
+        self.again = again
+
+
+def http_client() -> aiohttp.ClientSession:
+    """The process's HTTP client for `fetch`: without cookies, as calls have nothing to do with each other."""
+    connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+
+async def fetch(
+    http: aiohttp.ClientSession,
+    url: str,
+    *,
+    uuid: str,
+    metadata: Mapping[str, str],
+    timeout_seconds: float = TIMEOUT_SECONDS,
+) -> dict[str, Any]:
+    """Ask the web service of OPENAI_URL_INSTRUCTIONS about a call.
+
+    Time-outs, lost connections and answers of 500 and above are tried once more.
+
+    Args:
+        http: see `http_client`.
+        url: parameters in it win over metadata of the same name.
+        uuid: sent as X-AVR-UUID.
+        metadata: sent as query parameters.
+        timeout_seconds: of each attempt.
+
+    Returns:
+        The JSON object it answered; {} where there is none.
+    """
+    log = structlog.get_logger().bind(uuid=uuid)
+    target = yarl.URL(url)
+    known = target.query
+    target = target.extend_query({name: value for name, value in metadata.items() if name not in known})
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return await _ask(http, target, uuid, timeout_seconds)
+        except _NotLoadedError as error:
+            shown = str(target.with_user(None).with_query(None).with_fragment(None))
+            again = error.again and attempt < ATTEMPTS
+            log.warning("OPENAI_URL_INSTRUCTIONS failed", url=shown, reason=str(error), tried_again=again)
+            if not again:
+                break
+            await asyncio.sleep(RETRY_DELAY_SECONDS)
+    return {}
+
+
+async def read(path: Path, *, uuid: str) -> str | None:
+    """Read the file of OPENAI_FILE_INSTRUCTIONS; None, and a line in the log, where that fails."""
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            return await asyncio.to_thread(_read, path)
+    except TimeoutError:
+        reason = f"it was not read within {TIMEOUT_SECONDS:g} s"
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    except UnicodeDecodeError:
+        reason = "it is not UTF-8"
+    except _NotLoadedError as error:
+        reason = str(error)
+    log = structlog.get_logger().bind(uuid=uuid)
+    log.warning("OPENAI_FILE_INSTRUCTIONS failed", path=str(path), reason=reason)
+    return None
+
+
+def fill(text: str, *, uuid: str, metadata: Mapping[str, str]) -> str:
+    """`text` with `{from}`, `{to}`, `{uuid}` and every other name of the call's metadata replaced.
+
+    Other braces stay: instructions hold JSON. What is filled in stays on its line, and is not looked at again.
+    """
+    values = {**metadata, "uuid": uuid}
+
+    def value(found: re.Match[str]) -> str:
+        known = values.get(found[1])
+        return found[0] if known is None else " ".join(known.split())
+
+    return _PLACEHOLDER.sub(value, text)
+
+
+async def _ask(http: aiohttp.ClientSession, url: yarl.URL, uuid: str, timeout_seconds: float) -> dict[str, Any]:
+    try:
+        async with http.get(
+            url,
+            headers={"X-AVR-UUID": uuid, "Accept": "application/json"},
+            max_redirects=MAX_REDIRECTS,
+            timeout=aiohttp.ClientTimeout(total=timeout_seconds),
+        ) as response:
+            if not 200 <= response.status < 300:
+                raise _NotLoadedError(f"HTTP {response.status}", again=response.status >= 500)
+            body = await _read_body(response)
+    except TimeoutError as error:
+        raise _NotLoadedError(f"no answer within {timeout_seconds:g} s", again=True) from error
+    except aiohttp.TooManyRedirects as error:
+        raise _NotLoadedError(f"more than {MAX_REDIRECTS} redirects") from error
+    except (aiohttp.ClientSSLError, aiohttp.NonHttpUrlClientError, ValueError) as error:
+        # Their own words may repeat the URL.
+        raise _NotLoadedError(type(error).__name__) from error
+    except aiohttp.ClientConnectorError as error:
+        raise _NotLoadedError(
+            f"cannot be reached: {error.strerror or type(error).__name__}", again=True
+        ) from error
+    except aiohttp.ClientError as error:
+        raise _NotLoadedError(f"the connection broke off: {type(error).__name__}", again=True) from error
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise _NotLoadedError("the answer is not JSON") from error
+    if not isinstance(answer, dict):
+        raise _NotLoadedError("the answer is not a JSON object")
+    return answer
+
+
+async def _read_body(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > MAX_BYTES:
+            raise _NotLoadedError(f"the answer is longer than {MAX_BYTES} bytes")
+    return bytes(body)
+
+
+def _read(path: Path) -> str:
+    # A pipe or a device could hold the thread for ever.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise _NotLoadedError("it is not a file")
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise _NotLoadedError(f"it is longer than {MAX_BYTES} bytes")
+    text = content.decode("utf-8-sig").strip()
+    if not text:
+        raise _NotLoadedError("it is empty")
+    return text

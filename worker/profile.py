@@ -1,0 +1,302 @@
+"""The settings of one call, put together when it opens and frozen from then on.
+
+From the weakest to the strongest: the variables, with the instructions that they lead to; OPENAI_SESSION; the
+answer of OPENAI_URL_INSTRUCTIONS; `provider_config` of AVR Core's `init`. Of the last two a field that is wrong
+costs itself and a warning: a caller is answered, if not in the voice that somebody misspelt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, Self
+
+import aiohttp
+import orjson
+import structlog
+from pydantic import SecretStr
+
+from common import models, session_fields
+from common.setting_values import AudioFormat, Parser, api_key, boolean
+from common.settings import Settings, TurnDetection
+from worker import dialect, instructions
+from worker.dialect import Dialect
+from worker.session_update import DEFAULT_INSTRUCTIONS, FORMATS, session_object
+
+# The API's for server_vad, and the worker's own where it detects turns itself.
+DEFAULT_SILENCE_MS: Final = 500
+
+_FORMAT_OF_TYPE: Final = {wire["type"]: name for name, wire in FORMATS.items()}
+_SECRETS_OF_A_TOOL: Final = frozenset({"authorization", "headers"})
+_MAX_SHOWN_NAMES: Final = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallProfile:
+    """What a call keeps, whatever becomes of its connections and its worker.
+
+    Attributes:
+        base_url: OPENAI_BASE_URL.
+        model: fixed for a connection.
+        api_key: never part of the record.
+        has_own_key: the key came with the call, and its organization and project with it.
+        session: for `session.update`, in the shape of the GA dialect, without tools.
+        tools: definitions from the settings and for this call; those of the worker's own tools come on top.
+        welcome_message: said word for word when the call opens; None: the model greets in its own words.
+        welcome_interruptible: whether the caller is listened to meanwhile.
+        audio_format: on the connection, both ways.
+        silence_ms: the silence that ends the caller's turn; 0 where a model decides (semantic_vad).
+    """
+
+    base_url: str
+    model: str
+    api_key: SecretStr = field(repr=False)
+    has_own_key: bool = False
+    organization: str | None = None
+    project: str | None = None
+    session: dict[str, Any] = field(repr=False)
+    tools: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+    welcome_message: str | None = field(default=None, repr=False)
+    welcome_interruptible: bool = True
+    audio_format: AudioFormat = AudioFormat.PCM
+    silence_ms: int = DEFAULT_SILENCE_MS
+
+    @property
+    def dialect(self) -> Dialect:
+        """How the service is spoken to."""
+        return dialect.choose(self.base_url, self.model)
+
+    @property
+    def url(self) -> str:
+        """Where the session's connection goes to."""
+        return self.dialect.url(self.base_url, self.model)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of the connection's handshake. They hold the key."""
+        return self.dialect.headers(self.api_key.get_secret_value(), self.organization, self.project)
+
+    @property
+    def turn_detection(self) -> TurnDetection:
+        """Who decides that the caller has finished speaking."""
+        chosen = self.session["audio"]["input"]["turn_detection"]
+        return TurnDetection.NONE if chosen is None else TurnDetection(chosen["type"])
+
+    def to_record(self) -> dict[str, Any]:
+        """What can be remembered of it, as JSON has it: all but `secrets`."""
+        record = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "api_key"}
+        tools = [{name: tool[name] for name in tool if name not in _SECRETS_OF_A_TOOL} for tool in self.tools]
+        return record | {"audio_format": self.audio_format.value, "tools": tools}
+
+    def secrets(self) -> dict[str, Any]:
+        """What `to_record` leaves out: the call's own key, and what MCP servers ask for."""
+        kept = [{name: tool[name] for name in tool if name in _SECRETS_OF_A_TOOL} for tool in self.tools]
+        key = {"api_key": self.api_key.get_secret_value()} if self.has_own_key else {}
+        return key | ({"tools": kept} if any(kept) else {})
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], secrets: Mapping[str, Any], settings: Settings) -> Self:
+        """The profile again, on whatever worker.
+
+        Args:
+            record: of `to_record`. Fields of a newer release are passed over, missing ones have their defaults.
+            secrets: of `secrets`; without the call's own key that of the settings is used.
+            settings: of this process.
+
+        Raises:
+            KeyError, ValueError: the record is not one.
+        """
+        known = {each.name: record[each.name] for each in fields(cls) if each.name in record}
+        own_key = secrets.get("api_key")
+        kept = secrets.get("tools") or [{} for _ in record.get("tools", ())]
+        return cls(
+            **known
+            | _account(settings, own_key)
+            | {
+                "tools": tuple(tool | more for tool, more in zip(record.get("tools", ()), kept, strict=True)),
+                "audio_format": AudioFormat(record.get("audio_format", AudioFormat.PCM)),
+            }
+        )
+
+
+async def load(
+    settings: Settings,
+    *,
+    uuid: str,
+    metadata: Mapping[str, str],
+    provider_config: Mapping[str, Any],
+    http: aiohttp.ClientSession,
+) -> CallProfile:
+    """Put the profile of a call together. Takes up to 10 s where a web service is asked and does not answer.
+
+    Args:
+        settings: of the process.
+        uuid: of the call.
+        metadata: of the call.
+        provider_config: of `init`: `api_key`, and what the web service may answer.
+        http: see `instructions.http_client`.
+    """
+    answer: dict[str, Any] = {}
+    told = settings.openai_instructions
+    if told is None and settings.openai_url_instructions is not None:
+        answer = await instructions.fetch(http, settings.openai_url_instructions, uuid=uuid, metadata=metadata)
+    draft = _Draft(settings, uuid)
+    if told is None and settings.openai_file_instructions is not None and not _tells(answer):
+        read = await instructions.read(settings.openai_file_instructions, uuid=uuid)
+        if read is not None:
+            draft.session["instructions"] = read
+    draft.merge(settings.openai_session or {})
+    draft.override("OPENAI_URL_INSTRUCTIONS", answer)
+    draft.override("provider_config", provider_config, has_key=True)
+    return draft.profile(metadata)
+
+
+def _account(settings: Settings, own_key: str | None) -> dict[str, Any]:
+    """Who pays. Organization and project belong to the settings' key."""
+    if own_key is not None:
+        return {"api_key": SecretStr(own_key), "has_own_key": True, "organization": None, "project": None}
+    return {
+        "api_key": settings.openai_api_key,
+        "has_own_key": False,
+        "organization": settings.openai_organization,
+        "project": settings.openai_project,
+    }
+
+
+def _tells(answer: Mapping[str, Any]) -> bool:
+    told = answer.get("system", answer.get("instructions"))
+    return isinstance(told, str) and bool(told.strip())
+
+
+def _can_be_sent(given: dict[str, Any]) -> bool:
+    try:
+        orjson.dumps(given)
+    except orjson.JSONEncodeError:
+        # Nested too deeply, for one.
+        return False
+    return True
+
+
+def _message(value: object) -> object:
+    if not isinstance(value, (str, type(None))):
+        raise ValueError("must be text")
+    return value or None
+
+
+def _own_key(value: object) -> object:
+    return api_key(value) if value else None
+
+
+class _Draft:
+    """A profile in the making."""
+
+    def __init__(self, settings: Settings, uuid: str) -> None:
+        self.session = session_object(settings)
+        if settings.openai_mcp_servers:
+            self.session["tools"] = settings.openai_mcp_servers
+        if settings.openai_temperature is not None:
+            self.session["temperature"] = settings.openai_temperature
+        self._model = settings.openai_model
+        self._own: dict[str, Any] = {
+            "welcome_message": settings.openai_welcome_message,
+            "welcome_interruptible": settings.openai_welcome_interruptible,
+            "api_key": None,
+        }
+        self._settings = settings
+        self._service = models.service_of(settings.openai_base_url)
+        self._uuid = uuid
+        self._log = structlog.get_logger().bind(uuid=uuid)
+
+    def merge(self, session: Mapping[str, Any]) -> None:
+        """Put fields that are right over those that are there."""
+        self._model = session.get("model") or self._model
+        rest = {name: value for name, value in session.items() if name != "model"}
+        self.session = session_fields.merged(self.session, rest, self._service)
+
+    def override(self, source: str, given: object, *, has_key: bool = False) -> None:
+        """Put what was given for this call over what is there, as far as it is right."""
+        if not isinstance(given, Mapping) or not _can_be_sent(left := dict(given)):
+            self._wrong(source, "", "must be a JSON object")
+            return
+        parsers: dict[str, Parser] = {"welcome_message": _message, "welcome_interruptible": boolean}
+        for name, parser in (parsers | ({"api_key": _own_key} if has_key else {})).items():
+            if name in left:
+                try:
+                    self._own[name] = parser(left.pop(name))
+                except ValueError as error:
+                    self._wrong(source, name, str(error))
+        self._merge_checked(source, left.pop("session", {}), "session")
+        unknown = [name for name in left if not session_fields.is_session_field(name)]
+        if unknown:
+            shown = [name[:40] for name in unknown[:_MAX_SHOWN_NAMES]]
+            self._log.warning("unknown fields of a call passed over", source=source, fields=shown)
+        self._merge_checked(source, {name: left[name] for name in left if name not in unknown}, "")
+
+    def profile(self, metadata: Mapping[str, str]) -> CallProfile:
+        """The finished profile."""
+        settings, own_key = self._settings, self._own["api_key"]
+        tools = tuple(self.session.pop("tools", ()))
+        self._fit_model()
+        if self.session.get("prompt") and self.session.get("instructions") == DEFAULT_INSTRUCTIONS:
+            # Instructions of a session take the place of the stored prompt's.
+            del self.session["instructions"]
+        if "instructions" in self.session:
+            self.session["instructions"] = self._filled(self.session["instructions"], metadata)
+        return CallProfile(
+            base_url=settings.openai_base_url,
+            model=self._model,
+            **_account(settings, own_key),
+            audio_format=self._one_format(),
+            silence_ms=self._silence_ms(),
+            session=self.session,
+            tools=tools,
+            welcome_message=self._filled(self._own["welcome_message"] or "", metadata) or None,
+            welcome_interruptible=self._own["welcome_interruptible"],
+        )
+
+    def _merge_checked(self, source: str, given: object, path: str) -> None:
+        if not isinstance(given, Mapping):
+            self._wrong(source, path, "must be an object")
+            return
+        session, wrong = session_fields.checked(given, self._service)
+        for each in wrong:
+            self._wrong(source, each.path, each.allowed)
+        self.merge(session)
+
+    def _fit_model(self) -> None:
+        """Leave out what the model would refuse: it may be another than that of the settings."""
+        if not dialect.choose(self._settings.openai_base_url, self._model).has_temperature:
+            self.session.pop("temperature", None)
+        if models.cannot_reason(self._model):
+            self.session.pop("reasoning", None)
+
+    def _one_format(self) -> AudioFormat:
+        """The format of both directions: the worker has one for a call."""
+        sides = [self.session["audio"][side] for side in ("input", "output")]
+        types = {side.get("format", {}).get("type") for side in sides}
+        chosen = self._settings.openai_audio_format
+        if len(types) == 1:
+            chosen = _FORMAT_OF_TYPE.get(types.pop(), chosen)
+        else:
+            self._wrong("the call", "audio.input.format", "must be that of audio.output")
+        for side in sides:
+            side["format"] = dict(FORMATS[chosen])
+        return chosen
+
+    def _silence_ms(self) -> int:
+        turn_detection = self.session["audio"]["input"]["turn_detection"]
+        if turn_detection is None:
+            silence_ms = self._settings.openai_turn_detection_silence_ms
+            return DEFAULT_SILENCE_MS if silence_ms is None else silence_ms
+        if turn_detection["type"] == TurnDetection.SEMANTIC_VAD:
+            return 0
+        return int(turn_detection.get("silence_duration_ms", DEFAULT_SILENCE_MS))
+
+    def _filled(self, text: str, metadata: Mapping[str, str]) -> str:
+        return instructions.fill(text, uuid=self._uuid, metadata=metadata)
+
+    def _wrong(self, source: str, path: str, allowed: str) -> None:
+        # Never the value: it may be a secret.
+        self._log.warning(
+            "a field of a call is wrong and was passed over", source=source, field=path, allowed=allowed
+        )

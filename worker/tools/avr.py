@@ -1,0 +1,131 @@
+"""The built-in tools: what the model is told of them, and their arguments. They are executed elsewhere."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from worker.tools import arguments as json_arguments
+from worker.tools.errors import InvalidArguments
+
+TRANSFER: Final = "avr_transfer"
+HANGUP: Final = "avr_hangup"
+
+RESERVED_NAMES: Final = frozenset({TRANSFER, HANGUP})
+"""No custom tool may have these names."""
+
+DEFAULT_CONTEXT: Final = "demo"
+DEFAULT_PRIORITY: Final = 1
+"""Where AVR transfers a call to if the model does not say."""
+
+# What Asterisk takes, and nothing that could end a line of its manager protocol (AST_MAX_EXTENSION is 80).
+_EXTENSION = re.compile(r"[A-Za-z0-9*#+._-]{1,79}")
+_CONTEXT = re.compile(r"[A-Za-z0-9_-]{1,79}")
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,78}")
+
+TRANSFER_FUNCTION: Final[dict[str, Any]] = {
+    "type": "function",
+    "name": TRANSFER,
+    "description": (
+        "Hands the caller over to a person or department by transferring the call to an extension. Use it when"
+        " the caller asks for somebody else, or when you cannot help. First tell the caller that you are"
+        " transferring them: you leave the call when you have finished speaking."
+    ),
+    "parameters": {
+        "type": "object",
+        "properties": {
+            "transfer_extension": {"type": "string", "description": "The extension to transfer to, such as 600."},
+            "transfer_context": {
+                "type": "string",
+                "description": "The dialplan context of the extension. Leave it out unless you were told one.",
+            },
+            "transfer_priority": {
+                "type": "string",
+                "description": "The dialplan priority to start at. Leave it out unless you were told one.",
+            },
+        },
+        "required": ["transfer_extension"],
+    },
+}
+
+HANGUP_FUNCTION: Final[dict[str, Any]] = {
+    "type": "function",
+    "name": HANGUP,
+    "description": (
+        "Ends the call. Use it when the caller says goodbye, or when everything is done and the caller needs"
+        " nothing else. Say goodbye first: the call ends when you have finished speaking."
+    ),
+    "parameters": {"type": "object", "properties": {}, "required": []},
+}
+
+FUNCTIONS: Final = (TRANSFER_FUNCTION, HANGUP_FUNCTION)
+"""As entries of the session's `tools`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Where to transfer the call to: what avr-ami calls `exten`, `context` and `priority` (a number or a label)."""
+
+    extension: str
+    context: str = DEFAULT_CONTEXT
+    priority: int | str = DEFAULT_PRIORITY
+
+
+@dataclass(frozen=True, slots=True)
+class Hangup:
+    """The call is to end."""
+
+
+def parse_transfer(arguments: str) -> Transfer:
+    """Reads the model's arguments (JSON text) of `avr_transfer`; numbers are taken for strings and vice versa.
+
+    Raises:
+        InvalidArguments: says to the model what is wrong.
+    """
+    given = json_arguments.parse(arguments)
+    extension = _text(given, "transfer_extension")
+    if extension is None:
+        raise InvalidArguments("transfer_extension is required: the extension to transfer the call to.", "required")
+    extension = "".join(extension.split())  # numbers are often written in groups
+    if not _EXTENSION.fullmatch(extension):
+        raise InvalidArguments("transfer_extension must be digits, letters, or any of * # + . _ -", "pattern")
+    context = _text(given, "transfer_context") or DEFAULT_CONTEXT
+    if not _CONTEXT.fullmatch(context):
+        raise InvalidArguments("transfer_context must be letters, digits, _ and -", "pattern")
+    return Transfer(extension, context, _priority(_text(given, "transfer_priority")))
+
+
+def parse_hangup(arguments: str) -> Hangup:
+    """Reads the model's arguments (JSON text) of `avr_hangup`, which takes none: what is there is ignored.
+
+    Raises:
+        InvalidArguments: they are not a JSON object.
+    """
+    json_arguments.parse(arguments)
+    return Hangup()
+
+
+def _priority(text: str | None) -> int | str:
+    if text is None:
+        return DEFAULT_PRIORITY
+    if _NUMBER.fullmatch(text):
+        return int(text)
+    if _LABEL.fullmatch(text):
+        return text
+    raise InvalidArguments("transfer_priority must be a number from 1, or a label", "pattern")
+
+
+def _text(given: dict[str, Any], name: str) -> str | None:
+    """A string or a whole number as text; None if it is missing, null or empty."""
+    value = given.get(name)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise InvalidArguments(f"{name} must be a string", "type")
+    return value.strip() or None

@@ -1,0 +1,141 @@
+"""Tools in Python: files of the operator's, run in this process.
+
+    name = "opening_hours"
+    description = "Opening hours on a day of the week"
+    input_schema = {"type": "object", "properties": {"day": {"type": "string"}}, "required": ["day"]}
+    idempotent = True  # optional: may be run again if the call moves to another worker meanwhile
+
+    async def handler(uuid, args):  # or `def`; a third parameter gets the call's metadata
+        return f"On {args['day']} from nine to five"
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import itertools
+import sys
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from worker.tools.definition import Definition
+from worker.tools.errors import BadTool, ToolFailed
+from worker.tools.result import render
+from worker.tools.threads import Threads
+from worker.tools.tool_loop import ToolLoop
+
+_ATTRIBUTES: Final = ("name", "description", "input_schema", "idempotent")
+_versions = itertools.count()
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class PythonTool:
+    """One version of a file. Its module is in `sys.modules` for as long as this exists.
+
+    Attributes:
+        takes_metadata: whether `handler` has a third parameter.
+        threads: where a plain handler runs.
+        loop: where an `async` one runs.
+    """
+
+    definition: Definition
+    file: Path
+    handler: Callable[..., Any] = field(repr=False)
+    takes_metadata: bool
+    threads: Threads = field(repr=False)
+    loop: ToolLoop = field(repr=False)
+
+    async def call(self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str]) -> str:
+        """Runs the handler, off this event loop, and returns its result as text within the bound.
+
+        Raises:
+            ToolFailed: it raised, or what it returned cannot be written as JSON.
+            ToolNotRun: there is no thread for it.
+        """
+        name = self.definition.name
+        given = (uuid, arguments, dict(metadata)) if self.takes_metadata else (uuid, arguments)
+
+        async def on_loop(make: Callable[[], Any]) -> object:
+            try:
+                return render(await make())
+            except BaseException as error:
+                return ToolFailed.of(error, self.file)
+
+        def in_thread() -> object:
+            try:
+                value = self.handler(*given)
+                return value if inspect.isawaitable(value) else render(value)
+            except BaseException as error:
+                return ToolFailed.of(error, self.file)
+
+        outcome: object
+        if inspect.iscoroutinefunction(self.handler):
+            outcome = await self.loop.run(name, lambda: on_loop(lambda: self.handler(*given)))
+        else:
+            outcome = await self.threads.run(name, in_thread)
+            if inspect.isawaitable(outcome):  # a plain function that returns a coroutine
+                outcome = await self.loop.run(name, lambda: on_loop(lambda: outcome))
+        if isinstance(outcome, ToolFailed):
+            raise outcome
+        assert isinstance(outcome, str)
+        return outcome
+
+
+def load(file: Path, source: bytes, threads: Threads, loop: ToolLoop) -> PythonTool:
+    """Runs the source of `file` as a module of its own and takes the tool from it. Blocks as long as that does.
+
+    The source is compiled here and not by importlib's own loader, which would take an edit within the same second
+    for the old one, by the `.pyc` file, and would write into the operator's directory.
+
+    Raises:
+        BadTool: it cannot be run, or what it defines is no tool.
+    """
+    name = f"avr_tool_{next(_versions)}_{file.stem}"
+    spec = importlib.util.spec_from_loader(name, loader=None, origin=str(file))
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    module.__file__ = str(file)
+    sys.modules[name] = module  # dataclasses and pickle look there
+    try:
+        _execute(module, file, source)
+        tool = _tool(module, file, threads, loop)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    weakref.finalize(tool, sys.modules.pop, name, None).atexit = False
+    return tool
+
+
+def _execute(module: ModuleType, file: Path, source: bytes) -> None:
+    try:
+        code = compile(source, str(file), "exec", dont_inherit=True)
+        exec(code, module.__dict__)  # noqa: S102 - to run the operator's files is the purpose
+    except BaseException as error:  # SystemExit too: it must cost this file alone
+        failed = ToolFailed.of(error, file)
+        raise BadTool(f"{failed} ({failed.where})" if failed.where else str(failed)) from None
+
+
+def _tool(module: ModuleType, file: Path, threads: Threads, loop: ToolLoop) -> PythonTool:
+    definition = Definition.parse(*(getattr(module, each, None) for each in _ATTRIBUTES))
+    handler = getattr(module, "handler", None)
+    if not callable(handler):
+        raise BadTool("handler is missing: a function handler(uuid, args) is needed")
+    return PythonTool(definition, file, handler, _takes_metadata(handler), threads, loop)
+
+
+def _takes_metadata(handler: Callable[..., Any]) -> bool:
+    try:
+        signature = inspect.signature(handler)
+    except (TypeError, ValueError):  # written in C
+        return False
+    for arguments in (3, 2):
+        try:
+            signature.bind(*range(arguments))
+        except TypeError:
+            continue
+        return arguments == 3
+    raise BadTool(f"handler{signature} cannot be called: it must take (uuid, args) or (uuid, args, metadata)")
