@@ -339,8 +339,9 @@ class Session:
             self._want_response(now_seconds)
         self._listen(self._audio.open(), now_seconds)
 
-    def _speech_started(self, event: dict[str, Any], _: float) -> None:
+    def _speech_started(self, event: dict[str, Any], now_seconds: float) -> None:
         self._speaking = True
+        self._active_seconds = now_seconds
         self._speech_ended_seconds = None
         if self._gate.active_id is not None:
             # The server cancels it by itself; its late audio is not for the caller any more.
@@ -349,6 +350,7 @@ class Session:
 
     def _speech_stopped(self, event: dict[str, Any], now_seconds: float) -> None:
         self._speaking = False
+        self._active_seconds = now_seconds
         # audio_end_ms includes the silence that was waited for; what was appended since has gone by, too.
         turns = self._audio.turns
         turns.stopped(event["item_id"], event["audio_end_ms"])
