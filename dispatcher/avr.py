@@ -146,7 +146,9 @@ def metadata(path: str) -> dict[str, str]:
     Bounded: parameters beyond 32, and those with a name over 64 or a value over 512 characters, are left out.
     """
     entries: dict[str, str] = {}
-    for name, value in parse_qsl(urlsplit(path).query, errors="replace"):
+    # Not urlsplit, which takes `//[` for a broken host and raises.
+    query = path.partition("?")[2].partition("#")[0]
+    for name, value in parse_qsl(query, errors="replace"):
         if len(entries) == MAX_METADATA_ENTRIES and name not in entries:
             break
         if len(name) <= MAX_METADATA_NAME_CHARS and len(value) <= MAX_METADATA_VALUE_CHARS:

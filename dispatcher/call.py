@@ -113,6 +113,9 @@ class CallLimits:
 
 DEFAULT_LIMITS = CallLimits()
 
+# Items whose transcript was sent last: enough to tell one that comes again, after whatever recovery.
+MAX_TRANSCRIPTS_KNOWN = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Play:
@@ -234,6 +237,8 @@ class Call:
         self.pins = 0
         self.worker_id = ""
         self.finished_samples = 0
+        self.has_provider_config = False
+        self.refused_for_capacity = False
         self.actions: list[Action] = []
         self._limits = limits
         self._opened_seconds = now_seconds
@@ -242,6 +247,7 @@ class Call:
         self._stuck_since: float | None = None
         self._channel: int | None = None
         self._excluded: set[str] = set()
+        self._refusals = 0
         self._audio_allowance = _Allowance(limits.flood_ratio, limits.burst_seconds, 0.0, now_seconds)
         self._message_allowance = _Allowance(
             limits.messages_per_second, 10 * limits.messages_per_second, 0.0, now_seconds
@@ -265,8 +271,9 @@ class Call:
         self._partial_item = 0
         self._paused = False
         self._returned_bytes = 0
+        self._given_bytes = 0
         self._greeted = False
-        self._transcripts: set[str] = set()
+        self._transcripts: dict[str, None] = {}  # a set that knows its oldest
 
     @property
     def paused(self) -> bool:
@@ -312,13 +319,19 @@ class Call:
 
     def broke_protocol(self, reason: str, message: str) -> None:
         """AVR Core broke the protocol: this call ends, and no other."""
+        if self.state is State.ENDED:
+            return
         self._report(Seen.BAD_INPUT, label=reason)
         self._end(Ending.REJECTED if not self.pins else Ending.FAILED, 1008, message)
 
     def caller_closed(self, code: int) -> None:
         """The caller's connection is gone: cleanly (1000, 1001, 1005), or lost."""
-        clean = code in (1000, 1001, 1005)
-        self._finish(Ending.COMPLETED if clean else Ending.FAILED, f"the caller's connection closed with {code}")
+        reason = f"the caller's connection closed with {code}"
+        if self.state is State.AWAITING_INIT:
+            self._finish(Ending.REJECTED, f"{reason} before init")
+        else:
+            clean = code in (1000, 1001, 1005)
+            self._finish(Ending.COMPLETED if clean else Ending.FAILED, reason)
 
     def caller_paused(self, now_seconds: float) -> None:
         """AVR Core does not read: hold what comes for it."""
@@ -402,7 +415,7 @@ class Call:
                     self._to_worker(link.encode(link.Dtmf(digit), self._channel))
                 self._digits.clear()
             case Kind.REFUSED:
-                self._refused(link.decode_control(link.Refused, payload), now_seconds)
+                self._refused(link.decode_control(link.Refused, payload))
             case Kind.READY:
                 self._expect("READY", State.CONNECTING)
                 self.state = State.LIVE
@@ -492,6 +505,8 @@ class Call:
         samples = len(pcm) // 2
         if self._audio_allowance.exceeded(samples / avr.SAMPLE_RATE_HZ, now_seconds):
             raise AvrProtocolError("flood", "audio comes much faster than real time")
+        if not pcm:
+            return
         self._audio_seconds = now_seconds
         position, self._position_samples = self._position_samples, self._position_samples + samples
         if self._credit_bytes >= len(pcm) and not self._waiting and self._channel is not None:
@@ -500,17 +515,26 @@ class Call:
             return
         self._waiting.append((position, pcm))
         self._waiting_bytes += len(pcm)
+        self._send_waiting()
         while self._waiting_bytes > self._limits.waiting_bytes:
             dropped = len(self._waiting.popleft()[1])
             self._waiting_bytes -= dropped
             self._report(Seen.CALLER_AUDIO_DROPPED_SECONDS, dropped / 2 / avr.SAMPLE_RATE_HZ)
 
     def _send_waiting(self) -> None:
-        while self._waiting and self._channel is not None and self._credit_bytes >= len(self._waiting[0][1]):
-            position, pcm = self._waiting.popleft()
-            self._waiting_bytes -= len(pcm)
-            self._credit_bytes -= len(pcm)
-            self._to_worker(link.encode_caller_audio(self._channel, position, pcm))
+        while self._waiting and self._channel is not None:
+            position, pcm = self._waiting[0]
+            # A message may be longer than the whole window.
+            size = min(len(pcm), self._credit_bytes // 2 * 2)
+            if size == 0:
+                return
+            if size < len(pcm):
+                self._waiting[0] = (position + size // 2, pcm[size:])
+            else:
+                self._waiting.popleft()
+            self._waiting_bytes -= size
+            self._credit_bytes -= size
+            self._to_worker(link.encode_caller_audio(self._channel, position, pcm[:size]))
 
     def _digit(self, digit: str) -> None:
         if self.state is State.AWAITING_INIT:
@@ -523,19 +547,18 @@ class Call:
 
     # The worker's side
 
-    def _refused(self, refused: link.Refused, now_seconds: float) -> None:
+    def _refused(self, refused: link.Refused) -> None:
         self._expect("REFUSED", State.OPENING)
         self._leave_channel()
-        stale = refused.reason == Refusal.STALE_EPOCH
-        if not stale:
+        if refused.reason != Refusal.STALE_EPOCH:
             self._excluded.add(self.worker_id)
-        attempts = self.pins
-        if attempts >= self._limits.placing_attempts:
-            full = refused.reason == Refusal.FULL
+        self.refused_for_capacity = refused.reason in (Refusal.FULL, Refusal.DRAINING)
+        self._refusals += 1
+        if self._refusals >= self._limits.placing_attempts:
             self._end(
-                Ending.REJECTED if full else Ending.FAILED,
-                1013 if full else 1011,
-                f"{attempts} workers refused the call, the last because it is {refused.reason}",
+                Ending.REJECTED if self.refused_for_capacity else Ending.FAILED,
+                1013 if self.refused_for_capacity else 1011,
+                f"{self._refusals} workers refused the call, the last because it is {refused.reason}",
             )
         else:
             self.place(max(self.epoch, refused.epoch) + 1)
@@ -548,6 +571,11 @@ class Call:
             self._end(Ending.FAILED, 1011, ended.message or "the call failed")
 
     def _reply_audio(self, item: int, pcm: bytes, now_seconds: float) -> None:
+        self._given_bytes -= len(pcm)
+        if self._given_bytes < 0:
+            raise LinkProtocolError(f"{-self._given_bytes} bytes of reply audio more than there was credit for")
+        if not pcm:
+            return
         if self._paused or self._held:
             # Bounded by the credit: what is held has not been given back.
             self._held.append((item, pcm))
@@ -592,7 +620,8 @@ class Call:
             self._report(Seen.GREETING_SECONDS, now_seconds - self._init_seconds)
 
     def _flush(self, number: int, now_seconds: float) -> None:
-        unsent = [item for item, pcm in self._held if pcm is not None]
+        unsent = [self._partial_item] if self._partial else []
+        unsent += [item for item, pcm in self._held if pcm is not None]
         self._returned_bytes += sum(len(pcm) for _, pcm in self._held if pcm is not None)
         self._held.clear()
         self._partial = b""
@@ -614,6 +643,7 @@ class Call:
     def _return_credit(self) -> None:
         if self._returned_bytes >= link.CREDIT_STEP_BYTES and self._channel is not None:
             self._to_worker(link.encode_credit(self._channel, self._returned_bytes))
+            self._given_bytes += self._returned_bytes
             self._returned_bytes = 0
 
     # Ends

@@ -82,11 +82,11 @@ class DispatcherLink:
     def _open(self, channel: int, opening: link.Open) -> None:
         if channel in self._calls or not opening.uuid:
             raise LinkProtocolError(f"OPEN without a uuid, or on channel {channel} that is in use")
-        refusal = self._worker.refusal(opening)
-        if refusal is not None:
-            self.end.send(link.encode(refusal, channel))
-            return
-        self._calls[channel] = self._worker.take(opening, channel, self)
+        taken = self._worker.take(opening, channel, self)
+        if isinstance(taken, link.Refused):
+            self.end.send(link.encode(taken, channel))
+        else:
+            self._calls[channel] = taken
 
 
 class Worker:
@@ -175,22 +175,17 @@ class Worker:
 
     # The table of calls
 
-    def refusal(self, opening: link.Open) -> link.Refused | None:
-        """Why a call is not taken, whatever Redis says; None if it is."""
+    def take(self, opening: link.Open, channel: int, dispatcher: DispatcherLink) -> Call | link.Refused:
+        """Take a call, or say why not, whatever Redis says. An older epoch of it lets go at once either way."""
         held = self._calls.get(opening.uuid)
         if held is not None and held[0].epoch >= opening.epoch:
             return link.Refused(Refusal.STALE_EPOCH, held[0].epoch)
-        if self.draining:
-            return link.Refused(Refusal.DRAINING)
-        if held is None and len(self._calls) >= self._record.capacity:
-            return link.Refused(Refusal.FULL)
-        return None
-
-    def take(self, opening: link.Open, channel: int, dispatcher: DispatcherLink) -> Call:
-        """Take a call; an older epoch of it that is still here lets go at once."""
-        held = self._calls.get(opening.uuid)
         if held is not None:
             held[0].stop("a newer connection has taken this call over")
+        if self.draining:
+            return link.Refused(Refusal.DRAINING)
+        if len(self._calls) >= self._record.capacity:
+            return link.Refused(Refusal.FULL)
         call = Call(
             opening,
             channel,

@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as library_connect
+from websockets.exceptions import ConnectionClosed
+
+import common.link_end
+import common.websocket
+from common import link
+from common.errors import LinkProtocolError
+from common.link import Hello, Kind
+from common.link_end import LINK_LIMITS, LinkEnd
+from common.websocket import connect, serve
+from tests.common.websocket_peers import PATIENCE_SECONDS
+from tests.helpers import eventually
+
+pytestmark = pytest.mark.usefixtures("loop_failures")
+
+NEAR = Hello(link.PROTOCOL_VERSION, "1.0.0", "dispatcher", "d-1", "d-1")
+FAR = Hello(link.PROTOCOL_VERSION, "1.0.1", "worker", "w-1", "abcd")
+
+Record = tuple[int, int, bytes]
+
+
+class Recorder:
+    """A link's owner that keeps what it was told."""
+
+    def __init__(self, hello: Hello, on_record: Callable[[Recorder, Record], None] | None = None) -> None:
+        self.end = LinkEnd(hello, self)
+        self.hellos: list[Hello] = []
+        self.records: list[Record] = []
+        self.read_seconds: list[float] = []
+        self.losses: list[str] = []
+        self._on_record = on_record
+
+    @property
+    def greeted_once(self) -> bool:
+        return len(self.hellos) == 1
+
+    async def lost_because(self) -> str:
+        """Wait for the loss."""
+        await eventually(lambda: self.losses, PATIENCE_SECONDS)
+        (reason,) = self.losses
+        return reason
+
+    def greeted(self, hello: Hello) -> None:
+        self.hellos.append(hello)
+
+    def record(self, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
+        record = (kind, channel, bytes(payload))
+        self.records.append(record)
+        self.read_seconds.append(received_seconds)
+        if self._on_record is not None:
+            self._on_record(self, record)
+
+    def lost(self, reason: str) -> None:
+        self.losses.append(reason)
+
+
+@contextlib.asynccontextmanager
+async def far_end(far: Recorder) -> AsyncIterator[str]:
+    """A listener whose only link is `far`'s; yields its URL."""
+    sock = socket.create_server(("127.0.0.1", 0))
+    server = await serve(lambda *_: far.end, sock, limits=LINK_LIMITS)
+    try:
+        yield f"ws://127.0.0.1:{sock.getsockname()[1]}/link"
+    finally:
+        server.close()
+        if far.end.connection is not None:
+            far.end.connection.abort()
+            await far.end.connection.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def linked(
+    far: Recorder | None = None, near: Recorder | None = None
+) -> AsyncIterator[tuple[Recorder, Recorder]]:
+    """Both ends of a link, greeted."""
+    near = near or Recorder(NEAR)
+    far = far or Recorder(FAR)
+    async with far_end(far) as url:
+        connection = await connect(url, near.end, limits=LINK_LIMITS)
+        await eventually(lambda: near.greeted_once and far.greeted_once)
+        yield near, far
+        connection.abort()
+        await connection.wait_closed()
+
+
+async def greeted_client(url: str) -> ClientConnection:
+    """The library's client, past both HELLOs."""
+    client = await library_connect(url)
+    await client.send(link.encode(NEAR, 0))
+    (hello,) = link.decode(bytes_of(await client.recv()))
+    assert hello[:2] == (Kind.HELLO, 0)
+    return client
+
+
+def bytes_of(message: str | bytes) -> bytes:
+    assert isinstance(message, bytes)
+    return message
+
+
+async def test_both_sides_greet_and_then_exchange_records() -> None:
+    async with linked() as (near, far):
+        assert near.hellos == [FAR]
+        assert far.hellos == [NEAR]
+        assert near.end.is_open
+        near.end.send(link.encode_caller_audio(1, 0, b"abcd"))
+        far.end.send(link.encode(link.Ready(), 1))
+        await eventually(lambda: near.records and far.records)
+        assert far.records == [(Kind.CALLER_AUDIO, 1, bytes(8) + b"abcd")]
+        assert near.records == [(Kind.READY, 1, b"{}")]
+        assert near.losses == far.losses == []
+
+
+async def test_records_of_one_turn_travel_in_one_message() -> None:
+    far = Recorder(FAR)
+    async with far_end(far) as url, await greeted_client(url) as client:
+        sent = [link.encode_reply_audio(channel, 1, bytes(320)) for channel in range(1, 50)]
+        for record in sent:
+            far.end.send(record)
+        assert await client.recv() == b"".join(sent)
+        far.end.send(sent[0])
+        assert await client.recv() == sent[0]
+
+
+async def test_what_is_too_much_for_one_message_goes_in_several_in_order() -> None:
+    far = Recorder(FAR)
+    async with far_end(far) as url, await greeted_client(url) as client:
+        # A quarter of a message and a bit each, so three of them fit.
+        sent = [link.encode_reply_audio(channel, 1, bytes(270_000)) for channel in range(1, 11)]
+        for record in sent:
+            far.end.send(record)
+        messages: list[bytes] = []
+        while len(b"".join(messages)) < len(b"".join(sent)):
+            messages.append(bytes_of(await client.recv()))
+        assert b"".join(messages) == b"".join(sent)
+        assert [len(message) // 270_000 for message in messages] == [3, 3, 3, 1]
+        assert max(len(message) for message in messages) <= link.MAX_MESSAGE_BYTES
+
+
+async def test_a_record_as_long_as_a_message_passes() -> None:
+    async with linked() as (near, far):
+        longest = link.MAX_MESSAGE_BYTES - len(link.encode(link.Close(""), 1))
+        near.end.send(link.encode(link.Close("x" * longest), 1))
+        near.end.send(link.encode(link.Ready(), 1))
+        await eventually(lambda: len(far.records) == 2, PATIENCE_SECONDS)
+        assert far.records[1] == (Kind.READY, 1, b"{}")
+        assert far.losses == []
+
+
+async def test_records_know_when_they_were_read_from_the_socket() -> None:
+    async with linked() as (near, far):
+        near.end.send(link.encode(link.Ready(), 1))
+        await eventually(lambda: far.records)
+        assert far.end.connection is not None
+        assert far.read_seconds == [far.end.connection.received_seconds]
+
+
+async def test_what_is_sent_before_the_link_is_open_goes_nowhere() -> None:
+    near = Recorder(NEAR)
+    near.end.send(link.encode(link.Ready(), 1))
+    near.end.close("nothing to close")
+    assert not near.end.is_open
+    async with linked(near=near) as (_, far):
+        near.end.send(link.encode(link.Flush(1), 1))
+        await eventually(lambda: far.records)
+        # HELLO came first, and nothing of before it.
+        assert far.hellos == [NEAR]
+        assert [kind for kind, _, _ in far.records] == [Kind.FLUSH]
+
+
+async def test_what_is_sent_after_the_end_goes_nowhere() -> None:
+    async with linked() as (near, far):
+        near.end.close("the dispatcher ends")
+        near.end.send(link.encode(link.Ready(), 1))
+        assert not near.end.is_open
+        await near.lost_because()
+        near.end.send(link.encode(link.Ready(), 1))
+        await far.lost_because()
+        assert far.records == []
+
+
+async def test_records_in_front_of_a_close_arrive_and_the_reason_too() -> None:
+    async with linked() as (near, far):
+        for channel in range(1, 100):
+            far.end.send(link.encode(link.Ended("failed", "stopping"), channel))
+        far.end.close("the worker is stopping")
+        assert await near.lost_because() == "the worker is stopping"
+        assert [(kind, channel) for kind, channel, _ in near.records] == [(Kind.ENDED, n) for n in range(1, 100)]
+        assert await far.lost_because() == "the worker is stopping"
+
+
+async def test_a_link_that_breaks_off_is_lost_on_both_sides_once() -> None:
+    async with linked() as (near, far):
+        assert near.end.connection is not None
+        near.end.connection.abort()
+        assert await near.lost_because() == "closed with code 1006"
+        assert await far.lost_because() == "closed with code 1006"
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("text", "text message"),
+        (b"\x05", "record head"),
+        (link.encode(link.Flush(1), 1)[:-1], "cut off"),
+        (link.encode(link.Ready(), 1) + b"\x01\x02", "record head"),
+    ],
+    ids=["text", "half a head", "half a record", "a record and a bit"],
+)
+async def test_what_is_no_record_ends_the_link(message: str | bytes, reason: str) -> None:
+    far = Recorder(FAR)
+    async with far_end(far) as url, await greeted_client(url) as client:
+        await client.send(message)
+        with pytest.raises(ConnectionClosed) as closed:
+            await client.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1002
+        assert reason in closed.value.rcvd.reason
+        assert reason in await far.lost_because()
+
+
+@pytest.mark.parametrize(
+    ("first", "reason"),
+    [
+        (link.encode(link.Ready(), 0), "record 5 before HELLO"),
+        (b"\x01\x00\x00\x00\x00\x00\x00\x00\x04text", "Hello"),
+        (link.encode(Hello(0, "0.0.9", "dispatcher", "d-old", ""), 0), "d-old (release 0.0.9) is older"),
+    ],
+    ids=["another record", "no JSON", "a protocol that is too old"],
+)
+async def test_who_does_not_greet_properly_is_left(first: bytes, reason: str) -> None:
+    far = Recorder(FAR)
+    async with far_end(far) as url, library_connect(url) as client:
+        await client.send(first)
+        await client.wait_closed()
+        assert client.close_code == 1002
+        assert reason in (client.close_reason or "")
+        assert reason in await far.lost_because()
+    assert far.hellos == []
+    assert far.records == []
+
+
+async def test_a_newer_protocol_is_welcome() -> None:
+    near = Recorder(Hello(link.PROTOCOL_VERSION + 1, "9.0.0", "dispatcher", "d-new", ""))
+    async with linked(near=near) as (_, far):
+        assert far.hellos[0].protocol == link.PROTOCOL_VERSION + 1
+
+
+async def test_who_never_greets_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common.link_end, "HELLO_SECONDS", 0.05)
+    far = Recorder(FAR)
+    async with far_end(far) as url, library_connect(url) as client:
+        await client.wait_closed()
+        assert client.close_code == 1002
+        assert "no HELLO" in await far.lost_because()
+
+
+async def test_who_has_greeted_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common.link_end, "HELLO_SECONDS", 0.05)
+    async with linked() as (near, far):
+        # Past the time, by a timer that is due after it.
+        late: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(0.1, late.set_result, None)
+        await late
+        assert near.end.is_open
+        assert near.losses == far.losses == []
+
+
+async def test_an_owner_hears_of_a_useless_link_at_once_and_not_when_its_peer_has_answered() -> None:
+    def refuse(_: Recorder, __: object) -> None:
+        raise LinkProtocolError("not on my link")
+
+    far = Recorder(FAR, refuse)
+    async with far_end(far) as url:
+        client = await greeted_client(url)
+        # It reads no more, so it does not answer the close frame.
+        client.transport.pause_reading()
+        await client.send(link.encode(link.Ready(), 1) + link.encode(link.Ready(), 2))
+        await eventually(lambda: far.losses, common.websocket.CLOSE_TIMEOUT_SECONDS / 2)
+        assert far.losses == ["not on my link"]
+        # The second record of the message was not looked at.
+        assert len(far.records) == 1
+        client.transport.abort()
+        await client.wait_closed()
+        assert far.end.connection is not None
+        await far.end.connection.wait_closed()
+        assert far.losses == ["not on my link"]
+
+
+async def test_an_oversize_message_ends_the_link_at_once() -> None:
+    far = Recorder(FAR)
+    async with far_end(far) as url, await greeted_client(url) as client:
+        await client.send(bytes(link.MAX_MESSAGE_BYTES + 1))
+        await client.wait_closed()
+        assert client.close_code == 1009
+        assert "exceeds" in await far.lost_because()
+
+
+async def test_a_peer_that_falls_silent_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = common.websocket.Limits(ping_interval_seconds=0.02, silence_timeout_seconds=0.1)
+    monkeypatch.setattr("tests.common.test_link_end.LINK_LIMITS", quick)
+    far = Recorder(FAR)
+    async with far_end(far) as url:
+        client = await greeted_client(url)
+        # It reads no more, so it answers no ping.
+        client.transport.pause_reading()
+        assert await far.lost_because() == "closed with code 1006"
+        client.transport.abort()
+        await client.wait_closed()
