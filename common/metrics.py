@@ -14,10 +14,11 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Generic, Literal, TypeVar
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, values
@@ -27,16 +28,20 @@ from prometheus_client.registry import Collector
 CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST
 
 MAX_LABEL_VALUES: Final = 40
-"""Distinct values of a label that somebody else chooses (an error code, a model); the rest is `other`."""
+"""Distinct values of a label that somebody else chooses (an error code, a model, a tool); the rest is `other`."""
 
 _TURN_SECONDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 _GREETING_SECONDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 15.0, 30.0)
 _CONNECT_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 _SESSION_SECONDS = (10, 30, 60, 120, 180, 300, 600, 900, 1200, 1800, 2700, 3600)
 _RELAY_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+_TOOL_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 20.0, 30.0, 60.0)
 _LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 
+_OTHER: Final = "other"
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
+
+T = TypeVar("T")
 
 _registry = CollectorRegistry()
 _shared_directory: Path | None = None
@@ -95,28 +100,45 @@ def _size_bytes(file: Path) -> int:
         return 0
 
 
+class _Bounded(Generic[T]):
+    """What there is for each value of a label that somebody else chooses: only so many are kept apart."""
+
+    def __init__(self, make: Callable[[str], T]) -> None:
+        self._make = make
+        self._made: dict[str, T] = {}
+        self._limit = MAX_LABEL_VALUES
+
+    def expect(self, *expected: str) -> None:
+        """Makes those of values that are known in advance; they do not count for the limit."""
+        for value in {*expected} - self._made.keys():
+            self._made[value] = self._make(value)
+            self._limit += 1
+
+    def of(self, value: str) -> T:
+        """That of `value`, or of `other` if it is no word or one too many."""
+        made = self._made.get(value)
+        if made is None:
+            if len(self._made) >= self._limit or not _LABEL_VALUE.fullmatch(value):
+                self.expect(_OTHER)
+                return self._made[_OTHER]
+            made = self._made[value] = self._make(value)
+        return made
+
+
 class BoundedCounter:
     """A counter with one label whose values somebody else chooses: only so many are kept apart."""
 
     def __init__(self, counter: Counter) -> None:
-        self._counter = counter
-        self._children = {"other": counter.labels("other")}
-        self._limit = 1 + MAX_LABEL_VALUES
+        self._children = _Bounded(counter.labels)
+        self._children.expect(_OTHER)
 
     def expect(self, *expected: str) -> None:
         """Creates the series of values that are known in advance; they do not count for the limit."""
-        self._children |= {value: self._counter.labels(value) for value in expected}
-        self._limit += len(expected)
+        self._children.expect(*expected)
 
     def inc(self, value: str, amount: float = 1) -> None:
         """Counts for `value`, or for `other` if it is no word or one too many."""
-        child = self._children.get(value)
-        if child is None:
-            if len(self._children) >= self._limit or not _LABEL_VALUE.fullmatch(value):
-                child = self._children["other"]
-            else:
-                child = self._children[value] = self._counter.labels(value)
-        child.inc(amount)
+        self._children.of(value).inc(amount)
 
 
 @functools.cache
@@ -191,17 +213,56 @@ class WorkerMetrics(_CallProcess):
         self.upstream_errors = BoundedCounter(
             _counter("upstream_errors", "Errors of the Realtime API, by code", "code")
         )
-        self._tokens = _counter("tokens", "Tokens used", "model", "direction", "modality", "cached")
-        self._tokens_of: dict[str, TokenCounters] = {}
+        tokens = _counter("tokens", "Tokens used", "model", "direction", "modality", "cached")
+        self._tokens = _Bounded(functools.partial(TokenCounters.of, tokens))
+        self.cost_usd = BoundedCounter(_counter("cost_usd", "What the tokens used cost, in US dollars", "model"))
+        calls = _counter("tool_calls", "Calls of tools, by how they ended", "tool", "outcome")
+        seconds = _histogram("tool_duration_seconds", "How long a tool took", _TOOL_SECONDS, "tool", "outcome")
+        self._tools = _Bounded(functools.partial(ToolMetrics.of, calls, seconds))
 
     def tokens(self, model: str) -> TokenCounters:
         """Returns the counters of `model`; of `other` if it is no word or one too many."""
-        counters = self._tokens_of.get(model)
-        if counters is None:
-            if len(self._tokens_of) >= MAX_LABEL_VALUES or not _LABEL_VALUE.fullmatch(model):
-                model = "other"
-            counters = self._tokens_of[model] = TokenCounters.of(self._tokens, model)
-        return counters
+        return self._tokens.of(model)
+
+    def expect_tools(self, *names: str) -> None:
+        """Creates the series of tools that are known in advance; they do not count for the limit."""
+        self._tools.expect(*names)
+
+    def tool(self, name: str) -> ToolMetrics:
+        """Returns the metrics of the tool `name`; of `other` if it is no word or one too many."""
+        return self._tools.of(name)
+
+
+class ToolOutcome(StrEnum):
+    """How a call of a tool ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    """It raised, or its service refused."""
+    TIMED_OUT = "timed_out"
+    REFUSED = "refused"
+    """It was not run: there is no such tool, or the arguments are not what it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolMetrics:
+    """Calls of one tool."""
+
+    calls: dict[ToolOutcome, Counter]
+    seconds: dict[ToolOutcome, Histogram]
+
+    @classmethod
+    def of(cls, calls: Counter, seconds: Histogram, tool: str) -> ToolMetrics:
+        """Creates the series of `tool`."""
+        return cls(
+            {outcome: calls.labels(tool, outcome) for outcome in ToolOutcome},
+            {outcome: seconds.labels(tool, outcome) for outcome in ToolOutcome},
+        )
+
+    def ended(self, outcome: ToolOutcome, duration_seconds: float) -> None:
+        """Counts a call that ended."""
+        self.calls[outcome].inc()
+        self.seconds[outcome].observe(duration_seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _DETAILS_OF: Final = {
     "server_vad": ("threshold", "silence_ms", "prefix_padding_ms", "idle_timeout_ms"),
     "semantic_vad": ("eagerness",),
-    "none": ("silence_ms",),
+    "none": ("threshold", "silence_ms"),
 }
 _NOT_IN_BETA: Final = (
     "openai_reasoning_effort",

@@ -213,7 +213,7 @@ class Settings(BaseSettings):
         default=None, description="semantic_vad: low, medium, high or auto"
     )
     openai_turn_detection_threshold: Annotated[float, BeforeValidator(number(0, 1))] | None = Field(
-        default=None, description="server_vad: how loud speech is, 0 to 1"
+        default=None, description="server_vad, none: how loud or clear speech must be, 0 to 1"
     )
     openai_turn_detection_silence_ms: VadMilliseconds | None = Field(
         default=None, description="server_vad, none: the silence that ends a turn"

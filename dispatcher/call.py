@@ -237,7 +237,6 @@ class Call:
         self.pins = 0
         self.worker_id = ""
         self.finished_samples = 0
-        self.has_provider_config = False
         self.refused_for_capacity = False
         self.actions: list[Action] = []
         self._limits = limits
@@ -365,6 +364,7 @@ class Call:
         self._expect("placed", State.PLACING)
         self.worker_id, self.epoch, self.pins, self._channel = worker_id, epoch, pins, channel
         self.state = State.OPENING
+        self._given_bytes, self._returned_bytes = link.REPLY_CREDIT_BYTES, 0
         opening = link.Open(
             uuid=self.uuid,
             epoch=epoch,
@@ -637,7 +637,9 @@ class Call:
 
     def _transcript(self, transcript: link.Transcript) -> None:
         if transcript.item_id not in self._transcripts:
-            self._transcripts.add(transcript.item_id)
+            self._transcripts[transcript.item_id] = None
+            if len(self._transcripts) > MAX_TRANSCRIPTS_KNOWN:
+                del self._transcripts[next(iter(self._transcripts))]
             self.actions.append(Tell(transcript.role, transcript.text))
 
     def _return_credit(self) -> None:

@@ -15,7 +15,7 @@ import structlog
 
 from common import link
 from common.errors import UpstreamError
-from common.metrics import WorkerMetrics
+from common.metrics import ToolOutcome, WorkerMetrics
 from common.relay_timer import RelayTimer
 from common.settings import Settings, TurnDetection
 from worker import actions, profile
@@ -26,8 +26,9 @@ from worker.profile import CallProfile
 from worker.realtime import RealtimeConnection
 from worker.session import Session
 from worker.tools import avr
+from worker.tools.result import Outcome
+from worker.tools.shed import ToolShed
 from worker.tools.toolbox import Toolbox
-from worker.tools.toolshed import ToolShed
 from worker.usage import Usage
 
 # Of server_vad, as the API has them; where turns are found on this side they mean the same.
@@ -317,7 +318,7 @@ class Call:
         finally:
             self._running_tools -= 1
         seconds = time.monotonic() - began
-        self._metrics.tool_called(name, result.outcome.value, seconds)
+        self._metrics.tool(name).ended(_TOOL_OUTCOMES[result.outcome], seconds)
         self._log.info("tool called", tool=name, outcome=result.outcome.value, seconds=round(seconds, 3))
         self._session.tool_done(call_id, result.output, time.monotonic())
         self._act()
@@ -334,7 +335,7 @@ class Call:
         tokens.output_audio.inc(usage.output_audio)
         cost_usd = self._resources.prices.cost_usd(model, usage)
         if cost_usd is not None:
-            self._metrics.cost(model, cost_usd)
+            self._metrics.cost_usd.inc(model, cost_usd)
 
     def _begin_task(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=f"{name} {self.uuid}")
@@ -385,6 +386,13 @@ def _plan(chosen: CallProfile, toolbox: Toolbox, settings: Settings) -> Plan:
     )
 
 
+_TOOL_OUTCOMES = {
+    Outcome.OK: ToolOutcome.COMPLETED,
+    Outcome.ERROR: ToolOutcome.FAILED,
+    Outcome.TIMEOUT: ToolOutcome.TIMED_OUT,
+    Outcome.INVALID_ARGUMENTS: ToolOutcome.REFUSED,
+    Outcome.UNKNOWN_TOOL: ToolOutcome.REFUSED,
+}
 _REPORTS: dict[Seen, Callable[[WorkerMetrics, float, str], None]] = {
     Seen.TURN_LATENCY_SECONDS: lambda metrics, seconds, _: metrics.turn_latency.observe(seconds),
     Seen.UPSTREAM_ERROR: lambda metrics, _, code: metrics.upstream_errors.inc(code),

@@ -118,7 +118,7 @@ async def _ask(http: aiohttp.ClientSession, url: yarl.URL, uuid: str, timeout_se
         async with http.get(
             url,
             headers={"X-AVR-UUID": uuid, "Accept": "application/json"},
-            max_redirects=MAX_REDIRECTS,
+            max_redirects=MAX_REDIRECTS + 1,  # aiohttp does not follow the last one
             timeout=aiohttp.ClientTimeout(total=timeout_seconds),
         ) as response:
             if not 200 <= response.status < 300:

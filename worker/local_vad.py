@@ -1,8 +1,8 @@
 """Turn detection on this side (OPENAI_TURN_DETECTION=none): when the caller begins and ends to speak.
 
 WebRTC's voice activity detector (`webrtcvad`) says of every 20 ms whether they are voiced; here that becomes
-turns. The detector holds on for up to 140 ms after a sound, and takes the first 80 to 140 ms of a noise that sets in
-for voice, until it has learnt it. Tones (dialling, ring-back) are voice to it.
+turns. The detector holds on for up to 140 ms after a sound, and takes the first 80 to 140 ms of a noise that sets
+in for voice, until it has learnt it. Tones (dialling, ring-back) are voice to it.
 
 Times are audio time: milliseconds of audio since the first sample.
 """

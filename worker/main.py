@@ -17,7 +17,7 @@ from worker import instructions
 from worker.call import Resources
 from worker.prices import Prices
 from worker.service import Worker
-from worker.tools.toolshed import ToolShed
+from worker.tools.shed import ToolShed
 
 log = logs.get_logger()
 

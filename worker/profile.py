@@ -46,6 +46,7 @@ class CallProfile:
         welcome_interruptible: whether the caller is listened to meanwhile.
         audio_format: on the connection, both ways.
         silence_ms: the silence that ends the caller's turn; 0 where a model decides (semantic_vad).
+        vad_threshold: for the worker's own turn detection, 0 to 1; None: its default.
     """
 
     base_url: str
@@ -60,6 +61,7 @@ class CallProfile:
     welcome_interruptible: bool = True
     audio_format: AudioFormat = AudioFormat.PCM
     silence_ms: int = DEFAULT_SILENCE_MS
+    vad_threshold: float | None = None
 
     @property
     def dialect(self) -> Dialect:
@@ -104,7 +106,7 @@ class CallProfile:
             settings: of this process.
 
         Raises:
-            KeyError, ValueError: the record is not one.
+            TypeError, ValueError: the record is not one.
         """
         known = {each.name: record[each.name] for each in fields(cls) if each.name in record}
         own_key = secrets.get("api_key")
@@ -248,6 +250,7 @@ class _Draft:
             **_account(settings, own_key),
             audio_format=self._one_format(),
             silence_ms=self._silence_ms(),
+            vad_threshold=settings.openai_turn_detection_threshold,
             session=self.session,
             tools=tools,
             welcome_message=self._filled(self._own["welcome_message"] or "", metadata) or None,

@@ -82,6 +82,11 @@ class Replies:
         self._flushed: dict[int, list[Reply]] = {}
 
     @property
+    def any_playing(self) -> bool:
+        """Whether the caller may be hearing something, or something is waiting to be heard."""
+        return bool(self._playing)
+
+    @property
     def is_full(self) -> bool:
         """Whether more waits than may wait."""
         return self._waiting_bytes > MAX_WAITING_BYTES

@@ -74,7 +74,11 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Speaker]]:
 def test_a_role_exports_its_own_metrics_alone_and_all_series_from_the_start(start: Callable[..., Speaker]) -> None:
     dispatcher, worker, parent = start(), start(), start()
     dispatcher.tell("metrics.dispatcher() and 0")
-    worker.tell("metrics.worker() and 0", "metrics.worker().tokens('gpt-realtime-2') and 0")
+    worker.tell(
+        "metrics.worker() and 0",
+        "metrics.worker().tokens('gpt-realtime-2') and 0",
+        "metrics.worker().expect_tools('avr_hangup')",
+    )
     parent.tell("metrics.supervisor() and 0")
 
     of_dispatcher, of_worker, of_parent = (
@@ -116,6 +120,13 @@ def test_a_role_exports_its_own_metrics_alone_and_all_series_from_the_start(star
         "avr_sts_tokens_total[true][input][audio][gpt-realtime-2]",
         "avr_sts_tokens_total[false][output][text][gpt-realtime-2]",
         "avr_sts_tokens_total[false][output][audio][gpt-realtime-2]",
+        "avr_sts_cost_usd_total[other]",
+        # outcome, tool
+        *(
+            f"avr_sts_{name}[{outcome}][avr_hangup]"
+            for name in ("tool_calls_total", "tool_duration_seconds_count")
+            for outcome in ("completed", "failed", "timed_out", "refused")
+        ),
     }
     assert of_parent == {"avr_sts_worker_restarts_total"}
     assert not any(dispatcher.scrape().values())
@@ -134,6 +145,7 @@ def test_both_roles_can_live_in_one_process(start: Callable[..., Speaker]) -> No
     [
         ("turn_latency_seconds", 0.2, 8),
         ("session_duration_seconds", 10, 3600),
+        ("tool_duration_seconds", 0.01, 60),
         ("relay_seconds", 0.0001, 1),
     ],
 )
@@ -141,7 +153,7 @@ def test_buckets_cover_the_contracts_range(
     start: Callable[..., Speaker], name: str, lowest: float, highest: float
 ) -> None:
     process = start()
-    process.tell("metrics.worker() and 0")
+    process.tell("metrics.worker().expect_tools('find')")
     bounds = {
         float(found[1])
         for sample in process.scrape()
@@ -173,6 +185,41 @@ def test_only_so_many_models_are_kept_apart(start: Callable[..., Speaker]) -> No
     samples = {name: value for name, value in process.scrape().items() if "[output][audio]" in name}
     assert len(samples) == 40 + 1
     assert samples["avr_sts_tokens_total[false][output][audio][other]"] == 960 + 1
+
+
+def test_cost_is_counted_in_fractions_of_a_dollar_by_model(start: Callable[..., Speaker]) -> None:
+    process = start()
+    process.tell(
+        "metrics.worker().cost_usd.inc('gpt-realtime-2', 0.0125)",
+        "metrics.worker().cost_usd.inc('gpt-realtime-2', 0.0375)",
+    )
+    assert process.scrape()["avr_sts_cost_usd_total[gpt-realtime-2]"] == 0.05
+
+
+def test_calls_of_tools_are_counted_and_timed_by_how_they_ended(start: Callable[..., Speaker]) -> None:
+    process = start()
+    process.tell(
+        "metrics.worker().tool('find').ended(metrics.ToolOutcome.COMPLETED, 0.25)",
+        "metrics.worker().tool('find').ended(metrics.ToolOutcome.COMPLETED, 0.5)",
+        "metrics.worker().tool('find').ended(metrics.ToolOutcome.TIMED_OUT, 20)",
+    )
+    samples = process.scrape()
+    assert samples["avr_sts_tool_calls_total[completed][find]"] == 2
+    assert samples["avr_sts_tool_calls_total[timed_out][find]"] == 1
+    assert samples["avr_sts_tool_calls_total[failed][find]"] == 0
+    assert samples["avr_sts_tool_duration_seconds_sum[completed][find]"] == 0.75
+    assert samples["avr_sts_tool_duration_seconds_sum[timed_out][find]"] == 20
+
+
+def test_tools_that_the_model_makes_up_are_not_kept_apart_without_end(start: Callable[..., Speaker]) -> None:
+    process = start()
+    process.tell("metrics.worker().expect_tools('avr_hangup', 'avr_transfer')")
+    process.tell("[metrics.worker().tool(f't{n}').ended(metrics.ToolOutcome.REFUSED, 0) for n in range(1000)]")
+    process.tell("metrics.worker().tool('avr_hangup').ended(metrics.ToolOutcome.COMPLETED, 0)")
+    samples = {name: value for name, value in process.scrape().items() if "tool_calls_total" in name}
+    assert len(samples) == 4 * (2 + 40 + 1)
+    assert samples["avr_sts_tool_calls_total[refused][other]"] == 960
+    assert samples["avr_sts_tool_calls_total[completed][avr_hangup]"] == 1
 
 
 def test_any_process_answers_for_all(start: Callable[..., Speaker]) -> None:

@@ -36,7 +36,11 @@ class Running:
     def __init__(
         self, body: str, role: str = "worker", *, child: ChildSettings | None = None, **variables: str
     ) -> None:
-        needed = {"OPENAI_API_KEY": "k", "REDIS_URL": "redis://127.0.0.1:1"}
+        needed = {
+            "OPENAI_API_KEY": "k",
+            "OPENAI_TRANSCRIPTION_MODEL": "gpt-transcribe",  # has no shutdown date to be warned of
+            "REDIS_URL": "redis://127.0.0.1:1",
+        }
         told = {} if child is None else child.environment()
         self.process = subprocess.Popen(
             [sys.executable, "-u", "-c", process_program(role, body)],
@@ -146,8 +150,8 @@ def test_the_event_loop_is_uvloops(run: Callable[..., Running]) -> None:
 
 
 def test_a_variable_without_effect_is_named_once_when_the_process_starts(run: Callable[..., Running]) -> None:
-    _, logged = run("return 0", AMI_URL="http://127.0.0.1:6006").end()
-    assert [line["event"] for line in logged] == ["AMI_URL has no effect in this release"]
+    _, logged = run("return 0", ADMIN_TOKEN="s3cret").end()
+    assert [line["event"] for line in logged] == ["ADMIN_TOKEN has no effect in this release"]
 
 
 @pytest.mark.parametrize(("role", "metric"), [("worker", "worker()"), ("dispatcher", "dispatcher()")])
@@ -167,7 +171,7 @@ class TestChildOfServe:
     def test_it_leaves_ctrl_c_to_the_parent_and_takes_its_sigterm(
         self, run: Callable[..., Running], tmp_path: Path
     ) -> None:
-        child = run(WAIT_FOR_BOTH, child=ChildSettings(index=2, metrics_dir=tmp_path), AMI_URL="x")
+        child = run(WAIT_FOR_BOTH, child=ChildSettings(index=2, metrics_dir=tmp_path), ADMIN_TOKEN="x")
         assert child.says() == "up"
         child.signal(signal.SIGINT)
         child.signal(signal.SIGINT)

@@ -98,7 +98,7 @@ def test_details_of_a_prompt_that_is_not_set_are_named() -> None:
     [
         ("server_vad", ["EAGERNESS"]),
         ("semantic_vad", ["IDLE_TIMEOUT_MS", "PREFIX_PADDING_MS", "SILENCE_MS", "THRESHOLD"]),
-        ("none", ["EAGERNESS", "IDLE_TIMEOUT_MS", "PREFIX_PADDING_MS", "THRESHOLD"]),
+        ("none", ["EAGERNESS", "IDLE_TIMEOUT_MS", "PREFIX_PADDING_MS"]),
     ],
 )
 def test_details_of_another_turn_detection_are_named(mode: str, without: list[str]) -> None:

@@ -64,7 +64,14 @@ class Serve:
     def __init__(self, tmp_path: Path, dispatcher: str, worker: str, before: str, **variables: object) -> None:
         self.temporary = tmp_path / "tmp"
         self.temporary.mkdir()
-        settings = {"OPENAI_API_KEY": "k", "PORT": 0, "ADMIN_PORT": 0, "WORKERS": 2, "TMPDIR": self.temporary}
+        settings = {
+            "OPENAI_API_KEY": "k",
+            "OPENAI_TRANSCRIPTION_MODEL": "gpt-transcribe",  # has no shutdown date to be warned of
+            "PORT": 0,
+            "ADMIN_PORT": 0,
+            "WORKERS": 2,
+            "TMPDIR": self.temporary,
+        }
         self.lines: list[dict[str, Any]] = []
         self.told: list[str] = []
         self.family: set[psutil.Process] = set()

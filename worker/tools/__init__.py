@@ -1,4 +1,5 @@
 """What the model may call: the operator's tools from `TOOLS_DIR`, and the definitions of the built-in ones.
 
-`ToolShed` loads the files and gives each new call a `Toolbox`. It knows nothing of sessions, links or AVR.
+`ToolShed` (in `shed`) loads the files and gives each new call a `Toolbox`; `avr` has the built-in ones. Nothing in
+here knows of sessions or links.
 """

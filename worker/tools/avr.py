@@ -66,7 +66,7 @@ FUNCTIONS: Final = (TRANSFER_FUNCTION, HANGUP_FUNCTION)
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """Where to transfer the call to: what avr-ami calls `exten`, `context` and `priority` (a number or a label)."""
+    """Where to transfer the call to: avr-ami's `exten`, `context` and `priority` (a number or a label)."""
 
     extension: str
     context: str = DEFAULT_CONTEXT
@@ -87,7 +87,9 @@ def parse_transfer(arguments: str) -> Transfer:
     given = json_arguments.parse(arguments)
     extension = _text(given, "transfer_extension")
     if extension is None:
-        raise InvalidArguments("transfer_extension is required: the extension to transfer the call to.", "required")
+        raise InvalidArguments(
+            "transfer_extension is required: the extension to transfer the call to.", "required"
+        )
     extension = "".join(extension.split())  # numbers are often written in groups
     if not _EXTENSION.fullmatch(extension):
         raise InvalidArguments("transfer_extension must be digits, letters, or any of * # + . _ -", "pattern")

@@ -61,7 +61,9 @@ class Definition:
         try:
             validator.check_schema(parameters)
         except SchemaError as error:
-            raise BadTool(f"input_schema is no JSON Schema: {error.json_path}: {one_line(error.message)}") from None
+            raise BadTool(
+                f"input_schema is no JSON Schema: {error.json_path}: {one_line(error.message)}"
+            ) from None
         return cls(name, description, parameters, idempotent is True, validator(parameters, registry=Registry()))
 
     @property

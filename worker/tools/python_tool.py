@@ -1,12 +1,12 @@
 """Tools in Python: files of the operator's, run in this process.
 
-    name = "opening_hours"
-    description = "Opening hours on a day of the week"
-    input_schema = {"type": "object", "properties": {"day": {"type": "string"}}, "required": ["day"]}
-    idempotent = True  # optional: may be run again if the call moves to another worker meanwhile
+name = "opening_hours"
+description = "Opening hours on a day of the week"
+input_schema = {"type": "object", "properties": {"day": {"type": "string"}}, "required": ["day"]}
+idempotent = True  # optional: may be run again if the call moves to another worker meanwhile
 
-    async def handler(uuid, args):  # or `def`; a third parameter gets the call's metadata
-        return f"On {args['day']} from nine to five"
+async def handler(uuid, args):  # or `def`; a third parameter gets the call's metadata
+    return f"On {args['day']} from nine to five"
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ interpreter waits for it when it ends.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -119,7 +120,5 @@ class Threads:
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[[T], None], value: T) -> None:
-    try:
+    with contextlib.suppress(RuntimeError):  # the loop has ended, and whoever waited with it
         loop.call_soon_threadsafe(function, value)
-    except RuntimeError:
-        pass  # the loop has ended, and whoever waited with it

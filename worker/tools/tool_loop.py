@@ -1,8 +1,8 @@
 """An event loop of their own for handlers that are `async`.
 
 Not the worker's loop, so that one that blocks (a careless `requests.get` in an `async def`) cannot delay the audio
-of every call; and one loop for all of them, so that clients and pools which a file keeps between calls work. A loop
-that is blocked is replaced: what has not begun on it begins on the next, what has goes on there when it can.
+of every call; and one loop for all of them, so that clients and pools which a file keeps between calls work.
+A loop that is blocked is replaced: what has not begun on it begins on the next, what has goes on when it can.
 """
 
 from __future__ import annotations

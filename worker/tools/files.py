@@ -1,0 +1,82 @@
+"""Which tool files there are, and whether they have changed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from worker.tools.errors import BadTool
+
+PYTHON: Final = ".py"
+JAVASCRIPT: Final = ".js"
+
+MAX_FILES: Final = 126
+"""OpenAI takes 128 functions, of which two are built in."""
+
+MAX_SOURCE_BYTES: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Another stamp is another version of a file; the inode is for files that are replaced as a whole."""
+
+    mtime_ns: int
+    size_bytes: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The tool files of a directory, by name; `left_out` are those beyond `MAX_FILES`."""
+
+    stamps: dict[Path, Stamp]
+    left_out: tuple[str, ...]
+
+
+def scan(directory: Path) -> Listing:
+    """Lists a directory's tool files; one that does not exist has none. Blocks.
+
+    Hidden files are none, nor are Python files whose name begins with an underscore: tools may import those.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+    try:
+        with os.scandir(directory) as entries:
+            names = sorted(entry.name for entry in entries if _is_tool(entry))
+    except FileNotFoundError:
+        names = []
+    stamps = {directory / name: _stamp(directory / name) for name in names[:MAX_FILES]}
+    return Listing(stamps, tuple(names[MAX_FILES:]))
+
+
+def read(file: Path) -> bytes:
+    """Returns a file's source. Blocks.
+
+    Raises:
+        BadTool: it cannot be read, or is too long.
+    """
+    try:
+        with file.open("rb") as opened:
+            source = opened.read(MAX_SOURCE_BYTES + 1)
+    except OSError as error:
+        raise BadTool(f"it cannot be read: {error.strerror}") from None
+    if len(source) > MAX_SOURCE_BYTES:
+        raise BadTool(f"it is longer than {MAX_SOURCE_BYTES} bytes")
+    return source
+
+
+def _is_tool(entry: os.DirEntry[str]) -> bool:
+    name = entry.name
+    wanted = name.endswith(JAVASCRIPT) or (name.endswith(PYTHON) and not name.startswith("_"))
+    return wanted and not name.startswith(".") and not entry.is_dir()
+
+
+def _stamp(file: Path) -> Stamp:
+    try:
+        found = file.stat()
+    except OSError:  # gone since, or a link to nowhere: reading it says what is wrong
+        return Stamp(0, 0, 0)
+    return Stamp(found.st_mtime_ns, found.st_size, found.st_ino)

@@ -1,0 +1,138 @@
+"use strict";
+
+// Runs the operator's JavaScript tools for one worker.
+//
+//   node host.js FD
+//
+// FD is a socket to the worker. Both sides write JSON objects, one a line:
+//
+//   {id, op: "load", version, file, source}           -> {id, result: {name, description, input_schema, idempotent}}
+//   {id, op: "call", version, uuid, args, metadata}   -> {id, result: "text"}
+//   {id, op: "ping"}                                  -> {id, result: null}
+//   {id, op: "drop", version}                         -> {id, result: null}
+//
+// or, instead of `result`, {id, error: {type, message, where}}. Not stdin and stdout, so that nothing that a tool or
+// a program started by it prints can get between the lines: stdout and stderr are the worker's log.
+
+const Module = require("node:module");
+const net = require("node:net");
+const path = require("node:path");
+
+const MAX_OUTPUT_CHARACTERS = 32 * 1024 + 1; // the worker cuts at 32 KiB, and sees by the last that there was more
+const MAX_DEFINITION_CHARACTERS = 64 * 1024;
+const MAX_MESSAGE_CHARACTERS = 1000;
+
+const tools = new Map(); // version -> {file, exports}
+const loadedFiles = new Set();
+
+const operations = {
+  load({ version, file, source }) {
+    if (loadedFiles.has(file)) forgetHelpers(path.dirname(file));
+    loadedFiles.add(file);
+    // A module of its own for each version, outside of require's cache: calls that began with the version before
+    // keep it. The source comes with the request, so that a version outlives the file, and this process.
+    const module = new Module(file, null);
+    module.filename = file;
+    module.paths = Module._nodeModulePaths(path.dirname(file));
+    try {
+      module._compile(source, file);
+      const { name, description, input_schema, idempotent, handler } = Object(module.exports);
+      if (typeof handler !== "function") throw new TypeError("module.exports.handler is no function");
+      const definition = JSON.stringify({ name, description, input_schema, idempotent });
+      if (definition.length > MAX_DEFINITION_CHARACTERS) throw new RangeError("the definition is too long");
+      tools.set(version, { file, exports: module.exports });
+      return JSON.parse(definition);
+    } catch (error) {
+      throw new Failure(error, file);
+    }
+  },
+
+  async call({ version, uuid, args, metadata }) {
+    const tool = tools.get(version);
+    if (!tool) throw new Failure(new Error("it could not be loaded again"), "");
+    try {
+      const { handler } = tool.exports;
+      // AVR gives two arguments: a third parameter that has a default is not for us.
+      const given = handler.length >= 3 ? [uuid, args, metadata] : [uuid, args];
+      return render(await handler.apply(tool.exports, given));
+    } catch (error) {
+      throw new Failure(error, tool.file);
+    }
+  },
+
+  ping: () => null,
+
+  drop({ version }) {
+    tools.delete(version);
+    return null;
+  },
+};
+
+class Failure {
+  constructor(error, file) {
+    this.type = text(() => error.name) || typeof error;
+    this.message = text(() => error.message) || (error instanceof Error ? "" : text(() => error));
+    this.where = place(text(() => error.stack), file);
+  }
+}
+
+function text(read) {
+  try {
+    return String(read() ?? "").slice(0, MAX_MESSAGE_CHARACTERS);
+  } catch {
+    return "";
+  }
+}
+
+// The first line of `file` in a stack, else the first of any file; as base name and line number.
+function place(stack, file) {
+  const inFile = file && stack.includes(`${file}:`) && stack.slice(stack.indexOf(`${file}:`) + file.length);
+  const [, line] = (inFile && /^:(\d+)/.exec(inFile)) || [];
+  if (line) return `${path.basename(file)}:${line}`;
+  const [, other, otherLine] = /([^\s()]+):(\d+):\d+\)?$/m.exec(stack) || [];
+  return other ? `${path.basename(other)}:${otherLine}` : "";
+}
+
+function render(value) {
+  const rendered = typeof value === "string" ? value : JSON.stringify(value) ?? "null";
+  return rendered.slice(0, MAX_OUTPUT_CHARACTERS);
+}
+
+// What tools share by require("./...") is read again with the next version of one of them.
+function forgetHelpers(directory) {
+  for (const cached of Object.keys(require.cache)) {
+    if (cached.startsWith(directory + path.sep) && !cached.includes(`${path.sep}node_modules${path.sep}`)) {
+      delete require.cache[cached];
+    }
+  }
+}
+
+async function answer({ id, op, ...request }) {
+  let reply;
+  try {
+    reply = { id, result: await operations[op](request) };
+  } catch (failure) {
+    reply = { id, error: failure instanceof Failure ? failure : new Failure(failure, "") };
+  }
+  channel.write(`${JSON.stringify(reply)}\n`);
+}
+
+// A promise that nobody awaits, or a timer that throws, must not cost the others their calls.
+function outsideOfHandlers(error) {
+  const failure = new Failure(error, "");
+  process.stderr.write(`a tool failed outside of its handler: ${failure.type} ${failure.where}\n`);
+}
+process.on("uncaughtException", outsideOfHandlers);
+process.on("unhandledRejection", outsideOfHandlers);
+
+const channel = new net.Socket({ fd: Number(process.argv[2]) });
+let waiting = "";
+channel.setEncoding("utf8");
+channel.on("data", (chunk) => {
+  const lines = (waiting + chunk).split("\n");
+  waiting = lines.pop();
+  for (const line of lines) answer(JSON.parse(line));
+});
+channel.on("error", () => {});
+channel.on("close", () => process.exit(0)); // the worker is gone
+answer({ id: 0, op: "ping" });

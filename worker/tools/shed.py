@@ -1,0 +1,208 @@
+"""The custom tools of a worker: their files, loaded, and loaded again when they are edited."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from common import logs
+from worker.tools import files, python_tool
+from worker.tools.avr import RESERVED_NAMES
+from worker.tools.errors import BadTool, ToolNotRun, one_line
+from worker.tools.files import Stamp
+from worker.tools.node_host import NodeHost
+from worker.tools.threads import Threads
+from worker.tools.tool_loop import ToolLoop
+from worker.tools.toolbox import Tool, Toolbox
+
+LOAD_SECONDS: Final = 10.0
+"""How long the import of a Python file may take."""
+
+START_SECONDS: Final = 30.0
+"""How long `start` waits for the files; what takes longer comes with a later call."""
+
+REFRESH_SECONDS: Final = 2.0
+"""How long a new call waits for edited files; then it takes the versions before."""
+
+RETRY_SECONDS: Final = 30.0
+"""When a JavaScript file is tried again after Node could not be started."""
+
+MAX_LOADING: Final = 32
+"""Threads that load files: one whose import never ends keeps its thread."""
+
+_log = logs.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What is known of a file.
+
+    Attributes:
+        stamp: of the version that was tried last.
+        tool: of the version that loaded last; None if none did.
+        retry_seconds: when to try again although the stamp is the same; None: never.
+    """
+
+    stamp: Stamp
+    tool: Tool | None
+    retry_seconds: float | None = None
+
+
+class ToolShed:
+    """All custom tools of a worker process; one a process.
+
+    Files of one directory that end in `.py` or `.js`, see `worker.tools.python_tool` and `worker.tools.node_host`.
+    A file that does not load is named in one line of the log, once for each version of it; if an earlier version
+    did load, that one stays in use. Of two tools with one name, that of the first file name counts.
+    """
+
+    def __init__(self, directory: Path, *, timeout_seconds: float, node: str | None) -> None:
+        """Build it, on the event loop of its calls.
+
+        Args:
+            directory: need not exist.
+            timeout_seconds: for each run of a tool.
+            node: the executable for JavaScript files; None if there is none.
+        """
+        self._directory = directory.absolute()
+        self._timeout_seconds = timeout_seconds
+        self._host = None if node is None else NodeHost(node)
+        self._loading = Threads("load-tools", limit=MAX_LOADING)
+        self._threads = Threads("tool")
+        self._loop = ToolLoop()
+        self._files: dict[Path, _File] = {}
+        self._complaints: frozenset[tuple[str, str]] = frozenset()
+        self._tools: list[Tool] = []
+        self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._toolbox = self._new_toolbox()
+        self._refreshing: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Loads the files, and logs what came of it. Within `START_SECONDS`."""
+        # Last, so that no tool can stand in for a module of the service or of a library.
+        if str(self._directory) not in sys.path:
+            sys.path.append(str(self._directory))
+        await self._refresh(START_SECONDS)
+
+    async def toolbox(self) -> Toolbox:
+        """Returns the tools for a new call, edits included. Within `REFRESH_SECONDS`."""
+        await self._refresh(REFRESH_SECONDS)
+        return self._toolbox
+
+    async def stop(self) -> None:
+        """Ends what runs, within about 1 s; each run under way returns a result that says so."""
+        if not self._stopped.done():
+            self._stopped.set_result(None)
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.wait({self._refreshing})
+        await asyncio.gather(self._loop.stop(), *([self._host.stop()] if self._host else []))
+
+    async def _refresh(self, wait_seconds: float) -> None:
+        if self._stopped.done():
+            return
+        if self._refreshing is None:
+            self._refreshing = asyncio.create_task(self._look_for_edits())
+            self._refreshing.add_done_callback(self._refreshed)
+        await asyncio.wait({self._refreshing}, timeout=wait_seconds)
+
+    def _refreshed(self, refreshing: asyncio.Task[None]) -> None:
+        self._refreshing = None
+        if not refreshing.cancelled() and (error := refreshing.exception()) is not None:
+            _log.error("tools could not be looked through", directory=str(self._directory), error=repr(error))
+
+    async def _look_for_edits(self) -> None:
+        try:
+            listing = await self._loading.run("scan", lambda: files.scan(self._directory))
+        except (OSError, ToolNotRun) as error:
+            self._complain({(self._directory.name, f"the directory cannot be read: {one_line(str(error))}")})
+            return
+        now_seconds = time.monotonic()
+        edited = [file for file, stamp in listing.stamps.items() if self._is_due(file, stamp, now_seconds)]
+        loaded: dict[Path, _File] = {}
+
+        async def load(suffix: str, file: Path) -> None:
+            if file.suffix == suffix:
+                loaded[file] = await self._load(file, listing.stamps[file])
+
+        async def load_javascript() -> None:
+            for file in edited:  # one by one, so that it is known which one hangs
+                await load(files.JAVASCRIPT, file)
+
+        await asyncio.gather(load_javascript(), *(load(files.PYTHON, file) for file in edited))
+        self._files = {file: loaded.get(file) or self._files[file] for file in listing.stamps}
+        self._put_together(listing.left_out)
+
+    def _is_due(self, file: Path, stamp: Stamp, now_seconds: float) -> bool:
+        known = self._files.get(file)
+        if known is None or known.stamp != stamp:
+            return True
+        return known.retry_seconds is not None and now_seconds >= known.retry_seconds
+
+    async def _load(self, file: Path, stamp: Stamp) -> _File:
+        before = self._files.get(file)
+        in_use = None if before is None else before.tool
+        retry_seconds = None
+        try:
+            tool = await self._tool(file)
+            if tool.definition.name in RESERVED_NAMES:
+                raise BadTool(f"the name {tool.definition.name} is that of a built-in tool")
+            return _File(stamp, tool)
+        except BadTool as error:
+            reason = str(error)
+        except ToolNotRun as error:
+            reason = str(error)
+            retry_seconds = time.monotonic() + RETRY_SECONDS
+        except Exception as error:  # what a file brings about must not cost the others
+            reason = repr(error)
+        stays = None if in_use is None else "the version that was loaded before"
+        _log.error("a tool file does not load", file=file.name, reason=one_line(reason), in_use=stays)
+        return _File(stamp, in_use, retry_seconds)
+
+    async def _tool(self, file: Path) -> Tool:
+        real_file, source = await self._loading.run(file.name, lambda: (file.resolve(), files.read(file)))
+        if file.suffix == files.JAVASCRIPT:
+            if self._host is None:
+                raise BadTool("it needs node, which is not on the PATH")
+            return await self._host.load(real_file, source)
+        try:
+            async with asyncio.timeout(LOAD_SECONDS):
+                return await self._loading.run(
+                    file.name, lambda: python_tool.load(file, source, self._threads, self._loop)
+                )
+        except TimeoutError:
+            raise BadTool(f"its import has not ended after {LOAD_SECONDS:g} s") from None
+
+    def _put_together(self, left_out: tuple[str, ...]) -> None:
+        tools: dict[str, Tool] = {}
+        file_of: dict[str, str] = {}
+        complaints = set()
+        for file, known in self._files.items():
+            if known.tool is None:
+                continue
+            name = known.tool.definition.name
+            if name in tools:
+                complaints.add((file.name, f"{file_of[name]} has a tool of the same name, {name}"))
+                continue
+            tools[name] = known.tool
+            file_of[name] = file.name
+        if left_out:
+            complaints.add((left_out[0], f"{len(left_out)} files from this one on exceed {files.MAX_FILES}"))
+        self._complain(complaints)
+        if list(tools.values()) == self._tools:
+            return
+        self._tools = list(tools.values())
+        self._toolbox = self._new_toolbox()
+        _log.info("tools loaded", directory=str(self._directory), tools=sorted(tools))
+
+    def _complain(self, complaints: set[tuple[str, str]]) -> None:
+        for file, reason in sorted(complaints - self._complaints):
+            _log.error("a tool file is not used", file=file, reason=reason)
+        self._complaints = frozenset(complaints)
+
+    def _new_toolbox(self) -> Toolbox:
+        return Toolbox(self._tools, timeout_seconds=self._timeout_seconds, stopped=self._stopped)
