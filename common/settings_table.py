@@ -19,7 +19,7 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 def table() -> str:
     """The table as Markdown, a row for each variable."""
     rows = [
-        f"| `{name.upper()}` | {_default(field)} | {(field.description or '').replace('|', '/')} |"
+        f"| `{name.upper()}` | {_default(field)} | {_meaning(field)} |"
         for name, field in Settings.model_fields.items()
     ]
     return "\n".join(["| variable | default | meaning |", "| --- | --- | --- |", *rows])
@@ -38,6 +38,10 @@ def updated(readme: str) -> str:
     return f"{before}{BEGIN}\n{table()}\n{END}{after}"
 
 
+def _meaning(field: FieldInfo) -> str:
+    return (field.description or "").replace("|", "/").replace("*", r"\*")
+
+
 def _default(field: FieldInfo) -> str:
     default = field.default
     if isinstance(default, SecretStr):
@@ -45,6 +49,8 @@ def _default(field: FieldInfo) -> str:
     told_by_its_meaning = "unset:" in (field.description or "")
     if field.default_factory is not None or default is None or told_by_its_meaning:
         return ""
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
     return f"`{default.value if isinstance(default, Enum) else default}`"
 
 

@@ -20,6 +20,7 @@ from common.relay_timer import RelayTimer
 from common.settings import Settings, TurnDetection
 from worker import actions, profile
 from worker.actions import Seen
+from worker.local_vad import DEFAULT_THRESHOLD
 from worker.plan import Plan
 from worker.prices import Prices
 from worker.profile import CallProfile
@@ -33,7 +34,6 @@ from worker.usage import Usage
 
 # Of server_vad, as the API has them; where turns are found on this side they mean the same.
 DEFAULT_PREFIX_MS = 300
-DEFAULT_THRESHOLD = 0.5
 # Tools of one call that run side by side; a model that wants more is told so.
 MAX_RUNNING_TOOLS = 16
 # Who watches one call over the calls API.
@@ -184,7 +184,7 @@ class Call:
     def event(self, event: dict[str, Any], received_seconds: float) -> None:
         """An event of the API."""
         assert self._session is not None
-        if event["type"] == "response.output_audio.delta":
+        if event["type"].endswith("audio.delta"):
             self._relay_out.frame(received_seconds)
         try:
             self._session.event(event, time.monotonic())
@@ -367,7 +367,6 @@ def _plan(chosen: CallProfile, toolbox: Toolbox, settings: Settings) -> Plan:
     """The session's settings, from the call's and the process's."""
     tools = [*chosen.tools, *avr.FUNCTIONS, *toolbox.definitions]
     found_here = chosen.turn_detection is TurnDetection.NONE
-    threshold = settings.openai_turn_detection_threshold
     prefix_ms = settings.openai_turn_detection_prefix_padding_ms
     return Plan(
         dialect=chosen.dialect,
@@ -376,7 +375,7 @@ def _plan(chosen: CallProfile, toolbox: Toolbox, settings: Settings) -> Plan:
         silence_ms=chosen.silence_ms,
         local_silence_ms=chosen.silence_ms if found_here else None,
         local_prefix_ms=DEFAULT_PREFIX_MS if prefix_ms is None else prefix_ms,
-        local_threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
+        local_threshold=DEFAULT_THRESHOLD if chosen.vad_threshold is None else chosen.vad_threshold,
         welcome=chosen.welcome_message,
         welcome_interruptible=chosen.welcome_interruptible,
         retry_seconds=settings.upstream_retry_seconds,

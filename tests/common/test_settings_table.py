@@ -20,6 +20,12 @@ def test_the_table_has_a_row_with_a_meaning_for_every_variable() -> None:
         assert meaning
 
 
+def test_values_and_stars_read_as_they_are_written() -> None:
+    assert "| `OPENAI_WELCOME_INTERRUPTIBLE` | `true` |" in table()
+    assert "| `OPENAI_AUDIO_FORMAT` | `pcm` |" in table()
+    assert r"\*-realtime-preview\*" in table()
+
+
 def test_a_readme_without_a_place_for_it_is_refused() -> None:
     with pytest.raises(ValueError, match="no place"):
         updated("# Something else\n")

@@ -9,13 +9,13 @@ import aiohttp
 import orjson
 import pytest
 import structlog
-from openai.types.beta.realtime import SessionUpdateEvent
 from pydantic import SecretStr
 from structlog.typing import EventDict
 
 from common.setting_values import AudioFormat
 from common.settings import Role, Settings, TurnDetection
 from tests.simulator.validation import validate_client_event
+from tests.worker.beta_validation import validate_beta_event
 from tests.worker.web_service import json, text, web_service
 from worker import dialect, instructions, profile
 from worker.profile import CallProfile
@@ -52,7 +52,7 @@ async def load_logged(
     if made.dialect is dialect.GA:
         validate_client_event(event)
     elif made.dialect is dialect.BETA:
-        SessionUpdateEvent.model_validate(made.dialect.to_wire(event), strict=True)
+        validate_beta_event(made.dialect.to_wire(event))
     return made, list(lines)
 
 

@@ -10,6 +10,8 @@ from hypothesis import given
 
 from common.settings import Role, Settings
 from tests.simulator.validation import validate_client_event
+from tests.worker.beta_validation import validate_beta_event
+from worker.dialect import BETA
 from worker.session_update import session_object
 
 NEEDED = {"OPENAI_API_KEY": "k", "REDIS_URL": "redis://127.0.0.1:6379/0"}
@@ -81,9 +83,11 @@ ELSEWHERE = {
 
 
 def session(**variables: str) -> dict[str, Any]:
-    """The session object for these variables; the `openai` package takes it, field by field."""
+    """The session object for these variables; the `openai` package takes it, field by field, in both dialects."""
     made = session_object(Settings.parse(NEEDED | variables, Role.WORKER))
-    validate_client_event({"type": "session.update", "session": made})
+    event = {"type": "session.update", "session": made}
+    validate_client_event(event)
+    validate_beta_event(BETA.to_wire(event))
     return made
 
 
