@@ -12,35 +12,49 @@ import ipaddress
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
+from typing import Protocol as Interface
 
 import orjson
 from aiohttp import web
 
 from common import admin
 from common.errors import RegistryUnavailable
-from common.registry import CallRecord, WorkerStatus
-from dispatcher.commands import CommandError
-from dispatcher.service import Dispatcher
+from common.registry import CallRecord, Registry, WorkerStatus
+from dispatcher.commands import CommandError, Commands
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # A comment line on an idle event stream, so that a proxy does not cut it.
 EVENTS_IDLE_SECONDS = 15.0
 
 
-def application(dispatcher: Dispatcher) -> web.Application:
+class Calls(Interface):
+    """What the API needs of a dispatcher."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether new calls are welcome here."""
+
+    @property
+    def registry(self) -> Registry:
+        """Redis."""
+
+    async def holder(self, uuid: str) -> Commands:
+        """The commands of the worker that holds a call."""
+
+
+def application(dispatcher: Calls) -> web.Application:
     """Probes and metrics for everybody; the calls API for loopback."""
     app = admin.application(lambda: dispatcher.is_ready, "no link to a worker yet, or draining")
-    app.middlewares.append(_local_only)
     api = CallsApi(dispatcher)
     app.add_routes(
         [
-            web.get("/workers", api.workers),
-            web.get("/calls", api.calls),
-            web.get("/calls/{uuid}", api.call),
-            web.delete("/calls/{uuid}", api.hang_up),
-            web.post("/calls/{uuid}/session", api.session),
-            web.post("/calls/{uuid}/say", api.say),
-            web.get("/calls/{uuid}/events", api.events),
+            web.get("/workers", _local(api.workers)),
+            web.get("/calls", _local(api.calls)),
+            web.get("/calls/{uuid}", _local(api.call)),
+            web.delete("/calls/{uuid}", _local(api.hang_up)),
+            web.post("/calls/{uuid}/session", _local(api.session)),
+            web.post("/calls/{uuid}/say", _local(api.say)),
+            web.get("/calls/{uuid}/events", _local(api.events)),
         ]
     )
     return app
@@ -49,7 +63,7 @@ def application(dispatcher: Dispatcher) -> web.Application:
 class CallsApi:
     """See the README's "Calls API"."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self, dispatcher: Calls) -> None:
         self._dispatcher = dispatcher
 
     async def workers(self, _: web.Request) -> web.Response:
@@ -119,17 +133,20 @@ class CallsApi:
         return _json(await commands.run(uuid, action, body))
 
 
-@web.middleware
-async def _local_only(request: web.Request, handler: Handler) -> web.StreamResponse:
-    api = request.path.split("/")[1] in ("calls", "workers")
-    if api and not _is_loopback(request.remote):
-        return _json({"error": "the calls API answers on loopback only"}, status=403)
-    try:
-        return await handler(request)
-    except CommandError as error:
-        return _json({"error": str(error)}, status=error.status)
-    except RegistryUnavailable as error:
-        return _json({"error": f"Redis is away: {error}"}, status=503)
+def _local(handler: Handler) -> Handler:
+    """What callers say is for this host alone."""
+
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        if not _is_loopback(request.remote):
+            return _json({"error": "the calls API answers on loopback only"}, status=403)
+        try:
+            return await handler(request)
+        except CommandError as error:
+            return _json({"error": str(error)}, status=error.status)
+        except RegistryUnavailable as error:
+            return _json({"error": f"Redis is away: {error}"}, status=503)
+
+    return guarded
 
 
 def _is_loopback(address: str | None) -> bool:

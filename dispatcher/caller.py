@@ -108,7 +108,7 @@ class Caller:
         self._act()
 
     async def settled(self) -> None:
-        """Wait until what the call began is done: its placing given up, its pin taken out of Redis."""
+        """Wait until what an ended call began is done: its placing given up, its pin taken out of Redis."""
         for task in (self._placing, self._executing, self._unpinning):
             if task is not None:
                 await asyncio.wait([task])
@@ -125,7 +125,11 @@ class Caller:
         assert self._connection is not None
         received_seconds = self._connection.received_seconds
         self._relay_in.frame(received_seconds)
-        self.call.message(data, text, received_seconds)
+        try:
+            self.call.message(data, text, received_seconds)
+        except Exception:
+            self._log.exception("a message could not be handled")
+            self.call.stopped("internal error")
         self._act()
 
     def violated(self, code: int, reason: str) -> int:
@@ -185,38 +189,48 @@ class Caller:
     # Actions
 
     def _act(self, *, closing: bool = False) -> None:
-        """Do what the call wants; `closing`: the WebSocket layer closes the connection by itself."""
+        """Do what the call wants; `closing`: the WebSocket layer closes the connection by itself.
+
+        What cannot be done ends the call; it never raises.
+        """
         while self.call.actions:
             actions, self.call.actions = self.call.actions, []
             for action in actions:
-                match action:
-                    case call.ToWorker(record):
-                        if self._link is not None:
-                            self._link.send(record)
-                    case call.Play(frame):
-                        if self._front is not None:
-                            self._front.play(frame)
-                    case call.Report(seen, value, label):
-                        _REPORTS[seen](self._calls.metrics, value, label)
-                    case call.Place(epoch, excluded):
-                        self._place(epoch, excluded)
-                    case call.LeaveChannel():
-                        if self._link is not None:
-                            self._link.leave_channel(self._channel)
-                            self._link = None
-                    case call.Unpin(epoch):
-                        placement = self._calls.placement
-                        self._unpinning = asyncio.create_task(placement.unpin(self.uuid, epoch))
-                    case call.Execute(order):
-                        self._executing = asyncio.create_task(self._execute(order))
-                    case call.Ended(ending, reason):
-                        self._ended(ending, reason)
-                    case _:
-                        self._to_front(action, closing=closing)
+                try:
+                    self._do(action, closing)
+                except Exception:
+                    self._log.exception("an action failed", action=type(action).__name__)
+                    self.call.stopped("internal error")
             if self._front is not None and self._front.write_paused and not self.call.paused:
                 self.call.caller_paused(time.monotonic())
 
-    def _to_front(self, action: call.ToCaller, *, closing: bool) -> None:
+    def _do(self, action: call.Action, closing: bool) -> None:
+        match action:
+            case call.ToWorker(record):
+                if self._link is not None:
+                    self._link.send(record)
+            case call.Play(frame):
+                if self._front is not None:
+                    self._front.play(frame)
+            case call.Report(seen, value, label):
+                _REPORTS[seen](self._calls.metrics, value, label)
+            case call.Place(epoch, excluded):
+                self._place(epoch, excluded)
+            case call.LeaveChannel():
+                if self._link is not None:
+                    self._link.leave_channel(self._channel)
+                    self._link = None
+            case call.Unpin(epoch):
+                placement = self._calls.placement
+                self._unpinning = asyncio.create_task(placement.unpin(self.uuid, epoch))
+            case call.Execute(order):
+                self._executing = asyncio.create_task(self._execute(order))
+            case call.Ended(ending, reason):
+                self._ended(ending, reason)
+            case _:
+                self._to_front(action, closing)
+
+    def _to_front(self, action: call.ToCaller, closing: bool) -> None:
         if self._front is None:
             return
         match action:
@@ -255,25 +269,30 @@ class Caller:
 
     async def _find_worker(self, epoch: int, excluded: frozenset[str]) -> None:
         """Pin, and open a channel; workers that cannot be reached are left out and the next is asked."""
-        placement, links = self._calls.placement, self._calls.links
-        pins = self.call.pins
-        while self._is_placing():
-            placed = await placement.place(self.uuid, epoch, self.call.metadata, excluded, pins)
-            if isinstance(placed, NoCapacity):
-                self._not_placed(placed, excluded)
-                return
-            worker_link = None
-            try:
-                worker_link = await links.get(placed.worker_id, placed.address)
-            except LinkUnavailable as error:
-                self._log.warning("worker unreachable", worker=placed.worker_id, reason=str(error))
-            if not self._is_placing():
-                # The caller hung up while a worker was looked for.
+        try:
+            placement, pins = self._calls.placement, self.call.pins
+            while self._is_placing():
+                placed = await placement.place(self.uuid, epoch, self.call.metadata, excluded, pins)
+                if isinstance(placed, NoCapacity):
+                    self._not_placed(placed, excluded)
+                    return
+                worker_link = await self._link_to(placed) if self._is_placing() else None
+                if worker_link is not None and self._is_placing():
+                    self._placed(placed, worker_link)
+                    return
+                # Nobody holds the call there: the worker is out of reach, or the caller has hung up meanwhile.
                 await placement.unpin(self.uuid, placed.epoch)
-            elif worker_link is not None:
-                self._placed(placed, worker_link)
-                return
-            excluded, epoch, pins = excluded | {placed.worker_id}, placed.epoch + 1, placed.pins
+                excluded, epoch, pins = excluded | {placed.worker_id}, placed.epoch + 1, placed.pins
+        except Exception:
+            self._log.exception("no worker could be looked for")
+            self.stop("internal error")
+
+    async def _link_to(self, placed: Placed) -> WorkerLink | None:
+        try:
+            return await self._calls.links.get(placed.worker_id, placed.address)
+        except LinkUnavailable as error:
+            self._log.warning("worker unreachable", worker=placed.worker_id, reason=str(error))
+            return None
 
     def _is_placing(self) -> bool:
         return self.call.state is State.PLACING
@@ -289,7 +308,7 @@ class Caller:
     def _not_placed(self, reason: NoCapacity, excluded: frozenset[str]) -> None:
         if not self._is_placing():
             return
-        if reason.reason is NoCapacityReason.FULL:
+        if reason.reason is NoCapacityReason.FULL or self.call.refused_for_capacity:
             self.call.not_placed(1013, "no capacity: every worker has all the calls that it may take")
         elif excluded:
             self.call.not_placed(1011, f"none of the {len(excluded)} workers that were asked took the call")
@@ -298,12 +317,12 @@ class Caller:
         self._act()
 
     def _ended(self, ending: call.Ending, reason: str) -> None:
+        self._calls.ended(self)
         _OUTCOMES[ending](self._calls.metrics).inc()
         if ending is call.Ending.COMPLETED:
             self._log.info("call ended", ending=ending.value, reason=reason)
         else:
             self._log.warning("call ended", ending=ending.value, reason=reason)
-        self._calls.ended(self)
 
 
 _OUTCOMES: dict[call.Ending, Callable[[DispatcherMetrics], Counter]] = {

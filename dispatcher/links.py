@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 from collections.abc import Iterable
 from typing import Protocol as Interface
@@ -13,10 +12,13 @@ import structlog
 from common import link
 from common.link import Hello
 from common.link_end import LINK_LIMITS, LinkEnd
-from common.websocket import HandshakeRefused, connect
+from common.websocket import HandshakeRefused, WebSocket, close_all, connect
 from dispatcher.commands import Commands
 
 log = structlog.get_logger()
+
+# Links to workers that do not answer hold up the end of the process for no longer.
+CLOSE_SECONDS = 0.5
 
 
 class ChannelOwner(Interface):
@@ -68,9 +70,12 @@ class WorkerLink:
             async with asyncio.timeout(LINK_LIMITS.open_timeout_seconds):
                 await connect(f"ws://{address}/link", self._end, limits=LINK_LIMITS)
                 hello = await asyncio.shield(self._greeting)
-        except (OSError, TimeoutError, HandshakeRefused) as error:
+        except (OSError, TimeoutError, HandshakeRefused, ValueError) as error:
             self.close("not greeted in time")
-            raise LinkUnavailable(f"worker {self.worker_id} at {address}: {error or 'timed out'}") from error
+            raise LinkUnavailable(f"worker {self.worker_id} at {address}: {str(error) or 'timed out'}") from error
+        except asyncio.CancelledError:
+            self.close("not wanted any more")
+            raise
         if hello.id != self.worker_id:
             self.close("another worker lives here now")
             raise LinkUnavailable(f"at {address} answers worker {hello.id}, not {self.worker_id}")
@@ -93,10 +98,10 @@ class WorkerLink:
         """Close the link."""
         self._end.close(reason)
 
-    async def wait_closed(self) -> None:
-        """Wait until the link's connection is gone."""
-        if self._end.connection is not None:
-            await self._end.connection.wait_closed()
+    @property
+    def connection(self) -> WebSocket | None:
+        """The WebSocket, once it is open."""
+        return self._end.connection
 
     # Owner of the link's end
 
@@ -115,21 +120,30 @@ class WorkerLink:
             try:
                 owner.record(kind, payload, received_seconds)
             except Exception:
-                # One call's trouble is not the link's: the others on it go on.
-                log.exception("a record could not be handled", worker=self.worker_id, kind=kind, channel=channel)
-                owner.stop("internal error")
+                self._failed(channel, owner)
 
     def lost(self, reason: str) -> None:
         """Tell every call on the link, at once."""
         if not self._greeting.done():
             self._greeting.set_exception(ConnectionError(reason))
             self._greeting.exception()  # whoever waits gets it; nobody may wait any more
-        owners = list(self._channels.values())
-        self._channels.clear()
+        channels, self._channels = self._channels, {}
         self.commands.lost()
-        self._on_lost.link_lost(self, reason, len(owners))
-        for owner in owners:
-            owner.worker_lost()
+        self._on_lost.link_lost(self, reason, len(channels))
+        for channel, owner in channels.items():
+            try:
+                owner.worker_lost()
+            except Exception:
+                self._failed(channel, owner)
+
+    def _failed(self, channel: int, owner: ChannelOwner) -> None:
+        """One call's trouble is not the link's: the others on it go on."""
+        log.exception("a call failed on its link", worker=self.worker_id, channel=channel)
+        self.leave_channel(channel)
+        try:
+            owner.stop("internal error")
+        except Exception:
+            log.exception("and could not be ended", worker=self.worker_id, channel=channel)
 
 
 class LostCallback(Interface):
@@ -147,6 +161,7 @@ class LinkPool:
         self._links: dict[str, WorkerLink] = {}
         self._opening: dict[str, asyncio.Task[WorkerLink]] = {}
         self._up = asyncio.Event()
+        self._closed = False
 
     async def wait_up(self) -> None:
         """Wait for the first link."""
@@ -176,13 +191,20 @@ class LinkPool:
         known = self._links.get(worker_id)
         if known is not None and known.is_open:
             return known
+        if self._closed:
+            raise LinkUnavailable("the dispatcher ends")
         task = self._opening.get(worker_id)
         if task is None:
             task = asyncio.create_task(self._open(worker_id, address), name=f"link to {worker_id}")
             self._opening[worker_id] = task
             task.add_done_callback(lambda done: self._opened(worker_id, done))
         # Several calls may wait for one link: the end of one of them is not the end of it.
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                raise
+            raise LinkUnavailable("the dispatcher ends") from None
 
     def keep(self, workers: Iterable[tuple[str, str]]) -> None:
         """Open links ahead to these (id, address); failures are tried again with the next call of this."""
@@ -192,13 +214,17 @@ class LinkPool:
                 task.add_done_callback(_consume)
 
     async def close(self) -> None:
-        """Close all links; bounded by the WebSocket's own time-out."""
-        for task in list(self._opening.values()):
+        """Close all links, and open none again; takes `CLOSE_SECONDS` at most."""
+        self._closed = True
+        opening = list(self._opening.values())
+        for task in opening:
             task.cancel()
+        await asyncio.gather(*opening, return_exceptions=True)
         links = list(self._links.values())
         for known in links:
             known.close("the dispatcher ends")
-        await asyncio.gather(*(known.wait_closed() for known in links))
+        connections = [known.connection for known in links if known.connection is not None]
+        await close_all(connections, 1000, "the dispatcher ends", timeout_seconds=CLOSE_SECONDS)
 
     def link_lost(self, lost: WorkerLink, reason: str, calls: int) -> None:
         """Forget a link."""
@@ -222,5 +248,5 @@ class LinkPool:
 
 def _consume(task: asyncio.Task[WorkerLink]) -> None:
     # The failure was logged where the link was opened.
-    with contextlib.suppress(asyncio.CancelledError):
+    if not task.cancelled():
         task.exception()

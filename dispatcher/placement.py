@@ -12,7 +12,16 @@ from dataclasses import dataclass
 import structlog
 
 from common.errors import RegistryUnavailable
-from common.registry import CallLease, NoCapacity, NoCapacityReason, Pin, Registry, WorkerState, WorkerStatus
+from common.registry import (
+    CallLease,
+    NoCapacity,
+    NoCapacityReason,
+    Pin,
+    Registry,
+    WorkerState,
+    WorkerStatus,
+    release_order,
+)
 
 log = structlog.get_logger()
 
@@ -115,12 +124,12 @@ class Placement:
         return renewal.superseded
 
     def _place_from_table(self, epoch: int, excluded: frozenset[str], pins: int) -> Placed | NoCapacity:
-        live = [w for w in self._workers if w.state is WorkerState.READY and w.id not in excluded]
-        if not live:
-            return NoCapacity(NoCapacityReason.NO_WORKERS)
-        best = min(live, key=lambda w: self._own_calls(w.id) / w.capacity)
-        if self._own_calls(best.id) >= best.capacity:
-            return NoCapacity(NoCapacityReason.FULL)
+        ready = [w for w in self._workers if w.state is WorkerState.READY and w.id not in excluded]
+        free = [w for w in ready if self._own_calls(w.id) < w.capacity]
+        if not free:
+            return NoCapacity(NoCapacityReason.FULL if ready else NoCapacityReason.NO_WORKERS)
+        # As the script does: the newest release first, and of it the least loaded.
+        best = min(free, key=lambda w: (-release_order(w.release), self._own_calls(w.id) / w.capacity))
         return Placed(best.id, best.address, epoch, pins + 1, None)
 
     def _note(self, up: bool, reason: str = "") -> None:

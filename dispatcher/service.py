@@ -29,6 +29,7 @@ TICK_SECONDS = 0.2
 FIRST_LINK_INTERVAL_SECONDS = 0.1
 # `stop` has to be done within the time that a process has to stop (common/process.py).
 CLOSE_SECONDS = 0.8
+SETTLE_SECONDS = 0.5
 # A caller's connection is pinged so that a proxy's idle timer does not cut a call while the agent is silent.
 # Its life is judged by the caller's audio, in the call, not by pongs.
 CALLER_LIMITS = Limits(
@@ -62,6 +63,7 @@ class Dispatcher:
         self._limits = limits
         self._callers: set[Caller] = set()
         self._by_uuid: dict[str, Caller] = {}
+        self._settling: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._server: asyncio.Server | None = None
@@ -99,7 +101,7 @@ class Dispatcher:
                 await wait
 
     async def stop(self) -> None:
-        """End what is left; bounded by the time-outs of Redis and of closing."""
+        """End what is left; takes `CLOSE_SECONDS`, `SETTLE_SECONDS` and the links' time at most."""
         self.draining = True
         # 1. No new callers.
         if self._server is not None:
@@ -114,8 +116,9 @@ class Dispatcher:
                 await asyncio.gather(*(front.wait_closed() for front in fronts))
         for front in fronts:
             front.abort()
-        for caller in callers:
-            await caller.settled()
+        # Of calls that ended by themselves a moment ago, too. What is still in Redis then goes with its lease.
+        if self._settling:
+            await asyncio.wait(self._settling, timeout=SETTLE_SECONDS)
         # 3. No more ticks and renewals.
         for task in self._tasks:
             task.cancel()
@@ -164,6 +167,9 @@ class Dispatcher:
             del self._by_uuid[caller.uuid]
         if not self._callers:
             self._idle.set()
+        settling = asyncio.create_task(caller.settled(), name=f"settle {caller.uuid}")
+        self._settling.add(settling)
+        settling.add_done_callback(self._settling.discard)
 
     def _front_door(self) -> FrontDoor:
         return FrontDoor(ServerWebSocket(self._accept, CALLER_LIMITS), LegacyConnection(self._new_caller))
@@ -196,7 +202,10 @@ class Dispatcher:
         while True:
             # Without a link there is nobody to take a call: look for the first worker often.
             await asyncio.sleep(RENEW_INTERVAL_SECONDS if self.links.is_ready else FIRST_LINK_INTERVAL_SECONDS)
-            await self._renew_once()
+            try:
+                await self._renew_once()
+            except Exception:
+                log.exception("calls could not be published")
 
     async def _renew_once(self) -> None:
         holders = {caller.uuid: caller for caller in self._callers if caller.lease() is not None}

@@ -1,0 +1,164 @@
+"""Drives a call's state machine, and reads its actions."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any, NamedTuple, get_args
+
+import orjson
+
+from common import link
+from common.link import Control, Kind
+from dispatcher import call as actions
+from dispatcher.call import Action, Call, CallLimits
+
+CHANNEL = 7
+WORKER = "w-1"
+UUID = "call-1"
+METADATA = {"from": "100"}
+FRAME_BYTES = 320
+
+_CONTROLS: dict[int, type[Control]] = {record_type.kind: record_type for record_type in get_args(Control)}
+
+
+class CallerAudio(NamedTuple):
+    """A CALLER_AUDIO record."""
+
+    position_samples: int
+    pcm: bytes
+
+
+class Credit(NamedTuple):
+    """A CREDIT record."""
+
+    credit_bytes: int
+
+
+class CallDriver:
+    """One call; its clock stands at `now` until a test moves it."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.now = 1000.0
+        self.limits = CallLimits(**limits)
+        self.call = Call(METADATA, self.now, self.limits)
+
+    @property
+    def state(self) -> actions.State:
+        return self.call.state
+
+    # What comes from AVR Core
+
+    def say(self, **message: object) -> list[Action]:
+        return self.send(orjson.dumps(message))
+
+    def send(self, data: bytes, *, text: bool = True) -> list[Action]:
+        self.call.message(data, text, self.now)
+        return self.take()
+
+    def init(self, uuid: str = UUID) -> list[Action]:
+        return self.say(type="init", uuid=uuid)
+
+    def audio(self, pcm: bytes) -> list[Action]:
+        return self.say(type="audio", audio=base64.b64encode(pcm).decode())
+
+    # What comes from the worker
+
+    def record(self, record: Control) -> list[Action]:
+        ((kind, _, payload),) = link.decode(link.encode(record, CHANNEL))
+        self.call.record(kind, payload, self.now)
+        return self.take()
+
+    def raw_record(self, kind: int, payload: bytes) -> list[Action]:
+        self.call.record(kind, memoryview(payload), self.now)
+        return self.take()
+
+    def credit(self, credit_bytes: int) -> list[Action]:
+        return self.raw_record(Kind.CREDIT, credit_bytes.to_bytes(4, "big"))
+
+    def reply(self, item: int, pcm: bytes) -> list[Action]:
+        return self.raw_record(Kind.REPLY_AUDIO, item.to_bytes(4, "big") + pcm)
+
+    # The rest
+
+    def placed(self, *, worker: str = WORKER, epoch: int = 1, pins: int = 1) -> list[Action]:
+        self.call.placed(worker, epoch, CHANNEL, pins, self.now)
+        return self.take()
+
+    def tick(self, seconds: float = 0.0) -> list[Action]:
+        self.now += seconds
+        self.call.tick(self.now)
+        return self.take()
+
+    def pause(self) -> None:
+        self.call.caller_paused(self.now)
+        assert self.take() == []
+
+    def resume(self) -> list[Action]:
+        self.call.caller_writable(self.now)
+        return self.take()
+
+    def take(self) -> list[Action]:
+        taken, self.call.actions = self.call.actions, []
+        return taken
+
+    # Up to a state
+
+    def opening(self) -> CallDriver:
+        self.init()
+        self.placed()
+        return self
+
+    def connecting(self, credit_bytes: int = 32_000) -> CallDriver:
+        self.opening()
+        self.record(link.Opened(credit_bytes))
+        return self
+
+    def live(self, credit_bytes: int = 32_000) -> CallDriver:
+        self.connecting(credit_bytes)
+        self.record(link.Ready())
+        return self
+
+
+def to_worker(taken: list[Action]) -> list[object]:
+    """The records among the actions, decoded."""
+    records: list[object] = []
+    for action in taken:
+        if isinstance(action, actions.ToWorker):
+            ((kind, channel, payload),) = link.decode(action.record)
+            assert channel == CHANNEL
+            if kind == Kind.CALLER_AUDIO:
+                position, pcm = link.decode_caller_audio(payload)
+                records.append(CallerAudio(position, bytes(pcm)))
+            elif kind == Kind.CREDIT:
+                records.append(Credit(link.decode_credit(payload)))
+            else:
+                records.append(link.decode_control(_CONTROLS[kind], payload))
+    return records
+
+
+def to_caller(taken: list[Action]) -> list[dict[str, Any]]:
+    """The messages for AVR Core among the actions; audio as PCM."""
+    messages: list[dict[str, Any]] = []
+    for action in taken:
+        match action:
+            case actions.Play(frame):
+                messages.append({"type": "audio", "pcm": frame})
+            case actions.Interrupt():
+                messages.append({"type": "interruption"})
+            case actions.Tell(role, text):
+                messages.append({"type": "transcript", "role": role, "text": text})
+            case actions.Complain(message):
+                messages.append({"type": "error", "message": message})
+    return messages
+
+
+def heard_pcm(taken: list[Action]) -> bytes:
+    """All the audio that went to AVR Core; each message is one frame."""
+    frames = [message["pcm"] for message in to_caller(taken) if message["type"] == "audio"]
+    assert all(len(frame) == FRAME_BYTES for frame in frames)
+    return b"".join(frames)
+
+
+def sound(size: int, *, seed: int = 1) -> bytes:
+    """PCM16 of which no two frames are alike."""
+    return b"".join((seed * 10_007 + number).to_bytes(4, "little") for number in range(size // 4 + 1))[:size]

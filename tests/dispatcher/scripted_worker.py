@@ -1,0 +1,119 @@
+"""A worker's end of the links, that does what a test says: real sockets, no Realtime API."""
+
+from __future__ import annotations
+
+import contextlib
+import http
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import get_args
+
+from websockets.http11 import Request
+
+from common import link
+from common.link import Control, Hello, Kind
+from common.link_end import LINK_LIMITS, LinkEnd
+from common.websocket import serve
+from tests.helpers import eventually
+
+CONTROLS: dict[int, type[Control]] = {record_type.kind: record_type for record_type in get_args(Control)}
+
+Answer = Callable[["DispatcherEnd", int, link.Open], None]
+
+
+def take(end: DispatcherEnd, channel: int, opening: link.Open) -> None:
+    """Take every call, and have a session at once."""
+    end.send(link.Opened(link.CALLER_CREDIT_BYTES), channel)
+    end.send(link.Ready(), channel)
+
+
+def refuse(reason: str, epoch: int = 0) -> Answer:
+    """Take no call, for this reason."""
+    return lambda end, channel, _: end.send(link.Refused(reason, epoch), channel)
+
+
+def say_nothing(end: DispatcherEnd, channel: int, opening: link.Open) -> None:
+    """Leave OPEN unanswered."""
+
+
+class DispatcherEnd:
+    """The link of one dispatcher, as its worker has it."""
+
+    def __init__(self, worker: ScriptedWorker) -> None:
+        self.end = LinkEnd(worker.hello, self)
+        self.hello: Hello | None = None
+        self.records: list[tuple[int, int, bytes]] = []
+        self.lost_because: str | None = None
+        self._worker = worker
+
+    def send(self, record: Control, channel: int) -> None:
+        self.end.send(link.encode(record, channel))
+
+    def controls(self, record_type: type[Control]) -> list[tuple[int, Control]]:
+        """The records of this type so far, with their channels."""
+        return [
+            (channel, link.decode_control(record_type, memoryview(payload)))
+            for kind, channel, payload in self.records
+            if kind == record_type.kind
+        ]
+
+    def greeted(self, hello: Hello) -> None:
+        self.hello = hello
+
+    def record(self, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
+        self.records.append((kind, channel, bytes(payload)))
+        if kind == Kind.OPEN:
+            self._worker.answer(self, channel, link.decode_control(link.Open, payload))
+
+    def lost(self, reason: str) -> None:
+        self.lost_because = reason
+
+
+class ScriptedWorker:
+    """One worker. `answer` says what becomes of an OPEN."""
+
+    def __init__(self, worker_id: str, answer: Answer = take) -> None:
+        self.id = worker_id
+        self.hello = Hello(link.PROTOCOL_VERSION, "1.0.0", "worker", worker_id, "incarnation")
+        self.answer = answer
+        self.address = ""
+        self.links: list[DispatcherEnd] = []
+        self.refusal: tuple[http.HTTPStatus, str] | None = None
+
+    async def only_link(self) -> DispatcherEnd:
+        """Wait for the only link, greeted."""
+        await eventually(lambda: self.links and self.links[0].hello is not None)
+        (only,) = self.links
+        return only
+
+    def opens(self) -> list[tuple[int, link.Open]]:
+        """Every OPEN that came, on whatever link, with its channel."""
+        return [
+            (channel, record)
+            for each in self.links
+            for channel, record in each.controls(link.Open)
+            if isinstance(record, link.Open)
+        ]
+
+    def accept(self, request: Request, _: str) -> LinkEnd | tuple[http.HTTPStatus, str]:
+        if self.refusal is not None:
+            return self.refusal
+        assert request.path == "/link"
+        self.links.append(DispatcherEnd(self))
+        return self.links[-1].end
+
+
+@contextlib.asynccontextmanager
+async def running(worker: ScriptedWorker) -> AsyncIterator[ScriptedWorker]:
+    """The worker listens at `worker.address`; at the end its links are cut off."""
+    sock = socket.create_server(("127.0.0.1", 0))
+    worker.address = f"127.0.0.1:{sock.getsockname()[1]}"
+    server = await serve(worker.accept, sock, limits=LINK_LIMITS)
+    try:
+        yield worker
+    finally:
+        server.close()
+        for each in worker.links:
+            if each.end.connection is not None:
+                each.end.connection.abort()
+                await each.end.connection.wait_closed()

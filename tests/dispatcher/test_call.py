@@ -1,0 +1,629 @@
+"""A call's life in the dispatcher: each event with exactly the actions that follow."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common import link
+from common.errors import LinkProtocolError
+from common.link import Refusal
+from dispatcher.call import (
+    BAD_INPUT_REASONS,
+    MAX_WAITING_DIGITS,
+    Action,
+    CloseCaller,
+    Complain,
+    Ended,
+    Ending,
+    Execute,
+    LeaveChannel,
+    Place,
+    Report,
+    Seen,
+    State,
+    ToWorker,
+    Unpin,
+)
+from tests.dispatcher.call_driver import (
+    CHANNEL,
+    FRAME_BYTES,
+    METADATA,
+    UUID,
+    WORKER,
+    CallDriver,
+    heard_pcm,
+    sound,
+    to_caller,
+    to_worker,
+)
+
+FRAME = sound(FRAME_BYTES)
+
+
+@pytest.fixture
+def driver() -> CallDriver:
+    return CallDriver()
+
+
+def error(message: str) -> Complain:
+    return Complain(message)
+
+
+def close_record(reason: str) -> ToWorker:
+    return ToWorker(link.encode(link.Close(reason), CHANNEL))
+
+
+class TestTheWayUp:
+    def test_a_call_is_placed_opened_connected_and_live(self, driver: CallDriver) -> None:
+        states = [driver.state]
+        assert driver.init() == [Place(1, frozenset())]
+        assert driver.call.uuid == UUID
+        states.append(driver.state)
+        assert to_worker(driver.placed(worker="w-9", epoch=3, pins=2)) == [
+            link.Open(UUID, 3, METADATA, 0, link.REPLY_CREDIT_BYTES)
+        ]
+        states.append(driver.state)
+        assert (driver.call.worker_id, driver.call.epoch, driver.call.pins) == ("w-9", 3, 2)
+        assert driver.record(link.Opened(32_000)) == []
+        states.append(driver.state)
+        assert driver.record(link.Ready()) == []
+        states.append(driver.state)
+        assert states == [
+            State.AWAITING_INIT,
+            State.PLACING,
+            State.OPENING,
+            State.CONNECTING,
+            State.LIVE,
+        ]
+
+    def test_the_configuration_that_init_brings_goes_to_the_worker(self, driver: CallDriver) -> None:
+        driver.say(type="init", uuid=UUID, provider_config={"voice": "ash"})
+        driver.now += 0.5
+        (opening,) = to_worker(driver.placed())
+        assert isinstance(opening, link.Open)
+        assert opening.provider_config == {"voice": "ash"}
+        assert opening.age_seconds == pytest.approx(0.5)
+
+    def test_what_the_worker_has_stored_as_text_is_known(self, driver: CallDriver) -> None:
+        assert driver.live().record(link.Finished(48_000, "item")) == []
+        assert driver.call.finished_samples == 48_000
+
+    def test_kinds_of_a_newer_release_and_named_items_change_nothing(self, driver: CallDriver) -> None:
+        driver.live()
+        assert driver.raw_record(200, b"anything") == []
+        assert driver.record(link.ReplyItem(1, "item")) == []
+        assert driver.state is State.LIVE
+
+
+EVENTS: dict[str, Callable[[CallDriver], object]] = {
+    "placed": lambda driver: driver.placed(),
+    "not_placed": lambda driver: driver.call.not_placed(1013, "no capacity"),
+    "OPENED": lambda driver: driver.record(link.Opened(1)),
+    "REFUSED": lambda driver: driver.record(link.Refused("full")),
+    "READY": lambda driver: driver.record(link.Ready()),
+}
+REACH: dict[State, Callable[[CallDriver], object]] = {
+    State.AWAITING_INIT: lambda driver: None,
+    State.PLACING: lambda driver: driver.init(),
+    State.OPENING: lambda driver: driver.opening(),
+    State.CONNECTING: lambda driver: driver.connecting(),
+    State.LIVE: lambda driver: driver.live(),
+}
+LEGAL = {
+    ("placed", State.PLACING),
+    ("not_placed", State.PLACING),
+    ("OPENED", State.OPENING),
+    ("REFUSED", State.OPENING),
+    ("READY", State.CONNECTING),
+}
+
+
+class TestIllegalTransitions:
+    @pytest.mark.parametrize(
+        ("event", "state"),
+        [pair for pair in itertools.product(EVENTS, REACH) if pair not in LEGAL],
+        ids=str,
+    )
+    def test_one_raises_and_names_event_and_state(self, event: str, state: State) -> None:
+        driver = CallDriver()
+        REACH[state](driver)
+        if event.isupper() and state in (State.AWAITING_INIT, State.PLACING):
+            # There is no channel, so it is the last word of one that was left.
+            assert EVENTS[event](driver) == []
+        else:
+            with pytest.raises(LinkProtocolError, match=rf"{event} in state {state}"):
+                EVENTS[event](driver)
+        assert driver.state is state
+
+    @pytest.mark.parametrize("event", EVENTS)
+    def test_when_a_call_has_ended_nothing_revives_it(self, event: str, driver: CallDriver) -> None:
+        driver.live()
+        driver.call.caller_closed(1000)
+        driver.take()
+        if event.isupper():
+            assert EVENTS[event](driver) == []
+        else:
+            with pytest.raises(LinkProtocolError, match="in state ended"):
+                EVENTS[event](driver)
+        assert driver.state is State.ENDED
+
+
+class TestEnds:
+    @pytest.mark.parametrize(
+        ("code", "ending"),
+        [
+            (1000, Ending.COMPLETED),
+            (1001, Ending.COMPLETED),
+            (1005, Ending.COMPLETED),
+            (1006, Ending.FAILED),
+            (1011, Ending.FAILED),
+            (4000, Ending.FAILED),
+        ],
+    )
+    def test_the_caller_hangs_up(self, code: int, ending: Ending, driver: CallDriver) -> None:
+        driver.live()
+        driver.call.caller_closed(code)
+        reason = f"the caller's connection closed with {code}"
+        assert driver.take() == [close_record(reason), LeaveChannel(), Unpin(1), Ended(ending, reason)]
+        assert driver.state is State.ENDED
+
+    @pytest.mark.parametrize("code", [1000, 1006])
+    def test_a_connection_that_closes_before_init_was_no_call(self, code: int, driver: CallDriver) -> None:
+        driver.call.caller_closed(code)
+        (ended,) = driver.take()
+        assert isinstance(ended, Ended)
+        assert ended.ending is Ending.REJECTED
+
+    def test_the_caller_hangs_up_while_a_worker_is_looked_for(self, driver: CallDriver) -> None:
+        driver.init()
+        driver.call.caller_closed(1000)
+        # There is nothing to unpin yet: who looks for the worker gives back what comes of it.
+        assert driver.take() == [Ended(Ending.COMPLETED, "the caller's connection closed with 1000")]
+
+    @pytest.mark.parametrize(
+        ("outcome", "message", "said"),
+        [
+            ("failed", "no quota", "no quota"),
+            ("failed", "", "the call failed"),
+            ("an outcome of a newer release", "why", "why"),
+        ],
+    )
+    def test_the_worker_fails(self, outcome: str, message: str, said: str, driver: CallDriver) -> None:
+        # Nothing is sent to a worker that has let go already.
+        assert driver.live().record(link.Ended(outcome, message)) == [
+            LeaveChannel(),
+            error(said),
+            CloseCaller(1011, said),
+            Unpin(1),
+            Ended(Ending.FAILED, said),
+        ]
+
+    @pytest.mark.parametrize("message", ["", "for the log"])
+    def test_the_worker_completes_the_call(self, message: str, driver: CallDriver) -> None:
+        assert driver.live().record(link.Ended("completed", message)) == [
+            LeaveChannel(),
+            CloseCaller(1000, ""),
+            Unpin(1),
+            Ended(Ending.COMPLETED, ""),
+        ]
+
+    def test_the_worker_ends_a_call_before_there_was_a_session(self, driver: CallDriver) -> None:
+        taken = driver.connecting().record(link.Ended("failed", "bad key"))
+        assert taken[-1] == Ended(Ending.FAILED, "bad key")
+
+    def test_the_worker_is_lost(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.call.worker_lost()
+        message = f"the worker process of this call ({WORKER}) was lost"
+        assert driver.take() == [
+            error(message),
+            CloseCaller(1011, message),
+            Unpin(1),
+            Ended(Ending.FAILED, message),
+        ]
+
+    def test_a_newer_connection_takes_the_call_over(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.call.superseded()
+        taken = driver.take()
+        message = to_caller(taken)[0]["message"]
+        assert "same uuid" in message
+        assert taken == [
+            error(message),
+            CloseCaller(1008, message),
+            close_record(message),
+            LeaveChannel(),
+            Unpin(1),
+            Ended(Ending.FAILED, message),
+        ]
+
+    def test_the_process_stops(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.call.stopped("the service is stopping")
+        taken = driver.take()
+        assert taken[:2] == [error("the service is stopping"), CloseCaller(1011, "the service is stopping")]
+        assert taken[-1] == Ended(Ending.FAILED, "the service is stopping")
+
+    def test_there_is_no_capacity(self, driver: CallDriver) -> None:
+        driver.init()
+        driver.call.not_placed(1013, "no capacity")
+        assert driver.take() == [
+            error("no capacity"),
+            CloseCaller(1013, "no capacity"),
+            Ended(Ending.REJECTED, "no capacity"),
+        ]
+
+    def test_no_worker_could_be_asked(self, driver: CallDriver) -> None:
+        driver.init()
+        driver.call.not_placed(1011, "none")
+        assert driver.take()[-1] == Ended(Ending.FAILED, "none")
+
+    def test_a_call_ends_once(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.call.caller_closed(1000)
+        driver.take()
+        driver.call.caller_closed(1006)
+        driver.call.superseded()
+        driver.call.stopped("again")
+        driver.call.worker_lost()
+        driver.call.broke_protocol("flood", "again")
+        driver.call.caller_writable(driver.now)
+        driver.call.tick(driver.now + 1000)
+        assert driver.init() == []
+        assert driver.audio(FRAME) == []
+        assert driver.reply(1, FRAME) == []
+        assert driver.record(link.Flush(1)) == []
+        assert driver.record(link.Ended()) == []
+        assert driver.take() == []
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("reason", "data", "text"),
+        [
+            ("binary", FRAME, False),
+            ("not_json", b"{", True),
+            ("unknown_type", b"{}", True),
+            ("second_init", b'{"type":"init","uuid":"call-1"}', True),
+            ("second_init", b'{"type":"init","uuid":"another"}', True),
+            ("bad_base64", b'{"type":"audio","audio":"!"}', True),
+            ("odd_bytes", b'{"type":"audio","audio":"AA=="}', True),
+            ("bad_digit", b'{"type":"dtmf_digit","digit":"x"}', True),
+        ],
+    )
+    def test_it_ends_the_call_with_1008(self, reason: str, data: bytes, text: bool, driver: CallDriver) -> None:
+        taken = driver.live().send(data, text=text)
+        message = to_caller(taken)[0]["message"]
+        assert taken == [
+            Report(Seen.BAD_INPUT, label=reason),
+            error(message),
+            CloseCaller(1008, message),
+            close_record(message),
+            LeaveChannel(),
+            Unpin(1),
+            Ended(Ending.FAILED, message),
+        ]
+        assert reason in BAD_INPUT_REASONS
+
+    @pytest.mark.parametrize(
+        "data",
+        [b'{"type":"audio","audio":"AAA="}', b'{"type":"audio","audio":""}', b'{"type":"dtmf_digit","digit":"1"}'],
+    )
+    def test_before_init(self, data: bytes, driver: CallDriver) -> None:
+        taken = driver.send(data)
+        message = to_caller(taken)[0]["message"]
+        assert taken == [
+            Report(Seen.BAD_INPUT, label="before_init"),
+            error(message),
+            CloseCaller(1008, message),
+            Ended(Ending.REJECTED, message),
+        ]
+
+    def test_what_the_websocket_layer_found(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.call.broke_protocol("message_too_big", "a message is over 65536 bytes")
+        assert driver.take()[0] == Report(Seen.BAD_INPUT, label="message_too_big")
+
+    def test_a_call_that_was_never_pinned_is_rejected_not_failed(self, driver: CallDriver) -> None:
+        driver.init()
+        assert driver.send(b"{")[-1] == Ended(Ending.REJECTED, "a message is not JSON")
+
+    def test_digits_are_counted_and_go_to_the_worker(self, driver: CallDriver) -> None:
+        taken = driver.live().say(type="dtmf_digit", digit="5")
+        assert taken[0] == Report(Seen.DIGIT)
+        assert to_worker(taken) == [link.Dtmf("5")]
+
+    def test_digits_wait_for_a_worker_up_to_a_bound(self, driver: CallDriver) -> None:
+        driver.init()
+        for _ in range(MAX_WAITING_DIGITS + 5):
+            driver.say(type="dtmf_digit", digit="7")
+        driver.placed()
+        taken = driver.record(link.Opened(32_000))
+        assert to_worker(taken) == [link.Dtmf("7")] * MAX_WAITING_DIGITS
+
+
+class TestOrders:
+    HANG_UP = link.Order(1, link.OrderAction.HANG_UP.value)
+
+    def test_an_order_waits_until_the_last_words_have_been_heard(self, driver: CallDriver) -> None:
+        driver.live().reply(1, sound(16_000))  # a second
+        driver.record(link.ReplyItemDone(1))
+        assert driver.record(self.HANG_UP) == []
+        assert not [a for a in driver.tick(0.9) if isinstance(a, Execute)]
+        assert Execute(self.HANG_UP) in driver.tick(0.2)
+        assert Execute(self.HANG_UP) not in driver.tick(5)
+
+    def test_an_order_of_which_the_words_were_interrupted_is_carried_out(self, driver: CallDriver) -> None:
+        driver.live().reply(1, sound(32_000))
+        driver.record(self.HANG_UP)
+        driver.record(link.Flush(1))
+        assert Execute(self.HANG_UP) in driver.tick(0.2)
+
+    def test_what_came_of_it_is_told_and_a_core_that_stays_is_closed(self, driver: CallDriver) -> None:
+        driver.live().record(self.HANG_UP)
+        driver.tick(0.2)
+        driver.call.executed(self.HANG_UP, True, "gone", driver.now)
+        assert to_worker(driver.take()) == [link.OrderDone(1, True, "gone")]
+        driver.tick(2.9)
+        assert driver.state is State.LIVE
+        assert driver.tick(0.2)[-1] == Ended(Ending.COMPLETED, "")
+
+    def test_without_avr_ami_a_hang_up_is_the_end_of_the_connection(self, driver: CallDriver) -> None:
+        driver.live().record(self.HANG_UP)
+        driver.tick(0.2)
+        driver.call.executed(self.HANG_UP, False, "nobody answers", driver.now)
+        assert CloseCaller(1000, "") in driver.take()
+
+    def test_a_transfer_that_failed_leaves_the_call_as_it_is(self, driver: CallDriver) -> None:
+        transfer = link.Order(2, link.OrderAction.TRANSFER.value, "600", "demo", "1")
+        driver.live().record(transfer)
+        driver.tick(0.2)
+        driver.call.executed(transfer, False, "no such extension", driver.now)
+        assert to_worker(driver.take()) == [link.OrderDone(2, False, "no such extension")]
+        assert driver.state is State.LIVE
+
+
+class TestFlood:
+    def test_audio_far_above_real_time(self) -> None:
+        driver = CallDriver(burst_seconds=2.01, flood_ratio=1.25).live(credit_bytes=10**9)
+        for _ in range(100):
+            assert len(driver.audio(FRAME)) == 1
+        assert driver.audio(FRAME)[0] == Report(Seen.BAD_INPUT, label="flood")
+        assert driver.state is State.ENDED
+
+    def test_one_message_counts_by_its_audio(self) -> None:
+        driver = CallDriver(burst_seconds=2.0).live(credit_bytes=10**9)
+        assert driver.audio(bytes(32_002))[0] == Report(Seen.BAD_INPUT, label="flood")
+
+    def test_after_a_stall_what_was_late_may_come_at_once(self) -> None:
+        driver = CallDriver(burst_seconds=2.0).live(credit_bytes=10**9)
+        for _ in range(3):
+            for _ in range(90):
+                driver.audio(FRAME)
+            driver.now += 1.8
+        assert driver.state is State.LIVE
+
+    def test_a_sender_whose_clock_is_fast_may_go_on_for_ever(self) -> None:
+        driver = CallDriver(burst_seconds=1.0, flood_ratio=1.25).live(credit_bytes=10**9)
+        for _ in range(20_000):
+            driver.audio(FRAME)
+            driver.now += 0.0161  # 24% faster than real time
+        assert driver.state is State.LIVE
+
+    def test_a_sender_that_is_faster_than_that_may_not(self) -> None:
+        driver = CallDriver(burst_seconds=1.0, flood_ratio=1.25).live(credit_bytes=10**9)
+        for _ in range(20_000):
+            driver.audio(FRAME)
+            driver.now += 0.0159
+        assert driver.state is State.ENDED
+
+    def test_messages_of_any_kind(self) -> None:
+        driver = CallDriver(messages_per_second=10.0).live()
+        for _ in range(98):  # and one was init
+            driver.say(type="dtmf_digit", digit="1")
+        assert driver.say(type="dtmf_digit", digit="1")[0] == Report(Seen.DIGIT)
+        assert driver.say(type="dtmf_digit", digit="1")[0] == Report(Seen.BAD_INPUT, label="flood")
+
+    def test_messages_without_audio_in_them_are_messages(self) -> None:
+        driver = CallDriver(messages_per_second=10.0).live()
+        for _ in range(99):
+            assert driver.audio(b"") == []
+        assert driver.audio(b"")[0] == Report(Seen.BAD_INPUT, label="flood")
+
+    def test_a_clock_that_stands_still_forgives_nothing(self) -> None:
+        driver = CallDriver(messages_per_second=10.0).live()
+        driver.now -= 5.0
+        for _ in range(120):
+            driver.say(type="dtmf_digit", digit="1")
+        assert driver.state is State.ENDED
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("reason", [Refusal.FULL, Refusal.DRAINING, "a reason of a newer release"])
+    def test_another_worker_is_asked_at_the_next_epoch(self, reason: str, driver: CallDriver) -> None:
+        assert driver.opening().record(link.Refused(reason)) == [LeaveChannel(), Place(2, frozenset({WORKER}))]
+        assert driver.state is State.PLACING
+        driver.placed(worker="w-2", epoch=2, pins=2)
+        assert driver.record(link.Refused(reason)) == [LeaveChannel(), Place(3, frozenset({WORKER, "w-2"}))]
+
+    def test_a_worker_that_knows_a_newer_epoch_may_be_asked_again(self, driver: CallDriver) -> None:
+        taken = driver.opening().record(link.Refused(Refusal.STALE_EPOCH, 6))
+        assert taken == [LeaveChannel(), Place(7, frozenset())]
+
+    def test_after_so_many_it_is_over(self) -> None:
+        driver = CallDriver(placing_attempts=3)
+        driver.init()
+        for attempt in (1, 2):
+            driver.placed(worker=f"w-{attempt}", epoch=attempt, pins=attempt)
+            assert isinstance(driver.record(link.Refused(Refusal.FULL))[-1], Place)
+        driver.placed(worker="w-3", epoch=3, pins=3)
+        taken = driver.record(link.Refused(Refusal.FULL))
+        message = to_caller(taken)[0]["message"]
+        assert "3 workers refused" in message
+        assert taken == [
+            LeaveChannel(),
+            error(message),
+            CloseCaller(1013, message),
+            Unpin(3),
+            Ended(Ending.REJECTED, message),
+        ]
+
+    def test_refusals_for_another_reason_are_our_fault(self) -> None:
+        driver = CallDriver(placing_attempts=1).opening()
+        taken = driver.record(link.Refused(Refusal.STALE_EPOCH, 5))
+        assert any(isinstance(action, CloseCaller) and action.code == 1011 for action in taken)
+
+    def test_workers_that_held_the_call_before_do_not_count(self, driver: CallDriver) -> None:
+        # As in a call whose core has connected again and again with the same uuid.
+        driver.init()
+        driver.placed(epoch=9, pins=9)
+        assert driver.record(link.Refused(Refusal.FULL)) == [LeaveChannel(), Place(10, frozenset({WORKER}))]
+
+    def test_what_comes_late_on_a_channel_that_was_left_is_not_looked_at(self, driver: CallDriver) -> None:
+        driver.opening().record(link.Refused(Refusal.FULL))
+        assert driver.reply(1, FRAME) == []
+        assert driver.record(link.Opened(100)) == []
+        driver.call.worker_lost()
+        assert driver.take() == []
+        assert driver.state is State.PLACING
+
+    def test_a_call_that_ends_after_one_takes_its_old_pin_along(self, driver: CallDriver) -> None:
+        driver.opening().record(link.Refused(Refusal.FULL))
+        driver.call.caller_closed(1000)
+        assert driver.take() == [Unpin(1), Ended(Ending.COMPLETED, "the caller's connection closed with 1000")]
+
+
+class TestTime:
+    def test_no_init(self) -> None:
+        driver = CallDriver(init_seconds=10.0)
+        assert driver.tick(9.9) == []
+        taken = driver.tick(0.1)
+        assert taken == [
+            Report(Seen.BAD_INPUT, label="no_init"),
+            error("no init within 10 s"),
+            CloseCaller(1008, "no init within 10 s"),
+            Ended(Ending.REJECTED, "no init within 10 s"),
+        ]
+        assert driver.tick(100.0) == []
+
+    @pytest.mark.parametrize("state", [State.PLACING, State.OPENING])
+    def test_no_worker_in_time(self, state: State) -> None:
+        driver = CallDriver(placing_seconds=10.0)
+        driver.now += 5.0
+        REACH[state](driver)
+        assert driver.tick(9.9) == []
+        taken = driver.tick(0.1)
+        assert CloseCaller(1011, "no worker took the call within 10 s") in taken
+        assert taken[-1] == Ended(Ending.FAILED, "no worker took the call within 10 s")
+
+    @pytest.mark.parametrize("state", [State.CONNECTING, State.LIVE])
+    def test_a_call_that_a_worker_has_taken_waits_for_as_long_as_that_worker_does(self, state: State) -> None:
+        driver = CallDriver(placing_seconds=10.0, silence_seconds=60.0)
+        REACH[state](driver)
+        assert driver.tick(59.0) == []
+
+    @pytest.mark.parametrize("state", [State.CONNECTING, State.LIVE])
+    def test_no_audio_from_the_caller(self, state: State) -> None:
+        driver = CallDriver(silence_seconds=60.0)
+        REACH[state](driver)
+        driver.now += 59.0
+        driver.audio(FRAME)
+        assert driver.tick(59.9) == []
+        taken = driver.tick(0.1)
+        assert taken[0] == Report(Seen.BAD_INPUT, label="no_audio")
+        assert CloseCaller(1008, "no audio from the caller for 60 s") in taken
+
+    def test_digits_and_empty_messages_are_no_sign_of_a_caller(self) -> None:
+        driver = CallDriver(silence_seconds=60.0).live()
+        driver.now += 59.0
+        driver.say(type="dtmf_digit", digit="1")
+        driver.audio(b"")
+        assert driver.tick(1.0)[0] == Report(Seen.BAD_INPUT, label="no_audio")
+
+    def test_every_reason_for_an_end_is_a_label_known_in_advance(self) -> None:
+        assert len(set(BAD_INPUT_REASONS)) == len(BAD_INPUT_REASONS)
+        assert list(BAD_INPUT_REASONS) == sorted(BAD_INPUT_REASONS)
+
+
+events = st.sampled_from(
+    [
+        "init",
+        "audio",
+        "long audio",
+        "digit",
+        "garbage",
+        "placed",
+        "OPENED",
+        "READY",
+        "REFUSED",
+        "credit",
+        "reply",
+        "next reply",
+        "done",
+        "flush",
+        "transcript",
+        "ENDED",
+        "pause",
+        "resume",
+        "time",
+        "hang up",
+        "worker lost",
+    ]
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(events, max_size=60))
+def test_whatever_happens_in_whatever_order_a_call_ends_once_and_keeps_its_bounds(script: list[str]) -> None:
+    driver = CallDriver(waiting_bytes=2_000)
+    do: dict[str, Callable[[], object]] = {
+        "init": driver.init,
+        "audio": lambda: driver.audio(FRAME),
+        "long audio": lambda: driver.audio(bytes(1_000)),
+        "digit": lambda: driver.say(type="dtmf_digit", digit="1"),
+        "garbage": lambda: driver.send(b"{"),
+        "placed": driver.placed,
+        "OPENED": lambda: driver.record(link.Opened(900)),
+        "READY": lambda: driver.record(link.Ready()),
+        "REFUSED": lambda: driver.record(link.Refused(Refusal.FULL)),
+        "credit": lambda: driver.credit(500),
+        "reply": lambda: driver.reply(1, sound(1_000)),
+        "next reply": lambda: driver.reply(2, sound(700)),
+        "done": lambda: driver.record(link.ReplyItemDone(1)),
+        "flush": lambda: driver.record(link.Flush(1)),
+        "transcript": lambda: driver.record(link.Transcript("item", "user", "x")),
+        "ENDED": lambda: driver.record(link.Ended()),
+        "pause": driver.pause,
+        "resume": driver.resume,
+        "time": lambda: driver.tick(0.3),
+        "hang up": lambda: driver.call.caller_closed(1000),
+        "worker lost": driver.call.worker_lost,
+    }
+    taken: list[Action] = []
+    for event in script:
+        was_ended = driver.state is State.ENDED
+        try:
+            done = do[event]()
+        except LinkProtocolError:
+            done = driver.take()
+        now = [*(done if isinstance(done, list) else []), *driver.take()]
+        assert not (was_ended and now)
+        taken += now
+        assert sum(len(pcm) for _, pcm in driver.call._waiting) <= 2_000
+    ends = [action for action in taken if isinstance(action, Ended)]
+    assert len(ends) == (driver.state is State.ENDED)
+    assert not ends or taken[-1] is ends[0]
+    heard_pcm(taken)
+    # Nothing that went to a worker was said after its channel was left.
+    left = False
+    for action in taken:
+        if isinstance(action, ToWorker):
+            opens = link.Open.kind == next(link.decode(action.record))[0]
+            assert opens or not left
+            left = left and not opens
+        left = left or isinstance(action, LeaveChannel)

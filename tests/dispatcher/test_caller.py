@@ -1,0 +1,401 @@
+"""The shell around a call: its caller, its pin and its channel, whichever of them comes or goes first."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import dataclasses
+import socket
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+import dispatcher.caller
+import dispatcher.links
+from common import link
+from common.link import Kind
+from common.websocket import Limits
+from dispatcher.call import Seen
+from tests.dispatcher.rig import PATIENCE_SECONDS, Rig, counted
+from tests.dispatcher.scripted_worker import refuse, say_nothing, take
+from tests.helpers import eventually
+from tests.redis_process import RedisProcess
+
+FRAME = bytes(range(160)) * 2
+
+
+@pytest.fixture
+async def rig(redis_url: str) -> AsyncIterator[Rig]:
+    async with Rig(redis_url) as rig:
+        yield rig
+
+
+@pytest.fixture
+def quick_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that does not answer is given up sooner than in earnest."""
+    monkeypatch.setattr(dispatcher.links, "LINK_LIMITS", Limits(open_timeout_seconds=0.3))
+
+
+@pytest.fixture
+def deaf_address() -> Iterator[str]:
+    """Somebody accepts connections there and answers nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        yield f"127.0.0.1:{deaf.getsockname()[1]}"
+
+
+@pytest.fixture
+def dead_address() -> str:
+    """Nobody listens there."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        return f"127.0.0.1:{closed.getsockname()[1]}"
+
+
+class TestACall:
+    async def test_it_is_pinned_carried_and_leaves_nothing(self, rig: Rig) -> None:
+        worker = await rig.worker()
+        completed = counted('avr_sts_calls_total{outcome="completed"}')
+        core = await rig.call("call-1", "path?from=100&to=%2B39")
+        await eventually(lambda: rig.state("call-1") == "live")
+        ((channel, opening),) = worker.opens()
+        assert dataclasses.replace(opening, age_seconds=0.0) == link.Open(
+            "call-1", 1, {"from": "100", "to": "+39"}, 0, link.REPLY_CREDIT_BYTES
+        )
+        await core.audio(FRAME)
+        far = await worker.only_link()
+        await eventually(lambda: len(far.records) == 2)
+        assert far.records[1] == (Kind.CALLER_AUDIO, channel, bytes(8) + FRAME)
+        far.end.send(link.encode_reply_audio(channel, 1, FRAME))
+        assert await core.hear() == {"type": "audio", "audio": base64.b64encode(FRAME).decode()}
+        far.send(link.Transcript("item", "agent", "Hello"), channel)
+        assert await core.hear() == {"type": "transcript", "role": "agent", "text": "Hello"}
+        (record,) = await rig.registry.calls()
+        assert (record.uuid, record.worker, record.dispatcher, record.pins) == ("call-1", "w-1", "d-1", 1)
+        await core.hang_up()
+        await rig.nothing_is_left()
+        assert far.controls(link.Close) == [(channel, link.Close("the caller's connection closed with 1000"))]
+        assert counted('avr_sts_calls_total{outcome="completed"}') == completed + 1
+
+    async def test_the_worker_ends_it(self, rig: Rig) -> None:
+        worker = await rig.worker()
+        core = await rig.live()
+        far = await worker.only_link()
+        far.send(link.Ended("failed", "no quota"), 1)
+        assert await core.end() == (1011, "no quota")
+        await rig.nothing_is_left()
+
+    async def test_the_worker_is_lost(self, rig: Rig) -> None:
+        worker = await rig.worker()
+        core = await rig.live()
+        far = await worker.only_link()
+        assert far.end.connection is not None
+        far.end.connection.abort()
+        assert await core.end() == (1011, "the worker process of this call (w-1) was lost")
+        await rig.nothing_is_left()
+
+    async def test_the_caller_is_lost(self, rig: Rig) -> None:
+        await rig.worker()
+        core = await rig.live()
+        core.socket.transport.abort()
+        await rig.nothing_is_left()
+
+
+class TestWorkersThatDoNotTakeIt:
+    async def test_there_is_none(self, rig: Rig) -> None:
+        core = await rig.call()
+        assert await core.end() == (1013, "no capacity: there is no live worker")
+        await rig.nothing_is_left()
+
+    async def test_all_are_full(self, rig: Rig) -> None:
+        await rig.worker(capacity=1)
+        first = await rig.live("first")
+        rejected = counted('avr_sts_calls_total{outcome="rejected"}')
+        core = await rig.call("second")
+        code, said = await core.end()
+        assert code == 1013
+        assert said is not None
+        assert "no capacity" in said
+        assert counted('avr_sts_calls_total{outcome="rejected"}') == rejected + 1
+        assert rig.state("first") == "live"
+        await first.hang_up()
+        await rig.nothing_is_left()
+
+    @pytest.mark.parametrize("reason", ["full", "draining"])
+    async def test_the_only_one_refuses(self, rig: Rig, reason: str) -> None:
+        await rig.worker(answer=refuse(reason))
+        core = await rig.call()
+        assert await core.end() == (1013, "no capacity: every worker has all the calls that it may take")
+        await rig.nothing_is_left()
+
+    async def test_one_refuses_and_the_next_takes_it(self, rig: Rig) -> None:
+        refusing, taking = await rig.worker("w-1", refuse("draining")), await rig.worker("w-2")
+        for number in range(3):
+            await rig.live(f"call-{number}")
+        assert {opening.uuid for _, opening in taking.opens()} == {"call-0", "call-1", "call-2"}
+        # It looks the less loaded from the second call on, so it is asked first.
+        assert len(refusing.opens()) >= 2
+        records = await rig.registry.calls()
+        assert {record.worker for record in records} == {"w-2"}
+        assert all(record.epoch == record.pins for record in records)
+
+    async def test_one_that_knows_a_newer_epoch_is_asked_again(self, rig: Rig) -> None:
+        worker = await rig.worker(answer=refuse("stale_epoch", 6))
+        core = await rig.call()
+        await eventually(lambda: len(worker.opens()) == 4)
+        assert [opening.epoch for _, opening in worker.opens()] == [1, 7, 8, 9]
+        assert (await core.end())[0] == 1011
+        await rig.nothing_is_left()
+
+    async def test_one_is_out_of_reach_and_the_next_takes_it(self, rig: Rig, dead_address: str) -> None:
+        await rig.publish("w-dead", dead_address)
+        taking = await rig.worker("w-2")
+        for number in range(4):
+            await rig.live(f"call-{number}")
+        assert len(taking.opens()) == 4
+        workers = {status.id: status.calls for status in await rig.registry.workers()}
+        assert workers == {"w-dead": 0, "w-2": 4}
+        # A worker that was never reached has held nothing.
+        assert [record.pins for record in await rig.registry.calls()] == [1] * 4
+
+    async def test_the_only_one_is_out_of_reach(self, rig: Rig, dead_address: str) -> None:
+        await rig.publish("w-dead", dead_address)
+        core = await rig.call()
+        assert await core.end() == (1011, "none of the 1 workers that were asked took the call")
+        await rig.nothing_is_left()
+
+    async def test_one_does_not_answer_in_time(self, redis_url: str) -> None:
+        async with Rig(redis_url, placing_seconds=0.3) as rig:
+            worker = await rig.worker(answer=say_nothing)
+            core = await rig.call()
+            code, said = await core.end()
+            assert (code, said) == (1011, "no worker took the call within 0.3 s")
+            await rig.nothing_is_left()
+            assert [kind for kind, _, _ in worker.links[0].records] == [Kind.OPEN, Kind.CLOSE]
+
+
+class TestCallersThatHangUpMeanwhile:
+    async def test_while_redis_is_asked(self, redis_process: RedisProcess) -> None:
+        async with Rig(redis_process.url) as rig:
+            worker = await rig.worker()
+            await eventually(lambda: rig.dispatcher.is_ready)
+            redis_process.freeze()
+            core = await rig.call()
+            await eventually(lambda: rig.state() == "placing")
+            await core.hang_up()
+            await eventually(lambda: rig.state() is None)
+            # Redis pins the call only now.
+            redis_process.thaw()
+            await rig.nothing_is_left()
+            assert worker.opens() == []
+
+    async def test_while_the_link_is_opened(self, rig: Rig, deaf_address: str, quick_links: None) -> None:
+        await rig.publish("w-deaf", deaf_address)
+        core = await rig.call()
+        await eventually(rig.registry.calls)
+        assert rig.state() == "placing"
+        await core.hang_up()
+        await rig.nothing_is_left()
+
+    async def test_between_two_workers(self, redis_process: RedisProcess) -> None:
+        async with Rig(redis_process.url) as rig:
+            worker = await rig.worker(answer=say_nothing)
+            other = await rig.worker("w-2", say_nothing)
+            core = await rig.call()
+            await eventually(lambda: rig.state() == "opening")
+            asked = worker if worker.opens() else other
+            redis_process.freeze()
+            asked.links[0].send(link.Refused("full"), 1)
+            await eventually(lambda: rig.state() == "placing")
+            await core.hang_up()
+            await eventually(lambda: rig.state() is None)
+            redis_process.thaw()
+            await rig.nothing_is_left()
+            assert len(worker.opens()) + len(other.opens()) == 1
+
+    async def test_before_the_worker_has_answered(self, rig: Rig) -> None:
+        worker = await rig.worker(answer=say_nothing)
+        core = await rig.call()
+        await eventually(worker.opens)
+        await core.hang_up()
+        await rig.nothing_is_left()
+        # The answer comes after all, to nobody.
+        worker.answer = take
+        worker.links[0].send(link.Opened(1000), 1)
+        worker.links[0].send(link.Ready(), 1)
+        await rig.live("another")
+
+    async def test_many_at_once_at_any_moment(self, rig: Rig) -> None:
+        for number in range(3):
+            await rig.worker(f"w-{number}", capacity=100)
+
+        async def call_for_a_moment(number: int) -> None:
+            core = await rig.call(f"call-{number}")
+            # More turns of the event loop each, from none to well past the pin.
+            for _ in range(number):
+                await asyncio.sleep(0)
+            core.socket.transport.abort()
+
+        await asyncio.gather(*(call_for_a_moment(number) for number in range(60)))
+        await rig.nothing_is_left()
+
+
+class TestTwoConnectionsWithOneUuid:
+    async def test_the_newer_has_the_call(self, rig: Rig) -> None:
+        worker = await rig.worker()
+        older = await rig.live()
+        newer = await rig.call()
+        code, said = await older.end()
+        assert code == 1008
+        assert said is not None
+        assert "same uuid" in said
+        await eventually(lambda: len(worker.opens()) == 2 and rig.state() == "live")
+        far = await worker.only_link()
+        # The worker is told to let go before it is asked to take it at the next epoch.
+        told = [kind for kind, _, _ in far.records if kind in (Kind.OPEN, Kind.CLOSE)]
+        assert told == [Kind.OPEN, Kind.CLOSE, Kind.OPEN]
+        assert [opening.epoch for _, opening in worker.opens()] == [1, 2]
+        (record,) = await rig.registry.calls()
+        assert record.epoch == 2
+        await newer.audio(FRAME)
+        await newer.hang_up()
+        await rig.nothing_is_left()
+
+    async def test_while_the_older_is_still_being_placed(self, redis_process: RedisProcess) -> None:
+        async with Rig(redis_process.url) as rig:
+            worker = await rig.worker()
+            await eventually(lambda: rig.dispatcher.is_ready)
+            redis_process.freeze()
+            older = await rig.call()
+            await eventually(lambda: rig.state() == "placing")
+            newer = await rig.call()
+            assert (await older.end())[0] == 1008
+            redis_process.thaw()
+            await eventually(lambda: rig.state() == "live", PATIENCE_SECONDS)
+            # One channel alone was opened, and that is the newer one's.
+            ((channel, _),) = worker.opens()
+            worker.links[0].send(link.Transcript("item", "agent", "Hello"), channel)
+            assert (await newer.hear())["text"] == "Hello"
+            assert rig.dispatcher.links.calls("w-1") == 1
+            await eventually(rig.registry.calls)
+            await newer.hang_up()
+            await rig.nothing_is_left()
+
+    async def test_many_in_a_row(self, rig: Rig) -> None:
+        await rig.worker("w-1")
+        await rig.worker("w-2")
+        cores = [await rig.call() for _ in range(12)]
+        for core in cores[:-1]:
+            assert (await core.end())[0] == 1008
+        await eventually(lambda: rig.state() == "live")
+        assert rig.dispatcher.calls == 1
+
+        async def is_pinned_once() -> bool:
+            slots = sum(status.calls for status in await rig.registry.workers())
+            return slots == len(await rig.registry.calls()) == 1
+
+        # At the latest the next renewal puts right what raced.
+        await eventually(is_pinned_once, PATIENCE_SECONDS)
+        await cores[-1].hang_up()
+        await rig.nothing_is_left()
+
+    async def test_through_another_dispatcher(self, rig: Rig, redis_url: str) -> None:
+        worker = await rig.worker()
+        older = await rig.live()
+        async with Rig(redis_url, "d-2") as other:
+            newer = await other.call()
+            await eventually(lambda: other.state() == "live")
+            # The older dispatcher learns of it with its next renewal.
+            assert (await older.end())[0] == 1008
+            assert [opening.epoch for _, opening in worker.opens()] == [1, 2]
+            (record,) = await rig.registry.calls()
+            assert (record.dispatcher, record.epoch) == ("d-2", 2)
+            await newer.hang_up()
+            await other.nothing_is_left()
+        await rig.nothing_is_left()
+
+
+class TestWithoutRedis:
+    async def test_calls_are_placed_from_the_last_table_and_running_ones_go_on(
+        self, redis_process: RedisProcess
+    ) -> None:
+        async with Rig(redis_process.url, timeout_seconds=1) as rig:
+            workers = [await rig.worker("w-1"), await rig.worker("w-2")]
+            running = await rig.live("running")
+            await eventually(lambda: rig.dispatcher.links.has("w-1") and rig.dispatcher.links.has("w-2"))
+            redis_process.kill()
+            cores = [await rig.call(f"call-{number}") for number in range(5)]
+            await eventually(
+                lambda: all(rig.state(f"call-{number}") == "live" for number in range(5)), PATIENCE_SECONDS
+            )
+            # Spread by what this dispatcher knows itself.
+            assert sorted(len(worker.opens()) for worker in workers) == [3, 3]
+            assert rig.state("running") == "live"
+            await cores[0].hang_up()
+            await eventually(lambda: rig.state("call-0") is None)
+            redis_process.start()
+            for worker in workers:
+                await rig.publish(worker.id, worker.address)
+
+            async def all_are_published() -> bool:
+                return {record.uuid for record in await rig.registry.calls()} == {
+                    "running",
+                    *(f"call-{number}" for number in range(1, 5)),
+                }
+
+            await eventually(all_are_published, PATIENCE_SECONDS)
+            for core in (running, *cores):
+                await core.hang_up()
+            await rig.nothing_is_left()
+
+
+class TestBugs:
+    """What fails within one call ends that call with 1011, is logged with its uuid, and costs nobody else."""
+
+    async def ends_alone(self, rig: Rig, uuid: str, lines: list[Any], core: Any, neighbour: Any) -> None:
+        assert await core.end() == (1011, "internal error")
+        assert any(line.get("uuid") == uuid and line.get("exc_info") for line in lines)
+        assert rig.state("neighbour") == "live"
+        await neighbour.hang_up()
+        await rig.nothing_is_left()
+
+    async def test_an_action_that_cannot_be_done(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+        await rig.worker()
+        core, neighbour = await rig.live("call"), await rig.live("neighbour")
+        monkeypatch.setitem(dispatcher.caller._REPORTS, Seen.DIGIT, _fail)
+        with capture_logs() as lines:
+            await core.say(type="dtmf_digit", digit="1")
+            await self.ends_alone(rig, "call", lines, core, neighbour)
+
+    async def test_a_message_that_breaks_the_state_machine(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await rig.worker()
+        core, neighbour = await rig.live("call"), await rig.live("neighbour")
+        caller = rig.dispatcher._by_uuid["call"]
+        monkeypatch.setattr(caller.call, "message", _fail)
+        with capture_logs() as lines:
+            await core.audio(FRAME)
+            await self.ends_alone(rig, "call", lines, core, neighbour)
+
+    async def test_a_placement_that_fails(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+        await rig.worker()
+        neighbour = await rig.live("neighbour")
+        monkeypatch.setattr(rig.dispatcher.placement, "place", _fail)
+        with capture_logs() as lines:
+            core = await rig.call("call")
+            await self.ends_alone(rig, "call", lines, core, neighbour)
+
+    async def test_a_record_that_cannot_be_understood(self, rig: Rig) -> None:
+        worker = await rig.worker()
+        core, neighbour = await rig.live("call"), await rig.live("neighbour")
+        channel = next(channel for channel, opening in worker.opens() if opening.uuid == "call")
+        worker.links[0].send(link.Ready(), channel)
+        assert await core.end() == (1011, "internal error")
+        assert rig.state("neighbour") == "live"
+        await neighbour.hang_up()
+        await rig.nothing_is_left()
+
+
+def _fail(*_: object) -> None:
+    raise RuntimeError("a bug")

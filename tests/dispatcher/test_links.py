@@ -1,0 +1,393 @@
+"""Links to workers over real sockets, against a scripted worker's end."""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import socket
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+import common.websocket
+import dispatcher.links
+from common import link
+from common.link import Hello, Kind
+from common.link_end import LINK_LIMITS
+from common.websocket import Limits
+from dispatcher.links import LinkPool, LinkUnavailable
+from tests.dispatcher.scripted_worker import ScriptedWorker, running
+from tests.helpers import eventually
+
+
+class Call:
+    """The owner of a channel, that keeps what it was told."""
+
+    def __init__(self, on_record: Callable[[], None] = lambda: None) -> None:
+        self.records: list[tuple[int, bytes]] = []
+        self.lost = 0
+        self.stops: list[str] = []
+        self._on_record = on_record
+
+    def record(self, kind: int, payload: memoryview, received_seconds: float) -> None:
+        self.records.append((kind, bytes(payload)))
+        self._on_record()
+
+    def worker_lost(self) -> None:
+        self.lost += 1
+
+    def stop(self, reason: str) -> None:
+        self.stops.append(reason)
+
+
+def fail() -> None:
+    raise RuntimeError("a bug")
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[LinkPool]:
+    pool = LinkPool("d-1", "1.2.3")
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture
+async def worker() -> AsyncIterator[ScriptedWorker]:
+    async with running(ScriptedWorker("w-1")) as worker:
+        yield worker
+
+
+def quick(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.2) -> None:
+    """A worker that does not answer is given up sooner than in earnest."""
+    limits = Limits(max_message_bytes=LINK_LIMITS.max_message_bytes, open_timeout_seconds=seconds)
+    monkeypatch.setattr(dispatcher.links, "LINK_LIMITS", limits)
+
+
+class TestOpening:
+    async def test_a_link_is_opened_when_it_is_asked_for_and_then_kept(
+        self, pool: LinkPool, worker: ScriptedWorker
+    ) -> None:
+        assert (pool.is_ready, pool.has("w-1")) == (False, False)
+        opened = await pool.get("w-1", worker.address)
+        assert opened.is_open
+        assert (pool.is_ready, pool.has("w-1")) == (True, True)
+        assert await pool.get("w-1", worker.address) is opened
+        assert (await worker.only_link()).hello == Hello(
+            link.PROTOCOL_VERSION, "1.2.3", "dispatcher", "d-1", "d-1"
+        )
+
+    async def test_calls_that_wait_for_one_link_share_it(self, pool: LinkPool, worker: ScriptedWorker) -> None:
+        links = await asyncio.gather(*(pool.get("w-1", worker.address) for _ in range(20)))
+        assert len(set(links)) == 1
+        assert len(worker.links) == 1
+
+    async def test_a_call_that_gives_up_waiting_does_not_take_the_link_from_the_others(
+        self, pool: LinkPool, worker: ScriptedWorker
+    ) -> None:
+        waits = [asyncio.create_task(pool.get("w-1", worker.address)) for _ in range(3)]
+        await asyncio.sleep(0)
+        waits[0].cancel()
+        assert (await waits[1]).is_open
+        assert await waits[2] is await waits[1]
+        with pytest.raises(asyncio.CancelledError):
+            await waits[0]
+
+    async def test_links_are_opened_ahead(self, pool: LinkPool, worker: ScriptedWorker) -> None:
+        async with running(ScriptedWorker("w-2")) as other:
+            for _ in range(3):
+                pool.keep([("w-1", worker.address), ("w-2", other.address)])
+            await asyncio.wait_for(pool.wait_up(), 5)
+            await eventually(lambda: pool.has("w-1") and pool.has("w-2"))
+            pool.keep([("w-1", worker.address), ("w-2", other.address)])
+            assert len(worker.links) == len(other.links) == 1
+
+    async def test_another_worker_at_the_address_is_not_taken_for_it(
+        self, pool: LinkPool, worker: ScriptedWorker
+    ) -> None:
+        with pytest.raises(LinkUnavailable, match="answers worker w-1, not w-old"):
+            await pool.get("w-old", worker.address)
+        assert not pool.has("w-old")
+        # And it is told.
+        await eventually(lambda: worker.links[0].lost_because is not None)
+        assert worker.links[0].lost_because == "another worker lives here now"
+
+    async def test_nobody_listens_there(self, pool: LinkPool) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+        with pytest.raises(LinkUnavailable, match=f"worker w-1 at 127.0.0.1:{port}: "):
+            await pool.get("w-1", f"127.0.0.1:{port}")
+        assert not pool.is_ready
+
+    @pytest.mark.parametrize("address", ["", "not an address", "host:port", "[", "127.0.0.1:99999"])
+    async def test_an_address_that_is_none(self, pool: LinkPool, address: str) -> None:
+        with pytest.raises(LinkUnavailable, match="worker w-1"):
+            await pool.get("w-1", address)
+
+    async def test_who_listens_there_refuses(self, pool: LinkPool, worker: ScriptedWorker) -> None:
+        worker.refusal = (http.HTTPStatus.NOT_FOUND, "no links here\n")
+        with pytest.raises(LinkUnavailable, match="HTTP 404"):
+            await pool.get("w-1", worker.address)
+
+    async def test_who_listens_there_does_not_answer(
+        self, pool: LinkPool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        quick(monkeypatch)
+        with socket.create_server(("127.0.0.1", 0)) as deaf, pytest.raises(LinkUnavailable, match="timed out"):
+            await pool.get("w-1", f"127.0.0.1:{deaf.getsockname()[1]}")
+
+    async def test_who_listens_there_does_not_greet(
+        self, pool: LinkPool, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        quick(monkeypatch)
+        monkeypatch.setattr(common.link_end.LinkEnd, "opened", _open_without_a_word)
+        with pytest.raises(LinkUnavailable, match="timed out"):
+            await pool.get("w-1", worker.address)
+        assert not pool.is_ready
+
+    async def test_every_call_that_waits_hears_that_it_failed_and_the_next_tries_again(
+        self, pool: LinkPool, worker: ScriptedWorker
+    ) -> None:
+        worker.refusal = (http.HTTPStatus.SERVICE_UNAVAILABLE, "not yet\n")
+        outcomes = await asyncio.gather(
+            *(pool.get("w-1", worker.address) for _ in range(5)), return_exceptions=True
+        )
+        assert all(isinstance(outcome, LinkUnavailable) for outcome in outcomes)
+        worker.refusal = None
+        assert (await pool.get("w-1", worker.address)).is_open
+
+    async def test_a_link_that_cannot_be_opened_ahead_is_tried_again(
+        self, pool: LinkPool, worker: ScriptedWorker
+    ) -> None:
+        worker.refusal = (http.HTTPStatus.SERVICE_UNAVAILABLE, "not yet\n")
+        pool.keep([("w-1", worker.address)])
+        await eventually(lambda: not pool._opening)
+        worker.refusal = None
+        pool.keep([("w-1", worker.address)])
+        await eventually(lambda: pool.has("w-1"))
+
+
+def _open_without_a_word(end: common.link_end.LinkEnd, connection: common.websocket.WebSocket) -> None:
+    end._connection = connection
+
+
+class TestChannels:
+    async def test_each_call_gets_its_own_records(self, pool: LinkPool, worker: ScriptedWorker) -> None:
+        opened = await pool.get("w-1", worker.address)
+        calls = [Call() for _ in range(3)]
+        channels = [opened.open_channel(call) for call in calls]
+        assert channels == [1, 2, 3]
+        assert opened.calls == pool.calls("w-1") == 3
+        far = await worker.only_link()
+        far.send(link.Flush(30), 3)
+        far.send(link.Flush(10), 1)
+        await eventually(lambda: calls[0].records)
+        assert [call.records for call in calls] == [
+            [(Kind.FLUSH, b'{"number":10}')],
+            [],
+            [(Kind.FLUSH, b'{"number":30}')],
+        ]
+
+    async def test_the_worker_gets_what_calls_send(self, pool: LinkPool, worker: ScriptedWorker) -> None:
+        opened = await pool.get("w-1", worker.address)
+        channel = opened.open_channel(Call())
+        opened.send(link.encode_caller_audio(channel, 5, b"ab"))
+        far = await worker.only_link()
+        await eventually(lambda: far.records)
+        assert far.records == [(Kind.CALLER_AUDIO, channel, bytes(7) + b"\x05ab")]
+
+    async def test_a_channel_that_was_left_gets_nothing_and_its_number_is_not_used_again(
+        self, pool: LinkPool, worker: ScriptedWorker
+    ) -> None:
+        opened = await pool.get("w-1", worker.address)
+        left, stays = Call(), Call()
+        number = opened.open_channel(left)
+        opened.leave_channel(number)
+        opened.leave_channel(number)
+        assert opened.open_channel(stays) == number + 1
+        assert opened.calls == 1
+        far = await worker.only_link()
+        far.send(link.Flush(1), number)
+        far.send(link.Flush(2), 99)
+        far.send(link.Flush(3), 0)
+        far.send(link.Flush(4), number + 1)
+        await eventually(lambda: stays.records)
+        assert left.records == []
+        assert stays.records == [(Kind.FLUSH, b'{"number":4}')]
+
+    async def test_there_are_no_calls_on_a_link_that_is_not_there(self, pool: LinkPool) -> None:
+        assert pool.calls("w-1") == 0
+
+
+class TestLoss:
+    async def test_every_call_hears_of_it_at_once_and_once(self, pool: LinkPool, worker: ScriptedWorker) -> None:
+        opened = await pool.get("w-1", worker.address)
+        calls = [Call() for _ in range(5)]
+        for call in calls:
+            opened.open_channel(call)
+        far = await worker.only_link()
+        assert far.end.connection is not None
+        far.end.connection.abort()
+        await eventually(lambda: calls[0].lost)
+        assert [call.lost for call in calls] == [1] * 5
+        assert opened.calls == 0
+        assert not pool.is_ready
+        assert not pool.has("w-1")
+
+    async def test_a_worker_that_breaks_the_link_protocol_costs_its_calls_at_once(
+        self, pool: LinkPool, worker: ScriptedWorker
+    ) -> None:
+        opened = await pool.get("w-1", worker.address)
+        call = Call()
+        opened.open_channel(call)
+        far = await worker.only_link()
+        assert far.end.connection is not None
+        far.end.connection.send_binary(b"\x05")
+        await eventually(lambda: call.lost)
+        assert not pool.has("w-1")
+
+    async def test_what_a_worker_says_before_it_closes_is_heard_first(
+        self, pool: LinkPool, worker: ScriptedWorker
+    ) -> None:
+        opened = await pool.get("w-1", worker.address)
+        call = Call()
+        channel = opened.open_channel(call)
+        far = await worker.only_link()
+        far.send(link.Ended("failed", "the worker is stopping"), channel)
+        far.end.close("the worker is stopping")
+        await eventually(lambda: call.lost)
+        assert [kind for kind, _ in call.records] == [Kind.ENDED]
+
+    async def test_the_next_call_gets_a_new_link(self, pool: LinkPool, worker: ScriptedWorker) -> None:
+        lost = await pool.get("w-1", worker.address)
+        far = await worker.only_link()
+        assert far.end.connection is not None
+        far.end.connection.abort()
+        await eventually(lambda: not lost.is_open)
+        again = await pool.get("w-1", worker.address)
+        assert again is not lost
+        assert again.is_open
+        # The end of the old one is not the end of the new one.
+        await eventually(lambda: pool.has("w-1"))
+        assert again.open_channel(Call()) == 1
+
+    async def test_a_link_that_is_lost_while_it_greets_is_unavailable(
+        self, pool: LinkPool, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        worker.hello = Hello(0, "0.0.1", "worker", "w-1", "")
+        with pytest.raises(LinkUnavailable, match="older"):
+            await pool.get("w-1", worker.address)
+
+
+class TestOwnersThatRaise:
+    async def test_its_call_is_stopped_and_the_others_and_the_link_go_on(
+        self, pool: LinkPool, worker: ScriptedWorker
+    ) -> None:
+        opened = await pool.get("w-1", worker.address)
+        broken, neighbour = Call(fail), Call()
+        first, second = opened.open_channel(broken), opened.open_channel(neighbour)
+        far = await worker.only_link()
+        far.send(link.Flush(1), first)
+        far.send(link.Flush(2), second)
+        await eventually(lambda: neighbour.records)
+        assert broken.stops == ["internal error"]
+        assert opened.is_open
+        # It gets nothing more.
+        far.send(link.Flush(3), first)
+        far.send(link.Flush(4), second)
+        await eventually(lambda: len(neighbour.records) == 2)
+        assert len(broken.records) == 1
+        assert opened.calls == 1
+
+    async def test_not_even_one_that_cannot_be_stopped_takes_the_link_down(
+        self, pool: LinkPool, worker: ScriptedWorker
+    ) -> None:
+        class Stubborn(Call):
+            def stop(self, reason: str) -> None:
+                fail()
+
+        opened = await pool.get("w-1", worker.address)
+        neighbour = Call()
+        first, second = opened.open_channel(Stubborn(fail)), opened.open_channel(neighbour)
+        far = await worker.only_link()
+        far.send(link.Flush(1), first)
+        far.send(link.Flush(2), second)
+        await eventually(lambda: neighbour.records)
+        assert opened.is_open
+
+    async def test_when_the_link_is_lost_the_others_still_hear_of_it(
+        self, pool: LinkPool, worker: ScriptedWorker
+    ) -> None:
+        class Broken(Call):
+            def worker_lost(self) -> None:
+                super().worker_lost()
+                fail()
+
+        opened = await pool.get("w-1", worker.address)
+        calls = [Broken(), Call(), Broken(), Call()]
+        for call in calls:
+            opened.open_channel(call)
+        far = await worker.only_link()
+        assert far.end.connection is not None
+        far.end.connection.abort()
+        await eventually(lambda: calls[0].lost)
+        assert [call.lost for call in calls] == [1] * 4
+        assert [call.stops for call in calls] == [["internal error"], [], ["internal error"], []]
+
+
+class TestClosing:
+    async def test_workers_are_told_and_get_what_was_sent_before(
+        self, pool: LinkPool, worker: ScriptedWorker
+    ) -> None:
+        opened = await pool.get("w-1", worker.address)
+        channel = opened.open_channel(Call())
+        opened.send(link.encode(link.Close("bye"), channel))
+        await pool.close()
+        far = await worker.only_link()
+        assert far.records == [(Kind.CLOSE, channel, b'{"reason":"bye"}')]
+        assert far.lost_because == "the dispatcher ends"
+
+    async def test_a_link_that_is_being_opened_is_given_up(self, pool: LinkPool) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as deaf:
+            waiting = asyncio.create_task(pool.get("w-1", f"127.0.0.1:{deaf.getsockname()[1]}"))
+            pool.keep([("w-2", f"127.0.0.1:{deaf.getsockname()[1]}")])
+            await eventually(lambda: len(pool._opening) == 2)
+            await pool.close()
+            # Who waits hears that there is no link, and is not cancelled itself.
+            with pytest.raises(LinkUnavailable, match="ends"):
+                await waiting
+
+    async def test_a_link_that_has_not_greeted_is_closed(
+        self, pool: LinkPool, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(common.link_end.LinkEnd, "opened", _open_without_a_word)
+        opening = asyncio.create_task(pool.get("w-1", worker.address))
+        await eventually(lambda: worker.links and worker.links[0].end.is_open)
+        await pool.close()
+        await eventually(lambda: worker.links[0].lost_because is not None)
+        with pytest.raises(LinkUnavailable, match="ends"):
+            await opening
+
+    async def test_no_link_is_opened_afterwards(self, pool: LinkPool, worker: ScriptedWorker) -> None:
+        await pool.close()
+        with pytest.raises(LinkUnavailable, match="ends"):
+            await pool.get("w-1", worker.address)
+        pool.keep([("w-1", worker.address)])
+        await asyncio.sleep(0)
+        assert worker.links == []
+
+    async def test_a_worker_that_does_not_answer_holds_it_up_for_its_time_alone(
+        self, pool: LinkPool, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(dispatcher.links, "CLOSE_SECONDS", 0.1)
+        opened = await pool.get("w-1", worker.address)
+        call = Call()
+        opened.open_channel(call)
+        far = await worker.only_link()
+        assert far.end.connection is not None
+        transport = far.end.connection._transport
+        assert transport is not None
+        transport.pause_reading()
+        # The closing handshake alone would take longer.
+        async with asyncio.timeout(common.websocket.CLOSE_TIMEOUT_SECONDS / 2):
+            await pool.close()
+        await eventually(lambda: call.lost)

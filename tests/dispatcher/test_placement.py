@@ -1,0 +1,238 @@
+"""Placement through a Redis, real and embedded, and without one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from common.registry import CallLease, NoCapacity, NoCapacityReason, Registry, WorkerRecord, WorkerState
+from dispatcher.placement import Placed, Placement
+from tests.redis_process import RedisProcess
+
+LONG_SECONDS = 60
+NOBODY: frozenset[str] = frozenset()
+METADATA = {"from": "100"}
+
+
+def worker(name: str, *, capacity: int = 10, release: str = "1.0.0", state: str = "ready") -> WorkerRecord:
+    return WorkerRecord(
+        id=name,
+        address=f"{name}.example:7000",
+        host="host",
+        pid=1,
+        release=release,
+        capacity=capacity,
+        state=WorkerState(state),
+        incarnation="",
+    )
+
+
+class Rig:
+    """One dispatcher's placement, with what it was told and what it knows."""
+
+    def __init__(self, registry: Registry, dispatcher_id: str = "d-1") -> None:
+        self.registry = registry
+        self.own_calls: dict[str, int] = {}
+        self.redis_up: list[float] = []
+        self.placement = Placement(
+            registry, dispatcher_id, lambda worker_id: self.own_calls.get(worker_id, 0), self.redis_up.append
+        )
+
+    async def publish(self, *workers: WorkerRecord) -> None:
+        for record in workers:
+            await self.registry.publish_worker(record, lease_seconds=LONG_SECONDS)
+
+    async def place(self, uuid: str = "call", **options: Any) -> Placed | NoCapacity:
+        chosen: dict[str, Any] = {"epoch": 1, "metadata": METADATA, "excluded": NOBODY, "pins": 0, **options}
+        return await self.placement.place(uuid, **chosen)
+
+    async def placed(self, uuid: str = "call", **options: Any) -> Placed:
+        outcome = await self.place(uuid, **options)
+        assert isinstance(outcome, Placed), outcome
+        return outcome
+
+
+@pytest.fixture
+async def registry(redis_url: str) -> AsyncIterator[Registry]:
+    registry = Registry.from_url(redis_url, timeout_seconds=30)
+    yield registry
+    await registry.aclose()
+
+
+@pytest.fixture
+def rig(registry: Registry) -> Rig:
+    return Rig(registry)
+
+
+def lease(uuid: str = "call", **changes: Any) -> CallLease:
+    return replace(CallLease(uuid, "w-1", 1, "live", None, 1, METADATA), **changes)
+
+
+class TestThroughRedis:
+    async def test_a_call_is_pinned_and_redis_says_where(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"))
+        placed = await rig.placed()
+        assert (placed.worker_id, placed.address, placed.epoch, placed.pins) == ("w-1", "w-1.example:7000", 1, 1)
+        record = await rig.registry.call("call")
+        assert record is not None
+        assert (record.worker, record.dispatcher, record.metadata) == ("w-1", "d-1", METADATA)
+        assert record.started_at_ms == placed.started_at_ms
+        assert rig.redis_up == [True]
+
+    async def test_calls_spread_over_the_workers(self, rig: Rig) -> None:
+        await rig.publish(*(worker(f"w-{number}") for number in range(4)))
+        placed = await asyncio.gather(*(rig.placed(f"call-{number}") for number in range(20)))
+        workers = [each.worker_id for each in placed]
+        assert {name: workers.count(name) for name in set(workers)} == dict.fromkeys(
+            (f"w-{number}" for number in range(4)), 5
+        )
+
+    async def test_workers_that_were_asked_already_are_left_out(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"), worker("w-2"))
+        assert (await rig.placed(excluded=frozenset({"w-1"}))).worker_id == "w-2"
+        assert await rig.place(excluded=frozenset({"w-1", "w-2"})) == NoCapacity(NoCapacityReason.NO_WORKERS)
+
+    async def test_a_call_that_is_placed_again_gets_the_next_epoch(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"), worker("w-2"))
+        first = await rig.placed()
+        again = await rig.placed(epoch=2, excluded=frozenset({first.worker_id}), pins=1)
+        assert (again.epoch, again.pins) == (2, 2)
+        assert again.worker_id != first.worker_id
+        assert again.started_at_ms == first.started_at_ms
+
+    async def test_there_is_no_worker(self, rig: Rig) -> None:
+        assert await rig.place() == NoCapacity(NoCapacityReason.NO_WORKERS)
+        assert rig.redis_up == [True]
+
+    async def test_every_worker_is_full(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1", capacity=1))
+        await rig.placed("first")
+        assert await rig.place("second") == NoCapacity(NoCapacityReason.FULL)
+
+    async def test_a_call_that_ended_is_taken_out(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"))
+        placed = await rig.placed()
+        await rig.placement.unpin("call", placed.epoch)
+        assert await rig.registry.calls() == []
+
+    async def test_a_call_that_somebody_placed_again_is_not(self, rig: Rig, registry: Registry) -> None:
+        await rig.publish(worker("w-1"))
+        placed = await rig.placed()
+        newer = await Rig(registry, "d-2").placed()
+        await rig.placement.unpin("call", placed.epoch)
+        record = await registry.call("call")
+        assert record is not None
+        assert (record.dispatcher, record.epoch) == ("d-2", newer.epoch)
+
+    async def test_a_renewal_publishes_what_is_held_and_brings_the_workers(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"), worker("w-2", state="draining"))
+        before = rig.placement.workers
+        assert await rig.placement.renew([lease(metadata={"to": "7"})]) == frozenset()
+        assert ([w.id for w in before], [w.id for w in rig.placement.workers]) == ([], ["w-1", "w-2"])
+        record = await rig.registry.call("call")
+        assert record is not None
+        assert (record.worker, record.state, record.metadata) == ("w-1", "live", {"to": "7"})
+
+    async def test_a_renewal_tells_which_calls_another_dispatcher_has(self, rig: Rig, registry: Registry) -> None:
+        await rig.publish(worker("w-1"))
+        mine, taken = await rig.placed("mine"), await rig.placed("taken")
+        await Rig(registry, "d-2").placed("taken")
+        held = [
+            lease("mine", epoch=mine.epoch, worker=mine.worker_id),
+            lease("taken", epoch=taken.epoch, worker=taken.worker_id),
+        ]
+        assert await rig.placement.renew(held) == frozenset({"taken"})
+
+
+class TestWithoutRedis:
+    """Redis is killed: the table that it gave last is all there is."""
+
+    @pytest.fixture
+    async def rig(self, redis_process: RedisProcess) -> AsyncIterator[Rig]:
+        registry = Registry.from_url(redis_process.url, timeout_seconds=1)
+        self.redis = redis_process
+        yield Rig(registry)
+        await registry.aclose()
+
+    async def with_table(self, rig: Rig, *workers: WorkerRecord) -> None:
+        await rig.publish(*workers)
+        await rig.placement.renew([])
+        self.redis.kill()
+
+    async def test_without_a_table_there_is_no_worker(self, rig: Rig) -> None:
+        self.redis.kill()
+        assert await rig.place() == NoCapacity(NoCapacityReason.NO_WORKERS)
+        assert rig.redis_up == [False]
+
+    async def test_a_call_goes_to_the_worker_with_the_fewest_of_our_own(self, rig: Rig) -> None:
+        await self.with_table(rig, worker("w-1"), worker("w-2"), worker("w-3"))
+        rig.own_calls = {"w-1": 3, "w-2": 1, "w-3": 2}
+        # The epoch is the caller's own, and when it began Redis says later.
+        assert await rig.place(epoch=4, pins=2) == Placed("w-2", "w-2.example:7000", 4, 3, None)
+
+    async def test_the_load_counts_in_proportion_to_the_capacity(self, rig: Rig) -> None:
+        await self.with_table(rig, worker("w-1", capacity=2), worker("w-2", capacity=100))
+        rig.own_calls = {"w-1": 1, "w-2": 20}
+        assert (await rig.placed()).worker_id == "w-2"
+
+    async def test_the_newest_release_comes_first(self, rig: Rig) -> None:
+        await self.with_table(rig, worker("old", release="1.9.0"), worker("new", release="1.10.0", capacity=2))
+        rig.own_calls = {"old": 0, "new": 1}
+        assert (await rig.placed()).worker_id == "new"
+        rig.own_calls = {"old": 0, "new": 2}
+        assert (await rig.placed()).worker_id == "old"
+
+    async def test_workers_that_drain_or_have_refused_are_left_out(self, rig: Rig) -> None:
+        await self.with_table(rig, worker("w-1", state="draining"), worker("w-2"), worker("w-3"))
+        assert (await rig.placed(excluded=frozenset({"w-2"}))).worker_id == "w-3"
+        assert await rig.place(excluded=frozenset({"w-2", "w-3"})) == NoCapacity(NoCapacityReason.NO_WORKERS)
+
+    async def test_capacity_is_respected_as_far_as_it_is_known(self, rig: Rig) -> None:
+        await self.with_table(rig, worker("w-1", capacity=1), worker("w-2", capacity=0))
+        assert (await rig.placed()).worker_id == "w-1"
+        rig.own_calls = {"w-1": 1}
+        assert await rig.place() == NoCapacity(NoCapacityReason.FULL)
+
+    async def test_a_renewal_keeps_the_table_and_supersedes_nobody(self, rig: Rig) -> None:
+        await self.with_table(rig, worker("w-1"))
+        assert await rig.placement.renew([lease()]) == frozenset()
+        assert [status.id for status in rig.placement.workers] == ["w-1"]
+
+    async def test_a_call_that_ends_is_left_to_its_lease(self, rig: Rig) -> None:
+        await self.with_table(rig, worker("w-1"))
+        await rig.placement.unpin("call", 1)
+        assert not rig.redis_up[-1]
+
+    async def test_its_coming_and_going_is_logged_once_each(self, rig: Rig) -> None:
+        with capture_logs() as lines:
+            await self.with_table(rig, worker("w-1"))
+            for _ in range(3):
+                await rig.place()
+            self.redis.start()
+            await rig.placement.renew([])
+            await rig.placement.renew([])
+        assert [line["event"] for line in lines] == ["redis is away", "redis is back"]
+        assert rig.redis_up == [True, False, False, False, True, True]
+
+    async def test_a_redis_that_hangs_is_away_too(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"))
+        await rig.placement.renew([])
+        self.redis.freeze()
+        assert (await rig.placed()).started_at_ms is None
+        self.redis.thaw()
+
+    async def test_what_was_placed_meanwhile_is_published_when_it_is_back(self, rig: Rig) -> None:
+        await self.with_table(rig, worker("w-1"))
+        placed = await rig.placed()
+        self.redis.start()
+        held = lease(epoch=placed.epoch, worker=placed.worker_id, pins=placed.pins)
+        assert await rig.placement.renew([held]) == frozenset()
+        record = await rig.registry.call("call")
+        assert record is not None
+        assert (record.worker, record.epoch, record.dispatcher) == ("w-1", 1, "d-1")
+        assert record.started_at_ms > 0

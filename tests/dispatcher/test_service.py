@@ -1,0 +1,206 @@
+"""A dispatcher as a whole: what it does all the time, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+from structlog.testing import capture_logs
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+import common.process
+import dispatcher.links
+import dispatcher.service
+from common import link
+from common.registry import CallLease, Registry
+from tests.dispatcher.rig import PATIENCE_SECONDS, Rig
+from tests.dispatcher.scripted_worker import say_nothing
+from tests.helpers import eventually
+from tests.redis_process import RedisProcess
+
+
+@pytest.fixture
+async def rig(redis_url: str) -> AsyncIterator[Rig]:
+    async with Rig(redis_url) as rig:
+        yield rig
+
+
+@pytest.fixture
+async def second_look(redis_url: str) -> AsyncIterator[Registry]:
+    """Another client of the same Redis, for when the dispatcher's own is closed."""
+    registry = Registry.from_url(redis_url, timeout_seconds=30)
+    yield registry
+    await registry.aclose()
+
+
+class TestAllTheTime:
+    async def test_links_are_opened_ahead_of_the_first_call(self, rig: Rig) -> None:
+        ready = [rig.dispatcher.is_ready]
+        worker = await rig.worker()
+        await asyncio.wait_for(rig.dispatcher.links.wait_up(), PATIENCE_SECONDS)
+        ready.append(rig.dispatcher.is_ready)
+        assert ready == [False, True]
+        assert len(worker.links) == 1
+
+    async def test_a_worker_that_comes_later_is_found(self, rig: Rig) -> None:
+        await rig.worker("w-1")
+        await asyncio.wait_for(rig.dispatcher.links.wait_up(), PATIENCE_SECONDS)
+        await rig.worker("w-2")
+        await eventually(lambda: rig.dispatcher.links.has("w-2"), PATIENCE_SECONDS)
+
+    async def test_what_is_held_is_published_again(self, rig: Rig) -> None:
+        await rig.worker()
+        await rig.live()
+
+        async def published_state() -> bool:
+            (record,) = await rig.registry.calls()
+            return record.state == "live"
+
+        await eventually(published_state, PATIENCE_SECONDS)
+
+    async def test_calls_are_ticked(self, redis_url: str) -> None:
+        async with Rig(redis_url, init_seconds=0.3) as rig:
+            core = await rig.connect()
+            assert await core.end() == (1008, "no init within 0.3 s")
+            await rig.nothing_is_left()
+
+    async def test_a_call_whose_clock_fails_ends_alone(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+        await rig.worker()
+        core, neighbour = await rig.live("call"), await rig.live("neighbour")
+
+        def fail(_: float) -> None:
+            raise RuntimeError("a bug")
+
+        monkeypatch.setattr(rig.dispatcher._by_uuid["call"].call, "tick", fail)
+        with capture_logs() as lines:
+            assert await core.end() == (1011, "internal error")
+        assert any(line.get("uuid") == "call" and line.get("exc_info") for line in lines)
+        assert rig.state("neighbour") == "live"
+        await neighbour.hang_up()
+        await rig.nothing_is_left()
+
+    async def test_a_renewal_that_fails_is_not_the_last(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+        renewals: list[list[CallLease]] = []
+
+        async def fail(held: list[CallLease]) -> frozenset[str]:
+            renewals.append(held)
+            raise RuntimeError("a bug")
+
+        monkeypatch.setattr(rig.dispatcher.placement, "renew", fail)
+        with capture_logs() as lines:
+            await eventually(lambda: len(renewals) >= 3)
+        assert {line["event"] for line in lines} == {"calls could not be published"}
+
+
+class TestDraining:
+    async def test_new_calls_are_turned_away_and_running_ones_awaited(self, rig: Rig) -> None:
+        await rig.worker()
+        core = await rig.live()
+        stop = asyncio.Event()
+        draining = asyncio.create_task(rig.dispatcher.drain(stop))
+        await eventually(lambda: rig.dispatcher.draining)
+        assert not rig.dispatcher.is_ready
+        with pytest.raises(ConnectionError):
+            await connect(rig.url)
+        assert not draining.done()
+        await core.hang_up()
+        await asyncio.wait_for(draining, PATIENCE_SECONDS)
+
+    async def test_an_accepted_connection_gets_503(self, rig: Rig) -> None:
+        rig.dispatcher.draining = True
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(rig.url)
+        assert refused.value.response.status_code == 503
+
+    async def test_the_deadline_ends_the_waiting(self, rig: Rig) -> None:
+        await rig.worker()
+        await rig.live()
+        stop = asyncio.Event()
+        draining = asyncio.create_task(rig.dispatcher.drain(stop))
+        await eventually(lambda: rig.dispatcher.draining)
+        stop.set()
+        await asyncio.wait_for(draining, PATIENCE_SECONDS)
+        assert rig.state() == "live"
+
+    async def test_without_calls_there_is_nothing_to_wait_for(self, rig: Rig) -> None:
+        await asyncio.wait_for(rig.dispatcher.drain(asyncio.Event()), PATIENCE_SECONDS)
+
+    async def test_the_last_call_is_out_of_redis_when_all_is_over(
+        self, redis_url: str, second_look: Registry
+    ) -> None:
+        async with Rig(redis_url) as rig:
+            await rig.worker()
+            core = await rig.live()
+            draining = asyncio.create_task(rig.dispatcher.drain(asyncio.Event()))
+            core.socket.transport.abort()
+            await draining
+            # The pin is being taken out at this moment; a process would go on just so.
+            await rig.dispatcher.stop()
+            assert await second_look.calls() == []
+
+
+class TestStopping:
+    async def test_calls_end_with_an_error_and_nothing_is_left(
+        self, redis_url: str, second_look: Registry
+    ) -> None:
+        async with Rig(redis_url) as rig:
+            worker = await rig.worker()
+            await rig.worker("w-2", say_nothing)
+            cores = [await rig.call(f"call-{number}") for number in range(6)]
+            silent = await rig.connect()
+            await eventually(lambda: len(rig.dispatcher._by_uuid) == 6)
+            await eventually(lambda: {rig.state(f"call-{n}") for n in range(6)} == {"live", "opening"})
+            ends = [asyncio.create_task(core.end()) for core in (*cores, silent)]
+            await rig.dispatcher.stop()
+            for end in ends:
+                assert await end == (1011, "the service is stopping")
+            assert await second_look.calls() == []
+            # Workers were told to let go, and then that this is the end.
+            (far,) = worker.links
+            assert len(far.controls(link.Close)) == len(worker.opens())
+            await eventually(lambda: far.lost_because is not None)
+            assert far.lost_because == "the dispatcher ends"
+
+    async def test_no_task_is_left(self, redis_url: str) -> None:
+        before = asyncio.all_tasks()
+        async with Rig(redis_url) as rig:
+            await rig.worker()
+            await rig.live()
+            await rig.call("another")
+            await rig.connect()
+        await eventually(lambda: asyncio.all_tasks() <= before)
+
+    async def test_it_keeps_its_time_whoever_does_not_answer(
+        self, redis_process: RedisProcess, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with Rig(redis_process.url, timeout_seconds=1) as rig:
+            worker = await rig.worker()
+            core = await rig.live()
+            with socket.create_server(("127.0.0.1", 0)) as deaf:
+                await rig.publish("w-deaf", f"127.0.0.1:{deaf.getsockname()[1]}")
+                # A caller, a worker and Redis that all have stopped, and a worker that never answered.
+                core.socket.transport.pause_reading()
+                transport = worker.links[0].end.connection
+                assert transport is not None
+                assert transport._transport is not None
+                transport._transport.pause_reading()
+                redis_process.freeze()
+                budget_seconds = (
+                    dispatcher.service.CLOSE_SECONDS
+                    + dispatcher.service.SETTLE_SECONDS
+                    + dispatcher.links.CLOSE_SECONDS
+                )
+                assert budget_seconds < common.process.STOP_SECONDS
+                # With some patience for a busy machine; without the bounds it would be 5 s and more.
+                async with asyncio.timeout(budget_seconds + 2.0):
+                    await rig.dispatcher.stop()
+                redis_process.thaw()
+
+    async def test_stopping_twice_is_stopping_once(self, rig: Rig) -> None:
+        await rig.worker()
+        await rig.live()
+        await rig.dispatcher.stop()
+        await rig.dispatcher.stop()
