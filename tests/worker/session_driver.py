@@ -33,7 +33,18 @@ class Append:
     pcm: bytes
 
 
-Did = Append | dict[str, Any] | Record | session.Connect | session.RunTool | session.Answer | session.Report | session.Used | session.Ended
+Did = (
+    Append
+    | dict[str, Any]
+    | Record
+    | session.Connect
+    | session.RunTool
+    | session.Answer
+    | session.Report
+    | session.Used
+    | session.Ended
+)
+)
 
 
 def pcm_24k(milliseconds: int) -> bytes:
@@ -68,9 +79,7 @@ class Driver:
         turn_detection = chosen["audio"]["input"]["turn_detection"]
         server_vad = turn_detection is not None and turn_detection["type"] == "server_vad"
         silence_ms = turn_detection.get("silence_duration_ms", 500) if server_vad else 0
-        plan = Plan(
-            dialect=GA, session=chosen, silence_ms=silence_ms, retry_seconds=retry_seconds, **plan_fields
-        )
+        plan = Plan(dialect=GA, session=chosen, silence_ms=silence_ms, retry_seconds=retry_seconds, **plan_fields)
         self.happened: list[dict[str, Any]] = []
         self.session = Session(opening, CHANNEL, plan, self.now)
         self._position = position_samples

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -22,6 +24,11 @@ KEY = "sk-test-0123456789abcdefghij"
 MODEL = "gpt-realtime-2"
 # Not a measure of anything: how long a test waits before it says that something does not happen at all.
 PATIENCE_SECONDS = 10.0
+
+
+async def opening(connection: RealtimeConnection, url: str, key: str) -> None:
+    """Open a connection as a call does."""
+    await connection.open(f"{url}?model={MODEL}", {"Authorization": f"Bearer {key}"}, key)
 
 
 class Owner:
@@ -66,7 +73,7 @@ async def opened(url: str, key: str = KEY) -> AsyncIterator[tuple[RealtimeConnec
     """An open connection, closed at the end."""
     owner = Owner()
     connection = RealtimeConnection(owner)
-    await connection.open(url, MODEL, key)
+    await opening(connection, url, key)
     try:
         yield connection, owner
     finally:
@@ -80,7 +87,7 @@ async def refusal(url: str, key: str = KEY) -> UpstreamError:
     owner = Owner()
     connection = RealtimeConnection(owner)
     with pytest.raises(UpstreamError) as caught:
-        await connection.open(url, MODEL, key)
+        await opening(connection, url, key)
     assert owner.events.empty()
     assert owner.lost.empty()
     assert KEY not in str(caught.value)
@@ -91,7 +98,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 
 @asynccontextmanager
-async def plain_server(handle: Handler) -> AsyncIterator[str]:
+async def plain_server(handle: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """A TCP server; each connection is closed behind `handle`."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -102,9 +109,10 @@ async def plain_server(handle: Handler) -> AsyncIterator[str]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    scheme = "ws" if tls is None else "wss"
     try:
-        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/realtime"
+        yield f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/realtime"
     finally:
         server.close()
         await server.wait_closed()
@@ -279,6 +287,15 @@ async def test_tls_where_there_is_none_is_an_error_and_not_a_crash() -> None:
     assert (error.retryable, error.code) == (True, "connect")
 
 
+async def test_a_certificate_that_nobody_has_signed_is_not_accepted() -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(Path(__file__).with_name("self_signed.pem"))
+    async with plain_server(answering(b""), tls) as url:
+        error = await refusal(url)
+    assert (error.retryable, error.code) == (False, "tls")
+    assert "certificate" in str(error)
+
+
 def test_the_systems_certificates_are_read_once() -> None:
     assert realtime._tls() is realtime._tls()
 
@@ -304,7 +321,7 @@ async def test_an_attempt_that_is_given_up_leaves_no_connection() -> None:
         gone.set()
 
     async with plain_server(handle) as url, asyncio.timeout(PATIENCE_SECONDS):
-        attempt = asyncio.create_task(RealtimeConnection(Owner()).open(url, MODEL, KEY))
+        attempt = asyncio.create_task(opening(RealtimeConnection(Owner()), url, KEY))
         await asked.wait()
         attempt.cancel()
         with pytest.raises(asyncio.CancelledError):

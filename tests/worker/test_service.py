@@ -25,6 +25,7 @@ from tests.helpers import eventually
 from tests.redis_process import RedisProcess
 from tests.worker.dispatcher_end import HELLO, PATIENCE_SECONDS, DispatcherEnd, link_to
 from tests.worker.link_records import Credit
+from tests.worker.shared import resources
 from worker import service
 from worker.resample import Downsampler, Upsampler
 from worker.service import Worker
@@ -90,7 +91,8 @@ async def running(redis_url: str, settings: SimulatorSettings = QUICK) -> AsyncI
         registry = Registry.from_url(redis_url)
         stack.push_async_callback(registry.aclose)
         chosen = Settings(openai_base_url=simulator.url, openai_api_key=SecretStr(KEY))
-        worker = Worker(record, chosen, registry, metrics.worker())
+        shared = await stack.enter_async_context(resources(chosen))
+        worker = Worker(record, registry, shared)
         await worker.start(sock)
         try:
             yield Service(worker, record, simulator, redis_url)
@@ -296,6 +298,16 @@ async def test_a_higher_epoch_takes_the_call_over(here: Service, same_link: bool
         assert here.worker.calls == CAPACITY
 
 
+async def test_a_higher_epoch_makes_the_older_one_let_go_even_where_it_is_not_taken(here: Service) -> None:
+    async with link_to(here.address) as dispatcher:
+        await live_call(dispatcher, "call-1", 1)
+        here.worker.draining = True
+        dispatcher.open("call-1", 2, epoch=2)
+        assert await dispatcher.next(2, link.Refused) == link.Refused(Refusal.DRAINING)
+        assert await dispatcher.next(1, link.Ended)
+        assert here.worker.calls == 0
+
+
 # Ends
 
 
@@ -374,7 +386,7 @@ async def test_stop_does_not_wait_for_an_api_that_does_not_answer(
         await live_call(dispatcher, "call-1", 1)
         stalled = await here.simulator.wait_for_session()
         stalled.stall()
-        async with asyncio.timeout(2.0):  # the WebSocket's own limit is 5 s
+        async with asyncio.timeout(4.0):  # the WebSocket's own limit is 5 s
             await here.worker.stop()
         stalled.resume()
         await stalled.wait_for(lambda s: s.closed)

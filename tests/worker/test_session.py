@@ -27,9 +27,8 @@ from tests.worker.session_driver import (
     pcm_24k,
     texts,
 )
-from worker import session as module
-from worker.resample import Upsampler
 from worker.actions import Connect, Ended, Report, Seen, ToDispatcher, Used
+from worker.resample import Upsampler
 from worker.session import State
 from worker.session_update import session_object
 from worker.usage import Usage
