@@ -44,7 +44,6 @@ Did = (
     | session.Used
     | session.Ended
 )
-)
 
 
 def pcm_24k(milliseconds: int) -> bytes:
