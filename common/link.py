@@ -26,8 +26,14 @@ PLAYOUT                 D → W  while something plays, every 200 ms: how far th
 TRANSCRIPT              D ← W  what was said, for AVR Core: once per item, in conversation order
 FINISHED                D ← W  the caller's audio up to this position is text now: need not be kept
 CREDIT                  both   so many more bytes of this call's audio may be sent
+DTMF                    D → W  the caller pressed a key
+ORDER                   D ← W  hang up or transfer when all that was sent before it has been heard
+ORDER_DONE              D → W  what came of it
 CLOSE                   D → W  the caller is gone, or another epoch holds the call: let go
 ENDED                   D ← W  the worker has ended the call, and why
+COMMAND                 D → W  channel 0: the calls API wants something of a call
+RESULT                  D ← W  channel 0: what came of it
+EVENT                   D ← W  channel 0: something happened in a call that is watched
 ======================  =====  ==========================================================================
 """
 
@@ -83,6 +89,12 @@ class Kind(IntEnum):
     CREDIT = 15
     CLOSE = 16
     ENDED = 17
+    DTMF = 18
+    ORDER = 19
+    ORDER_DONE = 20
+    COMMAND = 21
+    RESULT = 22
+    EVENT = 23
 
 
 class Refusal(StrEnum):
@@ -91,6 +103,13 @@ class Refusal(StrEnum):
     FULL = "full"
     DRAINING = "draining"
     STALE_EPOCH = "stale_epoch"
+
+
+class OrderAction(StrEnum):
+    """What a dispatcher can be told to do with a call."""
+
+    HANG_UP = "hang_up"
+    TRANSFER = "transfer"
 
 
 class Outcome(StrEnum):
@@ -119,6 +138,8 @@ class Open:
     Attributes:
         position_samples: where in the call (8 kHz) the audio that follows begins.
         credit_bytes: how much reply audio may be sent before the first CREDIT.
+        age_seconds: since `init`.
+        provider_config: as AVR Core's `init` brought it; it may hold a key, so it is never stored or logged.
     """
 
     kind: ClassVar[Kind] = Kind.OPEN
@@ -127,6 +148,8 @@ class Open:
     metadata: dict[str, str] = field(default_factory=dict)
     position_samples: int = 0
     credit_bytes: int = 0
+    age_seconds: float = 0.0
+    provider_config: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +273,72 @@ class Ended:
     message: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Dtmf:
+    """One key."""
+
+    kind: ClassVar[Kind] = Kind.DTMF
+    digit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Do this on Asterisk when all that was sent before it has been heard, even if the worker is gone by then.
+
+    Attributes:
+        number: ORDER_DONE brings it back.
+        action: an `OrderAction`.
+        extension, context, priority: of a transfer.
+    """
+
+    kind: ClassVar[Kind] = Kind.ORDER
+    number: int = 0
+    action: str = ""
+    extension: str = ""
+    context: str = ""
+    priority: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderDone:
+    """What avr-ami said to an order."""
+
+    kind: ClassVar[Kind] = Kind.ORDER_DONE
+    number: int = 0
+    ok: bool = False
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """The calls API wants something of a call: RESULT answers by number, EVENTs too where it watches."""
+
+    kind: ClassVar[Kind] = Kind.COMMAND
+    number: int = 0
+    uuid: str = ""
+    action: str = ""
+    body: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The answer to a command, as an HTTP status and a JSON body."""
+
+    kind: ClassVar[Kind] = Kind.RESULT
+    number: int = 0
+    status: int = 0
+    body: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something happened in a call; without a body: nothing more will."""
+
+    kind: ClassVar[Kind] = Kind.EVENT
+    number: int = 0
+    body: dict[str, Any] = field(default_factory=dict)
+
+
 Control = (
     Hello
     | Open
@@ -265,6 +354,12 @@ Control = (
     | Finished
     | Close
     | Ended
+    | Dtmf
+    | Order
+    | OrderDone
+    | Command
+    | Result
+    | Event
 )
 _C = TypeVar("_C", bound=Control)
 
@@ -383,7 +478,9 @@ def _build(record_type: type[_D], data: object) -> _D:
 _IS: dict[str, Callable[[Any], bool]] = {
     "int": lambda value: type(value) is int and value >= 0,
     "str": lambda value: isinstance(value, str),
+    "float": lambda value: type(value) in (int, float) and value >= 0,
     "bool": lambda value: isinstance(value, bool),
+    "dict[str, Any]": lambda value: isinstance(value, dict),
     "dict[str, str]": lambda value: isinstance(value, dict) and all(isinstance(v, str) for v in value.values()),
     "tuple[ItemHeard, ...]": lambda value: isinstance(value, list),
 }

@@ -1,12 +1,18 @@
-"""The dispatcher's admin port: probes and metrics, and the calls API for this host."""
+"""The dispatcher's admin port: probes and metrics, and the calls API for this host.
+
+Any dispatcher answers for every call of the cluster: who holds it stands in Redis, and its worker is asked over
+the link.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import ipaddress
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
+from typing import Protocol as Interface
 
 import orjson
 from aiohttp import web
@@ -14,33 +20,129 @@ from aiohttp import web
 from common import admin
 from common.errors import RegistryUnavailable
 from common.registry import CallRecord, Registry, WorkerStatus
+from dispatcher.commands import CommandError, Commands
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+# A comment line on an idle event stream, so that a proxy does not cut it.
+EVENTS_IDLE_SECONDS = 15.0
 
 
-def application(registry: Registry, is_ready: Callable[[], bool]) -> web.Application:
-    """Probes and metrics for everybody; `GET /calls` and `GET /workers` for loopback."""
-    app = admin.application(is_ready, "no link to a worker yet, or draining")
+class Calls(Interface):
+    """What the API needs of a dispatcher."""
 
-    async def calls(_: web.Request) -> web.Response:
-        now = time.time()
-        return _json([_call(record, now) for record in await registry.calls()])
+    @property
+    def is_ready(self) -> bool:
+        """Whether new calls are welcome here."""
 
-    async def workers(_: web.Request) -> web.Response:
-        return _json([_worker(status) for status in await registry.workers()])
+    @property
+    def registry(self) -> Registry:
+        """Redis."""
 
-    app.add_routes([web.get("/calls", _local(calls)), web.get("/workers", _local(workers))])
+    async def holder(self, uuid: str) -> Commands:
+        """The commands of the worker that holds a call."""
+
+
+def application(dispatcher: Calls) -> web.Application:
+    """Probes and metrics for everybody; the calls API for loopback."""
+    app = admin.application(lambda: dispatcher.is_ready, "no link to a worker yet, or draining")
+    api = CallsApi(dispatcher)
+    app.add_routes(
+        [
+            web.get("/workers", _local(api.workers)),
+            web.get("/calls", _local(api.calls)),
+            web.get("/calls/{uuid}", _local(api.call)),
+            web.delete("/calls/{uuid}", _local(api.hang_up)),
+            web.post("/calls/{uuid}/session", _local(api.session)),
+            web.post("/calls/{uuid}/say", _local(api.say)),
+            web.get("/calls/{uuid}/events", _local(api.events)),
+        ]
+    )
     return app
 
 
+class CallsApi:
+    """See the README's "Calls API"."""
+
+    def __init__(self, dispatcher: Calls) -> None:
+        self._dispatcher = dispatcher
+
+    async def workers(self, _: web.Request) -> web.Response:
+        """`GET /workers`."""
+        return _json([_worker(status) for status in await self._dispatcher.registry.workers()])
+
+    async def calls(self, _: web.Request) -> web.Response:
+        """`GET /calls`."""
+        now = time.time()
+        return _json([_call(record, now) for record in await self._dispatcher.registry.calls()])
+
+    async def call(self, request: web.Request) -> web.Response:
+        """`GET /calls/{uuid}`: with its conversation so far."""
+        uuid = request.match_info["uuid"]
+        record = await self._dispatcher.registry.call(uuid)
+        if record is None:
+            raise CommandError(404, "there is no such call")
+        conversation = await (await self._dispatcher.holder(uuid)).run(uuid, "conversation")
+        return _json(_call(record, time.time()) | conversation)
+
+    async def hang_up(self, request: web.Request) -> web.Response:
+        """`DELETE /calls/{uuid}`."""
+        return await self._command(request, "hang_up", {})
+
+    async def session(self, request: web.Request) -> web.Response:
+        """`POST /calls/{uuid}/session`: merged into the running session."""
+        return await self._command(request, "session", await _body(request))
+
+    async def say(self, request: web.Request) -> web.Response:
+        """`POST /calls/{uuid}/say`."""
+        body = await _body(request)
+        if not isinstance(body.get("text"), str) or not body["text"].strip():
+            raise CommandError(400, 'the body must be {"text": "what to say"}')
+        return await self._command(request, "say", body)
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """`GET /calls/{uuid}/events`: server-sent events, until the call ends."""
+        uuid = request.match_info["uuid"]
+        commands = await self._dispatcher.holder(uuid)
+        async with commands.watch(uuid) as events:
+            response = web.StreamResponse(
+                headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
+            )
+            await response.prepare(request)
+            reading = aiter(events)
+            following = asyncio.ensure_future(anext(reading, None))
+            try:
+                while True:
+                    done, _ = await asyncio.wait({following}, timeout=EVENTS_IDLE_SECONDS)
+                    if not done:
+                        await response.write(b": idle\n\n")
+                        continue
+                    event = following.result()
+                    if event is None:
+                        return response
+                    name = str(event.get("type", "event"))
+                    await response.write(b"event: %s\ndata: %s\n\n" % (name.encode(), orjson.dumps(event)))
+                    following = asyncio.ensure_future(anext(reading, None))
+            except ConnectionError:
+                return response  # who watched has gone
+            finally:
+                following.cancel()
+
+    async def _command(self, request: web.Request, action: str, body: dict[str, Any]) -> web.Response:
+        uuid = request.match_info["uuid"]
+        commands = await self._dispatcher.holder(uuid)
+        return _json(await commands.run(uuid, action, body))
+
+
 def _local(handler: Handler) -> Handler:
-    """What callers say of themselves is for this host alone."""
+    """What callers say is for this host alone."""
 
     async def guarded(request: web.Request) -> web.StreamResponse:
         if not _is_loopback(request.remote):
             return _json({"error": "the calls API answers on loopback only"}, status=403)
         try:
             return await handler(request)
+        except CommandError as error:
+            return _json({"error": str(error)}, status=error.status)
         except RegistryUnavailable as error:
             return _json({"error": f"Redis is away: {error}"}, status=503)
 
@@ -52,6 +154,16 @@ def _is_loopback(address: str | None) -> bool:
         return address is not None and ipaddress.ip_address(address).is_loopback
     except ValueError:
         return False
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    try:
+        body = orjson.loads(await request.read())
+    except orjson.JSONDecodeError as error:
+        raise CommandError(400, "the body is not JSON") from error
+    if not isinstance(body, dict):
+        raise CommandError(400, "the body is not a JSON object")
+    return body
 
 
 def _call(record: CallRecord, now_seconds: float) -> dict[str, Any]:

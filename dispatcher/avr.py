@@ -8,7 +8,8 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import cast
 from urllib.parse import parse_qsl
 
 import orjson
@@ -38,7 +39,7 @@ class Init:
     """The first message of a call."""
 
     uuid: str
-    has_provider_config: bool
+    provider_config: dict[str, object] = field(default_factory=dict, repr=False)  # it may hold a key
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +78,24 @@ def parse(data: BytesLike) -> Message:
     return parser(message)
 
 
-def _parse_init(message: dict[str, object]) -> Init:
-    uuid = message.get("uuid")
+def checked_init(uuid: object, provider_config: object = None) -> Init:
+    """An `init` with this uuid.
+
+    Raises:
+        AvrProtocolError: the uuid is none, or the configuration is no object.
+    """
     if not isinstance(uuid, str) or not _UUID.fullmatch(uuid):
         raise AvrProtocolError(
             "bad_uuid",
             "init: uuid must be 1 to 128 letters, digits or . _ : @ - and begin with a letter or digit",
         )
-    return Init(uuid, message.get("provider_config") is not None)
+    if not isinstance(provider_config or {}, dict):
+        raise AvrProtocolError("bad_config", "init: provider_config must be an object")
+    return Init(uuid, cast("dict[str, object]", provider_config or {}))
+
+
+def _parse_init(message: dict[str, object]) -> Init:
+    return checked_init(message.get("uuid"), message.get("provider_config"))
 
 
 def _parse_audio(message: dict[str, object]) -> Audio:

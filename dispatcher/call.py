@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
+from typing import Any
 
 from websockets.typing import BytesLike
 
@@ -53,11 +54,16 @@ class Seen(Enum):
     CALLER_AUDIO_DROPPED_SECONDS = "caller_audio_dropped_seconds"
 
 
+# Keys that wait for a worker: more than any menu asks for.
+MAX_WAITING_DIGITS = 64
+
 # Every reason for which a call is ended by what its core sent: the values of a metric's label.
 BAD_INPUT_REASONS = (
     "bad_audio",
     "bad_base64",
+    "bad_config",
     "bad_digit",
+    "bad_http",
     "bad_uuid",
     "bad_websocket",
     "before_init",
@@ -88,6 +94,8 @@ class CallLimits:
         burst_seconds: audio that may come faster than real time at once, after a stall of the network.
         flood_ratio: and the rate, as a multiple of real time, that may go on for ever.
         messages_per_second: of any kind, with a burst of ten seconds' worth.
+        order_seconds: an order to hang up or transfer waits so long for the last words to be heard.
+        hung_up_seconds: a core that keeps its connection so long after avr-ami has hung up is closed.
     """
 
     init_seconds: float = 10.0
@@ -99,6 +107,8 @@ class CallLimits:
     burst_seconds: float = 10.0
     flood_ratio: float = 1.25
     messages_per_second: float = 200.0
+    order_seconds: float = 120.0
+    hung_up_seconds: float = 3.0
 
 
 DEFAULT_LIMITS = CallLimits()
@@ -108,10 +118,37 @@ MAX_TRANSCRIPTS_KNOWN = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class ToCaller:
-    """Send this text message to AVR Core."""
+class Play:
+    """Hand this frame (320 bytes of PCM16 at 8 kHz) to AVR Core."""
 
-    message: bytes
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """Have AVR Core drop what it has not played."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Give AVR Core a transcript; `role` is `user` or `agent`."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Complain:
+    """Give AVR Core an error."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Execute:
+    """Have avr-ami hang up or transfer; answered by `executed`."""
+
+    order: link.Order
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +203,8 @@ class Ended:
     reason: str
 
 
-Action = ToCaller | ToWorker | Place | LeaveChannel | Unpin | CloseCaller | Report | Ended
+ToCaller = Play | Interrupt | Tell | Complain | CloseCaller
+Action = ToCaller | ToWorker | Execute | Place | LeaveChannel | Unpin | Report | Ended
 
 
 @dataclass(slots=True)
@@ -199,7 +237,6 @@ class Call:
         self.pins = 0
         self.worker_id = ""
         self.finished_samples = 0
-        self.has_provider_config = False
         self.refused_for_capacity = False
         self.actions: list[Action] = []
         self._limits = limits
@@ -219,6 +256,12 @@ class Call:
         self._credit_bytes = 0
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._waiting_bytes = 0
+        self._digits: list[str] = []
+        self._provider_config: dict[str, Any] = {}
+        # Orders to avr-ami
+        self._order: link.Order | None = None
+        self._order_seconds = 0.0
+        self._hung_up_seconds: float | None = None
         # Worker → caller
         self._clock = PlayoutClock()
         self._playing = False
@@ -252,10 +295,24 @@ class Call:
                 self._caller_audio(message.pcm, now_seconds)
             elif isinstance(message, avr.Init):
                 self._init(message, now_seconds)
-            elif self.state is State.AWAITING_INIT:
-                raise AvrProtocolError("before_init", "dtmf_digit before init")
             else:
-                self._report(Seen.DIGIT)
+                self._digit(message.digit)
+        except AvrProtocolError as error:
+            self.broke_protocol(error.reason, str(error))
+
+    def began(self, uuid: str, now_seconds: float) -> None:
+        """The older protocol has said which call it is."""
+        try:
+            self._init(avr.checked_init(uuid), now_seconds)
+        except AvrProtocolError as error:
+            self.broke_protocol(error.reason, str(error))
+
+    def audio(self, pcm: bytes, now_seconds: float) -> None:
+        """Caller's audio has come by the older protocol: PCM16 at 8 kHz, whole samples."""
+        if self.state is State.ENDED:
+            return
+        try:
+            self._caller_audio(pcm, now_seconds)
         except AvrProtocolError as error:
             self.broke_protocol(error.reason, str(error))
 
@@ -302,19 +359,22 @@ class Call:
 
     # Events from placement and the link
 
-    def placed(self, worker_id: str, epoch: int, channel: int, pins: int) -> None:
+    def placed(self, worker_id: str, epoch: int, channel: int, pins: int, now_seconds: float) -> None:
         """The call is pinned to a worker, and there is a channel to it."""
         self._expect("placed", State.PLACING)
         self.worker_id, self.epoch, self.pins, self._channel = worker_id, epoch, pins, channel
         self.state = State.OPENING
         self._given_bytes, self._returned_bytes = link.REPLY_CREDIT_BYTES, 0
-        position = self._waiting[0][0] if self._waiting else self._position_samples
-        self._to_worker(
-            link.encode(
-                link.Open(self.uuid, epoch, self.metadata, position, link.REPLY_CREDIT_BYTES),
-                channel,
-            )
+        opening = link.Open(
+            uuid=self.uuid,
+            epoch=epoch,
+            metadata=self.metadata,
+            position_samples=self._waiting[0][0] if self._waiting else self._position_samples,
+            credit_bytes=link.REPLY_CREDIT_BYTES,
+            age_seconds=now_seconds - self._init_seconds,
+            provider_config=self._provider_config,
         )
+        self._to_worker(link.encode(opening, channel))
 
     def not_placed(self, code: int, message: str) -> None:
         """No worker can take the call (1013), or none could be asked (1011)."""
@@ -342,6 +402,8 @@ class Call:
                 self._flush(link.decode_control(link.Flush, payload).number, now_seconds)
             case Kind.TRANSCRIPT:
                 self._transcript(link.decode_control(link.Transcript, payload))
+            case Kind.ORDER:
+                self._order, self._order_seconds = link.decode_control(link.Order, payload), now_seconds
             case Kind.FINISHED:
                 self.finished_samples = link.decode_control(link.Finished, payload).position_samples
             case Kind.OPENED:
@@ -349,6 +411,9 @@ class Call:
                 self.state = State.CONNECTING
                 self._credit_bytes = link.decode_control(link.Opened, payload).credit_bytes
                 self._send_waiting()
+                for digit in self._digits:
+                    self._to_worker(link.encode(link.Dtmf(digit), self._channel))
+                self._digits.clear()
             case Kind.REFUSED:
                 self._refused(link.decode_control(link.Refused, payload))
             case Kind.READY:
@@ -378,7 +443,10 @@ class Call:
             heard = tuple(link.ItemHeard(item, samples) for item, samples in items)
             self._to_worker(link.encode(link.Playout(heard, idle), self._channel))
             self._playing = not idle
-        if self.state is State.AWAITING_INIT:
+        self._execute_order(now_seconds)
+        if self._hung_up_seconds is not None and now_seconds - self._hung_up_seconds >= limits.hung_up_seconds:
+            self._end(Ending.COMPLETED, 1000, "")
+        elif self.state is State.AWAITING_INIT:
             if now_seconds - self._opened_seconds >= limits.init_seconds:
                 self.broke_protocol("no_init", f"no init within {limits.init_seconds:g} s")
         elif now_seconds - self._audio_seconds >= limits.silence_seconds:
@@ -391,13 +459,38 @@ class Call:
         ):
             self._end(Ending.FAILED, 1011, f"no worker took the call within {limits.placing_seconds:g} s")
 
+    # Orders
+
+    def _execute_order(self, now_seconds: float) -> None:
+        """Carry out the order when the last words have been heard."""
+        if self._order is None:
+            return
+        heard = not self._held and not self._partial and self._clock.end_seconds <= now_seconds
+        if heard or now_seconds - self._order_seconds >= self._limits.order_seconds:
+            order, self._order = self._order, None
+            self.actions.append(Execute(order))
+
+    def executed(self, order: link.Order, ok: bool, message: str, now_seconds: float) -> None:
+        """What avr-ami made of an order."""
+        if self.state is State.ENDED:
+            return
+        if self._channel is not None:
+            self._to_worker(link.encode(link.OrderDone(order.number, ok, message), self._channel))
+        if order.action == link.OrderAction.HANG_UP:
+            if ok:
+                # AVR Core closes when Asterisk has hung up.
+                self._hung_up_seconds = now_seconds
+            else:
+                # Without avr-ami, the end of the connection is the end of the call.
+                self._end(Ending.COMPLETED, 1000, "")
+
     # The caller's side
 
     def _init(self, init: avr.Init, now_seconds: float) -> None:
         if self.state is not State.AWAITING_INIT:
             raise AvrProtocolError("second_init", "a second init in the same connection")
         self.uuid = init.uuid
-        self.has_provider_config = init.has_provider_config
+        self._provider_config = init.provider_config
         self._init_seconds = self._audio_seconds = now_seconds
         self.place()
 
@@ -442,6 +535,15 @@ class Call:
             self._waiting_bytes -= size
             self._credit_bytes -= size
             self._to_worker(link.encode_caller_audio(self._channel, position, pcm[:size]))
+
+    def _digit(self, digit: str) -> None:
+        if self.state is State.AWAITING_INIT:
+            raise AvrProtocolError("before_init", "dtmf_digit before init")
+        self._report(Seen.DIGIT)
+        if self._channel is not None and self.state in (State.CONNECTING, State.LIVE):
+            self._to_worker(link.encode(link.Dtmf(digit), self._channel))
+        elif len(self._digits) < MAX_WAITING_DIGITS:
+            self._digits.append(digit)
 
     # The worker's side
 
@@ -489,7 +591,7 @@ class Call:
         data = self._partial + pcm if self._partial else pcm
         whole = len(data) - len(data) % avr.FRAME_BYTES
         for offset in range(0, whole, avr.FRAME_BYTES):
-            self.actions.append(ToCaller(avr.audio(data[offset : offset + avr.FRAME_BYTES])))
+            self.actions.append(Play(data[offset : offset + avr.FRAME_BYTES]))
         self._partial, self._partial_item = data[whole:], item
         if whole:
             self._played(item, whole // 2, 0, now_seconds)
@@ -507,7 +609,7 @@ class Call:
         samples = len(self._partial) // 2
         frame = self._partial.ljust(avr.FRAME_BYTES, b"\0")
         self._partial = b""
-        self.actions.append(ToCaller(avr.audio(frame)))
+        self.actions.append(Play(frame))
         self._played(item, samples, avr.FRAME_SAMPLES - samples, now_seconds)
 
     def _played(self, item: int, samples: int, padding: int, now_seconds: float) -> None:
@@ -526,7 +628,7 @@ class Call:
         self._playing = False
         cut = self._clock.cut(now_seconds, unsent)
         if cut:
-            self.actions.append(ToCaller(avr.INTERRUPTION))
+            self.actions.append(Interrupt())
             self._report(Seen.INTERRUPTION)
         assert self._channel is not None
         items = tuple(link.ItemHeard(item, samples) for item, samples in cut)
@@ -538,7 +640,7 @@ class Call:
             self._transcripts[transcript.item_id] = None
             if len(self._transcripts) > MAX_TRANSCRIPTS_KNOWN:
                 del self._transcripts[next(iter(self._transcripts))]
-            self.actions.append(ToCaller(avr.transcript(transcript.role, transcript.text)))
+            self.actions.append(Tell(transcript.role, transcript.text))
 
     def _return_credit(self) -> None:
         if self._returned_bytes >= link.CREDIT_STEP_BYTES and self._channel is not None:
@@ -552,7 +654,7 @@ class Call:
         if self.state is State.ENDED:
             return
         if message:
-            self.actions.append(ToCaller(avr.error(message)))
+            self.actions.append(Complain(message))
         self.actions.append(CloseCaller(code, message))
         self._finish(ending, message)
 

@@ -17,7 +17,10 @@ from common.registry import CallLease, NoCapacity, NoCapacityReason
 from common.relay_timer import RelayTimer
 from common.websocket import WebSocket
 from dispatcher import avr, call
+from dispatcher.ami import Ami, AmiError
 from dispatcher.call import Call, Seen, State
+from dispatcher.front import Front, WebSocketFront
+from dispatcher.legacy import LegacyConnection
 from dispatcher.links import LinkPool, LinkUnavailable, WorkerLink
 from dispatcher.placement import Placed, Placement
 
@@ -32,6 +35,10 @@ class Calls(Interface):
     @property
     def placement(self) -> Placement:
         """Where calls are pinned."""
+
+    @property
+    def ami(self) -> Ami:
+        """Asterisk."""
 
     @property
     def metrics(self) -> DispatcherMetrics:
@@ -56,11 +63,13 @@ class Caller:
         self.started_at_ms: int | None = None
         self._calls = calls
         self._log = structlog.get_logger()
+        self._front: Front | None = None
         self._connection: WebSocket | None = None
         self._link: WorkerLink | None = None
         self._channel = 0
         self._placing: asyncio.Task[None] | None = None
         self._unpinning: asyncio.Task[None] | None = None
+        self._executing: asyncio.Task[None] | None = None
         self._relay_in = RelayTimer(calls.metrics.relay_in)
         self._relay_out = RelayTimer(calls.metrics.relay_out)
 
@@ -70,9 +79,9 @@ class Caller:
         return self.call.uuid
 
     @property
-    def connection(self) -> WebSocket | None:
-        """The caller's WebSocket."""
-        return self._connection
+    def front(self) -> Front | None:
+        """The caller's connection, while there is one."""
+        return self._front
 
     def lease(self) -> CallLease | None:
         """What Redis is to know of the call; None while it is not pinned."""
@@ -100,7 +109,7 @@ class Caller:
 
     async def settled(self) -> None:
         """Wait until what an ended call began is done: its placing given up, its pin taken out of Redis."""
-        for task in (self._placing, self._unpinning):
+        for task in (self._placing, self._executing, self._unpinning):
             if task is not None:
                 await asyncio.wait([task])
 
@@ -109,6 +118,7 @@ class Caller:
     def opened(self, connection: WebSocket) -> None:
         """The caller's connection is up."""
         self._connection = connection
+        self._front = WebSocketFront(connection)
 
     def received(self, data: BytesLike, text: bool) -> None:
         """A message of AVR Core."""
@@ -138,8 +148,27 @@ class Caller:
 
     def closed(self, code: int, reason: str) -> None:
         """The caller's connection is gone."""
-        self._connection = None
+        self._front = None
         self.call.caller_closed(code)
+        self._act()
+
+    # Owner of a connection by the older protocol
+
+    def legacy_began(self, connection: LegacyConnection, uuid: str) -> None:
+        """The request's head is here."""
+        self._front = connection
+        self.call.began(uuid, connection.received_seconds)
+        self._act()
+
+    def legacy_audio(self, pcm: bytes, received_seconds: float) -> None:
+        """Caller's audio."""
+        self._relay_in.frame(received_seconds)
+        self.call.audio(pcm, received_seconds)
+        self._act()
+
+    def legacy_broken(self, reason: str, message: str) -> None:
+        """The request broke HTTP."""
+        self.call.broke_protocol(reason, message)
         self._act()
 
     # Owner of the channel
@@ -172,7 +201,7 @@ class Caller:
                 except Exception:
                     self._log.exception("an action failed", action=type(action).__name__)
                     self.call.stopped("internal error")
-            if self._connection is not None and self._connection.write_paused and not self.call.paused:
+            if self._front is not None and self._front.write_paused and not self.call.paused:
                 self.call.caller_paused(time.monotonic())
 
     def _do(self, action: call.Action, closing: bool) -> None:
@@ -180,9 +209,9 @@ class Caller:
             case call.ToWorker(record):
                 if self._link is not None:
                     self._link.send(record)
-            case call.ToCaller(message):
-                if self._connection is not None:
-                    self._connection.send_text(message)
+            case call.Play(frame):
+                if self._front is not None:
+                    self._front.play(frame)
             case call.Report(seen, value, label):
                 _REPORTS[seen](self._calls.metrics, value, label)
             case call.Place(epoch, excluded):
@@ -194,19 +223,48 @@ class Caller:
             case call.Unpin(epoch):
                 placement = self._calls.placement
                 self._unpinning = asyncio.create_task(placement.unpin(self.uuid, epoch))
-            case call.CloseCaller(code, reason):
-                if self._connection is not None and not closing:
-                    self._connection.close(code, reason)
+            case call.Execute(order):
+                self._executing = asyncio.create_task(self._execute(order))
             case call.Ended(ending, reason):
                 self._ended(ending, reason)
+            case _:
+                self._to_front(action, closing)
+
+    def _to_front(self, action: call.ToCaller, closing: bool) -> None:
+        if self._front is None:
+            return
+        match action:
+            case call.Interrupt():
+                self._front.interrupt()
+            case call.Tell(role, text):
+                self._front.tell(role, text)
+            case call.Complain(message):
+                self._front.complain(message)
+            case call.CloseCaller(code, reason):
+                if not closing:
+                    self._front.close(code, reason)
+
+    async def _execute(self, order: link.Order) -> None:
+        """Carry out an order on Asterisk, and say what came of it."""
+        ami = self._calls.ami
+        try:
+            if order.action == link.OrderAction.TRANSFER:
+                message = await ami.transfer(self.uuid, order.extension, order.context, order.priority)
+            else:
+                message = await ami.hang_up(self.uuid)
+        except AmiError as error:
+            self._log.error("order failed", action=order.action, reason=str(error))
+            self.call.executed(order, False, str(error), time.monotonic())
+        else:
+            self._log.info("order carried out", action=order.action)
+            self.call.executed(order, True, message, time.monotonic())
+        self._act()
 
     def _place(self, epoch: int, excluded: frozenset[str]) -> None:
         if not self.call.pins and self._placing is None:
             self._log = self._log.bind(uuid=self.uuid)
             epoch = max(epoch, self._calls.begun(self) + 1)
             self._log.info("call began", metadata_entries=len(self.call.metadata))
-            if self.call.has_provider_config:
-                self._log.warning("provider_config of init has no effect in this release")
         self._placing = asyncio.create_task(self._find_worker(epoch, excluded), name=f"place {self.uuid}")
 
     async def _find_worker(self, epoch: int, excluded: frozenset[str]) -> None:
@@ -244,7 +302,7 @@ class Caller:
         self._link = worker_link
         self._channel = worker_link.open_channel(self)
         self._log.info("call pinned", worker=placed.worker_id, epoch=placed.epoch, pins=placed.pins)
-        self.call.placed(placed.worker_id, placed.epoch, self._channel, placed.pins)
+        self.call.placed(placed.worker_id, placed.epoch, self._channel, placed.pins, time.monotonic())
         self._act()
 
     def _not_placed(self, reason: NoCapacity, excluded: frozenset[str]) -> None:

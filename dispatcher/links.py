@@ -13,6 +13,7 @@ from common import link
 from common.link import Hello
 from common.link_end import LINK_LIMITS, LinkEnd
 from common.websocket import HandshakeRefused, WebSocket, close_all, connect
+from dispatcher.commands import Commands
 
 log = structlog.get_logger()
 
@@ -47,6 +48,7 @@ class WorkerLink:
         self._greeting: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
         self._channels: dict[int, ChannelOwner] = {}
         self._numbers = itertools.count(1)
+        self.commands = Commands(self._end.send)
 
     @property
     def is_open(self) -> bool:
@@ -110,6 +112,9 @@ class WorkerLink:
 
     def record(self, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
         """Hand a record to its call."""
+        if channel == 0:
+            self.commands.record(kind, payload)
+            return
         owner = self._channels.get(channel)
         if owner is not None:
             try:
@@ -123,6 +128,7 @@ class WorkerLink:
             self._greeting.set_exception(ConnectionError(reason))
             self._greeting.exception()  # whoever waits gets it; nobody may wait any more
         channels, self._channels = self._channels, {}
+        self.commands.lost()
         self._on_lost.link_lost(self, reason, len(channels))
         for channel, owner in channels.items():
             try:

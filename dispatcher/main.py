@@ -14,6 +14,7 @@ from common.registry import Registry
 from common.release import RELEASE
 from common.settings import Settings
 from dispatcher.admin import application
+from dispatcher.ami import Ami
 from dispatcher.call import BAD_INPUT_REASONS
 from dispatcher.service import Dispatcher
 
@@ -34,8 +35,8 @@ async def run(settings: Settings, process: Process) -> int:
     dispatcher_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     measured = metrics.dispatcher()
     measured.bad_input.expect(*BAD_INPUT_REASONS)
-    dispatcher = Dispatcher(dispatcher_id, RELEASE, registry, measured)
-    runner = await admin.serve(application(registry, lambda: dispatcher.is_ready), admin_sock)
+    dispatcher = Dispatcher(dispatcher_id, RELEASE, registry, metrics=measured, ami=Ami(settings.ami_url))
+    runner = await admin.serve(application(dispatcher), admin_sock)
     await dispatcher.start(sock)
     log.info("dispatcher listening", dispatcher=dispatcher.id, port=port_of(sock), admin_port=port_of(admin_sock))
 

@@ -13,11 +13,14 @@ from websockets.http11 import Request
 
 from common.metrics import DispatcherMetrics
 from common.registry import Registry
-from common.websocket import Limits, close_all, serve
+from common.websocket import Limits, ServerWebSocket
 from dispatcher import avr
+from dispatcher.ami import Ami
 from dispatcher.call import DEFAULT_LIMITS, CallLimits
 from dispatcher.caller import Caller
-from dispatcher.links import LinkPool
+from dispatcher.commands import CommandError, Commands
+from dispatcher.legacy import FrontDoor, LegacyConnection
+from dispatcher.links import LinkPool, LinkUnavailable
 from dispatcher.placement import RENEW_INTERVAL_SECONDS, Placement
 
 log = structlog.get_logger()
@@ -45,12 +48,15 @@ class Dispatcher:
         dispatcher_id: str,
         release: str,
         registry: Registry,
+        *,
         metrics: DispatcherMetrics,
+        ami: Ami,
         limits: CallLimits = DEFAULT_LIMITS,
     ) -> None:
         self.id = dispatcher_id
         self.registry = registry
         self.metrics = metrics
+        self.ami = ami
         self.links = LinkPool(dispatcher_id, release)
         self.placement = Placement(registry, dispatcher_id, self.links.calls, metrics.redis_up.set)
         self.draining = False
@@ -80,7 +86,7 @@ class Dispatcher:
             asyncio.create_task(self._tick(), name="tick"),
             asyncio.create_task(self._renew(), name="renew"),
         ]
-        self._server = await serve(self._accept, sock, limits=CALLER_LIMITS)
+        self._server = await asyncio.get_running_loop().create_server(self._front_door, sock=sock)
 
     async def drain(self, until: asyncio.Event) -> None:
         """Take no new calls; wait until those that run have ended, or until the event."""
@@ -102,10 +108,14 @@ class Dispatcher:
             self._server.close()
         # 2. End the calls, and wait for their connections and pins.
         callers = list(self._callers)
-        connections = [c.connection for c in callers if c.connection is not None]
+        fronts = [caller.front for caller in callers if caller.front is not None]
         for caller in callers:
             caller.stop("the service is stopping")
-        await close_all(connections, 1011, "the service is stopping", timeout_seconds=CLOSE_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await asyncio.gather(*(front.wait_closed() for front in fronts))
+        for front in fronts:
+            front.abort()
         # Of calls that ended by themselves a moment ago, too. What is still in Redis then goes with its lease.
         if self._settling:
             await asyncio.wait(self._settling, timeout=SETTLE_SECONDS)
@@ -113,8 +123,30 @@ class Dispatcher:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.ami.close()
         # 4. The links, with the CLOSE records of the calls in front.
         await self.links.close()
+
+    async def holder(self, uuid: str) -> Commands:
+        """The commands of the worker that holds a call, whichever dispatcher has its caller.
+
+        Raises:
+            CommandError: nobody holds it, or its worker cannot be reached.
+            RegistryUnavailable: Redis is away, and the call is not one of this dispatcher's.
+        """
+        mine = self._by_uuid.get(uuid)
+        worker_id = mine.call.worker_id if mine is not None else ""
+        if not worker_id:
+            record = await self.registry.call(uuid)
+            worker_id = record.worker if record is not None else ""
+        address = next((worker.address for worker in self.placement.workers if worker.id == worker_id), "")
+        if not worker_id or not address:
+            raise CommandError(404, "there is no such call")
+        try:
+            worker_link = await self.links.get(worker_id, address)
+        except LinkUnavailable as error:
+            raise CommandError(502, str(error)) from error
+        return worker_link.commands
 
     # The table of calls
 
@@ -139,10 +171,16 @@ class Dispatcher:
         self._settling.add(settling)
         settling.add_done_callback(self._settling.discard)
 
+    def _front_door(self) -> FrontDoor:
+        return FrontDoor(ServerWebSocket(self._accept, CALLER_LIMITS), LegacyConnection(self._new_caller))
+
     def _accept(self, request: Request, peer: str) -> Caller | tuple[http.HTTPStatus, str]:
         if self.draining:
             return http.HTTPStatus.SERVICE_UNAVAILABLE, "this dispatcher is draining\n"
-        caller = Caller(self, avr.metadata(request.path), self._limits)
+        return self._new_caller(request.path)
+
+    def _new_caller(self, target: str) -> Caller:
+        caller = Caller(self, avr.metadata(target), self._limits)
         self._callers.add(caller)
         self._idle.clear()
         return caller

@@ -1,25 +1,44 @@
-"""The shell around one session: its Realtime connection and its channel on a link."""
+"""The shell around one session: its settings, its Realtime connection, its tools, and its channel on a link."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 from typing import Protocol as Interface
 
+import aiohttp
 import structlog
 
 from common import link
 from common.errors import UpstreamError
-from common.metrics import WorkerMetrics
+from common.metrics import ToolOutcome, WorkerMetrics
 from common.relay_timer import RelayTimer
-from common.settings import Settings
-from worker import session
+from common.settings import Settings, TurnDetection
+from worker import actions, profile
+from worker.actions import Seen
+from worker.local_vad import DEFAULT_THRESHOLD
+from worker.plan import Plan
+from worker.prices import Prices
+from worker.profile import CallProfile
 from worker.realtime import RealtimeConnection
-from worker.session import Seen, Session
-from worker.session_update import session_object
+from worker.session import Session
+from worker.tools import avr
+from worker.tools.result import Outcome
+from worker.tools.shed import ToolShed
+from worker.tools.toolbox import Toolbox
+from worker.usage import Usage
+
+# Of server_vad, as the API has them; where turns are found on this side they mean the same.
+DEFAULT_PREFIX_MS = 300
+# Tools of one call that run side by side; a model that wants more is told so.
+MAX_RUNNING_TOOLS = 16
+# Who watches one call over the calls API.
+MAX_WATCHERS = 16
+MAX_COMMANDS = 32
 
 
 class Calls(Interface):
@@ -27,6 +46,17 @@ class Calls(Interface):
 
     def ended(self, call: Call) -> None:
         """The call is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What all calls of a worker share."""
+
+    settings: Settings
+    metrics: WorkerMetrics
+    prices: Prices
+    tools: ToolShed
+    http: aiohttp.ClientSession
 
 
 class Call:
@@ -39,8 +69,7 @@ class Call:
         send: Callable[[bytes], None],
         *,
         calls: Calls,
-        settings: Settings,
-        metrics: WorkerMetrics,
+        resources: Resources,
     ) -> None:
         """Take a call; `begin` sets it going.
 
@@ -49,71 +78,100 @@ class Call:
             channel: on the link.
             send: sends a record on that link.
             calls: hears of the end.
-            settings: of the process; the call keeps them.
-            metrics: what is measured.
+            resources: of the worker.
         """
-        self._started_seconds = time.monotonic()
-        self.session = Session(
-            opening,
-            channel,
-            session_object(settings),
-            settings.upstream_retry_seconds,
-            self._started_seconds,
-        )
+        self.uuid = opening.uuid
+        self.epoch = opening.epoch
+        self._opening = opening
+        self._channel = channel
         self._log = structlog.get_logger().bind(uuid=opening.uuid)
         self._send = send
         self._calls = calls
-        self._settings = settings
-        self._metrics = metrics
+        self._resources = resources
+        self._metrics = resources.metrics
+        self._started_seconds = time.monotonic()
+        self._profile: CallProfile | None = None
+        self._toolbox: Toolbox | None = None
+        self._session: Session | None = None
+        self._ended = False
+        # Records that came before there is a session: no credit is given until then, so they are bounded by it.
+        self._early: list[tuple[int, bytes]] = []
         self._realtime: RealtimeConnection | None = None
-        self._connecting: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._running_tools = 0
+        self._watchers: dict[tuple[int, Callable[[bytes], None]], None] = {}
+        self._asking: dict[int, tuple[int, Callable[[bytes], None]]] = {}
+        self._commands = 0
         self._upstream_paused = False
-        self._relay_in = RelayTimer(metrics.relay_in)
-        self._relay_out = RelayTimer(metrics.relay_out)
-
-    @property
-    def uuid(self) -> str:
-        """The call's uuid."""
-        return self.session.uuid
-
-    @property
-    def epoch(self) -> int:
-        """The epoch at which this worker has the call."""
-        return self.session.epoch
+        self._relay_in = RelayTimer(self._metrics.relay_in)
+        self._relay_out = RelayTimer(self._metrics.relay_out)
 
     def begin(self) -> None:
-        """Answer OPEN, and open the session."""
-        self._act()
+        """Answer OPEN, and find out what the session is to be."""
+        self._send(link.encode(link.Opened(link.CALLER_CREDIT_BYTES), self._channel))
+        self._begin_task(self._prepare(), "prepare")
 
     def tick(self, now_seconds: float) -> None:
         """Look at the clocks."""
-        self.session.tick(now_seconds)
-        self._act()
+        if self._session is not None:
+            self._session.tick(now_seconds)
+            self._act()
 
     def record(self, kind: int, payload: memoryview, received_seconds: float) -> None:
         """A record of the dispatcher."""
+        if self._session is None:
+            if kind == link.Kind.CLOSE:
+                self._finish(link.Outcome.COMPLETED, link.decode_control(link.Close, payload).reason)
+            else:
+                self._early.append((kind, bytes(payload)))
+            return
         if kind == link.Kind.CALLER_AUDIO:
             self._relay_in.frame(received_seconds)
-        self.session.record(kind, payload, time.monotonic())
+        self._session.record(kind, payload, time.monotonic())
         self._act()
 
     def dispatcher_lost(self) -> None:
-        """The link is gone."""
-        self.session.dispatcher_lost()
-        self._act()
+        """The link is gone, and the caller with it."""
+        if self._session is not None:
+            self._session.dispatcher_lost()
+            self._act()
+        else:
+            self._finish(link.Outcome.FAILED, "the dispatcher of this call was lost")
 
     def stop(self, reason: str) -> None:
         """End the call from this side."""
-        self.session.stopped(reason)
-        self._act()
+        if self._session is not None:
+            self._session.stopped(reason)
+            self._act()
+        elif not self._ended:
+            self._send(link.encode(link.Ended(link.Outcome.FAILED.value, reason), self._channel))
+            self._finish(link.Outcome.FAILED, reason)
+
+    def command(self, command: link.Command, send: Callable[[bytes], None]) -> None:
+        """The calls API wants something; `send` sends the answer on the link that it came by."""
+        if command.action == "watch" and len(self._watchers) < MAX_WATCHERS:
+            self._watchers[command.number, send] = None
+            send(link.encode(link.Result(command.number, 200), 0))
+        elif command.action == "unwatch":
+            self._watchers.pop((command.number, send), None)
+        elif self._session is None:
+            send(link.encode(link.Result(command.number, 409, {"error": "the call has no session yet"}), 0))
+        elif len(self._asking) >= MAX_COMMANDS:
+            send(link.encode(link.Result(command.number, 429, {"error": "too many commands wait"}), 0))
+        else:
+            # Numbers are a link's own: two dispatchers may use the same.
+            self._commands += 1
+            self._asking[self._commands] = (command.number, send)
+            self._session.command(self._commands, command.action, command.body, time.monotonic())
+            self._act()
 
     async def settled(self) -> None:
-        """Wait until nothing of an ended call is left: its connection closed, its attempt to connect given up.
+        """Wait until nothing of an ended call is left: its tasks given up, its connection closed.
 
         Cancelled, it cuts off a connection whose closing handshake takes too long.
         """
-        if self._connecting is not None:
-            await asyncio.wait([self._connecting])
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         if self._realtime is not None:
             try:
                 await self._realtime.wait_closed()
@@ -125,10 +183,11 @@ class Call:
 
     def event(self, event: dict[str, Any], received_seconds: float) -> None:
         """An event of the API."""
-        if event["type"] == "response.output_audio.delta":
+        assert self._session is not None
+        if event["type"].endswith("audio.delta"):
             self._relay_out.frame(received_seconds)
         try:
-            self.session.event(event, time.monotonic())
+            self._session.event(event, time.monotonic())
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             # An event of another shape than the API's: it is lost, the call goes on.
             self._metrics.upstream_errors.inc("bad_event")
@@ -138,80 +197,162 @@ class Call:
     def upstream_writable(self) -> None:
         """The API reads again."""
         self._upstream_paused = False
-        self.session.upstream_writable()
-        self._act()
+        if self._session is not None:
+            self._session.upstream_writable(time.monotonic())
+            self._act()
 
     def connection_lost(self, reason: str) -> None:
         """The connection is gone."""
         self._realtime = None
-        self.session.connection_lost(reason, time.monotonic())
-        self._act()
+        if self._session is not None:
+            self._session.connection_lost(reason, time.monotonic())
+            self._act()
 
     # Actions
 
     def _act(self) -> None:
-        while self.session.actions:
-            actions, self.session.actions = self.session.actions, []
-            for action in actions:
+        session = self._session
+        assert session is not None
+        while session.actions:
+            wanted, session.actions = session.actions, []
+            for action in wanted:
                 match action:
-                    case session.ToUpstream(event):
+                    case actions.ToUpstream(event):
                         if self._realtime is not None:
                             self._realtime.send(event)
-                    case session.ToDispatcher(record):
+                    case actions.ToDispatcher(record):
                         self._send(record)
-                    case session.Report(seen, value, label):
-                        _REPORTS[seen](self._metrics, value, label)
-                    case session.Connect(delay_seconds):
-                        if self._realtime is not None:
-                            # It is open, but there is no session on it.
-                            self._realtime.abort()
-                            self._realtime = None
-                        self._connecting = asyncio.create_task(
-                            self._connect(delay_seconds), name=f"connect {self.uuid}"
-                        )
-                    case session.Used(usage):
-                        tokens = self._metrics.tokens(self._settings.openai_model)
-                        tokens.input_text.inc(usage.input_text)
-                        tokens.input_audio.inc(usage.input_audio)
-                        tokens.input_text_cached.inc(usage.cached_text)
-                        tokens.input_audio_cached.inc(usage.cached_audio)
-                        tokens.output_text.inc(usage.output_text)
-                        tokens.output_audio.inc(usage.output_audio)
-                    case session.Ended(outcome, reason):
-                        self._ended(outcome, reason)
+                    case _:
+                        self._rarer(action)
             if self._realtime is not None and self._realtime.write_paused and not self._upstream_paused:
                 self._upstream_paused = True
-                self.session.upstream_paused()
+                session.upstream_paused()
+
+    def _rarer(self, action: actions.Action) -> None:
+        match action:
+            case actions.Report(seen, value, label):
+                _REPORTS[seen](self._metrics, value, label)
+            case actions.Happened(event):
+                for number, send in self._watchers:
+                    send(link.encode(link.Event(number, event), 0))
+            case actions.RunTool(call_id, name, arguments):
+                self._run_tool(call_id, name, arguments)
+            case actions.Answer(number, status, body):
+                asked, send = self._asking.pop(number)
+                send(link.encode(link.Result(asked, status, body), 0))
+            case actions.Connect(delay_seconds):
+                if self._realtime is not None:
+                    # It is open, but there is no session on it.
+                    self._realtime.abort()
+                    self._realtime = None
+                self._begin_task(self._connect(delay_seconds), "connect")
+            case actions.Used(usage):
+                self._count_tokens(usage)
+            case actions.Ended(outcome, reason):
+                self._finish(outcome, reason)
+
+    async def _prepare(self) -> None:
+        """Find out what the session is to be: tools, instructions, what AVR Core wants of this call."""
+        resources = self._resources
+        try:
+            self._toolbox = await resources.tools.toolbox()
+            self._profile = await profile.load(
+                resources.settings,
+                uuid=self.uuid,
+                metadata=self._opening.metadata,
+                provider_config=self._opening.provider_config,
+                http=resources.http,
+            )
+            plan = _plan(self._profile, self._toolbox, resources.settings)
+            session = Session(self._opening, self._channel, plan, time.monotonic())
+        except Exception:
+            self._log.exception("the call could not be prepared")
+            self.stop("internal error")
+            return
+        if self._ended:
+            return
+        self._session = session
+        early, self._early = self._early, []
+        for kind, payload in early:
+            session.record(kind, memoryview(payload), time.monotonic())
+        self._act()
 
     async def _connect(self, delay_seconds: float) -> None:
+        assert self._session is not None
+        assert self._profile is not None
         # Calls that were refused together do not come back together.
         await asyncio.sleep(delay_seconds * random.uniform(0.8, 1.2))
         began = time.monotonic()
+        chosen = self._profile
         connection = RealtimeConnection(self)
         try:
-            await connection.open(
-                self._settings.realtime_url,
-                self._settings.openai_model,
-                self._settings.openai_api_key.get_secret_value(),
-            )
+            await connection.open(chosen.url, chosen.headers, chosen.api_key.get_secret_value())
         except UpstreamError as error:
-            self.session.connect_failed(error, time.monotonic())
+            self._session.connect_failed(error, time.monotonic())
         except Exception:
             # Nobody waits for this task: a call that it left behind would hang for ever.
             self._log.exception("connecting failed")
-            self.session.stopped("internal error")
+            self._session.stopped("internal error")
         else:
             self._metrics.upstream_connect.observe(time.monotonic() - began)
             self._realtime = connection
             self._upstream_paused = False
-            self.session.connected(time.monotonic())
+            self._session.connected(time.monotonic())
         self._act()
 
-    def _ended(self, outcome: link.Outcome, reason: str) -> None:
-        if self._connecting is not None:
-            self._connecting.cancel()
+    def _run_tool(self, call_id: str, name: str, arguments: str) -> None:
+        if self._running_tools >= MAX_RUNNING_TOOLS:
+            assert self._session is not None
+            refusal = f"not run: {MAX_RUNNING_TOOLS} tools of this call are running already"
+            self._session.tool_done(call_id, refusal, time.monotonic())
+            return
+        self._running_tools += 1
+        self._begin_task(self._use_tool(call_id, name, arguments), f"tool {name}")
+
+    async def _use_tool(self, call_id: str, name: str, arguments: str) -> None:
+        assert self._session is not None
+        assert self._toolbox is not None
+        began = time.monotonic()
+        try:
+            result = await self._toolbox.run(name, arguments, uuid=self.uuid, metadata=self._opening.metadata)
+        finally:
+            self._running_tools -= 1
+        seconds = time.monotonic() - began
+        self._metrics.tool(name).ended(_TOOL_OUTCOMES[result.outcome], seconds)
+        self._log.info("tool called", tool=name, outcome=result.outcome.value, seconds=round(seconds, 3))
+        self._session.tool_done(call_id, result.output, time.monotonic())
+        self._act()
+
+    def _count_tokens(self, usage: Usage) -> None:
+        assert self._profile is not None
+        model = self._profile.model
+        tokens = self._metrics.tokens(model)
+        tokens.input_text.inc(usage.input_text)
+        tokens.input_audio.inc(usage.input_audio)
+        tokens.input_text_cached.inc(usage.cached_text)
+        tokens.input_audio_cached.inc(usage.cached_audio)
+        tokens.output_text.inc(usage.output_text)
+        tokens.output_audio.inc(usage.output_audio)
+        cost_usd = self._resources.prices.cost_usd(model, usage)
+        if cost_usd is not None:
+            self._metrics.cost_usd.inc(model, cost_usd)
+
+    def _begin_task(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=f"{name} {self.uuid}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _finish(self, outcome: link.Outcome, reason: str) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        for task in self._tasks:
+            task.cancel()
         if self._realtime is not None:
             self._realtime.close()
+        for number, send in self._watchers:
+            send(link.encode(link.Event(number), 0))
+        self._watchers.clear()
         seconds = time.monotonic() - self._started_seconds
         if outcome is link.Outcome.COMPLETED:
             self._metrics.session_completed.observe(seconds)
@@ -222,6 +363,35 @@ class Call:
         self._calls.ended(self)
 
 
+def _plan(chosen: CallProfile, toolbox: Toolbox, settings: Settings) -> Plan:
+    """The session's settings, from the call's and the process's."""
+    tools = [*chosen.tools, *avr.FUNCTIONS, *toolbox.definitions]
+    found_here = chosen.turn_detection is TurnDetection.NONE
+    prefix_ms = settings.openai_turn_detection_prefix_padding_ms
+    return Plan(
+        dialect=chosen.dialect,
+        session=chosen.session | {"tools": tools},
+        audio_format=chosen.audio_format.value,
+        silence_ms=chosen.silence_ms,
+        local_silence_ms=chosen.silence_ms if found_here else None,
+        local_prefix_ms=DEFAULT_PREFIX_MS if prefix_ms is None else prefix_ms,
+        local_threshold=DEFAULT_THRESHOLD if chosen.vad_threshold is None else chosen.vad_threshold,
+        welcome=chosen.welcome_message,
+        welcome_interruptible=chosen.welcome_interruptible,
+        retry_seconds=settings.upstream_retry_seconds,
+        digits_seconds=settings.dtmf_timeout_ms / 1000,
+        silence_hangup_seconds=settings.silence_hangup_seconds,
+        max_call_seconds=settings.max_call_seconds,
+    )
+
+
+_TOOL_OUTCOMES = {
+    Outcome.OK: ToolOutcome.COMPLETED,
+    Outcome.ERROR: ToolOutcome.FAILED,
+    Outcome.TIMEOUT: ToolOutcome.TIMED_OUT,
+    Outcome.INVALID_ARGUMENTS: ToolOutcome.REFUSED,
+    Outcome.UNKNOWN_TOOL: ToolOutcome.REFUSED,
+}
 _REPORTS: dict[Seen, Callable[[WorkerMetrics, float, str], None]] = {
     Seen.TURN_LATENCY_SECONDS: lambda metrics, seconds, _: metrics.turn_latency.observe(seconds),
     Seen.UPSTREAM_ERROR: lambda metrics, _, code: metrics.upstream_errors.inc(code),

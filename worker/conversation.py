@@ -25,13 +25,23 @@ class Role(StrEnum):
     AGENT = "agent"
 
 
+class ItemKind(StrEnum):
+    """What an item is, in the API's words."""
+
+    MESSAGE = "message"
+    FUNCTION_CALL = "function_call"
+    FUNCTION_CALL_OUTPUT = "function_call_output"
+
+
 @dataclass(slots=True)
 class Item:
     """One item of the conversation.
 
     Attributes:
+        kind: what it is.
+        call_id, name: of a function call and its output.
         role: None for items that nobody spoke (function calls and their outputs, text that we put in).
-        text: the transcript so far.
+        text: the transcript so far; a function call's arguments, or its output.
         text_done: nothing more will be added to the text.
         heard_share: how much of an agent's item the caller heard, 0 to 1; None while it is playing.
         waits_until_seconds: until when a caller's transcript holds up those behind it.
@@ -45,6 +55,9 @@ class Item:
     heard_share: float | None = None
     waits_until_seconds: float = float("inf")
     reported: bool = False
+    kind: ItemKind = ItemKind.MESSAGE
+    call_id: str = ""
+    name: str = ""
 
     @property
     def heard_text(self) -> str:
@@ -102,6 +115,17 @@ class Conversation:
         self._order.insert(place, item_id)
         self._first_open = min(self._first_open, place)
         return item
+
+    def as_json(self) -> list[dict[str, str]]:
+        """What was said and done so far, for people: of the agent only what was heard."""
+        shown = []
+        for item in self:
+            if item.kind is ItemKind.MESSAGE:
+                if item.role is not None or item.text:
+                    shown.append({"role": item.role.value if item.role else "user", "text": item.heard_text})
+            else:
+                shown.append({"type": item.kind.value, "name": item.name, "text": item.text})
+        return shown
 
     def open_replies(self) -> list[Item]:
         """The agent's items that are still being spoken."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import socket
 
 from common import admin, logs, metrics
@@ -12,7 +13,11 @@ from common.process import Process
 from common.registry import Registry, WorkerRecord, WorkerState
 from common.release import RELEASE
 from common.settings import Settings
+from worker import instructions
+from worker.call import Resources
+from worker.prices import Prices
 from worker.service import Worker
+from worker.tools.shed import ToolShed
 
 log = logs.get_logger()
 
@@ -41,7 +46,11 @@ async def run(settings: Settings, process: Process) -> int:
         state=WorkerState.READY,
         incarnation=incarnation,
     )
-    worker = Worker(record, settings, registry, metrics.worker())
+    tools = ToolShed(settings.tools_dir, timeout_seconds=settings.tool_timeout_seconds, node=shutil.which("node"))
+    await tools.start()
+    http = instructions.http_client()
+    resources = Resources(settings, metrics.worker(), Prices.load(settings.prices_file), tools, http)
+    worker = Worker(record, registry, resources)
     runner, admin_port = None, None
     if process.child is None:
         admin_sock = listen_socket(ALL_ADDRESSES, settings.admin_port, variable="ADMIN_PORT")
@@ -63,6 +72,8 @@ async def run(settings: Settings, process: Process) -> int:
     await worker.drain(process.stopping)
     # 2. What is left is ended, with an error that says so.
     await worker.stop()
+    await tools.stop()
+    await http.close()
     # 3. Probes and metrics last: who watches sees the end.
     if runner is not None:
         await runner.cleanup()

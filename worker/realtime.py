@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import socket
 import ssl
+from collections.abc import Mapping
 from typing import Any
 from typing import Protocol as Interface
-from urllib.parse import urlencode
 
 import orjson
 from websockets.typing import BytesLike
@@ -57,24 +57,24 @@ class RealtimeConnection:
         """Whether the API does not read what is sent."""
         return self._connection is not None and self._connection.write_paused
 
-    async def open(self, realtime_url: str, model: str, api_key: str) -> None:
+    async def open(self, url: str, headers: Mapping[str, str], api_key: str) -> None:
         """Connect.
 
         Args:
-            realtime_url: `ws(s)://.../realtime`, without a query.
-            model: fixed for the connection.
-            api_key: of the account.
+            url: `ws(s)://...`, with its query.
+            headers: of the handshake; they hold the key.
+            api_key: the same key, which the service may quote.
 
         Raises:
             UpstreamError: it did not work; the message names the cause and never the key.
         """
         try:
             self._connection = await connect(
-                f"{realtime_url}?{urlencode({'model': model})}",
+                url,
                 self,
-                headers={"Authorization": f"Bearer {api_key}"},
+                headers=headers,
                 limits=REALTIME_LIMITS,
-                ssl=_tls() if realtime_url.startswith("wss:") else None,
+                ssl=_tls() if url.startswith("wss:") else None,
             )
         except HandshakeRefused as error:
             body = error.body.replace(api_key.encode(), redaction.REDACTED.encode())

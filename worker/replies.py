@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from common import link
 from common.link import ItemHeard
-from worker.resample import HIGH_RATE_HZ, LOW_RATE_HZ, SAMPLE_BYTES, Downsampler
+from worker.audio_format import Downlink
+from worker.resample import LOW_RATE_HZ, SAMPLE_BYTES
 
 # The longest reply that waits for a caller who is slow to take it. Longer than any response of 4,096 tokens.
 MAX_WAITING_BYTES = 5 * 60 * LOW_RATE_HZ * SAMPLE_BYTES
@@ -24,7 +25,8 @@ class Reply:
     """One item of the agent's.
 
     Attributes:
-        received_samples: at 24 kHz, all that the API sent, what was dropped after a barge-in included.
+        received_bytes: in the API's format, all that it sent, what was dropped after a barge-in included.
+        bytes_per_ms: of that format.
         sent_samples: at 8 kHz, what went to the dispatcher.
         heard_samples: at 8 kHz, what the caller has heard; None while that is not settled.
         closed: no more audio of it is taken: the API has ended it, or a barge-in has.
@@ -36,7 +38,8 @@ class Reply:
     response_id: str
     index: int
     content_index: int
-    received_samples: int = 0
+    received_bytes: int = 0
+    bytes_per_ms: int = 48
     sent_samples: int = 0
     heard_samples: int | None = None
     closed: bool = False
@@ -46,7 +49,7 @@ class Reply:
     @property
     def received_ms(self) -> int:
         """What the API sent of it."""
-        return self.received_samples * 1000 // HIGH_RATE_HZ
+        return self.received_bytes // self.bytes_per_ms
 
     @property
     def heard_ms(self) -> int:
@@ -64,17 +67,24 @@ class Reply:
 class Replies:
     """The replies of one channel. Methods return the encoded records to send."""
 
-    def __init__(self, channel: int, credit_bytes: int) -> None:
+    def __init__(self, channel: int, credit_bytes: int, downlink: Downlink, bytes_per_ms: int) -> None:
         self._channel = channel
+        self._bytes_per_ms = bytes_per_ms
         self._credit_bytes = credit_bytes
-        self._downsampler = Downsampler()
+        self._downlink = downlink
         self._playing: dict[int, Reply] = {}
         self._current: Reply | None = None
-        self._waiting: deque[tuple[Reply, bytes | None]] = deque()  # None: the item is complete
+        # Audio of a reply; without bytes: it is complete; without a reply: a record that keeps its place.
+        self._waiting: deque[tuple[Reply | None, bytes | None]] = deque()
         self._waiting_bytes = 0
         self._next_index = 0
         self._flushes = 0
         self._flushed: dict[int, list[Reply]] = {}
+
+    @property
+    def any_playing(self) -> bool:
+        """Whether the caller may be hearing something, or something is waiting to be heard."""
+        return bool(self._playing)
 
     @property
     def is_full(self) -> bool:
@@ -89,26 +99,31 @@ class Replies:
     def begin(self, item_id: str, response_id: str, content_index: int) -> tuple[Reply, list[bytes]]:
         """An item's first audio is here."""
         records = self.complete() if self._current is not None else []
-        reply = Reply(item_id, response_id, self._next_index, content_index)
+        reply = Reply(item_id, response_id, self._next_index, content_index, bytes_per_ms=self._bytes_per_ms)
         self._next_index += 1
         self._playing[reply.index] = reply
         self._current = reply
         records.append(link.encode(link.ReplyItem(reply.index, item_id), self._channel))
         return reply, records
 
-    def audio(self, reply: Reply, pcm: bytes) -> list[bytes]:
-        """Audio of the current item: PCM16 at 24 kHz. Of a closed one it is only counted."""
-        reply.received_samples += len(pcm) // SAMPLE_BYTES
+    def audio(self, reply: Reply, data: bytes) -> list[bytes]:
+        """Audio of the current item, in the API's format. Of a closed one it is only counted."""
+        reply.received_bytes += len(data)
         if reply.closed:
             return []
-        return self._send(reply, self._downsampler.process(pcm))
+        return self._send(reply, self._downlink.decode(data))
+
+    def append(self, record: bytes) -> list[bytes]:
+        """A record that goes out behind all audio that there is, also if that is dropped."""
+        self._waiting.append((None, record))
+        return self._send_waiting()
 
     def complete(self) -> list[bytes]:
         """The current item has no more audio."""
         reply, self._current = self._current, None
         if reply is None or reply.closed:
             return []
-        records = self._send(reply, self._downsampler.flush())
+        records = self._send(reply, self._downlink.flush())
         reply.closed = True
         self._waiting.append((reply, None))
         return records + self._send_waiting()
@@ -120,19 +135,20 @@ class Replies:
 
     def flush(self) -> list[bytes]:
         """Barge-in: drop what waits, close what plays, and ask what was heard of it."""
-        self._downsampler.reset()
+        self._downlink.reset()
         self._current = None
+        kept = [record for reply, record in self._waiting if reply is None and record is not None]
         self._waiting.clear()
         self._waiting_bytes = 0
         if not self._playing:
-            return []
+            return kept
         cut = list(self._playing.values())
         self._playing.clear()
         for reply in cut:
             reply.closed = True
         self._flushes += 1
         self._flushed[self._flushes] = cut
-        return [link.encode(link.Flush(self._flushes), self._channel)]
+        return [link.encode(link.Flush(self._flushes), self._channel), *kept]
 
     def heard(self, answer: link.Heard) -> list[Reply]:
         """The answer to a flush; returns the items that it cut, settled now, oldest first."""
@@ -175,6 +191,10 @@ class Replies:
         records: list[bytes] = []
         while self._waiting:
             reply, pcm = self._waiting[0]
+            if reply is None:
+                records.append(pcm or b"")
+                self._waiting.popleft()
+                continue
             if pcm is None:
                 reply.complete = True
                 records.append(link.encode(link.ReplyItemDone(reply.index), self._channel))

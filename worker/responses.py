@@ -14,11 +14,16 @@ class GateState(Enum):
 
 
 class ResponseGate:
-    """Decides when a wanted response is asked for. Of several wanted ones, one is asked for: it sees all."""
+    """Decides when a wanted response is asked for. Of several wanted ones, one is asked for: it sees all.
+
+    Attributes:
+        unwanted: the one that was asked for is to be cancelled when it comes.
+    """
 
     def __init__(self) -> None:
         self.state = GateState.IDLE
         self.active_id: str | None = None
+        self.unwanted = False
         self._wanted = False
 
     def want(self) -> bool:
@@ -29,10 +34,12 @@ class ResponseGate:
         self._wanted = True
         return False
 
-    def created(self, response_id: str) -> None:
-        """`response.created`: ours, or one that the server began by itself."""
+    def created(self, response_id: str) -> bool:
+        """`response.created`: ours, or one that the server began by itself; True if it is no more wanted."""
         self.state = GateState.ACTIVE
         self.active_id = response_id
+        unwanted, self.unwanted = self.unwanted, False
+        return unwanted
 
     def is_active(self, response_id: str | None) -> bool:
         """Whether this may be the response under way."""

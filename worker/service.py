@@ -17,11 +17,9 @@ from common import link
 from common.errors import LinkProtocolError, RegistryUnavailable
 from common.link import Hello, Kind, Refusal
 from common.link_end import LINK_LIMITS, LinkEnd
-from common.metrics import WorkerMetrics
 from common.registry import Registry, WorkerRecord, WorkerState
-from common.settings import Settings
 from common.websocket import serve
-from worker.call import Call
+from worker.call import Call, Resources
 
 log = structlog.get_logger()
 
@@ -49,6 +47,9 @@ class DispatcherLink:
 
     def record(self, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
         """Hand a record to its call; OPEN begins one."""
+        if kind == Kind.COMMAND:
+            self._worker.command(link.decode_control(link.Command, payload), self.end.send)
+            return
         if kind == Kind.OPEN:
             self._open(channel, link.decode_control(link.Open, payload))
             return
@@ -91,22 +92,19 @@ class DispatcherLink:
 class Worker:
     """One worker process."""
 
-    def __init__(
-        self, record: WorkerRecord, settings: Settings, registry: Registry, metrics: WorkerMetrics
-    ) -> None:
+    def __init__(self, record: WorkerRecord, registry: Registry, resources: Resources) -> None:
         """Build it.
 
         Args:
             record: what is published of it.
-            settings: frozen into every call.
             registry: Redis.
-            metrics: what is measured.
+            resources: what its calls share.
         """
         self.draining = False
         self._record = record
-        self._settings = settings
         self._registry = registry
-        self._metrics = metrics
+        self._resources = resources
+        self._metrics = resources.metrics
         self._hello = Hello(link.PROTOCOL_VERSION, record.release, "worker", record.id, record.incarnation)
         self._links: set[DispatcherLink] = set()
         self._calls: dict[str, tuple[Call, DispatcherLink]] = {}
@@ -193,13 +191,21 @@ class Worker:
             channel,
             dispatcher.end.send,
             calls=self,
-            settings=self._settings,
-            metrics=self._metrics,
+            resources=self._resources,
         )
         self._calls[opening.uuid] = (call, dispatcher)
         self._count()
         call.begin()
         return call
+
+    def command(self, command: link.Command, send: Callable[[bytes], None]) -> None:
+        """The calls API wants something of a call."""
+        held = self._calls.get(command.uuid)
+        if held is not None:
+            held[0].command(command, send)
+        elif command.action != "unwatch":
+            gone = link.Result(command.number, 404, {"error": "the worker does not hold this call any more"})
+            send(link.encode(gone, 0))
 
     def ended(self, call: Call) -> None:
         """Forget a call."""

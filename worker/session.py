@@ -6,16 +6,15 @@
       │   connect failed: again, as long as a retry can help          │
       └──────────────────────────────┴─────────── any end ────────────┘
 
-The session owns what is between the two resamplers: the caller's audio on its way to the model, the replies on
-their way to the dispatcher, one response at a time, and the conversation.
+The session owns what is between the dispatcher and the model: the caller's audio and keys on their way there, the
+replies on their way back, one response at a time, its tools, and the conversation.
 """
 
 from __future__ import annotations
 
 import binascii
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any
 
@@ -25,18 +24,33 @@ import structlog
 from common import link
 from common.errors import LinkProtocolError, UpstreamError
 from common.link import Kind, Outcome
-from worker.conversation import TRANSCRIPT_WAIT_SECONDS, Conversation, Item, Role
+from worker.actions import (
+    Action,
+    Answer,
+    Connect,
+    Ended,
+    Happened,
+    Report,
+    RunTool,
+    Seen,
+    ToDispatcher,
+    ToUpstream,
+    Used,
+)
+from worker.audio_format import for_format
+from worker.caller_audio import Append, CallerAudio, Dropped, Step
+from worker.conversation import TRANSCRIPT_WAIT_SECONDS, Conversation, Item, ItemKind, Role
+from worker.digits import DigitEntry
+from worker.local_vad import LocalVad, SpeechStarted
+from worker.plan import Plan
 from worker.realtime_errors import ErrorEvent, Severity
 from worker.replies import Replies, Reply
-from worker.resample import LOW_RATE_HZ, SAMPLE_BYTES, Upsampler
 from worker.responses import GateState, ResponseGate
-from worker.turns import CallerTurns
+from worker.tool_calls import ToolCalls
+from worker.tools import avr
+from worker.tools.errors import InvalidArguments
 from worker.usage import Usage
 
-# Caller's audio that waits for the session to be there, or for a slow connection to take it.
-MAX_WAITING_BYTES = 30 * LOW_RATE_HZ * SAMPLE_BYTES
-# What waited is sent in pieces that are far below the API's limit of 15 MiB for one append.
-APPEND_STEP_BYTES = LOW_RATE_HZ * SAMPLE_BYTES
 # `session.updated` is awaited so long.
 CONFIGURE_SECONDS = 10.0
 RETRY_FIRST_SECONDS = 0.25
@@ -47,9 +61,9 @@ RESPONSE_CREATED_SECONDS = 10.0
 RESPONSE_SILENCE_SECONDS = 60.0
 # Ids of responses that are over, done or cancelled, so that their late audio is known for what it is.
 MAX_RESPONSES_OVER = 32
+# What the calls API wants to be said, and changes of the session that are not yet answered.
+MAX_WAITING_COMMANDS = 16
 
-APPEND_HEAD = b'{"type":"input_audio_buffer.append","audio":"'
-APPEND_TAIL = b'"}'
 SESSION_UPDATE_ID = "session-update"
 RESPONSE_CREATE_ID = "response-create"
 
@@ -63,119 +77,58 @@ class State(Enum):
     ENDED = "ended"
 
 
-class Seen(Enum):
-    """What the shell counts or measures."""
-
-    TURN_LATENCY_SECONDS = "turn_latency_seconds"
-    UPSTREAM_ERROR = "upstream_error"
-    CALLER_AUDIO_DROPPED_SECONDS = "caller_audio_dropped_seconds"
-    REPLY_AUDIO_DROPPED_SECONDS = "reply_audio_dropped_seconds"
-
-
-@dataclass(frozen=True, slots=True)
-class ToUpstream:
-    """Send this event to the Realtime API."""
-
-    event: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ToDispatcher:
-    """Send this record on the call's link."""
-
-    record: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Connect:
-    """Open a Realtime connection after a delay; answered by `connected` or `connect_failed`."""
-
-    delay_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Count or measure something."""
-
-    seen: Seen
-    value: float = 1.0
-    label: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Used:
-    """A response has used tokens."""
-
-    usage: Usage
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The session is over: close the Realtime connection; always the last action."""
-
-    outcome: Outcome
-    reason: str
-
-
-Action = ToUpstream | ToDispatcher | Connect | Report | Used | Ended
-
-
 class Session:
     """One call's session. Methods are events; what is to be done collects in `actions`.
 
     All times are seconds of one monotonic clock.
     """
 
-    def __init__(
-        self,
-        opening: link.Open,
-        channel: int,
-        session_object: dict[str, Any],
-        retry_seconds: float,
-        now_seconds: float,
-    ) -> None:
-        """Take a call.
+    def __init__(self, opening: link.Open, channel: int, plan: Plan, now_seconds: float) -> None:
+        """Open a session for a call.
 
         Args:
             opening: the dispatcher's OPEN.
             channel: the call's channel on the link.
-            session_object: for `session.update`.
-            retry_seconds: how long the call waits for a session that cannot be opened.
+            plan: the call's settings.
             now_seconds: when.
         """
         self.uuid = opening.uuid
         self.epoch = opening.epoch
         self.state = State.CONNECTING
         self.conversation = Conversation()
-        self.actions: list[Action] = [
-            ToDispatcher(link.encode(link.Opened(link.CALLER_CREDIT_BYTES), channel)),
-            Connect(0.0),
-        ]
+        self.actions: list[Action] = [Connect(0.0)]
         self._log = structlog.get_logger().bind(uuid=opening.uuid)
         self._channel = channel
-        self._session_object = session_object
-        turn_detection = session_object["audio"]["input"]["turn_detection"] or {}
-        server_vad = turn_detection.get("type") == "server_vad"
-        self._silence_ms = int(turn_detection.get("silence_duration_ms", 500)) if server_vad else 0
-        self._retry_seconds = retry_seconds
+        self._plan = plan
+        self._began_seconds = now_seconds - opening.age_seconds
         self._started_seconds = now_seconds
         self._configuring_since = 0.0
         self._attempts = 0
+        self._active_seconds = now_seconds
+        self._hanging_up = False
         # Caller → model
-        self._upsampler = Upsampler()
-        self._waiting: deque[tuple[int, bytes]] = deque()  # with their positions in the call
-        self._waiting_bytes = 0
-        self._upstream_paused = False
+        audio_format = for_format(plan.audio_format)
+        vad = None
+        if plan.local_silence_ms is not None:
+            vad = LocalVad(threshold=plan.local_threshold, silence_ms=plan.local_silence_ms)
+        self._audio = CallerAudio(audio_format.uplink(), vad, plan.local_prefix_ms)
+        self._audio.is_deaf = plan.welcome is not None and not plan.welcome_interruptible
+        self._local_turns = vad is not None
         self._credit_due_bytes = 0
-        self._turns = CallerTurns()
+        self._digits = DigitEntry(plan.digits_seconds)
         # Model → caller
         self._gate = ResponseGate()
-        self._replies = Replies(channel, opening.credit_bytes)
+        self._replies = Replies(channel, opening.credit_bytes, audio_format.downlink(), audio_format.bytes_per_ms)
         self._reply_of: dict[str, Reply] = {}
         self._over: deque[str | None] = deque(maxlen=MAX_RESPONSES_OVER)
         self._response_seconds = 0.0
         self._speaking = False
         self._speech_ended_seconds: float | None = None
+        self._tools = ToolCalls()
+        self._parting: dict[str, list[link.Order]] = {}
+        # Commands of the calls API
+        self._sayings: deque[list[dict[str, Any]]] = deque()
+        self._updates: deque[tuple[str, int]] = deque()
 
     # The Realtime connection
 
@@ -184,8 +137,7 @@ class Session:
         self._expect("connected", State.CONNECTING)
         self.state = State.CONFIGURING
         self._configuring_since = now_seconds
-        self._upstream_paused = False
-        self._upstream({"type": "session.update", "event_id": SESSION_UPDATE_ID, "session": self._session_object})
+        self._upstream({"type": "session.update", "event_id": SESSION_UPDATE_ID, "session": self._plan.session})
 
     def connect_failed(self, error: UpstreamError, now_seconds: float) -> None:
         """The connection could not be opened."""
@@ -197,8 +149,8 @@ class Session:
         self._attempts += 1
         if not error.retryable:
             self._end(Outcome.FAILED, str(error))
-        elif now_seconds + delay - self._started_seconds > self._retry_seconds:
-            waited = f"after {self._attempts} attempts in {self._retry_seconds:g} s"
+        elif now_seconds + delay - self._started_seconds > self._plan.retry_seconds:
+            waited = f"after {self._attempts} attempts in {self._plan.retry_seconds:g} s"
             self._end(Outcome.FAILED, f"no Realtime session {waited}: {error}")
         else:
             self._log.warning("upstream refused", reason=str(error), code=error.code, retry_in_seconds=delay)
@@ -206,6 +158,7 @@ class Session:
 
     def connection_lost(self, reason: str, now_seconds: float) -> None:
         """The connection that was open is gone."""
+        self._audio.close()
         if self.state is State.CONFIGURING:
             self.state = State.CONNECTING
             message = f"the connection to the Realtime API was lost before there was a session: {reason}"
@@ -216,19 +169,19 @@ class Session:
 
     def upstream_paused(self) -> None:
         """The API does not read: the caller's audio waits."""
-        self._upstream_paused = True
+        self._audio.paused()
 
-    def upstream_writable(self) -> None:
+    def upstream_writable(self, now_seconds: float) -> None:
         """The API reads again."""
-        self._upstream_paused = False
-        self._append_waiting()
+        self._listen(self._audio.writable(), now_seconds)
 
     def event(self, event: dict[str, Any], now_seconds: float) -> None:
         """An event of the Realtime API. Unknown types are passed over; a field that is missing is a KeyError."""
         if self.state is State.ENDED:
             return
         if event["type"].startswith("response."):
-            self._response_seconds = now_seconds
+            self._response_seconds = self._active_seconds = now_seconds
+        event = self._plan.dialect.from_wire(event)
         handler = _HANDLERS.get(event["type"])
         if handler is not None:
             handler(self, event, now_seconds)
@@ -246,18 +199,24 @@ class Session:
         match kind:
             case Kind.CALLER_AUDIO:
                 position, pcm = link.decode_caller_audio(payload)
-                self._caller_audio(position, bytes(pcm))
+                self._caller_audio(position, bytes(pcm), now_seconds)
             case Kind.CREDIT:
                 self._dispatcher(self._replies.credit(link.decode_credit(payload)))
             case Kind.PLAYOUT:
                 playout = link.decode_control(link.Playout, payload)
+                self._active_seconds = now_seconds
                 for reply in self._replies.playout(playout.items):
                     self._settle(reply)
                 self._send_transcripts(now_seconds)
+                self._listen_again()
             case Kind.HEARD:
                 for reply in self._replies.heard(link.decode_control(link.Heard, payload)):
                     self._cut(reply)
                 self._send_transcripts(now_seconds)
+            case Kind.DTMF:
+                self._key(link.decode_control(link.Dtmf, payload).digit, now_seconds)
+            case Kind.ORDER_DONE:
+                self._order_done(link.decode_control(link.OrderDone, payload), now_seconds)
             case Kind.CLOSE:
                 self._finish(Outcome.COMPLETED, link.decode_control(link.Close, payload).reason)
             case _:
@@ -283,72 +242,128 @@ class Session:
         elif self.state is State.LIVE:
             self._look_after_response(now_seconds)
             self._send_transcripts(now_seconds)
+            if (entry := self._digits.tick(now_seconds)) is not None:
+                self._entered(entry, now_seconds)
+        self._look_after_call(now_seconds)
+
+    def _look_after_call(self, now_seconds: float) -> None:
+        """End a call that is abandoned or has no end."""
+        plan = self._plan
+        if self._speaking or self._gate.state is not GateState.IDLE:
+            self._active_seconds = now_seconds
+        silence_seconds = now_seconds - self._active_seconds
+        if plan.max_call_seconds is not None and now_seconds - self._began_seconds >= plan.max_call_seconds:
+            self._hang_up(f"the call is {plan.max_call_seconds:g} s long (MAX_CALL_SECONDS)")
+        elif plan.silence_hangup_seconds is not None and silence_seconds >= plan.silence_hangup_seconds:
+            self._hang_up(f"nobody has spoken for {plan.silence_hangup_seconds:g} s (SILENCE_HANGUP_SECONDS)")
 
     # Caller → model
 
-    def _caller_audio(self, position_samples: int, pcm: bytes) -> None:
+    def _caller_audio(self, position_samples: int, pcm: bytes, now_seconds: float) -> None:
         # All that is taken is bounded here, so credit comes back as soon as a piece of it is due.
         self._credit_due_bytes += len(pcm)
         if self._credit_due_bytes >= link.CREDIT_STEP_BYTES:
             self._dispatcher([link.encode_credit(self._channel, self._credit_due_bytes)])
             self._credit_due_bytes = 0
-        if self.state is State.LIVE and not self._waiting and not self._upstream_paused:
-            self._append(position_samples, pcm)
-            return
-        self._waiting.append((position_samples, pcm))
-        self._waiting_bytes += len(pcm)
-        while self._waiting_bytes > MAX_WAITING_BYTES:
-            dropped = len(self._waiting.popleft()[1])
-            self._waiting_bytes -= dropped
-            self._report(Seen.CALLER_AUDIO_DROPPED_SECONDS, dropped / SAMPLE_BYTES / LOW_RATE_HZ)
+        self._listen(self._audio.audio(position_samples, pcm), now_seconds)
 
-    def _append_waiting(self) -> None:
-        while self._waiting and self.state is State.LIVE and not self._upstream_paused:
-            position, piece = self._waiting.popleft()
-            while self._waiting and len(piece) < APPEND_STEP_BYTES:
-                if self._waiting[0][0] != position + len(piece) // SAMPLE_BYTES:
-                    break
-                piece += self._waiting.popleft()[1]
-            self._waiting_bytes -= len(piece)
-            self._append(position, piece)
+    def _listen(self, steps: Iterable[Step], now_seconds: float) -> None:
+        for step in steps:
+            if isinstance(step, Append):
+                self.actions.append(ToUpstream(step.event))
+            elif isinstance(step, Dropped):
+                self._report(Seen.CALLER_AUDIO_DROPPED_SECONDS, step.seconds)
+            elif isinstance(step, SpeechStarted):
+                self._speaking = True
+                self._barge_in()
+            else:
+                self._speaking = False
+                self._speech_ended_seconds = now_seconds - (self._plan.local_silence_ms or 0) / 1000
+                self._upstream({"type": "input_audio_buffer.commit"})
+                self._want_response(now_seconds)
 
-    def _append(self, position_samples: int, pcm: bytes) -> None:
-        if not pcm:
-            return
-        self._turns.appended(position_samples, len(pcm) // SAMPLE_BYTES)
-        audio = binascii.b2a_base64(self._upsampler.process(pcm), newline=False)
-        self.actions.append(ToUpstream(APPEND_HEAD + audio + APPEND_TAIL))
+    def _listen_again(self) -> None:
+        """The welcome message that must not be interrupted has been heard."""
+        if self._audio.is_deaf and self._gate.state is GateState.IDLE and not self._replies.any_playing:
+            self._audio.is_deaf = False
+
+    def _key(self, digit: str, now_seconds: float) -> None:
+        """A key stops the agent like a word does; what is keyed is one message when it is complete."""
+        self._active_seconds = now_seconds
+        if not self._digits.is_open and not self._audio.is_deaf:
+            self._barge_in()
+        if (entry := self._digits.press(digit, now_seconds)) is not None:
+            self._entered(entry, now_seconds)
+
+    def _entered(self, entry: str, now_seconds: float) -> None:
+        self.actions.append(Happened({"type": "digits", "digits": entry}))
+        text = f"[The caller pressed these keys on the telephone: {entry}]"
+        content = [{"type": "input_text", "text": text}]
+        self._upstream(
+            {"type": "conversation.item.create", "item": {"type": "message", "role": "user", "content": content}}
+        )
+        self._want_response(now_seconds)
+
+    def _barge_in(self) -> None:
+        """The caller interrupts, and the service does not know: cancel the response, drop what was not heard."""
+        if self._gate.active_id is not None and self._gate.active_id not in self._over:
+            self._over.append(self._gate.active_id)
+            self._upstream({"type": "response.cancel", "response_id": self._gate.active_id})
+        elif self._gate.state is GateState.ASKED:
+            # It would begin after the interruption and talk over what the caller does.
+            self._gate.unwanted = True
+        self._flush()
+
+    def _flush(self) -> None:
+        records = self._replies.flush()
+        if records:
+            self.actions.append(Happened({"type": "interruption"}))
+        self._dispatcher(records)
 
     # Events of the API
 
-    def _session_updated(self, _: dict[str, Any], now_seconds: float) -> None:
+    def _session_updated(self, event: dict[str, Any], now_seconds: float) -> None:
+        if self.state is State.LIVE and self._updates:
+            _, number = self._updates.popleft()
+            self.actions.append(Answer(number, 200, {}))
         if self.state is not State.CONFIGURING:
             return
         self.state = State.LIVE
         self._log.info("session live", seconds=round(now_seconds - self._started_seconds, 3))
         self._dispatcher([link.encode(link.Ready(), self._channel)])
-        if self._gate.want():
-            self._create_response(now_seconds)
-        self._append_waiting()
+        self.actions.append(Happened({"type": "live"}))
+        self._active_seconds = now_seconds
+        if self._plan.welcome is not None:
+            self._say(self._plan.welcome, now_seconds, interruptible=self._plan.welcome_interruptible)
+        else:
+            self._want_response(now_seconds)
+        self._listen(self._audio.open(), now_seconds)
 
-    def _speech_started(self, event: dict[str, Any], _: float) -> None:
+    def _speech_started(self, event: dict[str, Any], now_seconds: float) -> None:
         self._speaking = True
+        self._active_seconds = now_seconds
         self._speech_ended_seconds = None
         if self._gate.active_id is not None:
             # The server cancels it by itself; its late audio is not for the caller any more.
             self._over.append(self._gate.active_id)
-        self._dispatcher(self._replies.flush())
+        self._flush()
 
     def _speech_stopped(self, event: dict[str, Any], now_seconds: float) -> None:
         self._speaking = False
+        self._active_seconds = now_seconds
         # audio_end_ms includes the silence that was waited for; what was appended since has gone by, too.
-        self._turns.stopped(event["item_id"], event["audio_end_ms"])
-        since_end_ms = self._turns.appended_ms - event["audio_end_ms"] + self._silence_ms
+        turns = self._audio.turns
+        turns.stopped(event["item_id"], event["audio_end_ms"])
+        since_end_ms = turns.appended_ms - event["audio_end_ms"] + self._plan.silence_ms
         self._speech_ended_seconds = now_seconds - max(0.0, since_end_ms / 1000)
 
     def _committed(self, event: dict[str, Any], now_seconds: float) -> None:
         # A speech that is committed has ended, whatever became of `speech_stopped`.
-        self._speaking = False
+        if self._local_turns:
+            self._audio.turns.stopped(event["item_id"], self._audio.turns.appended_ms)
+        else:
+            self._speaking = False
+        self._active_seconds = now_seconds
         self._insert(event["item_id"], Role.USER, event, now_seconds)
 
     def _item_added(self, event: dict[str, Any], now_seconds: float) -> None:
@@ -372,7 +387,7 @@ class Session:
         if item is not None and not item.text_done:
             item.text = event["transcript"].strip()
             item.text_done = True
-            finished = self._turns.text_stored(item.item_id)
+            finished = self._audio.turns.text_stored(item.item_id)
             if finished is not None:
                 turn, position = finished
                 self._dispatcher([link.encode(link.Finished(position, turn), self._channel)])
@@ -389,12 +404,60 @@ class Session:
         response_id = _checked_id(event["response"]["id"])
         # There is one at a time: one that is still open here has ended unheard of.
         self._end_replies(completed=False)
-        self._gate.created(response_id)
-        if self._speaking:
+        unwanted = self._gate.created(response_id)
+        if self._speaking or unwanted:
             # It was asked for before the caller began to speak. It would talk over the caller, and the server
             # does not cancel what began after the speech.
             self._over.append(response_id)
             self._upstream({"type": "response.cancel", "response_id": response_id})
+
+    def _output_done(self, event: dict[str, Any], now_seconds: float) -> None:
+        """An item of a response is whole; a function call is begun at once, beside what is still being said."""
+        item = event["item"]
+        if item["type"] != "function_call" or item.get("status") == "incomplete":
+            return
+        call_id, name, arguments = item["call_id"], item["name"], item.get("arguments") or "{}"
+        known = self.conversation.insert(item["id"], None, event.get("previous_item_id"))
+        known.kind, known.call_id, known.name, known.text = ItemKind.FUNCTION_CALL, call_id, name, arguments
+        self._tools.begin(event["response_id"], call_id)
+        self.actions.append(
+            Happened({"type": "tool_call", "call_id": call_id, "name": name, "arguments": arguments})
+        )
+        if name not in avr.RESERVED_NAMES:
+            self.actions.append(RunTool(call_id, name, arguments))
+            return
+        try:
+            wanted = avr.parse_transfer(arguments) if name == avr.TRANSFER else avr.parse_hangup(arguments)
+        except InvalidArguments as error:
+            self.tool_done(call_id, str(error), now_seconds)
+        else:
+            # It is carried out when the words that go with it have been heard, and they may come after it.
+            self._parting.setdefault(event["response_id"], []).append(self._tools.order(call_id, wanted))
+
+    def _part(self, response_id: str | None) -> None:
+        """A response is over: what it wants done with the call follows its last words."""
+        for order in self._parting.pop(response_id or "", ()):
+            self._dispatcher(self._replies.append(link.encode(order, self._channel)))
+
+    def tool_done(self, call_id: str, output: str, now_seconds: float, *, answer: bool = True) -> None:
+        """A tool has its result; the model is asked for a response when all of its response's tools have."""
+        if self.state is State.ENDED or call_id not in self._tools.open_calls:
+            return
+        self._upstream(
+            {
+                "type": "conversation.item.create",
+                "item": {"type": "function_call_output", "call_id": call_id, "output": output},
+            }
+        )
+        self.actions.append(Happened({"type": "tool_result", "call_id": call_id, "output": output}))
+        if self._tools.end(call_id, answer=answer):
+            self._want_response(now_seconds)
+
+    def _order_done(self, done: link.OrderDone, now_seconds: float) -> None:
+        call_id = self._tools.ordered(done.number)
+        if call_id is not None:
+            # If it worked, the call is on its way out, and more words would not be heard.
+            self.tool_done(call_id, done.message or "done", now_seconds, answer=not done.ok)
 
     def _audio_delta(self, event: dict[str, Any], now_seconds: float) -> None:
         pcm = binascii.a2b_base64(event["delta"])
@@ -417,7 +480,7 @@ class Session:
             self._report(Seen.REPLY_AUDIO_DROPPED_SECONDS, self._replies.waiting_seconds)
             self._over.append(response_id)
             self._upstream({"type": "response.cancel", "response_id": response_id})
-            self._dispatcher(self._replies.flush())
+            self._flush()
 
     def _audio_done(self, event: dict[str, Any], _: float) -> None:
         reply = self._reply_of.get(event["item_id"])
@@ -442,8 +505,12 @@ class Session:
         if self._gate.is_active(response_id):
             self._end_replies(completed=status == "completed")
             self._send_transcripts(now_seconds)
+            self._part(response_id)
             if self._gate.done(caller_speaks=self._speaking):
                 self._create_response(now_seconds)
+            if response_id is not None and self._tools.response_done(response_id):
+                self._want_response(now_seconds)
+            self._listen_again()
         if response.get("usage"):
             self.actions.append(Used(Usage.from_response(response["usage"])))
         details = response.get("status_details") or {}
@@ -468,12 +535,67 @@ class Session:
             self._response_seconds = now_seconds
         elif error.event_id == RESPONSE_CREATE_ID and self._gate.refused():
             self._create_response(now_seconds)
+        elif self._updates and error.event_id == self._updates[0][0]:
+            _, number = self._updates.popleft()
+            self.actions.append(Answer(number, 400, {"error": error.message}))
+
+    # Commands of the calls API
+
+    def command(self, number: int, action: str, body: dict[str, Any], now_seconds: float) -> None:
+        """Answered by `Answer`, at once or when the service has answered."""
+        if action == "conversation":
+            self.actions.append(Answer(number, 200, {"conversation": self.conversation.as_json()}))
+        elif action == "hang_up":
+            self._flush()
+            self._hang_up("the calls API has ended the call")
+            self.actions.append(Answer(number, 200, {}))
+        elif self.state is not State.LIVE:
+            self.actions.append(Answer(number, 409, {"error": "the call has no session yet: try again"}))
+        elif action == "say" and len(self._sayings) < MAX_WAITING_COMMANDS:
+            self._say(str(body["text"]), now_seconds)
+            self.actions.append(Answer(number, 200, {}))
+        elif action == "session" and len(self._updates) < MAX_WAITING_COMMANDS:
+            event_id = f"command-{number}"
+            self._updates.append((event_id, number))
+            session = {"type": "realtime", **body}
+            self._upstream({"type": "session.update", "event_id": event_id, "session": session})
+        else:
+            self.actions.append(Answer(number, 429, {"error": "too many commands wait for this call"}))
+
+    def _say(self, text: str, now_seconds: float, *, interruptible: bool = True) -> None:
+        """Have the agent say this word for word."""
+        events = self._plan.dialect.welcome(text, interruptible=interruptible)
+        if any(event["type"] == "response.create" for event in events):
+            self._sayings.append(events)
+            self._want_response(now_seconds)
+        else:
+            # The service begins the response by itself.
+            for event in events:
+                self._upstream(event)
+
+    def _hang_up(self, reason: str) -> None:
+        """Have Asterisk end the call, behind what is being said."""
+        if not self._hanging_up and self.state is not State.ENDED:
+            self._hanging_up = True
+            self._log.info("hanging up", reason=reason)
+            order = link.Order(0, link.OrderAction.HANG_UP.value)
+            self._dispatcher(self._replies.append(link.encode(order, self._channel)))
 
     # Replies
 
+    def _want_response(self, now_seconds: float) -> None:
+        # While the caller speaks nothing is asked for: the answer to the speech sees it all.
+        if not self._speaking and self._gate.want():
+            self._create_response(now_seconds)
+
     def _create_response(self, now_seconds: float) -> None:
         self._response_seconds = now_seconds
-        self._upstream({"type": "response.create", "event_id": RESPONSE_CREATE_ID})
+        events = self._sayings.popleft() if self._sayings else [{"type": "response.create"}]
+        for event in events:
+            ours = {"event_id": RESPONSE_CREATE_ID} if event["type"] == "response.create" else {}
+            self._upstream(event | ours)
+        if self._sayings:
+            self._gate.want()
 
     def _look_after_response(self, now_seconds: float) -> None:
         """Give up a response of which nothing is heard any more: it would hold up transcripts and all others."""
@@ -538,6 +660,9 @@ class Session:
     def _send_transcripts(self, now_seconds: float) -> None:
         for item in self.conversation.due_transcripts(now_seconds):
             self._dispatcher([_transcript(item, self._channel)])
+            assert item.role is not None
+            said = {"item_id": item.item_id, "role": item.role.value, "text": item.heard_text}
+            self.actions.append(Happened({"type": "transcript", **said}))
 
     # Ends
 
@@ -549,11 +674,13 @@ class Session:
     def _finish(self, outcome: Outcome, reason: str) -> None:
         if self.state is not State.ENDED:
             self.state = State.ENDED
-            self._waiting.clear()
+            self._audio.forget()
+            for _, number in self._updates:
+                self.actions.append(Answer(number, 410, {"error": "the call has ended"}))
             self.actions.append(Ended(outcome, reason))
 
     def _upstream(self, event: dict[str, Any]) -> None:
-        self.actions.append(ToUpstream(orjson.dumps(event)))
+        self.actions.append(ToUpstream(orjson.dumps(self._plan.dialect.to_wire(event))))
 
     def _dispatcher(self, records: list[bytes]) -> None:
         for record in records:
@@ -593,6 +720,7 @@ _HANDLERS: dict[str, Handler] = {
     "response.output_audio.done": Session._audio_done,
     "response.output_audio_transcript.delta": Session._text_delta,
     "response.output_audio_transcript.done": Session._text_done,
+    "response.output_item.done": Session._output_done,
     "response.done": Session._response_done,
     "error": Session._error_event,
 }

@@ -81,7 +81,7 @@ class CallDriver:
     # The rest
 
     def placed(self, *, worker: str = WORKER, epoch: int = 1, pins: int = 1) -> list[Action]:
-        self.call.placed(worker, epoch, CHANNEL, pins)
+        self.call.placed(worker, epoch, CHANNEL, pins, self.now)
         return self.take()
 
     def tick(self, seconds: float = 0.0) -> list[Action]:
@@ -137,14 +137,18 @@ def to_worker(taken: list[Action]) -> list[object]:
 
 
 def to_caller(taken: list[Action]) -> list[dict[str, Any]]:
-    """The messages among the actions; audio as PCM."""
-    messages = []
+    """The messages for AVR Core among the actions; audio as PCM."""
+    messages: list[dict[str, Any]] = []
     for action in taken:
-        if isinstance(action, actions.ToCaller):
-            message = orjson.loads(action.message)
-            if message["type"] == "audio":
-                message = {"type": "audio", "pcm": base64.b64decode(message["audio"])}
-            messages.append(message)
+        match action:
+            case actions.Play(frame):
+                messages.append({"type": "audio", "pcm": frame})
+            case actions.Interrupt():
+                messages.append({"type": "interruption"})
+            case actions.Tell(role, text):
+                messages.append({"type": "transcript", "role": role, "text": text})
+            case actions.Complain(message):
+                messages.append({"type": "error", "message": message})
     return messages
 
 

@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from common import metrics
 from common.registry import Registry, WorkerRecord, WorkerState
+from dispatcher.ami import Ami
 from dispatcher.call import CallLimits
 from dispatcher.service import Dispatcher
 from tests.dispatcher.scripted_worker import Answer, ScriptedWorker, running, take
@@ -62,7 +63,12 @@ class Rig:
     ) -> None:
         self.registry = Registry.from_url(redis_url, timeout_seconds=timeout_seconds)
         self.dispatcher = Dispatcher(
-            dispatcher_id, "1.0.0", self.registry, metrics.dispatcher(), CallLimits(**limits)
+            dispatcher_id,
+            "1.0.0",
+            self.registry,
+            metrics=metrics.dispatcher(),
+            ami=Ami("http://127.0.0.1:9"),  # nobody answers there
+            limits=CallLimits(**limits),
         )
         self.url = ""
         self._cores: list[Core] = []

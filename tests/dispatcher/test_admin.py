@@ -18,6 +18,7 @@ import pytest
 from common import admin, metrics
 from common.registry import CallLease, Pin, Registry, WorkerRecord, WorkerState
 from dispatcher.admin import application
+from dispatcher.commands import CommandError, Commands
 from tests.redis_process import RedisProcess
 
 LONG_SECONDS = 60
@@ -42,6 +43,21 @@ class Client:
             return await response.json()
 
 
+class _Calls:
+    """A dispatcher without calls."""
+
+    def __init__(self, registry: Registry, client: Client) -> None:
+        self.registry = registry
+        self._client = client
+
+    @property
+    def is_ready(self) -> bool:
+        return self._client.ready
+
+    async def holder(self, uuid: str) -> Commands:
+        raise CommandError(404, "there is no such call")
+
+
 @contextlib.asynccontextmanager
 async def answering(
     registry: Registry, sock: socket.socket, url: str, connector: aiohttp.BaseConnector | None = None
@@ -49,7 +65,7 @@ async def answering(
     """The admin port on this socket; `client.ready` is what the dispatcher says of itself."""
     async with aiohttp.ClientSession(connector=connector) as session:
         client = Client(session, url)
-        runner = await admin.serve(application(registry, lambda: client.ready), sock)
+        runner = await admin.serve(application(_Calls(registry, client)), sock)
         try:
             yield client
         finally:

@@ -32,12 +32,12 @@ class TestParse:
         "uuid", ["a", "0", "f47ac10b-58cc-4372-a567-0e02b2c3d479", "1.2_3:4@host-5", "x" * 128]
     )
     def test_init(self, uuid: str) -> None:
-        assert avr.parse(message(type="init", uuid=uuid)) == Init(uuid, has_provider_config=False)
+        assert avr.parse(message(type="init", uuid=uuid)) == Init(uuid)
 
     def test_init_with_a_configuration_for_this_call(self) -> None:
-        config = {"api_key": "sk-secret", "model": "m"}
-        assert avr.parse(message(type="init", uuid="u", provider_config=config)) == Init("u", True)
-        assert avr.parse(message(type="init", uuid="u", provider_config=None)) == Init("u", False)
+        config: dict[str, object] = {"api_key": "sk-secret", "model": "m"}
+        assert avr.parse(message(type="init", uuid="u", provider_config=config)) == Init("u", config)
+        assert avr.parse(message(type="init", uuid="u", provider_config=None)) == Init("u")
 
     @pytest.mark.parametrize("size", [0, 2, 320, 640, 32_000])
     def test_audio(self, size: int) -> None:

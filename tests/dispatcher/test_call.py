@@ -12,19 +12,20 @@ from hypothesis import strategies as st
 from common import link
 from common.errors import LinkProtocolError
 from common.link import Refusal
-from dispatcher import avr
 from dispatcher.call import (
     BAD_INPUT_REASONS,
+    MAX_WAITING_DIGITS,
     Action,
     CloseCaller,
+    Complain,
     Ended,
     Ending,
+    Execute,
     LeaveChannel,
     Place,
     Report,
     Seen,
     State,
-    ToCaller,
     ToWorker,
     Unpin,
 )
@@ -49,8 +50,8 @@ def driver() -> CallDriver:
     return CallDriver()
 
 
-def error(message: str) -> ToCaller:
-    return ToCaller(avr.error(message))
+def error(message: str) -> Complain:
+    return Complain(message)
 
 
 def close_record(reason: str) -> ToWorker:
@@ -80,9 +81,13 @@ class TestTheWayUp:
             State.LIVE,
         ]
 
-    def test_an_init_that_brings_a_configuration_is_noted(self, driver: CallDriver) -> None:
+    def test_the_configuration_that_init_brings_goes_to_the_worker(self, driver: CallDriver) -> None:
         driver.say(type="init", uuid=UUID, provider_config={"voice": "ash"})
-        assert driver.call.has_provider_config
+        driver.now += 0.5
+        (opening,) = to_worker(driver.placed())
+        assert isinstance(opening, link.Open)
+        assert opening.provider_config == {"voice": "ash"}
+        assert opening.age_seconds == pytest.approx(0.5)
 
     def test_what_the_worker_has_stored_as_text_is_known(self, driver: CallDriver) -> None:
         assert driver.live().record(link.Finished(48_000, "item")) == []
@@ -328,8 +333,59 @@ class TestBadInput:
         driver.init()
         assert driver.send(b"{")[-1] == Ended(Ending.REJECTED, "a message is not JSON")
 
-    def test_digits_are_counted(self, driver: CallDriver) -> None:
-        assert driver.live().say(type="dtmf_digit", digit="5") == [Report(Seen.DIGIT)]
+    def test_digits_are_counted_and_go_to_the_worker(self, driver: CallDriver) -> None:
+        taken = driver.live().say(type="dtmf_digit", digit="5")
+        assert taken[0] == Report(Seen.DIGIT)
+        assert to_worker(taken) == [link.Dtmf("5")]
+
+    def test_digits_wait_for_a_worker_up_to_a_bound(self, driver: CallDriver) -> None:
+        driver.init()
+        for _ in range(MAX_WAITING_DIGITS + 5):
+            driver.say(type="dtmf_digit", digit="7")
+        driver.placed()
+        taken = driver.record(link.Opened(32_000))
+        assert to_worker(taken) == [link.Dtmf("7")] * MAX_WAITING_DIGITS
+
+
+class TestOrders:
+    HANG_UP = link.Order(1, link.OrderAction.HANG_UP.value)
+
+    def test_an_order_waits_until_the_last_words_have_been_heard(self, driver: CallDriver) -> None:
+        driver.live().reply(1, sound(16_000))  # a second
+        driver.record(link.ReplyItemDone(1))
+        assert driver.record(self.HANG_UP) == []
+        assert not [a for a in driver.tick(0.9) if isinstance(a, Execute)]
+        assert Execute(self.HANG_UP) in driver.tick(0.2)
+        assert Execute(self.HANG_UP) not in driver.tick(5)
+
+    def test_an_order_of_which_the_words_were_interrupted_is_carried_out(self, driver: CallDriver) -> None:
+        driver.live().reply(1, sound(32_000))
+        driver.record(self.HANG_UP)
+        driver.record(link.Flush(1))
+        assert Execute(self.HANG_UP) in driver.tick(0.2)
+
+    def test_what_came_of_it_is_told_and_a_core_that_stays_is_closed(self, driver: CallDriver) -> None:
+        driver.live().record(self.HANG_UP)
+        driver.tick(0.2)
+        driver.call.executed(self.HANG_UP, True, "gone", driver.now)
+        assert to_worker(driver.take()) == [link.OrderDone(1, True, "gone")]
+        driver.tick(2.9)
+        assert driver.state is State.LIVE
+        assert driver.tick(0.2)[-1] == Ended(Ending.COMPLETED, "")
+
+    def test_without_avr_ami_a_hang_up_is_the_end_of_the_connection(self, driver: CallDriver) -> None:
+        driver.live().record(self.HANG_UP)
+        driver.tick(0.2)
+        driver.call.executed(self.HANG_UP, False, "nobody answers", driver.now)
+        assert CloseCaller(1000, "") in driver.take()
+
+    def test_a_transfer_that_failed_leaves_the_call_as_it_is(self, driver: CallDriver) -> None:
+        transfer = link.Order(2, link.OrderAction.TRANSFER.value, "600", "demo", "1")
+        driver.live().record(transfer)
+        driver.tick(0.2)
+        driver.call.executed(transfer, False, "no such extension", driver.now)
+        assert to_worker(driver.take()) == [link.OrderDone(2, False, "no such extension")]
+        assert driver.state is State.LIVE
 
 
 class TestFlood:
@@ -370,7 +426,7 @@ class TestFlood:
         driver = CallDriver(messages_per_second=10.0).live()
         for _ in range(98):  # and one was init
             driver.say(type="dtmf_digit", digit="1")
-        assert driver.say(type="dtmf_digit", digit="1") == [Report(Seen.DIGIT)]
+        assert driver.say(type="dtmf_digit", digit="1")[0] == Report(Seen.DIGIT)
         assert driver.say(type="dtmf_digit", digit="1")[0] == Report(Seen.BAD_INPUT, label="flood")
 
     def test_messages_without_audio_in_them_are_messages(self) -> None:

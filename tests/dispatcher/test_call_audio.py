@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 from common import link
 from common.errors import LinkProtocolError
 from common.link import ItemHeard, Kind
-from dispatcher import avr
 from dispatcher.call import (
     MAX_TRANSCRIPTS_KNOWN,
     CloseCaller,
+    Interrupt,
     Report,
     Seen,
-    ToCaller,
     ToWorker,
 )
 from tests.dispatcher.call_driver import (
@@ -283,7 +282,7 @@ class TestBargeIn:
         driver.now += 0.25
         taken = driver.record(link.Flush(1))
         assert taken == [
-            ToCaller(avr.INTERRUPTION),
+            Interrupt(),
             Report(Seen.INTERRUPTION),
             ToWorker(link.encode(link.Heard(1, (ItemHeard(1, 2000),)), CHANNEL)),
         ]

@@ -38,6 +38,9 @@ _CONTROL: dict[int, type[link.Control]] = {
         link.Transcript,
         link.Finished,
         link.Ended,
+        link.Order,
+        link.Result,
+        link.Event,
     )
 }
 

@@ -13,7 +13,9 @@ from common.settings import Settings
 from tests.simulator.validation import validate_client_event
 from tests.worker import api_events as api
 from tests.worker.link_records import Audio, Record, decoded_all, payload_of
-from worker import session
+from worker import actions as session
+from worker.dialect import GA
+from worker.plan import Plan
 from worker.session import Session
 from worker.session_update import session_object
 
@@ -21,7 +23,6 @@ CHANNEL = 3
 PLENTY = 10**9
 FRAME = bytes(320)
 
-OPENED = link.Opened(link.CALLER_CREDIT_BYTES)
 CREATE = {"type": "response.create", "event_id": "response-create"}
 
 
@@ -32,7 +33,17 @@ class Append:
     pcm: bytes
 
 
-Did = Append | dict[str, Any] | Record | session.Connect | session.Report | session.Used | session.Ended
+Did = (
+    Append
+    | dict[str, Any]
+    | Record
+    | session.Connect
+    | session.RunTool
+    | session.Answer
+    | session.Report
+    | session.Used
+    | session.Ended
+)
 
 
 def pcm_24k(milliseconds: int) -> bytes:
@@ -59,11 +70,17 @@ class Driver:
         position_samples: int = 0,
         retry_seconds: float = 30.0,
         settings: Settings | None = None,
+        **plan_fields: Any,
     ) -> None:
         self.now = 100.0
         opening = link.Open("uuid-1", 1, {}, position_samples, credit_bytes)
         chosen = session_object(settings or Settings())
-        self.session = Session(opening, CHANNEL, chosen, retry_seconds, self.now)
+        turn_detection = chosen["audio"]["input"]["turn_detection"]
+        server_vad = turn_detection is not None and turn_detection["type"] == "server_vad"
+        silence_ms = turn_detection.get("silence_duration_ms", 500) if server_vad else 0
+        plan = Plan(dialect=GA, session=chosen, silence_ms=silence_ms, retry_seconds=retry_seconds, **plan_fields)
+        self.happened: list[dict[str, Any]] = []
+        self.session = Session(opening, CHANNEL, plan, self.now)
         self._position = position_samples
 
     def take(self) -> list[Did]:
@@ -76,6 +93,8 @@ class Driver:
                 validate_client_event(event)
                 is_append = event["type"] == "input_audio_buffer.append"
                 did.append(Append(base64.b64decode(event["audio"], validate=True)) if is_append else event)
+            elif isinstance(action, session.Happened):
+                self.happened.append(action.event)
             elif isinstance(action, session.ToDispatcher):
                 did += decoded_all([action.record], CHANNEL)
             else:

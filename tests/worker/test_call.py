@@ -18,8 +18,9 @@ from simulator.realtime_api import RealtimeSimulator
 from simulator.realtime_settings import SimulatorSettings
 from tests.helpers import eventually
 from tests.worker.link_records import Audio, Record, decoded_all, payload_of
+from tests.worker.shared import resources
 from worker import session
-from worker.call import Call
+from worker.call import Call, Resources
 
 KEY = "sk-test-0123456789abcdefghij"
 CHANNEL = 5
@@ -33,13 +34,12 @@ QUICK = SimulatorSettings(
 class Desk:
     """What is around a call: its dispatcher, and the worker that hears of its end."""
 
-    def __init__(self, url: str, **settings: Any) -> None:
+    def __init__(self, shared: Resources) -> None:
         self.records: list[Record] = []
         self.is_over = asyncio.Event()
         self._waiting: list[tuple[Callable[[list[Record]], Any], asyncio.Future[None]]] = []
-        chosen = Settings(openai_base_url=url, openai_api_key=SecretStr(KEY), **settings)
         opening = link.Open("uuid-1", 1, {}, 0, 10**9)
-        self.call = Call(opening, CHANNEL, self._send, calls=self, settings=chosen, metrics=metrics.worker())
+        self.call = Call(opening, CHANNEL, self._send, calls=self, resources=shared)
 
     def ended(self, call: Call) -> None:
         assert call is self.call
@@ -76,14 +76,16 @@ class Desk:
 @asynccontextmanager
 async def call_to(url: str, **settings: Any) -> AsyncIterator[Desk]:
     """A call that has begun; at the end nothing of it may be left."""
-    desk = Desk(url, **settings)
-    desk.call.begin()
-    try:
-        yield desk
-    finally:
-        desk.call.stop("the test is over")
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await desk.call.settled()
+    chosen = Settings(openai_base_url=url, openai_api_key=SecretStr(KEY), **settings)
+    async with resources(chosen) as shared:
+        desk = Desk(shared)
+        desk.call.begin()
+        try:
+            yield desk
+        finally:
+            desk.call.stop("the test is over")
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await desk.call.settled()
     assert not [task for task in asyncio.all_tasks() if "uuid-1" in task.get_name()]
 
 

@@ -11,6 +11,7 @@ import itertools
 import random
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,9 @@ from dispatcher import avr
 from dispatcher import call as dispatcher_call
 from simulator.realtime_session import RealtimeSession
 from simulator.realtime_settings import SimulatorSettings, Voice
-from worker import session as worker_session
+from worker import actions as worker_session
+from worker.dialect import GA
+from worker.plan import Plan
 from worker.session import Session
 from worker.session_update import session_object
 
@@ -169,12 +172,18 @@ class World:
             actions, self.dispatcher.actions = self.dispatcher.actions, []
             for action in actions:
                 match action:
-                    case dispatcher_call.ToCaller(message):
-                        self.avr.message(message, self.now)
+                    case dispatcher_call.Play(frame):
+                        self.avr.message(avr.audio(frame), self.now)
+                    case dispatcher_call.Interrupt():
+                        self.avr.message(avr.INTERRUPTION, self.now)
+                    case dispatcher_call.Tell(role, text):
+                        self.avr.message(avr.transcript(role, text), self.now)
+                    case dispatcher_call.Complain(message):
+                        self.avr.message(avr.error(message), self.now)
                     case dispatcher_call.ToWorker(record):
                         self._to_worker.send(lambda record=record: self.at_worker(record))  # type: ignore[misc]
                     case dispatcher_call.Place(epoch, _):
-                        self.dispatcher.placed("worker", epoch, 1, 1)
+                        self.dispatcher.placed("worker", epoch, 1, 1, self.now)
                     case dispatcher_call.Report() | dispatcher_call.LeaveChannel():
                         pass
                     case other:
@@ -223,7 +232,10 @@ class World:
         for kind, channel, payload in link.decode(record):
             if kind == Kind.OPEN:
                 opening = link.decode_control(link.Open, payload)
-                self.worker = Session(opening, channel, session_object(Settings()), 30.0, self.now)
+                opened = link.encode(link.Opened(link.CALLER_CREDIT_BYTES), channel)
+                self._to_dispatcher.send(partial(self.at_dispatcher, opened))
+                plan = Plan(dialect=GA, session=session_object(Settings()))
+                self.worker = Session(opening, channel, plan, self.now)
             else:
                 assert self.worker is not None
                 self.worker.record(kind, payload, self.now)

@@ -26,6 +26,11 @@ MODEL = "gpt-realtime-2"
 PATIENCE_SECONDS = 10.0
 
 
+async def opening(connection: RealtimeConnection, url: str, key: str) -> None:
+    """Open a connection as a call does."""
+    await connection.open(f"{url}?model={MODEL}", {"Authorization": f"Bearer {key}"}, key)
+
+
 class Owner:
     """Remembers what a connection reports."""
 
@@ -68,7 +73,7 @@ async def opened(url: str, key: str = KEY) -> AsyncIterator[tuple[RealtimeConnec
     """An open connection, closed at the end."""
     owner = Owner()
     connection = RealtimeConnection(owner)
-    await connection.open(url, MODEL, key)
+    await opening(connection, url, key)
     try:
         yield connection, owner
     finally:
@@ -82,7 +87,7 @@ async def refusal(url: str, key: str = KEY) -> UpstreamError:
     owner = Owner()
     connection = RealtimeConnection(owner)
     with pytest.raises(UpstreamError) as caught:
-        await connection.open(url, MODEL, key)
+        await opening(connection, url, key)
     assert owner.events.empty()
     assert owner.lost.empty()
     assert KEY not in str(caught.value)
@@ -316,7 +321,7 @@ async def test_an_attempt_that_is_given_up_leaves_no_connection() -> None:
         gone.set()
 
     async with plain_server(handle) as url, asyncio.timeout(PATIENCE_SECONDS):
-        attempt = asyncio.create_task(RealtimeConnection(Owner()).open(url, MODEL, KEY))
+        attempt = asyncio.create_task(opening(RealtimeConnection(Owner()), url, KEY))
         await asked.wait()
         attempt.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -13,6 +13,7 @@ from common import link
 from common.link import Heard, ItemHeard
 from tests.worker.link_records import Audio, Record, decoded_all
 from worker import replies as module
+from worker.audio_format import for_format
 from worker.replies import Replies, Reply
 from worker.resample import Downsampler
 
@@ -55,11 +56,17 @@ def is_complete(reply: Reply) -> bool:
     return reply.complete
 
 
+def made(credit_bytes: int) -> Replies:
+    """Of a session that speaks PCM at 24 kHz."""
+    audio = for_format("pcm")
+    return Replies(CHANNEL, credit_bytes, audio.downlink(), audio.bytes_per_ms)
+
+
 # On the way to the dispatcher
 
 
 def test_an_item_is_named_before_its_audio_and_ends_behind_it() -> None:
-    replies = Replies(CHANNEL, PLENTY)
+    replies = made(PLENTY)
     pcm = noise(100)
     reply, begun = replies.begin("item_a", "resp_1", 0)
     assert records(begun) == [link.ReplyItem(0, "item_a")]
@@ -67,13 +74,13 @@ def test_an_item_is_named_before_its_audio_and_ends_behind_it() -> None:
     assert found[-1] == link.ReplyItemDone(0)
     assert all(isinstance(record, Audio) for record in found[:-1])
     assert audio_of(found, 0) == resampled(pcm)
-    assert reply.received_samples == 2400
+    assert reply.received_ms == 100
     assert reply.sent_samples == 800 + TAIL_SAMPLES
     assert is_complete(reply)
 
 
 def test_items_are_numbered_in_order_and_a_new_one_ends_the_one_before_it() -> None:
-    replies = Replies(CHANNEL, PLENTY)
+    replies = made(PLENTY)
     first, _ = replies.begin("a", "resp_1", 0)
     replies.audio(first, noise(100))
     second, found = replies.begin("b", "resp_1", 0)
@@ -87,7 +94,7 @@ def test_items_are_numbered_in_order_and_a_new_one_ends_the_one_before_it() -> N
 
 
 def test_the_sound_of_one_item_does_not_leak_into_the_next() -> None:
-    replies = Replies(CHANNEL, PLENTY)
+    replies = made(PLENTY)
     speak(replies, "a", noise(30, seed=1))
     reply, _ = replies.begin("b", "resp_1", 0)
     found = records(replies.audio(reply, noise(30, seed=2)) + replies.complete())
@@ -95,7 +102,7 @@ def test_the_sound_of_one_item_does_not_leak_into_the_next() -> None:
 
 
 def test_nor_does_that_of_a_flushed_one() -> None:
-    replies = Replies(CHANNEL, PLENTY)
+    replies = made(PLENTY)
     cut, _ = replies.begin("a", "resp_1", 0)
     replies.audio(cut, noise(30, seed=1))
     replies.flush()
@@ -105,7 +112,7 @@ def test_nor_does_that_of_a_flushed_one() -> None:
 
 
 def test_no_more_is_sent_than_there_is_credit_for_and_the_rest_follows() -> None:
-    replies = Replies(CHANNEL, 1001)  # credit is in bytes, audio in samples of two
+    replies = made(1001)  # credit is in bytes, audio in samples of two
     reply, _ = replies.begin("a", "resp_1", 0)
     pcm = noise(200)
     sent = records(replies.audio(reply, pcm))
@@ -123,7 +130,7 @@ def test_no_more_is_sent_than_there_is_credit_for_and_the_rest_follows() -> None
 
 
 def test_without_credit_nothing_is_sent_and_no_item_overtakes_another() -> None:
-    replies = Replies(CHANNEL, 0)
+    replies = made(0)
     first, _ = replies.begin("a", "resp_1", 0)
     assert replies.audio(first, noise(100, seed=1)) == []
     second, begun = replies.begin("b", "resp_1", 0)
@@ -146,7 +153,7 @@ def test_without_credit_nothing_is_sent_and_no_item_overtakes_another() -> None:
 def test_what_arrives_is_the_item_however_it_was_cut_and_credited(
     cuts: list[int], credits_bytes: list[int]
 ) -> None:
-    replies = Replies(CHANNEL, 500)
+    replies = made(500)
     reply, begun = replies.begin("a", "resp_1", 0)
     encoded = list(begun)
     given_bytes = 500
@@ -171,7 +178,7 @@ def test_what_arrives_is_the_item_however_it_was_cut_and_credited(
 def test_the_backlog_is_full_above_five_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert module.MAX_WAITING_BYTES == 5 * 60 * 16_000
     monkeypatch.setattr(module, "MAX_WAITING_BYTES", 1600)
-    replies = Replies(CHANNEL, 0)
+    replies = made(0)
     reply, _ = replies.begin("a", "resp_1", 0)
     replies.audio(reply, noise(100))
     full = [replies.is_full]
@@ -187,7 +194,7 @@ def test_the_backlog_is_full_above_five_minutes(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_item_is_heard_out_when_all_its_samples_were_played() -> None:
-    replies = Replies(CHANNEL, PLENTY)
+    replies = made(PLENTY)
     reply = speak(replies, "a", noise(100))
     assert replies.playout([ItemHeard(0, reply.sent_samples - 1)]) == []
     assert reply.heard_samples is None
@@ -198,7 +205,7 @@ def test_an_item_is_heard_out_when_all_its_samples_were_played() -> None:
 
 
 def test_an_item_that_still_grows_is_not_heard_out() -> None:
-    replies = Replies(CHANNEL, PLENTY)
+    replies = made(PLENTY)
     reply, _ = replies.begin("a", "resp_1", 0)
     replies.audio(reply, noise(100))
     assert replies.playout([ItemHeard(0, reply.sent_samples)]) == []
@@ -207,7 +214,7 @@ def test_an_item_that_still_grows_is_not_heard_out() -> None:
 
 
 def test_one_that_waits_for_credit_is_not_heard_out() -> None:
-    replies = Replies(CHANNEL, 400)
+    replies = made(400)
     reply = speak(replies, "a", noise(100))
     assert replies.playout([ItemHeard(0, 200)]) == []
     replies.credit(PLENTY)
@@ -216,14 +223,14 @@ def test_one_that_waits_for_credit_is_not_heard_out() -> None:
 
 
 def test_when_a_later_item_plays_those_before_it_have_been_heard_out() -> None:
-    replies = Replies(CHANNEL, PLENTY)
+    replies = made(PLENTY)
     first, second, third = (speak(replies, item_id, noise(100)) for item_id in "abc")
     assert replies.playout([ItemHeard(2, 0)]) == [first, second]
     assert third.heard_samples is None
 
 
 def test_a_report_of_an_older_item_settles_no_later_one() -> None:
-    replies = Replies(CHANNEL, PLENTY)
+    replies = made(PLENTY)
     first = speak(replies, "a", noise(100))
     second = speak(replies, "b", noise(100))
     assert replies.playout([ItemHeard(0, first.sent_samples)]) == [first]
@@ -232,7 +239,7 @@ def test_a_report_of_an_older_item_settles_no_later_one() -> None:
 
 
 def test_a_flush_closes_what_plays_and_asks_what_was_heard() -> None:
-    replies = Replies(CHANNEL, PLENTY)
+    replies = made(PLENTY)
     reply, _ = replies.begin("a", "resp_1", 0)
     replies.audio(reply, noise(1000))
     assert records(replies.flush()) == [link.Flush(1)]
@@ -243,7 +250,7 @@ def test_a_flush_closes_what_plays_and_asks_what_was_heard() -> None:
 
 
 def test_a_flush_of_nothing_asks_nothing() -> None:
-    replies = Replies(CHANNEL, PLENTY)
+    replies = made(PLENTY)
     assert replies.flush() == []
     reply = speak(replies, "a", noise(100))
     replies.playout([ItemHeard(0, reply.sent_samples)])
@@ -251,7 +258,7 @@ def test_a_flush_of_nothing_asks_nothing() -> None:
 
 
 def test_a_second_flush_asks_only_for_what_came_since() -> None:
-    replies = Replies(CHANNEL, PLENTY)
+    replies = made(PLENTY)
     first = speak(replies, "a", noise(100))
     assert records(replies.flush()) == [link.Flush(1)]
     second = speak(replies, "b", noise(100))
@@ -262,7 +269,7 @@ def test_a_second_flush_asks_only_for_what_came_since() -> None:
 
 
 def test_an_answer_counts_once_and_one_to_nothing_not_at_all() -> None:
-    replies = Replies(CHANNEL, PLENTY)
+    replies = made(PLENTY)
     speak(replies, "a", noise(100))
     replies.flush()
     assert len(replies.heard(Heard(1))) == 1
@@ -271,7 +278,7 @@ def test_an_answer_counts_once_and_one_to_nothing_not_at_all() -> None:
 
 
 def test_what_the_answer_does_not_name_was_heard_as_far_as_it_was_sent() -> None:
-    replies = Replies(CHANNEL, 800)
+    replies = made(800)
     whole = speak(replies, "a", noise(10))  # 320 bytes at most: all of it is sent
     part = speak(replies, "b", noise(1000))
     replies.flush()
@@ -282,7 +289,7 @@ def test_what_the_answer_does_not_name_was_heard_as_far_as_it_was_sent() -> None
 
 
 def test_several_cut_items_come_back_oldest_first_each_with_its_own_share() -> None:
-    replies = Replies(CHANNEL, PLENTY)
+    replies = made(PLENTY)
     first, second, third = (speak(replies, item_id, noise(100)) for item_id in "abc")
     replies.flush()
     cut = replies.heard(Heard(1, (ItemHeard(1, 400), ItemHeard(2, 0))))
@@ -292,7 +299,7 @@ def test_several_cut_items_come_back_oldest_first_each_with_its_own_share() -> N
 
 
 def test_of_an_item_that_was_never_sent_nothing_was_heard() -> None:
-    replies = Replies(CHANNEL, 0)
+    replies = made(0)
     reply = speak(replies, "a", noise(100))
     replies.flush()
     replies.heard(Heard(1))
@@ -300,7 +307,7 @@ def test_of_an_item_that_was_never_sent_nothing_was_heard() -> None:
 
 
 def test_a_cut_within_the_resamplers_tail_has_cut_nothing() -> None:
-    replies = Replies(CHANNEL, PLENTY)
+    replies = made(PLENTY)
     reply = speak(replies, "a", noise(100))
     replies.flush()
     replies.heard(Heard(1, (ItemHeard(0, 800),)))
@@ -310,7 +317,7 @@ def test_a_cut_within_the_resamplers_tail_has_cut_nothing() -> None:
 
 
 def test_an_item_of_which_more_was_to_come_is_not_whole_though_all_that_came_was_heard() -> None:
-    replies = Replies(CHANNEL, PLENTY)
+    replies = made(PLENTY)
     reply, _ = replies.begin("a", "resp_1", 0)
     replies.audio(reply, noise(100))
     replies.flush()
@@ -320,7 +327,7 @@ def test_an_item_of_which_more_was_to_come_is_not_whole_though_all_that_came_was
 
 @given(received_ms=st.integers(1, 300), heard_samples=st.integers(-10, 10_000), complete=st.booleans())
 def test_never_more_is_heard_than_was_received(received_ms: int, heard_samples: int, complete: bool) -> None:
-    replies = Replies(CHANNEL, PLENTY)
+    replies = made(PLENTY)
     reply, _ = replies.begin("a", "resp_1", 0)
     replies.audio(reply, noise(received_ms))
     if complete:
@@ -333,7 +340,7 @@ def test_never_more_is_heard_than_was_received(received_ms: int, heard_samples: 
 
 
 def test_audio_that_comes_after_a_flush_is_only_counted() -> None:
-    replies = Replies(CHANNEL, PLENTY)
+    replies = made(PLENTY)
     reply, _ = replies.begin("a", "resp_1", 0)
     replies.audio(reply, noise(100))
     replies.flush()
@@ -345,7 +352,7 @@ def test_audio_that_comes_after_a_flush_is_only_counted() -> None:
 
 
 def test_what_waited_is_dropped_by_a_flush_and_its_credit_kept() -> None:
-    replies = Replies(CHANNEL, 0)
+    replies = made(0)
     reply, _ = replies.begin("a", "resp_1", 0)
     replies.audio(reply, noise(100))
     replies.flush()
@@ -356,7 +363,7 @@ def test_what_waited_is_dropped_by_a_flush_and_its_credit_kept() -> None:
 
 
 def test_a_report_that_crosses_a_flush_settles_nothing() -> None:
-    replies = Replies(CHANNEL, PLENTY)
+    replies = made(PLENTY)
     cut = speak(replies, "a", noise(100))
     replies.flush()
     after = speak(replies, "b", noise(100))
@@ -366,7 +373,7 @@ def test_a_report_that_crosses_a_flush_settles_nothing() -> None:
 
 
 def test_nothing_of_an_hour_of_replies_is_left_behind() -> None:
-    replies = Replies(CHANNEL, PLENTY)
+    replies = made(PLENTY)
     for number in range(200):
         reply = speak(replies, str(number), noise(2))
         if number % 2:

@@ -25,6 +25,7 @@ from tests.helpers import eventually
 from tests.redis_process import RedisProcess
 from tests.worker.dispatcher_end import HELLO, PATIENCE_SECONDS, DispatcherEnd, link_to
 from tests.worker.link_records import Credit
+from tests.worker.shared import resources
 from worker import service
 from worker.resample import Downsampler, Upsampler
 from worker.service import Worker
@@ -90,7 +91,8 @@ async def running(redis_url: str, settings: SimulatorSettings = QUICK) -> AsyncI
         registry = Registry.from_url(redis_url)
         stack.push_async_callback(registry.aclose)
         chosen = Settings(openai_base_url=simulator.url, openai_api_key=SecretStr(KEY))
-        worker = Worker(record, chosen, registry, metrics.worker())
+        shared = await stack.enter_async_context(resources(chosen))
+        worker = Worker(record, registry, shared)
         await worker.start(sock)
         try:
             yield Service(worker, record, simulator, redis_url)

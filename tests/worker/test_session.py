@@ -20,7 +20,6 @@ from tests.worker.session_driver import (
     CHANNEL,
     CREATE,
     FRAME,
-    OPENED,
     Append,
     Driver,
     live,
@@ -28,9 +27,9 @@ from tests.worker.session_driver import (
     pcm_24k,
     texts,
 )
-from worker import session as module
+from worker.actions import Connect, Ended, Report, Seen, ToDispatcher, Used
 from worker.resample import Upsampler
-from worker.session import Connect, Ended, Report, Seen, State, Used
+from worker.session import State
 from worker.session_update import session_object
 from worker.usage import Usage
 
@@ -64,7 +63,7 @@ def state_of(driver: Driver) -> State:
 
 def test_a_call_is_taken_at_once_and_greeted_when_the_session_is_there() -> None:
     driver = Driver()
-    assert driver.take() == [OPENED, Connect(0.0)]
+    assert driver.take() == [Connect(0.0)]
     assert driver.connected() == [UPDATE]
     assert driver.event(api.session_created()) == []
     assert driver.event(api.session_updated()) == [link.Ready(), CREATE]
@@ -253,7 +252,7 @@ def test_while_the_api_does_not_read_audio_waits_and_follows_in_order() -> None:
     assert driver.caller(frames[0]) == [Append(upsampler.process(frames[0]))]
     driver.session.upstream_paused()
     assert only([one for frame in frames[1:100] for one in driver.caller(frame)], Append) == []
-    driver.session.upstream_writable()
+    driver.session.upstream_writable(driver.now)
     waited = only(driver.take(), Append)
     after = [one for frame in frames[100:] for one in only(driver.caller(frame), Append)]
     assert b"".join(one.pcm for one in waited + after) == upsampler.process(b"".join(frames[1:]))
@@ -462,7 +461,7 @@ def test_after_the_end_nothing_is_done_any_more() -> None:
     driver.session.dispatcher_lost()
     driver.session.connection_lost("too", driver.now)
     driver.session.connect_failed(BUSY, driver.now)
-    driver.session.upstream_writable()
+    driver.session.upstream_writable(driver.now)
     did = driver.take() + driver.tick(1000.0) + driver.caller() + driver.credit(100)
     did += driver.record(link.Close("late"), link.Heard(1), link.Playout())
     did += driver.event(api.speech_started("item_a"), api.error("insufficient_quota"), api.session_updated())
@@ -484,14 +483,13 @@ def test_what_waited_is_forgotten_at_the_end() -> None:
     for frame in speech(100):
         driver.caller(frame)
     driver.session.stopped("the worker is stopping")
-    assert not driver.session._waiting
+    assert driver.session._audio.waiting_bytes == 0
 
 
 def test_the_uuid_epoch_and_channel_are_the_openings() -> None:
     driver = Driver()
     assert (driver.session.uuid, driver.session.epoch) == ("uuid-1", 1)
-    assert all(
-        next(iter(link.decode(action.record)))[1] == CHANNEL
-        for action in driver.session.actions
-        if isinstance(action, module.ToDispatcher)
-    )
+    driver.go_live()
+    driver.session.stopped("the worker is stopping")
+    (ended,) = (action for action in driver.session.actions if isinstance(action, ToDispatcher))
+    assert next(iter(link.decode(ended.record)))[1] == CHANNEL

@@ -23,13 +23,8 @@ from tests.worker.session_driver import (
     playout,
     texts,
 )
-from worker.session import (
-    RESPONSE_CREATED_SECONDS,
-    RESPONSE_SILENCE_SECONDS,
-    Report,
-    Seen,
-    State,
-)
+from worker.actions import Report, Seen
+from worker.session import RESPONSE_CREATED_SECONDS, RESPONSE_SILENCE_SECONDS, State
 
 NO_RESPONSE = Report(Seen.UPSTREAM_ERROR, label="no_response")
 

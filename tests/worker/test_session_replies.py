@@ -23,7 +23,7 @@ from tests.worker.session_driver import (
     texts,
 )
 from worker import replies
-from worker.session import Report, Seen, Used
+from worker.actions import Report, Seen, Used
 
 HELLO = "one two three four"
 

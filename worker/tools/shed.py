@@ -35,8 +35,8 @@ MAX_LOADING: Final = 32
 """Threads that load files: one whose import never ends keeps its thread."""
 
 GIL_SWITCH_SECONDS: Final = 0.0005
-"""How long a tool that computes in Python may keep the event loop waiting for the interpreter. With one such tool the
-loop runs 0.7 ms late in the median, with four 4 ms; with Python's default of 5 ms it is 5 and 37 ms."""
+"""How long a tool that computes in Python may keep the event loop waiting for the interpreter. With one such tool
+the loop runs 0.7 ms late in the median, with four 4 ms; with Python's default of 5 ms it is 5 and 37 ms."""
 
 _log = logs.get_logger()
 

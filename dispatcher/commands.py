@@ -1,0 +1,116 @@
+"""Commands of the calls API to the worker that holds a call, whichever dispatcher was asked."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from common import link
+from common.link import Kind
+
+RESULT_SECONDS = 10.0
+# What a slow reader may lag behind; then it has lost the thread, and is told so by the end of the stream.
+MAX_WAITING_EVENTS = 1000
+
+
+class CommandError(Exception):
+    """A command could not be carried out.
+
+    Attributes:
+        status: as HTTP has it.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Commands:
+    """The commands under way on one link."""
+
+    def __init__(self, send: Callable[[bytes], None]) -> None:
+        self._send = send
+        self._numbers = itertools.count(1)
+        self._results: dict[int, asyncio.Future[link.Result]] = {}
+        self._watches: dict[int, asyncio.Queue[dict[str, Any]]] = {}
+
+    async def run(self, uuid: str, action: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Have a call's worker do something.
+
+        Raises:
+            CommandError: the worker refused, did not answer in time, or is gone.
+        """
+        return await self._run(next(self._numbers), uuid, action, body or {})
+
+    @asynccontextmanager
+    async def watch(self, uuid: str) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """What happens in a call, as it happens, until the call ends or the reader is too slow.
+
+        Raises:
+            CommandError: as `run`.
+        """
+        number = next(self._numbers)
+        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(MAX_WAITING_EVENTS)
+        self._watches[number] = queue
+        try:
+            await self._run(number, uuid, "watch", {})
+            yield self._events(queue)
+        finally:
+            if self._watches.pop(number, None) is not None:
+                unwatch = link.Command(number, uuid, "unwatch")
+                self._send(link.encode(unwatch, 0))
+
+    def record(self, kind: int, payload: memoryview) -> None:
+        """A record on channel 0."""
+        if kind == Kind.RESULT:
+            result = link.decode_control(link.Result, payload)
+            future = self._results.get(result.number)
+            if future is not None and not future.done():
+                future.set_result(result)
+        elif kind == Kind.EVENT:
+            event = link.decode_control(link.Event, payload)
+            queue = self._watches.get(event.number)
+            if queue is not None:
+                self._put(event.number, queue, event.body)
+
+    def lost(self) -> None:
+        """The link is gone."""
+        for future in self._results.values():
+            if not future.done():
+                future.set_exception(CommandError(502, "the worker of this call was lost"))
+        for number, queue in list(self._watches.items()):
+            self._put(number, queue, {})
+
+    async def _run(self, number: int, uuid: str, action: str, body: dict[str, Any]) -> dict[str, Any]:
+        future: asyncio.Future[link.Result] = asyncio.get_running_loop().create_future()
+        self._results[number] = future
+        self._send(link.encode(link.Command(number, uuid, action, body), 0))
+        try:
+            async with asyncio.timeout(RESULT_SECONDS):
+                result = await future
+        except TimeoutError:
+            raise CommandError(
+                504, f"the worker of this call did not answer within {RESULT_SECONDS:g} s"
+            ) from None
+        finally:
+            del self._results[number]
+        if result.status >= 400:
+            raise CommandError(result.status, str(result.body.get("error", "refused")))
+        return result.body
+
+    def _put(self, number: int, queue: asyncio.Queue[dict[str, Any]], event: dict[str, Any]) -> None:
+        if queue.full() or not event:
+            # The end of the stream takes the place of what was not read.
+            self._watches.pop(number, None)
+            if queue.full():
+                queue.get_nowait()
+            event = {}
+        queue.put_nowait(event)
+
+    @staticmethod
+    async def _events(queue: asyncio.Queue[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+        while event := await queue.get():
+            yield event

@@ -1,0 +1,77 @@
+"""AVR Core's end of a call, whichever protocol it speaks."""
+
+from __future__ import annotations
+
+from typing import Protocol as Interface
+
+from common.websocket import WebSocket
+from dispatcher import avr
+
+
+class Front(Interface):
+    """What a call does with its caller's connection."""
+
+    @property
+    def write_paused(self) -> bool:
+        """Whether AVR Core does not take what waits for it."""
+
+    def play(self, frame: bytes) -> None:
+        """A frame of PCM16 at 8 kHz, 320 bytes."""
+
+    def interrupt(self) -> None:
+        """Drop what was not played."""
+
+    def tell(self, role: str, text: str) -> None:
+        """A transcript."""
+
+    def complain(self, message: str) -> None:
+        """An error."""
+
+    def close(self, code: int, reason: str) -> None:
+        """End the connection."""
+
+    def abort(self) -> None:
+        """Drop the connection."""
+
+    async def wait_closed(self) -> None:
+        """Wait until it is gone."""
+
+
+class WebSocketFront:
+    """The protocol of today: JSON messages on a WebSocket."""
+
+    def __init__(self, connection: WebSocket) -> None:
+        self._connection = connection
+
+    @property
+    def write_paused(self) -> bool:
+        """See `Front`."""
+        return self._connection.write_paused
+
+    def play(self, frame: bytes) -> None:
+        """See `Front`."""
+        self._connection.send_text(avr.audio(frame))
+
+    def interrupt(self) -> None:
+        """See `Front`."""
+        self._connection.send_text(avr.INTERRUPTION)
+
+    def tell(self, role: str, text: str) -> None:
+        """See `Front`."""
+        self._connection.send_text(avr.transcript(role, text))
+
+    def complain(self, message: str) -> None:
+        """See `Front`."""
+        self._connection.send_text(avr.error(message))
+
+    def close(self, code: int, reason: str) -> None:
+        """See `Front`."""
+        self._connection.close(code, reason)
+
+    def abort(self) -> None:
+        """See `Front`."""
+        self._connection.abort()
+
+    async def wait_closed(self) -> None:
+        """See `Front`."""
+        await self._connection.wait_closed()

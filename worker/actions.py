@@ -1,0 +1,92 @@
+"""What a session wants done, and what its shell counts: see `worker/session.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from common.link import Outcome
+from worker.usage import Usage
+
+
+class Seen(Enum):
+    """What the shell counts or measures."""
+
+    TURN_LATENCY_SECONDS = "turn_latency_seconds"
+    UPSTREAM_ERROR = "upstream_error"
+    CALLER_AUDIO_DROPPED_SECONDS = "caller_audio_dropped_seconds"
+    REPLY_AUDIO_DROPPED_SECONDS = "reply_audio_dropped_seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class ToUpstream:
+    """Send this event to the Realtime API."""
+
+    event: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ToDispatcher:
+    """Send this record on the call's link."""
+
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Open a Realtime connection after a delay; answered by `connected` or `connect_failed`."""
+
+    delay_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunTool:
+    """Run a tool, off the audio path; answered by `tool_done`."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """Something that whoever watches the call is shown; it may hold what was said."""
+
+    event: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a command of the calls API, by its number: an HTTP status and a JSON body."""
+
+    number: int
+    status: int
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Count or measure something."""
+
+    seen: Seen
+    value: float = 1.0
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """A response has used tokens."""
+
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The session is over: close the Realtime connection; always the last action."""
+
+    outcome: Outcome
+    reason: str
+
+
+Action = ToUpstream | ToDispatcher | Connect | RunTool | Happened | Answer | Report | Used | Ended

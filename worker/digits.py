@@ -1,0 +1,41 @@
+"""Keys that the caller presses: gathered into entries, so that the model gets a number and not its digits."""
+
+from __future__ import annotations
+
+# Longer than any card or account number; a caller who goes on gets entries of this length.
+MAX_DIGITS = 64
+END_KEY = "#"
+
+
+class DigitEntry:
+    """Gathers one entry after the other: it ends with `#`, or with silence on the keypad."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._digits = ""
+        self._pressed_seconds = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an entry has begun and not ended."""
+        return bool(self._digits)
+
+    def press(self, digit: str, now_seconds: float) -> str | None:
+        """A key was pressed; returns the entry if that ends it. A `#` that ends nothing is an entry itself."""
+        if digit == END_KEY:
+            entry = self._digits or END_KEY
+            self._digits = ""
+            return entry
+        self._digits += digit
+        self._pressed_seconds = now_seconds
+        return self._take() if len(self._digits) == MAX_DIGITS else None
+
+    def tick(self, now_seconds: float) -> str | None:
+        """Returns the entry if no key has followed for so long that it has ended."""
+        if self._digits and now_seconds - self._pressed_seconds >= self._timeout_seconds:
+            return self._take()
+        return None
+
+    def _take(self) -> str:
+        entry, self._digits = self._digits, ""
+        return entry

@@ -1,0 +1,43 @@
+"""What one call's session is to be: frozen when the call opens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from worker.dialect import Dialect
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that a session needs to know of its settings.
+
+    Attributes:
+        dialect: of the service.
+        session: the session object, GA-shaped, tools included.
+        audio_format: `pcm`, `pcmu` or `pcma`.
+        silence_ms: how much silence the service waits for at the end of a turn; 0 where it does not say.
+        local_silence_ms: the same where turns are found on this side; None where the service does it.
+        local_prefix_ms: how much of what was before its first sound belongs to a turn, on this side.
+        local_threshold: how loud speech is, 0 to 1, on this side.
+        welcome: said word for word when the call opens; None: the model greets in its own words.
+        welcome_interruptible: whether the caller is listened to meanwhile.
+        retry_seconds: how long the call waits for a session that cannot be opened.
+        digits_seconds: keys are one entry until this silence on the keypad.
+        silence_hangup_seconds: an abandoned call ends after so long; None: never.
+        max_call_seconds: a call ends after so long; None: never.
+    """
+
+    dialect: Dialect
+    session: dict[str, Any]
+    audio_format: str = "pcm"
+    silence_ms: int = 500
+    local_silence_ms: int | None = None
+    local_prefix_ms: int = 300
+    local_threshold: float = 0.5
+    welcome: str | None = None
+    welcome_interruptible: bool = True
+    retry_seconds: float = 30.0
+    digits_seconds: float = 1.5
+    silence_hangup_seconds: float | None = None
+    max_call_seconds: float | None = None
