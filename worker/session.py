@@ -411,6 +411,16 @@ class Session:
             self._over.append(response_id)
             self._upstream({"type": "response.cancel", "response_id": response_id})
 
+    def _output_added(self, event: dict[str, Any], _: float) -> None:
+        item = event["item"]
+        if item["type"] == "mcp_call":
+            # The service runs it by itself, but does not go on speaking by itself.
+            self._tools.begin(_checked_id(event["response_id"]), _checked_id(item["id"]))
+
+    def _mcp_call_ended(self, event: dict[str, Any], now_seconds: float) -> None:
+        if self._tools.end(_checked_id(event["item_id"])):
+            self._want_response(now_seconds)
+
     def _output_done(self, event: dict[str, Any], now_seconds: float) -> None:
         """An item of a response is whole; a function call is begun at once, beside what is still being said."""
         item = event["item"]
@@ -720,7 +730,10 @@ _HANDLERS: dict[str, Handler] = {
     "response.output_audio.done": Session._audio_done,
     "response.output_audio_transcript.delta": Session._text_delta,
     "response.output_audio_transcript.done": Session._text_done,
+    "response.output_item.added": Session._output_added,
     "response.output_item.done": Session._output_done,
+    "response.mcp_call.completed": Session._mcp_call_ended,
+    "response.mcp_call.failed": Session._mcp_call_ended,
     "response.done": Session._response_done,
     "error": Session._error_event,
 }

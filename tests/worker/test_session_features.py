@@ -137,6 +137,19 @@ def test_wrong_arguments_of_a_transfer_are_told_to_the_model() -> None:
     assert CREATE in driver.event(api.response_done("resp_1"))
 
 
+@pytest.mark.parametrize("ending", ["completed", "failed"])
+@pytest.mark.parametrize("response_first", [True, False])
+def test_behind_a_remote_servers_tool_the_model_is_asked_to_go_on(ending: str, response_first: bool) -> None:
+    driver = live()
+    driver.event(api.response_created("resp_1"))
+    item = {"id": "mcp_1", "type": "mcp_call", "server_label": "crm", "name": "find", "arguments": "{}"}
+    driver.event(api.event("response.output_item.added", response_id="resp_1", output_index=0, item=item))
+    over = api.event(f"response.mcp_call.{ending}", item_id="mcp_1", output_index=0)
+    events = [api.response_done("resp_1"), over] if response_first else [over, api.response_done("resp_1")]
+    assert CREATE not in driver.event(events[0])
+    assert CREATE in driver.event(events[1])
+
+
 # Keys
 
 

@@ -112,7 +112,8 @@ class NodeProcess:
         try:
             await self._connect(ours)
         except BaseException:
-            ours.close()
+            if self._writer is None:  # else it closes the socket
+                ours.close()
             self.kill("its start was given up")
             raise
         if self.ended is not None:

@@ -1,0 +1,31 @@
+"""`docs/features.md` names tests that exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+ROWS = [
+    line for line in (REPOSITORY / "docs" / "features.md").read_text("utf-8").splitlines() if line.startswith("| ")
+][2:]
+
+
+def _tests_of(file: Path) -> set[str]:
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return {node.name for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, functions)}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.split("|")[1].strip()[:50])
+def test_a_feature_names_a_test_that_exists(row: str) -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", row)
+    assert named, "no test is named"
+    for file, name in named:
+        assert name in _tests_of(REPOSITORY / file)
+
+
+def test_there_are_features() -> None:
+    assert len(ROWS) > 40
