@@ -319,7 +319,6 @@ class Call:
             self._running_tools -= 1
         seconds = time.monotonic() - began
         self._metrics.tool(name).ended(_TOOL_OUTCOMES[result.outcome], seconds)
-        self._log.info("tool called", tool=name, outcome=result.outcome.value, seconds=round(seconds, 3))
         self._session.tool_done(call_id, result.output, time.monotonic())
         self._act()
 

@@ -20,7 +20,7 @@ AUDIO_KINDS = {Kind.CALLER_AUDIO, Kind.REPLY_AUDIO, Kind.CREDIT}
 
 RECORDS: list[Control] = [
     link.Hello(1, "1.2.3", "worker", "w-1", "abc"),
-    link.Open("uuid", 7, {"from": "+39 02", "è": "🙂"}, 16_000, 64_000),
+    link.Open("uuid", 7, {"from": "+39 02", "è": "🙂"}, 16_000, 64_000, 1.5, {"voice": "ash", "tools": [1, None]}),
     link.Opened(32_000),
     link.Refused("full", 3),
     link.Ready(),
@@ -33,6 +33,12 @@ RECORDS: list[Control] = [
     link.Finished(48_000, "item_1"),
     link.Close("hung up"),
     link.Ended("failed", "no quota"),
+    link.Dtmf("#"),
+    link.Order(3, "transfer", "600", "demo", "1"),
+    link.OrderDone(3, True, "transferred"),
+    link.Command(4, "uuid", "say", {"text": "hello"}),
+    link.Result(4, 200, {"said": True}),
+    link.Event(4, {"type": "transcript"}),
 ]
 
 words = st.text(max_size=20)
@@ -99,7 +105,7 @@ def test_credit_comes_back() -> None:
 
 
 def test_the_numbers_of_the_kinds_are_part_of_the_protocol() -> None:
-    assert [kind.value for kind in Kind] == list(range(1, 18))
+    assert [kind.value for kind in Kind] == list(range(1, 24))
     assert link.encode(link.Flush(1), 2) == b'\x0a\x00\x00\x00\x02\x00\x00\x00\x0c{"number":1}'
     assert link.encode_credit(3, 4) == b"\x0f\x00\x00\x00\x03\x00\x00\x00\x04\x00\x00\x00\x04"
     assert link.encode_reply_audio(3, 4, b"ab") == b"\x08\x00\x00\x00\x03\x00\x00\x00\x06\x00\x00\x00\x04ab"
@@ -141,6 +147,8 @@ def test_a_field_of_another_type_is_refused(record_type: type[Control]) -> None:
         "int": ["1", 1.0, True, None, [], -1, 2**70],
         "str": [1, None, [], {}],
         "bool": [1, 0, "true", None],
+        "float": ["1", True, None, [], {}, -0.5],
+        "dict[str, Any]": [[], "", None, 1],
         "dict[str, str]": [[], "", None, {"a": 1}, {"a": None}, {"a": {}}],
         "tuple[ItemHeard, ...]": [{}, "", None, [1], [None], [{"index": "1"}], [{"samples": -1}]],
     }

@@ -14,7 +14,7 @@ import pytest
 from simulator.ami import AmiDouble
 from simulator.avr_core import SimulatedCall, place_call
 from simulator.realtime_api import RealtimeSimulator
-from simulator.realtime_settings import SimulatorSettings
+from simulator.realtime_settings import DialectName, SimulatorSettings
 from simulator.wav import read_wav
 from tests.helpers import eventually
 from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, worker_id
@@ -242,6 +242,23 @@ async def test_a_call_with(real_redis_url: str, settings: dict[str, str]) -> Non
         recorded = read_wav(RECORDED)[: 16_000 * 3]
         await call.say(recorded)
         await _agent_has_spoken(call, 2)
+        await call.hang_up()
+
+
+async def test_a_call_in_the_beta_dialect_of_a_service_that_still_speaks_it(real_redis_url: str) -> None:
+    settings = SimulatorSettings(words=2, greeting_words=2, dialect=DialectName.BETA)
+    async with (
+        RealtimeSimulator(settings) as simulator,
+        Cluster(real_redis_url, simulator.url, OPENAI_MODEL="gpt-4o-realtime-preview") as cluster,
+    ):
+        await cluster.start(workers=1)
+        call = await place_call(await cluster.url())
+        session = await simulator.wait_for_session()
+        await _agent_has_spoken(call, 1)
+        await call.say(SPEECH)
+        await _agent_has_spoken(call, 2)
+        assert [t.role for t in call.transcripts] == ["agent", "user", "agent"]
+        assert not session.received["(refused)"]
         await call.hang_up()
 
 
