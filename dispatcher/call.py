@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import Any
 
 from websockets.typing import BytesLike
@@ -22,6 +22,23 @@ from common import link
 from common.errors import AvrProtocolError, LinkProtocolError
 from common.link import Kind, Outcome, Refusal
 from dispatcher import avr
+from dispatcher.actions import (
+    Action,
+    CloseCaller,
+    Complain,
+    Ended,
+    Ending,
+    Execute,
+    Interrupt,
+    LeaveChannel,
+    Place,
+    Play,
+    Report,
+    Seen,
+    Tell,
+    ToWorker,
+    Unpin,
+)
 from dispatcher.playout import PlayoutClock
 
 
@@ -34,24 +51,6 @@ class State(StrEnum):
     CONNECTING = "connecting"
     LIVE = "live"
     ENDED = "ended"
-
-
-class Ending(StrEnum):
-    """How a call is counted."""
-
-    COMPLETED = "completed"
-    REJECTED = "rejected"
-    FAILED = "failed"
-
-
-class Seen(Enum):
-    """What the shell counts or measures."""
-
-    BAD_INPUT = "bad_input"
-    INTERRUPTION = "interruption"
-    DIGIT = "digit"
-    GREETING_SECONDS = "greeting_seconds"
-    CALLER_AUDIO_DROPPED_SECONDS = "caller_audio_dropped_seconds"
 
 
 # Keys that wait for a worker: more than any menu asks for.
@@ -115,96 +114,6 @@ DEFAULT_LIMITS = CallLimits()
 
 # Items whose transcript was sent last: enough to tell one that comes again, after whatever recovery.
 MAX_TRANSCRIPTS_KNOWN = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Play:
-    """Hand this frame (320 bytes of PCM16 at 8 kHz) to AVR Core."""
-
-    frame: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Interrupt:
-    """Have AVR Core drop what it has not played."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """Give AVR Core a transcript; `role` is `user` or `agent`."""
-
-    role: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Complain:
-    """Give AVR Core an error."""
-
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Execute:
-    """Have avr-ami hang up or transfer; answered by `executed`."""
-
-    order: link.Order
-
-
-@dataclass(frozen=True, slots=True)
-class ToWorker:
-    """Send this record on the call's channel."""
-
-    record: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Pin the call to a worker and open a channel to it; answered by `placed` or `not_placed`."""
-
-    epoch: int
-    excluded: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class LeaveChannel:
-    """Nothing more will be sent or is expected on the channel."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unpin:
-    """Take the call out of Redis, if it is still at this epoch there."""
-
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class CloseCaller:
-    """Close the caller's connection; nothing to do where it is gone."""
-
-    code: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Count or measure something."""
-
-    seen: Seen
-    value: float = 1.0
-    label: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The call is over; always the last action."""
-
-    ending: Ending
-    reason: str
-
-
-ToCaller = Play | Interrupt | Tell | Complain | CloseCaller
-Action = ToCaller | ToWorker | Execute | Place | LeaveChannel | Unpin | Report | Ended
 
 
 @dataclass(slots=True)

@@ -16,9 +16,10 @@ from common.metrics import DispatcherMetrics
 from common.registry import CallLease, NoCapacity, NoCapacityReason
 from common.relay_timer import RelayTimer
 from common.websocket import WebSocket
-from dispatcher import avr, call
+from dispatcher import actions, avr, call
+from dispatcher.actions import Seen
 from dispatcher.ami import Ami, AmiError
-from dispatcher.call import Call, Seen, State
+from dispatcher.call import Call, State
 from dispatcher.front import Front, WebSocketFront
 from dispatcher.legacy import LegacyConnection
 from dispatcher.links import LinkPool, LinkUnavailable, WorkerLink
@@ -204,43 +205,43 @@ class Caller:
             if self._front is not None and self._front.write_paused and not self.call.paused:
                 self.call.caller_paused(time.monotonic())
 
-    def _do(self, action: call.Action, closing: bool) -> None:
+    def _do(self, action: actions.Action, closing: bool) -> None:
         match action:
-            case call.ToWorker(record):
+            case actions.ToWorker(record):
                 if self._link is not None:
                     self._link.send(record)
-            case call.Play(frame):
+            case actions.Play(frame):
                 if self._front is not None:
                     self._front.play(frame)
-            case call.Report(seen, value, label):
+            case actions.Report(seen, value, label):
                 _REPORTS[seen](self._calls.metrics, value, label)
-            case call.Place(epoch, excluded):
+            case actions.Place(epoch, excluded):
                 self._place(epoch, excluded)
-            case call.LeaveChannel():
+            case actions.LeaveChannel():
                 if self._link is not None:
                     self._link.leave_channel(self._channel)
                     self._link = None
-            case call.Unpin(epoch):
+            case actions.Unpin(epoch):
                 placement = self._calls.placement
                 self._unpinning = asyncio.create_task(placement.unpin(self.uuid, epoch))
-            case call.Execute(order):
+            case actions.Execute(order):
                 self._executing = asyncio.create_task(self._execute(order))
-            case call.Ended(ending, reason):
+            case actions.Ended(ending, reason):
                 self._ended(ending, reason)
             case _:
                 self._to_front(action, closing)
 
-    def _to_front(self, action: call.ToCaller, closing: bool) -> None:
+    def _to_front(self, action: actions.ToCaller, closing: bool) -> None:
         if self._front is None:
             return
         match action:
-            case call.Interrupt():
+            case actions.Interrupt():
                 self._front.interrupt()
-            case call.Tell(role, text):
+            case actions.Tell(role, text):
                 self._front.tell(role, text)
-            case call.Complain(message):
+            case actions.Complain(message):
                 self._front.complain(message)
-            case call.CloseCaller(code, reason):
+            case actions.CloseCaller(code, reason):
                 if not closing:
                     self._front.close(code, reason)
 
@@ -316,19 +317,19 @@ class Caller:
             self.call.not_placed(1013, "no capacity: there is no live worker")
         self._act()
 
-    def _ended(self, ending: call.Ending, reason: str) -> None:
+    def _ended(self, ending: actions.Ending, reason: str) -> None:
         self._calls.ended(self)
         _OUTCOMES[ending](self._calls.metrics).inc()
-        if ending is call.Ending.COMPLETED:
+        if ending is actions.Ending.COMPLETED:
             self._log.info("call ended", ending=ending.value, reason=reason)
         else:
             self._log.warning("call ended", ending=ending.value, reason=reason)
 
 
-_OUTCOMES: dict[call.Ending, Callable[[DispatcherMetrics], Counter]] = {
-    call.Ending.COMPLETED: lambda metrics: metrics.calls_completed,
-    call.Ending.REJECTED: lambda metrics: metrics.calls_rejected,
-    call.Ending.FAILED: lambda metrics: metrics.calls_failed,
+_OUTCOMES: dict[actions.Ending, Callable[[DispatcherMetrics], Counter]] = {
+    actions.Ending.COMPLETED: lambda metrics: metrics.calls_completed,
+    actions.Ending.REJECTED: lambda metrics: metrics.calls_rejected,
+    actions.Ending.FAILED: lambda metrics: metrics.calls_failed,
 }
 _REPORTS: dict[Seen, Callable[[DispatcherMetrics, float, str], None]] = {
     Seen.BAD_INPUT: lambda metrics, _, reason: metrics.bad_input.inc(reason),

@@ -12,13 +12,11 @@ replies on their way back, one response at a time, its tools, and the conversati
 
 from __future__ import annotations
 
-import binascii
 from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any
 
-import orjson
 import structlog
 
 from common import link
@@ -29,22 +27,20 @@ from worker.actions import (
     Answer,
     Connect,
     Ended,
-    Happened,
-    Report,
     RunTool,
     Seen,
-    ToDispatcher,
     ToUpstream,
     Used,
 )
+from worker.agent import Agent, checked_id
 from worker.audio_format import for_format
 from worker.caller_audio import Append, CallerAudio, Dropped, Step
-from worker.conversation import TRANSCRIPT_WAIT_SECONDS, Conversation, Item, ItemKind, Role
+from worker.conversation import TRANSCRIPT_WAIT_SECONDS, Conversation, ItemKind, Role
 from worker.digits import DigitEntry
 from worker.local_vad import LocalVad, SpeechStarted
+from worker.outbox import Outbox
 from worker.plan import Plan
 from worker.realtime_errors import ErrorEvent, Severity
-from worker.replies import Replies, Reply
 from worker.responses import GateState, ResponseGate
 from worker.tool_calls import ToolCalls
 from worker.tools import avr
@@ -59,8 +55,6 @@ RETRY_MOST_SECONDS = 5.0
 RESPONSE_CREATED_SECONDS = 10.0
 # A response of which nothing has come for so long is given up; a model that reasons may be silent for a while.
 RESPONSE_SILENCE_SECONDS = 60.0
-# Ids of responses that are over, done or cancelled, so that their late audio is known for what it is.
-MAX_RESPONSES_OVER = 32
 # What the calls API wants to be said, and changes of the session that are not yet answered.
 MAX_WAITING_COMMANDS = 16
 
@@ -96,7 +90,8 @@ class Session:
         self.epoch = opening.epoch
         self.state = State.CONNECTING
         self.conversation = Conversation()
-        self.actions: list[Action] = [Connect(0.0)]
+        self._out = Outbox(plan.dialect)
+        self._out.actions.append(Connect(0.0))
         self._log = structlog.get_logger().bind(uuid=opening.uuid)
         self._channel = channel
         self._plan = plan
@@ -118,9 +113,7 @@ class Session:
         self._digits = DigitEntry(plan.digits_seconds)
         # Model → caller
         self._gate = ResponseGate()
-        self._replies = Replies(channel, opening.credit_bytes, audio_format.downlink(), audio_format.bytes_per_ms)
-        self._reply_of: dict[str, Reply] = {}
-        self._over: deque[str | None] = deque(maxlen=MAX_RESPONSES_OVER)
+        self._agent = Agent(opening, channel, audio_format, self.conversation, self._out)
         self._response_seconds = 0.0
         self._speaking = False
         self._speech_ended_seconds: float | None = None
@@ -130,6 +123,15 @@ class Session:
         self._sayings: deque[list[dict[str, Any]]] = deque()
         self._updates: deque[tuple[str, int]] = deque()
 
+    @property
+    def actions(self) -> list[Action]:
+        """What is to be done, in order; whoever does it puts an empty list in its place."""
+        return self._out.actions
+
+    @actions.setter
+    def actions(self, actions: list[Action]) -> None:
+        self._out.actions = actions
+
     # The Realtime connection
 
     def connected(self, now_seconds: float) -> None:
@@ -137,14 +139,16 @@ class Session:
         self._expect("connected", State.CONNECTING)
         self.state = State.CONFIGURING
         self._configuring_since = now_seconds
-        self._upstream({"type": "session.update", "event_id": SESSION_UPDATE_ID, "session": self._plan.session})
+        self._out.upstream(
+            {"type": "session.update", "event_id": SESSION_UPDATE_ID, "session": self._plan.session}
+        )
 
     def connect_failed(self, error: UpstreamError, now_seconds: float) -> None:
         """The connection could not be opened."""
         if self.state is State.ENDED:
             return
         self._expect("connect_failed", State.CONNECTING)
-        self._report(Seen.UPSTREAM_ERROR, label=error.code)
+        self._out.report(Seen.UPSTREAM_ERROR, label=error.code)
         delay = min(RETRY_FIRST_SECONDS * 2**self._attempts, RETRY_MOST_SECONDS)
         self._attempts += 1
         if not error.retryable:
@@ -154,7 +158,7 @@ class Session:
             self._end(Outcome.FAILED, f"no Realtime session {waited}: {error}")
         else:
             self._log.warning("upstream refused", reason=str(error), code=error.code, retry_in_seconds=delay)
-            self.actions.append(Connect(delay))
+            self._out.actions.append(Connect(delay))
 
     def connection_lost(self, reason: str, now_seconds: float) -> None:
         """The connection that was open is gone."""
@@ -164,7 +168,7 @@ class Session:
             message = f"the connection to the Realtime API was lost before there was a session: {reason}"
             self.connect_failed(UpstreamError(message, code="connection_lost", retryable=True), now_seconds)
         elif self.state is not State.ENDED:
-            self._report(Seen.UPSTREAM_ERROR, label="connection_lost")
+            self._out.report(Seen.UPSTREAM_ERROR, label="connection_lost")
             self._end(Outcome.FAILED, f"the connection to the Realtime API was lost: {reason}")
 
     def upstream_paused(self) -> None:
@@ -201,18 +205,15 @@ class Session:
                 position, pcm = link.decode_caller_audio(payload)
                 self._caller_audio(position, bytes(pcm), now_seconds)
             case Kind.CREDIT:
-                self._dispatcher(self._replies.credit(link.decode_credit(payload)))
+                self._agent.credit(link.decode_credit(payload))
             case Kind.PLAYOUT:
-                playout = link.decode_control(link.Playout, payload)
                 self._active_seconds = now_seconds
-                for reply in self._replies.playout(playout.items):
-                    self._settle(reply)
-                self._send_transcripts(now_seconds)
+                self._agent.playout(link.decode_control(link.Playout, payload))
+                self._agent.send_transcripts(now_seconds)
                 self._listen_again()
             case Kind.HEARD:
-                for reply in self._replies.heard(link.decode_control(link.Heard, payload)):
-                    self._cut(reply)
-                self._send_transcripts(now_seconds)
+                self._agent.heard(link.decode_control(link.Heard, payload))
+                self._agent.send_transcripts(now_seconds)
             case Kind.DTMF:
                 self._key(link.decode_control(link.Dtmf, payload).digit, now_seconds)
             case Kind.ORDER_DONE:
@@ -241,7 +242,7 @@ class Session:
             self.connect_failed(UpstreamError(message, code="no_session", retryable=True), now_seconds)
         elif self.state is State.LIVE:
             self._look_after_response(now_seconds)
-            self._send_transcripts(now_seconds)
+            self._agent.send_transcripts(now_seconds)
             if (entry := self._digits.tick(now_seconds)) is not None:
                 self._entered(entry, now_seconds)
         self._look_after_call(now_seconds)
@@ -263,28 +264,28 @@ class Session:
         # All that is taken is bounded here, so credit comes back as soon as a piece of it is due.
         self._credit_due_bytes += len(pcm)
         if self._credit_due_bytes >= link.CREDIT_STEP_BYTES:
-            self._dispatcher([link.encode_credit(self._channel, self._credit_due_bytes)])
+            self._out.dispatcher([link.encode_credit(self._channel, self._credit_due_bytes)])
             self._credit_due_bytes = 0
         self._listen(self._audio.audio(position_samples, pcm), now_seconds)
 
     def _listen(self, steps: Iterable[Step], now_seconds: float) -> None:
         for step in steps:
             if isinstance(step, Append):
-                self.actions.append(ToUpstream(step.event))
+                self._out.actions.append(ToUpstream(step.event))
             elif isinstance(step, Dropped):
-                self._report(Seen.CALLER_AUDIO_DROPPED_SECONDS, step.seconds)
+                self._out.report(Seen.CALLER_AUDIO_DROPPED_SECONDS, step.seconds)
             elif isinstance(step, SpeechStarted):
                 self._speaking = True
                 self._barge_in()
             else:
                 self._speaking = False
                 self._speech_ended_seconds = now_seconds - (self._plan.local_silence_ms or 0) / 1000
-                self._upstream({"type": "input_audio_buffer.commit"})
+                self._out.upstream({"type": "input_audio_buffer.commit"})
                 self._want_response(now_seconds)
 
     def _listen_again(self) -> None:
         """The welcome message that must not be interrupted has been heard."""
-        if self._audio.is_deaf and self._gate.state is GateState.IDLE and not self._replies.any_playing:
+        if self._audio.is_deaf and self._gate.state is GateState.IDLE and not self._agent.is_heard:
             self._audio.is_deaf = False
 
     def _key(self, digit: str, now_seconds: float) -> None:
@@ -296,42 +297,35 @@ class Session:
             self._entered(entry, now_seconds)
 
     def _entered(self, entry: str, now_seconds: float) -> None:
-        self.actions.append(Happened({"type": "digits", "digits": entry}))
+        self._out.happened("digits", digits=entry)
         text = f"[The caller pressed these keys on the telephone: {entry}]"
         content = [{"type": "input_text", "text": text}]
-        self._upstream(
+        self._out.upstream(
             {"type": "conversation.item.create", "item": {"type": "message", "role": "user", "content": content}}
         )
         self._want_response(now_seconds)
 
     def _barge_in(self) -> None:
         """The caller interrupts, and the service does not know: cancel the response, drop what was not heard."""
-        if self._gate.active_id is not None and self._gate.active_id not in self._over:
-            self._over.append(self._gate.active_id)
-            self._upstream({"type": "response.cancel", "response_id": self._gate.active_id})
+        if self._gate.active_id is not None and self._gate.active_id not in self._agent.over:
+            self._agent.cancel(self._gate.active_id)
         elif self._gate.state is GateState.ASKED:
             # It would begin after the interruption and talk over what the caller does.
             self._gate.unwanted = True
-        self._flush()
-
-    def _flush(self) -> None:
-        records = self._replies.flush()
-        if records:
-            self.actions.append(Happened({"type": "interruption"}))
-        self._dispatcher(records)
+        self._agent.flush()
 
     # Events of the API
 
     def _session_updated(self, event: dict[str, Any], now_seconds: float) -> None:
         if self.state is State.LIVE and self._updates:
             _, number = self._updates.popleft()
-            self.actions.append(Answer(number, 200, {}))
+            self._out.actions.append(Answer(number, 200, {}))
         if self.state is not State.CONFIGURING:
             return
         self.state = State.LIVE
         self._log.info("session live", seconds=round(now_seconds - self._started_seconds, 3))
-        self._dispatcher([link.encode(link.Ready(), self._channel)])
-        self.actions.append(Happened({"type": "live"}))
+        self._out.dispatcher([link.encode(link.Ready(), self._channel)])
+        self._out.happened("live")
         self._active_seconds = now_seconds
         if self._plan.welcome is not None:
             self._say(self._plan.welcome, now_seconds, interruptible=self._plan.welcome_interruptible)
@@ -345,8 +339,8 @@ class Session:
         self._speech_ended_seconds = None
         if self._gate.active_id is not None:
             # The server cancels it by itself; its late audio is not for the caller any more.
-            self._over.append(self._gate.active_id)
-        self._flush()
+            self._agent.over.append(self._gate.active_id)
+        self._agent.flush()
 
     def _speech_stopped(self, event: dict[str, Any], now_seconds: float) -> None:
         self._speaking = False
@@ -378,7 +372,7 @@ class Session:
         self._insert(item["id"], role, event, now_seconds)
 
     def _insert(self, item_id: str, role: Role | None, event: dict[str, Any], now_seconds: float) -> None:
-        item = self.conversation.insert(_checked_id(item_id), role, event.get("previous_item_id"))
+        item = self.conversation.insert(checked_id(item_id), role, event.get("previous_item_id"))
         if item.role is Role.USER:
             item.waits_until_seconds = min(item.waits_until_seconds, now_seconds + TRANSCRIPT_WAIT_SECONDS)
 
@@ -390,35 +384,34 @@ class Session:
             finished = self._audio.turns.text_stored(item.item_id)
             if finished is not None:
                 turn, position = finished
-                self._dispatcher([link.encode(link.Finished(position, turn), self._channel)])
-            self._send_transcripts(now_seconds)
+                self._out.dispatcher([link.encode(link.Finished(position, turn), self._channel)])
+            self._agent.send_transcripts(now_seconds)
 
     def _transcription_failed(self, event: dict[str, Any], now_seconds: float) -> None:
         item = self.conversation.get(event["item_id"])
         if item is not None:
             item.text_done = True
-            self._send_transcripts(now_seconds)
-        self._report(Seen.UPSTREAM_ERROR, label=ErrorEvent.from_event(event.get("error") or {}).code)
+            self._agent.send_transcripts(now_seconds)
+        self._out.report(Seen.UPSTREAM_ERROR, label=ErrorEvent.from_event(event.get("error") or {}).code)
 
     def _response_created(self, event: dict[str, Any], now_seconds: float) -> None:
-        response_id = _checked_id(event["response"]["id"])
+        response_id = checked_id(event["response"]["id"])
         # There is one at a time: one that is still open here has ended unheard of.
-        self._end_replies(completed=False)
+        self._agent.response_over(completed=False)
         unwanted = self._gate.created(response_id)
         if self._speaking or unwanted:
             # It was asked for before the caller began to speak. It would talk over the caller, and the server
             # does not cancel what began after the speech.
-            self._over.append(response_id)
-            self._upstream({"type": "response.cancel", "response_id": response_id})
+            self._agent.cancel(response_id)
 
     def _output_added(self, event: dict[str, Any], _: float) -> None:
         item = event["item"]
         if item["type"] == "mcp_call":
             # The service runs it by itself, but does not go on speaking by itself.
-            self._tools.begin(_checked_id(event["response_id"]), _checked_id(item["id"]))
+            self._tools.begin(checked_id(event["response_id"]), checked_id(item["id"]))
 
     def _mcp_call_ended(self, event: dict[str, Any], now_seconds: float) -> None:
-        if self._tools.end(_checked_id(event["item_id"])):
+        if self._tools.end(checked_id(event["item_id"])):
             self._want_response(now_seconds)
 
     def _output_done(self, event: dict[str, Any], now_seconds: float) -> None:
@@ -430,11 +423,9 @@ class Session:
         known = self.conversation.insert(item["id"], None, event.get("previous_item_id"))
         known.kind, known.call_id, known.name, known.text = ItemKind.FUNCTION_CALL, call_id, name, arguments
         self._tools.begin(event["response_id"], call_id)
-        self.actions.append(
-            Happened({"type": "tool_call", "call_id": call_id, "name": name, "arguments": arguments})
-        )
+        self._out.happened("tool_call", call_id=call_id, name=name, arguments=arguments)
         if name not in avr.RESERVED_NAMES:
-            self.actions.append(RunTool(call_id, name, arguments))
+            self._out.actions.append(RunTool(call_id, name, arguments))
             return
         try:
             wanted = avr.parse_transfer(arguments) if name == avr.TRANSFER else avr.parse_hangup(arguments)
@@ -447,19 +438,19 @@ class Session:
     def _part(self, response_id: str | None) -> None:
         """A response is over: what it wants done with the call follows its last words."""
         for order in self._parting.pop(response_id or "", ()):
-            self._dispatcher(self._replies.append(link.encode(order, self._channel)))
+            self._agent.order(order)
 
     def tool_done(self, call_id: str, output: str, now_seconds: float, *, answer: bool = True) -> None:
         """A tool has its result; the model is asked for a response when all of its response's tools have."""
         if self.state is State.ENDED or call_id not in self._tools.open_calls:
             return
-        self._upstream(
+        self._out.upstream(
             {
                 "type": "conversation.item.create",
                 "item": {"type": "function_call_output", "call_id": call_id, "output": output},
             }
         )
-        self.actions.append(Happened({"type": "tool_result", "call_id": call_id, "output": output}))
+        self._out.happened("tool_result", call_id=call_id, output=output)
         if self._tools.end(call_id, answer=answer):
             self._want_response(now_seconds)
 
@@ -470,51 +461,18 @@ class Session:
             self.tool_done(call_id, done.message or "done", now_seconds, answer=not done.ok)
 
     def _audio_delta(self, event: dict[str, Any], now_seconds: float) -> None:
-        pcm = binascii.a2b_base64(event["delta"])
-        item_id, response_id = _checked_id(event["item_id"]), _checked_id(event["response_id"])
-        reply = self._reply_of.get(item_id)
-        if reply is None:
-            if response_id in self._over:
-                return
-            reply, records = self._replies.begin(item_id, response_id, int(event["content_index"]))
-            self._reply_of[item_id] = reply
-            self._dispatcher(records)
-        self._dispatcher(self._replies.audio(reply, pcm))
-        if reply.closed:
-            return
-        if self._speech_ended_seconds is not None:
-            self._report(Seen.TURN_LATENCY_SECONDS, now_seconds - self._speech_ended_seconds)
+        if self._agent.audio_delta(event) and self._speech_ended_seconds is not None:
+            self._out.report(Seen.TURN_LATENCY_SECONDS, now_seconds - self._speech_ended_seconds)
             self._speech_ended_seconds = None
-        if self._replies.is_full:
-            self._log.warning("reply cut: the caller takes it too slowly")
-            self._report(Seen.REPLY_AUDIO_DROPPED_SECONDS, self._replies.waiting_seconds)
-            self._over.append(response_id)
-            self._upstream({"type": "response.cancel", "response_id": response_id})
-            self._flush()
-
-    def _audio_done(self, event: dict[str, Any], _: float) -> None:
-        reply = self._reply_of.get(event["item_id"])
-        if reply is not None and not reply.closed:
-            self._dispatcher(self._replies.complete())
-
-    def _text_delta(self, event: dict[str, Any], _: float) -> None:
-        item = self.conversation.get(event["item_id"])
-        if item is not None and not item.text_done:
-            item.text += event["delta"]
-
-    def _text_done(self, event: dict[str, Any], now_seconds: float) -> None:
-        item = self.conversation.get(event["item_id"])
-        if item is not None:
-            item.text = event["transcript"].strip()
 
     def _response_done(self, event: dict[str, Any], now_seconds: float) -> None:
         response = event["response"]
         response_id, status = response.get("id"), response.get("status")
-        self._over.append(response_id)
+        self._agent.over.append(response_id)
         # First what the call goes on by: no odd field of what only tells of the response may hold it up.
         if self._gate.is_active(response_id):
-            self._end_replies(completed=status == "completed")
-            self._send_transcripts(now_seconds)
+            self._agent.response_over(completed=status == "completed")
+            self._agent.send_transcripts(now_seconds)
             self._part(response_id)
             if self._gate.done(caller_speaks=self._speaking):
                 self._create_response(now_seconds)
@@ -522,7 +480,7 @@ class Session:
                 self._want_response(now_seconds)
             self._listen_again()
         if response.get("usage"):
-            self.actions.append(Used(Usage.from_response(response["usage"])))
+            self._out.actions.append(Used(Usage.from_response(response["usage"])))
         details = response.get("status_details") or {}
         if status == "failed":
             self._error(ErrorEvent.from_response(details.get("error") or {}), now_seconds)
@@ -534,7 +492,7 @@ class Session:
 
     def _error(self, error: ErrorEvent, now_seconds: float) -> None:
         """An error ends the call only where the session cannot go on."""
-        self._report(Seen.UPSTREAM_ERROR, label=error.code)
+        self._out.report(Seen.UPSTREAM_ERROR, label=error.code)
         self._log.warning("upstream error", code=error.code, reason=error.message)
         if error.severity is Severity.FATAL:
             self._end(Outcome.FAILED, error.message)
@@ -547,30 +505,30 @@ class Session:
             self._create_response(now_seconds)
         elif self._updates and error.event_id == self._updates[0][0]:
             _, number = self._updates.popleft()
-            self.actions.append(Answer(number, 400, {"error": error.message}))
+            self._out.actions.append(Answer(number, 400, {"error": error.message}))
 
     # Commands of the calls API
 
     def command(self, number: int, action: str, body: dict[str, Any], now_seconds: float) -> None:
         """Answered by `Answer`, at once or when the service has answered."""
         if action == "conversation":
-            self.actions.append(Answer(number, 200, {"conversation": self.conversation.as_json()}))
+            self._out.actions.append(Answer(number, 200, {"conversation": self.conversation.as_json()}))
         elif action == "hang_up":
-            self._flush()
+            self._agent.flush()
             self._hang_up("the calls API has ended the call")
-            self.actions.append(Answer(number, 200, {}))
+            self._out.actions.append(Answer(number, 200, {}))
         elif self.state is not State.LIVE:
-            self.actions.append(Answer(number, 409, {"error": "the call has no session yet: try again"}))
+            self._out.actions.append(Answer(number, 409, {"error": "the call has no session yet: try again"}))
         elif action == "say" and len(self._sayings) < MAX_WAITING_COMMANDS:
             self._say(str(body["text"]), now_seconds)
-            self.actions.append(Answer(number, 200, {}))
+            self._out.actions.append(Answer(number, 200, {}))
         elif action == "session" and len(self._updates) < MAX_WAITING_COMMANDS:
             event_id = f"command-{number}"
             self._updates.append((event_id, number))
             session = {"type": "realtime", **body}
-            self._upstream({"type": "session.update", "event_id": event_id, "session": session})
+            self._out.upstream({"type": "session.update", "event_id": event_id, "session": session})
         else:
-            self.actions.append(Answer(number, 429, {"error": "too many commands wait for this call"}))
+            self._out.actions.append(Answer(number, 429, {"error": "too many commands wait for this call"}))
 
     def _say(self, text: str, now_seconds: float, *, interruptible: bool = True) -> None:
         """Have the agent say this word for word."""
@@ -581,7 +539,7 @@ class Session:
         else:
             # The service begins the response by itself.
             for event in events:
-                self._upstream(event)
+                self._out.upstream(event)
 
     def _hang_up(self, reason: str) -> None:
         """Have Asterisk end the call, behind what is being said."""
@@ -589,7 +547,7 @@ class Session:
             self._hanging_up = True
             self._log.info("hanging up", reason=reason)
             order = link.Order(0, link.OrderAction.HANG_UP.value)
-            self._dispatcher(self._replies.append(link.encode(order, self._channel)))
+            self._agent.order(order)
 
     # Replies
 
@@ -603,7 +561,7 @@ class Session:
         events = self._sayings.popleft() if self._sayings else [{"type": "response.create"}]
         for event in events:
             ours = {"event_id": RESPONSE_CREATE_ID} if event["type"] == "response.create" else {}
-            self._upstream(event | ours)
+            self._out.upstream(event | ours)
         if self._sayings:
             self._gate.want()
 
@@ -614,71 +572,17 @@ class Session:
         known = self._gate.active_id is not None
         limit_seconds = RESPONSE_SILENCE_SECONDS if known else RESPONSE_CREATED_SECONDS
         if now_seconds - self._response_seconds >= limit_seconds:
-            self._report(Seen.UPSTREAM_ERROR, label="no_response")
+            self._out.report(Seen.UPSTREAM_ERROR, label="no_response")
             self._log.warning("response given up", state=self._gate.state.value, silent_seconds=limit_seconds)
-            self._end_replies(completed=False)
+            self._agent.response_over(completed=False)
             if self._gate.lost(caller_speaks=self._speaking):
                 self._create_response(now_seconds)
-
-    def _end_replies(self, *, completed: bool) -> None:
-        """A response is over: its audio and texts are complete, and what was cut of it can be said."""
-        self._dispatcher(self._replies.complete())
-        for item in self.conversation.open_replies():
-            item.text_done = True
-            reply = self._reply_of.get(item.item_id)
-            if reply is not None:
-                if reply.heard_samples is not None:
-                    self._settle(reply)
-            elif completed:
-                # It is of text alone.
-                item.heard_share = 0.0
-            else:
-                self._unheard(item.item_id)
-
-    def _settle(self, reply: Reply) -> None:
-        """What was heard of an item is known; its share is, when its text and audio are complete too."""
-        item = self.conversation.get(reply.item_id)
-        if item is not None and (item.text_done or reply.whole):
-            item.heard_share = reply.heard_share
-        if item is None or item.text_done:
-            self._reply_of.pop(reply.item_id, None)
-
-    def _cut(self, reply: Reply) -> None:
-        """An item was cut by a barge-in: tell the model what the caller heard of it."""
-        if not reply.whole:
-            # The API refuses to truncate at 0 ms.
-            if reply.heard_ms == 0:
-                self._unheard(reply.item_id)
-                return
-            self._upstream(
-                {
-                    "type": "conversation.item.truncate",
-                    "item_id": reply.item_id,
-                    "content_index": reply.content_index,
-                    "audio_end_ms": reply.heard_ms,
-                }
-            )
-        self._settle(reply)
-
-    def _unheard(self, item_id: str) -> None:
-        """Of an item that the model has said nothing was heard: it is not part of the conversation."""
-        self._reply_of.pop(item_id, None)
-        if self.conversation.get(item_id) is not None:
-            self.conversation.remove(item_id)
-            self._upstream({"type": "conversation.item.delete", "item_id": item_id})
-
-    def _send_transcripts(self, now_seconds: float) -> None:
-        for item in self.conversation.due_transcripts(now_seconds):
-            self._dispatcher([_transcript(item, self._channel)])
-            assert item.role is not None
-            said = {"item_id": item.item_id, "role": item.role.value, "text": item.heard_text}
-            self.actions.append(Happened({"type": "transcript", **said}))
 
     # Ends
 
     def _end(self, outcome: Outcome, message: str) -> None:
         if self.state is not State.ENDED:
-            self._dispatcher([link.encode(link.Ended(outcome.value, message), self._channel)])
+            self._out.dispatcher([link.encode(link.Ended(outcome.value, message), self._channel)])
             self._finish(outcome, message)
 
     def _finish(self, outcome: Outcome, reason: str) -> None:
@@ -686,34 +590,12 @@ class Session:
             self.state = State.ENDED
             self._audio.forget()
             for _, number in self._updates:
-                self.actions.append(Answer(number, 410, {"error": "the call has ended"}))
-            self.actions.append(Ended(outcome, reason))
-
-    def _upstream(self, event: dict[str, Any]) -> None:
-        self.actions.append(ToUpstream(orjson.dumps(self._plan.dialect.to_wire(event))))
-
-    def _dispatcher(self, records: list[bytes]) -> None:
-        for record in records:
-            self.actions.append(ToDispatcher(record))
-
-    def _report(self, seen: Seen, value: float = 1.0, label: str = "") -> None:
-        self.actions.append(Report(seen, value, label))
+                self._out.actions.append(Answer(number, 410, {"error": "the call has ended"}))
+            self._out.actions.append(Ended(outcome, reason))
 
     def _expect(self, event: str, *states: State) -> None:
         if self.state not in states:
             raise LinkProtocolError(f"{event} in state {self.state.value}")
-
-
-def _checked_id(value: object) -> str:
-    """An id that can be handed on: what is no string breaks the link's records."""
-    if not isinstance(value, str):
-        raise TypeError(f"an id is a {type(value).__name__}")
-    return value
-
-
-def _transcript(item: Item, channel: int) -> bytes:
-    assert item.role is not None
-    return link.encode(link.Transcript(item.item_id, item.role.value, item.heard_text), channel)
 
 
 Handler = Callable[[Session, dict[str, Any], float], None]
@@ -727,9 +609,9 @@ _HANDLERS: dict[str, Handler] = {
     "conversation.item.input_audio_transcription.failed": Session._transcription_failed,
     "response.created": Session._response_created,
     "response.output_audio.delta": Session._audio_delta,
-    "response.output_audio.done": Session._audio_done,
-    "response.output_audio_transcript.delta": Session._text_delta,
-    "response.output_audio_transcript.done": Session._text_done,
+    "response.output_audio.done": lambda session, event, _: session._agent.audio_done(event),
+    "response.output_audio_transcript.delta": lambda session, event, _: session._agent.text_delta(event),
+    "response.output_audio_transcript.done": lambda session, event, _: session._agent.text_done(event),
     "response.output_item.added": Session._output_added,
     "response.output_item.done": Session._output_done,
     "response.mcp_call.completed": Session._mcp_call_ended,

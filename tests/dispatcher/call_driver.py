@@ -9,8 +9,9 @@ import orjson
 
 from common import link
 from common.link import Control, Kind
-from dispatcher import call as actions
-from dispatcher.call import Action, Call, CallLimits
+from dispatcher import actions
+from dispatcher.actions import Action
+from dispatcher.call import Call, CallLimits, State
 
 CHANNEL = 7
 WORKER = "w-1"
@@ -43,7 +44,7 @@ class CallDriver:
         self.call = Call(METADATA, self.now, self.limits)
 
     @property
-    def state(self) -> actions.State:
+    def state(self) -> State:
         return self.call.state
 
     # What comes from AVR Core

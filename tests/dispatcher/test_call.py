@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 from common import link
 from common.errors import LinkProtocolError
 from common.link import Refusal
-from dispatcher.call import (
-    BAD_INPUT_REASONS,
-    MAX_WAITING_DIGITS,
+from dispatcher.actions import (
     Action,
     CloseCaller,
     Complain,
@@ -25,10 +23,10 @@ from dispatcher.call import (
     Place,
     Report,
     Seen,
-    State,
     ToWorker,
     Unpin,
 )
+from dispatcher.call import BAD_INPUT_REASONS, MAX_WAITING_DIGITS, State
 from tests.dispatcher.call_driver import (
     CHANNEL,
     FRAME_BYTES,

@@ -9,14 +9,8 @@ from hypothesis import strategies as st
 from common import link
 from common.errors import LinkProtocolError
 from common.link import ItemHeard, Kind
-from dispatcher.call import (
-    MAX_TRANSCRIPTS_KNOWN,
-    CloseCaller,
-    Interrupt,
-    Report,
-    Seen,
-    ToWorker,
-)
+from dispatcher.actions import CloseCaller, Interrupt, Report, Seen, ToWorker
+from dispatcher.call import MAX_TRANSCRIPTS_KNOWN
 from tests.dispatcher.call_driver import (
     CHANNEL,
     FRAME_BYTES,

@@ -17,7 +17,7 @@ import dispatcher.links
 from common import link
 from common.link import Kind
 from common.websocket import Limits
-from dispatcher.call import Seen
+from dispatcher.actions import Seen
 from tests.dispatcher.rig import PATIENCE_SECONDS, Rig, counted
 from tests.dispatcher.scripted_worker import refuse, say_nothing, take
 from tests.helpers import eventually

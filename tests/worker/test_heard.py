@@ -21,6 +21,7 @@ import pytest
 from common import link
 from common.link import Kind
 from common.settings import Settings
+from dispatcher import actions as dispatcher_actions
 from dispatcher import avr
 from dispatcher import call as dispatcher_call
 from simulator.realtime_session import RealtimeSession
@@ -172,19 +173,19 @@ class World:
             actions, self.dispatcher.actions = self.dispatcher.actions, []
             for action in actions:
                 match action:
-                    case dispatcher_call.Play(frame):
+                    case dispatcher_actions.Play(frame):
                         self.avr.message(avr.audio(frame), self.now)
-                    case dispatcher_call.Interrupt():
+                    case dispatcher_actions.Interrupt():
                         self.avr.message(avr.INTERRUPTION, self.now)
-                    case dispatcher_call.Tell(role, text):
+                    case dispatcher_actions.Tell(role, text):
                         self.avr.message(avr.transcript(role, text), self.now)
-                    case dispatcher_call.Complain(message):
+                    case dispatcher_actions.Complain(message):
                         self.avr.message(avr.error(message), self.now)
-                    case dispatcher_call.ToWorker(record):
+                    case dispatcher_actions.ToWorker(record):
                         self._to_worker.send(lambda record=record: self.at_worker(record))  # type: ignore[misc]
-                    case dispatcher_call.Place(epoch, _):
+                    case dispatcher_actions.Place(epoch, _):
                         self.dispatcher.placed("worker", epoch, 1, 1, self.now)
-                    case dispatcher_call.Report() | dispatcher_call.LeaveChannel():
+                    case dispatcher_actions.Report() | dispatcher_actions.LeaveChannel():
                         pass
                     case other:
                         raise AssertionError(other)

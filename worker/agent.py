@@ -1,0 +1,192 @@
+"""The agent's side of a session: what the model says, what the caller hears of it, and what of it is forgotten."""
+
+from __future__ import annotations
+
+import binascii
+from collections import deque
+from typing import Any
+
+import structlog
+
+from common import link
+from worker.actions import Seen
+from worker.audio_format import ApiAudio
+from worker.conversation import Conversation, Item
+from worker.outbox import Outbox
+from worker.replies import Replies, Reply
+
+# Ids of responses that are over, done or cancelled, so that their late audio is known for what it is.
+MAX_RESPONSES_OVER = 32
+
+
+class Agent:
+    """What one session's model says. Methods are named after the events of the API and of the dispatcher.
+
+    Attributes:
+        over: responses of which no more audio is for the caller.
+    """
+
+    def __init__(
+        self, opening: link.Open, channel: int, audio: ApiAudio, texts: Conversation, outbox: Outbox
+    ) -> None:
+        """Build it.
+
+        Args:
+            opening: the dispatcher's OPEN.
+            channel: the call's channel on the link.
+            audio: the format of the API's audio.
+            texts: the session's conversation.
+            outbox: takes what is to be done.
+        """
+        self.over: deque[str | None] = deque(maxlen=MAX_RESPONSES_OVER)
+        self._log = structlog.get_logger().bind(uuid=opening.uuid)
+        self._channel = channel
+        self._texts = texts
+        self._outbox = outbox
+        self._replies = Replies(channel, opening.credit_bytes, audio.downlink(), audio.bytes_per_ms)
+        self._reply_of: dict[str, Reply] = {}
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether the caller may be hearing something, or something waits to be heard."""
+        return self._replies.any_playing
+
+    # What the model says
+
+    def audio_delta(self, event: dict[str, Any]) -> bool:
+        """Audio; True if it is for the caller."""
+        pcm = binascii.a2b_base64(event["delta"])
+        item_id, response_id = checked_id(event["item_id"]), checked_id(event["response_id"])
+        reply = self._reply_of.get(item_id)
+        if reply is None:
+            if response_id in self.over:
+                return False
+            reply, records = self._replies.begin(item_id, response_id, int(event["content_index"]))
+            self._reply_of[item_id] = reply
+            self._outbox.dispatcher(records)
+        self._outbox.dispatcher(self._replies.audio(reply, pcm))
+        if reply.closed:
+            return False
+        if self._replies.is_full:
+            self._log.warning("reply cut: the caller takes it too slowly")
+            self._outbox.report(Seen.REPLY_AUDIO_DROPPED_SECONDS, self._replies.waiting_seconds)
+            self.cancel(response_id)
+            self.flush()
+        return True
+
+    def audio_done(self, event: dict[str, Any]) -> None:
+        """An item has no more audio."""
+        reply = self._reply_of.get(event["item_id"])
+        if reply is not None and not reply.closed:
+            self._outbox.dispatcher(self._replies.complete())
+
+    def text_delta(self, event: dict[str, Any]) -> None:
+        """More of an item's text."""
+        item = self._texts.get(event["item_id"])
+        if item is not None and not item.text_done:
+            item.text += event["delta"]
+
+    def text_done(self, event: dict[str, Any]) -> None:
+        """The whole of an item's text."""
+        item = self._texts.get(event["item_id"])
+        if item is not None:
+            item.text = event["transcript"].strip()
+
+    def response_over(self, *, completed: bool) -> None:
+        """A response is over: its audio and texts are complete, and what was cut of it can be said."""
+        self._outbox.dispatcher(self._replies.complete())
+        for item in self._texts.open_replies():
+            item.text_done = True
+            reply = self._reply_of.get(item.item_id)
+            if reply is not None:
+                if reply.heard_samples is not None:
+                    self._settle(reply)
+            elif completed:
+                # It is of text alone.
+                item.heard_share = 0.0
+            else:
+                self._unheard(item.item_id)
+
+    def cancel(self, response_id: str) -> None:
+        """Nothing more of this response is to be heard."""
+        self.over.append(response_id)
+        self._outbox.upstream({"type": "response.cancel", "response_id": response_id})
+
+    # What the caller hears of it
+
+    def flush(self) -> None:
+        """Barge-in: what was not heard will not be."""
+        if self._replies.any_playing:
+            self._outbox.happened("interruption")
+        self._outbox.dispatcher(self._replies.flush())
+
+    def order(self, order: link.Order) -> None:
+        """An order that follows all that has been said, also if that is interrupted."""
+        self._outbox.dispatcher(self._replies.append(link.encode(order, self._channel)))
+
+    def credit(self, credit_bytes: int) -> None:
+        """The dispatcher has room again."""
+        self._outbox.dispatcher(self._replies.credit(credit_bytes))
+
+    def playout(self, playout: link.Playout) -> None:
+        """How far the playout is."""
+        for reply in self._replies.playout(playout.items):
+            self._settle(reply)
+
+    def heard(self, heard: link.Heard) -> None:
+        """What was heard of what a barge-in has cut."""
+        for reply in self._replies.heard(heard):
+            self._cut(reply)
+
+    def send_transcripts(self, now_seconds: float) -> None:
+        """Send those that are due, of both sides."""
+        for item in self._texts.due_transcripts(now_seconds):
+            self._outbox.dispatcher([self._transcript(item)])
+
+    def _transcript(self, item: Item) -> bytes:
+        assert item.role is not None
+        self._outbox.happened("transcript", item_id=item.item_id, role=item.role.value, text=item.heard_text)
+        return link.encode(link.Transcript(item.item_id, item.role.value, item.heard_text), self._channel)
+
+    def _settle(self, reply: Reply) -> None:
+        """What was heard of an item is known; its share is, when its text and audio are complete too."""
+        item = self._texts.get(reply.item_id)
+        if item is not None and (item.text_done or reply.whole):
+            item.heard_share = reply.heard_share
+        if item is None or item.text_done:
+            self._reply_of.pop(reply.item_id, None)
+
+    def _cut(self, reply: Reply) -> None:
+        """An item was cut by a barge-in: tell the model what the caller heard of it."""
+        if not reply.whole:
+            # The API refuses to truncate at 0 ms.
+            if reply.heard_ms == 0:
+                self._unheard(reply.item_id)
+                return
+            self._outbox.upstream(
+                {
+                    "type": "conversation.item.truncate",
+                    "item_id": reply.item_id,
+                    "content_index": reply.content_index,
+                    "audio_end_ms": reply.heard_ms,
+                }
+            )
+        self._settle(reply)
+
+    def _unheard(self, item_id: str) -> None:
+        """Of an item that the model has said nothing was heard: it is not part of the conversation."""
+        self._reply_of.pop(item_id, None)
+        if self._texts.get(item_id) is not None:
+            self._texts.remove(item_id)
+            self._outbox.upstream({"type": "conversation.item.delete", "item_id": item_id})
+
+
+def checked_id(value: object) -> str:
+    """An id that can be handed on: what is no string breaks the link's records.
+
+    Raises:
+        TypeError: it is no string.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"an id is a {type(value).__name__}")
+    return value
