@@ -9,10 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 
+import hypothesis
 import pytest
 import redis
 
 from tests.redis_process import EmbeddedRedis, RealRedis, RedisProcess, find_redis_server
+
+# A slow example says something of the machine, not of the code.
+hypothesis.settings.register_profile(
+    "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("suite")
 
 
 def _start_real() -> RealRedis:
