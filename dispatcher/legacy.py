@@ -184,17 +184,19 @@ class LegacyConnection(asyncio.Protocol):
     # The caller's stream
 
     def _request(self, request: h11.Request) -> None:
+        # h11 looks at the size of what is incomplete; a long head may come in one piece.
+        if sum(len(name) + len(value) for name, value in request.headers) > MAX_HEADER_BYTES:
+            self.close(1008, f"the request's head is over {MAX_HEADER_BYTES} bytes")
+            return
         target = request.target.decode("ascii", "replace")
-        headers = {
-            bytes(name).decode("latin-1"): bytes(value).decode("latin-1") for name, value in request.headers
-        }
+        headers = {bytes(name): bytes(value).decode("latin-1") for name, value in request.headers}
         if request.method != b"POST" or target.partition("?")[0] != PATH:
             self.close(1008, f"calls are WebSockets, or POST {PATH}")
             return
         if self._timer is not None:
             self._timer.cancel()
         self._owner = self._owner_of(target)
-        self._owner.legacy_began(self, headers.get("x-uuid", ""))
+        self._owner.legacy_began(self, headers.get(b"x-uuid", ""))
 
     def _body(self, data: bytes) -> None:
         pcm = self._odd + data

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from common import link
+from dispatcher import commands as module
+from dispatcher.commands import MAX_WAITING_EVENTS, CommandError, Commands
+
+
+class Worker:
+    """The worker's end of a link, as far as commands go."""
+
+    def __init__(self) -> None:
+        self.commands = Commands(self._send)
+        self.asked: list[link.Command] = []
+
+    def _send(self, record: bytes) -> None:
+        ((kind, channel, payload),) = link.decode(record)
+        assert (kind, channel) == (link.Kind.COMMAND, 0)
+        self.asked.append(link.decode_control(link.Command, payload))
+
+    def answer(self, record: link.Result | link.Event) -> None:
+        ((kind, _, payload),) = link.decode(link.encode(record, 0))
+        self.commands.record(kind, payload)
+
+    async def asked_for(self, count: int) -> link.Command:
+        while len(self.asked) < count:
+            await asyncio.sleep(0)
+        return self.asked[count - 1]
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker()
+
+
+async def test_answers_find_their_questions_in_any_order(worker: Worker) -> None:
+    first = asyncio.create_task(worker.commands.run("call-1", "say", {"text": "one"}))
+    second = asyncio.create_task(worker.commands.run("call-2", "conversation"))
+    one, two = await worker.asked_for(1), await worker.asked_for(2)
+    assert (one.uuid, one.action, one.body) == ("call-1", "say", {"text": "one"})
+    worker.answer(link.Result(two.number, 200, {"of": "two"}))
+    worker.answer(link.Result(one.number, 200, {"of": "one"}))
+    assert await first == {"of": "one"}
+    assert await second == {"of": "two"}
+
+
+async def test_a_refusal_is_an_error_with_its_status(worker: Worker) -> None:
+    running = asyncio.create_task(worker.commands.run("call-1", "say"))
+    asked = await worker.asked_for(1)
+    worker.answer(link.Result(asked.number, 409, {"error": "not yet"}))
+    with pytest.raises(CommandError, match="not yet") as refused:
+        await running
+    assert refused.value.status == 409
+
+
+async def test_a_worker_that_does_not_answer_is_waited_for_a_while(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RESULT_SECONDS", 0.01)
+    with pytest.raises(CommandError) as refused:
+        await worker.commands.run("call-1", "say")
+    assert refused.value.status == 504
+    worker.answer(link.Result(worker.asked[0].number, 200))  # too late, and nobody minds
+
+
+async def test_a_worker_that_is_lost_answers_nothing_more(worker: Worker) -> None:
+    running = asyncio.create_task(worker.commands.run("call-1", "say"))
+    await worker.asked_for(1)
+    worker.commands.lost()
+    with pytest.raises(CommandError) as refused:
+        await running
+    assert refused.value.status == 502
+
+
+async def _watch(worker: Worker, seen: list[dict[str, Any]], begun: asyncio.Event, go_on: asyncio.Event) -> None:
+    async with worker.commands.watch("call-1") as events:
+        begun.set()
+        await go_on.wait()
+        seen.extend([event async for event in events])
+
+
+async def test_what_happens_is_seen_until_the_call_ends(worker: Worker) -> None:
+    seen: list[dict[str, Any]] = []
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    watching = asyncio.create_task(_watch(worker, seen, begun, go_on))
+    asked = await worker.asked_for(1)
+    worker.answer(link.Result(asked.number, 200))
+    await begun.wait()
+    go_on.set()
+    worker.answer(link.Event(asked.number, {"type": "live"}))
+    worker.answer(link.Event(asked.number, {"type": "transcript"}))
+    worker.answer(link.Event(asked.number))
+    await asyncio.wait_for(watching, 5)
+    assert seen == [{"type": "live"}, {"type": "transcript"}]
+
+
+async def test_who_reads_too_slowly_sees_the_end_of_the_stream(worker: Worker) -> None:
+    seen: list[dict[str, Any]] = []
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    watching = asyncio.create_task(_watch(worker, seen, begun, go_on))
+    asked = await worker.asked_for(1)
+    worker.answer(link.Result(asked.number, 200))
+    await begun.wait()
+    for number in range(2 * MAX_WAITING_EVENTS):
+        worker.answer(link.Event(asked.number, {"n": number}))
+    go_on.set()
+    await asyncio.wait_for(watching, 5)
+    assert len(seen) == MAX_WAITING_EVENTS - 1
+
+
+async def test_who_goes_away_is_not_written_to_any_more(worker: Worker) -> None:
+    seen: list[dict[str, Any]] = []
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    watching = asyncio.create_task(_watch(worker, seen, begun, go_on))
+    asked = await worker.asked_for(1)
+    worker.answer(link.Result(asked.number, 200))
+    await begun.wait()
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    assert (worker.asked[-1].action, worker.asked[-1].number) == ("unwatch", asked.number)
+    worker.answer(link.Event(asked.number, {"type": "live"}))
