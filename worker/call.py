@@ -154,6 +154,8 @@ class Call:
             send(link.encode(link.Result(command.number, 200), 0))
         elif command.action == "unwatch":
             self._watchers.pop((command.number, send), None)
+        elif self._session is None and command.action == "conversation":
+            send(link.encode(link.Result(command.number, 200, {"conversation": []}), 0))
         elif self._session is None:
             send(link.encode(link.Result(command.number, 409, {"error": "the call has no session yet"}), 0))
         elif len(self._asking) >= MAX_COMMANDS:

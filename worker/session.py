@@ -370,6 +370,9 @@ class Session:
             elif any(part.get("type") == "input_audio" for part in item.get("content") or ()):
                 role = Role.USER
         self._insert(item["id"], role, event, now_seconds)
+        self._out.happened(
+            "item", item_id=item["id"], item_type=str(item["type"]), role=str(item.get("role") or "")
+        )
 
     def _insert(self, item_id: str, role: Role | None, event: dict[str, Any], now_seconds: float) -> None:
         item = self.conversation.insert(checked_id(item_id), role, event.get("previous_item_id"))

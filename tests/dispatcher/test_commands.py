@@ -8,6 +8,7 @@ import pytest
 from common import link
 from dispatcher import commands as module
 from dispatcher.commands import MAX_WAITING_EVENTS, CommandError, Commands
+from tests.helpers import eventually
 
 
 class Worker:
@@ -27,8 +28,7 @@ class Worker:
         self.commands.record(kind, payload)
 
     async def asked_for(self, count: int) -> link.Command:
-        while len(self.asked) < count:
-            await asyncio.sleep(0)
+        await eventually(lambda: len(self.asked) >= count)
         return self.asked[count - 1]
 
 

@@ -322,4 +322,4 @@ def test_who_watches_is_shown_what_happens() -> None:
     driver.record(link.Dtmf("1"))
     driver.record(link.Dtmf("#"))
     shown = [event["type"] for event in driver.happened]
-    assert shown == ["live", "transcript", "digits"]
+    assert shown == ["live", "item", "transcript", "digits"]
