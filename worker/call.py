@@ -167,6 +167,10 @@ class Call:
             self._session.command(self._commands, command.action, command.body, time.monotonic())
             self._act()
 
+    def unwatch(self, send: Callable[[bytes], None]) -> None:
+        """Whoever watched by this link is gone with it."""
+        self._watchers = {watcher: None for watcher in self._watchers if watcher[1] != send}
+
     async def settled(self) -> None:
         """Wait until nothing of an ended call is left: its tasks given up, its connection closed.
 

@@ -202,7 +202,12 @@ class Worker:
         """The calls API wants something of a call."""
         held = self._calls.get(command.uuid)
         if held is not None:
-            held[0].command(command, send)
+            try:
+                held[0].command(command, send)
+            except Exception:
+                # What the calls API wants is not worth the link, nor the call.
+                log.exception("a command failed", uuid=command.uuid, action=command.action)
+                send(link.encode(link.Result(command.number, 500, {"error": "internal error"}), 0))
         elif command.action != "unwatch":
             gone = link.Result(command.number, 404, {"error": "the worker does not hold this call any more"})
             send(link.encode(gone, 0))
@@ -219,8 +224,10 @@ class Worker:
         task.add_done_callback(self._closing.discard)
 
     def link_lost(self, lost: DispatcherLink) -> None:
-        """Forget a link."""
+        """Forget a link, and who watched calls by it."""
         self._links.discard(lost)
+        for call, _ in self._calls.values():
+            call.unwatch(lost.end.send)
 
     def _count(self) -> None:
         self._metrics.calls_active.set(len(self._calls))

@@ -1,0 +1,60 @@
+"""Commands of the calls API at the worker's end of a link."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from common import link
+from tests.worker.dispatcher_end import DispatcherEnd, link_to
+from tests.worker.test_service import Service, here, live_call
+
+__all__ = ["here"]  # the fixture
+
+
+async def _ask(dispatcher: DispatcherEnd, number: int, uuid: str, action: str, **body: Any) -> link.Result:
+    dispatcher.send(link.Command(number, uuid, action, body), 0)
+
+    def answered() -> list[link.Result]:
+        return [r for r in dispatcher.on(0) if isinstance(r, link.Result) and r.number == number]
+
+    await dispatcher.wait_for(answered)
+    return answered()[0]
+
+
+async def test_a_call_that_is_not_here_is_said_so(here: Service) -> None:
+    async with link_to(here.address) as dispatcher:
+        assert (await _ask(dispatcher, 1, "nobody", "conversation")).status == 404
+
+
+async def test_a_command_that_breaks_costs_neither_the_link_nor_the_call(here: Service) -> None:
+    async with link_to(here.address) as dispatcher:
+        await live_call(dispatcher, "call-1", 1)
+        assert (await _ask(dispatcher, 1, "call-1", "say")).status == 500  # without a text
+        assert (await _ask(dispatcher, 2, "call-1", "conversation")).status == 200
+
+
+async def test_any_dispatchers_link_may_ask_and_watch(here: Service) -> None:
+    async with link_to(here.address) as holder, link_to(here.address) as other:
+        await live_call(holder, "call-1", 1)
+        assert (await _ask(other, 7, "call-1", "watch")).status == 200
+        session = await here.simulator.wait_for_session()
+        assert (await _ask(other, 8, "call-1", "session", instructions="Speak Italian.")).status == 200
+        assert session.instructions == "Speak Italian."
+        assert (await _ask(other, 9, "call-1", "say", text="One moment.")).status == 200
+        holder.send(link.Close("the caller hung up"), 1)
+
+        def ended() -> bool:
+            return any(isinstance(r, link.Event) and not r.body for r in other.on(0))
+
+        await other.wait_for(ended)
+        seen = [r.body["type"] for r in other.on(0) if isinstance(r, link.Event) and r.body]
+        assert "item" in seen
+
+
+async def test_who_watched_by_a_link_that_is_lost_is_forgotten(here: Service) -> None:
+    async with link_to(here.address) as holder:
+        await live_call(holder, "call-1", 1)
+        for _ in range(3):  # more than once, as nobody is kept
+            async with link_to(here.address) as other:
+                assert (await _ask(other, 1, "call-1", "watch")).status == 200
+        assert (await _ask(holder, 5, "call-1", "conversation")).status == 200
