@@ -56,6 +56,9 @@ class State(StrEnum):
 # Keys that wait for a worker: more than any menu asks for.
 MAX_WAITING_DIGITS = 64
 
+# Orders that wait for the last words: a model that gives more contradicts itself.
+MAX_WAITING_ORDERS = 8
+
 # Every reason for which a call is ended by what its core sent: the values of a metric's label.
 BAD_INPUT_REASONS = (
     "bad_audio",
@@ -168,8 +171,8 @@ class Call:
         self._digits: list[str] = []
         self._provider_config: dict[str, Any] = {}
         # Orders to avr-ami
-        self._order: link.Order | None = None
-        self._order_seconds = 0.0
+        self._orders: deque[tuple[link.Order, float]] = deque()
+        self._executing = False
         self._hung_up_seconds: float | None = None
         # Worker → caller
         self._clock = PlayoutClock()
@@ -312,7 +315,8 @@ class Call:
             case Kind.TRANSCRIPT:
                 self._transcript(link.decode_control(link.Transcript, payload))
             case Kind.ORDER:
-                self._order, self._order_seconds = link.decode_control(link.Order, payload), now_seconds
+                if len(self._orders) < MAX_WAITING_ORDERS:
+                    self._orders.append((link.decode_control(link.Order, payload), now_seconds))
             case Kind.FINISHED:
                 self.finished_samples = link.decode_control(link.Finished, payload).position_samples
             case Kind.OPENED:
@@ -371,16 +375,19 @@ class Call:
     # Orders
 
     def _execute_order(self, now_seconds: float) -> None:
-        """Carry out the order when the last words have been heard."""
-        if self._order is None:
+        """Carry out the oldest order when the last words have been heard, one after the other."""
+        if not self._orders or self._executing:
             return
+        order, since_seconds = self._orders[0]
         heard = not self._held and not self._partial and self._clock.end_seconds <= now_seconds
-        if heard or now_seconds - self._order_seconds >= self._limits.order_seconds:
-            order, self._order = self._order, None
+        if heard or now_seconds - since_seconds >= self._limits.order_seconds:
+            self._orders.popleft()
+            self._executing = True
             self.actions.append(Execute(order))
 
     def executed(self, order: link.Order, ok: bool, message: str, now_seconds: float) -> None:
         """What avr-ami made of an order."""
+        self._executing = False
         if self.state is State.ENDED:
             return
         if self._channel is not None:

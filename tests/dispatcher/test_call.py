@@ -26,7 +26,7 @@ from dispatcher.actions import (
     ToWorker,
     Unpin,
 )
-from dispatcher.call import BAD_INPUT_REASONS, MAX_WAITING_DIGITS, State
+from dispatcher.call import BAD_INPUT_REASONS, MAX_WAITING_DIGITS, MAX_WAITING_ORDERS, State
 from tests.dispatcher.call_driver import (
     CHANNEL,
     FRAME_BYTES,
@@ -361,6 +361,21 @@ class TestOrders:
         driver.record(self.HANG_UP)
         driver.record(link.Flush(1))
         assert Execute(self.HANG_UP) in driver.tick(0.2)
+
+    def test_orders_are_carried_out_one_after_the_other(self, driver: CallDriver) -> None:
+        transfer = link.Order(2, link.OrderAction.TRANSFER.value, "600", "demo", "1")
+        driver.live().record(transfer)
+        driver.record(self.HANG_UP)
+        assert [a for a in driver.tick(0.2) if isinstance(a, Execute)] == [Execute(transfer)]
+        assert not [a for a in driver.tick(0.2) if isinstance(a, Execute)]
+        driver.call.executed(transfer, False, "no such extension", driver.now)
+        assert Execute(self.HANG_UP) in driver.tick(0.2)
+
+    def test_orders_that_wait_are_bounded(self, driver: CallDriver) -> None:
+        driver.live().reply(1, sound(16_000))
+        for number in range(2 * MAX_WAITING_ORDERS):
+            driver.record(link.Order(number, link.OrderAction.HANG_UP.value))
+        assert len(driver.call._orders) == MAX_WAITING_ORDERS
 
     def test_what_came_of_it_is_told_and_a_core_that_stays_is_closed(self, driver: CallDriver) -> None:
         driver.live().record(self.HANG_UP)
