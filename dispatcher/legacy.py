@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Protocol as Interface
 from typing import cast
@@ -256,7 +257,7 @@ class OwnerFactory(Interface):
 class FrontDoor(asyncio.Protocol):
     """Looks at the first bytes of a connection: `POST` is the older protocol, all else a WebSocket."""
 
-    def __init__(self, websocket: asyncio.Protocol, legacy: LegacyConnection) -> None:
+    def __init__(self, websocket: Callable[[], asyncio.Protocol], legacy: Callable[[], LegacyConnection]) -> None:
         self._websocket = websocket
         self._legacy = legacy
         self._transport: asyncio.Transport | None = None
@@ -274,7 +275,7 @@ class FrontDoor(asyncio.Protocol):
             return
         if self._timer is not None:
             self._timer.cancel()
-        protocol = self._legacy if self._begun.startswith(b"POST") else self._websocket
+        protocol = self._legacy() if self._begun.startswith(b"POST") else self._websocket()
         self._transport.set_protocol(protocol)
         protocol.connection_made(self._transport)
         protocol.data_received(self._begun)

@@ -172,7 +172,9 @@ class Dispatcher:
         settling.add_done_callback(self._settling.discard)
 
     def _front_door(self) -> FrontDoor:
-        return FrontDoor(ServerWebSocket(self._accept, CALLER_LIMITS), LegacyConnection(self._new_caller))
+        return FrontDoor(
+            lambda: ServerWebSocket(self._accept, CALLER_LIMITS), lambda: LegacyConnection(self._new_caller)
+        )
 
     def _accept(self, request: Request, peer: str) -> Caller | tuple[http.HTTPStatus, str]:
         if self.draining:

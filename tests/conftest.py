@@ -7,12 +7,13 @@ be empty when they start.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import hypothesis
 import pytest
 import redis
 
+from common.registry import Registry
 from tests.redis_process import EmbeddedRedis, RealRedis, RedisProcess, find_redis_server
 
 # A slow example says something of the machine, not of the code.
@@ -73,3 +74,11 @@ def redis_process(request: pytest.FixtureRequest) -> Iterator[RedisProcess]:
     server = _START[request.param]()
     yield server
     server.close()
+
+
+@pytest.fixture
+async def registry(redis_url: str) -> AsyncIterator[Registry]:
+    """The registry of an empty Redis, real and embedded in turn."""
+    registry = Registry.from_url(redis_url, timeout_seconds=30)
+    yield registry
+    await registry.aclose()

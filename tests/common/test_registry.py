@@ -34,13 +34,6 @@ NO_WORKERS = NoCapacity(NoCapacityReason.NO_WORKERS)
 
 
 @pytest.fixture
-async def registry(redis_url: str) -> AsyncIterator[Registry]:
-    registry = Registry.from_url(redis_url, timeout_seconds=30)
-    yield registry
-    await registry.aclose()
-
-
-@pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
     """What Redis holds, past the registry."""
     async with Redis.from_url(redis_url, decode_responses=True) as client:

@@ -5,22 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
-import pytest
 
 from common.registry import Registry, WorkerRecord, WorkerState
 
 LEASE_SECONDS = 60
-
-
-@pytest.fixture
-async def registry(redis_url: str) -> AsyncIterator[Registry]:
-    registry = Registry.from_url(redis_url, timeout_seconds=30)
-    yield registry
-    await registry.aclose()
 
 
 async def publish(registry: Registry, capacities: Mapping[str, int]) -> None:

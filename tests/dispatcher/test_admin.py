@@ -73,13 +73,6 @@ async def answering(
 
 
 @pytest.fixture
-async def registry(redis_url: str) -> AsyncIterator[Registry]:
-    registry = Registry.from_url(redis_url, timeout_seconds=30)
-    yield registry
-    await registry.aclose()
-
-
-@pytest.fixture
 async def client(registry: Registry) -> AsyncIterator[Client]:
     sock = socket.create_server(("127.0.0.1", 0))
     async with answering(registry, sock, f"http://127.0.0.1:{sock.getsockname()[1]}") as client:

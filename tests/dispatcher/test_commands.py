@@ -76,51 +76,54 @@ async def test_a_worker_that_is_lost_answers_nothing_more(worker: Worker) -> Non
     assert refused.value.status == 502
 
 
-async def _watch(worker: Worker, seen: list[dict[str, Any]], begun: asyncio.Event, go_on: asyncio.Event) -> None:
-    async with worker.commands.watch("call-1") as events:
-        begun.set()
-        await go_on.wait()
-        seen.extend([event async for event in events])
+class Watcher:
+    """Watches a call, and reads when it is told to."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.seen: list[dict[str, Any]] = []
+        self.go_on = asyncio.Event()
+        self.number = 0
+        self._worker = worker
+        self._begun = asyncio.Event()
+        self.task = asyncio.create_task(self._watch())
+
+    async def begun(self) -> Watcher:
+        """Wait until it watches."""
+        self.number = (await self._worker.asked_for(1)).number
+        self._worker.answer(link.Result(self.number, 200))
+        await self._begun.wait()
+        return self
+
+    async def _watch(self) -> None:
+        async with self._worker.commands.watch("call-1") as events:
+            self._begun.set()
+            await self.go_on.wait()
+            self.seen.extend([event async for event in events])
 
 
 async def test_what_happens_is_seen_until_the_call_ends(worker: Worker) -> None:
-    seen: list[dict[str, Any]] = []
-    begun, go_on = asyncio.Event(), asyncio.Event()
-    watching = asyncio.create_task(_watch(worker, seen, begun, go_on))
-    asked = await worker.asked_for(1)
-    worker.answer(link.Result(asked.number, 200))
-    await begun.wait()
-    go_on.set()
-    worker.answer(link.Event(asked.number, {"type": "live"}))
-    worker.answer(link.Event(asked.number, {"type": "transcript"}))
-    worker.answer(link.Event(asked.number))
-    await asyncio.wait_for(watching, 5)
-    assert seen == [{"type": "live"}, {"type": "transcript"}]
+    watcher = await Watcher(worker).begun()
+    watcher.go_on.set()
+    worker.answer(link.Event(watcher.number, {"type": "live"}))
+    worker.answer(link.Event(watcher.number, {"type": "transcript"}))
+    worker.answer(link.Event(watcher.number))
+    await asyncio.wait_for(watcher.task, 5)
+    assert watcher.seen == [{"type": "live"}, {"type": "transcript"}]
 
 
 async def test_who_reads_too_slowly_sees_the_end_of_the_stream(worker: Worker) -> None:
-    seen: list[dict[str, Any]] = []
-    begun, go_on = asyncio.Event(), asyncio.Event()
-    watching = asyncio.create_task(_watch(worker, seen, begun, go_on))
-    asked = await worker.asked_for(1)
-    worker.answer(link.Result(asked.number, 200))
-    await begun.wait()
+    watcher = await Watcher(worker).begun()
     for number in range(2 * MAX_WAITING_EVENTS):
-        worker.answer(link.Event(asked.number, {"n": number}))
-    go_on.set()
-    await asyncio.wait_for(watching, 5)
-    assert len(seen) == MAX_WAITING_EVENTS - 1
+        worker.answer(link.Event(watcher.number, {"n": number}))
+    watcher.go_on.set()
+    await asyncio.wait_for(watcher.task, 5)
+    assert len(watcher.seen) == MAX_WAITING_EVENTS - 1
 
 
 async def test_who_goes_away_is_not_written_to_any_more(worker: Worker) -> None:
-    seen: list[dict[str, Any]] = []
-    begun, go_on = asyncio.Event(), asyncio.Event()
-    watching = asyncio.create_task(_watch(worker, seen, begun, go_on))
-    asked = await worker.asked_for(1)
-    worker.answer(link.Result(asked.number, 200))
-    await begun.wait()
-    watching.cancel()
+    watcher = await Watcher(worker).begun()
+    watcher.task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await watching
-    assert (worker.asked[-1].action, worker.asked[-1].number) == ("unwatch", asked.number)
-    worker.answer(link.Event(asked.number, {"type": "live"}))
+        await watcher.task
+    assert (worker.asked[-1].action, worker.asked[-1].number) == ("unwatch", watcher.number)
+    worker.answer(link.Event(watcher.number, {"type": "live"}))

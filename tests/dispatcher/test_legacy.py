@@ -80,7 +80,7 @@ async def port() -> AsyncIterator[Port]:
         return 503, "only the older protocol here\n"
 
     def door() -> FrontDoor:
-        return FrontDoor(ServerWebSocket(refuse, Limits()), LegacyConnection(new_call))
+        return FrontDoor(lambda: ServerWebSocket(refuse, Limits()), lambda: LegacyConnection(new_call))
 
     server = await asyncio.get_running_loop().create_server(door, "127.0.0.1", 0)
     opened.append(Port(server.sockets[0].getsockname()[1]))

@@ -58,13 +58,6 @@ class Rig:
 
 
 @pytest.fixture
-async def registry(redis_url: str) -> AsyncIterator[Registry]:
-    registry = Registry.from_url(redis_url, timeout_seconds=30)
-    yield registry
-    await registry.aclose()
-
-
-@pytest.fixture
 def rig(registry: Registry) -> Rig:
     return Rig(registry)
 
