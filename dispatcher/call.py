@@ -129,6 +129,7 @@ class Call:
         self._audio_seconds = now_seconds
         self._stuck_since: float | None = None
         self._away_since: float | None = None
+        self._away_because = ""
         self._audio_allowance = Allowance(limits.flood_ratio, limits.burst_seconds, now_seconds)
         self._message_allowance = Allowance(
             limits.messages_per_second, 10 * limits.messages_per_second, now_seconds
@@ -233,6 +234,7 @@ class Call:
             self._finish(Ending.FAILED, reason)
         else:
             self._away_since = now_seconds
+            self._away_because = reason
             self._stuck_since = None
             self._player.is_held = True
 
@@ -369,7 +371,8 @@ class Call:
         limits = self._limits
         if self._away_since is not None:
             if now_seconds - self._away_since >= limits.reconnect_seconds:
-                self._finish(Ending.FAILED, f"the caller did not come back within {limits.reconnect_seconds:g} s")
+                seconds = f"{limits.reconnect_seconds:g} s"
+                self._finish(Ending.FAILED, f"{self._away_because}, and it did not come back within {seconds}")
         elif self._hung_up_seconds is not None and now_seconds - self._hung_up_seconds >= limits.hung_up_seconds:
             self._end(Ending.COMPLETED, 1000, "")
         elif self.state is State.AWAITING_INIT:
