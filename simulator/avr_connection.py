@@ -47,14 +47,20 @@ class Closed:
 
 
 class AvrConnection:
-    """An open connection. Made by `open`."""
+    """An open connection. Made by `open`.
+
+    Attributes:
+        url: of the service.
+    """
 
     def __init__(
         self,
+        url: str,
         session: aiohttp.ClientSession,
         websocket: aiohttp.ClientWebSocketResponse,
         sockets: list[socket.socket],
     ) -> None:
+        self.url = url
         self._session = session
         self._websocket = websocket
         self._sockets = sockets
@@ -87,7 +93,7 @@ class AvrConnection:
         except BaseException:
             await session.close()
             raise
-        return cls(session, websocket, sockets)
+        return cls(url, session, websocket, sockets)
 
     @property
     def close_code(self) -> int:

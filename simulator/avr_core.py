@@ -128,6 +128,11 @@ class SimulatedCall:
         return self.record.outages
 
     @property
+    def url(self) -> str:
+        """Where it is connected to; empty while there is no connection."""
+        return "" if self._connection is None else self._connection.url
+
+    @property
     def is_connected(self) -> bool:
         """Whether there is a connection now."""
         return self._connection is not None and not self._ending

@@ -94,9 +94,13 @@ class ServiceProcess:
         """Send a signal to the process alone."""
         self._process.send_signal(number)
 
-    async def ended(self) -> int:
-        """Wait for the end and return the exit code."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+    async def ended(self, timeout_seconds: float = PATIENCE_SECONDS) -> int:
+        """Wait for the end and return the exit code.
+
+        Raises:
+            TimeoutError: it goes on.
+        """
+        async with asyncio.timeout(timeout_seconds):
             code = await self._process.wait()
             await self._reading
         return code

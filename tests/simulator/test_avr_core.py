@@ -292,6 +292,7 @@ async def test_a_call_comes_back_at_whichever_service_is_there(unused_tcp_port: 
         urls = [f"ws://127.0.0.1:{unused_tcp_port}", new.url]
         async with await place_call(old.url, reconnect_seconds=5, reconnect_urls=urls) as call:
             await call.wait_for(lambda call: call.outages and call.is_connected)
+            assert call.url == new.url
             frames = call.record.frames_received
             await call.wait_for(lambda call: call.record.frames_received > frames)
     assert len(old.connections) == len(new.connections) == 1
