@@ -9,7 +9,7 @@ NODE_STAMP := $(NODE)/node_modules/.package-lock.json
 DURATION ?= 60
 CALLS ?= 50
 
-.PHONY: setup demo test test-system node-tools check chaos format clean
+.PHONY: setup demo test test-system node-tools check chaos leaks format clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -47,6 +47,10 @@ check: $(STAMP)
 # Callers in conversation, and everything that can break does; exit code 1 if anything promised was not kept.
 chaos: $(STAMP)
 	@$(BIN)/python -m tests.chaos --duration $(DURATION) --calls $(CALLS) $(if $(SEED),--seed $(SEED))
+
+# 2,000 short calls through one worker; exit code 1 if they leave anything behind.
+leaks: $(STAMP)
+	@$(BIN)/python -m tests.leaks
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

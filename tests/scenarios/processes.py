@@ -26,6 +26,8 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 class ServiceProcess:
     """One `avr-sts-openai` process; its log lines are kept and can be waited for."""
 
+    module = "common.cli"
+
     def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
         self.name = name
         self.lines: list[dict[str, Any]] = []
@@ -42,7 +44,7 @@ class ServiceProcess:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "common.cli",
+            cls.module,
             *arguments,
             env=environment | {"PYTHONPATH": str(_REPOSITORY)},
             cwd=tempfile.gettempdir(),  # where there is no .env
