@@ -225,10 +225,13 @@ def _difference(said: list[str], heard: list[HeardWord], ear: Ear, allowed: int)
     assert free is not None
     unheard = " ".join(f"{said[i]}[{i}]" for i in free.left)
     untold = " ".join(f"{heard[i].word}@{heard[i].at_seconds:.1f}" for i in free.right if heard[i].whole)
+    # Of words that sound alike, those that were meant.
+    meant = {j: said[i] for i, j in free.pairs}
+    as_meant = " ".join(meant.get(j, each.word) for j, each in enumerate(heard))
     return (
         f"told but not heard: {unheard or 'nothing'}; heard but not told: {untold or 'nothing'};"
         f" {allowed} cuts, {sum(1 for each in heard if not each.whole)} pieces of words;"
-        f" told {' '.join(said)!r}; heard {' '.join(each.word for each in heard)!r}"
+        f" told {' '.join(said)!r}; heard {as_meant!r}"
     )
 
 
