@@ -3,34 +3,52 @@
 A binary WebSocket message holds one or more records, each ``kind: u8, channel: u32, length: u32`` (network
 order) and a payload of that length. All records of one turn of the event loop travel in one message.
 
-A *channel* stands for one call at one epoch on one link; the dispatcher numbers them from 1 and never uses a
-number twice on a link, so a record that is late can only meet its own epoch. Channel 0 is the link itself.
-Audio payloads are raw PCM16 at 8 kHz behind a small binary head; all others are JSON objects, of which fields
-that a side does not know are ignored and missing ones have defaults, and kinds that it does not know are
-skipped, so that a release and the one before it understand each other.
+A *channel* stands for one call at one epoch; the dispatcher numbers them from 1 and never uses a number twice for
+a worker, so a record that is late can only meet its own epoch. Channel 0 is the link itself. Audio payloads are
+raw PCM16 at 8 kHz behind a small binary head; all others are JSON objects, of which fields that a side does not
+know are ignored and missing ones have defaults, and kinds that it does not know are skipped, so that a release
+and the one before it understand each other.
+
+A link that breaks while both ends live is replaced by a new one, on which ATTACH takes up each channel where it
+was: both sides count the records of a channel (`common/stream.py`; those marked * are not counted) and send again
+what the other has not got.
 
 ======================  =====  ==========================================================================
 record                  way    meaning
 ======================  =====  ==========================================================================
-HELLO                   both   first on a link: protocol version, release, who, its incarnation
-OPEN                    D → W  take this call at this epoch; answered by OPENED or REFUSED
-OPENED, REFUSED         D ← W  taken, with credit for the caller's audio; or why not
+HELLO *                 both   first on a link: protocol version, release, who, its incarnation
+OPEN *                  D → W  take this call at this epoch; answered by OPENED or REFUSED
+OPENED                  D ← W  taken, with credit for the caller's audio
+REFUSED *               D ← W  or not, and why
+ATTACH, ATTACHED *      both   go on with a channel of a link that broke; with the count of records received
+ACK *                   both   so many records of the channel have been received
 READY                   D ← W  the Realtime session is up: the conversation goes on from here
 CALLER_AUDIO            D → W  caller's samples, with their position in the call
 REPLY_ITEM              D ← W  names the item that a number stands for in audio records
+REPLY_TEXT              D ← W  more text of an item, and how much of its audio the worker has
 REPLY_AUDIO             D ← W  samples of an item
 REPLY_ITEM_DONE         D ← W  the item has no more samples: pad its last frame
 FLUSH                   D ← W  barge-in: drop what was not sent, interrupt, and say what was heard
 HEARD                   D → W  the answer: what was heard of each item that had not been heard out
-PLAYOUT                 D → W  while something plays, every 200 ms: how far the playout is
+PLAYOUT                 both   while something plays, every 200 ms: how far the playout is; and to a dispatcher
+                               that takes over, how far it was
 TRANSCRIPT              D ← W  what was said, for AVR Core: once per item, in conversation order
-FINISHED                D ← W  the caller's audio up to this position is text now: need not be kept
+FINISHED                D ← W  the caller's audio up to this position need not be kept
 CREDIT                  both   so many more bytes of this call's audio may be sent
 DTMF                    D → W  the caller pressed a key
+KEYED                   D ← W  so many keys are part of the conversation now
 ORDER                   D ← W  hang up or transfer when all that was sent before it has been heard
 ORDER_DONE              D → W  what came of it
-CLOSE                   D → W  the caller is gone, or another epoch holds the call: let go
+TOOL, TOOL_KNOWN        both   a tool is about to run, for the dispatcher to know; it knows
+CLOSE                   both   the caller is gone, or another epoch holds the call: let go
 ENDED                   D ← W  the worker has ended the call, and why
+PROFILE, REMEMBER       both   the call's memory: its settings, and an item; kept by the dispatcher, and given to
+                               the worker that takes over
+SPOKEN, KEPT_AUDIO      D → W  and what is unfinished: replies, and the caller's audio (µ-law)
+GO                      D → W  the memory is whole: bring it to a session, and go on (or stand by)
+MOVE                    D ← W  please move the call to another session: this worker, or its session, is to end
+RELEASE                 D → W  another session stands by: let go at the next quiet moment
+RELEASED                D ← W  the call has no session any more, and is to get another
 COMMAND                 D → W  channel 0: the calls API wants something of a call
 RESULT                  D ← W  channel 0: what came of it
 EVENT                   D ← W  channel 0: something happened in a call that is watched
@@ -67,6 +85,7 @@ _HEAD = struct.Struct("!BII")
 _CALLER_AUDIO = struct.Struct("!Q")
 _REPLY_AUDIO = struct.Struct("!I")
 _CREDIT = struct.Struct("!I")
+_REPLY_TEXT = struct.Struct("!II")
 
 
 class Kind(IntEnum):
@@ -95,6 +114,25 @@ class Kind(IntEnum):
     COMMAND = 21
     RESULT = 22
     EVENT = 23
+    ATTACH = 24
+    ATTACHED = 25
+    ACK = 26
+    REPLY_TEXT = 27
+    KEYED = 28
+    TOOL = 29
+    TOOL_KNOWN = 30
+    PROFILE = 31
+    REMEMBER = 32
+    SPOKEN = 33
+    KEPT_AUDIO = 34
+    GO = 35
+    MOVE = 36
+    RELEASE = 37
+    RELEASED = 38
+
+
+UNCOUNTED = frozenset({Kind.HELLO, Kind.OPEN, Kind.REFUSED, Kind.ATTACH, Kind.ATTACHED, Kind.ACK})
+"""Records that belong to no channel's stream: see `common/stream.py`."""
 
 
 class Refusal(StrEnum):
@@ -103,6 +141,7 @@ class Refusal(StrEnum):
     FULL = "full"
     DRAINING = "draining"
     STALE_EPOCH = "stale_epoch"
+    UNKNOWN = "unknown"
 
 
 class OrderAction(StrEnum):
@@ -110,6 +149,15 @@ class OrderAction(StrEnum):
 
     HANG_UP = "hang_up"
     TRANSFER = "transfer"
+
+
+class Reason(StrEnum):
+    """Why a call gets another session; the values of metrics' labels."""
+
+    DROPPED = "dropped"
+    ROLLOVER = "rollover"
+    DRAIN = "drain"
+    WORKER_LOST = "worker_lost"
 
 
 class Outcome(StrEnum):
@@ -140,6 +188,11 @@ class Open:
         credit_bytes: how much reply audio may be sent before the first CREDIT.
         age_seconds: since `init`.
         provider_config: as AVR Core's `init` brought it; it may hold a key, so it is never stored or logged.
+        restore: the call's memory follows, up to GO.
+        attach: go on with the session that the worker has of this call; UNKNOWN if it has none.
+        first_index: the numbers of reply items begin here: the earlier ones are known to the playout clock.
+        delay_seconds: before a session is opened: the last ones did not last.
+        waited_seconds: how long the call has been without a session that lasts.
     """
 
     kind: ClassVar[Kind] = Kind.OPEN
@@ -150,14 +203,45 @@ class Open:
     credit_bytes: int = 0
     age_seconds: float = 0.0
     provider_config: dict[str, Any] = field(default_factory=dict, repr=False)
+    restore: bool = False
+    attach: bool = False
+    first_index: int = 0
+    delay_seconds: float = 0.0
+    waited_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The call is taken; so many bytes of caller's audio may be sent before the first CREDIT."""
+    """The call is taken.
+
+    Attributes:
+        credit_bytes: how much of the caller's audio may be sent before the first CREDIT.
+        attached: the session goes on; its memory follows.
+        position_samples: of an attached one: the position that the audio which follows is to have.
+    """
 
     kind: ClassVar[Kind] = Kind.OPENED
     credit_bytes: int = 0
+    attached: bool = False
+    position_samples: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """Go on with this channel, of which so many records have been received."""
+
+    kind: ClassVar[Kind] = Kind.ATTACH
+    uuid: str = ""
+    epoch: int = 0
+    received: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """The channel goes on; so many records of it have been received."""
+
+    kind: ClassVar[Kind] = Kind.ATTACHED
+    received: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,11 +309,15 @@ class Playout:
     Attributes:
         items: items of which something was played since the last report, oldest first.
         idle: all that was sent has been played.
+        queued: what AVR Core has been given of each item that it has not played to the end, oldest first.
+        age_seconds: how long ago it was so (towards a new dispatcher).
     """
 
     kind: ClassVar[Kind] = Kind.PLAYOUT
     items: tuple[ItemHeard, ...] = ()
     idle: bool = False
+    queued: tuple[ItemHeard, ...] = ()
+    age_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,11 +332,16 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The caller's audio before `position_samples` is known as text."""
+    """The caller's audio before `position_samples` is known as text, or is silence.
+
+    Attributes:
+        position_samples: in the call, at 8 kHz.
+        speaking: the caller is saying something.
+    """
 
     kind: ClassVar[Kind] = Kind.FINISHED
     position_samples: int = 0
-    item_id: str = ""
+    speaking: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,13 +379,13 @@ class Order:
     """Do this on Asterisk when all that was sent before it has been heard, even if the worker is gone by then.
 
     Attributes:
-        number: ORDER_DONE brings it back.
+        id: of the function call that wants it; ORDER_DONE brings it back. An order is carried out once.
         action: an `OrderAction`.
         extension, context, priority: of a transfer.
     """
 
     kind: ClassVar[Kind] = Kind.ORDER
-    number: int = 0
+    id: str = ""
     action: str = ""
     extension: str = ""
     context: str = ""
@@ -304,8 +397,157 @@ class OrderDone:
     """What avr-ami said to an order."""
 
     kind: ClassVar[Kind] = Kind.ORDER_DONE
-    number: int = 0
+    id: str = ""
     ok: bool = False
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """So many of the keys that were sent are part of the conversation."""
+
+    kind: ClassVar[Kind] = Kind.KEYED
+    digits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """The tool of this function call is about to run."""
+
+    kind: ClassVar[Kind] = Kind.TOOL
+    call_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolKnown:
+    """That it runs is known: it may."""
+
+    kind: ClassVar[Kind] = Kind.TOOL_KNOWN
+    call_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The call's settings, as only workers understand them.
+
+    Attributes:
+        record: what may be stored.
+        secrets: what may not.
+    """
+
+    kind: ClassVar[Kind] = Kind.PROFILE
+    record: dict[str, Any] = field(default_factory=dict, repr=False)
+    secrets: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """An item of the conversation, as only workers understand it; it takes the place of what was known of it.
+
+    Attributes:
+        item_id: of the item.
+        after: the item that it follows; empty: it is the first. A known item stays where it is.
+        forgotten: the item is not part of the conversation any more.
+        settled: of a reply: what the caller has heard of it is known, and part of the item.
+        item: what it is.
+        sound: of a turn of the caller's whose text will not come: mu-law in base64. It is not for Redis.
+    """
+
+    kind: ClassVar[Kind] = Kind.REMEMBER
+    item_id: str = ""
+    after: str = ""
+    forgotten: bool = False
+    settled: bool = False
+    item: dict[str, Any] = field(default_factory=dict, repr=False)
+    sound: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply item that the caller may still be hearing.
+
+    Attributes:
+        index: its number in audio records.
+        item_id: of the item.
+        text: as far as it is known.
+        received_samples: at 8 kHz: what the worker had of it, and `text` belongs to.
+        sent_samples: what came of it to the dispatcher.
+        done: that was all of it.
+        heard_samples: what the caller has heard of it.
+        cut: nor will the caller hear more of it: a barge-in has cut it.
+    """
+
+    index: int = 0
+    item_id: str = ""
+    text: str = field(default="", repr=False)
+    received_samples: int = 0
+    sent_samples: int = 0
+    done: bool = False
+    heard_samples: int = 0
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """The replies that are not settled, oldest first."""
+
+    kind: ClassVar[Kind] = Kind.SPOKEN
+    replies: tuple[Reply, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """The memory is whole.
+
+    Attributes:
+        reason: a `Reason`; empty where the call only begins.
+        standby: bring the memory to a session and wait: the memory comes again when the session is to go on.
+        orders: orders that the dispatcher knows of, carried out or not.
+        digits: keys that were pressed and are not part of the conversation yet.
+        speaking: the caller was saying something.
+    """
+
+    kind: ClassVar[Kind] = Kind.GO
+    reason: str = ""
+    standby: bool = False
+    orders: tuple[str, ...] = ()
+    digits: str = ""
+    speaking: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Please move the call to another session.
+
+    Attributes:
+        reason: a `Reason`.
+        seconds: within this time.
+    """
+
+    kind: ClassVar[Kind] = Kind.MOVE
+    reason: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Let go of the call at the next quiet moment, at the latest after so many seconds; RELEASED answers."""
+
+    kind: ClassVar[Kind] = Kind.RELEASE
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The worker has no session of the call any more.
+
+    Attributes:
+        reason: a `Reason`.
+        message: for people.
+    """
+
+    kind: ClassVar[Kind] = Kind.RELEASED
+    reason: str = ""
     message: str = ""
 
 
@@ -343,6 +585,8 @@ Control = (
     Hello
     | Open
     | Opened
+    | Attach
+    | Attached
     | Refused
     | Ready
     | ReplyItem
@@ -357,6 +601,16 @@ Control = (
     | Dtmf
     | Order
     | OrderDone
+    | Keyed
+    | Tool
+    | ToolKnown
+    | Profile
+    | Remember
+    | Spoken
+    | Go
+    | Move
+    | Release
+    | Released
     | Command
     | Result
     | Event
@@ -390,6 +644,23 @@ def encode_reply_audio(channel: int, index: int, pcm: bytes) -> bytes:
 def encode_credit(channel: int, credit_bytes: int) -> bytes:
     """Credit for so many more bytes of audio."""
     return _HEAD.pack(Kind.CREDIT, channel, _CREDIT.size) + _CREDIT.pack(credit_bytes)
+
+
+def encode_ack(channel: int, received: int) -> bytes:
+    """So many records of the channel have been received."""
+    return _HEAD.pack(Kind.ACK, channel, _CREDIT.size) + _CREDIT.pack(received)
+
+
+def encode_reply_text(channel: int, index: int, received_samples: int, text: str) -> bytes:
+    """More text of the item that REPLY_ITEM gave this index, of which the worker has so much audio (8 kHz)."""
+    payload = _REPLY_TEXT.pack(index, received_samples) + text.encode("utf-8", "replace")
+    return _HEAD.pack(Kind.REPLY_TEXT, channel, len(payload)) + payload
+
+
+def encode_kept_audio(channel: int, position_samples: int, ulaw: bytes) -> bytes:
+    """Caller's audio that was kept: mu-law whose first sample is the call's sample `position_samples`."""
+    head = _HEAD.pack(Kind.KEPT_AUDIO, channel, _CALLER_AUDIO.size + len(ulaw))
+    return head + _CALLER_AUDIO.pack(position_samples) + ulaw
 
 
 def decode(message: bytes | bytearray | memoryview) -> Iterator[tuple[int, int, memoryview]]:
@@ -436,9 +707,45 @@ def decode_credit(payload: memoryview) -> int:
         LinkProtocolError: it is not four bytes.
     """
     if len(payload) != _CREDIT.size:
-        raise LinkProtocolError(f"a CREDIT record of {len(payload)} bytes")
+        raise LinkProtocolError(f"a CREDIT or ACK record of {len(payload)} bytes")
     (credit_bytes,) = _CREDIT.unpack(payload)
     return int(credit_bytes)
+
+
+def decode_ack(payload: memoryview) -> int:
+    """Records received.
+
+    Raises:
+        LinkProtocolError: it is not four bytes.
+    """
+    return decode_credit(payload)
+
+
+def decode_reply_text(payload: memoryview) -> tuple[int, int, str]:
+    """(item index, samples at 8 kHz that the worker has of it, text to add).
+
+    Raises:
+        LinkProtocolError: it has no head, or is not UTF-8.
+    """
+    if len(payload) < _REPLY_TEXT.size:
+        raise LinkProtocolError(f"a REPLY_TEXT record of {len(payload)} bytes")
+    index, received_samples = _REPLY_TEXT.unpack_from(payload)
+    try:
+        return int(index), int(received_samples), str(payload[_REPLY_TEXT.size :], "utf-8")
+    except UnicodeDecodeError as error:
+        raise LinkProtocolError("the text of a REPLY_TEXT record is not UTF-8") from error
+
+
+def decode_kept_audio(payload: memoryview) -> tuple[int, memoryview]:
+    """(position_samples, mu-law).
+
+    Raises:
+        LinkProtocolError: it has no head.
+    """
+    if len(payload) < _CALLER_AUDIO.size:
+        raise LinkProtocolError(f"a KEPT_AUDIO record of {len(payload)} bytes")
+    (position,) = _CALLER_AUDIO.unpack_from(payload)
+    return int(position), payload[_CALLER_AUDIO.size :]
 
 
 def decode_control(record_type: type[_C], payload: memoryview) -> _C:
@@ -470,7 +777,10 @@ def _build(record_type: type[_D], data: object) -> _D:
             raise LinkProtocolError(
                 f"field {f.name} of a {record_type.__name__} record is a {type(value).__name__}, or out of range"
             )
-        values[f.name] = tuple(_build(ItemHeard, v) for v in value) if isinstance(value, list) else value
+        member = _MEMBERS.get(str(f.type))
+        if member is not None:
+            value = tuple(_build(member, each) for each in value)
+        values[f.name] = tuple(value) if isinstance(value, list) else value
     return record_type(**values)
 
 
@@ -483,7 +793,10 @@ _IS: dict[str, Callable[[Any], bool]] = {
     "dict[str, Any]": lambda value: isinstance(value, dict),
     "dict[str, str]": lambda value: isinstance(value, dict) and all(isinstance(v, str) for v in value.values()),
     "tuple[ItemHeard, ...]": lambda value: isinstance(value, list),
+    "tuple[Reply, ...]": lambda value: isinstance(value, list),
+    "tuple[str, ...]": lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value),
 }
+_MEMBERS: dict[str, type[Any]] = {"tuple[ItemHeard, ...]": ItemHeard, "tuple[Reply, ...]": Reply}
 
 
 def _audio(head: struct.Struct, payload: memoryview) -> tuple[int, memoryview]:

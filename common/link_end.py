@@ -12,13 +12,15 @@ from common.errors import LinkProtocolError
 from common.link import Hello, Kind
 from common.websocket import Limits, WebSocket
 
-# The peer of a link is found dead after 3 s without a byte; a ping each second makes sure that there are some.
+# The peer of a link is found dead after 2.3 to 2.55 s without a byte; pings make sure that there are some, if it
+# lives. So a worker that stood still for less than 2 s has not been given up (worker/service.py), and one that is
+# hung is replaced within 3 s.
 # What waits to be read is bounded by the credit of each call: this is the windows of a thousand.
 LINK_LIMITS = Limits(
     max_message_bytes=link.MAX_MESSAGE_BYTES,
     open_timeout_seconds=2.0,
-    ping_interval_seconds=1.0,
-    silence_timeout_seconds=3.0,
+    ping_interval_seconds=0.25,
+    silence_timeout_seconds=2.3,
     max_write_buffer_bytes=1000 * link.REPLY_CREDIT_BYTES,
 )
 # From the opening of the WebSocket to the peer's HELLO.
@@ -80,6 +82,11 @@ class LinkEnd:
         if self._connection is not None:
             self._flush()
             self._connection.close(1000, reason)
+
+    def abort(self) -> None:
+        """Cut the link off."""
+        if self._connection is not None:
+            self._connection.abort()
 
     # Owner of the WebSocket
 

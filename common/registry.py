@@ -26,6 +26,8 @@ from common.errors import RegistryUnavailable
 CONNECTING = "connecting"
 
 _PREFIX = "avr-sts:"
+# A call that has lost its session is taken in above a worker's capacity, up to so many times; new calls are not.
+OVER_CAPACITY = 1.5
 # Commands in flight per process. More connections than this gain nothing: Redis runs one command at a time.
 _MAX_CONNECTIONS = 8
 # Calls per command, so that none holds up Redis (1 ms for others' pins) or this event loop (4 ms) for long.
@@ -90,6 +92,7 @@ class Pin:
         epoch: the call's epoch from now on.
         pins: how many times the call was given to a worker, this one included.
         started_at_ms: when it was pinned first; milliseconds since the epoch, by the clock of Redis.
+        attached: the worker had the call already.
     """
 
     worker: str
@@ -97,6 +100,7 @@ class Pin:
     epoch: int
     pins: int
     started_at_ms: int
+    attached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +260,7 @@ class Registry:
         lease_seconds: float,
         excluded: Collection[str] = (),
         over_capacity: float = 1.0,
+        attach: bool = False,
     ) -> Pin | NoCapacity:
         """Give a call to a worker in one atomic step.
 
@@ -269,6 +274,7 @@ class Registry:
             metadata: kept with the call.
             excluded: ids of workers that must not get it.
             over_capacity: a worker takes the call while it has fewer than this many times its capacity.
+            attach: a worker that holds the call already, lives and is not excluded, keeps it.
         """
         reply = await self._bounded(
             self._pin,
@@ -280,13 +286,14 @@ class Registry:
                 json.dumps(dict(metadata)),
                 _ms(lease_seconds),
                 over_capacity,
+                int(attach),
                 *excluded,
             ],
         )
         if isinstance(reply, str):
             return NoCapacity(NoCapacityReason(reply))
-        worker, address, new_epoch, pins, started_at_ms = reply
-        return Pin(worker, address, int(new_epoch), int(pins), int(started_at_ms))
+        worker, address, new_epoch, pins, started_at_ms, attached = reply
+        return Pin(worker, address, int(new_epoch), int(pins), int(started_at_ms), bool(attached))
 
     async def unpin(self, uuid: str, *, epoch: int) -> bool:
         """Forget a call that ended, everything of it.
@@ -294,7 +301,7 @@ class Registry:
         Call it when the call is no longer among those given to `renew`.
 
         Returns:
-            False if the call was unknown, or pinned again by somebody else: then nothing was changed.
+            False if the call was unknown, or pinned at a higher epoch since: then nothing was changed.
         """
         # A renewal under way may carry this call and would bring it back.
         async with self._renewing:

@@ -71,7 +71,7 @@ from common.setting_values import (
 
 SHOWN_VALUE_CHARACTERS: Final = 80
 
-WITHOUT_EFFECT: Final = ("CALL_RECONNECT_SECONDS", "SESSION_ROLLOVER_SECONDS", "ADMIN_TOKEN")
+WITHOUT_EFFECT: Final = ("ADMIN_TOKEN",)
 """Variables that a later release gives a meaning: set, they are named in a warning."""
 
 REFUSED: Final = {
@@ -293,6 +293,12 @@ class Settings(BaseSettings):
     )
     worker_max_calls: Annotated[int, BeforeValidator(whole_number(1, 100_000))] = Field(
         default=200, description="calls that one worker takes at most"
+    )
+    call_reconnect_seconds: Annotated[float, BeforeValidator(number(0, 3600))] = Field(
+        default=10, description="how long a call whose caller connection broke is kept for the same uuid"
+    )
+    session_rollover_seconds: Annotated[float, BeforeValidator(number(1, 3500))] = Field(
+        default=3300, description="a Realtime session is replaced before its 60-minute limit"
     )
     drain_seconds: Annotated[float, BeforeValidator(number(0, 86_400))] = Field(
         default=DEFAULT_DRAIN_SECONDS[Role.WORKER],

@@ -16,8 +16,8 @@ import ssl as ssl_module
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar, cast
 from typing import Protocol as Interface
-from typing import cast
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus, InvalidURI
@@ -103,7 +103,15 @@ class _Server(ServerProtocol):
 
 
 class WebSocket(asyncio.Protocol):
-    """One end of a WebSocket connection. Create it with `connect` or `serve`."""
+    """One end of a WebSocket connection. Create it with `connect` or `serve`.
+
+    Attributes:
+        stall_guard: of the process, where it has one: told the time before anything that was read is looked at.
+        received_seconds: when something was read last, by the monotonic clock.
+        write_paused: the peer does not take what is sent.
+    """
+
+    stall_guard: ClassVar[Callable[[float], None] | None] = None
 
     def __init__(self, protocol: Protocol, owner: Owner | None, limits: Limits) -> None:
         self._protocol = protocol
@@ -121,6 +129,7 @@ class WebSocket(asyncio.Protocol):
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
         self._unanswered_pings = 0
+        self._suspended: list[bytes] | None = None
         self.received_seconds = time.monotonic()
         self._lost: asyncio.Future[None] = self._loop.create_future()
         self.write_paused = False
@@ -142,6 +151,10 @@ class WebSocket(asyncio.Protocol):
     def write_buffer_bytes(self) -> int:
         """What waits in this process for the peer to read."""
         return self._transport.get_write_buffer_size() if self._transport else 0
+
+    def hand_over(self, owner: Owner | None) -> None:
+        """Another owner has the connection from now on; None: nobody, and nothing is reported of it any more."""
+        self._owner = owner
 
     def send_text(self, data: bytes) -> None:
         """Send one text message (UTF-8). Nothing happens if the connection is closing or closed."""
@@ -175,6 +188,21 @@ class WebSocket(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def suspend(self) -> None:
+        """Read nothing until `resume`; what comes in between is kept, or stays in the socket."""
+        if self._suspended is None:
+            self._suspended = []
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Go on after `suspend`."""
+        kept, self._suspended = self._suspended, None
+        if self._transport is not None and not self._transport.is_closing() and kept is not None:
+            self._transport.resume_reading()
+        for data in kept or ():
+            self.data_received(data)
+
     async def wait_closed(self) -> None:
         """Wait until the TCP connection is gone."""
         await asyncio.shield(self._lost)
@@ -191,6 +219,11 @@ class WebSocket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.received_seconds = time.monotonic()
+        if WebSocket.stall_guard is not None:
+            WebSocket.stall_guard(self.received_seconds)
+        if self._suspended is not None:
+            self._suspended.append(data)
+            return
         self._unanswered_pings = 0
         for start in range(0, len(data), PARSE_STEP_BYTES):
             if self._transport is None or self._transport.is_closing():

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 
 from common import link
+from dispatcher.leg import Leg
 
 
 class Ending(StrEnum):
@@ -14,6 +15,8 @@ class Ending(StrEnum):
     COMPLETED = "completed"
     REJECTED = "rejected"
     FAILED = "failed"
+    MOVED = "moved"
+    """Not at all: another dispatcher has its caller now."""
 
 
 class Seen(Enum):
@@ -24,6 +27,8 @@ class Seen(Enum):
     DIGIT = "digit"
     GREETING_SECONDS = "greeting_seconds"
     CALLER_AUDIO_DROPPED_SECONDS = "caller_audio_dropped_seconds"
+    REPIN = "repin"
+    RECOVERY_SECONDS = "recovery_seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +67,42 @@ class Execute:
 
 @dataclass(frozen=True, slots=True)
 class ToWorker:
-    """Send this record on the call's channel."""
+    """Send this record on this leg's channel."""
 
+    leg: Leg
     record: bytes
+
+
+class Purpose(Enum):
+    """What a worker is wanted for."""
+
+    BEGIN = "begin"  # a connection has said which call it is
+    RECOVER = "recover"  # the call has no session any more
+    MOVE = "move"  # it has one, which is to end
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Pin the call to a worker and open a channel to it; answered by `placed` or `not_placed`."""
+    """Find a worker and open a channel to it; answered by `placed` or `not_placed`.
 
+    Attributes:
+        purpose: what for.
+        epoch: that the call is to have, at least.
+        excluded: workers that it must not be.
+        same_worker: the worker that is to have it, if it still can: no pin is needed for it.
+    """
+
+    purpose: Purpose
     epoch: int
-    excluded: frozenset[str]
+    excluded: frozenset[str] = frozenset()
+    same_worker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaveChannel:
-    """Nothing more will be sent or is expected on the channel."""
+    """Nothing more will be sent or is expected on this leg's channel."""
+
+    leg: Leg
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,22 @@
 """A call's life in the dispatcher, Sans-I/O: events and the time go in, actions come out.
 
-    AWAITING_INIT ──init──▶ PLACING ──pinned, channel──▶ OPENING ──OPENED──▶ CONNECTING ──READY──▶ LIVE
-          │                    ▲  │                         │                     │                │
-          │                    └──┴────────── REFUSED ──────┘                     │                │
-          └───────────────────────┴──────────── any end ──────────────────────────┴────────────────┴──▶ ENDED
+    AWAITING_INIT ──init──▶ PLACING ──placed──▶ OPENING ──OPENED──▶ CONNECTING ──READY──▶ LIVE
+          │                  ▲ ▲ │                 │                    │                  │
+          │                  │ └─┴─ none has room ─┤                    │                  │
+          │                  └─── REFUSED, worker lost, RELEASED ───────┴──────────────────┤
+          └──────────────────────┴─────────── any end ────────────────────────────────────┴──▶ ENDED
 
-The call owns the caller's side: what of the caller's audio waits for the worker, what of the reply waits for
-the caller, and the playout clock.
+The call owns the caller's side: the caller's audio, the reply on its way to the caller with the playout clock, and
+the memory of what was said. So a worker can die: whatever ends a call's session (its worker was lost, its Realtime
+connection dropped, its worker is to stop, its time is over), there is one way back: another leg at the next epoch,
+which is given the memory and goes on. A session that still works is first told to let go (`RELEASE`), when the
+other one stands by.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -20,7 +24,7 @@ from websockets.typing import BytesLike
 
 from common import link
 from common.errors import AvrProtocolError, LinkProtocolError
-from common.link import Kind, Outcome, Refusal
+from common.link import Kind, Outcome, Reason, Refusal
 from dispatcher import avr
 from dispatcher.actions import (
     Action,
@@ -32,14 +36,20 @@ from dispatcher.actions import (
     Interrupt,
     LeaveChannel,
     Place,
-    Play,
+    Purpose,
     Report,
     Seen,
     Tell,
     ToWorker,
     Unpin,
 )
-from dispatcher.playout import PlayoutClock
+from dispatcher.allowance import Allowance
+from dispatcher.caller_audio import CallerAudio
+from dispatcher.leg import Leg, LegState
+from dispatcher.limits import DEFAULT_LIMITS, CallLimits
+from dispatcher.memory import CallMemory
+from dispatcher.orders import Orders
+from dispatcher.player import Player
 
 
 class State(StrEnum):
@@ -53,86 +63,48 @@ class State(StrEnum):
     ENDED = "ended"
 
 
-# Keys that wait for a worker: more than any menu asks for.
+# Keys that are no part of the conversation yet: more than any menu asks for.
 MAX_WAITING_DIGITS = 64
-
-# Orders that wait for the last words: a model that gives more contradicts itself.
-MAX_WAITING_ORDERS = 8
-
-# Every reason for which a call is ended by what its core sent: the values of a metric's label.
-BAD_INPUT_REASONS = (
-    "bad_audio",
-    "bad_base64",
-    "bad_config",
-    "bad_digit",
-    "bad_http",
-    "bad_uuid",
-    "bad_websocket",
-    "before_init",
-    "binary",
-    "flood",
-    "message_too_big",
-    "no_audio",
-    "no_init",
-    "not_json",
-    "not_reading",
-    "odd_bytes",
-    "second_init",
-    "unknown_type",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class CallLimits:
-    """Bounds of one call.
-
-    Attributes:
-        init_seconds: how long a connection may take to say `init`.
-        silence_seconds: a caller's connection without one audio message for so long is dead, whatever TCP says.
-        stuck_seconds: a core that takes nothing of what waits for it for so long is cut off.
-        placing_seconds: from `init` to a worker that has taken the call.
-        placing_attempts: workers that are asked at most.
-        waiting_bytes: caller's audio that waits for a worker (10 s); above it the oldest is dropped.
-        burst_seconds: audio that may come faster than real time at once, after a stall of the network.
-        flood_ratio: and the rate, as a multiple of real time, that may go on for ever.
-        messages_per_second: of any kind, with a burst of ten seconds' worth.
-        order_seconds: an order to hang up or transfer waits so long for the last words to be heard.
-        hung_up_seconds: a core that keeps its connection so long after avr-ami has hung up is closed.
-    """
-
-    init_seconds: float = 10.0
-    silence_seconds: float = 60.0
-    stuck_seconds: float = 30.0
-    placing_seconds: float = 10.0
-    placing_attempts: int = 4
-    waiting_bytes: int = 10 * 16_000
-    burst_seconds: float = 10.0
-    flood_ratio: float = 1.25
-    messages_per_second: float = 200.0
-    order_seconds: float = 120.0
-    hung_up_seconds: float = 3.0
-
-
-DEFAULT_LIMITS = CallLimits()
 
 # Items whose transcript was sent last: enough to tell one that comes again, after whatever recovery.
 MAX_TRANSCRIPTS_KNOWN = 1024
+# What is to be said to a core whose connection broke, when it is back.
+MAX_UNTOLD = 64
+# Before the next session, where the last ones did not last.
+DELAY_FIRST_SECONDS = 0.25
+DELAY_MOST_SECONDS = 5.0
+# A move that found no worker is tried again so soon; the session goes on meanwhile.
+MOVE_AGAIN_SECONDS = 1.0
+CLEAN_CLOSES = (1000, 1001, 1005)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a call goes.
+
+    Attributes:
+        worker_id: the worker.
+        epoch: the call's, from now on.
+        channel: to the worker, on the link to it.
+        pins: how many workers have held the call.
+        attach: the worker has a session of the call already.
+    """
+
+    worker_id: str
+    epoch: int
+    channel: int
+    pins: int
+    attach: bool = False
 
 
 @dataclass(slots=True)
-class _Allowance:
-    """A token bucket: `used` drains at `rate` a second and may not exceed `burst`."""
+class _Move:
+    """The call is to leave its session."""
 
-    rate: float
-    burst: float
-    used: float = 0.0
-    seen_seconds: float = field(default=0.0)
-
-    def exceeded(self, amount: float, now_seconds: float) -> bool:
-        elapsed = max(0.0, now_seconds - self.seen_seconds)
-        self.used = max(0.0, self.used - elapsed * self.rate) + amount
-        self.seen_seconds = now_seconds
-        return self.used > self.burst
+    reason: str
+    deadline_seconds: float
+    next_try_seconds: float
+    excluded: set[str]
 
 
 class Call:
@@ -148,48 +120,63 @@ class Call:
         self.epoch = 0
         self.pins = 0
         self.worker_id = ""
-        self.finished_samples = 0
         self.refused_for_capacity = False
+        self.memory = CallMemory()
         self.actions: list[Action] = []
         self._limits = limits
         self._opened_seconds = now_seconds
         self._init_seconds = now_seconds
         self._audio_seconds = now_seconds
         self._stuck_since: float | None = None
-        self._channel: int | None = None
+        self._away_since: float | None = None
+        self._audio_allowance = Allowance(limits.flood_ratio, limits.burst_seconds, now_seconds)
+        self._message_allowance = Allowance(
+            limits.messages_per_second, 10 * limits.messages_per_second, now_seconds
+        )
+        # Workers
+        self._leg: Leg | None = None
+        self._next: Leg | None = None
+        self._move: _Move | None = None
         self._excluded: set[str] = set()
         self._refusals = 0
-        self._audio_allowance = _Allowance(limits.flood_ratio, limits.burst_seconds, 0.0, now_seconds)
-        self._message_allowance = _Allowance(
-            limits.messages_per_second, 10 * limits.messages_per_second, 0.0, now_seconds
-        )
+        self._reason = ""
+        self._lost_seconds = now_seconds
+        self._place_again_seconds: float | None = None
+        self._ready_seconds = now_seconds
+        self._unstable_since: float | None = None
+        self._drops = 0
         # Caller → worker
-        self._position_samples = 0
-        self._credit_bytes = 0
-        self._waiting: deque[tuple[int, bytes]] = deque()
-        self._waiting_bytes = 0
-        self._digits: list[str] = []
+        self._audio = CallerAudio(limits.waiting_bytes)
+        self._speaking = False
+        self._keys: list[str] = []
         self._provider_config: dict[str, Any] = {}
-        # Orders to avr-ami
-        self._orders: deque[tuple[link.Order, float]] = deque()
-        self._executing = False
-        self._hung_up_seconds: float | None = None
         # Worker → caller
-        self._clock = PlayoutClock()
-        self._playing = False
-        self._held: deque[tuple[int, bytes | None]] = deque()  # None: the item has no more
-        self._partial = b""
-        self._partial_item = 0
-        self._paused = False
-        self._returned_bytes = 0
-        self._given_bytes = 0
+        self._player = Player()
         self._greeted = False
         self._transcripts: dict[str, None] = {}  # a set that knows its oldest
+        self._untold: deque[Tell] = deque(maxlen=MAX_UNTOLD)
+        self._orders = Orders(limits.order_seconds)
+        self._hung_up_seconds: float | None = None
 
     @property
     def paused(self) -> bool:
-        """Whether what comes for AVR Core is held because it does not read."""
-        return self._paused
+        """Whether what comes for AVR Core is held because it does not read, or is away."""
+        return self._player.is_held
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the caller's connection broke, and the call waits for the next one."""
+        return self._away_since is not None
+
+    @property
+    def held_epoch(self) -> int:
+        """The epoch at which a worker has the call, or had it last; 0 if none had."""
+        return self._leg.epoch if self._leg is not None else self.epoch
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a worker has the call, or is to take it over."""
+        return self.state is not State.ENDED and (self._leg is not None or bool(self._reason))
 
     # Events from the caller
 
@@ -235,129 +222,155 @@ class Call:
         self._report(Seen.BAD_INPUT, label=reason)
         self._end(Ending.REJECTED if not self.pins else Ending.FAILED, 1008, message)
 
-    def caller_closed(self, code: int) -> None:
-        """The caller's connection is gone: cleanly (1000, 1001, 1005), or lost."""
+    def caller_closed(self, code: int, now_seconds: float, *, may_return: bool = True) -> None:
+        """The caller's connection is gone: cleanly (1000, 1001, 1005), or lost, and then it may come back."""
         reason = f"the caller's connection closed with {code}"
         if self.state is State.AWAITING_INIT:
             self._finish(Ending.REJECTED, f"{reason} before init")
+        elif code in CLEAN_CLOSES:
+            self._finish(Ending.COMPLETED, reason)
+        elif self.state is State.ENDED or not may_return or not self._limits.reconnect_seconds:
+            self._finish(Ending.FAILED, reason)
         else:
-            clean = code in (1000, 1001, 1005)
-            self._finish(Ending.COMPLETED if clean else Ending.FAILED, reason)
+            self._away_since = now_seconds
+            self._stuck_since = None
+            self._player.is_held = True
+
+    def caller_back(self, now_seconds: float) -> None:
+        """Another connection has said that it is this call: it goes on there."""
+        self._away_since = None
+        self._audio_seconds = now_seconds
+        self._audio_allowance = Allowance(self._limits.flood_ratio, self._limits.burst_seconds, now_seconds)
+        self.actions += self._untold
+        self._untold.clear()
+        self.caller_writable(now_seconds)
 
     def caller_paused(self, now_seconds: float) -> None:
         """AVR Core does not read: hold what comes for it."""
-        self._paused = True
+        self._player.is_held = True
         self._stuck_since = now_seconds
 
     def caller_writable(self, now_seconds: float) -> None:
         """AVR Core reads again."""
-        self._paused = False
         self._stuck_since = None
-        while self._held:
-            item, pcm = self._held.popleft()
-            if pcm is None:
-                self._pad(item, now_seconds)
-            else:
-                self._to_caller(item, pcm, now_seconds)
+        self._play(self._player.release(now_seconds), now_seconds)
         self._return_credit()
 
     def superseded(self) -> None:
-        """Another connection with the same uuid has the call now."""
-        self._end(Ending.FAILED, 1008, "another connection with the same uuid has taken this call over")
+        """Another connection with the same uuid has the call now, at another dispatcher."""
+        self._end(Ending.MOVED, 1008, "another connection with the same uuid has taken this call over")
+
+    def absorbed(self) -> None:
+        """The call of this uuid was here already, and has this call's connection now."""
+        self.state = State.ENDED
+        self.actions.append(Ended(Ending.MOVED, "it is the same call"))
 
     def stopped(self, reason: str) -> None:
         """This process ends and cannot wait for the call any longer."""
         self._end(Ending.FAILED, 1011, reason)
 
-    # Events from placement and the link
+    # Events from placement
 
-    def placed(self, worker_id: str, epoch: int, channel: int, pins: int, now_seconds: float) -> None:
-        """The call is pinned to a worker, and there is a channel to it."""
-        self._expect("placed", State.PLACING)
-        self.worker_id, self.epoch, self.pins, self._channel = worker_id, epoch, pins, channel
+    def place(self, epoch: int = 1) -> None:
+        """Ask for a worker, at this epoch at least."""
+        self.state = State.PLACING
+        purpose = Purpose.RECOVER if self._reason else Purpose.BEGIN
+        self.actions.append(Place(purpose, max(epoch, self.epoch + 1), frozenset(self._excluded)))
+
+    def wants(self, purpose: Purpose) -> bool:
+        """Whether a worker is still wanted for this."""
+        if purpose is Purpose.MOVE:
+            return self._move is not None and self._leg is not None and self._next is None
+        return self.state is State.PLACING and self._place_again_seconds is None
+
+    def placed(self, placed: Placed, now_seconds: float) -> Leg:
+        """There is a channel to a worker that is to have the call."""
+        if self.state is not State.PLACING:
+            return self._placed_next(placed, now_seconds)
+        leg = self._leg = self._new_leg(placed, self._reason)
+        self.worker_id = placed.worker_id
         self.state = State.OPENING
-        self._given_bytes, self._returned_bytes = link.REPLY_CREDIT_BYTES, 0
-        opening = link.Open(
-            uuid=self.uuid,
-            epoch=epoch,
-            metadata=self.metadata,
-            position_samples=self._waiting[0][0] if self._waiting else self._position_samples,
-            credit_bytes=link.REPLY_CREDIT_BYTES,
-            age_seconds=now_seconds - self._init_seconds,
-            provider_config=self._provider_config,
-        )
-        self._to_worker(link.encode(opening, channel))
+        self._open(leg, now_seconds, attach=placed.attach)
+        if self._reason:
+            self._give_memory(leg)
+        return leg
 
-    def not_placed(self, code: int, message: str) -> None:
+    def restored(self, memory: CallMemory, now_seconds: float) -> None:
+        """What another dispatcher had written of this call: it died, and the call's worker with it."""
+        self.memory = memory
+        self._reason = Reason.WORKER_LOST
+        self._lost_seconds = now_seconds
+        self._greeted = True
+
+    def not_placed(self, code: int, message: str, now_seconds: float) -> None:
         """No worker can take the call (1013), or none could be asked (1011)."""
-        self._expect("not_placed", State.PLACING)
-        self._end(Ending.REJECTED if code == 1013 else Ending.FAILED, code, message)
+        if self.state is not State.PLACING:
+            if self._move is not None:
+                self._move.next_try_seconds = now_seconds + MOVE_AGAIN_SECONDS
+                self._move.excluded.clear()
+            return
+        if self._reason and now_seconds - self._lost_seconds < self._limits.recovery_seconds:
+            # One may come, or have room again; who was out of reach may be back.
+            self._excluded.clear()
+            self._place_again_seconds = now_seconds + self._limits.place_again_seconds
+            return
+        self._end(Ending.REJECTED if code == 1013 and not self._reason else Ending.FAILED, code, message)
 
-    def record(self, kind: int, payload: memoryview, now_seconds: float) -> None:
-        """A record has come on the call's channel.
+    # Events from the link
+
+    def record(self, leg: Leg, kind: int, payload: memoryview, now_seconds: float) -> None:
+        """A record has come on a leg's channel.
 
         Raises:
             LinkProtocolError: it cannot be understood.
         """
-        if self._channel is None:
+        if self.state is State.ENDED or (leg is not self._leg and leg is not self._next):
             return
-        match kind:
-            case Kind.REPLY_AUDIO:
-                index, pcm = link.decode_reply_audio(payload)
-                self._reply_audio(index, bytes(pcm), now_seconds)
-            case Kind.CREDIT:
-                self._credit_bytes += link.decode_credit(payload)
-                self._send_waiting()
-            case Kind.REPLY_ITEM_DONE:
-                self._reply_done(link.decode_control(link.ReplyItemDone, payload).index, now_seconds)
-            case Kind.FLUSH:
-                self._flush(link.decode_control(link.Flush, payload).number, now_seconds)
-            case Kind.TRANSCRIPT:
-                self._transcript(link.decode_control(link.Transcript, payload))
-            case Kind.ORDER:
-                if len(self._orders) < MAX_WAITING_ORDERS:
-                    self._orders.append((link.decode_control(link.Order, payload), now_seconds))
-            case Kind.FINISHED:
-                self.finished_samples = link.decode_control(link.Finished, payload).position_samples
-            case Kind.OPENED:
-                self._expect("OPENED", State.OPENING)
-                self.state = State.CONNECTING
-                self._credit_bytes = link.decode_control(link.Opened, payload).credit_bytes
-                self._send_waiting()
-                for digit in self._digits:
-                    self._to_worker(link.encode(link.Dtmf(digit), self._channel))
-                self._digits.clear()
-            case Kind.REFUSED:
-                self._refused(link.decode_control(link.Refused, payload))
-            case Kind.READY:
-                self._expect("READY", State.CONNECTING)
-                self.state = State.LIVE
-            case Kind.ENDED:
-                self._worker_ended(link.decode_control(link.Ended, payload))
-            case _:
-                # REPLY_ITEM is for who takes the call over; kinds of a newer release are skipped.
-                pass
+        if kind not in link.UNCOUNTED and leg.stream.receive(len(payload)):
+            self.actions.append(ToWorker(leg, link.encode_ack(leg.channel, leg.stream.received)))
+        if kind == Kind.ACK:
+            leg.stream.acknowledged(link.decode_ack(payload))
+        elif leg is self._leg:
+            self._record(leg, kind, payload, now_seconds)
+        else:
+            self._next_record(leg, kind, payload, now_seconds)
 
-    def worker_lost(self) -> None:
-        """The link to the call's worker is gone."""
-        if self._channel is not None:
-            self._channel = None
-            self._end(Ending.FAILED, 1011, f"the worker process of this call ({self.worker_id}) was lost")
+    def link_broke(self, leg: Leg) -> None:
+        """The link to a leg's worker is gone, and another one is looked for."""
+        leg.is_broken = True
+
+    def resume(self, leg: Leg) -> None:
+        """The link broke, and there is another one to the same worker: ask to go on there."""
+        attach = link.Attach(self.uuid, leg.epoch, leg.stream.received)
+        self.actions.append(ToWorker(leg, link.encode(attach, leg.channel)))
+
+    def worker_lost(self, leg: Leg, now_seconds: float) -> None:
+        """The link to a leg's worker is gone, and none can be had."""
+        if leg is self._next:
+            self._leave_next(now_seconds)
+        elif leg is self._leg:
+            self._recover(Reason.WORKER_LOST, now_seconds, excluded=leg.worker_id)
 
     # Time
 
     def tick(self, now_seconds: float) -> None:
         """Look at the clocks; meant to be called every 200 ms."""
-        if self.state is State.ENDED:
-            return
+        if self.state is not State.ENDED:
+            if (playout := self._player.progress(now_seconds)) is not None:
+                self.memory.reply_heard(playout.items)
+                if self._leg is not None:
+                    self._to_worker(self._leg, playout)
+            self._execute_order(now_seconds)
+            self._look_after_workers(now_seconds)
+        if self.state is not State.ENDED:
+            self._look_after_caller(now_seconds)
+
+    def _look_after_caller(self, now_seconds: float) -> None:
         limits = self._limits
-        if self._playing and self._channel is not None:
-            items, idle = self._clock.progress(now_seconds)
-            heard = tuple(link.ItemHeard(item, samples) for item, samples in items)
-            self._to_worker(link.encode(link.Playout(heard, idle), self._channel))
-            self._playing = not idle
-        self._execute_order(now_seconds)
-        if self._hung_up_seconds is not None and now_seconds - self._hung_up_seconds >= limits.hung_up_seconds:
+        if self._away_since is not None:
+            if now_seconds - self._away_since >= limits.reconnect_seconds:
+                self._finish(Ending.FAILED, f"the caller did not come back within {limits.reconnect_seconds:g} s")
+        elif self._hung_up_seconds is not None and now_seconds - self._hung_up_seconds >= limits.hung_up_seconds:
             self._end(Ending.COMPLETED, 1000, "")
         elif self.state is State.AWAITING_INIT:
             if now_seconds - self._opened_seconds >= limits.init_seconds:
@@ -366,32 +379,41 @@ class Call:
             self.broke_protocol("no_audio", f"no audio from the caller for {limits.silence_seconds:g} s")
         elif self._stuck_since is not None and now_seconds - self._stuck_since >= limits.stuck_seconds:
             self.broke_protocol("not_reading", f"AVR Core has read nothing for {limits.stuck_seconds:g} s")
-        elif (
-            self.state in (State.PLACING, State.OPENING)
-            and now_seconds - self._init_seconds >= limits.placing_seconds
-        ):
-            self._end(Ending.FAILED, 1011, f"no worker took the call within {limits.placing_seconds:g} s")
+
+    def _look_after_workers(self, now_seconds: float) -> None:
+        limits = self._limits
+        if self.state is State.LIVE and now_seconds - self._ready_seconds >= limits.unstable_seconds:
+            # This session lasts.
+            self._unstable_since, self._drops = None, 0
+        if self.state in (State.PLACING, State.OPENING):
+            since, seconds = self._init_seconds, limits.placing_seconds
+            if self._reason:
+                since, seconds = self._lost_seconds, limits.recovery_seconds
+            if now_seconds - since >= seconds:
+                self._end(Ending.FAILED, 1011, f"no worker took the call within {seconds:g} s")
+                return
+        if self._place_again_seconds is not None and now_seconds >= self._place_again_seconds:
+            self._place_again_seconds = None
+            self.place()
+        move = self._move
+        if move is not None and self._next is None and now_seconds >= move.next_try_seconds:
+            self._place_next(move)
 
     # Orders
 
     def _execute_order(self, now_seconds: float) -> None:
-        """Carry out the oldest order when the last words have been heard, one after the other."""
-        if not self._orders or self._executing:
-            return
-        order, since_seconds = self._orders[0]
-        heard = not self._held and not self._partial and self._clock.end_seconds <= now_seconds
-        if heard or now_seconds - since_seconds >= self._limits.order_seconds:
-            self._orders.popleft()
-            self._executing = True
+        order = self._orders.due(now_seconds, all_heard=self._player.all_heard(now_seconds))
+        if order is not None:
             self.actions.append(Execute(order))
 
     def executed(self, order: link.Order, ok: bool, message: str, now_seconds: float) -> None:
         """What avr-ami made of an order."""
-        self._executing = False
+        result = link.OrderDone(order.id, ok, message)
+        self._orders.executed(result)
         if self.state is State.ENDED:
             return
-        if self._channel is not None:
-            self._to_worker(link.encode(link.OrderDone(order.number, ok, message), self._channel))
+        if self._leg is not None:
+            self._to_worker(self._leg, result)
         if order.action == link.OrderAction.HANG_UP:
             if ok:
                 # AVR Core closes when Asterisk has hung up.
@@ -410,159 +432,331 @@ class Call:
         self._init_seconds = self._audio_seconds = now_seconds
         self.place()
 
-    def place(self, epoch: int = 1) -> None:
-        """Ask for a worker, at this epoch at least."""
-        self.state = State.PLACING
-        self.actions.append(Place(epoch, frozenset(self._excluded)))
-
     def _caller_audio(self, pcm: bytes, now_seconds: float) -> None:
         if self.state is State.AWAITING_INIT:
             raise AvrProtocolError("before_init", "audio before init")
-        samples = len(pcm) // 2
-        if self._audio_allowance.exceeded(samples / avr.SAMPLE_RATE_HZ, now_seconds):
+        if self._audio_allowance.exceeded(len(pcm) / 2 / avr.SAMPLE_RATE_HZ, now_seconds):
             raise AvrProtocolError("flood", "audio comes much faster than real time")
         if not pcm:
             return
         self._audio_seconds = now_seconds
-        position, self._position_samples = self._position_samples, self._position_samples + samples
-        if self._credit_bytes >= len(pcm) and not self._waiting and self._channel is not None:
-            self._credit_bytes -= len(pcm)
-            self._to_worker(link.encode_caller_audio(self._channel, position, pcm))
+        leg = self._leg
+        if leg is not None and leg.credit_bytes >= len(pcm) and not self._audio.waiting_bytes:
+            leg.credit_bytes -= len(pcm)
+            self._send(leg, link.encode_caller_audio(leg.channel, self._audio.passed(pcm), pcm))
             return
-        self._waiting.append((position, pcm))
-        self._waiting_bytes += len(pcm)
+        dropped_seconds = self._audio.wait(pcm)
+        if dropped_seconds:
+            self._report(Seen.CALLER_AUDIO_DROPPED_SECONDS, dropped_seconds)
         self._send_waiting()
-        while self._waiting_bytes > self._limits.waiting_bytes:
-            dropped = len(self._waiting.popleft()[1])
-            self._waiting_bytes -= dropped
-            self._report(Seen.CALLER_AUDIO_DROPPED_SECONDS, dropped / 2 / avr.SAMPLE_RATE_HZ)
 
     def _send_waiting(self) -> None:
-        while self._waiting and self._channel is not None:
-            position, pcm = self._waiting[0]
-            # A message may be longer than the whole window.
-            size = min(len(pcm), self._credit_bytes // 2 * 2)
-            if size == 0:
-                return
-            if size < len(pcm):
-                self._waiting[0] = (position + size // 2, pcm[size:])
-            else:
-                self._waiting.popleft()
-            self._waiting_bytes -= size
-            self._credit_bytes -= size
-            self._to_worker(link.encode_caller_audio(self._channel, position, pcm[:size]))
+        leg = self._leg
+        if leg is not None:
+            for position, pcm in self._audio.take(leg.credit_bytes):
+                leg.credit_bytes -= len(pcm)
+                self._send(leg, link.encode_caller_audio(leg.channel, position, pcm))
 
     def _digit(self, digit: str) -> None:
         if self.state is State.AWAITING_INIT:
             raise AvrProtocolError("before_init", "dtmf_digit before init")
         self._report(Seen.DIGIT)
-        if self._channel is not None and self.state in (State.CONNECTING, State.LIVE):
-            self._to_worker(link.encode(link.Dtmf(digit), self._channel))
-        elif len(self._digits) < MAX_WAITING_DIGITS:
-            self._digits.append(digit)
+        if len(self._keys) >= MAX_WAITING_DIGITS:
+            return
+        self._keys.append(digit)
+        leg = self._leg
+        if leg is not None and (leg.state is not LegState.OPENING or leg.reason):
+            self._to_worker(leg, link.Dtmf(digit))
 
-    # The worker's side
+    # The worker's side: the leg that has the call
 
-    def _refused(self, refused: link.Refused) -> None:
+    def _record(self, leg: Leg, kind: int, payload: memoryview, now_seconds: float) -> None:
+        match kind:
+            case Kind.REPLY_AUDIO:
+                index, pcm = link.decode_reply_audio(payload)
+                self._reply_audio(leg, index, bytes(pcm), now_seconds)
+            case Kind.REPLY_TEXT:
+                self.memory.reply_text(*link.decode_reply_text(payload))
+            case Kind.CREDIT:
+                leg.credit_bytes += link.decode_credit(payload)
+                self._send_waiting()
+            case Kind.REPLY_ITEM:
+                began = link.decode_control(link.ReplyItem, payload)
+                self.memory.reply_began(began.index, began.item_id)
+            case Kind.REPLY_ITEM_DONE:
+                index = link.decode_control(link.ReplyItemDone, payload).index
+                self.memory.reply_done(index)
+                self._play(self._player.item_done(index, now_seconds), now_seconds)
+            case Kind.FLUSH:
+                self._flush(leg, link.decode_control(link.Flush, payload).number, now_seconds)
+            case Kind.TRANSCRIPT:
+                self._transcript(link.decode_control(link.Transcript, payload))
+            case Kind.REMEMBER:
+                self.memory.remember(link.decode_control(link.Remember, payload), len(payload))
+            case Kind.PROFILE:
+                self.memory.keep_profile(link.decode_control(link.Profile, payload))
+            case Kind.FINISHED:
+                finished = link.decode_control(link.Finished, payload)
+                self._speaking = finished.speaking
+                self._audio.finished(finished.position_samples)
+            case Kind.KEYED:
+                del self._keys[: link.decode_control(link.Keyed, payload).digits]
+            case Kind.ORDER:
+                self._orders.add(link.decode_control(link.Order, payload), now_seconds)
+            case Kind.TOOL:
+                self._to_worker(leg, link.ToolKnown(link.decode_control(link.Tool, payload).call_id))
+            case Kind.SPOKEN:
+                self.memory.restore_replies(link.decode_control(link.Spoken, payload).replies)
+            case Kind.PLAYOUT:
+                self._player.restore(link.decode_control(link.Playout, payload), now_seconds)
+            case Kind.OPENED:
+                self._opened(leg, link.decode_control(link.Opened, payload))
+            case Kind.REFUSED:
+                self._refused(link.decode_control(link.Refused, payload), now_seconds)
+            case Kind.ATTACHED:
+                self._resumed(leg, link.decode_control(link.Attached, payload).received)
+            case Kind.READY:
+                self._ready(leg, now_seconds)
+            case Kind.MOVE:
+                wanted = link.decode_control(link.Move, payload)
+                if self._move is None:
+                    self._move = _Move(wanted.reason, now_seconds + wanted.seconds, now_seconds, set())
+                    self._place_next(self._move)
+            case Kind.RELEASED:
+                self._released(link.decode_control(link.Released, payload), now_seconds)
+            case Kind.CLOSE:
+                self.superseded()
+            case Kind.ENDED:
+                self._worker_ended(link.decode_control(link.Ended, payload))
+            case _:
+                # Kinds of a newer release are skipped.
+                pass
+
+    def _resumed(self, leg: Leg, received: int) -> None:
+        """The worker goes on with the leg on another link, and has got so many records."""
+        leg.is_broken = False
+        self.actions += [ToWorker(leg, record) for record in leg.stream.resumed(received)]
+
+    def _opened(self, leg: Leg, opened: link.Opened) -> None:
+        self._expect("OPENED", State.OPENING)
+        self.state = State.CONNECTING
+        leg.state = LegState.TAKEN
+        leg.credit_bytes = opened.credit_bytes
+        if opened.attached:
+            self._greeted = True
+            self._audio.rebase(opened.position_samples)
+        self._send_waiting()
+        if not leg.reason:
+            for digit in self._keys:
+                self._to_worker(leg, link.Dtmf(digit))
+
+    def _ready(self, leg: Leg, now_seconds: float) -> None:
+        self._expect("READY", State.CONNECTING)
+        self.state = State.LIVE
+        leg.state = LegState.READY
+        self._ready_seconds = now_seconds
+        self._excluded.clear()
+        self._refusals = 0
+        if self._reason:
+            self._report(Seen.RECOVERY_SECONDS, now_seconds - self._lost_seconds, leg.reason)
+            self._reason = ""
+
+    def _refused(self, refused: link.Refused, now_seconds: float) -> None:
+        if refused.reason == Refusal.UNKNOWN:
+            # It has no session of this call, or not any more.
+            assert self._leg is not None
+            self._recover(Reason.WORKER_LOST, now_seconds, excluded="")
+            return
         self._expect("REFUSED", State.OPENING)
-        self._leave_channel()
+        self._leave_leg()
         if refused.reason != Refusal.STALE_EPOCH:
             self._excluded.add(self.worker_id)
         self.refused_for_capacity = refused.reason in (Refusal.FULL, Refusal.DRAINING)
         self._refusals += 1
-        if self._refusals >= self._limits.placing_attempts:
+        self.epoch = max(self.epoch, refused.epoch)
+        if self._refusals >= self._limits.placing_attempts and not self._reason:
             self._end(
                 Ending.REJECTED if self.refused_for_capacity else Ending.FAILED,
                 1013 if self.refused_for_capacity else 1011,
                 f"{self._refusals} workers refused the call, the last because it is {refused.reason}",
             )
         else:
-            self.place(max(self.epoch, refused.epoch) + 1)
+            self.place()
 
     def _worker_ended(self, ended: link.Ended) -> None:
-        self._leave_channel()
+        self._leave_leg()
         if ended.outcome == Outcome.COMPLETED:
             self._end(Ending.COMPLETED, 1000, "")
         else:
             self._end(Ending.FAILED, 1011, ended.message or "the call failed")
 
-    def _reply_audio(self, item: int, pcm: bytes, now_seconds: float) -> None:
-        self._given_bytes -= len(pcm)
-        if self._given_bytes < 0:
-            raise LinkProtocolError(f"{-self._given_bytes} bytes of reply audio more than there was credit for")
+    def _released(self, released: link.Released, now_seconds: float) -> None:
+        """The worker has let the call go: its session is over, or another one stands by."""
+        if released.reason == Reason.DROPPED:
+            self._note_drop(now_seconds)
+            self._recover(Reason.DROPPED, now_seconds, same_worker=self.worker_id)
+        else:
+            self._recover(released.reason, now_seconds, excluded=self.worker_id)
+
+    def _note_drop(self, now_seconds: float) -> None:
+        if self._unstable_since is None:
+            self._unstable_since = now_seconds
+        else:
+            self._drops += 1
+
+    # Another leg
+
+    def _new_leg(self, placed: Placed, reason: str) -> Leg:
+        self.epoch, self.pins = placed.epoch, placed.pins
+        if reason in (Reason.WORKER_LOST, Reason.DRAIN):
+            self._report(Seen.REPIN, label=reason)
+        leg = Leg(placed.worker_id, placed.epoch, placed.channel, reason)
+        leg.given_bytes = max(0, link.REPLY_CREDIT_BYTES - self._player.held_bytes)
+        return leg
+
+    def _open(self, leg: Leg, now_seconds: float, *, attach: bool = False) -> None:
+        waited, delay = 0.0, 0.0
+        if leg.reason == Reason.DROPPED and self._unstable_since is not None:
+            waited = now_seconds - self._unstable_since
+            delay = min(DELAY_FIRST_SECONDS * 2 ** (self._drops - 1), DELAY_MOST_SECONDS) if self._drops else 0.0
+        opening = link.Open(
+            uuid=self.uuid,
+            epoch=leg.epoch,
+            metadata=self.metadata,
+            position_samples=self._audio.first_waiting_samples,
+            credit_bytes=leg.given_bytes,
+            age_seconds=now_seconds - self._init_seconds,
+            provider_config=self._provider_config,
+            restore=bool(leg.reason),
+            attach=attach,
+            first_index=self.memory.next_index,
+            delay_seconds=delay,
+            waited_seconds=waited,
+        )
+        self.actions.append(ToWorker(leg, link.encode(opening, leg.channel)))
+
+    def _give_memory(self, leg: Leg, *, standby: bool = False) -> None:
+        """All that there is to know of the call; a leg that is to stand by gets it again when it has the call."""
+        for record in self.memory.records():
+            self._to_worker(leg, record)
+        if not standby:
+            for position, codes in self._audio.kept():
+                self._send(leg, link.encode_kept_audio(leg.channel, position, codes))
+        self._to_worker(leg, link.Go(leg.reason, standby, self._orders.known, "".join(self._keys), self._speaking))
+        if not standby:
+            for result in self._orders.results:
+                self._to_worker(leg, result)
+
+    def _recover(self, reason: str, now_seconds: float, *, excluded: str = "", same_worker: str = "") -> None:
+        """The one way back: the session is gone, another one is to go on."""
+        self._leave_leg()
+        if not self._reason:
+            self._lost_seconds = now_seconds
+        self._reason = reason
+        self._play(self._player.broke_off(now_seconds), now_seconds)
+        standby, self._next, self._move = self._next, None, None
+        if standby is not None:
+            # It has the memory already, and waits for nothing but this.
+            self._leg = standby
+            self.worker_id = standby.worker_id
+            self.state = State.OPENING if standby.state is LegState.OPENING else State.CONNECTING
+            self._give_memory(standby)
+            return
+        if excluded:
+            self._excluded.add(excluded)
+        self.state = State.PLACING
+        self.actions.append(Place(Purpose.RECOVER, self.epoch + 1, frozenset(self._excluded), same_worker))
+
+    def _place_next(self, move: _Move) -> None:
+        move.next_try_seconds = float("inf")
+        stays = move.reason == Reason.ROLLOVER and self.worker_id not in move.excluded
+        same_worker = self.worker_id if stays else ""
+        excluded = move.excluded | ({self.worker_id} if move.reason == Reason.DRAIN else set())
+        self.actions.append(Place(Purpose.MOVE, self.epoch + 1, frozenset(excluded), same_worker))
+
+    def _placed_next(self, placed: Placed, now_seconds: float) -> Leg:
+        assert self._move is not None
+        leg = self._next = self._new_leg(placed, self._move.reason)
+        self._open(leg, now_seconds)
+        self._give_memory(leg, standby=True)
+        return leg
+
+    def _next_record(self, leg: Leg, kind: int, payload: memoryview, now_seconds: float) -> None:
+        """A record of the leg that stands by."""
+        match kind:
+            case Kind.OPENED:
+                leg.state = LegState.TAKEN
+                leg.credit_bytes = link.decode_control(link.Opened, payload).credit_bytes
+            case Kind.READY:
+                leg.state = LegState.READY
+                if self._leg is not None and self._move is not None:
+                    seconds = max(0.0, self._move.deadline_seconds - now_seconds)
+                    self._to_worker(self._leg, link.Release(seconds))
+            case Kind.CREDIT:
+                leg.credit_bytes += link.decode_credit(payload)
+            case Kind.ATTACHED:
+                self._resumed(leg, link.decode_control(link.Attached, payload).received)
+            case Kind.REFUSED | Kind.ENDED | Kind.RELEASED:
+                self._leave_next(now_seconds)
+            case _:
+                pass
+
+    def _leave_next(self, now_seconds: float) -> None:
+        """The leg that was to stand by does not; the session goes on, and another try is made."""
+        standby, self._next = self._next, None
+        if standby is not None:
+            self.actions.append(LeaveChannel(standby))
+            if self._move is not None:
+                self._move.excluded.add(standby.worker_id)
+                self._move.next_try_seconds = now_seconds + MOVE_AGAIN_SECONDS
+
+    # Replies
+
+    def _reply_audio(self, leg: Leg, item: int, pcm: bytes, now_seconds: float) -> None:
+        leg.given_bytes -= len(pcm)
+        if leg.given_bytes < 0:
+            raise LinkProtocolError(f"{-leg.given_bytes} bytes of reply audio more than there was credit for")
         if not pcm:
             return
-        if self._paused or self._held:
-            # Bounded by the credit: what is held has not been given back.
-            self._held.append((item, pcm))
-        else:
-            self._to_caller(item, pcm, now_seconds)
-            self._return_credit()
+        self.memory.reply_audio(item, len(pcm) // 2)
+        self._play(self._player.audio(item, pcm, now_seconds), now_seconds)
+        self._return_credit()
 
-    def _to_caller(self, item: int, pcm: bytes, now_seconds: float) -> None:
-        """Cut into frames; an incomplete one waits for the item's next samples or its end."""
-        if self._partial_item != item:
-            self._pad(self._partial_item, now_seconds)
-        self._returned_bytes += len(pcm)
-        data = self._partial + pcm if self._partial else pcm
-        whole = len(data) - len(data) % avr.FRAME_BYTES
-        for offset in range(0, whole, avr.FRAME_BYTES):
-            self.actions.append(Play(data[offset : offset + avr.FRAME_BYTES]))
-        self._partial, self._partial_item = data[whole:], item
-        if whole:
-            self._played(item, whole // 2, 0, now_seconds)
+    def _play(self, plays: list[Any], now_seconds: float) -> None:
+        if plays:
+            self.actions += plays
+            if not self._greeted:
+                self._greeted = True
+                self._report(Seen.GREETING_SECONDS, now_seconds - self._init_seconds)
 
-    def _reply_done(self, item: int, now_seconds: float) -> None:
-        if self._held:
-            self._held.append((item, None))
-        else:
-            self._pad(item, now_seconds)
-
-    def _pad(self, item: int, now_seconds: float) -> None:
-        """Fill up the last frame of an item with silence."""
-        if not self._partial or self._partial_item != item:
-            return
-        samples = len(self._partial) // 2
-        frame = self._partial.ljust(avr.FRAME_BYTES, b"\0")
-        self._partial = b""
-        self.actions.append(Play(frame))
-        self._played(item, samples, avr.FRAME_SAMPLES - samples, now_seconds)
-
-    def _played(self, item: int, samples: int, padding: int, now_seconds: float) -> None:
-        self._clock.sent(item, samples, now_seconds, padding=padding)
-        self._playing = True
-        if not self._greeted:
-            self._greeted = True
-            self._report(Seen.GREETING_SECONDS, now_seconds - self._init_seconds)
-
-    def _flush(self, number: int, now_seconds: float) -> None:
-        unsent = [self._partial_item] if self._partial else []
-        unsent += [item for item, pcm in self._held if pcm is not None]
-        self._returned_bytes += sum(len(pcm) for _, pcm in self._held if pcm is not None)
-        self._held.clear()
-        self._partial = b""
-        self._playing = False
-        cut = self._clock.cut(now_seconds, unsent)
+    def _flush(self, leg: Leg, number: int, now_seconds: float) -> None:
+        cut = self._player.flush(now_seconds)
+        self.memory.reply_heard(cut, cut=True)
         if cut:
             self.actions.append(Interrupt())
             self._report(Seen.INTERRUPTION)
-        assert self._channel is not None
-        items = tuple(link.ItemHeard(item, samples) for item, samples in cut)
-        self._to_worker(link.encode(link.Heard(number, items), self._channel))
+        self._to_worker(leg, link.Heard(number, cut))
         self._return_credit()
 
     def _transcript(self, transcript: link.Transcript) -> None:
-        if transcript.item_id not in self._transcripts:
-            self._transcripts[transcript.item_id] = None
-            if len(self._transcripts) > MAX_TRANSCRIPTS_KNOWN:
-                del self._transcripts[next(iter(self._transcripts))]
-            self.actions.append(Tell(transcript.role, transcript.text))
+        if transcript.item_id in self._transcripts:
+            return
+        self._transcripts[transcript.item_id] = None
+        if len(self._transcripts) > MAX_TRANSCRIPTS_KNOWN:
+            del self._transcripts[next(iter(self._transcripts))]
+        tell = Tell(transcript.role, transcript.text)
+        if self.is_away:
+            self._untold.append(tell)
+        else:
+            self.actions.append(tell)
 
     def _return_credit(self) -> None:
-        if self._returned_bytes >= link.CREDIT_STEP_BYTES and self._channel is not None:
-            self._to_worker(link.encode_credit(self._channel, self._returned_bytes))
-            self._given_bytes += self._returned_bytes
-            self._returned_bytes = 0
+        leg = self._leg
+        if leg is not None:
+            leg.returned_bytes += self._player.taken_bytes
+            self._player.taken_bytes = 0
+            if due := leg.due_credit():
+                self._send(leg, link.encode_credit(leg.channel, due))
 
     # Ends
 
@@ -577,23 +771,29 @@ class Call:
     def _finish(self, ending: Ending, reason: str) -> None:
         if self.state is State.ENDED:
             return
-        if self._channel is not None:
-            self._to_worker(link.encode(link.Close(reason), self._channel))
-            self._leave_channel()
-        if self.epoch:
+        for leg in (self._leg, self._next):
+            if leg is not None:
+                self._to_worker(leg, link.Close(reason))
+                self.actions.append(LeaveChannel(leg))
+        self._leg = self._next = None
+        if self.epoch and ending is not Ending.MOVED:
             self.actions.append(Unpin(self.epoch))
         self.state = State.ENDED
-        self._waiting.clear()
-        self._held.clear()
+        self._audio.clear()
         self.actions.append(Ended(ending, reason))
 
-    def _leave_channel(self) -> None:
-        if self._channel is not None:
-            self._channel = None
-            self.actions.append(LeaveChannel())
+    def _leave_leg(self) -> None:
+        if self._leg is not None:
+            self.actions.append(LeaveChannel(self._leg))
+            self._leg = None
 
-    def _to_worker(self, record: bytes) -> None:
-        self.actions.append(ToWorker(record))
+    def _to_worker(self, leg: Leg, record: link.Control) -> None:
+        self._send(leg, link.encode(record, leg.channel))
+
+    def _send(self, leg: Leg, record: bytes) -> None:
+        leg.stream.sending(record)
+        if not leg.is_broken:
+            self.actions.append(ToWorker(leg, record))
 
     def _report(self, seen: Seen, value: float = 1.0, label: str = "") -> None:
         self.actions.append(Report(seen, value, label))

@@ -1,4 +1,4 @@
-"""The shell around one call: its caller's WebSocket, its channel to a worker, its pin."""
+"""The shell around one call: its caller's connection, its channels to workers, its pin."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ from prometheus_client import Counter
 from websockets.typing import BytesLike
 
 from common import link
-from common.metrics import DispatcherMetrics
+from common.metrics import DispatcherMetrics, RecoveryReason, RepinReason
 from common.registry import CallLease, NoCapacity, NoCapacityReason
 from common.relay_timer import RelayTimer
 from common.websocket import WebSocket
 from dispatcher import actions, avr, call
-from dispatcher.actions import Seen
+from dispatcher.actions import Purpose, Seen
 from dispatcher.ami import Ami, AmiError
 from dispatcher.call import Call, State
 from dispatcher.front import Front, WebSocketFront
+from dispatcher.leg import Leg
 from dispatcher.legacy import LegacyConnection
+from dispatcher.limits import CallLimits
 from dispatcher.links import LinkPool, LinkUnavailable, WorkerLink
-from dispatcher.placement import Placed, Placement
+from dispatcher.placement import Found, Placement
+
+TAKEN_OVER = "another connection with the same uuid has taken this call over"
 
 
 class Calls(Interface):
@@ -45,32 +49,78 @@ class Calls(Interface):
     def metrics(self) -> DispatcherMetrics:
         """What is measured."""
 
-    def begun(self, caller: Caller) -> int:
-        """A connection said which call it is; an older connection of the same call is closed.
-
-        Returns:
-            the epoch that the older connection had, 0 if there is none.
-        """
+    def begun(self, caller: Caller) -> Caller | None:
+        """A connection said which call it is; returns who has that call already, if anybody."""
 
     def ended(self, caller: Caller) -> None:
         """The call is over."""
 
 
-class Caller:
-    """Owner of a caller's WebSocket, and of the channel at the dispatcher's end."""
+class LegChannel:
+    """The channel of one leg, at the dispatcher's end."""
 
-    def __init__(self, calls: Calls, metadata: dict[str, str], limits: call.CallLimits) -> None:
+    def __init__(self, caller: Caller, worker_link: WorkerLink) -> None:
+        self.leg: Leg | None = None
+        self._caller = caller
+        self._link: WorkerLink | None = worker_link
+        self.number = worker_link.open_channel(self)
+
+    def send(self, record: bytes) -> None:
+        """Send an encoded record; while the link is broken nothing happens: the leg's stream keeps it."""
+        if self._link is not None:
+            self._link.send(record)
+
+    def leave(self) -> None:
+        """Nothing more is sent or expected."""
+        if self._link is not None:
+            self._link.leave_channel(self.number)
+        self.leg = self._link = None
+
+    # Owner of the channel
+
+    def record(self, kind: int, payload: memoryview, received_seconds: float) -> None:
+        """A record of the worker."""
+        if self.leg is not None:
+            self._caller.leg_record(self.leg, kind, payload, received_seconds)
+
+    def link_broke(self) -> None:
+        """The link is gone; another one is looked for."""
+        self._link = None
+        if self.leg is not None:
+            self._caller.call.link_broke(self.leg)
+
+    def link_back(self, worker_link: WorkerLink) -> None:
+        """There is another link to the same worker, on which the channel has the same number."""
+        self._link = worker_link
+        if self.leg is not None:
+            self._caller.leg_resumed(self.leg)
+
+    def worker_lost(self) -> None:
+        """The worker is gone."""
+        self._link = None
+        if self.leg is not None:
+            self._caller.leg_lost(self.leg)
+
+    def stop(self, reason: str) -> None:
+        """The call cannot go on."""
+        self._caller.stop(reason)
+
+
+class Caller:
+    """Owner of a caller's connection, and of the call's legs."""
+
+    def __init__(self, calls: Calls, metadata: dict[str, str], limits: CallLimits) -> None:
         self.call = Call(metadata, time.monotonic(), limits)
         self.started_at_ms: int | None = None
         self._calls = calls
         self._log = structlog.get_logger()
         self._front: Front | None = None
         self._connection: WebSocket | None = None
-        self._link: WorkerLink | None = None
-        self._channel = 0
-        self._placing: asyncio.Task[None] | None = None
+        self._channels: dict[Leg, LegChannel] = {}
+        self._placing: set[asyncio.Task[None]] = set()
         self._unpinning: asyncio.Task[None] | None = None
         self._executing: asyncio.Task[None] | None = None
+        self._began = False
         self._relay_in = RelayTimer(calls.metrics.relay_in)
         self._relay_out = RelayTimer(calls.metrics.relay_out)
 
@@ -87,10 +137,10 @@ class Caller:
     def lease(self) -> CallLease | None:
         """What Redis is to know of the call; None while it is not pinned."""
         held = self.call
-        if not held.epoch or held.state in (State.PLACING, State.ENDED):
+        if not held.is_held:
             return None
         return CallLease(
-            held.uuid, held.worker_id, held.epoch, held.state, self.started_at_ms, held.pins, held.metadata
+            held.uuid, held.worker_id, held.held_epoch, held.state, self.started_at_ms, held.pins, held.metadata
         )
 
     def tick(self, now_seconds: float) -> None:
@@ -110,9 +160,24 @@ class Caller:
 
     async def settled(self) -> None:
         """Wait until what an ended call began is done: its placing given up, its pin taken out of Redis."""
-        for task in (self._placing, self._executing, self._unpinning):
+        for task in (*self._placing, self._executing, self._unpinning):
             if task is not None:
                 await asyncio.wait([task])
+
+    def take_over(self, newcomer: Caller) -> None:
+        """Another connection is this call: it takes the place of the one that there is, or was."""
+        front, connection = newcomer._front, newcomer._connection
+        if self._front is not None:
+            self._front.hand_over(None)
+            self._front.complain(TAKEN_OVER)
+            self._front.close(1008, TAKEN_OVER)
+        newcomer._front = newcomer._connection = None
+        assert front is not None
+        self._front, self._connection = front, connection
+        front.hand_over(self)
+        self._log.info("caller is back", worker=self.call.worker_id)
+        self.call.caller_back(time.monotonic())
+        self._act()
 
     # Owner of the caller's WebSocket
 
@@ -149,8 +214,11 @@ class Caller:
 
     def closed(self, code: int, reason: str) -> None:
         """The caller's connection is gone."""
+        may_return = self._front is not None and self._front.may_return
         self._front = None
-        self.call.caller_closed(code)
+        self.call.caller_closed(code, time.monotonic(), may_return=may_return)
+        if self.call.is_away:
+            self._log.warning("caller's connection lost", code=code, effect="the call waits for it to come back")
         self._act()
 
     # Owner of a connection by the older protocol
@@ -172,19 +240,24 @@ class Caller:
         self.call.broke_protocol(reason, message)
         self._act()
 
-    # Owner of the channel
+    # The legs
 
-    def record(self, kind: int, payload: memoryview, received_seconds: float) -> None:
-        """A record of the call's worker."""
+    def leg_record(self, leg: Leg, kind: int, payload: memoryview, received_seconds: float) -> None:
+        """A record of a worker of the call's."""
         if kind == link.Kind.REPLY_AUDIO:
             self._relay_out.frame(received_seconds)
-        self.call.record(kind, payload, time.monotonic())
+        self.call.record(leg, kind, payload, time.monotonic())
         self._act()
 
-    def worker_lost(self) -> None:
-        """The call's worker is gone."""
-        self._link = None
-        self.call.worker_lost()
+    def leg_resumed(self, leg: Leg) -> None:
+        """The link to a leg's worker broke, and there is another one."""
+        self.call.resume(leg)
+        self._act()
+
+    def leg_lost(self, leg: Leg) -> None:
+        """A leg's worker is gone."""
+        self.call.worker_lost(leg, time.monotonic())
+        self._log.warning("worker lost", worker=leg.worker_id, epoch=leg.epoch, state=self.call.state.value)
         self._act()
 
     # Actions
@@ -207,20 +280,21 @@ class Caller:
 
     def _do(self, action: actions.Action, closing: bool) -> None:
         match action:
-            case actions.ToWorker(record):
-                if self._link is not None:
-                    self._link.send(record)
+            case actions.ToWorker(leg, record):
+                channel = self._channels.get(leg)
+                if channel is not None:
+                    channel.send(record)
             case actions.Play(frame):
                 if self._front is not None:
                     self._front.play(frame)
             case actions.Report(seen, value, label):
                 _REPORTS[seen](self._calls.metrics, value, label)
-            case actions.Place(epoch, excluded):
-                self._place(epoch, excluded)
-            case actions.LeaveChannel():
-                if self._link is not None:
-                    self._link.leave_channel(self._channel)
-                    self._link = None
+            case actions.Place():
+                self._place(action)
+            case actions.LeaveChannel(leg):
+                channel = self._channels.pop(leg, None)
+                if channel is not None:
+                    channel.leave()
             case actions.Unpin(epoch):
                 placement = self._calls.placement
                 self._unpinning = asyncio.create_task(placement.unpin(self.uuid, epoch))
@@ -261,66 +335,101 @@ class Caller:
             self.call.executed(order, True, message, time.monotonic())
         self._act()
 
-    def _place(self, epoch: int, excluded: frozenset[str]) -> None:
-        if not self.call.pins and self._placing is None:
+    def _place(self, wanted: actions.Place) -> None:
+        if wanted.purpose is Purpose.BEGIN and not self._began:
+            self._began = True
             self._log = self._log.bind(uuid=self.uuid)
-            epoch = max(epoch, self._calls.begun(self) + 1)
+            older = self._calls.begun(self)
+            if older is not None:
+                older.take_over(self)
+                self.call.absorbed()
+                return
             self._log.info("call began", metadata_entries=len(self.call.metadata))
-        self._placing = asyncio.create_task(self._find_worker(epoch, excluded), name=f"place {self.uuid}")
+        elif wanted.purpose is not Purpose.BEGIN:
+            self._log.warning("another session is needed", purpose=wanted.purpose.value, epoch=wanted.epoch)
+        task = asyncio.create_task(self._find_worker(wanted), name=f"place {self.uuid}")
+        self._placing.add(task)
+        task.add_done_callback(self._placing.discard)
 
-    async def _find_worker(self, epoch: int, excluded: frozenset[str]) -> None:
+    async def _find_worker(self, wanted: actions.Place) -> None:
         """Pin, and open a channel; workers that cannot be reached are left out and the next is asked."""
         try:
-            placement, pins = self._calls.placement, self.call.pins
-            while self._is_placing():
-                placed = await placement.place(self.uuid, epoch, self.call.metadata, excluded, pins)
-                if isinstance(placed, NoCapacity):
-                    self._not_placed(placed, excluded)
-                    return
-                worker_link = await self._link_to(placed) if self._is_placing() else None
-                if worker_link is not None and self._is_placing():
-                    self._placed(placed, worker_link)
-                    return
-                # Nobody holds the call there: the worker is out of reach, or the caller has hung up meanwhile.
-                await placement.unpin(self.uuid, placed.epoch)
-                excluded, epoch, pins = excluded | {placed.worker_id}, placed.epoch + 1, placed.pins
+            known = self._calls.links.up(wanted.same_worker)
+            if known is not None:
+                # It has the call's slot already. Redis hears of the new epoch by the next renewal.
+                self._placed(wanted, Found(wanted.same_worker, "", wanted.epoch, self.call.pins), known)
+            else:
+                await self._search(wanted)
         except Exception:
             self._log.exception("no worker could be looked for")
             self.stop("internal error")
 
-    async def _link_to(self, placed: Placed) -> WorkerLink | None:
+    async def _search(self, wanted: actions.Place) -> None:
+        placement, purpose = self._calls.placement, wanted.purpose
+        excluded, epoch, pins = wanted.excluded, wanted.epoch, self.call.pins
+        while self.call.wants(purpose):
+            if purpose is Purpose.MOVE:
+                found = placement.choose(epoch, excluded, pins)
+            else:
+                found = await placement.place(
+                    self.uuid, epoch, self.call.metadata, excluded, pins, recovers=purpose is Purpose.RECOVER
+                )
+            if isinstance(found, NoCapacity):
+                self._not_placed(purpose, found, excluded)
+                return
+            worker_link = await self._link_to(found) if self.call.wants(purpose) else None
+            if worker_link is not None and not found.attach and self.call.memory.is_empty and found.pins > 1:
+                # The call is older than this dispatcher: the one that had it is gone, and its worker too.
+                memory = await placement.recall(self.uuid)
+                if memory is not None:
+                    self.call.restored(memory, time.monotonic())
+            if not self.call.wants(purpose):
+                # The caller has hung up meanwhile, say. A call that ended is not to be left in Redis.
+                if self.call.state is State.ENDED and purpose is not Purpose.MOVE:
+                    await placement.unpin(self.uuid, found.epoch)
+                return
+            if worker_link is not None:
+                self._placed(wanted, found, worker_link)
+                return
+            excluded, epoch, pins = excluded | {found.worker_id}, found.epoch + 1, found.pins
+
+    async def _link_to(self, found: Found) -> WorkerLink | None:
         try:
-            return await self._calls.links.get(placed.worker_id, placed.address)
+            return await self._calls.links.get(found.worker_id, found.address)
         except LinkUnavailable as error:
-            self._log.warning("worker unreachable", worker=placed.worker_id, reason=str(error))
+            self._log.warning("worker unreachable", worker=found.worker_id, reason=str(error))
             return None
 
-    def _is_placing(self) -> bool:
-        return self.call.state is State.PLACING
-
-    def _placed(self, placed: Placed, worker_link: WorkerLink) -> None:
-        self.started_at_ms = placed.started_at_ms
-        self._link = worker_link
-        self._channel = worker_link.open_channel(self)
-        self._log.info("call pinned", worker=placed.worker_id, epoch=placed.epoch, pins=placed.pins)
-        self.call.placed(placed.worker_id, placed.epoch, self._channel, placed.pins, time.monotonic())
+    def _placed(self, wanted: actions.Place, found: Found, worker_link: WorkerLink) -> None:
+        if not self.call.wants(wanted.purpose):
+            return
+        if found.started_at_ms is not None:
+            self.started_at_ms = found.started_at_ms
+        channel = LegChannel(self, worker_link)
+        self._log.info("call pinned", worker=found.worker_id, epoch=found.epoch, pins=found.pins)
+        placed = call.Placed(found.worker_id, found.epoch, channel.number, found.pins, found.attach)
+        leg = self.call.placed(placed, time.monotonic())
+        channel.leg = leg
+        self._channels[leg] = channel
         self._act()
 
-    def _not_placed(self, reason: NoCapacity, excluded: frozenset[str]) -> None:
-        if not self._is_placing():
+    def _not_placed(self, purpose: Purpose, reason: NoCapacity, excluded: frozenset[str]) -> None:
+        if not self.call.wants(purpose):
             return
+        now = time.monotonic()
         if reason.reason is NoCapacityReason.FULL or self.call.refused_for_capacity:
-            self.call.not_placed(1013, "no capacity: every worker has all the calls that it may take")
+            self.call.not_placed(1013, "no capacity: every worker has all the calls that it may take", now)
         elif excluded:
-            self.call.not_placed(1011, f"none of the {len(excluded)} workers that were asked took the call")
+            self.call.not_placed(1011, f"none of the {len(excluded)} workers that were asked took the call", now)
         else:
-            self.call.not_placed(1013, "no capacity: there is no live worker")
+            self.call.not_placed(1013, "no capacity: there is no live worker", now)
         self._act()
 
     def _ended(self, ending: actions.Ending, reason: str) -> None:
         self._calls.ended(self)
-        _OUTCOMES[ending](self._calls.metrics).inc()
-        if ending is actions.Ending.COMPLETED:
+        if ending is not actions.Ending.MOVED:
+            _OUTCOMES[ending](self._calls.metrics).inc()
+        if ending in (actions.Ending.COMPLETED, actions.Ending.MOVED):
             self._log.info("call ended", ending=ending.value, reason=reason)
         else:
             self._log.warning("call ended", ending=ending.value, reason=reason)
@@ -337,4 +446,8 @@ _REPORTS: dict[Seen, Callable[[DispatcherMetrics, float, str], None]] = {
     Seen.DIGIT: lambda metrics, _, __: metrics.dtmf_digits.inc(),
     Seen.GREETING_SECONDS: lambda metrics, seconds, _: metrics.greeting_latency.observe(seconds),
     Seen.CALLER_AUDIO_DROPPED_SECONDS: lambda metrics, seconds, _: metrics.audio_dropped_in.inc(seconds),
+    Seen.REPIN: lambda metrics, _, reason: metrics.repins[RepinReason(reason)].inc(),
+    Seen.RECOVERY_SECONDS: lambda metrics, seconds, reason: metrics.recovery[RecoveryReason(reason)].observe(
+        seconds
+    ),
 }

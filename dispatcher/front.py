@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from typing import Protocol as Interface
 
 from common.websocket import WebSocket
 from dispatcher import avr
+
+if TYPE_CHECKING:
+    from dispatcher.caller import Caller
 
 
 class Front(Interface):
@@ -14,6 +18,13 @@ class Front(Interface):
     @property
     def write_paused(self) -> bool:
         """Whether AVR Core does not take what waits for it."""
+
+    @property
+    def may_return(self) -> bool:
+        """Whether a core that loses this connection may come back in another one."""
+
+    def hand_over(self, caller: Caller | None) -> None:
+        """The connection is of another caller's from now on; None: of nobody's, and nothing is reported of it."""
 
     def play(self, frame: bytes) -> None:
         """A frame of PCM16 at 8 kHz, 320 bytes."""
@@ -47,6 +58,15 @@ class WebSocketFront:
     def write_paused(self) -> bool:
         """See `Front`."""
         return self._connection.write_paused
+
+    @property
+    def may_return(self) -> bool:
+        """See `Front`."""
+        return True
+
+    def hand_over(self, caller: Caller | None) -> None:
+        """See `Front`."""
+        self._connection.hand_over(caller)
 
     def play(self, frame: bytes) -> None:
         """See `Front`."""

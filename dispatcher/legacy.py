@@ -81,6 +81,15 @@ class LegacyConnection(asyncio.Protocol):
         return self._paused
 
     @property
+    def may_return(self) -> bool:
+        """An older core hangs up by dropping the connection: it does not come back."""
+        return False
+
+    def hand_over(self, caller: LegacyOwner | None) -> None:
+        """The connection is of another caller's from now on; None: of nobody's."""
+        self._owner = caller
+
+    @property
     def is_open(self) -> bool:
         """Whether messages can be sent."""
         return self._transport is not None and not self._closing

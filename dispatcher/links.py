@@ -19,6 +19,8 @@ log = structlog.get_logger()
 
 # Links to workers that do not answer hold up the end of the process for no longer.
 CLOSE_SECONDS = 0.5
+# A link that broke while both ends live is replaced within this time; then its calls are moved.
+RESUME_SECONDS = 0.3
 
 
 class ChannelOwner(Interface):
@@ -27,8 +29,14 @@ class ChannelOwner(Interface):
     def record(self, kind: int, payload: memoryview, received_seconds: float) -> None:
         """A record of the call's worker."""
 
+    def link_broke(self) -> None:
+        """The link is gone; another one to the same worker is looked for."""
+
+    def link_back(self, worker_link: WorkerLink) -> None:
+        """There is another link to the same worker: the channel goes on there, under the same number."""
+
     def worker_lost(self) -> None:
-        """The link is gone, and the channel with it."""
+        """The link is gone, and no other can be had."""
 
     def stop(self, reason: str) -> None:
         """The call cannot go on."""
@@ -39,10 +47,18 @@ class LinkUnavailable(Exception):
 
 
 class WorkerLink:
-    """One link and its channels. It is used once: a link that was lost is replaced by a new one."""
+    """One link and its channels. It is used once: a link that was lost is replaced by a new one.
+
+    Attributes:
+        worker_id: of the worker.
+        address: where it is; empty until `open`.
+        incarnation: of the worker's process.
+    """
 
     def __init__(self, worker_id: str, hello: Hello, on_lost: LostCallback) -> None:
         self.worker_id = worker_id
+        self.address = ""
+        self.incarnation = ""
         self._end = LinkEnd(hello, self)
         self._on_lost = on_lost
         self._greeting: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
@@ -60,14 +76,15 @@ class WorkerLink:
         """Calls that this dispatcher has on the worker."""
         return len(self._channels)
 
-    async def open(self, address: str) -> None:
+    async def open(self, address: str, timeout_seconds: float = LINK_LIMITS.open_timeout_seconds) -> None:
         """Connect and exchange HELLOs.
 
         Raises:
             LinkUnavailable: the worker did not answer in time, refused, or is another one by now.
         """
+        self.address = address
         try:
-            async with asyncio.timeout(LINK_LIMITS.open_timeout_seconds):
+            async with asyncio.timeout(timeout_seconds):
                 await connect(f"ws://{address}/link", self._end, limits=LINK_LIMITS)
                 hello = await asyncio.shield(self._greeting)
         except (OSError, TimeoutError, HandshakeRefused, ValueError) as error:
@@ -79,6 +96,17 @@ class WorkerLink:
         if hello.id != self.worker_id:
             self.close("another worker lives here now")
             raise LinkUnavailable(f"at {address} answers worker {hello.id}, not {self.worker_id}")
+        self.incarnation = hello.incarnation
+
+    def succeed(self, broken: WorkerLink, channels: dict[int, ChannelOwner]) -> None:
+        """Take up the channels of a link that broke, under their numbers."""
+        self._numbers = broken._numbers
+        self._channels |= channels
+        for channel, owner in channels.items():
+            try:
+                owner.link_back(self)
+            except Exception:
+                self._failed(channel, owner)
 
     def open_channel(self, owner: ChannelOwner) -> int:
         """A new channel for a call."""
@@ -129,7 +157,10 @@ class WorkerLink:
             self._greeting.exception()  # whoever waits gets it; nobody may wait any more
         channels, self._channels = self._channels, {}
         self.commands.lost()
-        self._on_lost.link_lost(self, reason, len(channels))
+        self._on_lost.link_lost(self, reason, channels)
+
+    def give_up(self, channels: dict[int, ChannelOwner]) -> None:
+        """No other link can be had: the channels have lost their worker."""
         for channel, owner in channels.items():
             try:
                 owner.worker_lost()
@@ -149,8 +180,8 @@ class WorkerLink:
 class LostCallback(Interface):
     """Who hears that a link is gone."""
 
-    def link_lost(self, lost: WorkerLink, reason: str, calls: int) -> None:
-        """The link is gone, with so many calls on it."""
+    def link_lost(self, lost: WorkerLink, reason: str, channels: dict[int, ChannelOwner]) -> None:
+        """The link is gone, with these channels on it."""
 
 
 class LinkPool:
@@ -176,6 +207,11 @@ class LinkPool:
         """Whether there is a link to this worker."""
         known = self._links.get(worker_id)
         return known is not None and known.is_open
+
+    def up(self, worker_id: str) -> WorkerLink | None:
+        """The link to this worker, if there is one now."""
+        known = self._links.get(worker_id)
+        return known if known is not None and known.is_open else None
 
     def calls(self, worker_id: str) -> int:
         """Calls that this dispatcher has on the worker."""
@@ -226,11 +262,38 @@ class LinkPool:
         connections = [known.connection for known in links if known.connection is not None]
         await close_all(connections, 1000, "the dispatcher ends", timeout_seconds=CLOSE_SECONDS)
 
-    def link_lost(self, lost: WorkerLink, reason: str, calls: int) -> None:
-        """Forget a link."""
-        if self._links.get(lost.worker_id) is lost:
-            del self._links[lost.worker_id]
-            log.warning("link lost", worker=lost.worker_id, reason=reason, calls=calls)
+    def link_lost(self, lost: WorkerLink, reason: str, channels: dict[int, ChannelOwner]) -> None:
+        """Look for another link to the same worker, where there are calls on it; else forget it."""
+        if self._links.get(lost.worker_id) is not lost:
+            # It never was up, or has a successor.
+            lost.give_up(channels)
+            return
+        del self._links[lost.worker_id]
+        log.warning("link lost", worker=lost.worker_id, reason=reason, calls=len(channels))
+        if self._closed or not channels or lost.worker_id in self._opening:
+            lost.give_up(channels)
+            return
+        for owner in channels.values():
+            owner.link_broke()
+        task = asyncio.create_task(self._resume(lost, channels), name=f"resume {lost.worker_id}")
+        # Who wants a link to this worker meanwhile waits for this one.
+        self._opening[lost.worker_id] = task
+        task.add_done_callback(lambda done: self._opened(lost.worker_id, done))
+
+    async def _resume(self, lost: WorkerLink, channels: dict[int, ChannelOwner]) -> WorkerLink:
+        new = WorkerLink(lost.worker_id, self._hello, self)
+        try:
+            await new.open(lost.address, RESUME_SECONDS)
+            if new.incarnation != lost.incarnation:
+                new.close("another process lives here now")
+                raise LinkUnavailable(f"worker {lost.worker_id} is another process now")
+        except BaseException:
+            lost.give_up(channels)
+            raise
+        self._links[lost.worker_id] = new
+        log.info("link up again", worker=lost.worker_id, calls=len(channels))
+        new.succeed(lost, channels)
+        return new
 
     async def _open(self, worker_id: str, address: str) -> WorkerLink:
         new = WorkerLink(worker_id, self._hello, self)

@@ -15,7 +15,7 @@ from common.release import RELEASE
 from common.settings import Settings
 from dispatcher.admin import application
 from dispatcher.ami import Ami
-from dispatcher.call import BAD_INPUT_REASONS
+from dispatcher.limits import BAD_INPUT_REASONS, CallLimits
 from dispatcher.service import Dispatcher
 
 log = logs.get_logger()
@@ -35,7 +35,10 @@ async def run(settings: Settings, process: Process) -> int:
     dispatcher_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     measured = metrics.dispatcher()
     measured.bad_input.expect(*BAD_INPUT_REASONS)
-    dispatcher = Dispatcher(dispatcher_id, RELEASE, registry, metrics=measured, ami=Ami(settings.ami_url))
+    limits = CallLimits(reconnect_seconds=settings.call_reconnect_seconds)
+    dispatcher = Dispatcher(
+        dispatcher_id, RELEASE, registry, metrics=measured, ami=Ami(settings.ami_url), limits=limits
+    )
     runner = await admin.serve(application(dispatcher), admin_sock)
     await dispatcher.start(sock)
     log.info("dispatcher listening", dispatcher=dispatcher.id, port=port_of(sock), admin_port=port_of(admin_sock))

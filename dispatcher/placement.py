@@ -13,6 +13,7 @@ import structlog
 
 from common.errors import RegistryUnavailable
 from common.registry import (
+    OVER_CAPACITY,
     CallLease,
     NoCapacity,
     NoCapacityReason,
@@ -22,6 +23,7 @@ from common.registry import (
     WorkerStatus,
     release_order,
 )
+from dispatcher.memory import CallMemory
 
 log = structlog.get_logger()
 
@@ -32,14 +34,24 @@ RENEW_INTERVAL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
-    """Where a call goes."""
+class Found:
+    """A worker for a call.
+
+    Attributes:
+        worker_id: the worker.
+        address: of its link.
+        epoch: the call's, from now on.
+        pins: how many workers have held the call.
+        started_at_ms: by the clock of Redis; None where Redis did not say.
+        attach: the worker has the call already, by another dispatcher.
+    """
 
     worker_id: str
     address: str
     epoch: int
     pins: int
-    started_at_ms: int | None
+    started_at_ms: int | None = None
+    attach: bool = False
 
 
 class Placement:
@@ -51,6 +63,7 @@ class Placement:
         dispatcher_id: str,
         own_calls: Callable[[str], int],
         redis_up: Callable[[float], None],
+        reconnect_seconds: float = 0.0,
     ) -> None:
         """Build it.
 
@@ -59,11 +72,14 @@ class Placement:
             dispatcher_id: of this process.
             own_calls: how many calls this dispatcher has on a worker.
             redis_up: told after every exchange whether Redis answered.
+            reconnect_seconds: how long a call is kept that has no caller.
         """
         self._registry = registry
         self._dispatcher_id = dispatcher_id
         self._own_calls = own_calls
         self._redis_up = redis_up
+        # A call whose dispatcher died must be found by the one to which its caller comes back.
+        self._lease_seconds = max(CALL_LEASE_SECONDS, reconnect_seconds + CALL_LEASE_SECONDS / 3)
         self._workers: tuple[WorkerStatus, ...] = ()
         self._up: bool | None = None
 
@@ -73,8 +89,15 @@ class Placement:
         return self._workers
 
     async def place(
-        self, uuid: str, epoch: int, metadata: Mapping[str, str], excluded: frozenset[str], pins: int
-    ) -> Placed | NoCapacity:
+        self,
+        uuid: str,
+        epoch: int,
+        metadata: Mapping[str, str],
+        excluded: frozenset[str],
+        pins: int,
+        *,
+        recovers: bool = False,
+    ) -> Found | NoCapacity:
         """Pin a call.
 
         Args:
@@ -83,6 +106,8 @@ class Placement:
             metadata: kept with the call.
             excluded: workers that have refused it or cannot be reached.
             pins: workers that have held the call, as far as this dispatcher knows.
+            recovers: the call has lost its session: any worker but its present one may be filled above its
+                capacity for it. Otherwise the worker that holds the call already, if it lives, keeps it.
         """
         try:
             pin = await self._registry.pin(
@@ -90,16 +115,26 @@ class Placement:
                 dispatcher=self._dispatcher_id,
                 epoch=epoch,
                 metadata=metadata,
-                lease_seconds=CALL_LEASE_SECONDS,
+                lease_seconds=self._lease_seconds,
                 excluded=excluded,
+                over_capacity=OVER_CAPACITY if recovers else 1.0,
+                attach=not recovers,
             )
         except RegistryUnavailable as error:
             self._note(False, str(error))
-            return self._place_from_table(epoch, excluded, pins)
+            return self._from_table(epoch, excluded, pins, OVER_CAPACITY if recovers else 1.0)
         self._note(True)
         if isinstance(pin, Pin):
-            return Placed(pin.worker, pin.address, pin.epoch, pin.pins, pin.started_at_ms)
+            return Found(pin.worker, pin.address, pin.epoch, pin.pins, pin.started_at_ms, pin.attached)
         return pin
+
+    def choose(self, epoch: int, excluded: frozenset[str], pins: int) -> Found | NoCapacity:
+        """A worker for a call that has one still: nothing is pinned, as it may never get there."""
+        return self._from_table(epoch, excluded, pins, OVER_CAPACITY)
+
+    async def recall(self, uuid: str) -> CallMemory | None:
+        """What Redis remembers of a call whose dispatcher and worker are gone; None: nothing, or it is away."""
+        return None
 
     async def unpin(self, uuid: str, epoch: int) -> None:
         """Take a call out of Redis; while Redis is away its lease does that."""
@@ -115,7 +150,7 @@ class Placement:
             uuids that another dispatcher holds at a higher epoch: to be let go at once.
         """
         try:
-            renewal = await self._registry.renew(self._dispatcher_id, held, lease_seconds=CALL_LEASE_SECONDS)
+            renewal = await self._registry.renew(self._dispatcher_id, held, lease_seconds=self._lease_seconds)
         except RegistryUnavailable as error:
             self._note(False, str(error))
             return frozenset()
@@ -123,14 +158,16 @@ class Placement:
         self._workers = renewal.workers
         return renewal.superseded
 
-    def _place_from_table(self, epoch: int, excluded: frozenset[str], pins: int) -> Placed | NoCapacity:
+    def _from_table(
+        self, epoch: int, excluded: frozenset[str], pins: int, over_capacity: float
+    ) -> Found | NoCapacity:
         ready = [w for w in self._workers if w.state is WorkerState.READY and w.id not in excluded]
-        free = [w for w in ready if self._own_calls(w.id) < w.capacity]
+        free = [w for w in ready if self._own_calls(w.id) < w.capacity * over_capacity]
         if not free:
             return NoCapacity(NoCapacityReason.FULL if ready else NoCapacityReason.NO_WORKERS)
         # As the script does: the newest release first, and of it the least loaded.
         best = min(free, key=lambda w: (-release_order(w.release), self._own_calls(w.id) / w.capacity))
-        return Placed(best.id, best.address, epoch, pins + 1, None)
+        return Found(best.id, best.address, epoch, pins + 1)
 
     def _note(self, up: bool, reason: str = "") -> None:
         self._redis_up(up)

@@ -88,6 +88,27 @@ class PlayoutClock:
         self._forget()
         return list(items.items()), not self._runs
 
+    def queued(self) -> list[tuple[int, int]]:
+        """[(item, samples handed over)] of the items that have not been heard out, oldest first."""
+        items: dict[int, int] = {}
+        for run in self._runs:
+            items[run.item] = items.get(run.item, self._heard_out.get(run.item, 0)) + run.samples
+        return list(items.items())
+
+    def resume(self, item: int, heard_samples: int, left_samples: int, since_seconds: float) -> None:
+        """Another clock had handed over this item, and the part that was not heard then has been playing since.
+
+        Args:
+            item: the item's number.
+            heard_samples: of the item, at `since_seconds`.
+            left_samples: handed over, and not heard then.
+            since_seconds: when; items that were queued behind each other follow each other.
+        """
+        if heard_samples:
+            self._heard_out[item] = heard_samples
+        if left_samples > 0:
+            self.sent(item, left_samples, since_seconds)
+
     def cut(self, now_seconds: float, unsent: Iterable[int] = ()) -> list[tuple[int, int]]:
         """AVR Core's buffer is emptied: nothing more of what was handed over will play.
 

@@ -16,10 +16,10 @@ from common.registry import Registry
 from common.websocket import Limits, ServerWebSocket
 from dispatcher import avr
 from dispatcher.ami import Ami
-from dispatcher.call import DEFAULT_LIMITS, CallLimits
 from dispatcher.caller import Caller
 from dispatcher.commands import CommandError, Commands
 from dispatcher.legacy import FrontDoor, LegacyConnection
+from dispatcher.limits import DEFAULT_LIMITS, CallLimits
 from dispatcher.links import LinkPool, LinkUnavailable
 from dispatcher.placement import RENEW_INTERVAL_SECONDS, Placement
 
@@ -58,7 +58,9 @@ class Dispatcher:
         self.metrics = metrics
         self.ami = ami
         self.links = LinkPool(dispatcher_id, release)
-        self.placement = Placement(registry, dispatcher_id, self.links.calls, metrics.redis_up.set)
+        self.placement = Placement(
+            registry, dispatcher_id, self.links.calls, metrics.redis_up.set, limits.reconnect_seconds
+        )
         self.draining = False
         self._limits = limits
         self._callers: set[Caller] = set()
@@ -150,15 +152,10 @@ class Dispatcher:
 
     # The table of calls
 
-    def begun(self, caller: Caller) -> int:
-        """Put a call into the table; the newer of two connections with one uuid wins."""
-        older = self._by_uuid.get(caller.uuid)
-        self._by_uuid[caller.uuid] = caller
-        if older is None:
-            return 0
-        epoch = older.call.epoch
-        older.superseded()
-        return epoch
+    def begun(self, caller: Caller) -> Caller | None:
+        """Put a call into the table, unless it is there already: returns who has it then."""
+        older = self._by_uuid.setdefault(caller.uuid, caller)
+        return None if older is caller else older
 
     def ended(self, caller: Caller) -> None:
         """Take a call out of the table."""

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from common import g711
 from simulator.realtime_errors import invalid_audio
-from worker import g711
 
 _RATIO: Final = 3
 

@@ -82,11 +82,25 @@ class Used:
 
 
 @dataclass(frozen=True, slots=True)
+class Configured:
+    """The session has these fields now, and another one of the call is to have them, too."""
+
+    session: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
-    """The session is over: close the Realtime connection; always the last action."""
+    """The session is over: close the Realtime connection; always the last action.
+
+    Attributes:
+        outcome: how it is counted.
+        reason: for people.
+        released: the call goes on in another session.
+    """
 
     outcome: Outcome
     reason: str
+    released: bool = False
 
 
-Action = ToUpstream | ToDispatcher | Connect | RunTool | Happened | Answer | Report | Used | Ended
+Action = ToUpstream | ToDispatcher | Connect | RunTool | Happened | Answer | Report | Used | Configured | Ended

@@ -11,8 +11,9 @@ import structlog
 from common import link
 from worker.actions import Seen
 from worker.audio_format import ApiAudio
-from worker.conversation import Conversation, Item
+from worker.conversation import Conversation, Item, Role, heard_part
 from worker.outbox import Outbox
+from worker.replay import Replay
 from worker.replies import Replies, Reply
 
 # Ids of responses that are over, done or cancelled, so that their late audio is known for what it is.
@@ -27,24 +28,28 @@ class Agent:
     """
 
     def __init__(
-        self, opening: link.Open, channel: int, audio: ApiAudio, texts: Conversation, outbox: Outbox
+        self, opening: link.Open, audio: ApiAudio, texts: Conversation, outbox: Outbox, replay: Replay
     ) -> None:
         """Build it.
 
         Args:
             opening: the dispatcher's OPEN.
-            channel: the call's channel on the link.
             audio: the format of the API's audio.
             texts: the session's conversation.
             outbox: takes what is to be done.
+            replay: what the session was told of the conversation.
         """
         self.over: deque[str | None] = deque(maxlen=MAX_RESPONSES_OVER)
         self._log = structlog.get_logger().bind(uuid=opening.uuid)
-        self._channel = channel
         self._texts = texts
         self._outbox = outbox
-        self._replies = Replies(channel, opening.credit_bytes, audio.downlink(), audio.bytes_per_ms)
+        self._replay = replay
+        self._replies = Replies(
+            outbox.channel, opening.credit_bytes, audio.downlink(), audio.bytes_per_ms, opening.first_index
+        )
         self._reply_of: dict[str, Reply] = {}
+        self._fresh_text: dict[str, str] = {}
+        self._reported_seconds = 0.0
 
     @property
     def is_heard(self) -> bool:
@@ -64,7 +69,9 @@ class Agent:
             reply, records = self._replies.begin(item_id, response_id, int(event["content_index"]))
             self._reply_of[item_id] = reply
             self._outbox.dispatcher(records)
-        self._outbox.dispatcher(self._replies.audio(reply, pcm))
+        records = self._replies.audio(reply, pcm)
+        self._tell_text(reply)
+        self._outbox.dispatcher(records)
         if reply.closed:
             return False
         if self._replies.is_full:
@@ -78,25 +85,33 @@ class Agent:
         """An item has no more audio."""
         reply = self._reply_of.get(event["item_id"])
         if reply is not None and not reply.closed:
+            self._tell_text(reply)
             self._outbox.dispatcher(self._replies.complete())
 
     def text_delta(self, event: dict[str, Any]) -> None:
         """More of an item's text."""
         item = self._texts.get(event["item_id"])
         if item is not None and not item.text_done:
-            item.text += event["delta"]
+            delta = event["delta"]
+            item.text += delta
+            self._fresh_text[item.item_id] = self._fresh_text.get(item.item_id, "") + delta
 
     def text_done(self, event: dict[str, Any]) -> None:
         """The whole of an item's text."""
         item = self._texts.get(event["item_id"])
         if item is not None:
             item.text = event["transcript"].strip()
+            self._texts.changed(item)
 
     def response_over(self, *, completed: bool) -> None:
         """A response is over: its audio and texts are complete, and what was cut of it can be said."""
+        for begun in self._reply_of.values():
+            self._tell_text(begun)
+        self._fresh_text.clear()
         self._outbox.dispatcher(self._replies.complete())
         for item in self._texts.open_replies():
             item.text_done = True
+            self._texts.changed(item)
             reply = self._reply_of.get(item.item_id)
             if reply is not None:
                 if reply.heard_samples is not None:
@@ -112,6 +127,55 @@ class Agent:
         self.over.append(response_id)
         self._outbox.upstream({"type": "response.cancel", "response_id": response_id})
 
+    # Going on where another session, or another dispatcher, stopped
+
+    def restore(self, replies: tuple[link.Reply, ...]) -> bool:
+        """Replies of a session that is gone; True if one of them was under way, and is to be gone on with."""
+        self._reply_of.clear()
+        self._replies.forget()
+        goes_on = False
+        for known in replies:
+            item = self._texts.get(known.item_id)
+            if item is None or item.role is not Role.AGENT:
+                continue
+            received = max(known.received_samples, known.sent_samples)
+            if not known.done:
+                goes_on = goes_on or not known.cut
+                item.text = heard_part(known.text.strip(), known.sent_samples / received if received else 0.0)
+            elif not item.text:
+                item.text = known.text.strip()
+            item.text_done = True
+            self._texts.changed(item)
+            if not known.sent_samples or (known.cut and not known.heard_samples):
+                # Nothing of it was heard, nor will be.
+                self._texts.remove(item.item_id)
+                continue
+            reply = self._replies.restore(known.index, known.item_id, known.sent_samples)
+            self._reply_of[item.item_id] = reply
+            if known.cut or known.heard_samples >= known.sent_samples:
+                self._replies.settle(reply, known.heard_samples)
+                self._settle(reply)
+        return goes_on
+
+    def attached(self, channel: int, credit_bytes: int, now_seconds: float) -> None:
+        """Another dispatcher has the call: tell it what plays."""
+        self._outbox.channel = channel
+        replies, playout = self._replies.attached(channel, credit_bytes, now_seconds - self._reported_seconds)
+        spoken = []
+        for reply in replies:
+            item = self._texts.get(reply.item_id)
+            text = "" if item is None else item.text
+            spoken.append(
+                link.Reply(
+                    reply.index, reply.item_id, text, reply.received_samples, reply.sent_samples, reply.complete
+                )
+            )
+        self._fresh_text.clear()
+        if spoken:
+            self._outbox.record(link.Spoken(tuple(spoken)))
+            self._outbox.record(playout)
+        self._outbox.dispatcher(self._replies.send())
+
     # What the caller hears of it
 
     def flush(self) -> None:
@@ -122,15 +186,16 @@ class Agent:
 
     def order(self, order: link.Order) -> None:
         """An order that follows all that has been said, also if that is interrupted."""
-        self._outbox.dispatcher(self._replies.append(link.encode(order, self._channel)))
+        self._outbox.dispatcher(self._replies.append(order))
 
     def credit(self, credit_bytes: int) -> None:
         """The dispatcher has room again."""
         self._outbox.dispatcher(self._replies.credit(credit_bytes))
 
-    def playout(self, playout: link.Playout) -> None:
+    def playout(self, playout: link.Playout, now_seconds: float) -> None:
         """How far the playout is."""
-        for reply in self._replies.playout(playout.items):
+        self._reported_seconds = now_seconds
+        for reply in self._replies.playout(playout):
             self._settle(reply)
 
     def heard(self, heard: link.Heard) -> None:
@@ -143,16 +208,25 @@ class Agent:
         for item in self._texts.due_transcripts(now_seconds):
             self._outbox.dispatcher([self._transcript(item)])
 
+    def _tell_text(self, reply: Reply) -> None:
+        """What has been added to a reply's text, for whoever goes on with it."""
+        text = self._fresh_text.pop(reply.item_id, "")
+        if text:
+            record = link.encode_reply_text(self._outbox.channel, reply.index, reply.received_samples, text)
+            self._outbox.dispatcher([record])
+
     def _transcript(self, item: Item) -> bytes:
         assert item.role is not None
         self._outbox.happened("transcript", item_id=item.item_id, role=item.role.value, text=item.heard_text)
-        return link.encode(link.Transcript(item.item_id, item.role.value, item.heard_text), self._channel)
+        transcript = link.Transcript(item.item_id, item.role.value, item.heard_text)
+        return link.encode(transcript, self._outbox.channel)
 
     def _settle(self, reply: Reply) -> None:
         """What was heard of an item is known; its share is, when its text and audio are complete too."""
         item = self._texts.get(reply.item_id)
         if item is not None and (item.text_done or reply.whole):
             item.heard_share = reply.heard_share
+            self._texts.changed(item)
         if item is None or item.text_done:
             self._reply_of.pop(reply.item_id, None)
 
@@ -163,22 +237,29 @@ class Agent:
             if reply.heard_ms == 0:
                 self._unheard(reply.item_id)
                 return
-            self._outbox.upstream(
-                {
-                    "type": "conversation.item.truncate",
-                    "item_id": reply.item_id,
-                    "content_index": reply.content_index,
-                    "audio_end_ms": reply.heard_ms,
-                }
-            )
+            if not reply.restored:
+                self._outbox.upstream(
+                    {
+                        "type": "conversation.item.truncate",
+                        "item_id": reply.item_id,
+                        "content_index": reply.content_index,
+                        "audio_end_ms": reply.heard_ms,
+                    }
+                )
         self._settle(reply)
+        item = self._texts.get(reply.item_id)
+        if reply.restored and not reply.whole and item is not None:
+            if item.heard_text:
+                self._replay.rewrite(item)
+            else:
+                self._unheard(item.item_id)
 
     def _unheard(self, item_id: str) -> None:
         """Of an item that the model has said nothing was heard: it is not part of the conversation."""
         self._reply_of.pop(item_id, None)
         if self._texts.get(item_id) is not None:
             self._texts.remove(item_id)
-            self._outbox.upstream({"type": "conversation.item.delete", "item_id": item_id})
+            self._replay.delete(item_id)
 
 
 def checked_id(value: object) -> str:

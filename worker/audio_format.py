@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from common import g711
 from common.setting_values import AudioFormat
-from worker import g711
 from worker.resample import Downsampler, Upsampler
 from worker.session_update import FORMATS
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 import time
 from collections.abc import Callable, Coroutine
@@ -13,11 +14,12 @@ from typing import Protocol as Interface
 import aiohttp
 import structlog
 
-from common import link
+from common import link, models, session_fields
 from common.errors import UpstreamError
-from common.metrics import ToolOutcome, WorkerMetrics
+from common.metrics import ReconnectReason, ToolOutcome, WorkerMetrics
 from common.relay_timer import RelayTimer
 from common.settings import Settings, TurnDetection
+from common.stream import Stream
 from worker import actions, profile
 from worker.actions import Seen
 from worker.local_vad import DEFAULT_THRESHOLD
@@ -26,6 +28,7 @@ from worker.prices import Prices
 from worker.profile import CallProfile
 from worker.realtime import RealtimeConnection
 from worker.session import Session
+from worker.snapshot import Snapshot, SnapshotReader
 from worker.tools import avr
 from worker.tools.result import Outcome
 from worker.tools.shed import ToolShed
@@ -41,11 +44,25 @@ MAX_WATCHERS = 16
 MAX_COMMANDS = 32
 
 
+# A call whose dispatcher is gone is kept for the caller to come back, and a little longer than a dispatcher does.
+KEPT_LONGER_SECONDS = 5.0
+# After a stall of this process a call is kept so long for its dispatcher to say that it still has it.
+CONFIRM_SECONDS = 1.0
+# Records that come before there is a session, besides the memory and what the credit bounds.
+MAX_EARLY_RECORDS = 4096
+
+
 class Calls(Interface):
     """The worker's table of calls."""
 
     def ended(self, call: Call) -> None:
         """The call is over."""
+
+    def released(self, call: Call) -> None:
+        """The call goes on in another session; this one's tools still run."""
+
+    def going(self, call: Call) -> None:
+        """This is the call's session now: older ones of it are to let go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +77,11 @@ class Resources:
 
 
 class Call:
-    """One call on this worker."""
+    """One call on this worker: one session of it.
+
+    Attributes:
+        successor: the call's next session, where it is on this worker, too: the tools that run are its.
+    """
 
     def __init__(
         self,
@@ -70,6 +91,7 @@ class Call:
         *,
         calls: Calls,
         resources: Resources,
+        predecessor: Call | None = None,
     ) -> None:
         """Take a call; `begin` sets it going.
 
@@ -79,13 +101,16 @@ class Call:
             send: sends a record on that link.
             calls: hears of the end.
             resources: of the worker.
+            predecessor: the call's session before this one, where it was, or is, on this worker, too.
         """
         self.uuid = opening.uuid
         self.epoch = opening.epoch
+        self.successor: Call | None = None
         self._opening = opening
         self._channel = channel
         self._log = structlog.get_logger().bind(uuid=opening.uuid)
-        self._send = send
+        self._send_on: Callable[[bytes], None] | None = send
+        self._stream = Stream()
         self._calls = calls
         self._resources = resources
         self._metrics = resources.metrics
@@ -94,49 +119,167 @@ class Call:
         self._toolbox: Toolbox | None = None
         self._session: Session | None = None
         self._ended = False
+        self._detached_since: float | None = None
+        self._suspended = False
+        self._memory = SnapshotReader()
+        self._snapshot: Snapshot | None = None
         # Records that came before there is a session: no credit is given until then, so they are bounded by it.
         self._early: list[tuple[int, bytes]] = []
         self._realtime: RealtimeConnection | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._running_tools = 0
+        self._tools: dict[str, asyncio.Task[None]] = {}
         self._watchers: dict[tuple[int, Callable[[bytes], None]], None] = {}
         self._asking: dict[int, tuple[int, Callable[[bytes], None]]] = {}
         self._commands = 0
         self._upstream_paused = False
         self._relay_in = RelayTimer(self._metrics.relay_in)
         self._relay_out = RelayTimer(self._metrics.relay_out)
+        self._predecessor = predecessor
 
     def begin(self) -> None:
-        """Answer OPEN, and find out what the session is to be."""
+        """Answer OPEN, and find out what the session is to be: with a memory, when that is whole."""
         self._send(link.encode(link.Opened(link.CALLER_CREDIT_BYTES), self._channel))
-        self._begin_task(self._prepare(), "prepare")
+        if not self._opening.restore:
+            self._begin_task(self._prepare(), "prepare")
+
+    @property
+    def is_attachable(self) -> bool:
+        """Whether another dispatcher can go on with this session."""
+        return not self._ended and not self.is_standby
+
+    @property
+    def is_standby(self) -> bool:
+        """Whether the call has another session, until this one is told to go on."""
+        return self._opening.restore and (self._snapshot is None or self._snapshot.standby)
 
     def tick(self, now_seconds: float) -> None:
         """Look at the clocks."""
-        if self._session is not None:
+        if self._detached_since is not None:
+            kept_seconds = self._resources.settings.call_reconnect_seconds + KEPT_LONGER_SECONDS
+            if now_seconds - self._detached_since >= (CONFIRM_SECONDS if self._suspended else kept_seconds):
+                self._give_up("the dispatcher of this call was lost")
+                return
+        if self._session is not None and not self._suspended:
             self._session.tick(now_seconds)
             self._act()
 
     def record(self, kind: int, payload: memoryview, received_seconds: float) -> None:
         """A record of the dispatcher."""
-        if self._session is None:
-            if kind == link.Kind.CLOSE:
-                self._finish(link.Outcome.COMPLETED, link.decode_control(link.Close, payload).reason)
-            else:
-                self._early.append((kind, bytes(payload)))
+        if kind == link.Kind.ACK:
+            self._stream.acknowledged(link.decode_ack(payload))
             return
-        if kind == link.Kind.CALLER_AUDIO:
+        if self._stream.receive(len(payload)) and self._send_on is not None:
+            self._send_on(link.encode_ack(self._channel, self._stream.received))
+        if kind == link.Kind.CALLER_AUDIO and self._session is not None:
             self._relay_in.frame(received_seconds)
+        elif kind in _MEMORY:
+            go = self._memory.record(kind, payload)
+            if go is not None:
+                self._go(go)
+            return
+        if self._session is None:
+            self._early_record(kind, payload)
+            return
         self._session.record(kind, payload, time.monotonic())
         self._act()
 
-    def dispatcher_lost(self) -> None:
-        """The link is gone, and the caller with it."""
+    def _early_record(self, kind: int, payload: memoryview) -> None:
+        if kind == link.Kind.CLOSE:
+            self._finish(link.Outcome.COMPLETED, link.decode_control(link.Close, payload).reason)
+        elif len(self._early) < MAX_EARLY_RECORDS:
+            self._early.append((kind, bytes(payload)))
+
+    def _go(self, go: link.Go) -> None:
+        """The memory is whole."""
+        running: list[str] = []
+        if not go.standby:
+            self._calls.going(self)
+            if self._predecessor is not None:
+                running = self._predecessor.take_tools(self)
+        snapshot = self._memory.take(go, frozenset(running))
+        first, self._snapshot = self._snapshot is None, snapshot
+        if go.reason and not go.standby:
+            self._metrics.reconnects[_RECONNECTS.get(go.reason, ReconnectReason.REPIN)].inc()
+        if self._session is not None:
+            self._session.go(snapshot, time.monotonic())
+            self._act()
+        elif first:
+            self._begin_task(self._prepare(), "prepare")
+
+    # The link, and the loss of it
+
+    def detached(self) -> None:
+        """The link is gone. The session goes on: another link, or another dispatcher, may come for it."""
+        self._send_on = None
+        self._detached_since = time.monotonic()
+
+    def resume(self, attach: link.Attach, send: Callable[[bytes], None]) -> None:
+        """The same dispatcher has another link: go on where the one before broke."""
+        self._send_on, self._detached_since = send, None
+        self._send_uncounted(link.Attached(self._stream.received))
+        for record in self._stream.resumed(attach.received):
+            send(record)
+        self._confirmed()
+
+    def attach(self, opening: link.Open, channel: int, send: Callable[[bytes], None]) -> None:
+        """Another dispatcher has the caller now: tell it everything, and go on."""
+        self._send_uncounted(link.Close("another dispatcher has this call"))
+        self._opening = dataclasses.replace(self._opening, epoch=opening.epoch)
+        self.epoch, self._channel = opening.epoch, channel
+        self._send_on, self._detached_since, self._stream = send, None, Stream()
+        position = 0 if self._session is None else self._session.next_position_samples
+        opened = link.Opened(link.CALLER_CREDIT_BYTES, attached=True, position_samples=position)
+        self._send(link.encode(opened, channel))
+        if self._profile is not None:
+            self._tell_profile(self._profile)
+        if self._session is not None:
+            self._session.attached(opening, channel, time.monotonic())
+            self._act()
+        self._confirmed()
+
+    def suspend(self) -> None:
+        """This process stood still: nothing is done until the dispatcher says that it still has the call."""
+        self._suspended = True
+        if self._realtime is not None:
+            self._realtime.suspend()
+
+    def _confirmed(self) -> None:
+        if self._suspended:
+            self._suspended = False
+            if self._realtime is not None:
+                self._realtime.resume()
+            if self._session is not None:
+                self._act()
+
+    def move(self, reason: link.Reason, seconds: float) -> None:
+        """The call is to leave this worker within a time."""
+        if self._session is not None:
+            self._session.move(reason, seconds, time.monotonic())
+            self._act()
+
+    def release(self, reason: link.Reason) -> None:
+        """The call has to leave this worker now."""
+        message = "the worker is stopping"
+        if self._session is not None:
+            self._session.release(reason, message)
+            self._act()
+        elif not self._ended:
+            self._send(link.encode(link.Released(reason.value, message), self._channel))
+            self._finish(link.Outcome.COMPLETED, message)
+
+    def _give_up(self, reason: str) -> None:
+        self._suspended = False
         if self._session is not None:
             self._session.dispatcher_lost()
             self._act()
         else:
-            self._finish(link.Outcome.FAILED, "the dispatcher of this call was lost")
+            self._finish(link.Outcome.FAILED, reason)
+
+    def let_go(self, reason: str) -> None:
+        """Another session has the call: say so, and nothing more."""
+        self._send_uncounted(link.Close(reason))
+        self._send_on = None
+        self._finish(link.Outcome.COMPLETED, reason)
 
     def stop(self, reason: str) -> None:
         """End the call from this side."""
@@ -146,6 +289,18 @@ class Call:
         elif not self._ended:
             self._send(link.encode(link.Ended(link.Outcome.FAILED.value, reason), self._channel))
             self._finish(link.Outcome.FAILED, reason)
+
+    def _send(self, record: bytes) -> None:
+        self._stream.sending(record)
+        if self._send_on is not None:
+            self._send_on(record)
+
+    def _send_uncounted(self, record: link.Control) -> None:
+        if self._send_on is not None:
+            self._send_on(link.encode(record, self._channel))
+
+    def _tell_profile(self, chosen: CallProfile) -> None:
+        self._send(link.encode(link.Profile(chosen.to_record(), chosen.secrets()), self._channel))
 
     def command(self, command: link.Command, send: Callable[[bytes], None]) -> None:
         """The calls API wants something; `send` sends the answer on the link that it came by."""
@@ -219,7 +374,7 @@ class Call:
     def _act(self) -> None:
         session = self._session
         assert session is not None
-        while session.actions:
+        while session.actions and not self._suspended:
             wanted, session.actions = session.actions, []
             for action in wanted:
                 match action:
@@ -254,23 +409,28 @@ class Call:
                 self._begin_task(self._connect(delay_seconds), "connect")
             case actions.Used(usage):
                 self._count_tokens(usage)
-            case actions.Ended(outcome, reason):
-                self._finish(outcome, reason)
+            case actions.Configured(session):
+                self._configured(session)
+            case actions.Ended(outcome, reason, released):
+                if released:
+                    self._calls.released(self)
+                self._finish(outcome, reason, released=released)
 
     async def _prepare(self) -> None:
         """Find out what the session is to be: tools, instructions, what AVR Core wants of this call."""
         resources = self._resources
         try:
             self._toolbox = await resources.tools.toolbox()
-            self._profile = await profile.load(
+            self._profile = self._remembered_profile() or await profile.load(
                 resources.settings,
                 uuid=self.uuid,
                 metadata=self._opening.metadata,
                 provider_config=self._opening.provider_config,
                 http=resources.http,
             )
+            self._tell_profile(self._profile)
             plan = _plan(self._profile, self._toolbox, resources.settings)
-            session = Session(self._opening, self._channel, plan, time.monotonic())
+            session = Session(self._opening, self._channel, plan, time.monotonic(), self._snapshot)
         except Exception:
             self._log.exception("the call could not be prepared")
             self.stop("internal error")
@@ -282,6 +442,25 @@ class Call:
         for kind, payload in early:
             session.record(kind, memoryview(payload), time.monotonic())
         self._act()
+
+    def _remembered_profile(self) -> CallProfile | None:
+        """The settings that the call began with, where they are known."""
+        remembered = self._memory.profile
+        if remembered is None or not remembered.record:
+            return None
+        try:
+            return CallProfile.from_record(remembered.record, remembered.secrets, self._resources.settings)
+        except (TypeError, ValueError, LookupError):
+            self._log.warning("the settings of a call were not understood, and are put together again")
+            return None
+
+    def _configured(self, session: dict[str, Any]) -> None:
+        """The calls API has changed the session: the next one is to be like it."""
+        assert self._profile is not None
+        service = models.service_of(self._profile.base_url)
+        merged = session_fields.merged(self._profile.session, session, service)
+        self._profile = dataclasses.replace(self._profile, session=merged)
+        self._tell_profile(self._profile)
 
     async def _connect(self, delay_seconds: float) -> None:
         assert self._session is not None
@@ -306,27 +485,50 @@ class Call:
             self._session.connected(time.monotonic())
         self._act()
 
+    # Tools
+
     def _run_tool(self, call_id: str, name: str, arguments: str) -> None:
-        if self._running_tools >= MAX_RUNNING_TOOLS:
+        if len(self._tools) >= MAX_RUNNING_TOOLS:
             assert self._session is not None
             refusal = f"not run: {MAX_RUNNING_TOOLS} tools of this call are running already"
             self._session.tool_done(call_id, refusal, time.monotonic())
             return
-        self._running_tools += 1
-        self._begin_task(self._use_tool(call_id, name, arguments), f"tool {name}")
+        task = asyncio.create_task(self._use_tool(call_id, name, arguments), name=f"tool {name} {self.uuid}")
+        self._tools[call_id] = task
 
     async def _use_tool(self, call_id: str, name: str, arguments: str) -> None:
-        assert self._session is not None
         assert self._toolbox is not None
         began = time.monotonic()
-        try:
-            result = await self._toolbox.run(name, arguments, uuid=self.uuid, metadata=self._opening.metadata)
-        finally:
-            self._running_tools -= 1
-        seconds = time.monotonic() - began
-        self._metrics.tool(name).ended(_TOOL_OUTCOMES[result.outcome], seconds)
-        self._session.tool_done(call_id, result.output, time.monotonic())
-        self._act()
+        result = await self._toolbox.run(name, arguments, uuid=self.uuid, metadata=self._opening.metadata)
+        self._metrics.tool(name).ended(_TOOL_OUTCOMES[result.outcome], time.monotonic() - began)
+        holder = self
+        while holder.successor is not None:
+            holder = holder.successor
+        holder.tool_done(call_id, result.output)
+
+    def tool_done(self, call_id: str, output: str) -> None:
+        """A tool of this call's has its result."""
+        self._tools.pop(call_id, None)
+        if self._session is not None:
+            self._session.tool_done(call_id, output, time.monotonic())
+            self._act()
+
+    @property
+    def has_tools(self) -> bool:
+        """Whether tools of it run."""
+        return bool(self._tools)
+
+    def take_tools(self, successor: Call) -> list[str]:
+        """The tools that run are another session's from now on; returns the calls."""
+        self.successor = successor
+        tools, self._tools = self._tools, {}
+        successor._tools |= tools
+        return list(tools)
+
+    def cancel_tools(self) -> None:
+        """Nobody waits for what still runs."""
+        for task in self._tools.values():
+            task.cancel()
 
     def _count_tokens(self, usage: Usage) -> None:
         assert self._profile is not None
@@ -347,14 +549,19 @@ class Call:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _finish(self, outcome: link.Outcome, reason: str) -> None:
+    def _finish(self, outcome: link.Outcome, reason: str, *, released: bool = False) -> None:
         if self._ended:
             return
         self._ended = True
         for task in self._tasks:
             task.cancel()
+        if not released:
+            self.cancel_tools()
         if self._realtime is not None:
-            self._realtime.close()
+            if self._suspended:
+                self._realtime.abort()
+            else:
+                self._realtime.close()
         for number, send in self._watchers:
             send(link.encode(link.Event(number), 0))
         self._watchers.clear()
@@ -387,7 +594,16 @@ def _plan(chosen: CallProfile, toolbox: Toolbox, settings: Settings) -> Plan:
         digits_seconds=settings.dtmf_timeout_ms / 1000,
         silence_hangup_seconds=settings.silence_hangup_seconds,
         max_call_seconds=settings.max_call_seconds,
+        rollover_seconds=settings.session_rollover_seconds,
+        idempotent=frozenset(name for name in toolbox.names if toolbox.is_idempotent(name)),
     )
+
+
+_MEMORY = frozenset({link.Kind.PROFILE, link.Kind.REMEMBER, link.Kind.SPOKEN, link.Kind.KEPT_AUDIO, link.Kind.GO})
+_RECONNECTS = {
+    link.Reason.DROPPED.value: ReconnectReason.DROPPED,
+    link.Reason.ROLLOVER.value: ReconnectReason.ROLLOVER,
+}
 
 
 _TOOL_OUTCOMES = {

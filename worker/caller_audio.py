@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -69,9 +70,24 @@ class CallerAudio:
         self._waiting: deque[tuple[int, bytes]] = deque()  # with their positions in the call
         self.waiting_bytes = 0
 
-    def open(self) -> list[Step]:
-        """The session is there."""
+    def open(self, kept: Sequence[tuple[int, bytes]] = ()) -> list[Step]:
+        """The session is there.
+
+        Args:
+            kept: audio from before all that waits, (position, PCM16 at 8 kHz), which another session heard.
+        """
         self._open = True
+        if self.is_deaf:
+            return []
+        if not kept:
+            return self._flush()
+        pieces = [*kept, *self._waiting]
+        if self._vad is not None:
+            self._waiting.clear()
+            self.waiting_bytes = 0
+            return [step for position, pcm in pieces for step in self._find_turns(self._vad, position, pcm)]
+        self._waiting = deque(pieces)
+        self.waiting_bytes = sum(len(pcm) for _, pcm in pieces)
         return self._flush()
 
     def close(self) -> None:

@@ -7,10 +7,14 @@ what the caller heard of it.
 
 from __future__ import annotations
 
+import binascii
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, Self
+
+from common import link
 
 # Who waits behind a caller's transcript waits so long and no longer.
 TRANSCRIPT_WAIT_SECONDS = 3.0
@@ -46,6 +50,10 @@ class Item:
         heard_share: how much of an agent's item the caller heard, 0 to 1; None while it is playing.
         waits_until_seconds: until when a caller's transcript holds up those behind it.
         reported: its transcript went out, or never will.
+        started: a function call may have begun to run.
+        silent: nobody waits for what the model makes of an output.
+        span: of a caller's turn: where in the call its audio is, in samples at 8 kHz; None: not known.
+        sound: of a caller's turn whose text will not come: mu-law.
     """
 
     item_id: str
@@ -58,6 +66,50 @@ class Item:
     kind: ItemKind = ItemKind.MESSAGE
     call_id: str = ""
     name: str = ""
+    started: bool = False
+    silent: bool = False
+    span: tuple[int, int] | None = None
+    sound: bytes = b""
+
+    def to_record(self) -> dict[str, Any]:
+        """As it is remembered, JSON: what is not said is the default."""
+        fields: dict[str, Any] = {
+            "kind": self.kind.value,
+            "role": self.role.value if self.role else None,
+            "text": self.text,
+            "text_done": self.text_done,
+            "heard_share": self.heard_share,
+            "reported": self.reported,
+            "call_id": self.call_id,
+            "name": self.name,
+            "started": self.started,
+            "silent": self.silent,
+            "span": list(self.span) if self.span else None,
+        }
+        return {name: value for name, value in fields.items() if value not in (None, "", False)}
+
+    @classmethod
+    def from_record(cls, item_id: str, record: dict[str, Any]) -> Self:
+        """The item again. Fields of a newer release are passed over.
+
+        Raises:
+            TypeError, ValueError: the record is not one.
+        """
+        role, share, span = record.get("role"), record.get("heard_share"), record.get("span")
+        return cls(
+            item_id,
+            None if role is None else Role(role),
+            text=str(record.get("text", "")),
+            text_done=bool(record.get("text_done")),
+            heard_share=None if share is None else float(share),
+            reported=bool(record.get("reported")),
+            kind=ItemKind(record.get("kind", ItemKind.MESSAGE)),
+            call_id=str(record.get("call_id", "")),
+            name=str(record.get("name", "")),
+            started=bool(record.get("started")),
+            silent=bool(record.get("silent")),
+            span=None if span is None else (int(span[0]), int(span[1])),
+        )
 
     @property
     def heard_text(self) -> str:
@@ -81,9 +133,13 @@ def heard_part(text: str, share: float) -> str:
 
 
 class Conversation:
-    """The items of one call, in order."""
+    """The items of one call, in order.
+
+    Who changes an item says so with `changed`; `take_changes` is what the dispatcher is to remember.
+    """
 
     def __init__(self) -> None:
+        self._changed: dict[str, None] = {}
         self._items: dict[str, Item] = {}
         self._order: list[str] = []
         # Items before this place have had their say; a call of an hour is looked through only at its end.
@@ -112,9 +168,55 @@ class Conversation:
         too_late = any(other.reported and other.role is not None for other in behind)
         item = Item(item_id, role, reported=role is None or too_late)
         self._items[item_id] = item
+        self._changed[item_id] = None
         self._order.insert(place, item_id)
         self._first_open = min(self._first_open, place)
         return item
+
+    def changed(self, item: Item) -> None:
+        """The item is another than the one that is remembered."""
+        self._changed[item.item_id] = None
+
+    def take_changes(self) -> list[link.Remember]:
+        """What has changed since the last time, in the order in which it did."""
+        if not self._changed:
+            return []
+        changed, self._changed = self._changed, {}
+        return [self._to_remember(item_id) for item_id in changed]
+
+    def everything(self) -> list[link.Remember]:
+        """All items, in order; nothing has changed after it."""
+        self._changed.clear()
+        return [self._to_remember(item_id) for item_id in self._order]
+
+    def load(self, records: list[link.Remember]) -> None:
+        """Put what is remembered in the place of all that is here. What is no item is left out."""
+        self._items.clear()
+        self._order.clear()
+        self._changed.clear()
+        self._first_open = 0
+        for record in records:
+            try:
+                item = Item.from_record(record.item_id, record.item)
+                item.sound = binascii.a2b_base64(record.sound)
+            except (TypeError, ValueError, LookupError):
+                continue
+            self._items[item.item_id] = item
+            self._order.append(item.item_id)
+
+    def last(self) -> Item | None:
+        """The last item."""
+        return self._items[self._order[-1]] if self._order else None
+
+    def _to_remember(self, item_id: str) -> link.Remember:
+        item = self._items.get(item_id)
+        if item is None:
+            return link.Remember(item_id, forgotten=True)
+        place = self._order.index(item_id)
+        after = self._order[place - 1] if place else ""
+        settled = item.role is not Role.AGENT or item.heard_share is not None
+        sound = binascii.b2a_base64(item.sound, newline=False).decode()
+        return link.Remember(item_id, after, settled=settled, item=item.to_record(), sound=sound)
 
     def as_json(self) -> list[dict[str, str]]:
         """What was said and done so far, for people: of the agent only what was heard."""
@@ -135,6 +237,7 @@ class Conversation:
     def remove(self, item_id: str) -> None:
         """Forget an item: it was deleted from the session too."""
         if self._items.pop(item_id, None) is not None:
+            self._changed[item_id] = None
             place = self._order.index(item_id)
             del self._order[place]
             if place < self._first_open:
@@ -154,10 +257,10 @@ class Conversation:
                 continue
             ready = item.text_done and (item.role is Role.USER or item.heard_share is not None)
             if ready:
-                for passed in skipped:
+                for passed in (*skipped, item):
                     passed.reported = True
+                    self._changed[passed.item_id] = None
                 skipped.clear()
-                item.reported = True
                 if item.heard_text:
                     due.append(item)
             elif item.role is Role.USER and now_seconds >= item.waits_until_seconds:

@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import socket
+import time
 
 from common import admin, logs, metrics
 from common.ports import ALL_ADDRESSES, host_address, listen_socket, port_of
@@ -13,6 +14,7 @@ from common.process import Process
 from common.registry import Registry, WorkerRecord, WorkerState
 from common.release import RELEASE
 from common.settings import Settings
+from common.websocket import WebSocket
 from worker import instructions
 from worker.call import Resources
 from worker.prices import Prices
@@ -51,6 +53,7 @@ async def run(settings: Settings, process: Process) -> int:
     http = instructions.http_client()
     resources = Resources(settings, metrics.worker(), Prices.load(settings.prices_file), tools, http)
     worker = Worker(record, registry, resources)
+    WebSocket.stall_guard = worker.watch
     runner, admin_port = None, None
     if process.child is None:
         admin_sock = listen_socket(ALL_ADDRESSES, settings.admin_port, variable="ADMIN_PORT")
@@ -67,10 +70,11 @@ async def run(settings: Settings, process: Process) -> int:
     process.ready()
     await process.draining.wait()
 
-    # 1. No new calls; those that run end in their own time, or at the deadline.
+    # 1. No new calls; those that run are moved, each at its next quiet moment.
     log.info("draining", calls=worker.calls)
-    await worker.drain(process.stopping)
-    # 2. What is left is ended, with an error that says so.
+    assert process.drain_deadline is not None
+    await worker.drain(process.stopping, process.drain_deadline - time.monotonic())
+    # 2. What is left has to go now.
     await worker.stop()
     await tools.stop()
     await http.close()

@@ -7,15 +7,22 @@ from typing import Any
 
 import orjson
 
+from common import link
 from worker.actions import Action, Happened, Report, Seen, ToDispatcher, ToUpstream
 from worker.dialect import Dialect
 
 
 class Outbox:
-    """The actions of one session, in order; the shell takes and clears them."""
+    """The actions of one session, in order; the shell takes and clears them.
 
-    def __init__(self, dialect: Dialect) -> None:
+    Attributes:
+        actions: what is to be done.
+        channel: the call's channel on its link.
+    """
+
+    def __init__(self, dialect: Dialect, channel: int) -> None:
         self.actions: list[Action] = []
+        self.channel = channel
         self._dialect = dialect
 
     def upstream(self, event: dict[str, Any]) -> None:
@@ -25,6 +32,10 @@ class Outbox:
     def dispatcher(self, records: Iterable[bytes]) -> None:
         """Records for the dispatcher."""
         self.actions.extend(ToDispatcher(record) for record in records)
+
+    def record(self, record: link.Control) -> None:
+        """One record for the dispatcher."""
+        self.actions.append(ToDispatcher(link.encode(record, self.channel)))
 
     def report(self, seen: Seen, value: float = 1.0, label: str = "") -> None:
         """Something to count or measure."""

@@ -26,6 +26,8 @@ class Plan:
         digits_seconds: keys are one entry until this silence on the keypad.
         silence_hangup_seconds: an abandoned call ends after so long; None: never.
         max_call_seconds: a call ends after so long; None: never.
+        rollover_seconds: a session is replaced after so long.
+        idempotent: tools that may run again when it is not known whether they have.
     """
 
     dialect: Dialect
@@ -41,3 +43,5 @@ class Plan:
     digits_seconds: float = 1.5
     silence_hangup_seconds: float | None = None
     max_call_seconds: float | None = None
+    rollover_seconds: float = 3300.0
+    idempotent: frozenset[str] = frozenset()

@@ -21,8 +21,9 @@ from worker import realtime_errors
 REALTIME_LIMITS = Limits(
     max_message_bytes=8 * 1024 * 1024,
     open_timeout_seconds=10.0,
-    ping_interval_seconds=20.0,
-    silence_timeout_seconds=45.0,
+    # A connection that has come to a stop is found within 15 s: the caller waits for it in silence.
+    ping_interval_seconds=5.0,
+    silence_timeout_seconds=10.0,
 )
 
 
@@ -96,6 +97,16 @@ class RealtimeConnection:
         """Send an event (JSON)."""
         if self._connection is not None:
             self._connection.send_text(event)
+
+    def suspend(self) -> None:
+        """Read nothing, not even what has come already, until `resume`."""
+        if self._connection is not None:
+            self._connection.suspend()
+
+    def resume(self) -> None:
+        """Go on after `suspend`."""
+        if self._connection is not None:
+            self._connection.resume()
 
     def close(self) -> None:
         """Close the connection; nothing more is reported of it."""

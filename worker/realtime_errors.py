@@ -25,8 +25,9 @@ _FATAL = {
     "account_deactivated": "the OpenAI account is deactivated",
     "model_not_found": "the model does not exist, or this account has no access to it: check OPENAI_MODEL",
     "invalid_model": "the model is not one for the Realtime API: check OPENAI_MODEL",
-    "session_expired": "the Realtime session reached its time limit",
 }
+# The session is over, and another one may be opened.
+_SESSION_OVER = {"session_expired": "the Realtime session reached its time limit"}
 _RESPONSE_ACTIVE = "conversation_already_has_active_response"
 _CODE = re.compile(r"[a-z0-9_.-]{1,64}")
 
@@ -36,6 +37,7 @@ class Severity(Enum):
 
     GOES_ON = "goes on"
     RESPONSE_ACTIVE = "response active"
+    SESSION_OVER = "session over"
     FATAL = "fatal"
 
 
@@ -59,10 +61,12 @@ class ErrorEvent:
         """From the `error` object of an `error` event."""
         code = str(error.get("code") or error.get("type") or "unknown").lower()
         code = code if _CODE.fullmatch(code) else "unknown"
-        message = _FATAL.get(code) or redact(str(error.get("message") or code))
+        message = _FATAL.get(code) or _SESSION_OVER.get(code) or redact(str(error.get("message") or code))
         severity = Severity.GOES_ON
         if code in _FATAL:
             severity = Severity.FATAL
+        elif code in _SESSION_OVER:
+            severity = Severity.SESSION_OVER
         elif code == _RESPONSE_ACTIVE:
             severity = Severity.RESPONSE_ACTIVE
         return cls(severity, code, message, error.get("event_id"))

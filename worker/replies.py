@@ -7,8 +7,8 @@ playout clock, what was heard.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from common import link
@@ -16,6 +16,8 @@ from common.link import ItemHeard
 from worker.audio_format import Downlink
 from worker.resample import LOW_RATE_HZ, SAMPLE_BYTES
 
+# Audio that a dispatcher has, but is not known to have handed to AVR Core: it reports five times a second.
+MAX_RETAINED_BYTES = 2 * link.REPLY_CREDIT_BYTES
 # The longest reply that waits for a caller who is slow to take it. Longer than any response of 4,096 tokens.
 MAX_WAITING_BYTES = 5 * 60 * LOW_RATE_HZ * SAMPLE_BYTES
 
@@ -29,6 +31,7 @@ class Reply:
         bytes_per_ms: of that format.
         sent_samples: at 8 kHz, what went to the dispatcher.
         heard_samples: at 8 kHz, what the caller has heard; None while that is not settled.
+        restored: the session that spoke it is gone: this one has it as text.
         closed: no more audio of it is taken: the API has ended it, or a barge-in has.
         complete: all of it was sent.
         whole: and the caller has heard it to its end.
@@ -42,6 +45,7 @@ class Reply:
     bytes_per_ms: int = 48
     sent_samples: int = 0
     heard_samples: int | None = None
+    restored: bool = False
     closed: bool = False
     complete: bool = False
     whole: bool = False
@@ -50,6 +54,11 @@ class Reply:
     def received_ms(self) -> int:
         """What the API sent of it."""
         return self.received_bytes // self.bytes_per_ms
+
+    @property
+    def received_samples(self) -> int:
+        """The same, at 8 kHz."""
+        return self.received_bytes * (LOW_RATE_HZ // 1000) // self.bytes_per_ms
 
     @property
     def heard_ms(self) -> int:
@@ -67,17 +76,22 @@ class Reply:
 class Replies:
     """The replies of one channel. Methods return the encoded records to send."""
 
-    def __init__(self, channel: int, credit_bytes: int, downlink: Downlink, bytes_per_ms: int) -> None:
+    def __init__(
+        self, channel: int, credit_bytes: int, downlink: Downlink, bytes_per_ms: int, first_index: int = 0
+    ) -> None:
         self._channel = channel
         self._bytes_per_ms = bytes_per_ms
         self._credit_bytes = credit_bytes
         self._downlink = downlink
         self._playing: dict[int, Reply] = {}
         self._current: Reply | None = None
-        # Audio of a reply; without bytes: it is complete; without a reply: a record that keeps its place.
-        self._waiting: deque[tuple[Reply | None, bytes | None]] = deque()
+        # Audio of a reply; without bytes: it is complete; an order keeps its place among them.
+        self._waiting: deque[tuple[Reply, bytes | None] | link.Order] = deque()
         self._waiting_bytes = 0
-        self._next_index = 0
+        self._retained: deque[tuple[Reply, int, bytes]] = deque()  # with the sample at which it begins
+        self._retained_bytes = 0
+        self._playout = link.Playout()
+        self._next_index = first_index
         self._flushes = 0
         self._flushed: dict[int, list[Reply]] = {}
 
@@ -113,9 +127,62 @@ class Replies:
             return []
         return self._send(reply, self._downlink.decode(data))
 
-    def append(self, record: bytes) -> list[bytes]:
-        """A record that goes out behind all audio that there is, also if that is dropped."""
-        self._waiting.append((None, record))
+    def append(self, order: link.Order) -> list[bytes]:
+        """An order that goes out behind all audio that there is, also if that is dropped."""
+        self._waiting.append(order)
+        return self._send_waiting()
+
+    def forget(self) -> None:
+        """What plays is told anew."""
+        self._playing.clear()
+
+    def settle(self, reply: Reply, heard_samples: int) -> None:
+        """What was heard of a restored reply is known already."""
+        self._playing.pop(reply.index, None)
+        reply.heard_samples = min(heard_samples, reply.sent_samples)
+        reply.whole = reply.heard_samples == reply.sent_samples
+
+    def restore(self, index: int, item_id: str, sent_samples: int) -> Reply:
+        """A reply of a session that is gone may be playing still: so much of it was sent, and no more will be."""
+        reply = Reply(item_id, "", index, 0, sent_samples * SAMPLE_BYTES, LOW_RATE_HZ * SAMPLE_BYTES // 1000)
+        reply.sent_samples = sent_samples
+        reply.restored = reply.closed = reply.complete = True
+        self._playing[index] = reply
+        self._next_index = max(self._next_index, index + 1)
+        return reply
+
+    def attached(self, channel: int, credit_bytes: int, age_seconds: float) -> tuple[list[Reply], link.Playout]:
+        """Another dispatcher has the call. What the one before is not known to have handed over is sent again.
+
+        Args:
+            channel: the call's on the new link.
+            credit_bytes: what may be sent there.
+            age_seconds: since the last report of the playout.
+
+        Returns:
+            the replies that are not settled, and how far the playout was.
+        """
+        self._channel = channel
+        self._credit_bytes = credit_bytes
+        again: list[tuple[Reply, bytes | None]] = []
+        for reply in self._playing.values():
+            handed = reply.sent_samples
+            for owner, start, pcm in self._retained:
+                if owner is reply:
+                    handed = min(handed, start)
+                    again.append((reply, pcm))
+                    self._waiting_bytes += len(pcm)
+            reply.sent_samples = handed
+            if reply.complete and not reply.restored:
+                reply.complete = False
+                again.append((reply, None))
+        self._retained.clear()
+        self._retained_bytes = 0
+        self._waiting.extendleft(reversed(again))
+        return list(self._playing.values()), dataclasses.replace(self._playout, age_seconds=age_seconds)
+
+    def send(self) -> list[bytes]:
+        """What waits and may be sent."""
         return self._send_waiting()
 
     def complete(self) -> list[bytes]:
@@ -137,8 +204,10 @@ class Replies:
         """Barge-in: drop what waits, close what plays, and ask what was heard of it."""
         self._downlink.reset()
         self._current = None
-        kept = [record for reply, record in self._waiting if reply is None and record is not None]
+        kept = [link.encode(order, self._channel) for order in self._waiting if isinstance(order, link.Order)]
         self._waiting.clear()
+        self._retained.clear()
+        self._retained_bytes = 0
         self._waiting_bytes = 0
         if not self._playing:
             return kept
@@ -161,13 +230,15 @@ class Replies:
             reply.whole = reply.complete and reply.heard_ms == reply.received_ms
         return replies
 
-    def playout(self, items: Iterable[ItemHeard]) -> list[Reply]:
+    def playout(self, report: link.Playout) -> list[Reply]:
         """How far the playout is; returns the items that have been heard to their end since.
 
         Only samples count. That the playout is idle says nothing of what is still on its way to the dispatcher,
         or waits there for an AVR Core that does not read.
         """
-        heard = {item.index: item.samples for item in items}
+        self._playout = report
+        self._handed(report.queued or report.items)
+        heard = {item.index: item.samples for item in report.items}
         out: list[Reply] = []
         for index, reply in list(self._playing.items()):
             later_plays = any(other > index for other in heard)
@@ -190,11 +261,12 @@ class Replies:
     def _send_waiting(self) -> list[bytes]:
         records: list[bytes] = []
         while self._waiting:
-            reply, pcm = self._waiting[0]
-            if reply is None:
-                records.append(pcm or b"")
+            first = self._waiting[0]
+            if isinstance(first, link.Order):
+                records.append(link.encode(first, self._channel))
                 self._waiting.popleft()
                 continue
+            reply, pcm = first
             if pcm is None:
                 reply.complete = True
                 records.append(link.encode(link.ReplyItemDone(reply.index), self._channel))
@@ -205,6 +277,7 @@ class Replies:
                 break
             self._credit_bytes -= size
             self._waiting_bytes -= size
+            self._retain(reply, pcm[:size])
             reply.sent_samples += size // SAMPLE_BYTES
             records.append(link.encode_reply_audio(self._channel, reply.index, pcm[:size]))
             if size < len(pcm):
@@ -212,3 +285,26 @@ class Replies:
             else:
                 self._waiting.popleft()
         return records
+
+    def _retain(self, reply: Reply, pcm: bytes) -> None:
+        self._retained.append((reply, reply.sent_samples, pcm))
+        self._retained_bytes += len(pcm)
+        while self._retained_bytes > MAX_RETAINED_BYTES:
+            self._retained_bytes -= len(self._retained.popleft()[2])
+
+    def _handed(self, items: tuple[ItemHeard, ...]) -> None:
+        """AVR Core has been given what comes before the last of these, and so much of the last."""
+        if not items:
+            return
+        last = items[-1]
+        while self._retained:
+            reply, start, pcm = self._retained[0]
+            end = start + len(pcm) // SAMPLE_BYTES
+            handed = end - start if reply.index < last.index else 0
+            if reply.index == last.index:
+                handed = max(0, min(last.samples, end) - start)
+            self._retained_bytes -= handed * SAMPLE_BYTES
+            if handed < end - start:
+                self._retained[0] = (reply, start + handed, pcm[handed * SAMPLE_BYTES :])
+                return
+            self._retained.popleft()

@@ -17,7 +17,7 @@ from common import link
 from common.errors import LinkProtocolError, RegistryUnavailable
 from common.link import Hello, Kind, Refusal
 from common.link_end import LINK_LIMITS, LinkEnd
-from common.registry import Registry, WorkerRecord, WorkerState
+from common.registry import OVER_CAPACITY, Registry, WorkerRecord, WorkerState
 from common.websocket import serve
 from worker.call import Call, Resources
 
@@ -27,6 +27,13 @@ TICK_SECONDS = 0.2
 # A worker that is not heard of for this time gets no new calls. Its running ones are judged by their links.
 LEASE_SECONDS = 3.0
 HEARTBEAT_SECONDS = 1.0
+# An event loop that has not run for so long may have lost its calls to other workers: a dispatcher finds a worker
+# dead no sooner than 2.05 s after its last sign of life (common/link_end.py).
+STALL_SECONDS = 2.0
+# Of the time that there is for draining: then calls leave, quiet or not.
+MOVED_PART = 0.8
+# Tools of a session that let its call go run on for so long, for the next session to take over.
+RELEASED_SECONDS = 30.0
 # `stop` has to be done within the time that a process has to stop (common/process.py).
 STOP_SECONDS = 0.5
 
@@ -53,6 +60,9 @@ class DispatcherLink:
         if kind == Kind.OPEN:
             self._open(channel, link.decode_control(link.Open, payload))
             return
+        if kind == Kind.ATTACH:
+            self._attach(channel, link.decode_control(link.Attach, payload))
+            return
         call = self._calls.get(channel)
         if call is None:
             # Of a call that ended here while the record was under way.
@@ -69,14 +79,15 @@ class DispatcherLink:
             call.stop("internal error")
 
     def lost(self, reason: str) -> None:
-        """The link is gone, and the callers with it."""
+        """The link is gone; the calls wait for another one, or for another dispatcher."""
         log.info("link lost", dispatcher=self._dispatcher, reason=reason, calls=len(self._calls))
         self._worker.link_lost(self)
-        for call in list(self._calls.values()):
-            call.dispatcher_lost()
+        calls, self._calls = self._calls, {}
+        for call in calls.values():
+            call.detached()
 
     def leave(self, call: Call) -> None:
-        """A call has ended."""
+        """A call has ended, or has another link."""
         self._calls = {channel: other for channel, other in self._calls.items() if other is not call}
 
     def _open(self, channel: int, opening: link.Open) -> None:
@@ -87,6 +98,22 @@ class DispatcherLink:
             self.end.send(link.encode(taken, channel))
         else:
             self._calls[channel] = taken
+
+    def _attach(self, channel: int, attach: link.Attach) -> None:
+        call = self._worker.resume(attach, self)
+        if call is None:
+            self.end.send(link.encode(link.Refused(Refusal.UNKNOWN), channel))
+            return
+        self._calls[channel] = call
+        call.resume(attach, self.end.send)
+
+
+@dataclasses.dataclass(slots=True)
+class _Held:
+    """A session of a call, and the link that it has, or had."""
+
+    call: Call
+    link: DispatcherLink
 
 
 class Worker:
@@ -107,7 +134,12 @@ class Worker:
         self._metrics = resources.metrics
         self._hello = Hello(link.PROTOCOL_VERSION, record.release, "worker", record.id, record.incarnation)
         self._links: set[DispatcherLink] = set()
-        self._calls: dict[str, tuple[Call, DispatcherLink]] = {}
+        # Of each call one session, and while it moves within this worker another, which stands by.
+        self._calls: dict[str, list[_Held]] = {}
+        # Sessions that let their call go a moment ago, and whose tools still run.
+        self._released: dict[str, tuple[Call, float]] = {}
+        self._move_until: float | None = None
+        self._beat_seconds = time.monotonic()
         self._closing: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -136,9 +168,16 @@ class Worker:
             asyncio.create_task(self._heartbeat(), name="heartbeat"),
         ]
 
-    async def drain(self, until: asyncio.Event) -> None:
-        """Take no new calls; wait until those that run have ended, or until the event."""
+    async def drain(self, until: asyncio.Event, seconds: float) -> None:
+        """Take no new calls, and move those that run to other workers; until all are gone, or until the event.
+
+        Args:
+            until: what is left then is left.
+            seconds: that there are.
+        """
         self.draining = True
+        self._move_until = time.monotonic() + MOVED_PART * seconds
+        self._move_all()
         await self._publish()
         waits = [asyncio.create_task(self._idle.wait()), asyncio.create_task(until.wait())]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -156,8 +195,10 @@ class Worker:
         # 2. No new links; the calls end, and their Realtime sessions are closed.
         if self._server is not None:
             self._server.close()
-        for call, _ in list(self._calls.values()):
-            call.stop("the worker is stopping")
+        for held in self._held():
+            held.call.release(link.Reason.DRAIN)
+        for call, _ in self._released.values():
+            call.cancel_tools()
         if self._closing:
             _, late = await asyncio.wait(self._closing, timeout=STOP_SECONDS)
             for task in late:
@@ -176,34 +217,62 @@ class Worker:
     # The table of calls
 
     def take(self, opening: link.Open, channel: int, dispatcher: DispatcherLink) -> Call | link.Refused:
-        """Take a call, or say why not, whatever Redis says. An older epoch of it lets go at once either way."""
-        held = self._calls.get(opening.uuid)
-        if held is not None and held[0].epoch >= opening.epoch:
-            return link.Refused(Refusal.STALE_EPOCH, held[0].epoch)
-        if held is not None:
-            held[0].stop("a newer connection has taken this call over")
+        """Take a call, or say why not, whatever Redis says."""
+        held = self._calls.get(opening.uuid, [])
+        newest = max((each.call.epoch for each in held), default=0)
+        if newest >= opening.epoch:
+            return link.Refused(Refusal.STALE_EPOCH, newest)
+        if opening.attach:
+            return self._attach(held, opening, channel, dispatcher)
+        if not opening.restore:
+            for each in held:
+                each.call.let_go("a newer connection has taken this call over")
         if self.draining:
             return link.Refused(Refusal.DRAINING)
-        if len(self._calls) >= self._record.capacity:
+        room = self._record.capacity * (OVER_CAPACITY if opening.restore else 1)
+        if opening.uuid not in self._calls and len(self._calls) >= room:
             return link.Refused(Refusal.FULL)
+        released = self._released.pop(opening.uuid, None)
         call = Call(
             opening,
             channel,
             dispatcher.end.send,
             calls=self,
             resources=self._resources,
+            predecessor=released[0] if released is not None else held[-1].call if held else None,
         )
-        self._calls[opening.uuid] = (call, dispatcher)
+        self._calls.setdefault(opening.uuid, []).append(_Held(call, dispatcher))
         self._count()
         call.begin()
         return call
 
+    def _attach(
+        self, held: list[_Held], opening: link.Open, channel: int, dispatcher: DispatcherLink
+    ) -> Call | link.Refused:
+        """Another dispatcher has the caller: the session goes on with it."""
+        known = next((each for each in held if each.call.is_attachable), None)
+        if known is None:
+            return link.Refused(Refusal.UNKNOWN)
+        known.link.leave(known.call)
+        known.link = dispatcher
+        known.call.attach(opening, channel, dispatcher.end.send)
+        return known.call
+
+    def resume(self, attach: link.Attach, dispatcher: DispatcherLink) -> Call | None:
+        """The session of this call and epoch, on another link of its dispatcher; None if there is none."""
+        for held in self._calls.get(attach.uuid, ()):
+            if held.call.epoch == attach.epoch:
+                held.link.leave(held.call)
+                held.link = dispatcher
+                return held.call
+        return None
+
     def command(self, command: link.Command, send: Callable[[bytes], None]) -> None:
         """The calls API wants something of a call."""
         held = self._calls.get(command.uuid)
-        if held is not None:
+        if held:
             try:
-                held[0].command(command, send)
+                held[0].call.command(command, send)
             except Exception:
                 # What the calls API wants is not worth the link, nor the call.
                 log.exception("a command failed", uuid=command.uuid, action=command.action)
@@ -213,21 +282,63 @@ class Worker:
             send(link.encode(gone, 0))
 
     def ended(self, call: Call) -> None:
-        """Forget a call."""
-        held = self._calls.get(call.uuid)
-        if held is not None and held[0] is call:
-            del self._calls[call.uuid]
-            held[1].leave(call)
+        """Forget a session."""
+        held = self._calls.get(call.uuid, [])
+        for each in held:
+            if each.call is call:
+                each.link.leave(call)
+        left = [each for each in held if each.call is not call]
+        if left:
+            self._calls[call.uuid] = left
+        else:
+            self._calls.pop(call.uuid, None)
         self._count()
         task = asyncio.create_task(call.settled(), name=f"close {call.uuid}")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
+    def released(self, call: Call) -> None:
+        """A session has let its call go: the next one, if it is here, too, takes over the tools that run."""
+        if call.has_tools:
+            self._released[call.uuid] = (call, time.monotonic())
+
+    def going(self, call: Call) -> None:
+        """This session has its call now: whoever is older lets go."""
+        for held in list(self._calls.get(call.uuid, ())):
+            if held.call.epoch < call.epoch:
+                held.call.let_go("another session has this call")
+
     def link_lost(self, lost: DispatcherLink) -> None:
         """Forget a link, and who watched calls by it."""
         self._links.discard(lost)
-        for call, _ in self._calls.values():
-            call.unwatch(lost.end.send)
+        for held in self._held():
+            held.call.unwatch(lost.end.send)
+
+    def watch(self, now_seconds: float) -> None:
+        """Look, before anything is read, whether this process stood still: its calls may be elsewhere by now."""
+        stood_seconds = now_seconds - self._beat_seconds
+        self._beat_seconds = max(self._beat_seconds, now_seconds - TICK_SECONDS)
+        if stood_seconds < STALL_SECONDS + TICK_SECONDS:
+            return
+        log.error(
+            "this process stood still",
+            seconds=round(stood_seconds, 3),
+            effect="its calls wait for their dispatchers to say that they still have them",
+            calls=len(self._calls),
+        )
+        for held in self._held():
+            held.call.suspend()
+        for known in list(self._links):
+            known.end.abort()
+
+    def _held(self) -> list[_Held]:
+        return [each for held in self._calls.values() for each in held]
+
+    def _move_all(self) -> None:
+        if self._move_until is not None:
+            seconds = max(0.0, self._move_until - time.monotonic())
+            for held in self._held():
+                held.call.move(link.Reason.DRAIN, seconds)
 
     def _count(self) -> None:
         self._metrics.calls_active.set(len(self._calls))
@@ -249,12 +360,20 @@ class Worker:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             now = time.monotonic()
-            for call, _ in list(self._calls.values()):
+            self.watch(now)
+            self._beat_seconds = now
+            self._move_all()
+            for held in self._held():
+                call = held.call
                 try:
                     call.tick(now)
                 except Exception:
                     log.exception("a call's clock failed", uuid=call.uuid)
                     call.stop("internal error")
+            for uuid, (call, since_seconds) in list(self._released.items()):
+                if now - since_seconds >= RELEASED_SECONDS:
+                    del self._released[uuid]
+                    call.cancel_tools()
 
     async def _heartbeat(self) -> None:
         while True:

@@ -1,13 +1,16 @@
 """A call's Realtime session, Sans-I/O: events and the time go in, actions come out.
 
-    CONNECTING ──connected──▶ CONFIGURING ──session.updated──▶ LIVE ──┐
-      │  ▲ │ ▲                    │  │                                ├──▶ ENDED
-      │  └─┘ └──── no session ────┘  │                                │
-      │   connect failed: again, as long as a retry can help          │
-      └──────────────────────────────┴─────────── any end ────────────┘
+    CONNECTING ──connected──▶ CONFIGURING ──session.updated──┬──────────▶ LIVE ──┐
+      │  ▲ │ ▲                    │  │                       └▶ STANDBY ─▶ │      ├──▶ ENDED
+      │  └─┘ └──── no session ────┘  │                             │             │
+      │   connect failed: again, as long as a retry can help       │             │
+      └──────────────────────────────┴─────────── any end ─────────┴─────────────┘
 
 The session owns what is between the dispatcher and the model: the caller's audio and keys on their way there, the
-replies on their way back, one response at a time, its tools, and the conversation.
+replies on their way back, one response at a time, its tools, and the conversation. It says what is to be
+remembered of all that; when its Realtime connection is lost, or its time is over, it lets the call go, and the
+call goes on in another session, which begins with that memory (a `Snapshot`). One that is told to stand by brings
+the memory to the model and waits, with responses off.
 """
 
 from __future__ import annotations
@@ -21,10 +24,11 @@ import structlog
 
 from common import link
 from common.errors import LinkProtocolError, UpstreamError
-from common.link import Kind, Outcome
+from common.link import Kind, Outcome, Reason
 from worker.actions import (
     Action,
     Answer,
+    Configured,
     Connect,
     Ended,
     RunTool,
@@ -35,13 +39,16 @@ from worker.actions import (
 from worker.agent import Agent, checked_id
 from worker.audio_format import for_format
 from worker.caller_audio import Append, CallerAudio, Dropped, Step
-from worker.conversation import TRANSCRIPT_WAIT_SECONDS, Conversation, ItemKind, Role
+from worker.conversation import TRANSCRIPT_WAIT_SECONDS, Conversation, Item, ItemKind, Role
 from worker.digits import DigitEntry
 from worker.local_vad import LocalVad, SpeechStarted
 from worker.outbox import Outbox
 from worker.plan import Plan
 from worker.realtime_errors import ErrorEvent, Severity
+from worker.replay import Replay
+from worker.resample import LOW_RATE_HZ, SAMPLE_BYTES
 from worker.responses import GateState, ResponseGate
+from worker.snapshot import Snapshot
 from worker.tool_calls import ToolCalls
 from worker.tools import avr
 from worker.tools.errors import InvalidArguments
@@ -55,6 +62,16 @@ RETRY_MOST_SECONDS = 5.0
 RESPONSE_CREATED_SECONDS = 10.0
 # A response of which nothing has come for so long is given up; a model that reasons may be silent for a while.
 RESPONSE_SILENCE_SECONDS = 60.0
+# Of the caller's silence the dispatcher keeps so much: what may be the beginning of a word.
+KEPT_SILENCE_SAMPLES = LOW_RATE_HZ
+# What was heard again when the session began is known for speech within so long.
+SETTLE_SECONDS = 3.0
+# A session that is asked for a move lets go by itself when so much of its allowed time is over: 59 of 55 minutes.
+FORCE_AT = 59 / 55
+# Function calls whose outputs nobody will bring.
+INTERRUPTED = "interrupted, outcome unknown"
+HANG_UP_ORDER = "hang-up"
+RESTORED = "restored"
 # What the calls API wants to be said, and changes of the session that are not yet answered.
 MAX_WAITING_COMMANDS = 16
 
@@ -67,6 +84,7 @@ class State(Enum):
 
     CONNECTING = "connecting"
     CONFIGURING = "configuring"
+    STANDBY = "standby"
     LIVE = "live"
     ENDED = "ended"
 
@@ -77,7 +95,14 @@ class Session:
     All times are seconds of one monotonic clock.
     """
 
-    def __init__(self, opening: link.Open, channel: int, plan: Plan, now_seconds: float) -> None:
+    def __init__(
+        self,
+        opening: link.Open,
+        channel: int,
+        plan: Plan,
+        now_seconds: float,
+        snapshot: Snapshot | None = None,
+    ) -> None:
         """Open a session for a call.
 
         Args:
@@ -85,22 +110,29 @@ class Session:
             channel: the call's channel on the link.
             plan: the call's settings.
             now_seconds: when.
+            snapshot: the call's memory, where it has one.
         """
         self.uuid = opening.uuid
         self.epoch = opening.epoch
         self.state = State.CONNECTING
         self.conversation = Conversation()
-        self._out = Outbox(plan.dialect)
-        self._out.actions.append(Connect(0.0))
+        self._out = Outbox(plan.dialect, channel)
         self._log = structlog.get_logger().bind(uuid=opening.uuid)
-        self._channel = channel
         self._plan = plan
+        self._snapshot = snapshot or Snapshot()
         self._began_seconds = now_seconds - opening.age_seconds
-        self._started_seconds = now_seconds
+        self._started_seconds = now_seconds - opening.waited_seconds
         self._configuring_since = 0.0
+        self._live_since = 0.0
         self._attempts = 0
         self._active_seconds = now_seconds
         self._hanging_up = False
+        self._move_reason = ""
+        self._release_at: float | None = None
+        self._may_release = False
+        self._muted = False
+        self._own_updates = 0
+        self._items_made = 0
         # Caller → model
         audio_format = for_format(plan.audio_format)
         vad = None
@@ -111,17 +143,28 @@ class Session:
         self._local_turns = vad is not None
         self._credit_due_bytes = 0
         self._digits = DigitEntry(plan.digits_seconds)
+        self._keys = 0
+        self._span: tuple[int, int] | None = None
+        self._position_samples = opening.position_samples
+        self._finished_samples = 0
         # Model → caller
         self._gate = ResponseGate()
-        self._agent = Agent(opening, channel, audio_format, self.conversation, self._out)
+        self._replay = Replay(self.conversation, self._out, audio_format.uplink)
+        self._agent = Agent(opening, audio_format, self.conversation, self._out, self._replay)
         self._response_seconds = 0.0
         self._speaking = False
         self._speech_ended_seconds: float | None = None
         self._tools = ToolCalls()
+        self._unconfirmed: dict[str, tuple[str, str]] = {}
         self._parting: dict[str, list[link.Order]] = {}
         # Commands of the calls API
         self._sayings: deque[list[dict[str, Any]]] = deque()
-        self._updates: deque[tuple[str, int]] = deque()
+        self._updates: deque[tuple[str, int, dict[str, Any]]] = deque()
+        self._goes_on = self._load(self._snapshot)
+        if now_seconds - self._started_seconds > plan.retry_seconds:
+            self._end(Outcome.FAILED, f"no Realtime session lasted, for {plan.retry_seconds:g} s")
+        else:
+            self._out.actions.append(Connect(opening.delay_seconds))
 
     @property
     def actions(self) -> list[Action]:
@@ -139,9 +182,7 @@ class Session:
         self._expect("connected", State.CONNECTING)
         self.state = State.CONFIGURING
         self._configuring_since = now_seconds
-        self._out.upstream(
-            {"type": "session.update", "event_id": SESSION_UPDATE_ID, "session": self._plan.session}
-        )
+        self._configure(muted=self._snapshot.standby)
 
     def connect_failed(self, error: UpstreamError, now_seconds: float) -> None:
         """The connection could not be opened."""
@@ -169,7 +210,7 @@ class Session:
             self.connect_failed(UpstreamError(message, code="connection_lost", retryable=True), now_seconds)
         elif self.state is not State.ENDED:
             self._out.report(Seen.UPSTREAM_ERROR, label="connection_lost")
-            self._end(Outcome.FAILED, f"the connection to the Realtime API was lost: {reason}")
+            self.release(Reason.DROPPED, f"the connection to the Realtime API was lost: {reason}")
 
     def upstream_paused(self) -> None:
         """The API does not read: the caller's audio waits."""
@@ -189,6 +230,8 @@ class Session:
         handler = _HANDLERS.get(event["type"])
         if handler is not None:
             handler(self, event, now_seconds)
+            self._remember()
+            self._release_when_quiet(now_seconds)
 
     # The link
 
@@ -208,7 +251,7 @@ class Session:
                 self._agent.credit(link.decode_credit(payload))
             case Kind.PLAYOUT:
                 self._active_seconds = now_seconds
-                self._agent.playout(link.decode_control(link.Playout, payload))
+                self._agent.playout(link.decode_control(link.Playout, payload), now_seconds)
                 self._agent.send_transcripts(now_seconds)
                 self._listen_again()
             case Kind.HEARD:
@@ -218,14 +261,62 @@ class Session:
                 self._key(link.decode_control(link.Dtmf, payload).digit, now_seconds)
             case Kind.ORDER_DONE:
                 self._order_done(link.decode_control(link.OrderDone, payload), now_seconds)
+            case Kind.TOOL_KNOWN:
+                self._tool_known(link.decode_control(link.ToolKnown, payload).call_id)
+            case Kind.RELEASE:
+                seconds = link.decode_control(link.Release, payload).seconds
+                self._release_at = min(now_seconds + seconds, self._release_at or float("inf"))
+                self._may_release = True
             case Kind.CLOSE:
                 self._finish(Outcome.COMPLETED, link.decode_control(link.Close, payload).reason)
             case _:
                 # Kinds of a newer release.
                 pass
+        if kind != Kind.CALLER_AUDIO:
+            self._remember()
+            self._release_when_quiet(now_seconds)
+
+    def go(self, snapshot: Snapshot, now_seconds: float) -> None:
+        """The session that stood by has the call now: what it was given before may have changed since."""
+        if self.state is State.ENDED:
+            return
+        self._snapshot = snapshot
+        self._goes_on = self._load(snapshot)
+        if self.state is State.STANDBY:
+            self._go_live(now_seconds)
+
+    def attached(self, opening: link.Open, channel: int, now_seconds: float) -> None:
+        """Another dispatcher has the call, as the one before is gone: tell it everything."""
+        self.epoch = opening.epoch
+        self._out.channel = channel
+        for record in self.conversation.everything():
+            self._out.record(record)
+        self._out.record(link.Finished(self._finished_samples, self._speaking))
+        self._agent.attached(channel, opening.credit_bytes, now_seconds)
+        for call_id in self._unconfirmed:
+            self._out.record(link.Tool(call_id))
+        waiting = {order.id for orders in self._parting.values() for order in orders}
+        for order in self._tools.open_orders:
+            if order.id not in waiting:
+                self._agent.order(order)
+        if self.state is State.LIVE:
+            self._out.record(link.Ready())
+        if self._move_reason:
+            self._ask_for_move(self._move_reason, (self._release_at or now_seconds) - now_seconds)
+
+    @property
+    def next_position_samples(self) -> int:
+        """The position of the caller's audio that is to come next."""
+        return self._position_samples
+
+    def move(self, reason: str, seconds: float, now_seconds: float) -> None:
+        """The call is to leave this session within a time, and to let go by itself where that does not happen."""
+        if self.state is not State.ENDED and not self._move_reason:
+            self._release_at = min(now_seconds + seconds, self._release_at or float("inf"))
+            self._ask_for_move(reason, seconds)
 
     def dispatcher_lost(self) -> None:
-        """The link is gone, and the caller with it."""
+        """The dispatcher is gone, and the caller did not come back."""
         self._finish(Outcome.FAILED, "the dispatcher of this call was lost")
 
     def stopped(self, reason: str) -> None:
@@ -245,7 +336,17 @@ class Session:
             self._agent.send_transcripts(now_seconds)
             if (entry := self._digits.tick(now_seconds)) is not None:
                 self._entered(entry, now_seconds)
+            self._finish_silence(now_seconds)
+            self._look_after_session(now_seconds)
         self._look_after_call(now_seconds)
+        self._remember()
+        self._release_when_quiet(now_seconds)
+
+    def _look_after_session(self, now_seconds: float) -> None:
+        """Ask for another session before the API ends this one."""
+        age_seconds, allowed_seconds = now_seconds - self._live_since, self._plan.rollover_seconds
+        if age_seconds >= allowed_seconds and not self._move_reason:
+            self.move(Reason.ROLLOVER, max(0.0, allowed_seconds * FORCE_AT - age_seconds), now_seconds)
 
     def _look_after_call(self, now_seconds: float) -> None:
         """End a call that is abandoned or has no end."""
@@ -262,9 +363,10 @@ class Session:
 
     def _caller_audio(self, position_samples: int, pcm: bytes, now_seconds: float) -> None:
         # All that is taken is bounded here, so credit comes back as soon as a piece of it is due.
+        self._position_samples = position_samples + len(pcm) // SAMPLE_BYTES
         self._credit_due_bytes += len(pcm)
         if self._credit_due_bytes >= link.CREDIT_STEP_BYTES:
-            self._out.dispatcher([link.encode_credit(self._channel, self._credit_due_bytes)])
+            self._out.dispatcher([link.encode_credit(self._out.channel, self._credit_due_bytes)])
             self._credit_due_bytes = 0
         self._listen(self._audio.audio(position_samples, pcm), now_seconds)
 
@@ -275,10 +377,10 @@ class Session:
             elif isinstance(step, Dropped):
                 self._out.report(Seen.CALLER_AUDIO_DROPPED_SECONDS, step.seconds)
             elif isinstance(step, SpeechStarted):
-                self._speaking = True
+                self._set_speaking(True)
                 self._barge_in()
             else:
-                self._speaking = False
+                self._set_speaking(False)
                 self._speech_ended_seconds = now_seconds - (self._plan.local_silence_ms or 0) / 1000
                 self._out.upstream({"type": "input_audio_buffer.commit"})
                 self._want_response(now_seconds)
@@ -293,17 +395,30 @@ class Session:
         self._active_seconds = now_seconds
         if not self._digits.is_open and not self._audio.is_deaf:
             self._barge_in()
+        self._keys += 1
         if (entry := self._digits.press(digit, now_seconds)) is not None:
             self._entered(entry, now_seconds)
 
     def _entered(self, entry: str, now_seconds: float) -> None:
         self._out.happened("digits", digits=entry)
         text = f"[The caller pressed these keys on the telephone: {entry}]"
-        content = [{"type": "input_text", "text": text}]
-        self._out.upstream(
-            {"type": "conversation.item.create", "item": {"type": "message", "role": "user", "content": content}}
-        )
+        self._create_item(text=text)
+        # The `#` that ended it is a key, too.
+        self._out.record(link.Keyed(self._keys))
+        self._keys = 0
         self._want_response(now_seconds)
+
+    def _create_item(self, **fields: Any) -> None:
+        """Put an item of our own behind all others."""
+        self._items_made += 1
+        last = self.conversation.last()
+        item = self.conversation.insert(
+            f"avr_{self.epoch}_{self._items_made}", None, last.item_id if last is not None else None
+        )
+        for name, value in fields.items():
+            setattr(item, name, value)
+        item.text_done = True
+        self._replay.rewrite(item)
 
     def _barge_in(self) -> None:
         """The caller interrupts, and the service does not know: cancel the response, drop what was not heard."""
@@ -317,24 +432,23 @@ class Session:
     # Events of the API
 
     def _session_updated(self, event: dict[str, Any], now_seconds: float) -> None:
-        if self.state is State.LIVE and self._updates:
-            _, number = self._updates.popleft()
+        if self.state is State.CONFIGURING:
+            if self._snapshot.standby:
+                self.state = State.STANDBY
+                self._replay.bring([])
+                self._out.record(link.Ready())
+            else:
+                self._go_live(now_seconds)
+        elif self._own_updates:
+            self._own_updates -= 1
+        elif self.state is State.LIVE and self._updates:
+            _, number, session = self._updates.popleft()
+            self._out.actions.append(Configured(session))
             self._out.actions.append(Answer(number, 200, {}))
-        if self.state is not State.CONFIGURING:
-            return
-        self.state = State.LIVE
-        self._log.info("session live", seconds=round(now_seconds - self._started_seconds, 3))
-        self._out.dispatcher([link.encode(link.Ready(), self._channel)])
-        self._out.happened("live")
-        self._active_seconds = now_seconds
-        if self._plan.welcome is not None:
-            self._say(self._plan.welcome, now_seconds, interruptible=self._plan.welcome_interruptible)
-        else:
-            self._want_response(now_seconds)
-        self._listen(self._audio.open(), now_seconds)
 
     def _speech_started(self, event: dict[str, Any], now_seconds: float) -> None:
-        self._speaking = True
+        self._set_speaking(True)
+        self._audio.turns.started(event["item_id"], event.get("audio_start_ms", 0))
         self._active_seconds = now_seconds
         self._speech_ended_seconds = None
         if self._gate.active_id is not None:
@@ -347,21 +461,26 @@ class Session:
         self._active_seconds = now_seconds
         # audio_end_ms includes the silence that was waited for; what was appended since has gone by, too.
         turns = self._audio.turns
-        turns.stopped(event["item_id"], event["audio_end_ms"])
+        self._span = turns.stopped(event["item_id"], event["audio_end_ms"])
         since_end_ms = turns.appended_ms - event["audio_end_ms"] + self._plan.silence_ms
         self._speech_ended_seconds = now_seconds - max(0.0, since_end_ms / 1000)
 
     def _committed(self, event: dict[str, Any], now_seconds: float) -> None:
         # A speech that is committed has ended, whatever became of `speech_stopped`.
         if self._local_turns:
-            self._audio.turns.stopped(event["item_id"], self._audio.turns.appended_ms)
-        else:
-            self._speaking = False
+            self._span = self._audio.turns.stopped(event["item_id"], self._audio.turns.appended_ms)
         self._active_seconds = now_seconds
-        self._insert(event["item_id"], Role.USER, event, now_seconds)
+        item = self._insert(event["item_id"], Role.USER, event, now_seconds)
+        item.span, self._span = self._span, None
+        if not self._local_turns:
+            # What is finished now is remembered first.
+            self._remember()
+            self._set_speaking(False)
 
     def _item_added(self, event: dict[str, Any], now_seconds: float) -> None:
         item = event["item"]
+        if self._replay.brought(item["id"]):
+            return
         role = None
         if item["type"] == "message":
             # What is complete when it is added is text that we put in: nobody speaks it.
@@ -374,26 +493,32 @@ class Session:
             "item", item_id=item["id"], item_type=str(item["type"]), role=str(item.get("role") or "")
         )
 
-    def _insert(self, item_id: str, role: Role | None, event: dict[str, Any], now_seconds: float) -> None:
-        item = self.conversation.insert(checked_id(item_id), role, event.get("previous_item_id"))
+    def _insert(self, item_id: str, role: Role | None, event: dict[str, Any], now_seconds: float) -> Item:
+        behind = self._replay.behind(event.get("previous_item_id"))
+        item = self.conversation.insert(checked_id(item_id), role, behind)
+        self._replay.made(item.item_id)
         if item.role is Role.USER:
             item.waits_until_seconds = min(item.waits_until_seconds, now_seconds + TRANSCRIPT_WAIT_SECONDS)
+        return item
 
     def _transcribed(self, event: dict[str, Any], now_seconds: float) -> None:
         item = self.conversation.get(event["item_id"])
         if item is not None and not item.text_done:
             item.text = event["transcript"].strip()
             item.text_done = True
+            self.conversation.changed(item)
             finished = self._audio.turns.text_stored(item.item_id)
             if finished is not None:
-                turn, position = finished
-                self._out.dispatcher([link.encode(link.Finished(position, turn), self._channel)])
+                # The text is remembered before its audio is forgotten.
+                self._remember()
+                self._finished(finished[1])
             self._agent.send_transcripts(now_seconds)
 
     def _transcription_failed(self, event: dict[str, Any], now_seconds: float) -> None:
         item = self.conversation.get(event["item_id"])
         if item is not None:
             item.text_done = True
+            self.conversation.changed(item)
             self._agent.send_transcripts(now_seconds)
         self._out.report(Seen.UPSTREAM_ERROR, label=ErrorEvent.from_event(event.get("error") or {}).code)
 
@@ -424,19 +549,37 @@ class Session:
             return
         call_id, name, arguments = item["call_id"], item["name"], item.get("arguments") or "{}"
         known = self.conversation.insert(item["id"], None, event.get("previous_item_id"))
+        self._replay.made(known.item_id)
         known.kind, known.call_id, known.name, known.text = ItemKind.FUNCTION_CALL, call_id, name, arguments
         self._tools.begin(event["response_id"], call_id)
         self._out.happened("tool_call", call_id=call_id, name=name, arguments=arguments)
-        if name not in avr.RESERVED_NAMES:
-            self._out.actions.append(RunTool(call_id, name, arguments))
+        self._begin_call(known, event["response_id"], now_seconds)
+
+    def _begin_call(self, call: Item, response_id: str, now_seconds: float) -> None:
+        """Carry out a function call: the dispatcher knows of it before its handler runs."""
+        self.conversation.changed(call)
+        if call.name not in avr.RESERVED_NAMES:
+            call.started = True
+            self._unconfirmed[call.call_id] = (call.name, call.text)
+            self._remember()
+            self._out.record(link.Tool(call.call_id))
             return
         try:
-            wanted = avr.parse_transfer(arguments) if name == avr.TRANSFER else avr.parse_hangup(arguments)
+            wanted = avr.parse_transfer(call.text) if call.name == avr.TRANSFER else avr.parse_hangup(call.text)
         except InvalidArguments as error:
-            self.tool_done(call_id, str(error), now_seconds)
+            self.tool_done(call.call_id, str(error), now_seconds)
+            return
+        # It is carried out when the words that go with it have been heard, and they may come after it.
+        order = self._tools.order(call.call_id, wanted)
+        if response_id == RESTORED:
+            self._agent.order(order)
         else:
-            # It is carried out when the words that go with it have been heard, and they may come after it.
-            self._parting.setdefault(event["response_id"], []).append(self._tools.order(call_id, wanted))
+            self._parting.setdefault(response_id, []).append(order)
+
+    def _tool_known(self, call_id: str) -> None:
+        call = self._unconfirmed.pop(call_id, None)
+        if call is not None:
+            self._out.actions.append(RunTool(call_id, *call))
 
     def _part(self, response_id: str | None) -> None:
         """A response is over: what it wants done with the call follows its last words."""
@@ -447,21 +590,16 @@ class Session:
         """A tool has its result; the model is asked for a response when all of its response's tools have."""
         if self.state is State.ENDED or call_id not in self._tools.open_calls:
             return
-        self._out.upstream(
-            {
-                "type": "conversation.item.create",
-                "item": {"type": "function_call_output", "call_id": call_id, "output": output},
-            }
-        )
+        self._create_item(kind=ItemKind.FUNCTION_CALL_OUTPUT, call_id=call_id, text=output, silent=not answer)
+        self._remember()
         self._out.happened("tool_result", call_id=call_id, output=output)
         if self._tools.end(call_id, answer=answer):
             self._want_response(now_seconds)
 
     def _order_done(self, done: link.OrderDone, now_seconds: float) -> None:
-        call_id = self._tools.ordered(done.number)
-        if call_id is not None:
+        if self._tools.ordered(done.id):
             # If it worked, the call is on its way out, and more words would not be heard.
-            self.tool_done(call_id, done.message or "done", now_seconds, answer=not done.ok)
+            self.tool_done(done.id, done.message or "done", now_seconds, answer=not done.ok)
 
     def _audio_delta(self, event: dict[str, Any], now_seconds: float) -> None:
         if self._agent.audio_delta(event) and self._speech_ended_seconds is not None:
@@ -497,7 +635,9 @@ class Session:
         """An error ends the call only where the session cannot go on."""
         self._out.report(Seen.UPSTREAM_ERROR, label=error.code)
         self._log.warning("upstream error", code=error.code, reason=error.message)
-        if error.severity is Severity.FATAL:
+        if error.severity is Severity.SESSION_OVER:
+            self.release(Reason.DROPPED, error.message)
+        elif error.severity is Severity.FATAL:
             self._end(Outcome.FAILED, error.message)
         elif error.event_id == SESSION_UPDATE_ID and self.state is State.CONFIGURING:
             self._end(Outcome.FAILED, f"the Realtime API refused the session: {error.message}")
@@ -507,7 +647,7 @@ class Session:
         elif error.event_id == RESPONSE_CREATE_ID and self._gate.refused():
             self._create_response(now_seconds)
         elif self._updates and error.event_id == self._updates[0][0]:
-            _, number = self._updates.popleft()
+            _, number, _ = self._updates.popleft()
             self._out.actions.append(Answer(number, 400, {"error": error.message}))
 
     # Commands of the calls API
@@ -527,7 +667,7 @@ class Session:
             self._out.actions.append(Answer(number, 200, {}))
         elif action == "session" and len(self._updates) < MAX_WAITING_COMMANDS:
             event_id = f"command-{number}"
-            self._updates.append((event_id, number))
+            self._updates.append((event_id, number, body))
             session = {"type": "realtime", **body}
             self._out.upstream({"type": "session.update", "event_id": event_id, "session": session})
         else:
@@ -549,7 +689,7 @@ class Session:
         if not self._hanging_up and self.state is not State.ENDED:
             self._hanging_up = True
             self._log.info("hanging up", reason=reason)
-            order = link.Order(0, link.OrderAction.HANG_UP.value)
+            order = link.Order(HANG_UP_ORDER, link.OrderAction.HANG_UP.value)
             self._agent.order(order)
 
     # Replies
@@ -581,20 +721,174 @@ class Session:
             if self._gate.lost(caller_speaks=self._speaking):
                 self._create_response(now_seconds)
 
+    # Going on where another session stopped
+
+    def _load(self, snapshot: Snapshot) -> bool:
+        """Take what is remembered for what there is; returns whether the model was about to say something."""
+        if not snapshot.reason:
+            return False
+        self.conversation.load(snapshot.items)
+        goes_on = self._agent.restore(snapshot.replies)
+        self._speaking = snapshot.speaking
+        if self.conversation.last() is not None and not snapshot.replies:
+            self._audio.is_deaf = False
+        return goes_on or (not snapshot.speaking and self._awaits_answer())
+
+    def _awaits_answer(self) -> bool:
+        last = self.conversation.last()
+        if last is None or last.role is Role.AGENT or last.kind is ItemKind.FUNCTION_CALL:
+            return False
+        return not last.silent
+
+    def _configure(self, *, muted: bool) -> None:
+        """Ask for the session; `muted`: it is not to answer anything by itself."""
+        session = self._plan.session
+        detection = session.get("audio", {}).get("input", {}).get("turn_detection")
+        self._muted = muted and detection is not None
+        if self._muted:
+            quiet = {**detection, "create_response": False}
+            audio = session["audio"]
+            session = {**session, "audio": {**audio, "input": {**audio["input"], "turn_detection": quiet}}}
+        self._out.upstream({"type": "session.update", "event_id": SESSION_UPDATE_ID, "session": session})
+
+    def _go_live(self, now_seconds: float) -> None:
+        snapshot, self._snapshot = self._snapshot, Snapshot()
+        self.state = State.LIVE
+        self._live_since = self._active_seconds = now_seconds
+        if self._muted:
+            self._own_updates += 1
+            self._configure(muted=False)
+        is_new = self.conversation.last() is None
+        refed = self._forget_open_turns(snapshot)
+        self._replay.bring(snapshot.audio)
+        self._log.info(
+            "session live", seconds=round(now_seconds - self._started_seconds, 3), reason=snapshot.reason or None
+        )
+        self._remember()
+        self._out.record(link.Ready())
+        self._out.happened("live")
+        for digit in snapshot.digits:
+            self._key(digit, now_seconds)
+        if is_new and not refed and self._plan.welcome is not None:
+            self._say(self._plan.welcome, now_seconds, interruptible=self._plan.welcome_interruptible)
+        elif is_new and not refed:
+            self._want_response(now_seconds)
+        self._hear_again(snapshot, now_seconds)
+        self._take_up_calls(snapshot, now_seconds)
+        if self._goes_on and not refed:
+            self._want_response(now_seconds)
+
+    def _forget_open_turns(self, snapshot: Snapshot) -> bool:
+        """Turns without text at the end of the conversation are heard again: then they get text, and an answer."""
+        forgotten = False
+        first = snapshot.audio[0][0] if snapshot.audio else None
+        while (last := self.conversation.last()) is not None and first is not None:
+            is_open = last.role is Role.USER and not last.text and last.span is not None
+            if not is_open or last.span is None or last.span[0] < first:
+                break
+            self.conversation.remove(last.item_id)
+            forgotten = True
+        return forgotten
+
+    def _hear_again(self, snapshot: Snapshot, now_seconds: float) -> None:
+        """The caller's audio behind the turns that are part of the conversation."""
+        heard_until = max((item.span[1] for item in self.conversation if item.span), default=0)
+        self._speaking = False
+        kept = []
+        for position, pcm in snapshot.audio:
+            skipped = max(0, heard_until - position)
+            if skipped * SAMPLE_BYTES < len(pcm):
+                kept.append((position + skipped, pcm[skipped * SAMPLE_BYTES :]))
+            self._position_samples = max(self._position_samples, position + len(pcm) // SAMPLE_BYTES)
+        self._listen(self._audio.open(kept), now_seconds)
+
+    def _take_up_calls(self, snapshot: Snapshot, now_seconds: float) -> None:
+        """Function calls without an output: what is running goes on, what may have run does not run again."""
+        answered = {item.call_id for item in self.conversation if item.kind is ItemKind.FUNCTION_CALL_OUTPUT}
+        calls = [
+            item
+            for item in self.conversation
+            if item.kind is ItemKind.FUNCTION_CALL and item.call_id not in answered
+        ]
+        for call in calls:
+            self._tools.begin(RESTORED, call.call_id)
+        for call in calls:
+            if call.call_id in snapshot.running or call.call_id in snapshot.orders:
+                continue
+            if call.started and call.name not in self._plan.idempotent:
+                self.tool_done(call.call_id, INTERRUPTED, now_seconds)
+            else:
+                self._begin_call(call, RESTORED, now_seconds)
+        if self._tools.response_done(RESTORED):
+            self._want_response(now_seconds)
+
+    # What is remembered
+
+    def _remember(self) -> None:
+        for record in self.conversation.take_changes():
+            self._out.record(record)
+
+    def _finished(self, position_samples: int) -> None:
+        self._finished_samples = max(self._finished_samples, position_samples)
+        self._out.record(link.Finished(self._finished_samples, self._speaking))
+
+    def _finish_silence(self, now_seconds: float) -> None:
+        """While the caller is silent, a second of it is enough."""
+        if self._speaking or self._audio.turns.any_open or self._audio.waiting_bytes:
+            return
+        if now_seconds - self._live_since < SETTLE_SECONDS:
+            return
+        position = self._position_samples - KEPT_SILENCE_SAMPLES
+        if position - self._finished_samples >= KEPT_SILENCE_SAMPLES:
+            self._finished(position)
+
+    def _set_speaking(self, speaking: bool) -> None:
+        self._speaking = speaking
+        self._finished(self._finished_samples)
+
     # Ends
+
+    def _ask_for_move(self, reason: str, seconds: float) -> None:
+        self._move_reason = reason
+        self._out.record(link.Move(reason, max(0.0, seconds)))
+
+    def _release_when_quiet(self, now_seconds: float) -> None:
+        """Let go where that was asked for: nobody speaks, nothing is under way; at the latest in time."""
+        if self._release_at is None or self.state is State.ENDED:
+            return
+        quiet = (
+            self._may_release
+            and self._gate.state is GateState.IDLE
+            and not self._speaking
+            and not self._agent.is_heard
+            and not self._tools.open_calls
+            and not self._digits.is_open
+            and not self._updates
+            and not self._sayings
+            and not self._audio.turns.any_open
+        )
+        if quiet or now_seconds >= self._release_at:
+            self.release(self._move_reason or Reason.DRAIN, "another session goes on")
+
+    def release(self, reason: str, message: str) -> None:
+        """There is no session any more: the call goes on in another one."""
+        if self.state is not State.ENDED:
+            self._remember()
+            self._out.record(link.Released(reason, message))
+            self._finish(Outcome.COMPLETED, message, released=True)
 
     def _end(self, outcome: Outcome, message: str) -> None:
         if self.state is not State.ENDED:
-            self._out.dispatcher([link.encode(link.Ended(outcome.value, message), self._channel)])
+            self._out.record(link.Ended(outcome.value, message))
             self._finish(outcome, message)
 
-    def _finish(self, outcome: Outcome, reason: str) -> None:
+    def _finish(self, outcome: Outcome, reason: str, *, released: bool = False) -> None:
         if self.state is not State.ENDED:
             self.state = State.ENDED
             self._audio.forget()
-            for _, number in self._updates:
+            for _, number, _ in self._updates:
                 self._out.actions.append(Answer(number, 410, {"error": "the call has ended"}))
-            self._out.actions.append(Ended(outcome, reason))
+            self._out.actions.append(Ended(outcome, reason, released))
 
     def _expect(self, event: str, *states: State) -> None:
         if self.state not in states:

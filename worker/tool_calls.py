@@ -24,8 +24,7 @@ class ToolCalls:
     def __init__(self) -> None:
         self._batches: dict[str, _Batch] = {}
         self._batch_of: dict[str, _Batch] = {}
-        self._orders: dict[int, str] = {}
-        self._next_order = 1
+        self._orders: dict[str, link.Order] = {}
 
     @property
     def open_calls(self) -> frozenset[str]:
@@ -40,17 +39,23 @@ class ToolCalls:
 
     def order(self, call_id: str, wanted: avr.Hangup | avr.Transfer) -> link.Order:
         """The order that carries out a call of `avr_hangup` or `avr_transfer`."""
-        number = self._next_order
-        self._next_order += 1
-        self._orders[number] = call_id
         if isinstance(wanted, avr.Transfer):
             action = link.OrderAction.TRANSFER.value
-            return link.Order(number, action, wanted.extension, wanted.context, str(wanted.priority))
-        return link.Order(number, link.OrderAction.HANG_UP.value)
+            order = link.Order(call_id, action, wanted.extension, wanted.context, str(wanted.priority))
+        else:
+            order = link.Order(call_id, link.OrderAction.HANG_UP.value)
+        self._orders[call_id] = order
+        return order
 
-    def ordered(self, number: int) -> str | None:
-        """The call that an order carried out; None if no tool gave it."""
-        return self._orders.pop(number, None)
+    @property
+    def open_orders(self) -> list[link.Order]:
+        """Orders that were given and of which nothing has come yet."""
+        return list(self._orders.values())
+
+    def ordered(self, call_id: str) -> bool:
+        """An order was carried out; whether an open call wanted it."""
+        self._orders.pop(call_id, None)
+        return call_id in self._batch_of
 
     def end(self, call_id: str, *, answer: bool = True) -> bool:
         """A call has its output; True if the model is to be asked for a response now."""

@@ -25,6 +25,7 @@ class CallerTurns:
         self._next_position = -1
         # (samples appended before the run, the call's position at which it begins)
         self._runs: deque[tuple[int, int]] = deque(maxlen=MAX_RUNS)
+        self._starts: dict[str, int] = {}
         self._ends: dict[str, int] = {}
         self._stored: set[str] = set()
 
@@ -40,17 +41,38 @@ class CallerTurns:
         self._next_position = position_samples + samples
         self._appended_samples += samples
 
-    def stopped(self, item_id: str, audio_end_ms: float) -> None:
-        """The API has heard the end of a turn at this time of its own."""
-        end = max(0, min(int(audio_end_ms * _SAMPLES_PER_MS), self._appended_samples))
-        # An end where a gap begins is before the gap.
-        runs = [run for run in self._runs if run[0] < end] or list(self._runs)[:1]
-        if not runs:
-            return
-        before, position = runs[-1]
-        self._ends[item_id] = position + end - before
+    @property
+    def any_open(self) -> bool:
+        """Whether a turn has ended whose text is not here."""
+        return bool(self._ends)
+
+    def started(self, item_id: str, audio_start_ms: float) -> None:
+        """The API has heard the start of a turn at this time of its own."""
+        position = self._position(audio_start_ms)
+        if position is not None:
+            self._starts = {item_id: position}
+
+    def stopped(self, item_id: str, audio_end_ms: float) -> tuple[int, int] | None:
+        """The API has heard the end of a turn at this time of its own; returns where in the call it is."""
+        end = self._position(audio_end_ms)
+        if end is None:
+            return None
+        start = self._starts.pop(item_id, None)
+        if start is None:
+            start = next(reversed(self._ends.values()), 0)
+        self._ends[item_id] = end
         if len(self._ends) > MAX_OPEN_TURNS:
             del self._ends[next(iter(self._ends))]
+        return min(start, end), end
+
+    def _position(self, audio_ms: float) -> int | None:
+        samples = max(0, min(int(audio_ms * _SAMPLES_PER_MS), self._appended_samples))
+        # What is where a gap begins is before the gap.
+        runs = [run for run in self._runs if run[0] < samples] or list(self._runs)[:1]
+        if not runs:
+            return None
+        before, position = runs[-1]
+        return position + samples - before
 
     def text_stored(self, item_id: str) -> tuple[str, int] | None:
         """A turn is text now; returns the last turn up to which all are, and its end, if that has moved."""

@@ -1,10 +1,11 @@
 -- Gives a call to a worker, all or nothing. Keys: all (schema: _prelude.lua).
--- ARGV: uuid, dispatcher, epoch, state, metadata, lease_ms, over_capacity, then ids of excluded workers.
--- Returns {worker, address, epoch, pins, started_at_ms}, or 'no_workers' or 'full', which change nothing.
+-- ARGV: uuid, dispatcher, epoch, state, metadata, lease_ms, over_capacity, attach (1 or 0), then ids of excluded
+-- workers. With attach, a live worker that holds the call keeps it.
+-- Returns {worker, address, epoch, pins, started_at_ms, attached}, or 'no_workers' or 'full', which change nothing.
 local uuid, dispatcher, asked_epoch, state, metadata = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
-local lease_ms, over_capacity = tonumber(ARGV[6]), tonumber(ARGV[7])
+local lease_ms, over_capacity, attach = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1'
 local excluded = {}
-for i = 8, #ARGV do excluded[ARGV[i]] = true end
+for i = 9, #ARGV do excluded[ARGV[i]] = true end
 
 local held = redis.call('HMGET', call_key(uuid), 'worker', 'epoch', 'pins', 'started_at_ms')
 local holder = held[1]
@@ -22,9 +23,11 @@ local function rank(a, b)
   return 0
 end
 
+local attached = attach and holder and not excluded[holder] and redis.call('HGET', worker_key(holder), 'address')
+
 local refusal = 'no_workers'
 local best = {}
-for _, id in ipairs(live_workers()) do
+for _, id in ipairs(attached and {} or live_workers()) do
   local worker = redis.call('HMGET', worker_key(id), 'address', 'state', 'capacity', 'release_order')
   if worker[1] and worker[2] == 'ready' and not excluded[id] then
     refusal = 'full'
@@ -41,12 +44,13 @@ for _, id in ipairs(live_workers()) do
     end
   end
 end
+if attached then best = {{id = holder, address = attached}} end
 if not best[1] then return refusal end
 
 -- Equals take turns. Redis before 7 seeds math.random alike in every run, the clock's microseconds differ.
 local chosen = best[clock[2] % #best + 1]
 local epoch = math.max((tonumber(held[2]) or 0) + 1, asked_epoch)
-local pins = (tonumber(held[3]) or 0) + 1
+local pins = (tonumber(held[3]) or 0) + (attached and 0 or 1)
 local started_at_ms = tonumber(held[4]) or now_ms
 local lease_ends = now_ms + lease_ms
 
@@ -56,4 +60,4 @@ redis.call('HSET', call_key(uuid), 'worker', chosen.id, 'dispatcher', dispatcher
 redis.call('PEXPIREAT', call_key(uuid), lease_ends)
 add_leases(slots_key(chosen.id), lease_ms, {lease_ends, uuid})
 add_leases(CALLS, lease_ms, {lease_ends, uuid})
-return {chosen.id, chosen.address, epoch, pins, started_at_ms}
+return {chosen.id, chosen.address, epoch, pins, started_at_ms, attached and 1 or 0}

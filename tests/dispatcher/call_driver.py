@@ -11,7 +11,9 @@ from common import link
 from common.link import Control, Kind
 from dispatcher import actions
 from dispatcher.actions import Action
-from dispatcher.call import Call, CallLimits, State
+from dispatcher.call import Call, Placed, State
+from dispatcher.leg import Leg
+from dispatcher.limits import CallLimits
 
 CHANNEL = 7
 WORKER = "w-1"
@@ -42,6 +44,7 @@ class CallDriver:
         self.now = 1000.0
         self.limits = CallLimits(**limits)
         self.call = Call(METADATA, self.now, self.limits)
+        self.legs: list[Leg] = []
 
     @property
     def state(self) -> State:
@@ -64,13 +67,18 @@ class CallDriver:
 
     # What comes from the worker
 
-    def record(self, record: Control) -> list[Action]:
+    @property
+    def leg(self) -> Leg:
+        """The newest leg."""
+        return self.legs[-1]
+
+    def record(self, record: Control, *, leg: Leg | None = None) -> list[Action]:
         ((kind, _, payload),) = link.decode(link.encode(record, CHANNEL))
-        self.call.record(kind, payload, self.now)
+        self.call.record(leg or self.leg, kind, payload, self.now)
         return self.take()
 
     def raw_record(self, kind: int, payload: bytes) -> list[Action]:
-        self.call.record(kind, memoryview(payload), self.now)
+        self.call.record(self.leg, kind, memoryview(payload), self.now)
         return self.take()
 
     def credit(self, credit_bytes: int) -> list[Action]:
@@ -81,8 +89,13 @@ class CallDriver:
 
     # The rest
 
-    def placed(self, *, worker: str = WORKER, epoch: int = 1, pins: int = 1) -> list[Action]:
-        self.call.placed(worker, epoch, CHANNEL, pins, self.now)
+    def placed(self, *, worker: str = WORKER, epoch: int = 1, pins: int = 1, attach: bool = False) -> list[Action]:
+        placed = Placed(worker, epoch, CHANNEL, pins, attach)
+        self.legs.append(self.call.placed(placed, self.now))
+        return self.take()
+
+    def lose_worker(self) -> list[Action]:
+        self.call.worker_lost(self.leg, self.now)
         return self.take()
 
     def tick(self, seconds: float = 0.0) -> list[Action]:

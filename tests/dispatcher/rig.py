@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from common import metrics
 from common.registry import Registry, WorkerRecord, WorkerState
 from dispatcher.ami import Ami
-from dispatcher.call import CallLimits
+from dispatcher.limits import CallLimits
 from dispatcher.service import Dispatcher
 from tests.dispatcher.scripted_worker import Answer, ScriptedWorker, running, take
 from tests.helpers import eventually

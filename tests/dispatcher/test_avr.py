@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from common.errors import AvrProtocolError
 from dispatcher import avr
 from dispatcher.avr import Audio, Dtmf, Init
-from dispatcher.call import BAD_INPUT_REASONS
+from dispatcher.limits import BAD_INPUT_REASONS
 
 
 def message(**fields: object) -> bytes:

@@ -26,7 +26,9 @@ from dispatcher.actions import (
     ToWorker,
     Unpin,
 )
-from dispatcher.call import BAD_INPUT_REASONS, MAX_WAITING_DIGITS, MAX_WAITING_ORDERS, State
+from dispatcher.call import MAX_WAITING_DIGITS, State
+from dispatcher.limits import BAD_INPUT_REASONS
+from dispatcher.orders import MAX_WAITING_ORDERS
 from tests.dispatcher.call_driver import (
     CHANNEL,
     FRAME_BYTES,

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from common.registry import CallLease, NoCapacity, NoCapacityReason, Registry, WorkerRecord, WorkerState
-from dispatcher.placement import Placed, Placement
+from dispatcher.placement import Found, Placement
 from tests.redis_process import RedisProcess
 
 LONG_SECONDS = 60
@@ -47,13 +47,13 @@ class Rig:
         for record in workers:
             await self.registry.publish_worker(record, lease_seconds=LONG_SECONDS)
 
-    async def place(self, uuid: str = "call", **options: Any) -> Placed | NoCapacity:
+    async def place(self, uuid: str = "call", **options: Any) -> Found | NoCapacity:
         chosen: dict[str, Any] = {"epoch": 1, "metadata": METADATA, "excluded": NOBODY, "pins": 0, **options}
         return await self.placement.place(uuid, **chosen)
 
-    async def placed(self, uuid: str = "call", **options: Any) -> Placed:
+    async def placed(self, uuid: str = "call", **options: Any) -> Found:
         outcome = await self.place(uuid, **options)
-        assert isinstance(outcome, Placed), outcome
+        assert isinstance(outcome, Found), outcome
         return outcome
 
 
@@ -166,7 +166,7 @@ class TestWithoutRedis:
         await self.with_table(rig, worker("w-1"), worker("w-2"), worker("w-3"))
         rig.own_calls = {"w-1": 3, "w-2": 1, "w-3": 2}
         # The epoch is the caller's own, and when it began Redis says later.
-        assert await rig.place(epoch=4, pins=2) == Placed("w-2", "w-2.example:7000", 4, 3, None)
+        assert await rig.place(epoch=4, pins=2) == Found("w-2", "w-2.example:7000", 4, 3, None)
 
     async def test_the_load_counts_in_proportion_to_the_capacity(self, rig: Rig) -> None:
         await self.with_table(rig, worker("w-1", capacity=2), worker("w-2", capacity=100))

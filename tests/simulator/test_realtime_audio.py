@@ -5,10 +5,10 @@ import base64
 import numpy as np
 import pytest
 
+from common.g711 import decode_alaw, decode_ulaw
 from simulator.realtime_audio import PCM, PCMA, PCMU, WireAudio, wire_audio
 from simulator.realtime_errors import RequestError
 from simulator.voice import ToneVoice, WordVoice, dominant_hz
-from worker.g711 import decode_alaw, decode_ulaw
 
 _CODES = bytes(range(256))
 _G711 = pytest.mark.parametrize("audio", [PCMU, PCMA], ids=["pcmu", "pcma"])

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from common.g711 import decode_ulaw
 from simulator.realtime_settings import DialectName, SimulatorSettings, ToolCall, Voice
 from simulator.voice import dominant_hz
 from tests.simulator.realtime_driver import Driver, all_of, error_of, kinds, only, silence, tone
 from tests.simulator.validation import BETA_CLIENT_EVENTS, BETA_SERVER_EVENTS
-from worker.g711 import decode_ulaw
 
 _FULL_SESSION: dict[str, Any] = {
     "instructions": "Be kind.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from common import link
 from common.link import Kind
@@ -23,26 +24,28 @@ class Credit:
     credit_bytes: int
 
 
-Record = link.Control | Audio | Credit
+@dataclass(frozen=True, slots=True)
+class ReplyText:
+    """REPLY_TEXT."""
 
-_CONTROL: dict[int, type[link.Control]] = {
-    record.kind: record
-    for record in (
-        link.Hello,
-        link.Opened,
-        link.Refused,
-        link.Ready,
-        link.ReplyItem,
-        link.ReplyItemDone,
-        link.Flush,
-        link.Transcript,
-        link.Finished,
-        link.Ended,
-        link.Order,
-        link.Result,
-        link.Event,
-    )
-}
+    index: int
+    received_samples: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """ACK."""
+
+    received: int
+
+
+Record = link.Control | Audio | Credit | ReplyText | Ack
+
+# What a worker says for the dispatcher to remember.
+JOURNAL = (link.Profile, link.Remember, link.Finished, ReplyText)
+
+_CONTROL: dict[int, type[link.Control]] = {record.kind: record for record in get_args(link.Control)}
 
 
 def decoded(kind: int, payload: memoryview) -> Record:
@@ -52,6 +55,10 @@ def decoded(kind: int, payload: memoryview) -> Record:
         return Audio(index, bytes(pcm))
     if kind == Kind.CREDIT:
         return Credit(link.decode_credit(payload))
+    if kind == Kind.REPLY_TEXT:
+        return ReplyText(*link.decode_reply_text(payload))
+    if kind == Kind.ACK:
+        return Ack(link.decode_ack(payload))
     return link.decode_control(_CONTROL[kind], payload)
 
 

@@ -12,7 +12,7 @@ from common import link
 from common.settings import Settings
 from tests.simulator.validation import validate_client_event
 from tests.worker import api_events as api
-from tests.worker.link_records import Audio, Record, decoded_all, payload_of
+from tests.worker.link_records import JOURNAL, Audio, Record, decoded_all, payload_of
 from worker import actions as session
 from worker.dialect import GA
 from worker.plan import Plan
@@ -61,6 +61,7 @@ class Driver:
     Attributes:
         session: under test.
         now: the clock, in seconds.
+        journal: what the dispatcher was told to remember.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Driver:
         silence_ms = turn_detection.get("silence_duration_ms", 500) if server_vad else 0
         plan = Plan(dialect=GA, session=chosen, silence_ms=silence_ms, retry_seconds=retry_seconds, **plan_fields)
         self.happened: list[dict[str, Any]] = []
+        self.journal: list[Record] = []
         self.session = Session(opening, CHANNEL, plan, self.now)
         self._position = position_samples
 
@@ -96,7 +98,8 @@ class Driver:
             elif isinstance(action, session.Happened):
                 self.happened.append(action.event)
             elif isinstance(action, session.ToDispatcher):
-                did += decoded_all([action.record], CHANNEL)
+                for record in decoded_all([action.record], CHANNEL):
+                    (self.journal if isinstance(record, JOURNAL) else did).append(record)
             else:
                 did.append(action)
         return did

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.realtime import RealtimeSessionCreateRequest
 
+from common.g711 import decode_alaw, decode_ulaw, encode_alaw, encode_ulaw
 from common.setting_values import AudioFormat
 from worker.audio_format import ApiAudio, for_format
-from worker.g711 import decode_alaw, decode_ulaw, encode_alaw, encode_ulaw
 from worker.resample import Downsampler, Upsampler
 
 _Convert = Callable[[bytes], bytes]

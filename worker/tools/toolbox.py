@@ -52,6 +52,11 @@ class Toolbox:
         """OpenAI function tools, for the session's `tools`: `type`, `name`, `description`, `parameters`."""
         return [tool.definition.function for tool in self._tools.values()]
 
+    @property
+    def names(self) -> list[str]:
+        """Of all tools."""
+        return list(self._tools)
+
     def is_idempotent(self, name: str) -> bool:
         """Whether a run that was interrupted may be repeated; False for a name that there is not."""
         tool = self._tools.get(name)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from worker.g711 import decode_alaw, decode_ulaw, encode_alaw, encode_ulaw
+from common.g711 import decode_alaw, decode_ulaw, encode_alaw, encode_ulaw
 
 _SAMPLES = range(-32768, 32768)
 _ALL_PCM = np.arange(-32768, 32768).astype("<i2").tobytes()

@@ -1,0 +1,22 @@
+"""What a core may send in a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Allowance:
+    """A token bucket: `used` drains at `rate` a second and may not exceed `burst`."""
+
+    rate: float
+    burst: float
+    seen_seconds: float
+    used: float = 0.0
+
+    def exceeded(self, amount: float, now_seconds: float) -> bool:
+        """Use some of it; True if that was too much."""
+        elapsed = max(0.0, now_seconds - self.seen_seconds)
+        self.used = max(0.0, self.used - elapsed * self.rate) + amount
+        self.seen_seconds = now_seconds
+        return self.used > self.burst

@@ -1,0 +1,192 @@
+"""What a call is beyond its sockets: its settings, what was said, what is being said.
+
+The worker says what is to be remembered (REMEMBER, REPLY_TEXT and others); the dispatcher, which holds the caller
+and so outlives the worker, keeps it and gives it to the next one. Of settings and items it understands nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from common import link
+from common.link import Control
+
+# The oldest items are forgotten first. A model of 128k tokens has no more in mind than this either.
+MAX_ITEMS = 1000
+MAX_BYTES = 1024 * 1024
+# Replies of which it is not settled what was heard; a worker that leaves more behind does not settle any.
+MAX_REPLIES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    item: dict[str, Any]
+    sound: str
+    size_bytes: int
+
+
+@dataclass(slots=True)
+class _Reply:
+    item_id: str
+    text: list[str] = field(default_factory=list)
+    received_samples: int = 0
+    sent_samples: int = 0
+    done: bool = False
+    heard_samples: int = 0
+    cut: bool = False
+
+
+class CallMemory:
+    """The memory of one call.
+
+    Attributes:
+        profile: the call's settings; None until the worker has found them out.
+        next_index: the number that the next reply item is to have.
+        changed: ids of items that have changed since the copy in Redis was written.
+        profile_changed: the same of the settings.
+    """
+
+    def __init__(self) -> None:
+        self.profile: link.Profile | None = None
+        self.next_index = 0
+        self.changed: set[str] = set()
+        self.profile_changed = False
+        self._items: dict[str, _Item] = {}
+        self._order: list[str] = []
+        self._bytes = 0
+        self._replies: dict[int, _Reply] = {}
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing that another worker could go on from."""
+        return self.profile is None and not self._order
+
+    def keep_profile(self, profile: link.Profile) -> None:
+        """The call's settings, or new ones."""
+        self.profile = profile
+        self.profile_changed = True
+
+    def remember(self, record: link.Remember, size_bytes: int) -> None:
+        """An item is new, or is another now, or is none any more."""
+        item_id = record.item_id
+        self.changed.add(item_id)
+        known = self._items.get(item_id)
+        if record.settled or record.forgotten:
+            self._settle(item_id)
+        if record.forgotten:
+            if known is not None:
+                self._forget(item_id)
+            return
+        self._items[item_id] = _Item(record.item, record.sound, size_bytes)
+        self._bytes += size_bytes - (known.size_bytes if known is not None else 0)
+        if known is None:
+            self._insert(item_id, record.after)
+        while len(self._order) > MAX_ITEMS or (self._bytes > MAX_BYTES and len(self._order) > 1):
+            self.changed.add(self._order[0])
+            self._forget(self._order[0])
+
+    def item(self, item_id: str) -> dict[str, Any] | None:
+        """An item as the worker gave it; None if there is none."""
+        known = self._items.get(item_id)
+        return None if known is None else known.item
+
+    @property
+    def order(self) -> list[str]:
+        """The items' ids, in the order of the conversation."""
+        return list(self._order)
+
+    # Replies
+
+    def reply_began(self, index: int, item_id: str) -> None:
+        """A number stands for this item from now on."""
+        self._replies[index] = _Reply(item_id)
+        self.next_index = max(self.next_index, index + 1)
+        if len(self._replies) > MAX_REPLIES:
+            del self._replies[next(iter(self._replies))]
+
+    def reply_text(self, index: int, received_samples: int, text: str) -> None:
+        """More text of a reply, and how much of its audio the worker has."""
+        reply = self._replies.get(index)
+        if reply is not None:
+            reply.text.append(text)
+            reply.received_samples = received_samples
+
+    def reply_audio(self, index: int, samples: int) -> None:
+        """Audio of a reply has come."""
+        reply = self._replies.get(index)
+        if reply is not None:
+            reply.sent_samples += samples
+
+    def reply_done(self, index: int) -> None:
+        """A reply has no more audio."""
+        reply = self._replies.get(index)
+        if reply is not None:
+            reply.done = True
+
+    def reply_heard(self, items: tuple[link.ItemHeard, ...], *, cut: bool = False) -> None:
+        """How much of replies has been heard; `cut`: and no more of them will be."""
+        for item in items:
+            reply = self._replies.get(item.index)
+            if reply is not None:
+                reply.heard_samples = item.samples
+                reply.cut = reply.cut or cut
+
+    def restore_replies(self, replies: tuple[link.Reply, ...]) -> None:
+        """A worker that had the call before this dispatcher tells of them."""
+        for given in replies:
+            self.reply_began(given.index, given.item_id)
+            reply = self._replies[given.index]
+            reply.text, reply.done = [given.text], given.done
+            reply.received_samples, reply.sent_samples = given.received_samples, given.sent_samples
+
+    # What a worker that takes over is told
+
+    def records(self) -> Iterator[Control]:
+        """All of it, in order."""
+        if self.profile is not None:
+            yield self.profile
+        previous = ""
+        for item_id in self._order:
+            known = self._items[item_id]
+            yield link.Remember(item_id, previous, item=known.item, sound=known.sound)
+            previous = item_id
+        if self._replies:
+            yield link.Spoken(
+                tuple(
+                    link.Reply(
+                        index,
+                        reply.item_id,
+                        "".join(reply.text),
+                        reply.received_samples,
+                        reply.sent_samples,
+                        reply.done,
+                        reply.heard_samples,
+                        reply.cut,
+                    )
+                    for index, reply in self._replies.items()
+                )
+            )
+
+    def without_secrets(self) -> link.Profile | None:
+        """The settings as they may be stored."""
+        return None if self.profile is None else replace(self.profile, secrets={})
+
+    def _settle(self, item_id: str) -> None:
+        self._replies = {index: reply for index, reply in self._replies.items() if reply.item_id != item_id}
+
+    def _insert(self, item_id: str, after: str) -> None:
+        place = len(self._order)
+        if not after:
+            place = 0
+        elif after in self._items:
+            place = len(self._order) - self._order[::-1].index(after)
+        self._order.insert(place, item_id)
+
+    def _forget(self, item_id: str) -> None:
+        self._bytes -= self._items.pop(item_id).size_bytes
+        self._order.remove(item_id)

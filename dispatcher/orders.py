@@ -1,0 +1,56 @@
+"""What the agent wants done with the call on Asterisk, when its last words have been heard."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from common import link
+
+# Orders that wait for the last words: a model that gives more contradicts itself.
+MAX_WAITING_ORDERS = 8
+MAX_KNOWN_ORDERS = 256
+
+
+class Orders:
+    """The orders of one call: each is carried out once, whichever worker repeats it, and one after the other."""
+
+    def __init__(self, patience_seconds: float) -> None:
+        self._patience_seconds = patience_seconds
+        self._waiting: deque[tuple[link.Order, float]] = deque()
+        self._known: dict[str, link.OrderDone | None] = {}
+        self._executing = False
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Ids of all orders, carried out or not."""
+        return tuple(self._known)
+
+    @property
+    def results(self) -> list[link.OrderDone]:
+        """What came of those that were carried out."""
+        return [result for result in self._known.values() if result is not None]
+
+    def add(self, order: link.Order, now_seconds: float) -> None:
+        """The worker wants something done. One too many, or known already, is passed over."""
+        if order.id in self._known or len(self._waiting) >= MAX_WAITING_ORDERS:
+            return
+        if len(self._known) >= MAX_KNOWN_ORDERS:
+            return
+        self._known[order.id] = None
+        self._waiting.append((order, now_seconds))
+
+    def due(self, now_seconds: float, *, all_heard: bool) -> link.Order | None:
+        """The order to carry out now, if any: when the last words have been heard, or have taken too long."""
+        if not self._waiting or self._executing:
+            return None
+        order, since_seconds = self._waiting[0]
+        if not all_heard and now_seconds - since_seconds < self._patience_seconds:
+            return None
+        self._waiting.popleft()
+        self._executing = True
+        return order
+
+    def executed(self, result: link.OrderDone) -> None:
+        """What avr-ami made of it."""
+        self._executing = False
+        self._known[result.id] = result

@@ -1,0 +1,130 @@
+"""Reply audio on its way to AVR Core: cut into frames, held while it does not read, timed by the playout clock."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from common import link
+from dispatcher import avr
+from dispatcher.actions import Play
+from dispatcher.playout import PlayoutClock
+
+
+class Player:
+    """One call's. Items are the numbers that the link gives them.
+
+    Attributes:
+        is_held: AVR Core takes nothing: what comes for it waits, bounded by the credit of whoever sends it.
+        taken_bytes: reply audio that was taken since the last `take_credit`.
+    """
+
+    def __init__(self) -> None:
+        self.is_held = False
+        self.taken_bytes = 0
+        self._clock = PlayoutClock()
+        self._playing = False
+        self._held: deque[tuple[int, bytes | None]] = deque()  # None: the item has no more
+        self._held_bytes = 0
+        self._partial = b""
+        self._partial_item = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """What waits."""
+        return self._held_bytes
+
+    def all_heard(self, now_seconds: float) -> bool:
+        """Whether the caller has heard all that there is."""
+        return not self._held and not self._partial and self._clock.end_seconds <= now_seconds
+
+    def audio(self, item: int, pcm: bytes, now_seconds: float) -> list[Play]:
+        """More of an item, PCM16 at 8 kHz; returns the frames to hand over."""
+        if self.is_held or self._held:
+            self._held.append((item, pcm))
+            self._held_bytes += len(pcm)
+            return []
+        return self._frames(item, pcm, now_seconds)
+
+    def item_done(self, item: int, now_seconds: float) -> list[Play]:
+        """The item has no more."""
+        if self._held:
+            self._held.append((item, None))
+            return []
+        return self._pad(item, now_seconds)
+
+    def broke_off(self, now_seconds: float) -> list[Play]:
+        """Whoever was speaking is gone, and there is no more of the item."""
+        item = self._held[-1][0] if self._held else self._partial_item
+        return self.item_done(item, now_seconds)
+
+    def release(self, now_seconds: float) -> list[Play]:
+        """AVR Core reads again."""
+        self.is_held = False
+        plays: list[Play] = []
+        while self._held:
+            item, pcm = self._held.popleft()
+            if pcm is None:
+                plays += self._pad(item, now_seconds)
+            else:
+                self._held_bytes -= len(pcm)
+                plays += self._frames(item, pcm, now_seconds)
+        return plays
+
+    def flush(self, now_seconds: float) -> tuple[link.ItemHeard, ...]:
+        """Barge-in: drop what was not handed over; returns what was heard of the items that were cut."""
+        unsent = [self._partial_item] if self._partial else []
+        unsent += [item for item, pcm in self._held if pcm is not None]
+        self.taken_bytes += self._held_bytes
+        self._held.clear()
+        self._held_bytes = 0
+        self._partial = b""
+        self._playing = False
+        return tuple(link.ItemHeard(item, samples) for item, samples in self._clock.cut(now_seconds, unsent))
+
+    def progress(self, now_seconds: float) -> link.Playout | None:
+        """How far the playout is; None while there is nothing new to say."""
+        if not self._playing:
+            return None
+        items, idle = self._clock.progress(now_seconds)
+        self._playing = not idle
+        queued = self._clock.queued()
+        return link.Playout(
+            tuple(link.ItemHeard(item, samples) for item, samples in items),
+            idle,
+            tuple(link.ItemHeard(item, samples) for item, samples in queued),
+        )
+
+    def restore(self, last: link.Playout, now_seconds: float) -> None:
+        """Go on from the last report of a dispatcher that is gone: AVR Core plays what it was given."""
+        heard = {each.index: each.samples for each in last.items}
+        began_seconds = now_seconds - last.age_seconds
+        for each in last.queued:
+            before = heard.get(each.index, 0)
+            self._clock.resume(each.index, before, each.samples - before, began_seconds)
+            self._playing = True
+
+    def _frames(self, item: int, pcm: bytes, now_seconds: float) -> list[Play]:
+        """An incomplete frame waits for the item's next samples or its end."""
+        plays = self._pad(self._partial_item, now_seconds) if self._partial_item != item else []
+        self.taken_bytes += len(pcm)
+        data = self._partial + pcm if self._partial else pcm
+        whole = len(data) - len(data) % avr.FRAME_BYTES
+        plays += [Play(data[offset : offset + avr.FRAME_BYTES]) for offset in range(0, whole, avr.FRAME_BYTES)]
+        self._partial, self._partial_item = data[whole:], item
+        if whole:
+            self._played(item, whole // 2, 0, now_seconds)
+        return plays
+
+    def _pad(self, item: int, now_seconds: float) -> list[Play]:
+        """Fill up the last frame of an item with silence."""
+        if not self._partial or self._partial_item != item:
+            return []
+        samples = len(self._partial) // 2
+        frame = self._partial.ljust(avr.FRAME_BYTES, b"\0")
+        self._partial = b""
+        self._played(item, samples, avr.FRAME_SAMPLES - samples, now_seconds)
+        return [Play(frame)]
+
+    def _played(self, item: int, samples: int, padding: int, now_seconds: float) -> None:
+        self._clock.sent(item, samples, now_seconds, padding=padding)
+        self._playing = True

@@ -1,0 +1,88 @@
+"""What a session is given that goes on with a call: the dispatcher's memory of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from common import g711, link
+from common.link import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A call's memory, whole.
+
+    Attributes:
+        reason: why another session is needed, a `link.Reason`.
+        standby: the session is to wait; its memory comes again when it is to go on.
+        items: of the conversation, in order.
+        replies: that the caller may still be hearing.
+        audio: the caller's, of what is not finished: (position, PCM16 at 8 kHz).
+        orders: ids of orders that the dispatcher knows.
+        digits: keys that are no part of the conversation yet.
+        speaking: the caller was saying something.
+        running: calls of tools that this process still runs.
+    """
+
+    reason: str = ""
+    standby: bool = False
+    items: list[link.Remember] = field(default_factory=list)
+    replies: tuple[link.Reply, ...] = ()
+    audio: list[tuple[int, bytes]] = field(default_factory=list)
+    orders: frozenset[str] = frozenset()
+    digits: str = ""
+    speaking: bool = False
+    running: frozenset[str] = frozenset()
+
+
+class SnapshotReader:
+    """Reads the records of a memory, up to GO.
+
+    Attributes:
+        profile: the call's settings, once they have come.
+    """
+
+    def __init__(self) -> None:
+        self.profile: link.Profile | None = None
+        self._items: list[link.Remember] = []
+        self._replies: tuple[link.Reply, ...] = ()
+        self._audio: list[tuple[int, bytes]] = []
+
+    def record(self, kind: int, payload: memoryview) -> link.Go | None:
+        """One record; returns GO, which ends the memory. Records of other kinds are not for this.
+
+        Raises:
+            LinkProtocolError: it cannot be understood.
+        """
+        match kind:
+            case Kind.PROFILE:
+                self.profile = link.decode_control(link.Profile, payload)
+            case Kind.REMEMBER:
+                self._items.append(link.decode_control(link.Remember, payload))
+            case Kind.SPOKEN:
+                self._replies = link.decode_control(link.Spoken, payload).replies
+            case Kind.KEPT_AUDIO:
+                position, codes = link.decode_kept_audio(payload)
+                self._audio.append((position, g711.decode_ulaw(bytes(codes))))
+            case Kind.GO:
+                return link.decode_control(link.Go, payload)
+        return None
+
+    def take(self, go: link.Go, running: frozenset[str]) -> Snapshot:
+        """What has been read; the next memory begins."""
+        fields: dict[str, Any] = {
+            "items": self._items,
+            "replies": self._replies,
+            "audio": self._audio,
+        }
+        self._items, self._replies, self._audio = [], (), []
+        return Snapshot(
+            reason=go.reason,
+            standby=go.standby,
+            orders=frozenset(go.orders),
+            digits=go.digits,
+            speaking=go.speaking,
+            running=running,
+            **fields,
+        )
