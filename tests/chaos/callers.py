@@ -238,6 +238,8 @@ class Caller:
         facts.protocol = list(record.violations)
         facts.transcripts = [(each.role, each.text) for each in record.transcripts]
         facts.interruptions = len(record.interruptions)
+        facts.messages = [(started + each.at_seconds, f"{each.role}: {each.text}") for each in record.transcripts]
+        facts.messages += [(started + each.at_seconds, "interruption") for each in record.interruptions]
         if self.agent_hung_up.is_set() and not facts.hung_up:
             facts.hung_up = "agent"
         if any(each.by is ClosedBy.SERVICE and each.code == 1000 for each in record.closings):

@@ -143,6 +143,7 @@ class Session:
         answering: when it might answer.
         hearing: when the caller's audio came.
         last_event_seconds: of what its client sent.
+        responses: when each began, how it ended, and what it said.
     """
 
     number: int
@@ -153,6 +154,7 @@ class Session:
     hearing: Spans
     last_event_seconds: float
     items: tuple[Item, ...] = ()
+    responses: tuple[tuple[float, str, str], ...] = ()
 
     @classmethod
     def of(cls, report: dict[str, Any]) -> Session:
@@ -167,6 +169,10 @@ class Session:
             hearing=_spans(timeline["audio"]),
             last_event_seconds=_or(timeline["last_event_seconds"], float("-inf")),
             items=tuple(Item.of(item) for item in report.get("items", ())),
+            responses=tuple(
+                (_or(each["started_seconds"], float("inf")), each["status"], each["text"])
+                for each in report.get("responses", ())
+            ),
         )
 
 
@@ -206,6 +212,7 @@ class CallFacts:
         heard: the agent's words as they were played.
         transcripts: (role, text) as they came.
         interruptions: how many came.
+        messages: both, and when they came.
         sessions: in order of opening.
         hung_up: by `caller` or `agent`; empty if neither.
         faults: that hit this call.
@@ -229,6 +236,7 @@ class CallFacts:
     heard: list[HeardWord] = field(default_factory=list)
     transcripts: list[tuple[str, str]] = field(default_factory=list)
     interruptions: int = 0
+    messages: list[tuple[float, str]] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)
     tool_runs: list[ToolRun] = field(default_factory=list)
     pins: list[Pin] = field(default_factory=list)

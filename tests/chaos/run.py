@@ -17,6 +17,7 @@ from tests.chaos.ears import Ear
 from tests.chaos.facts import Breach, CallFacts, FaultKind
 from tests.chaos.faults import ACTS, Pace
 from tests.chaos.results import Results
+from tests.chaos.story import story
 from tests.chaos.world import WORKER_DRAIN_SECONDS, World
 from tests.helpers import eventually
 
@@ -29,8 +30,8 @@ _ATTEMPT_SECONDS = 0.5
 _LEFTOVER_SECONDS = 20.0
 # What a process may grow by during a run of any length: buffers and caches are warm after a minute.
 _GROWTH_BYTES = 48 * 1024 * 1024
-# Breaches that are shown with the log lines of their call, and how many lines.
-_SHOWN_BREACHES = 20
+# Calls with a breach whose story is told, and how many log lines of each.
+_STORIES = 20
 _SHOWN_LINES = 30
 
 
@@ -81,6 +82,7 @@ class ChaosRun:
         self._acting: set[asyncio.Task[None]] = set()
         self._acted_seconds = 0.0
         self._shown = 0
+        self._stories = 0
 
     async def run(self) -> Results:
         """Do it; returns what came of it."""
@@ -127,8 +129,10 @@ class ChaosRun:
             return
         await self._complete(caller)
         self._results.add(caller.facts)
-        for breach in judge(caller.facts):
-            self._note(breach)
+        if breaches := judge(caller.facts):
+            self._results.breaches += breaches
+            self._show_breaches()
+            self._show_story(caller.facts)
         world.forget(caller.uuid)
 
     async def _complete(self, caller: Caller) -> None:
@@ -282,10 +286,17 @@ class ChaosRun:
                 f"BREACH of {breach.rule!r} at {at_seconds:.1f} s (seed {self._options.seed})"
                 f" in call {breach.uuid or '-'}: {breach.what}"
             )
-            if breach.uuid and self._shown <= _SHOWN_BREACHES:
-                for process, line in self._world.lines_of(breach.uuid)[-_SHOWN_LINES:]:
-                    shown = {name: value for name, value in line.items() if name not in _NOT_SHOWN}
-                    self._say(f"    {process}: {shown.pop('event', '')} {shown}")
+
+    def _show_story(self, call: CallFacts) -> None:
+        """Say what happened in a call, and what was logged of it."""
+        self._stories += 1
+        if self._stories > _STORIES:
+            return
+        for line in story(call, zero_seconds=self._began_seconds):
+            self._say(f"    {line}")
+        for process, line in self._world.lines_of(call.uuid)[-_SHOWN_LINES:]:
+            shown = {name: value for name, value in line.items() if name not in _NOT_SHOWN}
+            self._say(f"    {process}: {shown.pop('event', '')} {shown}")
 
 
 _NOT_SHOWN = ("uuid", "level", "process", "pid", "logger")
