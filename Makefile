@@ -5,7 +5,11 @@ STAMP := .venv/.installed
 NODE := worker/tools/node
 NODE_STAMP := $(NODE)/node_modules/.package-lock.json
 
-.PHONY: setup demo test test-system node-tools check format clean
+# Of `make chaos`; SEED= repeats a run.
+DURATION ?= 60
+CALLS ?= 50
+
+.PHONY: setup demo test test-system node-tools check chaos leaks format clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -39,6 +43,14 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Callers in conversation, and everything that can break does; exit code 1 if anything promised was not kept.
+chaos: $(STAMP)
+	@$(BIN)/python -m tests.chaos --duration $(DURATION) --calls $(CALLS) $(if $(SEED),--seed $(SEED))
+
+# 2,000 short calls through one worker; exit code 1 if they leave anything behind.
+leaks: $(STAMP)
+	@$(BIN)/python -m tests.leaks
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -6,59 +6,59 @@
 
 AVR Core connects as soon as the call starts, sends `init`, then a frame of sound every 20 ms (silence when nobody
 speaks) until it hangs up. What it receives goes through a `PlayoutBuffer`, so that the call knows what its caller
-really heard.
+really heard. A call that was told to (`reconnect_seconds`) comes back with its uuid when it loses its connection:
+meanwhile its buffer plays on, and what is said is lost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import http.client
-import os
-import socket
-import struct
+import itertools
 import time
 import uuid as uuids
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit, urlunsplit
 
-import aiohttp
 import numpy as np
 import orjson
 
+from simulator.avr_connection import (
+    ABNORMAL_CLOSURE,
+    CLOSE_TIMEOUT_SECONDS,
+    AvrConnection,
+    CallError,
+    Closed,
+)
 from simulator.call_record import (
     AUDIO_MESSAGE_BYTES,
     CallRecord,
     CallReport,
+    ClosedBy,
     ErrorMessage,
     Interruption,
     Message,
+    Outage,
     Transcript,
     Violation,
 )
 from simulator.microphone import FrameSchedule, Microphone
 from simulator.playout import DEFAULT_RECORD_LIMIT_BYTES, SAMPLE_BYTES, SAMPLE_RATE_HZ, PlayoutBuffer
 
-ABNORMAL_CLOSURE = 1006
-
-# How long a service may take to answer a close frame, before the connection is dropped.
-_CLOSE_TIMEOUT_SECONDS = 5.0
+__all__ = ["CallError", "SimulatedCall", "place_call"]
 
 # How far sending may fall behind real time (a service that does not read, a busy machine) before `say` gives up.
 _STALL_TIMEOUT_SECONDS = 10.0
 
-# A message to AVR Core is a frame of 450 bytes or a transcript.
-_MAX_MESSAGE_BYTES = 64 * 1024
+# Between two attempts to connect again.
+_RECONNECT_INTERVAL_SECONDS = 0.1
 
 # -40 dBFS: above the noise of a line, below any speech.
 _SOUND_LEVEL = 328
 
-
-class CallError(Exception):
-    """A call cannot be placed, or ended before what was wanted of it. The message is one line, without secrets."""
+Connect = Callable[[str, float], Awaitable[AvrConnection]]
+"""Opens a connection to a URL within so many seconds, and says `init`."""
 
 
 class SimulatedCall:
@@ -73,9 +73,10 @@ class SimulatedCall:
     def __init__(
         self,
         *,
-        session: aiohttp.ClientSession,
-        websocket: aiohttp.ClientWebSocketResponse,
-        sockets: list[socket.socket],
+        connection: AvrConnection,
+        connect: Connect,
+        urls: Sequence[str],
+        reconnect_seconds: float | None,
         record: CallRecord,
         microphone: Microphone,
         schedule: FrameSchedule,
@@ -83,11 +84,14 @@ class SimulatedCall:
         self.record = record
         self.microphone = microphone
         self.closed = asyncio.Event()
-        self._session = session
-        self._websocket = websocket
-        self._sockets = sockets
+        self._connection: AvrConnection | None = connection
+        self._connect = connect
+        self._urls = urls
+        self._reconnect_seconds = reconnect_seconds
         self._schedule = schedule
         self._ending = False
+        self._reading = asyncio.Event()
+        self._reading.set()
         self._waiting: dict[asyncio.Future[None], Callable[[SimulatedCall], object]] = {}
         self._silence_message = _audio_message(microphone.silence)
         self._sending = asyncio.create_task(self._send_frames())
@@ -119,6 +123,21 @@ class SimulatedCall:
         return self.record.errors
 
     @property
+    def outages(self) -> list[Outage]:
+        """When there was no connection, oldest first."""
+        return self.record.outages
+
+    @property
+    def url(self) -> str:
+        """Where it is connected to; empty while there is no connection."""
+        return "" if self._connection is None else self._connection.url
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self._connection is not None and not self._ending
+
+    @property
     def violations(self) -> list[Violation]:
         """Where the service broke the protocol."""
         return self.record.violations
@@ -145,7 +164,7 @@ class SimulatedCall:
 
     @property
     def close_code(self) -> int | None:
-        """The WebSocket close code; 1006 if the connection broke, None while the call is alive."""
+        """The WebSocket close code of the last connection; 1006 if it broke, None while the call is alive."""
         return self.record.close_code
 
     @property
@@ -215,33 +234,51 @@ class SimulatedCall:
             CallError: the connection is closed.
         """
         try:
-            if isinstance(message, str):
-                await self._websocket.send_str(message)
-            else:
-                await self._websocket.send_bytes(message)
+            if self._connection is None:
+                raise ConnectionError
+            await self._connection.send(message)
         except ConnectionError:
             raise CallError(f"the connection is closed: {self._summary()}") from None
+
+    def stop_reading(self) -> None:
+        """Take nothing from the connection any more: what the service sends piles up there."""
+        self._reading.clear()
+
+    def read_again(self) -> None:
+        """Undo `stop_reading`."""
+        self._reading.set()
 
     async def hang_up(self) -> None:
         """Close the call as AVR Core does, with code 1000. What the service sends from now on is lost."""
         if self._begin_end():
-            try:
-                async with asyncio.timeout(_CLOSE_TIMEOUT_SECONDS):
-                    await self._websocket.close(code=1000)
-                    # With messages waiting it is the receiving task that completes aiohttp's close handshake.
-                    await asyncio.wait({self._receiving})
-            except TimeoutError:
-                self._reset_connection()
-            finally:
-                await self._end(self._websocket.close_code or ABNORMAL_CLOSURE, "")
+            connection = self._connection
+            code = ABNORMAL_CLOSURE
+            if connection is not None:
+                try:
+                    async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
+                        await connection.close()
+                        # With messages waiting it is the receiving task that completes aiohttp's close handshake.
+                        await asyncio.wait({self._receiving})
+                except TimeoutError:
+                    connection.reset()
+                finally:
+                    code = connection.close_code
+            await self._end(code, "", ClosedBy.CALLER)
         await self.closed.wait()
 
     async def drop(self) -> None:
-        """Lose the connection: TCP reset, no close frame."""
+        """End the call by losing the connection: TCP reset, no close frame."""
         if self._begin_end():
-            self._reset_connection()
-            await self._end(ABNORMAL_CLOSURE, "")
+            if self._connection is not None:
+                self._connection.reset()
+            await self._end(ABNORMAL_CLOSURE, "", ClosedBy.CALLER)
         await self.closed.wait()
+
+    async def cut(self) -> None:
+        """Lose the connection as a broken network does, and go on as `reconnect_seconds` says."""
+        if self._connection is not None:
+            self._connection.reset()
+            await self._connection.dispose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -252,61 +289,108 @@ class SimulatedCall:
         await self.hang_up()
 
     async def _send_frames(self) -> None:
-        try:
-            while True:
-                await asyncio.sleep(max(0.0, self._schedule.due_at_seconds - time.monotonic()))
-                if digit := self.microphone.next_digit():
-                    await self._websocket.send_str(_json({"type": "dtmf_digit", "digit": digit}))
-                frame = self.microphone.next_frame()
-                silent = frame is self.microphone.silence
-                now_seconds = time.monotonic()
-                await self._websocket.send_str(self._silence_message if silent else _audio_message(frame))
-                self._schedule.sent(now_seconds)
-                self.record.sent_frame(sounds=not silent and _sounds(frame), now_seconds=now_seconds)
-                self._wake_waiting()
-        except ConnectionError:
-            return  # the connection is closing: the receiving side says how
+        while True:
+            await asyncio.sleep(max(0.0, self._schedule.due_at_seconds - time.monotonic()))
+            digit = self.microphone.next_digit()
+            frame = self.microphone.next_frame()
+            silent = frame is self.microphone.silence
+            now_seconds = time.monotonic()
+            sounds = not silent and _sounds(frame)
+            try:
+                if digit:
+                    await self._send(_json({"type": "dtmf_digit", "digit": digit}))
+                await self._send(self._silence_message if silent else _audio_message(frame))
+            except ConnectionError:
+                # The receiving side says what has become of the connection. What was said meanwhile is lost.
+                self.record.lost_frame(sounds=sounds)
+            else:
+                self.record.sent_frame(sounds=sounds, now_seconds=now_seconds)
+            self._schedule.sent(now_seconds)
+            self._wake_waiting()
+
+    async def _send(self, message: str) -> None:
+        if self._connection is None:
+            raise ConnectionError
+        await self._connection.send(message)
 
     async def _receive(self) -> None:
-        code, reason = ABNORMAL_CLOSURE, ""
         while True:
-            message = await self._websocket.receive()
-            if message.type is aiohttp.WSMsgType.TEXT or message.type is aiohttp.WSMsgType.BINARY:
-                if not self._ending:
-                    self.record.receive(message.data, time.monotonic())
-                    self._wake_waiting()
+            assert self._connection is not None
+            end = await self._receive_from(self._connection)
+            if self._ending:
+                return  # this side is ending it
+            lost = end.code == ABNORMAL_CLOSURE and not end.by_service
+            if not lost or self._reconnect_seconds is None or not await self._reconnected(end):
+                break
+        if self._begin_end():
+            await self._end(end.code, end.reason, ClosedBy.SERVICE if end.by_service else ClosedBy.NOBODY)
+
+    async def _receive_from(self, connection: AvrConnection) -> Closed:
+        while True:
+            if not self._reading.is_set() and not self._ending:
+                await self._reading.wait()
+            message = await connection.receive()
+            if isinstance(message, Closed):
+                return message
+            if not self._ending:
+                self.record.receive(message, time.monotonic())
+                self._wake_waiting()
+
+    def _is_ending(self) -> bool:
+        return self._ending
+
+    async def _reconnected(self, end: Closed) -> bool:
+        """Whether a lost connection could be replaced. The call goes on meanwhile: it plays what it has."""
+        assert self._connection is not None
+        assert self._reconnect_seconds is not None
+        lost, self._connection = self._connection, None
+        lost_at_seconds = time.monotonic()
+        self.record.connection_lost(end.code, end.reason, lost_at_seconds)
+        self._wake_waiting()
+        await lost.dispose()
+        deadline_seconds = lost_at_seconds + self._reconnect_seconds
+        for number in itertools.count():
+            remaining_seconds = deadline_seconds - time.monotonic()
+            if remaining_seconds <= 0:
+                return False
+            try:
+                # The list may change: services come and go.
+                url = self._urls[number % len(self._urls)]
+                connection = await self._connect(url, remaining_seconds)
+            except CallError:
+                await asyncio.sleep(min(_RECONNECT_INTERVAL_SECONDS, remaining_seconds))
                 continue
-            if message.type is aiohttp.WSMsgType.CLOSE:
-                code, reason = message.data or 1005, message.extra or ""
-            elif message.type is aiohttp.WSMsgType.ERROR:
-                code, reason = self._websocket.close_code or ABNORMAL_CLOSURE, str(message.data)
-            break
-        if self._begin_end():  # else this side is ending it
-            await self._end(code, reason)
+            if self._is_ending():
+                await connection.dispose()
+                return False
+            self._connection = connection
+            self.record.connection_back(time.monotonic())
+            self._wake_waiting()
+            return True
+        raise AssertionError("counting has no end")
 
     def _begin_end(self) -> bool:
         """Stop hearing; False if the end has already begun."""
         if self._ending:
             return False
         self._ending = True
+        self._reading.set()
         self.record.hang_up(time.monotonic())
         self._sending.cancel()
         return True
 
-    async def _end(self, code: int, reason: str) -> None:
-        await self._session.close()
-        self.record.closed(code, reason)
+    async def _end(self, code: int, reason: str, by: ClosedBy) -> None:
+        if self._connection is not None:
+            await self._connection.dispose()
+        elif self._receiving is not asyncio.current_task():
+            self._receiving.cancel()  # it is connecting again
+            await asyncio.wait({self._receiving})
+        self.record.closed(code, reason, by, time.monotonic())
         self.closed.set()
         self._wake_waiting()
         await asyncio.wait({self._sending})
         if not self._sending.cancelled():
             self._sending.result()  # raises what a defect of the simulator raised
-
-    def _reset_connection(self) -> None:
-        """Make closing the socket send a TCP reset and forget what is unsent (SO_LINGER 0, socket(7))."""
-        for connection in self._sockets:
-            if connection.fileno() >= 0:
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def _wake_waiting(self) -> None:
         for waiter, predicate in self._waiting.items():
@@ -324,7 +408,7 @@ class SimulatedCall:
         state = f"closed with {self.close_code} {self.close_reason}".rstrip() if self.closed.is_set() else "alive"
         return (
             f"call {self.uuid} {state}; {self.record.frames_sent} frames sent,"
-            f" {self.record.frames_received} received,"
+            f" {self.record.frames_received} received, {len(self.outages)} outages,"
             f" {len(self.transcripts)} transcripts, {len(self.interruptions)} interruptions,"
             f" errors {[error.message for error in self.errors]},"
             f" violations {[violation.what for violation in self.violations[:3]]}"
@@ -343,6 +427,8 @@ async def place_call(
     headers: Mapping[str, str] | None = None,
     connect_timeout_seconds: float = 10.0,
     record_limit_bytes: int = DEFAULT_RECORD_LIMIT_BYTES,
+    reconnect_seconds: float | None = None,
+    reconnect_urls: Sequence[str] = (),
 ) -> SimulatedCall:
     """Connect, send `init` and start sending sound; returns the live call.
 
@@ -357,6 +443,9 @@ async def place_call(
         headers: HTTP headers of the connection.
         connect_timeout_seconds: how long connecting may take.
         record_limit_bytes: how much received audio is kept; load tests need none.
+        reconnect_seconds: for how long a connection that was lost (1006, not one that was closed: a service that
+            closes has ended the call) is replaced by a new one with the same uuid; None: the call is over.
+        reconnect_urls: where to try that, in turn; `url` if there are none. The sequence may change meanwhile.
 
     Raises:
         CallError: the service cannot be reached, or refuses.
@@ -367,71 +456,24 @@ async def place_call(
     init: dict[str, Any] = {"type": "init", "uuid": uuid or str(uuids.uuid4())}
     if provider_config is not None:
         init["provider_config"] = dict(provider_config)
-    sockets: list[socket.socket] = []
-    connector = aiohttp.TCPConnector(socket_factory=_socket_factory(sockets))
-    session = aiohttp.ClientSession(connector=connector)
-    try:
-        with _connect_errors(url, connect_timeout_seconds):
-            async with asyncio.timeout(connect_timeout_seconds):
-                websocket = await session.ws_connect(
-                    url, params=metadata, headers=headers, max_msg_size=_MAX_MESSAGE_BYTES
-                )
-                await websocket.send_str(_json(init))
-    except BaseException:
-        await session.close()
-        raise
+
+    async def connect(url: str, timeout_seconds: float) -> AvrConnection:
+        timeout_seconds = min(timeout_seconds, connect_timeout_seconds)
+        return await AvrConnection.open(
+            url, _json(init), metadata=metadata, headers=headers, timeout_seconds=timeout_seconds
+        )
+
+    connection = await connect(url, connect_timeout_seconds)
     now_seconds = time.monotonic()
     return SimulatedCall(
-        session=session,
-        websocket=websocket,
-        sockets=sockets,
+        connection=connection,
+        connect=connect,
+        urls=reconnect_urls or (url,),
+        reconnect_seconds=reconnect_seconds,
         record=CallRecord(init["uuid"], now_seconds, record_limit_bytes=record_limit_bytes),
         microphone=microphone,
         schedule=FrameSchedule(now_seconds, microphone.frame_seconds),
     )
-
-
-@contextmanager
-def _connect_errors(url: str, timeout_seconds: float) -> Iterator[None]:
-    """Turn whatever keeps a connection from opening into one line that names the URL, without its secrets."""
-    try:
-        yield
-    except aiohttp.WSServerHandshakeError as error:
-        why = f"HTTP {error.status} {http.client.responses.get(error.status, '')}".rstrip()
-    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
-        why = "not a ws:// or wss:// address"
-    except TimeoutError:
-        why = f"no answer within {timeout_seconds:g} s"
-    except aiohttp.ClientConnectorError as error:
-        number = error.os_error.errno
-        why = os.strerror(number) if number and number > 0 else error.os_error.strerror or str(error.os_error)
-    except (aiohttp.ClientError, OSError) as error:
-        why = str(error) or type(error).__name__
-    else:
-        return
-    raise CallError(f"cannot connect to {_without_secrets(url)}: {why}")
-
-
-def _without_secrets(url: str) -> str:
-    """The URL without its query (a token, telephone numbers) and user."""
-    try:
-        parts = urlsplit(url)
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-    except ValueError:
-        return "this URL"
-
-
-def _socket_factory(sockets: list[socket.socket]) -> Callable[[Any], socket.socket]:
-    """Sockets that stay at hand: the only public way to reset an aiohttp connection."""
-
-    def make(address: tuple[int, int, int, str, Any]) -> socket.socket:
-        family, kind, protocol, _, _ = address
-        connection = socket.socket(family, kind, protocol)
-        connection.setblocking(False)
-        sockets.append(connection)
-        return connection
-
-    return make
 
 
 def _json(message: Mapping[str, Any]) -> str:

@@ -10,7 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from simulator.avr_core import CallError, SimulatedCall, place_call
-from simulator.call_record import CallReport, ErrorMessage, Interruption, Message, Transcript, Violation
+from simulator.call_record import (
+    CallReport,
+    ConnectionBack,
+    ErrorMessage,
+    Interruption,
+    Message,
+    Transcript,
+    Violation,
+)
 from simulator.playout import SAMPLE_BYTES, SAMPLE_RATE_HZ, SAMPLES_PER_MS
 from simulator.terminal import one_line, seconds_argument, stop_on_signal, table
 from simulator.wav import WavError, read_wav, write_wav
@@ -35,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=seconds_argument,
         help=f"hang up after so long (default: {_SILENCE_SECONDS:g} s after the last word of either side)",
     )
+    parser.add_argument(
+        "--reconnect",
+        metavar="S",
+        type=seconds_argument,
+        help="a lost connection is tried again for so long with the same uuid (default: the call is over)",
+    )
 
 
 async def run(args: argparse.Namespace) -> int:
@@ -43,7 +57,9 @@ async def run(args: argparse.Namespace) -> int:
         speech = read_wav(args.wav)
         if not args.out.parent.is_dir():
             raise WavError(f"{args.out}: there is no folder {args.out.parent}")
-        call = await place_call(args.url, speech=speech, uuid=args.uuid, dtmf=args.dtmf)
+        call = await place_call(
+            args.url, speech=speech, uuid=args.uuid, dtmf=args.dtmf, reconnect_seconds=args.reconnect
+        )
     except (WavError, CallError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -110,6 +126,8 @@ def _transcript_lines(messages: list[Message]) -> Iterator[str]:
                 yield f"{at_seconds:7.2f} s  interruption ({dropped_ms:.0f} ms not heard)\n"
             case ErrorMessage(at_seconds, text):
                 yield f"{at_seconds:7.2f} s  {'error:':<12} {one_line(text)}\n"
+            case ConnectionBack(at_seconds, after_seconds):
+                yield f"{at_seconds:7.2f} s  connection back after {after_seconds:.2f} s\n"
             case Violation(at_seconds, text):
                 yield f"{at_seconds:7.2f} s  {'violation:':<12} {one_line(text)}\n"
             case _:
@@ -130,6 +148,7 @@ def _rows(report: CallReport, out: Path) -> list[tuple[str, str]]:
         ("interruptions", str(len(report.interruptions))),
         ("gaps", gaps),
         ("errors", str(len(report.errors))),
+        ("outages", str(len(report.outages))),
         ("written to", str(out)),
     ]
 

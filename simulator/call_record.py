@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -73,7 +74,53 @@ class Violation:
     what: str
 
 
-Message: TypeAlias = Audio | Transcript | Interruption | ErrorMessage | Violation
+class ClosedBy(enum.Enum):
+    """Whose doing the end of a connection was."""
+
+    CALLER = "caller"
+    """This side's."""
+    SERVICE = "service"
+    """It sent a close frame."""
+    NOBODY = "nobody"
+    """The connection broke: no close frame came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """The end of one of the call's connections."""
+
+    at_seconds: float
+    code: int
+    reason: str
+    by: ClosedBy
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionBack:
+    """A lost connection was replaced by another, `after_seconds` later."""
+
+    at_seconds: float
+    after_seconds: float
+
+
+@dataclass(slots=True)
+class Outage:
+    """There was no connection.
+
+    Attributes:
+        lost_at_seconds: since `init`.
+        back_at_seconds: since `init`; None if it did not come back (yet).
+        lost_frames: frames that could not be sent meanwhile.
+        lost_sounding_frames: those of them in which the caller said something.
+    """
+
+    lost_at_seconds: float
+    back_at_seconds: float | None = None
+    lost_frames: int = 0
+    lost_sounding_frames: int = 0
+
+
+Message: TypeAlias = Audio | Transcript | Interruption | ErrorMessage | Violation | Closing | ConnectionBack
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +134,7 @@ class CallReport:
         received_seconds, heard_seconds: audio that came, and what of it was played.
         gaps, longest_gap_seconds: how often the playout ran empty within a reply, and the longest time.
         close_code: the WebSocket close code, 1006 for a connection that broke, None while the call is alive.
+        outages: when there was no connection, for a call that came back.
         latest_frame_seconds: the furthest that this side was behind in sending; if it is more than a few frames,
             the machine of the simulator was too busy for the rest to mean much.
     """
@@ -108,6 +156,7 @@ class CallReport:
     close_code: int | None
     close_reason: str
     latest_frame_seconds: float
+    outages: tuple[Outage, ...] = ()
 
 
 class CallRecord:
@@ -121,6 +170,8 @@ class CallRecord:
     Attributes:
         messages: everything received, in order (at most `MAX_MESSAGES` besides audio).
         transcripts, interruptions, errors, violations: the messages of that kind.
+        closings: how each connection of the call ended.
+        outages: when there was none, oldest first.
         playout: what the caller heard.
     """
 
@@ -138,7 +189,10 @@ class CallRecord:
         self.interruptions: list[Interruption] = []
         self.errors: list[ErrorMessage] = []
         self.violations: list[Violation] = []
+        self.closings: list[Closing] = []
+        self.outages: list[Outage] = []
         self.frames_sent = 0
+        self.frames_lost = 0
         self.frames_received = 0
         self.first_audio_seconds: float | None = None
         self.reply_latencies_seconds: list[float] = []
@@ -155,6 +209,24 @@ class CallRecord:
         self.frames_sent += 1
         if sounds:
             self._sounded_at_seconds = now_seconds
+
+    def lost_frame(self, *, sounds: bool) -> None:
+        """A frame was due, and there was no connection to send it on."""
+        self.frames_lost += 1
+        if self.outages and self.outages[-1].back_at_seconds is None:
+            self.outages[-1].lost_frames += 1
+            self.outages[-1].lost_sounding_frames += sounds
+
+    def connection_lost(self, code: int, reason: str, now_seconds: float) -> None:
+        """The connection broke, and the call goes on without it for now."""
+        self._closing(code, reason, ClosedBy.NOBODY, now_seconds)
+        self.outages.append(Outage(self._since_init(now_seconds)))
+
+    def connection_back(self, now_seconds: float) -> None:
+        """There is a connection again."""
+        outage = self.outages[-1]
+        outage.back_at_seconds = self._since_init(now_seconds)
+        self._keep(ConnectionBack(outage.back_at_seconds, outage.back_at_seconds - outage.lost_at_seconds))
 
     def receive(self, text: str | bytes, now_seconds: float) -> None:
         """Take one message of the service. A wrong one becomes a `Violation`; nothing raises."""
@@ -179,10 +251,11 @@ class CallRecord:
             self._ended_at_seconds = now_seconds
             self.playout.end(now_seconds)
 
-    def closed(self, code: int, reason: str) -> None:
-        """The connection is closed."""
+    def closed(self, code: int, reason: str, by: ClosedBy, now_seconds: float) -> None:
+        """The call is over, and its connection closed."""
         self.close_code = code
         self.close_reason = reason
+        self._closing(code, reason, by, now_seconds)
 
     def report(self, now_seconds: float, *, latest_frame_seconds: float = 0.0) -> CallReport:
         """The call in figures as of now."""
@@ -206,6 +279,7 @@ class CallRecord:
             close_code=self.close_code,
             close_reason=self.close_reason,
             latest_frame_seconds=latest_frame_seconds,
+            outages=tuple(self.outages),
         )
 
     def _audio(self, message: dict[str, Any], now_seconds: float) -> None:
@@ -265,6 +339,11 @@ class CallRecord:
         violation = Violation(self._since_init(now_seconds), what)
         if self._keep(violation):
             self.violations.append(violation)
+
+    def _closing(self, code: int, reason: str, by: ClosedBy, now_seconds: float) -> None:
+        closing = Closing(self._since_init(now_seconds), code, reason, by)
+        if self._keep(closing):
+            self.closings.append(closing)
 
     def _since_init(self, now_seconds: float) -> float:
         return now_seconds - self._started_at_seconds

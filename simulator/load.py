@@ -67,6 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ramp-seconds", type=seconds_argument, default=1.0, help="time over which the calls start (default: 1)"
     )
+    parser.add_argument(
+        "--reconnect",
+        metavar="S",
+        type=seconds_argument,
+        help="a lost connection is tried again for so long with the same uuid (default: the call has failed)",
+    )
 
 
 async def run(args: argparse.Namespace) -> int:
@@ -96,7 +102,7 @@ async def _one_call(
     if await _stopped(stop, within_seconds=args.ramp_seconds * number / args.calls):
         return
     try:
-        call = await place_call(args.url, record_limit_bytes=0)
+        call = await place_call(args.url, record_limit_bytes=0, reconnect_seconds=args.reconnect)
     except CallError as error:
         finished.append(LoadCall(Outcome.FAILED, why=str(error)))
         return
@@ -182,6 +188,10 @@ def summary(calls: Sequence[LoadCall]) -> list[tuple[str, str]]:
         ("interruptions", str(sum(len(report.interruptions) for report in reports))),
         ("sending late by", f"{latest_ms:.0f} ms at most"),
     ]
+    outages = [outage for report in reports for outage in report.outages]
+    back = [each.back_at_seconds - each.lost_at_seconds for each in outages if each.back_at_seconds is not None]
+    if outages:
+        rows += [("connections lost", str(len(outages))), ("  back after", quantiles(back))]
     messages = Counter(call.why for call in calls if call.why)
     messages.update(error.message for report in reports for error in report.errors)
     rows += [("errors", str(sum(messages.values())))]

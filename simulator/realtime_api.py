@@ -4,7 +4,9 @@ WebSocket: any path that ends in `/realtime`, with `?model=` and `Authorization:
 also take the header `api-key`: `/openai/v1/realtime?model=DEPLOYMENT`, and `/openai/realtime?api-version=...
 &deployment=DEPLOYMENT`, where the beta dialect is spoken. Control:
 
-- `GET /simulator/sessions`: live and ended sessions with everything that the model was told.
+- `GET /simulator/sessions`: live and ended sessions with everything that the model was told. `?mentions=TEXT`:
+  those whose instructions contain it (the uuid of a call, where `{uuid}` stands in OPENAI_INSTRUCTIONS);
+  `?brief=1`: without what was said; `?live=1`: without those that have ended.
 - `POST /simulator/faults`: a method of `simulator.faults.Faults` and its arguments, such as
   `{"fault": "refuse", "status": 503, "times": 2}` or `{"fault": "drop", "session": "sess_..."}`. A session is
   named by its id or its number.
@@ -249,6 +251,7 @@ class RealtimeSimulator:
 
     def _ended(self, session: SimulatedSession) -> None:
         self.sessions.remove(session)
+        session.core.input.clear()
         self.history.append(session)
         if len(self.history) > MAX_AUDIO_HISTORY:
             self.history[-MAX_AUDIO_HISTORY - 1].core.recording.clear()
@@ -259,10 +262,13 @@ class RealtimeSimulator:
 
     # Control.
 
-    async def _get_sessions(self, _request: web.Request) -> web.Response:
+    async def _get_sessions(self, request: web.Request) -> web.Response:
+        text, brief = request.query.get("mentions", ""), "brief" in request.query
+        live = [session for session in self.sessions if text in session.instructions]
+        ended = [session for session in self.history if text in session.instructions]
         report = {
-            "live": [session.report() for session in self.sessions],
-            "ended": [session.report() for session in self.history],
+            "live": [session.report(brief=brief) for session in live],
+            "ended": [] if "live" in request.query else [session.report(brief=brief) for session in ended],
             "opened": self.opened,
             "refused": self.refused,
         }

@@ -231,6 +231,10 @@ class Conversation:
         """How many messages of the user there are, replayed ones included."""
         return sum(item.role == "user" for item in self.items)
 
+    def replayed_reply(self) -> bool:
+        """Whether the client has told the model of something that it said."""
+        return any(item.role == "assistant" and item.origin is Origin.CLIENT for item in self.items)
+
     def calls_after_user(self) -> bool:
         """Whether the model has called a function or tool since the user's last message."""
         for item in reversed(self.items):

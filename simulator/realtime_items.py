@@ -9,6 +9,18 @@ from simulator.realtime_audio import WireAudio
 from simulator.realtime_conversation import Item, Origin, Part
 
 
+def without_audio(event: dict[str, Any]) -> dict[str, Any]:
+    """A client event of any shape without the audio of its item, if it has one."""
+    item = event.get("item")
+    if not isinstance(item, dict) or not isinstance(item.get("content"), list):
+        return event
+    parts = [
+        {name: value for name, value in part.items() if name != "audio"} if isinstance(part, dict) else part
+        for part in item["content"]
+    ]
+    return {**event, "item": {**item, "content": parts}}
+
+
 def read_item(
     wire: dict[str, Any], path: str, *, new_id: Callable[[str], str], audio: WireAudio, keep_audio: bool
 ) -> Item:

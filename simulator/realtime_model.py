@@ -58,7 +58,10 @@ class SimulatedModel:
         """Decide on the session's response `number` (from 1) to a `response.create`."""
         turn = conversation.user_turns()
         calls = self._calls(behaviour, conversation, turn) if request.get("tool_choice") != "none" else ()
-        words = () if calls else self._words(behaviour, request.get("instructions") or "", number, turn)
+        # Who was told that it has spoken already does not greet: it goes on.
+        greets = not turn and not conversation.replayed_reply()
+        instructions = request.get("instructions") or ""
+        words = () if calls else self._words(behaviour, instructions, number, turn, greets)
         voice: Sound | None = None
         if speaks and behaviour.voice is Voice.WORDS:
             voice = WordVoice(words, behaviour.word_ms)
@@ -84,12 +87,15 @@ class SimulatedModel:
         self._calls_made.update(calls)
         return calls
 
-    def _words(self, behaviour: Behaviour, instructions: str, number: int, turn: int) -> Sequence[str]:
+    def _words(
+        self, behaviour: Behaviour, instructions: str, number: int, turn: int, greets: bool
+    ) -> Sequence[str]:
         dictated = _DICTATION.search(instructions)
         text = _unescaped(dictated[1]) if dictated else behaviour.say
         if text is not None and (words := text.split()):
             return words[:MAX_WORDS]
-        return reply_words(number=number, turn=turn, count=behaviour.words if turn else behaviour.greeting_words)
+        count = behaviour.greeting_words if greets else behaviour.words
+        return reply_words(number=number, turn=turn, count=count, greets=greets)
 
 
 def _unescaped(text: str) -> str:

@@ -107,6 +107,7 @@ class Response:
         status: `in_progress`, `completed`, `cancelled`, `failed` or `incomplete`.
         status_details: why it did not end well.
         items: what it has put out.
+        started_seconds: when it was created.
         sent_ms: audio sent.
         total_ms: audio that it will have if nothing stops it.
         usage: known when it is done.
@@ -132,6 +133,7 @@ class Response:
         self.status = "in_progress"
         self.status_details: dict[str, Any] | None = None
         self.items: list[Item] = []
+        self.started_seconds: float | None = None
         self.sent_ms = 0
         self.total_ms = len(plan.words) * plan.word_ms
         self.usage: Usage | None = None
@@ -155,6 +157,7 @@ class Response:
 
     def start(self, now: float) -> None:
         """Create it."""
+        self.started_seconds = now
         self._host.emit("response.created", response=self.wire())
         self._timer = self._host.schedule.at(now + self._plan.first_audio_seconds / 2, self._announce)
 
@@ -190,6 +193,7 @@ class Response:
             "id": self.id,
             "number": self.number,
             "turn": self.turn,
+            "started_seconds": self.started_seconds,
             "status": self.status,
             "status_details": self.status_details,
             "text": self.text,

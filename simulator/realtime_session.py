@@ -24,7 +24,7 @@ from simulator.realtime_config import SEMANTIC_VAD_SILENCE_MS, SessionConfig
 from simulator.realtime_conversation import Conversation, Item, Origin, Part
 from simulator.realtime_dialect import Dialect
 from simulator.realtime_errors import RequestError
-from simulator.realtime_items import read_item
+from simulator.realtime_items import read_item, without_audio
 from simulator.realtime_mcp import McpServers
 from simulator.realtime_model import SimulatedModel
 from simulator.realtime_response import Response
@@ -35,6 +35,7 @@ from simulator.realtime_settings import (
     Transcription,
     with_directives,
 )
+from simulator.realtime_timeline import Timeline
 from simulator.realtime_transcription import heard_text, transcription_events
 from simulator.realtime_usage import Usage
 from simulator.realtime_xai import XaiDialect
@@ -84,6 +85,7 @@ class RealtimeSession:
         received: client events received, by type.
         sent: server events sent, by type.
         usage: of all responses.
+        timeline: when it might answer, and heard its caller.
         closing: set when the session is over: close code and reason.
     """
 
@@ -120,6 +122,7 @@ class RealtimeSession:
         self.received: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.usage = Usage()
+        self.timeline = Timeline()
         self.closing: tuple[int, str] | None = None
         self._output: list[bytes] = []
         self._active: Response | None = None
@@ -157,6 +160,7 @@ class RealtimeSession:
         for kind in self._dialect.opening:
             self.emit(kind, **opening[kind])
         self.schedule.at(now + self.settings.session_limit_seconds, lambda _due: self.expire())
+        self.timeline.opened_seconds = now
 
     def receive(self, message: str | bytes, now: float) -> None:
         """Take one client event (JSON text); what is wrong with it is answered with an `error` event."""
@@ -167,19 +171,27 @@ class RealtimeSession:
             event = _decoded(message)
             kind = self._dialect.check(event)
             self.received[kind] += 1
-            if kind != "input_audio_buffer.append":
-                self.client_events.append(event)
+            is_audio = kind == "input_audio_buffer.append"
+            self.timeline.event(audio=is_audio, now_seconds=now)
+            if not is_audio:
+                self.client_events.append(event if self.settings.keep_audio else without_audio(event))
             if not self.faults.ignores(kind):
                 self._handlers[kind](self._dialect.read(event), now)
         except RequestError as error:
             self.received["(refused)"] += 1
             event_id = event.get("event_id") if isinstance(event, dict) else None
             self._refuse(error, event_id if isinstance(event_id, str) else None)
+        self.look(now)
 
     def advance(self, now: float) -> None:
         """Do what is due."""
         if self.closing is None:
             self.schedule.run_due(now)
+        self.look(now)
+
+    def look(self, now: float, *, connected: bool = True) -> None:
+        """Note whether the session may answer; one whose client cannot hear it (stalled, or gone) cannot."""
+        self.timeline.answers(connected and self.may_answer, now)
 
     def next_due_seconds(self) -> float | None:
         """When `advance` is to be called next."""
@@ -217,6 +229,13 @@ class RealtimeSession:
         """Send an `error` event and, if asked to, end the session."""
         self.emit("error", error=error)
         self.closing = self.closing or close
+
+    @property
+    def may_answer(self) -> bool:
+        """Whether it is set up, and answers turns by itself or is about to speak."""
+        is_set_up = self.closing is None and self.sent["session.updated"] > 0
+        speaks = self._active is not None or bool(self._out_of_band)
+        return is_set_up and (speaks or self._detection("create_response"))
 
     @property
     def active_response(self) -> Response | None:

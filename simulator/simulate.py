@@ -59,6 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="how long a session may last (default %(default)s)",
     )
+    add(
+        "--history",
+        type=int,
+        default=default.history_limit,
+        metavar="N",
+        help="how many ended sessions are remembered (default %(default)s)",
+    )
     add("--no-audio", action="store_true", help="do not keep what callers said (load tests)")
     add("--no-listen", action="store_true", help="do not listen; speak half of the time (benchmarks)")
 
@@ -66,6 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM; returns the exit status."""
     try:
+        if arguments.history < 0:
+            raise ValueError(f"history is {arguments.history}: it must be 0 or more")
         settings = SimulatorSettings(
             api_key=arguments.api_key,
             dialect=arguments.dialect,
@@ -77,6 +86,7 @@ async def run(arguments: argparse.Namespace) -> int:
             first_audio_seconds=arguments.first_audio_seconds,
             speed=arguments.speed,
             session_limit_seconds=arguments.session_limit_seconds,
+            history_limit=arguments.history,
             keep_audio=not arguments.no_audio,
             listen=not arguments.no_listen,
         )

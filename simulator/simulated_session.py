@@ -31,6 +31,7 @@ class SimulatedSession:
         path: of the handshake, with its query.
         headers: of the handshake, without those that hold the key.
         key_header: which of them held it: `Authorization` or `api-key`.
+        peer: the client's address and port: which process of this machine it is.
         closed: whether the connection is over.
         close_code: of whoever closed; 1006 where there was no close frame; None while it is open.
         close_reason: of the close frame that was sent or received.
@@ -53,6 +54,7 @@ class SimulatedSession:
         self.path = path
         self.headers = headers
         self.key_header = key_header
+        self.peer = ""
         self.closed = False
         self.close_code: int | None = None
         self.close_reason = ""
@@ -140,17 +142,25 @@ class SimulatedSession:
                 f"sent {dict(self.sent)}, closed {self.closed}"
             ) from error
 
-    def report(self) -> dict[str, Any]:
-        """What there is to know about it, as JSON, for people."""
-        return {
+    def report(self, *, brief: bool = False) -> dict[str, Any]:
+        """What there is to know about it, as JSON, for people; `brief`: without what was said and sent."""
+        about = {
             "number": self.number,
             "id": self.id,
             "model": self.model,
+            "peer": self.peer,
             "closed": self.closed,
             "close_code": self.close_code,
             "close_reason": self.close_reason,
             "instructions": self.instructions,
             "appended_ms": self.appended_ms,
+            "may_answer": not self.closed and self.core.may_answer,
+            "timeline": self.core.timeline.report(),
+        }
+        if brief:
+            return about
+        return {
+            **about,
             "items": [item.report() for item in self.items],
             "responses": [response.report() for response in self.responses],
             "usage": self.core.usage.wire(),
@@ -169,10 +179,12 @@ class SimulatedSession:
     def stall(self) -> None:
         """Stop reading and writing."""
         self._running.clear()
+        self.core.look(self._loop.time(), connected=False)
 
     def resume(self) -> None:
         """Go on after `stall`."""
         self._running.set()
+        self.core.look(self._loop.time(), connected=not self.closed)
         self._changed()
 
     def expire(self) -> None:
@@ -197,6 +209,8 @@ class SimulatedSession:
         transport = request.transport
         assert transport is not None  # uvloop's are no asyncio.Transport
         self._transport = transport
+        address = transport.get_extra_info("peername")
+        self.peer = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else ""
         if not self._silent:
             self.core.open(self._loop.time())
         writer = asyncio.create_task(self._write(socket))
@@ -208,6 +222,7 @@ class SimulatedSession:
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
             self.closed = True
+            self.core.timeline.closed(self._loop.time())
             self.close_code = self.close_code or socket.close_code or 1006
             self._notify()
 

@@ -98,16 +98,14 @@ def number_word(number: int) -> str:
     return _NUMBER_WORDS[number] if number < len(_NUMBER_WORDS) else str(number)
 
 
-def reply_words(*, number: int, turn: int, count: int) -> list[str]:
+def reply_words(*, number: int, turn: int, count: int, greets: bool) -> list[str]:
     """The words of the model's reply `number` (from 1) to user message `turn` (from 1; 0: nobody spoke yet).
 
     `greeting one alpha bravo ...` or `reply two turn one alpha bravo ...`: `count` words, the letters all
     different, so that any part of a reply tells where it comes from.
     """
     head = (
-        ["greeting", number_word(number)]
-        if not turn
-        else ["reply", number_word(number), "turn", number_word(turn)]
+        ["greeting", number_word(number)] if greets else ["reply", number_word(number), "turn", number_word(turn)]
     )
     return list(itertools.islice(itertools.chain(head, _letters()), count))
 

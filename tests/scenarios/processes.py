@@ -26,6 +26,8 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 class ServiceProcess:
     """One `avr-sts-openai` process; its log lines are kept and can be waited for."""
 
+    module = "common.cli"
+
     def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
         self.name = name
         self.lines: list[dict[str, Any]] = []
@@ -42,7 +44,7 @@ class ServiceProcess:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "common.cli",
+            cls.module,
             *arguments,
             env=environment | {"PYTHONPATH": str(_REPOSITORY)},
             cwd=tempfile.gettempdir(),  # where there is no .env
@@ -94,9 +96,13 @@ class ServiceProcess:
         """Send a signal to the process alone."""
         self._process.send_signal(number)
 
-    async def ended(self) -> int:
-        """Wait for the end and return the exit code."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+    async def ended(self, timeout_seconds: float = PATIENCE_SECONDS) -> int:
+        """Wait for the end and return the exit code.
+
+        Raises:
+            TimeoutError: it goes on.
+        """
+        async with asyncio.timeout(timeout_seconds):
             code = await self._process.wait()
             await self._reading
         return code

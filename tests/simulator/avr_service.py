@@ -38,6 +38,12 @@ class Connection:
         for start in range(0, len(pcm), FRAME_BYTES):
             await self.send("audio", audio=base64.b64encode(pcm[start : start + FRAME_BYTES]).decode())
 
+    async def lose(self) -> None:
+        """Break the connection: no close frame."""
+        transport = self.websocket.get_extra_info("socket")
+        assert transport is not None
+        transport.shutdown(2)
+
     async def receive(self) -> str | None:
         """Take one message; its kind, or None when the call is over."""
         message = await self.websocket.receive()

@@ -9,7 +9,7 @@ import pytest
 
 from simulator import avr_core
 from simulator.avr_core import CallError, place_call
-from simulator.call_record import Audio
+from simulator.call_record import Audio, ClosedBy
 from tests.simulator.avr_service import AvrService, Behaviour, Connection, avr_service, echo
 
 _FRAME_SECONDS = 0.02
@@ -239,22 +239,118 @@ async def test_a_dropped_call_ends_without_a_close_frame() -> None:
 
 
 async def test_a_service_that_drops_the_connection_is_seen_as_1006() -> None:
-    async def abort(connection: Connection) -> None:
-        transport = connection.websocket.get_extra_info("socket")
-        assert transport is not None
-        transport.shutdown(2)
-
-    async with avr_service(_after_frames(2, abort)) as service:
+    async with avr_service(_after_frames(2, Connection.lose)) as service:
         call = await place_call(service.url)
         async with asyncio.timeout(5):
             await call.closed.wait()
     assert call.close_code == 1006
 
 
+async def test_a_call_that_was_lost_comes_back_with_its_uuid_and_hears_and_speaks_on() -> None:
+    reply, speech = _sound(1000), _sound(2000, seed=2)
+
+    async def lose_the_first(connection: Connection) -> None:
+        if len(service.connections) == 1:
+            await connection.listen(3)
+            await connection.send_audio(reply)
+            await connection.listen(5)
+            await connection.lose()
+        else:
+            await connection.listen()
+
+    async with avr_service(lose_the_first) as service:
+        async with await place_call(
+            service.url, uuid="u1", metadata={"from": "1"}, speech=speech, reconnect_seconds=5
+        ) as call:
+            await call.wait_for(lambda call: call.outages and call.outages[0].back_at_seconds is not None)
+            (outage,) = call.outages
+            # The buffer plays on what it has, and the microphone does not wait.
+            await call.wait_for(lambda call: call.heard_ms == 1000)
+            await call.wait_for(lambda call: not call.microphone.has_speech)
+            (segment,) = call.playout.segments(time.monotonic())
+            assert segment.played_samples == 8000
+            assert call.close_code is None
+        first, second = service.connections
+        await second.over.wait()
+    assert [connection.inits for connection in (first, second)] == [[{"type": "init", "uuid": "u1"}]] * 2
+    assert second.query == {"from": "1"}
+    heard_there = b"".join(first.frames) + b"".join(second.frames)
+    assert speech.startswith(b"".join(first.frames))
+    assert b"".join(second.frames).rstrip(b"\0") in speech
+    assert len(heard_there) < len(speech) + 320 * 50, "what was lost was not repeated"
+    assert outage.back_at_seconds is not None
+    assert outage.back_at_seconds > outage.lost_at_seconds
+    assert [(closing.code, closing.by) for closing in call.record.closings] == [
+        (1006, ClosedBy.NOBODY),
+        (1000, ClosedBy.CALLER),
+    ]
+    assert call.report().outages == (outage,)
+
+
+async def test_a_call_comes_back_at_whichever_service_is_there(unused_tcp_port: int) -> None:
+    async with avr_service(_after_frames(2, Connection.lose)) as old, avr_service() as new:
+        urls = [f"ws://127.0.0.1:{unused_tcp_port}", new.url]
+        async with await place_call(old.url, reconnect_seconds=5, reconnect_urls=urls) as call:
+            await call.wait_for(lambda call: call.outages and call.is_connected)
+            assert call.url == new.url
+            frames = call.record.frames_received
+            await call.wait_for(lambda call: call.record.frames_received > frames)
+    assert len(old.connections) == len(new.connections) == 1
+
+
+async def test_a_call_that_cannot_come_back_in_time_is_over() -> None:
+    async with avr_service(_after_frames(2, Connection.lose)) as service:
+        call = await place_call(service.url, reconnect_seconds=0.3, reconnect_urls=["ws://127.0.0.1:9"])
+        async with asyncio.timeout(5):
+            await call.closed.wait()
+    assert call.close_code == 1006
+    assert call.outages[0].back_at_seconds is None
+    assert call.outages[0].lost_frames >= 10
+
+
+@pytest.mark.parametrize("code", [1000, 1008, 1011, 1013])
+async def test_a_service_that_closes_has_ended_the_call(code: int) -> None:
+    async def close(connection: Connection) -> None:
+        await connection.websocket.close(code=code)
+
+    async with avr_service(_after_frames(1, close)) as service:
+        call = await place_call(service.url, reconnect_seconds=5)
+        async with asyncio.timeout(5):
+            await call.closed.wait()
+        assert len(service.connections) == 1
+    assert [(closing.code, closing.by) for closing in call.record.closings] == [(code, ClosedBy.SERVICE)]
+    assert not call.outages
+
+
+async def test_a_caller_may_hang_up_while_there_is_no_connection() -> None:
+    async with avr_service(_listen) as service:
+        call = await place_call(service.url, reconnect_seconds=60, reconnect_urls=["ws://127.0.0.1:9"])
+        await call.cut()
+        await call.wait_for(lambda call: not call.is_connected)
+        await call.hang_up()
+    assert call.close_code == 1006
+    assert call.record.closings[-1].by is ClosedBy.CALLER
+
+
+async def test_a_core_that_stops_reading_gets_what_was_sent_when_it_reads_again() -> None:
+    async def send_much(connection: Connection) -> None:
+        await connection.listen(2)
+        await connection.send_audio(bytes(320 * 1000))
+        await connection.listen()
+
+    async with avr_service(send_much) as service, await place_call(service.url) as call:
+        call.stop_reading()
+        frames = call.record.frames_sent
+        await call.wait_for(lambda call: call.record.frames_sent > frames + 20)
+        assert call.record.frames_received <= 1
+        call.read_again()
+        await call.wait_for(lambda call: call.record.frames_received == 1000)
+
+
 async def test_a_service_that_does_not_answer_the_close_is_left_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(avr_core, "_CLOSE_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(avr_core, "CLOSE_TIMEOUT_SECONDS", 0.2)
     left = asyncio.Event()
 
     async def deaf(_connection: Connection) -> None:

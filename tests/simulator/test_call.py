@@ -93,6 +93,24 @@ async def test_the_transcript_is_printed_in_order_with_times_and_interruptions(
     assert "interruptions  1" in figures
 
 
+async def test_a_lost_connection_is_tried_again_if_asked_for(
+    tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def lose_the_first(connection: Connection) -> None:
+        if len(service.connections) == 1:
+            await connection.listen(5)
+            await connection.lose()
+        await _talkative(connection)
+
+    arguments = ("--wav", speech, "--out", tmp_path / "out.wav", "--seconds", "1", "--reconnect", "5")
+    async with avr_service(lose_the_first) as service:
+        assert await call.run(_arguments(service.url, *arguments)) == 0
+    printed = capsys.readouterr().out
+    assert "s  connection back after 0." in printed
+    assert "outages        1\n" in printed
+    assert "closed with    1000" in printed
+
+
 async def test_without_seconds_the_call_lasts_until_both_sides_have_been_silent(
     tmp_path: Path, speech: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

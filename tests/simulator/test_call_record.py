@@ -7,7 +7,18 @@ import orjson
 import pytest
 
 from simulator import call_record
-from simulator.call_record import Audio, CallRecord, ErrorMessage, Interruption, Transcript, Violation
+from simulator.call_record import (
+    Audio,
+    CallRecord,
+    ClosedBy,
+    Closing,
+    ConnectionBack,
+    ErrorMessage,
+    Interruption,
+    Outage,
+    Transcript,
+    Violation,
+)
 
 _START = 50.0
 
@@ -79,7 +90,7 @@ def test_the_report_tells_what_came_from_what_was_heard(record: CallRecord) -> N
         record.receive(_audio(), _START + 0.25)
     record.receive(_message("interruption"), _START + 0.75)
     record.hang_up(_START + 2.0)
-    record.closed(1000, "bye")
+    record.closed(1000, "bye", ClosedBy.SERVICE, _START + 2)
     report = record.report(_START + 99, latest_frame_seconds=0.004)
     assert report.seconds == 2.0
     assert (report.frames_sent, report.frames_received) == (1, 50)
@@ -89,6 +100,24 @@ def test_the_report_tells_what_came_from_what_was_heard(record: CallRecord) -> N
     assert len(report.interruptions) == 1
     assert (report.close_code, report.close_reason) == (1000, "bye")
     assert report.latest_frame_seconds == 0.004
+
+
+def test_connections_that_ended_and_outages_are_kept(record: CallRecord) -> None:
+    record.connection_lost(1006, "", _START + 1)
+    record.lost_frame(sounds=False)
+    record.lost_frame(sounds=True)
+    record.connection_back(_START + 1.5)
+    record.lost_frame(sounds=True)  # of the next outage, which is not yet known of
+    record.hang_up(_START + 3)
+    record.closed(1000, "bye", ClosedBy.CALLER, _START + 3)
+    assert record.outages == [Outage(1.0, 1.5, lost_frames=2, lost_sounding_frames=1)]
+    assert record.frames_lost == 3
+    assert record.messages == [
+        Closing(1.0, 1006, "", ClosedBy.NOBODY),
+        ConnectionBack(1.5, 0.5),
+        Closing(3.0, 1000, "bye", ClosedBy.CALLER),
+    ]
+    assert record.report(_START + 3).outages == (record.outages[0],)
 
 
 def test_gaps_within_a_reply_are_reported_and_pauses_between_replies_are_not(record: CallRecord) -> None:

@@ -93,6 +93,23 @@ async def test_a_call_that_breaks_fails_the_whole_run(capsys: pytest.CaptureFixt
     assert "closed with 1011 upstream is gone" in printed
 
 
+async def test_calls_that_come_back_are_counted_if_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    async def lose_the_first(connection: Connection) -> None:
+        if len(service.connections) == 1:
+            await connection.listen(2)
+            await connection.lose()
+        await echo(connection)
+
+    arguments = ("--calls", "2", "--seconds", "1", "--ramp-seconds", "0.1", "--reconnect", "5")
+    async with avr_service(lose_the_first) as service:
+        code = await load.run(_arguments(service.url, *arguments))
+    printed = capsys.readouterr().out
+    rows = _table(printed)
+    assert code == 0
+    assert (rows["answered"], rows["connections lost"]) == ("2", "1")
+    assert "back after" in printed
+
+
 async def test_a_service_that_is_not_there_fails_every_call(
     capsys: pytest.CaptureFixture[str], unused_tcp_port: int
 ) -> None:

@@ -489,6 +489,38 @@ async def test_sessions_are_listed_with_what_the_model_was_told() -> None:
         assert report["live"] == []
 
 
+async def test_the_sessions_of_one_call_can_be_asked_for_and_when_they_might_answer() -> None:
+    async with RealtimeSimulator() as simulator, aiohttp.ClientSession() as http:
+
+        async def report(**query: str) -> dict[str, Any]:
+            async with http.get(f"{simulator.control_url}/sessions", params=query) as answer:
+                found: dict[str, Any] = await answer.json()
+                return found
+
+        async with _open(simulator) as (client, session), _open(simulator) as (other, _):
+            for each, uuid in ((client, "u1"), (other, "u2")):
+                await each.send("session.update", session={"type": "realtime", "instructions": f"call {uuid}."})
+                await each.until("session.updated")
+            (live,) = (await report(mentions="u1", brief="1"))["live"]
+            assert live["id"] == session.id
+            assert live["may_answer"]
+            assert "items" not in live
+            host, _, port = live["peer"].rpartition(":")
+            assert (host, int(port) > 0) == ("127.0.0.1", True)
+            timeline = live["timeline"]
+            assert timeline["opened_seconds"] <= timeline["answering"][0][0] == timeline["last_event_seconds"]
+            simulator.faults.stall(session)
+            assert (await report(mentions="u1"))["live"][0]["timeline"]["answering"][0][1] is not None
+            simulator.faults.resume(session)
+        await simulator.wait_for(lambda simulator: not simulator.sessions)
+        assert (await report(mentions="u1", live="1")) == {"live": [], "ended": [], "opened": 2, "refused": 0}
+        (ended,) = (await report(mentions="u1"))["ended"]
+        assert not ended["may_answer"]
+        answering = ended["timeline"]["answering"]
+        assert len(answering) == 2
+        assert answering[1][1] == ended["timeline"]["closed_seconds"]
+
+
 async def test_faults_are_commanded_over_http() -> None:
     async with RealtimeSimulator() as simulator, aiohttp.ClientSession() as http:
 

@@ -6,7 +6,7 @@ import pytest
 
 from simulator.realtime_audio import PCM, PCMU
 from simulator.realtime_errors import RequestError
-from simulator.realtime_items import read_item
+from simulator.realtime_items import read_item, without_audio
 from tests.simulator.realtime_driver import tone
 
 
@@ -40,6 +40,17 @@ def test_audio_of_an_item_is_in_the_format_of_the_sessions_input() -> None:
     assert item.audio_ms == 256
     assert len(item.parts[0].pcm) == 256 * 48
     assert base64.b64decode(item.wire(PCMU.encode)["content"][0]["audio"]) == codes.replace(b"\x7f", b"\xff")
+
+
+def test_an_event_is_remembered_without_its_audio() -> None:
+    audio = {"type": "input_audio", "audio": "AAAA", "transcript": "hm"}
+    event = {"type": "conversation.item.create", "item": {"type": "message", "content": [audio, "odd"]}}
+    assert without_audio(event) == {
+        "type": "conversation.item.create",
+        "item": {"type": "message", "content": [{"type": "input_audio", "transcript": "hm"}, "odd"]},
+    }
+    for other in ({"type": "response.create"}, {"item": 1}, {"item": {"content": "text"}}):
+        assert without_audio(other) == other
 
 
 def test_bad_audio_is_refused_by_its_path() -> None:

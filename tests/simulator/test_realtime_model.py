@@ -43,6 +43,16 @@ def test_the_greeting_and_replies_have_lengths_of_their_own() -> None:
     assert len(_plan(behaviour=behaviour, turns=2).words) == 7
 
 
+def test_a_model_that_was_told_that_it_has_spoken_does_not_greet_again() -> None:
+    conversation = Conversation("conv_1")
+    said = [Part("output_text", "greeting one")]
+    conversation.add(Item("item_1", "message", Origin.CLIENT, role="assistant", parts=said))
+    plan = SimulatedModel().plan(
+        Behaviour(words=6), conversation, {}, number=1, speaks=True, max_tokens="inf", ending=None
+    )
+    assert " ".join(plan.words) == "reply one turn zero alpha bravo"
+
+
 @pytest.mark.parametrize(
     ("instructions", "said"),
     [

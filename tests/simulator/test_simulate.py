@@ -57,6 +57,7 @@ async def test_it_speaks_the_dialect_that_it_is_told() -> None:
     ("options", "status", "message"),
     [
         (("--words", "0"), 2, "simulate: words is 0: it must be from 1 to 1000\n"),
+        (("--history", "-1"), 2, "simulate: history is -1: it must be 0 or more\n"),
         (("--host", "203.0.113.1", "--port", "0"), 1, "simulate: cannot listen on 203.0.113.1:0"),
     ],
 )

@@ -82,10 +82,10 @@ def test_where_there_is_too_little_to_hear_no_frequency_is_invented(pcm: bytes) 
 
 
 def test_a_reply_says_which_it_is_in_words_that_are_all_different() -> None:
-    assert " ".join(reply_words(number=1, turn=0, count=4)) == "greeting one alpha bravo"
-    assert " ".join(reply_words(number=3, turn=2, count=6)) == "reply three turn two alpha bravo"
-    assert reply_words(number=3, turn=2, count=1) == ["reply"]
-    letters = reply_words(number=1, turn=1, count=300)[4:]
+    assert " ".join(reply_words(number=1, turn=0, count=4, greets=True)) == "greeting one alpha bravo"
+    assert " ".join(reply_words(number=3, turn=2, count=6, greets=False)) == "reply three turn two alpha bravo"
+    assert reply_words(number=3, turn=2, count=1, greets=False) == ["reply"]
+    letters = reply_words(number=1, turn=1, count=300, greets=False)[4:]
     assert len(letters) == 296 == len(set(letters))
 
 

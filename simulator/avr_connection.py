@@ -1,0 +1,181 @@
+"""One WebSocket from AVR Core to the service; a call may need several, one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+from urllib.parse import urlsplit, urlunsplit
+
+import aiohttp
+
+ABNORMAL_CLOSURE = 1006
+
+# How long a service may take to answer a close frame, before the connection is dropped.
+CLOSE_TIMEOUT_SECONDS = 5.0
+
+# A message to AVR Core is a frame of 450 bytes or a transcript.
+_MAX_MESSAGE_BYTES = 64 * 1024
+
+# What may wait unread here; what is more waits in TCP. aiohttp's default of 2 x 64 KiB.
+_READ_BUFFER_BYTES = 64 * 1024
+
+
+class CallError(Exception):
+    """A call cannot be placed, or ended before what was wanted of it. The message is one line, without secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The connection is over.
+
+    Attributes:
+        code: of the service's close frame; 1005 if that had none, 1006 if there was no frame.
+        reason: of the close frame, or what broke the connection.
+        by_service: whether there was a close frame of the service.
+    """
+
+    code: int
+    reason: str
+    by_service: bool
+
+
+class AvrConnection:
+    """An open connection. Made by `open`.
+
+    Attributes:
+        url: of the service.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        session: aiohttp.ClientSession,
+        websocket: aiohttp.ClientWebSocketResponse,
+        sockets: list[socket.socket],
+    ) -> None:
+        self.url = url
+        self._session = session
+        self._websocket = websocket
+        self._sockets = sockets
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        init: str,
+        *,
+        metadata: Mapping[str, str] | None,
+        headers: Mapping[str, str] | None,
+        timeout_seconds: float,
+    ) -> Self:
+        """Connect and send `init`.
+
+        Raises:
+            CallError: the service cannot be reached, or refuses.
+        """
+        sockets: list[socket.socket] = []
+        connector = aiohttp.TCPConnector(socket_factory=_socket_factory(sockets))
+        session = aiohttp.ClientSession(connector=connector, read_bufsize=_READ_BUFFER_BYTES)
+        try:
+            with _connect_errors(url, timeout_seconds):
+                async with asyncio.timeout(timeout_seconds):
+                    websocket = await session.ws_connect(
+                        url, params=metadata, headers=headers, max_msg_size=_MAX_MESSAGE_BYTES
+                    )
+                    await websocket.send_str(init)
+        except BaseException:
+            await session.close()
+            raise
+        return cls(url, session, websocket, sockets)
+
+    @property
+    def close_code(self) -> int:
+        """Of the closing handshake; 1006 where there was none."""
+        return self._websocket.close_code or ABNORMAL_CLOSURE
+
+    async def send(self, message: str | bytes) -> None:
+        """Send a text or binary message.
+
+        Raises:
+            ConnectionError: the connection is closing or closed.
+        """
+        if isinstance(message, str):
+            await self._websocket.send_str(message)
+        else:
+            await self._websocket.send_bytes(message)
+
+    async def receive(self) -> str | bytes | Closed:
+        """The next message, or how the connection ended."""
+        message = await self._websocket.receive()
+        if message.type is aiohttp.WSMsgType.TEXT or message.type is aiohttp.WSMsgType.BINARY:
+            data: str | bytes = message.data
+            return data
+        if message.type is aiohttp.WSMsgType.CLOSE:
+            return Closed(message.data or 1005, message.extra or "", by_service=True)
+        if message.type is aiohttp.WSMsgType.ERROR:
+            return Closed(self.close_code, str(message.data), by_service=False)
+        return Closed(ABNORMAL_CLOSURE, "", by_service=False)
+
+    async def close(self) -> None:
+        """Say 1000 and wait for the answer."""
+        await self._websocket.close(code=1000)
+
+    async def dispose(self) -> None:
+        """Free what the connection holds, whatever its state."""
+        await self._session.close()
+
+    def reset(self) -> None:
+        """Make closing the socket send a TCP reset and forget what is unsent (SO_LINGER 0, socket(7))."""
+        for connection in self._sockets:
+            if connection.fileno() >= 0:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@contextmanager
+def _connect_errors(url: str, timeout_seconds: float) -> Iterator[None]:
+    """Turn whatever keeps a connection from opening into one line that names the URL, without its secrets."""
+    try:
+        yield
+    except aiohttp.WSServerHandshakeError as error:
+        why = f"HTTP {error.status} {http.client.responses.get(error.status, '')}".rstrip()
+    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
+        why = "not a ws:// or wss:// address"
+    except TimeoutError:
+        why = f"no answer within {timeout_seconds:g} s"
+    except aiohttp.ClientConnectorError as error:
+        number = error.os_error.errno
+        why = os.strerror(number) if number and number > 0 else error.os_error.strerror or str(error.os_error)
+    except (aiohttp.ClientError, OSError) as error:
+        why = str(error) or type(error).__name__
+    else:
+        return
+    raise CallError(f"cannot connect to {_without_secrets(url)}: {why}")
+
+
+def _without_secrets(url: str) -> str:
+    """The URL without its query (a token, telephone numbers) and user."""
+    try:
+        parts = urlsplit(url)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    except ValueError:
+        return "this URL"
+
+
+def _socket_factory(sockets: list[socket.socket]) -> Callable[[Any], socket.socket]:
+    """Sockets that stay at hand: the only public way to reset an aiohttp connection."""
+
+    def make(address: tuple[int, int, int, str, Any]) -> socket.socket:
+        family, kind, protocol, _, _ = address
+        connection = socket.socket(family, kind, protocol)
+        connection.setblocking(False)
+        sockets.append(connection)
+        return connection
+
+    return make

@@ -1,0 +1,85 @@
+"""When what happened in a session: whether it may answer, and whether it hears its caller. Without I/O.
+
+Times are seconds of the simulator's monotonic clock, which is the same for all processes of a machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+# A pause in the caller's audio that is longer than this is one: frames come every 20 ms, in bursts after a stall.
+AUDIO_PAUSE_SECONDS = 0.2
+
+# Of each kind; the oldest go.
+MAX_SPANS = 1000
+
+
+@dataclass(slots=True)
+class Span:
+    """From when until when; None: until now."""
+
+    from_seconds: float
+    until_seconds: float | None = None
+
+    def report(self) -> list[float | None]:
+        """As JSON."""
+        return [self.from_seconds, self.until_seconds]
+
+
+@dataclass(slots=True)
+class Timeline:
+    """One session's times.
+
+    Attributes:
+        opened_seconds: when the connection was accepted.
+        closed_seconds: when it ended.
+        last_event_seconds: of the client's events.
+        answering: when the session might answer: it is set up, and answers turns by itself or is about to speak.
+        audio: when the caller's audio came, without a pause of `AUDIO_PAUSE_SECONDS`.
+    """
+
+    opened_seconds: float | None = None
+    closed_seconds: float | None = None
+    last_event_seconds: float | None = None
+    answering: list[Span] = field(default_factory=list)
+    audio: list[Span] = field(default_factory=list)
+
+    def event(self, *, audio: bool, now_seconds: float) -> None:
+        """A client event has come."""
+        self.last_event_seconds = now_seconds
+        if not audio:
+            return
+        latest = self.audio[-1] if self.audio else None
+        if latest is None or now_seconds - (latest.until_seconds or 0.0) > AUDIO_PAUSE_SECONDS:
+            _append(self.audio, Span(now_seconds, now_seconds))
+        else:
+            latest.until_seconds = now_seconds
+
+    def answers(self, may_answer: bool, now_seconds: float) -> None:
+        """Whether the session may answer, from now on."""
+        answering = bool(self.answering) and self.answering[-1].until_seconds is None
+        if may_answer and not answering:
+            _append(self.answering, Span(now_seconds))
+        elif answering and not may_answer:
+            self.answering[-1].until_seconds = now_seconds
+
+    def closed(self, now_seconds: float) -> None:
+        """The connection is over."""
+        self.answers(False, now_seconds)
+        self.closed_seconds = now_seconds
+
+    def report(self) -> dict[str, object]:
+        """As JSON: each span is `[from, until]`."""
+        return {
+            "opened_seconds": self.opened_seconds,
+            "closed_seconds": self.closed_seconds,
+            "last_event_seconds": self.last_event_seconds,
+            "answering": [span.report() for span in self.answering],
+            "audio": [span.report() for span in self.audio],
+        }
+
+
+def _append(spans: list[Span], span: Span) -> None:
+    spans.append(span)
+    if len(spans) > MAX_SPANS:
+        del spans[0]

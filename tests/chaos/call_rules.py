@@ -1,0 +1,412 @@
+"""What is promised to every call, as rules over the facts of one that is over."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+
+from simulator.call_record import ClosedBy
+from tests.chaos.alignment import FORBIDDEN, align
+from tests.chaos.ears import Ear, HeardWord
+from tests.chaos.facts import Breach, CallFacts, Fault, FaultKind, Item, Part, Session, Spans, Utterance
+from tests.chaos.recovery import RECOVERED, recovery_seconds
+
+WORD_MS = 400
+
+TOOL = "lookup"
+HANG_UP = "avr_hangup"
+
+# Two connections have no order in common: what is done on both at once may be seen so far apart.
+OVERLAP_SECONDS = 0.25
+# A worker that wakes needs a moment to find out that it has slept.
+WAKE_SECONDS = 1.0
+# A connection whose other end was killed is lost at once; what was lost later was lost for another reason.
+LOSS_SECONDS = 3.0
+
+# A call that lost its link is back, or moved, after this time.
+ATTACH_SECONDS = 2.0
+# What a fault does to a call is over after this time.
+NEAR_SECONDS = 10.0
+
+# What cuts a caller's connection, whoever holds the call.
+_LOSES_CALLER = frozenset({FaultKind.KILL_DISPATCHER, FaultKind.CUT_CALLER})
+# What no call may notice.
+_UNNOTICED = frozenset(
+    {
+        FaultKind.KILL_REDIS,
+        FaultKind.PAUSE_REDIS,
+        FaultKind.FLUSH_REDIS,
+        FaultKind.CUT_LINK,
+        FaultKind.DRAIN_DISPATCHER,
+    }
+)
+# What a new session knows of a caller's turn that has no text is how long it is, with the silence around it.
+_SILENCE_AROUND_TURN_MS = 3000
+# A wake of a stopped worker, or of a stalled API, that a call must not notice at all.
+_ROUNDING_SECONDS = 0.05
+
+Rule = Callable[[CallFacts], Iterator[Breach]]
+
+
+def judge(call: CallFacts) -> list[Breach]:
+    """Every breach of what was promised to a call, in the order of the rules."""
+    rules = RULES_FOR_TALKERS if call.part is Part.TALKER else RULES_FOR_ALL
+    return [breach for rule in rules for breach in rule(call)]
+
+
+# The caller's connection
+
+
+def connection(call: CallFacts) -> Iterator[Breach]:
+    """It closes only when the caller or the agent hung up, or by what was done to this connection on purpose."""
+    for close in call.closes:
+        if close.by is ClosedBy.CALLER or _was_expected(call, close.at_seconds, close.code, close.by):
+            continue
+        why = f": {call.errors[-1]}" if call.errors else ""
+        yield _breach(call, "connection", f"closed with {close.code} by {close.by.value}{why}", close.at_seconds)
+    if call.gaps and call.gaps[-1].back_seconds is None and call.hung_up != "caller":
+        yield _breach(call, "connection", "lost, and never came back", call.gaps[-1].lost_seconds)
+    if call.part is Part.FLOODER and call.closes and call.closes[-1].by is ClosedBy.CALLER:
+        yield _breach(call, "connection", "a core that floods was not ended", call.ended_seconds)
+
+
+def _was_expected(call: CallFacts, at_seconds: float, code: int, by: ClosedBy) -> bool:
+    if call.part is not Part.TALKER and (code == 1008 or by is ClosedBy.NOBODY):
+        return True
+    if by is ClosedBy.NOBODY:
+        losses = (fault.at_seconds for fault in call.faults if fault.kind in _LOSES_CALLER)
+        return any(-_ROUNDING_SECONDS <= at_seconds - lost <= LOSS_SECONDS for lost in losses)
+    if code == 1000:
+        return call.promised is not None and call.promised <= at_seconds
+    return code == 1013 and not call.capacity
+
+
+def messages(call: CallFacts) -> Iterator[Breach]:
+    """Nothing breaks the AVR protocol, and there is no `error` in a call that goes on."""
+    for violation in call.protocol:
+        yield _breach(call, "protocol", violation.what, call.started_seconds + violation.at_seconds)
+    if _ended_well(call):  # else `connection` says why it ended
+        for error in call.errors:
+            yield _breach(call, "error", error, call.ended_seconds)
+
+
+def answered(call: CallFacts) -> Iterator[Breach]:
+    """Whoever says something gets an answer."""
+    for at_seconds in call.unanswered:
+        yield _breach(call, "answered", "nobody answered what was said", at_seconds)
+
+
+def recovered(call: CallFacts) -> Iterator[Breach]:
+    """Whatever hits a call, its caller is heard again."""
+    for fault in call.faults:
+        if fault.kind in RECOVERED and recovery_seconds(call, fault) == math.inf and _ended_well(call):
+            what = f"the caller was not heard again after: {fault.kind.value}"
+            yield _breach(call, "recovered", what, fault.at_seconds)
+
+
+# Sessions
+
+
+def one_session(call: CallFacts) -> Iterator[Breach]:
+    """At most one session may answer; that of a worker that is stopped cannot."""
+    for older, newer in itertools.combinations(call.sessions, 2):
+        both = _common(_awake(call, older), _awake(call, newer))
+        seconds = sum(end - begin for begin, end in both)
+        if seconds > OVERLAP_SECONDS:
+            what = f"sessions {older.number} and {newer.number} might both answer for {seconds:.2f} s"
+            yield _breach(call, "one session", what, both[0][0])
+
+
+def woken(call: CallFacts) -> Iterator[Breach]:
+    """A worker that wakes does nothing with a call that was moved meanwhile."""
+    for frozen, session in itertools.product(call.frozen, call.sessions):
+        moved = any(frozen.from_seconds < each.opened_seconds < frozen.until_seconds for each in call.sessions)
+        late = session.last_event_seconds - frozen.until_seconds
+        if session.peer in frozen.peers and moved and 0 < late < math.inf:
+            what = f"session {session.number}, whose worker was stopped, got an event {late:.2f} s after it woke"
+            yield _breach(call, "woken", what, session.last_event_seconds)
+
+
+def epochs(call: CallFacts) -> Iterator[Breach]:
+    """They never go back, and no two pins share one."""
+    for before, after in itertools.pairwise(call.pins):
+        if after.epoch <= before.epoch:
+            what = f"{before.worker} at epoch {before.epoch}, then {after.worker} at {after.epoch}"
+            yield _breach(call, "epochs", what, call.started_seconds)
+
+
+def final_session(call: CallFacts) -> Session | None:
+    """The last one that might answer: what it knows is what the model was told in the end."""
+    return next((session for session in reversed(call.sessions) if session.answering), None)
+
+
+def _awake(call: CallFacts, session: Session) -> Spans:
+    """When a session might answer and its worker was awake."""
+    spans = [(begin, min(end, session.closed_seconds)) for begin, end in session.answering]
+    for frozen in call.frozen:
+        if session.peer in frozen.peers:
+            spans = _without(spans, frozen.from_seconds, frozen.until_seconds + WAKE_SECONDS)
+    return spans
+
+
+def _without(spans: Iterable[tuple[float, float]], begin: float, end: float) -> list[tuple[float, float]]:
+    left = []
+    for first, last in spans:
+        left += [(first, min(last, begin)), (max(first, end), last)]
+    return [(first, last) for first, last in left if first < last]
+
+
+def _common(one: Spans, other: Spans) -> list[tuple[float, float]]:
+    pairs = ((max(a, c), min(b, d)) for (a, b), (c, d) in itertools.product(one, other))
+    return [(begin, end) for begin, end in pairs if begin < end]
+
+
+def attached(call: CallFacts) -> Iterator[Breach]:
+    """A link that was cut and can be had again costs no session."""
+    others = [fault for fault in call.faults if fault.kind is not FaultKind.CUT_LINK]
+    for fault in call.faults:
+        if fault.kind is not FaultKind.CUT_LINK or any(_is_near(other, fault.at_seconds) for other in others):
+            continue
+        for session in call.sessions[1:]:
+            after = session.opened_seconds - fault.at_seconds
+            if 0 < after < ATTACH_SECONDS:
+                what = f"session {session.number} was opened {after:.2f} s after the link was cut"
+                yield _breach(call, "attached", what, session.opened_seconds)
+
+
+def _is_near(other: Fault, at_seconds: float) -> bool:
+    """Whether another fault may be the reason of what follows."""
+    until_seconds = math.inf if other.until_seconds is None and other.lasts else other.until_seconds
+    return other.at_seconds - ATTACH_SECONDS < at_seconds < (until_seconds or other.at_seconds) + NEAR_SECONDS
+
+
+# The conversation
+
+
+def greeting(call: CallFacts) -> Iterator[Breach]:
+    """The caller is greeted once."""
+    greetings = [word for word in call.heard if word.word == "greeting" and word.share >= 0.5]
+    for word in greetings[1:]:
+        yield _breach(call, "greeting", "greeted again", call.started_seconds + word.at_seconds)
+
+
+def told(call: CallFacts) -> Iterator[Breach]:
+    """What the model was told that it has said is what the caller heard: to the word, at a cut to within one."""
+    session = final_session(call)
+    if session is None or not _ended_well(call):
+        return
+    said = [word for item in session.items if _is_agent(item) for word in (item.text or "").split()]
+    ear = Ear([*said, *_everything_said(call)])
+    found = align(
+        said,
+        call.heard,
+        lambda word, heard: ear.same(word, heard.word),
+        left_cost=lambda _: 1.0,
+        right_cost=lambda heard: 1.0 if heard.whole else 0.0,
+        longest_run=1,
+    )
+    allowed = _cuts(call)
+    pieces = sum(1 for heard in call.heard if not heard.whole)
+    # A cut leaves the beginning of a word and, where it goes on behind a lost connection, its end.
+    if found is None or found.cost > allowed or pieces > 2 * allowed:
+        yield _breach(call, "told", _difference(said, call.heard, ear, allowed), call.ended_seconds)
+
+
+def _difference(said: list[str], heard: list[HeardWord], ear: Ear, allowed: int) -> str:
+    free = align(
+        said,
+        heard,
+        lambda word, each: ear.same(word, each.word),
+        left_cost=lambda _: 1.0,
+        right_cost=lambda each: 1.0 if each.whole else 0.0,
+    )
+    assert free is not None
+    unheard = " ".join(f"{said[i]}[{i}]" for i in free.left)
+    untold = " ".join(f"{heard[i].word}@{heard[i].at_seconds:.1f}" for i in free.right if heard[i].whole)
+    # Of words that sound alike, those that were meant.
+    meant = {j: said[i] for i, j in free.pairs}
+    as_meant = " ".join(meant.get(j, each.word) for j, each in enumerate(heard))
+    return (
+        f"told but not heard: {unheard or 'nothing'}; heard but not told: {untold or 'nothing'};"
+        f" {allowed} cuts, {sum(1 for each in heard if not each.whole)} pieces of words;"
+        f" told {' '.join(said)!r}; heard {as_meant!r}"
+    )
+
+
+def listened(call: CallFacts) -> Iterator[Breach]:
+    """Every turn of the caller's is in the model's mind, once, in order and whole."""
+    session = final_session(call)
+    if session is None or not _ended_well(call):
+        return
+    turns = [_Turn(words, utterance) for utterance in call.utterances for words in utterance.words]
+    items = [item for item in session.items if item.type == "message" and item.role == "user"]
+    exact = not call.faults
+    found = align(
+        turns,
+        items,
+        lambda turn, item: turn.is_heard_as(item, exact=exact),
+        left_cost=lambda turn: 0.0 if turn.utterance.damaged else FORBIDDEN,
+        # What was damaged may have come as several turns.
+        right_cost=lambda _: 0.0 if any(each.damaged for each in call.utterances) else FORBIDDEN,
+    )
+    if found is None:
+        said = ", ".join(str(turn.words) + ("?" if turn.utterance.damaged else "") for turn in turns)
+        heard = ", ".join(f"{_heard_count(item)} ({item.audio_ms} ms)" for item in items)
+        yield _breach(call, "listened", f"said turns of {said} words; told {heard}", call.ended_seconds)
+
+
+class _Turn:
+    """A turn that the simulator makes of what a caller said."""
+
+    def __init__(self, words: int, utterance: Utterance) -> None:
+        self.words = words
+        self.utterance = utterance
+
+    def is_heard_as(self, item: Item, *, exact: bool) -> bool:
+        if self.utterance.damaged:
+            return True
+        count = _heard_count(item)
+        if count is None:
+            shortest_ms = (self.words - 1) * WORD_MS
+            return shortest_ms <= item.audio_ms <= self.words * WORD_MS + _SILENCE_AROUND_TURN_MS
+        return abs(count - self.words) <= (0 if exact else 1)
+
+
+def _heard_count(item: Item) -> int | None:
+    """How many words a transcript has: `heard one two`; None: there is none."""
+    return None if not item.text else len(item.text.split()) - 1
+
+
+def transcripts(call: CallFacts) -> Iterator[Breach]:
+    """AVR Core gets them exact, in order and once: what the model was told, of the agent to within a word."""
+    session = final_session(call)
+    if session is None or not _ended_well(call):
+        return
+    items = [item for item in session.items if item.type == "message" and item.role in ("user", "assistant")]
+    cut = _cuts(call) > 0
+    gaps = len(call.gaps)
+    found = align(
+        items,
+        call.transcripts,
+        lambda item, transcript: _is_told_as(item, *transcript, cut=cut),
+        # Nothing is said of what has no text, or next to nothing; a lost connection may take one with it.
+        left_cost=lambda item: 0.0 if _is_silent(item, cut=cut) else (1.0 if gaps else FORBIDDEN),
+        right_cost=lambda each: 0.0 if cut and each[0] == "agent" and len(each[1].split()) <= 1 else FORBIDDEN,
+    )
+    if found is None or found.cost > gaps:
+        was = [f"{item.role}: {item.text}" for item in items]
+        came = [f"{role}: {text}" for role, text in call.transcripts]
+        yield _breach(call, "transcripts", f"told {was}; came {came}", call.ended_seconds)
+
+
+def _is_told_as(item: Item, role: str, text: str, *, cut: bool) -> bool:
+    if item.role == "user":
+        return role == "user" and (not item.text or text == item.text)
+    if role != "agent":
+        return False
+    words, came = (item.text or "").split(), text.split()
+    if words == came:
+        return True
+    shorter, longer = sorted((words, came), key=len)
+    return cut and len(longer) - len(shorter) <= 1 and longer[: len(shorter)] == shorter
+
+
+def _is_silent(item: Item, *, cut: bool) -> bool:
+    words = len((item.text or "").split())
+    return words == 0 or (cut and item.role == "assistant" and words <= 1)
+
+
+# Tools
+
+
+def tools(call: CallFacts) -> Iterator[Breach]:
+    """No tool runs twice, and what it answered is not forgotten."""
+    for ask, count in Counter(run.ask for run in call.tool_runs).items():
+        if count > 1:
+            pids = [run.pid for run in call.tool_runs if run.ask == ask]
+            yield _breach(call, "tools", f"{ask} was run {count} times, by {pids}", call.tool_runs[-1].at_seconds)
+    session = final_session(call)
+    if session is None or call.part is not Part.TALKER or not _ended_well(call):
+        return
+    kept = {item.call_id: item for item in session.items if item.type == "function_call"}
+    outputs = {item.call_id: item.output for item in session.items if item.type == "function_call_output"}
+    known = {item.arguments for item in kept.values()}
+    for older in call.sessions:
+        answers = {item.call_id: item for item in older.items if item.type == "function_call_output"}
+        for item in older.items:
+            if item.type == "function_call" and item.call_id in answers and item.arguments not in known:
+                what = f"{item.name}({item.arguments}) of session {older.number} is forgotten"
+                yield _breach(call, "tools", what, older.closed_seconds)
+    for call_id, item in kept.items():
+        output = outputs.get(call_id)
+        if item.name == TOOL and output is not None and not _is_answer(item, output):
+            what = f"{item.name}({item.arguments}) is remembered with the output {output!r}"
+            yield _breach(call, "tools", what, session.closed_seconds)
+
+
+def answer_to(ask: str) -> str:
+    """What the tool answers."""
+    return f"the answer to {ask}"
+
+
+def _is_answer(item: Item, output: str) -> bool:
+    return output.removeprefix("the answer to ") in item.arguments or "unknown" in output
+
+
+def promises(call: CallFacts) -> Iterator[Breach]:
+    """A hang-up that the model has asked for happens, once."""
+    asked = any(item.name == HANG_UP for session in call.sessions for item in session.items)
+    if asked and call.promised is None and call.waited_for_agent:
+        yield _breach(call, "promise", "the agent was to hang up, and did not", call.ended_seconds)
+    if call.hang_ups > 1:
+        yield _breach(call, "promise", f"avr-ami was asked {call.hang_ups} times to hang up", call.ended_seconds)
+
+
+# Helpers
+
+
+def _breach(call: CallFacts, rule: str, what: str, at_seconds: float) -> Breach:
+    return Breach(rule, what, at_seconds, call.uuid)
+
+
+def _is_agent(item: Item) -> bool:
+    return item.type == "message" and item.role == "assistant"
+
+
+def _everything_said(call: CallFacts) -> Iterator[str]:
+    for session in call.sessions:
+        for item in session.items:
+            if _is_agent(item):
+                yield from (item.text or "").split()
+                yield from item.said.split()
+
+
+def _ended_well(call: CallFacts) -> bool:
+    """Whether somebody hung up: of a call that broke, what is missing is said by `connection`."""
+    return call.hung_up != ""
+
+
+def _cuts(call: CallFacts) -> int:
+    """Where what was heard may differ by a word from what was told: one for each cut."""
+    return call.interruptions + len(call.gaps) + sum(1 for fault in call.faults if _cuts_replies(fault))
+
+
+def _cuts_replies(fault: Fault) -> bool:
+    """Whether it may cut what is being said: no fault of Redis does, nor a link that is attached again."""
+    return fault.kind not in _UNNOTICED
+
+
+RULES_FOR_ALL: tuple[Rule, ...] = (connection, one_session, woken, epochs, attached, tools)
+RULES_FOR_TALKERS: tuple[Rule, ...] = (
+    *RULES_FOR_ALL,
+    messages,
+    answered,
+    recovered,
+    greeting,
+    told,
+    listened,
+    transcripts,
+    promises,
+)

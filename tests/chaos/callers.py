@@ -1,0 +1,284 @@
+"""A caller who holds a conversation, and writes down what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import math
+import random
+import time
+import uuid as uuids
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from simulator.avr_core import CallError, SimulatedCall, place_call
+from simulator.call_record import ClosedBy
+from tests.chaos.ears import Stretch, played
+from tests.chaos.facts import CallFacts, Close, Fault, Gap, Part, Utterance
+from tests.chaos.script import Script, Turn
+
+RECONNECT_SECONDS = 10.0
+
+# A new call is refused by a dispatcher that has just been killed; the next one is asked, for so long.
+_PLACING_SECONDS = 8.0
+_PLACING_INTERVAL_SECONDS = 0.1
+
+# Longer than any recovery: the Realtime API refuses for 10 s, and is asked again after up to 5.
+ANSWER_SECONDS = 25.0
+# The agent has finished when nothing was heard of it for so long.
+_SILENCE_SECONDS = 1.0
+# What belongs to the last words has come by then: a transcript takes 0.6 s, and waits for another at most 3 s.
+_SETTLING_SECONDS = 2.0
+# Behind a fault it takes longer: what it hit has to be restored first.
+_RECOVERY_SECONDS = 6.0
+_LONGEST_SETTLING_SECONDS = 30.0
+# The model was told to hang up: behind the last words, and through a recovery.
+_AGENT_HANGS_UP_SECONDS = 15.0
+
+# What has been sent so shortly before a connection is lost may be lost with it.
+_ON_ITS_WAY_SECONDS = 0.3
+
+# A core that floods sends so much more than the 10 s that may come at once.
+_FLOOD_SECONDS = 20.0
+_FRAME = bytes(320)
+_FRAME_SECONDS = 0.02
+
+
+class Caller:
+    """One call, from its placing to its end.
+
+    Args:
+        urls: of the dispatchers that take new calls; may change meanwhile.
+        script: what to do.
+        rng: chooses the dispatcher.
+
+    Attributes:
+        facts: what is known of it so far; of what the model was told, nothing.
+        call: once it is placed.
+        finish: set when it is to end soon.
+    """
+
+    def __init__(self, urls: Sequence[str], script: Script, rng: random.Random) -> None:
+        self.facts = CallFacts(str(uuids.UUID(int=rng.getrandbits(128), version=4)), Part.TALKER, time.monotonic())
+        self.call: SimulatedCall | None = None
+        self.finish = asyncio.Event()
+        self.agent_hung_up = asyncio.Event()
+        self._urls = urls
+        self._script = script
+        self._rng = rng
+
+    @property
+    def uuid(self) -> str:
+        """The call's uuid."""
+        return self.facts.uuid
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the call is placed and goes on, with or without a connection."""
+        return self.call is not None and not self.call.closed.is_set()
+
+    def hit(self, fault: Fault) -> None:
+        """A fault hits this call."""
+        self.facts.faults.append(fault)
+
+    async def run(self) -> bool:
+        """Have the call; False if nobody took it."""
+        call = await self._place()
+        if call is None:
+            return False
+        self.call = call
+        self.facts.started_seconds = call.playout.started_at_seconds
+        try:
+            await self._converse(call)
+        except CallError:
+            await call.closed.wait()
+        finally:
+            await call.hang_up()
+            self._write_down(call)
+        return True
+
+    # What is done to a core on purpose
+
+    def go_deaf(self) -> None:
+        """Stop reading; `hear_again` ends it."""
+        self.facts.part = Part.DEAF
+        if self.call is not None:
+            self.call.stop_reading()
+
+    def hear_again(self) -> None:
+        """Undo `go_deaf`."""
+        if self.call is not None:
+            self.call.read_again()
+
+    async def flood(self) -> None:
+        """Send far more than any caller can say."""
+        self.facts.part = Part.FLOODER
+        message = f'{{"type":"audio","audio":"{base64.b64encode(_FRAME).decode()}"}}'
+        call = self.call
+        if call is None:
+            return
+        try:
+            for _ in range(round(_FLOOD_SECONDS / _FRAME_SECONDS)):
+                await call.send_raw(message)
+        except CallError:
+            return  # it was ended, as it should be
+
+    # The conversation
+
+    async def _place(self) -> SimulatedCall | None:
+        deadline_seconds = time.monotonic() + _PLACING_SECONDS
+        while time.monotonic() < deadline_seconds:
+            urls = list(self._urls)
+            self._rng.shuffle(urls)
+            for url in urls:
+                try:
+                    return await place_call(
+                        url,
+                        uuid=self.uuid,
+                        metadata=self._script.metadata,
+                        reconnect_seconds=RECONNECT_SECONDS,
+                        reconnect_urls=self._urls,
+                        connect_timeout_seconds=5.0,
+                    )
+                except CallError:
+                    continue
+            await asyncio.sleep(_PLACING_INTERVAL_SECONDS)
+        return None
+
+    async def _converse(self, call: SimulatedCall) -> None:
+        await self._until_said(call, after_frames=0)
+        for number, turn in enumerate(self._script.turns):
+            if self.finish.is_set():
+                break
+            last = number == len(self._script.turns) - 1
+            frames = await self._say(call, turn)
+            if last and self._script.agent_hangs_up:
+                await self._until_hung_up(call)
+                return
+            if last and self._script.abrupt:
+                await self._until_sounds(call, frames)
+                return
+            following = None if last else self._script.turns[number + 1]
+            if following is not None and following.barges_in and not self.finish.is_set():
+                await self._until_sounds(call, frames)
+            else:
+                await self._until_said(call, after_frames=frames)
+        await self._settled(call)
+        self.facts.hung_up = "caller"
+
+    async def _say(self, call: SimulatedCall, turn: Turn) -> int:
+        """Say something; returns how many frames of the agent's had come when it was said."""
+        await _sleep(call, turn.pause_seconds)
+        began_seconds = time.monotonic()
+        await call.say(turn.speech.pcm)
+        self.facts.speech_seconds += turn.speech.seconds
+        self.facts.utterances.append(Utterance(began_seconds, time.monotonic(), turn.speech.turns))
+        return call.record.frames_received
+
+    async def _until_sounds(self, call: SimulatedCall, frames: int) -> None:
+        """Wait for the agent's answer, and not for its end."""
+        await self._wait(call, lambda c: c.record.frames_received > frames)
+
+    async def _until_said(self, call: SimulatedCall, *, after_frames: int) -> None:
+        """Wait for the agent's answer, and for its end."""
+        silence = _Silence(_SILENCE_SECONDS)
+        await self._wait(call, lambda c: c.record.frames_received > after_frames and silence(c))
+
+    async def _wait(self, call: SimulatedCall, predicate: Callable[[SimulatedCall], object]) -> None:
+        since_seconds = time.monotonic()
+        try:
+            await call.wait_for(predicate, timeout_seconds=ANSWER_SECONDS)
+        except TimeoutError:
+            self.facts.unanswered.append(since_seconds)
+
+    async def _until_hung_up(self, call: SimulatedCall) -> None:
+        """Wait for the agent to end the call, as Asterisk and AVR Core then do."""
+        waits = {asyncio.create_task(self.agent_hung_up.wait()), asyncio.create_task(call.closed.wait())}
+        await asyncio.wait(waits, timeout=_AGENT_HANGS_UP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        if self.agent_hung_up.is_set():
+            self.facts.hung_up = "agent"
+        elif not call.closed.is_set():
+            self.facts.waited_for_agent = True
+            await self._settled(call)
+            self.facts.hung_up = "caller"
+
+    async def _settled(self, call: SimulatedCall) -> None:
+        """Wait until all that belongs to the last words has come."""
+        silence = _Silence(_SETTLING_SECONDS)
+
+        def settled(call: SimulatedCall) -> bool:
+            now_seconds = time.monotonic()
+            hit = max((fault.until_seconds or fault.at_seconds for fault in self.facts.faults), default=0.0)
+            return silence(call) and call.is_connected and now_seconds - hit >= _RECOVERY_SECONDS
+
+        try:
+            await call.wait_for(settled, timeout_seconds=_LONGEST_SETTLING_SECONDS)
+        except TimeoutError:
+            self.facts.unanswered.append(time.monotonic())
+
+    def _write_down(self, call: SimulatedCall) -> None:
+        facts, record = self.facts, call.record
+        started = facts.started_seconds
+        facts.ended_seconds = time.monotonic()
+        facts.closes = [Close(started + each.at_seconds, each.code, each.by) for each in record.closings]
+        facts.gaps = [
+            Gap(
+                started + each.lost_at_seconds,
+                None if each.back_at_seconds is None else started + each.back_at_seconds,
+            )
+            for each in record.outages
+        ]
+        facts.utterances = [
+            replace(each, damaged=any(_damages(gap, each) for gap in facts.gaps)) for each in facts.utterances
+        ]
+        facts.lost_speech_seconds = sum(each.lost_sounding_frames for each in record.outages) * _FRAME_SECONDS
+        facts.errors = [error.message for error in record.errors]
+        facts.protocol = list(record.violations)
+        facts.transcripts = [(each.role, each.text) for each in record.transcripts]
+        facts.interruptions = len(record.interruptions)
+        facts.messages = [(started + each.at_seconds, f"{each.role}: {each.text}") for each in record.transcripts]
+        facts.messages += [(started + each.at_seconds, "interruption") for each in record.interruptions]
+        if self.agent_hung_up.is_set() and not facts.hung_up:
+            facts.hung_up = "agent"
+        if any(each.by is ClosedBy.SERVICE and each.code == 1000 for each in record.closings):
+            facts.hung_up = facts.hung_up or "agent"
+
+    def stretches(self) -> list[Stretch]:
+        """What was played to the caller; to be taken once the call is over."""
+        return [] if self.call is None else played(self.call.playout, time.monotonic())
+
+
+class _Silence:
+    """Whether neither side has been heard, and nothing else has come, for so long."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._since_seconds = time.monotonic()
+        self._messages = -1
+
+    def __call__(self, call: SimulatedCall) -> bool:
+        now_seconds = time.monotonic()
+        messages = len(call.messages)
+        if messages != self._messages or call.playout.queued_ms(now_seconds) or call.microphone.has_speech:
+            self._messages = messages
+            self._since_seconds = now_seconds
+        return now_seconds - self._since_seconds >= self._seconds
+
+
+def _damages(gap: Gap, utterance: Utterance) -> bool:
+    """Whether some of what was said was said into a connection that was lost, or was still on its way."""
+    back_seconds = math.inf if gap.back_seconds is None else gap.back_seconds
+    begin, end = gap.lost_seconds - _ON_ITS_WAY_SECONDS, back_seconds + _ON_ITS_WAY_SECONDS
+    return utterance.from_seconds < end and begin < utterance.until_seconds
+
+
+async def _sleep(call: SimulatedCall, seconds: float) -> None:
+    """Let time pass.
+
+    Raises:
+        CallError: the call ended meanwhile.
+    """
+    until_seconds = time.monotonic() + seconds
+    await call.wait_for(lambda _: time.monotonic() >= until_seconds, timeout_seconds=seconds + ANSWER_SECONDS)

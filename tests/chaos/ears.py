@@ -1,0 +1,173 @@
+"""What a caller heard, as words: the simulated model's words are told from each other by their sound.
+
+The model speaks each word as a burst of 320 ms and is silent for 80 ms, and a word always sounds the same. So
+what was played of a call is cut at its silences, and each burst is compared with every word that the model may
+have said. Some words sound alike; `Ear.same` knows.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.playout import SAMPLE_RATE_HZ, PlayoutBuffer, SegmentEnd
+from simulator.voice import WordVoice
+
+UNKNOWN = "?"
+"""A sound that is no word, or too short to tell which."""
+
+# Below this amplitude (-60 dBFS) there is silence; for so long, it is the end of a word (a period is at most 76).
+_SILENCE_LEVEL = 32
+_SILENCE_SAMPLES = 240
+
+# What is shorter is not looked at: the resampler's ringing, or the first swell of a word that was cut.
+_SHORTEST_SAMPLES = 240
+# A word that was cut later than this can be told by its beginning.
+_TELLING_SAMPLES = 480
+# Of a whole word this much is above silence at least: it swells and fades.
+_WHOLE_SHARE = 0.9
+# Correlation of a sound with the word that it is; of another word it is below 0.9.
+_ALIKE = 0.95
+_FFT_SAMPLES = 4096
+# Where a burst begins to be loud is not where its word begins, by this much at most.
+_LAG_SAMPLES = 160
+
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class HeardWord:
+    """A word that was played to the caller.
+
+    Attributes:
+        at_seconds: since the call began.
+        word: or `UNKNOWN`.
+        share: how much of it was played, 0 to 1.
+    """
+
+    at_seconds: float
+    word: str
+    share: float
+
+    @property
+    def whole(self) -> bool:
+        """Whether it was heard to its end."""
+        return self.share >= _WHOLE_SHARE
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Audio that was played without anything being dropped from it; `at_seconds` since the call began."""
+
+    at_seconds: float
+    pcm: bytes
+
+
+class Ear:
+    """Knows the words of a voice.
+
+    Args:
+        vocabulary: every word that may be heard.
+        word_ms: length of a word, its silence included.
+    """
+
+    def __init__(self, vocabulary: Iterable[str], word_ms: int = 400) -> None:
+        self._sound_of: dict[str, str] = {}
+        by_sound: dict[bytes, str] = {}
+        templates: list[Samples] = []
+        self._words: list[str] = []
+        for word in sorted(set(vocabulary)):
+            sound = _sound(word, word_ms)
+            first = by_sound.setdefault(sound.tobytes(), word)
+            self._sound_of[word] = first
+            if first == word:
+                self._words.append(word)
+                templates.append(sound)
+        self._sounding = max((len(each) for each in templates), default=0)
+        self._templates = np.zeros((len(templates), self._sounding), dtype=np.float32)
+        for row, sound in zip(self._templates, templates, strict=True):
+            row[: len(sound)] = sound
+        # Energy of the first n samples of each.
+        self._energies = np.cumsum(self._templates.astype(np.float64) ** 2, axis=1)
+        self._spectra = np.conj(np.fft.rfft(self._templates, _FFT_SAMPLES, axis=1))
+
+    def same(self, one: str, other: str) -> bool:
+        """Whether two words sound alike."""
+        return one == other or self._sound_of.get(one, one) == self._sound_of.get(other, other)
+
+    def listen(self, stretches: Iterable[Stretch]) -> list[HeardWord]:
+        """The words of what was played, in order."""
+        words = []
+        for stretch in stretches:
+            samples = np.frombuffer(stretch.pcm, "<i2").astype(np.float32)
+            for first, end in _bursts(samples):
+                at_seconds = stretch.at_seconds + first / SAMPLE_RATE_HZ
+                words += self._tell(samples[first:end], at_seconds)
+        return words
+
+    def _tell(self, burst: Samples, at_seconds: float) -> list[HeardWord]:
+        if len(burst) < _SHORTEST_SAMPLES or not self._words:
+            return []
+        spare = len(burst) - self._sounding
+        if spare >= _SHORTEST_SAMPLES:
+            # A word that was cut, and what was said next at once behind it.
+            tail = at_seconds + spare / SAMPLE_RATE_HZ
+            return [*self._tell(burst[:spare], at_seconds), *self._tell(burst[spare:], tail)]
+        share = min(1.0, len(burst) / self._sounding)
+        if len(burst) < _TELLING_SAMPLES:
+            return [HeardWord(at_seconds, UNKNOWN, share)]
+        burst = burst[: self._sounding]
+        products = np.fft.irfft(np.fft.rfft(burst, _FFT_SAMPLES) * self._spectra, _FFT_SAMPLES, axis=1)
+        # The burst may begin later than its word, or, behind one that was cut, a little before it.
+        likely = np.concatenate((products[:, : _LAG_SAMPLES + 1], products[:, -_LAG_SAMPLES:]), axis=1)
+        energy = float(np.dot(burst, burst))
+        known = self._energies[:, min(len(burst) + _LAG_SAMPLES, self._sounding) - 1]
+        scores = likely.max(axis=1) / np.sqrt(np.maximum(known * energy, 1.0))
+        best = int(np.argmax(scores))
+        word = self._words[best] if scores[best] >= _ALIKE * _known_share(share) else UNKNOWN
+        return [HeardWord(at_seconds, word, share)]
+
+
+def played(playout: PlayoutBuffer, now_seconds: float) -> list[Stretch]:
+    """What a caller was played, as stretches: a new one begins behind what an interruption dropped."""
+    stretches: list[Stretch] = []
+    pcm, begins_at, broken = playout.received_pcm, 0.0, True
+    parts: list[bytes] = []
+    for segment in playout.segments(now_seconds):
+        if broken:
+            if parts:
+                stretches.append(Stretch(begins_at, b"".join(parts)))
+            parts, begins_at = [], segment.start_sample / SAMPLE_RATE_HZ
+        first = segment.first_sample * 2
+        parts.append(pcm[first : first + segment.played_samples * 2])
+        broken = segment.end is not SegmentEnd.EMPTY
+    if parts:
+        stretches.append(Stretch(begins_at, b"".join(parts)))
+    return stretches
+
+
+def _known_share(share: float) -> float:
+    """A beginning is compared with a little more than itself, and so is less alike."""
+    return 1.0 if share >= _WHOLE_SHARE else 0.85
+
+
+def _bursts(samples: Samples) -> Sequence[tuple[int, int]]:
+    """Where there is sound: (first sample, end)."""
+    loud = np.flatnonzero(np.abs(samples) >= _SILENCE_LEVEL)
+    if not loud.size:
+        return []
+    breaks = np.flatnonzero(np.diff(loud) > _SILENCE_SAMPLES)
+    firsts = np.concatenate((loud[:1], loud[breaks + 1]))
+    lasts = np.concatenate((loud[breaks], loud[-1:]))
+    return [(int(first), int(last) + 1) for first, last in zip(firsts, lasts, strict=True)]
+
+
+@functools.lru_cache(maxsize=512)
+def _sound(word: str, word_ms: int) -> Samples:
+    """A word at 8 kHz without the silence behind it. Its sound has nothing above 3400 Hz that could fold down."""
+    samples = np.frombuffer(WordVoice([word], word_ms).pcm(0, word_ms), "<i2")[::3].astype(np.float32)
+    return samples[: int(np.flatnonzero(np.abs(samples) >= 1)[-1]) + 1]

@@ -1,0 +1,270 @@
+"""What is known of a run when it is judged: facts of calls and faults, gathered from every side.
+
+All times are seconds of the machine's monotonic clock, which the simulator, the callers and the tools share.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from simulator.call_record import ClosedBy, Violation
+from tests.chaos.ears import HeardWord
+
+
+class Part(enum.Enum):
+    """What a caller is there for."""
+
+    TALKER = "talker"
+    """Holds a conversation; all that is promised is promised to it."""
+    DEAF = "deaf"
+    """A core that stops reading: its call alone may suffer."""
+    FLOODER = "flooder"
+    """A core that sends far too much: its call alone is to end."""
+
+
+class FaultKind(enum.Enum):
+    """What is done to the service."""
+
+    KILL_WORKER = "worker killed"
+    STOP_WORKER = "worker stopped for a while"
+    DRAIN_WORKER = "worker told to stop"
+    CUT_LINK = "link cut"
+    BREAK_LINK = "link broken for a while"
+    DROP_SESSION = "Realtime connection cut"
+    STALL_SESSION = "Realtime connection stalled"
+    EXPIRE_SESSION = "Realtime session expired"
+    REFUSE_SESSIONS = "Realtime API answers 503"
+    KILL_DISPATCHER = "dispatcher killed"
+    DRAIN_DISPATCHER = "dispatcher told to stop"
+    CUT_CALLER = "caller's connection cut"
+    KILL_REDIS = "Redis killed, restarted empty"
+    PAUSE_REDIS = "Redis paused"
+    FLUSH_REDIS = "Redis flushed"
+    KILL_WORKER_WITHOUT_REDIS = "worker killed while Redis is away"
+    DEAF_CORE = "core stops reading"
+    FLOODING_CORE = "core floods"
+
+
+@dataclass(slots=True)
+class Fault:
+    """A fault that was carried out.
+
+    Attributes:
+        calls: uuids of the calls that it hit.
+        lasts: whether it goes on for a while.
+        until_seconds: when it was over, for one that lasts.
+    """
+
+    kind: FaultKind
+    at_seconds: float
+    calls: frozenset[str] = frozenset()
+    lasts: bool = False
+    until_seconds: float | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """Something a caller said.
+
+    Attributes:
+        words: how many the simulator hears in each turn that it makes of it.
+        damaged: frames of it were lost because there was no connection.
+    """
+
+    from_seconds: float
+    until_seconds: float
+    words: tuple[int, ...]
+    damaged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The end of a caller's connection."""
+
+    at_seconds: float
+    code: int
+    by: ClosedBy
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A caller had no connection; it never came back where `back_seconds` is None."""
+
+    lost_seconds: float
+    back_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An item of a session's conversation, as the simulator reports it."""
+
+    type: str
+    role: str = ""
+    text: str | None = None
+    said: str = ""
+    name: str = ""
+    call_id: str = ""
+    arguments: str = ""
+    output: str | None = None
+    audio_ms: int = 0
+    origin: str = ""
+
+    @classmethod
+    def of(cls, report: dict[str, Any]) -> Item:
+        """From the simulator's report, which leaves out what is empty."""
+        return cls(
+            type=report["type"],
+            role=report.get("role", ""),
+            text=report.get("text"),
+            said=report.get("said", ""),
+            name=report.get("name", ""),
+            call_id=report.get("call_id", ""),
+            arguments=report.get("arguments", ""),
+            output=report.get("output"),
+            audio_ms=report.get("audio_ms", 0),
+            origin=report.get("origin", ""),
+        )
+
+
+Spans = Sequence[tuple[float, float]]
+"""From when until when; `inf` for what is not over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A Realtime session of a call.
+
+    Attributes:
+        peer: address and port of the worker's end.
+        answering: when it might answer.
+        hearing: when the caller's audio came.
+        last_event_seconds: of what its client sent.
+        responses: when each began, how it ended, and what it said.
+    """
+
+    number: int
+    peer: str
+    opened_seconds: float
+    closed_seconds: float
+    answering: Spans
+    hearing: Spans
+    last_event_seconds: float
+    items: tuple[Item, ...] = ()
+    responses: tuple[tuple[float, str, str], ...] = ()
+
+    @classmethod
+    def of(cls, report: dict[str, Any]) -> Session:
+        """From the simulator's report."""
+        timeline = report["timeline"]
+        return cls(
+            number=report["number"],
+            peer=report["peer"],
+            opened_seconds=_or(timeline["opened_seconds"], float("inf")),
+            closed_seconds=_or(timeline["closed_seconds"], float("inf")),
+            answering=_spans(timeline["answering"]),
+            hearing=_spans(timeline["audio"]),
+            last_event_seconds=_or(timeline["last_event_seconds"], float("-inf")),
+            items=tuple(Item.of(item) for item in report.get("items", ())),
+            responses=tuple(
+                (_or(each["started_seconds"], float("inf")), each["status"], each["text"])
+                for each in report.get("responses", ())
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRun:
+    """A run of the tool, as it wrote it down itself; `ask` is what the model asked for, once."""
+
+    uuid: str
+    ask: str
+    pid: int
+    at_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A dispatcher's log says that it has given the call to a worker."""
+
+    worker: str
+    epoch: int
+    dispatcher: str = ""
+
+
+@dataclass(slots=True)
+class Frozen:
+    """A worker was stopped, with these ends of its Realtime connections; `inf` while it is."""
+
+    from_seconds: float
+    until_seconds: float
+    peers: frozenset[str]
+
+
+@dataclass(slots=True)
+class CallFacts:
+    """One call that is over.
+
+    Attributes:
+        heard: the agent's words as they were played.
+        transcripts: (role, text) as they came.
+        interruptions: how many came.
+        messages: both, and when they came.
+        sessions: in order of opening.
+        hung_up: by `caller` or `agent`; empty if neither.
+        faults: that hit this call.
+        capacity: whether there was a worker for new calls when it began.
+        speech_seconds, lost_speech_seconds: what the caller said, and what of it there was no connection for.
+        unanswered: utterances that got no reply in time.
+        promised: when avr-ami was asked to hang up, first; None: never.
+        hang_ups: how often it was asked.
+        waited_for_agent: whether the caller gave the agent time to do that.
+    """
+
+    uuid: str
+    part: Part
+    started_seconds: float
+    ended_seconds: float = 0.0
+    closes: list[Close] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    protocol: list[Violation] = field(default_factory=list)
+    utterances: list[Utterance] = field(default_factory=list)
+    heard: list[HeardWord] = field(default_factory=list)
+    transcripts: list[tuple[str, str]] = field(default_factory=list)
+    interruptions: int = 0
+    messages: list[tuple[float, str]] = field(default_factory=list)
+    sessions: list[Session] = field(default_factory=list)
+    tool_runs: list[ToolRun] = field(default_factory=list)
+    pins: list[Pin] = field(default_factory=list)
+    hung_up: str = ""
+    faults: list[Fault] = field(default_factory=list)
+    frozen: list[Frozen] = field(default_factory=list)
+    capacity: bool = True
+    speech_seconds: float = 0.0
+    lost_speech_seconds: float = 0.0
+    unanswered: list[float] = field(default_factory=list)
+    promised: float | None = None
+    hang_ups: int = 0
+    waited_for_agent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """An invariant does not hold."""
+
+    rule: str
+    what: str
+    at_seconds: float
+    uuid: str = ""
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def _spans(report: Sequence[Sequence[float | None]]) -> Spans:
+    return tuple((_or(begins, float("-inf")), _or(ends, float("inf"))) for begins, ends in report)

@@ -1,0 +1,368 @@
+"""What is done to the service, kind by kind: each finds a victim, notes whom it hits, and clears up behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from tests.chaos import sockets
+from tests.chaos.callers import Caller
+from tests.chaos.facts import Fault, FaultKind, Frozen, Part
+from tests.chaos.world import DISPATCHER_DRAIN_SECONDS, WORKER_DRAIN_SECONDS, Member, World
+
+T = TypeVar("T")
+
+# A link that is broken for a while is cut as often as it is attached again.
+_CUT_INTERVAL_SECONDS = 0.1
+_REDIS_NOTICED_SECONDS = 0.5
+# Redis stays away so long behind the death of a worker.
+_REDIS_AWAY_SECONDS = 4.0
+_REFUSALS = (503, 429, 500)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long faults last.
+
+    Attributes:
+        stop_seconds: of a stopped worker: it is found dead after 3 s.
+        redis_seconds: of Redis away.
+        stall_seconds: of a Realtime connection that is stalled.
+        refuse_seconds: of a Realtime API that refuses.
+        link_seconds: of a link that cannot be had.
+        deaf_seconds: of a core that does not read.
+    """
+
+    stop_seconds: float = 5.0
+    redis_seconds: float = 30.0
+    stall_seconds: float = 8.0
+    refuse_seconds: float = 10.0
+    link_seconds: float = 2.0
+    deaf_seconds: float = 8.0
+
+
+Act = Callable[[World, Pace, random.Random], Awaitable[bool]]
+"""Carries a fault out, to its end; False if there is nothing and nobody now that it could be done to."""
+
+
+# Workers
+
+
+async def kill_worker(world: World, _: Pace, rng: random.Random) -> bool:
+    """SIGKILL; another one is started."""
+    worker = _one_of(world.workers, rng)
+    if worker is None:
+        return False
+    await _kill_worker(world, worker, FaultKind.KILL_WORKER)
+    await world.add_worker()
+    return True
+
+
+async def stop_worker(world: World, pace: Pace, rng: random.Random) -> bool:
+    """SIGSTOP, and SIGCONT after a while."""
+    worker = _one_of(world.workers, rng)
+    if worker is None:
+        return False
+    worker.stopped = True
+    calls = await world.calls_on(worker)
+    peers = await asyncio.to_thread(sockets.peers_of, worker.process.pid, world.realtime.port)
+    fault = Fault(FaultKind.STOP_WORKER, time.monotonic(), calls, lasts=True, detail=worker.id)
+    frozen = Frozen(fault.at_seconds, math.inf, peers)
+    world.book.frozen.append(frozen)
+    world.hit(fault)
+    worker.process.signal(signal.SIGSTOP)
+    try:
+        await asyncio.sleep(pace.stop_seconds)
+    finally:
+        frozen.until_seconds = fault.until_seconds = time.monotonic()
+        worker.process.signal(signal.SIGCONT)
+        worker.stopped = False
+    return True
+
+
+async def drain_worker(world: World, _: Pace, rng: random.Random) -> bool:
+    """SIGTERM to one, behind the start of another: a rollout."""
+    new = await world.add_worker()
+    worker = _one_of([each for each in world.workers if each is not new], rng, leave=0)
+    if worker is None:
+        return True  # all others have gone meanwhile: there is nobody to replace
+    calls = await world.calls_on(worker)
+    world.hit(Fault(FaultKind.DRAIN_WORKER, time.monotonic(), calls, detail=worker.id))
+    await world.tell_to_stop(worker, drain_seconds=WORKER_DRAIN_SECONDS)
+    return True
+
+
+async def _kill_worker(world: World, worker: Member, kind: FaultKind) -> None:
+    calls = await world.calls_on(worker)
+    world.hit(Fault(kind, time.monotonic(), calls, detail=worker.id))
+    await world.kill(worker)
+
+
+# Links
+
+
+async def cut_link(world: World, _: Pace, rng: random.Random) -> bool:
+    """One end of a link is shut down; it can be attached again at once."""
+    pair = _pair(world, rng)
+    if pair is None:
+        return False
+    dispatcher, worker = pair
+    calls = await world.calls_on(worker) & world.calls_at(dispatcher)
+    fault = Fault(FaultKind.CUT_LINK, time.monotonic(), calls, detail=f"{dispatcher.id} to {worker.id}")
+    world.hit(fault)
+    return await _cut(dispatcher, worker) > 0
+
+
+async def break_link(world: World, pace: Pace, rng: random.Random) -> bool:
+    """A link is cut again and again for a while."""
+    pair = _pair(world, rng)
+    if pair is None:
+        return False
+    dispatcher, worker = pair
+    calls = await world.calls_on(worker) & world.calls_at(dispatcher)
+    detail = f"{dispatcher.id} to {worker.id}"
+    fault = Fault(FaultKind.BREAK_LINK, time.monotonic(), calls, lasts=True, detail=detail)
+    world.hit(fault)
+    until_seconds = fault.at_seconds + pace.link_seconds
+    while time.monotonic() < until_seconds and dispatcher.is_well and worker.is_well:
+        await _cut(dispatcher, worker)
+        await asyncio.sleep(_CUT_INTERVAL_SECONDS)
+    fault.until_seconds = time.monotonic()
+    return True
+
+
+async def _cut(dispatcher: Member, worker: Member) -> int:
+    return await asyncio.to_thread(sockets.cut, worker.process.pid, worker.port, dispatcher.process.pid)
+
+
+def _pair(world: World, rng: random.Random) -> tuple[Member, Member] | None:
+    dispatcher = _one_of(world.dispatchers, rng, leave=0)
+    worker = _one_of(world.workers, rng, leave=0)
+    return None if dispatcher is None or worker is None else (dispatcher, worker)
+
+
+# The Realtime API
+
+
+async def drop_session(world: World, _: Pace, rng: random.Random) -> bool:
+    """The connection is cut without a close frame."""
+    return await _fault_of_a_session(world, rng, FaultKind.DROP_SESSION, "drop")
+
+
+async def expire_session(world: World, _: Pace, rng: random.Random) -> bool:
+    """The session reaches its limit."""
+    return await _fault_of_a_session(world, rng, FaultKind.EXPIRE_SESSION, "expire")
+
+
+async def stall_session(world: World, pace: Pace, rng: random.Random) -> bool:
+    """The API neither reads nor writes, and goes on after a while."""
+    session = await _session(world, rng)
+    if session is None:
+        return False
+    uuid, report = session
+    fault = Fault(FaultKind.STALL_SESSION, time.monotonic(), frozenset({uuid}), lasts=True)
+    world.hit(fault)
+    await world.realtime.fault("stall", session=report["id"])
+    try:
+        await asyncio.sleep(pace.stall_seconds)
+    finally:
+        fault.until_seconds = time.monotonic()
+        await world.realtime.fault("resume", session=report["id"])
+    return True
+
+
+async def refuse_sessions(world: World, pace: Pace, rng: random.Random) -> bool:
+    """New connections are answered 5xx or 429 for a while, and somebody needs one."""
+    session = await _session(world, rng)
+    if session is None:
+        return False
+    uuid, report = session
+    status = rng.choice(_REFUSALS)
+    calls = frozenset(world.callers)  # those that begin, or lose their session meanwhile
+    fault = Fault(FaultKind.REFUSE_SESSIONS, time.monotonic(), calls, lasts=True, detail=f"{status} ({uuid})")
+    world.hit(fault)
+    await world.realtime.fault("refuse", status=status, seconds=pace.refuse_seconds)
+    await world.realtime.fault("drop", session=report["id"])
+    await asyncio.sleep(pace.refuse_seconds)
+    fault.until_seconds = time.monotonic()
+    return True
+
+
+async def _fault_of_a_session(world: World, rng: random.Random, kind: FaultKind, command: str) -> bool:
+    session = await _session(world, rng)
+    if session is None:
+        return False
+    uuid, report = session
+    world.hit(Fault(kind, time.monotonic(), frozenset({uuid})))
+    return await world.realtime.fault(command, session=report["id"])
+
+
+async def _session(world: World, rng: random.Random) -> tuple[str, dict[str, Any]] | None:
+    live = [(uuid, session) for uuid, session in await world.live() if session["may_answer"]]
+    return rng.choice(live) if live else None
+
+
+# Dispatchers and callers
+
+
+async def kill_dispatcher(world: World, _: Pace, rng: random.Random) -> bool:
+    """SIGKILL: its callers come back, at this or another one; another is started."""
+    dispatcher = _one_of(world.dispatchers, rng)
+    if dispatcher is None:
+        return False
+    fault = Fault(FaultKind.KILL_DISPATCHER, time.monotonic(), world.calls_at(dispatcher), detail=dispatcher.id)
+    world.hit(fault)
+    await world.kill(dispatcher)
+    await world.add_dispatcher()
+    return True
+
+
+async def drain_dispatcher(world: World, _: Pace, rng: random.Random) -> bool:
+    """SIGTERM behind the start of another: its calls end in their own time."""
+    new = await world.add_dispatcher()
+    dispatcher = _one_of([each for each in world.dispatchers if each is not new], rng, leave=0)
+    if dispatcher is None:
+        return True  # all others have gone meanwhile: there is nobody to replace
+    calls = world.calls_at(dispatcher)
+    world.hit(Fault(FaultKind.DRAIN_DISPATCHER, time.monotonic(), calls, detail=dispatcher.id))
+    await world.tell_to_stop(dispatcher, drain_seconds=DISPATCHER_DRAIN_SECONDS)
+    return True
+
+
+async def cut_caller(world: World, _: Pace, rng: random.Random) -> bool:
+    """A caller's connection breaks, and comes back."""
+    caller = _talker(world, rng)
+    if caller is None or caller.call is None:
+        return False
+    world.hit(Fault(FaultKind.CUT_CALLER, time.monotonic(), frozenset({caller.uuid})))
+    await caller.call.cut()
+    return True
+
+
+async def deaf_core(world: World, pace: Pace, rng: random.Random) -> bool:
+    """A core stops reading for a while."""
+    caller = _talker(world, rng)
+    if caller is None:
+        return False
+    fault = Fault(FaultKind.DEAF_CORE, time.monotonic(), frozenset({caller.uuid}), lasts=True)
+    world.hit(fault)
+    caller.go_deaf()
+    try:
+        await asyncio.sleep(pace.deaf_seconds)
+    finally:
+        caller.hear_again()
+        fault.until_seconds = time.monotonic()
+    return True
+
+
+async def flooding_core(world: World, _: Pace, rng: random.Random) -> bool:
+    """A core sends audio as fast as it can."""
+    caller = _talker(world, rng)
+    if caller is None:
+        return False
+    world.hit(Fault(FaultKind.FLOODING_CORE, time.monotonic(), frozenset({caller.uuid})))
+    await caller.flood()
+    return True
+
+
+def _talker(world: World, rng: random.Random) -> Caller | None:
+    talkers = [
+        caller
+        for caller in world.callers.values()
+        if caller.facts.part is Part.TALKER and caller.call is not None and caller.call.is_connected
+    ]
+    return rng.choice(talkers) if talkers else None
+
+
+# Redis: one fault at a time, the next waits for it
+
+
+async def kill_redis(world: World, _: Pace, rng: random.Random) -> bool:
+    """SIGKILL; it comes back empty."""
+    async with _redis(world, FaultKind.KILL_REDIS):
+        await asyncio.to_thread(world.redis.kill)
+        await asyncio.sleep(rng.uniform(0.2, 3.0))
+        await asyncio.to_thread(world.redis.start)
+    return True
+
+
+async def pause_redis(world: World, pace: Pace, _: random.Random) -> bool:
+    """It accepts connections and answers nothing for a while."""
+    async with _redis(world, FaultKind.PAUSE_REDIS), _frozen(world):
+        await asyncio.sleep(pace.redis_seconds)
+    return True
+
+
+async def flush_redis(world: World, _: Pace, __: random.Random) -> bool:
+    """FLUSHALL."""
+    async with _redis(world, FaultKind.FLUSH_REDIS):
+        await asyncio.to_thread(world.flush_redis)
+    return True
+
+
+async def kill_worker_without_redis(world: World, pace: Pace, rng: random.Random) -> bool:
+    """Redis is paused, then a worker is killed; it comes back, and another worker is started."""
+    async with _redis(world, FaultKind.PAUSE_REDIS), _frozen(world):
+        await asyncio.sleep(_REDIS_NOTICED_SECONDS)
+        worker = _one_of(world.workers, rng)
+        if worker is not None:
+            await _kill_worker(world, worker, FaultKind.KILL_WORKER_WITHOUT_REDIS)
+        await asyncio.sleep(min(pace.redis_seconds, _REDIS_AWAY_SECONDS))
+    if worker is not None:
+        await world.add_worker()
+    return worker is not None
+
+
+@asynccontextmanager
+async def _redis(world: World, kind: FaultKind) -> AsyncIterator[None]:
+    async with world.redis_lock:
+        fault = Fault(kind, time.monotonic(), lasts=True)
+        world.hit(fault)
+        try:
+            yield
+        finally:
+            fault.until_seconds = time.monotonic()
+
+
+@asynccontextmanager
+async def _frozen(world: World) -> AsyncIterator[None]:
+    world.redis.freeze()
+    try:
+        yield
+    finally:
+        world.redis.thaw()
+
+
+def _one_of(members: Sequence[Member], rng: random.Random, *, leave: int = 1) -> Member | None:
+    """One that is well, if so many others are, too."""
+    well = [member for member in members if member.is_well]
+    return rng.choice(well) if len(well) > leave else None
+
+
+ACTS: dict[FaultKind, Act] = {
+    FaultKind.KILL_WORKER: kill_worker,
+    FaultKind.STOP_WORKER: stop_worker,
+    FaultKind.DRAIN_WORKER: drain_worker,
+    FaultKind.CUT_LINK: cut_link,
+    FaultKind.BREAK_LINK: break_link,
+    FaultKind.DROP_SESSION: drop_session,
+    FaultKind.STALL_SESSION: stall_session,
+    FaultKind.EXPIRE_SESSION: expire_session,
+    FaultKind.REFUSE_SESSIONS: refuse_sessions,
+    FaultKind.KILL_DISPATCHER: kill_dispatcher,
+    FaultKind.DRAIN_DISPATCHER: drain_dispatcher,
+    FaultKind.CUT_CALLER: cut_caller,
+    FaultKind.KILL_REDIS: kill_redis,
+    FaultKind.PAUSE_REDIS: pause_redis,
+    FaultKind.FLUSH_REDIS: flush_redis,
+    FaultKind.KILL_WORKER_WITHOUT_REDIS: kill_worker_without_redis,
+    FaultKind.DEAF_CORE: deaf_core,
+    FaultKind.FLOODING_CORE: flooding_core,
+}

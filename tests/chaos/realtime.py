@@ -1,0 +1,95 @@
+"""The Realtime simulator as a process of its own, controlled over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import orjson
+
+from tests.chaos.facts import Session
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+_START_SECONDS = 30.0
+_STOP_SECONDS = 10.0
+
+# What is remembered of ended sessions: those of all calls that are up, many times over.
+_HISTORY = 4000
+
+
+class RealtimeProcess:
+    """A running simulator. Made by `start`.
+
+    Attributes:
+        url: for OPENAI_BASE_URL.
+        port: where workers connect to.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
+        self.url = url
+        self.port = urlsplit(url).port or 0
+        self._process = process
+        self._control_url = f"http://127.0.0.1:{self.port}/simulator"
+        self._http = aiohttp.ClientSession()
+
+    @classmethod
+    async def start(cls) -> RealtimeProcess:
+        """Start it and return when it listens."""
+        command = (sys.executable, "-m", "common.cli", "simulate", "--port", "0", "--no-audio")
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            "--history",
+            str(_HISTORY),
+            env={**os.environ, "PYTHONPATH": str(_REPOSITORY)},
+            cwd=tempfile.gettempdir(),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        async with asyncio.timeout(_START_SECONDS):
+            line = (await process.stdout.readline()).decode()
+        return cls(process, line.split()[-1])
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def stop(self) -> None:
+        """End it."""
+        await self._http.close()
+        if self._process.returncode is None:
+            self._process.terminate()
+            try:
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await self._process.wait()
+            except TimeoutError:
+                self._process.kill()
+                await self._process.wait()
+
+    async def live(self) -> list[dict[str, Any]]:
+        """Brief reports of the sessions that are open."""
+        report = await self._get(live="1", brief="1")
+        return list(report["live"])
+
+    async def sessions_of(self, uuid: str) -> list[Session]:
+        """All sessions of a call, in order of opening."""
+        report = await self._get(mentions=uuid)
+        sessions = (Session.of(each) for each in (*report["live"], *report["ended"]))
+        return sorted(sessions, key=lambda session: session.number)
+
+    async def fault(self, fault: str, **arguments: Any) -> bool:
+        """Command a fault; False if the session that was named is gone."""
+        async with self._http.post(f"{self._control_url}/faults", json={"fault": fault, **arguments}) as answer:
+            return answer.status == 200
+
+    async def _get(self, **query: str) -> dict[str, Any]:
+        async with self._http.get(f"{self._control_url}/sessions", params=query) as answer:
+            report: dict[str, Any] = orjson.loads(await answer.read())
+            return report

@@ -1,0 +1,325 @@
+"""A chaos run: callers, faults, and somebody who looks whether all that was promised is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.chaos import picture, schedule, script
+from tests.chaos.call_rules import judge
+from tests.chaos.callers import Caller
+from tests.chaos.ears import Ear
+from tests.chaos.facts import Breach, CallFacts, FaultKind
+from tests.chaos.faults import ACTS, Pace
+from tests.chaos.results import Results
+from tests.chaos.story import story
+from tests.chaos.world import WORKER_DRAIN_SECONDS, World
+from tests.helpers import eventually
+
+_PROGRESS_SECONDS = 5.0
+_LOOK_SECONDS = 0.05
+# A fault that finds no victim (all others of its kind are down, nobody is talking) is tried again.
+_ATTEMPTS = 10
+_ATTEMPT_SECONDS = 0.5
+# A session whose caller is gone is closed after CALL_RECONNECT_SECONDS; what a dead dispatcher held, by its lease.
+_LEFTOVER_SECONDS = 20.0
+# What a process may grow by during a run of any length: buffers and caches are warm after a minute.
+_GROWTH_BYTES = 48 * 1024 * 1024
+# Calls with a breach whose story is told, and how many log lines of each.
+_STORIES = 20
+_SHOWN_LINES = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a run is to be.
+
+    Attributes:
+        seed: of everything that is drawn.
+        calls: at once.
+        duration_seconds: from the first call to the last fault.
+        kinds: faults that there are; none: none.
+        pace: how long they last.
+        gap_seconds: between two faults, at least and at most.
+        quiet_seconds: behind each round of all kinds.
+        ramp_seconds: over which the first calls begin.
+        rollover_seconds: after which workers replace a session.
+    """
+
+    seed: int
+    calls: int = 50
+    duration_seconds: float = 60.0
+    workers: int = 3
+    dispatchers: int = 2
+    kinds: tuple[FaultKind, ...] = tuple(FaultKind)
+    pace: Pace = field(default_factory=Pace)
+    gap_seconds: tuple[float, float] = (1.0, 3.5)
+    quiet_seconds: float = 9.0
+    ramp_seconds: float = 3.0
+    rollover_seconds: float = 20.0
+
+
+class ChaosRun:
+    """One run.
+
+    Args:
+        options: what it is to be.
+        say: takes lines for people.
+    """
+
+    def __init__(self, options: Options, say: Callable[[str], None]) -> None:
+        self._options = options
+        self._say = say
+        self._world = World(rollover_seconds=options.rollover_seconds)
+        self._results = Results(self._world.book.faults, self._world.book.breaches)
+        self._began_seconds = 0.0
+        self._stopping = asyncio.Event()
+        self._acting: set[asyncio.Task[None]] = set()
+        self._acted_seconds = 0.0
+        self._shown = 0
+        self._stories = 0
+
+    async def run(self) -> Results:
+        """Do it; returns what came of it."""
+        options = self._options
+        self._say(
+            f"seed {options.seed}: {options.calls} calls at once for {options.duration_seconds:g} s,"
+            f" {options.dispatchers} dispatchers, {options.workers} workers, {len(options.kinds)} kinds of faults"
+        )
+        async with self._world as world:
+            await world.start(workers=options.workers, dispatchers=options.dispatchers)
+            self._began_seconds = self._acted_seconds = time.monotonic()
+            watching = (self._watch_ami(), self._watch_processes(), self._progress(), self._inspect())
+            async with _beside(*watching), asyncio.TaskGroup() as slots:
+                for number in range(options.calls):
+                    slots.create_task(self._slot(number))
+                await self._carry_out()
+                self._finish()
+            await self._look_for_leftovers()
+        self._show_breaches()
+        return self._results
+
+    # Calls
+
+    async def _slot(self, number: int) -> None:
+        """One call after the other."""
+        options = self._options
+        rng = random.Random(f"{options.seed}/{number}")
+        await asyncio.sleep(options.ramp_seconds * number / max(1, options.calls))
+        while not self._stopping.is_set():
+            caller = Caller(self._world.urls, script.draw(rng), rng)
+            await self._have_call(caller)
+            await asyncio.sleep(rng.uniform(0.1, 0.8))
+
+    async def _have_call(self, caller: Caller) -> None:
+        world = self._world
+        caller.facts.capacity = any(worker.is_well for worker in world.workers)
+        world.callers[caller.uuid] = caller
+        try:
+            placed = await caller.run()
+        finally:
+            world.over(caller)
+        if not placed:
+            self._note(Breach("placing", "no dispatcher took a new call", time.monotonic(), caller.uuid))
+            return
+        await self._complete(caller)
+        self._results.add(caller.facts)
+        if breaches := judge(caller.facts):
+            self._results.breaches += breaches
+            self._show_breaches()
+            self._show_story(caller.facts)
+        world.forget(caller.uuid)
+
+    async def _complete(self, caller: Caller) -> None:
+        """Learn the rest of what is to be known of a call."""
+        world, facts = self._world, caller.facts
+        facts.sessions = await world.realtime.sessions_of(caller.uuid)
+        facts.tool_runs = world.tool_runs_of(caller.uuid)
+        facts.pins = world.pins_of(caller.uuid)
+        facts.frozen = [each for each in world.book.frozen if each.until_seconds > facts.started_seconds]
+        facts.heard = await asyncio.to_thread(_listen, caller)
+
+    def _finish(self) -> None:
+        """No new calls; those that are up come to their end."""
+        self._stopping.set()
+        for caller in self._world.callers.values():
+            caller.finish.set()
+
+    # Faults
+
+    async def _carry_out(self) -> None:
+        """Everything that the seed has drawn, at its time; returns when all of it is over."""
+        options = self._options
+        rng = random.Random(f"{options.seed}/faults")
+        steps = schedule.draw(
+            rng,
+            options.kinds,
+            duration_seconds=options.duration_seconds,
+            gap_seconds=options.gap_seconds,
+            quiet_seconds=options.quiet_seconds,
+            first_seconds=options.ramp_seconds + 2.0,
+        )
+        for step in steps:
+            await asyncio.sleep(max(0.0, self._began_seconds + step.at_seconds - time.monotonic()))
+            task = asyncio.create_task(self._act(step.kind, random.Random(rng.random())))
+            self._acting.add(task)
+            task.add_done_callback(self._acting.discard)
+        await asyncio.sleep(max(0.0, self._began_seconds + options.duration_seconds - time.monotonic()))
+        await asyncio.gather(*self._acting)
+
+    async def _act(self, kind: FaultKind, rng: random.Random) -> None:
+        self._say(f"{self._now():6.1f} s  {kind.value}")
+        for _ in range(_ATTEMPTS):
+            done = await ACTS[kind](self._world, self._options.pace, rng)
+            self._acted_seconds = time.monotonic()
+            if done:
+                return
+            await asyncio.sleep(_ATTEMPT_SECONDS)
+        self._results.impossible[kind] += 1
+        self._say(f"{self._now():6.1f} s  {kind.value}: nobody to do it to")
+
+    # What goes on all the time
+
+    async def _watch_ami(self) -> None:
+        """Asterisk ends calls when avr-ami asks for it."""
+        requests = self._world.ami.requests
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            while requests:
+                request = requests.popleft()
+                caller = self._world.callers.get(request.uuid or "")
+                if caller is not None and request.action == "hangup":
+                    caller.facts.promised = caller.facts.promised or time.monotonic()
+                    caller.facts.hang_ups += 1
+                    caller.agent_hung_up.set()
+
+    async def _watch_processes(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            self._world.look_for_deaths()
+            self._show_breaches()
+
+    async def _progress(self) -> None:
+        while True:
+            await asyncio.sleep(_PROGRESS_SECONDS)
+            results = self._results
+            self._say(
+                f"{self._now():6.1f} s  {len(self._world.up())} calls up, {results.calls} over,"
+                f" {len(results.faults)} faults, {len(results.breaches)} breaches"
+            )
+
+    async def _inspect(self) -> None:
+        """In quiet times, Redis must tell of what is."""
+        wrong: set[str] = set()
+        while True:
+            await asyncio.sleep(1.0)
+            if not self._is_quiet():
+                wrong.clear()
+                continue
+            taken = await picture.take(self._world)
+            if taken is None or not self._is_quiet():
+                wrong.clear()
+                continue
+            found = {breach.what: breach for breach in picture.differences(taken)}
+            # What is wrong once may have changed between one question and the next.
+            for what in sorted(found.keys() & wrong):
+                self._note(found.pop(what))
+            wrong = set(found)
+
+    def _is_quiet(self) -> bool:
+        since_seconds = time.monotonic() - self._acted_seconds
+        return not self._acting and not self._world.is_moving and since_seconds >= picture.SETTLED_SECONDS
+
+    # The end
+
+    async def _look_for_leftovers(self) -> None:
+        """Nothing is left of any call, and everything ends when it is told to."""
+        world = self._world
+
+        async def no_sessions() -> bool:
+            return not await world.realtime.live()
+
+        async def no_calls() -> bool:
+            listed, workers = await world.admin("/calls"), await world.admin("/workers")
+            return listed == [] and workers is not None and not any(each["calls"] for each in workers)
+
+        async def no_keys() -> bool:
+            return not await asyncio.to_thread(world.redis_keys)
+
+        await self._expect("sessions are left upstream", no_sessions)
+        await self._expect("calls are left in Redis", no_calls)
+        for name, grown in world.grown_bytes().items():
+            self._say(f"{self._now():6.1f} s  {name} has grown by {grown / 1e6:.1f} MB")
+            if grown > _GROWTH_BYTES:
+                self._note(Breach("memory", f"{name} has grown by {grown / 1e6:.1f} MB", time.monotonic()))
+        for member in (*world.dispatchers, *world.workers):
+            await world.tell_to_stop(member, drain_seconds=WORKER_DRAIN_SECONDS)
+        await world.stopped()
+        await self._expect("keys are left in Redis", no_keys)
+
+    async def _expect(self, what: str, predicate: Callable[[], Coroutine[Any, Any, bool]]) -> None:
+        try:
+            await eventually(predicate, _LEFTOVER_SECONDS)
+        except AssertionError:
+            self._note(Breach("leftovers", f"{what} after {_LEFTOVER_SECONDS:g} s", time.monotonic()))
+
+    # For people
+
+    def _now(self) -> float:
+        return time.monotonic() - self._began_seconds
+
+    def _note(self, breach: Breach) -> None:
+        self._results.breaches.append(breach)
+        self._show_breaches()
+
+    def _show_breaches(self) -> None:
+        """Say those that were not yet said, with what was logged of their call."""
+        for breach in self._results.breaches[self._shown :]:
+            self._shown += 1
+            at_seconds = breach.at_seconds - self._began_seconds
+            self._say(
+                f"BREACH of {breach.rule!r} at {at_seconds:.1f} s (seed {self._options.seed})"
+                f" in call {breach.uuid or '-'}: {breach.what}"
+            )
+
+    def _show_story(self, call: CallFacts) -> None:
+        """Say what happened in a call, and what was logged of it."""
+        self._stories += 1
+        if self._stories > _STORIES:
+            return
+        for line in story(call, zero_seconds=self._began_seconds):
+            self._say(f"    {line}")
+        for process, line in self._world.lines_of(call.uuid)[-_SHOWN_LINES:]:
+            shown = {name: value for name, value in line.items() if name not in _NOT_SHOWN}
+            self._say(f"    {process}: {shown.pop('event', '')} {shown}")
+
+
+_NOT_SHOWN = ("uuid", "level", "process", "pid", "logger")
+
+
+def _listen(caller: Caller) -> list[Any]:
+    facts = caller.facts
+    return list(Ear(_vocabulary(facts)).listen(caller.stretches()))
+
+
+def _vocabulary(facts: CallFacts) -> set[str]:
+    """Every word that the model has said in any session of the call."""
+    said = (item.said for session in facts.sessions for item in session.items)
+    return {word for text in said for word in text.split()} | {"greeting"}
+
+
+@contextlib.asynccontextmanager
+async def _beside(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do things meanwhile; what they raise ends the run."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(each) for each in work]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()

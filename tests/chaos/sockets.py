@@ -1,0 +1,72 @@
+"""TCP connections of other processes: whose they are, and how to cut one while both ends live.
+
+A process may take a copy of a socket of its child (pidfd_getfd(2), Linux 5.6) and shut the connection down: the
+peers see it end, and nobody has closed it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+from typing import Any
+
+import psutil
+
+# The same number on every architecture.
+_PIDFD_GETFD = 438
+
+
+class CannotCutError(Exception):
+    """This machine does not allow it: a container without ptrace, or another kernel."""
+
+
+def peers_of(pid: int, port: int) -> frozenset[str]:
+    """The process's own ends, `address:port`, of its connections to a port."""
+    return frozenset(f"{each.laddr.ip}:{each.laddr.port}" for each in _established(pid) if each.raddr.port == port)
+
+
+def cut(pid: int, port: int, peer_pid: int) -> int:
+    """Cut the connections that a process has accepted on a port from another; returns how many.
+
+    Raises:
+        CannotCutError: it is not allowed here.
+    """
+    theirs = {(each.laddr.ip, each.laddr.port) for each in _established(peer_pid)}
+    count = 0
+    for each in _established(pid):
+        if each.laddr.port == port and (each.raddr.ip, each.raddr.port) in theirs:
+            count += _shut_down(pid, each.fd)
+    return count
+
+
+def _established(pid: int) -> list[Any]:
+    try:
+        connections = psutil.Process(pid).net_connections(kind="tcp")
+    except psutil.NoSuchProcess:
+        return []
+    return [each for each in connections if each.status == psutil.CONN_ESTABLISHED]
+
+
+def _shut_down(pid: int, number: int) -> bool:
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        copy = libc.syscall(_PIDFD_GETFD, process, number, 0)
+    finally:
+        os.close(process)
+    if copy < 0:
+        reason = ctypes.get_errno()
+        if reason in (errno.EBADF, errno.ESRCH):
+            return False  # it was closed meanwhile
+        raise CannotCutError(f"pidfd_getfd: {os.strerror(reason)}")
+    with socket.socket(fileno=copy) as connection:
+        try:
+            connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return False  # it has ended by itself
+    return True

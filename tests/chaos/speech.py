@@ -1,0 +1,62 @@
+"""What callers say, and how many words the simulator hears in it: it counts them by the length of each turn."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from simulator.input_audio import InputAudio
+from simulator.playout import SAMPLE_BYTES, SAMPLE_RATE_HZ
+from simulator.vad import SpeechStopped
+from simulator.voice import WordVoice
+from simulator.wav import read_wav
+
+WORD_MS = 400
+_RECORDED = Path(__file__).resolve().parents[2] / "simulator" / "speech" / "caller.wav"
+_WORDS = ("good", "day", "tell", "me", "when", "you", "open", "please", "and", "where", "that", "is")
+_FRAME_SAMPLES = 480
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """Something to say: PCM16 at 8 kHz, and the words that the simulator hears in each of its turns."""
+
+    pcm: bytes
+    turns: tuple[int, ...]
+
+    @property
+    def seconds(self) -> float:
+        """How long it takes to say."""
+        return len(self.pcm) / SAMPLE_BYTES / SAMPLE_RATE_HZ
+
+
+@functools.cache
+def spoken(words: int) -> Speech:
+    """So many words in one turn, in the simulator's own voice."""
+    said = [_WORDS[number % len(_WORDS)] for number in range(words)]
+    pcm24k = np.frombuffer(WordVoice(said, WORD_MS).pcm(0, words * WORD_MS), "<i2")
+    return _heard(pcm24k[::3].tobytes())
+
+
+@functools.cache
+def recorded() -> Speech:
+    """Recorded speech, with the pauses that people make."""
+    return _heard(read_wav(_RECORDED))
+
+
+def _heard(pcm: bytes) -> Speech:
+    """Listens as a session of the simulator does, by its default settings."""
+    ear = InputAudio()
+    ear.configure(threshold=0.5, silence_ms=500, prefix_ms=300, trims_silence=True)
+    samples = np.frombuffer(pcm + bytes(SAMPLE_RATE_HZ * SAMPLE_BYTES), "<i2").repeat(3)
+    frames = (samples[start : start + _FRAME_SAMPLES] for start in range(0, len(samples), _FRAME_SAMPLES))
+    turns = (
+        ear.take_speech(event).speech_ms
+        for frame in frames
+        for event in ear.append(frame.tobytes())
+        if isinstance(event, SpeechStopped)
+    )
+    return Speech(pcm, tuple(-(-speech_ms // WORD_MS) for speech_ms in turns))

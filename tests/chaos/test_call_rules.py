@@ -1,0 +1,444 @@
+"""Each rule is shown a history that keeps it, and histories that break it in one way each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from simulator.call_record import ClosedBy, Violation
+from tests.chaos.call_rules import (
+    RULES_FOR_ALL,
+    RULES_FOR_TALKERS,
+    answer_to,
+    final_session,
+    judge,
+)
+from tests.chaos.ears import HeardWord
+from tests.chaos.facts import (
+    CallFacts,
+    Close,
+    Fault,
+    FaultKind,
+    Frozen,
+    Gap,
+    Item,
+    Part,
+    Pin,
+    Session,
+    ToolRun,
+    Utterance,
+)
+
+GREETING = "greeting one alpha"
+FIRST, SECOND = "reply two turn one", "reply three turn two"
+
+
+def _agent(text: str, said: str = "") -> Item:
+    return Item("message", role="assistant", text=text, said=said or text)
+
+
+def _user(words: int) -> Item:
+    return Item("message", role="user", text=_transcript(words), audio_ms=words * 400 + 800)
+
+
+def _transcript(words: int) -> str:
+    return " ".join(["heard", *(str(each) for each in range(words))])
+
+
+def _heard(*texts: str) -> list[HeardWord]:
+    words = [word for text in texts for word in text.split()]
+    return [HeardWord(number * 0.4, word, 1.0) for number, word in enumerate(words)]
+
+
+def _call_item(ask: str = "2", call_id: str = "call_1") -> Item:
+    return Item("function_call", name="lookup", call_id=call_id, arguments=f'{{"ask":"{ask}"}}')
+
+
+def _output(text: str, call_id: str = "call_1") -> Item:
+    return Item("function_call_output", call_id=call_id, output=text)
+
+
+CONVERSATION = (
+    _agent(GREETING),
+    _user(2),
+    _agent(FIRST),
+    _user(5),
+    _call_item(),
+    _output(answer_to("2")),
+    _agent(SECOND),
+)
+
+
+def _session(number: int = 1, begin: float = 101.0, end: float = 130.0, **changes: object) -> Session:
+    session = Session(
+        number=number,
+        peer=f"127.0.0.1:{50_000 + number}",
+        opened_seconds=begin - 0.1,
+        closed_seconds=end,
+        answering=((begin, end),),
+        hearing=((begin, end),),
+        last_event_seconds=end,
+        items=CONVERSATION,
+    )
+    return replace(session, **changes)  # type: ignore[arg-type]  # fields by name
+
+
+def _call() -> CallFacts:
+    """A call of 30 s without any fault."""
+    return CallFacts(
+        "u-1",
+        Part.TALKER,
+        started_seconds=100.0,
+        ended_seconds=130.0,
+        closes=[Close(130.0, 1000, ClosedBy.CALLER)],
+        utterances=[Utterance(105.0, 105.8, (2,)), Utterance(112.0, 114.0, (5,))],
+        heard=_heard(GREETING, FIRST, SECOND),
+        transcripts=[
+            ("agent", GREETING),
+            ("user", _transcript(2)),
+            ("agent", FIRST),
+            ("user", _transcript(5)),
+            ("agent", SECOND),
+        ],
+        sessions=[_session()],
+        tool_runs=[ToolRun("u-1", "2", 1, 115.0)],
+        pins=[Pin("w-1", 1)],
+        hung_up="caller",
+    )
+
+
+def _moved(
+    at_seconds: float = 110.0, gap_seconds: float = 0.5, kind: FaultKind = FaultKind.KILL_WORKER
+) -> CallFacts:
+    """A call whose worker was killed, and that went on at another."""
+    call = _call()
+    fault = Fault(kind, at_seconds, frozenset({"u-1"}))
+    call.faults = [fault]
+    call.sessions = [
+        _session(1, end=at_seconds, items=CONVERSATION[:2]),
+        _session(2, begin=at_seconds + gap_seconds),
+    ]
+    call.pins.append(Pin("w-2", 2))
+    return call
+
+
+def _rules(call: CallFacts) -> list[str]:
+    return [breach.rule for breach in judge(call)]
+
+
+def test_a_call_without_a_fault_breaks_nothing() -> None:
+    assert judge(_call()) == []
+
+
+def test_a_call_that_was_moved_breaks_nothing() -> None:
+    assert judge(_moved()) == []
+
+
+def test_every_rule_has_a_history_here_that_breaks_it() -> None:
+    # The parameters below name the rules; this names those that nobody has thought of.
+    named = {case.values[0] for case in _BROKEN}
+    assert {_NAMES.get(rule.__name__, rule.__name__) for rule in RULES_FOR_TALKERS} <= named
+    assert set(RULES_FOR_ALL) <= set(RULES_FOR_TALKERS)
+
+
+_NAMES = {"one_session": "one session", "messages": "protocol", "promises": "promise"}
+
+Break = Callable[[CallFacts], object]
+
+
+def _closed(code: int, by: ClosedBy) -> Break:
+    def change(call: CallFacts) -> None:
+        call.closes = [Close(120.0, code, by)]
+        call.hung_up = ""
+
+    return change
+
+
+def _set(**changes: object) -> Break:
+    def change(call: CallFacts) -> None:
+        for name, value in changes.items():
+            setattr(call, name, value)
+
+    return change
+
+
+def _told(*items: Item) -> Break:
+    return lambda call: call.sessions.__setitem__(-1, replace(call.sessions[-1], items=items))
+
+
+def _greeted_twice(call: CallFacts) -> None:
+    call.heard = _heard(GREETING, GREETING, FIRST, SECOND)
+    _told(CONVERSATION[0], *CONVERSATION)(call)
+    call.transcripts.insert(0, ("agent", GREETING))
+
+
+def _overlapping(call: CallFacts) -> None:
+    call.sessions = [_session(1), _session(2, begin=120.0)]
+
+
+def _promised(call: CallFacts) -> None:
+    _told(*CONVERSATION, Item("function_call", name="avr_hangup", call_id="call_2"))(call)
+    call.waited_for_agent = True
+
+
+def _forgotten(call: CallFacts) -> None:
+    kept = tuple(item for item in CONVERSATION if not item.type.startswith("function"))
+    call.sessions = [_session(1, end=118.0), _session(2, begin=118.5, items=kept)]
+    call.faults = [Fault(FaultKind.KILL_WORKER, 118.0)]
+
+
+def _never_heard_again(call: CallFacts) -> None:
+    call.faults = [Fault(FaultKind.KILL_WORKER, 110.0)]
+    call.sessions = [_session(hearing=((101.0, 110.0),))]
+
+
+def _woken_and_said_something(call: CallFacts) -> None:
+    call.faults = [Fault(FaultKind.STOP_WORKER, 110.0, lasts=True, until_seconds=115.0)]
+    call.frozen = [Frozen(110.0, 115.0, frozenset({"127.0.0.1:50001"}))]
+    call.sessions = [
+        _session(1, end=115.2, hearing=((101.0, 110.0),), last_event_seconds=115.1),
+        _session(2, begin=113.5),
+    ]
+
+
+def _new_session_for_a_link(call: CallFacts) -> None:
+    call.faults = [Fault(FaultKind.CUT_LINK, 110.0)]
+    call.sessions = [_session(1, end=110.2), _session(2, begin=110.4)]
+
+
+_BROKEN = [
+    pytest.param("connection", _closed(1011, ClosedBy.SERVICE), id="our fault"),
+    pytest.param("connection", _closed(1000, ClosedBy.SERVICE), id="nobody hung up"),
+    pytest.param("connection", _closed(1013, ClosedBy.SERVICE), id="refused though there is room"),
+    pytest.param("connection", _closed(1008, ClosedBy.SERVICE), id="accused"),
+    pytest.param("connection", _closed(1006, ClosedBy.NOBODY), id="lost without a fault"),
+    pytest.param("protocol", _set(protocol=[Violation(3.0, "not JSON")]), id="protocol"),
+    pytest.param("error", _set(errors=["something is wrong"]), id="error"),
+    pytest.param("answered", _set(unanswered=[115.0]), id="unanswered"),
+    pytest.param("recovered", _never_heard_again, id="not heard again"),
+    pytest.param("one session", _overlapping, id="two sessions"),
+    pytest.param("woken", _woken_and_said_something, id="a worker that woke"),
+    pytest.param("epochs", _set(pins=[Pin("w-1", 2), Pin("w-2", 1)]), id="epochs go back"),
+    pytest.param("epochs", _set(pins=[Pin("w-1", 2), Pin("w-2", 2)]), id="one epoch twice"),
+    pytest.param("attached", _new_session_for_a_link, id="link"),
+    pytest.param("greeting", _greeted_twice, id="greeted twice"),
+    pytest.param("told", _set(heard=_heard(GREETING, FIRST)), id="a reply not heard"),
+    pytest.param("told", _set(heard=_heard(GREETING, FIRST, FIRST, SECOND)), id="a reply heard twice"),
+    pytest.param("told", _set(heard=_heard(GREETING, SECOND, FIRST)), id="in another order"),
+    pytest.param("told", _set(heard=_heard(GREETING, FIRST, "reply three turn")), id="a word not heard"),
+    pytest.param("told", _set(heard=_heard(GREETING, FIRST, SECOND, "alpha")), id="a word not told"),
+    pytest.param(
+        "told",
+        _set(heard=[*_heard(GREETING, FIRST, SECOND)[:-1], HeardWord(5.0, "two", 0.5)]),
+        id="half a word",
+    ),
+    pytest.param("listened", _told(*CONVERSATION[:3], *CONVERSATION[4:]), id="a turn not heard"),
+    pytest.param("listened", _told(*CONVERSATION[:2], *CONVERSATION[1:]), id="a turn heard twice"),
+    pytest.param("listened", _set(utterances=[Utterance(105.0, 105.8, (8,))]), id="other turns"),
+    pytest.param("listened", _told(*CONVERSATION[:1], _user(1), *CONVERSATION[2:]), id="half a turn"),
+    pytest.param("transcripts", lambda call: call.transcripts.pop(), id="a transcript is missing"),
+    pytest.param("transcripts", lambda call: call.transcripts.pop(1), id="a caller's is missing"),
+    pytest.param("transcripts", lambda call: call.transcripts.append(("agent", SECOND)), id="twice"),
+    pytest.param("transcripts", lambda call: call.transcripts.reverse(), id="out of order"),
+    pytest.param("transcripts", lambda call: call.transcripts.append(("user", "boo")), id="of nothing"),
+    pytest.param(
+        "transcripts", lambda call: call.transcripts.__setitem__(0, ("agent", "greeting one")), id="too short"
+    ),
+    pytest.param(
+        "tools", lambda call: call.tool_runs.append(ToolRun("u-1", "2", 2, 118.0)), id="a tool run twice"
+    ),
+    pytest.param("tools", _forgotten, id="a tool is forgotten"),
+    pytest.param(
+        "tools", _told(*CONVERSATION[:5], _output("something else"), CONVERSATION[6]), id="a wrong output"
+    ),
+    pytest.param("promise", _promised, id="no hang-up"),
+    pytest.param("promise", _set(hang_ups=2), id="two hang-ups"),
+]
+
+
+@pytest.mark.parametrize(("rule", "change"), _BROKEN)
+def test_a_history_that_breaks_a_rule_is_found(rule: str, change: Break) -> None:
+    call = _call()
+    change(call)
+    assert rule in _rules(call)
+
+
+class TestConnection:
+    def test_a_dispatcher_that_was_killed_may_lose_it_if_it_comes_back(self) -> None:
+        call = _call()
+        call.faults = [Fault(FaultKind.KILL_DISPATCHER, 110.0)]
+        call.closes.insert(0, Close(110.1, 1006, ClosedBy.NOBODY))
+        call.gaps = [Gap(110.1, 110.9)]
+        assert "connection" not in _rules(call)
+        call.gaps = [Gap(110.1, None)]
+        call.hung_up = ""
+        assert "connection" in _rules(call)
+
+    def test_a_loss_long_after_it_is_another(self) -> None:
+        call = _call()
+        call.faults = [Fault(FaultKind.KILL_DISPATCHER, 110.0)]
+        call.closes.insert(0, Close(116.0, 1006, ClosedBy.NOBODY))
+        assert "connection" in _rules(call)
+
+    def test_the_agent_may_end_the_call(self) -> None:
+        call = _call()
+        call.closes = [Close(130.0, 1000, ClosedBy.SERVICE)]
+        call.promised, call.hang_ups, call.hung_up = 127.0, 1, "agent"
+        assert _rules(call) == []
+
+    def test_without_a_worker_a_call_may_be_refused(self) -> None:
+        call = _call()
+        _closed(1013, ClosedBy.SERVICE)(call)
+        call.capacity = False
+        assert "connection" not in _rules(call)
+
+    @pytest.mark.parametrize("part", [Part.DEAF, Part.FLOODER])
+    def test_a_core_that_misbehaves_may_be_ended(self, part: Part) -> None:
+        for code, by in ((1008, ClosedBy.SERVICE), (1006, ClosedBy.NOBODY)):
+            call = _call()
+            _closed(code, by)(call)
+            call.part = part
+            assert _rules(call) == []
+
+    def test_a_core_that_floods_is_to_be_ended(self) -> None:
+        call = _call()
+        call.part = Part.FLOODER
+        assert _rules(call) == ["connection"]
+
+
+class TestSessions:
+    def test_a_moment_is_no_overlap(self) -> None:
+        call = _moved(gap_seconds=-0.2)
+        assert _rules(call) == []
+
+    def test_a_stopped_worker_cannot_answer(self) -> None:
+        call = _moved(113.0, kind=FaultKind.STOP_WORKER)
+        call.sessions[0] = _session(1, end=115.3, items=CONVERSATION[:2], hearing=((101.0, 110.0),))
+        call.sessions[0] = replace(call.sessions[0], last_event_seconds=110.0)
+        assert "one session" in _rules(call)
+        call.frozen = [Frozen(110.0, 115.0, frozenset({"127.0.0.1:50001"}))]
+        assert _rules(call) == []
+
+    def test_but_it_lets_go_soon_after_it_has_woken(self) -> None:
+        call = _moved(113.0, kind=FaultKind.STOP_WORKER)
+        call.frozen = [Frozen(110.0, 115.0, frozenset({"127.0.0.1:50001"}))]
+        call.sessions[0] = replace(_session(1, end=118.0), last_event_seconds=110.0)
+        assert "one session" in _rules(call)
+
+    def test_a_worker_that_wakes_in_time_may_go_on(self) -> None:
+        call = _call()
+        call.frozen = [Frozen(110.0, 112.0, frozenset({"127.0.0.1:50001"}))]
+        assert _rules(call) == []
+
+    def test_a_link_that_is_cut_beside_another_fault_may_cost_a_session(self) -> None:
+        call = _moved()
+        call.faults.append(Fault(FaultKind.CUT_LINK, 109.5))
+        assert _rules(call) == []
+
+    def test_the_last_that_might_answer_is_what_counts(self) -> None:
+        call = _moved()
+        call.sessions.append(_session(3, begin=128.0, answering=(), items=()))
+        last = final_session(call)
+        assert last is not None
+        assert last.number == 2
+        assert final_session(CallFacts("u-1", Part.TALKER, 0.0)) is None
+
+
+class TestConversation:
+    def test_at_a_cut_a_word_may_be_missing_or_too_many(self) -> None:
+        for heard in ("reply two turn", "reply two turn one alpha"):
+            call = _moved()
+            call.heard = _heard(GREETING, heard, SECOND)
+            assert _rules(call) == []
+        call = _moved()
+        call.heard = _heard(GREETING, "reply two", SECOND)
+        assert _rules(call) == ["told"]
+
+    def test_each_cut_allows_for_one(self) -> None:
+        call = _moved()
+        call.heard = _heard(GREETING, "reply two turn", "reply three turn")
+        assert _rules(call) == ["told"]
+        call.interruptions = 1
+        assert _rules(call) == []
+
+    def test_a_piece_of_a_word_at_a_cut_counts_either_way(self) -> None:
+        for word in ("one", "alpha", "?"):
+            call = _moved()
+            words = _heard(GREETING, "reply two turn")
+            call.heard = [*words, HeardWord(9.0, word, 0.6), *_heard(SECOND)]
+            assert _rules(call) == []
+
+    def test_what_redis_suffers_cuts_nothing(self) -> None:
+        call = _call()
+        call.faults = [Fault(FaultKind.KILL_REDIS, 110.0)]
+        call.heard.pop()
+        assert _rules(call) == ["told"]
+
+    def test_a_greeting_of_which_nothing_was_heard_is_none(self) -> None:
+        call = _moved()
+        call.heard.insert(0, HeardWord(0.0, "greeting", 0.3))
+        assert _rules(call) == []
+
+    def test_what_was_said_into_a_lost_connection_may_be_lost_or_come_in_pieces(self) -> None:
+        for items in ((), (_user(1),), (_user(1), _user(3))):
+            call = _call()
+            call.gaps = [Gap(112.5, 113.0)]
+            call.faults = [Fault(FaultKind.CUT_CALLER, 112.5)]
+            call.closes.insert(0, Close(112.5, 1006, ClosedBy.NOBODY))
+            call.utterances[1] = replace(call.utterances[1], damaged=True)
+            _told(*CONVERSATION[:3], *items, *CONVERSATION[4:])(call)
+            call.transcripts[3:4] = [("user", item.text or "") for item in items]
+            assert _rules(call) == []
+
+    def test_a_turn_without_text_is_known_by_its_length(self) -> None:
+        call = _moved()
+        replayed = Item("message", role="user", audio_ms=5 * 400 + 800)
+        _told(*CONVERSATION[:3], replayed, *CONVERSATION[4:])(call)
+        assert _rules(call) == []
+        del call.transcripts[3]
+        assert _rules(call) == []
+        _told(*CONVERSATION[:3], replace(replayed, audio_ms=1000), *CONVERSATION[4:])(call)
+        assert _rules(call) == ["listened"]
+
+    def test_a_transcript_may_differ_by_a_word_at_a_cut(self) -> None:
+        call = _moved()
+        call.transcripts[2] = ("agent", "reply two turn")
+        assert _rules(call) == []
+        call.transcripts[2] = ("agent", "reply two")
+        assert _rules(call) == ["transcripts"]
+
+    def test_a_lost_connection_may_take_a_transcript_with_it_and_never_brings_one_twice(self) -> None:
+        call = _call()
+        call.gaps = [Gap(110.0, 110.5)]
+        call.faults = [Fault(FaultKind.CUT_CALLER, 110.0)]
+        call.closes.insert(0, Close(110.0, 1006, ClosedBy.NOBODY))
+        kept = call.transcripts
+        call.transcripts = kept[1:]
+        assert _rules(call) == []
+        call.transcripts = kept[2:]
+        assert _rules(call) == ["transcripts"]
+        call.transcripts = [*kept, kept[-1]]
+        assert _rules(call) == ["transcripts"]
+
+    def test_of_a_call_that_broke_only_the_break_is_said(self) -> None:
+        call = _call()
+        _closed(1011, ClosedBy.SERVICE)(call)
+        call.errors = ["the worker was lost"]
+        call.heard = []
+        call.transcripts = []
+        assert _rules(call) == ["connection"]
+
+
+class TestTools:
+    def test_an_interrupted_tool_is_remembered_as_such(self) -> None:
+        call = _moved(117.0)
+        _told(*CONVERSATION[:5], _output("interrupted, outcome unknown"), CONVERSATION[6])(call)
+        assert _rules(call) == []
+
+    def test_the_agent_may_hang_up_when_it_has_said_so(self) -> None:
+        call = _call()
+        _promised(call)
+        call.promised, call.hang_ups = 128.0, 1
+        assert _rules(call) == []

@@ -1,0 +1,215 @@
+"""Callers, against a small service of the test's own that answers with sound."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from simulator.call_record import ClosedBy
+from tests.chaos import callers
+from tests.chaos.callers import Caller
+from tests.chaos.facts import CallFacts, Fault, FaultKind, Part
+from tests.chaos.script import Script, Turn
+from tests.chaos.speech import spoken
+from tests.helpers import eventually
+from tests.simulator.avr_service import AvrService, Behaviour, Connection, avr_service
+
+_SILENT_FRAMES = 8
+_SOUND = b"\x00\x20" * 800
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callers who wait for as long as this service needs, and no longer."""
+    for name, seconds in (
+        ("_SILENCE_SECONDS", 0.1),
+        ("_SETTLING_SECONDS", 0.2),
+        ("_RECOVERY_SECONDS", 0.4),
+        ("_AGENT_HANGS_UP_SECONDS", 1.0),
+        ("_PLACING_SECONDS", 0.3),
+    ):
+        monkeypatch.setattr(callers, name, seconds)
+
+
+def _script(*, turns: int = 2, barges_in: bool = False, agent: bool = False, abrupt: bool = False) -> Script:
+    said = tuple(Turn(spoken(1), barges_in and number > 0, 0.05) for number in range(turns))
+    return Script(said, tool_turn=999, agent_hangs_up=agent, abrupt=abrupt)
+
+
+def _caller(service: AvrService, script: Script) -> Caller:
+    return Caller([service.url], script, random.Random(1))
+
+
+async def _converse(connection: Connection) -> None:
+    """Greet, and answer everything that is followed by silence."""
+    await connection.send_audio(_SOUND)
+    silent_frames = _SILENT_FRAMES + 1  # nothing was said yet
+    while kind := await connection.receive():
+        if kind == "audio":
+            silent_frames = 0 if any(connection.frames[-1]) else silent_frames + 1
+        if silent_frames == _SILENT_FRAMES:
+            await connection.send_audio(_SOUND)
+            await connection.send("transcript", role="agent", text="hm")
+
+
+def _after(frames: int, behaviour: Behaviour) -> Behaviour:
+    """Converse, and after so many frames do something else."""
+
+    async def both(connection: Connection) -> None:
+        conversation = asyncio.create_task(_converse(connection))
+        await eventually(lambda: conversation.done() or len(connection.frames) >= frames)
+        conversation.cancel()
+        await asyncio.gather(conversation, return_exceptions=True)
+        await behaviour(connection)
+
+    return both
+
+
+def _ends(facts: CallFacts) -> list[tuple[int, ClosedBy]]:
+    return [(close.code, close.by) for close in facts.closes]
+
+
+async def test_a_caller_says_everything_hears_the_answers_and_hangs_up() -> None:
+    async with avr_service(_converse) as service:
+        caller = _caller(service, _script())
+        assert await caller.run()
+    facts = caller.facts
+    assert facts.hung_up == "caller"
+    assert _ends(facts) == [(1000, ClosedBy.CALLER)]
+    assert [utterance.words for utterance in facts.utterances] == [(1,), (1,)]
+    assert not any(utterance.damaged for utterance in facts.utterances)
+    assert facts.transcripts == [("agent", "hm")] * 2
+    assert facts.speech_seconds == pytest.approx(0.8)
+    assert not facts.unanswered
+    (stretch,) = caller.stretches()
+    assert stretch.pcm == _SOUND * 3
+    (connection,) = service.connections
+    assert connection.query["tool_turn"] == "999"
+
+
+async def test_who_gets_no_answer_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callers, "ANSWER_SECONDS", 0.3)
+
+    async def greet(connection: Connection) -> None:
+        await connection.send_audio(_SOUND)
+        await connection.listen()
+
+    async with avr_service(greet) as service:
+        caller = _caller(service, _script(turns=1))
+        assert await caller.run()
+    assert len(caller.facts.unanswered) == 1
+
+
+async def test_the_agent_may_end_the_call() -> None:
+    async with avr_service(_converse) as service:
+        caller = _caller(service, _script(turns=1, agent=True))
+        caller.agent_hung_up.set()
+        assert await caller.run()
+    assert caller.facts.hung_up == "agent"
+    assert _ends(caller.facts) == [(1000, ClosedBy.CALLER)]
+
+
+async def test_an_agent_that_does_not_is_waited_for() -> None:
+    async with avr_service(_converse) as service:
+        caller = _caller(service, _script(turns=1, agent=True))
+        assert await caller.run()
+    assert caller.facts.waited_for_agent
+    assert caller.facts.hung_up == "caller"
+
+
+async def test_who_hangs_up_in_the_middle_of_an_answer_has_not_ended_well() -> None:
+    async with avr_service(_converse) as service:
+        caller = _caller(service, _script(turns=1, abrupt=True))
+        assert await caller.run()
+    assert caller.facts.hung_up == ""
+    assert _ends(caller.facts) == [(1000, ClosedBy.CALLER)]
+
+
+async def test_a_service_that_ends_the_call_is_written_down() -> None:
+    async def end(connection: Connection) -> None:
+        await connection.send("error", message="the worker was lost")
+        await connection.websocket.close(code=1011)
+
+    async with avr_service(_after(20, end)) as service:
+        caller = _caller(service, _script())
+        assert await caller.run()
+    assert _ends(caller.facts) == [(1011, ClosedBy.SERVICE)]
+    assert caller.facts.errors == ["the worker was lost"]
+    assert caller.facts.hung_up == ""
+
+
+async def test_what_is_said_while_the_connection_is_lost_is_damaged() -> None:
+    async def lose(connection: Connection) -> None:
+        if len(service.connections) == 1:
+            while not any(connection.frames[-1]):
+                await connection.receive()
+            await connection.lose()
+        else:
+            await _converse(connection)
+
+    async with avr_service(_after(10, lose)) as service:
+        caller = _caller(service, _script())
+        assert await caller.run()
+    facts = caller.facts
+    assert len(facts.gaps) == 1
+    assert [utterance.damaged for utterance in facts.utterances] == [True, False]
+    assert _ends(facts) == [(1006, ClosedBy.NOBODY), (1000, ClosedBy.CALLER)]
+
+
+async def test_behind_a_fault_the_end_is_waited_for() -> None:
+    async with avr_service(_converse) as service:
+        caller = _caller(service, _script(turns=1))
+        running = asyncio.create_task(caller.run())
+        await eventually(lambda: caller.facts.utterances)
+        caller.hit(Fault(FaultKind.KILL_WORKER, asyncio.get_running_loop().time()))
+        assert await running
+    facts = caller.facts
+    assert facts.ended_seconds - facts.faults[0].at_seconds >= 0.4
+
+
+async def test_a_core_that_floods_sends_what_no_caller_can_say() -> None:
+    async with avr_service(_converse) as service:
+        caller = _caller(service, _script(turns=1))
+        running = asyncio.create_task(caller.run())
+        await eventually(lambda: caller.is_up)
+        await caller.flood()
+        assert await running
+        (connection,) = service.connections
+    assert caller.facts.part is Part.FLOODER
+    assert len(connection.frames) > 1000
+
+
+async def test_a_core_that_stops_reading_does_until_it_reads_again() -> None:
+    async with avr_service(_converse) as service:
+        caller = _caller(service, _script(turns=1))
+        running = asyncio.create_task(caller.run())
+        await eventually(lambda: caller.is_up)
+        caller.go_deaf()
+        assert caller.facts.part is Part.DEAF
+        call = caller.call
+        assert call is not None
+        received = call.record.frames_received
+        await call.wait_for(lambda c: c.microphone.said_bytes)
+        await call.wait_for(lambda c: not c.microphone.has_speech)
+        assert call.record.frames_received <= received + 1
+        caller.hear_again()
+        assert await running
+    assert caller.facts.hung_up == "caller"
+
+
+async def test_a_call_that_nobody_takes_is_not_placed() -> None:
+    caller = Caller(["ws://127.0.0.1:9"], _script(), random.Random(1))
+    assert not await caller.run()
+    assert not caller.is_up
+    assert caller.stretches() == []
+
+
+async def test_who_is_to_finish_says_nothing_more() -> None:
+    async with avr_service(_converse) as service:
+        caller = _caller(service, _script(turns=3))
+        caller.finish.set()
+        assert await caller.run()
+    assert caller.facts.utterances == []
+    assert caller.facts.hung_up == "caller"

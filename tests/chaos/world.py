@@ -1,0 +1,380 @@
+"""Everything real that a chaos run consists of: processes, Redis, the Realtime simulator, and what they said."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import tempfile
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import orjson
+import psutil
+import redis
+
+from simulator.ami import AmiDouble
+from tests.chaos import script, sockets
+from tests.chaos.call_rules import TOOL
+from tests.chaos.callers import RECONNECT_SECONDS, Caller
+from tests.chaos.facts import Breach, Fault, Frozen, Pin, ToolRun
+from tests.chaos.realtime import RealtimeProcess
+from tests.redis_process import RealRedis, find_redis_server
+from tests.scenarios.processes import KEY, ServiceProcess
+
+WORKER_DRAIN_SECONDS = 8.0
+DISPATCHER_DRAIN_SECONDS = 120.0
+TOOL_SECONDS = 0.6
+# How long a process may take beyond its drain time.
+_END_SECONDS = 4.0
+_HTTP_SECONDS = 5.0
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """A dispatcher or worker.
+
+    Attributes:
+        id: as Redis has it.
+        port: a dispatcher's PORT, or the port of a worker's links.
+        going: killed, or told to stop.
+        stopped: by SIGSTOP.
+        rss_bytes: of its memory when it was ready.
+    """
+
+    process: ServiceProcess
+    id: str
+    port: int
+    admin_port: int
+    going: bool = False
+    stopped: bool = False
+    rss_bytes: int = 0
+
+    @property
+    def url(self) -> str:
+        """Where AVR Core connects to a dispatcher."""
+        return f"ws://127.0.0.1:{self.port}"
+
+    @property
+    def admin_url(self) -> str:
+        """Its admin port."""
+        return f"http://127.0.0.1:{self.admin_port}"
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it does its work, and is to go on with it."""
+        return not self.going and not self.stopped and self.process.returncode is None
+
+
+@dataclass(slots=True)
+class Book:
+    """What was done, and found wrong, so far."""
+
+    faults: list[Fault] = field(default_factory=list)
+    breaches: list[Breach] = field(default_factory=list)
+    frozen: list[Frozen] = field(default_factory=list)
+
+
+class World:
+    """The service under test.
+
+    Args:
+        rollover_seconds: SESSION_ROLLOVER_SECONDS of the workers.
+
+    Attributes:
+        urls: of the dispatchers that take new calls.
+        callers: by uuid, those that have a call.
+        redis_lock: held by the fault that has Redis in its hands.
+    """
+
+    def __init__(self, *, rollover_seconds: float = 3300.0) -> None:
+        self.book = Book()
+        self.workers: list[Member] = []
+        self.dispatchers: list[Member] = []
+        self.urls: list[str] = []
+        self.callers: dict[str, Caller] = {}
+        self.redis_lock = asyncio.Lock()
+        self.ami = AmiDouble()
+        self._rollover_seconds = rollover_seconds
+        self._directory = tempfile.TemporaryDirectory(prefix="chaos-")
+        self._tool_log_read = 0
+        self._tool_runs: dict[str, list[ToolRun]] = defaultdict(list)
+        self._tool_log = Path(self._directory.name) / "runs.jsonl"
+        self._gone: list[Member] = []
+        self._gone_at: dict[str, float] = {}
+        self._ended_at: dict[str, float] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._stack = contextlib.AsyncExitStack()
+        self._lines: dict[str, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
+        self._lines_read: dict[ServiceProcess, int] = {}
+        self._told_of_death: set[ServiceProcess] = set()
+
+    async def __aenter__(self) -> Self:
+        executable = find_redis_server()
+        if executable is None:
+            raise RuntimeError("redis-server is missing: neither on PATH nor in the virtual environment")
+        self.redis = await asyncio.to_thread(RealRedis, executable)
+        self._stack.callback(self.redis.close)
+        self.realtime = await RealtimeProcess.start()
+        self._stack.push_async_callback(self.realtime.stop)
+        await self._stack.enter_async_context(self.ami)
+        self._http = await self._stack.enter_async_context(
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_HTTP_SECONDS))
+        )
+        tools = Path(self._directory.name) / "tools"
+        tools.mkdir()
+        source = script.tool_source(str(self._tool_log), TOOL_SECONDS)
+        (tools / f"{TOOL}.py").write_text(source, encoding="utf-8")
+        self._settings: dict[str, object] = {
+            "REDIS_URL": self.redis.url,
+            "OPENAI_API_KEY": KEY,
+            "OPENAI_BASE_URL": self.realtime.url,
+            "OPENAI_INSTRUCTIONS": script.instructions(),
+            "AMI_URL": self.ami.url,
+            "TOOLS_DIR": tools,
+            "WORKER_ADDRESS": "127.0.0.1",
+            "WORKER_PORT": 0,
+            "PORT": 0,
+            "ADMIN_PORT": 0,
+            "CALL_RECONNECT_SECONDS": round(RECONNECT_SECONDS),
+            "SESSION_ROLLOVER_SECONDS": round(self._rollover_seconds),
+        }
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._ending:
+            task.cancel()
+        await asyncio.gather(*self._ending, return_exceptions=True)
+        for member in self.members:
+            if member.process.returncode is None:
+                member.process.signal(signal.SIGCONT)
+        await asyncio.gather(*(member.process.kill() for member in self.members))
+        await self._stack.aclose()
+        self._directory.cleanup()
+
+    # Processes
+
+    @property
+    def members(self) -> list[Member]:
+        """All processes of the service that were ever started."""
+        return [*self.workers, *self.dispatchers, *self._gone]
+
+    async def start(self, *, workers: int, dispatchers: int) -> None:
+        """Start the service, and return when every dispatcher has a link to every worker."""
+        await asyncio.gather(*(self.add_worker() for _ in range(workers)))
+        await asyncio.gather(*(self.add_dispatcher() for _ in range(dispatchers)))
+        for dispatcher in self.dispatchers:
+            for worker in self.workers:
+                await dispatcher.process.line("link up", worker=worker.id)
+
+    async def add_worker(self) -> Member:
+        """One more worker."""
+        process = await ServiceProcess.start("worker", **self._settings, DRAIN_SECONDS=WORKER_DRAIN_SECONDS)
+        line = await process.line("worker listening")
+        port = int(line["address"].rpartition(":")[2])
+        member = Member(process, line["worker"], port, line["admin_port"])
+        member.rss_bytes = _rss_bytes(process.pid)
+        self.workers.append(member)
+        return member
+
+    async def add_dispatcher(self) -> Member:
+        """One more dispatcher, which takes new calls as soon as it can."""
+        settings = {**self._settings, "DRAIN_SECONDS": DISPATCHER_DRAIN_SECONDS}
+        process = await ServiceProcess.start("dispatcher", **settings)
+        line = await process.line("dispatcher listening")
+        member = Member(process, line["dispatcher"], line["port"], line["admin_port"])
+        member.rss_bytes = _rss_bytes(process.pid)
+        await process.line("link up")
+        self.dispatchers.append(member)
+        self.urls.append(member.url)
+        return member
+
+    async def kill(self, member: Member) -> None:
+        """SIGKILL."""
+        self._let_go(member)
+        await member.process.kill()
+        self._gone_at[member.id] = time.monotonic()
+
+    async def tell_to_stop(self, member: Member, *, drain_seconds: float) -> None:
+        """SIGTERM; it is expected to end with 0 within `drain_seconds`, and meanwhile other things go on."""
+        self._let_go(member)
+        member.process.signal(signal.SIGTERM)
+        task = asyncio.create_task(self._await_end(member, drain_seconds))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def stopped(self) -> None:
+        """Wait until those that were told to stop have ended."""
+        await asyncio.gather(*self._ending)
+
+    def look_for_deaths(self) -> None:
+        """Note processes that ended and were not asked to."""
+        for member in (*self.workers, *self.dispatchers):
+            code = member.process.returncode
+            if code is not None and not member.going and member.process not in self._told_of_death:
+                self._told_of_death.add(member.process)
+                what = (
+                    f"{member.process.name} {member.id} ended by itself with {code}: {member.process.raw[-2000:]}"
+                )
+                self.book.breaches.append(Breach("process", what, time.monotonic()))
+
+    async def _await_end(self, member: Member, drain_seconds: float) -> None:
+        began_seconds = time.monotonic()
+        try:
+            code = await member.process.ended(drain_seconds + _END_SECONDS)
+        except TimeoutError:
+            what = (
+                f"{member.process.name} {member.id} has not ended {drain_seconds + _END_SECONDS:g} s after SIGTERM"
+            )
+        else:
+            self._gone_at[member.id] = time.monotonic()
+            if code == 0:
+                return
+            what = f"{member.process.name} {member.id} ended with {code} after SIGTERM"
+        self.book.breaches.append(Breach("exit", what, began_seconds))
+
+    def _let_go(self, member: Member) -> None:
+        if member.going:
+            return
+        member.going = True
+        for group in (self.workers, self.dispatchers):
+            if member in group:
+                group.remove(member)
+        self._gone.append(member)
+        if member.url in self.urls:
+            self.urls.remove(member.url)
+
+    # Who holds what
+
+    def up(self) -> dict[str, Caller]:
+        """Callers whose call is placed and goes on."""
+        return {uuid: caller for uuid, caller in self.callers.items() if caller.is_up}
+
+    def over(self, caller: Caller) -> None:
+        """A call is over."""
+        self.callers.pop(caller.uuid, None)
+        self._ended_at[caller.uuid] = time.monotonic()
+
+    def ended_since(self, since_seconds: float) -> frozenset[str]:
+        """Calls that ended after this time."""
+        return frozenset(uuid for uuid, at_seconds in self._ended_at.items() if at_seconds >= since_seconds)
+
+    def gone_before(self, before_seconds: float) -> frozenset[str]:
+        """Workers and dispatchers that ended before this time."""
+        return frozenset(id_ for id_, at_seconds in self._gone_at.items() if at_seconds < before_seconds)
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether a worker that was told to stop has not ended yet."""
+        return any(member.process.name == "worker" and member.process.returncode is None for member in self._gone)
+
+    def calls_at(self, dispatcher: Member) -> frozenset[str]:
+        """Calls whose caller is connected to this dispatcher."""
+        return frozenset(
+            uuid
+            for uuid, caller in self.callers.items()
+            if caller.call is not None and caller.call.url == dispatcher.url
+        )
+
+    async def calls_on(self, worker: Member) -> frozenset[str]:
+        """Calls whose session this worker's process holds: as the simulator sees it."""
+        peers = await asyncio.to_thread(sockets.peers_of, worker.process.pid, self.realtime.port)
+        return frozenset(uuid for uuid, session in await self.live() if session["peer"] in peers)
+
+    async def live(self) -> list[tuple[str, dict[str, Any]]]:
+        """Open Realtime sessions, with the call that each belongs to."""
+        sessions = []
+        for session in await self.realtime.live():
+            uuid = script.uuid_in(session["instructions"])
+            if uuid in self.callers:
+                sessions.append((uuid, session))
+        return sessions
+
+    def hit(self, fault: Fault) -> None:
+        """A fault was carried out: those whose call it hits know."""
+        self.book.faults.append(fault)
+        for uuid in fault.calls:
+            if (caller := self.callers.get(uuid)) is not None:
+                caller.hit(fault)
+
+    # What was said
+
+    async def admin(self, path: str) -> list[dict[str, Any]] | None:
+        """What a dispatcher answers to `GET /calls` or `/workers`; None while none can tell."""
+        for dispatcher in self.dispatchers:
+            if not dispatcher.is_well:
+                continue
+            try:
+                async with self._http.get(f"{dispatcher.admin_url}{path}") as response:
+                    if response.status == 200:
+                        found: list[dict[str, Any]] = orjson.loads(await response.read())
+                        return found
+            except (aiohttp.ClientError, TimeoutError):
+                continue
+        return None
+
+    def lines_of(self, uuid: str) -> list[tuple[str, dict[str, Any]]]:
+        """What any process logged of a call, in order of time: (process, line)."""
+        for member in self.members:
+            process = member.process
+            first = self._lines_read.get(process, 0)
+            self._lines_read[process] = len(process.lines)
+            for line in process.lines[first:]:
+                if "uuid" in line:
+                    self._lines[line["uuid"]].append((f"{process.name} {process.pid}", line))
+        return sorted(self._lines.get(uuid, []), key=lambda entry: str(entry[1].get("timestamp", "")))
+
+    def pins_of(self, uuid: str) -> list[Pin]:
+        """The workers that a call was given to, in order of time."""
+        return [
+            Pin(line["worker"], line["epoch"]) for _, line in self.lines_of(uuid) if line["event"] == "call pinned"
+        ]
+
+    def forget(self, uuid: str) -> None:
+        """A call is judged: its log lines are not needed any more."""
+        self._lines.pop(uuid, None)
+
+    def tool_runs_of(self, uuid: str) -> list[ToolRun]:
+        """Every run of the tool for a call."""
+        if self._tool_log.exists():
+            with self._tool_log.open("rb") as log:
+                log.seek(self._tool_log_read)
+                new = log.read()
+            whole = new[: new.rfind(b"\n") + 1]
+            self._tool_log_read += len(whole)
+            for line in whole.splitlines():
+                run = ToolRun(**orjson.loads(line))
+                self._tool_runs[run.uuid].append(run)
+        return self._tool_runs.get(uuid, [])
+
+    def redis_keys(self) -> list[str]:
+        """What is in Redis."""
+        with redis.Redis.from_url(self.redis.url, decode_responses=True) as client:
+            return sorted(client.scan_iter("*"))
+
+    def flush_redis(self) -> None:
+        """FLUSHALL."""
+        with redis.Redis.from_url(self.redis.url) as client:
+            client.flushall()
+
+    def grown_bytes(self) -> dict[str, int]:
+        """By how much the memory of each living process has grown since it was ready."""
+        living = [member for member in (*self.workers, *self.dispatchers) if member.process.returncode is None]
+        return {
+            f"{member.process.name} {member.process.pid}": _rss_bytes(member.process.pid) - member.rss_bytes
+            for member in living
+        }
+
+
+def _rss_bytes(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
