@@ -311,10 +311,14 @@ class Call:
                 self._move.next_try_seconds = now_seconds + MOVE_AGAIN_SECONDS
                 self._move.excluded.clear()
             return
-        if self._reason and now_seconds - self._lost_seconds < self._limits.recovery_seconds:
+        limits = self._limits
+        since, seconds = self._init_seconds, limits.placing_seconds if code == 1011 else 0.0
+        if self._reason:
+            since, seconds = self._lost_seconds, limits.recovery_seconds
+        if now_seconds - since < seconds:
             # One may come, or have room again; who was out of reach may be back.
             self._excluded.clear()
-            self._place_again_seconds = now_seconds + self._limits.place_again_seconds
+            self._place_again_seconds = now_seconds + limits.place_again_seconds
             return
         self._end(Ending.REJECTED if code == 1013 and not self._reason else Ending.FAILED, code, message)
 
@@ -510,6 +514,9 @@ class Call:
                 self._to_worker(leg, link.ToolKnown(link.decode_control(link.Tool, payload).call_id))
             case Kind.SPOKEN:
                 self.memory.restore_replies(link.decode_control(link.Spoken, payload).replies)
+            case Kind.KEPT_AUDIO:
+                position, codes = link.decode_kept_audio(payload)
+                self._audio.keep(position, bytes(codes))
             case Kind.PLAYOUT:
                 self._player.restore(link.decode_control(link.Playout, payload), now_seconds)
             case Kind.OPENED:
