@@ -36,6 +36,7 @@ _CONNECT_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.
 _SESSION_SECONDS = (10, 30, 60, 120, 180, 300, 600, 900, 1200, 1800, 2700, 3600)
 _RELAY_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _TOOL_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 20.0, 30.0, 60.0)
+_RECOVERY_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0)
 _LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 
 _OTHER: Final = "other"
@@ -171,6 +172,26 @@ class _CallProcess:
         self.event_loop_lag = _event_loop_lag_seconds().labels(process)
 
 
+class RepinReason(StrEnum):
+    """Why a call that runs is given to another worker."""
+
+    WORKER_LOST = "worker_lost"
+    """Its worker died, hung, or cannot be reached any more."""
+    DRAIN = "drain"
+    """Its worker was told to end."""
+
+
+class ReconnectReason(StrEnum):
+    """Why a worker opens another Realtime session for a call."""
+
+    DROPPED = "dropped"
+    """The connection broke."""
+    ROLLOVER = "rollover"
+    """The session has run nearly as long as the API lets it."""
+    REPIN = "repin"
+    """The call came from another worker."""
+
+
 class DispatcherMetrics(_CallProcess):
     """What a dispatcher measures; create it with `dispatcher()`."""
 
@@ -188,6 +209,15 @@ class DispatcherMetrics(_CallProcess):
         self.bad_input = BoundedCounter(
             _counter("bad_input", "What a core sent that the protocol does not allow", "reason")
         )
+        repins = _counter("repins", "Calls that were given to another worker, by why", "reason")
+        self.repins = {reason: repins.labels(reason) for reason in RepinReason}
+        recovery = _histogram(
+            "recovery_seconds",
+            "From the loss of a call's worker to the conversation restored on another",
+            _RECOVERY_SECONDS,
+            "reason",
+        )
+        self.recovery = {reason: recovery.labels(reason) for reason in RepinReason}
         # 0 as soon as one dispatcher cannot reach Redis.
         self.redis_up = _gauge("redis_up", "Whether dispatchers reach Redis", "livemin")
 
@@ -213,6 +243,10 @@ class WorkerMetrics(_CallProcess):
         self.upstream_errors = BoundedCounter(
             _counter("upstream_errors", "Errors of the Realtime API, by code", "code")
         )
+        reconnects = _counter(
+            "upstream_reconnects", "Realtime sessions opened to go on with a call, by why", "reason"
+        )
+        self.reconnects = {reason: reconnects.labels(reason) for reason in ReconnectReason}
         tokens = _counter("tokens", "Tokens used", "model", "direction", "modality", "cached")
         self._tokens = _Bounded(functools.partial(TokenCounters.of, tokens))
         self.cost_usd = BoundedCounter(_counter("cost_usd", "What the tokens used cost, in US dollars", "model"))
