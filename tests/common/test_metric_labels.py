@@ -9,36 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.common.metric_table import METRICS
 from tests.common.speaker import Speaker
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-# What dashboards, alerts and autoscalers are written against: type, labels, and the roles that have it.
-METRICS = {
-    "calls_active": ("gauge", (), "worker"),
-    "calls_capacity": ("gauge", (), "worker"),
-    "calls": ("counter", ("outcome",), "dispatcher"),
-    "session_duration_seconds": ("histogram", ("outcome",), "worker"),
-    "turn_latency_seconds": ("histogram", (), "worker"),
-    "greeting_latency_seconds": ("histogram", (), "dispatcher"),
-    "upstream_connect_seconds": ("histogram", (), "worker"),
-    "relay_seconds": ("histogram", ("process", "direction"), "dispatcher worker"),
-    "tokens": ("counter", ("model", "direction", "modality", "cached"), "worker"),
-    "cost_usd": ("counter", ("model",), "worker"),
-    "interruptions": ("counter", (), "dispatcher"),
-    "dtmf_digits": ("counter", (), "dispatcher"),
-    "bad_input": ("counter", ("reason",), "dispatcher"),
-    "tool_calls": ("counter", ("tool", "outcome"), "worker"),
-    "tool_duration_seconds": ("histogram", ("tool", "outcome"), "worker"),
-    "upstream_errors": ("counter", ("code",), "worker"),
-    "upstream_reconnects": ("counter", ("reason",), "worker"),
-    "repins": ("counter", ("reason",), "dispatcher"),
-    "recovery_seconds": ("histogram", ("reason",), "dispatcher"),
-    "worker_restarts": ("counter", (), "supervisor"),
-    "audio_dropped_seconds": ("counter", ("direction",), "dispatcher worker"),
-    "redis_up": ("gauge", (), "dispatcher"),
-    "event_loop_lag_seconds": ("histogram", ("process",), "dispatcher worker"),
-}
 
 # Every label, and all that it can be. None: somebody else chooses, so what it can be is tested below.
 LABELS = {
