@@ -53,6 +53,7 @@ _NUMBER_DIGITS: Final = 7
 T = TypeVar("T")
 
 _registry = CollectorRegistry()
+_rendered = _registry
 _shared_directory: Path | None = None
 _former_values: dict[tuple[str, str], set[str]] = {}
 """Values that labels had in earlier lives of this process's slot, by metric and label."""
@@ -71,12 +72,14 @@ def share(directory: Path, identity: str) -> None:
         identity: of the slot that the process fills, not of the process: who is started in place of a dead one
             goes on with its counters, so that the number of files does not grow with restarts.
     """
-    global _shared_directory, _former_values  # noqa: PLW0603 - prometheus_client has one registry per process, too
+    global _shared_directory, _former_values, _rendered  # noqa: PLW0603 - the library, too, has one of each
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
     # Its documented use (prometheus/client_python#509): any function that tells live processes apart.
     values.ValueClass = values.MultiProcessValue(lambda: identity)  # type: ignore[no-untyped-call]  # the library's lack
     _shared_directory = directory
     _former_values = label_values(directory, identity)
+    _rendered = CollectorRegistry()
+    _rendered.register(SharedValues(directory))
 
 
 def mark_process_dead(identity: str) -> None:
@@ -87,11 +90,7 @@ def mark_process_dead(identity: str) -> None:
 
 def render() -> tuple[bytes, str]:
     """Returns the body and content type of `/metrics`: of this process, or of all that share their values."""
-    registry = _registry
-    if _shared_directory is not None:
-        registry = CollectorRegistry()
-        registry.register(SharedValues(_shared_directory))
-    return prometheus_client.generate_latest(registry), CONTENT_TYPE
+    return prometheus_client.generate_latest(_rendered), CONTENT_TYPE
 
 
 class _Bounded(Generic[T]):

@@ -1,8 +1,8 @@
 """The values that all processes of one `serve` keep in files, summed up.
 
-The files are `prometheus_client`'s, and so is the code that reads them. Its own collector parses the name of every
-series of every file each time, which takes most of its time; here the files of all processes are added up first,
-and a name is parsed once.
+The files are `prometheus_client`'s, and so is the code that understands them. Its own collector reads and parses
+the name of every series of every file each time, which takes most of its time. A file only ever grows: here its
+names are read when there are new ones, and each name is parsed once.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import os
+import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +24,11 @@ from prometheus_client.registry import Collector
 MAX_PARSED_NAMES: Final = 1 << 16
 """Names of series that are kept parsed: more than there are while labels are bounded."""
 
+# A file begins with the number of its bytes that are used, and its values are aligned.
+_LENGTH_BYTES: Final = 4
+_HEADER_BYTES: Final = 8
+_DOUBLE_BYTES: Final = 8
+
 Labels = tuple[tuple[str, str], ...]
 
 
@@ -30,6 +37,7 @@ class SharedValues(Collector):
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._files: dict[Path, _File] = {}
 
     def collect(self) -> Iterable[Metric]:
         """Returns all metrics, each with the values of all processes together."""
@@ -43,8 +51,9 @@ class SharedValues(Collector):
     def _add_up(self, pattern: str, add: Callable[[float, float], float]) -> dict[str, float]:
         """The value of each series, over all files."""
         values: dict[str, float] = {}
-        for file in self._directory.glob(pattern):
-            for name, value in _read(file):
+        for path in self._directory.glob(pattern):
+            file = self._files.setdefault(path, _File(path))
+            for name, value in file.read():
                 before = values.get(name)
                 values[name] = value if before is None else add(before, value)
         return values
@@ -53,7 +62,7 @@ class SharedValues(Collector):
 def label_values(directory: Path, identity: str) -> dict[tuple[str, str], set[str]]:
     """What labels of counters have been so far in the files of a slot: by metric and label."""
     found: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-    for name, _ in _read(directory / f"counter_{identity}.db"):
+    for name, _ in _File(directory / f"counter_{identity}.db").read():
         metric, _, labels, _ = _parse(name)
         for label, value in labels:
             found[metric, label].add(value)
@@ -64,17 +73,41 @@ def _plus(one: float, other: float) -> float:
     return one + other
 
 
-def _read(file: Path) -> Iterator[tuple[str, float]]:
-    """The series of one file: its name, as the library writes it, and value."""
-    try:
-        # A process that is just starting has an empty file for a moment, which the library cannot read.
-        if file.stat().st_size == 0:
-            return
-        entries = MmapedDict.read_all_values_from_file(str(file))  # type: ignore[no-untyped-call]  # the library's lack
-    except FileNotFoundError:  # the gauges of a process that died just now
-        return
-    for name, value, _, _ in entries:
-        yield name, value
+class _File:
+    """One file. Its names are read again when there are more, or when it is another file of the same name."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._inode = 0
+        self._used_bytes = 0
+        self._names: list[str] = []
+        self._places: list[int] = []
+
+    def read(self) -> Iterable[tuple[str, float]]:
+        """The series: the name, as the library writes it, and the value."""
+        try:
+            with self._path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                data = file.read(self._used_bytes or _HEADER_BYTES)
+            # A process that is just starting has an empty file for a moment, which the library cannot read.
+            if status.st_size == 0:
+                return ()
+            used_bytes = int.from_bytes(data[:_LENGTH_BYTES], sys.byteorder)
+            if (status.st_ino, used_bytes) != (self._inode, self._used_bytes):
+                return self._read_names(status.st_ino)
+        except FileNotFoundError:  # the gauges of a process that died just now
+            return ()
+        values = memoryview(data).cast("d")
+        return zip(self._names, map(values.__getitem__, self._places), strict=True)
+
+    def _read_names(self, inode: int) -> list[tuple[str, float]]:
+        entries = [*MmapedDict.read_all_values_from_file(str(self._path))]  # type: ignore[no-untyped-call]  # its lack
+        self._names = [name for name, _, _, _ in entries]
+        self._places = [position // _DOUBLE_BYTES for _, _, _, position in entries]
+        # A value and its time are the last of an entry.
+        self._used_bytes = entries[-1][3] + 2 * _DOUBLE_BYTES if entries else 0
+        self._inode = inode
+        return [(name, value) for name, value, _, _ in entries]
 
 
 @functools.lru_cache(maxsize=MAX_PARSED_NAMES)

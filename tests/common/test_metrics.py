@@ -256,6 +256,28 @@ def test_labels_of_the_dead_count_for_their_successors(start: Callable[..., Spea
     assert samples["avr_sts_upstream_errors_total[life0-39]"] == 1
 
 
+def test_the_answer_is_the_librarys_own(start: Callable[..., Speaker], tmp_path: Path) -> None:
+    """Whatever happens to the files between two scrapes: new series, a slot filled anew, a slot that is empty."""
+    asked = start("dispatcher-0")
+    asked.tell("metrics.dispatcher().redis_up.set(1)")
+    library = (
+        "sorted(metrics.prometheus_client.generate_latest(metrics.multiprocess.MultiProcessCollector("
+        f"metrics.CollectorRegistry(), {str(tmp_path)!r})).decode().splitlines())"
+    )
+    ours = "sorted(metrics.render()[0].decode().splitlines())"
+    for life in range(3):
+        worker = start(f"worker-{life % 2}")
+        worker.tell("metrics.worker().calls_active.set(3)", f"metrics.worker().relay_in.observe(0.00{life + 1})")
+        assert asked.tell(ours) == asked.tell(library)
+        worker.tell(
+            f"metrics.worker().tokens('m{life}').output_audio.inc(7)", "metrics.worker().tool('find') and 0"
+        )
+        assert asked.tell(ours) == asked.tell(library)
+        worker.kill()
+        asked.tell(f"metrics.mark_process_dead('worker-{life % 2}')")
+        assert asked.tell(ours) == asked.tell(library)
+
+
 def test_16_workers_are_one_answer_with_each_series_once(start: Callable[..., Speaker], tmp_path: Path) -> None:
     expressions = (
         "metrics.worker().expect_tools('avr_hangup')",
