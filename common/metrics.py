@@ -186,6 +186,15 @@ class RepinReason(StrEnum):
     """Its worker was told to end."""
 
 
+class RecoveryReason(StrEnum):
+    """Why a call that runs is without a session for a moment."""
+
+    WORKER_LOST = "worker_lost"
+    DRAIN = "drain"
+    DROPPED = "dropped"
+    ROLLOVER = "rollover"
+
+
 class ReconnectReason(StrEnum):
     """Why a worker opens another Realtime session for a call."""
 
@@ -216,11 +225,11 @@ class DispatcherMetrics(_CallProcess):
         self.repins = {reason: repins.labels(reason) for reason in RepinReason}
         recovery = _histogram(
             "recovery_seconds",
-            "From the loss of a call's worker to the conversation restored on another",
+            "From the loss of a call's session to the conversation restored in another",
             _RECOVERY_SECONDS,
             "reason",
         )
-        self.recovery = {reason: recovery.labels(reason) for reason in RepinReason}
+        self.recovery = {reason: recovery.labels(reason) for reason in RecoveryReason}
         # 0 as soon as one dispatcher cannot reach Redis.
         self.redis_up = _gauge("redis_up", "Whether dispatchers reach Redis", "livemin")
 

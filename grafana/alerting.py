@@ -102,7 +102,7 @@ RECORDINGS: Final = (
     Recording("namespace:avr_sts_turn_latency_seconds:p50_10m", _10M.quantile(0.5, "turn_latency_seconds")),
     Recording("namespace:avr_sts_turn_latency_seconds:p95_10m", _10M.p95("turn_latency_seconds")),
     Recording("namespace:avr_sts_upstream_connect_seconds:p95_10m", _10M.p95("upstream_connect_seconds")),
-    Recording("namespace:avr_sts_recovery_seconds:p95_15m", _15M.p95("recovery_seconds")),
+    Recording("namespace:avr_sts_recovery_seconds:p95_15m", _15M.recovery()),
     Recording(
         "namespace_process:avr_sts_event_loop_lag_seconds:p99_5m",
         _5M.quantile(0.99, "event_loop_lag_seconds", "process"),
@@ -264,9 +264,10 @@ ALERTS: Final = (
         "warning",
         "0m",
         (When("namespace:avr_sts_recovery_seconds:p95_15m", f">= {thresholds.RECOVERY_SECONDS.red:g}"),),
-        "Calls that lost their worker were silent for {{ $value | humanizeDuration }} (p95)",
-        "The other workers had no room, or their event loops are late (dashboard Fleet): keep spare capacity of"
-        " one worker. Or the Realtime API opens sessions slowly: see AvrStsUpstreamSlow.",
+        "Calls that broke were silent for {{ $value | humanizeDuration }} (p95)",
+        "From the loss of a call's worker or Realtime session to the conversation restored. After a lost worker:"
+        " the others had no room, or their event loops are late (dashboard Fleet): keep spare capacity of one"
+        " worker. After a dropped session: the Realtime API opens sessions slowly, see AvrStsUpstreamSlow.",
     ),
     Alert(
         "AvrStsRedisDown",

@@ -202,7 +202,7 @@ CONVERSATION: Final = Dashboard(
                 ),
                 lines(
                     "Recovery",
-                    "From the loss of a call's worker to the conversation restored on another.",
+                    "From the loss of a call's worker or Realtime session to the conversation restored, by why.",
                     "s",
                     *_quantiles("recovery_seconds", "reason"),
                     limits=thresholds.RECOVERY_SECONDS,

@@ -133,6 +133,11 @@ class Formulas:
         codes = "|".join(realtime_errors.OPERATOR_CODES)
         return self.increase("upstream_errors_total", "code", match=(f'code=~"{codes}"',))
 
+    def recovery(self) -> str:
+        """p95 of what callers notice: where a worker or session is replaced in good time, nothing falls silent."""
+        buckets = self.rate("recovery_seconds_bucket", "le", match=('reason=~"worker_lost|dropped"',))
+        return f"histogram_quantile(0.95, {buckets})"
+
     def upstream_drops(self) -> str:
         """Realtime connections that broke, in an hour of a call."""
         drops = self.per_call_second("upstream_reconnects_total", match=('reason="dropped"',))

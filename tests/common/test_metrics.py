@@ -35,6 +35,8 @@ def test_a_role_exports_its_own_metrics_alone_and_all_series_from_the_start(star
         "avr_sts_repins_total[drain]",
         "avr_sts_recovery_seconds_count[worker_lost]",
         "avr_sts_recovery_seconds_count[drain]",
+        "avr_sts_recovery_seconds_count[dropped]",
+        "avr_sts_recovery_seconds_count[rollover]",
         "avr_sts_redis_up",
         "avr_sts_relay_seconds_count[in][dispatcher]",
         "avr_sts_relay_seconds_count[out][dispatcher]",
