@@ -13,6 +13,7 @@ skipped, so that a release and the one before it understand each other.
 record                  way    meaning
 ======================  =====  ==========================================================================
 HELLO                   both   first on a link: protocol version, release, who, its incarnation
+PROOF                   both   second, where CLUSTER_TOKEN is set: see `cluster_token`
 OPEN                    D → W  take this call at this epoch; answered by OPENED or REFUSED
 OPENED, REFUSED         D ← W  taken, with credit for the caller's audio; or why not
 READY                   D ← W  the Realtime session is up: the conversation goes on from here
@@ -64,6 +65,7 @@ CREDIT_STEP_BYTES = 8_000
 MAX_MESSAGE_BYTES = 1024 * 1024
 SAMPLE_BYTES = 2
 _HEAD = struct.Struct("!BII")
+HEAD_BYTES = _HEAD.size
 _CALLER_AUDIO = struct.Struct("!Q")
 _REPLY_AUDIO = struct.Struct("!I")
 _CREDIT = struct.Struct("!I")
@@ -95,6 +97,8 @@ class Kind(IntEnum):
     COMMAND = 21
     RESULT = 22
     EVENT = 23
+    # From 64 on: of the link itself, before it is up.
+    PROOF = 64
 
 
 class Refusal(StrEnum):
@@ -121,7 +125,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The first record of each side."""
+    """The first record of each side; `challenge` is empty where CLUSTER_TOKEN is not set."""
 
     kind: ClassVar[Kind] = Kind.HELLO
     protocol: int = 0
@@ -129,6 +133,15 @@ class Hello:
     role: str = ""
     id: str = ""
     incarnation: str = ""
+    challenge: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """That the sender knows CLUSTER_TOKEN."""
+
+    kind: ClassVar[Kind] = Kind.PROOF
+    proof: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +354,7 @@ class Event:
 
 Control = (
     Hello
+    | Proof
     | Open
     | Opened
     | Refused
