@@ -25,6 +25,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, mult
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from common.doorkeeper import Refusal
+
 CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST
 
 MAX_LABEL_VALUES: Final = 40
@@ -188,6 +190,8 @@ class DispatcherMetrics(_CallProcess):
         self.bad_input = BoundedCounter(
             _counter("bad_input", "What a core sent that the protocol does not allow", "reason")
         )
+        refused = _counter("connections_refused", "Connections that were not let in, by why", "reason")
+        self.connections_refused = {refusal: refused.labels(refusal.value) for refusal in Refusal}
         # 0 as soon as one dispatcher cannot reach Redis.
         self.redis_up = _gauge("redis_up", "Whether dispatchers reach Redis", "livemin")
 

@@ -59,8 +59,11 @@ class Calls(Interface):
 class Caller:
     """Owner of a caller's WebSocket, and of the channel at the dispatcher's end."""
 
-    def __init__(self, calls: Calls, metadata: dict[str, str], limits: call.CallLimits) -> None:
-        self.call = Call(metadata, time.monotonic(), limits)
+    def __init__(
+        self, calls: Calls, metadata: dict[str, str], limits: call.CallLimits, since_seconds: float | None = None
+    ) -> None:
+        # The time for `init` runs from TCP's accept: it is not one more after that of the handshake.
+        self.call = Call(metadata, time.monotonic() if since_seconds is None else since_seconds, limits)
         self.started_at_ms: int | None = None
         self._calls = calls
         self._log = structlog.get_logger()

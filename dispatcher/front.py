@@ -15,6 +15,9 @@ class Front(Interface):
     def write_paused(self) -> bool:
         """Whether AVR Core does not take what waits for it."""
 
+    def known(self) -> None:
+        """The caller has said who it is."""
+
     def play(self, frame: bytes) -> None:
         """A frame of PCM16 at 8 kHz, 320 bytes."""
 
@@ -47,6 +50,10 @@ class WebSocketFront:
     def write_paused(self) -> bool:
         """See `Front`."""
         return self._connection.write_paused
+
+    def known(self) -> None:
+        """See `Front`."""
+        self._connection.known()
 
     def play(self, frame: bytes) -> None:
         """See `Front`."""

@@ -8,10 +8,12 @@ from collections.abc import Iterable
 from typing import Protocol as Interface
 
 import structlog
+from pydantic import SecretStr
 
 from common import link
 from common.link import Hello
 from common.link_end import LINK_LIMITS, LinkEnd
+from common.tls import Tls
 from common.websocket import HandshakeRefused, WebSocket, close_all, connect
 from dispatcher.commands import Commands
 
@@ -19,6 +21,10 @@ log = structlog.get_logger()
 
 # Links to workers that do not answer hold up the end of the process for no longer.
 CLOSE_SECONDS = 0.5
+# A link that could not be opened is tried again ahead of calls after the first of these times, then after twice
+# it, up to the last: a worker with another CLUSTER_TOKEN would be worth a line of log every 100 ms.
+RETRY_SECONDS = 0.1
+MAX_RETRY_SECONDS = 10.0
 
 
 class ChannelOwner(Interface):
@@ -41,9 +47,17 @@ class LinkUnavailable(Exception):
 class WorkerLink:
     """One link and its channels. It is used once: a link that was lost is replaced by a new one."""
 
-    def __init__(self, worker_id: str, hello: Hello, on_lost: LostCallback) -> None:
+    def __init__(
+        self,
+        worker_id: str,
+        hello: Hello,
+        on_lost: LostCallback,
+        token: SecretStr | None = None,
+        tls: Tls | None = None,
+    ) -> None:
         self.worker_id = worker_id
-        self._end = LinkEnd(hello, self)
+        self._tls = tls
+        self._end = LinkEnd(hello, self, token)
         self._on_lost = on_lost
         self._greeting: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
         self._channels: dict[int, ChannelOwner] = {}
@@ -68,7 +82,8 @@ class WorkerLink:
         """
         try:
             async with asyncio.timeout(LINK_LIMITS.open_timeout_seconds):
-                await connect(f"ws://{address}/link", self._end, limits=LINK_LIMITS)
+                scheme, context = ("ws", None) if self._tls is None else ("wss", self._tls.context)
+                await connect(f"{scheme}://{address}/link", self._end, limits=LINK_LIMITS, ssl=context)
                 hello = await asyncio.shield(self._greeting)
         except (OSError, TimeoutError, HandshakeRefused, ValueError) as error:
             self.close("not greeted in time")
@@ -156,10 +171,16 @@ class LostCallback(Interface):
 class LinkPool:
     """The links of one dispatcher, by worker."""
 
-    def __init__(self, dispatcher_id: str, release: str) -> None:
+    def __init__(
+        self, dispatcher_id: str, release: str, *, token: SecretStr | None = None, tls: Tls | None = None
+    ) -> None:
+        self._token = token
+        self._tls = tls
         self._hello = Hello(link.PROTOCOL_VERSION, release, "dispatcher", dispatcher_id, dispatcher_id)
         self._links: dict[str, WorkerLink] = {}
         self._opening: dict[str, asyncio.Task[WorkerLink]] = {}
+        # By worker: how long to wait after the last failure, and until when.
+        self._retries: dict[str, tuple[float, float]] = {}
         self._up = asyncio.Event()
         self._closed = False
 
@@ -207,9 +228,13 @@ class LinkPool:
             raise LinkUnavailable("the dispatcher ends") from None
 
     def keep(self, workers: Iterable[tuple[str, str]]) -> None:
-        """Open links ahead to these (id, address); failures are tried again with the next call of this."""
-        for worker_id, address in workers:
-            if not self.has(worker_id) and worker_id not in self._opening:
+        """Open links ahead to these (id, address); failures are tried again by a later call of this."""
+        now = asyncio.get_running_loop().time()
+        wanted = dict(workers)
+        self._retries = {worker_id: retry for worker_id, retry in self._retries.items() if worker_id in wanted}
+        for worker_id, address in wanted.items():
+            _, not_before = self._retries.get(worker_id, (0.0, now))
+            if not self.has(worker_id) and worker_id not in self._opening and not_before <= now:
                 task = asyncio.create_task(self.get(worker_id, address), name=f"keep link to {worker_id}")
                 task.add_done_callback(_consume)
 
@@ -233,7 +258,7 @@ class LinkPool:
             log.warning("link lost", worker=lost.worker_id, reason=reason, calls=calls)
 
     async def _open(self, worker_id: str, address: str) -> WorkerLink:
-        new = WorkerLink(worker_id, self._hello, self)
+        new = WorkerLink(worker_id, self._hello, self, self._token, self._tls)
         await new.open(address)
         self._links[worker_id] = new
         self._up.set()
@@ -242,7 +267,15 @@ class LinkPool:
 
     def _opened(self, worker_id: str, task: asyncio.Task[WorkerLink]) -> None:
         self._opening.pop(worker_id, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self._retries.pop(worker_id, None)
+        else:
+            last, _ = self._retries.get(worker_id, (RETRY_SECONDS / 2, 0.0))
+            delay = min(2 * last, MAX_RETRY_SECONDS)
+            self._retries[worker_id] = (delay, asyncio.get_running_loop().time() + delay)
             log.warning("link not up", worker=worker_id, reason=str(error))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import shutil
@@ -13,6 +14,7 @@ from common.process import Process
 from common.registry import Registry, WorkerRecord, WorkerState
 from common.release import RELEASE
 from common.settings import Settings
+from common.tls import Tls, TlsFiles
 from worker import instructions
 from worker.call import Resources
 from worker.prices import Prices
@@ -50,13 +52,15 @@ async def run(settings: Settings, process: Process) -> int:
     await tools.start()
     http = instructions.http_client()
     resources = Resources(settings, metrics.worker(), Prices.load(settings.prices_file), tools, http)
-    worker = Worker(record, registry, resources)
+    tls = Tls(settings.cluster_tls, TlsFiles.of_worker) if settings.cluster_tls else None
+    worker = Worker(record, registry, resources, tls=tls)
     runner, admin_port = None, None
     if process.child is None:
         admin_sock = listen_socket(ALL_ADDRESSES, settings.admin_port, variable="ADMIN_PORT")
         app = admin.application(lambda: worker.is_ready, "not known to Redis yet, or draining")
         runner, admin_port = await admin.serve(app, admin_sock), port_of(admin_sock)
     await worker.start(sock)
+    renewing = asyncio.create_task(tls.keep_fresh()) if tls else None
     log.info(
         "worker listening",
         worker=record.id,
@@ -77,5 +81,7 @@ async def run(settings: Settings, process: Process) -> int:
     # 3. Probes and metrics last: who watches sees the end.
     if runner is not None:
         await runner.cleanup()
+    if renewing is not None:
+        renewing.cancel()
     await registry.aclose()
     return 0
