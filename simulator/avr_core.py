@@ -16,6 +16,7 @@ import base64
 import http.client
 import os
 import socket
+import ssl
 import struct
 import time
 import uuid as uuids
@@ -341,6 +342,7 @@ async def place_call(
     frame_bytes: int = AUDIO_MESSAGE_BYTES,
     provider_config: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
+    tls: ssl.SSLContext | None = None,
     connect_timeout_seconds: float = 10.0,
     record_limit_bytes: int = DEFAULT_RECORD_LIMIT_BYTES,
 ) -> SimulatedCall:
@@ -355,6 +357,7 @@ async def place_call(
         frame_bytes: size of the frames sent, one per `frame_bytes / 16` ms; AVR Core's is 320.
         provider_config: sent in `init`, as AVR Core does for a call with its own key, model or voice.
         headers: HTTP headers of the connection.
+        tls: for `wss://`; the system's trust store by default.
         connect_timeout_seconds: how long connecting may take.
         record_limit_bytes: how much received audio is kept; load tests need none.
 
@@ -368,7 +371,7 @@ async def place_call(
     if provider_config is not None:
         init["provider_config"] = dict(provider_config)
     sockets: list[socket.socket] = []
-    connector = aiohttp.TCPConnector(socket_factory=_socket_factory(sockets))
+    connector = aiohttp.TCPConnector(socket_factory=_socket_factory(sockets), ssl=True if tls is None else tls)
     session = aiohttp.ClientSession(connector=connector)
     try:
         with _connect_errors(url, connect_timeout_seconds):
