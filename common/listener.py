@@ -41,18 +41,19 @@ class Arrival:
     Attributes:
         address: the peer's IP address; empty where it has none.
         since_seconds: when TCP accepted it, on the clock of `time.monotonic`.
+        counts: it has not said who it is.
     """
 
     def __init__(self, keeper: Doorkeeper, address: str) -> None:
         self.address = address
         self.since_seconds = time.monotonic()
         self._keeper = keeper
-        self._counts = True
+        self.counts = True
 
     def known(self) -> None:
         """It has said who it is, or is gone: it does not count any more. May be called again."""
-        if self._counts:
-            self._counts = False
+        if self.counts:
+            self.counts = False
             self._keeper.leave(self.address)
 
     def refuse(self, refusal: Refusal, detail: str = "") -> None:

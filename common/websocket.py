@@ -340,7 +340,10 @@ class WebSocket(asyncio.Protocol):
     def _expect_close(self) -> None:
         if not self._closing:
             self._closing = True
-            self._start_timer(CLOSE_TIMEOUT_SECONDS, self.abort)
+            self._start_timer(self._close_timeout_seconds(), self.abort)
+
+    def _close_timeout_seconds(self) -> float:
+        return CLOSE_TIMEOUT_SECONDS
 
     def _start_timer(self, seconds: float, callback: Callable[[], None]) -> None:
         self._stop_timer()
@@ -402,6 +405,11 @@ class ServerWebSocket(WebSocket):
     def connection_lost(self, exc: Exception | None) -> None:
         self.known()
         super().connection_lost(exc)
+
+    def _close_timeout_seconds(self) -> float:
+        # Who has never said who it is has no more to lose than the reason.
+        stranger = self._arrival is not None and self._arrival.counts
+        return LINGER_SECONDS if stranger else super()._close_timeout_seconds()
 
     def _violated(self, code: int, reason: str) -> int:
         try:
