@@ -66,8 +66,7 @@ class Proving:
     def __init__(self, hello: Hello, token: SecretStr | None) -> None:
         self.is_done = False
         self._token = token
-        challenge = "" if token is None else secrets.token_hex(CHALLENGE_BYTES)
-        self.hello = replace(hello, challenge=challenge)
+        self.hello = hello if token is None else replace(hello, challenge=secrets.token_hex(CHALLENGE_BYTES))
         self.greeting = link.encode(self.hello, 0)
         self._hellos: tuple[bytes, bytes] | None = None
 
@@ -78,12 +77,12 @@ class Proving:
             NotProven: one side alone has a token.
             LinkProtocolError: it makes no sense as the other end of this link.
         """
-        here, there = self.hello.role, peer.role
-        if self._token is None:
-            if peer.challenge:
-                raise NotProven(_NOT_HERE.format(here=here, there=_role(there)))
+        if self._token is None and not peer.challenge:
             self.is_done = True
             return []
+        here, there = self.hello.role, peer.role
+        if self._token is None:
+            raise NotProven(_NOT_HERE.format(here=here, there=_role(there)))
         if not peer.challenge:
             raise NotProven(_NOT_THERE.format(here=here, there=_role(there)))
         if not _CHALLENGE.fullmatch(peer.challenge):
