@@ -23,18 +23,19 @@ class DoorLimits:
     """Bounds of one port in one process.
 
     Attributes:
-        arriving: connections that have not said who they are, in all. One costs a file descriptor and some 10 KB.
+        arriving: connections that have not said who they are, in all. One costs a file descriptor and 3 KB, in TLS
+            57 KB.
         arriving_of_address: the same, of one address. A core that lost the network for a moment comes back with
-            all its calls at once, and each is here for some milliseconds: this is a core of 500 calls, and half
-            of `arriving`, so that one address never keeps all others out.
-        lingering: connections that were refused and have not closed yet; above it the next are cut off unanswered.
+            all its calls at once, and so does one whose dispatcher died: this is twice what a process carries. And
+            half of `arriving`, so that one address never keeps all others out.
+        lingering: connections that were refused and may read why; above it the next are cut off unanswered.
         open_seconds: from TCP's accept to the end of the request's head, TLS included.
         max_head_bytes: of the request's head. A core's is 500 bytes, with as much metadata as it likes to send.
     """
 
-    arriving: int = 1000
-    arriving_of_address: int = 500
-    lingering: int = 100
+    arriving: int = 2000
+    arriving_of_address: int = 1000
+    lingering: int = 500
     open_seconds: float = 10.0
     max_head_bytes: int = 16 * 1024
 
