@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import resource
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -364,3 +366,33 @@ async def test_a_protocol_that_fails_costs_its_connection_alone(loop_failures: l
         async with await port.connect() as peer:
             peer.send(HEAD)
             await port.speaker()
+
+
+@contextlib.contextmanager
+def no_more_files() -> Iterator[None]:
+    """This process can open no file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, soft), hard))
+    taken: list[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_who_comes_when_there_are_no_more_files_is_taken_in_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common.listener, "PAUSE_SECONDS", 0.05)
+    async with listening() as port:
+        with socket.socket() as sock:
+            with no_more_files(), capture_logs() as lines:
+                # It waits in the kernel, as any connection that is not accepted yet.
+                sock.connect(("127.0.0.1", port.port))
+                await eventually(lambda: lines, PATIENCE_SECONDS)
+            assert (lines[0]["event"], lines[0]["port"]) == ("connections cannot be accepted", "PORT")
+            sock.sendall(HEAD)
+            assert (await port.speaker()).head == HEAD
