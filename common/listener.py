@@ -133,7 +133,7 @@ class Listener:
         for _ in range(ACCEPTED_AT_ONCE):
             try:
                 connection, peer = self._sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            except (BlockingIOError, InterruptedError, ConnectionError):
                 return
             except OSError as error:
                 self._pause(error)
