@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 NODE := worker/tools/node
 NODE_STAMP := $(NODE)/node_modules/.package-lock.json
 
-.PHONY: setup demo test test-system node-tools check format clean
+.PHONY: setup demo test test-system node-tools check bench format clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -39,6 +39,10 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# One table of what the service costs; BENCH names parts of it, such as BENCH="cpu new".
+bench: $(STAMP)
+	@$(BIN)/python -m tests.bench $(BENCH)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
