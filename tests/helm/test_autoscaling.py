@@ -65,8 +65,8 @@ def test_workers_are_added_at_once_and_removed_slowly(kind: str) -> None:
 
 
 def test_the_hpa_asks_for_each_pods_own_figure() -> None:
-    # Of `Pods` metrics Kubernetes knows who has none: such a pod counts as on target when it would scale in. Of a sum
-    # for all it could not know.
+    # So Kubernetes knows which pods have none, and counts them as on target when it would scale in. Of one sum for
+    # all it could not know.
     (hpa,) = render(MATRIX["hpa"]).of_kind("HorizontalPodAutoscaler")
     assert hpa["spec"]["metrics"] == [
         {
