@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic import SecretStr
 
-from common.settings import REFUSED, WITHOUT_EFFECT, Settings
+from common.settings import Settings
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
 CHART: Final = REPOSITORY / "helm"
@@ -32,6 +32,9 @@ SET_BY_THE_CHART: Final = frozenset(
         "DRAIN_SECONDS",
         "TLS_CERT",
         "TLS_KEY",
+        "CLUSTER_TLS_CERT",
+        "CLUSTER_TLS_KEY",
+        "CLUSTER_TLS_CA",
     }
 )
 """Settings that follow from other values of the chart."""
@@ -60,10 +63,7 @@ _JSON_TYPES: Final[dict[object, tuple[str, ...]]] = {
 
 def settings_of_the_chart() -> dict[str, dict[str, Any]]:
     """The JSON schema of each setting that people may choose, by the name of its variable."""
-    # Of some the code has but the name, as long as they have no effect.
-    schemas: dict[str, dict[str, Any]] = {
-        name: {"type": ["string", "number", "null"]} for name in {*REFUSED, *WITHOUT_EFFECT}
-    }
+    schemas: dict[str, dict[str, Any]] = {name: {"type": ["null", "string"]} for name in SECRETS}
     for name, field in Settings.model_fields.items():
         schemas[name.upper()] = {"description": field.description, **_schema_of(field.annotation)}
     return {name: schemas[name] for name in sorted(schemas) if name not in SET_BY_THE_CHART | OF_SERVE}

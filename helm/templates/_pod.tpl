@@ -97,3 +97,64 @@ readinessProbe:
   timeoutSeconds: 3
   failureThreshold: 2
 {{- end -}}
+
+{{- define "avr-sts.volumeMounts" -}}
+{{- $root := index . 0 -}}
+{{- $values := index $root.Values (index . 1) -}}
+{{- /* For tools and their packages: the service itself writes nothing. */ -}}
+- {name: tmp, mountPath: /tmp}
+{{- if $root.Values.clusterTls.secretName }}
+- {name: cluster-tls, mountPath: /etc/avr-sts/cluster-tls, readOnly: true}
+{{- end }}
+{{- if eq (index . 1) "dispatcher" }}
+{{- if $values.tls.secretName }}
+- {name: tls, mountPath: /etc/avr-sts/tls, readOnly: true}
+{{- end }}
+{{- else }}
+{{- if include "avr-sts.hasTools" $root }}
+- {name: tools, mountPath: /usr/src/app/tools, readOnly: true}
+{{- end }}
+{{- if include "avr-sts.hasInstructions" $root }}
+- {name: instructions, mountPath: /etc/avr-sts/instructions, readOnly: true}
+{{- end }}
+{{- end }}
+{{- with $values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "avr-sts.volumes" -}}
+{{- $root := index . 0 -}}
+{{- $values := index $root.Values (index . 1) -}}
+- name: tmp
+  emptyDir:
+    sizeLimit: 256Mi
+{{- with $root.Values.clusterTls.secretName }}
+- name: cluster-tls
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+{{- end }}
+{{- if eq (index . 1) "dispatcher" }}
+{{- with $values.tls.secretName }}
+- name: tls
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+{{- end }}
+{{- else }}
+{{- if include "avr-sts.hasTools" $root }}
+- name: tools
+  configMap:
+    name: {{ $root.Values.tools.existingConfigMap | default (printf "%s-tools" (include "avr-sts.fullname" $root)) }}
+{{- end }}
+{{- if include "avr-sts.hasInstructions" $root }}
+- name: instructions
+  configMap:
+    name: {{ $root.Values.instructions.existingConfigMap | default (printf "%s-instructions" (include "avr-sts.fullname" $root)) }}
+{{- end }}
+{{- end }}
+{{- with $values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}

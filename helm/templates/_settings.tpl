@@ -76,6 +76,14 @@ Kubernetes would expand $(NAME), and halve $$. */ -}}
 {{- end }}
 - name: ADMIN_PORT
   value: "9090"
+{{- if $root.Values.clusterTls.secretName }}
+- name: CLUSTER_TLS_CERT
+  value: /etc/avr-sts/cluster-tls/tls.crt
+- name: CLUSTER_TLS_KEY
+  value: /etc/avr-sts/cluster-tls/tls.key
+- name: CLUSTER_TLS_CA
+  value: /etc/avr-sts/cluster-tls/ca.crt
+{{- end }}
 - name: DRAIN_SECONDS
   value: {{ include "avr-sts.value" (toJson $values.drainSeconds) }}
 {{- if eq $role "dispatcher" }}

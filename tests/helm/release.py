@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import shutil
 from collections.abc import Iterator
@@ -13,11 +14,15 @@ from typing import Any, cast
 import helm_python
 import yaml
 
+from common.settings import Settings
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 CHART = REPOSITORY / "helm"
 NAME = "demo"
 NAMESPACE = "telephony"
 FULLNAME = "demo-avr-sts-openai"
+
+A_SECRET = "what-a-secret-holds-" * 3
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
 
@@ -69,6 +74,15 @@ class Release:
         assert isinstance(value, str)
         return value.replace("$$", "$")
 
+    def variables(self, role: str) -> dict[str, str]:
+        """The settings that a role's process reads, without those that name files of Secrets."""
+        of_the_cluster = {"REDIS_URL": "redis://of.the.secret/0", "WORKER_ADDRESS": "10.0.0.7"}
+        return {
+            name: self.text(role, name) if "value" in each else of_the_cluster.get(name, A_SECRET)
+            for name, each in self.env(role).items()
+            if name.lower() in Settings.model_fields and not name.startswith(("TLS_", "CLUSTER_TLS_"))
+        }
+
     def _entries(self, role: str) -> list[Object]:
         return cast("list[Object]", self.container(role)["env"])
 
@@ -89,8 +103,16 @@ def rendered_text(
 def render(
     values: dict[str, Any] | None = None, *, chart: Path = CHART, name: str = NAME, **options: Any
 ) -> Release:
-    """Renders the chart; raises as `rendered_text` does."""
-    rendered = rendered_text(values, chart=chart, name=name, **options)
+    """Renders the chart, once for the same values: who changes the objects works on a copy.
+
+    Raises as `rendered_text` does.
+    """
+    return _render(json.dumps(values or {}), chart, name, json.dumps(options))
+
+
+@functools.cache
+def _render(values: str, chart: Path, name: str, options: str) -> Release:
+    rendered = rendered_text(json.loads(values), chart=chart, name=name, **json.loads(options))
     notes = next(text for path, text in rendered.items() if path.endswith("NOTES.txt"))
     documents = (
         document

@@ -32,16 +32,18 @@ def test_every_command_names_an_object_of_the_release(values: Values) -> None:
 
 
 @pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX.keys())
-def test_every_secret_that_a_pod_waits_for_is_named(values: Values) -> None:
+def test_every_secret_that_a_pod_waits_for_is_made_by_one_command(values: Values) -> None:
     release = render(values)
+    made = dict(re.findall(r" create secret (?:generic|tls) (\S+) (.*)$", release.notes, re.MULTILINE))
+    assert len(made) == release.notes.count(" create secret "), "the second command would find the Secret there"
     for deployment in release.of_kind("Deployment"):
         for container in deployment["spec"]["template"]["spec"]["containers"]:
             for variable in container.get("env", []):
                 if source := variable.get("valueFrom", {}).get("secretKeyRef"):
-                    assert f"secret generic {source['name']} --from-literal={source['key']}=" in release.notes
+                    assert f"--from-literal={source['key']}=" in made[source["name"]]
         for volume in deployment["spec"]["template"]["spec"]["volumes"]:
             if "secret" in volume:
-                assert f"secret tls {volume['secret']['secretName']} " in release.notes
+                assert volume["secret"]["secretName"] in made
 
 
 def urls(release: Release) -> list[str]:

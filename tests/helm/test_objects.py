@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import re
@@ -15,7 +16,7 @@ from cloudcoil.models.keda import v1alpha1 as keda
 from cloudcoil.models.prometheus_operator import v1 as prometheus_operator
 from pydantic import BaseModel, ValidationError
 
-from common.settings import REFUSED, WITHOUT_EFFECT, Role, Settings
+from common.settings import Role, Settings
 from tests.helm.matrix import MATRIX, Values
 from tests.helm.release import CHART, FULLNAME, Object, Release, render, walk
 
@@ -27,6 +28,12 @@ OPERATORS: dict[str, type[BaseModel]] = {
     "ServiceMonitor": prometheus_operator.ServiceMonitor,
     "PrometheusRule": prometheus_operator.PrometheusRule,
 }
+
+PROTECTION = {
+    *("STS_TOKEN", "ADMIN_TOKEN", "CLUSTER_TOKEN", "TLS_CERT", "TLS_KEY"),
+    *("CLUSTER_TLS_CERT", "CLUSTER_TLS_KEY", "CLUSTER_TLS_CA"),
+}
+"""Settings that the chart knows, whether the code has them already or not."""
 
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
@@ -67,14 +74,14 @@ def test_every_object_is_as_kubernetes_and_operators_have_it(release: Release, v
 
 
 def test_the_check_refuses_what_kubernetes_does_not_know() -> None:
-    deployment = render().get("Deployment", "worker")
+    deployment = copy.deepcopy(render().get("Deployment", "worker"))
     deployment["spec"]["template"]["spec"]["containers"][0]["livenessProb"] = {}
     with pytest.raises(kubernetes_validate.ValidationError, match="livenessProb"):
         kubernetes_validate.validate(deployment, KUBERNETES[-1], strict=True)
 
 
 def test_the_check_refuses_what_an_operator_does_not_know() -> None:
-    scaled = render(MATRIX["keda"]).get("ScaledObject", "worker")
+    scaled = copy.deepcopy(render(MATRIX["keda"]).get("ScaledObject", "worker"))
     scaled["spec"]["triggers"][0]["metricTyp"] = "Value"
     with pytest.raises(AssertionError, match="ScaledObject has no metricTyp"):
         check_operators_object(scaled)
@@ -143,24 +150,15 @@ def test_every_selector_finds_the_pods_of_one_role(release: Release) -> None:
 
 
 def test_every_variable_is_a_setting_and_every_value_one_that_the_service_takes(release: Release) -> None:
-    known = {name.upper() for name in Settings.model_fields} | {*REFUSED, *WITHOUT_EFFECT}
+    known = {name.upper() for name in Settings.model_fields} | PROTECTION
     for deployment in release.of_kind("Deployment"):
         pod = deployment["spec"]["template"]["spec"]
         for container in [*pod["containers"], *pod.get("initContainers", [])]:
-            variables = {each["name"]: each.get("value") for each in container.get("env", [])}
-            assert variables.keys() - {"NODE_EXTRA_CA_CERTS"} <= known
-            if variables:
-                role = Role(deployment["metadata"]["labels"]["app.kubernetes.io/component"])
-                Settings.parse(_as_the_process_sees_them(variables), role)
-
-
-def _as_the_process_sees_them(variables: dict[str, str | None]) -> dict[str, str]:
-    from_elsewhere = {"REDIS_URL": "redis://secret/0", "WORKER_ADDRESS": "10.0.0.7"}
-    return {
-        name: from_elsewhere.get(name, "secret") if value is None else value.replace("$$", "$")
-        for name, value in variables.items()
-        if name not in REFUSED
-    }
+            variables = {each["name"] for each in container.get("env", [])}
+            assert variables - {"NODE_EXTRA_CA_CERTS"} <= known
+    for role in ("dispatcher", "worker"):
+        if f"{FULLNAME}-{role}" in {each["metadata"]["name"] for each in release.of_kind("Deployment")}:
+            Settings.parse(release.variables(role), Role(role))
 
 
 def test_no_pod_has_more_rights_than_it_needs(release: Release) -> None:

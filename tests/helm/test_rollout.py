@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ EVERYTHING = MATRIX["example production"]
 
 def templates(release: Release) -> dict[str, Object]:
     """What restarts a Deployment's pods when it changes."""
-    return {each["metadata"]["name"]: each["spec"]["template"] for each in release.of_kind("Deployment")}
+    return {
+        each["metadata"]["name"]: copy.deepcopy(each["spec"]["template"]) for each in release.of_kind("Deployment")
+    }
 
 
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "production"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from common.settings import REFUSED, Role, Settings
+from common.settings import Role, Settings
 from tests.helm.matrix import MATRIX, Values
 from tests.helm.release import REPOSITORY, render, schema
 
@@ -18,15 +18,8 @@ OF_BOTH = ("common/logs.py", "common/process.py", "common/admin.py", "common/reg
 
 
 def parsed(values: Values, role: str) -> Settings:
-    """The settings that a process of the role would have; secrets read `secret`."""
-    release = render(values)
-    elsewhere = {"REDIS_URL": "redis://secret/0", "WORKER_ADDRESS": "10.0.0.7"}
-    variables = {
-        name: release.text(role, name) if "value" in each else elsewhere.get(name, "secret")
-        for name, each in release.env(role).items()
-        if name not in REFUSED
-    }
-    return Settings.parse(variables, Role(role))
+    """The settings that a process of the role would have."""
+    return Settings.parse(render(values).variables(role), Role(role))
 
 
 @pytest.mark.parametrize(
@@ -136,15 +129,29 @@ def test_tools_are_files_in_tools_dir() -> None:
     assert "TOOLS_DIR" not in render().env("worker")
 
 
-def test_tls_on_port_is_a_secret_in_files() -> None:
+@pytest.mark.parametrize(
+    ("role", "prefix", "volume", "secret"),
+    [
+        ("dispatcher", "TLS", "tls", "calls-tls"),
+        ("dispatcher", "CLUSTER_TLS", "cluster-tls", "link-tls"),
+        ("worker", "CLUSTER_TLS", "cluster-tls", "link-tls"),
+    ],
+)
+def test_certificates_are_files_of_a_secret(role: str, prefix: str, volume: str, secret: str) -> None:
     release = render(MATRIX["tls"])
-    mounts = {each["mountPath"]: each["name"] for each in release.container("dispatcher")["volumeMounts"]}
-    for variable, key in (("TLS_CERT", "tls.crt"), ("TLS_KEY", "tls.key")):
-        folder, _, file = release.text("dispatcher", variable).rpartition("/")
+    keys = {"CERT": "tls.crt", "KEY": "tls.key"} | ({"CA": "ca.crt"} if prefix == "CLUSTER_TLS" else {})
+    mounts = {each["mountPath"]: each["name"] for each in release.container(role)["volumeMounts"]}
+    for part, key in keys.items():
+        folder, _, file = release.text(role, f"{prefix}_{part}").rpartition("/")
         assert file == key
-        assert mounts[folder] == "tls"
-    (volume,) = (each for each in release.pod("dispatcher")["volumes"] if each["name"] == "tls")
-    assert volume["secret"] == {"secretName": "calls-tls", "defaultMode": 0o440}
+        assert mounts[folder] == volume
+    (found,) = (each for each in release.pod(role)["volumes"] if each["name"] == volume)
+    assert found["secret"] == {"secretName": secret, "defaultMode": 0o440}
+
+
+def test_workers_have_no_part_in_tls_for_callers() -> None:
+    release = render(MATRIX["tls"])
+    assert "TLS_CERT" not in release.env("worker")
     assert "tls" not in {each["name"] for each in release.pod("worker")["volumes"]}
 
 
