@@ -148,6 +148,7 @@ OTHER: dict[str, Any] = {
     "imagePullSecrets": [{"name": "a"}],
     "redis.url": "redis://other/0",
     "dispatcher.service.type": "LoadBalancer",
+    "worker.rollingUpdate.maxSurge": "50%",
     "dispatcher.service.nodePort": 30000,
     "dispatcher.service.loadBalancerClass": "a",
     "dispatcher.service.loadBalancerSourceRanges": ["10.0.0.0/8"],
