@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,26 @@ from simulator.realtime_api import RealtimeSimulator
 from tests.docker.image import REPOSITORY, Build, environment, last_stage
 from tests.scenarios.processes import KEY, ServiceProcess
 
-pytestmark = pytest.mark.system
+# Packages are fetched and installed: that takes the time that the network takes.
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+
+# Runs a command as in a container of ours: it can write to /tmp and nowhere else, and has no capabilities.
+CONFINED = """
+set -eu
+image=$1
+root=$2
+shift 2
+mount --make-rprivate /
+mount --bind / "$root"
+mount -o remount,ro,bind "$root"
+mount --rbind /proc "$root/proc"
+mount --rbind /dev "$root/dev"
+mount -t tmpfs tmpfs "$root/tmp"
+mkdir -p "$root$image"
+mount --bind "$image" "$root$image"
+mount -o remount,ro,bind "$root$image"
+exec chroot "$root" setpriv --bounding-set=-all --inh-caps=-all --no-new-privs "$@"
+"""
 
 TOOL = """
 require("dotenv").config();
@@ -57,8 +77,24 @@ def test_it_holds_what_is_pinned_and_nothing_to_install_more_with(image: Build) 
     assert not {each.split("==")[0] for each in printed} & {"pip", "setuptools", "pytest", "openai"}
 
 
+@pytest.fixture
+def confined(image: Build, tmp_path: Path) -> list[str]:
+    """What stands before a command so that it runs confined."""
+    root = tmp_path / "root"
+    root.mkdir()
+    prefix = ["unshare", "--mount", "sh", "-c", CONFINED, "sh", str(image.path("/")), str(root)]
+    try:
+        subprocess.run([*prefix, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        message = "a command cannot be confined here: that needs root, unshare, chroot and setpriv"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return prefix
+
+
 async def test_it_serves_a_call_with_a_tool_that_requires_what_the_image_brings(
-    image: Build, tmp_path: Path
+    image: Build, confined: list[str], tmp_path: Path
 ) -> None:
     tools = image.path(environment()["TOOLS_DIR"])
     (tools / "weather.js").write_text(TOOL, "utf-8")
@@ -66,6 +102,7 @@ async def test_it_serves_a_call_with_a_tool_that_requires_what_the_image_brings(
         service = await _start(
             image,
             *last_stage("CMD")[0],
+            before=confined,
             OPENAI_API_KEY=KEY,
             OPENAI_BASE_URL=simulator.url,
             PORT="0",
@@ -89,10 +126,11 @@ async def test_it_serves_a_call_with_a_tool_that_requires_what_the_image_brings(
                 await service.kill()
 
 
-async def _start(image: Build, *arguments: str, **settings: str) -> ServiceProcess:
-    command = last_stage("ENTRYPOINT")[0][2:]
+async def _start(image: Build, *arguments: str, before: Sequence[str] = (), **settings: str) -> ServiceProcess:
+    program = last_stage("ENTRYPOINT")[0][2]
     process = await asyncio.create_subprocess_exec(
-        _bin(image) / command[0],
+        *before,
+        str(_bin(image) / program),
         *arguments,
         env=_environment(image) | settings,
         cwd=image.path(last_stage("WORKDIR")[-1][0]),
