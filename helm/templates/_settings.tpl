@@ -31,7 +31,7 @@ Kubernetes would expand $(NAME), and halve $$. */ -}}
 {{- end -}}
 
 {{- define "avr-sts.redisIsBundled" -}}
-{{- if not (or .Values.redis.url (hasKey .Values.configFromSecrets "REDIS_URL")) -}}true{{- end -}}
+{{- if not (or .Values.redis.url .Values.configFromSecrets.REDIS_URL) -}}true{{- end -}}
 {{- end -}}
 
 {{- define "avr-sts.redisUrl" -}}

@@ -76,6 +76,12 @@ def test_secrets_are_named_and_never_written() -> None:
     }
 
 
+def test_a_secret_that_is_null_is_not_there() -> None:
+    values = {"configFromSecrets": {"REDIS_URL": None, "STS_TOKEN": None}}
+    assert render(values).objects == render().objects
+    assert render(values).notes == render().notes
+
+
 def test_a_default_secret_can_be_had_from_elsewhere() -> None:
     values = {"configFromSecrets": {"OPENAI_API_KEY": {"name": "vault", "key": "openai"}}}
     found = render(values).env("worker")["OPENAI_API_KEY"]["valueFrom"]["secretKeyRef"]
