@@ -38,7 +38,6 @@ async def test_without_faults_every_promise_is_kept() -> None:
     assert not results.faults
 
 
-@pytest.mark.xfail(run=False, reason="calls do not survive faults yet")
 @pytest.mark.timeout(180)
 async def test_every_kind_of_fault_is_survived() -> None:
     options = Options(

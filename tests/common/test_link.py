@@ -16,27 +16,103 @@ from common.link import Control, ItemHeard, Kind
 
 CONTROL_TYPES: tuple[type[Control], ...] = get_args(Control)
 BY_KIND: dict[int, type[Control]] = {record_type.kind: record_type for record_type in CONTROL_TYPES}
-AUDIO_KINDS = {Kind.CALLER_AUDIO, Kind.REPLY_AUDIO, Kind.CREDIT}
+# Records with a head of bytes instead of JSON.
+BINARY_KINDS = {
+    Kind.CALLER_AUDIO,
+    Kind.REPLY_AUDIO,
+    Kind.CREDIT,
+    Kind.ACK,
+    Kind.REPLY_TEXT,
+    Kind.KEPT_AUDIO,
+}
+
+# Part of the protocol: a number stays what it is for ever.
+KINDS = {
+    "HELLO": 1,
+    "OPEN": 2,
+    "OPENED": 3,
+    "REFUSED": 4,
+    "READY": 5,
+    "CALLER_AUDIO": 6,
+    "REPLY_ITEM": 7,
+    "REPLY_AUDIO": 8,
+    "REPLY_ITEM_DONE": 9,
+    "FLUSH": 10,
+    "HEARD": 11,
+    "PLAYOUT": 12,
+    "TRANSCRIPT": 13,
+    "FINISHED": 14,
+    "CREDIT": 15,
+    "CLOSE": 16,
+    "ENDED": 17,
+    "DTMF": 18,
+    "ORDER": 19,
+    "ORDER_DONE": 20,
+    "COMMAND": 21,
+    "RESULT": 22,
+    "EVENT": 23,
+    "ATTACH": 24,
+    "ATTACHED": 25,
+    "ACK": 26,
+    "REPLY_TEXT": 27,
+    "KEYED": 28,
+    "TOOL": 29,
+    "TOOL_KNOWN": 30,
+    "PROFILE": 31,
+    "REMEMBER": 32,
+    "SPOKEN": 33,
+    "KEPT_AUDIO": 34,
+    "GO": 35,
+    "MOVE": 36,
+    "RELEASE": 37,
+    "RELEASED": 38,
+    "PROOF": 64,
+}
 
 RECORDS: list[Control] = [
     link.Hello(1, "1.2.3", "worker", "w-1", "abc", "00ff"),
     link.Proof("ff00"),
-    link.Open("uuid", 7, {"from": "+39 02", "è": "🙂"}, 16_000, 64_000, 1.5, {"voice": "ash", "tools": [1, None]}),
-    link.Opened(32_000),
+    link.Open(
+        "uuid",
+        7,
+        {"from": "+39 02", "è": "🙂"},
+        16_000,
+        64_000,
+        1.5,
+        {"voice": "ash", "tools": [1, None]},
+        restore=True,
+        attach=True,
+        first_index=3,
+        delay_seconds=0.25,
+        waited_seconds=4.5,
+    ),
+    link.Opened(32_000, attached=True, position_samples=8_000),
+    link.Attach("uuid", 7, 12),
+    link.Attached(13),
     link.Refused("full", 3),
     link.Ready(),
     link.ReplyItem(2, "item_1"),
     link.ReplyItemDone(2),
     link.Flush(5),
     link.Heard(5, (ItemHeard(1, 800), ItemHeard(2, 0))),
-    link.Playout((ItemHeard(2, 160),), idle=True),
+    link.Playout((ItemHeard(2, 160),), True, (ItemHeard(2, 800), ItemHeard(3, 0)), 0.2),
     link.Transcript("item_1", "agent", 'say "hello"\n'),
-    link.Finished(48_000, "item_1"),
+    link.Finished(48_000, speaking=True),
     link.Close("hung up"),
     link.Ended("failed", "no quota"),
     link.Dtmf("#"),
-    link.Order(3, "transfer", "600", "demo", "1"),
-    link.OrderDone(3, True, "transferred"),
+    link.Order("call_3", "transfer", "600", "demo", "1"),
+    link.OrderDone("call_3", True, "transferred"),
+    link.Keyed(3),
+    link.Tool("call_4"),
+    link.ToolKnown("call_4"),
+    link.Profile({"model": "m"}, {"api_key": "secret"}),
+    link.Remember("item_2", "item_1", True, True, {"kind": "message", "text": "è"}, "c291bmQ="),
+    link.Spoken((link.Reply(2, "item_1", "Hello", 800, 640, True, 320, True), link.Reply())),
+    link.Go("drain", True, ("call_3",), "12#", True),
+    link.Move("rollover", 240.0),
+    link.Release(30.0),
+    link.Released("dropped", "the connection was lost"),
     link.Command(4, "uuid", "say", {"text": "hello"}),
     link.Result(4, 200, {"said": True}),
     link.Event(4, {"type": "transcript"}),
@@ -44,14 +120,20 @@ RECORDS: list[Control] = [
 
 words = st.text(max_size=20)
 numbers = st.integers(0, 2**53)
+seconds = st.floats(0, 1e9)
 items = st.builds(ItemHeard, numbers, numbers)
+item_lists = st.lists(items, max_size=5).map(tuple)
+replies = st.builds(link.Reply, numbers, words, words, numbers, numbers, st.booleans(), numbers, st.booleans())
 controls = st.one_of(
     st.builds(link.Hello, numbers, words, words, words, words, words),
     st.builds(link.Open, words, numbers, st.dictionaries(words, words, max_size=5), numbers, numbers),
-    st.builds(link.Heard, numbers, st.lists(items, max_size=5).map(tuple)),
-    st.builds(link.Playout, st.lists(items, max_size=5).map(tuple), st.booleans()),
+    st.builds(link.Heard, numbers, item_lists),
+    st.builds(link.Playout, item_lists, st.booleans(), item_lists, seconds),
     st.builds(link.Transcript, words, words, words),
-    st.builds(link.Finished, numbers, words),
+    st.builds(link.Finished, numbers, st.booleans()),
+    st.builds(link.Spoken, st.lists(replies, max_size=5).map(tuple)),
+    st.builds(link.Go, words, st.booleans(), st.lists(words, max_size=5).map(tuple), words, st.booleans()),
+    st.builds(link.Remember, words, words, st.booleans(), st.booleans(), st.dictionaries(words, words), words),
 )
 
 
@@ -69,6 +151,13 @@ def decode_payload(kind: int, payload: memoryview) -> Any:
         return index, bytes(pcm)
     if kind == Kind.CREDIT:
         return link.decode_credit(payload)
+    if kind == Kind.ACK:
+        return link.decode_ack(payload)
+    if kind == Kind.REPLY_TEXT:
+        return link.decode_reply_text(payload)
+    if kind == Kind.KEPT_AUDIO:
+        position, codes = link.decode_kept_audio(payload)
+        return position, bytes(codes)
     record_type = BY_KIND.get(kind)
     return link.decode_control(record_type, payload) if record_type is not None else bytes(payload)
 
@@ -78,7 +167,8 @@ def control(record_type: type[Control], fields: object) -> Control:
 
 
 def test_every_kind_has_a_record_and_every_control_record_an_example() -> None:
-    assert BY_KIND.keys() | AUDIO_KINDS == set(Kind)
+    assert BY_KIND.keys() | BINARY_KINDS == set(Kind)
+    assert not BY_KIND.keys() & BINARY_KINDS
     assert [type(record) for record in RECORDS] == list(CONTROL_TYPES)
 
 
@@ -105,8 +195,33 @@ def test_credit_comes_back() -> None:
     assert decode_all(link.encode_credit(4, 2**32 - 1)) == [(Kind.CREDIT, 4, 2**32 - 1)]
 
 
+def test_acknowledgements_come_back() -> None:
+    assert decode_all(link.encode_ack(4, 2**32 - 1)) == [(Kind.ACK, 4, 2**32 - 1)]
+
+
+@pytest.mark.parametrize("text", ["", "Hello", "È già 🙂"])
+def test_reply_text_comes_back(text: str) -> None:
+    message = link.encode_reply_text(4, 5, 2**32 - 1, text)
+    assert decode_all(message) == [(Kind.REPLY_TEXT, 4, (5, 2**32 - 1, text))]
+
+
+def test_text_that_is_not_unicode_goes_all_the_same() -> None:
+    # JSON can bring half of a surrogate pair.
+    (record,) = decode_all(link.encode_reply_text(4, 5, 6, "a\ud800b"))
+    assert record == (Kind.REPLY_TEXT, 4, (5, 6, "a?b"))
+
+
+def test_kept_audio_comes_back() -> None:
+    message = link.encode_kept_audio(1, 2**40, b"codes") + link.encode_kept_audio(1, 5, b"")
+    assert decode_all(message) == [(Kind.KEPT_AUDIO, 1, (2**40, b"codes")), (Kind.KEPT_AUDIO, 1, (5, b""))]
+
+
 def test_the_numbers_of_the_kinds_are_part_of_the_protocol() -> None:
-    assert [kind.value for kind in Kind] == [*range(1, 24), 64]
+    assert {kind.name: kind.value for kind in Kind} == KINDS
+    assert link.encode_ack(3, 4) == b"\x1a\x00\x00\x00\x03\x00\x00\x00\x04\x00\x00\x00\x04"
+    text = b"\x1b\x00\x00\x00\x03\x00\x00\x00\x0a\x00\x00\x00\x04\x00\x00\x00\x05ab"
+    assert link.encode_reply_text(3, 4, 5, "ab") == text
+    assert link.encode_kept_audio(3, 4, b"ab") == b"\x22\x00\x00\x00\x03\x00\x00\x00\x0a" + bytes(7) + b"\x04ab"
     assert link.encode(link.Flush(1), 2) == b'\x0a\x00\x00\x00\x02\x00\x00\x00\x0c{"number":1}'
     assert link.encode_credit(3, 4) == b"\x0f\x00\x00\x00\x03\x00\x00\x00\x04\x00\x00\x00\x04"
     assert link.encode_reply_audio(3, 4, b"ab") == b"\x08\x00\x00\x00\x03\x00\x00\x00\x06\x00\x00\x00\x04ab"
@@ -152,6 +267,8 @@ def test_a_field_of_another_type_is_refused(record_type: type[Control]) -> None:
         "dict[str, Any]": [[], "", None, 1],
         "dict[str, str]": [[], "", None, {"a": 1}, {"a": None}, {"a": {}}],
         "tuple[ItemHeard, ...]": [{}, "", None, [1], [None], [{"index": "1"}], [{"samples": -1}]],
+        "tuple[Reply, ...]": [{}, "", None, [1], [None], [{"index": "1"}], [{"text": 1}], [{"cut": 0}]],
+        "tuple[str, ...]": [{}, "", None, [1], [None], [["a"]]],
     }
     for field in dataclasses.fields(record_type):
         for value in wrong[str(field.type)]:
@@ -196,6 +313,35 @@ def test_reply_audio_is_a_head_and_whole_samples(payload: bytes) -> None:
 def test_credit_is_four_bytes(payload: bytes) -> None:
     with pytest.raises(LinkProtocolError, match="CREDIT"):
         link.decode_credit(memoryview(payload))
+
+
+@pytest.mark.parametrize("payload", [b"", b"123", b"12345"])
+def test_an_acknowledgement_is_four_bytes(payload: bytes) -> None:
+    with pytest.raises(LinkProtocolError, match="ACK"):
+        link.decode_ack(memoryview(payload))
+
+
+@pytest.mark.parametrize("payload", [b"", b"1234567", b"12345678\xff", b"12345678\xed\xa0\x80"])
+def test_reply_text_is_a_head_and_utf_8(payload: bytes) -> None:
+    with pytest.raises(LinkProtocolError, match="REPLY_TEXT"):
+        link.decode_reply_text(memoryview(payload))
+
+
+@pytest.mark.parametrize("payload", [b"", b"1234567"])
+def test_kept_audio_has_a_head(payload: bytes) -> None:
+    with pytest.raises(LinkProtocolError, match="KEPT_AUDIO"):
+        link.decode_kept_audio(memoryview(payload))
+
+
+def test_secrets_and_what_was_said_do_not_show() -> None:
+    """A record that ends up in a log or an error."""
+    for record in (
+        link.Open(provider_config={"api_key": "S"}),
+        link.Profile({"instructions": "S"}, {"api_key": "S"}),
+        link.Remember(item={"text": "S"}, sound="S"),
+        link.Reply(text="S"),
+    ):
+        assert "S" not in repr(record).replace(type(record).__name__, "")
 
 
 def test_a_record_that_no_message_can_carry_is_not_made() -> None:
