@@ -24,6 +24,8 @@ _CUT_INTERVAL_SECONDS = 0.1
 _REDIS_NOTICED_SECONDS = 0.5
 # Redis stays away so long behind the death of a worker.
 _REDIS_AWAY_SECONDS = 4.0
+# The victim and another one.
+_AT_LEAST = 2
 _REFUSALS = (503, 429, 500)
 
 
@@ -57,7 +59,7 @@ Act = Callable[[World, Pace, random.Random], Awaitable[bool]]
 
 async def kill_worker(world: World, _: Pace, rng: random.Random) -> bool:
     """SIGKILL; another one is started."""
-    worker = _one_of(world.workers, rng)
+    worker = await _worker(world, rng)
     if worker is None:
         return False
     await _kill_worker(world, worker, FaultKind.KILL_WORKER)
@@ -67,7 +69,7 @@ async def kill_worker(world: World, _: Pace, rng: random.Random) -> bool:
 
 async def stop_worker(world: World, pace: Pace, rng: random.Random) -> bool:
     """SIGSTOP, and SIGCONT after a while."""
-    worker = _one_of(world.workers, rng)
+    worker = await _worker(world, rng)
     if worker is None:
         return False
     worker.stopped = True
@@ -90,7 +92,7 @@ async def stop_worker(world: World, pace: Pace, rng: random.Random) -> bool:
 async def drain_worker(world: World, _: Pace, rng: random.Random) -> bool:
     """SIGTERM to one, behind the start of another: a rollout."""
     new = await world.add_worker()
-    worker = _one_of([each for each in world.workers if each is not new], rng, leave=0)
+    worker = await _worker(world, rng, but=new)
     if worker is None:
         return True  # all others have gone meanwhile: there is nobody to replace
     calls = await world.calls_on(worker)
@@ -110,11 +112,10 @@ async def _kill_worker(world: World, worker: Member, kind: FaultKind) -> None:
 
 async def cut_link(world: World, _: Pace, rng: random.Random) -> bool:
     """One end of a link is shut down; it can be attached again at once."""
-    pair = _pair(world, rng)
+    pair = await _pair(world, rng)
     if pair is None:
         return False
-    dispatcher, worker = pair
-    calls = await world.calls_on(worker) & world.calls_at(dispatcher)
+    dispatcher, worker, calls = pair
     fault = Fault(FaultKind.CUT_LINK, time.monotonic(), calls, detail=f"{dispatcher.id} to {worker.id}")
     world.hit(fault)
     return await _cut(dispatcher, worker) > 0
@@ -122,11 +123,10 @@ async def cut_link(world: World, _: Pace, rng: random.Random) -> bool:
 
 async def break_link(world: World, pace: Pace, rng: random.Random) -> bool:
     """A link is cut again and again for a while."""
-    pair = _pair(world, rng)
+    pair = await _pair(world, rng)
     if pair is None:
         return False
-    dispatcher, worker = pair
-    calls = await world.calls_on(worker) & world.calls_at(dispatcher)
+    dispatcher, worker, calls = pair
     detail = f"{dispatcher.id} to {worker.id}"
     fault = Fault(FaultKind.BREAK_LINK, time.monotonic(), calls, lasts=True, detail=detail)
     world.hit(fault)
@@ -142,10 +142,15 @@ async def _cut(dispatcher: Member, worker: Member) -> int:
     return await asyncio.to_thread(sockets.cut, worker.process.pid, worker.port, dispatcher.process.pid)
 
 
-def _pair(world: World, rng: random.Random) -> tuple[Member, Member] | None:
-    dispatcher = _one_of(world.dispatchers, rng, leave=0)
-    worker = _one_of(world.workers, rng, leave=0)
-    return None if dispatcher is None or worker is None else (dispatcher, worker)
+async def _pair(world: World, rng: random.Random) -> tuple[Member, Member, frozenset[str]] | None:
+    """A dispatcher, a worker, and the calls on the link between them: one that has any, if there is one."""
+    pairs = [
+        (dispatcher, worker, calls & world.calls_at(dispatcher))
+        for worker in _well(world.workers)
+        for calls in [await world.calls_on(worker)]
+        for dispatcher in _well(world.dispatchers)
+    ]
+    return rng.choice([pair for pair in pairs if pair[2]] or pairs) if pairs else None
 
 
 # The Realtime API
@@ -214,7 +219,7 @@ async def _session(world: World, rng: random.Random) -> tuple[str, dict[str, Any
 
 async def kill_dispatcher(world: World, _: Pace, rng: random.Random) -> bool:
     """SIGKILL: its callers come back, at this or another one; another is started."""
-    dispatcher = _one_of(world.dispatchers, rng)
+    dispatcher = _dispatcher(world, rng)
     if dispatcher is None:
         return False
     fault = Fault(FaultKind.KILL_DISPATCHER, time.monotonic(), world.calls_at(dispatcher), detail=dispatcher.id)
@@ -227,7 +232,7 @@ async def kill_dispatcher(world: World, _: Pace, rng: random.Random) -> bool:
 async def drain_dispatcher(world: World, _: Pace, rng: random.Random) -> bool:
     """SIGTERM behind the start of another: its calls end in their own time."""
     new = await world.add_dispatcher()
-    dispatcher = _one_of([each for each in world.dispatchers if each is not new], rng, leave=0)
+    dispatcher = _dispatcher(world, rng, but=new)
     if dispatcher is None:
         return True  # all others have gone meanwhile: there is nobody to replace
     calls = world.calls_at(dispatcher)
@@ -311,7 +316,7 @@ async def kill_worker_without_redis(world: World, pace: Pace, rng: random.Random
     """Redis is paused, then a worker is killed; it comes back, and another worker is started."""
     async with _redis(world, FaultKind.PAUSE_REDIS), _frozen(world):
         await asyncio.sleep(_REDIS_NOTICED_SECONDS)
-        worker = _one_of(world.workers, rng)
+        worker = await _worker(world, rng)
         if worker is not None:
             await _kill_worker(world, worker, FaultKind.KILL_WORKER_WITHOUT_REDIS)
         await asyncio.sleep(min(pace.redis_seconds, _REDIS_AWAY_SECONDS))
@@ -340,10 +345,29 @@ async def _frozen(world: World) -> AsyncIterator[None]:
         world.redis.thaw()
 
 
-def _one_of(members: Sequence[Member], rng: random.Random, *, leave: int = 1) -> Member | None:
-    """One that is well, if so many others are, too."""
-    well = [member for member in members if member.is_well]
-    return rng.choice(well) if len(well) > leave else None
+# Victims: others of their kind must be well, and one that has calls is better than one that has none
+
+
+async def _worker(world: World, rng: random.Random, *, but: Member | None = None) -> Member | None:
+    well = _well(world.workers)
+    if len(well) < _AT_LEAST:
+        return None
+    others = [worker for worker in well if worker is not but]
+    busy = [worker for worker in others if await world.calls_on(worker)]
+    chosen = rng.choice(busy or others)
+    return chosen if chosen.is_well else None
+
+
+def _dispatcher(world: World, rng: random.Random, *, but: Member | None = None) -> Member | None:
+    well = _well(world.dispatchers)
+    if len(well) < _AT_LEAST:
+        return None
+    others = [dispatcher for dispatcher in well if dispatcher is not but]
+    return rng.choice([each for each in others if world.calls_at(each)] or others)
+
+
+def _well(members: Sequence[Member]) -> list[Member]:
+    return [member for member in members if member.is_well]
 
 
 ACTS: dict[FaultKind, Act] = {
