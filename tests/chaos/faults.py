@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from tests.chaos import sockets
 from tests.chaos.callers import Caller
 from tests.chaos.facts import Fault, FaultKind, Frozen, Part
+from tests.chaos.picture import SETTLED_SECONDS
 from tests.chaos.world import DISPATCHER_DRAIN_SECONDS, WORKER_DRAIN_SECONDS, Member, World
 
 T = TypeVar("T")
@@ -24,8 +25,12 @@ _CUT_INTERVAL_SECONDS = 0.1
 _REDIS_NOTICED_SECONDS = 0.5
 # Redis stays away so long behind the death of a worker.
 _REDIS_AWAY_SECONDS = 4.0
+# A worker is known to all dispatchers so long after it has started.
+_KNOWN_SECONDS = 2.0
 # The victim and another one.
 _AT_LEAST = 2
+# A caller whose connection was cut is back, at whichever dispatcher.
+_BACK_SECONDS = 1.0
 _REFUSALS = (503, 429, 500)
 
 
@@ -219,19 +224,21 @@ async def _session(world: World, rng: random.Random) -> tuple[str, dict[str, Any
 
 async def kill_dispatcher(world: World, _: Pace, rng: random.Random) -> bool:
     """SIGKILL: its callers come back, at this or another one; another is started."""
-    dispatcher = _dispatcher(world, rng)
-    if dispatcher is None:
-        return False
-    fault = Fault(FaultKind.KILL_DISPATCHER, time.monotonic(), world.calls_at(dispatcher), detail=dispatcher.id)
-    world.hit(fault)
-    await world.kill(dispatcher)
-    await world.add_dispatcher()
-    return True
+    async with _whole_redis(world):
+        dispatcher = _dispatcher(world, rng)
+        if dispatcher is None:
+            return False
+        calls = world.calls_at(dispatcher)
+        world.hit(Fault(FaultKind.KILL_DISPATCHER, time.monotonic(), calls, detail=dispatcher.id))
+        await world.kill(dispatcher)
+        await world.add_dispatcher()
+        return True
 
 
 async def drain_dispatcher(world: World, _: Pace, rng: random.Random) -> bool:
     """SIGTERM behind the start of another: its calls end in their own time."""
-    new = await world.add_dispatcher()
+    async with _whole_redis(world):
+        new = await world.add_dispatcher()
     dispatcher = _dispatcher(world, rng, but=new)
     if dispatcher is None:
         return True  # all others have gone meanwhile: there is nobody to replace
@@ -243,11 +250,13 @@ async def drain_dispatcher(world: World, _: Pace, rng: random.Random) -> bool:
 
 async def cut_caller(world: World, _: Pace, rng: random.Random) -> bool:
     """A caller's connection breaks, and comes back."""
-    caller = _talker(world, rng)
-    if caller is None or caller.call is None:
-        return False
-    world.hit(Fault(FaultKind.CUT_CALLER, time.monotonic(), frozenset({caller.uuid})))
-    await caller.call.cut()
+    async with _whole_redis(world):
+        caller = _talker(world, rng)
+        if caller is None or caller.call is None:
+            return False
+        world.hit(Fault(FaultKind.CUT_CALLER, time.monotonic(), frozenset({caller.uuid})))
+        await caller.call.cut()
+        await asyncio.sleep(_BACK_SECONDS)
     return True
 
 
@@ -329,11 +338,21 @@ async def kill_worker_without_redis(world: World, pace: Pace, rng: random.Random
 async def _redis(world: World, kind: FaultKind) -> AsyncIterator[None]:
     async with world.redis_lock:
         fault = Fault(kind, time.monotonic(), lasts=True)
+        world.redis_left_seconds = fault.at_seconds
         world.hit(fault)
         try:
             yield
         finally:
-            fault.until_seconds = time.monotonic()
+            fault.until_seconds = world.redis_back_seconds = time.monotonic()
+            world.redis_left_seconds = None
+
+
+@asynccontextmanager
+async def _whole_redis(world: World) -> AsyncIterator[None]:
+    """Redis is there, and knows of everything: who comes back to another dispatcher is found by it alone."""
+    async with world.redis_lock:
+        await asyncio.sleep(max(0.0, world.redis_back_seconds + SETTLED_SECONDS - time.monotonic()))
+        yield
 
 
 @asynccontextmanager
@@ -349,7 +368,9 @@ async def _frozen(world: World) -> AsyncIterator[None]:
 
 
 async def _worker(world: World, rng: random.Random, *, but: Member | None = None) -> Member | None:
-    well = _well(world.workers)
+    # What has started since Redis left is not known to anybody.
+    left_seconds = math.inf if world.redis_left_seconds is None else world.redis_left_seconds
+    well = [worker for worker in _well(world.workers) if worker.ready_seconds + _KNOWN_SECONDS < left_seconds]
     if len(well) < _AT_LEAST:
         return None
     others = [worker for worker in well if worker is not but]
