@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable
 
@@ -28,8 +29,13 @@ def application(is_ready: Callable[[], bool], not_ready: str) -> web.Application
     async def readyz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n") if is_ready() else web.Response(status=503, text=f"{not_ready}\n")
 
+    rendering = asyncio.Lock()
+
     async def exposition(_: web.Request) -> web.Response:
-        body, content_type = metrics.render()
+        # In a thread: where many processes share their values it takes longer than audio may wait. One at a time:
+        # who asks too often takes no more than that.
+        async with rendering:
+            body, content_type = await asyncio.to_thread(metrics.render)
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     app = web.Application(client_max_size=MAX_BODY_BYTES)

@@ -44,7 +44,7 @@ CLOSE                   both   the caller is gone, or another epoch holds the ca
 ENDED                   D ← W  the worker has ended the call, and why
 PROFILE, REMEMBER       both   the call's memory: its settings, and an item; kept by the dispatcher, and given to
                                the worker that takes over
-SPOKEN, KEPT_AUDIO      D → W  and what is unfinished: replies, and the caller's audio (µ-law)
+SPOKEN, KEPT_AUDIO      both   and what is unfinished: replies, and the caller's audio (µ-law)
 GO                      D → W  the memory is whole: bring it to a session, and go on (or stand by)
 MOVE                    D ← W  please move the call to another session: this worker, or its session, is to end
 RELEASE                 D → W  another session stands by: let go at the next quiet moment

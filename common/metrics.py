@@ -7,6 +7,9 @@ attributes, so that nothing is looked up on the audio path.
 In a cluster a process answers for itself. In `serve` all processes keep their values in files under one directory
 (`share`), and any dispatcher answers for all: counters and histograms of a process that died stay, its gauges go.
 `share` comes before the first metric.
+
+No label can carry a call: most have a fixed set of values, and where somebody else chooses (the model, a tool, an
+error's code), what looks like a uuid or a number is counted as `other`.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -22,8 +25,8 @@ from typing import Final, Generic, Literal, TypeVar
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, values
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
+
+from common.shared_values import SharedValues, label_values
 
 CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST
 
@@ -39,13 +42,21 @@ _TOOL_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 20
 _RECOVERY_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0)
 _LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 
+_PREFIX: Final = "avr_sts_"
 _OTHER: Final = "other"
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
+_UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
+_DATE = re.compile(r"20\d\d-[01]\d-[0-3]\d")
+_NUMBER_DIGITS: Final = 7
+"""So many digits, however they are grouped, may be somebody's number. A model's date does not count."""
 
 T = TypeVar("T")
 
 _registry = CollectorRegistry()
+_rendered = _registry
 _shared_directory: Path | None = None
+_former_values: dict[tuple[str, str], set[str]] = {}
+"""Values that labels had in earlier lives of this process's slot, by metric and label."""
 
 # The values' class is chosen by `share`, not by a variable that happens to be in the environment.
 values.ValueClass = values.MutexValue
@@ -61,11 +72,14 @@ def share(directory: Path, identity: str) -> None:
         identity: of the slot that the process fills, not of the process: who is started in place of a dead one
             goes on with its counters, so that the number of files does not grow with restarts.
     """
-    global _shared_directory  # noqa: PLW0603 - prometheus_client has one registry of values per process, too
+    global _shared_directory, _former_values, _rendered  # noqa: PLW0603 - the library, too, has one of each
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
     # Its documented use (prometheus/client_python#509): any function that tells live processes apart.
     values.ValueClass = values.MultiProcessValue(lambda: identity)  # type: ignore[no-untyped-call]  # the library's lack
     _shared_directory = directory
+    _former_values = label_values(directory, identity)
+    _rendered = CollectorRegistry()
+    _rendered.register(SharedValues(directory))
 
 
 def mark_process_dead(identity: str) -> None:
@@ -76,61 +90,52 @@ def mark_process_dead(identity: str) -> None:
 
 def render() -> tuple[bytes, str]:
     """Returns the body and content type of `/metrics`: of this process, or of all that share their values."""
-    registry = _registry
-    if _shared_directory is not None:
-        registry = CollectorRegistry()
-        registry.register(_SharedValues(_shared_directory))
-    return prometheus_client.generate_latest(registry), CONTENT_TYPE
-
-
-class _SharedValues(Collector):
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def collect(self) -> Iterable[Metric]:
-        # A process that is just starting has an empty file for a moment, which the library cannot read.
-        files = [str(file) for file in self._directory.glob("*.db") if _size_bytes(file) > 0]
-        merged: Iterable[Metric] = multiprocess.MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]  # the same
-        return merged
-
-
-def _size_bytes(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except FileNotFoundError:  # the gauges of a process that died just now
-        return 0
+    return prometheus_client.generate_latest(_rendered), CONTENT_TYPE
 
 
 class _Bounded(Generic[T]):
-    """What there is for each value of a label that somebody else chooses: only so many are kept apart."""
+    """What there is for each value of a label that somebody else chooses: only so many are kept apart.
 
-    def __init__(self, make: Callable[[str], T]) -> None:
+    Those of the slot's earlier lives count: their series are in its file for good.
+    """
+
+    def __init__(self, metric: str, label: str, make: Callable[[str], T]) -> None:
+        former = _former_values.get((f"{_PREFIX}{metric}", label), set())
         self._make = make
-        self._made: dict[str, T] = {}
-        self._limit = MAX_LABEL_VALUES
+        self._made: dict[str, T] = {value: make(value) for value in sorted(former)}
+        self._expected: set[str] = set()
 
     def expect(self, *expected: str) -> None:
-        """Makes those of values that are known in advance; they do not count for the limit."""
+        """Makes those of values that are known in advance, whatever they look like.
+
+        They do not count for the limit.
+        """
+        self._expected.update(expected)
         for value in {*expected} - self._made.keys():
             self._made[value] = self._make(value)
-            self._limit += 1
 
     def of(self, value: str) -> T:
-        """That of `value`, or of `other` if it is no word or one too many."""
+        """That of `value`; of `other` if it is no word, one too many, or may name a call."""
         made = self._made.get(value)
         if made is None:
-            if len(self._made) >= self._limit or not _LABEL_VALUE.fullmatch(value):
+            full = len(self._made) >= MAX_LABEL_VALUES + len(self._expected)
+            if full or not _LABEL_VALUE.fullmatch(value) or _may_name_a_call(value):
                 self.expect(_OTHER)
                 return self._made[_OTHER]
             made = self._made[value] = self._make(value)
         return made
 
 
+def _may_name_a_call(value: str) -> bool:
+    digits = sum(character.isdigit() for character in _DATE.sub("", value))
+    return digits >= _NUMBER_DIGITS or _UUID.search(value) is not None
+
+
 class BoundedCounter:
     """A counter with one label whose values somebody else chooses: only so many are kept apart."""
 
-    def __init__(self, counter: Counter) -> None:
-        self._children = _Bounded(counter.labels)
+    def __init__(self, name: str, help_text: str, label: str) -> None:
+        self._children = _Bounded(name, label, _counter(name, help_text, label).labels)
         self._children.expect(_OTHER)
 
     def expect(self, *expected: str) -> None:
@@ -138,7 +143,7 @@ class BoundedCounter:
         self._children.expect(*expected)
 
     def inc(self, value: str, amount: float = 1) -> None:
-        """Counts for `value`, or for `other` if it is no word or one too many."""
+        """Counts for `value`, or for `other` if it is no word, one too many, or may name a call."""
         self._children.of(value).inc(amount)
 
 
@@ -215,9 +220,7 @@ class DispatcherMetrics(_CallProcess):
         )
         self.interruptions = _counter("interruptions", "Times that callers interrupted the agent")
         self.dtmf_digits = _counter("dtmf_digits", "Digits that callers dialled")
-        self.bad_input = BoundedCounter(
-            _counter("bad_input", "What a core sent that the protocol does not allow", "reason")
-        )
+        self.bad_input = BoundedCounter("bad_input", "What a core sent that the protocol does not allow", "reason")
         repins = _counter("repins", "Calls that were given to another worker, by why", "reason")
         self.repins = {reason: repins.labels(reason) for reason in RepinReason}
         recovery = _histogram(
@@ -249,22 +252,25 @@ class WorkerMetrics(_CallProcess):
         self.upstream_connect = _histogram(
             "upstream_connect_seconds", "Opening a connection to the Realtime API", _CONNECT_SECONDS
         )
-        self.upstream_errors = BoundedCounter(
-            _counter("upstream_errors", "Errors of the Realtime API, by code", "code")
-        )
+        self.upstream_errors = BoundedCounter("upstream_errors", "Errors of the Realtime API, by code", "code")
         reconnects = _counter(
             "upstream_reconnects", "Realtime sessions opened to go on with a call, by why", "reason"
         )
         self.reconnects = {reason: reconnects.labels(reason) for reason in ReconnectReason}
         tokens = _counter("tokens", "Tokens used", "model", "direction", "modality", "cached")
-        self._tokens = _Bounded(functools.partial(TokenCounters.of, tokens))
-        self.cost_usd = BoundedCounter(_counter("cost_usd", "What the tokens used cost, in US dollars", "model"))
+        self._tokens = _Bounded("tokens", "model", functools.partial(TokenCounters.of, tokens))
+        self.cost_usd = BoundedCounter("cost_usd", "What the tokens used cost, in US dollars", "model")
         calls = _counter("tool_calls", "Calls of tools, by how they ended", "tool", "outcome")
         seconds = _histogram("tool_duration_seconds", "How long a tool took", _TOOL_SECONDS, "tool", "outcome")
-        self._tools = _Bounded(functools.partial(ToolMetrics.of, calls, seconds))
+        self._tools = _Bounded("tool_calls", "tool", functools.partial(ToolMetrics.of, calls, seconds))
+
+    def expect_model(self, model: str) -> None:
+        """Creates the series of a model that is known in advance; it does not count for the limit."""
+        self._tokens.expect(model)
+        self.cost_usd.expect(model)
 
     def tokens(self, model: str) -> TokenCounters:
-        """Returns the counters of `model`; of `other` if it is no word or one too many."""
+        """Returns the counters of `model`; of `other` if it is no word, one too many, or may name a call."""
         return self._tokens.of(model)
 
     def expect_tools(self, *names: str) -> None:
@@ -272,7 +278,7 @@ class WorkerMetrics(_CallProcess):
         self._tools.expect(*names)
 
     def tool(self, name: str) -> ToolMetrics:
-        """Returns the metrics of the tool `name`; of `other` if it is no word or one too many."""
+        """Returns those of the tool `name`; of `other` if it is no word, one too many, or may name a call."""
         return self._tools.of(name)
 
 
@@ -361,12 +367,12 @@ def supervisor() -> SupervisorMetrics:
 
 
 def _counter(name: str, help_text: str, *labels: str) -> Counter:
-    return Counter(f"avr_sts_{name}", help_text, labels, registry=_registry)  # the library adds _total
+    return Counter(f"{_PREFIX}{name}", help_text, labels, registry=_registry)  # the library adds _total
 
 
 def _gauge(name: str, help_text: str, over_processes: Literal["livesum", "livemin"]) -> Gauge:
-    return Gauge(f"avr_sts_{name}", help_text, registry=_registry, multiprocess_mode=over_processes)
+    return Gauge(f"{_PREFIX}{name}", help_text, registry=_registry, multiprocess_mode=over_processes)
 
 
 def _histogram(name: str, help_text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-    return Histogram(f"avr_sts_{name}", help_text, labels, registry=_registry, buckets=buckets)
+    return Histogram(f"{_PREFIX}{name}", help_text, labels, registry=_registry, buckets=buckets)

@@ -148,10 +148,12 @@ class Renewal:
     Attributes:
         superseded: uuids that another dispatcher holds: let go of them at once.
         workers: the live workers.
+        forgotten: uuids that Redis did not know: what was said in these calls is to be written anew.
     """
 
     superseded: frozenset[str]
     workers: tuple[WorkerStatus, ...]
+    forgotten: frozenset[str] = frozenset()
 
 
 def release_order(release: str) -> int:
@@ -190,9 +192,10 @@ class Registry:
         self._pin = self._script("pin")
         self._unpin = self._script("unpin")
         self._renew = self._script("renew")
+        self._remember = self._script("remember")
 
     @classmethod
-    def from_url(cls, url: str, *, timeout_seconds: float = 1.0) -> Self:
+    def from_url(cls, url: str, *, timeout_seconds: float = 0.5) -> Self:
         """Make a registry that connects when it is first used.
 
         Args:
@@ -316,6 +319,7 @@ class Registry:
         """
         batches = [calls[start : start + _BATCH] for start in range(0, len(calls), _BATCH)] or [()]
         superseded: set[str] = set()
+        forgotten: set[str] = set()
         async with self._renewing:
             for batch in batches:
                 # The worker table is asked for once, with the last.
@@ -324,9 +328,33 @@ class Registry:
                     started_at_ms = "" if call.started_at_ms is None else call.started_at_ms
                     args += (call.uuid, call.worker, call.epoch, call.state, started_at_ms, call.pins)
                     args.append(json.dumps(dict(call.metadata)))
-                uuids, table = await self._bounded(self._renew, args=args)
+                uuids, table, unknown = await self._bounded(self._renew, args=args)
                 superseded.update(uuids)
-        return Renewal(frozenset(superseded), tuple(_worker_table(table)))
+                forgotten.update(unknown)
+        return Renewal(frozenset(superseded), tuple(_worker_table(table)), frozenset(forgotten))
+
+    async def remember(self, uuid: str, fields: Mapping[str, str | None], *, anew: bool) -> bool:
+        """Write what was said in a call, for whoever goes on with it.
+
+        Args:
+            uuid: of the call.
+            fields: what has changed; None: the field is gone.
+            anew: they are all that there is.
+
+        Returns:
+            False if the call is not pinned: nothing was written.
+        """
+        gone = [name for name, value in fields.items() if value is None]
+        args: list[str | int] = [uuid, int(anew), len(gone), *gone]
+        for name, value in fields.items():
+            if value is not None:
+                args += (name, value)
+        return bool(await self._bounded(self._remember, args=args))
+
+    async def recall(self, uuid: str) -> dict[str, str]:
+        """Return what was said in a call; empty if nothing is known."""
+        fields: dict[str, str] = await self._bounded(self._redis.hgetall, f"{_PREFIX}call:{uuid}:said")
+        return fields
 
     async def calls(self, limit: int = 10_000) -> list[CallRecord]:
         """Return live calls, the oldest first; those renewed last if there are more than `limit`."""

@@ -129,6 +129,7 @@ class Call:
         self._audio_seconds = now_seconds
         self._stuck_since: float | None = None
         self._away_since: float | None = None
+        self._away_because = ""
         self._audio_allowance = Allowance(limits.flood_ratio, limits.burst_seconds, now_seconds)
         self._message_allowance = Allowance(
             limits.messages_per_second, 10 * limits.messages_per_second, now_seconds
@@ -233,6 +234,7 @@ class Call:
             self._finish(Ending.FAILED, reason)
         else:
             self._away_since = now_seconds
+            self._away_because = reason
             self._stuck_since = None
             self._player.is_held = True
 
@@ -309,10 +311,14 @@ class Call:
                 self._move.next_try_seconds = now_seconds + MOVE_AGAIN_SECONDS
                 self._move.excluded.clear()
             return
-        if self._reason and now_seconds - self._lost_seconds < self._limits.recovery_seconds:
+        limits = self._limits
+        since, seconds = self._init_seconds, limits.placing_seconds if code == 1011 else 0.0
+        if self._reason:
+            since, seconds = self._lost_seconds, limits.recovery_seconds
+        if now_seconds - since < seconds:
             # One may come, or have room again; who was out of reach may be back.
             self._excluded.clear()
-            self._place_again_seconds = now_seconds + self._limits.place_again_seconds
+            self._place_again_seconds = now_seconds + limits.place_again_seconds
             return
         self._end(Ending.REJECTED if code == 1013 and not self._reason else Ending.FAILED, code, message)
 
@@ -369,7 +375,8 @@ class Call:
         limits = self._limits
         if self._away_since is not None:
             if now_seconds - self._away_since >= limits.reconnect_seconds:
-                self._finish(Ending.FAILED, f"the caller did not come back within {limits.reconnect_seconds:g} s")
+                seconds = f"{limits.reconnect_seconds:g} s"
+                self._finish(Ending.FAILED, f"{self._away_because}, and it did not come back within {seconds}")
         elif self._hung_up_seconds is not None and now_seconds - self._hung_up_seconds >= limits.hung_up_seconds:
             self._end(Ending.COMPLETED, 1000, "")
         elif self.state is State.AWAITING_INIT:
@@ -507,6 +514,9 @@ class Call:
                 self._to_worker(leg, link.ToolKnown(link.decode_control(link.Tool, payload).call_id))
             case Kind.SPOKEN:
                 self.memory.restore_replies(link.decode_control(link.Spoken, payload).replies)
+            case Kind.KEPT_AUDIO:
+                position, codes = link.decode_kept_audio(payload)
+                self._audio.keep(position, bytes(codes))
             case Kind.PLAYOUT:
                 self._player.restore(link.decode_control(link.Playout, payload), now_seconds)
             case Kind.OPENED:

@@ -21,7 +21,7 @@ from dispatcher.actions import Purpose, Seen
 from dispatcher.ami import Ami, AmiError
 from dispatcher.call import Call, State
 from dispatcher.front import Front, WebSocketFront
-from dispatcher.leg import Leg
+from dispatcher.leg import Leg, LegState
 from dispatcher.legacy import LegacyConnection
 from dispatcher.limits import CallLimits
 from dispatcher.links import LinkPool, LinkUnavailable, WorkerLink
@@ -246,7 +246,10 @@ class Caller:
         """A record of a worker of the call's."""
         if kind == link.Kind.REPLY_AUDIO:
             self._relay_out.frame(received_seconds)
+        asked = leg.state is LegState.OPENING
         self.call.record(leg, kind, payload, time.monotonic())
+        if asked and leg.state is not LegState.OPENING:
+            self._log.info("call pinned", worker=leg.worker_id, epoch=leg.epoch, pins=self.call.pins)
         self._act()
 
     def leg_resumed(self, leg: Leg) -> None:
@@ -367,9 +370,17 @@ class Caller:
     async def _search(self, wanted: actions.Place) -> None:
         placement, purpose = self._calls.placement, wanted.purpose
         excluded, epoch, pins = wanted.excluded, wanted.epoch, self.call.pins
+        if purpose is Purpose.BEGIN and placement.redis_is_away:
+            # Whether the caller was here before, only the workers can say.
+            holder = await self._calls.links.holder(self.uuid)
+            if holder is not None and self.call.wants(purpose):
+                known, held_epoch = holder
+                kept = Found(known.worker_id, known.address, max(epoch, held_epoch + 1), pins + 1, attach=True)
+                self._placed(wanted, kept, known)
+                return
         while self.call.wants(purpose):
             if purpose is Purpose.MOVE:
-                found = placement.choose(epoch, excluded, pins)
+                found: Found | NoCapacity = placement.choose(epoch, excluded, pins)
             else:
                 found = await placement.place(
                     self.uuid, epoch, self.call.metadata, excluded, pins, recovers=purpose is Purpose.RECOVER
@@ -406,7 +417,6 @@ class Caller:
         if found.started_at_ms is not None:
             self.started_at_ms = found.started_at_ms
         channel = LegChannel(self, worker_link)
-        self._log.info("call pinned", worker=found.worker_id, epoch=found.epoch, pins=found.pins)
         placed = call.Placed(found.worker_id, found.epoch, channel.number, found.pins, found.attach)
         leg = self.call.placed(placed, time.monotonic())
         channel.leg = leg

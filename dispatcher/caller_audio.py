@@ -104,6 +104,14 @@ class CallerAudio:
         self.position_samples += shift
         self._finished_samples = position_samples
 
+    def keep(self, position: int, codes: bytes) -> None:
+        """Audio (mu-law) from before this dispatcher had the call, which no session has heard."""
+        self._finished_samples = min(self._finished_samples, position)
+        self._coded.append((position, codes))
+        self._coded_samples += len(codes)
+        while self._coded_samples > KEPT_SAMPLES:
+            self._coded_samples -= len(self._coded.popleft()[1])
+
     def clear(self) -> None:
         """The call is over."""
         self._waiting.clear()

@@ -13,7 +13,7 @@ from common import link
 from common.link import Hello
 from common.link_end import LINK_LIMITS, LinkEnd
 from common.websocket import HandshakeRefused, WebSocket, close_all, connect
-from dispatcher.commands import Commands
+from dispatcher.commands import CommandError, Commands
 
 log = structlog.get_logger()
 
@@ -21,6 +21,8 @@ log = structlog.get_logger()
 CLOSE_SECONDS = 0.5
 # A link that broke while both ends live is replaced within this time; then its calls are moved.
 RESUME_SECONDS = 0.3
+# While Redis is away workers are asked who has a call; who does not answer in this time has it not.
+HOLDER_SECONDS = 0.3
 
 
 class ChannelOwner(Interface):
@@ -212,6 +214,20 @@ class LinkPool:
         """The link to this worker, if there is one now."""
         known = self._links.get(worker_id)
         return known if known is not None and known.is_open else None
+
+    async def holder(self, uuid: str) -> tuple[WorkerLink, int] | None:
+        """Ask all workers who has a session of a call: the link to the one, and its epoch; None: nobody."""
+
+        async def ask(known: WorkerLink) -> tuple[WorkerLink, int] | None:
+            try:
+                async with asyncio.timeout(HOLDER_SECONDS):
+                    answer = await known.commands.run(uuid, "holds")
+            except (CommandError, TimeoutError):
+                return None
+            return known, int(answer.get("epoch", 0))
+
+        answers = await asyncio.gather(*(ask(known) for known in self._links.values() if known.is_open))
+        return max((answer for answer in answers if answer), key=lambda answer: answer[1], default=None)
 
     def calls(self, worker_id: str) -> int:
         """Calls that this dispatcher has on the worker."""

@@ -6,9 +6,11 @@ and so outlives the worker, keeps it and gives it to the next one. Of settings a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import orjson
 
 from common import link
 from common.link import Control
@@ -44,15 +46,15 @@ class CallMemory:
     Attributes:
         profile: the call's settings; None until the worker has found them out.
         next_index: the number that the next reply item is to have.
-        changed: ids of items that have changed since the copy in Redis was written.
-        profile_changed: the same of the settings.
     """
 
     def __init__(self) -> None:
         self.profile: link.Profile | None = None
         self.next_index = 0
-        self.changed: set[str] = set()
-        self.profile_changed = False
+        # What the copy in Redis does not have.
+        self._changed: set[str] = set()
+        self._profile_changed = False
+        self._is_stored = False
         self._items: dict[str, _Item] = {}
         self._order: list[str] = []
         self._bytes = 0
@@ -69,12 +71,12 @@ class CallMemory:
     def keep_profile(self, profile: link.Profile) -> None:
         """The call's settings, or new ones."""
         self.profile = profile
-        self.profile_changed = True
+        self._profile_changed = True
 
     def remember(self, record: link.Remember, size_bytes: int) -> None:
         """An item is new, or is another now, or is none any more."""
         item_id = record.item_id
-        self.changed.add(item_id)
+        self._changed.add(item_id)
         known = self._items.get(item_id)
         if record.settled or record.forgotten:
             self._settle(item_id)
@@ -87,7 +89,7 @@ class CallMemory:
         if known is None:
             self._insert(item_id, record.after)
         while len(self._order) > MAX_ITEMS or (self._bytes > MAX_BYTES and len(self._order) > 1):
-            self.changed.add(self._order[0])
+            self._changed.add(self._order[0])
             self._forget(self._order[0])
 
     def item(self, item_id: str) -> dict[str, Any] | None:
@@ -172,9 +174,49 @@ class CallMemory:
                 )
             )
 
-    def without_secrets(self) -> link.Profile | None:
-        """The settings as they may be stored."""
-        return None if self.profile is None else replace(self.profile, secrets={})
+    # The copy in Redis
+
+    def forgotten(self) -> None:
+        """Redis has nothing of it any more."""
+        self._is_stored = False
+
+    def take_changes(self) -> tuple[dict[str, str | None], bool] | None:
+        """What the copy in Redis lacks, without secrets and sound, and whether it is everything; None: nothing."""
+        anew = not self._is_stored
+        if anew:
+            self._changed = set(self._order)
+            self._profile_changed = self.profile is not None
+        if not self._changed and not self._profile_changed:
+            return None
+        fields: dict[str, str | None] = {}
+        if self._profile_changed and self.profile is not None:
+            fields["profile"] = orjson.dumps(self.profile.record).decode()
+        if self._changed:
+            fields["order"] = orjson.dumps(self._order).decode()
+        for item_id in self._changed:
+            known = self._items.get(item_id)
+            fields[f"item:{item_id}"] = None if known is None else orjson.dumps(known.item).decode()
+        self._changed = set()
+        self._profile_changed = False
+        self._is_stored = True
+        return fields, anew
+
+    @classmethod
+    def from_stored(cls, fields: Mapping[str, str]) -> Self | None:
+        """The memory again; None where there is none, or it cannot be understood."""
+        memory = cls()
+        try:
+            if "profile" in fields:
+                memory.profile = link.Profile(_object(fields["profile"]))
+            for item_id in orjson.loads(fields.get("order", "[]")):
+                stored = fields.get(f"item:{item_id}")
+                if stored is not None:
+                    memory._items[item_id] = _Item(_object(stored), "", len(stored))
+                    memory._order.append(item_id)
+                    memory._bytes += len(stored)
+        except (ValueError, TypeError):
+            return None
+        return None if memory.is_empty else memory
 
     def _settle(self, item_id: str) -> None:
         self._replies = {index: reply for index, reply in self._replies.items() if reply.item_id != item_id}
@@ -190,3 +232,10 @@ class CallMemory:
     def _forget(self, item_id: str) -> None:
         self._bytes -= self._items.pop(item_id).size_bytes
         self._order.remove(item_id)
+
+
+def _object(text: str) -> dict[str, Any]:
+    value = orjson.loads(text)
+    if not isinstance(value, dict):
+        raise TypeError("not an object")
+    return value

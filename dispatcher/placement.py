@@ -19,6 +19,7 @@ from common.registry import (
     NoCapacityReason,
     Pin,
     Registry,
+    Renewal,
     WorkerState,
     WorkerStatus,
     release_order,
@@ -61,7 +62,9 @@ class Placement:
         self,
         registry: Registry,
         dispatcher_id: str,
+        *,
         own_calls: Callable[[str], int],
+        has_link: Callable[[str], bool],
         redis_up: Callable[[float], None],
         reconnect_seconds: float = 0.0,
     ) -> None:
@@ -71,17 +74,24 @@ class Placement:
             registry: Redis.
             dispatcher_id: of this process.
             own_calls: how many calls this dispatcher has on a worker.
+            has_link: whether there is a link to a worker.
             redis_up: told after every exchange whether Redis answered.
             reconnect_seconds: how long a call is kept that has no caller.
         """
         self._registry = registry
         self._dispatcher_id = dispatcher_id
         self._own_calls = own_calls
+        self._has_link = has_link
         self._redis_up = redis_up
         # A call whose dispatcher died must be found by the one to which its caller comes back.
         self._lease_seconds = max(CALL_LEASE_SECONDS, reconnect_seconds + CALL_LEASE_SECONDS / 3)
         self._workers: tuple[WorkerStatus, ...] = ()
         self._up: bool | None = None
+
+    @property
+    def redis_is_away(self) -> bool:
+        """Whether Redis did not answer the last time."""
+        return self._up is False
 
     @property
     def workers(self) -> tuple[WorkerStatus, ...]:
@@ -109,6 +119,10 @@ class Placement:
             recovers: the call has lost its session: any worker but its present one may be filled above its
                 capacity for it. Otherwise the worker that holds the call already, if it lives, keeps it.
         """
+        over_capacity = OVER_CAPACITY if recovers else 1.0
+        if self._up is False:
+            # The next renewal asks Redis again: a call does not wait for it.
+            return self._from_table(epoch, excluded, pins, over_capacity)
         try:
             pin = await self._registry.pin(
                 uuid,
@@ -117,12 +131,12 @@ class Placement:
                 metadata=metadata,
                 lease_seconds=self._lease_seconds,
                 excluded=excluded,
-                over_capacity=OVER_CAPACITY if recovers else 1.0,
+                over_capacity=over_capacity,
                 attach=not recovers,
             )
         except RegistryUnavailable as error:
             self._note(False, str(error))
-            return self._from_table(epoch, excluded, pins, OVER_CAPACITY if recovers else 1.0)
+            return self._from_table(epoch, excluded, pins, over_capacity)
         self._note(True)
         if isinstance(pin, Pin):
             return Found(pin.worker, pin.address, pin.epoch, pin.pins, pin.started_at_ms, pin.attached)
@@ -134,7 +148,28 @@ class Placement:
 
     async def recall(self, uuid: str) -> CallMemory | None:
         """What Redis remembers of a call whose dispatcher and worker are gone; None: nothing, or it is away."""
-        return None
+        try:
+            fields = await self._registry.recall(uuid)
+        except RegistryUnavailable as error:
+            self._note(False, str(error))
+            return None
+        return CallMemory.from_stored(fields)
+
+    async def remember(self, memories: Mapping[str, CallMemory]) -> None:
+        """Bring the copies in Redis up to date; while it is away, what is to be written waits."""
+        for uuid, memory in memories.items():
+            if not self._up:
+                return
+            changes = memory.take_changes()
+            if changes is None:
+                continue
+            try:
+                written = await self._registry.remember(uuid, changes[0], anew=changes[1])
+            except RegistryUnavailable as error:
+                self._note(False, str(error))
+                written = False
+            if not written:
+                memory.forgotten()
 
     async def unpin(self, uuid: str, epoch: int) -> None:
         """Take a call out of Redis; while Redis is away its lease does that."""
@@ -143,25 +178,23 @@ class Placement:
         except RegistryUnavailable as error:
             self._note(False, str(error))
 
-    async def renew(self, held: list[CallLease]) -> frozenset[str]:
-        """Publish what this dispatcher holds, and take the table of workers.
-
-        Returns:
-            uuids that another dispatcher holds at a higher epoch: to be let go at once.
-        """
+    async def renew(self, held: list[CallLease]) -> Renewal:
+        """Publish what this dispatcher holds, and take the table of workers."""
         try:
             renewal = await self._registry.renew(self._dispatcher_id, held, lease_seconds=self._lease_seconds)
         except RegistryUnavailable as error:
             self._note(False, str(error))
-            return frozenset()
+            return Renewal(frozenset(), self._workers)
         self._note(True)
         self._workers = renewal.workers
-        return renewal.superseded
+        return renewal
 
     def _from_table(
         self, epoch: int, excluded: frozenset[str], pins: int, over_capacity: float
     ) -> Found | NoCapacity:
         ready = [w for w in self._workers if w.state is WorkerState.READY and w.id not in excluded]
+        # There is a link to every worker that can be reached, if it has been known for a moment.
+        ready = [w for w in ready if self._has_link(w.id)] or ready
         free = [w for w in ready if self._own_calls(w.id) < w.capacity * over_capacity]
         if not free:
             return NoCapacity(NoCapacityReason.FULL if ready else NoCapacityReason.NO_WORKERS)

@@ -59,7 +59,12 @@ class Dispatcher:
         self.ami = ami
         self.links = LinkPool(dispatcher_id, release)
         self.placement = Placement(
-            registry, dispatcher_id, self.links.calls, metrics.redis_up.set, limits.reconnect_seconds
+            registry,
+            dispatcher_id,
+            own_calls=self.links.calls,
+            has_link=self.links.has,
+            redis_up=metrics.redis_up.set,
+            reconnect_seconds=limits.reconnect_seconds,
         )
         self.draining = False
         self._limits = limits
@@ -209,7 +214,11 @@ class Dispatcher:
     async def _renew_once(self) -> None:
         holders = {caller.uuid: caller for caller in self._callers if caller.lease() is not None}
         leases = [lease for caller in holders.values() if (lease := caller.lease()) is not None]
-        for uuid in await self.placement.renew(leases):
+        renewal = await self.placement.renew(leases)
+        for uuid in renewal.superseded:
             # The one that was asked about: by now a newer connection may stand in its place in the table.
             holders[uuid].superseded()
+        for uuid in renewal.forgotten:
+            holders[uuid].call.memory.forgotten()
         self.links.keep((worker.id, worker.address) for worker in self.placement.workers)
+        await self.placement.remember({uuid: caller.call.memory for uuid, caller in holders.items()})

@@ -157,6 +157,13 @@ class Agent:
                 self._settle(reply)
         return goes_on
 
+    def settle_the_rest(self) -> None:
+        """Of replies that nobody kept a clock for all that is known counts as heard."""
+        for item in self._texts:
+            if item.role is Role.AGENT and item.heard_share is None and item.item_id not in self._reply_of:
+                item.text_done, item.heard_share = True, 1.0
+                self._texts.changed(item)
+
     def attached(self, channel: int, credit_bytes: int, now_seconds: float) -> None:
         """Another dispatcher has the call: tell it what plays."""
         self._outbox.channel = channel

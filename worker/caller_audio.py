@@ -70,6 +70,11 @@ class CallerAudio:
         self._waiting: deque[tuple[int, bytes]] = deque()  # with their positions in the call
         self.waiting_bytes = 0
 
+    @property
+    def waiting(self) -> list[tuple[int, bytes]]:
+        """What waits: (position, PCM16 at 8 kHz)."""
+        return list(self._waiting)
+
     def open(self, kept: Sequence[tuple[int, bytes]] = ()) -> list[Step]:
         """The session is there.
 

@@ -15,10 +15,11 @@ from common.registry import Registry, WorkerRecord, WorkerState
 from common.release import RELEASE
 from common.settings import Settings
 from common.websocket import WebSocket
-from worker import instructions
+from worker import instructions, realtime_errors
 from worker.call import Resources
 from worker.prices import Prices
 from worker.service import Worker
+from worker.tools import avr
 from worker.tools.shed import ToolShed
 
 log = logs.get_logger()
@@ -51,7 +52,13 @@ async def run(settings: Settings, process: Process) -> int:
     tools = ToolShed(settings.tools_dir, timeout_seconds=settings.tool_timeout_seconds, node=shutil.which("node"))
     await tools.start()
     http = instructions.http_client()
-    resources = Resources(settings, metrics.worker(), Prices.load(settings.prices_file), tools, http)
+    measured = metrics.worker()
+    # At 0 from the start: a rate does not see a series rise that begins with its first event.
+    measured.upstream_errors.expect(*realtime_errors.OPERATOR_CODES, *realtime_errors.PASSING_CODES)
+    measured.expect_model(settings.openai_model)
+    functions = (*avr.FUNCTIONS, *(await tools.toolbox()).definitions)
+    measured.expect_tools(*(str(function["name"]) for function in functions[: metrics.MAX_LABEL_VALUES]))
+    resources = Resources(settings, measured, Prices.load(settings.prices_file), tools, http)
     worker = Worker(record, registry, resources)
     WebSocket.stall_guard = worker.watch
     runner, admin_port = None, None

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import orjson
 
@@ -28,6 +28,20 @@ _FATAL = {
 }
 # The session is over, and another one may be opened.
 _SESSION_OVER = {"session_expired": "the Realtime session reached its time limit"}
+OPERATOR_CODES: Final = (*_FATAL, "http_401", "http_403", "tls")
+"""Of errors that every call meets until somebody mends the account, the network or the settings."""
+PASSING_CODES: Final = (
+    "connect",
+    "connection_lost",
+    "dns",
+    "no_response",
+    "rate_limit_exceeded",
+    "server_error",
+    "session_expired",
+    "timeout",
+)
+"""Of errors that come and go by themselves; there are others, which are the API's to name."""
+
 _RESPONSE_ACTIVE = "conversation_already_has_active_response"
 _CODE = re.compile(r"[a-z0-9_.-]{1,64}")
 

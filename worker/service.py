@@ -222,11 +222,9 @@ class Worker:
         newest = max((each.call.epoch for each in held), default=0)
         if newest >= opening.epoch:
             return link.Refused(Refusal.STALE_EPOCH, newest)
-        if opening.attach:
+        if opening.attach or (held and not opening.restore):
+            # The caller was here before, whether its dispatcher knows it or not.
             return self._attach(held, opening, channel, dispatcher)
-        if not opening.restore:
-            for each in held:
-                each.call.let_go("a newer connection has taken this call over")
         if self.draining:
             return link.Refused(Refusal.DRAINING)
         room = self._record.capacity * (OVER_CAPACITY if opening.restore else 1)
@@ -270,7 +268,10 @@ class Worker:
     def command(self, command: link.Command, send: Callable[[bytes], None]) -> None:
         """The calls API wants something of a call."""
         held = self._calls.get(command.uuid)
-        if held:
+        if held and command.action == "holds":
+            answer = link.Result(command.number, 200, {"epoch": max(each.call.epoch for each in held)})
+            send(link.encode(answer, 0))
+        elif held:
             try:
                 held[0].call.command(command, send)
             except Exception:

@@ -22,7 +22,7 @@ from typing import Any
 
 import structlog
 
-from common import link
+from common import g711, link
 from common.errors import LinkProtocolError, UpstreamError
 from common.link import Kind, Outcome, Reason
 from worker.actions import (
@@ -292,6 +292,11 @@ class Session:
         for record in self.conversation.everything():
             self._out.record(record)
         self._out.record(link.Finished(self._finished_samples, self._speaking))
+        if self.state in (State.CONNECTING, State.CONFIGURING):
+            # The caller's audio that no session has heard is the dispatcher's to keep.
+            for position, pcm in (*self._snapshot.audio, *self._audio.waiting):
+                codes = g711.encode_ulaw(pcm)
+                self._out.dispatcher([link.encode_kept_audio(channel, position, codes)])
         self._agent.attached(channel, opening.credit_bytes, now_seconds)
         for call_id in self._unconfirmed:
             self._out.record(link.Tool(call_id))
@@ -307,7 +312,8 @@ class Session:
     @property
     def next_position_samples(self) -> int:
         """The position of the caller's audio that is to come next."""
-        return self._position_samples
+        ends = (position + len(pcm) // SAMPLE_BYTES for position, pcm in self._snapshot.audio)
+        return max(self._position_samples, *ends, 0)
 
     def move(self, reason: str, seconds: float, now_seconds: float) -> None:
         """The call is to leave this session within a time, and to let go by itself where that does not happen."""
@@ -729,6 +735,7 @@ class Session:
             return False
         self.conversation.load(snapshot.items)
         goes_on = self._agent.restore(snapshot.replies)
+        self._agent.settle_the_rest()
         self._speaking = snapshot.speaking
         if self.conversation.last() is not None and not snapshot.replies:
             self._audio.is_deaf = False
@@ -760,6 +767,11 @@ class Session:
             self._configure(muted=False)
         is_new = self.conversation.last() is None
         refed = self._forget_open_turns(snapshot)
+        for item in self.conversation:
+            if item.role is Role.USER and not item.text_done:
+                # It is brought as sound, of which no text will come.
+                item.text_done = True
+                self.conversation.changed(item)
         self._replay.bring(snapshot.audio)
         self._log.info(
             "session live", seconds=round(now_seconds - self._started_seconds, 3), reason=snapshot.reason or None

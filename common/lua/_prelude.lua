@@ -11,6 +11,8 @@
 -- avr-sts:calls              ZSET  call uuid -> when its lease ends: the index of all calls
 -- avr-sts:call:{uuid}        HASH  worker, dispatcher, epoch, state, started_at_ms, pins, metadata (JSON object);
 --                                  ends with the call's lease
+-- avr-sts:call:{uuid}:said   HASH  what the call is to go on with if its worker and dispatcher die: profile (JSON),
+--                                  order (JSON array of item ids), item:{id} (JSON); ends with the call
 --
 -- Fields that a script does not know are left alone, missing ones have a default: a release and the one
 -- before it share these keys.
@@ -27,6 +29,7 @@ local after_now = string.format('(%.0f', now_ms)
 local function worker_key(id) return PREFIX .. 'worker:' .. id end
 local function slots_key(id) return PREFIX .. 'worker:' .. id .. ':calls' end
 local function call_key(uuid) return PREFIX .. 'call:' .. uuid end
+local function said_key(uuid) return PREFIX .. 'call:' .. uuid .. ':said' end
 
 local function live_workers() return redis.call('ZRANGEBYSCORE', WORKERS, after_now, '+inf') end
 local function load_of(id) return redis.call('ZCOUNT', slots_key(id), after_now, '+inf') end

@@ -1,10 +1,10 @@
 -- A dispatcher's heartbeat: publishes again what it holds, whether Redis still knows it or not.
 -- Keys: all (schema: _prelude.lua).
 -- ARGV: dispatcher, lease_ms, with_table (1 or 0), then per call: uuid, worker, epoch, state, started_at_ms (or ''),
--- pins, metadata. Returns {{superseded uuid, ...}, worker table or {}}.
+-- pins, metadata. Returns {{superseded uuid, ...}, worker table or {}, {uuid that was not known, ...}}.
 local dispatcher, lease_ms, with_table = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local lease_ends = now_ms + lease_ms
-local superseded, index, slots = {}, {}, {}
+local superseded, index, slots, forgotten = {}, {}, {}, {}
 
 local function append(members, uuid)
   members[#members + 1] = lease_ends
@@ -27,7 +27,9 @@ for i = 4, #ARGV, 7 do
         'started_at_ms', held[6] or (started_at_ms ~= '' and started_at_ms) or now_ms,
         'pins', math.max(tonumber(held[5]) or 0, tonumber(pins)), 'metadata', metadata)
     end
+    if not held[1] then forgotten[#forgotten + 1] = uuid end
     redis.call('PEXPIREAT', call_key(uuid), lease_ends)
+    redis.call('PEXPIREAT', said_key(uuid), lease_ends)
     append(index, uuid)
     slots[worker] = slots[worker] or {}
     append(slots[worker], uuid)
@@ -37,4 +39,4 @@ end
 
 if index[1] then add_leases(CALLS, lease_ms, index) end
 for worker, members in pairs(slots) do add_leases(slots_key(worker), lease_ms, members) end
-return {superseded, with_table and worker_table() or {}}
+return {superseded, with_table and worker_table() or {}, forgotten}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 
 import common.websocket
+from tests.common.speaker import Speaker
 
 _ON_BOTH_LOOPS = {"test_websocket.py", "test_websocket_handshake.py", "test_link_end.py"}
 
@@ -38,3 +40,17 @@ def short_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that does not end a connection in order is not waited for as long as in earnest."""
     monkeypatch.setattr(common.websocket, "CLOSE_TIMEOUT_SECONDS", 0.2)
     monkeypatch.setattr(common.websocket, "LINGER_SECONDS", 0.1)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Speaker]]:
+    """Starts a process with metrics, by the name of its slot; with none, one that shares nothing."""
+    speakers: list[Speaker] = []
+
+    def start(name: str | None = None) -> Speaker:
+        speakers.append(Speaker(*([] if name is None else [str(tmp_path), name])))
+        return speakers[-1]
+
+    yield start
+    for speaker in speakers:
+        speaker.kill()

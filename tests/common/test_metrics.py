@@ -1,74 +1,12 @@
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-# Metrics are a process's own, so each test has processes of its own. One answers commands, a line each.
-PROGRAM = """
-import json, sys
-from pathlib import Path
-from common import metrics
-
-if len(sys.argv) > 1:
-    metrics.share(Path(sys.argv[1]), sys.argv[2])
-for line in sys.stdin:
-    print(json.dumps(eval(line)), flush=True)
-"""
-
-Samples = dict[str, float]
-
-
-class Speaker:
-    """A process that evaluates what it is told."""
-
-    def __init__(self, *arguments: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def tell(self, *expressions: str) -> object:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        answer: object = None
-        for expression in expressions:
-            self._process.stdin.write(expression + "\n")
-            self._process.stdin.flush()
-            answer = json.loads(self._process.stdout.readline())
-        return answer
-
-    def scrape(self) -> Samples:
-        text = self.tell("metrics.render()[0].decode()")
-        assert isinstance(text, str)
-        return {
-            sample.name + "".join(f"[{value}]" for _, value in sorted(sample.labels.items())): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Speaker]]:
-    """Starts a process by the name of its slot; with none, one that shares nothing."""
-    speakers: list[Speaker] = []
-
-    def start(name: str | None = None) -> Speaker:
-        speakers.append(Speaker(*([] if name is None else [str(tmp_path), name])))
-        return speakers[-1]
-
-    yield start
-    for speaker in speakers:
-        speaker.kill()
+from tests.common.speaker import Speaker
 
 
 def test_a_role_exports_its_own_metrics_alone_and_all_series_from_the_start(start: Callable[..., Speaker]) -> None:
@@ -97,6 +35,8 @@ def test_a_role_exports_its_own_metrics_alone_and_all_series_from_the_start(star
         "avr_sts_repins_total[drain]",
         "avr_sts_recovery_seconds_count[worker_lost]",
         "avr_sts_recovery_seconds_count[drain]",
+        "avr_sts_recovery_seconds_count[dropped]",
+        "avr_sts_recovery_seconds_count[rollover]",
         "avr_sts_redis_up",
         "avr_sts_relay_seconds_count[in][dispatcher]",
         "avr_sts_relay_seconds_count[out][dispatcher]",
@@ -296,6 +236,67 @@ def test_who_takes_the_place_of_the_dead_goes_on_with_its_counters(
         worker.kill()
         parent.tell("metrics.mark_process_dead('worker-0')")
     assert len(files) == 1
+
+
+def test_labels_of_the_dead_count_for_their_successors(start: Callable[..., Speaker], tmp_path: Path) -> None:
+    sizes = []
+    for life in range(4):
+        worker = start("worker-0")
+        worker.tell(
+            "metrics.worker().upstream_errors.expect('timeout')",
+            f"[metrics.worker().upstream_errors.inc(f'life{life}-{{n}}') for n in range(100)]",
+            f"[metrics.worker().tokens(f'life{life}-{{n}}').output_audio.inc() for n in range(100)]",
+            f"[metrics.worker().tool(f'life{life}-{{n}}').ended('completed', 1) for n in range(100)]",
+        )
+        worker.kill()
+        sizes.append({file.name: file.stat().st_size for file in tmp_path.iterdir()})
+    assert sizes[0] == sizes[-1]
+    samples = start("serve").scrape()
+    errors = {name: value for name, value in samples.items() if "upstream_errors_total" in name}
+    assert len(errors) == 40 + len(("timeout", "other"))
+    assert errors["avr_sts_upstream_errors_total[other]"] == 60 + 3 * 100
+    assert samples["avr_sts_upstream_errors_total[life0-39]"] == 1
+
+
+def test_the_answer_is_the_librarys_own(start: Callable[..., Speaker], tmp_path: Path) -> None:
+    """Whatever happens to the files between two scrapes: new series, a slot filled anew, a slot that is empty."""
+    asked = start("dispatcher-0")
+    asked.tell("metrics.dispatcher().redis_up.set(1)")
+    library = (
+        "sorted(metrics.prometheus_client.generate_latest(metrics.multiprocess.MultiProcessCollector("
+        f"metrics.CollectorRegistry(), {str(tmp_path)!r})).decode().splitlines())"
+    )
+    ours = "sorted(metrics.render()[0].decode().splitlines())"
+    for life in range(3):
+        worker = start(f"worker-{life % 2}")
+        worker.tell("metrics.worker().calls_active.set(3)", f"metrics.worker().relay_in.observe(0.00{life + 1})")
+        assert asked.tell(ours) == asked.tell(library)
+        worker.tell(
+            f"metrics.worker().tokens('m{life}').output_audio.inc(7)", "metrics.worker().tool('find') and 0"
+        )
+        assert asked.tell(ours) == asked.tell(library)
+        worker.kill()
+        asked.tell(f"metrics.mark_process_dead('worker-{life % 2}')")
+        assert asked.tell(ours) == asked.tell(library)
+
+
+def test_16_workers_are_one_answer_with_each_series_once(start: Callable[..., Speaker], tmp_path: Path) -> None:
+    expressions = (
+        "metrics.worker().expect_tools('avr_hangup')",
+        "metrics.worker().tokens('m').input_text.inc(3)",
+        "metrics.worker().tool('avr_hangup').ended('completed', 0.3)",
+        "metrics.worker().relay_in.observe(0.0003)",
+        "metrics.worker().calls_active.set(2)",
+    )
+    one = start()
+    one.tell(*expressions)
+    alone = one.scrape()
+    for index in range(16):
+        worker = start(f"worker-{index}")
+        worker.tell(*expressions)
+    together = worker.scrape()
+    assert together == {name: pytest.approx(value * 16) for name, value in alone.items()}
+    assert len([*tmp_path.iterdir()]) == 16 * len(("counter", "gauge", "histogram"))
 
 
 def test_a_process_that_is_just_starting_does_not_spoil_the_answer(

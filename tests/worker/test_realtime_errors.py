@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from simulator.faults import BAD_KEY, MISSING_KEY, Refusal
 from tests.worker import api_events
+from worker import realtime_errors
 from worker.realtime_errors import ErrorEvent, Severity, from_handshake, redact
 
 # As OpenAI's service words it.
@@ -206,3 +207,14 @@ def test_words_are_not_taken_for_keys() -> None:
 def test_a_long_message_is_cut() -> None:
     assert len(redact("a " * 1000)) == 300
     assert len(ErrorEvent.from_event({"message": "a " * 1000}).message) == 300
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("body", [b"", b'{"error": {"code": "invalid_api_key"}}'])
+def test_a_refused_key_is_known_as_one_for_the_operator(status: int, body: bytes) -> None:
+    assert realtime_errors.from_handshake(status, body).code in realtime_errors.OPERATOR_CODES
+
+
+def test_an_error_is_either_for_the_operator_or_passes() -> None:
+    assert not {*realtime_errors.OPERATOR_CODES} & {*realtime_errors.PASSING_CODES}
+    assert "session_expired" in realtime_errors.PASSING_CODES

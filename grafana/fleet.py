@@ -1,0 +1,209 @@
+"""*Fleet*: is there room, and is everything that runs well?"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana import thresholds
+from grafana.dashboard import NOW, SHOWN, Dashboard, Row
+from grafana.formulas import Formulas
+from grafana.panels import Query, heat, lines, number
+
+_15M: Final = Formulas(NOW.matchers, "15m")
+_30M: Final = Formulas(NOW.matchers, "30m")
+_BY_TARGET: Final = Formulas(NOW.matchers, NOW.window, ("namespace", "pod", "instance"))
+_TARGET: Final = "{{pod}} {{instance}}"
+"""In a cluster a pod is a process; `serve` answers for all of its processes together."""
+
+REDIS: Final = thresholds.Limits(1, 0.5, low_is_bad=True)
+
+FLEET: Final = Dashboard(
+    "fleet",
+    "Fleet",
+    "Whether there is room for the next call, and whether everything that runs is well.",
+    (
+        Row(
+            "Now",
+            (
+                number("Calls", "Calls under way.", "short", NOW.total("calls_active")),
+                number(
+                    "Load",
+                    "Calls under way, as a part of those that all workers take together. At 100% new calls are"
+                    " refused.",
+                    "percentunit",
+                    NOW.load(),
+                    limits=thresholds.CALLS_LOAD,
+                ),
+                number(
+                    "Turned away",
+                    "Calls of the last 15 minutes that found no worker with room (close code 1013).",
+                    "short",
+                    _15M.rejected(),
+                    limits=thresholds.CALLS_REJECTED,
+                ),
+                number(
+                    "Workers",
+                    "Worker processes whose event loop runs.",
+                    "short",
+                    NOW.processes("worker"),
+                    limits=thresholds.Limits(1, 1, low_is_bad=True),
+                ),
+                number(
+                    "Redis",
+                    "Whether every dispatcher reaches Redis. Without it calls go on, and new ones are placed from"
+                    " what was last known.",
+                    "none",
+                    NOW.redis(),
+                    limits=REDIS,
+                    words={"0": "away", "1": "up"},
+                ),
+                number(
+                    "Alerts",
+                    "Alerts of this service that fire; 0 also where its rules are not loaded.",
+                    "short",
+                    'count(ALERTS{alertname=~"AvrSts.+", alertstate="firing"}) or vector(0)',
+                    limits=thresholds.Limits(1, 3),
+                ),
+            ),
+        ),
+        Row(
+            "Calls",
+            (
+                lines(
+                    "Calls against capacity",
+                    "Calls under way, and how many all workers take together.",
+                    "short",
+                    Query(NOW.total("calls_active"), "calls"),
+                    Query(NOW.total("calls_capacity"), "capacity"),
+                ),
+                lines(
+                    "Load",
+                    "Calls under way, as a part of capacity. Autoscaling goes by it.",
+                    "percentunit",
+                    Query(NOW.load(), "load"),
+                    limits=thresholds.CALLS_LOAD,
+                ),
+                lines(
+                    "Calls by outcome",
+                    "Calls that ended in a minute: completed, rejected for want of room, or failed by a fault.",
+                    "cpm",
+                    Query(f"60 * {NOW.rate('calls_total', 'outcome')}", "{{outcome}}"),
+                    stacked=True,
+                ),
+                lines(
+                    "Rejected calls",
+                    "Callers turned away within 15 minutes, as no worker had room.",
+                    "short",
+                    Query(_15M.rejected(), "rejected"),
+                    limits=thresholds.CALLS_REJECTED,
+                ),
+                lines(
+                    "Failed calls",
+                    "Part of the calls that ended by a fault: ours, or the Realtime API's.",
+                    "percentunit",
+                    Query(SHOWN.calls_failed(), "over all that is shown"),
+                    Query(_15M.calls_failed(), "over 15 minutes"),
+                    limits=thresholds.CALLS_FAILED,
+                ),
+                lines(
+                    "Length of calls",
+                    "Of the sessions that ended.",
+                    "s",
+                    Query(NOW.quantile(0.5, "session_duration_seconds"), "p50"),
+                    Query(NOW.p95("session_duration_seconds"), "p95"),
+                ),
+            ),
+        ),
+        Row(
+            "Pins",
+            (
+                lines(
+                    "Calls pinned to each worker",
+                    "Calls that each worker holds. New ones go to the least loaded.",
+                    "short",
+                    Query(_BY_TARGET.total("calls_active"), _TARGET),
+                    stacked=True,
+                ),
+                lines(
+                    "Load of each worker",
+                    "Calls that each worker holds, as a part of those that it takes.",
+                    "percentunit",
+                    Query(_BY_TARGET.load(), _TARGET),
+                    limits=thresholds.CALLS_LOAD,
+                ),
+                lines(
+                    "Calls given to another worker",
+                    "In a minute: worker_lost, as theirs died or hung; drain, as theirs was told to end.",
+                    "cpm",
+                    Query(f"60 * {NOW.rate('repins_total', 'reason')}", "{{reason}}"),
+                    stacked=True,
+                ),
+            ),
+        ),
+        Row(
+            "Processes",
+            (
+                lines(
+                    "Processes",
+                    "Dispatchers and workers whose event loop runs.",
+                    "short",
+                    Query(NOW.processes("dispatcher"), "dispatchers"),
+                    Query(NOW.processes("worker"), "workers"),
+                ),
+                lines(
+                    "Worker restarts",
+                    "In half an hour: by serve, or by the cluster (a container that counts from 0 again).",
+                    "short",
+                    Query(_30M.worker_restarts(), "restarts"),
+                    limits=thresholds.WORKER_RESTARTS,
+                ),
+                lines(
+                    "Redis",
+                    "Whether every dispatcher reaches Redis: 1, or 0.",
+                    "none",
+                    Query(NOW.redis(), "up"),
+                    limits=REDIS,
+                ),
+                lines(
+                    "Event loops: how late",
+                    "How much later than due event loops run. Audio is late by as much. Only too little CPU makes"
+                    " it so.",
+                    "s",
+                    Query(NOW.quantile(0.99, "event_loop_lag_seconds", "process"), "{{process}} p99"),
+                    Query(NOW.quantile(0.5, "event_loop_lag_seconds", "process"), "{{process}} p50"),
+                    limits=thresholds.EVENT_LOOP_SECONDS,
+                ),
+                lines(
+                    "Frames: time inside a process",
+                    "From a frame read to the frame written, p99. in: from the caller to the model; out: back.",
+                    "s",
+                    Query(
+                        NOW.quantile(0.99, "relay_seconds", "process", "direction"),
+                        "{{process}} {{direction}} p99",
+                    ),
+                    limits=thresholds.RELAY_SECONDS,
+                ),
+                heat(
+                    "Frames: time inside a process",
+                    "All processes and directions together.",
+                    "s",
+                    NOW.buckets("relay_seconds"),
+                ),
+                lines(
+                    "Audio thrown away",
+                    "Part of the audio that a bound cut off. in: from callers; out: to callers.",
+                    "percentunit",
+                    Query(NOW.audio_dropped(), "{{direction}}"),
+                    limits=thresholds.AUDIO_DROPPED,
+                ),
+                lines(
+                    "What AVR Core sent amiss",
+                    "Messages in a minute that the AVR protocol does not allow, by what was wrong with them.",
+                    "cpm",
+                    Query(f"60 * {NOW.rate('bad_input_total', 'reason')}", "{{reason}}"),
+                    stacked=True,
+                ),
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,46 @@
+"""Writes what Grafana and Prometheus read, from the code beside it: `python -m grafana.generate`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from grafana import alerting
+from grafana.conversation import CONVERSATION
+from grafana.cost import COST
+from grafana.fleet import FLEET
+
+DIRECTORY: Final = Path(__file__).parent
+DASHBOARDS: Final = (FLEET, CONVERSATION, COST)
+
+_NOTE = "# Written by python -m grafana.generate, from grafana/alerting.py.\n"
+
+
+def files() -> dict[Path, str]:
+    """What is written, and where."""
+    written = {
+        DIRECTORY / "dashboards" / f"{dashboard.name}.json": json.dumps(dashboard.wire(), indent=2) + "\n"
+        for dashboard in DASHBOARDS
+    }
+    for name, of in (("recording", alerting.RECORDINGS), ("alerts", alerting.ALERTS)):
+        written[DIRECTORY / "rules" / f"{name}.yaml"] = _NOTE + _yaml(alerting.groups(f"avr-sts-{name}", of))
+    return written
+
+
+def _yaml(document: dict[str, Any]) -> str:
+    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=115)
+    return text
+
+
+def main() -> None:
+    """Write all files."""
+    for path, text in files().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()

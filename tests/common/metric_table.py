@@ -1,0 +1,30 @@
+"""Every metric: what dashboards, alerts and autoscalers are written against."""
+
+from __future__ import annotations
+
+# Its name without prefix and _total; type, labels, and the roles that have it.
+METRICS = {
+    "calls_active": ("gauge", (), "worker"),
+    "calls_capacity": ("gauge", (), "worker"),
+    "calls": ("counter", ("outcome",), "dispatcher"),
+    "session_duration_seconds": ("histogram", ("outcome",), "worker"),
+    "turn_latency_seconds": ("histogram", (), "worker"),
+    "greeting_latency_seconds": ("histogram", (), "dispatcher"),
+    "upstream_connect_seconds": ("histogram", (), "worker"),
+    "relay_seconds": ("histogram", ("process", "direction"), "dispatcher worker"),
+    "tokens": ("counter", ("model", "direction", "modality", "cached"), "worker"),
+    "cost_usd": ("counter", ("model",), "worker"),
+    "interruptions": ("counter", (), "dispatcher"),
+    "dtmf_digits": ("counter", (), "dispatcher"),
+    "bad_input": ("counter", ("reason",), "dispatcher"),
+    "tool_calls": ("counter", ("tool", "outcome"), "worker"),
+    "tool_duration_seconds": ("histogram", ("tool", "outcome"), "worker"),
+    "upstream_errors": ("counter", ("code",), "worker"),
+    "upstream_reconnects": ("counter", ("reason",), "worker"),
+    "repins": ("counter", ("reason",), "dispatcher"),
+    "recovery_seconds": ("histogram", ("reason",), "dispatcher"),
+    "worker_restarts": ("counter", (), "supervisor"),
+    "audio_dropped_seconds": ("counter", ("direction",), "dispatcher worker"),
+    "redis_up": ("gauge", (), "dispatcher"),
+    "event_loop_lag_seconds": ("histogram", ("process",), "dispatcher worker"),
+}

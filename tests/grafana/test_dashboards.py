@@ -1,0 +1,155 @@
+"""Dashboards: what is written agrees with the code, and each panel says what it shows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from grafana import generate, thresholds
+from grafana.dashboard import Dashboard
+from grafana.generate import DASHBOARDS
+from grafana.thresholds import Limits
+from tests.common.metric_table import METRICS
+from tests.grafana import promql
+
+# No value of these is bad by itself.
+WITHOUT_THRESHOLD = {
+    "fleet": {"Calls", "Calls against capacity", "Calls by outcome", "Length of calls", "Processes"}
+    | {"Calls pinned to each worker", "Calls given to another worker", "What AVR Core sent amiss"},
+    "conversation": {"Barge-ins", "Reconnects", "Turns and barge-ins", "Barge-ins for each turn", "Keys"}
+    | {"Calls of tools", "Errors by code"},
+    "cost": {"Cost", "Cost per hour", "Cost per call", "Tokens by class", "Tokens by model"}
+    | {"Tokens of a minute of a call"},
+}
+
+
+PANELS = [
+    (dashboard, panel)
+    for dashboard in DASHBOARDS
+    for panel in dashboard.wire()["panels"]
+    if panel["type"] != "row"
+]
+
+every_dashboard = pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda dashboard: dashboard.name)
+every_panel = pytest.mark.parametrize(
+    ("dashboard", "panel"),
+    PANELS,
+    ids=[f"{dashboard.name}: {panel['title']} ({panel['type']})" for dashboard, panel in PANELS],
+)
+
+
+def test_what_is_written_agrees_with_the_code() -> None:
+    written = generate.files()
+    there = {path for folder in ("dashboards", "rules") for path in (generate.DIRECTORY / folder).iterdir()}
+    assert there == written.keys()
+    for path, text in written.items():
+        assert path.read_text("utf-8") == text, "run python -m grafana.generate"
+
+
+def test_what_is_written_is_json_that_every_reader_takes() -> None:
+    for path, text in generate.files().items():
+        if path.suffix == ".json":
+            json.loads(text, parse_constant=_not_json)
+
+
+def _not_json(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+@every_panel
+def test_a_panel_has_a_title_a_unit_and_a_description(dashboard: Dashboard, panel: dict[str, Any]) -> None:
+    assert panel["title"]
+    assert panel["description"].endswith(".")
+    assert panel["fieldConfig"]["defaults"]["unit"]
+    if panel["type"] == "heatmap":
+        assert panel["options"]["yAxis"]["unit"] == panel["fieldConfig"]["defaults"]["unit"]
+
+
+@every_panel
+def test_a_panel_has_a_threshold_or_a_reason_for_none(dashboard: Dashboard, panel: dict[str, Any]) -> None:
+    if panel["type"] == "heatmap":  # coloured by how many there are
+        return
+    steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    assert (len(steps) == 1) == (panel["title"] in WITHOUT_THRESHOLD[dashboard.name])
+    assert steps[0]["value"] is None
+    bounds = [step["value"] for step in steps[1:]]
+    assert bounds == sorted(bounds)
+    if len(steps) > 1 and panel["type"] == "timeseries":
+        assert panel["fieldConfig"]["defaults"]["custom"]["thresholdsStyle"]["mode"] == "dashed"
+
+
+@every_panel
+def test_a_panel_asks_the_chosen_source_about_the_chosen_pods(dashboard: Dashboard, panel: dict[str, Any]) -> None:
+    assert panel["datasource"]["uid"] == "${datasource}"
+    assert panel["targets"]
+    assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
+    for target in panel["targets"]:
+        assert target["datasource"]["uid"] == "${datasource}"
+        selectors = target["expr"].count("avr_sts_")
+        assert target["expr"].count('namespace=~"$namespace", pod=~"$pod"') == selectors
+        assert selectors or "ALERTS" in target["expr"]
+        # A figure for each series has a name for each.
+        assert panel["type"] == "stat" or target["legendFormat"]
+
+
+@every_panel
+def test_a_panel_asks_for_metrics_that_exist(dashboard: Dashboard, panel: dict[str, Any]) -> None:
+    for target in panel["targets"]:
+        assert promql.metrics(target["expr"]) <= METRICS.keys()
+        # Dashboards work where no rules are loaded.
+        assert not promql.recorded(target["expr"])
+
+
+def test_every_metric_is_on_a_dashboard() -> None:
+    exprs = [target["expr"] for _, panel in PANELS for target in panel["targets"]]
+    assert set.union(*map(promql.metrics, exprs)) == METRICS.keys()
+
+
+@every_dashboard
+def test_panels_do_not_lie_on_each_other(dashboard: Dashboard) -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in dashboard.wire()["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        assert place["x"] + place["w"] <= 24
+        taken |= cells
+
+
+@every_dashboard
+def test_a_dashboard_has_its_variables_and_links_to_the_others(dashboard: Dashboard) -> None:
+    wire = dashboard.wire()
+    variables = {variable["name"]: variable for variable in wire["templating"]["list"]}
+    assert list(variables) == ["datasource", "namespace", "pod"]
+    assert variables["datasource"]["query"] == "prometheus"
+    for name in ("namespace", "pod"):
+        assert variables[name]["includeAll"]
+        assert variables[name]["multi"]
+        # Where there is no such label, it is empty: All includes that.
+        assert variables[name]["allValue"] == ".*"
+        assert variables[name]["query"]["query"].endswith(f", {name})")
+    assert wire["links"][0]["tags"] == wire["tags"]
+    assert wire["links"][0]["includeVars"]
+    assert wire["description"]
+    assert len({panel["id"] for panel in wire["panels"]}) == len(wire["panels"])
+
+
+def test_dashboards_are_told_apart() -> None:
+    assert len({dashboard.wire()["uid"] for dashboard in DASHBOARDS}) == 3
+    assert [dashboard.title for dashboard in DASHBOARDS] == ["Fleet", "Conversation", "Cost"]
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in dir(thresholds) if isinstance(getattr(thresholds, name), Limits)]
+)
+def test_red_is_worse_than_yellow(name: str) -> None:
+    limits = getattr(thresholds, name)
+    assert limits.red < limits.yellow if limits.low_is_bad else limits.red > limits.yellow
+    assert len(fields(limits)) == 3
