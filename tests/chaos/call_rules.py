@@ -390,7 +390,9 @@ def _ended_well(call: CallFacts) -> bool:
 
 def _cuts(call: CallFacts) -> int:
     """Where what was heard may differ by a word from what was told: one for each cut."""
-    return call.interruptions + len(call.gaps) + sum(1 for fault in call.faults if _cuts_replies(fault))
+    faults = sum(1 for fault in call.faults if _cuts_replies(fault))
+    answered = sum(1 for session in call.sessions if session.answering)
+    return call.interruptions + len(call.gaps) + faults + max(0, answered - 1)
 
 
 def _cuts_replies(fault: Fault) -> bool:

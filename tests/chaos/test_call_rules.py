@@ -358,8 +358,8 @@ class TestConversation:
 
     def test_each_cut_allows_for_one(self) -> None:
         call = _moved()
-        call.heard = _heard(GREETING, "reply two turn", "reply three turn")
-        assert _rules(call) == ["told"]
+        call.heard = _heard("greeting one", "reply two turn", "reply three turn")
+        assert _rules(call) == ["told"], "the fault and the session that follows it are two"
         call.interruptions = 1
         assert _rules(call) == []
 
