@@ -13,6 +13,8 @@ from common import metrics
 # Requests of probes, Prometheus and people; nothing here has a body to send.
 MAX_BODY_BYTES = 64 * 1024
 SHUTDOWN_SECONDS = 1.0
+# A connection that brings no whole request for so long is closed: one that was just opened, or one kept alive.
+IDLE_SECONDS = 10.0
 
 
 def application(is_ready: Callable[[], bool], not_ready: str) -> web.Application:
@@ -47,7 +49,7 @@ def application(is_ready: Callable[[], bool], not_ready: str) -> web.Application
 
 async def serve(app: web.Application, sock: socket.socket) -> web.AppRunner:
     """Answer on a listening socket until the runner's `cleanup`."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS, keepalive_timeout=IDLE_SECONDS)
     await runner.setup()
     await web.SockSite(runner, sock).start()
     return runner

@@ -17,6 +17,7 @@ what the other has not got.
 record                  way    meaning
 ======================  =====  ==========================================================================
 HELLO *                 both   first on a link: protocol version, release, who, its incarnation
+PROOF *                 both   second, where CLUSTER_TOKEN is set: see `cluster_token`
 OPEN *                  D → W  take this call at this epoch; answered by OPENED or REFUSED
 OPENED                  D ← W  taken, with credit for the caller's audio
 REFUSED *               D ← W  or not, and why
@@ -82,6 +83,7 @@ CREDIT_STEP_BYTES = 8_000
 MAX_MESSAGE_BYTES = 1024 * 1024
 SAMPLE_BYTES = 2
 _HEAD = struct.Struct("!BII")
+HEAD_BYTES = _HEAD.size
 _CALLER_AUDIO = struct.Struct("!Q")
 _REPLY_AUDIO = struct.Struct("!I")
 _CREDIT = struct.Struct("!I")
@@ -129,6 +131,8 @@ class Kind(IntEnum):
     MOVE = 36
     RELEASE = 37
     RELEASED = 38
+    # From 64 on: of the link itself, before it is up.
+    PROOF = 64
 
 
 UNCOUNTED = frozenset({Kind.HELLO, Kind.OPEN, Kind.REFUSED, Kind.ATTACH, Kind.ATTACHED, Kind.ACK})
@@ -169,7 +173,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The first record of each side."""
+    """The first record of each side; `challenge` is empty where CLUSTER_TOKEN is not set."""
 
     kind: ClassVar[Kind] = Kind.HELLO
     protocol: int = 0
@@ -177,6 +181,15 @@ class Hello:
     role: str = ""
     id: str = ""
     incarnation: str = ""
+    challenge: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """That the sender knows CLUSTER_TOKEN."""
+
+    kind: ClassVar[Kind] = Kind.PROOF
+    proof: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -583,6 +596,7 @@ class Event:
 
 Control = (
     Hello
+    | Proof
     | Open
     | Opened
     | Attach

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol as Interface
 
+import structlog
+from pydantic import SecretStr
 from websockets.typing import BytesLike
 
 from common import link
+from common.cluster_token import NotProven, Proving
 from common.errors import LinkProtocolError
 from common.link import Hello, Kind
 from common.websocket import Limits, WebSocket
@@ -23,15 +26,17 @@ LINK_LIMITS = Limits(
     silence_timeout_seconds=2.3,
     max_write_buffer_bytes=1000 * link.REPLY_CREDIT_BYTES,
 )
-# From the opening of the WebSocket to the peer's HELLO.
+# From the opening of the WebSocket to the peer's HELLO, and its proof of CLUSTER_TOKEN.
 HELLO_SECONDS = 2.0
+
+log = structlog.get_logger()
 
 
 class LinkOwner(Interface):
     """What a link's end reports to."""
 
     def greeted(self, hello: Hello) -> None:
-        """The peer's HELLO has come; records follow."""
+        """The peer's HELLO has come, and it has proved CLUSTER_TOKEN; records follow."""
 
     def record(self, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
         """One record, read from its socket at this time; may raise LinkProtocolError."""
@@ -43,8 +48,9 @@ class LinkOwner(Interface):
 class LinkEnd:
     """An `Owner` of a WebSocket that speaks the link protocol."""
 
-    def __init__(self, hello: Hello, owner: LinkOwner) -> None:
-        self._hello = hello
+    def __init__(self, hello: Hello, owner: LinkOwner, token: SecretStr | None = None) -> None:
+        self._proving = Proving(hello, token)
+        self._peer: Hello | None = None
         self._owner = owner
         self._connection: WebSocket | None = None
         self._greeted = False
@@ -93,7 +99,7 @@ class LinkEnd:
     def opened(self, connection: WebSocket) -> None:
         """Greet."""
         self._connection = connection
-        self.send(link.encode(self._hello, 0))
+        self.send(self._proving.greeting)
         loop = asyncio.get_running_loop()
         self._hello_timer = loop.call_later(HELLO_SECONDS, self._fail, f"no HELLO within {HELLO_SECONDS:g} s")
 
@@ -112,6 +118,9 @@ class LinkEnd:
                 if self._lost:
                     break
         except LinkProtocolError as error:
+            if isinstance(error, NotProven):
+                peer = f"{self._peer.role} {self._peer.id}"[:80] if self._peer is not None else ""
+                log.warning("link refused", peer=peer, address=self._connection.peer_address, reason=str(error))
             self._fail(str(error))
 
     def violated(self, code: int, reason: str) -> int:
@@ -140,20 +149,34 @@ class LinkEnd:
             self._owner.lost(reason)
 
     def _greet(self, kind: int, payload: memoryview) -> None:
-        if kind != Kind.HELLO:
-            raise LinkProtocolError(f"record {kind} before HELLO")
-        hello = link.decode_control(Hello, payload)
-        if hello.protocol < link.OLDEST_PROTOCOL_VERSION:
-            raise LinkProtocolError(
-                f"link protocol {hello.protocol} of {hello.role} {hello.id} (release {hello.release}) is older "
-                f"than {link.OLDEST_PROTOCOL_VERSION}: update it"
-            )
+        if self._peer is None:
+            if kind != Kind.HELLO:
+                raise LinkProtocolError(f"record {kind} before HELLO")
+            self._peer = link.decode_control(Hello, payload)
+            _check_version(self._peer)
+            answers = self._proving.greeted(self._peer, bytes(payload))
+        else:
+            answers = self._proving.proved(kind, bytes(payload))
+        for record in answers:
+            self.send(record)
+        if not self._proving.is_done:
+            return
         self._greeted = True
         if self._hello_timer is not None:
             self._hello_timer.cancel()
-        self._owner.greeted(hello)
+        assert self._connection is not None
+        self._connection.known()
+        self._owner.greeted(self._peer)
 
     def _flush(self) -> None:
         records, self._records, self._records_bytes = self._records, [], 0
         if self._connection is not None and records:
             self._connection.send_binary(b"".join(records))
+
+
+def _check_version(hello: Hello) -> None:
+    if hello.protocol < link.OLDEST_PROTOCOL_VERSION:
+        raise LinkProtocolError(
+            f"link protocol {hello.protocol} of {hello.role} {hello.id} (release {hello.release}) is older "
+            f"than {link.OLDEST_PROTOCOL_VERSION}: update it"
+        )

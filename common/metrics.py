@@ -26,6 +26,7 @@ from typing import Final, Generic, Literal, TypeVar
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, values
 
+from common.doorkeeper import Refusal
 from common.shared_values import SharedValues, label_values
 
 CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST
@@ -230,6 +231,8 @@ class DispatcherMetrics(_CallProcess):
             "reason",
         )
         self.recovery = {reason: recovery.labels(reason) for reason in RecoveryReason}
+        refused = _counter("connections_refused", "Connections that were not let in, by why", "reason")
+        self.connections_refused = {refusal: refused.labels(refusal.value) for refusal in Refusal}
         # 0 as soon as one dispatcher cannot reach Redis.
         self.redis_up = _gauge("redis_up", "Whether dispatchers reach Redis", "livemin")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -26,6 +27,9 @@ STOP_SECONDS: Final = 2.0
 """How long `main` may take to return once `stopping` is set; then it is cancelled."""
 
 LAG_SAMPLE_SECONDS: Final = 1.0
+
+OPEN_FILES: Final = 65_536
+"""As far as the system lets a process have so many."""
 
 _log = logs.get_logger()
 
@@ -79,6 +83,7 @@ def run_process(main: Main, settings: Settings, role: Role) -> int:
     child = ChildSettings.load()
     name = role.value if child is None else f"{role}-{child.index}"
     logs.configure(settings, name)
+    _allow_many_files()
     if child is None:
         for notice in settings.notices:
             _log.warning(notice)
@@ -88,6 +93,15 @@ def run_process(main: Main, settings: Settings, role: Role) -> int:
         return runner.run(
             _live(main, settings, role, Process(name, drain_seconds=settings.drain_seconds, child=child))
         )
+
+
+def _allow_many_files() -> None:
+    """Raises the limit of open files: each connection is one, and a shell's limit is often 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def watch_event_loop(lag: Histogram) -> None:

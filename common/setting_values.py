@@ -28,6 +28,8 @@ from common.models import (
 
 Parser = Callable[[object], object]
 
+MIN_TOKEN_CHARACTERS: Final = 16
+
 _OFF: Final = frozenset({"", "off", "none", "null", "false"})
 _ON: Final = frozenset({"true", "1", "yes", "on"})
 _NOT: Final = frozenset({"false", "0", "no", "off"})
@@ -240,6 +242,21 @@ def api_key(value: object) -> object:
     return value
 
 
+def token(value: object) -> object:
+    """Takes a token that cannot be guessed; as an argument also one that is hidden already."""
+    if value is None:
+        return None
+    written = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if not isinstance(written, str) or not re.fullmatch(r"[!-~]*", written):
+        raise ValueError("has spaces, line breaks or characters beyond ASCII: let `openssl rand -hex 32` make one")
+    if len(written) < MIN_TOKEN_CHARACTERS:
+        raise ValueError(
+            f"is shorter than {MIN_TOKEN_CHARACTERS} characters, and may be guessed: "
+            "let `openssl rand -hex 32` make one"
+        )
+    return value
+
+
 def model_of(service: Service) -> Parser:
     """Takes the name of a model that the service may have."""
 
@@ -387,6 +404,7 @@ Language = Annotated[str | None, BeforeValidator(language)]
 Voice = Annotated[str, BeforeValidator(voice_of(Service.OTHER))]
 Word = Annotated[str, BeforeValidator(word)]
 OptionalWord = Annotated[str | None, _optional(word)]
+Token = Annotated[SecretStr | None, BeforeValidator(token)]
 ApiKey = Annotated[SecretStr, BeforeValidator(api_key)]
 Prose = Annotated[str | None, BeforeValidator(_parse_prose)]
 BaseUrl = Annotated[str, BeforeValidator(_parse_base_url)]

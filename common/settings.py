@@ -35,6 +35,7 @@ from common.errors import SettingsError
 from common.models import Service
 from common.redaction import redact
 from common.setting_values import (
+    MIN_TOKEN_CHARACTERS,
     Address,
     AmiUrl,
     ApiKey,
@@ -56,6 +57,7 @@ from common.setting_values import (
     Prose,
     ReasoningEffort,
     RedisUrl,
+    Token,
     ToolChoice,
     Tracing,
     Truncation,
@@ -68,19 +70,9 @@ from common.setting_values import (
     voice_of,
     whole_number,
 )
+from common.tls import TlsFiles, problems_of_link, problems_of_port
 
 SHOWN_VALUE_CHARACTERS: Final = 80
-
-WITHOUT_EFFECT: Final = ("ADMIN_TOKEN",)
-"""Variables that a later release gives a meaning: set, they are named in a warning."""
-
-REFUSED: Final = {
-    "STS_TOKEN": "callers are not asked for a token",
-    "TLS_CERT": "PORT does not speak TLS",
-    "TLS_KEY": "PORT does not speak TLS",
-    "CLUSTER_TOKEN": "dispatchers and workers do not prove it to each other",
-}
-"""Variables whose protection this release does not have: set, they stop the start, as going on were unsafe."""
 
 
 class Role(StrEnum):
@@ -138,7 +130,11 @@ _HOW_TO_SET: Final = {
 }
 
 # May hold secrets, so that a wrong value is not shown.
-_NEVER_SHOWN: Final = frozenset({"openai_api_key", "openai_mcp_servers", "openai_session"})
+_NEVER_SHOWN: Final = frozenset(
+    {"openai_api_key", "openai_mcp_servers", "openai_session", "sts_token", "cluster_token", "admin_token"}
+    # Files; but somebody may set the key itself.
+    | {"tls_key", "cluster_tls_key"}
+)
 
 
 def usable_cores() -> int:
@@ -158,7 +154,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_file=".env", env_file_encoding="utf-8")
 
     port: Port = Field(default=6030, description="AVR Core's port: WebSocket on any path (dispatcher)")
-    admin_port: Port = Field(default=9090, description="HTTP: probes and metrics; the calls API, for loopback")
+    admin_port: Port = Field(
+        default=9090, description="HTTP: probes and metrics; the calls API, for loopback, or with ADMIN_TOKEN"
+    )
     worker_port: Port = Field(default=7000, description="the link that dispatchers open (worker in a cluster)")
     worker_address: Address = Field(
         default=None, description="the address that a worker publishes in Redis; unset: this host's"
@@ -285,6 +283,34 @@ class Settings(BaseSettings):
     redis_url: RedisUrl = Field(
         default=None, repr=False, description="redis://, rediss:// or unix://; unset in serve: an embedded one"
     )
+    sts_token: Token = Field(
+        default=None,
+        description="if set, AVR Core must bring it: ?token= in STS_URL, or Authorization: Bearer; at least "
+        f"{MIN_TOKEN_CHARACTERS} characters",
+    )
+    tls_cert: Path | None = Field(
+        default=None,
+        description="TLS on PORT: the certificate and its chain (PEM); read again when it changes",
+    )
+    tls_key: Path | None = Field(default=None, repr=False, description="its key (PEM, without a passphrase)")
+    cluster_token: Token = Field(
+        default=None,
+        description="if set, dispatchers and workers prove to each other that they have it; the same for all",
+    )
+    cluster_tls_cert: Path | None = Field(
+        default=None,
+        description="TLS on the link, where both ends show a certificate: this process's (PEM)",
+    )
+    cluster_tls_key: Path | None = Field(
+        default=None, repr=False, description="its key (PEM, without a passphrase)"
+    )
+    cluster_tls_ca: Path | None = Field(
+        default=None,
+        description="who signs those of all dispatchers and workers, and of nobody else (PEM)",
+    )
+    admin_token: Token = Field(
+        default=None, description="if set, the calls API asks for it (Authorization: Bearer), from wherever"
+    )
     workers: Annotated[int, BeforeValidator(whole_number(1, 256))] = Field(
         default_factory=usable_cores, description="worker processes of serve; unset: the number of cores"
     )
@@ -384,11 +410,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def _checked(cls, values: Mapping[str, str], role: Role) -> Settings:
-        problems = [
-            f"{name} is set, but in this release {reason}: unset it, and protect the service another way"
-            for name, reason in REFUSED.items()
-            if name.lower() in values
-        ]
+        problems: list[str] = []
         given: dict[str, Any] = {name: values[name] for name in cls.model_fields if name in values}
         try:
             settings = cls(**(_defaults(role, values.get("openai_base_url")) | given))
@@ -401,9 +423,8 @@ class Settings(BaseSettings):
         ]
         if problems:
             raise SettingsError("\n".join(problems))
-        settings._notices = tuple(settings._without_effect(values))
         if role is not Role.DISPATCHER:
-            settings._notices += tuple(setting_notices.notices(settings, given.keys()))
+            settings._notices = tuple(setting_notices.notices(settings, given.keys()))
         return settings
 
     @property
@@ -416,15 +437,27 @@ class Settings(BaseSettings):
         """`openai_base_url` as ws(s)://.../realtime, without query and trailing slash."""
         return models.realtime_url(self.openai_base_url)
 
+    @property
+    def tls(self) -> TlsFiles | None:
+        """Of PORT."""
+        return None if self.tls_cert is None or self.tls_key is None else TlsFiles(self.tls_cert, self.tls_key)
+
+    @property
+    def cluster_tls(self) -> TlsFiles | None:
+        """Of the link."""
+        if self.cluster_tls_cert is None or self.cluster_tls_key is None or self.cluster_tls_ca is None:
+            return None
+        return TlsFiles(self.cluster_tls_cert, self.cluster_tls_key, self.cluster_tls_ca)
+
     def _conflicts(self, role: Role) -> list[str]:
+        problems = problems_of_link(self.cluster_tls_cert, self.cluster_tls_key, self.cluster_tls_ca)
+        if role is not Role.WORKER:
+            problems = problems_of_port(self.tls_cert, self.tls_key) + problems
         other = "worker_port" if role is Role.WORKER else "port"
         taken = getattr(self, other)
         if taken and taken == self.admin_port:
-            return [f"ADMIN_PORT={taken} is {other.upper()} too: give each its own"]
-        return []
-
-    def _without_effect(self, variables: Mapping[str, str]) -> list[str]:
-        return [f"{name} has no effect in this release" for name in WITHOUT_EFFECT if name.lower() in variables]
+            problems.append(f"ADMIN_PORT={taken} is {other.upper()} too: give each its own")
+        return problems
 
 
 class ChildSettings(BaseSettings):

@@ -28,6 +28,10 @@ from websockets.server import ServerProtocol
 from websockets.typing import BytesLike
 from websockets.uri import WebSocketURI, parse_uri
 
+from common.doorkeeper import DoorLimits
+from common.listener import Arrival, Listener, listen
+from common.tls import Tls
+
 # A close frame that is not answered within this time ends in an abort.
 CLOSE_TIMEOUT_SECONDS = 5.0
 # A peer that broke the protocol has so long to read why, before it sees the end of the connection.
@@ -203,6 +207,9 @@ class WebSocket(asyncio.Protocol):
         for data in kept or ():
             self.data_received(data)
 
+    def known(self) -> None:
+        """The owner says that the peer has said who it is: it is no longer one of those that only take up room."""
+
     async def wait_closed(self) -> None:
         """Wait until the TCP connection is gone."""
         await asyncio.shield(self._lost)
@@ -366,7 +373,10 @@ class WebSocket(asyncio.Protocol):
     def _expect_close(self) -> None:
         if not self._closing:
             self._closing = True
-            self._start_timer(CLOSE_TIMEOUT_SECONDS, self.abort)
+            self._start_timer(self._close_timeout_seconds(), self.abort)
+
+    def _close_timeout_seconds(self) -> float:
+        return CLOSE_TIMEOUT_SECONDS
 
     def _start_timer(self, seconds: float, callback: Callable[[], None]) -> None:
         self._stop_timer()
@@ -397,16 +407,42 @@ class WebSocket(asyncio.Protocol):
 
 
 class ServerWebSocket(WebSocket):
-    """The accepting end."""
+    """The accepting end.
+
+    Args:
+        accept: see `serve`.
+        limits: bounds of the connection.
+        arrival: how it came in; None where nobody counts.
+    """
 
     def __init__(
-        self, accept: Callable[[Request, str], Owner | tuple[http.HTTPStatus, str]], limits: Limits
+        self,
+        accept: Callable[[Request, str], Owner | tuple[http.HTTPStatus, str]],
+        limits: Limits,
+        arrival: Arrival | None = None,
     ) -> None:
-        protocol = _Server(max_size=limits.max_message_bytes)
+        # Without extensions, so without permessage-deflate: base64 of speech does not get smaller, a few bytes
+        # could become megabytes, and each connection would keep 300 KB for it.
+        protocol = _Server(max_size=limits.max_message_bytes, extensions=None)
         protocol.owner_violated = self._violated
         super().__init__(protocol, None, limits)
         self._accept = accept
         self._server_protocol = protocol
+        self._arrival = arrival
+
+    def known(self) -> None:
+        """See `WebSocket`."""
+        if self._arrival is not None:
+            self._arrival.known()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.known()
+        super().connection_lost(exc)
+
+    def _close_timeout_seconds(self) -> float:
+        # Who has never said who it is has no more to lose than the reason.
+        stranger = self._arrival is not None and self._arrival.counts
+        return LINGER_SECONDS if stranger else super()._close_timeout_seconds()
 
     def _violated(self, code: int, reason: str) -> int:
         try:
@@ -434,6 +470,8 @@ class ServerWebSocket(WebSocket):
             answer = self._accept(request, self.peer_address)
             if isinstance(answer, tuple):
                 response = protocol.reject(*answer)
+                if response.status_code == http.HTTPStatus.UNAUTHORIZED:
+                    response.headers["WWW-Authenticate"] = "Bearer"
             else:
                 self._owner = answer
         protocol.send_response(response)
@@ -545,8 +583,9 @@ async def serve(
     sock: socket.socket,
     *,
     limits: Limits = Limits(),
-    ssl: ssl_module.SSLContext | None = None,
-) -> asyncio.Server:
+    tls: Tls | None = None,
+    name: str = "",
+) -> Listener:
     """Accept connections on a listening socket.
 
     Args:
@@ -554,14 +593,15 @@ async def serve(
             status and one line of text to refuse it with.
         sock: bound, and listening or not.
         limits: bounds of each connection.
-        ssl: to speak `wss://`.
+        tls: to speak `wss://`.
+        name: of the port, for the log.
     """
-    loop = asyncio.get_running_loop()
-    return await loop.create_server(
-        lambda: ServerWebSocket(accept, limits),
-        sock=sock,
-        ssl=ssl,
-        ssl_handshake_timeout=limits.open_timeout_seconds if ssl else None,
+    return listen(
+        lambda arrival, _: ServerWebSocket(accept, limits, arrival),
+        sock,
+        name=name,
+        limits=DoorLimits(open_seconds=limits.open_timeout_seconds),
+        tls=tls,
     )
 
 

@@ -1,4 +1,4 @@
-"""The dispatcher's admin port: probes and metrics, and the calls API for this host.
+"""The dispatcher's admin port: probes and metrics, and the calls API for this host, or for who has ADMIN_TOKEN.
 
 Any dispatcher answers for every call of the cluster: who holds it stands in Redis, and its worker is asked over
 the link.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import functools
 import ipaddress
 import time
 from collections.abc import Awaitable, Callable
@@ -16,15 +17,19 @@ from typing import Protocol as Interface
 
 import orjson
 from aiohttp import web
+from pydantic import SecretStr
 
 from common import admin
 from common.errors import RegistryUnavailable
 from common.registry import CallRecord, Registry, WorkerStatus
+from common.tokens import bearer, is_token
 from dispatcher.commands import CommandError, Commands
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # A comment line on an idle event stream, so that a proxy does not cut it.
 EVENTS_IDLE_SECONDS = 15.0
+# A request's body is 64 KiB at most.
+BODY_SECONDS = 10.0
 
 
 class Calls(Interface):
@@ -42,19 +47,20 @@ class Calls(Interface):
         """The commands of the worker that holds a call."""
 
 
-def application(dispatcher: Calls) -> web.Application:
-    """Probes and metrics for everybody; the calls API for loopback."""
+def application(dispatcher: Calls, token: SecretStr | None = None) -> web.Application:
+    """Probes and metrics for everybody; the calls API for who has the token, or without one for loopback."""
     app = admin.application(lambda: dispatcher.is_ready, "no link to a worker yet, or draining")
     api = CallsApi(dispatcher)
+    guarded = functools.partial(_guarded, token)
     app.add_routes(
         [
-            web.get("/workers", _local(api.workers)),
-            web.get("/calls", _local(api.calls)),
-            web.get("/calls/{uuid}", _local(api.call)),
-            web.delete("/calls/{uuid}", _local(api.hang_up)),
-            web.post("/calls/{uuid}/session", _local(api.session)),
-            web.post("/calls/{uuid}/say", _local(api.say)),
-            web.get("/calls/{uuid}/events", _local(api.events)),
+            web.get("/workers", guarded(api.workers)),
+            web.get("/calls", guarded(api.calls)),
+            web.get("/calls/{uuid}", guarded(api.call)),
+            web.delete("/calls/{uuid}", guarded(api.hang_up)),
+            web.post("/calls/{uuid}/session", guarded(api.session)),
+            web.post("/calls/{uuid}/say", guarded(api.say)),
+            web.get("/calls/{uuid}/events", guarded(api.events)),
         ]
     )
     return app
@@ -133,12 +139,20 @@ class CallsApi:
         return _json(await commands.run(uuid, action, body))
 
 
-def _local(handler: Handler) -> Handler:
-    """What callers say is for this host alone."""
+def _guarded(token: SecretStr | None, handler: Handler) -> Handler:
+    """What callers say is not for everybody.
 
-    async def guarded(request: web.Request) -> web.StreamResponse:
-        if not _is_loopback(request.remote):
-            return _json({"error": "the calls API answers on loopback only"}, status=403)
+    A token is asked of loopback, too: a proxy on this host would lend it to the whole world.
+    """
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if token is not None and not is_token(bearer(request.headers.get("Authorization")), token):
+            error = {"error": "bring ADMIN_TOKEN: Authorization: Bearer ..."}
+            return _json(error, status=401, headers={"WWW-Authenticate": "Bearer"})
+        if token is None and not _is_loopback(request.remote):
+            return _json(
+                {"error": "the calls API answers on loopback only, unless ADMIN_TOKEN is set"}, status=403
+            )
         try:
             return await handler(request)
         except CommandError as error:
@@ -146,7 +160,7 @@ def _local(handler: Handler) -> Handler:
         except RegistryUnavailable as error:
             return _json({"error": f"Redis is away: {error}"}, status=503)
 
-    return guarded
+    return answer
 
 
 def _is_loopback(address: str | None) -> bool:
@@ -158,7 +172,10 @@ def _is_loopback(address: str | None) -> bool:
 
 async def _body(request: web.Request) -> dict[str, Any]:
     try:
-        body = orjson.loads(await request.read())
+        async with asyncio.timeout(BODY_SECONDS):
+            body = orjson.loads(await request.read())
+    except TimeoutError as error:
+        raise CommandError(408, f"the body did not come within {BODY_SECONDS:g} s") from error
     except orjson.JSONDecodeError as error:
         raise CommandError(400, "the body is not JSON") from error
     if not isinstance(body, dict):
@@ -193,5 +210,5 @@ def _worker(status: WorkerStatus) -> dict[str, Any]:
     }
 
 
-def _json(data: object, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(data), status=status, content_type="application/json")
+def _json(data: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(body=orjson.dumps(data), status=status, content_type="application/json", headers=headers)

@@ -25,6 +25,7 @@ MAX_MESSAGE_BYTES = 64 * 1024
 # A caller's own text never goes into an error, so what was wrong is named by type and length alone.
 _UUID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
 _DIGITS = frozenset("0123456789*#ABCD")
+TOKEN_PARAMETER = "token"  # noqa: S105 - its name
 MAX_METADATA_ENTRIES = 32
 MAX_METADATA_NAME_CHARS = 64
 MAX_METADATA_VALUE_CHARS = 512
@@ -143,14 +144,27 @@ def error(message: str) -> bytes:
 def metadata(path: str) -> dict[str, str]:
     """The call's metadata: the query parameters of the URL that AVR Core asked for.
 
-    Bounded: parameters beyond 32, and those with a name over 64 or a value over 512 characters, are left out.
+    Bounded: parameters beyond 32, and those with a name over 64 or a value over 512 characters, are left out. So
+    is `token`, whether STS_TOKEN is set or not: a core may bring it before it is asked for it.
     """
     entries: dict[str, str] = {}
-    # Not urlsplit, which takes `//[` for a broken host and raises.
-    query = path.partition("?")[2].partition("#")[0]
-    for name, value in parse_qsl(query, errors="replace"):
+    for name, value in _parameters(path):
+        if name == TOKEN_PARAMETER:
+            continue
         if len(entries) == MAX_METADATA_ENTRIES and name not in entries:
             break
         if len(name) <= MAX_METADATA_NAME_CHARS and len(value) <= MAX_METADATA_VALUE_CHARS:
             entries[name] = value
     return entries
+
+
+def token(path: str) -> str | None:
+    """What the URL shows as STS_TOKEN; the first, if it shows several."""
+    shown = next((value for name, value in _parameters(path) if name == TOKEN_PARAMETER), None)
+    # In a query a + stands for a space, which no token has: somebody has put the token there as it is.
+    return shown.replace(" ", "+") if shown is not None else None
+
+
+def _parameters(path: str) -> list[tuple[str, str]]:
+    # Not urlsplit, which takes `//[` for a broken host and raises.
+    return parse_qsl(path.partition("?")[2].partition("#")[0], errors="replace")

@@ -109,8 +109,11 @@ class LegChannel:
 class Caller:
     """Owner of a caller's connection, and of the call's legs."""
 
-    def __init__(self, calls: Calls, metadata: dict[str, str], limits: CallLimits) -> None:
-        self.call = Call(metadata, time.monotonic(), limits)
+    def __init__(
+        self, calls: Calls, metadata: dict[str, str], limits: CallLimits, since_seconds: float | None = None
+    ) -> None:
+        # The time for `init` runs from TCP's accept: it is not one more after that of the handshake.
+        self.call = Call(metadata, time.monotonic() if since_seconds is None else since_seconds, limits)
         self.started_at_ms: int | None = None
         self._calls = calls
         self._log = structlog.get_logger()

@@ -26,6 +26,9 @@ class Front(Interface):
     def hand_over(self, caller: Caller | None) -> None:
         """The connection is of another caller's from now on; None: of nobody's, and nothing is reported of it."""
 
+    def known(self) -> None:
+        """The caller has said who it is."""
+
     def play(self, frame: bytes) -> None:
         """A frame of PCM16 at 8 kHz, 320 bytes."""
 
@@ -67,6 +70,10 @@ class WebSocketFront:
     def hand_over(self, caller: Caller | None) -> None:
         """See `Front`."""
         self._connection.hand_over(caller)
+
+    def known(self) -> None:
+        """See `Front`."""
+        self._connection.known()
 
     def play(self, frame: bytes) -> None:
         """See `Front`."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import Protocol as Interface
 from typing import cast
@@ -18,6 +17,7 @@ from typing import cast
 import h11
 import orjson
 
+from common.listener import Arrival
 from dispatcher import avr
 
 PATH = "/speech-to-speech-stream"
@@ -55,9 +55,10 @@ class LegacyOwner(Interface):
 class LegacyConnection(asyncio.Protocol):
     """One request; the `Front` of its call."""
 
-    def __init__(self, owner_of: OwnerFactory) -> None:
+    def __init__(self, owner_of: OwnerFactory, arrival: Arrival | None = None) -> None:
         self.received_seconds = time.monotonic()
         self._owner_of = owner_of
+        self._arrival = arrival
         self._owner: LegacyOwner | None = None
         self._loop = asyncio.get_running_loop()
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER_BYTES)
@@ -94,6 +95,11 @@ class LegacyConnection(asyncio.Protocol):
         """Whether messages can be sent."""
         return self._transport is not None and not self._closing
 
+    def known(self) -> None:
+        """The caller has said who it is."""
+        if self._arrival is not None:
+            self._arrival.known()
+
     def play(self, frame: bytes) -> None:
         """A frame to play when its time has come."""
         if not self.is_open:
@@ -117,15 +123,19 @@ class LegacyConnection(asyncio.Protocol):
 
     def close(self, code: int, reason: str = "") -> None:
         """End the response: as a refusal, if nothing of it was sent."""
+        self._end(_STATUS.get(code, HTTPStatus.OK), reason)
+
+    def _end(self, status: HTTPStatus | int, reason: str) -> None:
         if self._closing or self._transport is None:
             return
         self._closing = True
         self._stop_playing()
         try:
-            if self._http.our_state is h11.SEND_RESPONSE:
-                status = _STATUS.get(code, HTTPStatus.OK)
-                body = orjson.dumps({"message": reason})
+            if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+                body = orjson.dumps({"message": reason.strip()})
                 headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+                if status == HTTPStatus.UNAUTHORIZED:
+                    headers.append(("WWW-Authenticate", "Bearer"))
                 self._send(h11.Response(status_code=status, headers=[*headers, ("Connection", "close")]))
                 self._send(h11.Data(data=body))
             if self._http.our_state is h11.SEND_BODY:
@@ -169,9 +179,10 @@ class LegacyConnection(asyncio.Protocol):
                 else:
                     break
         except h11.RemoteProtocolError as error:
+            # Not in h11's words, which repeat what was sent.
             if self._owner is not None:
-                self._owner.legacy_broken("bad_http", f"broken HTTP: {error}")
-            self.close(1008, f"broken HTTP: {error}")
+                self._owner.legacy_broken("bad_http", "broken HTTP")
+            self._end(error.error_status_hint, "broken HTTP")
 
     def pause_writing(self) -> None:
         self._socket_paused = True
@@ -182,6 +193,7 @@ class LegacyConnection(asyncio.Protocol):
         self._set_paused(len(self._frames) > PAUSE_FRAMES)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.known()
         self._stop_playing()
         if self._timer is not None:
             self._timer.cancel()
@@ -196,17 +208,22 @@ class LegacyConnection(asyncio.Protocol):
     def _request(self, request: h11.Request) -> None:
         # h11 looks at the size of what is incomplete; a long head may come in one piece.
         if sum(len(name) + len(value) for name, value in request.headers) > MAX_HEADER_BYTES:
-            self.close(1008, f"the request's head is over {MAX_HEADER_BYTES} bytes")
+            too_big = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            self._end(too_big, f"the request's head is over {MAX_HEADER_BYTES} bytes")
             return
         target = request.target.decode("ascii", "replace")
         headers = {bytes(name): bytes(value).decode("latin-1") for name, value in request.headers}
         if request.method != b"POST" or target.partition("?")[0] != PATH:
             self.close(1008, f"calls are WebSockets, or POST {PATH}")
             return
+        owner = self._owner_of(target, headers.get(b"authorization"))
+        if isinstance(owner, tuple):
+            self._end(*owner)
+            return
         if self._timer is not None:
             self._timer.cancel()
-        self._owner = self._owner_of(target)
-        self._owner.legacy_began(self, headers.get(b"x-uuid", ""))
+        self._owner = owner
+        owner.legacy_began(self, headers.get(b"x-uuid", ""))
 
     def _body(self, data: bytes) -> None:
         pcm = self._odd + data
@@ -259,36 +276,5 @@ class LegacyConnection(asyncio.Protocol):
 class OwnerFactory(Interface):
     """Makes the owner of a new call."""
 
-    def __call__(self, target: str) -> LegacyOwner:
-        """For a request with this target: path and query."""
-
-
-class FrontDoor(asyncio.Protocol):
-    """Looks at the first bytes of a connection: `POST` is the older protocol, all else a WebSocket."""
-
-    def __init__(self, websocket: Callable[[], asyncio.Protocol], legacy: Callable[[], LegacyConnection]) -> None:
-        self._websocket = websocket
-        self._legacy = legacy
-        self._transport: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._begun = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._timer = asyncio.get_running_loop().call_later(OPEN_TIMEOUT_SECONDS, self._transport.abort)
-
-    def data_received(self, data: bytes) -> None:
-        assert self._transport is not None
-        self._begun += data
-        if len(self._begun) < 4 and b"POST".startswith(self._begun):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        protocol = self._legacy() if self._begun.startswith(b"POST") else self._websocket()
-        self._transport.set_protocol(protocol)
-        protocol.connection_made(self._transport)
-        protocol.data_received(self._begun)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+    def __call__(self, target: str, authorization: str | None) -> LegacyOwner | tuple[HTTPStatus, str]:
+        """For a request with this target (path and query) and header; or a status and a text to refuse it with."""

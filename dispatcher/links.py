@@ -8,10 +8,12 @@ from collections.abc import Iterable
 from typing import Protocol as Interface
 
 import structlog
+from pydantic import SecretStr
 
 from common import link
 from common.link import Hello
 from common.link_end import LINK_LIMITS, LinkEnd
+from common.tls import Tls
 from common.websocket import HandshakeRefused, WebSocket, close_all, connect
 from dispatcher.commands import CommandError, Commands
 
@@ -23,6 +25,10 @@ CLOSE_SECONDS = 0.5
 RESUME_SECONDS = 0.3
 # While Redis is away workers are asked who has a call; who does not answer in this time has it not.
 HOLDER_SECONDS = 0.3
+# A link that could not be opened is tried again ahead of calls after the first of these times, then after twice
+# it, up to the last: a worker with another CLUSTER_TOKEN would be worth a line of log every 100 ms.
+RETRY_SECONDS = 0.1
+MAX_RETRY_SECONDS = 10.0
 
 
 class ChannelOwner(Interface):
@@ -57,11 +63,19 @@ class WorkerLink:
         incarnation: of the worker's process.
     """
 
-    def __init__(self, worker_id: str, hello: Hello, on_lost: LostCallback) -> None:
+    def __init__(
+        self,
+        worker_id: str,
+        hello: Hello,
+        on_lost: LostCallback,
+        token: SecretStr | None = None,
+        tls: Tls | None = None,
+    ) -> None:
         self.worker_id = worker_id
         self.address = ""
         self.incarnation = ""
-        self._end = LinkEnd(hello, self)
+        self._end = LinkEnd(hello, self, token)
+        self._tls = tls
         self._on_lost = on_lost
         self._greeting: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
         self._channels: dict[int, ChannelOwner] = {}
@@ -87,7 +101,8 @@ class WorkerLink:
         self.address = address
         try:
             async with asyncio.timeout(timeout_seconds):
-                await connect(f"ws://{address}/link", self._end, limits=LINK_LIMITS)
+                scheme, context = ("ws", None) if self._tls is None else ("wss", self._tls.context)
+                await connect(f"{scheme}://{address}/link", self._end, limits=LINK_LIMITS, ssl=context)
                 hello = await asyncio.shield(self._greeting)
         except (OSError, TimeoutError, HandshakeRefused, ValueError) as error:
             self.close("not greeted in time")
@@ -189,10 +204,16 @@ class LostCallback(Interface):
 class LinkPool:
     """The links of one dispatcher, by worker."""
 
-    def __init__(self, dispatcher_id: str, release: str) -> None:
+    def __init__(
+        self, dispatcher_id: str, release: str, *, token: SecretStr | None = None, tls: Tls | None = None
+    ) -> None:
+        self._token = token
+        self._tls = tls
         self._hello = Hello(link.PROTOCOL_VERSION, release, "dispatcher", dispatcher_id, dispatcher_id)
         self._links: dict[str, WorkerLink] = {}
         self._opening: dict[str, asyncio.Task[WorkerLink]] = {}
+        # By worker: how long to wait after the last failure, and until when.
+        self._retries: dict[str, tuple[float, float]] = {}
         self._up = asyncio.Event()
         self._closed = False
 
@@ -259,9 +280,13 @@ class LinkPool:
             raise LinkUnavailable("the dispatcher ends") from None
 
     def keep(self, workers: Iterable[tuple[str, str]]) -> None:
-        """Open links ahead to these (id, address); failures are tried again with the next call of this."""
-        for worker_id, address in workers:
-            if not self.has(worker_id) and worker_id not in self._opening:
+        """Open links ahead to these (id, address); failures are tried again by a later call of this."""
+        now = asyncio.get_running_loop().time()
+        wanted = dict(workers)
+        self._retries = {worker_id: retry for worker_id, retry in self._retries.items() if worker_id in wanted}
+        for worker_id, address in wanted.items():
+            _, not_before = self._retries.get(worker_id, (0.0, now))
+            if not self.has(worker_id) and worker_id not in self._opening and not_before <= now:
                 task = asyncio.create_task(self.get(worker_id, address), name=f"keep link to {worker_id}")
                 task.add_done_callback(_consume)
 
@@ -297,7 +322,7 @@ class LinkPool:
         task.add_done_callback(lambda done: self._opened(lost.worker_id, done))
 
     async def _resume(self, lost: WorkerLink, channels: dict[int, ChannelOwner]) -> WorkerLink:
-        new = WorkerLink(lost.worker_id, self._hello, self)
+        new = WorkerLink(lost.worker_id, self._hello, self, self._token, self._tls)
         try:
             await new.open(lost.address, RESUME_SECONDS)
             if new.incarnation != lost.incarnation:
@@ -312,7 +337,7 @@ class LinkPool:
         return new
 
     async def _open(self, worker_id: str, address: str) -> WorkerLink:
-        new = WorkerLink(worker_id, self._hello, self)
+        new = WorkerLink(worker_id, self._hello, self, self._token, self._tls)
         await new.open(address)
         self._links[worker_id] = new
         self._up.set()
@@ -321,7 +346,15 @@ class LinkPool:
 
     def _opened(self, worker_id: str, task: asyncio.Task[WorkerLink]) -> None:
         self._opening.pop(worker_id, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self._retries.pop(worker_id, None)
+        else:
+            last, _ = self._retries.get(worker_id, (RETRY_SECONDS / 2, 0.0))
+            delay = min(2 * last, MAX_RETRY_SECONDS)
+            self._retries[worker_id] = (delay, asyncio.get_running_loop().time() + delay)
             log.warning("link not up", worker=worker_id, reason=str(error))
 
 

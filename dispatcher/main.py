@@ -13,10 +13,11 @@ from common.process import Process
 from common.registry import Registry
 from common.release import RELEASE
 from common.settings import Settings
+from common.tls import Tls, TlsFiles
 from dispatcher.admin import application
 from dispatcher.ami import Ami
 from dispatcher.limits import BAD_INPUT_REASONS, CallLimits
-from dispatcher.service import Dispatcher
+from dispatcher.service import Dispatcher, Security
 
 log = logs.get_logger()
 
@@ -36,11 +37,21 @@ async def run(settings: Settings, process: Process) -> int:
     measured = metrics.dispatcher()
     measured.bad_input.expect(*BAD_INPUT_REASONS)
     limits = CallLimits(reconnect_seconds=settings.call_reconnect_seconds)
+    tls = Tls(settings.tls, TlsFiles.of_port) if settings.tls else None
+    cluster_tls = Tls(settings.cluster_tls, TlsFiles.of_dispatcher) if settings.cluster_tls else None
+    security = Security(settings.sts_token, tls, settings.cluster_token, cluster_tls)
     dispatcher = Dispatcher(
-        dispatcher_id, RELEASE, registry, metrics=measured, ami=Ami(settings.ami_url), limits=limits
+        dispatcher_id,
+        RELEASE,
+        registry,
+        metrics=measured,
+        ami=Ami(settings.ami_url),
+        limits=limits,
+        security=security,
     )
-    runner = await admin.serve(application(dispatcher), admin_sock)
+    runner = await admin.serve(application(dispatcher, settings.admin_token), admin_sock)
     await dispatcher.start(sock)
+    renewing = [asyncio.create_task(each.keep_fresh()) for each in (tls, cluster_tls) if each is not None]
     log.info("dispatcher listening", dispatcher=dispatcher.id, port=port_of(sock), admin_port=port_of(admin_sock))
 
     ready = asyncio.create_task(dispatcher.links.wait_up())
@@ -53,7 +64,8 @@ async def run(settings: Settings, process: Process) -> int:
     # 2. What is left is ended, with an error that says so.
     await dispatcher.stop()
     # 3. Probes and metrics last: who watches sees the end.
-    ready.cancel()
+    for task in (ready, *renewing):
+        task.cancel()
     await runner.cleanup()
     await registry.aclose()
     return 0

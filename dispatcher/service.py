@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import http
 import socket
 import time
+from dataclasses import dataclass
 
 import structlog
+from pydantic import SecretStr
 from websockets.http11 import Request
 
+from common.doorkeeper import DEFAULT_DOOR_LIMITS, DoorLimits, Refusal
+from common.listener import Arrival, Listener, listen
 from common.metrics import DispatcherMetrics
 from common.registry import Registry
+from common.tls import Tls
+from common.tokens import bearer, is_token
 from common.websocket import Limits, ServerWebSocket
 from dispatcher import avr
 from dispatcher.ami import Ami
 from dispatcher.caller import Caller
 from dispatcher.commands import CommandError, Commands
-from dispatcher.legacy import FrontDoor, LegacyConnection
+from dispatcher.legacy import LegacyConnection
 from dispatcher.limits import DEFAULT_LIMITS, CallLimits
 from dispatcher.links import LinkPool, LinkUnavailable
 from dispatcher.placement import RENEW_INTERVAL_SECONDS, Placement
@@ -40,6 +47,28 @@ CALLER_LIMITS = Limits(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Security:
+    """What protects a dispatcher, each None where it is not set.
+
+    Attributes:
+        sts_token: what AVR Core has to bring.
+        tls: of AVR Core's port.
+        cluster_token: what workers have to prove, and this dispatcher to them.
+        cluster_tls: of the links.
+        door: who may come in on AVR Core's port.
+    """
+
+    sts_token: SecretStr | None = None
+    tls: Tls | None = None
+    cluster_token: SecretStr | None = None
+    cluster_tls: Tls | None = None
+    door: DoorLimits = DEFAULT_DOOR_LIMITS
+
+
+OPEN = Security()
+
+
 class Dispatcher:
     """One dispatcher process."""
 
@@ -52,12 +81,13 @@ class Dispatcher:
         metrics: DispatcherMetrics,
         ami: Ami,
         limits: CallLimits = DEFAULT_LIMITS,
+        security: Security = OPEN,
     ) -> None:
         self.id = dispatcher_id
         self.registry = registry
         self.metrics = metrics
         self.ami = ami
-        self.links = LinkPool(dispatcher_id, release)
+        self.links = LinkPool(dispatcher_id, release, token=security.cluster_token, tls=security.cluster_tls)
         self.placement = Placement(
             registry,
             dispatcher_id,
@@ -68,12 +98,13 @@ class Dispatcher:
         )
         self.draining = False
         self._limits = limits
+        self._security = security
         self._callers: set[Caller] = set()
         self._by_uuid: dict[str, Caller] = {}
         self._settling: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._server: asyncio.Server | None = None
+        self._server: Listener | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -93,7 +124,14 @@ class Dispatcher:
             asyncio.create_task(self._tick(), name="tick"),
             asyncio.create_task(self._renew(), name="renew"),
         ]
-        self._server = await asyncio.get_running_loop().create_server(self._front_door, sock=sock)
+        self._server = listen(
+            self._speaker,
+            sock,
+            name="PORT",
+            limits=self._security.door,
+            tls=self._security.tls,
+            refused=lambda refusal: self.metrics.connections_refused[refusal].inc(),
+        )
 
     async def drain(self, until: asyncio.Event) -> None:
         """Take no new calls; wait until those that run have ended, or until the event."""
@@ -112,7 +150,7 @@ class Dispatcher:
         self.draining = True
         # 1. No new callers.
         if self._server is not None:
-            self._server.close()
+            self._server.abort()
         # 2. End the calls, and wait for their connections and pins.
         callers = list(self._callers)
         fronts = [caller.front for caller in callers if caller.front is not None]
@@ -159,6 +197,8 @@ class Dispatcher:
 
     def begun(self, caller: Caller) -> Caller | None:
         """Put a call into the table, unless it is there already: returns who has it then."""
+        if caller.front is not None:
+            caller.front.known()
         older = self._by_uuid.setdefault(caller.uuid, caller)
         return None if older is caller else older
 
@@ -173,18 +213,30 @@ class Dispatcher:
         self._settling.add(settling)
         settling.add_done_callback(self._settling.discard)
 
-    def _front_door(self) -> FrontDoor:
-        return FrontDoor(
-            lambda: ServerWebSocket(self._accept, CALLER_LIMITS), lambda: LegacyConnection(self._new_caller)
-        )
+    def _speaker(self, arrival: Arrival, head: bytes) -> asyncio.Protocol:
+        """Who speaks with a connection: `POST` is the older protocol, all else a WebSocket."""
+        if head.startswith(b"POST "):
+            return LegacyConnection(functools.partial(self._admit, arrival), arrival)
 
-    def _accept(self, request: Request, peer: str) -> Caller | tuple[http.HTTPStatus, str]:
+        def accept(request: Request, _: str) -> Caller | tuple[http.HTTPStatus, str]:
+            return self._admit(arrival, request.path, next(iter(request.headers.get_all("Authorization")), None))
+
+        return ServerWebSocket(accept, CALLER_LIMITS, arrival)
+
+    def _admit(
+        self, arrival: Arrival, target: str, authorization: str | None
+    ) -> Caller | tuple[http.HTTPStatus, str]:
+        """The caller of a request for this target; or a status and a text to refuse it with."""
+        token = self._security.sts_token
+        if token is not None and not (
+            is_token(bearer(authorization), token) or is_token(avr.token(target), token)
+        ):
+            arrival.refuse(Refusal.TOKEN)
+            return http.HTTPStatus.UNAUTHORIZED, "bring STS_TOKEN: ?token= in STS_URL, or Authorization: Bearer\n"
         if self.draining:
             return http.HTTPStatus.SERVICE_UNAVAILABLE, "this dispatcher is draining\n"
-        return self._new_caller(request.path)
-
-    def _new_caller(self, target: str) -> Caller:
-        caller = Caller(self, avr.metadata(target), self._limits)
+        # The token has done its work: there is no metadata before this line.
+        caller = Caller(self, avr.metadata(target), self._limits, arrival.since_seconds)
         self._callers.add(caller)
         self._idle.clear()
         return caller

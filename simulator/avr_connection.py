@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import os
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -73,6 +74,7 @@ class AvrConnection:
         *,
         metadata: Mapping[str, str] | None,
         headers: Mapping[str, str] | None,
+        tls: ssl.SSLContext | None,
         timeout_seconds: float,
     ) -> Self:
         """Connect and send `init`.
@@ -81,7 +83,7 @@ class AvrConnection:
             CallError: the service cannot be reached, or refuses.
         """
         sockets: list[socket.socket] = []
-        connector = aiohttp.TCPConnector(socket_factory=_socket_factory(sockets))
+        connector = aiohttp.TCPConnector(socket_factory=_socket_factory(sockets), ssl=True if tls is None else tls)
         session = aiohttp.ClientSession(connector=connector, read_bufsize=_READ_BUFFER_BYTES)
         try:
             with _connect_errors(url, timeout_seconds):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
+import ssl
 import time
 import uuid as uuids
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -425,6 +426,7 @@ async def place_call(
     frame_bytes: int = AUDIO_MESSAGE_BYTES,
     provider_config: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
+    tls: ssl.SSLContext | None = None,
     connect_timeout_seconds: float = 10.0,
     record_limit_bytes: int = DEFAULT_RECORD_LIMIT_BYTES,
     reconnect_seconds: float | None = None,
@@ -441,6 +443,7 @@ async def place_call(
         frame_bytes: size of the frames sent, one per `frame_bytes / 16` ms; AVR Core's is 320.
         provider_config: sent in `init`, as AVR Core does for a call with its own key, model or voice.
         headers: HTTP headers of the connection.
+        tls: for `wss://`; the system's trust store by default.
         connect_timeout_seconds: how long connecting may take.
         record_limit_bytes: how much received audio is kept; load tests need none.
         reconnect_seconds: for how long a connection that was lost (1006, not one that was closed: a service that
@@ -460,7 +463,7 @@ async def place_call(
     async def connect(url: str, timeout_seconds: float) -> AvrConnection:
         timeout_seconds = min(timeout_seconds, connect_timeout_seconds)
         return await AvrConnection.open(
-            url, _json(init), metadata=metadata, headers=headers, timeout_seconds=timeout_seconds
+            url, _json(init), metadata=metadata, headers=headers, tls=tls, timeout_seconds=timeout_seconds
         )
 
     connection = await connect(url, connect_timeout_seconds)

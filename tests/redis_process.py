@@ -73,16 +73,19 @@ class RedisProcess:
 class RealRedis(RedisProcess):
     """A `redis-server` on a Unix socket, so that no port can be taken; it saves nothing."""
 
-    def __init__(self, executable: Path) -> None:
+    def __init__(self, executable: Path, password: str | None = None) -> None:
         self._executable = executable
+        self._password = password
         self._directory = Path(tempfile.mkdtemp(prefix="redis-"))
         self._socket = self._directory / "redis.sock"
-        self.url = f"unix://{self._socket}"
+        self.url = f"unix://{self._socket}" if password is None else f"unix://:{password}@{self._socket}"
         self.start()
 
     def start(self) -> None:
         self._socket.unlink(missing_ok=True)
         options = {"port": "0", "unixsocket": str(self._socket), "dir": str(self._directory), "save": ""}
+        if self._password is not None:
+            options["requirepass"] = self._password
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
         self._process = subprocess.Popen([self._executable, *arguments], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + _START_SECONDS

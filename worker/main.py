@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import shutil
@@ -14,6 +15,7 @@ from common.process import Process
 from common.registry import Registry, WorkerRecord, WorkerState
 from common.release import RELEASE
 from common.settings import Settings
+from common.tls import Tls, TlsFiles
 from common.websocket import WebSocket
 from worker import instructions, realtime_errors
 from worker.call import Resources
@@ -59,7 +61,8 @@ async def run(settings: Settings, process: Process) -> int:
     functions = (*avr.FUNCTIONS, *(await tools.toolbox()).definitions)
     measured.expect_tools(*(str(function["name"]) for function in functions[: metrics.MAX_LABEL_VALUES]))
     resources = Resources(settings, measured, Prices.load(settings.prices_file), tools, http)
-    worker = Worker(record, registry, resources)
+    tls = Tls(settings.cluster_tls, TlsFiles.of_worker) if settings.cluster_tls else None
+    worker = Worker(record, registry, resources, tls=tls)
     WebSocket.stall_guard = worker.watch
     runner, admin_port = None, None
     if process.child is None:
@@ -67,6 +70,7 @@ async def run(settings: Settings, process: Process) -> int:
         app = admin.application(lambda: worker.is_ready, "not known to Redis yet, or draining")
         runner, admin_port = await admin.serve(app, admin_sock), port_of(admin_sock)
     await worker.start(sock)
+    renewing = asyncio.create_task(tls.keep_fresh()) if tls else None
     log.info(
         "worker listening",
         worker=record.id,
@@ -88,5 +92,7 @@ async def run(settings: Settings, process: Process) -> int:
     # 3. Probes and metrics last: who watches sees the end.
     if runner is not None:
         await runner.cleanup()
+    if renewing is not None:
+        renewing.cancel()
     await registry.aclose()
     return 0

@@ -11,13 +11,16 @@ import time
 from collections.abc import Awaitable, Callable
 
 import structlog
+from pydantic import SecretStr
 from websockets.http11 import Request
 
 from common import link
 from common.errors import LinkProtocolError, RegistryUnavailable
 from common.link import Hello, Kind, Refusal
 from common.link_end import LINK_LIMITS, LinkEnd
+from common.listener import Listener
 from common.registry import OVER_CAPACITY, Registry, WorkerRecord, WorkerState
+from common.tls import Tls
 from common.websocket import serve
 from worker.call import Call, Resources
 
@@ -41,8 +44,8 @@ STOP_SECONDS = 0.5
 class DispatcherLink:
     """A dispatcher's link at the worker's end, with its calls by channel."""
 
-    def __init__(self, worker: Worker, hello: Hello) -> None:
-        self.end = LinkEnd(hello, self)
+    def __init__(self, worker: Worker, hello: Hello, token: SecretStr | None) -> None:
+        self.end = LinkEnd(hello, self, token)
         self._worker = worker
         self._dispatcher = ""
         self._calls: dict[int, Call] = {}
@@ -119,18 +122,22 @@ class _Held:
 class Worker:
     """One worker process."""
 
-    def __init__(self, record: WorkerRecord, registry: Registry, resources: Resources) -> None:
+    def __init__(
+        self, record: WorkerRecord, registry: Registry, resources: Resources, *, tls: Tls | None = None
+    ) -> None:
         """Build it.
 
         Args:
             record: what is published of it.
             registry: Redis.
             resources: what its calls share.
+            tls: of the links; None: there is none.
         """
         self.draining = False
         self._record = record
         self._registry = registry
         self._resources = resources
+        self._tls = tls
         self._metrics = resources.metrics
         self._hello = Hello(link.PROTOCOL_VERSION, record.release, "worker", record.id, record.incarnation)
         self._links: set[DispatcherLink] = set()
@@ -143,7 +150,7 @@ class Worker:
         self._closing: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._server: asyncio.Server | None = None
+        self._server: Listener | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._published = False
         self._redis_up = True
@@ -161,7 +168,7 @@ class Worker:
     async def start(self, sock: socket.socket) -> None:
         """Accept links on a listening socket, and publish the worker."""
         self._metrics.calls_capacity.set(self._record.capacity)
-        self._server = await serve(self._accept, sock, limits=LINK_LIMITS)
+        self._server = await serve(self._accept, sock, limits=LINK_LIMITS, tls=self._tls, name="WORKER_PORT")
         await self._publish()
         self._tasks = [
             asyncio.create_task(self._tick(), name="tick"),
@@ -194,7 +201,7 @@ class Worker:
         await self._quietly(lambda: self._registry.remove_worker(self._record.id))
         # 2. No new links; the calls end, and their Realtime sessions are closed.
         if self._server is not None:
-            self._server.close()
+            self._server.abort()
         for held in self._held():
             held.call.release(link.Reason.DRAIN)
         for call, _ in self._released.values():
@@ -351,7 +358,7 @@ class Worker:
     def _accept(self, request: Request, _: str) -> LinkEnd | tuple[http.HTTPStatus, str]:
         if request.path != "/link":
             return http.HTTPStatus.NOT_FOUND, "dispatchers open /link here\n"
-        new = DispatcherLink(self, self._hello)
+        new = DispatcherLink(self, self._hello, self._resources.settings.cluster_token)
         self._links.add(new)
         return new.end
 

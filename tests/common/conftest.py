@@ -13,7 +13,7 @@ import uvloop
 import common.websocket
 from tests.common.speaker import Speaker
 
-_ON_BOTH_LOOPS = {"test_websocket.py", "test_websocket_handshake.py", "test_link_end.py"}
+_ON_BOTH_LOOPS = {"test_listener.py", "test_websocket.py", "test_websocket_handshake.py", "test_link_end.py"}
 
 
 def pytest_asyncio_loop_factories(

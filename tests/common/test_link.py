@@ -19,7 +19,8 @@ BY_KIND: dict[int, type[Control]] = {record_type.kind: record_type for record_ty
 AUDIO_KINDS = {Kind.CALLER_AUDIO, Kind.REPLY_AUDIO, Kind.CREDIT}
 
 RECORDS: list[Control] = [
-    link.Hello(1, "1.2.3", "worker", "w-1", "abc"),
+    link.Hello(1, "1.2.3", "worker", "w-1", "abc", "00ff"),
+    link.Proof("ff00"),
     link.Open("uuid", 7, {"from": "+39 02", "è": "🙂"}, 16_000, 64_000, 1.5, {"voice": "ash", "tools": [1, None]}),
     link.Opened(32_000),
     link.Refused("full", 3),
@@ -45,7 +46,7 @@ words = st.text(max_size=20)
 numbers = st.integers(0, 2**53)
 items = st.builds(ItemHeard, numbers, numbers)
 controls = st.one_of(
-    st.builds(link.Hello, numbers, words, words, words, words),
+    st.builds(link.Hello, numbers, words, words, words, words, words),
     st.builds(link.Open, words, numbers, st.dictionaries(words, words, max_size=5), numbers, numbers),
     st.builds(link.Heard, numbers, st.lists(items, max_size=5).map(tuple)),
     st.builds(link.Playout, st.lists(items, max_size=5).map(tuple), st.booleans()),
@@ -105,7 +106,7 @@ def test_credit_comes_back() -> None:
 
 
 def test_the_numbers_of_the_kinds_are_part_of_the_protocol() -> None:
-    assert [kind.value for kind in Kind] == list(range(1, 24))
+    assert [kind.value for kind in Kind] == [*range(1, 24), 64]
     assert link.encode(link.Flush(1), 2) == b'\x0a\x00\x00\x00\x02\x00\x00\x00\x0c{"number":1}'
     assert link.encode_credit(3, 4) == b"\x0f\x00\x00\x00\x03\x00\x00\x00\x04\x00\x00\x00\x04"
     assert link.encode_reply_audio(3, 4, b"ab") == b"\x08\x00\x00\x00\x03\x00\x00\x00\x06\x00\x00\x00\x04ab"

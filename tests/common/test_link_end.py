@@ -6,6 +6,8 @@ import socket
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from pydantic import SecretStr
+from structlog.testing import capture_logs
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as library_connect
 from websockets.exceptions import ConnectionClosed
@@ -25,14 +27,22 @@ pytestmark = pytest.mark.usefixtures("loop_failures")
 NEAR = Hello(link.PROTOCOL_VERSION, "1.0.0", "dispatcher", "d-1", "d-1")
 FAR = Hello(link.PROTOCOL_VERSION, "1.0.1", "worker", "w-1", "abcd")
 
+TOKEN = SecretStr("the token of the cluster")
+OTHER = SecretStr("the token of another one")
+
 Record = tuple[int, int, bytes]
 
 
 class Recorder:
     """A link's owner that keeps what it was told."""
 
-    def __init__(self, hello: Hello, on_record: Callable[[Recorder, Record], None] | None = None) -> None:
-        self.end = LinkEnd(hello, self)
+    def __init__(
+        self,
+        hello: Hello,
+        on_record: Callable[[Recorder, Record], None] | None = None,
+        token: SecretStr | None = None,
+    ) -> None:
+        self.end = LinkEnd(hello, self, token)
         self.hellos: list[Hello] = []
         self.records: list[Record] = []
         self.read_seconds: list[float] = []
@@ -315,3 +325,84 @@ async def test_a_peer_that_falls_silent_is_lost(monkeypatch: pytest.MonkeyPatch)
         assert await far.lost_because() == "closed with code 1006"
         client.transport.abort()
         await client.wait_closed()
+
+
+async def test_who_proves_the_clusters_token_is_welcome() -> None:
+    near, far = Recorder(NEAR, token=TOKEN), Recorder(FAR, token=TOKEN)
+    async with linked(far, near):
+        assert (near.hellos[0].id, far.hellos[0].id) == ("w-1", "d-1")
+        near.end.send(link.encode(link.Flush(1), 1))
+        far.end.send(link.encode(link.Ready(), 1))
+        await eventually(lambda: near.records and far.records)
+        assert near.losses == far.losses == []
+
+
+@pytest.mark.parametrize(
+    ("near_token", "far_token", "reason"),
+    [
+        (OTHER, TOKEN, "CLUSTER_TOKEN of the dispatcher is not that of the worker: set the same on both"),
+        (None, TOKEN, "CLUSTER_TOKEN is set on the worker and not on the dispatcher: set the same on both"),
+        (TOKEN, None, "CLUSTER_TOKEN is set on the dispatcher and not on the worker: set the same on both"),
+    ],
+)
+async def test_who_does_not_is_left_and_both_sides_know_what_to_do(
+    near_token: SecretStr | None, far_token: SecretStr | None, reason: str
+) -> None:
+    near, far = Recorder(NEAR, token=near_token), Recorder(FAR, token=far_token)
+    with capture_logs() as lines:
+        async with far_end(far) as url:
+            connection = await connect(url, near.end, limits=LINK_LIMITS)
+            # Whoever has not found it out reads it in the close frame.
+            assert await near.lost_because() == reason
+            assert await far.lost_because() == reason
+            await connection.wait_closed()
+    assert near.hellos == far.hellos == []
+    refused = [line for line in lines if line["event"] == "link refused"]
+    assert {line["reason"] for line in refused} == {reason}
+    assert {line["address"] for line in refused} == {"127.0.0.1"}
+    assert {line["peer"] for line in refused} <= {"dispatcher d-1", "worker w-1"}
+    assert "token of" not in str(refused)
+
+
+async def test_nothing_of_a_stranger_gets_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    far = Recorder(FAR, token=TOKEN)
+    challenging = Hello(link.PROTOCOL_VERSION, "1.0.0", "dispatcher", "d-1", "", "00" * 32)
+    async with far_end(far) as url, library_connect(url) as client:
+        await client.send(link.encode(challenging, 0) + link.encode(link.Command(1, "uuid", "hang_up"), 0))
+        await client.wait_closed()
+        assert client.close_code == 1002
+    assert far.hellos == []
+    assert far.records == []
+
+
+async def test_a_stranger_who_waits_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common.link_end, "HELLO_SECONDS", 0.05)
+    far = Recorder(FAR, token=TOKEN)
+    challenging = Hello(link.PROTOCOL_VERSION, "1.0.0", "dispatcher", "d-1", "", "00" * 32)
+    async with far_end(far) as url, library_connect(url) as client:
+        await client.send(link.encode(challenging, 0))
+        await client.wait_closed()
+        assert "no HELLO" in await far.lost_because()
+    assert far.hellos == []
+
+
+@pytest.mark.parametrize("token", [None, TOKEN], ids=["without a token", "with a token"])
+async def test_a_link_counts_as_arriving_until_it_is_up(token: SecretStr | None) -> None:
+    far = Recorder(FAR, token=token)
+    sock = socket.create_server(("127.0.0.1", 0))
+    server = await serve(lambda *_: far.end, sock, limits=LINK_LIMITS)
+    url = f"ws://127.0.0.1:{sock.getsockname()[1]}/link"
+    async with library_connect(url) as stranger:
+        await eventually(lambda: server.keeper.arriving == 1)
+        await stranger.close()
+    await eventually(lambda: server.keeper.arriving == 0)
+    far.end = LinkEnd(FAR, far, token)
+    near = Recorder(NEAR, token=token)
+    connection = await connect(url, near.end, limits=LINK_LIMITS)
+    await eventually(lambda: near.greeted_once and far.greeted_once)
+    assert server.keeper.arriving == 0
+    server.close()
+    connection.abort()
+    await connection.wait_closed()
+    assert far.end.connection is not None
+    await far.end.connection.wait_closed()

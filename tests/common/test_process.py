@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -149,9 +150,19 @@ def test_the_event_loop_is_uvloops(run: Callable[..., Running]) -> None:
     assert running.end() == (0, [])
 
 
+def test_a_process_may_have_more_open_files_than_a_shell_allows(run: Callable[..., Running]) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    body = "import resource\nprint(resource.getrlimit(resource.RLIMIT_NOFILE)[0])\nreturn 0"
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))  # the new process has it from this one
+    try:
+        assert int(run(body).says()) == min(process_module.OPEN_FILES, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_a_variable_without_effect_is_named_once_when_the_process_starts(run: Callable[..., Running]) -> None:
-    _, logged = run("return 0", ADMIN_TOKEN="s3cret").end()
-    assert [line["event"] for line in logged] == ["ADMIN_TOKEN has no effect in this release"]
+    _, logged = run("return 0", SESSION_ROLLOVER_SECONDS="60").end()
+    assert [line["event"] for line in logged] == ["SESSION_ROLLOVER_SECONDS has no effect in this release"]
 
 
 @pytest.mark.parametrize(("role", "metric"), [("worker", "worker()"), ("dispatcher", "dispatcher()")])
@@ -171,7 +182,9 @@ class TestChildOfServe:
     def test_it_leaves_ctrl_c_to_the_parent_and_takes_its_sigterm(
         self, run: Callable[..., Running], tmp_path: Path
     ) -> None:
-        child = run(WAIT_FOR_BOTH, child=ChildSettings(index=2, metrics_dir=tmp_path), ADMIN_TOKEN="x")
+        child = run(
+            WAIT_FOR_BOTH, child=ChildSettings(index=2, metrics_dir=tmp_path), SESSION_ROLLOVER_SECONDS="60"
+        )
         assert child.says() == "up"
         child.signal(signal.SIGINT)
         child.signal(signal.SIGINT)

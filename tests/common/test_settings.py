@@ -10,8 +10,6 @@ from common.errors import SettingsError
 from common.models import VOICES
 from common.setting_values import AudioFormat
 from common.settings import (
-    REFUSED,
-    WITHOUT_EFFECT,
     ChildSettings,
     Eagerness,
     LogFormat,
@@ -20,6 +18,8 @@ from common.settings import (
     Settings,
     TurnDetection,
 )
+from common.tls import TlsFiles
+from tests.certificates import Authority
 
 KEY = "sk-proj-0123456789abcdef"
 UNSET_BY_DEFAULT = (
@@ -69,8 +69,6 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.Monke
     for name in os.environ:
         if name.lower() in Settings.model_fields or name.startswith("AVR_STS_"):
             monkeypatch.delenv(name)
-    for name in (*REFUSED, *WITHOUT_EFFECT):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     return monkeypatch
 
@@ -299,13 +297,20 @@ def test_a_long_value_is_shown_in_part() -> None:
         {"OPENAI_MCP_SERVERS": KEY},
         {"OPENAI_SESSION": f'{{"tools": [{{"authorization": "{KEY}"}}]}}'},
         {"OPENAI_SESSION": KEY},
-        {"STS_TOKEN": KEY},
-        {"CLUSTER_TOKEN": KEY},
-        {"TLS_KEY": KEY},
+        {"STS_TOKEN": KEY[:15]},
+        {"STS_TOKEN": f"{KEY} {KEY}"},
+        {"CLUSTER_TOKEN": f"{KEY}\n"[:8]},
+        {"CLUSTER_TOKEN": f"{KEY}è"},
+        {"ADMIN_TOKEN": KEY[:12]},
+        {"CLUSTER_TLS_KEY": KEY},
+        {"TLS_CERT": "/no/such/file", "TLS_KEY": KEY},
     ],
 )
 def test_no_refusal_shows_a_secret(variables: dict[str, str]) -> None:
-    assert KEY not in refusal(**variables)
+    role = Role.SERVE if "TLS_KEY" in variables else Role.WORKER
+    told = refusal(role, **variables)
+    assert KEY[:8] not in told
+    assert any(told.startswith(name) for name in variables)
 
 
 def test_the_key_is_not_in_the_settings_own_words() -> None:
@@ -334,15 +339,52 @@ def test_each_role_names_what_it_cannot_do_without(role: Role, needed: list[str]
     assert [line.split(" is not set: ")[0] for line in str(caught.value).splitlines()] == needed
 
 
-@pytest.mark.parametrize("name", REFUSED)
+TOKENS = ("STS_TOKEN", "CLUSTER_TOKEN", "ADMIN_TOKEN")
+
+
+@pytest.mark.parametrize("name", TOKENS)
 @pytest.mark.parametrize("role", Role)
-def test_protection_that_this_release_lacks_stops_the_start(name: str, role: Role) -> None:
-    assert refusal(role, **{name: "x"}).startswith(f"{name} is set, but")
+def test_a_token_is_taken_and_hidden(name: str, role: Role) -> None:
+    settings = parse(role, **{name: f' "{"t0ken" * 5}" '})
+    token = getattr(settings, name.lower())
+    assert isinstance(token, SecretStr)
+    assert token.get_secret_value() == "t0ken" * 5
+    assert "t0ken" not in f"{settings!r} {settings.model_dump()}"
+    assert settings.notices == (DEFAULT_NOTICES if role is not Role.DISPATCHER else ())
 
 
-@pytest.mark.parametrize("name", WITHOUT_EFFECT)
-def test_a_variable_without_effect_is_named(name: str) -> None:
-    assert parse(**{name: "1"}).notices == (f"{name} has no effect in this release", *DEFAULT_NOTICES)
+@pytest.mark.parametrize("name", TOKENS)
+def test_a_token_that_can_be_guessed_is_refused(name: str) -> None:
+    assert parse(**{name: "x" * 16}).notices == DEFAULT_NOTICES
+    assert refusal(**{name: "x" * 15}) == (
+        f"{name} is shorter than 16 characters, and may be guessed: let `openssl rand -hex 32` make one"
+    )
+    assert refusal(**{name: "x" * 16 + " y"}).startswith(f"{name} has spaces, line breaks or characters beyond")
+    assert getattr(parse(), name.lower()) is None
+
+
+def test_tls_takes_files_that_are_there(tmp_path: Path) -> None:
+    files = Authority(tmp_path).issue()
+    port = {"TLS_CERT": str(files.cert), "TLS_KEY": str(files.key)}
+    link = {f"CLUSTER_{name}": path for name, path in port.items()} | {"CLUSTER_TLS_CA": str(files.ca)}
+    settings = parse(Role.SERVE, **port, **link)
+    assert settings.tls == TlsFiles(files.cert, files.key)
+    assert settings.cluster_tls == files
+    assert (parse().tls, parse().cluster_tls) == (None, None)
+
+
+def test_tls_that_cannot_work_stops_the_start(tmp_path: Path) -> None:
+    files = Authority(tmp_path).issue()
+    assert refusal(Role.DISPATCHER, TLS_CERT=str(files.cert)) == "TLS_CERT set, but not TLS_KEY: set both, or none"
+    told = refusal(Role.SERVE, TLS_CERT="/no/such/file", TLS_KEY=str(files.key))
+    assert told == "TLS_CERT='/no/such/file' must be a PEM file that can be read: No such file or directory"
+    for role in Role:
+        told = refusal(role, CLUSTER_TLS_CERT=str(files.cert), CLUSTER_TLS_KEY=str(files.key))
+        assert told == "CLUSTER_TLS_CERT, CLUSTER_TLS_KEY set, but not CLUSTER_TLS_CA: set all three, or none"
+
+
+def test_a_worker_has_no_port_and_needs_no_certificate_for_it() -> None:
+    assert parse(Role.WORKER, TLS_CERT="/not/mounted/here", TLS_KEY="/nor/this").notices == DEFAULT_NOTICES
 
 
 @pytest.mark.parametrize("written", ["near_field", '"NEAR_FIELD"'])
@@ -475,10 +517,6 @@ def test_a_wrong_base_url_gets_the_only_line() -> None:
     assert "\n" not in line
 
 
-def test_no_variable_has_an_effect_and_none() -> None:
-    assert not {name.lower() for name in (*WITHOUT_EFFECT, *REFUSED)} & Settings.model_fields.keys()
-
-
 def test_two_ports_of_a_process_differ_unless_they_are_any() -> None:
     assert "ADMIN_PORT=6030 is PORT too" in refusal(Role.SERVE, ADMIN_PORT="6030")
     assert "ADMIN_PORT=7000 is WORKER_PORT too" in refusal(Role.WORKER, ADMIN_PORT="7000")
@@ -521,7 +559,7 @@ def test_the_env_file_can_be_missing_or_refused() -> None:
     with pytest.raises(SettingsError, match="OPENAI_API_KEY is not set"):
         Settings.load(Role.SERVE)
     Path(".env").write_text("STS_TOKEN=abc\n")
-    with pytest.raises(SettingsError, match="STS_TOKEN is set"):
+    with pytest.raises(SettingsError, match="STS_TOKEN is shorter than 16"):
         Settings.load(Role.SERVE)
 
 

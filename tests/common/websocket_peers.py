@@ -201,7 +201,7 @@ class RawPeer:
 
     async def close(self) -> None:
         self.writer.close()
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):  # TLS has errors of its own
             await self.writer.wait_closed()
 
     async def __aenter__(self) -> Self:

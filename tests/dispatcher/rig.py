@@ -16,7 +16,7 @@ from common import metrics
 from common.registry import Registry, WorkerRecord, WorkerState
 from dispatcher.ami import Ami
 from dispatcher.limits import CallLimits
-from dispatcher.service import Dispatcher
+from dispatcher.service import OPEN, Dispatcher, Security
 from tests.dispatcher.scripted_worker import Answer, ScriptedWorker, running, take
 from tests.helpers import eventually
 
@@ -59,7 +59,12 @@ class Rig:
     """One dispatcher. Close it with `stop`, or leave its context."""
 
     def __init__(
-        self, redis_url: str, dispatcher_id: str = "d-1", timeout_seconds: float = 30, **limits: Any
+        self,
+        redis_url: str,
+        dispatcher_id: str = "d-1",
+        timeout_seconds: float = 30,
+        security: Security = OPEN,
+        **limits: Any,
     ) -> None:
         self.registry = Registry.from_url(redis_url, timeout_seconds=timeout_seconds)
         self.dispatcher = Dispatcher(
@@ -69,6 +74,7 @@ class Rig:
             metrics=metrics.dispatcher(),
             ami=Ami("http://127.0.0.1:9"),  # nobody answers there
             limits=CallLimits(**limits),
+            security=security,
         )
         self.url = ""
         self._cores: list[Core] = []
@@ -99,9 +105,9 @@ class Rig:
         record = WorkerRecord(worker_id, address, "host", 1, "1.0.0", capacity, WorkerState.READY, "incarnation")
         await self.registry.publish_worker(record, lease_seconds=60)
 
-    async def connect(self, query: str = "") -> Core:
+    async def connect(self, query: str = "", **options: Any) -> Core:
         """A connection that has not said `init`."""
-        self._cores.append(Core(await connect(self.url + query)))
+        self._cores.append(Core(await connect(self.url + query, **options)))
         return self._cores[-1]
 
     async def call(self, uuid: str = "call", query: str = "") -> Core:

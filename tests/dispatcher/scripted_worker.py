@@ -8,11 +8,13 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from typing import get_args
 
+from pydantic import SecretStr
 from websockets.http11 import Request
 
 from common import link
 from common.link import Control, Hello, Kind
 from common.link_end import LINK_LIMITS, LinkEnd
+from common.tls import Tls
 from common.websocket import serve
 from tests.helpers import eventually
 
@@ -40,7 +42,7 @@ class DispatcherEnd:
     """The link of one dispatcher, as its worker has it."""
 
     def __init__(self, worker: ScriptedWorker) -> None:
-        self.end = LinkEnd(worker.hello, self)
+        self.end = LinkEnd(worker.hello, self, worker.token)
         self.hello: Hello | None = None
         self.records: list[tuple[int, int, bytes]] = []
         self.lost_because: str | None = None
@@ -78,6 +80,7 @@ class ScriptedWorker:
         self.answer = answer
         self.address = ""
         self.links: list[DispatcherEnd] = []
+        self.token: SecretStr | None = None
         self.refusal: tuple[http.HTTPStatus, str] | None = None
 
     async def only_link(self) -> DispatcherEnd:
@@ -104,11 +107,11 @@ class ScriptedWorker:
 
 
 @contextlib.asynccontextmanager
-async def running(worker: ScriptedWorker) -> AsyncIterator[ScriptedWorker]:
+async def running(worker: ScriptedWorker, *, tls: Tls | None = None) -> AsyncIterator[ScriptedWorker]:
     """The worker listens at `worker.address`; at the end its links are cut off."""
     sock = socket.create_server(("127.0.0.1", 0))
     worker.address = f"127.0.0.1:{sock.getsockname()[1]}"
-    server = await serve(worker.accept, sock, limits=LINK_LIMITS)
+    server = await serve(worker.accept, sock, limits=LINK_LIMITS, tls=tls)
     try:
         yield worker
     finally:

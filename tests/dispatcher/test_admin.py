@@ -14,7 +14,9 @@ from typing import Any
 import aiohttp
 import psutil
 import pytest
+from pydantic import SecretStr
 
+import dispatcher.admin
 from common import admin, metrics
 from common.registry import CallLease, Pin, Registry, WorkerRecord, WorkerState
 from dispatcher.admin import application
@@ -22,22 +24,23 @@ from dispatcher.commands import CommandError, Commands
 from tests.redis_process import RedisProcess
 
 LONG_SECONDS = 60
+TOKEN = SecretStr("a-token-for-the-admin")
 
 
 class Client:
     """Asks the admin port."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
-        self._session = session
+        self.session = session
         self.url = url
         self.ready = True
 
     async def get(self, path: str) -> tuple[int, str]:
-        async with self._session.get(self.url + path) as response:
+        async with self.session.get(self.url + path) as response:
             return response.status, await response.text()
 
     async def json(self, path: str) -> Any:
-        async with self._session.get(self.url + path) as response:
+        async with self.session.get(self.url + path) as response:
             assert response.status == 200
             assert response.content_type == "application/json"
             return await response.json()
@@ -60,12 +63,16 @@ class _Calls:
 
 @contextlib.asynccontextmanager
 async def answering(
-    registry: Registry, sock: socket.socket, url: str, connector: aiohttp.BaseConnector | None = None
+    registry: Registry,
+    sock: socket.socket,
+    url: str,
+    connector: aiohttp.BaseConnector | None = None,
+    token: SecretStr | None = None,
 ) -> AsyncIterator[Client]:
     """The admin port on this socket; `client.ready` is what the dispatcher says of itself."""
     async with aiohttp.ClientSession(connector=connector) as session:
         client = Client(session, url)
-        runner = await admin.serve(application(_Calls(registry, client)), sock)
+        runner = await admin.serve(application(_Calls(registry, client), token), sock)
         try:
             yield client
         finally:
@@ -76,6 +83,14 @@ async def answering(
 async def client(registry: Registry) -> AsyncIterator[Client]:
     sock = socket.create_server(("127.0.0.1", 0))
     async with answering(registry, sock, f"http://127.0.0.1:{sock.getsockname()[1]}") as client:
+        yield client
+
+
+@pytest.fixture
+async def guarded(registry: Registry) -> AsyncIterator[Client]:
+    """With ADMIN_TOKEN."""
+    sock = socket.create_server(("127.0.0.1", 0))
+    async with answering(registry, sock, f"http://127.0.0.1:{sock.getsockname()[1]}", token=TOKEN) as client:
         yield client
 
 
@@ -260,3 +275,71 @@ class TestWhoMayAsk:
             redis_process.start()
             assert await client.json(path) == []
         await registry.aclose()
+
+
+class TestToken:
+    async def test_who_has_it_may_from_anywhere(self, registry: Registry, tmp_path: Path) -> None:
+        # A Unix socket's peer has no address at all.
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(str(tmp_path / "admin"))
+        connector = aiohttp.UnixConnector(str(tmp_path / "admin"))
+        async with answering(registry, sock, "http://admin", connector, TOKEN) as client:
+            for path in ("/calls", "/workers"):
+                headers = {"Authorization": f"Bearer {TOKEN.get_secret_value()}"}
+                async with client.session.get(client.url + path, headers=headers) as response:
+                    assert (response.status, await response.json()) == (200, [])
+
+    @pytest.mark.parametrize(
+        ("method", "path"),
+        [
+            ("GET", "/calls"),
+            ("GET", "/workers"),
+            ("GET", "/calls/x"),
+            ("GET", "/calls/x/events"),
+            ("DELETE", "/calls/x"),
+            ("POST", "/calls/x/say"),
+            ("POST", "/calls/x/session"),
+        ],
+    )
+    async def test_who_has_not_may_not_from_loopback_either(self, guarded: Client, method: str, path: str) -> None:
+        async with guarded.session.request(method, guarded.url + path) as response:
+            assert response.status == 401
+            assert response.headers["WWW-Authenticate"] == "Bearer"
+            assert "ADMIN_TOKEN" in (await response.json())["error"]
+
+    async def test_what_is_not_it_is_no_token(self, guarded: Client) -> None:
+        token = TOKEN.get_secret_value()
+        for wrong in ("Bearer", "Bearer x", f"Basic {token}", token, f"Bearer {token}x", "Bearer " + "x" * 4000):
+            headers = {"Authorization": wrong}
+            async with guarded.session.get(f"{guarded.url}/calls", headers=headers) as response:
+                assert response.status == 401
+
+    async def test_a_query_is_no_place_for_it(self, guarded: Client) -> None:
+        assert (await guarded.get(f"/calls?token={TOKEN.get_secret_value()}"))[0] == 401
+
+    async def test_probes_and_metrics_need_none(self, guarded: Client) -> None:
+        for probe in ("/livez", "/readyz", "/metrics"):
+            assert (await guarded.get(probe))[0] == 200
+
+
+class TestSlowness:
+    async def test_a_request_that_does_not_come_is_not_waited_for(
+        self, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(admin, "IDLE_SECONDS", 0.2)
+        sock = socket.create_server(("127.0.0.1", 0))
+        async with answering(registry, sock, f"http://127.0.0.1:{sock.getsockname()[1]}"):
+            for begun in (b"", b"GET /livez HTTP/1.1\r\nX: "):
+                reader, writer = await asyncio.open_connection(*sock.getsockname())
+                writer.write(begun)
+                assert await asyncio.wait_for(reader.read(), 10) == b""
+                writer.close()
+
+    async def test_a_body_that_does_not_come_is_not_waited_for(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(dispatcher.admin, "BODY_SECONDS", 0.2)
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(client.url.rsplit(":", 1)[1]))
+        writer.write(b"POST /calls/x/say HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 408")
+        writer.close()

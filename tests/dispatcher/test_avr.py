@@ -195,6 +195,27 @@ class TestMetadata:
     def test_query_parameters_are_the_metadata(self, path: str, expected: dict[str, str]) -> None:
         assert avr.metadata(path) == expected
 
+    @pytest.mark.parametrize("name", ["token", "%74oken", "to%6ben"])
+    def test_a_token_is_none_however_it_is_written_and_wherever_it_stands(self, name: str) -> None:
+        many = urlencode({f"n{number}": number for number in range(40)})
+        for path in (f"/?{name}=secret&from=1", f"/?{name}=a&{name}=secret", f"/x?{many}&{name}=secret#{name}=b"):
+            assert "token" not in avr.metadata(path)
+            assert "secret" not in str(avr.metadata(path))
+            assert avr.token(path) in ("secret", "a")
+
+    @pytest.mark.parametrize("name", ["Token", "tokens", "a_token", "token2"])
+    def test_another_name_is_metadata_like_any(self, name: str) -> None:
+        assert avr.metadata(f"/?{name}=1") == {name: "1"}
+        assert avr.token(f"/?{name}=1") is None
+
+    def test_a_token_with_a_plus_may_stand_there_as_it_is(self) -> None:
+        assert avr.token("/?token=a+b/c==&from=1") == "a+b/c=="
+        assert avr.token("/?token=a%2Bb/c==") == "a+b/c=="
+
+    def test_an_empty_token_is_none(self) -> None:
+        assert avr.token("/?token=") is None
+        assert avr.token("/") is None
+
     def test_the_first_32_are_kept(self) -> None:
         kept = avr.metadata("/?" + urlencode({f"n{number}": number for number in range(40)}))
         assert kept == {f"n{number}": str(number) for number in range(32)}

@@ -3,13 +3,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
+from http import HTTPStatus
 
 import pytest
 
-from common.websocket import Limits, ServerWebSocket
 from dispatcher import legacy as module
-from dispatcher.legacy import PATH, FrontDoor, LegacyConnection
+from dispatcher.legacy import PATH, LegacyConnection
 from tests.helpers import eventually
 
 HEAD = f"POST {PATH}?from=100 HTTP/1.1\r\nHost: x\r\nX-UUID: call-1\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
@@ -50,7 +49,7 @@ class Call:
 
 
 class Port:
-    """A front door, and the calls that came through it."""
+    """A port for the older protocol, and the calls that came through it."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -71,18 +70,17 @@ class Port:
 async def port() -> AsyncIterator[Port]:
     opened: list[Port] = []
 
-    def new_call(target: str) -> Call:
+    def new_call(target: str, authorization: str | None) -> Call | tuple[HTTPStatus, str]:
+        if authorization is not None:
+            return HTTPStatus.UNAUTHORIZED, f"{authorization} is not it\n"
         call = Call(target)
         opened[0].calls.append(call)
         return call
 
-    def refuse(*_: Any) -> Any:
-        return 503, "only the older protocol here\n"
+    def speaker() -> LegacyConnection:
+        return LegacyConnection(new_call)
 
-    def door() -> FrontDoor:
-        return FrontDoor(lambda: ServerWebSocket(refuse, Limits()), lambda: LegacyConnection(new_call))
-
-    server = await asyncio.get_running_loop().create_server(door, "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(speaker, "127.0.0.1", 0)
     opened.append(Port(server.sockets[0].getsockname()[1]))
     yield opened[0]
     for call in opened[0].calls:
@@ -188,13 +186,37 @@ async def test_a_body_that_breaks_http_ends_its_call(port: Port) -> None:
     call, _, writer = await port.call()
     writer.write(b"zz\r\nnot a chunk\r\n")
     await eventually(lambda: call.broken)
+    assert call.broken == "bad_http"
     writer.close()
     await eventually(lambda: call.closed_with is not None)
 
 
-async def test_all_else_is_a_websockets_affair(port: Port) -> None:
-    reader, writer = await port.connect(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert (await reader.read()).startswith(b"HTTP/1.1 426")
+async def test_who_is_not_let_in_is_told_so(port: Port) -> None:
+    reader, writer = await port.connect(HEAD.replace(b"Host: x", b"Host: x\r\nAuthorization: Basic x"))
+    answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 401")
+    assert b"WWW-Authenticate: Bearer" in answer
+    assert answer.endswith(b'{"message":"Basic x is not it"}')
+    assert not port.calls
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"POST " + PATH.encode() + b" HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 100_000 + b"\r\n\r\n", b"431"),
+        (b"POST " + PATH.encode() + b" HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 100_000, b"431"),
+        (b"POST with a token=secret\r\n\r\n", b"400"),
+    ],
+    ids=["long header", "long header without an end", "not http"],
+)
+async def test_what_is_wrong_is_answered_and_not_repeated(port: Port, data: bytes, status: bytes) -> None:
+    reader, writer = await port.connect(data)
+    answer = b""
+    with contextlib.suppress(ConnectionResetError):
+        answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 " + status)
+    assert b"secret" not in answer
     writer.close()
 
 

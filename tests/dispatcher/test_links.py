@@ -6,16 +6,20 @@ import asyncio
 import http
 import socket
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 import common.websocket
 import dispatcher.links
 from common import link
 from common.link import Hello, Kind
 from common.link_end import LINK_LIMITS
+from common.tls import Tls, TlsFiles
 from common.websocket import Limits
 from dispatcher.links import LinkPool, LinkUnavailable
+from tests.certificates import Authority
 from tests.dispatcher.scripted_worker import ScriptedWorker, running
 from tests.helpers import eventually
 
@@ -160,10 +164,64 @@ class TestOpening:
     ) -> None:
         worker.refusal = (http.HTTPStatus.SERVICE_UNAVAILABLE, "not yet\n")
         pool.keep([("w-1", worker.address)])
-        await eventually(lambda: not pool._opening)
+        await eventually(lambda: pool._retries)
         worker.refusal = None
-        pool.keep([("w-1", worker.address)])
-        await eventually(lambda: pool.has("w-1"))
+
+        def kept() -> bool:
+            pool.keep([("w-1", worker.address)])
+            return pool.has("w-1")
+
+        await eventually(kept)
+        assert not pool._retries
+
+    async def test_a_worker_that_refuses_is_asked_less_and_less_often_but_by_calls(
+        self, pool: LinkPool, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(dispatcher.links, "RETRY_SECONDS", 1000.0)
+        monkeypatch.setattr(dispatcher.links, "MAX_RETRY_SECONDS", 3000.0)
+        worker.refusal = (http.HTTPStatus.SERVICE_UNAVAILABLE, "not yet\n")
+        waits = []
+        for _ in range(4):
+            # A call does not wait for the next time.
+            with pytest.raises(LinkUnavailable):
+                await pool.get("w-1", worker.address)
+            waits.append(pool._retries["w-1"][0])
+        assert waits == [1000, 2000, 3000, 3000]
+        worker.refusal = None
+        for _ in range(3):
+            pool.keep([("w-1", worker.address)])
+            await asyncio.sleep(0)
+        assert not pool._opening
+        # Of a worker that is gone nothing is remembered.
+        pool.keep([])
+        assert not pool._retries
+        assert (await pool.get("w-1", worker.address)).is_open
+
+    async def test_tokens_have_to_be_the_same(self, worker: ScriptedWorker) -> None:
+        worker.token = SecretStr("the token of the cluster")
+        for token in (None, SecretStr("the token of another one")):
+            pool = LinkPool("d-1", "1.2.3", token=token)
+            with pytest.raises(LinkUnavailable, match=r"CLUSTER_TOKEN .* set the same on both"):
+                await pool.get("w-1", worker.address)
+            await pool.close()
+        pool = LinkPool("d-1", "1.2.3", token=worker.token)
+        assert (await pool.get("w-1", worker.address)).is_open
+        await pool.close()
+
+    async def test_with_tls_both_ends_show_a_certificate(self, worker: ScriptedWorker, tmp_path: Path) -> None:
+        authority, stranger = Authority(tmp_path), Authority(tmp_path / "other")
+        async with running(ScriptedWorker("w-2"), tls=Tls(authority.issue(), TlsFiles.of_worker)) as secured:
+            pool = LinkPool("d-1", "1.2.3", tls=Tls(authority.issue(as_file="d"), TlsFiles.of_dispatcher))
+            assert (await pool.get("w-2", secured.address)).is_open
+            # A worker without TLS is none of this cluster's.
+            with pytest.raises(LinkUnavailable, match="worker w-1"):
+                await pool.get("w-1", worker.address)
+            await pool.close()
+            for tls in (None, Tls(stranger.issue(), TlsFiles.of_dispatcher)):
+                pool = LinkPool("d-1", "1.2.3", tls=tls)
+                with pytest.raises(LinkUnavailable, match="worker w-2"):
+                    await pool.get("w-2", secured.address)
+                await pool.close()
 
 
 def _open_without_a_word(end: common.link_end.LinkEnd, connection: common.websocket.WebSocket) -> None:

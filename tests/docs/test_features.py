@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+HEADS = ("| feature |", "| --- |")
 ROWS = [
-    line for line in (REPOSITORY / "docs" / "features.md").read_text("utf-8").splitlines() if line.startswith("| ")
-][2:]
+    line
+    for line in (REPOSITORY / "docs" / "features.md").read_text("utf-8").splitlines()
+    if line.startswith("| ") and not line.startswith(HEADS)
+]
 
 
 def _tests_of(file: Path) -> set[str]:

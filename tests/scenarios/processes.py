@@ -140,7 +140,7 @@ class Cluster:
     def __init__(self, redis_url: str, realtime_url: str, **settings: object) -> None:
         self.workers: list[ServiceProcess] = []
         self.dispatchers: list[ServiceProcess] = []
-        self._settings = {
+        self.settings = {
             "REDIS_URL": redis_url,
             "OPENAI_API_KEY": KEY,
             "OPENAI_BASE_URL": realtime_url,
@@ -165,14 +165,14 @@ class Cluster:
 
     async def add_worker(self, **settings: object) -> ServiceProcess:
         """One more worker; known to dispatchers within a second."""
-        worker = await ServiceProcess.start("worker", **(self._settings | settings))
+        worker = await ServiceProcess.start("worker", **(self.settings | settings))
         self.workers.append(worker)
         await worker.line("worker listening")
         return worker
 
     async def add_dispatcher(self) -> ServiceProcess:
         """One more dispatcher, with a link to every worker that there is."""
-        dispatcher = await ServiceProcess.start("dispatcher", **self._settings)
+        dispatcher = await ServiceProcess.start("dispatcher", **self.settings)
         self.dispatchers.append(dispatcher)
         for worker in self.workers:
             if worker.returncode is None:

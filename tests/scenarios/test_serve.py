@@ -209,6 +209,7 @@ async def test_metrics_are_right_across_processes() -> None:
         ({"OPENAI_API_KEY": KEY, "OPENAI_VOICE": "darth"}, "OPENAI_VOICE"),
         ({"OPENAI_API_KEY": KEY, "WORKERS": "many"}, "WORKERS"),
         ({"OPENAI_API_KEY": KEY, "STS_TOKEN": "s3cret-token"}, "STS_TOKEN"),
+        ({"OPENAI_API_KEY": KEY, "TLS_CERT": "/no/such/file", "TLS_KEY": __file__}, "TLS_CERT"),
     ],
 )
 async def test_a_wrong_setting_stops_the_start_with_one_line(settings: dict[str, str], named: str) -> None:

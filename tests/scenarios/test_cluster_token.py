@@ -1,0 +1,57 @@
+"""Dispatchers and workers that do not have the same CLUSTER_TOKEN: what both of them say, and what goes on."""
+
+from __future__ import annotations
+
+import aiohttp
+
+from simulator.avr_core import place_call
+from simulator.realtime_api import RealtimeSimulator
+from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
+
+TOKEN = "the-token-of-the-cluster"
+ADVICE = "set the same on both"
+
+
+async def test_a_worker_with_another_token_is_left_out_and_both_sides_say_what_to_do(
+    real_redis_url: str, simulator: RealtimeSimulator
+) -> None:
+    async with (
+        Cluster(real_redis_url, simulator.url, CLUSTER_TOKEN=TOKEN) as cluster,
+        aiohttp.ClientSession() as http,
+    ):
+        other = await cluster.add_worker(CLUSTER_TOKEN="the-token-of-another-one")
+        none = await cluster.add_worker(CLUSTER_TOKEN="")
+        dispatcher = await ServiceProcess.start("dispatcher", **cluster.settings)
+        cluster.dispatchers.append(dispatcher)
+
+        # Each side of each link names the variable, and what to do.
+        for worker in (other, none):
+            await dispatcher.line("link not up")
+            line = await worker.line("link refused")
+            assert line["reason"].startswith("CLUSTER_TOKEN ")
+            assert line["reason"].endswith(ADVICE)
+            assert line["peer"].startswith("dispatcher ")
+        ids = {await worker_id(worker) for worker in (other, none)}
+        await dispatcher.line("link not up")
+        told = [line["reason"] for line in dispatcher.events("link not up")]
+        assert any(reason.startswith(f"worker {name} ") for name in ids for reason in told)
+        assert all(ADVICE in reason for reason in told)
+
+        # Nobody can take a call; and that is no reason to end.
+        admin = await cluster.admin_url()
+        async with http.get(f"{admin}/readyz") as response:
+            assert response.status == 503
+        assert [process.returncode for process in (dispatcher, other, none)] == [None] * 3
+
+        # The right one is found.
+        right = await cluster.add_worker()
+        await dispatcher.line("link up", worker=await worker_id(right))
+        call = await place_call(await cluster.url())
+        await call.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
+        await call.hang_up()
+
+        # Those that are refused are asked less and less often: 0.1, 0.2, 0.4 s, ... and not each 0.1 s.
+        for worker in (other, none):
+            assert len(worker.events("link refused")) < 12
+        assert TOKEN not in cluster.logs
+        assert "the-token-of-another-one" not in cluster.logs
