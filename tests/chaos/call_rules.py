@@ -31,7 +31,9 @@ ATTACH_SECONDS = 2.0
 NEAR_SECONDS = 10.0
 
 # What cuts a caller's connection, whoever holds the call.
-_LOSES_CALLER = frozenset({FaultKind.KILL_DISPATCHER, FaultKind.CUT_CALLER})
+_LOSES_CALLER = frozenset(
+    {FaultKind.KILL_DISPATCHER, FaultKind.KILL_DISPATCHER_WITHOUT_REDIS, FaultKind.CUT_CALLER}
+)
 # What no call may notice.
 _UNNOTICED = frozenset(
     {

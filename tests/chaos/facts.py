@@ -44,6 +44,7 @@ class FaultKind(enum.Enum):
     PAUSE_REDIS = "Redis paused"
     FLUSH_REDIS = "Redis flushed"
     KILL_WORKER_WITHOUT_REDIS = "worker killed while Redis is away"
+    KILL_DISPATCHER_WITHOUT_REDIS = "dispatcher killed while Redis is away"
     DEAF_CORE = "core stops reading"
     FLOODING_CORE = "core floods"
 

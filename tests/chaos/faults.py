@@ -228,11 +228,14 @@ async def kill_dispatcher(world: World, _: Pace, rng: random.Random) -> bool:
         dispatcher = _dispatcher(world, rng)
         if dispatcher is None:
             return False
-        calls = world.calls_at(dispatcher)
-        world.hit(Fault(FaultKind.KILL_DISPATCHER, time.monotonic(), calls, detail=dispatcher.id))
-        await world.kill(dispatcher)
+        await _kill_dispatcher(world, dispatcher, FaultKind.KILL_DISPATCHER)
         await world.add_dispatcher()
         return True
+
+
+async def _kill_dispatcher(world: World, dispatcher: Member, kind: FaultKind) -> None:
+    world.hit(Fault(kind, time.monotonic(), world.calls_at(dispatcher), detail=dispatcher.id))
+    await world.kill(dispatcher)
 
 
 async def drain_dispatcher(world: World, _: Pace, rng: random.Random) -> bool:
@@ -334,6 +337,19 @@ async def kill_worker_without_redis(world: World, pace: Pace, rng: random.Random
     return worker is not None
 
 
+async def kill_dispatcher_without_redis(world: World, pace: Pace, rng: random.Random) -> bool:
+    """Redis is paused, then a dispatcher is killed: its callers come back to one that has to ask the workers."""
+    async with _redis(world, FaultKind.PAUSE_REDIS), _frozen(world):
+        await asyncio.sleep(_REDIS_NOTICED_SECONDS)
+        dispatcher = _dispatcher(world, rng)
+        if dispatcher is not None:
+            await _kill_dispatcher(world, dispatcher, FaultKind.KILL_DISPATCHER_WITHOUT_REDIS)
+        await asyncio.sleep(min(pace.redis_seconds, _REDIS_AWAY_SECONDS))
+    if dispatcher is not None:
+        await world.add_dispatcher()
+    return dispatcher is not None
+
+
 @asynccontextmanager
 async def _redis(world: World, kind: FaultKind) -> AsyncIterator[None]:
     async with world.redis_lock:
@@ -408,6 +424,7 @@ ACTS: dict[FaultKind, Act] = {
     FaultKind.PAUSE_REDIS: pause_redis,
     FaultKind.FLUSH_REDIS: flush_redis,
     FaultKind.KILL_WORKER_WITHOUT_REDIS: kill_worker_without_redis,
+    FaultKind.KILL_DISPATCHER_WITHOUT_REDIS: kill_dispatcher_without_redis,
     FaultKind.DEAF_CORE: deaf_core,
     FaultKind.FLOODING_CORE: flooding_core,
 }
