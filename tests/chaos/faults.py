@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 from tests.chaos import sockets
 from tests.chaos.callers import Caller
 from tests.chaos.facts import Fault, FaultKind, Frozen, Part
-from tests.chaos.picture import SETTLED_SECONDS
 from tests.chaos.world import DISPATCHER_DRAIN_SECONDS, WORKER_DRAIN_SECONDS, Member, World
 
 T = TypeVar("T")
@@ -45,6 +44,7 @@ class Pace:
         refuse_seconds: of a Realtime API that refuses.
         link_seconds: of a link that cannot be had.
         deaf_seconds: of a core that does not read.
+        whole_seconds: until Redis, back from a fault, is taken to know of everything.
     """
 
     stop_seconds: float = 5.0
@@ -53,6 +53,7 @@ class Pace:
     refuse_seconds: float = 10.0
     link_seconds: float = 2.0
     deaf_seconds: float = 8.0
+    whole_seconds: float = 5.0
 
 
 Act = Callable[[World, Pace, random.Random], Awaitable[bool]]
@@ -222,9 +223,9 @@ async def _session(world: World, rng: random.Random) -> tuple[str, dict[str, Any
 # Dispatchers and callers
 
 
-async def kill_dispatcher(world: World, _: Pace, rng: random.Random) -> bool:
+async def kill_dispatcher(world: World, pace: Pace, rng: random.Random) -> bool:
     """SIGKILL: its callers come back, at this or another one; another is started."""
-    async with _whole_redis(world):
+    async with _whole_redis(world, pace):
         dispatcher = _dispatcher(world, rng)
         if dispatcher is None:
             return False
@@ -238,9 +239,9 @@ async def _kill_dispatcher(world: World, dispatcher: Member, kind: FaultKind) ->
     await world.kill(dispatcher)
 
 
-async def drain_dispatcher(world: World, _: Pace, rng: random.Random) -> bool:
+async def drain_dispatcher(world: World, pace: Pace, rng: random.Random) -> bool:
     """SIGTERM behind the start of another: its calls end in their own time."""
-    async with _whole_redis(world):
+    async with _whole_redis(world, pace):
         new = await world.add_dispatcher()
     dispatcher = _dispatcher(world, rng, but=new)
     if dispatcher is None:
@@ -251,9 +252,9 @@ async def drain_dispatcher(world: World, _: Pace, rng: random.Random) -> bool:
     return True
 
 
-async def cut_caller(world: World, _: Pace, rng: random.Random) -> bool:
+async def cut_caller(world: World, pace: Pace, rng: random.Random) -> bool:
     """A caller's connection breaks, and comes back."""
-    async with _whole_redis(world):
+    async with _whole_redis(world, pace):
         caller = _talker(world, rng)
         if caller is None or caller.call is None:
             return False
@@ -364,10 +365,10 @@ async def _redis(world: World, kind: FaultKind) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _whole_redis(world: World) -> AsyncIterator[None]:
+async def _whole_redis(world: World, pace: Pace) -> AsyncIterator[None]:
     """Redis is there, and knows of everything: who comes back to another dispatcher is found by it alone."""
     async with world.redis_lock:
-        await asyncio.sleep(max(0.0, world.redis_back_seconds + SETTLED_SECONDS - time.monotonic()))
+        await asyncio.sleep(max(0.0, world.redis_back_seconds + pace.whole_seconds - time.monotonic()))
         yield
 
 
