@@ -9,7 +9,7 @@ NODE_STAMP := $(NODE)/node_modules/.package-lock.json
 DURATION ?= 60
 CALLS ?= 50
 
-.PHONY: setup demo test test-system node-tools check chaos leaks format clean
+.PHONY: setup demo test test-system node-tools check bench chaos leaks format clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -51,6 +51,10 @@ chaos: $(STAMP)
 # 2,000 short calls through one worker; exit code 1 if they leave anything behind.
 leaks: $(STAMP)
 	@$(BIN)/python -m tests.leaks
+
+# One table of what the service costs; BENCH names parts of it, such as BENCH="cpu new".
+bench: $(STAMP)
+	@$(BIN)/python -m tests.bench $(BENCH)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

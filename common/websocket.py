@@ -2,8 +2,8 @@
 
 The library's own asyncio API hands every message through a queue and a future; a voice call is a hundred
 small messages a second, so here a message goes straight from the socket to its owner, and all that is sent
-in one turn of the event loop leaves in one write. Framing, masking, limits and the closing handshake stay
-the library's.
+in one turn of the event loop leaves in one write. Messages in one frame are read and written past the library
+(`common/frames.py`); all other frames, limits and the closing handshake stay the library's.
 """
 
 from __future__ import annotations
@@ -19,16 +19,24 @@ from dataclasses import dataclass
 from typing import ClassVar, cast
 from typing import Protocol as Interface
 
-from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus, InvalidURI
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
-from websockets.protocol import CONNECTING, OPEN, Protocol
-from websockets.server import ServerProtocol
+from websockets.protocol import CLIENT, CONNECTING, OPEN
 from websockets.typing import BytesLike
 from websockets.uri import WebSocketURI, parse_uri
 
 from common.doorkeeper import DoorLimits
+from common.frames import (
+    BINARY,
+    MASKED,
+    TEXT,
+    ClientFrames,
+    ServerFrames,
+    client_frame,
+    read_message,
+    server_frame,
+)
 from common.listener import Arrival, Listener, listen
 from common.tls import Tls
 
@@ -95,7 +103,7 @@ class HandshakeRefused(Exception):
         self.retry_after = retry_after
 
 
-class _Server(ServerProtocol):
+class _Server(ServerFrames):
     """Lets the owner say something, and choose the close code, before a connection is failed."""
 
     owner_violated: Callable[[int, str], int]
@@ -110,15 +118,21 @@ class WebSocket(asyncio.Protocol):
     """One end of a WebSocket connection. Create it with `connect` or `serve`.
 
     Attributes:
-        stall_guard: of the process, where it has one: told the time before anything that was read is looked at.
+        stall_guard: of the process, where it has one: told the time before anything that was read is looked at;
+            says whether the process stood still before.
         received_seconds: when something was read last, by the monotonic clock.
         write_paused: the peer does not take what is sent.
     """
 
-    stall_guard: ClassVar[Callable[[float], None] | None] = None
+    stall_guard: ClassVar[Callable[[float], bool] | None] = None
 
-    def __init__(self, protocol: Protocol, owner: Owner | None, limits: Limits) -> None:
+    def __init__(self, protocol: ServerFrames | ClientFrames, owner: Owner | None, limits: Limits) -> None:
         self._protocol = protocol
+        is_client = protocol.side is CLIENT
+        self._frame = client_frame if is_client else server_frame
+        self._peer_masks = 0 if is_client else MASKED
+        # The peer's next byte begins a frame, and a message in one frame may be read past the library.
+        self._between_messages = False
         self._owner = owner
         self._limits = limits
         self._loop = asyncio.get_running_loop()
@@ -163,13 +177,13 @@ class WebSocket(asyncio.Protocol):
     def send_text(self, data: bytes) -> None:
         """Send one text message (UTF-8). Nothing happens if the connection is closing or closed."""
         if self._protocol.state is OPEN:
-            self._protocol.send_text(data)
+            self._protocol.writes.append(self._frame(TEXT, data))
             self._flush_soon()
 
     def send_binary(self, data: bytes) -> None:
         """Send one binary message. Nothing happens if the connection is closing or closed."""
         if self._protocol.state is OPEN:
-            self._protocol.send_binary(data)
+            self._protocol.writes.append(self._frame(BINARY, data))
             self._flush_soon()
 
     def close(self, code: int, reason: str = "") -> None:
@@ -182,6 +196,7 @@ class WebSocket(asyncio.Protocol):
         if self._protocol.state is OPEN:
             self._protocol.send_close(code, reason.encode()[:123].decode(errors="ignore"))
             self._deaf = True
+            self._between_messages = False
             self._flush()
             self._expect_close()
         elif self._protocol.state is CONNECTING:
@@ -189,6 +204,8 @@ class WebSocket(asyncio.Protocol):
 
     def abort(self) -> None:
         """Drop the connection without a closing handshake; the peer sees 1006."""
+        self._deaf = True
+        self._between_messages = False
         if self._transport is not None:
             self._transport.abort()
 
@@ -226,17 +243,33 @@ class WebSocket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.received_seconds = time.monotonic()
-        if WebSocket.stall_guard is not None:
-            WebSocket.stall_guard(self.received_seconds)
+        stood_still = WebSocket.stall_guard is not None and WebSocket.stall_guard(self.received_seconds)
+        if stood_still and (self._transport is None or self._transport.is_closing()):
+            # This is one of the connections that were given up for it.
+            return
         if self._suspended is not None:
             self._suspended.append(data)
             return
         self._unanswered_pings = 0
+        if self._between_messages:
+            taken = self._take_messages(data)
+            if taken == len(data):
+                return
+            data = data[taken:]
+        protocol = self._protocol
+        protocol.drained = self._between_messages = False
         for start in range(0, len(data), PARSE_STEP_BYTES):
             if self._transport is None or self._transport.is_closing():
                 return
-            self._protocol.receive_data(data[start : start + PARSE_STEP_BYTES])
+            protocol.receive_data(data[start : start + PARSE_STEP_BYTES])
             self._take_events()
+        self._between_messages = (
+            protocol.drained
+            and protocol.current_size is None
+            and protocol.state is OPEN
+            and not self._deaf
+            and self._handshake_done
+        )
         # The owner's messages wait for the end of the turn; what the protocol itself answers does too.
         if self._protocol.writes:
             self._flush_soon()
@@ -270,6 +303,21 @@ class WebSocket(asyncio.Protocol):
             self._owner.writable()
 
     # Reading
+
+    def _take_messages(self, data: bytes) -> int:
+        """Hand on the messages that are whole and in one frame each, as far as nothing else comes between.
+
+        Returns:
+            where the first byte is that is for the library.
+        """
+        offset = 0
+        masks, most_bytes = self._peer_masks, self._limits.max_message_bytes
+        # An owner that closes does not hear what follows.
+        while self._between_messages and (read := read_message(data, offset, masks, most_bytes)) is not None:
+            message, first, offset = read
+            if self._owner is not None:
+                self._owner.received(message, first == TEXT)
+        return offset
 
     def _take_events(self) -> None:
         for event in self._protocol.events_received():
@@ -485,7 +533,7 @@ class ClientWebSocket(WebSocket):
     """The connecting end."""
 
     def __init__(self, uri: WebSocketURI, headers: Mapping[str, str], owner: Owner, limits: Limits) -> None:
-        protocol = ClientProtocol(uri, max_size=limits.max_message_bytes)
+        protocol = ClientFrames(uri, max_size=limits.max_message_bytes)
         super().__init__(protocol, owner, limits)
         self._client_protocol = protocol
         self._headers = headers

@@ -30,8 +30,11 @@ MAX_METADATA_ENTRIES = 32
 MAX_METADATA_NAME_CHARS = 64
 MAX_METADATA_VALUE_CHARS = 512
 
+# An audio message as AVR Core writes it, and as we do: nothing around base64.
 AUDIO_HEAD = b'{"type":"audio","audio":"'
 AUDIO_TAIL = b'"}'
+_HEAD_BYTES = len(AUDIO_HEAD)
+_TAIL_BYTES = len(AUDIO_TAIL)
 INTERRUPTION = b'{"type":"interruption"}'
 
 
@@ -65,6 +68,34 @@ def parse(data: BytesLike) -> Message:
 
     Raises:
         AvrProtocolError: it is none that the protocol knows. The error says what is wrong, never what was sent.
+    """
+    pcm = plain_audio(data)
+    if pcm is not None:
+        return Audio(pcm)
+    return parse_json(data)
+
+
+def plain_audio(data: BytesLike) -> bytes | None:
+    """The samples of an `audio` message that has the bytes that AVR Core gives it.
+
+    Almost all messages are such. None for any other message, be it good or broken: `parse_json` tells.
+    """
+    if data[:_HEAD_BYTES] != AUDIO_HEAD or data[-_TAIL_BYTES:] != AUDIO_TAIL:
+        return None
+    try:
+        # What is base64 has no quotes and no escapes, so no JSON parser could read anything else here.
+        pcm = binascii.a2b_base64(data[_HEAD_BYTES:-_TAIL_BYTES], strict_mode=True)
+    except binascii.Error:
+        return None
+    # The last quote may be the first as well.
+    return pcm if len(pcm) % 2 == 0 and len(data) >= _HEAD_BYTES + _TAIL_BYTES else None
+
+
+def parse_json(data: BytesLike) -> Message:
+    """`parse` for messages of any shape.
+
+    Raises:
+        AvrProtocolError: as `parse`.
     """
     try:
         message = orjson.loads(data)

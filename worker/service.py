@@ -322,12 +322,12 @@ class Worker:
         for held in self._held():
             held.call.unwatch(lost.end.send)
 
-    def watch(self, now_seconds: float) -> None:
+    def watch(self, now_seconds: float) -> bool:
         """Look, before anything is read, whether this process stood still: its calls may be elsewhere by now."""
         stood_seconds = now_seconds - self._beat_seconds
         self._beat_seconds = max(self._beat_seconds, now_seconds - TICK_SECONDS)
         if stood_seconds < STALL_SECONDS + TICK_SECONDS:
-            return
+            return False
         log.error(
             "this process stood still",
             seconds=round(stood_seconds, 3),
@@ -338,6 +338,7 @@ class Worker:
             held.call.suspend()
         for known in list(self._links):
             known.end.abort()
+        return True
 
     def _held(self) -> list[_Held]:
         return [each for held in self._calls.values() for each in held]

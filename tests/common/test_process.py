@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import resource
@@ -216,6 +217,17 @@ class TestChildOfServe:
         child.signal(signal.SIGTERM)
         assert child.end() == (0, [])
 
+    def test_what_there_is_when_it_is_ready_is_looked_at_by_the_garbage_collector_no_more(
+        self, run: Callable[..., Running]
+    ) -> None:
+        child = run(
+            "import gc\nbefore = len(gc.get_objects())\nthis.ready()\nfrozen = gc.get_freeze_count()\n"
+            "later = [[] for _ in range(10)]\nthis.ready()\n"
+            "print(before > 10000, frozen > before / 2, gc.get_freeze_count() == frozen)\nreturn 0"
+        )
+        assert child.says() == "True True True"
+        assert child.end() == (0, [])
+
     def test_it_does_not_mind_that_nobody_listens(self, run: Callable[..., Running], tmp_path: Path) -> None:
         read_fd, write_fd = os.pipe()
         os.close(read_fd)
@@ -226,7 +238,10 @@ class TestChildOfServe:
 
 async def test_a_process_of_its_own_has_nobody_to_tell_that_it_is_ready() -> None:
     process = Process("worker", drain_seconds=1)
-    process.ready()
+    try:
+        process.ready()
+    finally:
+        gc.unfreeze()
     assert not process.draining.is_set()
 
 

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import random
+from collections.abc import Callable
 from urllib.parse import urlencode
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.typing import BytesLike
 
 from common.errors import AvrProtocolError
 from dispatcher import avr
@@ -17,6 +20,19 @@ from dispatcher.limits import BAD_INPUT_REASONS
 
 def message(**fields: object) -> bytes:
     return orjson.dumps(fields)
+
+
+ALMOST_BASE64 = [
+    *(b"", b"AA==", b"AAA=", b"AAAA", b"AAAAA", b"AB==", b"=AAA", b"AA==AAAA", b"AAAA\n", b"\xff", b"\xc3\xa9"),
+    *(b"\\u0041AAA", b"A\\/AA", b'AA"A', b'","type":"init","uuid":"u', b'AAAA","audio":"AAA='),
+]
+
+
+def outcome(parse: Callable[[BytesLike], avr.Message], data: BytesLike) -> avr.Message | tuple[str, str]:
+    try:
+        return parse(data)
+    except AvrProtocolError as error:
+        return error.reason, str(error)
 
 
 def refusal(data: bytes) -> AvrProtocolError:
@@ -126,6 +142,28 @@ class TestParse:
     )
     def test_an_error_does_not_repeat_what_was_sent(self, data: bytes) -> None:
         assert "SECRET" not in str(refusal(data))
+
+    @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+    @pytest.mark.parametrize("size", [0, 2, 318, 320, 322, 640])
+    def test_audio_as_avr_core_writes_it_needs_no_json_parser(self, kind: type[BytesLike], size: int) -> None:
+        pcm = random.Random(size).randbytes(size)
+        data = kind(b'{"type":"audio","audio":"' + base64.b64encode(pcm) + b'"}')
+        assert avr.plain_audio(data) == pcm
+        assert avr.parse(data) == avr.parse_json(data) == Audio(pcm)
+
+    @given(
+        st.builds(
+            lambda head, middle, tail: head + middle + tail,
+            st.sampled_from([avr.AUDIO_HEAD, avr.AUDIO_HEAD[:-1], b" " + avr.AUDIO_HEAD, avr.AUDIO_HEAD + b" "]),
+            st.sampled_from(ALMOST_BASE64)
+            | st.binary(max_size=12)
+            | st.binary(max_size=330).map(base64.b64encode)
+            | st.text("ABab01+/=", max_size=12).map(str.encode),
+            st.sampled_from([avr.AUDIO_TAIL, b'" }', b'"}\n', b'","x":1}', b'"', b"}", b""]),
+        )
+    )
+    def test_a_message_that_looks_like_audio_is_what_the_json_parser_says(self, data: bytes) -> None:
+        assert outcome(avr.parse, data) == outcome(avr.parse_json, data)
 
     @given(st.binary(max_size=300))
     def test_any_bytes_are_a_message_or_a_protocol_error(self, data: bytes) -> None:

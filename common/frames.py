@@ -1,0 +1,130 @@
+"""Whole messages as WebSocket frames, written and read without the library's detour.
+
+`websockets` makes an object of every frame and reads it through four generators. Almost all that a call sends are
+messages in one frame each, and for those a few lines do the same; what they do is RFC 6455, 5.2. Everything else
+(control frames, fragments, whatever is broken) is the library's, which also keeps the state of the connection.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import Final
+
+from websockets.client import ClientProtocol
+from websockets.frames import Frame
+from websockets.protocol import Protocol
+from websockets.server import ServerProtocol
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # where there is no wheel for this machine
+    from websockets.utils import apply_mask
+
+# First bytes of a message in one frame: FIN, no reserved bits, and the opcode.
+TEXT: Final = 0x81
+BINARY: Final = 0x82
+_MESSAGES: Final = (TEXT, BINARY)
+# In the second byte of every frame that a client sends.
+MASKED: Final = 0x80
+
+_MEDIUM: Final = struct.Struct("!BBH")
+_LONG: Final = struct.Struct("!BBQ")
+# Masks are cut from so much randomness at a time: the kernel's is a system call.
+_MASKS_BYTES: Final = 4096
+
+
+def server_frame(first: int, data: bytes) -> bytes:
+    """A message from a server, `TEXT` or `BINARY`."""
+    length = len(data)
+    if length < 126:
+        return bytes((first, length)) + data
+    if length < 65536:
+        return _MEDIUM.pack(first, 126, length) + data
+    return _LONG.pack(first, 127, length) + data
+
+
+def client_frame(first: int, data: bytes) -> bytes:
+    """A message from a client, `TEXT` or `BINARY`, under a mask that nobody can foresee."""
+    length = len(data)
+    mask = _next_mask()
+    if length < 126:
+        return bytes((first, MASKED | length)) + mask + apply_mask(data, mask)
+    if length < 65536:
+        return _MEDIUM.pack(first, MASKED | 126, length) + mask + apply_mask(data, mask)
+    return _LONG.pack(first, MASKED | 127, length) + mask + apply_mask(data, mask)
+
+
+def read_message(data: bytes, offset: int, masks: int, most_bytes: int) -> tuple[bytes, int, int] | None:
+    """The message in one frame that begins at this offset.
+
+    Args:
+        data: from the socket.
+        offset: where a frame begins, or the data ends.
+        masks: `MASKED` if the peer has to mask, which a client has and a server must not; else 0.
+        most_bytes: a longer message is none.
+
+    Returns:
+        the message, its first byte (`TEXT` or `BINARY`) and where the next frame begins; None where what begins
+        here is not such a message, not whole, or not as the peer has to send it.
+    """
+    size = len(data)
+    if size - offset < 2:
+        return None
+    first, second = data[offset], data[offset + 1]
+    if first not in _MESSAGES or second & MASKED != masks:
+        return None
+    length, start = second & ~MASKED, offset + 2
+    # Of a head that is cut off the length is too small, but its end is beyond the data's all the same.
+    if length == 126:
+        start += 2
+        length = int.from_bytes(data[offset + 2 : start])
+    elif length == 127:
+        start += 8
+        length = int.from_bytes(data[offset + 2 : start])
+    if not masks:
+        end = start + length
+        return None if end > size or length > most_bytes else (data[start:end], first, end)
+    end = start + 4 + length
+    if end > size or length > most_bytes:
+        return None
+    return apply_mask(data[start + 4 : end], data[start : start + 4]), first, end
+
+
+class _Masks:
+    def __init__(self) -> None:
+        self._random = b""
+        self._used = 0
+
+    def next(self) -> bytes:
+        used = self._used
+        if used == len(self._random):
+            self._random, used = os.urandom(_MASKS_BYTES), 0
+        self._used = used + 4
+        return self._random[used : used + 4]
+
+
+_next_mask = _Masks().next
+
+
+class _Frames(Protocol):
+    """The library's protocol, and whether a frame may be read past it.
+
+    Attributes:
+        drained: the last frame that was read ended where the data did.
+    """
+
+    drained = False
+
+    def recv_frame(self, frame: Frame) -> None:
+        """See `Protocol`."""
+        super().recv_frame(frame)
+        self.drained = not self.reader.buffer
+
+
+class ServerFrames(_Frames, ServerProtocol):
+    """Of a server."""
+
+
+class ClientFrames(_Frames, ClientProtocol):
+    """Of a client."""

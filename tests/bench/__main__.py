@@ -1,0 +1,256 @@
+"""`make bench`: what the service costs, in one run and one table. See docs/performance.md."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from tests.bench import pins, results
+from tests.bench.core import Orders
+from tests.bench.reference import reference_us
+from tests.bench.results import Latency, Result, Spread
+from tests.bench.service import BenchError, running
+
+CALLS_PER_SECOND = 50.0
+FRAMES_PER_CALL_SECOND = 50
+REFERENCE_RUNS = 3
+# New calls: long enough to see the session begin, short enough that few are up at once.
+SHORT_CALL_SECONDS = 2.0
+SHORT_CALLS_SECONDS = 10
+PINS_SECONDS = 5.0
+BUSY_CPUS = 0.8
+INTACT_CALLS = 300
+COLUMNS = (
+    "calls",
+    "CPU ms per call-second",
+    "x reference",
+    "dispatchers + workers",
+    "KB/call",
+    "in p50/p99 ms",
+    "out p50/p99 ms",
+    "intact",
+    "peers",
+)
+
+
+@dataclass(slots=True)
+class Bench:
+    """One run of the benchmarks."""
+
+    windows: int
+    window_seconds: float
+    warm_up_seconds: float
+    references_us: list[float] = field(default_factory=list)
+    rows: list[tuple[str, Result]] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def refer(self) -> None:
+        """Measure the reference; before and after everything else, as machines change their mind."""
+        self.references_us += [reference_us() for _ in range(REFERENCE_RUNS)]
+
+    async def calls(self, name: str, calls: int, *, audio_format: str = "pcm", **settings: Any) -> Result:
+        """Run so many calls at once, and add a row."""
+        sys.stderr.write(f"bench: {name}, {calls} calls\n")
+        async with running(audio_format=audio_format, WORKER_MAX_CALLS=max(200, calls), **settings) as service:
+            orders = Orders(service.port, calls, CALLS_PER_SECOND, 0.0, audio_format)
+            run = await service.run(
+                orders,
+                warm_up_seconds=self.warm_up_seconds,
+                windows=self.windows,
+                window_seconds=self.window_seconds,
+            )
+        result = results.of(run)
+        self.rows.append((name, result))
+        self.problems += [f"{name}, {calls} calls: {problem}" for problem in result.problems[:5]]
+        self.refer()
+        return result
+
+    # The parts
+
+    async def cpu(self) -> None:
+        """Plain WebSocket, 24 kHz."""
+        for calls in (50, 100, 200):
+            await self.calls("plain", calls)
+
+    async def g711(self) -> None:
+        """No resampling."""
+        await self.calls("pcmu", 100, audio_format="pcmu")
+
+    async def tls(self) -> None:
+        """TLS to the API, as in service."""
+        await self.calls("TLS to the API", 100, tls=True)
+
+    async def dispatchers(self) -> None:
+        """Two processes share the port."""
+        await self.calls("2 dispatchers", 100, DISPATCHERS=2)
+
+    async def intact(self) -> None:
+        """Many calls, and what they say arrives."""
+        await self.calls("plain", INTACT_CALLS)
+
+    async def busy(self) -> None:
+        """So many calls that dispatcher and workers use most of a CPU together."""
+        known = [result for name, result in self.rows if name == "plain"]
+        result = known[-1] if known else await self.calls("plain", 100)
+        calls = int(1000 * BUSY_CPUS / result.cpu_ms.median)
+        await self.calls(f"plain, {BUSY_CPUS:.0%} of a CPU", calls)
+
+    async def new(self) -> None:
+        """How fast a call gets its session, while 50 a second come."""
+        sys.stderr.write("bench: new calls\n")
+        async with running() as service:
+            calls = int(CALLS_PER_SECOND * SHORT_CALLS_SECONDS)
+            run = await service.run(
+                Orders(service.port, calls, CALLS_PER_SECOND, SHORT_CALL_SECONDS, "pcm"),
+                warm_up_seconds=SHORT_CALL_SECONDS + 1,
+                windows=1,
+                window_seconds=0.1,
+            )
+        configured = {session["call"]: session["configured_seconds"] for session in run.model}
+        began = [call for call in run.core["calls"] if call["call"] in configured]
+        first, last = (choose(call["init_seconds"] for call in began) for choose in (min, max))
+        latency = Latency.of([configured[call["call"]] - call["init_seconds"] for call in began])
+        assert latency is not None
+        self.notes += [
+            ("new calls", f"{len(began)} of {calls}, {(len(began) - 1) / (last - first):.0f} a second"),
+            (
+                "  init to session.update",
+                f"p50 {latency.p50_ms:.1f} ms, p99 {latency.p99_ms:.1f} ms, most {latency.most_ms:.1f} ms",
+            ),
+        ]
+        self.refer()
+
+    async def pins(self) -> None:
+        """Redis alone."""
+        sys.stderr.write("bench: pins\n")
+        made = await pins.measure(PINS_SECONDS)
+        self.notes.append(
+            (
+                "pins, real Redis",
+                f"{made.per_second:.0f} a second from {os.cpu_count()} dispatchers;"
+                f" {made.redis_us:.0f} µs of Redis each: {1e6 / made.redis_us:.0f} a second at most",
+            )
+        )
+
+    # The table
+
+    def table(self) -> str:
+        """All of it, for people."""
+        reference = statistics.median(self.references_us)
+        lines = [
+            f"machine     {_machine()}",
+            f"versions    {_versions()}",
+            f"reference   {_spread(Spread.of(self.references_us), 1)} µs a unit, {len(self.references_us)} runs",
+            f"method      {self.windows} windows of {self.window_seconds:g} s; median (lowest to highest)",
+        ]
+        if self.rows:
+            cells = [("", *COLUMNS), *(_cells(name, result, reference) for name, result in self.rows)]
+            widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+            lines.append("")
+            lines += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
+            worker = self.rows[0][1]
+            lines += [
+                "",
+                f"idle worker {worker.idle_worker_mb:.0f} MB resident,"
+                f" {worker.idle_worker_own_mb:.0f} MB of it its own",
+            ]
+        if self.notes:
+            width = max(len(name) for name, _ in self.notes)
+            lines.append("")
+            lines += [f"{name:<{width}}  {value}" for name, value in self.notes]
+        if self.problems:
+            lines += ["", "problems", *(f"  {problem}" for problem in self.problems)]
+        return "\n".join(lines) + "\n"
+
+
+def _cells(name: str, result: Result, reference_us: float) -> tuple[str, ...]:
+    ratio = result.cpu_ms.median * 1000 / FRAMES_PER_CALL_SECOND / reference_us
+    return (
+        name,
+        str(result.calls),
+        _spread(result.cpu_ms, 2),
+        f"{ratio:.2f}",
+        f"{result.dispatchers_ms:.2f} + {result.workers_ms:.2f} ({result.dispatchers_share:.0%})",
+        f"{result.call_kb:.0f}",
+        _latency(result.into),
+        _latency(result.out),
+        str(result.intact),
+        f"{result.peers_ms:.2f}",
+    )
+
+
+def _spread(spread: Spread, digits: int) -> str:
+    return f"{spread.median:.{digits}f} ({spread.lowest:.{digits}f} to {spread.highest:.{digits}f})"
+
+
+def _latency(latency: Latency | None) -> str:
+    return "none" if latency is None else f"{latency.p50_ms:.2f} / {latency.p99_ms:.2f}"
+
+
+def _machine() -> str:
+    model = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo") as lines:  # noqa: PTH123 - it is no file of ours
+            model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return f"{model}, {os.cpu_count()} CPUs, {platform.system()} {platform.release()}"
+
+
+def _versions() -> str:
+    packages = ", ".join(f"{name} {version(name)}" for name in ("uvloop", "websockets", "numpy", "orjson"))
+    return f"{platform.python_implementation()} {platform.python_version()}, {packages}"
+
+
+PARTS: dict[str, Callable[[Bench], Awaitable[None]]] = {
+    "cpu": Bench.cpu,
+    "g711": Bench.g711,
+    "tls": Bench.tls,
+    "dispatchers": Bench.dispatchers,
+    "intact": Bench.intact,
+    "busy": Bench.busy,
+    "new": Bench.new,
+    "pins": Bench.pins,
+}
+
+
+async def _run(bench: Bench, parts: list[str]) -> int:
+    bench.refer()
+    for part in parts:
+        await PARTS[part](bench)
+    sys.stdout.write(bench.table())
+    return 1 if bench.problems else 0
+
+
+def main() -> int:
+    """Run the parts that are asked for; 0 only if all that was said has arrived."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"of {', '.join(PARTS)}; all by default")
+    parser.add_argument(
+        "--windows", type=int, default=5, help="that are measured of each run (default %(default)s)"
+    )
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each window (default %(default)s)")
+    parser.add_argument("--warm-up", type=float, default=4.0, help="before the first (default %(default)s s)")
+    options = parser.parse_args()
+    if unknown := set(options.parts) - PARTS.keys():
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    try:
+        return asyncio.run(_run(Bench(options.windows, options.seconds, options.warm_up), options.parts))
+    except BenchError as error:
+        sys.stderr.write(f"bench: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

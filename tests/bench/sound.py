@@ -1,0 +1,109 @@
+"""What the callers and the model of a benchmark say, and what has to come out at the other end of the service.
+
+Calls differ in what they say, and in the voice that answers them, so that sound which is lost, doubled, broken or
+led to another call is noticed. All of it is made before the clocks run.
+"""
+
+from __future__ import annotations
+
+import binascii
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+from dispatcher import avr
+from worker.audio_format import for_format
+
+FRAME_SECONDS = 0.02
+FRAMES_PER_SECOND = 50
+# A caller says one second of noise over and over, each call from another frame of it on.
+LOOP_FRAMES = FRAMES_PER_SECOND
+VOICES = 8
+
+# A reply as the simulator's: 8 words of 400 ms in deltas of 100 ms, sent 5 times faster than it plays.
+REPLY_MS = 3200
+DELTA_MS = 100
+DELTAS = REPLY_MS // DELTA_MS
+FRAMES_PER_DELTA = DELTA_MS // 20
+
+# Of 10 frames one is timed, and of every delta the first frame.
+TIMED_EVERY_FRAMES = 10
+
+LEVEL = 3000
+
+
+@functools.cache
+def _caller_frames() -> tuple[bytes, ...]:
+    noise = np.random.default_rng(1).normal(0.0, LEVEL, (LOOP_FRAMES, avr.FRAME_SAMPLES))
+    return tuple(frame.astype("<i2").tobytes() for frame in noise)
+
+
+def first_frame(call: int) -> int:
+    """Where in the loop a call begins."""
+    return call * 7 % LOOP_FRAMES
+
+
+def caller_frames(call: int) -> list[bytes]:
+    """The loop of a call: PCM16 at 8 kHz, 20 ms each."""
+    frames, first = _caller_frames(), first_frame(call)
+    return [*frames[first:], *frames[:first]]
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What the API has to get of a caller: a beginning, and then the same second without end."""
+
+    frame_bytes: int
+    beginning: bytes
+    loop: bytes
+
+    def matches(self, position: int, data: bytes) -> bool:
+        """Whether this is what follows after so many bytes, up to a loop of it."""
+        length = len(self.beginning)
+        if position < length:
+            head = self.beginning[position : position + len(data)]
+            rest = data[len(head) :]
+            return data.startswith(head) and (not rest or self.matches(length, rest))
+        start = (position - length) % len(self.loop)
+        expected = self.loop[start : start + len(data)]
+        rest = data[len(expected) :]
+        return data.startswith(expected) and (not rest or self.matches(length, rest))
+
+
+@functools.cache
+def _appended(audio_format: str, first: int) -> Appended:
+    frames = _caller_frames()
+    loop = b"".join((*frames[first:], *frames[:first]))
+    uplink = for_format(audio_format).uplink()
+    beginning, steady = uplink.encode(loop), uplink.encode(loop)
+    return Appended(len(beginning) // LOOP_FRAMES, beginning, steady)
+
+
+def appended(audio_format: str, call: int) -> Appended:
+    """What the API has to get of this call."""
+    return _appended(audio_format, first_frame(call))
+
+
+@functools.cache
+def deltas(audio_format: str, voice: int) -> tuple[bytes, ...]:
+    """The audio of a voice's replies, as the `delta` of each event: base64."""
+    api = for_format(audio_format)
+    size = DELTA_MS * api.bytes_per_ms
+    random = np.random.default_rng(100 + voice)
+    if audio_format == "pcm":
+        sound = random.normal(0.0, LEVEL, DELTAS * size // 2).astype("<i2").tobytes()
+    else:
+        sound = random.bytes(DELTAS * size)
+    pieces = (sound[start : start + size] for start in range(0, len(sound), size))
+    return tuple(binascii.b2a_base64(piece, newline=False) for piece in pieces)
+
+
+@functools.cache
+def heard(audio_format: str, voice: int) -> tuple[bytes, ...]:
+    """The messages that AVR Core has to get of each reply of a voice."""
+    downlink = for_format(audio_format).downlink()
+    pcm = b"".join(downlink.decode(binascii.a2b_base64(delta)) for delta in deltas(audio_format, voice))
+    pcm += downlink.flush()
+    frames = (pcm[start : start + avr.FRAME_BYTES] for start in range(0, len(pcm), avr.FRAME_BYTES))
+    return tuple(avr.audio(frame.ljust(avr.FRAME_BYTES, b"\0")) for frame in frames)
