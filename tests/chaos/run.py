@@ -118,6 +118,7 @@ class ChaosRun:
 
     async def _have_call(self, caller: Caller) -> None:
         world = self._world
+        caller.facts.rollover_seconds = self._options.rollover_seconds
         caller.facts.capacity = any(worker.is_well for worker in world.workers)
         world.callers[caller.uuid] = caller
         try:
