@@ -13,6 +13,7 @@ import contextlib
 import http
 import socket
 import ssl as ssl_module
+import struct
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ MAX_IDLE_FRAMES_PER_SECOND = 2000
 # One read may be 256 KiB: of the smallest frames 40,000, a quarter of a second's work. A flood is noticed in
 # pieces of this size, 15 ms each.
 PARSE_STEP_BYTES = 16 * 1024
+_PING = struct.Struct("!d")
 # Enough of a refused handshake's body to name the cause.
 MAX_REFUSAL_BODY_BYTES = 2048
 
@@ -121,6 +123,7 @@ class WebSocket(asyncio.Protocol):
         stall_guard: of the process, where it has one: told the time before anything that was read is looked at;
             says whether the process stood still before.
         received_seconds: when something was read last, by the monotonic clock.
+        answered_seconds: when the last ping was sent that the peer has answered: it has read all from before that.
         write_paused: the peer does not take what is sent.
     """
 
@@ -149,6 +152,7 @@ class WebSocket(asyncio.Protocol):
         self._unanswered_pings = 0
         self._suspended: list[bytes] | None = None
         self.received_seconds = time.monotonic()
+        self.answered_seconds = self.received_seconds
         self._lost: asyncio.Future[None] = self._loop.create_future()
         self.write_paused = False
 
@@ -345,6 +349,9 @@ class WebSocket(asyncio.Protocol):
                 message, self._message = self._message, bytearray()
                 self._deliver(message, self._message_is_text)
                 return
+        elif opcode is Opcode.PONG and len(frame.data) == _PING.size:
+            # As sent by `_ping`; what the peer makes up instead proves no more than that it lives.
+            self.answered_seconds = min(_PING.unpack(frame.data)[0], self.received_seconds)
         self._count_idle_frame()
 
     def _deliver(self, data: BytesLike, text: bool) -> None:
@@ -449,7 +456,7 @@ class WebSocket(asyncio.Protocol):
             self.abort()
             return
         self._unanswered_pings += 1
-        self._protocol.send_ping(b"")
+        self._protocol.send_ping(_PING.pack(time.monotonic()))
         self._flush()
         self._start_timer(interval, self._ping)
 

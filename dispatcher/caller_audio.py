@@ -1,6 +1,6 @@
 """The caller's audio on its way to the worker, and what of it is kept so that a worker can die.
 
-What the worker has not said to be finished (text, or silence) is kept, up to 30 s: the newest two seconds as they
+What the worker has not said to be finished (text, or silence) is kept, up to 30 s: the newest five seconds as they
 came, older audio as mu-law. A worker that takes the call over gets all of it.
 """
 
@@ -16,9 +16,9 @@ SAMPLE_BYTES = 2
 # An utterance of this length survives the worker that listens to it.
 KEPT_SAMPLES = 30 * SAMPLE_RATE_HZ
 # Audio is coded in pieces of a second: 30 us each, and none at all while the caller is silent, when the worker
-# finishes each second before it is two seconds old.
+# finishes each second before it is five seconds old.
 CODED_SAMPLES = SAMPLE_RATE_HZ
-UNCODED_SAMPLES = 2 * SAMPLE_RATE_HZ
+UNCODED_SAMPLES = 5 * SAMPLE_RATE_HZ
 # The longest piece that is sent at once; a core's message may be longer than the worker's whole credit.
 PIECE_BYTES = 8000
 

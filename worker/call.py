@@ -160,7 +160,8 @@ class Call:
                 self._give_up("the dispatcher of this call was lost")
                 return
         if self._session is not None and not self._suspended:
-            self._session.tick(now_seconds)
+            heard_seconds = now_seconds if self._realtime is None else self._realtime.answered_seconds
+            self._session.tick(now_seconds, heard_seconds)
             self._act()
 
     def record(self, kind: int, payload: memoryview, received_seconds: float) -> None:

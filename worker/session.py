@@ -66,6 +66,8 @@ RESPONSE_SILENCE_SECONDS = 60.0
 KEPT_SILENCE_SAMPLES = LOW_RATE_HZ
 # What was heard again when the session began is known for speech within so long.
 SETTLE_SECONDS = 3.0
+# Positions of the caller's audio by the time at which they went to the API: of a minute.
+MAX_PASSED = 300
 # A session that is asked for a move lets go by itself when so much of its allowed time is over: 59 of 55 minutes.
 FORCE_AT = 59 / 55
 # Function calls whose outputs nobody will bring.
@@ -147,6 +149,7 @@ class Session:
         self._span: tuple[int, int] | None = None
         self._position_samples = opening.position_samples
         self._finished_samples = 0
+        self._passed: deque[tuple[float, int]] = deque(maxlen=MAX_PASSED)
         # Model → caller
         self._gate = ResponseGate()
         self._replay = Replay(self.conversation, self._out, audio_format.uplink)
@@ -331,8 +334,13 @@ class Session:
 
     # Time
 
-    def tick(self, now_seconds: float) -> None:
-        """Look at the clocks; meant to be called every 200 ms."""
+    def tick(self, now_seconds: float, heard_seconds: float | None = None) -> None:
+        """Look at the clocks; meant to be called every 200 ms.
+
+        Args:
+            now_seconds: when.
+            heard_seconds: what was sent to the API before this time has been read there; now, by default.
+        """
         if self.state is State.CONFIGURING and now_seconds - self._configuring_since >= CONFIGURE_SECONDS:
             self.state = State.CONNECTING
             message = f"the Realtime API did not set up the session within {CONFIGURE_SECONDS:g} s"
@@ -342,7 +350,7 @@ class Session:
             self._agent.send_transcripts(now_seconds)
             if (entry := self._digits.tick(now_seconds)) is not None:
                 self._entered(entry, now_seconds)
-            self._finish_silence(now_seconds)
+            self._finish_silence(now_seconds, now_seconds if heard_seconds is None else heard_seconds)
             self._look_after_session(now_seconds)
         self._look_after_call(now_seconds)
         self._remember()
@@ -844,13 +852,17 @@ class Session:
         self._finished_samples = max(self._finished_samples, position_samples)
         self._out.record(link.Finished(self._finished_samples, self._speaking))
 
-    def _finish_silence(self, now_seconds: float) -> None:
-        """While the caller is silent, a second of it is enough."""
+    def _finish_silence(self, now_seconds: float, heard_seconds: float) -> None:
+        """While the API hears nothing in what it has read, a second of it is enough."""
+        self._passed.append((now_seconds, self._position_samples))
+        while len(self._passed) > 1 and self._passed[1][0] <= heard_seconds:
+            self._passed.popleft()
+        passed_seconds, position = self._passed[0]
         if self._speaking or self._audio.turns.any_open or self._audio.waiting_bytes:
             return
-        if now_seconds - self._live_since < SETTLE_SECONDS:
+        if now_seconds - self._live_since < SETTLE_SECONDS or passed_seconds > heard_seconds:
             return
-        position = self._position_samples - KEPT_SILENCE_SAMPLES
+        position -= KEPT_SILENCE_SAMPLES
         if position - self._finished_samples >= KEPT_SILENCE_SAMPLES:
             self._finished(position)
 

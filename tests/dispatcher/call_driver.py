@@ -37,6 +37,19 @@ class Credit(NamedTuple):
     credit_bytes: int
 
 
+class Ack(NamedTuple):
+    """An ACK record."""
+
+    received: int
+
+
+class KeptAudio(NamedTuple):
+    """A KEPT_AUDIO record."""
+
+    position_samples: int
+    ulaw: bytes
+
+
 class CallDriver:
     """One call; its clock stands at `now` until a test moves it."""
 
@@ -145,6 +158,11 @@ def to_worker(taken: list[Action]) -> list[object]:
                 records.append(CallerAudio(position, bytes(pcm)))
             elif kind == Kind.CREDIT:
                 records.append(Credit(link.decode_credit(payload)))
+            elif kind == Kind.ACK:
+                records.append(Ack(link.decode_ack(payload)))
+            elif kind == Kind.KEPT_AUDIO:
+                position, ulaw = link.decode_kept_audio(payload)
+                records.append(KeptAudio(position, bytes(ulaw)))
             else:
                 records.append(link.decode_control(_CONTROLS[kind], payload))
     return records

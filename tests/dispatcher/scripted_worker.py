@@ -64,11 +64,23 @@ class DispatcherEnd:
 
     def record(self, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
         self.records.append((kind, channel, bytes(payload)))
+        if kind not in link.UNCOUNTED:
+            self._worker.received[channel] = self._worker.received.get(channel, 0) + 1
         if kind == Kind.OPEN:
             self._worker.answer(self, channel, link.decode_control(link.Open, payload))
+        elif kind == Kind.COMMAND:
+            self._command(link.decode_control(link.Command, payload))
+        elif kind == Kind.ATTACH:
+            self.send(link.Attached(self._worker.received.get(channel, 0)), channel)
 
     def lost(self, reason: str) -> None:
         self.lost_because = reason
+
+    def _command(self, command: link.Command) -> None:
+        if command.action == "holds":
+            epoch = self._worker.holds.get(command.uuid)
+            status, body = (404, {}) if epoch is None else (200, {"epoch": epoch})
+            self.send(link.Result(command.number, status, body), 0)
 
 
 class ScriptedWorker:
@@ -80,6 +92,10 @@ class ScriptedWorker:
         self.answer = answer
         self.address = ""
         self.links: list[DispatcherEnd] = []
+        # The epochs of the calls that it says it has.
+        self.holds: dict[str, int] = {}
+        # Records of each channel that had come, on whatever link.
+        self.received: dict[int, int] = {}
         self.token: SecretStr | None = None
         self.refusal: tuple[http.HTTPStatus, str] | None = None
 
@@ -97,6 +113,17 @@ class ScriptedWorker:
             for channel, record in each.controls(link.Open)
             if isinstance(record, link.Open)
         ]
+
+    def cut(self) -> None:
+        """Cut the newest link off."""
+        connection = self.links[-1].end.connection
+        assert connection is not None
+        connection.abort()
+
+    def vanish(self) -> None:
+        """Cut the newest link off, and let nobody in any more."""
+        self.refusal = (http.HTTPStatus.SERVICE_UNAVAILABLE, "gone\n")
+        self.cut()
 
     def accept(self, request: Request, _: str) -> LinkEnd | tuple[http.HTTPStatus, str]:
         if self.refusal is not None:

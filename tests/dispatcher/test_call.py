@@ -21,12 +21,14 @@ from dispatcher.actions import (
     Execute,
     LeaveChannel,
     Place,
+    Purpose,
     Report,
     Seen,
     ToWorker,
     Unpin,
 )
 from dispatcher.call import MAX_WAITING_DIGITS, State
+from dispatcher.leg import Leg
 from dispatcher.limits import BAD_INPUT_REASONS
 from dispatcher.orders import MAX_WAITING_ORDERS
 from tests.dispatcher.call_driver import (
@@ -36,6 +38,7 @@ from tests.dispatcher.call_driver import (
     UUID,
     WORKER,
     CallDriver,
+    KeptAudio,
     heard_pcm,
     sound,
     to_caller,
@@ -54,14 +57,18 @@ def error(message: str) -> Complain:
     return Complain(message)
 
 
-def close_record(reason: str) -> ToWorker:
-    return ToWorker(link.encode(link.Close(reason), CHANNEL))
+def close_record(driver: CallDriver, reason: str) -> ToWorker:
+    return ToWorker(driver.leg, link.encode(link.Close(reason), CHANNEL))
+
+
+def place(epoch: int, *excluded: str, purpose: Purpose = Purpose.BEGIN) -> Place:
+    return Place(purpose, epoch, frozenset(excluded))
 
 
 class TestTheWayUp:
     def test_a_call_is_placed_opened_connected_and_live(self, driver: CallDriver) -> None:
         states = [driver.state]
-        assert driver.init() == [Place(1, frozenset())]
+        assert driver.init() == [place(1)]
         assert driver.call.uuid == UUID
         states.append(driver.state)
         assert to_worker(driver.placed(worker="w-9", epoch=3, pins=2)) == [
@@ -90,8 +97,16 @@ class TestTheWayUp:
         assert opening.age_seconds == pytest.approx(0.5)
 
     def test_what_the_worker_has_stored_as_text_is_known(self, driver: CallDriver) -> None:
-        assert driver.live().record(link.Finished(48_000, "item")) == []
-        assert driver.call.finished_samples == 48_000
+        driver.live(credit_bytes=10**6)
+        second = sound(16_000)
+        for _ in range(7):
+            driver.audio(second)
+        assert driver.record(link.Finished(48_000)) == []
+        # It is not kept for another worker; what came later is.
+        driver.lose_worker()
+        kept = [record for record in to_worker(driver.placed(epoch=2)) if isinstance(record, KeptAudio)]
+        assert sum(len(record.ulaw) for record in kept) == 56_000 - 48_000
+        assert kept[0].position_samples == 48_000
 
     def test_kinds_of_a_newer_release_and_named_items_change_nothing(self, driver: CallDriver) -> None:
         driver.live()
@@ -102,7 +117,6 @@ class TestTheWayUp:
 
 EVENTS: dict[str, Callable[[CallDriver], object]] = {
     "placed": lambda driver: driver.placed(),
-    "not_placed": lambda driver: driver.call.not_placed(1013, "no capacity"),
     "OPENED": lambda driver: driver.record(link.Opened(1)),
     "REFUSED": lambda driver: driver.record(link.Refused("full")),
     "READY": lambda driver: driver.record(link.Ready()),
@@ -116,7 +130,6 @@ REACH: dict[State, Callable[[CallDriver], object]] = {
 }
 LEGAL = {
     ("placed", State.PLACING),
-    ("not_placed", State.PLACING),
     ("OPENED", State.OPENING),
     ("REFUSED", State.OPENING),
     ("READY", State.CONNECTING),
@@ -134,54 +147,78 @@ class TestIllegalTransitions:
         REACH[state](driver)
         if event.isupper() and state in (State.AWAITING_INIT, State.PLACING):
             # There is no channel, so it is the last word of one that was left.
+            driver.legs.append(Leg(WORKER, 1, CHANNEL))
             assert EVENTS[event](driver) == []
         else:
             with pytest.raises(LinkProtocolError, match=rf"{event} in state {state}"):
                 EVENTS[event](driver)
         assert driver.state is state
 
+    @pytest.mark.parametrize("state", [state for state in REACH if state is not State.PLACING], ids=str)
+    def test_a_worker_is_wanted_only_while_one_is_looked_for(self, state: State) -> None:
+        driver = CallDriver()
+        REACH[state](driver)
+        assert not any(driver.call.wants(purpose) for purpose in Purpose)
+        driver.call.not_placed(1013, "no capacity", driver.now)
+        assert driver.take() == []
+        assert driver.state is state
+
     @pytest.mark.parametrize("event", EVENTS)
     def test_when_a_call_has_ended_nothing_revives_it(self, event: str, driver: CallDriver) -> None:
         driver.live()
-        driver.call.caller_closed(1000)
+        driver.call.caller_closed(1000, driver.now)
         driver.take()
         if event.isupper():
             assert EVENTS[event](driver) == []
         else:
             with pytest.raises(LinkProtocolError, match="in state ended"):
                 EVENTS[event](driver)
+        driver.call.not_placed(1013, "no capacity", driver.now)
+        assert driver.take() == []
+        assert not any(driver.call.wants(purpose) for purpose in Purpose)
         assert driver.state is State.ENDED
 
 
 class TestEnds:
-    @pytest.mark.parametrize(
-        ("code", "ending"),
-        [
-            (1000, Ending.COMPLETED),
-            (1001, Ending.COMPLETED),
-            (1005, Ending.COMPLETED),
-            (1006, Ending.FAILED),
-            (1011, Ending.FAILED),
-            (4000, Ending.FAILED),
-        ],
-    )
-    def test_the_caller_hangs_up(self, code: int, ending: Ending, driver: CallDriver) -> None:
+    @pytest.mark.parametrize("code", [1000, 1001, 1005])
+    @pytest.mark.parametrize("may_return", [True, False])
+    def test_the_caller_hangs_up(self, code: int, may_return: bool, driver: CallDriver) -> None:
         driver.live()
-        driver.call.caller_closed(code)
+        driver.call.caller_closed(code, driver.now, may_return=may_return)
         reason = f"the caller's connection closed with {code}"
-        assert driver.take() == [close_record(reason), LeaveChannel(), Unpin(1), Ended(ending, reason)]
+        assert driver.take() == [
+            close_record(driver, reason),
+            LeaveChannel(driver.leg),
+            Unpin(1),
+            Ended(Ending.COMPLETED, reason),
+        ]
         assert driver.state is State.ENDED
+
+    @pytest.mark.parametrize("code", [1006, 1011, 4000])
+    @pytest.mark.parametrize(("may_return", "reconnect_seconds"), [(False, 10.0), (True, 0.0)])
+    def test_the_caller_is_lost_and_cannot_come_back(
+        self, code: int, may_return: bool, reconnect_seconds: float
+    ) -> None:
+        driver = CallDriver(reconnect_seconds=reconnect_seconds).live()
+        driver.call.caller_closed(code, driver.now, may_return=may_return)
+        reason = f"the caller's connection closed with {code}"
+        assert driver.take() == [
+            close_record(driver, reason),
+            LeaveChannel(driver.leg),
+            Unpin(1),
+            Ended(Ending.FAILED, reason),
+        ]
 
     @pytest.mark.parametrize("code", [1000, 1006])
     def test_a_connection_that_closes_before_init_was_no_call(self, code: int, driver: CallDriver) -> None:
-        driver.call.caller_closed(code)
+        driver.call.caller_closed(code, driver.now)
         (ended,) = driver.take()
         assert isinstance(ended, Ended)
         assert ended.ending is Ending.REJECTED
 
     def test_the_caller_hangs_up_while_a_worker_is_looked_for(self, driver: CallDriver) -> None:
         driver.init()
-        driver.call.caller_closed(1000)
+        driver.call.caller_closed(1000, driver.now)
         # There is nothing to unpin yet: who looks for the worker gives back what comes of it.
         assert driver.take() == [Ended(Ending.COMPLETED, "the caller's connection closed with 1000")]
 
@@ -196,7 +233,7 @@ class TestEnds:
     def test_the_worker_fails(self, outcome: str, message: str, said: str, driver: CallDriver) -> None:
         # Nothing is sent to a worker that has let go already.
         assert driver.live().record(link.Ended(outcome, message)) == [
-            LeaveChannel(),
+            LeaveChannel(driver.leg),
             error(said),
             CloseCaller(1011, said),
             Unpin(1),
@@ -206,7 +243,7 @@ class TestEnds:
     @pytest.mark.parametrize("message", ["", "for the log"])
     def test_the_worker_completes_the_call(self, message: str, driver: CallDriver) -> None:
         assert driver.live().record(link.Ended("completed", message)) == [
-            LeaveChannel(),
+            LeaveChannel(driver.leg),
             CloseCaller(1000, ""),
             Unpin(1),
             Ended(Ending.COMPLETED, ""),
@@ -218,14 +255,10 @@ class TestEnds:
 
     def test_the_worker_is_lost(self, driver: CallDriver) -> None:
         driver.live()
-        driver.call.worker_lost()
-        message = f"the worker process of this call ({WORKER}) was lost"
-        assert driver.take() == [
-            error(message),
-            CloseCaller(1011, message),
-            Unpin(1),
-            Ended(Ending.FAILED, message),
-        ]
+        # The caller hears nothing of it.
+        assert driver.lose_worker() == [LeaveChannel(driver.leg), place(2, WORKER, purpose=Purpose.RECOVER)]
+        assert driver.state is State.PLACING
+        assert driver.call.is_held
 
     def test_a_newer_connection_takes_the_call_over(self, driver: CallDriver) -> None:
         driver.live()
@@ -236,11 +269,23 @@ class TestEnds:
         assert taken == [
             error(message),
             CloseCaller(1008, message),
-            close_record(message),
-            LeaveChannel(),
-            Unpin(1),
-            Ended(Ending.FAILED, message),
+            close_record(driver, message),
+            LeaveChannel(driver.leg),
+            # Whoever has the call now has its pin, too.
+            Ended(Ending.MOVED, message),
         ]
+
+    def test_the_worker_says_so(self, driver: CallDriver) -> None:
+        taken = driver.live().record(link.Close("another dispatcher has this call"))
+        assert taken[-1] == Ended(Ending.MOVED, "another connection with the same uuid has taken this call over")
+        assert any(isinstance(action, CloseCaller) and action.code == 1008 for action in taken)
+        assert not any(isinstance(action, Unpin) for action in taken)
+
+    def test_it_is_the_same_call_as_one_that_is_here(self, driver: CallDriver) -> None:
+        driver.init()
+        driver.call.absorbed()
+        assert driver.take() == [Ended(Ending.MOVED, "it is the same call")]
+        assert driver.state is State.ENDED
 
     def test_the_process_stops(self, driver: CallDriver) -> None:
         driver.live()
@@ -251,26 +296,35 @@ class TestEnds:
 
     def test_there_is_no_capacity(self, driver: CallDriver) -> None:
         driver.init()
-        driver.call.not_placed(1013, "no capacity")
+        driver.call.not_placed(1013, "no capacity", driver.now)
         assert driver.take() == [
             error("no capacity"),
             CloseCaller(1013, "no capacity"),
             Ended(Ending.REJECTED, "no capacity"),
         ]
 
-    def test_no_worker_could_be_asked(self, driver: CallDriver) -> None:
+    def test_no_worker_could_be_asked(self) -> None:
+        # One may be back in a moment, so it is tried until the time is over.
+        driver = CallDriver(placing_seconds=10.0, place_again_seconds=0.5)
         driver.init()
-        driver.call.not_placed(1011, "none")
+        driver.call.not_placed(1011, "none", driver.now)
+        assert driver.take() == []
+        assert not driver.call.wants(Purpose.BEGIN)
+        assert driver.tick(0.4) == []
+        assert driver.tick(0.1) == [place(1)]
+        assert driver.call.wants(Purpose.BEGIN)
+        driver.now += 9.5
+        driver.call.not_placed(1011, "none", driver.now)
         assert driver.take()[-1] == Ended(Ending.FAILED, "none")
 
     def test_a_call_ends_once(self, driver: CallDriver) -> None:
         driver.live()
-        driver.call.caller_closed(1000)
+        driver.call.caller_closed(1000, driver.now)
         driver.take()
-        driver.call.caller_closed(1006)
+        driver.call.caller_closed(1006, driver.now)
         driver.call.superseded()
         driver.call.stopped("again")
-        driver.call.worker_lost()
+        driver.call.worker_lost(driver.leg, driver.now)
         driver.call.broke_protocol("flood", "again")
         driver.call.caller_writable(driver.now)
         driver.call.tick(driver.now + 1000)
@@ -303,8 +357,8 @@ class TestBadInput:
             Report(Seen.BAD_INPUT, label=reason),
             error(message),
             CloseCaller(1008, message),
-            close_record(message),
-            LeaveChannel(),
+            close_record(driver, message),
+            LeaveChannel(driver.leg),
             Unpin(1),
             Ended(Ending.FAILED, message),
         ]
@@ -348,7 +402,7 @@ class TestBadInput:
 
 
 class TestOrders:
-    HANG_UP = link.Order(1, link.OrderAction.HANG_UP.value)
+    HANG_UP = link.Order("call_1", link.OrderAction.HANG_UP.value)
 
     def test_an_order_waits_until_the_last_words_have_been_heard(self, driver: CallDriver) -> None:
         driver.live().reply(1, sound(16_000))  # a second
@@ -365,7 +419,7 @@ class TestOrders:
         assert Execute(self.HANG_UP) in driver.tick(0.2)
 
     def test_orders_are_carried_out_one_after_the_other(self, driver: CallDriver) -> None:
-        transfer = link.Order(2, link.OrderAction.TRANSFER.value, "600", "demo", "1")
+        transfer = link.Order("call_2", link.OrderAction.TRANSFER.value, "600", "demo", "1")
         driver.live().record(transfer)
         driver.record(self.HANG_UP)
         assert [a for a in driver.tick(0.2) if isinstance(a, Execute)] == [Execute(transfer)]
@@ -376,14 +430,21 @@ class TestOrders:
     def test_orders_that_wait_are_bounded(self, driver: CallDriver) -> None:
         driver.live().reply(1, sound(16_000))
         for number in range(2 * MAX_WAITING_ORDERS):
-            driver.record(link.Order(number, link.OrderAction.HANG_UP.value))
-        assert len(driver.call._orders) == MAX_WAITING_ORDERS
+            driver.record(link.Order(f"call_{number}", link.OrderAction.HANG_UP.value))
+        executed = []
+        for _ in range(3 * MAX_WAITING_ORDERS):
+            for action in driver.tick(1.0):
+                if isinstance(action, Execute):
+                    executed.append(action.order.id)
+                    driver.call.executed(action.order, True, "done", driver.now)
+                    driver.call._hung_up_seconds = None  # it stays for the test's sake
+        assert executed == [f"call_{number}" for number in range(MAX_WAITING_ORDERS)]
 
     def test_what_came_of_it_is_told_and_a_core_that_stays_is_closed(self, driver: CallDriver) -> None:
         driver.live().record(self.HANG_UP)
         driver.tick(0.2)
         driver.call.executed(self.HANG_UP, True, "gone", driver.now)
-        assert to_worker(driver.take()) == [link.OrderDone(1, True, "gone")]
+        assert to_worker(driver.take()) == [link.OrderDone("call_1", True, "gone")]
         driver.tick(2.9)
         assert driver.state is State.LIVE
         assert driver.tick(0.2)[-1] == Ended(Ending.COMPLETED, "")
@@ -395,11 +456,11 @@ class TestOrders:
         assert CloseCaller(1000, "") in driver.take()
 
     def test_a_transfer_that_failed_leaves_the_call_as_it_is(self, driver: CallDriver) -> None:
-        transfer = link.Order(2, link.OrderAction.TRANSFER.value, "600", "demo", "1")
+        transfer = link.Order("call_2", link.OrderAction.TRANSFER.value, "600", "demo", "1")
         driver.live().record(transfer)
         driver.tick(0.2)
         driver.call.executed(transfer, False, "no such extension", driver.now)
-        assert to_worker(driver.take()) == [link.OrderDone(2, False, "no such extension")]
+        assert to_worker(driver.take()) == [link.OrderDone("call_2", False, "no such extension")]
         assert driver.state is State.LIVE
 
 
@@ -461,14 +522,15 @@ class TestFlood:
 class TestRefusals:
     @pytest.mark.parametrize("reason", [Refusal.FULL, Refusal.DRAINING, "a reason of a newer release"])
     def test_another_worker_is_asked_at_the_next_epoch(self, reason: str, driver: CallDriver) -> None:
-        assert driver.opening().record(link.Refused(reason)) == [LeaveChannel(), Place(2, frozenset({WORKER}))]
+        taken = driver.opening().record(link.Refused(reason))
+        assert taken == [LeaveChannel(driver.leg), place(2, WORKER)]
         assert driver.state is State.PLACING
         driver.placed(worker="w-2", epoch=2, pins=2)
-        assert driver.record(link.Refused(reason)) == [LeaveChannel(), Place(3, frozenset({WORKER, "w-2"}))]
+        assert driver.record(link.Refused(reason)) == [LeaveChannel(driver.leg), place(3, WORKER, "w-2")]
 
     def test_a_worker_that_knows_a_newer_epoch_may_be_asked_again(self, driver: CallDriver) -> None:
         taken = driver.opening().record(link.Refused(Refusal.STALE_EPOCH, 6))
-        assert taken == [LeaveChannel(), Place(7, frozenset())]
+        assert taken == [LeaveChannel(driver.leg), place(7)]
 
     def test_after_so_many_it_is_over(self) -> None:
         driver = CallDriver(placing_attempts=3)
@@ -481,7 +543,7 @@ class TestRefusals:
         message = to_caller(taken)[0]["message"]
         assert "3 workers refused" in message
         assert taken == [
-            LeaveChannel(),
+            LeaveChannel(driver.leg),
             error(message),
             CloseCaller(1013, message),
             Unpin(3),
@@ -497,19 +559,18 @@ class TestRefusals:
         # As in a call whose core has connected again and again with the same uuid.
         driver.init()
         driver.placed(epoch=9, pins=9)
-        assert driver.record(link.Refused(Refusal.FULL)) == [LeaveChannel(), Place(10, frozenset({WORKER}))]
+        assert driver.record(link.Refused(Refusal.FULL)) == [LeaveChannel(driver.leg), place(10, WORKER)]
 
     def test_what_comes_late_on_a_channel_that_was_left_is_not_looked_at(self, driver: CallDriver) -> None:
         driver.opening().record(link.Refused(Refusal.FULL))
         assert driver.reply(1, FRAME) == []
         assert driver.record(link.Opened(100)) == []
-        driver.call.worker_lost()
-        assert driver.take() == []
+        assert driver.lose_worker() == []
         assert driver.state is State.PLACING
 
     def test_a_call_that_ends_after_one_takes_its_old_pin_along(self, driver: CallDriver) -> None:
         driver.opening().record(link.Refused(Refusal.FULL))
-        driver.call.caller_closed(1000)
+        driver.call.caller_closed(1000, driver.now)
         assert driver.take() == [Unpin(1), Ended(Ending.COMPLETED, "the caller's connection closed with 1000")]
 
 
@@ -565,80 +626,135 @@ class TestTime:
         assert list(BAD_INPUT_REASONS) == sorted(BAD_INPUT_REASONS)
 
 
-events = st.sampled_from(
-    [
-        "init",
-        "audio",
-        "long audio",
-        "digit",
-        "garbage",
-        "placed",
-        "OPENED",
-        "READY",
-        "REFUSED",
-        "credit",
-        "reply",
-        "next reply",
-        "done",
-        "flush",
-        "transcript",
-        "ENDED",
-        "pause",
-        "resume",
-        "time",
-        "hang up",
-        "worker lost",
-    ]
-)
+EVENTS_OF_A_LIFE = [
+    "init",
+    "audio",
+    "long audio",
+    "digit",
+    "garbage",
+    "placed",
+    "not placed",
+    "OPENED",
+    "READY",
+    "REFUSED",
+    "credit",
+    "reply",
+    "next reply",
+    "done",
+    "flush",
+    "transcript",
+    "order",
+    "KEYED",
+    "FINISHED",
+    "REMEMBER",
+    "MOVE",
+    "RELEASED",
+    "ENDED",
+    "pause",
+    "resume",
+    "time",
+    "hang up",
+    "away",
+    "back",
+    "worker lost",
+    "link resumed",
+    "the older leg",
+    "the newer leg",
+]
+
+
+class Life(CallDriver):
+    """A call to which anything may happen; what its worker says comes on one of its legs."""
+
+    def __init__(self, **limits: float) -> None:
+        super().__init__(**limits)
+        self.which = -1
+
+    @property
+    def leg(self) -> Leg:
+        return self.legs[max(self.which, -len(self.legs))] if self.legs else Leg(WORKER, 1, CHANNEL)
+
+    def happens(self, event: str) -> object:
+        do: dict[str, Callable[[], object]] = {
+            "init": self.init,
+            "audio": lambda: self.audio(FRAME),
+            "long audio": lambda: self.audio(bytes(1_000)),
+            "digit": lambda: self.say(type="dtmf_digit", digit="1"),
+            "garbage": lambda: self.send(b"{"),
+            "placed": self.placed_if_wanted,
+            "not placed": self.not_placed_if_wanted,
+            "OPENED": lambda: self.record(link.Opened(900)),
+            "READY": lambda: self.record(link.Ready()),
+            "REFUSED": lambda: self.record(link.Refused(Refusal.FULL)),
+            "credit": lambda: self.credit(500),
+            "reply": lambda: self.reply(1, sound(1_000)),
+            "next reply": lambda: self.reply(2, sound(700)),
+            "done": lambda: self.record(link.ReplyItemDone(1)),
+            "flush": lambda: self.record(link.Flush(1)),
+            "transcript": lambda: self.record(link.Transcript("item", "user", "x")),
+            "order": lambda: self.record(link.Order("call_1", link.OrderAction.TRANSFER.value, "600")),
+            "KEYED": lambda: self.record(link.Keyed(1)),
+            "FINISHED": lambda: self.record(link.Finished(self.call._audio.position_samples)),
+            "REMEMBER": lambda: self.record(link.Remember("item", item={"text": "x"})),
+            "MOVE": lambda: self.record(link.Move("drain", 5.0)),
+            "RELEASED": lambda: self.record(link.Released("dropped", "why")),
+            "ENDED": lambda: self.record(link.Ended()),
+            "pause": self.pause,
+            "resume": self.resume,
+            "time": lambda: self.tick(0.3),
+            "hang up": lambda: self.call.caller_closed(1000, self.now),
+            "away": lambda: self.call.caller_closed(1006, self.now),
+            "back": lambda: self.call.caller_back(self.now) if self.call.is_away else None,
+            "worker lost": self.lose_worker,
+            "link resumed": lambda: self.record(link.Attached(self.leg.stream.received)),
+            "the older leg": lambda: setattr(self, "which", -2),
+            "the newer leg": lambda: setattr(self, "which", -1),
+        }
+        return do[event]()
+
+    def placed_if_wanted(self) -> list[Action]:
+        wanted = any(self.call.wants(purpose) for purpose in Purpose)
+        epoch = self.call.epoch + 1
+        return self.placed(worker=f"w-{epoch}", epoch=epoch, pins=epoch) if wanted else []
+
+    def not_placed_if_wanted(self) -> None:
+        if any(self.call.wants(purpose) for purpose in Purpose):
+            self.call.not_placed(1013, "no capacity", self.now)
 
 
 @settings(max_examples=300)
-@given(st.lists(events, max_size=60))
+@given(st.lists(st.sampled_from(EVENTS_OF_A_LIFE), max_size=80))
 def test_whatever_happens_in_whatever_order_a_call_ends_once_and_keeps_its_bounds(script: list[str]) -> None:
-    driver = CallDriver(waiting_bytes=2_000)
-    do: dict[str, Callable[[], object]] = {
-        "init": driver.init,
-        "audio": lambda: driver.audio(FRAME),
-        "long audio": lambda: driver.audio(bytes(1_000)),
-        "digit": lambda: driver.say(type="dtmf_digit", digit="1"),
-        "garbage": lambda: driver.send(b"{"),
-        "placed": driver.placed,
-        "OPENED": lambda: driver.record(link.Opened(900)),
-        "READY": lambda: driver.record(link.Ready()),
-        "REFUSED": lambda: driver.record(link.Refused(Refusal.FULL)),
-        "credit": lambda: driver.credit(500),
-        "reply": lambda: driver.reply(1, sound(1_000)),
-        "next reply": lambda: driver.reply(2, sound(700)),
-        "done": lambda: driver.record(link.ReplyItemDone(1)),
-        "flush": lambda: driver.record(link.Flush(1)),
-        "transcript": lambda: driver.record(link.Transcript("item", "user", "x")),
-        "ENDED": lambda: driver.record(link.Ended()),
-        "pause": driver.pause,
-        "resume": driver.resume,
-        "time": lambda: driver.tick(0.3),
-        "hang up": lambda: driver.call.caller_closed(1000),
-        "worker lost": driver.call.worker_lost,
-    }
+    driver = Life(waiting_bytes=2_000)
     taken: list[Action] = []
     for event in script:
         was_ended = driver.state is State.ENDED
         try:
-            done = do[event]()
+            done = driver.happens(event)
         except LinkProtocolError:
             done = driver.take()
         now = [*(done if isinstance(done, list) else []), *driver.take()]
         assert not (was_ended and now)
         taken += now
-        assert sum(len(pcm) for _, pcm in driver.call._waiting) <= 2_000
+        assert driver.call._audio.waiting_bytes <= 2_000
     ends = [action for action in taken if isinstance(action, Ended)]
     assert len(ends) == (driver.state is State.ENDED)
     assert not ends or taken[-1] is ends[0]
     heard_pcm(taken)
-    # Nothing that went to a worker was said after its channel was left.
-    left = False
+    # The first that a worker hears of a leg is OPEN, and nothing comes after the leg was left.
+    opened: set[Leg] = set()
+    left: set[Leg] = set()
     for action in taken:
         if isinstance(action, ToWorker):
             opens = link.Open.kind == next(link.decode(action.record))[0]
-            assert opens or not left
-            left = left and not opens
-        left = left or isinstance(action, LeaveChannel)
+            assert opens == (action.leg not in opened)
+            assert action.leg not in left
+            opened.add(action.leg)
+        elif isinstance(action, LeaveChannel):
+            assert action.leg not in left
+            left.add(action.leg)
+        assert len(opened - left) <= 2
+    if ends:
+        assert opened == left
+    # Each leg has a higher epoch than the one before.
+    assert [leg.epoch for leg in driver.legs] == sorted({leg.epoch for leg in driver.legs})

@@ -16,6 +16,7 @@ from tests.dispatcher.call_driver import (
     FRAME_BYTES,
     METADATA,
     UUID,
+    Ack,
     CallDriver,
     CallerAudio,
     Credit,
@@ -55,24 +56,26 @@ class TestCallerAudio:
         first, second, third = (sound(FRAME_BYTES, seed=seed) for seed in (1, 2, 3))
         driver.audio(first)
         driver.audio(second)
-        assert to_worker(driver.credit(100)) == [CallerAudio(160, second[:100])]
+        # A piece goes as a whole, or not yet.
+        assert to_worker(driver.credit(100)) == []
         assert driver.audio(third) == []
-        assert to_worker(driver.credit(1000)) == [CallerAudio(210, second[100:]), CallerAudio(320, third)]
+        assert to_worker(driver.credit(220)) == [CallerAudio(160, second)]
+        assert to_worker(driver.credit(1000)) == [CallerAudio(320, third)]
 
     def test_a_message_longer_than_the_window_goes_in_pieces(self, driver: CallDriver) -> None:
         long = sound(48_000)
         driver.live(credit_bytes=32_000)
-        sent = to_worker(driver.audio(long))
-        assert sent == [CallerAudio(0, long[:32_000])]
-        assert to_worker(driver.credit(8_000)) == [CallerAudio(16_000, long[32_000:40_000])]
-        assert to_worker(driver.credit(32_000)) == [CallerAudio(20_000, long[40_000:])]
+        pieces = [CallerAudio(start // 2, long[start : start + 8_000]) for start in range(0, 48_000, 8_000)]
+        assert to_worker(driver.audio(long)) == pieces[:4]
+        assert to_worker(driver.credit(8_000)) == pieces[4:5]
+        assert to_worker(driver.credit(32_000)) == pieces[5:]
         assert to_worker(driver.audio(FRAME)) == [CallerAudio(24_000, FRAME)]
 
-    def test_half_a_sample_of_credit_is_none(self, driver: CallDriver) -> None:
-        driver.live(credit_bytes=1)
+    def test_credit_for_less_than_a_piece_waits_for_the_rest(self, driver: CallDriver) -> None:
+        driver.live(credit_bytes=319)
         assert driver.audio(FRAME) == []
-        assert to_worker(driver.credit(2)) == [CallerAudio(0, FRAME[:2])]
-        assert to_worker(driver.credit(1)) == [CallerAudio(1, FRAME[2:4])]
+        assert to_worker(driver.credit(1)) == [CallerAudio(0, FRAME)]
+        assert driver.audio(FRAME) == []
 
     def test_what_waits_is_bounded_and_the_oldest_is_dropped_and_counted(self) -> None:
         driver = CallDriver(waiting_bytes=3 * FRAME_BYTES)
@@ -91,17 +94,18 @@ class TestCallerAudio:
             CallerAudio(640, frames[4]),
         ]
 
-    def test_ten_seconds_wait_by_default(self, driver: CallDriver) -> None:
+    def test_thirty_seconds_wait_by_default(self) -> None:
+        driver = CallDriver(placing_seconds=60.0)
         driver.init()
         taken = []
-        for _ in range(15 * 50):
+        for _ in range(35 * 50):
             taken += driver.audio(FRAME)
             driver.now += 0.02
         dropped = [action.value for action in taken if isinstance(action, Report)]
         assert sum(dropped) == pytest.approx(5.0)
         driver.placed()
         kept = to_worker(driver.record(link.Opened(10**6)))
-        assert sum(len(record.pcm) for record in kept if isinstance(record, CallerAudio)) == 160_000
+        assert sum(len(record.pcm) for record in kept if isinstance(record, CallerAudio)) == 480_000
 
     def test_an_empty_message_is_no_audio(self, driver: CallDriver) -> None:
         driver.live()
@@ -192,7 +196,7 @@ class TestReplies:
 
     def test_after_the_end_what_was_under_way_is_not_looked_at(self, driver: CallDriver) -> None:
         driver.live()
-        driver.call.caller_closed(1000)
+        driver.call.caller_closed(1000, driver.now)
         driver.take()
         assert driver.raw_record(Kind.REPLY_AUDIO, b"broken") == []
 
@@ -213,9 +217,10 @@ class TestACoreThatDoesNotRead:
     def test_its_replies_are_held_and_no_credit_given_back(self, driver: CallDriver) -> None:
         driver.live()
         driver.pause()
-        assert driver.reply(1, sound(32_000)) == []
+        # That they have come is said; that is no credit.
+        assert to_worker(driver.reply(1, sound(32_000))) == [Ack(3)]
         assert driver.record(link.ReplyItemDone(1)) == []
-        assert driver.reply(2, sound(16_000)) == []
+        assert to_worker(driver.reply(2, sound(16_000))) == [Ack(5)]
 
     def test_when_it_reads_again_all_of_it_comes_in_order_and_so_does_the_credit(self, driver: CallDriver) -> None:
         first, second = sound(8_100), sound(640, seed=2)
@@ -238,7 +243,7 @@ class TestACoreThatDoesNotRead:
         assert to_worker(driver.tick()) == []
         driver.resume()
         driver.now += 0.25
-        assert to_worker(driver.tick()) == [link.Playout((ItemHeard(1, 2000),), idle=False)]
+        assert to_worker(driver.tick()) == [link.Playout((ItemHeard(1, 2000),), False, (ItemHeard(1, 8000),))]
 
     def test_a_core_that_reads_without_having_stopped_changes_nothing(self, driver: CallDriver) -> None:
         driver.live()
@@ -268,7 +273,7 @@ class TestACoreThatDoesNotRead:
 class TestBargeIn:
     def test_of_silence_there_is_nothing_to_interrupt(self, driver: CallDriver) -> None:
         assert driver.live().record(link.Flush(4)) == [
-            ToWorker(link.encode(link.Heard(4, ()), CHANNEL)),
+            ToWorker(driver.leg, link.encode(link.Heard(4, ()), CHANNEL)),
         ]
 
     def test_what_plays_is_interrupted_and_what_was_heard_is_said(self, driver: CallDriver) -> None:
@@ -278,7 +283,7 @@ class TestBargeIn:
         assert taken == [
             Interrupt(),
             Report(Seen.INTERRUPTION),
-            ToWorker(link.encode(link.Heard(1, (ItemHeard(1, 2000),)), CHANNEL)),
+            ToWorker(driver.leg, link.encode(link.Heard(1, (ItemHeard(1, 2000),)), CHANNEL)),
         ]
         # Nothing plays any more.
         assert driver.tick(1.0) == []
@@ -287,7 +292,7 @@ class TestBargeIn:
         driver.live().reply(1, sound(1_600))
         driver.record(link.ReplyItemDone(1))
         driver.now += 0.5
-        assert driver.record(link.Flush(1)) == [ToWorker(link.encode(link.Heard(1, ()), CHANNEL))]
+        assert to_worker(driver.record(link.Flush(1))) == [link.Heard(1, ())]
 
     def test_what_is_held_is_dropped_and_was_not_heard(self, driver: CallDriver) -> None:
         driver.live().reply(1, sound(1_600))
@@ -333,7 +338,7 @@ class TestBargeIn:
         driver.record(link.Flush(1))
         driver.reply(2, sound(1_600))
         driver.now += 0.0625
-        assert to_worker(driver.tick()) == [link.Playout((ItemHeard(2, 500),), idle=False)]
+        assert to_worker(driver.tick()) == [link.Playout((ItemHeard(2, 500),), False, (ItemHeard(2, 800),))]
 
 
 class TestPlayout:
@@ -342,7 +347,7 @@ class TestPlayout:
         assert driver.tick(0.25) == []
         driver.reply(1, sound(3_840))  # 0.24 s
         driver.record(link.ReplyItemDone(1))
-        assert to_worker(driver.tick(0.125)) == [link.Playout((ItemHeard(1, 1000),), idle=False)]
+        assert to_worker(driver.tick(0.125)) == [link.Playout((ItemHeard(1, 1000),), False, (ItemHeard(1, 1920),))]
         assert to_worker(driver.tick(0.125)) == [link.Playout((ItemHeard(1, 1920),), idle=True)]
         assert driver.tick(0.125) == []
 
@@ -355,7 +360,7 @@ class TestPlayout:
     def test_the_silence_that_pads_counts_as_time_only(self, driver: CallDriver) -> None:
         driver.live().reply(1, sound(200))
         driver.record(link.ReplyItemDone(1))
-        assert to_worker(driver.tick(0.015)) == [link.Playout((ItemHeard(1, 100),), idle=False)]
+        assert to_worker(driver.tick(0.015)) == [link.Playout((ItemHeard(1, 100),), False, (ItemHeard(1, 100),))]
 
 
 class TestTranscripts:

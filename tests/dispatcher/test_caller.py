@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import dataclasses
+import http
 import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -19,7 +20,7 @@ from common.link import Kind
 from common.websocket import Limits
 from dispatcher.actions import Seen
 from tests.dispatcher.rig import PATIENCE_SECONDS, Rig, counted
-from tests.dispatcher.scripted_worker import refuse, say_nothing, take
+from tests.dispatcher.scripted_worker import DispatcherEnd, refuse, say_nothing, take
 from tests.helpers import eventually
 from tests.redis_process import RedisProcess
 
@@ -85,20 +86,231 @@ class TestACall:
         assert await core.end() == (1011, "no quota")
         await rig.nothing_is_left()
 
-    async def test_the_worker_is_lost(self, rig: Rig) -> None:
+    async def test_the_worker_is_lost_and_nobody_takes_the_call_over(self, redis_url: str) -> None:
+        async with Rig(redis_url, recovery_seconds=0.5) as rig:
+            worker = await rig.worker()
+            core = await rig.live()
+            worker.vanish()
+            assert await core.end() == (1011, "no worker took the call within 0.5 s")
+            await rig.nothing_is_left()
+
+    async def test_the_caller_is_lost(self, redis_url: str) -> None:
+        async with Rig(redis_url, reconnect_seconds=0.3) as rig:
+            worker = await rig.worker()
+            core = await rig.live()
+            core.socket.transport.abort()
+            await rig.nothing_is_left()
+            far = await worker.only_link()
+            await eventually(lambda: far.controls(link.Close))
+            reason = "the caller did not come back within 0.3 s"
+            assert far.controls(link.Close) == [(1, link.Close(reason))]
+
+
+class TestRecovery:
+    async def test_another_worker_takes_over_from_one_that_is_lost(self, rig: Rig) -> None:
+        workers = [await rig.worker("w-1"), await rig.worker("w-2")]
+        repins = counted('avr_sts_repins_total{reason="worker_lost"}')
+        core = await rig.live()
+        lost, other = sorted(workers, key=lambda worker: not worker.opens())
+        far = await lost.only_link()
+        far.send(link.Remember("item", item={"text": "Hello."}), 1)
+        far.send(link.Transcript("item", "agent", "Hello."), 1)
+        assert (await core.hear())["text"] == "Hello."
+        lost.vanish()
+        await eventually(lambda: other.opens() and rig.state() == "live", PATIENCE_SECONDS)
+        ((channel, opening),) = other.opens()
+        assert (opening.uuid, opening.epoch, opening.restore, opening.attach) == ("call", 2, True, False)
+        new = await other.only_link()
+        assert [record for _, record in new.controls(link.Remember)] == [
+            link.Remember("item", item={"text": "Hello."})
+        ]
+        assert [record for _, record in new.controls(link.Go)] == [link.Go("worker_lost")]
+        # The caller hears of it by what the other one says.
+        new.send(link.Transcript("item", "agent", "Hello."), channel)
+        new.send(link.Transcript("item_2", "agent", "Where were we?"), channel)
+        assert (await core.hear())["text"] == "Where were we?"
+
+        async def is_pinned_there() -> bool:
+            (record,) = await rig.registry.calls()
+            return (record.worker, record.epoch, record.pins) == (other.id, 2, 2)
+
+        await eventually(is_pinned_there, PATIENCE_SECONDS)
+        assert counted('avr_sts_repins_total{reason="worker_lost"}') == repins + 1
+        await core.hang_up()
+        await rig.nothing_is_left()
+
+    async def test_a_link_that_breaks_is_replaced_and_nothing_is_lost(self, rig: Rig) -> None:
+        worker = await rig.worker()
+        core = await rig.live()
+        await worker.only_link()
+        worker.cut()
+        for _ in range(5):
+            await core.audio(FRAME)
+        await eventually(lambda: len(worker.links) == 2 and worker.links[1].controls(link.Attach))
+        far = worker.links[1]
+        assert far.controls(link.Attach) == [(1, link.Attach("call", 1, 1))]
+
+        def audio() -> list[int]:
+            payloads = [record[2] for each in worker.links for record in each.records if record[0] == 6]
+            return [link.decode_caller_audio(memoryview(payload))[0] for payload in payloads]
+
+        await eventually(lambda: len(audio()) == 5)
+        assert audio() == [160 * number for number in range(5)]
+        # The call stays where it was.
+        far.send(link.Transcript("item", "agent", "Hello."), 1)
+        assert (await core.hear())["text"] == "Hello."
+        assert rig.state() == "live"
+        assert len(worker.opens()) == 1
+        assert [record.epoch for record in await rig.registry.calls()] == [1]
+        await core.hang_up()
+        await rig.nothing_is_left()
+
+    async def test_a_call_that_ends_while_its_link_is_broken_leaves_nothing(self, rig: Rig) -> None:
+        worker = await rig.worker()
+        core, neighbour = await rig.live("call"), await rig.live("neighbour")
+        await worker.only_link()
+        channel = next(channel for channel, opening in worker.opens() if opening.uuid == "call")
+        caller = rig.dispatcher._by_uuid["call"]
+        (leg_channel,) = caller._channels.values()
+        worker.cut()
+        await eventually(lambda: leg_channel._link is None or len(worker.links) == 2)
+        caller.stop("it ends now")
+        await core.end()
+        await eventually(lambda: len(worker.links) == 2 and worker.links[1].controls(link.Attach))
+        assert rig.state("neighbour") == "live"
+        # Its worker is told, or would keep the session for who may come back for it.
+        far = worker.links[1]
+        await eventually(lambda: (channel, link.Close("it ends now")) in far.controls(link.Close))
+        assert rig.dispatcher.links.calls("w-1") == 1
+        await neighbour.hang_up()
+        await rig.nothing_is_left()
+
+    async def test_a_session_is_dropped_and_the_same_worker_has_the_next_one(self, rig: Rig) -> None:
+        workers = [await rig.worker("w-1"), await rig.worker("w-2")]
+        core = await rig.live()
+        holder, other = sorted(workers, key=lambda worker: not worker.opens())
+        far = await holder.only_link()
+        far.send(link.Released("dropped", "the connection was lost"), 1)
+        await eventually(lambda: len(holder.opens()) == 2 and rig.state() == "live")
+        assert [opening.epoch for _, opening in holder.opens()] == [1, 2]
+        assert other.opens() == []
+        assert [record for _, record in far.controls(link.Go)] == [link.Go("dropped")]
+        await core.hang_up()
+        await rig.nothing_is_left()
+
+    async def test_a_worker_that_is_to_end_gives_its_call_to_another(self, rig: Rig) -> None:
+        workers = [await rig.worker("w-1"), await rig.worker("w-2")]
+        core = await rig.live()
+        leaving, other = sorted(workers, key=lambda worker: not worker.opens())
+        await eventually(lambda: {each.id for each in rig.dispatcher.placement.workers} == {"w-1", "w-2"})
+        far = await leaving.only_link()
+        far.send(link.Move("drain", 20.0), 1)
+        await eventually(lambda: far.controls(link.Release), PATIENCE_SECONDS)
+        ((_, release),) = far.controls(link.Release)
+        assert isinstance(release, link.Release)
+        assert 19 < release.seconds <= 20
+        new = await other.only_link()
+        assert [record for _, record in new.controls(link.Go)] == [link.Go("drain", standby=True)]
+        assert rig.state() == "live"
+        far.send(link.Released("drain", "another session goes on"), 1)
+        await eventually(lambda: len(new.controls(link.Go)) == 2)
+        assert new.controls(link.Go)[1] == (1, link.Go("drain"))
+
+        async def is_pinned_there() -> bool:
+            (record,) = await rig.registry.calls()
+            return (record.worker, record.epoch) == (other.id, 2)
+
+        await eventually(is_pinned_there, PATIENCE_SECONDS)
+        assert core.socket.close_code is None
+        await core.hang_up()
+        await rig.nothing_is_left()
+
+
+class TestACallerThatComesBack:
+    async def test_to_the_same_dispatcher(self, rig: Rig) -> None:
         worker = await rig.worker()
         core = await rig.live()
         far = await worker.only_link()
-        assert far.end.connection is not None
-        far.end.connection.abort()
-        assert await core.end() == (1011, "the worker process of this call (w-1) was lost")
+        core.socket.transport.abort()
+        await eventually(lambda: rig.dispatcher._by_uuid["call"].call.is_away)
+        far.send(link.Transcript("item", "agent", "Are you there?"), 1)
+        far.end.send(link.encode_reply_audio(1, 1, FRAME))
+        await eventually(lambda: rig.dispatcher._by_uuid["call"].call._untold)
+        back = await rig.call()
+        assert (await back.hear())["text"] == "Are you there?"
+        assert (await back.hear())["type"] == "audio"
+        await back.audio(FRAME)
+        await eventually(lambda: Kind.CALLER_AUDIO in [kind for kind, _, _ in far.records])
+        assert len(worker.opens()) == 1
+        assert rig.dispatcher.calls == 1
+        await back.hang_up()
         await rig.nothing_is_left()
 
-    async def test_the_caller_is_lost(self, rig: Rig) -> None:
-        await rig.worker()
-        core = await rig.live()
-        core.socket.transport.abort()
-        await rig.nothing_is_left()
+    async def test_to_another_dispatcher_after_its_own_died(self, rig: Rig, redis_url: str) -> None:
+        """The pin says which worker has it; that one tells all that the new dispatcher has to know."""
+        worker = await rig.worker(answer=_attach_or_take)
+        await rig.live()
+        async with Rig(redis_url, "d-2") as other:
+            back = await other.call()
+            await eventually(lambda: other.state() == "live")
+            _, (channel, opening) = worker.opens()
+            assert (opening.epoch, opening.attach, opening.restore) == (2, True, False)
+            await back.audio(FRAME)
+            far = worker.links[-1]
+            await eventually(lambda: Kind.CALLER_AUDIO in [kind for kind, _, _ in far.records])
+            audio = next(payload for kind, _, payload in far.records if kind == Kind.CALLER_AUDIO)
+            assert link.decode_caller_audio(memoryview(audio)) == (8000, FRAME)
+            far.send(link.Transcript("item", "agent", "Hello."), channel)
+            assert (await back.hear())["text"] == "Hello."
+            await back.hang_up()
+            await other.nothing_is_left()
+
+    async def test_while_redis_is_away(self, redis_process: RedisProcess) -> None:
+        """Then the workers are asked which of them has the call."""
+        async with (
+            Rig(redis_process.url, timeout_seconds=1) as rig,
+            Rig(redis_process.url, "d-2", timeout_seconds=1) as other,
+        ):
+            worker = await rig.worker(answer=_attach_or_take)
+            await rig.live()
+            await eventually(lambda: other.dispatcher.is_ready)
+            redis_process.kill()
+            await eventually(lambda: other.dispatcher.placement.redis_is_away, PATIENCE_SECONDS)
+            worker.holds = {"call": 1}
+            back = await other.call()
+            await eventually(lambda: other.state() == "live", PATIENCE_SECONDS)
+            _, (_, opening) = worker.opens()
+            assert (opening.epoch, opening.attach) == (2, True)
+            await back.hang_up()
+            redis_process.start()
+
+    async def test_after_its_dispatcher_and_its_worker_died(self, rig: Rig, redis_url: str) -> None:
+        """Another worker goes on from the copy in Redis."""
+        dead = await rig.worker("w-1")
+        await rig.live()
+        far = await dead.only_link()
+        far.send(link.Profile({"model": "m"}, {"api_key": "secret"}), 1)
+        far.send(link.Remember("item", item={"text": "Hello."}), 1)
+
+        async def is_written() -> bool:
+            return "item:item" in await rig.registry.recall("call")
+
+        await eventually(is_written, PATIENCE_SECONDS)
+        await rig.registry.remove_worker("w-1")
+        other = await rig.worker("w-2")
+        async with Rig(redis_url, "d-2") as again:
+            back = await again.call()
+            await eventually(lambda: again.state() == "live")
+            ((_, opening),) = other.opens()
+            assert (opening.epoch, opening.restore, opening.attach) == (2, True, False)
+            new = other.links[-1]
+            assert [record for _, record in new.controls(link.Profile)] == [link.Profile({"model": "m"})]
+            assert [record for _, record in new.controls(link.Remember)] == [
+                link.Remember("item", item={"text": "Hello."})
+            ]
+            assert [record for _, record in new.controls(link.Go)] == [link.Go("worker_lost")]
+            await back.hang_up()
+            await again.nothing_is_left()
 
 
 class TestWorkersThatDoNotTakeIt:
@@ -158,10 +370,29 @@ class TestWorkersThatDoNotTakeIt:
         # A worker that was never reached has held nothing.
         assert [record.pins for record in await rig.registry.calls()] == [1] * 4
 
-    async def test_the_only_one_is_out_of_reach(self, rig: Rig, dead_address: str) -> None:
-        await rig.publish("w-dead", dead_address)
+    async def test_the_only_one_is_out_of_reach(self, redis_url: str, dead_address: str) -> None:
+        async with Rig(redis_url, placing_seconds=0.5) as rig:
+            await rig.publish("w-dead", dead_address)
+            core = await rig.call()
+            code, said = await core.end()
+            assert code == 1011
+            # Whichever is noticed first.
+            assert said in (
+                "none of the 1 workers that were asked took the call",
+                "no worker took the call within 0.5 s",
+            )
+            await rig.nothing_is_left()
+
+    async def test_the_only_one_was_out_of_reach_for_a_moment(self, rig: Rig) -> None:
+        worker = await rig.worker()
+        worker.refusal = (http.HTTPStatus.SERVICE_UNAVAILABLE, "not yet\n")
         core = await rig.call()
-        assert await core.end() == (1011, "none of the 1 workers that were asked took the call")
+        await eventually(lambda: rig.state() == "placing")
+        caller = rig.dispatcher._by_uuid["call"]
+        await eventually(lambda: caller.call._place_again_seconds is not None)
+        worker.refusal = None
+        await eventually(lambda: rig.state() == "live", PATIENCE_SECONDS)
+        await core.hang_up()
         await rig.nothing_is_left()
 
     async def test_one_does_not_answer_in_time(self, redis_url: str) -> None:
@@ -225,7 +456,11 @@ class TestCallersThatHangUpMeanwhile:
         worker.links[0].send(link.Ready(), 1)
         await rig.live("another")
 
-    async def test_many_at_once_at_any_moment(self, rig: Rig) -> None:
+    async def test_many_at_once_at_any_moment(self, redis_url: str) -> None:
+        async with Rig(redis_url, reconnect_seconds=0.3) as rig:
+            await self.many_hang_up(rig)
+
+    async def many_hang_up(self, rig: Rig) -> None:
         for number in range(3):
             await rig.worker(f"w-{number}", capacity=100)
 
@@ -249,15 +484,16 @@ class TestTwoConnectionsWithOneUuid:
         assert code == 1008
         assert said is not None
         assert "same uuid" in said
-        await eventually(lambda: len(worker.opens()) == 2 and rig.state() == "live")
+        assert rig.dispatcher.calls == 1
+        # It is the same call: its worker notices nothing.
         far = await worker.only_link()
-        # The worker is told to let go before it is asked to take it at the next epoch.
-        told = [kind for kind, _, _ in far.records if kind in (Kind.OPEN, Kind.CLOSE)]
-        assert told == [Kind.OPEN, Kind.CLOSE, Kind.OPEN]
-        assert [opening.epoch for _, opening in worker.opens()] == [1, 2]
-        (record,) = await rig.registry.calls()
-        assert record.epoch == 2
         await newer.audio(FRAME)
+        await eventually(lambda: len(far.records) == 2)
+        assert [kind for kind, _, _ in far.records] == [Kind.OPEN, Kind.CALLER_AUDIO]
+        far.send(link.Transcript("item", "agent", "Hello."), 1)
+        assert (await newer.hear())["text"] == "Hello."
+        (record,) = await rig.registry.calls()
+        assert record.epoch == 1
         await newer.hang_up()
         await rig.nothing_is_left()
 
@@ -397,5 +633,14 @@ class TestBugs:
         await rig.nothing_is_left()
 
 
-def _fail(*_: object) -> None:
+def _attach_or_take(end: DispatcherEnd, channel: int, opening: link.Open) -> None:
+    """A worker that has the session of a call that comes back: a second of audio has come to it."""
+    if not opening.attach:
+        take(end, channel, opening)
+        return
+    end.send(link.Opened(link.CALLER_CREDIT_BYTES, attached=True, position_samples=8000), channel)
+    end.send(link.Ready(), channel)
+
+
+def _fail(*_: object, **__: object) -> None:
     raise RuntimeError("a bug")

@@ -18,7 +18,7 @@ from common.link import Hello, Kind
 from common.link_end import LINK_LIMITS
 from common.tls import Tls, TlsFiles
 from common.websocket import Limits
-from dispatcher.links import LinkPool, LinkUnavailable
+from dispatcher.links import LinkPool, LinkUnavailable, WorkerLink
 from tests.certificates import Authority
 from tests.dispatcher.scripted_worker import ScriptedWorker, running
 from tests.helpers import eventually
@@ -31,11 +31,18 @@ class Call:
         self.records: list[tuple[int, bytes]] = []
         self.lost = 0
         self.stops: list[str] = []
+        self.links: list[WorkerLink | None] = []  # each that it was given, and None when that broke
         self._on_record = on_record
 
     def record(self, kind: int, payload: memoryview, received_seconds: float) -> None:
         self.records.append((kind, bytes(payload)))
         self._on_record()
+
+    def link_broke(self) -> None:
+        self.links.append(None)
+
+    def link_back(self, worker_link: WorkerLink) -> None:
+        self.links.append(worker_link)
 
     def worker_lost(self) -> None:
         self.lost += 1
@@ -282,14 +289,23 @@ class TestLoss:
         calls = [Call() for _ in range(5)]
         for call in calls:
             opened.open_channel(call)
-        far = await worker.only_link()
-        assert far.end.connection is not None
-        far.end.connection.abort()
+        await worker.only_link()
+        worker.vanish()
         await eventually(lambda: calls[0].lost)
         assert [call.lost for call in calls] == [1] * 5
+        # First that another link is looked for, as the worker may live.
+        assert [call.links for call in calls] == [[None]] * 5
         assert opened.calls == 0
         assert not pool.is_ready
         assert not pool.has("w-1")
+
+    async def test_a_link_without_calls_is_not_replaced(self, pool: LinkPool, worker: ScriptedWorker) -> None:
+        lost = await pool.get("w-1", worker.address)
+        await worker.only_link()
+        worker.cut()
+        await eventually(lambda: not lost.is_open)
+        assert not pool._opening
+        assert len(worker.links) == 1
 
     async def test_a_worker_that_breaks_the_link_protocol_costs_its_calls_at_once(
         self, pool: LinkPool, worker: ScriptedWorker
@@ -299,8 +315,10 @@ class TestLoss:
         opened.open_channel(call)
         far = await worker.only_link()
         assert far.end.connection is not None
+        worker.refusal = (http.HTTPStatus.SERVICE_UNAVAILABLE, "gone\n")
         far.end.connection.send_binary(b"\x05")
         await eventually(lambda: call.lost)
+        assert call.links == [None]
         assert not pool.has("w-1")
 
     async def test_what_a_worker_says_before_it_closes_is_heard_first(
@@ -311,6 +329,7 @@ class TestLoss:
         channel = opened.open_channel(call)
         far = await worker.only_link()
         far.send(link.Ended("failed", "the worker is stopping"), channel)
+        worker.refusal = (http.HTTPStatus.SERVICE_UNAVAILABLE, "gone\n")
         far.end.close("the worker is stopping")
         await eventually(lambda: call.lost)
         assert [kind for kind, _ in call.records] == [Kind.ENDED]
@@ -334,6 +353,122 @@ class TestLoss:
         worker.hello = Hello(0, "0.0.1", "worker", "w-1", "")
         with pytest.raises(LinkUnavailable, match="older"):
             await pool.get("w-1", worker.address)
+
+
+class TestResuming:
+    """A link with calls on it breaks, and the worker lives."""
+
+    async def test_the_channels_go_on_under_their_numbers(self, pool: LinkPool, worker: ScriptedWorker) -> None:
+        broken = await pool.get("w-1", worker.address)
+        calls = [Call() for _ in range(3)]
+        numbers = [broken.open_channel(call) for call in calls]
+        broken.leave_channel(numbers[1])
+        await worker.only_link()
+        worker.cut()
+        await eventually(lambda: len(calls[2].links) == 2)
+        again = pool.up("w-1")
+        assert again is not None
+        assert again is not broken
+        assert [call.links for call in calls] == [[None, again], [], [None, again]]
+        assert (pool.calls("w-1"), broken.calls) == (2, 0)
+        assert [call.lost for call in calls] == [0] * 3
+        await eventually(lambda: len(worker.links) == 2 and worker.links[1].hello is not None)
+        worker.links[1].send(link.Flush(1), numbers[0])
+        worker.links[1].send(link.Flush(2), numbers[1])
+        worker.links[1].send(link.Flush(3), numbers[2])
+        await eventually(lambda: calls[2].records)
+        assert [len(call.records) for call in calls] == [1, 0, 1]
+        # And no number is used again.
+        assert again.open_channel(Call()) == 4
+
+    async def test_a_link_may_break_again_and_again(self, pool: LinkPool, worker: ScriptedWorker) -> None:
+        opened = await pool.get("w-1", worker.address)
+        call = Call()
+        opened.open_channel(call)
+        await worker.only_link()
+        for round_ in range(1, 6):
+            worker.cut()
+            await eventually(lambda: len(call.links) == 2 * round_)  # noqa: B023  # awaited within the round
+            await eventually(lambda: worker.links[-1].hello is not None and len(worker.links) == round_ + 1)  # noqa: B023  # so, too
+        assert call.lost == 0
+        assert pool.calls("w-1") == 1
+
+    async def test_who_wants_a_link_meanwhile_gets_the_same(self, pool: LinkPool, worker: ScriptedWorker) -> None:
+        opened = await pool.get("w-1", worker.address)
+        call = Call()
+        opened.open_channel(call)
+        await worker.only_link()
+        worker.cut()
+        await eventually(lambda: call.links)
+        again = await pool.get("w-1", worker.address)
+        assert call.links == [None, again]
+        assert len(worker.links) == 2
+
+    async def test_another_process_at_the_address_does_not_have_the_calls(
+        self, pool: LinkPool, worker: ScriptedWorker
+    ) -> None:
+        opened = await pool.get("w-1", worker.address)
+        call = Call()
+        opened.open_channel(call)
+        await worker.only_link()
+        worker.hello = Hello(link.PROTOCOL_VERSION, "1.0.0", "worker", "w-1", "another incarnation")
+        worker.cut()
+        await eventually(lambda: call.lost)
+        assert call.links == [None]
+        assert not pool.has("w-1")
+
+    async def test_a_worker_that_does_not_answer_is_given_up_soon(
+        self, pool: LinkPool, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(dispatcher.links, "RESUME_SECONDS", 0.05)
+        opened = await pool.get("w-1", worker.address)
+        call = Call()
+        opened.open_channel(call)
+        await worker.only_link()
+        monkeypatch.setattr(common.link_end.LinkEnd, "opened", _open_without_a_word)
+        worker.cut()
+        await eventually(lambda: call.lost)
+        assert call.links == [None]
+
+    async def test_when_the_pool_closes_nothing_is_resumed(self, pool: LinkPool, worker: ScriptedWorker) -> None:
+        opened = await pool.get("w-1", worker.address)
+        call = Call()
+        opened.open_channel(call)
+        await worker.only_link()
+        await pool.close()
+        await eventually(lambda: call.lost)
+        assert call.links == []
+        assert len(worker.links) == 1
+
+    async def test_a_pool_that_closes_meanwhile_gives_the_calls_up(
+        self, pool: LinkPool, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        opened = await pool.get("w-1", worker.address)
+        call = Call()
+        opened.open_channel(call)
+        await worker.only_link()
+        monkeypatch.setattr(common.link_end.LinkEnd, "opened", _open_without_a_word)
+        worker.cut()
+        await eventually(lambda: call.links and pool._opening)
+        await pool.close()
+        assert call.lost == 1
+
+    async def test_an_owner_that_cannot_go_on_is_stopped_and_costs_nobody_else(
+        self, pool: LinkPool, worker: ScriptedWorker
+    ) -> None:
+        class Broken(Call):
+            def link_back(self, worker_link: WorkerLink) -> None:
+                fail()
+
+        opened = await pool.get("w-1", worker.address)
+        calls = [Broken(), Call()]
+        for call in calls:
+            opened.open_channel(call)
+        await worker.only_link()
+        worker.cut()
+        await eventually(lambda: len(calls[1].links) == 2)
+        assert [call.stops for call in calls] == [["internal error"], []]
+        assert pool.calls("w-1") == 1
 
 
 class TestOwnersThatRaise:
@@ -384,9 +519,8 @@ class TestOwnersThatRaise:
         calls = [Broken(), Call(), Broken(), Call()]
         for call in calls:
             opened.open_channel(call)
-        far = await worker.only_link()
-        assert far.end.connection is not None
-        far.end.connection.abort()
+        await worker.only_link()
+        worker.vanish()
         await eventually(lambda: calls[0].lost)
         assert [call.lost for call in calls] == [1] * 4
         assert [call.stops for call in calls] == [["internal error"], [], ["internal error"], []]

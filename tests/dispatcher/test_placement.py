@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from common import link
 from common.registry import CallLease, NoCapacity, NoCapacityReason, Registry, WorkerRecord, WorkerState
+from dispatcher.memory import CallMemory
 from dispatcher.placement import Found, Placement
 from tests.redis_process import RedisProcess
 
@@ -39,8 +41,13 @@ class Rig:
         self.registry = registry
         self.own_calls: dict[str, int] = {}
         self.redis_up: list[float] = []
+        self.out_of_reach: set[str] = set()
         self.placement = Placement(
-            registry, dispatcher_id, lambda worker_id: self.own_calls.get(worker_id, 0), self.redis_up.append
+            registry,
+            dispatcher_id,
+            own_calls=lambda worker_id: self.own_calls.get(worker_id, 0),
+            has_link=lambda worker_id: worker_id not in self.out_of_reach,
+            redis_up=self.redis_up.append,
         )
 
     async def publish(self, *workers: WorkerRecord) -> None:
@@ -125,7 +132,11 @@ class TestThroughRedis:
     async def test_a_renewal_publishes_what_is_held_and_brings_the_workers(self, rig: Rig) -> None:
         await rig.publish(worker("w-1"), worker("w-2", state="draining"))
         before = rig.placement.workers
-        assert await rig.placement.renew([lease(metadata={"to": "7"})]) == frozenset()
+        renewal = await rig.placement.renew([lease(metadata={"to": "7"})])
+        assert renewal.superseded == frozenset()
+        # Redis did not know of it, nor of what was said in it.
+        assert renewal.forgotten == frozenset({"call"})
+        assert (await rig.placement.renew([lease()])).forgotten == frozenset()
         assert ([w.id for w in before], [w.id for w in rig.placement.workers]) == ([], ["w-1", "w-2"])
         record = await rig.registry.call("call")
         assert record is not None
@@ -139,7 +150,105 @@ class TestThroughRedis:
             lease("mine", epoch=mine.epoch, worker=mine.worker_id),
             lease("taken", epoch=taken.epoch, worker=taken.worker_id),
         ]
-        assert await rig.placement.renew(held) == frozenset({"taken"})
+        renewal = await rig.placement.renew(held)
+        assert (renewal.superseded, renewal.forgotten) == (frozenset({"taken"}), frozenset())
+
+    async def test_a_worker_that_has_the_call_keeps_it(self, rig: Rig, registry: Registry) -> None:
+        """The caller comes back to another dispatcher: its session goes on, full or not, draining or not."""
+        await rig.publish(worker("w-1", capacity=1), worker("w-2", capacity=0))
+        first = await rig.placed()
+        await rig.publish(worker("w-1", capacity=1, state="draining"), worker("w-2"))
+        other = Rig(registry, "d-2")
+        again = await other.placed()
+        assert again == replace(first, epoch=2, attach=True)
+        # But not for a call that has no session any more, nor if it is not to be that worker.
+        await rig.publish(worker("w-1"))
+        lost = await other.placed(epoch=3, recovers=True)
+        assert not lost.attach
+        excluded = await other.placed(epoch=4, excluded=frozenset({lost.worker_id}))
+        assert excluded.worker_id != lost.worker_id
+        assert not excluded.attach
+
+    async def test_a_call_that_lost_its_session_may_fill_a_worker_above_its_capacity(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1", capacity=2))
+        await rig.placed("first")
+        await rig.placed("second")
+        assert await rig.place("third") == NoCapacity(NoCapacityReason.FULL)
+        assert (await rig.placed("third", recovers=True)).worker_id == "w-1"
+        # By half.
+        assert await rig.place("fourth", recovers=True) == NoCapacity(NoCapacityReason.FULL)
+
+    async def test_a_worker_is_chosen_for_a_move_without_a_pin(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"), worker("w-2", capacity=2))
+        await rig.placement.renew([])
+        rig.own_calls = {"w-1": 1, "w-2": 1}
+        assert rig.placement.choose(7, NOBODY, 2) == Found("w-1", "w-1.example:7000", 7, 3)
+        assert await rig.registry.calls() == []
+        rig.own_calls = {"w-2": 2}
+        full = rig.placement.choose(7, frozenset({"w-1"}), 2)
+        assert isinstance(full, Found), "a call that moves may fill a worker above its capacity, too"
+        rig.own_calls = {"w-2": 3}
+        assert rig.placement.choose(7, frozenset({"w-1"}), 2) == NoCapacity(NoCapacityReason.FULL)
+        nobody = rig.placement.choose(7, frozenset({"w-1", "w-2"}), 2)
+        assert nobody == NoCapacity(NoCapacityReason.NO_WORKERS)
+
+
+class TestTheCopyOfWhatWasSaid:
+    def spoken(self, *texts: str) -> CallMemory:
+        memory = CallMemory()
+        memory.keep_profile(link.Profile({"model": "m"}, {"api_key": "a secret"}))
+        for number, text in enumerate(texts):
+            after = f"item_{number - 1}" if number else ""
+            memory.remember(link.Remember(f"item_{number}", after, item={"text": text}, sound="c291bmQ="), 100)
+        return memory
+
+    async def test_it_is_written_and_read_again_without_secrets_and_sound(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"))
+        await rig.placed()
+        await rig.placement.remember({"call": self.spoken("Hello.", "Hi.")})
+        recalled = await rig.placement.recall("call")
+        assert recalled is not None
+        assert list(recalled.records()) == [
+            link.Profile({"model": "m"}),
+            link.Remember("item_0", "", item={"text": "Hello."}),
+            link.Remember("item_1", "item_0", item={"text": "Hi."}),
+        ]
+        assert "secret" not in str(await rig.registry.recall("call"))
+
+    async def test_what_changes_is_written_when_it_changes(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"))
+        await rig.placed()
+        memory = self.spoken("Hello.", "Hi.", "Bye.")
+        await rig.placement.remember({"call": memory})
+        memory.remember(link.Remember("item_1", forgotten=True), 10)
+        memory.remember(link.Remember("item_2", item={"text": "Goodbye."}), 10)
+        await rig.placement.remember({"call": memory})
+        recalled = await rig.placement.recall("call")
+        assert recalled is not None
+        assert recalled.order == ["item_0", "item_2"]
+        assert recalled.item("item_2") == {"text": "Goodbye."}
+
+    async def test_a_call_that_redis_does_not_know_is_written_when_it_does(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"))
+        memory = self.spoken("Hello.")
+        await rig.placement.renew([])
+        await rig.placement.remember({"call": memory})
+        assert await rig.placement.recall("call") is None
+        await rig.placed()
+        await rig.placement.remember({"call": memory})
+        recalled = await rig.placement.recall("call")
+        assert recalled is not None
+        assert recalled.order == ["item_0"]
+
+    async def test_it_leaves_redis_with_the_call(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"))
+        placed = await rig.placed()
+        await rig.placement.remember({"call": self.spoken("Hello.")})
+        await rig.placement.unpin("call", placed.epoch)
+        assert await rig.registry.recall("call") == {}
+
+    async def test_nothing_is_remembered_of_a_call_that_nobody_had(self, rig: Rig) -> None:
+        assert await rig.placement.recall("call") is None
 
 
 class TestWithoutRedis:
@@ -191,9 +300,59 @@ class TestWithoutRedis:
         rig.own_calls = {"w-1": 1}
         assert await rig.place() == NoCapacity(NoCapacityReason.FULL)
 
+    async def test_a_call_that_lost_its_session_may_fill_a_worker_above_its_capacity(self, rig: Rig) -> None:
+        await self.with_table(rig, worker("w-1", capacity=2))
+        rig.own_calls = {"w-1": 2}
+        assert await rig.place() == NoCapacity(NoCapacityReason.FULL)
+        assert (await rig.placed(recovers=True)).worker_id == "w-1"
+        rig.own_calls = {"w-1": 3}
+        assert await rig.place(recovers=True) == NoCapacity(NoCapacityReason.FULL)
+
+    async def test_workers_to_which_there_is_a_link_come_first(self, rig: Rig) -> None:
+        await self.with_table(rig, worker("w-1"), worker("w-2"))
+        rig.own_calls = {"w-2": 5}
+        rig.out_of_reach = {"w-1"}
+        assert (await rig.placed()).worker_id == "w-2"
+        # Where there is none to any of them, they are tried.
+        rig.out_of_reach = {"w-1", "w-2"}
+        assert (await rig.placed()).worker_id == "w-1"
+
+    async def test_nothing_is_recalled_and_what_is_to_be_written_waits(self, rig: Rig) -> None:
+        await self.with_table(rig, worker("w-1"))
+        memory = CallMemory()
+        memory.remember(link.Remember("item", item={"text": "Hello."}), 10)
+        assert await rig.placement.recall("call") is None
+        assert rig.placement.redis_is_away
+        await rig.placement.remember({"call": memory})
+        self.redis.start()
+        await rig.placement.renew([lease()])
+        assert not rig.placement.redis_is_away
+        await rig.placement.remember({"call": memory})
+        recalled = await rig.placement.recall("call")
+        assert recalled is not None
+        assert recalled.order == ["item"]
+
+    async def test_what_cannot_be_written_is_written_anew(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"))
+        await rig.placed()
+        memory = CallMemory()
+        memory.remember(link.Remember("item_0", item={"text": "Hello."}), 10)
+        await rig.placement.remember({"call": memory})
+        memory.remember(link.Remember("item_1", "item_0", item={"text": "Hi."}), 10)
+        self.redis.kill()
+        await rig.placement.remember({"call": memory})
+        assert rig.placement.redis_is_away
+        self.redis.start()
+        await rig.placement.renew([lease()])
+        await rig.placement.remember({"call": memory})
+        recalled = await rig.placement.recall("call")
+        assert recalled is not None
+        assert recalled.order == ["item_0", "item_1"]
+
     async def test_a_renewal_keeps_the_table_and_supersedes_nobody(self, rig: Rig) -> None:
         await self.with_table(rig, worker("w-1"))
-        assert await rig.placement.renew([lease()]) == frozenset()
+        renewal = await rig.placement.renew([lease()])
+        assert (renewal.superseded, renewal.forgotten) == (frozenset(), frozenset())
         assert [status.id for status in rig.placement.workers] == ["w-1"]
 
     async def test_a_call_that_ends_is_left_to_its_lease(self, rig: Rig) -> None:
@@ -210,7 +369,8 @@ class TestWithoutRedis:
             await rig.placement.renew([])
             await rig.placement.renew([])
         assert [line["event"] for line in lines] == ["redis is away", "redis is back"]
-        assert rig.redis_up == [True, False, False, False, True, True]
+        # No call waits for a Redis that was away a moment ago: the renewals see when it is back.
+        assert rig.redis_up == [True, False, True, True]
 
     async def test_a_redis_that_hangs_is_away_too(self, rig: Rig) -> None:
         await rig.publish(worker("w-1"))
@@ -224,7 +384,7 @@ class TestWithoutRedis:
         placed = await rig.placed()
         self.redis.start()
         held = lease(epoch=placed.epoch, worker=placed.worker_id, pins=placed.pins)
-        assert await rig.placement.renew([held]) == frozenset()
+        assert (await rig.placement.renew([held])).superseded == frozenset()
         record = await rig.registry.call("call")
         assert record is not None
         assert (record.worker, record.epoch, record.dispatcher) == ("w-1", 1, "d-1")

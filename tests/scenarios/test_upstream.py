@@ -10,7 +10,6 @@ import pytest
 from simulator.avr_core import SimulatedCall, place_call
 from simulator.realtime_api import RealtimeSimulator
 from simulator.realtime_settings import SimulatorSettings
-from tests.helpers import eventually
 from tests.scenarios.processes import KEY, PATIENCE_SECONDS, Cluster
 from tests.scenarios.tones import tone
 
@@ -106,15 +105,3 @@ async def test_upstream_errors_do_not_end_a_call_that_can_go_on(
             metrics = await response.text()
         assert 'avr_sts_upstream_errors_total{code="server_error"} 2.0' in metrics
         assert 'avr_sts_upstream_errors_total{code="bad_event"} 1.0' in metrics
-
-
-async def test_a_session_that_is_lost_ends_the_call_honestly(
-    real_redis_url: str, simulator: RealtimeSimulator
-) -> None:
-    async with Cluster(real_redis_url, simulator.url) as cluster:
-        await cluster.start(workers=1)
-        call = await place_call(await cluster.url())
-        await call.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
-        simulator.faults.drop(await simulator.wait_for_session())
-        assert "lost" in await _ended(call)
-        await eventually(lambda: not simulator.sessions)

@@ -1,0 +1,315 @@
+"""Nothing that dies under a call ends it: real processes, and what the caller and the model know afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import aiohttp
+import pytest
+import redis.asyncio as aioredis
+
+from simulator.avr_core import SimulatedCall, place_call
+from simulator.realtime_api import RealtimeSimulator
+from simulator.realtime_settings import SimulatorSettings
+from simulator.simulated_session import SimulatedSession
+from tests.helpers import eventually
+from tests.redis_process import RealRedis, find_redis_server
+from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
+from tests.scenarios.tones import tone
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[RealtimeSimulator]:
+    """A Realtime API that is brief."""
+    async with RealtimeSimulator(SimulatorSettings(greeting_words=2, words=3, word_ms=200)) as simulator:
+        yield simulator
+
+
+async def listed(cluster: Cluster, what: str = "calls") -> list[dict[str, Any]]:
+    """What a dispatcher's calls API says."""
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(f"{await cluster.admin_url()}/{what}") as response,
+    ):
+        found: list[dict[str, Any]] = await response.json()
+        return found
+
+
+async def place(cluster: Cluster, count: int) -> list[SimulatedCall]:
+    """Calls that have been greeted to the end."""
+    calls = [await place_call(await cluster.url(), reconnect_seconds=PATIENCE_SECONDS) for _ in range(count)]
+    for call in calls:
+        await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
+    return calls
+
+
+async def converse(call: SimulatedCall) -> None:
+    """The caller says something, and is answered."""
+    known = len(call.transcripts)
+    await call.say(tone(700, 0.8))
+    await call.wait_for(
+        lambda c: [t.role for t in c.transcripts[known:]] == ["user", "agent"], timeout_seconds=PATIENCE_SECONDS
+    )
+
+
+def told(session: SimulatedSession) -> list[tuple[str | None, str]]:
+    """What a session's model has in mind."""
+    return [(item.role, item.text) for item in session.items if item.text]
+
+
+def said(call: SimulatedCall) -> list[tuple[str, str]]:
+    """The call as AVR Core was told, in the API's words."""
+    return [("assistant" if t.role == "agent" else t.role, t.text) for t in call.transcripts]
+
+
+async def process_of(cluster: Cluster, call: SimulatedCall) -> ServiceProcess:
+    """The worker that holds a call."""
+    (entry,) = [each for each in await listed(cluster) if each["uuid"] == call.uuid]
+    for worker in cluster.workers:
+        if await worker_id(worker) == entry["worker"]:
+            return worker
+    raise AssertionError(f"{entry['worker']} is none of the workers")
+
+
+async def hang_up(calls: Sequence[SimulatedCall], simulator: RealtimeSimulator) -> None:
+    """All end, and nothing is left upstream."""
+    assert not any(call.closed.is_set() for call in calls)
+    assert not any(call.errors or call.violations for call in calls)
+    for call in calls:
+        await call.hang_up()
+    await eventually(lambda: not simulator.sessions, PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+async def test_a_worker_that_dies_or_hangs_loses_no_call(
+    real_redis_url: str, simulator: RealtimeSimulator, fault: signal.Signals
+) -> None:
+    async with Cluster(real_redis_url, simulator.url) as cluster:
+        await cluster.start(workers=2)
+        calls = await place(cluster, 4)
+        victim = await process_of(cluster, calls[0])
+        lost = [call for call in calls if await process_of(cluster, call) is victim]
+        assert len(lost) == 2
+        opened = simulator.opened
+        victim.signal(fault)
+        await simulator.wait_for(lambda s: s.opened == opened + 2, timeout_seconds=PATIENCE_SECONDS)
+        for call in calls:
+            await converse(call)
+        successors = [await simulator.wait_for_session(number) for number in (opened + 1, opened + 2)]
+        assert sorted(map(told, successors)) == sorted(map(said, lost))
+        for call in lost:
+            assert sum(t.text.startswith("greeting") for t in call.transcripts) == 1
+        entries = {entry["uuid"]: entry["pins"] for entry in await listed(cluster)}
+        assert {entries[call.uuid] for call in lost} == {2}
+        if fault is signal.SIGSTOP:
+            victim.signal(signal.SIGCONT)
+            # It wakes up, and lets go of everything that it had.
+            await victim.line("this process stood still")
+            await eventually(lambda: len(simulator.sessions) == len(calls), PATIENCE_SECONDS)
+        await hang_up(calls, simulator)
+
+
+async def test_an_utterance_under_way_arrives_whole(real_redis_url: str) -> None:
+    async with (
+        RealtimeSimulator(SimulatorSettings(echo=True)) as simulator,
+        Cluster(real_redis_url, simulator.url) as cluster,
+    ):
+        await cluster.start(workers=2)
+        (call,) = await place(cluster, 1)
+        victim = await process_of(cluster, call)
+        (session,) = simulator.sessions
+        before = session.appended_ms
+        saying = asyncio.create_task(call.say(tone(600, 6.0)))
+        await session.wait_for(lambda s: s.appended_ms >= before + 4000, timeout_seconds=PATIENCE_SECONDS)
+        victim.signal(signal.SIGKILL)
+        await saying
+        successor = await simulator.wait_for_session(2, timeout_seconds=PATIENCE_SECONDS)
+        await successor.wait_for(
+            lambda s: s.sent["input_audio_buffer.committed"] == 1, timeout_seconds=PATIENCE_SECONDS
+        )
+        turn = successor.items[-1] if successor.items[-1].role == "user" else successor.items[-2]
+        # Six seconds, with what the API keeps before them and the silence that ended them.
+        assert 6000 <= turn.audio_ms <= 7500
+        await call.hang_up()
+
+
+async def test_a_worker_that_is_told_to_stop_hands_its_calls_over_and_ends_well(
+    real_redis_url: str, simulator: RealtimeSimulator
+) -> None:
+    async with Cluster(real_redis_url, simulator.url, DRAIN_SECONDS=20) as cluster:
+        await cluster.start(workers=1)
+        calls = await place(cluster, 3)
+        first = cluster.workers[0]
+        await cluster.add_worker()
+        first.signal(signal.SIGTERM)
+        assert await first.ended() == 0
+        for call in calls:
+            await converse(call)
+        sessions = [each for each in simulator.sessions if not each.closed]
+        assert sorted(map(str, map(told, sessions))) == sorted(map(str, map(said, calls)))
+        assert {entry["pins"] for entry in await listed(cluster)} == {2}
+        await hang_up(calls, simulator)
+
+
+@pytest.mark.parametrize("how", ["drop", "expire"])
+async def test_a_realtime_session_that_ends_is_replaced(
+    real_redis_url: str, simulator: RealtimeSimulator, how: str
+) -> None:
+    async with Cluster(real_redis_url, simulator.url) as cluster:
+        await cluster.start(workers=1)
+        (call,) = await place(cluster, 1)
+        await converse(call)
+        getattr(simulator.faults, how)(await simulator.wait_for_session(1))
+        successor = await simulator.wait_for_session(2, timeout_seconds=PATIENCE_SECONDS)
+        await converse(call)
+        assert told(successor) == said(call)
+        assert {entry["pins"] for entry in await listed(cluster)} == {1}
+        await hang_up([call], simulator)
+
+
+async def test_a_call_waits_for_a_realtime_api_that_is_away_for_a_while(
+    real_redis_url: str, simulator: RealtimeSimulator
+) -> None:
+    async with Cluster(real_redis_url, simulator.url) as cluster:
+        await cluster.start(workers=1)
+        (call,) = await place(cluster, 1)
+        simulator.faults.refuse(503, times=3)
+        simulator.faults.drop(await simulator.wait_for_session(1))
+        known = len(call.transcripts)
+        await call.say(tone(700, 0.8))
+        await call.wait_for(
+            lambda c: [t.role for t in c.transcripts[known:]] == ["user", "agent"],
+            timeout_seconds=PATIENCE_SECONDS,
+        )
+        assert simulator.refused == 3
+        await hang_up([call], simulator)
+
+
+async def test_a_call_ends_with_the_cause_when_the_realtime_api_stays_away(
+    real_redis_url: str, simulator: RealtimeSimulator
+) -> None:
+    async with Cluster(real_redis_url, simulator.url, UPSTREAM_RETRY_SECONDS=1) as cluster:
+        await cluster.start(workers=1)
+        (call,) = await place(cluster, 1)
+        simulator.faults.refuse(503, times=100)
+        simulator.faults.drop(await simulator.wait_for_session(1))
+        await asyncio.wait_for(call.closed.wait(), PATIENCE_SECONDS)
+        assert call.close_code == 1011
+        assert "503" in call.errors[0].message
+
+
+async def test_a_session_is_replaced_before_its_time_is_over(
+    real_redis_url: str, simulator: RealtimeSimulator
+) -> None:
+    async with Cluster(real_redis_url, simulator.url, SESSION_ROLLOVER_SECONDS=2) as cluster:
+        await cluster.start(workers=1)
+        (call,) = await place(cluster, 1)
+        successor = await simulator.wait_for_session(2, timeout_seconds=PATIENCE_SECONDS)
+        # Made before broken: the first one is there until the second one knows everything.
+        first = await simulator.wait_for_session(1)
+        await first.wait_for(lambda s: s.closed, timeout_seconds=PATIENCE_SECONDS)
+        assert told(successor)[: len(told(first))] == told(first)
+        await converse(call)
+        await hang_up([call], simulator)
+
+
+async def test_a_caller_whose_dispatcher_dies_is_back_in_its_session(
+    real_redis_url: str, simulator: RealtimeSimulator
+) -> None:
+    async with Cluster(real_redis_url, simulator.url) as cluster:
+        await cluster.start(workers=1, dispatchers=2)
+        urls = [await cluster.url(1)]
+        call = await place_call(await cluster.url(0), reconnect_seconds=PATIENCE_SECONDS, reconnect_urls=urls)
+        await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
+        cluster.dispatchers[0].signal(signal.SIGKILL)
+        await call.wait_for(lambda c: c.outages, timeout_seconds=PATIENCE_SECONDS)
+        await converse(call)
+        assert simulator.opened == 1, "the same session"
+        assert not call.closed.is_set()
+        await call.hang_up()
+        await eventually(lambda: not simulator.sessions, PATIENCE_SECONDS)
+
+
+async def test_a_caller_whose_dispatcher_and_worker_die_is_told_nothing_twice(
+    real_redis_url: str, simulator: RealtimeSimulator
+) -> None:
+    async with Cluster(real_redis_url, simulator.url) as cluster:
+        await cluster.start(workers=2, dispatchers=2)
+        urls = [await cluster.url(1)]
+        call = await place_call(await cluster.url(0), reconnect_seconds=PATIENCE_SECONDS, reconnect_urls=urls)
+        await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
+        await converse(call)
+        victim = await process_of(cluster, call)
+        known = len(call.transcripts)
+
+        async def is_remembered() -> bool:
+            async with aioredis.from_url(real_redis_url, decode_responses=True) as client:
+                fields = await client.hgetall(f"avr-sts:call:{call.uuid}:said")
+            items = [str(text) for name, text in fields.items() if str(name).startswith("item:")]
+            return len(items) == known and all('"reported":true' in text for text in items)
+
+        await eventually(is_remembered, PATIENCE_SECONDS)
+        victim.signal(signal.SIGKILL)
+        cluster.dispatchers[0].signal(signal.SIGKILL)
+        successor = await simulator.wait_for_session(2, timeout_seconds=PATIENCE_SECONDS)
+        await converse(call)
+        assert told(successor) == said(call)
+        await call.hang_up()
+        await eventually(lambda: not simulator.sessions, PATIENCE_SECONDS)
+
+
+async def test_no_call_notices_that_redis_is_gone_and_a_worker_may_die_meanwhile(
+    simulator: RealtimeSimulator,
+) -> None:
+    executable = find_redis_server()
+    if executable is None:
+        pytest.skip("there is no redis-server")
+    server = RealRedis(executable)
+    try:
+        async with Cluster(server.url, simulator.url) as cluster:
+            await cluster.start(workers=2)
+            calls = await place(cluster, 2)
+            victim = await process_of(cluster, calls[0])
+            server.kill()
+            await cluster.dispatchers[0].line("redis is away")
+            victim.signal(signal.SIGKILL)
+            for call in calls:
+                await converse(call)
+            # New calls are taken.
+            calls += await place(cluster, 1)
+            server.start()
+            await cluster.dispatchers[0].line("redis is back")
+            wanted = {call.uuid for call in calls}
+
+            async def is_whole() -> bool:
+                return {entry["uuid"] for entry in await listed(cluster)} == wanted
+
+            began = time.monotonic()
+            await eventually(is_whole, PATIENCE_SECONDS)
+            assert time.monotonic() - began < PATIENCE_SECONDS
+            await hang_up(calls, simulator)
+    finally:
+        server.close()
+
+
+async def test_the_calls_of_a_full_cluster_are_taken_in_over_its_capacity(
+    real_redis_url: str, simulator: RealtimeSimulator
+) -> None:
+    async with Cluster(real_redis_url, simulator.url, WORKER_MAX_CALLS=2) as cluster:
+        await cluster.start(workers=2)
+        calls = await place(cluster, 4)
+        victim = await process_of(cluster, calls[0])
+        victim.signal(signal.SIGKILL)
+        # One more fits in at once, half as many again as the worker takes; the other waits for a worker.
+        await simulator.wait_for(lambda s: s.opened == 5, timeout_seconds=PATIENCE_SECONDS)
+        refused = await place_call(await cluster.url())
+        await asyncio.wait_for(refused.closed.wait(), PATIENCE_SECONDS)
+        assert refused.close_code == 1013
+        await cluster.add_worker()
+        for call in calls:
+            await converse(call)
+        await hang_up(calls, simulator)
