@@ -7,7 +7,6 @@ is its name in capitals.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -31,6 +30,7 @@ from pydantic_settings import (
 )
 
 from common import models, session_fields, setting_notices
+from common.cores import usable_cores
 from common.errors import SettingsError
 from common.models import Service
 from common.redaction import redact
@@ -135,13 +135,6 @@ _NEVER_SHOWN: Final = frozenset(
     # Files; but somebody may set the key itself.
     | {"tls_key", "cluster_tls_key"}
 )
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on: those of its affinity mask, where the system has one."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class Settings(BaseSettings):
@@ -312,7 +305,8 @@ class Settings(BaseSettings):
         default=None, description="if set, the calls API asks for it (Authorization: Bearer), from wherever"
     )
     workers: Annotated[int, BeforeValidator(whole_number(1, 256))] = Field(
-        default_factory=usable_cores, description="worker processes of serve; unset: the number of cores"
+        default_factory=usable_cores,
+        description="worker processes of serve; unset: its cores, within its container's CPU limit",
     )
     dispatchers: Annotated[int, BeforeValidator(whole_number(1, 256))] = Field(
         default=1, description="dispatcher processes of serve, which share PORT"

@@ -19,6 +19,7 @@ from common import link
 from common.link import Kind
 from common.websocket import Limits
 from dispatcher.actions import Seen
+from dispatcher.caller import LegChannel
 from tests.dispatcher.rig import PATIENCE_SECONDS, Rig, counted
 from tests.dispatcher.scripted_worker import DispatcherEnd, refuse, say_nothing, take
 from tests.helpers import eventually
@@ -102,7 +103,7 @@ class TestACall:
             await rig.nothing_is_left()
             far = await worker.only_link()
             await eventually(lambda: far.controls(link.Close))
-            reason = "the caller did not come back within 0.3 s"
+            reason = "the caller's connection closed with 1006, and it did not come back within 0.3 s"
             assert far.controls(link.Close) == [(1, link.Close(reason))]
 
 
@@ -148,7 +149,7 @@ class TestRecovery:
             await core.audio(FRAME)
         await eventually(lambda: len(worker.links) == 2 and worker.links[1].controls(link.Attach))
         far = worker.links[1]
-        assert far.controls(link.Attach) == [(1, link.Attach("call", 1, 1))]
+        assert far.controls(link.Attach) == [(1, link.Attach("call", 1, 2))]  # OPENED and READY
 
         def audio() -> list[int]:
             payloads = [record[2] for each in worker.links for record in each.records if record[0] == 6]
@@ -165,16 +166,23 @@ class TestRecovery:
         await core.hang_up()
         await rig.nothing_is_left()
 
-    async def test_a_call_that_ends_while_its_link_is_broken_leaves_nothing(self, rig: Rig) -> None:
+    async def test_a_call_that_ends_while_its_link_is_broken_leaves_nothing(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         worker = await rig.worker()
         core, neighbour = await rig.live("call"), await rig.live("neighbour")
         await worker.only_link()
         channel = next(channel for channel, opening in worker.opens() if opening.uuid == "call")
         caller = rig.dispatcher._by_uuid["call"]
-        (leg_channel,) = caller._channels.values()
+        broke = LegChannel.link_broke
+
+        def break_and_end(leg_channel: LegChannel) -> None:
+            broke(leg_channel)
+            if leg_channel._caller is caller:
+                caller.stop("it ends now")
+
+        monkeypatch.setattr(LegChannel, "link_broke", break_and_end)
         worker.cut()
-        await eventually(lambda: leg_channel._link is None or len(worker.links) == 2)
-        caller.stop("it ends now")
         await core.end()
         await eventually(lambda: len(worker.links) == 2 and worker.links[1].controls(link.Attach))
         assert rig.state("neighbour") == "live"

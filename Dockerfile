@@ -1,0 +1,60 @@
+# The service in one image: `serve` for one machine, `dispatcher` and `worker` for a cluster.
+# In place of agentvoiceresponse/avr-sts-openai it takes the same variables, port and folder of tools.
+#
+#   docker build --tag avr-sts-openai .
+#
+# By tag; give a digest with --build-arg PYTHON_IMAGE=python@sha256:... to build the same for ever.
+ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
+ARG NODE_IMAGE=node:22.21.1-bookworm-slim
+
+
+# What AVR's documented tools require, and Node itself.
+FROM ${NODE_IMAGE} AS node
+WORKDIR /build
+COPY worker/tools/node/package.json worker/tools/node/package-lock.json worker/tools/node/.npmrc ./
+RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund
+
+
+FROM ${PYTHON_IMAGE} AS python
+WORKDIR /build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_CONSTRAINT=/build/constraints.txt
+# Without pip: nothing is installed in the image any more.
+RUN python -m venv --without-pip /opt/avr-sts
+COPY constraints.txt pyproject.toml README.md ./
+# First what changes seldom, so that a change of the code builds in seconds.
+RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+    > requirements.txt \
+    && python -m pip --python /opt/avr-sts/bin/python install --only-binary :all: --requirement requirements.txt
+COPY common common
+COPY dispatcher dispatcher
+COPY simulator simulator
+COPY worker worker
+RUN python -m pip --python /opt/avr-sts/bin/python install --no-deps .
+
+
+FROM ${PYTHON_IMAGE}
+# tini: process 1, which buries what tools leave behind and hands signals on.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends tini=0.19.* \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --home-dir /usr/src/app --shell /usr/sbin/nologin avr-sts
+COPY --from=node /usr/local/bin/node /usr/local/bin/node
+COPY --from=python /opt/avr-sts /opt/avr-sts
+COPY --from=node /build/node_modules /opt/avr-sts/lib/python3.11/site-packages/worker/tools/node/node_modules
+
+# Where the image that this one replaces has its tools, and where people mount theirs.
+WORKDIR /usr/src/app/tools
+WORKDIR /usr/src/app
+ENV PATH=/opt/avr-sts/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    TOOLS_DIR=/usr/src/app/tools
+
+USER 10001:10001
+# AVR Core; probes and metrics; the link from dispatchers to a worker.
+EXPOSE 6030 9090 7000
+HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["python", "-P", "-m", "common.healthcheck"]
+ENTRYPOINT ["tini", "--", "avr-sts-openai"]
+CMD ["serve"]

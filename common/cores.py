@@ -1,0 +1,83 @@
+"""How many cores this process may use: what its affinity allows, within the CPU quota of its container.
+
+A container with a quota (`docker run --cpus 2`, a CPU limit in Kubernetes) still sees every core of its host. One
+busy process for each of them would spend the quota early in every period, and stand still for the rest of it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+_CONTROLLER: Final = "cpu"
+_V1_MOUNTS: Final = ("cpu,cpuacct", "cpu")
+"""Where systems mount the first version's controller under /sys/fs/cgroup."""
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """Whole cores that this process may keep busy, at least 1; a part of a core counts as one.
+
+    Args:
+        root: where /proc and /sys are.
+    """
+    quota = cpu_quota(root)
+    allowed = _allowed_cores()
+    return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
+
+
+def cpu_quota(root: Path = Path("/")) -> float | None:
+    """The cores' worth of time that control groups give this process; None: they do not limit it.
+
+    Both versions of control groups are read. Of the process's group and of all above it the smallest counts.
+    """
+    return min(_quotas(root), default=None)
+
+
+def _allowed_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    # Lines of cgroups(7): ID:controllers:path of the group; version 2 has the ID 0 and names no controller.
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, group = rest.partition(":")
+        if number == "0" and not controllers:
+            for folder in _from_group_to_top(root / "sys/fs/cgroup", group):
+                yield from _quota(*_text(folder / "cpu.max").split())
+        elif _CONTROLLER in controllers.split(","):
+            for mount in _V1_MOUNTS:
+                for folder in _from_group_to_top(root / "sys/fs/cgroup" / mount, group):
+                    yield from _quota(_text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us"))
+
+
+def _from_group_to_top(mount: Path, group: str) -> Iterator[Path]:
+    # In a container the path may be the host's, of which only the top is mounted: what is not there is skipped.
+    path = PurePosixPath(group.lstrip("/"))
+    if ".." not in path.parts:  # a group outside of this cgroup namespace
+        for below_top in (path, *path.parents):
+            if below_top.parts:
+                yield mount / below_top
+    yield mount
+
+
+def _quota(quota_us: str = "", period_us: str = "") -> Iterator[float]:
+    """The quota that two numbers make; none for `max` and -1, and where there is no such file."""
+    try:
+        quota, period = int(quota_us), int(period_us)
+    except ValueError:
+        return
+    if quota > 0 and period > 0:
+        yield quota / period
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""

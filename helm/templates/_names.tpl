@@ -1,0 +1,56 @@
+{{- /*
+Names and labels. Selectors, and the labels of pods, never hold a version: what a pod carries restarts it when it
+changes, and a selector cannot change at all.
+*/ -}}
+
+{{- define "avr-sts.name" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 45 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- /* 45 characters leave room for what is added to it, within the 63 of a DNS label. */ -}}
+{{- define "avr-sts.fullname" -}}
+{{- $name := include "avr-sts.name" . -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 45 | trimSuffix "-" -}}
+{{- else if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 45 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 45 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Takes a list: the root, and the component. */ -}}
+{{- define "avr-sts.selectorLabels" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/name: {{ include "avr-sts.name" $root }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end -}}
+
+{{- /* Of objects, not of pods. Takes the same list. */ -}}
+{{- define "avr-sts.labels" -}}
+{{- $root := index . 0 -}}
+{{- with $root.Values.commonLabels }}
+{{- toYaml . }}
+{{ end -}}
+{{- include "avr-sts.selectorLabels" . }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- end -}}
+
+{{- define "avr-sts.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- .Values.serviceAccount.name | default (include "avr-sts.fullname" .) -}}
+{{- else -}}
+{{- .Values.serviceAccount.name | default "default" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "avr-sts.image" -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,160 @@
+{{- /* What the pods of both roles have in common. All of these take a list: the root, and the role. */ -}}
+
+{{- define "avr-sts.podMetadata" -}}
+{{- $root := index . 0 -}}
+{{- $values := index $root.Values (index . 1) -}}
+labels:
+  {{- with $values.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- include "avr-sts.selectorLabels" . | nindent 2 }}
+annotations:
+  kubectl.kubernetes.io/default-container: {{ index . 1 }}
+  {{- if and (eq (index . 1) "dispatcher") (not $values.safeToEvict) }}
+  cluster-autoscaler.kubernetes.io/safe-to-evict: "false"
+  karpenter.sh/do-not-disrupt: "true"
+  {{- end }}
+  {{- with $values.podAnnotations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{- define "avr-sts.podPlacement" -}}
+{{- $root := index . 0 -}}
+{{- $values := index $root.Values (index . 1) -}}
+serviceAccountName: {{ include "avr-sts.serviceAccountName" $root }}
+automountServiceAccountToken: false
+{{- /* Else a Service named `worker` makes WORKER_PORT=tcp://..., which is a setting of ours. */}}
+enableServiceLinks: false
+{{- with $root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $root.Values.podSecurityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if kindIs "invalid" $values.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
+  - maxSkew: 1
+    topologyKey: {{ . }}
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "avr-sts.selectorLabels" $ | nindent 8 }}
+    {{- /* The pods of one rollout are spread among themselves: those that drain do not count. */}}
+    matchLabelKeys: [pod-template-hash]
+  {{- end }}
+{{- else }}
+{{- with $values.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "avr-sts.containerBasics" -}}
+{{- $root := index . 0 -}}
+image: {{ include "avr-sts.image" $root | quote }}
+imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+{{- with $root.Values.containerSecurityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- /* A dispatcher or worker that starves for a moment holds calls: it is restarted only if it stays dead. */ -}}
+{{- define "avr-sts.probes" -}}
+startupProbe:
+  httpGet: {path: /livez, port: admin}
+  periodSeconds: 2
+  timeoutSeconds: 3
+  failureThreshold: 60
+livenessProbe:
+  httpGet: {path: /livez, port: admin}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet: {path: /readyz, port: admin}
+  periodSeconds: 2
+  timeoutSeconds: 3
+  failureThreshold: 2
+{{- end -}}
+
+{{- define "avr-sts.volumeMounts" -}}
+{{- $root := index . 0 -}}
+{{- $values := index $root.Values (index . 1) -}}
+{{- /* For tools and their packages: the service itself writes nothing. */ -}}
+- {name: tmp, mountPath: /tmp}
+{{- if $root.Values.clusterTls.secretName }}
+- {name: cluster-tls, mountPath: /etc/avr-sts/cluster-tls, readOnly: true}
+{{- end }}
+{{- if eq (index . 1) "dispatcher" }}
+{{- if $values.tls.secretName }}
+- {name: tls, mountPath: /etc/avr-sts/tls, readOnly: true}
+{{- end }}
+{{- else }}
+{{- if include "avr-sts.hasTools" $root }}
+- {name: tools, mountPath: /usr/src/app/tools, readOnly: true}
+{{- end }}
+{{- if include "avr-sts.hasInstructions" $root }}
+- {name: instructions, mountPath: /etc/avr-sts/instructions, readOnly: true}
+{{- end }}
+{{- end }}
+{{- with $values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "avr-sts.volumes" -}}
+{{- $root := index . 0 -}}
+{{- $values := index $root.Values (index . 1) -}}
+- name: tmp
+  emptyDir:
+    sizeLimit: 256Mi
+{{- with $root.Values.clusterTls.secretName }}
+- name: cluster-tls
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+{{- end }}
+{{- if eq (index . 1) "dispatcher" }}
+{{- with $values.tls.secretName }}
+- name: tls
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+{{- end }}
+{{- else }}
+{{- if include "avr-sts.hasTools" $root }}
+- name: tools
+  configMap:
+    name: {{ $root.Values.tools.existingConfigMap | default (printf "%s-tools" (include "avr-sts.fullname" $root)) }}
+{{- end }}
+{{- if include "avr-sts.hasInstructions" $root }}
+- name: instructions
+  configMap:
+    name: {{ $root.Values.instructions.existingConfigMap | default (printf "%s-instructions" (include "avr-sts.fullname" $root)) }}
+{{- end }}
+{{- end }}
+{{- with $values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}

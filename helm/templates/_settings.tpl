@@ -1,0 +1,117 @@
+{{- /*
+The settings of the service as environment variables. Each role has those that it reads, so that a change of the
+agent's voice does not drain the dispatchers; tests compare these lists with the code.
+*/ -}}
+
+{{- define "avr-sts.readBy" -}}
+{{- $name := index . 1 -}}
+{{- $workers := list "TOOLS_DIR" "TOOL_TIMEOUT_SECONDS" "DTMF_TIMEOUT_MS" "SILENCE_HANGUP_SECONDS" "MAX_CALL_SECONDS" "PRICES_FILE" "UPSTREAM_RETRY_SECONDS" "SESSION_ROLLOVER_SECONDS" "WORKER_MAX_CALLS" -}}
+{{- $dispatchers := list "AMI_URL" "STS_TOKEN" "ADMIN_TOKEN" "TLS_CERT" "TLS_KEY" -}}
+{{- if or (hasPrefix "OPENAI_" $name) (has $name $workers) -}}
+worker
+{{- else if has $name $dispatchers -}}
+dispatcher
+{{- else -}}
+both
+{{- end -}}
+{{- end -}}
+
+{{- /* Text as it is, everything else as JSON: numbers without an exponent, lists and maps as the service reads them.
+Kubernetes would expand $(NAME), and halve $$. */ -}}
+{{- define "avr-sts.value" -}}
+{{- $text := ternary . (toJson .) (kindIs "string" .) -}}
+{{- $text | replace "$" "$$" | toJson -}}
+{{- end -}}
+
+{{- /* The port of a URL, else the given one. Takes a list of both. */ -}}
+{{- define "avr-sts.portOf" -}}
+{{- $host := (urlParse (index . 0)).host -}}
+{{- $port := regexFind ":[0-9]+$" $host | trimPrefix ":" -}}
+{{- $port | default (index . 1) -}}
+{{- end -}}
+
+{{- define "avr-sts.redisIsBundled" -}}
+{{- if not (or .Values.redis.url .Values.configFromSecrets.REDIS_URL) -}}true{{- end -}}
+{{- end -}}
+
+{{- define "avr-sts.redisUrl" -}}
+{{- if include "avr-sts.redisIsBundled" . -}}
+{{- printf "redis://%s-redis:6379/0" (include "avr-sts.fullname" .) -}}
+{{- else -}}
+{{- .Values.redis.url -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "avr-sts.hasInstructions" -}}
+{{- if or .Values.instructions.text .Values.instructions.existingConfigMap -}}true{{- end -}}
+{{- end -}}
+
+{{- define "avr-sts.hasTools" -}}
+{{- if or .Values.tools.files .Values.tools.existingConfigMap -}}true{{- end -}}
+{{- end -}}
+
+{{- /* Takes a list: the root, and the role. */ -}}
+{{- define "avr-sts.env" -}}
+{{- $root := index . 0 -}}
+{{- $role := index . 1 -}}
+{{- $values := index $root.Values $role -}}
+{{- range $name, $value := $root.Values.config }}
+{{- if and (has (include "avr-sts.readBy" (list $root $name)) (list $role "both")) (not (kindIs "invalid" $value)) }}
+- name: {{ $name }}
+  value: {{ include "avr-sts.value" $value }}
+{{- end }}
+{{- end }}
+{{- range $name, $from := $root.Values.configFromSecrets }}
+{{- if and (has (include "avr-sts.readBy" (list $root $name)) (list $role "both")) $from }}
+- name: {{ $name }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ $from.name }}
+      key: {{ $from.key }}
+{{- end }}
+{{- end }}
+{{- with include "avr-sts.redisUrl" $root }}
+- name: REDIS_URL
+  value: {{ include "avr-sts.value" . }}
+{{- end }}
+- name: ADMIN_PORT
+  value: "9090"
+{{- if $root.Values.clusterTls.secretName }}
+- name: CLUSTER_TLS_CERT
+  value: /etc/avr-sts/cluster-tls/tls.crt
+- name: CLUSTER_TLS_KEY
+  value: /etc/avr-sts/cluster-tls/tls.key
+- name: CLUSTER_TLS_CA
+  value: /etc/avr-sts/cluster-tls/ca.crt
+{{- end }}
+- name: DRAIN_SECONDS
+  value: {{ include "avr-sts.value" (toJson $values.drainSeconds) }}
+{{- if eq $role "dispatcher" }}
+- name: PORT
+  value: "6030"
+{{- if $values.tls.secretName }}
+- name: TLS_CERT
+  value: /etc/avr-sts/tls/tls.crt
+- name: TLS_KEY
+  value: /etc/avr-sts/tls/tls.key
+{{- end }}
+{{- else }}
+- name: WORKER_PORT
+  value: "7000"
+- name: WORKER_ADDRESS
+  valueFrom:
+    fieldRef:
+      fieldPath: status.podIP
+{{- if include "avr-sts.hasTools" $root }}
+- name: TOOLS_DIR
+  value: /usr/src/app/tools
+{{- end }}
+{{- if include "avr-sts.hasInstructions" $root }}
+- name: OPENAI_FILE_INSTRUCTIONS
+  value: /etc/avr-sts/instructions/{{ $root.Values.instructions.key }}
+{{- end }}
+{{- end }}
+{{- with $values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,157 @@
+"""The Dockerfile: what Docker's own parser reads in it, and its install steps without Docker.
+
+`Build` carries out the steps of all stages in one folder that stands for the image's root: what a stage copies
+from another is there already. Absolute paths in commands are led into the folder; Debian's packages are left out.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import dockerfile  # type: ignore[import-not-found]  # a binary without types
+
+REPOSITORY: Final = Path(__file__).resolve().parents[2]
+DOCKERFILE: Final = REPOSITORY / "Dockerfile"
+
+# Folders of the image that its commands name.
+FOLDERS: Final = ("/build", "/opt/avr-sts", "/usr/src/app")
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One instruction, such as `COPY --from=node /a /b`.
+
+    Attributes:
+        stage: of the stage it belongs to: its name, or its number if it has none; empty before the first.
+    """
+
+    stage: str
+    name: str
+    flags: tuple[str, ...]
+    values: tuple[str, ...]
+
+
+def instructions() -> list[Instruction]:
+    """All instructions of the Dockerfile, in their order."""
+    read = []
+    stage, stages = "", 0
+    for command in dockerfile.parse_file(str(DOCKERFILE)):
+        values = tuple(command.value)
+        if command.cmd == "FROM":
+            stage, stages = values[2] if len(values) == 3 else str(stages), stages + 1
+        read.append(Instruction(stage, command.cmd, tuple(command.flags), values))
+    return read
+
+
+def last_stage(name: str) -> list[tuple[str, ...]]:
+    """The values of the instructions of this name that make the image itself."""
+    everything = instructions()
+    return [each.values for each in everything if each.name == name and each.stage == everything[-1].stage]
+
+
+def environment() -> dict[str, str]:
+    """The variables that the image sets."""
+    values = [value for each in last_stage("ENV") for value in each]
+    return dict(zip(values[::2], values[1::2], strict=True))
+
+
+def is_sent(path: str) -> bool:
+    """Whether the builder is sent a path of the repository, by .dockerignore: the last rule wins."""
+    sent = True
+    for line in (REPOSITORY / ".dockerignore").read_text("utf-8").splitlines():
+        if not line or line.startswith("#"):
+            continue
+        pattern = line.removeprefix("!")
+        parts = Path(path).parts
+        heads = ["/".join(parts[: end + 1]) for end in range(len(parts))]
+        if pattern.startswith("**/"):
+            matches = any(fnmatch.fnmatch(part, pattern[3:]) for part in parts)
+        else:
+            matches = any(fnmatch.fnmatch(head, pattern) for head in heads)
+        if matches:
+            sent = line.startswith("!")
+    return sent
+
+
+def sources(name: str) -> list[Path]:
+    """Files that a COPY of `name` from the repository takes."""
+    whole = REPOSITORY / name
+    files = [whole] if whole.is_file() else [each for each in whole.rglob("*") if each.is_file()]
+    return [each for each in files if is_sent(str(each.relative_to(REPOSITORY)))]
+
+
+class Build:
+    """Carries out the Dockerfile's steps under `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._work = root
+        self._environment = {
+            **{
+                name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))
+            },
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        }
+
+    def run(self) -> None:
+        """Carries out all of them.
+
+        Raises:
+            subprocess.CalledProcessError: a command of a RUN failed.
+        """
+        for each in instructions():
+            match each.name:
+                case "FROM":
+                    self._work = self._root
+                case "WORKDIR":
+                    self._work = self.path(each.values[0])
+                    self._work.mkdir(parents=True, exist_ok=True)
+                case "ENV":
+                    pairs = zip(each.values[::2], each.values[1::2], strict=True)
+                    # With pip's cache: what makes an image bigger makes a test faster.
+                    self._environment |= {
+                        name: self._led(value) for name, value in pairs if name not in {"PATH", "PIP_NO_CACHE_DIR"}
+                    }
+                case "COPY":
+                    self._copy(each)
+                case "RUN" if "apt-get" not in each.values[0]:
+                    self._run(each.values[0])
+
+    def path(self, name: str) -> Path:
+        """Where a path of the image is."""
+        return self._root / name.lstrip("/") if name.startswith("/") else self._work / name
+
+    def _led(self, text: str) -> str:
+        return re.sub(rf"(?<![\w/.])({'|'.join(FOLDERS)})\b", rf"{self._root}\1", text)
+
+    def _run(self, command: str) -> None:
+        subprocess.run(
+            ["/bin/bash", "-euo", "pipefail", "-c", self._led(command)],
+            cwd=self._work,
+            env=self._environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+
+    def _copy(self, each: Instruction) -> None:
+        *names, target = each.values
+        if each.flags:  # from another stage
+            (source,) = names
+            if source != target:
+                shutil.copytree(self.path(source), self.path(target), dirs_exist_ok=True)
+            return
+        for name in names:
+            for file in sources(name):
+                inside = file.relative_to(REPOSITORY / name)
+                to = self.path(target) / (file.name if str(inside) == "." else inside)
+                to.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, to)

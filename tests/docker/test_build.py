@@ -1,0 +1,154 @@
+"""The image's install steps in a plain folder, and a call through what they made."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from common.release import RELEASE
+from simulator.demo import SPEECH
+from simulator.realtime_api import RealtimeSimulator
+from tests.docker.image import REPOSITORY, Build, environment, last_stage
+from tests.scenarios.processes import KEY, ServiceProcess
+
+# Packages are fetched and installed: that takes the time that the network takes.
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+
+# Runs a command as in a container of ours: it can write to /tmp and nowhere else, and has no capabilities.
+CONFINED = """
+set -eu
+image=$1
+root=$2
+shift 2
+mount --make-rprivate /
+mount --bind / "$root"
+mount -o remount,ro,bind "$root"
+mount --rbind /proc "$root/proc"
+mount --rbind /dev "$root/dev"
+mount -t tmpfs tmpfs "$root/tmp"
+mkdir -p "$root$image"
+mount --bind "$image" "$root$image"
+mount -o remount,ro,bind "$root$image"
+exec chroot "$root" setpriv --bounding-set=-all --inh-caps=-all --no-new-privs "$@"
+"""
+
+TOOL = """
+require("dotenv").config();
+const axios = require("axios");
+
+module.exports = {
+  name: "weather",
+  description: "Tells the weather",
+  input_schema: { type: "object", properties: {} },
+  handler: async (uuid, args) => typeof axios.get,
+};
+"""
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """What the Dockerfile makes, but for Debian's packages and Node itself."""
+    build = Build(tmp_path_factory.mktemp("image"))
+    try:
+        build.run()
+    except subprocess.CalledProcessError as failed:
+        pytest.fail(f"{failed.cmd[-1]}\n{failed.stdout}\n{failed.stderr}")
+    return build
+
+
+def _bin(image: Build) -> Path:
+    return image.path("/opt/avr-sts/bin")
+
+
+def test_it_holds_what_is_pinned_and_nothing_to_install_more_with(image: Build) -> None:
+    listing = (
+        "from importlib.metadata import distributions; print(*(f'{d.name}=={d.version}' for d in distributions()))"
+    )
+    printed = subprocess.run(
+        [_bin(image) / "python", "-P", "-c", listing], capture_output=True, text=True, check=True
+    ).stdout.split()
+    pinned = set((REPOSITORY / "constraints.txt").read_text("utf-8").split())
+    assert {*printed} - pinned == {f"avr-sts-openai=={RELEASE}"}
+    assert not {each.split("==")[0] for each in printed} & {"pip", "setuptools", "pytest", "openai"}
+
+
+@pytest.fixture
+def confined(image: Build, tmp_path: Path) -> list[str]:
+    """What stands before a command so that it runs confined."""
+    root = tmp_path / "root"
+    root.mkdir()
+    prefix = ["unshare", "--mount", "sh", "-c", CONFINED, "sh", str(image.path("/")), str(root)]
+    try:
+        subprocess.run([*prefix, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        message = "a command cannot be confined here: that needs root, unshare, chroot and setpriv"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return prefix
+
+
+async def test_it_serves_a_call_with_a_tool_that_requires_what_the_image_brings(
+    image: Build, confined: list[str], tmp_path: Path
+) -> None:
+    tools = image.path(environment()["TOOLS_DIR"])
+    (tools / "weather.js").write_text(TOOL, "utf-8")
+    async with RealtimeSimulator() as simulator:
+        service = await _start(
+            image,
+            *last_stage("CMD")[0],
+            before=confined,
+            OPENAI_API_KEY=KEY,
+            OPENAI_BASE_URL=simulator.url,
+            PORT="0",
+            ADMIN_PORT="0",
+            WORKERS="1",
+            TOOLS_DIR=str(tools),
+        )
+        try:
+            serving = await service.line("serving")
+            assert "weather" in (await service.line("tools loaded"))["tools"]
+            await service.line("link up")
+            for path in ("/livez", "/readyz"):
+                assert await _healthy(image, path, serving["admin_port"])
+            url, heard = f"ws://127.0.0.1:{serving['port']}", tmp_path / "heard.wav"
+            call = await _start(image, "call", url, "--wav", str(SPEECH), "--out", str(heard), "--seconds", "2")
+            assert await call.ended() == 0, call.raw
+            assert heard.stat().st_size > 8000
+            assert await service.stop() == 0
+        finally:
+            if service.returncode is None:
+                await service.kill()
+
+
+async def _start(image: Build, *arguments: str, before: Sequence[str] = (), **settings: str) -> ServiceProcess:
+    program = last_stage("ENTRYPOINT")[0][2]
+    process = await asyncio.create_subprocess_exec(
+        *before,
+        str(_bin(image) / program),
+        *arguments,
+        env=_environment(image) | settings,
+        cwd=image.path(last_stage("WORKDIR")[-1][0]),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    return ServiceProcess(process, arguments[0])
+
+
+async def _healthy(image: Build, path: str, admin_port: int) -> bool:
+    _, *command = last_stage("HEALTHCHECK")[0]
+    process = await asyncio.create_subprocess_exec(
+        _bin(image) / command[0], *command[1:], path, env=_environment(image) | {"ADMIN_PORT": str(admin_port)}
+    )
+    return await process.wait() == 0
+
+
+def _environment(image: Build) -> dict[str, str]:
+    return {"PATH": f"{_bin(image)}{os.pathsep}{os.environ['PATH']}", "HOME": str(image.path("/usr/src/app"))}

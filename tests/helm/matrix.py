@@ -1,0 +1,119 @@
+"""Values that the chart is rendered with: what people choose, one at a time and together."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tests.helm.release import CHART, example, merged
+
+Values = dict[str, Any]
+
+_KEDA: Final[Values] = {
+    "worker": {"autoscaling": {"type": "keda", "keda": {"serverAddress": "http://prometheus.monitoring:9090"}}}
+}
+
+MATRIX: Final[dict[str, Values]] = {
+    "defaults": {},
+    "names of its own": {"fullnameOverride": "calls", "nameOverride": "voice", "commonLabels": {"team": "phones"}},
+    "a very long name": {"fullnameOverride": "a" * 80},
+    "image by digest": {"image": {"digest": f"sha256:{'0' * 64}"}, "imagePullSecrets": [{"name": "registry"}]},
+    "every kind of setting": {
+        "config": {
+            "OPENAI_INSTRUCTIONS": 'It costs $5 {from}.\n"Quoted": $(HOME)',
+            "OPENAI_WELCOME_INTERRUPTIBLE": False,
+            "WORKER_MAX_CALLS": 100_000,
+            "OPENAI_SPEED": 1.25,
+            "OPENAI_SESSION": {"audio": {"output": {"speed": 1.1}}},
+            "OPENAI_MCP_SERVERS": [{"server_label": "crm", "server_url": "https://crm.example.com/mcp"}],
+            "LOG_LEVEL": "debug",
+            "OPENAI_LANGUAGE": None,
+        }
+    },
+    "redis by url": {"redis": {"url": "rediss://redis.example.com:6380/1"}},
+    "redis by secret": {"configFromSecrets": {"REDIS_URL": {"name": "redis", "key": "url"}}},
+    "tls": {"dispatcher": {"tls": {"secretName": "calls-tls"}}, "clusterTls": {"secretName": "link-tls"}},
+    "tools and instructions": {
+        "tools": {"files": {"a.js": "module.exports = {}\n", "b.py": "name = 'b'\n"}},
+        "instructions": {"text": "Be brief.\n"},
+    },
+    "tools and instructions of one's own": {
+        "tools": {"existingConfigMap": "our-tools"},
+        "instructions": {"existingConfigMap": "our-agent", "key": "agent.md"},
+    },
+    "hpa": {"worker": {"autoscaling": {"type": "hpa"}}},
+    "keda": merged(
+        _KEDA,
+        {
+            "worker": {
+                "autoscaling": {
+                    "keda": {
+                        "metadata": {"authModes": "bearer"},
+                        "authenticationRef": {"name": "prometheus", "kind": "ClusterTriggerAuthentication"},
+                    }
+                }
+            }
+        },
+    ),
+    "node port": {
+        "dispatcher": {"service": {"type": "NodePort", "nodePort": 30630, "externalTrafficPolicy": "Local"}}
+    },
+    "nothing that is optional": {
+        "serviceAccount": {"create": False},
+        "networkPolicy": {"enabled": False},
+        "dispatcher": {
+            "podDisruptionBudget": {"enabled": False},
+            "preStopSeconds": 0,
+            "waitForWorkersSeconds": 0,
+            "safeToEvict": True,
+            "topologySpreadConstraints": [],
+            "resources": {"limits": None, "requests": None},
+        },
+        "worker": {"podDisruptionBudget": {"enabled": False}, "topologySpreadConstraints": []},
+        "podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None},
+    },
+    "a place of their own": {
+        role: {
+            "priorityClassName": "calls",
+            "nodeSelector": {"pool": "calls"},
+            "tolerations": [{"key": "calls", "operator": "Exists", "effect": "NoSchedule"}],
+            "affinity": {
+                "podAntiAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": [
+                        {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"a": "b"}}}
+                    ]
+                }
+            },
+            "topologySpreadConstraints": [
+                {"maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"},
+            ],
+            "podAnnotations": {"example.com/a": "b"},
+            "podLabels": {"sidecar": "none"},
+            "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 1},
+            "extraEnv": [{"name": "NODE_EXTRA_CA_CERTS", "value": "/ca/ca.pem"}],
+            "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
+            "extraVolumeMounts": [{"name": "ca", "mountPath": "/ca", "readOnly": True}],
+        }
+        for role in ("dispatcher", "worker")
+    },
+    "monitoring": {
+        "monitoring": {
+            "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+            "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
+            "dashboards": {"enabled": True, "annotations": {"grafana_folder": "Calls"}},
+        }
+    },
+    "restricted egress": {
+        "networkPolicy": {
+            "redisPort": 16379,
+            "workerEgress": [{"ports": [{"port": 443, "protocol": "TCP"}]}],
+            "dispatcherEgress": [{"to": [{"podSelector": {"matchLabels": {"app": "avr-ami"}}}]}],
+        },
+        "configFromSecrets": {"REDIS_URL": {"name": "redis", "key": "url"}},
+    },
+    **{
+        f"example {file.stem}": example(file.stem)
+        for file in sorted((CHART / "examples").glob("*.yaml"))
+        if file.stem != "prometheus-adapter"
+    },
+}
+"""By a name that says what is chosen."""

@@ -1,0 +1,166 @@
+"""Workers scale by their own figures, and no missing figure scales them in."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.helm.matrix import MATRIX
+from tests.helm.release import CHART, NAMESPACE, Object, render
+
+FIGURES = f'{{namespace="{NAMESPACE}",service="demo-avr-sts-openai-worker-admin",pod="%s"}}'
+
+
+def behavior(release_values: dict[str, Any]) -> Object:
+    release = render(release_values)
+    found = release.of_kind("HorizontalPodAutoscaler") or [
+        each["spec"]["advanced"]["horizontalPodAutoscalerConfig"] for each in release.of_kind("ScaledObject")
+    ]
+    (scaler,) = found
+    behavior: Object = scaler.get("spec", scaler)["behavior"]
+    return behavior
+
+
+def adapter_rule() -> dict[str, Any]:
+    """The rule of the example for prometheus-adapter."""
+    values = yaml.safe_load((CHART / "examples" / "prometheus-adapter.yaml").read_text("utf-8"))
+    (rule,) = values["rules"]["custom"]
+    found: dict[str, Any] = rule
+    return found
+
+
+def triggers() -> dict[str, dict[str, str]]:
+    """Fields of KEDA's triggers, by name."""
+    (scaled,) = render(MATRIX["keda"]).of_kind("ScaledObject")
+    return {each["name"]: each["metadata"] for each in scaled["spec"]["triggers"]}
+
+
+@pytest.mark.parametrize("kind", ["hpa", "keda"])
+def test_an_upgrade_leaves_the_number_of_workers_to_the_autoscaler(kind: str) -> None:
+    assert render().get("Deployment", "worker")["spec"]["replicas"] == 2
+    assert "replicas" not in render(MATRIX[kind]).get("Deployment", "worker")["spec"]
+
+
+def test_there_is_one_autoscaler_of_the_kind_that_was_chosen() -> None:
+    kinds = {"HorizontalPodAutoscaler", "ScaledObject"}
+    assert {each["kind"] for each in render().objects} & kinds == set()
+    assert {each["kind"] for each in render(MATRIX["hpa"]).objects} & kinds == {"HorizontalPodAutoscaler"}
+    assert {each["kind"] for each in render(MATRIX["keda"]).objects} & kinds == {"ScaledObject"}
+
+
+@pytest.mark.parametrize("kind", ["hpa", "keda"])
+def test_workers_are_added_at_once_and_removed_slowly(kind: str) -> None:
+    assert behavior(MATRIX[kind])["scaleUp"]["stabilizationWindowSeconds"] == 0
+    assert behavior(MATRIX[kind])["scaleDown"] == {
+        "stabilizationWindowSeconds": 600,
+        "policies": [{"type": "Pods", "value": 1, "periodSeconds": 120}],
+    }
+
+
+def test_the_hpa_asks_for_each_pods_own_figure() -> None:
+    # So Kubernetes knows which pods have none, and counts them as on target when it would scale in. Of one sum for
+    # all it could not know.
+    (hpa,) = render(MATRIX["hpa"]).of_kind("HorizontalPodAutoscaler")
+    assert hpa["spec"]["metrics"] == [
+        {
+            "type": "Pods",
+            "pods": {
+                "metric": {"name": "avr_sts_worker_utilization"},
+                "target": {"type": "AverageValue", "averageValue": "700m"},
+            },
+        }
+    ]
+    assert (hpa["spec"]["minReplicas"], hpa["spec"]["maxReplicas"]) == (2, 20)
+
+
+def test_the_adapters_rule_makes_the_figure_that_the_hpa_asks_for() -> None:
+    assert adapter_rule()["name"]["as"] == "avr_sts_worker_utilization"
+
+
+def test_keda_takes_no_answer_for_an_error_and_not_for_0() -> None:
+    (scaled,) = render(MATRIX["keda"]).of_kind("ScaledObject")
+    for each in scaled["spec"]["triggers"]:
+        assert each["metricType"] == "Value"
+        assert each["metadata"]["ignoreNullValues"] == "false"
+        assert each["metadata"]["threshold"] == "0.7"
+        assert each["metadata"]["authModes"] == "bearer"
+        assert each["authenticationRef"] == {"name": "prometheus", "kind": "ClusterTriggerAuthentication"}
+    # A fallback would make up a figure, and 0 workers could not tell theirs.
+    assert "fallback" not in scaled["spec"]
+    assert scaled["spec"]["minReplicaCount"] >= 1
+
+
+def _series(active: dict[str, int | None]) -> list[dict[str, str]]:
+    """Figures of workers with a capacity of 100, by pod; None: it cannot be asked."""
+    series = [
+        {"series": f"up{FIGURES % pod}", "values": str(int(calls is not None))} for pod, calls in active.items()
+    ]
+    for pod, calls in active.items():
+        if calls is not None:
+            series.append({"series": f"avr_sts_calls_active{FIGURES % pod}", "values": str(calls)})
+            series.append({"series": f"avr_sts_calls_capacity{FIGURES % pod}", "values": "100"})
+    # Of another release, which says nothing of this one.
+    other = FIGURES.replace("demo", "other") % "x"
+    series.append({"series": f"avr_sts_calls_active{other}", "values": "100"})
+    series.append({"series": f"avr_sts_calls_capacity{other}", "values": "100"})
+    series.append({"series": f"up{other}", "values": "0"})
+    return series
+
+
+def _promtool() -> str:
+    if promtool := shutil.which("promtool"):
+        return promtool
+    message = "promtool is missing: install the packages of .ci/packages"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.mark.system
+def test_the_queries_say_what_they_are_to_say(tmp_path: Path) -> None:
+    promtool = _promtool()
+    keda = triggers()
+    utilization, whole = keda["utilization"]["query"], keda["whole-figure"]["query"]
+    per_pod = adapter_rule()["metricsQuery"].replace("<<.GroupBy>>", "pod")
+    per_pod = per_pod.replace("<<.LabelMatchers>>", f'namespace="{NAMESPACE}",pod=~"a|b"')
+    empty: list[Any] = []
+    cases: list[tuple[dict[str, int | None], dict[str, list[Any]]]] = [
+        ({"a": 60, "b": 20}, {utilization: [0.4], whole: [0.4]}),
+        ({"a": 60, "b": None}, {utilization: [0.6], whole: empty}),
+        ({"a": None, "b": None}, {utilization: empty, whole: empty}),
+        ({"a": 0, "b": 0}, {utilization: [0], whole: [0]}),
+    ]
+    tests = [
+        {
+            "interval": "1m",
+            "input_series": _series(active),
+            "promql_expr_test": [
+                {
+                    "expr": query,
+                    "eval_time": "0m",
+                    "exp_samples": [{"labels": "{}", "value": value} for value in values],
+                }
+                for query, values in expected.items()
+            ],
+        }
+        for active, expected in cases
+    ]
+    pods = [{"labels": f'{{pod="{pod}"}}', "value": value} for pod, value in (("a", 0.6), ("b", 0.2))]
+    tests.append(
+        {
+            "interval": "1m",
+            "input_series": _series({"a": 60, "b": 20}),
+            "promql_expr_test": [{"expr": per_pod, "eval_time": "0m", "exp_samples": pods}],
+        }
+    )
+    file = tmp_path / "queries.yaml"
+    file.write_text(json.dumps({"tests": tests}), "utf-8")
+    run = subprocess.run([promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr

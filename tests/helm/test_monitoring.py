@@ -1,0 +1,90 @@
+"""What Prometheus' and Grafana's operators are given."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.helm.matrix import MATRIX
+from tests.helm.release import Release, copy_of_chart, render
+
+EVERYTHING = MATRIX["monitoring"]
+RULES = {
+    "groups": [
+        {
+            "name": "avr-sts",
+            "rules": [
+                {
+                    "alert": "Lost",
+                    "expr": "up == 0",
+                    "annotations": {"summary": "{{ $labels.pod }} is {{ $value }}"},
+                }
+            ],
+        }
+    ]
+}
+DASHBOARD = {"title": "Fleet", "panels": [{"legendFormat": "{{pod}}"}]}
+
+
+@pytest.fixture
+def with_files(tmp_path: Path) -> Release:
+    """A chart with rules and a dashboard in it."""
+    chart = copy_of_chart(tmp_path)
+    for folder, name, text in (
+        ("rules", "alerts.yaml", yaml.safe_dump(RULES)),
+        ("rules", "recording.yaml", yaml.safe_dump({"groups": [{"name": "recording", "rules": []}]})),
+        ("dashboards", "fleet.json", json.dumps(DASHBOARD, indent=2)),
+    ):
+        (chart / "files" / folder).mkdir(parents=True, exist_ok=True)
+        for file in (chart / "files" / folder).glob(name):
+            file.unlink()
+        (chart / "files" / folder / name).write_text(text, "utf-8")
+    return render(EVERYTHING, chart=chart)
+
+
+def test_it_is_all_off_by_default() -> None:
+    kinds = {each["kind"] for each in render().objects}
+    assert not kinds & {"ServiceMonitor", "PrometheusRule"}
+    assert not [each for each in render().of_kind("ConfigMap") if "dashboard" in each["metadata"]["name"]]
+
+
+def test_the_service_monitor_finds_the_admin_services_of_both_roles_and_no_other() -> None:
+    release = render(EVERYTHING)
+    (monitor,) = release.of_kind("ServiceMonitor")
+    selector: dict[str, Any] = monitor["spec"]["selector"]["matchLabels"]
+    found = [each for each in release.of_kind("Service") if selector.items() <= each["metadata"]["labels"].items()]
+    assert {each["metadata"]["name"] for each in found} == {
+        "demo-avr-sts-openai-dispatcher-admin",
+        "demo-avr-sts-openai-worker-admin",
+    }
+    (endpoint,) = monitor["spec"]["endpoints"]
+    for service in found:
+        assert endpoint["port"] in {each["name"] for each in service["spec"]["ports"]}
+    assert endpoint["path"] == "/metrics"
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+
+
+def test_rules_come_from_files_with_their_own_templates_untouched(with_files: Release) -> None:
+    (rule,) = with_files.of_kind("PrometheusRule")
+    groups = {each["name"]: each for each in rule["spec"]["groups"]}
+    assert groups["avr-sts"] == RULES["groups"][0]
+    assert "recording" in groups
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+
+
+def test_each_dashboard_is_a_config_map_that_grafana_finds(with_files: Release) -> None:
+    dashboard = with_files.get("ConfigMap", "dashboard-fleet")
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert dashboard["metadata"]["annotations"] == {"grafana_folder": "Calls"}
+    assert json.loads(dashboard["data"]["fleet.json"]) == DASHBOARD
+
+
+def test_a_chart_without_rules_makes_no_empty_object(tmp_path: Path) -> None:
+    chart = copy_of_chart(tmp_path)
+    for file in (chart / "files").glob("*/*"):
+        file.unlink()
+    assert render(EVERYTHING, chart=chart).of_kind("PrometheusRule") == []

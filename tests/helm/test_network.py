@@ -1,0 +1,200 @@
+"""Who may speak to whom."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+
+from tests.helm.matrix import MATRIX, Values
+from tests.helm.release import Object, example, render
+
+
+def policy(role: str, values: Values | None = None) -> Object:
+    spec: Object = render(values).get("NetworkPolicy", role)["spec"]
+    assert spec["policyTypes"] == ["Ingress", "Egress"], "a direction that is not named is open"
+    return spec
+
+
+def ports(rule: Object) -> set[int]:
+    return {each["port"] for each in rule.get("ports", [])}
+
+
+def rule_for(port: int, rules: list[Object]) -> Object:
+    (found,) = (each for each in rules if port in ports(each))
+    return found
+
+
+def pods(component: str) -> Object:
+    return {
+        "podSelector": {
+            "matchLabels": {
+                "app.kubernetes.io/name": "avr-sts-openai",
+                "app.kubernetes.io/instance": "demo",
+                "app.kubernetes.io/component": component,
+            }
+        }
+    }
+
+
+def test_callers_come_from_anywhere_until_they_are_named() -> None:
+    assert "from" not in rule_for(6030, policy("dispatcher")["ingress"])
+    peers = [{"ipBlock": {"cidr": "10.0.0.0/8"}}]
+    assert (
+        rule_for(6030, policy("dispatcher", {"networkPolicy": {"callersFrom": peers}})["ingress"])["from"] == peers
+    )
+
+
+@pytest.mark.parametrize("role", ["dispatcher", "worker"])
+def test_probes_and_metrics_are_for_the_cluster_until_others_are_named(role: str) -> None:
+    assert rule_for(9090, policy(role)["ingress"])["from"] == [{"namespaceSelector": {}}]
+    peers = [{"ipBlock": {"cidr": "10.0.0.0/8"}}]
+    assert rule_for(9090, policy(role, {"networkPolicy": {"adminFrom": peers}})["ingress"])["from"] == peers
+
+
+def test_links_to_workers_come_from_dispatchers_alone() -> None:
+    assert rule_for(7000, policy("worker")["ingress"])["from"] == [pods("dispatcher")]
+    assert rule_for(7000, policy("dispatcher")["egress"])["to"] == [pods("worker")]
+
+
+def test_the_bundled_redis_is_for_dispatchers_and_workers_and_asks_nobody() -> None:
+    redis = policy("redis")
+    assert redis["ingress"] == [
+        {"ports": [{"port": 6379, "protocol": "TCP"}], "from": [pods("dispatcher"), pods("worker")]}
+    ]
+    assert redis["egress"] == []
+
+
+@pytest.mark.parametrize("role", ["dispatcher", "worker"])
+@pytest.mark.parametrize(
+    ("values", "port"),
+    [
+        (MATRIX["redis by url"], 6380),
+        ({"redis": {"url": "redis://redis/0"}}, 6379),
+        ({"redis": {"url": "redis://[fd00::1]:6381/0"}}, 6381),
+        (MATRIX["redis by secret"], 6379),
+        (MATRIX["restricted egress"], 16379),
+    ],
+)
+def test_redis_can_be_reached_at_its_port(role: str, values: Values, port: int) -> None:
+    assert "to" not in rule_for(port, policy(role, values)["egress"])
+
+
+@pytest.mark.parametrize("role", ["dispatcher", "worker"])
+def test_names_can_be_resolved(role: str) -> None:
+    dns = rule_for(53, policy(role)["egress"])
+    assert "to" not in dns
+    assert {"UDP", "TCP"} == {each["protocol"] for each in dns["ports"]}
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        (None, 6006),
+        ("http://avr-ami.avr:6106", 6106),
+        ("http://ami.example.com", 80),
+        ("https://ami.example.com", 443),
+    ],
+)
+def test_dispatchers_reach_avr_ami_and_nothing_else(url: str | None, port: int) -> None:
+    egress = policy("dispatcher", {"config": {"AMI_URL": url}} if url else {})["egress"]
+    assert set.union(*(ports(each) for each in egress)) == {53, 5353, 6379, 7000, port}
+
+
+def test_workers_reach_everything_but_where_clouds_keep_credentials() -> None:
+    (anywhere,) = (each for each in policy("worker")["egress"] if not each.get("ports"))
+    assert anywhere["to"][0] == {"namespaceSelector": {}}, "a plug-in may not count pods as addresses"
+    blocks = [each["ipBlock"] for each in anywhere["to"][1:]]
+
+    def reached(address: str) -> bool:
+        wanted = ipaddress.ip_address(address)
+
+        def inside(network: str) -> bool:
+            return wanted in ipaddress.ip_network(network)
+
+        return any(inside(each["cidr"]) and not any(map(inside, each["except"])) for each in blocks)
+
+    assert reached("104.18.7.192")
+    assert reached("10.1.2.3")
+    assert reached("2606:4700::6812:7c0")
+    assert not reached("169.254.169.254")
+    assert not reached("fd00:ec2::254")
+
+
+def test_egress_of_ones_own_replaces_the_charts() -> None:
+    egress = policy("worker", MATRIX["restricted egress"])["egress"]
+    assert set.union(*map(ports, egress)) == {53, 5353, 16379, 443}
+    assert all(each.get("ports") for each in egress)
+
+
+def test_without_policies_there_are_none() -> None:
+    assert render({"networkPolicy": {"enabled": False}}).of_kind("NetworkPolicy") == []
+
+
+# The way in
+
+
+def test_load_balancers_see_calls_alone() -> None:
+    service = render(example("aws-nlb")).get("Service", "dispatcher")["spec"]
+    assert [each["targetPort"] for each in service["ports"]] == ["calls"]
+
+
+def test_metrics_of_who_drains_are_still_to_be_had() -> None:
+    for role in ("dispatcher", "worker"):
+        admin = render().get("Service", f"{role}-admin")["spec"]
+        assert admin["publishNotReadyAddresses"] is True
+        assert admin["clusterIP"] == "None"
+    assert "publishNotReadyAddresses" not in render().get("Service", "dispatcher")["spec"], (
+        "calls go to who takes them"
+    )
+
+
+def test_an_ingress_keeps_calls_that_last() -> None:
+    release = render(example("nginx"))
+    ingress = release.get("Ingress", "dispatcher")
+    annotations = ingress["metadata"]["annotations"]
+    assert annotations["nginx.ingress.kubernetes.io/proxy-read-timeout"] == "3600"
+    assert annotations["nginx.ingress.kubernetes.io/proxy-send-timeout"] == "3600"
+    assert annotations["nginx.ingress.kubernetes.io/proxy-request-buffering"] == "off"
+    (rule,) = ingress["spec"]["rules"]
+    (path,) = rule["http"]["paths"]
+    backend = path["backend"]["service"]
+    service = release.get("Service", "dispatcher")
+    assert backend["name"] == service["metadata"]["name"]
+    assert backend["port"]["name"] in {each["name"] for each in service["spec"]["ports"]}
+
+
+def test_an_annotation_of_ones_own_comes_first() -> None:
+    values = {
+        "dispatcher": {
+            "ingress": {
+                "enabled": True,
+                "hosts": [{"host": "a.example.com"}],
+                "annotations": {"nginx.ingress.kubernetes.io/proxy-read-timeout": "7200"},
+            }
+        }
+    }
+    annotations = render(values).get("Ingress", "dispatcher")["metadata"]["annotations"]
+    assert annotations["nginx.ingress.kubernetes.io/proxy-read-timeout"] == "7200"
+
+
+def test_behind_an_ingress_port_may_speak_tls() -> None:
+    values = {"dispatcher": {"tls": {"secretName": "a"}, "ingress": {"enabled": True, "hosts": [{"host": "a.b"}]}}}
+    annotations = render(values).get("Ingress", "dispatcher")["metadata"]["annotations"]
+    assert annotations["nginx.ingress.kubernetes.io/backend-protocol"] == "HTTPS"
+
+
+def test_a_network_load_balancer_keeps_the_calls_of_a_dispatcher_that_drains() -> None:
+    release = render(example("aws-nlb"))
+    prefix = "service.beta.kubernetes.io/aws-load-balancer"
+    annotations = release.get("Service", "dispatcher")["metadata"]["annotations"]
+    attributes = dict(
+        each.split("=") for each in annotations[f"{prefix}-target-group-attributes"].strip().split(",")
+    )
+    assert attributes["target_health_state.unhealthy.connection_termination.enabled"] == "false"
+    assert attributes["deregistration_delay.connection_termination.enabled"] == "false"
+    drain_seconds = float(release.text("dispatcher", "DRAIN_SECONDS"))
+    # AWS allows an hour at most.
+    assert int(attributes["deregistration_delay.timeout_seconds"]) == min(drain_seconds, 3600)
+    assert annotations[f"{prefix}-healthcheck-path"] == "/livez", "/readyz fails while it drains"
+    assert int(annotations[f"{prefix}-healthcheck-port"]) == 9090

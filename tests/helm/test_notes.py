@@ -1,0 +1,96 @@
+"""NOTES.txt names what is there, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.helm.matrix import MATRIX, Values
+from tests.helm.release import NAMESPACE, Release, render
+
+KINDS = {
+    "deployment": "Deployment",
+    "service": "Service",
+    "hpa": "HorizontalPodAutoscaler",
+    "scaledobject": "ScaledObject",
+}
+
+
+@pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX.keys())
+def test_every_command_names_an_object_of_the_release(values: Values) -> None:
+    release = render(values)
+    commands = re.findall(r"^ .*?(kubectl .*)$", release.notes, re.MULTILINE)
+    assert len(commands) >= 4
+    for command in commands:
+        assert command.startswith(f"kubectl --namespace {NAMESPACE} ")
+        if " create secret " in command:
+            continue
+        kind, name = re.findall(r"\b(deployment|service|hpa|scaledobject)[/ ]([-a-z0-9]+)", command)[0]
+        assert name in {each["metadata"]["name"] for each in release.of_kind(KINDS[kind])}
+
+
+@pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX.keys())
+def test_every_secret_that_a_pod_waits_for_is_made_by_one_command(values: Values) -> None:
+    release = render(values)
+    made = dict(re.findall(r" create secret (?:generic|tls) (\S+) (.*)$", release.notes, re.MULTILINE))
+    assert len(made) == release.notes.count(" create secret "), "the second command would find the Secret there"
+    for deployment in release.of_kind("Deployment"):
+        for container in deployment["spec"]["template"]["spec"]["containers"]:
+            for variable in container.get("env", []):
+                if source := variable.get("valueFrom", {}).get("secretKeyRef"):
+                    assert f"--from-literal={source['key']}=" in made[source["name"]]
+        for volume in deployment["spec"]["template"]["spec"]["volumes"]:
+            if "secret" in volume:
+                assert volume["secret"]["secretName"] in made
+
+
+def urls(release: Release) -> list[str]:
+    return re.findall(r"STS_URL=(\S+)", release.notes)
+
+
+@pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX.keys())
+def test_the_url_within_the_cluster_is_that_of_the_service(values: Values) -> None:
+    release = render(values)
+    url = urlsplit(urls(release)[0])
+    services = {each["metadata"]["name"]: each["spec"] for each in release.of_kind("Service")}
+    assert url.hostname is not None
+    name, namespace, svc = url.hostname.split(".")
+    assert (namespace, svc) == (NAMESPACE, "svc")
+    (port,) = services[name]["ports"]
+    assert port["port"] == url.port
+    assert port["targetPort"] == "calls"
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, "ws://demo-avr-sts-openai-dispatcher.telephony.svc:6030"),
+        (MATRIX["tls"], "wss://demo-avr-sts-openai-dispatcher.telephony.svc:6030"),
+        (
+            {
+                "configFromSecrets": {"STS_TOKEN": {"name": "a", "key": "b"}},
+                "dispatcher": {"service": {"port": 80}},
+            },
+            "ws://demo-avr-sts-openai-dispatcher.telephony.svc:80?token=THE_TOKEN",
+        ),
+        (MATRIX["example nginx"], "wss://calls.example.com/"),
+        (
+            {"dispatcher": {"ingress": {"enabled": True, "hosts": [{"host": "a.b", "path": "/calls"}]}}},
+            "ws://a.b/calls",
+        ),
+    ],
+)
+def test_the_url_that_avr_core_is_given(values: Values, expected: str) -> None:
+    assert urls(render(values))[-1] == expected
+
+
+def test_it_warns_of_what_is_only_for_a_try() -> None:
+    assert "NOTE: Redis is the chart's own, for a try" in render().notes
+    assert "NOTE: Redis" not in render(MATRIX["redis by url"]).notes
+
+
+def test_it_warns_when_everybody_can_call() -> None:
+    assert "NOTE: Whoever reaches the dispatchers can call" in render().notes
+    assert "Whoever" not in render({"configFromSecrets": {"STS_TOKEN": {"name": "a", "key": "b"}}}).notes

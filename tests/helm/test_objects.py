@@ -1,0 +1,196 @@
+"""What the chart makes of each row of the matrix is what Kubernetes and its operators take, and fits together."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import kubernetes_validate  # type: ignore[import-untyped]  # it has no types
+import pytest
+from cloudcoil.models.keda import v1alpha1 as keda
+from cloudcoil.models.prometheus_operator import v1 as prometheus_operator
+from pydantic import BaseModel, ValidationError
+
+from common.settings import Role, Settings
+from tests.helm.matrix import MATRIX, Values
+from tests.helm.release import CHART, FULLNAME, Object, Release, render, walk
+
+KUBERNETES = ("1.27", "1.37")
+"""The oldest release that the chart takes, and the newest that there are schemas for."""
+
+OPERATORS: dict[str, type[BaseModel]] = {
+    "ScaledObject": keda.ScaledObject,
+    "ServiceMonitor": prometheus_operator.ServiceMonitor,
+    "PrometheusRule": prometheus_operator.PrometheusRule,
+}
+
+PROTECTION = {
+    *("STS_TOKEN", "ADMIN_TOKEN", "CLUSTER_TOKEN", "TLS_CERT", "TLS_KEY"),
+    *("CLUSTER_TLS_CERT", "CLUSTER_TLS_KEY", "CLUSTER_TLS_CA"),
+}
+"""Settings that the chart knows, whether the code has them already or not."""
+
+DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+@pytest.fixture(scope="module", params=MATRIX.values(), ids=[*MATRIX])
+def release(request: pytest.FixtureRequest) -> Release:
+    """Each row of the matrix."""
+    values: Values = request.param
+    return render(values)
+
+
+def check_operators_object(each: Object) -> None:
+    """Raises ValidationError, or AssertionError for a field that the operator does not have."""
+    model = OPERATORS[each["kind"]].model_validate(each)
+    understood = model.model_dump(by_alias=True, exclude_unset=True, mode="json")
+    for path, _ in walk(each["spec"]):
+        found: Any = understood["spec"]
+        for part in path:
+            assert isinstance(found, list) or part in found, f"{each['kind']} has no {part} at {path}"
+            found = found[part]
+
+
+@functools.cache
+def check(each: str, version: str) -> None:
+    """Raises for an object, as JSON, that Kubernetes or its operator does not take."""
+    parsed = json.loads(each)
+    if parsed["kind"] in OPERATORS:
+        check_operators_object(parsed)
+    else:
+        kubernetes_validate.validate(parsed, version, strict=True)
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_every_object_is_as_kubernetes_and_operators_have_it(release: Release, version: str) -> None:
+    assert len(release.objects) >= 6
+    for each in release.objects:
+        check(json.dumps(each), version)
+
+
+def test_the_check_refuses_what_kubernetes_does_not_know() -> None:
+    deployment = copy.deepcopy(render().get("Deployment", "worker"))
+    deployment["spec"]["template"]["spec"]["containers"][0]["livenessProb"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError, match="livenessProb"):
+        kubernetes_validate.validate(deployment, KUBERNETES[-1], strict=True)
+
+
+def test_the_check_refuses_what_an_operator_does_not_know() -> None:
+    scaled = copy.deepcopy(render(MATRIX["keda"]).get("ScaledObject", "worker"))
+    scaled["spec"]["triggers"][0]["metricTyp"] = "Value"
+    with pytest.raises(AssertionError, match="ScaledObject has no metricTyp"):
+        check_operators_object(scaled)
+    del scaled["spec"]["triggers"][0]["metadata"]
+    with pytest.raises(ValidationError, match="metadata"):
+        check_operators_object(scaled)
+
+
+def test_names_are_unique_and_within_the_limits_of_dns(release: Release) -> None:
+    names = [(each["kind"], each["metadata"]["name"]) for each in release.objects]
+    assert len({*names}) == len(names)
+    for _, name in names:
+        assert DNS_LABEL.fullmatch(name), name
+    for each in release.objects:
+        for value in each["metadata"]["labels"].values():
+            assert re.fullmatch(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?", value), value
+
+
+def test_what_an_object_refers_to_is_there(release: Release) -> None:
+    for deployment in release.of_kind("Deployment"):
+        pod = deployment["spec"]["template"]["spec"]
+        volumes = {each["name"] for each in pod["volumes"]}
+        ports: set[str] = set()
+        mounted: set[str] = set()
+        for container in [*pod["containers"], *pod.get("initContainers", [])]:
+            ports |= {each["name"] for each in container.get("ports", [])}
+            mounted |= {each["name"] for each in container["volumeMounts"]}
+            names = [each["name"] for each in container.get("env", [])]
+            assert len({*names}) == len(names)
+            for probe in (probe for name, probe in container.items() if name.endswith("Probe")):
+                asked = probe.get("httpGet") or probe.get("tcpSocket")
+                assert asked is None or asked["port"] in ports
+        assert mounted == volumes
+        account = pod["serviceAccountName"]
+        assert account == "default" or account in {
+            each["metadata"]["name"] for each in release.of_kind("ServiceAccount")
+        }
+        made = {each["metadata"]["name"] for each in release.of_kind("ConfigMap")}
+        for volume in pod["volumes"]:
+            name = volume.get("configMap", {}).get("name", "")
+            assert not name.startswith(FULLNAME) or name in made
+
+
+def _pods(release: Release, selector: dict[str, str]) -> list[Object]:
+    templates = (each["spec"]["template"] for each in release.of_kind("Deployment"))
+    return [each for each in templates if selector.items() <= each["metadata"]["labels"].items()]
+
+
+def test_every_selector_finds_the_pods_of_one_role(release: Release) -> None:
+    for service in release.of_kind("Service"):
+        (template,) = _pods(release, service["spec"]["selector"])
+        (container,) = template["spec"]["containers"]
+        assert {each["targetPort"] for each in service["spec"]["ports"]} <= {
+            each["name"] for each in container["ports"]
+        }
+    for deployment in release.of_kind("Deployment"):
+        assert _pods(release, deployment["spec"]["selector"]["matchLabels"]) == [deployment["spec"]["template"]]
+    for budget in release.of_kind("PodDisruptionBudget"):
+        assert len(_pods(release, budget["spec"]["selector"]["matchLabels"])) == 1
+    for policy in release.of_kind("NetworkPolicy"):
+        assert len(_pods(release, policy["spec"]["podSelector"]["matchLabels"])) == 1
+    deployments = {each["metadata"]["name"] for each in release.of_kind("Deployment")}
+    for kind in ("HorizontalPodAutoscaler", "ScaledObject"):
+        for scaler in release.of_kind(kind):
+            assert scaler["spec"]["scaleTargetRef"]["name"] in deployments
+
+
+def test_every_variable_is_a_setting_and_every_value_one_that_the_service_takes(release: Release) -> None:
+    known = {name.upper() for name in Settings.model_fields} | PROTECTION
+    for deployment in release.of_kind("Deployment"):
+        pod = deployment["spec"]["template"]["spec"]
+        for container in [*pod["containers"], *pod.get("initContainers", [])]:
+            variables = {each["name"] for each in container.get("env", [])}
+            assert variables - {"NODE_EXTRA_CA_CERTS"} <= known
+    for role in ("dispatcher", "worker"):
+        if f"{FULLNAME}-{role}" in {each["metadata"]["name"] for each in release.of_kind("Deployment")}:
+            Settings.parse(release.variables(role), Role(role))
+
+
+def test_no_pod_has_more_rights_than_it_needs(release: Release) -> None:
+    for deployment in release.of_kind("Deployment"):
+        pod = deployment["spec"]["template"]["spec"]
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["enableServiceLinks"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+        assert not any("hostPath" in volume for volume in pod["volumes"])
+        for container in [*pod["containers"], *pod.get("initContainers", [])]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert not any("hostPort" in port for port in container.get("ports", []))
+    for account in release.of_kind("ServiceAccount"):
+        assert account["automountServiceAccountToken"] is False
+    assert not {each["kind"] for each in release.objects} & {"Role", "ClusterRole", "RoleBinding", "Secret"}
+
+
+@pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX.keys())
+def test_helm_lint_finds_nothing(values: Values) -> None:
+    report = helm_python.lint(CHART, values, strict=True, kube_version="v1.31.0")
+    assert report["errors"] == []
+    assert [each for each in report["messages"] if "icon is recommended" not in each["error"]] == []
+
+
+def test_a_packaged_chart_holds_what_it_needs(tmp_path: Path) -> None:
+    packed = helm_python.package(CHART, destination=tmp_path)
+    helm_python.expand(tmp_path, packed)
+    assert render(chart=tmp_path / "avr-sts-openai") == render()
+    assert not (tmp_path / "avr-sts-openai" / "examples").exists()

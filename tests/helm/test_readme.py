@@ -1,0 +1,32 @@
+"""What the chart's README says can be done."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from tests.helm.release import CHART, render, walk
+
+README = (CHART / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("snippet", re.findall(r"```yaml\n(.*?)```", README, re.DOTALL))
+def test_values_that_it_shows_are_taken(snippet: str) -> None:
+    assert render(yaml.safe_load(snippet)).objects
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
+def test_files_that_it_links_to_exist(link: str) -> None:
+    assert (CHART / link).is_file()
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(re.findall(r"`\.?((?:[a-z]\w*\.)*[a-z]\w*[A-Z]\w*)(?:: [^`]+)?`", README)))
+)
+def test_values_that_it_names_exist(name: str) -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
+    paths = {".".join(["", *map(str, path)]) for path, _ in walk(values)}
+    # Under a heading the first parts of a name may be left out.
+    assert any(path.endswith(f".{name}") for path in paths) or name in {"appVersion"}

@@ -1,0 +1,221 @@
+"""Wrong values are refused with their name, right ones are documented."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import helm_python
+import pytest
+import yaml
+
+from tests.helm.matrix import MATRIX, Values
+from tests.helm.release import CHART, merged, render, rendered_text, schema, walk
+
+DEFAULTS: Values = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
+
+WRONG = {
+    "an unknown name": ({"replicas": 2}, "replicas"),
+    "an unknown name within": ({"worker": {"replica": 2}}, "replica"),
+    "a misspelt setting": ({"config": {"OPENAI_VOIC": "alloy"}}, "OPENAI_VOIC"),
+    "a misspelt setting from a secret": (
+        {"configFromSecrets": {"OPENAI_KEY": {"name": "a", "key": "b"}}},
+        "OPENAI_KEY",
+    ),
+    "a setting that the chart sets": ({"config": {"PORT": 7000}}, "PORT"),
+    "a setting of serve": ({"config": {"WORKERS": 7}}, "WORKERS"),
+    "a secret in plain sight": ({"config": {"OPENAI_API_KEY": "sk-1"}}, "OPENAI_API_KEY"),
+    "a token in plain sight": ({"config": {"STS_TOKEN": "t"}}, "STS_TOKEN"),
+    "a choice that does not exist": ({"config": {"LOG_LEVEL": "loud"}}, "LOG_LEVEL"),
+    "YAML's no for Norwegian": ({"config": {"OPENAI_LANGUAGE": False}}, "OPENAI_LANGUAGE"),
+    "a fraction of a call": ({"config": {"WORKER_MAX_CALLS": 1.5}}, "WORKER_MAX_CALLS"),
+    "a secret without its key": ({"configFromSecrets": {"STS_TOKEN": {"name": "a"}}}, "key"),
+    "text for a number": ({"worker": {"replicas": "two"}}, "worker/replicas"),
+    "no dispatcher": ({"dispatcher": {"replicas": 0}}, "dispatcher/replicas"),
+    "a drain without end": ({"dispatcher": {"drainSeconds": 1_000_000}}, "drainSeconds"),
+    "an unknown autoscaler": ({"worker": {"autoscaling": {"type": "vpa"}}}, "autoscaling/type"),
+    "more than all": ({"worker": {"autoscaling": {"targetUtilizationPercent": 120}}}, "targetUtilizationPercent"),
+    "a URL that is no Redis": ({"redis": {"url": "http://redis"}}, "redis/url"),
+    "a digest that is none": ({"image": {"digest": "latest"}}, "image/digest"),
+    "an unknown type of service": ({"dispatcher": {"service": {"type": "ExternalName"}}}, "service/type"),
+    "a share of pods that is none": ({"worker": {"rollingUpdate": {"maxSurge": "half"}}}, "maxSurge"),
+    "a label that is no text": ({"commonLabels": {"release": 1}}, "commonLabels/release"),
+    "an ingress path that is relative": (
+        {"dispatcher": {"ingress": {"hosts": [{"host": "a", "path": "b"}]}}},
+        "path",
+    ),
+    "a resource of no kind": ({"worker": {"resources": {"cpu": 1}}}, "cpu"),
+}
+
+CONTRADICTORY = {
+    "minReplicas over maxReplicas": (
+        {"worker": {"autoscaling": {"minReplicas": 9, "maxReplicas": 3}}},
+        "worker.autoscaling.minReplicas: 9 is more than maxReplicas, 3",
+    ),
+    "KEDA without Prometheus": (
+        {"worker": {"autoscaling": {"type": "keda"}}},
+        "worker.autoscaling.keda.serverAddress: ",
+    ),
+    "an ingress for no host": ({"dispatcher": {"ingress": {"enabled": True}}}, "dispatcher.ingress.hosts: "),
+    "a password in plain sight": (
+        {"redis": {"url": "redis://:pw@redis/0"}},
+        "redis.url: it holds a user or a password",
+    ),
+    "two Redis": (
+        {"redis": {"url": "redis://a/0"}, "configFromSecrets": {"REDIS_URL": {"name": "a", "key": "b"}}},
+        "redis.url: ",
+    ),
+    "a setting twice": (
+        {"config": {"OPENAI_SESSION": {}}, "configFromSecrets": {"OPENAI_SESSION": {"name": "a", "key": "b"}}},
+        "config.OPENAI_SESSION: ",
+    ),
+    "no key": ({"configFromSecrets": {"OPENAI_API_KEY": None}}, "configFromSecrets.OPENAI_API_KEY: "),
+    "instructions twice": (
+        {"instructions": {"text": "a"}, "config": {"OPENAI_INSTRUCTIONS": "b"}},
+        "instructions: config.OPENAI_INSTRUCTIONS is set, too",
+    ),
+    "tools twice": ({"tools": {"files": {"a.py": ""}, "existingConfigMap": "b"}}, "tools.existingConfigMap: "),
+    "a rollout that cannot begin": (
+        {"worker": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": "0%"}}},
+        "worker.rollingUpdate: ",
+    ),
+    "a variable of the chart's": (
+        {"worker": {"extraEnv": [{"name": "WORKER_PORT", "value": "1"}]}},
+        "worker.extraEnv: WORKER_PORT",
+    ),
+}
+
+
+@pytest.mark.parametrize(("values", "named"), WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_value_is_refused_with_its_name(values: Values, named: str) -> None:
+    with pytest.raises(helm_python.HelmValuesError, match=re.escape(named)):
+        render(values)
+
+
+@pytest.mark.parametrize(("values", "named"), CONTRADICTORY.values(), ids=CONTRADICTORY.keys())
+def test_values_that_contradict_each_other_are_refused_with_their_name(values: Values, named: str) -> None:
+    with pytest.raises(helm_python.HelmRenderError, match=re.escape(named)):
+        render(values)
+
+
+def test_a_refusal_does_not_show_the_password() -> None:
+    with pytest.raises(helm_python.HelmRenderError) as refused:
+        render({"redis": {"url": "redis://:hunter2@redis/0"}})
+    assert "hunter2" not in str(refused.value)
+
+
+def test_no_object_of_the_schema_takes_names_that_it_does_not_list() -> None:
+    for path, each in walk(schema()):
+        if isinstance(each, dict) and isinstance(each.get("properties"), dict) and path[-1:] != ("properties",):
+            assert each["additionalProperties"] is False, path
+
+
+def _named(each: dict[str, Any]) -> dict[str, Any]:
+    """What a part of the schema lists by name; nothing for maps of people's own names."""
+    properties: dict[str, Any] = each.get("properties", {})
+    return properties
+
+
+def test_values_yaml_and_the_schema_name_the_same() -> None:
+    def compare(values: Values, part: dict[str, Any], path: str) -> None:
+        listed = {name for name in _named(part) if f"{path}{name}" != "global"}
+        assert listed == values.keys(), path or "top"
+        for name, each in _named(part).items():
+            of_people = f"{path}{name}" in {"config", "configFromSecrets"} or name == "authenticationRef"
+            if _named(each) and not of_people:
+                compare(values[name], each, f"{path}{name}.")
+
+    compare(DEFAULTS, schema(), "")
+
+
+BASES: tuple[Values, ...] = (
+    {},
+    MATRIX["hpa"],
+    MATRIX["keda"],
+    MATRIX["tools and instructions"],
+    MATRIX["node port"],
+    {"dispatcher": {"ingress": {"hosts": [{"host": "a.example.com"}]}}},
+    {"dispatcher": {"ingress": {"enabled": True, "hosts": [{"host": "a.example.com"}]}}},
+    {"monitoring": {name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule", "dashboards")}},
+    {"serviceAccount": {"create": False}},
+    MATRIX["redis by secret"],
+)
+"""Values under which every other value has an effect."""
+
+OTHER: dict[str, Any] = {
+    "image.digest": f"sha256:{'1' * 64}",
+    "image.pullPolicy": "Always",
+    "imagePullSecrets": [{"name": "a"}],
+    "redis.url": "redis://other/0",
+    "dispatcher.service.type": "LoadBalancer",
+    "worker.rollingUpdate.maxSurge": "50%",
+    "dispatcher.service.nodePort": 30000,
+    "dispatcher.service.loadBalancerClass": "a",
+    "dispatcher.service.loadBalancerSourceRanges": ["10.0.0.0/8"],
+    "dispatcher.service.externalTrafficPolicy": "Cluster",
+    "dispatcher.ingress.hosts": [{"host": "b.example.com"}],
+    "dispatcher.ingress.tls": [{"secretName": "a"}],
+    "worker.autoscaling.type": "hpa",
+    "worker.autoscaling.keda.serverAddress": "http://other:9090",
+    "worker.autoscaling.keda.authenticationRef": {"name": "a"},
+    "networkPolicy.redisPort": 7777,
+    "config": {"LOG_LEVEL": "debug"},
+    "monitoring.serviceMonitor.interval": "31s",
+    "monitoring.serviceMonitor.scrapeTimeout": "7s",
+    **{f"{role}.topologySpreadConstraints": [{"topologyKey": "rack"}] for role in ("dispatcher", "worker")},
+    **{f"{role}.extraEnv": [{"name": "A", "value": "b"}] for role in ("dispatcher", "worker")},
+}
+"""A value that is not the default, where none follows from its type."""
+
+
+def _another(path: str, default: object) -> object:
+    if path in OTHER:
+        return OTHER[path]
+    match default:
+        case bool():
+            return not default
+        case int():
+            return default + 1
+        case str():
+            return f"{default}1"
+        case list():
+            return [{"name": "a"}]
+    return {"a": "b"}
+
+
+def _leaves(values: Values, path: str = "") -> dict[str, object]:
+    leaves: dict[str, object] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            leaves |= _leaves(value, f"{path}{name}.")
+        else:
+            leaves[f"{path}{name}"] = value
+    return leaves
+
+
+def _at(path: str, value: object) -> Values:
+    for name in reversed(path.split(".")):
+        value = {name: value}
+    assert isinstance(value, dict)
+    return value
+
+
+def _changes(plain: dict[str, str], values: Values) -> bool:
+    try:
+        return rendered_text(values) != plain
+    except helm_python.HelmRenderError:  # it contradicts another value of this base
+        return False
+
+
+def test_every_value_has_an_effect() -> None:
+    made = [(base, rendered_text(base)) for base in BASES]
+    without_files = {
+        f"monitoring.{name}"
+        for name, folder in (("prometheusRule", "rules"), ("dashboards", "dashboards"))
+        if not [*(CHART / "files" / folder).glob("*")]
+    }
+    for path, default in _leaves(DEFAULTS).items():
+        values = _at(path, _another(path, default))
+        if path.rpartition(".")[0] in without_files or path.startswith("monitoring.dashboards.labels"):
+            continue
+        assert any(_changes(plain, merged(base, values)) for base, plain in made), f"{path} changes nothing"
