@@ -10,7 +10,18 @@ from collections.abc import Callable, Iterable, Iterator
 from simulator.call_record import ClosedBy
 from tests.chaos.alignment import FORBIDDEN, align
 from tests.chaos.ears import Ear, HeardWord
-from tests.chaos.facts import Breach, CallFacts, Fault, FaultKind, Item, Part, Session, Spans, Utterance
+from tests.chaos.facts import (
+    Breach,
+    CallFacts,
+    Fault,
+    FaultKind,
+    Frozen,
+    Item,
+    Part,
+    Session,
+    Spans,
+    Utterance,
+)
 from tests.chaos.recovery import RECOVERED, recovery_seconds
 
 WORD_MS = 400
@@ -31,7 +42,9 @@ ATTACH_SECONDS = 2.0
 NEAR_SECONDS = 10.0
 
 # What cuts a caller's connection, whoever holds the call.
-_LOSES_CALLER = frozenset({FaultKind.KILL_DISPATCHER, FaultKind.CUT_CALLER})
+_LOSES_CALLER = frozenset(
+    {FaultKind.KILL_DISPATCHER, FaultKind.KILL_DISPATCHER_WITHOUT_REDIS, FaultKind.CUT_CALLER}
+)
 # What no call may notice.
 _UNNOTICED = frozenset(
     {
@@ -124,7 +137,7 @@ def woken(call: CallFacts) -> Iterator[Breach]:
     for frozen, session in itertools.product(call.frozen, call.sessions):
         moved = any(frozen.from_seconds < each.opened_seconds < frozen.until_seconds for each in call.sessions)
         late = session.last_event_seconds - frozen.until_seconds
-        if session.peer in frozen.peers and moved and 0 < late < math.inf:
+        if _is_frozen(session, frozen) and moved and 0 < late < math.inf:
             what = f"session {session.number}, whose worker was stopped, got an event {late:.2f} s after it woke"
             yield _breach(call, "woken", what, session.last_event_seconds)
 
@@ -138,17 +151,29 @@ def epochs(call: CallFacts) -> Iterator[Breach]:
 
 
 def final_session(call: CallFacts) -> Session | None:
-    """The last one that might answer: what it knows is what the model was told in the end."""
-    return next((session for session in reversed(call.sessions) if session.answering), None)
+    """The one that might answer at the end: what it knows is what the model was told."""
+    answering = [session for session in call.sessions if session.answering]
+    # One that was opened last may have been given up again, and the one before it went on.
+
+    def end(session: Session) -> tuple[float, int]:
+        return min(session.answering[-1][1], call.ended_seconds), session.number
+
+    return max(answering, key=end, default=None)
 
 
 def _awake(call: CallFacts, session: Session) -> Spans:
-    """When a session might answer and its worker was awake."""
-    spans = [(begin, min(end, session.closed_seconds)) for begin, end in session.answering]
+    """When a session might answer, its worker was awake, and the call was up."""
+    end_of_all = min(session.closed_seconds, call.ended_seconds)
+    spans = [(begin, min(end, end_of_all)) for begin, end in session.answering if begin < end_of_all]
     for frozen in call.frozen:
-        if session.peer in frozen.peers:
+        if _is_frozen(session, frozen):
             spans = _without(spans, frozen.from_seconds, frozen.until_seconds + WAKE_SECONDS)
     return spans
+
+
+def _is_frozen(session: Session, frozen: Frozen) -> bool:
+    """Whether it is a session of the worker that was stopped: a port may be used again."""
+    return session.peer in frozen.peers and session.opened_seconds < frozen.from_seconds
 
 
 def _without(spans: Iterable[tuple[float, float]], begin: float, end: float) -> list[tuple[float, float]]:
@@ -169,9 +194,10 @@ def attached(call: CallFacts) -> Iterator[Breach]:
     for fault in call.faults:
         if fault.kind is not FaultKind.CUT_LINK or any(_is_near(other, fault.at_seconds) for other in others):
             continue
-        for session in call.sessions[1:]:
+        for older, session in itertools.pairwise(call.sessions):
             after = session.opened_seconds - fault.at_seconds
-            if 0 < after < ATTACH_SECONDS:
+            age_seconds = session.opened_seconds - older.opened_seconds
+            if 0 < after < ATTACH_SECONDS and age_seconds < call.rollover_seconds:
                 what = f"session {session.number} was opened {after:.2f} s after the link was cut"
                 yield _breach(call, "attached", what, session.opened_seconds)
 
@@ -390,7 +416,9 @@ def _ended_well(call: CallFacts) -> bool:
 
 def _cuts(call: CallFacts) -> int:
     """Where what was heard may differ by a word from what was told: one for each cut."""
-    return call.interruptions + len(call.gaps) + sum(1 for fault in call.faults if _cuts_replies(fault))
+    faults = sum(1 for fault in call.faults if _cuts_replies(fault))
+    answered = sum(1 for session in call.sessions if session.answering)
+    return call.interruptions + len(call.gaps) + faults + max(0, answered - 1)
 
 
 def _cuts_replies(fault: Fault) -> bool:

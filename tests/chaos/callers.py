@@ -30,7 +30,7 @@ _SILENCE_SECONDS = 1.0
 # What belongs to the last words has come by then: a transcript takes 0.6 s, and waits for another at most 3 s.
 _SETTLING_SECONDS = 2.0
 # Behind a fault it takes longer: what it hit has to be restored first.
-_RECOVERY_SECONDS = 6.0
+_RECOVERY_SECONDS = 4.0
 _LONGEST_SETTLING_SECONDS = 30.0
 # The model was told to hang up: behind the last words, and through a recovery.
 _AGENT_HANGS_UP_SECONDS = 15.0

@@ -44,6 +44,7 @@ class FaultKind(enum.Enum):
     PAUSE_REDIS = "Redis paused"
     FLUSH_REDIS = "Redis flushed"
     KILL_WORKER_WITHOUT_REDIS = "worker killed while Redis is away"
+    KILL_DISPATCHER_WITHOUT_REDIS = "dispatcher killed while Redis is away"
     DEAF_CORE = "core stops reading"
     FLOODING_CORE = "core floods"
 
@@ -216,6 +217,7 @@ class CallFacts:
         sessions: in order of opening.
         hung_up: by `caller` or `agent`; empty if neither.
         faults: that hit this call.
+        rollover_seconds: after which a session is replaced anyway.
         capacity: whether there was a worker for new calls when it began.
         speech_seconds, lost_speech_seconds: what the caller said, and what of it there was no connection for.
         unanswered: utterances that got no reply in time.
@@ -243,6 +245,7 @@ class CallFacts:
     hung_up: str = ""
     faults: list[Fault] = field(default_factory=list)
     frozen: list[Frozen] = field(default_factory=list)
+    rollover_seconds: float = float("inf")
     capacity: bool = True
     speech_seconds: float = 0.0
     lost_speech_seconds: float = 0.0

@@ -24,6 +24,12 @@ _CUT_INTERVAL_SECONDS = 0.1
 _REDIS_NOTICED_SECONDS = 0.5
 # Redis stays away so long behind the death of a worker.
 _REDIS_AWAY_SECONDS = 4.0
+# A worker is known to all dispatchers so long after it has started.
+_KNOWN_SECONDS = 2.0
+# The victim and another one.
+_AT_LEAST = 2
+# A caller whose connection was cut is back, at whichever dispatcher.
+_BACK_SECONDS = 1.0
 _REFUSALS = (503, 429, 500)
 
 
@@ -38,6 +44,7 @@ class Pace:
         refuse_seconds: of a Realtime API that refuses.
         link_seconds: of a link that cannot be had.
         deaf_seconds: of a core that does not read.
+        whole_seconds: until Redis, back from a fault, is taken to know of everything.
     """
 
     stop_seconds: float = 5.0
@@ -46,6 +53,7 @@ class Pace:
     refuse_seconds: float = 10.0
     link_seconds: float = 2.0
     deaf_seconds: float = 8.0
+    whole_seconds: float = 5.0
 
 
 Act = Callable[[World, Pace, random.Random], Awaitable[bool]]
@@ -57,7 +65,7 @@ Act = Callable[[World, Pace, random.Random], Awaitable[bool]]
 
 async def kill_worker(world: World, _: Pace, rng: random.Random) -> bool:
     """SIGKILL; another one is started."""
-    worker = _one_of(world.workers, rng)
+    worker = await _worker(world, rng)
     if worker is None:
         return False
     await _kill_worker(world, worker, FaultKind.KILL_WORKER)
@@ -67,7 +75,7 @@ async def kill_worker(world: World, _: Pace, rng: random.Random) -> bool:
 
 async def stop_worker(world: World, pace: Pace, rng: random.Random) -> bool:
     """SIGSTOP, and SIGCONT after a while."""
-    worker = _one_of(world.workers, rng)
+    worker = await _worker(world, rng)
     if worker is None:
         return False
     worker.stopped = True
@@ -90,7 +98,7 @@ async def stop_worker(world: World, pace: Pace, rng: random.Random) -> bool:
 async def drain_worker(world: World, _: Pace, rng: random.Random) -> bool:
     """SIGTERM to one, behind the start of another: a rollout."""
     new = await world.add_worker()
-    worker = _one_of([each for each in world.workers if each is not new], rng, leave=0)
+    worker = await _worker(world, rng, but=new)
     if worker is None:
         return True  # all others have gone meanwhile: there is nobody to replace
     calls = await world.calls_on(worker)
@@ -110,11 +118,10 @@ async def _kill_worker(world: World, worker: Member, kind: FaultKind) -> None:
 
 async def cut_link(world: World, _: Pace, rng: random.Random) -> bool:
     """One end of a link is shut down; it can be attached again at once."""
-    pair = _pair(world, rng)
+    pair = await _pair(world, rng)
     if pair is None:
         return False
-    dispatcher, worker = pair
-    calls = await world.calls_on(worker) & world.calls_at(dispatcher)
+    dispatcher, worker, calls = pair
     fault = Fault(FaultKind.CUT_LINK, time.monotonic(), calls, detail=f"{dispatcher.id} to {worker.id}")
     world.hit(fault)
     return await _cut(dispatcher, worker) > 0
@@ -122,11 +129,10 @@ async def cut_link(world: World, _: Pace, rng: random.Random) -> bool:
 
 async def break_link(world: World, pace: Pace, rng: random.Random) -> bool:
     """A link is cut again and again for a while."""
-    pair = _pair(world, rng)
+    pair = await _pair(world, rng)
     if pair is None:
         return False
-    dispatcher, worker = pair
-    calls = await world.calls_on(worker) & world.calls_at(dispatcher)
+    dispatcher, worker, calls = pair
     detail = f"{dispatcher.id} to {worker.id}"
     fault = Fault(FaultKind.BREAK_LINK, time.monotonic(), calls, lasts=True, detail=detail)
     world.hit(fault)
@@ -142,10 +148,15 @@ async def _cut(dispatcher: Member, worker: Member) -> int:
     return await asyncio.to_thread(sockets.cut, worker.process.pid, worker.port, dispatcher.process.pid)
 
 
-def _pair(world: World, rng: random.Random) -> tuple[Member, Member] | None:
-    dispatcher = _one_of(world.dispatchers, rng, leave=0)
-    worker = _one_of(world.workers, rng, leave=0)
-    return None if dispatcher is None or worker is None else (dispatcher, worker)
+async def _pair(world: World, rng: random.Random) -> tuple[Member, Member, frozenset[str]] | None:
+    """A dispatcher, a worker, and the calls on the link between them: one that has any, if there is one."""
+    pairs = [
+        (dispatcher, worker, calls & world.calls_at(dispatcher))
+        for worker in _well(world.workers)
+        for calls in [await world.calls_on(worker)]
+        for dispatcher in _well(world.dispatchers)
+    ]
+    return rng.choice([pair for pair in pairs if pair[2]] or pairs) if pairs else None
 
 
 # The Realtime API
@@ -212,22 +223,27 @@ async def _session(world: World, rng: random.Random) -> tuple[str, dict[str, Any
 # Dispatchers and callers
 
 
-async def kill_dispatcher(world: World, _: Pace, rng: random.Random) -> bool:
+async def kill_dispatcher(world: World, pace: Pace, rng: random.Random) -> bool:
     """SIGKILL: its callers come back, at this or another one; another is started."""
-    dispatcher = _one_of(world.dispatchers, rng)
-    if dispatcher is None:
-        return False
-    fault = Fault(FaultKind.KILL_DISPATCHER, time.monotonic(), world.calls_at(dispatcher), detail=dispatcher.id)
-    world.hit(fault)
+    async with _whole_redis(world, pace):
+        dispatcher = _dispatcher(world, rng)
+        if dispatcher is None:
+            return False
+        await _kill_dispatcher(world, dispatcher, FaultKind.KILL_DISPATCHER)
+        await world.add_dispatcher()
+        return True
+
+
+async def _kill_dispatcher(world: World, dispatcher: Member, kind: FaultKind) -> None:
+    world.hit(Fault(kind, time.monotonic(), world.calls_at(dispatcher), detail=dispatcher.id))
     await world.kill(dispatcher)
-    await world.add_dispatcher()
-    return True
 
 
-async def drain_dispatcher(world: World, _: Pace, rng: random.Random) -> bool:
+async def drain_dispatcher(world: World, pace: Pace, rng: random.Random) -> bool:
     """SIGTERM behind the start of another: its calls end in their own time."""
-    new = await world.add_dispatcher()
-    dispatcher = _one_of([each for each in world.dispatchers if each is not new], rng, leave=0)
+    async with _whole_redis(world, pace):
+        new = await world.add_dispatcher()
+    dispatcher = _dispatcher(world, rng, but=new)
     if dispatcher is None:
         return True  # all others have gone meanwhile: there is nobody to replace
     calls = world.calls_at(dispatcher)
@@ -236,13 +252,15 @@ async def drain_dispatcher(world: World, _: Pace, rng: random.Random) -> bool:
     return True
 
 
-async def cut_caller(world: World, _: Pace, rng: random.Random) -> bool:
+async def cut_caller(world: World, pace: Pace, rng: random.Random) -> bool:
     """A caller's connection breaks, and comes back."""
-    caller = _talker(world, rng)
-    if caller is None or caller.call is None:
-        return False
-    world.hit(Fault(FaultKind.CUT_CALLER, time.monotonic(), frozenset({caller.uuid})))
-    await caller.call.cut()
+    async with _whole_redis(world, pace):
+        caller = _talker(world, rng)
+        if caller is None or caller.call is None:
+            return False
+        world.hit(Fault(FaultKind.CUT_CALLER, time.monotonic(), frozenset({caller.uuid})))
+        await caller.call.cut()
+        await asyncio.sleep(_BACK_SECONDS)
     return True
 
 
@@ -311,7 +329,7 @@ async def kill_worker_without_redis(world: World, pace: Pace, rng: random.Random
     """Redis is paused, then a worker is killed; it comes back, and another worker is started."""
     async with _redis(world, FaultKind.PAUSE_REDIS), _frozen(world):
         await asyncio.sleep(_REDIS_NOTICED_SECONDS)
-        worker = _one_of(world.workers, rng)
+        worker = await _worker(world, rng)
         if worker is not None:
             await _kill_worker(world, worker, FaultKind.KILL_WORKER_WITHOUT_REDIS)
         await asyncio.sleep(min(pace.redis_seconds, _REDIS_AWAY_SECONDS))
@@ -320,15 +338,38 @@ async def kill_worker_without_redis(world: World, pace: Pace, rng: random.Random
     return worker is not None
 
 
+async def kill_dispatcher_without_redis(world: World, pace: Pace, rng: random.Random) -> bool:
+    """Redis is paused, then a dispatcher is killed: its callers come back to one that has to ask the workers."""
+    async with _redis(world, FaultKind.PAUSE_REDIS), _frozen(world):
+        await asyncio.sleep(_REDIS_NOTICED_SECONDS)
+        dispatcher = _dispatcher(world, rng)
+        if dispatcher is not None:
+            await _kill_dispatcher(world, dispatcher, FaultKind.KILL_DISPATCHER_WITHOUT_REDIS)
+        await asyncio.sleep(min(pace.redis_seconds, _REDIS_AWAY_SECONDS))
+    if dispatcher is not None:
+        await world.add_dispatcher()
+    return dispatcher is not None
+
+
 @asynccontextmanager
 async def _redis(world: World, kind: FaultKind) -> AsyncIterator[None]:
     async with world.redis_lock:
         fault = Fault(kind, time.monotonic(), lasts=True)
+        world.redis_left_seconds = fault.at_seconds
         world.hit(fault)
         try:
             yield
         finally:
-            fault.until_seconds = time.monotonic()
+            fault.until_seconds = world.redis_back_seconds = time.monotonic()
+            world.redis_left_seconds = None
+
+
+@asynccontextmanager
+async def _whole_redis(world: World, pace: Pace) -> AsyncIterator[None]:
+    """Redis is there, and knows of everything: who comes back to another dispatcher is found by it alone."""
+    async with world.redis_lock:
+        await asyncio.sleep(max(0.0, world.redis_back_seconds + pace.whole_seconds - time.monotonic()))
+        yield
 
 
 @asynccontextmanager
@@ -340,10 +381,31 @@ async def _frozen(world: World) -> AsyncIterator[None]:
         world.redis.thaw()
 
 
-def _one_of(members: Sequence[Member], rng: random.Random, *, leave: int = 1) -> Member | None:
-    """One that is well, if so many others are, too."""
-    well = [member for member in members if member.is_well]
-    return rng.choice(well) if len(well) > leave else None
+# Victims: others of their kind must be well, and one that has calls is better than one that has none
+
+
+async def _worker(world: World, rng: random.Random, *, but: Member | None = None) -> Member | None:
+    # What has started since Redis left is not known to anybody.
+    left_seconds = math.inf if world.redis_left_seconds is None else world.redis_left_seconds
+    well = [worker for worker in _well(world.workers) if worker.ready_seconds + _KNOWN_SECONDS < left_seconds]
+    if len(well) < _AT_LEAST:
+        return None
+    others = [worker for worker in well if worker is not but]
+    busy = [worker for worker in others if await world.calls_on(worker)]
+    chosen = rng.choice(busy or others)
+    return chosen if chosen.is_well else None
+
+
+def _dispatcher(world: World, rng: random.Random, *, but: Member | None = None) -> Member | None:
+    well = _well(world.dispatchers)
+    if len(well) < _AT_LEAST:
+        return None
+    others = [dispatcher for dispatcher in well if dispatcher is not but]
+    return rng.choice([each for each in others if world.calls_at(each)] or others)
+
+
+def _well(members: Sequence[Member]) -> list[Member]:
+    return [member for member in members if member.is_well]
 
 
 ACTS: dict[FaultKind, Act] = {
@@ -363,6 +425,7 @@ ACTS: dict[FaultKind, Act] = {
     FaultKind.PAUSE_REDIS: pause_redis,
     FaultKind.FLUSH_REDIS: flush_redis,
     FaultKind.KILL_WORKER_WITHOUT_REDIS: kill_worker_without_redis,
+    FaultKind.KILL_DISPATCHER_WITHOUT_REDIS: kill_dispatcher_without_redis,
     FaultKind.DEAF_CORE: deaf_core,
     FaultKind.FLOODING_CORE: flooding_core,
 }

@@ -20,6 +20,7 @@ RECOVERED = frozenset(
         FaultKind.KILL_DISPATCHER,
         FaultKind.CUT_CALLER,
         FaultKind.KILL_WORKER_WITHOUT_REDIS,
+        FaultKind.KILL_DISPATCHER_WITHOUT_REDIS,
     }
 )
 

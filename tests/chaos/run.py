@@ -118,6 +118,7 @@ class ChaosRun:
 
     async def _have_call(self, caller: Caller) -> None:
         world = self._world
+        caller.facts.rollover_seconds = self._options.rollover_seconds
         caller.facts.capacity = any(worker.is_well for worker in world.workers)
         world.callers[caller.uuid] = caller
         try:
@@ -292,8 +293,8 @@ class ChaosRun:
         self._stories += 1
         if self._stories > _STORIES:
             return
-        for line in story(call, zero_seconds=self._began_seconds):
-            self._say(f"    {line}")
+        for told in story(call, zero_seconds=self._began_seconds):
+            self._say(f"    {told}")
         for process, line in self._world.lines_of(call.uuid)[-_SHOWN_LINES:]:
             shown = {name: value for name, value in line.items() if name not in _NOT_SHOWN}
             self._say(f"    {process}: {shown.pop('event', '')} {shown}")

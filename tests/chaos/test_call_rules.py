@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -332,9 +333,32 @@ class TestSessions:
         call.frozen = [Frozen(110.0, 112.0, frozenset({"127.0.0.1:50001"}))]
         assert _rules(call) == []
 
+    def test_another_session_on_the_same_port_is_not_that_of_the_worker_that_was_stopped(self) -> None:
+        call = _moved()
+        call.frozen = [Frozen(100.2, 105.0, frozenset({"127.0.0.1:50001", "127.0.0.1:50002"}))]
+        call.sessions.append(_session(3, begin=103.0, end=103.1, items=(), answering=()))
+        assert _rules(call) == []
+
     def test_a_link_that_is_cut_beside_another_fault_may_cost_a_session(self) -> None:
         call = _moved()
         call.faults.append(Fault(FaultKind.CUT_LINK, 109.5))
+        assert _rules(call) == []
+
+    def test_a_link_that_is_cut_when_a_session_is_old_may_be_followed_by_another(self) -> None:
+        call = _call()
+        _new_session_for_a_link(call)
+        call.rollover_seconds = 9.0
+        assert _rules(call) == []
+
+    def test_what_is_open_after_the_call_overlaps_with_nothing(self) -> None:
+        call = _moved()
+        call.sessions[0] = _session(1, begin=130.0, end=math.inf, items=())
+        call.sessions.append(_session(3, begin=131.0, end=math.inf, items=()))
+        assert "one session" not in _rules(call)
+
+    def test_one_that_was_given_up_again_is_not_what_counts(self) -> None:
+        call = _call()
+        call.sessions.append(_session(2, begin=115.0, end=115.01, items=()))
         assert _rules(call) == []
 
     def test_the_last_that_might_answer_is_what_counts(self) -> None:
@@ -358,8 +382,8 @@ class TestConversation:
 
     def test_each_cut_allows_for_one(self) -> None:
         call = _moved()
-        call.heard = _heard(GREETING, "reply two turn", "reply three turn")
-        assert _rules(call) == ["told"]
+        call.heard = _heard("greeting one", "reply two turn", "reply three turn")
+        assert _rules(call) == ["told"], "the fault and the session that follows it are two"
         call.interruptions = 1
         assert _rules(call) == []
 

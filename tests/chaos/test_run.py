@@ -12,12 +12,13 @@ from tests.chaos.run import ChaosRun, Options
 from tests.redis_process import find_redis_server
 
 PACE = Pace(
-    stop_seconds=4.0,
-    redis_seconds=3.0,
-    stall_seconds=3.0,
-    refuse_seconds=2.5,
-    link_seconds=1.0,
-    deaf_seconds=3.0,
+    stop_seconds=3.6,
+    redis_seconds=1.5,
+    stall_seconds=2.0,
+    refuse_seconds=2.0,
+    link_seconds=0.6,
+    deaf_seconds=2.0,
+    whole_seconds=1.5,
 )
 
 pytestmark = pytest.mark.skipif(
@@ -42,12 +43,12 @@ async def test_without_faults_every_promise_is_kept() -> None:
 async def test_every_kind_of_fault_is_survived() -> None:
     options = Options(
         seed=4,
-        calls=6,
-        duration_seconds=20.0,
+        calls=5,
+        duration_seconds=13.0,
         pace=PACE,
-        gap_seconds=(0.8, 1.0),
-        quiet_seconds=0.0,
-        ramp_seconds=1.0,
+        gap_seconds=(0.5, 0.6),
+        quiet_seconds=60.0,
+        ramp_seconds=0.5,
     )
     said: list[str] = []
     results = await ChaosRun(options, said.append).run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import signal
 import tempfile
 import time
@@ -45,6 +46,7 @@ class Member:
         going: killed, or told to stop.
         stopped: by SIGSTOP.
         rss_bytes: of its memory when it was ready.
+        ready_seconds: when it was.
     """
 
     process: ServiceProcess
@@ -54,6 +56,7 @@ class Member:
     going: bool = False
     stopped: bool = False
     rss_bytes: int = 0
+    ready_seconds: float = field(default_factory=time.monotonic)
 
     @property
     def url(self) -> str:
@@ -89,7 +92,9 @@ class World:
     Attributes:
         urls: of the dispatchers that take new calls.
         callers: by uuid, those that have a call.
-        redis_lock: held by the fault that has Redis in its hands.
+        redis_lock: held by the fault that has Redis in its hands, or needs it whole.
+        redis_left_seconds: when the fault began that keeps Redis away now; None: it is there.
+        redis_back_seconds: when the last fault of Redis was over.
     """
 
     def __init__(self, *, rollover_seconds: float = 3300.0) -> None:
@@ -99,6 +104,8 @@ class World:
         self.urls: list[str] = []
         self.callers: dict[str, Caller] = {}
         self.redis_lock = asyncio.Lock()
+        self.redis_left_seconds: float | None = None
+        self.redis_back_seconds = -math.inf
         self.ami = AmiDouble()
         self._rollover_seconds = rollover_seconds
         self._directory = tempfile.TemporaryDirectory(prefix="chaos-")
