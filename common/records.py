@@ -435,6 +435,7 @@ class Go:
         orders: orders that the dispatcher knows of, carried out or not.
         digits: keys that were pressed and are not part of the conversation yet.
         speaking: the caller was saying something.
+        recalled: the memory comes from Redis: of replies it is not known what was heard.
     """
 
     kind: ClassVar[Kind] = Kind.GO
@@ -443,6 +444,7 @@ class Go:
     orders: tuple[str, ...] = ()
     digits: str = ""
     speaking: bool = False
+    recalled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

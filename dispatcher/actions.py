@@ -106,6 +106,11 @@ class LeaveChannel:
 
 
 @dataclass(frozen=True, slots=True)
+class Publish:
+    """Who holds the call has changed: tell Redis now, and not with the next renewal."""
+
+
+@dataclass(frozen=True, slots=True)
 class Unpin:
     """Take the call out of Redis, if it is still at this epoch there."""
 
@@ -138,4 +143,4 @@ class Ended:
 
 
 ToCaller = Play | Interrupt | Tell | Complain | CloseCaller
-Action = ToCaller | ToWorker | Execute | Place | LeaveChannel | Unpin | Report | Ended
+Action = ToCaller | ToWorker | Execute | Place | LeaveChannel | Publish | Unpin | Report | Ended

@@ -36,6 +36,7 @@ from dispatcher.actions import (
     Interrupt,
     LeaveChannel,
     Place,
+    Publish,
     Purpose,
     Report,
     Seen,
@@ -66,6 +67,9 @@ class State(StrEnum):
 # Keys that are no part of the conversation yet: more than any menu asks for.
 MAX_WAITING_DIGITS = 64
 
+# Replies come faster than they play: after so much of them the worker is told what was handed over, between ticks,
+# too. What it does not know of it would send again to a dispatcher that takes over.
+REPORT_SAMPLES = avr.SAMPLE_RATE_HZ // 4
 # Items whose transcript was sent last: enough to tell one that comes again, after whatever recovery.
 MAX_TRANSCRIPTS_KNOWN = 1024
 # What is to be said to a core whose connection broke, when it is back.
@@ -140,6 +144,7 @@ class Call:
         self._move: _Move | None = None
         self._excluded: set[str] = set()
         self._refusals = 0
+        self._claimed_epoch = 0
         self._reason = ""
         self._lost_seconds = now_seconds
         self._place_again_seconds: float | None = None
@@ -154,6 +159,7 @@ class Call:
         # Worker → caller
         self._player = Player()
         self._greeted = False
+        self._unreported_samples = 0
         self._transcripts: dict[str, None] = {}  # a set that knows its oldest
         self._untold: deque[Tell] = deque(maxlen=MAX_UNTOLD)
         self._orders = Orders(limits.order_seconds)
@@ -171,8 +177,16 @@ class Call:
 
     @property
     def held_epoch(self) -> int:
-        """The epoch at which a worker has the call, or had it last; 0 if none had."""
-        return self._leg.epoch if self._leg is not None else self.epoch
+        """The epoch at which a worker has the call, or had it last; 0 if none had.
+
+        It is higher than the worker's where Redis knows of another one (`outrank`).
+        """
+        return max(self._leg.epoch if self._leg is not None else self.epoch, self._claimed_epoch)
+
+    def outrank(self, epoch: int) -> None:
+        """Redis remembers a holder from before it was away, when this call was placed: this one is newer."""
+        self._claimed_epoch = epoch + 1
+        self.epoch = max(self.epoch, self._claimed_epoch)
 
     @property
     def is_held(self) -> bool:
@@ -289,11 +303,11 @@ class Call:
         """There is a channel to a worker that is to have the call."""
         if self.state is not State.PLACING:
             return self._placed_next(placed, now_seconds)
-        leg = self._leg = self._new_leg(placed, self._reason)
+        leg = self._leg = self._new_leg(placed, "" if placed.attach else self._reason)
         self.worker_id = placed.worker_id
         self.state = State.OPENING
         self._open(leg, now_seconds, attach=placed.attach)
-        if self._reason:
+        if leg.reason:
             self._give_memory(leg)
         return leg
 
@@ -362,14 +376,18 @@ class Call:
     def tick(self, now_seconds: float) -> None:
         """Look at the clocks; meant to be called every 200 ms."""
         if self.state is not State.ENDED:
-            if (playout := self._player.progress(now_seconds)) is not None:
-                self.memory.reply_heard(playout.items)
-                if self._leg is not None:
-                    self._to_worker(self._leg, playout)
+            self._report_playout(now_seconds)
             self._execute_order(now_seconds)
             self._look_after_workers(now_seconds)
         if self.state is not State.ENDED:
             self._look_after_caller(now_seconds)
+
+    def _report_playout(self, now_seconds: float) -> None:
+        self._unreported_samples = 0
+        if (playout := self._player.progress(now_seconds)) is not None:
+            self.memory.reply_heard(playout.items)
+            if self._leg is not None:
+                self._to_worker(self._leg, playout)
 
     def _look_after_caller(self, now_seconds: float) -> None:
         limits = self._limits
@@ -552,6 +570,7 @@ class Call:
         self.state = State.CONNECTING
         leg.state = LegState.TAKEN
         leg.credit_bytes = opened.credit_bytes
+        self.actions.append(Publish())
         if opened.attached:
             self._greeted = True
             self._audio.rebase(opened.position_samples)
@@ -567,8 +586,9 @@ class Call:
         self._ready_seconds = now_seconds
         self._excluded.clear()
         self._refusals = 0
+        self.memory.is_recalled = False
         if self._reason:
-            self._report(Seen.RECOVERY_SECONDS, now_seconds - self._lost_seconds, leg.reason)
+            self._report(Seen.RECOVERY_SECONDS, now_seconds - self._lost_seconds, self._reason)
             self._reason = ""
 
     def _refused(self, refused: link.Refused, now_seconds: float) -> None:
@@ -666,6 +686,7 @@ class Call:
         self._play(self._player.broke_off(now_seconds), now_seconds)
         standby, self._next, self._move = self._next, None, None
         if standby is not None:
+            self.actions.append(Publish())
             # It has the memory already, and waits for nothing but this.
             self._leg = standby
             self.worker_id = standby.worker_id
@@ -728,9 +749,13 @@ class Call:
             raise LinkProtocolError(f"{-leg.given_bytes} bytes of reply audio more than there was credit for")
         if not pcm:
             return
-        self.memory.reply_audio(item, len(pcm) // 2)
+        samples = len(pcm) // 2
+        self.memory.reply_audio(item, samples)
         self._play(self._player.audio(item, pcm, now_seconds), now_seconds)
         self._return_credit()
+        self._unreported_samples += samples
+        if self._unreported_samples >= REPORT_SAMPLES:
+            self._report_playout(now_seconds)
 
     def _play(self, plays: list[Any], now_seconds: float) -> None:
         if plays:

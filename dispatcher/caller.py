@@ -27,6 +27,8 @@ from dispatcher.limits import CallLimits
 from dispatcher.links import LinkPool, LinkUnavailable, WorkerLink
 from dispatcher.placement import Found, Placement
 
+# A Redis that has not answered in this time may be away: meanwhile the workers are asked who has the call.
+REDIS_IS_SLOW_SECONDS = 0.05
 TAKEN_OVER = "another connection with the same uuid has taken this call over"
 
 
@@ -51,6 +53,9 @@ class Calls(Interface):
 
     def begun(self, caller: Caller) -> Caller | None:
         """A connection said which call it is; returns who has that call already, if anybody."""
+
+    def publish(self) -> None:
+        """Tell Redis soon what this dispatcher holds."""
 
     def ended(self, caller: Caller) -> None:
         """The call is over."""
@@ -115,6 +120,8 @@ class Caller:
         # The time for `init` runs from TCP's accept: it is not one more after that of the handshake.
         self.call = Call(metadata, time.monotonic() if since_seconds is None else since_seconds, limits)
         self.started_at_ms: int | None = None
+        # Redis has heard of the call, as of this dispatcher's.
+        self.is_published = False
         self._calls = calls
         self._log = structlog.get_logger()
         self._front: Front | None = None
@@ -301,6 +308,8 @@ class Caller:
                 channel = self._channels.pop(leg, None)
                 if channel is not None:
                     channel.leave()
+            case actions.Publish():
+                self._calls.publish()
             case actions.Unpin(epoch):
                 placement = self._calls.placement
                 self._unpinning = asyncio.create_task(placement.unpin(self.uuid, epoch))
@@ -373,21 +382,24 @@ class Caller:
     async def _search(self, wanted: actions.Place) -> None:
         placement, purpose = self._calls.placement, wanted.purpose
         excluded, epoch, pins = wanted.excluded, wanted.epoch, self.call.pins
-        if purpose is Purpose.BEGIN and placement.redis_is_away:
-            # Whether the caller was here before, only the workers can say.
-            holder = await self._calls.links.holder(self.uuid)
-            if holder is not None and self.call.wants(purpose):
-                known, held_epoch = holder
-                kept = Found(known.worker_id, known.address, max(epoch, held_epoch + 1), pins + 1, attach=True)
-                self._placed(wanted, kept, known)
-                return
+        # Whether a caller was here before, at another dispatcher, the workers know where Redis does not.
+        returns = self.call.memory.is_empty and (purpose is Purpose.RECOVER or placement.redis_is_away)
+        if returns and await self._found_holder(wanted):
+            return
         while self.call.wants(purpose):
             if purpose is Purpose.MOVE:
                 found: Found | NoCapacity = placement.choose(epoch, excluded, pins)
             else:
-                found = await placement.place(
-                    self.uuid, epoch, self.call.metadata, excluded, pins, recovers=purpose is Purpose.RECOVER
+                pinning = asyncio.ensure_future(
+                    placement.place(
+                        self.uuid, epoch, self.call.metadata, excluded, pins, recovers=purpose is Purpose.RECOVER
+                    )
                 )
+                done, _ = await asyncio.wait({pinning}, timeout=REDIS_IS_SLOW_SECONDS)
+                if not done and purpose is Purpose.BEGIN and await self._found_holder(wanted):
+                    # What Redis may say yet is older than this.
+                    return
+                found = await pinning
             if isinstance(found, NoCapacity):
                 self._not_placed(purpose, found, excluded)
                 return
@@ -406,6 +418,17 @@ class Caller:
                 self._placed(wanted, found, worker_link)
                 return
             excluded, epoch, pins = excluded | {found.worker_id}, found.epoch + 1, found.pins
+
+    async def _found_holder(self, wanted: actions.Place) -> bool:
+        """Whether a worker says that it has a session of the call: it goes on there."""
+        holder = await self._calls.links.holder(self.uuid)
+        if holder is None or not self.call.wants(wanted.purpose):
+            return False
+        known, held_epoch = holder
+        epoch = max(wanted.epoch, held_epoch + 1)
+        pins = max(1, self.call.pins)
+        self._placed(wanted, Found(known.worker_id, known.address, epoch, pins, attach=True), known)
+        return True
 
     async def _link_to(self, found: Found) -> WorkerLink | None:
         try:

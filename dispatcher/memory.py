@@ -46,11 +46,13 @@ class CallMemory:
     Attributes:
         profile: the call's settings; None until the worker has found them out.
         next_index: the number that the next reply item is to have.
+        is_recalled: it comes from Redis, and no session has gone on from it yet.
     """
 
     def __init__(self) -> None:
         self.profile: link.Profile | None = None
         self.next_index = 0
+        self.is_recalled = False
         # What the copy in Redis does not have.
         self._changed: set[str] = set()
         self._profile_changed = False
@@ -216,6 +218,7 @@ class CallMemory:
                     memory._bytes += len(stored)
         except (ValueError, TypeError):
             return None
+        memory.is_recalled = True
         return None if memory.is_empty else memory
 
     def _settle(self, item_id: str) -> None:

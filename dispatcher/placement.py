@@ -138,6 +138,9 @@ class Placement:
             self._note(False, str(error))
             return self._from_table(epoch, excluded, pins, over_capacity)
         self._note(True)
+        if pin == NoCapacity(NoCapacityReason.NO_WORKERS) and self._linked():
+            # It has come back empty, and workers that are there have not told it yet.
+            return self._from_table(epoch, excluded, pins, over_capacity)
         if isinstance(pin, Pin):
             return Found(pin.worker, pin.address, pin.epoch, pin.pins, pin.started_at_ms, pin.attached)
         return pin
@@ -186,8 +189,13 @@ class Placement:
             self._note(False, str(error))
             return Renewal(frozenset(), self._workers)
         self._note(True)
-        self._workers = renewal.workers
+        known = {worker.id for worker in renewal.workers}
+        self._workers = (*renewal.workers, *(worker for worker in self._linked() if worker.id not in known))
         return renewal
+
+    def _linked(self) -> list[WorkerStatus]:
+        """Workers that there is a link to, whatever Redis knows of them."""
+        return [worker for worker in self._workers if self._has_link(worker.id)]
 
     def _from_table(
         self, epoch: int, excluded: frozenset[str], pins: int, over_capacity: float

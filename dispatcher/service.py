@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from websockets.http11 import Request
 
 from common.doorkeeper import DEFAULT_DOOR_LIMITS, DoorLimits, Refusal
+from common.errors import RegistryUnavailable
 from common.listener import Arrival, Listener, listen
 from common.metrics import DispatcherMetrics
 from common.registry import Registry
@@ -34,6 +35,8 @@ log = structlog.get_logger()
 
 TICK_SECONDS = 0.2
 FIRST_LINK_INTERVAL_SECONDS = 0.1
+# Calls that get another worker together are published together.
+PUBLISH_SECONDS = 0.05
 # `stop` has to be done within the time that a process has to stop (common/process.py).
 CLOSE_SECONDS = 0.8
 SETTLE_SECONDS = 0.5
@@ -102,6 +105,7 @@ class Dispatcher:
         self._callers: set[Caller] = set()
         self._by_uuid: dict[str, Caller] = {}
         self._settling: set[asyncio.Task[None]] = set()
+        self._renew_now = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._server: Listener | None = None
@@ -202,6 +206,10 @@ class Dispatcher:
         older = self._by_uuid.setdefault(caller.uuid, caller)
         return None if older is caller else older
 
+    def publish(self) -> None:
+        """Renew at once, for all that has changed in this turn of the event loop."""
+        self._renew_now.set()
+
     def ended(self, caller: Caller) -> None:
         """Take a call out of the table."""
         self._callers.discard(caller)
@@ -257,19 +265,39 @@ class Dispatcher:
     async def _renew(self) -> None:
         while True:
             # Without a link there is nobody to take a call: look for the first worker often.
-            await asyncio.sleep(RENEW_INTERVAL_SECONDS if self.links.is_ready else FIRST_LINK_INTERVAL_SECONDS)
+            interval = RENEW_INTERVAL_SECONDS if self.links.is_ready else FIRST_LINK_INTERVAL_SECONDS
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._renew_now.wait(), interval)
+                await asyncio.sleep(PUBLISH_SECONDS)
+            self._renew_now.clear()
             try:
                 await self._renew_once()
             except Exception:
                 log.exception("calls could not be published")
 
+    async def _outranks(self, caller: Caller) -> bool:
+        """Whether a call that Redis knows of another dispatcher came here later, while Redis was away."""
+        if caller.is_published:
+            return False
+        try:
+            record = await self.registry.call(caller.uuid)
+        except RegistryUnavailable:
+            return True
+        if record is not None:
+            caller.call.outrank(record.epoch)
+        self.publish()
+        return True
+
     async def _renew_once(self) -> None:
         holders = {caller.uuid: caller for caller in self._callers if caller.lease() is not None}
         leases = [lease for caller in holders.values() if (lease := caller.lease()) is not None]
         renewal = await self.placement.renew(leases)
-        for uuid in renewal.superseded:
+        for uuid, caller in holders.items():
             # The one that was asked about: by now a newer connection may stand in its place in the table.
-            holders[uuid].superseded()
+            if uuid in renewal.superseded and not await self._outranks(caller):
+                caller.superseded()
+            elif not self.placement.redis_is_away:
+                caller.is_published = True
         for uuid in renewal.forgotten:
             holders[uuid].call.memory.forgotten()
         self.links.keep((worker.id, worker.address) for worker in self.placement.workers)

@@ -396,7 +396,7 @@ class World:
                         self._place(action)
                     case dispatcher_actions.Report():
                         self.reports.append(action)
-                    case dispatcher_actions.LeaveChannel(leg):
+                    case dispatcher_actions.LeaveChannel() | dispatcher_actions.Publish():
                         pass
                     case other:
                         if not self.over:

@@ -157,12 +157,20 @@ class Agent:
                 self._settle(reply)
         return goes_on
 
-    def settle_the_rest(self) -> None:
-        """Of replies that nobody kept a clock for all that is known counts as heard."""
-        for item in self._texts:
-            if item.role is Role.AGENT and item.heard_share is None and item.item_id not in self._reply_of:
-                item.text_done, item.heard_share = True, 1.0
+    def settle_the_rest(self, *, heard: bool) -> None:
+        """Replies that are not settled, and of which the dispatcher has no sound.
+
+        Args:
+            heard: nobody kept a clock for them: what is complete counts as heard. Else nothing was sent of them.
+        """
+        for item in list(self._texts):
+            if item.role is not Role.AGENT or item.heard_share is not None or item.item_id in self._reply_of:
+                continue
+            if heard and item.text_done and item.text:
+                item.heard_share = 1.0
                 self._texts.changed(item)
+            else:
+                self._texts.remove(item.item_id)
 
     def attached(self, channel: int, credit_bytes: int, now_seconds: float) -> None:
         """Another dispatcher has the call: tell it what plays."""

@@ -125,6 +125,7 @@ class Call:
         self._snapshot: Snapshot | None = None
         # Records that came before there is a session: no credit is given until then, so they are bounded by it.
         self._early: list[tuple[int, bytes]] = []
+        self._early_outputs: dict[str, str] = {}
         self._realtime: RealtimeConnection | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._tools: dict[str, asyncio.Task[None]] = {}
@@ -269,8 +270,10 @@ class Call:
             self._finish(link.Outcome.COMPLETED, message)
 
     def _give_up(self, reason: str) -> None:
-        self._suspended = False
-        if self._session is not None:
+        if self._suspended:
+            # Somebody else has the call, and what waits to be done is not to be done.
+            self._finish(link.Outcome.FAILED, reason)
+        elif self._session is not None:
             self._session.dispatcher_lost()
             self._act()
         else:
@@ -440,6 +443,8 @@ class Call:
             return
         self._session = session
         early, self._early = self._early, []
+        for call_id, output in self._early_outputs.items():
+            session.tool_done(call_id, output, time.monotonic())
         for kind, payload in early:
             session.record(kind, memoryview(payload), time.monotonic())
         self._act()
@@ -513,6 +518,8 @@ class Call:
         if self._session is not None:
             self._session.tool_done(call_id, output, time.monotonic())
             self._act()
+        elif not self._ended:
+            self._early_outputs[call_id] = output
 
     @property
     def has_tools(self) -> bool:

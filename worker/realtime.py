@@ -21,7 +21,7 @@ from worker import realtime_errors
 REALTIME_LIMITS = Limits(
     max_message_bytes=8 * 1024 * 1024,
     open_timeout_seconds=10.0,
-    # A connection that has come to a stop is found within 12 s: the caller waits for it in silence. And each answer
+    # A connection that has come to a stop is found within 12 s, which the caller spends in silence. Each answer
     # tells up to where the API has heard.
     ping_interval_seconds=2.0,
     silence_timeout_seconds=10.0,

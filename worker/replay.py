@@ -90,6 +90,15 @@ class Replay:
             previous = item.item_id
         self._audio = []
 
+    def add(self, item_id: str, **fields: Any) -> None:
+        """Put an item of ours behind all others, text that is complete."""
+        last = self._conversation.last()
+        item = self._conversation.insert(item_id, None, last.item_id if last is not None else None)
+        for name, value in fields.items():
+            setattr(item, name, value)
+        item.text_done = True
+        self.rewrite(item)
+
     def rewrite(self, item: Item) -> None:
         """A replayed item is another now: put it there again."""
         self._delete(item.item_id)

@@ -275,8 +275,9 @@ class Worker:
     def command(self, command: link.Command, send: Callable[[bytes], None]) -> None:
         """The calls API wants something of a call."""
         held = self._calls.get(command.uuid)
-        if held and command.action == "holds":
-            answer = link.Result(command.number, 200, {"epoch": max(each.call.epoch for each in held)})
+        if command.action == "holds":
+            epochs = [each.call.epoch for each in held or () if each.call.is_attachable]
+            answer = link.Result(command.number, 200 if epochs else 404, {"epoch": max(epochs, default=0)})
             send(link.encode(answer, 0))
         elif held:
             try:

@@ -31,7 +31,6 @@ from worker.actions import (
     Configured,
     Connect,
     Ended,
-    RunTool,
     Seen,
     ToUpstream,
     Used,
@@ -41,17 +40,16 @@ from worker.audio_format import for_format
 from worker.caller_audio import Append, CallerAudio, Dropped, Step
 from worker.conversation import TRANSCRIPT_WAIT_SECONDS, Conversation, Item, ItemKind, Role
 from worker.digits import DigitEntry
+from worker.function_calls import FunctionCalls
+from worker.journal import Journal
 from worker.local_vad import LocalVad, SpeechStarted
 from worker.outbox import Outbox
 from worker.plan import Plan
 from worker.realtime_errors import ErrorEvent, Severity
 from worker.replay import Replay
-from worker.resample import LOW_RATE_HZ, SAMPLE_BYTES
+from worker.resample import SAMPLE_BYTES
 from worker.responses import GateState, ResponseGate
 from worker.snapshot import Snapshot
-from worker.tool_calls import ToolCalls
-from worker.tools import avr
-from worker.tools.errors import InvalidArguments
 from worker.usage import Usage
 
 # `session.updated` is awaited so long.
@@ -62,18 +60,9 @@ RETRY_MOST_SECONDS = 5.0
 RESPONSE_CREATED_SECONDS = 10.0
 # A response of which nothing has come for so long is given up; a model that reasons may be silent for a while.
 RESPONSE_SILENCE_SECONDS = 60.0
-# Of the caller's silence the dispatcher keeps so much: what may be the beginning of a word.
-KEPT_SILENCE_SAMPLES = LOW_RATE_HZ
-# What was heard again when the session began is known for speech within so long.
-SETTLE_SECONDS = 3.0
-# Positions of the caller's audio by the time at which they went to the API: of a minute.
-MAX_PASSED = 300
 # A session that is asked for a move lets go by itself when so much of its allowed time is over: 59 of 55 minutes.
 FORCE_AT = 59 / 55
-# Function calls whose outputs nobody will bring.
-INTERRUPTED = "interrupted, outcome unknown"
 HANG_UP_ORDER = "hang-up"
-RESTORED = "restored"
 # What the calls API wants to be said, and changes of the session that are not yet answered.
 MAX_WAITING_COMMANDS = 16
 
@@ -148,18 +137,21 @@ class Session:
         self._keys = 0
         self._span: tuple[int, int] | None = None
         self._position_samples = opening.position_samples
-        self._finished_samples = 0
-        self._passed: deque[tuple[float, int]] = deque(maxlen=MAX_PASSED)
+        self._journal = Journal(self.conversation, self._audio, self._out)
         # Model → caller
         self._gate = ResponseGate()
         self._replay = Replay(self.conversation, self._out, audio_format.uplink)
         self._agent = Agent(opening, audio_format, self.conversation, self._out, self._replay)
         self._response_seconds = 0.0
-        self._speaking = False
         self._speech_ended_seconds: float | None = None
-        self._tools = ToolCalls()
-        self._unconfirmed: dict[str, tuple[str, str]] = {}
-        self._parting: dict[str, list[link.Order]] = {}
+        self._calls = FunctionCalls(
+            self.conversation,
+            replay=self._replay,
+            agent=self._agent,
+            journal=self._journal,
+            outbox=self._out,
+            new_id=self._new_id,
+        )
         # Commands of the calls API
         self._sayings: deque[list[dict[str, Any]]] = deque()
         self._updates: deque[tuple[str, int, dict[str, Any]]] = deque()
@@ -233,7 +225,7 @@ class Session:
         handler = _HANDLERS.get(event["type"])
         if handler is not None:
             handler(self, event, now_seconds)
-            self._remember()
+            self._journal.write()
             self._release_when_quiet(now_seconds)
 
     # The link
@@ -263,9 +255,10 @@ class Session:
             case Kind.DTMF:
                 self._key(link.decode_control(link.Dtmf, payload).digit, now_seconds)
             case Kind.ORDER_DONE:
-                self._order_done(link.decode_control(link.OrderDone, payload), now_seconds)
+                if self._calls.order_done(link.decode_control(link.OrderDone, payload)):
+                    self._want_response(now_seconds)
             case Kind.TOOL_KNOWN:
-                self._tool_known(link.decode_control(link.ToolKnown, payload).call_id)
+                self._calls.known(link.decode_control(link.ToolKnown, payload).call_id)
             case Kind.RELEASE:
                 seconds = link.decode_control(link.Release, payload).seconds
                 self._release_at = min(now_seconds + seconds, self._release_at or float("inf"))
@@ -276,7 +269,7 @@ class Session:
                 # Kinds of a newer release.
                 pass
         if kind != Kind.CALLER_AUDIO:
-            self._remember()
+            self._journal.write()
             self._release_when_quiet(now_seconds)
 
     def go(self, snapshot: Snapshot, now_seconds: float) -> None:
@@ -292,21 +285,14 @@ class Session:
         """Another dispatcher has the call, as the one before is gone: tell it everything."""
         self.epoch = opening.epoch
         self._out.channel = channel
-        for record in self.conversation.everything():
-            self._out.record(record)
-        self._out.record(link.Finished(self._finished_samples, self._speaking))
+        self._journal.write_all()
         if self.state in (State.CONNECTING, State.CONFIGURING):
             # The caller's audio that no session has heard is the dispatcher's to keep.
             for position, pcm in (*self._snapshot.audio, *self._audio.waiting):
                 codes = g711.encode_ulaw(pcm)
                 self._out.dispatcher([link.encode_kept_audio(channel, position, codes)])
         self._agent.attached(channel, opening.credit_bytes, now_seconds)
-        for call_id in self._unconfirmed:
-            self._out.record(link.Tool(call_id))
-        waiting = {order.id for orders in self._parting.values() for order in orders}
-        for order in self._tools.open_orders:
-            if order.id not in waiting:
-                self._agent.order(order)
+        self._calls.attached()
         if self.state is State.LIVE:
             self._out.record(link.Ready())
         if self._move_reason:
@@ -350,10 +336,15 @@ class Session:
             self._agent.send_transcripts(now_seconds)
             if (entry := self._digits.tick(now_seconds)) is not None:
                 self._entered(entry, now_seconds)
-            self._finish_silence(now_seconds, now_seconds if heard_seconds is None else heard_seconds)
+            self._journal.finish_silence(
+                self._position_samples,
+                now_seconds - self._live_since,
+                now_seconds,
+                now_seconds if heard_seconds is None else heard_seconds,
+            )
             self._look_after_session(now_seconds)
         self._look_after_call(now_seconds)
-        self._remember()
+        self._journal.write()
         self._release_when_quiet(now_seconds)
 
     def _look_after_session(self, now_seconds: float) -> None:
@@ -365,7 +356,7 @@ class Session:
     def _look_after_call(self, now_seconds: float) -> None:
         """End a call that is abandoned or has no end."""
         plan = self._plan
-        if self._speaking or self._gate.state is not GateState.IDLE:
+        if self._journal.speaking or self._gate.state is not GateState.IDLE:
             self._active_seconds = now_seconds
         silence_seconds = now_seconds - self._active_seconds
         if plan.max_call_seconds is not None and now_seconds - self._began_seconds >= plan.max_call_seconds:
@@ -391,10 +382,10 @@ class Session:
             elif isinstance(step, Dropped):
                 self._out.report(Seen.CALLER_AUDIO_DROPPED_SECONDS, step.seconds)
             elif isinstance(step, SpeechStarted):
-                self._set_speaking(True)
+                self._journal.spoke(True)
                 self._barge_in()
             else:
-                self._set_speaking(False)
+                self._journal.spoke(False)
                 self._speech_ended_seconds = now_seconds - (self._plan.local_silence_ms or 0) / 1000
                 self._out.upstream({"type": "input_audio_buffer.commit"})
                 self._want_response(now_seconds)
@@ -416,23 +407,11 @@ class Session:
     def _entered(self, entry: str, now_seconds: float) -> None:
         self._out.happened("digits", digits=entry)
         text = f"[The caller pressed these keys on the telephone: {entry}]"
-        self._create_item(text=text)
+        self._replay.add(self._new_id(), text=text)
         # The `#` that ended it is a key, too.
         self._out.record(link.Keyed(self._keys))
         self._keys = 0
         self._want_response(now_seconds)
-
-    def _create_item(self, **fields: Any) -> None:
-        """Put an item of our own behind all others."""
-        self._items_made += 1
-        last = self.conversation.last()
-        item = self.conversation.insert(
-            f"avr_{self.epoch}_{self._items_made}", None, last.item_id if last is not None else None
-        )
-        for name, value in fields.items():
-            setattr(item, name, value)
-        item.text_done = True
-        self._replay.rewrite(item)
 
     def _barge_in(self) -> None:
         """The caller interrupts, and the service does not know: cancel the response, drop what was not heard."""
@@ -461,7 +440,7 @@ class Session:
             self._out.actions.append(Answer(number, 200, {}))
 
     def _speech_started(self, event: dict[str, Any], now_seconds: float) -> None:
-        self._set_speaking(True)
+        self._journal.spoke(True)
         self._audio.turns.started(event["item_id"], event.get("audio_start_ms", 0))
         self._active_seconds = now_seconds
         self._speech_ended_seconds = None
@@ -471,7 +450,7 @@ class Session:
         self._agent.flush()
 
     def _speech_stopped(self, event: dict[str, Any], now_seconds: float) -> None:
-        self._speaking = False
+        self._journal.speaking = False
         self._active_seconds = now_seconds
         # audio_end_ms includes the silence that was waited for; what was appended since has gone by, too.
         turns = self._audio.turns
@@ -488,8 +467,8 @@ class Session:
         item.span, self._span = self._span, None
         if not self._local_turns:
             # What is finished now is remembered first.
-            self._remember()
-            self._set_speaking(False)
+            self._journal.write()
+            self._journal.spoke(False)
 
     def _item_added(self, event: dict[str, Any], now_seconds: float) -> None:
         item = event["item"]
@@ -524,8 +503,8 @@ class Session:
             finished = self._audio.turns.text_stored(item.item_id)
             if finished is not None:
                 # The text is remembered before its audio is forgotten.
-                self._remember()
-                self._finished(finished[1])
+                self._journal.write()
+                self._journal.finished(finished[1])
             self._agent.send_transcripts(now_seconds)
 
     def _transcription_failed(self, event: dict[str, Any], now_seconds: float) -> None:
@@ -541,7 +520,7 @@ class Session:
         # There is one at a time: one that is still open here has ended unheard of.
         self._agent.response_over(completed=False)
         unwanted = self._gate.created(response_id)
-        if self._speaking or unwanted:
+        if self._journal.speaking or unwanted:
             # It was asked for before the caller began to speak. It would talk over the caller, and the server
             # does not cancel what began after the speech.
             self._agent.cancel(response_id)
@@ -549,11 +528,10 @@ class Session:
     def _output_added(self, event: dict[str, Any], _: float) -> None:
         item = event["item"]
         if item["type"] == "mcp_call":
-            # The service runs it by itself, but does not go on speaking by itself.
-            self._tools.begin(checked_id(event["response_id"]), checked_id(item["id"]))
+            self._calls.began_elsewhere(checked_id(event["response_id"]), checked_id(item["id"]))
 
     def _mcp_call_ended(self, event: dict[str, Any], now_seconds: float) -> None:
-        if self._tools.end(checked_id(event["item_id"])):
+        if self._calls.ended_elsewhere(checked_id(event["item_id"])):
             self._want_response(now_seconds)
 
     def _output_done(self, event: dict[str, Any], now_seconds: float) -> None:
@@ -565,55 +543,13 @@ class Session:
         known = self.conversation.insert(item["id"], None, event.get("previous_item_id"))
         self._replay.made(known.item_id)
         known.kind, known.call_id, known.name, known.text = ItemKind.FUNCTION_CALL, call_id, name, arguments
-        self._tools.begin(event["response_id"], call_id)
-        self._out.happened("tool_call", call_id=call_id, name=name, arguments=arguments)
-        self._begin_call(known, event["response_id"], now_seconds)
-
-    def _begin_call(self, call: Item, response_id: str, now_seconds: float) -> None:
-        """Carry out a function call: the dispatcher knows of it before its handler runs."""
-        self.conversation.changed(call)
-        if call.name not in avr.RESERVED_NAMES:
-            call.started = True
-            self._unconfirmed[call.call_id] = (call.name, call.text)
-            self._remember()
-            self._out.record(link.Tool(call.call_id))
-            return
-        try:
-            wanted = avr.parse_transfer(call.text) if call.name == avr.TRANSFER else avr.parse_hangup(call.text)
-        except InvalidArguments as error:
-            self.tool_done(call.call_id, str(error), now_seconds)
-            return
-        # It is carried out when the words that go with it have been heard, and they may come after it.
-        order = self._tools.order(call.call_id, wanted)
-        if response_id == RESTORED:
-            self._agent.order(order)
-        else:
-            self._parting.setdefault(response_id, []).append(order)
-
-    def _tool_known(self, call_id: str) -> None:
-        call = self._unconfirmed.pop(call_id, None)
-        if call is not None:
-            self._out.actions.append(RunTool(call_id, *call))
-
-    def _part(self, response_id: str | None) -> None:
-        """A response is over: what it wants done with the call follows its last words."""
-        for order in self._parting.pop(response_id or "", ()):
-            self._agent.order(order)
-
-    def tool_done(self, call_id: str, output: str, now_seconds: float, *, answer: bool = True) -> None:
-        """A tool has its result; the model is asked for a response when all of its response's tools have."""
-        if self.state is State.ENDED or call_id not in self._tools.open_calls:
-            return
-        self._create_item(kind=ItemKind.FUNCTION_CALL_OUTPUT, call_id=call_id, text=output, silent=not answer)
-        self._remember()
-        self._out.happened("tool_result", call_id=call_id, output=output)
-        if self._tools.end(call_id, answer=answer):
+        if self._calls.called(known, event["response_id"]):
             self._want_response(now_seconds)
 
-    def _order_done(self, done: link.OrderDone, now_seconds: float) -> None:
-        if self._tools.ordered(done.id):
-            # If it worked, the call is on its way out, and more words would not be heard.
-            self.tool_done(done.id, done.message or "done", now_seconds, answer=not done.ok)
+    def tool_done(self, call_id: str, output: str, now_seconds: float) -> None:
+        """A tool has its result; the model is asked for a response when all of its response's tools have."""
+        if self.state is not State.ENDED and self._calls.ended(call_id, output):
+            self._want_response(now_seconds)
 
     def _audio_delta(self, event: dict[str, Any], now_seconds: float) -> None:
         if self._agent.audio_delta(event) and self._speech_ended_seconds is not None:
@@ -628,10 +564,10 @@ class Session:
         if self._gate.is_active(response_id):
             self._agent.response_over(completed=status == "completed")
             self._agent.send_transcripts(now_seconds)
-            self._part(response_id)
-            if self._gate.done(caller_speaks=self._speaking):
+            self._calls.part(response_id)
+            if self._gate.done(caller_speaks=self._journal.speaking):
                 self._create_response(now_seconds)
-            if response_id is not None and self._tools.response_done(response_id):
+            if response_id is not None and self._calls.response_done(response_id):
                 self._want_response(now_seconds)
             self._listen_again()
         if response.get("usage"):
@@ -710,7 +646,7 @@ class Session:
 
     def _want_response(self, now_seconds: float) -> None:
         # While the caller speaks nothing is asked for: the answer to the speech sees it all.
-        if not self._speaking and self._gate.want():
+        if not self._journal.speaking and self._gate.want():
             self._create_response(now_seconds)
 
     def _create_response(self, now_seconds: float) -> None:
@@ -732,8 +668,13 @@ class Session:
             self._out.report(Seen.UPSTREAM_ERROR, label="no_response")
             self._log.warning("response given up", state=self._gate.state.value, silent_seconds=limit_seconds)
             self._agent.response_over(completed=False)
-            if self._gate.lost(caller_speaks=self._speaking):
+            if self._gate.lost(caller_speaks=self._journal.speaking):
                 self._create_response(now_seconds)
+
+    def _new_id(self) -> str:
+        """For an item of ours."""
+        self._items_made += 1
+        return f"avr_{self.epoch}_{self._items_made}"
 
     # Going on where another session stopped
 
@@ -743,8 +684,8 @@ class Session:
             return False
         self.conversation.load(snapshot.items)
         goes_on = self._agent.restore(snapshot.replies)
-        self._agent.settle_the_rest()
-        self._speaking = snapshot.speaking
+        self._agent.settle_the_rest(heard=snapshot.recalled)
+        self._journal.speaking = snapshot.speaking
         if self.conversation.last() is not None and not snapshot.replies:
             self._audio.is_deaf = False
         return goes_on or (not snapshot.speaking and self._awaits_answer())
@@ -784,7 +725,7 @@ class Session:
         self._log.info(
             "session live", seconds=round(now_seconds - self._started_seconds, 3), reason=snapshot.reason or None
         )
-        self._remember()
+        self._journal.write()
         self._out.record(link.Ready())
         self._out.happened("live")
         for digit in snapshot.digits:
@@ -794,8 +735,7 @@ class Session:
         elif is_new and not refed:
             self._want_response(now_seconds)
         self._hear_again(snapshot, now_seconds)
-        self._take_up_calls(snapshot, now_seconds)
-        if self._goes_on and not refed:
+        if self._calls.take_up(snapshot, self._plan.idempotent) or (self._goes_on and not refed):
             self._want_response(now_seconds)
 
     def _forget_open_turns(self, snapshot: Snapshot) -> bool:
@@ -813,7 +753,7 @@ class Session:
     def _hear_again(self, snapshot: Snapshot, now_seconds: float) -> None:
         """The caller's audio behind the turns that are part of the conversation."""
         heard_until = max((item.span[1] for item in self.conversation if item.span), default=0)
-        self._speaking = False
+        self._journal.speaking = False
         kept = []
         for position, pcm in snapshot.audio:
             skipped = max(0, heard_until - position)
@@ -821,54 +761,6 @@ class Session:
                 kept.append((position + skipped, pcm[skipped * SAMPLE_BYTES :]))
             self._position_samples = max(self._position_samples, position + len(pcm) // SAMPLE_BYTES)
         self._listen(self._audio.open(kept), now_seconds)
-
-    def _take_up_calls(self, snapshot: Snapshot, now_seconds: float) -> None:
-        """Function calls without an output: what is running goes on, what may have run does not run again."""
-        answered = {item.call_id for item in self.conversation if item.kind is ItemKind.FUNCTION_CALL_OUTPUT}
-        calls = [
-            item
-            for item in self.conversation
-            if item.kind is ItemKind.FUNCTION_CALL and item.call_id not in answered
-        ]
-        for call in calls:
-            self._tools.begin(RESTORED, call.call_id)
-        for call in calls:
-            if call.call_id in snapshot.running or call.call_id in snapshot.orders:
-                continue
-            if call.started and call.name not in self._plan.idempotent:
-                self.tool_done(call.call_id, INTERRUPTED, now_seconds)
-            else:
-                self._begin_call(call, RESTORED, now_seconds)
-        if self._tools.response_done(RESTORED):
-            self._want_response(now_seconds)
-
-    # What is remembered
-
-    def _remember(self) -> None:
-        for record in self.conversation.take_changes():
-            self._out.record(record)
-
-    def _finished(self, position_samples: int) -> None:
-        self._finished_samples = max(self._finished_samples, position_samples)
-        self._out.record(link.Finished(self._finished_samples, self._speaking))
-
-    def _finish_silence(self, now_seconds: float, heard_seconds: float) -> None:
-        """While the API hears nothing in what it has read, a second of it is enough."""
-        self._passed.append((now_seconds, self._position_samples))
-        while len(self._passed) > 1 and self._passed[1][0] <= heard_seconds:
-            self._passed.popleft()
-        passed_seconds, position = self._passed[0]
-        if self._speaking or self._audio.turns.any_open or self._audio.waiting_bytes:
-            return
-        if now_seconds - self._live_since < SETTLE_SECONDS or passed_seconds > heard_seconds:
-            return
-        position -= KEPT_SILENCE_SAMPLES
-        if position - self._finished_samples >= KEPT_SILENCE_SAMPLES:
-            self._finished(position)
-
-    def _set_speaking(self, speaking: bool) -> None:
-        self._speaking = speaking
-        self._finished(self._finished_samples)
 
     # Ends
 
@@ -883,9 +775,9 @@ class Session:
         quiet = (
             self._may_release
             and self._gate.state is GateState.IDLE
-            and not self._speaking
+            and not self._journal.speaking
             and not self._agent.is_heard
-            and not self._tools.open_calls
+            and not self._calls.any_open
             and not self._digits.is_open
             and not self._updates
             and not self._sayings
@@ -897,7 +789,7 @@ class Session:
     def release(self, reason: str, message: str) -> None:
         """There is no session any more: the call goes on in another one."""
         if self.state is not State.ENDED:
-            self._remember()
+            self._journal.write()
             self._out.record(link.Released(reason, message))
             self._finish(Outcome.COMPLETED, message, released=True)
 

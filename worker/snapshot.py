@@ -23,6 +23,7 @@ class Snapshot:
         digits: keys that are no part of the conversation yet.
         speaking: the caller was saying something.
         running: calls of tools that this process still runs.
+        recalled: the memory comes from Redis, which knows no replies.
     """
 
     reason: str = ""
@@ -34,6 +35,7 @@ class Snapshot:
     digits: str = ""
     speaking: bool = False
     running: frozenset[str] = frozenset()
+    recalled: bool = False
 
 
 class SnapshotReader:
@@ -84,5 +86,6 @@ class SnapshotReader:
             digits=go.digits,
             speaking=go.speaking,
             running=running,
+            recalled=go.recalled,
             **fields,
         )

@@ -112,7 +112,7 @@ def test_no_body_breaks_the_reading_of_it(status: int, content: bytes) -> None:
         ("account_deactivated", Severity.FATAL),
         ("model_not_found", Severity.FATAL),
         ("invalid_model", Severity.FATAL),
-        ("session_expired", Severity.FATAL),
+        ("session_expired", Severity.SESSION_OVER),
         ("conversation_already_has_active_response", Severity.RESPONSE_ACTIVE),
         ("invalid_value", Severity.GOES_ON),
         ("response_cancel_not_active", Severity.GOES_ON),

@@ -51,6 +51,11 @@ def speak(replies: Replies, item_id: str, pcm: bytes) -> Reply:
     return reply
 
 
+def played(*items: ItemHeard, queued: tuple[ItemHeard, ...] = ()) -> link.Playout:
+    """PLAYOUT: what was heard, and what AVR Core was given of what it has not played to the end."""
+    return link.Playout(items, queued=queued)
+
+
 def is_complete(reply: Reply) -> bool:
     """Read anew: what an assertion has found out does not hold behind the next call."""
     return reply.complete
@@ -196,36 +201,36 @@ def test_the_backlog_is_full_above_five_minutes(monkeypatch: pytest.MonkeyPatch)
 def test_an_item_is_heard_out_when_all_its_samples_were_played() -> None:
     replies = made(PLENTY)
     reply = speak(replies, "a", noise(100))
-    assert replies.playout([ItemHeard(0, reply.sent_samples - 1)]) == []
+    assert replies.playout(played(ItemHeard(0, reply.sent_samples - 1))) == []
     assert reply.heard_samples is None
-    assert replies.playout([ItemHeard(0, reply.sent_samples)]) == [reply]
+    assert replies.playout(played(ItemHeard(0, reply.sent_samples))) == [reply]
     assert reply.whole
     assert reply.heard_share == 1.0
-    assert replies.playout([ItemHeard(0, reply.sent_samples)]) == []
+    assert replies.playout(played(ItemHeard(0, reply.sent_samples))) == []
 
 
 def test_an_item_that_still_grows_is_not_heard_out() -> None:
     replies = made(PLENTY)
     reply, _ = replies.begin("a", "resp_1", 0)
     replies.audio(reply, noise(100))
-    assert replies.playout([ItemHeard(0, reply.sent_samples)]) == []
+    assert replies.playout(played(ItemHeard(0, reply.sent_samples))) == []
     replies.complete()
-    assert replies.playout([ItemHeard(0, reply.sent_samples)]) == [reply]
+    assert replies.playout(played(ItemHeard(0, reply.sent_samples))) == [reply]
 
 
 def test_one_that_waits_for_credit_is_not_heard_out() -> None:
     replies = made(400)
     reply = speak(replies, "a", noise(100))
-    assert replies.playout([ItemHeard(0, 200)]) == []
+    assert replies.playout(played(ItemHeard(0, 200))) == []
     replies.credit(PLENTY)
-    assert replies.playout([ItemHeard(0, 200)]) == []
-    assert replies.playout([ItemHeard(0, reply.sent_samples)]) == [reply]
+    assert replies.playout(played(ItemHeard(0, 200))) == []
+    assert replies.playout(played(ItemHeard(0, reply.sent_samples))) == [reply]
 
 
 def test_when_a_later_item_plays_those_before_it_have_been_heard_out() -> None:
     replies = made(PLENTY)
     first, second, third = (speak(replies, item_id, noise(100)) for item_id in "abc")
-    assert replies.playout([ItemHeard(2, 0)]) == [first, second]
+    assert replies.playout(played(ItemHeard(2, 0))) == [first, second]
     assert third.heard_samples is None
 
 
@@ -233,9 +238,9 @@ def test_a_report_of_an_older_item_settles_no_later_one() -> None:
     replies = made(PLENTY)
     first = speak(replies, "a", noise(100))
     second = speak(replies, "b", noise(100))
-    assert replies.playout([ItemHeard(0, first.sent_samples)]) == [first]
+    assert replies.playout(played(ItemHeard(0, first.sent_samples))) == [first]
     assert second.heard_samples is None
-    assert replies.playout([]) == []
+    assert replies.playout(played()) == []
 
 
 def test_a_flush_closes_what_plays_and_asks_what_was_heard() -> None:
@@ -253,7 +258,7 @@ def test_a_flush_of_nothing_asks_nothing() -> None:
     replies = made(PLENTY)
     assert replies.flush() == []
     reply = speak(replies, "a", noise(100))
-    replies.playout([ItemHeard(0, reply.sent_samples)])
+    replies.playout(played(ItemHeard(0, reply.sent_samples)))
     assert replies.flush() == []
 
 
@@ -367,7 +372,7 @@ def test_a_report_that_crosses_a_flush_settles_nothing() -> None:
     cut = speak(replies, "a", noise(100))
     replies.flush()
     after = speak(replies, "b", noise(100))
-    assert replies.playout([ItemHeard(0, cut.sent_samples)]) == []
+    assert replies.playout(played(ItemHeard(0, cut.sent_samples))) == []
     assert cut.heard_samples is None
     assert after.heard_samples is None
 
@@ -377,10 +382,162 @@ def test_nothing_of_an_hour_of_replies_is_left_behind() -> None:
     for number in range(200):
         reply = speak(replies, str(number), noise(2))
         if number % 2:
-            replies.playout([ItemHeard(reply.index, reply.sent_samples)])
+            replies.playout(played(ItemHeard(reply.index, reply.sent_samples)))
         else:
             replies.flush()
             replies.heard(Heard(number // 2 + 1))
     containers = [value for value in vars(replies).values() if hasattr(value, "__len__")]
     assert len(containers) >= 3
     assert not any(containers)
+
+
+# Orders
+
+
+def test_an_order_keeps_its_place_behind_the_audio_that_waits() -> None:
+    replies = made(400)
+    speak(replies, "a", noise(100))
+    order = link.Order("call_1", "hang_up")
+    assert replies.append(order) == []
+    found = records(replies.credit(PLENTY))
+    assert found[-2:] == [link.ReplyItemDone(0), order]
+
+
+def test_an_order_goes_at_once_where_nothing_waits_and_survives_a_flush_where_something_does() -> None:
+    replies = made(400)
+    first, second = link.Order("call_1", "hang_up"), link.Order("call_2", "transfer", "600")
+    assert records(replies.append(first)) == [first]
+    speak(replies, "a", noise(100))
+    replies.append(second)
+    assert records(replies.flush()) == [link.Flush(1), second]
+    assert replies.credit(PLENTY) == []
+
+
+# Going on where another session stopped
+
+
+def test_a_restored_reply_plays_on_and_is_heard_out() -> None:
+    replies = made(PLENTY)
+    reply = replies.restore(4, "a", 8000)
+    assert replies.any_playing
+    assert (reply.restored, reply.closed, reply.complete, reply.received_ms) == (True, True, True, 1000)
+    assert replies.playout(played(ItemHeard(4, 7999))) == []
+    assert replies.playout(played(ItemHeard(4, 8000))) == [reply]
+    assert reply.whole
+    # Numbers go on behind it.
+    _, begun = replies.begin("b", "resp_1", 0)
+    assert records(begun) == [link.ReplyItem(5, "b")]
+
+
+def test_a_restored_reply_can_be_cut() -> None:
+    replies = made(PLENTY)
+    reply = replies.restore(4, "a", 8000)
+    assert records(replies.flush()) == [link.Flush(1)]
+    assert replies.heard(Heard(1, (ItemHeard(4, 2000),))) == [reply]
+    assert (reply.heard_ms, reply.heard_share, reply.whole) == (250, pytest.approx(0.25), False)
+
+
+@pytest.mark.parametrize(("heard_samples", "whole"), [(0, False), (4000, False), (8000, True), (9000, True)])
+def test_what_was_heard_of_a_restored_reply_may_be_known(heard_samples: int, whole: bool) -> None:
+    replies = made(PLENTY)
+    reply = replies.restore(0, "a", 8000)
+    replies.settle(reply, heard_samples)
+    assert not replies.any_playing
+    assert reply.heard_share == min(1.0, heard_samples / 8000)
+    assert reply.whole is whole
+
+
+def test_what_plays_is_told_anew_when_a_session_that_stood_by_goes_on() -> None:
+    replies = made(PLENTY)
+    replies.restore(0, "a", 8000)
+    replies.forget()
+    assert not replies.any_playing
+    assert replies.flush() == []
+
+
+# Another dispatcher
+
+
+def test_what_the_dispatcher_before_is_not_known_to_have_handed_over_is_sent_again() -> None:
+    replies = made(PLENTY)
+    pcm = noise(1000)
+    reply = speak(replies, "a", pcm)
+    whole = resampled(pcm)
+    replies.playout(played(ItemHeard(0, 1000), queued=(ItemHeard(0, 3000),)))
+    spoken, playout = replies.attached(9, PLENTY, 0.15)
+    assert spoken == [reply]
+    assert reply.sent_samples == 3000
+    assert not is_complete(reply)
+    assert playout == link.Playout((ItemHeard(0, 1000),), queued=(ItemHeard(0, 3000),), age_seconds=0.15)
+    found = decoded_all(replies.send(), 9)
+    assert audio_of(found, 0) == whole[6000:]
+    assert found[-1] == link.ReplyItemDone(0)
+    assert reply.sent_samples == len(whole) // 2
+    assert is_complete(reply)
+    assert replies.playout(played(ItemHeard(0, len(whole) // 2))) == [reply]
+
+
+def test_it_is_sent_again_in_order_and_in_front_of_what_waits() -> None:
+    replies = made(3200)
+    first, second = speak(replies, "a", noise(100, seed=1)), speak(replies, "b", noise(200, seed=2))
+    order = link.Order("call_1", "hang_up")
+    replies.append(order)
+    replies.attached(9, PLENTY, 0.0)
+    found = decoded_all(replies.send(), 9)
+    assert audio_of(found, 0) == resampled(noise(100, seed=1))
+    assert audio_of(found, 1) == resampled(noise(200, seed=2))
+    others = [record for record in found if not isinstance(record, Audio)]
+    assert others == [link.ReplyItemDone(0), link.ReplyItemDone(1), order]
+    assert first.complete
+    assert second.complete
+    assert replies.waiting_seconds == 0
+
+
+def test_no_more_is_sent_again_than_the_new_dispatcher_gives_credit_for() -> None:
+    replies = made(PLENTY)
+    speak(replies, "a", noise(1000))
+    replies.attached(9, 1000, 0.0)
+    assert len(audio_of(decoded_all(replies.send(), 9), 0)) == 1000
+    assert len(audio_of(decoded_all(replies.credit(500), 9), 0)) == 500
+
+
+def test_a_reply_that_goes_on_goes_on_behind_it() -> None:
+    replies = made(PLENTY)
+    pcm = noise(300)
+    reply, _ = replies.begin("a", "resp_1", 0)
+    replies.audio(reply, pcm[:4800])
+    replies.attached(9, PLENTY, 0.0)
+    found = decoded_all(replies.send(), 9)
+    found += decoded_all(replies.audio(reply, pcm[4800:]), 9)
+    found += decoded_all(replies.complete(), 9)
+    assert audio_of(found, 0) == resampled(pcm)
+    assert found[-1] == link.ReplyItemDone(0)
+
+
+def test_what_was_handed_over_long_ago_is_not_kept_and_what_is_kept_is_bounded() -> None:
+    replies = made(PLENTY)
+    reply, _ = replies.begin("a", "resp_1", 0)
+    for _ in range(30):
+        replies.audio(reply, noise(1000))
+    kept = sum(len(pcm) for _, _, pcm in replies._retained)
+    assert kept <= module.MAX_RETAINED_BYTES
+    replies.playout(played(ItemHeard(0, 100), queued=(ItemHeard(0, reply.sent_samples),)))
+    assert not replies._retained
+    assert replies._retained_bytes == 0
+
+
+def test_dispatchers_may_die_one_after_the_other() -> None:
+    replies = made(PLENTY)
+    pcm = noise(1000)
+    reply = speak(replies, "a", pcm)
+    handed = 0
+    heard = b""
+    for channel in range(9, 13):
+        replies.attached(channel, 4000, 0.0)
+        found = decoded_all(replies.send(), channel)
+        heard += audio_of(found, 0)[: 2 * 1500]
+        # Of each 2,000 samples that come a dispatcher hands 1,500 over before it dies.
+        handed += 1500
+        replies.playout(played(ItemHeard(0, handed - 100), queued=(ItemHeard(0, handed),)))
+    assert heard == resampled(pcm)[: 2 * handed]
+    assert reply.received_ms == 1000

@@ -43,6 +43,11 @@ def failed(message: str) -> list[Any]:
     return [link.Ended(Outcome.FAILED, message), Ended(Outcome.FAILED, message)]
 
 
+def dropped(message: str) -> list[Any]:
+    """What lets a call go that is to go on in another session."""
+    return [link.Released("dropped", message), Ended(Outcome.COMPLETED, message, released=True)]
+
+
 def error(code: str) -> Report:
     return Report(Seen.UPSTREAM_ERROR, label=code)
 
@@ -163,11 +168,17 @@ def test_a_session_that_is_not_set_up_in_time_is_tried_again_until_the_deadline(
     assert did == [error("no_session"), *failed(f"no Realtime session after 2 attempts in 15 s: {message}")]
 
 
-def test_a_connection_lost_in_the_middle_of_a_call_ends_it() -> None:
+def test_a_connection_lost_in_the_middle_of_a_call_lets_it_go() -> None:
     driver = live()
     driver.session.connection_lost("closed with code 1011", driver.now)
     message = "the connection to the Realtime API was lost: closed with code 1011"
-    assert driver.take() == [error("connection_lost"), *failed(message)]
+    assert driver.take() == [error("connection_lost"), *dropped(message)]
+
+
+def test_a_session_whose_time_is_over_lets_its_call_go() -> None:
+    driver = live()
+    did = driver.event(api.error("session_expired", "Your session hit the maximum duration of 60 minutes."))
+    assert did == [error("session_expired"), *dropped("the Realtime session reached its time limit")]
 
 
 def test_a_session_that_is_refused_ends_the_call_with_the_reason() -> None:
@@ -275,14 +286,22 @@ def test_a_pause_of_a_connection_that_was_lost_does_not_hold_up_the_next() -> No
 
 
 def finished(driver: Driver, item_id: str, end_ms: int) -> list[Any]:
-    return only(driver.turn(item_id, "something", end_ms=end_ms), link.Finished)
+    """What is said to be finished while the caller says something that becomes text."""
+    driver.journal.clear()
+    driver.turn(item_id, "something", end_ms=end_ms)
+    return only(driver.journal, link.Finished)
+
+
+def speaks(position_samples: int = 0) -> list[link.Finished]:
+    """Nothing is finished, but that the caller begins and ends."""
+    return [link.Finished(position_samples, speaking=True), link.Finished(position_samples)]
 
 
 def test_a_turn_whose_text_is_there_is_finished_where_it_ended_in_the_call() -> None:
     driver = live(position_samples=16_000)
     for _ in range(100):
         driver.caller()
-    assert finished(driver, "item_a", 1500) == [link.Finished(16_000 + 12_000, "item_a")]
+    assert finished(driver, "item_a", 1500) == [*speaks(), link.Finished(16_000 + 12_000)]
 
 
 def test_audio_that_waited_and_audio_that_was_lost_count_for_the_position() -> None:
@@ -293,7 +312,7 @@ def test_audio_that_waited_and_audio_that_was_lost_count_for_the_position() -> N
     driver.caller()
     driver.connected()
     assert [len(one.pcm) // 6 for one in only(driver.event(api.session_updated()), Append)] == [160, 320]
-    assert finished(driver, "item_a", 30) == [link.Finished(800 + 160 + 8000 + 80, "item_a")]
+    assert finished(driver, "item_a", 30) == [*speaks(), link.Finished(800 + 160 + 8000 + 80)]
 
 
 def test_a_turn_that_has_no_text_yet_is_not_finished_and_nothing_behind_it_is() -> None:
@@ -301,9 +320,68 @@ def test_a_turn_that_has_no_text_yet_is_not_finished_and_nothing_behind_it_is() 
     for _ in range(200):
         driver.caller()
     driver.turn("item_a", end_ms=1000)
-    assert finished(driver, "item_b", 2000) == []
-    did = driver.event(api.transcribed("item_a", "first"))
-    assert only(did, link.Finished) == [link.Finished(16_000, "item_b")]
+    assert finished(driver, "item_b", 2000) == speaks()
+    driver.journal.clear()
+    driver.event(api.transcribed("item_a", "first"))
+    assert only(driver.journal, link.Finished) == [link.Finished(16_000)]
+
+
+def test_a_turn_is_remembered_before_its_audio_is_finished() -> None:
+    driver = live()
+    for _ in range(100):
+        driver.caller()
+    driver.journal.clear()
+    driver.turn("item_a", "something", end_ms=1000)
+    with_text = [
+        number
+        for number, record in enumerate(driver.journal)
+        if isinstance(record, link.Remember) and record.item.get("text") == "something"
+    ]
+    without_audio = driver.journal.index(link.Finished(8_000))
+    assert with_text
+    assert with_text[0] < without_audio
+
+
+def test_of_silence_a_second_is_kept() -> None:
+    driver = live()
+    for _ in range(20):
+        for _ in range(10):
+            driver.caller()
+        driver.tick(0.2)
+    positions = [record.position_samples for record in only(driver.journal, link.Finished)]
+    # What the session heard first may be known for speech late; after 3 s silence goes by the second.
+    assert positions == [3 * 8000 - 8000, 4 * 8000 - 8000]
+
+
+def test_nothing_is_finished_that_the_api_has_not_read() -> None:
+    driver = live()
+    heard_seconds = driver.now + 3.0
+    for _ in range(50):
+        for _ in range(10):
+            driver.caller()
+        driver.now += 0.2
+        driver.session.tick(driver.now, heard_seconds)
+        driver.take()
+    positions = [record.position_samples for record in only(driver.journal, link.Finished)]
+    assert max(positions) <= 3 * 8000 + 1600 - 8000
+
+
+def test_while_the_caller_speaks_and_a_turn_has_no_text_nothing_goes_by() -> None:
+    driver = live()
+    for _ in range(50):
+        driver.caller()
+        driver.tick(0.02)
+    driver.event(api.speech_started("item_a", 500))
+    for _ in range(250):
+        driver.caller()
+        driver.tick(0.02)
+    driver.event(api.speech_stopped("item_a", 5_500), api.committed("item_a"), api.caller_item_added("item_a"))
+    for _ in range(250):
+        driver.caller()
+        driver.tick(0.02)
+    assert {record.position_samples for record in only(driver.journal, link.Finished)} == {0}
+    driver.event(api.transcribed("item_a", "Hello"))
+    assert only(driver.journal, link.Finished)[-1] == link.Finished(5_500 * 8)
 
 
 # Turn latency

@@ -13,7 +13,7 @@ from common.settings import Settings, TurnDetection
 from simulator.wav import read_wav
 from tests.worker import api_events as api
 from tests.worker.session_driver import CREATE, Append, Driver, live, only, pcm_24k, playout
-from worker.actions import Answer, RunTool
+from worker.actions import Answer, Configured, RunTool
 from worker.session import State
 
 WEATHER = ("call_1", "get_weather", '{"city": "Rome"}')
@@ -32,8 +32,14 @@ def _function_call(response_id: str, call_id: str, name: str, arguments: str) ->
     return api.event("response.output_item.done", response_id=response_id, output_index=0, item=item)
 
 
-def _output(call_id: str, output: str) -> dict[str, Any]:
-    item = {"type": "function_call_output", "call_id": call_id, "output": output}
+def _output(number: int, call_id: str, output: str) -> dict[str, Any]:
+    """The session's item of this number that it made itself."""
+    item = {
+        "id": f"avr_1_{number}",
+        "type": "function_call_output",
+        "call_id": call_id,
+        "output": output,
+    }
     return {"type": "conversation.item.create", "item": item}
 
 
@@ -48,9 +54,28 @@ def _done(driver: Driver, call_id: str, output: str) -> list[Any]:
 def test_a_tool_is_run_at_once_and_its_output_answered_when_the_response_is_over() -> None:
     driver = live()
     driver.event(api.response_created("resp_1"))
-    assert driver.event(_function_call("resp_1", *WEATHER)) == [RunTool(*WEATHER)]
-    assert _done(driver, "call_1", "sunny") == [_output("call_1", "sunny")]
+    # Not before the dispatcher knows that it may have run.
+    assert driver.event(_function_call("resp_1", *WEATHER)) == [link.Tool("call_1")]
+    assert driver.record(link.ToolKnown("call_1")) == [RunTool(*WEATHER)]
+    assert driver.record(link.ToolKnown("call_1"), link.ToolKnown("call_9")) == []
+    assert _done(driver, "call_1", "sunny") == [_output(1, "call_1", "sunny")]
     assert CREATE in driver.event(api.response_done("resp_1"))
+
+
+def test_a_tool_that_may_have_run_is_remembered_as_started_before_it_runs() -> None:
+    driver = live()
+    driver.event(api.response_created("resp_1"))
+    driver.journal.clear()
+    driver.event(_function_call("resp_1", *WEATHER))
+    (remembered,) = only(driver.journal, link.Remember)
+    assert remembered.item == {
+        "kind": "function_call",
+        "call_id": "call_1",
+        "name": "get_weather",
+        "text": '{"city": "Rome"}',
+        "started": True,
+        "reported": True,
+    }
 
 
 def test_one_response_follows_the_outputs_of_all_tools_of_a_response() -> None:
@@ -61,7 +86,7 @@ def test_one_response_follows_the_outputs_of_all_tools_of_a_response() -> None:
     assert CREATE not in driver.event(api.response_done("resp_1"))
     assert CREATE not in _done(driver, "call_2", "c")
     assert CREATE not in _done(driver, "call_0", "a")
-    assert _done(driver, "call_1", "b") == [_output("call_1", "b"), CREATE]
+    assert _done(driver, "call_1", "b") == [_output(3, "call_1", "b"), CREATE]
 
 
 def test_a_tool_that_ends_while_the_caller_speaks_is_left_to_the_answer_to_the_speech() -> None:
@@ -69,7 +94,7 @@ def test_a_tool_that_ends_while_the_caller_speaks_is_left_to_the_answer_to_the_s
     driver.event(api.response_created("resp_1"))
     driver.event(_function_call("resp_1", *WEATHER), api.response_done("resp_1"))
     driver.event(api.speech_started("item_2"))
-    assert _done(driver, "call_1", "sunny") == [_output("call_1", "sunny")]
+    assert _done(driver, "call_1", "sunny") == [_output(1, "call_1", "sunny")]
 
 
 def test_a_result_that_comes_twice_or_of_an_unknown_call_is_not_sent() -> None:
@@ -124,8 +149,9 @@ def test_what_came_of_a_transfer_is_the_tools_output(ok: bool, answered: bool) -
     driver.event(_function_call("resp_1", "call_1", "avr_transfer", arguments))
     (order,) = only(driver.event(api.response_done("resp_1")), link.Order)
     assert (order.action, order.extension) == (link.OrderAction.TRANSFER, "600")
-    did = driver.record(link.OrderDone(order.number, ok, "what avr-ami says"))
-    assert did[0] == _output("call_1", "what avr-ami says")
+    assert order.id == "call_1"
+    did = driver.record(link.OrderDone(order.id, ok, "what avr-ami says"))
+    assert did[0] == _output(1, "call_1", "what avr-ami says")
     assert (CREATE in did) is answered
 
 
@@ -153,9 +179,14 @@ def test_behind_a_remote_servers_tool_the_model_is_asked_to_go_on(ending: str, r
 # Keys
 
 
-def _entry(keys: str) -> dict[str, Any]:
+def _entry(number: int, keys: str) -> dict[str, Any]:
     text = f"[The caller pressed these keys on the telephone: {keys}]"
-    item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+    item = {
+        "id": f"avr_1_{number}",
+        "type": "message",
+        "role": "user",
+        "content": [{"type": "input_text", "text": text}],
+    }
     return {"type": "conversation.item.create", "item": item}
 
 
@@ -164,7 +195,19 @@ def test_keys_are_one_message_that_is_answered() -> None:
     driver.reply("resp_1", "item_1", "Enter your number", 100)
     driver.record(playout((0, 10**6)))
     assert [driver.record(link.Dtmf(key)) for key in "12"] == [[], []]
-    assert driver.record(link.Dtmf("#")) == [_entry("12"), CREATE]
+    # The dispatcher need not keep these three any more.
+    assert driver.record(link.Dtmf("#")) == [_entry(1, "12"), link.Keyed(3), CREATE]
+    assert [driver.record(link.Dtmf(key)) for key in "3#"] == [[], [_entry(2, "3"), link.Keyed(2)]]
+
+
+def test_what_was_keyed_comes_back_from_the_service_and_is_known() -> None:
+    driver = live()
+    driver.record(link.Dtmf("1"), link.Dtmf("#"))
+    items = len(driver.session.conversation)
+    item = {"id": "avr_1_1", "type": "message", "role": "user", "status": "completed"}
+    content = [{"type": "input_text", "text": "[...]"}]
+    driver.event(api.item_added(item | {"content": content}, None))
+    assert len(driver.session.conversation) == items
 
 
 def test_keys_without_an_end_are_a_message_when_no_more_come() -> None:
@@ -173,7 +216,7 @@ def test_keys_without_an_end_are_a_message_when_no_more_come() -> None:
     driver.record(playout((0, 10**6)))
     driver.record(link.Dtmf("7"))
     assert driver.tick(1.4) == []
-    assert driver.tick(0.2) == [_entry("7"), CREATE]
+    assert driver.tick(0.2) == [_entry(1, "7"), link.Keyed(1), CREATE]
 
 
 def test_the_first_key_stops_the_agent() -> None:
@@ -272,7 +315,11 @@ def test_a_session_is_changed_in_mid_call_and_the_answer_is_the_services() -> No
     driver = live()
     (update,) = _command(driver, "session", {"instructions": "Speak Italian."})
     assert update["session"] == {"type": "realtime", "instructions": "Speak Italian."}
-    assert driver.event(api.session_updated()) == [Answer(5, 200, {})]
+    # And the call's next session is to be like it.
+    assert driver.event(api.session_updated()) == [
+        Configured({"instructions": "Speak Italian."}),
+        Answer(5, 200, {}),
+    ]
 
 
 def test_a_change_that_the_service_refuses_is_answered_so() -> None:

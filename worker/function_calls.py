@@ -1,0 +1,165 @@
+"""The model's function calls, from the call to its output: tools of the operator's, hang-up and transfer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from common import link
+from worker.actions import RunTool
+from worker.agent import Agent
+from worker.conversation import Conversation, Item, ItemKind
+from worker.journal import Journal
+from worker.outbox import Outbox
+from worker.replay import Replay
+from worker.snapshot import Snapshot
+from worker.tool_calls import ToolCalls
+from worker.tools import avr
+from worker.tools.errors import InvalidArguments
+
+# The output of a call that may have run, or not, when its session was lost.
+INTERRUPTED = "interrupted, outcome unknown"
+# Outputs that wait for the session to be up; no more tools of a call run at once (worker/call.py).
+MAX_EARLY = 64
+# Stands for the response of calls that a lost session left open.
+RESTORED = "restored"
+
+
+class FunctionCalls:
+    """Those of one session. Methods that return True want the model to be asked for a response."""
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        *,
+        replay: Replay,
+        agent: Agent,
+        journal: Journal,
+        outbox: Outbox,
+        new_id: Callable[[], str],
+    ) -> None:
+        """Build it.
+
+        Args:
+            conversation: of the session.
+            replay: puts outputs into the session.
+            agent: carries orders behind its words.
+            journal: the dispatcher knows of a call before it runs.
+            outbox: takes what is to be done.
+            new_id: ids of items of ours.
+        """
+        self._conversation = conversation
+        self._replay = replay
+        self._agent = agent
+        self._journal = journal
+        self._outbox = outbox
+        self._new_id = new_id
+        self._calls = ToolCalls()
+        self._unconfirmed: dict[str, tuple[str, str]] = {}
+        self._parting: dict[str, list[link.Order]] = {}
+        self._is_up = False
+        self._early: dict[str, str] = {}
+
+    @property
+    def any_open(self) -> bool:
+        """Whether a call has no output yet."""
+        return bool(self._calls.open_calls)
+
+    def began_elsewhere(self, response_id: str, item_id: str) -> None:
+        """The service runs a tool of an MCP server by itself, but does not go on speaking by itself."""
+        self._calls.begin(response_id, item_id)
+
+    def ended_elsewhere(self, item_id: str) -> bool:
+        """And has its output."""
+        return self._calls.end(item_id)
+
+    def called(self, call: Item, response_id: str) -> bool:
+        """The model has called a function: it is begun at once, beside what is still being said."""
+        self._calls.begin(response_id, call.call_id)
+        self._outbox.happened("tool_call", call_id=call.call_id, name=call.name, arguments=call.text)
+        return self._begin(call, response_id)
+
+    def known(self, call_id: str) -> None:
+        """The dispatcher knows that the call begins: it may."""
+        call = self._unconfirmed.pop(call_id, None)
+        if call is not None:
+            self._outbox.actions.append(RunTool(call_id, *call))
+
+    def ended(self, call_id: str, output: str, *, answer: bool = True) -> bool:
+        """A call has its output; `answer`: the model is to say something to it."""
+        if not self._is_up:
+            # Of a tool that the session before this one began.
+            if len(self._early) < MAX_EARLY:
+                self._early[call_id] = output
+            return False
+        if call_id not in self._calls.open_calls:
+            return False
+        self._replay.add(
+            self._new_id(), kind=ItemKind.FUNCTION_CALL_OUTPUT, call_id=call_id, text=output, silent=not answer
+        )
+        self._journal.write()
+        self._outbox.happened("tool_result", call_id=call_id, output=output)
+        return self._calls.end(call_id, answer=answer)
+
+    def order_done(self, done: link.OrderDone) -> bool:
+        """What came of a hang-up or transfer."""
+        # If it worked, the call is on its way out, and more words would not be heard.
+        wanted = self._calls.ordered(done.id)
+        return wanted and self.ended(done.id, done.message or "done", answer=not done.ok)
+
+    def part(self, response_id: str | None) -> None:
+        """A response is over: what it wants done with the call follows its last words."""
+        for order in self._parting.pop(response_id or "", ()):
+            self._agent.order(order)
+
+    def response_done(self, response_id: str) -> bool:
+        """A response is over: there will be no more calls of it."""
+        return self._calls.response_done(response_id)
+
+    def take_up(self, snapshot: Snapshot, idempotent: frozenset[str]) -> bool:
+        """Calls that a lost session left open: what runs goes on, what may have run does not run again."""
+        self._is_up = True
+        items = list(self._conversation)
+        answered = {item.call_id for item in items if item.kind is ItemKind.FUNCTION_CALL_OUTPUT}
+        calls = [item for item in items if item.kind is ItemKind.FUNCTION_CALL and item.call_id not in answered]
+        for call in calls:
+            self._calls.begin(RESTORED, call.call_id)
+        for call in calls:
+            if call.call_id in self._early:
+                self.ended(call.call_id, self._early.pop(call.call_id))
+            elif call.call_id in snapshot.running or call.call_id in snapshot.orders:
+                continue
+            elif call.started and call.name not in idempotent:
+                self.ended(call.call_id, INTERRUPTED)
+            else:
+                self._begin(call, RESTORED)
+        return self._calls.response_done(RESTORED)
+
+    def attached(self) -> None:
+        """Another dispatcher has the call, and knows neither what is about to run nor what was ordered."""
+        for call_id in self._unconfirmed:
+            self._outbox.record(link.Tool(call_id))
+        waiting = {order.id for orders in self._parting.values() for order in orders}
+        for order in self._calls.open_orders:
+            if order.id not in waiting:
+                self._agent.order(order)
+
+    def _begin(self, call: Item, response_id: str) -> bool:
+        self._conversation.changed(call)
+        if call.name not in avr.RESERVED_NAMES:
+            # The dispatcher knows of it before its handler runs: it is not to run twice.
+            call.started = True
+            self._unconfirmed[call.call_id] = (call.name, call.text)
+            self._journal.write()
+            self._outbox.record(link.Tool(call.call_id))
+            return False
+        try:
+            wanted = avr.parse_transfer(call.text) if call.name == avr.TRANSFER else avr.parse_hangup(call.text)
+        except InvalidArguments as error:
+            return self.ended(call.call_id, str(error))
+        # It is carried out when the words that go with it have been heard, and they may come after it.
+        order = self._calls.order(call.call_id, wanted)
+        if response_id == RESTORED:
+            self._agent.order(order)
+        else:
+            self._parting.setdefault(response_id, []).append(order)
+        return False
