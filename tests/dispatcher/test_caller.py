@@ -267,7 +267,8 @@ class TestACallerThatComesBack:
             far = worker.links[-1]
             await eventually(lambda: Kind.CALLER_AUDIO in [kind for kind, _, _ in far.records])
             audio = next(payload for kind, _, payload in far.records if kind == Kind.CALLER_AUDIO)
-            assert link.decode_caller_audio(memoryview(audio)) == (8000, FRAME)
+            position, pcm = link.decode_caller_audio(memoryview(audio))
+            assert (position, bytes(pcm)) == (8000, FRAME)
             far.send(link.Transcript("item", "agent", "Hello."), channel)
             assert (await back.hear())["text"] == "Hello."
             await back.hang_up()

@@ -17,9 +17,9 @@ from websockets.exceptions import InvalidStatus
 
 from common.doorkeeper import DEFAULT_DOOR_LIMITS, Refusal
 from common.metrics import dispatcher as dispatcher_metrics
-from dispatcher.call import CallLimits
 from dispatcher.caller import Caller
 from dispatcher.legacy import PATH
+from dispatcher.limits import CallLimits
 from dispatcher.service import OPEN, Security
 from tests.dispatcher.rig import PATIENCE_SECONDS, Rig, counted
 from tests.helpers import eventually

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,7 +12,7 @@ from common import link
 from common.link import Hello, Kind
 from common.link_end import LINK_LIMITS, LinkEnd
 from common.websocket import connect
-from tests.worker.link_records import Audio, Record, decoded
+from tests.worker.link_records import JOURNAL, Audio, Record, decoded
 
 # Not a measure of anything: how long a test waits before it says that something does not happen at all.
 PATIENCE_SECONDS = 10.0
@@ -25,6 +26,7 @@ class DispatcherEnd:
     Attributes:
         hello: the worker's.
         records: (channel, record), all of them.
+        counts: by channel, how many of its stream's records have come.
         lost_reason: why the link is gone; None while it is there.
     """
 
@@ -32,6 +34,7 @@ class DispatcherEnd:
         self.end = LinkEnd(hello, self)
         self.hello: Hello | None = None
         self.records: list[tuple[int, Record]] = []
+        self.counts: Counter[int] = Counter()
         self.lost_reason: str | None = None
         self._waiting: list[tuple[Callable[[], Any], asyncio.Future[None]]] = []
 
@@ -40,12 +43,18 @@ class DispatcherEnd:
     def send(self, record: link.Control, channel: int) -> None:
         self.end.send(link.encode(record, channel))
 
-    def open(self, uuid: str, channel: int, *, epoch: int = 1, position: int = 0, credit: int = 10**9) -> None:
-        self.send(link.Open(uuid, epoch, {"from": "100"}, position, credit), channel)
+    def open(
+        self, uuid: str, channel: int, *, epoch: int = 1, position: int = 0, credit: int = 10**9, **fields: Any
+    ) -> None:
+        self.send(link.Open(uuid, epoch, {"from": "100"}, position, credit, **fields), channel)
 
     def on(self, channel: int) -> list[Record]:
         """The records of a channel."""
         return [record for number, record in self.records if number == channel]
+
+    def said(self, channel: int) -> list[Record]:
+        """The records of a channel but those for the dispatcher's memory."""
+        return [record for record in self.on(channel) if not isinstance(record, JOURNAL)]
 
     def audio(self, channel: int, index: int) -> bytes:
         """PCM16 at 8 kHz of an item."""
@@ -75,6 +84,11 @@ class DispatcherEnd:
         await self.wait_for(is_there)
         return found[count - 1]
 
+    async def wait_for_one(self, channel: int, wanted: Callable[[Record], Any]) -> Any:
+        """The channel's first record of which this is true."""
+        await self.wait_for(lambda: any(wanted(record) for record in self.on(channel)))
+        return next(record for record in self.on(channel) if wanted(record))
+
     async def gone(self) -> str:
         """Wait until the link is gone."""
         await self.wait_for(lambda: self.lost_reason is not None)
@@ -89,6 +103,7 @@ class DispatcherEnd:
     def record(self, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
         record = decoded(kind, payload)
         self.records.append((channel, record))
+        self.counts[channel] += kind not in link.UNCOUNTED
         if kind == Kind.FLUSH:
             assert isinstance(record, link.Flush)
             self.send(link.Heard(record.number, tuple(link.ItemHeard(n) for n in range(100))), channel)

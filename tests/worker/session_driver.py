@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,7 @@ Did = (
     | session.Answer
     | session.Report
     | session.Used
+    | session.Configured
     | session.Ended
 )
 
@@ -193,7 +195,7 @@ def live(**options: Any) -> Driver:
     return driver
 
 
-def only(did: list[Did], *kinds: type[Any]) -> list[Any]:
+def only(did: Sequence[Did], *kinds: type[Any]) -> list[Any]:
     """What was done of these kinds; `dict` is what goes to the API."""
     return [one for one in did if isinstance(one, kinds)]
 

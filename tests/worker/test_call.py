@@ -4,104 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
-from pydantic import SecretStr
 
 from common import link, metrics
 from common.link import Outcome
-from common.settings import Settings
 from simulator.realtime_api import RealtimeSimulator
-from simulator.realtime_settings import SimulatorSettings
 from tests.helpers import eventually
-from tests.worker.link_records import Audio, Record, decoded_all, payload_of
-from tests.worker.shared import resources
+from tests.worker.call_desk import CHANNEL, KEY, PATIENCE_SECONDS, QUICK, call_to, errors
+from tests.worker.link_records import Audio, payload_of
 from worker import session
-from worker.call import Call, Resources
-
-KEY = "sk-test-0123456789abcdefghij"
-CHANNEL = 5
-# Not a measure of anything: how long a test waits before it says that something does not happen at all.
-PATIENCE_SECONDS = 10.0
-QUICK = SimulatorSettings(
-    greeting_words=1, words=2, word_ms=100, first_audio_seconds=0.0, speed=float("inf"), keep_audio=False
-)
-
-
-class Desk:
-    """What is around a call: its dispatcher, and the worker that hears of its end."""
-
-    def __init__(self, shared: Resources) -> None:
-        self.records: list[Record] = []
-        self.is_over = asyncio.Event()
-        self._waiting: list[tuple[Callable[[list[Record]], Any], asyncio.Future[None]]] = []
-        opening = link.Open("uuid-1", 1, {}, 0, 10**9)
-        self.call = Call(opening, CHANNEL, self._send, calls=self, resources=shared)
-
-    def ended(self, call: Call) -> None:
-        assert call is self.call
-        assert not self.is_over.is_set()
-        self.is_over.set()
-
-    def _send(self, record: bytes) -> None:
-        self.records += decoded_all([record], CHANNEL)
-        for predicate, future in self._waiting:
-            if not future.done() and predicate(self.records):
-                future.set_result(None)
-
-    async def wait_for(self, predicate: Callable[[list[Record]], Any]) -> None:
-        """Wait until the records so far are what is waited for."""
-        if predicate(self.records):
-            return
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((predicate, future))
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await future
-
-    async def ready(self) -> None:
-        await self.wait_for(lambda records: link.Ready() in records)
-
-    async def ending(self) -> link.Ended:
-        """How it ended; with nothing left behind."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await self.is_over.wait()
-            await self.call.settled()
-        (ended,) = [record for record in self.records if isinstance(record, link.Ended)]
-        return ended
-
-
-@asynccontextmanager
-async def call_to(url: str, **settings: Any) -> AsyncIterator[Desk]:
-    """A call that has begun; at the end nothing of it may be left."""
-    chosen = Settings(openai_base_url=url, openai_api_key=SecretStr(KEY), **settings)
-    async with resources(chosen) as shared:
-        desk = Desk(shared)
-        desk.call.begin()
-        try:
-            yield desk
-        finally:
-            desk.call.stop("the test is over")
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await desk.call.settled()
-    assert not [task for task in asyncio.all_tasks() if "uuid-1" in task.get_name()]
 
 
 @pytest.fixture
 async def simulator() -> AsyncIterator[RealtimeSimulator]:
     async with RealtimeSimulator(QUICK) as simulator:
         yield simulator
-
-
-def errors(code: str) -> float:
-    """How many upstream errors of this code were counted so far."""
-    text = metrics.render()[0].decode()
-    lines = [
-        line for line in text.splitlines() if line.startswith(f'avr_sts_upstream_errors_total{{code="{code}"}}')
-    ]
-    return float(lines[0].split()[-1]) if lines else 0.0
 
 
 # Opening
@@ -111,7 +30,7 @@ async def test_a_call_opens_a_session_and_speaks(simulator: RealtimeSimulator) -
     async with call_to(simulator.url) as desk:
         await desk.ready()
         await desk.wait_for(lambda records: link.ReplyItemDone(0) in records)
-        assert desk.records[:2] == [link.Opened(link.CALLER_CREDIT_BYTES), link.Ready()]
+        assert desk.said()[:2] == [link.Opened(link.CALLER_CREDIT_BYTES), link.Ready()]
         assert sum(len(record.pcm) for record in desk.records if isinstance(record, Audio)) >= 1600
         opened = await simulator.wait_for_session()
     await opened.wait_for(lambda s: s.closed)
@@ -218,12 +137,49 @@ async def test_a_call_that_ends_while_it_connects_leaves_no_connection() -> None
         assert desk.records[-1] == link.Ended(Outcome.FAILED, "the worker is stopping")
 
 
-async def test_a_connection_that_breaks_ends_the_call(simulator: RealtimeSimulator) -> None:
+async def test_a_connection_that_breaks_lets_the_call_go(simulator: RealtimeSimulator) -> None:
     async with call_to(simulator.url) as desk:
         await desk.ready()
         (await simulator.wait_for_session()).drop()
-        ended = await desk.ending()
-    assert ended.message == "the connection to the Realtime API was lost: it broke off"
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await desk.is_over.wait()
+            await desk.call.settled()
+        assert desk.records[-1] == link.Released(
+            "dropped", "the connection to the Realtime API was lost: it broke off"
+        )
+        assert desk.let_goes == 1
+
+
+async def test_a_call_that_has_to_leave_says_so(simulator: RealtimeSimulator) -> None:
+    async with call_to(simulator.url) as desk:
+        await desk.ready()
+        desk.call.release(link.Reason.DRAIN)
+        desk.call.release(link.Reason.DRAIN)
+        assert desk.records[-1] == link.Released("drain", "the worker is stopping")
+        assert sum(isinstance(record, link.Released) for record in desk.records) == 1
+        opened = await simulator.wait_for_session()
+        await opened.wait_for(lambda s: s.closed)
+
+
+async def test_so_does_one_that_has_no_session_yet(simulator: RealtimeSimulator) -> None:
+    async with call_to(simulator.url, restore=True) as desk:
+        desk.call.release(link.Reason.DRAIN)
+        assert desk.records == [
+            link.Opened(link.CALLER_CREDIT_BYTES),
+            link.Released("drain", "the worker is stopping"),
+        ]
+        assert desk.is_over.is_set()
+
+
+async def test_one_that_another_session_has_says_nothing_more(simulator: RealtimeSimulator) -> None:
+    async with call_to(simulator.url) as desk:
+        await desk.ready()
+        desk.call.let_go("another session has this call")
+        assert desk.records[-1] == link.Close("another session has this call")
+        opened = await simulator.wait_for_session()
+        await opened.wait_for(lambda s: s.closed)
+        assert desk.records[-1] == link.Close("another session has this call")
+        assert desk.let_goes == 0
 
 
 async def test_an_ended_call_whose_api_does_not_answer_can_be_cut_off(simulator: RealtimeSimulator) -> None:

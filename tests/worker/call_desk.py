@@ -1,0 +1,138 @@
+"""One call's shell in the hands of a test: what is around it, and a Realtime API that is quick."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from pydantic import SecretStr
+
+from common import link, metrics
+from common.settings import Settings
+from simulator.realtime_settings import SimulatorSettings
+from tests.worker.link_records import JOURNAL, Record, decoded_all, payload_of
+from tests.worker.shared import resources
+from worker.call import Call, Resources
+
+KEY = "sk-test-0123456789abcdefghij"
+CHANNEL = 5
+# Not a measure of anything: how long a test waits before it says that something does not happen at all.
+PATIENCE_SECONDS = 10.0
+QUICK = SimulatorSettings(
+    greeting_words=1, words=2, word_ms=100, first_audio_seconds=0.0, speed=float("inf"), keep_audio=False
+)
+
+
+class Desk:
+    """What is around a call: its dispatcher, and the worker that hears of its end.
+
+    Attributes:
+        records: all that the dispatcher was told.
+        count: how many of them belong to the channel's stream.
+        goings: how often it was said that this session has its call now.
+        let_goes: and that the call goes on elsewhere, while its tools run.
+    """
+
+    def __init__(self, shared: Resources, *, predecessor: Call | None = None, **opening: Any) -> None:
+        self.records: list[Record] = []
+        self.count = 0
+        self.shared = shared
+        self.goings = 0
+        self.let_goes = 0
+        self.is_over = asyncio.Event()
+        self._waiting: list[tuple[Callable[[list[Record]], Any], asyncio.Future[None]]] = []
+        fields = {"uuid": "uuid-1", "epoch": 1, "credit_bytes": 10**9, **opening}
+        self.call = Call(
+            link.Open(**fields), CHANNEL, self.send, calls=self, resources=shared, predecessor=predecessor
+        )
+
+    def ended(self, call: Call) -> None:
+        assert call is self.call
+        assert not self.is_over.is_set()
+        self.is_over.set()
+
+    def released(self, call: Call) -> None:
+        assert call is self.call
+        self.let_goes += 1
+
+    def going(self, call: Call) -> None:
+        assert call is self.call
+        self.goings += 1
+
+    def record(self, *records: link.Control) -> None:
+        """Records of the dispatcher."""
+        for record in records:
+            self.call.record(*payload_of(link.encode(record, CHANNEL)), time.monotonic())
+
+    def audio(self, pcm: bytes, position: int = 0) -> None:
+        """Caller's audio."""
+        self.call.record(*payload_of(link.encode_caller_audio(CHANNEL, position, pcm)), time.monotonic())
+
+    def said(self) -> list[Record]:
+        """The records but those for the dispatcher's memory."""
+        return [record for record in self.records if not isinstance(record, JOURNAL)]
+
+    def send(self, record: bytes) -> None:
+        self.records += decoded_all([record], CHANNEL)
+        ((kind, _, _),) = link.decode(record)
+        self.count += kind not in link.UNCOUNTED
+        for predicate, future in self._waiting:
+            if not future.done() and predicate(self.records):
+                future.set_result(None)
+
+    async def wait_for(self, predicate: Callable[[list[Record]], Any]) -> None:
+        """Wait until the records so far are what is waited for."""
+        if predicate(self.records):
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((predicate, future))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await future
+
+    async def ready(self) -> None:
+        await self.wait_for(lambda records: link.Ready() in records)
+
+    async def ending(self) -> link.Ended:
+        """How it ended; with nothing left behind."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await self.is_over.wait()
+            await self.call.settled()
+        (ended,) = [record for record in self.records if isinstance(record, link.Ended)]
+        return ended
+
+
+@asynccontextmanager
+async def call_to(url: str, *, restore: bool = False, **settings: Any) -> AsyncIterator[Desk]:
+    """A call that has begun; at the end nothing of it may be left."""
+    chosen = Settings(openai_base_url=url, openai_api_key=SecretStr(KEY), **settings)
+    async with resources(chosen) as shared, begun(Desk(shared, restore=restore)) as desk:
+        yield desk
+    assert not [task for task in asyncio.all_tasks() if "uuid-1" in task.get_name()]
+
+
+@asynccontextmanager
+async def begun(desk: Desk) -> AsyncIterator[Desk]:
+    """The call has begun, and ends with the test."""
+    desk.call.begin()
+    try:
+        yield desk
+    finally:
+        desk.call.stop("the test is over")
+        desk.call.cancel_tools()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await desk.call.settled()
+            while desk.call._tools:
+                await asyncio.wait(desk.call._tools.values())
+                desk.call._tools.clear()
+
+
+def errors(code: str) -> float:
+    """How many upstream errors of this code were counted so far."""
+    text = metrics.render()[0].decode()
+    lines = [
+        line for line in text.splitlines() if line.startswith(f'avr_sts_upstream_errors_total{{code="{code}"}}')
+    ]
+    return float(lines[0].split()[-1]) if lines else 0.0
