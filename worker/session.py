@@ -561,13 +561,16 @@ class Session:
         item = event["item"]
         if item["type"] != "function_call" or item.get("status") == "incomplete":
             return
-        call_id, name, arguments = item["call_id"], item["name"], item.get("arguments") or "{}"
-        known = self.conversation.insert(item["id"], None, event.get("previous_item_id"))
+        # All of it is looked at before anything is known of it: the dispatcher and the tool are told the same.
+        response_id, item_id = checked_id(event["response_id"]), checked_id(item["id"])
+        call_id, name = checked_id(item["call_id"]), checked_id(item["name"])
+        arguments = checked_id(item.get("arguments") or "{}")
+        known = self.conversation.insert(item_id, None, event.get("previous_item_id"))
         self._replay.made(known.item_id)
         known.kind, known.call_id, known.name, known.text = ItemKind.FUNCTION_CALL, call_id, name, arguments
-        self._tools.begin(event["response_id"], call_id)
+        self._tools.begin(response_id, call_id)
         self._out.happened("tool_call", call_id=call_id, name=name, arguments=arguments)
-        self._begin_call(known, event["response_id"], now_seconds)
+        self._begin_call(known, response_id, now_seconds)
 
     def _begin_call(self, call: Item, response_id: str, now_seconds: float) -> None:
         """Carry out a function call: the dispatcher knows of it before its handler runs."""
