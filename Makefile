@@ -9,7 +9,10 @@ NODE_STAMP := $(NODE)/node_modules/.package-lock.json
 DURATION ?= 60
 CALLS ?= 50
 
-.PHONY: setup demo test test-system node-tools check bench chaos leaks format clean
+# Of `make fuzz`: examples, of which some are sequences of many inputs.
+EXAMPLES ?= 200000
+
+.PHONY: setup demo test test-system node-tools check bench chaos leaks fuzz format clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -51,6 +54,11 @@ chaos: $(STAMP)
 # 2,000 short calls through one worker; exit code 1 if they leave anything behind.
 leaks: $(STAMP)
 	@$(BIN)/python -m tests.leaks
+
+# Hostile input for AVR's protocol, the link, the Realtime API's events and the WebSocket layer; fails with the input that broke
+# something. `make test` takes a share of it.
+fuzz: $(STAMP)
+	@FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/fuzz -v --timeout=0
 
 # One table of what the service costs; BENCH names parts of it, such as BENCH="cpu new".
 bench: $(STAMP)

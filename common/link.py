@@ -66,6 +66,7 @@ from typing import Any, TypeVar
 import orjson
 
 from common.errors import LinkProtocolError
+from common.nesting import is_too_deep
 from common.records import (
     UNCOUNTED,
     Attach,
@@ -116,6 +117,7 @@ __all__ = [
     "CREDIT_STEP_BYTES",
     "HEAD_BYTES",
     "MAX_MESSAGE_BYTES",
+    "MAX_NUMBER",
     "OLDEST_PROTOCOL_VERSION",
     "PROTOCOL_VERSION",
     "REPLY_CREDIT_BYTES",
@@ -191,6 +193,8 @@ REPLY_CREDIT_BYTES = 4 * 16_000
 CREDIT_STEP_BYTES = 8_000
 
 MAX_MESSAGE_BYTES = 1024 * 1024
+# What is counted goes on from a number that has come, and has to find room in 64 bits again. Seconds do, too.
+MAX_NUMBER = 2**53
 SAMPLE_BYTES = 2
 _HEAD = struct.Struct("!BII")
 HEAD_BYTES = _HEAD.size
@@ -330,6 +334,8 @@ def decode_kept_audio(payload: memoryview) -> tuple[int, memoryview]:
     if len(payload) < _CALLER_AUDIO.size:
         raise LinkProtocolError(f"a KEPT_AUDIO record of {len(payload)} bytes")
     (position,) = _CALLER_AUDIO.unpack_from(payload)
+    if position > MAX_NUMBER:
+        raise LinkProtocolError("the position of a KEPT_AUDIO record is out of range")
     return int(position), payload[_CALLER_AUDIO.size :]
 
 
@@ -371,11 +377,11 @@ def _build(record_type: type[_D], data: object) -> _D:
 
 # By a field's annotation. Every number here counts something; JSON's true is not 1.
 _IS: dict[str, Callable[[Any], bool]] = {
-    "int": lambda value: type(value) is int and value >= 0,
+    "int": lambda value: type(value) is int and 0 <= value <= MAX_NUMBER,
     "str": lambda value: isinstance(value, str),
-    "float": lambda value: type(value) in (int, float) and value >= 0,
+    "float": lambda value: type(value) in (int, float) and 0 <= value <= MAX_NUMBER,
     "bool": lambda value: isinstance(value, bool),
-    "dict[str, Any]": lambda value: isinstance(value, dict),
+    "dict[str, Any]": lambda value: isinstance(value, dict) and not is_too_deep(value),
     "dict[str, str]": lambda value: isinstance(value, dict) and all(isinstance(v, str) for v in value.values()),
     "tuple[ItemHeard, ...]": lambda value: isinstance(value, list),
     "tuple[Reply, ...]": lambda value: isinstance(value, list),
@@ -388,4 +394,6 @@ def _audio(head: struct.Struct, payload: memoryview) -> tuple[int, memoryview]:
     if len(payload) < head.size or (len(payload) - head.size) % SAMPLE_BYTES:
         raise LinkProtocolError(f"an audio record of {len(payload)} bytes is no head and whole samples")
     (value,) = head.unpack_from(payload)
+    if value > MAX_NUMBER:
+        raise LinkProtocolError("the position of an audio record is out of range")
     return int(value), payload[head.size :]

@@ -16,6 +16,7 @@ import orjson
 from websockets.typing import BytesLike
 
 from common.errors import AvrProtocolError
+from common.nesting import MAX_LEVELS, is_too_deep
 
 SAMPLE_RATE_HZ = 8000
 FRAME_BYTES = 320
@@ -123,6 +124,8 @@ def checked_init(uuid: object, provider_config: object = None) -> Init:
         )
     if not isinstance(provider_config or {}, dict):
         raise AvrProtocolError("bad_config", "init: provider_config must be an object")
+    if is_too_deep(provider_config):
+        raise AvrProtocolError("bad_config", f"init: provider_config is nested deeper than {MAX_LEVELS} levels")
     return Init(uuid, cast("dict[str, object]", provider_config or {}))
 
 

@@ -14,6 +14,7 @@ import orjson
 
 from common import link
 from common.link import Control
+from common.nesting import is_too_deep
 
 # The oldest items are forgotten first. A model of 128k tokens has no more in mind than this either.
 MAX_ITEMS = 1000
@@ -210,9 +211,9 @@ class CallMemory:
         try:
             if "profile" in fields:
                 memory.profile = link.Profile(_object(fields["profile"]))
-            for item_id in orjson.loads(fields.get("order", "[]")):
+            for item_id in map(str, orjson.loads(fields.get("order", "[]"))):
                 stored = fields.get(f"item:{item_id}")
-                if stored is not None:
+                if stored is not None and item_id not in memory._items:
                     memory._items[item_id] = _Item(_object(stored), "", len(stored))
                     memory._order.append(item_id)
                     memory._bytes += len(stored)
@@ -228,7 +229,7 @@ class CallMemory:
         place = len(self._order)
         if not after:
             place = 0
-        elif after in self._items:
+        elif after in self._items and after != item_id:
             place = len(self._order) - self._order[::-1].index(after)
         self._order.insert(place, item_id)
 
@@ -239,6 +240,6 @@ class CallMemory:
 
 def _object(text: str) -> dict[str, Any]:
     value = orjson.loads(text)
-    if not isinstance(value, dict):
-        raise TypeError("not an object")
+    if not isinstance(value, dict) or is_too_deep(value):
+        raise TypeError("not an object, or nested too deeply")
     return value

@@ -108,13 +108,19 @@ class Item:
             name=str(record.get("name", "")),
             started=bool(record.get("started")),
             silent=bool(record.get("silent")),
-            span=None if span is None else (int(span[0]), int(span[1])),
+            span=None if span is None else (_position(span[0]), _position(span[1])),
         )
 
     @property
     def heard_text(self) -> str:
         """The text as far as it was heard; see `heard_part`."""
         return self.text if self.heard_share is None else heard_part(self.text, self.heard_share)
+
+
+def _position(value: Any) -> int:
+    if not 0 <= (position := int(value)) <= link.MAX_NUMBER:
+        raise ValueError("a position is out of range")
+    return position
 
 
 def heard_part(text: str, share: float) -> str:
@@ -201,8 +207,9 @@ class Conversation:
                 item.sound = binascii.a2b_base64(record.sound)
             except (TypeError, ValueError, LookupError):
                 continue
+            if item.item_id not in self._items:
+                self._order.append(item.item_id)
             self._items[item.item_id] = item
-            self._order.append(item.item_id)
 
     def last(self) -> Item | None:
         """The last item."""

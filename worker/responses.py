@@ -71,6 +71,8 @@ class ResponseGate:
     def _free(self) -> bool:
         self.state = GateState.IDLE
         self.active_id = None
+        # The one that was asked for is over, or never comes: the next one is another.
+        self.unwanted = False
         if self._wanted:
             self._wanted = False
             self.state = GateState.ASKED

@@ -539,11 +539,14 @@ class Session:
         item = event["item"]
         if item["type"] != "function_call" or item.get("status") == "incomplete":
             return
-        call_id, name, arguments = item["call_id"], item["name"], item.get("arguments") or "{}"
-        known = self.conversation.insert(item["id"], None, event.get("previous_item_id"))
+        # All of it is looked at before anything is known of it: the dispatcher and the tool are told the same.
+        response_id, item_id = checked_id(event["response_id"]), checked_id(item["id"])
+        call_id, name = checked_id(item["call_id"]), checked_id(item["name"])
+        arguments = checked_id(item.get("arguments") or "{}")
+        known = self.conversation.insert(item_id, None, event.get("previous_item_id"))
         self._replay.made(known.item_id)
         known.kind, known.call_id, known.name, known.text = ItemKind.FUNCTION_CALL, call_id, name, arguments
-        if self._calls.called(known, event["response_id"]):
+        if self._calls.called(known, response_id):
             self._want_response(now_seconds)
 
     def tool_done(self, call_id: str, output: str, now_seconds: float) -> None:

@@ -390,3 +390,28 @@ def test_any_payload_is_a_record_or_a_link_protocol_error(kind: int, channel: in
     assert record[:2] == (kind, channel)
     with contextlib.suppress(LinkProtocolError):
         decode_payload(kind, record[2])
+
+
+@pytest.mark.parametrize("fields", [{"index": 2**53 + 1}, {"index": 2**64 - 1}])
+def test_a_number_from_which_nobody_could_count_on_is_refused(fields: dict[str, object]) -> None:
+    assert control(link.ReplyItem, {"index": 2**53}) == link.ReplyItem(2**53)
+    with pytest.raises(LinkProtocolError, match="index"):
+        control(link.ReplyItem, fields)
+
+
+def test_nor_are_seconds_without_end() -> None:
+    with pytest.raises(LinkProtocolError, match="seconds"):
+        control(link.Release, {"seconds": 1e308})
+
+
+def test_nor_positions_that_are_out_of_range() -> None:
+    payload = memoryview((2**64 - 1).to_bytes(8, "big") + bytes(320))
+    for decode in (link.decode_caller_audio, link.decode_kept_audio):
+        with pytest.raises(LinkProtocolError, match="out of range"):
+            decode(payload)
+
+
+def test_what_is_nested_deeper_than_it_could_be_sent_on_is_refused() -> None:
+    payload = b'{"item_id":"a","item":' + b'{"a":' * 300 + b"1" + b"}" * 301
+    with pytest.raises(LinkProtocolError, match="item"):
+        link.decode_control(link.Remember, memoryview(payload))

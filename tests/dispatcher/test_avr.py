@@ -55,6 +55,13 @@ class TestParse:
         assert avr.parse(message(type="init", uuid="u", provider_config=config)) == Init("u", config)
         assert avr.parse(message(type="init", uuid="u", provider_config=None)) == Init("u")
 
+    def test_a_configuration_that_no_worker_could_be_sent_is_refused(self) -> None:
+        # orjson reads deeper than it writes.
+        config = b'{"a":' * 300 + b"1" + b"}" * 300
+        with pytest.raises(AvrProtocolError, match="provider_config") as refused:
+            avr.parse(b'{"type":"init","uuid":"u","provider_config":' + config + b"}")
+        assert refused.value.reason == "bad_config"
+
     @pytest.mark.parametrize("size", [0, 2, 320, 640, 32_000])
     def test_audio(self, size: int) -> None:
         pcm = bytes(range(256)) * 200

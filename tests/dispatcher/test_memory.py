@@ -306,8 +306,7 @@ def test_the_copy_is_what_is_remembered(script: list[tuple[str, str, str]]) -> N
     copy: dict[str, str] = {}
     for number, (what, item_id, after) in enumerate(script):
         if what == "remember":
-            after = after if after != item_id else ""
-            remember(memory, item_id, after, f"text {number}")
+            remember(memory, item_id, after if after != item_id else "", f"text {number}")
         elif what == "forget":
             memory.remember(link.Remember(item_id, forgotten=True), 10)
         elif what == "redis forgets":
@@ -320,3 +319,26 @@ def test_the_copy_is_what_is_remembered(script: list[tuple[str, str, str]]) -> N
     again = CallMemory.from_stored(copy)
     assert (items_of(again) if again is not None else []) == items_of(memory)
     assert set(copy) <= {"order", *(f"item:{item_id}" for item_id in memory.order)}
+
+
+def test_an_item_that_is_stored_twice_is_one() -> None:
+    memory = CallMemory.from_stored({"order": '["a","a","b"]', "item:a": "{}", "item:b": "{}"})
+    assert memory is not None
+    assert memory.order == ["a", "b"]
+    memory.remember(link.Remember("a", forgotten=True), 0)
+    assert memory.order == ["b"]
+
+
+def test_ids_are_text_again() -> None:
+    memory = CallMemory.from_stored({"order": "[1]", "item:1": "{}"})
+    assert memory is not None
+    (record,) = memory.records()
+    link.encode(record, 1)
+    assert memory.order == ["1"]
+
+
+@pytest.mark.parametrize("field", ["profile", "item:a"])
+def test_what_could_not_be_sent_on_is_no_memory(field: str) -> None:
+    deep = "[" * 300 + "]" * 300
+    assert CallMemory.from_stored({"order": '["a"]', field: f'{{"text":{deep}}}'}) is None
+    assert CallMemory.from_stored({"order": '["a"]', field: orjson.dumps({"text": [[1]]}).decode()}) is not None

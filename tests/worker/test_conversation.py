@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common import link
 from worker.conversation import TRANSCRIPT_WAIT_SECONDS, Conversation, Item, Role, heard_part
 
 
@@ -293,3 +294,18 @@ def test_heard_text_is_as_many_whole_words_as_fit(text: str, share: float) -> No
 def test_who_heard_more_heard_all_of_the_less(text: str, shares: tuple[float, float]) -> None:
     less, more = sorted(shares)
     assert heard_part(text, more).startswith(heard_part(text, less))
+
+
+def test_an_item_that_is_remembered_twice_is_one() -> None:
+    conversation = Conversation()
+    conversation.load([link.Remember("a", item={"text": "x"}), link.Remember("a", item={"text": "y"})])
+    assert [item.text for item in conversation] == ["y"]
+    conversation.remove("a")
+    assert len(conversation) == 0
+
+
+@pytest.mark.parametrize("span", [[0, 1e308], [-1, 0], [0], ["a", "b"], 7])
+def test_an_item_of_which_nobody_could_tell_is_left_out(span: object) -> None:
+    conversation = Conversation()
+    conversation.load([link.Remember("a", item={"role": "user", "span": span}), link.Remember("b")])
+    assert [item.item_id for item in conversation] == ["b"]

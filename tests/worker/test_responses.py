@@ -165,3 +165,14 @@ def test_whatever_happens_none_is_asked_for_while_one_is_under_way_and_none_is_f
         if gate.state is GateState.IDLE:
             assert not owed
             assert gate.active_id is None
+
+
+@pytest.mark.parametrize("over", ["lost", "refused", "done"])
+def test_one_that_was_not_wanted_any_more_and_never_came_does_not_silence_the_next(
+    gate: ResponseGate, over: str
+) -> None:
+    gate.want()
+    gate.unwanted = True
+    gate.want()
+    assert gate.refused() if over == "refused" else getattr(gate, over)(caller_speaks=False)
+    assert not gate.created("resp_1")

@@ -317,3 +317,20 @@ def test_an_hour_leaves_its_conversation_behind_and_nothing_else() -> None:
     after_many = sizes(driver.session, set()) - of_items(driver)
     # The difference is what is under way at these two moments.
     assert after_many <= after_some + 10
+
+
+@pytest.mark.parametrize("field", ["id", "call_id", "name", "arguments", "response_id"])
+@pytest.mark.parametrize("value", [17, {"a": 1}, ["a"]])
+def test_a_function_call_that_could_not_be_told_to_the_dispatcher_is_none(field: str, value: object) -> None:
+    driver = live()
+    item = api.function_call_item("item_f") | {"status": "completed", "arguments": "{}"}
+    event = {"type": "response.output_item.done", "response_id": "resp_1", "item": item}
+    driver.event(api.response_created("resp_1"))
+    with pytest.raises(TypeError):
+        driver.event(
+            (event | {field: value}) if field == "response_id" else event | {"item": item | {field: value}}
+        )
+    assert driver.take() == []
+    assert driver.tick() == []
+    # The right one is taken afterwards.
+    assert link.Tool("call_1") in driver.event(event)

@@ -1,0 +1,265 @@
+"""AVR's protocol: whatever a core and the workers send in whatever order, a call stays whole and ends."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common import link
+from common.errors import AvrProtocolError, LinkProtocolError
+from common.link import Kind
+from dispatcher import avr
+from dispatcher.actions import Action, Ended, LeaveChannel, Purpose, ToWorker
+from dispatcher.call import MAX_TRANSCRIPTS_KNOWN, MAX_UNTOLD, MAX_WAITING_DIGITS, State
+from dispatcher.caller_audio import KEPT_SAMPLES
+from dispatcher.leg import Leg
+from dispatcher.limits import BAD_INPUT_REASONS
+from dispatcher.memory import MAX_ITEMS, MAX_REPLIES, CallMemory
+from tests.dispatcher.call_driver import UUID, CallDriver, heard_pcm, to_worker
+from tests.fuzz.budget import TALLY, examples
+from tests.fuzz.inputs import as_json, bent, hostile, mutated
+from tests.fuzz.link_inputs import Record, records
+
+WAITING_BYTES = 20_000
+
+_SOUND = base64.b64encode(bytes(320)).decode()
+MESSAGES: list[dict[str, Any]] = [
+    {"type": "init", "uuid": UUID},
+    {"type": "init", "uuid": UUID, "provider_config": {"voice": "ash", "api_key": "sk-abcdefgh12345678"}},
+    {"type": "audio", "audio": _SOUND},
+    {"type": "dtmf_digit", "digit": "5"},
+]
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> bytes:
+    """A message of AVR Core: a good one, one that is almost good, or none."""
+    valid = draw(st.sampled_from(MESSAGES))
+    match draw(st.integers(0, 9)):
+        case 0:
+            return draw(st.binary(max_size=100))
+        case 1:
+            return draw(bent(as_json(valid)))
+        case 2:
+            return as_json(draw(hostile))
+        case 3:
+            return avr.AUDIO_HEAD + draw(st.binary(max_size=40)) + draw(st.sampled_from([b"", avr.AUDIO_TAIL]))
+        case 4 | 5 | 6:
+            return as_json(draw(mutated(valid)))
+        case _:
+            return as_json(valid)
+
+
+@examples(30_000)
+@given(messages())
+def test_a_message_is_understood_or_refused_with_a_reason(data: bytes) -> None:
+    TALLY.took("AVR protocol", 1)
+    try:
+        parsed = avr.parse(data)
+    except AvrProtocolError as refused:
+        reason = refused.reason
+    else:
+        reason = ""
+    if reason:
+        assert reason in BAD_INPUT_REASONS
+        return
+    if isinstance(parsed, avr.Audio):
+        assert len(parsed.pcm) % 2 == 0
+    elif isinstance(parsed, avr.Init):
+        # It goes to a worker as it is.
+        link.encode(link.Open(parsed.uuid, provider_config=parsed.provider_config), 1)
+
+
+paths = st.one_of(
+    st.text(max_size=60),
+    st.builds(
+        lambda parts: "/?" + "&".join(parts), st.lists(st.text("ab=&?#%+[];/é\0", max_size=20), max_size=50)
+    ),
+    st.builds(lambda size, one: "/?" + f"{one}={one}&" * size, st.integers(0, 80), st.text("ab%0", max_size=3)),
+)
+
+
+@examples(10_000)
+@given(paths)
+def test_metadata_are_few_and_short_whatever_the_url(path: str) -> None:
+    TALLY.took("AVR protocol", 1)
+    entries = avr.metadata(path)
+    assert len(entries) <= avr.MAX_METADATA_ENTRIES
+    for name, value in entries.items():
+        assert len(name) <= avr.MAX_METADATA_NAME_CHARS
+        assert len(value) <= avr.MAX_METADATA_VALUE_CHARS
+    assert avr.TOKEN_PARAMETER not in entries
+    token = avr.token(path)
+    assert token is None or " " not in token
+    link.encode(link.Open("uuid", metadata=entries), 1)
+
+
+OF_A_WORKER = (
+    *(Kind.OPENED, Kind.READY, Kind.REFUSED, Kind.REPLY_ITEM, Kind.REPLY_ITEM_DONE, Kind.FLUSH, Kind.TRANSCRIPT),
+    *(Kind.FINISHED, Kind.KEYED, Kind.ORDER, Kind.TOOL, Kind.PROFILE, Kind.REMEMBER, Kind.SPOKEN, Kind.PLAYOUT),
+    *(Kind.MOVE, Kind.RELEASED, Kind.ATTACHED),
+)
+SIMPLE = [
+    *(
+        "placed",
+        "placed",
+        "placed",
+        "live",
+        "live",
+        "not placed",
+        "pause",
+        "writable",
+        "worker lost",
+        "link broke",
+    ),
+    *("resume", "away", "back", "older leg", "newer leg", "executed", "hang up"),
+]
+Step = bytes | Record | str | float
+steps = st.one_of(
+    messages(),
+    records(*OF_A_WORKER),
+    records(*OF_A_WORKER),
+    st.sampled_from(SIMPLE),
+    st.sampled_from([0.02, 0.2, 1.0, 11.0, 61.0]),
+)
+
+
+class Life:
+    """A call, and what it was told; `which` of its legs speaks."""
+
+    def __init__(self) -> None:
+        self.driver = CallDriver(waiting_bytes=WAITING_BYTES)
+        self.which = -1
+        self.taken: list[Action] = []
+
+    def take(self, step: Step) -> None:
+        """As the shell does it."""
+        driver, call = self.driver, self.driver.call
+        if isinstance(step, bytes):
+            call.message(step, True, driver.now)
+        elif isinstance(step, float):
+            driver.now += step
+            call.tick(driver.now)
+        elif isinstance(step, str):
+            self._simple(step)
+        elif driver.legs:
+            self._record(driver.legs[max(self.which, -len(driver.legs))], *step)
+        self._check(driver.take())
+
+    def _record(self, leg: Leg, kind: int, payload: bytes) -> None:
+        call = self.driver.call
+        try:
+            call.record(leg, kind, memoryview(payload), self.driver.now)
+        except LinkProtocolError:
+            # The one error that the link hands on to the call: its worker is not to be understood.
+            if leg in (call._leg, call._next):
+                call.worker_lost(leg, self.driver.now)
+
+    def _simple(self, step: str) -> None:
+        driver, call = self.driver, self.driver.call
+        wanted = any(call.wants(purpose) for purpose in Purpose)
+        match step:
+            case "placed" if wanted:
+                self._check(driver.placed(worker=f"w-{call.epoch}", epoch=call.epoch + 1))
+            case "not placed" if wanted:
+                call.not_placed(1013, "no capacity", driver.now)
+            case "live" if call._leg is not None:
+                for record in (link.Opened(32_000), link.Ready()):
+                    ((kind, _, payload),) = link.decode(link.encode(record, 7))
+                    if call._leg is not None:
+                        self._record(call._leg, kind, bytes(payload))
+            case "pause":
+                call.caller_paused(driver.now)
+            case "writable":
+                call.caller_writable(driver.now)
+            case "worker lost" if driver.legs:
+                call.worker_lost(driver.legs[self.which], driver.now)
+            case "link broke" if call._leg is not None:
+                call.link_broke(call._leg)
+            case "resume" if call._leg is not None:
+                call.resume(call._leg)
+            case "away":
+                call.caller_closed(1006, driver.now)
+            case "back" if call.is_away:
+                call.caller_back(driver.now)
+            case "older leg" if len(driver.legs) > 1:
+                self.which = -2
+            case "newer leg":
+                self.which = -1
+            case "executed":
+                call.executed(link.Order("call_1", link.OrderAction.TRANSFER.value), True, "done", driver.now)
+            case "hang up":
+                call.caller_closed(1000, driver.now)
+
+    def _check(self, taken: list[Action]) -> None:
+        self.taken += taken
+        call = self.driver.call
+        assert call.state in State
+        # What goes to a worker can be read there, what goes to the caller is of whole frames.
+        to_worker(taken)
+        heard_pcm(taken)
+        assert call._audio.waiting_bytes <= WAITING_BYTES
+        assert call._audio._coded_samples <= KEPT_SAMPLES
+        assert len(call._keys) <= MAX_WAITING_DIGITS
+        assert len(call._transcripts) <= MAX_TRANSCRIPTS_KNOWN
+        assert len(call._untold) <= MAX_UNTOLD
+        assert len(call.memory) <= MAX_ITEMS
+        assert len(call.memory._replies) <= MAX_REPLIES
+        assert call._player.held_bytes <= link.REPLY_CREDIT_BYTES
+        # What Redis is to keep can be written, and read again.
+        changes = call.memory.take_changes()
+        if changes is not None:
+            CallMemory.from_stored({name: text for name, text in changes[0].items() if text is not None})
+
+
+@examples(12_000)
+@given(st.lists(steps, max_size=40), st.booleans())
+def test_whatever_is_sent_in_whatever_order_a_call_ends_once_and_keeps_its_bounds(
+    script: list[Step], begins: bool
+) -> None:
+    life = Life()
+    start: list[Step] = [as_json(MESSAGES[0]), "placed", "live"] if begins else []
+    for step in start + script:
+        was_ended, so_far = life.driver.state is State.ENDED, len(life.taken)
+        life.take(step)
+        assert not was_ended or len(life.taken) == so_far
+    # A caller who is not heard of any more ends it.
+    for seconds in (11.0, 61.0, 61.0):
+        life.take(seconds)
+    TALLY.took("AVR protocol", len(start + script) + 3)
+    assert life.driver.state is State.ENDED
+    ends = [action for action in life.taken if isinstance(action, Ended)]
+    assert len(ends) == 1
+    assert life.taken[-1] is ends[0]
+    held = {action.leg for action in life.taken if isinstance(action, ToWorker)}
+    assert held == {action.leg for action in life.taken if isinstance(action, LeaveChannel)}
+
+
+@examples(8_000)
+@given(
+    st.dictionaries(
+        st.sampled_from(["profile", "order", "item:a", "item:b", "item:", "other"]),
+        st.one_of(
+            st.text(max_size=20),
+            hostile.map(lambda value: as_json(value).decode()),
+            st.sampled_from(['["a","b"]', '["a","a"]', '{"text":"x"}', '{"role":"user","text_done":true}']),
+        ),
+    )
+)
+def test_what_another_release_has_stored_is_understood_or_taken_for_nothing(fields: dict[str, str]) -> None:
+    TALLY.took("memory", 1)
+    memory = CallMemory.from_stored(fields)
+    if memory is None:
+        return
+    assert len(memory) == len(set(memory.order))
+    for record in memory.records():
+        link.encode(record, 1)
+    memory.take_changes()
+    # And the call goes on with it.
+    memory.remember(link.Remember("a", item={"text": "y"}), 10)
+    for item_id in memory.order:
+        memory.remember(link.Remember(item_id, forgotten=True), 0)
+    assert (len(memory), memory._bytes) == (0, 0)

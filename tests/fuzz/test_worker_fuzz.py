@@ -1,0 +1,125 @@
+"""The worker's end of a link: whatever comes on it, its other calls go on, and nothing is left when it is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import time
+import weakref
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from common import link
+from common.errors import LinkProtocolError
+from common.link import Hello, Kind
+from common.registry import Registry, WorkerRecord, WorkerState
+from common.settings import Settings
+from tests.fuzz.budget import TALLY, examples
+from tests.fuzz.link_inputs import Record, records
+from tests.worker.shared import resources
+from worker.call import Call
+from worker.service import DispatcherLink, Worker
+
+BYSTANDER = 99
+HELLO = Hello(link.PROTOCOL_VERSION, "0.1.0", "worker", "worker-1", "incarnation-1")
+
+
+@asynccontextmanager
+async def workers() -> AsyncIterator[Worker]:
+    """A worker whose Redis and whose Realtime API are away; at the end nothing of it may be left."""
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    registry = Registry.from_url(f"redis://127.0.0.1:{port}")
+    chosen = Settings(
+        openai_base_url=f"ws://127.0.0.1:{port}/v1/realtime",
+        openai_api_key=SecretStr("sk-test-0123456789abcdefghij"),
+    )
+    record = WorkerRecord(
+        id="worker-1",
+        address="127.0.0.1:1",
+        host="here",
+        pid=1,
+        release="0.1.0",
+        capacity=3,
+        state=WorkerState.READY,
+        incarnation="incarnation-1",
+    )
+    async with resources(chosen) as shared:
+        worker = Worker(record, registry, shared)
+        try:
+            yield worker
+        finally:
+            async with asyncio.timeout(10):
+                await worker.stop()
+                await registry.aclose()
+
+
+OF_A_DISPATCHER = (
+    *(Kind.OPEN, Kind.OPEN, Kind.ATTACH, Kind.COMMAND, Kind.CLOSE, Kind.DTMF, Kind.PLAYOUT, Kind.HEARD, Kind.GO),
+    *(Kind.PROFILE, Kind.REMEMBER, Kind.SPOKEN, Kind.RELEASE, Kind.TOOL_KNOWN, Kind.ORDER_DONE),
+)
+steps = st.one_of(
+    st.tuples(st.integers(1, 4), records(*OF_A_DISPATCHER)),
+    st.tuples(st.integers(1, 4), records(*OF_A_DISPATCHER)),
+    st.tuples(st.just(1), records()),
+    st.sampled_from(["turn of the loop", "tick", "lost"]),
+)
+_calls: weakref.WeakSet[Call] = weakref.WeakSet()
+
+
+def opened(uuid: str, channel: int, epoch: int = 1) -> tuple[int, Record]:
+    ((kind, _, payload),) = link.decode(link.encode(link.Open(uuid, epoch, {}, 0, 64_000), channel))
+    return channel, (kind, bytes(payload))
+
+
+@examples(4_000)
+@given(st.lists(steps, max_size=25), st.booleans())
+def test_whatever_comes_on_a_link_its_other_calls_go_on(
+    script: list[tuple[int, Record] | str], begins: bool
+) -> None:
+    TALLY.took("link", len(script))
+
+    async def run() -> None:
+        async with workers() as worker:
+            new = DispatcherLink(worker, HELLO, None)
+            worker._links.add(new)
+            new.record(Kind.OPEN, BYSTANDER, memoryview(opened("bystander", BYSTANDER)[1][1]), time.monotonic())
+            bystander = new._calls[BYSTANDER]
+            _calls.add(bystander)
+            start: list[tuple[int, Record] | str] = [opened("fuzzed", 1), "turn of the loop"] if begins else []
+            for step in start + script:
+                if step == "turn of the loop":
+                    await asyncio.sleep(0)
+                elif step == "tick":
+                    for held in worker._held():
+                        held.call.tick(time.monotonic())
+                elif step == "lost":
+                    new.lost("cut")
+                    new = DispatcherLink(worker, HELLO, None)
+                    worker._links.add(new)
+                elif isinstance(step, tuple):
+                    channel, (kind, payload) = step
+                    try:
+                        new.record(kind, channel, memoryview(payload), time.monotonic())
+                    except LinkProtocolError:
+                        # It ends the link, and what is on it waits for another.
+                        assert kind in (Kind.OPEN, Kind.ATTACH, Kind.COMMAND)
+                _calls.update(held.call for held in worker._held())
+                assert not bystander._ended
+                assert bystander in [held.call for held in worker._held()]
+            # Other calls that are held now have a place, and are not more than there may be.
+            assert worker.calls <= 3 * 1.5 + 1
+        assert worker.calls == 0
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(run())
+
+
+def test_no_call_is_left_in_memory() -> None:
+    gc.collect()
+    assert len(_calls) == 0
