@@ -140,7 +140,7 @@ ALERTS: Final = (
         "Workers are {{ $value | humanizePercentage }} full",
         "New calls are refused when no worker has room. Add workers; raise WORKER_MAX_CALLS only if the event"
         " loops are not late (dashboard Fleet). With an autoscaler: look whether it is at its maximum, and whether"
-        " it sees namespace:avr_sts_calls_load:ratio.",
+        " it gets what it scales by, avr_sts_calls_active over avr_sts_calls_capacity, of every worker.",
     ),
     Alert(
         "AvrStsCallsRejected",
