@@ -94,7 +94,7 @@ class Alert:
 RECORDINGS: Final = (
     Recording("namespace:avr_sts_calls_active:sum", _5M.total("calls_active")),
     Recording("namespace:avr_sts_calls_capacity:sum", _5M.total("calls_capacity")),
-    # What workers are scaled by. Where a figure is missing there is no ratio, so nothing is scaled in.
+    # For people and alerts: autoscalers take the raw figures. Where one is missing there is no ratio.
     Recording("namespace:avr_sts_calls_load:ratio", _5M.load()),
     Recording("namespace_outcome:avr_sts_calls:rate5m", _5M.rate("calls_total", "outcome")),
     Recording("namespace:avr_sts_calls_failed:ratio_rate10m", _10M.calls_failed()),
