@@ -94,7 +94,7 @@ class Alert:
 RECORDINGS: Final = (
     Recording("namespace:avr_sts_calls_active:sum", _5M.total("calls_active")),
     Recording("namespace:avr_sts_calls_capacity:sum", _5M.total("calls_capacity")),
-    # What workers are scaled by. Where a figure is missing there is no ratio, so nothing is scaled in.
+    # For people and alerts: autoscalers take the raw figures. Where one is missing there is no ratio.
     Recording("namespace:avr_sts_calls_load:ratio", _5M.load()),
     Recording("namespace_outcome:avr_sts_calls:rate5m", _5M.rate("calls_total", "outcome")),
     Recording("namespace:avr_sts_calls_failed:ratio_rate10m", _10M.calls_failed()),
@@ -140,7 +140,7 @@ ALERTS: Final = (
         "Workers are {{ $value | humanizePercentage }} full",
         "New calls are refused when no worker has room. Add workers; raise WORKER_MAX_CALLS only if the event"
         " loops are not late (dashboard Fleet). With an autoscaler: look whether it is at its maximum, and whether"
-        " it sees namespace:avr_sts_calls_load:ratio.",
+        " it gets what it scales by, avr_sts_calls_active over avr_sts_calls_capacity, of every worker.",
     ),
     Alert(
         "AvrStsCallsRejected",

@@ -63,10 +63,7 @@ def ours(file: str, **variables: str) -> dict[str, Service]:
 
 def settings_of(role: str, service: Service) -> Settings:
     """The settings that the process would have."""
-    known = {
-        name: value for name, value in service["environment"].items() if name.lower() in Settings.model_fields
-    }
-    return Settings.parse(environment_of_the_image() | known, Role(role))
+    return Settings.parse(environment_of_the_image() | service["environment"], Role(role))
 
 
 def environment_of_the_image() -> dict[str, str]:
@@ -99,11 +96,8 @@ def test_one_container_is_the_service_and_avr_core() -> None:
 
 @pytest.mark.parametrize("file", FILES)
 def test_every_variable_is_a_setting_and_every_value_one_that_the_service_takes(file: str) -> None:
-    protection = set(TOKENS)  # of which this release may know some by name alone
     for role, service in ours(file).items():
-        assert {
-            name.lower() for name in service["environment"].keys() - protection
-        } <= Settings.model_fields.keys()
+        assert {name.lower() for name in service["environment"]} <= Settings.model_fields.keys()
         assert settings_of(role, service).port == 6030
 
 
@@ -111,7 +105,7 @@ def test_every_variable_is_a_setting_and_every_value_one_that_the_service_takes(
 def test_every_variable_that_is_filled_in_is_a_setting_or_of_another_image(file: str) -> None:
     names = set(re.findall(r"\$\{(\w+)", (REPOSITORY / file).read_text("utf-8")))
     others = {name for name in names if name.startswith(("AVR_", "AMI_"))} | {"GRAFANA_PASSWORD"}
-    assert {name.lower() for name in names - others - set(TOKENS)} <= Settings.model_fields.keys()
+    assert {name.lower() for name in names - others} <= Settings.model_fields.keys()
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -29,12 +29,6 @@ OPERATORS: dict[str, type[BaseModel]] = {
     "PrometheusRule": prometheus_operator.PrometheusRule,
 }
 
-PROTECTION = {
-    *("STS_TOKEN", "ADMIN_TOKEN", "CLUSTER_TOKEN", "TLS_CERT", "TLS_KEY"),
-    *("CLUSTER_TLS_CERT", "CLUSTER_TLS_KEY", "CLUSTER_TLS_CA"),
-}
-"""Settings that the chart knows, whether the code has them already or not."""
-
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -150,7 +144,7 @@ def test_every_selector_finds_the_pods_of_one_role(release: Release) -> None:
 
 
 def test_every_variable_is_a_setting_and_every_value_one_that_the_service_takes(release: Release) -> None:
-    known = {name.upper() for name in Settings.model_fields} | PROTECTION
+    known = {name.upper() for name in Settings.model_fields}
     for deployment in release.of_kind("Deployment"):
         pod = deployment["spec"]["template"]["spec"]
         for container in [*pod["containers"], *pod.get("initContainers", [])]:

@@ -163,16 +163,20 @@ class Cluster:
         await asyncio.gather(*(self.add_worker() for _ in range(workers)))
         await asyncio.gather(*(self.add_dispatcher() for _ in range(dispatchers)))
 
-    async def add_worker(self, **settings: object) -> ServiceProcess:
+    async def add_worker(
+        self, process: type[ServiceProcess] = ServiceProcess, **settings: object
+    ) -> ServiceProcess:
         """One more worker; known to dispatchers within a second."""
-        worker = await ServiceProcess.start("worker", **(self.settings | settings))
+        worker = await process.start("worker", **(self.settings | settings))
         self.workers.append(worker)
         await worker.line("worker listening")
         return worker
 
-    async def add_dispatcher(self) -> ServiceProcess:
+    async def add_dispatcher(
+        self, process: type[ServiceProcess] = ServiceProcess, **settings: object
+    ) -> ServiceProcess:
         """One more dispatcher, with a link to every worker that there is."""
-        dispatcher = await ServiceProcess.start("dispatcher", **self.settings)
+        dispatcher = await process.start("dispatcher", **(self.settings | settings))
         self.dispatchers.append(dispatcher)
         for worker in self.workers:
             if worker.returncode is None:
