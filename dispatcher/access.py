@@ -62,10 +62,10 @@ def _names_this_host(request: web.Request) -> bool:
 
     A page of a site whose name its owner lets point to 127.0.0.1 (DNS rebinding) has the same origin as this one.
     """
-    name = (urlsplit(f"//{request.host}").hostname or "").rstrip(".")
-    if name in {"localhost", socket.gethostname().lower()} or name.endswith(".localhost"):
-        return True
     try:
+        name = (urlsplit(f"//{request.host}").hostname or "").rstrip(".")
+        if name in {"localhost", socket.gethostname().lower()} or name.endswith(".localhost"):
+            return True
         ipaddress.ip_address(name)
     except ValueError:
         return False
@@ -75,4 +75,4 @@ def _names_this_host(request: web.Request) -> bool:
 def _is_of_another_page(request: web.Request) -> bool:
     """Whether a page that is not ours sends this, which browsers let it do without reading the answer."""
     origin = request.headers.get(hdrs.ORIGIN)
-    return origin is not None and urlsplit(origin).netloc.lower() != request.host.lower()
+    return origin is not None and origin.partition("://")[2].lower() != request.host.lower()

@@ -5,6 +5,7 @@ It asks the calls API for everything, so any dispatcher's page shows every call 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
@@ -56,7 +57,7 @@ def routes(access: Access) -> list[web.RouteDef]:
     ]
 
 
-def _answering(name: str, body: bytes, access: Access) -> web.Handler:
+def _answering(name: str, body: bytes, access: Access) -> Callable[[web.Request], Awaitable[web.Response]]:
     headers = HEADERS | {"Content-Type": _TYPES[Path(name).suffix]}
 
     async def answer(request: web.Request) -> web.Response:

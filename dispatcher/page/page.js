@@ -22,7 +22,7 @@ function complain(text) {
 }
 
 function letIn(isIn) {
-  get("main").hidden = !isIn;
+  get("board").hidden = !isIn;
   if (get("entry").hidden === isIn) return;
   get("entry").hidden = isIn;
   if (!isIn) get("token").focus();
@@ -35,7 +35,7 @@ function route() {
   } catch {
     // Not an address of this page.
   }
-  if (get("main").hidden || uuid === call.uuid) return;
+  if (get("board").hidden || uuid === call.uuid) return;
   const last = call.uuid;
   cluster.mark(uuid);
   if (uuid) {
