@@ -25,10 +25,12 @@ export class Call {
   #closing = new AbortController();
   #hurry = () => {};
   #heard;
+  #lives;
 
-  /** `heard(uuid, conversation)` is called with what was said so far. */
-  constructor(heard) {
+  /** `heard(uuid, conversation)` is called with what was said so far; `lives(uuid)` says whether a call is listed. */
+  constructor(heard, lives) {
     this.#heard = heard;
+    this.#lives = lives;
     get("say").addEventListener("submit", (event) => {
       event.preventDefault();
       this.#say();
@@ -84,8 +86,9 @@ export class Call {
         this.#heard(uuid, call.conversation);
       } catch (error) {
         if (signal.aborted) return;
-        if (error.status === 404) return this.#ended();
-        put(get("activity"), error.message);
+        // A call whose worker died has nobody to answer for it until another one has it: it is listed all the time.
+        if (error.status === 404 && !this.#lives(uuid)) return this.#ended();
+        if (error.status !== 404) put(get("activity"), error.message);
       }
       await wait(SOON_MS);
       await Promise.race([hurried, wait(SELDOM_MS)]);

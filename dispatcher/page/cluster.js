@@ -45,6 +45,10 @@ export class Cluster {
     this.show([], []);
   }
 
+  lists(uuid) {
+    return this.#calls.some((call) => call.uuid === uuid);
+  }
+
   /** Marks the call that is looked at; "" for none. */
   mark(uuid) {
     this.#opened = uuid;

@@ -11,7 +11,10 @@ const POLL_SHARE = 10;
 
 const get = (id) => document.getElementById(id);
 const cluster = new Cluster();
-const call = new Call((uuid, conversation) => cluster.heard(uuid, conversation));
+const call = new Call(
+  (uuid, conversation) => cluster.heard(uuid, conversation),
+  (uuid) => cluster.lists(uuid),
+);
 let wake = () => {};
 let seen = "";
 

@@ -167,7 +167,7 @@ async def test_from_the_token_to_the_end_of_a_call_by_keyboard_alone(chromium: s
 
 async def test_on_a_phone_in_the_dark(chromium: str, tmp_path: Path) -> None:
     async with (
-        serving(2) as (serve, url, calls),
+        serving(2, WORKERS=1) as (serve, url, calls),
         browsing(chromium, tmp_path, PHONE) as (page, seen),
     ):
         await page.goto(url)
