@@ -1,4 +1,4 @@
-"""The dispatcher's admin port: probes and metrics, and the calls API for this host, or for who has ADMIN_TOKEN.
+"""The dispatcher's admin port: probes and metrics; calls API and page, for this host or who has ADMIN_TOKEN.
 
 Any dispatcher answers for every call of the cluster: who holds it stands in Redis, and its worker is asked over
 the link.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import functools
-import ipaddress
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -22,7 +21,8 @@ from pydantic import SecretStr
 from common import admin
 from common.errors import RegistryUnavailable
 from common.registry import CallRecord, Registry, WorkerStatus
-from common.tokens import bearer, is_token
+from dispatcher import page
+from dispatcher.access import Access
 from dispatcher.commands import CommandError, Commands
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -48,12 +48,14 @@ class Calls(Interface):
 
 
 def application(dispatcher: Calls, token: SecretStr | None = None) -> web.Application:
-    """Probes and metrics for everybody; the calls API for who has the token, or without one for loopback."""
+    """Probes and metrics for everybody; page and API for who has the token, or without one for loopback."""
     app = admin.application(lambda: dispatcher.is_ready, "no link to a worker yet, or draining")
     api = CallsApi(dispatcher)
-    guarded = functools.partial(_guarded, token)
+    access = Access(token)
+    guarded = functools.partial(_guarded, access)
     app.add_routes(
         [
+            *page.routes(access),
             web.get("/workers", guarded(api.workers)),
             web.get("/calls", guarded(api.calls)),
             web.get("/calls/{uuid}", guarded(api.call)),
@@ -139,20 +141,12 @@ class CallsApi:
         return _json(await commands.run(uuid, action, body))
 
 
-def _guarded(token: SecretStr | None, handler: Handler) -> Handler:
-    """What callers say is not for everybody.
-
-    A token is asked of loopback, too: a proxy on this host would lend it to the whole world.
-    """
-
+def _guarded(access: Access, handler: Handler) -> Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
-        if token is not None and not is_token(bearer(request.headers.get("Authorization")), token):
-            error = {"error": "bring ADMIN_TOKEN: Authorization: Bearer ..."}
-            return _json(error, status=401, headers={"WWW-Authenticate": "Bearer"})
-        if token is None and not _is_loopback(request.remote):
-            return _json(
-                {"error": "the calls API answers on loopback only, unless ADMIN_TOKEN is set"}, status=403
-            )
+        refusal = access.to_calls(request)
+        if refusal is not None:
+            headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else None
+            return _json({"error": refusal.message}, status=refusal.status, headers=headers)
         try:
             return await handler(request)
         except CommandError as error:
@@ -161,13 +155,6 @@ def _guarded(token: SecretStr | None, handler: Handler) -> Handler:
             return _json({"error": f"Redis is away: {error}"}, status=503)
 
     return answer
-
-
-def _is_loopback(address: str | None) -> bool:
-    try:
-        return address is not None and ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
 
 
 async def _body(request: web.Request) -> dict[str, Any]:

@@ -135,7 +135,7 @@ class TestProbes:
         assert 'avr_sts_calls_total{outcome="completed"}' in text
 
     async def test_other_paths_are_unknown(self, client: Client) -> None:
-        for path in ("/", "/call", "/calls/", "//calls", "/calls/x", "/metrics/x"):
+        for path in ("/index.html", "/call", "/calls/", "//calls", "/calls/x", "/metrics/x"):
             assert (await client.get(path))[0] == 404
 
     async def test_only_what_reads_is_allowed(self, client: Client) -> None:
@@ -340,6 +340,6 @@ class TestSlowness:
     ) -> None:
         monkeypatch.setattr(dispatcher.admin, "BODY_SECONDS", 0.2)
         reader, writer = await asyncio.open_connection("127.0.0.1", int(client.url.rsplit(":", 1)[1]))
-        writer.write(b"POST /calls/x/say HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        writer.write(b"POST /calls/x/say HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 408")
         writer.close()

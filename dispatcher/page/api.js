@@ -1,0 +1,93 @@
+// The calls API, with the token where one is needed.
+
+const TOKEN_KEY = "ADMIN_TOKEN";
+const ANSWER_MS = 15_000;
+// The dispatcher sends a comment every 15 s on a stream where nothing happens.
+const STREAM_SILENCE_MS = 40_000;
+// An event is a line of what was said, or a tool's output; more than this is not one.
+const MOST_WAITING_CHARACTERS = 4_000_000;
+
+/** The dispatcher answered, and it was a refusal; `status` is 0 where it did not answer at all. */
+export class Refused extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export const token = {
+  get: () => sessionStorage.getItem(TOKEN_KEY),
+  keep: (value) => sessionStorage.setItem(TOKEN_KEY, value),
+  forget: () => sessionStorage.removeItem(TOKEN_KEY),
+};
+
+export const pathOf = (uuid) => `calls/${encodeURIComponent(uuid)}`;
+
+async function request(path, method, body, signal) {
+  const headers = {};
+  if (token.get()) headers.Authorization = `Bearer ${token.get()}`;
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(path, {
+      method,
+      headers,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal,
+      cache: "no-store",
+      redirect: "error",
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused(0, "The dispatcher does not answer");
+  }
+  if (response.ok) return response;
+  const answer = await response.json().catch(() => ({}));
+  throw new Refused(response.status, String(answer.error ?? response.statusText));
+}
+
+/** Returns what a request is answered with. Throws Refused. */
+export async function ask(path, method = "GET", body = undefined) {
+  try {
+    const response = await request(path, method, body, AbortSignal.timeout(ANSWER_MS));
+    return await response.json();
+  } catch (error) {
+    throw error instanceof Refused ? error : new Refused(0, "The dispatcher does not answer");
+  }
+}
+
+/**
+ * What happens in a call, as it happens, until the stream ends or `signal` is aborted.
+ * The first is `{type: "watching"}`: from now on nothing is missed. An EventSource cannot bring a token.
+ */
+export async function* events(uuid, signal) {
+  const silence = new AbortController();
+  let timer = setTimeout(() => silence.abort(), STREAM_SILENCE_MS);
+  const stop = () => silence.abort();
+  signal.addEventListener("abort", stop);
+  try {
+    const response = await request(`${pathOf(uuid)}/events`, "GET", undefined, silence.signal);
+    const reader = response.body.getReader();
+    const decoder = new TextDecoder();
+    let waiting = "";
+    yield { type: "watching" };
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      clearTimeout(timer);
+      timer = setTimeout(stop, STREAM_SILENCE_MS);
+      waiting += decoder.decode(value, { stream: true });
+      const blocks = waiting.split("\n\n");
+      waiting = blocks.pop();
+      if (waiting.length > MOST_WAITING_CHARACTERS) throw new Refused(0, "An event was too long");
+      for (const block of blocks) {
+        const data = block.split("\n").find((line) => line.startsWith("data: "));
+        if (data) yield JSON.parse(data.slice(6));
+      }
+    }
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", stop);
+    silence.abort();
+  }
+}

@@ -1,0 +1,200 @@
+"""The page in a real browser, before a real `serve` with calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]  # it has no types
+from playwright.async_api import Locator, Page, expect
+
+from simulator.avr_core import SimulatedCall, place_call
+from simulator.realtime_api import RealtimeSimulator
+from simulator.realtime_settings import SimulatorSettings
+from tests.helpers import eventually
+from tests.page.browser import DESKTOP, PATIENCE_MS, PHONE, browsing
+from tests.scenarios.processes import KEY, PATIENCE_SECONDS, ServiceProcess
+from tests.scenarios.tones import tone
+
+pytestmark = pytest.mark.system
+
+TOKEN = "a-token-of-this-very-test"
+SPEECH = tone(700, 0.8)
+HOSTILE = "<img src=x onerror=alert(1)>"
+NOTE_ACTIVITIES = """
+    window.noted = [];
+    const activity = document.getElementById("activity");
+    new MutationObserver(() => noted.push(activity.textContent)).observe(activity, {childList: true});
+"""
+expect.set_options(timeout=PATIENCE_MS)
+
+
+@asynccontextmanager
+async def serving(
+    calls: int, **settings: object
+) -> AsyncIterator[tuple[ServiceProcess, str, list[SimulatedCall]]]:
+    """A `serve` with these calls, which have been greeted: the process, the page's address, and the calls."""
+    async with (
+        RealtimeSimulator(SimulatorSettings(words=4, greeting_words=2)) as simulator,
+        AsyncExitStack() as stack,
+    ):
+        defaults = {"PORT": 0, "ADMIN_PORT": 0, "WORKERS": 2, "OPENAI_API_KEY": KEY}
+        serve = await ServiceProcess.start("serve", OPENAI_BASE_URL=simulator.url, **(defaults | settings))
+        stack.push_async_callback(serve.kill)
+        line = await serve.line("serving")
+        placed = []
+        for number in range(calls):
+            metadata = {"from": f"+39 02 555 010{number}", "to": "600", "department": HOSTILE}
+            call = await place_call(f"ws://127.0.0.1:{line['port']}/", metadata=metadata)
+            stack.push_async_callback(call.hang_up)
+            placed.append(call)
+        for call in placed:
+            await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
+        yield serve, f"http://127.0.0.1:{line['admin_port']}", placed
+
+
+async def _assert_accessible(page: Page) -> None:
+    found = await Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+
+
+async def _tab_to(page: Page, element: Locator) -> None:
+    for _ in range(6):
+        await page.keyboard.press("Tab")
+        if await element.evaluate("element => element === document.activeElement"):
+            return
+    raise AssertionError(f"{element} is not near by keyboard")
+
+
+async def _noted(page: Page, activity: str) -> bool:
+    return activity in await page.evaluate("noted")
+
+
+async def test_from_the_token_to_the_end_of_a_call_by_keyboard_alone(chromium: str, tmp_path: Path) -> None:
+    async with (
+        serving(3, ADMIN_TOKEN=TOKEN) as (_, url, calls),
+        browsing(chromium, tmp_path, DESKTOP) as (page, seen),
+    ):
+        await page.goto(url)
+
+        # 1. Nothing is shown to who does not have the token.
+        await expect(page.get_by_label("ADMIN_TOKEN")).to_be_focused()
+        await _assert_accessible(page)
+        await page.keyboard.type("a-token-of-another-test")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("alert")).to_contain_text("not the ADMIN_TOKEN")
+        await expect(page.locator("#board")).to_be_hidden()
+        await page.keyboard.type(TOKEN)
+        await page.keyboard.press("Enter")
+
+        # 2. The cluster, with last words that nobody had to open a call for.
+        await expect(page.locator("#summary")).to_have_text("3 calls, room for 400 on 2 workers")
+        await expect(page.locator("#workers li")).to_have_count(2)
+        rows = page.locator("#calls li")
+        await expect(rows).to_have_count(3)
+        for number, call in enumerate(calls):
+            row = rows.nth(2 - number)  # the newest first
+            await expect(row.locator(".who")).to_have_text(f"+39 02 555 010{number} → 600")
+            await expect(row.locator(".state")).to_have_text("live")
+            await expect(row.locator(".words")).to_have_text(f"Agent: {call.transcripts[0].text}")
+        await _assert_accessible(page)
+
+        # 3. Find one, and look at it.
+        call = calls[1]
+        await page.get_by_role("searchbox").focus()
+        await page.keyboard.type("0101")
+        await expect(rows).to_have_count(1)
+        await page.keyboard.press("Tab")
+        await page.keyboard.press("Enter")
+        title = page.get_by_role("heading", name="+39 02 555 0101 → 600")
+        await expect(title).to_be_focused()
+        await expect(page.locator("#facts")).to_contain_text(HOSTILE)
+        entries = page.locator("#conversation .entry")
+        await expect(entries).to_have_count(1)
+
+        # 4. The conversation as it happens.
+        await call.say(SPEECH)
+        await expect(entries).to_have_count(3)
+        assert [await entry.get_attribute("data-kind") for entry in await entries.all()] == [
+            "agent",
+            "user",
+            "agent",
+        ]
+        await call.wait_for(lambda c: len(c.transcripts) == 3, timeout_seconds=PATIENCE_SECONDS)
+        await page.evaluate(NOTE_ACTIVITIES)
+        await call.press("12#")
+        await expect(entries).to_have_count(5)
+        # This comes by the stream of events alone.
+        await eventually(lambda: _noted(page, "Keys pressed: 12"), PATIENCE_SECONDS)
+        await _tab_to(page, page.get_by_label("Have the agent say"))
+        await page.keyboard.type(f"One moment {HOSTILE}")
+        await page.keyboard.press("Enter")
+        await expect(entries).to_have_count(6)
+        await expect(entries.nth(5).locator(".text")).to_have_text(f"One moment {HOSTILE}")
+        await _assert_accessible(page)
+
+        # 5. Hanging up is asked about first.
+        await _tab_to(page, page.get_by_role("button", name="Hang up …"))
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("button", name="Keep it")).to_be_focused()
+        await _assert_accessible(page)
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("dialog")).to_be_hidden()
+        assert call.is_connected
+        await page.keyboard.press("Enter")
+        await page.keyboard.press("Tab")
+        await page.keyboard.press("Enter")
+        await asyncio.wait_for(call.closed.wait(), PATIENCE_SECONDS)
+        await expect(page.locator("#activity")).to_have_text("The call has ended")
+        # What was said can still be read.
+        await expect(entries).to_have_count(6)
+        await expect(rows).to_have_count(0)
+        await page.keyboard.press("Escape")
+        await expect(page.locator("#call")).to_be_hidden()
+        await expect(page.get_by_role("searchbox")).to_be_focused()
+
+        # 6. The token is in this tab's memory and nowhere else; nobody else was asked for anything.
+        assert await page.evaluate("Object.values({...sessionStorage})") == [TOKEN]
+        assert await page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
+        assert TOKEN not in page.url
+        assert seen.origins == {url}
+        assert not seen.errors
+        assert not seen.dialogs
+
+
+async def test_on_a_phone_in_the_dark(chromium: str, tmp_path: Path) -> None:
+    async with (
+        serving(2, WORKERS=1) as (serve, url, calls),
+        browsing(chromium, tmp_path, PHONE) as (page, seen),
+    ):
+        await page.goto(url)
+        await expect(page.locator("#calls .words").first).to_have_text(f"Agent: {calls[1].transcripts[0].text}")
+        await _assert_accessible(page)
+        assert await page.evaluate("document.documentElement.scrollWidth") == PHONE["viewport"]["width"]
+
+        # One thing at a time: the call, and by the phone's own button back to the list.
+        await page.locator("#calls a").first.tap()
+        await expect(page.locator("#conversation .entry")).to_have_count(1)
+        await expect(page.locator("#cluster")).to_be_hidden()
+        await expect(page.get_by_role("button", name="Hang up …")).to_be_in_viewport(ratio=1)
+        assert await page.evaluate("document.documentElement.scrollWidth") == PHONE["viewport"]["width"]
+        await _assert_accessible(page)
+        for name in ("button:visible", "input:visible", "#close"):
+            for each in await page.locator(name).all():
+                box = await each.bounding_box()
+                assert box is not None
+                assert box["height"] >= 44
+        await page.go_back()
+        await expect(page.locator("#cluster")).to_be_visible()
+        await expect(page.locator("#call")).to_be_hidden()
+        await expect(page.locator("#calls a").first).to_be_focused()
+        assert not seen.errors
+        assert not seen.dialogs
+
+        # Whoever looks on when the service is gone is told so, and what they still see is marked as old.
+        await serve.kill()
+        await expect(page.get_by_role("alert")).to_contain_text("does not answer. What you see is of ")
+        await expect(page.locator("#calls li")).to_have_count(2)
