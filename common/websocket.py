@@ -36,6 +36,7 @@ from common.frames import (
     read_message,
     server_frame,
 )
+from common.pacing import PACE
 
 # A close frame that is not answered within this time ends in an abort.
 CLOSE_TIMEOUT_SECONDS = 5.0
@@ -205,8 +206,10 @@ class WebSocket(asyncio.Protocol):
             # Frames are small and each one is waited for.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._start_timer(self._limits.open_timeout_seconds, self.abort)
+        PACE.hurry()
 
     def data_received(self, data: bytes) -> None:
+        PACE.read_bytes += len(data)
         self.received_seconds = time.monotonic()
         self._unanswered_pings = 0
         if self._between_messages:
