@@ -22,6 +22,7 @@ from prometheus_client import Histogram
 
 from common import logs, metrics
 from common.errors import ServiceError
+from common.pacing import PACE
 from common.settings import ChildSettings, Role, Settings
 
 STOP_SECONDS: Final = 2.0
@@ -135,6 +136,7 @@ async def _live(main: Main, settings: Settings, role: Role, process: Process) ->
     if role is not Role.SERVE:
         lag = metrics.dispatcher().event_loop_lag if role is Role.DISPATCHER else metrics.worker().event_loop_lag
         background.append(asyncio.create_task(watch_event_loop(lag)))
+        PACE.begin(loop, settings.grouping_ms / 1000, offset=0.5 if role is Role.WORKER else 0.0)
     running = asyncio.ensure_future(main(settings, process))
     try:
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -320,6 +320,11 @@ class Settings(BaseSettings):
     session_rollover_seconds: Annotated[float, BeforeValidator(number(1, 3500))] = Field(
         default=3300, description="a Realtime session is replaced before its 60-minute limit"
     )
+    grouping_ms: Annotated[int, BeforeValidator(whole_number(0, 20))] = Field(
+        default=0,
+        description="with 10 calls and more, audio is passed on so often: the longer, the less CPU a call takes, "
+        "and the later its audio comes, by as much on average; 0: at once",
+    )
     drain_seconds: Annotated[float, BeforeValidator(number(0, 86_400))] = Field(
         default=DEFAULT_DRAIN_SECONDS[Role.WORKER],
         description="how long SIGTERM waits; unset: 30 for a worker, 3600 for a dispatcher, 8 for serve",

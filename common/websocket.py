@@ -39,6 +39,7 @@ from common.frames import (
     server_frame,
 )
 from common.listener import Arrival, Listener, listen
+from common.pacing import PACE
 from common.tls import Tls
 
 # A close frame that is not answered within this time ends in an abort.
@@ -244,8 +245,10 @@ class WebSocket(asyncio.Protocol):
             # Frames are small and each one is waited for.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._start_timer(self._limits.open_timeout_seconds, self.abort)
+        PACE.hurry()
 
     def data_received(self, data: bytes) -> None:
+        PACE.read_bytes += len(data)
         self.received_seconds = time.monotonic()
         stood_still = WebSocket.stall_guard is not None and WebSocket.stall_guard(self.received_seconds)
         if stood_still and (self._transport is None or self._transport.is_closing()):

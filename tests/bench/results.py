@@ -50,6 +50,7 @@ class Result:
         dispatchers_ms, workers_ms: their parts, medians.
         busiest: CPUs that the busiest process used, median.
         peers_ms: what the simulated ends used, per call-second, median.
+        others: CPUs that were used by all that has nothing to do with it, median.
         into: frame sent to the dispatcher → `append` at the API.
         out: delta sent by the API → its first frame at AVR Core.
         idle_worker_mb, idle_worker_own_mb: resident memory of a worker without a call, and what is its alone.
@@ -64,6 +65,7 @@ class Result:
     workers_ms: float
     busiest: float
     peers_ms: float
+    others: float
     into: Latency | None
     out: Latency | None
     idle_worker_mb: float
@@ -122,6 +124,7 @@ def of(run: Run) -> Result:
         peers_ms=statistics.median(
             core + model for core, model in zip(per_call("core"), per_call("model"), strict=True)
         ),
+        others=statistics.median(window.others / window.seconds for window in run.windows),
         into=Latency.of(into),
         out=Latency.of(out),
         idle_worker_mb=run.idle[1].rss_bytes / run.workers / 1e6,

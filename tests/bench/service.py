@@ -120,7 +120,7 @@ class Use:
 
 @dataclass(slots=True)
 class Window:
-    """What was used between two moments, in CPU seconds."""
+    """What was used between two moments, in CPU seconds; `others`: by all that has nothing to do with it."""
 
     seconds: float
     dispatchers: float
@@ -129,6 +129,7 @@ class Window:
     parent: float
     core: float
     model: float
+    others: float
 
 
 @dataclass(slots=True)
@@ -184,6 +185,8 @@ class Service:
         used = {name: [Use.of(each).cpu_seconds for each in group] for name, group in groups.items()}
         parent = self._parent.cpu_times()
         used["parent"] = [parent.user + parent.system]
+        machine = psutil.cpu_times()
+        used["machine"] = [machine.user + machine.nice + machine.system + machine.irq + machine.softirq]
         return time.monotonic(), used
 
     async def run(self, orders: Orders, *, warm_up_seconds: float, windows: int, window_seconds: float) -> Run:
@@ -202,13 +205,18 @@ class Service:
                 used = {
                     name: [new - old for new, old in zip(after[name], before[name], strict=True)] for name in after
                 }
+                sums = {name: sum(each) for name, each in used.items()}
+                ours = sum(sums.values()) - sums["machine"]
                 run.windows.append(
                     Window(
                         now - at,
-                        sum(used["dispatchers"]),
-                        sum(used["workers"]),
+                        sums["dispatchers"],
+                        sums["workers"],
                         max(*used["dispatchers"], *used["workers"]),
-                        *(sum(used[name]) for name in ("parent", "core", "model")),
+                        sums["parent"],
+                        sums["core"],
+                        sums["model"],
+                        max(0.0, sums["machine"] - ours),
                     )
                 )
                 at, before = now, after

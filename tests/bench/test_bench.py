@@ -62,8 +62,8 @@ def of_one_call(*, frames: int = 100, broken: int = 0, arrived: int = 100, close
     return Run(
         calls=1,
         windows=[
-            Window(2.0, 0.002, 0.004, 0.004, 0.0, 0.001, 0.001),
-            Window(2.0, 0.004, 0.006, 0.006, 0.0, 0.0, 0.0),
+            Window(2.0, 0.002, 0.004, 0.004, 0.0, 0.001, 0.001, 0.2),
+            Window(2.0, 0.004, 0.006, 0.006, 0.0, 0.0, 0.0, 0.4),
         ],
         idle=(Use(), Use(0, 2_000_000, 1_000_000)),
         busy=(Use(), Use(0, 2_500_000, 1_250_000)),
@@ -85,6 +85,7 @@ def test_what_a_run_comes_to() -> None:
     assert result.cpu_ms == Spread(4.0, 3.0, 5.0)
     assert (result.dispatchers_ms, result.workers_ms) == (1.5, 2.5)
     assert result.dispatchers_share == 0.375
+    assert result.others == pytest.approx(0.15)
     assert latency(result.into) == pytest.approx([3.0, 3.0, 3.0])
     assert latency(result.out) == pytest.approx([100.0, 100.0, 100.0])
     assert (result.idle_worker_mb, result.idle_worker_own_mb, result.call_kb) == (2.0, 1.0, 250.0)

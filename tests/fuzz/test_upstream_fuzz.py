@@ -25,9 +25,10 @@ from tests.worker.session_driver import CHANNEL, Driver, pcm_24k
 from worker import actions
 from worker.actions import Ended
 from worker.dialect import AZURE, AZURE_BETA, BETA, GA, XAI, Dialect
+from worker.journal import MAX_PASSED
 from worker.realtime import REALTIME_LIMITS, RealtimeConnection
 from worker.replies import MAX_RETAINED_BYTES, MAX_WAITING_BYTES
-from worker.session import MAX_PASSED, MAX_WAITING_COMMANDS, State
+from worker.session import MAX_WAITING_COMMANDS, State
 from worker.turns import MAX_OPEN_TURNS
 
 TARGET = "upstream"
@@ -148,7 +149,7 @@ class Life:
         assert replies._waiting_bytes <= MAX_WAITING_BYTES + 48_000
         assert replies._retained_bytes <= MAX_RETAINED_BYTES + 48_000
         assert len(session._updates) <= MAX_WAITING_COMMANDS
-        assert len(session._passed) <= MAX_PASSED
+        assert len(session._journal._passed) <= MAX_PASSED
         assert len(session._audio.turns._ends) <= MAX_OPEN_TURNS
 
     def a_normal_turn(self) -> list[Any]:

@@ -1,0 +1,829 @@
+"""A call in the dispatcher whose session is lost, moved, or found again: the one way back, event by event."""
+
+from __future__ import annotations
+
+import pytest
+
+from common import g711, link
+from common.errors import LinkProtocolError
+from common.link import ItemHeard, Kind
+from common.stream import ACK_RECORDS
+from dispatcher.actions import (
+    Action,
+    CloseCaller,
+    Ended,
+    Ending,
+    Execute,
+    LeaveChannel,
+    Place,
+    Publish,
+    Purpose,
+    Report,
+    Seen,
+    ToWorker,
+    Unpin,
+)
+from dispatcher.call import MOVE_AGAIN_SECONDS, State
+from dispatcher.memory import CallMemory
+from tests.dispatcher.call_driver import (
+    FRAME_BYTES,
+    METADATA,
+    UUID,
+    WORKER,
+    Ack,
+    CallDriver,
+    CallerAudio,
+    KeptAudio,
+    heard_pcm,
+    sound,
+    to_caller,
+    to_worker,
+)
+
+FRAME = sound(FRAME_BYTES)
+HANG_UP = link.Order("call_1", link.OrderAction.HANG_UP.value)
+
+
+@pytest.fixture
+def driver() -> CallDriver:
+    return CallDriver()
+
+
+def place(purpose: Purpose, epoch: int, *excluded: str, same_worker: str = "") -> Place:
+    return Place(purpose, epoch, frozenset(excluded), same_worker)
+
+
+def recover(epoch: int, *excluded: str, same_worker: str = "") -> Place:
+    return place(Purpose.RECOVER, epoch, *excluded, same_worker=same_worker)
+
+
+def opened_with(taken: list[Action]) -> link.Open:
+    """The only OPEN among the actions."""
+    (opening,) = [record for record in to_worker(taken) if isinstance(record, link.Open)]
+    return opening
+
+
+def of(kind: type, taken: list[Action]) -> list[object]:
+    return [action for action in taken if isinstance(action, kind)]
+
+
+def reported(taken: list[Action], seen: Seen) -> list[tuple[float, str]]:
+    return [(action.value, action.label) for action in taken if isinstance(action, Report) and action.seen is seen]
+
+
+class TestAWorkerIsLost:
+    def test_while_it_is_asked(self, driver: CallDriver) -> None:
+        driver.opening()
+        assert driver.lose_worker() == [LeaveChannel(driver.leg), recover(2, WORKER)]
+        assert driver.state is State.PLACING
+        opening = opened_with(driver.placed(worker="w-2", epoch=2, pins=2))
+        assert (opening.epoch, opening.restore, opening.attach) == (2, True, False)
+
+    def test_while_it_connects(self, driver: CallDriver) -> None:
+        driver.connecting()
+        assert driver.lose_worker() == [LeaveChannel(driver.leg), recover(2, WORKER)]
+
+    def test_in_mid_call(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.now += 60.0
+        assert driver.lose_worker() == [LeaveChannel(driver.leg), recover(2, WORKER)]
+        driver.now += 0.25
+        taken = driver.placed(worker="w-2", epoch=2, pins=2)
+        assert reported(taken, Seen.REPIN) == [(1.0, "worker_lost")]
+        assert to_worker(taken) == [
+            link.Open(
+                UUID,
+                2,
+                METADATA,
+                0,
+                link.REPLY_CREDIT_BYTES,
+                age_seconds=60.25,
+                restore=True,
+            ),
+            link.Go("worker_lost"),
+        ]
+        assert driver.state is State.OPENING
+        driver.record(link.Opened(32_000))
+        assert driver.state is State.CONNECTING
+        driver.now += 0.5
+        taken = driver.record(link.Ready())
+        assert reported(taken, Seen.RECOVERY_SECONDS) == [(0.75, "worker_lost")]
+        assert driver.state is State.LIVE
+        assert (driver.call.worker_id, driver.call.epoch, driver.call.pins) == ("w-2", 2, 2)
+
+    def test_when_no_worker_had_it_or_another_one_has_it_nothing_happens(self, driver: CallDriver) -> None:
+        driver.live()
+        lost = driver.leg
+        driver.lose_worker()
+        driver.placed(worker="w-2", epoch=2)
+        driver.call.worker_lost(lost, driver.now)
+        assert driver.take() == []
+        assert driver.state is State.OPENING
+
+    def test_the_one_that_takes_over_is_lost_too(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.lose_worker()
+        driver.now += 1.0
+        driver.placed(worker="w-2", epoch=2)
+        assert driver.lose_worker() == [LeaveChannel(driver.leg), recover(3, WORKER, "w-2")]
+        driver.placed(worker="w-3", epoch=3)
+        driver.record(link.Opened(32_000))
+        driver.now += 1.0
+        # The caller has waited since the first was lost.
+        assert reported(driver.record(link.Ready()), Seen.RECOVERY_SECONDS) == [(2.0, "worker_lost")]
+        # Who was lost then may be asked again later.
+        assert driver.lose_worker()[-1] == recover(4, "w-3")
+
+    def test_the_caller_hears_nothing_of_it_but_what_there_is(self, driver: CallDriver) -> None:
+        pcm = sound(FRAME_BYTES + 100)
+        driver.live().reply(0, pcm)
+        taken = driver.lose_worker()
+        # The last frame of a reply that breaks off is filled up with silence.
+        assert heard_pcm(taken) == pcm[FRAME_BYTES:] + bytes(220)
+        assert not of(CloseCaller, taken)
+        assert not [message for message in to_caller(taken) if message["type"] != "audio"]
+
+    def test_a_caller_who_hangs_up_meanwhile_ends_the_call(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.lose_worker()
+        driver.call.caller_closed(1000, driver.now)
+        assert driver.take() == [Unpin(1), Ended(Ending.COMPLETED, "the caller's connection closed with 1000")]
+
+
+class TestPlacingAgain:
+    def test_a_worker_may_come_or_have_room_again(self) -> None:
+        driver = CallDriver(recovery_seconds=30.0, place_again_seconds=0.2).live()
+        driver.lose_worker()
+        assert driver.call.wants(Purpose.RECOVER)
+        driver.call.not_placed(1013, "no capacity", driver.now)
+        assert driver.take() == []
+        assert not driver.call.wants(Purpose.RECOVER)
+        assert driver.tick(0.1) == []
+        # Nobody is left out any more: who was out of reach may be back.
+        assert driver.tick(0.1) == [recover(2)]
+        assert driver.call.wants(Purpose.RECOVER)
+
+    @pytest.mark.parametrize("code", [1011, 1013])
+    def test_but_not_for_ever(self, code: int) -> None:
+        driver = CallDriver(recovery_seconds=30.0).live()
+        driver.lose_worker()
+        driver.now += 30.0
+        driver.call.not_placed(code, "nobody", driver.now)
+        taken = driver.take()
+        assert CloseCaller(code, "nobody") in taken
+        assert taken[-1] == Ended(Ending.FAILED, "nobody")
+
+    @pytest.mark.parametrize("asked", [False, True])
+    def test_nor_does_it_wait_longer_for_one_that_says_nothing(self, asked: bool) -> None:
+        driver = CallDriver(recovery_seconds=30.0).live()
+        driver.lose_worker()
+        if asked:
+            driver.placed(worker="w-2", epoch=2)
+        assert driver.tick(29.9) == []
+        taken = driver.tick(0.1)
+        message = "no worker took the call within 30 s"
+        assert CloseCaller(1011, message) in taken
+        assert taken[-1] == Ended(Ending.FAILED, message)
+
+    def test_refusals_do_not_end_a_call_that_lost_its_session(self) -> None:
+        driver = CallDriver(placing_attempts=2).live()
+        driver.lose_worker()
+        for number in range(2, 8):
+            driver.placed(worker=f"w-{number}", epoch=number)
+            taken = driver.record(link.Refused("full"))
+            assert isinstance(taken[-1], Place)
+            assert taken[-1].purpose is Purpose.RECOVER
+            assert f"w-{number}" in taken[-1].excluded
+
+    def test_the_callers_audio_and_keys_wait_meanwhile(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.lose_worker()
+        assert driver.audio(FRAME) == []
+        assert driver.say(type="dtmf_digit", digit="7") == [Report(Seen.DIGIT)]
+        records = to_worker(driver.placed(worker="w-2", epoch=2))
+        assert records[1:] == [KeptAudio(0, g711.encode_ulaw(FRAME)), link.Go("worker_lost", digits="7")]
+        # What comes from now on is given on credit again.
+        assert driver.audio(FRAME) == []
+        taken = driver.record(link.Opened(320))
+        assert to_worker(taken) == [CallerAudio(160, FRAME)]
+        assert to_worker(driver.say(type="dtmf_digit", digit="8")) == [link.Dtmf("8")]
+
+
+class TestMemory:
+    def test_the_next_worker_is_given_all_of_it(self, driver: CallDriver) -> None:
+        driver.live(credit_bytes=10**6)
+        profile = link.Profile({"model": "m"}, {"api_key": "secret"})
+        hello = link.Remember("item_0", "", item={"text": "Hello."})
+        for record in (profile, hello, link.ReplyItem(3, "item_1")):
+            driver.record(record)
+        driver.raw_record(Kind.REPLY_TEXT, _reply_text(3, 8000, "How are"))
+        driver.reply(3, sound(8000))
+        driver.audio(FRAME)
+        driver.say(type="dtmf_digit", digit="1")
+        driver.say(type="dtmf_digit", digit="2")
+        driver.record(link.Keyed(1))
+        driver.record(link.Finished(0, speaking=True))
+        driver.tick(0.25)
+        driver.lose_worker()
+        opening, *records = to_worker(driver.placed(worker="w-2", epoch=2))
+        assert isinstance(opening, link.Open)
+        # New replies are numbered behind the one that the playout clock knows.
+        assert opening.first_index == 4
+        assert records == [
+            profile,
+            hello,
+            link.Spoken((link.Reply(3, "item_1", "How are", 8000, 4000, False, 2000, False),)),
+            KeptAudio(0, g711.encode_ulaw(FRAME)),
+            link.Go("worker_lost", digits="2", speaking=True),
+        ]
+
+    def test_what_was_cut_is_known_to_be(self, driver: CallDriver) -> None:
+        driver.live().record(link.ReplyItem(0, "item"))
+        driver.reply(0, sound(8000))
+        driver.now += 0.125
+        driver.record(link.Flush(1))
+        driver.lose_worker()
+        (spoken,) = [record for record in to_worker(driver.placed(epoch=2)) if isinstance(record, link.Spoken)]
+        assert spoken.replies == (link.Reply(0, "item", "", 0, 4000, False, 1000, True),)
+
+    def test_keys_that_are_part_of_the_conversation_are_not_kept(self, driver: CallDriver) -> None:
+        driver.live()
+        for digit in "12345":
+            driver.say(type="dtmf_digit", digit=digit)
+        driver.record(link.Keyed(3))
+        driver.record(link.Keyed(1))
+        driver.lose_worker()
+        assert to_worker(driver.placed(epoch=2))[-1] == link.Go("worker_lost", digits="5")
+        driver.record(link.Opened(32_000))
+        # They came with GO, and not once more.
+        assert to_worker(driver.record(link.Ready())) == []
+        driver.record(link.Keyed(1))
+        driver.lose_worker()
+        assert to_worker(driver.placed(epoch=3))[-1] == link.Go("worker_lost")
+
+    def test_what_is_finished_is_not_given(self, driver: CallDriver) -> None:
+        driver.live(credit_bytes=10**6)
+        for _ in range(10):
+            driver.audio(FRAME)
+        driver.record(link.Finished(1000))
+        driver.lose_worker()
+        (kept,) = [record for record in to_worker(driver.placed(epoch=2)) if isinstance(record, KeptAudio)]
+        assert (kept.position_samples, len(kept.ulaw)) == (1000, 600)
+
+    def test_a_transcript_that_the_next_worker_repeats_is_not_said_again(self, driver: CallDriver) -> None:
+        driver.live().record(link.Transcript("item", "user", "Hello."))
+        driver.lose_worker()
+        driver.placed(epoch=2)
+        assert driver.record(link.Transcript("item", "user", "Hello.")) == []
+        assert to_caller(driver.record(link.Transcript("item_2", "user", "Hello?"))) != []
+
+    def test_the_greeting_is_measured_once(self, driver: CallDriver) -> None:
+        driver.live().reply(0, FRAME)
+        driver.lose_worker()
+        driver.placed(epoch=2)
+        driver.record(link.Opened(32_000))
+        driver.record(link.Ready())
+        assert reported(driver.reply(1, FRAME), Seen.GREETING_SECONDS) == []
+
+    def test_what_avr_core_has_not_taken_counts_against_the_next_workers_credit(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.pause()
+        driver.reply(0, sound(10_000))
+        driver.lose_worker()
+        opening = opened_with(driver.placed(epoch=2))
+        assert opening.credit_bytes == link.REPLY_CREDIT_BYTES - 10_000
+        driver.record(link.Opened(32_000))
+        driver.record(link.Ready())
+        taken = driver.resume()
+        assert len(heard_pcm(taken)) == 10_000 + -10_000 % FRAME_BYTES
+        driver.reply(1, bytes(link.REPLY_CREDIT_BYTES - 10_000))
+        with pytest.raises(LinkProtocolError, match="more than there was credit for"):
+            driver.reply(1, bytes(link.REPLY_CREDIT_BYTES))
+
+
+class TestOrders:
+    def test_one_that_was_given_is_carried_out_though_its_worker_is_gone(self, driver: CallDriver) -> None:
+        driver.live().reply(0, sound(16_000))
+        driver.record(HANG_UP)
+        driver.lose_worker()
+        assert not of(Execute, driver.tick(0.9))
+        assert of(Execute, driver.tick(0.2)) == [Execute(HANG_UP)]
+        driver.call.executed(HANG_UP, True, "gone", driver.now)
+        assert to_worker(driver.take()) == []
+        assert driver.state is State.PLACING
+
+    def test_the_next_worker_knows_it_and_hears_what_came_of_it(self, driver: CallDriver) -> None:
+        transfer = link.Order("call_2", link.OrderAction.TRANSFER.value, "600")
+        driver.live().record(transfer)
+        driver.record(link.Order("call_3", link.OrderAction.TRANSFER.value, "700"))
+        driver.tick(0.2)
+        driver.lose_worker()
+        driver.call.executed(transfer, False, "no such extension", driver.now)
+        driver.take()
+        records = to_worker(driver.placed(epoch=2))
+        assert records[-2:] == [
+            link.Go("worker_lost", orders=("call_2", "call_3")),
+            link.OrderDone("call_2", False, "no such extension"),
+        ]
+
+    def test_one_that_the_next_worker_repeats_is_carried_out_once(self, driver: CallDriver) -> None:
+        transfer = link.Order("call_2", link.OrderAction.TRANSFER.value, "600")
+        driver.live().record(transfer)
+        assert of(Execute, driver.tick(0.2)) == [Execute(transfer)]
+        driver.call.executed(transfer, True, "done", driver.now)
+        driver.lose_worker()
+        driver.placed(epoch=2)
+        driver.record(transfer)
+        assert not of(Execute, driver.tick(1.0))
+
+    def test_a_tool_that_is_about_to_run_is_known_before_it_does(self, driver: CallDriver) -> None:
+        taken = driver.live().record(link.Tool("call_7"))
+        assert to_worker(taken) == [link.ToolKnown("call_7")]
+
+
+class TestASessionIsDropped:
+    def test_the_same_worker_has_the_next_one_at_once(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.now += 60.0
+        taken = driver.record(link.Released("dropped", "the connection was lost"))
+        assert taken == [LeaveChannel(driver.leg), recover(2, same_worker=WORKER)]
+        taken = driver.placed(epoch=2)
+        # It is no new pin.
+        assert reported(taken, Seen.REPIN) == []
+        opening = opened_with(taken)
+        assert (opening.restore, opening.delay_seconds, opening.waited_seconds) == (True, 0.0, 0.0)
+        assert to_worker(taken)[-1] == link.Go("dropped")
+        driver.record(link.Opened(32_000))
+        driver.now += 1.0
+        assert reported(driver.record(link.Ready()), Seen.RECOVERY_SECONDS) == [(1.0, "dropped")]
+
+    def drop(self, driver: CallDriver, after_seconds: float) -> link.Open:
+        """A session that is lost so long after it was there; returns what opens the next."""
+        driver.record(link.Opened(32_000))
+        driver.record(link.Ready())
+        driver.tick(after_seconds)
+        driver.record(link.Released("dropped", "the connection was lost"))
+        return opened_with(driver.placed(epoch=driver.call.epoch + 1))
+
+    def test_sessions_that_do_not_last_are_opened_less_and_less_often(self) -> None:
+        driver = CallDriver(unstable_seconds=10.0).opening()
+        delays = [self.drop(driver, 1.0) for _ in range(8)]
+        assert [opening.delay_seconds for opening in delays] == [0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
+        # The call has been without one that lasts since the first was lost.
+        assert [opening.waited_seconds for opening in delays] == [float(number) for number in range(8)]
+
+    def test_one_that_lasts_is_the_end_of_that(self) -> None:
+        driver = CallDriver(unstable_seconds=10.0).opening()
+        for _ in range(3):
+            self.drop(driver, 1.0)
+        opening = self.drop(driver, 10.0)
+        assert (opening.delay_seconds, opening.waited_seconds) == (0.0, 0.0)
+        assert self.drop(driver, 1.0).delay_seconds == 0.25
+
+    def test_one_that_was_never_there_did_not_last(self) -> None:
+        driver = CallDriver(unstable_seconds=10.0).live()
+        driver.tick(100.0)
+        delays = []
+        for epoch in range(2, 6):
+            driver.record(link.Released("dropped", "session_expired"))
+            delays.append(opened_with(driver.placed(epoch=epoch)).delay_seconds)
+            driver.record(link.Opened(32_000))
+            driver.tick(11.0)
+        assert delays == [0.0, 0.25, 0.5, 1.0]
+
+    def test_a_reason_of_a_newer_release_is_a_reason(self, driver: CallDriver) -> None:
+        driver.live()
+        taken = driver.record(link.Released("a reason of a newer release", "why"))
+        assert taken[-1] == recover(2, WORKER)
+        driver.placed(worker="w-2", epoch=2)
+        driver.record(link.Opened(32_000))
+        driver.record(link.Ready())
+        assert driver.state is State.LIVE
+
+
+class TestMakeBeforeBreak:
+    def moved(self, driver: CallDriver, reason: str = "drain", worker: str = "w-2") -> CallDriver:
+        """Up to the moment at which another session stands by."""
+        driver.live()
+        driver.record(link.Move(reason, 20.0))
+        driver.placed(worker=worker, epoch=2, pins=2)
+        driver.record(link.Opened(32_000))
+        return driver
+
+    def test_a_worker_that_is_to_end_gives_its_call_to_another(self, driver: CallDriver) -> None:
+        driver.live()
+        old = driver.leg
+        assert driver.record(link.Move("drain", 20.0)) == [place(Purpose.MOVE, 2, WORKER)]
+        assert driver.call.wants(Purpose.MOVE)
+        assert driver.state is State.LIVE
+        taken = driver.placed(worker="w-2", epoch=2, pins=2)
+        assert not driver.call.wants(Purpose.MOVE)
+        assert to_worker(taken)[-1] == link.Go("drain", standby=True)
+        new = driver.leg
+        assert all(action.leg is new for action in taken if isinstance(action, ToWorker))
+        driver.record(link.Opened(32_000))
+        # Until then the call is where it was.
+        assert (driver.call.worker_id, driver.call.held_epoch) == (WORKER, 1)
+        sent = driver.audio(FRAME)
+        assert [action.leg for action in sent if isinstance(action, ToWorker)] == [old]
+        driver.now += 2.0
+        assert driver.record(link.Ready()) == [ToWorker(old, link.encode(link.Release(18.0), 7))]
+        assert driver.state is State.LIVE
+        # Nothing of what comes meanwhile is lost on the other one.
+        driver.record(link.Remember("item", item={"text": "x"}), leg=old)
+        taken = driver.record(link.Released("drain", "another session goes on"), leg=old)
+        assert taken[:2] == [LeaveChannel(old), Publish()]
+        assert [action.leg for action in taken if isinstance(action, ToWorker)] == [new] * 3
+        assert to_worker(taken) == [
+            link.Remember("item", item={"text": "x"}),
+            KeptAudio(0, g711.encode_ulaw(FRAME)),
+            link.Go("drain"),
+        ]
+        assert (driver.call.worker_id, driver.call.held_epoch, driver.state) == ("w-2", 2, State.CONNECTING)
+        driver.now += 0.1
+        taken = driver.record(link.Ready())
+        assert [round(seconds, 6) for seconds, _ in reported(taken, Seen.RECOVERY_SECONDS)] == [0.1]
+        assert driver.state is State.LIVE
+        # The next move begins anew.
+        assert driver.record(link.Move("drain", 20.0)) == [place(Purpose.MOVE, 3, "w-2")]
+
+    def test_a_session_whose_time_is_over_stays_on_its_worker(self, driver: CallDriver) -> None:
+        driver.live()
+        assert driver.record(link.Move("rollover", 240.0)) == [place(Purpose.MOVE, 2, same_worker=WORKER)]
+
+    def test_a_second_request_changes_nothing(self, driver: CallDriver) -> None:
+        driver.live().record(link.Move("rollover", 240.0))
+        assert driver.record(link.Move("drain", 20.0)) == []
+
+    @pytest.mark.parametrize("what", ["RELEASED", "ENDED", "REFUSED", "lost"])
+    def test_one_that_does_not_stand_by_any_more_is_replaced(self, what: str, driver: CallDriver) -> None:
+        self.moved(driver)
+        records: dict[str, link.Control] = {
+            "RELEASED": link.Released("dropped", "why"),
+            "ENDED": link.Ended("failed", "why"),
+            "REFUSED": link.Refused("full"),
+        }
+        standby, old = driver.leg, driver.legs[0]
+        taken = driver.record(records[what]) if what in records else driver.lose_worker()
+        assert taken == [LeaveChannel(standby)]
+        assert driver.state is State.LIVE
+        assert driver.tick(MOVE_AGAIN_SECONDS - 0.1) == []
+        assert driver.tick(0.2) == [place(Purpose.MOVE, 3, WORKER, "w-2")]
+        assert driver.call.wants(Purpose.MOVE)
+        # The call itself goes on.
+        assert to_caller(driver.record(link.Transcript("item", "agent", "Hello."), leg=old)) != []
+
+    def test_no_worker_takes_it_now(self, driver: CallDriver) -> None:
+        driver.live().record(link.Move("drain", 20.0))
+        driver.call.not_placed(1013, "no capacity", driver.now)
+        assert driver.take() == []
+        assert driver.state is State.LIVE
+        assert driver.tick(MOVE_AGAIN_SECONDS) == [place(Purpose.MOVE, 2, WORKER)]
+
+    def test_the_worker_that_has_it_is_lost_while_another_stands_by(self, driver: CallDriver) -> None:
+        self.moved(driver).record(link.Ready())
+        old, standby = driver.legs
+        driver.call.worker_lost(old, driver.now)
+        taken = driver.take()
+        assert taken[:2] == [LeaveChannel(old), Publish()]
+        assert [action.leg for action in taken if isinstance(action, ToWorker)] == [standby]
+        # It goes on from the memory that it is given now; nobody is looked for.
+        (go,) = to_worker(taken)
+        assert isinstance(go, link.Go)
+        assert not go.standby
+        assert not of(Place, taken)
+        assert driver.state is State.CONNECTING
+        driver.record(link.Ready())
+        assert driver.state is State.LIVE
+
+    def test_it_is_lost_before_the_other_one_has_even_taken_the_call(self, driver: CallDriver) -> None:
+        driver.live().record(link.Move("drain", 20.0))
+        driver.placed(worker="w-2", epoch=2)
+        old, standby = driver.legs
+        driver.call.worker_lost(old, driver.now)
+        driver.take()
+        assert driver.state is State.OPENING
+        driver.audio(FRAME)
+        taken = driver.record(link.Opened(32_000), leg=standby)
+        assert to_worker(taken) == [CallerAudio(0, FRAME)]
+        driver.record(link.Ready())
+        assert driver.state is State.LIVE
+
+    def test_and_that_one_refuses(self, driver: CallDriver) -> None:
+        driver.live().record(link.Move("drain", 20.0))
+        driver.placed(worker="w-2", epoch=2)
+        driver.call.worker_lost(driver.legs[0], driver.now)
+        driver.take()
+        taken = driver.record(link.Refused("full"))
+        assert isinstance(taken[-1], Place)
+        assert taken[-1].purpose is Purpose.RECOVER
+        assert "w-2" in taken[-1].excluded
+
+    def test_both_are_on_one_worker_that_is_lost(self, driver: CallDriver) -> None:
+        self.moved(driver, reason="rollover", worker=WORKER).record(link.Ready())
+        old, standby = driver.legs
+        for leg in (old, standby):
+            driver.call.worker_lost(leg, driver.now)
+        taken = driver.take()
+        assert of(LeaveChannel, taken) == [LeaveChannel(old), LeaveChannel(standby)]
+        assert taken[-1] == recover(3, WORKER)
+
+    def test_the_older_one_lets_go_before_the_other_stands_by(self, driver: CallDriver) -> None:
+        driver.live().record(link.Move("drain", 0.5))
+        taken = driver.record(link.Released("drain", "time is over"))
+        assert taken[-1] == recover(2, WORKER)
+        # The search for a standby, if it still goes on, is not wanted any more.
+        assert not driver.call.wants(Purpose.MOVE)
+
+    def test_what_the_standby_says_of_the_conversation_is_not_the_calls(self, driver: CallDriver) -> None:
+        self.moved(driver)
+        assert driver.reply(0, FRAME) == []
+        assert driver.record(link.Transcript("item", "agent", "Hello.")) == []
+        assert driver.record(link.Flush(1)) == []
+        assert driver.record(link.Remember("item", item={"text": "x"})) == []
+        assert driver.call.memory.order == []
+
+    def test_keys_pressed_while_another_stands_by_go_to_the_one_that_has_the_call(
+        self, driver: CallDriver
+    ) -> None:
+        self.moved(driver).record(link.Ready())
+        old, standby = driver.legs
+        sent = driver.say(type="dtmf_digit", digit="4")
+        assert [action.leg for action in sent if isinstance(action, ToWorker)] == [old]
+        taken = driver.record(link.Released("drain", "why"), leg=old)
+        assert to_worker(taken)[-1] == link.Go("drain", digits="4")
+
+    def test_both_are_told_when_the_call_ends(self, driver: CallDriver) -> None:
+        self.moved(driver)
+        driver.call.caller_closed(1000, driver.now)
+        taken = driver.take()
+        assert [type(record) for record in to_worker(taken)] == [link.Close, link.Close]
+        assert of(LeaveChannel, taken) == [LeaveChannel(leg) for leg in driver.legs]
+        # And it leaves Redis, whichever of the two it knows.
+        assert Unpin(2) in taken
+
+    def test_a_standby_that_is_to_leave_its_worker_before_it_has_the_call_leaves_later(
+        self, driver: CallDriver
+    ) -> None:
+        """Its worker was told to stop meanwhile: it asks once, and is to be heard."""
+        self.moved(driver).record(link.Ready())
+        old, standby = driver.legs
+        driver.record(link.Move("drain", 20.0), leg=standby)
+        taken = driver.record(link.Released("drain", "why"), leg=old)
+        taken += driver.record(link.Ready(), leg=standby)
+        taken += driver.tick(MOVE_AGAIN_SECONDS)
+        assert place(Purpose.MOVE, 3, "w-2") in taken
+
+
+class TestALinkBreaks:
+    def test_it_is_asked_to_go_on_where_it_was(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.record(link.ReplyItem(0, "item"))
+        driver.audio(FRAME)
+        driver.call.link_broke(driver.leg)
+        # What is sent now is lost on the link, and kept for the next one.
+        driver.audio(FRAME)
+        driver.call.resume(driver.leg)
+        # OPENED, READY and REPLY_ITEM had come.
+        assert to_worker(driver.take()) == [link.Attach(UUID, 1, 3)]
+        # The worker has got the first frame.
+        taken = driver.record(link.Attached(1))
+        assert to_worker(taken) == [CallerAudio(160, FRAME)]
+        assert driver.state is State.LIVE
+
+    def test_the_worker_does_not_know_the_call_any_more(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.call.resume(driver.leg)
+        driver.take()
+        taken = driver.record(link.Refused(link.Refusal.UNKNOWN))
+        # It lives, so it may have it again.
+        assert taken == [LeaveChannel(driver.leg), recover(2)]
+
+    def test_of_a_standby_neither(self, driver: CallDriver) -> None:
+        driver.live().record(link.Move("drain", 20.0))
+        driver.placed(worker="w-2", epoch=2)
+        driver.record(link.Opened(32_000))
+        assert driver.record(link.Refused(link.Refusal.UNKNOWN)) == [LeaveChannel(driver.leg)]
+        assert driver.state is State.LIVE
+
+    def test_a_standby_is_resumed_too(self, driver: CallDriver) -> None:
+        driver.live().record(link.Move("drain", 20.0))
+        driver.placed(worker="w-2", epoch=2)
+        driver.record(link.Opened(32_000))
+        driver.call.resume(driver.leg)
+        assert to_worker(driver.take()) == [link.Attach(UUID, 2, 1)]
+        (again,) = to_worker(driver.record(link.Attached(0)))
+        assert again == link.Go("drain", standby=True)
+
+    def test_what_has_come_is_acknowledged_now_and_then(self, driver: CallDriver) -> None:
+        driver.live()
+        acks = []
+        for number in range(3 * ACK_RECORDS):
+            acks += [r for r in to_worker(driver.record(link.ReplyItem(number, "x"))) if isinstance(r, Ack)]
+        assert [ack.received for ack in acks] == [ACK_RECORDS, 2 * ACK_RECORDS, 3 * ACK_RECORDS]
+
+    def test_what_was_acknowledged_is_not_kept(self, driver: CallDriver) -> None:
+        driver.live(credit_bytes=10**6)
+        for _ in range(5):
+            driver.audio(FRAME)
+        assert driver.raw_record(Kind.ACK, (4).to_bytes(4, "big")) == []
+        assert to_worker(driver.record(link.Attached(4))) == [CallerAudio(640, FRAME)]
+        with pytest.raises(LinkProtocolError):
+            driver.raw_record(Kind.ACK, (6).to_bytes(4, "big"))
+
+
+class TestACallOfADispatcherThatDied:
+    """The caller has come back to this one; the worker has its session, and tells of it."""
+
+    def attached(self, driver: CallDriver, position_samples: int = 80_000) -> CallDriver:
+        driver.init()
+        driver.placed(epoch=5, pins=1, attach=True)
+        driver.record(link.Opened(32_000, attached=True, position_samples=position_samples))
+        return driver
+
+    def test_it_is_asked_to_go_on(self, driver: CallDriver) -> None:
+        driver.init()
+        taken = driver.placed(epoch=5, pins=1, attach=True)
+        assert to_worker(taken) == [link.Open(UUID, 5, METADATA, 0, link.REPLY_CREDIT_BYTES, attach=True)]
+        driver.record(link.Opened(32_000, attached=True, position_samples=80_000))
+        driver.record(link.Ready())
+        assert driver.state is State.LIVE
+
+    def test_audio_goes_on_where_the_worker_is(self, driver: CallDriver) -> None:
+        driver.init()
+        driver.audio(FRAME)
+        driver.placed(epoch=5, pins=1, attach=True)
+        driver.audio(FRAME)
+        taken = driver.record(link.Opened(32_000, attached=True, position_samples=80_000))
+        assert to_worker(taken) == [CallerAudio(80_000, FRAME), CallerAudio(80_160, FRAME)]
+        assert to_worker(driver.audio(FRAME)) == [CallerAudio(80_320, FRAME)]
+
+    def test_so_it_does_where_the_worker_had_it_and_nobody_knew(self, driver: CallDriver) -> None:
+        driver.opening()
+        driver.audio(FRAME)
+        taken = driver.record(link.Opened(32_000, attached=True, position_samples=80_000))
+        assert to_worker(taken) == [CallerAudio(80_000, FRAME)]
+
+    def test_what_it_remembers_is_kept(self, driver: CallDriver) -> None:
+        self.attached(driver)
+        profile = link.Profile({"model": "m"}, {"api_key": "secret"})
+        hello = link.Remember("item_0", item={"text": "Hello."})
+        codes = g711.encode_ulaw(FRAME)
+        driver.record(profile)
+        driver.record(hello)
+        driver.record(link.Finished(79_000))
+        driver.raw_record(Kind.KEPT_AUDIO, (79_840).to_bytes(8, "big") + codes)
+        driver.record(link.Spoken((link.Reply(3, "item_1", "How", 8000, 4000, True),)))
+        driver.record(link.Ready())
+        driver.lose_worker()
+        opening, *records = to_worker(driver.placed(worker="w-2", epoch=6, pins=2))
+        assert isinstance(opening, link.Open)
+        assert opening.first_index == 4
+        assert records == [
+            profile,
+            hello,
+            link.Spoken((link.Reply(3, "item_1", "How", 8000, 4000, True),)),
+            KeptAudio(79_840, codes),
+            link.Go("worker_lost"),
+        ]
+
+    def test_the_playout_goes_on_where_it_was(self, driver: CallDriver) -> None:
+        self.attached(driver)
+        driver.record(link.Spoken((link.Reply(3, "item_1", "How are you?", 16_000, 8_000),)))
+        driver.record(link.Playout((ItemHeard(3, 2000),), False, (ItemHeard(3, 4000),), age_seconds=0.125))
+        driver.record(link.Ready())
+        # The rest of the reply comes again, behind what AVR Core has.
+        driver.reply(3, sound(8_000))
+        assert to_worker(driver.tick(0.125)) == [link.Playout((ItemHeard(3, 4000),), False, (ItemHeard(3, 8000),))]
+        taken = driver.record(link.Flush(1))
+        assert to_caller(taken) == [{"type": "interruption"}]
+        assert to_worker(taken) == [link.Heard(1, (ItemHeard(3, 4000),))]
+
+    def test_a_greeting_that_was_heard_before_is_not_measured(self, driver: CallDriver) -> None:
+        self.attached(driver).record(link.Ready())
+        assert reported(driver.reply(0, FRAME), Seen.GREETING_SECONDS) == []
+
+    def test_the_worker_has_no_session_of_it(self, driver: CallDriver) -> None:
+        driver.init()
+        driver.placed(epoch=5, pins=1, attach=True)
+        taken = driver.record(link.Refused(link.Refusal.UNKNOWN))
+        assert taken == [LeaveChannel(driver.leg), recover(6)]
+        opening = opened_with(driver.placed(epoch=6, pins=2))
+        assert (opening.restore, opening.attach) == (True, False)
+
+    def test_its_worker_is_gone_too_and_redis_remembers(self, driver: CallDriver) -> None:
+        driver.init()
+        memory = CallMemory.from_stored({"order": '["item_0"]', "item:item_0": '{"text":"Hello."}'})
+        assert memory is not None
+        driver.call.restored(memory, driver.now)
+        assert driver.call.wants(Purpose.BEGIN)
+        records = to_worker(driver.placed(worker="w-2", epoch=6, pins=2))
+        assert records[1:] == [link.Remember("item_0", item={"text": "Hello."}), link.Go("worker_lost")]
+
+
+class TestACallerWhoComesBack:
+    def away(self, driver: CallDriver) -> CallDriver:
+        driver.live()
+        driver.call.caller_closed(1006, driver.now)
+        assert driver.take() == []
+        assert driver.call.is_away
+        return driver
+
+    def test_the_call_goes_on_without_its_caller(self, driver: CallDriver) -> None:
+        self.away(driver)
+        assert driver.state is State.LIVE
+        assert driver.call.paused
+        # What the agent says waits, and so does its credit.
+        driver.record(link.ReplyItem(0, "item"))
+        assert not to_caller(driver.reply(0, sound(16_000)))
+        assert driver.record(link.Transcript("item", "agent", "Are you there?")) == []
+        assert not of(Report, driver.tick(5.0))
+        driver.call.caller_back(driver.now)
+        taken = driver.take()
+        assert to_caller(taken)[0] == {"type": "transcript", "role": "agent", "text": "Are you there?"}
+        assert heard_pcm(taken) == sound(16_000)
+        assert not driver.call.is_away
+        assert to_worker(driver.audio(FRAME)) == [CallerAudio(0, FRAME)]
+
+    def test_it_does_not_wait_for_ever(self) -> None:
+        driver = self.away(CallDriver(reconnect_seconds=10.0))
+        assert driver.tick(9.9) == []
+        taken = driver.tick(0.1)
+        reason = "the caller's connection closed with 1006, and it did not come back within 10 s"
+        assert to_worker(taken) == [link.Close(reason)]
+        assert taken[-1] == Ended(Ending.FAILED, reason)
+
+    def test_nor_is_it_taken_for_one_that_is_silent_or_does_not_read(self) -> None:
+        driver = CallDriver(reconnect_seconds=50.0, silence_seconds=20.0, stuck_seconds=5.0).live()
+        driver.pause()
+        driver.call.caller_closed(1006, driver.now)
+        assert driver.tick(40.0) == []
+        driver.call.caller_back(driver.now)
+        driver.take()
+        assert driver.tick(19.9) == []
+
+    def test_its_audio_may_come_in_a_burst_again(self) -> None:
+        driver = CallDriver(burst_seconds=2.0).live(credit_bytes=10**9)
+        for _ in range(90):
+            driver.audio(FRAME)
+        driver.call.caller_closed(1006, driver.now)
+        driver.call.caller_back(driver.now)
+        for _ in range(90):
+            driver.audio(FRAME)
+        assert driver.state is State.LIVE
+
+    def test_the_playout_stands_still_meanwhile(self, driver: CallDriver) -> None:
+        self.away(driver)
+        driver.reply(0, sound(16_000))
+        driver.tick(1.0)
+        driver.call.caller_back(driver.now)
+        driver.take()
+        (playout,) = to_worker(driver.tick(0.25))
+        assert playout == link.Playout((ItemHeard(0, 2000),), False, (ItemHeard(0, 8000),))
+
+    def test_what_it_is_to_be_told_is_bounded(self, driver: CallDriver) -> None:
+        self.away(driver)
+        for number in range(200):
+            driver.record(link.Transcript(f"item_{number}", "agent", str(number)))
+        driver.call.caller_back(driver.now)
+        told = [message["text"] for message in to_caller(driver.take())]
+        assert told == [str(number) for number in range(200 - len(told), 200)]
+        assert 0 < len(told) < 200
+
+    def test_its_worker_may_be_lost_meanwhile(self, driver: CallDriver) -> None:
+        self.away(driver)
+        taken = driver.lose_worker()
+        assert taken[-1] == recover(2, WORKER)
+        driver.placed(worker="w-2", epoch=2)
+        driver.record(link.Opened(32_000))
+        driver.record(link.Ready())
+        driver.call.caller_back(driver.now)
+        assert driver.state is State.LIVE
+        assert driver.take() == []
+
+    def test_before_init_there_is_nothing_to_come_back_to(self, driver: CallDriver) -> None:
+        driver.call.caller_closed(1006, driver.now)
+        assert [type(action) for action in driver.take()] == [Ended]
+
+    def test_an_end_meanwhile_is_an_end(self, driver: CallDriver) -> None:
+        self.away(driver)
+        taken = driver.record(link.Ended("completed"))
+        assert taken[-1] == Ended(Ending.COMPLETED, "")
+
+
+class TestRedisRemembersAnotherHolder:
+    def test_from_before_it_was_away(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.call.outrank(6)
+        assert driver.call.held_epoch == 7
+        # The worker has it at its own epoch still; the next is higher than both.
+        assert driver.leg.epoch == 1
+        driver.lose_worker()
+        assert driver.call.held_epoch == 7
+        driver.placed(worker="w-2", epoch=8)
+        assert driver.call.held_epoch == 8
+
+
+def _reply_text(index: int, received_samples: int, text: str) -> bytes:
+    ((_, _, payload),) = link.decode(link.encode_reply_text(1, index, received_samples, text))
+    return bytes(payload)
