@@ -301,8 +301,9 @@ class Call:
 
     def placed(self, placed: Placed, now_seconds: float) -> Leg:
         """There is a channel to a worker that is to have the call."""
-        if self.state is not State.PLACING:
+        if self.wants(Purpose.MOVE):
             return self._placed_next(placed, now_seconds)
+        self._expect("placed", State.PLACING)
         leg = self._leg = self._new_leg(placed, "" if placed.attach else self._reason)
         self.worker_id = placed.worker_id
         self.state = State.OPENING

@@ -476,13 +476,26 @@ _OUTCOMES: dict[actions.Ending, Callable[[DispatcherMetrics], Counter]] = {
     actions.Ending.REJECTED: lambda metrics: metrics.calls_rejected,
     actions.Ending.FAILED: lambda metrics: metrics.calls_failed,
 }
+
+
+def _repinned(metrics: DispatcherMetrics, reason: str) -> None:
+    # A worker of a newer release may have reasons that this one does not count.
+    if reason in {each.value for each in RepinReason}:
+        metrics.repins[RepinReason(reason)].inc()
+
+
+def _recovered(metrics: DispatcherMetrics, seconds: float, reason: str) -> None:
+    if reason in {each.value for each in RecoveryReason}:
+        metrics.recovery[RecoveryReason(reason)].observe(seconds)
+
+
 _REPORTS: dict[Seen, Callable[[DispatcherMetrics, float, str], None]] = {
     Seen.BAD_INPUT: lambda metrics, _, reason: metrics.bad_input.inc(reason),
     Seen.INTERRUPTION: lambda metrics, _, __: metrics.interruptions.inc(),
     Seen.DIGIT: lambda metrics, _, __: metrics.dtmf_digits.inc(),
     Seen.GREETING_SECONDS: lambda metrics, seconds, _: metrics.greeting_latency.observe(seconds),
     Seen.CALLER_AUDIO_DROPPED_SECONDS: lambda metrics, seconds, _: metrics.audio_dropped_in.inc(seconds),
-    Seen.REPIN: lambda metrics, _, reason: metrics.repins[RepinReason(reason)].inc(),
+    Seen.REPIN: lambda metrics, _, reason: _repinned(metrics, reason),
     Seen.RECOVERY_SECONDS: lambda metrics, seconds, reason: metrics.recovery[RecoveryReason(reason)].observe(
         seconds
     ),

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,8 @@ MAX_COMMANDS = 32
 KEPT_LONGER_SECONDS = 5.0
 # After a stall of this process a call is kept so long for its dispatcher to say that it still has it.
 CONFIRM_SECONDS = 1.0
+# Transcripts of a call that has no dispatcher.
+MAX_UNTOLD = 64
 # Records that come before there is a session, besides the memory and what the credit bounds.
 MAX_EARLY_RECORDS = 4096
 
@@ -126,6 +129,8 @@ class Call:
         # Records that came before there is a session: no credit is given until then, so they are bounded by it.
         self._early: list[tuple[int, bytes]] = []
         self._early_outputs: dict[str, str] = {}
+        # Transcripts that no dispatcher was there for: one that takes over is told them, once.
+        self._untold: deque[bytes] = deque(maxlen=MAX_UNTOLD)
         self._realtime: RealtimeConnection | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._tools: dict[str, asyncio.Task[None]] = {}
@@ -221,6 +226,7 @@ class Call:
         self._send_uncounted(link.Attached(self._stream.received))
         for record in self._stream.resumed(attach.received):
             send(record)
+        self._untold.clear()
         self._confirmed()
 
     def attach(self, opening: link.Open, channel: int, send: Callable[[bytes], None]) -> None:
@@ -237,6 +243,9 @@ class Call:
         if self._session is not None:
             self._session.attached(opening, channel, time.monotonic())
             self._act()
+        untold, self._untold = self._untold, deque(maxlen=MAX_UNTOLD)
+        for record in untold:
+            self._send(link.on_channel(record, channel))
         self._confirmed()
 
     def suspend(self) -> None:
@@ -298,6 +307,8 @@ class Call:
         self._stream.sending(record)
         if self._send_on is not None:
             self._send_on(record)
+        elif record[0] == link.Kind.TRANSCRIPT:
+            self._untold.append(record)
 
     def _send_uncounted(self, record: link.Control) -> None:
         if self._send_on is not None:

@@ -15,7 +15,7 @@
 --                                  order (JSON array of item ids), item:{id} (JSON); ends with the call
 --
 -- Fields that a script does not know are left alone, missing ones have a default: a release and the one
--- before it share these keys.
+-- before it share these keys. What was said is written by one dispatcher at a time, and anew by the next.
 
 local PREFIX = 'avr-sts:'
 local WORKERS = PREFIX .. 'workers'

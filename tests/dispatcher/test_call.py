@@ -21,6 +21,7 @@ from dispatcher.actions import (
     Execute,
     LeaveChannel,
     Place,
+    Publish,
     Purpose,
     Report,
     Seen,
@@ -76,7 +77,7 @@ class TestTheWayUp:
         ]
         states.append(driver.state)
         assert (driver.call.worker_id, driver.call.epoch, driver.call.pins) == ("w-9", 3, 2)
-        assert driver.record(link.Opened(32_000)) == []
+        assert driver.record(link.Opened(32_000)) == [Publish()]
         states.append(driver.state)
         assert driver.record(link.Ready()) == []
         states.append(driver.state)

@@ -167,10 +167,20 @@ class TestReplies:
 
     def test_credit_comes_back_in_steps(self, driver: CallDriver) -> None:
         driver.live()
-        pcm = sound(link.CREDIT_STEP_BYTES - FRAME_BYTES)
-        assert to_worker(driver.reply(1, pcm)) == []
-        assert to_worker(driver.reply(1, FRAME)) == [Credit(link.CREDIT_STEP_BYTES)]
-        assert to_worker(driver.reply(1, FRAME)) == []
+        given = []
+        for pcm in (sound(link.CREDIT_STEP_BYTES - FRAME_BYTES), FRAME, FRAME):
+            records = to_worker(driver.reply(1, pcm))
+            given.append([record for record in records if isinstance(record, Credit)])
+        assert given == [[], [Credit(link.CREDIT_STEP_BYTES)], []]
+
+    def test_the_worker_hears_often_what_was_handed_over(self, driver: CallDriver) -> None:
+        """What it does not know of, it would send again to a dispatcher that takes over."""
+        driver.live()
+        reports = []
+        for _ in range(20):
+            records = to_worker(driver.reply(1, bytes(800)))
+            reports += [record.queued for record in records if isinstance(record, link.Playout)]
+        assert reports == [(ItemHeard(1, 160 * (samples // 160)),) for samples in range(2000, 8001, 2000)]
 
     def test_all_credit_comes_back_in_the_end(self, driver: CallDriver) -> None:
         driver.live()

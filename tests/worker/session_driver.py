@@ -19,6 +19,7 @@ from worker.dialect import GA
 from worker.plan import Plan
 from worker.session import Session
 from worker.session_update import session_object
+from worker.snapshot import Snapshot
 
 CHANNEL = 3
 PLENTY = 10**9
@@ -73,10 +74,18 @@ class Driver:
         position_samples: int = 0,
         retry_seconds: float = 30.0,
         settings: Settings | None = None,
+        snapshot: Snapshot | None = None,
+        opening: dict[str, Any] | None = None,
         **plan_fields: Any,
     ) -> None:
         self.now = 100.0
-        opening = link.Open("uuid-1", 1, {}, position_samples, credit_bytes)
+        self.channel = CHANNEL
+        fields = {
+            "epoch": 1,
+            "position_samples": position_samples,
+            "credit_bytes": credit_bytes,
+            **(opening or {}),
+        }
         chosen = session_object(settings or Settings())
         turn_detection = chosen["audio"]["input"]["turn_detection"]
         server_vad = turn_detection is not None and turn_detection["type"] == "server_vad"
@@ -84,7 +93,7 @@ class Driver:
         plan = Plan(dialect=GA, session=chosen, silence_ms=silence_ms, retry_seconds=retry_seconds, **plan_fields)
         self.happened: list[dict[str, Any]] = []
         self.journal: list[Record] = []
-        self.session = Session(opening, CHANNEL, plan, self.now)
+        self.session = Session(link.Open("uuid-1", **fields), CHANNEL, plan, self.now, snapshot)
         self._position = position_samples
 
     def take(self) -> list[Did]:
@@ -100,7 +109,7 @@ class Driver:
             elif isinstance(action, session.Happened):
                 self.happened.append(action.event)
             elif isinstance(action, session.ToDispatcher):
-                for record in decoded_all([action.record], CHANNEL):
+                for record in decoded_all([action.record], self.channel):
                     (self.journal if isinstance(record, JOURNAL) else did).append(record)
             else:
                 did.append(action)
