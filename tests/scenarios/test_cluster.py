@@ -34,13 +34,14 @@ HOSTS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
 ANOTHER_HOST = "127.0.0.5"
 CAPACITY = 20
 DRAIN_SECONDS = 5
-SPEECH = tone(700, 0.8)
+SPEECH = tone(700, 0.6)
 
 
 @pytest.fixture
 async def simulator() -> AsyncIterator[RealtimeSimulator]:
     """A Realtime API that is brief."""
-    async with RealtimeSimulator(SimulatorSettings(greeting_words=2, words=3, word_ms=200)) as simulator:
+    settings = SimulatorSettings(greeting_words=2, words=2, word_ms=200, transcription_delay_seconds=0.1)
+    async with RealtimeSimulator(settings) as simulator:
         yield simulator
 
 
@@ -79,14 +80,10 @@ class Conversation:
     def __init__(self, call: SimulatedCall) -> None:
         self.call = call
         self.turns = 0
+        self._may_talk = asyncio.Event()
+        self._may_talk.set()
+        self._rests = asyncio.Event()
         self._task = asyncio.create_task(self._talk())
-
-    @classmethod
-    async def begin(cls, url: str) -> Conversation:
-        """A call that has been greeted."""
-        call = await place_call(url, reconnect_seconds=PATIENCE_SECONDS)
-        await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
-        return cls(call)
 
     async def goes_on(self, turns: int = 2) -> None:
         """Wait for so many more answers: the first may have been under way."""
@@ -94,8 +91,18 @@ class Conversation:
         await eventually(lambda: self.turns >= wanted or self._task.done(), PATIENCE_SECONDS)
         assert self.turns >= wanted, await self._failure()
 
+    async def pause(self) -> None:
+        """Say nothing more after this turn, until `resume`."""
+        self._may_talk.clear()
+        await eventually(lambda: self._rests.is_set() or self._task.done(), PATIENCE_SECONDS)
+        assert self._rests.is_set(), await self._failure()
+
+    def resume(self) -> None:
+        """Talk again."""
+        self._may_talk.set()
+
     async def hang_up(self) -> None:
-        """At the end of a turn."""
+        """Whoever speaks."""
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
@@ -106,6 +113,9 @@ class Conversation:
 
     async def _talk(self) -> None:
         while True:
+            self._rests.set()
+            await self._may_talk.wait()
+            self._rests.clear()
             known = len(self.call.transcripts)
             await self.call.say(SPEECH)
             await self.call.wait_for(
@@ -122,8 +132,13 @@ class Conversation:
 
 
 async def begin(url: str, count: int) -> list[Conversation]:
-    """So many conversations, one after the other, as calls come in."""
-    return [await Conversation.begin(url) for _ in range(count)]
+    """So many conversations, of which each has been greeted."""
+    # One after the other, as calls come in.
+    calls = [await place_call(url, reconnect_seconds=PATIENCE_SECONDS) for _ in range(count)]
+    await asyncio.gather(
+        *(call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS) for call in calls)
+    )
+    return [Conversation(call) for call in calls]
 
 
 async def all_go_on(conversations: Sequence[Conversation]) -> None:
@@ -298,14 +313,23 @@ async def test_a_dispatcher_is_replaced_while_people_talk_and_another_one_is_kil
         await hang_up(leaving)
         assert await old.ended() == 0
 
-        # Callers of one that dies come back through haproxy, to the same session.
+        # Callers of one that dies come back through haproxy, to the same session. In a pause: what is on its way
+        # to a caller in that very moment dies with the dispatcher.
         staying = [each for each in conversations if each not in leaving]
+        await asyncio.gather(*(each.pause() for each in staying))
         sessions = simulator.opened
         killed.signal(signal.SIGKILL)
         await killed.ended()
         # A new caller, sent to the dead one or not, notices nothing.
         newcomers = await begin(haproxy.url, 2)
-        await eventually(lambda: any(each.call.outages for each in staying), PATIENCE_SECONDS)
+        name_of_killed = (await killed.line("dispatcher listening"))["dispatcher"]
+        lost = after.by_dispatcher[name_of_killed]
+        await eventually(
+            lambda: sum(bool(each.call.outages) and each.call.is_connected for each in staying) == lost,
+            PATIENCE_SECONDS,
+        )
+        for each in staying:
+            each.resume()
         await all_go_on(staying)
         last = await picture(cluster, [*staying, *newcomers])
         assert {each.call.uuid: last.calls[each.call.uuid] for each in staying} == {
