@@ -144,6 +144,7 @@ class Call:
         self._move: _Move | None = None
         self._excluded: set[str] = set()
         self._refusals = 0
+        self._held_epoch = 0
         self._claimed_epoch = 0
         self._reason = ""
         self._lost_seconds = now_seconds
@@ -181,7 +182,7 @@ class Call:
 
         It is higher than the worker's where Redis knows of another one (`outrank`).
         """
-        return max(self._leg.epoch if self._leg is not None else self.epoch, self._claimed_epoch)
+        return max(self._held_epoch, self._claimed_epoch)
 
     def outrank(self, epoch: int) -> None:
         """Redis remembers a holder from before it was away, when this call was placed: this one is newer."""
@@ -305,7 +306,7 @@ class Call:
             return self._placed_next(placed, now_seconds)
         self._expect("placed", State.PLACING)
         leg = self._leg = self._new_leg(placed, "" if placed.attach else self._reason)
-        self.worker_id = placed.worker_id
+        self.worker_id, self._held_epoch = leg.worker_id, leg.epoch
         self.state = State.OPENING
         self._open(leg, now_seconds, attach=placed.attach)
         if leg.reason:
@@ -547,10 +548,7 @@ class Call:
             case Kind.READY:
                 self._ready(leg, now_seconds)
             case Kind.MOVE:
-                wanted = link.decode_control(link.Move, payload)
-                if self._move is None:
-                    self._move = _Move(wanted.reason, now_seconds + wanted.seconds, now_seconds, set())
-                    self._place_next(self._move)
+                self._begin_move(link.decode_control(link.Move, payload), now_seconds)
             case Kind.RELEASED:
                 self._released(link.decode_control(link.Released, payload), now_seconds)
             case Kind.CLOSE:
@@ -591,6 +589,8 @@ class Call:
         if self._reason:
             self._report(Seen.RECOVERY_SECONDS, now_seconds - self._lost_seconds, self._reason)
             self._reason = ""
+        if leg.move is not None:
+            self._begin_move(leg.move, now_seconds)
 
     def _refused(self, refused: link.Refused, now_seconds: float) -> None:
         if refused.reason == Refusal.UNKNOWN:
@@ -690,7 +690,7 @@ class Call:
             self.actions.append(Publish())
             # It has the memory already, and waits for nothing but this.
             self._leg = standby
-            self.worker_id = standby.worker_id
+            self.worker_id, self._held_epoch = standby.worker_id, standby.epoch
             self.state = State.OPENING if standby.state is LegState.OPENING else State.CONNECTING
             self._give_memory(standby)
             return
@@ -698,6 +698,11 @@ class Call:
             self._excluded.add(excluded)
         self.state = State.PLACING
         self.actions.append(Place(Purpose.RECOVER, self.epoch + 1, frozenset(self._excluded), same_worker))
+
+    def _begin_move(self, wanted: link.Move, now_seconds: float) -> None:
+        if self._move is None:
+            self._move = _Move(wanted.reason, now_seconds + wanted.seconds, now_seconds, set())
+            self._place_next(self._move)
 
     def _place_next(self, move: _Move) -> None:
         move.next_try_seconds = float("inf")
@@ -728,6 +733,8 @@ class Call:
                 leg.credit_bytes += link.decode_credit(payload)
             case Kind.ATTACHED:
                 self._resumed(leg, link.decode_control(link.Attached, payload).received)
+            case Kind.MOVE:
+                leg.move = link.decode_control(link.Move, payload)
             case Kind.REFUSED | Kind.ENDED | Kind.RELEASED:
                 self._leave_next(now_seconds)
             case _:

@@ -68,6 +68,7 @@ class LegChannel:
         self.leg: Leg | None = None
         self._caller = caller
         self._link: WorkerLink | None = worker_link
+        self._parting: Leg | None = None
         self.number = worker_link.open_channel(self)
 
     def send(self, record: bytes) -> None:
@@ -76,16 +77,21 @@ class LegChannel:
             self._link.send(record)
 
     def leave(self) -> None:
-        """Nothing more is sent or expected."""
+        """Nothing more is sent or expected; while the link is broken the last records wait for the next one."""
         if self._link is not None:
             self._link.leave_channel(self.number)
-        self.leg = self._link = None
+            self._link = None
+        else:
+            self._parting = self.leg
+        self.leg = None
 
     # Owner of the channel
 
     def record(self, kind: int, payload: memoryview, received_seconds: float) -> None:
         """A record of the worker."""
-        if self.leg is not None:
+        if self._parting is not None:
+            self._part(self._parting, kind, payload)
+        elif self.leg is not None:
             self._caller.leg_record(self.leg, kind, payload, received_seconds)
 
     def link_broke(self) -> None:
@@ -97,7 +103,11 @@ class LegChannel:
     def link_back(self, worker_link: WorkerLink) -> None:
         """There is another link to the same worker, on which the channel has the same number."""
         self._link = worker_link
-        if self.leg is not None:
+        if self._parting is not None:
+            # The worker would keep the session for who may come back for it.
+            attach = link.Attach(self._caller.uuid, self._parting.epoch, self._parting.stream.received)
+            self.send(link.encode(attach, self.number))
+        elif self.leg is not None:
             self._caller.leg_resumed(self.leg)
 
     def worker_lost(self) -> None:
@@ -109,6 +119,15 @@ class LegChannel:
     def stop(self, reason: str) -> None:
         """The call cannot go on."""
         self._caller.stop(reason)
+
+    def _part(self, leg: Leg, kind: int, payload: memoryview) -> None:
+        """Say what was to be said last, to a worker that has said what it has got."""
+        if kind == link.Kind.ATTACHED:
+            for record in leg.stream.resumed(link.decode_control(link.Attached, payload).received):
+                self.send(record)
+        if kind in (link.Kind.ATTACHED, link.Kind.REFUSED):
+            self._parting = None
+            self.leave()
 
 
 class Caller:
@@ -409,6 +428,7 @@ class Caller:
                 memory = await placement.recall(self.uuid)
                 if memory is not None:
                     self.call.restored(memory, time.monotonic())
+            self.call.epoch = max(self.call.epoch, found.epoch)
             if not self.call.wants(purpose):
                 # The caller has hung up meanwhile, say. A call that ended is not to be left in Redis.
                 if self.call.state is State.ENDED and purpose is not Purpose.MOVE:
@@ -417,7 +437,12 @@ class Caller:
             if worker_link is not None:
                 self._placed(wanted, found, worker_link)
                 return
-            excluded, epoch, pins = excluded | {found.worker_id}, found.epoch + 1, found.pins
+            if purpose is Purpose.BEGIN and found.pins == 1:
+                # A worker that was never reached has held nothing.
+                await placement.unpin(self.uuid, found.epoch)
+            else:
+                pins = found.pins
+            excluded, epoch = excluded | {found.worker_id}, found.epoch + 1
 
     async def _found_holder(self, wanted: actions.Place) -> bool:
         """Whether a worker says that it has a session of the call: it goes on there."""
@@ -442,6 +467,7 @@ class Caller:
             return
         if found.started_at_ms is not None:
             self.started_at_ms = found.started_at_ms
+            self.is_published = True
         channel = LegChannel(self, worker_link)
         placed = call.Placed(found.worker_id, found.epoch, channel.number, found.pins, found.attach)
         leg = self.call.placed(placed, time.monotonic())

@@ -68,6 +68,11 @@ def of(kind: type, taken: list[Action]) -> list[object]:
     return [action for action in taken if isinstance(action, kind)]
 
 
+def state_of(driver: CallDriver) -> State:
+    """Read anew: what an assertion has found out does not hold behind the next event."""
+    return driver.state
+
+
 def reported(taken: list[Action], seen: Seen) -> list[tuple[float, str]]:
     return [(action.value, action.label) for action in taken if isinstance(action, Report) and action.seen is seen]
 
@@ -76,7 +81,7 @@ class TestAWorkerIsLost:
     def test_while_it_is_asked(self, driver: CallDriver) -> None:
         driver.opening()
         assert driver.lose_worker() == [LeaveChannel(driver.leg), recover(2, WORKER)]
-        assert driver.state is State.PLACING
+        assert state_of(driver) is State.PLACING
         opening = opened_with(driver.placed(worker="w-2", epoch=2, pins=2))
         assert (opening.epoch, opening.restore, opening.attach) == (2, True, False)
 
@@ -103,13 +108,13 @@ class TestAWorkerIsLost:
             ),
             link.Go("worker_lost"),
         ]
-        assert driver.state is State.OPENING
+        assert state_of(driver) is State.OPENING
         driver.record(link.Opened(32_000))
-        assert driver.state is State.CONNECTING
+        assert state_of(driver) is State.CONNECTING
         driver.now += 0.5
         taken = driver.record(link.Ready())
         assert reported(taken, Seen.RECOVERY_SECONDS) == [(0.75, "worker_lost")]
-        assert driver.state is State.LIVE
+        assert state_of(driver) is State.LIVE
         assert (driver.call.worker_id, driver.call.epoch, driver.call.pins) == ("w-2", 2, 2)
 
     def test_when_no_worker_had_it_or_another_one_has_it_nothing_happens(self, driver: CallDriver) -> None:
@@ -119,7 +124,7 @@ class TestAWorkerIsLost:
         driver.placed(worker="w-2", epoch=2)
         driver.call.worker_lost(lost, driver.now)
         assert driver.take() == []
-        assert driver.state is State.OPENING
+        assert state_of(driver) is State.OPENING
 
     def test_the_one_that_takes_over_is_lost_too(self, driver: CallDriver) -> None:
         driver.live()
@@ -312,7 +317,7 @@ class TestOrders:
         assert of(Execute, driver.tick(0.2)) == [Execute(HANG_UP)]
         driver.call.executed(HANG_UP, True, "gone", driver.now)
         assert to_worker(driver.take()) == []
-        assert driver.state is State.PLACING
+        assert state_of(driver) is State.PLACING
 
     def test_the_next_worker_knows_it_and_hears_what_came_of_it(self, driver: CallDriver) -> None:
         transfer = link.Order("call_2", link.OrderAction.TRANSFER.value, "600")
@@ -401,7 +406,7 @@ class TestASessionIsDropped:
         driver.placed(worker="w-2", epoch=2)
         driver.record(link.Opened(32_000))
         driver.record(link.Ready())
-        assert driver.state is State.LIVE
+        assert state_of(driver) is State.LIVE
 
 
 class TestMakeBeforeBreak:
@@ -418,7 +423,7 @@ class TestMakeBeforeBreak:
         old = driver.leg
         assert driver.record(link.Move("drain", 20.0)) == [place(Purpose.MOVE, 2, WORKER)]
         assert driver.call.wants(Purpose.MOVE)
-        assert driver.state is State.LIVE
+        assert state_of(driver) is State.LIVE
         taken = driver.placed(worker="w-2", epoch=2, pins=2)
         assert not driver.call.wants(Purpose.MOVE)
         assert to_worker(taken)[-1] == link.Go("drain", standby=True)
@@ -431,7 +436,7 @@ class TestMakeBeforeBreak:
         assert [action.leg for action in sent if isinstance(action, ToWorker)] == [old]
         driver.now += 2.0
         assert driver.record(link.Ready()) == [ToWorker(old, link.encode(link.Release(18.0), 7))]
-        assert driver.state is State.LIVE
+        assert state_of(driver) is State.LIVE
         # Nothing of what comes meanwhile is lost on the other one.
         driver.record(link.Remember("item", item={"text": "x"}), leg=old)
         taken = driver.record(link.Released("drain", "another session goes on"), leg=old)
@@ -442,11 +447,11 @@ class TestMakeBeforeBreak:
             KeptAudio(0, g711.encode_ulaw(FRAME)),
             link.Go("drain"),
         ]
-        assert (driver.call.worker_id, driver.call.held_epoch, driver.state) == ("w-2", 2, State.CONNECTING)
+        assert (driver.call.worker_id, driver.call.held_epoch, state_of(driver)) == ("w-2", 2, State.CONNECTING)
         driver.now += 0.1
         taken = driver.record(link.Ready())
         assert [round(seconds, 6) for seconds, _ in reported(taken, Seen.RECOVERY_SECONDS)] == [0.1]
-        assert driver.state is State.LIVE
+        assert state_of(driver) is State.LIVE
         # The next move begins anew.
         assert driver.record(link.Move("drain", 20.0)) == [place(Purpose.MOVE, 3, "w-2")]
 
@@ -469,7 +474,7 @@ class TestMakeBeforeBreak:
         standby, old = driver.leg, driver.legs[0]
         taken = driver.record(records[what]) if what in records else driver.lose_worker()
         assert taken == [LeaveChannel(standby)]
-        assert driver.state is State.LIVE
+        assert state_of(driver) is State.LIVE
         assert driver.tick(MOVE_AGAIN_SECONDS - 0.1) == []
         assert driver.tick(0.2) == [place(Purpose.MOVE, 3, WORKER, "w-2")]
         assert driver.call.wants(Purpose.MOVE)
@@ -480,7 +485,7 @@ class TestMakeBeforeBreak:
         driver.live().record(link.Move("drain", 20.0))
         driver.call.not_placed(1013, "no capacity", driver.now)
         assert driver.take() == []
-        assert driver.state is State.LIVE
+        assert state_of(driver) is State.LIVE
         assert driver.tick(MOVE_AGAIN_SECONDS) == [place(Purpose.MOVE, 2, WORKER)]
 
     def test_the_worker_that_has_it_is_lost_while_another_stands_by(self, driver: CallDriver) -> None:
@@ -495,9 +500,9 @@ class TestMakeBeforeBreak:
         assert isinstance(go, link.Go)
         assert not go.standby
         assert not of(Place, taken)
-        assert driver.state is State.CONNECTING
+        assert state_of(driver) is State.CONNECTING
         driver.record(link.Ready())
-        assert driver.state is State.LIVE
+        assert state_of(driver) is State.LIVE
 
     def test_it_is_lost_before_the_other_one_has_even_taken_the_call(self, driver: CallDriver) -> None:
         driver.live().record(link.Move("drain", 20.0))
@@ -505,12 +510,12 @@ class TestMakeBeforeBreak:
         old, standby = driver.legs
         driver.call.worker_lost(old, driver.now)
         driver.take()
-        assert driver.state is State.OPENING
+        assert state_of(driver) is State.OPENING
         driver.audio(FRAME)
         taken = driver.record(link.Opened(32_000), leg=standby)
         assert to_worker(taken) == [CallerAudio(0, FRAME)]
         driver.record(link.Ready())
-        assert driver.state is State.LIVE
+        assert state_of(driver) is State.LIVE
 
     def test_and_that_one_refuses(self, driver: CallDriver) -> None:
         driver.live().record(link.Move("drain", 20.0))
@@ -592,7 +597,7 @@ class TestALinkBreaks:
         # The worker has got the first frame.
         taken = driver.record(link.Attached(1))
         assert to_worker(taken) == [CallerAudio(160, FRAME)]
-        assert driver.state is State.LIVE
+        assert state_of(driver) is State.LIVE
 
     def test_the_worker_does_not_know_the_call_any_more(self, driver: CallDriver) -> None:
         driver.live()
@@ -607,7 +612,7 @@ class TestALinkBreaks:
         driver.placed(worker="w-2", epoch=2)
         driver.record(link.Opened(32_000))
         assert driver.record(link.Refused(link.Refusal.UNKNOWN)) == [LeaveChannel(driver.leg)]
-        assert driver.state is State.LIVE
+        assert state_of(driver) is State.LIVE
 
     def test_a_standby_is_resumed_too(self, driver: CallDriver) -> None:
         driver.live().record(link.Move("drain", 20.0))
@@ -650,7 +655,7 @@ class TestACallOfADispatcherThatDied:
         assert to_worker(taken) == [link.Open(UUID, 5, METADATA, 0, link.REPLY_CREDIT_BYTES, attach=True)]
         driver.record(link.Opened(32_000, attached=True, position_samples=80_000))
         driver.record(link.Ready())
-        assert driver.state is State.LIVE
+        assert state_of(driver) is State.LIVE
 
     def test_audio_goes_on_where_the_worker_is(self, driver: CallDriver) -> None:
         driver.init()
@@ -734,7 +739,7 @@ class TestACallerWhoComesBack:
 
     def test_the_call_goes_on_without_its_caller(self, driver: CallDriver) -> None:
         self.away(driver)
-        assert driver.state is State.LIVE
+        assert state_of(driver) is State.LIVE
         assert driver.call.paused
         # What the agent says waits, and so does its credit.
         driver.record(link.ReplyItem(0, "item"))
@@ -773,7 +778,7 @@ class TestACallerWhoComesBack:
         driver.call.caller_back(driver.now)
         for _ in range(90):
             driver.audio(FRAME)
-        assert driver.state is State.LIVE
+        assert state_of(driver) is State.LIVE
 
     def test_the_playout_stands_still_meanwhile(self, driver: CallDriver) -> None:
         self.away(driver)
@@ -801,7 +806,7 @@ class TestACallerWhoComesBack:
         driver.record(link.Opened(32_000))
         driver.record(link.Ready())
         driver.call.caller_back(driver.now)
-        assert driver.state is State.LIVE
+        assert state_of(driver) is State.LIVE
         assert driver.take() == []
 
     def test_before_init_there_is_nothing_to_come_back_to(self, driver: CallDriver) -> None:

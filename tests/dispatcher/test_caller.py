@@ -206,6 +206,17 @@ class TestRecovery:
         await core.hang_up()
         await rig.nothing_is_left()
 
+    async def test_a_reason_of_a_newer_release_costs_no_call(self, rig: Rig) -> None:
+        workers = [await rig.worker("w-1"), await rig.worker("w-2")]
+        core = await rig.live()
+        holder, other = sorted(workers, key=lambda worker: not worker.opens())
+        far = await holder.only_link()
+        far.send(link.Released("a reason of a newer release", "why"), 1)
+        await eventually(lambda: other.opens() and rig.state() == "live", PATIENCE_SECONDS)
+        assert core.socket.close_code is None
+        await core.hang_up()
+        await rig.nothing_is_left()
+
     async def test_a_worker_that_is_to_end_gives_its_call_to_another(self, rig: Rig) -> None:
         workers = [await rig.worker("w-1"), await rig.worker("w-2")]
         core = await rig.live()

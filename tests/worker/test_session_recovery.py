@@ -1,0 +1,934 @@
+"""A session that goes on with a call where the one before it stopped, and one that lets its call go."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any, ClassVar
+
+import pytest
+
+from common import g711, link
+from common.link import Outcome
+from common.settings import Settings
+from tests.dispatcher.call_driver import sound
+from tests.worker import api_events as api
+from tests.worker.link_records import Audio, Record, ReplyText, decoded_all
+from tests.worker.session_driver import (
+    CREATE,
+    PLENTY,
+    Append,
+    Did,
+    Driver,
+    audio_samples,
+    live,
+    only,
+    pcm_24k,
+    playout,
+    samples_8k,
+    texts,
+)
+from worker.actions import Connect, Ended, RunTool, ToDispatcher
+from worker.function_calls import INTERRUPTED
+from worker.resample import Upsampler
+from worker.session import FORCE_AT, State
+from worker.snapshot import Snapshot
+
+SECOND = 16_000
+TRANSFER = '{"transfer_extension":"600"}'
+
+
+# What is remembered
+
+
+def remembered(item_id: str, **item: Any) -> link.Remember:
+    return link.Remember(item_id, item={"text_done": True, "reported": True, **item})
+
+
+def agent(item_id: str, text: str = "", **fields: Any) -> link.Remember:
+    """A reply; how much of it was heard is settled, unless it is said otherwise."""
+    fields = {"heard_share": 1.0, **fields}
+    return remembered(
+        item_id, role="agent", text=text, **{name: value for name, value in fields.items() if value is not None}
+    )
+
+
+def user(item_id: str, text: str = "", **fields: Any) -> link.Remember:
+    return remembered(item_id, role="user", text=text, **fields)
+
+
+def turn_without_text(item_id: str, start: int, end: int, *, text_done: bool = False) -> link.Remember:
+    return link.Remember(item_id, item={"role": "user", "span": [start, end], "text_done": text_done})
+
+
+def function_call(item_id: str, call_id: str = "call_1", name: str = "look_up", **fields: Any) -> link.Remember:
+    return remembered(item_id, kind="function_call", call_id=call_id, name=name, **{"text": "{}", **fields})
+
+
+def function_output(item_id: str, call_id: str = "call_1", text: str = "found", **fields: Any) -> link.Remember:
+    return remembered(item_id, kind="function_call_output", call_id=call_id, text=text, **fields)
+
+
+def under_way(index: int, item_id: str, text: str, received_ms: int, sent_ms: int, **fields: Any) -> link.Reply:
+    return link.Reply(index, item_id, text, samples_8k(received_ms), samples_8k(sent_ms), **fields)
+
+
+# Drivers
+
+
+def restoring(*items: link.Remember, plan: dict[str, Any] | None = None, **fields: Any) -> Driver:
+    """A session that is to go on with a call, and connects."""
+    snapshot = Snapshot(**{"reason": "worker_lost", "items": list(items), **fields})
+    return Driver(snapshot=snapshot, opening={"epoch": 2, "restore": True}, **(plan or {}))
+
+
+def restored(*items: link.Remember, **fields: Any) -> tuple[Driver, list[Did]]:
+    """One that has just gone live, and what it did then."""
+    driver = restoring(*items, **fields)
+    return driver, driver.go_live()
+
+
+def replayed(did: list[Did]) -> list[tuple[str, str]]:
+    """Items that were brought to the session: (kind of content or type, text)."""
+    brought = []
+    for event in only(did, dict):
+        if event["type"] == "conversation.item.create":
+            item = event["item"]
+            part = item["content"][0] if "content" in item else item
+            text = part.get("text") or part.get("output") or part.get("arguments") or part.get("audio") or ""
+            brought.append((part["type"], text))
+    return brought
+
+
+def appended(did: list[Did]) -> bytes:
+    """PCM16 at 24 kHz that went into the session."""
+    return b"".join(append.pcm for append in only(did, Append))
+
+
+def upsampled(pcm: bytes) -> bytes:
+    return Upsampler().process(pcm)
+
+
+class TestReplay:
+    def test_a_conversation_is_brought_and_not_greeted_again(self) -> None:
+        driver, did = restored(
+            agent("a", "Hello, how can I help?"),
+            user("b", "What is the weather?"),
+            function_call("c", text='{"city":"Rome"}', started=True),
+            function_output("d", text="sunny"),
+            agent("e", "It is sunny in Rome, and", heard_share=0.55),
+        )
+        assert replayed(did) == [
+            ("output_text", "Hello, how can I help?"),
+            ("input_text", "What is the weather?"),
+            ("function_call", '{"city":"Rome"}'),
+            ("function_call_output", "sunny"),
+            ("output_text", "It is sunny"),
+        ]
+        assert link.Ready() in did
+        # The agent has spoken last, and is not asked to go on.
+        assert CREATE not in did
+        assert driver.session.state is State.LIVE
+
+    def test_nothing_is_brought_before_the_session_is_set_up(self) -> None:
+        driver = restoring(agent("a", "Hello."))
+        driver.take()
+        (update,) = only(driver.connected(), dict)
+        assert update["type"] == "session.update"
+        assert driver.event(api.session_created()) == []
+        assert replayed(driver.event(api.session_updated())) == [("output_text", "Hello.")]
+
+    def test_who_spoke_last_is_answered(self) -> None:
+        _, did = restored(agent("a", "Hello."), user("b", "What is the weather?"))
+        assert only(did, dict)[-1] == CREATE
+
+    def test_a_keypad_entry_is_answered_and_an_output_too(self) -> None:
+        entry = remembered("avr_1_1", text="[The caller pressed these keys on the telephone: 1]")
+        _, did = restored(agent("a", "Press one."), entry)
+        assert CREATE in did
+        _, did = restored(user("a", "The weather?"), function_call("b", started=True), function_output("c"))
+        assert CREATE in did
+
+    def test_an_output_for_which_nobody_waits_is_not(self) -> None:
+        hang_up = function_call("b", name="avr_hangup")
+        _, did = restored(agent("a", "Goodbye."), hang_up, function_output("c", text="done", silent=True))
+        assert CREATE not in did
+
+    def test_the_echo_of_what_was_brought_is_no_item(self) -> None:
+        driver, _ = restored(agent("a", "Hello."), user("b", "Hi."))
+        brought = [record.item_id for record in (agent("a"), user("b"))]
+        for item_id in brought:
+            item = api.reply_item(item_id, "completed", "Hello.") if item_id == "a" else _user_item(item_id)
+            driver.event(api.item_added(item))
+        assert [item.item_id for item in driver.session.conversation] == brought
+        assert only(driver.journal, link.Remember) == []
+
+    def test_long_ids_are_the_calls_and_short_ones_the_sessions(self) -> None:
+        long = "an_item_of_another_service_" + "x" * 40
+        driver, did = restored(
+            agent(long, "one two three four", heard_share=None),
+            replies=(
+                under_way(0, long, "one two three four", 800, 800, done=True, heard_samples=samples_8k(200)),
+            ),
+        )
+        (create,) = [event for event in only(did, dict) if event["type"] == "conversation.item.create"]
+        short = create["item"]["id"]
+        assert len(short) <= 32
+        # In the session another item follows it, by its name there.
+        driver.event(api.speech_started("turn"), api.committed("turn", short), api.transcribed("turn", "Stop."))
+        assert [item.item_id for item in driver.session.conversation] == [long, "turn"]
+
+    def test_items_of_ours_have_ids_that_no_session_before_has_used(self) -> None:
+        driver, _ = restored(remembered("avr_1_1", text="[...]"), agent("a", "Yes."))
+        (entry,) = only(driver.record(link.Dtmf("#")), dict)[:1]
+        assert entry["item"]["id"] == "avr_2_1"
+
+    def test_what_the_session_says_follows_in_the_call_what_it_was_not_brought(self) -> None:
+        driver, _ = restored(user("a", "Hello?"), agent("b", "one two", heard_share=0.0))
+        driver.reply("resp_1", "c", "Yes?", 100, previous="a")
+        assert [item.item_id for item in driver.session.conversation] == ["a", "b", "c"]
+
+    def test_items_that_cannot_be_understood_are_left_out(self) -> None:
+        _, did = restored(agent("a", "Hello."), link.Remember("b", item={"kind": "of a newer release"}))
+        assert replayed(did) == [("output_text", "Hello.")]
+
+    def test_a_transcript_that_is_out_is_not_sent_again_and_one_that_is_not_is(self) -> None:
+        driver, did = restored(
+            agent("a", "Hello."),
+            link.Remember("b", item={"role": "user", "text": "Hi.", "text_done": True}),
+        )
+        assert texts(did + driver.tick(0.2)) == [("user", "Hi.")]
+
+
+def _user_item(item_id: str) -> dict[str, Any]:
+    content = [{"type": "input_text", "text": "Hi."}]
+    return {"id": item_id, "type": "message", "role": "user", "status": "completed", "content": content}
+
+
+class TestTheGreeting:
+    def test_a_call_of_which_nothing_was_said_is_greeted(self) -> None:
+        _, did = restored()
+        assert [event["type"] for event in only(did, dict)][-1:] == ["response.create"]
+        assert did.count(CREATE) == 1
+
+    def test_so_is_one_of_whose_greeting_nothing_was_sent_and_once(self) -> None:
+        driver, did = restored(
+            agent("a", heard_share=None, text_done=None), replies=(under_way(0, "a", "Hello", 100, 0),)
+        )
+        assert replayed(did) == []
+        assert did.count(CREATE) == 1
+        did = driver.reply("resp_1", "b", "Hello, this is Anna.", 500)
+        assert CREATE not in did, "it is greeted once"
+        assert [record.item_id for record in only(driver.journal, link.Remember) if record.forgotten] == ["a"]
+
+    def test_a_greeting_that_broke_off_is_gone_on_with(self) -> None:
+        greeting = "Hello, this is Anna. How can I help?"
+        driver, did = restored(
+            agent("a", heard_share=None, text_done=None),
+            replies=(under_way(0, "a", greeting, 1000, 500, heard_samples=samples_8k(100)),),
+        )
+        # The model has said what was sent of it, to a word.
+        assert replayed(did) == [("output_text", "Hello, this is")]
+        assert did.count(CREATE) == 1
+        assert driver.session.conversation.last() is not None
+
+    def test_a_welcome_message_is_said_again_only_where_nothing_of_it_was_sent(self) -> None:
+        _, did = restored(plan={"welcome": "Welcome."})
+        assert any("Welcome." in str(event) for event in only(did, dict))
+        _, did = restored(agent("a", "Welcome."), plan={"welcome": "Welcome."})
+        assert not [event for event in only(did, dict) if event["type"] == "response.create"]
+
+
+class TestAReplyThatMayBePlaying:
+    def test_one_that_was_whole_plays_to_its_end_and_is_not_gone_on_with(self) -> None:
+        reply = under_way(4, "b", "one two three four", 800, 800, done=True, heard_samples=samples_8k(200))
+        driver, did = restored(
+            user("a", "Count."), agent("b", "one two three four", heard_share=None), replies=(reply,)
+        )
+        assert replayed(did)[-1] == ("output_text", "one two three four")
+        assert CREATE not in did
+        driver.journal.clear()
+        driver.record(playout((4, samples_8k(800)), idle=True))
+        (item,) = only(driver.journal, link.Remember)
+        assert (item.item_id, item.settled, item.item["heard_share"]) == ("b", True, 1.0)
+
+    def test_a_barge_in_cuts_it_and_the_model_is_told_what_was_heard(self) -> None:
+        reply = under_way(4, "b", "one two three four", 800, 800, done=True, heard_samples=samples_8k(200))
+        driver, _ = restored(
+            user("a", "Count."), agent("b", "one two three four", heard_share=None), replies=(reply,)
+        )
+        did = driver.event(api.speech_started("turn"))
+        assert did == [link.Flush(1)]
+        did = driver.record(link.Heard(1, (link.ItemHeard(4, samples_8k(450)),)))
+        # Text cannot be truncated.
+        delete, create = only(did, dict)
+        assert delete == {"type": "conversation.item.delete", "item_id": "b"}
+        assert create["item"]["id"] == "b"
+        # What the caller says is no item yet: it is put where it was, at the end.
+        assert "previous_item_id" not in create
+        assert create["item"]["content"] == [{"type": "output_text", "text": "one two"}]
+
+    def test_nothing_of_it_was_heard(self) -> None:
+        reply = under_way(4, "b", "one two three four", 800, 800, done=True)
+        driver, _ = restored(
+            user("a", "Count."), agent("b", "one two three four", heard_share=None), replies=(reply,)
+        )
+        driver.event(api.speech_started("turn"))
+        did = driver.record(link.Heard(1, (link.ItemHeard(4, 0),)))
+        assert only(did, dict) == [{"type": "conversation.item.delete", "item_id": "b"}]
+        assert [item.item_id for item in driver.session.conversation] == ["a"]
+
+    @pytest.mark.parametrize(("heard_ms", "text"), [(450, "one two"), (800, "one two three four")])
+    def test_one_that_was_cut_is_known_as_far_as_it_was_heard(self, heard_ms: int, text: str) -> None:
+        reply = under_way(
+            4, "b", "one two three four", 800, 800, done=True, heard_samples=samples_8k(heard_ms), cut=True
+        )
+        driver, did = restored(
+            user("a", "Count."), agent("b", "one two three four", heard_share=None), replies=(reply,)
+        )
+        assert replayed(did)[-1] == ("output_text", text)
+        # It does not play: there is nothing to interrupt.
+        assert driver.event(api.speech_started("turn")) == []
+
+    def test_one_that_was_cut_before_it_was_heard_is_no_part_of_the_conversation(self) -> None:
+        reply = under_way(4, "b", "one two three four", 800, 800, done=True, cut=True)
+        driver, did = restored(
+            user("a", "Count."), agent("b", "one two three four", heard_share=None), replies=(reply,)
+        )
+        assert replayed(did) == [("input_text", "Count.")]
+        assert "b" in [record.item_id for record in only(driver.journal, link.Remember) if record.forgotten]
+
+    def test_one_that_broke_off_is_gone_on_with_unless_it_was_cut(self) -> None:
+        reply = under_way(4, "b", "one two three four", 800, 400, heard_samples=samples_8k(300))
+        _, did = restored(user("a", "Count."), agent("b", heard_share=None, text_done=None), replies=(reply,))
+        assert replayed(did)[-1] == ("output_text", "one two")
+        assert did.count(CREATE) == 1
+        cut = under_way(4, "b", "one two three four", 800, 400, heard_samples=samples_8k(300), cut=True)
+        _, did = restored(user("a", "Count."), agent("b", heard_share=None, text_done=None), replies=(cut,))
+        assert CREATE not in did
+
+    def test_new_replies_are_numbered_behind_it(self) -> None:
+        reply = under_way(4, "b", "one", 100, 100, done=True)
+        driver, _ = restored(agent("b", "one", heard_share=None), replies=(reply,))
+        did = driver.reply("resp_1", "c", "two", 100, previous="b")
+        assert [record.index for record in only(did, link.ReplyItem)] == [5]
+        # And it is heard out when a later one plays.
+        driver.journal.clear()
+        driver.record(playout((5, 1)))
+        assert "b" in [record.item_id for record in only(driver.journal, link.Remember) if record.settled]
+
+    def test_replies_of_a_memory_from_redis_count_as_heard(self) -> None:
+        _, did = restored(agent("a", "Hello.", heard_share=None), user("b", "Hi."), recalled=True)
+        assert replayed(did) == [("output_text", "Hello."), ("input_text", "Hi.")]
+
+    def test_one_of_which_the_dispatcher_has_no_sound_was_not_sent(self) -> None:
+        _, did = restored(user("a", "Hi."), agent("b", "Hello.", heard_share=None))
+        assert replayed(did) == [("input_text", "Hi.")]
+        assert CREATE in did
+
+
+class TestTheCallersAudio:
+    def test_what_is_not_finished_is_heard_again_before_all_that_comes(self) -> None:
+        kept, more = sound(SECOND), sound(SECOND, seed=2)
+        driver = restoring(agent("a", "Hello."), audio=[(8000, kept)])
+        driver.session.record(*_audio(16_000, more), driver.now)
+        did = driver.go_live()
+        assert appended(did) == upsampled(kept + more)
+        # What it finishes is counted by the call's positions.
+        driver.journal.clear()
+        driver.turn("turn", "Hello?", previous="a", end_ms=500)
+        assert only(driver.journal, link.Finished)[-1] == link.Finished(8000 + samples_8k(500))
+
+    def test_an_utterance_under_way_arrives_whole_and_is_answered_by_the_service(self) -> None:
+        kept = sound(20 * SECOND)
+        _, did = restored(agent("a", "Hello."), audio=[(0, kept)], speaking=True)
+        assert appended(did) == upsampled(kept)
+        assert CREATE not in did
+
+    def test_a_turn_at_the_end_that_has_no_text_is_heard_again_instead_of_replayed(self) -> None:
+        """Then it gets a text, and an answer by the service itself."""
+        kept = sound(2 * SECOND)
+        driver, did = restored(agent("a", "Hello."), turn_without_text("b", 1000, 9000), audio=[(0, kept)])
+        assert replayed(did) == [("output_text", "Hello.")]
+        assert appended(did) == upsampled(kept)
+        assert CREATE not in did
+        assert [record.item_id for record in only(driver.journal, link.Remember) if record.forgotten] == ["b"]
+
+    def test_so_are_several_of_them(self) -> None:
+        kept = sound(2 * SECOND)
+        _, did = restored(
+            agent("a", "Hello."),
+            turn_without_text("b", 1000, 4000),
+            turn_without_text("c", 6000, 9000),
+            audio=[(0, kept)],
+        )
+        assert replayed(did) == [("output_text", "Hello.")]
+        assert appended(did) == upsampled(kept)
+
+    def test_one_in_the_middle_is_brought_as_sound(self) -> None:
+        kept = sound(2 * SECOND)
+        driver, did = restored(turn_without_text("a", 1000, 5000), agent("b", "Yes."), audio=[(0, kept)])
+        (kind, audio), (_, text) = replayed(did)
+        assert (kind, text) == ("input_audio", "Yes.")
+        codes = g711.encode_ulaw(kept)[1000:5000]
+        assert base64.b64decode(audio) == upsampled(g711.decode_ulaw(codes))
+        # And is not heard again; what came behind it is.
+        assert appended(did) == upsampled(kept[2 * 5000 :])
+        # The next session is to have it as well: its text will not come.
+        (item,) = [record for record in only(driver.journal, link.Remember) if record.item_id == "a"]
+        assert base64.b64decode(item.sound) == codes
+        assert item.item["text_done"]
+
+    def test_one_that_was_brought_as_sound_before_is_brought_so_again(self) -> None:
+        codes = g711.encode_ulaw(sound(8000))
+        item = link.Remember(
+            "a",
+            item={"role": "user", "text_done": True, "span": [0, 4000]},
+            sound=base64.b64encode(codes).decode(),
+        )
+        _, did = restored(item, agent("b", "Yes."))
+        assert [kind for kind, _ in replayed(did)] == ["input_audio", "output_text"]
+
+    def test_its_transcript_holds_up_no_other(self) -> None:
+        driver, _ = restored(turn_without_text("a", 1000, 5000), agent("b", "Yes."), audio=[(0, sound(SECOND))])
+        did = driver.reply("resp_1", "c", "Hello", 100, previous="b")
+        did += driver.record(playout(*audio_samples(did).items()))
+        assert texts(did) == [("agent", "Hello")]
+
+    def test_positions_go_on_behind_what_was_kept(self) -> None:
+        driver, _ = restored(agent("a", "Hello."), audio=[(80_000, sound(SECOND))])
+        assert driver.session.next_position_samples == 88_000
+
+    def test_silence_that_was_heard_again_is_not_finished_at_once(self) -> None:
+        driver, _ = restored(agent("a", "Hello."), audio=[(0, bytes(SECOND * 5))])
+        driver.journal.clear()
+        for _ in range(10):
+            driver.tick(0.2)
+        assert only(driver.journal, link.Finished) == []
+        for _ in range(10):
+            driver.tick(0.2)
+        assert only(driver.journal, link.Finished)[0] == link.Finished(4 * 8000)
+
+    def test_where_turns_are_found_on_this_side_they_are_found_in_it(self) -> None:
+        kept = sound(SECOND)
+        driver = restoring(
+            agent("a", "Hello."),
+            audio=[(0, kept), (8000, bytes(SECOND))],
+            plan={"local_silence_ms": 500},
+        )
+        did = driver.go_live()
+        events = [event["type"] for event in only(did, dict)]
+        assert events.count("input_audio_buffer.commit") == 1
+        assert events[-1] == "response.create"
+
+
+class TestAWelcomeThatMustNotBeInterrupted:
+    PLAN: ClassVar = {"welcome": "Welcome.", "welcome_interruptible": False}
+
+    def test_it_is_said_before_the_caller_is_heard_where_nothing_of_it_was_sent(self) -> None:
+        driver, did = restored(plan=self.PLAN, audio=[(0, sound(SECOND))])
+        assert appended(did) == b""
+        driver.reply("resp_1", "a", "Welcome.", 1000)
+        assert not only(driver.caller(), Append)
+        driver.record(playout((0, samples_8k(1010)), idle=True))
+        assert only(driver.caller(), Append)
+
+    def test_one_that_plays_is_heard_to_its_end(self) -> None:
+        reply = under_way(0, "a", "Welcome.", 1000, 1000, done=True, heard_samples=samples_8k(300))
+        driver, _ = restored(agent("a", "Welcome.", heard_share=None), replies=(reply,), plan=self.PLAN)
+        assert not only(driver.caller(), Append)
+        driver.record(playout((0, samples_8k(1000)), idle=True))
+        assert only(driver.caller(), Append)
+
+    def test_one_that_was_heard_just_before_leaves_nobody_unheard(self) -> None:
+        """Of the playout no more is reported, as nothing plays."""
+        reply = under_way(0, "a", "Welcome.", 1000, 1000, done=True, heard_samples=samples_8k(1000))
+        driver, _ = restored(agent("a", "Welcome.", heard_share=None), replies=(reply,), plan=self.PLAN)
+        driver.tick(1.0)
+        assert only(driver.caller(), Append)
+
+    def test_long_after_it_the_caller_is_heard_whatever_plays(self) -> None:
+        kept = sound(SECOND)
+        reply = under_way(3, "c", "one two three", 1000, 1000, done=True, heard_samples=samples_8k(300))
+        _, did = restored(
+            agent("a", "Welcome."),
+            user("b", "Count."),
+            agent("c", "one two three", heard_share=None),
+            replies=(reply,),
+            audio=[(8000, kept)],
+            speaking=True,
+            plan=self.PLAN,
+        )
+        assert appended(did) == upsampled(kept)
+
+
+class TestTools:
+    def test_one_that_may_have_run_does_not_run_again(self) -> None:
+        driver, did = restored(user("a", "The weather?"), function_call("b", started=True))
+        assert replayed(did)[1:] == [("function_call", "{}"), ("function_call_output", INTERRUPTED)]
+        assert not only(did, link.Tool)
+        assert did.count(CREATE) == 1
+        assert any(record.item.get("text") == INTERRUPTED for record in only(driver.journal, link.Remember))
+
+    def test_one_that_says_it_may_runs_again(self) -> None:
+        driver, did = restored(
+            user("a", "The weather?"),
+            function_call("b", started=True),
+            plan={"idempotent": frozenset({"look_up"})},
+        )
+        assert only(did, link.Tool) == [link.Tool("call_1")]
+        assert CREATE not in did
+        assert only(driver.record(link.ToolKnown("call_1")), RunTool) == [RunTool("call_1", "look_up", "{}")]
+        driver.session.tool_done("call_1", "sunny", driver.now)
+        did = driver.take()
+        assert replayed(did) == [("function_call_output", "sunny")]
+        assert CREATE in did
+
+    def test_one_that_had_not_begun_runs_now(self) -> None:
+        _, did = restored(user("a", "The weather?"), function_call("b"))
+        assert only(did, link.Tool) == [link.Tool("call_1")]
+        assert CREATE not in did
+
+    def test_one_that_runs_in_this_process_still_is_waited_for(self) -> None:
+        driver, did = restored(
+            user("a", "The weather?"), function_call("b", started=True), running=frozenset({"call_1"})
+        )
+        assert replayed(did)[-1] == ("function_call", "{}")
+        assert not only(did, link.Tool)
+        assert CREATE not in did
+        driver.session.tool_done("call_1", "sunny", driver.now)
+        did = driver.take()
+        assert replayed(did) == [("function_call_output", "sunny")]
+        assert CREATE in did
+
+    def test_and_may_end_before_the_session_is_up(self) -> None:
+        driver = restoring(
+            user("a", "The weather?"), function_call("b", started=True), running=frozenset({"call_1"})
+        )
+        driver.session.tool_done("call_1", "sunny", driver.now)
+        did = driver.go_live()
+        assert replayed(did)[1:] == [("function_call", "{}"), ("function_call_output", "sunny")]
+        assert did.count(CREATE) == 1
+
+    def test_one_response_follows_all_that_were_open(self) -> None:
+        driver, did = restored(
+            user("a", "The weather?"),
+            function_call("b", "call_1", started=True),
+            function_call("c", "call_2"),
+            function_call("d", "call_3", started=True),
+            function_output("e", "call_3"),
+        )
+        assert CREATE not in did
+        driver.record(link.ToolKnown("call_2"))
+        driver.session.tool_done("call_2", "sunny", driver.now)
+        assert driver.take().count(CREATE) == 1
+
+    def test_a_hang_up_that_was_ordered_is_not_ordered_again_and_its_outcome_is_told(self) -> None:
+        driver, did = restored(
+            agent("a", "Goodbye."), function_call("b", name="avr_hangup"), orders=frozenset({"call_1"})
+        )
+        assert not only(did, link.Order)
+        did = driver.record(link.OrderDone("call_1", False, "nobody answers"))
+        assert replayed(did) == [("function_call_output", "nobody answers")]
+        assert CREATE in did
+
+    def test_and_what_came_of_it_may_be_known_before_the_session_is_up(self) -> None:
+        driver = restoring(
+            user("a", "Sales, please."),
+            function_call("b", name="avr_transfer", text=TRANSFER),
+            orders=frozenset({"call_1"}),
+        )
+        driver.record(link.OrderDone("call_1", False, "no such extension"))
+        did = driver.go_live()
+        assert replayed(did)[-1] == ("function_call_output", "no such extension")
+        assert did.count(CREATE) == 1
+
+    def test_one_that_was_promised_and_not_ordered_is_ordered_now(self) -> None:
+        _, did = restored(user("a", "Sales, please."), function_call("b", name="avr_transfer", text=TRANSFER))
+        (order,) = only(did, link.Order)
+        assert (order.id, order.action, order.extension) == ("call_1", "transfer", "600")
+
+    def test_an_output_of_another_session_is_not_asked_for(self) -> None:
+        _, did = restored(user("a", "The weather?"), function_call("b", started=True), function_output("c"))
+        assert [kind for kind, _ in replayed(did)].count("function_call_output") == 1
+
+
+class TestKeys:
+    def test_those_that_are_no_entry_yet_go_on_being_one(self) -> None:
+        driver, did = restored(agent("a", "Your number?"), digits="12")
+        assert replayed(did) == [("output_text", "Your number?")]
+        did = driver.record(link.Dtmf("#"))
+        assert "12]" in replayed(did)[0][1]
+        assert only(did, link.Keyed) == [link.Keyed(3)]
+
+    def test_those_of_a_whole_entry_are_one(self) -> None:
+        driver, did = restored(agent("a", "Your number?"), digits="12#34")
+        assert "12]" in replayed(did)[1][1]
+        assert only(did, link.Keyed) == [link.Keyed(3)]
+        assert CREATE in did
+        assert "34]" in replayed(driver.tick(2.0))[0][1]
+
+    def test_an_entry_that_is_complete_before_the_session_is_up_is_not_lost(self) -> None:
+        driver = restoring(agent("a", "Your number?"))
+        did = driver.record(link.Dtmf("7"), link.Dtmf("#"))
+        did += driver.go_live()
+        updates = [event["type"] for event in only(did, dict)]
+        assert updates[0] == "session.update", "nothing can be sent before"
+        assert [text for _, text in replayed(did) if "7]" in text]
+        assert did.count(CREATE) == 1
+
+    def test_nor_is_it_in_a_call_that_begins(self) -> None:
+        driver = Driver()
+        did = driver.record(link.Dtmf("7"), link.Dtmf("#"))
+        did += driver.go_live()
+        assert only(did, dict)[0]["type"] == "session.update"
+        assert [text for _, text in replayed(did) if "7]" in text]
+
+
+class TestStandby:
+    def standing_by(self, *items: link.Remember, **plan: Any) -> tuple[Driver, list[Did]]:
+        driver = restoring(*items, reason="drain", standby=True, plan=plan)
+        return driver, driver.go_live()
+
+    def go(self, driver: Driver, *items: link.Remember, **fields: Any) -> list[Did]:
+        driver.session.go(Snapshot(**{"reason": "drain", "items": list(items), **fields}), driver.now)
+        return driver.take()
+
+    def test_it_brings_the_conversation_and_answers_nothing(self) -> None:
+        driver = restoring(agent("a", "Hello."), user("b", "Hi."), reason="drain", standby=True)
+        driver.take()
+        (update,) = only(driver.connected(), dict)
+        assert update["session"]["audio"]["input"]["turn_detection"]["create_response"] is False
+        did = driver.event(api.session_updated())
+        assert replayed(did) == [("output_text", "Hello."), ("input_text", "Hi.")]
+        assert did[-1] == link.Ready()
+        assert CREATE not in did
+        assert driver.session.state is State.STANDBY
+        assert driver.tick(1000.0) == []
+
+    def test_it_goes_on_with_what_has_changed_since(self) -> None:
+        driver, _ = self.standing_by(agent("a", "Hello."), agent("b", "one two three four"))
+        kept = sound(SECOND)
+        did = self.go(
+            driver,
+            agent("a", "Hello."),
+            agent("b", "one two three four", heard_share=0.5),
+            user("c", "Stop."),
+            audio=[(8000, kept)],
+        )
+        (update,) = [event for event in only(did, dict) if event["type"] == "session.update"]
+        assert update["session"]["audio"]["input"]["turn_detection"].get("create_response") is not False
+        assert {"type": "conversation.item.delete", "item_id": "b"} in did
+        assert replayed(did) == [("output_text", "one two"), ("input_text", "Stop.")]
+        assert appended(did) == upsampled(kept)
+        assert CREATE in did
+        assert link.Ready() in did
+        assert driver.session.state is State.LIVE
+        # The answer to its own update is for nobody.
+        assert driver.event(api.session_updated()) == []
+
+    def test_it_may_be_told_to_go_on_before_it_is_up(self) -> None:
+        driver = restoring(agent("a", "Hello."), reason="drain", standby=True)
+        driver.take()
+        driver.connected()
+        did = self.go(driver, agent("a", "Hello."), user("b", "Hi."))
+        assert did == []
+        did = driver.event(api.session_updated())
+        # The one that it asked for is muted.
+        assert only(did, dict)[0]["type"] == "session.update"
+        assert replayed(did) == [("output_text", "Hello."), ("input_text", "Hi.")]
+        assert driver.session.state is State.LIVE
+
+    def test_audio_that_comes_meanwhile_waits(self) -> None:
+        driver, _ = self.standing_by(agent("a", "Hello."))
+        assert not only(driver.caller(), Append)
+
+    def test_one_without_the_services_turn_detection_needs_no_change(self) -> None:
+        settings = Settings(openai_turn_detection="none")  # type: ignore[arg-type]  # as the environment has it
+        driver, _ = self.standing_by(agent("a", "Hello."), settings=settings, local_silence_ms=500)
+        did = self.go(driver, agent("a", "Hello."))
+        assert not [event for event in only(did, dict) if event["type"] == "session.update"]
+
+    def test_one_that_is_lost_lets_go(self) -> None:
+        driver, _ = self.standing_by(agent("a", "Hello."))
+        driver.session.connection_lost("it broke off", driver.now)
+        assert only(driver.take(), link.Released, Ended)[-1].released
+
+
+class TestLettingGo:
+    def test_at_once_where_it_is_quiet(self) -> None:
+        driver = live()
+        driver.reply("resp_1", "a", "Hello", 100)
+        driver.record(playout((0, 10**6), idle=True))
+        did = driver.record(link.Release(60.0))
+        assert did == [
+            link.Released("drain", "another session goes on"),
+            Ended(Outcome.COMPLETED, "another session goes on", released=True),
+        ]
+        assert driver.tick(100.0) == []
+
+    def test_when_the_reply_has_been_heard(self) -> None:
+        driver = live()
+        did = driver.reply("resp_1", "a", "Hello", 1000)
+        assert driver.record(link.Release(60.0)) == []
+        (samples,) = audio_samples(did).values()
+        assert driver.record(playout((0, samples - 1))) == []
+        did = driver.record(playout((0, samples), idle=True))
+        assert only(did, link.Released)
+        # What was heard of it is remembered first.
+        assert only(driver.journal, link.Remember)[-1].item["heard_share"] == 1.0
+
+    @pytest.mark.parametrize("what", ["speech", "turn without text", "response", "tool", "keys"])
+    def test_not_while_something_is_under_way(self, what: str) -> None:
+        driver = live()
+        driver.reply("resp_1", "a", "Hello", 100)
+        driver.record(playout((0, 10**6), idle=True))
+        for _ in range(50):
+            driver.caller()
+        match what:
+            case "speech":
+                driver.event(api.speech_started("turn"))
+            case "turn without text":
+                driver.turn("turn", previous="a", end_ms=500)
+            case "response":
+                driver.event(api.response_created("resp_2"))
+            case "tool":
+                driver.event(api.response_created("resp_2"), _function_call(), api.response_done("resp_2"))
+            case "keys":
+                driver.record(link.Dtmf("1"))
+        assert not only(driver.record(link.Release(60.0)), link.Released)
+        assert not only(driver.tick(0.2), link.Released)
+
+    def test_by_force_when_its_time_is_over(self) -> None:
+        driver = live()
+        driver.event(api.speech_started("turn"))
+        driver.record(link.Release(60.0))
+        assert not only(driver.tick(59.9), link.Released)
+        assert only(driver.tick(0.1), link.Released)
+
+    def test_one_that_is_to_leave_its_worker_asks_for_another_first(self) -> None:
+        driver = live()
+        driver.reply("resp_1", "a", "Hello", 100)
+        driver.record(playout((0, 10**6), idle=True))
+        driver.session.move("drain", 80.0, driver.now)
+        assert driver.take() == [link.Move("drain", 80.0)]
+        # Quiet as it is, it stays until another one stands by.
+        assert driver.tick(79.0) == []
+        assert only(driver.tick(1.0), link.Released) == [link.Released("drain", "another session goes on")]
+
+    def test_and_asks_once(self) -> None:
+        driver = live()
+        for _ in range(3):
+            driver.session.move("drain", 80.0, driver.now)
+        assert only(driver.take(), link.Move) == [link.Move("drain", 80.0)]
+
+    def test_the_earlier_of_two_times_counts(self) -> None:
+        driver = live()
+        driver.event(api.speech_started("turn"))
+        driver.session.move("drain", 20.0, driver.now)
+        driver.record(link.Release(60.0))
+        assert only(driver.tick(20.0), link.Released)
+
+    def test_before_the_api_ends_it_another_one_is_asked_for(self) -> None:
+        driver = live(rollover_seconds=3300.0)
+        driver.reply("resp_1", "a", "Hello", 100)
+        driver.record(playout((0, 10**6), idle=True))
+        assert not only(driver.tick(3299.9), link.Move)
+        (move,) = only(driver.tick(0.2), link.Move)
+        assert move.reason == "rollover"
+        # At 59 minutes at the latest.
+        assert move.seconds == pytest.approx(3300 * FORCE_AT - 3300.1)
+        (released,) = only(driver.tick(240.0), link.Released)
+        assert released.reason == "rollover"
+
+    def test_its_time_counts_from_when_it_was_there(self) -> None:
+        driver = Driver(rollover_seconds=3300.0)
+        driver.take()
+        driver.tick(25.0)
+        driver.connected()
+        driver.event(api.session_updated())
+        assert not only(driver.tick(3299.0), link.Move)
+        assert only(driver.tick(1.0), link.Move)
+
+    def test_nothing_is_done_in_it_any_more(self) -> None:
+        driver = live()
+        driver.session.release("dropped", "why")
+        driver.take()
+        assert driver.record(link.Release(0.0), link.Dtmf("1")) == []
+        assert driver.event(api.speech_started("turn")) == []
+        driver.session.tool_done("call_1", "late", driver.now)
+        driver.session.move("drain", 1.0, driver.now)
+        driver.session.go(Snapshot("drain"), driver.now)
+        assert driver.take() == []
+
+
+def _function_call() -> api.Event:
+    item = api.function_call_item("item_call") | {"status": "completed", "arguments": "{}"}
+    return api.event("response.output_item.done", response_id="resp_2", output_index=0, item=item)
+
+
+class TestTheNextOneDoesNotLastEither:
+    def test_it_is_opened_after_a_while(self) -> None:
+        driver = Driver(snapshot=Snapshot("dropped"), opening={"epoch": 2, "restore": True, "delay_seconds": 2.0})
+        assert only(driver.take(), Connect) == [Connect(2.0)]
+
+    def test_the_time_that_the_call_has_waited_counts(self) -> None:
+        driver = Driver(
+            snapshot=Snapshot("dropped"), opening={"epoch": 2, "waited_seconds": 31.0}, retry_seconds=30.0
+        )
+        did = driver.take()
+        assert not only(did, Connect)
+        (ended,) = only(did, link.Ended)
+        assert ended == link.Ended("failed", "no Realtime session lasted, for 30 s")
+        driver = Driver(
+            snapshot=Snapshot("dropped"), opening={"epoch": 2, "waited_seconds": 29.0}, retry_seconds=30.0
+        )
+        assert only(driver.take(), Connect)
+
+
+class TestAnotherDispatcher:
+    OPENING = link.Open("uuid-1", 3, {}, credit_bytes=PLENTY, attach=True)
+
+    def attach(self, driver: Driver, opening: link.Open = OPENING) -> list[Record]:
+        """All that the session tells the new dispatcher, on the new channel."""
+        driver.take()
+        driver.session.attached(opening, 9, driver.now)
+        driver.channel = 9
+        actions, driver.session.actions = driver.session.actions, []
+        assert all(isinstance(action, ToDispatcher) for action in actions)
+        return decoded_all([action.record for action in actions if isinstance(action, ToDispatcher)], 9)
+
+    def test_it_is_told_the_conversation_and_that_the_session_is_there(self) -> None:
+        driver = live()
+        driver.reply("resp_1", "a", "Hello", 100)
+        driver.record(playout((0, 10**6), idle=True))
+        for _ in range(100):
+            driver.caller()
+        driver.turn("b", "Hi.", previous="a", end_ms=1000)
+        told = self.attach(driver)
+        items = [record for record in told if isinstance(record, link.Remember)]
+        assert [(item.item_id, item.after, item.item.get("text")) for item in items] == [
+            ("a", "", "Hello"),
+            ("b", "a", "Hi."),
+        ]
+        assert link.Finished(8000) in told
+        assert told[-1] == link.Ready()
+        assert driver.session.epoch == 3
+        assert driver.session.next_position_samples == 16_000
+        # And from now on only what changes, there.
+        driver.journal.clear()
+        driver.reply("resp_2", "c", "Yes?", 100, previous="b")
+        assert {record.item_id for record in only(driver.journal, link.Remember)} == {"c"}
+
+    def test_a_caller_who_is_speaking_is_known_to_be(self) -> None:
+        driver = live()
+        driver.event(api.speech_started("turn"))
+        assert link.Finished(0, speaking=True) in self.attach(driver)
+
+    def test_what_plays_is_told_and_what_may_be_missing_comes_again(self) -> None:
+        driver = live()
+        did = driver.reply("resp_1", "a", "one two three four", 1000)
+        (samples,) = audio_samples(did).values()
+        driver.record(link.Playout((link.ItemHeard(0, 800),), False, (link.ItemHeard(0, 2400),)))
+        driver.now += 0.125
+        told = self.attach(driver)
+        assert link.Spoken((link.Reply(0, "a", "one two three four", samples_8k(1000), 2400, False),)) in told
+        assert link.Playout((link.ItemHeard(0, 800),), False, (link.ItemHeard(0, 2400),), 0.125) in told
+        assert sum(len(record.pcm) // 2 for record in told if isinstance(record, Audio)) == samples - 2400
+        assert link.ReplyItemDone(0) in told
+        # The text is not told twice.
+        assert not any(isinstance(record, ReplyText) for record in told)
+        # It is heard out.
+        driver.journal.clear()
+        driver.record(playout((0, samples), idle=True))
+        assert [record.settled for record in only(driver.journal, link.Remember)] == [True]
+
+    def test_a_reply_that_is_under_way_goes_on(self) -> None:
+        driver = live()
+        driver.reply("resp_1", "a", "one two", 500, done=False)
+        told = self.attach(driver)
+        assert not any(isinstance(record, link.ReplyItemDone) for record in told)
+        driver.journal.clear()
+        did = driver.event(api.text_delta("resp_1", "a", " three"), api.audio_delta("resp_1", "a", pcm_24k(500)))
+        assert only(driver.journal, ReplyText) == [ReplyText(0, samples_8k(1000), " three")]
+        assert audio_samples(did)[0] > 0
+
+    def test_a_barge_in_whose_answer_died_with_the_dispatcher_is_settled(self) -> None:
+        driver = live()
+        driver.reply("resp_1", "a", "one two three four", 1000)
+        driver.record(playout((0, samples_8k(500))))
+        assert only(driver.event(api.speech_started("b")), link.Flush) == [link.Flush(1)]
+        self.attach(driver)
+        # It is asked again, or known as far as it was; others do not wait for it for ever.
+        did = driver.event(api.speech_stopped("b", 0), api.committed("b", "a"), api.caller_item_added("b", "a"))
+        did += driver.event(api.transcribed("b", "Stop."))
+        for flush in only(did, link.Flush):
+            did += driver.record(link.Heard(flush.number))
+        did += driver.tick(5.0)
+        assert ("user", "Stop.") in texts(did)
+
+    def test_what_may_run_and_what_was_ordered_is_told_again(self) -> None:
+        driver = live()
+        driver.event(api.response_created("resp_2"), _function_call())
+        order = api.function_call_item("item_order") | {
+            "status": "completed",
+            "call_id": "call_2",
+            "name": "avr_transfer",
+            "arguments": TRANSFER,
+        }
+        driver.event(
+            api.event("response.output_item.done", response_id="resp_2", output_index=1, item=order),
+            api.response_done("resp_2"),
+        )
+        told = self.attach(driver)
+        assert link.Tool("call_1") in told
+        assert [record.id for record in told if isinstance(record, link.Order)] == ["call_2"]
+        assert only(driver.record(link.ToolKnown("call_1")), RunTool) == [RunTool("call_1", "look_up", "{}")]
+
+    def test_an_order_behind_words_that_are_still_to_come_is_not_told_before_them(self) -> None:
+        driver = live()
+        order = api.function_call_item("item_order") | {
+            "status": "completed",
+            "call_id": "call_2",
+            "name": "avr_hangup",
+            "arguments": "{}",
+        }
+        driver.event(
+            api.response_created("resp_2"),
+            api.event("response.output_item.done", response_id="resp_2", output_index=0, item=order),
+        )
+        told = self.attach(driver)
+        assert not any(isinstance(record, link.Order) for record in told)
+        did = driver.event(api.response_done("resp_2"))
+        assert [record.id for record in only(did, link.Order)] == ["call_2"]
+
+    def test_a_session_that_is_to_be_left_asks_again(self) -> None:
+        driver = live()
+        driver.event(api.speech_started("turn"))
+        driver.session.move("drain", 80.0, driver.now)
+        driver.now += 30.0
+        assert link.Move("drain", 50.0) in self.attach(driver)
+
+    def test_one_that_is_not_up_yet_gives_the_callers_audio_back(self) -> None:
+        kept, more = sound(SECOND), sound(SECOND, seed=2)
+        driver = restoring(agent("a", "Hello."), audio=[(8000, kept)])
+        driver.session.record(*_audio(16_000, more), driver.now)
+        assert driver.session.next_position_samples == 24_000
+        driver.take()
+        driver.session.attached(self.OPENING, 9, driver.now)
+        actions, driver.session.actions = driver.session.actions, []
+        records = [action.record for action in actions if isinstance(action, ToDispatcher)]
+        kinds = [(kind, payload) for record in records for kind, _, payload in link.decode(record)]
+        given = [link.decode_kept_audio(payload) for kind, payload in kinds if kind == link.Kind.KEPT_AUDIO]
+        assert [(position, bytes(codes)) for position, codes in given] == [
+            (8000, g711.encode_ulaw(kept)),
+            (16_000, g711.encode_ulaw(more)),
+        ]
+        assert link.Kind.READY not in [kind for kind, _ in kinds]
+        # And hears it all the same.
+        driver.channel = 9
+        assert appended(driver.go_live()) == upsampled(kept + more)
+
+
+def _audio(position: int, pcm: bytes) -> tuple[int, memoryview]:
+    ((kind, _, payload),) = link.decode(link.encode_caller_audio(1, position, pcm))
+    return kind, payload
