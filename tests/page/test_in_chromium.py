@@ -38,7 +38,7 @@ async def serving(
 ) -> AsyncIterator[tuple[ServiceProcess, str, list[SimulatedCall]]]:
     """A `serve` with these calls, which have been greeted: the process, the page's address, and the calls."""
     async with (
-        RealtimeSimulator(SimulatorSettings(words=4, greeting_words=2)) as simulator,
+        RealtimeSimulator(SimulatorSettings(words=2, greeting_words=2)) as simulator,
         AsyncExitStack() as stack,
     ):
         defaults = {"PORT": 0, "ADMIN_PORT": 0, "WORKERS": 2, "OPENAI_API_KEY": KEY}
