@@ -638,7 +638,7 @@ class Call:
     # Another leg
 
     def _new_leg(self, placed: Placed, reason: str) -> Leg:
-        self.epoch, self.pins = placed.epoch, placed.pins
+        self.epoch, self.pins = max(self.epoch, placed.epoch), placed.pins
         if reason in (Reason.WORKER_LOST, Reason.DRAIN):
             self._report(Seen.REPIN, label=reason)
         leg = Leg(placed.worker_id, placed.epoch, placed.channel, reason)

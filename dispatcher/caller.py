@@ -522,7 +522,5 @@ _REPORTS: dict[Seen, Callable[[DispatcherMetrics, float, str], None]] = {
     Seen.GREETING_SECONDS: lambda metrics, seconds, _: metrics.greeting_latency.observe(seconds),
     Seen.CALLER_AUDIO_DROPPED_SECONDS: lambda metrics, seconds, _: metrics.audio_dropped_in.inc(seconds),
     Seen.REPIN: lambda metrics, _, reason: _repinned(metrics, reason),
-    Seen.RECOVERY_SECONDS: lambda metrics, seconds, reason: metrics.recovery[RecoveryReason(reason)].observe(
-        seconds
-    ),
+    Seen.RECOVERY_SECONDS: _recovered,
 }

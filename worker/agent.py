@@ -140,7 +140,7 @@ class Agent:
                 continue
             received = max(known.received_samples, known.sent_samples)
             if not known.done:
-                goes_on = goes_on or not known.cut
+                goes_on = goes_on or (known.sent_samples > 0 and not known.cut)
                 item.text = heard_part(known.text.strip(), known.sent_samples / received if received else 0.0)
             elif not item.text:
                 item.text = known.text.strip()
@@ -175,6 +175,8 @@ class Agent:
     def attached(self, channel: int, credit_bytes: int, now_seconds: float) -> None:
         """Another dispatcher has the call: tell it what plays."""
         self._outbox.channel = channel
+        for answer in self._replies.abandoned():
+            self.heard(answer)
         replies, playout = self._replies.attached(channel, credit_bytes, now_seconds - self._reported_seconds)
         spoken = []
         for reply in replies:

@@ -128,6 +128,7 @@ class Call:
         self._snapshot: Snapshot | None = None
         # Records that came before there is a session: no credit is given until then, so they are bounded by it.
         self._early: list[tuple[int, bytes]] = []
+        self._early_position = opening.position_samples
         self._early_outputs: dict[str, str] = {}
         # Transcripts that no dispatcher was there for: one that takes over is told them, once.
         self._untold: deque[bytes] = deque(maxlen=MAX_UNTOLD)
@@ -195,6 +196,9 @@ class Call:
             self._finish(link.Outcome.COMPLETED, link.decode_control(link.Close, payload).reason)
         elif len(self._early) < MAX_EARLY_RECORDS:
             self._early.append((kind, bytes(payload)))
+            if kind == link.Kind.CALLER_AUDIO:
+                position, pcm = link.decode_caller_audio(payload)
+                self._early_position = position + len(pcm) // link.SAMPLE_BYTES
 
     def _go(self, go: link.Go) -> None:
         """The memory is whole."""
@@ -203,6 +207,7 @@ class Call:
             self._calls.going(self)
             if self._predecessor is not None:
                 running = self._predecessor.take_tools(self)
+                self._predecessor = None
         snapshot = self._memory.take(go, frozenset(running))
         first, self._snapshot = self._snapshot is None, snapshot
         if go.reason and not go.standby:
@@ -235,7 +240,7 @@ class Call:
         self._opening = dataclasses.replace(self._opening, epoch=opening.epoch)
         self.epoch, self._channel = opening.epoch, channel
         self._send_on, self._detached_since, self._stream = send, None, Stream()
-        position = 0 if self._session is None else self._session.next_position_samples
+        position = self._early_position if self._session is None else self._session.next_position_samples
         opened = link.Opened(link.CALLER_CREDIT_BYTES, attached=True, position_samples=position)
         self._send(link.encode(opened, channel))
         if self._profile is not None:

@@ -57,7 +57,7 @@ class FunctionCalls:
         self._unconfirmed: dict[str, tuple[str, str]] = {}
         self._parting: dict[str, list[link.Order]] = {}
         self._is_up = False
-        self._early: dict[str, str] = {}
+        self._early: dict[str, tuple[str, bool]] = {}
 
     @property
     def any_open(self) -> bool:
@@ -89,7 +89,7 @@ class FunctionCalls:
         if not self._is_up:
             # Of a tool that the session before this one began.
             if len(self._early) < MAX_EARLY:
-                self._early[call_id] = output
+                self._early[call_id] = (output, answer)
             return False
         if call_id not in self._calls.open_calls:
             return False
@@ -103,7 +103,7 @@ class FunctionCalls:
     def order_done(self, done: link.OrderDone) -> bool:
         """What came of a hang-up or transfer."""
         # If it worked, the call is on its way out, and more words would not be heard.
-        wanted = self._calls.ordered(done.id)
+        wanted = self._calls.ordered(done.id) or not self._is_up
         return wanted and self.ended(done.id, done.message or "done", answer=not done.ok)
 
     def part(self, response_id: str | None) -> None:
@@ -125,7 +125,8 @@ class FunctionCalls:
             self._calls.begin(RESTORED, call.call_id)
         for call in calls:
             if call.call_id in self._early:
-                self.ended(call.call_id, self._early.pop(call.call_id))
+                output, answer = self._early.pop(call.call_id)
+                self.ended(call.call_id, output, answer=answer)
             elif call.call_id in snapshot.running or call.call_id in snapshot.orders:
                 continue
             elif call.started and call.name not in idempotent:

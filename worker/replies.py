@@ -181,6 +181,20 @@ class Replies:
         self._waiting.extendleft(reversed(again))
         return list(self._playing.values()), dataclasses.replace(self._playout, age_seconds=age_seconds)
 
+    def abandoned(self) -> list[link.Heard]:
+        """Flushes whose answer died with their dispatcher, answered by its last report of the playout."""
+        heard = {item.index: item.samples for item in self._playout.items}
+        begun = max((item.index for item in (*self._playout.items, *self._playout.queued)), default=-1)
+        queued = {item.index for item in self._playout.queued}
+        answers = []
+        for number, replies in self._flushed.items():
+            unheard = (reply.index for reply in replies if reply.index in queued or reply.index > begun)
+            cut = dict.fromkeys(unheard, 0) | {
+                reply.index: heard[reply.index] for reply in replies if reply.index in heard
+            }
+            answers.append(link.Heard(number, tuple(link.ItemHeard(*each) for each in cut.items())))
+        return answers
+
     def send(self) -> list[bytes]:
         """What waits and may be sent."""
         return self._send_waiting()

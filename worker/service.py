@@ -108,7 +108,12 @@ class DispatcherLink:
             self.end.send(link.encode(link.Refused(Refusal.UNKNOWN), channel))
             return
         self._calls[channel] = call
-        call.resume(attach, self.end.send)
+        try:
+            call.resume(attach, self.end.send)
+        except LinkProtocolError as error:
+            # The link's own framing is whole: the others on it go on.
+            log.warning("a channel could not be taken up", uuid=call.uuid, reason=str(error))
+            call.stop(f"the dispatcher has other records than the worker: {error}")
 
 
 @dataclasses.dataclass(slots=True)

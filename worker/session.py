@@ -135,6 +135,7 @@ class Session:
         self._credit_due_bytes = 0
         self._digits = DigitEntry(plan.digits_seconds)
         self._keys = 0
+        self._early_keys: list[str] = []
         self._span: tuple[int, int] | None = None
         self._position_samples = opening.position_samples
         self._journal = Journal(self.conversation, self._audio, self._out)
@@ -398,6 +399,10 @@ class Session:
     def _key(self, digit: str, now_seconds: float) -> None:
         """A key stops the agent like a word does; what is keyed is one message when it is complete."""
         self._active_seconds = now_seconds
+        if self.state is not State.LIVE:
+            # There is nobody to tell yet; the dispatcher keeps no more of them than this.
+            self._early_keys.append(digit)
+            return
         if not self._digits.is_open and not self._audio.is_deaf:
             self._barge_in()
         self._keys += 1
@@ -689,7 +694,9 @@ class Session:
         goes_on = self._agent.restore(snapshot.replies)
         self._agent.settle_the_rest(heard=snapshot.recalled)
         self._journal.speaking = snapshot.speaking
-        if self.conversation.last() is not None and not snapshot.replies:
+        callers = any(item.role is Role.USER for item in self.conversation)
+        if self.conversation.last() is not None and (callers or not self._agent.is_heard):
+            # The welcome message is over, or nothing of it plays any more.
             self._audio.is_deaf = False
         return goes_on or (not snapshot.speaking and self._awaits_answer())
 
@@ -697,7 +704,12 @@ class Session:
         last = self.conversation.last()
         if last is None or last.role is Role.AGENT or last.kind is ItemKind.FUNCTION_CALL:
             return False
-        return not last.silent
+        if last.kind is ItemKind.FUNCTION_CALL_OUTPUT:
+            calls = sum(item.kind is ItemKind.FUNCTION_CALL for item in self.conversation)
+            outputs = sum(item.kind is ItemKind.FUNCTION_CALL_OUTPUT for item in self.conversation)
+            # One response follows the outputs of all.
+            return not last.silent and outputs >= calls
+        return True
 
     def _configure(self, *, muted: bool) -> None:
         """Ask for the session; `muted`: it is not to answer anything by itself."""
@@ -731,7 +743,8 @@ class Session:
         self._journal.write()
         self._out.record(link.Ready())
         self._out.happened("live")
-        for digit in snapshot.digits:
+        early, self._early_keys = self._early_keys, []
+        for digit in (*snapshot.digits, *early):
             self._key(digit, now_seconds)
         if is_new and not refed and self._plan.welcome is not None:
             self._say(self._plan.welcome, now_seconds, interruptible=self._plan.welcome_interruptible)

@@ -10,7 +10,7 @@ import orjson
 from common import link
 from common.link import Control, Kind
 from dispatcher import actions
-from dispatcher.actions import Action
+from dispatcher.actions import Action, Place, Purpose, Report, Seen
 from dispatcher.call import Call, Placed, State
 from dispatcher.leg import Leg
 from dispatcher.limits import CallLimits
@@ -194,3 +194,34 @@ def heard_pcm(taken: list[Action]) -> bytes:
 def sound(size: int, *, seed: int = 1) -> bytes:
     """PCM16 of which no two frames are alike."""
     return b"".join((seed * 10_007 + number).to_bytes(4, "little") for number in range(size // 4 + 1))[:size]
+
+
+def place(purpose: Purpose, epoch: int, *excluded: str, same_worker: str = "") -> Place:
+    """Look for a worker, at this epoch and without these."""
+    return Place(purpose, epoch, frozenset(excluded), same_worker)
+
+
+def recover(epoch: int, *excluded: str, same_worker: str = "") -> Place:
+    """The same, for a call that lost its session."""
+    return place(Purpose.RECOVER, epoch, *excluded, same_worker=same_worker)
+
+
+def opened_with(taken: list[Action]) -> link.Open:
+    """The only OPEN among the actions."""
+    (opening,) = [record for record in to_worker(taken) if isinstance(record, link.Open)]
+    return opening
+
+
+def of(kind: type, taken: list[Action]) -> list[object]:
+    """The actions of this kind."""
+    return [action for action in taken if isinstance(action, kind)]
+
+
+def state_of(driver: CallDriver) -> State:
+    """Read anew: what an assertion has found out does not hold behind the next event."""
+    return driver.state
+
+
+def reported(taken: list[Action], seen: Seen) -> list[tuple[float, str]]:
+    """What was counted or measured: (value, label)."""
+    return [(action.value, action.label) for action in taken if isinstance(action, Report) and action.seen is seen]

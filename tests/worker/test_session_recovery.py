@@ -1,4 +1,4 @@
-"""A session that goes on with a call where the one before it stopped, and one that lets its call go."""
+"""A session that goes on with a call where the one before it stopped: replayed, fed again, taken up."""
 
 from __future__ import annotations
 
@@ -8,104 +8,38 @@ from typing import Any, ClassVar
 import pytest
 
 from common import g711, link
-from common.link import Outcome
-from common.settings import Settings
 from tests.dispatcher.call_driver import sound
 from tests.worker import api_events as api
-from tests.worker.link_records import Audio, Record, ReplyText, decoded_all
+from tests.worker.restored import (
+    SECOND,
+    TRANSFER,
+    agent,
+    appended,
+    caller_audio,
+    function_call,
+    function_output,
+    remembered,
+    replayed,
+    restored,
+    restoring,
+    turn_without_text,
+    under_way,
+    upsampled,
+    user,
+)
 from tests.worker.session_driver import (
     CREATE,
-    PLENTY,
     Append,
-    Did,
     Driver,
     audio_samples,
-    live,
     only,
-    pcm_24k,
     playout,
     samples_8k,
     texts,
 )
-from worker.actions import Connect, Ended, RunTool, ToDispatcher
+from worker.actions import RunTool
 from worker.function_calls import INTERRUPTED
-from worker.resample import Upsampler
-from worker.session import FORCE_AT, State
-from worker.snapshot import Snapshot
-
-SECOND = 16_000
-TRANSFER = '{"transfer_extension":"600"}'
-
-
-# What is remembered
-
-
-def remembered(item_id: str, **item: Any) -> link.Remember:
-    return link.Remember(item_id, item={"text_done": True, "reported": True, **item})
-
-
-def agent(item_id: str, text: str = "", **fields: Any) -> link.Remember:
-    """A reply; how much of it was heard is settled, unless it is said otherwise."""
-    fields = {"heard_share": 1.0, **fields}
-    return remembered(
-        item_id, role="agent", text=text, **{name: value for name, value in fields.items() if value is not None}
-    )
-
-
-def user(item_id: str, text: str = "", **fields: Any) -> link.Remember:
-    return remembered(item_id, role="user", text=text, **fields)
-
-
-def turn_without_text(item_id: str, start: int, end: int, *, text_done: bool = False) -> link.Remember:
-    return link.Remember(item_id, item={"role": "user", "span": [start, end], "text_done": text_done})
-
-
-def function_call(item_id: str, call_id: str = "call_1", name: str = "look_up", **fields: Any) -> link.Remember:
-    return remembered(item_id, kind="function_call", call_id=call_id, name=name, **{"text": "{}", **fields})
-
-
-def function_output(item_id: str, call_id: str = "call_1", text: str = "found", **fields: Any) -> link.Remember:
-    return remembered(item_id, kind="function_call_output", call_id=call_id, text=text, **fields)
-
-
-def under_way(index: int, item_id: str, text: str, received_ms: int, sent_ms: int, **fields: Any) -> link.Reply:
-    return link.Reply(index, item_id, text, samples_8k(received_ms), samples_8k(sent_ms), **fields)
-
-
-# Drivers
-
-
-def restoring(*items: link.Remember, plan: dict[str, Any] | None = None, **fields: Any) -> Driver:
-    """A session that is to go on with a call, and connects."""
-    snapshot = Snapshot(**{"reason": "worker_lost", "items": list(items), **fields})
-    return Driver(snapshot=snapshot, opening={"epoch": 2, "restore": True}, **(plan or {}))
-
-
-def restored(*items: link.Remember, **fields: Any) -> tuple[Driver, list[Did]]:
-    """One that has just gone live, and what it did then."""
-    driver = restoring(*items, **fields)
-    return driver, driver.go_live()
-
-
-def replayed(did: list[Did]) -> list[tuple[str, str]]:
-    """Items that were brought to the session: (kind of content or type, text)."""
-    brought = []
-    for event in only(did, dict):
-        if event["type"] == "conversation.item.create":
-            item = event["item"]
-            part = item["content"][0] if "content" in item else item
-            text = part.get("text") or part.get("output") or part.get("arguments") or part.get("audio") or ""
-            brought.append((part["type"], text))
-    return brought
-
-
-def appended(did: list[Did]) -> bytes:
-    """PCM16 at 24 kHz that went into the session."""
-    return b"".join(append.pcm for append in only(did, Append))
-
-
-def upsampled(pcm: bytes) -> bytes:
-    return Upsampler().process(pcm)
+from worker.session import State
 
 
 class TestReplay:
@@ -330,7 +264,7 @@ class TestTheCallersAudio:
     def test_what_is_not_finished_is_heard_again_before_all_that_comes(self) -> None:
         kept, more = sound(SECOND), sound(SECOND, seed=2)
         driver = restoring(agent("a", "Hello."), audio=[(8000, kept)])
-        driver.session.record(*_audio(16_000, more), driver.now)
+        driver.session.record(*caller_audio(16_000, more), driver.now)
         did = driver.go_live()
         assert appended(did) == upsampled(kept + more)
         # What it finishes is counted by the call's positions.
@@ -569,366 +503,13 @@ class TestKeys:
 
     def test_an_entry_that_is_complete_before_the_session_is_up_is_not_lost(self) -> None:
         driver = restoring(agent("a", "Your number?"))
-        did = driver.record(link.Dtmf("7"), link.Dtmf("#"))
-        did += driver.go_live()
-        updates = [event["type"] for event in only(did, dict)]
-        assert updates[0] == "session.update", "nothing can be sent before"
+        assert not only(driver.record(link.Dtmf("7"), link.Dtmf("#")), dict), "nothing can be sent before"
+        did = driver.go_live()
         assert [text for _, text in replayed(did) if "7]" in text]
         assert did.count(CREATE) == 1
 
     def test_nor_is_it_in_a_call_that_begins(self) -> None:
         driver = Driver()
-        did = driver.record(link.Dtmf("7"), link.Dtmf("#"))
-        did += driver.go_live()
-        assert only(did, dict)[0]["type"] == "session.update"
+        assert not only(driver.record(link.Dtmf("7"), link.Dtmf("#")), dict), "nothing can be sent before"
+        did = driver.go_live()
         assert [text for _, text in replayed(did) if "7]" in text]
-
-
-class TestStandby:
-    def standing_by(self, *items: link.Remember, **plan: Any) -> tuple[Driver, list[Did]]:
-        driver = restoring(*items, reason="drain", standby=True, plan=plan)
-        return driver, driver.go_live()
-
-    def go(self, driver: Driver, *items: link.Remember, **fields: Any) -> list[Did]:
-        driver.session.go(Snapshot(**{"reason": "drain", "items": list(items), **fields}), driver.now)
-        return driver.take()
-
-    def test_it_brings_the_conversation_and_answers_nothing(self) -> None:
-        driver = restoring(agent("a", "Hello."), user("b", "Hi."), reason="drain", standby=True)
-        driver.take()
-        (update,) = only(driver.connected(), dict)
-        assert update["session"]["audio"]["input"]["turn_detection"]["create_response"] is False
-        did = driver.event(api.session_updated())
-        assert replayed(did) == [("output_text", "Hello."), ("input_text", "Hi.")]
-        assert did[-1] == link.Ready()
-        assert CREATE not in did
-        assert driver.session.state is State.STANDBY
-        assert driver.tick(1000.0) == []
-
-    def test_it_goes_on_with_what_has_changed_since(self) -> None:
-        driver, _ = self.standing_by(agent("a", "Hello."), agent("b", "one two three four"))
-        kept = sound(SECOND)
-        did = self.go(
-            driver,
-            agent("a", "Hello."),
-            agent("b", "one two three four", heard_share=0.5),
-            user("c", "Stop."),
-            audio=[(8000, kept)],
-        )
-        (update,) = [event for event in only(did, dict) if event["type"] == "session.update"]
-        assert update["session"]["audio"]["input"]["turn_detection"].get("create_response") is not False
-        assert {"type": "conversation.item.delete", "item_id": "b"} in did
-        assert replayed(did) == [("output_text", "one two"), ("input_text", "Stop.")]
-        assert appended(did) == upsampled(kept)
-        assert CREATE in did
-        assert link.Ready() in did
-        assert driver.session.state is State.LIVE
-        # The answer to its own update is for nobody.
-        assert driver.event(api.session_updated()) == []
-
-    def test_it_may_be_told_to_go_on_before_it_is_up(self) -> None:
-        driver = restoring(agent("a", "Hello."), reason="drain", standby=True)
-        driver.take()
-        driver.connected()
-        did = self.go(driver, agent("a", "Hello."), user("b", "Hi."))
-        assert did == []
-        did = driver.event(api.session_updated())
-        # The one that it asked for is muted.
-        assert only(did, dict)[0]["type"] == "session.update"
-        assert replayed(did) == [("output_text", "Hello."), ("input_text", "Hi.")]
-        assert driver.session.state is State.LIVE
-
-    def test_audio_that_comes_meanwhile_waits(self) -> None:
-        driver, _ = self.standing_by(agent("a", "Hello."))
-        assert not only(driver.caller(), Append)
-
-    def test_one_without_the_services_turn_detection_needs_no_change(self) -> None:
-        settings = Settings(openai_turn_detection="none")  # type: ignore[arg-type]  # as the environment has it
-        driver, _ = self.standing_by(agent("a", "Hello."), settings=settings, local_silence_ms=500)
-        did = self.go(driver, agent("a", "Hello."))
-        assert not [event for event in only(did, dict) if event["type"] == "session.update"]
-
-    def test_one_that_is_lost_lets_go(self) -> None:
-        driver, _ = self.standing_by(agent("a", "Hello."))
-        driver.session.connection_lost("it broke off", driver.now)
-        assert only(driver.take(), link.Released, Ended)[-1].released
-
-
-class TestLettingGo:
-    def test_at_once_where_it_is_quiet(self) -> None:
-        driver = live()
-        driver.reply("resp_1", "a", "Hello", 100)
-        driver.record(playout((0, 10**6), idle=True))
-        did = driver.record(link.Release(60.0))
-        assert did == [
-            link.Released("drain", "another session goes on"),
-            Ended(Outcome.COMPLETED, "another session goes on", released=True),
-        ]
-        assert driver.tick(100.0) == []
-
-    def test_when_the_reply_has_been_heard(self) -> None:
-        driver = live()
-        did = driver.reply("resp_1", "a", "Hello", 1000)
-        assert driver.record(link.Release(60.0)) == []
-        (samples,) = audio_samples(did).values()
-        assert driver.record(playout((0, samples - 1))) == []
-        did = driver.record(playout((0, samples), idle=True))
-        assert only(did, link.Released)
-        # What was heard of it is remembered first.
-        assert only(driver.journal, link.Remember)[-1].item["heard_share"] == 1.0
-
-    @pytest.mark.parametrize("what", ["speech", "turn without text", "response", "tool", "keys"])
-    def test_not_while_something_is_under_way(self, what: str) -> None:
-        driver = live()
-        driver.reply("resp_1", "a", "Hello", 100)
-        driver.record(playout((0, 10**6), idle=True))
-        for _ in range(50):
-            driver.caller()
-        match what:
-            case "speech":
-                driver.event(api.speech_started("turn"))
-            case "turn without text":
-                driver.turn("turn", previous="a", end_ms=500)
-            case "response":
-                driver.event(api.response_created("resp_2"))
-            case "tool":
-                driver.event(api.response_created("resp_2"), _function_call(), api.response_done("resp_2"))
-            case "keys":
-                driver.record(link.Dtmf("1"))
-        assert not only(driver.record(link.Release(60.0)), link.Released)
-        assert not only(driver.tick(0.2), link.Released)
-
-    def test_by_force_when_its_time_is_over(self) -> None:
-        driver = live()
-        driver.event(api.speech_started("turn"))
-        driver.record(link.Release(60.0))
-        assert not only(driver.tick(59.9), link.Released)
-        assert only(driver.tick(0.1), link.Released)
-
-    def test_one_that_is_to_leave_its_worker_asks_for_another_first(self) -> None:
-        driver = live()
-        driver.reply("resp_1", "a", "Hello", 100)
-        driver.record(playout((0, 10**6), idle=True))
-        driver.session.move("drain", 80.0, driver.now)
-        assert driver.take() == [link.Move("drain", 80.0)]
-        # Quiet as it is, it stays until another one stands by.
-        assert driver.tick(79.0) == []
-        assert only(driver.tick(1.0), link.Released) == [link.Released("drain", "another session goes on")]
-
-    def test_and_asks_once(self) -> None:
-        driver = live()
-        for _ in range(3):
-            driver.session.move("drain", 80.0, driver.now)
-        assert only(driver.take(), link.Move) == [link.Move("drain", 80.0)]
-
-    def test_the_earlier_of_two_times_counts(self) -> None:
-        driver = live()
-        driver.event(api.speech_started("turn"))
-        driver.session.move("drain", 20.0, driver.now)
-        driver.record(link.Release(60.0))
-        assert only(driver.tick(20.0), link.Released)
-
-    def test_before_the_api_ends_it_another_one_is_asked_for(self) -> None:
-        driver = live(rollover_seconds=3300.0)
-        driver.reply("resp_1", "a", "Hello", 100)
-        driver.record(playout((0, 10**6), idle=True))
-        assert not only(driver.tick(3299.9), link.Move)
-        (move,) = only(driver.tick(0.2), link.Move)
-        assert move.reason == "rollover"
-        # At 59 minutes at the latest.
-        assert move.seconds == pytest.approx(3300 * FORCE_AT - 3300.1)
-        (released,) = only(driver.tick(240.0), link.Released)
-        assert released.reason == "rollover"
-
-    def test_its_time_counts_from_when_it_was_there(self) -> None:
-        driver = Driver(rollover_seconds=3300.0)
-        driver.take()
-        driver.tick(25.0)
-        driver.connected()
-        driver.event(api.session_updated())
-        assert not only(driver.tick(3299.0), link.Move)
-        assert only(driver.tick(1.0), link.Move)
-
-    def test_nothing_is_done_in_it_any_more(self) -> None:
-        driver = live()
-        driver.session.release("dropped", "why")
-        driver.take()
-        assert driver.record(link.Release(0.0), link.Dtmf("1")) == []
-        assert driver.event(api.speech_started("turn")) == []
-        driver.session.tool_done("call_1", "late", driver.now)
-        driver.session.move("drain", 1.0, driver.now)
-        driver.session.go(Snapshot("drain"), driver.now)
-        assert driver.take() == []
-
-
-def _function_call() -> api.Event:
-    item = api.function_call_item("item_call") | {"status": "completed", "arguments": "{}"}
-    return api.event("response.output_item.done", response_id="resp_2", output_index=0, item=item)
-
-
-class TestTheNextOneDoesNotLastEither:
-    def test_it_is_opened_after_a_while(self) -> None:
-        driver = Driver(snapshot=Snapshot("dropped"), opening={"epoch": 2, "restore": True, "delay_seconds": 2.0})
-        assert only(driver.take(), Connect) == [Connect(2.0)]
-
-    def test_the_time_that_the_call_has_waited_counts(self) -> None:
-        driver = Driver(
-            snapshot=Snapshot("dropped"), opening={"epoch": 2, "waited_seconds": 31.0}, retry_seconds=30.0
-        )
-        did = driver.take()
-        assert not only(did, Connect)
-        (ended,) = only(did, link.Ended)
-        assert ended == link.Ended("failed", "no Realtime session lasted, for 30 s")
-        driver = Driver(
-            snapshot=Snapshot("dropped"), opening={"epoch": 2, "waited_seconds": 29.0}, retry_seconds=30.0
-        )
-        assert only(driver.take(), Connect)
-
-
-class TestAnotherDispatcher:
-    OPENING = link.Open("uuid-1", 3, {}, credit_bytes=PLENTY, attach=True)
-
-    def attach(self, driver: Driver, opening: link.Open = OPENING) -> list[Record]:
-        """All that the session tells the new dispatcher, on the new channel."""
-        driver.take()
-        driver.session.attached(opening, 9, driver.now)
-        driver.channel = 9
-        actions, driver.session.actions = driver.session.actions, []
-        assert all(isinstance(action, ToDispatcher) for action in actions)
-        return decoded_all([action.record for action in actions if isinstance(action, ToDispatcher)], 9)
-
-    def test_it_is_told_the_conversation_and_that_the_session_is_there(self) -> None:
-        driver = live()
-        driver.reply("resp_1", "a", "Hello", 100)
-        driver.record(playout((0, 10**6), idle=True))
-        for _ in range(100):
-            driver.caller()
-        driver.turn("b", "Hi.", previous="a", end_ms=1000)
-        told = self.attach(driver)
-        items = [record for record in told if isinstance(record, link.Remember)]
-        assert [(item.item_id, item.after, item.item.get("text")) for item in items] == [
-            ("a", "", "Hello"),
-            ("b", "a", "Hi."),
-        ]
-        assert link.Finished(8000) in told
-        assert told[-1] == link.Ready()
-        assert driver.session.epoch == 3
-        assert driver.session.next_position_samples == 16_000
-        # And from now on only what changes, there.
-        driver.journal.clear()
-        driver.reply("resp_2", "c", "Yes?", 100, previous="b")
-        assert {record.item_id for record in only(driver.journal, link.Remember)} == {"c"}
-
-    def test_a_caller_who_is_speaking_is_known_to_be(self) -> None:
-        driver = live()
-        driver.event(api.speech_started("turn"))
-        assert link.Finished(0, speaking=True) in self.attach(driver)
-
-    def test_what_plays_is_told_and_what_may_be_missing_comes_again(self) -> None:
-        driver = live()
-        did = driver.reply("resp_1", "a", "one two three four", 1000)
-        (samples,) = audio_samples(did).values()
-        driver.record(link.Playout((link.ItemHeard(0, 800),), False, (link.ItemHeard(0, 2400),)))
-        driver.now += 0.125
-        told = self.attach(driver)
-        assert link.Spoken((link.Reply(0, "a", "one two three four", samples_8k(1000), 2400, False),)) in told
-        assert link.Playout((link.ItemHeard(0, 800),), False, (link.ItemHeard(0, 2400),), 0.125) in told
-        assert sum(len(record.pcm) // 2 for record in told if isinstance(record, Audio)) == samples - 2400
-        assert link.ReplyItemDone(0) in told
-        # The text is not told twice.
-        assert not any(isinstance(record, ReplyText) for record in told)
-        # It is heard out.
-        driver.journal.clear()
-        driver.record(playout((0, samples), idle=True))
-        assert [record.settled for record in only(driver.journal, link.Remember)] == [True]
-
-    def test_a_reply_that_is_under_way_goes_on(self) -> None:
-        driver = live()
-        driver.reply("resp_1", "a", "one two", 500, done=False)
-        told = self.attach(driver)
-        assert not any(isinstance(record, link.ReplyItemDone) for record in told)
-        driver.journal.clear()
-        did = driver.event(api.text_delta("resp_1", "a", " three"), api.audio_delta("resp_1", "a", pcm_24k(500)))
-        assert only(driver.journal, ReplyText) == [ReplyText(0, samples_8k(1000), " three")]
-        assert audio_samples(did)[0] > 0
-
-    def test_a_barge_in_whose_answer_died_with_the_dispatcher_is_settled(self) -> None:
-        driver = live()
-        driver.reply("resp_1", "a", "one two three four", 1000)
-        driver.record(playout((0, samples_8k(500))))
-        assert only(driver.event(api.speech_started("b")), link.Flush) == [link.Flush(1)]
-        self.attach(driver)
-        # It is asked again, or known as far as it was; others do not wait for it for ever.
-        did = driver.event(api.speech_stopped("b", 0), api.committed("b", "a"), api.caller_item_added("b", "a"))
-        did += driver.event(api.transcribed("b", "Stop."))
-        for flush in only(did, link.Flush):
-            did += driver.record(link.Heard(flush.number))
-        did += driver.tick(5.0)
-        assert ("user", "Stop.") in texts(did)
-
-    def test_what_may_run_and_what_was_ordered_is_told_again(self) -> None:
-        driver = live()
-        driver.event(api.response_created("resp_2"), _function_call())
-        order = api.function_call_item("item_order") | {
-            "status": "completed",
-            "call_id": "call_2",
-            "name": "avr_transfer",
-            "arguments": TRANSFER,
-        }
-        driver.event(
-            api.event("response.output_item.done", response_id="resp_2", output_index=1, item=order),
-            api.response_done("resp_2"),
-        )
-        told = self.attach(driver)
-        assert link.Tool("call_1") in told
-        assert [record.id for record in told if isinstance(record, link.Order)] == ["call_2"]
-        assert only(driver.record(link.ToolKnown("call_1")), RunTool) == [RunTool("call_1", "look_up", "{}")]
-
-    def test_an_order_behind_words_that_are_still_to_come_is_not_told_before_them(self) -> None:
-        driver = live()
-        order = api.function_call_item("item_order") | {
-            "status": "completed",
-            "call_id": "call_2",
-            "name": "avr_hangup",
-            "arguments": "{}",
-        }
-        driver.event(
-            api.response_created("resp_2"),
-            api.event("response.output_item.done", response_id="resp_2", output_index=0, item=order),
-        )
-        told = self.attach(driver)
-        assert not any(isinstance(record, link.Order) for record in told)
-        did = driver.event(api.response_done("resp_2"))
-        assert [record.id for record in only(did, link.Order)] == ["call_2"]
-
-    def test_a_session_that_is_to_be_left_asks_again(self) -> None:
-        driver = live()
-        driver.event(api.speech_started("turn"))
-        driver.session.move("drain", 80.0, driver.now)
-        driver.now += 30.0
-        assert link.Move("drain", 50.0) in self.attach(driver)
-
-    def test_one_that_is_not_up_yet_gives_the_callers_audio_back(self) -> None:
-        kept, more = sound(SECOND), sound(SECOND, seed=2)
-        driver = restoring(agent("a", "Hello."), audio=[(8000, kept)])
-        driver.session.record(*_audio(16_000, more), driver.now)
-        assert driver.session.next_position_samples == 24_000
-        driver.take()
-        driver.session.attached(self.OPENING, 9, driver.now)
-        actions, driver.session.actions = driver.session.actions, []
-        records = [action.record for action in actions if isinstance(action, ToDispatcher)]
-        kinds = [(kind, payload) for record in records for kind, _, payload in link.decode(record)]
-        given = [link.decode_kept_audio(payload) for kind, payload in kinds if kind == link.Kind.KEPT_AUDIO]
-        assert [(position, bytes(codes)) for position, codes in given] == [
-            (8000, g711.encode_ulaw(kept)),
-            (16_000, g711.encode_ulaw(more)),
-        ]
-        assert link.Kind.READY not in [kind for kind, _ in kinds]
-        # And hears it all the same.
-        driver.channel = 9
-        assert appended(driver.go_live()) == upsampled(kept + more)
-
-
-def _audio(position: int, pcm: bytes) -> tuple[int, memoryview]:
-    ((kind, _, payload),) = link.decode(link.encode_caller_audio(1, position, pcm))
-    return kind, payload
