@@ -50,7 +50,7 @@ def turns(world: World) -> int:
     return sum(item.role == "user" for item in world.api.conversation.items)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_workers_die(seed: int) -> None:
     world = World(seed)
     world.begin()
@@ -63,7 +63,7 @@ def test_workers_die(seed: int) -> None:
     assert turns(world) == said
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_realtime_connections_drop(seed: int) -> None:
     world = World(seed)
     world.begin()
@@ -77,13 +77,13 @@ def test_realtime_connections_drop(seed: int) -> None:
     assert len(world.hands) > 1
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_links_break_while_both_ends_live(seed: int) -> None:
     world = World(seed)
     world.begin()
     end = world.converse()
     said = len(world.speech)
-    for _ in range(8):
+    for _ in range(4):
         world.at(world.random.uniform(0.2, CALL_SECONDS), lambda: world.cut_link(world.random.uniform(0.0, 0.3)))
     world.finish(end)
     check(world)
@@ -91,7 +91,7 @@ def test_links_break_while_both_ends_live(seed: int) -> None:
     assert len(world.hands) == 1, "the same session all the time"
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_sessions_are_replaced_before_their_time_is_over(seed: int) -> None:
     world = World(seed, rollover_seconds=9.0)
     world.begin()
@@ -103,7 +103,7 @@ def test_sessions_are_replaced_before_their_time_is_over(seed: int) -> None:
     assert len(world.hands) >= 3
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_dispatchers_die_and_the_caller_comes_back(seed: int) -> None:
     world = World(seed)
     world.begin()
@@ -118,7 +118,7 @@ def test_dispatchers_die_and_the_caller_comes_back(seed: int) -> None:
     assert len(world.hands) == 1, "the same session all the time"
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_everything_fails_in_turn(seed: int) -> None:
     world = World(seed, rollover_seconds=15.0)
     world.begin()
