@@ -138,6 +138,8 @@ class LinkEnd:
     def _fail(self, reason: str) -> None:
         """Close a link that cannot be used; who uses it hears of that now, not when the peer has answered."""
         assert self._connection is not None
+        # A HELLO that waits for the end of this turn goes first: the peer finds out, too, what is wrong with it.
+        self._flush()
         self._connection.close(1002, reason)
         self._report_lost(reason)
 
