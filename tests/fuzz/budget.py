@@ -36,8 +36,7 @@ class Tally:
         now = time.monotonic()
         if EXAMPLES and now - self._shown_seconds >= PROGRESS_SECONDS:
             self._shown_seconds = now
-            # Past pytest's capture.
-            print(f"  {self}", file=sys.__stderr__, flush=True)
+            sys.stderr.write(f"  {self}\n")
 
     def __str__(self) -> str:
         each = ", ".join(f"{target} {count:,}" for target, count in sorted(self.inputs.items()))
