@@ -437,8 +437,8 @@ class Caller:
             if worker_link is not None:
                 self._placed(wanted, found, worker_link)
                 return
-            if purpose is Purpose.BEGIN and found.pins == 1:
-                # A worker that was never reached has held nothing.
+            if purpose is Purpose.BEGIN and found.pins == 1 and not found.attach:
+                # A worker that was never reached has held nothing, unless the call is older than this dispatcher.
                 await placement.unpin(self.uuid, found.epoch)
             else:
                 pins = found.pins

@@ -54,8 +54,8 @@ class Player:
 
     def broke_off(self, now_seconds: float) -> list[Play]:
         """Whoever was speaking is gone, and there is no more of the item."""
-        item = self._held[-1][0] if self._held else self._partial_item
-        return self.item_done(item, now_seconds)
+        spoken = [item for item, pcm in self._held if pcm is not None]
+        return self.item_done(spoken[-1] if spoken else self._partial_item, now_seconds)
 
     def release(self, now_seconds: float) -> list[Play]:
         """AVR Core reads again."""

@@ -203,6 +203,13 @@ FLEET: Final = Dashboard(
                     Query(f"60 * {NOW.rate('bad_input_total', 'reason')}", "{{reason}}"),
                     stacked=True,
                 ),
+                lines(
+                    "Connections refused at the door",
+                    "In a minute, before any call began, by why: no token, too many at once, too slow, not HTTP.",
+                    "cpm",
+                    Query(f"60 * {NOW.rate('connections_refused_total', 'reason')}", "{{reason}}"),
+                    stacked=True,
+                ),
             ),
         ),
     ),

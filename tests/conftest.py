@@ -58,6 +58,14 @@ def embedded_redis_server() -> Iterator[str]:
     server.close()
 
 
+@pytest.fixture
+def real_redis_url(redis_server: str) -> str:
+    """URL of an empty real Redis."""
+    with redis.Redis.from_url(redis_server) as client:
+        client.flushdb()
+    return redis_server
+
+
 @pytest.fixture(params=["real", "embedded"])
 def redis_url(request: pytest.FixtureRequest) -> str:
     """URL of an empty Redis, real and embedded in turn."""

@@ -162,8 +162,8 @@ def test_a_process_may_have_more_open_files_than_a_shell_allows(run: Callable[..
 
 
 def test_a_variable_without_effect_is_named_once_when_the_process_starts(run: Callable[..., Running]) -> None:
-    _, logged = run("return 0", SESSION_ROLLOVER_SECONDS="60").end()
-    assert [line["event"] for line in logged] == ["SESSION_ROLLOVER_SECONDS has no effect in this release"]
+    _, logged = run("return 0", OPENAI_PROMPT_VERSION="2").end()
+    assert [line["event"] for line in logged] == ["OPENAI_PROMPT_VERSION has no effect without OPENAI_PROMPT_ID"]
 
 
 @pytest.mark.parametrize(("role", "metric"), [("worker", "worker()"), ("dispatcher", "dispatcher()")])

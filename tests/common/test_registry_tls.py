@@ -46,9 +46,9 @@ async def test_a_certificate_of_a_ca_that_the_system_trusts_is_taken(
         assert await workers_at(f"rediss://:{password_of(locked_redis)}@127.0.0.1:{port}/0") == 0
 
 
-async def test_so_is_one_of_a_ca_that_the_url_names(tmp_path: Path, redis_server: str) -> None:
+async def test_so_is_one_of_a_ca_that_the_url_names(tmp_path: Path, real_redis_url: str) -> None:
     authority = Authority(tmp_path)
-    async with tls_in_front_of(redis_server, authority.issue()) as port:
+    async with tls_in_front_of(real_redis_url, authority.issue()) as port:
         assert await workers_at(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={authority.path}") == 0
 
 

@@ -18,7 +18,8 @@ from tests.grafana import promql
 # No value of these is bad by itself.
 WITHOUT_THRESHOLD = {
     "fleet": {"Calls", "Calls against capacity", "Calls by outcome", "Length of calls", "Processes"}
-    | {"Calls pinned to each worker", "Calls given to another worker", "What AVR Core sent amiss"},
+    | {"Calls pinned to each worker", "Calls given to another worker"}
+    | {"What AVR Core sent amiss", "Connections refused at the door"},
     "conversation": {"Barge-ins", "Reconnects", "Turns and barge-ins", "Barge-ins for each turn", "Keys"}
     | {"Calls of tools", "Errors by code"},
     "cost": {"Cost", "Cost per hour", "Cost per call", "Tokens by class", "Tokens by model"}

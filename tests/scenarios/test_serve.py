@@ -46,6 +46,15 @@ async def _metric(admin_url: str, name: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
 
 
+async def _shows(admin_url: str, name: str, value: float) -> None:
+    """Processes write their figures when they come to it: wait for this one."""
+
+    async def shown() -> bool:
+        return await _metric(admin_url, name) == value
+
+    await eventually(shown, PATIENCE_SECONDS)
+
+
 def _sockets(port: int) -> list[Any]:
     return [c for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port and c.status == "LISTEN"]
 
@@ -173,8 +182,8 @@ async def test_metrics_are_right_across_processes() -> None:
         calls = [await place_call(url, dtmf="12#") for _ in range(6)]
         for call in calls:
             await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
-        assert await _metric(admin_url, "avr_sts_calls_active") == 6
-        assert await _metric(admin_url, "avr_sts_redis_up") == 1
+        await _shows(admin_url, "avr_sts_calls_active", 6)
+        await _shows(admin_url, "avr_sts_redis_up", 1)
 
         async def answered(call: Any) -> None:
             await call.say(tone(700, 0.8))
@@ -183,16 +192,12 @@ async def test_metrics_are_right_across_processes() -> None:
 
         await asyncio.gather(*(answered(call) for call in calls))
         await eventually(lambda: not simulator.sessions)
-
-        async def counted() -> bool:
-            return await _metric(admin_url, "avr_sts_calls_active") == 0
-
-        await eventually(counted)
-        assert await _metric(admin_url, "avr_sts_calls_total") == 6
+        await _shows(admin_url, "avr_sts_calls_active", 0)
+        await _shows(admin_url, "avr_sts_calls_total", 6)
+        await _shows(admin_url, "avr_sts_session_duration_seconds_count", 6)
         assert await _metric(admin_url, "avr_sts_dtmf_digits_total") == 18
         assert await _metric(admin_url, "avr_sts_greeting_latency_seconds_count") == 6
         assert await _metric(admin_url, "avr_sts_turn_latency_seconds_count") == 6
-        assert await _metric(admin_url, "avr_sts_session_duration_seconds_count") == 6
         assert await _metric(admin_url, "avr_sts_upstream_connect_seconds_count") == 6
         assert await _metric(admin_url, "avr_sts_relay_seconds_count") > 0
         assert await _metric(admin_url, "avr_sts_event_loop_lag_seconds_count") > 0
