@@ -5,6 +5,9 @@ STAMP := .venv/.installed
 NODE := worker/tools/node
 NODE_STAMP := $(NODE)/node_modules/.package-lock.json
 
+# Tests wait more than they compute; which process takes a test does not matter.
+TEST_PROCESSES ?= 3
+
 # Of `make chaos`; SEED= repeats a run.
 DURATION ?= 60
 CALLS ?= 50
@@ -27,7 +30,7 @@ demo: $(STAMP)
 	@$(BIN)/python -m simulator.demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m 'not system'
+	$(BIN)/python -m pytest -m 'not system' --numprocesses=$(TEST_PROCESSES) --dist=worksteal
 
 # What is missing is named, and its tests are skipped; in CI it fails.
 test-system: $(STAMP)

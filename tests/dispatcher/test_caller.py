@@ -453,7 +453,7 @@ class TestCallersThatHangUpMeanwhile:
             worker = await rig.worker(answer=say_nothing)
             other = await rig.worker("w-2", say_nothing)
             core = await rig.call()
-            await eventually(lambda: rig.state() == "opening")
+            await eventually(lambda: worker.opens() or other.opens())
             asked = worker if worker.opens() else other
             redis_process.freeze()
             asked.links[0].send(link.Refused("full"), 1)
