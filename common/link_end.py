@@ -123,6 +123,9 @@ class LinkEnd:
                 log.warning("link refused", peer=peer, address=self._connection.peer_address, reason=str(error))
             self._fail(str(error))
 
+    def caught_up(self) -> None:
+        """Each record was complete in itself."""
+
     def violated(self, code: int, reason: str) -> int:
         """Nothing to add to what the WebSocket layer says."""
         self._report_lost(reason)

@@ -1,12 +1,13 @@
-"""Many calls in step: with enough of them up, the event loop looks at its sockets by a beat.
+"""Many calls in step: with enough of them up, a dispatcher's event loop looks at its sockets by a beat.
 
 Each call has a frame every 20 ms at a moment of its own. With a hundred calls, a loop that answers at once
-wakes up some thousand times a second, for a frame or two each time, and finds its caches cold. By a beat it
-wakes up a hundred times and takes all that has come since: the same work costs a third less.
+wakes up some thousand times a second, for a frame or two each time, and finds its caches cold; and so do the
+workers behind it. By a beat of 40 ms it wakes up 25 times and takes all that has come since: of each call two
+frames, which go on as one piece of audio, through one read, one record, one resampling and one event for the API.
 
-What it costs is time: a frame waits for the next beat, half of one on average, in the dispatcher and in the
-worker. So there is no beat while there are few calls, and none for a moment when a connection is made: a new
-call is a dozen messages, each of which waits for the one before.
+What it costs is time: audio waits for the next beat, half of one on average, once each way. So there is no beat
+while there are few calls, and none for a moment when a connection is made: a new call is a dozen messages, each
+of which waits for the one before. Workers have no beat: what they have to do comes by that of the dispatchers.
 
 A process has one event loop and one `PACE`. Signals, timers and Redis wait for the beat as well, which is short
 against all of their times.
@@ -57,10 +58,10 @@ class Pace:
         self._sleep = sleep
         self._loop: Loop | None = None
         self._beat_seconds = 0.0
-        self._offset_seconds = 0.0
+        self._origin_seconds = 0.0
         self._is_on = False
         self._turns = 0
-        self._beat = 0  # the number of the last, by the clock
+        self._beat = 0  # the number of the last
         self._hurry_until_seconds = 0.0
 
     @property
@@ -68,25 +69,36 @@ class Pace:
         """Whether there are so many calls that the loop goes by the beat."""
         return self._is_on
 
-    def begin(self, loop: Loop, beat_seconds: float, offset: float = 0.0) -> None:
+    def begin(self, loop: Loop, beat_seconds: float) -> None:
         """Watch over a loop.
 
         Args:
             loop: of this process.
-            beat_seconds: from one beat to the next; 0: there is none.
-            offset: part of a beat by which it comes later. Beats go by the clock of the machine, so processes that
-                hand work to each other have them in common; half a beat apart, neither way takes longer.
+            beat_seconds: from one beat to the next; 0: there is none. Beats count from now, so that processes which
+                share a machine do not all work at the same moment.
         """
         if beat_seconds > 0:
             self._loop = loop
             self._beat_seconds = beat_seconds
-            self._offset_seconds = offset * beat_seconds
+            self._origin_seconds = self._clock()
             self._watch()
 
     def hurry(self) -> None:
         """Somebody has just come, and will be waiting for answers."""
         self._hurry_until_seconds = self._clock() + HURRY_SECONDS
-        self._is_on = False
+        if self._is_on:
+            self._is_on = False
+            assert self._loop is not None
+            self._loop.call_later(HURRY_SECONDS, self._go_on)
+
+    def _go_on(self) -> None:
+        """The beat was off for somebody who came."""
+        assert self._loop is not None
+        left_seconds = self._hurry_until_seconds - self._clock()
+        if left_seconds > 0:
+            self._loop.call_later(left_seconds, self._go_on)
+        elif not self._is_on:
+            self._start()
 
     def _watch(self) -> None:
         assert self._loop is not None
@@ -94,11 +106,15 @@ class Pace:
         if self._is_on:
             self._is_on = rate >= END_BYTES_PER_SECOND
         elif rate >= BEGIN_BYTES_PER_SECOND and self._clock() >= self._hurry_until_seconds:
-            self._is_on = True
-            self._turns = 0
-            self._beat = self._beat_of(self._clock())
-            self._loop.call_soon(self._turn)
+            self._start()
         self._loop.call_later(WATCH_SECONDS, self._watch)
+
+    def _start(self) -> None:
+        assert self._loop is not None
+        self._is_on = True
+        self._turns = 0
+        self._beat = self._beat_of(self._clock())
+        self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
         if not self._is_on:
@@ -117,11 +133,11 @@ class Pace:
         beat = self._beat_of(now_seconds)
         if beat == self._beat:
             beat += 1
-            self._sleep(max(0.0, beat * self._beat_seconds + self._offset_seconds - now_seconds))
+            self._sleep(max(0.0, beat * self._beat_seconds + self._origin_seconds - now_seconds))
         self._beat = beat
 
     def _beat_of(self, now_seconds: float) -> int:
-        return int((now_seconds - self._offset_seconds) // self._beat_seconds)
+        return int((now_seconds - self._origin_seconds) // self._beat_seconds)
 
 
 PACE: Final = Pace()

@@ -136,7 +136,9 @@ async def _live(main: Main, settings: Settings, role: Role, process: Process) ->
     if role is not Role.SERVE:
         lag = metrics.dispatcher().event_loop_lag if role is Role.DISPATCHER else metrics.worker().event_loop_lag
         background.append(asyncio.create_task(watch_event_loop(lag)))
-        PACE.begin(loop, settings.grouping_ms / 1000, offset=0.5 if role is Role.WORKER else 0.0)
+        if role is Role.DISPATCHER:
+            # Frames come at any time between two beats: they wait half of one on average.
+            PACE.begin(loop, 2 * settings.grouping_ms / 1000)
     running = asyncio.ensure_future(main(settings, process))
     try:
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -321,9 +321,9 @@ class Settings(BaseSettings):
         default=3300, description="a Realtime session is replaced before its 60-minute limit"
     )
     grouping_ms: Annotated[int, BeforeValidator(whole_number(0, 20))] = Field(
-        default=0,
-        description="with 10 calls and more, audio is passed on so often: the longer, the less CPU a call takes, "
-        "and the later its audio comes, by as much on average; 0: at once",
+        default=20,
+        description="with 10 calls and more at a dispatcher, audio waits so long on average to be passed on together "
+        "with other audio: the longer, the less CPU a call takes; 0: it never waits",
     )
     drain_seconds: Annotated[float, BeforeValidator(number(0, 86_400))] = Field(
         default=DEFAULT_DRAIN_SECONDS[Role.WORKER],

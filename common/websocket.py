@@ -86,6 +86,9 @@ class Owner(Interface):
     def received(self, data: BytesLike, text: bool) -> None:
         """One whole message has come; text is not yet decoded."""
 
+    def caught_up(self) -> None:
+        """All that was read at once has been handed on."""
+
     def violated(self, code: int, reason: str) -> int:
         """A client broke the WebSocket protocol; returns the close code. A last message may be sent."""
 
@@ -258,11 +261,14 @@ class WebSocket(asyncio.Protocol):
             self._suspended.append(data)
             return
         self._unanswered_pings = 0
-        if self._between_messages:
-            taken = self._take_messages(data)
-            if taken == len(data):
-                return
-            data = data[taken:]
+        taken = self._take_messages(data) if self._between_messages else 0
+        if taken < len(data):
+            self._take_rest(data[taken:] if taken else data)
+        if self._owner is not None and self._handshake_done:
+            self._owner.caught_up()
+
+    def _take_rest(self, data: bytes) -> None:
+        """What is for the library."""
         protocol = self._protocol
         protocol.drained = self._between_messages = False
         for start in range(0, len(data), PARSE_STEP_BYTES):

@@ -160,6 +160,11 @@ _PARSERS: dict[str, Callable[[dict[str, object]], Message]] = {
 }
 
 
+def frames(pcm: bytes) -> list[bytes]:
+    """PCM16 cut into frames of 320 bytes each; the last may be shorter."""
+    return [pcm[offset : offset + FRAME_BYTES] for offset in range(0, len(pcm), FRAME_BYTES)]
+
+
 def audio(frame: bytes | memoryview) -> bytes:
     """An `audio` message of one frame (320 bytes of PCM16)."""
     return AUDIO_HEAD + binascii.b2a_base64(frame, newline=False) + AUDIO_TAIL

@@ -64,6 +64,7 @@ class State(StrEnum):
     ENDED = "ended"
 
 
+TOO_MANY_MESSAGES = "messages come faster than any caller can speak"
 # Keys that are no part of the conversation yet: more than any menu asks for.
 MAX_WAITING_DIGITS = 64
 
@@ -204,7 +205,7 @@ class Call:
             if not text:
                 raise AvrProtocolError("binary", "binary messages are not part of the protocol: send JSON text")
             if self._message_allowance.exceeded(1, now_seconds):
-                raise AvrProtocolError("flood", "messages come faster than any caller can speak")
+                raise AvrProtocolError("flood", TOO_MANY_MESSAGES)
             message = avr.parse(data)
             if isinstance(message, avr.Audio):
                 self._caller_audio(message.pcm, now_seconds)
@@ -222,11 +223,19 @@ class Call:
         except AvrProtocolError as error:
             self.broke_protocol(error.reason, str(error))
 
-    def audio(self, pcm: bytes, now_seconds: float) -> None:
-        """Caller's audio has come by the older protocol: PCM16 at 8 kHz, whole samples."""
+    def audio(self, pcm: bytes, now_seconds: float, *, messages: int = 0) -> None:
+        """Caller's audio has come: PCM16 at 8 kHz, whole samples.
+
+        Args:
+            pcm: of all messages that came together, or of the older protocol, which has none.
+            now_seconds: when.
+            messages: how many.
+        """
         if self.state is State.ENDED:
             return
         try:
+            if messages and self._message_allowance.exceeded(messages, now_seconds):
+                raise AvrProtocolError("flood", TOO_MANY_MESSAGES)
             self._caller_audio(pcm, now_seconds)
         except AvrProtocolError as error:
             self.broke_protocol(error.reason, str(error))

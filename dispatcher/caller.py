@@ -145,6 +145,8 @@ class Caller:
         self._log = structlog.get_logger()
         self._front: Front | None = None
         self._connection: WebSocket | None = None
+        # Frames of one read; the read bounds them.
+        self._arrived: list[bytes] = []
         self._channels: dict[Leg, LegChannel] = {}
         self._placing: set[asyncio.Task[None]] = set()
         self._unpinning: asyncio.Task[None] | None = None
@@ -217,13 +219,31 @@ class Caller:
 
     def received(self, data: BytesLike, text: bool) -> None:
         """A message of AVR Core."""
+        pcm = avr.plain_audio(data) if text else None
+        if pcm is not None:
+            self._arrived.append(pcm)
+            return
+        self.caught_up()
         assert self._connection is not None
-        received_seconds = self._connection.received_seconds
-        self._relay_in.frame(received_seconds)
         try:
-            self.call.message(data, text, received_seconds)
+            self.call.message(data, text, self._connection.received_seconds)
         except Exception:
             self._log.exception("a message could not be handled")
+            self.call.stopped("internal error")
+        self._act()
+
+    def caught_up(self) -> None:
+        """Frames that came together go on together."""
+        if not self._arrived or self._connection is None:
+            return
+        arrived, self._arrived = self._arrived, []
+        received_seconds = self._connection.received_seconds
+        self._relay_in.frame(received_seconds)
+        pcm = arrived[0] if len(arrived) == 1 else b"".join(arrived)
+        try:
+            self.call.audio(pcm, received_seconds, messages=len(arrived))
+        except Exception:
+            self._log.exception("audio could not be handled")
             self.call.stopped("internal error")
         self._act()
 
@@ -316,9 +336,9 @@ class Caller:
                 channel = self._channels.get(leg)
                 if channel is not None:
                     channel.send(record)
-            case actions.Play(frame):
+            case actions.Play(pcm):
                 if self._front is not None:
-                    self._front.play(frame)
+                    self._front.play(pcm)
             case actions.Report(seen, value, label):
                 _REPORTS[seen](self._calls.metrics, value, label)
             case actions.Place():

@@ -29,8 +29,8 @@ class Front(Interface):
     def known(self) -> None:
         """The caller has said who it is."""
 
-    def play(self, frame: bytes) -> None:
-        """A frame of PCM16 at 8 kHz, 320 bytes."""
+    def play(self, pcm: bytes) -> None:
+        """PCM16 at 8 kHz, whole frames of 320 bytes."""
 
     def interrupt(self) -> None:
         """Drop what was not played."""
@@ -75,9 +75,10 @@ class WebSocketFront:
         """See `Front`."""
         self._connection.known()
 
-    def play(self, frame: bytes) -> None:
+    def play(self, pcm: bytes) -> None:
         """See `Front`."""
-        self._connection.send_text(avr.audio(frame))
+        for frame in avr.frames(pcm):
+            self._connection.send_text(avr.audio(frame))
 
     def interrupt(self) -> None:
         """See `Front`."""

@@ -100,11 +100,11 @@ class LegacyConnection(asyncio.Protocol):
         if self._arrival is not None:
             self._arrival.known()
 
-    def play(self, frame: bytes) -> None:
-        """A frame to play when its time has come."""
+    def play(self, pcm: bytes) -> None:
+        """Frames to play when their time has come."""
         if not self.is_open:
             return
-        self._frames.append(frame)
+        self._frames += avr.frames(pcm)
         self._set_paused(len(self._frames) > PAUSE_FRAMES)
         if self._playing is None:
             self._next_frame_seconds = max(self._next_frame_seconds, time.monotonic() - LEAD_SECONDS)

@@ -109,9 +109,9 @@ class Player:
         self.taken_bytes += len(pcm)
         data = self._partial + pcm if self._partial else pcm
         whole = len(data) - len(data) % avr.FRAME_BYTES
-        plays += [Play(data[offset : offset + avr.FRAME_BYTES]) for offset in range(0, whole, avr.FRAME_BYTES)]
         self._partial, self._partial_item = data[whole:], item
         if whole:
+            plays.append(Play(data[:whole]))
             self._played(item, whole // 2, 0, now_seconds)
         return plays
 

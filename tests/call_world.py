@@ -380,8 +380,9 @@ class World:
             actions, call.actions = call.actions, []
             for action in actions:
                 match action:
-                    case dispatcher_actions.Play(frame):
-                        self.avr.message(avr.audio(frame), self.now)
+                    case dispatcher_actions.Play(pcm):
+                        for frame in avr.frames(pcm):
+                            self.avr.message(avr.audio(frame), self.now)
                     case dispatcher_actions.Interrupt():
                         self.avr.message(avr.INTERRUPTION, self.now)
                     case dispatcher_actions.Tell(role, text):

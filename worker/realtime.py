@@ -150,6 +150,9 @@ class RealtimeConnection:
             assert self._connection is not None
             self._owner.event(event, self._connection.received_seconds)
 
+    def caught_up(self) -> None:
+        """Each event was complete in itself."""
+
     def violated(self, code: int, reason: str) -> int:
         """Nothing to add."""
         return code

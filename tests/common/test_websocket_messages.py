@@ -78,6 +78,9 @@ class Talker:
         elif message.startswith(b"echo"):
             self._connection.send_text(message)
 
+    def caught_up(self) -> None:
+        pass
+
     def violated(self, code: int, reason: str) -> int:
         self.seen.append(("violated", code, reason))
         return code

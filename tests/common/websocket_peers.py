@@ -38,6 +38,7 @@ class Recorder:
         self.connection: WebSocket | None = None
         self.messages: list[tuple[bytes, bool]] = []
         self.violations: list[tuple[int, str]] = []
+        self.reads = 0
         self.writable_calls = 0
         self.closings: list[tuple[int, str]] = []
         self.is_closed = asyncio.Event()
@@ -65,6 +66,9 @@ class Recorder:
 
     def received(self, data: BytesLike, text: bool) -> None:
         self.messages.append((bytes(data), text))
+
+    def caught_up(self) -> None:
+        self.reads += 1
 
     def violated(self, code: int, reason: str) -> int:
         self.violations.append((code, reason))

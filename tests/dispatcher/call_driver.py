@@ -9,7 +9,7 @@ import orjson
 
 from common import link
 from common.link import Control, Kind
-from dispatcher import actions
+from dispatcher import actions, avr
 from dispatcher.actions import Action, Place, Purpose, Report, Seen
 from dispatcher.call import Call, Placed, State
 from dispatcher.leg import Leg
@@ -173,8 +173,8 @@ def to_caller(taken: list[Action]) -> list[dict[str, Any]]:
     messages: list[dict[str, Any]] = []
     for action in taken:
         match action:
-            case actions.Play(frame):
-                messages.append({"type": "audio", "pcm": frame})
+            case actions.Play(pcm):
+                messages += [{"type": "audio", "pcm": frame} for frame in avr.frames(pcm)]
             case actions.Interrupt():
                 messages.append({"type": "interruption"})
             case actions.Tell(role, text):

@@ -151,12 +151,14 @@ class TestRecovery:
         far = worker.links[1]
         assert far.controls(link.Attach) == [(1, link.Attach("call", 1, 2))]  # OPENED and READY
 
-        def audio() -> list[int]:
+        def audio() -> list[tuple[int, int]]:
+            """From where to where in the call; frames that were read together go on together."""
             payloads = [record[2] for each in worker.links for record in each.records if record[0] == 6]
-            return [link.decode_caller_audio(memoryview(payload))[0] for payload in payloads]
+            pieces = [link.decode_caller_audio(memoryview(payload)) for payload in payloads]
+            return [(position, position + len(pcm) // 2) for position, pcm in pieces]
 
-        await eventually(lambda: len(audio()) == 5)
-        assert audio() == [160 * number for number in range(5)]
+        await eventually(lambda: audio() and audio()[-1][1] == 5 * 160)
+        assert [begin for begin, _ in audio()] == [0, *(end for _, end in audio()[:-1])]
         # The call stays where it was.
         far.send(link.Transcript("item", "agent", "Hello."), 1)
         assert (await core.hear())["text"] == "Hello."
@@ -630,6 +632,14 @@ class TestBugs:
         core, neighbour = await rig.live("call"), await rig.live("neighbour")
         caller = rig.dispatcher._by_uuid["call"]
         monkeypatch.setattr(caller.call, "message", _fail)
+        with capture_logs() as lines:
+            await core.say(type="dtmf_digit", digit="1")
+            await self.ends_alone(rig, "call", lines, core, neighbour)
+
+    async def test_audio_that_breaks_it(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+        await rig.worker()
+        core, neighbour = await rig.live("call"), await rig.live("neighbour")
+        monkeypatch.setattr(rig.dispatcher._by_uuid["call"].call, "audio", _fail)
         with capture_logs() as lines:
             await core.audio(FRAME)
             await self.ends_alone(rig, "call", lines, core, neighbour)

@@ -16,8 +16,8 @@ SECOND = 16_000
 
 
 def frames(plays: list[Play]) -> bytes:
-    assert all(len(play.frame) == FRAME_BYTES for play in plays)
-    return b"".join(play.frame for play in plays)
+    assert all(play.pcm and len(play.pcm) % FRAME_BYTES == 0 for play in plays)
+    return b"".join(play.pcm for play in plays)
 
 
 def played(items: tuple[tuple[int, int], ...], queued: tuple[tuple[int, int], ...] = ()) -> link.Playout:

@@ -40,6 +40,9 @@ class Listener:
         assert not self.closed_with
         self.messages.append((bytes(data), text))
 
+    def caught_up(self) -> None:
+        pass
+
     def violated(self, code: int, reason: str) -> int:
         self.violations.append(code)
         return code
