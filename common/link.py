@@ -113,6 +113,7 @@ from common.records import (
 )
 
 __all__ = [
+    "CALLER_AUDIO_HEAD_BYTES",
     "CALLER_CREDIT_BYTES",
     "CREDIT_STEP_BYTES",
     "HEAD_BYTES",
@@ -200,6 +201,7 @@ SAMPLE_BYTES = 2
 _HEAD = struct.Struct("!BII")
 HEAD_BYTES = _HEAD.size
 _CALLER_AUDIO = struct.Struct("!Q")
+CALLER_AUDIO_HEAD_BYTES = _CALLER_AUDIO.size
 _REPLY_AUDIO = struct.Struct("!I")
 _CREDIT = struct.Struct("!I")
 _REPLY_TEXT = struct.Struct("!II")

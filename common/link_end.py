@@ -41,6 +41,9 @@ class LinkOwner(Interface):
     def record(self, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
         """One record, read from its socket at this time; may raise LinkProtocolError."""
 
+    def caught_up(self) -> None:
+        """All records that came together have been handed on."""
+
     def lost(self, reason: str) -> None:
         """The link is gone, or cannot be used any more. Called exactly once, also when no HELLO ever came."""
 
@@ -124,7 +127,9 @@ class LinkEnd:
             self._fail(str(error))
 
     def caught_up(self) -> None:
-        """Each record was complete in itself."""
+        """Say so, unless there is nobody any more, or not yet."""
+        if self._greeted and not self._lost:
+            self._owner.caught_up()
 
     def violated(self, code: int, reason: str) -> int:
         """Nothing to add to what the WebSocket layer says."""

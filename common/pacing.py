@@ -74,8 +74,8 @@ class Pace:
 
         Args:
             loop: of this process.
-            beat_seconds: from one beat to the next; 0: there is none. Beats count from now, so that processes which
-                share a machine do not all work at the same moment.
+            beat_seconds: from one beat to the next; 0: there is none. Beats count from now, so that processes
+                which share a machine do not all work at the same moment.
         """
         if beat_seconds > 0:
             self._loop = loop

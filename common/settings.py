@@ -322,8 +322,8 @@ class Settings(BaseSettings):
     )
     grouping_ms: Annotated[int, BeforeValidator(whole_number(0, 20))] = Field(
         default=20,
-        description="with 10 calls and more at a dispatcher, audio waits so long on average to be passed on together "
-        "with other audio: the longer, the less CPU a call takes; 0: it never waits",
+        description="with 10 calls and more at a dispatcher, audio waits so long on average, to go on "
+        "together: the longer, the less CPU a call takes; 0: it never waits",
     )
     drain_seconds: Annotated[float, BeforeValidator(number(0, 86_400))] = Field(
         default=DEFAULT_DRAIN_SECONDS[Role.WORKER],

@@ -167,6 +167,9 @@ class WorkerLink:
             except Exception:
                 self._failed(channel, owner)
 
+    def caught_up(self) -> None:
+        """Each record was complete in itself."""
+
     def lost(self, reason: str) -> None:
         """Tell every call on the link, at once."""
         if not self._greeting.done():

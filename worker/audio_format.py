@@ -19,7 +19,13 @@ PCM16_BYTES: Final = 2
 
 
 class Uplink(Protocol):
-    """From the caller to the API."""
+    """From the caller to the API.
+
+    Attributes:
+        upsampler: what resamples, where something does; its work can be done ahead, see `resample.prepare`.
+    """
+
+    upsampler: Upsampler | None
 
     def encode(self, pcm8k: bytes) -> bytes:
         """PCM16 at 8 kHz, of any length, in the API's format; half a sample waits for the rest of it."""
@@ -61,19 +67,22 @@ class ApiAudio:
 
 
 class _PcmUplink:
-    __slots__ = ("_upsampler",)
+    __slots__ = ("_upsample", "upsampler")
 
     def __init__(self) -> None:
-        self._upsampler = Upsampler()
+        upsampler = Upsampler()
+        self._upsample = upsampler.process
+        self.upsampler: Upsampler | None = upsampler
 
     def encode(self, pcm8k: bytes) -> bytes:
-        return self._upsampler.process(pcm8k)
+        return self._upsample(pcm8k)
 
 
 class _G711Uplink:
-    __slots__ = ("_encode", "_half")
+    __slots__ = ("_encode", "_half", "upsampler")
 
     def __init__(self, encode: Callable[[bytes], bytes]) -> None:
+        self.upsampler: Upsampler | None = None
         self._encode = encode
         self._half = b""
 

@@ -28,6 +28,7 @@ from worker.plan import Plan
 from worker.prices import Prices
 from worker.profile import CallProfile
 from worker.realtime import RealtimeConnection
+from worker.resample import Upsampler
 from worker.session import Session
 from worker.snapshot import Snapshot, SnapshotReader
 from worker.tools import avr
@@ -153,6 +154,11 @@ class Call:
     def is_attachable(self) -> bool:
         """Whether another dispatcher can go on with this session."""
         return not self._ended and not self.is_standby
+
+    @property
+    def upsampler(self) -> Upsampler | None:
+        """What resamples the caller's audio that comes next, if that goes upstream at once."""
+        return None if self._session is None else self._session.upsampler
 
     @property
     def is_standby(self) -> bool:

@@ -10,11 +10,11 @@ import binascii
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from worker.audio_format import Uplink
 from worker.local_vad import LocalVad, SpeechStarted, SpeechStopped
-from worker.resample import LOW_RATE_HZ, SAMPLE_BYTES
+from worker.resample import LOW_RATE_HZ, SAMPLE_BYTES, Upsampler
 from worker.turns import CallerTurns
 
 # Caller's audio that waits for the session to be there, or for a slow connection to take it.
@@ -25,8 +25,7 @@ APPEND_HEAD = b'{"type":"input_audio_buffer.append","audio":"'
 APPEND_TAIL = b'"}'
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(NamedTuple):
     """Send this `input_audio_buffer.append`."""
 
     event: bytes
@@ -69,6 +68,12 @@ class CallerAudio:
         self._paused = False
         self._waiting: deque[tuple[int, bytes]] = deque()  # with their positions in the call
         self.waiting_bytes = 0
+
+    @property
+    def upsampler(self) -> Upsampler | None:
+        """What resamples the audio that comes next, if that goes upstream at once."""
+        at_once = self._open and not (self._paused or self._waiting or self.is_deaf) and self._vad is None
+        return self._uplink.upsampler if at_once else None
 
     @property
     def waiting(self) -> list[tuple[int, bytes]]:

@@ -9,6 +9,7 @@ All arithmetic is exact until the one rounding to int16: samples are integers, t
 whichever way the input was cut and in whatever order the matrix product adds.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -33,6 +34,9 @@ DOWN_DELAY_SECONDS: Final = UP_DELAY_SECONDS - (RATIO - 1) / HIGH_RATE_HZ
 # A chunk is filtered in blocks of this many steps, each a row of one matrix product. The fastest of 8 to 40 for
 # 20 ms frames and for longer chunks: smaller blocks repeat more of the history, larger ones multiply more zeros.
 BLOCK_STEPS: Final = 16
+
+# Calls in one matrix product: what it reads and writes for 40 ms of each stays in the processor's second cache.
+BATCH_CALLS: Final = 16
 
 SAMPLE_BYTES: Final = 2
 _PCM16: Final = np.dtype("<i2")
@@ -90,11 +94,12 @@ _DOWN: Final = _Plan.from_step(TAPS[::-1, None], samples_in=RATIO)
 class _Resampler:
     """One direction of one call. All its state is less than 200 bytes of input."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("_held", "_prepared")
     _plan: ClassVar[_Plan]
 
     def __init__(self) -> None:
         self._held = bytes(self._plan.history_bytes)
+        self._prepared: tuple[bytes, bytes] | None = None  # a chunk, and what `process` is to return for it
 
     def process(self, pcm: bytes | bytearray | memoryview) -> bytes:
         """Resample a chunk of PCM16 of any length.
@@ -104,6 +109,11 @@ class _Resampler:
         """
         plan = self._plan
         pending = self._held + pcm
+        if self._prepared is not None:
+            (chunk, output), self._prepared = self._prepared, None
+            if chunk == pcm:
+                self._held = pending[len(chunk) :]
+                return output
         steps = (len(pending) - plan.history_bytes) // plan.step_bytes
         blocks = -(-steps // BLOCK_STEPS)
         block_bytes = BLOCK_STEPS * plan.step_bytes
@@ -115,11 +125,8 @@ class _Resampler:
             0,
             (block_bytes, SAMPLE_BYTES),
         )
-        samples: NDArray[np.float64] = windows.astype(np.float64).dot(plan.matrix)
-        np.rint(samples, out=samples)
-        samples.clip(_LOWEST, _HIGHEST, out=samples)
         self._held = pending[steps * plan.step_bytes :]
-        return samples.astype(_PCM16).tobytes()[: steps * plan.step_output_bytes]
+        return _filtered(windows.astype(np.float64), plan)[: steps * plan.step_output_bytes]
 
     def flush(self) -> bytes:
         """End the stream: the rest of the filter's response to it, 3.75 ms; then as new.
@@ -134,6 +141,7 @@ class _Resampler:
     def reset(self) -> None:
         """Forget the stream: what comes next comes after silence. For a reply that was cancelled."""
         self._held = bytes(self._plan.history_bytes)
+        self._prepared = None
 
 
 class Upsampler(_Resampler):
@@ -148,3 +156,48 @@ class Downsampler(_Resampler):
 
     __slots__ = ()
     _plan = _DOWN
+
+
+def prepare(work: Sequence[tuple[Upsampler, bytes]]) -> None:
+    """Do the work of many calls in one matrix product, which costs a third of as many.
+
+    The next `process` of each, with the same chunk, returns what was made here: the same bits. With any other
+    chunk, or where chunks are not alike, it does its work itself.
+
+    Args:
+        work: resamplers, each once, and the PCM16 that each will be given next.
+    """
+    by_size: dict[int, list[tuple[Upsampler, bytes]]] = {}
+    for resampler, pcm in work:
+        if pcm and len(resampler._held) == _UP.history_bytes and len(pcm) % _UP.step_bytes == 0:
+            by_size.setdefault(len(pcm), []).append((resampler, pcm))
+    for size, alike in by_size.items():
+        for first in range(0, len(alike), BATCH_CALLS):
+            _prepare(alike[first : first + BATCH_CALLS], size)
+
+
+def _prepare(alike: list[tuple[Upsampler, bytes]], size: int) -> None:
+    plan, block_bytes = _UP, BLOCK_STEPS * _UP.step_bytes
+    blocks = -(-size // block_bytes)
+    row_bytes = plan.history_bytes + blocks * block_bytes
+    padding = bytes(row_bytes - plan.history_bytes - size)
+    windows = np.ndarray(
+        (len(alike), blocks, len(plan.matrix)),
+        _PCM16,
+        b"".join([part for resampler, pcm in alike for part in (resampler._held, pcm, padding)]),
+        0,
+        (row_bytes, block_bytes, SAMPLE_BYTES),
+    )
+    output = _filtered(windows.astype(np.float64).reshape(-1, len(plan.matrix)), plan)
+    step = blocks * BLOCK_STEPS * plan.step_output_bytes
+    wanted = size // plan.step_bytes * plan.step_output_bytes
+    for start, (resampler, pcm) in zip(range(0, len(output), step), alike, strict=True):
+        resampler._prepared = (pcm, output[start : start + wanted])
+
+
+def _filtered(windows: NDArray[np.float64], plan: _Plan) -> bytes:
+    """(blocks, samples that a block looks at) of PCM values as the PCM16 that they give."""
+    samples: NDArray[np.float64] = windows.dot(plan.matrix)
+    np.rint(samples, out=samples)
+    samples.clip(_LOWEST, _HIGHEST, out=samples)
+    return samples.astype(_PCM16).tobytes()

@@ -23,6 +23,7 @@ from common.registry import OVER_CAPACITY, Registry, WorkerRecord, WorkerState
 from common.tls import Tls
 from common.websocket import serve
 from worker.call import Call, Resources
+from worker.resample import prepare
 
 log = structlog.get_logger()
 
@@ -49,6 +50,8 @@ class DispatcherLink:
         self._worker = worker
         self._dispatcher = ""
         self._calls: dict[int, Call] = {}
+        # Caller's audio that came together is resampled together; by channel.
+        self._heard: dict[int, tuple[Call, memoryview, float]] = {}
 
     def greeted(self, hello: Hello) -> None:
         """The dispatcher said who it is."""
@@ -57,6 +60,14 @@ class DispatcherLink:
 
     def record(self, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
         """Hand a record to its call; OPEN begins one."""
+        if kind == Kind.CALLER_AUDIO and channel not in self._heard:
+            call = self._calls.get(channel)
+            if call is not None:
+                self._heard[channel] = (call, payload, received_seconds)
+            return
+        if channel in self._heard:
+            # What came first comes first.
+            self.caught_up()
         if kind == Kind.COMMAND:
             self._worker.command(link.decode_control(link.Command, payload), self.end.send)
             return
@@ -70,6 +81,23 @@ class DispatcherLink:
         if call is None:
             # Of a call that ended here while the record was under way.
             return
+        self._hand_on(call, kind, payload, received_seconds)
+
+    def caught_up(self) -> None:
+        """Hand on the callers' audio that came."""
+        heard, self._heard = self._heard, {}
+        if len(heard) > 1:
+            prepare(
+                [
+                    (upsampler, bytes(payload[link.CALLER_AUDIO_HEAD_BYTES :]))
+                    for call, payload, _ in heard.values()
+                    if (upsampler := call.upsampler) is not None
+                ]
+            )
+        for call, payload, received_seconds in heard.values():
+            self._hand_on(call, Kind.CALLER_AUDIO, payload, received_seconds)
+
+    def _hand_on(self, call: Call, kind: int, payload: memoryview, received_seconds: float) -> None:
         try:
             call.record(kind, payload, received_seconds)
         except LinkProtocolError as error:
@@ -83,6 +111,7 @@ class DispatcherLink:
 
     def lost(self, reason: str) -> None:
         """The link is gone; the calls wait for another one, or for another dispatcher."""
+        self.caught_up()
         log.info("link lost", dispatcher=self._dispatcher, reason=reason, calls=len(self._calls))
         self._worker.link_lost(self)
         calls, self._calls = self._calls, {}

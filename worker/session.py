@@ -47,7 +47,7 @@ from worker.outbox import Outbox
 from worker.plan import Plan
 from worker.realtime_errors import ErrorEvent, Severity
 from worker.replay import Replay
-from worker.resample import SAMPLE_BYTES
+from worker.resample import SAMPLE_BYTES, Upsampler
 from worker.responses import GateState, ResponseGate
 from worker.snapshot import Snapshot
 from worker.usage import Usage
@@ -298,6 +298,11 @@ class Session:
             self._out.record(link.Ready())
         if self._move_reason:
             self._ask_for_move(self._move_reason, (self._release_at or now_seconds) - now_seconds)
+
+    @property
+    def upsampler(self) -> Upsampler | None:
+        """What resamples the caller's audio that comes next, if that goes upstream at once."""
+        return self._audio.upsampler
 
     @property
     def next_position_samples(self) -> int:

@@ -59,6 +59,9 @@ class Recorder:
         (reason,) = self.losses
         return reason
 
+    def caught_up(self) -> None:
+        pass
+
     def greeted(self, hello: Hello) -> None:
         self.hellos.append(hello)
 

@@ -59,6 +59,9 @@ class DispatcherEnd:
             if kind == record_type.kind
         ]
 
+    def caught_up(self) -> None:
+        pass
+
     def greeted(self, hello: Hello) -> None:
         self.hello = hello
 

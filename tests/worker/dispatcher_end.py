@@ -96,6 +96,9 @@ class DispatcherEnd:
 
     # Owner of the link's end
 
+    def caught_up(self) -> None:
+        pass
+
     def greeted(self, hello: Hello) -> None:
         self.hello = hello
         self._changed()

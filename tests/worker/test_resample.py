@@ -60,6 +60,7 @@ from worker.resample import (
     UP_DELAY_SECONDS,
     Downsampler,
     Upsampler,
+    prepare,
 )
 
 Floats = NDArray[np.float64]
@@ -240,6 +241,41 @@ def test_any_chunks_give_the_bits_of_one_convolution(
 ) -> None:
     resampler = direction()
     assert b"".join(map(resampler.process, chunks)) == expected(direction, b"".join(chunks))
+
+
+@given(
+    rounds=st.lists(
+        st.lists(
+            st.tuples(
+                st.integers(0, 40),  # which call
+                st.sampled_from((0, 1, 2, 320, 640, 641, 1_000)),  # bytes that it is given
+                st.sampled_from(("prepared", "alone", "another chunk", "after a reset")),
+            ),
+            min_size=1,
+            max_size=40,
+            unique_by=lambda each: each[0],
+        ),
+        max_size=4,
+    )
+)
+@settings(deadline=None)
+def test_work_that_is_done_ahead_for_many_calls_gives_the_same_bits(
+    rounds: list[list[tuple[int, int, str]]],
+) -> None:
+    together = [Upsampler() for _ in range(41)]
+    alone = [Upsampler() for _ in range(41)]
+    noise = np.random.default_rng(1)
+    for calls in rounds:
+        given_bytes = {call: noise.bytes(size) for call, size, _ in calls}
+        prepare([(together[call], given_bytes[call]) for call, _, how in calls if how != "alone"])
+        for call, size, how in calls:
+            pcm = given_bytes[call]
+            if how == "another chunk":
+                pcm = noise.bytes(size)
+            elif how == "after a reset":
+                together[call].reset()
+                alone[call].reset()
+            assert together[call].process(pcm) == alone[call].process(pcm)
 
 
 @EITHER
