@@ -13,6 +13,7 @@ from typing import cast
 from urllib.parse import parse_qsl
 
 import orjson
+import pybase64
 from websockets.typing import BytesLike
 
 from common.errors import AvrProtocolError
@@ -85,7 +86,7 @@ def plain_audio(data: BytesLike) -> bytes | None:
         return None
     try:
         # What is base64 has no quotes and no escapes, so no JSON parser could read anything else here.
-        pcm = binascii.a2b_base64(data[_HEAD_BYTES:-_TAIL_BYTES], strict_mode=True)
+        pcm = pybase64.b64decode(data[_HEAD_BYTES:-_TAIL_BYTES], validate=True)
     except binascii.Error:
         return None
     # The last quote may be the first as well.
@@ -167,7 +168,7 @@ def frames(pcm: bytes) -> list[bytes]:
 
 def audio(frame: bytes | memoryview) -> bytes:
     """An `audio` message of one frame (320 bytes of PCM16)."""
-    return AUDIO_HEAD + binascii.b2a_base64(frame, newline=False) + AUDIO_TAIL
+    return AUDIO_HEAD + pybase64.b64encode(frame) + AUDIO_TAIL
 
 
 def transcript(role: str, text: str) -> bytes:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import binascii
 from collections import deque
 from typing import Any
 
+import pybase64
 import structlog
 
 from common import link
@@ -60,7 +60,7 @@ class Agent:
 
     def audio_delta(self, event: dict[str, Any]) -> bool:
         """Audio; True if it is for the caller."""
-        pcm = binascii.a2b_base64(event["delta"])
+        pcm = pybase64.b64decode(event["delta"])
         item_id, response_id = checked_id(event["item_id"]), checked_id(event["response_id"])
         reply = self._reply_of.get(item_id)
         if reply is None:

@@ -6,11 +6,12 @@ be interrupted, and, where turns are found on this side, goes upstream only whil
 
 from __future__ import annotations
 
-import binascii
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
+
+import pybase64
 
 from worker.audio_format import Uplink
 from worker.local_vad import LocalVad, SpeechStarted, SpeechStopped
@@ -171,5 +172,5 @@ class CallerAudio:
         if not pcm:
             return []
         self.turns.appended(position_samples, len(pcm) // SAMPLE_BYTES)
-        audio = binascii.b2a_base64(self._uplink.encode(pcm), newline=False)
+        audio = pybase64.b64encode(self._uplink.encode(pcm))
         return [Append(APPEND_HEAD + audio + APPEND_TAIL)]
