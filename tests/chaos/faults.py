@@ -22,6 +22,7 @@ T = TypeVar("T")
 # A link that is broken for a while is cut as often as it is attached again.
 _CUT_INTERVAL_SECONDS = 0.1
 _REDIS_NOTICED_SECONDS = 0.5
+_POLL_SECONDS = 0.05
 # Redis stays away so long behind the death of a worker.
 _REDIS_AWAY_SECONDS = 4.0
 # A worker is known to all dispatchers so long after it has started.
@@ -339,9 +340,15 @@ async def kill_worker_without_redis(world: World, pace: Pace, rng: random.Random
 
 
 async def kill_dispatcher_without_redis(world: World, pace: Pace, rng: random.Random) -> bool:
-    """Redis is paused, then a dispatcher is killed: its callers come back to one that has to ask the workers."""
+    """Redis is paused, then a dispatcher is killed: its callers come back to one that has to ask the workers.
+
+    A worker that is stopped cannot answer: with all three gone nobody knows anything of its calls, and they begin
+    anew (README). So this waits until there is none.
+    """
     async with _redis(world, FaultKind.PAUSE_REDIS), _frozen(world):
         await asyncio.sleep(_REDIS_NOTICED_SECONDS)
+        while any(worker.stopped for worker in world.workers):
+            await asyncio.sleep(_POLL_SECONDS)
         dispatcher = _dispatcher(world, rng)
         if dispatcher is not None:
             await _kill_dispatcher(world, dispatcher, FaultKind.KILL_DISPATCHER_WITHOUT_REDIS)
