@@ -30,6 +30,8 @@ log = structlog.get_logger()
 
 # A call whose dispatcher died is out of Redis after this time, and has its slot freed.
 CALL_LEASE_SECONDS = 15.0
+# What ended while Redis was away is taken out when it is back; what is more than this, by its lease.
+MAX_ENDED = 10_000
 # What is held is published again so often; a newer connection elsewhere is noticed as late as this.
 RENEW_INTERVAL_SECONDS = 1.0
 
@@ -87,6 +89,8 @@ class Placement:
         self._lease_seconds = max(CALL_LEASE_SECONDS, reconnect_seconds + CALL_LEASE_SECONDS / 3)
         self._workers: tuple[WorkerStatus, ...] = ()
         self._up: bool | None = None
+        # Calls that ended while Redis was away, with their epochs.
+        self._ended: dict[str, int] = {}
 
     @property
     def redis_is_away(self) -> bool:
@@ -175,11 +179,13 @@ class Placement:
                 memory.forgotten()
 
     async def unpin(self, uuid: str, epoch: int) -> None:
-        """Take a call out of Redis; while Redis is away its lease does that."""
+        """Take a call out of Redis; while Redis is away, when it is back."""
         try:
             await self._registry.unpin(uuid, epoch=epoch)
         except RegistryUnavailable as error:
             self._note(False, str(error))
+            if len(self._ended) < MAX_ENDED:
+                self._ended[uuid] = epoch
 
     async def renew(self, held: list[CallLease]) -> Renewal:
         """Publish what this dispatcher holds, and take the table of workers."""
@@ -189,6 +195,11 @@ class Placement:
             self._note(False, str(error))
             return Renewal(frozenset(), self._workers)
         self._note(True)
+        ended, self._ended = self._ended, {}
+        again = {lease.uuid for lease in held}
+        for uuid, epoch in ended.items():
+            if uuid not in again:
+                await self.unpin(uuid, epoch)
         known = {worker.id for worker in renewal.workers}
         self._workers = (*renewal.workers, *(worker for worker in self._linked() if worker.id not in known))
         return renewal

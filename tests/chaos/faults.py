@@ -16,13 +16,13 @@ from tests.chaos import sockets
 from tests.chaos.callers import Caller
 from tests.chaos.facts import Fault, FaultKind, Frozen, Part
 from tests.chaos.world import DISPATCHER_DRAIN_SECONDS, WORKER_DRAIN_SECONDS, Member, World
+from tests.helpers import eventually
 
 T = TypeVar("T")
 
 # A link that is broken for a while is cut as often as it is attached again.
 _CUT_INTERVAL_SECONDS = 0.1
 _REDIS_NOTICED_SECONDS = 0.5
-_POLL_SECONDS = 0.05
 # Redis stays away so long behind the death of a worker.
 _REDIS_AWAY_SECONDS = 4.0
 # A worker is known to all dispatchers so long after it has started.
@@ -347,8 +347,7 @@ async def kill_dispatcher_without_redis(world: World, pace: Pace, rng: random.Ra
     """
     async with _redis(world, FaultKind.PAUSE_REDIS), _frozen(world):
         await asyncio.sleep(_REDIS_NOTICED_SECONDS)
-        while any(worker.stopped for worker in world.workers):
-            await asyncio.sleep(_POLL_SECONDS)
+        await eventually(lambda: not any(worker.stopped for worker in world.workers), 2 * pace.stop_seconds)
         dispatcher = _dispatcher(world, rng)
         if dispatcher is not None:
             await _kill_dispatcher(world, dispatcher, FaultKind.KILL_DISPATCHER_WITHOUT_REDIS)

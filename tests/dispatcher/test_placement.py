@@ -356,10 +356,18 @@ class TestWithoutRedis:
         assert (renewal.superseded, renewal.forgotten) == (frozenset(), frozenset())
         assert [status.id for status in rig.placement.workers] == ["w-1"]
 
-    async def test_a_call_that_ends_is_left_to_its_lease(self, rig: Rig) -> None:
-        await self.with_table(rig, worker("w-1"))
-        await rig.placement.unpin("call", 1)
+    @pytest.mark.parametrize("is_back", [False, True])
+    async def test_a_call_that_ends_is_taken_out_when_it_is_back(self, rig: Rig, is_back: bool) -> None:
+        await rig.publish(worker("w-1"))
+        placed = await rig.placed()
+        self.redis.freeze()
+        await rig.placement.unpin("call", placed.epoch)
         assert not rig.redis_up[-1]
+        self.redis.thaw()
+        # It may have come back meanwhile: then it is there to stay.
+        held = [lease(epoch=placed.epoch, worker=placed.worker_id, pins=placed.pins)] if is_back else []
+        await rig.placement.renew(held)
+        assert [record.uuid for record in await rig.registry.calls()] == ["call"] * is_back
 
     async def test_its_coming_and_going_is_logged_once_each(self, rig: Rig) -> None:
         with capture_logs() as lines:
