@@ -436,6 +436,7 @@ class Go:
         digits: keys that were pressed and are not part of the conversation yet.
         speaking: the caller was saying something.
         recalled: the memory comes from Redis: of replies it is not known what was heard.
+        first_index: the numbers of reply items begin here now: since OPEN another session may have used some.
     """
 
     kind: ClassVar[Kind] = Kind.GO
@@ -445,6 +446,7 @@ class Go:
     digits: str = ""
     speaking: bool = False
     recalled: bool = False
+    first_index: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -682,7 +682,15 @@ class Call:
         if not standby:
             for position, codes in self._audio.kept():
                 self._send(leg, link.encode_kept_audio(leg.channel, position, codes))
-        self._to_worker(leg, link.Go(leg.reason, standby, self._orders.known, "".join(self._keys), self._speaking))
+        go = link.Go(
+            leg.reason,
+            standby,
+            self._orders.known,
+            "".join(self._keys),
+            self._speaking,
+            first_index=self.memory.next_index,
+        )
+        self._to_worker(leg, go)
         if not standby:
             for result in self._orders.results:
                 self._to_worker(leg, result)

@@ -129,10 +129,15 @@ class Agent:
 
     # Going on where another session, or another dispatcher, stopped
 
-    def restore(self, replies: tuple[link.Reply, ...]) -> bool:
-        """Replies of a session that is gone; True if one of them was under way, and is to be gone on with."""
+    def restore(self, replies: tuple[link.Reply, ...], first_index: int) -> bool:
+        """Replies of a session that is gone; True if one of them was under way, and is to be gone on with.
+
+        Args:
+            replies: those that the caller may still be hearing.
+            first_index: the numbers of this session's own begin here.
+        """
         self._reply_of.clear()
-        self._replies.forget()
+        self._replies.forget(first_index)
         goes_on = False
         for known in replies:
             item = self._texts.get(known.item_id)

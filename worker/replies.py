@@ -132,9 +132,10 @@ class Replies:
         self._waiting.append(order)
         return self._send_waiting()
 
-    def forget(self) -> None:
-        """What plays is told anew."""
+    def forget(self, first_index: int) -> None:
+        """What plays is told anew; the numbers of what is begun here come behind all that were used."""
         self._playing.clear()
+        self._next_index = max(self._next_index, first_index)
 
     def settle(self, reply: Reply, heard_samples: int) -> None:
         """What was heard of a restored reply is known already."""

@@ -696,7 +696,7 @@ class Session:
         if not snapshot.reason:
             return False
         self.conversation.load(snapshot.items)
-        goes_on = self._agent.restore(snapshot.replies)
+        goes_on = self._agent.restore(snapshot.replies, snapshot.first_index)
         self._agent.settle_the_rest(heard=snapshot.recalled)
         self._journal.speaking = snapshot.speaking
         callers = any(item.role is Role.USER for item in self.conversation)

@@ -24,6 +24,7 @@ class Snapshot:
         speaking: the caller was saying something.
         running: calls of tools that this process still runs.
         recalled: the memory comes from Redis, which knows no replies.
+        first_index: the numbers of reply items begin here.
     """
 
     reason: str = ""
@@ -36,6 +37,7 @@ class Snapshot:
     speaking: bool = False
     running: frozenset[str] = frozenset()
     recalled: bool = False
+    first_index: int = 0
 
 
 class SnapshotReader:
@@ -87,5 +89,6 @@ class SnapshotReader:
             speaking=go.speaking,
             running=running,
             recalled=go.recalled,
+            first_index=go.first_index,
             **fields,
         )

@@ -69,14 +69,15 @@ class TestMakeBeforeBreak:
         assert driver.record(link.Ready()) == [ToWorker(old, link.encode(link.Release(18.0), 7))]
         assert state_of(driver) is State.LIVE
         # Nothing of what comes meanwhile is lost on the other one.
-        driver.record(link.Remember("item", item={"text": "x"}), leg=old)
+        driver.record(link.ReplyItem(4, "item"), leg=old)
+        driver.record(link.Remember("item", item={"text": "x"}, settled=True), leg=old)
         taken = driver.record(link.Released("drain", "another session goes on"), leg=old)
         assert taken[:2] == [LeaveChannel(old), Publish()]
         assert [action.leg for action in taken if isinstance(action, ToWorker)] == [new] * 3
         assert to_worker(taken) == [
             link.Remember("item", item={"text": "x"}),
             KeptAudio(0, g711.encode_ulaw(FRAME)),
-            link.Go("drain"),
+            link.Go("drain", first_index=5),
         ]
         assert (driver.call.worker_id, driver.call.held_epoch, state_of(driver)) == ("w-2", 2, State.CONNECTING)
         driver.now += 0.1

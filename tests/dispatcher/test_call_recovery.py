@@ -215,7 +215,7 @@ class TestMemory:
             hello,
             link.Spoken((link.Reply(3, "item_1", "How are", 8000, 4000, False, 2000, False),)),
             KeptAudio(0, g711.encode_ulaw(FRAME)),
-            link.Go("worker_lost", digits="2", speaking=True),
+            link.Go("worker_lost", digits="2", speaking=True, first_index=4),
         ]
 
     def test_what_was_cut_is_known_to_be(self, driver: CallDriver) -> None:
@@ -493,7 +493,7 @@ class TestACallOfADispatcherThatDied:
             hello,
             link.Spoken((link.Reply(3, "item_1", "How", 8000, 4000, True),)),
             KeptAudio(79_840, codes),
-            link.Go("worker_lost"),
+            link.Go("worker_lost", first_index=4),
         ]
 
     def test_the_playout_goes_on_where_it_was(self, driver: CallDriver) -> None:

@@ -451,7 +451,7 @@ def test_what_was_heard_of_a_restored_reply_may_be_known(heard_samples: int, who
 def test_what_plays_is_told_anew_when_a_session_that_stood_by_goes_on() -> None:
     replies = made(PLENTY)
     replies.restore(0, "a", 8000)
-    replies.forget()
+    replies.forget(0)
     assert not replies.any_playing
     assert replies.flush() == []
 

@@ -63,6 +63,12 @@ class TestStandby:
         assert driver.session.state is State.STANDBY
         assert driver.tick(1000.0) == []
 
+    def test_its_replies_are_numbered_behind_those_of_the_session_that_went_on_meanwhile(self) -> None:
+        driver, _ = self.standing_by(agent("a", "Hello."))
+        self.go(driver, agent("a", "Hello."), agent("b", "And more."), first_index=3)
+        did = driver.reply("resp_1", "item_1", "Yes.", 100)
+        assert only(did, link.ReplyItem) == [link.ReplyItem(3, "item_1")]
+
     def test_it_goes_on_with_what_has_changed_since(self) -> None:
         driver, _ = self.standing_by(agent("a", "Hello."), agent("b", "one two three four"))
         kept = sound(SECOND)
