@@ -150,6 +150,8 @@ class Caller:
         self._unpinning: asyncio.Task[None] | None = None
         self._executing: asyncio.Task[None] | None = None
         self._began = False
+        # The worker that was the newest when the call had to leave one first.
+        self._moved_after: int | None = None
         self._relay_in = RelayTimer(calls.metrics.relay_in)
         self._relay_out = RelayTimer(calls.metrics.relay_out)
 
@@ -407,7 +409,9 @@ class Caller:
             return
         while self.call.wants(purpose):
             if purpose is Purpose.MOVE:
-                found: Found | NoCapacity = placement.choose(epoch, excluded, pins)
+                if self._moved_after is None:
+                    self._moved_after = placement.newest_worker
+                found: Found | NoCapacity = placement.choose(epoch, excluded, pins, newer_than=self._moved_after)
             else:
                 pinning = asyncio.ensure_future(
                     placement.place(

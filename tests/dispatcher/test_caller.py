@@ -244,6 +244,33 @@ class TestRecovery:
         await core.hang_up()
         await rig.nothing_is_left()
 
+    async def test_a_call_that_moves_again_goes_to_a_worker_that_came_up_since(self, rig: Rig) -> None:
+        workers = {name: await rig.worker(name) for name in ("w-1", "w-2")}
+        core = await rig.live()
+
+        async def move(leaving: str, known: set[str]) -> str:
+            await eventually(lambda: {each.id for each in rig.dispatcher.placement.workers} == known)
+            await eventually(lambda: all(rig.dispatcher.links.has(each) for each in known), PATIENCE_SECONDS)
+            (channel, _), far = workers[leaving].opens()[-1], await workers[leaving].only_link()
+            far.send(link.Move("drain", 20.0), channel)
+            await eventually(lambda: far.controls(link.Release), PATIENCE_SECONDS)
+            far.send(link.Released("drain", "another session goes on"), channel)
+            held = rig.dispatcher._by_uuid["call"].call
+            await eventually(lambda: held.worker_id != leaving, PATIENCE_SECONDS)
+            (channel, _), new = workers[held.worker_id].opens()[-1], await workers[held.worker_id].only_link()
+            new.send(link.Ready(), channel)
+            await eventually(lambda: rig.state() == "live", PATIENCE_SECONDS)
+            return held.worker_id
+
+        first = rig.dispatcher._by_uuid["call"].call.worker_id
+        second = await move(first, {"w-1", "w-2"})
+        assert {first, second} == {"w-1", "w-2"}
+        workers["w-3"] = await rig.worker("w-3")
+        # The first is as empty, and comes before it in the table.
+        assert await move(second, {"w-1", "w-2", "w-3"}) == "w-3"
+        await core.hang_up()
+        await rig.nothing_is_left()
+
 
 class TestACallerThatComesBack:
     async def test_to_the_same_dispatcher(self, rig: Rig) -> None:
