@@ -409,6 +409,9 @@ class Call:
 
     def _look_after_workers(self, now_seconds: float) -> None:
         limits = self._limits
+        if any(leg is not None and leg.stream.is_full for leg in (self._leg, self._next)):
+            self._end(Ending.FAILED, 1011, "the call's worker acknowledges nothing")
+            return
         if self.state is State.LIVE and now_seconds - self._ready_seconds >= limits.unstable_seconds:
             # This session lasts.
             self._unstable_since, self._drops = None, 0

@@ -56,6 +56,11 @@ class Agent:
         """Whether the caller may be hearing something, or something waits to be heard."""
         return self._replies.any_playing
 
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether the dispatcher does not say what was heard of what a barge-in has cut."""
+        return self._replies.is_unanswered
+
     # What the model says
 
     def audio_delta(self, event: dict[str, Any]) -> bool:

@@ -161,6 +161,10 @@ class Call:
 
     def tick(self, now_seconds: float) -> None:
         """Look at the clocks."""
+        if self._stream.is_full and not self._ended:
+            self._log.warning("channel given up", reason="the dispatcher acknowledges nothing")
+            self.stop("the dispatcher acknowledges nothing")
+            return
         if self._detached_since is not None:
             kept_seconds = self._resources.settings.call_reconnect_seconds + KEPT_LONGER_SECONDS
             if now_seconds - self._detached_since >= (CONFIRM_SECONDS if self._suspended else kept_seconds):

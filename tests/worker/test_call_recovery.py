@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from common import link
+from common import link, stream
 from common.errors import LinkProtocolError
+from common.link import Outcome
 from common.stream import ACK_RECORDS
 from dispatcher.memory import CallMemory
 from simulator.realtime_api import RealtimeSimulator
@@ -89,6 +90,22 @@ async def test_records_that_have_come_are_acknowledged_and_those_that_were_are_n
         assert not desk.call._stream.resumed(desk.count)
         with pytest.raises(LinkProtocolError):
             desk.call.record(*payload_of(link.encode_ack(CHANNEL, desk.count + 1)), 0.0)
+
+
+async def test_a_call_whose_dispatcher_acknowledges_nothing_ends_before_it_keeps_too_much(
+    simulator: RealtimeSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with call_to(simulator.url) as desk:
+        await desk.ready()
+        await desk.wait_for(lambda records: link.ReplyItemDone(0) in records)
+        desk.call.tick(time.monotonic())
+        assert not desk.is_over.is_set()
+        monkeypatch.setattr(stream, "MAX_KEPT_RECORDS", desk.count)
+        # Credit comes back for it.
+        desk.audio(bytes(link.CALLER_CREDIT_BYTES))
+        desk.call.tick(time.monotonic())
+        ended = await desk.ending()
+        assert ended == link.Ended(Outcome.FAILED, "the dispatcher acknowledges nothing")
 
 
 async def test_a_call_that_nobody_comes_for_ends(simulator: RealtimeSimulator) -> None:
