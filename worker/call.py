@@ -150,6 +150,11 @@ class Call:
             self._begin_task(self._prepare(), "prepare")
 
     @property
+    def has_ended(self) -> bool:
+        """Whether nothing of it goes on."""
+        return self._ended
+
+    @property
     def is_attachable(self) -> bool:
         """Whether another dispatcher can go on with this session."""
         return not self._ended and not self.is_standby
@@ -324,7 +329,13 @@ class Call:
             self._send_on(link.encode(record, self._channel))
 
     def _tell_profile(self, chosen: CallProfile) -> None:
-        self._send(link.encode(link.Profile(chosen.to_record(), chosen.secrets()), self._channel))
+        try:
+            record = link.encode(link.Profile(chosen.to_record(), chosen.secrets()), self._channel)
+        except ValueError as error:
+            # Whoever takes the call over puts its settings together again.
+            self._log.warning("settings too long to be remembered", reason=str(error))
+            return
+        self._send(record)
 
     def command(self, command: link.Command, send: Callable[[bytes], None]) -> None:
         """The calls API wants something; `send` sends the answer on the link that it came by."""

@@ -107,7 +107,7 @@ class Session:
         self.epoch = opening.epoch
         self.state = State.CONNECTING
         self.conversation = Conversation()
-        self._out = Outbox(plan.dialect, channel)
+        self._out = Outbox(plan.dialect, channel, opening.uuid)
         self._log = structlog.get_logger().bind(uuid=opening.uuid)
         self._plan = plan
         self._snapshot = snapshot or Snapshot()

@@ -191,6 +191,17 @@ class TestPlacingAgain:
 
 
 class TestMemory:
+    def test_text_of_a_reply_that_nobody_named_is_ignored(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.record(link.ReplyItem(0, "item_0"))
+        assert driver.raw_record(Kind.REPLY_TEXT, _reply_text(2**32 - 1, 2**32 - 1, "Hello.")) == []
+        driver.raw_record(Kind.REPLY_TEXT, _reply_text(0, 8000, "Good day."))
+        driver.lose_worker()
+        opening, spoken, _ = to_worker(driver.placed(worker="w-2", epoch=2))
+        assert isinstance(opening, link.Open)
+        assert opening.first_index == 1
+        assert spoken == link.Spoken((link.Reply(0, "item_0", "Good day.", 8000),))
+
     def test_the_next_worker_is_given_all_of_it(self, driver: CallDriver) -> None:
         driver.live(credit_bytes=10**6)
         profile = link.Profile({"model": "m"}, {"api_key": "secret"})
