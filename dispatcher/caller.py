@@ -413,10 +413,10 @@ class Caller:
                     self._moved_after = placement.newest_worker
                 found: Found | NoCapacity = placement.choose(epoch, excluded, pins, newer_than=self._moved_after)
             else:
+                # A call that is older than this dispatcher has lost its session, too.
+                recovers = purpose is Purpose.RECOVER or self.call.memory.is_recalled
                 pinning = asyncio.ensure_future(
-                    placement.place(
-                        self.uuid, epoch, self.call.metadata, excluded, pins, recovers=purpose is Purpose.RECOVER
-                    )
+                    placement.place(self.uuid, epoch, self.call.metadata, excluded, pins, recovers=recovers)
                 )
                 done, _ = await asyncio.wait({pinning}, timeout=REDIS_IS_SLOW_SECONDS)
                 if not done and purpose is Purpose.BEGIN and await self._found_holder(wanted):
@@ -424,14 +424,13 @@ class Caller:
                     return
                 found = await pinning
             if isinstance(found, NoCapacity):
+                if purpose is Purpose.BEGIN and await self._recalled():
+                    continue
                 self._not_placed(purpose, found, excluded)
                 return
             worker_link = await self._link_to(found) if self.call.wants(purpose) else None
-            if worker_link is not None and not found.attach and self.call.memory.is_empty and found.pins > 1:
-                # The call is older than this dispatcher: the one that had it is gone, and its worker too.
-                memory = await placement.recall(self.uuid)
-                if memory is not None:
-                    self.call.restored(memory, time.monotonic())
+            if worker_link is not None and not found.attach and found.pins > 1:
+                await self._recalled()
             self.call.epoch = max(self.call.epoch, found.epoch)
             if not self.call.wants(purpose):
                 # The caller has hung up meanwhile, say. A call that ended is not to be left in Redis.
@@ -447,6 +446,16 @@ class Caller:
             else:
                 pins = found.pins
             excluded, epoch = excluded | {found.worker_id}, found.epoch + 1
+
+    async def _recalled(self) -> bool:
+        """Whether the call is older than this dispatcher: the one that had it is gone, and its worker too."""
+        if not self.call.memory.is_empty:
+            return False
+        memory = await self._calls.placement.recall(self.uuid)
+        if memory is None:
+            return False
+        self.call.restored(memory, time.monotonic())
+        return True
 
     async def _found_holder(self, wanted: actions.Place) -> bool:
         """Whether a worker says that it has a session of the call: it goes on there."""

@@ -168,6 +168,8 @@ class Placement:
 
     async def recall(self, uuid: str) -> CallMemory | None:
         """What Redis remembers of a call whose dispatcher and worker are gone; None: nothing, or it is away."""
+        if self._up is False:
+            return None
         try:
             fields = await self._registry.recall(uuid)
         except RegistryUnavailable as error:

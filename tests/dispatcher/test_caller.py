@@ -331,6 +331,27 @@ class TestACallerThatComesBack:
             await back.hang_up()
             redis_process.start()
 
+    async def test_then_a_worker_is_filled_above_its_capacity_for_it(self, rig: Rig, redis_url: str) -> None:
+        dead = await rig.worker("w-1")
+        await rig.live()
+        (await dead.only_link()).send(link.Remember("item", item={"text": "Hello."}), 1)
+
+        async def is_written() -> bool:
+            return "item:item" in await rig.registry.recall("call")
+
+        await eventually(is_written, PATIENCE_SECONDS)
+        await rig.registry.remove_worker("w-1")
+        other = await rig.worker("w-2", capacity=2)
+        for number in range(2):
+            await rig.live(f"call-{number}")
+        async with Rig(redis_url, "d-2") as again:
+            assert (await (await again.call("a-new-one")).end())[0] == 1013
+            back = await again.call()
+            await eventually(lambda: again.state() == "live", PATIENCE_SECONDS)
+            _, opening = other.opens()[-1]
+            assert (opening.uuid, opening.epoch, opening.restore) == ("call", 2, True)
+            await back.hang_up()
+
     async def test_after_its_dispatcher_and_its_worker_died(self, rig: Rig, redis_url: str) -> None:
         """Another worker goes on from the copy in Redis."""
         dead = await rig.worker("w-1")
