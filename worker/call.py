@@ -15,7 +15,7 @@ from typing import Protocol as Interface
 import aiohttp
 import structlog
 
-from common import link, models, session_fields
+from common import link, metrics, models, session_fields
 from common.errors import UpstreamError
 from common.metrics import ReconnectReason, ToolOutcome, WorkerMetrics
 from common.relay_timer import RelayTimer
@@ -537,7 +537,9 @@ class Call:
         assert self._toolbox is not None
         began = time.monotonic()
         result = await self._toolbox.run(name, arguments, uuid=self.uuid, metadata=self._opening.metadata)
-        self._metrics.tool(name).ended(_TOOL_OUTCOMES[result.outcome], time.monotonic() - began)
+        # What the model makes up is no tool's name.
+        known = metrics.OTHER if result.outcome is Outcome.UNKNOWN_TOOL else name
+        self._metrics.tool(known).ended(_TOOL_OUTCOMES[result.outcome], time.monotonic() - began)
         holder = self
         while holder.successor is not None:
             holder = holder.successor

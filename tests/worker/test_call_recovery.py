@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from common import link, stream
+from common import link, metrics, stream
 from common.errors import LinkProtocolError
 from common.link import Outcome
 from common.stream import ACK_RECORDS
@@ -363,6 +363,22 @@ def begin_tool(simulator: RealtimeSimulator, opened: SimulatedSession, call_id: 
         opened,
         {"type": "response.output_item.done", "response_id": "resp_x", "output_index": 0, "item": item},
     )
+
+
+async def test_a_tool_that_the_model_made_up_has_no_series_of_its_own(simulator: RealtimeSimulator) -> None:
+    def counted() -> float:
+        wanted = 'avr_sts_tool_calls_total{outcome="refused",tool="other"}'
+        lines = [line for line in metrics.render()[0].decode().splitlines() if line.startswith(wanted)]
+        return float(lines[0].split()[-1]) if lines else 0.0
+
+    before = counted()
+    async with call_to(simulator.url) as desk:
+        await desk.ready()
+        begin_tool(simulator, await simulator.wait_for_session())
+        await desk.wait_for(lambda records: link.Tool("call_1") in records)
+        desk.record(link.ToolKnown("call_1"))
+        await eventually(lambda: counted() == before + 1, PATIENCE_SECONDS)
+    assert 'tool="look_up"' not in metrics.render()[0].decode()
 
 
 @pytest.fixture
