@@ -286,6 +286,22 @@ class Call:
         """This process ends and cannot wait for the call any longer."""
         self._end(Ending.FAILED, 1011, reason)
 
+    @property
+    def may_be_left(self) -> bool:
+        """Whether its worker would keep it for a caller who comes back, and there is something to come back to."""
+        leg = self._leg
+        return leg is not None and leg.state is not LegState.OPENING and self._hung_up_seconds is None
+
+    def left(self, reason: str) -> None:
+        """This process ends: the call waits at its worker for the dispatcher to which its caller comes back."""
+        if self._next is not None:
+            self._to_worker(self._next, link.Close(reason))
+        self.actions += [LeaveChannel(leg) for leg in (self._leg, self._next) if leg is not None]
+        self._leg = self._next = None
+        self.state = State.ENDED
+        self._audio.clear()
+        self.actions.append(Ended(Ending.MOVED, reason))
+
     # Events from placement
 
     def place(self, epoch: int = 1) -> None:

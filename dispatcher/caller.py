@@ -189,6 +189,21 @@ class Caller:
         self.call.stopped(reason)
         self._act()
 
+    def leave(self, reason: str) -> None:
+        """The process ends, and others go on: the call waits at its worker for its caller to come back.
+
+        The connection is cut: a core comes back after 1006, and takes a close for the end of the call.
+        """
+        if not self.call.may_be_left or (self._front is not None and not self._front.may_return):
+            self.stop(reason)
+            return
+        front, self._front = self._front, None
+        if front is not None:
+            front.hand_over(None)
+            front.abort()
+        self.call.left(reason)
+        self._act()
+
     async def settled(self) -> None:
         """Wait until what an ended call began is done: its placing given up, its pin taken out of Redis."""
         for task in (*self._placing, self._executing, self._unpinning):

@@ -21,7 +21,7 @@ from common.websocket import Limits
 from dispatcher.actions import Seen
 from dispatcher.caller import LegChannel
 from tests.dispatcher.rig import PATIENCE_SECONDS, Rig, counted
-from tests.dispatcher.scripted_worker import DispatcherEnd, refuse, say_nothing, take
+from tests.dispatcher.scripted_worker import attach_or_take, refuse, say_nothing, take
 from tests.helpers import eventually
 from tests.redis_process import RedisProcess
 
@@ -294,7 +294,7 @@ class TestACallerThatComesBack:
 
     async def test_to_another_dispatcher_after_its_own_died(self, rig: Rig, redis_url: str) -> None:
         """The pin says which worker has it; that one tells all that the new dispatcher has to know."""
-        worker = await rig.worker(answer=_attach_or_take)
+        worker = await rig.worker(answer=attach_or_take)
         await rig.live()
         async with Rig(redis_url, "d-2") as other:
             back = await other.call()
@@ -318,7 +318,7 @@ class TestACallerThatComesBack:
             Rig(redis_process.url, timeout_seconds=1) as rig,
             Rig(redis_process.url, "d-2", timeout_seconds=1) as other,
         ):
-            worker = await rig.worker(answer=_attach_or_take)
+            worker = await rig.worker(answer=attach_or_take)
             await rig.live()
             await eventually(lambda: other.dispatcher.is_ready)
             redis_process.kill()
@@ -699,15 +699,6 @@ class TestBugs:
         assert rig.state("neighbour") == "live"
         await neighbour.hang_up()
         await rig.nothing_is_left()
-
-
-def _attach_or_take(end: DispatcherEnd, channel: int, opening: link.Open) -> None:
-    """A worker that has the session of a call that comes back: a second of audio has come to it."""
-    if not opening.attach:
-        take(end, channel, opening)
-        return
-    end.send(link.Opened(link.CALLER_CREDIT_BYTES, attached=True, position_samples=8000), channel)
-    end.send(link.Ready(), channel)
 
 
 def _fail(*_: object, **__: object) -> None:

@@ -277,6 +277,24 @@ async def test_a_caller_whose_dispatcher_dies_is_back_in_its_session(
         await eventually(lambda: not simulator.sessions, PATIENCE_SECONDS)
 
 
+async def test_a_call_that_outlasts_its_dispatchers_drain_goes_on_at_another_one(
+    real_redis_url: str, simulator: RealtimeSimulator
+) -> None:
+    async with Cluster(real_redis_url, simulator.url) as cluster:
+        await cluster.start(workers=1)
+        leaving = await cluster.add_dispatcher(DRAIN_SECONDS=1)
+        urls = [await cluster.url(0)]
+        call = await place_call(await cluster.url(1), reconnect_seconds=PATIENCE_SECONDS, reconnect_urls=urls)
+        await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
+        leaving.signal(signal.SIGTERM)
+        assert await leaving.ended() == 0
+        await call.wait_for(lambda c: c.outages, timeout_seconds=PATIENCE_SECONDS)
+        await converse(call)
+        assert simulator.opened == 1, "the same session"
+        assert told(simulator.sessions[0]) == said(call)
+        await hang_up([call], simulator)
+
+
 async def test_a_caller_whose_dispatcher_and_worker_die_is_told_nothing_twice(
     real_redis_url: str, simulator: RealtimeSimulator
 ) -> None:
