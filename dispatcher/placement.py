@@ -239,7 +239,7 @@ class Placement:
             for w in free
             if newer_than is not None
             and self._numbers.get(w.id, 0) > newer_than
-            and self._own_calls(w.id) < w.capacity
+            and max(self._own_calls(w.id), w.calls) < w.capacity
         }
         # As the script does: the newest release first, and of it the least loaded.
         best = min(

@@ -166,7 +166,7 @@ class Call:
 
     def tick(self, now_seconds: float) -> None:
         """Look at the clocks."""
-        if self._stream.is_full and not self._ended:
+        if self._stream.is_full and not self._ended and not self._suspended:
             self._log.warning("channel given up", reason="the dispatcher acknowledges nothing")
             self.stop("the dispatcher acknowledges nothing")
             return
