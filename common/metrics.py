@@ -44,7 +44,9 @@ _RECOVERY_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10
 _LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 
 _PREFIX: Final = "avr_sts_"
-_OTHER: Final = "other"
+OTHER: Final = "other"
+"""The value of a label that stands for all those that are not kept apart."""
+
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
 _UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 _DATE = re.compile(r"20\d\d-[01]\d-[0-3]\d")
@@ -117,12 +119,14 @@ class _Bounded(Generic[T]):
 
     def of(self, value: str) -> T:
         """That of `value`; of `other` if it is no word, one too many, or may name a call."""
+        if value == OTHER:
+            self.expect(OTHER)
         made = self._made.get(value)
         if made is None:
             full = len(self._made) >= MAX_LABEL_VALUES + len(self._expected)
             if full or not _LABEL_VALUE.fullmatch(value) or _may_name_a_call(value):
-                self.expect(_OTHER)
-                return self._made[_OTHER]
+                self.expect(OTHER)
+                return self._made[OTHER]
             made = self._made[value] = self._make(value)
         return made
 
@@ -137,7 +141,7 @@ class BoundedCounter:
 
     def __init__(self, name: str, help_text: str, label: str) -> None:
         self._children = _Bounded(name, label, _counter(name, help_text, label).labels)
-        self._children.expect(_OTHER)
+        self._children.expect(OTHER)
 
     def expect(self, *expected: str) -> None:
         """Creates the series of values that are known in advance; they do not count for the limit."""

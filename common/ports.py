@@ -12,6 +12,9 @@ from common.errors import SettingsError
 
 ALL_ADDRESSES: Final = "0.0.0.0"  # noqa: S104 - AVR Core, probes and Prometheus come from other hosts
 
+ALL_ADDRESSES_OF_BOTH: Final = "::"
+"""IPv6 and, where the host has it, IPv4."""
+
 BACKLOG: Final = 1024
 """Connections that wait to be accepted; the kernel caps it at net.core.somaxconn (4096 on Linux)."""
 
@@ -55,6 +58,11 @@ def port_of(bound: socket.socket) -> int:
     """Returns the number of the port that an IPv4 or IPv6 socket is bound to."""
     number: int = bound.getsockname()[1]
     return number
+
+
+def host_and_port(host: str, port: int) -> str:
+    """Returns the two as they stand in a URL: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def host_address(redis_url: str) -> str:

@@ -295,6 +295,22 @@ class Call:
         """This process ends and cannot wait for the call any longer."""
         self._end(Ending.FAILED, 1011, reason)
 
+    @property
+    def may_be_left(self) -> bool:
+        """Whether its worker would keep it for a caller who comes back, and there is something to come back to."""
+        leg = self._leg
+        return leg is not None and leg.state is not LegState.OPENING and self._hung_up_seconds is None
+
+    def left(self, reason: str) -> None:
+        """This process ends: the call waits at its worker for the dispatcher to which its caller comes back."""
+        if self._next is not None:
+            self._to_worker(self._next, link.Close(reason))
+        self.actions += [LeaveChannel(leg) for leg in (self._leg, self._next) if leg is not None]
+        self._leg = self._next = None
+        self.state = State.ENDED
+        self._audio.clear()
+        self.actions.append(Ended(Ending.MOVED, reason))
+
     # Events from placement
 
     def place(self, epoch: int = 1) -> None:
@@ -314,6 +330,7 @@ class Call:
         if self.wants(Purpose.MOVE):
             return self._placed_next(placed, now_seconds)
         self._expect("placed", State.PLACING)
+        self.pins = placed.pins
         leg = self._leg = self._new_leg(placed, "" if placed.attach else self._reason)
         self.worker_id, self._held_epoch = leg.worker_id, leg.epoch
         self.state = State.OPENING
@@ -418,6 +435,9 @@ class Call:
 
     def _look_after_workers(self, now_seconds: float) -> None:
         limits = self._limits
+        if any(leg is not None and leg.stream.is_full for leg in (self._leg, self._next)):
+            self._end(Ending.FAILED, 1011, "the call's worker acknowledges nothing")
+            return
         if self.state is State.LIVE and now_seconds - self._ready_seconds >= limits.unstable_seconds:
             # This session lasts.
             self._unstable_since, self._drops = None, 0
@@ -579,6 +599,7 @@ class Call:
         leg.state = LegState.TAKEN
         leg.credit_bytes = opened.credit_bytes
         self.actions.append(Publish())
+        self._count_repin(leg)
         if opened.attached:
             self._greeted = True
             self._audio.rebase(opened.position_samples)
@@ -647,12 +668,16 @@ class Call:
     # Another leg
 
     def _new_leg(self, placed: Placed, reason: str) -> Leg:
-        self.epoch, self.pins = max(self.epoch, placed.epoch), placed.pins
-        if reason in (Reason.WORKER_LOST, Reason.DRAIN):
-            self._report(Seen.REPIN, label=reason)
+        self.epoch = max(self.epoch, placed.epoch)
         leg = Leg(placed.worker_id, placed.epoch, placed.channel, reason)
         leg.given_bytes = max(0, link.REPLY_CREDIT_BYTES - self._player.held_bytes)
         return leg
+
+    def _count_repin(self, leg: Leg) -> None:
+        """A worker has taken the call; one that was only asked, or stood by, does not count."""
+        reason = self._reason if self._reason == Reason.WORKER_LOST else leg.reason
+        if leg.reason and reason in (Reason.WORKER_LOST, Reason.DRAIN):
+            self._report(Seen.REPIN, label=reason)
 
     def _open(self, leg: Leg, now_seconds: float, *, attach: bool = False) -> None:
         waited, delay = 0.0, 0.0
@@ -707,8 +732,11 @@ class Call:
             self.actions.append(Publish())
             # It has the memory already, and waits for nothing but this.
             self._leg = standby
+            self.pins += standby.worker_id != self.worker_id
             self.worker_id, self._held_epoch = standby.worker_id, standby.epoch
             self.state = State.OPENING if standby.state is LegState.OPENING else State.CONNECTING
+            if standby.state is not LegState.OPENING:
+                self._count_repin(standby)
             self._give_memory(standby)
             return
         if excluded:
@@ -752,18 +780,23 @@ class Call:
                 self._resumed(leg, link.decode_control(link.Attached, payload).received)
             case Kind.MOVE:
                 leg.move = link.decode_control(link.Move, payload)
-            case Kind.REFUSED | Kind.ENDED | Kind.RELEASED:
+            case Kind.REFUSED:
+                refused = link.decode_control(link.Refused, payload)
+                self.epoch = max(self.epoch, refused.epoch)
+                self._leave_next(now_seconds, may_be_asked_again=refused.reason == Refusal.STALE_EPOCH)
+            case Kind.ENDED | Kind.RELEASED:
                 self._leave_next(now_seconds)
             case _:
                 pass
 
-    def _leave_next(self, now_seconds: float) -> None:
+    def _leave_next(self, now_seconds: float, *, may_be_asked_again: bool = False) -> None:
         """The leg that was to stand by does not; the session goes on, and another try is made."""
         standby, self._next = self._next, None
         if standby is not None:
             self.actions.append(LeaveChannel(standby))
             if self._move is not None:
-                self._move.excluded.add(standby.worker_id)
+                if not may_be_asked_again:
+                    self._move.excluded.add(standby.worker_id)
                 self._move.next_try_seconds = now_seconds + MOVE_AGAIN_SECONDS
 
     # Replies

@@ -152,6 +152,8 @@ class Caller:
         self._unpinning: asyncio.Task[None] | None = None
         self._executing: asyncio.Task[None] | None = None
         self._began = False
+        # The worker that was the newest when the call had to leave one first.
+        self._moved_after: int | None = None
         self._relay_in = RelayTimer(calls.metrics.relay_in)
         self._relay_out = RelayTimer(calls.metrics.relay_out)
 
@@ -187,6 +189,21 @@ class Caller:
     def stop(self, reason: str) -> None:
         """End the call because the process ends."""
         self.call.stopped(reason)
+        self._act()
+
+    def leave(self, reason: str) -> None:
+        """The process ends, and others go on: the call waits at its worker for its caller to come back.
+
+        The connection is cut: a core comes back after 1006, and takes a close for the end of the call.
+        """
+        if not self.call.may_be_left or (self._front is not None and not self._front.may_return):
+            self.stop(reason)
+            return
+        front, self._front = self._front, None
+        if front is not None:
+            front.hand_over(None)
+            front.abort()
+        self.call.left(reason)
         self._act()
 
     async def settled(self) -> None:
@@ -427,12 +444,14 @@ class Caller:
             return
         while self.call.wants(purpose):
             if purpose is Purpose.MOVE:
-                found: Found | NoCapacity = placement.choose(epoch, excluded, pins)
+                if self._moved_after is None:
+                    self._moved_after = placement.newest_worker
+                found: Found | NoCapacity = placement.choose(epoch, excluded, pins, newer_than=self._moved_after)
             else:
+                # A call that is older than this dispatcher has lost its session, too.
+                recovers = purpose is Purpose.RECOVER or self.call.memory.is_recalled
                 pinning = asyncio.ensure_future(
-                    placement.place(
-                        self.uuid, epoch, self.call.metadata, excluded, pins, recovers=purpose is Purpose.RECOVER
-                    )
+                    placement.place(self.uuid, epoch, self.call.metadata, excluded, pins, recovers=recovers)
                 )
                 done, _ = await asyncio.wait({pinning}, timeout=REDIS_IS_SLOW_SECONDS)
                 if not done and purpose is Purpose.BEGIN and await self._found_holder(wanted):
@@ -440,14 +459,13 @@ class Caller:
                     return
                 found = await pinning
             if isinstance(found, NoCapacity):
+                if purpose is Purpose.BEGIN and await self._recalled():
+                    continue
                 self._not_placed(purpose, found, excluded)
                 return
             worker_link = await self._link_to(found) if self.call.wants(purpose) else None
-            if worker_link is not None and not found.attach and self.call.memory.is_empty and found.pins > 1:
-                # The call is older than this dispatcher: the one that had it is gone, and its worker too.
-                memory = await placement.recall(self.uuid)
-                if memory is not None:
-                    self.call.restored(memory, time.monotonic())
+            if worker_link is not None and not found.attach and found.pins > 1:
+                await self._recalled()
             self.call.epoch = max(self.call.epoch, found.epoch)
             if not self.call.wants(purpose):
                 # The caller has hung up meanwhile, say. A call that ended is not to be left in Redis.
@@ -463,6 +481,16 @@ class Caller:
             else:
                 pins = found.pins
             excluded, epoch = excluded | {found.worker_id}, found.epoch + 1
+
+    async def _recalled(self) -> bool:
+        """Whether the call is older than this dispatcher: the one that had it is gone, and its worker too."""
+        if not self.call.memory.is_empty:
+            return False
+        memory = await self._calls.placement.recall(self.uuid)
+        if memory is None:
+            return False
+        self.call.restored(memory, time.monotonic())
+        return True
 
     async def _found_holder(self, wanted: actions.Place) -> bool:
         """Whether a worker says that it has a session of the call: it goes on there."""

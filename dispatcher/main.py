@@ -48,6 +48,8 @@ async def run(settings: Settings, process: Process) -> int:
         ami=Ami(settings.ami_url),
         limits=limits,
         security=security,
+        # Under `serve` the workers end, too.
+        leaves_calls=not shared,
     )
     runner = await admin.serve(application(dispatcher, settings.admin_token), admin_sock)
     await dispatcher.start(sock)
@@ -61,7 +63,7 @@ async def run(settings: Settings, process: Process) -> int:
     # 1. No new calls; those that run end in their own time, or at the deadline.
     log.info("draining", calls=dispatcher.calls)
     await dispatcher.drain(process.stopping)
-    # 2. What is left is ended, with an error that says so.
+    # 2. What is left is left to the workers, or ended, with an error that says so.
     await dispatcher.stop()
     # 3. Probes and metrics last: who watches sees the end.
     for task in (ready, *renewing):

@@ -21,6 +21,8 @@ MAX_ITEMS = 1000
 MAX_BYTES = 1024 * 1024
 # Replies of which it is not settled what was heard; a worker that leaves more behind does not settle any.
 MAX_REPLIES = 256
+# And of their text: whatever of it has to be escaped, it fits into one record.
+MAX_REPLY_CHARS = 128 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class _Item:
 class _Reply:
     item_id: str
     text: list[str] = field(default_factory=list)
+    text_chars: int = 0
     received_samples: int = 0
     sent_samples: int = 0
     done: bool = False
@@ -118,7 +121,7 @@ class CallMemory:
         """More text of a reply, and how much of its audio the worker has."""
         reply = self._replies.get(index)
         if reply is not None:
-            reply.text.append(text)
+            self._add_text(reply, text)
             reply.received_samples = received_samples
 
     def reply_audio(self, index: int, samples: int) -> None:
@@ -146,7 +149,8 @@ class CallMemory:
         for given in replies:
             self.reply_began(given.index, given.item_id)
             reply = self._replies[given.index]
-            reply.text, reply.done = [given.text], given.done
+            reply.done = given.done
+            self._add_text(reply, given.text)
             reply.received_samples, reply.sent_samples = given.received_samples, given.sent_samples
 
     # What a worker that takes over is told
@@ -221,6 +225,12 @@ class CallMemory:
             return None
         memory.is_recalled = True
         return None if memory.is_empty else memory
+
+    def _add_text(self, reply: _Reply, text: str) -> None:
+        room = MAX_REPLY_CHARS - sum(each.text_chars for each in self._replies.values())
+        if room > 0:
+            reply.text.append(text[:room])
+            reply.text_chars += min(len(text), room)
 
     def _settle(self, item_id: str) -> None:
         self._replies = {index: reply for index, reply in self._replies.items() if reply.item_id != item_id}

@@ -58,7 +58,11 @@ class Found:
 
 
 class Placement:
-    """Pins calls for one dispatcher, and keeps what is held published."""
+    """Pins calls for one dispatcher, and keeps what is held published.
+
+    Attributes:
+        newest_worker: the number of the worker that came up last; they grow.
+    """
 
     def __init__(
         self,
@@ -88,9 +92,12 @@ class Placement:
         # A call whose dispatcher died must be found by the one to which its caller comes back.
         self._lease_seconds = max(CALL_LEASE_SECONDS, reconnect_seconds + CALL_LEASE_SECONDS / 3)
         self._workers: tuple[WorkerStatus, ...] = ()
+        # In the order in which they came up: which of two is the younger.
+        self._numbers: dict[str, int] = {}
         self._up: bool | None = None
         # Calls that ended while Redis was away, with their epochs.
         self._ended: dict[str, int] = {}
+        self.newest_worker = 0
 
     @property
     def redis_is_away(self) -> bool:
@@ -149,12 +156,24 @@ class Placement:
             return Found(pin.worker, pin.address, pin.epoch, pin.pins, pin.started_at_ms, pin.attached)
         return pin
 
-    def choose(self, epoch: int, excluded: frozenset[str], pins: int) -> Found | NoCapacity:
-        """A worker for a call that has one still: nothing is pinned, as it may never get there."""
-        return self._from_table(epoch, excluded, pins, OVER_CAPACITY)
+    def choose(
+        self, epoch: int, excluded: frozenset[str], pins: int, *, newer_than: int | None = None
+    ) -> Found | NoCapacity:
+        """A worker for a call that has one still: nothing is pinned, as it may never get there.
+
+        Args:
+            epoch: the last known one plus one.
+            excluded: workers that it must not be.
+            pins: workers that have held the call.
+            newer_than: the `newest_worker` of when the call had to move first. Whoever came up since is preferred
+                while it has room: where all workers are restarted in turn, the others have that before them.
+        """
+        return self._from_table(epoch, excluded, pins, OVER_CAPACITY, newer_than)
 
     async def recall(self, uuid: str) -> CallMemory | None:
         """What Redis remembers of a call whose dispatcher and worker are gone; None: nothing, or it is away."""
+        if self._up is False:
+            return None
         try:
             fields = await self._registry.recall(uuid)
         except RegistryUnavailable as error:
@@ -202,14 +221,23 @@ class Placement:
                 await self.unpin(uuid, epoch)
         known = {worker.id for worker in renewal.workers}
         self._workers = (*renewal.workers, *(worker for worker in self._linked() if worker.id not in known))
+        self._number_workers()
         return renewal
+
+    def _number_workers(self) -> None:
+        came = [worker.id for worker in self._workers if worker.id not in self._numbers]
+        live = {worker.id for worker in self._workers}
+        self._numbers = {name: number for name, number in self._numbers.items() if name in live}
+        for name in came:
+            self.newest_worker += 1
+            self._numbers[name] = self.newest_worker
 
     def _linked(self) -> list[WorkerStatus]:
         """Workers that there is a link to, whatever Redis knows of them."""
         return [worker for worker in self._workers if self._has_link(worker.id)]
 
     def _from_table(
-        self, epoch: int, excluded: frozenset[str], pins: int, over_capacity: float
+        self, epoch: int, excluded: frozenset[str], pins: int, over_capacity: float, newer_than: int | None = None
     ) -> Found | NoCapacity:
         ready = [w for w in self._workers if w.state is WorkerState.READY and w.id not in excluded]
         # There is a link to every worker that can be reached, if it has been known for a moment.
@@ -217,8 +245,18 @@ class Placement:
         free = [w for w in ready if self._own_calls(w.id) < w.capacity * over_capacity]
         if not free:
             return NoCapacity(NoCapacityReason.FULL if ready else NoCapacityReason.NO_WORKERS)
+        younger = {
+            w.id
+            for w in free
+            if newer_than is not None
+            and self._numbers.get(w.id, 0) > newer_than
+            and max(self._own_calls(w.id), w.calls) < w.capacity
+        }
         # As the script does: the newest release first, and of it the least loaded.
-        best = min(free, key=lambda w: (-release_order(w.release), self._own_calls(w.id) / w.capacity))
+        best = min(
+            free,
+            key=lambda w: (-release_order(w.release), w.id not in younger, self._own_calls(w.id) / w.capacity),
+        )
         return Found(best.id, best.address, epoch, pins + 1)
 
     def _note(self, up: bool, reason: str = "") -> None:

@@ -85,7 +85,21 @@ class Dispatcher:
         ami: Ami,
         limits: CallLimits = DEFAULT_LIMITS,
         security: Security = OPEN,
+        leaves_calls: bool = False,
     ) -> None:
+        """Build it.
+
+        Args:
+            dispatcher_id: of this process.
+            release: of the service.
+            registry: Redis.
+            metrics: what is measured.
+            ami: Asterisk.
+            limits: of each call.
+            security: of the ports and links.
+            leaves_calls: workers outlive this process: calls that it may not wait for are left to them, for
+                their callers to come back to by another dispatcher.
+        """
         self.id = dispatcher_id
         self.registry = registry
         self.metrics = metrics
@@ -101,6 +115,7 @@ class Dispatcher:
         )
         self.draining = False
         self._limits = limits
+        self._leaves_calls = leaves_calls and limits.reconnect_seconds > 0
         self._security = security
         self._callers: set[Caller] = set()
         self._by_uuid: dict[str, Caller] = {}
@@ -159,7 +174,10 @@ class Dispatcher:
         callers = list(self._callers)
         fronts = [caller.front for caller in callers if caller.front is not None]
         for caller in callers:
-            caller.stop("the service is stopping")
+            if self._leaves_calls:
+                caller.leave("the service is stopping")
+            else:
+                caller.stop("the service is stopping")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await asyncio.gather(*(front.wait_closed() for front in fronts))

@@ -11,7 +11,8 @@ import structlog
 from common import link
 from worker.actions import Seen
 from worker.audio_format import ApiAudio
-from worker.conversation import Conversation, Item, Role, heard_part
+from worker.conversation import Conversation, Role, heard_part
+from worker.fitting import MAX_TEXT_CHARS
 from worker.outbox import Outbox
 from worker.replay import Replay
 from worker.replies import Replies, Reply
@@ -55,6 +56,11 @@ class Agent:
     def is_heard(self) -> bool:
         """Whether the caller may be hearing something, or something waits to be heard."""
         return self._replies.any_playing
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether the dispatcher does not say what was heard of what a barge-in has cut."""
+        return self._replies.is_unanswered
 
     # What the model says
 
@@ -228,20 +234,17 @@ class Agent:
     def send_transcripts(self, now_seconds: float) -> None:
         """Send those that are due, of both sides."""
         for item in self._texts.due_transcripts(now_seconds):
-            self._outbox.dispatcher([self._transcript(item)])
+            assert item.role is not None
+            role, text = item.role.value, item.heard_text
+            self._outbox.happened("transcript", item_id=item.item_id, role=role, text=text)
+            self._outbox.record(link.Transcript(item.item_id, role, text))
 
     def _tell_text(self, reply: Reply) -> None:
         """What has been added to a reply's text, for whoever goes on with it."""
         text = self._fresh_text.pop(reply.item_id, "")
-        if text:
-            record = link.encode_reply_text(self._outbox.channel, reply.index, reply.received_samples, text)
-            self._outbox.dispatcher([record])
-
-    def _transcript(self, item: Item) -> bytes:
-        assert item.role is not None
-        self._outbox.happened("transcript", item_id=item.item_id, role=item.role.value, text=item.heard_text)
-        transcript = link.Transcript(item.item_id, item.role.value, item.heard_text)
-        return link.encode(transcript, self._outbox.channel)
+        for start in range(0, len(text), MAX_TEXT_CHARS):
+            part, samples = text[start : start + MAX_TEXT_CHARS], reply.received_samples
+            self._outbox.dispatcher([link.encode_reply_text(self._outbox.channel, reply.index, samples, part)])
 
     def _settle(self, reply: Reply) -> None:
         """What was heard of an item is known; its share is, when its text and audio are complete too."""

@@ -15,7 +15,7 @@ from typing import Protocol as Interface
 import aiohttp
 import structlog
 
-from common import link, models, session_fields
+from common import link, metrics, models, session_fields
 from common.errors import UpstreamError
 from common.metrics import ReconnectReason, ToolOutcome, WorkerMetrics
 from common.relay_timer import RelayTimer
@@ -151,6 +151,11 @@ class Call:
             self._begin_task(self._prepare(), "prepare")
 
     @property
+    def has_ended(self) -> bool:
+        """Whether nothing of it goes on."""
+        return self._ended
+
+    @property
     def is_attachable(self) -> bool:
         """Whether another dispatcher can go on with this session."""
         return not self._ended and not self.is_standby
@@ -167,6 +172,10 @@ class Call:
 
     def tick(self, now_seconds: float) -> None:
         """Look at the clocks."""
+        if self._stream.is_full and not self._ended and not self._suspended:
+            self._log.warning("channel given up", reason="the dispatcher acknowledges nothing")
+            self.stop("the dispatcher acknowledges nothing")
+            return
         if self._detached_since is not None:
             kept_seconds = self._resources.settings.call_reconnect_seconds + KEPT_LONGER_SECONDS
             if now_seconds - self._detached_since >= (CONFIRM_SECONDS if self._suspended else kept_seconds):
@@ -326,7 +335,13 @@ class Call:
             self._send_on(link.encode(record, self._channel))
 
     def _tell_profile(self, chosen: CallProfile) -> None:
-        self._send(link.encode(link.Profile(chosen.to_record(), chosen.secrets()), self._channel))
+        try:
+            record = link.encode(link.Profile(chosen.to_record(), chosen.secrets()), self._channel)
+        except ValueError as error:
+            # Whoever takes the call over puts its settings together again.
+            self._log.warning("settings too long to be remembered", reason=str(error))
+            return
+        self._send(record)
 
     def command(self, command: link.Command, send: Callable[[bytes], None]) -> None:
         """The calls API wants something; `send` sends the answer on the link that it came by."""
@@ -528,7 +543,9 @@ class Call:
         assert self._toolbox is not None
         began = time.monotonic()
         result = await self._toolbox.run(name, arguments, uuid=self.uuid, metadata=self._opening.metadata)
-        self._metrics.tool(name).ended(_TOOL_OUTCOMES[result.outcome], time.monotonic() - began)
+        # What the model makes up is no tool's name.
+        known = metrics.OTHER if result.outcome is Outcome.UNKNOWN_TOOL else name
+        self._metrics.tool(known).ended(_TOOL_OUTCOMES[result.outcome], time.monotonic() - began)
         holder = self
         while holder.successor is not None:
             holder = holder.successor

@@ -10,7 +10,14 @@ import socket
 import time
 
 from common import admin, logs, metrics
-from common.ports import ALL_ADDRESSES, host_address, listen_socket, port_of
+from common.ports import (
+    ALL_ADDRESSES,
+    ALL_ADDRESSES_OF_BOTH,
+    host_address,
+    host_and_port,
+    listen_socket,
+    port_of,
+)
 from common.process import Process
 from common.registry import Registry, WorkerRecord, WorkerState
 from common.release import RELEASE
@@ -36,14 +43,15 @@ async def run(settings: Settings, process: Process) -> int:
     assert settings.redis_url is not None
     address = settings.worker_address or host_address(settings.redis_url)
     # Under `serve` links come from this machine alone, and dispatchers answer on the admin port for all.
-    host = ALL_ADDRESSES if process.child is None else address
+    everywhere = ALL_ADDRESSES_OF_BOTH if ":" in address else ALL_ADDRESSES
+    host = everywhere if process.child is None else address
     sock = listen_socket(host, settings.worker_port, variable="WORKER_PORT")
     registry = Registry.from_url(settings.redis_url)
     incarnation = secrets.token_hex(8)
     hostname = socket.gethostname()
     record = WorkerRecord(
         id=f"{hostname}-{os.getpid()}-{incarnation[:6]}",
-        address=f"{address}:{port_of(sock)}",
+        address=host_and_port(address, port_of(sock)),
         host=hostname,
         pid=os.getpid(),
         release=RELEASE,

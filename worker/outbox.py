@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import orjson
+import structlog
 
 from common import link
+from worker import fitting
 from worker.actions import Action, Happened, Report, Seen, ToDispatcher, ToUpstream
 from worker.dialect import Dialect
 
@@ -20,10 +22,11 @@ class Outbox:
         channel: the call's channel on its link.
     """
 
-    def __init__(self, dialect: Dialect, channel: int) -> None:
+    def __init__(self, dialect: Dialect, channel: int, uuid: str = "") -> None:
         self.actions: list[Action] = []
         self.channel = channel
         self._dialect = dialect
+        self._log = structlog.get_logger().bind(uuid=uuid)
 
     def upstream(self, event: dict[str, Any]) -> None:
         """An event for the API, in the GA dialect."""
@@ -34,13 +37,17 @@ class Outbox:
         self.actions.extend(ToDispatcher(record) for record in records)
 
     def record(self, record: link.Control) -> None:
-        """One record for the dispatcher."""
-        self.actions.append(ToDispatcher(link.encode(record, self.channel)))
+        """One record for the dispatcher; what says too much for a message is cut."""
+        encoded, shortened = fitting.encoded(record, self.channel)
+        if shortened:
+            self._log.warning("record too long", reason=shortened)
+        self.actions.append(ToDispatcher(encoded))
 
     def report(self, seen: Seen, value: float = 1.0, label: str = "") -> None:
         """Something to count or measure."""
         self.actions.append(Report(seen, value, label))
 
-    def happened(self, kind: str, **fields: str) -> None:
+    def happened(self, kind: str, **fields: Any) -> None:
         """Something for whoever watches the call."""
-        self.actions.append(Happened({"type": kind, **fields}))
+        shown = {name: fitting.cut(value) if isinstance(value, str) else value for name, value in fields.items()}
+        self.actions.append(Happened({"type": kind, **shown}))

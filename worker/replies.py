@@ -20,6 +20,8 @@ from worker.resample import LOW_RATE_HZ, SAMPLE_BYTES
 MAX_RETAINED_BYTES = 2 * link.REPLY_CREDIT_BYTES
 # The longest reply that waits for a caller who is slow to take it. Longer than any response of 4,096 tokens.
 MAX_WAITING_BYTES = 5 * 60 * LOW_RATE_HZ * SAMPLE_BYTES
+# Barge-ins of which a dispatcher has not said what was heard: it does so at once.
+MAX_FLUSHES = 64
 
 
 @dataclass(slots=True)
@@ -104,6 +106,11 @@ class Replies:
     def is_full(self) -> bool:
         """Whether more waits than may wait."""
         return self._waiting_bytes > MAX_WAITING_BYTES
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether more flushes have no answer than may have none."""
+        return len(self._flushed) > MAX_FLUSHES
 
     @property
     def waiting_seconds(self) -> float:

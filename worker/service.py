@@ -128,7 +128,7 @@ class DispatcherLink:
         taken = self._worker.take(opening, channel, self)
         if isinstance(taken, link.Refused):
             self.end.send(link.encode(taken, channel))
-        else:
+        elif not taken.has_ended:
             self._calls[channel] = taken
 
     def _attach(self, channel: int, attach: link.Attach) -> None:
@@ -143,6 +143,9 @@ class DispatcherLink:
             # The link's own framing is whole: the others on it go on.
             log.warning("a channel could not be taken up", uuid=call.uuid, reason=str(error))
             call.stop(f"the dispatcher has other records than the worker: {error}")
+        except Exception:
+            log.exception("a channel could not be taken up", uuid=call.uuid)
+            call.stop("internal error")
 
 
 @dataclasses.dataclass(slots=True)
@@ -282,7 +285,7 @@ class Worker:
         )
         self._calls.setdefault(opening.uuid, []).append(_Held(call, dispatcher))
         self._count()
-        call.begin()
+        self._begin(call, call.begin)
         return call
 
     def _attach(
@@ -294,8 +297,16 @@ class Worker:
             return link.Refused(Refusal.UNKNOWN)
         known.link.leave(known.call)
         known.link = dispatcher
-        known.call.attach(opening, channel, dispatcher.end.send)
+        self._begin(known.call, lambda: known.call.attach(opening, channel, dispatcher.end.send))
         return known.call
+
+    def _begin(self, call: Call, begin: Callable[[], None]) -> None:
+        """One call's trouble is not the link's: the others on it go on."""
+        try:
+            begin()
+        except Exception:
+            log.exception("a call could not be begun", uuid=call.uuid)
+            call.stop("internal error")
 
     def resume(self, attach: link.Attach, dispatcher: DispatcherLink) -> Call | None:
         """The session of this call and epoch, on another link of its dispatcher; None if there is none."""

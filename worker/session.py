@@ -107,7 +107,7 @@ class Session:
         self.epoch = opening.epoch
         self.state = State.CONNECTING
         self.conversation = Conversation()
-        self._out = Outbox(plan.dialect, channel)
+        self._out = Outbox(plan.dialect, channel, opening.uuid)
         self._log = structlog.get_logger().bind(uuid=opening.uuid)
         self._plan = plan
         self._snapshot = snapshot or Snapshot()
@@ -362,6 +362,9 @@ class Session:
     def _look_after_call(self, now_seconds: float) -> None:
         """End a call that is abandoned or has no end."""
         plan = self._plan
+        if self._agent.is_unanswered:
+            self._end(Outcome.FAILED, "the dispatcher does not say what was heard")
+            return
         if self._journal.speaking or self._gate.state is not GateState.IDLE:
             self._active_seconds = now_seconds
         silence_seconds = now_seconds - self._active_seconds

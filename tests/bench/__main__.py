@@ -17,7 +17,7 @@ from tests.bench import pins, results
 from tests.bench.core import Orders
 from tests.bench.reference import reference_us
 from tests.bench.results import Latency, Result, Spread
-from tests.bench.service import BenchError, running
+from tests.bench.service import BenchError, Run, running
 
 CALLS_PER_SECOND = 50.0
 FRAMES_PER_CALL_SECOND = 50
@@ -28,6 +28,8 @@ SHORT_CALLS_SECONDS = 10
 PINS_SECONDS = 5.0
 BUSY_CPUS = 0.8
 INTACT_CALLS = 300
+# All that two workers may take; as many again are offered on top.
+CAPACITY = 100
 # Of a CPU, by all else on the machine: more of it, and a figure is not that of the service.
 MOST_OTHERS = 0.15
 COLUMNS = (
@@ -72,11 +74,14 @@ class Bench:
                 windows=self.windows,
                 window_seconds=self.window_seconds,
             )
+        return self._add(name, run)
+
+    def _add(self, name: str, run: Run) -> Result:
         result = results.of(run)
         self.rows.append((name, result))
-        self.problems += [f"{name}, {calls} calls: {problem}" for problem in result.problems[:5]]
+        self.problems += [f"{name}, {run.calls} calls: {problem}" for problem in result.problems[:5]]
         if result.others > MOST_OTHERS:
-            self.busy_machine.append(f"{name}, {calls} calls")
+            self.busy_machine.append(f"{name}, {run.calls} calls")
         self.refer()
         return result
 
@@ -109,6 +114,37 @@ class Bench:
         result = await self.calls("at once", 100, GROUPING_MS=0)
         calls = int(1000 * BUSY_CPUS / result.cpu_ms.median)
         await self.calls(f"at once, {BUSY_CPUS:.0%} of a CPU", calls, GROUPING_MS=0)
+
+    async def overload(self) -> None:
+        """What the calls of a full service notice of as many again, at 50 a second, that there is no room for."""
+        await self.full(CAPACITY)
+        crowded = await self.full(CAPACITY, surplus=CAPACITY)
+        refusal = crowded.refusal
+        if refusal is not None:
+            self.notes += [
+                (
+                    "refusals",
+                    f"{CAPACITY} calls above the {CAPACITY} that fit, {CALLS_PER_SECOND:.0f} a second; one window",
+                ),
+                (
+                    "  init to 1013",
+                    f"p50 {refusal.p50_ms:.1f} ms, p99 {refusal.p99_ms:.1f} ms, most {refusal.most_ms:.1f} ms",
+                ),
+            ]
+
+    async def full(self, calls: int, *, surplus: int = 0, window_seconds: float | None = None) -> Result:
+        """Run as many calls as the service takes, and measure while the surplus comes, if not told how long."""
+        name = "twice the capacity" if surplus else "the capacity"
+        sys.stderr.write(f"bench: {name}, {calls} calls\n")
+        workers = 2
+        async with running(WORKERS=workers, WORKER_MAX_CALLS=calls // workers) as service:
+            run = await service.run(
+                Orders(service.port, calls, CALLS_PER_SECOND, 0.0, "pcm", surplus, self.warm_up_seconds),
+                warm_up_seconds=self.warm_up_seconds,
+                windows=1,
+                window_seconds=window_seconds or calls / CALLS_PER_SECOND,
+            )
+        return self._add(name, run)
 
     async def new(self) -> None:
         """How fast a call gets its session, while 50 a second come."""
@@ -227,6 +263,7 @@ PARTS: dict[str, Callable[[Bench], Awaitable[None]]] = {
     "tls": Bench.tls,
     "dispatchers": Bench.dispatchers,
     "intact": Bench.intact,
+    "overload": Bench.overload,
     "new": Bench.new,
     "pins": Bench.pins,
 }

@@ -41,6 +41,8 @@ class Orders:
         calls_per_second: how fast they come.
         call_seconds: how long each of them lasts; 0: until the end.
         audio_format: of the API: tells what has to be heard.
+        surplus: calls that come, as fast, on top of these; they are to be refused.
+        surplus_after_seconds: so long after all the others are up.
     """
 
     port: int
@@ -48,6 +50,8 @@ class Orders:
     calls_per_second: float
     call_seconds: float
     audio_format: str
+    surplus: int = 0
+    surplus_after_seconds: float = 0.0
 
 
 class Call:
@@ -67,6 +71,8 @@ class Call:
         self.broken = 0
         self.errors: list[str] = []
         self.close_code: int | None = None
+        self.closed_seconds = 0.0
+        self._hung_up = False
         self._expected = sound.heard(orders.audio_format, number % sound.VOICES)
         self._next_heard = 0
         self._received_seconds = 0.0
@@ -90,6 +96,7 @@ class Call:
             "stalls": self.stalls,
             "errors": self.errors,
             "close_code": self.close_code,
+            "closed_seconds": self.closed_seconds,
         }
 
     def say(self) -> None:
@@ -112,6 +119,7 @@ class Call:
 
     def hang_up(self) -> None:
         """Close as AVR Core does when the telephone is put down."""
+        self._hung_up = True
         self.sock.sendall(CLOSE_FRAME)
 
     def receive(self, data: bytes) -> bool:
@@ -151,6 +159,10 @@ class Call:
             self.sock.sendall(client_frame(payload, PONG))
         elif opcode == CLOSE:
             self.close_code = int.from_bytes(payload[:2])
+            self.closed_seconds = self._received_seconds
+            if not self._hung_up:
+                self.hang_up()
+                self.is_over = True
 
 
 class Core:
@@ -176,15 +188,13 @@ class Core:
         sender = threading.Thread(target=self._send, daemon=True)
         receiver.start()
         sender.start()
-        began = time.monotonic()
-        for number in range(self._orders.calls):
-            time.sleep(max(0.0, began + number / self._orders.calls_per_second - time.monotonic()))
-            call = Call(number, self._orders)
-            self._calls.append(call)
-            self._by_fd[call.sock.fileno()] = call
-            self._epoll.register(call.sock.fileno(), select.EPOLLIN)
+        orders = self._orders
+        self._place(range(orders.calls))
         sys.stdout.write("up\n")
         sys.stdout.flush()
+        if orders.surplus:
+            time.sleep(orders.surplus_after_seconds)
+            self._place(range(orders.calls, orders.calls + orders.surplus))
         sys.stdin.read()
         self._over.set()
         sender.join()
@@ -200,6 +210,15 @@ class Core:
             "late_p99_seconds": late[len(late) * 99 // 100] if late else 0.0,
         }
         sys.stdout.buffer.write(orjson.dumps(report))
+
+    def _place(self, numbers: range) -> None:
+        began = time.monotonic()
+        for count, number in enumerate(numbers):
+            time.sleep(max(0.0, began + count / self._orders.calls_per_second - time.monotonic()))
+            call = Call(number, self._orders)
+            self._calls.append(call)
+            self._by_fd[call.sock.fileno()] = call
+            self._epoll.register(call.sock.fileno(), select.EPOLLIN)
 
     def _send(self) -> None:
         frames = 0

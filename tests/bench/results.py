@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from tests.bench.service import Run
 
+# AVR Core is closed with this code when every worker is full.
+NO_CAPACITY = 1013
+
 
 @dataclass(frozen=True, slots=True)
 class Spread:
@@ -57,6 +60,7 @@ class Result:
         call_kb: memory that the calls added, each.
         intact: calls whose sound came through whole, both ways.
         problems: what else was not as it should be.
+        refusal: `init` → 1013, of the calls that there was no room for.
     """
 
     calls: int
@@ -73,6 +77,7 @@ class Result:
     call_kb: float
     intact: int
     problems: tuple[str, ...]
+    refusal: Latency | None = None
 
     @property
     def dispatchers_share(self) -> float:
@@ -86,10 +91,14 @@ def of(run: Run) -> Result:
     into: list[float] = []
     out: list[float] = []
     intact = 0
+    refusals: list[float] = []
     problems: list[str] = []
     measured = (run.began_seconds, run.ended_seconds)
     for call in run.core["calls"]:
         session = sessions.get(call["call"])
+        if session is None and call["close_code"] == NO_CAPACITY:
+            refusals.append(call["closed_seconds"] - call["init_seconds"])
+            continue
         if session is None:
             problems.append(f"call {call['call']} never came to a session: {call['errors']}")
             continue
@@ -106,6 +115,8 @@ def of(run: Run) -> Result:
                 f"{session['broken']} on the way in, {missing} missing, closed with {call['close_code']}, "
                 f"errors {call['errors'][:3]}"
             )
+    if len(refusals) != run.surplus:
+        problems.append(f"{len(refusals)} calls were refused, of {run.surplus} that there was no room for")
     stalls = sum(call["stalls"] for call in run.core["calls"])
     if stalls:
         problems.append(f"the service did not take {stalls} frames in time")
@@ -132,6 +143,7 @@ def of(run: Run) -> Result:
         call_kb=added_bytes / run.calls / 1e3,
         intact=intact,
         problems=tuple(problems),
+        refusal=Latency.of(refusals),
     )
 
 

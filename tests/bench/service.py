@@ -137,6 +137,7 @@ class Run:
     """One run of so many calls.
 
     Attributes:
+        surplus: calls on top of these, that there was no room for.
         windows: CPU, piece by piece.
         idle, busy: memory of (dispatchers, workers) before there was a call, and with all of them.
         workers: processes.
@@ -146,6 +147,7 @@ class Run:
     """
 
     calls: int
+    surplus: int = 0
     windows: list[Window] = field(default_factory=list)
     idle: tuple[Use, Use] = field(default_factory=lambda: (Use(), Use()))
     busy: tuple[Use, Use] = field(default_factory=lambda: (Use(), Use()))
@@ -191,7 +193,7 @@ class Service:
 
     async def run(self, orders: Orders, *, warm_up_seconds: float, windows: int, window_seconds: float) -> Run:
         """Place calls and measure; the service can be used once, as the API reports at its end."""
-        run = Run(orders.calls, workers=len(self.workers))
+        run = Run(orders.calls, orders.surplus, workers=len(self.workers))
         run.idle = self.memory()
         core = await Peer.start("tests.bench.core", order=orjson.dumps(orders) + b"\n")
         try:

@@ -26,6 +26,16 @@ async def test_a_run_of_a_few_calls_over_tls() -> None:
     assert row.split()[4:5] == [str(CALLS)]
 
 
+async def test_a_surplus_is_refused_and_the_others_come_through_whole() -> None:
+    bench = Bench(windows=1, window_seconds=1.0, warm_up_seconds=0.0)
+    # Less than a window that is long enough for a reply would make it a matter of luck.
+    result = await bench.full(4, surplus=4, window_seconds=2.0)
+    assert result.problems == ()
+    assert result.intact == 4
+    assert result.refusal is not None
+    assert 0 < result.refusal.p50_ms <= result.refusal.most_ms
+
+
 async def test_pins_are_counted() -> None:
     made = await pins.measure(0.2)
     assert made.per_second > 0
@@ -49,6 +59,7 @@ def of_one_call(*, frames: int = 100, broken: int = 0, arrived: int = 100, close
         "stalls": 0,
         "errors": [],
         "close_code": close_code,
+        "closed_seconds": 13.0,
     }
     session = {
         "call": 0,
@@ -73,6 +84,24 @@ def of_one_call(*, frames: int = 100, broken: int = 0, arrived: int = 100, close
         core={"calls": [call], "late_p99_seconds": 0.0},
         model=[session],
     )
+
+
+def test_refusals_are_timed_and_one_too_many_is_a_problem() -> None:
+    run = of_one_call()
+    refused = run.core["calls"][0] | {
+        "call": 1,
+        "init_seconds": 11.0,
+        "close_code": 1013,
+        "closed_seconds": 11.25,
+        "errors": ["error: no capacity"],
+    }
+    run.core["calls"].append(refused)
+    run.surplus = 1
+    result = results.of(run)
+    assert latency(result.refusal) == pytest.approx([250.0, 250.0, 250.0])
+    assert (result.intact, result.problems) == (1, ())
+    run.surplus = 0
+    assert results.of(run).problems == ("1 calls were refused, of 0 that there was no room for",)
 
 
 def latency(known: Latency | None) -> list[float]:

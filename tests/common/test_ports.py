@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from common.errors import SettingsError
-from common.ports import host_address, listen_socket, port_of, reserve_port
+from common.ports import host_address, host_and_port, listen_socket, port_of, reserve_port
 
 LOOPBACK = "127.0.0.1"
 
@@ -94,3 +94,16 @@ def test_closed_connections_do_not_keep_a_port_from_being_reserved(reuse_port: b
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:6379/0", "unix:///run/redis.sock"])
 def test_the_address_on_the_way_to_a_redis_on_this_host_is_loopback(url: str) -> None:
     assert host_address(url) == LOOPBACK
+
+
+@pytest.mark.parametrize(
+    ("host", "written"),
+    [
+        ("10.1.2.3", "10.1.2.3:7000"),
+        ("worker-1", "worker-1:7000"),
+        ("::1", "[::1]:7000"),
+        ("fd00::7", "[fd00::7]:7000"),
+    ],
+)
+def test_an_address_with_colons_is_put_in_brackets(host: str, written: str) -> None:
+    assert host_and_port(host, 7000) == written

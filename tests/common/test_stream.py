@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from common import stream as module
 from common.errors import LinkProtocolError
 from common.stream import ACK_BYTES, ACK_RECORDS, Stream
 
@@ -44,6 +45,33 @@ def test_an_acknowledgement_is_due_after_so_many_records_or_bytes() -> None:
     assert not stream.receive(ACK_BYTES - 1)
     assert stream.receive(1)
     assert stream.received == 2 * ACK_RECORDS + 2
+
+
+@pytest.mark.parametrize(("records", "size_bytes"), [(4, 10), (100, 25)], ids=["records", "bytes"])
+def test_what_a_peer_never_acknowledges_is_kept_up_to_a_bound(
+    records: int, size_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_KEPT_RECORDS", records)
+    monkeypatch.setattr(module, "MAX_KEPT_BYTES", size_bytes * 4)
+    stream = Stream()
+    full = []
+    for _ in range(100):
+        stream.sending(bytes(size_bytes))
+        full.append(stream.is_full)
+    assert full == [False] * 4 + [True] * 96
+    assert len(stream.resumed(0)) == 5
+    # It has lost records: no acknowledgement makes it whole again.
+    stream.acknowledged(5)
+    assert stream.is_full
+
+
+def test_what_is_acknowledged_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_KEPT_BYTES", 100)
+    stream = Stream()
+    for number in range(1, 101):
+        stream.sending(bytes(100))
+        stream.acknowledged(number)
+    assert not stream.is_full
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -64,6 +64,7 @@ class Rig:
         dispatcher_id: str = "d-1",
         timeout_seconds: float = 30,
         security: Security = OPEN,
+        leaves_calls: bool = False,
         **limits: Any,
     ) -> None:
         self.registry = Registry.from_url(redis_url, timeout_seconds=timeout_seconds)
@@ -75,6 +76,7 @@ class Rig:
             ami=Ami("http://127.0.0.1:9"),  # nobody answers there
             limits=CallLimits(**limits),
             security=security,
+            leaves_calls=leaves_calls,
         )
         self.url = ""
         self._cores: list[Core] = []

@@ -29,6 +29,15 @@ def take(end: DispatcherEnd, channel: int, opening: link.Open) -> None:
     end.send(link.Ready(), channel)
 
 
+def attach_or_take(end: DispatcherEnd, channel: int, opening: link.Open) -> None:
+    """Have the session of a call that comes back: a second of audio has come to it."""
+    if not opening.attach:
+        take(end, channel, opening)
+        return
+    end.send(link.Opened(link.CALLER_CREDIT_BYTES, attached=True, position_samples=8000), channel)
+    end.send(link.Ready(), channel)
+
+
 def refuse(reason: str, epoch: int = 0) -> Answer:
     """Take no call, for this reason."""
     return lambda end, channel, _: end.send(link.Refused(reason, epoch), channel)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common import link
+from common import link, stream
 from common.errors import LinkProtocolError
 from common.link import Refusal
 from dispatcher.actions import (
@@ -335,6 +335,33 @@ class TestEnds:
         assert driver.record(link.Flush(1)) == []
         assert driver.record(link.Ended()) == []
         assert driver.take() == []
+
+
+class TestAWorkerThatAcknowledgesNothing:
+    def test_costs_the_call_when_more_is_kept_than_may_be(
+        self, driver: CallDriver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(stream, "MAX_KEPT_RECORDS", 10)
+        driver.live(credit_bytes=10**6)
+        for _ in range(10):
+            driver.audio(FRAME)
+        assert driver.tick() == []
+        for _ in range(10):
+            driver.audio(FRAME)
+        taken = driver.tick()
+        assert error("the call's worker acknowledges nothing") in taken
+        assert CloseCaller(1011, "the call's worker acknowledges nothing") in taken
+        assert taken[-1] == Ended(Ending.FAILED, "the call's worker acknowledges nothing")
+
+    def test_one_that_does_may_be_sent_as_much_as_there_is(
+        self, driver: CallDriver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(stream, "MAX_KEPT_RECORDS", 10)
+        driver.live(credit_bytes=10**6)
+        for number in range(1, 101):
+            driver.audio(FRAME)
+            driver.raw_record(link.Kind.ACK, number.to_bytes(4, "big"))
+        assert driver.tick() == []
 
 
 class TestBadInput:

@@ -87,6 +87,51 @@ class TestMakeBeforeBreak:
         # The next move begins anew.
         assert driver.record(link.Move("drain", 20.0)) == [place(Purpose.MOVE, 3, "w-2")]
 
+    def test_a_worker_counts_when_it_has_the_call_and_not_while_it_stands_by(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.record(link.Move("drain", 20.0))
+        for number in (2, 3):
+            taken = driver.placed(worker=f"w-{number}", epoch=number, pins=2)
+            taken += driver.record(link.Opened(32_000)) + driver.record(link.Released("dropped", "why"))
+            assert reported(taken, Seen.REPIN) == []
+            assert driver.call.pins == 1
+            driver.tick(MOVE_AGAIN_SECONDS)
+        taken = driver.placed(worker="w-4", epoch=4, pins=2)
+        taken += driver.record(link.Opened(32_000)) + driver.record(link.Ready())
+        assert reported(taken, Seen.REPIN) == []
+        assert driver.call.pins == 1
+        taken = driver.record(link.Released("drain", "another session goes on"), leg=driver.legs[0])
+        assert reported(taken, Seen.REPIN) == [(1.0, "drain")]
+        assert driver.call.pins == 2
+
+    def test_nor_does_a_session_on_the_same_worker(self, driver: CallDriver) -> None:
+        self.moved(driver, reason="rollover", worker=WORKER).record(link.Ready())
+        taken = driver.record(link.Released("rollover", "another session goes on"), leg=driver.legs[0])
+        assert reported(taken, Seen.REPIN) == []
+        assert driver.call.pins == 1
+
+    @pytest.mark.parametrize("opened", [True, False])
+    def test_one_that_takes_over_from_a_worker_that_is_lost_counts_for_that(
+        self, opened: bool, driver: CallDriver
+    ) -> None:
+        driver.live().record(link.Move("drain", 20.0))
+        driver.placed(worker="w-2", epoch=2, pins=2)
+        old, standby = driver.legs
+        taken = driver.record(link.Opened(32_000)) if opened else []
+        driver.call.worker_lost(old, driver.now)
+        taken += driver.take()
+        if not opened:
+            assert reported(taken, Seen.REPIN) == []
+            taken = driver.record(link.Opened(32_000), leg=standby)
+        assert reported(taken, Seen.REPIN) == [(1.0, "worker_lost")]
+        assert driver.call.pins == 2
+
+    def test_one_that_knows_a_later_epoch_is_asked_at_the_next(self, driver: CallDriver) -> None:
+        driver.live().record(link.Move("drain", 20.0))
+        driver.placed(worker="w-2", epoch=2)
+        driver.record(link.Refused("stale_epoch", 7))
+        assert driver.tick(MOVE_AGAIN_SECONDS) == [place(Purpose.MOVE, 8, WORKER)]
+
     def test_a_session_whose_time_is_over_stays_on_its_worker(self, driver: CallDriver) -> None:
         driver.live()
         assert driver.record(link.Move("rollover", 240.0)) == [place(Purpose.MOVE, 2, same_worker=WORKER)]

@@ -70,7 +70,7 @@ class TestAWorkerIsLost:
         assert driver.lose_worker() == [LeaveChannel(driver.leg), recover(2, WORKER)]
         driver.now += 0.25
         taken = driver.placed(worker="w-2", epoch=2, pins=2)
-        assert reported(taken, Seen.REPIN) == [(1.0, "worker_lost")]
+        assert reported(taken, Seen.REPIN) == []
         assert to_worker(taken) == [
             link.Open(
                 UUID,
@@ -84,13 +84,24 @@ class TestAWorkerIsLost:
             link.Go("worker_lost"),
         ]
         assert state_of(driver) is State.OPENING
-        driver.record(link.Opened(32_000))
+        # Now it has been taken by another worker, and not before.
+        assert reported(driver.record(link.Opened(32_000)), Seen.REPIN) == [(1.0, "worker_lost")]
         assert state_of(driver) is State.CONNECTING
         driver.now += 0.5
         taken = driver.record(link.Ready())
+        assert reported(taken, Seen.REPIN) == []
         assert reported(taken, Seen.RECOVERY_SECONDS) == [(0.75, "worker_lost")]
         assert state_of(driver) is State.LIVE
         assert (driver.call.worker_id, driver.call.epoch, driver.call.pins) == ("w-2", 2, 2)
+
+    def test_workers_that_refuse_it_have_not_taken_it(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.lose_worker()
+        for number in range(2, 5):
+            driver.placed(worker=f"w-{number}", epoch=number, pins=number)
+            assert reported(driver.record(link.Refused("full")), Seen.REPIN) == []
+        driver.placed(worker="w-9", epoch=9, pins=5)
+        assert reported(driver.record(link.Opened(32_000)), Seen.REPIN) == [(1.0, "worker_lost")]
 
     def test_when_no_worker_had_it_or_another_one_has_it_nothing_happens(self, driver: CallDriver) -> None:
         driver.live()
@@ -191,6 +202,17 @@ class TestPlacingAgain:
 
 
 class TestMemory:
+    def test_text_of_a_reply_that_nobody_named_is_ignored(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.record(link.ReplyItem(0, "item_0"))
+        assert driver.raw_record(Kind.REPLY_TEXT, _reply_text(2**32 - 1, 2**32 - 1, "Hello.")) == []
+        driver.raw_record(Kind.REPLY_TEXT, _reply_text(0, 8000, "Good day."))
+        driver.lose_worker()
+        opening, spoken, _ = to_worker(driver.placed(worker="w-2", epoch=2))
+        assert isinstance(opening, link.Open)
+        assert opening.first_index == 1
+        assert spoken == link.Spoken((link.Reply(0, "item_0", "Good day.", 8000),))
+
     def test_the_next_worker_is_given_all_of_it(self, driver: CallDriver) -> None:
         driver.live(credit_bytes=10**6)
         profile = link.Profile({"model": "m"}, {"api_key": "secret"})
@@ -330,12 +352,11 @@ class TestASessionIsDropped:
         taken = driver.record(link.Released("dropped", "the connection was lost"))
         assert taken == [LeaveChannel(driver.leg), recover(2, same_worker=WORKER)]
         taken = driver.placed(epoch=2)
-        # It is no new pin.
-        assert reported(taken, Seen.REPIN) == []
         opening = opened_with(taken)
         assert (opening.restore, opening.delay_seconds, opening.waited_seconds) == (True, 0.0, 0.0)
         assert to_worker(taken)[-1] == link.Go("dropped")
-        driver.record(link.Opened(32_000))
+        # It is no new pin.
+        assert reported(driver.record(link.Opened(32_000)), Seen.REPIN) == []
         driver.now += 1.0
         assert reported(driver.record(link.Ready()), Seen.RECOVERY_SECONDS) == [(1.0, "dropped")]
 

@@ -21,7 +21,7 @@ from common.websocket import Limits
 from dispatcher.actions import Seen
 from dispatcher.caller import LegChannel
 from tests.dispatcher.rig import PATIENCE_SECONDS, Rig, counted
-from tests.dispatcher.scripted_worker import DispatcherEnd, refuse, say_nothing, take
+from tests.dispatcher.scripted_worker import attach_or_take, refuse, say_nothing, take
 from tests.helpers import eventually
 from tests.redis_process import RedisProcess
 
@@ -246,6 +246,33 @@ class TestRecovery:
         await core.hang_up()
         await rig.nothing_is_left()
 
+    async def test_a_call_that_moves_again_goes_to_a_worker_that_came_up_since(self, rig: Rig) -> None:
+        workers = {name: await rig.worker(name) for name in ("w-1", "w-2")}
+        core = await rig.live()
+
+        async def move(leaving: str, known: set[str]) -> str:
+            await eventually(lambda: {each.id for each in rig.dispatcher.placement.workers} == known)
+            await eventually(lambda: all(rig.dispatcher.links.has(each) for each in known), PATIENCE_SECONDS)
+            (channel, _), far = workers[leaving].opens()[-1], await workers[leaving].only_link()
+            far.send(link.Move("drain", 20.0), channel)
+            await eventually(lambda: far.controls(link.Release), PATIENCE_SECONDS)
+            far.send(link.Released("drain", "another session goes on"), channel)
+            held = rig.dispatcher._by_uuid["call"].call
+            await eventually(lambda: held.worker_id != leaving, PATIENCE_SECONDS)
+            (channel, _), new = workers[held.worker_id].opens()[-1], await workers[held.worker_id].only_link()
+            new.send(link.Ready(), channel)
+            await eventually(lambda: rig.state() == "live", PATIENCE_SECONDS)
+            return held.worker_id
+
+        first = rig.dispatcher._by_uuid["call"].call.worker_id
+        second = await move(first, {"w-1", "w-2"})
+        assert {first, second} == {"w-1", "w-2"}
+        workers["w-3"] = await rig.worker("w-3")
+        # The first is as empty, and comes before it in the table.
+        assert await move(second, {"w-1", "w-2", "w-3"}) == "w-3"
+        await core.hang_up()
+        await rig.nothing_is_left()
+
 
 class TestACallerThatComesBack:
     async def test_to_the_same_dispatcher(self, rig: Rig) -> None:
@@ -269,7 +296,7 @@ class TestACallerThatComesBack:
 
     async def test_to_another_dispatcher_after_its_own_died(self, rig: Rig, redis_url: str) -> None:
         """The pin says which worker has it; that one tells all that the new dispatcher has to know."""
-        worker = await rig.worker(answer=_attach_or_take)
+        worker = await rig.worker(answer=attach_or_take)
         await rig.live()
         async with Rig(redis_url, "d-2") as other:
             back = await other.call()
@@ -293,7 +320,7 @@ class TestACallerThatComesBack:
             Rig(redis_process.url, timeout_seconds=1) as rig,
             Rig(redis_process.url, "d-2", timeout_seconds=1) as other,
         ):
-            worker = await rig.worker(answer=_attach_or_take)
+            worker = await rig.worker(answer=attach_or_take)
             await rig.live()
             await eventually(lambda: other.dispatcher.is_ready)
             redis_process.kill()
@@ -305,6 +332,27 @@ class TestACallerThatComesBack:
             assert (opening.epoch, opening.attach) == (2, True)
             await back.hang_up()
             redis_process.start()
+
+    async def test_then_a_worker_is_filled_above_its_capacity_for_it(self, rig: Rig, redis_url: str) -> None:
+        dead = await rig.worker("w-1")
+        await rig.live()
+        (await dead.only_link()).send(link.Remember("item", item={"text": "Hello."}), 1)
+
+        async def is_written() -> bool:
+            return "item:item" in await rig.registry.recall("call")
+
+        await eventually(is_written, PATIENCE_SECONDS)
+        await rig.registry.remove_worker("w-1")
+        other = await rig.worker("w-2", capacity=2)
+        for number in range(2):
+            await rig.live(f"call-{number}")
+        async with Rig(redis_url, "d-2") as again:
+            assert (await (await again.call("a-new-one")).end())[0] == 1013
+            back = await again.call()
+            await eventually(lambda: again.state() == "live", PATIENCE_SECONDS)
+            _, opening = other.opens()[-1]
+            assert (opening.uuid, opening.epoch, opening.restore) == ("call", 2, True)
+            await back.hang_up()
 
     async def test_after_its_dispatcher_and_its_worker_died(self, rig: Rig, redis_url: str) -> None:
         """Another worker goes on from the copy in Redis."""
@@ -661,15 +709,6 @@ class TestBugs:
         assert rig.state("neighbour") == "live"
         await neighbour.hang_up()
         await rig.nothing_is_left()
-
-
-def _attach_or_take(end: DispatcherEnd, channel: int, opening: link.Open) -> None:
-    """A worker that has the session of a call that comes back: a second of audio has come to it."""
-    if not opening.attach:
-        take(end, channel, opening)
-        return
-    end.send(link.Opened(link.CALLER_CREDIT_BYTES, attached=True, position_samples=8000), channel)
-    end.send(link.Ready(), channel)
 
 
 def _fail(*_: object, **__: object) -> None:

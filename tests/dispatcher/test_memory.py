@@ -123,6 +123,30 @@ def test_replies_are_bounded() -> None:
     assert [reply.index for reply in spoken(memory)] == list(range(module.MAX_REPLIES, 2 * module.MAX_REPLIES))
 
 
+def test_so_is_their_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_REPLY_CHARS", 10)
+    memory = CallMemory()
+    memory.reply_began(0, "a")
+    memory.reply_began(1, "b")
+    memory.reply_text(0, 100, "one two")
+    memory.reply_text(1, 200, "three")
+    memory.reply_text(1, 300, "four")
+    assert [(reply.text, reply.received_samples) for reply in spoken(memory)] == [("one two", 100), ("thr", 300)]
+    # One that is settled makes room.
+    remember(memory, "a", settled=True)
+    memory.reply_text(1, 400, "ee four")
+    memory.restore_replies((link.Reply(2, "c", "five"),))
+    assert [reply.text for reply in spoken(memory)] == ["three four", ""]
+
+
+def test_all_that_may_be_kept_of_them_is_one_record() -> None:
+    memory = CallMemory()
+    for index in range(module.MAX_REPLIES):
+        memory.reply_began(index, f"item_{index:032d}")
+        memory.reply_text(index, 0, "\1" * module.MAX_REPLY_CHARS)
+    assert all(link.encode(record, 1) for record in memory.records())
+
+
 # Replies
 
 

@@ -192,6 +192,54 @@ class TestThroughRedis:
         nobody = rig.placement.choose(7, frozenset({"w-1", "w-2"}), 2)
         assert nobody == NoCapacity(NoCapacityReason.NO_WORKERS)
 
+    async def test_no_call_moves_more_than_twice_while_all_workers_are_restarted(self, rig: Rig) -> None:
+        old = [f"a-{number}" for number in range(5)]
+        held: dict[str, list[int]] = {name: [] for name in old}
+        for call in range(50):
+            held[old[call % len(old)]].append(call)
+        first: dict[int, int] = {}
+        moves = dict.fromkeys(range(50), 0)
+        await rig.publish(*(worker(name, capacity=30) for name in old))
+        await rig.placement.renew([])
+        for number, name in enumerate(old):
+            # One ends before its successor is there: the worst case.
+            leaving = held.pop(name)
+            for call in leaving:
+                rig.own_calls = {each: len(calls) for each, calls in held.items()}
+                after = first.setdefault(call, rig.placement.newest_worker)
+                found = rig.placement.choose(7, frozenset({name}), 2, newer_than=after)
+                assert isinstance(found, Found)
+                held[found.worker_id].append(call)
+                moves[call] += 1
+            await rig.registry.remove_worker(name)
+            rig.out_of_reach.add(name)
+            held[f"z-{number}"] = []
+            await rig.publish(worker(f"z-{number}", capacity=30))
+            await rig.placement.renew([])
+        assert set(moves.values()) <= {1, 2}
+        assert max(len(calls) for calls in held.values()) <= 30
+
+    async def test_a_worker_that_came_up_since_is_preferred_while_it_has_room(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1", capacity=2), worker("w-2"))
+        await rig.placement.renew([])
+        before = rig.placement.newest_worker
+        await rig.publish(worker("w-3", capacity=2))
+        await rig.placement.renew([])
+        rig.own_calls = {"w-1": 0, "w-2": 3, "w-3": 1}
+        younger = rig.placement.choose(7, NOBODY, 2, newer_than=before)
+        assert isinstance(younger, Found)
+        assert younger.worker_id == "w-3"
+        rig.own_calls["w-3"] = 2
+        least_loaded = rig.placement.choose(7, NOBODY, 2, newer_than=before)
+        assert isinstance(least_loaded, Found)
+        assert least_loaded.worker_id == "w-1"
+        # One of a newer release is worth more than either.
+        await rig.publish(worker("w-2", release="1.0.1"))
+        await rig.placement.renew([])
+        newest = rig.placement.choose(7, NOBODY, 2, newer_than=before)
+        assert isinstance(newest, Found)
+        assert newest.worker_id == "w-2"
+
 
 class TestTheCopyOfWhatWasSaid:
     def spoken(self, *texts: str) -> CallMemory:

@@ -17,7 +17,7 @@ import dispatcher.service
 from common import link
 from common.registry import CallLease, Registry
 from tests.dispatcher.rig import PATIENCE_SECONDS, Rig
-from tests.dispatcher.scripted_worker import say_nothing
+from tests.dispatcher.scripted_worker import attach_or_take, say_nothing, take
 from tests.helpers import eventually
 from tests.redis_process import RedisProcess
 
@@ -163,6 +163,40 @@ class TestStopping:
             assert len(far.controls(link.Close)) == len(worker.opens())
             await eventually(lambda: far.lost_because is not None)
             assert far.lost_because == "the dispatcher ends"
+
+    async def test_where_workers_outlive_it_calls_are_left_to_who_comes_back(
+        self, redis_url: str, second_look: Registry
+    ) -> None:
+        async with Rig(redis_url, "d-2") as other, Rig(redis_url, leaves_calls=True) as rig:
+            worker = await rig.worker(answer=attach_or_take)
+            core, unknown = await rig.live(), await rig.connect()
+            await rig.dispatcher.stop()
+            # It was not closed but cut: AVR Core comes back then.
+            assert await core.end() == (1006, None)
+            assert await unknown.end() == (1011, "the service is stopping")
+            (far,) = worker.links
+            await eventually(lambda: far.lost_because is not None)
+            assert not far.controls(link.Close)
+            assert [(record.uuid, record.dispatcher) for record in await second_look.calls()] == [("call", "d-1")]
+            back = await other.call()
+            await eventually(lambda: other.state() == "live", PATIENCE_SECONDS)
+            _, opening = worker.opens()[-1]
+            assert (opening.epoch, opening.attach) == (2, True)
+            await back.hang_up()
+            await other.nothing_is_left()
+
+    @pytest.mark.parametrize("why", ["no time to come back", "not taken yet"])
+    async def test_others_end_all_the_same(self, redis_url: str, why: str) -> None:
+        seconds = 0.0 if why == "no time to come back" else 10.0
+        async with Rig(redis_url, leaves_calls=True, reconnect_seconds=seconds) as rig:
+            worker = await rig.worker(answer=take if seconds == 0 else say_nothing)
+            core = await rig.call()
+            await eventually(lambda: worker.opens() and rig.state() in ("live", "opening"))
+            if seconds == 0:
+                await eventually(lambda: rig.state() == "live")
+            end = asyncio.create_task(core.end())
+            await rig.dispatcher.stop()
+            assert await end == (1011, "the service is stopping")
 
     async def test_no_task_is_left(self, redis_url: str) -> None:
         before = asyncio.all_tasks()

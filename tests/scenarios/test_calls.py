@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter
 
 import aiohttp
+import pytest
 import redis.asyncio
 
 from simulator.avr_core import SimulatedCall, place_call
@@ -135,3 +137,20 @@ async def test_calls_over_capacity_are_refused_at_once_and_the_others_go_on(
         await again.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
         for call in (*calls, again):
             await call.hang_up()
+
+
+async def test_a_worker_on_an_ipv6_address_is_found(real_redis_url: str) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this host has no IPv6")
+    async with (
+        RealtimeSimulator(SimulatorSettings(greeting_words=1)) as simulator,
+        Cluster(real_redis_url, simulator.url, WORKER_ADDRESS="::1") as cluster,
+    ):
+        # Up to a link between the two.
+        await cluster.start(workers=1)
+        line = await cluster.workers[0].line("worker listening")
+        assert line["address"].startswith("[::1]:")
+        async with await place_call(await cluster.url()) as call:
+            await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)

@@ -21,6 +21,9 @@ from tests.redis_process import RealRedis, find_redis_server
 from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
 from tests.scenarios.tones import tone
 
+# Of a call while all workers are restarted, as docs/operations.md has it.
+MOST_MOVES = 2
+
 
 @pytest.fixture
 async def simulator() -> AsyncIterator[RealtimeSimulator]:
@@ -54,6 +57,12 @@ async def converse(call: SimulatedCall) -> None:
     await call.wait_for(
         lambda c: [t.role for t in c.transcripts[known:]] == ["user", "agent"], timeout_seconds=PATIENCE_SECONDS
     )
+
+
+async def converse_from_the_greeting(call: SimulatedCall) -> None:
+    """The same, once the call has been greeted."""
+    await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
+    await converse(call)
 
 
 def told(session: SimulatedSession) -> list[tuple[str | None, str]]:
@@ -155,6 +164,42 @@ async def test_a_worker_that_is_told_to_stop_hands_its_calls_over_and_ends_well(
         await hang_up(calls, simulator)
 
 
+async def test_restarting_all_workers_one_after_another_loses_nothing(
+    real_redis_url: str, simulator: RealtimeSimulator
+) -> None:
+    settings = {"DRAIN_SECONDS": 20, "OPENAI_INSTRUCTIONS": "call {uuid}"}
+    async with Cluster(real_redis_url, simulator.url, **settings) as cluster:
+        await cluster.start(workers=3)
+        calls = await place(cluster, 6)
+        restarted = asyncio.Event()
+
+        async def talk(call: SimulatedCall) -> None:
+            while not restarted.is_set():
+                await converse(call)
+
+        talking = [asyncio.create_task(talk(call)) for call in calls]
+        for worker in list(cluster.workers):
+            worker.signal(signal.SIGTERM)
+            # As a supervisor does it: the next one starts when this one has been told to end, and not before.
+            await worker.line("draining")
+            await cluster.dispatchers[0].line("link up", worker=await worker_id(await cluster.add_worker()))
+            assert await worker.ended() == 0
+        restarted.set()
+        await asyncio.gather(*talking)
+        pins = {entry["uuid"]: entry["pins"] for entry in await listed(cluster)}
+        for call in calls:
+            sessions = [
+                session
+                for session in (*simulator.history, *simulator.sessions)
+                if session.instructions == f"call {call.uuid}"
+            ]
+            assert 1 <= pins[call.uuid] - 1 <= MOST_MOVES
+            assert 1 <= len(sessions) - 1 <= MOST_MOVES
+            assert told(sessions[-1]) == said(call)
+            assert not call.outages
+        await hang_up(calls, simulator)
+
+
 async def test_a_realtime_session_that_ends_is_replaced(real_redis_url: str, simulator: RealtimeSimulator) -> None:
     async with Cluster(real_redis_url, simulator.url) as cluster:
         await cluster.start(workers=1)
@@ -230,6 +275,24 @@ async def test_a_caller_whose_dispatcher_dies_is_back_in_its_session(
         assert not call.closed.is_set()
         await call.hang_up()
         await eventually(lambda: not simulator.sessions, PATIENCE_SECONDS)
+
+
+async def test_a_call_that_outlasts_its_dispatchers_drain_goes_on_at_another_one(
+    real_redis_url: str, simulator: RealtimeSimulator
+) -> None:
+    async with Cluster(real_redis_url, simulator.url) as cluster:
+        await cluster.start(workers=1)
+        leaving = await cluster.add_dispatcher(DRAIN_SECONDS=1)
+        urls = [await cluster.url(0)]
+        call = await place_call(await cluster.url(1), reconnect_seconds=PATIENCE_SECONDS, reconnect_urls=urls)
+        await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
+        leaving.signal(signal.SIGTERM)
+        assert await leaving.ended() == 0
+        await call.wait_for(lambda c: c.outages, timeout_seconds=PATIENCE_SECONDS)
+        await converse(call)
+        assert simulator.opened == 1, "the same session"
+        assert told(simulator.sessions[0]) == said(call)
+        await hang_up([call], simulator)
 
 
 async def test_a_caller_whose_dispatcher_and_worker_die_is_told_nothing_twice(
@@ -311,3 +374,25 @@ async def test_the_calls_of_a_full_cluster_are_taken_in_over_its_capacity(
         for call in calls:
             await converse(call)
         await hang_up(calls, simulator)
+
+
+async def test_twice_the_capacity_is_refused_by_half_and_the_rest_is_as_good_as_before(
+    real_redis_url: str, simulator: RealtimeSimulator
+) -> None:
+    async with Cluster(real_redis_url, simulator.url, WORKER_MAX_CALLS=3) as cluster:
+        await cluster.start(workers=2)
+        url = await cluster.url()
+        offered = await asyncio.gather(*(place_call(url) for _ in range(12)))
+        await eventually(lambda: sum(call.closed.is_set() for call in offered) == 6, PATIENCE_SECONDS)
+        refused = [call for call in offered if call.closed.is_set()]
+        accepted = [call for call in offered if not call.closed.is_set()]
+        assert {call.close_code for call in refused} == {1013}
+        assert all("no capacity" in call.errors[0].message for call in refused)
+        await asyncio.gather(*map(converse_from_the_greeting, accepted))
+        # Nobody who was refused had a session, or has anybody's place.
+        assert simulator.opened == len(accepted)
+        sessions = sorted(map(told, simulator.sessions))
+        assert sessions == sorted(map(said, accepted))
+        assert {entry["uuid"] for entry in await listed(cluster)} == {call.uuid for call in accepted}
+        assert {worker["calls"] for worker in await listed(cluster, "workers")} == {3}
+        await hang_up(accepted, simulator)

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from common import link
+from common import link, metrics, stream
 from common.errors import LinkProtocolError
+from common.link import Outcome
 from common.stream import ACK_RECORDS
 from dispatcher.memory import CallMemory
 from simulator.realtime_api import RealtimeSimulator
@@ -89,6 +90,22 @@ async def test_records_that_have_come_are_acknowledged_and_those_that_were_are_n
         assert not desk.call._stream.resumed(desk.count)
         with pytest.raises(LinkProtocolError):
             desk.call.record(*payload_of(link.encode_ack(CHANNEL, desk.count + 1)), 0.0)
+
+
+async def test_a_call_whose_dispatcher_acknowledges_nothing_ends_before_it_keeps_too_much(
+    simulator: RealtimeSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with call_to(simulator.url) as desk:
+        await desk.ready()
+        await desk.wait_for(lambda records: link.ReplyItemDone(0) in records)
+        desk.call.tick(time.monotonic())
+        assert not desk.is_over.is_set()
+        monkeypatch.setattr(stream, "MAX_KEPT_RECORDS", desk.count)
+        # Credit comes back for it.
+        desk.audio(bytes(link.CALLER_CREDIT_BYTES))
+        desk.call.tick(time.monotonic())
+        ended = await desk.ending()
+        assert ended == link.Ended(Outcome.FAILED, "the dispatcher acknowledges nothing")
 
 
 async def test_a_call_that_nobody_comes_for_ends(simulator: RealtimeSimulator) -> None:
@@ -346,6 +363,22 @@ def begin_tool(simulator: RealtimeSimulator, opened: SimulatedSession, call_id: 
         opened,
         {"type": "response.output_item.done", "response_id": "resp_x", "output_index": 0, "item": item},
     )
+
+
+async def test_a_tool_that_the_model_made_up_has_no_series_of_its_own(simulator: RealtimeSimulator) -> None:
+    def counted() -> float:
+        wanted = 'avr_sts_tool_calls_total{outcome="refused",tool="other"}'
+        lines = [line for line in metrics.render()[0].decode().splitlines() if line.startswith(wanted)]
+        return float(lines[0].split()[-1]) if lines else 0.0
+
+    before = counted()
+    async with call_to(simulator.url) as desk:
+        await desk.ready()
+        begin_tool(simulator, await simulator.wait_for_session())
+        await desk.wait_for(lambda records: link.Tool("call_1") in records)
+        desk.record(link.ToolKnown("call_1"))
+        await eventually(lambda: counted() == before + 1, PATIENCE_SECONDS)
+    assert 'tool="look_up"' not in metrics.render()[0].decode()
 
 
 @pytest.fixture

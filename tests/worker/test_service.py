@@ -29,6 +29,7 @@ from tests.worker.dispatcher_end import HELLO, PATIENCE_SECONDS, DispatcherEnd, 
 from tests.worker.link_records import Ack, Credit, Record
 from tests.worker.shared import resources
 from worker import service
+from worker.journal import Journal
 from worker.resample import Downsampler, Upsampler
 from worker.service import Worker
 
@@ -664,6 +665,31 @@ async def test_a_record_that_its_call_cannot_read_ends_that_call_and_no_other(
         assert here.worker.calls == 1
         say(dispatcher, 2, bytes(320))
         session = await here.simulator.wait_for_session(2)
+        await session.wait_for(lambda s: s.appended_ms == 20)
+        assert dispatcher.lost_reason is None
+
+
+@pytest.mark.parametrize("attach", [True, False])
+async def test_a_call_that_cannot_be_taken_up_ends_and_no_other(
+    here: Service, attach: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("nobody thought of this")
+
+    async with link_to(here.address) as dispatcher:
+        await live_call(dispatcher, "call-2", 2)
+        if attach:
+            await live_call(dispatcher, "call-1", 1)
+            monkeypatch.setattr(Journal, "write_all", fail)
+        else:
+            monkeypatch.setattr(worker.call.Call, "begin", fail)
+        dispatcher.open("call-1", 3, epoch=2, attach=attach)
+        assert await dispatcher.next(3, link.Ended) == link.Ended(Outcome.FAILED, "internal error")
+        assert here.worker.calls == 1
+        # The channel is nobody's, and may be used again.
+        say(dispatcher, 3, bytes(320))
+        say(dispatcher, 2, bytes(320))
+        session = await here.simulator.wait_for_session(1)
         await session.wait_for(lambda s: s.appended_ms == 20)
         assert dispatcher.lost_reason is None
 

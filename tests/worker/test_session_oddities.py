@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from common import link
 from tests.worker import api_events as api
+from tests.worker.link_records import ReplyText
 from tests.worker.session_driver import (
     CREATE,
     Did,
@@ -24,9 +26,43 @@ from tests.worker.session_driver import (
     texts,
 )
 from worker.actions import Report, Seen
+from worker.fitting import cut
 from worker.session import RESPONSE_CREATED_SECONDS, RESPONSE_SILENCE_SECONDS, State
 
 NO_RESPONSE = Report(Seen.UPSTREAM_ERROR, label="no_response")
+
+
+# What is too long for the link
+
+
+def test_a_turn_and_a_reply_that_are_too_long_for_a_record_are_cut_and_the_call_goes_on() -> None:
+    driver = live()
+    long = "word " * 500_000
+    driver.turn("item_a", long)
+    with capture_logs() as logs:
+        did = driver.reply("resp_1", "reply_a", long, 1000, previous="item_a")
+        did += driver.record(playout(*audio_samples(did).items(), idle=True))
+        did += driver.tick()
+    assert {line["event"] for line in logs} == {"record too long"}
+    assert all(line["uuid"] == "uuid-1" and "bytes" in line["reason"] and "word" not in str(line) for line in logs)
+    transcript = only(did, link.Transcript)[-1]
+    assert (transcript.role, transcript.text) == ("agent", cut(long.strip()))
+    kept = {record.item_id: record for record in driver.journal if isinstance(record, link.Remember)}
+    assert kept["reply_a"].item["text"] == cut(long.strip())
+    # What is told while it is spoken comes in parts, and is whole.
+    parts = [record.text for record in driver.journal if isinstance(record, ReplyText)]
+    assert len(parts) > 1
+    assert "".join(parts) == long
+    assert driver.session.state is State.LIVE
+
+
+def test_another_dispatcher_is_told_of_a_reply_that_is_too_long_for_a_record() -> None:
+    driver = live()
+    driver.reply("resp_1", "reply_a", "word " * 500_000, 1000, done=False)
+    driver.channel = 9
+    driver.session.attached(link.Open("uuid-1", 2, credit_bytes=10**6), 9, driver.now)
+    (spoken,) = only(driver.take(), link.Spoken)
+    assert [reply.text for reply in spoken.replies] == [cut("word " * 500_000)]
 
 
 # What never comes

@@ -346,6 +346,26 @@ def test_a_reply_that_the_caller_takes_too_slowly_is_cut_and_counted(monkeypatch
     assert driver.record(link.Heard(1))[0] == truncate("hello", 400)
 
 
+def test_barge_ins_that_no_dispatcher_answers_end_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replies, "MAX_FLUSHES", 2)
+    driver = live()
+    for number in range(1, 4):
+        assert not only(driver.tick(), link.Ended)
+        driver.reply(f"resp_{number}", f"reply_{number}", HELLO, 1000)
+        driver.turn(f"item_{number}")
+    assert only(driver.tick(), link.Ended) == [link.Ended("failed", "the dispatcher does not say what was heard")]
+
+
+def test_those_that_are_answered_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replies, "MAX_FLUSHES", 2)
+    driver = live()
+    for number in range(1, 10):
+        driver.reply(f"resp_{number}", f"reply_{number}", HELLO, 1000)
+        driver.turn(f"item_{number}")
+        driver.record(heard(number, (number - 1, 500)))
+    assert not only(driver.tick(), link.Ended)
+
+
 # Transcripts of both sides
 
 

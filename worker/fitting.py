@@ -1,0 +1,65 @@
+"""Records that fit on the link: what is too long for a message is cut, and does not cost the call.
+
+A reply, a caller's turn and a tool's output are as long as somebody else makes them. Whole, they would be no
+record at all (`common/link.py`), and the call would end by its longest sentence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from common import link
+
+# The longest text in a record that had to be cut. JSON makes six bytes of a character at most.
+MAX_TEXT_CHARS = 128 * 1024
+# Of sound in base64, whole groups of four; a minute of speech.
+MAX_SOUND_CHARS = 640 * 1024
+MARK = " […]"
+# The dispatcher sends what it remembers again, and then it may follow an item with another id.
+ROOM_BYTES = 4096
+MAX_RECORD_BYTES = link.MAX_MESSAGE_BYTES - ROOM_BYTES
+
+
+def cut(text: str, max_chars: int = MAX_TEXT_CHARS) -> str:
+    """The beginning of a text that is longer, with a mark that says so."""
+    return text if len(text) <= max_chars else text[: max_chars - len(MARK)] + MARK
+
+
+def encoded(record: link.Control, channel: int) -> tuple[bytes, str]:
+    """A record as bytes, cut if it has to be; and what became of it then, for a log line: never what it says.
+
+    Raises:
+        ValueError: there is nothing to cut.
+    """
+    try:
+        whole = link.encode(record, channel)
+        if len(whole) <= MAX_RECORD_BYTES:
+            return whole, ""
+        reason = f"a {type(record).__name__} record of {len(whole)} bytes leaves no room"
+    except ValueError as error:
+        reason = str(error)
+    match record:
+        case link.Transcript():
+            return link.encode(dataclasses.replace(record, text=cut(record.text)), channel), f"{reason}: cut"
+        case link.Spoken():
+            share = MAX_TEXT_CHARS // len(record.replies)
+            replies = tuple(dataclasses.replace(reply, text=cut(reply.text, share)) for reply in record.replies)
+            return link.encode(link.Spoken(replies), channel), f"{reason}: cut"
+        case link.Remember():
+            return _remember(record, channel, reason)
+    return link.encode(record, channel), reason
+
+
+def _remember(record: link.Remember, channel: int, reason: str) -> tuple[bytes, str]:
+    item = dict(record.item)
+    if isinstance(item.get("text"), str):
+        item["text"] = cut(item["text"])
+    try:
+        shorter = link.encode(
+            dataclasses.replace(record, item=item, sound=record.sound[:MAX_SOUND_CHARS]), channel
+        )
+        if len(shorter) <= MAX_RECORD_BYTES:
+            return shorter, f"{reason}: cut"
+    except ValueError:
+        pass
+    return link.encode(link.Remember(record.item_id, forgotten=True), channel), f"{reason}: left out"
