@@ -463,7 +463,7 @@ class Caller:
                     continue
                 self._not_placed(purpose, found, excluded)
                 return
-            worker_link = await self._link_to(found) if self.call.wants(purpose) else None
+            worker_link = await self._link_to(found.worker_id, found.address) if self.call.wants(purpose) else None
             if worker_link is not None and not found.attach and found.pins > 1:
                 await self._recalled()
             self.call.epoch = max(self.call.epoch, found.epoch)
@@ -472,7 +472,7 @@ class Caller:
                 if self.call.state is State.ENDED and purpose is not Purpose.MOVE:
                     await placement.unpin(self.uuid, found.epoch)
                 return
-            if worker_link is not None:
+            if worker_link is not None and worker_link.is_open:
                 self._placed(wanted, found, worker_link)
                 return
             if purpose is Purpose.BEGIN and found.pins == 1 and not found.attach:
@@ -495,19 +495,22 @@ class Caller:
     async def _found_holder(self, wanted: actions.Place) -> bool:
         """Whether a worker says that it has a session of the call: it goes on there."""
         holder = await self._calls.links.holder(self.uuid)
-        if holder is None or not self.call.wants(wanted.purpose):
+        if holder is None:
             return False
-        known, held_epoch = holder
+        worker_id, address, held_epoch = holder
+        known = await self._link_to(worker_id, address)
+        if known is None or not self.call.wants(wanted.purpose):
+            return False
         epoch = max(wanted.epoch, held_epoch + 1)
         pins = max(1, self.call.pins)
-        self._placed(wanted, Found(known.worker_id, known.address, epoch, pins, attach=True), known)
+        self._placed(wanted, Found(worker_id, address, epoch, pins, attach=True), known)
         return True
 
-    async def _link_to(self, found: Found) -> WorkerLink | None:
+    async def _link_to(self, worker_id: str, address: str) -> WorkerLink | None:
         try:
-            return await self._calls.links.get(found.worker_id, found.address)
+            return await self._calls.links.get(worker_id, address)
         except LinkUnavailable as error:
-            self._log.warning("worker unreachable", worker=found.worker_id, reason=str(error))
+            self._log.warning("worker unreachable", worker=worker_id, reason=str(error))
             return None
 
     def _placed(self, wanted: actions.Place, found: Found, worker_link: WorkerLink) -> None:

@@ -23,6 +23,8 @@ log = structlog.get_logger()
 CLOSE_SECONDS = 0.5
 # A link that broke while both ends live is replaced within this time; then its calls are moved.
 RESUME_SECONDS = 0.3
+# A link that was opened and is gone at once is opened anew so often.
+GET_ATTEMPTS = 3
 # While Redis is away workers are asked who has a call; who does not answer in this time has it not.
 HOLDER_SECONDS = 0.3
 # A link that could not be opened is tried again ahead of calls after the first of these times, then after twice
@@ -239,19 +241,19 @@ class LinkPool:
         known = self._links.get(worker_id)
         return known if known is not None and known.is_open else None
 
-    async def holder(self, uuid: str) -> tuple[WorkerLink, int] | None:
-        """Ask all workers who has a session of a call: the link to the one, and its epoch; None: nobody."""
+    async def holder(self, uuid: str) -> tuple[str, str, int] | None:
+        """Ask all workers who has a session of a call: its id and address, and the epoch; None: nobody."""
 
-        async def ask(known: WorkerLink) -> tuple[WorkerLink, int] | None:
+        async def ask(known: WorkerLink) -> tuple[str, str, int] | None:
             try:
                 async with asyncio.timeout(HOLDER_SECONDS):
                     answer = await known.commands.run(uuid, "holds")
             except (CommandError, TimeoutError):
                 return None
-            return known, int(answer.get("epoch", 0))
+            return known.worker_id, known.address, int(answer.get("epoch", 0))
 
         answers = await asyncio.gather(*(ask(known) for known in self._links.values() if known.is_open))
-        return max((answer for answer in answers if answer), key=lambda answer: answer[1], default=None)
+        return max((answer for answer in answers if answer), key=lambda answer: answer[2], default=None)
 
     def calls(self, worker_id: str) -> int:
         """Calls that this dispatcher has on the worker."""
@@ -264,9 +266,14 @@ class LinkPool:
         Raises:
             LinkUnavailable: it cannot be opened.
         """
-        known = self._links.get(worker_id)
-        if known is not None and known.is_open:
-            return known
+        for _ in range(GET_ATTEMPTS):
+            known = self.up(worker_id) or await self._get(worker_id, address)
+            # It may be gone again when whoever waited for it has its turn: a channel on it would be dead.
+            if known.is_open:
+                return known
+        raise LinkUnavailable(f"worker {worker_id} at {address}: the link breaks again and again")
+
+    async def _get(self, worker_id: str, address: str) -> WorkerLink:
         if self._closed:
             raise LinkUnavailable("the dispatcher ends")
         task = self._opening.get(worker_id)

@@ -75,6 +75,29 @@ def quick(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.2) -> None:
 
 
 class TestOpening:
+    @pytest.mark.parametrize("lost_times", [1, dispatcher.links.GET_ATTEMPTS])
+    async def test_who_waits_for_a_link_does_not_get_one_that_is_gone_again(
+        self, pool: LinkPool, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch, lost_times: int
+    ) -> None:
+        opened, opening = [], pool._open
+
+        async def open_and_lose(worker_id: str, address: str) -> WorkerLink:
+            new = await opening(worker_id, address)
+            opened.append(new)
+            if len(opened) <= lost_times:
+                assert new.connection is not None
+                new.connection.abort()
+                await new.connection.wait_closed()
+            return new
+
+        monkeypatch.setattr(pool, "_open", open_and_lose)
+        if lost_times < dispatcher.links.GET_ATTEMPTS:
+            assert (await pool.get("w-1", worker.address)).is_open
+        else:
+            with pytest.raises(LinkUnavailable, match=r"worker w-1 at 127\.0\.0\.1:.* breaks again and again"):
+                await pool.get("w-1", worker.address)
+        assert len(opened) == min(lost_times + 1, dispatcher.links.GET_ATTEMPTS)
+
     async def test_a_link_is_opened_when_it_is_asked_for_and_then_kept(
         self, pool: LinkPool, worker: ScriptedWorker
     ) -> None:
