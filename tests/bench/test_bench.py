@@ -28,7 +28,7 @@ async def test_a_run_of_a_few_calls_over_tls() -> None:
 
 async def test_a_surplus_is_refused_and_the_others_come_through_whole() -> None:
     bench = Bench(windows=1, window_seconds=1.0, warm_up_seconds=0.0)
-    # Less than a window that is long enough for a reply would make it a matter of luck.
+    # A window that is long enough for a whole reply.
     result = await bench.full(4, surplus=4, window_seconds=2.0)
     assert result.problems == ()
     assert result.intact == 4
