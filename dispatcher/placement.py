@@ -6,7 +6,8 @@ used, with what this dispatcher knows of its own calls; a worker still refuses w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -32,6 +33,9 @@ log = structlog.get_logger()
 CALL_LEASE_SECONDS = 15.0
 # What ended while Redis was away is taken out when it is back; what is more than this, by its lease.
 MAX_ENDED = 10_000
+# Workers that left the table are asked when Redis is away and there is nobody else, if they left no longer ago.
+LEFT_SECONDS = 120.0
+MAX_LEFT = 100
 # What is held is published again so often; a newer connection elsewhere is noticed as late as this.
 RENEW_INTERVAL_SECONDS = 1.0
 
@@ -73,6 +77,7 @@ class Placement:
         has_link: Callable[[str], bool],
         redis_up: Callable[[float], None],
         reconnect_seconds: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Build it.
 
@@ -83,8 +88,10 @@ class Placement:
             has_link: whether there is a link to a worker.
             redis_up: told after every exchange whether Redis answered.
             reconnect_seconds: how long a call is kept that has no caller.
+            clock: in seconds.
         """
         self._registry = registry
+        self._clock = clock
         self._dispatcher_id = dispatcher_id
         self._own_calls = own_calls
         self._has_link = has_link
@@ -95,6 +102,8 @@ class Placement:
         # In the order in which they came up: which of two is the younger.
         self._numbers: dict[str, int] = {}
         self._up: bool | None = None
+        # Every worker that was ever in the table, as it was then, and when; the latest of them.
+        self._seen: dict[str, tuple[WorkerStatus, float]] = {}
         # Calls that ended while Redis was away, with their epochs.
         self._ended: dict[str, int] = {}
         self.newest_worker = 0
@@ -222,6 +231,7 @@ class Placement:
         known = {worker.id for worker in renewal.workers}
         self._workers = (*renewal.workers, *(worker for worker in self._linked() if worker.id not in known))
         self._number_workers()
+        self._see(renewal.workers)
         return renewal
 
     def _number_workers(self) -> None:
@@ -236,12 +246,30 @@ class Placement:
         """Workers that there is a link to, whatever Redis knows of them."""
         return [worker for worker in self._workers if self._has_link(worker.id)]
 
+    def _left(self, excluded: frozenset[str]) -> list[WorkerStatus]:
+        """While Redis is away: workers that had left its table. One that hung, and hangs no more, is not back."""
+        if not self.redis_is_away:
+            return []
+        since_seconds = self._clock() - LEFT_SECONDS
+        return [
+            worker
+            for worker, seen_seconds in self._seen.values()
+            if seen_seconds >= since_seconds and worker.state is WorkerState.READY and worker.id not in excluded
+        ]
+
+    def _see(self, workers: Iterable[WorkerStatus]) -> None:
+        now_seconds = self._clock()
+        self._seen |= {worker.id: (worker, now_seconds) for worker in workers}
+        if len(self._seen) > len(self._workers) + MAX_LEFT:
+            latest = sorted(self._seen.items(), key=lambda item: -item[1][1])[: len(self._workers) + MAX_LEFT]
+            self._seen = dict(latest)
+
     def _from_table(
         self, epoch: int, excluded: frozenset[str], pins: int, over_capacity: float, newer_than: int | None = None
     ) -> Found | NoCapacity:
         ready = [w for w in self._workers if w.state is WorkerState.READY and w.id not in excluded]
         # There is a link to every worker that can be reached, if it has been known for a moment.
-        ready = [w for w in ready if self._has_link(w.id)] or ready
+        ready = [w for w in ready if self._has_link(w.id)] or ready or self._left(excluded)
         free = [w for w in ready if self._own_calls(w.id) < w.capacity * over_capacity]
         if not free:
             return NoCapacity(NoCapacityReason.FULL if ready else NoCapacityReason.NO_WORKERS)

@@ -48,7 +48,9 @@ class Rig:
             own_calls=lambda worker_id: self.own_calls.get(worker_id, 0),
             has_link=lambda worker_id: worker_id not in self.out_of_reach,
             redis_up=self.redis_up.append,
+            clock=lambda: self.now,
         )
+        self.now = 1000.0
 
     async def publish(self, *workers: WorkerRecord) -> None:
         for record in workers:
@@ -364,6 +366,29 @@ class TestWithoutRedis:
         # Where there is none to any of them, they are tried.
         rig.out_of_reach = {"w-1", "w-2"}
         assert (await rig.placed()).worker_id == "w-1"
+
+    async def test_one_that_had_left_the_table_is_asked_when_there_is_nobody_else(self, rig: Rig) -> None:
+        """It may have been hung, and is there again."""
+        await rig.publish(worker("w-1"), worker("w-2"))
+        await rig.placement.renew([])
+        await rig.registry.remove_worker("w-1")
+        rig.out_of_reach = {"w-1"}
+        await self.with_table(rig)
+        rig.now += 60.0
+        assert (await rig.placed()).worker_id == "w-2"
+        assert (await rig.placed(excluded=frozenset({"w-2"}))).worker_id == "w-1"
+        assert await rig.place(excluded=frozenset({"w-1", "w-2"})) == NoCapacity(NoCapacityReason.NO_WORKERS)
+        # After two minutes it is taken for gone.
+        rig.now += 61.0
+        assert await rig.place(excluded=frozenset({"w-2"})) == NoCapacity(NoCapacityReason.NO_WORKERS)
+
+    async def test_while_redis_is_there_it_is_not(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"))
+        await rig.placement.renew([])
+        await rig.registry.remove_worker("w-1")
+        rig.out_of_reach = {"w-1"}
+        await rig.placement.renew([])
+        assert rig.placement.choose(2, NOBODY, 1) == NoCapacity(NoCapacityReason.NO_WORKERS)
 
     async def test_nothing_is_recalled_and_what_is_to_be_written_waits(self, rig: Rig) -> None:
         await self.with_table(rig, worker("w-1"))
