@@ -362,6 +362,7 @@ async def _redis(world: World, kind: FaultKind) -> AsyncIterator[None]:
     async with world.redis_lock:
         fault = Fault(kind, time.monotonic(), lasts=True)
         world.redis_left_seconds = fault.at_seconds
+        world.redis_whole_seconds.append((world.redis_back_seconds, fault.at_seconds))
         world.hit(fault)
         try:
             yield
@@ -391,15 +392,22 @@ async def _frozen(world: World) -> AsyncIterator[None]:
 
 
 async def _worker(world: World, rng: random.Random, *, but: Member | None = None) -> Member | None:
-    # What has started since Redis left is not known to anybody.
-    left_seconds = math.inf if world.redis_left_seconds is None else world.redis_left_seconds
-    well = [worker for worker in _well(world.workers) if worker.ready_seconds + _KNOWN_SECONDS < left_seconds]
+    well = [worker for worker in _well(world.workers) if _is_known(world, worker)]
     if len(well) < _AT_LEAST:
         return None
     others = [worker for worker in well if worker is not but]
     busy = [worker for worker in others if await world.calls_on(worker)]
     chosen = rng.choice(busy or others)
     return chosen if chosen.is_well else None
+
+
+def _is_known(world: World, worker: Member) -> bool:
+    """Whether dispatchers have heard of it: Redis was there for long enough since it started."""
+    now_seconds = time.monotonic()
+    times = list(world.redis_whole_seconds)
+    if world.redis_left_seconds is None:
+        times.append((world.redis_back_seconds, now_seconds))
+    return any(left - max(back, worker.ready_seconds) >= _KNOWN_SECONDS for back, left in times)
 
 
 def _dispatcher(world: World, rng: random.Random, *, but: Member | None = None) -> Member | None:

@@ -95,6 +95,7 @@ class World:
         redis_lock: held by the fault that has Redis in its hands, or needs it whole.
         redis_left_seconds: when the fault began that keeps Redis away now; None: it is there.
         redis_back_seconds: when the last fault of Redis was over.
+        redis_whole_seconds: from when to when it was there before, each time.
     """
 
     def __init__(self, *, rollover_seconds: float = 3300.0) -> None:
@@ -106,6 +107,7 @@ class World:
         self.redis_lock = asyncio.Lock()
         self.redis_left_seconds: float | None = None
         self.redis_back_seconds = -math.inf
+        self.redis_whole_seconds: list[tuple[float, float]] = []
         self.ami = AmiDouble()
         self._rollover_seconds = rollover_seconds
         self._directory = tempfile.TemporaryDirectory(prefix="chaos-")
