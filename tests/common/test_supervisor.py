@@ -357,9 +357,7 @@ def test_a_child_without_its_settings_ends_the_start(serve: Callable[..., Serve]
 
 
 def test_once_it_serves_no_child_ends_it(serve: Callable[..., Serve]) -> None:
-    service = serve(
-        worker=WORKER.replace("this.ready()", "signal.signal(signal.SIGUSR1, lambda *_: os._exit(78))"), WORKERS=1
-    )
+    service = serve(worker="\n    signal.signal(signal.SIGUSR1, lambda *_: os._exit(78))" + WORKER, WORKERS=1)
     service.up()
     (worker,) = service.children("Role('worker')")
     worker.send_signal(signal.SIGUSR1)
