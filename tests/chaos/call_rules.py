@@ -66,6 +66,8 @@ Rule = Callable[[CallFacts], Iterator[Breach]]
 def judge(call: CallFacts) -> list[Breach]:
     """Every breach of what was promised to a call, in the order of the rules."""
     rules = RULES_FOR_TALKERS if call.part is Part.TALKER else RULES_FOR_ALL
+    if _ended_in_a_stop(call):
+        rules = tuple(rule for rule in rules if rule not in RULES_OF_THE_MODEL)
     return [breach for rule in rules for breach in rule(call)]
 
 
@@ -159,6 +161,16 @@ def final_session(call: CallFacts) -> Session | None:
         return min(session.answering[-1][1], call.ended_seconds), session.number
 
     return max(answering, key=end, default=None)
+
+
+def _ended_in_a_stop(call: CallFacts) -> bool:
+    """Whether the caller hung up before a stopped worker was found: nobody could tell its model of the end."""
+    final = final_session(call)
+    return final is not None and any(
+        _is_frozen(final, frozen)
+        and frozen.from_seconds <= call.ended_seconds <= frozen.until_seconds + WAKE_SECONDS
+        for frozen in call.frozen
+    )
 
 
 def _awake(call: CallFacts, session: Session) -> Spans:
@@ -427,6 +439,8 @@ def _cuts_replies(fault: Fault) -> bool:
 
 
 RULES_FOR_ALL: tuple[Rule, ...] = (connection, one_session, woken, epochs, attached, tools)
+# What the model was told, up to the end.
+RULES_OF_THE_MODEL: tuple[Rule, ...] = (tools, told, listened, transcripts)
 RULES_FOR_TALKERS: tuple[Rule, ...] = (
     *RULES_FOR_ALL,
     messages,

@@ -231,6 +231,8 @@ async def kill_dispatcher(world: World, pace: Pace, rng: random.Random) -> bool:
         if dispatcher is None:
             return False
         await _kill_dispatcher(world, dispatcher, FaultKind.KILL_DISPATCHER)
+        # What was said in the calls of a stopped worker is known to Redis alone, until they are found there.
+        await eventually(lambda: not any(worker.stopped for worker in world.workers), 2 * pace.stop_seconds)
         await world.add_dispatcher()
         return True
 

@@ -328,6 +328,16 @@ class TestSessions:
         call.sessions[0] = replace(_session(1, end=118.0), last_event_seconds=110.0)
         assert "one session" in _rules(call)
 
+    def test_of_a_call_that_ended_meanwhile_nobody_could_tell_the_model(self) -> None:
+        call = _call()
+        call.sessions = [_session(items=CONVERSATION[:2])]
+        assert {"told", "listened", "transcripts"} <= set(_rules(call))
+        call.frozen = [Frozen(128.0, 133.0, frozenset({"127.0.0.1:50001"}))]
+        assert _rules(call) == []
+        # Another session should have been told.
+        call.frozen = [Frozen(128.0, 133.0, frozenset({"127.0.0.1:50002"}))]
+        assert "told" in _rules(call)
+
     def test_a_worker_that_wakes_in_time_may_go_on(self) -> None:
         call = _call()
         call.frozen = [Frozen(110.0, 112.0, frozenset({"127.0.0.1:50001"}))]
