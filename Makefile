@@ -6,7 +6,7 @@ NODE := worker/tools/node
 NODE_STAMP := $(NODE)/node_modules/.package-lock.json
 
 # Tests wait more than they compute; which process takes a test does not matter.
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 2
 
 # Of `make chaos`; SEED= repeats a run.
 DURATION ?= 60

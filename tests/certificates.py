@@ -66,8 +66,10 @@ async def tls_in_front_of(url: str, files: TlsFiles) -> AsyncIterator[int]:
         try:
             with contextlib.suppress(OSError):
                 far_reader, far_writer = await connect()
-                await _first(_copy(reader, far_writer), _copy(far_reader, writer))
-                far_writer.close()
+                try:
+                    await _first(_copy(reader, far_writer), _copy(far_reader, writer))
+                finally:
+                    far_writer.close()
         finally:
             writer.close()
             tasks.discard(task)

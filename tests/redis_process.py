@@ -57,6 +57,8 @@ class RedisProcess:
     def freeze(self) -> None:
         """Let it accept connections and answer nothing."""
         self._process.send_signal(signal.SIGSTOP)
+        # The signal has been sent; on another CPU the process may run on for a moment.
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def thaw(self) -> None:
         """Undo `freeze`."""
