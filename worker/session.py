@@ -62,6 +62,8 @@ RESPONSE_CREATED_SECONDS = 10.0
 RESPONSE_SILENCE_SECONDS = 60.0
 # A session that is asked for a move lets go by itself when so much of its allowed time is over: 59 of 55 minutes.
 FORCE_AT = 59 / 55
+# And not before the other session had the time to be made, where the allowed time is set to seconds.
+ROLLOVER_LEAST_SECONDS = 5.0
 HANG_UP_ORDER = "hang-up"
 # What the calls API wants to be said, and changes of the session that are not yet answered.
 MAX_WAITING_COMMANDS = 16
@@ -357,7 +359,8 @@ class Session:
         """Ask for another session before the API ends this one."""
         age_seconds, allowed_seconds = now_seconds - self._live_since, self._plan.rollover_seconds
         if age_seconds >= allowed_seconds and not self._move_reason:
-            self.move(Reason.ROLLOVER, max(0.0, allowed_seconds * FORCE_AT - age_seconds), now_seconds)
+            seconds = max(ROLLOVER_LEAST_SECONDS, allowed_seconds * FORCE_AT - age_seconds)
+            self.move(Reason.ROLLOVER, seconds, now_seconds)
 
     def _look_after_call(self, now_seconds: float) -> None:
         """End a call that is abandoned or has no end."""
