@@ -19,13 +19,11 @@ PCM16_BYTES: Final = 2
 
 
 class Uplink(Protocol):
-    """From the caller to the API.
+    """From the caller to the API."""
 
-    Attributes:
-        upsampler: what resamples, where something does; its work can be done ahead, see `resample.prepare`.
-    """
-
-    upsampler: Upsampler | None
+    @property
+    def upsampler(self) -> Upsampler | None:
+        """What resamples, where something does; its work can be done ahead, see `resample.prepare`."""
 
     def encode(self, pcm8k: bytes) -> bytes:
         """PCM16 at 8 kHz, of any length, in the API's format; half a sample waits for the rest of it."""
@@ -67,15 +65,13 @@ class ApiAudio:
 
 
 class _PcmUplink:
-    __slots__ = ("_upsample", "upsampler")
+    __slots__ = ("upsampler",)
 
     def __init__(self) -> None:
-        upsampler = Upsampler()
-        self._upsample = upsampler.process
-        self.upsampler: Upsampler | None = upsampler
+        self.upsampler = Upsampler()
 
     def encode(self, pcm8k: bytes) -> bytes:
-        return self._upsample(pcm8k)
+        return self.upsampler.process(pcm8k)
 
 
 class _G711Uplink:
