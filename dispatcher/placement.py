@@ -223,16 +223,19 @@ class Placement:
             self._note(False, str(error))
             return Renewal(frozenset(), self._workers)
         self._note(True)
-        ended, self._ended = self._ended, {}
-        again = {lease.uuid for lease in held}
-        for uuid, epoch in ended.items():
-            if uuid not in again:
-                await self.unpin(uuid, epoch)
+        if self._ended:
+            await self._unpin_ended({lease.uuid for lease in held})
         known = {worker.id for worker in renewal.workers}
         self._workers = (*renewal.workers, *(worker for worker in self._linked() if worker.id not in known))
         self._number_workers()
         self._see(renewal.workers)
         return renewal
+
+    async def _unpin_ended(self, held: set[str]) -> None:
+        ended, self._ended = self._ended, {}
+        for uuid, epoch in ended.items():
+            if uuid not in held:
+                await self.unpin(uuid, epoch)
 
     def _number_workers(self) -> None:
         came = [worker.id for worker in self._workers if worker.id not in self._numbers]
@@ -246,16 +249,12 @@ class Placement:
         """Workers that there is a link to, whatever Redis knows of them."""
         return [worker for worker in self._workers if self._has_link(worker.id)]
 
-    def _left(self, excluded: frozenset[str]) -> list[WorkerStatus]:
+    def _left(self) -> list[WorkerStatus]:
         """While Redis is away: workers that had left its table. One that hung, and hangs no more, is not back."""
         if not self.redis_is_away:
             return []
         since_seconds = self._clock() - LEFT_SECONDS
-        return [
-            worker
-            for worker, seen_seconds in self._seen.values()
-            if seen_seconds >= since_seconds and worker.state is WorkerState.READY and worker.id not in excluded
-        ]
+        return [worker for worker, seen_seconds in self._seen.values() if seen_seconds >= since_seconds]
 
     def _see(self, workers: Iterable[WorkerStatus]) -> None:
         now_seconds = self._clock()
@@ -267,9 +266,11 @@ class Placement:
     def _from_table(
         self, epoch: int, excluded: frozenset[str], pins: int, over_capacity: float, newer_than: int | None = None
     ) -> Found | NoCapacity:
-        ready = [w for w in self._workers if w.state is WorkerState.READY and w.id not in excluded]
+        def usable(workers: Iterable[WorkerStatus]) -> list[WorkerStatus]:
+            return [w for w in workers if w.state is WorkerState.READY and w.id not in excluded]
+
         # There is a link to every worker that can be reached, if it has been known for a moment.
-        ready = [w for w in ready if self._has_link(w.id)] or ready or self._left(excluded)
+        ready = usable(self._linked()) or usable(self._workers) or usable(self._left())
         free = [w for w in ready if self._own_calls(w.id) < w.capacity * over_capacity]
         if not free:
             return NoCapacity(NoCapacityReason.FULL if ready else NoCapacityReason.NO_WORKERS)
