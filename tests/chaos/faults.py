@@ -108,6 +108,10 @@ async def drain_worker(world: World, _: Pace, rng: random.Random) -> bool:
     return True
 
 
+async def _none_stopped(world: World, pace: Pace) -> None:
+    await eventually(lambda: not any(worker.stopped for worker in world.workers), 2 * pace.stop_seconds)
+
+
 async def _kill_worker(world: World, worker: Member, kind: FaultKind) -> None:
     calls = await world.calls_on(worker)
     world.hit(Fault(kind, time.monotonic(), calls, detail=worker.id))
@@ -232,7 +236,7 @@ async def kill_dispatcher(world: World, pace: Pace, rng: random.Random) -> bool:
             return False
         await _kill_dispatcher(world, dispatcher, FaultKind.KILL_DISPATCHER)
         # What was said in the calls of a stopped worker is known to Redis alone, until they are found there.
-        await eventually(lambda: not any(worker.stopped for worker in world.workers), 2 * pace.stop_seconds)
+        await _none_stopped(world, pace)
         await world.add_dispatcher()
         return True
 
@@ -349,7 +353,7 @@ async def kill_dispatcher_without_redis(world: World, pace: Pace, rng: random.Ra
     """
     async with _redis(world, FaultKind.PAUSE_REDIS), _frozen(world):
         await asyncio.sleep(_REDIS_NOTICED_SECONDS)
-        await eventually(lambda: not any(worker.stopped for worker in world.workers), 2 * pace.stop_seconds)
+        await _none_stopped(world, pace)
         dispatcher = _dispatcher(world, rng)
         if dispatcher is not None:
             await _kill_dispatcher(world, dispatcher, FaultKind.KILL_DISPATCHER_WITHOUT_REDIS)
