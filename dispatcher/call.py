@@ -713,6 +713,7 @@ class Call:
             self._orders.known,
             "".join(self._keys),
             self._speaking,
+            recalled=self.memory.is_recalled,
             first_index=self.memory.next_index,
         )
         self._to_worker(leg, go)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections import Counter
@@ -41,10 +42,9 @@ ATTACH_SECONDS = 2.0
 # What a fault does to a call is over after this time.
 NEAR_SECONDS = 10.0
 
+_KILLS_DISPATCHER = frozenset({FaultKind.KILL_DISPATCHER, FaultKind.KILL_DISPATCHER_WITHOUT_REDIS})
 # What cuts a caller's connection, whoever holds the call.
-_LOSES_CALLER = frozenset(
-    {FaultKind.KILL_DISPATCHER, FaultKind.KILL_DISPATCHER_WITHOUT_REDIS, FaultKind.CUT_CALLER}
-)
+_LOSES_CALLER = _KILLS_DISPATCHER | {FaultKind.CUT_CALLER}
 # What no call may notice.
 _UNNOTICED = frozenset(
     {
@@ -55,6 +55,10 @@ _UNNOTICED = frozenset(
         FaultKind.DRAIN_DISPATCHER,
     }
 )
+# Of a reply; a greeting has less.
+_REPLY_WORDS = 8
+# A turn is text within this time after its end.
+TEXT_SECONDS = 2.0
 # What a new session knows of a caller's turn that has no text is how long it is, with the silence around it.
 _SILENCE_AROUND_TURN_MS = 3000
 # A wake of a stopped worker, or of a stalled API, that a call must not notice at all.
@@ -65,10 +69,41 @@ Rule = Callable[[CallFacts], Iterator[Breach]]
 
 def judge(call: CallFacts) -> list[Breach]:
     """Every breach of what was promised to a call, in the order of the rules."""
+    call = _without_what_nobody_had(call)
     rules = RULES_FOR_TALKERS if call.part is Part.TALKER else RULES_FOR_ALL
     if _ended_in_a_stop(call):
         rules = tuple(rule for rule in rules if rule not in RULES_OF_THE_MODEL)
     return [breach for rule in rules for breach in rule(call)]
+
+
+def _without_what_nobody_had(call: CallFacts) -> CallFacts:
+    """What is no text yet only the dispatcher and the worker have: it is lost where both are (README)."""
+    lost = list(_both_lost(call))
+    if not lost:
+        return call
+
+    def is_lost(from_seconds: float, until_seconds: float) -> bool:
+        return any(from_seconds <= end and until_seconds >= begin for begin, end in lost)
+
+    utterances = [
+        dataclasses.replace(each, damaged=each.damaged or is_lost(each.from_seconds, each.until_seconds))
+        for each in call.utterances
+    ]
+    unanswered = [at_seconds for at_seconds in call.unanswered if not is_lost(at_seconds, at_seconds)]
+    return dataclasses.replace(call, utterances=utterances, unanswered=unanswered)
+
+
+def _both_lost(call: CallFacts) -> Iterator[tuple[float, float]]:
+    """When its dispatcher was killed while the worker that had it was stopped, and had not been found."""
+    for fault, frozen in itertools.product(call.faults, call.frozen):
+        if (
+            fault.kind not in _KILLS_DISPATCHER
+            or not frozen.from_seconds <= fault.at_seconds <= frozen.until_seconds
+        ):
+            continue
+        opened = [each for each in call.sessions if each.opened_seconds <= fault.at_seconds]
+        if opened and _is_frozen(opened[-1], frozen):
+            yield frozen.from_seconds - TEXT_SECONDS, fault.at_seconds
 
 
 # The caller's connection
@@ -237,15 +272,17 @@ def told(call: CallFacts) -> Iterator[Breach]:
         return
     said = [word for item in session.items if _is_agent(item) for word in (item.text or "").split()]
     ear = Ear([*said, *_everything_said(call)])
+    # Of a reply that was not complete when both were gone, what was heard.
+    lost = _REPLY_WORDS * len(list(_both_lost(call)))
     found = align(
         said,
         call.heard,
         lambda word, heard: ear.same(word, heard.word),
         left_cost=lambda _: 1.0,
         right_cost=lambda heard: 1.0 if heard.whole else 0.0,
-        longest_run=1,
+        longest_run=max(1, lost),
     )
-    allowed = _cuts(call)
+    allowed = _cuts(call) + lost
     pieces = sum(1 for heard in call.heard if not heard.whole)
     # A cut leaves the beginning of a word and, where it goes on behind a lost connection, its end.
     if found is None or found.cost > allowed or pieces > 2 * allowed:

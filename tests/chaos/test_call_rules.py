@@ -338,6 +338,21 @@ class TestSessions:
         call.frozen = [Frozen(128.0, 133.0, frozenset({"127.0.0.1:50002"}))]
         assert "told" in _rules(call)
 
+    def test_what_only_a_killed_dispatcher_and_a_stopped_worker_had_is_lost(self) -> None:
+        call = _moved(115.2, kind=FaultKind.KILL_DISPATCHER)
+        call.utterances.append(Utterance(113.5, 114.5, (3,)))
+        call.unanswered = [114.6]
+        assert {"answered", "listened"} <= set(_rules(call))
+        call.frozen = [Frozen(114.0, 119.0, frozenset({"127.0.0.1:50001"}))]
+        assert _rules(call) == []
+        # Somebody else had the call by then, or the worker was awake.
+        for other in (
+            Frozen(114.0, 119.0, frozenset({"127.0.0.1:50003"})),
+            Frozen(114.0, 115.0, call.frozen[0].peers),
+        ):
+            call.frozen = [other]
+            assert {"answered", "listened"} <= set(_rules(call))
+
     def test_a_worker_that_wakes_in_time_may_go_on(self) -> None:
         call = _call()
         call.frozen = [Frozen(110.0, 112.0, frozenset({"127.0.0.1:50001"}))]

@@ -548,7 +548,13 @@ class TestACallOfADispatcherThatDied:
         driver.call.restored(memory, driver.now)
         assert driver.call.wants(Purpose.BEGIN)
         records = to_worker(driver.placed(worker="w-2", epoch=6, pins=2))
-        assert records[1:] == [link.Remember("item_0", item={"text": "Hello."}), link.Go("worker_lost")]
+        item = link.Remember("item_0", item={"text": "Hello."})
+        assert records[1:] == [item, link.Go("worker_lost", recalled=True)]
+        # A session has it all now, and says what becomes of it.
+        driver.record(link.Opened(link.CALLER_CREDIT_BYTES))
+        driver.record(link.Ready())
+        driver.call.worker_lost(driver.leg, driver.now)
+        assert to_worker(driver.placed(worker="w-1", epoch=7, pins=3))[-1] == link.Go("worker_lost")
 
 
 class TestACallerWhoComesBack:
