@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import aiohttp
+import orjson
 import pytest
 import redis.asyncio as aioredis
 
@@ -329,6 +330,38 @@ async def test_a_caller_whose_dispatcher_and_worker_die_is_told_nothing_twice(
         successor = await simulator.wait_for_session(2, timeout_seconds=PATIENCE_SECONDS)
         await converse(call)
         assert told(successor) == said(call)
+        await call.hang_up()
+        await eventually(lambda: not simulator.sessions, PATIENCE_SECONDS)
+
+
+async def test_a_reply_that_played_when_both_died_was_heard(real_redis_url: str) -> None:
+    slow = SimulatorSettings(greeting_words=2, words=12, word_ms=400)
+    async with RealtimeSimulator(slow) as simulator, Cluster(real_redis_url, simulator.url) as cluster:
+        await cluster.start(workers=2, dispatchers=2)
+        urls = [await cluster.url(1)]
+        call = await place_call(await cluster.url(0), reconnect_seconds=PATIENCE_SECONDS, reconnect_urls=urls)
+        await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
+        await converse(call)
+        victim = await process_of(cluster, call)
+
+        async def plays_and_is_remembered() -> bool:
+            async with aioredis.from_url(real_redis_url, decode_responses=True) as client:
+                fields = await client.hgetall(f"avr-sts:call:{call.uuid}:said")
+            items = [orjson.loads(text) for name, text in fields.items() if str(name).startswith("item:")]
+            return any(
+                item.get("role") == "agent" and item.get("text_done") and "heard_share" not in item
+                for item in items
+            )
+
+        known = len(call.transcripts)
+        await call.say(tone(700, 0.8))
+        await eventually(plays_and_is_remembered, PATIENCE_SECONDS)
+        victim.signal(signal.SIGKILL)
+        cluster.dispatchers[0].signal(signal.SIGKILL)
+        successor = await simulator.wait_for_session(2, timeout_seconds=PATIENCE_SECONDS)
+        await call.wait_for(lambda c: len(c.transcripts) == known + 2, timeout_seconds=PATIENCE_SECONDS)
+        assert told(successor) == said(call)
+        assert not any(item.origin == "model" for item in successor.items), "it is not said again"
         await call.hang_up()
         await eventually(lambda: not simulator.sessions, PATIENCE_SECONDS)
 
