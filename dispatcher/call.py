@@ -163,7 +163,9 @@ class Call:
         self._greeted = False
         self._unreported_samples = 0
         self._transcripts: dict[str, None] = {}  # a set that knows its oldest
-        self._untold: deque[Tell] = deque(maxlen=MAX_UNTOLD)
+        self._untold: deque[Tell | Interrupt] = deque(maxlen=MAX_UNTOLD)
+        # Barge-ins that have no answer, as AVR Core is away; a worker leaves only so many.
+        self._flushes: list[int] = []
         self._orders = Orders(limits.order_seconds)
         self._hung_up_seconds: float | None = None
 
@@ -267,6 +269,7 @@ class Call:
         self._away_since = None
         self._audio_seconds = now_seconds
         self._audio_allowance = Allowance(self._limits.flood_ratio, self._limits.burst_seconds, now_seconds)
+        self._interrupt(now_seconds)
         self.actions += self._untold
         self._untold.clear()
         self.caller_writable(now_seconds)
@@ -544,7 +547,7 @@ class Call:
                 self.memory.reply_done(index)
                 self._play(self._player.item_done(index, now_seconds), now_seconds)
             case Kind.FLUSH:
-                self._flush(leg, link.decode_control(link.Flush, payload).number, now_seconds)
+                self._flush(link.decode_control(link.Flush, payload).number, now_seconds)
             case Kind.TRANSCRIPT:
                 self._transcript(link.decode_control(link.Transcript, payload))
             case Kind.REMEMBER:
@@ -724,6 +727,7 @@ class Call:
     def _recover(self, reason: str, now_seconds: float, *, excluded: str = "", same_worker: str = "") -> None:
         """The one way back: the session is gone, another one is to go on."""
         self._leave_leg()
+        self._interrupt(now_seconds)
         if not self._reason:
             self._lost_seconds = now_seconds
         self._reason = reason
@@ -823,14 +827,27 @@ class Call:
                 self._greeted = True
                 self._report(Seen.GREETING_SECONDS, now_seconds - self._init_seconds)
 
-    def _flush(self, leg: Leg, number: int, now_seconds: float) -> None:
-        cut = self._player.flush(now_seconds)
+    def _flush(self, number: int, now_seconds: float) -> None:
+        """Barge-in. A core that is away plays on what it has, until it is back and can be told."""
+        self._player.drop()
+        self._flushes.append(number)
+        if not self.is_away:
+            self._interrupt(now_seconds)
+        self._return_credit()
+
+    def _interrupt(self, now_seconds: float) -> None:
+        """Have the core play no more, where that is due, and say what was heard of what it played."""
+        flushes, self._flushes = self._flushes, []
+        if not flushes:
+            return
+        cut = self._player.cut(now_seconds)
         self.memory.reply_heard(cut, cut=True)
         if cut:
-            self.actions.append(Interrupt())
+            (self._untold if self.is_away else self.actions).append(Interrupt())
             self._report(Seen.INTERRUPTION)
-        self._to_worker(leg, link.Heard(number, cut))
-        self._return_credit()
+        for number in flushes:
+            if self._leg is not None:
+                self._to_worker(self._leg, link.Heard(number, cut))
 
     def _transcript(self, transcript: link.Transcript) -> None:
         if transcript.item_id in self._transcripts:

@@ -27,6 +27,8 @@ class Player:
         self._held_bytes = 0
         self._partial = b""
         self._partial_item = 0
+        # Items of which samples were dropped that were never handed over.
+        self._dropped: list[int] = []
 
     @property
     def held_bytes(self) -> int:
@@ -70,16 +72,24 @@ class Player:
                 plays += self._frames(item, pcm, now_seconds)
         return plays
 
-    def flush(self, now_seconds: float) -> tuple[link.ItemHeard, ...]:
-        """Barge-in: drop what was not handed over; returns what was heard of the items that were cut."""
-        unsent = [self._partial_item] if self._partial else []
-        unsent += [item for item, pcm in self._held if pcm is not None]
+    def drop(self) -> None:
+        """Barge-in: drop what was not handed over."""
+        if self._partial:
+            self._dropped.append(self._partial_item)
+        self._dropped += [item for item, pcm in self._held if pcm is not None]
         self.taken_bytes += self._held_bytes
         self._held.clear()
         self._held_bytes = 0
         self._partial = b""
+
+    def cut(self, now_seconds: float) -> tuple[link.ItemHeard, ...]:
+        """AVR Core plays no more of what it was given; returns what was heard of the items that are cut by that.
+
+        Of those that were dropped before they were begun, too: nothing.
+        """
+        dropped, self._dropped = self._dropped, []
         self._playing = False
-        return tuple(link.ItemHeard(item, samples) for item, samples in self._clock.cut(now_seconds, unsent))
+        return tuple(link.ItemHeard(item, samples) for item, samples in self._clock.cut(now_seconds, dropped))
 
     def progress(self, now_seconds: float) -> link.Playout | None:
         """How far the playout is; None while there is nothing new to say."""

@@ -186,9 +186,8 @@ class Agent:
     def attached(self, channel: int, credit_bytes: int, now_seconds: float) -> None:
         """Another dispatcher has the call: tell it what plays."""
         self._outbox.channel = channel
-        for answer in self._replies.abandoned():
-            self.heard(answer)
-        replies, playout = self._replies.attached(channel, credit_bytes, now_seconds - self._reported_seconds)
+        age_seconds = now_seconds - self._reported_seconds
+        replies, playout, flushes = self._replies.attached(channel, credit_bytes, age_seconds)
         spoken = []
         for reply in replies:
             item = self._texts.get(reply.item_id)
@@ -202,6 +201,7 @@ class Agent:
         if spoken:
             self._outbox.record(link.Spoken(tuple(spoken)))
             self._outbox.record(playout)
+        self._outbox.dispatcher(flushes)
         self._outbox.dispatcher(self._replies.send())
 
     # What the caller hears of it

@@ -159,8 +159,13 @@ class Replies:
         self._next_index = max(self._next_index, index + 1)
         return reply
 
-    def attached(self, channel: int, credit_bytes: int, age_seconds: float) -> tuple[list[Reply], link.Playout]:
+    def attached(
+        self, channel: int, credit_bytes: int, age_seconds: float
+    ) -> tuple[list[Reply], link.Playout, list[bytes]]:
         """Another dispatcher has the call. What the one before is not known to have handed over is sent again.
+
+        What a barge-in has cut, and the one before has not said what was heard of it, this one is asked again: AVR
+        Core may be playing it still.
 
         Args:
             channel: the call's on the new link.
@@ -168,7 +173,7 @@ class Replies:
             age_seconds: since the last report of the playout.
 
         Returns:
-            the replies that are not settled, and how far the playout was.
+            the replies that are not settled, how far the playout was, and the barge-ins that have no answer.
         """
         self._channel = channel
         self._credit_bytes = credit_bytes
@@ -187,21 +192,19 @@ class Replies:
         self._retained.clear()
         self._retained_bytes = 0
         self._waiting.extendleft(reversed(again))
-        return list(self._playing.values()), dataclasses.replace(self._playout, age_seconds=age_seconds)
+        cut = [reply for replies in self._flushed.values() for reply in replies]
+        self._forget_what_was_not_handed(cut)
+        flushes = [link.encode(link.Flush(number), channel) for number in self._flushed]
+        playout = dataclasses.replace(self._playout, age_seconds=age_seconds)
+        return [*cut, *self._playing.values()], playout, flushes
 
-    def abandoned(self) -> list[link.Heard]:
-        """Flushes whose answer died with their dispatcher, answered by its last report of the playout."""
-        heard = {item.index: item.samples for item in self._playout.items}
+    def _forget_what_was_not_handed(self, cut: list[Reply]) -> None:
+        """Of what was cut AVR Core has as much as the last report says, and none of what is newer than that."""
+        handed = {item.index: item.samples for item in self._playout.queued}
         begun = max((item.index for item in (*self._playout.items, *self._playout.queued)), default=-1)
-        queued = {item.index for item in self._playout.queued}
-        answers = []
-        for number, replies in self._flushed.items():
-            unheard = (reply.index for reply in replies if reply.index in queued or reply.index > begun)
-            cut = dict.fromkeys(unheard, 0) | {
-                reply.index: heard[reply.index] for reply in replies if reply.index in heard
-            }
-            answers.append(link.Heard(number, tuple(link.ItemHeard(*each) for each in cut.items())))
-        return answers
+        for reply in cut:
+            known = handed.get(reply.index, 0 if reply.index > begun else reply.sent_samples)
+            reply.sent_samples = min(reply.sent_samples, known)
 
     def send(self) -> list[bytes]:
         """What waits and may be sent."""

@@ -362,18 +362,31 @@ def transcripts(call: CallFacts) -> Iterator[Breach]:
     items = [item for item in session.items if item.type == "message" and item.role in ("user", "assistant")]
     cut = _cuts(call) > 0
     gaps = len(call.gaps)
+    untold = {id(item) for item in _said_too_late(call, session, items)}
     found = align(
         items,
         call.transcripts,
         lambda item, transcript: _is_told_as(item, *transcript, cut=cut),
         # Nothing is said of what has no text, or next to nothing; a lost connection may take one with it.
-        left_cost=lambda item: 0.0 if _is_silent(item, cut=cut) else (1.0 if gaps else FORBIDDEN),
+        left_cost=lambda item: (
+            0.0 if _is_silent(item, cut=cut) or id(item) in untold else 1.0 if gaps else FORBIDDEN
+        ),
         right_cost=lambda each: 0.0 if cut and each[0] == "agent" and len(each[1].split()) <= 1 else FORBIDDEN,
     )
     if found is None or found.cost > gaps:
         was = [f"{item.role}: {item.text}" for item in items]
         came = [f"{role}: {text}" for role, text in call.transcripts]
         yield _breach(call, "transcripts", f"told {was}; came {came}", call.ended_seconds)
+
+
+def _said_too_late(call: CallFacts, session: Session, items: list[Item]) -> list[Item]:
+    """Of what was said last there was nobody left to tell, or nobody yet who could."""
+    if session.closed_seconds < call.ended_seconds:
+        # The caller did not wait for the next session, which would have told how the last turns ended.
+        return items[-2:]
+    last = max((each.until_seconds for each in call.utterances), default=-math.inf)
+    turns = [item for item in items if item.role == "user"]
+    return turns[-1:] if call.ended_seconds - last < TEXT_SECONDS else []
 
 
 def _is_told_as(item: Item, role: str, text: str, *, cut: bool) -> bool:

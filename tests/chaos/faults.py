@@ -57,8 +57,16 @@ class Pace:
     whole_seconds: float = 5.0
 
 
+class Over(Exception):
+    """The run is over: what waited for Redis until now is not done any more."""
+
+
 Act = Callable[[World, Pace, random.Random], Awaitable[bool]]
-"""Carries a fault out, to its end; False if there is nothing and nobody now that it could be done to."""
+"""Carries a fault out, to its end; False if there is nothing and nobody now that it could be done to.
+
+Raises:
+    Over: there is no time for it.
+"""
 
 
 # Workers
@@ -364,8 +372,16 @@ async def kill_dispatcher_without_redis(world: World, pace: Pace, rng: random.Ra
 
 
 @asynccontextmanager
-async def _redis(world: World, kind: FaultKind) -> AsyncIterator[None]:
+async def _turn_at_redis(world: World) -> AsyncIterator[None]:
     async with world.redis_lock:
+        if world.is_over:
+            raise Over
+        yield
+
+
+@asynccontextmanager
+async def _redis(world: World, kind: FaultKind) -> AsyncIterator[None]:
+    async with _turn_at_redis(world):
         fault = Fault(kind, time.monotonic(), lasts=True)
         world.redis_left_seconds = fault.at_seconds
         world.redis_whole_seconds.append((world.redis_back_seconds, fault.at_seconds))
@@ -380,7 +396,7 @@ async def _redis(world: World, kind: FaultKind) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _whole_redis(world: World, pace: Pace) -> AsyncIterator[None]:
     """Redis is there, and knows of everything: who comes back to another dispatcher is found by it alone."""
-    async with world.redis_lock:
+    async with _turn_at_redis(world):
         await asyncio.sleep(max(0.0, world.redis_back_seconds + pace.whole_seconds - time.monotonic()))
         yield
 

@@ -15,7 +15,7 @@ from tests.chaos.call_rules import judge
 from tests.chaos.callers import Caller
 from tests.chaos.ears import Ear
 from tests.chaos.facts import Breach, CallFacts, FaultKind
-from tests.chaos.faults import ACTS, Pace
+from tests.chaos.faults import ACTS, Over, Pace
 from tests.chaos.results import Results
 from tests.chaos.story import story
 from tests.chaos.world import WORKER_DRAIN_SECONDS, World
@@ -171,12 +171,17 @@ class ChaosRun:
             self._acting.add(task)
             task.add_done_callback(self._acting.discard)
         await asyncio.sleep(max(0.0, self._began_seconds + options.duration_seconds - time.monotonic()))
+        self._world.is_over = True
         await asyncio.gather(*self._acting)
 
     async def _act(self, kind: FaultKind, rng: random.Random) -> None:
         self._say(f"{self._now():6.1f} s  {kind.value}")
         for _ in range(_ATTEMPTS):
-            done = await ACTS[kind](self._world, self._options.pace, rng)
+            try:
+                done = await ACTS[kind](self._world, self._options.pace, rng)
+            except Over:
+                self._say(f"{self._now():6.1f} s  {kind.value}: not done any more")
+                return
             self._acted_seconds = time.monotonic()
             if done:
                 return

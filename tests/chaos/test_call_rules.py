@@ -338,6 +338,21 @@ class TestSessions:
         call.frozen = [Frozen(128.0, 133.0, frozenset({"127.0.0.1:50002"}))]
         assert "told" in _rules(call)
 
+    def test_of_what_was_said_last_there_may_be_nobody_to_tell(self) -> None:
+        call = _call()
+        call.sessions[0] = replace(call.sessions[0], items=(*CONVERSATION, _user(3)))
+        call.utterances.append(Utterance(127.0, 127.8, (3,)))
+        assert _rules(call) == ["transcripts"]
+        call.utterances[-1] = Utterance(128.0, 128.8, (3,))
+        assert _rules(call) == []
+
+    def test_nor_anybody_who_could(self) -> None:
+        call = _call()
+        call.transcripts = call.transcripts[:-2]
+        assert _rules(call) == ["transcripts"]
+        call.sessions[0] = replace(call.sessions[0], closed_seconds=129.0)
+        assert _rules(call) == []
+
     def test_what_only_a_killed_dispatcher_and_a_stopped_worker_had_is_lost(self) -> None:
         call = _moved(115.2, kind=FaultKind.KILL_DISPATCHER)
         call.utterances.append(Utterance(113.5, 114.5, (3,)))

@@ -35,7 +35,7 @@ async def test_every_kind_of_fault_is_survived() -> None:
     options = Options(
         seed=4,
         calls=5,
-        duration_seconds=13.0,
+        duration_seconds=28.0,
         pace=PACE,
         gap_seconds=(0.5, 0.6),
         quiet_seconds=60.0,

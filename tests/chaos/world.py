@@ -93,6 +93,7 @@ class World:
         urls: of the dispatchers that take new calls.
         callers: by uuid, those that have a call.
         redis_lock: held by the fault that has Redis in its hands, or needs it whole.
+        is_over: no fault is begun any more.
         redis_left_seconds: when the fault began that keeps Redis away now; None: it is there.
         redis_back_seconds: when the last fault of Redis was over.
         redis_whole_seconds: from when to when it was there before, each time.
@@ -105,6 +106,7 @@ class World:
         self.urls: list[str] = []
         self.callers: dict[str, Caller] = {}
         self.redis_lock = asyncio.Lock()
+        self.is_over = False
         self.redis_left_seconds: float | None = None
         self.redis_back_seconds = -math.inf
         self.redis_whole_seconds: list[tuple[float, float]] = []

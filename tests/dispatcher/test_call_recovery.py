@@ -13,6 +13,7 @@ from dispatcher.actions import (
     Ended,
     Ending,
     Execute,
+    Interrupt,
     LeaveChannel,
     Place,
     Purpose,
@@ -616,6 +617,40 @@ class TestACallerWhoComesBack:
         driver.take()
         (playout,) = to_worker(driver.tick(0.25))
         assert playout == link.Playout((ItemHeard(0, 2000),), False, (ItemHeard(0, 8000),))
+
+    def test_it_plays_on_what_is_interrupted_until_it_is_back(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.record(link.ReplyItem(0, "item"))
+        driver.reply(0, sound(16_000))
+        driver.call.caller_closed(1006, driver.now)
+        assert driver.take() == []
+        driver.now += 0.25
+        assert driver.record(link.Flush(1)) == []
+        # What is said next waits behind it.
+        driver.record(link.ReplyItem(1, "next"))
+        assert driver.reply(1, sound(3200, seed=1)) == []
+        driver.now += 0.25
+        driver.call.caller_back(driver.now)
+        taken = driver.take()
+        assert to_worker(taken) == [link.Heard(1, (ItemHeard(0, 4000),))]
+        assert of(Interrupt, taken) == [Interrupt()]
+        assert heard_pcm(taken[taken.index(Interrupt()) :]) == sound(3200, seed=1)
+        (spoken,) = [record for record in driver.call.memory.records() if isinstance(record, link.Spoken)]
+        assert [(reply.heard_samples, reply.cut) for reply in spoken.replies] == [(4000, True), (0, False)]
+
+    def test_and_is_told_of_it_whoever_has_the_call_then(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.record(link.ReplyItem(0, "item"))
+        driver.reply(0, sound(16_000))
+        driver.call.caller_closed(1006, driver.now)
+        driver.now += 0.25
+        driver.record(link.Flush(1))
+        driver.lose_worker()
+        records = to_worker(driver.placed(worker="w-2", epoch=2))
+        (spoken,) = [record for record in records if isinstance(record, link.Spoken)]
+        assert [(reply.heard_samples, reply.cut) for reply in spoken.replies] == [(2000, True)]
+        driver.call.caller_back(driver.now)
+        assert of(Interrupt, driver.take()) == [Interrupt()]
 
     def test_what_it_is_to_be_told_is_bounded(self, driver: CallDriver) -> None:
         self.away(driver)

@@ -380,7 +380,7 @@ class TestACallerThatComesBack:
             assert [record for _, record in new.controls(link.Remember)] == [
                 link.Remember("item", item={"text": "Hello."})
             ]
-            assert [record for _, record in new.controls(link.Go)] == [link.Go("worker_lost")]
+            assert [record for _, record in new.controls(link.Go)] == [link.Go("worker_lost", recalled=True)]
             await back.hang_up()
             await again.nothing_is_left()
 

@@ -465,8 +465,9 @@ def test_what_the_dispatcher_before_is_not_known_to_have_handed_over_is_sent_aga
     reply = speak(replies, "a", pcm)
     whole = resampled(pcm)
     replies.playout(played(ItemHeard(0, 1000), queued=(ItemHeard(0, 3000),)))
-    spoken, playout = replies.attached(9, PLENTY, 0.15)
+    spoken, playout, flushes = replies.attached(9, PLENTY, 0.15)
     assert spoken == [reply]
+    assert flushes == []
     assert reply.sent_samples == 3000
     assert not is_complete(reply)
     assert playout == link.Playout((ItemHeard(0, 1000),), queued=(ItemHeard(0, 3000),), age_seconds=0.15)
@@ -525,6 +526,26 @@ def test_what_was_handed_over_long_ago_is_not_kept_and_what_is_kept_is_bounded()
     replies.playout(played(ItemHeard(0, 100), queued=(ItemHeard(0, reply.sent_samples),)))
     assert not replies._retained
     assert replies._retained_bytes == 0
+
+
+def test_a_barge_in_without_an_answer_is_asked_again_of_what_the_dispatcher_before_had_handed_over() -> None:
+    replies = made(PLENTY)
+    heard_out, cut, never_handed = (speak(replies, name, noise(1000)) for name in "abc")
+    replies.playout(played(ItemHeard(1, 800), queued=(ItemHeard(1, 2400),)))
+    assert heard_out.whole
+    replies.flush()
+    newer = speak(replies, "d", noise(100))
+    spoken, playout, flushes = replies.attached(9, PLENTY, 0.1)
+    assert spoken == [cut, never_handed, newer]
+    assert playout.queued == (ItemHeard(1, 2400),)
+    assert decoded_all(flushes, 9) == [link.Flush(1)]
+    # Of what was cut nothing is sent again.
+    again = decoded_all(replies.send(), 9)
+    assert {record.index for record in again if isinstance(record, Audio)} == {newer.index}
+    assert replies.heard(link.Heard(1, (ItemHeard(1, 1600),))) == [cut, never_handed]
+    assert (cut.heard_ms, never_handed.heard_ms) == (200, 0)
+    # The clock may have run out meanwhile.
+    assert cut.sent_samples == 2400
 
 
 def test_dispatchers_may_die_one_after_the_other() -> None:

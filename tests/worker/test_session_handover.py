@@ -316,22 +316,20 @@ class TestAnotherDispatcher:
         assert only(driver.journal, ReplyText) == [ReplyText(0, samples_8k(1000), " three")]
         assert audio_samples(did)[0] > 0
 
-    def test_a_barge_in_whose_answer_died_with_the_dispatcher_is_settled(self) -> None:
+    def test_a_barge_in_whose_answer_died_with_the_dispatcher_is_asked_again(self) -> None:
         driver = live()
         driver.reply("resp_1", "a", "one two three four", 1000)
-        driver.record(playout((0, samples_8k(500))))
+        driver.record(link.Playout((link.ItemHeard(0, 3200),), False, (link.ItemHeard(0, 6400),)))
         assert only(driver.event(api.speech_started("b")), link.Flush) == [link.Flush(1)]
-        driver.session.attached(self.OPENING, 9, driver.now)
-        driver.channel = 9
-        told = only(driver.take(), dict)
-        assert [event["audio_end_ms"] for event in told if "audio_end_ms" in event] == [500]
-        # It is asked again, or known as far as it was; others do not wait for it for ever.
-        did = driver.event(api.speech_stopped("b", 0), api.committed("b", "a"), api.caller_item_added("b", "a"))
-        did += driver.event(api.transcribed("b", "Stop."))
-        for flush in only(did, link.Flush):
-            did += driver.record(link.Heard(flush.number))
-        did += driver.tick(5.0)
-        assert ("user", "Stop.") in texts(did)
+        driver.now += 0.125
+        told = self.attach(driver)
+        spoken = link.Reply(0, "a", "one two three four", samples_8k(1000), 6400, True)
+        restored = link.Playout((link.ItemHeard(0, 3200),), False, (link.ItemHeard(0, 6400),), 0.125)
+        assert told[-4:] == [link.Spoken((spoken,)), restored, link.Flush(1), link.Ready()]
+        # AVR Core has played on until it was told.
+        did = driver.record(link.Heard(1, (link.ItemHeard(0, samples_8k(500)),)))
+        assert [event["audio_end_ms"] for event in only(did, dict)] == [500]
+        assert texts(did) == [("agent", "one two")]
 
     def test_what_may_run_and_what_was_ordered_is_told_again(self) -> None:
         driver = live()
