@@ -25,6 +25,9 @@ from common.errors import RegistryUnavailable
 # State of a call from its pin until its dispatcher says another.
 CONNECTING = "connecting"
 
+# In the place of a dispatcher: the call's is gone.
+NOBODY = ""
+
 _PREFIX = "avr-sts:"
 # A call that has lost its session is taken in above a worker's capacity, up to so many times; new calls are not.
 OVER_CAPACITY = 1.5
@@ -313,6 +316,8 @@ class Registry:
 
     async def renew(self, dispatcher: str, calls: Sequence[CallLease], *, lease_seconds: float) -> Renewal:
         """Publish again what a dispatcher holds, whether Redis still knows it or not, for `lease_seconds`.
+
+        A worker does so for calls that wait for another dispatcher (`NOBODY`): any that has one goes before it.
 
         One round trip up to 100 calls. A call of which Redis knows a higher epoch, or the same epoch of
         another dispatcher, is left as it is.

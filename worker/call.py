@@ -161,6 +161,16 @@ class Call:
         return not self._ended and not self.is_standby
 
     @property
+    def waits_for_dispatcher(self) -> bool:
+        """Whether nobody but this worker knows of the call now."""
+        return self._detached_since is not None and not self._suspended and self.is_attachable
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """As AVR Core's URL brought it."""
+        return self._opening.metadata
+
+    @property
     def upsampler(self) -> Upsampler | None:
         """What resamples the caller's audio that comes next, if that goes upstream at once."""
         return None if self._session is None else self._session.upsampler

@@ -19,7 +19,7 @@ from common.errors import LinkProtocolError, RegistryUnavailable
 from common.link import Hello, Kind, Refusal
 from common.link_end import LINK_LIMITS, LinkEnd
 from common.listener import Listener
-from common.registry import OVER_CAPACITY, Registry, WorkerRecord, WorkerState
+from common.registry import NOBODY, OVER_CAPACITY, CallLease, Registry, WorkerRecord, WorkerState
 from common.tls import Tls
 from common.websocket import serve
 from worker.call import Call, Resources
@@ -31,6 +31,8 @@ TICK_SECONDS = 0.2
 # A worker that is not heard of for this time gets no new calls. Its running ones are judged by their links.
 LEASE_SECONDS = 3.0
 HEARTBEAT_SECONDS = 1.0
+# The state of a call that waits for a dispatcher; they have others (dispatcher/call.py).
+WAITING = "waiting"
 # An event loop that has not run for so long may have lost its calls to other workers: a dispatcher finds a worker
 # dead no sooner than 2.05 s after its last sign of life (common/link_end.py).
 STALL_SECONDS = 2.0
@@ -434,6 +436,7 @@ class Worker:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             await self._publish()
+            await self._publish_waiting()
 
     async def _publish(self) -> None:
         state = WorkerState.DRAINING if self.draining else WorkerState.READY
@@ -441,7 +444,17 @@ class Worker:
         if await self._quietly(lambda: self._registry.publish_worker(record, lease_seconds=LEASE_SECONDS)):
             self._published = True
 
-    async def _quietly(self, command: Callable[[], Awaitable[None]]) -> bool:
+    async def _publish_waiting(self) -> None:
+        """Calls whose dispatcher is gone: Redis may lose them before their callers are back at another one."""
+        waiting = [
+            CallLease(call.uuid, self._record.id, call.epoch, WAITING, None, 1, call.metadata)
+            for call in (held.call for held in self._held())
+            if call.waits_for_dispatcher
+        ]
+        if waiting:
+            await self._quietly(lambda: self._registry.renew(NOBODY, waiting, lease_seconds=LEASE_SECONDS))
+
+    async def _quietly(self, command: Callable[[], Awaitable[object]]) -> bool:
         """Whether a command to Redis worked: calls go on without it, and the next heartbeat tries again."""
         try:
             await command()

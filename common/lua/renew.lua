@@ -1,6 +1,7 @@
--- A dispatcher's heartbeat: publishes again what it holds, whether Redis still knows it or not.
+-- A heartbeat of who holds calls: publishes them again, whether Redis still knows them or not.
 -- Keys: all (schema: _prelude.lua).
--- ARGV: dispatcher, lease_ms, with_table (1 or 0), then per call: uuid, worker, epoch, state, started_at_ms (or ''),
+-- ARGV: dispatcher, or '' (a worker, of calls whose dispatcher is gone: whoever has the call or had it goes before it),
+-- lease_ms, with_table (1 or 0), then per call: uuid, worker, epoch, state, started_at_ms (or ''),
 -- pins, metadata. Returns {{superseded uuid, ...}, worker table or {}, {uuid that was not known, ...}}.
 local dispatcher, lease_ms, with_table = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local lease_ends = now_ms + lease_ms
@@ -16,12 +17,13 @@ for i = 4, #ARGV, 7 do
   epoch = tonumber(epoch)
   local held = redis.call('HMGET', call_key(uuid), 'epoch', 'dispatcher', 'worker', 'state', 'pins', 'started_at_ms')
   local held_epoch = tonumber(held[1]) or 0
-  if held_epoch >= epoch and held[2] ~= dispatcher then
+  local waits = held_epoch == epoch and held[2] == ''
+  if held_epoch >= epoch and held[2] ~= dispatcher and not waits then
     -- Equal epochs of two dispatchers come from an outage, in which neither could see the other. One must give way:
     -- the record stays with whom it names.
     superseded[#superseded + 1] = uuid
   elseif held_epoch <= epoch then
-    if held_epoch ~= epoch or held[3] ~= worker or held[4] ~= state then
+    if held_epoch ~= epoch or held[2] ~= dispatcher or held[3] ~= worker or held[4] ~= state then
       if held[3] and held[3] ~= worker then redis.call('ZREM', slots_key(held[3]), uuid) end
       redis.call('HSET', call_key(uuid), 'worker', worker, 'dispatcher', dispatcher, 'epoch', epoch, 'state', state,
         'started_at_ms', held[6] or (started_at_ms ~= '' and started_at_ms) or now_ms,

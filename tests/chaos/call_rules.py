@@ -259,8 +259,13 @@ def _is_near(other: Fault, at_seconds: float) -> bool:
 
 
 def greeting(call: CallFacts) -> Iterator[Breach]:
-    """The caller is greeted once."""
-    greetings = [word for word in call.heard if word.word == "greeting" and word.share >= 0.5]
+    """The caller is greeted once; a word that broke off with a connection may come again."""
+    greetings = [
+        word
+        for word, after in itertools.zip_longest(call.heard, call.heard[1:])
+        if word.word == "greeting" and word.share >= 0.5
+        if word.whole or after is None or after.word != "greeting" or not call.gaps
+    ]
     for word in greetings[1:]:
         yield _breach(call, "greeting", "greeted again", call.started_seconds + word.at_seconds)
 

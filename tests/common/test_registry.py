@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from common.errors import RegistryUnavailable
 from common.registry import (
     CONNECTING,
+    NOBODY,
     CallLease,
     CallRecord,
     NoCapacity,
@@ -433,6 +434,38 @@ class TestRenew:
         assert await registry.call("c1") == before
         renewal = await registry.renew("d2", [lease("c1", "w1", epoch=2)], lease_seconds=LONG_SECONDS)
         assert renewal.superseded == frozenset()
+
+    async def test_by_nobody_changes_nothing_of_what_somebody_has(self, registry: Registry) -> None:
+        await publish(registry, worker("w1"))
+        await pinned(registry, "c1", dispatcher="d1")
+        before = await registry.call("c1")
+        await registry.renew(NOBODY, [lease("c1", "w1", state="waiting")], lease_seconds=LONG_SECONDS)
+        assert await registry.call("c1") == before
+
+    async def test_by_nobody_tells_redis_what_it_lost_until_somebody_has_it(self, registry: Registry) -> None:
+        await publish(registry, worker("w1"), worker("w2"))
+        await registry.renew(NOBODY, [lease("c1", "w1", epoch=3, state="waiting")], lease_seconds=LONG_SECONDS)
+        record = await registry.call("c1")
+        assert record is not None
+        assert (record.dispatcher, record.worker, record.epoch, record.state) == ("", "w1", 3, "waiting")
+        # A dispatcher that has it after all, by a link that was down for a moment.
+        renewal = await registry.renew("d1", [lease("c1", "w1", epoch=3)], lease_seconds=LONG_SECONDS)
+        assert renewal.superseded == frozenset()
+        record = await registry.call("c1")
+        assert record is not None
+        assert (record.dispatcher, record.state) == ("d1", "live")
+
+    async def test_whoever_has_an_older_epoch_than_what_waits_is_superseded(self, registry: Registry) -> None:
+        await publish(registry, worker("w1"))
+        await registry.renew(NOBODY, [lease("c1", "w1", epoch=3)], lease_seconds=LONG_SECONDS)
+        renewal = await registry.renew("d1", [lease("c1", "w1", epoch=2)], lease_seconds=LONG_SECONDS)
+        assert renewal.superseded == {"c1"}
+
+    async def test_whoever_comes_for_what_waits_is_sent_to_its_worker(self, registry: Registry) -> None:
+        await publish(registry, worker("w1", capacity=1), worker("w2"))
+        await registry.renew(NOBODY, [lease("c1", "w1", epoch=3)], lease_seconds=LONG_SECONDS)
+        pin = await pinned(registry, "c1", dispatcher="d1", attach=True)
+        assert (pin.worker, pin.epoch, pin.attached) == ("w1", 4, True)
 
     async def test_that_a_pin_of_the_same_dispatcher_overtook_changes_nothing(self, registry: Registry) -> None:
         await publish(registry, worker("w1"))

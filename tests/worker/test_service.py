@@ -461,6 +461,28 @@ async def test_without_their_link_calls_are_kept_for_who_comes_for_them(here: Se
         assert len(here.simulator.sessions) == 2
 
 
+async def test_redis_is_told_of_calls_that_wait_for_a_dispatcher_and_of_no_others(here: Service) -> None:
+    registry = Registry.from_url(here.redis_url)
+    try:
+        async with link_to(here.address) as one, link_to(here.address) as other:
+            await live_call(one, "call-1", 1, epoch=5)
+            await live_call(other, "call-2", 1)
+            assert one.end.connection is not None
+            one.end.connection.abort()
+            await one.gone()
+
+            async def is_told() -> bool:
+                return [record.uuid for record in await registry.calls()] == ["call-1"]
+
+            await eventually(is_told)
+            record = await registry.call("call-1")
+            assert record is not None
+            assert (record.worker, record.dispatcher, record.epoch) == (here.record.id, "", 5)
+            assert record.metadata == {"from": "100"}
+    finally:
+        await registry.aclose()
+
+
 async def test_a_call_that_nobody_comes_for_ends(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker.call, "KEPT_LONGER_SECONDS", 0.1)
     async with running(redis_url, call_reconnect_seconds=0) as here, link_to(here.address) as other:
