@@ -59,6 +59,7 @@ EVENT                   D ← W  channel 0: something happened in a call that is
 from __future__ import annotations
 
 import dataclasses
+import functools
 import struct
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -369,19 +370,25 @@ def _build(record_type: type[_D], data: object) -> _D:
     if not isinstance(data, dict):
         raise LinkProtocolError(f"a {record_type.__name__} record is not a JSON object")
     values = {}
-    for f in dataclasses.fields(record_type):  # type: ignore[arg-type]  # always one of the dataclasses above
-        if f.name not in data:
+    for name, is_right, member in _fields_of(record_type):  # type: ignore[arg-type]  # a class can be hashed
+        if name not in data:
             continue
-        value = data[f.name]
-        if not _IS[str(f.type)](value):
+        value = data[name]
+        if not is_right(value):
             raise LinkProtocolError(
-                f"field {f.name} of a {record_type.__name__} record is a {type(value).__name__}, or out of range"
+                f"field {name} of a {record_type.__name__} record is a {type(value).__name__}, or out of range"
             )
-        member = _MEMBERS.get(str(f.type))
         if member is not None:
-            value = tuple(_build(member, each) for each in value)
-        values[f.name] = tuple(value) if isinstance(value, list) else value
+            value = tuple([_build(member, each) for each in value])
+        values[name] = tuple(value) if isinstance(value, list) else value
     return record_type(**values)
+
+
+@functools.cache
+def _fields_of(record_type: type[Any]) -> list[tuple[str, Callable[[Any], bool], type[Any] | None]]:
+    """Of a record: each field's name, whether a value is right for it, and of a tuple what it holds."""
+    fields = [(field.name, str(field.type)) for field in dataclasses.fields(record_type)]
+    return [(name, _IS[annotation], _MEMBERS.get(annotation)) for name, annotation in fields]
 
 
 # By a field's annotation. Every number here counts something; JSON's true is not 1.
