@@ -25,6 +25,7 @@ from dispatcher.leg import Leg, LegState
 from dispatcher.legacy import LegacyConnection
 from dispatcher.limits import CallLimits
 from dispatcher.links import LinkPool, LinkUnavailable, WorkerLink
+from dispatcher.memory import CallMemory
 from dispatcher.placement import Found, Placement
 
 # A Redis that has not answered in this time may be away: meanwhile the workers are asked who has the call.
@@ -152,6 +153,8 @@ class Caller:
         self._unpinning: asyncio.Task[None] | None = None
         self._executing: asyncio.Task[None] | None = None
         self._began = False
+        # What Redis knew when another dispatcher's call was taken up: it may lose that before its worker answers.
+        self._copy: CallMemory | None = None
         # The worker that was the newest when the call had to leave one first.
         self._moved_after: int | None = None
         self._relay_in = RelayTimer(calls.metrics.relay_in)
@@ -315,6 +318,7 @@ class Caller:
         asked = leg.state is LegState.OPENING
         self.call.record(leg, kind, payload, time.monotonic())
         if asked and leg.state is not LegState.OPENING:
+            self._copy = None
             self._log.info("call pinned", worker=leg.worker_id, epoch=leg.epoch, pins=self.call.pins)
         self._act()
 
@@ -464,7 +468,7 @@ class Caller:
                 self._not_placed(purpose, found, excluded)
                 return
             worker_link = await self._link_to(found.worker_id, found.address) if self.call.wants(purpose) else None
-            if worker_link is not None and not found.attach and found.pins > 1:
+            if worker_link is not None and not found.attach and (found.pins > 1 or self._copy is not None):
                 await self._recalled()
             self.call.epoch = max(self.call.epoch, found.epoch)
             if not self.call.wants(purpose):
@@ -474,6 +478,8 @@ class Caller:
                 return
             if worker_link is not None and worker_link.is_open:
                 self._placed(wanted, found, worker_link)
+                if found.attach:
+                    await self._keep_copy()
                 return
             if purpose is Purpose.BEGIN and found.pins == 1 and not found.attach:
                 # A worker that was never reached has held nothing, unless the call is older than this dispatcher.
@@ -486,11 +492,17 @@ class Caller:
         """Whether the call is older than this dispatcher: the one that had it is gone, and its worker too."""
         if not self.call.memory.is_empty:
             return False
-        memory = await self._calls.placement.recall(self.uuid)
+        memory = await self._calls.placement.recall(self.uuid) or self._copy
         if memory is None:
             return False
         self.call.restored(memory, time.monotonic())
         return True
+
+    async def _keep_copy(self) -> None:
+        """Until the worker says that it goes on: it may hang."""
+        copy = await self._calls.placement.recall(self.uuid)
+        if self.call.state is State.OPENING:
+            self._copy = copy
 
     async def _found_holder(self, wanted: actions.Place) -> bool:
         """Whether a worker says that it has a session of the call: it goes on there."""

@@ -384,6 +384,36 @@ class TestACallerThatComesBack:
             await back.hang_up()
             await again.nothing_is_left()
 
+    async def test_its_worker_hangs_and_redis_loses_what_was_said_before_that_is_found(
+        self, rig: Rig, redis_url: str
+    ) -> None:
+        hung = await rig.worker("w-1")
+        await rig.live()
+        far = await hung.only_link()
+        far.send(link.Profile({"model": "m"}), 1)
+        far.send(link.Remember("item", item={"text": "Hello."}), 1)
+
+        async def is_written() -> bool:
+            return "item:item" in await rig.registry.recall("call")
+
+        await eventually(is_written, PATIENCE_SECONDS)
+        hung.answer = say_nothing
+        async with Rig(redis_url, "d-2") as again:
+            back = await again.call()
+            await eventually(lambda: len(hung.opens()) == 2)
+            (caller,) = again.dispatcher._callers
+            await eventually(lambda: caller._copy is not None)
+            await rig.registry._redis.flushdb()
+            other = await rig.worker("w-2")
+            hung.vanish()
+            await eventually(lambda: again.state() == "live", PATIENCE_SECONDS)
+            assert [record for _, record in other.links[-1].controls(link.Remember)] == [
+                link.Remember("item", item={"text": "Hello."})
+            ]
+            assert caller._copy is None
+            await back.hang_up()
+            await again.nothing_is_left()
+
 
 class TestWorkersThatDoNotTakeIt:
     async def test_there_is_none(self, rig: Rig) -> None:
