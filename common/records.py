@@ -185,9 +185,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The Realtime session is up."""
+    """The Realtime session is up; `standby`: it waits for the call, and is to be told to go on."""
 
     kind: ClassVar[Kind] = Kind.READY
+    standby: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -465,10 +466,14 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Let go of the call at the next quiet moment, at the latest after so many seconds; RELEASED answers."""
+    """Let go of the call at the next quiet moment, at the latest after so many seconds; RELEASED answers.
+
+    `revoked`: not at the next quiet moment after all, as the other session does not stand by any more.
+    """
 
     kind: ClassVar[Kind] = Kind.RELEASE
     seconds: float = 0.0
+    revoked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -578,7 +578,9 @@ class Call:
             case Kind.ATTACHED:
                 self._resumed(leg, link.decode_control(link.Attached, payload).received)
             case Kind.READY:
-                self._ready(leg, now_seconds)
+                # One that stood by when it said so has been told to go on meanwhile, and says it again.
+                if not link.decode_control(link.Ready, payload).standby:
+                    self._ready(leg, now_seconds)
             case Kind.MOVE:
                 self._begin_move(link.decode_control(link.Move, payload), now_seconds)
             case Kind.RELEASED:
@@ -776,9 +778,7 @@ class Call:
                 leg.credit_bytes = link.decode_control(link.Opened, payload).credit_bytes
             case Kind.READY:
                 leg.state = LegState.READY
-                if self._leg is not None and self._move is not None:
-                    seconds = max(0.0, self._move.deadline_seconds - now_seconds)
-                    self._to_worker(self._leg, link.Release(seconds))
+                self._let_release(now_seconds)
             case Kind.CREDIT:
                 leg.credit_bytes += link.decode_credit(payload)
             case Kind.ATTACHED:
@@ -794,11 +794,19 @@ class Call:
             case _:
                 pass
 
+    def _let_release(self, now_seconds: float, *, revoked: bool = False) -> None:
+        """The session may let the call go, as another one stands by; or not any more."""
+        if self._leg is not None and self._move is not None:
+            seconds = max(0.0, self._move.deadline_seconds - now_seconds)
+            self._to_worker(self._leg, link.Release(seconds, revoked))
+
     def _leave_next(self, now_seconds: float, *, may_be_asked_again: bool = False) -> None:
         """The leg that was to stand by does not; the session goes on, and another try is made."""
         standby, self._next = self._next, None
         if standby is not None:
             self.actions.append(LeaveChannel(standby))
+            if standby.state is LegState.READY:
+                self._let_release(now_seconds, revoked=True)
             if self._move is not None:
                 if not may_be_asked_again:
                     self._move.excluded.add(standby.worker_id)

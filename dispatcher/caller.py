@@ -72,6 +72,11 @@ class LegChannel:
         self._parting: Leg | None = None
         self.number = worker_link.open_channel(self)
 
+    @property
+    def uuid(self) -> str:
+        """Of the call."""
+        return self._caller.uuid
+
     def send(self, record: bytes) -> None:
         """Send an encoded record; while the link is broken nothing happens: the leg's stream keeps it."""
         if self._link is not None:

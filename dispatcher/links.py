@@ -36,6 +36,10 @@ MAX_RETRY_SECONDS = 10.0
 class ChannelOwner(Interface):
     """The call at this end of a channel."""
 
+    @property
+    def uuid(self) -> str:
+        """Of the call."""
+
     def record(self, kind: int, payload: memoryview, received_seconds: float) -> None:
         """A record of the call's worker."""
 
@@ -191,12 +195,12 @@ class WorkerLink:
 
     def _failed(self, channel: int, owner: ChannelOwner) -> None:
         """One call's trouble is not the link's: the others on it go on."""
-        log.exception("a call failed on its link", worker=self.worker_id, channel=channel)
+        log.exception("a call failed on its link", worker=self.worker_id, channel=channel, uuid=owner.uuid)
         self.leave_channel(channel)
         try:
             owner.stop("internal error")
         except Exception:
-            log.exception("and could not be ended", worker=self.worker_id, channel=channel)
+            log.exception("and could not be ended", worker=self.worker_id, channel=channel, uuid=owner.uuid)
 
 
 class LostCallback(Interface):

@@ -263,9 +263,9 @@ class Session:
             case Kind.TOOL_KNOWN:
                 self._calls.known(link.decode_control(link.ToolKnown, payload).call_id)
             case Kind.RELEASE:
-                seconds = link.decode_control(link.Release, payload).seconds
-                self._release_at = min(now_seconds + seconds, self._release_at or float("inf"))
-                self._may_release = True
+                release = link.decode_control(link.Release, payload)
+                self._release_at = min(now_seconds + release.seconds, self._release_at or float("inf"))
+                self._may_release = not release.revoked
             case Kind.CLOSE:
                 self._finish(Outcome.COMPLETED, link.decode_control(link.Close, payload).reason)
             case _:
@@ -445,7 +445,7 @@ class Session:
             if self._snapshot.standby:
                 self.state = State.STANDBY
                 self._replay.bring([])
-                self._out.record(link.Ready())
+                self._out.record(link.Ready(standby=True))
             else:
                 self._go_live(now_seconds)
         elif self._own_updates:

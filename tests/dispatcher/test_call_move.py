@@ -158,6 +158,26 @@ class TestMakeBeforeBreak:
         # The call itself goes on.
         assert to_caller(driver.record(link.Transcript("item", "agent", "Hello."), leg=old)) != []
 
+    def test_a_session_that_may_let_go_is_told_that_the_other_is_gone(self, driver: CallDriver) -> None:
+        self.moved(driver)
+        old = driver.legs[0]
+        assert to_worker(driver.record(link.Ready(standby=True))) == [link.Release(20.0)]
+        driver.now += 5.0
+        taken = driver.lose_worker()
+        assert [action.leg for action in taken if isinstance(action, ToWorker)] == [old]
+        assert to_worker(taken) == [link.Release(15.0, revoked=True)]
+
+    def test_one_that_says_it_stands_by_when_it_has_the_call_already_says_again_that_it_is_up(
+        self, driver: CallDriver
+    ) -> None:
+        self.moved(driver)
+        driver.record(link.Released("drain", "time is over"), leg=driver.legs[0])
+        assert state_of(driver) is State.CONNECTING
+        driver.record(link.Ready(standby=True))
+        assert state_of(driver) is State.CONNECTING
+        driver.record(link.Ready())
+        assert state_of(driver) is State.LIVE
+
     def test_no_worker_takes_it_now(self, driver: CallDriver) -> None:
         driver.live().record(link.Move("drain", 20.0))
         driver.call.not_placed(1013, "no capacity", driver.now)

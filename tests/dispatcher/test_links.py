@@ -32,6 +32,7 @@ class Call:
         self.lost = 0
         self.stops: list[str] = []
         self.links: list[WorkerLink | None] = []  # each that it was given, and None when that broke
+        self.uuid = "call"
         self._on_record = on_record
 
     def record(self, kind: int, payload: memoryview, received_seconds: float) -> None:

@@ -93,7 +93,7 @@ class Desk:
             await future
 
     async def ready(self) -> None:
-        await self.wait_for(lambda records: link.Ready() in records)
+        await self.wait_for(lambda records: any(isinstance(record, link.Ready) for record in records))
 
     async def ending(self) -> link.Ended:
         """How it ended; with nothing left behind."""

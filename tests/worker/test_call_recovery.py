@@ -297,7 +297,7 @@ async def test_one_that_is_to_stand_by_waits_with_its_memory(simulator: Realtime
         attachable.append(desk.call.is_attachable)
         assert attachable == [False, True]
         await opened.wait_for(lambda s: len(s.items) == 3)
-        await desk.wait_for(lambda records: records.count(link.Ready()) == 2)
+        await desk.wait_for(lambda records: link.Ready(standby=True) in records and link.Ready() in records)
         await opened.wait_for(lambda s: s.core.may_answer)
         assert not opened.received["response.create"]
 
@@ -349,14 +349,16 @@ async def test_what_comes_before_there_is_a_session_is_bounded(simulator: Realti
 # Tools
 
 
-def begin_tool(simulator: RealtimeSimulator, opened: SimulatedSession, call_id: str = "call_1") -> None:
+def begin_tool(
+    simulator: RealtimeSimulator, opened: SimulatedSession, call_id: str = "call_1", name: str = "look_up"
+) -> None:
     """The model calls a tool."""
     item = {
         "id": f"item_{call_id}",
         "type": "function_call",
         "status": "completed",
         "call_id": call_id,
-        "name": "look_up",
+        "name": name,
         "arguments": "{}",
     }
     simulator.faults.send(
@@ -374,11 +376,11 @@ async def test_a_tool_that_the_model_made_up_has_no_series_of_its_own(simulator:
     before = counted()
     async with call_to(simulator.url) as desk:
         await desk.ready()
-        begin_tool(simulator, await simulator.wait_for_session())
+        begin_tool(simulator, await simulator.wait_for_session(), name="made_up")
         await desk.wait_for(lambda records: link.Tool("call_1") in records)
         desk.record(link.ToolKnown("call_1"))
         await eventually(lambda: counted() == before + 1, PATIENCE_SECONDS)
-    assert 'tool="look_up"' not in metrics.render()[0].decode()
+    assert 'tool="made_up"' not in metrics.render()[0].decode()
 
 
 @pytest.fixture

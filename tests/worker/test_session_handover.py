@@ -58,7 +58,7 @@ class TestStandby:
         assert update["session"]["audio"]["input"]["turn_detection"]["create_response"] is False
         did = driver.event(api.session_updated())
         assert replayed(did) == [("output_text", "Hello."), ("input_text", "Hi.")]
-        assert did[-1] == link.Ready()
+        assert did[-1] == link.Ready(standby=True)
         assert CREATE not in did
         assert driver.session.state is State.STANDBY
         assert driver.tick(1000.0) == []
@@ -161,6 +161,19 @@ class TestLettingGo:
                 driver.record(link.Dtmf("1"))
         assert not only(driver.record(link.Release(60.0)), link.Released)
         assert not only(driver.tick(0.2), link.Released)
+
+    def test_not_where_the_other_session_does_not_stand_by_any_more(self) -> None:
+        driver = live()
+        driver.reply("resp_1", "a", "Hello", 1000)
+        driver.record(link.Release(60.0), link.Release(50.0, revoked=True))
+        assert not only(driver.record(playout((0, 10**6), idle=True)), link.Released)
+        assert only(driver.record(link.Release(40.0)), link.Released)
+
+    def test_by_force_even_then(self) -> None:
+        driver = live()
+        driver.event(api.speech_started("turn"))
+        driver.record(link.Release(60.0), link.Release(50.0, revoked=True))
+        assert only(driver.tick(50.0), link.Released)
 
     def test_by_force_when_its_time_is_over(self) -> None:
         driver = live()
