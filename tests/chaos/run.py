@@ -46,7 +46,7 @@ class Options:
         kinds: faults that there are; none: none.
         pace: how long they last.
         gap_seconds: between two faults, at least and at most.
-        quiet_seconds: behind each round of all kinds.
+        quiet_seconds: behind each round of all kinds: what waits for Redis is done meanwhile, too.
         ramp_seconds: over which the first calls begin.
         rollover_seconds: after which workers replace a session.
     """
@@ -59,7 +59,7 @@ class Options:
     kinds: tuple[FaultKind, ...] = tuple(FaultKind)
     pace: Pace = field(default_factory=Pace)
     gap_seconds: tuple[float, float] = (1.0, 3.5)
-    quiet_seconds: float = 9.0
+    quiet_seconds: float = 22.0
     ramp_seconds: float = 3.0
     rollover_seconds: float = 20.0
 
