@@ -145,6 +145,24 @@ class CallRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """What is to be written of what was said in a call.
+
+    Attributes:
+        fields: what has changed; None: the field is gone.
+        anew: they are all that there is.
+    """
+
+    fields: Mapping[str, str | None]
+    anew: bool
+
+    @property
+    def chars(self) -> int:
+        """How long it is."""
+        return sum(len(name) + len(value or "") for name, value in self.fields.items())
+
+
+@dataclass(frozen=True, slots=True)
 class Renewal:
     """What a dispatcher learns from its heartbeat.
 
@@ -338,23 +356,23 @@ class Registry:
                 forgotten.update(unknown)
         return Renewal(frozenset(superseded), tuple(_worker_table(table)), frozenset(forgotten))
 
-    async def remember(self, uuid: str, fields: Mapping[str, str | None], *, anew: bool) -> bool:
-        """Write what was said in a call, for whoever goes on with it.
+    async def remember(self, said: Mapping[str, Said]) -> set[str]:
+        """Write what was said in calls, for whoever goes on with them.
+
+        One round trip. What comes together is to be bounded by the caller: Redis does nothing else meanwhile.
 
         Args:
-            uuid: of the call.
-            fields: what has changed; None: the field is gone.
-            anew: they are all that there is.
+            said: by uuid.
 
         Returns:
-            False if the call is not pinned: nothing was written.
+            the calls that are not pinned: nothing was written of them.
         """
-        gone = [name for name, value in fields.items() if value is None]
-        args: list[str | int] = [uuid, int(anew), len(gone), *gone]
-        for name, value in fields.items():
-            if value is not None:
-                args += (name, value)
-        return bool(await self._bounded(self._remember, args=args))
+        args: list[str | int] = []
+        for uuid, each in said.items():
+            gone = [name for name, value in each.fields.items() if value is None]
+            written = [part for name, value in each.fields.items() if value is not None for part in (name, value)]
+            args += (uuid, int(each.anew), len(gone), len(written) // 2, *gone, *written)
+        return set(await self._bounded(self._remember, args=args))
 
     async def recall(self, uuid: str) -> dict[str, str]:
         """Return what was said in a call; empty if nothing is known."""

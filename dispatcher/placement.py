@@ -21,6 +21,7 @@ from common.registry import (
     Pin,
     Registry,
     Renewal,
+    Said,
     WorkerState,
     WorkerStatus,
     release_order,
@@ -36,6 +37,9 @@ MAX_ENDED = 10_000
 # Workers that left the table are asked when Redis is away and there is nobody else, if they left no longer ago.
 LEFT_SECONDS = 120.0
 MAX_LEFT = 100
+# What was said in so many calls, or so much of it, is written at once: Redis does nothing else meanwhile.
+SAID_CALLS = 50
+SAID_CHARS = 64 * 1024
 # What is held is published again so often; a newer connection elsewhere is noticed as late as this.
 RENEW_INTERVAL_SECONDS = 1.0
 
@@ -192,19 +196,30 @@ class Placement:
 
     async def remember(self, memories: Mapping[str, CallMemory]) -> None:
         """Bring the copies in Redis up to date; while it is away, what is to be written waits."""
+        said: dict[str, Said] = {}
+        chars = 0
         for uuid, memory in memories.items():
             if not self._up:
                 return
             changes = memory.take_changes()
             if changes is None:
                 continue
-            try:
-                written = await self._registry.remember(uuid, changes[0], anew=changes[1])
-            except RegistryUnavailable as error:
-                self._note(False, str(error))
-                written = False
-            if not written:
-                memory.forgotten()
+            said[uuid] = Said(*changes)
+            chars += said[uuid].chars
+            if len(said) >= SAID_CALLS or chars >= SAID_CHARS:
+                await self._write(said, memories)
+                said, chars = {}, 0
+        if said:
+            await self._write(said, memories)
+
+    async def _write(self, said: Mapping[str, Said], memories: Mapping[str, CallMemory]) -> None:
+        try:
+            unknown: Iterable[str] = await self._registry.remember(said)
+        except RegistryUnavailable as error:
+            self._note(False, str(error))
+            unknown = said
+        for uuid in unknown:
+            memories[uuid].forgotten()
 
     async def unpin(self, uuid: str, epoch: int) -> None:
         """Take a call out of Redis; while Redis is away, when it is back."""

@@ -1,13 +1,23 @@
--- Writes what was said in a call that is pinned; what is written later than that has nobody to delete it.
+-- Writes what was said in calls that are pinned; what is written later than that has nobody to delete it.
 -- Keys: call:{uuid}, call:{uuid}:said (schema: _prelude.lua).
--- ARGV: uuid, whether all is written anew (1 or 0), number of fields to delete, those, then field, value, ...
--- Returns 1, or 0 if the call is unknown.
-local uuid, anew, deletions = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3])
-
-local ttl_ms = redis.call('PTTL', call_key(uuid))
-if ttl_ms < 0 then return 0 end
-if anew then redis.call('DEL', said_key(uuid)) end
-for i = 4, 3 + deletions do redis.call('HDEL', said_key(uuid), ARGV[i]) end
-for i = 4 + deletions, #ARGV, 2 do redis.call('HSET', said_key(uuid), ARGV[i], ARGV[i + 1]) end
-redis.call('PEXPIRE', said_key(uuid), ttl_ms)
-return 1
+-- ARGV, per call: uuid, whether all is written anew (1 or 0), number of fields to delete, number of fields to write,
+-- the former, then field, value, ... of the latter. Returns the uuids that are not known.
+local unknown = {}
+local i = 1
+while ARGV[i] do
+  local uuid, anew, deletions, writes = ARGV[i], ARGV[i + 1] == '1', tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
+  i = i + 4
+  local said, ttl_ms = said_key(uuid), redis.call('PTTL', call_key(uuid))
+  if ttl_ms < 0 then
+    unknown[#unknown + 1] = uuid
+  else
+    if anew then redis.call('DEL', said) end
+    for field = i, i + deletions - 1 do redis.call('HDEL', said, ARGV[field]) end
+    for field = i + deletions, i + deletions + 2 * writes - 1, 2 do
+      redis.call('HSET', said, ARGV[field], ARGV[field + 1])
+    end
+    redis.call('PEXPIRE', said, ttl_ms)
+  end
+  i = i + deletions + 2 * writes
+end
+return unknown

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from common import link
 from common.registry import CallLease, NoCapacity, NoCapacityReason, Registry, WorkerRecord, WorkerState
 from dispatcher.memory import CallMemory
-from dispatcher.placement import Found, Placement
+from dispatcher.placement import SAID_CALLS, SAID_CHARS, Found, Placement
 from tests.redis_process import RedisProcess
 
 LONG_SECONDS = 60
@@ -289,6 +289,35 @@ class TestTheCopyOfWhatWasSaid:
         recalled = await rig.placement.recall("call")
         assert recalled is not None
         assert recalled.order == ["item_0"]
+
+    async def test_many_are_written_together_and_those_that_are_not_known_do_not_matter(self, rig: Rig) -> None:
+        calls = 2 * SAID_CALLS + 1
+        await rig.publish(worker("w-1", capacity=calls))
+        memories = {f"call-{number}": self.spoken("Hello.", f"{number}") for number in range(calls)}
+        for number in range(1, calls):
+            await rig.placed(f"call-{number}")
+        await rig.placement.remember(memories)
+        memories["call-3"].remember(link.Remember("item_1", forgotten=True), 10)
+        memories["call-4"].remember(link.Remember("item_2", "item_1", item={"text": "Bye."}), 10)
+        await rig.placed("call-0")
+        await rig.placement.remember(memories)
+        for number in range(calls):
+            recalled = await rig.placement.recall(f"call-{number}")
+            assert recalled is not None
+            assert recalled.order[:2] == (["item_0"] if number == 3 else ["item_0", "item_1"])
+            assert number == 3 or recalled.item("item_1") == {"text": f"{number}"}
+        assert (await rig.registry.recall("call-4"))["item:item_2"] == '{"text":"Bye."}'
+
+    async def test_what_is_long_is_written_in_parts(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"))
+        for number in range(4):
+            await rig.placed(f"call-{number}")
+        text = "x" * SAID_CHARS
+        await rig.placement.remember({f"call-{number}": self.spoken(text) for number in range(4)})
+        for number in range(4):
+            recalled = await rig.placement.recall(f"call-{number}")
+            assert recalled is not None
+            assert recalled.item("item_0") == {"text": text}
 
     async def test_it_leaves_redis_with_the_call(self, rig: Rig) -> None:
         await rig.publish(worker("w-1"))
