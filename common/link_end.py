@@ -77,9 +77,9 @@ class LinkEnd:
 
         Nothing happens if the link is not open: HELLO is the first record, and behind the last one is nobody.
         """
-        if not self.is_open:
-            return
         if not self._records:
+            if not self.is_open:
+                return
             asyncio.get_running_loop().call_soon(self._flush)
         elif self._records_bytes + len(record) > link.MAX_MESSAGE_BYTES:
             self._flush()

@@ -428,14 +428,15 @@ class Call:
         while session.actions and not self._suspended:
             wanted, session.actions = session.actions, []
             for action in wanted:
-                match action:
-                    case actions.ToUpstream(event):
-                        if self._realtime is not None:
-                            self._realtime.send(event)
-                    case actions.ToDispatcher(record):
-                        self._send(record)
-                    case _:
-                        self._rarer(action)
+                # What comes with every frame is told from the rest by its type alone: a pattern costs four times
+                # as much.
+                if type(action) is actions.ToUpstream:
+                    if self._realtime is not None:
+                        self._realtime.send(action.event)
+                elif type(action) is actions.ToDispatcher:
+                    self._send(action.record)
+                else:
+                    self._rarer(action)
             if self._realtime is not None and self._realtime.write_paused and not self._upstream_paused:
                 self._upstream_paused = True
                 session.upstream_paused()

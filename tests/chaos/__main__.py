@@ -10,9 +10,13 @@ import sys
 import uvloop
 
 from tests.chaos.facts import FaultKind
-from tests.chaos.run import ChaosRun, Options
+from tests.chaos.run import QUIET_SECONDS, ChaosRun, Options
 
 _NAMES = {kind.name.lower().replace("_", "-"): kind for kind in FaultKind}
+
+
+# Enough to look whether Redis tells of what is.
+_LEAST_QUIET_SECONDS = 7.0
 
 
 def _arguments() -> argparse.Namespace:
@@ -50,13 +54,15 @@ def _say(line: str) -> None:
 def main() -> int:
     """Run, and say what came of it."""
     arguments = _arguments()
+    kinds = _kinds(arguments.faults)
     options = Options(
         seed=secrets.randbelow(1_000_000) if arguments.seed is None else arguments.seed,
         calls=arguments.calls,
         duration_seconds=arguments.duration,
         workers=arguments.workers,
         dispatchers=arguments.dispatchers,
-        kinds=_kinds(arguments.faults),
+        kinds=kinds,
+        quiet_seconds=max(_LEAST_QUIET_SECONDS, QUIET_SECONDS * len(kinds) / len(FaultKind)),
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         results = runner.run(ChaosRun(options, _say).run())

@@ -35,6 +35,10 @@ _STORIES = 20
 _SHOWN_LINES = 30
 
 
+# Behind a round of all kinds.
+QUIET_SECONDS = 22.0
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """What a run is to be.
@@ -59,7 +63,7 @@ class Options:
     kinds: tuple[FaultKind, ...] = tuple(FaultKind)
     pace: Pace = field(default_factory=Pace)
     gap_seconds: tuple[float, float] = (1.0, 3.5)
-    quiet_seconds: float = 22.0
+    quiet_seconds: float = QUIET_SECONDS
     ramp_seconds: float = 3.0
     rollover_seconds: float = 20.0
 
