@@ -128,7 +128,7 @@ async def test_both_sides_greet_and_then_exchange_records() -> None:
         far.end.send(link.encode(link.Ready(), 1))
         await eventually(lambda: near.records and far.records)
         assert far.records == [(Kind.CALLER_AUDIO, 1, bytes(8) + b"abcd")]
-        assert near.records == [(Kind.READY, 1, b"{}")]
+        assert near.records == [(Kind.READY, 1, b'{"standby":false}')]
         assert near.losses == far.losses == []
 
 
@@ -164,7 +164,7 @@ async def test_a_record_as_long_as_a_message_passes() -> None:
         near.end.send(link.encode(link.Close("x" * longest), 1))
         near.end.send(link.encode(link.Ready(), 1))
         await eventually(lambda: len(far.records) == 2, PATIENCE_SECONDS)
-        assert far.records[1] == (Kind.READY, 1, b"{}")
+        assert far.records[1] == (Kind.READY, 1, b'{"standby":false}')
         assert far.losses == []
 
 
