@@ -185,7 +185,11 @@ class RealtimeSimulator:
         socket = web.WebSocketResponse(
             timeout=CLOSE_TIMEOUT_SECONDS, max_msg_size=MAX_MESSAGE_BYTES, compress=False
         )
-        await socket.prepare(request)
+        try:
+            await socket.prepare(request)
+        except ConnectionError:
+            # It has hung up meanwhile: there is nobody to answer, and nothing to report.
+            return socket
         if refusal is not None:
             self.refused += 1
             self._notify()
