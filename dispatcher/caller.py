@@ -158,6 +158,8 @@ class Caller:
         self._unpinning: asyncio.Task[None] | None = None
         self._executing: asyncio.Task[None] | None = None
         self._began = False
+        # Where it was last: worker and epoch.
+        self._pinned = ("", 0)
         # What Redis knew when another dispatcher's call was taken up: it may lose that before its worker answers.
         self._copy: CallMemory | None = None
         # The worker that was the newest when the call had to leave one first.
@@ -324,7 +326,6 @@ class Caller:
         self.call.record(leg, kind, payload, time.monotonic())
         if asked and leg.state is not LegState.OPENING:
             self._copy = None
-            self._log.info("call pinned", worker=leg.worker_id, epoch=leg.epoch, pins=self.call.pins)
         self._act()
 
     def leg_resumed(self, leg: Leg) -> None:
@@ -379,7 +380,7 @@ class Caller:
                 if channel is not None:
                     channel.leave()
             case actions.Publish():
-                self._calls.publish()
+                self._published()
             case actions.Unpin(epoch):
                 placement = self._calls.placement
                 self._unpinning = asyncio.create_task(placement.unpin(self.uuid, epoch))
@@ -389,6 +390,15 @@ class Caller:
                 self._ended(ending, reason)
             case _:
                 self._to_front(action, closing)
+
+    def _published(self) -> None:
+        """A worker has the call now. One that stands by has it when it goes on."""
+        pinned = (self.call.worker_id, self.call.held_epoch)
+        if pinned != self._pinned:
+            self._pinned = pinned
+            worker_id, epoch = pinned
+            self._log.info("call pinned", worker=worker_id, epoch=epoch, pins=self.call.pins)
+        self._calls.publish()
 
     def _to_front(self, action: actions.Action, closing: bool) -> None:
         if self._front is None:

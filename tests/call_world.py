@@ -192,8 +192,15 @@ class Hand:
         elif self.session is None:
             self.early.append((kind, bytes(payload)))
         else:
-            self.session.record(kind, payload, self.world.now)
+            self._tell(self.session, kind, payload)
         self._work()
+
+    def _tell(self, session: Session, kind: int, payload: memoryview) -> None:
+        if kind == Kind.CALLER_AUDIO:
+            position, pcm = link.decode_caller_audio(payload)
+            session.caller_audio(position, bytes(pcm), self.world.now)
+        else:
+            session.record(kind, payload, self.world.now)
 
     def _begin(self) -> None:
         assert self.opening is not None
@@ -202,7 +209,7 @@ class Hand:
         self.session = Session(self.opening, CHANNEL, plan, world.now, self.snapshot)
         early, self.early = self.early, []
         for kind, payload in early:
-            self.session.record(kind, memoryview(payload), world.now)
+            self._tell(self.session, kind, memoryview(payload))
 
     def _attach(self, opening: link.Open) -> None:
         self.stream = Stream()

@@ -128,7 +128,7 @@ class Call:
         self._memory = SnapshotReader()
         self._snapshot: Snapshot | None = None
         # Records that came before there is a session: no credit is given until then, so they are bounded by it.
-        self._early: list[tuple[int, bytes]] = []
+        self._early: list[Callable[[Session, float], None]] = []
         self._early_position = opening.position_samples
         self._early_outputs: dict[str, str] = {}
         # Transcripts that no dispatcher was there for: one that takes over is told them, once.
@@ -196,16 +196,28 @@ class Call:
             self._session.tick(now_seconds, heard_seconds)
             self._act()
 
-    def record(self, kind: int, payload: memoryview, received_seconds: float) -> None:
-        """A record of the dispatcher."""
+    def caller_audio(self, position_samples: int, pcm: bytes, received_seconds: float) -> None:
+        """What a CALLER_AUDIO record brings, and when it was read."""
+        self._received(link.CALLER_AUDIO_HEAD_BYTES + len(pcm))
+        if self._session is not None:
+            self._relay_in.frame(received_seconds)
+            self._session.caller_audio(position_samples, pcm, time.monotonic())
+            self._act()
+        elif len(self._early) < MAX_EARLY_RECORDS:
+            self._early.append(lambda session, now: session.caller_audio(position_samples, pcm, now))
+            self._early_position = position_samples + len(pcm) // link.SAMPLE_BYTES
+
+    def _received(self, size_bytes: int) -> None:
+        if self._stream.receive(size_bytes) and self._send_on is not None:
+            self._send_on(link.encode_ack(self._channel, self._stream.received))
+
+    def record(self, kind: int, payload: memoryview) -> None:
+        """Another record of the dispatcher."""
         if kind == link.Kind.ACK:
             self._stream.acknowledged(link.decode_ack(payload))
             return
-        if self._stream.receive(len(payload)) and self._send_on is not None:
-            self._send_on(link.encode_ack(self._channel, self._stream.received))
-        if kind == link.Kind.CALLER_AUDIO and self._session is not None:
-            self._relay_in.frame(received_seconds)
-        elif kind in _MEMORY:
+        self._received(len(payload))
+        if kind in _MEMORY:
             go = self._memory.record(kind, payload)
             if go is not None:
                 self._go(go)
@@ -220,10 +232,8 @@ class Call:
         if kind == link.Kind.CLOSE:
             self._finish(link.Outcome.COMPLETED, link.decode_control(link.Close, payload).reason)
         elif len(self._early) < MAX_EARLY_RECORDS:
-            self._early.append((kind, bytes(payload)))
-            if kind == link.Kind.CALLER_AUDIO:
-                position, pcm = link.decode_caller_audio(payload)
-                self._early_position = position + len(pcm) // link.SAMPLE_BYTES
+            kept = memoryview(bytes(payload))
+            self._early.append(lambda session, now: session.record(kind, kept, now))
 
     def _go(self, go: link.Go) -> None:
         """The memory is whole."""
@@ -493,8 +503,8 @@ class Call:
         early, self._early = self._early, []
         for call_id, output in self._early_outputs.items():
             session.tool_done(call_id, output, time.monotonic())
-        for kind, payload in early:
-            session.record(kind, memoryview(payload), time.monotonic())
+        for tell in early:
+            tell(session, time.monotonic())
         self._act()
 
     def _remembered_profile(self) -> CallProfile | None:

@@ -44,6 +44,10 @@ RELEASED_SECONDS = 30.0
 STOP_SECONDS = 0.5
 
 
+# Records that no call is there to take.
+_TO_THE_WORKER = frozenset({Kind.COMMAND, Kind.OPEN, Kind.ATTACH})
+
+
 class DispatcherLink:
     """A dispatcher's link at the worker's end, with its calls by channel."""
 
@@ -52,8 +56,8 @@ class DispatcherLink:
         self._worker = worker
         self._dispatcher = ""
         self._calls: dict[int, Call] = {}
-        # Caller's audio that came together is resampled together; by channel.
-        self._heard: dict[int, tuple[Call, memoryview, float]] = {}
+        # Caller's audio that came together is resampled together; by channel: position, PCM16, when it was read.
+        self._heard: dict[int, tuple[Call, int, bytes, float]] = {}
 
     def greeted(self, hello: Hello) -> None:
         """The dispatcher said who it is."""
@@ -62,54 +66,45 @@ class DispatcherLink:
 
     def record(self, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
         """Hand a record to its call; OPEN begins one."""
-        if kind == Kind.CALLER_AUDIO and channel not in self._heard:
-            call = self._calls.get(channel)
-            if call is not None:
-                self._heard[channel] = (call, payload, received_seconds)
-            return
         if channel in self._heard:
             # What came first comes first.
             self.caught_up()
-        if kind == Kind.COMMAND:
-            self._worker.command(link.decode_control(link.Command, payload), self.end.send)
-            return
-        if kind == Kind.OPEN:
-            self._open(channel, link.decode_control(link.Open, payload))
-            return
-        if kind == Kind.ATTACH:
-            self._attach(channel, link.decode_control(link.Attach, payload))
-            return
         call = self._calls.get(channel)
-        if call is None:
-            # Of a call that ended here while the record was under way.
-            return
-        self._hand_on(call, kind, payload, received_seconds)
+        if call is not None and kind not in _TO_THE_WORKER:
+            self._hand_on(call, kind, channel, payload, received_seconds)
+        elif kind == Kind.COMMAND:
+            self._worker.command(link.decode_control(link.Command, payload), self.end.send)
+        elif kind == Kind.OPEN:
+            self._open(channel, link.decode_control(link.Open, payload))
+        elif kind == Kind.ATTACH:
+            self._attach(channel, link.decode_control(link.Attach, payload))
+        # Else it is of a call that ended here while the record was under way.
 
     def caught_up(self) -> None:
         """Hand on the callers' audio that came."""
         heard, self._heard = self._heard, {}
         if len(heard) > 1:
-            prepare(
-                [
-                    (upsampler, bytes(payload[link.CALLER_AUDIO_HEAD_BYTES :]))
-                    for call, payload, _ in heard.values()
-                    if (upsampler := call.upsampler) is not None
-                ]
-            )
-        for call, payload, received_seconds in heard.values():
-            self._hand_on(call, Kind.CALLER_AUDIO, payload, received_seconds)
+            each = [(call.upsampler, pcm) for call, _, pcm, _ in heard.values()]
+            prepare([(upsampler, pcm) for upsampler, pcm in each if upsampler is not None])
+        for call, position_samples, pcm, received_seconds in heard.values():
+            try:
+                call.caller_audio(position_samples, pcm, received_seconds)
+            except Exception:
+                _failed(call, "a caller's audio could not be handled")
 
-    def _hand_on(self, call: Call, kind: int, payload: memoryview, received_seconds: float) -> None:
+    def _hand_on(self, call: Call, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
         try:
-            call.record(kind, payload, received_seconds)
+            if kind == Kind.CALLER_AUDIO:
+                position_samples, pcm = link.decode_caller_audio(payload)
+                self._heard[channel] = (call, position_samples, bytes(pcm), received_seconds)
+            else:
+                call.record(kind, payload)
         except LinkProtocolError as error:
             # The link's own framing is whole: the others on it go on.
             log.warning("record not understood", uuid=call.uuid, kind=kind, reason=str(error))
             call.stop(f"the dispatcher sent a record that the worker does not understand: {error}")
         except Exception:
-            # One call's trouble is not the link's: the others on it go on.
-            log.exception("a record could not be handled", uuid=call.uuid, kind=kind)
-            call.stop("internal error")
+            _failed(call, "a record could not be handled", kind=kind)
 
     def lost(self, reason: str) -> None:
         """The link is gone; the calls wait for another one, or for another dispatcher."""
@@ -146,8 +141,13 @@ class DispatcherLink:
             log.warning("a channel could not be taken up", uuid=call.uuid, reason=str(error))
             call.stop(f"the dispatcher has other records than the worker: {error}")
         except Exception:
-            log.exception("a channel could not be taken up", uuid=call.uuid)
-            call.stop("internal error")
+            _failed(call, "a channel could not be taken up")
+
+
+def _failed(call: Call, what: str, **details: object) -> None:
+    """One call's trouble is not the link's: the others on it go on."""
+    log.exception(what, uuid=call.uuid, **details)
+    call.stop("internal error")
 
 
 @dataclasses.dataclass(slots=True)
@@ -303,12 +303,10 @@ class Worker:
         return known.call
 
     def _begin(self, call: Call, begin: Callable[[], None]) -> None:
-        """One call's trouble is not the link's: the others on it go on."""
         try:
             begin()
         except Exception:
-            log.exception("a call could not be begun", uuid=call.uuid)
-            call.stop("internal error")
+            _failed(call, "a call could not be begun")
 
     def resume(self, attach: link.Attach, dispatcher: DispatcherLink) -> Call | None:
         """The session of this call and epoch, on another link of its dispatcher; None if there is none."""
@@ -425,8 +423,7 @@ class Worker:
                 try:
                     call.tick(now)
                 except Exception:
-                    log.exception("a call's clock failed", uuid=call.uuid)
-                    call.stop("internal error")
+                    _failed(call, "a call's clock failed")
             for uuid, (call, since_seconds) in list(self._released.items()):
                 if now - since_seconds >= RELEASED_SECONDS:
                     del self._released[uuid]

@@ -234,7 +234,7 @@ class Session:
     # The link
 
     def record(self, kind: int, payload: memoryview, now_seconds: float) -> None:
-        """A record of the dispatcher.
+        """A record of the dispatcher; caller's audio comes by `caller_audio`.
 
         Raises:
             LinkProtocolError: it cannot be understood.
@@ -242,9 +242,6 @@ class Session:
         if self.state is State.ENDED:
             return
         match kind:
-            case Kind.CALLER_AUDIO:
-                position, pcm = link.decode_caller_audio(payload)
-                self._caller_audio(position, bytes(pcm), now_seconds)
             case Kind.CREDIT:
                 self._agent.credit(link.decode_credit(payload))
             case Kind.PLAYOUT:
@@ -271,9 +268,8 @@ class Session:
             case _:
                 # Kinds of a newer release.
                 pass
-        if kind != Kind.CALLER_AUDIO:
-            self._journal.write()
-            self._release_when_quiet(now_seconds)
+        self._journal.write()
+        self._release_when_quiet(now_seconds)
 
     def go(self, snapshot: Snapshot, now_seconds: float) -> None:
         """The session that stood by has the call now: what it was given before may have changed since."""
@@ -378,7 +374,10 @@ class Session:
 
     # Caller → model
 
-    def _caller_audio(self, position_samples: int, pcm: bytes, now_seconds: float) -> None:
+    def caller_audio(self, position_samples: int, pcm: bytes, now_seconds: float) -> None:
+        """The caller's audio (PCM16 at 8 kHz) from this position of the call."""
+        if self.state is State.ENDED:
+            return
         # All that is taken is bounded here, so credit comes back as soon as a piece of it is due.
         self._position_samples = position_samples + len(pcm) // SAMPLE_BYTES
         self._credit_due_bytes += len(pcm)

@@ -225,16 +225,22 @@ class TestRecovery:
         leaving, other = sorted(workers, key=lambda worker: not worker.opens())
         await eventually(lambda: {each.id for each in rig.dispatcher.placement.workers} == {"w-1", "w-2"})
         far = await leaving.only_link()
-        far.send(link.Move("drain", 20.0), 1)
-        await eventually(lambda: far.controls(link.Release), PATIENCE_SECONDS)
+        with capture_logs() as lines:
+            far.send(link.Move("drain", 20.0), 1)
+            await eventually(lambda: far.controls(link.Release), PATIENCE_SECONDS)
+        # It stands by: it has the call when it goes on.
+        assert not [line for line in lines if line["event"] == "call pinned"]
         ((_, release),) = far.controls(link.Release)
         assert isinstance(release, link.Release)
         assert 19 < release.seconds <= 20
         new = await other.only_link()
         assert [record for _, record in new.controls(link.Go)] == [link.Go("drain", standby=True)]
         assert rig.state() == "live"
-        far.send(link.Released("drain", "another session goes on"), 1)
-        await eventually(lambda: len(new.controls(link.Go)) == 2)
+        with capture_logs() as lines:
+            far.send(link.Released("drain", "another session goes on"), 1)
+            await eventually(lambda: len(new.controls(link.Go)) == 2)
+        (line,) = [line for line in lines if line["event"] == "call pinned"]
+        assert (line["worker"], line["epoch"], line["pins"]) == (other.id, 2, 2)
         assert new.controls(link.Go)[1] == (1, link.Go("drain"))
 
         async def is_pinned_there() -> bool:

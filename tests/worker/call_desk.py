@@ -65,11 +65,11 @@ class Desk:
     def record(self, *records: link.Control) -> None:
         """Records of the dispatcher."""
         for record in records:
-            self.call.record(*payload_of(link.encode(record, CHANNEL)), time.monotonic())
+            self.call.record(*payload_of(link.encode(record, CHANNEL)))
 
     def audio(self, pcm: bytes, position: int = 0) -> None:
         """Caller's audio."""
-        self.call.record(*payload_of(link.encode_caller_audio(CHANNEL, position, pcm)), time.monotonic())
+        self.call.caller_audio(position, pcm, time.monotonic())
 
     def said(self) -> list[Record]:
         """The records but those for the dispatcher's memory."""

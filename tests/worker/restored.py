@@ -88,9 +88,3 @@ def appended(did: list[Did]) -> bytes:
 
 def upsampled(pcm: bytes) -> bytes:
     return Upsampler().process(pcm)
-
-
-def caller_audio(position: int, pcm: bytes) -> tuple[int, memoryview]:
-    """Kind and payload of CALLER_AUDIO."""
-    ((kind, _, payload),) = link.decode(link.encode_caller_audio(1, position, pcm))
-    return kind, payload

@@ -134,9 +134,8 @@ class Driver:
     def caller(self, pcm: bytes = FRAME, *, lost_samples: int = 0) -> list[Did]:
         """The next audio of the caller's, behind some that was lost before it came here."""
         self._position += lost_samples
-        record = link.encode_caller_audio(CHANNEL, self._position, pcm)
+        self.session.caller_audio(self._position, pcm, self.now)
         self._position += len(pcm) // 2
-        self.session.record(*payload_of(record), self.now)
         return self.take()
 
     def tick(self, seconds: float = 0.0) -> list[Did]:

@@ -108,7 +108,7 @@ async def test_a_call_that_ends_while_it_waits_to_try_again_tries_no_more(simula
     simulator.faults.refuse(503, times=100)
     async with call_to(simulator.url) as desk:
         await simulator.wait_for(lambda s: s.refused == 2)
-        desk.call.record(*payload_of(link.encode(link.Close("the caller hung up"), CHANNEL)), 0.0)
+        desk.call.record(*payload_of(link.encode(link.Close("the caller hung up"), CHANNEL)))
         async with asyncio.timeout(PATIENCE_SECONDS):
             await desk.call.settled()
         refused = simulator.refused
@@ -236,8 +236,7 @@ async def test_audio_that_the_api_does_not_take_waits_is_dropped_above_the_bound
         samples = 0
         frame = bytes(1600)
         while dropped.get() - before < 5.0:
-            record = link.encode_caller_audio(CHANNEL, samples, frame)
-            desk.call.record(*payload_of(record), time.monotonic())
+            desk.audio(frame, samples)
             samples += len(frame) // 2
             await asyncio.sleep(0)  # lets the socket take what it can
             assert samples < 8000 * 600, "the API takes it all"

@@ -86,10 +86,10 @@ async def test_records_that_have_come_are_acknowledged_and_those_that_were_are_n
             desk.audio(bytes(320), 160 * number)
         assert Ack(ACK_RECORDS) in desk.records
         await desk.wait_for(lambda records: link.ReplyItemDone(0) in records)
-        desk.call.record(*payload_of(link.encode_ack(CHANNEL, desk.count)), 0.0)
+        desk.call.record(*payload_of(link.encode_ack(CHANNEL, desk.count)))
         assert not desk.call._stream.resumed(desk.count)
         with pytest.raises(LinkProtocolError):
-            desk.call.record(*payload_of(link.encode_ack(CHANNEL, desk.count + 1)), 0.0)
+            desk.call.record(*payload_of(link.encode_ack(CHANNEL, desk.count + 1)))
 
 
 async def test_a_call_whose_dispatcher_acknowledges_nothing_ends_before_it_keeps_too_much(

@@ -498,7 +498,6 @@ def test_records_of_a_newer_release_are_skipped() -> None:
 @pytest.mark.parametrize(
     ("kind", "payload"),
     [
-        (Kind.CALLER_AUDIO, b"short"),
         (Kind.CREDIT, b""),
         (Kind.PLAYOUT, b"not json"),
         (Kind.PLAYOUT, b'{"items":[7]}'),

@@ -17,7 +17,6 @@ from tests.worker.restored import (
     TRANSFER,
     agent,
     appended,
-    caller_audio,
     replayed,
     restoring,
     upsampled,
@@ -389,7 +388,7 @@ class TestAnotherDispatcher:
     def test_one_that_is_not_up_yet_gives_the_callers_audio_back(self) -> None:
         kept, more = sound(SECOND), sound(SECOND, seed=2)
         driver = restoring(agent("a", "Hello."), audio=[(8000, kept)])
-        driver.session.record(*caller_audio(16_000, more), driver.now)
+        driver.session.caller_audio(16_000, more, driver.now)
         assert driver.session.next_position_samples == 24_000
         driver.take()
         driver.session.attached(self.OPENING, 9, driver.now)

@@ -15,7 +15,6 @@ from tests.worker.restored import (
     TRANSFER,
     agent,
     appended,
-    caller_audio,
     function_call,
     function_output,
     remembered,
@@ -264,7 +263,7 @@ class TestTheCallersAudio:
     def test_what_is_not_finished_is_heard_again_before_all_that_comes(self) -> None:
         kept, more = sound(SECOND), sound(SECOND, seed=2)
         driver = restoring(agent("a", "Hello."), audio=[(8000, kept)])
-        driver.session.record(*caller_audio(16_000, more), driver.now)
+        driver.session.caller_audio(16_000, more, driver.now)
         did = driver.go_live()
         assert appended(did) == upsampled(kept + more)
         # What it finishes is counted by the call's positions.
