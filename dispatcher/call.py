@@ -15,7 +15,6 @@ other one stands by.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -33,24 +32,22 @@ from dispatcher.actions import (
     Ended,
     Ending,
     Execute,
-    Interrupt,
     LeaveChannel,
     Place,
     Publish,
     Purpose,
-    Report,
     Seen,
-    Tell,
     ToWorker,
     Unpin,
 )
+from dispatcher.agent import Agent
 from dispatcher.allowance import Allowance
 from dispatcher.caller_audio import CallerAudio
 from dispatcher.leg import Leg, LegState
 from dispatcher.limits import DEFAULT_LIMITS, CallLimits
 from dispatcher.memory import CallMemory
 from dispatcher.orders import Orders
-from dispatcher.player import Player
+from dispatcher.outbox import Outbox
 
 
 class State(StrEnum):
@@ -68,13 +65,6 @@ TOO_MANY_MESSAGES = "messages come faster than any caller can speak"
 # Keys that are no part of the conversation yet: more than any menu asks for.
 MAX_WAITING_DIGITS = 64
 
-# Replies come faster than they play: after so much of them the worker is told what was handed over, between ticks,
-# too. What it does not know of it would send again to a dispatcher that takes over.
-REPORT_SAMPLES = avr.SAMPLE_RATE_HZ // 4
-# Items whose transcript was sent last: enough to tell one that comes again, after whatever recovery.
-MAX_TRANSCRIPTS_KNOWN = 1024
-# What is to be said to a core whose connection broke, when it is back.
-MAX_UNTOLD = 64
 # Before the next session, where the last ones did not last.
 DELAY_FIRST_SECONDS = 0.25
 DELAY_MOST_SECONDS = 5.0
@@ -127,7 +117,7 @@ class Call:
         self.worker_id = ""
         self.refused_for_capacity = False
         self.memory = CallMemory()
-        self.actions: list[Action] = []
+        self._out = Outbox()
         self._limits = limits
         self._opened_seconds = now_seconds
         self._init_seconds = now_seconds
@@ -159,20 +149,23 @@ class Call:
         self._keys: list[str] = []
         self._provider_config: dict[str, Any] = {}
         # Worker → caller
-        self._player = Player()
-        self._greeted = False
-        self._unreported_samples = 0
-        self._transcripts: dict[str, None] = {}  # a set that knows its oldest
-        self._untold: deque[Tell | Interrupt] = deque(maxlen=MAX_UNTOLD)
-        # Barge-ins that have no answer, as AVR Core is away; a worker leaves only so many.
-        self._flushes: list[int] = []
+        self._agent = Agent(self._out, self.memory, now_seconds)
         self._orders = Orders(limits.order_seconds)
         self._hung_up_seconds: float | None = None
 
     @property
+    def actions(self) -> list[Action]:
+        """What is to be done, in order; whoever does it puts an empty list in its place."""
+        return self._out.actions
+
+    @actions.setter
+    def actions(self, actions: list[Action]) -> None:
+        self._out.actions = actions
+
+    @property
     def paused(self) -> bool:
         """Whether what comes for AVR Core is held because it does not read, or is away."""
-        return self._player.is_held
+        return self._agent.is_held
 
     @property
     def is_away(self) -> bool:
@@ -246,7 +239,7 @@ class Call:
         """AVR Core broke the protocol: this call ends, and no other."""
         if self.state is State.ENDED:
             return
-        self._report(Seen.BAD_INPUT, label=reason)
+        self._out.report(Seen.BAD_INPUT, label=reason)
         self._end(Ending.REJECTED if not self.pins else Ending.FAILED, 1008, message)
 
     def caller_closed(self, code: int, now_seconds: float, *, may_return: bool = True) -> None:
@@ -262,28 +255,25 @@ class Call:
             self._away_since = now_seconds
             self._away_because = reason
             self._stuck_since = None
-            self._player.is_held = True
+            self._agent.away()
 
     def caller_back(self, now_seconds: float) -> None:
         """Another connection has said that it is this call: it goes on there."""
         self._away_since = None
         self._audio_seconds = now_seconds
         self._audio_allowance = Allowance(self._limits.flood_ratio, self._limits.burst_seconds, now_seconds)
-        self._interrupt(now_seconds)
-        self.actions += self._untold
-        self._untold.clear()
-        self.caller_writable(now_seconds)
+        self._stuck_since = None
+        self._agent.back(self._leg, now_seconds)
 
     def caller_paused(self, now_seconds: float) -> None:
         """AVR Core does not read: hold what comes for it."""
-        self._player.is_held = True
+        self._agent.hold()
         self._stuck_since = now_seconds
 
     def caller_writable(self, now_seconds: float) -> None:
         """AVR Core reads again."""
         self._stuck_since = None
-        self._play(self._player.release(now_seconds), now_seconds)
-        self._return_credit()
+        self._agent.writable(self._leg, now_seconds)
 
     def superseded(self) -> None:
         """Another connection with the same uuid has the call now, at another dispatcher."""
@@ -292,7 +282,7 @@ class Call:
     def absorbed(self) -> None:
         """The call of this uuid was here already, and has this call's connection now."""
         self.state = State.ENDED
-        self.actions.append(Ended(Ending.MOVED, "it is the same call"))
+        self._out.actions.append(Ended(Ending.MOVED, "it is the same call"))
 
     def stopped(self, reason: str) -> None:
         """This process ends and cannot wait for the call any longer."""
@@ -307,12 +297,12 @@ class Call:
     def left(self, reason: str) -> None:
         """This process ends: the call waits at its worker for the dispatcher to which its caller comes back."""
         if self._next is not None:
-            self._to_worker(self._next, link.Close(reason))
-        self.actions += [LeaveChannel(leg) for leg in (self._leg, self._next) if leg is not None]
+            self._out.record(self._next, link.Close(reason))
+        self._out.actions += [LeaveChannel(leg) for leg in (self._leg, self._next) if leg is not None]
         self._leg = self._next = None
         self.state = State.ENDED
         self._audio.clear()
-        self.actions.append(Ended(Ending.MOVED, reason))
+        self._out.actions.append(Ended(Ending.MOVED, reason))
 
     # Events from placement
 
@@ -320,7 +310,7 @@ class Call:
         """Ask for a worker, at this epoch at least."""
         self.state = State.PLACING
         purpose = Purpose.RECOVER if self._reason else Purpose.BEGIN
-        self.actions.append(Place(purpose, max(epoch, self.epoch + 1), frozenset(self._excluded)))
+        self._out.actions.append(Place(purpose, max(epoch, self.epoch + 1), frozenset(self._excluded)))
 
     def wants(self, purpose: Purpose) -> bool:
         """Whether a worker is still wanted for this."""
@@ -344,10 +334,10 @@ class Call:
 
     def restored(self, memory: CallMemory, now_seconds: float) -> None:
         """What another dispatcher had written of this call: it died, and the call's worker with it."""
-        self.memory = memory
+        self.memory = self._agent.memory = memory
         self._reason = Reason.WORKER_LOST
         self._lost_seconds = now_seconds
-        self._greeted = True
+        self._agent.was_here_before()
 
     def not_placed(self, code: int, message: str, now_seconds: float) -> None:
         """No worker can take the call (1013), or none could be asked (1011)."""
@@ -378,7 +368,7 @@ class Call:
         if self.state is State.ENDED or (leg is not self._leg and leg is not self._next):
             return
         if kind not in link.UNCOUNTED and leg.stream.receive(len(payload)):
-            self.actions.append(ToWorker(leg, link.encode_ack(leg.channel, leg.stream.received)))
+            self._out.actions.append(ToWorker(leg, link.encode_ack(leg.channel, leg.stream.received)))
         if kind == Kind.ACK:
             leg.stream.acknowledged(link.decode_ack(payload))
         elif leg is self._leg:
@@ -393,7 +383,7 @@ class Call:
     def resume(self, leg: Leg) -> None:
         """The link broke, and there is another one to the same worker: ask to go on there."""
         attach = link.Attach(self.uuid, leg.epoch, leg.stream.received)
-        self.actions.append(ToWorker(leg, link.encode(attach, leg.channel)))
+        self._out.actions.append(ToWorker(leg, link.encode(attach, leg.channel)))
 
     def worker_lost(self, leg: Leg, now_seconds: float) -> None:
         """The link to a leg's worker is gone, and none can be had."""
@@ -407,18 +397,11 @@ class Call:
     def tick(self, now_seconds: float) -> None:
         """Look at the clocks; meant to be called every 200 ms."""
         if self.state is not State.ENDED:
-            self._report_playout(now_seconds)
+            self._agent.report(self._leg, now_seconds)
             self._execute_order(now_seconds)
             self._look_after_workers(now_seconds)
         if self.state is not State.ENDED:
             self._look_after_caller(now_seconds)
-
-    def _report_playout(self, now_seconds: float) -> None:
-        self._unreported_samples = 0
-        if (playout := self._player.progress(now_seconds)) is not None:
-            self.memory.reply_heard(playout.items)
-            if self._leg is not None:
-                self._to_worker(self._leg, playout)
 
     def _look_after_caller(self, now_seconds: float) -> None:
         limits = self._limits
@@ -461,9 +444,9 @@ class Call:
     # Orders
 
     def _execute_order(self, now_seconds: float) -> None:
-        order = self._orders.due(now_seconds, all_heard=self._player.all_heard(now_seconds))
+        order = self._orders.due(now_seconds, all_heard=self._agent.all_heard(now_seconds))
         if order is not None:
-            self.actions.append(Execute(order))
+            self._out.actions.append(Execute(order))
 
     def executed(self, order: link.Order, ok: bool, message: str, now_seconds: float) -> None:
         """What avr-ami made of an order."""
@@ -472,7 +455,7 @@ class Call:
         if self.state is State.ENDED:
             return
         if self._leg is not None:
-            self._to_worker(self._leg, result)
+            self._out.record(self._leg, result)
         if order.action == link.OrderAction.HANG_UP:
             if ok:
                 # AVR Core closes when Asterisk has hung up.
@@ -488,7 +471,7 @@ class Call:
             raise AvrProtocolError("second_init", "a second init in the same connection")
         self.uuid = init.uuid
         self._provider_config = init.provider_config
-        self._init_seconds = self._audio_seconds = now_seconds
+        self._init_seconds = self._audio_seconds = self._agent.init_seconds = now_seconds
         self.place()
 
     def _caller_audio(self, pcm: bytes, now_seconds: float) -> None:
@@ -502,11 +485,11 @@ class Call:
         leg = self._leg
         if leg is not None and leg.credit_bytes >= len(pcm) and not self._audio.waiting_bytes:
             leg.credit_bytes -= len(pcm)
-            self._send(leg, link.encode_caller_audio(leg.channel, self._audio.passed(pcm), pcm))
+            self._out.encoded(leg, link.encode_caller_audio(leg.channel, self._audio.passed(pcm), pcm))
             return
         dropped_seconds = self._audio.wait(pcm)
         if dropped_seconds:
-            self._report(Seen.CALLER_AUDIO_DROPPED_SECONDS, dropped_seconds)
+            self._out.report(Seen.CALLER_AUDIO_DROPPED_SECONDS, dropped_seconds)
         self._send_waiting()
 
     def _send_waiting(self) -> None:
@@ -514,18 +497,18 @@ class Call:
         if leg is not None:
             for position, pcm in self._audio.take(leg.credit_bytes):
                 leg.credit_bytes -= len(pcm)
-                self._send(leg, link.encode_caller_audio(leg.channel, position, pcm))
+                self._out.encoded(leg, link.encode_caller_audio(leg.channel, position, pcm))
 
     def _digit(self, digit: str) -> None:
         if self.state is State.AWAITING_INIT:
             raise AvrProtocolError("before_init", "dtmf_digit before init")
-        self._report(Seen.DIGIT)
+        self._out.report(Seen.DIGIT)
         if len(self._keys) >= MAX_WAITING_DIGITS:
             return
         self._keys.append(digit)
         leg = self._leg
         if leg is not None and (leg.state is not LegState.OPENING or leg.reason):
-            self._to_worker(leg, link.Dtmf(digit))
+            self._out.record(leg, link.Dtmf(digit))
 
     # The worker's side: the leg that has the call
 
@@ -533,7 +516,7 @@ class Call:
         match kind:
             case Kind.REPLY_AUDIO:
                 index, pcm = link.decode_reply_audio(payload)
-                self._reply_audio(leg, index, bytes(pcm), now_seconds)
+                self._agent.audio(leg, index, bytes(pcm), now_seconds)
             case Kind.REPLY_TEXT:
                 self.memory.reply_text(*link.decode_reply_text(payload))
             case Kind.CREDIT:
@@ -543,13 +526,11 @@ class Call:
                 began = link.decode_control(link.ReplyItem, payload)
                 self.memory.reply_began(began.index, began.item_id)
             case Kind.REPLY_ITEM_DONE:
-                index = link.decode_control(link.ReplyItemDone, payload).index
-                self.memory.reply_done(index)
-                self._play(self._player.item_done(index, now_seconds), now_seconds)
+                self._agent.item_done(link.decode_control(link.ReplyItemDone, payload).index, now_seconds)
             case Kind.FLUSH:
-                self._flush(link.decode_control(link.Flush, payload).number, now_seconds)
+                self._agent.flush(leg, link.decode_control(link.Flush, payload).number, now_seconds)
             case Kind.TRANSCRIPT:
-                self._transcript(link.decode_control(link.Transcript, payload))
+                self._agent.transcript(link.decode_control(link.Transcript, payload))
             case Kind.REMEMBER:
                 self.memory.remember(link.decode_control(link.Remember, payload), len(payload))
             case Kind.PROFILE:
@@ -563,14 +544,14 @@ class Call:
             case Kind.ORDER:
                 self._orders.add(link.decode_control(link.Order, payload), now_seconds)
             case Kind.TOOL:
-                self._to_worker(leg, link.ToolKnown(link.decode_control(link.Tool, payload).call_id))
+                self._out.record(leg, link.ToolKnown(link.decode_control(link.Tool, payload).call_id))
             case Kind.SPOKEN:
                 self.memory.restore_replies(link.decode_control(link.Spoken, payload).replies)
             case Kind.KEPT_AUDIO:
                 position, codes = link.decode_kept_audio(payload)
                 self._audio.keep(position, bytes(codes))
             case Kind.PLAYOUT:
-                self._player.restore(link.decode_control(link.Playout, payload), now_seconds)
+                self._agent.restore(link.decode_control(link.Playout, payload), now_seconds)
             case Kind.OPENED:
                 self._opened(leg, link.decode_control(link.Opened, payload))
             case Kind.REFUSED:
@@ -596,22 +577,22 @@ class Call:
     def _resumed(self, leg: Leg, received: int) -> None:
         """The worker goes on with the leg on another link, and has got so many records."""
         leg.is_broken = False
-        self.actions += [ToWorker(leg, record) for record in leg.stream.resumed(received)]
+        self._out.actions += [ToWorker(leg, record) for record in leg.stream.resumed(received)]
 
     def _opened(self, leg: Leg, opened: link.Opened) -> None:
         self._expect("OPENED", State.OPENING)
         self.state = State.CONNECTING
         leg.state = LegState.TAKEN
         leg.credit_bytes = opened.credit_bytes
-        self.actions.append(Publish())
+        self._out.actions.append(Publish())
         self._count_repin(leg)
         if opened.attached:
-            self._greeted = True
+            self._agent.was_here_before()
             self._audio.rebase(opened.position_samples)
         self._send_waiting()
         if not leg.reason:
             for digit in self._keys:
-                self._to_worker(leg, link.Dtmf(digit))
+                self._out.record(leg, link.Dtmf(digit))
 
     def _ready(self, leg: Leg, now_seconds: float) -> None:
         self._expect("READY", State.CONNECTING)
@@ -622,7 +603,7 @@ class Call:
         self._refusals = 0
         self.memory.is_recalled = False
         if self._reason:
-            self._report(Seen.RECOVERY_SECONDS, now_seconds - self._lost_seconds, self._reason)
+            self._out.report(Seen.RECOVERY_SECONDS, now_seconds - self._lost_seconds, self._reason)
             self._reason = ""
         if leg.move is not None:
             self._begin_move(leg.move, now_seconds)
@@ -675,14 +656,14 @@ class Call:
     def _new_leg(self, placed: Placed, reason: str) -> Leg:
         self.epoch = max(self.epoch, placed.epoch)
         leg = Leg(placed.worker_id, placed.epoch, placed.channel, reason)
-        leg.given_bytes = max(0, link.REPLY_CREDIT_BYTES - self._player.held_bytes)
+        leg.given_bytes = max(0, link.REPLY_CREDIT_BYTES - self._agent.held_bytes)
         return leg
 
     def _count_repin(self, leg: Leg) -> None:
         """A worker has taken the call; one that was only asked, or stood by, does not count."""
         reason = self._reason if self._reason == Reason.WORKER_LOST else leg.reason
         if leg.reason and reason in (Reason.WORKER_LOST, Reason.DRAIN):
-            self._report(Seen.REPIN, label=reason)
+            self._out.report(Seen.REPIN, label=reason)
 
     def _open(self, leg: Leg, now_seconds: float, *, attach: bool = False) -> None:
         waited, delay = 0.0, 0.0
@@ -703,15 +684,15 @@ class Call:
             delay_seconds=delay,
             waited_seconds=waited,
         )
-        self.actions.append(ToWorker(leg, link.encode(opening, leg.channel)))
+        self._out.actions.append(ToWorker(leg, link.encode(opening, leg.channel)))
 
     def _give_memory(self, leg: Leg, *, standby: bool = False) -> None:
         """All that there is to know of the call; a leg that is to stand by gets it again when it has the call."""
         for record in self.memory.records():
-            self._to_worker(leg, record)
+            self._out.record(leg, record)
         if not standby:
             for position, codes in self._audio.kept():
-                self._send(leg, link.encode_kept_audio(leg.channel, position, codes))
+                self._out.encoded(leg, link.encode_kept_audio(leg.channel, position, codes))
         go = link.Go(
             leg.reason,
             standby,
@@ -721,22 +702,21 @@ class Call:
             recalled=self.memory.is_recalled,
             first_index=self.memory.next_index,
         )
-        self._to_worker(leg, go)
+        self._out.record(leg, go)
         if not standby:
             for result in self._orders.results:
-                self._to_worker(leg, result)
+                self._out.record(leg, result)
 
     def _recover(self, reason: str, now_seconds: float, *, excluded: str = "", same_worker: str = "") -> None:
         """The one way back: the session is gone, another one is to go on."""
         self._leave_leg()
-        self._interrupt(now_seconds)
         if not self._reason:
             self._lost_seconds = now_seconds
         self._reason = reason
-        self._play(self._player.broke_off(now_seconds), now_seconds)
+        self._agent.lost(now_seconds)
         standby, self._next, self._move = self._next, None, None
         if standby is not None:
-            self.actions.append(Publish())
+            self._out.actions.append(Publish())
             # It has the memory already, and waits for nothing but this.
             self._leg = standby
             self.pins += standby.worker_id != self.worker_id
@@ -749,7 +729,7 @@ class Call:
         if excluded:
             self._excluded.add(excluded)
         self.state = State.PLACING
-        self.actions.append(Place(Purpose.RECOVER, self.epoch + 1, frozenset(self._excluded), same_worker))
+        self._out.actions.append(Place(Purpose.RECOVER, self.epoch + 1, frozenset(self._excluded), same_worker))
 
     def _begin_move(self, wanted: link.Move, now_seconds: float) -> None:
         if self._move is None:
@@ -761,7 +741,7 @@ class Call:
         stays = move.reason == Reason.ROLLOVER and self.worker_id not in move.excluded
         same_worker = self.worker_id if stays else ""
         excluded = move.excluded | ({self.worker_id} if move.reason == Reason.DRAIN else set())
-        self.actions.append(Place(Purpose.MOVE, self.epoch + 1, frozenset(excluded), same_worker))
+        self._out.actions.append(Place(Purpose.MOVE, self.epoch + 1, frozenset(excluded), same_worker))
 
     def _placed_next(self, placed: Placed, now_seconds: float) -> Leg:
         assert self._move is not None
@@ -798,13 +778,13 @@ class Call:
         """The session may let the call go, as another one stands by; or not any more."""
         if self._leg is not None and self._move is not None:
             seconds = max(0.0, self._move.deadline_seconds - now_seconds)
-            self._to_worker(self._leg, link.Release(seconds, revoked))
+            self._out.record(self._leg, link.Release(seconds, revoked))
 
     def _leave_next(self, now_seconds: float, *, may_be_asked_again: bool = False) -> None:
         """The leg that was to stand by does not; the session goes on, and another try is made."""
         standby, self._next = self._next, None
         if standby is not None:
-            self.actions.append(LeaveChannel(standby))
+            self._out.actions.append(LeaveChannel(standby))
             if standby.state is LegState.READY:
                 self._let_release(now_seconds, revoked=True)
             if self._move is not None:
@@ -812,79 +792,14 @@ class Call:
                     self._move.excluded.add(standby.worker_id)
                 self._move.next_try_seconds = now_seconds + MOVE_AGAIN_SECONDS
 
-    # Replies
-
-    def _reply_audio(self, leg: Leg, item: int, pcm: bytes, now_seconds: float) -> None:
-        leg.given_bytes -= len(pcm)
-        if leg.given_bytes < 0:
-            raise LinkProtocolError(f"{-leg.given_bytes} bytes of reply audio more than there was credit for")
-        if not pcm:
-            return
-        samples = len(pcm) // 2
-        self.memory.reply_audio(item, samples)
-        self._play(self._player.audio(item, pcm, now_seconds), now_seconds)
-        self._return_credit()
-        self._unreported_samples += samples
-        if self._unreported_samples >= REPORT_SAMPLES:
-            self._report_playout(now_seconds)
-
-    def _play(self, plays: list[Any], now_seconds: float) -> None:
-        if plays:
-            self.actions += plays
-            if not self._greeted:
-                self._greeted = True
-                self._report(Seen.GREETING_SECONDS, now_seconds - self._init_seconds)
-
-    def _flush(self, number: int, now_seconds: float) -> None:
-        """Barge-in. A core that is away plays on what it has, until it is back and can be told."""
-        self._player.drop()
-        self._flushes.append(number)
-        if not self.is_away:
-            self._interrupt(now_seconds)
-        self._return_credit()
-
-    def _interrupt(self, now_seconds: float) -> None:
-        """Have the core play no more, where that is due, and say what was heard of what it played."""
-        flushes, self._flushes = self._flushes, []
-        if not flushes:
-            return
-        cut = self._player.cut(now_seconds)
-        self.memory.reply_heard(cut, cut=True)
-        if cut:
-            (self._untold if self.is_away else self.actions).append(Interrupt())
-            self._report(Seen.INTERRUPTION)
-        for number in flushes:
-            if self._leg is not None:
-                self._to_worker(self._leg, link.Heard(number, cut))
-
-    def _transcript(self, transcript: link.Transcript) -> None:
-        if transcript.item_id in self._transcripts:
-            return
-        self._transcripts[transcript.item_id] = None
-        if len(self._transcripts) > MAX_TRANSCRIPTS_KNOWN:
-            del self._transcripts[next(iter(self._transcripts))]
-        tell = Tell(transcript.role, transcript.text)
-        if self.is_away:
-            self._untold.append(tell)
-        else:
-            self.actions.append(tell)
-
-    def _return_credit(self) -> None:
-        leg = self._leg
-        if leg is not None:
-            leg.returned_bytes += self._player.taken_bytes
-            self._player.taken_bytes = 0
-            if due := leg.due_credit():
-                self._send(leg, link.encode_credit(leg.channel, due))
-
     # Ends
 
     def _end(self, ending: Ending, code: int, message: str) -> None:
         if self.state is State.ENDED:
             return
         if message:
-            self.actions.append(Complain(message))
-        self.actions.append(CloseCaller(code, message))
+            self._out.actions.append(Complain(message))
+        self._out.actions.append(CloseCaller(code, message))
         self._finish(ending, message)
 
     def _finish(self, ending: Ending, reason: str) -> None:
@@ -892,30 +807,19 @@ class Call:
             return
         for leg in (self._leg, self._next):
             if leg is not None:
-                self._to_worker(leg, link.Close(reason))
-                self.actions.append(LeaveChannel(leg))
+                self._out.record(leg, link.Close(reason))
+                self._out.actions.append(LeaveChannel(leg))
         self._leg = self._next = None
         if self.epoch and ending is not Ending.MOVED:
-            self.actions.append(Unpin(self.epoch))
+            self._out.actions.append(Unpin(self.epoch))
         self.state = State.ENDED
         self._audio.clear()
-        self.actions.append(Ended(ending, reason))
+        self._out.actions.append(Ended(ending, reason))
 
     def _leave_leg(self) -> None:
         if self._leg is not None:
-            self.actions.append(LeaveChannel(self._leg))
+            self._out.actions.append(LeaveChannel(self._leg))
             self._leg = None
-
-    def _to_worker(self, leg: Leg, record: link.Control) -> None:
-        self._send(leg, link.encode(record, leg.channel))
-
-    def _send(self, leg: Leg, record: bytes) -> None:
-        leg.stream.sending(record)
-        if not leg.is_broken:
-            self.actions.append(ToWorker(leg, record))
-
-    def _report(self, seen: Seen, value: float = 1.0, label: str = "") -> None:
-        self.actions.append(Report(seen, value, label))
 
     def _expect(self, event: str, *states: State) -> None:
         if self.state not in states:

@@ -10,7 +10,7 @@ from common import link
 from common.errors import LinkProtocolError
 from common.link import ItemHeard, Kind
 from dispatcher.actions import CloseCaller, Interrupt, Report, Seen, ToWorker
-from dispatcher.call import MAX_TRANSCRIPTS_KNOWN
+from dispatcher.agent import MAX_TRANSCRIPTS_KNOWN
 from tests.dispatcher.call_driver import (
     CHANNEL,
     FRAME_BYTES,

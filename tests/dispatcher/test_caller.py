@@ -289,7 +289,7 @@ class TestACallerThatComesBack:
         await eventually(lambda: rig.dispatcher._by_uuid["call"].call.is_away)
         far.send(link.Transcript("item", "agent", "Are you there?"), 1)
         far.end.send(link.encode_reply_audio(1, 1, FRAME))
-        await eventually(lambda: rig.dispatcher._by_uuid["call"].call._untold)
+        await eventually(lambda: rig.dispatcher._by_uuid["call"].call._agent._untold)
         back = await rig.call()
         assert (await back.hear())["text"] == "Are you there?"
         assert (await back.hear())["type"] == "audio"

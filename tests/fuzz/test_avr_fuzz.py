@@ -13,7 +13,8 @@ from common.errors import AvrProtocolError, LinkProtocolError
 from common.link import Kind
 from dispatcher import avr
 from dispatcher.actions import Action, Ended, LeaveChannel, Purpose, ToWorker
-from dispatcher.call import MAX_TRANSCRIPTS_KNOWN, MAX_UNTOLD, MAX_WAITING_DIGITS, State
+from dispatcher.agent import MAX_TRANSCRIPTS_KNOWN, MAX_UNTOLD
+from dispatcher.call import MAX_WAITING_DIGITS, State
 from dispatcher.caller_audio import KEPT_SAMPLES
 from dispatcher.leg import Leg
 from dispatcher.limits import BAD_INPUT_REASONS
@@ -204,11 +205,11 @@ class Life:
         assert call._audio.waiting_bytes <= WAITING_BYTES
         assert call._audio._coded_samples <= KEPT_SAMPLES
         assert len(call._keys) <= MAX_WAITING_DIGITS
-        assert len(call._transcripts) <= MAX_TRANSCRIPTS_KNOWN
-        assert len(call._untold) <= MAX_UNTOLD
+        assert len(call._agent._transcripts) <= MAX_TRANSCRIPTS_KNOWN
+        assert len(call._agent._untold) <= MAX_UNTOLD
         assert len(call.memory) <= MAX_ITEMS
         assert len(call.memory._replies) <= MAX_REPLIES
-        assert call._player.held_bytes <= link.REPLY_CREDIT_BYTES
+        assert call._agent.held_bytes <= link.REPLY_CREDIT_BYTES
         # What Redis is to keep can be written, and read again.
         changes = call.memory.take_changes()
         if changes is not None:
