@@ -54,13 +54,13 @@ class Bench:
     window_seconds: float
     warm_up_seconds: float
     references_us: list[float] = field(default_factory=list)
-    rows: list[tuple[str, Result]] = field(default_factory=list)
+    rows: list[tuple[str, Result, float]] = field(default_factory=list)  # with the reference around it
     notes: list[tuple[str, str]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     busy_machine: list[str] = field(default_factory=list)
 
     def refer(self) -> None:
-        """Measure the reference; before and after everything else, as machines change their mind."""
+        """Measure the reference: before and after each part, as machines change their mind."""
         self.references_us += [reference_us() for _ in range(REFERENCE_RUNS)]
 
     async def calls(self, name: str, calls: int, *, audio_format: str = "pcm", **settings: Any) -> Result:
@@ -78,11 +78,11 @@ class Bench:
 
     def _add(self, name: str, run: Run) -> Result:
         result = results.of(run)
-        self.rows.append((name, result))
         self.problems += [f"{name}, {run.calls} calls: {problem}" for problem in result.problems[:5]]
         if result.others > MOST_OTHERS:
             self.busy_machine.append(f"{name}, {run.calls} calls")
         self.refer()
+        self.rows.append((name, result, statistics.median(self.references_us[-2 * REFERENCE_RUNS :])))
         return result
 
     # The parts
@@ -187,7 +187,6 @@ class Bench:
 
     def table(self) -> str:
         """All of it, for people."""
-        reference = statistics.median(self.references_us)
         lines = [
             f"machine     {_machine()}",
             f"versions    {_versions()}",
@@ -195,7 +194,7 @@ class Bench:
             f"method      {self.windows} windows of {self.window_seconds:g} s; median (lowest to highest)",
         ]
         if self.rows:
-            cells = [("", *COLUMNS), *(_cells(name, result, reference) for name, result in self.rows)]
+            cells = [("", *COLUMNS), *(_cells(*row) for row in self.rows)]
             widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
             lines.append("")
             lines += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
