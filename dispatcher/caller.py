@@ -478,7 +478,9 @@ class Caller:
                     placement.place(self.uuid, epoch, self.call.metadata, excluded, pins, recovers=recovers)
                 )
                 done, _ = await asyncio.wait({pinning}, timeout=REDIS_IS_SLOW_SECONDS)
-                if not done and purpose is Purpose.BEGIN and await self._found_holder(wanted):
+                # It is slow, or was found to be away just now.
+                unknown = not done or (placement.redis_is_away and not returns)
+                if unknown and purpose is Purpose.BEGIN and await self._found_holder(wanted):
                     # What Redis may say yet is older than this.
                     return
                 found = await pinning

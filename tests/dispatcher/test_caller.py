@@ -322,8 +322,9 @@ class TestACallerThatComesBack:
             await back.hang_up()
             await other.nothing_is_left()
 
-    async def test_while_redis_is_away(self, redis_process: RedisProcess) -> None:
-        """Then the workers are asked which of them has the call."""
+    @pytest.mark.parametrize("known", [True, False])
+    async def test_while_redis_is_away(self, known: bool, redis_process: RedisProcess) -> None:
+        """Then the workers are asked which of them has the call, also by who is the first to notice it."""
         async with (
             Rig(redis_process.url, timeout_seconds=1) as rig,
             Rig(redis_process.url, "d-2", timeout_seconds=1) as other,
@@ -332,7 +333,8 @@ class TestACallerThatComesBack:
             await rig.live()
             await eventually(lambda: other.dispatcher.is_ready)
             redis_process.kill()
-            await eventually(lambda: other.dispatcher.placement.redis_is_away, PATIENCE_SECONDS)
+            if known:
+                await eventually(lambda: other.dispatcher.placement.redis_is_away, PATIENCE_SECONDS)
             worker.holds = {"call": 1}
             back = await other.call()
             await eventually(lambda: other.state() == "live", PATIENCE_SECONDS)
