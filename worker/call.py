@@ -21,7 +21,7 @@ from common.metrics import ReconnectReason, ToolOutcome, WorkerMetrics
 from common.relay_timer import RelayTimer
 from common.settings import Settings, TurnDetection
 from common.stream import Stream
-from worker import actions, profile
+from worker import actions, fitting, profile
 from worker.actions import Seen
 from worker.local_vad import DEFAULT_THRESHOLD
 from worker.plan import Plan
@@ -462,7 +462,7 @@ class Call:
                 self._run_tool(call_id, name, arguments)
             case actions.Answer(number, status, body):
                 asked, send = self._asking.pop(number)
-                send(link.encode(link.Result(asked, status, body), 0))
+                send(fitting.encoded(link.Result(asked, status, body), 0)[0])
             case actions.Connect(delay_seconds):
                 if self._realtime is not None:
                     # It is open, but there is no session on it.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import orjson
+
 from common import link
 
 # The longest text in a record that had to be cut. JSON makes six bytes of a character at most.
@@ -47,7 +49,24 @@ def encoded(record: link.Control, channel: int) -> tuple[bytes, str]:
             return link.encode(link.Spoken(replies), channel), f"{reason}: cut"
         case link.Remember():
             return _remember(record, channel, reason)
+        case link.Result() if "conversation" in record.body:
+            return _conversation(record, channel), f"{reason}: the oldest left out"
     return link.encode(record, channel), reason
+
+
+def _conversation(record: link.Result, channel: int) -> bytes:
+    """Its newest part, and how many entries are left out before it."""
+    whole: list[dict[str, str]] = record.body["conversation"]
+    newest: list[dict[str, str]] = []
+    room = MAX_RECORD_BYTES - ROOM_BYTES
+    for entry in reversed(whole):
+        shown = {name: cut(value) for name, value in entry.items()}
+        room -= len(orjson.dumps(shown)) + 1
+        if room < 0:
+            break
+        newest.append(shown)
+    body = {"conversation": newest[::-1], "omitted": len(whole) - len(newest)}
+    return link.encode(dataclasses.replace(record, body=body), channel)
 
 
 def _remember(record: link.Remember, channel: int, reason: str) -> tuple[bytes, str]:

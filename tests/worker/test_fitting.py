@@ -57,6 +57,17 @@ def test_what_would_leave_no_room_for_another_id_is_cut_too() -> None:
     assert shortened(record).item["text"].endswith(MARK)
 
 
+def test_of_a_conversation_the_newest_part_is_told() -> None:
+    entries = [{"role": "user", "text": f"{number} secret" + "x\1" * 2000} for number in range(500)]
+    found = shortened(link.Result(7, 200, {"conversation": entries}))
+    kept = len(found.body["conversation"])
+    assert 50 < kept < 500
+    assert found == link.Result(7, 200, {"conversation": entries[-kept:], "omitted": 500 - kept})
+    # However long the last one is.
+    found = shortened(link.Result(7, 200, {"conversation": [*entries, {"role": "agent", "text": "x" * LONG}]}))
+    assert found.body["conversation"][-1]["text"].endswith(MARK)
+
+
 def test_replies_share_the_room() -> None:
     replies = tuple(link.Reply(number, f"item_{number}", "secret " * (LONG // 7)) for number in range(8))
     found = shortened(link.Spoken(replies))
