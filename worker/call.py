@@ -15,9 +15,9 @@ from typing import Protocol as Interface
 import aiohttp
 import structlog
 
-from common import link, metrics, models, session_fields
+from common import link, models, session_fields
 from common.errors import UpstreamError
-from common.metrics import ReconnectReason, ToolOutcome, WorkerMetrics
+from common.metrics import ReconnectReason, WorkerMetrics
 from common.relay_timer import RelayTimer
 from common.settings import Settings, TurnDetection
 from common.stream import Stream
@@ -29,18 +29,16 @@ from worker.prices import Prices
 from worker.profile import CallProfile
 from worker.realtime import RealtimeConnection
 from worker.resample import Upsampler
+from worker.running_tools import RunningTools
 from worker.session import Session
 from worker.snapshot import Snapshot, SnapshotReader
 from worker.tools import avr
-from worker.tools.result import Outcome
 from worker.tools.shed import ToolShed
 from worker.tools.toolbox import Toolbox
 from worker.usage import Usage
 
 # Of server_vad, as the API has them; where turns are found on this side they mean the same.
 DEFAULT_PREFIX_MS = 300
-# Tools of one call that run side by side; a model that wants more is told so.
-MAX_RUNNING_TOOLS = 16
 # Who watches one call over the calls API.
 MAX_WATCHERS = 16
 MAX_COMMANDS = 32
@@ -84,7 +82,7 @@ class Call:
     """One call on this worker: one session of it.
 
     Attributes:
-        successor: the call's next session, where it is on this worker, too: the tools that run are its.
+        tools: that run.
     """
 
     def __init__(
@@ -109,7 +107,6 @@ class Call:
         """
         self.uuid = opening.uuid
         self.epoch = opening.epoch
-        self.successor: Call | None = None
         self._opening = opening
         self._channel = channel
         self._log = structlog.get_logger().bind(uuid=opening.uuid)
@@ -135,7 +132,7 @@ class Call:
         self._untold: deque[bytes] = deque(maxlen=MAX_UNTOLD)
         self._realtime: RealtimeConnection | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._tools: dict[str, asyncio.Task[None]] = {}
+        self.tools = RunningTools(self.uuid, opening.metadata, self._metrics, self._tool_done)
         self._watchers: dict[tuple[int, Callable[[bytes], None]], None] = {}
         self._asking: dict[int, tuple[int, Callable[[bytes], None]]] = {}
         self._commands = 0
@@ -241,7 +238,7 @@ class Call:
         if not go.standby:
             self._calls.going(self)
             if self._predecessor is not None:
-                running = self._predecessor.take_tools(self)
+                running = self._predecessor.tools.hand_over(self.tools)
                 self._predecessor = None
         snapshot = self._memory.take(go, frozenset(running))
         first, self._snapshot = self._snapshot is None, snapshot
@@ -552,51 +549,18 @@ class Call:
     # Tools
 
     def _run_tool(self, call_id: str, name: str, arguments: str) -> None:
-        if len(self._tools) >= MAX_RUNNING_TOOLS:
-            assert self._session is not None
-            refusal = f"not run: {MAX_RUNNING_TOOLS} tools of this call are running already"
-            self._session.tool_done(call_id, refusal, time.monotonic())
-            return
-        task = asyncio.create_task(self._use_tool(call_id, name, arguments), name=f"tool {name} {self.uuid}")
-        self._tools[call_id] = task
-
-    async def _use_tool(self, call_id: str, name: str, arguments: str) -> None:
         assert self._toolbox is not None
-        began = time.monotonic()
-        result = await self._toolbox.run(name, arguments, uuid=self.uuid, metadata=self._opening.metadata)
-        # What the model makes up is no tool's name.
-        known = metrics.OTHER if result.outcome is Outcome.UNKNOWN_TOOL else name
-        self._metrics.tool(known).ended(_TOOL_OUTCOMES[result.outcome], time.monotonic() - began)
-        holder = self
-        while holder.successor is not None:
-            holder = holder.successor
-        holder.tool_done(call_id, result.output)
+        refusal = self.tools.start(self._toolbox, call_id, name, arguments)
+        if refusal is not None:
+            assert self._session is not None
+            self._session.tool_done(call_id, refusal, time.monotonic())
 
-    def tool_done(self, call_id: str, output: str) -> None:
-        """A tool of this call's has its result."""
-        self._tools.pop(call_id, None)
+    def _tool_done(self, call_id: str, output: str) -> None:
         if self._session is not None:
             self._session.tool_done(call_id, output, time.monotonic())
             self._act()
         elif not self._ended:
             self._early_outputs[call_id] = output
-
-    @property
-    def has_tools(self) -> bool:
-        """Whether tools of it run."""
-        return bool(self._tools)
-
-    def take_tools(self, successor: Call) -> list[str]:
-        """The tools that run are another session's from now on; returns the calls."""
-        self.successor = successor
-        tools, self._tools = self._tools, {}
-        successor._tools |= tools
-        return list(tools)
-
-    def cancel_tools(self) -> None:
-        """Nobody waits for what still runs."""
-        for task in self._tools.values():
-            task.cancel()
 
     def _count_tokens(self, usage: Usage) -> None:
         assert self._profile is not None
@@ -624,7 +588,7 @@ class Call:
         for task in self._tasks:
             task.cancel()
         if not released:
-            self.cancel_tools()
+            self.tools.cancel()
         if self._realtime is not None:
             if self._suspended:
                 self._realtime.abort()
@@ -674,13 +638,6 @@ _RECONNECTS = {
 }
 
 
-_TOOL_OUTCOMES = {
-    Outcome.OK: ToolOutcome.COMPLETED,
-    Outcome.ERROR: ToolOutcome.FAILED,
-    Outcome.TIMEOUT: ToolOutcome.TIMED_OUT,
-    Outcome.INVALID_ARGUMENTS: ToolOutcome.REFUSED,
-    Outcome.UNKNOWN_TOOL: ToolOutcome.REFUSED,
-}
 _REPORTS: dict[Seen, Callable[[WorkerMetrics, float, str], None]] = {
     Seen.TURN_LATENCY_SECONDS: lambda metrics, seconds, _: metrics.turn_latency.observe(seconds),
     Seen.UPSTREAM_ERROR: lambda metrics, _, code: metrics.upstream_errors.inc(code),

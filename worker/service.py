@@ -244,7 +244,7 @@ class Worker:
         for held in self._held():
             held.call.release(link.Reason.DRAIN)
         for call, _ in self._released.values():
-            call.cancel_tools()
+            call.tools.cancel()
         if self._closing:
             _, late = await asyncio.wait(self._closing, timeout=STOP_SECONDS)
             for task in late:
@@ -353,7 +353,7 @@ class Worker:
 
     def released(self, call: Call) -> None:
         """A session has let its call go: the next one, if it is here, too, takes over the tools that run."""
-        if call.has_tools:
+        if call.tools.tasks:
             self._released[call.uuid] = (call, time.monotonic())
 
     def going(self, call: Call) -> None:
@@ -427,7 +427,7 @@ class Worker:
             for uuid, (call, since_seconds) in list(self._released.items()):
                 if now - since_seconds >= RELEASED_SECONDS:
                     del self._released[uuid]
-                    call.cancel_tools()
+                    call.tools.cancel()
 
     async def _heartbeat(self) -> None:
         while True:

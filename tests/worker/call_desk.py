@@ -121,12 +121,12 @@ async def begun(desk: Desk) -> AsyncIterator[Desk]:
         yield desk
     finally:
         desk.call.stop("the test is over")
-        desk.call.cancel_tools()
+        desk.call.tools.cancel()
         async with asyncio.timeout(PATIENCE_SECONDS):
             await desk.call.settled()
-            while desk.call._tools:
-                await asyncio.wait(desk.call._tools.values())
-                desk.call._tools.clear()
+            while desk.call.tools.tasks:
+                await asyncio.wait(desk.call.tools.tasks.values())
+                desk.call.tools.tasks.clear()
 
 
 def errors(code: str) -> float:

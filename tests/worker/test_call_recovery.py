@@ -214,7 +214,7 @@ async def test_it_does_nothing_until_the_call_is_confirmed(simulator: RealtimeSi
             opened,
             {"type": "input_audio_buffer.speech_started", "item_id": "turn", "audio_start_ms": 0},
         )
-        desk.call.tool_done("call_1", "done")
+        desk.call._tool_done("call_1", "done")
         desk.call.tick(time.monotonic() + 0.5)
         assert desk.records[before:] == []
         assert dict(opened.received) == received
@@ -236,7 +236,7 @@ async def test_one_that_is_not_confirmed_writes_nothing_more(simulator: Realtime
         desk.record(link.ToolKnown("call_1"))
         desk.call.tick(time.monotonic() + CONFIRM_SECONDS + 0.1)
         assert desk.is_over.is_set()
-        assert not desk.call.has_tools
+        assert not desk.call.tools.tasks
         await opened.wait_for(lambda s: s.closed)
         assert dict(opened.received) == received
         # It was cut off: not even a farewell was written.
@@ -409,11 +409,11 @@ async def test_a_tool_that_runs_when_its_session_is_lost_is_the_next_ones(
         async with asyncio.timeout(PATIENCE_SECONDS):
             await desk.is_over.wait()
         assert desk.let_goes == 1
-        had = [desk.call.has_tools]
+        had = [bool(desk.call.tools.tasks)]
         remembered = kept_of(desk)
         async with begun(Desk(desk.shared, epoch=2, restore=True, predecessor=desk.call)) as next_desk:
             next_desk.record(*remembered, link.Go("dropped"))
-            had += [desk.call.has_tools, next_desk.call.has_tools]
+            had += [bool(desk.call.tools.tasks), bool(next_desk.call.tools.tasks)]
             assert had == [True, False, True]
             await next_desk.ready()
             again = await simulator.wait_for_session(2)
@@ -421,7 +421,7 @@ async def test_a_tool_that_runs_when_its_session_is_lost_is_the_next_ones(
             slow_tool.set()
             await again.wait_for(outputs)
             assert outputs(again) == ["found"]
-            await eventually(lambda: not next_desk.call.has_tools)
+            await eventually(lambda: not next_desk.call.tools.tasks)
             told = [record for record in next_desk.records if isinstance(record, link.Tool)]
             assert told == [], "it was not run again"
 
@@ -456,7 +456,7 @@ async def test_one_that_ends_between_two_sessions_has_its_output_in_the_next(
         async with begun(Desk(desk.shared, epoch=2, restore=True, predecessor=desk.call)) as next_desk:
             next_desk.record(*remembered, link.Go("dropped"))
             slow_tool.set()
-            await eventually(lambda: not next_desk.call.has_tools)
+            await eventually(lambda: not next_desk.call.tools.tasks)
             again = await simulator.wait_for_session(2)
             await again.wait_for(outputs)
             assert outputs(again) == ["found"]
@@ -471,8 +471,8 @@ async def test_one_of_a_session_that_nobody_follows_is_given_up(
         begin_tool(simulator, opened)
         await desk.wait_for(lambda records: link.Tool("call_1") in records)
         desk.record(link.ToolKnown("call_1"))
-        assert desk.call.has_tools
-        (task,) = desk.call._tools.values()
+        assert desk.call.tools.tasks
+        (task,) = desk.call.tools.tasks.values()
         desk.record(link.Close("the caller hung up"))
         async with asyncio.timeout(PATIENCE_SECONDS):
             await asyncio.wait([task])

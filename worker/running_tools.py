@@ -1,0 +1,82 @@
+"""The tools of a call that run, beside its audio; the call may go on in another session meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+from common import metrics
+from common.metrics import ToolOutcome, WorkerMetrics
+from worker.tools.result import Outcome
+from worker.tools.toolbox import Toolbox
+
+# Tools of one call that run side by side; a model that wants more is told so.
+MAX_RUNNING_TOOLS = 16
+
+
+class RunningTools:
+    """Those of one session.
+
+    Attributes:
+        tasks: by the model's call.
+    """
+
+    def __init__(
+        self, uuid: str, metadata: Mapping[str, str], measured: WorkerMetrics, done: Callable[[str, str], None]
+    ) -> None:
+        """Build it.
+
+        Args:
+            uuid: of the call.
+            metadata: of the call.
+            measured: counts what came of them.
+            done: gets the model's call and the tool's output.
+        """
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+        self._uuid = uuid
+        self._metadata = dict(metadata)
+        self._measured = measured
+        self._done = done
+        self._successor: RunningTools | None = None
+
+    def start(self, toolbox: Toolbox, call_id: str, name: str, arguments: str) -> str | None:
+        """Run one; returns the output at once if there are too many."""
+        if len(self.tasks) >= MAX_RUNNING_TOOLS:
+            return f"not run: {MAX_RUNNING_TOOLS} tools of this call are running already"
+        run = self._run(toolbox, call_id, name, arguments)
+        self.tasks[call_id] = asyncio.create_task(run, name=f"tool {name} {self._uuid}")
+        return None
+
+    def hand_over(self, successor: RunningTools) -> list[str]:
+        """They are another session's from now on; returns the model's calls."""
+        self._successor = successor
+        tasks, self.tasks = self.tasks, {}
+        successor.tasks |= tasks
+        return list(tasks)
+
+    def cancel(self) -> None:
+        """Nobody waits for what still runs."""
+        for task in self.tasks.values():
+            task.cancel()
+
+    async def _run(self, toolbox: Toolbox, call_id: str, name: str, arguments: str) -> None:
+        began = time.monotonic()
+        result = await toolbox.run(name, arguments, uuid=self._uuid, metadata=self._metadata)
+        # What the model makes up is no tool's name.
+        known = metrics.OTHER if result.outcome is Outcome.UNKNOWN_TOOL else name
+        self._measured.tool(known).ended(_OUTCOMES[result.outcome], time.monotonic() - began)
+        holder = self
+        while holder._successor is not None:
+            holder = holder._successor
+        holder.tasks.pop(call_id, None)
+        holder._done(call_id, result.output)
+
+
+_OUTCOMES = {
+    Outcome.OK: ToolOutcome.COMPLETED,
+    Outcome.ERROR: ToolOutcome.FAILED,
+    Outcome.TIMEOUT: ToolOutcome.TIMED_OUT,
+    Outcome.INVALID_ARGUMENTS: ToolOutcome.REFUSED,
+    Outcome.UNKNOWN_TOOL: ToolOutcome.REFUSED,
+}
