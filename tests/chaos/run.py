@@ -212,6 +212,7 @@ class ChaosRun:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             self._world.look_for_deaths()
+            self._world.read_logs()
             self._show_breaches()
 
     async def _progress(self) -> None:

@@ -25,6 +25,7 @@ from tests.chaos.call_rules import TOOL
 from tests.chaos.callers import RECONNECT_SECONDS, Caller
 from tests.chaos.facts import Breach, Fault, Frozen, Pin, ToolRun
 from tests.chaos.realtime import RealtimeProcess
+from tests.chaos.service_logs import ServiceLogs
 from tests.redis_process import RealRedis, find_redis_server
 from tests.scenarios.processes import KEY, ServiceProcess
 
@@ -121,8 +122,7 @@ class World:
         self._ended_at: dict[str, float] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._stack = contextlib.AsyncExitStack()
-        self._lines: dict[str, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
-        self._lines_read: dict[ServiceProcess, int] = {}
+        self._logs = ServiceLogs()
         self._told_of_death: set[ServiceProcess] = set()
 
     async def __aenter__(self) -> Self:
@@ -333,14 +333,12 @@ class World:
 
     def lines_of(self, uuid: str) -> list[tuple[str, dict[str, Any]]]:
         """What any process logged of a call, in order of time: (process, line)."""
-        for member in self.members:
-            process = member.process
-            first = self._lines_read.get(process, 0)
-            self._lines_read[process] = len(process.lines)
-            for line in process.lines[first:]:
-                if "uuid" in line:
-                    self._lines[line["uuid"]].append((f"{process.name} {process.pid}", line))
-        return sorted(self._lines.get(uuid, []), key=lambda entry: str(entry[1].get("timestamp", "")))
+        self.read_logs()
+        return self._logs.of(uuid)
+
+    def read_logs(self) -> None:
+        """Take what was logged since the last time."""
+        self.book.breaches += self._logs.read(member.process for member in self.members)
 
     def pins_of(self, uuid: str) -> list[Pin]:
         """The workers that a call was given to, in order of time."""
@@ -350,7 +348,7 @@ class World:
 
     def forget(self, uuid: str) -> None:
         """A call is judged: its log lines are not needed any more."""
-        self._lines.pop(uuid, None)
+        self._logs.forget(uuid)
 
     def tool_runs_of(self, uuid: str) -> list[ToolRun]:
         """Every run of the tool for a call."""
