@@ -150,6 +150,9 @@ class WebSocket(asyncio.Protocol):
         self._idle_frames = 0
         self._idle_frames_since = 0.0
         self._flush_scheduled = False
+        # uvloop writes what it is given in one turn at its end, in one call; asyncio calls for each frame. The TLS
+        # of a server would make a record of each; a client has one frame a turn.
+        self._loop_joins = False
         self._handshake_done = False
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
@@ -185,14 +188,12 @@ class WebSocket(asyncio.Protocol):
     def send_text(self, data: bytes) -> None:
         """Send one text message (UTF-8). Nothing happens if the connection is closing or closed."""
         if self._protocol.state is OPEN:
-            self._protocol.writes.append(self._frame(TEXT, data))
-            self._flush_soon()
+            self._write(self._frame(TEXT, data))
 
     def send_binary(self, data: bytes) -> None:
         """Send one binary message. Nothing happens if the connection is closing or closed."""
         if self._protocol.state is OPEN:
-            self._protocol.writes.append(self._frame(BINARY, data))
-            self._flush_soon()
+            self._write(self._frame(BINARY, data))
 
     def close(self, code: int, reason: str = "") -> None:
         """Begin the closing handshake; `closed` follows, at the latest after `CLOSE_TIMEOUT_SECONDS`.
@@ -243,6 +244,8 @@ class WebSocket(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are not subclasses
+        may_join = self._protocol.side is CLIENT or transport.get_extra_info("sslcontext") is None
+        self._loop_joins = may_join and type(transport).__module__.startswith("uvloop")
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             # Frames are small and each one is waited for.
@@ -396,6 +399,19 @@ class WebSocket(asyncio.Protocol):
 
     # Writing
 
+    def _write(self, frame: bytes) -> None:
+        transport = self._transport
+        if not self._loop_joins or self._protocol.writes or transport is None:
+            self._protocol.writes.append(frame)
+            self._flush_soon()
+        elif not transport.is_closing():
+            transport.write(frame)
+            self._check_buffer(transport)
+
+    def _check_buffer(self, transport: asyncio.Transport) -> None:
+        if transport.get_write_buffer_size() > self._limits.max_write_buffer_bytes:
+            transport.abort()
+
     def _flush_soon(self) -> None:
         if not self._flush_scheduled:
             self._flush_scheduled = True
@@ -421,8 +437,8 @@ class WebSocket(asyncio.Protocol):
             self._start_timer(LINGER_SECONDS, self._half_close)
         elif ends:
             self._half_close()
-        elif transport.get_write_buffer_size() > self._limits.max_write_buffer_bytes:
-            transport.abort()
+        else:
+            self._check_buffer(transport)
 
     # Time
 
