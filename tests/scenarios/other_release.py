@@ -53,8 +53,8 @@ if __name__ == "__main__":
     # Before anything has read them.
     release.RELEASE = os.environ["OTHER_RELEASE"]  # type: ignore[misc]  # no other process has another one
     link.encode = _encode
-    for module in ("dispatcher.call", "worker.call"):
-        call = import_module(module).Call
-        # Where all that is counted goes through.
-        call._send = _preceded(call._send)
+    # Where all that is counted goes through.
+    outbox, call = import_module("dispatcher.outbox").Outbox, import_module("worker.call").Call
+    outbox.encoded = _preceded(outbox.encoded)
+    call._send = _preceded(call._send)
     sys.exit(import_module("common.cli").main(sys.argv[1:]))
