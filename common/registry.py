@@ -336,6 +336,7 @@ class Registry:
         """Publish again what a dispatcher holds, whether Redis still knows it or not, for `lease_seconds`.
 
         A worker does so for calls that wait for another dispatcher (`NOBODY`): any that has one goes before it.
+        The calls that another worker has got since are superseded.
 
         One round trip up to 100 calls. A call of which Redis knows a higher epoch, or the same epoch of
         another dispatcher, is left as it is.

@@ -443,13 +443,20 @@ class Worker:
 
     async def _publish_waiting(self) -> None:
         """Calls whose dispatcher is gone: Redis may lose them before their callers are back at another one."""
-        waiting = [
-            CallLease(call.uuid, self._record.id, call.epoch, WAITING, None, 1, call.metadata)
-            for call in (held.call for held in self._held())
-            if call.waits_for_dispatcher
+        waiting = {held.call: held.call.epoch for held in self._held() if held.call.waits_for_dispatcher}
+        leases = [
+            CallLease(call.uuid, self._record.id, epoch, WAITING, None, 1, call.metadata)
+            for call, epoch in waiting.items()
         ]
-        if waiting:
-            await self._quietly(lambda: self._registry.renew(NOBODY, waiting, lease_seconds=LEASE_SECONDS))
+
+        async def renew() -> None:
+            renewal = await self._registry.renew(NOBODY, leases, lease_seconds=LEASE_SECONDS)
+            for call, epoch in waiting.items():
+                if call.uuid in renewal.superseded and call.waits_for_dispatcher and call.epoch == epoch:
+                    call.let_go("another worker has this call")
+
+        if leases:
+            await self._quietly(renew)
 
     async def _quietly(self, command: Callable[[], Awaitable[object]]) -> bool:
         """Whether a command to Redis worked: calls go on without it, and the next heartbeat tries again."""

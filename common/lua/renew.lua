@@ -18,7 +18,10 @@ for i = 4, #ARGV, 7 do
   local held = redis.call('HMGET', call_key(uuid), 'epoch', 'dispatcher', 'worker', 'state', 'pins', 'started_at_ms')
   local held_epoch = tonumber(held[1]) or 0
   local waits = held_epoch == epoch and held[2] == ''
-  if held_epoch >= epoch and held[2] ~= dispatcher and not waits then
+  local is_held = held_epoch >= epoch and held[2] ~= dispatcher and not waits
+  if is_held and dispatcher == '' and (held_epoch == epoch or held[3] == worker) then
+    -- By the dispatcher that is gone, or by one that is about to say so to this worker.
+  elseif is_held then
     -- Equal epochs of two dispatchers come from an outage, in which neither could see the other. One must give way:
     -- the record stays with whom it names.
     superseded[#superseded + 1] = uuid

@@ -439,7 +439,24 @@ class TestRenew:
         await publish(registry, worker("w1"))
         await pinned(registry, "c1", dispatcher="d1")
         before = await registry.call("c1")
-        await registry.renew(NOBODY, [lease("c1", "w1", state="waiting")], lease_seconds=LONG_SECONDS)
+        renewal = await registry.renew(NOBODY, [lease("c1", "w1", state="waiting")], lease_seconds=LONG_SECONDS)
+        assert await registry.call("c1") == before
+        assert renewal.superseded == frozenset()
+
+    @pytest.mark.parametrize("elsewhere", [True, False])
+    async def test_by_nobody_tells_a_worker_that_another_has_the_call(
+        self, registry: Registry, elsewhere: bool
+    ) -> None:
+        await publish(registry, worker("w1"), worker("w2"))
+        await registry.renew(NOBODY, [lease("c1", "w1")], lease_seconds=LONG_SECONDS)
+        # Another dispatcher has lost the session, or found it and is about to attach.
+        pin = await pinned(
+            registry, "c1", dispatcher="d2", attach=not elsewhere, excluded=["w1"] if elsewhere else []
+        )
+        assert pin.worker == ("w2" if elsewhere else "w1")
+        before = await registry.call("c1")
+        renewal = await registry.renew(NOBODY, [lease("c1", "w1")], lease_seconds=LONG_SECONDS)
+        assert renewal.superseded == (frozenset({"c1"}) if elsewhere else frozenset())
         assert await registry.call("c1") == before
 
     async def test_by_nobody_tells_redis_what_it_lost_until_somebody_has_it(self, registry: Registry) -> None:

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 import worker.call
 from common import link, metrics
 from common.link import Hello, Kind, Outcome, Refusal
-from common.registry import Registry, WorkerRecord, WorkerState
+from common.registry import CallLease, Registry, WorkerRecord, WorkerState
 from common.settings import Settings
 from simulator.realtime_api import RealtimeSimulator
 from simulator.realtime_settings import SimulatorSettings, Voice
@@ -479,6 +479,12 @@ async def test_redis_is_told_of_calls_that_wait_for_a_dispatcher_and_of_no_other
             assert record is not None
             assert (record.worker, record.dispatcher, record.epoch) == (here.record.id, "", 5)
             assert record.metadata == {"from": "100"}
+            # Another worker has it: whoever comes back does not come here.
+            held = CallLease("call-1", "worker-2", 6, "live", None, 2, {})
+            await registry.renew("d-2", [held], lease_seconds=60)
+            await eventually(lambda: here.worker.calls == 1)
+            first = await here.simulator.wait_for_session(1)
+            await first.wait_for(lambda s: s.closed)
     finally:
         await registry.aclose()
 
