@@ -66,7 +66,7 @@ class Service:
 
     async def published(self) -> WorkerState | None:
         """As Redis knows the worker; None: not at all."""
-        registry = Registry.from_url(self.redis_url)
+        registry = Registry.from_url(self.redis_url, timeout_seconds=PATIENCE_SECONDS)
         try:
             found = [worker for worker in await registry.workers() if worker.id == self.record.id]
         finally:
