@@ -9,8 +9,8 @@
 -- avr-sts:worker:{id}:calls  ZSET  call uuid -> when its lease ends: the slots in use. A call whose dispatcher died
 --                                  stops counting by itself
 -- avr-sts:calls              ZSET  call uuid -> when its lease ends: the index of all calls
--- avr-sts:call:{uuid}        HASH  worker, dispatcher ('': it is gone, and the worker waits), epoch, state, started_at_ms, pins, metadata (JSON object);
---                                  ends with the call's lease
+-- avr-sts:call:{uuid}        HASH  worker, dispatcher ('': it is gone, and the worker waits), epoch, state,
+--                                  started_at_ms, pins, metadata (JSON object); ends with the call's lease
 -- avr-sts:call:{uuid}:said   HASH  what the call is to go on with if its worker and dispatcher die: profile (JSON),
 --                                  order (JSON array of item ids), item:{id} (JSON); ends with the call
 --

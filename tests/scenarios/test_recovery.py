@@ -306,22 +306,32 @@ async def test_a_call_that_outlasts_its_dispatchers_drain_goes_on_at_another_one
         await hang_up([call], simulator)
 
 
+async def place_where_it_can_come_back(cluster: Cluster) -> SimulatedCall:
+    """A call at the first dispatcher, greeted and answered; it knows the second one, too."""
+    urls = [await cluster.url(1)]
+    call = await place_call(await cluster.url(0), reconnect_seconds=PATIENCE_SECONDS, reconnect_urls=urls)
+    await converse_from_the_greeting(call)
+    return call
+
+
+async def remembered(redis_url: str, call: SimulatedCall) -> list[str]:
+    """The items of a call in Redis, as JSON."""
+    async with aioredis.from_url(redis_url, decode_responses=True) as client:
+        fields = await client.hgetall(f"avr-sts:call:{call.uuid}:said")
+    return [str(text) for name, text in fields.items() if str(name).startswith("item:")]
+
+
 async def test_a_caller_whose_dispatcher_and_worker_die_is_told_nothing_twice(
     real_redis_url: str, simulator: RealtimeSimulator
 ) -> None:
     async with Cluster(real_redis_url, simulator.url) as cluster:
         await cluster.start(workers=2, dispatchers=2)
-        urls = [await cluster.url(1)]
-        call = await place_call(await cluster.url(0), reconnect_seconds=PATIENCE_SECONDS, reconnect_urls=urls)
-        await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
-        await converse(call)
+        call = await place_where_it_can_come_back(cluster)
         victim = await process_of(cluster, call)
         known = len(call.transcripts)
 
         async def is_remembered() -> bool:
-            async with aioredis.from_url(real_redis_url, decode_responses=True) as client:
-                fields = await client.hgetall(f"avr-sts:call:{call.uuid}:said")
-            items = [str(text) for name, text in fields.items() if str(name).startswith("item:")]
+            items = await remembered(real_redis_url, call)
             return len(items) == known and all('"reported":true' in text for text in items)
 
         await eventually(is_remembered, PATIENCE_SECONDS)
@@ -338,16 +348,11 @@ async def test_a_reply_that_played_when_both_died_was_heard(real_redis_url: str)
     slow = SimulatorSettings(greeting_words=2, words=12, word_ms=400)
     async with RealtimeSimulator(slow) as simulator, Cluster(real_redis_url, simulator.url) as cluster:
         await cluster.start(workers=2, dispatchers=2)
-        urls = [await cluster.url(1)]
-        call = await place_call(await cluster.url(0), reconnect_seconds=PATIENCE_SECONDS, reconnect_urls=urls)
-        await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
-        await converse(call)
+        call = await place_where_it_can_come_back(cluster)
         victim = await process_of(cluster, call)
 
         async def plays_and_is_remembered() -> bool:
-            async with aioredis.from_url(real_redis_url, decode_responses=True) as client:
-                fields = await client.hgetall(f"avr-sts:call:{call.uuid}:said")
-            items = [orjson.loads(text) for name, text in fields.items() if str(name).startswith("item:")]
+            items = [orjson.loads(text) for text in await remembered(real_redis_url, call)]
             return any(
                 item.get("role") == "agent" and item.get("text_done") and "heard_share" not in item
                 for item in items
