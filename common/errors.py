@@ -6,7 +6,9 @@ ServiceError
 │   ├── AvrProtocolError      AVR Core: `error` message, close code 1008
 │   └── LinkProtocolError     dispatcher or worker: the link is closed
 ├── UpstreamError         the Realtime API refused or failed; says whether trying again can help
-└── RegistryUnavailable   Redis is away: calls go on, placement falls back to the last known table
+├── RegistryUnavailable   Redis is away: calls go on, placement falls back to the last known table
+├── HandshakeRefused      a server has no WebSocket for us
+└── LinkUnavailable       a worker cannot be reached now: the call is placed elsewhere
 """
 
 from __future__ import annotations
@@ -56,3 +58,23 @@ class UpstreamError(ServiceError):
 
 class RegistryUnavailable(ServiceError):
     """Redis did not answer in time or refused."""
+
+
+class HandshakeRefused(ServiceError):
+    """The server answered a WebSocket's opening handshake with an HTTP status other than 101.
+
+    Attributes:
+        status: the HTTP status.
+        body: the beginning of what it answered.
+        retry_after: the header of that name, if there was one.
+    """
+
+    def __init__(self, status: int, body: bytes, retry_after: str | None) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status = status
+        self.body = body
+        self.retry_after = retry_after
+
+
+class LinkUnavailable(ServiceError):
+    """The worker cannot be reached now."""

@@ -28,6 +28,7 @@ from websockets.typing import BytesLike
 from websockets.uri import WebSocketURI, parse_uri
 
 from common.doorkeeper import DoorLimits
+from common.errors import HandshakeRefused
 from common.frames import (
     BINARY,
     MASKED,
@@ -97,16 +98,6 @@ class Owner(Interface):
 
     def closed(self, code: int, reason: str) -> None:
         """The connection is gone; 1006 stands for one that was not closed but lost. Called exactly once."""
-
-
-class HandshakeRefused(Exception):
-    """The server answered the opening handshake with an HTTP status other than 101."""
-
-    def __init__(self, status: int, body: bytes, retry_after: str | None) -> None:
-        super().__init__(f"HTTP {status}")
-        self.status = status
-        self.body = body
-        self.retry_after = retry_after
 
 
 class _Server(ServerFrames):

@@ -12,6 +12,7 @@ from prometheus_client import Counter
 from websockets.typing import BytesLike
 
 from common import link
+from common.errors import LinkUnavailable
 from common.metrics import DispatcherMetrics, RecoveryReason, RepinReason
 from common.registry import CallLease, NoCapacity, NoCapacityReason
 from common.relay_timer import RelayTimer
@@ -24,7 +25,7 @@ from dispatcher.front import Front, WebSocketFront
 from dispatcher.leg import Leg, LegState
 from dispatcher.legacy import LegacyConnection
 from dispatcher.limits import CallLimits
-from dispatcher.links import LinkPool, LinkUnavailable, WorkerLink
+from dispatcher.links import LinkPool, WorkerLink
 from dispatcher.memory import CallMemory
 from dispatcher.placement import Found, Placement
 

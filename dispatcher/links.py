@@ -11,10 +11,11 @@ import structlog
 from pydantic import SecretStr
 
 from common import link
+from common.errors import HandshakeRefused, LinkUnavailable
 from common.link import Hello
 from common.link_end import LINK_LIMITS, LinkEnd
 from common.tls import Tls
-from common.websocket import HandshakeRefused, WebSocket, close_all, connect
+from common.websocket import WebSocket, close_all, connect
 from dispatcher.commands import CommandError, Commands
 
 log = structlog.get_logger()
@@ -54,10 +55,6 @@ class ChannelOwner(Interface):
 
     def stop(self, reason: str) -> None:
         """The call cannot go on."""
-
-
-class LinkUnavailable(Exception):
-    """The worker cannot be reached now."""
 
 
 class WorkerLink:

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from websockets.http11 import Request
 
 from common.doorkeeper import DEFAULT_DOOR_LIMITS, DoorLimits, Refusal
-from common.errors import RegistryUnavailable
+from common.errors import LinkUnavailable, RegistryUnavailable
 from common.listener import Arrival, Listener, listen
 from common.metrics import DispatcherMetrics
 from common.registry import Registry
@@ -28,7 +28,7 @@ from dispatcher.caller import Caller
 from dispatcher.commands import CommandError, Commands
 from dispatcher.legacy import LegacyConnection
 from dispatcher.limits import DEFAULT_LIMITS, CallLimits
-from dispatcher.links import LinkPool, LinkUnavailable
+from dispatcher.links import LinkPool
 from dispatcher.placement import RENEW_INTERVAL_SECONDS, Placement
 
 log = structlog.get_logger()

@@ -13,8 +13,8 @@ import orjson
 from websockets.typing import BytesLike
 
 from common import redaction
-from common.errors import UpstreamError
-from common.websocket import HandshakeRefused, Limits, WebSocket, connect
+from common.errors import HandshakeRefused, UpstreamError
+from common.websocket import Limits, WebSocket, connect
 from worker import realtime_errors
 
 # Deltas are some 10 KiB; `session.updated` repeats instructions and tools.

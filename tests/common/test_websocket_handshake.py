@@ -18,7 +18,8 @@ from websockets.http11 import Request, Response
 from websockets.utils import accept_key
 
 import common.websocket
-from common.websocket import HandshakeRefused, Limits, WebSocket, connect
+from common.errors import HandshakeRefused
+from common.websocket import Limits, WebSocket, connect
 from tests.common.websocket_peers import (
     CLOSE,
     HANDSHAKE,

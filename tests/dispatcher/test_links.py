@@ -14,11 +14,12 @@ from pydantic import SecretStr
 import common.websocket
 import dispatcher.links
 from common import link
+from common.errors import LinkUnavailable
 from common.link import Hello, Kind
 from common.link_end import LINK_LIMITS
 from common.tls import Tls, TlsFiles
 from common.websocket import Limits
-from dispatcher.links import LinkPool, LinkUnavailable, WorkerLink
+from dispatcher.links import LinkPool, WorkerLink
 from tests.certificates import Authority
 from tests.dispatcher.scripted_worker import ScriptedWorker, running
 from tests.helpers import eventually
