@@ -17,21 +17,33 @@ RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund
 
 FROM ${PYTHON_IMAGE} AS python
 WORKDIR /build
+# For the call path, which is compiled to machine code (setup.py). Only this stage has a compiler.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc=4:12.* libc6-dev=2.36-* \
+    && rm -rf /var/lib/apt/lists/*
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_CONSTRAINT=/build/constraints.txt
 # Without pip: nothing is installed in the image any more.
 RUN python -m venv --without-pip /opt/avr-sts
-COPY constraints.txt pyproject.toml README.md ./
-# First what changes seldom, so that a change of the code builds in seconds.
-RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
-    > requirements.txt \
+COPY constraints.txt pyproject.toml README.md setup.py ./
+# First what changes seldom, so that a change of the code does not wait for it.
+RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+    print(*project['dependencies'], sep='\n', file=open('requirements.txt', 'w')); \
+    print(*project['optional-dependencies']['compile'], sep='\n', file=open('requirements-compile.txt', 'w'))" \
     && python -m pip --python /opt/avr-sts/bin/python install --only-binary :all: --requirement requirements.txt
+# The compiler wants the types of what the image has.
+RUN python -m venv /opt/compile \
+    && /opt/compile/bin/python -m pip install --only-binary :all: --requirement requirements-compile.txt \
+    && echo /opt/avr-sts/lib/python3.11/site-packages > /opt/compile/lib/python3.11/site-packages/image.pth
 COPY common common
 COPY dispatcher dispatcher
 COPY simulator simulator
 COPY worker worker
-RUN python -m pip --python /opt/avr-sts/bin/python install --no-deps .
+# --build-arg AVR_STS_COMPILE= builds from the sources alone.
+ARG AVR_STS_COMPILE=2
+RUN /opt/compile/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-dir wheels . \
+    && python -m pip --python /opt/avr-sts/bin/python install --no-deps wheels/*.whl
 
 
 FROM ${PYTHON_IMAGE}

@@ -5,8 +5,20 @@ STAMP := .venv/.installed
 NODE := worker/tools/node
 NODE_STAMP := $(NODE)/node_modules/.package-lock.json
 
+# The call path compiled to machine code, in a tree of its own: what the image runs, and what `make bench` measures. COMPILED=1
+# has the other commands use it, too.
+TREE := build/compiled
+TREE_STAMP := $(TREE)/.built
+ifneq (,$(filter bench,$(MAKECMDGOALS)))
+COMPILED ?= 1
+endif
+READY := $(if $(COMPILED),$(TREE_STAMP),$(STAMP))
+RUN := $(if $(COMPILED),PYTHONPATH=$(CURDIR)/$(TREE):$(CURDIR) )$(BIN)/python$(if $(COMPILED), -P)
+
 # Tests wait more than they compute; which process takes a test does not matter.
 TEST_PROCESSES ?= 2
+# Files or folders of tests; all if there are none.
+TESTS ?=
 
 # Of `make chaos`; SEED= repeats a run.
 DURATION ?= 60
@@ -15,7 +27,7 @@ CALLS ?= 50
 # Of `make fuzz`: examples, many of which are sequences: some 250,000 inputs.
 EXAMPLES ?= 75000
 
-.PHONY: setup demo test test-system node-tools check bench chaos leaks fuzz format clean
+.PHONY: setup compiled demo test test-system node-tools check bench chaos leaks fuzz format clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -26,11 +38,20 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
 
+compiled: $(TREE_STAMP)
+
+$(TREE_STAMP): $(STAMP) setup.py $(shell find common dispatcher simulator worker -name node_modules -prune -o -type f -not -name '*.pyc' -print)
+	rm -rf $(TREE)
+	AVR_STS_COMPILE=2 $(BIN)/python setup.py --quiet build --build-base build/work --build-lib $(TREE)
+	@# Tests look for these beside the code.
+	@ln -s $(CURDIR)/README.md $(CURDIR)/grafana $(CURDIR)/helm $(TREE)
+	@touch $@
+
 demo: $(STAMP)
 	@$(BIN)/python -m simulator.demo
 
-test: $(STAMP)
-	$(BIN)/python -m pytest -m 'not system' --numprocesses=$(TEST_PROCESSES) --dist=worksteal
+test: $(READY)
+	$(RUN) -m pytest $(TESTS) -m 'not system' --numprocesses=$(TEST_PROCESSES) --dist=worksteal
 
 # What is missing is named, and its tests are skipped; in CI it fails.
 test-system: $(STAMP)
@@ -51,21 +72,22 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 # Callers in conversation, and everything that can break does; exit code 1 if anything promised was not kept.
-chaos: $(STAMP)
-	@$(BIN)/python -m tests.chaos --duration $(DURATION) --calls $(CALLS) $(if $(SEED),--seed $(SEED))
+chaos: $(READY)
+	@$(RUN) -m tests.chaos --duration $(DURATION) --calls $(CALLS) $(if $(SEED),--seed $(SEED))
 
 # 2,000 short calls through one worker; exit code 1 if they leave anything behind.
-leaks: $(STAMP)
-	@$(BIN)/python -m tests.leaks
+leaks: $(READY)
+	@$(RUN) -m tests.leaks
 
 # Hostile input for AVR's protocol, the link, the Realtime API's events and the WebSocket layer; fails with the input that broke
 # something. `make test` takes a share of it.
-fuzz: $(STAMP)
-	@FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/fuzz -v -s --timeout=3600
+fuzz: $(READY)
+	@FUZZ_EXAMPLES=$(EXAMPLES) $(RUN) -m pytest tests/fuzz -v -s --timeout=3600
 
-# One table of what the service costs; BENCH names parts of it, such as BENCH="cpu new".
-bench: $(STAMP)
-	@$(BIN)/python -m tests.bench $(BENCH)
+# One table of what the service costs; BENCH names parts of it, such as BENCH="cpu new". COMPILED= measures the sources as they
+# are.
+bench: $(READY)
+	@$(RUN) -m tests.bench $(BENCH)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import Final
 
 from common.errors import ServiceError, SettingsError
-from common.release import RELEASE
+from common.release import COMPILED, RELEASE
 
 PROGRAM: Final = "avr-sts-openai"
 
@@ -68,7 +68,8 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
         description="Telephone calls to OpenAI's Realtime API: a speech-to-speech service for AVR.",
         epilog=f"Settings come from the environment and .env. `{PROGRAM} COMMAND --help` names those that matter.",
     )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {RELEASE}")
+    built = " (compiled)" if COMPILED else ""
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {RELEASE}{built}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS.values():
         sub_parser = commands.add_parser(

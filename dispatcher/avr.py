@@ -9,7 +9,7 @@ import binascii
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Final, cast
 from urllib.parse import parse_qsl
 
 import orjson
@@ -19,9 +19,9 @@ from websockets.typing import BytesLike
 from common.errors import AvrProtocolError
 from common.nesting import MAX_LEVELS, is_too_deep
 
-SAMPLE_RATE_HZ = 8000
-FRAME_BYTES = 320
-FRAME_SAMPLES = FRAME_BYTES // 2
+SAMPLE_RATE_HZ: Final = 8000
+FRAME_BYTES: Final = 320
+FRAME_SAMPLES: Final = FRAME_BYTES // 2
 MAX_MESSAGE_BYTES = 64 * 1024
 
 # A caller's own text never goes into an error, so what was wrong is named by type and length alone.

@@ -11,7 +11,7 @@ from common import admin, logs, metrics
 from common.ports import ALL_ADDRESSES, listen_socket, port_of
 from common.process import Process
 from common.registry import Registry
-from common.release import RELEASE
+from common.release import COMPILED, RELEASE
 from common.settings import Settings
 from common.tls import Tls, TlsFiles
 from dispatcher.admin import application
@@ -54,7 +54,13 @@ async def run(settings: Settings, process: Process) -> int:
     runner = await admin.serve(application(dispatcher, settings.admin_token), admin_sock)
     await dispatcher.start(sock)
     renewing = [asyncio.create_task(each.keep_fresh()) for each in (tls, cluster_tls) if each is not None]
-    log.info("dispatcher listening", dispatcher=dispatcher.id, port=port_of(sock), admin_port=port_of(admin_sock))
+    log.info(
+        "dispatcher listening",
+        dispatcher=dispatcher.id,
+        port=port_of(sock),
+        admin_port=port_of(admin_sock),
+        compiled=COMPILED,
+    )
 
     ready = asyncio.create_task(dispatcher.links.wait_up())
     ready.add_done_callback(lambda _: process.ready())

@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from common.registry import Registry
+from common.release import COMPILED
 from tests.redis_process import EmbeddedRedis, RealRedis, RedisProcess, find_redis_server
 
 # A slow example says something of the machine, not of the code.
@@ -21,6 +22,12 @@ hypothesis.settings.register_profile(
     "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("suite")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Some tests need the sources as they are."""
+    if COMPILED and item.get_closest_marker("interpreted") is not None:
+        pytest.skip("the call path is compiled")
 
 
 def _start_real(password: str | None = None) -> RealRedis:

@@ -20,7 +20,7 @@ from common.ports import (
 )
 from common.process import Process
 from common.registry import Registry, WorkerRecord, WorkerState
-from common.release import RELEASE
+from common.release import COMPILED, RELEASE
 from common.settings import Settings
 from common.tls import Tls, TlsFiles
 from common.websocket import WebSocket
@@ -85,6 +85,7 @@ async def run(settings: Settings, process: Process) -> int:
         address=record.address,
         capacity=record.capacity,
         admin_port=admin_port,
+        compiled=COMPILED,
     )
     process.ready()
     await process.draining.wait()

@@ -9,7 +9,7 @@ import pytest
 
 from common import cli
 from common.errors import ServiceError
-from common.release import RELEASE
+from common.release import COMPILED, RELEASE
 from common.settings import Role
 from common.supervisor import command_of
 
@@ -18,7 +18,7 @@ COMMANDS = ["serve", "dispatcher", "worker", "call", "simulate", "load"]
 
 def run(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """The command as it is typed, in a directory without .env."""
-    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    environment = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
     return subprocess.run(
         [Path(sys.executable).with_name("avr-sts-openai"), *arguments],
         cwd=cwd,
@@ -62,7 +62,8 @@ def test_help_names_the_settings_that_matter(name: str, tmp_path: Path) -> None:
 
 
 def test_version(tmp_path: Path) -> None:
-    assert run("--version", cwd=tmp_path).stdout == f"avr-sts-openai {RELEASE}\n"
+    built = " (compiled)" if COMPILED else ""
+    assert run("--version", cwd=tmp_path).stdout == f"avr-sts-openai {RELEASE}{built}\n"
 
 
 @pytest.mark.parametrize("arguments", [(), ("dance",), ("serve", "--fast")])

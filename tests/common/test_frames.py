@@ -53,6 +53,7 @@ class TestWriting:
         # Of 5,000 random ones among 2**32 two are alike once in 300 runs, and three pairs never.
         assert len(set(masks)) >= 4998
 
+    @pytest.mark.interpreted
     def test_masks_are_the_randomness_of_the_system_and_each_piece_of_it_is_used_once(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

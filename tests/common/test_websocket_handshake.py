@@ -336,6 +336,7 @@ class TestConnecting:
         with pytest.raises(ValueError, match="URL"):
             await connect(url, Recorder())
 
+    @pytest.mark.interpreted
     async def test_who_gives_up_connecting_leaves_nothing(self) -> None:
         async with raw_server(None) as url:
             connecting = asyncio.create_task(connect(url, owner := Recorder()))

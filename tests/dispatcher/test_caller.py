@@ -713,6 +713,7 @@ class TestBugs:
             await core.say(type="dtmf_digit", digit="1")
             await self.ends_alone(rig, "call", lines, core, neighbour)
 
+    @pytest.mark.interpreted
     async def test_a_message_that_breaks_the_state_machine(
         self, rig: Rig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -724,6 +725,7 @@ class TestBugs:
             await core.say(type="dtmf_digit", digit="1")
             await self.ends_alone(rig, "call", lines, core, neighbour)
 
+    @pytest.mark.interpreted
     async def test_audio_that_breaks_it(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
         await rig.worker()
         core, neighbour = await rig.live("call"), await rig.live("neighbour")

@@ -77,6 +77,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.2) -> None:
 
 
 class TestOpening:
+    @pytest.mark.interpreted
     @pytest.mark.parametrize("lost_times", [1, dispatcher.links.GET_ATTEMPTS])
     async def test_who_waits_for_a_link_does_not_get_one_that_is_gone_again(
         self, pool: LinkPool, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch, lost_times: int

@@ -67,6 +67,7 @@ class TestAllTheTime:
             assert await core.end() == (1008, "no init within 0.3 s")
             await rig.nothing_is_left()
 
+    @pytest.mark.interpreted
     async def test_a_call_whose_clock_fails_ends_alone(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
         await rig.worker()
         core, neighbour = await rig.live("call"), await rig.live("neighbour")

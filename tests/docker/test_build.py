@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +20,9 @@ from tests.scenarios.processes import KEY, ServiceProcess
 
 # Packages are fetched and installed: that takes the time that the network takes.
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+
+# `make test COMPILED=1` takes all; these are of what is compiled, and the short chaos run.
+TESTS_OF_THE_CALL_PATH = ("tests/chaos", "tests/dispatcher", "tests/fuzz", "tests/worker")
 
 # Runs a command as in a container of ours: it can write to /tmp and nowhere else, and has no capabilities.
 CONFINED = """
@@ -75,6 +80,28 @@ def test_it_holds_what_is_pinned_and_nothing_to_install_more_with(image: Build) 
     pinned = set((REPOSITORY / "constraints.txt").read_text("utf-8").split())
     assert {*printed} - pinned == {f"avr-sts-openai=={RELEASE}"}
     assert not {each.split("==")[0] for each in printed} & {"pip", "setuptools", "pytest", "openai"}
+
+
+def test_the_call_path_is_compiled(image: Build) -> None:
+    printed = subprocess.run(
+        [_bin(image) / "avr-sts-openai", "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    assert printed == f"avr-sts-openai {RELEASE} (compiled)\n"
+
+
+def test_what_is_compiled_passes_the_tests_of_its_sources(image: Build) -> None:
+    packages = image.path("/opt/avr-sts/lib/python3.11/site-packages")
+    options = ("-m", "not system", "--numprocesses=2", "--dist=worksteal", "-p", "no:cacheprovider")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "pytest", *options, *TESTS_OF_THE_CALL_PATH],
+        env=os.environ | {"PYTHONPATH": f"{packages}{os.pathsep}{REPOSITORY}"},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"\d{3,} passed", done.stdout)
 
 
 @pytest.fixture

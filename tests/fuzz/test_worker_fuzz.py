@@ -10,6 +10,7 @@ import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -77,6 +78,7 @@ def opened(uuid: str, channel: int, epoch: int = 1) -> tuple[int, Record]:
     return channel, (kind, bytes(payload))
 
 
+@pytest.mark.interpreted
 @examples(4_000)
 @given(st.lists(steps, max_size=25), st.booleans())
 def test_whatever_comes_on_a_link_its_other_calls_go_on(

@@ -14,6 +14,7 @@ from typing import Any, Self
 import orjson
 import psutil
 
+import common
 from tests.helpers import eventually
 
 KEY = "sk-test-0123456789abcdefghij"
@@ -21,6 +22,8 @@ KEY = "sk-test-0123456789abcdefghij"
 # Not a measure of anything: how long a test waits before it says that something does not happen at all.
 PATIENCE_SECONDS = 30.0
 _REPOSITORY = Path(__file__).resolve().parents[2]
+# The code that the tests run with, be it the sources or what was compiled of them; then the tests.
+_PYTHONPATH = os.pathsep.join((str(Path(common.__file__).resolve().parents[1]), str(_REPOSITORY)))
 
 
 class ServiceProcess:
@@ -46,7 +49,7 @@ class ServiceProcess:
             "-m",
             cls.module,
             *arguments,
-            env=environment | {"PYTHONPATH": str(_REPOSITORY)},
+            env=environment | {"PYTHONPATH": _PYTHONPATH},
             cwd=tempfile.gettempdir(),  # where there is no .env
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,

@@ -74,6 +74,7 @@ async def are_on(cluster: Cluster, worker: ServiceProcess, *calls: SimulatedCall
     await eventually(is_so, PATIENCE_SECONDS)
 
 
+@pytest.mark.interpreted
 async def test_releases_understand_each_other_and_no_call_goes_to_an_older_one_while_a_newer_one_has_room(
     real_redis_url: str, simulator: RealtimeSimulator
 ) -> None:

@@ -377,6 +377,7 @@ def test_a_report_that_crosses_a_flush_settles_nothing() -> None:
     assert after.heard_samples is None
 
 
+@pytest.mark.interpreted
 def test_nothing_of_an_hour_of_replies_is_left_behind() -> None:
     replies = made(PLENTY)
     for number in range(200):

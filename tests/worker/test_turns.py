@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -90,6 +91,7 @@ def test_a_text_that_never_comes_holds_up_only_so_many_turns() -> None:
     assert turns.text_stored("last") == ("last", MAX_OPEN_TURNS * 8000)
 
 
+@pytest.mark.interpreted
 def test_nothing_of_an_hour_of_turns_is_left_behind() -> None:
     turns = CallerTurns()
     for number in range(3600):
