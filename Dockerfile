@@ -34,7 +34,8 @@ RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb
     && python -m pip --python /opt/avr-sts/bin/python install --only-binary :all: --requirement requirements.txt
 # The compiler wants the types of what the image has.
 RUN python -m venv /opt/compile \
-    && /opt/compile/bin/python -m pip install --only-binary :all: --requirement requirements-compile.txt \
+    && /opt/compile/bin/python -m pip install --no-compile --only-binary :all: \
+        --requirement requirements-compile.txt \
     && echo /opt/avr-sts/lib/python3.11/site-packages > /opt/compile/lib/python3.11/site-packages/image.pth
 COPY common common
 COPY dispatcher dispatcher

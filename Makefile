@@ -41,6 +41,7 @@ $(STAMP): pyproject.toml constraints.txt
 compiled: $(TREE_STAMP)
 
 $(TREE_STAMP): $(STAMP) setup.py $(shell find common dispatcher simulator worker -name node_modules -prune -o -type f -not -name '*.pyc' -print)
+	@command -v $${CC:-gcc} >/dev/null || { echo 'gcc is missing: install the packages of .ci/packages; COMPILED= runs the sources' >&2; exit 1; }
 	rm -rf $(TREE)
 	AVR_STS_COMPILE=2 $(BIN)/python setup.py --quiet build --build-base build/work --build-lib $(TREE)
 	@# Tests look for these beside the code.
@@ -56,7 +57,7 @@ test: $(READY)
 # What is missing is named, and its tests are skipped; in CI it fails.
 test-system: $(STAMP)
 	@$(MAKE) --no-print-directory node-tools || test -z "$$CI"
-	$(BIN)/python -m pytest -m system
+	$(BIN)/python -m pytest -m system --numprocesses=$(TEST_PROCESSES) --dist=loadfile
 
 # What tools in JavaScript may require.
 node-tools: $(NODE_STAMP)
