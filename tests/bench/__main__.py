@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+from common.release import COMPILED
 from tests.bench import pins, results
 from tests.bench.core import Orders
 from tests.bench.reference import reference_us
@@ -252,7 +253,8 @@ def _machine() -> str:
 
 def _versions() -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in ("uvloop", "websockets", "numpy", "orjson"))
-    return f"{platform.python_implementation()} {platform.python_version()}, {packages}"
+    built = "compiled" if COMPILED else "from its sources"
+    return f"{platform.python_implementation()} {platform.python_version()}, {packages}; the call path {built}"
 
 
 PARTS: dict[str, Callable[[Bench], Awaitable[None]]] = {
