@@ -152,7 +152,7 @@ class Conversation:
         self._first_open = 0
 
     def __iter__(self) -> Iterator[Item]:
-        return iter([self._items[item_id] for item_id in self._order])
+        return map(self._items.__getitem__, self._order)
 
     def __len__(self) -> int:
         return len(self._order)
