@@ -12,8 +12,13 @@ TREE_STAMP := $(TREE)/.built
 ifneq (,$(filter bench,$(MAKECMDGOALS)))
 COMPILED ?= 1
 endif
-READY := $(if $(COMPILED),$(TREE_STAMP),$(STAMP))
-RUN := $(if $(COMPILED),PYTHONPATH=$(CURDIR)/$(TREE):$(CURDIR) )$(BIN)/python$(if $(COMPILED), -P)
+ifeq (,$(COMPILED))
+READY := $(STAMP)
+RUN := $(BIN)/python
+else
+READY := $(TREE_STAMP)
+RUN := PYTHONPATH=$(CURDIR)/$(TREE):$(CURDIR) $(BIN)/python -P
+endif
 
 # Tests wait more than they compute; which process takes a test does not matter.
 TEST_PROCESSES ?= 2
