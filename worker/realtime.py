@@ -85,7 +85,7 @@ class RealtimeConnection:
             )
         except HandshakeRefused as error:
             body = error.body.replace(api_key.encode(), redaction.REDACTED.encode())
-            raise realtime_errors.from_handshake(error.status, body) from error
+            raise realtime_errors.from_handshake(error.status, body, error.retry_after) from error
         except ssl.SSLCertVerificationError as error:
             message = f"the certificate of the Realtime API was not accepted: {error.verify_message}"
             raise UpstreamError(message, code="tls", retryable=False) from error
@@ -96,7 +96,7 @@ class RealtimeConnection:
             message = f"the host of OPENAI_BASE_URL cannot be found: {error.strerror}"
             raise UpstreamError(message, code="dns", retryable=True) from error
         except OSError as error:
-            message = f"the Realtime API cannot be reached: {error}"
+            message = f"the Realtime API cannot be reached: {error}: check OPENAI_BASE_URL and the network"
             raise UpstreamError(message, code="connect", retryable=True) from error
 
     def send(self, event: bytes) -> None:
