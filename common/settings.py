@@ -57,6 +57,7 @@ from common.setting_values import (
     Prose,
     ReasoningEffort,
     RedisUrl,
+    Sentence,
     Token,
     ToolChoice,
     Tracing,
@@ -254,6 +255,11 @@ class Settings(BaseSettings):
     )
     openai_welcome_interruptible: Boolean = Field(
         default=True, description="false: the caller is not listened to until the welcome message has been heard"
+    )
+
+    answer_failed_text: Sentence = Field(
+        default="Sorry, I did not get that.",
+        description="said word for word in place of an answer that the model does not give",
     )
 
     ami_url: AmiUrl = Field(

@@ -77,6 +77,16 @@ _CAUSES_OF_403 = (
 )
 
 _RESPONSE_ACTIVE = "conversation_already_has_active_response"
+NO_RESPONSE_ACTIVE: Final = "response_cancel_not_active"
+CONTEXT_LENGTH: Final = "context_length_exceeded"
+# Errors of other requests than `response.create` and `session.update`. OpenAI's codes name the request
+# (`item_truncate_invalid_item_id`, `input_audio_buffer_commit_empty`), or the field is one of theirs.
+_OTHER_REQUESTS = re.compile(r"item_|input_audio_buffer|invalid_tool_call_id$|unsupported_content_type$")
+_OTHER_PARAMS = re.compile(r"(?:item|previous_item|item_id|content_index|audio_end_ms|audio|response_id)\b")
+# Errors that every call meets as long as they last.
+_OUTAGES = frozenset(
+    {"server_error", "server_is_overloaded", "rate_limit_exceeded", "overloaded_error", "timeout"}
+)
 _CODE = re.compile(r"[a-z0-9_.-]{1,64}")
 
 
@@ -97,12 +107,34 @@ class ErrorEvent:
         code: for the metric's label: one of OpenAI's codes or types.
         message: for people: without keys, cut to 300 characters.
         event_id: the event of ours that it is about, if any.
+        kind: OpenAI's type, such as `server_error`.
+        param: the field that is wrong, if one is, such as `session.audio.input.noise_reduction`.
+        retry_after_seconds: the pause that the message asks for; None: it asks for none.
     """
 
     severity: Severity
     code: str
     message: str
     event_id: str | None
+    kind: str = ""
+    param: str = ""
+    retry_after_seconds: float | None = None
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether other calls would meet the same error now."""
+        return self.kind == "server_error" or self.code in _OUTAGES
+
+    @property
+    def is_about_session(self) -> bool:
+        """Whether it answers `session.update`: it names a field of the session, or the voice."""
+        return self.param.split(".")[0].split("[")[0] == "session" or self.code == "cannot_update_voice"
+
+    @property
+    def is_about_another_request(self) -> bool:
+        """Whether it answers neither `response.create` nor `session.update`."""
+        named = _OTHER_REQUESTS.match(self.code) or _OTHER_PARAMS.match(self.param)
+        return named is not None or self.code == NO_RESPONSE_ACTIVE
 
     @classmethod
     def from_event(cls, error: Mapping[str, Any]) -> Self:
@@ -117,7 +149,16 @@ class ErrorEvent:
             severity = Severity.SESSION_OVER
         elif code == _RESPONSE_ACTIVE:
             severity = Severity.RESPONSE_ACTIVE
-        return cls(severity, code, message, error.get("event_id"))
+        event_id = error.get("event_id")
+        return cls(
+            severity,
+            code,
+            message,
+            event_id if isinstance(event_id, str) else None,
+            kind=str(error.get("type") or ""),
+            param=str(error.get("param") or ""),
+            retry_after_seconds=retry_after_seconds(str(error.get("message") or "")),
+        )
 
     @classmethod
     def from_response(cls, error: Mapping[str, Any]) -> Self:

@@ -38,10 +38,14 @@ class Owner:
         self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.lost: asyncio.Queue[str] = asyncio.Queue()
         self.writable = asyncio.Event()
+        self.unreadable_events = 0
 
     def event(self, event: dict[str, Any], received_seconds: float) -> None:
         assert received_seconds > 0
         self.events.put_nowait(event)
+
+    def unreadable(self) -> None:
+        self.unreadable_events += 1
 
     def upstream_writable(self) -> None:
         self.writable.set()
