@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -694,7 +695,7 @@ EVENTS_OF_A_LIFE = [
 class Life(CallDriver):
     """A call to which anything may happen; what its worker says comes on one of its legs."""
 
-    def __init__(self, **limits: float) -> None:
+    def __init__(self, **limits: Any) -> None:
         super().__init__(**limits)
         self.which = -1
 
