@@ -251,7 +251,7 @@ async def test_filler_plays_over_a_real_connection_until_the_reply(redis_url: st
         far.send(link.Awaiting(False), 1)
         reply = sound(320, seed=10)
         far.end.send(link.encode_reply_audio(1, 0, reply))
-        messages = []
+        messages: list[dict[str, Any]] = []
         while not messages or base64.b64decode(messages[-1]["audio"]) != reply:
             messages.append(await core.hear())
         assert len(messages) < 10, "no more than what was on its way"
