@@ -285,6 +285,8 @@ class Call:
 
     def caller_back(self, now_seconds: float) -> None:
         """Another connection has said that it is this call: it goes on there."""
+        if self.state is State.ENDED:
+            return
         self._away_since = None
         self._audio_seconds = now_seconds
         self._audio_allowance = Allowance(self._limits.flood_ratio, self._limits.burst_seconds, now_seconds)
@@ -298,6 +300,8 @@ class Call:
 
     def caller_writable(self, now_seconds: float) -> None:
         """AVR Core reads again."""
+        if self.state is State.ENDED:
+            return
         self._stuck_since = None
         self._agent.writable(self._leg, now_seconds)
 
