@@ -63,16 +63,16 @@ class Agent:
 
     @property
     def quiet_since_seconds(self) -> float:
-        """When the last reply was heard to its end, or will be."""
+        """Time at which the last reply was heard to its end, or will be."""
         return self._player.quiet_since_seconds
 
     @property
     def ended_seconds(self) -> float:
-        """When all that AVR Core was given was played, or will be."""
+        """Time at which all that AVR Core was given was played, or will be."""
         return self._player.ended_seconds
 
     def ahead_seconds(self, now_seconds: float) -> float:
-        """How long AVR Core can play what it was given."""
+        """Return how long AVR Core can still play what it was given."""
         return self._player.ahead_seconds(now_seconds)
 
     def own_sound(self, pcm: bytes, now_seconds: float) -> None:

@@ -319,11 +319,11 @@ class Call:
         self._end(Ending.FAILED, 1011, reason)
 
     def failed(self, reason: str, now_seconds: float) -> None:
-        """Something within this process went wrong with the call."""
+        """Give the call up, because of a fault within this process."""
         self._fail(Ending.FAILED, 1011, reason, now_seconds)
 
     def hang_up(self) -> None:
-        """The calls API ends a call that takes the way out: on Asterisk, too, as a worker would have it done."""
+        """End a call that takes the way out, for the calls API: on Asterisk, as a worker would have it done."""
         parting = self._parting
         if parting is None or parting.is_over or parting.is_transferring:
             self._end(Ending.COMPLETED, 1000, "")
@@ -861,7 +861,7 @@ class Call:
     # By this dispatcher itself
 
     def wake(self, now_seconds: float) -> None:
-        """The time of a `Wake` has come."""
+        """Play filler for the next moment: the time of a `Wake` has come."""
         self._wakes = False
         self._fill(now_seconds)
 
@@ -883,7 +883,7 @@ class Call:
             self._out.actions.append(Wake(now_seconds + STEP_SECONDS))
 
     def _fail(self, ending: Ending, code: int, message: str, now_seconds: float) -> None:
-        """The call cannot go on: take the way out, or end where there is none."""
+        """Take the way out of a call that cannot go on, or end the call where there is none."""
         if (
             not (self._announcements.sentence or self._announcements.extension)
             or self.state in (State.AWAITING_INIT, State.PARTING)
@@ -918,7 +918,6 @@ class Call:
             if agent.is_held:
                 return
             agent.own_sound(parting.take(agent.ahead_seconds(now_seconds)), now_seconds)
-            # A core that has taken nothing yet has nothing to play to its end.
             if not parting.is_said or not agent.all_heard(now_seconds):
                 return
             if agent.ended_seconds + CORE_BUFFER_SECONDS > now_seconds:
@@ -935,7 +934,7 @@ class Call:
             self._end(parting.ending, parting.code, parting.message)
 
     def transferred_away(self, outcome: FallbackOutcome, now_seconds: float) -> None:
-        """What became of the transfer of a call that could not go on."""
+        """Take note of what became of the transfer of a call that could not go on."""
         parting = self._parting
         assert parting is not None
         parting.outcome = outcome

@@ -211,7 +211,7 @@ class Caller:
         self._act()
 
     def fail(self, reason: str) -> None:
-        """Something went wrong with this call: it takes the way out, or ends."""
+        """Give this call up because of a fault: it takes the way out, or ends."""
         self.call.failed(reason, time.monotonic())
         self._act()
 

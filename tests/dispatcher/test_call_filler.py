@@ -246,7 +246,7 @@ class TestRecovery:
         self.lost(driver)
         assert not heard_pcm(driver.run(4.0))
 
-    def test_it_goes_on_without_a_gap_when_the_next_session_owes_the_answer(self) -> None:
+    def test_it_goes_on_when_the_next_session_owes_the_answer(self) -> None:
         driver = waiting()
         driver.run(3.0)
         self.lost(driver)

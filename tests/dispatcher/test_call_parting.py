@@ -55,7 +55,7 @@ def closed(taken: list[Action]) -> list[object]:
 
 
 class TestSentence:
-    def test_a_failed_session_plays_the_sentence_then_ends_with_its_reason(self) -> None:
+    def test_a_failed_session_plays_the_sentence_then_ends(self) -> None:
         driver = driver_with().live()
         taken = driver.record(FAILED)
         assert heard_pcm(taken) == SHORT
@@ -111,7 +111,7 @@ class TestSentence:
         driver.resume()
         assert heard_pcm(driver.tick(0.2)) == SHORT
 
-    def test_without_a_sentence_and_an_extension_the_call_ends_at_once(self) -> None:
+    def test_without_sentence_and_extension_the_call_ends_at_once(self) -> None:
         driver = driver_with(b"").live()
         taken = driver.record(FAILED)
         assert closed(taken) == [CloseCaller(1011, REASON)]
@@ -290,7 +290,7 @@ class TestTransfer:
         assert taken[:2] == [Complain(REASON), CloseCaller(1011, REASON)]
         assert TookWayOut(outcome, REASON) in taken
 
-    def test_a_core_that_closes_before_avr_ami_answers_is_counted_once(self) -> None:
+    def test_a_core_that_closes_before_avr_ami_answers_counts_once(self) -> None:
         driver = failing(b"", "600")
         driver.call.caller_closed(1000, driver.now)
         assert not of(TookWayOut, driver.take())
@@ -317,7 +317,7 @@ class TestTransfer:
         driver.call.executed(execute.order, False, "busy", driver.now)
         assert heard_pcm(driver.take() + driver.tick(0.2)) == SHORT
 
-    def test_a_core_that_never_reads_the_sentence_does_not_wait_for_ever(self) -> None:
+    def test_a_core_that_never_reads_the_sentence_is_closed(self) -> None:
         driver = driver_with(stuck_seconds=1000.0, silence_seconds=1000.0).live()
         driver.pause()
         driver.record(FAILED)

@@ -89,7 +89,7 @@ async def test_a_worker_that_ends_the_call_is_followed_by_the_sentence(redis_url
         await rig.nothing_is_left()
 
 
-async def test_a_record_that_cannot_be_understood_is_followed_by_the_sentence(redis_url: str) -> None:
+async def test_a_broken_record_is_followed_by_the_sentence(redis_url: str) -> None:
     async with parting(redis_url) as rig:
         worker = await rig.worker()
         core = await rig.live()
@@ -146,7 +146,7 @@ class TestTransfer:
             await rig.nothing_is_left()
         assert transferred("failed") == before + 1
 
-    async def test_the_same_caller_is_not_transferred_again_by_another_dispatcher(self, redis_url: str) -> None:
+    async def test_the_same_caller_is_not_transferred_again_elsewhere(self, redis_url: str) -> None:
         before = transferred("refused")
         options: dict[str, Any] = {"sentence": b"", "extension": "600", "hung_up_seconds": 0.2}
         async with (
