@@ -212,6 +212,20 @@ class ReconnectReason(StrEnum):
     """The call came from another worker."""
 
 
+class FallbackOutcome(StrEnum):
+    """What became of a call that could not go on."""
+
+    ENDED = "ended"
+    """It ended with its reason, after the recorded sentence if there is one."""
+    TRANSFERRED = "transferred"
+    REFUSED = "refused"
+    """It ended: the rate of transfers was exceeded, or this caller was transferred a moment ago."""
+    FAILED = "failed"
+    """It ended: avr-ami could not transfer it."""
+    HUNG_UP = "hung_up"
+    """The caller or the calls API ended it before that."""
+
+
 class DispatcherMetrics(_CallProcess):
     """What a dispatcher measures; create it with `dispatcher()`."""
 
@@ -236,6 +250,8 @@ class DispatcherMetrics(_CallProcess):
             "reason",
         )
         self.recovery = {reason: recovery.labels(reason) for reason in RecoveryReason}
+        fallbacks = _counter("fallbacks", "Calls that could not go on, by what became of them", "outcome")
+        self.fallbacks = {outcome: fallbacks.labels(outcome) for outcome in FallbackOutcome}
         refused = _counter("connections_refused", "Connections that were not let in, by why", "reason")
         self.connections_refused = {refusal: refused.labels(refusal.value) for refusal in Refusal}
         # 0 as soon as one dispatcher cannot reach Redis.

@@ -29,6 +29,7 @@ METRICS = {
     "recovery_seconds": ("histogram", ("reason",), "dispatcher"),
     "worker_restarts": ("counter", (), "supervisor"),
     "audio_dropped_seconds": ("counter", ("direction",), "dispatcher worker"),
+    "fallbacks": ("counter", ("outcome",), "dispatcher"),
     "connections_refused": ("counter", ("reason",), "dispatcher"),
     "redis_up": ("gauge", (), "dispatcher"),
     "event_loop_lag_seconds": ("histogram", ("process",), "dispatcher worker"),

@@ -10,7 +10,7 @@ import pytest
 
 from common import link
 from common.settings import Settings, TurnDetection
-from simulator.wav import read_wav
+from common.wav import read_wav
 from tests.worker import api_events as api
 from tests.worker.session_driver import CREATE, Append, Driver, live, only, pcm_24k, playout
 from worker.actions import Answer, Configured, RunTool
