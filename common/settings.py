@@ -195,7 +195,9 @@ class Settings(BaseSettings):
     openai_language: Language = Field(
         default=None, description="the caller's language, for the transcription; auto or unset: detected"
     )
-    openai_transcription_model: Word = Field(default="whisper-1", description="transcribes the caller")
+    openai_transcription_model: Word = Field(
+        default=models.DEFAULT_TRANSCRIPTION_MODEL, description="transcribes the caller"
+    )
     openai_turn_detection: Annotated[TurnDetection, BeforeValidator(one_of(TurnDetection))] = Field(
         default=TurnDetection.SERVER_VAD,
         description="server_vad, semantic_vad, or none: the worker finds the end of speech",
@@ -268,7 +270,9 @@ class Settings(BaseSettings):
         default=None, description="the silence that ends an abandoned call"
     )
     max_call_seconds: LimitSeconds = Field(default=None, description="how long a call may last")
-    prices_file: Path | None = Field(default=None, description="prices of tokens (JSON); unset: the built-in list")
+    prices_file: Path | None = Field(
+        default=None, description="prices of tokens and of transcription (JSON); unset: the built-in list"
+    )
 
     upstream_retry_seconds: Annotated[float, BeforeValidator(number(0, 3600))] = Field(
         default=30, description="how long a call waits for a Realtime session that cannot be opened"
@@ -486,6 +490,7 @@ def _defaults(role: Role, base_url: str | None) -> dict[str, Any]:
         "drain_seconds": DEFAULT_DRAIN_SECONDS[role],
         "openai_model": models.default_model(service),
         "openai_voice": models.default_voice(service),
+        "openai_transcription_model": models.default_transcription_model(service),
     }
 
 

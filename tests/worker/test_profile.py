@@ -85,8 +85,8 @@ async def test_what_the_variables_make(http: aiohttp.ClientSession) -> None:
         OPENAI_AUDIO_FORMAT="pcmu",
         OPENAI_TURN_DETECTION_SILENCE_MS="300",
     )
-    assert (made.base_url, made.model) == ("wss://api.openai.com/v1/realtime", "gpt-realtime-2")
-    assert made.url == "wss://api.openai.com/v1/realtime?model=gpt-realtime-2"
+    assert (made.base_url, made.model) == ("wss://api.openai.com/v1/realtime", "gpt-realtime-2.1")
+    assert made.url == "wss://api.openai.com/v1/realtime?model=gpt-realtime-2.1"
     assert made.headers == {
         "Authorization": f"Bearer {KEY}",
         "OpenAI-Organization": "org",
@@ -241,7 +241,7 @@ def check_override(made: CallProfile) -> None:
     assert made.silence_ms == 0
     assert made.session["reasoning"] == {"effort": "high"}
     assert made.session["max_output_tokens"] == 50
-    assert audio_input(made)["transcription"] == {"model": "whisper-1", "language": "it"}
+    assert audio_input(made)["transcription"] == {"model": "gpt-transcribe", "language": "it"}
 
 
 async def test_the_web_may_set_everything_for_one_call(http: aiohttp.ClientSession) -> None:
