@@ -83,6 +83,17 @@ class Used:
 
 
 @dataclass(frozen=True, slots=True)
+class Transcribed:
+    """A transcription of the caller has usage of its own.
+
+    Attributes:
+        usage: as the API reports it, unchecked: see `worker.usage.TranscriptionUsage`.
+    """
+
+    usage: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Configured:
     """The session has these fields now, and another one of the call is to have them, too."""
 
@@ -104,4 +115,16 @@ class Ended:
     released: bool = False
 
 
-Action = ToUpstream | ToDispatcher | Connect | RunTool | Happened | Answer | Report | Used | Configured | Ended
+Action = (
+    ToUpstream
+    | ToDispatcher
+    | Connect
+    | RunTool
+    | Happened
+    | Answer
+    | Report
+    | Used
+    | Transcribed
+    | Configured
+    | Ended
+)

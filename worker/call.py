@@ -35,13 +35,15 @@ from worker.snapshot import Snapshot, SnapshotReader
 from worker.tools import avr
 from worker.tools.shed import ToolShed
 from worker.tools.toolbox import Toolbox
-from worker.usage import Usage
+from worker.usage import TranscriptionUsage, Usage
 
 # Of server_vad, as the API has them; where turns are found on this side they mean the same.
 DEFAULT_PREFIX_MS = 300
 # Who watches one call over the calls API.
 MAX_WATCHERS = 16
 MAX_COMMANDS = 32
+# Counted in place of usage with figures that cannot be true.
+BAD_USAGE = "bad_usage"
 
 
 # A call whose dispatcher is gone is kept for the caller to come back, and a little longer than a dispatcher does.
@@ -468,6 +470,8 @@ class Call:
                 self._begin_task(self._connect(delay_seconds), "connect")
             case actions.Used(usage):
                 self._count_tokens(usage)
+            case actions.Transcribed(transcription):
+                self._count_transcription(transcription)
             case actions.Configured(session):
                 self._configured(session)
             case actions.Ended(outcome, reason, released):
@@ -564,6 +568,9 @@ class Call:
 
     def _count_tokens(self, usage: Usage) -> None:
         assert self._profile is not None
+        if not usage.is_plausible:
+            self._metrics.upstream_errors.inc(BAD_USAGE)
+            return
         model = self._profile.model
         tokens = self._metrics.tokens(model)
         tokens.input_text.inc(usage.input_text)
@@ -573,6 +580,22 @@ class Call:
         tokens.output_text.inc(usage.output_text)
         tokens.output_audio.inc(usage.output_audio)
         cost_usd = self._resources.prices.cost_usd(model, usage)
+        if cost_usd is not None:
+            self._metrics.cost_usd.inc(model, cost_usd)
+
+    def _count_transcription(self, reported: object) -> None:
+        assert self._profile is not None
+        try:
+            usage = TranscriptionUsage.from_event(reported)
+        except ValueError:
+            self._metrics.upstream_errors.inc(BAD_USAGE)
+            return
+        model = self._profile.transcription_model
+        tokens = self._metrics.tokens(model)
+        tokens.input_text.inc(usage.input_text)
+        tokens.input_audio.inc(usage.input_audio)
+        tokens.output_text.inc(usage.output_text)
+        cost_usd = self._resources.prices.transcription_cost_usd(model, usage)
         if cost_usd is not None:
             self._metrics.cost_usd.inc(model, cost_usd)
 

@@ -84,6 +84,12 @@ class CallProfile:
         chosen = self.session["audio"]["input"]["turn_detection"]
         return TurnDetection.NONE if chosen is None else TurnDetection(chosen["type"])
 
+    @property
+    def transcription_model(self) -> str:
+        """The model that transcribes the caller; `unknown` where the session names none."""
+        transcription = self.session["audio"]["input"].get("transcription") or {}
+        return str(transcription.get("model") or "unknown")
+
     def to_record(self) -> dict[str, Any]:
         """What can be remembered of it, as JSON has it: all but `secrets`."""
         record = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "api_key"}

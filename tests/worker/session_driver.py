@@ -65,6 +65,7 @@ class Driver:
         session: under test.
         now: the clock, in seconds.
         journal: what the dispatcher was told to remember.
+        transcribed: usage of transcriptions.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Driver:
         plan = Plan(dialect=GA, session=chosen, silence_ms=silence_ms, retry_seconds=retry_seconds, **plan_fields)
         self.happened: list[dict[str, Any]] = []
         self.journal: list[Record] = []
+        self.transcribed: list[dict[str, Any]] = []
         self.session = Session(link.Open("uuid-1", **fields), CHANNEL, plan, self.now, snapshot)
         self._position = position_samples
 
@@ -108,6 +110,8 @@ class Driver:
                 did.append(Append(base64.b64decode(event["audio"], validate=True)) if is_append else event)
             elif isinstance(action, session.Happened):
                 self.happened.append(action.event)
+            elif isinstance(action, session.Transcribed):
+                self.transcribed.append(action.usage)
             elif isinstance(action, session.ToDispatcher):
                 for record in decoded_all([action.record], self.channel):
                     (self.journal if isinstance(record, JOURNAL) else did).append(record)

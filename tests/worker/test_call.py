@@ -12,7 +12,8 @@ from common import link, metrics
 from common.link import Outcome
 from simulator.realtime_api import RealtimeSimulator
 from tests.helpers import eventually
-from tests.worker.call_desk import CHANNEL, KEY, PATIENCE_SECONDS, QUICK, call_to, errors
+from tests.worker import api_events as api
+from tests.worker.call_desk import CHANNEL, KEY, PATIENCE_SECONDS, QUICK, call_to, counted, errors
 from tests.worker.link_records import Audio, payload_of
 from worker import session
 
@@ -221,6 +222,45 @@ async def test_an_event_that_is_not_understood_is_counted_and_the_call_goes_on(
         await desk.wait_for(lambda records: link.ReplyItemDone(0) in records)
         await eventually(lambda: errors("the_last_one"))
         assert errors("bad_event") == before + 5
+        assert not desk.is_over.is_set()
+
+
+async def test_seconds_of_a_transcription_are_priced(simulator: RealtimeSimulator) -> None:
+    model, wrong = "gpt-transcribe", errors("bad_usage")
+    cost_usd = counted("cost_usd", model=model)
+    async with call_to(simulator.url, openai_transcription_model=model) as desk:
+        await desk.ready()
+        opened = await simulator.wait_for_session()
+        for usage in ({"type": "duration", "seconds": 20}, {"type": "duration", "seconds": -1}, ["odd"]):
+            simulator.faults.send(opened, api.transcribed("item_1", "Hello") | {"usage": usage})
+        await eventually(lambda: errors("bad_usage") == wrong + 2)
+        assert not desk.is_over.is_set()
+    assert counted("cost_usd", model=model) - cost_usd == pytest.approx(0.0015)
+
+
+async def test_tokens_of_a_transcription_are_counted_and_priced(simulator: RealtimeSimulator) -> None:
+    model = "gpt-4o-transcribe"
+    before, cost_usd = counted("tokens", model=model, direction="input"), counted("cost_usd", model=model)
+    async with call_to(simulator.url, openai_transcription_model=model) as desk:
+        await desk.ready()
+        opened = await simulator.wait_for_session()
+        usage = {"type": "tokens", "input_tokens": 100, "output_tokens": 10}
+        simulator.faults.send(opened, api.transcribed("item_1", "Hello") | {"usage": usage})
+        await eventually(lambda: counted("cost_usd", model=model) - cost_usd == pytest.approx(0.00035))
+    assert counted("tokens", model=model, direction="input", modality="audio") == before + 100
+
+
+async def test_impossible_usage_of_a_response_is_not_counted(simulator: RealtimeSimulator) -> None:
+    before, wrong = counted("tokens"), errors("bad_usage")
+    async with call_to(simulator.url, openai_model="gpt-realtime-2") as desk:
+        await desk.ready()
+        opened = await simulator.wait_for_session()
+        await eventually(lambda: counted("tokens") > before)  # the greeting's
+        before = counted("tokens")
+        usage = {"input_token_details": {"text_tokens": -5}, "output_token_details": {"text_tokens": 1}}
+        simulator.faults.send(opened, api.response_done("resp_unknown", usage=usage))
+        await eventually(lambda: errors("bad_usage") == wrong + 1)
+        assert counted("tokens") == before
         assert not desk.is_over.is_set()
 
 
