@@ -15,8 +15,9 @@ from typing import Protocol as Interface
 import aiohttp
 import structlog
 
-from common import link, models, session_fields
+from common import function_tools, link, models, session_fields
 from common.errors import UpstreamError
+from common.function_tools import MAX_TOOLS
 from common.metrics import ReconnectReason, WorkerMetrics
 from common.relay_timer import RelayTimer
 from common.settings import Settings, TurnDetection
@@ -42,6 +43,7 @@ DEFAULT_PREFIX_MS = 300
 # Who watches one call over the calls API.
 MAX_WATCHERS = 16
 MAX_COMMANDS = 32
+MAX_SHOWN_TOOLS = 10
 # Counted in place of usage with figures that cannot be true.
 BAD_USAGE = "bad_usage"
 
@@ -379,8 +381,15 @@ class Call:
             # Numbers are a link's own: two dispatchers may use the same.
             self._commands += 1
             self._asking[self._commands] = (command.number, send)
-            self._session.command(self._commands, command.action, command.body, time.monotonic())
+            body = self._accepted(command.body) if command.action == "session" else command.body
+            self._session.command(self._commands, command.action, body, time.monotonic())
             self._act()
+
+    def _accepted(self, session: dict[str, Any]) -> dict[str, Any]:
+        accepted, changes = session_fields.accepted(session)
+        for tool, done in function_tools.by_tool(changes).items():
+            self._log.warning(profile.TOOL_CHANGED, source="the calls API", tool=tool or None, changes=done)
+        return accepted
 
     def unwatch(self, send: Callable[[bytes], None]) -> None:
         """Whoever watched by this link is gone with it."""
@@ -492,7 +501,12 @@ class Call:
                 http=resources.http,
             )
             self._tell_profile(self._profile)
-            plan = _plan(self._profile, self._toolbox, resources.settings)
+            tools, left_out = _tools(self._profile, self._toolbox)
+            if left_out:
+                reason = f"a session has at most {MAX_TOOLS}"
+                shown = left_out[:MAX_SHOWN_TOOLS]
+                self._log.warning("tools left out", reason=reason, number=len(left_out), tools=shown)
+            plan = _plan(self._profile, self._toolbox, resources.settings, tools)
             session = Session(self._opening, self._channel, plan, time.monotonic(), self._snapshot)
         except Exception:
             self._log.exception("the call could not be prepared")
@@ -630,9 +644,18 @@ class Call:
         self._calls.ended(self)
 
 
-def _plan(chosen: CallProfile, toolbox: Toolbox, settings: Settings) -> Plan:
+def _tools(chosen: CallProfile, toolbox: Toolbox) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the session's tools, and the names of tools that exceed the API's limit."""
+    room = MAX_TOOLS - len(avr.FUNCTIONS)
+    custom = toolbox.definitions
+    of_the_call, in_files = chosen.tools[:room], custom[: max(room - len(chosen.tools), 0)]
+    left_out = [*chosen.tools[len(of_the_call) :], *custom[len(in_files) :]]
+    names = [str(tool.get("name") or tool.get("server_label"))[:64] for tool in left_out]
+    return [*of_the_call, *avr.FUNCTIONS, *in_files], names
+
+
+def _plan(chosen: CallProfile, toolbox: Toolbox, settings: Settings, tools: list[dict[str, Any]]) -> Plan:
     """The session's settings, from the call's and the process's."""
-    tools = [*chosen.tools, *avr.FUNCTIONS, *toolbox.definitions]
     found_here = chosen.turn_detection is TurnDetection.NONE
     prefix_ms = settings.openai_turn_detection_prefix_padding_ms
     return Plan(

@@ -16,7 +16,7 @@ import orjson
 import structlog
 from pydantic import SecretStr
 
-from common import models, session_fields
+from common import function_tools, models, session_fields
 from common.setting_values import AudioFormat, Parser, api_key, boolean
 from common.settings import Settings, TurnDetection
 from worker import dialect, instructions
@@ -25,6 +25,8 @@ from worker.session_update import DEFAULT_INSTRUCTIONS, FORMATS, session_object
 
 # The API's for server_vad, and the worker's own where it detects turns itself.
 DEFAULT_SILENCE_MS: Final = 500
+
+TOOL_CHANGED: Final = "a field was changed because the API would refuse the session"
 
 _FORMAT_OF_TYPE: Final = {wire["type"]: name for name, wire in FORMATS.items()}
 _SECRETS_OF_A_TOOL: Final = frozenset({"authorization", "headers"})
@@ -153,7 +155,8 @@ async def load(
         read = await instructions.read(settings.openai_file_instructions, uuid=uuid)
         if read is not None:
             draft.session["instructions"] = read
-    draft.merge(settings.openai_session or {})
+    # Changes of OPENAI_SESSION are logged once, at the start: `common.setting_notices`.
+    draft.merge(session_fields.accepted(settings.openai_session or {})[0])
     draft.override("OPENAI_URL_INSTRUCTIONS", answer)
     draft.override("provider_config", provider_config, has_key=True)
     return draft.profile(metadata)
@@ -270,6 +273,9 @@ class _Draft:
         session, wrong = session_fields.checked(given, self._service)
         for each in wrong:
             self._wrong(source, each.path, each.allowed)
+        session, changes = session_fields.accepted(session)
+        for tool, done in function_tools.by_tool(changes).items():
+            self._log.warning(TOOL_CHANGED, source=source, tool=tool or None, changes=done)
         self.merge(session)
 
     def _fit_model(self) -> None:

@@ -120,3 +120,17 @@ def test_details_of_another_turn_detection_are_named(mode: str, without: list[st
     assert notices(OPENAI_TURN_DETECTION=mode, **details) == tuple(
         f"OPENAI_TURN_DETECTION_{name} has no effect with OPENAI_TURN_DETECTION={mode}" for name in without
     )
+
+
+def test_a_tool_of_the_session_that_the_api_refuses_is_named() -> None:
+    array = '{"type": "object", "properties": {"all": {"type": "array"}}}'
+    string = '{"type": "string"}'
+    session = (
+        f'{{"tools": [{{"name": "list_up", "parameters": {array}}}, {{"name": "say", "parameters": {string}}},'
+        ' {"name": "fine"}]}'
+    )
+    start = "OPENAI_SESSION: the API would refuse the tool"
+    assert notices(OPENAI_SESSION=session) == (
+        f"{start} list_up: parameters.all: items added to an array",
+        f"{start} say: left out, because it must have parameters of the type object",
+    )

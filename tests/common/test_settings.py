@@ -144,9 +144,18 @@ def test_a_line_break_in_the_instructions_is_written_as_two_characters() -> None
 
 
 @pytest.mark.parametrize(
-    ("written", "language"), [("auto", None), ("AUTO", None), ("it", "it"), ("pt-BR", "pt-BR")]
+    ("written", "language"),
+    [
+        ("auto", None),
+        ("AUTO", None),
+        ("it", "it"),
+        ("pt-BR", "pt"),
+        ("zh_Hant_TW", "zh"),
+        ("EN", "en"),
+        ("tlh", "tlh"),
+    ],
 )
-def test_language_auto_is_none(written: str, language: str | None) -> None:
+def test_a_language_has_no_region_and_auto_is_none(written: str, language: str | None) -> None:
     assert parse(OPENAI_LANGUAGE=written).openai_language == language
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from common import link, metrics
 from common.link import Outcome
@@ -285,3 +286,15 @@ async def test_audio_that_the_api_does_not_take_waits_is_dropped_above_the_bound
         await opened.wait_for(lambda s: s.appended_ms >= kept_ms, timeout_seconds=PATIENCE_SECONDS)
         assert opened.appended_ms == kept_ms
         assert not desk.is_over.is_set()
+
+
+async def test_a_session_has_no_more_tools_than_the_api_takes(simulator: RealtimeSimulator) -> None:
+    tools = [{"type": "function", "name": f"tool_{number}"} for number in range(130)]
+    with capture_logs() as lines:
+        async with call_to(simulator.url, openai_session={"tools": tools}) as desk:
+            await desk.ready()
+            opened = await simulator.wait_for_session()
+            names = [tool["name"] for tool in opened.session["tools"]]
+    assert names == [*(f"tool_{number}" for number in range(126)), "avr_transfer", "avr_hangup"]
+    (line,) = [line for line in lines if line["event"] == "tools left out"]
+    assert (line["number"], line["tools"]) == (4, ["tool_126", "tool_127", "tool_128", "tool_129"])

@@ -234,7 +234,8 @@ def check_override(made: CallProfile) -> None:
     assert made.session["instructions"] == "You are the receptionist of tenant 7."
     assert output(made)["voice"] == "marin"
     assert made.model == "gpt-realtime-2.1"
-    function = {"type": "function", "name": "look_up", "description": "d", "parameters": {"type": "object"}}
+    parameters = {"type": "object", "properties": {}}
+    function = {"type": "function", "name": "look_up", "description": "d", "parameters": parameters}
     assert made.tools == (function, MCP)
     assert (made.welcome_message, made.welcome_interruptible) == ("Tenant 7, good morning.", False)
     assert made.turn_detection is TurnDetection.SEMANTIC_VAD
@@ -467,3 +468,37 @@ async def test_nothing_of_the_settings_is_changed_by_a_call(http: aiohttp.Client
         made = await profile.load(kept, uuid=UUID, metadata=METADATA, provider_config=config, http=http)
         assert output(made)["voice"] == voice
     assert repr(kept.model_dump()) == before
+
+
+# Tools and languages that the API would refuse the session for.
+
+ARRAY_TOOL = {"name": "list_up", "parameters": {"type": "object", "properties": {"all": {"type": "array"}}}}
+STRING_TOOL = {"name": "say", "parameters": {"type": "string"}}
+REFUSED = {"tools": [ARRAY_TOOL, STRING_TOOL], "audio": {"input": {"transcription": {"language": "pt-BR"}}}}
+
+
+def check_accepted(made: CallProfile) -> None:
+    assert [tool["name"] for tool in made.tools] == ["list_up"]
+    assert made.tools[0]["parameters"]["properties"]["all"] == {"type": "array", "items": {}}
+    assert audio_input(made)["transcription"]["language"] == "pt"
+
+
+@pytest.mark.parametrize("source", ["provider_config", "OPENAI_URL_INSTRUCTIONS"])
+async def test_a_tool_that_the_api_refuses_is_mended_with_a_line(http: aiohttp.ClientSession, source: str) -> None:
+    if source == "provider_config":
+        made, lines = await load_logged(http, REFUSED)
+    else:
+        async with web_service(json(REFUSED)) as service:
+            made, lines = await load_logged(http, OPENAI_URL_INSTRUCTIONS=service.url)
+    check_accepted(made)
+    assert [(line["source"], line["tool"], line["changes"]) for line in lines] == [
+        (source, "list_up", "parameters.all: items added to an array"),
+        (source, "say", "left out, because it must have parameters of the type object"),
+    ]
+
+
+async def test_the_variables_tools_are_mended_without_a_line_a_call(http: aiohttp.ClientSession) -> None:
+    made, lines = await load_logged(http, OPENAI_SESSION=json_module.dumps(REFUSED))
+    check_accepted(made)
+    assert lines == []
+    assert audio_input(await load(http, OPENAI_LANGUAGE="pt-BR"))["transcription"]["language"] == "pt"
