@@ -132,6 +132,7 @@ _HOW_TO_SET: Final = {
 # May hold secrets, so that a wrong value is not shown.
 _NEVER_SHOWN: Final = frozenset(
     {"openai_api_key", "openai_mcp_servers", "openai_session", "sts_token", "cluster_token", "admin_token"}
+    | {"safety_identifier_secret"}
     # Files; but somebody may set the key itself.
     | {"tls_key", "cluster_tls_key"}
 )
@@ -236,6 +237,12 @@ class Settings(BaseSettings):
     )
     openai_organization: OptionalWord = Field(default=None, description="the organization that pays")
     openai_project: OptionalWord = Field(default=None, description="the project that pays")
+    safety_identifier_secret: Token = Field(
+        default=None,
+        repr=False,
+        description="if set, OpenAI's own address gets an HMAC of the caller's number (from), to act against an "
+        "abusive caller in place of the account; the same for all workers",
+    )
     openai_prompt_id: OptionalWord = Field(default=None, description="a stored prompt (pmpt_...)")
     openai_prompt_version: OptionalWord = Field(default=None, description="of the stored prompt")
     openai_prompt_variables: PromptVariables = Field(default=None, description="of the stored prompt, as JSON")

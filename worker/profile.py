@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from common import function_tools, models, session_fields
 from common.setting_values import AudioFormat, Parser, api_key, boolean
 from common.settings import Settings, TurnDetection
-from worker import dialect, instructions
+from worker import dialect, instructions, safety_identifier
 from worker.dialect import Dialect
 from worker.session_update import DEFAULT_INSTRUCTIONS, FORMATS, session_object
 
@@ -49,6 +49,7 @@ class CallProfile:
         audio_format: on the connection, both ways.
         silence_ms: the silence that ends the caller's turn; 0 where a model decides (semantic_vad).
         vad_threshold: for the worker's own turn detection, 0 to 1; None: its default.
+        safety_identifier: of the caller, for OpenAI alone; None: none is sent.
     """
 
     base_url: str
@@ -64,6 +65,7 @@ class CallProfile:
     audio_format: AudioFormat = AudioFormat.PCM
     silence_ms: int = DEFAULT_SILENCE_MS
     vad_threshold: float | None = None
+    safety_identifier: str | None = field(default=None, repr=False)
 
     @property
     def dialect(self) -> Dialect:
@@ -78,7 +80,10 @@ class CallProfile:
     @property
     def headers(self) -> dict[str, str]:
         """Headers of the connection's handshake. They hold the key."""
-        return self.dialect.headers(self.api_key.get_secret_value(), self.organization, self.project)
+        headers = self.dialect.headers(self.api_key.get_secret_value(), self.organization, self.project)
+        if self.safety_identifier is not None and models.service_of(self.base_url) is models.Service.OPENAI:
+            headers[safety_identifier.HEADER] = self.safety_identifier
+        return headers
 
     @property
     def turn_detection(self) -> TurnDetection:
@@ -260,6 +265,7 @@ class _Draft:
             audio_format=self._one_format(),
             silence_ms=self._silence_ms(),
             vad_threshold=settings.openai_turn_detection_threshold,
+            safety_identifier=safety_identifier.of_call(settings.safety_identifier_secret, metadata),
             session=self.session,
             tools=tools,
             welcome_message=self._filled(self._own["welcome_message"] or "", metadata) or None,

@@ -17,7 +17,7 @@ from common.settings import Role, Settings, TurnDetection
 from tests.simulator.validation import validate_client_event
 from tests.worker.beta_validation import validate_beta_event
 from tests.worker.web_service import json, text, web_service
-from worker import dialect, instructions, profile
+from worker import dialect, instructions, profile, safety_identifier
 from worker.profile import CallProfile
 
 KEY = "sk-proj-0123456789abcdef"
@@ -502,3 +502,35 @@ async def test_the_variables_tools_are_mended_without_a_line_a_call(http: aiohtt
     check_accepted(made)
     assert lines == []
     assert audio_input(await load(http, OPENAI_LANGUAGE="pt-BR"))["transcription"]["language"] == "pt"
+
+
+# The safety identifier.
+
+SAFETY = {"SAFETY_IDENTIFIER_SECRET": "a-secret-of-the-test"}
+
+
+async def test_openai_gets_a_safety_identifier_of_the_caller(http: aiohttp.ClientSession) -> None:
+    made = await load(http, **SAFETY)
+    identifier = made.headers["OpenAI-Safety-Identifier"]
+    assert identifier == safety_identifier.of_call(SecretStr(SAFETY["SAFETY_IDENTIFIER_SECRET"]), METADATA)
+    assert len(identifier) == 64
+    # Another worker, which does not know the number, sends the same.
+    again = CallProfile.from_record(made.to_record(), made.secrets(), settings())
+    assert again.headers["OpenAI-Safety-Identifier"] == identifier
+    assert "OpenAI-Safety-Identifier" in (await load(http, {"api_key": "sk-of-tenant-7"}, **SAFETY)).headers
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        SAFETY | {"OPENAI_BASE_URL": "wss://api.x.ai/v1"},
+        SAFETY | {"OPENAI_BASE_URL": "https://me.openai.azure.com"},
+        SAFETY | {"OPENAI_BASE_URL": "wss://api.openai.com.example/v1"},
+        SAFETY | {"OPENAI_BASE_URL": "ws://127.0.0.1:9"},
+    ],
+)
+async def test_nobody_else_gets_a_safety_identifier(
+    http: aiohttp.ClientSession, variables: dict[str, str]
+) -> None:
+    assert "OpenAI-Safety-Identifier" not in (await load(http, **variables)).headers
