@@ -39,6 +39,8 @@ MARK: Final = " […]"
 MAX_REFERENCES: Final = 16
 """`$ref`s and combinations within each other that are followed at the top of a schema."""
 MAX_ALTERNATIVES: Final = 64
+MAX_PARTS: Final = 500
+"""Parts of the top of one schema, each counted as often as it is referred to."""
 
 _DROPPED: Final = ("enum", "const", "not")
 _EITHER: Final = ("anyOf", "oneOf")
@@ -147,7 +149,7 @@ def _parameters(schema: object) -> tuple[dict[str, Any], list[tuple[str, str]]]:
         raise ValueError("must have parameters that are less deeply nested")
     changes: list[tuple[str, str]] = []
     top = {name for name in ("$ref", *_AT_THE_TOP) if name in schema}
-    made = _flat(schema, schema, 0)
+    made = _Top(schema).flat(schema)
     if top:
         changes.append(("parameters", f"{', '.join(sorted(top))} at the top replaced by one object"))
     if "type" not in schema:
@@ -155,6 +157,8 @@ def _parameters(schema: object) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     elif schema["type"] != "object":
         changes.append(("parameters.type", "changed to object"))
     made = {"type": "object", "properties": {}} | made | {"type": "object"}
+    if is_too_deep(made):
+        raise ValueError("must have parameters that are less deeply nested")
     paths: list[str] = []
     made = _with_items(made, "parameters", paths)
     if paths:
@@ -163,44 +167,52 @@ def _parameters(schema: object) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     return made, changes
 
 
-def _flat(schema: object, root: Mapping[str, Any], depth: int) -> dict[str, Any]:
-    """Return an object's schema without a reference and without combinations at its top."""
-    if not isinstance(schema, dict):
-        raise ValueError("must have parameters whose parts are objects")
-    if depth > MAX_REFERENCES:
-        raise ValueError("must have parameters with fewer references within each other")
-    if not _may_be_object(schema):
-        raise ValueError("must have parameters of the type object")
-    made = {name: value for name, value in schema.items() if name not in _AT_THE_TOP and name != "$ref"}
-    parts = _alternatives(schema.get("allOf", []))
-    if "$ref" in schema:
-        parts = [_referred(schema["$ref"], root), *parts]
-    for part in parts:
-        made = _both(made, _flat(part, root, depth + 1))
-    for word in _EITHER:
-        if word in schema:
-            made = _both(made, _either(_branches(schema[word], root, depth)))
-    return made
+class _Top:
+    """The top of one tool's parameters, made into a single object without references and combinations."""
+
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+        self._parts = 0
+
+    def flat(self, schema: object, depth: int = 0) -> dict[str, Any]:
+        """Return an object's schema without a reference and without combinations at its top."""
+        self._parts += 1
+        if not isinstance(schema, dict):
+            raise ValueError("must have parameters whose parts are objects")
+        # References may branch: without a bound on all parts, 16 levels are enough to never end.
+        if depth > MAX_REFERENCES or self._parts > MAX_PARTS:
+            raise ValueError("must have parameters with fewer references within each other")
+        if not _may_be_object(schema):
+            raise ValueError("must have parameters of the type object")
+        made = {name: value for name, value in schema.items() if name not in _AT_THE_TOP and name != "$ref"}
+        parts = _alternatives(schema.get("allOf", []))
+        if "$ref" in schema:
+            parts = [_referred(schema["$ref"], self._root), *parts]
+        for part in parts:
+            made = _both(made, self.flat(part, depth + 1))
+        for word in _EITHER:
+            if word in schema:
+                made = _both(made, _either(self._branches(schema[word], depth)))
+        return made
+
+    def _branches(self, value: object, depth: int) -> list[dict[str, Any]]:
+        """Return the alternatives that are objects: arguments are never anything else."""
+        made = []
+        for each in _alternatives(value):
+            try:
+                made.append(self.flat(each, depth + 1))
+            except ValueError:
+                if isinstance(each, dict) and _may_be_object(each):
+                    raise
+        if not made:
+            raise ValueError("must have parameters of the type object")
+        return made
 
 
 def _alternatives(value: object) -> list[Any]:
     if not isinstance(value, list) or len(value) > MAX_ALTERNATIVES:
         raise ValueError(f"must have parameters with lists of at most {MAX_ALTERNATIVES} alternatives")
     return value
-
-
-def _branches(value: object, root: Mapping[str, Any], depth: int) -> list[dict[str, Any]]:
-    """Return the alternatives that are objects: arguments are never anything else."""
-    made = []
-    for each in _alternatives(value):
-        try:
-            made.append(_flat(each, root, depth + 1))
-        except ValueError:
-            if isinstance(each, dict) and _may_be_object(each):
-                raise
-    if not made:
-        raise ValueError("must have parameters of the type object")
-    return made
 
 
 def _may_be_object(schema: Mapping[str, Any]) -> bool:
@@ -224,8 +236,13 @@ def _both(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     made = {**other, **one}
     properties = dict(_properties(one))
     for name, schema in _properties(other).items():
-        same = name not in properties or properties[name] == schema
-        properties[name] = schema if same else {"allOf": [properties[name], schema]}
+        known = properties.get(name, schema)
+        if known == schema:
+            properties[name] = schema
+        elif isinstance(known, dict) and known.keys() == {"allOf"} and isinstance(known["allOf"], list):
+            properties[name] = {"allOf": [*known["allOf"], schema]}
+        else:
+            properties[name] = {"allOf": [known, schema]}
     required = dict.fromkeys((*_required(one), *_required(other)))
     for name, value in (("properties", properties), ("required", list(required))):
         made.pop(name, None)

@@ -247,6 +247,20 @@ def test_parameters_that_are_too_deep_are_refused() -> None:
         mend(tool(schema))
 
 
+def test_references_that_branch_end_soon() -> None:
+    definitions: dict[str, Any] = {f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 8} for i in range(7)}
+    definitions["d7"] = {"type": "object"}
+    with pytest.raises(ValueError, match="fewer references"):
+        mend(tool({"$ref": "#/$defs/d0", "$defs": definitions}))
+
+
+def test_many_schemas_of_one_property_stay_flat() -> None:
+    kinds = [{"maxLength": length} for length in range(60)]
+    inner = {"allOf": [{"properties": {"a": kind}} for kind in kinds[30:]]}
+    schema = {"allOf": [*({"properties": {"a": kind}} for kind in kinds[:30]), inner]}
+    assert parameters_of(schema)["properties"]["a"] == {"allOf": [*kinds[:30], {"allOf": kinds[30:]}]}
+
+
 # Names and descriptions
 
 
