@@ -94,7 +94,7 @@ class Driver:
         plan = Plan(dialect=GA, session=chosen, silence_ms=silence_ms, retry_seconds=retry_seconds, **plan_fields)
         self.happened: list[dict[str, Any]] = []
         self.journal: list[Record] = []
-        self.transcribed: list[dict[str, Any]] = []
+        self.transcribed: list[Any] = []
         self.session = Session(link.Open("uuid-1", **fields), CHANNEL, plan, self.now, snapshot)
         self._position = position_samples
 
