@@ -32,7 +32,8 @@ from tests.scripted import events as api
 from tests.scripted.events import Event
 from tests.scripted.response import ScriptedResponse
 
-PATIENCE_SECONDS = 15.0
+# How long a test waits before it says that something does not happen at all.
+PATIENCE_SECONDS = 8.0
 GREETING_HZ = 400
 GREETING = "Hello!"
 

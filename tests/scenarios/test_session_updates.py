@@ -1,0 +1,350 @@
+"""`session.update` through the real processes: refused, unanswered, and changed in mid-call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import pytest_asyncio
+
+from tests.scripted import events as api
+from tests.scripted.events import Event
+from tests.scripted.realtime_end import GREETING_HZ, Script, ScriptedSession, accept_update
+from tests.scripted.service import ScriptedCall, ScriptedService, scripted_service
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+NO_NUMBER = "No telephone number has a letter in it."
+
+# Everything on the list of fields that a session may do without.
+SETTINGS = {
+    "OPENAI_NOISE_REDUCTION": "near_field",
+    "OPENAI_SPEED": "1.1",
+    "OPENAI_TRACING": "auto",
+    "OPENAI_TRUNCATION": "auto",
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ScriptedService]:
+    async with scripted_service(redis_server, tmp_path_factory.mktemp("tools"), **SETTINGS) as service:
+        yield service
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def _hang_up(service: ScriptedService) -> AsyncIterator[None]:
+    yield
+    await service.hang_up()
+
+
+# How the API names the request that it refuses: fields of the error.
+NAMED = {
+    "our event_id": lambda update: {"event_id": update["event_id"]},
+    "null": lambda update: {"event_id": None},
+    "none": lambda update: {},
+}
+named = pytest.mark.parametrize("naming", NAMED)
+
+
+def refusal(update: Event, param: str, naming: str = "our event_id", **fields: Any) -> Event:
+    """The error that refuses `session.update`."""
+    message = fields.pop("message", f"Invalid value for '{param}'.")
+    return api.error(message, **{"code": "invalid_value", "param": param, **NAMED[naming](update), **fields})
+
+
+def at(session: dict[str, Any], path: str) -> Any:
+    """The field of a session object at this path, `None` where there is none."""
+    value: Any = session
+    for name in path.removeprefix("session.").split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+class Refuses:
+    """Refuses `session.update` as long as one of these fields is in it; remembers what was asked for."""
+
+    def __init__(self, *params: str, naming: str = "our event_id") -> None:
+        self.asked: list[dict[str, Any]] = []
+        self._params = params
+        self._naming = naming
+
+    def __call__(self, session: ScriptedSession, update: Event) -> None:
+        self.asked.append(update["session"])
+        for param in self._params:
+            if at(update["session"], param) is not None:
+                session.send(refusal(update, param, self._naming))
+                return
+        accept_update(session, update)
+
+
+# The first session
+
+
+@named
+async def test_refused_session_ends_the_call(service: ScriptedService, naming: str) -> None:
+    key = service.new_key()
+    refuses = Refuses("session.instructions", naming=naming)
+    service.realtime.scripts[key] = Script(update=refuses)
+    call = await service.place(key)
+    await call.wait_for(lambda call: call.errors, timeout_seconds=5)
+    assert "Invalid value for 'session.instructions'" in call.errors[0].message
+    await call.closed.wait()
+    assert len(refuses.asked) == 1
+    assert service.realtime.handshakes[key] == 1
+
+
+@pytest.mark.parametrize(
+    "param",
+    [
+        "session.audio.input.noise_reduction",
+        "session.audio.output.speed",
+        "session.tracing",
+        "session.truncation",
+        "session.audio.input.transcription",
+    ],
+)
+async def test_refused_field_on_the_list_is_left_out(service: ScriptedService, param: str) -> None:
+    refuses = Refuses(param)
+    line = await service.call(Script(update=refuses))
+    first, second = refuses.asked
+    assert at(first, param) is not None
+    assert at(second, param) is None
+    assert second["instructions"] == first["instructions"]
+    assert second["tools"] == first["tools"]
+    (logged,) = service.worker_lines(line, "warning", param)
+    assert logged["level"] == "warning"
+
+
+async def test_field_is_left_out_by_any_part_of_it(service: ScriptedService) -> None:
+    asked = []
+
+    def update(session: ScriptedSession, update: Event) -> None:
+        asked.append(update["session"])
+        if at(update["session"], "audio.input.transcription") is not None:
+            session.send(refusal(update, "session.audio.input.transcription.model", "null"))
+        else:
+            accept_update(session, update)
+
+    await service.call(Script(update=update))
+    assert len(asked) == 2
+
+
+async def test_refused_tool_is_left_out(service: ScriptedService) -> None:
+    asked = []
+
+    def update(session: ScriptedSession, update: Event) -> None:
+        asked.append([tool["name"] for tool in update["session"]["tools"]])
+        if "look_up" in asked[-1]:
+            session.send(refusal(update, f"session.tools[{asked[-1].index('look_up')}].parameters"))
+        else:
+            accept_update(session, update)
+
+    await service.call(Script(update=update))
+    first, second = asked
+    assert [name for name in first if name != "look_up"] == second
+
+
+async def test_fourth_refused_field_ends_the_call(service: ScriptedService) -> None:
+    key = service.new_key()
+    refuses = Refuses("tracing", "truncation", "audio.output.speed", "audio.input.noise_reduction")
+    service.realtime.scripts[key] = Script(update=refuses)
+    call = await service.place(key)
+    await call.wait_for(lambda call: call.errors, timeout_seconds=5)
+    assert "noise_reduction" in call.errors[0].message
+    assert len(refuses.asked) == 4
+    assert service.realtime.handshakes[key] == 1
+
+
+async def test_refused_format_is_never_left_out(service: ScriptedService) -> None:
+    key = service.new_key()
+    refuses = Refuses("session.audio.input.format")
+    service.realtime.scripts[key] = Script(update=refuses)
+    call = await service.place(key)
+    await call.wait_for(lambda call: call.errors, timeout_seconds=5)
+    assert len(refuses.asked) == 1
+
+
+async def test_difference_of_the_echoed_session_is_logged_once(service: ScriptedService) -> None:
+    def update(session: ScriptedSession, update: Event) -> None:
+        changed = orjson.loads(orjson.dumps(update))
+        changed["session"]["audio"]["output"]["voice"] = "cedar"
+        accept_update(session, changed)
+
+    line = await service.call(Script(update=update))
+    status, _ = await line.update({"instructions": "Speak Italian."})
+    assert status == 200
+    assert len(service.worker_lines(line, "warning", "audio.output.voice")) == 1
+
+
+# In mid-call
+
+
+async def mid_call(service: ScriptedService) -> tuple[ScriptedCall, list[Event]]:
+    """A call whose next updates are not answered by the script, and a list of them."""
+    line = await service.call()
+    updates: list[Event] = []
+    line.session.script.update = lambda _, update: updates.append(update)
+    return line, updates
+
+
+@named
+async def test_refused_change_is_answered_with_the_words(service: ScriptedService, naming: str) -> None:
+    line, updates = await mid_call(service)
+    asking = asyncio.create_task(line.update({"instructions": "x"}))
+    await line.session.wait_for(lambda _: updates)
+    line.session.send(refusal(updates[0], "session.instructions", naming, message=NO_NUMBER))
+    status, body = await asking
+    assert (status, body["error"]) == (422, NO_NUMBER)
+    # Later updates stay in step.
+    line.session.script.update = accept_update
+    assert (await line.update({"instructions": "y"}))[0] == 200
+    assert line.session.configuration["instructions"] == "y"
+    line.session.turn()
+    line.session.reply(900)
+    await line.hears(GREETING_HZ, 900)
+
+
+async def test_refused_voice_after_audio_is_a_conflict(service: ScriptedService) -> None:
+    line, updates = await mid_call(service)
+    asking = asyncio.create_task(line.update({"audio": {"output": {"voice": "cedar"}}}))
+    await line.session.wait_for(lambda _: updates)
+    message = "Cannot update a conversation's voice if assistant audio is present."
+    line.session.send(
+        refusal(updates[0], "session.audio.output.voice", code="cannot_update_voice", message=message)
+    )
+    assert await asking == (409, {"error": message})
+
+
+async def test_answers_are_given_to_their_own_updates(service: ScriptedService) -> None:
+    line, updates = await mid_call(service)
+    asking = []
+    for number, instructions in enumerate(("one", "two", "three"), 1):
+        asking.append(asyncio.create_task(line.update({"instructions": instructions})))
+        await line.session.wait_for(lambda _, number=number: len(updates) == number)
+    accept_update(line.session, updates[0])
+    line.session.send(refusal(updates[1], "session.instructions", "null"))
+    accept_update(line.session, updates[2])
+    assert [(await each)[0] for each in asking] == [200, 422, 200]
+
+
+async def test_unrelated_error_answers_no_update(service: ScriptedService) -> None:
+    line, updates = await mid_call(service)
+    asking = asyncio.create_task(line.update({"instructions": "x"}))
+    await line.session.wait_for(lambda _: updates)
+    line.session.send(api.error("No such item.", code="item_delete_invalid_item_id", param="item_id"))
+    accept_update(line.session, updates[0])
+    assert (await asking)[0] == 200
+
+
+async def test_refused_change_never_reaches_the_next_session(service: ScriptedService) -> None:
+    line, updates = await mid_call(service)
+    asking = asyncio.create_task(line.update({"instructions": "refused", "max_output_tokens": 7}))
+    await line.session.wait_for(lambda _: updates)
+    line.session.send(refusal(updates[0], "session.max_output_tokens", "null"))
+    assert (await asking)[0] == 422
+    line.session.script.update = accept_update
+    assert (await line.update({"instructions": "accepted"}))[0] == 200
+    line.session.drop()
+    following = await service.realtime.session(line.key, 2)
+    update = await following.event("session.update")
+    assert update["session"]["instructions"] == "accepted"
+    assert update["session"]["max_output_tokens"] != 7
+
+
+# Turn detection
+
+
+def detection(**fields: bool) -> dict[str, Any]:
+    """A session object with server_vad and these fields."""
+    return {"audio": {"input": {"turn_detection": {"type": "server_vad", **fields}}}}
+
+
+async def long_reply(line: ScriptedCall) -> None:
+    """The agent is heard, and goes on for a while."""
+    line.session.turn()
+    response = line.session.begin_response()
+    response.audio(700, 3000, text="One two three four five six")
+    response.done()
+    await line.call.wait_for(lambda _: line.tones == [GREETING_HZ, 700])
+
+
+async def not_interrupted(line: ScriptedCall) -> None:
+    """The caller speaks into a reply, which goes on; nothing is said of it to the model."""
+    await long_reply(line)
+    speech = line.session.start_speech()
+    await line.passes(0.5)
+    line.session.end_speech(speech)
+    line.session.reply(900)
+    await line.hears(GREETING_HZ, 700, 900)
+    assert not line.call.interruptions
+    assert not {"response.cancel", "conversation.item.truncate"} & set(line.session.kinds)
+    # Three seconds of the first reply, whole.
+    assert len(line.call.received_pcm) >= 16 * 3400
+
+
+async def requested_by_the_worker(line: ScriptedCall) -> None:
+    """The caller's turn is over, and the API does not begin a response by itself."""
+    line.session.turn()
+    await line.session.request(2, timeout_seconds=2)
+    line.session.reply(900)
+    await line.hears(GREETING_HZ, 900)
+
+
+async def test_interrupt_response_false_from_the_calls_api(service: ScriptedService) -> None:
+    line = await service.call()
+    assert (await line.update(detection(create_response=True, interrupt_response=False)))[0] == 200
+    await not_interrupted(line)
+
+
+async def test_create_response_false_from_the_calls_api(service: ScriptedService) -> None:
+    line = await service.call()
+    assert (await line.update(detection(create_response=False, interrupt_response=True)))[0] == 200
+    await requested_by_the_worker(line)
+    await long_reply(line)
+    line.session.start_speech()
+    await line.session.event("conversation.item.truncate")
+    assert len(line.call.interruptions) == 1
+
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_turn_detection_of_openai_session(redis_server: str, tmp_path: Path) -> None:
+    session = orjson.dumps(detection(create_response=False, interrupt_response=False)).decode()
+    async with scripted_service(redis_server, tmp_path, OPENAI_SESSION=session) as service:
+        line = await service.call()
+        await requested_by_the_worker(line)
+        line.session.turn()
+        response = await response_after(line, 3)
+        response.audio(700, 2000, text="One two three four")
+        response.done()
+        await line.call.wait_for(lambda _: line.tones[-1:] == [700])
+        line.session.end_speech(line.session.start_speech())
+        response = await response_after(line, 4)
+        response.audio(1000, 300)
+        response.done()
+        await line.hears(GREETING_HZ, 900, 700, 1000)
+        assert not line.call.interruptions
+
+
+async def response_after(line: ScriptedCall, number: int) -> Any:
+    """The response to this request."""
+    await line.session.request(number)
+    return line.session.begin_response()
+
+
+# The length of a session
+
+
+async def test_expiry_of_the_session_moves_the_call(service: ScriptedService) -> None:
+    """The API says that the session ends in 12 s: another one is opened before."""
+    line = await service.call(Script(created={"expires_at": int(__import__("time").time()) + 12}))
+    following = await service.realtime.session(line.key, 2, timeout_seconds=11.5)
+    following.script.created = {}
+    await line.session.wait_for(lambda s: s.closed.is_set(), timeout_seconds=8)
+    following.turn("Are you there?")
+    following.reply(900)
+    await line.hears(GREETING_HZ, 900)
+    assert not following.requests
