@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ async def _hang_up(service: ScriptedService) -> AsyncIterator[None]:
 
 
 # How the API names the request that it refuses: fields of the error.
-NAMED = {
+NAMED: dict[str, Callable[[Event], dict[str, Any]]] = {
     "our event_id": lambda update: {"event_id": update["event_id"]},
     "null": lambda update: {"event_id": None},
     "none": lambda update: {},
@@ -224,7 +224,7 @@ async def test_answers_are_given_to_their_own_updates(service: ScriptedService) 
     asking = []
     for number, instructions in enumerate(("one", "two", "three"), 1):
         asking.append(asyncio.create_task(line.update({"instructions": instructions})))
-        await line.session.wait_for(lambda _, number=number: len(updates) == number)
+        await line.session.event("session.update", 1 + number)
     accept_update(line.session, updates[0])
     line.session.send(refusal(updates[1], "session.instructions", "null"))
     accept_update(line.session, updates[2])
@@ -333,18 +333,3 @@ async def response_after(line: ScriptedCall, number: int) -> Any:
     """The response to this request."""
     await line.session.request(number)
     return line.session.begin_response()
-
-
-# The length of a session
-
-
-async def test_expiry_of_the_session_moves_the_call(service: ScriptedService) -> None:
-    """The API says that the session ends in 12 s: another one is opened before."""
-    line = await service.call(Script(created={"expires_at": int(__import__("time").time()) + 12}))
-    following = await service.realtime.session(line.key, 2, timeout_seconds=11.5)
-    following.script.created = {}
-    await line.session.wait_for(lambda s: s.closed.is_set(), timeout_seconds=8)
-    following.turn("Are you there?")
-    following.reply(900)
-    await line.hears(GREETING_HZ, 900)
-    assert not following.requests

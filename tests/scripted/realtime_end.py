@@ -17,9 +17,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import copy
+import json
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -48,7 +49,7 @@ class Script:
         greets: the first `response.create` of the first session is answered with a short tone of GREETING_HZ.
         update: answers `session.update`; None: nothing does.
         created: more fields of the session object in `session.created`.
-        adds_items: `conversation.item.added` is sent for items of callers and replies.
+        wire: the events that are sent in the place of an event, to play a service that differs from the API.
         refusals: answers to the first handshakes, HTTP status and body, in order.
         refuses: the answer to all further handshakes, if any.
     """
@@ -56,7 +57,7 @@ class Script:
     greets: bool = True
     update: Handler | None = field(default_factory=lambda: accept_update)
     created: dict[str, Any] = field(default_factory=dict)
-    adds_items: bool = True
+    wire: Callable[[Event], Iterable[Event]] = lambda event: (event,)
     refusals: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     refuses: tuple[int, dict[str, Any]] | None = None
 
@@ -183,7 +184,9 @@ class ScriptedSession:
     def send(self, *events: Event) -> None:
         """Send events, in order; they are gone when the service can have them."""
         for event in events:
-            self.send_raw(orjson.dumps(event).decode())
+            for sent in self.script.wire(event):
+                # Unlike `orjson`, this writes a lone surrogate, and as an escape.
+                self.send_raw(json.dumps(sent))
 
     def send_raw(self, text: str) -> None:
         """Send a text message that need not be an event, nor JSON."""
@@ -203,7 +206,7 @@ class ScriptedSession:
 
     def begin_response(self, *, created: bool = True) -> ScriptedResponse:
         """Start a response; `created`: send its `response.created`."""
-        response = ScriptedResponse(self, self.new_id("resp"), self._encode, adds_items=self.script.adds_items)
+        response = ScriptedResponse(self, self.new_id("resp"), self._encode)
         if created:
             self.send(api.response_created(response.id))
         return response
@@ -232,9 +235,7 @@ class ScriptedSession:
     def commit(self, item_id: str) -> None:
         """`committed`, and the caller's item."""
         previous = self.add_item(item_id)
-        self.send(api.committed(item_id, previous))
-        if self.script.adds_items:
-            self.send(api.caller_item_added(item_id, previous))
+        self.send(api.committed(item_id, previous), api.caller_item_added(item_id, previous))
 
     def turn(self, text: str | None = "Well?") -> str:
         """The caller's turn, as the API's turn detection finds it; returns the id of the item."""

@@ -34,14 +34,11 @@ class ScriptedResponse:
         output: its items, as `response.done` shows them.
     """
 
-    def __init__(
-        self, session: Session, response_id: str, encode: Callable[[float, int], bytes], *, adds_items: bool
-    ) -> None:
+    def __init__(self, session: Session, response_id: str, encode: Callable[[float, int], bytes]) -> None:
         self.id = response_id
         self.output: list[dict[str, Any]] = []
         self._session = session
         self._encode = encode
-        self._adds_items = adds_items
 
     @property
     def item_id(self) -> str:
@@ -53,10 +50,9 @@ class ScriptedResponse:
         previous = self._session.add_item(item["id"])
         index = len(self.output)
         self._session.send(
-            api.event("response.output_item.added", response_id=self.id, output_index=index, item=item)
+            api.event("response.output_item.added", response_id=self.id, output_index=index, item=item),
+            api.item_added(item, previous),
         )
-        if self._adds_items:
-            self._session.send(api.item_added(item, previous))
         self.output.append(item)
 
     def message(self) -> str:
@@ -116,6 +112,11 @@ class ScriptedResponse:
         call_id = call_id or self._session.new_id("call")
         self.add(api.function_call(self._session.new_id("fc"), call_id, name, "", "in_progress"))
         return call_id
+
+    def item(self, item: dict[str, Any]) -> None:
+        """An item that is complete when it is added, such as an approval request."""
+        self.add(item)
+        self._item_done()
 
     def cut_off(self) -> None:
         """The last item ends incomplete."""
