@@ -13,6 +13,7 @@ from tests.scripted import events as api
 from tests.scripted.realtime_end import GREETING, GREETING_HZ, Script
 from tests.scripted.response import ScriptedResponse
 from tests.scripted.service import ANSWER_FAILED_TEXT, ScriptedCall, ScriptedService, scripted_service
+from tests.scripted.side_by_side import SideBySide, side_by_side
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -32,10 +33,11 @@ async def service(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -
         yield service
 
 
-@pytest_asyncio.fixture(autouse=True, loop_scope="module")
-async def _hang_up(service: ScriptedService) -> AsyncIterator[None]:
-    yield
-    await service.hang_up()
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def together(service: ScriptedService, request: pytest.FixtureRequest) -> AsyncIterator[SideBySide]:
+    together = SideBySide(service, request.module, request.session.items)
+    yield together
+    await together.stop()
 
 
 def fields(request: api.Event) -> dict[str, Any]:
@@ -109,6 +111,7 @@ async def stays_quiet(line: ScriptedCall, requests: int) -> None:
 
 
 @pytest.mark.parametrize("occasion", OCCASIONS)
+@side_by_side
 async def test_failed_response_is_requested_again(service: ScriptedService, occasion: str) -> None:
     line, response, before = await begin(service, occasion)
     failed_at = time.monotonic()
@@ -130,6 +133,7 @@ async def test_failed_response_is_requested_again(service: ScriptedService, occa
         assert len(line.session.notes) == 1
 
 
+@side_by_side
 async def test_failure_is_repeated_no_sooner_than_the_api_asks(service: ScriptedService) -> None:
     line, response, before = await begin(service, "turn")
     failed_at = time.monotonic()
@@ -140,6 +144,7 @@ async def test_failure_is_repeated_no_sooner_than_the_api_asks(service: Scripted
     await line.hears(GREETING_HZ, 900)
 
 
+@side_by_side
 async def test_failures_in_a_row_are_each_repeated(service: ScriptedService) -> None:
     line, response, before = await begin(service, "turn")
     for number in range(1, 4):
@@ -152,6 +157,7 @@ async def test_failures_in_a_row_are_each_repeated(service: ScriptedService) -> 
     await line.told(("agent", GREETING), ("user", "Well?"), ("agent", "At last."))
 
 
+@side_by_side
 async def test_caller_who_speaks_cancels_the_pending_repeat(service: ScriptedService) -> None:
     line, response, before = await begin(service, "turn")
     response.failed("server_error")
@@ -165,6 +171,7 @@ async def test_caller_who_speaks_cancels_the_pending_repeat(service: ScriptedSer
     await line.told(("agent", GREETING), ("user", "Well?"), ("user", "Are you there?"), ("agent", "I am."))
 
 
+@side_by_side
 async def test_context_length_shortens_the_conversation(service: ScriptedService) -> None:
     line = await service.call()
     for number in range(4):
@@ -181,6 +188,7 @@ async def test_context_length_shortens_the_conversation(service: ScriptedService
     await line.hears(GREETING_HZ, 600, 700, 800, 900, 1200)
 
 
+@side_by_side
 async def test_context_length_is_not_repeated_twice(service: ScriptedService) -> None:
     line, response, _ = await begin(service, "turn")
     response.failed("context_length_exceeded", "The conversation is too long.")
@@ -230,6 +238,7 @@ empty_answers = pytest.mark.parametrize("end", EMPTY.values(), ids=EMPTY)
 
 
 @empty_answers
+@side_by_side
 async def test_empty_answer_is_deleted_and_requested_again(service: ScriptedService, end: Refuse) -> None:
     line, response, before = await begin(service, "turn")
     end(response)
@@ -242,6 +251,7 @@ async def test_empty_answer_is_deleted_and_requested_again(service: ScriptedServ
 
 
 @empty_answers
+@side_by_side
 async def test_three_empty_answers_end_in_an_apology(service: ScriptedService, end: Refuse) -> None:
     line, response, before = await begin(service, "turn")
     unheard = []
@@ -267,6 +277,7 @@ async def test_three_empty_answers_end_in_an_apology(service: ScriptedService, e
     ]
 
 
+@side_by_side
 async def test_inaudible_apology_ends_the_call(service: ScriptedService) -> None:
     line, response, before = await begin(service, "turn")
     for number in (1, 2, 3):
@@ -278,6 +289,7 @@ async def test_inaudible_apology_ends_the_call(service: ScriptedService) -> None
     assert len(line.session.requests) == before + 3
 
 
+@side_by_side
 async def test_cut_off_function_call_is_not_run(service: ScriptedService) -> None:
     line, response, before = await begin(service, "turn")
     cut = response.begin_function_call("look_up")
@@ -309,6 +321,7 @@ CUT: dict[str, Refuse] = {
 
 
 @pytest.mark.parametrize("end", CUT.values(), ids=CUT)
+@side_by_side
 async def test_reply_that_breaks_off_is_continued_once(service: ScriptedService, end: Refuse) -> None:
     line, response, before = await begin(service, "turn")
     response.audio(700, 400, text="One two", finish=False)
@@ -341,6 +354,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("status", "error", "named"), REFUSALS, ids=["401", "403", "no quota"])
+@side_by_side
 async def test_permanent_refusal_ends_the_call(
     service: ScriptedService, status: int, error: dict[str, Any], named: str
 ) -> None:
@@ -353,6 +367,7 @@ async def test_permanent_refusal_ends_the_call(
     assert service.realtime.handshakes[key] == 1
 
 
+@side_by_side
 async def test_failed_response_without_quota_ends_the_call(service: ScriptedService) -> None:
     line, response, before = await begin(service, "turn")
     response.failed("insufficient_quota", "You exceeded your current quota.")
@@ -361,6 +376,7 @@ async def test_failed_response_without_quota_ends_the_call(service: ScriptedServ
     assert service.realtime.handshakes[line.key] == 1
 
 
+@side_by_side
 async def test_error_event_without_quota_ends_the_call(service: ScriptedService) -> None:
     line = await service.call()
     line.session.send(api.error("You exceeded your current quota.", code="insufficient_quota"))
@@ -371,6 +387,7 @@ async def test_error_event_without_quota_ends_the_call(service: ScriptedService)
 # An error in the place of `response.done`
 
 
+@side_by_side
 async def test_error_in_mid_response_is_a_failure(service: ScriptedService) -> None:
     line, response, before = await begin(service, "turn")
     line.session.send(api.error(kind="server_error"))
@@ -384,6 +401,7 @@ async def test_error_in_mid_response_is_a_failure(service: ScriptedService) -> N
     await stays_quiet(line, before + 1)
 
 
+@side_by_side
 async def test_error_in_mid_reply_continues_it(service: ScriptedService) -> None:
     line, response, before = await begin(service, "turn")
     response.audio(700, 400, text="One two", finish=False)
@@ -400,6 +418,7 @@ async def test_error_in_mid_reply_continues_it(service: ScriptedService) -> None
 @pytest.mark.parametrize("kind", ["invalid_request_error", "server_error"])
 @pytest.mark.parametrize("named", [True, False], ids=["our event_id", "null"])
 @pytest.mark.parametrize("occasion", ["greeting", "say"])
+@side_by_side
 async def test_refused_request_is_repeated(
     service: ScriptedService, occasion: str, named: bool, kind: str
 ) -> None:
@@ -419,6 +438,7 @@ async def test_refused_request_is_repeated(
     await stays_quiet(line, number + 1)
 
 
+@side_by_side
 async def test_cancel_not_active_frees_the_next_request(service: ScriptedService) -> None:
     line = await service.call()
     line.session.turn("Well?")
@@ -444,6 +464,7 @@ async def test_cancel_not_active_frees_the_next_request(service: ScriptedService
 # The caller's speech has no end
 
 
+@side_by_side
 async def test_speech_without_voice_is_committed(service: ScriptedService) -> None:
     line = await service.call()
     began = time.monotonic()
@@ -458,6 +479,7 @@ async def test_speech_without_voice_is_committed(service: ScriptedService) -> No
     assert len(line.session.received("input_audio_buffer.commit")) == 1
 
 
+@side_by_side
 async def test_keys_are_answered_in_speech_without_end(service: ScriptedService) -> None:
     line = await service.call()
     line.session.start_speech()
@@ -471,6 +493,7 @@ async def test_keys_are_answered_in_speech_without_end(service: ScriptedService)
 # Answers that are owed together
 
 
+@side_by_side
 async def test_say_in_speech_follows_the_answer(service: ScriptedService) -> None:
     line = await service.call()
     speech = line.session.start_speech()
@@ -485,6 +508,7 @@ async def test_say_in_speech_follows_the_answer(service: ScriptedService) -> Non
     await stays_quiet(line, 2)
 
 
+@side_by_side
 async def test_say_and_tool_output_are_both_answered(service: ScriptedService) -> None:
     line = await service.call()
     line.session.turn()
@@ -503,6 +527,7 @@ async def test_say_and_tool_output_are_both_answered(service: ScriptedService) -
     await stays_quiet(line, 3)
 
 
+@side_by_side
 async def test_two_sayings_are_said_in_order(service: ScriptedService) -> None:
     line, response, before = await begin(service, "turn")
     await line.say("First.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tests.scripted import events as api
 from tests.scripted.events import Event
 from tests.scripted.realtime_end import GREETING_HZ, Script, ScriptedSession, accept_update
 from tests.scripted.service import ScriptedCall, ScriptedService, scripted_service
+from tests.scripted.side_by_side import SideBySide, side_by_side
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -35,10 +37,11 @@ async def service(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -
         yield service
 
 
-@pytest_asyncio.fixture(autouse=True, loop_scope="module")
-async def _hang_up(service: ScriptedService) -> AsyncIterator[None]:
-    yield
-    await service.hang_up()
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def together(service: ScriptedService, request: pytest.FixtureRequest) -> AsyncIterator[SideBySide]:
+    together = SideBySide(service, request.module, request.session.items)
+    yield together
+    await together.stop()
 
 
 # How the API names the request that it refuses: fields of the error.
@@ -85,6 +88,7 @@ class Refuses:
 
 
 @named
+@side_by_side
 async def test_refused_session_ends_the_call(service: ScriptedService, naming: str) -> None:
     key = service.new_key()
     refuses = Refuses("session.instructions", naming=naming)
@@ -107,6 +111,7 @@ async def test_refused_session_ends_the_call(service: ScriptedService, naming: s
         "session.audio.input.transcription",
     ],
 )
+@side_by_side
 async def test_refused_field_on_the_list_is_left_out(service: ScriptedService, param: str) -> None:
     refuses = Refuses(param)
     line = await service.call(Script(update=refuses))
@@ -119,6 +124,7 @@ async def test_refused_field_on_the_list_is_left_out(service: ScriptedService, p
     assert logged["level"] == "warning"
 
 
+@side_by_side
 async def test_field_is_left_out_by_any_part_of_it(service: ScriptedService) -> None:
     asked = []
 
@@ -133,6 +139,7 @@ async def test_field_is_left_out_by_any_part_of_it(service: ScriptedService) -> 
     assert len(asked) == 2
 
 
+@side_by_side
 async def test_refused_tool_is_left_out(service: ScriptedService) -> None:
     asked = []
 
@@ -148,6 +155,7 @@ async def test_refused_tool_is_left_out(service: ScriptedService) -> None:
     assert [name for name in first if name != "look_up"] == second
 
 
+@side_by_side
 async def test_fourth_refused_field_ends_the_call(service: ScriptedService) -> None:
     key = service.new_key()
     refuses = Refuses("tracing", "truncation", "audio.output.speed", "audio.input.noise_reduction")
@@ -159,6 +167,7 @@ async def test_fourth_refused_field_ends_the_call(service: ScriptedService) -> N
     assert service.realtime.handshakes[key] == 1
 
 
+@side_by_side
 async def test_refused_format_is_never_left_out(service: ScriptedService) -> None:
     key = service.new_key()
     refuses = Refuses("session.audio.input.format")
@@ -168,6 +177,7 @@ async def test_refused_format_is_never_left_out(service: ScriptedService) -> Non
     assert len(refuses.asked) == 1
 
 
+@side_by_side
 async def test_difference_of_the_echoed_session_is_logged_once(service: ScriptedService) -> None:
     def update(session: ScriptedSession, update: Event) -> None:
         changed = orjson.loads(orjson.dumps(update))
@@ -192,6 +202,7 @@ async def mid_call(service: ScriptedService) -> tuple[ScriptedCall, list[Event]]
 
 
 @named
+@side_by_side
 async def test_refused_change_is_answered_with_the_words(service: ScriptedService, naming: str) -> None:
     line, updates = await mid_call(service)
     asking = asyncio.create_task(line.update({"instructions": "x"}))
@@ -208,6 +219,7 @@ async def test_refused_change_is_answered_with_the_words(service: ScriptedServic
     await line.hears(GREETING_HZ, 900)
 
 
+@side_by_side
 async def test_refused_voice_after_audio_is_a_conflict(service: ScriptedService) -> None:
     line, updates = await mid_call(service)
     asking = asyncio.create_task(line.update({"audio": {"output": {"voice": "cedar"}}}))
@@ -219,6 +231,7 @@ async def test_refused_voice_after_audio_is_a_conflict(service: ScriptedService)
     assert await asking == (409, {"error": message})
 
 
+@side_by_side
 async def test_answers_are_given_to_their_own_updates(service: ScriptedService) -> None:
     line, updates = await mid_call(service)
     asking = []
@@ -231,6 +244,7 @@ async def test_answers_are_given_to_their_own_updates(service: ScriptedService) 
     assert [(await each)[0] for each in asking] == [200, 422, 200]
 
 
+@side_by_side
 async def test_unrelated_error_answers_no_update(service: ScriptedService) -> None:
     line, updates = await mid_call(service)
     asking = asyncio.create_task(line.update({"instructions": "x"}))
@@ -240,6 +254,7 @@ async def test_unrelated_error_answers_no_update(service: ScriptedService) -> No
     assert (await asking)[0] == 200
 
 
+@side_by_side
 async def test_refused_change_never_reaches_the_next_session(service: ScriptedService) -> None:
     line, updates = await mid_call(service)
     asking = asyncio.create_task(line.update({"instructions": "refused", "max_output_tokens": 7}))
@@ -294,12 +309,14 @@ async def requested_by_the_worker(line: ScriptedCall) -> None:
     await line.hears(GREETING_HZ, 900)
 
 
+@side_by_side
 async def test_interrupt_response_false_from_the_calls_api(service: ScriptedService) -> None:
     line = await service.call()
     assert (await line.update(detection(create_response=True, interrupt_response=False)))[0] == 200
     await not_interrupted(line)
 
 
+@side_by_side
 async def test_create_response_false_from_the_calls_api(service: ScriptedService) -> None:
     line = await service.call()
     assert (await line.update(detection(create_response=False, interrupt_response=True)))[0] == 200
@@ -313,7 +330,7 @@ async def test_create_response_false_from_the_calls_api(service: ScriptedService
 @pytest.mark.asyncio(loop_scope="function")
 async def test_turn_detection_of_openai_session(redis_server: str, tmp_path: Path) -> None:
     session = orjson.dumps(detection(create_response=False, interrupt_response=False)).decode()
-    async with scripted_service(redis_server, tmp_path, OPENAI_SESSION=session) as service:
+    async with scripted_service(redis_server, tmp_path, OPENAI_SESSION=session) as service, service.own_calls():
         line = await service.call()
         await requested_by_the_worker(line)
         line.session.turn()
@@ -333,3 +350,19 @@ async def response_after(line: ScriptedCall, number: int) -> Any:
     """The response to this request."""
     await line.session.request(number)
     return line.session.begin_response()
+
+
+# The length of a session
+
+
+@side_by_side
+async def test_session_is_replaced_before_it_expires(service: ScriptedService) -> None:
+    line = await service.call(Script(created={"expires_at": int(time.time()) + 8}))
+    line.session.script.created = {}
+    following = await service.realtime.session(line.key, 2)
+    assert not line.session.closed.is_set()
+    await line.session.wait_for(lambda s: s.closed.is_set())
+    following.turn("Are you there?")
+    following.reply(900)
+    await line.hears(GREETING_HZ, 900)
+    assert not following.requests

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from tests.helpers import eventually
 from tests.scenarios.processes import Cluster
 from tests.scenarios.tones import loudest
 from tests.scripted.realtime_end import GREETING_HZ, PATIENCE_SECONDS, RealtimeEnd, Script, ScriptedSession
+
+# Calls of the test that runs: several may run in one loop.
+_calls: ContextVar[list[SimulatedCall]] = ContextVar("calls")
 
 FRAME_BYTES = 320
 FRAME_MS = 20
@@ -147,7 +151,6 @@ class ScriptedService:
         self.ami = ami
         self._http = http
         self._numbers = itertools.count(1)
-        self._calls: list[SimulatedCall] = []
 
     def new_key(self) -> str:
         """A key, which makes a call independent of the others: waiting times are shared by key."""
@@ -156,7 +159,7 @@ class ScriptedService:
     async def place(self, key: str, **options: Any) -> SimulatedCall:
         """Place a call with this key."""
         call = await place_call(await self.cluster.url(), provider_config={"api_key": key}, **options)
-        self._calls.append(call)
+        _calls.get().append(call)
         return call
 
     async def call(self, script: Script | None = None, **options: Any) -> ScriptedCall:
@@ -171,11 +174,16 @@ class ScriptedService:
             await made.greeted()
         return made
 
-    async def hang_up(self) -> None:
-        """End all calls."""
-        calls, self._calls = self._calls, []
-        for call in calls:
-            await call.hang_up()
+    @asynccontextmanager
+    async def own_calls(self) -> AsyncIterator[None]:
+        """Hang up the calls that are placed within it."""
+        token = _calls.set([])
+        try:
+            yield
+        finally:
+            for call in _calls.get():
+                await call.hang_up()
+            _calls.reset(token)
 
     async def post(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """A request to the calls API."""
@@ -221,6 +229,4 @@ async def scripted_service(redis_url: str, tools: Path, **settings: object) -> A
         }
         cluster = await stack.enter_async_context(Cluster(redis_url, realtime.url, **fields))
         await cluster.start(workers=1)
-        service = ScriptedService(realtime, cluster, ami, http)
-        yield service
-        await service.hang_up()
+        yield ScriptedService(realtime, cluster, ami, http)
