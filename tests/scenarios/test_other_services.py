@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from tests.helpers import eventually
+from tests.redis_process import RealRedis
 from tests.scripted.events import Event
 from tests.scripted.realtime_end import GREETING, GREETING_HZ, Script
 from tests.scripted.service import ScriptedCall, ScriptedService, scripted_service
@@ -90,7 +91,7 @@ class DoneFirst:
         if kind == "response.output_audio.delta":
             before, self._last = self._last, [event]
             return before
-        if self._last:
+        if self._last and kind.startswith("response."):
             self._last.append(event)
             return ()
         return (event,)
@@ -262,8 +263,8 @@ async def test_broken_event_is_survived(service: ScriptedService, text: str) -> 
 
 
 @pytest.mark.asyncio(loop_scope="function")
-async def test_broken_events_are_counted(redis_server: str, tmp_path: Path) -> None:
-    async with scripted_service(redis_server, tmp_path) as service, service.own_calls():
+async def test_broken_events_are_counted(locked_redis: RealRedis, tmp_path: Path) -> None:
+    async with scripted_service(locked_redis.url, tmp_path) as service, service.own_calls():
         line = await service.call()
         for text in BROKEN.values():
             line.session.send_raw(text)
@@ -338,7 +339,7 @@ async def test_mcp_approval_is_denied_and_answered(service: ScriptedService) -> 
         "approval_request_id": "mcp_approval_request_1",
         "approve": False,
     }
-    assert service.worker_lines(line, "delete_all")
+    await eventually(lambda: service.worker_lines(line, "approval", "files"))
     line.session.reply(900)
     await line.hears(GREETING_HZ, 900)
     await line.passes(1.0)
@@ -371,5 +372,5 @@ async def test_failed_list_of_mcp_tools_is_logged(service: ScriptedService) -> N
     line.session.turn()
     line.session.reply(900)
     await line.hears(GREETING_HZ, 900)
-    await eventually(lambda: service.worker_lines(line, "mcp_list_tools"))
+    await eventually(lambda: service.worker_lines(line, "MCP"))
     assert await service.metric('avr_sts_upstream_errors_total{code="mcp_list_tools_failed"}') == 1

@@ -12,6 +12,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from tests.redis_process import RealRedis
 from tests.scripted import events as api
 from tests.scripted.events import Event
 from tests.scripted.realtime_end import GREETING_HZ, Script, ScriptedSession, accept_update
@@ -101,16 +102,16 @@ async def test_refused_session_ends_the_call(service: ScriptedService, naming: s
     assert service.realtime.handshakes[key] == 1
 
 
-@pytest.mark.parametrize(
-    "param",
-    [
-        "session.audio.input.noise_reduction",
-        "session.audio.output.speed",
-        "session.tracing",
-        "session.truncation",
-        "session.audio.input.transcription",
-    ],
-)
+LEFT_OUT = [
+    "session.tracing",
+    "session.truncation",
+    "session.audio.output.speed",
+    "session.audio.input.noise_reduction",
+    "session.audio.input.transcription",
+]
+
+
+@pytest.mark.parametrize("param", LEFT_OUT)
 @side_by_side
 async def test_refused_field_on_the_list_is_left_out(service: ScriptedService, param: str) -> None:
     refuses = Refuses(param)
@@ -120,8 +121,7 @@ async def test_refused_field_on_the_list_is_left_out(service: ScriptedService, p
     assert at(second, param) is None
     assert second["instructions"] == first["instructions"]
     assert second["tools"] == first["tools"]
-    (logged,) = service.worker_lines(line, "warning", param)
-    assert logged["level"] == "warning"
+    assert len(await service.lines(line, "warning", param)) == 1
 
 
 @side_by_side
@@ -158,11 +158,11 @@ async def test_refused_tool_is_left_out(service: ScriptedService) -> None:
 @side_by_side
 async def test_fourth_refused_field_ends_the_call(service: ScriptedService) -> None:
     key = service.new_key()
-    refuses = Refuses("tracing", "truncation", "audio.output.speed", "audio.input.noise_reduction")
+    refuses = Refuses(*LEFT_OUT[:4])
     service.realtime.scripts[key] = Script(update=refuses)
     call = await service.place(key)
     await call.wait_for(lambda call: call.errors, timeout_seconds=5)
-    assert "noise_reduction" in call.errors[0].message
+    assert LEFT_OUT[3] in call.errors[0].message
     assert len(refuses.asked) == 4
     assert service.realtime.handshakes[key] == 1
 
@@ -180,14 +180,14 @@ async def test_refused_format_is_never_left_out(service: ScriptedService) -> Non
 @side_by_side
 async def test_difference_of_the_echoed_session_is_logged_once(service: ScriptedService) -> None:
     def update(session: ScriptedSession, update: Event) -> None:
-        changed = orjson.loads(orjson.dumps(update))
-        changed["session"]["audio"]["output"]["voice"] = "cedar"
-        accept_update(session, changed)
+        accept_update(session, update)
+        accept_update(session, {"session": {"audio": {"output": {"voice": "cedar"}}}})
 
     line = await service.call(Script(update=update))
     status, _ = await line.update({"instructions": "Speak Italian."})
     assert status == 200
-    assert len(service.worker_lines(line, "warning", "audio.output.voice")) == 1
+    (logged,) = await service.lines(line, "warning", "audio.output.voice")
+    assert logged["uuid"] == line.call.uuid
 
 
 # In mid-call
@@ -233,15 +233,16 @@ async def test_refused_voice_after_audio_is_a_conflict(service: ScriptedService)
 
 @side_by_side
 async def test_answers_are_given_to_their_own_updates(service: ScriptedService) -> None:
-    line, updates = await mid_call(service)
-    asking = []
-    for number, instructions in enumerate(("one", "two", "three"), 1):
-        asking.append(asyncio.create_task(line.update({"instructions": instructions})))
-        await line.session.event("session.update", 1 + number)
-    accept_update(line.session, updates[0])
-    line.session.send(refusal(updates[1], "session.instructions", "null"))
-    accept_update(line.session, updates[2])
-    assert [(await each)[0] for each in asking] == [200, 422, 200]
+    def update(session: ScriptedSession, update: Event) -> None:
+        if update["session"]["instructions"] == "two":
+            session.send(refusal(update, "session.instructions", "null"))
+        else:
+            accept_update(session, update)
+
+    line = await service.call()
+    line.session.script.update = update
+    answers = await asyncio.gather(*(line.update({"instructions": text}) for text in ("one", "two", "three")))
+    assert [status for status, _ in answers] == [200, 422, 200]
 
 
 @side_by_side
@@ -279,26 +280,27 @@ def detection(**fields: bool) -> dict[str, Any]:
 
 
 async def long_reply(line: ScriptedCall) -> None:
-    """The agent is heard, and goes on for a while."""
+    """The API answers a turn; the agent is heard, and goes on for a while."""
     line.session.turn()
+    await long_response(line)
+
+
+async def long_response(line: ScriptedCall) -> None:
+    """A response of 3 s, which begins to be heard."""
     response = line.session.begin_response()
     response.audio(700, 3000, text="One two three four five six")
     response.done()
-    await line.call.wait_for(lambda _: line.tones == [GREETING_HZ, 700])
+    await line.call.wait_for(lambda _: line.tones[-1:] == [700])
 
 
-async def not_interrupted(line: ScriptedCall) -> None:
-    """The caller speaks into a reply, which goes on; nothing is said of it to the model."""
-    await long_reply(line)
+async def speaks_into_it(line: ScriptedCall) -> None:
+    """The caller speaks into a reply, which goes on; the model is told nothing."""
+    sounding = line.call.interruptions, len(line.session.received("conversation.item.truncate"))
     speech = line.session.start_speech()
     await line.passes(0.5)
     line.session.end_speech(speech)
-    line.session.reply(900)
-    await line.hears(GREETING_HZ, 700, 900)
-    assert not line.call.interruptions
-    assert not {"response.cancel", "conversation.item.truncate"} & set(line.session.kinds)
-    # Three seconds of the first reply, whole.
-    assert len(line.call.received_pcm) >= 16 * 3400
+    assert (line.call.interruptions, len(line.session.received("conversation.item.truncate"))) == sounding
+    assert not line.session.received("response.cancel")
 
 
 async def requested_by_the_worker(line: ScriptedCall) -> None:
@@ -313,7 +315,13 @@ async def requested_by_the_worker(line: ScriptedCall) -> None:
 async def test_interrupt_response_false_from_the_calls_api(service: ScriptedService) -> None:
     line = await service.call()
     assert (await line.update(detection(create_response=True, interrupt_response=False)))[0] == 200
-    await not_interrupted(line)
+    await long_reply(line)
+    await speaks_into_it(line)
+    line.session.reply(900)
+    await line.hears(GREETING_HZ, 700, 900)
+    # The greeting and three seconds of the reply, whole.
+    assert len(line.call.received_pcm) >= 16 * 3200
+    assert not line.call.interruptions
 
 
 @side_by_side
@@ -321,35 +329,31 @@ async def test_create_response_false_from_the_calls_api(service: ScriptedService
     line = await service.call()
     assert (await line.update(detection(create_response=False, interrupt_response=True)))[0] == 200
     await requested_by_the_worker(line)
-    await long_reply(line)
+    line.session.turn()
+    await line.session.request(3)
+    await long_response(line)
     line.session.start_speech()
     await line.session.event("conversation.item.truncate")
     assert len(line.call.interruptions) == 1
 
 
 @pytest.mark.asyncio(loop_scope="function")
-async def test_turn_detection_of_openai_session(redis_server: str, tmp_path: Path) -> None:
+async def test_turn_detection_of_openai_session(locked_redis: RealRedis, tmp_path: Path) -> None:
     session = orjson.dumps(detection(create_response=False, interrupt_response=False)).decode()
-    async with scripted_service(redis_server, tmp_path, OPENAI_SESSION=session) as service, service.own_calls():
+    async with (
+        scripted_service(locked_redis.url, tmp_path, OPENAI_SESSION=session) as service,
+        service.own_calls(),
+    ):
         line = await service.call()
         await requested_by_the_worker(line)
         line.session.turn()
-        response = await response_after(line, 3)
-        response.audio(700, 2000, text="One two three four")
-        response.done()
-        await line.call.wait_for(lambda _: line.tones[-1:] == [700])
-        line.session.end_speech(line.session.start_speech())
-        response = await response_after(line, 4)
-        response.audio(1000, 300)
-        response.done()
+        await line.session.request(3)
+        await long_response(line)
+        await speaks_into_it(line)
+        await line.session.request(4)
+        line.session.reply(1000)
         await line.hears(GREETING_HZ, 900, 700, 1000)
         assert not line.call.interruptions
-
-
-async def response_after(line: ScriptedCall, number: int) -> Any:
-    """The response to this request."""
-    await line.session.request(number)
-    return line.session.begin_response()
 
 
 # The length of a session

@@ -197,6 +197,11 @@ class ScriptedService:
             lines = (await response.text()).splitlines()
         return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
 
+    async def lines(self, call: ScriptedCall, *words: str) -> list[dict[str, Any]]:
+        """Wait for a log line as `worker_lines` finds it; returns all of them."""
+        await eventually(lambda: self.worker_lines(call, *words), PATIENCE_SECONDS)
+        return self.worker_lines(call, *words)
+
     def worker_lines(self, call: ScriptedCall, *words: str) -> list[dict[str, Any]]:
         """The worker's log lines of this call that contain all these words."""
         lines = [line for line in self.cluster.workers[0].lines if line.get("uuid") == call.call.uuid]
