@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from tests.helpers import eventually
+from tests.redis_process import RealRedis
 from tests.scripted import events as api
 from tests.scripted.realtime_end import GREETING, GREETING_HZ, Script
 from tests.scripted.response import ScriptedResponse
@@ -142,6 +145,16 @@ async def test_failure_is_repeated_no_sooner_than_the_api_asks(service: Scripted
     assert 2.0 <= line.session.seconds(again) - failed_at < 6.0
     line.session.reply(900)
     await line.hears(GREETING_HZ, 900)
+
+
+@side_by_side
+async def test_each_request_has_its_own_event_id(service: ScriptedService) -> None:
+    line, response, before = await begin(service, "turn")
+    for number in (1, 2):
+        response.failed("server_error")
+        await line.session.request(before + number)
+        response = line.session.begin_response()
+    assert len({request["event_id"] for request in line.session.requests}) == before + 2
 
 
 @side_by_side
@@ -539,3 +552,45 @@ async def test_two_sayings_are_said_in_order(service: ScriptedService) -> None:
     assert says(await line.session.request(before + 2), "Second.")
     line.session.reply(800, "Second.")
     await line.hears(GREETING_HZ, 600, 700, 800)
+
+
+# Settings and metrics
+
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_caller_is_heard_where_the_welcome_fails(locked_redis: RealRedis, tmp_path: Path) -> None:
+    settings = {"OPENAI_WELCOME_MESSAGE": "Good morning.", "OPENAI_WELCOME_INTERRUPTIBLE": "false"}
+    async with scripted_service(locked_redis.url, tmp_path, **settings) as service, service.own_calls():
+        line = await service.call(Script(greets=False))
+        request = await line.session.request(1)
+        assert says(request, "Good morning.")
+        assert line.session.appended_ms == 0
+        line.session.send(api.error("Please slow down.", kind="server_error", event_id=request["event_id"]))
+        await eventually(lambda: line.session.appended_ms > 0, AT_ONCE_SECONDS)
+        # Whoever speaks is answered.
+        line.session.turn()
+        line.session.reply(900)
+        await line.call.wait_for(lambda _: 900 in line.tones)
+
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_answers_are_measured(locked_redis: RealRedis, tmp_path: Path) -> None:
+    async with scripted_service(locked_redis.url, tmp_path) as service, service.own_calls():
+        line, response, before = await begin(service, "turn")
+        response.failed("server_error")
+        await line.session.request(before + 1)
+        line.session.reply(900)
+        await line.hears(GREETING_HZ, 900)
+        response = await turn(line)
+        for number in (2, 3, 4):
+            response.done()
+            await line.session.request(before + number)
+            response = line.session.begin_response()
+        response.audio(700, 300, text=ANSWER_FAILED_TEXT)
+        response.done()
+        await line.hears(GREETING_HZ, 900, 700)
+        assert await service.metric('avr_sts_answers_retried_total{reason="failed"}') == 1
+        assert await service.metric('avr_sts_answers_retried_total{reason="empty"}') == 2
+        assert await service.metric('avr_sts_answers_given_up_total{reason="empty"}') == 1
+        # The greeting, the answer, and the words in the place of the other one.
+        assert await service.metric("avr_sts_answer_wait_seconds_count") >= 2

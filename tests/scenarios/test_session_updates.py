@@ -180,14 +180,25 @@ async def test_refused_format_is_never_left_out(service: ScriptedService) -> Non
 @side_by_side
 async def test_difference_of_the_echoed_session_is_logged_once(service: ScriptedService) -> None:
     def update(session: ScriptedSession, update: Event) -> None:
-        accept_update(session, update)
-        accept_update(session, {"session": {"audio": {"output": {"voice": "cedar"}}}})
+        echoed: Event = orjson.loads(orjson.dumps(update))
+        echoed["session"].setdefault("audio", {}).setdefault("output", {})["voice"] = "cedar"
+        accept_update(session, echoed)
 
     line = await service.call(Script(update=update))
     status, _ = await line.update({"instructions": "Speak Italian."})
     assert status == 200
     (logged,) = await service.lines(line, "warning", "audio.output.voice")
     assert logged["uuid"] == line.call.uuid
+
+
+@side_by_side
+async def test_echoed_session_is_in_force(service: ScriptedService) -> None:
+    def update(session: ScriptedSession, update: Event) -> None:
+        echoed: Event = orjson.loads(orjson.dumps(update))
+        echoed["session"]["audio"]["input"]["turn_detection"]["create_response"] = False
+        accept_update(session, echoed)
+
+    await requested_by_the_worker(await service.call(Script(update=update)))
 
 
 # In mid-call
@@ -285,12 +296,13 @@ async def long_reply(line: ScriptedCall) -> None:
     await long_response(line)
 
 
-async def long_response(line: ScriptedCall) -> None:
-    """A response of 3 s, which begins to be heard."""
+async def long_response(line: ScriptedCall) -> str:
+    """A response of 3 s, which begins to be heard; returns the id of its item."""
     response = line.session.begin_response()
     response.audio(700, 3000, text="One two three four five six")
     response.done()
     await line.call.wait_for(lambda _: line.tones[-1:] == [700])
+    return response.item_id
 
 
 async def speaks_into_it(line: ScriptedCall) -> None:
@@ -331,10 +343,13 @@ async def test_create_response_false_from_the_calls_api(service: ScriptedService
     await requested_by_the_worker(line)
     line.session.turn()
     await line.session.request(3)
-    await long_response(line)
+    item_id = await long_response(line)
+    before = len(line.call.interruptions)
     line.session.start_speech()
-    await line.session.event("conversation.item.truncate")
-    assert len(line.call.interruptions) == 1
+    await line.session.wait_for(
+        lambda s: any(truncate["item_id"] == item_id for truncate in s.received("conversation.item.truncate"))
+    )
+    assert len(line.call.interruptions) == before + 1
 
 
 @pytest.mark.asyncio(loop_scope="function")
