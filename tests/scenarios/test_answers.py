@@ -13,7 +13,7 @@ import pytest_asyncio
 from tests.helpers import eventually
 from tests.redis_process import RealRedis
 from tests.scripted import events as api
-from tests.scripted.realtime_end import GREETING, GREETING_HZ, Script
+from tests.scripted.realtime_end import GREETING, GREETING_HZ, Refusal, Script
 from tests.scripted.response import ScriptedResponse
 from tests.scripted.service import ANSWER_FAILED_TEXT, ScriptedCall, ScriptedService, scripted_service
 from tests.scripted.side_by_side import SideBySide, side_by_side
@@ -145,6 +145,53 @@ async def test_failure_is_repeated_no_sooner_than_the_api_asks(service: Scripted
     assert 2.0 <= line.session.seconds(again) - failed_at < 6.0
     line.session.reply(900)
     await line.hears(GREETING_HZ, 900)
+
+
+@side_by_side
+async def test_unheard_item_of_a_failed_response_is_deleted(service: ScriptedService) -> None:
+    line, response, before = await begin(service, "turn")
+    response.message()
+    response.cut_off()
+    response.failed("server_error")
+    await line.session.request(before + 1)
+    assert line.session.deleted == [response.item_id]
+
+
+@side_by_side
+async def test_waiting_time_is_shared_by_calls_with_the_same_key(service: ScriptedService) -> None:
+    line, response, _ = await begin(service, "turn")
+    other = await service.call(beside=line)
+    failed_at = time.monotonic()
+    response.failed("rate_limit_exceeded", "Rate limit reached. Please try again in 2.5s.")
+    await line.passes(0.1)
+    await other.say("The office closes soon.")
+    request = await other.session.request(2)
+    assert 2.5 <= other.session.seconds(request) - failed_at < 6.5
+
+
+@side_by_side
+async def test_keys_in_the_back_off_are_answered_with_the_turn(service: ScriptedService) -> None:
+    line, response, before = await begin(service, "turn")
+    response.failed("server_error")
+    await line.call.press("5#")
+    await line.session.request(before + 1)
+    line.session.reply(900)
+    await line.hears(GREETING_HZ, 900)
+    await stays_quiet(line, before + 1)
+    assert len(line.session.notes) == 1
+
+
+@side_by_side
+async def test_answer_that_is_owed_outlives_the_connection(service: ScriptedService) -> None:
+    line, response, _ = await begin(service, "turn")
+    response.failed("server_error")
+    line.session.drop()
+    following = await service.realtime.session(line.key, 2)
+    following.script.greets = False
+    await following.request(1)
+    assert "Well?" in following.notes
+    await line.passes(QUIET_SECONDS)
+    assert len(following.requests) == 1
 
 
 @side_by_side
@@ -372,12 +419,23 @@ async def test_permanent_refusal_ends_the_call(
     service: ScriptedService, status: int, error: dict[str, Any], named: str
 ) -> None:
     key = service.new_key()
-    service.realtime.scripts[key] = Script(refuses=(status, {"error": error}))
+    service.realtime.scripts[key] = Script(refuses=Refusal(status, error))
     call = await service.place(key)
     await call.wait_for(lambda call: call.errors, timeout_seconds=5)
     assert named in call.errors[0].message
     await call.closed.wait()
-    assert service.realtime.handshakes[key] == 1
+    assert len(service.realtime.handshakes[key]) == 1
+
+
+@side_by_side
+async def test_handshake_waits_as_long_as_retry_after(service: ScriptedService) -> None:
+    key = service.new_key()
+    refusal = Refusal(503, {"message": "Overloaded."}, {"Retry-After": "2"})
+    service.realtime.scripts[key] = Script(refusals=[refusal])
+    await service.place(key)
+    await service.realtime.session(key)
+    first, second = service.realtime.handshakes[key]
+    assert 2.0 <= second - first < 5.0
 
 
 @side_by_side
@@ -386,7 +444,7 @@ async def test_failed_response_without_quota_ends_the_call(service: ScriptedServ
     response.failed("insufficient_quota", "You exceeded your current quota.")
     assert "quota" in await line.ends()
     assert len(line.session.requests) == before
-    assert service.realtime.handshakes[line.key] == 1
+    assert len(service.realtime.handshakes[line.key]) == 1
 
 
 @side_by_side
@@ -394,21 +452,26 @@ async def test_error_event_without_quota_ends_the_call(service: ScriptedService)
     line = await service.call()
     line.session.send(api.error("You exceeded your current quota.", code="insufficient_quota"))
     assert "quota" in await line.ends()
-    assert service.realtime.handshakes[line.key] == 1
+    assert len(service.realtime.handshakes[line.key]) == 1
 
 
 # An error in the place of `response.done`
 
 
+@pytest.mark.parametrize("end", ["lost", "late"])
 @side_by_side
-async def test_error_in_mid_response_is_a_failure(service: ScriptedService) -> None:
+async def test_error_in_mid_response_is_a_failure(service: ScriptedService, end: str) -> None:
     line, response, before = await begin(service, "turn")
     line.session.send(api.error(kind="server_error"))
     again = await line.session.request(before + 1, timeout_seconds=AT_ONCE_SECONDS)
     (cancel,) = line.session.received("response.cancel")
     assert cancel["response_id"] == response.id
     assert line.session.kinds.index("response.cancel") < line.session.events.index(again)
-    line.session.send(api.error("Cancellation failed: no active response", code="response_cancel_not_active"))
+    if end == "late":
+        response.done("cancelled", {"type": "cancelled", "reason": "client_cancelled"})
+    else:
+        message = "Cancellation failed: no active response"
+        line.session.send(api.error(message, code="response_cancel_not_active"))
     line.session.reply(900)
     await line.hears(GREETING_HZ, 900)
     await stays_quiet(line, before + 1)
@@ -594,3 +657,20 @@ async def test_answers_are_measured(locked_redis: RealRedis, tmp_path: Path) -> 
         assert await service.metric('avr_sts_answers_given_up_total{reason="empty"}') == 1
         # The greeting, the answer, and the words in the place of the other one.
         assert await service.metric("avr_sts_answer_wait_seconds_count") >= 2
+
+
+@pytest.mark.parametrize("audio_format", ["pcmu", "pcma"])
+@pytest.mark.asyncio(loop_scope="function")
+async def test_broken_off_reply_is_truncated_in_g711(
+    locked_redis: RealRedis, tmp_path: Path, audio_format: str
+) -> None:
+    settings = {"OPENAI_AUDIO_FORMAT": audio_format}
+    async with scripted_service(locked_redis.url, tmp_path, **settings) as service, service.own_calls():
+        line, response, before = await begin(service, "turn")
+        response.audio(700, 400, text="One two", finish=False)
+        response.failed("server_error")
+        await line.session.request(before + 1)
+        (truncate,) = line.session.received("conversation.item.truncate")
+        assert truncate["audio_end_ms"] == pytest.approx(400, abs=1)
+        line.session.reply(900)
+        await line.hears(GREETING_HZ, 700, 900)

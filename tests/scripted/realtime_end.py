@@ -41,16 +41,25 @@ GREETING = "Hello!"
 Handler = Callable[["ScriptedSession", Event], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer to a handshake: HTTP status, the `error` of its body, and more headers."""
+
+    status: int
+    error: dict[str, Any] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class Script:
     """The routine of one call's sessions.
 
     Attributes:
-        greets: the first `response.create` of the first session is answered with a short tone of GREETING_HZ.
+        greets: the first `response.create` is answered with a short tone of GREETING_HZ.
         update: answers `session.update`; None: nothing does.
         created: more fields of the session object in `session.created`.
         wire: the events that are sent in the place of an event, to play a service that differs from the API.
-        refusals: answers to the first handshakes, HTTP status and body, in order.
+        refusals: answers to the first handshakes, in order.
         refuses: the answer to all further handshakes, if any.
     """
 
@@ -58,8 +67,8 @@ class Script:
     update: Handler | None = field(default_factory=lambda: accept_update)
     created: dict[str, Any] = field(default_factory=dict)
     wire: Callable[[Event], Iterable[Event]] = lambda event: (event,)
-    refusals: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
-    refuses: tuple[int, dict[str, Any]] | None = None
+    refusals: list[Refusal] = field(default_factory=list)
+    refuses: Refusal | None = None
 
 
 def accept_update(session: ScriptedSession, update: Event) -> None:
@@ -108,7 +117,7 @@ class ScriptedSession:
         self._outgoing: asyncio.Queue[str | None] = asyncio.Queue()
         self._waiters: list[Waiter[ScriptedSession]] = []
         self._numbers: defaultdict[str, int] = defaultdict(int)
-        self._greeted = not script.greets or number > 1
+        self._greeted = not script.greets
 
     # What the service has sent
 
@@ -321,12 +330,12 @@ class RealtimeEnd:
 
     Attributes:
         scripts: the routine for each key, to be set before its call is placed.
-        handshakes: how many handshakes came with each key, refused ones included.
+        handshakes: when handshakes came with each key, refused ones included, by `time.monotonic()`.
     """
 
     def __init__(self) -> None:
         self.scripts: defaultdict[str, Script] = defaultdict(Script)
-        self.handshakes: defaultdict[str, int] = defaultdict(int)
+        self.handshakes: defaultdict[str, list[float]] = defaultdict(list)
         self._sessions: defaultdict[str, list[ScriptedSession]] = defaultdict(list)
         self._waiters: list[Waiter[RealtimeEnd]] = []
         self._runner: web.AppRunner | None = None
@@ -372,13 +381,13 @@ class RealtimeEnd:
     async def _connected(self, request: web.Request) -> web.StreamResponse:
         headers = {name.lower(): value for name, value in request.headers.items()}
         key = headers.get("authorization", "").removeprefix("Bearer ")
-        self.handshakes[key] += 1
+        self.handshakes[key].append(time.monotonic())
         settle(self._waiters, self)
         script = self.scripts[key]
         refusal = script.refusals.pop(0) if script.refusals else script.refuses
         if refusal is not None:
-            status, body = refusal
-            return web.json_response(body, status=status)
+            body = {"error": refusal.error}
+            return web.json_response(body, status=refusal.status, headers=refusal.headers)
         socket = web.WebSocketResponse(max_msg_size=32 * 1024 * 1024)
         await socket.prepare(request)
         session = ScriptedSession(len(self._sessions[key]) + 1, socket, request.transport, script, headers)

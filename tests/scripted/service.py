@@ -162,13 +162,22 @@ class ScriptedService:
         _calls.get().append(call)
         return call
 
-    async def call(self, script: Script | None = None, **options: Any) -> ScriptedCall:
-        """Place a call and wait for its session; where the script greets, for the greeting, too."""
-        key = self.new_key()
+    async def call(
+        self, script: Script | None = None, *, beside: ScriptedCall | None = None, **options: Any
+    ) -> ScriptedCall:
+        """Place a call and wait for its session; where the script greets, for the greeting, too.
+
+        Args:
+            script: the routine of its sessions.
+            beside: the call has the key, and the script, of this one.
+            options: of `place_call`.
+        """
+        key = self.new_key() if beside is None else beside.key
         if script is not None:
             self.realtime.scripts[key] = script
+        number = 1 + len(self.realtime.sessions(key))
         call = await self.place(key, **options)
-        session = await self.realtime.session(key)
+        session = await self.realtime.session(key, number)
         made = ScriptedCall(self, call, session, key)
         if self.realtime.scripts[key].greets:
             await made.greeted()
