@@ -185,6 +185,8 @@ async def test_keys_in_the_back_off_are_answered_with_the_turn(service: Scripted
 async def test_answer_that_is_owed_outlives_the_connection(service: ScriptedService) -> None:
     line, response, _ = await begin(service, "turn")
     response.failed("server_error")
+    # The worker knows of it.
+    await service.lines(line, "server_error")
     line.session.drop()
     following = await service.realtime.session(line.key, 2)
     following.script.greets = False

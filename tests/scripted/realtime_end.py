@@ -251,7 +251,7 @@ class ScriptedSession:
         return self.end_speech(self.start_speech(), text)
 
     def drop(self) -> None:
-        """Lose the connection: no close frame."""
+        """Lose the connection: no close frame, and events that the service has not read are lost, too."""
         assert isinstance(self._transport, asyncio.WriteTransport)
         self._transport.abort()
 
