@@ -73,10 +73,20 @@ class Api:
         while pending:
             one = pending.pop(0)
             self.did.append(one)
-            if isinstance(one, dict) and one["type"] == "response.create":
-                self.requests.append((self.driver.now - self._began, one))
-                self._number += 1
-                pending += self.play(self, f"resp_{self._number}", one)
+            if isinstance(one, dict):
+                pending += self.receive(one)
+
+    def receive(self, event: dict[str, Any]) -> list[Did]:
+        """An event for the API; returns what the session does about the answer."""
+        if event["type"] != "response.create":
+            return []
+        self.requests.append((self.driver.now - self._began, event))
+        return self.play(self, self.new_response(), event)
+
+    def new_response(self) -> str:
+        """The id of another response."""
+        self._number += 1
+        return f"resp_{self._number}"
 
     def run(self, seconds: float) -> list[Did]:
         """Let time pass; returns what the session did meanwhile."""
@@ -100,8 +110,7 @@ class Api:
         """The caller's turn, which the API begins to answer by itself."""
         self.saw(self.driver.turn(item_id, text, previous=self.last_item))
         self.last_item = item_id
-        self._number += 1
-        self.saw(self.play(self, f"resp_{self._number}", None))
+        self.saw(self.play(self, self.new_response(), None))
 
     def speaks(self) -> None:
         """Answer from now on, by a reply that is heard."""
