@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 import orjson
 from pydantic import BeforeValidator, SecretStr
 
+from common import extensions
 from common.models import (
     VOICES,
     XAI_VOICES,
@@ -25,6 +26,7 @@ from common.models import (
     replacement_of_preview,
     speaks_beta,
 )
+from common.recordings import BUILTIN, NONE
 
 Parser = Callable[[object], object]
 
@@ -33,6 +35,7 @@ MIN_TOKEN_CHARACTERS: Final = 16
 _OFF: Final = frozenset({"", "off", "none", "null", "false"})
 _ON: Final = frozenset({"true", "1", "yes", "on"})
 _NOT: Final = frozenset({"false", "0", "no", "off"})
+_LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
 _FUNCTION_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _XAI_CUSTOM_VOICE: Final = re.compile(r"[a-z0-9]{8}")
 _ANY_VOICE: Final = re.compile(r"[\w.:/@-]{1,128}")
@@ -180,12 +183,21 @@ def max_tokens(value: object) -> object:
 
 
 def language(value: object) -> object:
-    """Takes a language code; `auto` is None."""
+    """Takes a language code, and leaves its region out; `auto` is None.
+
+    The API takes ISO-639-1 (`openai.types.realtime.AudioTranscription.language`) and refuses the whole session for
+    `pt-BR`. Codes that are not in ISO-639-1 pass, because the API may learn them.
+    """
     if value is None or str(value).lower() in {"", "auto"}:
         return None
-    if not re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", str(value)):
+    if not _LANGUAGE.fullmatch(str(value)):
         raise ValueError("must be a language code such as en or it, or auto")
-    return value
+    return without_region(str(value))
+
+
+def without_region(code: str) -> str:
+    """Return the language of a code with a region or script: `pt` for `pt-BR`. Other text stays as it is."""
+    return re.split("[-_]", code)[0].lower() if _LANGUAGE.fullmatch(code) else code
 
 
 def tool_choice(value: object) -> object:
@@ -307,6 +319,20 @@ def tool(value: object) -> object:
     return made if parameters is None else made | {"parameters": parameters}
 
 
+def recording(value: object) -> object:
+    """Takes `none`, `builtin`, or the path of a file, which is read later."""
+    chosen = str(text(value))
+    if chosen.lower() in _OFF:
+        return NONE
+    return BUILTIN if chosen.lower() == BUILTIN else chosen
+
+
+def extension(value: object) -> object:
+    """Takes `exten` or `exten@context`."""
+    extensions.split(str(value))
+    return value
+
+
 def http_url(value: object) -> object:
     """Takes the address of an HTTP service."""
     url = _split_url(value)
@@ -407,11 +433,14 @@ OptionalWord = Annotated[str | None, _optional(word)]
 Token = Annotated[SecretStr | None, BeforeValidator(token)]
 ApiKey = Annotated[SecretStr, BeforeValidator(api_key)]
 Prose = Annotated[str | None, BeforeValidator(_parse_prose)]
+Sentence = Annotated[str, BeforeValidator(_parse_prose)]
 BaseUrl = Annotated[str, BeforeValidator(_parse_base_url)]
 HttpUrl = Annotated[str | None, BeforeValidator(_optional_url)]
 AmiUrl = Annotated[str, BeforeValidator(_parse_ami_url)]
 RedisUrl = Annotated[str | None, BeforeValidator(_parse_redis_url)]
 Address = Annotated[str | None, BeforeValidator(_parse_address)]
+Recording = Annotated[str, BeforeValidator(recording)]
+Extension = Annotated[str | None, BeforeValidator(unless_off(extension))]
 Boolean = Annotated[bool, BeforeValidator(boolean)]
 ReasoningEffort = Annotated[str | None, _optional(one_of(reasoning_efforts(Service.OTHER)))]
 NoiseReduction = Annotated[str | None, BeforeValidator(unless_off(one_of(("near_field", "far_field"))))]

@@ -33,6 +33,7 @@ from common import models, session_fields, setting_notices
 from common.cores import usable_cores
 from common.errors import SettingsError
 from common.models import Service
+from common.recordings import BUILTIN, MAX_SECONDS, NONE, problem_of
 from common.redaction import redact
 from common.setting_values import (
     MIN_TOKEN_CHARACTERS,
@@ -42,6 +43,7 @@ from common.setting_values import (
     AudioFormat,
     BaseUrl,
     Boolean,
+    Extension,
     HttpUrl,
     IdleMilliseconds,
     JsonObject,
@@ -56,7 +58,9 @@ from common.setting_values import (
     PromptVariables,
     Prose,
     ReasoningEffort,
+    Recording,
     RedisUrl,
+    Sentence,
     Token,
     ToolChoice,
     Tracing,
@@ -132,6 +136,7 @@ _HOW_TO_SET: Final = {
 # May hold secrets, so that a wrong value is not shown.
 _NEVER_SHOWN: Final = frozenset(
     {"openai_api_key", "openai_mcp_servers", "openai_session", "sts_token", "cluster_token", "admin_token"}
+    | {"safety_identifier_secret"}
     # Files; but somebody may set the key itself.
     | {"tls_key", "cluster_tls_key"}
 )
@@ -195,7 +200,9 @@ class Settings(BaseSettings):
     openai_language: Language = Field(
         default=None, description="the caller's language, for the transcription; auto or unset: detected"
     )
-    openai_transcription_model: Word = Field(default="whisper-1", description="transcribes the caller")
+    openai_transcription_model: Word = Field(
+        default=models.DEFAULT_TRANSCRIPTION_MODEL, description="transcribes the caller"
+    )
     openai_turn_detection: Annotated[TurnDetection, BeforeValidator(one_of(TurnDetection))] = Field(
         default=TurnDetection.SERVER_VAD,
         description="server_vad, semantic_vad, or none: the worker finds the end of speech",
@@ -234,6 +241,12 @@ class Settings(BaseSettings):
     )
     openai_organization: OptionalWord = Field(default=None, description="the organization that pays")
     openai_project: OptionalWord = Field(default=None, description="the project that pays")
+    safety_identifier_secret: Token = Field(
+        default=None,
+        repr=False,
+        description="if set, OpenAI's own address gets an HMAC of the caller's number (from), to act against an "
+        "abusive caller in place of the account; the same for all workers",
+    )
     openai_prompt_id: OptionalWord = Field(default=None, description="a stored prompt (pmpt_...)")
     openai_prompt_version: OptionalWord = Field(default=None, description="of the stored prompt")
     openai_prompt_variables: PromptVariables = Field(default=None, description="of the stored prompt, as JSON")
@@ -256,6 +269,11 @@ class Settings(BaseSettings):
         default=True, description="false: the caller is not listened to until the welcome message has been heard"
     )
 
+    answer_failed_text: Sentence = Field(
+        default="Sorry, I did not get that.",
+        description="said word for word in place of an answer that the model does not give",
+    )
+
     ami_url: AmiUrl = Field(
         default="http://127.0.0.1:6006", description="avr-ami, for avr_transfer and avr_hangup"
     )
@@ -268,10 +286,29 @@ class Settings(BaseSettings):
         default=None, description="the silence that ends an abandoned call"
     )
     max_call_seconds: LimitSeconds = Field(default=None, description="how long a call may last")
-    prices_file: Path | None = Field(default=None, description="prices of tokens (JSON); unset: the built-in list")
+    prices_file: Path | None = Field(
+        default=None, description="prices of tokens and of transcription (JSON); unset: the built-in list"
+    )
 
     upstream_retry_seconds: Annotated[float, BeforeValidator(number(0, 3600))] = Field(
         default=30, description="how long a call waits for a Realtime session that cannot be opened"
+    )
+    fallback_wav: Recording = Field(
+        default=BUILTIN,
+        description="played to a caller whose call cannot go on, before the transfer or the end: a WAV file (PCM "
+        f"or G.711) of at most {MAX_SECONDS} s, builtin (an apology in English), or none",
+    )
+    fallback_extension: Extension = Field(
+        default=None,
+        description="where such a call is transferred to, through avr-ami: exten or exten@context; unset: it ends",
+    )
+    filler_wav: Recording = Field(
+        default=NONE,
+        description="played in a loop to a caller who waits for an answer: a WAV file as above, builtin (soft "
+        "tones), or none",
+    )
+    filler_after_ms: Milliseconds = Field(
+        default=1500, description="how long an answer is owed in silence before FILLER_WAV is played"
     )
     redis_url: RedisUrl = Field(
         default=None, repr=False, description="redis://, rediss:// or unix://; unset in serve: an embedded one"
@@ -452,6 +489,9 @@ class Settings(BaseSettings):
         problems = problems_of_link(self.cluster_tls_cert, self.cluster_tls_key, self.cluster_tls_ca)
         if role is not Role.WORKER:
             problems = problems_of_port(self.tls_cert, self.tls_key) + problems
+            for name in ("fallback_wav", "filler_wav"):
+                if problem := problem_of(name.upper(), getattr(self, name)):
+                    problems.append(problem)
         other = "worker_port" if role is Role.WORKER else "port"
         taken = getattr(self, other)
         if taken and taken == self.admin_port:
@@ -486,6 +526,7 @@ def _defaults(role: Role, base_url: str | None) -> dict[str, Any]:
         "drain_seconds": DEFAULT_DRAIN_SECONDS[role],
         "openai_model": models.default_model(service),
         "openai_voice": models.default_voice(service),
+        "openai_transcription_model": models.default_transcription_model(service),
     }
 
 

@@ -17,6 +17,10 @@ class Seen(Enum):
     """What the shell counts or measures."""
 
     TURN_LATENCY_SECONDS = "turn_latency_seconds"
+    ANSWER_WAIT_SECONDS = "answer_wait_seconds"
+    ANSWER_RETRIED = "answer_retried"
+    ANSWER_GIVEN_UP = "answer_given_up"
+    RATE_LIMIT_REMAINING = "rate_limit_remaining"
     UPSTREAM_ERROR = "upstream_error"
     CALLER_AUDIO_DROPPED_SECONDS = "caller_audio_dropped_seconds"
     REPLY_AUDIO_DROPPED_SECONDS = "reply_audio_dropped_seconds"
@@ -83,6 +87,18 @@ class Used:
 
 
 @dataclass(frozen=True, slots=True)
+class Transcribed:
+    """A transcription of the caller has usage of its own.
+
+    Attributes:
+        usage: as the API reports it, of any type: see `worker.usage.TranscriptionUsage`.
+    """
+
+    # Compiled code would refuse another type than the one named here, and with it the whole event.
+    usage: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Configured:
     """The session has these fields now, and another one of the call is to have them, too."""
 
@@ -104,4 +120,16 @@ class Ended:
     released: bool = False
 
 
-Action = ToUpstream | ToDispatcher | Connect | RunTool | Happened | Answer | Report | Used | Configured | Ended
+Action = (
+    ToUpstream
+    | ToDispatcher
+    | Connect
+    | RunTool
+    | Happened
+    | Answer
+    | Report
+    | Used
+    | Transcribed
+    | Configured
+    | Ended
+)

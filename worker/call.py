@@ -8,16 +8,17 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from typing import Protocol as Interface
 
 import aiohttp
 import structlog
 
-from common import link, models, session_fields
+from common import function_tools, link, models, session_fields
 from common.errors import UpstreamError
-from common.metrics import ReconnectReason, WorkerMetrics
+from common.function_tools import MAX_TOOLS
+from common.metrics import ReconnectReason, RetryReason, WorkerMetrics
 from common.relay_timer import RelayTimer
 from common.settings import Settings, TurnDetection
 from common.stream import Stream
@@ -30,24 +31,33 @@ from worker.profile import CallProfile
 from worker.realtime import RealtimeConnection
 from worker.resample import Upsampler
 from worker.running_tools import RunningTools
-from worker.session import Session
+from worker.session import HELD_BACK, Session
 from worker.snapshot import Snapshot, SnapshotReader
 from worker.tools import avr
 from worker.tools.shed import ToolShed
 from worker.tools.toolbox import Toolbox
-from worker.usage import Usage
+from worker.upstream_limits import LimitsTable, UpstreamLimits
+from worker.usage import TranscriptionUsage, Usage
 
 # Of server_vad, as the API has them; where turns are found on this side they mean the same.
 DEFAULT_PREFIX_MS = 300
 # Who watches one call over the calls API.
 MAX_WATCHERS = 16
 MAX_COMMANDS = 32
+MAX_SHOWN_TOOLS = 10
+# Counted in place of usage with figures that cannot be true.
+BAD_USAGE = "bad_usage"
 
 
 # A call whose dispatcher is gone is kept for the caller to come back, and a little longer than a dispatcher does.
 KEPT_LONGER_SECONDS = 5.0
 # After a stall of this process a call is kept so long for its dispatcher to say that it still has it.
 CONFIRM_SECONDS = 1.0
+# The limits of the process are asked again so soon.
+PERMISSION_SECONDS = 0.1
+# An `expires_at` outside of these bounds comes from a clock that is wrong.
+LEAST_SESSION_SECONDS = 10.0
+MOST_SESSION_SECONDS = 86_400.0
 # Transcripts of a call that has no dispatcher.
 MAX_UNTOLD = 64
 # Records that come before there is a session, besides the memory and what the credit bounds.
@@ -76,6 +86,7 @@ class Resources:
     prices: Prices
     tools: ToolShed
     http: aiohttp.ClientSession
+    limits: LimitsTable = field(default_factory=LimitsTable)
 
 
 class Call:
@@ -131,6 +142,7 @@ class Call:
         # Transcripts that no dispatcher was there for: one that takes over is told them, once.
         self._untold: deque[bytes] = deque(maxlen=MAX_UNTOLD)
         self._realtime: RealtimeConnection | None = None
+        self._limits = UpstreamLimits()
         self._tasks: set[asyncio.Task[None]] = set()
         self.tools = RunningTools(self.uuid, opening.metadata, self._metrics, self._tool_done)
         self._watchers: dict[tuple[int, Callable[[bytes], None]], None] = {}
@@ -245,10 +257,19 @@ class Call:
         if go.reason and not go.standby:
             self._metrics.reconnects[_RECONNECTS.get(go.reason, ReconnectReason.REPIN)].inc()
         if self._session is not None:
-            self._session.go(snapshot, time.monotonic())
+            self._session.go(snapshot, time.monotonic(), self._changed_session())
             self._act()
         elif first:
             self._begin_task(self._prepare(), "prepare")
+
+    def _changed_session(self) -> dict[str, Any] | None:
+        """The session that the call is to have, if the calls API changed it while this one stood by."""
+        changed = self._remembered_profile()
+        if changed is None or changed == self._profile or self._toolbox is None:
+            return None
+        self._profile = changed
+        tools, _ = _tools(changed, self._toolbox)
+        return _plan(changed, self._toolbox, self._resources.settings, tools).session
 
     # The link, and the loss of it
 
@@ -377,8 +398,15 @@ class Call:
             # Numbers are a link's own: two dispatchers may use the same.
             self._commands += 1
             self._asking[self._commands] = (command.number, send)
-            self._session.command(self._commands, command.action, command.body, time.monotonic())
+            body = self._accepted(command.body) if command.action == "session" else command.body
+            self._session.command(self._commands, command.action, body, time.monotonic())
             self._act()
+
+    def _accepted(self, session: dict[str, Any]) -> dict[str, Any]:
+        accepted, changes = session_fields.accepted(session)
+        for tool, done in function_tools.by_tool(changes).items():
+            self._log.warning(profile.TOOL_CHANGED, source="the calls API", tool=tool or None, changes=done)
+        return accepted
 
     def unwatch(self, send: Callable[[bytes], None]) -> None:
         """Whoever watched by this link is gone with it."""
@@ -405,6 +433,8 @@ class Call:
         assert self._session is not None
         if event["type"].endswith("audio.delta"):
             self._relay_out.frame(received_seconds)
+        elif event["type"] == "session.created":
+            event["lasts_seconds"] = _lasts_seconds(event)
         try:
             self._session.event(event, time.monotonic())
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
@@ -412,6 +442,11 @@ class Call:
             self._metrics.upstream_errors.inc("bad_event")
             self._log.warning("upstream event not understood", type=event["type"][:64], reason=repr(error)[:200])
         self._act()
+
+    def unreadable(self) -> None:
+        """An event of the API that is no JSON object with a type: it is lost."""
+        self._metrics.upstream_errors.inc("bad_event")
+        self._log.warning("upstream event not readable")
 
     def upstream_writable(self) -> None:
         """The API reads again."""
@@ -468,6 +503,8 @@ class Call:
                 self._begin_task(self._connect(delay_seconds), "connect")
             case actions.Used(usage):
                 self._count_tokens(usage)
+            case actions.Transcribed(transcription):
+                self._count_transcription(transcription)
             case actions.Configured(session):
                 self._configured(session)
             case actions.Ended(outcome, reason, released):
@@ -488,8 +525,15 @@ class Call:
                 http=resources.http,
             )
             self._tell_profile(self._profile)
-            plan = _plan(self._profile, self._toolbox, resources.settings)
-            session = Session(self._opening, self._channel, plan, time.monotonic(), self._snapshot)
+            tools, left_out = _tools(self._profile, self._toolbox)
+            if left_out:
+                reason = f"a session has at most {MAX_TOOLS}"
+                shown = left_out[:MAX_SHOWN_TOOLS]
+                self._log.warning("tools left out", reason=reason, number=len(left_out), tools=shown)
+            plan = _plan(self._profile, self._toolbox, resources.settings, tools)
+            limits = resources.limits.of(self._profile.base_url, self._profile.api_key.get_secret_value())
+            self._limits = limits
+            session = Session(self._opening, self._channel, plan, time.monotonic(), self._snapshot, limits=limits)
         except Exception:
             self._log.exception("the call could not be prepared")
             self.stop("internal error")
@@ -528,10 +572,11 @@ class Call:
         assert self._profile is not None
         # Calls that were refused together do not come back together.
         await asyncio.sleep(delay_seconds * random.uniform(0.8, 1.2))
-        began = time.monotonic()
         chosen = self._profile
         connection = RealtimeConnection(self)
         try:
+            await self._permission(repeat=delay_seconds > 0)
+            began = time.monotonic()
             await connection.open(chosen.url, chosen.headers, chosen.api_key.get_secret_value())
         except UpstreamError as error:
             self._session.connect_failed(error, time.monotonic())
@@ -545,6 +590,20 @@ class Call:
             self._upstream_paused = False
             self._session.connected(time.monotonic())
         self._act()
+
+    async def _permission(self, *, repeat: bool) -> None:
+        """Wait until the limits of the process allow another session.
+
+        Raises:
+            UpstreamError: they do not within UPSTREAM_RETRY_SECONDS.
+        """
+        until_seconds = time.monotonic() + self._resources.settings.upstream_retry_seconds
+        while not self._limits.may_send(time.monotonic(), repeat=repeat):
+            if time.monotonic() >= until_seconds:
+                message = "the Realtime API fails for other calls, too, and may not be asked again yet"
+                raise UpstreamError(message, code=HELD_BACK, retryable=True)
+            repeat = True
+            await asyncio.sleep(PERMISSION_SECONDS * random.uniform(0.8, 1.2))
 
     # Tools
 
@@ -564,6 +623,9 @@ class Call:
 
     def _count_tokens(self, usage: Usage) -> None:
         assert self._profile is not None
+        if not usage.is_plausible:
+            self._metrics.upstream_errors.inc(BAD_USAGE)
+            return
         model = self._profile.model
         tokens = self._metrics.tokens(model)
         tokens.input_text.inc(usage.input_text)
@@ -573,6 +635,22 @@ class Call:
         tokens.output_text.inc(usage.output_text)
         tokens.output_audio.inc(usage.output_audio)
         cost_usd = self._resources.prices.cost_usd(model, usage)
+        if cost_usd is not None:
+            self._metrics.cost_usd.inc(model, cost_usd)
+
+    def _count_transcription(self, reported: object) -> None:
+        assert self._profile is not None
+        try:
+            usage = TranscriptionUsage.from_event(reported)
+        except ValueError:
+            self._metrics.upstream_errors.inc(BAD_USAGE)
+            return
+        model = self._profile.transcription_model
+        tokens = self._metrics.tokens(model)
+        tokens.input_text.inc(usage.input_text)
+        tokens.input_audio.inc(usage.input_audio)
+        tokens.output_text.inc(usage.output_text)
+        cost_usd = self._resources.prices.transcription_cost_usd(model, usage)
         if cost_usd is not None:
             self._metrics.cost_usd.inc(model, cost_usd)
 
@@ -607,9 +685,28 @@ class Call:
         self._calls.ended(self)
 
 
-def _plan(chosen: CallProfile, toolbox: Toolbox, settings: Settings) -> Plan:
+def _lasts_seconds(event: dict[str, Any]) -> float | None:
+    """How long the session lasts from now on, by its `expires_at` (seconds since 1970)."""
+    session = event.get("session")
+    expires_at = session.get("expires_at") if isinstance(session, dict) else None
+    if not isinstance(expires_at, (int, float)):
+        return None
+    seconds = expires_at - time.time()
+    return seconds if LEAST_SESSION_SECONDS <= seconds <= MOST_SESSION_SECONDS else None
+
+
+def _tools(chosen: CallProfile, toolbox: Toolbox) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the session's tools, and the names of tools that exceed the API's limit."""
+    room = MAX_TOOLS - len(avr.FUNCTIONS)
+    custom = toolbox.definitions
+    of_the_call, in_files = chosen.tools[:room], custom[: max(room - len(chosen.tools), 0)]
+    left_out = [*chosen.tools[len(of_the_call) :], *custom[len(in_files) :]]
+    names = [str(tool.get("name") or tool.get("server_label"))[:64] for tool in left_out]
+    return [*of_the_call, *avr.FUNCTIONS, *in_files], names
+
+
+def _plan(chosen: CallProfile, toolbox: Toolbox, settings: Settings, tools: list[dict[str, Any]]) -> Plan:
     """The session's settings, from the call's and the process's."""
-    tools = [*chosen.tools, *avr.FUNCTIONS, *toolbox.definitions]
     found_here = chosen.turn_detection is TurnDetection.NONE
     prefix_ms = settings.openai_turn_detection_prefix_padding_ms
     return Plan(
@@ -622,6 +719,10 @@ def _plan(chosen: CallProfile, toolbox: Toolbox, settings: Settings) -> Plan:
         local_threshold=DEFAULT_THRESHOLD if chosen.vad_threshold is None else chosen.vad_threshold,
         welcome=chosen.welcome_message,
         welcome_interruptible=chosen.welcome_interruptible,
+        answer_failed_text=settings.answer_failed_text,
+        approved_servers=frozenset(
+            str(tool.get("server_label")) for tool in tools if tool.get("require_approval") == "never"
+        ),
         retry_seconds=settings.upstream_retry_seconds,
         digits_seconds=settings.dtmf_timeout_ms / 1000,
         silence_hangup_seconds=settings.silence_hangup_seconds,
@@ -640,6 +741,10 @@ _RECONNECTS = {
 
 _REPORTS: dict[Seen, Callable[[WorkerMetrics, float, str], None]] = {
     Seen.TURN_LATENCY_SECONDS: lambda metrics, seconds, _: metrics.turn_latency.observe(seconds),
+    Seen.ANSWER_WAIT_SECONDS: lambda metrics, seconds, _: metrics.answer_wait.observe(seconds),
+    Seen.ANSWER_RETRIED: lambda metrics, _, reason: metrics.answers_retried[RetryReason(reason)].inc(),
+    Seen.ANSWER_GIVEN_UP: lambda metrics, _, reason: metrics.answers_given_up[RetryReason(reason)].inc(),
+    Seen.RATE_LIMIT_REMAINING: lambda metrics, left, limit: metrics.rate_limit_remaining[limit].set(left),
     Seen.UPSTREAM_ERROR: lambda metrics, _, code: metrics.upstream_errors.inc(code),
     Seen.CALLER_AUDIO_DROPPED_SECONDS: lambda metrics, seconds, _: metrics.audio_dropped_in.inc(seconds),
     Seen.REPLY_AUDIO_DROPPED_SECONDS: lambda metrics, seconds, _: metrics.audio_dropped_out.inc(seconds),

@@ -19,6 +19,7 @@ from common.settings import (
     TurnDetection,
 )
 from common.tls import TlsFiles
+from common.wav import write_wav
 from tests.certificates import Authority
 
 KEY = "sk-proj-0123456789abcdef"
@@ -39,6 +40,7 @@ UNSET_BY_DEFAULT = (
     "openai_truncation",
     "openai_organization",
     "openai_project",
+    "safety_identifier_secret",
     "openai_prompt_id",
     "openai_prompt_version",
     "openai_prompt_variables",
@@ -47,6 +49,7 @@ UNSET_BY_DEFAULT = (
     "silence_hangup_seconds",
     "max_call_seconds",
     "prices_file",
+    "fallback_extension",
 )
 # OpenAI has announced that the default transcription model is to go: that line alone is there by default.
 DEFAULT_NOTICES = Settings.parse({"OPENAI_API_KEY": KEY, "REDIS_URL": "redis://h"}, Role.WORKER).notices
@@ -77,12 +80,12 @@ def test_defaults_are_the_contracts() -> None:
     settings = parse()
     assert (settings.port, settings.admin_port, settings.worker_port) == (6030, 9090, 7000)
     assert settings.openai_base_url == "wss://api.openai.com/v1/realtime"
-    assert settings.openai_model == "gpt-realtime-2"
+    assert settings.openai_model == "gpt-realtime-2.1"
     assert settings.openai_voice == "alloy"
     assert settings.openai_instructions is None
     assert settings.openai_max_tokens == "inf"
     assert settings.openai_language is None
-    assert settings.openai_transcription_model == "whisper-1"
+    assert settings.openai_transcription_model == "gpt-transcribe"
     assert settings.openai_turn_detection is TurnDetection.SERVER_VAD
     assert settings.upstream_retry_seconds == 30
     assert settings.workers == len(os.sched_getaffinity(0))
@@ -144,9 +147,18 @@ def test_a_line_break_in_the_instructions_is_written_as_two_characters() -> None
 
 
 @pytest.mark.parametrize(
-    ("written", "language"), [("auto", None), ("AUTO", None), ("it", "it"), ("pt-BR", "pt-BR")]
+    ("written", "language"),
+    [
+        ("auto", None),
+        ("AUTO", None),
+        ("it", "it"),
+        ("pt-BR", "pt"),
+        ("zh_Hant_TW", "zh"),
+        ("EN", "en"),
+        ("tlh", "tlh"),
+    ],
 )
-def test_language_auto_is_none(written: str, language: str | None) -> None:
+def test_a_language_has_no_region_and_auto_is_none(written: str, language: str | None) -> None:
     assert parse(OPENAI_LANGUAGE=written).openai_language == language
 
 
@@ -217,7 +229,7 @@ def test_redis_urls(url: str) -> None:
         ("OPENAI_BASE_URL", "ftp://api.openai.com", "ws, wss, http or https"),
         ("OPENAI_BASE_URL", "wss://api.openai.com/v1/realtime?model=gpt-realtime-2", "OPENAI_MODEL"),
         ("OPENAI_BASE_URL", "wss://api.openai.com:port", "must be a URL"),
-        ("OPENAI_MODEL", "gpt-4o-realtime-preview-2024-12-17", "use gpt-realtime-2"),
+        ("OPENAI_MODEL", "gpt-4o-realtime-preview-2024-12-17", "use gpt-realtime-2.1"),
         ("OPENAI_MODEL", "gpt realtime", "one word"),
         ("OPENAI_VOICE", "nova", "alloy, ash, ballad"),
         ("OPENAI_MAX_TOKENS", "0", "1 to 4096, or inf"),
@@ -302,6 +314,8 @@ def test_a_long_value_is_shown_in_part() -> None:
         {"CLUSTER_TOKEN": f"{KEY}\n"[:8]},
         {"CLUSTER_TOKEN": f"{KEY}è"},
         {"ADMIN_TOKEN": KEY[:12]},
+        {"SAFETY_IDENTIFIER_SECRET": KEY[:12]},
+        {"SAFETY_IDENTIFIER_SECRET": f"{KEY} {KEY}"},
         {"CLUSTER_TLS_KEY": KEY},
         {"TLS_CERT": "/no/such/file", "TLS_KEY": KEY},
     ],
@@ -471,7 +485,7 @@ def test_a_wrong_mcp_server_stops_the_start(written: str, allowed: str) -> None:
         ('{"audio": []}', "audio must be an object"),
         ('{"output_modalities": ["text"]}', "a telephone call is spoken"),
         ('{"type": "transcription"}', "type must be one of realtime"),
-        ('{"model": "gpt-4o-realtime-preview"}', "use gpt-realtime-2"),
+        ('{"model": "gpt-4o-realtime-preview"}', "use gpt-realtime-2.1"),
         ('{"audio": {"input": {"format": {"type": "audio/pcmu"}}}}', "audio.output.format must be the same"),
     ],
 )
@@ -483,7 +497,7 @@ def test_a_wrong_field_of_the_session_stops_the_start(written: str, allowed: str
 
 @pytest.mark.parametrize("model", ["gpt-4o-realtime-preview", "gpt-4o-mini-realtime-preview-2024-12-17"])
 def test_a_preview_model_is_spoken_to_elsewhere_and_refused_at_openai(model: str) -> None:
-    replacement = "gpt-realtime-2.1-mini" if "mini" in model else "gpt-realtime-2"
+    replacement = "gpt-realtime-2.1-mini" if "mini" in model else "gpt-realtime-2.1"
     for url in ("https://api.openai.com/v1", "wss://eu.api.openai.com/v1/realtime"):
         assert refusal(OPENAI_MODEL=model, OPENAI_BASE_URL=url).endswith(f"use {replacement}")
     for url in ("http://127.0.0.1:9000", "https://me.openai.azure.com", "wss://api.openai.com.example/v1"):
@@ -507,8 +521,10 @@ def test_voices_efforts_and_turn_detection_are_those_of_the_service() -> None:
 def test_model_and_voice_have_defaults_where_the_service_has_not_openais() -> None:
     settings = parse(OPENAI_BASE_URL="https://api.x.ai/v1")
     assert (settings.openai_model, settings.openai_voice) == ("grok-voice-latest", "eve")
+    assert settings.openai_transcription_model == "whisper-1"
     settings = parse(OPENAI_BASE_URL="ws://127.0.0.1:9000")
-    assert (settings.openai_model, settings.openai_voice) == ("gpt-realtime-2", "alloy")
+    assert (settings.openai_model, settings.openai_voice) == ("gpt-realtime-2.1", "alloy")
+    assert settings.openai_transcription_model == "gpt-transcribe"
 
 
 def test_a_wrong_base_url_gets_the_only_line() -> None:
@@ -576,3 +592,38 @@ def test_what_serve_tells_a_child_arrives(environment: pytest.MonkeyPatch, tmp_p
     for name, value in told.environment().items():
         environment.setenv(name, value)
     assert ChildSettings.load() == told
+
+
+class TestRecordings:
+    def test_choices_are_taken_in_any_case(self) -> None:
+        settings = parse(FALLBACK_WAV="Builtin", FILLER_WAV="Off")
+        assert (settings.fallback_wav, settings.filler_wav) == ("builtin", "none")
+
+    @pytest.mark.parametrize("variable", ["FALLBACK_WAV", "FILLER_WAV"])
+    def test_a_missing_file_stops_the_start(self, tmp_path: Path, variable: str) -> None:
+        path = tmp_path / "sorry.wav"
+        assert refusal(Role.DISPATCHER, **{variable: str(path)}) == (
+            f"{variable}={str(path)!r} must be a WAV file (PCM or G.711) of at most 20 s, builtin or none: "
+            "file not found"
+        )
+
+    @pytest.mark.parametrize(
+        ("samples", "reason"), [(8000 * 20 + 8000, "it lasts 21.0 s"), (0, "it has no sound")]
+    )
+    def test_a_file_of_wrong_length_stops_the_start(self, tmp_path: Path, samples: int, reason: str) -> None:
+        path = tmp_path / "sorry.wav"
+        write_wav(path, bytes(2 * samples))
+        for role in (Role.DISPATCHER, Role.SERVE):
+            assert refusal(role, FALLBACK_WAV=str(path)).endswith(f"builtin or none: {reason}")
+
+    def test_a_worker_needs_no_files(self) -> None:
+        assert parse(Role.WORKER, FALLBACK_WAV="/nowhere.wav").fallback_wav == "/nowhere.wav"
+
+    @pytest.mark.parametrize("written", ["600", "*98", "support@from-internal", "+391234@a_b-c"])
+    def test_an_extension_may_have_a_context(self, written: str) -> None:
+        assert parse(FALLBACK_EXTENSION=written).fallback_extension == written
+
+    @pytest.mark.parametrize("written", ["6 00", "600@", "@demo", "600@a b", "600@a@b", "600,1", "6" * 80])
+    def test_an_extension_of_other_characters_is_refused(self, written: str) -> None:
+        assert "FALLBACK_EXTENSION" in refusal(FALLBACK_EXTENSION=written)
+        assert "must be exten or exten@context" in refusal(FALLBACK_EXTENSION=written)
