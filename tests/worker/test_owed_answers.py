@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from common import link
-from simulator.wav import read_wav
+from common.wav import read_wav
 from tests.worker import api_events as api
 from tests.worker.restored import agent, replayed, restored, user
 from tests.worker.session_driver import FRAME, Append, Did, Driver, audio_samples, live, only, playout
