@@ -326,17 +326,13 @@ async def test_three_empty_answers_end_in_an_apology(service: ScriptedService, e
     response.audio(700, 300, text=ANSWER_FAILED_TEXT)
     response.done()
     await line.hears(GREETING_HZ, 700)
+    await line.told(("agent", GREETING), ("user", "Well?"), ("agent", ANSWER_FAILED_TEXT))
     assert line.session.deleted == unheard
     # And it listens.
     line.session.turn("Once more?")
     line.session.reply(900, "Now it works.")
     await line.hears(GREETING_HZ, 700, 900)
     assert len(line.session.requests) == before + 3
-    assert [text for role, text in line.transcripts if role == "agent"] == [
-        GREETING,
-        ANSWER_FAILED_TEXT,
-        "Now it works.",
-    ]
 
 
 @side_by_side

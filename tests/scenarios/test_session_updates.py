@@ -376,9 +376,11 @@ async def test_turn_detection_of_openai_session(locked_redis: RealRedis, tmp_pat
 
 @side_by_side
 async def test_session_is_replaced_before_it_expires(service: ScriptedService) -> None:
-    line = await service.call(Script(created={"expires_at": int(time.time()) + 8}))
+    expires_at = int(time.time()) + 12
+    line = await service.call(Script(created={"expires_at": expires_at}))
     line.session.script.created = {}
-    following = await service.realtime.session(line.key, 2)
+    following = await service.realtime.session(line.key, 2, timeout_seconds=12)
+    assert time.time() < expires_at
     assert not line.session.closed.is_set()
     await line.session.wait_for(lambda s: s.closed.is_set())
     following.turn("Are you there?")
