@@ -866,6 +866,8 @@ class Session:
         )
         self._journal.write()
         self._out.record(link.Ready())
+        # The dispatcher relies on nothing that it was told before READY.
+        self._awaiting = False
         self._out.happened("live")
         early, self._early_keys = self._early_keys, []
         for digit in (*snapshot.digits, *early):
