@@ -383,6 +383,8 @@ async def test_session_is_replaced_before_it_expires(service: ScriptedService) -
     assert time.time() < expires_at
     assert not line.session.closed.is_set()
     await line.session.wait_for(lambda s: s.closed.is_set())
+    # The new session stood by with responses off, until this update.
+    await following.event("session.update", 2)
     following.turn("Are you there?")
     following.reply(900)
     await line.hears(GREETING_HZ, 900)
