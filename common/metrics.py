@@ -308,10 +308,10 @@ class WorkerMetrics(_CallProcess):
         self.answer_wait = _histogram(
             "answer_wait_seconds", "From an answer being owed to its first audio", _WAIT_SECONDS
         )
-        remaining = _gauge(
+        # Its series appear when the API first names a limit: 0 would mean that nothing is left.
+        self._rate_limit_remaining = _gauge(
             "upstream_rate_limit_remaining", "What is left of the Realtime API's limits", "livemin", "limit"
         )
-        self.rate_limit_remaining = {name: remaining.labels(name) for name in RATE_LIMITS}
         reconnects = _counter(
             "upstream_reconnects", "Realtime sessions opened to go on with a call, by why", "reason"
         )
@@ -322,6 +322,10 @@ class WorkerMetrics(_CallProcess):
         calls = _counter("tool_calls", "Calls of tools, by how they ended", "tool", "outcome")
         seconds = _histogram("tool_duration_seconds", "How long a tool took", _TOOL_SECONDS, "tool", "outcome")
         self._tools = _Bounded("tool_calls", "tool", functools.partial(ToolMetrics.of, calls, seconds))
+
+    def rate_limit(self, limit: str, remaining: float) -> None:
+        """Notes what is left of a limit, one of RATE_LIMITS."""
+        self._rate_limit_remaining.labels(limit).set(remaining)
 
     def expect_model(self, model: str) -> None:
         """Creates the series of a model that is known in advance; it does not count for the limit."""

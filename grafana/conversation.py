@@ -208,6 +208,32 @@ CONVERSATION: Final = Dashboard(
                     limits=thresholds.RECOVERY_SECONDS,
                 ),
                 lines(
+                    "Waiting for an answer",
+                    "From an answer being owed (a turn, a tool's output, keys, the greeting) to its first audio.",
+                    "s",
+                    *_quantiles("answer_wait_seconds"),
+                ),
+                lines(
+                    "Answers asked for again",
+                    "In a minute, by why: the response failed, was empty or incomplete, or did not come.",
+                    "cpm",
+                    Query(f"60 * {NOW.rate('answers_retried_total', 'reason')}", "{{reason}}"),
+                    stacked=True,
+                ),
+                lines(
+                    "Answers given up",
+                    "In a minute, by why: the caller was told so, or the call took the way out.",
+                    "cpm",
+                    Query(f"60 * {NOW.rate('answers_given_up_total', 'reason')}", "{{reason}}"),
+                    stacked=True,
+                ),
+                lines(
+                    "Left of the Realtime API's limits",
+                    "Requests and tokens that OpenAI still allows now: the least that any worker was told.",
+                    "short",
+                    Query(NOW.grouped("min", NOW.series("upstream_rate_limit_remaining"), "limit"), "{{limit}}"),
+                ),
+                lines(
                     "Calls that could not go on",
                     "In a minute, by what became of them: transferred to FALLBACK_EXTENSION; refused: too many"
                     " transfers, or this caller's second; failed: avr-ami did not transfer it; ended; hung_up.",

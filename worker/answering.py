@@ -118,6 +118,7 @@ class Answering:
         self._outbox = outbox
         self._new_id = new_id
         self._failed_turns = 0
+        self._sends_metadata = plan.dialect.has_metadata
         self._log = structlog.get_logger().bind(uuid=uuid)
 
     # Answers
@@ -143,9 +144,9 @@ class Answering:
         """Have the agent say this word for word."""
         self.owe(kind, now_seconds, self._plan.dialect.welcome(text, interruptible=interruptible))
 
-    def pursue(self, now_seconds: float, *, caller_is_busy: bool) -> None:
+    def pursue(self, now_seconds: float, *, caller_speaks: bool, caller_keys: bool) -> None:
         """Ask for the answer that is due, if there is one."""
-        request = self.responses.next_request(now_seconds, caller_is_busy=caller_is_busy)
+        request = self.responses.next_request(now_seconds, caller_speaks=caller_speaks, caller_keys=caller_keys)
         if request is None:
             return
         if not self._limits.may_send(now_seconds, repeat=request.is_repeat):
@@ -157,17 +158,27 @@ class Answering:
         if repeated is not None:
             self._outbox.report(Seen.ANSWER_RETRIED, label=repeated.reason)
         self.responses.sent(request)
-        for event in request.events:
+        for event in request.events(with_metadata=self._sends_metadata):
             self._outbox.upstream(event)
 
     # Events of the API
 
-    def created(self, response_id: str, now_seconds: float, *, caller_is_busy: bool) -> None:
-        """A response has begun."""
-        response = self.responses.created(response_id, now_seconds)
+    def created(
+        self, response_id: str, now_seconds: float, *, request_id: str = "", talks_over: bool = False
+    ) -> None:
+        """A response has begun.
+
+        Args:
+            response_id: of the response.
+            now_seconds: the time.
+            request_id: of the request, if the response's metadata names it.
+            talks_over: the caller is speaking.
+        """
+        response = self.responses.created(response_id, now_seconds, request_id=request_id)
         # A response that was requested before the caller began to speak would talk over the caller, and the API
-        # cancels none that began after the speech.
-        if response.is_cut or caller_is_busy:
+        # cancels none that began after the speech. Keys are answered all the same.
+        answers_keys = any(answer.kind is AnswerKind.KEYS for answer in response.answers)
+        if response.is_cut or (talks_over and not answers_keys):
             response.is_cut = True
             self._agent.cancel(response_id)
 
@@ -344,6 +355,8 @@ class Answering:
         ending = Ending.of_error(error, RetryReason.REFUSED)
         if error.is_outage:
             self._limits.failed(now_seconds, error.retry_after_seconds)
+        if error.param.startswith("response.metadata"):
+            self._sends_metadata = False
         if error.is_outage or ending.reason is RetryReason.CONTEXT_LENGTH:
             self._failed(answers, ending, now_seconds)
         else:
@@ -357,7 +370,7 @@ class Answering:
             delay_seconds = self._delay_seconds(answer, ending)
             answer.not_before_seconds = now_seconds + delay_seconds
             answer.repeats += 1
-            answer.reason = ending.reason
+            answer.reason, answer.detail = ending.reason, ending.detail
             since_seconds = now_seconds if answer.wanted_since_seconds is None else answer.wanted_since_seconds
             answer.wanted_since_seconds = since_seconds
             if answer.not_before_seconds - since_seconds > self._plan.retry_seconds:
@@ -390,7 +403,8 @@ class Answering:
         for answer in answers:
             since_seconds = answer.wanted_since_seconds
             if since_seconds is not None and now_seconds - since_seconds > self._plan.retry_seconds:
-                self._despair(answers, RetryReason(answer.reason or RetryReason.UNANSWERED), answer.reason)
+                reason = RetryReason(answer.reason or RetryReason.UNANSWERED)
+                self._despair(answers, reason, answer.detail)
                 return
 
     def _despair(self, answers: list[Answer], reason: RetryReason, detail: str) -> None:
@@ -409,7 +423,7 @@ class Answering:
         response = self.responses.find(response_id)
         is_requested = self.responses.state is SchedulerState.REQUESTED
         if response is None and is_requested and response_id not in self._agent.closed_responses:
-            return self.responses.created(response_id, now_seconds)
+            return self.responses.created(response_id, now_seconds, is_implied=True)
         return response
 
     def _still_owed(self, answers: list[Answer]) -> list[Answer]:

@@ -35,6 +35,8 @@ MAX_RESPONSES: Final = 8
 # Requests whose fate is unknown: each was repeated because nothing came of it.
 MAX_UNANSWERED: Final = 4
 REQUEST_ID: Final = "response-create"
+# In a response's `metadata`, which OpenAI's API brings back in `response.created`.
+METADATA_KEY: Final = "request"
 
 
 class AnswerKind(StrEnum):
@@ -71,6 +73,7 @@ class Answer:
         was_shortened: the conversation was shortened for it.
         was_held: the limits of the process held its request back.
         reason: why it must be asked for again.
+        detail: the API's word for that.
     """
 
     kind: AnswerKind
@@ -84,6 +87,7 @@ class Answer:
     was_shortened: bool = False
     was_held: bool = False
     reason: str = ""
+    detail: str = ""
 
     @property
     def is_plain(self) -> bool:
@@ -122,14 +126,18 @@ class Request:
         """Whether it is no first request."""
         return any(answer.repeats or answer.was_held for answer in self.answers)
 
-    @property
-    def events(self) -> list[Event]:
-        """Events for the API."""
+    def events(self, *, with_metadata: bool) -> list[Event]:
+        """Events for the API; `with_metadata`: its response is to name the request."""
         plain: list[Event] = [{"type": "response.create"}]
-        return [
-            event | ({"event_id": self.event_id} if event["type"] == "response.create" else {})
-            for event in self.answers[0].events or plain
-        ]
+        return [self._marked(event, with_metadata) for event in self.answers[0].events or plain]
+
+    def _marked(self, event: Event, with_metadata: bool) -> Event:
+        if event["type"] != "response.create":
+            return event
+        event = event | {"event_id": self.event_id}
+        if with_metadata:
+            event["response"] = {**event.get("response", {}), "metadata": {METADATA_KEY: self.event_id}}
+        return event
 
 
 @dataclass(slots=True, eq=False)
@@ -184,6 +192,8 @@ class ResponseScheduler:
         self._requests = 0
         # Requests that were repeated, and whose own responses may still come.
         self._surplus = 0
+        # The API brings metadata back: a response without it is the API's own.
+        self._echoes_metadata = False
 
     # Answers
 
@@ -216,14 +226,20 @@ class ResponseScheduler:
 
     # When to ask
 
-    def next_request(self, now_seconds: float, *, caller_is_busy: bool) -> Request | None:
-        """The request that is due now; `sent` or `held` follows.
+    def next_request(
+        self, now_seconds: float, *, caller_speaks: bool, caller_keys: bool = False
+    ) -> Request | None:
+        """The request that is due now; `sent` follows, unless the limits of the process forbid it.
 
         Args:
             now_seconds: the time.
-            caller_is_busy: the caller speaks or presses keys: the answer to that will see everything.
+            caller_speaks: the answer to the speech will see everything. Keys are answered all the same, because
+                a line can be noisy without an end.
+            caller_keys: the caller is pressing keys: the answer to the whole entry will see everything.
         """
-        if self.state is not SchedulerState.IDLE or caller_is_busy or not self._owed:
+        if self.state is not SchedulerState.IDLE or caller_keys or not self._owed:
+            return None
+        if caller_speaks and not any(answer.kind is AnswerKind.KEYS for answer in self._owed):
             return None
         if any(now_seconds < (answer.api_until_seconds or 0.0) for answer in self._owed):
             return None
@@ -268,12 +284,24 @@ class ResponseScheduler:
             return self._active
         return known
 
-    def created(self, response_id: str, now_seconds: float) -> Response:
+    def created(
+        self, response_id: str, now_seconds: float, *, request_id: str = "", is_implied: bool = False
+    ) -> Response:
         """A response has begun: the first one requested, or one that the API began by itself.
 
         A response that nobody waits for is cut: it follows a request that was repeated, and answered, meanwhile.
+
+        Args:
+            response_id: of the response.
+            now_seconds: the time.
+            request_id: of the request, if the response's metadata names it.
+            is_implied: `response.created` was lost, and with it the metadata.
         """
-        request = self._take_request()
+        self._echoes_metadata |= bool(request_id)
+        if request_id:
+            request = self._take_named(request_id)
+        else:
+            request = self._take_request() if is_implied or not self._echoes_metadata else None
         answers = [answer for answer in self._owed if answer.is_plain] if request is None else request.answers
         is_surplus = request is None and not answers and self._surplus > 0
         self._surplus -= is_surplus
@@ -297,6 +325,25 @@ class ResponseScheduler:
         self._active = response
         self.state = SchedulerState.ACTIVE
         return response
+
+    def _take_named(self, request_id: str) -> Request | None:
+        """The request with this id. Others with the same answers are surplus, and one that is known no more is."""
+        requests = [*self._unanswered, *([self._request] if self._request is not None else [])]
+        named = next((request for request in requests if request.event_id == request_id), None)
+        if named is None:
+            self._surplus += 1
+            return None
+        for request in requests:
+            if request is named or request.answers == named.answers:
+                self._surplus += request is not named
+                self._forget(request)
+        return named
+
+    def _forget(self, request: Request) -> None:
+        if request is self._request:
+            self._request = None
+        elif request in self._unanswered:
+            self._unanswered.remove(request)
 
     def _take_request(self) -> Request | None:
         """The oldest request that has no response; requests that were answered meanwhile are surplus."""
@@ -348,10 +395,9 @@ class ResponseScheduler:
 
     def refused(self, request: Request) -> list[Answer]:
         """A request was refused; returns the answers that are still owed and have no other request."""
-        if request in self._unanswered:
-            self._unanswered.remove(request)
-        if request is self._request:
-            self._request = None
+        was_last = request is self._request
+        self._forget(request)
+        if was_last:
             if self._active is None:
                 self.state = SchedulerState.IDLE
         elif self._active is not None and self._active.request is request:

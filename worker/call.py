@@ -744,7 +744,7 @@ _REPORTS: dict[Seen, Callable[[WorkerMetrics, float, str], None]] = {
     Seen.ANSWER_WAIT_SECONDS: lambda metrics, seconds, _: metrics.answer_wait.observe(seconds),
     Seen.ANSWER_RETRIED: lambda metrics, _, reason: metrics.answers_retried[RetryReason(reason)].inc(),
     Seen.ANSWER_GIVEN_UP: lambda metrics, _, reason: metrics.answers_given_up[RetryReason(reason)].inc(),
-    Seen.RATE_LIMIT_REMAINING: lambda metrics, left, limit: metrics.rate_limit_remaining[limit].set(left),
+    Seen.RATE_LIMIT_REMAINING: lambda metrics, left, limit: metrics.rate_limit(limit, left),
     Seen.UPSTREAM_ERROR: lambda metrics, _, code: metrics.upstream_errors.inc(code),
     Seen.CALLER_AUDIO_DROPPED_SECONDS: lambda metrics, seconds, _: metrics.audio_dropped_in.inc(seconds),
     Seen.REPLY_AUDIO_DROPPED_SECONDS: lambda metrics, seconds, _: metrics.audio_dropped_out.inc(seconds),

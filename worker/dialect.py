@@ -37,6 +37,8 @@ class Dialect:
 
     name: ClassVar[str] = "ga"
     has_temperature: ClassVar[bool] = False
+    has_metadata: ClassVar[bool] = True
+    """`response.create` may carry metadata, which `response.created` brings back."""
 
     def url(self, base_url: str, model: str) -> str:
         """Where to connect to.
@@ -135,6 +137,7 @@ class XaiDialect(Dialect):
     """xAI's: GA, but voice and turn detection stand at the top of the session, and fixed text can be spoken."""
 
     name: ClassVar[str] = "xai"
+    has_metadata: ClassVar[bool] = False
 
     def session(self, session: Mapping[str, Any]) -> dict[str, Any]:
         """Voice and turn detection at the top; the language is a hint."""

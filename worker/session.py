@@ -25,7 +25,7 @@ import structlog
 from common import g711, link
 from common.errors import LinkProtocolError, UpstreamError
 from common.link import Kind, Outcome, Reason
-from common.metrics import RetryReason
+from common.metrics import RATE_LIMITS, RetryReason
 from worker.actions import (
     Action,
     Answer,
@@ -38,7 +38,7 @@ from worker.actions import (
 )
 from worker.agent import Agent, checked_id
 from worker.answering import Answering, Ending, ending_of
-from worker.answers import AnswerKind, SchedulerState
+from worker.answers import METADATA_KEY, AnswerKind, SchedulerState
 from worker.audio_format import for_format
 from worker.caller_audio import Append, CallerAudio, Dropped, Step
 from worker.conversation import TRANSCRIPT_WAIT_SECONDS, Conversation, Item, ItemKind, Role
@@ -279,10 +279,13 @@ class Session:
             if self._answers.lost_hope:
                 self._end(Outcome.FAILED, self._answers.lost_hope)
                 return
-            busy = self._journal.speaking or self._digits.is_open
-            self._answers.pursue(now_seconds, caller_is_busy=busy)
+            self._pursue(now_seconds)
         self._tell_awaiting()
         self._release_when_quiet(now_seconds)
+
+    def _pursue(self, now_seconds: float) -> None:
+        """Ask for the answer that is due."""
+        self._answers.pursue(now_seconds, caller_speaks=self._journal.speaking, caller_keys=self._digits.is_open)
 
     def _tell_awaiting(self) -> None:
         """Tell the dispatcher whether the caller waits for something to hear."""
@@ -492,7 +495,7 @@ class Session:
         self._commits_here += 1
         self._out.upstream({"type": "input_audio_buffer.commit"})
         self._answers.turn(now_seconds, since_seconds=self._speech_ended_seconds, api_answers=False)
-        self._answers.pursue(now_seconds, caller_is_busy=self._digits.is_open)
+        self._pursue(now_seconds)
 
     def _listen_again(self) -> None:
         """The welcome message that must not be interrupted has been heard, or will not be."""
@@ -554,7 +557,7 @@ class Session:
     def _rate_limits(self, event: dict[str, Any], now_seconds: float) -> None:
         for limit in event["rate_limits"]:
             remaining, name = limit.get("remaining"), limit.get("name")
-            if not isinstance(remaining, (int, float)) or name not in ("requests", "tokens"):
+            if not isinstance(remaining, (int, float)) or name not in RATE_LIMITS:
                 continue
             self._out.report(Seen.RATE_LIMIT_REMAINING, float(remaining), name)
             if remaining <= 0:
@@ -670,7 +673,9 @@ class Session:
     def _response_created(self, event: dict[str, Any], now_seconds: float) -> None:
         response_id = checked_id(event["response"]["id"])
         talks_over = self._journal.speaking and self._updates.interrupt_response
-        self._answers.created(response_id, now_seconds, caller_is_busy=talks_over)
+        metadata = event["response"].get("metadata")
+        request_id = metadata.get(METADATA_KEY) if isinstance(metadata, dict) else None
+        self._answers.created(response_id, now_seconds, request_id=str(request_id or ""), talks_over=talks_over)
 
     def _output_added(self, event: dict[str, Any], now_seconds: float) -> None:
         item = event["item"]
@@ -766,10 +771,11 @@ class Session:
         """An error ends the call only where the session cannot go on."""
         error = ErrorEvent.from_event(event["error"])
         self._out.report(Seen.UPSTREAM_ERROR, label=error.code)
-        self._log.warning("upstream error", code=error.code, reason=error.message)
+        refused = self._updates.refused(error, now_seconds)
+        if refused is not True:
+            self._log.warning("upstream error", code=error.code, reason=error.message)
         if self._end_session_of(error):
             return
-        refused = self._updates.refused(error, now_seconds)
         if isinstance(refused, str):
             self._end(Outcome.FAILED, f"the Realtime API refused the session: {refused}")
         elif not refused and self.state is State.LIVE:
@@ -885,7 +891,7 @@ class Session:
         elif is_new and not refed:
             self._answers.owe(AnswerKind.GREETING, now_seconds)
         # The greeting is asked for before the API hears what the caller has said meanwhile.
-        self._answers.pursue(now_seconds, caller_is_busy=self._digits.is_open)
+        self._pursue(now_seconds)
         self._hear_again(snapshot, now_seconds)
         if self._calls.take_up(snapshot, self._plan.idempotent):
             self._answers.owe(AnswerKind.TOOL, now_seconds)

@@ -176,6 +176,7 @@ class SessionUpdates:
         if sent.kind is UpdateKind.COMMAND:
             self._sent = None
             status = 409 if error.code == "cannot_update_voice" else 422
+            self._log.warning("change of the session refused", code=error.code, reason=error.message)
             self._outbox.actions.append(Answer(sent.number, status, {"error": error.message}))
             self._send_next(now_seconds)
             return True

@@ -14,6 +14,16 @@ from tests.common.speaker import Speaker
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
+RETRY_REASONS = {
+    "failed",
+    "rate_limited",
+    "context_length",
+    "incomplete",
+    "empty",
+    "refused",
+    "unanswered",
+    "silent",
+}
 # Every label, and all that it can be. None: somebody else chooses, so what it can be is tested below.
 LABELS = {
     "process": {"dispatcher", "worker"},
@@ -23,6 +33,9 @@ LABELS = {
     "outcome": {"completed", "rejected", "failed", "timed_out", "refused"},
     "reason": {"worker_lost", "drain", "dropped", "rollover", "repin"},
     ("fallbacks", "outcome"): {"ended", "transferred", "refused", "failed", "hung_up"},
+    ("answers_retried", "reason"): RETRY_REASONS,
+    ("answers_given_up", "reason"): RETRY_REASONS,
+    "limit": {"requests", "tokens"},
     ("connections_refused", "reason"): {
         "too_many",
         "too_many_of_address",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from common.metrics import RetryReason
 from tests.common.speaker import Speaker
 
 
@@ -63,6 +64,9 @@ def test_a_role_exports_its_own_metrics_alone_and_all_series_from_the_start(star
         "avr_sts_upstream_reconnects_total[dropped]",
         "avr_sts_upstream_reconnects_total[rollover]",
         "avr_sts_upstream_reconnects_total[repin]",
+        *(f"avr_sts_answers_retried_total[{reason}]" for reason in RetryReason),
+        *(f"avr_sts_answers_given_up_total[{reason}]" for reason in RetryReason),
+        "avr_sts_answer_wait_seconds_count",
         "avr_sts_relay_seconds_count[in][worker]",
         "avr_sts_relay_seconds_count[out][worker]",
         "avr_sts_audio_dropped_seconds_total[in]",

@@ -66,6 +66,7 @@ class Driver:
         now: the clock, in seconds.
         journal: what the dispatcher was told to remember.
         waits: seconds from each answer being owed to its first audio.
+        keeps_metadata: requests for responses are shown with their metadata.
         transcribed: usage of transcriptions.
     """
 
@@ -96,6 +97,7 @@ class Driver:
         self.happened: list[dict[str, Any]] = []
         self.journal: list[Record] = []
         self.waits: list[float] = []
+        self.keeps_metadata = False
         self.transcribed: list[Any] = []
         self.session = Session(link.Open("uuid-1", **fields), CHANNEL, plan, self.now, snapshot)
         self._position = position_samples
@@ -111,6 +113,10 @@ class Driver:
                 if event["type"] == "response.create":
                     # Requests are numbered.
                     event["event_id"] = event["event_id"].rpartition("-")[0]
+                    if not self.keeps_metadata:
+                        event.get("response", {}).pop("metadata", None)
+                        if not event.get("response", True):
+                            del event["response"]
                 is_append = event["type"] == "input_audio_buffer.append"
                 did.append(Append(base64.b64decode(event["audio"], validate=True)) if is_append else event)
             elif isinstance(action, session.Happened):

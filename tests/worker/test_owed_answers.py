@@ -58,6 +58,7 @@ class Api:
 
     def __init__(self, driver: Driver, play: Play | None = None, *, says: bytes = b"") -> None:
         self.driver = driver
+        driver.keeps_metadata = True
         self.play: Play = play or (lambda *_: [])
         self.requests: list[tuple[float, dict[str, Any]]] = []
         self.did: list[Did] = []
