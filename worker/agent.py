@@ -11,7 +11,7 @@ import structlog
 from common import link
 from worker.actions import Seen
 from worker.audio_format import ApiAudio
-from worker.conversation import Conversation, Role, heard_part
+from worker.conversation import Conversation, Item, Role, heard_part
 from worker.fitting import MAX_TEXT_CHARS
 from worker.outbox import Outbox
 from worker.replay import Replay
@@ -128,16 +128,25 @@ class Agent:
             self._outbox.dispatcher(self._replies.complete())
         for item in self._texts.open_replies():
             reply = self._reply_of.get(item.item_id)
-            if not is_last and (reply is None or reply.response_id != response_id):
-                continue
-            item.text_done = True
-            self._texts.changed(item)
-            if reply is not None:
-                if reply.heard_samples is not None:
-                    self._settle(reply)
-            else:
+            if reply is None and is_last:
                 self._unheard(item.item_id)
+            elif reply is not None and (is_last or reply.response_id == response_id):
+                self._text_over(item, reply)
         self._settle_heard_out()
+
+    def item_done(self, item_id: str) -> None:
+        """An item is whole: what was heard of it can be reported, though its response goes on, or never ends."""
+        item, reply = self._texts.get(item_id), self._reply_of.get(item_id)
+        if item is not None and reply is not None and item.text and not item.text_done:
+            self._tell_text(reply)
+            self._text_over(item, reply)
+            self._settle_heard_out()
+
+    def _text_over(self, item: Item, reply: Reply) -> None:
+        item.text_done = True
+        self._texts.changed(item)
+        if reply.heard_samples is not None:
+            self._settle(reply)
 
     def truncate_received(self, response_id: str) -> None:
         """Tell the model that a reply which failed ends where its audio ends: the caller hears all of that."""

@@ -138,7 +138,9 @@ class Answering:
             api_answers: the API begins the response by itself (`create_response`).
         """
         until_seconds = now_seconds + API_ANSWERS_SECONDS if api_answers else None
-        self.responses.turn(Answer(AnswerKind.TURN, since_seconds, api_until_seconds=until_seconds))
+        self.responses.turn(
+            Answer(AnswerKind.TURN, since_seconds, api_until_seconds=until_seconds, api_answers=api_answers)
+        )
 
     def say(self, kind: AnswerKind, text: str, now_seconds: float, *, interruptible: bool = True) -> None:
         """Have the agent say this word for word."""
@@ -286,8 +288,8 @@ class Answering:
             return None
         return active.response_id
 
-    def tick(self, now_seconds: float, *, caller_speaks: bool) -> str | None:
-        """Look at the clocks; returns the id of a response of which nothing comes any more."""
+    def tick(self, now_seconds: float, *, caller_speaks: bool) -> tuple[str, Ending] | None:
+        """Look at the clocks; returns the id of a response of which nothing comes any more, and how it ended."""
         responses = self.responses
         request, active = responses.request, responses.active
         if request is not None and now_seconds - request.sent_seconds >= RESPONSE_CREATED_SECONDS:
@@ -302,16 +304,17 @@ class Answering:
             self._give_up_late(responses.owed, now_seconds)
         if active is None:
             return None
-        limit_seconds = RESPONSE_SILENCE_SECONDS
+        limit_seconds, status = RESPONSE_SILENCE_SECONDS, "failed"
         if not active.response_id:
             limit_seconds = RESPONSE_CREATED_SECONDS
         elif active.has_items and not active.open_items:
-            limit_seconds = RESPONSE_END_SECONDS
+            # All of it has come; its end alone was lost.
+            limit_seconds, status = RESPONSE_END_SECONDS, "completed"
         if now_seconds - active.last_seconds < limit_seconds:
             return None
         self._outbox.report(Seen.UPSTREAM_ERROR, label="no_response")
         self._log.warning("response given up", silent_seconds=limit_seconds)
-        return active.response_id
+        return active.response_id, Ending(status, RetryReason.SILENT)
 
     # What an end means
 

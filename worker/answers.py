@@ -67,6 +67,7 @@ class Answer:
             everything that is owed without words of its own.
         not_before_seconds: it is not asked for earlier.
         api_until_seconds: the API answers by itself until then; None: the answer must be asked for.
+        api_answers: the API said that it would answer by itself.
         wanted_since_seconds: since when the request was sent or held back; None: it was never due.
         repeats: requests after the first.
         empty_responses: responses that ended without anything to hear.
@@ -81,6 +82,7 @@ class Answer:
     events: list[Event] = field(default_factory=list)
     not_before_seconds: float = float("-inf")
     api_until_seconds: float | None = None
+    api_answers: bool = False
     wanted_since_seconds: float | None = None
     repeats: int = 0
     empty_responses: int = 0
@@ -420,7 +422,9 @@ class ResponseScheduler:
         else:
             self._surplus = max(0, self._surplus - 1)
         if self._active is None:
-            answers = self._unanswered[0].answers if self._unanswered else []
+            # Its beginning was not reported yet: it follows an earlier request, or answers a turn by itself.
+            by_itself = [answer for answer in self._owed if answer.api_answers]
+            answers = self._unanswered[0].answers if self._unanswered else by_itself
             self._active = Response("", answers, None, now_seconds)
             self.state = SchedulerState.ACTIVE
 

@@ -25,7 +25,7 @@ import structlog
 from common import g711, link
 from common.errors import LinkProtocolError, UpstreamError
 from common.link import Kind, Outcome, Reason
-from common.metrics import RATE_LIMITS, RetryReason
+from common.metrics import RATE_LIMITS
 from worker.actions import (
     Action,
     Answer,
@@ -69,6 +69,8 @@ FORCE_AT = 59 / 55
 ROLLOVER_PART = 55 / 60
 # And not before the other session had the time to be made, where the allowed time is set to seconds.
 ROLLOVER_LEAST_SECONDS = 5.0
+# The API has read nothing for so long; it is asked every 2 s (`worker/realtime.py`).
+API_STALLED_SECONDS = 4.0
 HANG_UP_ORDER = "hang-up"
 # Sayings of the calls API that wait for their turn.
 MAX_WAITING_SAYINGS = 16
@@ -153,6 +155,7 @@ class Session:
         self._turns_known: deque[str] = deque(maxlen=MAX_TURNS_KNOWN)
         self._idle_turns: deque[str] = deque(maxlen=MAX_IDLE_TURNS)
         self._commits_here = 0
+        self._words_lost = False
         self._credit_due_bytes = 0
         self._digits = DigitEntry(plan.digits_seconds)
         self._keys = 0
@@ -415,10 +418,12 @@ class Session:
             for event in self._repair.tick(now_seconds):
                 self._handle(event, now_seconds)
             self._updates.tick(now_seconds)
-            silent_id = self._answers.tick(now_seconds, caller_speaks=self._journal.speaking)
-            if silent_id is not None:
-                self._give_up_response(silent_id, Ending("failed", RetryReason.SILENT), now_seconds)
-            if self._watch.is_overdue(now_seconds):
+            silent = self._answers.tick(now_seconds, caller_speaks=self._journal.speaking)
+            if silent is not None:
+                self._give_up_response(*silent, now_seconds)
+            # An API that does not read cannot know of the silence.
+            reads = heard_seconds is None or now_seconds - heard_seconds < API_STALLED_SECONDS
+            if reads and self._watch.is_overdue(now_seconds):
                 self._log.warning("speech without an end", effect="the turn is ended here")
                 self._end_speech(now_seconds)
             self._agent.send_transcripts(now_seconds)
@@ -482,6 +487,7 @@ class Session:
                 self._out.actions.append(ToUpstream(step.event))
             elif isinstance(step, Dropped):
                 self._out.report(Seen.CALLER_AUDIO_DROPPED_SECONDS, step.seconds)
+                self._words_lost = True
             elif isinstance(step, SpeechStarted):
                 self._journal.spoke(True)
                 self._barge_in()
@@ -707,6 +713,8 @@ class Session:
         """An item of a response is whole; a function call is begun at once, beside what is still being said."""
         item = event["item"]
         self._answers.item_done(checked_id(event["response_id"]), checked_id(item["id"]))
+        self._agent.item_done(item["id"])
+        self._agent.send_transcripts(now_seconds)
         if item["type"] == "mcp_approval_request":
             self._approval_asked(item, checked_id(event["response_id"]), now_seconds)
         if item["type"] != "function_call" or item.get("status") == "incomplete":
@@ -878,9 +886,10 @@ class Session:
         early, self._early_keys = self._early_keys, []
         for digit in (*snapshot.digits, *early):
             self._key(digit, now_seconds)
-        if snapshot.recalled and not is_new:
+        if (snapshot.recalled or self._words_lost) and not is_new:
             self._replay.add(self._new_id(), text=MISSED_WORDS_NOTE)
             self._goes_on = True
+        self._words_lost = False
         if is_new and not refed and self._plan.welcome is not None:
             self._answers.say(
                 AnswerKind.GREETING,

@@ -18,7 +18,7 @@ import structlog
 from worker.actions import Answer, Configured
 from worker.outbox import Outbox
 from worker.plan import Plan
-from worker.realtime_errors import ErrorEvent
+from worker.realtime_errors import ErrorEvent, Severity
 
 # `session.updated` is awaited so long.
 UPDATE_SECONDS: Final = 10.0
@@ -237,8 +237,9 @@ class SessionUpdates:
             return error.event_id == sent.event_id
         if error.is_about_session:
             return True
-        opening = sent.kind is UpdateKind.OPENING
-        return opening and error.kind == "invalid_request_error" and not error.is_about_another_request
+        # While there is no session, little else can be refused.
+        is_refusal = error.kind == "invalid_request_error" and error.severity is Severity.GOES_ON
+        return sent.kind is UpdateKind.OPENING and is_refusal and not error.is_about_another_request
 
     def _leave_out(self, error: ErrorEvent, sent: Update) -> bool:
         """Take the refused field out of the session, if the call can do without it."""

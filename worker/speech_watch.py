@@ -25,8 +25,9 @@ LONGEST_SECONDS: Final = 300.0
 # `semantic_vad` waits so long for a caller who thinks (OpenAI's guide "Voice activity detection": the maximum
 # timeouts of `low`, `medium` and `high`; `auto` is `medium`).
 _SEMANTIC_SECONDS: Final = {"low": 8.0, "medium": 4.0, "auto": 4.0, "high": 2.0}
-# The detector's strictest mode; and so many of the last frames must be voiced, as noise has voiced ones, too.
-_AGGRESSIVENESS: Final = 3
+# The detector's most lenient mode: a turn that is ended too early is worse than one that is ended late. So many
+# of the last frames must be voiced, because noise has voiced ones, too.
+_AGGRESSIVENESS: Final = 0
 _WINDOW_FRAMES: Final = 9
 _VOICED_FRAMES: Final = 5
 

@@ -158,7 +158,7 @@ async def test_the_calls_api_on_any_dispatcher(real_redis_url: str) -> None:
                 assert response.status == 200
             assert session.instructions == "Speak Italian."
             async with http.post(f"{elsewhere}/session", json={"voice_of": "nobody"}) as response:
-                assert response.status == 400
+                assert response.status == 422
                 assert "voice_of" in (await response.json())["error"]
 
             async with http.delete(elsewhere) as response:
