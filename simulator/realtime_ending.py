@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,6 +28,9 @@ _KNOWN_ERRORS: Final[dict[str | None, tuple[str, str]]] = {
         "Your input exceeds the context window of this model. Please adjust your input and try again.",
     ),
 }
+
+
+_TRY_AGAIN: Final = re.compile(r"try again in ([\d.]+)s")
 
 
 class Result(enum.StrEnum):
@@ -64,6 +68,7 @@ class Ending:
         message: of the error; None: the API's words for the code.
         output: items of the response.
         announced: whether an `error` event tells of a lost or hung response.
+        commanded: whether it is a fault; else the response has reached its limit of tokens.
     """
 
     status: str = Result.FAILED
@@ -73,6 +78,7 @@ class Ending:
     message: str | None = None
     output: Output = Output.ITEM
     announced: bool = False
+    commanded: bool = True
 
     def details(self) -> dict[str, Any] | None:
         """Return the response's `status_details`."""
@@ -81,6 +87,12 @@ class Ending:
         if self.status == Result.INCOMPLETE:
             return {"type": "incomplete", "reason": self.reason}
         return {"type": "failed", "error": self.error()}
+
+    @property
+    def wait_seconds(self) -> float:
+        """The time that the error asks the client to wait."""
+        found = _TRY_AGAIN.search(self.error()["message"]) if self.status == Result.FAILED else None
+        return float(found[1]) if found else 0.0
 
     def error(self) -> dict[str, Any]:
         """Return the error's `type`, `code` and `message`."""

@@ -11,6 +11,7 @@ from simulator.realtime_conversation import Conversation, Item, Origin, Part
 from simulator.realtime_quirks import Quirk
 from simulator.realtime_response import Response
 from simulator.realtime_settings import Behaviour, SimulatorSettings, Transcription
+from simulator.realtime_timeline import Timeline
 from simulator.realtime_transcription import heard_text, transcription_events
 from simulator.schedule import Schedule
 from simulator.session_faults import SessionFaults
@@ -28,6 +29,7 @@ class HearingHost(Protocol):
     config: SessionConfig
     conversation: Conversation
     schedule: Schedule
+    timeline: Timeline
 
     @property
     def active_response(self) -> Response | None:
@@ -68,12 +70,13 @@ class Hearing:
         self._host = host
         self._turn_item_id: str | None = None
         self._is_stuck = False  # speech goes on until the client commits or clears the buffer
+        self._stuck_from_seconds = 0.0
         self._idle_from_ms: int | None = None
 
     def configure(self) -> None:
         """Take the session's turn detection, which has changed."""
         detection = self._host.config.turn_detection or {}
-        self._end_turn()
+        self._end_turn(None)
         self._idle_from_ms = None
         self.input.configure(
             threshold=detection.get("threshold", 0.5),
@@ -114,7 +117,8 @@ class Hearing:
                 break
             if isinstance(change, SpeechStarted):
                 self._speech_started(self.input.audio_start_ms(change.speech_start_ms), now)
-                self._is_stuck = self.input.keeps_all = self._host.faults.take_endless_speech()
+                if self._host.faults.take_endless_speech():
+                    self._get_stuck(now)
             else:
                 self._speech_stopped(change, now)
         if self._idle_from_ms is not None:
@@ -127,7 +131,7 @@ class Hearing:
             now: the clock.
             seconds: how long it lasts; None: until the client commits or clears the buffer.
         """
-        self._is_stuck = self.input.keeps_all = True
+        self._get_stuck(now)
         if self._turn_item_id is None:
             self._speech_started(self.input.appended_ms, now)
         item_id = self._turn_item_id
@@ -183,18 +187,24 @@ class Hearing:
             raise errors.commit_too_small(self.input.buffered_ms)
         self._commit_turn(self.input.take(), self._turn_item_id or self._host.new_id("item"), now)
 
-    def clear(self, _event: dict[str, Any], _now: float) -> None:
+    def clear(self, _event: dict[str, Any], now: float) -> None:
         """Take `input_audio_buffer.clear`."""
         self.input.clear()
-        self._end_turn()
+        self._end_turn(now)
         self._host.emit("input_audio_buffer.cleared")
 
-    def _end_turn(self) -> None:
+    def _get_stuck(self, now: float) -> None:
+        self._is_stuck = self.input.keeps_all = True
+        self._stuck_from_seconds = now
+
+    def _end_turn(self, now: float | None) -> None:
         self._turn_item_id = None
+        if self._is_stuck and now is not None:
+            self._host.timeline.suffered("endless_speech", self._stuck_from_seconds, now)
         self._is_stuck = self.input.keeps_all = False
 
     def _commit_turn(self, turn: Turn, item_id: str, now: float) -> None:
-        self._end_turn()
+        self._end_turn(now)
         self._host.hear(turn.speech)
         pcm = turn.pcm if self._host.settings.keep_audio else b""
         part = Part("input_audio", pcm=pcm)

@@ -119,5 +119,5 @@ def _token_limit(words: Sequence[str], audio_ms: int, word_ms: int, max_tokens: 
     for count in range(1, len(words) + 1):
         tokens = text_tokens(" ".join(words[:count])) + count * audio_ms // MODEL_AUDIO_MS_PER_TOKEN
         if tokens > max_tokens:
-            return Ending("incomplete", (count - 1) * word_ms, "max_output_tokens")
+            return Ending("incomplete", (count - 1) * word_ms, "max_output_tokens", commanded=False)
     return None

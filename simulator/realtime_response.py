@@ -13,6 +13,7 @@ from simulator.realtime_conversation import Conversation, Item, Origin, Part
 from simulator.realtime_ending import Ending, Output, Result
 from simulator.realtime_mcp import McpServers
 from simulator.realtime_settings import ToolCall
+from simulator.realtime_timeline import Timeline
 from simulator.realtime_usage import MODEL_AUDIO_MS_PER_TOKEN, Tokens, Usage, text_tokens
 from simulator.schedule import Schedule, Timer
 from simulator.voice import Sound
@@ -62,6 +63,7 @@ class Host(Protocol):
 
     conversation: Conversation
     schedule: Schedule
+    timeline: Timeline
     mcp: McpServers
 
     def emit(self, kind: str, **content: Any) -> None:
@@ -91,7 +93,9 @@ class Response:
         status: `in_progress`, `completed`, `cancelled`, `failed` or `incomplete`.
         status_details: why it did not end well.
         items: what it has put out.
+        requested_seconds: when it was asked for.
         started_seconds: when it was created.
+        ended_seconds: when it was done.
         sent_ms: audio sent.
         total_ms: audio that it will have if nothing stops it.
         usage: known when it is done.
@@ -117,7 +121,9 @@ class Response:
         self.status = "in_progress"
         self.status_details: dict[str, Any] | None = None
         self.items: list[Item] = []
+        self.requested_seconds: float | None = None
         self.started_seconds: float | None = None
+        self.ended_seconds: float | None = None
         self.sent_ms = 0
         self.total_ms = len(plan.words) * plan.word_ms
         self.usage: Usage | None = None
@@ -141,6 +147,7 @@ class Response:
 
     def start(self, now: float) -> None:
         """Create the response, or let it be created late."""
+        self.requested_seconds = now
         if self._plan.late_seconds:
             self._timer = self._host.schedule.at(now + self._plan.late_seconds, self._create)
         else:
@@ -148,6 +155,8 @@ class Response:
 
     def _create(self, now: float) -> None:
         self._stage = Stage.CREATED
+        if self._plan.late_seconds and self.requested_seconds is not None:
+            self._host.timeline.suffered("late_response", self.requested_seconds, now)
         self.started_seconds = now
         self._host.emit("response.created", response=self.wire())
         self._timer = self._host.schedule.at(now + self._plan.first_audio_seconds / 2, self._announce)
@@ -189,6 +198,7 @@ class Response:
             "number": self.number,
             "turn": self.turn,
             "started_seconds": self.started_seconds,
+            "ended_seconds": self.ended_seconds,
             "status": self.status,
             "status_details": self.status_details,
             "text": self.text,
@@ -252,6 +262,9 @@ class Response:
 
     def _end(self, now: float, ending: Ending) -> None:
         """End as commanded; a lost or hung response that has sent all its audio has also ended its item."""
+        if ending.commanded:
+            began = now if self.started_seconds is None else self.started_seconds
+            self._host.timeline.suffered("ending", began, now + ending.wait_seconds)
         if ending.status not in (Result.LOST, Result.HUNG):
             self._finish(now, ending.status, ending.details())
             return
@@ -356,6 +369,7 @@ class Response:
         self._stage = Stage.DONE
         self.status = status
         self.status_details = details
+        self.ended_seconds = now
         self.usage = Usage(self._read.input, self._read.cached, self._output_tokens())
         if sent:
             self._host.emit("response.done", response=self.wire())

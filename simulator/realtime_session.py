@@ -183,6 +183,7 @@ class RealtimeSession:
             elif (rejection := self.faults.take_rejection(kind)) is not None:
                 self.received["(refused)"] += 1
                 self.emit("error", error=rejection.error(event.get("event_id")))
+                self.timeline.suffered("rejection", now, now)
             elif (delay_seconds := self.faults.take_delay(kind)) is not None:
                 self.schedule.at(now + delay_seconds, lambda due: self._handle(kind, event, due))
             else:

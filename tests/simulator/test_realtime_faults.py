@@ -401,6 +401,52 @@ class TestOutage:
         assert faults.shared.failing(now) is None
 
 
+class TestTimeline:
+    @pytest.mark.parametrize(("code", "waits"), [("server_error", 0.0), ("rate_limit_exceeded", 3.0)])
+    def test_failed_response_is_noted_with_the_time_it_asks_for(self, code: str, waits: float) -> None:
+        driver, faults = _driver()
+        faults.end_response("failed", code=code, output="none")
+        driver.respond()
+        response = driver.session.responses[-1]
+        assert response.ended_seconds is not None
+        (struck,) = driver.session.timeline.faults
+        assert struck.name == "ending"
+        assert (struck.from_seconds, struck.until_seconds) == (
+            response.started_seconds,
+            response.ended_seconds + waits,
+        )
+
+    def test_late_response_is_noted_until_it_is_created(self) -> None:
+        driver, faults = _driver(greeting_words=1)
+        faults.late_response(11.0)
+        driver.respond()
+        (struck,) = driver.session.timeline.faults
+        assert struck.name == "late_response"
+        assert struck.until_seconds - struck.from_seconds == pytest.approx(11.0)
+
+    def test_endless_speech_is_noted_until_the_commit(self) -> None:
+        driver, faults = _driver()
+        faults.endless_speech()
+        _turn(driver)
+        driver.speak(silence(3000))
+        assert driver.session.timeline.faults == []
+        driver.send("input_audio_buffer.commit")
+        (struck,) = driver.session.timeline.faults
+        assert (struck.name, struck.until_seconds) == ("endless_speech", driver.now)
+        assert struck.until_seconds - struck.from_seconds == pytest.approx(3.84, abs=0.05)
+
+    def test_refused_event_is_noted(self) -> None:
+        driver, faults = _driver()
+        faults.refuse_event()
+        driver.send("response.create")
+        assert [each.name for each in driver.session.timeline.faults] == ["rejection"]
+
+    def test_limit_of_tokens_is_no_fault(self) -> None:
+        driver, _ = _driver(greeting_words=8)
+        assert _done(driver.respond(max_output_tokens=40))["status"] == "incomplete"
+        assert driver.session.timeline.faults == []
+
+
 class TestNotes:
     @pytest.mark.parametrize("counts", [True, False])
     def test_note_of_the_client_counts_as_a_turn_or_not(self, counts: bool) -> None:
