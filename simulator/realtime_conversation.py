@@ -246,9 +246,11 @@ class Conversation:
         """How many messages of the user there are, replayed ones included; with `notes` false without notes."""
         return sum(item.role == "user" and (notes or not item.is_note) for item in self.items)
 
-    def replayed_reply(self) -> bool:
-        """Whether the client has told the model of something that it said."""
-        return any(item.role == "assistant" and item.origin is Origin.CLIENT for item in self.items)
+    def knows_reply(self) -> bool:
+        """Whether the model knows of something that it has said, or that the client has told it so."""
+        return any(
+            item.role == "assistant" and (item.origin is Origin.CLIENT or item.words) for item in self.items
+        )
 
     def calls_after_user(self, *, notes: bool = True) -> bool:
         """Whether the model has called a function or tool since the user's last message."""

@@ -66,7 +66,7 @@ class SimulatedModel:
             calls = ()
         speaks = speaks and (ending is None or ending.output is not Output.TEXT)
         # Who was told that it has spoken already does not greet: it goes on.
-        greets = not turn and not conversation.replayed_reply()
+        greets = not turn and not conversation.knows_reply()
         instructions = request.get("instructions") or ""
         words = () if calls else self._words(behaviour, instructions, number, turn, greets)
         voice: Sound | None = None

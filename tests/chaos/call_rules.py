@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from simulator.call_record import ClosedBy
+from tests.chaos import announcements
 from tests.chaos.alignment import FORBIDDEN, align
+from tests.chaos.answers import answered_in_time, answered_once, heard_way_out, waits
 from tests.chaos.ears import Ear, HeardWord
 from tests.chaos.facts import (
     Breach,
@@ -55,6 +57,21 @@ _UNNOTICED = frozenset(
         FaultKind.DRAIN_DISPATCHER,
     }
 )
+# What cuts no reply: it strikes before one is heard, or only what is told of it.
+_CUTS_NOTHING = _UNNOTICED | {
+    FaultKind.FAIL_ANSWER,
+    FaultKind.LIMIT_ANSWER,
+    FaultKind.EMPTY_ANSWER,
+    FaultKind.LOSE_DONE,
+    FaultKind.REFUSE_ANSWER,
+    FaultKind.LATE_ANSWER,
+    FaultKind.LONE_SURROGATE,
+    FaultKind.ENDLESS_SPEECH,
+}
+# What keeps every call from its answers for a while: the way out may be taken.
+_API_AWAY = frozenset({FaultKind.OUTAGE, FaultKind.REFUSE_SESSIONS, FaultKind.STALL_SESSION})
+# UPSTREAM_RETRY_SECONDS, less a moment.
+_PATIENCE_SECONDS = 28.0
 # Of a reply; a greeting has less.
 _REPLY_WORDS = 8
 # A turn is text within this time after its end.
@@ -128,9 +145,21 @@ def _was_expected(call: CallFacts, at_seconds: float, code: int, by: ClosedBy) -
     if by is ClosedBy.NOBODY:
         losses = (fault.at_seconds for fault in call.faults if fault.kind in _LOSES_CALLER)
         return any(-_ROUNDING_SECONDS <= at_seconds - lost <= LOSS_SECONDS for lost in losses)
+    if _gave_up(call, at_seconds):
+        return True
     if code == 1000:
         return call.promised is not None and call.promised <= at_seconds
     return code == 1013 and not call.capacity
+
+
+def _gave_up(call: CallFacts, at_seconds: float) -> bool:
+    """Whether the service ended the call with its recorded apology, after a wait that was long enough."""
+    away = any(fault.kind in _API_AWAY for fault in call.faults)
+    owed = any(
+        wait.from_seconds + _PATIENCE_SECONDS <= at_seconds and wait.answered_seconds > at_seconds
+        for wait in waits(call)
+    )
+    return away and owed and heard_way_out(call) <= at_seconds
 
 
 def messages(call: CallFacts) -> Iterator[Breach]:
@@ -143,7 +172,8 @@ def messages(call: CallFacts) -> Iterator[Breach]:
 
 
 def answered(call: CallFacts) -> Iterator[Breach]:
-    """Whoever says something gets an answer."""
+    """A caller who speaks is answered in time, or told in time; no caller gives up waiting."""
+    yield from answered_in_time(call)
     for at_seconds in call.unanswered:
         yield _breach(call, "answered", "nobody answered what was said", at_seconds)
 
@@ -275,23 +305,24 @@ def told(call: CallFacts) -> Iterator[Breach]:
     session = final_session(call)
     if session is None or not _ended_well(call):
         return
-    said = [word for item in session.items if _is_agent(item) for word in (item.text or "").split()]
+    said = [word for item in session.items if _is_agent(item) for word in _text(item).split()]
+    heard_words = [each for each in call.heard if each.word not in announcements.WORDS]
     ear = Ear([*said, *_everything_said(call)])
     # Of a reply that was not complete when both were gone, what was heard.
     lost = _REPLY_WORDS * len(list(_both_lost(call)))
     found = align(
         said,
-        call.heard,
+        heard_words,
         lambda word, heard: ear.same(word, heard.word),
         left_cost=lambda _: 1.0,
         right_cost=lambda heard: 1.0 if heard.whole else 0.0,
         longest_run=max(1, lost),
     )
     allowed = _cuts(call) + lost
-    pieces = sum(1 for heard in call.heard if not heard.whole)
+    pieces = sum(1 for heard in heard_words if not heard.whole)
     # A cut leaves the beginning of a word and, where it goes on behind a lost connection, its end.
     if found is None or found.cost > allowed or pieces > 2 * allowed:
-        yield _breach(call, "told", _difference(said, call.heard, ear, allowed), call.ended_seconds)
+        yield _breach(call, "told", _difference(said, heard_words, ear, allowed), call.ended_seconds)
 
 
 def _difference(said: list[str], heard: list[HeardWord], ear: Ear, allowed: int) -> str:
@@ -320,8 +351,9 @@ def listened(call: CallFacts) -> Iterator[Breach]:
     session = final_session(call)
     if session is None or not _ended_well(call):
         return
-    turns = [_Turn(words, utterance) for utterance in call.utterances for words in utterance.words]
-    items = [item for item in session.items if item.type == "message" and item.role == "user"]
+    utterances = [_as_heard_without_end(call, each) for each in call.utterances]
+    turns = [_Turn(words, utterance) for utterance in utterances for words in utterance.words]
+    items = [item for item in session.items if _is_turn(item)]
     exact = not call.faults
     found = align(
         turns,
@@ -329,12 +361,20 @@ def listened(call: CallFacts) -> Iterator[Breach]:
         lambda turn, item: turn.is_heard_as(item, exact=exact),
         left_cost=lambda turn: 0.0 if turn.utterance.damaged else FORBIDDEN,
         # What was damaged may have come as several turns.
-        right_cost=lambda _: 0.0 if any(each.damaged for each in call.utterances) else FORBIDDEN,
+        right_cost=lambda _: 0.0 if any(each.damaged for each in utterances) else FORBIDDEN,
     )
     if found is None:
         said = ", ".join(str(turn.words) + ("?" if turn.utterance.damaged else "") for turn in turns)
         heard = ", ".join(f"{_heard_count(item)} ({item.audio_ms} ms)" for item in items)
         yield _breach(call, "listened", f"said turns of {said} words; told {heard}", call.ended_seconds)
+
+
+def _as_heard_without_end(call: CallFacts, utterance: Utterance) -> Utterance:
+    """Words with pauses between them are one turn where the end of speech is not noticed."""
+    endless = any(each.name == "endless_speech" for session in call.sessions for each in session.struck)
+    if endless and len(utterance.words) > 1:
+        return dataclasses.replace(utterance, damaged=True)
+    return utterance
 
 
 class _Turn:
@@ -364,7 +404,7 @@ def transcripts(call: CallFacts) -> Iterator[Breach]:
     session = final_session(call)
     if session is None or not _ended_well(call):
         return
-    items = [item for item in session.items if item.type == "message" and item.role in ("user", "assistant")]
+    items = [item for item in session.items if _is_turn(item) or _is_agent(item)]
     cut = _cuts(call) > 0
     gaps = len(call.gaps)
     untold = {id(item) for item in _said_too_late(call, session, items)}
@@ -396,10 +436,10 @@ def _said_too_late(call: CallFacts, session: Session, items: list[Item]) -> list
 
 def _is_told_as(item: Item, role: str, text: str, *, cut: bool) -> bool:
     if item.role == "user":
-        return role == "user" and (not item.text or text == item.text)
+        return role == "user" and (not item.text or _readable(text) == _text(item))
     if role != "agent":
         return False
-    words, came = (item.text or "").split(), text.split()
+    words, came = _text(item).split(), _readable(text).split()
     if words == came:
         return True
     shorter, longer = sorted((words, came), key=len)
@@ -445,7 +485,7 @@ def answer_to(ask: str) -> str:
 
 
 def _is_answer(item: Item, output: str) -> bool:
-    return output.removeprefix("the answer to ") in item.arguments or "unknown" in output
+    return _readable(output).removeprefix("the answer to ") in item.arguments or "unknown" in output
 
 
 def promises(call: CallFacts) -> Iterator[Breach]:
@@ -468,11 +508,26 @@ def _is_agent(item: Item) -> bool:
     return item.type == "message" and item.role == "assistant"
 
 
+def _is_turn(item: Item) -> bool:
+    """Whether it is the caller's; a text in brackets is a note of the service's to the model."""
+    is_note = item.origin == "client" and not item.audio_ms and (item.text or "").startswith("[")
+    return item.type == "message" and item.role == "user" and not is_note
+
+
+def _text(item: Item) -> str:
+    return _readable(item.text or "")
+
+
+def _readable(text: str) -> str:
+    """A text without that which stands for a lone surrogate."""
+    return text.replace("\ufffd", "").replace("?", "")
+
+
 def _everything_said(call: CallFacts) -> Iterator[str]:
     for session in call.sessions:
         for item in session.items:
             if _is_agent(item):
-                yield from (item.text or "").split()
+                yield from _text(item).split()
                 yield from item.said.split()
 
 
@@ -490,7 +545,7 @@ def _cuts(call: CallFacts) -> int:
 
 def _cuts_replies(fault: Fault) -> bool:
     """Whether it may cut what is being said: no fault of Redis does, nor a link that is attached again."""
-    return fault.kind not in _UNNOTICED
+    return fault.kind not in _CUTS_NOTHING
 
 
 RULES_FOR_ALL: tuple[Rule, ...] = (connection, one_session, woken, epochs, attached, tools)
@@ -500,6 +555,7 @@ RULES_FOR_TALKERS: tuple[Rule, ...] = (
     *RULES_FOR_ALL,
     messages,
     answered,
+    answered_once,
     recovered,
     greeting,
     told,

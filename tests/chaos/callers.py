@@ -23,8 +23,8 @@ RECONNECT_SECONDS = 10.0
 _PLACING_SECONDS = 8.0
 _PLACING_INTERVAL_SECONDS = 0.1
 
-# Longer than any recovery: the Realtime API refuses for 10 s, and is asked again after up to 5.
-ANSWER_SECONDS = 25.0
+# Longer than any recovery: a call takes the way out after 30 s without an answer, which is to begin within 35.
+ANSWER_SECONDS = 45.0
 # The agent has finished when nothing was heard of it for so long.
 _SILENCE_SECONDS = 1.0
 # What belongs to the last words has come by then: a transcript takes 0.6 s, and waits for another at most 3 s.

@@ -27,6 +27,7 @@ from tests.chaos.facts import (
     Item,
     Part,
     Pin,
+    Reply,
     Session,
     ToolRun,
     Utterance,
@@ -48,9 +49,16 @@ def _transcript(words: int) -> str:
     return " ".join(["heard", *(str(each) for each in range(words))])
 
 
+# Seconds since the call began, at which the replies below are heard; later ones follow at the same pace.
+_HEARD_SECONDS = (1.5, 6.8, 15.0, 20.0, 25.0)
+
+
 def _heard(*texts: str) -> list[HeardWord]:
-    words = [word for text in texts for word in text.split()]
-    return [HeardWord(number * 0.4, word, 1.0) for number, word in enumerate(words)]
+    return [
+        HeardWord(at_seconds + number * 0.4, word, 1.0)
+        for at_seconds, text in zip(_HEARD_SECONDS, texts, strict=False)
+        for number, word in enumerate(text.split())
+    ]
 
 
 def _call_item(ask: str = "2", call_id: str = "call_1") -> Item:
@@ -82,6 +90,11 @@ def _session(number: int = 1, begin: float = 101.0, end: float = 130.0, **change
         hearing=((begin, end),),
         last_event_seconds=end,
         items=CONVERSATION,
+        responses=(
+            Reply(101.2, "completed", GREETING),
+            Reply(106.5, "completed", FIRST),
+            Reply(114.7, "completed", SECOND),
+        ),
     )
     return replace(session, **changes)  # type: ignore[arg-type]  # fields by name
 
@@ -144,7 +157,12 @@ def test_every_rule_has_a_history_here_that_breaks_it() -> None:
     assert set(RULES_FOR_ALL) <= set(RULES_FOR_TALKERS)
 
 
-_NAMES = {"one_session": "one session", "messages": "protocol", "promises": "promise"}
+_NAMES = {
+    "one_session": "one session",
+    "messages": "protocol",
+    "promises": "promise",
+    "answered_once": "answered once",
+}
 
 Break = Callable[[CallFacts], object]
 
@@ -177,6 +195,16 @@ def _greeted_twice(call: CallFacts) -> None:
 
 def _overlapping(call: CallFacts) -> None:
     call.sessions = [_session(1), _session(2, begin=120.0)]
+
+
+_LONG = "reply two turn one alpha bravo charlie delta"
+
+
+def _answered_twice(call: CallFacts) -> None:
+    again = _LONG.replace("two", "three")
+    replies = (Reply(106.5, "completed", _LONG), Reply(111.5, "completed", again))
+    call.sessions = [_session(responses=(call.sessions[0].responses[0], *replies))]
+    call.heard = _heard(GREETING, _LONG, again)
 
 
 def _promised(call: CallFacts) -> None:
@@ -218,6 +246,8 @@ _BROKEN = [
     pytest.param("protocol", _set(protocol=[Violation(3.0, "not JSON")]), id="protocol"),
     pytest.param("error", _set(errors=["something is wrong"]), id="error"),
     pytest.param("answered", _set(unanswered=[115.0]), id="unanswered"),
+    pytest.param("answered", lambda call: call.heard.clear(), id="nothing was heard"),
+    pytest.param("answered once", _answered_twice, id="answered twice"),
     pytest.param("recovered", _never_heard_again, id="not heard again"),
     pytest.param("one session", _overlapping, id="two sessions"),
     pytest.param("woken", _woken_and_said_something, id="a worker that woke"),
@@ -431,7 +461,7 @@ class TestConversation:
         for word in ("one", "alpha", "?"):
             call = _moved()
             words = _heard(GREETING, "reply two turn")
-            call.heard = [*words, HeardWord(9.0, word, 0.6), *_heard(SECOND)]
+            call.heard = [*words, HeardWord(9.0, word, 0.6), *_heard("", "", SECOND)]
             assert _rules(call) == []
 
     def test_what_redis_suffers_cuts_nothing(self) -> None:

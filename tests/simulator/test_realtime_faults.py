@@ -75,6 +75,18 @@ class TestEndings:
         response = _done(driver.respond())
         assert response["status_details"] == {"type": "incomplete", "reason": reason}
 
+    def test_greeting_that_was_cut_off_is_continued_without_another(self) -> None:
+        driver, faults = _driver()
+        faults.end_response("failed", after_ms=900)
+        driver.respond()
+        assert _done(driver.respond())["output"][0]["content"][0]["transcript"].startswith("reply two turn zero")
+
+    def test_greeting_that_was_not_heard_is_said_by_the_next(self) -> None:
+        driver, faults = _driver()
+        faults.end_response("failed")
+        driver.respond()
+        assert _done(driver.respond())["output"][0]["content"][0]["transcript"].startswith("greeting two")
+
     def test_completed_response_may_have_no_output(self) -> None:
         driver, faults = _driver()
         faults.end_response("completed")
