@@ -9,7 +9,7 @@ from simulator.voice import WordVoice
 
 WORD_MS = 400
 
-FALLBACK_WORDS = ("apology", "unavailable", "goodbye")
+FALLBACK_WORDS = ("apology", "again", "goodbye")
 """The recorded sentence of the way out (FALLBACK_WAV)."""
 
 FILLER_WORD = "filler"

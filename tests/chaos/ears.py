@@ -61,10 +61,26 @@ class HeardWord:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Audio that was played without anything being dropped from it; `at_seconds` since the call began."""
+    """Audio that was played without anything being dropped from it.
+
+    Attributes:
+        at_seconds: since the call began.
+        pcm: without the silence in which the buffer was empty.
+        pauses: behind which sample (from 0) there was such a silence, and when it was over.
+    """
 
     at_seconds: float
     pcm: bytes
+    pauses: tuple[tuple[int, float], ...] = ()
+
+    def time_of(self, sample: int) -> float:
+        """Return when a sample was played, in seconds since the call began."""
+        first, at_seconds = 0, self.at_seconds
+        for after_sample, over_seconds in self.pauses:
+            if after_sample > sample:
+                break
+            first, at_seconds = after_sample, over_seconds
+        return at_seconds + (sample - first) / SAMPLE_RATE_HZ
 
 
 class Ear:
@@ -105,8 +121,7 @@ class Ear:
         for stretch in stretches:
             samples = np.frombuffer(stretch.pcm, "<i2").astype(np.float32)
             for first, end in _bursts(samples):
-                at_seconds = stretch.at_seconds + first / SAMPLE_RATE_HZ
-                words += self._tell(samples[first:end], at_seconds)
+                words += self._tell(samples[first:end], stretch.time_of(first))
         return words
 
     def _tell(self, burst: Samples, at_seconds: float) -> list[HeardWord]:
@@ -137,16 +152,21 @@ def played(playout: PlayoutBuffer, now_seconds: float) -> list[Stretch]:
     stretches: list[Stretch] = []
     pcm, begins_at, broken = playout.received_pcm, 0.0, True
     parts: list[bytes] = []
+    pauses: list[tuple[int, float]] = []
+    samples = 0
     for segment in playout.segments(now_seconds):
         if broken:
             if parts:
-                stretches.append(Stretch(begins_at, b"".join(parts)))
-            parts, begins_at = [], segment.start_sample / SAMPLE_RATE_HZ
+                stretches.append(Stretch(begins_at, b"".join(parts), tuple(pauses)))
+            parts, pauses, samples, begins_at = [], [], 0, segment.start_sample / SAMPLE_RATE_HZ
+        else:
+            pauses.append((samples, segment.start_sample / SAMPLE_RATE_HZ))
         first = segment.first_sample * 2
         parts.append(pcm[first : first + segment.played_samples * 2])
+        samples += segment.played_samples
         broken = segment.end is not SegmentEnd.EMPTY
     if parts:
-        stretches.append(Stretch(begins_at, b"".join(parts)))
+        stretches.append(Stretch(begins_at, b"".join(parts), tuple(pauses)))
     return stretches
 
 

@@ -98,7 +98,17 @@ def test_what_was_played_is_one_stretch_until_something_is_dropped() -> None:
     playout.add(b"\x03\x00" * 800, 3.0)
     playout.end(4.0)
     assert played(playout, 5.0) == [
-        Stretch(1.0, b"\x01\x00" * 800 + b"\x02\x00" * 400),
+        Stretch(1.0, b"\x01\x00" * 800 + b"\x02\x00" * 400, ((800, 2.0),)),
         Stretch(3.0, b"\x03\x00" * 800),
     ]
     assert played(PlayoutBuffer(0.0), 1.0) == []
+
+
+def test_word_behind_a_pause_has_the_time_when_it_was_played() -> None:
+    playout = PlayoutBuffer(0.0)
+    playout.add(_said("alpha"), 1.0)
+    playout.add(_said("delta"), 7.5)
+    playout.end(10.0)
+    one, other = Ear(_VOCABULARY).listen(played(playout, 10.0))
+    assert one.at_seconds == pytest.approx(1.0, abs=0.05)
+    assert other.at_seconds == pytest.approx(7.5, abs=0.05)
