@@ -1,0 +1,47 @@
+"""That the outage is measured, and what its figures come to."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.bench import outage
+from tests.bench.outage import Outcome, Rates
+from tests.redis_process import find_redis_server
+
+_SECONDS = [
+    {"at_seconds": 9, "connections": 50},
+    {"at_seconds": 10, "connections": 3, "responses": 4, "input_tokens": 100},
+    {"at_seconds": 12, "connections": 1, "input_tokens": 20},
+    {"at_seconds": 14, "responses": 9},
+]
+
+
+def test_rates_are_means_of_whole_seconds() -> None:
+    assert Rates.of(_SECONDS, 9.4, 14.2) == Rates(4, 1.0, 3, 1.0, 4, 120)
+
+
+def test_rates_of_a_time_without_anything_are_zero() -> None:
+    assert Rates.of([], 9.4, 14.2) == Rates(4, 0.0, 0, 0.0, 0, 0)
+
+
+def test_table_tells_how_soon_callers_are_served() -> None:
+    rates = Rates.of(_SECONDS, 9.4, 14.2)
+    served = tuple(float(number) for number in range(1, 101))
+    table = Outcome(200, 60.0, rates, rates, rates, 103, served, 3).table()
+    assert "200 calls, the API down for 60 s" in table
+    assert "100 of 103 callers who waited for an answer, after p50 50.0 s, p99 99.0 s, most 100.0 s" in table
+    assert "3 calls ended by the service" in table
+    assert "-, p99 -, most -" in Outcome(1, 1.0, rates, rates, rates, 0, (), 0).table()
+
+
+@pytest.mark.skipif(find_redis_server() is None and not os.environ.get("CI"), reason="there is no redis-server")
+@pytest.mark.timeout(90)
+async def test_few_calls_are_measured_through_a_short_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outage, "AFTER_SECONDS", 10.0)
+    outcome = await outage.measure(calls=4, outage_seconds=2.0, usual_seconds=8.0)
+    assert outcome.usual.input_tokens > 0
+    assert outcome.down.connections > 0
+    assert len(outcome.served_seconds) <= outcome.waiting <= 4
+    assert outcome.lost == 0
