@@ -8,6 +8,7 @@ from pathlib import Path
 from simulator.voice import WordVoice
 
 WORD_MS = 400
+_FRAME_BYTES = 320
 
 FALLBACK_WORDS = ("apology", "again", "goodbye")
 """The recorded sentence of the way out (FALLBACK_WAV)."""
@@ -28,6 +29,12 @@ def pcm(words: tuple[str, ...]) -> bytes:
     pcm24k = WordVoice(list(words), WORD_MS).pcm(0, len(words) * WORD_MS)
     samples = memoryview(pcm24k).cast("h")[::3]
     return samples.tobytes()
+
+
+def frames(words: tuple[str, ...]) -> frozenset[bytes]:
+    """Return the frames of 20 ms that the recording of these words is sent in."""
+    recording = pcm(words)
+    return frozenset(recording[start : start + _FRAME_BYTES] for start in range(0, len(recording), _FRAME_BYTES))
 
 
 def _write(path: Path, words: tuple[str, ...]) -> Path:

@@ -13,7 +13,6 @@ from tests.chaos.call_rules import (
     RULES_FOR_ALL,
     RULES_FOR_TALKERS,
     answer_to,
-    final_session,
     judge,
 )
 from tests.chaos.ears import HeardWord
@@ -29,9 +28,11 @@ from tests.chaos.facts import (
     Pin,
     Reply,
     Session,
+    Struck,
     ToolRun,
     Utterance,
 )
+from tests.chaos.session_rules import final_session
 
 GREETING = "greeting one alpha"
 FIRST, SECOND = "reply two turn one", "reply three turn two"
@@ -523,6 +524,61 @@ class TestConversation:
         call.heard = []
         call.transcripts = []
         assert _rules(call) == ["connection"]
+
+
+class TestRealtimeFaults:
+    def test_note_of_the_service_is_no_turn(self) -> None:
+        call = _call()
+        note = Item("message", role="user", text="[The line was lost.]", origin="client")
+        _told(*CONVERSATION[:3], note, *CONVERSATION[3:])(call)
+        assert _rules(call) == []
+        _told(*CONVERSATION[:3], replace(note, origin="caller"), *CONVERSATION[3:])(call)
+        assert "listened" in _rules(call)
+
+    def test_reply_of_which_nothing_was_sent_need_not_be_heard(self) -> None:
+        call = _call()
+        failed = Item("message", role="assistant", text="", origin="model")
+        _told(*CONVERSATION[:4], failed, *CONVERSATION[4:])(call)
+        assert _rules(call) == []
+
+    def test_text_that_nobody_heard_is_to_be_deleted(self) -> None:
+        call = _call()
+        _told(*CONVERSATION[:4], _agent("reply three turn two"), *CONVERSATION[4:])(call)
+        assert {"told", "transcripts"} <= set(_rules(call))
+
+    def test_replaced_surrogate_is_no_difference(self) -> None:
+        call = _call()
+        call.transcripts = [(role, f"{text}\ufffd") for role, text in call.transcripts]
+        _told(*CONVERSATION[:5], _output(f"{answer_to('2')}\ufffd"), *CONVERSATION[6:])(call)
+        assert _rules(call) == []
+
+    @pytest.mark.parametrize(("words", "found"), [((2,), ["listened"]), ((2, 3), [])])
+    def test_pauses_are_part_of_speech_without_an_end(self, words: tuple[int, ...], found: list[str]) -> None:
+        call = _call()
+        call.faults = [Fault(FaultKind.ENDLESS_SPEECH, 104.0)]
+        call.sessions = [_session(struck=(Struck("endless_speech", 112.0, 117.0),))]
+        call.utterances[1] = replace(call.utterances[1], words=words)
+        assert _rules(call) == found
+
+    def test_announcement_was_told_to_no_model(self) -> None:
+        call = _call()
+        call.heard.insert(7, HeardWord(14.4, "filler", 1.0))
+        assert _rules(call) == []
+
+    def test_way_out_is_taken_after_a_long_wait_alone(self) -> None:
+        call = _call()
+        _closed(1011, ClosedBy.SERVICE)(call)
+        call.ended_seconds = 146.0
+        call.closes = [Close(146.0, 1011, ClosedBy.SERVICE)]
+        call.faults = [Fault(FaultKind.OUTAGE, 113.0, lasts=True, until_seconds=150.0)]
+        call.heard = [*_heard(GREETING, FIRST), HeardWord(44.5, "apology", 1.0)]
+        assert "connection" not in _rules(call)
+        assert "answered" not in _rules(call)
+        call.heard[-1] = HeardWord(40.0, "filler", 1.0)
+        assert "connection" in _rules(call), "no apology was heard"
+        call.heard[-1] = HeardWord(30.0, "apology", 1.0)
+        call.closes = [Close(132.0, 1011, ClosedBy.SERVICE)]
+        assert "connection" in _rules(call), "too soon"
 
 
 class TestTools:

@@ -158,7 +158,6 @@ class World:
             "CALL_RECONNECT_SECONDS": round(RECONNECT_SECONDS),
             "SESSION_ROLLOVER_SECONDS": round(self._rollover_seconds),
             "FALLBACK_WAV": fallback,
-            "FALLBACK_EXTENSION": "",
         }
         return self
 
