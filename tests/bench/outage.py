@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import re
 import time
 import uuid
 from collections.abc import Awaitable, Iterable, Sequence
@@ -41,6 +42,7 @@ USUAL_SECONDS = 20.0
 # Behind it: who is not served by then never is.
 AFTER_SECONDS = 30.0
 
+_CALLER = re.compile(r"caller (\d+)\.")
 _SILENCE = avr.audio(bytes(MESSAGE_BYTES))
 
 
@@ -147,13 +149,40 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """Callers who waited for an answer when the API worked again.
+
+    Attributes:
+        waiting: how many.
+        seconds: from then until each of them was answered, in order.
+    """
+
+    waiting: int
+    seconds: tuple[float, ...]
+
+    @classmethod
+    def of(cls, callers: Sequence[OutageCaller], back_seconds: float) -> Served:
+        """Of callers who were waiting at that time."""
+        firsts = (
+            min((at_seconds for at_seconds, _ in caller.answers if at_seconds >= back_seconds), default=math.inf)
+            for caller in callers
+        )
+        return cls(len(callers), tuple(sorted(first - back_seconds for first in firsts if first < math.inf)))
+
+    def text(self) -> str:
+        """Return it as text, for people."""
+        p50, p99, most = (_at(self.seconds, share) for share in (0.5, 0.99, 1.0))
+        return f"{len(self.seconds)} of {self.waiting} who waited, after p50 {p50}, p99 {p99}, most {most}"
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """One run.
 
     Attributes:
         usual, down, after: the API before the outage, in it, and behind it.
-        waiting: callers to whom an answer was owed when the API worked again.
-        served_seconds: from then until each of them was answered, in order.
+        dropped: callers whose session was cut, and to whom an answer was owed when the API worked again.
+        kept: the same, whose session stayed.
         lost: calls that the service ended.
     """
 
@@ -162,8 +191,8 @@ class Outcome:
     usual: Rates
     down: Rates
     after: Rates
-    waiting: int
-    served_seconds: tuple[float, ...]
+    dropped: Served
+    kept: Served
     lost: int
 
     def table(self) -> str:
@@ -182,14 +211,12 @@ class Outcome:
             )
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = ["  ".join(map(str.rjust, row, widths)) for row in rows]
-        served = self.served_seconds
-        p50, p99, most = (_at(served, share) for share in (0.5, 0.99, 1.0))
         return "\n".join(
             (
                 f"outage      {self.calls} calls, the API down for {self.outage_seconds:g} s",
                 *lines,
-                f"served      {len(served)} of {self.waiting} callers who waited for an answer,"
-                f" after p50 {p50}, p99 {p99}, most {most}",
+                f"served      {self.dropped.text()}: their session was cut",
+                f"            {self.kept.text()}: their session stayed",
                 f"lost        {self.lost} calls ended by the service",
             )
         )
@@ -219,6 +246,7 @@ async def measure(calls: int = 200, outage_seconds: float = 60.0, usual_seconds:
                 WORKER_MAX_CALLS=max(200, calls),
                 OPENAI_API_KEY=KEY,
                 OPENAI_BASE_URL=simulator.url,
+                OPENAI_INSTRUCTIONS="You answer caller {from}.",
                 UPSTREAM_RETRY_SECONDS=RETRY_SECONDS,
                 FILLER_WAV="none",
             )
@@ -250,7 +278,9 @@ async def _measure(
             live = await simulator.live()
             if len(live) < calls:
                 raise BenchError(f"{len(live)} of {calls} calls have a session")
-            await _all(simulator.fault("drop", session=each["id"]) for each in live[::2])
+            cut = live[::2]
+            await _all(simulator.fault("drop", session=each["id"]) for each in cut)
+            numbers = {int(found[1]) for each in cut if (found := _CALLER.search(each["instructions"]))}
             await asyncio.sleep(down_seconds + outage_seconds - time.monotonic())
             back_seconds = time.monotonic()
             waiting = [caller for caller in callers if caller.asked_seconds is not None and caller.closed is None]
@@ -259,18 +289,14 @@ async def _measure(
             seconds = (await simulator.counters())["seconds"]
         finally:
             over.set()
-    firsts = (
-        min((at_seconds for at_seconds, _ in caller.answers if at_seconds >= back_seconds), default=math.inf)
-        for caller in waiting
-    )
     return Outcome(
         calls,
         outage_seconds,
         Rates.of(seconds, began_seconds, down_seconds),
         Rates.of(seconds, down_seconds, back_seconds),
         Rates.of(seconds, back_seconds, ended_seconds),
-        len(waiting),
-        tuple(sorted(first - back_seconds for first in firsts if first < math.inf)),
+        Served.of([caller for caller in waiting if caller.number in numbers], back_seconds),
+        Served.of([caller for caller in waiting if caller.number not in numbers], back_seconds),
         sum(caller.closed is not None for caller in callers),
     )
 
