@@ -48,12 +48,16 @@ class UpstreamError(ServiceError):
     Attributes:
         code: OpenAI's error code, or a short word of our own, for the metric's label.
         retryable: whether another attempt can succeed without a change by the operator.
+        retry_after_seconds: the wait that the API asked for, 0 to 3600; None: it asked for none.
     """
 
-    def __init__(self, message: str, *, code: str, retryable: bool) -> None:
+    def __init__(
+        self, message: str, *, code: str, retryable: bool, retry_after_seconds: float | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.retryable = retryable
+        self.retry_after_seconds = retry_after_seconds
 
 
 class RegistryUnavailable(ServiceError):

@@ -50,6 +50,7 @@ GO                      D → W  the memory is whole: bring it to a session, and
 MOVE                    D ← W  please move the call to another session: this worker, or its session, is to end
 RELEASE                 D → W  another session stands by: let go at the next quiet moment
 RELEASED                D ← W  the call has no session any more, and is to get another
+AWAITING                D ← W  an answer is owed to a silent caller, or no longer; sent only if OPEN asks for it
 COMMAND                 D → W  channel 0: the calls API wants something of a call
 RESULT                  D ← W  channel 0: what came of it
 EVENT                   D ← W  channel 0: something happened in a call that is watched
@@ -72,6 +73,7 @@ from common.records import (
     UNCOUNTED,
     Attach,
     Attached,
+    Awaiting,
     Close,
     Command,
     Control,
@@ -127,6 +129,7 @@ __all__ = [
     "UNCOUNTED",
     "Attach",
     "Attached",
+    "Awaiting",
     "Close",
     "Command",
     "Control",

@@ -41,6 +41,7 @@ _SESSION_SECONDS = (10, 30, 60, 120, 180, 300, 600, 900, 1200, 1800, 2700, 3600)
 _RELAY_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _TOOL_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 20.0, 30.0, 60.0)
 _RECOVERY_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0)
+_WAIT_SECONDS = (0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 35.0)
 _LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 
 _PREFIX: Final = "avr_sts_"
@@ -211,6 +212,20 @@ class ReconnectReason(StrEnum):
     """The call came from another worker."""
 
 
+class FallbackOutcome(StrEnum):
+    """What became of a call that could not go on."""
+
+    ENDED = "ended"
+    """It ended with its reason, after the recorded sentence if there is one."""
+    TRANSFERRED = "transferred"
+    REFUSED = "refused"
+    """It ended: the rate of transfers was exceeded, or this caller was transferred a moment ago."""
+    FAILED = "failed"
+    """It ended: avr-ami could not transfer it."""
+    HUNG_UP = "hung_up"
+    """The caller or the calls API ended it before that."""
+
+
 class DispatcherMetrics(_CallProcess):
     """What a dispatcher measures; create it with `dispatcher()`."""
 
@@ -235,10 +250,36 @@ class DispatcherMetrics(_CallProcess):
             "reason",
         )
         self.recovery = {reason: recovery.labels(reason) for reason in RecoveryReason}
+        fallbacks = _counter("fallbacks", "Calls that could not go on, by what became of them", "outcome")
+        self.fallbacks = {outcome: fallbacks.labels(outcome) for outcome in FallbackOutcome}
         refused = _counter("connections_refused", "Connections that were not let in, by why", "reason")
         self.connections_refused = {refusal: refused.labels(refusal.value) for refusal in Refusal}
         # 0 as soon as one dispatcher cannot reach Redis.
         self.redis_up = _gauge("redis_up", "Whether dispatchers reach Redis", "livemin")
+
+
+class RetryReason(StrEnum):
+    """Why an answer of the model is asked for again, or given up."""
+
+    FAILED = "failed"
+    """The response failed."""
+    RATE_LIMITED = "rate_limited"
+    CONTEXT_LENGTH = "context_length"
+    """The conversation was too long for the model."""
+    INCOMPLETE = "incomplete"
+    """A content filter or a token limit ended the response."""
+    EMPTY = "empty"
+    """The response had nothing to hear."""
+    REFUSED = "refused"
+    """The request for a response was refused."""
+    UNANSWERED = "unanswered"
+    """The request for a response was not answered."""
+    SILENT = "silent"
+    """The response began, and nothing more came."""
+
+
+RATE_LIMITS: Final = ("requests", "tokens")
+"""Names of the Realtime API's limits (`rate_limits.updated`)."""
 
 
 class WorkerMetrics(_CallProcess):
@@ -260,6 +301,17 @@ class WorkerMetrics(_CallProcess):
             "upstream_connect_seconds", "Opening a connection to the Realtime API", _CONNECT_SECONDS
         )
         self.upstream_errors = BoundedCounter("upstream_errors", "Errors of the Realtime API, by code", "code")
+        retried = _counter("answers_retried", "Answers that the model was asked for again, by why", "reason")
+        self.answers_retried = {reason: retried.labels(reason) for reason in RetryReason}
+        given_up = _counter("answers_given_up", "Answers that were given up, by why", "reason")
+        self.answers_given_up = {reason: given_up.labels(reason) for reason in RetryReason}
+        self.answer_wait = _histogram(
+            "answer_wait_seconds", "From an answer being owed to its first audio", _WAIT_SECONDS
+        )
+        remaining = _gauge(
+            "upstream_rate_limit_remaining", "What is left of the Realtime API's limits", "livemin", "limit"
+        )
+        self.rate_limit_remaining = {name: remaining.labels(name) for name in RATE_LIMITS}
         reconnects = _counter(
             "upstream_reconnects", "Realtime sessions opened to go on with a call, by why", "reason"
         )
@@ -377,8 +429,8 @@ def _counter(name: str, help_text: str, *labels: str) -> Counter:
     return Counter(f"{_PREFIX}{name}", help_text, labels, registry=_registry)  # the library adds _total
 
 
-def _gauge(name: str, help_text: str, over_processes: Literal["livesum", "livemin"]) -> Gauge:
-    return Gauge(f"{_PREFIX}{name}", help_text, registry=_registry, multiprocess_mode=over_processes)
+def _gauge(name: str, help_text: str, over_processes: Literal["livesum", "livemin"], *labels: str) -> Gauge:
+    return Gauge(f"{_PREFIX}{name}", help_text, labels, registry=_registry, multiprocess_mode=over_processes)
 
 
 def _histogram(name: str, help_text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:

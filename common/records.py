@@ -48,6 +48,7 @@ class Kind(IntEnum):
     MOVE = 36
     RELEASE = 37
     RELEASED = 38
+    AWAITING = 39
     # From 64 on: of the link itself, before it is up.
     PROOF = 64
 
@@ -123,6 +124,7 @@ class Open:
         first_index: the numbers of reply items begin here: the earlier ones are known to the playout clock.
         delay_seconds: before a session is opened: the last ones did not last.
         waited_seconds: how long the call has been without a session that lasts.
+        filler: the dispatcher plays filler, and wants AWAITING for it.
     """
 
     kind: ClassVar[Kind] = Kind.OPEN
@@ -138,6 +140,7 @@ class Open:
     first_index: int = 0
     delay_seconds: float = 0.0
     waited_seconds: float = 0.0
+    filler: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -491,6 +494,18 @@ class Released:
 
 
 @dataclass(frozen=True, slots=True)
+class Awaiting:
+    """A change of the caller's waiting, for a dispatcher whose OPEN said `filler`.
+
+    Attributes:
+        waiting: an answer is owed or a tool runs, and the caller is not speaking.
+    """
+
+    kind: ClassVar[Kind] = Kind.AWAITING
+    waiting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """The calls API wants something of a call: RESULT answers by number, EVENTs too where it watches."""
 
@@ -551,6 +566,7 @@ Control = (
     | Move
     | Release
     | Released
+    | Awaiting
     | Command
     | Result
     | Event

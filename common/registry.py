@@ -36,6 +36,8 @@ _MAX_CONNECTIONS = 8
 # Calls per command, so that none holds up Redis (1 ms for others' pins) or this event loop (4 ms) for long.
 _BATCH = 100
 _CALL_FIELDS = ("worker", "dispatcher", "epoch", "state", "started_at_ms", "pins", "metadata")
+# Longer than a dispatcher takes to look, and shorter than anybody takes to place another call with that uuid.
+_HANG_UP_SECONDS = 5
 _LUA = Path(__file__).with_name("lua")
 
 
@@ -379,6 +381,19 @@ class Registry:
         """Return what was said in a call; empty if nothing is known."""
         fields: dict[str, str] = await self._bounded(self._redis.hgetall, f"{_PREFIX}call:{uuid}:said")
         return fields
+
+    async def claim(self, name: str, *, seconds: int) -> bool:
+        """Claim a name for some time; return False if it is claimed already."""
+        return bool(await self._bounded(self._redis.set, f"{_PREFIX}claim:{name}", "1", nx=True, ex=seconds))
+
+    async def ask_to_hang_up(self, uuid: str) -> None:
+        """Leave word for the dispatcher that holds a call, which looks for it with each renewal."""
+        await self._bounded(self._redis.set, f"{_PREFIX}hang-up:{uuid}", "1", ex=_HANG_UP_SECONDS)
+
+    async def asked_to_hang_up(self, uuids: Sequence[str]) -> set[str]:
+        """Return which of these calls are to be hung up."""
+        replies = await self._bounded(self._redis.mget, [f"{_PREFIX}hang-up:{uuid}" for uuid in uuids])
+        return {uuid for uuid, reply in zip(uuids, replies, strict=True) if reply is not None}
 
     async def calls(self, limit: int = 10_000) -> list[CallRecord]:
         """Return live calls, the oldest first; those renewed last if there are more than `limit`."""

@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 import orjson
 from pydantic import BeforeValidator, SecretStr
 
+from common import extensions
 from common.models import (
     VOICES,
     XAI_VOICES,
@@ -25,6 +26,7 @@ from common.models import (
     replacement_of_preview,
     speaks_beta,
 )
+from common.recordings import BUILTIN, NONE
 
 Parser = Callable[[object], object]
 
@@ -307,6 +309,20 @@ def tool(value: object) -> object:
     return made if parameters is None else made | {"parameters": parameters}
 
 
+def recording(value: object) -> object:
+    """Takes `none`, `builtin`, or the path of a file, which is read later."""
+    chosen = str(text(value))
+    if chosen.lower() in _OFF:
+        return NONE
+    return BUILTIN if chosen.lower() == BUILTIN else chosen
+
+
+def extension(value: object) -> object:
+    """Takes `exten` or `exten@context`."""
+    extensions.split(str(value))
+    return value
+
+
 def http_url(value: object) -> object:
     """Takes the address of an HTTP service."""
     url = _split_url(value)
@@ -407,11 +423,14 @@ OptionalWord = Annotated[str | None, _optional(word)]
 Token = Annotated[SecretStr | None, BeforeValidator(token)]
 ApiKey = Annotated[SecretStr, BeforeValidator(api_key)]
 Prose = Annotated[str | None, BeforeValidator(_parse_prose)]
+Sentence = Annotated[str, BeforeValidator(_parse_prose)]
 BaseUrl = Annotated[str, BeforeValidator(_parse_base_url)]
 HttpUrl = Annotated[str | None, BeforeValidator(_optional_url)]
 AmiUrl = Annotated[str, BeforeValidator(_parse_ami_url)]
 RedisUrl = Annotated[str | None, BeforeValidator(_parse_redis_url)]
 Address = Annotated[str | None, BeforeValidator(_parse_address)]
+Recording = Annotated[str, BeforeValidator(recording)]
+Extension = Annotated[str | None, BeforeValidator(unless_off(extension))]
 Boolean = Annotated[bool, BeforeValidator(boolean)]
 ReasoningEffort = Annotated[str | None, _optional(one_of(reasoning_efforts(Service.OTHER)))]
 NoiseReduction = Annotated[str | None, BeforeValidator(unless_off(one_of(("near_field", "far_field"))))]

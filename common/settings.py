@@ -33,6 +33,7 @@ from common import models, session_fields, setting_notices
 from common.cores import usable_cores
 from common.errors import SettingsError
 from common.models import Service
+from common.recordings import BUILTIN, MAX_SECONDS, NONE, problem_of
 from common.redaction import redact
 from common.setting_values import (
     MIN_TOKEN_CHARACTERS,
@@ -42,6 +43,7 @@ from common.setting_values import (
     AudioFormat,
     BaseUrl,
     Boolean,
+    Extension,
     HttpUrl,
     IdleMilliseconds,
     JsonObject,
@@ -56,7 +58,9 @@ from common.setting_values import (
     PromptVariables,
     Prose,
     ReasoningEffort,
+    Recording,
     RedisUrl,
+    Sentence,
     Token,
     ToolChoice,
     Tracing,
@@ -256,6 +260,11 @@ class Settings(BaseSettings):
         default=True, description="false: the caller is not listened to until the welcome message has been heard"
     )
 
+    answer_failed_text: Sentence = Field(
+        default="Sorry, I did not get that.",
+        description="said word for word in place of an answer that the model does not give",
+    )
+
     ami_url: AmiUrl = Field(
         default="http://127.0.0.1:6006", description="avr-ami, for avr_transfer and avr_hangup"
     )
@@ -272,6 +281,23 @@ class Settings(BaseSettings):
 
     upstream_retry_seconds: Annotated[float, BeforeValidator(number(0, 3600))] = Field(
         default=30, description="how long a call waits for a Realtime session that cannot be opened"
+    )
+    fallback_wav: Recording = Field(
+        default=BUILTIN,
+        description="played to a caller whose call cannot go on, before the transfer or the end: a WAV file (PCM "
+        f"or G.711) of at most {MAX_SECONDS} s, builtin (an apology in English), or none",
+    )
+    fallback_extension: Extension = Field(
+        default=None,
+        description="where such a call is transferred to, through avr-ami: exten or exten@context; unset: it ends",
+    )
+    filler_wav: Recording = Field(
+        default=NONE,
+        description="played in a loop to a caller who waits for an answer: a WAV file as above, builtin (soft "
+        "tones), or none",
+    )
+    filler_after_ms: Milliseconds = Field(
+        default=1500, description="how long an answer is owed in silence before FILLER_WAV is played"
     )
     redis_url: RedisUrl = Field(
         default=None, repr=False, description="redis://, rediss:// or unix://; unset in serve: an embedded one"
@@ -452,6 +478,9 @@ class Settings(BaseSettings):
         problems = problems_of_link(self.cluster_tls_cert, self.cluster_tls_key, self.cluster_tls_ca)
         if role is not Role.WORKER:
             problems = problems_of_port(self.tls_cert, self.tls_key) + problems
+            for name in ("fallback_wav", "filler_wav"):
+                if problem := problem_of(name.upper(), getattr(self, name)):
+                    problems.append(problem)
         other = "worker_port" if role is Role.WORKER else "port"
         taken = getattr(self, other)
         if taken and taken == self.admin_port:

@@ -10,6 +10,7 @@ from enum import Enum, StrEnum
 from typing import NamedTuple
 
 from common import link
+from common.metrics import FallbackOutcome
 from dispatcher.leg import Leg
 
 
@@ -66,6 +67,29 @@ class Execute:
     """Have avr-ami hang up or transfer; answered by `executed`."""
 
     order: link.Order
+
+
+@dataclass(frozen=True, slots=True)
+class TransferAway:
+    """Have avr-ami transfer a call that cannot go on, if that is allowed; answered by `transferred_away`."""
+
+    extension: str
+    context: str
+
+
+@dataclass(frozen=True, slots=True)
+class TookWayOut:
+    """Count and log what became of a call that could not go on."""
+
+    outcome: FallbackOutcome
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Call `wake` at this time (monotonic)."""
+
+    at_seconds: float
 
 
 class ToWorker(NamedTuple):
@@ -138,11 +162,24 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The call is over; always the last action."""
+    """The call is over; always the last action, but for `TookWayOut` of a transfer that was under way."""
 
     ending: Ending
     reason: str
 
 
 ToCaller = Play | Interrupt | Tell | Complain | CloseCaller
-Action = ToCaller | ToWorker | Execute | Place | LeaveChannel | Publish | Unpin | Report | Ended
+Action = (
+    ToCaller
+    | ToWorker
+    | Execute
+    | TransferAway
+    | TookWayOut
+    | Wake
+    | Place
+    | LeaveChannel
+    | Publish
+    | Unpin
+    | Report
+    | Ended
+)

@@ -58,8 +58,27 @@ class Agent:
         return self._player.held_bytes
 
     def all_heard(self, now_seconds: float) -> bool:
-        """Whether the caller has heard all that there is."""
+        """Whether the caller has heard all replies that there are."""
         return self._player.all_heard(now_seconds)
+
+    @property
+    def quiet_since_seconds(self) -> float:
+        """Time at which the last reply was heard to its end, or will be."""
+        return self._player.quiet_since_seconds
+
+    @property
+    def ended_seconds(self) -> float:
+        """Time at which all that AVR Core was given was played, or will be."""
+        return self._player.ended_seconds
+
+    def ahead_seconds(self, now_seconds: float) -> float:
+        """Return how long AVR Core can still play what it was given."""
+        return self._player.ahead_seconds(now_seconds)
+
+    def own_sound(self, pcm: bytes, now_seconds: float) -> None:
+        """Play whole frames that are no reply: they are in no metric, no memory, and are never reported."""
+        if pcm:
+            self._outbox.actions += self._player.own_sound(pcm, now_seconds)
 
     def was_here_before(self) -> None:
         """The caller has been greeted, by another session or dispatcher."""

@@ -20,3 +20,14 @@ class Allowance:
         self.used = max(0.0, self.used - elapsed * self.rate) + amount
         self.seen_seconds = now_seconds
         return self.used > self.burst
+
+    def take(self, amount: float, now_seconds: float) -> bool:
+        """Use some of it if there is so much left; False leaves it as it was."""
+        if self.exceeded(amount, now_seconds):
+            self.used -= amount
+            return False
+        return True
+
+    def give_back(self, amount: float) -> None:
+        """Undo a `take`."""
+        self.used = max(0.0, self.used - amount)

@@ -4,6 +4,7 @@
           │                  ▲ ▲ │                 │                    │                  │
           │                  │ └─┴─ none has room ─┤                    │                  │
           │                  └─── REFUSED, worker lost, RELEASED ───────┴──────────────────┤
+          │                      ├─────────── it cannot go on ──────────────▶ PARTING ────┤
           └──────────────────────┴─────────── any end ────────────────────────────────────┴──▶ ENDED
 
 The call owns the caller's side: the caller's audio, the reply on its way to the caller with the playout clock, and
@@ -11,6 +12,10 @@ the memory of what was said. So a worker can die: whatever ends a call's session
 connection dropped, its worker is to stop, its time is over), there is one way back: another leg at the next epoch,
 which is given the memory and goes on. A session that still works is first told to let go (`RELEASE`), when the
 other one stands by.
+
+A call that no worker can go on with takes the way out (`PARTING`), if there is one and its caller is there. The
+recorded sentence is played, then the call is transferred, or ends with the reason for which it could not go on.
+While an answer is owed and nothing is audible, filler is played (`_fill`), at ticks and at `Wake`.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ from websockets.typing import BytesLike
 from common import link
 from common.errors import AvrProtocolError, LinkProtocolError
 from common.link import Kind, Outcome, Reason, Refusal
+from common.metrics import FallbackOutcome
 from dispatcher import avr
 from dispatcher.actions import (
     Action,
@@ -37,17 +43,23 @@ from dispatcher.actions import (
     Publish,
     Purpose,
     Seen,
+    TookWayOut,
     ToWorker,
+    TransferAway,
     Unpin,
+    Wake,
 )
 from dispatcher.agent import Agent
 from dispatcher.allowance import Allowance
+from dispatcher.announcements import SILENT, Announcements
 from dispatcher.caller_audio import CallerAudio
+from dispatcher.filler import STEP_SECONDS, Filler
 from dispatcher.leg import Leg, LegState
 from dispatcher.limits import DEFAULT_LIMITS, CallLimits
 from dispatcher.memory import CallMemory
 from dispatcher.orders import Orders
 from dispatcher.outbox import Outbox
+from dispatcher.parting import CORE_BUFFER_SECONDS, Parting
 
 
 class State(StrEnum):
@@ -58,6 +70,7 @@ class State(StrEnum):
     OPENING = "opening"
     CONNECTING = "connecting"
     LIVE = "live"
+    PARTING = "parting"
     ENDED = "ended"
 
 
@@ -108,7 +121,13 @@ class Call:
     All times are seconds of one monotonic clock.
     """
 
-    def __init__(self, metadata: dict[str, str], now_seconds: float, limits: CallLimits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self,
+        metadata: dict[str, str],
+        now_seconds: float,
+        limits: CallLimits = DEFAULT_LIMITS,
+        announcements: Announcements = SILENT,
+    ) -> None:
         self.state = State.AWAITING_INIT
         self.uuid = ""
         self.metadata = metadata
@@ -152,6 +171,11 @@ class Call:
         self._agent = Agent(self._out, self.memory, now_seconds)
         self._orders = Orders(limits.order_seconds)
         self._hung_up_seconds: float | None = None
+        # By this dispatcher itself
+        self._announcements = announcements
+        self._parting: Parting | None = None
+        self._filler = Filler(announcements.filler, announcements.filler_after_seconds)
+        self._wakes = False
 
     @property
     def actions(self) -> list[Action]:
@@ -187,7 +211,9 @@ class Call:
 
     @property
     def is_held(self) -> bool:
-        """Whether a worker has the call, or is to take it over."""
+        """Whether a worker has the call, or is to take it over; or the call takes the way out."""
+        if self.state is State.PARTING:
+            return True
         return self.state is not State.ENDED and (self._leg is not None or bool(self._reason))
 
     # Events from the caller
@@ -259,6 +285,8 @@ class Call:
 
     def caller_back(self, now_seconds: float) -> None:
         """Another connection has said that it is this call: it goes on there."""
+        if self.state is State.ENDED:
+            return
         self._away_since = None
         self._audio_seconds = now_seconds
         self._audio_allowance = Allowance(self._limits.flood_ratio, self._limits.burst_seconds, now_seconds)
@@ -272,6 +300,8 @@ class Call:
 
     def caller_writable(self, now_seconds: float) -> None:
         """AVR Core reads again."""
+        if self.state is State.ENDED:
+            return
         self._stuck_since = None
         self._agent.writable(self._leg, now_seconds)
 
@@ -287,6 +317,19 @@ class Call:
     def stopped(self, reason: str) -> None:
         """This process ends and cannot wait for the call any longer."""
         self._end(Ending.FAILED, 1011, reason)
+
+    def failed(self, reason: str, now_seconds: float) -> None:
+        """Give the call up, because of a fault within this process."""
+        self._fail(Ending.FAILED, 1011, reason, now_seconds)
+
+    def hang_up(self) -> None:
+        """End a call that takes the way out, for the calls API: on Asterisk, as a worker would have it done."""
+        parting = self._parting
+        if parting is None or parting.is_over or parting.is_transferring:
+            self._end(Ending.COMPLETED, 1000, "")
+            return
+        parting.is_over = True
+        self._out.actions.append(Execute(link.Order("the calls API", link.OrderAction.HANG_UP)))
 
     @property
     def may_be_left(self) -> bool:
@@ -355,7 +398,8 @@ class Call:
             self._excluded.clear()
             self._place_again_seconds = now_seconds + limits.place_again_seconds
             return
-        self._end(Ending.REJECTED if code == 1013 and not self._reason else Ending.FAILED, code, message)
+        ending = Ending.REJECTED if code == 1013 and not self._reason else Ending.FAILED
+        self._fail(ending, code, message, now_seconds)
 
     # Events from the link
 
@@ -400,6 +444,10 @@ class Call:
             self._agent.report(self._leg, now_seconds)
             self._execute_order(now_seconds)
             self._look_after_workers(now_seconds)
+            if self._parting is not None:
+                self._part(self._parting, now_seconds)
+            if self._filler.is_on:
+                self._fill(now_seconds)
         if self.state is not State.ENDED:
             self._look_after_caller(now_seconds)
 
@@ -422,7 +470,7 @@ class Call:
     def _look_after_workers(self, now_seconds: float) -> None:
         limits = self._limits
         if any(leg is not None and leg.stream.is_full for leg in (self._leg, self._next)):
-            self._end(Ending.FAILED, 1011, "the call's worker acknowledges nothing")
+            self._fail(Ending.FAILED, 1011, "the call's worker acknowledges nothing", now_seconds)
             return
         if self.state is State.LIVE and now_seconds - self._ready_seconds >= limits.unstable_seconds:
             # This session lasts.
@@ -432,7 +480,7 @@ class Call:
             if self._reason:
                 since, seconds = self._lost_seconds, limits.recovery_seconds
             if now_seconds - since >= seconds:
-                self._end(Ending.FAILED, 1011, f"no worker took the call within {seconds:g} s")
+                self._fail(Ending.FAILED, 1011, f"no worker took the call within {seconds:g} s", now_seconds)
                 return
         if self._place_again_seconds is not None and now_seconds >= self._place_again_seconds:
             self._place_again_seconds = None
@@ -463,6 +511,10 @@ class Call:
             else:
                 # Without avr-ami, the end of the connection is the end of the call.
                 self._end(Ending.COMPLETED, 1000, "")
+        elif ok and self._parting is not None:
+            # The transfer that the agent had promised is the way out.
+            self._parting.outcome = FallbackOutcome.TRANSFERRED
+            self._hung_up_seconds = now_seconds
 
     # The caller's side
 
@@ -472,6 +524,8 @@ class Call:
         self.uuid = init.uuid
         self._provider_config = init.provider_config
         self._init_seconds = self._audio_seconds = self._agent.init_seconds = now_seconds
+        # The greeting.
+        self._filler.owed(now_seconds)
         self.place()
 
     def _caller_audio(self, pcm: bytes, now_seconds: float) -> None:
@@ -486,6 +540,8 @@ class Call:
         if leg is not None and leg.credit_bytes >= len(pcm) and not self._audio.waiting_bytes:
             leg.credit_bytes -= len(pcm)
             self._out.encoded(leg, link.encode_caller_audio(leg.channel, self._audio.passed(pcm), pcm))
+            return
+        if self.state is State.PARTING:
             return
         dropped_seconds = self._audio.wait(pcm)
         if dropped_seconds:
@@ -562,6 +618,11 @@ class Call:
                 # One that stood by when it said so has been told to go on meanwhile, and says it again.
                 if not link.decode_control(link.Ready, payload).standby:
                     self._ready(leg, now_seconds)
+            case Kind.AWAITING:
+                if link.decode_control(link.Awaiting, payload).waiting:
+                    self._filler.owed(now_seconds)
+                else:
+                    self._filler.settled()
             case Kind.MOVE:
                 self._begin_move(link.decode_control(link.Move, payload), now_seconds)
             case Kind.RELEASED:
@@ -569,7 +630,7 @@ class Call:
             case Kind.CLOSE:
                 self.superseded()
             case Kind.ENDED:
-                self._worker_ended(link.decode_control(link.Ended, payload))
+                self._worker_ended(link.decode_control(link.Ended, payload), now_seconds)
             case _:
                 # Kinds of a newer release are skipped.
                 pass
@@ -599,6 +660,7 @@ class Call:
         self.state = State.LIVE
         leg.state = LegState.READY
         self._ready_seconds = now_seconds
+        self._filler.lapses(now_seconds)
         self._excluded.clear()
         self._refusals = 0
         self.memory.is_recalled = False
@@ -622,20 +684,21 @@ class Call:
         self._refusals += 1
         self.epoch = max(self.epoch, refused.epoch)
         if self._refusals >= self._limits.placing_attempts and not self._reason:
-            self._end(
+            self._fail(
                 Ending.REJECTED if self.refused_for_capacity else Ending.FAILED,
                 1013 if self.refused_for_capacity else 1011,
                 f"{self._refusals} workers refused the call, the last because it is {refused.reason}",
+                now_seconds,
             )
         else:
             self.place()
 
-    def _worker_ended(self, ended: link.Ended) -> None:
+    def _worker_ended(self, ended: link.Ended, now_seconds: float) -> None:
         self._leave_leg()
         if ended.outcome == Outcome.COMPLETED:
             self._end(Ending.COMPLETED, 1000, "")
         else:
-            self._end(Ending.FAILED, 1011, ended.message or "the call failed")
+            self._fail(Ending.FAILED, 1011, ended.message or "the call failed", now_seconds)
 
     def _released(self, released: link.Released, now_seconds: float) -> None:
         """The worker has let the call go: its session is over, or another one stands by."""
@@ -683,6 +746,7 @@ class Call:
             first_index=self.memory.next_index,
             delay_seconds=delay,
             waited_seconds=waited,
+            filler=self._filler.is_on,
         )
         self._out.actions.append(ToWorker(leg, link.encode(opening, leg.channel)))
 
@@ -710,6 +774,8 @@ class Call:
     def _recover(self, reason: str, now_seconds: float, *, excluded: str = "", same_worker: str = "") -> None:
         """The one way back: the session is gone, another one is to go on."""
         self._leave_leg()
+        if self._filler.is_on and (self._filler.is_owed or self.memory.is_replying):
+            self._filler.owed(now_seconds)
         if not self._reason:
             self._lost_seconds = now_seconds
         self._reason = reason
@@ -792,6 +858,95 @@ class Call:
                     self._move.excluded.add(standby.worker_id)
                 self._move.next_try_seconds = now_seconds + MOVE_AGAIN_SECONDS
 
+    # By this dispatcher itself
+
+    def wake(self, now_seconds: float) -> None:
+        """Play filler for the next moment: the time of a `Wake` has come."""
+        self._wakes = False
+        self._fill(now_seconds)
+
+    def _fill(self, now_seconds: float) -> None:
+        """Play filler for the next moment, if it is due."""
+        filler, agent = self._filler, self._agent
+        if (
+            self.state in (State.PARTING, State.ENDED)
+            or self._hung_up_seconds is not None
+            or agent.is_held
+            or not filler.is_due(agent.quiet_since_seconds, now_seconds)
+            or not agent.all_heard(now_seconds)
+        ):
+            filler.stop()
+            return
+        agent.own_sound(filler.take(agent.ahead_seconds(now_seconds)), now_seconds)
+        if not self._wakes:
+            self._wakes = True
+            self._out.actions.append(Wake(now_seconds + STEP_SECONDS))
+
+    def _fail(self, ending: Ending, code: int, message: str, now_seconds: float) -> None:
+        """Take the way out of a call that cannot go on, or end the call where there is none."""
+        if (
+            not (self._announcements.sentence or self._announcements.extension)
+            or self.state in (State.AWAITING_INIT, State.PARTING)
+            or self._away_since is not None
+            or self._hung_up_seconds is not None
+        ):
+            self._end(ending, code, message)
+            return
+        if self.state is State.ENDED:
+            return
+        self._close_legs(message)
+        self._move = self._place_again_seconds = None
+        self._audio.clear()
+        # It is published, and taken out of Redis, though no worker may ever have had it.
+        self.epoch = max(self.epoch, 1)
+        self._held_epoch = max(self._held_epoch, 1)
+        self.worker_id = ""
+        self.state = State.PARTING
+        self._parting = Parting(self._announcements.sentence, ending, code, message, now_seconds)
+        self._out.actions.append(Publish())
+        self._agent.lost(now_seconds)
+        self._part(self._parting, now_seconds)
+
+    def _part(self, parting: Parting, now_seconds: float) -> None:
+        """Go on with the way out: orders of the agent's, the sentence, the transfer, the end."""
+        if parting.is_over or parting.is_transferring or self._orders.is_busy:
+            return
+        if self._hung_up_seconds is not None:
+            return
+        agent = self._agent
+        if now_seconds - parting.since_seconds < self._limits.order_seconds:
+            if agent.is_held:
+                return
+            agent.own_sound(parting.take(agent.ahead_seconds(now_seconds)), now_seconds)
+            if not parting.is_said or not agent.all_heard(now_seconds):
+                return
+            if agent.ended_seconds + CORE_BUFFER_SECONDS > now_seconds:
+                return
+        elif agent.is_held:
+            self._end(parting.ending, parting.code, parting.message)
+            return
+        extension = self._announcements.extension
+        if extension:
+            parting.is_transferring = True
+            self._out.actions.append(TransferAway(extension, self._announcements.context))
+        else:
+            parting.outcome = FallbackOutcome.ENDED
+            self._end(parting.ending, parting.code, parting.message)
+
+    def transferred_away(self, outcome: FallbackOutcome, now_seconds: float) -> None:
+        """Take note of what became of the transfer of a call that could not go on."""
+        parting = self._parting
+        assert parting is not None
+        parting.outcome = outcome
+        parting.is_transferring = False
+        if self.state is State.ENDED:
+            # AVR Core closes as soon as Asterisk has the call elsewhere, which may be before avr-ami answers.
+            self._out.actions.append(TookWayOut(outcome, parting.message))
+        elif outcome is FallbackOutcome.TRANSFERRED:
+            self._hung_up_seconds = now_seconds
+        else:
+            self._end(parting.ending, parting.code, parting.message)
+
     # Ends
 
     def _end(self, ending: Ending, code: int, message: str) -> None:
@@ -805,16 +960,26 @@ class Call:
     def _finish(self, ending: Ending, reason: str) -> None:
         if self.state is State.ENDED:
             return
+        self._close_legs(reason)
+        if self.epoch and ending is not Ending.MOVED:
+            self._out.actions.append(Unpin(self.epoch))
+        self.state = State.ENDED
+        self._audio.clear()
+        parting = self._parting
+        if parting is not None:
+            # However it ends now, it failed for the reason for which it took the way out.
+            ending = parting.ending if ending is not Ending.MOVED else ending
+            reason = parting.message if reason in ("", parting.message) else f"{parting.message}; {reason}"
+            if not parting.is_transferring:
+                self._out.actions.append(TookWayOut(parting.outcome, parting.message))
+        self._out.actions.append(Ended(ending, reason))
+
+    def _close_legs(self, reason: str) -> None:
         for leg in (self._leg, self._next):
             if leg is not None:
                 self._out.record(leg, link.Close(reason))
                 self._out.actions.append(LeaveChannel(leg))
         self._leg = self._next = None
-        if self.epoch and ending is not Ending.MOVED:
-            self._out.actions.append(Unpin(self.epoch))
-        self.state = State.ENDED
-        self._audio.clear()
-        self._out.actions.append(Ended(ending, reason))
 
     def _leave_leg(self) -> None:
         if self._leg is not None:

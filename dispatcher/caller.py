@@ -13,13 +13,14 @@ from websockets.typing import BytesLike
 
 from common import link
 from common.errors import LinkUnavailable
-from common.metrics import DispatcherMetrics, RecoveryReason, RepinReason
+from common.metrics import DispatcherMetrics, FallbackOutcome, RecoveryReason, RepinReason
 from common.registry import CallLease, NoCapacity, NoCapacityReason
 from common.relay_timer import RelayTimer
 from common.websocket import WebSocket
 from dispatcher import actions, avr, call
 from dispatcher.actions import Purpose, Seen
 from dispatcher.ami import Ami, AmiError
+from dispatcher.announcements import Announcements
 from dispatcher.call import Call, State
 from dispatcher.front import Front, WebSocketFront
 from dispatcher.leg import Leg, LegState
@@ -28,9 +29,11 @@ from dispatcher.limits import CallLimits
 from dispatcher.links import LinkPool, WorkerLink
 from dispatcher.memory import CallMemory
 from dispatcher.placement import Found, Placement
+from dispatcher.transfers import Transfers
 
 # A Redis that has not answered in this time may be away: meanwhile the workers are asked who has the call.
 REDIS_IS_SLOW_SECONDS = 0.05
+FIRST_PRIORITY = "1"
 TAKEN_OVER = "another connection with the same uuid has taken this call over"
 
 
@@ -48,6 +51,14 @@ class Calls(Interface):
     @property
     def ami(self) -> Ami:
         """Asterisk."""
+
+    @property
+    def announcements(self) -> Announcements:
+        """What calls may play by themselves."""
+
+    @property
+    def transfers(self) -> Transfers:
+        """Which calls that cannot go on may be transferred."""
 
     @property
     def metrics(self) -> DispatcherMetrics:
@@ -124,8 +135,8 @@ class LegChannel:
             self._caller.leg_lost(self.leg)
 
     def stop(self, reason: str) -> None:
-        """The call cannot go on."""
-        self._caller.stop(reason)
+        """The call cannot go on with this worker."""
+        self._caller.fail(reason)
 
     def _part(self, leg: Leg, kind: int, payload: memoryview) -> None:
         """Say what was to be said last, to a worker that has said what it has got."""
@@ -144,7 +155,8 @@ class Caller:
         self, calls: Calls, metadata: dict[str, str], limits: CallLimits, since_seconds: float | None = None
     ) -> None:
         # The time for `init` runs from TCP's accept: it is not one more after that of the handshake.
-        self.call = Call(metadata, time.monotonic() if since_seconds is None else since_seconds, limits)
+        began_seconds = time.monotonic() if since_seconds is None else since_seconds
+        self.call = Call(metadata, began_seconds, limits, calls.announcements)
         self.started_at_ms: int | None = None
         # Redis has heard of the call, as of this dispatcher's.
         self.is_published = False
@@ -158,6 +170,7 @@ class Caller:
         self._placing: set[asyncio.Task[None]] = set()
         self._unpinning: asyncio.Task[None] | None = None
         self._executing: asyncio.Task[None] | None = None
+        self._waking: asyncio.TimerHandle | None = None
         self._began = False
         # Where it was last: worker and epoch.
         self._pinned = ("", 0)
@@ -195,6 +208,16 @@ class Caller:
     def superseded(self) -> None:
         """Another connection has the call."""
         self.call.superseded()
+        self._act()
+
+    def fail(self, reason: str) -> None:
+        """Give this call up because of a fault: it takes the way out, or ends."""
+        self.call.failed(reason, time.monotonic())
+        self._act()
+
+    def hang_up(self) -> None:
+        """End the call for the calls API."""
+        self.call.hang_up()
         self._act()
 
     def stop(self, reason: str) -> None:
@@ -257,7 +280,7 @@ class Caller:
             self.call.message(data, text, self._connection.received_seconds)
         except Exception:
             self._log.exception("a message could not be handled")
-            self.call.stopped("internal error")
+            self.call.failed("internal error", time.monotonic())
         self._act()
 
     def caught_up(self) -> None:
@@ -272,7 +295,7 @@ class Caller:
             self.call.audio(pcm, received_seconds, messages=len(arrived))
         except Exception:
             self._log.exception("audio could not be handled")
-            self.call.stopped("internal error")
+            self.call.failed("internal error", time.monotonic())
         self._act()
 
     def violated(self, code: int, reason: str) -> int:
@@ -354,7 +377,7 @@ class Caller:
                     self._do(action, closing)
                 except Exception:
                     self._log.exception("an action failed", action=type(action).__name__)
-                    self.call.stopped("internal error")
+                    self.call.failed("internal error", time.monotonic())
             if self._front is not None and self._front.write_paused and not self.call.paused:
                 self.call.caller_paused(time.monotonic())
 
@@ -387,6 +410,14 @@ class Caller:
                 self._unpinning = asyncio.create_task(placement.unpin(self.uuid, epoch))
             case actions.Execute(order):
                 self._executing = asyncio.create_task(self._execute(order))
+            case actions.Wake(at_seconds):
+                delay_seconds = max(0.0, at_seconds - time.monotonic())
+                self._waking = asyncio.get_running_loop().call_later(delay_seconds, self._wake)
+            case actions.TransferAway(extension, context):
+                self._executing = asyncio.create_task(self._transfer_away(extension, context))
+            case actions.TookWayOut(outcome, cause):
+                self._calls.metrics.fallbacks[outcome].inc()
+                self._log.warning("call could not go on", cause=cause, outcome=outcome.value)
             case actions.Ended(ending, reason):
                 self._ended(ending, reason)
             case _:
@@ -431,6 +462,30 @@ class Caller:
             self.call.executed(order, True, message, time.monotonic())
         self._act()
 
+    async def _transfer_away(self, extension: str, context: str) -> None:
+        """Transfer a call that cannot go on, if that is allowed, and say what came of it."""
+        outcome = FallbackOutcome.FAILED
+        try:
+            refusal = await self._calls.transfers.refusal(self.call.metadata.get("from", ""))
+            if refusal is not None:
+                outcome = FallbackOutcome.REFUSED
+                self._log.warning("call not transferred", reason=refusal)
+            elif self.call.state is not State.ENDED:
+                await self._calls.ami.transfer(self.uuid, extension, context, FIRST_PRIORITY)
+                outcome = FallbackOutcome.TRANSFERRED
+            else:
+                outcome = FallbackOutcome.HUNG_UP
+        except AmiError as error:
+            self._log.error("call not transferred", reason=str(error))
+        except Exception:
+            self._log.exception("call not transferred")
+        self.call.transferred_away(outcome, time.monotonic())
+        self._act()
+
+    def _wake(self) -> None:
+        self.call.wake(time.monotonic())
+        self._act()
+
     def _place(self, wanted: actions.Place) -> None:
         if wanted.purpose is Purpose.BEGIN and not self._began:
             self._began = True
@@ -458,7 +513,7 @@ class Caller:
                 await self._search(wanted)
         except Exception:
             self._log.exception("no worker could be looked for")
-            self.stop("internal error")
+            self.fail("internal error")
 
     async def _search(self, wanted: actions.Place) -> None:
         placement, purpose = self._calls.placement, wanted.purpose
@@ -574,6 +629,8 @@ class Caller:
         self._act()
 
     def _ended(self, ending: actions.Ending, reason: str) -> None:
+        if self._waking is not None:
+            self._waking.cancel()
         self._calls.ended(self)
         if ending is not actions.Ending.MOVED:
             _OUTCOMES[ending](self._calls.metrics).inc()

@@ -18,6 +18,7 @@ from dispatcher.admin import application
 from dispatcher.ami import Ami
 from dispatcher.limits import BAD_INPUT_REASONS, CallLimits
 from dispatcher.service import Dispatcher, Security
+from dispatcher.sounds import load
 
 log = logs.get_logger()
 
@@ -26,7 +27,7 @@ async def run(settings: Settings, process: Process) -> int:
     """Dispatch calls until the process is asked to stop.
 
     Raises:
-        SettingsError: PORT or ADMIN_PORT cannot be had.
+        SettingsError: PORT or ADMIN_PORT cannot be had, or a recording cannot be read any more.
     """
     assert settings.redis_url is not None
     shared = process.child is not None
@@ -48,6 +49,7 @@ async def run(settings: Settings, process: Process) -> int:
         ami=Ami(settings.ami_url),
         limits=limits,
         security=security,
+        announcements=load(settings),
         # Under `serve` the workers end, too.
         leaves_calls=not shared,
     )

@@ -110,6 +110,11 @@ class CallMemory:
 
     # Replies
 
+    @property
+    def is_replying(self) -> bool:
+        """Whether a reply has begun, is not complete, and was not interrupted."""
+        return any(not reply.done and not reply.cut for reply in self._replies.values())
+
     def reply_began(self, index: int, item_id: str) -> None:
         """A number stands for this item from now on."""
         self._replies[index] = _Reply(item_id)

@@ -26,6 +26,11 @@ class Orders:
         return tuple(self._known)
 
     @property
+    def is_busy(self) -> bool:
+        """Whether an order waits, or is being carried out."""
+        return bool(self._waiting) or self._executing
+
+    @property
     def results(self) -> list[link.OrderDone]:
         """What came of those that were carried out."""
         return [result for result in self._known.values() if result is not None]

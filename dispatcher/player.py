@@ -7,7 +7,7 @@ from collections import deque
 from common import link
 from dispatcher import avr
 from dispatcher.actions import Play
-from dispatcher.playout import PlayoutClock
+from dispatcher.playout import OWN_SOUND, PlayoutClock
 
 
 class Player:
@@ -36,8 +36,27 @@ class Player:
         return self._held_bytes
 
     def all_heard(self, now_seconds: float) -> bool:
-        """Whether the caller has heard all that there is."""
-        return not self._held and not self._partial and self._clock.end_seconds <= now_seconds
+        """Return whether the caller has heard all replies that there are; `own_sound` does not count."""
+        return not self._held and not self._partial and self._clock.items_end_seconds <= now_seconds
+
+    @property
+    def quiet_since_seconds(self) -> float:
+        """Time at which the last reply was heard to its end, or will be."""
+        return self._clock.items_end_seconds
+
+    @property
+    def ended_seconds(self) -> float:
+        """Time at which all that AVR Core was given was played, or will be."""
+        return self._clock.end_seconds
+
+    def ahead_seconds(self, now_seconds: float) -> float:
+        """Return how long AVR Core can still play what it was given."""
+        return max(0.0, self._clock.end_seconds - now_seconds)
+
+    def own_sound(self, pcm: bytes, now_seconds: float) -> list[Play]:
+        """Return sound of the dispatcher's own (whole frames) as it is to be handed over; not while `is_held`."""
+        self._clock.sent(OWN_SOUND, len(pcm) // 2, now_seconds)
+        return [Play(pcm)]
 
     def audio(self, item: int, pcm: bytes, now_seconds: float) -> list[Play]:
         """More of an item, PCM16 at 8 kHz; returns the frames to hand over."""

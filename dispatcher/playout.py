@@ -15,6 +15,8 @@ from dispatcher.avr import SAMPLE_RATE_HZ
 # Runs of gapless audio that have not been heard out. A reply is one run; more than a few come only from a peer
 # that sends in drops, and then the oldest counts as heard: it is the one most likely to be.
 MAX_RUNS = 1024
+# Sound of the dispatcher's own (filler, the recorded sentence): it takes time, and is part of no item.
+OWN_SOUND = -1
 
 
 @dataclass(slots=True)
@@ -45,11 +47,21 @@ class PlayoutClock:
         self._runs: deque[_Run] = deque()
         # Samples of items whose first runs have been heard out, while later ones have not.
         self._heard_out: dict[int, int] = {}
+        # Of items that are in no run any more.
+        self._items_ended_seconds = float("-inf")
 
     @property
     def end_seconds(self) -> float:
         """When all that was handed over will have been played; in the past if it has been."""
         return self._runs[-1].end_seconds if self._runs else float("-inf")
+
+    @property
+    def items_end_seconds(self) -> float:
+        """When all items that were handed over will have been played; `OWN_SOUND` does not count."""
+        for run in reversed(self._runs):
+            if run.item != OWN_SOUND:
+                return run.end_seconds
+        return self._items_ended_seconds
 
     def sent(self, item: int, samples: int, now_seconds: float, *, padding: int = 0) -> None:
         """Samples of an item were handed to AVR Core, with silence behind them.
@@ -75,24 +87,26 @@ class PlayoutClock:
         """What has been heard so far of the items that played since the last call.
 
         Returns:
-            [(item, samples heard)], oldest first, and whether all that was handed over has been played.
+            [(item, samples heard)], oldest first, and whether all items that were handed over have been played.
         """
         items: dict[int, int] = {}
         for run in self._runs:
             if run.start_seconds > now_seconds:
                 break
-            base = items.get(run.item, self._heard_out.get(run.item, 0))
-            items[run.item] = base + run.heard(now_seconds)
+            if run.item != OWN_SOUND:
+                base = items.get(run.item, self._heard_out.get(run.item, 0))
+                items[run.item] = base + run.heard(now_seconds)
         while self._runs and self._runs[0].end_seconds <= now_seconds:
             self._retire(self._runs.popleft())
         self._forget()
-        return list(items.items()), not self._runs
+        return list(items.items()), self.items_end_seconds <= now_seconds
 
     def queued(self) -> list[tuple[int, int]]:
         """[(item, samples handed over)] of the items that have not been heard out, oldest first."""
         items: dict[int, int] = {}
         for run in self._runs:
-            items[run.item] = items.get(run.item, self._heard_out.get(run.item, 0)) + run.samples
+            if run.item != OWN_SOUND:
+                items[run.item] = items.get(run.item, self._heard_out.get(run.item, 0)) + run.samples
         return list(items.items())
 
     def resume(self, item: int, heard_samples: int, left_samples: int, since_seconds: float) -> None:
@@ -112,6 +126,8 @@ class PlayoutClock:
     def cut(self, now_seconds: float, unsent: Iterable[int] = ()) -> list[tuple[int, int]]:
         """AVR Core's buffer is emptied: nothing more of what was handed over will play.
 
+        Where no item is cut, AVR Core is told nothing, and plays `OWN_SOUND` to its end.
+
         Args:
             now_seconds: when.
             unsent: items of which samples were dropped before they were handed over.
@@ -123,15 +139,21 @@ class PlayoutClock:
             self._retire(self._runs.popleft())
         items: dict[int, int] = {}
         for run in self._runs:
-            base = items.get(run.item, self._heard_out.get(run.item, 0))
-            items[run.item] = base + run.heard(now_seconds)
+            if run.item != OWN_SOUND:
+                base = items.get(run.item, self._heard_out.get(run.item, 0))
+                items[run.item] = base + run.heard(now_seconds)
         for item in unsent:
             items.setdefault(item, self._heard_out.get(item, 0))
-        self._runs.clear()
+        if items:
+            self._runs.clear()
+            self._items_ended_seconds = now_seconds
         self._heard_out.clear()
         return list(items.items())
 
     def _retire(self, run: _Run) -> None:
+        if run.item == OWN_SOUND:
+            return
+        self._items_ended_seconds = run.end_seconds
         self._heard_out[run.item] = self._heard_out.get(run.item, 0) + run.samples
 
     def _forget(self) -> None:

@@ -24,12 +24,15 @@ from common.tokens import bearer, is_token
 from common.websocket import Limits, ServerWebSocket
 from dispatcher import avr
 from dispatcher.ami import Ami
+from dispatcher.announcements import SILENT, Announcements
+from dispatcher.call import State
 from dispatcher.caller import Caller
 from dispatcher.commands import CommandError, Commands
 from dispatcher.legacy import LegacyConnection
 from dispatcher.limits import DEFAULT_LIMITS, CallLimits
 from dispatcher.links import LinkPool
 from dispatcher.placement import RENEW_INTERVAL_SECONDS, Placement
+from dispatcher.transfers import Transfers
 
 log = structlog.get_logger()
 
@@ -85,6 +88,7 @@ class Dispatcher:
         ami: Ami,
         limits: CallLimits = DEFAULT_LIMITS,
         security: Security = OPEN,
+        announcements: Announcements = SILENT,
         leaves_calls: bool = False,
     ) -> None:
         """Build it.
@@ -97,6 +101,7 @@ class Dispatcher:
             ami: Asterisk.
             limits: of each call.
             security: of the ports and links.
+            announcements: what calls may play by themselves.
             leaves_calls: workers outlive this process: calls that it may not wait for are left to them, for
                 their callers to come back to by another dispatcher.
         """
@@ -104,6 +109,9 @@ class Dispatcher:
         self.registry = registry
         self.metrics = metrics
         self.ami = ami
+        self.announcements = announcements
+        secret = security.cluster_token
+        self.transfers = Transfers(registry, secret.get_secret_value() if secret is not None else "")
         self.links = LinkPool(dispatcher_id, release, token=security.cluster_token, tls=security.cluster_tls)
         self.placement = Placement(
             registry,
@@ -215,6 +223,24 @@ class Dispatcher:
             raise CommandError(502, str(error)) from error
         return worker_link.commands
 
+    async def hang_up_parting(self, uuid: str) -> bool:
+        """Hang up a call that takes the way out, whichever dispatcher has its caller; False if it does not.
+
+        Raises:
+            RegistryUnavailable: Redis is away, and the call is not one of this dispatcher's.
+        """
+        mine = self._by_uuid.get(uuid)
+        if mine is not None:
+            if mine.call.state is not State.PARTING:
+                return False
+            mine.hang_up()
+            return True
+        record = await self.registry.call(uuid)
+        if record is None or record.state != State.PARTING:
+            return False
+        await self.registry.ask_to_hang_up(uuid)
+        return True
+
     # The table of calls
 
     def begun(self, caller: Caller) -> Caller | None:
@@ -278,7 +304,7 @@ class Dispatcher:
                     caller.tick(now)
                 except Exception:
                     log.exception("a call's clock failed", uuid=caller.uuid)
-                    caller.stop("internal error")
+                    caller.fail("internal error")
 
     async def _renew(self) -> None:
         while True:
@@ -306,6 +332,18 @@ class Dispatcher:
         self.publish()
         return True
 
+    async def _hang_up_asked(self, parting: list[str]) -> None:
+        """Hang up those of these calls for which another dispatcher was asked to."""
+        if not parting or self.placement.redis_is_away:
+            return
+        try:
+            asked = await self.registry.asked_to_hang_up(parting)
+        except RegistryUnavailable:
+            return  # the next renewal finds out, too
+        for uuid in asked:
+            if (caller := self._by_uuid.get(uuid)) is not None and caller.call.state is State.PARTING:
+                caller.hang_up()
+
     async def _renew_once(self) -> None:
         holders = {caller.uuid: caller for caller in self._callers if caller.lease() is not None}
         leases = [lease for caller in holders.values() if (lease := caller.lease()) is not None]
@@ -316,6 +354,7 @@ class Dispatcher:
                 caller.superseded()
             elif not self.placement.redis_is_away:
                 caller.is_published = True
+        await self._hang_up_asked([uuid for uuid in holders if holders[uuid].call.state is State.PARTING])
         for uuid in renewal.forgotten:
             holders[uuid].call.memory.forgotten()
         self.links.keep((worker.id, worker.address) for worker in self.placement.workers)

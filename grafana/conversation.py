@@ -207,6 +207,14 @@ CONVERSATION: Final = Dashboard(
                     *_quantiles("recovery_seconds", "reason"),
                     limits=thresholds.RECOVERY_SECONDS,
                 ),
+                lines(
+                    "Calls that could not go on",
+                    "In a minute, by what became of them: transferred to FALLBACK_EXTENSION; refused: too many"
+                    " transfers, or this caller's second; failed: avr-ami did not transfer it; ended; hung_up.",
+                    "cpm",
+                    Query(f"60 * {NOW.rate('fallbacks_total', 'outcome')}", "{{outcome}}"),
+                    stacked=True,
+                ),
             ),
         ),
     ),

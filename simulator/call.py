@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from common.wav import WavError, read_wav, write_wav
 from simulator.avr_core import CallError, SimulatedCall, place_call
 from simulator.call_record import (
     CallReport,
@@ -21,7 +22,6 @@ from simulator.call_record import (
 )
 from simulator.playout import SAMPLE_BYTES, SAMPLE_RATE_HZ, SAMPLES_PER_MS
 from simulator.terminal import one_line, seconds_argument, stop_on_signal, table
-from simulator.wav import WavError, read_wav, write_wav
 
 # Without --seconds: hang up when both sides have been silent for so long ...
 _SILENCE_SECONDS = 5.0

@@ -22,11 +22,11 @@ from typing import Any
 import aiohttp
 import numpy as np
 
+from common.wav import read_wav, write_wav
 from simulator.avr_core import CallError, SimulatedCall, place_call
 from simulator.call_record import Interruption, Message, Transcript
 from simulator.realtime_api import RealtimeSimulator
 from simulator.terminal import one_line, table
-from simulator.wav import read_wav, write_wav
 
 SPEECH = Path(__file__).parent / "speech" / "caller.wav"
 OUT = Path("demo-out") / "heard.wav"

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from common.wav import to_pcm16
 from simulator.avr_core import CallError, SimulatedCall, place_call
 from simulator.call_record import CallReport
 from simulator.playout import SAMPLE_RATE_HZ
 from simulator.terminal import one_line, seconds_argument, stop_on_signal, table
-from simulator.wav import to_pcm16
 
 MAX_CALLS = 10_000
 

@@ -17,6 +17,10 @@ class Seen(Enum):
     """What the shell counts or measures."""
 
     TURN_LATENCY_SECONDS = "turn_latency_seconds"
+    ANSWER_WAIT_SECONDS = "answer_wait_seconds"
+    ANSWER_RETRIED = "answer_retried"
+    ANSWER_GIVEN_UP = "answer_given_up"
+    RATE_LIMIT_REMAINING = "rate_limit_remaining"
     UPSTREAM_ERROR = "upstream_error"
     CALLER_AUDIO_DROPPED_SECONDS = "caller_audio_dropped_seconds"
     REPLY_AUDIO_DROPPED_SECONDS = "reply_audio_dropped_seconds"

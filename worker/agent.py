@@ -17,15 +17,15 @@ from worker.outbox import Outbox
 from worker.replay import Replay
 from worker.replies import Replies, Reply
 
-# Ids of responses that are over, done or cancelled, so that their late audio is known for what it is.
-MAX_RESPONSES_OVER = 32
+# Ids of responses that are over: their late audio is dropped.
+MAX_CLOSED_RESPONSES = 32
 
 
 class Agent:
     """What one session's model says. Methods are named after the events of the API and of the dispatcher.
 
     Attributes:
-        over: responses of which no more audio is for the caller.
+        closed_responses: responses of which no more audio is for the caller.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Agent:
             outbox: takes what is to be done.
             replay: what the session was told of the conversation.
         """
-        self.over: deque[str | None] = deque(maxlen=MAX_RESPONSES_OVER)
+        self.closed_responses: deque[str] = deque(maxlen=MAX_CLOSED_RESPONSES)
         self._log = structlog.get_logger().bind(uuid=opening.uuid)
         self._texts = texts
         self._outbox = outbox
@@ -70,11 +70,13 @@ class Agent:
         item_id, response_id = checked_id(event["item_id"]), checked_id(event["response_id"])
         reply = self._reply_of.get(item_id)
         if reply is None:
-            if response_id in self.over:
+            if response_id in self.closed_responses:
                 return False
             reply, records = self._replies.begin(item_id, response_id, int(event["content_index"]))
             self._reply_of[item_id] = reply
             self._outbox.dispatcher(records)
+        elif event["content_index"] != reply.parts[-1][0]:
+            reply.parts.append((int(event["content_index"]), reply.received_bytes))
         records = self._replies.audio(reply, pcm)
         self._tell_text(reply)
         self._outbox.dispatcher(records)
@@ -85,7 +87,7 @@ class Agent:
             self._outbox.report(Seen.REPLY_AUDIO_DROPPED_SECONDS, self._replies.waiting_seconds)
             self.cancel(response_id)
             self.flush()
-        return True
+        return bool(pcm)
 
     def audio_done(self, event: dict[str, Any]) -> None:
         """An item has no more audio."""
@@ -93,6 +95,7 @@ class Agent:
         if reply is not None and not reply.closed:
             self._tell_text(reply)
             self._outbox.dispatcher(self._replies.complete())
+            self._settle_heard_out()
 
     def text_delta(self, event: dict[str, Any]) -> None:
         """More of an item's text."""
@@ -109,28 +112,42 @@ class Agent:
             item.text = event["transcript"].strip()
             self._texts.changed(item)
 
-    def response_over(self, *, completed: bool) -> None:
-        """A response is over: its audio and texts are complete, and what was cut of it can be said."""
+    def response_over(self, response_id: str, *, is_last: bool) -> None:
+        """A response is over: its audio and texts are complete, and its truncated items can be reported.
+
+        An item of text alone is deleted: the caller has heard nothing of it.
+
+        Args:
+            response_id: of the response.
+            is_last: no other response is under way: whatever is still open ended without notice.
+        """
         for begun in self._reply_of.values():
             self._tell_text(begun)
         self._fresh_text.clear()
-        self._outbox.dispatcher(self._replies.complete())
+        if is_last or self._replies.current_response_id == response_id:
+            self._outbox.dispatcher(self._replies.complete())
         for item in self._texts.open_replies():
+            reply = self._reply_of.get(item.item_id)
+            if not is_last and (reply is None or reply.response_id != response_id):
+                continue
             item.text_done = True
             self._texts.changed(item)
-            reply = self._reply_of.get(item.item_id)
             if reply is not None:
                 if reply.heard_samples is not None:
                     self._settle(reply)
-            elif completed:
-                # It is of text alone.
-                item.heard_share = 0.0
             else:
                 self._unheard(item.item_id)
+        self._settle_heard_out()
+
+    def truncate_received(self, response_id: str) -> None:
+        """Tell the model that a reply which failed ends where its audio ends: the caller hears all of that."""
+        for reply in self._reply_of.values():
+            if reply.response_id == response_id and reply.received_ms and not reply.is_cut:
+                self._truncate(reply, reply.received_ms)
 
     def cancel(self, response_id: str) -> None:
         """Nothing more of this response is to be heard."""
-        self.over.append(response_id)
+        self.closed_responses.append(response_id)
         self._outbox.upstream({"type": "response.cancel", "response_id": response_id})
 
     # Going on where another session, or another dispatcher, stopped
@@ -263,14 +280,7 @@ class Agent:
                 self._unheard(reply.item_id)
                 return
             if not reply.restored:
-                self._outbox.upstream(
-                    {
-                        "type": "conversation.item.truncate",
-                        "item_id": reply.item_id,
-                        "content_index": reply.content_index,
-                        "audio_end_ms": reply.heard_ms,
-                    }
-                )
+                self._truncate(reply, reply.heard_ms)
         self._settle(reply)
         item = self._texts.get(reply.item_id)
         if reply.restored and not reply.whole and item is not None:
@@ -278,6 +288,23 @@ class Agent:
                 self._replay.rewrite(item)
             else:
                 self._unheard(item.item_id)
+
+    def _settle_heard_out(self) -> None:
+        """Settle the replies that the caller has heard to their end."""
+        for reply in self._replies.take_heard_out():
+            self._settle(reply)
+
+    def _truncate(self, reply: Reply, end_ms: int) -> None:
+        """Truncate the part of the item in which the audio ends; the API counts each part from its own start."""
+        index, start_bytes = reply.part_at(end_ms)
+        self._outbox.upstream(
+            {
+                "type": "conversation.item.truncate",
+                "item_id": reply.item_id,
+                "content_index": index,
+                "audio_end_ms": end_ms - start_bytes // reply.bytes_per_ms,
+            }
+        )
 
     def _unheard(self, item_id: str) -> None:
         """Of an item that the model has said nothing was heard: it is not part of the conversation."""

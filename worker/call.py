@@ -8,7 +8,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from typing import Protocol as Interface
 
@@ -17,7 +17,7 @@ import structlog
 
 from common import link, models, session_fields
 from common.errors import UpstreamError
-from common.metrics import ReconnectReason, WorkerMetrics
+from common.metrics import ReconnectReason, RetryReason, WorkerMetrics
 from common.relay_timer import RelayTimer
 from common.settings import Settings, TurnDetection
 from common.stream import Stream
@@ -30,11 +30,12 @@ from worker.profile import CallProfile
 from worker.realtime import RealtimeConnection
 from worker.resample import Upsampler
 from worker.running_tools import RunningTools
-from worker.session import Session
+from worker.session import HELD_BACK, Session
 from worker.snapshot import Snapshot, SnapshotReader
 from worker.tools import avr
 from worker.tools.shed import ToolShed
 from worker.tools.toolbox import Toolbox
+from worker.upstream_limits import LimitsTable, UpstreamLimits
 from worker.usage import Usage
 
 # Of server_vad, as the API has them; where turns are found on this side they mean the same.
@@ -48,6 +49,11 @@ MAX_COMMANDS = 32
 KEPT_LONGER_SECONDS = 5.0
 # After a stall of this process a call is kept so long for its dispatcher to say that it still has it.
 CONFIRM_SECONDS = 1.0
+# The limits of the process are asked again so soon.
+PERMISSION_SECONDS = 0.1
+# An `expires_at` outside of these bounds comes from a clock that is wrong.
+LEAST_SESSION_SECONDS = 10.0
+MOST_SESSION_SECONDS = 86_400.0
 # Transcripts of a call that has no dispatcher.
 MAX_UNTOLD = 64
 # Records that come before there is a session, besides the memory and what the credit bounds.
@@ -76,6 +82,7 @@ class Resources:
     prices: Prices
     tools: ToolShed
     http: aiohttp.ClientSession
+    limits: LimitsTable = field(default_factory=LimitsTable)
 
 
 class Call:
@@ -131,6 +138,7 @@ class Call:
         # Transcripts that no dispatcher was there for: one that takes over is told them, once.
         self._untold: deque[bytes] = deque(maxlen=MAX_UNTOLD)
         self._realtime: RealtimeConnection | None = None
+        self._limits = UpstreamLimits()
         self._tasks: set[asyncio.Task[None]] = set()
         self.tools = RunningTools(self.uuid, opening.metadata, self._metrics, self._tool_done)
         self._watchers: dict[tuple[int, Callable[[bytes], None]], None] = {}
@@ -245,10 +253,18 @@ class Call:
         if go.reason and not go.standby:
             self._metrics.reconnects[_RECONNECTS.get(go.reason, ReconnectReason.REPIN)].inc()
         if self._session is not None:
-            self._session.go(snapshot, time.monotonic())
+            self._session.go(snapshot, time.monotonic(), self._changed_session())
             self._act()
         elif first:
             self._begin_task(self._prepare(), "prepare")
+
+    def _changed_session(self) -> dict[str, Any] | None:
+        """The session that the call is to have, if the calls API changed it while this one stood by."""
+        changed = self._remembered_profile()
+        if changed is None or changed == self._profile or self._toolbox is None:
+            return None
+        self._profile = changed
+        return _plan(changed, self._toolbox, self._resources.settings).session
 
     # The link, and the loss of it
 
@@ -405,6 +421,8 @@ class Call:
         assert self._session is not None
         if event["type"].endswith("audio.delta"):
             self._relay_out.frame(received_seconds)
+        elif event["type"] == "session.created":
+            event["lasts_seconds"] = _lasts_seconds(event)
         try:
             self._session.event(event, time.monotonic())
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
@@ -412,6 +430,11 @@ class Call:
             self._metrics.upstream_errors.inc("bad_event")
             self._log.warning("upstream event not understood", type=event["type"][:64], reason=repr(error)[:200])
         self._act()
+
+    def unreadable(self) -> None:
+        """An event of the API that is no JSON object with a type: it is lost."""
+        self._metrics.upstream_errors.inc("bad_event")
+        self._log.warning("upstream event not readable")
 
     def upstream_writable(self) -> None:
         """The API reads again."""
@@ -489,7 +512,9 @@ class Call:
             )
             self._tell_profile(self._profile)
             plan = _plan(self._profile, self._toolbox, resources.settings)
-            session = Session(self._opening, self._channel, plan, time.monotonic(), self._snapshot)
+            limits = resources.limits.of(self._profile.base_url, self._profile.api_key.get_secret_value())
+            self._limits = limits
+            session = Session(self._opening, self._channel, plan, time.monotonic(), self._snapshot, limits=limits)
         except Exception:
             self._log.exception("the call could not be prepared")
             self.stop("internal error")
@@ -528,10 +553,11 @@ class Call:
         assert self._profile is not None
         # Calls that were refused together do not come back together.
         await asyncio.sleep(delay_seconds * random.uniform(0.8, 1.2))
-        began = time.monotonic()
         chosen = self._profile
         connection = RealtimeConnection(self)
         try:
+            await self._permission(repeat=delay_seconds > 0)
+            began = time.monotonic()
             await connection.open(chosen.url, chosen.headers, chosen.api_key.get_secret_value())
         except UpstreamError as error:
             self._session.connect_failed(error, time.monotonic())
@@ -545,6 +571,20 @@ class Call:
             self._upstream_paused = False
             self._session.connected(time.monotonic())
         self._act()
+
+    async def _permission(self, *, repeat: bool) -> None:
+        """Wait until the limits of the process allow another session.
+
+        Raises:
+            UpstreamError: they do not within UPSTREAM_RETRY_SECONDS.
+        """
+        until_seconds = time.monotonic() + self._resources.settings.upstream_retry_seconds
+        while not self._limits.may_send(time.monotonic(), repeat=repeat):
+            if time.monotonic() >= until_seconds:
+                message = "the Realtime API fails for other calls, too, and may not be asked again yet"
+                raise UpstreamError(message, code=HELD_BACK, retryable=True)
+            repeat = True
+            await asyncio.sleep(PERMISSION_SECONDS * random.uniform(0.8, 1.2))
 
     # Tools
 
@@ -607,6 +647,16 @@ class Call:
         self._calls.ended(self)
 
 
+def _lasts_seconds(event: dict[str, Any]) -> float | None:
+    """How long the session lasts from now on, by its `expires_at` (seconds since 1970)."""
+    session = event.get("session")
+    expires_at = session.get("expires_at") if isinstance(session, dict) else None
+    if not isinstance(expires_at, (int, float)):
+        return None
+    seconds = expires_at - time.time()
+    return seconds if LEAST_SESSION_SECONDS <= seconds <= MOST_SESSION_SECONDS else None
+
+
 def _plan(chosen: CallProfile, toolbox: Toolbox, settings: Settings) -> Plan:
     """The session's settings, from the call's and the process's."""
     tools = [*chosen.tools, *avr.FUNCTIONS, *toolbox.definitions]
@@ -622,6 +672,10 @@ def _plan(chosen: CallProfile, toolbox: Toolbox, settings: Settings) -> Plan:
         local_threshold=DEFAULT_THRESHOLD if chosen.vad_threshold is None else chosen.vad_threshold,
         welcome=chosen.welcome_message,
         welcome_interruptible=chosen.welcome_interruptible,
+        answer_failed_text=settings.answer_failed_text,
+        approved_servers=frozenset(
+            str(tool.get("server_label")) for tool in tools if tool.get("require_approval") == "never"
+        ),
         retry_seconds=settings.upstream_retry_seconds,
         digits_seconds=settings.dtmf_timeout_ms / 1000,
         silence_hangup_seconds=settings.silence_hangup_seconds,
@@ -640,6 +694,10 @@ _RECONNECTS = {
 
 _REPORTS: dict[Seen, Callable[[WorkerMetrics, float, str], None]] = {
     Seen.TURN_LATENCY_SECONDS: lambda metrics, seconds, _: metrics.turn_latency.observe(seconds),
+    Seen.ANSWER_WAIT_SECONDS: lambda metrics, seconds, _: metrics.answer_wait.observe(seconds),
+    Seen.ANSWER_RETRIED: lambda metrics, _, reason: metrics.answers_retried[RetryReason(reason)].inc(),
+    Seen.ANSWER_GIVEN_UP: lambda metrics, _, reason: metrics.answers_given_up[RetryReason(reason)].inc(),
+    Seen.RATE_LIMIT_REMAINING: lambda metrics, left, limit: metrics.rate_limit_remaining[limit].set(left),
     Seen.UPSTREAM_ERROR: lambda metrics, _, code: metrics.upstream_errors.inc(code),
     Seen.CALLER_AUDIO_DROPPED_SECONDS: lambda metrics, seconds, _: metrics.audio_dropped_in.inc(seconds),
     Seen.REPLY_AUDIO_DROPPED_SECONDS: lambda metrics, seconds, _: metrics.audio_dropped_out.inc(seconds),

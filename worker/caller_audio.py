@@ -47,7 +47,7 @@ class CallerAudio:
 
     Attributes:
         turns: where in the call the caller's turns ended.
-        is_deaf: what comes is not listened to, nor kept.
+        input_muted: what comes is not listened to, nor kept.
         waiting_bytes: how much waits for a session or a slow connection.
     """
 
@@ -60,7 +60,7 @@ class CallerAudio:
             prefix_ms: how much from before its first sound a turn takes along, then.
         """
         self.turns = CallerTurns()
-        self.is_deaf = False
+        self.input_muted = False
         self._uplink = uplink
         self._vad = vad
         self._prefix_bytes = prefix_ms * LOW_RATE_HZ * SAMPLE_BYTES // 1000
@@ -73,7 +73,7 @@ class CallerAudio:
     @property
     def upsampler(self) -> Upsampler | None:
         """What resamples the audio that comes next, if that goes upstream at once."""
-        at_once = self._open and not (self._paused or self._waiting or self.is_deaf) and self._vad is None
+        at_once = self._open and not (self._paused or self._waiting or self.input_muted) and self._vad is None
         return self._uplink.upsampler if at_once else None
 
     @property
@@ -88,7 +88,7 @@ class CallerAudio:
             kept: audio from before all that waits, (position, PCM16 at 8 kHz), which another session heard.
         """
         self._open = True
-        if self.is_deaf:
+        if self.input_muted:
             return []
         if not kept:
             return self._flush()
@@ -122,7 +122,7 @@ class CallerAudio:
 
     def audio(self, position_samples: int, pcm: bytes) -> list[Step]:
         """Caller's audio from this position of the call."""
-        if self.is_deaf:
+        if self.input_muted:
             return []
         if self._vad is None:
             if self._open and not self._paused and not self._waiting:

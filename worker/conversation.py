@@ -54,6 +54,7 @@ class Item:
         silent: nobody waits for what the model makes of an output.
         span: of a caller's turn: where in the call its audio is, in samples at 8 kHz; None: not known.
         sound: of a caller's turn whose text will not come: mu-law.
+        left_out: the model is not told of it any more: the conversation is too long for it.
     """
 
     item_id: str
@@ -70,6 +71,7 @@ class Item:
     silent: bool = False
     span: tuple[int, int] | None = None
     sound: bytes = b""
+    left_out: bool = False
 
     def to_record(self) -> dict[str, Any]:
         """As it is remembered, JSON: what is not said is the default."""
@@ -85,6 +87,7 @@ class Item:
             "started": self.started,
             "silent": self.silent,
             "span": list(self.span) if self.span else None,
+            "left_out": self.left_out,
         }
         return {name: value for name, value in fields.items() if value not in (None, "", False)}
 
@@ -109,6 +112,7 @@ class Item:
             started=bool(record.get("started")),
             silent=bool(record.get("silent")),
             span=None if span is None else (_position(span[0]), _position(span[1])),
+            left_out=bool(record.get("left_out")),
         )
 
     @property

@@ -22,6 +22,8 @@ class Plan:
         local_threshold: how loud speech is, 0 to 1, on this side.
         welcome: said word for word when the call opens; None: the model greets in its own words.
         welcome_interruptible: whether the caller is listened to meanwhile.
+        answer_failed_text: said word for word in place of an answer that cannot be had.
+        approved_servers: labels of MCP servers whose tools need no approval.
         retry_seconds: how long the call waits for a session that cannot be opened.
         digits_seconds: keys are one entry until this silence on the keypad.
         silence_hangup_seconds: an abandoned call ends after so long; None: never.
@@ -39,6 +41,8 @@ class Plan:
     local_threshold: float = 0.5
     welcome: str | None = None
     welcome_interruptible: bool = True
+    answer_failed_text: str = "Sorry, I did not get that."
+    approved_servers: frozenset[str] = frozenset()
     retry_seconds: float = 30.0
     digits_seconds: float = 1.5
     silence_hangup_seconds: float | None = None

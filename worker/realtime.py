@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import socket
 import ssl
 from collections.abc import Mapping
@@ -40,11 +41,33 @@ class RealtimeOwner(Interface):
     def event(self, event: dict[str, Any], received_seconds: float) -> None:
         """An event of the API, read from its socket at this time."""
 
+    def unreadable(self) -> None:
+        """A message that is no event."""
+
     def upstream_writable(self) -> None:
         """The API reads again."""
 
     def connection_lost(self, reason: str) -> None:
         """The connection is gone."""
+
+
+def _lenient(data: BytesLike) -> Any:
+    """Parse JSON that `orjson` refuses for half a surrogate pair, which a cut emoji leaves; None: no JSON."""
+    try:
+        return _whole(json.loads(bytes(data).decode("utf-8", "replace")))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _whole(value: Any) -> Any:
+    """The value with U+FFFD in place of each lone surrogate, which nothing else can encode."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    if isinstance(value, dict):
+        return {_whole(name): _whole(each) for name, each in value.items()}
+    return value
 
 
 class RealtimeConnection:
@@ -85,7 +108,7 @@ class RealtimeConnection:
             )
         except HandshakeRefused as error:
             body = error.body.replace(api_key.encode(), redaction.REDACTED.encode())
-            raise realtime_errors.from_handshake(error.status, body) from error
+            raise realtime_errors.from_handshake(error.status, body, error.retry_after) from error
         except ssl.SSLCertVerificationError as error:
             message = f"the certificate of the Realtime API was not accepted: {error.verify_message}"
             raise UpstreamError(message, code="tls", retryable=False) from error
@@ -96,7 +119,7 @@ class RealtimeConnection:
             message = f"the host of OPENAI_BASE_URL cannot be found: {error.strerror}"
             raise UpstreamError(message, code="dns", retryable=True) from error
         except OSError as error:
-            message = f"the Realtime API cannot be reached: {error}"
+            message = f"the Realtime API cannot be reached: {error}: check OPENAI_BASE_URL and the network"
             raise UpstreamError(message, code="connect", retryable=True) from error
 
     def send(self, event: bytes) -> None:
@@ -144,11 +167,12 @@ class RealtimeConnection:
         try:
             event = orjson.loads(data)
         except orjson.JSONDecodeError:
-            event = None
-        # What is not an event is passed over, as an unknown one is.
+            event = _lenient(data)
         if isinstance(event, dict) and isinstance(event.get("type"), str):
             assert self._connection is not None
             self._owner.event(event, self._connection.received_seconds)
+        else:
+            self._owner.unreadable()
 
     def caught_up(self) -> None:
         """Each event was complete in itself."""

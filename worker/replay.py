@@ -111,6 +111,22 @@ class Replay:
             previous = other.item_id if other.item_id in self._told else previous
         self._create(item, previous, at_end=self._conversation.last() is item)
 
+    def shorten(self) -> int:
+        """Leave the older half of the conversation out of the session; returns how many items that are.
+
+        The newest item stays, and a function call leaves together with its output.
+        """
+        told = [item for item in self._conversation if item.item_id in self._told]
+        leaving = {item.item_id for item in told[: len(told) // 2]}
+        calls = {item.call_id for item in told if item.item_id in leaving and item.call_id}
+        leaving |= {item.item_id for item in told[:-1] if item.call_id in calls}
+        for item in told:
+            if item.item_id in leaving:
+                item.left_out = True
+                self._conversation.changed(item)
+                self._delete(item.item_id)
+        return len(leaving)
+
     def delete(self, item_id: str) -> None:
         """The session is to forget an item."""
         self._delete(item_id)
@@ -131,6 +147,8 @@ class Replay:
 
     def _content(self, item: Item) -> tuple[str, str] | None:
         """What the session is to have of an item: (kind, text); None: nothing."""
+        if item.left_out:
+            return None
         if item.kind is not ItemKind.MESSAGE:
             return item.kind.value, item.text
         if item.role is Role.AGENT:

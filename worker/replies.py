@@ -37,12 +37,14 @@ class Reply:
         closed: no more audio of it is taken: the API has ended it, or a barge-in has.
         complete: all of it was sent.
         whole: and the caller has heard it to its end.
+        is_cut: a barge-in has cut it.
+        parts: its content parts: (content index, byte of the received audio at which the part begins).
     """
 
     item_id: str
     response_id: str
     index: int
-    content_index: int
+    parts: list[tuple[int, int]]
     received_bytes: int = 0
     bytes_per_ms: int = 48
     sent_samples: int = 0
@@ -51,6 +53,12 @@ class Reply:
     closed: bool = False
     complete: bool = False
     whole: bool = False
+    is_cut: bool = False
+
+    def part_at(self, end_ms: int) -> tuple[int, int]:
+        """The part (content index, first byte) that plays until `end_ms`."""
+        end_bytes = end_ms * self.bytes_per_ms
+        return next((part for part in reversed(self.parts) if part[1] < end_bytes), self.parts[0])
 
     @property
     def received_ms(self) -> int:
@@ -93,6 +101,7 @@ class Replies:
         self._retained: deque[tuple[Reply, int, bytes]] = deque()  # with the sample at which it begins
         self._retained_bytes = 0
         self._playout = link.Playout()
+        self._heard: dict[int, int] = {}
         self._next_index = first_index
         self._flushes = 0
         self._flushed: dict[int, list[Reply]] = {}
@@ -101,6 +110,11 @@ class Replies:
     def any_playing(self) -> bool:
         """Whether the caller may be hearing something, or something is waiting to be heard."""
         return bool(self._playing)
+
+    @property
+    def current_response_id(self) -> str | None:
+        """The response of the item that is being received."""
+        return None if self._current is None else self._current.response_id
 
     @property
     def is_full(self) -> bool:
@@ -120,7 +134,9 @@ class Replies:
     def begin(self, item_id: str, response_id: str, content_index: int) -> tuple[Reply, list[bytes]]:
         """An item's first audio is here."""
         records = self.complete() if self._current is not None else []
-        reply = Reply(item_id, response_id, self._next_index, content_index, bytes_per_ms=self._bytes_per_ms)
+        reply = Reply(
+            item_id, response_id, self._next_index, [(content_index, 0)], bytes_per_ms=self._bytes_per_ms
+        )
         self._next_index += 1
         self._playing[reply.index] = reply
         self._current = reply
@@ -152,7 +168,8 @@ class Replies:
 
     def restore(self, index: int, item_id: str, sent_samples: int) -> Reply:
         """A reply of a session that is gone may be playing still: so much of it was sent, and no more will be."""
-        reply = Reply(item_id, "", index, 0, sent_samples * SAMPLE_BYTES, LOW_RATE_HZ * SAMPLE_BYTES // 1000)
+        bytes_per_ms = LOW_RATE_HZ * SAMPLE_BYTES // 1000
+        reply = Reply(item_id, "", index, [(0, 0)], sent_samples * SAMPLE_BYTES, bytes_per_ms)
         reply.sent_samples = sent_samples
         reply.restored = reply.closed = reply.complete = True
         self._playing[index] = reply
@@ -239,7 +256,7 @@ class Replies:
         cut = list(self._playing.values())
         self._playing.clear()
         for reply in cut:
-            reply.closed = True
+            reply.closed = reply.is_cut = True
         self._flushes += 1
         self._flushed[self._flushes] = cut
         return [link.encode(link.Flush(self._flushes), self._channel), *kept]
@@ -263,7 +280,15 @@ class Replies:
         """
         self._playout = report
         self._handed(report.queued or report.items)
-        heard = {item.index: item.samples for item in report.items}
+        self._heard = {item.index: item.samples for item in report.items} or self._heard
+        return self.take_heard_out()
+
+    def take_heard_out(self) -> list[Reply]:
+        """The items that have been heard to their end, by the last report that named any; each is returned once.
+
+        The last report may come before the item is complete: with G.711 the end of an item adds no samples.
+        """
+        heard = self._heard
         out: list[Reply] = []
         for index, reply in list(self._playing.items()):
             later_plays = any(other > index for other in heard)
@@ -274,6 +299,7 @@ class Replies:
             reply.whole = True
             del self._playing[index]
             out.append(reply)
+        self._heard = {index: samples for index, samples in heard.items() if index in self._playing}
         return out
 
     def _send(self, reply: Reply, pcm: bytes) -> list[bytes]:

@@ -25,10 +25,10 @@ import structlog
 from common import g711, link
 from common.errors import LinkProtocolError, UpstreamError
 from common.link import Kind, Outcome, Reason
+from common.metrics import RetryReason
 from worker.actions import (
     Action,
     Answer,
-    Configured,
     Connect,
     Ended,
     Seen,
@@ -36,10 +36,13 @@ from worker.actions import (
     Used,
 )
 from worker.agent import Agent, checked_id
+from worker.answering import Answering, Ending, ending_of
+from worker.answers import AnswerKind, SchedulerState
 from worker.audio_format import for_format
 from worker.caller_audio import Append, CallerAudio, Dropped, Step
 from worker.conversation import TRANSCRIPT_WAIT_SECONDS, Conversation, Item, ItemKind, Role
 from worker.digits import DigitEntry
+from worker.event_repair import EventRepair
 from worker.function_calls import FunctionCalls
 from worker.journal import Journal
 from worker.local_vad import LocalVad, SpeechStarted
@@ -48,28 +51,35 @@ from worker.plan import Plan
 from worker.realtime_errors import ErrorEvent, Severity
 from worker.replay import Replay
 from worker.resample import SAMPLE_BYTES, Upsampler
-from worker.responses import GateState, ResponseGate
+from worker.session_updates import UPDATE_SECONDS, SessionUpdates, UpdateKind
+from worker.silence import SilenceClock
 from worker.snapshot import Snapshot
+from worker.speech_watch import SpeechWatch, WatchState, allowed_silence_seconds
+from worker.upstream_limits import UpstreamLimits
 from worker.usage import Usage
 
-# `session.updated` is awaited so long.
-CONFIGURE_SECONDS = 10.0
-RETRY_FIRST_SECONDS = 0.25
+RETRY_FIRST_SECONDS = 0.5
 RETRY_MOST_SECONDS = 5.0
-# `response.create` is answered within so long, or it is asked again.
-RESPONSE_CREATED_SECONDS = 10.0
-# A response of which nothing has come for so long is given up; a model that reasons may be silent for a while.
-RESPONSE_SILENCE_SECONDS = 60.0
+# The limits of the process did not allow an attempt (`worker/call.py`).
+HELD_BACK = "held_back"
 # A session that is asked for a move lets go by itself when so much of its allowed time is over: 59 of 55 minutes.
 FORCE_AT = 59 / 55
+# Of a session's own limit (`expires_at`), the part after which it is replaced: 55 of 60 minutes.
+ROLLOVER_PART = 55 / 60
 # And not before the other session had the time to be made, where the allowed time is set to seconds.
 ROLLOVER_LEAST_SECONDS = 5.0
 HANG_UP_ORDER = "hang-up"
-# What the calls API wants to be said, and changes of the session that are not yet answered.
-MAX_WAITING_COMMANDS = 16
+# Sayings of the calls API that wait for their turn.
+MAX_WAITING_SAYINGS = 16
+# Turns whose answer was noted; the API reports the end of a turn in two events.
+MAX_TURNS_KNOWN = 16
+# Turns that the API made of silence (`idle_timeout_ms`).
+MAX_IDLE_TURNS = 16
 
-SESSION_UPDATE_ID = "session-update"
-RESPONSE_CREATE_ID = "response-create"
+MISSED_WORDS_NOTE = (
+    "[The line was disturbed for a moment. The caller's last words may be missing here. "
+    "Say briefly that you missed the last words, and ask the caller to repeat them.]"
+)
 
 
 class State(Enum):
@@ -95,6 +105,8 @@ class Session:
         plan: Plan,
         now_seconds: float,
         snapshot: Snapshot | None = None,
+        *,
+        limits: UpstreamLimits | None = None,
     ) -> None:
         """Open a session for a call.
 
@@ -104,6 +116,7 @@ class Session:
             plan: the call's settings.
             now_seconds: when.
             snapshot: the call's memory, where it has one.
+            limits: those that the process shares; its own, by default.
         """
         self.uuid = opening.uuid
         self.epoch = opening.epoch
@@ -117,14 +130,15 @@ class Session:
         self._started_seconds = now_seconds - opening.waited_seconds
         self._configuring_since = 0.0
         self._live_since = 0.0
+        self._opened_seconds = now_seconds
+        self._rollover_seconds = plan.rollover_seconds
         self._attempts = 0
-        self._active_seconds = now_seconds
+        self._limits = limits or UpstreamLimits()
+        self._silence = SilenceClock(now_seconds)
         self._hanging_up = False
         self._move_reason = ""
         self._release_at: float | None = None
         self._may_release = False
-        self._muted = False
-        self._own_updates = 0
         self._items_made = 0
         # Caller → model
         audio_format = for_format(plan.audio_format)
@@ -132,8 +146,12 @@ class Session:
         if plan.local_silence_ms is not None:
             vad = LocalVad(threshold=plan.local_threshold, silence_ms=plan.local_silence_ms)
         self._audio = CallerAudio(audio_format.uplink(), vad, plan.local_prefix_ms)
-        self._audio.is_deaf = plan.welcome is not None and not plan.welcome_interruptible
+        self._audio.input_muted = plan.welcome is not None and not plan.welcome_interruptible
         self._local_turns = vad is not None
+        self._watch = SpeechWatch(allowed_silence_seconds(_turn_detection(plan.session)))
+        self._turns_known: deque[str] = deque(maxlen=MAX_TURNS_KNOWN)
+        self._idle_turns: deque[str] = deque(maxlen=MAX_IDLE_TURNS)
+        self._commits_here = 0
         self._credit_due_bytes = 0
         self._digits = DigitEntry(plan.digits_seconds)
         self._keys = 0
@@ -142,10 +160,18 @@ class Session:
         self._position_samples = opening.position_samples
         self._journal = Journal(self.conversation, self._audio, self._out)
         # Model → caller
-        self._gate = ResponseGate()
         self._replay = Replay(self.conversation, self._out, audio_format.uplink)
+        self._repair = EventRepair(self._replay.brought)
         self._agent = Agent(opening, audio_format, self.conversation, self._out, self._replay)
-        self._response_seconds = 0.0
+        self._answers = Answering(
+            plan,
+            self._limits,
+            uuid=opening.uuid,
+            agent=self._agent,
+            replay=self._replay,
+            outbox=self._out,
+            new_id=self._new_id,
+        )
         self._speech_ended_seconds: float | None = None
         self._calls = FunctionCalls(
             self.conversation,
@@ -155,9 +181,10 @@ class Session:
             outbox=self._out,
             new_id=self._new_id,
         )
-        # Commands of the calls API
-        self._sayings: deque[list[dict[str, Any]]] = deque()
-        self._updates: deque[tuple[str, int, dict[str, Any]]] = deque()
+        self._updates = SessionUpdates(plan, self._out, opening.uuid)
+        self._wants_awaiting = opening.filler
+        self._awaiting = False
+        self._changed_session: dict[str, Any] | None = None
         self._goes_on = self._load(self._snapshot)
         if now_seconds - self._started_seconds > plan.retry_seconds:
             self._end(Outcome.FAILED, f"no Realtime session lasted, for {plan.retry_seconds:g} s")
@@ -179,8 +206,8 @@ class Session:
         """The connection is open: ask for the session."""
         self._expect("connected", State.CONNECTING)
         self.state = State.CONFIGURING
-        self._configuring_since = now_seconds
-        self._configure(muted=self._snapshot.standby)
+        self._configuring_since = self._opened_seconds = now_seconds
+        self._updates.open(now_seconds, muted=self._snapshot.standby)
 
     def connect_failed(self, error: UpstreamError, now_seconds: float) -> None:
         """The connection could not be opened."""
@@ -188,8 +215,12 @@ class Session:
             return
         self._expect("connect_failed", State.CONNECTING)
         self._out.report(Seen.UPSTREAM_ERROR, label=error.code)
+        self._updates.lost()
         delay = min(RETRY_FIRST_SECONDS * 2**self._attempts, RETRY_MOST_SECONDS)
+        delay = max(delay, error.retry_after_seconds or 0.0)
         self._attempts += 1
+        if error.retryable and error.code != HELD_BACK:
+            self._limits.failed(now_seconds, error.retry_after_seconds)
         if not error.retryable:
             self._end(Outcome.FAILED, str(error))
         elif now_seconds + delay - self._started_seconds > self._plan.retry_seconds:
@@ -219,17 +250,50 @@ class Session:
         self._listen(self._audio.writable(), now_seconds)
 
     def event(self, event: dict[str, Any], now_seconds: float) -> None:
-        """An event of the Realtime API. Unknown types are passed over; a field that is missing is a KeyError."""
+        """An event of the Realtime API; unknown types are skipped.
+
+        Raises:
+            LookupError, TypeError, ValueError, ArithmeticError, AttributeError: the event has not the shape of its
+                type. It is lost, and the session goes on.
+        """
         if self.state is State.ENDED:
             return
-        if event["type"].startswith("response."):
-            self._response_seconds = self._active_seconds = now_seconds
-        event = self._plan.dialect.from_wire(event)
+        try:
+            for each in self._repair.feed(self._plan.dialect.from_wire(event), now_seconds):
+                self._handle(each, now_seconds)
+        finally:
+            self._proceed(now_seconds)
+
+    def _handle(self, event: dict[str, Any], now_seconds: float) -> None:
         handler = _HANDLERS.get(event["type"])
-        if handler is not None:
+        if self.state is not State.ENDED and handler is not None:
+            if "response_id" in event:
+                self._answers.progress(event["response_id"], now_seconds)
             handler(self, event, now_seconds)
-            self._journal.write()
-            self._release_when_quiet(now_seconds)
+
+    def _proceed(self, now_seconds: float) -> None:
+        """What follows whatever has happened."""
+        self._journal.write()
+        if self.state is State.LIVE:
+            if self._answers.lost_hope:
+                self._end(Outcome.FAILED, self._answers.lost_hope)
+                return
+            busy = self._journal.speaking or self._digits.is_open
+            self._answers.pursue(now_seconds, caller_is_busy=busy)
+        self._tell_awaiting()
+        self._release_when_quiet(now_seconds)
+
+    def _tell_awaiting(self) -> None:
+        """Tell the dispatcher whether the caller waits for something to hear."""
+        if not self._wants_awaiting:
+            return
+        if self.state is State.LIVE:
+            waits = (self._answers.responses.owes or self._calls.any_open) and not self._journal.speaking
+        else:
+            waits = self.state is not State.STANDBY and (self._goes_on or self.conversation.last() is None)
+        if waits != self._awaiting and self.state is not State.ENDED:
+            self._awaiting = waits
+            self._out.record(link.Awaiting(waits))
 
     # The link
 
@@ -245,7 +309,6 @@ class Session:
             case Kind.CREDIT:
                 self._agent.credit(link.decode_credit(payload))
             case Kind.PLAYOUT:
-                self._active_seconds = now_seconds
                 self._agent.playout(link.decode_control(link.Playout, payload), now_seconds)
                 self._agent.send_transcripts(now_seconds)
                 self._listen_again()
@@ -256,7 +319,7 @@ class Session:
                 self._key(link.decode_control(link.Dtmf, payload).digit, now_seconds)
             case Kind.ORDER_DONE:
                 if self._calls.order_done(link.decode_control(link.OrderDone, payload)):
-                    self._want_response(now_seconds)
+                    self._answers.owe(AnswerKind.TOOL, now_seconds)
             case Kind.TOOL_KNOWN:
                 self._calls.known(link.decode_control(link.ToolKnown, payload).call_id)
             case Kind.RELEASE:
@@ -268,17 +331,24 @@ class Session:
             case _:
                 # Kinds of a newer release.
                 pass
-        self._journal.write()
-        self._release_when_quiet(now_seconds)
+        self._proceed(now_seconds)
 
-    def go(self, snapshot: Snapshot, now_seconds: float) -> None:
-        """The session that stood by has the call now: what it was given before may have changed since."""
+    def go(self, snapshot: Snapshot, now_seconds: float, session: dict[str, Any] | None = None) -> None:
+        """The session that stood by has the call now: what it was given before may have changed since.
+
+        Args:
+            snapshot: the call's memory now.
+            now_seconds: when.
+            session: what the session is to be, if the calls API has changed it meanwhile.
+        """
         if self.state is State.ENDED:
             return
         self._snapshot = snapshot
+        self._changed_session = session
         self._goes_on = self._load(snapshot)
         if self.state is State.STANDBY:
             self._go_live(now_seconds)
+            self._proceed(now_seconds)
 
     def attached(self, opening: link.Open, channel: int, now_seconds: float) -> None:
         """Another dispatcher has the call, as the one before is gone: tell it everything."""
@@ -294,6 +364,8 @@ class Session:
         self._calls.attached()
         if self.state is State.LIVE:
             self._out.record(link.Ready())
+        self._wants_awaiting, self._awaiting = opening.filler, False
+        self._tell_awaiting()
         if self._move_reason:
             self._ask_for_move(self._move_reason, (self._release_at or now_seconds) - now_seconds)
 
@@ -331,13 +403,22 @@ class Session:
             now_seconds: when.
             heard_seconds: what was sent to the API before this time has been read there; now, by default.
         """
-        if self.state is State.CONFIGURING and now_seconds - self._configuring_since >= CONFIGURE_SECONDS:
+        if self.state is State.CONFIGURING and now_seconds - self._configuring_since >= UPDATE_SECONDS:
             self.state = State.CONNECTING
-            message = f"the Realtime API did not set up the session within {CONFIGURE_SECONDS:g} s"
+            message = f"the Realtime API did not set up the session within {UPDATE_SECONDS:g} s"
             self.connect_failed(UpstreamError(message, code="no_session", retryable=True), now_seconds)
         elif self.state is State.LIVE:
-            self._look_after_response(now_seconds)
+            for event in self._repair.tick(now_seconds):
+                self._handle(event, now_seconds)
+            self._updates.tick(now_seconds)
+            silent_id = self._answers.tick(now_seconds, caller_speaks=self._journal.speaking)
+            if silent_id is not None:
+                self._give_up_response(silent_id, Ending("failed", RetryReason.SILENT), now_seconds)
+            if self._watch.is_overdue(now_seconds):
+                self._log.warning("speech without an end", effect="the turn is ended here")
+                self._end_speech(now_seconds)
             self._agent.send_transcripts(now_seconds)
+            self._listen_again()
             if (entry := self._digits.tick(now_seconds)) is not None:
                 self._entered(entry, now_seconds)
             self._journal.finish_silence(
@@ -348,12 +429,11 @@ class Session:
             )
             self._look_after_session(now_seconds)
         self._look_after_call(now_seconds)
-        self._journal.write()
-        self._release_when_quiet(now_seconds)
+        self._proceed(now_seconds)
 
     def _look_after_session(self, now_seconds: float) -> None:
-        """Ask for another session before the API ends this one."""
-        age_seconds, allowed_seconds = now_seconds - self._live_since, self._plan.rollover_seconds
+        """Ask for another session before the API ends this one; its clock began when it was opened."""
+        age_seconds, allowed_seconds = now_seconds - self._opened_seconds, self._rollover_seconds
         if age_seconds >= allowed_seconds and not self._move_reason:
             seconds = max(ROLLOVER_LEAST_SECONDS, allowed_seconds * FORCE_AT - age_seconds)
             self.move(Reason.ROLLOVER, seconds, now_seconds)
@@ -364,12 +444,14 @@ class Session:
         if self._agent.is_unanswered:
             self._end(Outcome.FAILED, "the dispatcher does not say what was heard")
             return
-        if self._journal.speaking or self._gate.state is not GateState.IDLE:
-            self._active_seconds = now_seconds
-        silence_seconds = now_seconds - self._active_seconds
+        if self._journal.speaking and self._watch.state is not WatchState.ALONE:
+            self._silence.reset()
+        waits = self._answers.responses.owes or self._calls.any_open or self._agent.is_heard
+        idle = self._answers.responses.state is SchedulerState.IDLE
+        self._silence.tick(now_seconds, runs=self.state is State.LIVE and idle and not waits)
         if plan.max_call_seconds is not None and now_seconds - self._began_seconds >= plan.max_call_seconds:
             self._hang_up(f"the call is {plan.max_call_seconds:g} s long (MAX_CALL_SECONDS)")
-        elif plan.silence_hangup_seconds is not None and silence_seconds >= plan.silence_hangup_seconds:
+        elif plan.silence_hangup_seconds is not None and self._silence.seconds >= plan.silence_hangup_seconds:
             self._hang_up(f"nobody has spoken for {plan.silence_hangup_seconds:g} s (SILENCE_HANGUP_SECONDS)")
 
     # Caller → model
@@ -384,6 +466,10 @@ class Session:
         if self._credit_due_bytes >= link.CREDIT_STEP_BYTES:
             self._out.dispatcher([link.encode_credit(self._out.channel, self._credit_due_bytes)])
             self._credit_due_bytes = 0
+        if self._watch.state is not WatchState.OFF and self._watch.audio(pcm, now_seconds):
+            # The API does not hear this speech begin: it still hears an earlier one.
+            self._journal.spoke(True)
+            self._barge_in()
         self._listen(self._audio.audio(position_samples, pcm), now_seconds)
 
     def _listen(self, steps: Iterable[Step], now_seconds: float) -> None:
@@ -396,24 +482,33 @@ class Session:
                 self._journal.spoke(True)
                 self._barge_in()
             else:
-                self._journal.spoke(False)
-                self._speech_ended_seconds = now_seconds - (self._plan.local_silence_ms or 0) / 1000
-                self._out.upstream({"type": "input_audio_buffer.commit"})
-                self._want_response(now_seconds)
+                self._end_speech(now_seconds, silence_seconds=(self._plan.local_silence_ms or 0) / 1000)
+
+    def _end_speech(self, now_seconds: float, *, silence_seconds: float = 0.0) -> None:
+        """The caller has stopped speaking, as our own detector finds: the turn is committed from this side."""
+        self._journal.spoke(False)
+        self._speech_ended_seconds = now_seconds - silence_seconds
+        self._commits_here += 1
+        self._out.upstream({"type": "input_audio_buffer.commit"})
+        self._answers.turn(now_seconds, since_seconds=self._speech_ended_seconds, api_answers=False)
+        self._answers.pursue(now_seconds, caller_is_busy=self._digits.is_open)
 
     def _listen_again(self) -> None:
-        """The welcome message that must not be interrupted has been heard."""
-        if self._audio.is_deaf and self._gate.state is GateState.IDLE and not self._agent.is_heard:
-            self._audio.is_deaf = False
+        """The welcome message that must not be interrupted has been heard, or will not be."""
+        responses = self._answers.responses
+        greets = any(answer.kind is AnswerKind.GREETING and not answer.repeats for answer in responses.owed)
+        idle = responses.state is SchedulerState.IDLE
+        if self._audio.input_muted and idle and not greets and not self._agent.is_heard:
+            self._audio.input_muted = False
 
     def _key(self, digit: str, now_seconds: float) -> None:
         """A key stops the agent like a word does; what is keyed is one message when it is complete."""
-        self._active_seconds = now_seconds
+        self._silence.reset()
         if self.state is not State.LIVE:
             # There is nobody to tell yet; the dispatcher keeps no more of them than this.
             self._early_keys.append(digit)
             return
-        if not self._digits.is_open and not self._audio.is_deaf:
+        if not self._digits.is_open and not self._audio.input_muted:
             self._barge_in()
         self._keys += 1
         if (entry := self._digits.press(digit, now_seconds)) is not None:
@@ -426,64 +521,103 @@ class Session:
         # The `#` that ended it is a key, too.
         self._out.record(link.Keyed(self._keys))
         self._keys = 0
-        self._want_response(now_seconds)
+        self._answers.responses.settle(
+            [answer for answer in self._answers.responses.owed if answer.kind is AnswerKind.GREETING]
+        )
+        self._answers.owe(AnswerKind.KEYS, now_seconds)
 
     def _barge_in(self) -> None:
         """The caller interrupts, and the service does not know: cancel the response, drop what was not heard."""
-        if self._gate.active_id is not None and self._gate.active_id not in self._agent.over:
-            self._agent.cancel(self._gate.active_id)
-        elif self._gate.state is GateState.ASKED:
-            # It would begin after the interruption and talk over what the caller does.
-            self._gate.unwanted = True
+        self._answers.cancel()
         self._agent.flush()
 
     # Events of the API
 
     def _session_updated(self, event: dict[str, Any], now_seconds: float) -> None:
-        if self.state is State.CONFIGURING:
+        kind = self._updates.updated(event.get("session"), now_seconds)
+        if self.state is State.CONFIGURING and kind is UpdateKind.OPENING:
+            self._limits.succeeded(now_seconds, repeat=self._attempts > 0)
             if self._snapshot.standby:
                 self.state = State.STANDBY
                 self._replay.bring([])
                 self._out.record(link.Ready(standby=True))
             else:
                 self._go_live(now_seconds)
-        elif self._own_updates:
-            self._own_updates -= 1
-        elif self.state is State.LIVE and self._updates:
-            _, number, session = self._updates.popleft()
-            self._out.actions.append(Configured(session))
-            self._out.actions.append(Answer(number, 200, {}))
+
+    def _session_created(self, event: dict[str, Any], now_seconds: float) -> None:
+        """The session says when it ends: after 60 minutes at OpenAI, after 30 at xAI."""
+        lasts_seconds = event.get("lasts_seconds")
+        if isinstance(lasts_seconds, float) and lasts_seconds > 0:
+            self._rollover_seconds = min(self._plan.rollover_seconds, lasts_seconds * ROLLOVER_PART)
+
+    def _rate_limits(self, event: dict[str, Any], now_seconds: float) -> None:
+        for limit in event["rate_limits"]:
+            remaining, name = limit.get("remaining"), limit.get("name")
+            if not isinstance(remaining, (int, float)) or name not in ("requests", "tokens"):
+                continue
+            self._out.report(Seen.RATE_LIMIT_REMAINING, float(remaining), name)
+            if remaining <= 0:
+                self._limits.rate_limited(float(limit.get("reset_seconds") or 0.0), now_seconds)
 
     def _speech_started(self, event: dict[str, Any], now_seconds: float) -> None:
         self._journal.spoke(True)
-        self._audio.turns.started(event["item_id"], event.get("audio_start_ms", 0))
-        self._active_seconds = now_seconds
+        if not self._local_turns:
+            self._watch.began(now_seconds)
+        self._audio.turns.started(event["item_id"], event.get("audio_start_ms") or 0)
+        self._silence.reset()
         self._speech_ended_seconds = None
-        if self._gate.active_id is not None:
+        if not self._updates.interrupt_response:
+            return
+        active_id = self._answers.responses.active_id
+        if active_id:
             # The server cancels it by itself; its late audio is not for the caller any more.
-            self._agent.over.append(self._gate.active_id)
+            self._agent.closed_responses.append(active_id)
+        self._answers.interrupted()
         self._agent.flush()
 
     def _speech_stopped(self, event: dict[str, Any], now_seconds: float) -> None:
         self._journal.speaking = False
-        self._active_seconds = now_seconds
+        self._watch.ended()
+        self._silence.reset()
         # audio_end_ms includes the silence that was waited for; what was appended since has gone by, too.
         turns = self._audio.turns
-        self._span = turns.stopped(event["item_id"], event["audio_end_ms"])
-        since_end_ms = turns.appended_ms - event["audio_end_ms"] + self._plan.silence_ms
+        end_ms = event.get("audio_end_ms", turns.appended_ms)
+        self._span = turns.stopped(event["item_id"], end_ms, now_seconds)
+        since_end_ms = turns.appended_ms - end_ms + self._plan.silence_ms
         self._speech_ended_seconds = now_seconds - max(0.0, since_end_ms / 1000)
+        self._turn_ended(event["item_id"], now_seconds)
+
+    def _turn_ended(self, item_id: str, now_seconds: float) -> None:
+        """A turn that the API found: it answers by itself, unless it was told not to."""
+        if item_id in self._turns_known:
+            return
+        self._turns_known.append(item_id)
+        ended_seconds = self._speech_ended_seconds
+        since_seconds = now_seconds if ended_seconds is None else ended_seconds
+        self._answers.turn(now_seconds, since_seconds=since_seconds, api_answers=self._updates.create_response)
+
+    def _idle_timeout(self, event: dict[str, Any], now_seconds: float) -> None:
+        """The API makes a turn of silence: nobody has spoken."""
+        self._idle_turns.append(checked_id(event["item_id"]))
 
     def _committed(self, event: dict[str, Any], now_seconds: float) -> None:
         # A speech that is committed has ended, whatever became of `speech_stopped`.
-        if self._local_turns:
-            self._span = self._audio.turns.stopped(event["item_id"], self._audio.turns.appended_ms)
-        self._active_seconds = now_seconds
-        item = self._insert(event["item_id"], Role.USER, event, now_seconds)
+        item_id = checked_id(event["item_id"])
+        if self._local_turns or self._commits_here:
+            turns = self._audio.turns
+            self._span = turns.stopped(item_id, turns.appended_ms, now_seconds)
+        item = self._insert(item_id, Role.USER, event, now_seconds)
         item.span, self._span = self._span, None
+        if self._commits_here:
+            # The turn was ended from this side, and its answer is owed already.
+            self._commits_here -= 1
+            return
         if not self._local_turns:
             # What is finished now is remembered first.
             self._journal.write()
             self._journal.spoke(False)
+            self._watch.ended()
+        self._turn_ended(item_id, now_seconds)
 
     def _item_added(self, event: dict[str, Any], now_seconds: float) -> None:
         item = event["item"]
@@ -528,30 +662,46 @@ class Session:
             item.text_done = True
             self.conversation.changed(item)
             self._agent.send_transcripts(now_seconds)
+            self._audio.turns.text_failed(item.item_id)
         self._out.report(Seen.UPSTREAM_ERROR, label=ErrorEvent.from_event(event.get("error") or {}).code)
 
     def _response_created(self, event: dict[str, Any], now_seconds: float) -> None:
         response_id = checked_id(event["response"]["id"])
-        # There is one at a time: one that is still open here has ended unheard of.
-        self._agent.response_over(completed=False)
-        unwanted = self._gate.created(response_id)
-        if self._journal.speaking or unwanted:
-            # It was asked for before the caller began to speak. It would talk over the caller, and the server
-            # does not cancel what began after the speech.
-            self._agent.cancel(response_id)
+        talks_over = self._journal.speaking and self._updates.interrupt_response
+        self._answers.created(response_id, now_seconds, caller_is_busy=talks_over)
 
-    def _output_added(self, event: dict[str, Any], _: float) -> None:
+    def _output_added(self, event: dict[str, Any], now_seconds: float) -> None:
         item = event["item"]
+        self._answers.item_begun(checked_id(event["response_id"]), checked_id(item["id"]))
         if item["type"] == "mcp_call":
-            self._calls.began_elsewhere(checked_id(event["response_id"]), checked_id(item["id"]))
+            response_id = checked_id(event["response_id"])
+            self._calls.began_elsewhere(response_id, checked_id(item["id"]))
+            self._answers.called(response_id, now_seconds)
 
     def _mcp_call_ended(self, event: dict[str, Any], now_seconds: float) -> None:
         if self._calls.ended_elsewhere(checked_id(event["item_id"])):
-            self._want_response(now_seconds)
+            self._answers.owe(AnswerKind.REMOTE_TOOL, now_seconds)
+
+    def _mcp_tools_failed(self, event: dict[str, Any], now_seconds: float) -> None:
+        self._out.report(Seen.UPSTREAM_ERROR, label="mcp_list_tools_failed")
+        self._log.warning("the tools of an MCP server are not available", remedy="check OPENAI_MCP_SERVERS")
+
+    def _approval_asked(self, item: dict[str, Any], response_id: str, now_seconds: float) -> None:
+        """A tool of an MCP server wants an approval, which nobody on a telephone call can give."""
+        server, request_id = str(item.get("server_label")), checked_id(item["id"])
+        approve = server in self._plan.approved_servers
+        self._log.warning("approval of a remote tool", server=server[:64], approved=approve)
+        answer = {"type": "mcp_approval_response", "approval_request_id": request_id, "approve": approve}
+        self._out.upstream({"type": "conversation.item.create", "item": {"id": self._new_id(), **answer}})
+        self._answers.called(response_id, now_seconds)
+        self._answers.owe(AnswerKind.REMOTE_TOOL, now_seconds)
 
     def _output_done(self, event: dict[str, Any], now_seconds: float) -> None:
         """An item of a response is whole; a function call is begun at once, beside what is still being said."""
         item = event["item"]
+        self._answers.item_done(checked_id(event["response_id"]), checked_id(item["id"]))
+        if item["type"] == "mcp_approval_request":
+            self._approval_asked(item, checked_id(event["response_id"]), now_seconds)
         if item["type"] != "function_call" or item.get("status") == "incomplete":
             return
         # All of it is looked at before anything is known of it: the dispatcher and the tool are told the same.
@@ -561,62 +711,77 @@ class Session:
         known = self.conversation.insert(item_id, None, event.get("previous_item_id"))
         self._replay.made(known.item_id)
         known.kind, known.call_id, known.name, known.text = ItemKind.FUNCTION_CALL, call_id, name, arguments
+        self._answers.called(response_id, now_seconds)
         if self._calls.called(known, response_id):
-            self._want_response(now_seconds)
+            self._answers.owe(AnswerKind.TOOL, now_seconds)
 
     def tool_done(self, call_id: str, output: str, now_seconds: float) -> None:
         """A tool has its result; the model is asked for a response when all of its response's tools have."""
         if self.state is not State.ENDED and self._calls.ended(call_id, output):
-            self._want_response(now_seconds)
+            self._answers.owe(AnswerKind.TOOL, now_seconds)
+        self._proceed(now_seconds)
 
     def _audio_delta(self, event: dict[str, Any], now_seconds: float) -> None:
-        if self._agent.audio_delta(event) and self._speech_ended_seconds is not None:
+        if not self._agent.audio_delta(event):
+            return
+        self._answers.heard(event["response_id"], now_seconds)
+        if self._speech_ended_seconds is not None:
             self._out.report(Seen.TURN_LATENCY_SECONDS, now_seconds - self._speech_ended_seconds)
             self._speech_ended_seconds = None
 
     def _response_done(self, event: dict[str, Any], now_seconds: float) -> None:
         response = event["response"]
-        response_id, status = response.get("id"), response.get("status")
-        self._agent.over.append(response_id)
-        # First what the call goes on by: no odd field of what only tells of the response may hold it up.
-        if self._gate.is_active(response_id):
-            self._agent.response_over(completed=status == "completed")
-            self._agent.send_transcripts(now_seconds)
-            self._calls.part(response_id)
-            if self._gate.done(caller_speaks=self._journal.speaking):
-                self._create_response(now_seconds)
-            if response_id is not None and self._calls.response_done(response_id):
-                self._want_response(now_seconds)
-            self._listen_again()
+        ending = ending_of(response)
+        self._response_over(checked_id(response["id"]), ending, now_seconds)
         if response.get("usage"):
             self._out.actions.append(Used(Usage.from_response(response["usage"])))
-        details = response.get("status_details") or {}
-        if status == "failed":
-            self._error(ErrorEvent.from_response(details.get("error") or {}), now_seconds)
-        elif status == "incomplete":
-            self._log.warning("response incomplete", reason=str(details.get("reason")))
+        if ending.error is not None:
+            self._out.report(Seen.UPSTREAM_ERROR, label=ending.error.code)
+            self._log.warning("response failed", code=ending.error.code, reason=ending.error.message)
+            self._end_session_of(ending.error)
+        elif ending.status == "incomplete":
+            self._log.warning("response incomplete", reason=ending.detail)
+
+    def _response_over(self, response_id: str, ending: Ending, now_seconds: float) -> None:
+        """A response is over, in whatever way: first what the call goes on by, then what it owes."""
+        is_last = self._answers.responses.active_id in ("", response_id)
+        self._agent.response_over(response_id, is_last=is_last)
+        self._agent.send_transcripts(now_seconds)
+        self._calls.part(response_id)
+        self._answers.done(response_id, ending, now_seconds)
+        self._agent.closed_responses.append(response_id)
+        if self._calls.response_done(response_id):
+            self._answers.owe(AnswerKind.TOOL, now_seconds)
+        self._listen_again()
+
+    def _give_up_response(self, response_id: str, ending: Ending, now_seconds: float) -> None:
+        """A response that has failed without its `response.done`: the API may still be at it."""
+        self._response_over(response_id, ending, now_seconds)
+        if response_id:
+            self._agent.cancel(response_id)
 
     def _error_event(self, event: dict[str, Any], now_seconds: float) -> None:
-        self._error(ErrorEvent.from_event(event["error"]), now_seconds)
-
-    def _error(self, error: ErrorEvent, now_seconds: float) -> None:
         """An error ends the call only where the session cannot go on."""
+        error = ErrorEvent.from_event(event["error"])
         self._out.report(Seen.UPSTREAM_ERROR, label=error.code)
         self._log.warning("upstream error", code=error.code, reason=error.message)
+        if self._end_session_of(error):
+            return
+        refused = self._updates.refused(error, now_seconds)
+        if isinstance(refused, str):
+            self._end(Outcome.FAILED, f"the Realtime API refused the session: {refused}")
+        elif not refused and self.state is State.LIVE:
+            ended_id = self._answers.refused(error, now_seconds)
+            if ended_id:
+                self._give_up_response(ended_id, Ending.of_error(error), now_seconds)
+
+    def _end_session_of(self, error: ErrorEvent) -> bool:
+        """Whether an error has ended the session."""
         if error.severity is Severity.SESSION_OVER:
             self.release(Reason.DROPPED, error.message)
         elif error.severity is Severity.FATAL:
             self._end(Outcome.FAILED, error.message)
-        elif error.event_id == SESSION_UPDATE_ID and self.state is State.CONFIGURING:
-            self._end(Outcome.FAILED, f"the Realtime API refused the session: {error.message}")
-        elif error.severity is Severity.RESPONSE_ACTIVE:
-            self._gate.refused_active()
-            self._response_seconds = now_seconds
-        elif error.event_id == RESPONSE_CREATE_ID and self._gate.refused():
-            self._create_response(now_seconds)
-        elif self._updates and error.event_id == self._updates[0][0]:
-            _, number, _ = self._updates.popleft()
-            self._out.actions.append(Answer(number, 400, {"error": error.message}))
+        return self.state is State.ENDED
 
     # Commands of the calls API
 
@@ -630,27 +795,16 @@ class Session:
             self._out.actions.append(Answer(number, 200, {}))
         elif self.state is not State.LIVE:
             self._out.actions.append(Answer(number, 409, {"error": "the call has no session yet: try again"}))
-        elif action == "say" and len(self._sayings) < MAX_WAITING_COMMANDS:
-            self._say(str(body["text"]), now_seconds)
+        elif action == "say" and self._waiting_sayings < MAX_WAITING_SAYINGS:
+            self._answers.say(AnswerKind.SAY, str(body["text"]), now_seconds)
             self._out.actions.append(Answer(number, 200, {}))
-        elif action == "session" and len(self._updates) < MAX_WAITING_COMMANDS:
-            event_id = f"command-{number}"
-            self._updates.append((event_id, number, body))
-            session = {"type": "realtime", **body}
-            self._out.upstream({"type": "session.update", "event_id": event_id, "session": session})
-        else:
+        elif action != "session" or not self._updates.change(number, body, now_seconds):
             self._out.actions.append(Answer(number, 429, {"error": "too many commands wait for this call"}))
+        self._proceed(now_seconds)
 
-    def _say(self, text: str, now_seconds: float, *, interruptible: bool = True) -> None:
-        """Have the agent say this word for word."""
-        events = self._plan.dialect.welcome(text, interruptible=interruptible)
-        if any(event["type"] == "response.create" for event in events):
-            self._sayings.append(events)
-            self._want_response(now_seconds)
-        else:
-            # The service begins the response by itself.
-            for event in events:
-                self._out.upstream(event)
+    @property
+    def _waiting_sayings(self) -> int:
+        return sum(answer.kind is AnswerKind.SAY for answer in self._answers.responses.owed)
 
     def _hang_up(self, reason: str) -> None:
         """Have Asterisk end the call, behind what is being said."""
@@ -659,35 +813,6 @@ class Session:
             self._log.info("hanging up", reason=reason)
             order = link.Order(HANG_UP_ORDER, link.OrderAction.HANG_UP.value)
             self._agent.order(order)
-
-    # Replies
-
-    def _want_response(self, now_seconds: float) -> None:
-        # While the caller speaks nothing is asked for: the answer to the speech sees it all.
-        if not self._journal.speaking and self._gate.want():
-            self._create_response(now_seconds)
-
-    def _create_response(self, now_seconds: float) -> None:
-        self._response_seconds = now_seconds
-        events = self._sayings.popleft() if self._sayings else [{"type": "response.create"}]
-        for event in events:
-            ours = {"event_id": RESPONSE_CREATE_ID} if event["type"] == "response.create" else {}
-            self._out.upstream(event | ours)
-        if self._sayings:
-            self._gate.want()
-
-    def _look_after_response(self, now_seconds: float) -> None:
-        """Give up a response of which nothing is heard any more: it would hold up transcripts and all others."""
-        if self._gate.state is GateState.IDLE:
-            return
-        known = self._gate.active_id is not None
-        limit_seconds = RESPONSE_SILENCE_SECONDS if known else RESPONSE_CREATED_SECONDS
-        if now_seconds - self._response_seconds >= limit_seconds:
-            self._out.report(Seen.UPSTREAM_ERROR, label="no_response")
-            self._log.warning("response given up", state=self._gate.state.value, silent_seconds=limit_seconds)
-            self._agent.response_over(completed=False)
-            if self._gate.lost(caller_speaks=self._journal.speaking):
-                self._create_response(now_seconds)
 
     def _new_id(self) -> str:
         """For an item of ours."""
@@ -707,7 +832,7 @@ class Session:
         callers = any(item.role is Role.USER for item in self.conversation)
         if self.conversation.last() is not None and (callers or not self._agent.is_heard):
             # The welcome message is over, or nothing of it plays any more.
-            self._audio.is_deaf = False
+            self._audio.input_muted = False
         return goes_on or (not snapshot.speaking and self._awaits_answer())
 
     def _awaits_answer(self) -> bool:
@@ -721,24 +846,11 @@ class Session:
             return not last.silent and outputs >= calls
         return True
 
-    def _configure(self, *, muted: bool) -> None:
-        """Ask for the session; `muted`: it is not to answer anything by itself."""
-        session = self._plan.session
-        detection = session.get("audio", {}).get("input", {}).get("turn_detection")
-        self._muted = muted and detection is not None
-        if self._muted:
-            quiet = {**detection, "create_response": False}
-            audio = session["audio"]
-            session = {**session, "audio": {**audio, "input": {**audio["input"], "turn_detection": quiet}}}
-        self._out.upstream({"type": "session.update", "event_id": SESSION_UPDATE_ID, "session": session})
-
     def _go_live(self, now_seconds: float) -> None:
         snapshot, self._snapshot = self._snapshot, Snapshot()
         self.state = State.LIVE
-        self._live_since = self._active_seconds = now_seconds
-        if self._muted:
-            self._own_updates += 1
-            self._configure(muted=False)
+        self._live_since = now_seconds
+        self._updates.unmute(now_seconds, self._changed_session)
         is_new = self.conversation.last() is None
         refed = self._forget_open_turns(snapshot)
         for item in self.conversation:
@@ -756,13 +868,25 @@ class Session:
         early, self._early_keys = self._early_keys, []
         for digit in (*snapshot.digits, *early):
             self._key(digit, now_seconds)
+        if snapshot.recalled and not is_new:
+            self._replay.add(self._new_id(), text=MISSED_WORDS_NOTE)
+            self._goes_on = True
         if is_new and not refed and self._plan.welcome is not None:
-            self._say(self._plan.welcome, now_seconds, interruptible=self._plan.welcome_interruptible)
+            self._answers.say(
+                AnswerKind.GREETING,
+                self._plan.welcome,
+                now_seconds,
+                interruptible=self._plan.welcome_interruptible,
+            )
         elif is_new and not refed:
-            self._want_response(now_seconds)
+            self._answers.owe(AnswerKind.GREETING, now_seconds)
+        # The greeting is asked for before the API hears what the caller has said meanwhile.
+        self._answers.pursue(now_seconds, caller_is_busy=self._digits.is_open)
         self._hear_again(snapshot, now_seconds)
-        if self._calls.take_up(snapshot, self._plan.idempotent) or (self._goes_on and not refed):
-            self._want_response(now_seconds)
+        if self._calls.take_up(snapshot, self._plan.idempotent):
+            self._answers.owe(AnswerKind.TOOL, now_seconds)
+        elif self._goes_on and not refed:
+            self._answers.owe(AnswerKind.RECOVERY, now_seconds)
 
     def _forget_open_turns(self, snapshot: Snapshot) -> bool:
         """Turns without text at the end of the conversation are heard again: then they get text, and an answer."""
@@ -800,14 +924,14 @@ class Session:
             return
         quiet = (
             self._may_release
-            and self._gate.state is GateState.IDLE
+            and self._answers.responses.state is SchedulerState.IDLE
+            and not self._answers.responses.owes
             and not self._journal.speaking
             and not self._agent.is_heard
             and not self._calls.any_open
             and not self._digits.is_open
-            and not self._updates
-            and not self._sayings
-            and not self._audio.turns.any_open
+            and self._updates.is_settled
+            and not self._audio.turns.awaits_text(now_seconds)
         )
         if quiet or now_seconds >= self._release_at:
             self.release(self._move_reason or Reason.DRAIN, "another session goes on")
@@ -828,8 +952,7 @@ class Session:
         if self.state is not State.ENDED:
             self.state = State.ENDED
             self._audio.forget()
-            for _, number, _ in self._updates:
-                self._out.actions.append(Answer(number, 410, {"error": "the call has ended"}))
+            self._updates.close()
             self._out.actions.append(Ended(outcome, reason, released))
 
     def _expect(self, event: str, *states: State) -> None:
@@ -839,10 +962,12 @@ class Session:
 
 Handler = Callable[[Session, dict[str, Any], float], None]
 _HANDLERS: dict[str, Handler] = {
+    "session.created": Session._session_created,
     "session.updated": Session._session_updated,
     "input_audio_buffer.speech_started": Session._speech_started,
     "input_audio_buffer.speech_stopped": Session._speech_stopped,
     "input_audio_buffer.committed": Session._committed,
+    "input_audio_buffer.timeout_triggered": Session._idle_timeout,
     "conversation.item.added": Session._item_added,
     "conversation.item.input_audio_transcription.completed": Session._transcribed,
     "conversation.item.input_audio_transcription.failed": Session._transcription_failed,
@@ -856,5 +981,11 @@ _HANDLERS: dict[str, Handler] = {
     "response.mcp_call.completed": Session._mcp_call_ended,
     "response.mcp_call.failed": Session._mcp_call_ended,
     "response.done": Session._response_done,
+    "mcp_list_tools.failed": Session._mcp_tools_failed,
+    "rate_limits.updated": Session._rate_limits,
     "error": Session._error_event,
 }
+
+
+def _turn_detection(session: dict[str, Any]) -> Any:
+    return session.get("audio", {}).get("input", {}).get("turn_detection")

@@ -12,6 +12,8 @@ from worker.resample import LOW_RATE_HZ
 
 # Turns whose text has not come. More are only left behind where transcription fails for good.
 MAX_OPEN_TURNS = 64
+# A text that has not come within this time is late, or never comes: nothing waits for it.
+TEXT_SECONDS = 5.0
 # Runs of audio without a gap. A turn's end is heard within seconds, so only the last few are ever looked at.
 MAX_RUNS = 16
 _SAMPLES_PER_MS = LOW_RATE_HZ // 1000
@@ -28,6 +30,7 @@ class CallerTurns:
         self._starts: dict[str, int] = {}
         self._ends: dict[str, int] = {}
         self._stored: set[str] = set()
+        self._text_until_seconds: dict[str, float] = {}
 
     @property
     def appended_ms(self) -> float:
@@ -52,7 +55,19 @@ class CallerTurns:
         if position is not None:
             self._starts = {item_id: position}
 
-    def stopped(self, item_id: str, audio_end_ms: float) -> tuple[int, int] | None:
+    def awaits_text(self, now_seconds: float) -> bool:
+        """Whether the text of a turn may come at any moment."""
+        return any(
+            now_seconds < until_seconds
+            for item_id, until_seconds in self._text_until_seconds.items()
+            if item_id not in self._stored
+        )
+
+    def text_failed(self, item_id: str) -> None:
+        """The text of a turn will not come. Its audio stays unfinished, for the next session."""
+        self._text_until_seconds.pop(item_id, None)
+
+    def stopped(self, item_id: str, audio_end_ms: float, now_seconds: float = 0.0) -> tuple[int, int] | None:
         """The API has heard the end of a turn at this time of its own; returns where in the call it is."""
         end = self._position(audio_end_ms)
         if end is None:
@@ -61,8 +76,12 @@ class CallerTurns:
         if start is None:
             start = next(reversed(self._ends.values()), 0)
         self._ends[item_id] = end
+        self._text_until_seconds[item_id] = now_seconds + TEXT_SECONDS
         if len(self._ends) > MAX_OPEN_TURNS:
             del self._ends[next(iter(self._ends))]
+            self._text_until_seconds = {
+                each: seconds for each, seconds in self._text_until_seconds.items() if each in self._ends
+            }
         return min(start, end), end
 
     def _position(self, audio_ms: float) -> int | None:
@@ -80,6 +99,7 @@ class CallerTurns:
         finished = None
         while self._ends and (first := next(iter(self._ends))) in self._stored:
             finished = first, self._ends.pop(first)
+            self._text_until_seconds.pop(first, None)
             self._stored.discard(first)
         self._stored &= self._ends.keys()
         return finished

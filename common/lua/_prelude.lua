@@ -9,10 +9,13 @@
 -- avr-sts:worker:{id}:calls  ZSET  call uuid -> when its lease ends: the slots in use. A call whose dispatcher died
 --                                  stops counting by itself
 -- avr-sts:calls              ZSET  call uuid -> when its lease ends: the index of all calls
--- avr-sts:call:{uuid}        HASH  worker, dispatcher ('': it is gone, and the worker waits), epoch, state,
+-- avr-sts:call:{uuid}        HASH  worker ('': none any more), dispatcher ('': it is gone, and the worker waits), epoch, state,
 --                                  started_at_ms, pins, metadata (JSON object); ends with the call's lease
 -- avr-sts:call:{uuid}:said   HASH  what the call is to go on with if its worker and dispatcher die: profile (JSON),
 --                                  order (JSON array of item ids), item:{id} (JSON); ends with the call
+-- avr-sts:claim:{name}       STRING a name that one process has claimed: the HMAC of a caller who was transferred
+--                                  when a call could not go on; ends after 5 minutes
+-- avr-sts:hang-up:{uuid}     STRING the dispatcher that holds the call is to hang it up; ends after 5 s
 --
 -- Fields that a script does not know are left alone, missing ones have a default: a release and the one
 -- before it share these keys. What was said is written by one dispatcher at a time, and anew by the next.

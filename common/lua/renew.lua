@@ -36,8 +36,11 @@ for i = 4, #ARGV, 7 do
     redis.call('PEXPIREAT', call_key(uuid), lease_ends)
     redis.call('PEXPIREAT', said_key(uuid), lease_ends)
     append(index, uuid)
-    slots[worker] = slots[worker] or {}
-    append(slots[worker], uuid)
+    -- A call that takes the way out has no worker any more, and holds no slot.
+    if worker ~= '' then
+      slots[worker] = slots[worker] or {}
+      append(slots[worker], uuid)
+    end
   end
   -- Else this dispatcher pinned it again after it put this renewal together: the record is newer.
 end

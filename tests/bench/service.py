@@ -264,6 +264,7 @@ async def running(*, audio_format: str = "pcm", tls: bool = False, **settings: o
                 OPENAI_BASE_URL=f"{'wss' if tls else 'ws'}://localhost:{model_port}/v1/realtime",
                 OPENAI_INSTRUCTIONS=NAME + "{from}",
                 OPENAI_AUDIO_FORMAT=audio_format,
+                FALLBACK_WAV="none",  # a refusal is timed
                 **{"WORKERS": os.cpu_count() or 1} | settings,
             )
             try:

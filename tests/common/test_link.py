@@ -66,6 +66,7 @@ KINDS = {
     "MOVE": 36,
     "RELEASE": 37,
     "RELEASED": 38,
+    "AWAITING": 39,
     "PROOF": 64,
 }
 
@@ -113,6 +114,7 @@ RECORDS: list[Control] = [
     link.Move("rollover", 240.0),
     link.Release(30.0),
     link.Released("dropped", "the connection was lost"),
+    link.Awaiting(True),
     link.Command(4, "uuid", "say", {"text": "hello"}),
     link.Result(4, 200, {"said": True}),
     link.Event(4, {"type": "transcript"}),

@@ -22,6 +22,7 @@ LABELS = {
     "cached": {"true", "false"},
     "outcome": {"completed", "rejected", "failed", "timed_out", "refused"},
     "reason": {"worker_lost", "drain", "dropped", "rollover", "repin"},
+    ("fallbacks", "outcome"): {"ended", "transferred", "refused", "failed", "hung_up"},
     ("connections_refused", "reason"): {
         "too_many",
         "too_many_of_address",

@@ -614,3 +614,30 @@ def test_releases_are_ordered_by_number() -> None:
     assert orders == sorted(set(orders))
     assert release_order("1") == release_order("1.0.0") == release_order("1.0.0+build5")
     assert release_order("9999.99999.9999") < 2**53  # a Lua number holds it exactly
+
+
+class TestClaims:
+    async def test_a_name_is_claimed_once(self, registry: Registry) -> None:
+        assert await registry.claim("name", seconds=60)
+        assert not await registry.claim("name", seconds=60)
+        assert await registry.claim("another", seconds=60)
+
+    async def test_a_claim_ends(self, registry: Registry) -> None:
+        assert await registry.claim("name", seconds=1)
+        await eventually(lambda: registry.claim("name", seconds=60), 10.0)
+
+
+async def test_calls_to_hang_up_are_found(registry: Registry) -> None:
+    await registry.ask_to_hang_up("b")
+    assert await registry.asked_to_hang_up(["a", "b", "c"]) == {"b"}
+
+
+async def test_a_call_without_a_worker_holds_no_slot(registry: Registry) -> None:
+    lease = CallLease("call", "", 1, "parting", None, 1, {})
+    renewal = await registry.renew("d-1", [lease], lease_seconds=60)
+    assert not renewal.superseded
+    (record,) = await registry.calls()
+    assert (record.worker, record.state) == ("", "parting")
+    assert "avr-sts:worker::calls" not in [key async for key in registry._redis.scan_iter()]
+    assert await registry.unpin("call", epoch=1)
+    assert not await registry.calls()

@@ -19,6 +19,7 @@ from common.settings import (
     TurnDetection,
 )
 from common.tls import TlsFiles
+from common.wav import write_wav
 from tests.certificates import Authority
 
 KEY = "sk-proj-0123456789abcdef"
@@ -47,6 +48,7 @@ UNSET_BY_DEFAULT = (
     "silence_hangup_seconds",
     "max_call_seconds",
     "prices_file",
+    "fallback_extension",
 )
 # OpenAI has announced that the default transcription model is to go: that line alone is there by default.
 DEFAULT_NOTICES = Settings.parse({"OPENAI_API_KEY": KEY, "REDIS_URL": "redis://h"}, Role.WORKER).notices
@@ -576,3 +578,38 @@ def test_what_serve_tells_a_child_arrives(environment: pytest.MonkeyPatch, tmp_p
     for name, value in told.environment().items():
         environment.setenv(name, value)
     assert ChildSettings.load() == told
+
+
+class TestRecordings:
+    def test_choices_are_taken_in_any_case(self) -> None:
+        settings = parse(FALLBACK_WAV="Builtin", FILLER_WAV="Off")
+        assert (settings.fallback_wav, settings.filler_wav) == ("builtin", "none")
+
+    @pytest.mark.parametrize("variable", ["FALLBACK_WAV", "FILLER_WAV"])
+    def test_a_missing_file_stops_the_start(self, tmp_path: Path, variable: str) -> None:
+        path = tmp_path / "sorry.wav"
+        assert refusal(Role.DISPATCHER, **{variable: str(path)}) == (
+            f"{variable}={str(path)!r} must be a WAV file (PCM or G.711) of at most 20 s, builtin or none: "
+            "file not found"
+        )
+
+    @pytest.mark.parametrize(
+        ("samples", "reason"), [(8000 * 20 + 8000, "it lasts 21.0 s"), (0, "it has no sound")]
+    )
+    def test_a_file_of_wrong_length_stops_the_start(self, tmp_path: Path, samples: int, reason: str) -> None:
+        path = tmp_path / "sorry.wav"
+        write_wav(path, bytes(2 * samples))
+        for role in (Role.DISPATCHER, Role.SERVE):
+            assert refusal(role, FALLBACK_WAV=str(path)).endswith(f"builtin or none: {reason}")
+
+    def test_a_worker_needs_no_files(self) -> None:
+        assert parse(Role.WORKER, FALLBACK_WAV="/nowhere.wav").fallback_wav == "/nowhere.wav"
+
+    @pytest.mark.parametrize("written", ["600", "*98", "support@from-internal", "+391234@a_b-c"])
+    def test_an_extension_may_have_a_context(self, written: str) -> None:
+        assert parse(FALLBACK_EXTENSION=written).fallback_extension == written
+
+    @pytest.mark.parametrize("written", ["6 00", "600@", "@demo", "600@a b", "600@a@b", "600,1", "6" * 80])
+    def test_an_extension_of_other_characters_is_refused(self, written: str) -> None:
+        assert "FALLBACK_EXTENSION" in refusal(FALLBACK_EXTENSION=written)
+        assert "must be exten or exten@context" in refusal(FALLBACK_EXTENSION=written)

@@ -11,6 +11,7 @@ from common import link
 from common.link import Control, Kind
 from dispatcher import actions, avr
 from dispatcher.actions import Action, Place, Purpose, Report, Seen
+from dispatcher.announcements import SILENT, Announcements
 from dispatcher.call import Call, Placed, State
 from dispatcher.leg import Leg
 from dispatcher.limits import CallLimits
@@ -53,10 +54,10 @@ class KeptAudio(NamedTuple):
 class CallDriver:
     """One call; its clock stands at `now` until a test moves it."""
 
-    def __init__(self, **limits: Any) -> None:
+    def __init__(self, *, announcements: Announcements = SILENT, **limits: Any) -> None:
         self.now = 1000.0
         self.limits = CallLimits(**limits)
-        self.call = Call(METADATA, self.now, self.limits)
+        self.call = Call(METADATA, self.now, self.limits, announcements)
         self.legs: list[Leg] = []
 
     @property

@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from common import metrics
 from common.registry import Registry, WorkerRecord, WorkerState
 from dispatcher.ami import Ami
+from dispatcher.announcements import SILENT, Announcements
 from dispatcher.limits import CallLimits
 from dispatcher.service import OPEN, Dispatcher, Security
 from tests.dispatcher.scripted_worker import Answer, ScriptedWorker, running, take
@@ -65,6 +66,9 @@ class Rig:
         timeout_seconds: float = 30,
         security: Security = OPEN,
         leaves_calls: bool = False,
+        *,
+        announcements: Announcements = SILENT,
+        ami_url: str = "http://127.0.0.1:9",  # nobody answers there
         **limits: Any,
     ) -> None:
         self.registry = Registry.from_url(redis_url, timeout_seconds=timeout_seconds)
@@ -73,9 +77,10 @@ class Rig:
             "1.0.0",
             self.registry,
             metrics=metrics.dispatcher(),
-            ami=Ami("http://127.0.0.1:9"),  # nobody answers there
+            ami=Ami(ami_url),
             limits=CallLimits(**limits),
             security=security,
+            announcements=announcements,
             leaves_calls=leaves_calls,
         )
         self.url = ""

@@ -56,3 +56,11 @@ def test_what_passes_in_any_time_is_at_most_the_burst_and_the_rate(
         for until in range(number, len(passed)):
             used = sum(amount for _, amount in passed[number : until + 1])
             assert used <= burst + rate * (passed[until][0] - since)
+
+
+def test_what_is_refused_uses_nothing() -> None:
+    allowance = Allowance(rate=1.0, burst=2.0, seen_seconds=0.0)
+    assert [allowance.take(1.0, 0.0) for _ in range(4)] == [True, True, False, False]
+    assert allowance.take(1.0, 1.0)
+    allowance.give_back(1.0)
+    assert allowance.take(1.0, 1.0)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.avr import SAMPLE_RATE_HZ
-from dispatcher.playout import MAX_RUNS, PlayoutClock
+from dispatcher.playout import MAX_RUNS, OWN_SOUND, PlayoutClock
 
 A, B, C = 0, 1, 2
 
@@ -194,3 +194,49 @@ def test_it_agrees_with_playing_sample_by_sample(pieces: list[tuple[int, int, bo
         else:
             assert len(times) - heard[i] <= 1
         assert told.get(i, 0) <= heard[i] + 1
+
+
+class TestOwnSound:
+    """Sound of the dispatcher's own takes time, and is part of no item."""
+
+    def test_an_item_begins_behind_it(self) -> None:
+        clock = PlayoutClock()
+        clock.sent(OWN_SOUND, 480, 0.0)
+        clock.sent(1, 800, 0.01)
+        assert clock.end_seconds == pytest.approx(0.16)
+        assert clock.progress(0.06) == ([(1, 0)], False)
+        assert clock.progress(0.11) == ([(1, 400)], False)
+        assert clock.queued() == [(1, 800)]
+
+    def test_alone_it_is_idle_and_unreported(self) -> None:
+        clock = PlayoutClock()
+        clock.sent(OWN_SOUND, 480, 0.0)
+        assert clock.progress(0.01) == ([], True)
+        assert clock.queued() == []
+        assert clock.items_end_seconds == float("-inf")
+
+    def test_a_cut_of_it_alone_cuts_nothing(self) -> None:
+        clock = PlayoutClock()
+        clock.sent(1, 800, 0.0)
+        clock.sent(OWN_SOUND, 480, 0.2)
+        assert clock.cut(0.22) == []
+        assert clock.end_seconds == pytest.approx(0.26)
+        assert clock.items_end_seconds == pytest.approx(0.1)
+
+    def test_a_cut_of_an_item_behind_it_empties_all(self) -> None:
+        clock = PlayoutClock()
+        clock.sent(OWN_SOUND, 480, 0.0)
+        clock.sent(1, 800, 0.0)
+        assert clock.cut(0.02) == [(1, 0)]
+        assert clock.end_seconds == float("-inf")
+        assert clock.items_end_seconds == 0.02
+
+    def test_an_item_goes_on_behind_it(self) -> None:
+        clock = PlayoutClock()
+        clock.sent(1, 800, 0.0)
+        clock.progress(0.2)
+        clock.sent(OWN_SOUND, 480, 0.2)
+        clock.sent(1, 800, 0.2)
+        ((item, samples),), _ = clock.progress(0.31)
+        assert item == 1
+        assert abs(samples - 1200) <= 1

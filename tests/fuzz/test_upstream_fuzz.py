@@ -24,11 +24,13 @@ from tests.worker.link_records import Audio, decoded_all
 from tests.worker.session_driver import CHANNEL, Driver, pcm_24k
 from worker import actions
 from worker.actions import Ended
+from worker.answers import MAX_OWED, MAX_RESPONSES
 from worker.dialect import AZURE, AZURE_BETA, BETA, GA, XAI, Dialect
 from worker.journal import MAX_PASSED
 from worker.realtime import REALTIME_LIMITS, RealtimeConnection
 from worker.replies import MAX_RETAINED_BYTES, MAX_WAITING_BYTES
-from worker.session import MAX_WAITING_COMMANDS, State
+from worker.session import MAX_WAITING_SAYINGS, State
+from worker.session_updates import MAX_WAITING_UPDATES
 from worker.turns import MAX_OPEN_TURNS
 
 TARGET = "upstream"
@@ -113,9 +115,11 @@ class Life:
     """A session, what it was told, and what it wants done."""
 
     def __init__(self, dialect: Dialect) -> None:
-        self.driver = Driver()
+        # An answer that never comes does not end this session.
+        self.driver = Driver(retry_seconds=1e6)
         self.flushes: list[int] = []
-        self.session._plan = plan_of(self.session, dialect)
+        plan = plan_of(self.session, dialect)
+        self.session._plan = self.session._answers._plan = self.session._updates._plan = plan
         self.session._out._dialect = dialect
 
     @property
@@ -148,7 +152,10 @@ class Life:
         replies = session._agent._replies
         assert replies._waiting_bytes <= MAX_WAITING_BYTES + 48_000
         assert replies._retained_bytes <= MAX_RETAINED_BYTES + 48_000
-        assert len(session._updates) <= MAX_WAITING_COMMANDS
+        assert len(session._updates._waiting) <= MAX_WAITING_UPDATES + 1
+        assert session._waiting_sayings <= MAX_WAITING_SAYINGS
+        assert len(session._answers.responses.owed) <= MAX_OWED
+        assert len(session._answers.responses._responses) <= MAX_RESPONSES
         assert len(session._journal._passed) <= MAX_PASSED
         assert len(session._audio.turns._ends) <= MAX_OPEN_TURNS
 
@@ -284,6 +291,8 @@ class Reader:
 
     def event(self, event: dict[str, Any], received_seconds: float) -> None:
         self.events.append(event)
+
+    def unreadable(self) -> None: ...
 
     def upstream_writable(self) -> None: ...
 

@@ -21,7 +21,7 @@ WITHOUT_THRESHOLD = {
     | {"Calls pinned to each worker", "Calls given to another worker"}
     | {"What AVR Core sent amiss", "Connections refused at the door"},
     "conversation": {"Barge-ins", "Reconnects", "Turns and barge-ins", "Barge-ins for each turn", "Keys"}
-    | {"Calls of tools", "Errors by code"},
+    | {"Calls of tools", "Errors by code", "Calls that could not go on"},
     "cost": {"Cost", "Cost per hour", "Cost per call", "Tokens by class", "Tokens by model"}
     | {"Tokens of a minute of a call"},
 }

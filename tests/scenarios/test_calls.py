@@ -119,7 +119,7 @@ async def test_the_newer_of_two_connections_with_one_uuid_wins(
 async def test_calls_over_capacity_are_refused_at_once_and_the_others_go_on(
     real_redis_url: str, simulator: RealtimeSimulator
 ) -> None:
-    async with Cluster(real_redis_url, simulator.url, WORKER_MAX_CALLS=2) as cluster:
+    async with Cluster(real_redis_url, simulator.url, WORKER_MAX_CALLS=2, FALLBACK_WAV="none") as cluster:
         await cluster.start(workers=2)
         url = await cluster.url()
         calls = [await place_call(url) for _ in range(4)]

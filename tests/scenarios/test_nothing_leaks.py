@@ -173,6 +173,7 @@ async def test_no_secret_is_written_anywhere_and_nothing_that_was_said_stays(
             OPENAI_MCP_SERVERS=orjson.dumps(mcp_servers).decode(),
             TOOLS_DIR=tmp_path,
             LOG_LEVEL="info",
+            FALLBACK_WAV="none",
         ) as cluster,
         aiohttp.ClientSession() as http,
     ):

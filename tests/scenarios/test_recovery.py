@@ -245,7 +245,7 @@ async def test_a_call_waits_for_a_realtime_api_that_is_away_for_a_while(
 async def test_a_call_ends_with_the_cause_when_the_realtime_api_stays_away(
     real_redis_url: str, simulator: RealtimeSimulator
 ) -> None:
-    async with Cluster(real_redis_url, simulator.url, UPSTREAM_RETRY_SECONDS=1) as cluster:
+    async with Cluster(real_redis_url, simulator.url, UPSTREAM_RETRY_SECONDS=1, FALLBACK_WAV="none") as cluster:
         await cluster.start(workers=1)
         (call,) = await place(cluster, 1)
         simulator.faults.refuse(503, times=100)
@@ -408,7 +408,7 @@ async def test_no_call_notices_that_redis_is_gone_and_a_worker_may_die_meanwhile
 async def test_the_calls_of_a_full_cluster_are_taken_in_over_its_capacity(
     real_redis_url: str, simulator: RealtimeSimulator
 ) -> None:
-    async with Cluster(real_redis_url, simulator.url, WORKER_MAX_CALLS=2) as cluster:
+    async with Cluster(real_redis_url, simulator.url, WORKER_MAX_CALLS=2, FALLBACK_WAV="none") as cluster:
         await cluster.start(workers=2)
         calls = await place(cluster, 4)
         victim = await process_of(cluster, calls[0])
@@ -427,7 +427,7 @@ async def test_the_calls_of_a_full_cluster_are_taken_in_over_its_capacity(
 async def test_twice_the_capacity_is_refused_by_half_and_the_rest_is_as_good_as_before(
     real_redis_url: str, simulator: RealtimeSimulator
 ) -> None:
-    async with Cluster(real_redis_url, simulator.url, WORKER_MAX_CALLS=3) as cluster:
+    async with Cluster(real_redis_url, simulator.url, WORKER_MAX_CALLS=3, FALLBACK_WAV="none") as cluster:
         await cluster.start(workers=2)
         url = await cluster.url()
         offered = await asyncio.gather(*(place_call(url) for _ in range(12)))

@@ -64,7 +64,12 @@ async def test_the_realtime_api_shows_a_certificate(tmp_path: Path, real_redis_u
     async with (
         RealtimeSimulator(SimulatorSettings(greeting_words=1)) as simulator,
         tls_in_front_of(simulator.url, files) as port,
-        Cluster(real_redis_url, f"wss://127.0.0.1:{port}/v1/realtime", SSL_CERT_FILE=authority.path) as cluster,
+        Cluster(
+            real_redis_url,
+            f"wss://127.0.0.1:{port}/v1/realtime",
+            SSL_CERT_FILE=authority.path,
+            FALLBACK_WAV="none",
+        ) as cluster,
     ):
         await cluster.start(workers=1)
         call = await place_call(await cluster.url())

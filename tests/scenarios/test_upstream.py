@@ -24,7 +24,7 @@ async def _ended(call: SimulatedCall) -> str:
 async def test_a_refused_key_ends_the_call_with_the_cause_and_never_the_key(real_redis_url: str) -> None:
     async with (
         RealtimeSimulator(SimulatorSettings(api_key="another")) as simulator,
-        Cluster(real_redis_url, simulator.url) as cluster,
+        Cluster(real_redis_url, simulator.url, FALLBACK_WAV="none") as cluster,
     ):
         await cluster.start(workers=1)
         call = await place_call(await cluster.url())
@@ -45,7 +45,7 @@ async def test_a_refused_key_ends_the_call_with_the_cause_and_never_the_key(real
 async def test_what_cannot_work_ends_the_call_with_the_cause(
     real_redis_url: str, simulator: RealtimeSimulator, settings: dict[str, object], named: str
 ) -> None:
-    async with Cluster(real_redis_url, simulator.url, **settings) as cluster:
+    async with Cluster(real_redis_url, simulator.url, **settings, FALLBACK_WAV="none") as cluster:
         await cluster.start(workers=1)
         assert named in await _ended(await place_call(await cluster.url()))
 
@@ -71,7 +71,7 @@ async def test_a_refusal_that_does_not_pass_ends_the_call_after_the_time_that_it
     real_redis_url: str, simulator: RealtimeSimulator
 ) -> None:
     simulator.faults.refuse(503, times=100)
-    async with Cluster(real_redis_url, simulator.url, UPSTREAM_RETRY_SECONDS=1) as cluster:
+    async with Cluster(real_redis_url, simulator.url, UPSTREAM_RETRY_SECONDS=1, FALLBACK_WAV="none") as cluster:
         await cluster.start(workers=1)
         message = await _ended(await place_call(await cluster.url()))
         assert "503" in message

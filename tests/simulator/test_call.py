@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.wav import read_wav, to_pcm16, write_wav
 from simulator import call
-from simulator.wav import read_wav, to_pcm16, write_wav
 from tests.simulator.avr_service import Connection, avr_service, echo
 
 _PROGRAM = """

@@ -65,6 +65,7 @@ class Driver:
         session: under test.
         now: the clock, in seconds.
         journal: what the dispatcher was told to remember.
+        waits: seconds from each answer being owed to its first audio.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Driver:
         plan = Plan(dialect=GA, session=chosen, silence_ms=silence_ms, retry_seconds=retry_seconds, **plan_fields)
         self.happened: list[dict[str, Any]] = []
         self.journal: list[Record] = []
+        self.waits: list[float] = []
         self.session = Session(link.Open("uuid-1", **fields), CHANNEL, plan, self.now, snapshot)
         self._position = position_samples
 
@@ -104,10 +106,15 @@ class Driver:
             if isinstance(action, session.ToUpstream):
                 event = orjson.loads(action.event)
                 validate_client_event(event)
+                if event["type"] == "response.create":
+                    # Requests are numbered.
+                    event["event_id"] = event["event_id"].rpartition("-")[0]
                 is_append = event["type"] == "input_audio_buffer.append"
                 did.append(Append(base64.b64decode(event["audio"], validate=True)) if is_append else event)
             elif isinstance(action, session.Happened):
                 self.happened.append(action.event)
+            elif isinstance(action, session.Report) and action.seen is session.Seen.ANSWER_WAIT_SECONDS:
+                self.waits.append(action.value)
             elif isinstance(action, session.ToDispatcher):
                 for record in decoded_all([action.record], self.channel):
                     (self.journal if isinstance(record, JOURNAL) else did).append(record)

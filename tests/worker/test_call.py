@@ -82,7 +82,7 @@ async def test_one_that_may_pass_is_tried_again(simulator: RealtimeSimulator) ->
 async def test_a_session_that_is_not_set_up_is_cut_off_and_another_one_opened(
     simulator: RealtimeSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "CONFIGURE_SECONDS", 5.0)
+    monkeypatch.setattr(session, "UPDATE_SECONDS", 5.0)
     simulator.faults.ignore("session.update")
     async with call_to(simulator.url) as desk:
         first = await simulator.wait_for_session()
@@ -211,7 +211,7 @@ async def test_an_event_that_is_not_understood_is_counted_and_the_call_goes_on(
         for odd in (
             {"type": "response.created"},
             {"type": "response.done", "response": 17},
-            {"type": "response.output_audio.delta", "item_id": "a", "response_id": "b", "delta": "?"},
+            {"type": "response.output_audio.delta", "item_id": "a", "response_id": "b", "delta": 17},
             {"type": "input_audio_buffer.speech_stopped", "item_id": "a", "audio_end_ms": {}},
             {"type": "error", "error": ["a"]},
             {"type": "error", "error": {"code": 17, "message": 17}},

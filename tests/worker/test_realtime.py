@@ -38,10 +38,14 @@ class Owner:
         self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.lost: asyncio.Queue[str] = asyncio.Queue()
         self.writable = asyncio.Event()
+        self.unreadable_events = 0
 
     def event(self, event: dict[str, Any], received_seconds: float) -> None:
         assert received_seconds > 0
         self.events.put_nowait(event)
+
+    def unreadable(self) -> None:
+        self.unreadable_events += 1
 
     def upstream_writable(self) -> None:
         self.writable.set()
@@ -274,6 +278,16 @@ async def test_a_web_server_that_is_no_websocket_server_is_none(response: bytes,
     async with plain_server(answering(response)) as url:
         error = await refusal(url)
     assert message in str(error)
+    assert "OPENAI_BASE_URL" in str(error)
+
+
+async def test_a_refusals_retry_after_is_kept(simulator: RealtimeSimulator) -> None:
+    simulator.faults.refuse(429, message="Please try again in 1.2s.", retry_after_seconds=17)
+    assert (await refusal(simulator.url)).retry_after_seconds == 17
+    simulator.faults.refuse(429, message="Please try again in 1.2s.")
+    assert (await refusal(simulator.url)).retry_after_seconds == pytest.approx(1.2)
+    simulator.faults.refuse(503)
+    assert (await refusal(simulator.url)).retry_after_seconds is None
 
 
 async def test_tls_where_there_is_none_is_an_error_and_not_a_crash() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import orjson
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from simulator.faults import BAD_KEY, MISSING_KEY, Refusal
 from tests.worker import api_events
 from worker import realtime_errors
-from worker.realtime_errors import ErrorEvent, Severity, from_handshake, redact
+from worker.realtime_errors import ErrorEvent, Severity, from_handshake, redact, retry_after_seconds
 
 # As OpenAI's service words it.
 INCORRECT_KEY = (
@@ -34,7 +36,8 @@ def body(code: str | None, message: str, kind: str = "invalid_request_error") ->
         (400, "invalid_value", False, "HTTP 400"),
         (401, "invalid_api_key", False, "OPENAI_API_KEY"),
         (401, None, False, "OPENAI_API_KEY"),
-        (403, "unsupported_country_region_territory", False, "Something is wrong"),
+        (403, "unsupported_country_region_territory", False, "country"),
+        (403, None, False, "Something is wrong"),
         (403, "model_not_found", False, "OPENAI_MODEL"),
         (404, "model_not_found", False, "OPENAI_MODEL"),
         (404, None, False, "HTTP 404"),
@@ -83,6 +86,9 @@ def test_a_refusal_as_the_service_words_it_names_the_setting(refusal: Refusal) -
         b'{"error": {"code": "no such\\nlabel {}"}}',
         b'{"error": {"code": "' + b"x" * 100 + b'"}}',
         b'{"message": "elsewhere"}',
+        b'{"detail": ["a"]}',
+        b"<" * 2048,
+        b"<style>" * 290,
         body("server_error", "cut off")[:-5],
     ],
 )
@@ -98,6 +104,126 @@ def test_an_odd_body_leaves_the_status(status: int, odd: bytes) -> None:
 @given(status=st.integers(300, 599), content=st.binary(max_size=60))
 def test_no_body_breaks_the_reading_of_it(status: int, content: bytes) -> None:
     assert f"HTTP {status}" in str(from_handshake(status, content))
+
+
+# The texts of refusals
+
+
+def test_http_403_lists_its_causes() -> None:
+    shown = str(from_handshake(403, body(None, "Project `proj_1` does not have access.")))
+    assert "Project `proj_1` does not have access." in shown
+    assert "refused the API key" not in shown
+    for cause in ("OPENAI_API_KEY", "OPENAI_MODEL", "country", "proxy"):
+        assert cause in shown
+
+
+def test_http_403_of_a_proxy_shows_its_page() -> None:
+    page = b"<style>p {color: red}</style><title>Access\n denied</title><body>Rule 7</body>"
+    shown = str(from_handshake(403, page))
+    assert "Access denied Rule 7" in shown
+    assert "color" not in shown
+    assert "proxy" in shown
+
+
+def test_an_unsupported_country_is_not_blamed_on_the_key() -> None:
+    shown = str(from_handshake(403, body("unsupported_country_region_territory", "Country not supported.")))
+    assert "Country not supported." in shown
+    assert "OPENAI_API_KEY" not in shown
+
+
+@pytest.mark.parametrize("status", [200, 204, 301, 302, 307, 308, 405, 426])
+def test_an_answer_without_websocket_names_the_base_url(status: int) -> None:
+    error = from_handshake(status, b"<h1>Welcome</h1>")
+    assert "OPENAI_BASE_URL" in str(error)
+    assert f"HTTP {status}" in str(error)
+    assert not error.retryable
+
+
+def test_http_404_without_a_code_names_the_base_url() -> None:
+    assert "OPENAI_BASE_URL" in str(from_handshake(404, b"404 page not found"))
+
+
+def test_a_text_body_is_shown_redacted_on_one_line() -> None:
+    shown = str(from_handshake(503, b"upstream\x1b[31m\n  connect error, key sk-abcd1234wxyz" + b" x" * 500))
+    assert "upstream[31m connect error, key ***" in shown
+    assert len(shown) < 400
+
+
+# How long to wait
+
+
+@pytest.mark.parametrize(
+    ("message", "seconds"),
+    [
+        ("Rate limit reached for gpt-realtime. Please try again in 1.2s. Visit https://...", 1.2),
+        ("Please try again in 250ms.", 0.25),
+        ("Please try again in 6m0s.", 360.0),
+        ("Please try again in 7m12.5s.", 432.5),
+        ("try again in 3s", 3.0),
+        ("Try again in 1h2m", 3600.0),
+        ("Please try again in 2d4h.", 3600.0),
+        ("Rate limit is exceeded. Try again in 30 seconds.", 30.0),
+        ("Please retry after 3 seconds. Please go here: https://aka.ms/oai/quotaincrease", 3.0),
+        ("Please retry after 1 minute.", 60.0),
+        ("Please retry after 86400 seconds.", 3600.0),
+        ("try again in 500µs", 0.0005),
+        ("try again in 0s", 0.0),
+        ("Please try again later.", None),
+        ("try again in 3 sheep", None),
+        ("try again in 3", None),
+        ("try again in " + "9" * 400 + "s", None),
+        ("retry after -3 seconds", None),
+        ("", None),
+    ],
+)
+def test_a_wait_in_a_message_is_read(message: str, seconds: float | None) -> None:
+    assert retry_after_seconds(message) == (None if seconds is None else pytest.approx(seconds))
+
+
+@given(st.text() | st.from_regex(r"try again in (\d+(\.\d+)?(ms|s|m|h)){1,6}"))
+def test_no_message_breaks_the_reading_of_a_wait(message: str) -> None:
+    seconds = retry_after_seconds(message)
+    assert seconds is None or 0 <= seconds <= 3600
+
+
+@pytest.mark.parametrize(
+    ("header", "message", "seconds"),
+    [
+        ("7", "", 7.0),
+        (" 1.5 ", "", 1.5),
+        ("99999", "", 3600.0),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", "", 0.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", "", 3600.0),
+        ("Fri, 31 Dec 9999 23:59:59", "", 3600.0),
+        ("-1", "", None),
+        ("nan", "", None),
+        ("inf", "", None),
+        ("soon", "", None),
+        ("", "", None),
+        ("Fri, 31 Dec 99999 23:59:59 GMT", "", None),
+        (None, "Please try again in 2s.", 2.0),
+        ("1", "Please try again in 1.2s.", 1.2),
+        ("5", "Please try again in 1.2s.", 5.0),
+        ("soon", "Please try again in 1.2s.", 1.2),
+        (None, "", None),
+    ],
+)
+def test_a_refusal_carries_the_longer_wait(header: str | None, message: str, seconds: float | None) -> None:
+    error = from_handshake(429, body("rate_limit_exceeded", message), header)
+    assert error.retry_after_seconds == (None if seconds is None else pytest.approx(seconds))
+
+
+def test_a_date_in_a_header_is_a_wait_from_now() -> None:
+    then = datetime.now(UTC) + timedelta(seconds=100)
+    error = from_handshake(503, b"", format_datetime(then, usegmt=True))
+    assert error.retry_after_seconds is not None
+    assert 90 < error.retry_after_seconds <= 100
+
+
+@given(header=st.text(max_size=60))
+def test_no_header_breaks_the_reading_of_it(header: str) -> None:
+    seconds = from_handshake(503, b"", header).retry_after_seconds
+    assert seconds is None or 0 <= seconds <= 3600
 
 
 # Error events

@@ -10,7 +10,7 @@ import pytest
 
 from common import link
 from common.settings import Settings, TurnDetection
-from simulator.wav import read_wav
+from common.wav import read_wav
 from tests.worker import api_events as api
 from tests.worker.session_driver import CREATE, Append, Driver, live, only, pcm_24k, playout
 from worker.actions import Answer, Configured, RunTool
@@ -270,7 +270,9 @@ def test_an_abandoned_call_is_hung_up_once() -> None:
     driver.reply("resp_1", "item_1", "Hello?", 100)
     driver.record(playout((0, 10**6), idle=True))
     assert not only(driver.tick(29.0), link.Order)
-    driver.event(api.speech_started("item_2"), api.speech_stopped("item_2", 0))
+    driver.turn("item_2")
+    driver.reply("resp_2", "item_3", "Yes?", 100)
+    driver.record(playout((1, 10**6), idle=True))
     assert not only(driver.tick(20.0), link.Order)
     (order,) = only(driver.tick(11.0), link.Order)
     assert order.action == link.OrderAction.HANG_UP
@@ -279,6 +281,7 @@ def test_an_abandoned_call_is_hung_up_once() -> None:
 
 def test_a_call_has_a_greatest_length_that_counts_from_its_beginning() -> None:
     driver = live(max_call_seconds=600.0)
+    driver.reply("resp_1", "item_1", "Hello", 100)
     assert not only(driver.tick(599.0), link.Order)
     assert only(driver.tick(2.0), link.Order)
 
@@ -296,7 +299,7 @@ def test_without_the_services_turn_detection_turns_are_found_here_and_committed(
     for start in range(0, len(speech), 320):
         did += driver.caller(speech[start : start + 320])
         if any(event["type"] == "response.create" for event in only(did[-2:], dict)):
-            driver.event(api.response_created("resp_2"), api.response_done("resp_2"))
+            driver.reply(f"resp_{start}", f"item_{start}", "Yes", 100)
     assert [one["type"] for one in only(did, dict)] == ["input_audio_buffer.commit", "response.create"] * 2
     appended_ms = sum(len(one.pcm) for one in only(did, Append)) / 48
     spoken_ms = len(speech) / 16
@@ -328,15 +331,15 @@ def test_a_change_that_the_service_refuses_is_answered_so() -> None:
     error = {"type": "invalid_request_error", "code": "invalid_value", "message": "no", "param": None}
     did = driver.event(api.event("error", error=error | {"event_id": update["event_id"]}))
     (answer,) = only(did, Answer)
-    assert (answer.number, answer.status) == (5, 400)
+    assert (answer.number, answer.status) == (5, 422)
     assert driver.session.state is State.LIVE
 
 
 def test_the_agent_says_what_it_is_told_to_when_it_has_finished() -> None:
     driver = live()
-    driver.event(api.response_created("resp_1"))
+    driver.reply("resp_1", "item_1", "Hello", 100, done=False)
     assert _command(driver, "say", {"text": "One moment."}) == [Answer(5, 200, {})]
-    (create,) = only(driver.event(api.response_done("resp_1")), dict)
+    (create,) = only(driver.reply_done("resp_1", "item_1", "Hello"), dict)
     assert "One moment." in create["response"]["instructions"]
 
 

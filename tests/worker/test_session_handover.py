@@ -222,6 +222,7 @@ class TestLettingGo:
         driver.tick(25.0)
         driver.connected()
         driver.event(api.session_updated())
+        driver.reply("resp_1", "a", "Hello", 100)
         assert not only(driver.tick(3299.0), link.Move)
         assert only(driver.tick(1.0), link.Move)
 

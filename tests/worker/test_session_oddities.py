@@ -26,10 +26,15 @@ from tests.worker.session_driver import (
     texts,
 )
 from worker.actions import Report, Seen
+from worker.answering import RESPONSE_CREATED_SECONDS, RESPONSE_SILENCE_SECONDS
 from worker.fitting import cut
-from worker.session import RESPONSE_CREATED_SECONDS, RESPONSE_SILENCE_SECONDS, State
+from worker.session import State
 
 NO_RESPONSE = Report(Seen.UPSTREAM_ERROR, label="no_response")
+
+
+def asked_again(reason: str) -> Report:
+    return Report(Seen.ANSWER_RETRIED, label=reason)
 
 
 # What is too long for the link
@@ -71,7 +76,7 @@ def test_another_dispatcher_is_told_of_a_reply_that_is_too_long_for_a_record() -
 def test_a_greeting_that_is_not_answered_is_asked_for_again() -> None:
     driver = live()
     assert driver.tick(RESPONSE_CREATED_SECONDS - 0.1) == []
-    assert driver.tick(0.1) == [NO_RESPONSE, CREATE]
+    assert driver.tick(0.1) == [NO_RESPONSE, asked_again("unanswered"), CREATE]
     assert driver.tick(RESPONSE_CREATED_SECONDS - 0.1) == []
     driver.event(api.response_created("resp_1"))
     assert driver.tick(RESPONSE_CREATED_SECONDS) == []
@@ -80,7 +85,7 @@ def test_a_greeting_that_is_not_answered_is_asked_for_again() -> None:
 def test_an_error_without_an_id_does_not_silence_the_agent_for_good() -> None:
     driver = live()
     driver.event(api.error("server_error", kind="server_error"))
-    assert driver.tick(RESPONSE_CREATED_SECONDS) == [NO_RESPONSE, CREATE]
+    assert driver.tick(1.0) == [asked_again("refused"), CREATE]
 
 
 def test_a_refusal_for_a_response_that_is_over_does_not_either() -> None:
@@ -91,9 +96,10 @@ def test_a_refusal_for_a_response_that_is_over_does_not_either() -> None:
 
 def test_to_a_caller_who_speaks_nothing_is_asked_for_again() -> None:
     driver = live()
+    driver.tick(RESPONSE_CREATED_SECONDS - 1.0)
     driver.event(api.speech_started("item_a"))
-    assert driver.tick(RESPONSE_CREATED_SECONDS) == [NO_RESPONSE]
-    assert driver.tick(RESPONSE_CREATED_SECONDS) == []
+    assert driver.tick(1.0) == [NO_RESPONSE]
+    assert driver.tick(1.0) == []
 
 
 def test_a_response_that_still_comes_is_not_given_up() -> None:
@@ -110,9 +116,13 @@ def test_a_response_that_never_ends_holds_up_neither_transcripts_nor_the_next_on
     did = driver.reply("resp_1", "hello", "one two", 1000, done=False)
     driver.event(api.error("conversation_already_has_active_response"))
     did += driver.tick(RESPONSE_SILENCE_SECONDS)
-    assert only(did, dict) == [CREATE]
+    cut_off, note, cancelled = only(did, dict)
+    assert (cut_off["type"], cut_off["audio_end_ms"]) == ("conversation.item.truncate", 1000)
+    assert "cut your last reply off" in str(note)
+    assert cancelled["type"] == "response.cancel"
     assert only(did, link.ReplyItemDone) == [link.ReplyItemDone(0)]
     assert texts(driver.record(playout(*audio_samples(did).items()))) == [("agent", "one two")]
+    assert CREATE in driver.tick(1.0)
 
 
 def test_the_next_response_ends_one_that_was_never_ended() -> None:
@@ -231,11 +241,16 @@ def goes_on(peer: Peer) -> None:
     assert not [event for event in only(reply, dict) if event["type"] != "response.create"]
     did += peer.answered(reply) + peer.play_out() + driver.tick(3.1)
     assert texts(did)[-2:] == [("user", "Go on"), ("agent", "four five")]
-    # And whoever wants a response gets one.
-    driver.tick(RESPONSE_CREATED_SECONDS)
-    driver.tick(RESPONSE_SILENCE_SECONDS)
-    driver.tick(RESPONSE_CREATED_SECONDS)
-    assert driver.session._gate.want() or driver.session._gate.state.value == "asked"
+    # And a saying is said.
+    driver.session.command(1, "say", {"text": "Goodbye"}, driver.now)
+    did = driver.take()
+    for number in range(200):
+        if "Goodbye" in str(only(did, dict)):
+            return
+        if CREATE in did:
+            did = driver.reply(f"last_{number}", f"last_item_{number}", "six", 100)
+        did = driver.tick(0.2)
+    pytest.fail("the saying is not said")
 
 
 @pytest.mark.parametrize("number", range(len(dialogue())))

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
+from common.extensions import CONTEXT, DEFAULT_CONTEXT, EXTENSION
 from worker.tools import arguments as json_arguments
 from worker.tools.errors import InvalidArguments
 
@@ -15,13 +16,9 @@ HANGUP: Final = "avr_hangup"
 RESERVED_NAMES: Final = frozenset({TRANSFER, HANGUP})
 """No custom tool may have these names."""
 
-DEFAULT_CONTEXT: Final = "demo"
 DEFAULT_PRIORITY: Final = 1
-"""Where AVR transfers a call to if the model does not say."""
+"""Where in the extension AVR transfers a call to if the model does not say."""
 
-# What Asterisk takes, and nothing that could end a line of its manager protocol (AST_MAX_EXTENSION is 80).
-_EXTENSION = re.compile(r"[A-Za-z0-9*#+._-]{1,79}")
-_CONTEXT = re.compile(r"[A-Za-z0-9_-]{1,79}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,78}")
 
@@ -91,10 +88,10 @@ def parse_transfer(arguments: str) -> Transfer:
             "transfer_extension is required: the extension to transfer the call to.", "required"
         )
     extension = "".join(extension.split())  # numbers are often written in groups
-    if not _EXTENSION.fullmatch(extension):
+    if not EXTENSION.fullmatch(extension):
         raise InvalidArguments("transfer_extension must be digits, letters, or any of * # + . _ -", "pattern")
     context = _text(given, "transfer_context") or DEFAULT_CONTEXT
-    if not _CONTEXT.fullmatch(context):
+    if not CONTEXT.fullmatch(context):
         raise InvalidArguments("transfer_context must be letters, digits, _ and -", "pattern")
     return Transfer(extension, context, _priority(_text(given, "transfer_priority")))
 

@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from simulator import wav
-from simulator.wav import WavError, read_wav, resample, to_pcm16, write_wav
+import simulator
+from common import g711, wav
+from common.wav import WavError, read_wav, resample, to_pcm16, write_wav
 
-CALLER = Path(wav.__file__).with_name("speech") / "caller.wav"
+CALLER = Path(simulator.__file__).with_name("speech") / "caller.wav"
 
-_PCM, _FLOAT, _MULAW = 1, 3, 7
+_PCM, _ADPCM, _FLOAT, _ALAW, _MULAW = 1, 2, 3, 6, 7
 
 
 def _riff(*chunks: tuple[bytes, bytes]) -> bytes:
@@ -90,6 +92,19 @@ def test_every_usual_coding_of_samples_is_read(tmp_path: Path, tag: int, bits: i
     assert np.abs(_samples(read_wav(path)) - tone).max() <= (1 / 128 if bits == 8 else 1 / 32768)
 
 
+@pytest.mark.parametrize(
+    ("tag", "encode", "decode"),
+    [(_MULAW, g711.encode_ulaw, g711.decode_ulaw), (_ALAW, g711.encode_alaw, g711.decode_alaw)],
+    ids=["mu-law", "A-law"],
+)
+def test_g711_is_expanded(
+    tmp_path: Path, tag: int, encode: Callable[[bytes], bytes], decode: Callable[[bytes], bytes]
+) -> None:
+    codes = encode(to_pcm16(_tone(440, 8000, 0.1)))
+    path = _write(tmp_path / "tone.wav", _riff(_fmt(tag, 1, 8000, 8, b"\0\0"), (b"data", codes)))
+    assert read_wav(path) == decode(codes)
+
+
 def test_extensible_headers_other_chunks_and_odd_lengths_are_understood(tmp_path: Path) -> None:
     tone = to_pcm16(_tone(440, 8000, 0.1))
     guid = struct.pack("<H", _PCM) + bytes.fromhex("000000001000800000aa00389b71")
@@ -140,7 +155,7 @@ _DATA = (b"data", bytes(16))
         (_riff(_DATA), "its data comes before its format"),
         (_riff((b"fmt ", b"\x01\x00"), _DATA), "its format is cut off"),
         (_riff(_fmt(0xFFFE, 1, 8000, 16), _DATA), "its format is cut off"),
-        (_riff(_fmt(_MULAW, 1, 8000, 8), _DATA), "G.711 mu-law with 8 bits is not supported: convert"),
+        (_riff(_fmt(_ADPCM, 1, 8000, 4), _DATA), "ADPCM with 4 bits is not supported: convert"),
         (_riff(_fmt(0x1234, 1, 8000, 16), _DATA), "format 4660 with 16 bits is not supported"),
         (_riff(_fmt(_PCM, 1, 8000, 12), _DATA), "PCM with 12 bits is not supported"),
         (_riff(_fmt(_PCM, 0, 8000, 16), _DATA), "0 channels at 8000 Hz"),

@@ -1,7 +1,7 @@
 """WAV files as PCM16 little-endian, mono, 8 kHz: the only audio that AVR Core has.
 
-Any usual WAV is converted: integer PCM of 8, 16, 24 or 32 bits, 32 or 64 bit floats, any number of channels,
-any sample rate. The whole file is at hand, so the conversion can be simple and good instead of quick.
+Any usual WAV is converted: integer PCM of 8, 16, 24 or 32 bits, 32 or 64 bit floats, G.711, any number of
+channels, any sample rate. The whole file is at hand, so the conversion can be simple and good instead of quick.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from simulator.playout import SAMPLE_BYTES, SAMPLE_RATE_HZ
+from common import g711
+
+SAMPLE_RATE_HZ = 8000
+SAMPLE_BYTES = 2
 
 # Over an hour at 8 kHz, six minutes of 48 kHz stereo: a call, not an archive.
 MAX_WAV_BYTES = 64 * 1024 * 1024
@@ -57,7 +60,7 @@ def read_wav(path: Path) -> bytes:
     """The sound of a WAV file as PCM16 LE mono at 8 kHz; more channels are averaged.
 
     Raises:
-        WavError: no such file, not a WAV, a coding other than PCM or float, or larger than `MAX_WAV_BYTES`.
+        WavError: no such file, not a WAV, a coding other than PCM, float or G.711, or larger than `MAX_WAV_BYTES`.
     """
     try:
         with path.open("rb") as file:
@@ -177,6 +180,10 @@ def _decode(wav_format: _Format, data: bytes) -> npt.NDArray[np.float64]:
             samples = np.frombuffer(data, "<i4") / 2147483648.0
         case (3, 32 | 64):
             samples = np.frombuffer(data, f"<f{wav_format.bits // 8}").astype(np.float64)
+        case (6, 8):
+            samples = np.frombuffer(g711.decode_alaw(data), "<i2") / 32768.0
+        case (7, 8):
+            samples = np.frombuffer(g711.decode_ulaw(data), "<i2") / 32768.0
         case _:
             name = _FORMAT_NAMES.get(wav_format.tag, f"format {wav_format.tag}")
             raise ValueError(f"{name} with {wav_format.bits} bits is not supported: convert it to 16-bit PCM")
