@@ -149,14 +149,13 @@ class Response:
         """Create the response, or let it be created late."""
         self.requested_seconds = now
         if self._plan.late_seconds:
+            self._host.timeline.suffered("late_response", now, now + self._plan.late_seconds)
             self._timer = self._host.schedule.at(now + self._plan.late_seconds, self._create)
         else:
             self._create(now)
 
     def _create(self, now: float) -> None:
         self._stage = Stage.CREATED
-        if self._plan.late_seconds and self.requested_seconds is not None:
-            self._host.timeline.suffered("late_response", self.requested_seconds, now)
         self.started_seconds = now
         self._host.emit("response.created", response=self.wire())
         self._timer = self._host.schedule.at(now + self._plan.first_audio_seconds / 2, self._announce)

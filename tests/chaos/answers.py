@@ -6,7 +6,6 @@ nothing: filler, the recorded apology and the rest of an older reply are frames,
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from collections import Counter
@@ -234,8 +233,9 @@ def _troubles(call: CallFacts, ended_seconds: float) -> Iterator[tuple[float, fl
             yield fault.at_seconds, until_seconds
         else:
             yield fault.at_seconds, fault.at_seconds
-    for struck in itertools.chain.from_iterable(session.struck for session in call.sessions):
-        until_seconds = struck.until_seconds
+    of_sessions = ((session, struck) for session in call.sessions for struck in session.struck)
+    for session, struck in of_sessions:
+        until_seconds = min(struck.until_seconds, session.closed_seconds)
         if struck.name == "endless_speech":
             until_seconds = min(until_seconds, max(struck.from_seconds, ended_seconds) + _UNHEARD_VOICE_SECONDS)
         yield struck.from_seconds, until_seconds
