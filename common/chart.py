@@ -42,7 +42,9 @@ SET_BY_THE_CHART: Final = frozenset(
 OF_SERVE: Final = frozenset({"WORKERS", "DISPATCHERS"})
 """Settings that only `serve` reads; in a cluster Kubernetes counts the processes."""
 
-SECRETS: Final = frozenset({"OPENAI_API_KEY", "STS_TOKEN", "ADMIN_TOKEN", "CLUSTER_TOKEN"})
+SECRETS: Final = frozenset(
+    {"OPENAI_API_KEY", "SAFETY_IDENTIFIER_SECRET", "STS_TOKEN", "ADMIN_TOKEN", "CLUSTER_TOKEN"}
+)
 """Settings that are never written into values, and so into the release that Helm stores."""
 
 COPIED: Final = {"dashboards": "*.json", "rules": "*.yaml"}

@@ -13,12 +13,15 @@ from enum import Enum
 from typing import Final
 from urllib.parse import urlsplit
 
-DEFAULT_MODEL: Final = "gpt-realtime-2"
+DEFAULT_MODEL: Final = "gpt-realtime-2.1"
+DEFAULT_TRANSCRIPTION_MODEL: Final = "gpt-transcribe"
 DEFAULT_VOICE: Final = "alloy"
 VOICES: Final = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar")
 
 XAI_DEFAULT_MODEL: Final = "grok-voice-latest"
 XAI_DEFAULT_VOICE: Final = "eve"
+# xAI documents `grok-transcribe`, which repeats its text while it listens. Any other name transcribes once.
+XAI_DEFAULT_TRANSCRIPTION_MODEL: Final = "whisper-1"
 XAI_VOICES: Final = (
     *("eve", "ara", "rex", "sal", "leo", "carina", "zagan", "helix", "orion", "luna", "iris", "altair", "zenith"),
     *("perseus", "helios", "lux", "kepler", "rigel", "cosmo", "celeste", "ursa", "sirius", "lumen", "castor"),
@@ -106,6 +109,11 @@ def realtime_url(base_url: str) -> str:
 def default_model(service: Service) -> str:
     """The model of calls for which none is set. At Azure the name of a deployment, which may differ."""
     return XAI_DEFAULT_MODEL if service is Service.XAI else DEFAULT_MODEL
+
+
+def default_transcription_model(service: Service) -> str:
+    """Return the model that transcribes the caller where none is set."""
+    return XAI_DEFAULT_TRANSCRIPTION_MODEL if service is Service.XAI else DEFAULT_TRANSCRIPTION_MODEL
 
 
 def default_voice(service: Service) -> str:

@@ -7,10 +7,12 @@ known here pass as they are: a service may know them.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from common import function_tools
+from common.function_tools import Change
 from common.models import Service, reasoning_efforts
 from common.setting_values import (
     Parser,
@@ -28,6 +30,7 @@ from common.setting_values import (
     truncation,
     voice_of,
     whole_number,
+    without_region,
     word,
 )
 
@@ -139,6 +142,53 @@ def checked(given: Mapping[str, Any], service: Service) -> tuple[dict[str, Any],
     wrong: list[Wrong] = []
     session = _object(_placed(given), session_shape(service), "", wrong)
     return session, wrong
+
+
+def accepted(session: Mapping[str, Any]) -> tuple[dict[str, Any], list[Change]]:
+    """Return fields of a session in a form that the API accepts, and what was changed.
+
+    The API refuses a session as a whole for one wrong tool, or for a transcription language with a region. The
+    fields may be unchecked: fields of another shape pass as they are.
+    """
+    changes: list[Change] = []
+    made = dict(session)
+    if isinstance(made.get("tools"), list):
+        made["tools"], changes = function_tools.mend_all(made["tools"])
+    made = _with(made, ("audio", "input", "transcription"), _without_regions, changes)
+    return _with(made, ("input_audio_transcription",), _without_regions, changes), changes
+
+
+def _with(
+    session: dict[str, Any],
+    path: tuple[str, ...],
+    change: Callable[[dict[str, Any], list[Change]], dict[str, Any]],
+    changes: list[Change],
+) -> dict[str, Any]:
+    """Return `session` with the object at `path` changed, where there is one."""
+    if not path:
+        return change(session, changes)
+    first, *rest = path
+    inner = session.get(first)
+    if not isinstance(inner, dict):
+        return session
+    return session | {first: _with(inner, tuple(rest), change, changes)}
+
+
+def _without_regions(transcription: dict[str, Any], changes: list[Change]) -> dict[str, Any]:
+    made = dict(transcription)
+    given = made.get("language")
+    if isinstance(given, str):
+        made["language"] = without_region(given)
+    several = made.get("languages")
+    if isinstance(several, list):
+        codes = [without_region(each) if isinstance(each, str) else each for each in several]
+        made["languages"] = [each for index, each in enumerate(codes) if each not in codes[:index]]
+    changes += [
+        Change("", f"transcription.{name}", "region left out")
+        for name in ("language", "languages")
+        if made.get(name) != transcription.get(name)
+    ]
+    return made
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any], service: Service) -> dict[str, Any]:

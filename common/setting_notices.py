@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-from common import models
+from common import function_tools, models, session_fields
 from common.models import Service, Shutdown
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ def notices(settings: Settings, given: Collection[str]) -> Iterator[str]:
         for name in _LATER_INSTRUCTIONS:
             if name in given:
                 yield f"{name.upper()} has no effect: OPENAI_INSTRUCTIONS is set and comes first"
+    _, changes = session_fields.accepted(settings.openai_session or {})
+    for tool, done in function_tools.by_tool(changes).items():
+        yield f"OPENAI_SESSION: the API would refuse the tool {tool}: {done}"
     if settings.openai_prompt_id is None:
         for name in ("openai_prompt_version", "openai_prompt_variables"):
             if name in given:

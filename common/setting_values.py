@@ -35,6 +35,7 @@ MIN_TOKEN_CHARACTERS: Final = 16
 _OFF: Final = frozenset({"", "off", "none", "null", "false"})
 _ON: Final = frozenset({"true", "1", "yes", "on"})
 _NOT: Final = frozenset({"false", "0", "no", "off"})
+_LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
 _FUNCTION_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _XAI_CUSTOM_VOICE: Final = re.compile(r"[a-z0-9]{8}")
 _ANY_VOICE: Final = re.compile(r"[\w.:/@-]{1,128}")
@@ -182,12 +183,21 @@ def max_tokens(value: object) -> object:
 
 
 def language(value: object) -> object:
-    """Takes a language code; `auto` is None."""
+    """Takes a language code, and leaves its region out; `auto` is None.
+
+    The API takes ISO-639-1 (`openai.types.realtime.AudioTranscription.language`) and refuses the whole session for
+    `pt-BR`. Codes that are not in ISO-639-1 pass, because the API may learn them.
+    """
     if value is None or str(value).lower() in {"", "auto"}:
         return None
-    if not re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", str(value)):
+    if not _LANGUAGE.fullmatch(str(value)):
         raise ValueError("must be a language code such as en or it, or auto")
-    return value
+    return without_region(str(value))
+
+
+def without_region(code: str) -> str:
+    """Return the language of a code with a region or script: `pt` for `pt-BR`. Other text stays as it is."""
+    return re.split("[-_]", code)[0].lower() if _LANGUAGE.fullmatch(code) else code
 
 
 def tool_choice(value: object) -> object:

@@ -136,6 +136,7 @@ _HOW_TO_SET: Final = {
 # May hold secrets, so that a wrong value is not shown.
 _NEVER_SHOWN: Final = frozenset(
     {"openai_api_key", "openai_mcp_servers", "openai_session", "sts_token", "cluster_token", "admin_token"}
+    | {"safety_identifier_secret"}
     # Files; but somebody may set the key itself.
     | {"tls_key", "cluster_tls_key"}
 )
@@ -199,7 +200,9 @@ class Settings(BaseSettings):
     openai_language: Language = Field(
         default=None, description="the caller's language, for the transcription; auto or unset: detected"
     )
-    openai_transcription_model: Word = Field(default="whisper-1", description="transcribes the caller")
+    openai_transcription_model: Word = Field(
+        default=models.DEFAULT_TRANSCRIPTION_MODEL, description="transcribes the caller"
+    )
     openai_turn_detection: Annotated[TurnDetection, BeforeValidator(one_of(TurnDetection))] = Field(
         default=TurnDetection.SERVER_VAD,
         description="server_vad, semantic_vad, or none: the worker finds the end of speech",
@@ -238,6 +241,12 @@ class Settings(BaseSettings):
     )
     openai_organization: OptionalWord = Field(default=None, description="the organization that pays")
     openai_project: OptionalWord = Field(default=None, description="the project that pays")
+    safety_identifier_secret: Token = Field(
+        default=None,
+        repr=False,
+        description="if set, OpenAI's own address gets an HMAC of the caller's number (from), to act against an "
+        "abusive caller in place of the account; the same for all workers",
+    )
     openai_prompt_id: OptionalWord = Field(default=None, description="a stored prompt (pmpt_...)")
     openai_prompt_version: OptionalWord = Field(default=None, description="of the stored prompt")
     openai_prompt_variables: PromptVariables = Field(default=None, description="of the stored prompt, as JSON")
@@ -277,7 +286,9 @@ class Settings(BaseSettings):
         default=None, description="the silence that ends an abandoned call"
     )
     max_call_seconds: LimitSeconds = Field(default=None, description="how long a call may last")
-    prices_file: Path | None = Field(default=None, description="prices of tokens (JSON); unset: the built-in list")
+    prices_file: Path | None = Field(
+        default=None, description="prices of tokens and of transcription (JSON); unset: the built-in list"
+    )
 
     upstream_retry_seconds: Annotated[float, BeforeValidator(number(0, 3600))] = Field(
         default=30, description="how long a call waits for a Realtime session that cannot be opened"
@@ -515,6 +526,7 @@ def _defaults(role: Role, base_url: str | None) -> dict[str, Any]:
         "drain_seconds": DEFAULT_DRAIN_SECONDS[role],
         "openai_model": models.default_model(service),
         "openai_voice": models.default_voice(service),
+        "openai_transcription_model": models.default_transcription_model(service),
     }
 
 

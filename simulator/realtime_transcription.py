@@ -9,6 +9,8 @@ from simulator.realtime_settings import Behaviour, Transcription
 from simulator.realtime_usage import USER_AUDIO_MS_PER_TOKEN, text_tokens
 from simulator.voice import heard_words
 
+# Their pages on developers.openai.com give a price for a minute of audio.
+_PRICED_BY_THE_MINUTE = frozenset({"whisper-1", "gpt-transcribe", "gpt-live-transcribe", "gpt-realtime-whisper"})
 _PREFIX = "conversation.item.input_audio_transcription"
 
 
@@ -28,7 +30,8 @@ def transcription_events(
 ) -> list[tuple[str, dict[str, Any]]]:
     """Types and contents of the server events, in order.
 
-    `whisper-1` does not stream: one delta with everything. It is paid by the second, other models by tokens.
+    `whisper-1` does not stream: one delta with everything. Models that OpenAI prices by the minute report seconds,
+    others report tokens (the docstrings of `openai.types.realtime`'s usage types; the models' pages, 2026-11-30).
     """
     where = {"item_id": item_id, "content_index": 0}
     if text is None:
@@ -39,11 +42,10 @@ def transcription_events(
             "param": None,
         }
         return [(f"{_PREFIX}.failed", {**where, "error": error})]
-    if model == "whisper-1":
-        deltas = [text]
+    deltas = [text] if model == "whisper-1" else re.findall(r"\s*\S+", text)
+    if model in _PRICED_BY_THE_MINUTE:
         usage: dict[str, Any] = {"type": "duration", "seconds": audio_ms / 1000}
     else:
-        deltas = re.findall(r"\s*\S+", text)
         heard, written = -(-audio_ms // USER_AUDIO_MS_PER_TOKEN), text_tokens(text)
         usage = {
             "type": "tokens",

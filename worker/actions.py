@@ -87,6 +87,18 @@ class Used:
 
 
 @dataclass(frozen=True, slots=True)
+class Transcribed:
+    """A transcription of the caller has usage of its own.
+
+    Attributes:
+        usage: as the API reports it, of any type: see `worker.usage.TranscriptionUsage`.
+    """
+
+    # Compiled code would refuse another type than the one named here, and with it the whole event.
+    usage: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Configured:
     """The session has these fields now, and another one of the call is to have them, too."""
 
@@ -108,4 +120,16 @@ class Ended:
     released: bool = False
 
 
-Action = ToUpstream | ToDispatcher | Connect | RunTool | Happened | Answer | Report | Used | Configured | Ended
+Action = (
+    ToUpstream
+    | ToDispatcher
+    | Connect
+    | RunTool
+    | Happened
+    | Answer
+    | Report
+    | Used
+    | Transcribed
+    | Configured
+    | Ended
+)

@@ -15,8 +15,9 @@ from typing import Protocol as Interface
 import aiohttp
 import structlog
 
-from common import link, models, session_fields
+from common import function_tools, link, models, session_fields
 from common.errors import UpstreamError
+from common.function_tools import MAX_TOOLS
 from common.metrics import ReconnectReason, RetryReason, WorkerMetrics
 from common.relay_timer import RelayTimer
 from common.settings import Settings, TurnDetection
@@ -36,13 +37,16 @@ from worker.tools import avr
 from worker.tools.shed import ToolShed
 from worker.tools.toolbox import Toolbox
 from worker.upstream_limits import LimitsTable, UpstreamLimits
-from worker.usage import Usage
+from worker.usage import TranscriptionUsage, Usage
 
 # Of server_vad, as the API has them; where turns are found on this side they mean the same.
 DEFAULT_PREFIX_MS = 300
 # Who watches one call over the calls API.
 MAX_WATCHERS = 16
 MAX_COMMANDS = 32
+MAX_SHOWN_TOOLS = 10
+# Counted in place of usage with figures that cannot be true.
+BAD_USAGE = "bad_usage"
 
 
 # A call whose dispatcher is gone is kept for the caller to come back, and a little longer than a dispatcher does.
@@ -264,7 +268,8 @@ class Call:
         if changed is None or changed == self._profile or self._toolbox is None:
             return None
         self._profile = changed
-        return _plan(changed, self._toolbox, self._resources.settings).session
+        tools, _ = _tools(changed, self._toolbox)
+        return _plan(changed, self._toolbox, self._resources.settings, tools).session
 
     # The link, and the loss of it
 
@@ -393,8 +398,15 @@ class Call:
             # Numbers are a link's own: two dispatchers may use the same.
             self._commands += 1
             self._asking[self._commands] = (command.number, send)
-            self._session.command(self._commands, command.action, command.body, time.monotonic())
+            body = self._accepted(command.body) if command.action == "session" else command.body
+            self._session.command(self._commands, command.action, body, time.monotonic())
             self._act()
+
+    def _accepted(self, session: dict[str, Any]) -> dict[str, Any]:
+        accepted, changes = session_fields.accepted(session)
+        for tool, done in function_tools.by_tool(changes).items():
+            self._log.warning(profile.TOOL_CHANGED, source="the calls API", tool=tool or None, changes=done)
+        return accepted
 
     def unwatch(self, send: Callable[[bytes], None]) -> None:
         """Whoever watched by this link is gone with it."""
@@ -491,6 +503,8 @@ class Call:
                 self._begin_task(self._connect(delay_seconds), "connect")
             case actions.Used(usage):
                 self._count_tokens(usage)
+            case actions.Transcribed(transcription):
+                self._count_transcription(transcription)
             case actions.Configured(session):
                 self._configured(session)
             case actions.Ended(outcome, reason, released):
@@ -511,7 +525,12 @@ class Call:
                 http=resources.http,
             )
             self._tell_profile(self._profile)
-            plan = _plan(self._profile, self._toolbox, resources.settings)
+            tools, left_out = _tools(self._profile, self._toolbox)
+            if left_out:
+                reason = f"a session has at most {MAX_TOOLS}"
+                shown = left_out[:MAX_SHOWN_TOOLS]
+                self._log.warning("tools left out", reason=reason, number=len(left_out), tools=shown)
+            plan = _plan(self._profile, self._toolbox, resources.settings, tools)
             limits = resources.limits.of(self._profile.base_url, self._profile.api_key.get_secret_value())
             self._limits = limits
             session = Session(self._opening, self._channel, plan, time.monotonic(), self._snapshot, limits=limits)
@@ -604,6 +623,9 @@ class Call:
 
     def _count_tokens(self, usage: Usage) -> None:
         assert self._profile is not None
+        if not usage.is_plausible:
+            self._metrics.upstream_errors.inc(BAD_USAGE)
+            return
         model = self._profile.model
         tokens = self._metrics.tokens(model)
         tokens.input_text.inc(usage.input_text)
@@ -613,6 +635,22 @@ class Call:
         tokens.output_text.inc(usage.output_text)
         tokens.output_audio.inc(usage.output_audio)
         cost_usd = self._resources.prices.cost_usd(model, usage)
+        if cost_usd is not None:
+            self._metrics.cost_usd.inc(model, cost_usd)
+
+    def _count_transcription(self, reported: object) -> None:
+        assert self._profile is not None
+        try:
+            usage = TranscriptionUsage.from_event(reported)
+        except ValueError:
+            self._metrics.upstream_errors.inc(BAD_USAGE)
+            return
+        model = self._profile.transcription_model
+        tokens = self._metrics.tokens(model)
+        tokens.input_text.inc(usage.input_text)
+        tokens.input_audio.inc(usage.input_audio)
+        tokens.output_text.inc(usage.output_text)
+        cost_usd = self._resources.prices.transcription_cost_usd(model, usage)
         if cost_usd is not None:
             self._metrics.cost_usd.inc(model, cost_usd)
 
@@ -657,9 +695,18 @@ def _lasts_seconds(event: dict[str, Any]) -> float | None:
     return seconds if LEAST_SESSION_SECONDS <= seconds <= MOST_SESSION_SECONDS else None
 
 
-def _plan(chosen: CallProfile, toolbox: Toolbox, settings: Settings) -> Plan:
+def _tools(chosen: CallProfile, toolbox: Toolbox) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the session's tools, and the names of tools that exceed the API's limit."""
+    room = MAX_TOOLS - len(avr.FUNCTIONS)
+    custom = toolbox.definitions
+    of_the_call, in_files = chosen.tools[:room], custom[: max(room - len(chosen.tools), 0)]
+    left_out = [*chosen.tools[len(of_the_call) :], *custom[len(in_files) :]]
+    names = [str(tool.get("name") or tool.get("server_label"))[:64] for tool in left_out]
+    return [*of_the_call, *avr.FUNCTIONS, *in_files], names
+
+
+def _plan(chosen: CallProfile, toolbox: Toolbox, settings: Settings, tools: list[dict[str, Any]]) -> Plan:
     """The session's settings, from the call's and the process's."""
-    tools = [*chosen.tools, *avr.FUNCTIONS, *toolbox.definitions]
     found_here = chosen.turn_detection is TurnDetection.NONE
     prefix_ms = settings.openai_turn_detection_prefix_padding_ms
     return Plan(

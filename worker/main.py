@@ -66,6 +66,7 @@ async def run(settings: Settings, process: Process) -> int:
     # At 0 from the start: a rate does not see a series rise that begins with its first event.
     measured.upstream_errors.expect(*realtime_errors.OPERATOR_CODES, *realtime_errors.PASSING_CODES)
     measured.expect_model(settings.openai_model)
+    measured.expect_model(settings.openai_transcription_model)
     functions = (*avr.FUNCTIONS, *(await tools.toolbox()).definitions)
     measured.expect_tools(*(str(function["name"]) for function in functions[: metrics.MAX_LABEL_VALUES]))
     resources = Resources(settings, measured, Prices.load(settings.prices_file), tools, http)

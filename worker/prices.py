@@ -1,7 +1,9 @@
-"""What tokens cost, by a dated file: `prices.json` beside this module, or an operator's own (PRICES_FILE).
+"""Prices of tokens and of transcribed minutes, from a dated file.
 
-Prices are in US dollars for a million tokens, as OpenAI publishes them. A model has a price if the file names it,
-or has it as an alias (a dated snapshot) of one that it names; nothing is guessed from names that look alike.
+The file is `prices.json` beside this module, or an operator's own (PRICES_FILE). Prices are in US dollars for a
+million tokens, as OpenAI publishes them. Some transcription models are priced by the minute of audio instead. A
+model has a price if the file names it, or has it as an alias (a dated snapshot) of one that it names. Nothing is
+guessed from names that look alike.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import SettingsError
-from worker.usage import Usage
+from worker.usage import TranscriptionUsage, Usage
 
 PRICES_FILE: Final = Path(__file__).with_name("prices.json")
 
@@ -25,6 +27,7 @@ MAX_NAMED_MODELS: Final = 100
 """Models without a price that the log names; a call may bring any name."""
 
 TOKENS_PER_PRICE: Final = 1_000_000
+SECONDS_PER_PRICE: Final = 60
 
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 
@@ -50,6 +53,29 @@ class ModelPrices(_Strict):
     audio: ModalityPrices
 
 
+class TranscriptionTokenPrices(_Strict):
+    """US dollars for a million tokens of a transcription."""
+
+    input_text: Price
+    input_audio: Price
+    output_text: Price
+
+
+class TranscriptionPrices(_Strict):
+    """Prices of a model that transcribes: by the minute of audio, by tokens, or both."""
+
+    source: str = Field(min_length=1)
+    checked: date
+    minute: Price | None = None
+    tokens: TranscriptionTokenPrices | None = None
+
+    @model_validator(mode="after")
+    def _has_a_price(self) -> TranscriptionPrices:
+        if self.minute is None and self.tokens is None:
+            raise ValueError("minute or tokens is needed")
+        return self
+
+
 class PriceFile(_Strict):
     """The file: prices by the model's name, and other names of these models."""
 
@@ -57,14 +83,15 @@ class PriceFile(_Strict):
     currency: Literal["USD"]
     per_tokens: Literal[1_000_000]
     models: dict[str, ModelPrices]
+    transcription: dict[str, TranscriptionPrices] = {}
     aliases: dict[str, str] = {}
 
     @model_validator(mode="after")
     def _aliases_lead_to_prices(self) -> PriceFile:
         for alias, model in self.aliases.items():
-            if model not in self.models:
+            if model not in self.models and model not in self.transcription:
                 raise ValueError(f"aliases.{alias} is {model!r}, which is none of the models")
-            if alias in self.models:
+            if alias in self.models or alias in self.transcription:
                 raise ValueError(f"aliases.{alias} has prices of its own among the models")
         return self
 
@@ -75,7 +102,12 @@ class Prices:
     def __init__(self, file: PriceFile) -> None:
         self.date = file.date
         self._models: Mapping[str, ModelPrices] = file.models | {
-            alias: file.models[model] for alias, model in file.aliases.items()
+            alias: file.models[model] for alias, model in file.aliases.items() if model in file.models
+        }
+        self._transcription: Mapping[str, TranscriptionPrices] = file.transcription | {
+            alias: file.transcription[model]
+            for alias, model in file.aliases.items()
+            if model in file.transcription
         }
         self._named: set[str] = set()
         self._log = structlog.get_logger()
@@ -119,13 +151,32 @@ class Prices:
             + usage.output_audio * audio.output
         ) / TOKENS_PER_PRICE
 
-    def _name(self, model: str) -> None:
+    def transcription_cost_usd(self, model: str, usage: TranscriptionUsage) -> float | None:
+        """Return what a transcription costs; None: the model has no price for it, which the log says once.
+
+        Tokens of a model that is priced by the minute have no price: nothing documents their length.
+        """
+        prices = self._transcription.get(model)
+        if prices is not None and usage.seconds is not None and prices.minute is not None:
+            return usage.seconds * prices.minute / SECONDS_PER_PRICE
+        if prices is not None and usage.seconds is None and prices.tokens is not None:
+            tokens = prices.tokens
+            return (
+                usage.input_text * tokens.input_text
+                + usage.input_audio * tokens.input_audio
+                + usage.output_text * tokens.output_text
+            ) / TOKENS_PER_PRICE
+        self._name(model, by="tokens" if usage.seconds is None else "minute")
+        return None
+
+    def _name(self, model: str, by: str = "tokens") -> None:
         if model in self._named or len(self._named) >= MAX_NAMED_MODELS:
             return
         self._named.add(model)
         self._log.warning(
-            "model has no price: its tokens are counted, their cost is not",
+            "model has no price: its use is counted, its cost is not",
             model=model,
+            priced_by=by,
             prices_of=self.date.isoformat(),
             remedy="give it one in a file of your own, PRICES_FILE",
         )

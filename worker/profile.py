@@ -16,15 +16,17 @@ import orjson
 import structlog
 from pydantic import SecretStr
 
-from common import models, session_fields
+from common import function_tools, models, session_fields
 from common.setting_values import AudioFormat, Parser, api_key, boolean
 from common.settings import Settings, TurnDetection
-from worker import dialect, instructions
+from worker import dialect, instructions, safety_identifier
 from worker.dialect import Dialect
 from worker.session_update import DEFAULT_INSTRUCTIONS, FORMATS, session_object
 
 # The API's for server_vad, and the worker's own where it detects turns itself.
 DEFAULT_SILENCE_MS: Final = 500
+
+TOOL_CHANGED: Final = "a field was changed because the API would refuse the session"
 
 _FORMAT_OF_TYPE: Final = {wire["type"]: name for name, wire in FORMATS.items()}
 _SECRETS_OF_A_TOOL: Final = frozenset({"authorization", "headers"})
@@ -47,6 +49,7 @@ class CallProfile:
         audio_format: on the connection, both ways.
         silence_ms: the silence that ends the caller's turn; 0 where a model decides (semantic_vad).
         vad_threshold: for the worker's own turn detection, 0 to 1; None: its default.
+        safety_identifier: of the caller, for OpenAI alone; None: none is sent.
     """
 
     base_url: str
@@ -62,6 +65,7 @@ class CallProfile:
     audio_format: AudioFormat = AudioFormat.PCM
     silence_ms: int = DEFAULT_SILENCE_MS
     vad_threshold: float | None = None
+    safety_identifier: str | None = field(default=None, repr=False)
 
     @property
     def dialect(self) -> Dialect:
@@ -76,13 +80,22 @@ class CallProfile:
     @property
     def headers(self) -> dict[str, str]:
         """Headers of the connection's handshake. They hold the key."""
-        return self.dialect.headers(self.api_key.get_secret_value(), self.organization, self.project)
+        headers = self.dialect.headers(self.api_key.get_secret_value(), self.organization, self.project)
+        if self.safety_identifier is not None and models.service_of(self.base_url) is models.Service.OPENAI:
+            headers[safety_identifier.HEADER] = self.safety_identifier
+        return headers
 
     @property
     def turn_detection(self) -> TurnDetection:
         """Who decides that the caller has finished speaking."""
         chosen = self.session["audio"]["input"]["turn_detection"]
         return TurnDetection.NONE if chosen is None else TurnDetection(chosen["type"])
+
+    @property
+    def transcription_model(self) -> str:
+        """The model that transcribes the caller; `unknown` where the session names none."""
+        transcription = self.session["audio"]["input"].get("transcription") or {}
+        return str(transcription.get("model") or "unknown")
 
     def to_record(self) -> dict[str, Any]:
         """What can be remembered of it, as JSON has it: all but `secrets`."""
@@ -147,7 +160,8 @@ async def load(
         read = await instructions.read(settings.openai_file_instructions, uuid=uuid)
         if read is not None:
             draft.session["instructions"] = read
-    draft.merge(settings.openai_session or {})
+    # Changes of OPENAI_SESSION are logged once, at the start: `common.setting_notices`.
+    draft.merge(session_fields.accepted(settings.openai_session or {})[0])
     draft.override("OPENAI_URL_INSTRUCTIONS", answer)
     draft.override("provider_config", provider_config, has_key=True)
     return draft.profile(metadata)
@@ -251,6 +265,7 @@ class _Draft:
             audio_format=self._one_format(),
             silence_ms=self._silence_ms(),
             vad_threshold=settings.openai_turn_detection_threshold,
+            safety_identifier=safety_identifier.of_call(settings.safety_identifier_secret, metadata),
             session=self.session,
             tools=tools,
             welcome_message=self._filled(self._own["welcome_message"] or "", metadata) or None,
@@ -264,6 +279,9 @@ class _Draft:
         session, wrong = session_fields.checked(given, self._service)
         for each in wrong:
             self._wrong(source, each.path, each.allowed)
+        session, changes = session_fields.accepted(session)
+        for tool, done in function_tools.by_tool(changes).items():
+            self._log.warning(TOOL_CHANGED, source=source, tool=tool or None, changes=done)
         self.merge(session)
 
     def _fit_model(self) -> None:

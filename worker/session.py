@@ -33,6 +33,7 @@ from worker.actions import (
     Ended,
     Seen,
     ToUpstream,
+    Transcribed,
     Used,
 )
 from worker.agent import Agent, checked_id
@@ -644,6 +645,7 @@ class Session:
         return item
 
     def _transcribed(self, event: dict[str, Any], now_seconds: float) -> None:
+        self._out.actions.extend([Transcribed(event["usage"])] if event.get("usage") else [])
         item = self.conversation.get(event["item_id"])
         if item is not None and not item.text_done:
             item.text = event["transcript"].strip()
@@ -864,6 +866,8 @@ class Session:
         )
         self._journal.write()
         self._out.record(link.Ready())
+        # The dispatcher relies on nothing that it was told before READY.
+        self._awaiting = False
         self._out.happened("live")
         early, self._early_keys = self._early_keys, []
         for digit in (*snapshot.digits, *early):

@@ -40,7 +40,6 @@ class Running:
     ) -> None:
         needed = {
             "OPENAI_API_KEY": "k",
-            "OPENAI_TRANSCRIPTION_MODEL": "gpt-transcribe",  # has no shutdown date to be warned of
             "REDIS_URL": "redis://127.0.0.1:1",
         }
         told = {} if child is None else child.environment()

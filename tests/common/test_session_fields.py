@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from common import session_fields
 from common.models import Service
-from common.session_fields import Wrong, checked, merged
+from common.session_fields import Wrong, accepted, checked, merged
 
 VAD = {"type": "server_vad", "create_response": True, "threshold": 0.5}
 BASE: dict[str, Any] = {
@@ -181,3 +182,56 @@ def test_which_names_are_those_of_fields() -> None:
         assert session_fields.is_session_field(name)
     for name in ("id", "welcome_message", "api_key", "session"):
         assert not session_fields.is_session_field(name)
+
+
+# Fields that the API would refuse a session for.
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda transcription: {"audio": {"input": {"transcription": transcription}}},
+        lambda transcription: {"input_audio_transcription": transcription},
+    ],
+)
+def test_a_region_of_a_transcription_language_is_left_out(place: Callable[[Any], dict[str, Any]]) -> None:
+    given = place({"model": "m", "language": "pt-BR", "languages": ["pt-BR", "pt-PT", "en"]})
+    made, changes = accepted(given)
+    assert made == place({"model": "m", "language": "pt", "languages": ["pt", "en"]})
+    assert [(change.field, change.done) for change in changes] == [
+        ("transcription.language", "region left out"),
+        ("transcription.languages", "region left out"),
+    ]
+    assert accepted(made) == (made, [])
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {},
+        {"tools": None, "audio": None},
+        {"tools": 17, "audio": {"input": []}},
+        {"audio": {"input": {"transcription": None}}},
+        {"audio": {"input": {"transcription": {"language": 17, "languages": "pt-BR"}}}},
+        {"audio": {"input": {"transcription": {"language": "english please", "languages": [None, {}]}}}},
+        {"input_audio_transcription": "pt-BR"},
+    ],
+)
+def test_fields_of_another_shape_pass_as_they_are(odd: dict[str, Any]) -> None:
+    assert accepted(odd) == (odd, [])
+
+
+def test_tools_of_a_session_are_mended_or_left_out() -> None:
+    array = {"type": "object", "properties": {"list": {"type": "array"}}}
+    tools = [{"name": "a", "parameters": array}, {"name": "b", "parameters": {"type": "string"}}]
+    made, changes = accepted({"tools": tools, "instructions": "Be kind."})
+    assert made["instructions"] == "Be kind."
+    assert [tool["name"] for tool in made["tools"]] == ["a"]
+    assert made["tools"][0]["parameters"]["properties"]["list"] == {"type": "array", "items": {}}
+    assert [change.tool for change in changes] == ["a", "b"]
+
+
+def test_checked_fields_have_no_region() -> None:
+    session, wrong = checked({"audio": {"input": {"transcription": {"language": "pt-BR"}}}}, Service.OPENAI)
+    assert not wrong
+    assert session["audio"]["input"]["transcription"] == {"language": "pt"}

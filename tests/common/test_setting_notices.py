@@ -29,18 +29,26 @@ def test_a_model_with_an_announced_shutdown_is_named_with_its_day(model: str, da
     assert notices(OPENAI_MODEL=model, OPENAI_BASE_URL="https://me.openai.azure.com") == ()
 
 
-def test_so_is_a_transcription_model_even_the_default_one_at_openai() -> None:
+def test_a_transcription_model_with_a_shutdown_date_is_named() -> None:
     line = (
         "OPENAI_TRANSCRIPTION_MODEL=whisper-1 has a shutdown date at OpenAI, 2027-02-26: "
         "change it to gpt-transcribe"
     )
     assert notices(OPENAI_TRANSCRIPTION_MODEL="whisper-1") == (line,)
-    assert notices(OPENAI_BASE_URL="wss://api.openai.com/v1") == (line,)
+    openai = "wss://api.openai.com/v1"
+    assert notices(OPENAI_TRANSCRIPTION_MODEL="whisper-1", OPENAI_BASE_URL=openai) == (line,)
+
+
+@pytest.mark.parametrize("role", [Role.SERVE, Role.WORKER])
+@pytest.mark.parametrize(
+    "url", ["", "wss://api.openai.com/v1", "https://me.openai.azure.com", "wss://api.x.ai/v1", "ws://127.0.0.1:9"]
+)
+def test_default_settings_have_no_notice(role: Role, url: str) -> None:
+    assert notices(role, OPENAI_BASE_URL=url) == ()
 
 
 def test_so_are_stored_prompts() -> None:
-    openai = {"OPENAI_BASE_URL": "wss://api.openai.com/v1", "OPENAI_TRANSCRIPTION_MODEL": "gpt-transcribe"}
-    (line,) = notices(OPENAI_PROMPT_ID="pmpt_1", **openai)
+    (line,) = notices(OPENAI_PROMPT_ID="pmpt_1", OPENAI_BASE_URL="wss://api.openai.com/v1")
     assert line.startswith("OPENAI_PROMPT_ID: stored prompts have a shutdown date at OpenAI, 2026-11-30: ")
 
 
@@ -50,7 +58,7 @@ def test_a_dispatcher_says_nothing_of_what_a_worker_does() -> None:
 
 def test_a_temperature_has_an_effect_in_the_beta_dialect_alone() -> None:
     assert notices(OPENAI_TEMPERATURE="0.8") == (
-        "OPENAI_TEMPERATURE has no effect with OPENAI_MODEL=gpt-realtime-2: GA sessions have no temperature",
+        "OPENAI_TEMPERATURE has no effect with OPENAI_MODEL=gpt-realtime-2.1: GA sessions have no temperature",
     )
     assert notices(OPENAI_TEMPERATURE="0.8", OPENAI_MODEL="gpt-4o-realtime-preview") == ()
 
@@ -111,4 +119,18 @@ def test_details_of_another_turn_detection_are_named(mode: str, without: list[st
     }
     assert notices(OPENAI_TURN_DETECTION=mode, **details) == tuple(
         f"OPENAI_TURN_DETECTION_{name} has no effect with OPENAI_TURN_DETECTION={mode}" for name in without
+    )
+
+
+def test_a_tool_of_the_session_that_the_api_refuses_is_named() -> None:
+    array = '{"type": "object", "properties": {"all": {"type": "array"}}}'
+    string = '{"type": "string"}'
+    session = (
+        f'{{"tools": [{{"name": "list_up", "parameters": {array}}}, {{"name": "say", "parameters": {string}}},'
+        ' {"name": "fine"}]}'
+    )
+    start = "OPENAI_SESSION: the API would refuse the tool"
+    assert notices(OPENAI_SESSION=session) == (
+        f"{start} list_up: parameters.all: items added to an array",
+        f"{start} say: left out, because it must have parameters of the type object",
     )

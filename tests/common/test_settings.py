@@ -40,6 +40,7 @@ UNSET_BY_DEFAULT = (
     "openai_truncation",
     "openai_organization",
     "openai_project",
+    "safety_identifier_secret",
     "openai_prompt_id",
     "openai_prompt_version",
     "openai_prompt_variables",
@@ -79,12 +80,12 @@ def test_defaults_are_the_contracts() -> None:
     settings = parse()
     assert (settings.port, settings.admin_port, settings.worker_port) == (6030, 9090, 7000)
     assert settings.openai_base_url == "wss://api.openai.com/v1/realtime"
-    assert settings.openai_model == "gpt-realtime-2"
+    assert settings.openai_model == "gpt-realtime-2.1"
     assert settings.openai_voice == "alloy"
     assert settings.openai_instructions is None
     assert settings.openai_max_tokens == "inf"
     assert settings.openai_language is None
-    assert settings.openai_transcription_model == "whisper-1"
+    assert settings.openai_transcription_model == "gpt-transcribe"
     assert settings.openai_turn_detection is TurnDetection.SERVER_VAD
     assert settings.upstream_retry_seconds == 30
     assert settings.workers == len(os.sched_getaffinity(0))
@@ -146,9 +147,18 @@ def test_a_line_break_in_the_instructions_is_written_as_two_characters() -> None
 
 
 @pytest.mark.parametrize(
-    ("written", "language"), [("auto", None), ("AUTO", None), ("it", "it"), ("pt-BR", "pt-BR")]
+    ("written", "language"),
+    [
+        ("auto", None),
+        ("AUTO", None),
+        ("it", "it"),
+        ("pt-BR", "pt"),
+        ("zh_Hant_TW", "zh"),
+        ("EN", "en"),
+        ("tlh", "tlh"),
+    ],
 )
-def test_language_auto_is_none(written: str, language: str | None) -> None:
+def test_a_language_has_no_region_and_auto_is_none(written: str, language: str | None) -> None:
     assert parse(OPENAI_LANGUAGE=written).openai_language == language
 
 
@@ -219,7 +229,7 @@ def test_redis_urls(url: str) -> None:
         ("OPENAI_BASE_URL", "ftp://api.openai.com", "ws, wss, http or https"),
         ("OPENAI_BASE_URL", "wss://api.openai.com/v1/realtime?model=gpt-realtime-2", "OPENAI_MODEL"),
         ("OPENAI_BASE_URL", "wss://api.openai.com:port", "must be a URL"),
-        ("OPENAI_MODEL", "gpt-4o-realtime-preview-2024-12-17", "use gpt-realtime-2"),
+        ("OPENAI_MODEL", "gpt-4o-realtime-preview-2024-12-17", "use gpt-realtime-2.1"),
         ("OPENAI_MODEL", "gpt realtime", "one word"),
         ("OPENAI_VOICE", "nova", "alloy, ash, ballad"),
         ("OPENAI_MAX_TOKENS", "0", "1 to 4096, or inf"),
@@ -304,6 +314,8 @@ def test_a_long_value_is_shown_in_part() -> None:
         {"CLUSTER_TOKEN": f"{KEY}\n"[:8]},
         {"CLUSTER_TOKEN": f"{KEY}è"},
         {"ADMIN_TOKEN": KEY[:12]},
+        {"SAFETY_IDENTIFIER_SECRET": KEY[:12]},
+        {"SAFETY_IDENTIFIER_SECRET": f"{KEY} {KEY}"},
         {"CLUSTER_TLS_KEY": KEY},
         {"TLS_CERT": "/no/such/file", "TLS_KEY": KEY},
     ],
@@ -473,7 +485,7 @@ def test_a_wrong_mcp_server_stops_the_start(written: str, allowed: str) -> None:
         ('{"audio": []}', "audio must be an object"),
         ('{"output_modalities": ["text"]}', "a telephone call is spoken"),
         ('{"type": "transcription"}', "type must be one of realtime"),
-        ('{"model": "gpt-4o-realtime-preview"}', "use gpt-realtime-2"),
+        ('{"model": "gpt-4o-realtime-preview"}', "use gpt-realtime-2.1"),
         ('{"audio": {"input": {"format": {"type": "audio/pcmu"}}}}', "audio.output.format must be the same"),
     ],
 )
@@ -485,7 +497,7 @@ def test_a_wrong_field_of_the_session_stops_the_start(written: str, allowed: str
 
 @pytest.mark.parametrize("model", ["gpt-4o-realtime-preview", "gpt-4o-mini-realtime-preview-2024-12-17"])
 def test_a_preview_model_is_spoken_to_elsewhere_and_refused_at_openai(model: str) -> None:
-    replacement = "gpt-realtime-2.1-mini" if "mini" in model else "gpt-realtime-2"
+    replacement = "gpt-realtime-2.1-mini" if "mini" in model else "gpt-realtime-2.1"
     for url in ("https://api.openai.com/v1", "wss://eu.api.openai.com/v1/realtime"):
         assert refusal(OPENAI_MODEL=model, OPENAI_BASE_URL=url).endswith(f"use {replacement}")
     for url in ("http://127.0.0.1:9000", "https://me.openai.azure.com", "wss://api.openai.com.example/v1"):
@@ -509,8 +521,10 @@ def test_voices_efforts_and_turn_detection_are_those_of_the_service() -> None:
 def test_model_and_voice_have_defaults_where_the_service_has_not_openais() -> None:
     settings = parse(OPENAI_BASE_URL="https://api.x.ai/v1")
     assert (settings.openai_model, settings.openai_voice) == ("grok-voice-latest", "eve")
+    assert settings.openai_transcription_model == "whisper-1"
     settings = parse(OPENAI_BASE_URL="ws://127.0.0.1:9000")
-    assert (settings.openai_model, settings.openai_voice) == ("gpt-realtime-2", "alloy")
+    assert (settings.openai_model, settings.openai_voice) == ("gpt-realtime-2.1", "alloy")
+    assert settings.openai_transcription_model == "gpt-transcribe"
 
 
 def test_a_wrong_base_url_gets_the_only_line() -> None:

@@ -66,7 +66,6 @@ class Serve:
         self.temporary.mkdir()
         settings = {
             "OPENAI_API_KEY": "k",
-            "OPENAI_TRANSCRIPTION_MODEL": "gpt-transcribe",  # has no shutdown date to be warned of
             "PORT": 0,
             "ADMIN_PORT": 0,
             "WORKERS": 2,

@@ -138,7 +138,6 @@ async def test_a_missing_recording_stops_the_start_with_one_line() -> None:
     assert len(process.raw.strip().splitlines()) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="workers do not send AWAITING yet")
 async def test_filler_is_heard_during_a_slow_reply(real_redis_url: str, tmp_path: Path) -> None:
     filler = tmp_path / "filler.wav"
     write_wav(filler, tone(300, 0.4, dbfs=-26.0))

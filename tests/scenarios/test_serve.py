@@ -35,6 +35,16 @@ async def _serve(
         await serve.kill()
 
 
+async def test_an_untouched_start_warns_of_nothing() -> None:
+    """A key alone is set; the ports are free ones, because tests run beside each other."""
+    serve = await ServiceProcess.start("serve", OPENAI_API_KEY=KEY, PORT=0, ADMIN_PORT=0)
+    try:
+        await serve.line("serving")
+        assert [line for line in serve.lines if line["level"] != "info"] == []
+    finally:
+        await serve.kill()
+
+
 async def _get(url: str) -> Any:
     async with aiohttp.ClientSession() as http, http.get(url) as response:
         return await response.json()

@@ -19,6 +19,7 @@ def test_it_hears_words_by_length_unless_told_what_to_answer() -> None:
     [
         ("a b", "whisper-1", ["delta", "completed"]),
         ("a b", "gpt-4o-mini-transcribe", ["delta", "delta", "completed"]),
+        ("a b", "gpt-transcribe", ["delta", "delta", "completed"]),
         ("", "gpt-4o-mini-transcribe", ["completed"]),
         (None, "whisper-1", ["failed"]),
     ],
@@ -28,3 +29,11 @@ def test_its_events_are_those_of_the_transcription_model(text: str | None, model
     assert [kind.rpartition(".")[2] for kind, _ in events] == types
     for kind, content in events:
         validate_server_event({"type": kind, "event_id": "event_1", **content})
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"), [("gpt-transcribe", "duration"), ("whisper-1", "duration"), ("gpt-4o-transcribe", "tokens")]
+)
+def test_usage_has_the_unit_of_the_models_price(model: str, kind: str) -> None:
+    *_, (_, completed) = transcription_events("item_1", "a b", model=model, audio_ms=1500)
+    assert completed["usage"]["type"] == kind

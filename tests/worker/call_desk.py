@@ -129,10 +129,14 @@ async def begun(desk: Desk) -> AsyncIterator[Desk]:
                 desk.call.tools.tasks.clear()
 
 
+def counted(name: str, **labels: str) -> float:
+    """The sum of a counter's series with these labels so far."""
+    wanted = [f'{label}="{value}"' for label, value in labels.items()]
+    lines = metrics.render()[0].decode().splitlines()
+    series = [line for line in lines if line.startswith(f"avr_sts_{name}_total{{")]
+    return sum(float(line.split()[-1]) for line in series if all(pair in line for pair in wanted))
+
+
 def errors(code: str) -> float:
     """How many upstream errors of this code were counted so far."""
-    text = metrics.render()[0].decode()
-    lines = [
-        line for line in text.splitlines() if line.startswith(f'avr_sts_upstream_errors_total{{code="{code}"}}')
-    ]
-    return float(lines[0].split()[-1]) if lines else 0.0
+    return counted("upstream_errors", code=code)

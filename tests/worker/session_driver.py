@@ -66,6 +66,7 @@ class Driver:
         now: the clock, in seconds.
         journal: what the dispatcher was told to remember.
         waits: seconds from each answer being owed to its first audio.
+        transcribed: usage of transcriptions.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Driver:
         self.happened: list[dict[str, Any]] = []
         self.journal: list[Record] = []
         self.waits: list[float] = []
+        self.transcribed: list[Any] = []
         self.session = Session(link.Open("uuid-1", **fields), CHANNEL, plan, self.now, snapshot)
         self._position = position_samples
 
@@ -115,6 +117,8 @@ class Driver:
                 self.happened.append(action.event)
             elif isinstance(action, session.Report) and action.seen is session.Seen.ANSWER_WAIT_SECONDS:
                 self.waits.append(action.value)
+            elif isinstance(action, session.Transcribed):
+                self.transcribed.append(action.usage)
             elif isinstance(action, session.ToDispatcher):
                 for record in decoded_all([action.record], self.channel):
                     (self.journal if isinstance(record, JOURNAL) else did).append(record)

@@ -7,12 +7,14 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from common import link, metrics
 from common.link import Outcome
 from simulator.realtime_api import RealtimeSimulator
 from tests.helpers import eventually
-from tests.worker.call_desk import CHANNEL, KEY, PATIENCE_SECONDS, QUICK, call_to, errors
+from tests.worker import api_events as api
+from tests.worker.call_desk import CHANNEL, KEY, PATIENCE_SECONDS, QUICK, call_to, counted, errors
 from tests.worker.link_records import Audio, payload_of
 from worker import session
 
@@ -224,6 +226,45 @@ async def test_an_event_that_is_not_understood_is_counted_and_the_call_goes_on(
         assert not desk.is_over.is_set()
 
 
+async def test_seconds_of_a_transcription_are_priced(simulator: RealtimeSimulator) -> None:
+    model, wrong = "gpt-transcribe", errors("bad_usage")
+    cost_usd = counted("cost_usd", model=model)
+    async with call_to(simulator.url, openai_transcription_model=model) as desk:
+        await desk.ready()
+        opened = await simulator.wait_for_session()
+        for usage in ({"type": "duration", "seconds": 20}, {"type": "duration", "seconds": -1}, ["odd"]):
+            simulator.faults.send(opened, api.transcribed("item_1", "Hello") | {"usage": usage})
+        await eventually(lambda: errors("bad_usage") == wrong + 2)
+        assert not desk.is_over.is_set()
+    assert counted("cost_usd", model=model) - cost_usd == pytest.approx(0.0015)
+
+
+async def test_tokens_of_a_transcription_are_counted_and_priced(simulator: RealtimeSimulator) -> None:
+    model = "gpt-4o-transcribe"
+    before, cost_usd = counted("tokens", model=model, direction="input"), counted("cost_usd", model=model)
+    async with call_to(simulator.url, openai_transcription_model=model) as desk:
+        await desk.ready()
+        opened = await simulator.wait_for_session()
+        usage = {"type": "tokens", "input_tokens": 100, "output_tokens": 10}
+        simulator.faults.send(opened, api.transcribed("item_1", "Hello") | {"usage": usage})
+        await eventually(lambda: counted("cost_usd", model=model) - cost_usd == pytest.approx(0.00035))
+    assert counted("tokens", model=model, direction="input", modality="audio") == before + 100
+
+
+async def test_impossible_usage_of_a_response_is_not_counted(simulator: RealtimeSimulator) -> None:
+    before, wrong = counted("tokens"), errors("bad_usage")
+    async with call_to(simulator.url, openai_model="gpt-realtime-2") as desk:
+        await desk.ready()
+        opened = await simulator.wait_for_session()
+        await eventually(lambda: counted("tokens") > before)  # the greeting's
+        before = counted("tokens")
+        usage = {"input_token_details": {"text_tokens": -5}, "output_token_details": {"text_tokens": 1}}
+        simulator.faults.send(opened, api.response_done("resp_unknown", usage=usage))
+        await eventually(lambda: errors("bad_usage") == wrong + 1)
+        assert counted("tokens") == before
+        assert not desk.is_over.is_set()
+
+
 async def test_audio_that_the_api_does_not_take_waits_is_dropped_above_the_bound_and_goes_on(
     simulator: RealtimeSimulator,
 ) -> None:
@@ -245,3 +286,15 @@ async def test_audio_that_the_api_does_not_take_waits_is_dropped_above_the_bound
         await opened.wait_for(lambda s: s.appended_ms >= kept_ms, timeout_seconds=PATIENCE_SECONDS)
         assert opened.appended_ms == kept_ms
         assert not desk.is_over.is_set()
+
+
+async def test_a_session_has_no_more_tools_than_the_api_takes(simulator: RealtimeSimulator) -> None:
+    tools = [{"type": "function", "name": f"tool_{number}"} for number in range(130)]
+    with capture_logs() as lines:
+        async with call_to(simulator.url, openai_session={"tools": tools}) as desk:
+            await desk.ready()
+            opened = await simulator.wait_for_session()
+            names = [tool["name"] for tool in opened.session["tools"]]
+    assert names == [*(f"tool_{number}" for number in range(126)), "avr_transfer", "avr_hangup"]
+    (line,) = [line for line in lines if line["event"] == "tools left out"]
+    assert (line["number"], line["tools"]) == (4, ["tool_126", "tool_127", "tool_128", "tool_129"])

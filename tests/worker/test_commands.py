@@ -58,3 +58,18 @@ async def test_who_watched_by_a_link_that_is_lost_is_forgotten(here: Service) ->
             async with link_to(here.address) as other:
                 assert (await _ask(other, 1, "call-1", "watch")).status == 200
         assert (await _ask(holder, 5, "call-1", "conversation")).status == 200
+
+
+async def test_fields_that_the_api_refuses_are_mended_on_their_way(here: Service) -> None:
+    array = {"type": "object", "properties": {"all": {"type": "array"}}}
+    fields = {
+        "audio": {"input": {"transcription": {"model": "gpt-transcribe", "language": "pt-BR"}}},
+        "tools": [{"type": "function", "name": "list_up", "parameters": array}],
+    }
+    async with link_to(here.address) as dispatcher:
+        await live_call(dispatcher, "call-1", 1)
+        session = await here.simulator.wait_for_session()
+        assert (await _ask(dispatcher, 1, "call-1", "session", **fields)).status == 200
+    assert session.session["audio"]["input"]["transcription"]["language"] == "pt"
+    (tool,) = session.session["tools"]
+    assert tool["parameters"]["properties"]["all"] == {"type": "array", "items": {}}

@@ -8,9 +8,10 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
+from common import models
 from common.errors import SettingsError
 from worker.prices import MAX_FILE_BYTES, MAX_NAMED_MODELS, PRICES_FILE, Prices
-from worker.usage import Usage
+from worker.usage import TranscriptionUsage, Usage
 
 _MILLION = 1_000_000
 
@@ -26,7 +27,15 @@ _OWN: dict[str, Any] = {
             "audio": {"input": 8, "cached_input": 16, "output": 32.5},
         }
     },
-    "aliases": {"house-voice-2026": "house-voice"},
+    "transcription": {
+        "house-minutes": {"source": "contract of 2026", "checked": "2026-01-31", "minute": 0.6},
+        "house-tokens": {
+            "source": "contract of 2026",
+            "checked": "2026-01-31",
+            "tokens": {"input_text": 1, "input_audio": 2, "output_text": 4},
+        },
+    },
+    "aliases": {"house-voice-2026": "house-voice", "house-minutes-2026": "house-minutes"},
 }
 
 Write = Callable[[Any], Path]
@@ -72,12 +81,66 @@ def test_a_snapshot_costs_what_its_model_does_only_if_the_file_says_so(write: Wr
     assert prices.cost_usd("house-voice-2027", usage) is None
 
 
+# Transcription.
+
+
+@pytest.mark.parametrize(
+    ("model", "usage", "dollars"),
+    [
+        ("house-minutes", TranscriptionUsage(seconds=60), 0.6),
+        ("house-minutes-2026", TranscriptionUsage(seconds=1.5), 0.015),
+        ("house-tokens", TranscriptionUsage(input_text=_MILLION), 1),
+        ("house-tokens", TranscriptionUsage(input_audio=_MILLION), 2),
+        ("house-tokens", TranscriptionUsage(output_text=_MILLION), 4),
+        ("house-tokens", TranscriptionUsage(), 0),
+    ],
+)
+def test_a_transcription_costs_by_minutes_or_tokens(
+    write: Write, model: str, usage: TranscriptionUsage, dollars: float
+) -> None:
+    assert Prices.load(write(_OWN)).transcription_cost_usd(model, usage) == pytest.approx(dollars)
+
+
+@pytest.mark.parametrize(
+    ("model", "usage", "unit"),
+    [
+        ("house-minutes", TranscriptionUsage(input_audio=5), "tokens"),
+        ("house-tokens", TranscriptionUsage(seconds=5), "minute"),
+        ("house-voice", TranscriptionUsage(seconds=5), "minute"),
+        ("nobodys", TranscriptionUsage(input_audio=5), "tokens"),
+    ],
+)
+def test_a_transcription_without_a_price_warns_once(
+    write: Write, model: str, usage: TranscriptionUsage, unit: str
+) -> None:
+    prices = Prices.load(write(_OWN))
+    with capture_logs() as lines:
+        for _ in range(3):
+            assert prices.transcription_cost_usd(model, usage) is None
+    assert [(line["log_level"], line["model"], line["priced_by"]) for line in lines] == [("warning", model, unit)]
+
+
+def test_a_price_file_may_have_no_transcription(write: Write) -> None:
+    prices = Prices.load(write(_without("transcription") | {"aliases": {}}))
+    assert prices.cost_usd("house-voice", Usage(input_text=_MILLION)) == 1
+
+
+@pytest.mark.parametrize("model", sorted({*models.TRANSCRIPTION_SHUTDOWNS, models.DEFAULT_TRANSCRIPTION_MODEL}))
+def test_current_transcription_models_have_a_price(model: str) -> None:
+    prices = Prices.load()
+    usages = (TranscriptionUsage(seconds=60), TranscriptionUsage(input_audio=600, output_text=200))
+    with capture_logs():
+        costs = [prices.transcription_cost_usd(model, each) for each in usages]
+    assert any(cost is not None and 0 < cost < 0.02 for cost in costs)
+
+
 # The service's own file.
 
 
 @pytest.mark.parametrize(
     "model",
     [
+        models.DEFAULT_MODEL,
         "gpt-realtime-2",
         "gpt-realtime-2.1",
         "gpt-realtime-2.1-mini",
@@ -108,6 +171,9 @@ def test_every_price_names_its_source_and_none_is_newer_than_the_file() -> None:
         assert model["checked"] <= file["date"]
         for kind in ("text", "audio"):
             assert 0 < model[kind]["cached_input"] < model[kind]["input"] < model[kind]["output"]
+    for model in file["transcription"].values():
+        assert model["source"].startswith("https://")
+        assert model["checked"] <= file["date"]
 
 
 # A model without a price.
@@ -142,6 +208,11 @@ def _with_price(value: object) -> dict[str, Any]:
     return _OWN | {"models": {"house-voice": model}}
 
 
+def _with_transcription(prices: dict[str, Any]) -> dict[str, Any]:
+    entry = {"source": "contract of 2026", "checked": "2026-01-31", **prices}
+    return _OWN | {"transcription": {"t": entry}, "aliases": {}}
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
@@ -159,6 +230,13 @@ def _with_price(value: object) -> dict[str, Any]:
         (_with_price(None), "models.house-voice.text.input: Input should be a valid number"),
         (_OWN | {"aliases": {"a": "b"}}, "aliases.a is 'b', which is none of the models"),
         (_OWN | {"aliases": {"house-voice": "house-voice"}}, "has prices of its own"),
+        (_OWN | {"aliases": {"house-minutes": "house-minutes"}}, "has prices of its own"),
+        (_with_transcription({}), "transcription.t: minute or tokens is needed"),
+        (
+            _with_transcription({"minute": -1}),
+            "transcription.t.minute: Input should be greater than or equal to 0",
+        ),
+        (_with_transcription({"tokens": {"input_text": 1}}), "transcription.t.tokens.input_audio: Field required"),
         (b" " * (MAX_FILE_BYTES + 1), "more than"),
     ],
 )

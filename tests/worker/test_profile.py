@@ -17,7 +17,7 @@ from common.settings import Role, Settings, TurnDetection
 from tests.simulator.validation import validate_client_event
 from tests.worker.beta_validation import validate_beta_event
 from tests.worker.web_service import json, text, web_service
-from worker import dialect, instructions, profile
+from worker import dialect, instructions, profile, safety_identifier
 from worker.profile import CallProfile
 
 KEY = "sk-proj-0123456789abcdef"
@@ -85,8 +85,8 @@ async def test_what_the_variables_make(http: aiohttp.ClientSession) -> None:
         OPENAI_AUDIO_FORMAT="pcmu",
         OPENAI_TURN_DETECTION_SILENCE_MS="300",
     )
-    assert (made.base_url, made.model) == ("wss://api.openai.com/v1/realtime", "gpt-realtime-2")
-    assert made.url == "wss://api.openai.com/v1/realtime?model=gpt-realtime-2"
+    assert (made.base_url, made.model) == ("wss://api.openai.com/v1/realtime", "gpt-realtime-2.1")
+    assert made.url == "wss://api.openai.com/v1/realtime?model=gpt-realtime-2.1"
     assert made.headers == {
         "Authorization": f"Bearer {KEY}",
         "OpenAI-Organization": "org",
@@ -234,14 +234,15 @@ def check_override(made: CallProfile) -> None:
     assert made.session["instructions"] == "You are the receptionist of tenant 7."
     assert output(made)["voice"] == "marin"
     assert made.model == "gpt-realtime-2.1"
-    function = {"type": "function", "name": "look_up", "description": "d", "parameters": {"type": "object"}}
+    parameters = {"type": "object", "properties": {}}
+    function = {"type": "function", "name": "look_up", "description": "d", "parameters": parameters}
     assert made.tools == (function, MCP)
     assert (made.welcome_message, made.welcome_interruptible) == ("Tenant 7, good morning.", False)
     assert made.turn_detection is TurnDetection.SEMANTIC_VAD
     assert made.silence_ms == 0
     assert made.session["reasoning"] == {"effort": "high"}
     assert made.session["max_output_tokens"] == 50
-    assert audio_input(made)["transcription"] == {"model": "whisper-1", "language": "it"}
+    assert audio_input(made)["transcription"] == {"model": "gpt-transcribe", "language": "it"}
 
 
 async def test_the_web_may_set_everything_for_one_call(http: aiohttp.ClientSession) -> None:
@@ -467,3 +468,69 @@ async def test_nothing_of_the_settings_is_changed_by_a_call(http: aiohttp.Client
         made = await profile.load(kept, uuid=UUID, metadata=METADATA, provider_config=config, http=http)
         assert output(made)["voice"] == voice
     assert repr(kept.model_dump()) == before
+
+
+# Tools and languages that the API would refuse the session for.
+
+ARRAY_TOOL = {"name": "list_up", "parameters": {"type": "object", "properties": {"all": {"type": "array"}}}}
+STRING_TOOL = {"name": "say", "parameters": {"type": "string"}}
+REFUSED = {"tools": [ARRAY_TOOL, STRING_TOOL], "audio": {"input": {"transcription": {"language": "pt-BR"}}}}
+
+
+def check_accepted(made: CallProfile) -> None:
+    assert [tool["name"] for tool in made.tools] == ["list_up"]
+    assert made.tools[0]["parameters"]["properties"]["all"] == {"type": "array", "items": {}}
+    assert audio_input(made)["transcription"]["language"] == "pt"
+
+
+@pytest.mark.parametrize("source", ["provider_config", "OPENAI_URL_INSTRUCTIONS"])
+async def test_a_tool_that_the_api_refuses_is_mended_with_a_line(http: aiohttp.ClientSession, source: str) -> None:
+    if source == "provider_config":
+        made, lines = await load_logged(http, REFUSED)
+    else:
+        async with web_service(json(REFUSED)) as service:
+            made, lines = await load_logged(http, OPENAI_URL_INSTRUCTIONS=service.url)
+    check_accepted(made)
+    assert [(line["source"], line["tool"], line["changes"]) for line in lines] == [
+        (source, "list_up", "parameters.all: items added to an array"),
+        (source, "say", "left out, because it must have parameters of the type object"),
+    ]
+
+
+async def test_the_variables_tools_are_mended_without_a_line_a_call(http: aiohttp.ClientSession) -> None:
+    made, lines = await load_logged(http, OPENAI_SESSION=json_module.dumps(REFUSED))
+    check_accepted(made)
+    assert lines == []
+    assert audio_input(await load(http, OPENAI_LANGUAGE="pt-BR"))["transcription"]["language"] == "pt"
+
+
+# The safety identifier.
+
+SAFETY = {"SAFETY_IDENTIFIER_SECRET": "a-secret-of-the-test"}
+
+
+async def test_openai_gets_a_safety_identifier_of_the_caller(http: aiohttp.ClientSession) -> None:
+    made = await load(http, **SAFETY)
+    identifier = made.headers["OpenAI-Safety-Identifier"]
+    assert identifier == safety_identifier.of_call(SecretStr(SAFETY["SAFETY_IDENTIFIER_SECRET"]), METADATA)
+    assert len(identifier) == 64
+    # Another worker, which does not know the number, sends the same.
+    again = CallProfile.from_record(made.to_record(), made.secrets(), settings())
+    assert again.headers["OpenAI-Safety-Identifier"] == identifier
+    assert "OpenAI-Safety-Identifier" in (await load(http, {"api_key": "sk-of-tenant-7"}, **SAFETY)).headers
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        SAFETY | {"OPENAI_BASE_URL": "wss://api.x.ai/v1"},
+        SAFETY | {"OPENAI_BASE_URL": "https://me.openai.azure.com"},
+        SAFETY | {"OPENAI_BASE_URL": "wss://api.openai.com.example/v1"},
+        SAFETY | {"OPENAI_BASE_URL": "ws://127.0.0.1:9"},
+    ],
+)
+async def test_nobody_else_gets_a_safety_identifier(
+    http: aiohttp.ClientSession, variables: dict[str, str]
+) -> None:
+    assert "OpenAI-Safety-Identifier" not in (await load(http, **variables)).headers

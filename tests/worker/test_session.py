@@ -466,6 +466,19 @@ def test_a_response_that_did_not_end_well_is_not_the_end_of_the_call(
     assert only(did, link.ReplyItemDone) == [link.ReplyItemDone(0)]
 
 
+def test_a_transcriptions_usage_is_reported_once() -> None:
+    driver = live()
+    usage = {"type": "duration", "seconds": 1.0}
+    driver.event(api.committed("item_a"), api.transcribed("item_a", "Hello"))
+    assert driver.transcribed == [usage]
+    # The item is unknown; the transcription was paid for all the same.
+    driver.event(api.transcribed("item_none", "Hello"))
+    assert driver.transcribed == [usage, usage]
+    without = {name: value for name, value in api.transcribed("item_b", "Hi").items() if name != "usage"}
+    driver.event(without)
+    assert driver.transcribed == [usage, usage]
+
+
 def test_a_response_that_failed_for_want_of_quota_is() -> None:
     driver = live()
     driver.event(api.response_created("resp_1"))

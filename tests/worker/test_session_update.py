@@ -42,7 +42,7 @@ CASES: list[tuple[str, str, str, Any]] = [
     ),
     ("OPENAI_PROMPT_ID", "pmpt_1", "prompt", {"id": "pmpt_1"}),
     ("OPENAI_LANGUAGE", "it", "audio.input.transcription.language", "it"),
-    ("OPENAI_TRANSCRIPTION_MODEL", "gpt-transcribe", "audio.input.transcription.model", "gpt-transcribe"),
+    ("OPENAI_TRANSCRIPTION_MODEL", "whisper-1", "audio.input.transcription.model", "whisper-1"),
     ("OPENAI_NOISE_REDUCTION", "far_field", "audio.input.noise_reduction", {"type": "far_field"}),
     ("OPENAI_VOICE", "Marin", "audio.output.voice", "marin"),
     ("OPENAI_VOICE", "voice_1", "audio.output.voice", {"id": "voice_1"}),
@@ -104,7 +104,7 @@ def test_what_is_not_set_is_left_out() -> None:
         "audio": {
             "input": {
                 "format": PCM,
-                "transcription": {"model": "whisper-1"},
+                "transcription": {"model": "gpt-transcribe"},
                 "turn_detection": {"type": "server_vad", "create_response": True, "interrupt_response": True},
             },
             "output": {"format": PCM, "voice": "alloy"},

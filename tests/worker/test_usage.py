@@ -8,8 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.realtime import RealtimeResponseUsage
+from openai.types.realtime.conversation_item_input_audio_transcription_completed_event import (
+    Usage as WireTranscriptionUsage,
+)
+from pydantic import TypeAdapter
 
-from worker.usage import Usage
+from worker.usage import MAX_SECONDS, MAX_TOKENS, TranscriptionUsage, Usage
 
 
 def usage_of(inputs: dict[str, Any] | None, outputs: dict[str, Any] | None) -> Usage:
@@ -74,3 +78,91 @@ def test_every_input_token_is_counted_once(
     assert usage.input_text + usage.cached_text == text
     assert usage.input_audio + usage.cached_audio == audio
     assert min(usage.input_text, usage.input_audio, usage.cached_text, usage.cached_audio) >= 0
+
+
+@pytest.mark.parametrize(
+    ("usage", "plausible"),
+    [
+        (Usage(), True),
+        (Usage(1, 2, 3, 4, 5, 6), True),
+        (Usage(output_audio=MAX_TOKENS), True),
+        (Usage(input_text=-1), False),
+        (Usage(output_text=MAX_TOKENS + 1), False),
+    ],
+)
+def test_usage_with_impossible_figures_is_implausible(usage: Usage, plausible: bool) -> None:
+    assert usage.is_plausible is plausible
+
+
+# Transcriptions
+
+
+def transcription_usage(wire: dict[str, Any]) -> TranscriptionUsage:
+    """Read as the API writes it."""
+    TypeAdapter(WireTranscriptionUsage).validate_python(wire, strict=True)
+    return TranscriptionUsage.from_event(wire)
+
+
+def test_a_transcriptions_tokens_are_read_by_modality() -> None:
+    wire = {
+        "type": "tokens",
+        "input_tokens": 22,
+        "output_tokens": 12,
+        "total_tokens": 34,
+        "input_token_details": {"text_tokens": 13, "audio_tokens": 9},
+    }
+    assert transcription_usage(wire) == TranscriptionUsage(input_text=13, input_audio=9, output_text=12)
+
+
+@pytest.mark.parametrize("details", [None, {}, {"audio_tokens": 20}])
+def test_input_tokens_without_a_modality_are_audio(details: dict[str, int] | None) -> None:
+    wire = {"type": "tokens", "input_tokens": 22, "output_tokens": 12, "total_tokens": 34}
+    usage = transcription_usage(wire | {"input_token_details": details})
+    assert usage == TranscriptionUsage(input_audio=22, output_text=12)
+
+
+def test_a_transcriptions_seconds_are_read() -> None:
+    assert transcription_usage({"type": "duration", "seconds": 3.5}) == TranscriptionUsage(seconds=3.5)
+    assert TranscriptionUsage.from_event({"type": "duration", "seconds": 4}).seconds == 4.0
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        None,
+        17,
+        [],
+        {"type": "duration"},
+        {"type": "duration", "seconds": "3"},
+        {"type": "duration", "seconds": True},
+        {"type": "duration", "seconds": -0.5},
+        {"type": "duration", "seconds": MAX_SECONDS + 1},
+        {"type": "duration", "seconds": float("nan")},
+        {"type": "tokens", "input_tokens": -1, "output_tokens": 1},
+        {"type": "tokens", "input_tokens": 1, "output_tokens": MAX_TOKENS + 1},
+        {"type": "tokens", "input_tokens": 1.5},
+        {"type": "tokens", "input_tokens": True},
+        {"type": "tokens", "input_tokens": "1"},
+        {"type": "tokens", "input_token_details": {"audio_tokens": -4}},
+    ],
+)
+def test_a_transcriptions_odd_usage_is_refused(odd: object) -> None:
+    with pytest.raises(ValueError, match="usage"):
+        TranscriptionUsage.from_event(odd)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.dictionaries(
+        st.sampled_from(["type", "seconds", "input_tokens", "input_token_details"]), inner
+    ),
+)
+
+
+@given(json_values)
+def test_no_usage_of_a_transcription_breaks_its_reading(wire: object) -> None:
+    try:
+        usage = TranscriptionUsage.from_event(wire)
+    except ValueError:
+        return
+    assert min(usage.input_text, usage.input_audio, usage.output_text, usage.seconds or 0) >= 0

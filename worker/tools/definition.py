@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
@@ -12,10 +11,9 @@ from jsonschema.protocols import Validator
 from jsonschema.validators import validator_for
 from referencing import Registry
 
+from common import function_tools
+from common.function_tools import Change
 from worker.tools.errors import BadTool, one_line
-
-NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-"""OpenAI refuses a session that has a function of any other name."""
 
 MAX_DEFINITION_BYTES: Final = 64 * 1024
 """As JSON. It goes to the model with every session."""
@@ -29,6 +27,8 @@ class Definition:
         parameters: the JSON Schema of the arguments, an object's; JSON values only.
         idempotent: whether a call that was interrupted may be run again.
         validator: of `parameters`; fetches nothing that a `$ref` names.
+        function: an entry of the session's `tools`, in a form that the API accepts: see `common.function_tools`.
+        changes: differences between `function` and what the file says.
     """
 
     name: str
@@ -36,6 +36,8 @@ class Definition:
     parameters: dict[str, Any]
     idempotent: bool
     validator: Validator = field(repr=False, compare=False)
+    function: dict[str, Any] = field(repr=False)
+    changes: tuple[Change, ...] = ()
 
     @classmethod
     def parse(cls, name: object, description: object, input_schema: object, idempotent: object) -> Self:
@@ -46,7 +48,7 @@ class Definition:
         Raises:
             BadTool: an attribute is missing or wrong.
         """
-        if not isinstance(name, str) or not NAME.fullmatch(name):
+        if not isinstance(name, str) or not function_tools.NAME.fullmatch(name):
             raise BadTool(f"name is {_shown(name)}: 1 to 64 letters, digits, _ and - are needed")
         if description is None:
             description = ""
@@ -64,17 +66,13 @@ class Definition:
             raise BadTool(
                 f"input_schema is no JSON Schema: {error.json_path}: {one_line(error.message)}"
             ) from None
-        return cls(name, description, parameters, idempotent is True, validator(parameters, registry=Registry()))
-
-    @property
-    def function(self) -> dict[str, Any]:
-        """As an entry of the session's `tools`."""
-        return {
-            "type": "function",
-            "name": self.name,
-            "description": self.description,
-            "parameters": self.parameters,
-        }
+        function = {"type": "function", "name": name, "description": description, "parameters": parameters}
+        try:
+            mended, changes = function_tools.mend(function)
+        except ValueError as error:
+            raise BadTool(f"the API would refuse it: it {error}") from None
+        made = validator(parameters, registry=Registry())
+        return cls(name, description, parameters, idempotent is True, made, mended, tuple(changes))
 
 
 def _parameters(input_schema: object) -> dict[str, Any]:

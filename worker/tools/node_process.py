@@ -24,7 +24,9 @@ from common import logs
 from worker.tools.errors import ToolFailed, ToolLost, ToolNotRun, one_line
 from worker.tools.node_output import PrintedLines
 
-WITHHELD: Final = frozenset({"OPENAI_API_KEY", "STS_TOKEN", "CLUSTER_TOKEN", "ADMIN_TOKEN"})
+WITHHELD: Final = frozenset(
+    {"OPENAI_API_KEY", "SAFETY_IDENTIFIER_SECRET", "STS_TOKEN", "CLUSTER_TOKEN", "ADMIN_TOKEN"}
+)
 """Variables, in capitals: settings are read in any case."""
 
 START_SECONDS: Final = 10.0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from common import logs
+from common.function_tools import by_tool
 from worker.tools import files, python_tool
 from worker.tools.avr import RESERVED_NAMES
 from worker.tools.errors import BadTool, ToolNotRun, one_line
@@ -165,6 +166,8 @@ class ToolShed:
             tool = await self._tool(file)
             if tool.definition.name in RESERVED_NAMES:
                 raise BadTool(f"the name {tool.definition.name} is that of a built-in tool")
+            for name, changes in by_tool(tool.definition.changes).items():
+                _log.warning("a tool was changed for the API", file=file.name, tool=name, changes=changes)
             return _File(stamp, tool)
         except BadTool as error:
             reason = str(error)

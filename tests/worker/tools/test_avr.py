@@ -7,9 +7,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from openai.types.realtime import RealtimeFunctionTool
 
+from common import function_tools
 from worker.tools import avr
 from worker.tools.avr import Hangup, Transfer
-from worker.tools.definition import NAME
 from worker.tools.errors import InvalidArguments
 
 
@@ -21,7 +21,7 @@ def transfer(**arguments: Any) -> Transfer:
 def test_the_definitions_are_openais_function_tools(function: dict[str, Any]) -> None:
     assert not RealtimeFunctionTool.model_validate(function, strict=True).model_extra
     Draft202012Validator.check_schema(function["parameters"])
-    assert NAME.fullmatch(function["name"])
+    assert function_tools.NAME.fullmatch(function["name"])
     assert function["name"] in avr.RESERVED_NAMES
 
 

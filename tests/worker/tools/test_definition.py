@@ -80,3 +80,31 @@ def test_what_is_wrong_is_named_in_one_line(change: dict[str, object], said: str
 
 def test_a_name_may_have_64_characters() -> None:
     assert Definition.parse("x" * 64, "", {}, None).name == "x" * 64
+
+
+def test_a_schema_that_the_api_refuses_is_mended_for_it_alone() -> None:
+    schema = {
+        "properties": {"list": {"type": "array"}},
+        "anyOf": [{"required": ["list"]}, {"required": ["other"]}],
+    }
+    definition = Definition.parse("tool", "long " * 500, schema, None)
+    assert definition.function == {
+        "type": "function",
+        "name": "tool",
+        "description": definition.function["description"],
+        "parameters": {"type": "object", "properties": {"list": {"type": "array", "items": {}}}},
+    }
+    assert len(definition.function["description"]) <= 1024
+    assert [change.field for change in definition.changes] == ["description", "parameters", "parameters.list"]
+    # The model's arguments are checked against the author's schema.
+    assert definition.parameters == {"type": "object"} | schema
+    assert definition.validator.is_valid({"list": []})
+    assert not definition.validator.is_valid({})
+
+
+def test_a_schema_that_cannot_be_mended_is_refused_in_one_line() -> None:
+    with pytest.raises(
+        BadTool, match="the API would refuse it: it must have parameters of the type object"
+    ) as refused:
+        Definition.parse("tool", "", {"anyOf": [{"type": "string"}]}, None)
+    assert "\n" not in str(refused.value)

@@ -440,7 +440,8 @@ async def test_packages_of_the_tools_own_come_first(
 async def test_the_environment_is_passed_on_without_what_no_tool_needs(
     javascript: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    secrets = ("OPENAI_API_KEY", "STS_TOKEN", "CLUSTER_TOKEN", "ADMIN_TOKEN", "openai_api_key")
+    tokens = ("SAFETY_IDENTIFIER_SECRET", "STS_TOKEN", "CLUSTER_TOKEN", "ADMIN_TOKEN")
+    secrets = ("OPENAI_API_KEY", *tokens, "openai_api_key")
     for name in (*secrets, "MY_API_KEY"):
         monkeypatch.setenv(name, "value")
     toolbox = await javascript(environment="() => Object.keys(process.env)")

@@ -76,6 +76,18 @@ async def test_what_has_not_changed_is_not_loaded_again(tools_dir: ToolsDir, ope
     ]
 
 
+async def test_a_tool_that_was_changed_for_the_api_is_named_once(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+    tools_dir.write("a.py", tool("a", "one") + "\ninput_schema = {'properties': {'list': {'type': 'array'}}}\n")
+    with capture_logs() as lines:
+        shed = await open_shed()
+        toolbox = await shed.toolbox()
+    (definition,) = toolbox.definitions
+    assert definition["parameters"]["properties"] == {"list": {"type": "array", "items": {}}}
+    (line,) = [line for line in lines if line["log_level"] == "warning"]
+    assert (line["file"], line["tool"]) == ("a.py", "a")
+    assert line["changes"] == "parameters.list: items added to an array"
+
+
 async def test_an_edit_that_does_not_load_leaves_the_version_before(
     tools_dir: ToolsDir, open_shed: OpenShed
 ) -> None:
