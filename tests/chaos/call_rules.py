@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from simulator.call_record import ClosedBy
+from simulator.voice import heard_words
 from tests.chaos import announcements
 from tests.chaos.alignment import FORBIDDEN, align
 from tests.chaos.answers import answered_in_time, answered_once, heard_way_out, waits
@@ -78,6 +79,9 @@ TEXT_SECONDS = 2.0
 _SILENCE_AROUND_TURN_MS = 3000
 # A wake of a stopped worker, or of a stalled API, that a call must not notice at all.
 _ROUNDING_SECONDS = 0.05
+
+# The transcript of silence.
+_NOTHING_HEARD = heard_words(0, WORD_MS)
 
 Rule = Callable[[CallFacts], Iterator[Breach]]
 
@@ -260,7 +264,9 @@ def listened(call: CallFacts) -> Iterator[Breach]:
         lambda turn, item: turn.is_heard_as(item, exact=exact),
         left_cost=lambda turn: 0.0 if turn.utterance.damaged else FORBIDDEN,
         # What was damaged may have come as several turns.
-        right_cost=lambda _: 0.0 if any(each.damaged for each in utterances) else FORBIDDEN,
+        right_cost=lambda item: (
+            0.0 if any(each.damaged for each in utterances) or _is_empty_turn(call, item) else FORBIDDEN
+        ),
     )
     if found is None:
         said = ", ".join(str(turn.words) + ("?" if turn.utterance.damaged else "") for turn in turns)
@@ -274,6 +280,15 @@ def _as_heard_without_end(call: CallFacts, utterance: Utterance) -> Utterance:
     if endless and len(utterance.words) > 1:
         return dataclasses.replace(utterance, damaged=True)
     return utterance
+
+
+def _is_empty_turn(call: CallFacts, item: Item) -> bool:
+    """Whether it is silence that was committed because the API had not told of the end of speech.
+
+    A stalled connection cannot be told from speech without an end.
+    """
+    stalled = any(fault.kind in (FaultKind.STALL_SESSION, FaultKind.ENDLESS_SPEECH) for fault in call.faults)
+    return stalled and item.text == _NOTHING_HEARD
 
 
 class _Turn:
@@ -295,6 +310,8 @@ class _Turn:
 
 def _heard_count(item: Item) -> int | None:
     """How many words a transcript has: `heard one two`; None: there is none."""
+    if item.text == _NOTHING_HEARD:
+        return 0
     return None if not item.text else len(item.text.split()) - 1
 
 
@@ -364,11 +381,11 @@ def tools(call: CallFacts) -> Iterator[Breach]:
         return
     kept = {item.call_id: item for item in session.items if item.type == "function_call"}
     outputs = {item.call_id: item.output for item in session.items if item.type == "function_call_output"}
-    known = {item.arguments for item in kept.values()}
+    known = {_readable(item.arguments) for item in kept.values()}
     for older in call.sessions:
         answers = {item.call_id: item for item in older.items if item.type == "function_call_output"}
         for item in older.items:
-            if item.type == "function_call" and item.call_id in answers and item.arguments not in known:
+            if item.type == "function_call" and item.call_id in answers and _readable(item.arguments) not in known:
                 what = f"{item.name}({item.arguments}) of session {older.number} is forgotten"
                 yield _breach(call, "tools", what, older.closed_seconds)
     for call_id, item in kept.items():

@@ -560,6 +560,22 @@ class TestRealtimeFaults:
         call.utterances[1] = replace(call.utterances[1], words=words)
         assert _rules(call) == found
 
+    def test_call_of_a_tool_with_a_replaced_surrogate_is_remembered(self) -> None:
+        call = _moved(120.0)
+        restored = Item("function_call", name="lookup", call_id="call_1", arguments='{"ask":"2\ufffd"}')
+        call.sessions[0] = replace(call.sessions[0], items=CONVERSATION)
+        _told(*CONVERSATION[:4], restored, *CONVERSATION[5:])(call)
+        assert "tools" not in _rules(call)
+
+    def test_silence_may_be_committed_while_the_connection_is_stalled(self) -> None:
+        call = _call()
+        silence = Item("message", role="user", text="heard nothing", audio_ms=940, origin="caller")
+        _told(*CONVERSATION[:2], silence, *CONVERSATION[2:])(call)
+        call.transcripts.insert(2, ("user", "heard nothing"))
+        assert _rules(call) == ["listened"]
+        call.faults = [Fault(FaultKind.STALL_SESSION, 105.0, lasts=True, until_seconds=113.0)]
+        assert _rules(call) == []
+
     def test_announcement_was_told_to_no_model(self) -> None:
         call = _call()
         call.heard.insert(7, HeardWord(14.4, "filler", 1.0))
