@@ -302,6 +302,24 @@ async def test_one_that_is_to_stand_by_waits_with_its_memory(simulator: Realtime
         assert not opened.received["response.create"]
 
 
+async def test_standby_takes_a_change_of_the_session_along(simulator: RealtimeSimulator) -> None:
+    async with call_to(simulator.url) as desk:
+        await desk.ready()
+        answers: list[Record] = []
+        command = link.Command(3, "uuid-1", "session", {"instructions": "Speak Danish."})
+        desk.call.command(command, lambda record: answers.extend(decoded_all([record], 0)))
+        await eventually(lambda: answers)
+        before, after = [record for record in desk.records if isinstance(record, link.Profile)]
+    async with call_to(simulator.url, restore=True) as desk:
+        desk.record(before, *memory("Hello!", "Hej"), link.Go("rollover", standby=True))
+        await desk.ready()
+        opened = await simulator.wait_for_session(2)
+        # The calls API changes the session that has the call; then that one lets go.
+        desk.record(after, *memory("Hello!", "Hej"), link.Go("rollover"))
+        await opened.wait_for(lambda s: s.session["instructions"] == "Speak Danish.")
+        await opened.wait_for(lambda s: s.core.may_answer)
+
+
 async def test_settings_that_the_call_began_with_stay(simulator: RealtimeSimulator) -> None:
     async with call_to(simulator.url, openai_instructions="Be kind.") as first:
         await first.ready()

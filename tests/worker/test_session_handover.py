@@ -62,6 +62,14 @@ class TestStandby:
         assert driver.session.state is State.STANDBY
         assert driver.tick(1000.0) == []
 
+    def test_rollover_counts_from_when_the_api_opened_the_session(self) -> None:
+        driver, _ = self.standing_by(agent("a", "Hello."), rollover_seconds=3300.0)
+        driver.tick(238.0)
+        self.go(driver, agent("a", "Hello."))
+        assert not only(driver.tick(3300.0 - 238.0 - 1.0), link.Move)
+        (move,) = only(driver.tick(1.0), link.Move)
+        assert move.reason == "rollover"
+
     def test_its_replies_are_numbered_behind_those_of_the_session_that_went_on_meanwhile(self) -> None:
         driver, _ = self.standing_by(agent("a", "Hello."))
         self.go(driver, agent("a", "Hello."), agent("b", "And more."), first_index=3)
@@ -167,6 +175,25 @@ class TestLettingGo:
         driver.record(link.Release(60.0), link.Release(50.0, revoked=True))
         assert not only(driver.record(playout((0, 10**6), idle=True)), link.Released)
         assert only(driver.record(link.Release(40.0)), link.Released)
+
+    @pytest.mark.parametrize("never", [True, False], ids=["never", "failed"])
+    def test_turn_without_text_does_not_stop_the_release(self, never: bool) -> None:
+        driver = live()
+        driver.reply("resp_1", "hello", "Hello!", 100)
+        driver.caller(bytes(16_000))
+        driver.turn("item_2", previous="hello", end_ms=900)
+        if not never:
+            driver.event(api.transcription_failed("item_2"))
+        driver.reply("resp_2", "answer", "Yes.", 100, previous="item_2")
+        driver.caller(bytes(16_000))
+        driver.turn("item_3", "and so on", previous="answer", end_ms=1900)
+        driver.reply("resp_3", "answer_3", "Yes.", 100, previous="item_3")
+        driver.record(playout((0, 10**6), (1, 10**6), (2, 10**6), idle=True))
+        released = only(driver.record(link.Release(24.0)), link.Released)
+        # A text that has not failed may come at any moment, for a while.
+        assert bool(released) is not never
+        released += only([*driver.tick(4.9), *driver.tick(0.2)], link.Released)
+        assert len(released) == 1, "no quiet moment"
 
     def test_by_force_even_then(self) -> None:
         driver = live()
