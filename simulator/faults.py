@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter, deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
 
-from simulator.realtime_response import SERVER_ERROR_MESSAGE, Ending
-
-MAX_PENDING = 1000
-"""Faults that may wait for their moment."""
+from simulator.realtime_ending import SERVER_ERROR_MESSAGE, Ending, Output, Result
+from simulator.realtime_garbling import Garbling
+from simulator.realtime_quirks import Quirk
+from simulator.session_faults import MAX_PENDING, EventId, Outage, Rejection, SessionFaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,40 +91,6 @@ _BY_STATUS = {
 }
 
 
-@dataclass(slots=True)
-class SessionFaults:
-    """Faults that wait for their moment: of one session, then of whichever comes first.
-
-    Attributes:
-        ignored: client events that get no answer: how many more of each type.
-        endings: how the next responses end.
-        late_deltas: audio deltas that are sent after the next cancelled response.
-    """
-
-    ignored: Counter[str] = field(default_factory=Counter)
-    endings: deque[Ending] = field(default_factory=lambda: deque(maxlen=MAX_PENDING))
-    late_deltas: int = 0
-    shared: SessionFaults | None = None
-
-    def ignores(self, event_type: str) -> bool:
-        """Whether this client event is to be ignored; counts it."""
-        if self.ignored and self.ignored[event_type] > 0:
-            self.ignored[event_type] -= 1
-            return True
-        return self.shared is not None and self.shared.ignores(event_type)
-
-    def take_ending(self) -> Ending | None:
-        """How the response that begins now ends; None: well."""
-        if self.endings:
-            return self.endings.popleft()
-        return self.shared.take_ending() if self.shared else None
-
-    def take_late_deltas(self) -> int:
-        """How many deltas come after the response cancelled now."""
-        count, self.late_deltas = self.late_deltas, 0
-        return count or (self.shared.take_late_deltas() if self.shared else 0)
-
-
 class FaultySession(Protocol):
     """What faults need of a session."""
 
@@ -141,6 +107,9 @@ class FaultySession(Protocol):
 
     def expire(self) -> None:
         """Reach the session limit."""
+
+    def start_speech(self, seconds: float | None) -> None:
+        """Notice speech where there is none."""
 
     def send_text(self, text: str) -> None:
         """Send any text message."""
@@ -202,6 +171,39 @@ class Faults:
         """Do not answer the next client events of a type, and do nothing with them."""
         self._of(session).ignored[event_type] += times
 
+    def refuse_event(
+        self,
+        event_type: str = "response.create",
+        *,
+        session: FaultySession | None = None,
+        kind: str = "invalid_request_error",
+        code: str | None = "invalid_value",
+        message: str = "The request is refused by the simulator.",
+        param: str | None = None,
+        event_id: str = EventId.ECHO,
+        times: int = 1,
+    ) -> None:
+        """Answer the next client events of a type with an `error` event, and do nothing with them.
+
+        Args:
+            event_type: such as `session.update`.
+            session: None: the next session that sends such an event.
+            kind: the error's `type`.
+            code: the error's `code`.
+            message: the error's `message`.
+            param: the field that the error names, such as `session.tools[0].parameters`.
+            event_id: `echo` names the client event, `null` does not, `absent` leaves the field out.
+            times: how many events.
+        """
+        rejection = Rejection(kind, code, message, param, EventId(event_id))
+        self._of(session).rejections.add(rejection, times, event_type)
+
+    def delay(
+        self, event_type: str, seconds: float, *, session: FaultySession | None = None, times: int = 1
+    ) -> None:
+        """Look at the next client events of a type so much later; later events are not held up."""
+        self._of(session).delays.add(seconds, times, event_type)
+
     def end_response(
         self,
         status: str = "failed",
@@ -210,18 +212,145 @@ class Faults:
         after_ms: int = 0,
         reason: str = "content_filter",
         code: str | None = "server_error",
-        message: str = SERVER_ERROR_MESSAGE,
+        message: str | None = None,
+        output: str = Output.ITEM,
         times: int = 1,
     ) -> None:
-        """Let the next responses end `failed` or `incomplete` after so much audio.
+        """Let the next responses end `failed`, `incomplete`, or `completed` with nothing to hear.
+
+        Args:
+            status: `failed`, `incomplete` or `completed`.
+            session: None: the next session that has a response.
+            after_ms: audio that is sent before.
+            reason: of an incomplete response: `content_filter` or `max_output_tokens`.
+            code: of a failed response: `server_error`, `rate_limit_exceeded`, `insufficient_quota`,
+                `context_length_exceeded` or any other.
+            message: of a failed response; None: the API's words for the code.
+            output: `item`, `none` (no item at all) or `text` (a message of text alone). A completed response has
+                no output unless it is text. A function call that an incomplete response makes is cut off.
+            times: how many responses.
 
         Raises:
-            ValueError: another status.
+            ValueError: another status or output.
         """
-        if status not in ("failed", "incomplete"):
-            raise ValueError(f"a response can be made to end failed or incomplete, not {status!r}")
-        ending = Ending(status, after_ms, reason, code, message)
-        self._of(session).endings.extend([ending] * min(times, MAX_PENDING))
+        if status not in (Result.FAILED, Result.INCOMPLETE, Result.COMPLETED):
+            raise ValueError(f"a response can be made to end failed, incomplete or completed, not {status!r}")
+        has = Output(output)
+        if status == Result.COMPLETED:
+            has = Output.TEXT if has is Output.TEXT else Output.NONE
+        all_of_it = None if has is Output.TEXT else after_ms
+        ending = Ending(status, all_of_it, reason, code, message, has)
+        self._of(session).endings.add(ending, times)
+
+    def silent_response(
+        self,
+        *,
+        session: FaultySession | None = None,
+        after_ms: int | None = 0,
+        code: str | None = "server_error",
+        message: str | None = None,
+        error: bool = True,
+        active: bool = False,
+        times: int = 1,
+    ) -> None:
+        """Let the next responses stop without `response.done`.
+
+        Args:
+            session: None: the next session that has a response.
+            after_ms: audio that is sent before; None: all of it, and the events that its item is done.
+            code: of the `error` event.
+            message: of the `error` event; None: the API's words for the code.
+            error: whether there is an `error` event, without an `event_id`.
+            active: whether the response stays active until it is cancelled.
+            times: how many responses.
+        """
+        status = Result.HUNG if active else Result.LOST
+        ending = Ending(status, after_ms, code=code, message=message, announced=error)
+        self._of(session).endings.add(ending, times)
+
+    def late_response(
+        self, seconds: float = 11.0, *, session: FaultySession | None = None, times: int = 1
+    ) -> None:
+        """Create the next responses so much later; meanwhile they are active, and others are refused."""
+        self._of(session).late_responses.add(seconds, times)
+
+    def lose(
+        self, event_type: str = "response.done", *, session: FaultySession | None = None, times: int = 1
+    ) -> None:
+        """Do not send the next server events of a type; what they tell has happened."""
+        self._of(session).lost_events[event_type] += times
+
+    def garble(
+        self,
+        event_type: str,
+        how: str = Garbling.SURROGATE,
+        *,
+        session: FaultySession | None = None,
+        times: int = 1,
+    ) -> None:
+        """Damage the next server events of a type: `surrogate` or `not_json`."""
+        self._of(session).garblings.add(Garbling(how), times, event_type)
+
+    def endless_speech(self, *, session: FaultySession | None = None, times: int = 1) -> None:
+        """Do not notice the end of the caller's next speech until the client commits it."""
+        self._of(session).endless_speech += times
+
+    def false_speech(self, session: FaultySession, *, seconds: float | None = None) -> None:
+        """Notice speech now, whatever is heard; its end after `seconds`, or never."""
+        session.start_speech(seconds)
+
+    def overlap(self, *, session: FaultySession | None = None, times: int = 1) -> None:
+        """Create the response after the next that calls functions before that is done."""
+        self._of(session).overlaps += times
+
+    def rate_limit(
+        self,
+        remaining: int = 0,
+        reset_seconds: float = 3.0,
+        *,
+        name: str = "tokens",
+        limit: int = 250_000,
+        session: FaultySession | None = None,
+        times: int = 1,
+    ) -> None:
+        """Let the next `rate_limits.updated` show this limit: of `tokens` or `requests`."""
+        shown = {"name": name, "limit": limit, "remaining": remaining, "reset_seconds": reset_seconds}
+        self._of(session).rate_limits.add(shown, times)
+
+    def leave_unread(self, paths: Iterable[str], *, session: FaultySession | None = None) -> None:
+        """Ignore fields of `session.update` (`audio.input.transcription`): of a session, or of all new ones."""
+        self._of(session).unread_fields.update(paths)
+
+    def leave_out(self, names: Iterable[str], *, session: FaultySession | None = None) -> None:
+        """Give a session, or all new ones, quirks: see `simulator.realtime_quirks.Quirk`."""
+        self._of(session).quirks.update(Quirk(name) for name in names)
+
+    def limit_context(self, tokens: int | None, *, session: FaultySession | None = None) -> None:
+        """Fail responses with more input tokens than this (`context_length_exceeded`); None: no more."""
+        self._of(session).context_limit_tokens = tokens
+
+    def outage(
+        self,
+        seconds: float,
+        status: int | None = 503,
+        *,
+        code: str | None = None,
+        message: str | None = None,
+        retry_after_seconds: int | None = None,
+    ) -> None:
+        """Refuse all connections for so long, and let all responses of running sessions fail.
+
+        Args:
+            seconds: how long.
+            status: of the handshakes; None: they succeed, and an `error` event and a close follow.
+            code: of the refusals and of the failed responses.
+            message: of the failed responses; None: the API's words for the code.
+            retry_after_seconds: the `Retry-After` header of a refused handshake.
+        """
+        self.refuse(status, seconds=seconds, code=code, retry_after_seconds=retry_after_seconds)
+        self._refusals.rotate(1)  # before those that wait already
+        ending = Ending(code=code or "server_error", message=message, output=Output.NONE)
+        self.shared.outage = Outage(self._clock() + seconds, ending)
 
     def late_deltas(self, count: int = 1, *, session: FaultySession | None = None) -> None:
         """Send audio of the next cancelled response after its `response.done`."""
@@ -263,9 +392,7 @@ class Faults:
 
     def clear(self) -> None:
         """Forget all that is waiting; not what sessions have been told already."""
-        self.shared.ignored.clear()
-        self.shared.endings.clear()
-        self.shared.late_deltas = 0
+        self.shared.clear()
         self._refusals.clear()
         self._silent = 0
 

@@ -41,12 +41,16 @@ class InputAudio:
     """Buffers appended audio, listens to it and cuts turns out of it.
 
     Positions are in bytes since the first sample of the session.
+
+    Attributes:
+        keeps_all: silence is kept, too: speech goes on whatever is heard.
     """
 
     def __init__(self) -> None:
         self.appended_bytes = 0
         self.prefix_ms = 0
         self.trims_silence = False
+        self.keeps_all = False
         self._vad = EnergyVad()
         self._buffer = bytearray()
         self._start = 0  # position of what is uncommitted
@@ -85,7 +89,7 @@ class InputAudio:
                 first = self._span[0] if self._span else event.speech_start_ms
                 self._span = (first, event.speech_end_ms)
         if len(self._buffer) > _TRIM_STEP_BYTES:
-            self._trim(speaking=self._vad.state is VadState.SPEECH or bool(events))
+            self._trim(speaking=self.keeps_all or self._vad.state is VadState.SPEECH or bool(events))
         return events
 
     def skip(self, byte_count: int) -> None:

@@ -119,6 +119,10 @@ class PlayoutBuffer:
         """All audio received, in order of arrival, heard or not (up to the record limit)."""
         return bytes(self._recorded)
 
+    def received_since(self, first_sample: int) -> bytes:
+        """Return audio received from this sample on (up to the record limit)."""
+        return bytes(self._recorded[first_sample * SAMPLE_BYTES :])
+
     def segments(self, now_seconds: float) -> tuple[Segment, ...]:
         """What was played until now, in order. Looking does not change anything."""
         now = self._sample_at(now_seconds)

@@ -7,6 +7,8 @@ also take the header `api-key`: `/openai/v1/realtime?model=DEPLOYMENT`, and `/op
 - `GET /simulator/sessions`: live and ended sessions with everything that the model was told. `?mentions=TEXT`:
   those whose instructions contain it (the uuid of a call, where `{uuid}` stands in OPENAI_INSTRUCTIONS);
   `?brief=1`: without what was said; `?live=1`: without those that have ended.
+- `GET /simulator/counters`: connection attempts, client events by type (`response.create`), responses and tokens:
+  in all, and for each second of the monotonic clock.
 - `POST /simulator/faults`: a method of `simulator.faults.Faults` and its arguments, such as
   `{"fault": "refuse", "status": 503, "times": 2}` or `{"fault": "drop", "session": "sess_..."}`. A session is
   named by its id or its number.
@@ -35,11 +37,12 @@ from simulator.faults import (
     MISSING_KEY,
     Faults,
     Refusal,
-    SessionFaults,
     unknown_model,
 )
+from simulator.realtime_counters import Counters
 from simulator.realtime_session import RealtimeSession
 from simulator.realtime_settings import DialectName, SimulatorSettings
+from simulator.session_faults import SessionFaults
 from simulator.simulated_session import CLOSE_TIMEOUT_SECONDS, SimulatedSession
 from simulator.waiting import Waiter, settle, wait_until
 
@@ -66,6 +69,7 @@ class RealtimeSimulator:
         history: ended ones, in order of ending; bounded.
         opened: how many sessions there have been.
         refused: how many connections were refused.
+        counters: what was counted, second by second.
     """
 
     def __init__(self, settings: SimulatorSettings | None = None) -> None:
@@ -75,6 +79,7 @@ class RealtimeSimulator:
         self.history: deque[SimulatedSession] = deque(maxlen=self.settings.history_limit)
         self.opened = 0
         self.refused = 0
+        self.counters = Counters()
         self._runner: web.AppRunner | None = None
         self._address: tuple[str, int] | None = None
         self._waiters: list[Waiter[RealtimeSimulator]] = []
@@ -110,6 +115,7 @@ class RealtimeSimulator:
         app = web.Application()
         app.router.add_get("/{prefix:(?:.*/)?}realtime", self._connect)
         app.router.add_get("/simulator/sessions", self._get_sessions)
+        app.router.add_get("/simulator/counters", self._get_counters)
         app.router.add_post("/simulator/faults", self._post_fault)
         app.router.add_delete("/simulator/faults", self._delete_faults)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_TIMEOUT_SECONDS)
@@ -176,6 +182,9 @@ class RealtimeSimulator:
 
     async def _connect(self, request: web.Request) -> web.StreamResponse:
         refusal = self._refusal(request)
+        self.counters.count("connections")
+        if refusal is not None:
+            self.counters.count("connections_refused")
         if refusal is not None and refusal.status is not None:
             self.refused += 1
             self._notify()
@@ -234,9 +243,10 @@ class RealtimeSimulator:
         core = RealtimeSession(
             model=_model(request),
             settings=self.settings,
-            faults=SessionFaults(shared=self.faults.shared),
+            faults=SessionFaults.of_new_session(self.faults.shared),
             wall_time_seconds=time.time(),
             dialect=self._dialect(request),
+            counters=self.counters,
         )
         session = SimulatedSession(
             self.opened,
@@ -278,6 +288,9 @@ class RealtimeSimulator:
         }
         return web.Response(body=orjson.dumps(report), content_type="application/json")
 
+    async def _get_counters(self, _request: web.Request) -> web.Response:
+        return web.Response(body=orjson.dumps(self.counters.report()), content_type="application/json")
+
     async def _post_fault(self, request: web.Request) -> web.Response:
         try:
             command = orjson.loads(await request.read())
@@ -309,8 +322,22 @@ FAULTS = (
     "refuse",
     "silence",
     "ignore",
+    "refuse_event",
+    "delay",
     "end_response",
+    "silent_response",
+    "late_response",
     "late_deltas",
+    "lose",
+    "garble",
+    "endless_speech",
+    "false_speech",
+    "overlap",
+    "rate_limit",
+    "leave_unread",
+    "leave_out",
+    "limit_context",
+    "outage",
     "drop",
     "stall",
     "resume",

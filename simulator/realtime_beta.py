@@ -9,7 +9,6 @@ from simulator.realtime_dialect import Content, Dialect, Event
 from simulator.realtime_errors import RequestError
 from simulator.realtime_requests import (
     AUDIO_PART,
-    FUNCTION_TOOL,
     INSTRUCTIONS,
     MAX_TOKENS,
     MAX_TOOLS,
@@ -18,6 +17,7 @@ from simulator.realtime_requests import (
     TEXT,
     TEXT_PART,
     client_events,
+    function_tool,
     item_shapes,
     response_input,
 )
@@ -66,7 +66,7 @@ _RESPONDS = {
     "output_audio_format": one_of(*_FORMATS),
     "temperature": number(0.6, 1.2),
     "tool_choice": TEXT,
-    "tools": array(tagged({"function": FUNCTION_TOOL}), max_length=MAX_TOOLS),
+    "tools": array(tagged({"function": function_tool}), max_length=MAX_TOOLS),
     "voice": TEXT,
 }
 _DETECTION = {"type": anything, "create_response": boolean, "interrupt_response": boolean}

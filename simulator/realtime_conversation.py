@@ -59,8 +59,8 @@ class Item:
 
     Attributes:
         id: as events name it.
-        type: `message`, `function_call`, `function_call_output`, `mcp_list_tools`, `mcp_call` or
-            `mcp_approval_request`.
+        type: `message`, `function_call`, `function_call_output`, `mcp_list_tools`, `mcp_call`,
+            `mcp_approval_request` or `mcp_approval_response`.
         origin: where it comes from.
         role: of a message: `user`, `assistant` or `system`.
         parts: content of a message.
@@ -70,6 +70,8 @@ class Item:
         arguments: of a call, as JSON text.
         output: of a function call output, or of a call to an MCP server that has ended.
         server: label of the MCP server.
+        approval_request_id: of an approval response, and of a call to an MCP server that was approved.
+        approve: whether an approval response allows the call.
         tools: of `mcp_list_tools`.
         failed: whether a call to an MCP server failed.
         audio_ms: audio of the message that the model has in mind: committed or sent, less what was truncated.
@@ -90,6 +92,8 @@ class Item:
     arguments: str | None = None
     output: str | None = None
     server: str | None = None
+    approval_request_id: str | None = None
+    approve: bool | None = None
     tools: list[dict[str, Any]] = field(default_factory=list)
     failed: bool = False
     audio_ms: int = 0
@@ -97,6 +101,12 @@ class Item:
     words: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     truncated_ms: int | None = None
+
+    @property
+    def is_note(self) -> bool:
+        """Whether the client wrote it in brackets: a note to the model, in the user's role."""
+        typed = all(part.kind == "input_text" for part in self.parts)
+        return self.origin is Origin.CLIENT and self.role == "user" and typed and self.text.startswith("[")
 
     @property
     def text(self) -> str:
@@ -132,6 +142,9 @@ class Item:
         """As events show it; with its audio if `encode` says in which format."""
         if self.server is not None:
             return self._mcp_wire()
+        if self.type == "mcp_approval_response":
+            about = {"approval_request_id": self.approval_request_id, "approve": self.approve}
+            return {"id": self.id, "type": self.type, **about}
         wire: dict[str, Any] = {
             "id": self.id,
             "object": "realtime.item",
@@ -155,7 +168,7 @@ class Item:
         if self.type == "mcp_approval_request":
             return wire
         error = {"type": "tool_execution_error", "message": "The tool failed."} if self.failed else None
-        return wire | {"output": self.output, "error": error, "approval_request_id": None}
+        return wire | {"output": self.output, "error": error, "approval_request_id": self.approval_request_id}
 
     def report(self) -> dict[str, Any]:
         """What there is to know about it, for people."""
@@ -175,6 +188,8 @@ class Item:
             "arguments": self.arguments,
             "output": self.output,
             "server": self.server,
+            "approval_request_id": self.approval_request_id,
+            "approve": str(self.approve) if self.approve is not None else None,
             "tools": [tool["name"] for tool in self.tools],
         }
         return {name: value for name, value in about.items() if value not in (None, "", [], 0)}
@@ -227,20 +242,22 @@ class Conversation:
         position = self.items.index(item) if item in self.items else 0
         return self.items[position - 1].id if position else None
 
-    def user_turns(self) -> int:
-        """How many messages of the user there are, replayed ones included."""
-        return sum(item.role == "user" for item in self.items)
+    def user_turns(self, *, notes: bool = True) -> int:
+        """How many messages of the user there are, replayed ones included; with `notes` false without notes."""
+        return sum(item.role == "user" and (notes or not item.is_note) for item in self.items)
 
-    def replayed_reply(self) -> bool:
-        """Whether the client has told the model of something that it said."""
-        return any(item.role == "assistant" and item.origin is Origin.CLIENT for item in self.items)
+    def knows_reply(self) -> bool:
+        """Whether the model knows of something that it has said, or that the client has told it so."""
+        return any(
+            item.role == "assistant" and (item.origin is Origin.CLIENT or item.words) for item in self.items
+        )
 
-    def calls_after_user(self) -> bool:
+    def calls_after_user(self, *, notes: bool = True) -> bool:
         """Whether the model has called a function or tool since the user's last message."""
         for item in reversed(self.items):
             if item.type in ("function_call", "mcp_call"):
                 return True
-            if item.role == "user":
+            if item.role == "user" and (notes or not item.is_note):
                 return False
         return False
 

@@ -45,6 +45,8 @@ def read_item(
         name=wire.get("name"),
         arguments=wire.get("arguments"),
         output=wire.get("output"),
+        approval_request_id=wire.get("approval_request_id"),
+        approve=wire.get("approve"),
     )
     if item.type == "function_call" and item.call_id is None:
         item.call_id = new_id("call")

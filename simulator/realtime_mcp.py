@@ -1,8 +1,8 @@
 """Remote MCP servers as the Realtime API uses them: it lists their tools and calls these itself.
 
 Order of events: OpenAI's guide to Realtime with tools, and its example `examples/realtime/mcp_approval.rb` in
-`openai-ruby`. A call that needs approval (the default) waits for it for ever: on the telephone there is nobody to
-give it. When a call has ended the client has to ask for the response that speaks about it.
+`openai-ruby`. A call that needs approval (the default) waits for an item `mcp_approval_response` of the client's.
+When a call has ended the client has to ask for the response that speaks about it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from simulator.realtime_conversation import Conversation, Item, Origin
+from simulator.realtime_errors import RequestError
 from simulator.realtime_settings import Behaviour
 from simulator.schedule import Schedule
 
@@ -53,6 +54,37 @@ class McpServers:
         where = {"item_id": item.id, "output_index": output_index}
         self._host.emit("response.mcp_call.in_progress", **where)
         self._after(now, lambda: self._called(item, where))
+
+    def request_of(self, response: Item) -> Item:
+        """Return the request that a client's approval response decides.
+
+        Raises:
+            RequestError: no call waits for it. The API's words for that are not known.
+        """
+        request_id = response.approval_request_id
+        request = self._host.conversation.find(request_id or "")
+        if request is None or request.type != "mcp_approval_request":
+            raise RequestError(
+                f"Error adding item: no approval request with id '{request_id}' found.",
+                code="invalid_value",
+                param="item.approval_request_id",
+            )
+        return request
+
+    def approve(self, request: Item, now: float) -> None:
+        """Run a call that a client has allowed."""
+        item = Item(
+            self._host.new_id("mcp"),
+            "mcp_call",
+            Origin.MODEL,
+            server=request.server,
+            name=request.name,
+            arguments=request.arguments,
+            approval_request_id=request.id,
+        )
+        previous_id = self._host.conversation.add(item)
+        self._host.emit("conversation.item.added", previous_item_id=previous_id, item=item.wire())
+        self.call(item, 0, now)
 
     def _list(self, label: str, now: float) -> None:
         item = Item(self._host.new_id("mcpl"), "mcp_list_tools", Origin.MODEL, server=label)

@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 
 from simulator.realtime_conversation import Conversation, Item
-from simulator.realtime_response import Ending, Plan
+from simulator.realtime_ending import Ending, Output, Result
+from simulator.realtime_response import Plan
 from simulator.realtime_settings import MAX_WORDS, Behaviour, ToolCall, Voice
 from simulator.realtime_usage import (
     MODEL_AUDIO_MS_PER_TOKEN,
@@ -54,12 +55,18 @@ class SimulatedModel:
         speaks: bool,
         max_tokens: int | str,
         ending: Ending | None,
+        late_seconds: float = 0.0,
     ) -> Plan:
         """Decide on the session's response `number` (from 1) to a `response.create`."""
-        turn = conversation.user_turns()
+        turn = conversation.user_turns(notes=behaviour.notes_are_turns)
         calls = self._calls(behaviour, conversation, turn) if request.get("tool_choice") != "none" else ()
+        if ending is None:
+            self._calls_made.update(calls)
+        elif ending.status != Result.INCOMPLETE or ending.output is not Output.ITEM:
+            calls = ()
+        speaks = speaks and (ending is None or ending.output is not Output.TEXT)
         # Who was told that it has spoken already does not greet: it goes on.
-        greets = not turn and not conversation.replayed_reply()
+        greets = not turn and not conversation.knows_reply()
         instructions = request.get("instructions") or ""
         words = () if calls else self._words(behaviour, instructions, number, turn, greets)
         voice: Sound | None = None
@@ -74,6 +81,7 @@ class SimulatedModel:
             voice=voice,
             word_ms=behaviour.word_ms,
             delta_ms=behaviour.delta_ms,
+            late_seconds=late_seconds,
             first_audio_seconds=behaviour.first_audio_seconds,
             speed=behaviour.speed,
             ending=ending
@@ -81,11 +89,9 @@ class SimulatedModel:
         )
 
     def _calls(self, behaviour: Behaviour, conversation: Conversation, turn: int) -> Sequence[ToolCall]:
-        if conversation.calls_after_user():
+        if conversation.calls_after_user(notes=behaviour.notes_are_turns):
             return ()  # this response speaks about their outputs
-        calls = [call for call in behaviour.tool_calls if call.turn == turn and call not in self._calls_made]
-        self._calls_made.update(calls)
-        return calls
+        return [call for call in behaviour.tool_calls if call.turn == turn and call not in self._calls_made]
 
     def _words(
         self, behaviour: Behaviour, instructions: str, number: int, turn: int, greets: bool
@@ -113,5 +119,5 @@ def _token_limit(words: Sequence[str], audio_ms: int, word_ms: int, max_tokens: 
     for count in range(1, len(words) + 1):
         tokens = text_tokens(" ".join(words[:count])) + count * audio_ms // MODEL_AUDIO_MS_PER_TOKEN
         if tokens > max_tokens:
-            return Ending("incomplete", (count - 1) * word_ms, "max_output_tokens")
+            return Ending("incomplete", (count - 1) * word_ms, "max_output_tokens", commanded=False)
     return None

@@ -1,7 +1,7 @@
 """The shape of every client event of the Realtime API (GA), as tables of checks.
 
 The fields are those of `openai.types.realtime`; limits are from its documentation. What the real service takes and
-the simulator cannot do (transcription sessions, MCP items) is refused like a wrong value. Other dialects build
+the simulator cannot do (transcription sessions) is refused like a wrong value. Other dialects build
 their tables from the same pieces.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from simulator.realtime_errors import RequestError
+from simulator.realtime_functions import check_parameters
 from simulator.realtime_schema import (
     Check,
     anything,
@@ -88,18 +89,25 @@ TURN_DETECTION: Final = tagged(
     }
 )
 
+# ISO 639-1 without a region: the API's own list (Azure-Samples/aoai-realtime-audio-sdk, pull request 150).
+_LANGUAGES = (
+    "af ar az be bg bs ca cs cy da de el en es et fa fi fr gl he hi hr hu hy id is it ja kk kn "
+    "ko lt lv mi mk mr ms ne nl no pl pt ro ru sk sl sr sv sw ta th tl tr uk ur vi zh"
+)
+_LANGUAGE = one_of(*_LANGUAGES.split())
+
 TRANSCRIPTION: Final = closed(
     {
         "model": TEXT,
-        "language": nullable(TEXT),
-        "languages": nullable(array(TEXT, max_length=64)),
+        "language": nullable(_LANGUAGE),
+        "languages": nullable(array(_LANGUAGE, max_length=64)),
         "prompt": nullable(TEXT),
         "keywords": nullable(array(TEXT, max_length=1000)),
         "delay": nullable(one_of("minimal", "low", "medium", "high", "xhigh")),
     }
 )
 
-FUNCTION_TOOL: Final = closed(
+_FUNCTION_FIELDS = closed(
     {
         "type": anything,
         "name": string(64),
@@ -108,6 +116,15 @@ FUNCTION_TOOL: Final = closed(
     },
     required=("name",),
 )
+
+
+def function_tool(value: Any, path: str) -> None:
+    """A function of the client's, with a schema that the API takes."""
+    _FUNCTION_FIELDS(value, path)
+    if value.get("parameters") is not None:
+        check_parameters(value["name"], value["parameters"], f"{path}.parameters")
+
+
 _MCP_FIELDS = closed(
     {
         "type": anything,
@@ -134,7 +151,7 @@ def mcp_tool(value: Any, path: str) -> None:
         raise missing_parameter(f"{path}.server_url")
 
 
-_TOOLS = array(tagged({"function": FUNCTION_TOOL, "mcp": mcp_tool}), max_length=MAX_TOOLS)
+_TOOLS = array(tagged({"function": function_tool, "mcp": mcp_tool}), max_length=MAX_TOOLS)
 _TOOL_CHOICE = either(
     (str, one_of("none", "auto", "required")),
     (dict, mapping(anything)),
@@ -201,12 +218,24 @@ def item_shapes(
     }
 
 
-ITEMS: Final = item_shapes(
-    user={"input_text": TEXT_PART, "input_audio": AUDIO_PART, "input_image": _IMAGE_PART},
-    # "It cannot populate assistant audio messages": what the model said comes back as text.
-    assistant={"output_text": TEXT_PART},
-    system={"input_text": TEXT_PART},
-)
+ITEMS: Final[dict[str, Check]] = {
+    **item_shapes(
+        user={"input_text": TEXT_PART, "input_audio": AUDIO_PART, "input_image": _IMAGE_PART},
+        # "It cannot populate assistant audio messages": what the model said comes back as text.
+        assistant={"output_text": TEXT_PART},
+        system={"input_text": TEXT_PART},
+    ),
+    "mcp_approval_response": closed(
+        {
+            "id": nullable(_ID),
+            "type": anything,
+            "approval_request_id": TEXT,
+            "approve": boolean,
+            "reason": nullable(TEXT),
+        },
+        required=("approval_request_id", "approve"),
+    ),
+}
 
 
 def response_input(items: Mapping[str, Check]) -> Check:

@@ -10,48 +10,25 @@ from typing import Any, Protocol
 
 from simulator.realtime_audio import WireAudio
 from simulator.realtime_conversation import Conversation, Item, Origin, Part
+from simulator.realtime_ending import Ending, Output, Result
 from simulator.realtime_mcp import McpServers
 from simulator.realtime_settings import ToolCall
+from simulator.realtime_timeline import Timeline
 from simulator.realtime_usage import MODEL_AUDIO_MS_PER_TOKEN, Tokens, Usage, text_tokens
 from simulator.schedule import Schedule, Timer
 from simulator.voice import Sound
-
-SERVER_ERROR_MESSAGE = "The server had an error while processing your request. Sorry about that!"
 
 
 class Stage(enum.Enum):
     """How far a response has got."""
 
+    REQUESTED = "requested"
     CREATED = "created"
     ANNOUNCED = "announced"
     """Its item is in the conversation."""
+    ENDED = "ended"
+    """Its item is done, and it is not."""
     DONE = "done"
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """A response that does not end well, on command.
-
-    Attributes:
-        status: `failed` or `incomplete`.
-        after_ms: how much audio is sent before.
-        reason: of an incomplete one: `max_output_tokens` or `content_filter`.
-        code: of a failed one's error.
-        message: of a failed one's error.
-    """
-
-    status: str = "failed"
-    after_ms: int = 0
-    reason: str = "content_filter"
-    code: str | None = "server_error"
-    message: str = SERVER_ERROR_MESSAGE
-
-    def details(self) -> dict[str, Any]:
-        """The response's `status_details`."""
-        if self.status == "incomplete":
-            return {"type": "incomplete", "reason": self.reason}
-        error = {"type": "server_error", "code": self.code, "message": self.message}
-        return {"type": "failed", "error": error}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +41,7 @@ class Plan:
         voice: its sound; None: text only.
         word_ms: length of a word.
         delta_ms: audio in one delta.
+        late_seconds: from the request to its creation; it is active meanwhile.
         first_audio_seconds: from its creation to the first delta.
         speed: how much faster than it plays it is sent.
         ending: how it ends; None: well.
@@ -74,6 +52,7 @@ class Plan:
     voice: Sound | None
     word_ms: int
     delta_ms: int
+    late_seconds: float = 0.0
     first_audio_seconds: float
     speed: float
     ending: Ending | None
@@ -84,6 +63,7 @@ class Host(Protocol):
 
     conversation: Conversation
     schedule: Schedule
+    timeline: Timeline
     mcp: McpServers
 
     def emit(self, kind: str, **content: Any) -> None:
@@ -92,8 +72,14 @@ class Host(Protocol):
     def new_id(self, prefix: str) -> str:
         """A unique id."""
 
+    def failing(self, now: float) -> Ending | None:
+        """Return the end of every response while the service is down; None: it is not."""
+
+    def calls_made(self, response: Response, now: float) -> None:
+        """Note that the response has called functions, and is about to be done."""
+
     def response_finished(self, response: Response, now: float) -> None:
-        """`response.done` has been sent."""
+        """`response.done` has been sent, or would have been."""
 
 
 class Response:
@@ -107,7 +93,9 @@ class Response:
         status: `in_progress`, `completed`, `cancelled`, `failed` or `incomplete`.
         status_details: why it did not end well.
         items: what it has put out.
+        requested_seconds: when it was asked for.
         started_seconds: when it was created.
+        ended_seconds: when it was done.
         sent_ms: audio sent.
         total_ms: audio that it will have if nothing stops it.
         usage: known when it is done.
@@ -133,7 +121,9 @@ class Response:
         self.status = "in_progress"
         self.status_details: dict[str, Any] | None = None
         self.items: list[Item] = []
+        self.requested_seconds: float | None = None
         self.started_seconds: float | None = None
+        self.ended_seconds: float | None = None
         self.sent_ms = 0
         self.total_ms = len(plan.words) * plan.word_ms
         self.usage: Usage | None = None
@@ -142,7 +132,7 @@ class Response:
         self._audio = audio
         self._settings = settings
         self._read = read
-        self._stage = Stage.CREATED
+        self._stage = Stage.REQUESTED
         self._timer: Timer | None = None
 
     @property
@@ -156,13 +146,26 @@ class Response:
         return " ".join(word for item in self.items for word in item.said)
 
     def start(self, now: float) -> None:
-        """Create it."""
+        """Create the response, or let it be created late."""
+        self.requested_seconds = now
+        if self._plan.late_seconds:
+            self._host.timeline.suffered("late_response", now, now + self._plan.late_seconds)
+            self._timer = self._host.schedule.at(now + self._plan.late_seconds, self._create)
+        else:
+            self._create(now)
+
+    def _create(self, now: float) -> None:
+        self._stage = Stage.CREATED
         self.started_seconds = now
         self._host.emit("response.created", response=self.wire())
         self._timer = self._host.schedule.at(now + self._plan.first_audio_seconds / 2, self._announce)
 
     def cancel(self, now: float, reason: str) -> None:
         """Stop it: `turn_detected` or `client_cancelled`."""
+        if self._stage is Stage.REQUESTED:
+            # Not known of the real API: here no response is done before it was created.
+            self._stop_timer()
+            self._create(now)
         self._finish(now, "cancelled", {"type": "cancelled", "reason": reason})
 
     def send_late(self, count: int) -> None:
@@ -194,6 +197,7 @@ class Response:
             "number": self.number,
             "turn": self.turn,
             "started_seconds": self.started_seconds,
+            "ended_seconds": self.ended_seconds,
             "status": self.status,
             "status_details": self.status_details,
             "text": self.text,
@@ -203,6 +207,10 @@ class Response:
         }
 
     def _announce(self, now: float) -> None:
+        ending = self._ending(now)
+        if ending is not None and ending.output is Output.NONE:
+            self._end(now, ending)
+            return
         self._stage = Stage.ANNOUNCED
         if self._plan.calls:
             self._call(now)
@@ -235,8 +243,9 @@ class Response:
         return {"response_id": self.id, "item_id": item.id, "output_index": output_index}
 
     def _deliver(self, now: float) -> None:
-        ending = self._plan.ending
-        last_ms = self.total_ms if ending is None else min(self.total_ms, ending.after_ms)
+        ending = self._ending(now)
+        limit_ms = None if ending is None else ending.after_ms
+        last_ms = self.total_ms if limit_ms is None else min(self.total_ms, limit_ms)
         if self.sent_ms < last_ms:
             self._send_until(min(last_ms, self.sent_ms + self._plan.delta_ms))
         if self.sent_ms < last_ms:
@@ -245,7 +254,26 @@ class Response:
         elif ending is None:
             self._finish(now, "completed", None)
         else:
+            self._end(now, ending)
+
+    def _ending(self, now: float) -> Ending | None:
+        return self._host.failing(now) or self._plan.ending
+
+    def _end(self, now: float, ending: Ending) -> None:
+        """End as commanded; a lost or hung response that has sent all its audio has also ended its item."""
+        if ending.commanded:
+            began = now if self.started_seconds is None else self.started_seconds
+            self._host.timeline.suffered("ending", began, now + ending.wait_seconds)
+        if ending.status not in (Result.LOST, Result.HUNG):
             self._finish(now, ending.status, ending.details())
+            return
+        if ending.after_ms is None and self._stage is Stage.ANNOUNCED and not self._plan.calls:
+            self._finish_message(self.items[0], "completed")
+            self._stage = Stage.ENDED
+        if ending.announced:
+            self._host.emit("error", error={**ending.error(), "param": None, "event_id": None})
+        if ending.status == Result.LOST:
+            self._finish(now, "failed", {"type": "failed", "error": ending.error()}, sent=False)
 
     def _send_until(self, end_ms: int) -> None:
         item = self.items[0]
@@ -268,16 +296,22 @@ class Response:
         self._emit_part("response.output_audio.delta", item, delta=base64.b64encode(data).decode())
 
     def _call(self, now: float) -> None:
-        for call in self._plan.calls:
+        ending = self._ending(now)
+        cut = ending is not None
+        for call in self._plan.calls[:1] if cut else self._plan.calls:
             if call.server is None:
-                self._call_function(call)
+                self._call_function(call, cut=cut)
             elif self._host.mcp.needs_approval(call.server):
                 self._ask_for_approval(call)
             else:
                 self._call_tool(call, now)
+        if ending is not None:
+            self._end(now, ending)
+            return
+        self._host.calls_made(self, now)
         self._finish(now, "completed", None)
 
-    def _call_function(self, call: ToolCall) -> None:
+    def _call_function(self, call: ToolCall, *, cut: bool) -> None:
         item = Item(
             self._host.new_id("item"),
             "function_call",
@@ -288,10 +322,12 @@ class Response:
             arguments="",
         )
         where = {"call_id": item.call_id, **self._add(item)}
-        item.arguments = call.arguments
-        item.status = "completed"
-        self._host.emit("response.function_call_arguments.delta", **where, delta=call.arguments)
-        self._host.emit("response.function_call_arguments.done", **where, name=call.name, arguments=call.arguments)
+        # "Also emitted when a Response is interrupted, incomplete, or cancelled" (openai, types.realtime).
+        text = call.arguments[: len(call.arguments) // 2] if cut else call.arguments
+        item.arguments = text
+        item.status = "incomplete" if cut else "completed"
+        self._host.emit("response.function_call_arguments.delta", **where, delta=text)
+        self._host.emit("response.function_call_arguments.done", **where, name=call.name, arguments=text)
         self._emit_item_done(item)
 
     def _call_tool(self, call: ToolCall, now: float) -> None:
@@ -318,18 +354,24 @@ class Response:
         self._add(item)
         self._emit_item_done(item)
 
-    def _finish(self, now: float, status: str, details: dict[str, Any] | None) -> None:
-        if self.done:
-            return
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._stage is Stage.ANNOUNCED and not self._plan.calls:
+
+    def _finish(self, now: float, status: str, details: dict[str, Any] | None, *, sent: bool = True) -> None:
+        """End the response; with `sent` false its client is not told."""
+        if self.done:
+            return
+        self._stop_timer()
+        if sent and self._stage is Stage.ANNOUNCED and not self._plan.calls:
             self._finish_message(self.items[0], status)
         self._stage = Stage.DONE
         self.status = status
         self.status_details = details
+        self.ended_seconds = now
         self.usage = Usage(self._read.input, self._read.cached, self._output_tokens())
-        self._host.emit("response.done", response=self.wire())
+        if sent:
+            self._host.emit("response.done", response=self.wire())
         self._host.response_finished(self, now)
 
     def _finish_message(self, item: Item, status: str) -> None:

@@ -9,40 +9,40 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
 from simulator import realtime_errors as errors
-from simulator.faults import SessionFaults
-from simulator.input_audio import BYTES_PER_MS, InputAudio, Recording, Turn
 from simulator.realtime_audio import wire_audio
 from simulator.realtime_beta import BetaDialect
-from simulator.realtime_config import SEMANTIC_VAD_SILENCE_MS, SessionConfig
-from simulator.realtime_conversation import Conversation, Item, Origin, Part
+from simulator.realtime_config import SessionConfig
+from simulator.realtime_conversation import Conversation, Item
+from simulator.realtime_counters import Counters
 from simulator.realtime_dialect import Dialect
+from simulator.realtime_ending import Ending, Output
 from simulator.realtime_errors import RequestError
+from simulator.realtime_garbling import garbled
+from simulator.realtime_hearing import Hearing
 from simulator.realtime_items import read_item, without_audio
 from simulator.realtime_mcp import McpServers
 from simulator.realtime_model import SimulatedModel
+from simulator.realtime_quirks import FIRST_PART_DELTAS, Quirk, QuirkFilter
 from simulator.realtime_response import Response
 from simulator.realtime_settings import (
     Behaviour,
     DialectName,
     SimulatorSettings,
-    Transcription,
     with_directives,
 )
 from simulator.realtime_timeline import Timeline
-from simulator.realtime_transcription import heard_text, transcription_events
 from simulator.realtime_usage import Usage
 from simulator.realtime_xai import XaiDialect
 from simulator.schedule import Schedule
-from simulator.vad import SpeechStarted, SpeechStopped
+from simulator.session_faults import SessionFaults
 
-MIN_COMMIT_MS = 100
 TOKENS_PER_MINUTE = 250_000
 
 # The real conversation forgets its oldest items when there are too many tokens; here creating one more fails.
@@ -74,6 +74,7 @@ class RealtimeSession:
         faults: that this session is to suffer.
         wall_time_seconds: the time of day, for `expires_at`.
         dialect: that its client speaks; None: the server's.
+        counters: of the server.
 
     Attributes:
         id: `sess_...`.
@@ -97,6 +98,7 @@ class RealtimeSession:
         faults: SessionFaults | None = None,
         wall_time_seconds: float = 0.0,
         dialect: DialectName | None = None,
+        counters: Counters | None = None,
     ) -> None:
         self._id_prefix = secrets.token_hex(6)
         self._id_count = 0
@@ -105,6 +107,8 @@ class RealtimeSession:
         self.settings = settings
         self.faults = faults or SessionFaults()
         self.behaviour: Behaviour = settings.behaviour()
+        self._counters = counters or Counters()
+        self._quirks = QuirkFilter(self.faults.quirks)
         self._dialect = _DIALECTS[dialect or settings.dialect]()
         self.config = SessionConfig(
             session_id=self.id,
@@ -115,8 +119,6 @@ class RealtimeSession:
         self.conversation = Conversation(self.new_id("conv"))
         self.schedule = Schedule()
         self.mcp = McpServers(self)
-        self.input = InputAudio()
-        self.recording = Recording()
         self.responses: deque[Response] = deque(maxlen=MAX_RESPONSES)
         self.client_events: deque[dict[str, Any]] = deque(maxlen=MAX_CLIENT_EVENTS)
         self.received: Counter[str] = Counter()
@@ -129,15 +131,15 @@ class RealtimeSession:
         self._out_of_band: dict[str, Response] = {}
         self._response_count = 0
         self._model = SimulatedModel()
-        self._turn_item_id: str | None = None
         self._has_spoken = False
-        self._idle_from_ms: int | None = None
-        self._deaf_until: float | None = None
+        self.hearing = Hearing(self)
+        self.input = self.hearing.input
+        self.recording = self.hearing.recording
         self._handlers: dict[str, Callable[[dict[str, Any], float], None]] = {
             "session.update": self._update_session,
-            "input_audio_buffer.append": self._append,
-            "input_audio_buffer.commit": self._commit,
-            "input_audio_buffer.clear": self._clear,
+            "input_audio_buffer.append": self.hearing.append,
+            "input_audio_buffer.commit": self.hearing.commit,
+            "input_audio_buffer.clear": self.hearing.clear,
             "conversation.item.create": self._create_item,
             "conversation.item.delete": self._delete_item,
             "conversation.item.retrieve": self._retrieve_item,
@@ -145,7 +147,7 @@ class RealtimeSession:
             "response.create": self._request_response,
             "response.cancel": self._cancel_response,
         }
-        self._configure_input()
+        self.hearing.configure()
 
     # What the shell drives.
 
@@ -175,13 +177,31 @@ class RealtimeSession:
             self.timeline.event(audio=is_audio, now_seconds=now)
             if not is_audio:
                 self.client_events.append(event if self.settings.keep_audio else without_audio(event))
-            if not self.faults.ignores(kind):
-                self._handlers[kind](self._dialect.read(event), now)
+                self._counters.count(kind)
+            if self.faults.ignores(kind):
+                pass
+            elif (rejection := self.faults.take_rejection(kind)) is not None:
+                self.received["(refused)"] += 1
+                self.emit("error", error=rejection.error(event.get("event_id")))
+                self.timeline.suffered("rejection", now, now)
+            elif (delay_seconds := self.faults.take_delay(kind)) is not None:
+                self.schedule.at(now + delay_seconds, lambda due: self._handle(kind, event, due))
+            else:
+                self._handle(kind, event, now)
         except RequestError as error:
-            self.received["(refused)"] += 1
-            event_id = event.get("event_id") if isinstance(event, dict) else None
-            self._refuse(error, event_id if isinstance(event_id, str) else None)
+            self._refuse_event(error, event)
         self.look(now)
+
+    def _handle(self, kind: str, event: dict[str, Any], now: float) -> None:
+        try:
+            self._handlers[kind](self._dialect.read(event), now)
+        except RequestError as error:
+            self._refuse_event(error, event)
+
+    def _refuse_event(self, error: RequestError, event: Any) -> None:
+        self.received["(refused)"] += 1
+        event_id = event.get("event_id") if isinstance(event, dict) else None
+        self._refuse(error, event_id if isinstance(event_id, str) else None)
 
     def advance(self, now: float) -> None:
         """Do what is due."""
@@ -245,20 +265,39 @@ class RealtimeSession:
     # What responses need.
 
     def emit(self, kind: str, **content: Any) -> None:
-        """Send a server event of the GA dialect, as the client's dialect has it."""
-        for sent, fields in self._dialect.write(kind, content):
-            self.sent[sent] += 1
-            self._output.append(orjson.dumps({"type": sent, "event_id": self.new_id("event"), **fields}))
+        """Send a server event of the GA dialect, as the client's dialect has it, and as faults leave it."""
+        for quirky, changed in self._quirks.apply(kind, content):
+            for sent, fields in self._dialect.write(quirky, changed):
+                if self.faults.loses(sent):
+                    continue
+                self.sent[sent] += 1
+                event = {"type": sent, "event_id": self.new_id("event"), **fields}
+                garbling = self.faults.take_garbling(sent)
+                self._output.append(orjson.dumps(event) if garbling is None else garbled(event, garbling))
 
     def new_id(self, prefix: str) -> str:
         """A unique id, as long as OpenAI's."""
         self._id_count += 1
         return f"{prefix}_{self._id_prefix}{self._id_count:08x}"
 
+    def failing(self, now: float) -> Ending | None:
+        """Return the end of every response while the service is down; None: it is not."""
+        return self.faults.failing(now)
+
+    def calls_made(self, response: Response, now: float) -> None:
+        """Begin the next response before this one, which called functions, is done: if it is commanded."""
+        if response is self._active and self.faults.take_overlap():
+            self._active = None
+            self._create_response({}, now)
+
     def response_finished(self, response: Response, now: float) -> None:
-        """Account for a response whose `response.done` has been sent."""
+        """Account for a response whose `response.done` has been sent, or would have been."""
         assert response.usage is not None
         self.usage += response.usage
+        self._counters.count("responses")
+        self._counters.count(f"responses_{response.status}")
+        self._counters.count("input_tokens", response.usage.input.total)
+        self._counters.count("output_tokens", response.usage.output.total)
         remaining = max(0, TOKENS_PER_MINUTE - response.usage.input.total - response.usage.output.total)
         limit = {
             "name": "tokens",
@@ -267,7 +306,7 @@ class RealtimeSession:
             "reset_seconds": 60 * (TOKENS_PER_MINUTE - remaining) / TOKENS_PER_MINUTE,
         }
         # Documented for the start of a response, seen after its end, and for tokens only.
-        self.emit("rate_limits.updated", rate_limits=[limit])
+        self.emit("rate_limits.updated", rate_limits=[self.faults.take_rate_limit() or limit])
         self._has_spoken |= response.sent_ms > 0
         if response is not self._active:
             self._out_of_band.pop(response.id, None)
@@ -276,132 +315,28 @@ class RealtimeSession:
         if response.status == "completed" and response.sent_ms:
             # "The timeout value will be applied after the last model response's audio has finished playing,
             # i.e. it's set to the `response.done` time plus audio playback duration."
-            self._idle_from_ms = self.input.appended_ms + response.sent_ms
+            self.hearing.wait_for_speech(response.sent_ms)
         if response.status == "cancelled":
             response.send_late(self.faults.take_late_deltas())
 
     # Session.
 
     def _update_session(self, event: dict[str, Any], now: float) -> None:
-        session = self.config.updated(event["session"], has_spoken=self._has_spoken)
+        change = _without_paths(event["session"], self.faults.unread_fields)
+        session = self.config.updated(change, has_spoken=self._has_spoken)
         behaviour = _with_directives(self.settings.behaviour(), session["instructions"], "session.instructions")
         first = not self.sent["session.updated"]
         detection = self.config.turn_detection
         self.config.session = session
         self.behaviour = behaviour
         if self.config.turn_detection != detection:
-            self._configure_input()
+            self.hearing.configure()
         self.emit("session.updated", session=session)
         self.mcp.configure(session["tools"], now)
         if first and not self.settings.listen:
             self.schedule.at(now + TALK_AFTER_SECONDS, self._talk)
 
-    def _configure_input(self) -> None:
-        detection = self.config.turn_detection or {}
-        self._turn_item_id = None
-        self._idle_from_ms = None
-        self.input.configure(
-            threshold=detection.get("threshold", 0.5),
-            silence_ms=detection.get("silence_duration_ms", SEMANTIC_VAD_SILENCE_MS),
-            prefix_ms=detection.get("prefix_padding_ms", 300),
-            trims_silence=bool(detection),
-        )
-
-    # Input audio.
-
-    def _append(self, event: dict[str, Any], now: float) -> None:
-        audio = self.config.input_audio
-        if not self.settings.listen:
-            self.input.skip(len(event["audio"]) * 3 // 4 * BYTES_PER_MS // audio.bytes_per_ms)
-            return
-        data = audio.read(event["audio"], "audio")
-        if self.settings.keep_audio:
-            self.recording.add(data)
-        pcm = audio.decode(data)
-        if self._deaf_until is not None and now < self._deaf_until:
-            pcm = bytes(len(pcm))
-        changes = self.input.append(pcm)
-        if self.config.turn_detection is None:
-            return
-        for change in changes:
-            if isinstance(change, SpeechStarted):
-                self._speech_started(change, now)
-            else:
-                self._speech_stopped(change, now)
-        if self._idle_from_ms is not None:
-            self._check_idle(now)
-
-    def _speech_started(self, speech: SpeechStarted, now: float) -> None:
-        self._idle_from_ms = None
-        self._turn_item_id = self.new_id("item")
-        self.emit(
-            "input_audio_buffer.speech_started",
-            audio_start_ms=self.input.audio_start_ms(speech.speech_start_ms),
-            item_id=self._turn_item_id,
-        )
-        if self._active is not None and self._detection("interrupt_response"):
-            self._active.cancel(now, "turn_detected")
-
-    def _speech_stopped(self, speech: SpeechStopped, now: float) -> None:
-        item_id = self._turn_item_id or self.new_id("item")
-        self.emit("input_audio_buffer.speech_stopped", audio_end_ms=speech.audio_end_ms, item_id=item_id)
-        self._commit_turn(self.input.take_speech(speech), item_id, now)
-        self._respond_to_turn(now)
-
-    def _check_idle(self, now: float) -> None:
-        timeout_ms = (self.config.turn_detection or {}).get("idle_timeout_ms")
-        start_ms = self._idle_from_ms
-        if timeout_ms is None or start_ms is None or self._active is not None:
-            return
-        if self._turn_item_id is not None or self.input.appended_ms < start_ms + timeout_ms:
-            return
-        self._idle_from_ms = None
-        item_id = self.new_id("item")
-        self.emit(
-            "input_audio_buffer.timeout_triggered",
-            audio_start_ms=start_ms,
-            audio_end_ms=self.input.appended_ms,
-            item_id=item_id,
-        )
-        self._commit_turn(self.input.take(), item_id, now)
-        self._respond_to_turn(now)
-
-    def _commit(self, _event: dict[str, Any], now: float) -> None:
-        if self.input.buffered_ms < MIN_COMMIT_MS:
-            raise errors.commit_too_small(self.input.buffered_ms)
-        self._commit_turn(self.input.take(), self._turn_item_id or self.new_id("item"), now)
-
-    def _clear(self, _event: dict[str, Any], _now: float) -> None:
-        self.input.clear()
-        self._turn_item_id = None
-        self.emit("input_audio_buffer.cleared")
-
-    def _commit_turn(self, turn: Turn, item_id: str, now: float) -> None:
-        self._turn_item_id = None
-        if self.behaviour.echo:
-            self._model.hear(turn.speech)
-        pcm = turn.pcm if self.settings.keep_audio else b""
-        part = Part("input_audio", pcm=pcm)
-        item = Item(item_id, "message", Origin.CALLER, role="user", parts=[part], audio_ms=round(turn.audio_ms))
-        self.emit("input_audio_buffer.committed", previous_item_id=self.conversation.last_id(), item_id=item_id)
-        self._join(item, None)
-        if self.config.transcription is not None and self.behaviour.transcription is not Transcription.NEVER:
-            delay = self.behaviour.transcription_delay_seconds
-            self.schedule.at(now + delay, lambda _due: self._transcribe(item, part, turn.speech_ms))
-
-    def _transcribe(self, item: Item, part: Part, speech_ms: int) -> None:
-        part.text = heard_text(self.behaviour, speech_ms)
-        model = (self.config.transcription or {}).get("model", "whisper-1")
-        for kind, content in transcription_events(item.id, part.text, model=model, audio_ms=item.audio_ms):
-            self.emit(kind, **content)
-
     # Conversation.
-
-    def _join(self, item: Item, after: str | None) -> None:
-        previous_id = self.conversation.add(item, after=after)
-        wire = item.wire()
-        self.emit("conversation.item.added", previous_item_id=previous_id, item=wire)
-        self.emit("conversation.item.done", previous_item_id=previous_id, item=wire)
 
     def _create_item(self, event: dict[str, Any], now: float) -> None:
         if event["item"]["type"] == "force_message":
@@ -409,7 +344,11 @@ class RealtimeSession:
             return
         if len(self.conversation.items) >= MAX_ITEMS:
             raise RequestError(f"The simulator keeps {MAX_ITEMS} items.", code="too_many_items")
-        self._join(self._item(event["item"], "item"), event.get("previous_item_id"))
+        item = self._item(event["item"], "item")
+        request = self.mcp.request_of(item) if item.type == "mcp_approval_response" else None
+        self.join(item, event.get("previous_item_id"))
+        if request is not None and item.approve:
+            self.mcp.approve(request, now)
 
     def _item(self, wire: dict[str, Any], path: str) -> Item:
         return read_item(
@@ -422,7 +361,7 @@ class RealtimeSession:
         said = replace(self.behaviour, say=text)
         response = self._create_response({"tool_choice": "none"}, now, said)
         if item.get("interruptible") is False:
-            self._deaf_until = now + said.first_audio_seconds + response.total_ms / 1000
+            self.hearing.deaf_until_seconds = now + said.first_audio_seconds + response.total_ms / 1000
 
     def _delete_item(self, event: dict[str, Any], _now: float) -> None:
         # Of an item that is being spoken the rest still comes: nothing else is known of the real one.
@@ -440,7 +379,11 @@ class RealtimeSession:
         item = self.conversation.find(event["item_id"])
         if item is None:
             raise errors.no_such_item("truncate", "truncating", event["item_id"])
-        item.truncate(event["content_index"], event["audio_end_ms"])
+        content_index, audio_end_ms = event["content_index"], event["audio_end_ms"]
+        if Quirk.TWO_PARTS in self.faults.quirks and content_index == 1:
+            # The session keeps one part; the second begins here.
+            content_index, audio_end_ms = 0, audio_end_ms + FIRST_PART_DELTAS * self.behaviour.delta_ms
+        item.truncate(content_index, audio_end_ms)
         self.emit(
             "conversation.item.truncated",
             item_id=item.id,
@@ -462,7 +405,25 @@ class RealtimeSession:
             raise errors.no_active_response()
         response.cancel(now, "client_cancelled")
 
-    def _respond_to_turn(self, now: float) -> None:
+    def interrupt(self, now: float) -> None:
+        """Cancel the active response, because the caller speaks."""
+        if self._active is not None and self._detection("interrupt_response"):
+            self._active.cancel(now, "turn_detected")
+
+    def hear(self, speech: bytes) -> None:
+        """Let the model listen to a turn's speech, to answer in its tone."""
+        if self.behaviour.echo:
+            self._model.hear(speech)
+
+    def join(self, item: Item, after: str | None = None) -> None:
+        """Add an item to the conversation, and tell the client."""
+        previous_id = self.conversation.add(item, after=after)
+        wire = item.wire()
+        self.emit("conversation.item.added", previous_item_id=previous_id, item=wire)
+        self.emit("conversation.item.done", previous_item_id=previous_id, item=wire)
+
+    def respond_to_turn(self, now: float) -> None:
+        """Answer a turn that has ended, unless the client asks for its answers."""
         if not self._detection("create_response"):
             return
         try:
@@ -491,8 +452,11 @@ class RealtimeSession:
         path = "response.instructions"
         behaviour = _with_directives(behaviour or self.behaviour, request.get("instructions") or "", path)
         usage = self._read_context(request)
+        ending = self.faults.take_ending()
+        if self.faults.exceeds_context(usage.input.total):
+            ending = Ending(code="context_length_exceeded", output=Output.NONE)
         self._response_count += 1
-        self._idle_from_ms = None
+        self.hearing.stop_waiting()
         plan = self._model.plan(
             behaviour,
             self.conversation,
@@ -500,14 +464,15 @@ class RealtimeSession:
             number=self._response_count,
             speaks="audio" in modalities,
             max_tokens=max_tokens,
-            ending=self.faults.take_ending(),
+            ending=ending,
+            late_seconds=self.faults.take_late_response() if in_conversation else 0.0,
         )
         response = Response(
             self,
             plan,
             response_id=self.new_id("resp"),
             number=self._response_count,
-            turn=self.conversation.user_turns(),
+            turn=self.conversation.user_turns(notes=behaviour.notes_are_turns),
             in_conversation=in_conversation,
             audio=wire_audio(form),
             settings={
@@ -569,6 +534,17 @@ def _decoded(message: str | bytes) -> Any:
         return orjson.loads(message)
     except orjson.JSONDecodeError as error:
         raise RequestError("The event is not valid JSON.", code="invalid_json") from error
+
+
+def _without_paths(change: dict[str, Any], paths: Collection[str], prefix: str = "") -> dict[str, Any]:
+    """Return a change of the session without the fields at these paths (`audio.input.transcription`)."""
+    if not paths:
+        return change
+    return {
+        name: _without_paths(value, paths, f"{prefix}{name}.") if isinstance(value, dict) else value
+        for name, value in change.items()
+        if f"{prefix}{name}" not in paths
+    }
 
 
 def _with_directives(behaviour: Behaviour, instructions: str, param: str) -> Behaviour:

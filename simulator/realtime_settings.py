@@ -87,6 +87,7 @@ class Behaviour:
         mcp_output: what every call of an MCP server's tool returns.
         mcp_fails: MCP servers can neither list nor call a tool.
         mcp_seconds: how long an MCP server takes to answer.
+        notes_are_turns: a text of the user's in brackets, which the client wrote itself, counts as a user message.
     """
 
     voice: Voice = Voice.WORDS
@@ -107,6 +108,7 @@ class Behaviour:
     mcp_output: str = "found"
     mcp_fails: bool = False
     mcp_seconds: float = 0.2
+    notes_are_turns: bool = True
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -231,4 +233,5 @@ _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "mcp_output": str,
     "mcp_fails": _boolean,
     "mcp_seconds": float,
+    "notes_are_turns": _boolean,
 }

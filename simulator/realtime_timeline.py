@@ -1,4 +1,4 @@
-"""When what happened in a session: whether it may answer, and whether it hears its caller. Without I/O.
+"""When what happened in a session: whether it may answer, hears its caller, and suffers a fault. Without I/O.
 
 Times are seconds of the simulator's monotonic clock, which is the same for all processes of a machine.
 """
@@ -26,6 +26,15 @@ class Span:
         return [self.from_seconds, self.until_seconds]
 
 
+@dataclass(frozen=True, slots=True)
+class Struck:
+    """A fault that has happened: its name, and from when until when it kept the client from its answer."""
+
+    name: str
+    from_seconds: float
+    until_seconds: float
+
+
 @dataclass(slots=True)
 class Timeline:
     """One session's times.
@@ -36,6 +45,7 @@ class Timeline:
         last_event_seconds: of the client's events.
         answering: when the session might answer: it is set up, and answers turns by itself or is about to speak.
         audio: when the caller's audio came, without a pause of `AUDIO_PAUSE_SECONDS`.
+        faults: those that were commanded, and have happened.
     """
 
     opened_seconds: float | None = None
@@ -43,6 +53,7 @@ class Timeline:
     last_event_seconds: float | None = None
     answering: list[Span] = field(default_factory=list)
     audio: list[Span] = field(default_factory=list)
+    faults: list[Struck] = field(default_factory=list)
 
     def event(self, *, audio: bool, now_seconds: float) -> None:
         """A client event has come."""
@@ -63,6 +74,12 @@ class Timeline:
         elif answering and not may_answer:
             self.answering[-1].until_seconds = now_seconds
 
+    def suffered(self, name: str, from_seconds: float, until_seconds: float) -> None:
+        """A fault has happened."""
+        self.faults.append(Struck(name, from_seconds, until_seconds))
+        if len(self.faults) > MAX_SPANS:
+            del self.faults[0]
+
     def closed(self, now_seconds: float) -> None:
         """The connection is over."""
         self.answers(False, now_seconds)
@@ -76,6 +93,7 @@ class Timeline:
             "last_event_seconds": self.last_event_seconds,
             "answering": [span.report() for span in self.answering],
             "audio": [span.report() for span in self.audio],
+            "faults": [[each.name, each.from_seconds, each.until_seconds] for each in self.faults],
         }
 
 

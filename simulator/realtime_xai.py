@@ -15,13 +15,13 @@ from simulator.realtime_dialect import Content, Dialect, Event
 from simulator.realtime_requests import (
     AUDIO_PART,
     FORMAT,
-    FUNCTION_TOOL,
     INSTRUCTIONS,
     MAX_TOKENS,
     MAX_TOOLS,
     TEXT,
     TEXT_PART,
     client_events,
+    function_tool,
     item_shapes,
     mcp_tool,
     response_input,
@@ -50,7 +50,7 @@ _TRANSCRIPTION_COMPLETED: Final = "conversation.item.input_audio_transcription.c
 _TOOLS = array(
     tagged(
         {
-            "function": FUNCTION_TOOL,
+            "function": function_tool,
             "mcp": mcp_tool,
             "web_search": mapping(anything),
             "x_search": mapping(anything),

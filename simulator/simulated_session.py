@@ -9,10 +9,10 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from simulator.faults import SessionFaults
 from simulator.realtime_conversation import Item
 from simulator.realtime_response import Response
 from simulator.realtime_session import RealtimeSession
+from simulator.session_faults import SessionFaults
 from simulator.waiting import Waiter, settle, wait_until
 
 # Answers that a client does not read; the real service would cut it off, too.
@@ -190,6 +190,11 @@ class SimulatedSession:
     def expire(self) -> None:
         """Reach the session limit."""
         self.core.expire()
+        self._changed()
+
+    def start_speech(self, seconds: float | None) -> None:
+        """Notice speech where there is none."""
+        self.core.hearing.start_speech(self._loop.time(), seconds)
         self._changed()
 
     def send_text(self, text: str) -> None:

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from typing import Any
 
 from common.release import COMPILED
-from tests.bench import pins, results
+from tests.bench import outage, pins, results
 from tests.bench.core import Orders
 from tests.bench.reference import reference_us
 from tests.bench.results import Latency, Result, Spread
@@ -57,6 +57,7 @@ class Bench:
     references_us: list[float] = field(default_factory=list)
     rows: list[tuple[str, Result, float]] = field(default_factory=list)  # with the reference around it
     notes: list[tuple[str, str]] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     busy_machine: list[str] = field(default_factory=list)
 
@@ -184,6 +185,11 @@ class Bench:
             )
         )
 
+    async def outage(self) -> None:
+        """What an API that is down for a minute notices of 200 calls, and how soon they are served afterwards."""
+        sys.stderr.write("bench: outage\n")
+        self.tables.append((await outage.measure()).table())
+
     # The table
 
     def table(self) -> str:
@@ -209,6 +215,8 @@ class Bench:
             width = max(len(name) for name, _ in self.notes)
             lines.append("")
             lines += [f"{name:<{width}}  {value}" for name, value in self.notes]
+        for table in self.tables:
+            lines += ["", table]
         if self.busy_machine:
             lines += ["", f"something else ran on this machine: measure again: {'; '.join(self.busy_machine)}"]
         if self.problems:
@@ -267,6 +275,7 @@ PARTS: dict[str, Callable[[Bench], Awaitable[None]]] = {
     "overload": Bench.overload,
     "new": Bench.new,
     "pins": Bench.pins,
+    "outage": Bench.outage,
 }
 
 

@@ -6,41 +6,42 @@ import dataclasses
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from simulator.call_record import ClosedBy
+from simulator.voice import heard_words
+from tests.chaos import announcements
 from tests.chaos.alignment import FORBIDDEN, align
+from tests.chaos.answers import answered_in_time, answered_once, heard_way_out, waits
 from tests.chaos.ears import Ear, HeardWord
 from tests.chaos.facts import (
     Breach,
     CallFacts,
     Fault,
     FaultKind,
-    Frozen,
     Item,
     Part,
     Session,
-    Spans,
     Utterance,
 )
 from tests.chaos.recovery import RECOVERED, recovery_seconds
+from tests.chaos.session_rules import (
+    attached,
+    ended_in_a_stop,
+    epochs,
+    final_session,
+    is_frozen,
+    one_session,
+    woken,
+)
 
 WORD_MS = 400
 
 TOOL = "lookup"
 HANG_UP = "avr_hangup"
 
-# Two connections have no order in common: what is done on both at once may be seen so far apart.
-OVERLAP_SECONDS = 0.25
-# A worker that wakes needs a moment to find out that it has slept.
-WAKE_SECONDS = 1.0
 # A connection whose other end was killed is lost at once; what was lost later was lost for another reason.
 LOSS_SECONDS = 3.0
-
-# A call that lost its link is back, or moved, after this time.
-ATTACH_SECONDS = 2.0
-# What a fault does to a call is over after this time.
-NEAR_SECONDS = 10.0
 
 _KILLS_DISPATCHER = frozenset({FaultKind.KILL_DISPATCHER, FaultKind.KILL_DISPATCHER_WITHOUT_REDIS})
 # What cuts a caller's connection, whoever holds the call.
@@ -55,6 +56,21 @@ _UNNOTICED = frozenset(
         FaultKind.DRAIN_DISPATCHER,
     }
 )
+# What cuts no reply: it strikes before one is heard, or only what is told of it.
+_CUTS_NOTHING = _UNNOTICED | {
+    FaultKind.FAIL_ANSWER,
+    FaultKind.LIMIT_ANSWER,
+    FaultKind.EMPTY_ANSWER,
+    FaultKind.LOSE_DONE,
+    FaultKind.REFUSE_ANSWER,
+    FaultKind.LATE_ANSWER,
+    FaultKind.LONE_SURROGATE,
+    FaultKind.ENDLESS_SPEECH,
+}
+# What keeps every call from its answers for a while: the way out may be taken.
+_API_AWAY = frozenset({FaultKind.OUTAGE, FaultKind.REFUSE_SESSIONS, FaultKind.STALL_SESSION})
+# UPSTREAM_RETRY_SECONDS, less a moment.
+_PATIENCE_SECONDS = 28.0
 # Of a reply; a greeting has less.
 _REPLY_WORDS = 8
 # A turn is text within this time after its end.
@@ -64,6 +80,9 @@ _SILENCE_AROUND_TURN_MS = 3000
 # A wake of a stopped worker, or of a stalled API, that a call must not notice at all.
 _ROUNDING_SECONDS = 0.05
 
+# The transcript of silence.
+_NOTHING_HEARD = heard_words(0, WORD_MS)
+
 Rule = Callable[[CallFacts], Iterator[Breach]]
 
 
@@ -71,7 +90,7 @@ def judge(call: CallFacts) -> list[Breach]:
     """Every breach of what was promised to a call, in the order of the rules."""
     call = _without_what_nobody_had(call)
     rules = RULES_FOR_TALKERS if call.part is Part.TALKER else RULES_FOR_ALL
-    if _ended_in_a_stop(call):
+    if ended_in_a_stop(call):
         rules = tuple(rule for rule in rules if rule not in RULES_OF_THE_MODEL)
     return [breach for rule in rules for breach in rule(call)]
 
@@ -102,7 +121,7 @@ def _both_lost(call: CallFacts) -> Iterator[tuple[float, float]]:
         ):
             continue
         opened = [each for each in call.sessions if each.opened_seconds <= fault.at_seconds]
-        if opened and _is_frozen(opened[-1], frozen):
+        if opened and is_frozen(opened[-1], frozen):
             yield frozen.from_seconds - TEXT_SECONDS, fault.at_seconds
 
 
@@ -128,9 +147,21 @@ def _was_expected(call: CallFacts, at_seconds: float, code: int, by: ClosedBy) -
     if by is ClosedBy.NOBODY:
         losses = (fault.at_seconds for fault in call.faults if fault.kind in _LOSES_CALLER)
         return any(-_ROUNDING_SECONDS <= at_seconds - lost <= LOSS_SECONDS for lost in losses)
+    if _gave_up(call, at_seconds):
+        return True
     if code == 1000:
         return call.promised is not None and call.promised <= at_seconds
     return code == 1013 and not call.capacity
+
+
+def _gave_up(call: CallFacts, at_seconds: float) -> bool:
+    """Whether the service ended the call with its recorded apology, after a wait that was long enough."""
+    away = any(fault.kind in _API_AWAY for fault in call.faults)
+    owed = any(
+        wait.from_seconds + _PATIENCE_SECONDS <= at_seconds and wait.answered_seconds > at_seconds
+        for wait in waits(call)
+    )
+    return away and owed and heard_way_out(call) <= at_seconds
 
 
 def messages(call: CallFacts) -> Iterator[Breach]:
@@ -143,7 +174,8 @@ def messages(call: CallFacts) -> Iterator[Breach]:
 
 
 def answered(call: CallFacts) -> Iterator[Breach]:
-    """Whoever says something gets an answer."""
+    """A caller who speaks is answered in time, or told in time; no caller gives up waiting."""
+    yield from answered_in_time(call)
     for at_seconds in call.unanswered:
         yield _breach(call, "answered", "nobody answered what was said", at_seconds)
 
@@ -154,105 +186,6 @@ def recovered(call: CallFacts) -> Iterator[Breach]:
         if fault.kind in RECOVERED and recovery_seconds(call, fault) == math.inf and _ended_well(call):
             what = f"the caller was not heard again after: {fault.kind.value}"
             yield _breach(call, "recovered", what, fault.at_seconds)
-
-
-# Sessions
-
-
-def one_session(call: CallFacts) -> Iterator[Breach]:
-    """At most one session may answer; that of a worker that is stopped cannot."""
-    for older, newer in itertools.combinations(call.sessions, 2):
-        both = _common(_awake(call, older), _awake(call, newer))
-        seconds = sum(end - begin for begin, end in both)
-        if seconds > OVERLAP_SECONDS:
-            what = f"sessions {older.number} and {newer.number} might both answer for {seconds:.2f} s"
-            yield _breach(call, "one session", what, both[0][0])
-
-
-def woken(call: CallFacts) -> Iterator[Breach]:
-    """A worker that wakes does nothing with a call that was moved meanwhile."""
-    for frozen, session in itertools.product(call.frozen, call.sessions):
-        moved = any(frozen.from_seconds < each.opened_seconds < frozen.until_seconds for each in call.sessions)
-        late = session.last_event_seconds - frozen.until_seconds
-        if _is_frozen(session, frozen) and moved and 0 < late < math.inf:
-            what = f"session {session.number}, whose worker was stopped, got an event {late:.2f} s after it woke"
-            yield _breach(call, "woken", what, session.last_event_seconds)
-
-
-def epochs(call: CallFacts) -> Iterator[Breach]:
-    """They never go back, and no two pins share one."""
-    for before, after in itertools.pairwise(call.pins):
-        if after.epoch <= before.epoch:
-            what = f"{before.worker} at epoch {before.epoch}, then {after.worker} at {after.epoch}"
-            yield _breach(call, "epochs", what, call.started_seconds)
-
-
-def final_session(call: CallFacts) -> Session | None:
-    """The one that might answer at the end: what it knows is what the model was told."""
-    answering = [session for session in call.sessions if session.answering]
-    # One that was opened last may have been given up again, and the one before it went on.
-
-    def end(session: Session) -> tuple[float, int]:
-        return min(session.answering[-1][1], call.ended_seconds), session.number
-
-    return max(answering, key=end, default=None)
-
-
-def _ended_in_a_stop(call: CallFacts) -> bool:
-    """Whether the caller hung up before a stopped worker was found: nobody could tell its model of the end."""
-    final = final_session(call)
-    return final is not None and any(
-        _is_frozen(final, frozen)
-        and frozen.from_seconds <= call.ended_seconds <= frozen.until_seconds + WAKE_SECONDS
-        for frozen in call.frozen
-    )
-
-
-def _awake(call: CallFacts, session: Session) -> Spans:
-    """When a session might answer, its worker was awake, and the call was up."""
-    end_of_all = min(session.closed_seconds, call.ended_seconds)
-    spans = [(begin, min(end, end_of_all)) for begin, end in session.answering if begin < end_of_all]
-    for frozen in call.frozen:
-        if _is_frozen(session, frozen):
-            spans = _without(spans, frozen.from_seconds, frozen.until_seconds + WAKE_SECONDS)
-    return spans
-
-
-def _is_frozen(session: Session, frozen: Frozen) -> bool:
-    """Whether it is a session of the worker that was stopped: a port may be used again."""
-    return session.peer in frozen.peers and session.opened_seconds < frozen.from_seconds
-
-
-def _without(spans: Iterable[tuple[float, float]], begin: float, end: float) -> list[tuple[float, float]]:
-    left = []
-    for first, last in spans:
-        left += [(first, min(last, begin)), (max(first, end), last)]
-    return [(first, last) for first, last in left if first < last]
-
-
-def _common(one: Spans, other: Spans) -> list[tuple[float, float]]:
-    pairs = ((max(a, c), min(b, d)) for (a, b), (c, d) in itertools.product(one, other))
-    return [(begin, end) for begin, end in pairs if begin < end]
-
-
-def attached(call: CallFacts) -> Iterator[Breach]:
-    """A link that was cut and can be had again costs no session."""
-    others = [fault for fault in call.faults if fault.kind is not FaultKind.CUT_LINK]
-    for fault in call.faults:
-        if fault.kind is not FaultKind.CUT_LINK or any(_is_near(other, fault.at_seconds) for other in others):
-            continue
-        for older, session in itertools.pairwise(call.sessions):
-            after = session.opened_seconds - fault.at_seconds
-            age_seconds = session.opened_seconds - older.opened_seconds
-            if 0 < after < ATTACH_SECONDS and age_seconds < call.rollover_seconds:
-                what = f"session {session.number} was opened {after:.2f} s after the link was cut"
-                yield _breach(call, "attached", what, session.opened_seconds)
-
-
-def _is_near(other: Fault, at_seconds: float) -> bool:
-    """Whether another fault may be the reason of what follows."""
-    until_seconds = math.inf if other.until_seconds is None and other.lasts else other.until_seconds
-    return other.at_seconds - ATTACH_SECONDS < at_seconds < (until_seconds or other.at_seconds) + NEAR_SECONDS
 
 
 # The conversation
@@ -275,23 +208,24 @@ def told(call: CallFacts) -> Iterator[Breach]:
     session = final_session(call)
     if session is None or not _ended_well(call):
         return
-    said = [word for item in session.items if _is_agent(item) for word in (item.text or "").split()]
+    said = [word for item in session.items if _is_agent(item) for word in _text(item).split()]
+    heard_words = [each for each in call.heard if each.word not in announcements.WORDS]
     ear = Ear([*said, *_everything_said(call)])
     # Of a reply that was not complete when both were gone, what was heard.
     lost = _REPLY_WORDS * len(list(_both_lost(call)))
     found = align(
         said,
-        call.heard,
+        heard_words,
         lambda word, heard: ear.same(word, heard.word),
         left_cost=lambda _: 1.0,
         right_cost=lambda heard: 1.0 if heard.whole else 0.0,
         longest_run=max(1, lost),
     )
     allowed = _cuts(call) + lost
-    pieces = sum(1 for heard in call.heard if not heard.whole)
+    pieces = sum(1 for heard in heard_words if not heard.whole)
     # A cut leaves the beginning of a word and, where it goes on behind a lost connection, its end.
     if found is None or found.cost > allowed or pieces > 2 * allowed:
-        yield _breach(call, "told", _difference(said, call.heard, ear, allowed), call.ended_seconds)
+        yield _breach(call, "told", _difference(said, heard_words, ear, allowed), call.ended_seconds)
 
 
 def _difference(said: list[str], heard: list[HeardWord], ear: Ear, allowed: int) -> str:
@@ -320,8 +254,9 @@ def listened(call: CallFacts) -> Iterator[Breach]:
     session = final_session(call)
     if session is None or not _ended_well(call):
         return
-    turns = [_Turn(words, utterance) for utterance in call.utterances for words in utterance.words]
-    items = [item for item in session.items if item.type == "message" and item.role == "user"]
+    utterances = [_as_heard_without_end(call, each) for each in call.utterances]
+    turns = [_Turn(words, utterance) for utterance in utterances for words in utterance.words]
+    items = [item for item in session.items if _is_turn(item)]
     exact = not call.faults
     found = align(
         turns,
@@ -329,12 +264,31 @@ def listened(call: CallFacts) -> Iterator[Breach]:
         lambda turn, item: turn.is_heard_as(item, exact=exact),
         left_cost=lambda turn: 0.0 if turn.utterance.damaged else FORBIDDEN,
         # What was damaged may have come as several turns.
-        right_cost=lambda _: 0.0 if any(each.damaged for each in call.utterances) else FORBIDDEN,
+        right_cost=lambda item: (
+            0.0 if any(each.damaged for each in utterances) or _is_empty_turn(call, item) else FORBIDDEN
+        ),
     )
     if found is None:
         said = ", ".join(str(turn.words) + ("?" if turn.utterance.damaged else "") for turn in turns)
         heard = ", ".join(f"{_heard_count(item)} ({item.audio_ms} ms)" for item in items)
         yield _breach(call, "listened", f"said turns of {said} words; told {heard}", call.ended_seconds)
+
+
+def _as_heard_without_end(call: CallFacts, utterance: Utterance) -> Utterance:
+    """Words with pauses between them are one turn where the end of speech is not noticed."""
+    endless = any(each.name == "endless_speech" for session in call.sessions for each in session.struck)
+    if endless and len(utterance.words) > 1:
+        return dataclasses.replace(utterance, damaged=True)
+    return utterance
+
+
+def _is_empty_turn(call: CallFacts, item: Item) -> bool:
+    """Whether it is silence that was committed because the API had not told of the end of speech.
+
+    A stalled connection cannot be told from speech without an end.
+    """
+    stalled = any(fault.kind in (FaultKind.STALL_SESSION, FaultKind.ENDLESS_SPEECH) for fault in call.faults)
+    return stalled and item.text == _NOTHING_HEARD
 
 
 class _Turn:
@@ -356,6 +310,8 @@ class _Turn:
 
 def _heard_count(item: Item) -> int | None:
     """How many words a transcript has: `heard one two`; None: there is none."""
+    if item.text == _NOTHING_HEARD:
+        return 0
     return None if not item.text else len(item.text.split()) - 1
 
 
@@ -364,7 +320,7 @@ def transcripts(call: CallFacts) -> Iterator[Breach]:
     session = final_session(call)
     if session is None or not _ended_well(call):
         return
-    items = [item for item in session.items if item.type == "message" and item.role in ("user", "assistant")]
+    items = [item for item in session.items if _is_turn(item) or _is_agent(item)]
     cut = _cuts(call) > 0
     gaps = len(call.gaps)
     untold = {id(item) for item in _said_too_late(call, session, items)}
@@ -396,10 +352,10 @@ def _said_too_late(call: CallFacts, session: Session, items: list[Item]) -> list
 
 def _is_told_as(item: Item, role: str, text: str, *, cut: bool) -> bool:
     if item.role == "user":
-        return role == "user" and (not item.text or text == item.text)
+        return role == "user" and (not item.text or _readable(text) == _text(item))
     if role != "agent":
         return False
-    words, came = (item.text or "").split(), text.split()
+    words, came = _text(item).split(), _readable(text).split()
     if words == came:
         return True
     shorter, longer = sorted((words, came), key=len)
@@ -425,11 +381,11 @@ def tools(call: CallFacts) -> Iterator[Breach]:
         return
     kept = {item.call_id: item for item in session.items if item.type == "function_call"}
     outputs = {item.call_id: item.output for item in session.items if item.type == "function_call_output"}
-    known = {item.arguments for item in kept.values()}
+    known = {_readable(item.arguments) for item in kept.values()}
     for older in call.sessions:
         answers = {item.call_id: item for item in older.items if item.type == "function_call_output"}
         for item in older.items:
-            if item.type == "function_call" and item.call_id in answers and item.arguments not in known:
+            if item.type == "function_call" and item.call_id in answers and _readable(item.arguments) not in known:
                 what = f"{item.name}({item.arguments}) of session {older.number} is forgotten"
                 yield _breach(call, "tools", what, older.closed_seconds)
     for call_id, item in kept.items():
@@ -445,7 +401,7 @@ def answer_to(ask: str) -> str:
 
 
 def _is_answer(item: Item, output: str) -> bool:
-    return output.removeprefix("the answer to ") in item.arguments or "unknown" in output
+    return _readable(output).removeprefix("the answer to ") in item.arguments or "unknown" in output
 
 
 def promises(call: CallFacts) -> Iterator[Breach]:
@@ -468,11 +424,26 @@ def _is_agent(item: Item) -> bool:
     return item.type == "message" and item.role == "assistant"
 
 
+def _is_turn(item: Item) -> bool:
+    """Whether it is the caller's; a text in brackets is a note of the service's to the model."""
+    is_note = item.origin == "client" and not item.audio_ms and (item.text or "").startswith("[")
+    return item.type == "message" and item.role == "user" and not is_note
+
+
+def _text(item: Item) -> str:
+    return _readable(item.text or "")
+
+
+def _readable(text: str) -> str:
+    """A text without that which stands for a lone surrogate."""
+    return text.replace("\ufffd", "").replace("?", "")
+
+
 def _everything_said(call: CallFacts) -> Iterator[str]:
     for session in call.sessions:
         for item in session.items:
             if _is_agent(item):
-                yield from (item.text or "").split()
+                yield from _text(item).split()
                 yield from item.said.split()
 
 
@@ -490,7 +461,7 @@ def _cuts(call: CallFacts) -> int:
 
 def _cuts_replies(fault: Fault) -> bool:
     """Whether it may cut what is being said: no fault of Redis does, nor a link that is attached again."""
-    return fault.kind not in _UNNOTICED
+    return fault.kind not in _CUTS_NOTHING
 
 
 RULES_FOR_ALL: tuple[Rule, ...] = (connection, one_session, woken, epochs, attached, tools)
@@ -500,6 +471,7 @@ RULES_FOR_TALKERS: tuple[Rule, ...] = (
     *RULES_FOR_ALL,
     messages,
     answered,
+    answered_once,
     recovered,
     greeting,
     told,

@@ -13,6 +13,8 @@ from dataclasses import replace
 
 from simulator.avr_core import CallError, SimulatedCall, place_call
 from simulator.call_record import ClosedBy
+from simulator.playout import PlayoutBuffer
+from tests.chaos import announcements
 from tests.chaos.ears import Stretch, played
 from tests.chaos.facts import CallFacts, Close, Fault, Gap, Part, Utterance
 from tests.chaos.script import Script, Turn
@@ -23,8 +25,8 @@ RECONNECT_SECONDS = 10.0
 _PLACING_SECONDS = 8.0
 _PLACING_INTERVAL_SECONDS = 0.1
 
-# Longer than any recovery: the Realtime API refuses for 10 s, and is asked again after up to 5.
-ANSWER_SECONDS = 25.0
+# Longer than any recovery: a call takes the way out after 30 s without an answer, which is to begin within 35.
+ANSWER_SECONDS = 45.0
 # The agent has finished when nothing was heard of it for so long.
 _SILENCE_SECONDS = 1.0
 # What belongs to the last words has come by then: a transcript takes 0.6 s, and waits for another at most 3 s.
@@ -42,6 +44,8 @@ _ON_ITS_WAY_SECONDS = 0.3
 _FLOOD_SECONDS = 20.0
 _FRAME = bytes(320)
 _FRAME_SECONDS = 0.02
+_FRAME_SAMPLES = 160
+_FILLER = announcements.frames((announcements.FILLER_WORD,))
 
 
 class Caller:
@@ -88,6 +92,7 @@ class Caller:
             return False
         self.call = call
         self.facts.started_seconds = call.playout.started_at_seconds
+        self._sounds = _Sounds(call.playout)
         try:
             await self._converse(call)
         except CallError:
@@ -146,43 +151,44 @@ class Caller:
         return None
 
     async def _converse(self, call: SimulatedCall) -> None:
-        await self._until_said(call, after_frames=0)
+        await self._until_said(call, after_sounds=0)
         for number, turn in enumerate(self._script.turns):
             if self.finish.is_set():
                 break
             last = number == len(self._script.turns) - 1
-            frames = await self._say(call, turn)
+            sounds = await self._say(call, turn)
             if last and self._script.agent_hangs_up:
                 await self._until_hung_up(call)
                 return
             if last and self._script.abrupt:
-                await self._until_sounds(call, frames)
+                await self._until_sounds(call, sounds)
                 return
             following = None if last else self._script.turns[number + 1]
             if following is not None and following.barges_in and not self.finish.is_set():
-                await self._until_sounds(call, frames)
+                await self._until_sounds(call, sounds)
             else:
-                await self._until_said(call, after_frames=frames)
+                await self._until_said(call, after_sounds=sounds)
         await self._settled(call)
         self.facts.hung_up = "caller"
 
     async def _say(self, call: SimulatedCall, turn: Turn) -> int:
-        """Say something; returns how many frames of the agent's had come when it was said."""
+        """Say something; returns how many sounds of the agent's had come when it was said."""
         await _sleep(call, turn.pause_seconds)
         began_seconds = time.monotonic()
         await call.say(turn.speech.pcm)
         self.facts.speech_seconds += turn.speech.seconds
         self.facts.utterances.append(Utterance(began_seconds, time.monotonic(), turn.speech.turns))
-        return call.record.frames_received
+        return self._sounds.count()
 
-    async def _until_sounds(self, call: SimulatedCall, frames: int) -> None:
+    async def _until_sounds(self, call: SimulatedCall, sounds: int) -> None:
         """Wait for the agent's answer, and not for its end."""
-        await self._wait(call, lambda c: c.record.frames_received > frames)
+        await self._wait(call, lambda _: self._sounds.count() > sounds)
 
-    async def _until_said(self, call: SimulatedCall, *, after_frames: int) -> None:
+    async def _until_said(self, call: SimulatedCall, *, after_sounds: int) -> None:
         """Wait for the agent's answer, and for its end."""
         silence = _Silence(_SILENCE_SECONDS)
-        await self._wait(call, lambda c: c.record.frames_received > after_frames and silence(c))
+        # The silence is measured from the beginning, whether the answer has come or not.
+        await self._wait(call, lambda c: silence(c) and self._sounds.count() > after_sounds)
 
     async def _wait(self, call: SimulatedCall, predicate: Callable[[SimulatedCall], object]) -> None:
         since_seconds = time.monotonic()
@@ -248,6 +254,27 @@ class Caller:
     def stretches(self) -> list[Stretch]:
         """What was played to the caller; to be taken once the call is over."""
         return [] if self.call is None else played(self.call.playout, time.monotonic())
+
+
+class _Sounds:
+    """Counts frames in which the agent is heard: neither silence nor filler."""
+
+    def __init__(self, playout: PlayoutBuffer) -> None:
+        self._playout = playout
+        self._samples = 0
+        self._count = 0
+
+    def count(self) -> int:
+        """Return how many have come so far."""
+        while self._playout.received_samples - self._samples >= _FRAME_SAMPLES:
+            pcm = self._playout.received_since(self._samples)
+            whole = len(pcm) // len(_FRAME) * len(_FRAME)
+            if not whole:
+                break  # more than is recorded
+            frames = (pcm[start : start + len(_FRAME)] for start in range(0, whole, len(_FRAME)))
+            self._count += sum(frame != _FRAME and frame not in _FILLER for frame in frames)
+            self._samples += whole // 2
+        return self._count
 
 
 class _Silence:

@@ -61,10 +61,26 @@ class HeardWord:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Audio that was played without anything being dropped from it; `at_seconds` since the call began."""
+    """Audio that was played without anything being dropped from it.
+
+    Attributes:
+        at_seconds: since the call began.
+        pcm: without the silence in which the buffer was empty.
+        pauses: behind which sample (from 0) there was such a silence, and when it was over.
+    """
 
     at_seconds: float
     pcm: bytes
+    pauses: tuple[tuple[int, float], ...] = ()
+
+    def time_of(self, sample: int) -> float:
+        """Return when a sample was played, in seconds since the call began."""
+        first, at_seconds = 0, self.at_seconds
+        for after_sample, over_seconds in self.pauses:
+            if after_sample > sample:
+                break
+            first, at_seconds = after_sample, over_seconds
+        return at_seconds + (sample - first) / SAMPLE_RATE_HZ
 
 
 class Ear:
@@ -105,22 +121,31 @@ class Ear:
         for stretch in stretches:
             samples = np.frombuffer(stretch.pcm, "<i2").astype(np.float32)
             for first, end in _bursts(samples):
-                at_seconds = stretch.at_seconds + first / SAMPLE_RATE_HZ
-                words += self._tell(samples[first:end], at_seconds)
+                words += self._tell(samples[first:end], first, stretch)
         return words
 
-    def _tell(self, burst: Samples, at_seconds: float) -> list[HeardWord]:
+    def _tell(self, burst: Samples, first: int, stretch: Stretch) -> list[HeardWord]:
+        """Return the words of a burst that begins with this sample of its stretch."""
         if len(burst) < _SHORTEST_SAMPLES or not self._words:
             return []
         spare = len(burst) - self._sounding
         if spare >= _SHORTEST_SAMPLES:
             # A word that was cut, and what was said next at once behind it.
-            tail = at_seconds + spare / SAMPLE_RATE_HZ
-            return [*self._tell(burst[:spare], at_seconds), *self._tell(burst[spare:], tail)]
+            tail = self._tell(burst[spare:], first + spare, stretch)
+            return [*self._tell(burst[:spare], first, stretch), *tail]
+        # The word may begin a little later than its burst: behind a pause, not before it.
+        at_seconds = stretch.time_of(first + _LAG_SAMPLES) - _LAG_SAMPLES / SAMPLE_RATE_HZ
         share = min(1.0, len(burst) / self._sounding)
         if len(burst) < _TELLING_SAMPLES:
             return [HeardWord(at_seconds, UNKNOWN, share)]
-        burst = burst[: self._sounding]
+        word, score = self._likeliest(burst[: self._sounding])
+        if spare > 0 and score < _ALIKE:
+            # The last swell of a word that was cut, too short for a word of its own, lies before this one.
+            word, score = self._likeliest(burst[spare:])
+        return [HeardWord(at_seconds, word if score >= _ALIKE * _known_share(share) else UNKNOWN, share)]
+
+    def _likeliest(self, burst: Samples) -> tuple[str, float]:
+        """Return the word that a sound is most like, and how much."""
         products = np.fft.irfft(np.fft.rfft(burst, _FFT_SAMPLES) * self._spectra, _FFT_SAMPLES, axis=1)
         # The burst may begin later than its word, or, behind one that was cut, a little before it.
         likely = np.concatenate((products[:, : _LAG_SAMPLES + 1], products[:, -_LAG_SAMPLES:]), axis=1)
@@ -128,8 +153,7 @@ class Ear:
         known = self._energies[:, min(len(burst) + _LAG_SAMPLES, self._sounding) - 1]
         scores = likely.max(axis=1) / np.sqrt(np.maximum(known * energy, 1.0))
         best = int(np.argmax(scores))
-        word = self._words[best] if scores[best] >= _ALIKE * _known_share(share) else UNKNOWN
-        return [HeardWord(at_seconds, word, share)]
+        return self._words[best], float(scores[best])
 
 
 def played(playout: PlayoutBuffer, now_seconds: float) -> list[Stretch]:
@@ -137,16 +161,21 @@ def played(playout: PlayoutBuffer, now_seconds: float) -> list[Stretch]:
     stretches: list[Stretch] = []
     pcm, begins_at, broken = playout.received_pcm, 0.0, True
     parts: list[bytes] = []
+    pauses: list[tuple[int, float]] = []
+    samples = 0
     for segment in playout.segments(now_seconds):
         if broken:
             if parts:
-                stretches.append(Stretch(begins_at, b"".join(parts)))
-            parts, begins_at = [], segment.start_sample / SAMPLE_RATE_HZ
+                stretches.append(Stretch(begins_at, b"".join(parts), tuple(pauses)))
+            parts, pauses, samples, begins_at = [], [], 0, segment.start_sample / SAMPLE_RATE_HZ
+        else:
+            pauses.append((samples, segment.start_sample / SAMPLE_RATE_HZ))
         first = segment.first_sample * 2
         parts.append(pcm[first : first + segment.played_samples * 2])
+        samples += segment.played_samples
         broken = segment.end is not SegmentEnd.EMPTY
     if parts:
-        stretches.append(Stretch(begins_at, b"".join(parts)))
+        stretches.append(Stretch(begins_at, b"".join(parts), tuple(pauses)))
     return stretches
 
 

@@ -45,6 +45,17 @@ class FaultKind(enum.Enum):
     FLUSH_REDIS = "Redis flushed"
     KILL_WORKER_WITHOUT_REDIS = "worker killed while Redis is away"
     KILL_DISPATCHER_WITHOUT_REDIS = "dispatcher killed while Redis is away"
+    FAIL_ANSWER = "answer fails unheard"
+    CUT_ANSWER = "answer fails after some audio"
+    LIMIT_ANSWER = "answer fails by the rate limit"
+    EMPTY_ANSWER = "answer without anything to hear"
+    ERROR_IN_ANSWER = "error event in place of response.done"
+    LOSE_DONE = "response.done lost"
+    REFUSE_ANSWER = "response.create refused"
+    LATE_ANSWER = "response.created late"
+    LONE_SURROGATE = "lone surrogate in an event"
+    ENDLESS_SPEECH = "speech without an end"
+    OUTAGE = "Realtime API down for a while"
     DEAF_CORE = "core stops reading"
     FLOODING_CORE = "core floods"
 
@@ -136,6 +147,30 @@ Spans = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
+class Reply:
+    """A response of a session.
+
+    Attributes:
+        started_seconds: when it was created; `inf`: it was not.
+        status: how it ended.
+        text: the words that were sent.
+    """
+
+    started_seconds: float
+    status: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Struck:
+    """A fault of the Realtime API that has kept a session from an answer; `name` as the simulator reports it."""
+
+    name: str
+    from_seconds: float
+    until_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """A Realtime session of a call.
 
@@ -144,7 +179,8 @@ class Session:
         answering: when it might answer.
         hearing: when the caller's audio came.
         last_event_seconds: of what its client sent.
-        responses: when each began, how it ended, and what it said.
+        responses: in order.
+        struck: faults of the API, at the moment at which they happened.
     """
 
     number: int
@@ -155,7 +191,8 @@ class Session:
     hearing: Spans
     last_event_seconds: float
     items: tuple[Item, ...] = ()
-    responses: tuple[tuple[float, str, str], ...] = ()
+    responses: tuple[Reply, ...] = ()
+    struck: tuple[Struck, ...] = ()
 
     @classmethod
     def of(cls, report: dict[str, Any]) -> Session:
@@ -171,9 +208,10 @@ class Session:
             last_event_seconds=_or(timeline["last_event_seconds"], float("-inf")),
             items=tuple(Item.of(item) for item in report.get("items", ())),
             responses=tuple(
-                (_or(each["started_seconds"], float("inf")), each["status"], each["text"])
+                Reply(_or(each["started_seconds"], float("inf")), each["status"], each["text"])
                 for each in report.get("responses", ())
             ),
+            struck=tuple(Struck(*each) for each in timeline.get("faults", ())),
         )
 
 
@@ -220,7 +258,7 @@ class CallFacts:
         rollover_seconds: after which a session is replaced anyway.
         capacity: whether there was a worker for new calls when it began.
         speech_seconds, lost_speech_seconds: what the caller said, and what of it there was no connection for.
-        unanswered: utterances that got no reply in time.
+        unanswered: utterances whose caller gave up waiting for a reply.
         promised: when avr-ami was asked to hang up, first; None: never.
         hang_ups: how often it was asked.
         waited_for_agent: whether the caller gave the agent time to do that.

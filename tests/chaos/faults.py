@@ -9,12 +9,12 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from tests.chaos import sockets
+from tests.chaos import api_faults, sockets
 from tests.chaos.callers import Caller
 from tests.chaos.facts import Fault, FaultKind, Frozen, Part
+from tests.chaos.pace import Pace
 from tests.chaos.world import DISPATCHER_DRAIN_SECONDS, WORKER_DRAIN_SECONDS, Member, World
 from tests.helpers import eventually
 
@@ -32,29 +32,6 @@ _AT_LEAST = 2
 # A caller whose connection was cut is back, at whichever dispatcher.
 _BACK_SECONDS = 1.0
 _REFUSALS = (503, 429, 500)
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How long faults last.
-
-    Attributes:
-        stop_seconds: of a stopped worker: it is found dead after 3 s.
-        redis_seconds: of Redis away.
-        stall_seconds: of a Realtime connection that is stalled.
-        refuse_seconds: of a Realtime API that refuses.
-        link_seconds: of a link that cannot be had.
-        deaf_seconds: of a core that does not read.
-        whole_seconds: until Redis, back from a fault, is taken to know of everything.
-    """
-
-    stop_seconds: float = 5.0
-    redis_seconds: float = 30.0
-    stall_seconds: float = 8.0
-    refuse_seconds: float = 10.0
-    link_seconds: float = 2.0
-    deaf_seconds: float = 8.0
-    whole_seconds: float = 5.0
 
 
 class Over(Exception):
@@ -187,7 +164,7 @@ async def expire_session(world: World, _: Pace, rng: random.Random) -> bool:
 
 async def stall_session(world: World, pace: Pace, rng: random.Random) -> bool:
     """The API neither reads nor writes, and goes on after a while."""
-    session = await _session(world, rng)
+    session = await world.session(rng)
     if session is None:
         return False
     uuid, report = session
@@ -204,7 +181,7 @@ async def stall_session(world: World, pace: Pace, rng: random.Random) -> bool:
 
 async def refuse_sessions(world: World, pace: Pace, rng: random.Random) -> bool:
     """New connections are answered 5xx or 429 for a while, and somebody needs one."""
-    session = await _session(world, rng)
+    session = await world.session(rng)
     if session is None:
         return False
     uuid, report = session
@@ -215,22 +192,18 @@ async def refuse_sessions(world: World, pace: Pace, rng: random.Random) -> bool:
     await world.realtime.fault("refuse", status=status, seconds=pace.refuse_seconds)
     await world.realtime.fault("drop", session=report["id"])
     await asyncio.sleep(pace.refuse_seconds)
+    world.hits_newcomers(fault)
     fault.until_seconds = time.monotonic()
     return True
 
 
 async def _fault_of_a_session(world: World, rng: random.Random, kind: FaultKind, command: str) -> bool:
-    session = await _session(world, rng)
+    session = await world.session(rng)
     if session is None:
         return False
     uuid, report = session
     world.hit(Fault(kind, time.monotonic(), frozenset({uuid})))
     return await world.realtime.fault(command, session=report["id"])
-
-
-async def _session(world: World, rng: random.Random) -> tuple[str, dict[str, Any]] | None:
-    live = [(uuid, session) for uuid, session in await world.live() if session["may_answer"]]
-    return rng.choice(live) if live else None
 
 
 # Dispatchers and callers
@@ -462,6 +435,17 @@ ACTS: dict[FaultKind, Act] = {
     FaultKind.FLUSH_REDIS: flush_redis,
     FaultKind.KILL_WORKER_WITHOUT_REDIS: kill_worker_without_redis,
     FaultKind.KILL_DISPATCHER_WITHOUT_REDIS: kill_dispatcher_without_redis,
+    FaultKind.FAIL_ANSWER: api_faults.fail_answer,
+    FaultKind.CUT_ANSWER: api_faults.cut_answer,
+    FaultKind.LIMIT_ANSWER: api_faults.limit_answer,
+    FaultKind.EMPTY_ANSWER: api_faults.empty_answer,
+    FaultKind.ERROR_IN_ANSWER: api_faults.error_in_answer,
+    FaultKind.LOSE_DONE: api_faults.lose_done,
+    FaultKind.REFUSE_ANSWER: api_faults.refuse_answer,
+    FaultKind.LATE_ANSWER: api_faults.late_answer,
+    FaultKind.LONE_SURROGATE: api_faults.lone_surrogate,
+    FaultKind.ENDLESS_SPEECH: api_faults.endless_speech,
+    FaultKind.OUTAGE: api_faults.outage,
     FaultKind.DEAF_CORE: deaf_core,
     FaultKind.FLOODING_CORE: flooding_core,
 }

@@ -39,13 +39,14 @@ class RealtimeProcess:
         self._http = aiohttp.ClientSession()
 
     @classmethod
-    async def start(cls) -> RealtimeProcess:
-        """Start it and return when it listens."""
+    async def start(cls, *arguments: str) -> RealtimeProcess:
+        """Start it with these options more, and return when it listens."""
         command = (sys.executable, "-m", "common.cli", "simulate", "--port", "0", "--no-audio")
         process = await asyncio.create_subprocess_exec(
             *command,
             "--history",
             str(_HISTORY),
+            *arguments,
             env={**os.environ, "PYTHONPATH": str(_REPOSITORY)},
             cwd=tempfile.gettempdir(),
             stdin=asyncio.subprocess.DEVNULL,
@@ -83,6 +84,12 @@ class RealtimeProcess:
         report = await self._get(mentions=uuid)
         sessions = (Session.of(each) for each in (*report["live"], *report["ended"]))
         return sorted(sessions, key=lambda session: session.number)
+
+    async def counters(self) -> dict[str, Any]:
+        """Connection attempts, requests and tokens: in all, and by the second."""
+        async with self._http.get(f"{self._control_url}/counters") as answer:
+            report: dict[str, Any] = orjson.loads(await answer.read())
+            return report
 
     async def fault(self, fault: str, **arguments: Any) -> bool:
         """Command a fault; False if the session that was named is gone."""

@@ -6,7 +6,8 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from tests.chaos.facts import Breach, CallFacts, Fault, FaultKind
+from tests.chaos.answers import Wait, waits
+from tests.chaos.facts import Breach, CallFacts, Fault, FaultKind, Part
 from tests.chaos.recovery import RECOVERED, recovery_seconds
 
 
@@ -31,6 +32,7 @@ class Results:
         self.lost_speech_seconds = 0.0
         self.sessions = 0
         self.impossible: Counter[FaultKind] = Counter()
+        self.waits: list[Wait] = []
         self._recoveries: dict[FaultKind, list[float]] = defaultdict(list)
 
     def add(self, call: CallFacts) -> None:
@@ -44,6 +46,8 @@ class Results:
         self.hung_up[call.hung_up or "nobody"] += 1
         self.speech_seconds += call.speech_seconds
         self.lost_speech_seconds += call.lost_speech_seconds
+        if call.part is Part.TALKER:
+            self.waits += waits(call)
         for fault in call.faults:
             if fault.kind in RECOVERED and (seconds := recovery_seconds(call, fault)) is not None:
                 self._recoveries[fault.kind].append(seconds)
@@ -73,11 +77,25 @@ class Results:
             f"calls      {self.calls}: hung up by {_counted(self.hung_up)}; {self.sessions} Realtime sessions",
             f"           {self.turns} things said, {self.transcripts} transcripts,"
             f" {self.interruptions} interruptions, {self.tool_runs} tools run",
+            *self._answers(),
             f"audio lost {self.lost_speech_seconds:.1f} s of {self.speech_seconds:.0f} s of callers' speech,"
             " said while there was no connection",
             f"breaches   {len(self.breaches)}" + (f": {_counted(rules)}" if rules else ""),
         ]
         return "\n".join(lines) + "\n"
+
+    def _answers(self) -> Sequence[str]:
+        lines = []
+        for name, struck in (("without a fault", False), ("behind a fault", True)):
+            waits = [wait for wait in self.waits if wait.struck is struck]
+            seconds = [wait.seconds for wait in waits if wait.seconds is not None]
+            p50, p99, longest = _quantiles(seconds) if seconds else ("-", "-", "-")
+            told = sum(wait.seconds is None and wait.way_out_seconds < math.inf for wait in waits)
+            lines.append(
+                f"{'' if struck else 'answers':<11}{len(waits)} owed {name}: waited p50 {p50}, p99 {p99},"
+                f" max {longest}; {len(waits) - len(seconds) - told} settled by the caller, {told} by the way out"
+            )
+        return lines
 
 
 def _quantiles(seconds: Sequence[float]) -> tuple[str, str, str]:

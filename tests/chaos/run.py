@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.chaos import picture, schedule, script
+from tests.chaos import announcements, picture, schedule, script
 from tests.chaos.call_rules import judge
 from tests.chaos.callers import Caller
 from tests.chaos.ears import Ear
 from tests.chaos.facts import Breach, CallFacts, FaultKind
-from tests.chaos.faults import ACTS, Over, Pace
+from tests.chaos.faults import ACTS, Over
+from tests.chaos.pace import Pace
 from tests.chaos.results import Results
 from tests.chaos.story import story
 from tests.chaos.world import WORKER_DRAIN_SECONDS, World
@@ -144,10 +145,20 @@ class ChaosRun:
         """Learn the rest of what is to be known of a call."""
         world, facts = self._world, caller.facts
         facts.sessions = await world.realtime.sessions_of(caller.uuid)
+        self._note_refusals(facts)
         facts.tool_runs = world.tool_runs_of(caller.uuid)
         facts.pins = world.pins_of(caller.uuid)
         facts.frozen = [each for each in world.book.frozen if each.until_seconds > facts.started_seconds]
         facts.heard = await asyncio.to_thread(_listen, caller)
+
+    def _note_refusals(self, facts: CallFacts) -> None:
+        """Let the call know of the fault that its refused `response.create` was."""
+        book = [fault for fault in self._world.book.faults if fault.kind is FaultKind.REFUSE_ANSWER]
+        for struck in (each for session in facts.sessions for each in session.struck if each.name == "rejection"):
+            earlier = [fault for fault in book if fault.at_seconds <= struck.until_seconds]
+            if earlier and facts.uuid not in earlier[-1].calls:
+                earlier[-1].calls |= {facts.uuid}
+                facts.faults.append(earlier[-1])
 
     def _finish(self) -> None:
         """No new calls; those that are up come to their end."""
@@ -321,7 +332,7 @@ def _listen(caller: Caller) -> list[Any]:
 def _vocabulary(facts: CallFacts) -> set[str]:
     """Every word that the model has said in any session of the call."""
     said = (item.said for session in facts.sessions for item in session.items)
-    return {word for text in said for word in text.split()} | {"greeting"}
+    return {word for text in said for word in text.split()} | {"greeting", *announcements.WORDS}
 
 
 @contextlib.asynccontextmanager

@@ -92,7 +92,8 @@ def instructions() -> str:
         f'{{"turn": {_ASK}, "name": "{TOOL}", "arguments": {{"ask": "{_ASK}"}}}}',
         f'{{"turn": {{hang_up_turn}}, "name": "{HANG_UP}"}}',
     ]
-    behaviour = orjson.dumps({"greeting_words": 5, "words": 8}).decode().rstrip("}")
+    # What the worker tells the model in brackets is no turn of the caller's.
+    behaviour = orjson.dumps({"greeting_words": 5, "words": 8, "notes_are_turns": False}).decode().rstrip("}")
     return f'You are rehearsed in call {{uuid}}.\nsimulator: {behaviour}, "tool_calls": [{", ".join(calls)}]}}'
 
 

@@ -60,8 +60,10 @@ def _session_events(session: Session) -> Iterator[tuple[float, str]]:
     for begin, end in session.hearing:
         yield begin, f"{name} hears the caller"
         yield end, f"{name} hears nothing any more"
-    for at_seconds, status, text in session.responses:
-        yield at_seconds, f"{name} answers ({status}): {text}"
+    for reply in session.responses:
+        yield reply.started_seconds, f"{name} answers ({reply.status}): {reply.text}"
+    for struck in session.struck:
+        yield struck.until_seconds, f"{name} has suffered: {struck.name}"
 
 
 def _shown(item: Item) -> str:

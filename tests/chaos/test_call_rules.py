@@ -13,7 +13,6 @@ from tests.chaos.call_rules import (
     RULES_FOR_ALL,
     RULES_FOR_TALKERS,
     answer_to,
-    final_session,
     judge,
 )
 from tests.chaos.ears import HeardWord
@@ -27,10 +26,13 @@ from tests.chaos.facts import (
     Item,
     Part,
     Pin,
+    Reply,
     Session,
+    Struck,
     ToolRun,
     Utterance,
 )
+from tests.chaos.session_rules import final_session
 
 GREETING = "greeting one alpha"
 FIRST, SECOND = "reply two turn one", "reply three turn two"
@@ -48,9 +50,16 @@ def _transcript(words: int) -> str:
     return " ".join(["heard", *(str(each) for each in range(words))])
 
 
+# Seconds since the call began, at which the replies below are heard; later ones follow at the same pace.
+_HEARD_SECONDS = (1.5, 6.8, 15.0, 20.0, 25.0)
+
+
 def _heard(*texts: str) -> list[HeardWord]:
-    words = [word for text in texts for word in text.split()]
-    return [HeardWord(number * 0.4, word, 1.0) for number, word in enumerate(words)]
+    return [
+        HeardWord(at_seconds + number * 0.4, word, 1.0)
+        for at_seconds, text in zip(_HEARD_SECONDS, texts, strict=False)
+        for number, word in enumerate(text.split())
+    ]
 
 
 def _call_item(ask: str = "2", call_id: str = "call_1") -> Item:
@@ -82,6 +91,11 @@ def _session(number: int = 1, begin: float = 101.0, end: float = 130.0, **change
         hearing=((begin, end),),
         last_event_seconds=end,
         items=CONVERSATION,
+        responses=(
+            Reply(101.2, "completed", GREETING),
+            Reply(106.5, "completed", FIRST),
+            Reply(114.7, "completed", SECOND),
+        ),
     )
     return replace(session, **changes)  # type: ignore[arg-type]  # fields by name
 
@@ -144,7 +158,12 @@ def test_every_rule_has_a_history_here_that_breaks_it() -> None:
     assert set(RULES_FOR_ALL) <= set(RULES_FOR_TALKERS)
 
 
-_NAMES = {"one_session": "one session", "messages": "protocol", "promises": "promise"}
+_NAMES = {
+    "one_session": "one session",
+    "messages": "protocol",
+    "promises": "promise",
+    "answered_once": "answered once",
+}
 
 Break = Callable[[CallFacts], object]
 
@@ -177,6 +196,16 @@ def _greeted_twice(call: CallFacts) -> None:
 
 def _overlapping(call: CallFacts) -> None:
     call.sessions = [_session(1), _session(2, begin=120.0)]
+
+
+_LONG = "reply two turn one alpha bravo charlie delta"
+
+
+def _answered_twice(call: CallFacts) -> None:
+    again = _LONG.replace("two", "three")
+    replies = (Reply(106.5, "completed", _LONG), Reply(111.5, "completed", again))
+    call.sessions = [_session(responses=(call.sessions[0].responses[0], *replies))]
+    call.heard = _heard(GREETING, _LONG, again)
 
 
 def _promised(call: CallFacts) -> None:
@@ -218,6 +247,8 @@ _BROKEN = [
     pytest.param("protocol", _set(protocol=[Violation(3.0, "not JSON")]), id="protocol"),
     pytest.param("error", _set(errors=["something is wrong"]), id="error"),
     pytest.param("answered", _set(unanswered=[115.0]), id="unanswered"),
+    pytest.param("answered", lambda call: call.heard.clear(), id="nothing was heard"),
+    pytest.param("answered once", _answered_twice, id="answered twice"),
     pytest.param("recovered", _never_heard_again, id="not heard again"),
     pytest.param("one session", _overlapping, id="two sessions"),
     pytest.param("woken", _woken_and_said_something, id="a worker that woke"),
@@ -431,7 +462,7 @@ class TestConversation:
         for word in ("one", "alpha", "?"):
             call = _moved()
             words = _heard(GREETING, "reply two turn")
-            call.heard = [*words, HeardWord(9.0, word, 0.6), *_heard(SECOND)]
+            call.heard = [*words, HeardWord(9.0, word, 0.6), *_heard("", "", SECOND)]
             assert _rules(call) == []
 
     def test_what_redis_suffers_cuts_nothing(self) -> None:
@@ -493,6 +524,77 @@ class TestConversation:
         call.heard = []
         call.transcripts = []
         assert _rules(call) == ["connection"]
+
+
+class TestRealtimeFaults:
+    def test_note_of_the_service_is_no_turn(self) -> None:
+        call = _call()
+        note = Item("message", role="user", text="[The line was lost.]", origin="client")
+        _told(*CONVERSATION[:3], note, *CONVERSATION[3:])(call)
+        assert _rules(call) == []
+        _told(*CONVERSATION[:3], replace(note, origin="caller"), *CONVERSATION[3:])(call)
+        assert "listened" in _rules(call)
+
+    def test_reply_of_which_nothing_was_sent_need_not_be_heard(self) -> None:
+        call = _call()
+        failed = Item("message", role="assistant", text="", origin="model")
+        _told(*CONVERSATION[:4], failed, *CONVERSATION[4:])(call)
+        assert _rules(call) == []
+
+    def test_text_that_nobody_heard_is_to_be_deleted(self) -> None:
+        call = _call()
+        _told(*CONVERSATION[:4], _agent("reply three turn two"), *CONVERSATION[4:])(call)
+        assert {"told", "transcripts"} <= set(_rules(call))
+
+    def test_replaced_surrogate_is_no_difference(self) -> None:
+        call = _call()
+        call.transcripts = [(role, f"{text}\ufffd") for role, text in call.transcripts]
+        _told(*CONVERSATION[:5], _output(f"{answer_to('2')}\ufffd"), *CONVERSATION[6:])(call)
+        assert _rules(call) == []
+
+    @pytest.mark.parametrize(("words", "found"), [((2,), ["listened"]), ((2, 3), [])])
+    def test_pauses_are_part_of_speech_without_an_end(self, words: tuple[int, ...], found: list[str]) -> None:
+        call = _call()
+        call.faults = [Fault(FaultKind.ENDLESS_SPEECH, 104.0)]
+        call.sessions = [_session(struck=(Struck("endless_speech", 112.0, 117.0),))]
+        call.utterances[1] = replace(call.utterances[1], words=words)
+        assert _rules(call) == found
+
+    def test_call_of_a_tool_with_a_replaced_surrogate_is_remembered(self) -> None:
+        call = _moved(120.0)
+        restored = Item("function_call", name="lookup", call_id="call_1", arguments='{"ask":"2\ufffd"}')
+        call.sessions[0] = replace(call.sessions[0], items=CONVERSATION)
+        _told(*CONVERSATION[:4], restored, *CONVERSATION[5:])(call)
+        assert "tools" not in _rules(call)
+
+    def test_silence_may_be_committed_while_the_connection_is_stalled(self) -> None:
+        call = _call()
+        silence = Item("message", role="user", text="heard nothing", audio_ms=940, origin="caller")
+        _told(*CONVERSATION[:2], silence, *CONVERSATION[2:])(call)
+        call.transcripts.insert(2, ("user", "heard nothing"))
+        assert _rules(call) == ["listened"]
+        call.faults = [Fault(FaultKind.STALL_SESSION, 105.0, lasts=True, until_seconds=113.0)]
+        assert _rules(call) == []
+
+    def test_announcement_was_told_to_no_model(self) -> None:
+        call = _call()
+        call.heard.insert(7, HeardWord(14.4, "filler", 1.0))
+        assert _rules(call) == []
+
+    def test_way_out_is_taken_after_a_long_wait_alone(self) -> None:
+        call = _call()
+        _closed(1011, ClosedBy.SERVICE)(call)
+        call.ended_seconds = 146.0
+        call.closes = [Close(146.0, 1011, ClosedBy.SERVICE)]
+        call.faults = [Fault(FaultKind.OUTAGE, 113.0, lasts=True, until_seconds=150.0)]
+        call.heard = [*_heard(GREETING, FIRST), HeardWord(44.5, "apology", 1.0)]
+        assert "connection" not in _rules(call)
+        assert "answered" not in _rules(call)
+        call.heard[-1] = HeardWord(40.0, "filler", 1.0)
+        assert "connection" in _rules(call), "no apology was heard"
+        call.heard[-1] = HeardWord(30.0, "apology", 1.0)
+        call.closes = [Close(132.0, 1011, ClosedBy.SERVICE)]
+        assert "connection" in _rules(call), "too soon"
 
 
 class TestTools:

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from simulator.call_record import ClosedBy
-from tests.chaos import callers
+from tests.chaos import announcements, callers
 from tests.chaos.callers import Caller
 from tests.chaos.facts import CallFacts, Fault, FaultKind, Part
 from tests.chaos.script import Script, Turn
@@ -87,6 +87,22 @@ async def test_a_caller_says_everything_hears_the_answers_and_hangs_up() -> None
     assert stretch.pcm == _SOUND * 3
     (connection,) = service.connections
     assert connection.query["tool_turn"] == "999"
+
+
+async def test_filler_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callers, "ANSWER_SECONDS", 0.5)
+    filler = announcements.pcm((announcements.FILLER_WORD,))
+
+    async def fill(connection: Connection) -> None:
+        await connection.send_audio(_SOUND)
+        await eventually(lambda: any(any(frame) for frame in connection.frames))
+        await connection.send_audio(filler + bytes(320))
+        await connection.listen()
+
+    async with avr_service(fill) as service:
+        caller = _caller(service, _script(turns=1))
+        assert await caller.run()
+    assert len(caller.facts.unanswered) == 1
 
 
 async def test_who_gets_no_answer_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,25 @@ def test_a_word_behind_one_that_was_cut_is_known() -> None:
         assert heard[-1].whole
 
 
+@pytest.mark.parametrize("milliseconds", [5, 15, 22, 25, 29])
+def test_word_behind_the_swell_of_another_is_known(milliseconds: int) -> None:
+    for one, other in (("alpha", "reply"), ("delta", "bravo"), ("turn", "charlie")):
+        heard = _heard(_cut(_said(one), milliseconds) + _said(other))
+        assert _same(heard[-1:], other)
+
+
+def test_word_behind_a_cut_one_and_a_pause_has_its_own_time() -> None:
+    playout = PlayoutBuffer(0.0)
+    playout.add(_cut(_said("alpha"), 100), 1.0)
+    playout.add(_said("delta"), 7.5)
+    playout.end(10.0)
+    cut, whole = Ear(_VOCABULARY).listen(played(playout, 10.0))
+    assert not cut.whole
+    assert whole.word == "delta"
+    assert cut.at_seconds == pytest.approx(1.0, abs=0.05)
+    assert whole.at_seconds == pytest.approx(7.5, abs=0.05)
+
+
 def test_a_sound_that_is_no_word_is_none() -> None:
     noise = np.random.default_rng(1).integers(-8000, 8000, 2560).astype("<i2").tobytes()
     (heard,) = _heard(noise + bytes(640))
@@ -98,7 +117,17 @@ def test_what_was_played_is_one_stretch_until_something_is_dropped() -> None:
     playout.add(b"\x03\x00" * 800, 3.0)
     playout.end(4.0)
     assert played(playout, 5.0) == [
-        Stretch(1.0, b"\x01\x00" * 800 + b"\x02\x00" * 400),
+        Stretch(1.0, b"\x01\x00" * 800 + b"\x02\x00" * 400, ((800, 2.0),)),
         Stretch(3.0, b"\x03\x00" * 800),
     ]
     assert played(PlayoutBuffer(0.0), 1.0) == []
+
+
+def test_word_behind_a_pause_has_the_time_when_it_was_played() -> None:
+    playout = PlayoutBuffer(0.0)
+    playout.add(_said("alpha"), 1.0)
+    playout.add(_said("delta"), 7.5)
+    playout.end(10.0)
+    one, other = Ear(_VOCABULARY).listen(played(playout, 10.0))
+    assert one.at_seconds == pytest.approx(1.0, abs=0.05)
+    assert other.at_seconds == pytest.approx(7.5, abs=0.05)

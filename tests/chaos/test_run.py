@@ -7,7 +7,8 @@ import os
 import pytest
 
 from tests.chaos.facts import FaultKind
-from tests.chaos.faults import ACTS, Pace
+from tests.chaos.faults import ACTS
+from tests.chaos.pace import Pace
 from tests.chaos.run import ChaosRun, Options
 from tests.redis_process import find_redis_server
 
@@ -16,6 +17,8 @@ PACE = Pace(
     redis_seconds=1.5,
     stall_seconds=2.0,
     refuse_seconds=2.0,
+    outage_seconds=2.0,
+    late_seconds=4.0,
     link_seconds=0.6,
     deaf_seconds=2.0,
     whole_seconds=1.5,

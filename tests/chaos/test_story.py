@@ -2,7 +2,19 @@ from __future__ import annotations
 
 from simulator.call_record import ClosedBy
 from tests.chaos.ears import HeardWord
-from tests.chaos.facts import CallFacts, Close, Fault, FaultKind, Gap, Item, Part, Session, ToolRun, Utterance
+from tests.chaos.facts import (
+    CallFacts,
+    Close,
+    Fault,
+    FaultKind,
+    Gap,
+    Item,
+    Part,
+    Reply,
+    Session,
+    ToolRun,
+    Utterance,
+)
 from tests.chaos.story import story
 
 
@@ -28,7 +40,7 @@ def test_what_happened_is_told_in_the_order_of_time() -> None:
                 hearing=((100.3, 109.9),),
                 last_event_seconds=119.0,
                 items=(Item("message", role="assistant", text="greeting", said="greeting one", audio_ms=450),),
-                responses=((100.2, "completed", "greeting one"),),
+                responses=(Reply(100.2, "completed", "greeting one"),),
             )
         ],
         hung_up="caller",

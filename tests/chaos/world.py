@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import random
 import signal
 import tempfile
 import time
@@ -20,7 +21,7 @@ import psutil
 import redis
 
 from simulator.ami import AmiDouble
-from tests.chaos import script, sockets
+from tests.chaos import announcements, script, sockets
 from tests.chaos.call_rules import TOOL
 from tests.chaos.callers import RECONNECT_SECONDS, Caller
 from tests.chaos.facts import Breach, Fault, Frozen, Pin, ToolRun
@@ -123,6 +124,7 @@ class World:
         self._ending: set[asyncio.Task[None]] = set()
         self._stack = contextlib.AsyncExitStack()
         self._logs = ServiceLogs()
+        self._dispatchers_started = 0
         self._told_of_death: set[ServiceProcess] = set()
 
     async def __aenter__(self) -> Self:
@@ -141,6 +143,7 @@ class World:
         tools.mkdir()
         source = script.tool_source(str(self._tool_log), TOOL_SECONDS)
         (tools / f"{TOOL}.py").write_text(source, encoding="utf-8")
+        fallback, self._filler = announcements.write(Path(self._directory.name))
         self._settings: dict[str, object] = {
             "REDIS_URL": self.redis.url,
             "OPENAI_API_KEY": KEY,
@@ -154,6 +157,7 @@ class World:
             "ADMIN_PORT": 0,
             "CALL_RECONNECT_SECONDS": round(RECONNECT_SECONDS),
             "SESSION_ROLLOVER_SECONDS": round(self._rollover_seconds),
+            "FALLBACK_WAV": fallback,
         }
         return self
 
@@ -196,8 +200,10 @@ class World:
         return member
 
     async def add_dispatcher(self) -> Member:
-        """One more dispatcher, which takes new calls as soon as it can."""
-        settings = {**self._settings, "DRAIN_SECONDS": DISPATCHER_DRAIN_SECONDS}
+        """One more dispatcher, which takes new calls as soon as it can. One of three plays filler."""
+        self._dispatchers_started += 1
+        filler = self._filler if self._dispatchers_started % 3 == 0 else "none"
+        settings = {**self._settings, "DRAIN_SECONDS": DISPATCHER_DRAIN_SECONDS, "FILLER_WAV": filler}
         process = await ServiceProcess.start("dispatcher", **settings)
         line = await process.line("dispatcher listening")
         member = Member(process, line["dispatcher"], line["port"], line["admin_port"])
@@ -308,12 +314,24 @@ class World:
                 sessions.append((uuid, session))
         return sessions
 
+    async def session(self, rng: random.Random) -> tuple[str, dict[str, Any]] | None:
+        """Choose a session that may answer, with its call; None: there is none."""
+        live = [(uuid, session) for uuid, session in await self.live() if session["may_answer"]]
+        return rng.choice(live) if live else None
+
     def hit(self, fault: Fault) -> None:
         """A fault was carried out: those whose call it hits know."""
         self.book.faults.append(fault)
         for uuid in fault.calls:
             if (caller := self.callers.get(uuid)) is not None:
                 caller.hit(fault)
+
+    def hits_newcomers(self, fault: Fault) -> None:
+        """A fault is over: calls that began meanwhile were hit, too."""
+        new = frozenset(self.callers) - fault.calls
+        fault.calls |= new
+        for uuid in new:
+            self.callers[uuid].hit(fault)
 
     # What was said
 

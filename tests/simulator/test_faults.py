@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from simulator.faults import MAX_PENDING, Faults, SessionFaults
+from simulator.faults import Faults
+from simulator.session_faults import MAX_PENDING, SessionFaults
 from tests.simulator.realtime_driver import Driver, kinds
 
 
@@ -66,7 +67,7 @@ def test_what_waits_is_bounded() -> None:
     with pytest.raises(ValueError, match="waiting already"):
         faults.refuse()
     faults.end_response(times=10 * MAX_PENDING)
-    assert len(faults.shared.endings) == MAX_PENDING
+    assert len(faults.shared.endings.by_type[""]) == MAX_PENDING
 
 
 def test_a_session_suffers_its_own_faults_before_those_of_whoever_comes_first() -> None:
@@ -109,6 +110,9 @@ class _Faulty:
         raise NotImplementedError
 
     stall = resume = expire = drop
+
+    def start_speech(self, seconds: float | None) -> None:
+        raise NotImplementedError
 
     def send_text(self, text: str) -> None:
         raise NotImplementedError

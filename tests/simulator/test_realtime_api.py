@@ -542,6 +542,33 @@ async def test_faults_are_commanded_over_http() -> None:
             pass
 
 
+async def test_outage_is_commanded_and_counted_over_http() -> None:
+    async with RealtimeSimulator() as simulator, aiohttp.ClientSession() as http:
+        async with _open(simulator) as (client, _):
+            command = {"fault": "outage", "seconds": 60, "retry_after_seconds": 2}
+            async with http.post(f"{simulator.control_url}/faults", json=command) as answer:
+                assert answer.status == 200
+            assert (await _refused(simulator))[::2] == (503, "2")
+            await client.send("response.create")
+            response = (await client.until("response.done"))[-1]["response"]
+            assert response["status"] == "failed"
+        async with http.get(f"{simulator.control_url}/counters") as answer:
+            totals = (await answer.json())["totals"]
+        assert totals["input_tokens"] == response["usage"]["input_tokens"] > 0
+        assert (totals["connections"], totals["connections_refused"]) == (2, 1)
+        assert (totals["response.create"], totals["responses_failed"]) == (1, 1)
+        async with http.delete(f"{simulator.control_url}/faults") as answer:
+            assert answer.status == 200
+        async with _open(simulator):
+            pass
+
+
+async def test_false_speech_is_sent_at_once() -> None:
+    async with RealtimeSimulator() as simulator, _open(simulator) as (client, session):
+        simulator.faults.false_speech(session)
+        assert (await client.receive())["type"] == "input_audio_buffer.speech_started"
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [

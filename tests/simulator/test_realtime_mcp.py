@@ -101,6 +101,28 @@ def test_a_call_that_needs_approval_waits_for_it(approval: dict[str, Any]) -> No
     assert driver.run(60) == []
 
 
+@pytest.mark.parametrize("approve", [True, False])
+def test_decision_about_a_call_runs_it_or_not(approve: bool) -> None:
+    server = _server() | {"require_approval": "always"}
+    driver = _driver(server, tool_calls=(_CALL,), mcp_output="on its way")
+    request_id = only(driver.respond(), "conversation.item.done")["item"]["id"]
+    response = {"id": "mcprs_1", "type": "mcp_approval_response", "approve": approve}
+    events = driver.send("conversation.item.create", item={**response, "approval_request_id": request_id})
+    item = all_of(events, "conversation.item.done")[0]["item"]
+    assert item == {**response, "approval_request_id": request_id}
+    done = all_of(driver.run(1), "conversation.item.done")
+    outcome = [(each["item"]["output"], each["item"]["approval_request_id"]) for each in done]
+    assert outcome == [("on its way", request_id)] * approve
+
+
+def test_decision_about_an_unknown_call_is_refused() -> None:
+    driver = _driver(_server())
+    response = {"id": "mcprs_1", "type": "mcp_approval_response", "approve": True, "approval_request_id": "mcpr_0"}
+    (event,) = driver.send("conversation.item.create", item=response)
+    assert event["error"]["param"] == "item.approval_request_id"
+    assert driver.session.conversation.find("mcprs_1") is None
+
+
 def test_functions_and_tools_of_servers_can_be_called_together() -> None:
     driver = _driver(tool_calls=(_CALL, ToolCall(0, "find")))
     response = only(driver.respond(), "response.done")["response"]

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from simulator.realtime_conversation import Conversation, Item, Origin, Part
+from simulator.realtime_ending import Ending
 from simulator.realtime_model import SimulatedModel
-from simulator.realtime_response import Ending, Plan
+from simulator.realtime_response import Plan
 from simulator.realtime_settings import Behaviour, ToolCall, Voice
 from simulator.voice import ToneVoice
 from tests.simulator.realtime_driver import tone

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulator.faults import SessionFaults
 from simulator.realtime_audio import PCMA, PCMU, WireAudio
-from simulator.realtime_response import Ending
+from simulator.realtime_ending import Ending
 from simulator.realtime_session import MAX_OUT_OF_BAND
 from simulator.realtime_settings import SimulatorSettings, ToolCall, Voice
+from simulator.session_faults import SessionFaults
 from simulator.voice import dominant_hz
 from tests.simulator.realtime_driver import Driver, all_of, audio_of, error_of, kinds, only, silence, tone
 
@@ -458,7 +458,7 @@ def test_a_response_is_cut_where_its_tokens_end() -> None:
 )
 def test_a_response_can_be_made_to_end_badly(ending: Ending, details: dict[str, Any] | None) -> None:
     faults = SessionFaults()
-    faults.endings.append(ending)
+    faults.endings.add(ending, 1)
     driver = Driver(faults=faults)
     events = driver.respond()
     response = _done(events)
@@ -467,7 +467,7 @@ def test_a_response_can_be_made_to_end_badly(ending: Ending, details: dict[str, 
         assert response["status_details"]["error"].items() >= details.items()
     else:
         assert response["status_details"]["reason"] == "content_filter"
-    assert len(audio_of(events)) == ending.after_ms * 48
+    assert len(audio_of(events)) == (ending.after_ms or 0) * 48
     assert _done(driver.respond())["status"] == "completed"
 
 

@@ -31,6 +31,7 @@ def test_it_may_answer_from_a_change_to_the_next() -> None:
         "last_event_seconds": None,
         "answering": [[2.0, 4.0], [6.0, 7.0]],
         "audio": [],
+        "faults": [],
     }
 
 

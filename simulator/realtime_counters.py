@@ -1,0 +1,46 @@
+"""Figures of the whole simulator: connection attempts, requests for responses and tokens, second by second."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+# Seconds that are remembered.
+MAX_SECONDS = 3600
+
+
+@dataclass(slots=True)
+class Second:
+    """One second of the monotonic clock, and what was counted in it."""
+
+    at_seconds: int
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+class Counters:
+    """Counts by name; names are those of `GET /simulator/counters`.
+
+    Args:
+        clock: seconds of the monotonic clock.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.totals: Counter[str] = Counter()
+        self._clock = clock
+        self._seconds: deque[Second] = deque(maxlen=MAX_SECONDS)
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Add to a count, now."""
+        now = math.floor(self._clock())
+        if not self._seconds or self._seconds[-1].at_seconds != now:
+            self._seconds.append(Second(now))
+        self._seconds[-1].counts[name] += by
+        self.totals[name] += by
+
+    def report(self) -> dict[str, object]:
+        """Return the totals, and the seconds in which something was counted, as JSON."""
+        seconds = [{"at_seconds": each.at_seconds, **each.counts} for each in self._seconds]
+        return {"totals": dict(self.totals), "seconds": seconds}

@@ -1,0 +1,312 @@
+"""`make bench BENCH=outage`: many calls, and a Realtime API that is down for a while.
+
+`serve` with a real Redis and the Realtime simulator, which counts connection attempts, requests and tokens by the
+second. Half of the sessions lose their connection, the other half stay and have responses that fail. The callers
+speak once, and again only when they were answered, as people do. One message of theirs is 100 ms of audio, in
+place of five of 20 ms: the machine is to be busy with the outage, not with sound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import aiohttp
+import orjson
+
+from dispatcher import avr
+from tests.bench.service import BenchError, redis
+from tests.chaos.realtime import RealtimeProcess
+from tests.chaos.speech import spoken
+from tests.scenarios.processes import KEY, ServiceProcess
+
+# A call gives up on the API after this time: longer than the outage, so that every call is there to be served.
+RETRY_SECONDS = 120
+WORKERS = 2
+CALLS_PER_SECOND = 20.0
+MESSAGE_SECONDS = 0.1
+MESSAGE_BYTES = 1600
+WORDS = 2
+# From a reply to the caller's next words.
+PAUSE_SECONDS = (3.0, 9.0)
+# Without an audio message for so long, the reply is over.
+QUIET_SECONDS = 1.0
+# Before the outage: the rate of requests that is usual.
+USUAL_SECONDS = 20.0
+# Behind it: who is not served by then never is.
+AFTER_SECONDS = 30.0
+
+_CALLER = re.compile(r"caller (\d+)\.")
+_SILENCE = avr.audio(bytes(MESSAGE_BYTES))
+
+
+@dataclass(slots=True)
+class OutageCaller:
+    """One caller: speaks, waits for an answer, pauses, speaks again.
+
+    Attributes:
+        asked_seconds: when the words ended that have no answer yet; None: the caller is owed nothing.
+        answers: when each answer began, and how long it took.
+        heard_seconds: when audio was last received.
+        closed: close code, if the service ended the call.
+    """
+
+    number: int
+    asked_seconds: float | None = None
+    answers: list[tuple[float, float]] = field(default_factory=list)
+    heard_seconds: float = 0.0
+    closed: int | None = None
+
+    async def run(self, port: int, http: aiohttp.ClientSession, over: asyncio.Event) -> None:
+        """Have the call until it is over."""
+        async with http.ws_connect(f"ws://127.0.0.1:{port}/?from={self.number}", max_msg_size=0) as socket:
+            await socket.send_str(orjson.dumps({"type": "init", "uuid": str(uuid.uuid4())}).decode())
+            self.asked_seconds = time.monotonic()  # the greeting
+            talker = asyncio.create_task(self._talk(socket, random.Random(self.number)))
+            ended = asyncio.create_task(over.wait())
+            listener = asyncio.create_task(self._listen(socket))
+            await asyncio.wait((ended, listener), return_when=asyncio.FIRST_COMPLETED)
+            for task in (talker, ended, listener):
+                task.cancel()
+            await asyncio.gather(talker, ended, listener, return_exceptions=True)
+            if not over.is_set():
+                self.closed = socket.close_code
+
+    async def _talk(self, socket: aiohttp.ClientWebSocketResponse, rng: random.Random) -> None:
+        words = _messages(spoken(WORDS).pcm)
+        next_seconds, due_seconds = math.inf, time.monotonic()
+        said = len(words)
+        while True:
+            due_seconds += MESSAGE_SECONDS
+            await asyncio.sleep(max(0.0, due_seconds - time.monotonic()))
+            now_seconds = time.monotonic()
+            if self.asked_seconds is not None:
+                next_seconds = math.inf
+            elif next_seconds is math.inf and now_seconds - self.heard_seconds > QUIET_SECONDS:
+                next_seconds = now_seconds + rng.uniform(*PAUSE_SECONDS)
+            if now_seconds >= next_seconds and said == len(words):
+                said = 0
+            if said < len(words):
+                await socket.send_str(words[said])
+                said += 1
+                if said == len(words):
+                    self.asked_seconds, next_seconds = now_seconds, math.inf
+            else:
+                await socket.send_str(_SILENCE.decode())
+
+    async def _listen(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        async for message in socket:
+            if message.type is not aiohttp.WSMsgType.TEXT or not message.data.startswith(_AUDIO_HEAD):
+                continue
+            now_seconds = self.heard_seconds = time.monotonic()
+            if self.asked_seconds is not None:
+                self.answers.append((now_seconds, now_seconds - self.asked_seconds))
+                self.asked_seconds = None
+
+
+_AUDIO_HEAD = avr.AUDIO_HEAD.decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What the API saw in some seconds.
+
+    Attributes:
+        connections, requests: attempts to connect, and responses asked for or begun: mean of a second.
+        most_connections, most_requests: in the busiest second.
+        input_tokens: of all responses.
+    """
+
+    seconds: int
+    connections: float
+    most_connections: int
+    requests: float
+    most_requests: int
+    input_tokens: int
+
+    @classmethod
+    def of(cls, seconds: Iterable[dict[str, int]], begin: float, end: float) -> Rates:
+        """Of the whole seconds between two times."""
+        first, last = math.ceil(begin), math.floor(end)
+        within = [each for each in seconds if first <= each["at_seconds"] < last]
+        count = max(1, last - first)
+        connections = [each.get("connections", 0) for each in within]
+        requests = [each.get("responses", 0) for each in within]
+        return cls(
+            count,
+            sum(connections) / count,
+            max(connections, default=0),
+            sum(requests) / count,
+            max(requests, default=0),
+            sum(each.get("input_tokens", 0) for each in within),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Callers who waited for an answer when the API worked again.
+
+    Attributes:
+        waiting: how many.
+        seconds: from then until each of them was answered, in order.
+    """
+
+    waiting: int
+    seconds: tuple[float, ...]
+
+    @classmethod
+    def of(cls, callers: Sequence[OutageCaller], back_seconds: float) -> Served:
+        """Of callers who were waiting at that time."""
+        firsts = (
+            min((at_seconds for at_seconds, _ in caller.answers if at_seconds >= back_seconds), default=math.inf)
+            for caller in callers
+        )
+        return cls(len(callers), tuple(sorted(first - back_seconds for first in firsts if first < math.inf)))
+
+    def text(self) -> str:
+        """Return it as text, for people."""
+        p50, p99, most = (_at(self.seconds, share) for share in (0.5, 0.99, 1.0))
+        return f"{len(self.seconds)} of {self.waiting} who waited, after p50 {p50}, p99 {p99}, most {most}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One run.
+
+    Attributes:
+        usual, down, after: the API before the outage, in it, and behind it.
+        dropped: callers whose session was cut, and to whom an answer was owed when the API worked again.
+        kept: the same, whose session stayed.
+        lost: calls that the service ended.
+    """
+
+    calls: int
+    outage_seconds: float
+    usual: Rates
+    down: Rates
+    after: Rates
+    dropped: Served
+    kept: Served
+    lost: int
+
+    def table(self) -> str:
+        """Return it as text, for people."""
+        rows = [("", "connections/s", "most", "responses/s", "most", "input tokens")]
+        for name, rates in (("before", self.usual), ("down", self.down), ("after", self.after)):
+            rows.append(
+                (
+                    f"{name}, {rates.seconds} s",
+                    f"{rates.connections:.1f}",
+                    str(rates.most_connections),
+                    f"{rates.requests:.1f}",
+                    str(rates.most_requests),
+                    f"{rates.input_tokens:,}",
+                )
+            )
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = ["  ".join(map(str.rjust, row, widths)) for row in rows]
+        return "\n".join(
+            (
+                f"outage      {self.calls} calls, the API down for {self.outage_seconds:g} s",
+                *lines,
+                f"served      {self.dropped.text()}: their session was cut",
+                f"            {self.kept.text()}: their session stayed",
+                f"lost        {self.lost} calls ended by the service",
+            )
+        )
+
+
+def _at(ordered: Sequence[float], share: float) -> str:
+    if not ordered:
+        return "-"
+    return f"{ordered[max(0, math.ceil(share * len(ordered)) - 1)]:.1f} s"
+
+
+async def measure(calls: int = 200, outage_seconds: float = 60.0, usual_seconds: float = USUAL_SECONDS) -> Outcome:
+    """Run the outage once.
+
+    Raises:
+        BenchError: there is no Redis, or the calls did not come up.
+    """
+    simulator = await RealtimeProcess.start("--words", "2", "--greeting-words", "2")
+    try:
+        async with redis() as server:
+            process = await ServiceProcess.start(
+                "serve",
+                REDIS_URL=server.url,
+                PORT=0,
+                ADMIN_PORT=0,
+                WORKERS=WORKERS,
+                WORKER_MAX_CALLS=max(200, calls),
+                OPENAI_API_KEY=KEY,
+                OPENAI_BASE_URL=simulator.url,
+                OPENAI_INSTRUCTIONS="You answer caller {from}.",
+                UPSTREAM_RETRY_SECONDS=RETRY_SECONDS,
+                FILLER_WAV="none",
+            )
+            try:
+                port = int((await process.line("dispatcher listening"))["port"])
+                await process.line("serving")
+                return await _measure(simulator, port, calls, outage_seconds, usual_seconds)
+            finally:
+                await process.stop()
+    finally:
+        await simulator.stop()
+
+
+async def _measure(
+    simulator: RealtimeProcess, port: int, calls: int, outage_seconds: float, usual_seconds: float
+) -> Outcome:
+    callers = [OutageCaller(number) for number in range(calls)]
+    over = asyncio.Event()
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as http, asyncio.TaskGroup() as group:
+        for caller in callers:
+            group.create_task(caller.run(port, http, over))
+            await asyncio.sleep(1 / CALLS_PER_SECOND)
+        try:
+            began_seconds = time.monotonic()
+            await asyncio.sleep(usual_seconds)
+            down_seconds = time.monotonic()
+            await simulator.fault("outage", seconds=outage_seconds)
+            live = await simulator.live()
+            if len(live) < calls:
+                raise BenchError(f"{len(live)} of {calls} calls have a session")
+            cut = live[::2]
+            await _all(simulator.fault("drop", session=each["id"]) for each in cut)
+            numbers = {int(found[1]) for each in cut if (found := _CALLER.search(each["instructions"]))}
+            await asyncio.sleep(down_seconds + outage_seconds - time.monotonic())
+            back_seconds = time.monotonic()
+            waiting = [caller for caller in callers if caller.asked_seconds is not None and caller.closed is None]
+            await asyncio.sleep(AFTER_SECONDS)
+            ended_seconds = time.monotonic()
+            seconds = (await simulator.counters())["seconds"]
+        finally:
+            over.set()
+    return Outcome(
+        calls,
+        outage_seconds,
+        Rates.of(seconds, began_seconds, down_seconds),
+        Rates.of(seconds, down_seconds, back_seconds),
+        Rates.of(seconds, back_seconds, ended_seconds),
+        Served.of([caller for caller in waiting if caller.number in numbers], back_seconds),
+        Served.of([caller for caller in waiting if caller.number not in numbers], back_seconds),
+        sum(caller.closed is not None for caller in callers),
+    )
+
+
+def _messages(pcm: bytes) -> list[str]:
+    padded = pcm + bytes(-len(pcm) % MESSAGE_BYTES)
+    return [
+        avr.audio(padded[start : start + MESSAGE_BYTES]).decode() for start in range(0, len(padded), MESSAGE_BYTES)
+    ]
+
+
+async def _all(work: Iterable[Awaitable[object]]) -> None:
+    await asyncio.gather(*work)

@@ -1,0 +1,46 @@
+"""Recordings that the service plays by itself, in words that no model says: ears tell them from replies."""
+
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+
+from simulator.voice import WordVoice
+
+WORD_MS = 400
+_FRAME_BYTES = 320
+
+FALLBACK_WORDS = ("apology", "again", "goodbye")
+"""The recorded sentence of the way out (FALLBACK_WAV)."""
+
+FILLER_WORD = "filler"
+"""The pattern that is played while an answer is awaited (FILLER_WAV)."""
+
+WORDS = (*FALLBACK_WORDS, FILLER_WORD)
+
+
+def write(directory: Path) -> tuple[Path, Path]:
+    """Write both recordings; returns the paths of the fallback and of the filler."""
+    return _write(directory / "fallback.wav", FALLBACK_WORDS), _write(directory / "filler.wav", (FILLER_WORD,))
+
+
+def pcm(words: tuple[str, ...]) -> bytes:
+    """Return PCM16 at 8 kHz. The voice has nothing above 3400 Hz that could fold down."""
+    pcm24k = WordVoice(list(words), WORD_MS).pcm(0, len(words) * WORD_MS)
+    samples = memoryview(pcm24k).cast("h")[::3]
+    return samples.tobytes()
+
+
+def frames(words: tuple[str, ...]) -> frozenset[bytes]:
+    """Return the frames of 20 ms that the recording of these words is sent in."""
+    recording = pcm(words)
+    return frozenset(recording[start : start + _FRAME_BYTES] for start in range(0, len(recording), _FRAME_BYTES))
+
+
+def _write(path: Path, words: tuple[str, ...]) -> Path:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(pcm(words))
+    return path

@@ -1,0 +1,241 @@
+"""Answers that are owed to a caller, and how long they take: as the caller's own ears tell.
+
+A reply is known by the words of a response that was created after the caller began to speak. Frames alone prove
+nothing: filler, the recorded apology and the rest of an older reply are frames, too.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tests.chaos.announcements import FALLBACK_WORDS, WORDS
+from tests.chaos.ears import Ear, HeardWord
+from tests.chaos.facts import Breach, CallFacts, FaultKind, Reply
+
+# The reply begins so soon after the API works again.
+AFTER_RECOVERY_SECONDS = 8.0
+# Otherwise the recorded apology or the end of the call comes so soon after the turn.
+WAY_OUT_SECONDS = 35.0
+# Speech without an end is to be committed when no voice was heard for so long, with a moment to spare.
+_UNHEARD_VOICE_SECONDS = 4.0
+# Words of a reply that tell it from others: `reply two turn one`.
+_TELLING_WORDS = 4
+# A reply may begin to sound while the caller's last frames are under way.
+_ON_ITS_WAY_SECONDS = 0.3
+# Of these the simulator tells when they strike: later than they are commanded.
+_STRIKE_LATER = frozenset(
+    {
+        FaultKind.FAIL_ANSWER,
+        FaultKind.CUT_ANSWER,
+        FaultKind.LIMIT_ANSWER,
+        FaultKind.EMPTY_ANSWER,
+        FaultKind.ERROR_IN_ANSWER,
+        FaultKind.LOSE_DONE,
+        FaultKind.REFUSE_ANSWER,
+        FaultKind.LATE_ANSWER,
+        FaultKind.LONE_SURROGATE,
+        FaultKind.ENDLESS_SPEECH,
+    }
+)
+_REPLY_WORDS = 8
+_TURN = re.compile(r"reply \w+ turn (\w+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """One answer that is owed.
+
+    Attributes:
+        of: `greeting`, or the number of the utterance from 1.
+        from_seconds: when the caller had finished speaking, or when the call began.
+        answered_seconds: when the reply began to sound, or the call was hung up as asked; `inf`: never.
+        way_out_seconds: when the recorded apology began, or the service ended the call; `inf`: never.
+        due_seconds: when the answer should have come.
+        settled_seconds: when nothing was owed any more: the caller spoke again, hung up or lost its connection.
+        struck: whether a fault may have delayed it.
+    """
+
+    of: str
+    from_seconds: float
+    answered_seconds: float
+    way_out_seconds: float
+    due_seconds: float
+    settled_seconds: float
+    struck: bool
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the caller waited for the reply; None: it became settled without one."""
+        if self.answered_seconds <= self.settled_seconds:
+            return max(0.0, self.answered_seconds - self.from_seconds)
+        return None
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the caller was answered in time, or told in time."""
+        if min(self.answered_seconds, self.settled_seconds) <= self.due_seconds:
+            return True
+        return self.way_out_seconds <= self.from_seconds + WAY_OUT_SECONDS
+
+
+def waits(call: CallFacts) -> list[Wait]:
+    """Return every answer that was owed in a call, in order of time."""
+    ear = _ear(call)
+    replies = sorted(
+        (reply for session in call.sessions for reply in session.responses), key=lambda each: each.started_seconds
+    )
+    owed = [_Owed("greeting", call.started_seconds, call.started_seconds)]
+    owed += [
+        _Owed(str(number), each.from_seconds, each.until_seconds)
+        for number, each in enumerate(call.utterances, start=1)
+        if not each.damaged
+    ]
+    return [_wait(call, ear, replies, each) for each in owed]
+
+
+@dataclass(frozen=True, slots=True)
+class _Owed:
+    """A turn of the caller's, or the beginning of the call."""
+
+    of: str
+    began_seconds: float
+    ended_seconds: float
+
+
+def answered_in_time(call: CallFacts) -> Iterator[Breach]:
+    """A caller hears the reply within 8 s after the API works again, or is told within 35 s."""
+    for wait in waits(call):
+        if wait.is_kept:
+            continue
+        took = "never" if wait.seconds is None else f"after {wait.seconds:.1f} s"
+        due = wait.due_seconds - wait.from_seconds
+        what = f"the answer to {wait.of} came {took}; it was due after {due:.1f} s"
+        yield Breach("answered", what, wait.from_seconds, call.uuid)
+
+
+def answered_once(call: CallFacts) -> Iterator[Breach]:
+    """No turn gets two whole replies. Of a reply that was cut, another may be the continuation."""
+    if any(each.damaged for each in call.utterances):
+        return  # turns that were lost give their number to the next
+    ear = _ear(call)
+    whole: Counter[str] = Counter()
+    texts = {reply.text for session in call.sessions for reply in session.responses}
+    for text in sorted(text for text in texts if len(text.split()) >= _REPLY_WORDS):
+        if found := _TURN.match(text):
+            whole[found[1]] += _times_heard(text.split(), call.heard, ear)
+    for turn, count in whole.items():
+        if count > 1:
+            yield Breach(
+                "answered once", f"turn {turn} got {count} whole replies", call.started_seconds, call.uuid
+            )
+
+
+def heard_way_out(call: CallFacts, since_seconds: float = -math.inf) -> float:
+    """Return when the recorded apology began to sound; `inf`: not at all."""
+    for word in call.heard:
+        at_seconds = call.started_seconds + word.at_seconds
+        if word.word == FALLBACK_WORDS[0] and at_seconds >= since_seconds:
+            return at_seconds
+    return math.inf
+
+
+def _ear(call: CallFacts) -> Ear:
+    said = {word for session in call.sessions for reply in session.responses for word in reply.text.split()}
+    return Ear({*said, *(each.word for each in call.heard), *WORDS})
+
+
+def _wait(call: CallFacts, ear: Ear, replies: Sequence[Reply], owed: _Owed) -> Wait:
+    began_seconds, ended_seconds = owed.began_seconds, owed.ended_seconds
+    # A reply that was created while the caller spoke is none to these words: it is interrupted.
+    later = [reply for reply in replies if reply.started_seconds >= began_seconds and reply.text]
+    answered_seconds = _first_of(call, ear, later, ended_seconds - _ON_ITS_WAY_SECONDS)
+    if call.promised is not None and call.promised >= began_seconds:
+        answered_seconds = min(answered_seconds, call.promised)
+    spoke = (each.from_seconds for each in call.utterances if each.from_seconds > began_seconds)
+    settled_seconds = min(spoke, default=call.ended_seconds)
+    lost = [gap.lost_seconds for gap in call.gaps if gap.back_seconds is None]
+    settled_seconds = min([settled_seconds, *lost])
+    closes = [each.at_seconds for each in call.closes if each.by.name == "SERVICE"]
+    ended = min((at for at in closes if at >= ended_seconds), default=math.inf)
+    due_seconds, struck = _due(call, ended_seconds, min(answered_seconds, settled_seconds))
+    return Wait(
+        owed.of,
+        ended_seconds,
+        answered_seconds,
+        min(ended, heard_way_out(call, ended_seconds)),
+        due_seconds,
+        # The end of the call by the service settles nothing.
+        math.inf if settled_seconds >= ended else settled_seconds,
+        struck,
+    )
+
+
+def _first_of(call: CallFacts, ear: Ear, replies: Sequence[Reply], since_seconds: float) -> float:
+    """Return when one of these replies was first heard."""
+    heads = [reply.text.split()[:_TELLING_WORDS] for reply in replies]
+    for index, word in enumerate(call.heard):
+        at_seconds = call.started_seconds + word.at_seconds
+        if at_seconds < since_seconds:
+            continue
+        following = _unbroken(call.heard[index : index + _TELLING_WORDS])
+        if any(_begins(head, following, ear) for head in heads):
+            return at_seconds
+    return math.inf
+
+
+def _unbroken(words: Sequence[HeardWord]) -> list[str]:
+    """Return the words up to the first that was cut: behind it something else begins."""
+    kept = []
+    for word in words:
+        kept.append(word.word)
+        if not word.whole:
+            break
+    return kept
+
+
+def _begins(head: Sequence[str], heard: Sequence[str], ear: Ear) -> bool:
+    pairs = list(zip(head, heard, strict=False))
+    # The last word heard may be too short to tell.
+    return all(ear.same(one, other) or (other == "?" and number > 0) for number, (one, other) in enumerate(pairs))
+
+
+def _times_heard(words: Sequence[str], heard: Sequence[HeardWord], ear: Ear) -> int:
+    count = 0
+    for start in range(len(heard) - len(words) + 1):
+        part = heard[start : start + len(words)]
+        count += all(each.whole and ear.same(word, each.word) for word, each in zip(words, part, strict=True))
+    return count
+
+
+def _due(call: CallFacts, ended_seconds: float, answered_seconds: float) -> tuple[float, bool]:
+    """Return when the answer to a turn is due, and whether a fault has put it off."""
+    due_seconds, struck = ended_seconds + AFTER_RECOVERY_SECONDS, False
+    for from_seconds, until_seconds in sorted(_troubles(call, ended_seconds)):
+        is_over = until_seconds < ended_seconds
+        if is_over or from_seconds > min(due_seconds, answered_seconds):
+            continue
+        struck = True
+        due_seconds = max(due_seconds, until_seconds + AFTER_RECOVERY_SECONDS)
+    return due_seconds, struck
+
+
+def _troubles(call: CallFacts, ended_seconds: float) -> Iterator[tuple[float, float]]:
+    """From when until when something kept the call from its answers."""
+    for fault in call.faults:
+        if fault.kind in _STRIKE_LATER:
+            continue
+        if fault.lasts:
+            until_seconds = call.ended_seconds if fault.until_seconds is None else fault.until_seconds
+            yield fault.at_seconds, until_seconds
+        else:
+            yield fault.at_seconds, fault.at_seconds
+    of_sessions = ((session, struck) for session in call.sessions for struck in session.struck)
+    for session, struck in of_sessions:
+        until_seconds = min(struck.until_seconds, session.closed_seconds)
+        if struck.name == "endless_speech":
+            until_seconds = min(until_seconds, max(struck.from_seconds, ended_seconds) + _UNHEARD_VOICE_SECONDS)
+        yield struck.from_seconds, until_seconds

@@ -1,0 +1,114 @@
+"""What is promised of a call's Realtime sessions, workers and links, as rules over its facts."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+
+from tests.chaos.facts import Breach, CallFacts, Fault, FaultKind, Frozen, Session, Spans
+
+# Two connections have no order in common: what is done on both at once may be seen so far apart.
+OVERLAP_SECONDS = 0.25
+# A worker that wakes needs a moment to find out that it has slept.
+WAKE_SECONDS = 1.0
+# A call that lost its link is back, or moved, after this time.
+ATTACH_SECONDS = 2.0
+# What a fault does to a call is over after this time.
+NEAR_SECONDS = 10.0
+
+
+def one_session(call: CallFacts) -> Iterator[Breach]:
+    """At most one session may answer; that of a worker that is stopped cannot."""
+    for older, newer in itertools.combinations(call.sessions, 2):
+        both = _common(_awake(call, older), _awake(call, newer))
+        seconds = sum(end - begin for begin, end in both)
+        if seconds > OVERLAP_SECONDS:
+            what = f"sessions {older.number} and {newer.number} might both answer for {seconds:.2f} s"
+            yield Breach("one session", what, both[0][0], call.uuid)
+
+
+def woken(call: CallFacts) -> Iterator[Breach]:
+    """A worker that wakes does nothing with a call that was moved meanwhile."""
+    for frozen, session in itertools.product(call.frozen, call.sessions):
+        moved = any(frozen.from_seconds < each.opened_seconds < frozen.until_seconds for each in call.sessions)
+        late = session.last_event_seconds - frozen.until_seconds
+        if is_frozen(session, frozen) and moved and 0 < late < math.inf:
+            what = f"session {session.number}, whose worker was stopped, got an event {late:.2f} s after it woke"
+            yield Breach("woken", what, session.last_event_seconds, call.uuid)
+
+
+def epochs(call: CallFacts) -> Iterator[Breach]:
+    """They never go back, and no two pins share one."""
+    for before, after in itertools.pairwise(call.pins):
+        if after.epoch <= before.epoch:
+            what = f"{before.worker} at epoch {before.epoch}, then {after.worker} at {after.epoch}"
+            yield Breach("epochs", what, call.started_seconds, call.uuid)
+
+
+def final_session(call: CallFacts) -> Session | None:
+    """The one that might answer at the end: what it knows is what the model was told."""
+    answering = [session for session in call.sessions if session.answering]
+    # One that was opened last may have been given up again, and the one before it went on.
+
+    def end(session: Session) -> tuple[float, int]:
+        return min(session.answering[-1][1], call.ended_seconds), session.number
+
+    return max(answering, key=end, default=None)
+
+
+def ended_in_a_stop(call: CallFacts) -> bool:
+    """Whether the caller hung up before a stopped worker was found: nobody could tell its model of the end."""
+    final = final_session(call)
+    return final is not None and any(
+        is_frozen(final, frozen)
+        and frozen.from_seconds <= call.ended_seconds <= frozen.until_seconds + WAKE_SECONDS
+        for frozen in call.frozen
+    )
+
+
+def _awake(call: CallFacts, session: Session) -> Spans:
+    """When a session might answer, its worker was awake, and the call was up."""
+    end_of_all = min(session.closed_seconds, call.ended_seconds)
+    spans = [(begin, min(end, end_of_all)) for begin, end in session.answering if begin < end_of_all]
+    for frozen in call.frozen:
+        if is_frozen(session, frozen):
+            spans = _without(spans, frozen.from_seconds, frozen.until_seconds + WAKE_SECONDS)
+    return spans
+
+
+def is_frozen(session: Session, frozen: Frozen) -> bool:
+    """Whether it is a session of the worker that was stopped: a port may be used again."""
+    return session.peer in frozen.peers and session.opened_seconds < frozen.from_seconds
+
+
+def _without(spans: Iterable[tuple[float, float]], begin: float, end: float) -> list[tuple[float, float]]:
+    left = []
+    for first, last in spans:
+        left += [(first, min(last, begin)), (max(first, end), last)]
+    return [(first, last) for first, last in left if first < last]
+
+
+def _common(one: Spans, other: Spans) -> list[tuple[float, float]]:
+    pairs = ((max(a, c), min(b, d)) for (a, b), (c, d) in itertools.product(one, other))
+    return [(begin, end) for begin, end in pairs if begin < end]
+
+
+def attached(call: CallFacts) -> Iterator[Breach]:
+    """A link that was cut and can be had again costs no session."""
+    others = [fault for fault in call.faults if fault.kind is not FaultKind.CUT_LINK]
+    for fault in call.faults:
+        if fault.kind is not FaultKind.CUT_LINK or any(_is_near(other, fault.at_seconds) for other in others):
+            continue
+        for older, session in itertools.pairwise(call.sessions):
+            after = session.opened_seconds - fault.at_seconds
+            age_seconds = session.opened_seconds - older.opened_seconds
+            if 0 < after < ATTACH_SECONDS and age_seconds < call.rollover_seconds:
+                what = f"session {session.number} was opened {after:.2f} s after the link was cut"
+                yield Breach("attached", what, session.opened_seconds, call.uuid)
+
+
+def _is_near(other: Fault, at_seconds: float) -> bool:
+    """Whether another fault may be the reason of what follows."""
+    until_seconds = math.inf if other.until_seconds is None and other.lasts else other.until_seconds
+    return other.at_seconds - ATTACH_SECONDS < at_seconds < (until_seconds or other.at_seconds) + NEAR_SECONDS
