@@ -108,8 +108,10 @@ class EventRepair:
         event["response_id"], event["item_id"] = response_id, item_id
         index = event.setdefault("content_index", 0)
         _check_texts(response_id, item_id)
-        if not isinstance(index, int):
-            raise TypeError("content_index is no number")
+        if kind.endswith(".delta"):
+            _check_texts(event["delta"])
+        if not response_id or not isinstance(index, int):
+            raise TypeError("a part of no response, or with a content_index that is no number")
         announced = self._announce(response_id, item_id)
         if kind == "response.output_audio.delta":
             self._sounding.setdefault(response_id, set()).add(item_id)
