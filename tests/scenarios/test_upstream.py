@@ -92,6 +92,7 @@ async def test_upstream_errors_do_not_end_a_call_that_can_go_on(
         simulator.faults.send(session, "this is not JSON")
         simulator.faults.send(session, {"type": "response.of.the.future", "event_id": "event_1"})
         simulator.faults.send(session, {"type": "response.output_audio.delta", "event_id": "event_2"})
+        await session.wait_for(lambda s: s.responses and s.responses[-1].status == "completed")
         simulator.faults.end_response("failed", session=session, after_ms=400)
         await call.say(tone(700, 0.8))
         await session.wait_for(lambda s: any(r.status == "failed" for r in s.responses))
