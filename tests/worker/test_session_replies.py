@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from common import link
+from common.setting_values import AudioFormat
+from common.settings import Settings
 from tests.worker import api_events as api
 from tests.worker.link_records import Audio
 from tests.worker.session_driver import (
@@ -84,6 +86,20 @@ def test_a_playout_that_is_idle_is_not_one_that_has_played_what_is_under_way() -
     assert driver.record(playout(idle=True)) == []
     assert driver.event(api.speech_started("item_a")) == [link.Flush(1)]
     assert driver.record(heard(1, (0, 100))) == [truncate("hello", 100)]
+
+
+def test_reply_heard_out_before_its_end_is_settled_with_g711() -> None:
+    # The end of a reply adds no samples there, so the dispatcher has nothing more to report.
+    driver = live(settings=Settings(openai_audio_format=AudioFormat.PCMU), audio_format="pcmu")
+    did = driver.event(
+        api.response_created("resp_1"),
+        api.item_added(api.reply_item("hello")),
+        api.text_delta("resp_1", "hello", HELLO),
+        api.audio_delta("resp_1", "hello", b"\xff" * samples_8k(300)),
+    )
+    assert driver.record(playout(*audio_samples(did).items(), idle=True)) == []
+    assert texts(driver.reply_done("resp_1", "hello", HELLO)) == [("agent", HELLO)]
+    assert not driver.session._agent.is_heard
 
 
 def test_text_that_comes_behind_the_playout_is_still_said() -> None:
