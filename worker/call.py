@@ -277,10 +277,14 @@ class Call:
         """The link is gone. The session goes on: another link, or another dispatcher, may come for it."""
         self._send_on = None
         self._detached_since = time.monotonic()
+        if self._session is not None:
+            self._session.detached()
 
     def resume(self, attach: link.Attach, send: Callable[[bytes], None]) -> None:
         """The same dispatcher has another link: go on where the one before broke."""
         self._send_on, self._detached_since = send, None
+        if self._session is not None:
+            self._session.resumed()
         self._send_uncounted(link.Attached(self._stream.received))
         for record in self._stream.resumed(attach.received):
             send(record)

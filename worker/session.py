@@ -142,6 +142,7 @@ class Session:
         self._move_reason = ""
         self._release_at: float | None = None
         self._may_release = False
+        self._is_detached = False
         self._items_made = 0
         # Caller → model
         audio_format = for_format(plan.audio_format)
@@ -357,10 +358,20 @@ class Session:
             self._go_live(now_seconds)
             self._proceed(now_seconds)
 
+    def detached(self) -> None:
+        """The link is gone: nobody could give the call to another session now."""
+        self._is_detached = True
+
+    def resumed(self) -> None:
+        """The same dispatcher is back."""
+        self._is_detached = False
+
     def attached(self, opening: link.Open, channel: int, now_seconds: float) -> None:
         """Another dispatcher has the call, as the one before is gone: tell it everything."""
         self.epoch = opening.epoch
         self._out.channel = channel
+        # The session that stood by, and the permission to release the call to it, were the other dispatcher's.
+        self._is_detached = self._may_release = False
         self._journal.write_all()
         if self.state in (State.CONNECTING, State.CONFIGURING):
             # The caller's audio that no session has heard is the dispatcher's to keep.
@@ -842,6 +853,10 @@ class Session:
         if not snapshot.reason:
             return False
         self.conversation.load(snapshot.items)
+        if snapshot.recalled:
+            # Positions in the caller's audio were those of the dispatcher that is gone.
+            for item in self.conversation:
+                item.span = None
         goes_on = self._agent.restore(snapshot.replies, snapshot.first_index)
         self._agent.settle_the_rest(heard=snapshot.recalled)
         self._journal.speaking = snapshot.speaking
@@ -939,7 +954,7 @@ class Session:
 
     def _release_when_quiet(self, now_seconds: float) -> None:
         """Let go where that was asked for: nobody speaks, nothing is under way; at the latest in time."""
-        if self._release_at is None or self.state is State.ENDED:
+        if self._release_at is None or self._is_detached or self.state is State.ENDED:
             return
         quiet = (
             self._may_release

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from tests.chaos.announcements import FALLBACK_WORDS, WORDS
 from tests.chaos.ears import Ear, HeardWord
 from tests.chaos.facts import Breach, CallFacts, FaultKind, Reply
+from worker.session import MISSED_WORDS_NOTE
 
 # The reply begins so soon after the API works again.
 AFTER_RECOVERY_SECONDS = 8.0
@@ -118,7 +119,11 @@ def answered_in_time(call: CallFacts) -> Iterator[Breach]:
 
 
 def answered_once(call: CallFacts) -> Iterator[Breach]:
-    """No turn gets two whole replies. Of a reply that was cut, another may be the continuation."""
+    """No turn gets two whole replies. Of a reply that was cut, another may be the continuation.
+
+    An agent that was told of lost words speaks once more: the simulated model then repeats its last reply.
+    """
+    allowed = 1 + sum(item.text == MISSED_WORDS_NOTE for session in call.sessions for item in session.items)
     if any(each.damaged for each in call.utterances):
         return  # turns that were lost give their number to the next
     ear = _ear(call)
@@ -128,7 +133,7 @@ def answered_once(call: CallFacts) -> Iterator[Breach]:
         if found := _TURN.match(text):
             whole[found[1]] += _times_heard(text.split(), call.heard, ear)
     for turn, count in whole.items():
-        if count > 1:
+        if count > allowed:
             yield Breach(
                 "answered once", f"turn {turn} got {count} whole replies", call.started_seconds, call.uuid
             )

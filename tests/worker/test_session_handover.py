@@ -195,6 +195,24 @@ class TestLettingGo:
         released += only([*driver.tick(4.9), *driver.tick(0.2)], link.Released)
         assert len(released) == 1, "no quiet moment"
 
+    def test_nothing_is_released_while_no_dispatcher_is_there(self) -> None:
+        driver = live()
+        driver.reply("resp_1", "a", "Hello", 100)
+        driver.session.detached()
+        assert not only(driver.record(link.Release(60.0), playout((0, 10**6), idle=True)), link.Released)
+        driver.session.resumed()
+        assert only(driver.tick(0.2), link.Released)
+
+    def test_release_of_one_dispatcher_is_not_for_the_next(self) -> None:
+        driver = live()
+        driver.reply("resp_1", "a", "Hello", 100)
+        driver.record(link.Release(60.0))
+        driver.session.detached()
+        driver.channel = 9
+        driver.session.attached(link.Open("uuid-1", 2, credit_bytes=PLENTY), 9, driver.now)
+        driver.take()
+        assert not only(driver.tick(5.0), link.Released)
+
     def test_by_force_even_then(self) -> None:
         driver = live()
         driver.event(api.speech_started("turn"))
