@@ -241,12 +241,13 @@ class ResponseScheduler:
         """
         if self.state is not SchedulerState.IDLE or caller_keys or not self._owed:
             return None
-        if caller_speaks and not any(answer.kind is AnswerKind.KEYS for answer in self._owed):
-            return None
         if any(now_seconds < (answer.api_until_seconds or 0.0) for answer in self._owed):
             return None
-        first = self._owed[0]
-        if now_seconds < first.not_before_seconds:
+        first: Answer | None = self._owed[0]
+        if caller_speaks:
+            # A saying before the keys would be cancelled, and asked for again at once.
+            first = next((answer for answer in self._owed if answer.kind is AnswerKind.KEYS), None)
+        if first is None or now_seconds < first.not_before_seconds:
             return None
         together = [answer for answer in self._owed if answer.is_plain] if first.is_plain else [first]
         for answer in together:
