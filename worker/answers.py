@@ -407,9 +407,7 @@ class ResponseScheduler:
             # The response that seemed to follow this request is the API's own.
             self._active.request = None
             self._active.answers = [answer for answer in self._owed if answer.is_plain]
-        if self._is_under_way(request.answers):
-            return []
-        return [answer for answer in request.answers if answer in self._owed]
+        return [answer for answer in request.answers if answer in self._owed and not self._is_under_way(answer)]
 
     def refused_for_active(self, request: Request | None, now_seconds: float) -> None:
         """A request was refused because a response is active: what it was for is asked for behind that one.
@@ -438,8 +436,11 @@ class ResponseScheduler:
         self.state = SchedulerState.IDLE if self._active is None else SchedulerState.ACTIVE
         return request
 
-    def _is_under_way(self, answers: list[Answer]) -> bool:
-        """Whether another response or request is to give these answers."""
+    def _is_under_way(self, answer: Answer) -> bool:
+        """Whether a response, or the request that waits for one, is to give this answer.
+
+        A request without an answer is none: it may be lost, and the API would be asked again without back-off.
+        """
         others = [other.answers for other in self._responses.values()]
-        others += [other.answers for other in self._unanswered]
-        return any(answer in other for other in others for answer in answers)
+        others += [self._request.answers] if self._request is not None else []
+        return any(answer in other for other in others)
