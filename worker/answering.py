@@ -241,8 +241,9 @@ class Answering:
             request.is_unwanted = True
 
     def done(self, response_id: str, ending: Ending, now_seconds: float) -> None:
-        """A response is over."""
-        response = self._find(response_id, now_seconds)
+        """A response is over; one that nobody has heard of can only be the one requested."""
+        is_requested = self.responses.state is SchedulerState.REQUESTED
+        response = self._find(response_id, now_seconds) if is_requested else self.responses.find(response_id)
         if response is None:
             return
         self.responses.over(response.response_id)
@@ -422,10 +423,12 @@ class Answering:
     # Small things
 
     def _find(self, response_id: str, now_seconds: float) -> Response | None:
-        """The response with this id; one whose `response.created` was lost is under way, too."""
+        """The response with this id; one whose `response.created` was lost is under way, too.
+
+        Its end is awaited then: audio without an end would keep the session from ever giving up.
+        """
         response = self.responses.find(response_id)
-        is_requested = self.responses.state is SchedulerState.REQUESTED
-        if response is None and is_requested and response_id not in self._agent.closed_responses:
+        if response is None and response_id not in self._agent.closed_responses:
             return self.responses.created(response_id, now_seconds, is_implied=True)
         return response
 

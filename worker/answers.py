@@ -241,12 +241,13 @@ class ResponseScheduler:
         """
         if self.state is not SchedulerState.IDLE or caller_keys or not self._owed:
             return None
-        if caller_speaks and not any(answer.kind is AnswerKind.KEYS for answer in self._owed):
-            return None
         if any(now_seconds < (answer.api_until_seconds or 0.0) for answer in self._owed):
             return None
-        first = self._owed[0]
-        if now_seconds < first.not_before_seconds:
+        first: Answer | None = self._owed[0]
+        if caller_speaks:
+            # A saying before the keys would be cancelled, and asked for again at once.
+            first = next((answer for answer in self._owed if answer.kind is AnswerKind.KEYS), None)
+        if first is None or now_seconds < first.not_before_seconds:
             return None
         together = [answer for answer in self._owed if answer.is_plain] if first.is_plain else [first]
         for answer in together:
@@ -406,9 +407,7 @@ class ResponseScheduler:
             # The response that seemed to follow this request is the API's own.
             self._active.request = None
             self._active.answers = [answer for answer in self._owed if answer.is_plain]
-        if self._is_under_way(request.answers):
-            return []
-        return [answer for answer in request.answers if answer in self._owed]
+        return [answer for answer in request.answers if answer in self._owed and not self._is_under_way(answer)]
 
     def refused_for_active(self, request: Request | None, now_seconds: float) -> None:
         """A request was refused because a response is active: what it was for is asked for behind that one.
@@ -437,8 +436,11 @@ class ResponseScheduler:
         self.state = SchedulerState.IDLE if self._active is None else SchedulerState.ACTIVE
         return request
 
-    def _is_under_way(self, answers: list[Answer]) -> bool:
-        """Whether another response or request is to give these answers."""
+    def _is_under_way(self, answer: Answer) -> bool:
+        """Whether a response, or the request that waits for one, is to give this answer.
+
+        A request without an answer is none: it may be lost, and the API would be asked again without back-off.
+        """
         others = [other.answers for other in self._responses.values()]
-        others += [other.answers for other in self._unanswered]
-        return any(answer in other for other in others for answer in answers)
+        others += [self._request.answers] if self._request is not None else []
+        return any(answer in other for other in others)

@@ -26,10 +26,11 @@ LONGEST_SECONDS: Final = 300.0
 # timeouts of `low`, `medium` and `high`; `auto` is `medium`).
 _SEMANTIC_SECONDS: Final = {"low": 8.0, "medium": 4.0, "auto": 4.0, "high": 2.0}
 # The detector's most lenient mode: a turn that is ended too early is worse than one that is ended late. So many
-# of the last frames must be voiced, because noise has voiced ones, too.
+# of the last frames must be voiced as in `LocalVad`, because noise has voiced ones, too: a click of 40 ms every
+# second would keep a turn open, because the detector holds on after a sound.
 _AGGRESSIVENESS: Final = 0
 _WINDOW_FRAMES: Final = 9
-_VOICED_FRAMES: Final = 5
+_VOICED_FRAMES: Final = 8
 
 
 class WatchState(Enum):
