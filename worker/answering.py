@@ -308,8 +308,8 @@ class Answering:
         limit_seconds, status = RESPONSE_SILENCE_SECONDS, "failed"
         if not active.response_id:
             limit_seconds = RESPONSE_CREATED_SECONDS
-        elif active.has_items and not active.open_items:
-            # All of it has come; its end alone was lost.
+        elif active.is_cut or (active.has_items and not active.open_items):
+            # All of it has come, or was cancelled; its end alone was lost.
             limit_seconds, status = RESPONSE_END_SECONDS, "completed"
         if now_seconds - active.last_seconds < limit_seconds:
             return None
@@ -344,6 +344,8 @@ class Answering:
 
     def _failed(self, answers: list[Answer], ending: Ending, now_seconds: float) -> None:
         """The response failed before anything of it was heard, or was refused."""
+        if not answers:
+            return
         if ending.reason is RetryReason.CONTEXT_LENGTH:
             if any(answer.was_shortened for answer in answers):
                 self._give_up(answers, ending, now_seconds)
