@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from tests.chaos.announcements import FALLBACK_WORDS, WORDS
 from tests.chaos.ears import Ear, HeardWord
 from tests.chaos.facts import Breach, CallFacts, FaultKind, Reply
+from worker.answering import CONTINUE_NOTE
 from worker.session import MISSED_WORDS_NOTE
 
 # The reply begins so soon after the API works again.
@@ -121,9 +122,11 @@ def answered_in_time(call: CallFacts) -> Iterator[Breach]:
 def answered_once(call: CallFacts) -> Iterator[Breach]:
     """No turn gets two whole replies. Of a reply that was cut, another may be the continuation.
 
-    An agent that was told of lost words speaks once more: the simulated model then repeats its last reply.
+    An agent that was told of lost words, or of a reply that broke off, speaks once more: the simulated model then
+    gives a whole reply to the same turn.
     """
-    allowed = 1 + sum(item.text == MISSED_WORDS_NOTE for session in call.sessions for item in session.items)
+    notes = (MISSED_WORDS_NOTE, CONTINUE_NOTE)
+    allowed = 1 + sum(item.text in notes for session in call.sessions for item in session.items)
     if any(each.damaged for each in call.utterances):
         return  # turns that were lost give their number to the next
     ear = _ear(call)
