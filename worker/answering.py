@@ -154,7 +154,9 @@ class Answering:
         if not self._limits.may_send(now_seconds, repeat=request.is_repeat):
             for answer in request.answers:
                 answer.was_held = True
-            self._give_up_late(request.answers, now_seconds)
+                answer.detail = answer.detail or "requests have to wait, as other calls failed"
+            # A pause that lasts longer than the caller is to wait is not waited for.
+            self._give_up_late(request.answers, max(now_seconds, self._limits.held_until_seconds))
             return
         repeated = next((answer for answer in request.answers if answer.repeats), None)
         if repeated is not None:

@@ -603,7 +603,8 @@ class Call:
         """
         until_seconds = time.monotonic() + self._resources.settings.upstream_retry_seconds
         while not self._limits.may_send(time.monotonic(), repeat=repeat):
-            if time.monotonic() >= until_seconds:
+            # A pause that lasts longer than the call may wait is not waited for.
+            if max(time.monotonic(), self._limits.held_until_seconds) >= until_seconds:
                 message = "the Realtime API fails for other calls, too, and may not be asked again yet"
                 raise UpstreamError(message, code=HELD_BACK, retryable=True)
             repeat = True

@@ -27,8 +27,8 @@ FAILURES_TO_OPEN: Final = 5
 # An open breaker lets a probe pass after this time, which doubles with each failed probe.
 OPEN_FIRST_SECONDS: Final = 0.5
 OPEN_MOST_SECONDS: Final = 2.0
-# A probe without a result is given up, and the next one may be sent.
-PROBE_SECONDS: Final = 12.0
+# A probe without a result is given up, and the next one may be sent: its caller may have hung up.
+PROBE_SECONDS: Final = 3.0
 # The longest pause that the API can ask for.
 MAX_HOLD_SECONDS: Final = 600.0
 # Of `rate_limits.updated`: the longest delay of a request.
@@ -104,6 +104,11 @@ class UpstreamLimits:
         self._open_seconds = OPEN_FIRST_SECONDS
         self._probe_until_seconds = float("-inf")
         self._said: set[str] = set()
+
+    @property
+    def held_until_seconds(self) -> float:
+        """When the pause that the API has asked for ends; in the past if there is none."""
+        return self._not_before_seconds
 
     def may_send(self, now_seconds: float, *, repeat: bool) -> bool:
         """Whether a request may be sent now; a permitted request is counted as sent.

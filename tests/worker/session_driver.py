@@ -20,6 +20,7 @@ from worker.plan import Plan
 from worker.session import Session
 from worker.session_update import session_object
 from worker.snapshot import Snapshot
+from worker.upstream_limits import UpstreamLimits
 
 CHANNEL = 3
 PLENTY = 10**9
@@ -79,6 +80,7 @@ class Driver:
         settings: Settings | None = None,
         snapshot: Snapshot | None = None,
         opening: dict[str, Any] | None = None,
+        limits: UpstreamLimits | None = None,
         **plan_fields: Any,
     ) -> None:
         self.now = 100.0
@@ -99,7 +101,7 @@ class Driver:
         self.waits: list[float] = []
         self.keeps_metadata = False
         self.transcribed: list[Any] = []
-        self.session = Session(link.Open("uuid-1", **fields), CHANNEL, plan, self.now, snapshot)
+        self.session = Session(link.Open("uuid-1", **fields), CHANNEL, plan, self.now, snapshot, limits=limits)
         self._position = position_samples
 
     def take(self) -> list[Did]:

@@ -15,8 +15,9 @@ from common.wav import read_wav
 from tests.worker import api_events as api
 from tests.worker.restored import agent, replayed, restored, user
 from tests.worker.session_driver import FRAME, Append, Did, Driver, audio_samples, live, only, playout
-from worker.actions import Answer, RunTool
+from worker.actions import Answer, Ended, RunTool
 from worker.session import State
+from worker.upstream_limits import UpstreamLimits
 
 TICK_SECONDS = 0.2
 # A repeat that is due comes within this time: the first back-off with its jitter, and some ticks.
@@ -219,6 +220,19 @@ def test_answer_owed_for_too_long_ends_the_session() -> None:
     gaps = [later - at for at, later in itertools.pairwise(seconds[1:])]
     assert min(gaps) >= 0.5 - TICK_SECONDS
     assert max(gaps) > 2 * min(gaps)
+
+
+@pytest.mark.parametrize(("pause_seconds", "is_waited_for"), [(5.0, True), (120.0, False)])
+def test_pause_of_the_api_is_waited_for_in_time(pause_seconds: float, is_waited_for: bool) -> None:
+    limits = UpstreamLimits()
+    driver = Driver(limits=limits)
+    # Another call was told to wait.
+    limits.hold(pause_seconds, driver.now)
+    did = driver.go_live()
+    assert not requests(did)
+    did += [*driver.tick(0.2), *driver.tick(0.2)]
+    assert bool(only(did, Ended)) is not is_waited_for
+    assert len(requests(driver.tick(pause_seconds))) == is_waited_for
 
 
 def test_failing_api_that_recovers_answers_once() -> None:
