@@ -93,6 +93,12 @@ async def drain_worker(world: World, _: Pace, rng: random.Random) -> bool:
     return True
 
 
+def _woke_without_redis(world: World) -> bool:
+    """Whether a worker was stopped since Redis is away: only the dispatchers of its calls know it again."""
+    left_seconds = world.redis_left_seconds
+    return left_seconds is not None and any(each.until_seconds >= left_seconds for each in world.book.frozen)
+
+
 async def _none_stopped(world: World, pace: Pace) -> None:
     await eventually(lambda: not any(worker.stopped for worker in world.workers), 2 * pace.stop_seconds)
 
@@ -335,7 +341,7 @@ async def kill_dispatcher_without_redis(world: World, pace: Pace, rng: random.Ra
     async with _redis(world, FaultKind.PAUSE_REDIS), _frozen(world):
         await asyncio.sleep(_REDIS_NOTICED_SECONDS)
         await _none_stopped(world, pace)
-        dispatcher = _dispatcher(world, rng)
+        dispatcher = None if _woke_without_redis(world) else _dispatcher(world, rng)
         if dispatcher is not None:
             await _kill_dispatcher(world, dispatcher, FaultKind.KILL_DISPATCHER_WITHOUT_REDIS)
         await asyncio.sleep(min(pace.redis_seconds, _REDIS_AWAY_SECONDS))
