@@ -78,6 +78,7 @@ _CAUSES_OF_403 = (
 
 _RESPONSE_ACTIVE = "conversation_already_has_active_response"
 NO_RESPONSE_ACTIVE: Final = "response_cancel_not_active"
+EMPTY_COMMIT: Final = "input_audio_buffer_commit_empty"
 CONTEXT_LENGTH: Final = "context_length_exceeded"
 # Errors of other requests than `response.create` and `session.update`. OpenAI's codes name the request
 # (`item_truncate_invalid_item_id`, `input_audio_buffer_commit_empty`), or the field is one of theirs.

@@ -49,7 +49,7 @@ from worker.journal import Journal
 from worker.local_vad import LocalVad, SpeechStarted
 from worker.outbox import Outbox
 from worker.plan import Plan
-from worker.realtime_errors import ErrorEvent, Severity
+from worker.realtime_errors import EMPTY_COMMIT, ErrorEvent, Severity
 from worker.replay import Replay
 from worker.resample import SAMPLE_BYTES, Upsampler
 from worker.session_updates import UPDATE_SECONDS, SessionUpdates, UpdateKind
@@ -76,8 +76,6 @@ HANG_UP_ORDER = "hang-up"
 MAX_WAITING_SAYINGS = 16
 # Turns whose answer was noted; the API reports the end of a turn in two events.
 MAX_TURNS_KNOWN = 16
-# Turns that the API made of silence (`idle_timeout_ms`).
-MAX_IDLE_TURNS = 16
 
 MISSED_WORDS_NOTE = (
     "[The line was disturbed for a moment. The caller's last words may be missing here. "
@@ -154,7 +152,6 @@ class Session:
         self._local_turns = vad is not None
         self._watch = SpeechWatch(allowed_silence_seconds(_turn_detection(plan.session)))
         self._turns_known: deque[str] = deque(maxlen=MAX_TURNS_KNOWN)
-        self._idle_turns: deque[str] = deque(maxlen=MAX_IDLE_TURNS)
         self._commits_here = 0
         self._words_lost = False
         self._credit_due_bytes = 0
@@ -617,10 +614,6 @@ class Session:
         since_seconds = now_seconds if ended_seconds is None else ended_seconds
         self._answers.turn(now_seconds, since_seconds=since_seconds, api_answers=self._updates.create_response)
 
-    def _idle_timeout(self, event: dict[str, Any], now_seconds: float) -> None:
-        """The API makes a turn of silence: nobody has spoken."""
-        self._idle_turns.append(checked_id(event["item_id"]))
-
     def _committed(self, event: dict[str, Any], now_seconds: float) -> None:
         # A speech that is committed has ended, whatever became of `speech_stopped`.
         item_id = checked_id(event["item_id"])
@@ -790,6 +783,9 @@ class Session:
         """An error ends the call only where the session cannot go on."""
         error = ErrorEvent.from_event(event["error"])
         self._out.report(Seen.UPSTREAM_ERROR, label=error.code)
+        if error.code == EMPTY_COMMIT:
+            # No `committed` follows, so the next one is not ours.
+            self._commits_here = max(0, self._commits_here - 1)
         refused = self._updates.refused(error, now_seconds)
         if refused is not True:
             self._log.warning("upstream error", code=error.code, reason=error.message)
@@ -1001,7 +997,6 @@ _HANDLERS: dict[str, Handler] = {
     "input_audio_buffer.speech_started": Session._speech_started,
     "input_audio_buffer.speech_stopped": Session._speech_stopped,
     "input_audio_buffer.committed": Session._committed,
-    "input_audio_buffer.timeout_triggered": Session._idle_timeout,
     "conversation.item.added": Session._item_added,
     "conversation.item.input_audio_transcription.completed": Session._transcribed,
     "conversation.item.input_audio_transcription.failed": Session._transcription_failed,

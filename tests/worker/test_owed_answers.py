@@ -329,6 +329,20 @@ def test_refused_commit_is_no_refused_request() -> None:
     assert len(made.requests) == 2
 
 
+def test_refused_commit_leaves_the_next_turn_to_the_api() -> None:
+    made = greeted()
+    made.event(api.speech_started("item_a"))
+    made.run(4)
+    made.event(api.error("input_audio_buffer_commit_empty", "The buffer has only 0.00ms of audio."))
+    asked = len(made.requests)
+    # A service that leaves `speech_stopped` out reports the turn by its commit alone.
+    made.play = lambda *_: []
+    made.event(api.speech_started("item_b"), api.committed("item_b"))
+    assert len(made.requests) == asked, "the API answers this turn by itself"
+    made.run(CREATED_SECONDS)
+    assert len(made.requests) == asked + 1, "the turn is not owed"
+
+
 def test_silence_hangup_works_in_speech_without_end() -> None:
     made = greeted(silence_hangup_seconds=30.0)
     made.says = bytes(3200)
