@@ -37,7 +37,7 @@ from worker.actions import (
     Used,
 )
 from worker.agent import Agent, checked_id
-from worker.answering import Answering, Ending, ending_of
+from worker.answering import CONTINUE_NOTE, Answering, Ending, ending_of
 from worker.answers import METADATA_KEY, AnswerKind, SchedulerState
 from worker.audio_format import for_format
 from worker.caller_audio import Append, CallerAudio, Dropped, Step
@@ -187,6 +187,7 @@ class Session:
         self._wants_awaiting = opening.filler
         self._awaiting = False
         self._changed_session: dict[str, Any] | None = None
+        self._broke_off = False
         self._goes_on = self._load(self._snapshot)
         if now_seconds - self._started_seconds > plan.retry_seconds:
             self._end(Outcome.FAILED, f"no Realtime session lasted, for {plan.retry_seconds:g} s")
@@ -853,7 +854,7 @@ class Session:
             # Positions in the caller's audio were those of the dispatcher that is gone.
             for item in self.conversation:
                 item.span = None
-        goes_on = self._agent.restore(snapshot.replies, snapshot.first_index)
+        goes_on = self._broke_off = self._agent.restore(snapshot.replies, snapshot.first_index)
         self._agent.settle_the_rest(heard=snapshot.recalled)
         self._journal.speaking = snapshot.speaking
         callers = any(item.role is Role.USER for item in self.conversation)
@@ -916,6 +917,8 @@ class Session:
         if self._calls.take_up(snapshot, self._plan.idempotent):
             self._answers.owe(AnswerKind.TOOL, now_seconds)
         elif self._goes_on and not refed:
+            if self._broke_off:
+                self._replay.add(self._new_id(), text=CONTINUE_NOTE)
             self._answers.owe(AnswerKind.RECOVERY, now_seconds)
 
     def _forget_open_turns(self, snapshot: Snapshot) -> bool:

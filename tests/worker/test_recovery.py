@@ -46,8 +46,9 @@ def check(world: World, *, lost_ms: float = 0.0) -> None:
 
 
 def turns(world: World) -> int:
-    """How many things of the caller's the model knows."""
-    return sum(item.role == "user" for item in world.api.conversation.items)
+    """Return how many things of the caller's the model knows, without notes of the service."""
+    items = world.api.conversation.items
+    return sum(item.role == "user" and not item.text.startswith("[A technical") for item in items)
 
 
 @pytest.mark.parametrize("seed", range(4))

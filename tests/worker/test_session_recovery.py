@@ -37,6 +37,7 @@ from tests.worker.session_driver import (
     texts,
 )
 from worker.actions import RunTool
+from worker.answering import CONTINUE_NOTE
 from worker.function_calls import INTERRUPTED
 from worker.session import MISSED_WORDS_NOTE, State
 
@@ -160,7 +161,7 @@ class TestTheGreeting:
             replies=(under_way(0, "a", greeting, 1000, 500, heard_samples=samples_8k(100)),),
         )
         # The model has said what was sent of it, to a word.
-        assert replayed(did) == [("output_text", "Hello, this is")]
+        assert replayed(did) == [("output_text", "Hello, this is"), ("input_text", CONTINUE_NOTE)]
         assert did.count(CREATE) == 1
         assert driver.session.conversation.last() is not None
 
@@ -233,7 +234,7 @@ class TestAReplyThatMayBePlaying:
     def test_one_that_broke_off_is_gone_on_with_unless_it_was_cut(self) -> None:
         reply = under_way(4, "b", "one two three four", 800, 400, heard_samples=samples_8k(300))
         _, did = restored(user("a", "Count."), agent("b", heard_share=None, text_done=None), replies=(reply,))
-        assert replayed(did)[-1] == ("output_text", "one two")
+        assert replayed(did)[-2:] == [("output_text", "one two"), ("input_text", CONTINUE_NOTE)]
         assert did.count(CREATE) == 1
         cut = under_way(4, "b", "one two three four", 800, 400, heard_samples=samples_8k(300), cut=True)
         _, did = restored(user("a", "Count."), agent("b", heard_share=None, text_done=None), replies=(cut,))
