@@ -457,7 +457,10 @@ class Session:
             self.move(Reason.ROLLOVER, seconds, now_seconds)
 
     def _look_after_call(self, now_seconds: float) -> None:
-        """End a call that is abandoned or has no end."""
+        """End a call that is abandoned or has no end.
+
+        A session that stands by judges nothing, because another session has the call.
+        """
         plan = self._plan
         if self._agent.is_unanswered:
             self._end(Outcome.FAILED, "the dispatcher does not say what was heard")
@@ -467,6 +470,8 @@ class Session:
         waits = self._answers.responses.owes or self._calls.any_open or self._agent.is_heard
         idle = self._answers.responses.state is SchedulerState.IDLE
         self._silence.tick(now_seconds, runs=self.state is State.LIVE and idle and not waits)
+        if self._snapshot.standby:
+            return
         if plan.max_call_seconds is not None and now_seconds - self._began_seconds >= plan.max_call_seconds:
             self._hang_up(f"the call is {plan.max_call_seconds:g} s long (MAX_CALL_SECONDS)")
         elif plan.silence_hangup_seconds is not None and self._silence.seconds >= plan.silence_hangup_seconds:
@@ -813,6 +818,9 @@ class Session:
         """Answered by `Answer`, at once or when the service has answered."""
         if action == "conversation":
             self._out.actions.append(Answer(number, 200, {"conversation": self.conversation.as_json()}))
+        elif action == "hang_up" and self._snapshot.standby:
+            # The dispatcher ignores orders of a session that does not have the call.
+            self._out.actions.append(Answer(number, 409, {"error": "another session has the call: try again"}))
         elif action == "hang_up":
             self._agent.flush()
             self._hang_up("the calls API has ended the call")
