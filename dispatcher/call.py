@@ -798,9 +798,19 @@ class Call:
         self._out.actions.append(Place(Purpose.RECOVER, self.epoch + 1, frozenset(self._excluded), same_worker))
 
     def _begin_move(self, wanted: link.Move, now_seconds: float) -> None:
-        if self._move is None:
+        move = self._move
+        if move is None:
             self._move = _Move(wanted.reason, now_seconds + wanted.seconds, now_seconds, set())
             self._place_next(self._move)
+        elif wanted.reason == Reason.DRAIN and move.reason != Reason.DRAIN:
+            move.reason = wanted.reason
+            move.deadline_seconds = min(move.deadline_seconds, now_seconds + wanted.seconds)
+            standby = self._next
+            if standby is not None and standby.worker_id == self.worker_id:
+                # This standby would have to leave the same worker again.
+                self._out.record(standby, link.Close("the worker stops"))
+                self._leave_next(now_seconds)
+                self._place_next(move)
 
     def _place_next(self, move: _Move) -> None:
         move.next_try_seconds = float("inf")

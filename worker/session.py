@@ -397,10 +397,14 @@ class Session:
         return max(self._position_samples, *ends, 0)
 
     def move(self, reason: str, seconds: float, now_seconds: float) -> None:
-        """The call is to leave this session within a time, and to let go by itself where that does not happen."""
-        if self.state is not State.ENDED and not self._move_reason:
-            self._release_at = min(now_seconds + seconds, self._release_at or float("inf"))
-            self._ask_for_move(reason, seconds)
+        """Ask for another session within a time; release the call by itself after that time.
+
+        A drain replaces a rollover that waits, because this worker ends sooner than the session.
+        """
+        if self.state is State.ENDED or self._move_reason in (reason, Reason.DRAIN):
+            return
+        self._release_at = min(now_seconds + seconds, self._release_at or float("inf"))
+        self._ask_for_move(reason, seconds)
 
     def dispatcher_lost(self) -> None:
         """The dispatcher is gone, and the caller did not come back."""
