@@ -57,7 +57,7 @@ from dispatcher.filler import STEP_SECONDS, Filler
 from dispatcher.leg import Leg, LegState
 from dispatcher.limits import DEFAULT_LIMITS, CallLimits
 from dispatcher.memory import CallMemory
-from dispatcher.orders import Orders
+from dispatcher.orders import TRANSFERRED, Orders
 from dispatcher.outbox import Outbox
 from dispatcher.parting import CORE_BUFFER_SECONDS, Parting
 
@@ -325,7 +325,8 @@ class Call:
     def hang_up(self) -> None:
         """End a call that takes the way out, for the calls API: on Asterisk, as a worker would have it done."""
         parting = self._parting
-        if parting is None or parting.is_over or parting.is_transferring:
+        transferred = self._hung_up_seconds is not None
+        if parting is None or parting.is_over or parting.is_transferring or transferred:
             self._end(Ending.COMPLETED, 1000, "")
             return
         parting.is_over = True
@@ -492,6 +493,12 @@ class Call:
     # Orders
 
     def _execute_order(self, now_seconds: float) -> None:
+        for void in self._orders.take_void():
+            if self._leg is not None:
+                self._out.record(self._leg, link.OrderDone(void.id, True, TRANSFERRED))
+            if void.action == link.OrderAction.HANG_UP and self._hung_up_seconds is None:
+                # The call is with somebody else. Only the connection of its core may still be open.
+                self._hung_up_seconds = now_seconds
         order = self._orders.due(now_seconds, all_heard=self._agent.all_heard(now_seconds))
         if order is not None:
             self._out.actions.append(Execute(order))
@@ -899,6 +906,7 @@ class Call:
             or self.state in (State.AWAITING_INIT, State.PARTING)
             or self._away_since is not None
             or self._hung_up_seconds is not None
+            or self._orders.has_transferred
         ):
             self._end(ending, code, message)
             return

@@ -18,6 +18,8 @@ from worker.tools.errors import InvalidArguments
 
 # The output of a call that may have run, or not, when its session was lost.
 INTERRUPTED = "interrupted, outcome unknown"
+# The output of a hang-up or transfer that the model asks for after a transfer.
+TRANSFERRED = "not done: the caller has been transferred already"
 # Outputs that wait for the session to be up; no more tools of a call run at once (worker/call.py).
 MAX_EARLY = 64
 # Stands for the response of calls that a lost session left open.
@@ -25,7 +27,11 @@ RESTORED = "restored"
 
 
 class FunctionCalls:
-    """Those of one session. Methods that return True want the model to be asked for a response."""
+    """Those of one session. Methods that return True want the model to be asked for a response.
+
+    Attributes:
+        has_transferred: the call was transferred, and is not to be hung up or transferred again.
+    """
 
     def __init__(
         self,
@@ -53,6 +59,7 @@ class FunctionCalls:
         self._journal = journal
         self._outbox = outbox
         self._new_id = new_id
+        self.has_transferred = False
         self._calls = ToolCalls()
         self._unconfirmed: dict[str, tuple[str, str]] = {}
         self._parting: dict[str, list[link.Order]] = {}
@@ -102,6 +109,11 @@ class FunctionCalls:
 
     def order_done(self, done: link.OrderDone) -> bool:
         """What came of a hang-up or transfer."""
+        if done.ok and any(
+            item.call_id == done.id and item.name == avr.TRANSFER and item.kind is ItemKind.FUNCTION_CALL
+            for item in self._conversation
+        ):
+            self.has_transferred = True
         # If it worked, the call is on its way out, and more words would not be heard.
         wanted = self._calls.ordered(done.id) or not self._is_up
         return wanted and self.ended(done.id, done.message or "done", answer=not done.ok)
@@ -139,6 +151,10 @@ class FunctionCalls:
         """Another dispatcher has the call, and knows neither what is about to run nor what was ordered."""
         for call_id in self._unconfirmed:
             self._outbox.record(link.Tool(call_id))
+        if self.has_transferred:
+            # The other dispatcher may not know of the transfer.
+            for order in self._calls.open_orders:
+                self.order_done(link.OrderDone(order.id, True, TRANSFERRED))
         waiting = {order.id for orders in self._parting.values() for order in orders}
         for order in self._calls.open_orders:
             if order.id not in waiting:
@@ -157,6 +173,8 @@ class FunctionCalls:
             wanted = avr.parse_transfer(call.text) if call.name == avr.TRANSFER else avr.parse_hangup(call.text)
         except InvalidArguments as error:
             return self.ended(call.call_id, str(error))
+        if self.has_transferred:
+            return self.ended(call.call_id, TRANSFERRED, answer=False)
         # It is carried out when the words that go with it have been heard, and they may come after it.
         order = self._calls.order(call.call_id, wanted)
         if response_id == RESTORED:

@@ -463,9 +463,11 @@ class Session:
     def _look_after_call(self, now_seconds: float) -> None:
         """End a call that is abandoned or has no end.
 
-        A session that stands by judges nothing, because another session has the call.
+        A session that stands by judges nothing, because another session has the call. The silence of a transferred
+        call means nothing, because its caller speaks with somebody else.
         """
         plan = self._plan
+        longest_silence = None if self._calls.has_transferred else plan.silence_hangup_seconds
         if self._agent.is_unanswered:
             self._end(Outcome.FAILED, "the dispatcher does not say what was heard")
             return
@@ -478,8 +480,8 @@ class Session:
             return
         if plan.max_call_seconds is not None and now_seconds - self._began_seconds >= plan.max_call_seconds:
             self._hang_up(f"the call is {plan.max_call_seconds:g} s long (MAX_CALL_SECONDS)")
-        elif plan.silence_hangup_seconds is not None and self._silence.seconds >= plan.silence_hangup_seconds:
-            self._hang_up(f"nobody has spoken for {plan.silence_hangup_seconds:g} s (SILENCE_HANGUP_SECONDS)")
+        elif longest_silence is not None and self._silence.seconds >= longest_silence:
+            self._hang_up(f"nobody has spoken for {longest_silence:g} s (SILENCE_HANGUP_SECONDS)")
 
     # Caller → model
 
@@ -826,9 +828,9 @@ class Session:
             # The dispatcher ignores orders of a session that does not have the call.
             self._out.actions.append(Answer(number, 409, {"error": "another session has the call: try again"}))
         elif action == "hang_up":
+            self._out.actions.append(Answer(number, 200, {}))
             self._agent.flush()
             self._hang_up("the calls API has ended the call")
-            self._out.actions.append(Answer(number, 200, {}))
         elif self.state is not State.LIVE:
             self._out.actions.append(Answer(number, 409, {"error": "the call has no session yet: try again"}))
         elif action == "say" and self._waiting_sayings < MAX_WAITING_SAYINGS:
@@ -843,8 +845,10 @@ class Session:
         return sum(answer.kind is AnswerKind.SAY for answer in self._answers.responses.owed)
 
     def _hang_up(self, reason: str) -> None:
-        """Have Asterisk end the call, behind what is being said."""
-        if not self._hanging_up and self.state is not State.ENDED:
+        """Have Asterisk end the call, behind what is being said; a transferred call ends only on this side."""
+        if self._calls.has_transferred:
+            self._end(Outcome.COMPLETED, reason)
+        elif not self._hanging_up and self.state is not State.ENDED:
             self._hanging_up = True
             self._log.info("hanging up", reason=reason)
             order = link.Order(HANG_UP_ORDER, link.OrderAction.HANG_UP.value)

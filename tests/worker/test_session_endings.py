@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.link import Order, OrderAction
+from common.link import Open, Order, OrderAction, OrderDone, Outcome
 from tests.worker import api_events as api
-from tests.worker.restored import agent, restoring, user
-from tests.worker.session_driver import Did, Driver, only
-from worker.actions import Answer
-from worker.session import HANG_UP_ORDER
+from tests.worker.restored import TRANSFER, agent, function_call, restored, restoring, user
+from tests.worker.session_driver import PLENTY, Did, Driver, live, only
+from worker.actions import Answer, Ended
+from worker.function_calls import TRANSFERRED
+from worker.session import HANG_UP_ORDER, State
 from worker.snapshot import Snapshot
 
 HANG_UP = Order(HANG_UP_ORDER, OrderAction.HANG_UP.value)
@@ -29,6 +30,14 @@ def hang_up(driver: Driver) -> tuple[int, list[Order]]:
     did = driver.take()
     (answer,) = only(did, Answer)
     return answer.status, only(did, Order)
+
+
+def attached(driver: Driver) -> list[Did]:
+    """Let another dispatcher take the caller up; return what the session tells it."""
+    driver.session.detached()
+    driver.channel = 9
+    driver.session.attached(Open("uuid-1", 2, credit_bytes=PLENTY, attach=True), 9, driver.now)
+    return driver.take()
 
 
 class TestStandby:
@@ -76,3 +85,65 @@ class TestStandby:
         for_seconds(driver, 30.0)
         self.go(driver)
         assert hang_up(driver) == (200, [HANG_UP])
+
+
+class TestTransferred:
+    def transferred(self, *, ok: bool = True, **plan: Any) -> Driver:
+        driver = live(**plan)
+        self.call(driver, "call_1", "avr_transfer", TRANSFER)
+        driver.record(OrderDone("call_1", ok, "avr-ami's answer"))
+        return driver
+
+    def call(self, driver: Driver, call_id: str, name: str, arguments: str = "{}") -> list[Did]:
+        response_id = f"resp_{call_id}"
+        item = api.function_call_item(f"item_{call_id}") | {
+            "status": "completed",
+            "call_id": call_id,
+            "name": name,
+            "arguments": arguments,
+        }
+        return driver.event(
+            api.response_created(response_id),
+            api.event("response.output_item.done", response_id=response_id, output_index=0, item=item),
+            api.response_done(response_id, usage=api.USAGE),
+        )
+
+    def test_silence_does_not_hang_up_a_transferred_call(self) -> None:
+        driver = self.transferred(silence_hangup_seconds=10.0)
+        assert not only(for_seconds(driver, 30.0), Order, Ended)
+
+    def test_the_model_cannot_hang_up_a_transferred_call(self) -> None:
+        driver = self.transferred()
+        did = self.call(driver, "call_2", "avr_hangup")
+        assert not only(did, Order)
+        outputs = [event["item"]["output"] for event in only(did, dict) if "output" in event.get("item", {})]
+        assert outputs == [TRANSFERRED]
+
+    def test_a_failed_transfer_leaves_the_call_to_be_hung_up(self) -> None:
+        driver = self.transferred(ok=False)
+        assert only(self.call(driver, "call_2", "avr_hangup"), Order)
+
+    def test_max_call_seconds_only_ends_our_side_after_transfer(self) -> None:
+        driver = self.transferred(max_call_seconds=60.0)
+        did = driver.tick(61.0)
+        assert not only(did, Order)
+        (ended,) = only(did, Ended)
+        assert (ended.outcome, ended.released) == (Outcome.COMPLETED, False)
+
+    def test_the_calls_api_only_ends_our_side_after_transfer(self) -> None:
+        driver = self.transferred()
+        assert hang_up(driver) == (200, [])
+        assert driver.session.state is State.ENDED
+
+    def test_the_next_dispatcher_gets_no_hang_up_after_transfer(self) -> None:
+        driver = live()
+        self.call(driver, "call_1", "avr_transfer", TRANSFER)
+        self.call(driver, "call_2", "avr_hangup")
+        driver.record(OrderDone("call_1", True, "transferred"))
+        assert not only(attached(driver), Order)
+
+    def test_the_next_session_knows_of_the_transfer(self) -> None:
+        done = function_call("b", name="avr_transfer", text=TRANSFER)
+        driver, _ = restored(user("a", "Sales, please."), done, orders=frozenset({"call_1"}))
+        driver.record(OrderDone("call_1", True, "transferred"))
+        assert not only(self.call(driver, "call_2", "avr_hangup"), Order)
