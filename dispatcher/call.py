@@ -96,6 +96,7 @@ class Placed:
         channel: to the worker, on the link to it.
         pins: how many workers have held the call.
         attach: the worker has a session of the call already.
+        age_seconds: of the call, as far as Redis knows.
     """
 
     worker_id: str
@@ -103,6 +104,7 @@ class Placed:
     channel: int
     pins: int
     attach: bool = False
+    age_seconds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -140,6 +142,7 @@ class Call:
         self._limits = limits
         self._opened_seconds = now_seconds
         self._init_seconds = now_seconds
+        self._began_seconds = now_seconds
         self._audio_seconds = now_seconds
         self._stuck_since: float | None = None
         self._away_since: float | None = None
@@ -368,6 +371,7 @@ class Call:
             return self._placed_next(placed, now_seconds)
         self._expect("placed", State.PLACING)
         self.pins = placed.pins
+        self._is_older(placed.age_seconds, now_seconds)
         leg = self._leg = self._new_leg(placed, "" if placed.attach else self._reason)
         self.worker_id, self._held_epoch = leg.worker_id, leg.epoch
         self.state = State.OPENING
@@ -530,7 +534,7 @@ class Call:
             raise AvrProtocolError("second_init", "a second init in the same connection")
         self.uuid = init.uuid
         self._provider_config = init.provider_config
-        self._init_seconds = self._audio_seconds = self._agent.init_seconds = now_seconds
+        self._init_seconds = self._began_seconds = self._audio_seconds = self._agent.init_seconds = now_seconds
         # The greeting.
         self._filler.owed(now_seconds)
         self.place()
@@ -616,7 +620,7 @@ class Call:
             case Kind.PLAYOUT:
                 self._agent.restore(link.decode_control(link.Playout, payload), now_seconds)
             case Kind.OPENED:
-                self._opened(leg, link.decode_control(link.Opened, payload))
+                self._opened(leg, link.decode_control(link.Opened, payload), now_seconds)
             case Kind.REFUSED:
                 self._refused(link.decode_control(link.Refused, payload), now_seconds)
             case Kind.ATTACHED:
@@ -647,7 +651,11 @@ class Call:
         leg.is_broken = False
         self._out.actions += [ToWorker(leg, record) for record in leg.stream.resumed(received)]
 
-    def _opened(self, leg: Leg, opened: link.Opened) -> None:
+    def _is_older(self, age_seconds: float, now_seconds: float) -> None:
+        """Take note that the call began before this dispatcher had it."""
+        self._began_seconds = min(self._began_seconds, now_seconds - age_seconds)
+
+    def _opened(self, leg: Leg, opened: link.Opened, now_seconds: float) -> None:
         self._expect("OPENED", State.OPENING)
         self.state = State.CONNECTING
         leg.state = LegState.TAKEN
@@ -657,6 +665,8 @@ class Call:
         if opened.attached:
             self._agent.was_here_before()
             self._audio.rebase(opened.position_samples)
+            # Redis may have been away, or may have lost when the call began.
+            self._is_older(opened.position_samples / avr.SAMPLE_RATE_HZ, now_seconds)
         self._send_waiting()
         if not leg.reason:
             for digit in self._keys:
@@ -746,7 +756,7 @@ class Call:
             metadata=self.metadata,
             position_samples=self._audio.first_waiting_samples,
             credit_bytes=leg.given_bytes,
-            age_seconds=now_seconds - self._init_seconds,
+            age_seconds=now_seconds - self._began_seconds,
             provider_config=self._provider_config,
             restore=bool(leg.reason),
             attach=attach,

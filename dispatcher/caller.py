@@ -610,7 +610,9 @@ class Caller:
             self.started_at_ms = found.started_at_ms
             self.is_published = True
         channel = LegChannel(self, worker_link)
-        placed = call.Placed(found.worker_id, found.epoch, channel.number, found.pins, found.attach)
+        placed = call.Placed(
+            found.worker_id, found.epoch, channel.number, found.pins, found.attach, found.age_seconds
+        )
         leg = self.call.placed(placed, time.monotonic())
         channel.leg = leg
         self._channels[leg] = channel

@@ -55,6 +55,7 @@ class Found:
         pins: how many workers have held the call.
         started_at_ms: by the clock of Redis; None where Redis did not say.
         attach: the worker has the call already, by another dispatcher.
+        age_seconds: since the call was pinned first, as far as Redis knows.
     """
 
     worker_id: str
@@ -63,6 +64,7 @@ class Found:
     pins: int
     started_at_ms: int | None = None
     attach: bool = False
+    age_seconds: float = 0.0
 
 
 class Placement:
@@ -166,7 +168,10 @@ class Placement:
             # It has come back empty, and workers that are there have not told it yet.
             return self._from_table(epoch, excluded, pins, over_capacity)
         if isinstance(pin, Pin):
-            return Found(pin.worker, pin.address, pin.epoch, pin.pins, pin.started_at_ms, pin.attached)
+            age_seconds = pin.age_ms / 1000
+            return Found(
+                pin.worker, pin.address, pin.epoch, pin.pins, pin.started_at_ms, pin.attached, age_seconds
+            )
         return pin
 
     def choose(

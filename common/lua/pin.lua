@@ -1,7 +1,7 @@
 -- Gives a call to a worker, all or nothing. Keys: all (schema: _prelude.lua).
 -- ARGV: uuid, dispatcher, epoch, state, metadata, lease_ms, over_capacity, attach (1 or 0), then ids of excluded
 -- workers. With attach, a live worker that holds the call keeps it.
--- Returns {worker, address, epoch, pins, started_at_ms, attached}, or 'no_workers' or 'full', which change nothing.
+-- Returns {worker, address, epoch, pins, started_at_ms, attached, age_ms}, or 'no_workers' or 'full', which change nothing.
 local uuid, dispatcher, asked_epoch, state, metadata = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local lease_ms, over_capacity, attach = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1'
 local excluded = {}
@@ -60,4 +60,4 @@ redis.call('HSET', call_key(uuid), 'worker', chosen.id, 'dispatcher', dispatcher
 redis.call('PEXPIREAT', call_key(uuid), lease_ends)
 add_leases(slots_key(chosen.id), lease_ms, {lease_ends, uuid})
 add_leases(CALLS, lease_ms, {lease_ends, uuid})
-return {chosen.id, chosen.address, epoch, pins, started_at_ms, attached and 1 or 0}
+return {chosen.id, chosen.address, epoch, pins, started_at_ms, attached and 1 or 0, now_ms - started_at_ms}

@@ -162,7 +162,7 @@ class TestThroughRedis:
         await rig.publish(worker("w-1", capacity=1, state="draining"), worker("w-2"))
         other = Rig(registry, "d-2")
         again = await other.placed()
-        assert again == replace(first, epoch=2, attach=True)
+        assert again == replace(first, epoch=2, attach=True, age_seconds=again.age_seconds)
         # But not for a call that has no session any more, nor if it is not to be that worker.
         await rig.publish(worker("w-1"))
         lost = await other.placed(epoch=3, recovers=True)
