@@ -74,7 +74,7 @@ class Calls(Interface):
         """The call goes on in another session; this one's tools still run."""
 
     def going(self, call: Call) -> None:
-        """This is the call's session now: older ones of it are to let go."""
+        """Have this session take over from older ones of its call, which then let go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,6 @@ class Call:
         *,
         calls: Calls,
         resources: Resources,
-        predecessor: Call | None = None,
     ) -> None:
         """Take a call; `begin` sets it going.
 
@@ -114,7 +113,6 @@ class Call:
             send: sends a record on that link.
             calls: hears of the end.
             resources: of the worker.
-            predecessor: the call's session before this one, where it was, or is, on this worker, too.
         """
         self.uuid = opening.uuid
         self.epoch = opening.epoch
@@ -151,7 +149,6 @@ class Call:
         self._upstream_paused = False
         self._relay_in = RelayTimer(self._metrics.relay_in)
         self._relay_out = RelayTimer(self._metrics.relay_out)
-        self._predecessor = predecessor
 
     def begin(self) -> None:
         """Answer OPEN, and find out what the session is to be: with a memory, when that is whole."""
@@ -246,13 +243,10 @@ class Call:
 
     def _go(self, go: link.Go) -> None:
         """The memory is whole."""
-        running: list[str] = []
         if not go.standby:
             self._calls.going(self)
-            if self._predecessor is not None:
-                running = self._predecessor.tools.hand_over(self.tools)
-                self._predecessor = None
-        snapshot = self._memory.take(go, frozenset(running))
+        # All that run have been taken over: this session has begun none yet.
+        snapshot = self._memory.take(go, frozenset(self.tools.tasks))
         first, self._snapshot = self._snapshot is None, snapshot
         if go.reason and not go.standby:
             self._metrics.reconnects[_RECONNECTS.get(go.reason, ReconnectReason.REPIN)].inc()
@@ -261,6 +255,10 @@ class Call:
             self._act()
         elif first:
             self._begin_task(self._prepare(), "prepare")
+
+    def take_over(self, older: Call) -> None:
+        """Take over what an older session of the call, which may have ended, still has to do."""
+        older.tools.hand_over(self.tools)
 
     def _changed_session(self) -> dict[str, Any] | None:
         """The session that the call is to have, if the calls API changed it while this one stood by."""

@@ -145,6 +145,7 @@ class FunctionCalls:
                 self.ended(call.call_id, INTERRUPTED)
             else:
                 self._begin(call, RESTORED)
+        self._early.clear()
         return self._calls.response_done(RESTORED)
 
     def attached(self) -> None:

@@ -40,6 +40,11 @@ class RunningTools:
         self._done = done
         self._successor: RunningTools | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to hand over."""
+        return not self.tasks
+
     def start(self, toolbox: Toolbox, call_id: str, name: str, arguments: str) -> str | None:
         """Run one; returns the output at once if there are too many."""
         if len(self.tasks) >= MAX_RUNNING_TOOLS:
@@ -49,9 +54,11 @@ class RunningTools:
         return None
 
     def hand_over(self, successor: RunningTools) -> list[str]:
-        """They are another session's from now on; returns the model's calls."""
+        """Give another session the tools that run; return the model's calls."""
         self._successor = successor
-        tasks, self.tasks = self.tasks, {}
+        # A cancelled tool brings no output.
+        tasks = {call_id: task for call_id, task in self.tasks.items() if not task.cancelling()}
+        self.tasks = {}
         successor.tasks |= tasks
         return list(tasks)
 
@@ -66,11 +73,15 @@ class RunningTools:
         # What the model makes up is no tool's name.
         known = metrics.OTHER if result.outcome is Outcome.UNKNOWN_TOOL else name
         self._measured.tool(known).ended(_OUTCOMES[result.outcome], time.monotonic() - began)
+        self._ended(call_id, result.output)
+
+    def _ended(self, call_id: str, output: str) -> None:
+        """Tell the session that has the call now."""
         holder = self
         while holder._successor is not None:
             holder = holder._successor
         holder.tasks.pop(call_id, None)
-        holder._done(call_id, result.output)
+        holder._done(call_id, output)
 
 
 _OUTCOMES = {

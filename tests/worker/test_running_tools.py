@@ -89,6 +89,17 @@ async def test_its_output_is_that_of_whoever_has_the_call_when_it_is_done(gated:
     assert not third.tools.tasks
 
 
+async def test_a_cancelled_tool_is_not_handed_over(toolbox: Toolbox) -> None:
+    first, second = Session(), Session()
+    first.tools.start(toolbox, "call_1", "gated", "{}")
+    (task,) = first.tools.tasks.values()
+    await asyncio.sleep(0)  # it begins
+    first.tools.cancel()
+    assert first.tools.hand_over(second.tools) == []
+    await asyncio.wait([task])
+    assert second.tools.is_empty
+
+
 async def test_what_nobody_waits_for_is_given_up(toolbox: Toolbox) -> None:
     session = Session()
     session.tools.start(toolbox, "call_1", "gated", "{}")
