@@ -467,6 +467,28 @@ async def test_one_that_ends_between_two_sessions_has_its_output_in_the_next(
             assert outputs(again) == ["found"]
 
 
+async def test_a_tool_that_ends_before_go_has_its_output_in_the_next(
+    simulator: RealtimeSimulator, slow_tool: asyncio.Event
+) -> None:
+    async with call_to(simulator.url) as desk:
+        await desk.ready()
+        opened = await simulator.wait_for_session()
+        begin_tool(simulator, opened)
+        await desk.wait_for(lambda records: link.Tool("call_1") in records)
+        desk.record(link.ToolKnown("call_1"))
+        opened.drop()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await desk.is_over.wait()
+        remembered = kept_of(desk)
+        slow_tool.set()
+        await eventually(lambda: not desk.call.tools.tasks)
+        async with begun(Desk(desk.shared, epoch=2, restore=True, predecessor=desk.call)) as next_desk:
+            next_desk.record(*remembered, link.Go("dropped"))
+            again = await simulator.wait_for_session(2)
+            await again.wait_for(outputs)
+            assert outputs(again) == ["found"]
+
+
 async def test_one_of_a_session_that_nobody_follows_is_given_up(
     simulator: RealtimeSimulator, slow_tool: asyncio.Event
 ) -> None:

@@ -94,6 +94,19 @@ async def test_a_tool_runs_on_when_its_worker_gets_the_call_again(here: Service,
         assert tool.ended == ["ok"]
 
 
+async def test_an_output_that_no_link_carried_is_not_lost(here: Service, tool: Tool) -> None:
+    async with link_to(here.address) as first:
+        memory = await call_tool(here.simulator, first, tool)
+        first.end.abort()
+    tool.gate.set()
+    await eventually(lambda: tool.ended)
+    async with link_to(here.address) as second:
+        restore(second, 2, memory)
+        again = await here.simulator.wait_for_session(2)
+        await again.wait_for(outputs)
+        assert outputs(again) == ["found"]
+
+
 async def test_a_tool_runs_on_past_a_standby_that_is_left(here: Service, tool: Tool) -> None:
     async with link_to(here.address) as first:
         memory = await call_tool(here.simulator, first, tool)
