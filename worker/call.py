@@ -133,6 +133,7 @@ class Call:
         self._suspended = False
         self._memory = SnapshotReader()
         self._snapshot: Snapshot | None = None
+        self._hang_up_reason = ""
         # Records that came before there is a session: no credit is given until then, so they are bounded by it.
         self._early: list[Callable[[Session, float], None]] = []
         self._early_position = opening.position_samples
@@ -246,7 +247,7 @@ class Call:
         if not go.standby:
             self._calls.going(self)
         # All that run have been taken over: this session has begun none yet.
-        snapshot = self._memory.take(go, frozenset(self.tools.tasks))
+        snapshot = self._memory.take(go, frozenset(self.tools.tasks), self._hang_up_reason)
         first, self._snapshot = self._snapshot is None, snapshot
         if go.reason and not go.standby:
             self._metrics.reconnects[_RECONNECTS.get(go.reason, ReconnectReason.REPIN)].inc()
@@ -256,9 +257,16 @@ class Call:
         elif first:
             self._begin_task(self._prepare(), "prepare")
 
+    @property
+    def hang_up_reason(self) -> str:
+        """Why a session of the call on this worker has ordered a hang-up; empty: none has."""
+        ordered = "" if self._session is None else self._session.hang_up_reason
+        return ordered or self._hang_up_reason
+
     def take_over(self, older: Call) -> None:
         """Take over what an older session of the call, which may have ended, still has to do."""
         older.tools.hand_over(self.tools)
+        self._hang_up_reason = self._hang_up_reason or older.hang_up_reason
 
     def _changed_session(self) -> dict[str, Any] | None:
         """The session that the call is to have, if the calls API changed it while this one stood by."""

@@ -72,6 +72,8 @@ ROLLOVER_LEAST_SECONDS = 5.0
 # The API has read nothing for so long; it is asked every 2 s (`worker/realtime.py`).
 API_STALLED_SECONDS = 4.0
 HANG_UP_ORDER = "hang-up"
+# The reason of a hang-up that the dispatcher knows from a session on another worker.
+ORDERED_BEFORE = "an earlier session ordered it"
 # Sayings of the calls API that wait for their turn.
 MAX_WAITING_SAYINGS = 16
 # Turns whose answer was noted; the API reports the end of a turn in two events.
@@ -136,7 +138,7 @@ class Session:
         self._attempts = 0
         self._limits = limits or UpstreamLimits()
         self._silence = SilenceClock(now_seconds)
-        self._hanging_up = False
+        self._hang_up_reason = ""
         self._move_reason = ""
         self._release_at: float | None = None
         self._may_release = False
@@ -378,12 +380,19 @@ class Session:
                 self._out.dispatcher([link.encode_kept_audio(channel, position, codes)])
         self._agent.attached(channel, opening.credit_bytes, now_seconds)
         self._calls.attached()
+        if self._hang_up_reason:
+            self._hang_up(self._hang_up_reason, repeat=True)
         if self.state is State.LIVE:
             self._out.record(link.Ready())
         self._wants_awaiting, self._awaiting = opening.filler, False
         self._tell_awaiting()
         if self._move_reason:
             self._ask_for_move(self._move_reason, (self._release_at or now_seconds) - now_seconds)
+
+    @property
+    def hang_up_reason(self) -> str:
+        """Why this session has ordered a hang-up; empty: it has not."""
+        return self._hang_up_reason
 
     @property
     def upsampler(self) -> Upsampler | None:
@@ -824,13 +833,15 @@ class Session:
         """Answered by `Answer`, at once or when the service has answered."""
         if action == "conversation":
             self._out.actions.append(Answer(number, 200, {"conversation": self.conversation.as_json()}))
+        elif self.state is State.ENDED:
+            self._out.actions.append(Answer(number, 404, {"error": "the session has ended"}))
         elif action == "hang_up" and self._snapshot.standby:
             # The dispatcher ignores orders of a session that does not have the call.
             self._out.actions.append(Answer(number, 409, {"error": "another session has the call: try again"}))
         elif action == "hang_up":
             self._out.actions.append(Answer(number, 200, {}))
             self._agent.flush()
-            self._hang_up("the calls API has ended the call")
+            self._hang_up("the calls API has ended the call", repeat=True)
         elif self.state is not State.LIVE:
             self._out.actions.append(Answer(number, 409, {"error": "the call has no session yet: try again"}))
         elif action == "say" and self._waiting_sayings < MAX_WAITING_SAYINGS:
@@ -844,12 +855,17 @@ class Session:
     def _waiting_sayings(self) -> int:
         return sum(answer.kind is AnswerKind.SAY for answer in self._answers.responses.owed)
 
-    def _hang_up(self, reason: str) -> None:
-        """Have Asterisk end the call, behind what is being said; a transferred call ends only on this side."""
+    def _hang_up(self, reason: str, *, repeat: bool = False) -> None:
+        """Have Asterisk end the call, behind what is being said; a transferred call ends only on this side.
+
+        Args:
+            reason: for people.
+            repeat: order it again. A dispatcher that knows the order ignores the second one.
+        """
         if self._calls.has_transferred:
             self._end(Outcome.COMPLETED, reason)
-        elif not self._hanging_up and self.state is not State.ENDED:
-            self._hanging_up = True
+        elif self.state is not State.ENDED and (repeat or not self._hang_up_reason):
+            self._hang_up_reason = reason
             self._log.info("hanging up", reason=reason)
             order = link.Order(HANG_UP_ORDER, link.OrderAction.HANG_UP.value)
             self._agent.order(order)
@@ -908,6 +924,10 @@ class Session:
         )
         self._journal.write()
         self._out.record(link.Ready())
+        if HANG_UP_ORDER in snapshot.orders:
+            self._hang_up_reason = snapshot.hang_up or ORDERED_BEFORE
+        elif snapshot.hang_up:
+            self._hang_up(snapshot.hang_up)
         # The dispatcher relies on nothing that it was told before READY.
         self._awaiting = False
         self._out.happened("live")
@@ -989,6 +1009,9 @@ class Session:
         """There is no session any more: the call goes on in another one."""
         if self.state is not State.ENDED:
             self._journal.write()
+            # Orders that wait behind unsent words: the dispatcher keeps them from here on.
+            for order in self._agent.waiting_orders:
+                self._out.record(order)
             self._out.record(link.Released(reason, message))
             self._finish(Outcome.COMPLETED, message, released=True)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.link import Open, Order, OrderAction, OrderDone, Outcome
+from common.link import Open, Order, OrderAction, OrderDone, Outcome, Released
 from tests.worker import api_events as api
 from tests.worker.restored import TRANSFER, agent, function_call, restored, restoring, user
-from tests.worker.session_driver import PLENTY, Did, Driver, live, only
+from tests.worker.session_driver import PLENTY, Did, Driver, live, only, playout
 from worker.actions import Answer, Ended
 from worker.function_calls import TRANSFERRED
 from worker.session import HANG_UP_ORDER, State
@@ -147,3 +147,58 @@ class TestTransferred:
         driver, _ = restored(user("a", "Sales, please."), done, orders=frozenset({"call_1"}))
         driver.record(OrderDone("call_1", True, "transferred"))
         assert not only(self.call(driver, "call_2", "avr_hangup"), Order)
+
+
+class TestHandOver:
+    """A hang-up that was ordered survives its dispatcher and its session."""
+
+    def test_the_next_dispatcher_gets_the_hang_up_at_max_call(self) -> None:
+        driver = live(max_call_seconds=60.0)
+        driver.reply("resp_1", "item_1", "A long farewell.", 3000)
+        assert only(driver.tick(61.0), Order) == [HANG_UP]
+        assert only(attached(driver), Order) == [HANG_UP]
+
+    def test_the_next_dispatcher_gets_the_hang_up_for_silence(self) -> None:
+        driver = live(silence_hangup_seconds=10.0)
+        driver.reply("resp_1", "item_1", "Hello.", 100)
+        driver.record(playout((0, 10**6), idle=True))
+        assert only(for_seconds(driver, 11.0), Order) == [HANG_UP]
+        assert only(attached(driver), Order) == [HANG_UP]
+
+    def test_the_next_dispatcher_gets_the_hang_up_of_the_api(self) -> None:
+        driver = live()
+        driver.session.detached()
+        assert hang_up(driver) == (200, [HANG_UP])
+        assert only(attached(driver), Order) == [HANG_UP]
+
+    def test_no_hang_up_is_repeated_without_one_ordered(self) -> None:
+        assert not only(attached(live()), Order)
+
+    def test_the_calls_api_repeats_a_hang_up(self) -> None:
+        driver = live(max_call_seconds=60.0)
+        driver.reply("resp_1", "item_1", "A long farewell.", 3000)
+        driver.tick(61.0)
+        assert hang_up(driver) == (200, [HANG_UP])
+
+    def test_an_ended_session_refuses_to_hang_up(self) -> None:
+        driver = live()
+        driver.session.stopped("why")
+        driver.take()
+        assert hang_up(driver) == (404, [])
+
+    def test_a_hang_up_behind_words_is_ordered_at_a_release(self) -> None:
+        driver = live(credit_bytes=0, max_call_seconds=60.0)
+        driver.reply("resp_1", "item_1", "A long farewell.", 3000)
+        # It waits behind audio for which the dispatcher has no room.
+        assert not only(driver.tick(61.0), Order)
+        driver.session.release("dropped", "it broke off")
+        did = driver.take()
+        assert only(did, Order, Released) == [HANG_UP, Released("dropped", "it broke off")]
+
+    def test_the_next_session_orders_the_hang_up(self) -> None:
+        _, did = restored(user("a", "Bye."), hang_up="the calls API has ended the call")
+        assert only(did, Order) == [HANG_UP]
+
+    def test_the_next_session_repeats_no_known_hang_up(self) -> None:
+        _, did = restored(user("a", "Bye."), hang_up="silence", orders=frozenset({HANG_UP_ORDER}))
+        assert not only(did, Order)
