@@ -40,7 +40,7 @@ RESPONSE_SILENCE_SECONDS: Final = 20.0
 # The same, if all items that were announced are done: `response.done` should have followed at once.
 RESPONSE_END_SECONDS: Final = 5.0
 RETRY_FIRST_SECONDS: Final = 0.5
-RETRY_MOST_SECONDS: Final = 5.0
+RETRY_MOST_SECONDS: Final = 3.0
 # After so many responses without anything to hear the answer is given up.
 MAX_EMPTY_RESPONSES: Final = 3
 MAX_FAILED_TURNS: Final = 3

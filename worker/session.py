@@ -60,7 +60,7 @@ from worker.upstream_limits import UpstreamLimits
 from worker.usage import Usage
 
 RETRY_FIRST_SECONDS = 0.5
-RETRY_MOST_SECONDS = 5.0
+RETRY_MOST_SECONDS = 3.0
 # The limits of the process did not allow an attempt (`worker/call.py`).
 HELD_BACK = "held_back"
 # A session that is asked for a move lets go by itself when so much of its allowed time is over: 59 of 55 minutes.
@@ -134,6 +134,7 @@ class Session:
         self._opened_seconds = now_seconds
         self._rollover_seconds = plan.rollover_seconds
         self._attempts = 0
+        self._is_repeat = False
         self._limits = limits or UpstreamLimits()
         self._silence = SilenceClock(now_seconds)
         self._hanging_up = False
@@ -205,9 +206,15 @@ class Session:
 
     # The Realtime connection
 
-    def connected(self, now_seconds: float) -> None:
-        """The connection is open: ask for the session."""
+    def connected(self, now_seconds: float, *, repeat: bool = False) -> None:
+        """The connection is open: ask for the session.
+
+        Args:
+            now_seconds: when.
+            repeat: the connection was opened by a repeated request; see `UpstreamLimits`.
+        """
         self._expect("connected", State.CONNECTING)
+        self._is_repeat = repeat
         self.state = State.CONFIGURING
         self._configuring_since = self._opened_seconds = now_seconds
         self._updates.open(now_seconds, muted=self._snapshot.standby)
@@ -555,7 +562,7 @@ class Session:
     def _session_updated(self, event: dict[str, Any], now_seconds: float) -> None:
         kind = self._updates.updated(event.get("session"), now_seconds)
         if self.state is State.CONFIGURING and kind is UpdateKind.OPENING:
-            self._limits.succeeded(now_seconds, repeat=self._attempts > 0)
+            self._limits.succeeded(now_seconds, repeat=self._is_repeat)
             if self._snapshot.standby:
                 self.state = State.STANDBY
                 self._replay.bring([])
