@@ -333,7 +333,10 @@ class Answering:
         answer = self.responses.owed[-1]
         answer.reason = ending.reason
         if ending.status == "failed":
-            answer.not_before_seconds = now_seconds + self._delay_seconds(answer, ending)
+            delay_seconds = self._delay_seconds(answer, ending)
+            answer.not_before_seconds = now_seconds + delay_seconds
+            if delay_seconds > self._plan.retry_seconds:
+                self._despair([answer], ending.reason, ending.detail)
 
     def _empty(self, answers: list[Answer], ending: Ending, now_seconds: float) -> None:
         """The response ended without anything to hear."""

@@ -235,6 +235,20 @@ def test_pause_of_the_api_is_waited_for_in_time(pause_seconds: float, is_waited_
     assert len(requests(driver.tick(pause_seconds))) == is_waited_for
 
 
+def test_long_pause_after_a_cut_reply_ends_the_session() -> None:
+    made = greeted()
+    made.play = lambda *_: []
+    made.turn("item_a")
+    made.saw(made.driver.reply("resp_9", "reply", "Your order", 400, previous="item_a", done=False))
+    message = "Rate limit reached. Please try again in 10m0s."
+    error = {"type": "requests", "code": "rate_limit_exceeded", "message": message}
+    made.event(api.response_done("resp_9", "failed", status_details={"type": "failed", "error": error}))
+    made.saw(made.driver.record(playout(*audio_samples(made.did).items(), idle=True)))
+    made.run(5)
+    (ended,) = made.ended
+    assert "rate_limit_exceeded" in ended.message
+
+
 def test_failing_api_that_recovers_answers_once() -> None:
     made = greeted()
     made.play = fail
