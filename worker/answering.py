@@ -118,6 +118,9 @@ class Answering:
         self._outbox = outbox
         self._new_id = new_id
         self._failed_turns = 0
+        # How long the caller has waited for something to hear: a caller who asks again has waited before, too.
+        self._waited_seconds = 0.0
+        self._looked_seconds: float | None = None
         self._sends_metadata = plan.dialect.has_metadata
         self._log = structlog.get_logger().bind(uuid=uuid)
 
@@ -156,7 +159,7 @@ class Answering:
                 answer.was_held = True
                 answer.detail = answer.detail or "requests have to wait, as other calls failed"
             # A pause that lasts longer than the caller is to wait is not waited for.
-            self._give_up_late(request.answers, max(now_seconds, self._limits.held_until_seconds))
+            self._give_up_late(max(0.0, self._limits.held_until_seconds - now_seconds))
             return
         repeated = next((answer for answer in request.answers if answer.repeats), None)
         if repeated is not None:
@@ -215,9 +218,6 @@ class Answering:
             if answer.kind is not AnswerKind.APOLOGY:
                 self._failed_turns = 0
         self._succeeded(response, now_seconds)
-        for waiting in self.responses.owed:
-            # While the agent speaks, the others wait for a good reason.
-            waiting.wanted_since_seconds = None
 
     def called(self, response_id: str, now_seconds: float) -> None:
         """A response has called a function, or a remote tool: its output owes an answer."""
@@ -303,8 +303,7 @@ class Answering:
             for answer in self._still_owed(request.answers):
                 answer.repeats += 1
                 answer.reason = RetryReason.UNANSWERED
-        if not caller_speaks:
-            self._give_up_late(responses.owed, now_seconds)
+        self._count_wait(now_seconds, caller_speaks=caller_speaks)
         if active is None:
             return None
         limit_seconds, status = RESPONSE_SILENCE_SECONDS, "failed"
@@ -382,9 +381,7 @@ class Answering:
             answer.not_before_seconds = now_seconds + delay_seconds
             answer.repeats += 1
             answer.reason, answer.detail = ending.reason, ending.detail
-            since_seconds = now_seconds if answer.wanted_since_seconds is None else answer.wanted_since_seconds
-            answer.wanted_since_seconds = since_seconds
-            if answer.not_before_seconds - since_seconds > self._plan.retry_seconds:
+            if self._waited_seconds + delay_seconds > self._plan.retry_seconds:
                 self._despair(answers, ending.reason, ending.detail)
 
     def _delay_seconds(self, answer: Answer, ending: Ending) -> float:
@@ -406,17 +403,29 @@ class Answering:
         elif not self.lost_hope and any(answer.kind is not AnswerKind.SAY for answer in answers):
             self.say(AnswerKind.APOLOGY, self._plan.answer_failed_text, now_seconds)
 
-    def _give_up_late(self, answers: list[Answer], now_seconds: float) -> None:
-        """An answer that was asked for in vain for too long."""
+    def _count_wait(self, now_seconds: float, *, caller_speaks: bool) -> None:
+        """Add up how long the caller waits in silence; keys are waited for while a line is noisy, too."""
+        passed_seconds = 0.0 if self._looked_seconds is None else now_seconds - self._looked_seconds
+        self._looked_seconds = now_seconds
+        owed = self.responses.owed
+        if caller_speaks:
+            owed = [answer for answer in owed if answer.kind is AnswerKind.KEYS]
+        if owed and not self._is_answering:
+            self._waited_seconds += passed_seconds
+            self._give_up_late()
+
+    def _give_up_late(self, pause_seconds: float = 0.0) -> None:
+        """Give all answers up if the caller has waited for too long, or would at the end of a pause."""
+        owed = self.responses.owed
+        if not self._is_answering and self._waited_seconds + pause_seconds > self._plan.retry_seconds:
+            failed = next((answer for answer in owed if answer.detail), owed[0])
+            self._despair(owed, RetryReason(failed.reason or RetryReason.UNANSWERED), failed.detail)
+
+    @property
+    def _is_answering(self) -> bool:
+        """Whether something is to be heard, or the response under way has brought what it was for."""
         active = self.responses.active
-        if self._agent.is_heard or (active is not None and (active.is_heard or active.has_called)):
-            return
-        for answer in answers:
-            since_seconds = answer.wanted_since_seconds
-            if since_seconds is not None and now_seconds - since_seconds > self._plan.retry_seconds:
-                reason = RetryReason(answer.reason or RetryReason.UNANSWERED)
-                self._despair(answers, reason, answer.detail)
-                return
+        return self._agent.is_heard or (active is not None and (active.is_heard or active.has_called))
 
     def _despair(self, answers: list[Answer], reason: RetryReason, detail: str) -> None:
         for _ in self.responses.settle(answers):
@@ -443,6 +452,7 @@ class Answering:
         return [answer for answer in answers if answer in self.responses.owed]
 
     def _succeeded(self, response: Response, now_seconds: float) -> None:
+        self._waited_seconds = 0.0
         request: Request | None = response.request
         self._limits.succeeded(now_seconds, repeat=request is not None and request.is_repeat)
 

@@ -249,6 +249,38 @@ def test_long_pause_after_a_cut_reply_ends_the_session() -> None:
     assert "rate_limit_exceeded" in ended.message
 
 
+@pytest.mark.parametrize("pause_seconds", [4.0, 9.0])
+@pytest.mark.parametrize("responds", [True, False], ids=["fails", "unanswered"])
+def test_caller_who_asks_again_gets_the_way_out(responds: bool, pause_seconds: float) -> None:
+    made = greeted()
+    made.play = fail if responds else lambda *_: []
+    for number in range(15):
+        if not made.ended:
+            made.turn(f"item_{number}", "Hello?")
+            made.run(pause_seconds)
+    assert made.ended
+    assert 20 <= made.driver.now - 100.0 <= 36
+
+
+def test_speech_is_no_time_of_waiting() -> None:
+    made = greeted()
+    made.play = lambda _, response_id, __: made.driver.event(api.response_created(response_id))
+    made.driver.session.command(1, "say", {"text": "One moment."}, made.driver.now)
+    made.saw(made.driver.take())
+    made.event(api.speech_started("item_a"), api.cancelled("resp_2"))
+    made.says = VOICE
+    made.run(40)
+    made.says = FRAME
+    made.speaks()
+    end = api.speech_stopped("item_a", 40_000)
+    made.event(end, api.committed("item_a"), api.caller_item_added("item_a"))
+    made.run(0.6)
+    made.saw(speak(made, made.new_response()))
+    made.run(5)
+    assert not made.ended
+    assert [is_plain(request) for _, request in made.requests[1:]] == [False, False]
+
+
 def test_failing_api_that_recovers_answers_once() -> None:
     made = greeted()
     made.play = fail
