@@ -61,6 +61,8 @@ from worker.usage import Usage
 
 RETRY_FIRST_SECONDS = 0.5
 RETRY_MOST_SECONDS = 5.0
+# An attempt that began in time may take so much longer than UPSTREAM_RETRY_SECONDS.
+LAST_ATTEMPT_SECONDS = 4.0
 # The limits of the process did not allow an attempt (`worker/call.py`).
 HELD_BACK = "held_back"
 # A session that is asked for a move lets go by itself when so much of its allowed time is over: 59 of 55 minutes.
@@ -446,6 +448,10 @@ class Session:
                 now_seconds if heard_seconds is None else heard_seconds,
             )
             self._look_after_session(now_seconds)
+        if self.state in (State.CONNECTING, State.CONFIGURING):
+            allowed_seconds = self._plan.retry_seconds + LAST_ATTEMPT_SECONDS
+            if now_seconds - self._started_seconds >= allowed_seconds:
+                self._end(Outcome.FAILED, f"no Realtime session within {allowed_seconds:g} s")
         self._look_after_call(now_seconds)
         self._proceed(now_seconds)
 

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from common import link
+from common.errors import UpstreamError
 from common.wav import read_wav
 from tests.worker import api_events as api
 from tests.worker.restored import agent, replayed, restored, user
 from tests.worker.session_driver import FRAME, Append, Did, Driver, audio_samples, live, only, playout
-from worker.actions import Answer, Ended, RunTool
+from worker.actions import Answer, Connect, Ended, RunTool
 from worker.session import State
 from worker.upstream_limits import UpstreamLimits
 
@@ -313,6 +314,23 @@ def test_turn_that_is_answered_starts_the_count_anew() -> None:
         made.turn(f"item_{number}")
         made.run(20)
         assert not made.ended
+
+
+@pytest.mark.parametrize("is_open", [True, False], ids=["no session", "no connection"])
+def test_last_attempt_that_hangs_ends_the_session(is_open: bool) -> None:
+    driver = Driver(retry_seconds=30.0)
+    driver.tick(29.0)
+    error = UpstreamError("the Realtime API cannot be reached", code="connect", retryable=True)
+    driver.session.connect_failed(error, driver.now)
+    assert only(driver.take(), Connect)
+    driver.tick(0.9)
+    if is_open:
+        driver.connected()
+    did = driver.tick(3.9)
+    assert not only(did, link.Ended)
+    did = driver.tick(0.4)
+    (ended,) = only(did, link.Ended)
+    assert ended.outcome == "failed"
 
 
 # Speech without an end
