@@ -258,8 +258,11 @@ class SessionUpdates:
         for session in (asked, echo):
             detection = _detection(session)
             if isinstance(detection, dict):
-                self.create_response = bool(detection.get("create_response", self.create_response))
-                self.interrupt_response = bool(detection.get("interrupt_response", self.interrupt_response))
+                # Null stands for the API's default, as an absent field does.
+                if isinstance(create := detection.get("create_response"), bool):
+                    self.create_response = create
+                if isinstance(interrupt := detection.get("interrupt_response"), bool):
+                    self.interrupt_response = interrupt
 
 
 def _detection(session: Mapping[str, Any]) -> Any:

@@ -317,6 +317,13 @@ class TestFieldsLeftOut:
 
 
 class TestWhatIsInForce:
+    @pytest.mark.parametrize("field", ["create_response", "interrupt_response"])
+    def test_null_in_the_echo_stands_for_the_default(self, field: str) -> None:
+        made = Updating(opened=False)
+        made.updates.open(NOW, muted=False)
+        made.updates.updated({"turn_detection": {"type": "server_vad", field: None}}, NOW)
+        assert getattr(made.updates, field) is True
+
     @pytest.mark.parametrize("flat", [False, True])
     @pytest.mark.parametrize("field", ["create_response", "interrupt_response"])
     def test_the_echo_is_in_force(self, field: str, flat: bool) -> None:
