@@ -187,6 +187,7 @@ class SessionUpdates:
         self._sent = None
         if sent.kind is UpdateKind.OPENING:
             return error.message
+        self._log.error("change of the session refused", code=error.code, reason=error.message)
         self._send_next(now_seconds)
         return True
 

@@ -315,6 +315,14 @@ class TestFieldsLeftOut:
         assert made.answers() == [(1, 422)]
         assert made.sent() == []
 
+    def test_a_refused_change_of_our_own_is_logged(self) -> None:
+        made = Updating()
+        changed = session_object(Settings(openai_instructions="Be brief."))
+        made.updates.unmute(NOW, changed)
+        with capture_logs() as logs:
+            assert made.updates.refused(error(param="session.instructions"), NOW) is True
+        assert [entry["log_level"] for entry in logs] == ["error"]
+
 
 class TestWhatIsInForce:
     @pytest.mark.parametrize("field", ["create_response", "interrupt_response"])
