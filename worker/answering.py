@@ -149,6 +149,11 @@ class Answering:
         """Have the agent say this word for word."""
         self.owe(kind, now_seconds, self._plan.dialect.welcome(text, interruptible=interruptible))
 
+    def has_waited(self, seconds: float) -> None:
+        """The caller has waited so long for a session, if an answer is owed from its beginning."""
+        if self.responses.owes:
+            self._waited_seconds = max(self._waited_seconds, seconds)
+
     def pursue(self, now_seconds: float, *, caller_speaks: bool, caller_keys: bool) -> None:
         """Ask for the answer that is due, if there is one."""
         request = self.responses.next_request(now_seconds, caller_speaks=caller_speaks, caller_keys=caller_keys)

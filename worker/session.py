@@ -568,6 +568,7 @@ class Session:
                 self._out.record(link.Ready(standby=True))
             else:
                 self._go_live(now_seconds)
+                self._answers.has_waited(now_seconds - self._started_seconds)
 
     def _session_created(self, event: dict[str, Any], now_seconds: float) -> None:
         """The session says when it ends: after 60 minutes at OpenAI, after 30 at xAI."""

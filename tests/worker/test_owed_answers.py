@@ -250,6 +250,16 @@ def test_long_pause_after_a_cut_reply_ends_the_session() -> None:
     assert "rate_limit_exceeded" in ended.message
 
 
+def test_time_without_a_session_counts_for_the_greeting() -> None:
+    made = Api(Driver(retry_seconds=30.0), fail)
+    made.driver.tick(25.0)
+    made.saw(made.driver.go_live())
+    made.run(30)
+    (ended,) = made.ended
+    assert "server_error" in ended.message
+    assert made.driver.now - 100.0 <= 36
+
+
 @pytest.mark.parametrize("pause_seconds", [4.0, 9.0])
 @pytest.mark.parametrize("responds", [True, False], ids=["fails", "unanswered"])
 def test_caller_who_asks_again_gets_the_way_out(responds: bool, pause_seconds: float) -> None:
