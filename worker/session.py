@@ -432,6 +432,9 @@ class Session:
             silent = self._answers.tick(now_seconds, caller_speaks=self._journal.speaking)
             if silent is not None:
                 self._give_up_response(*silent, now_seconds)
+            for item_id in self._calls.overdue_elsewhere(now_seconds):
+                self._log.warning("remote tool without an end", effect="it is not waited for any longer")
+                self._remote_tool_ended(item_id, now_seconds)
             # An API that does not read cannot know of the silence.
             reads = heard_seconds is None or now_seconds - heard_seconds < API_STALLED_SECONDS
             if reads and self._watch.is_overdue(now_seconds):
@@ -700,11 +703,14 @@ class Session:
         self._answers.item_begun(checked_id(event["response_id"]), checked_id(item["id"]))
         if item["type"] == "mcp_call":
             response_id = checked_id(event["response_id"])
-            self._calls.began_elsewhere(response_id, checked_id(item["id"]))
+            self._calls.began_elsewhere(response_id, checked_id(item["id"]), now_seconds)
             self._answers.called(response_id, now_seconds)
 
     def _mcp_call_ended(self, event: dict[str, Any], now_seconds: float) -> None:
-        if self._calls.ended_elsewhere(checked_id(event["item_id"])):
+        self._remote_tool_ended(checked_id(event["item_id"]), now_seconds)
+
+    def _remote_tool_ended(self, item_id: str, now_seconds: float) -> None:
+        if self._calls.ended_elsewhere(item_id):
             self._answers.owe(AnswerKind.REMOTE_TOOL, now_seconds)
 
     def _mcp_tools_failed(self, event: dict[str, Any], now_seconds: float) -> None:

@@ -455,6 +455,23 @@ def test_long_tool_is_waited_for_and_answered_once() -> None:
 # What counts as activity
 
 
+def test_remote_tool_without_an_end_is_given_up() -> None:
+    made = greeted(silence_hangup_seconds=30.0)
+    made.play = lambda *_: []
+    made.turn("item_a")
+    tool = {"type": "mcp_call", "id": "mcp_1", "server_label": "stock", "name": "find", "arguments": "{}"}
+    added = api.event("response.output_item.added", response_id="resp_9", output_index=0, item=tool)
+    made.event(api.response_created("resp_9"), added, api.response_done("resp_9"))
+    made.speaks()
+    made.run(55)
+    assert len(made.requests) == 1
+    made.run(10)
+    assert len(made.requests) == 2
+    made.run(40)
+    assert len(made.requests) == 2
+    assert [order.action for order in only(made.did, link.Order)] == ["hang_up"]
+
+
 def test_idle_timeout_of_the_api_does_not_keep_a_line_open() -> None:
     """The API speaks by itself every 8 s (`idle_timeout_ms`), and the caller never does."""
     made = greeted(silence_hangup_seconds=30.0)
