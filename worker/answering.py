@@ -15,6 +15,7 @@ than UPSTREAM_RETRY_SECONDS, the session is given up (`lost_hope`): the call tak
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -50,6 +51,7 @@ CONTINUE_NOTE: Final = (
     "[A technical fault cut your last reply off. The caller heard it up to the point where it ends here. "
     "Continue from exactly that point. Do not repeat what you said, and do not mention the fault.]"
 )
+SAY_NOTE: Final = "[Say the following text to the caller next, word for word, before anything else: "
 MAX_TOKENS_REASON: Final = "max_output_tokens"
 
 
@@ -126,9 +128,11 @@ class Answering:
 
     # Answers
 
-    def owe(self, kind: AnswerKind, now_seconds: float, events: list[Event] | None = None) -> None:
-        """The model owes an answer; `events` ask for it if it has words of its own."""
-        dropped = self.responses.owe(Answer(kind, now_seconds, events or []))
+    def owe(
+        self, kind: AnswerKind, now_seconds: float, events: list[Event] | None = None, *, text: str = ""
+    ) -> None:
+        """The model owes an answer; `events` ask for it if it has words of its own, which are `text`."""
+        dropped = self.responses.owe(Answer(kind, now_seconds, events or [], text))
         if dropped is not None:
             self._log.warning("answer dropped: too many are owed", kind=dropped.kind.value)
 
@@ -147,7 +151,13 @@ class Answering:
 
     def say(self, kind: AnswerKind, text: str, now_seconds: float, *, interruptible: bool = True) -> None:
         """Have the agent say this word for word."""
-        self.owe(kind, now_seconds, self._plan.dialect.welcome(text, interruptible=interruptible))
+        self.owe(kind, now_seconds, self._plan.dialect.welcome(text, interruptible=interruptible), text=text)
+
+    def leave_sayings(self) -> None:
+        """Put sayings that are still owed into the conversation: the next session answers that."""
+        for answer in self.responses.owed:
+            if answer.kind is AnswerKind.SAY:
+                self._replay.add(self._new_id(), text=SAY_NOTE + json.dumps(answer.text, ensure_ascii=False) + "]")
 
     def has_waited(self, seconds: float) -> None:
         """The caller has waited so long for a session, if an answer is owed from its beginning."""

@@ -65,6 +65,7 @@ class Answer:
         owed_since_seconds: since when.
         events: the request of an answer with words of its own; empty: a plain `response.create`, which answers
             everything that is owed without words of its own.
+        text: what is to be said word for word; empty: the model finds its own words.
         not_before_seconds: it is not asked for earlier.
         api_until_seconds: the API answers by itself until then; None: the answer must be asked for.
         api_answers: the API said that it would answer by itself.
@@ -79,6 +80,7 @@ class Answer:
     kind: AnswerKind
     owed_since_seconds: float
     events: list[Event] = field(default_factory=list)
+    text: str = ""
     not_before_seconds: float = float("-inf")
     api_until_seconds: float | None = None
     api_answers: bool = False

@@ -985,6 +985,7 @@ class Session:
     def release(self, reason: str, message: str) -> None:
         """There is no session any more: the call goes on in another one."""
         if self.state is not State.ENDED:
+            self._answers.leave_sayings()
             self._journal.write()
             self._out.record(link.Released(reason, message))
             self._finish(Outcome.COMPLETED, message, released=True)

@@ -588,3 +588,20 @@ def test_restored_call_without_speech_says_nothing_of_it() -> None:
     made.run(SOON_SECONDS)
     assert not [text for kind, text in replayed(made.did) if text.startswith("[")]
     assert not made.requests
+
+
+@pytest.mark.parametrize("ends", ["lost", "released"])
+def test_say_that_is_owed_is_said_in_the_next_session(ends: str) -> None:
+    made = greeted()
+    made.event(api.speech_started("item_a"))
+    made.driver.session.command(1, "say", {"text": "One moment."}, made.driver.now)
+    if ends == "lost":
+        made.driver.session.connection_lost("it broke off", made.driver.now)
+    else:
+        made.driver.record(link.Release(0.0, False))
+    made.driver.take()
+    remembered = [each for each in made.driver.journal if isinstance(each, link.Remember)]
+    assert "One moment." in remembered[-1].item["text"]
+    driver, did = restored(agent("hello", "Hello!"), remembered[-1], reason="dropped")
+    assert "One moment." in replayed(did)[-1][1]
+    assert len(requests(did + driver.tick(1.0))) == 1
