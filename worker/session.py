@@ -745,7 +745,12 @@ class Session:
         self._replay.made(known.item_id)
         known.kind, known.call_id, known.name, known.text = ItemKind.FUNCTION_CALL, call_id, name, arguments
         self._answers.called(response_id, now_seconds)
-        if self._calls.called(known, response_id):
+        wanted = self._calls.called(known, response_id)
+        if self._answers.responses.find(response_id) is None:
+            # The response was given up, and its end may never come.
+            self._calls.part(response_id)
+            wanted = self._calls.response_done(response_id) or wanted
+        if wanted:
             self._answers.owe(AnswerKind.TOOL, now_seconds)
 
     def tool_done(self, call_id: str, output: str, now_seconds: float) -> None:

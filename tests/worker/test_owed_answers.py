@@ -605,3 +605,22 @@ def test_say_that_is_owed_is_said_in_the_next_session(ends: str) -> None:
     driver, did = restored(agent("hello", "Hello!"), remembered[-1], reason="dropped")
     assert "One moment." in replayed(did)[-1][1]
     assert len(requests(did + driver.tick(1.0))) == 1
+
+
+@pytest.mark.parametrize("name", ["look_up", "avr_hangup"])
+def test_late_call_of_a_response_given_up_is_carried_out(name: str) -> None:
+    made = greeted()
+    made.play = lambda *_: []
+    made.turn("item_a")
+    made.event(api.response_created("resp_9"), api.error("server_error", kind="server_error"))
+    made.speaks()
+    made.run(SOON_SECONDS)
+    assert len(made.requests) == 2
+    call = api.function_call_item("call_item") | {"name": name}
+    made.event(api.event("response.output_item.done", response_id="resp_9", output_index=0, item=call))
+    if name == "look_up":
+        made.driver.session.tool_done(call["call_id"], "found", made.driver.now)
+        made.run(SOON_SECONDS)
+        assert len(made.requests) == 3
+    else:
+        assert [order.action for order in only(made.did, link.Order)] == ["hang_up"]
