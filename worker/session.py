@@ -61,6 +61,8 @@ from worker.usage import Usage
 
 RETRY_FIRST_SECONDS = 0.5
 RETRY_MOST_SECONDS = 3.0
+# An attempt that began in time may take so much longer than UPSTREAM_RETRY_SECONDS.
+LAST_ATTEMPT_SECONDS = 4.0
 # The limits of the process did not allow an attempt (`worker/call.py`).
 HELD_BACK = "held_back"
 # A session that is asked for a move lets go by itself when so much of its allowed time is over: 59 of 55 minutes.
@@ -437,6 +439,9 @@ class Session:
             silent = self._answers.tick(now_seconds, caller_speaks=self._journal.speaking)
             if silent is not None:
                 self._give_up_response(*silent, now_seconds)
+            for item_id in self._calls.overdue_elsewhere(now_seconds):
+                self._log.warning("remote tool without an end", effect="it is not waited for any longer")
+                self._remote_tool_ended(item_id, now_seconds)
             # An API that does not read cannot know of the silence.
             reads = heard_seconds is None or now_seconds - heard_seconds < API_STALLED_SECONDS
             if reads and self._watch.is_overdue(now_seconds):
@@ -453,6 +458,10 @@ class Session:
                 now_seconds if heard_seconds is None else heard_seconds,
             )
             self._look_after_session(now_seconds)
+        if self.state in (State.CONNECTING, State.CONFIGURING):
+            allowed_seconds = self._plan.retry_seconds + LAST_ATTEMPT_SECONDS
+            if now_seconds - self._started_seconds >= allowed_seconds:
+                self._end(Outcome.FAILED, f"no Realtime session within {allowed_seconds:g} s")
         self._look_after_call(now_seconds)
         self._proceed(now_seconds)
 
@@ -569,6 +578,7 @@ class Session:
                 self._out.record(link.Ready(standby=True))
             else:
                 self._go_live(now_seconds)
+                self._answers.has_waited(now_seconds - self._started_seconds)
 
     def _session_created(self, event: dict[str, Any], now_seconds: float) -> None:
         """The session says when it ends: after 60 minutes at OpenAI, after 30 at xAI."""
@@ -700,11 +710,14 @@ class Session:
         self._answers.item_begun(checked_id(event["response_id"]), checked_id(item["id"]))
         if item["type"] == "mcp_call":
             response_id = checked_id(event["response_id"])
-            self._calls.began_elsewhere(response_id, checked_id(item["id"]))
+            self._calls.began_elsewhere(response_id, checked_id(item["id"]), now_seconds)
             self._answers.called(response_id, now_seconds)
 
     def _mcp_call_ended(self, event: dict[str, Any], now_seconds: float) -> None:
-        if self._calls.ended_elsewhere(checked_id(event["item_id"])):
+        self._remote_tool_ended(checked_id(event["item_id"]), now_seconds)
+
+    def _remote_tool_ended(self, item_id: str, now_seconds: float) -> None:
+        if self._calls.ended_elsewhere(item_id):
             self._answers.owe(AnswerKind.REMOTE_TOOL, now_seconds)
 
     def _mcp_tools_failed(self, event: dict[str, Any], now_seconds: float) -> None:
@@ -739,7 +752,12 @@ class Session:
         self._replay.made(known.item_id)
         known.kind, known.call_id, known.name, known.text = ItemKind.FUNCTION_CALL, call_id, name, arguments
         self._answers.called(response_id, now_seconds)
-        if self._calls.called(known, response_id):
+        wanted = self._calls.called(known, response_id)
+        if self._answers.responses.find(response_id) is None:
+            # The response was given up, and its end may never come.
+            self._calls.part(response_id)
+            wanted = self._calls.response_done(response_id) or wanted
+        if wanted:
             self._answers.owe(AnswerKind.TOOL, now_seconds)
 
     def tool_done(self, call_id: str, output: str, now_seconds: float) -> None:
@@ -979,6 +997,7 @@ class Session:
     def release(self, reason: str, message: str) -> None:
         """There is no session any more: the call goes on in another one."""
         if self.state is not State.ENDED:
+            self._answers.leave_sayings()
             self._journal.write()
             self._out.record(link.Released(reason, message))
             self._finish(Outcome.COMPLETED, message, released=True)

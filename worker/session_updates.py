@@ -187,6 +187,7 @@ class SessionUpdates:
         self._sent = None
         if sent.kind is UpdateKind.OPENING:
             return error.message
+        self._log.error("change of the session refused", code=error.code, reason=error.message)
         self._send_next(now_seconds)
         return True
 
@@ -258,8 +259,11 @@ class SessionUpdates:
         for session in (asked, echo):
             detection = _detection(session)
             if isinstance(detection, dict):
-                self.create_response = bool(detection.get("create_response", self.create_response))
-                self.interrupt_response = bool(detection.get("interrupt_response", self.interrupt_response))
+                # Null stands for the API's default, as an absent field does.
+                if isinstance(create := detection.get("create_response"), bool):
+                    self.create_response = create
+                if isinstance(interrupt := detection.get("interrupt_response"), bool):
+                    self.interrupt_response = interrupt
 
 
 def _detection(session: Mapping[str, Any]) -> Any:

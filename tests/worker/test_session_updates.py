@@ -315,8 +315,23 @@ class TestFieldsLeftOut:
         assert made.answers() == [(1, 422)]
         assert made.sent() == []
 
+    def test_a_refused_change_of_our_own_is_logged(self) -> None:
+        made = Updating()
+        changed = session_object(Settings(openai_instructions="Be brief."))
+        made.updates.unmute(NOW, changed)
+        with capture_logs() as logs:
+            assert made.updates.refused(error(param="session.instructions"), NOW) is True
+        assert [entry["log_level"] for entry in logs] == ["error"]
+
 
 class TestWhatIsInForce:
+    @pytest.mark.parametrize("field", ["create_response", "interrupt_response"])
+    def test_null_in_the_echo_stands_for_the_default(self, field: str) -> None:
+        made = Updating(opened=False)
+        made.updates.open(NOW, muted=False)
+        made.updates.updated({"turn_detection": {"type": "server_vad", field: None}}, NOW)
+        assert getattr(made.updates, field) is True
+
     @pytest.mark.parametrize("flat", [False, True])
     @pytest.mark.parametrize("field", ["create_response", "interrupt_response"])
     def test_the_echo_is_in_force(self, field: str, flat: bool) -> None:
