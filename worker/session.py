@@ -137,6 +137,7 @@ class Session:
         self._rollover_seconds = plan.rollover_seconds
         self._attempts = 0
         self._is_repeat = False
+        self._last_error = ""
         self._limits = limits or UpstreamLimits()
         self._silence = SilenceClock(now_seconds)
         self._hanging_up = False
@@ -228,6 +229,7 @@ class Session:
         self._expect("connect_failed", State.CONNECTING)
         self._out.report(Seen.UPSTREAM_ERROR, label=error.code)
         self._updates.lost()
+        self._last_error = str(error)
         delay = min(RETRY_FIRST_SECONDS * 2**self._attempts, RETRY_MOST_SECONDS)
         delay = max(delay, error.retry_after_seconds or 0.0)
         self._attempts += 1
@@ -461,7 +463,8 @@ class Session:
         if self.state in (State.CONNECTING, State.CONFIGURING):
             allowed_seconds = self._plan.retry_seconds + LAST_ATTEMPT_SECONDS
             if now_seconds - self._started_seconds >= allowed_seconds:
-                self._end(Outcome.FAILED, f"no Realtime session within {allowed_seconds:g} s")
+                cause = f": {self._last_error}" if self._last_error else ""
+                self._end(Outcome.FAILED, f"no Realtime session within {allowed_seconds:g} s{cause}")
         self._look_after_call(now_seconds)
         self._proceed(now_seconds)
 

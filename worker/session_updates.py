@@ -314,6 +314,11 @@ def _differences(asked: Mapping[str, Any], echo: Mapping[str, Any], path: str = 
         shown = echo[name]
         if isinstance(value, dict) and isinstance(shown, dict):
             found += _differences(value, shown, f"{path}{name}.")
-        elif not isinstance(value, (dict, list)) and not isinstance(shown, (dict, list)) and value != shown:
+        elif isinstance(value, list) or isinstance(shown, list):
+            continue
+        elif isinstance(value, dict) or isinstance(shown, dict):
+            # A custom voice may be shown as its name; but nothing in place of an object is a difference.
+            found += [f"{path}{name}"] if value is None or shown is None else []
+        elif value != shown:
             found.append(f"{path}{name}")
     return found

@@ -369,6 +369,13 @@ class TestWhatIsInForce:
         assert sorted(told[0]["fields"]) == ["audio.output.speed", "audio.output.voice", "instructions"]
         assert "secret words" not in str(logs)
 
+    def test_nothing_in_place_of_turn_detection_is_told(self) -> None:
+        made = Updating(opened=False)
+        with capture_logs() as logs:
+            made.updates.open(NOW, muted=False)
+            made.updates.updated(ECHO | {"audio": {"input": {"turn_detection": None}}}, NOW)
+        assert [line["fields"] for line in logs] == [["audio.input.turn_detection"]]
+
     def test_fields_that_the_echo_lacks_are_no_difference(self) -> None:
         made = Updating(opened=False)
         with capture_logs() as logs:
