@@ -585,7 +585,7 @@ class Call:
         chosen = self._profile
         connection = RealtimeConnection(self)
         try:
-            await self._permission(repeat=delay_seconds > 0)
+            repeat = await self._permission(repeat=delay_seconds > 0)
             began = time.monotonic()
             await connection.open(chosen.url, chosen.headers, chosen.api_key.get_secret_value())
         except UpstreamError as error:
@@ -598,11 +598,14 @@ class Call:
             self._metrics.upstream_connect.observe(time.monotonic() - began)
             self._realtime = connection
             self._upstream_paused = False
-            self._session.connected(time.monotonic())
+            self._session.connected(time.monotonic(), repeat=repeat)
         self._act()
 
-    async def _permission(self, *, repeat: bool) -> None:
+    async def _permission(self, *, repeat: bool) -> bool:
         """Wait until the limits of the process allow another session.
+
+        Returns:
+            whether it counts as a repeated request: it was one, or had to wait.
 
         Raises:
             UpstreamError: they do not within UPSTREAM_RETRY_SECONDS.
@@ -615,6 +618,7 @@ class Call:
                 raise UpstreamError(message, code=HELD_BACK, retryable=True)
             repeat = True
             await asyncio.sleep(PERMISSION_SECONDS * random.uniform(0.8, 1.2))
+        return repeat
 
     # Tools
 

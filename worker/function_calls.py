@@ -22,6 +22,8 @@ INTERRUPTED = "interrupted, outcome unknown"
 TRANSFERRED = "not done: the caller has been transferred already"
 # Outputs that wait for the session to be up; no more tools of a call run at once (worker/call.py).
 MAX_EARLY = 64
+# A tool of an MCP server is waited for so long. The service runs it, and reports its end or not.
+REMOTE_TOOL_SECONDS = 60.0
 # Stands for the response of calls that a lost session left open.
 RESTORED = "restored"
 
@@ -63,6 +65,7 @@ class FunctionCalls:
         self._calls = ToolCalls()
         self._unconfirmed: dict[str, tuple[str, str]] = {}
         self._parting: dict[str, list[link.Order]] = {}
+        self._elsewhere: dict[str, float] = {}
         self._is_up = False
         self._early: dict[str, tuple[str, bool]] = {}
 
@@ -71,13 +74,19 @@ class FunctionCalls:
         """Whether a call has no output yet."""
         return bool(self._calls.open_calls)
 
-    def began_elsewhere(self, response_id: str, item_id: str) -> None:
+    def began_elsewhere(self, response_id: str, item_id: str, now_seconds: float) -> None:
         """The service runs a tool of an MCP server by itself, but does not go on speaking by itself."""
         self._calls.begin(response_id, item_id)
+        self._elsewhere[item_id] = now_seconds
 
     def ended_elsewhere(self, item_id: str) -> bool:
         """And has its output."""
+        self._elsewhere.pop(item_id, None)
         return self._calls.end(item_id)
+
+    def overdue_elsewhere(self, now_seconds: float) -> list[str]:
+        """Return the tools of MCP servers whose end has not come within REMOTE_TOOL_SECONDS."""
+        return [item for item, began in self._elsewhere.items() if now_seconds - began >= REMOTE_TOOL_SECONDS]
 
     def called(self, call: Item, response_id: str) -> bool:
         """The model has called a function: it is begun at once, beside what is still being said."""

@@ -60,7 +60,9 @@ from worker.upstream_limits import UpstreamLimits
 from worker.usage import Usage
 
 RETRY_FIRST_SECONDS = 0.5
-RETRY_MOST_SECONDS = 5.0
+RETRY_MOST_SECONDS = 3.0
+# An attempt that began in time may take so much longer than UPSTREAM_RETRY_SECONDS.
+LAST_ATTEMPT_SECONDS = 4.0
 # The limits of the process did not allow an attempt (`worker/call.py`).
 HELD_BACK = "held_back"
 # A session that is asked for a move lets go by itself when so much of its allowed time is over: 59 of 55 minutes.
@@ -136,6 +138,8 @@ class Session:
         self._opened_seconds = now_seconds
         self._rollover_seconds = plan.rollover_seconds
         self._attempts = 0
+        self._is_repeat = False
+        self._last_error = ""
         self._limits = limits or UpstreamLimits()
         self._silence = SilenceClock(now_seconds)
         self._hang_up_reason = ""
@@ -207,9 +211,15 @@ class Session:
 
     # The Realtime connection
 
-    def connected(self, now_seconds: float) -> None:
-        """The connection is open: ask for the session."""
+    def connected(self, now_seconds: float, *, repeat: bool = False) -> None:
+        """The connection is open: ask for the session.
+
+        Args:
+            now_seconds: when.
+            repeat: the connection was opened by a repeated request; see `UpstreamLimits`.
+        """
         self._expect("connected", State.CONNECTING)
+        self._is_repeat = repeat
         self.state = State.CONFIGURING
         self._configuring_since = self._opened_seconds = now_seconds
         self._updates.open(now_seconds, muted=self._snapshot.standby)
@@ -221,6 +231,7 @@ class Session:
         self._expect("connect_failed", State.CONNECTING)
         self._out.report(Seen.UPSTREAM_ERROR, label=error.code)
         self._updates.lost()
+        self._last_error = str(error)
         delay = min(RETRY_FIRST_SECONDS * 2**self._attempts, RETRY_MOST_SECONDS)
         delay = max(delay, error.retry_after_seconds or 0.0)
         self._attempts += 1
@@ -443,6 +454,9 @@ class Session:
             silent = self._answers.tick(now_seconds, caller_speaks=self._journal.speaking)
             if silent is not None:
                 self._give_up_response(*silent, now_seconds)
+            for item_id in self._calls.overdue_elsewhere(now_seconds):
+                self._log.warning("remote tool without an end", effect="it is not waited for any longer")
+                self._remote_tool_ended(item_id, now_seconds)
             # An API that does not read cannot know of the silence.
             reads = heard_seconds is None or now_seconds - heard_seconds < API_STALLED_SECONDS
             if reads and self._watch.is_overdue(now_seconds):
@@ -459,6 +473,11 @@ class Session:
                 now_seconds if heard_seconds is None else heard_seconds,
             )
             self._look_after_session(now_seconds)
+        if self.state in (State.CONNECTING, State.CONFIGURING):
+            allowed_seconds = self._plan.retry_seconds + LAST_ATTEMPT_SECONDS
+            if now_seconds - self._started_seconds >= allowed_seconds:
+                cause = f": {self._last_error}" if self._last_error else ""
+                self._end(Outcome.FAILED, f"no Realtime session within {allowed_seconds:g} s{cause}")
         self._look_after_call(now_seconds)
         self._proceed(now_seconds)
 
@@ -575,13 +594,14 @@ class Session:
     def _session_updated(self, event: dict[str, Any], now_seconds: float) -> None:
         kind = self._updates.updated(event.get("session"), now_seconds)
         if self.state is State.CONFIGURING and kind is UpdateKind.OPENING:
-            self._limits.succeeded(now_seconds, repeat=self._attempts > 0)
+            self._limits.succeeded(now_seconds, repeat=self._is_repeat)
             if self._snapshot.standby:
                 self.state = State.STANDBY
                 self._replay.bring([])
                 self._out.record(link.Ready(standby=True))
             else:
                 self._go_live(now_seconds)
+                self._answers.has_waited(now_seconds - self._started_seconds)
 
     def _session_created(self, event: dict[str, Any], now_seconds: float) -> None:
         """The session says when it ends: after 60 minutes at OpenAI, after 30 at xAI."""
@@ -713,11 +733,14 @@ class Session:
         self._answers.item_begun(checked_id(event["response_id"]), checked_id(item["id"]))
         if item["type"] == "mcp_call":
             response_id = checked_id(event["response_id"])
-            self._calls.began_elsewhere(response_id, checked_id(item["id"]))
+            self._calls.began_elsewhere(response_id, checked_id(item["id"]), now_seconds)
             self._answers.called(response_id, now_seconds)
 
     def _mcp_call_ended(self, event: dict[str, Any], now_seconds: float) -> None:
-        if self._calls.ended_elsewhere(checked_id(event["item_id"])):
+        self._remote_tool_ended(checked_id(event["item_id"]), now_seconds)
+
+    def _remote_tool_ended(self, item_id: str, now_seconds: float) -> None:
+        if self._calls.ended_elsewhere(item_id):
             self._answers.owe(AnswerKind.REMOTE_TOOL, now_seconds)
 
     def _mcp_tools_failed(self, event: dict[str, Any], now_seconds: float) -> None:
@@ -752,7 +775,12 @@ class Session:
         self._replay.made(known.item_id)
         known.kind, known.call_id, known.name, known.text = ItemKind.FUNCTION_CALL, call_id, name, arguments
         self._answers.called(response_id, now_seconds)
-        if self._calls.called(known, response_id):
+        wanted = self._calls.called(known, response_id)
+        if self._answers.responses.find(response_id) is None:
+            # The response was given up, and its end may never come.
+            self._calls.part(response_id)
+            wanted = self._calls.response_done(response_id) or wanted
+        if wanted:
             self._answers.owe(AnswerKind.TOOL, now_seconds)
 
     def tool_done(self, call_id: str, output: str, now_seconds: float) -> None:
@@ -1008,6 +1036,7 @@ class Session:
     def release(self, reason: str, message: str) -> None:
         """There is no session any more: the call goes on in another one."""
         if self.state is not State.ENDED:
+            self._answers.leave_sayings()
             self._journal.write()
             # Orders that wait behind unsent words: the dispatcher keeps them from here on.
             for order in self._agent.waiting_orders:
