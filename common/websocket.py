@@ -588,6 +588,9 @@ class ClientWebSocket(WebSocket):
     def _response_received(self, response: Response) -> None:
         failure = self._client_protocol.handshake_exc
         if self.handshake.done():
+            # `connect` has given up in this moment: the owner has no connection, and gets no message of this one.
+            self._deaf = True
+            self.abort()
             return
         if isinstance(failure, InvalidStatus):
             body = bytes(response.body)[:MAX_REFUSAL_BODY_BYTES]

@@ -15,11 +15,12 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.http11 import Request, Response
+from websockets.uri import parse_uri
 from websockets.utils import accept_key
 
 import common.websocket
 from common.errors import HandshakeRefused
-from common.websocket import Limits, WebSocket, connect
+from common.websocket import ClientWebSocket, Limits, WebSocket, connect
 from tests.common.websocket_peers import (
     CLOSE,
     HANDSHAKE,
@@ -324,6 +325,33 @@ class TestConnecting:
             with pytest.raises(TimeoutError):
                 await connect(url, owner := Recorder(), limits=Limits(open_timeout_seconds=0.1))
             assert owner.connection is None
+
+    async def test_answer_that_comes_as_connect_gives_up_is_dropped(self) -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            request = (await reader.readuntil(b"\r\n\r\n")).decode()
+            key = request.partition("Sec-WebSocket-Key: ")[2].partition("\r\n")[0]
+            head = (
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                f"Sec-WebSocket-Accept: {accept_key(key)}\r\n\r\n"
+            )
+            client.handshake.cancel()
+            # The answer and the first message, in one piece.
+            writer.write(head.encode() + frame(TEXT, b"hello", masked=False))
+            await reader.read()
+            writer.close()
+            hung_up.set()
+
+        hung_up = asyncio.Event()
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        owner = Recorder()
+        client = ClientWebSocket(parse_uri(f"ws://127.0.0.1:{port}/"), {}, owner, Limits())
+        async with server:
+            await asyncio.get_running_loop().create_connection(lambda: client, "127.0.0.1", port)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await hung_up.wait()
+        assert owner.connection is None
+        assert owner.messages == []
 
     async def test_nobody_listens(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
