@@ -171,6 +171,7 @@ class Call:
         self._agent = Agent(self._out, self.memory, now_seconds)
         self._orders = Orders(limits.order_seconds)
         self._hung_up_seconds: float | None = None
+        self._is_transferred = False
         # By this dispatcher itself
         self._announcements = announcements
         self._parting: Parting | None = None
@@ -273,7 +274,7 @@ class Call:
         reason = f"the caller's connection closed with {code}"
         if self.state is State.AWAITING_INIT:
             self._finish(Ending.REJECTED, f"{reason} before init")
-        elif code in CLEAN_CLOSES:
+        elif code in CLEAN_CLOSES or self._is_over_on_asterisk:
             self._finish(Ending.COMPLETED, reason)
         elif self.state is State.ENDED or not may_return or not self._limits.reconnect_seconds:
             self._finish(Ending.FAILED, reason)
@@ -511,10 +512,23 @@ class Call:
             else:
                 # Without avr-ami, the end of the connection is the end of the call.
                 self._end(Ending.COMPLETED, 1000, "")
-        elif ok and self._parting is not None:
-            # The transfer that the agent had promised is the way out.
-            self._parting.outcome = FallbackOutcome.TRANSFERRED
-            self._hung_up_seconds = now_seconds
+        elif ok:
+            self._is_transferred = True
+            if self._parting is not None:
+                # The transfer that the agent had promised is the way out.
+                self._parting.outcome = FallbackOutcome.TRANSFERRED
+                self._hung_up_seconds = now_seconds
+        self._end_lost_caller()
+
+    @property
+    def _is_over_on_asterisk(self) -> bool:
+        """Whether avr-ami has hung up or transferred the call: a lost connection is then the expected end."""
+        return self._hung_up_seconds is not None or self._is_transferred
+
+    def _end_lost_caller(self) -> None:
+        """End a call at once if its connection broke while avr-ami was hanging up or transferring the call."""
+        if self._away_since is not None and self._is_over_on_asterisk:
+            self._finish(Ending.COMPLETED, self._away_because)
 
     # The caller's side
 
@@ -944,6 +958,7 @@ class Call:
             self._out.actions.append(TookWayOut(outcome, parting.message))
         elif outcome is FallbackOutcome.TRANSFERRED:
             self._hung_up_seconds = now_seconds
+            self._end_lost_caller()
         else:
             self._end(parting.ending, parting.code, parting.message)
 

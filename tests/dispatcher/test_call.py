@@ -47,6 +47,7 @@ from tests.dispatcher.call_driver import (
     CallDriver,
     KeptAudio,
     heard_pcm,
+    of,
     sound,
     to_caller,
     to_worker,
@@ -496,6 +497,38 @@ class TestOrders:
         driver.call.executed(transfer, False, "no such extension", driver.now)
         assert to_worker(driver.take()) == [link.OrderDone("call_2", False, "no such extension")]
         assert driver.state is State.LIVE
+
+
+class TestConnectionLostAfterAnOrder:
+    """AVR Core may end its socket without a close frame when Asterisk takes the channel away."""
+
+    @pytest.mark.parametrize("action", list(link.OrderAction))
+    def test_a_call_ended_on_asterisk_is_completed(self, action: str, driver: CallDriver) -> None:
+        execute(driver, action)
+        driver.call.executed(link.Order("call_1", action), True, "", driver.now)
+        driver.call.caller_closed(1006, driver.now)
+        assert driver.take()[-1] == Ended(Ending.COMPLETED, "the caller's connection closed with 1006")
+
+    @pytest.mark.parametrize("action", list(link.OrderAction))
+    def test_a_loss_before_avr_ami_answers_is_completed(self, action: str, driver: CallDriver) -> None:
+        execute(driver, action)
+        driver.call.caller_closed(1006, driver.now)
+        assert of(Ended, driver.take()) == []
+        driver.call.executed(link.Order("call_1", action), True, "", driver.now)
+        assert driver.take()[-1] == Ended(Ending.COMPLETED, "the caller's connection closed with 1006")
+
+    def test_a_failed_transfer_leaves_the_call_waiting(self, driver: CallDriver) -> None:
+        execute(driver, link.OrderAction.TRANSFER)
+        driver.call.executed(link.Order("call_1", link.OrderAction.TRANSFER), False, "", driver.now)
+        driver.call.caller_closed(1006, driver.now)
+        assert of(Ended, driver.take()) == []
+
+
+def execute(driver: CallDriver, action: str) -> None:
+    """Give an order to a live call, up to its execution."""
+    driver.live()
+    driver.record(link.Order("call_1", action))
+    assert len(of(Execute, driver.tick())) == 1
 
 
 class TestFlood:
