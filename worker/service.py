@@ -452,8 +452,12 @@ class Worker:
         async def renew() -> None:
             renewal = await self._registry.renew(NOBODY, leases, lease_seconds=LEASE_SECONDS)
             for call, epoch in waiting.items():
-                if call.uuid in renewal.superseded and call.waits_for_dispatcher and call.epoch == epoch:
+                if not call.waits_for_dispatcher or call.epoch != epoch:
+                    continue
+                if call.uuid in renewal.superseded:
                     call.let_go("another worker has this call")
+                else:
+                    call.confirm()
 
         if leases:
             await self._quietly(renew)

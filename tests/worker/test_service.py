@@ -554,6 +554,17 @@ async def test_a_process_that_stood_still_does_nothing_until_its_calls_are_confi
         await eventually(lambda: here.worker.calls == 1)
 
 
+async def test_redis_confirms_a_waiting_call_after_a_stall(here: Service) -> None:
+    async with link_to(here.address) as one:
+        await live_call(one, "call-1", 1)
+    await eventually(lambda: here.worker._calls["call-1"][0].call.waits_for_dispatcher)
+    here.worker.watch(time.monotonic() + 3.0)
+    call = here.worker._calls["call-1"][0].call
+    assert call._suspended
+    await eventually(lambda: not call._suspended)
+    assert here.worker.calls == 1
+
+
 async def test_a_short_stall_is_none(here: Service) -> None:
     async with link_to(here.address) as dispatcher:
         await live_call(dispatcher, "call-1", 1)
