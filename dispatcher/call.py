@@ -74,6 +74,9 @@ class State(StrEnum):
     ENDED = "ended"
 
 
+# States in which no worker has the call: its dispatcher carries out the calls API's commands.
+WITHOUT_WORKER = frozenset({State.PLACING, State.OPENING, State.PARTING})
+
 TOO_MANY_MESSAGES = "messages come faster than any caller can speak"
 # Keys that are no part of the conversation yet: more than any menu asks for.
 MAX_WAITING_DIGITS = 64
@@ -172,6 +175,7 @@ class Call:
         self._orders = Orders(limits.order_seconds)
         self._hung_up_seconds: float | None = None
         self._is_transferred = False
+        self._is_told_to_hang_up = False
         # By this dispatcher itself
         self._announcements = announcements
         self._parting: Parting | None = None
@@ -324,12 +328,16 @@ class Call:
         self._fail(Ending.FAILED, 1011, reason, now_seconds)
 
     def hang_up(self) -> None:
-        """End a call that takes the way out, for the calls API: on Asterisk, as a worker would have it done."""
+        """End a call that no worker has, for the calls API: on Asterisk, as a worker would have it done."""
         parting = self._parting
-        if parting is None or parting.is_over or parting.is_transferring:
+        if self.state is State.ENDED:
+            return
+        if self._is_told_to_hang_up or (parting is not None and (parting.is_over or parting.is_transferring)):
             self._end(Ending.COMPLETED, 1000, "")
             return
-        parting.is_over = True
+        self._is_told_to_hang_up = True
+        if parting is not None:
+            parting.is_over = True
         self._out.actions.append(Execute(link.Order("the calls API", link.OrderAction.HANG_UP)))
 
     @property

@@ -220,6 +220,10 @@ class Caller:
         self.call.hang_up()
         self._act()
 
+    async def hang_up_soon(self) -> None:
+        """End the call for the calls API, as a command."""
+        self.hang_up()
+
     def stop(self, reason: str) -> None:
         """End the call because the process ends."""
         self.call.stopped(reason)

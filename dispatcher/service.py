@@ -25,9 +25,9 @@ from common.websocket import Limits, ServerWebSocket
 from dispatcher import avr
 from dispatcher.ami import Ami
 from dispatcher.announcements import SILENT, Announcements
-from dispatcher.call import State
+from dispatcher.call import WITHOUT_WORKER
 from dispatcher.caller import Caller
-from dispatcher.commands import CommandError, Commands
+from dispatcher.commands import CallCommands, CommandError, CommandsWithoutWorker
 from dispatcher.legacy import LegacyConnection
 from dispatcher.limits import DEFAULT_LIMITS, CallLimits
 from dispatcher.links import LinkPool
@@ -128,6 +128,8 @@ class Dispatcher:
         self._callers: set[Caller] = set()
         self._by_uuid: dict[str, Caller] = {}
         self._settling: set[asyncio.Task[None]] = set()
+        # Calls that no worker had at the last renewal.
+        self._without_worker: set[str] = set()
         self._renew_now = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -202,44 +204,36 @@ class Dispatcher:
         # 4. The links, with the CLOSE records of the calls in front.
         await self.links.close()
 
-    async def holder(self, uuid: str) -> Commands:
+    async def holder(self, uuid: str) -> CallCommands:
         """The commands of the worker that holds a call, whichever dispatcher has its caller.
 
+        While no worker has the call, the dispatcher that has the caller carries commands out.
+
         Raises:
-            CommandError: nobody holds it, or its worker cannot be reached.
+            CommandError: there is no such call, or its worker cannot be reached.
             RegistryUnavailable: Redis is away, and the call is not one of this dispatcher's.
         """
         mine = self._by_uuid.get(uuid)
+        if mine is not None and mine.call.state in WITHOUT_WORKER:
+            return CommandsWithoutWorker(mine.hang_up_soon)
         worker_id = mine.call.worker_id if mine is not None else ""
         if not worker_id:
             record = await self.registry.call(uuid)
-            worker_id = record.worker if record is not None else ""
+            if record is None:
+                raise CommandError(404, "there is no such call")
+            worker_id = "" if record.state in WITHOUT_WORKER else record.worker
+        known = self.links.up(worker_id)
+        if known is not None:
+            return known.commands
         address = next((worker.address for worker in self.placement.workers if worker.id == worker_id), "")
-        if not worker_id or not address:
-            raise CommandError(404, "there is no such call")
+        if not address:
+            # The worker died, and the call's dispatcher looks for another one.
+            return CommandsWithoutWorker(lambda: self.registry.ask_to_hang_up(uuid))
         try:
             worker_link = await self.links.get(worker_id, address)
         except LinkUnavailable as error:
             raise CommandError(502, str(error)) from error
         return worker_link.commands
-
-    async def hang_up_parting(self, uuid: str) -> bool:
-        """Hang up a call that takes the way out, whichever dispatcher has its caller; False if it does not.
-
-        Raises:
-            RegistryUnavailable: Redis is away, and the call is not one of this dispatcher's.
-        """
-        mine = self._by_uuid.get(uuid)
-        if mine is not None:
-            if mine.call.state is not State.PARTING:
-                return False
-            mine.hang_up()
-            return True
-        record = await self.registry.call(uuid)
-        if record is None or record.state != State.PARTING:
-            return False
-        await self.registry.ask_to_hang_up(uuid)
-        return True
 
     # The table of calls
 
@@ -332,16 +326,19 @@ class Dispatcher:
         self.publish()
         return True
 
-    async def _hang_up_asked(self, parting: list[str]) -> None:
-        """Hang up those of these calls for which another dispatcher was asked to."""
-        if not parting or self.placement.redis_is_away:
+    async def _hang_up_asked(self) -> None:
+        """Hang up calls without a worker that another dispatcher was asked to hang up."""
+        without_worker = {uuid for uuid, caller in self._by_uuid.items() if caller.call.state in WITHOUT_WORKER}
+        # A worker may have taken a call since the request: look for that call once more.
+        looked_for, self._without_worker = without_worker | self._without_worker, without_worker
+        if not looked_for or self.placement.redis_is_away:
             return
         try:
-            asked = await self.registry.asked_to_hang_up(parting)
+            asked = await self.registry.asked_to_hang_up(list(looked_for))
         except RegistryUnavailable:
             return  # the next renewal finds out, too
         for uuid in asked:
-            if (caller := self._by_uuid.get(uuid)) is not None and caller.call.state is State.PARTING:
+            if (caller := self._by_uuid.get(uuid)) is not None:
                 caller.hang_up()
 
     async def _renew_once(self) -> None:
@@ -354,7 +351,7 @@ class Dispatcher:
                 caller.superseded()
             elif not self.placement.redis_is_away:
                 caller.is_published = True
-        await self._hang_up_asked([uuid for uuid in holders if holders[uuid].call.state is State.PARTING])
+        await self._hang_up_asked()
         for uuid in renewal.forgotten:
             holders[uuid].call.memory.forgotten()
         self.links.keep((worker.id, worker.address) for worker in self.placement.workers)
