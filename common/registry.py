@@ -116,6 +116,11 @@ class NoCapacity:
 
 
 @dataclass(frozen=True, slots=True)
+class Superseded:
+    """Another dispatcher has the call at a higher epoch, and nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
 class CallLease:
     """A call as the dispatcher that holds its caller publishes it.
 
@@ -287,7 +292,8 @@ class Registry:
         excluded: Collection[str] = (),
         over_capacity: float = 1.0,
         attach: bool = False,
-    ) -> Pin | NoCapacity:
+        known_epoch: int | None = None,
+    ) -> Pin | NoCapacity | Superseded:
         """Give a call to a worker in one atomic step.
 
         Of the live workers that are ready, not excluded and below their capacity it is one of the newest
@@ -301,6 +307,8 @@ class Registry:
             excluded: ids of workers that must not get it.
             over_capacity: a worker takes the call while it has fewer than this many times its capacity.
             attach: a worker that holds the call already, lives and is not excluded, keeps it.
+            known_epoch: epoch at which Redis knew the call as this dispatcher's. The call is superseded if another
+                dispatcher has a higher one. None: a connection that has just begun is the newest.
         """
         reply = await self._bounded(
             self._pin,
@@ -313,9 +321,12 @@ class Registry:
                 _ms(lease_seconds),
                 over_capacity,
                 int(attach),
+                "" if known_epoch is None else known_epoch,
                 *excluded,
             ],
         )
+        if reply == "superseded":
+            return Superseded()
         if isinstance(reply, str):
             return NoCapacity(NoCapacityReason(reply))
         worker, address, new_epoch, pins, started_at_ms, attached = reply

@@ -14,7 +14,7 @@ from websockets.typing import BytesLike
 from common import link
 from common.errors import LinkUnavailable
 from common.metrics import DispatcherMetrics, FallbackOutcome, RecoveryReason, RepinReason
-from common.registry import CallLease, NoCapacity, NoCapacityReason
+from common.registry import CallLease, NoCapacity, NoCapacityReason, Superseded
 from common.relay_timer import RelayTimer
 from common.websocket import WebSocket
 from dispatcher import actions, avr, call
@@ -530,12 +530,20 @@ class Caller:
             if purpose is Purpose.MOVE:
                 if self._moved_after is None:
                     self._moved_after = placement.newest_worker
-                found: Found | NoCapacity = placement.choose(epoch, excluded, pins, newer_than=self._moved_after)
+                found: Found | NoCapacity | Superseded = placement.choose(epoch, excluded, pins, newer_than=self._moved_after)
             else:
                 # A call that is older than this dispatcher has lost its session, too.
                 recovers = purpose is Purpose.RECOVER or self.call.memory.is_recalled
                 pinning = asyncio.ensure_future(
-                    placement.place(self.uuid, epoch, self.call.metadata, excluded, pins, recovers=recovers)
+                    placement.place(
+                        self.uuid,
+                        epoch,
+                        self.call.metadata,
+                        excluded,
+                        pins,
+                        recovers=recovers,
+                        known_epoch=self.call.held_epoch if self.is_published else None,
+                    )
                 )
                 done, _ = await asyncio.wait({pinning}, timeout=REDIS_IS_SLOW_SECONDS)
                 # It is slow, or was found to be away just now.
@@ -544,6 +552,11 @@ class Caller:
                     # What Redis may say yet is older than this.
                     return
                 found = await pinning
+            if isinstance(found, Superseded):
+                # The caller has come back at another dispatcher.
+                if self.call.wants(purpose):
+                    self.superseded()
+                return
             if isinstance(found, NoCapacity):
                 if purpose is Purpose.BEGIN and await self._recalled():
                     continue

@@ -22,6 +22,7 @@ from common.registry import (
     Registry,
     Renewal,
     Said,
+    Superseded,
     WorkerState,
     WorkerStatus,
     release_order,
@@ -131,7 +132,8 @@ class Placement:
         pins: int,
         *,
         recovers: bool = False,
-    ) -> Found | NoCapacity:
+        known_epoch: int | None = None,
+    ) -> Found | NoCapacity | Superseded:
         """Pin a call.
 
         Args:
@@ -142,6 +144,7 @@ class Placement:
             pins: workers that have held the call, as far as this dispatcher knows.
             recovers: the call has lost its session: any worker but its present one may be filled above its
                 capacity for it. Otherwise the worker that holds the call already, if it lives, keeps it.
+            known_epoch: epoch at which Redis knew the call as this dispatcher's; None if it did not.
         """
         over_capacity = OVER_CAPACITY if recovers else 1.0
         if self._up is False:
@@ -157,6 +160,7 @@ class Placement:
                 excluded=excluded,
                 over_capacity=over_capacity,
                 attach=not recovers,
+                known_epoch=known_epoch,
             )
         except RegistryUnavailable as error:
             self._note(False, str(error))

@@ -315,7 +315,7 @@ class Dispatcher:
 
     async def _outranks(self, caller: Caller) -> bool:
         """Whether a call that Redis knows of another dispatcher came here later, while Redis was away."""
-        if caller.is_published:
+        if caller.is_published or caller.call.is_away:
             return False
         try:
             record = await self.registry.call(caller.uuid)

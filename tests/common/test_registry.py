@@ -19,6 +19,7 @@ from common.registry import (
     NoCapacityReason,
     Pin,
     Registry,
+    Superseded,
     WorkerRecord,
     WorkerState,
     WorkerStatus,
@@ -61,7 +62,7 @@ async def publish(registry: Registry, *workers: WorkerRecord, lease_seconds: flo
         await registry.publish_worker(record, lease_seconds=lease_seconds)
 
 
-async def pin(registry: Registry, uuid: str, **options: Any) -> Pin | NoCapacity:
+async def pin(registry: Registry, uuid: str, **options: Any) -> Pin | NoCapacity | Superseded:
     defaults: dict[str, Any] = {"dispatcher": "d1", "epoch": 1, "metadata": {}, "lease_seconds": LONG_SECONDS}
     return await registry.pin(uuid, **(defaults | options))
 
@@ -641,3 +642,31 @@ async def test_a_call_without_a_worker_holds_no_slot(registry: Registry) -> None
     assert "avr-sts:worker::calls" not in [key async for key in registry._redis.scan_iter()]
     assert await registry.unpin("call", epoch=1)
     assert not await registry.calls()
+
+
+class TestSuperseded:
+    """A pin names the epoch at which Redis knew the call as this dispatcher's."""
+
+    async def test_another_dispatcher_with_a_higher_epoch_keeps_the_call(self, registry: Registry) -> None:
+        await publish(registry, worker("w-1"))
+        await pinned(registry, "call", dispatcher="d1")
+        await pinned(registry, "call", dispatcher="d2", epoch=2)
+        assert await pin(registry, "call", dispatcher="d1", epoch=2, known_epoch=1) == Superseded()
+        record = await registry.call("call")
+        assert record is not None
+        assert (record.dispatcher, record.epoch) == ("d2", 2)
+
+    async def test_an_epoch_that_is_not_higher_does_not_supersede(self, registry: Registry) -> None:
+        await publish(registry, worker("w-1"))
+        await pinned(registry, "call", dispatcher="d2", epoch=2)
+        assert (await pinned(registry, "call", dispatcher="d1", epoch=3, known_epoch=2)).epoch == 3
+
+    async def test_a_higher_epoch_of_the_same_dispatcher_is_its_own(self, registry: Registry) -> None:
+        await publish(registry, worker("w-1"))
+        await pinned(registry, "call", dispatcher="d1", epoch=5)
+        assert (await pinned(registry, "call", dispatcher="d1", epoch=2, known_epoch=1)).epoch == 6
+
+    async def test_a_call_without_a_dispatcher_is_free_to_take(self, registry: Registry) -> None:
+        await publish(registry, worker("w-1"))
+        await registry.renew(NOBODY, [lease("call", "w-1", epoch=5)], lease_seconds=LONG_SECONDS)
+        assert (await pinned(registry, "call", dispatcher="d1", epoch=2, known_epoch=1)).epoch == 6

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from common.registry import CallLease
 from dispatcher.commands import CommandError
 from tests.dispatcher.rig import PATIENCE_SECONDS, Core, Rig
 from tests.dispatcher.scripted_worker import ScriptedWorker, running
@@ -51,6 +54,37 @@ async def test_other_commands_to_a_waiting_call_are_refused(redis_url: str) -> N
             async with commands.watch("call-1"):
                 pass
         assert unwatched.value.status == 409
+
+
+async def test_a_call_is_not_taken_back_from_its_new_dispatcher(redis_url: str) -> None:
+    async with Rig(redis_url) as rig:
+        core = await waiting(rig)
+        core.socket.transport.abort()
+        caller = rig.dispatcher._by_uuid["call-1"]
+        await eventually(lambda: caller.call.is_away, PATIENCE_SECONDS)
+        # Only the pin can tell: there are no more renewals.
+        rig.dispatcher._tasks[1].cancel()
+        newer = CallLease("call-1", "", 2, "placing", None, 1, {})
+        await rig.registry.renew("d-2", [newer], lease_seconds=60)
+        await rig.worker("w-2")
+        await eventually(lambda: rig.state("call-1") is None, PATIENCE_SECONDS)
+        record = await rig.registry.call("call-1")
+        assert record is not None
+        assert (record.dispatcher, record.epoch) == ("d-2", 2)
+        await rig.registry.unpin("call-1", epoch=2)
+
+
+async def test_an_absent_caller_does_not_outrank_a_present_one(redis_url: str) -> None:
+    async with Rig(redis_url) as rig:
+        core = await waiting(rig)
+        core.socket.transport.abort()
+        caller = rig.dispatcher._by_uuid["call-1"]
+        await eventually(lambda: caller.call.is_away, PATIENCE_SECONDS)
+        # The call was placed while Redis was away, at both dispatchers.
+        caller.is_published = False
+        assert not await rig.dispatcher._outranks(caller)
+        caller.call.caller_back(time.monotonic())
+        assert await rig.dispatcher._outranks(caller)
 
 
 async def test_an_unknown_call_is_not_found(redis_url: str) -> None:
