@@ -983,7 +983,8 @@ class Call:
     def _finish(self, ending: Ending, reason: str) -> None:
         if self.state is State.ENDED:
             return
-        self._close_legs(reason)
+        # The session may be the one that the caller came back to, at another dispatcher.
+        self._close_legs(reason, keep=ending is Ending.MOVED)
         if self.epoch and ending is not Ending.MOVED:
             self._out.actions.append(Unpin(self.epoch))
         self.state = State.ENDED
@@ -997,10 +998,11 @@ class Call:
                 self._out.actions.append(TookWayOut(parting.outcome, parting.message))
         self._out.actions.append(Ended(ending, reason))
 
-    def _close_legs(self, reason: str) -> None:
+    def _close_legs(self, reason: str, *, keep: bool = False) -> None:
+        """Close the sessions; or keep the one that has the call, for another dispatcher."""
         for leg in (self._leg, self._next):
             if leg is not None:
-                self._out.record(leg, link.Close(reason))
+                self._out.record(leg, link.Close(reason, keep and leg is self._leg))
                 self._out.actions.append(LeaveChannel(leg))
         self._leg = self._next = None
 

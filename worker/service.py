@@ -97,6 +97,9 @@ class DispatcherLink:
             if kind == Kind.CALLER_AUDIO:
                 position_samples, pcm = link.decode_caller_audio(payload)
                 self._heard[channel] = (call, position_samples, bytes(pcm), received_seconds)
+            elif kind == Kind.CLOSE and link.decode_control(link.Close, payload).keep:
+                self.leave(call)
+                call.detached()
             else:
                 call.record(kind, payload)
         except LinkProtocolError as error:

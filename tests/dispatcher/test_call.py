@@ -65,8 +65,8 @@ def error(message: str) -> Complain:
     return Complain(message)
 
 
-def close_record(driver: CallDriver, reason: str) -> ToWorker:
-    return ToWorker(driver.leg, link.encode(link.Close(reason), CHANNEL))
+def close_record(driver: CallDriver, reason: str, *, keep: bool = False) -> ToWorker:
+    return ToWorker(driver.leg, link.encode(link.Close(reason, keep), CHANNEL))
 
 
 def place(epoch: int, *excluded: str, purpose: Purpose = Purpose.BEGIN) -> Place:
@@ -277,7 +277,7 @@ class TestEnds:
         assert taken == [
             error(message),
             CloseCaller(1008, message),
-            close_record(driver, message),
+            close_record(driver, message, keep=True),
             LeaveChannel(driver.leg),
             # Whoever has the call now has its pin, too.
             Ended(Ending.MOVED, message),
