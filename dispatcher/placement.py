@@ -1,11 +1,13 @@
 """Placement: which worker takes a call.
 
-Redis decides, in one atomic step over all dispatchers. While Redis is away the last table that it gave is
-used, with what this dispatcher knows of its own calls; a worker still refuses what is over its capacity.
+Redis decides, in one atomic step over all dispatchers. While Redis is away, and for moves, the last table that it
+gave is used: the calls of all dispatchers, and this dispatcher's changes since. A worker still refuses calls over its
+capacity.
 """
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -104,6 +106,8 @@ class Placement:
         # A call whose dispatcher died must be found by the one to which its caller comes back.
         self._lease_seconds = max(CALL_LEASE_SECONDS, reconnect_seconds + CALL_LEASE_SECONDS / 3)
         self._workers: tuple[WorkerStatus, ...] = ()
+        # This dispatcher's calls by worker, as the last table counts them.
+        self._own_before: dict[str, int] = {}
         # In the order in which they came up: which of two is the younger.
         self._numbers: dict[str, int] = {}
         self._up: bool | None = None
@@ -185,7 +189,9 @@ class Placement:
             newer_than: the `newest_worker` of when the call had to move first. Whoever came up since is preferred
                 while it has room: where all workers are restarted in turn, the others have that before them.
         """
-        return self._from_table(epoch, excluded, pins, OVER_CAPACITY, newer_than)
+        return self._from_table(
+            epoch, excluded, pins, OVER_CAPACITY, newer_than, trusts_table=not self.redis_is_away
+        )
 
     async def recall(self, uuid: str) -> CallMemory | None:
         """What Redis remembers of a call whose dispatcher and worker are gone; None: nothing, or it is away."""
@@ -236,6 +242,7 @@ class Placement:
 
     async def renew(self, held: list[CallLease]) -> Renewal:
         """Publish what this dispatcher holds, and take the table of workers."""
+        own_before = {worker.id: self._own_calls(worker.id) for worker in self._workers}
         try:
             renewal = await self._registry.renew(self._dispatcher_id, held, lease_seconds=self._lease_seconds)
         except RegistryUnavailable as error:
@@ -245,6 +252,7 @@ class Placement:
         if self._ended:
             await self._unpin_ended({lease.uuid for lease in held})
         known = {worker.id for worker in renewal.workers}
+        self._own_before = own_before
         self._workers = (*renewal.workers, *(worker for worker in self._linked() if worker.id not in known))
         self._number_workers()
         self._see(renewal.workers)
@@ -283,29 +291,54 @@ class Placement:
             self._seen = dict(latest)
 
     def _from_table(
-        self, epoch: int, excluded: frozenset[str], pins: int, over_capacity: float, newer_than: int | None = None
+        self,
+        epoch: int,
+        excluded: frozenset[str],
+        pins: int,
+        over_capacity: float,
+        newer_than: int | None = None,
+        *,
+        trusts_table: bool = False,
     ) -> Found | NoCapacity:
+        """Choose a worker from the last table.
+
+        Args:
+            epoch: the last known one plus one.
+            excluded: workers that it must not be.
+            pins: workers that have held the call.
+            over_capacity: as in `Registry.pin`.
+            newer_than: as in `choose`.
+            trusts_table: a worker that is full by the table is not asked. While Redis is away the table grows old:
+                such a worker is asked last, and refuses calls over its capacity.
+        """
+
         def usable(workers: Iterable[WorkerStatus]) -> list[WorkerStatus]:
             return [w for w in workers if w.state is WorkerState.READY and w.id not in excluded]
 
         # There is a link to every worker that can be reached, if it has been known for a moment.
         ready = usable(self._linked()) or usable(self._workers) or usable(self._left())
-        free = [w for w in ready if self._own_calls(w.id) < w.capacity * over_capacity]
+        bounded_by = self._load if trusts_table else self._own_calls_on
+        free = [w for w in ready if bounded_by(w) < w.capacity * over_capacity]
         if not free:
             return NoCapacity(NoCapacityReason.FULL if ready else NoCapacityReason.NO_WORKERS)
-        younger = {
-            w.id
-            for w in free
-            if newer_than is not None
-            and self._numbers.get(w.id, 0) > newer_than
-            and max(self._own_calls(w.id), w.calls) < w.capacity
-        }
-        # As the script does: the newest release first, and of it the least loaded.
-        best = min(
-            free,
-            key=lambda w: (-release_order(w.release), w.id not in younger, self._own_calls(w.id) / w.capacity),
-        )
+
+        def rank(w: WorkerStatus) -> tuple[bool, int, bool, float, float]:
+            """As the script does: room first, then the newest release, then the least loaded."""
+            is_younger = newer_than is not None and self._numbers.get(w.id, 0) > newer_than
+            load = self._load(w)
+            # All dispatchers have the same table: equals take turns by chance.
+            return (load >= w.capacity, -release_order(w.release), not is_younger, load / w.capacity, random.random())
+
+        best = min(free, key=rank)
         return Found(best.id, best.address, epoch, pins + 1)
+
+    def _own_calls_on(self, worker: WorkerStatus) -> int:
+        return self._own_calls(worker.id)
+
+    def _load(self, worker: WorkerStatus) -> int:
+        """Return the calls of all dispatchers in the last table, and this dispatcher's changes since."""
+        own = self._own_calls(worker.id)
+        return max(own, worker.calls + own - self._own_before.get(worker.id, own))
 
     def _note(self, up: bool, reason: str = "") -> None:
         self._redis_up(up)

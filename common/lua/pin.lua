@@ -21,8 +21,10 @@ if holder then
   holder_counts_it = slot_ends and tonumber(slot_ends) > now_ms
 end
 
--- The newest release first, then the least loaded for its capacity, then the fewest calls.
+-- Room first (over its capacity a worker is the last resort), then the newest release, then the least loaded for its
+-- capacity, then the fewest calls.
 local function rank(a, b)
+  if a.has_room ~= b.has_room then return a.has_room and 1 or -1 end
   if a.release_order ~= b.release_order then return a.release_order > b.release_order and 1 or -1 end
   if a.ratio ~= b.ratio then return a.ratio < b.ratio and 1 or -1 end
   if a.calls ~= b.calls then return a.calls < b.calls and 1 or -1 end
@@ -41,7 +43,7 @@ for _, id in ipairs(attached and {} or live_workers()) do
     if id == holder and holder_counts_it then calls = calls - 1 end
     if calls < capacity * over_capacity then
       local candidate = {
-        id = id, address = worker[1], calls = calls, ratio = calls / capacity,
+        id = id, address = worker[1], calls = calls, ratio = calls / capacity, has_room = calls < capacity,
         release_order = tonumber(worker[4]) or 0,
       }
       local order = best[1] and rank(candidate, best[1]) or 1

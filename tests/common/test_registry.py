@@ -670,3 +670,9 @@ class TestSuperseded:
         await publish(registry, worker("w-1"))
         await registry.renew(NOBODY, [lease("call", "w-1", epoch=5)], lease_seconds=LONG_SECONDS)
         assert (await pinned(registry, "call", dispatcher="d1", epoch=2, known_epoch=1)).epoch == 6
+
+
+async def test_recovery_overfills_workers_only_when_all_are_full(registry: Registry) -> None:
+    await publish(registry, worker("new", capacity=2, release="1.1.0"), worker("old", capacity=2))
+    placed = [(await pinned(registry, f"call-{n}", over_capacity=1.5)).worker for n in range(6)]
+    assert placed == ["new", "new", "old", "old", "new", "old"]

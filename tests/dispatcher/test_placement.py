@@ -500,3 +500,51 @@ class TestWithoutRedis:
         assert record is not None
         assert (record.worker, record.epoch, record.dispatcher) == ("w-1", 1, "d-1")
         assert record.started_at_ms > 0
+
+
+class TestTheCallsOfOtherDispatchers:
+    """Moves, and placement without Redis, go by the last table."""
+
+    async def filled(self, rig: Rig, *workers: WorkerRecord, **calls: int) -> None:
+        """Publish workers that have calls of another dispatcher, and take the table."""
+        await rig.publish(*workers)
+        held = [lease(f"{name}-{n}", worker=name.replace("_", "-")) for name, many in calls.items() for n in range(many)]
+        await rig.registry.renew("d-2", held, lease_seconds=LONG_SECONDS)
+        await rig.placement.renew([])
+
+    async def test_a_move_goes_to_the_least_loaded_worker(self, rig: Rig) -> None:
+        await self.filled(rig, worker("w-1"), worker("w-2"), w_1=5, w_2=2)
+        rig.own_calls = {"w-2": 1}
+        found = rig.placement.choose(2, NOBODY, 1)
+        assert isinstance(found, Found)
+        assert found.worker_id == "w-2"
+
+    async def test_a_full_worker_of_a_newer_release_comes_last(self, rig: Rig) -> None:
+        await self.filled(rig, worker("w-1", release="1.1.0"), worker("w-2"), w_1=10, w_2=9)
+        found = rig.placement.choose(2, NOBODY, 1)
+        assert isinstance(found, Found)
+        assert found.worker_id == "w-2"
+
+    async def test_moves_since_the_table_count(self, rig: Rig) -> None:
+        await self.filled(rig, worker("w-1"), worker("w-2"), w_1=3, w_2=2)
+        rig.own_calls = {"w-2": 2}
+        await rig.placement.renew([])
+        rig.own_calls = {"w-2": 4}
+        found = rig.placement.choose(2, NOBODY, 1)
+        assert isinstance(found, Found)
+        assert found.worker_id == "w-1"
+
+    async def test_a_move_fills_no_worker_above_the_limit(self, rig: Rig) -> None:
+        await self.filled(rig, worker("w-1"), w_1=15)
+        assert rig.placement.choose(2, NOBODY, 1) == NoCapacity(NoCapacityReason.FULL)
+
+    async def test_without_redis_calls_go_by_the_table(self, rig: Rig) -> None:
+        await self.filled(rig, worker("w-1", release="1.1.0"), worker("w-2"), w_1=10, w_2=1)
+        rig.placement._note(False)
+        assert (await rig.placed()).worker_id == "w-2"
+
+    async def test_without_redis_a_full_worker_is_asked_last(self, rig: Rig) -> None:
+        await self.filled(rig, worker("w-1"), w_1=10)
+        rig.placement._note(False)
+        # The table may be old: the worker knows better.
+        assert (await rig.placed()).worker_id == "w-1"
