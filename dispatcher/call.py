@@ -391,8 +391,15 @@ class Call:
         self._lost_seconds = now_seconds
         self._agent.was_here_before()
 
-    def not_placed(self, code: int, message: str, now_seconds: float) -> None:
-        """No worker can take the call (1013), or none could be asked (1011)."""
+    def not_placed(self, code: int, message: str, now_seconds: float, *, is_known: bool = True) -> None:
+        """Try again within a bound, or give the call up.
+
+        Args:
+            code: 1013 if no worker can take the call, 1011 if none could be asked.
+            message: for AVR Core.
+            now_seconds: when.
+            is_known: False if Redis is away and no worker is known.
+        """
         if self.state is not State.PLACING:
             if self._move is not None:
                 self._move.next_try_seconds = now_seconds + MOVE_AGAIN_SECONDS
@@ -400,6 +407,8 @@ class Call:
             return
         limits = self._limits
         since, seconds = self._init_seconds, limits.placing_seconds if code == 1011 else 0.0
+        if not is_known:
+            seconds = min(seconds, limits.unknown_seconds)
         if self._reason:
             since, seconds = self._lost_seconds, limits.recovery_seconds
         if now_seconds - since < seconds:

@@ -641,6 +641,10 @@ class Caller:
             self.call.not_placed(1013, "no capacity: every worker has all the calls that it may take", now)
         elif excluded:
             self.call.not_placed(1011, f"none of the {len(excluded)} workers that were asked took the call", now)
+        elif self._calls.placement.redis_is_away:
+            # There may be workers, but this dispatcher has no table of them.
+            message = "no worker is known, because Redis is away"
+            self.call.not_placed(1011, message, now, is_known=False)
         else:
             self.call.not_placed(1013, "no capacity: there is no live worker", now)
         self._act()

@@ -8,6 +8,7 @@ import functools
 import http
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -38,6 +39,9 @@ log = structlog.get_logger()
 
 TICK_SECONDS = 0.2
 FIRST_LINK_INTERVAL_SECONDS = 0.1
+# A dispatcher that starts while Redis is away accepts callers after this time, though it knows no worker: by then a
+# call that waits for a worker is better than a refused connection.
+FIRST_WORKER_SECONDS = 5.0
 # Calls that get another worker together are published together.
 PUBLISH_SECONDS = 0.05
 # `stop` has to be done within the time that a process has to stop (common/process.py).
@@ -134,6 +138,8 @@ class Dispatcher:
         self._idle = asyncio.Event()
         self._idle.set()
         self._server: Listener | None = None
+        self._socket: socket.socket | None = None
+        self._knows_workers = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -146,13 +152,43 @@ class Dispatcher:
         """Caller connections, those that have not said `init` included."""
         return len(self._callers)
 
-    async def start(self, sock: socket.socket) -> None:
-        """Accept callers on a bound socket."""
+    async def start(self, sock: socket.socket, is_listening: Callable[[], None] = lambda: None) -> None:
+        """Accept callers on a bound socket.
+
+        While Redis is away and no worker is known, callers are not accepted: other dispatchers may know workers.
+        That wait has a bound (`FIRST_WORKER_SECONDS`).
+
+        Args:
+            sock: bound, and listening or not.
+            is_listening: called when callers are accepted.
+        """
+        self._socket = sock
         await self._renew_once()
         self._tasks = [
             asyncio.create_task(self._tick(), name="tick"),
             asyncio.create_task(self._renew(), name="renew"),
         ]
+        if self._knows_workers.is_set() or not self.placement.redis_is_away:
+            self._listen(sock, is_listening)
+        else:
+            self._tasks.append(asyncio.create_task(self._listen_late(sock, is_listening), name="listen"))
+
+    async def _listen_late(self, sock: socket.socket, is_listening: Callable[[], None]) -> None:
+        """Listen when a worker is known, or when the time is over."""
+        log.warning(
+            "no worker is known, and redis is away",
+            effect="callers are not accepted yet",
+            seconds=FIRST_WORKER_SECONDS,
+        )
+        try:
+            async with asyncio.timeout(FIRST_WORKER_SECONDS):
+                await self._knows_workers.wait()
+        except TimeoutError:
+            log.error("no worker is known", effect="callers are accepted, and wait for a worker up to a bound")
+        if not self.draining:
+            self._listen(sock, is_listening)
+
+    def _listen(self, sock: socket.socket, is_listening: Callable[[], None]) -> None:
         self._server = listen(
             self._speaker,
             sock,
@@ -161,6 +197,7 @@ class Dispatcher:
             tls=self._security.tls,
             refused=lambda refusal: self.metrics.connections_refused[refusal].inc(),
         )
+        is_listening()
 
     async def drain(self, until: asyncio.Event) -> None:
         """Take no new calls; wait until those that run have ended, or until the event."""
@@ -180,6 +217,8 @@ class Dispatcher:
         # 1. No new callers.
         if self._server is not None:
             self._server.abort()
+        elif self._socket is not None:
+            self._socket.close()
         # 2. End the calls, and wait for their connections and pins.
         callers = list(self._callers)
         fronts = [caller.front for caller in callers if caller.front is not None]
@@ -345,6 +384,8 @@ class Dispatcher:
         holders = {caller.uuid: caller for caller in self._callers if caller.lease() is not None}
         leases = [lease for caller in holders.values() if (lease := caller.lease()) is not None]
         renewal = await self.placement.renew(leases)
+        if self.placement.workers:
+            self._knows_workers.set()
         for uuid, caller in holders.items():
             # The one that was asked about: by now a newer connection may stand in its place in the table.
             if uuid in renewal.superseded and not await self._outranks(caller):
