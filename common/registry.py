@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from redis.asyncio import ConnectionPool, Redis
@@ -36,6 +37,8 @@ _MAX_CONNECTIONS = 8
 # Calls per command, so that none holds up Redis (1 ms for others' pins) or this event loop (4 ms) for long.
 _BATCH = 100
 _CALL_FIELDS = ("worker", "dispatcher", "epoch", "state", "started_at_ms", "pins", "metadata")
+# Fields that tell whether what was said is complete.
+_SAID_CHECKS = frozenset({"version", "fields"})
 # Longer than a dispatcher takes to look, and shorter than anybody takes to place another call with that uuid.
 _HANG_UP_SECONDS = 5
 _LUA = Path(__file__).with_name("lua")
@@ -158,10 +161,12 @@ class Said:
     Attributes:
         fields: what has changed; None: the field is gone.
         anew: they are all that there is.
+        version: of this write; `renew` says whether Redis still has it.
     """
 
     fields: Mapping[str, str | None]
     anew: bool
+    version: int = 0
 
     @property
     def chars(self) -> int:
@@ -176,7 +181,8 @@ class Renewal:
     Attributes:
         superseded: uuids that another dispatcher holds: let go of them at once.
         workers: the live workers.
-        forgotten: uuids that Redis did not know: what was said in these calls is to be written anew.
+        forgotten: uuids that Redis did not know, or of which it lost the last write (`said_versions`): what was said
+            in these calls is to be written anew.
     """
 
     superseded: frozenset[str]
@@ -345,11 +351,20 @@ class Registry:
             pass
         return bool(await self._bounded(self._unpin, args=[uuid, epoch]))
 
-    async def renew(self, dispatcher: str, calls: Sequence[CallLease], *, lease_seconds: float) -> Renewal:
+    async def renew(
+        self,
+        dispatcher: str,
+        calls: Sequence[CallLease],
+        *,
+        lease_seconds: float,
+        said_versions: Mapping[str, int] = MappingProxyType({}),
+    ) -> Renewal:
         """Publish again what a dispatcher holds, whether Redis still knows it or not, for `lease_seconds`.
 
         A worker does so for calls that wait for another dispatcher (`NOBODY`): any that has one goes before it.
         The calls that another worker has got since are superseded.
+
+        `said_versions` has the last `Said.version` written, by uuid; calls that are not in it are not compared.
 
         One round trip up to 100 calls. A call of which Redis knows a higher epoch, or the same epoch of
         another dispatcher, is left as it is.
@@ -364,7 +379,7 @@ class Registry:
                 for call in batch:
                     started_at_ms = "" if call.started_at_ms is None else call.started_at_ms
                     args += (call.uuid, call.worker, call.epoch, call.state, started_at_ms, call.pins)
-                    args.append(json.dumps(dict(call.metadata)))
+                    args += (json.dumps(dict(call.metadata)), said_versions.get(call.uuid, ""))
                 uuids, table, unknown = await self._bounded(self._renew, args=args)
                 superseded.update(uuids)
                 forgotten.update(unknown)
@@ -385,13 +400,13 @@ class Registry:
         for uuid, each in said.items():
             gone = [name for name, value in each.fields.items() if value is None]
             written = [part for name, value in each.fields.items() if value is not None for part in (name, value)]
-            args += (uuid, int(each.anew), len(gone), len(written) // 2, *gone, *written)
+            args += (uuid, int(each.anew), each.version, len(gone), len(written) // 2, *gone, *written)
         return set(await self._bounded(self._remember, args=args))
 
     async def recall(self, uuid: str) -> dict[str, str]:
         """Return what was said in a call; empty if nothing is known."""
         fields: dict[str, str] = await self._bounded(self._redis.hgetall, f"{_PREFIX}call:{uuid}:said")
-        return fields
+        return {name: value for name, value in fields.items() if name not in _SAID_CHECKS}
 
     async def claim(self, name: str, *, seconds: int) -> bool:
         """Claim a name for some time; return False if it is claimed already."""

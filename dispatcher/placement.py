@@ -7,6 +7,7 @@ capacity.
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -113,6 +114,9 @@ class Placement:
         self._up: bool | None = None
         # Every worker that was ever in the table, as it was then, and when; the latest of them.
         self._seen: dict[str, tuple[WorkerStatus, float]] = {}
+        # The last write of what was said, by call: Redis may lose it.
+        self._written: dict[str, int] = {}
+        self._versions = itertools.count(1)
         # Calls that ended while Redis was away, with their epochs.
         self._ended: dict[str, int] = {}
         self.newest_worker = 0
@@ -214,7 +218,7 @@ class Placement:
             changes = memory.take_changes()
             if changes is None:
                 continue
-            said[uuid] = Said(*changes)
+            said[uuid] = Said(*changes, version=next(self._versions))
             chars += said[uuid].chars
             if len(said) >= SAID_CALLS or chars >= SAID_CHARS:
                 await self._write(said, memories)
@@ -228,7 +232,9 @@ class Placement:
         except RegistryUnavailable as error:
             self._note(False, str(error))
             unknown = said
+        self._written |= {uuid: each.version for uuid, each in said.items()}
         for uuid in unknown:
+            del self._written[uuid]
             memories[uuid].forgotten()
 
     async def unpin(self, uuid: str, epoch: int) -> None:
@@ -243,14 +249,18 @@ class Placement:
     async def renew(self, held: list[CallLease]) -> Renewal:
         """Publish what this dispatcher holds, and take the table of workers."""
         own_before = {worker.id: self._own_calls(worker.id) for worker in self._workers}
+        uuids = {lease.uuid for lease in held}
+        self._written = {uuid: version for uuid, version in self._written.items() if uuid in uuids}
         try:
-            renewal = await self._registry.renew(self._dispatcher_id, held, lease_seconds=self._lease_seconds)
+            renewal = await self._registry.renew(
+                self._dispatcher_id, held, lease_seconds=self._lease_seconds, said_versions=self._written
+            )
         except RegistryUnavailable as error:
             self._note(False, str(error))
             return Renewal(frozenset(), self._workers)
         self._note(True)
         if self._ended:
-            await self._unpin_ended({lease.uuid for lease in held})
+            await self._unpin_ended(uuids)
         known = {worker.id for worker in renewal.workers}
         self._own_before = own_before
         self._workers = (*renewal.workers, *(worker for worker in self._linked() if worker.id not in known))

@@ -19,6 +19,7 @@ from common.registry import (
     NoCapacityReason,
     Pin,
     Registry,
+    Said,
     Superseded,
     WorkerRecord,
     WorkerState,
@@ -676,3 +677,37 @@ async def test_recovery_overfills_workers_only_when_all_are_full(registry: Regis
     await publish(registry, worker("new", capacity=2, release="1.1.0"), worker("old", capacity=2))
     placed = [(await pinned(registry, f"call-{n}", over_capacity=1.5)).worker for n in range(6)]
     assert placed == ["new", "new", "old", "old", "new", "old"]
+
+
+class TestALostWrite:
+    """After a failover a replica may lack the last writes of what was said."""
+
+    async def said(self, registry: Registry) -> None:
+        await publish(registry, worker("w-1"))
+        await pinned(registry, "call", dispatcher="d1")
+        await registry.remember({"call": Said({"order": '["a"]', "item:a": "{}"}, True, version=7)})
+
+    async def forgotten(self, registry: Registry, versions: dict[str, int]) -> frozenset[str]:
+        held = [lease("call", "w-1")]
+        renewed = await registry.renew("d1", held, lease_seconds=LONG_SECONDS, said_versions=versions)
+        return renewed.forgotten
+
+    async def test_a_complete_copy_is_not_forgotten(self, registry: Registry) -> None:
+        await self.said(registry)
+        assert await self.forgotten(registry, {"call": 7}) == frozenset()
+        assert await registry.recall("call") == {"order": '["a"]', "item:a": "{}"}
+
+    async def test_an_older_version_is_forgotten(self, registry: Registry) -> None:
+        await self.said(registry)
+        assert await self.forgotten(registry, {"call": 8}) == {"call"}
+        assert await self.forgotten(registry, {}) == frozenset()
+
+    async def test_a_lost_field_is_forgotten(self, registry: Registry, redis: Redis) -> None:
+        await self.said(registry)
+        await redis.hdel("avr-sts:call:call:said", "item:a")
+        assert await self.forgotten(registry, {"call": 7}) == {"call"}
+
+    async def test_a_lost_copy_is_forgotten(self, registry: Registry, redis: Redis) -> None:
+        await self.said(registry)
+        await redis.delete("avr-sts:call:call:said")
+        assert await self.forgotten(registry, {"call": 7}) == {"call"}

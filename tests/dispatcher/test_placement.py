@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from common import link
-from common.registry import CallLease, NoCapacity, NoCapacityReason, Registry, WorkerRecord, WorkerState
+from common.registry import CallLease, NoCapacity, NoCapacityReason, Registry, Said, WorkerRecord, WorkerState
 from dispatcher.memory import CallMemory
 from dispatcher.placement import SAID_CALLS, SAID_CHARS, Found, Placement
 from tests.redis_process import RedisProcess
@@ -548,3 +548,24 @@ class TestTheCallsOfOtherDispatchers:
         rig.placement._note(False)
         # The table may be old: the worker knows better.
         assert (await rig.placed()).worker_id == "w-1"
+
+
+async def test_a_write_that_a_failover_lost_is_written_again(rig: Rig) -> None:
+    await rig.publish(worker("w-1"))
+    await rig.placed()
+    memory = CallMemory()
+    memory.remember(link.Remember("item_1", item={"role": "user", "text": "My name is Ann."}), 50)
+    await rig.placement.renew([lease()])
+    await rig.placement.remember({"call": memory})
+    older = await rig.registry.recall("call")
+    memory.remember(link.Remember("item_2", "item_1", item={"role": "agent", "text": "Hello Ann."}), 50)
+    await rig.placement.remember({"call": memory})
+    # The replica has the call, and what was said before the last write.
+    await rig.registry.remember({"call": Said(older, anew=True, version=1)})
+    assert (await rig.placement.renew([lease()])).forgotten == {"call"}
+    memory.forgotten()
+    await rig.placement.remember({"call": memory})
+    assert (await rig.placement.renew([lease()])).forgotten == frozenset()
+    recalled = await rig.placement.recall("call")
+    assert recalled is not None
+    assert recalled.order == ["item_1", "item_2"]
