@@ -86,6 +86,8 @@ DELAY_FIRST_SECONDS = 0.25
 DELAY_MOST_SECONDS = 5.0
 # A move that found no worker is tried again so soon; the session goes on meanwhile.
 MOVE_AGAIN_SECONDS = 1.0
+# Maximum time for the orders of a caller that did not come back.
+PROMISE_SECONDS = 15.0
 CLEAN_CLOSES = (1000, 1001, 1005)
 
 
@@ -147,6 +149,7 @@ class Call:
         self._stuck_since: float | None = None
         self._away_since: float | None = None
         self._away_because = ""
+        self._may_return = True
         self._audio_allowance = Allowance(limits.flood_ratio, limits.burst_seconds, now_seconds)
         self._message_allowance = Allowance(
             limits.messages_per_second, 10 * limits.messages_per_second, now_seconds
@@ -280,10 +283,13 @@ class Call:
             self._finish(Ending.REJECTED, f"{reason} before init")
         elif code in CLEAN_CLOSES or self._is_over_on_asterisk:
             self._finish(Ending.COMPLETED, reason)
-        elif self.state is State.ENDED or not may_return or not self._limits.reconnect_seconds:
+        elif self.state is State.ENDED:
+            return
+        elif (not may_return or not self._limits.reconnect_seconds) and not self._orders.is_busy:
             self._finish(Ending.FAILED, reason)
         else:
             self._away_since = now_seconds
+            self._may_return = may_return and self._limits.reconnect_seconds > 0
             self._away_because = reason
             self._stuck_since = None
             self._agent.away()
@@ -472,7 +478,13 @@ class Call:
     def _look_after_caller(self, now_seconds: float) -> None:
         limits = self._limits
         if self._away_since is not None:
-            if now_seconds - self._away_since >= limits.reconnect_seconds:
+            wait_seconds = limits.reconnect_seconds if self._may_return else 0.0
+            late_seconds = now_seconds - self._away_since - wait_seconds
+            if late_seconds < 0 or (late_seconds < PROMISE_SECONDS and self._execute_promise(now_seconds)):
+                return
+            if not self._may_return:
+                self._finish(Ending.FAILED, self._away_because)
+            else:
                 seconds = f"{limits.reconnect_seconds:g} s"
                 self._finish(Ending.FAILED, f"{self._away_because}, and it did not come back within {seconds}")
         elif self._hung_up_seconds is not None and now_seconds - self._hung_up_seconds >= limits.hung_up_seconds:
@@ -513,6 +525,16 @@ class Call:
         order = self._orders.due(now_seconds, all_heard=self._agent.all_heard(now_seconds))
         if order is not None:
             self._out.actions.append(Execute(order))
+
+    def _execute_promise(self, now_seconds: float) -> bool:
+        """Carry out orders of a caller that did not come back; return whether one is under way.
+
+        The core is gone, and the caller's channel at Asterisk may be there. The last words are not played any more.
+        """
+        order = self._orders.due(now_seconds, all_heard=True)
+        if order is not None:
+            self._out.actions.append(Execute(order))
+        return self._orders.is_busy
 
     def executed(self, order: link.Order, ok: bool, message: str, now_seconds: float) -> None:
         """What avr-ami made of an order."""
