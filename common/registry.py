@@ -101,6 +101,7 @@ class Pin:
         pins: how many times the call was given to a worker, this one included.
         started_at_ms: when it was pinned first; milliseconds since the epoch, by the clock of Redis.
         attached: the worker had the call already.
+        age_ms: since `started_at_ms`, by the clock of Redis.
     """
 
     worker: str
@@ -109,6 +110,7 @@ class Pin:
     pins: int
     started_at_ms: int
     attached: bool = False
+    age_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +183,8 @@ class Renewal:
     Attributes:
         superseded: uuids that another dispatcher holds: let go of them at once.
         workers: the live workers.
-        forgotten: uuids that Redis did not know, or of which it lost the last write (`said_versions`): what was said
-            in these calls is to be written anew.
+        forgotten: uuids that Redis did not know, or of which it lost the last write (`said_versions`). What was
+            said in these calls is to be written anew.
     """
 
     superseded: frozenset[str]
@@ -335,8 +337,10 @@ class Registry:
             return Superseded()
         if isinstance(reply, str):
             return NoCapacity(NoCapacityReason(reply))
-        worker, address, new_epoch, pins, started_at_ms, attached = reply
-        return Pin(worker, address, int(new_epoch), int(pins), int(started_at_ms), bool(attached))
+        worker, address, new_epoch, pins, started_at_ms, attached, age_ms = reply
+        return Pin(
+            worker, address, int(new_epoch), int(pins), int(started_at_ms), bool(attached), max(0, int(age_ms))
+        )
 
     async def unpin(self, uuid: str, *, epoch: int) -> bool:
         """Forget a call that ended, everything of it.

@@ -57,7 +57,7 @@ from dispatcher.filler import STEP_SECONDS, Filler
 from dispatcher.leg import Leg, LegState
 from dispatcher.limits import DEFAULT_LIMITS, CallLimits
 from dispatcher.memory import CallMemory
-from dispatcher.orders import Orders
+from dispatcher.orders import TRANSFERRED, Orders
 from dispatcher.outbox import Outbox
 from dispatcher.parting import CORE_BUFFER_SECONDS, Parting
 
@@ -101,6 +101,7 @@ class Placed:
         channel: to the worker, on the link to it.
         pins: how many workers have held the call.
         attach: the worker has a session of the call already.
+        age_seconds: of the call, as far as Redis knows.
     """
 
     worker_id: str
@@ -108,6 +109,7 @@ class Placed:
     channel: int
     pins: int
     attach: bool = False
+    age_seconds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -145,6 +147,7 @@ class Call:
         self._limits = limits
         self._opened_seconds = now_seconds
         self._init_seconds = now_seconds
+        self._began_seconds = now_seconds
         self._audio_seconds = now_seconds
         self._stuck_since: float | None = None
         self._away_since: float | None = None
@@ -177,7 +180,6 @@ class Call:
         self._agent = Agent(self._out, self.memory, now_seconds)
         self._orders = Orders(limits.order_seconds)
         self._hung_up_seconds: float | None = None
-        self._is_transferred = False
         self._is_told_to_hang_up = False
         # By this dispatcher itself
         self._announcements = announcements
@@ -338,7 +340,8 @@ class Call:
         parting = self._parting
         if self.state is State.ENDED:
             return
-        if self._is_told_to_hang_up or (parting is not None and (parting.is_over or parting.is_transferring)):
+        is_leaving = parting is not None and (parting.is_over or parting.is_transferring)
+        if self._is_told_to_hang_up or self._is_over_on_asterisk or is_leaving:
             self._end(Ending.COMPLETED, 1000, "")
             return
         self._is_told_to_hang_up = True
@@ -382,6 +385,7 @@ class Call:
             return self._placed_next(placed, now_seconds)
         self._expect("placed", State.PLACING)
         self.pins = placed.pins
+        self._is_older(placed.age_seconds, now_seconds)
         leg = self._leg = self._new_leg(placed, "" if placed.attach else self._reason)
         self.worker_id, self._held_epoch = leg.worker_id, leg.epoch
         self.state = State.OPENING
@@ -522,6 +526,12 @@ class Call:
     # Orders
 
     def _execute_order(self, now_seconds: float) -> None:
+        for void in self._orders.take_void():
+            if self._leg is not None:
+                self._out.record(self._leg, link.OrderDone(void.id, True, TRANSFERRED))
+            if void.action == link.OrderAction.HANG_UP and self._hung_up_seconds is None:
+                # The call is with somebody else. Only the connection of its core may still be open.
+                self._hung_up_seconds = now_seconds
         order = self._orders.due(now_seconds, all_heard=self._agent.all_heard(now_seconds))
         if order is not None:
             self._out.actions.append(Execute(order))
@@ -529,7 +539,7 @@ class Call:
     def _execute_promise(self, now_seconds: float) -> bool:
         """Carry out orders of a caller that did not come back; return whether one is under way.
 
-        The core is gone, and the caller's channel at Asterisk may be there. The last words are not played any more.
+        The core is gone, and the caller's channel may still be at Asterisk. The last words are not played.
         """
         order = self._orders.due(now_seconds, all_heard=True)
         if order is not None:
@@ -551,18 +561,16 @@ class Call:
             else:
                 # Without avr-ami, the end of the connection is the end of the call.
                 self._end(Ending.COMPLETED, 1000, "")
-        elif ok:
-            self._is_transferred = True
-            if self._parting is not None:
-                # The transfer that the agent had promised is the way out.
-                self._parting.outcome = FallbackOutcome.TRANSFERRED
-                self._hung_up_seconds = now_seconds
+        elif ok and self._parting is not None:
+            # The transfer that the agent had promised is the way out.
+            self._parting.outcome = FallbackOutcome.TRANSFERRED
+            self._hung_up_seconds = now_seconds
         self._end_lost_caller()
 
     @property
     def _is_over_on_asterisk(self) -> bool:
         """Whether avr-ami has hung up or transferred the call: a lost connection is then the expected end."""
-        return self._hung_up_seconds is not None or self._is_transferred
+        return self._hung_up_seconds is not None or self._orders.has_transferred
 
     def _end_lost_caller(self) -> None:
         """End a call at once if its connection broke while avr-ami was hanging up or transferring the call."""
@@ -576,7 +584,7 @@ class Call:
             raise AvrProtocolError("second_init", "a second init in the same connection")
         self.uuid = init.uuid
         self._provider_config = init.provider_config
-        self._init_seconds = self._audio_seconds = self._agent.init_seconds = now_seconds
+        self._init_seconds = self._began_seconds = self._audio_seconds = self._agent.init_seconds = now_seconds
         # The greeting.
         self._filler.owed(now_seconds)
         self.place()
@@ -662,7 +670,7 @@ class Call:
             case Kind.PLAYOUT:
                 self._agent.restore(link.decode_control(link.Playout, payload), now_seconds)
             case Kind.OPENED:
-                self._opened(leg, link.decode_control(link.Opened, payload))
+                self._opened(leg, link.decode_control(link.Opened, payload), now_seconds)
             case Kind.REFUSED:
                 self._refused(link.decode_control(link.Refused, payload), now_seconds)
             case Kind.ATTACHED:
@@ -693,7 +701,11 @@ class Call:
         leg.is_broken = False
         self._out.actions += [ToWorker(leg, record) for record in leg.stream.resumed(received)]
 
-    def _opened(self, leg: Leg, opened: link.Opened) -> None:
+    def _is_older(self, age_seconds: float, now_seconds: float) -> None:
+        """Take note that the call began before this dispatcher had it."""
+        self._began_seconds = min(self._began_seconds, now_seconds - age_seconds)
+
+    def _opened(self, leg: Leg, opened: link.Opened, now_seconds: float) -> None:
         self._expect("OPENED", State.OPENING)
         self.state = State.CONNECTING
         leg.state = LegState.TAKEN
@@ -703,6 +715,8 @@ class Call:
         if opened.attached:
             self._agent.was_here_before()
             self._audio.rebase(opened.position_samples)
+            # Redis may have been away, or may have lost when the call began.
+            self._is_older(opened.position_samples / avr.SAMPLE_RATE_HZ, now_seconds)
         self._send_waiting()
         if not leg.reason:
             for digit in self._keys:
@@ -792,7 +806,7 @@ class Call:
             metadata=self.metadata,
             position_samples=self._audio.first_waiting_samples,
             credit_bytes=leg.given_bytes,
-            age_seconds=now_seconds - self._init_seconds,
+            age_seconds=now_seconds - self._began_seconds,
             provider_config=self._provider_config,
             restore=bool(leg.reason),
             attach=attach,
@@ -851,9 +865,19 @@ class Call:
         self._out.actions.append(Place(Purpose.RECOVER, self.epoch + 1, frozenset(self._excluded), same_worker))
 
     def _begin_move(self, wanted: link.Move, now_seconds: float) -> None:
-        if self._move is None:
+        move = self._move
+        if move is None:
             self._move = _Move(wanted.reason, now_seconds + wanted.seconds, now_seconds, set())
             self._place_next(self._move)
+        elif wanted.reason == Reason.DRAIN and move.reason != Reason.DRAIN:
+            move.reason = wanted.reason
+            move.deadline_seconds = min(move.deadline_seconds, now_seconds + wanted.seconds)
+            standby = self._next
+            if standby is not None and standby.worker_id == self.worker_id:
+                # This standby would have to leave the same worker again.
+                self._out.record(standby, link.Close("the worker stops"))
+                self._leave_next(now_seconds)
+                self._place_next(move)
 
     def _place_next(self, move: _Move) -> None:
         move.next_try_seconds = float("inf")
@@ -942,6 +966,7 @@ class Call:
             or self.state in (State.AWAITING_INIT, State.PARTING)
             or self._away_since is not None
             or self._hung_up_seconds is not None
+            or self._orders.has_transferred
         ):
             self._end(ending, code, message)
             return

@@ -530,7 +530,9 @@ class Caller:
             if purpose is Purpose.MOVE:
                 if self._moved_after is None:
                     self._moved_after = placement.newest_worker
-                found: Found | NoCapacity | Superseded = placement.choose(epoch, excluded, pins, newer_than=self._moved_after)
+                found: Found | NoCapacity | Superseded = placement.choose(
+                    epoch, excluded, pins, newer_than=self._moved_after
+                )
             else:
                 # A call that is older than this dispatcher has lost its session, too.
                 recovers = purpose is Purpose.RECOVER or self.call.memory.is_recalled
@@ -627,7 +629,9 @@ class Caller:
             self.started_at_ms = found.started_at_ms
             self.is_published = True
         channel = LegChannel(self, worker_link)
-        placed = call.Placed(found.worker_id, found.epoch, channel.number, found.pins, found.attach)
+        placed = call.Placed(
+            found.worker_id, found.epoch, channel.number, found.pins, found.attach, found.age_seconds
+        )
         leg = self.call.placed(placed, time.monotonic())
         channel.leg = leg
         self._channels[leg] = channel

@@ -62,11 +62,9 @@ class CommandsWithoutWorker:
         await self._hang_up()
         return {}
 
-    @asynccontextmanager
-    async def watch(self, uuid: str) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+    def watch(self, uuid: str) -> AbstractAsyncContextManager[AsyncIterator[dict[str, Any]]]:
         """Refuse: there are no events without a session."""
         raise CommandError(409, "no worker has this call at the moment")
-        yield  # makes this a generator
 
 
 class Commands:

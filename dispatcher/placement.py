@@ -1,7 +1,7 @@
 """Placement: which worker takes a call.
 
-Redis decides, in one atomic step over all dispatchers. While Redis is away, and for moves, the last table that it
-gave is used: the calls of all dispatchers, and this dispatcher's changes since. A worker still refuses calls over its
+Redis decides, in one atomic step over all dispatchers. While Redis is away, and for moves, the last table of Redis
+is used: the calls of all dispatchers, and this dispatcher's changes since. A worker still refuses calls over its
 capacity.
 """
 
@@ -59,6 +59,7 @@ class Found:
         pins: how many workers have held the call.
         started_at_ms: by the clock of Redis; None where Redis did not say.
         attach: the worker has the call already, by another dispatcher.
+        age_seconds: since the call was pinned first, as far as Redis knows.
     """
 
     worker_id: str
@@ -67,6 +68,7 @@ class Found:
     pins: int
     started_at_ms: int | None = None
     attach: bool = False
+    age_seconds: float = 0.0
 
 
 class Placement:
@@ -178,7 +180,10 @@ class Placement:
             # It has come back empty, and workers that are there have not told it yet.
             return self._from_table(epoch, excluded, pins, over_capacity)
         if isinstance(pin, Pin):
-            return Found(pin.worker, pin.address, pin.epoch, pin.pins, pin.started_at_ms, pin.attached)
+            age_seconds = pin.age_ms / 1000
+            return Found(
+                pin.worker, pin.address, pin.epoch, pin.pins, pin.started_at_ms, pin.attached, age_seconds
+            )
         return pin
 
     def choose(
@@ -337,7 +342,13 @@ class Placement:
             is_younger = newer_than is not None and self._numbers.get(w.id, 0) > newer_than
             load = self._load(w)
             # All dispatchers have the same table: equals take turns by chance.
-            return (load >= w.capacity, -release_order(w.release), not is_younger, load / w.capacity, random.random())
+            return (
+                load >= w.capacity,
+                -release_order(w.release),
+                not is_younger,
+                load / w.capacity,
+                random.random(),
+            )
 
         best = min(free, key=rank)
         return Found(best.id, best.address, epoch, pins + 1)

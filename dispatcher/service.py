@@ -39,8 +39,8 @@ log = structlog.get_logger()
 
 TICK_SECONDS = 0.2
 FIRST_LINK_INTERVAL_SECONDS = 0.1
-# A dispatcher that starts while Redis is away accepts callers after this time, though it knows no worker: by then a
-# call that waits for a worker is better than a refused connection.
+# A dispatcher that starts while Redis is away accepts callers after this time, though it knows no worker: by then
+# a call that waits for a worker is better than a refused connection.
 FIRST_WORKER_SECONDS = 5.0
 # Calls that get another worker together are published together.
 PUBLISH_SECONDS = 0.05

@@ -58,6 +58,11 @@ class Agent:
         return self._replies.any_playing
 
     @property
+    def waiting_orders(self) -> list[link.Order]:
+        """Orders that wait behind audio for which the dispatcher has no room."""
+        return self._replies.waiting_orders
+
+    @property
     def is_unanswered(self) -> bool:
         """Whether the dispatcher does not say what was heard of what a barge-in has cut."""
         return self._replies.is_unanswered

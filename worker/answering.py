@@ -15,6 +15,7 @@ than UPSTREAM_RETRY_SECONDS, the session is given up (`lost_hope`): the call tak
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -40,7 +41,7 @@ RESPONSE_SILENCE_SECONDS: Final = 20.0
 # The same, if all items that were announced are done: `response.done` should have followed at once.
 RESPONSE_END_SECONDS: Final = 5.0
 RETRY_FIRST_SECONDS: Final = 0.5
-RETRY_MOST_SECONDS: Final = 5.0
+RETRY_MOST_SECONDS: Final = 3.0
 # After so many responses without anything to hear the answer is given up.
 MAX_EMPTY_RESPONSES: Final = 3
 MAX_FAILED_TURNS: Final = 3
@@ -50,6 +51,7 @@ CONTINUE_NOTE: Final = (
     "[A technical fault cut your last reply off. The caller heard it up to the point where it ends here. "
     "Continue from exactly that point. Do not repeat what you said, and do not mention the fault.]"
 )
+SAY_NOTE: Final = "[Say the following text to the caller next, word for word, before anything else: "
 MAX_TOKENS_REASON: Final = "max_output_tokens"
 
 
@@ -118,14 +120,19 @@ class Answering:
         self._outbox = outbox
         self._new_id = new_id
         self._failed_turns = 0
+        # How long the caller has waited for something to hear: a caller who asks again has waited before, too.
+        self._waited_seconds = 0.0
+        self._looked_seconds: float | None = None
         self._sends_metadata = plan.dialect.has_metadata
         self._log = structlog.get_logger().bind(uuid=uuid)
 
     # Answers
 
-    def owe(self, kind: AnswerKind, now_seconds: float, events: list[Event] | None = None) -> None:
-        """The model owes an answer; `events` ask for it if it has words of its own."""
-        dropped = self.responses.owe(Answer(kind, now_seconds, events or []))
+    def owe(
+        self, kind: AnswerKind, now_seconds: float, events: list[Event] | None = None, *, text: str = ""
+    ) -> None:
+        """The model owes an answer; `events` ask for it if it has words of its own, which are `text`."""
+        dropped = self.responses.owe(Answer(kind, now_seconds, events or [], text))
         if dropped is not None:
             self._log.warning("answer dropped: too many are owed", kind=dropped.kind.value)
 
@@ -144,7 +151,18 @@ class Answering:
 
     def say(self, kind: AnswerKind, text: str, now_seconds: float, *, interruptible: bool = True) -> None:
         """Have the agent say this word for word."""
-        self.owe(kind, now_seconds, self._plan.dialect.welcome(text, interruptible=interruptible))
+        self.owe(kind, now_seconds, self._plan.dialect.welcome(text, interruptible=interruptible), text=text)
+
+    def leave_sayings(self) -> None:
+        """Put sayings that are still owed into the conversation: the next session answers that."""
+        for answer in self.responses.owed:
+            if answer.kind is AnswerKind.SAY:
+                self._replay.add(self._new_id(), text=SAY_NOTE + json.dumps(answer.text, ensure_ascii=False) + "]")
+
+    def has_waited(self, seconds: float) -> None:
+        """The caller has waited so long for a session, if an answer is owed from its beginning."""
+        if self.responses.owes:
+            self._waited_seconds = max(self._waited_seconds, seconds)
 
     def pursue(self, now_seconds: float, *, caller_speaks: bool, caller_keys: bool) -> None:
         """Ask for the answer that is due, if there is one."""
@@ -156,7 +174,7 @@ class Answering:
                 answer.was_held = True
                 answer.detail = answer.detail or "requests have to wait, as other calls failed"
             # A pause that lasts longer than the caller is to wait is not waited for.
-            self._give_up_late(request.answers, max(now_seconds, self._limits.held_until_seconds))
+            self._give_up_late(max(0.0, self._limits.held_until_seconds - now_seconds))
             return
         repeated = next((answer for answer in request.answers if answer.repeats), None)
         if repeated is not None:
@@ -215,9 +233,6 @@ class Answering:
             if answer.kind is not AnswerKind.APOLOGY:
                 self._failed_turns = 0
         self._succeeded(response, now_seconds)
-        for waiting in self.responses.owed:
-            # While the agent speaks, the others wait for a good reason.
-            waiting.wanted_since_seconds = None
 
     def called(self, response_id: str, now_seconds: float) -> None:
         """A response has called a function, or a remote tool: its output owes an answer."""
@@ -303,8 +318,7 @@ class Answering:
             for answer in self._still_owed(request.answers):
                 answer.repeats += 1
                 answer.reason = RetryReason.UNANSWERED
-        if not caller_speaks:
-            self._give_up_late(responses.owed, now_seconds)
+        self._count_wait(now_seconds, caller_speaks=caller_speaks)
         if active is None:
             return None
         limit_seconds, status = RESPONSE_SILENCE_SECONDS, "failed"
@@ -333,7 +347,10 @@ class Answering:
         answer = self.responses.owed[-1]
         answer.reason = ending.reason
         if ending.status == "failed":
-            answer.not_before_seconds = now_seconds + self._delay_seconds(answer, ending)
+            delay_seconds = self._delay_seconds(answer, ending)
+            answer.not_before_seconds = now_seconds + delay_seconds
+            if delay_seconds > self._plan.retry_seconds:
+                self._despair([answer], ending.reason, ending.detail)
 
     def _empty(self, answers: list[Answer], ending: Ending, now_seconds: float) -> None:
         """The response ended without anything to hear."""
@@ -379,9 +396,7 @@ class Answering:
             answer.not_before_seconds = now_seconds + delay_seconds
             answer.repeats += 1
             answer.reason, answer.detail = ending.reason, ending.detail
-            since_seconds = now_seconds if answer.wanted_since_seconds is None else answer.wanted_since_seconds
-            answer.wanted_since_seconds = since_seconds
-            if answer.not_before_seconds - since_seconds > self._plan.retry_seconds:
+            if self._waited_seconds + delay_seconds > self._plan.retry_seconds:
                 self._despair(answers, ending.reason, ending.detail)
 
     def _delay_seconds(self, answer: Answer, ending: Ending) -> float:
@@ -403,17 +418,29 @@ class Answering:
         elif not self.lost_hope and any(answer.kind is not AnswerKind.SAY for answer in answers):
             self.say(AnswerKind.APOLOGY, self._plan.answer_failed_text, now_seconds)
 
-    def _give_up_late(self, answers: list[Answer], now_seconds: float) -> None:
-        """An answer that was asked for in vain for too long."""
+    def _count_wait(self, now_seconds: float, *, caller_speaks: bool) -> None:
+        """Add up how long the caller waits in silence; keys are waited for while a line is noisy, too."""
+        passed_seconds = 0.0 if self._looked_seconds is None else now_seconds - self._looked_seconds
+        self._looked_seconds = now_seconds
+        owed = self.responses.owed
+        if caller_speaks:
+            owed = [answer for answer in owed if answer.kind is AnswerKind.KEYS]
+        if owed and not self._is_answering:
+            self._waited_seconds += passed_seconds
+            self._give_up_late()
+
+    def _give_up_late(self, pause_seconds: float = 0.0) -> None:
+        """Give all answers up if the caller has waited for too long, or would at the end of a pause."""
+        owed = self.responses.owed
+        if not self._is_answering and self._waited_seconds + pause_seconds > self._plan.retry_seconds:
+            failed = next((answer for answer in owed if answer.detail), owed[0])
+            self._despair(owed, RetryReason(failed.reason or RetryReason.UNANSWERED), failed.detail)
+
+    @property
+    def _is_answering(self) -> bool:
+        """Whether something is to be heard, or the response under way has brought what it was for."""
         active = self.responses.active
-        if self._agent.is_heard or (active is not None and (active.is_heard or active.has_called)):
-            return
-        for answer in answers:
-            since_seconds = answer.wanted_since_seconds
-            if since_seconds is not None and now_seconds - since_seconds > self._plan.retry_seconds:
-                reason = RetryReason(answer.reason or RetryReason.UNANSWERED)
-                self._despair(answers, reason, answer.detail)
-                return
+        return self._agent.is_heard or (active is not None and (active.is_heard or active.has_called))
 
     def _despair(self, answers: list[Answer], reason: RetryReason, detail: str) -> None:
         for _ in self.responses.settle(answers):
@@ -440,6 +467,7 @@ class Answering:
         return [answer for answer in answers if answer in self.responses.owed]
 
     def _succeeded(self, response: Response, now_seconds: float) -> None:
+        self._waited_seconds = 0.0
         request: Request | None = response.request
         self._limits.succeeded(now_seconds, repeat=request is not None and request.is_repeat)
 

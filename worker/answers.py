@@ -65,10 +65,10 @@ class Answer:
         owed_since_seconds: since when.
         events: the request of an answer with words of its own; empty: a plain `response.create`, which answers
             everything that is owed without words of its own.
+        text: what is to be said word for word; empty: the model finds its own words.
         not_before_seconds: it is not asked for earlier.
         api_until_seconds: the API answers by itself until then; None: the answer must be asked for.
         api_answers: the API said that it would answer by itself.
-        wanted_since_seconds: since when the request was sent or held back; None: it was never due.
         repeats: requests after the first.
         empty_responses: responses that ended without anything to hear.
         was_shortened: the conversation was shortened for it.
@@ -80,10 +80,10 @@ class Answer:
     kind: AnswerKind
     owed_since_seconds: float
     events: list[Event] = field(default_factory=list)
+    text: str = ""
     not_before_seconds: float = float("-inf")
     api_until_seconds: float | None = None
     api_answers: bool = False
-    wanted_since_seconds: float | None = None
     repeats: int = 0
     empty_responses: int = 0
     was_shortened: bool = False
@@ -250,9 +250,6 @@ class ResponseScheduler:
         if first is None or now_seconds < first.not_before_seconds:
             return None
         together = [answer for answer in self._owed if answer.is_plain] if first.is_plain else [first]
-        for answer in together:
-            if answer.wanted_since_seconds is None:
-                answer.wanted_since_seconds = now_seconds
         return Request(self._requests + 1, together, now_seconds)
 
     def sent(self, request: Request) -> None:
@@ -310,8 +307,6 @@ class ResponseScheduler:
         self._surplus -= is_surplus
         for answer in answers:
             answer.api_until_seconds = None
-            if answer.wanted_since_seconds is None:
-                answer.wanted_since_seconds = now_seconds
         if self._active is not None and not self._active.response_id:
             # The API had said that a response is active: this one.
             self._active.response_id = response_id

@@ -74,7 +74,7 @@ class Calls(Interface):
         """The call goes on in another session; this one's tools still run."""
 
     def going(self, call: Call) -> None:
-        """This is the call's session now: older ones of it are to let go."""
+        """Have this session take over from older ones of its call, which then let go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,6 @@ class Call:
         *,
         calls: Calls,
         resources: Resources,
-        predecessor: Call | None = None,
     ) -> None:
         """Take a call; `begin` sets it going.
 
@@ -114,7 +113,6 @@ class Call:
             send: sends a record on that link.
             calls: hears of the end.
             resources: of the worker.
-            predecessor: the call's session before this one, where it was, or is, on this worker, too.
         """
         self.uuid = opening.uuid
         self.epoch = opening.epoch
@@ -136,6 +134,7 @@ class Call:
         self._stalled_while_detached = False
         self._memory = SnapshotReader()
         self._snapshot: Snapshot | None = None
+        self._hang_up_reason = ""
         # Records that came before there is a session: no credit is given until then, so they are bounded by it.
         self._early: list[Callable[[Session, float], None]] = []
         self._early_position = opening.position_samples
@@ -152,7 +151,6 @@ class Call:
         self._upstream_paused = False
         self._relay_in = RelayTimer(self._metrics.relay_in)
         self._relay_out = RelayTimer(self._metrics.relay_out)
-        self._predecessor = predecessor
 
     def begin(self) -> None:
         """Answer OPEN, and find out what the session is to be: with a memory, when that is whole."""
@@ -203,7 +201,9 @@ class Call:
             return
         if self._detached_since is not None:
             kept_seconds = self._resources.settings.call_reconnect_seconds + KEPT_LONGER_SECONDS
-            if now_seconds - self._detached_since >= (CONFIRM_SECONDS if self._awaits_confirmation else kept_seconds):
+            if now_seconds - self._detached_since >= (
+                CONFIRM_SECONDS if self._awaits_confirmation else kept_seconds
+            ):
                 self._give_up("the dispatcher of this call was lost")
                 return
         if self._session is not None and not self._suspended:
@@ -252,13 +252,10 @@ class Call:
 
     def _go(self, go: link.Go) -> None:
         """The memory is whole."""
-        running: list[str] = []
         if not go.standby:
             self._calls.going(self)
-            if self._predecessor is not None:
-                running = self._predecessor.tools.hand_over(self.tools)
-                self._predecessor = None
-        snapshot = self._memory.take(go, frozenset(running))
+        # All that run have been taken over: this session has begun none yet.
+        snapshot = self._memory.take(go, frozenset(self.tools.tasks), self._hang_up_reason)
         first, self._snapshot = self._snapshot is None, snapshot
         if go.reason and not go.standby:
             self._metrics.reconnects[_RECONNECTS.get(go.reason, ReconnectReason.REPIN)].inc()
@@ -267,6 +264,17 @@ class Call:
             self._act()
         elif first:
             self._begin_task(self._prepare(), "prepare")
+
+    @property
+    def hang_up_reason(self) -> str:
+        """Why a session of the call on this worker has ordered a hang-up; empty: none has."""
+        ordered = "" if self._session is None else self._session.hang_up_reason
+        return ordered or self._hang_up_reason
+
+    def take_over(self, older: Call) -> None:
+        """Take over what an older session of the call, which may have ended, still has to do."""
+        older.tools.hand_over(self.tools)
+        self._hang_up_reason = self._hang_up_reason or older.hang_up_reason
 
     def _changed_session(self) -> dict[str, Any] | None:
         """The session that the call is to have, if the calls API changed it while this one stood by."""
@@ -595,7 +603,7 @@ class Call:
         chosen = self._profile
         connection = RealtimeConnection(self)
         try:
-            await self._permission(repeat=delay_seconds > 0)
+            repeat = await self._permission(repeat=delay_seconds > 0)
             began = time.monotonic()
             await connection.open(chosen.url, chosen.headers, chosen.api_key.get_secret_value())
         except UpstreamError as error:
@@ -608,11 +616,14 @@ class Call:
             self._metrics.upstream_connect.observe(time.monotonic() - began)
             self._realtime = connection
             self._upstream_paused = False
-            self._session.connected(time.monotonic())
+            self._session.connected(time.monotonic(), repeat=repeat)
         self._act()
 
-    async def _permission(self, *, repeat: bool) -> None:
+    async def _permission(self, *, repeat: bool) -> bool:
         """Wait until the limits of the process allow another session.
+
+        Returns:
+            whether it counts as a repeated request: it was one, or had to wait.
 
         Raises:
             UpstreamError: they do not within UPSTREAM_RETRY_SECONDS.
@@ -625,6 +636,7 @@ class Call:
                 raise UpstreamError(message, code=HELD_BACK, retryable=True)
             repeat = True
             await asyncio.sleep(PERMISSION_SECONDS * random.uniform(0.8, 1.2))
+        return repeat
 
     # Tools
 

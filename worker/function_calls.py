@@ -18,14 +18,22 @@ from worker.tools.errors import InvalidArguments
 
 # The output of a call that may have run, or not, when its session was lost.
 INTERRUPTED = "interrupted, outcome unknown"
+# The output of a hang-up or transfer that the model asks for after a transfer.
+TRANSFERRED = "not done: the caller has been transferred already"
 # Outputs that wait for the session to be up; no more tools of a call run at once (worker/call.py).
 MAX_EARLY = 64
+# A tool of an MCP server is waited for so long. The service runs it, and reports its end or not.
+REMOTE_TOOL_SECONDS = 60.0
 # Stands for the response of calls that a lost session left open.
 RESTORED = "restored"
 
 
 class FunctionCalls:
-    """Those of one session. Methods that return True want the model to be asked for a response."""
+    """Those of one session. Methods that return True want the model to be asked for a response.
+
+    Attributes:
+        has_transferred: the call was transferred, and is not to be hung up or transferred again.
+    """
 
     def __init__(
         self,
@@ -53,9 +61,11 @@ class FunctionCalls:
         self._journal = journal
         self._outbox = outbox
         self._new_id = new_id
+        self.has_transferred = False
         self._calls = ToolCalls()
         self._unconfirmed: dict[str, tuple[str, str]] = {}
         self._parting: dict[str, list[link.Order]] = {}
+        self._elsewhere: dict[str, float] = {}
         self._is_up = False
         # Another dispatcher attached before the lost session was taken up: it has none of the orders.
         self._was_attached_early = False
@@ -66,13 +76,19 @@ class FunctionCalls:
         """Whether a call has no output yet."""
         return bool(self._calls.open_calls)
 
-    def began_elsewhere(self, response_id: str, item_id: str) -> None:
+    def began_elsewhere(self, response_id: str, item_id: str, now_seconds: float) -> None:
         """The service runs a tool of an MCP server by itself, but does not go on speaking by itself."""
         self._calls.begin(response_id, item_id)
+        self._elsewhere[item_id] = now_seconds
 
     def ended_elsewhere(self, item_id: str) -> bool:
         """And has its output."""
+        self._elsewhere.pop(item_id, None)
         return self._calls.end(item_id)
+
+    def overdue_elsewhere(self, now_seconds: float) -> list[str]:
+        """Return the tools of MCP servers whose end has not come within REMOTE_TOOL_SECONDS."""
+        return [item for item, began in self._elsewhere.items() if now_seconds - began >= REMOTE_TOOL_SECONDS]
 
     def called(self, call: Item, response_id: str) -> bool:
         """The model has called a function: it is begun at once, beside what is still being said."""
@@ -104,6 +120,11 @@ class FunctionCalls:
 
     def order_done(self, done: link.OrderDone) -> bool:
         """What came of a hang-up or transfer."""
+        if done.ok and any(
+            item.call_id == done.id and item.name == avr.TRANSFER and item.kind is ItemKind.FUNCTION_CALL
+            for item in self._conversation
+        ):
+            self.has_transferred = True
         # If it worked, the call is on its way out, and more words would not be heard.
         wanted = self._calls.ordered(done.id) or not self._is_up
         return wanted and self.ended(done.id, done.message or "done", answer=not done.ok)
@@ -137,6 +158,7 @@ class FunctionCalls:
                 self.ended(call.call_id, INTERRUPTED)
             else:
                 self._begin(call, RESTORED)
+        self._early.clear()
         return self._calls.response_done(RESTORED)
 
     def attached(self) -> None:
@@ -144,6 +166,10 @@ class FunctionCalls:
         self._was_attached_early = not self._is_up
         for call_id in self._unconfirmed:
             self._outbox.record(link.Tool(call_id))
+        if self.has_transferred:
+            # The other dispatcher may not know of the transfer.
+            for order in self._calls.open_orders:
+                self.order_done(link.OrderDone(order.id, True, TRANSFERRED))
         waiting = {order.id for orders in self._parting.values() for order in orders}
         for order in self._calls.open_orders:
             if order.id not in waiting:
@@ -170,6 +196,8 @@ class FunctionCalls:
             wanted = avr.parse(call.name, call.text)
         except InvalidArguments as error:
             return self.ended(call.call_id, str(error))
+        if self.has_transferred:
+            return self.ended(call.call_id, TRANSFERRED, answer=False)
         # It is carried out when the words that go with it have been heard, and they may come after it.
         order = self._calls.order(call.call_id, wanted)
         if response_id == RESTORED:

@@ -114,10 +114,13 @@ class Replay:
     def shorten(self) -> int:
         """Leave the older half of the conversation out of the session; returns how many items that are.
 
-        The newest item stays, and a function call leaves together with its output.
+        The newest item stays, and a function call leaves together with its output. A call without an output stays,
+        because the API accepts no output without its call.
         """
         told = [item for item in self._conversation if item.item_id in self._told]
-        leaving = {item.item_id for item in told[: len(told) // 2]}
+        ended = {item.call_id for item in told[:-1] if item.kind is ItemKind.FUNCTION_CALL_OUTPUT}
+        older = told[: len(told) // 2]
+        leaving = {item.item_id for item in older if not item.call_id or item.call_id in ended}
         calls = {item.call_id for item in told if item.item_id in leaving and item.call_id}
         leaving |= {item.item_id for item in told[:-1] if item.call_id in calls}
         for item in told:

@@ -117,6 +117,11 @@ class Replies:
         return None if self._current is None else self._current.response_id
 
     @property
+    def waiting_orders(self) -> list[link.Order]:
+        """Orders that wait behind audio for which the dispatcher has no room."""
+        return [waiting for waiting in self._waiting if isinstance(waiting, link.Order)]
+
+    @property
     def is_full(self) -> bool:
         """Whether more waits than may wait."""
         return self._waiting_bytes > MAX_WAITING_BYTES

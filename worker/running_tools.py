@@ -13,6 +13,8 @@ from worker.tools.toolbox import Toolbox
 
 # Tools of one call that run side by side; a model that wants more is told so.
 MAX_RUNNING_TOOLS = 16
+# Outputs of ended tools, the latest, for a session whose memory does not hold them.
+MAX_KEPT_OUTPUTS = 16
 
 
 class RunningTools:
@@ -39,6 +41,12 @@ class RunningTools:
         self._measured = measured
         self._done = done
         self._successor: RunningTools | None = None
+        self._outputs: dict[str, str] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to hand over."""
+        return not self.tasks and not self._outputs
 
     def start(self, toolbox: Toolbox, call_id: str, name: str, arguments: str) -> str | None:
         """Run one; returns the output at once if there are too many."""
@@ -49,10 +57,18 @@ class RunningTools:
         return None
 
     def hand_over(self, successor: RunningTools) -> list[str]:
-        """They are another session's from now on; returns the model's calls."""
+        """Give another session the tools that run, and the latest outputs; return the model's calls that run.
+
+        This session may have ended, or its link may be broken. Then its last outputs are in nobody's memory.
+        """
         self._successor = successor
-        tasks, self.tasks = self.tasks, {}
+        # A cancelled tool brings no output.
+        tasks = {call_id: task for call_id, task in self.tasks.items() if not task.cancelling()}
+        self.tasks = {}
         successor.tasks |= tasks
+        outputs, self._outputs = self._outputs, {}
+        for call_id, output in outputs.items():
+            self._ended(call_id, output)
         return list(tasks)
 
     def cancel(self) -> None:
@@ -66,11 +82,18 @@ class RunningTools:
         # What the model makes up is no tool's name.
         known = metrics.OTHER if result.outcome is Outcome.UNKNOWN_TOOL else name
         self._measured.tool(known).ended(_OUTCOMES[result.outcome], time.monotonic() - began)
+        self._ended(call_id, result.output)
+
+    def _ended(self, call_id: str, output: str) -> None:
+        """Tell the session that has the call now."""
         holder = self
         while holder._successor is not None:
             holder = holder._successor
         holder.tasks.pop(call_id, None)
-        holder._done(call_id, result.output)
+        if len(holder._outputs) >= MAX_KEPT_OUTPUTS:
+            del holder._outputs[next(iter(holder._outputs))]
+        holder._outputs[call_id] = output
+        holder._done(call_id, output)
 
 
 _OUTCOMES = {

@@ -185,7 +185,7 @@ class Worker:
         self._links: set[DispatcherLink] = set()
         # Of each call one session, and while it moves within this worker another, which stands by.
         self._calls: dict[str, list[_Held]] = {}
-        # Sessions that let their call go a moment ago, and whose tools still run.
+        # Sessions that let their call go a moment ago, and have tools that run, or outputs, for the next one.
         self._released: dict[str, tuple[Call, float]] = {}
         self._move_until: float | None = None
         self._beat_seconds = time.monotonic()
@@ -279,15 +279,7 @@ class Worker:
         room = self._record.capacity * (OVER_CAPACITY if opening.restore else 1)
         if opening.uuid not in self._calls and len(self._calls) >= room:
             return link.Refused(Refusal.FULL)
-        released = self._released.pop(opening.uuid, None)
-        call = Call(
-            opening,
-            channel,
-            dispatcher.end.send,
-            calls=self,
-            resources=self._resources,
-            predecessor=released[0] if released is not None else held[-1].call if held else None,
-        )
+        call = Call(opening, channel, dispatcher.end.send, calls=self, resources=self._resources)
         self._calls.setdefault(opening.uuid, []).append(_Held(call, dispatcher))
         self._count()
         self._begin(call, call.begin)
@@ -356,14 +348,18 @@ class Worker:
 
     def released(self, call: Call) -> None:
         """A session has let its call go: the next one, if it is here, too, takes over the tools that run."""
-        if call.tools.tasks:
+        if not call.tools.is_empty:
             self._released[call.uuid] = (call, time.monotonic())
 
     def going(self, call: Call) -> None:
-        """This session has its call now: whoever is older lets go."""
-        for held in list(self._calls.get(call.uuid, ())):
-            if held.call.epoch < call.epoch:
-                held.call.let_go("another session has this call")
+        """Have this session take over from older ones of its call, which then let go."""
+        older = [held.call for held in self._calls.get(call.uuid, ()) if held.call.epoch < call.epoch]
+        released = self._released.pop(call.uuid, None)
+        for each in [released[0], *older] if released is not None else older:
+            call.take_over(each)
+        for each in older:
+            # Behind that, as the end of a session cancels its tools.
+            each.let_go("another session has this call")
 
     def link_lost(self, lost: DispatcherLink) -> None:
         """Forget a link, and who watched calls by it."""

@@ -60,7 +60,9 @@ from worker.upstream_limits import UpstreamLimits
 from worker.usage import Usage
 
 RETRY_FIRST_SECONDS = 0.5
-RETRY_MOST_SECONDS = 5.0
+RETRY_MOST_SECONDS = 3.0
+# An attempt that began in time may take so much longer than UPSTREAM_RETRY_SECONDS.
+LAST_ATTEMPT_SECONDS = 4.0
 # The limits of the process did not allow an attempt (`worker/call.py`).
 HELD_BACK = "held_back"
 # A session that is asked for a move lets go by itself when so much of its allowed time is over: 59 of 55 minutes.
@@ -72,6 +74,8 @@ ROLLOVER_LEAST_SECONDS = 5.0
 # The API has read nothing for so long; it is asked every 2 s (`worker/realtime.py`).
 API_STALLED_SECONDS = 4.0
 HANG_UP_ORDER = "hang-up"
+# The reason of a hang-up that the dispatcher knows from a session on another worker.
+ORDERED_BEFORE = "an earlier session ordered it"
 # Sayings of the calls API that wait for their turn.
 MAX_WAITING_SAYINGS = 16
 # Turns whose answer was noted; the API reports the end of a turn in two events.
@@ -134,9 +138,11 @@ class Session:
         self._opened_seconds = now_seconds
         self._rollover_seconds = plan.rollover_seconds
         self._attempts = 0
+        self._is_repeat = False
+        self._last_error = ""
         self._limits = limits or UpstreamLimits()
         self._silence = SilenceClock(now_seconds)
-        self._hanging_up = False
+        self._hang_up_reason = ""
         self._move_reason = ""
         self._release_at: float | None = None
         self._may_release = False
@@ -205,9 +211,15 @@ class Session:
 
     # The Realtime connection
 
-    def connected(self, now_seconds: float) -> None:
-        """The connection is open: ask for the session."""
+    def connected(self, now_seconds: float, *, repeat: bool = False) -> None:
+        """The connection is open: ask for the session.
+
+        Args:
+            now_seconds: when.
+            repeat: the connection was opened by a repeated request; see `UpstreamLimits`.
+        """
         self._expect("connected", State.CONNECTING)
+        self._is_repeat = repeat
         self.state = State.CONFIGURING
         self._configuring_since = self._opened_seconds = now_seconds
         self._updates.open(now_seconds, muted=self._snapshot.standby)
@@ -219,6 +231,7 @@ class Session:
         self._expect("connect_failed", State.CONNECTING)
         self._out.report(Seen.UPSTREAM_ERROR, label=error.code)
         self._updates.lost()
+        self._last_error = str(error)
         delay = min(RETRY_FIRST_SECONDS * 2**self._attempts, RETRY_MOST_SECONDS)
         delay = max(delay, error.retry_after_seconds or 0.0)
         self._attempts += 1
@@ -378,12 +391,19 @@ class Session:
                 self._out.dispatcher([link.encode_kept_audio(channel, position, codes)])
         self._agent.attached(channel, opening.credit_bytes, now_seconds)
         self._calls.attached()
+        if self._hang_up_reason:
+            self._hang_up(self._hang_up_reason, repeat=True)
         if self.state is State.LIVE:
             self._out.record(link.Ready())
         self._wants_awaiting, self._awaiting = opening.filler, False
         self._tell_awaiting()
         if self._move_reason:
             self._ask_for_move(self._move_reason, (self._release_at or now_seconds) - now_seconds)
+
+    @property
+    def hang_up_reason(self) -> str:
+        """Why this session has ordered a hang-up; empty: it has not."""
+        return self._hang_up_reason
 
     @property
     def upsampler(self) -> Upsampler | None:
@@ -397,10 +417,14 @@ class Session:
         return max(self._position_samples, *ends, 0)
 
     def move(self, reason: str, seconds: float, now_seconds: float) -> None:
-        """The call is to leave this session within a time, and to let go by itself where that does not happen."""
-        if self.state is not State.ENDED and not self._move_reason:
-            self._release_at = min(now_seconds + seconds, self._release_at or float("inf"))
-            self._ask_for_move(reason, seconds)
+        """Ask for another session within a time; release the call by itself after that time.
+
+        A drain replaces a rollover that waits, because this worker ends sooner than the session.
+        """
+        if self.state is State.ENDED or self._move_reason in (reason, Reason.DRAIN):
+            return
+        self._release_at = min(now_seconds + seconds, self._release_at or float("inf"))
+        self._ask_for_move(reason, seconds)
 
     def dispatcher_lost(self) -> None:
         """The dispatcher is gone, and the caller did not come back."""
@@ -430,6 +454,9 @@ class Session:
             silent = self._answers.tick(now_seconds, caller_speaks=self._journal.speaking)
             if silent is not None:
                 self._give_up_response(*silent, now_seconds)
+            for item_id in self._calls.overdue_elsewhere(now_seconds):
+                self._log.warning("remote tool without an end", effect="it is not waited for any longer")
+                self._remote_tool_ended(item_id, now_seconds)
             # An API that does not read cannot know of the silence.
             reads = heard_seconds is None or now_seconds - heard_seconds < API_STALLED_SECONDS
             if reads and self._watch.is_overdue(now_seconds):
@@ -446,6 +473,11 @@ class Session:
                 now_seconds if heard_seconds is None else heard_seconds,
             )
             self._look_after_session(now_seconds)
+        if self.state in (State.CONNECTING, State.CONFIGURING):
+            allowed_seconds = self._plan.retry_seconds + LAST_ATTEMPT_SECONDS
+            if now_seconds - self._started_seconds >= allowed_seconds:
+                cause = f": {self._last_error}" if self._last_error else ""
+                self._end(Outcome.FAILED, f"no Realtime session within {allowed_seconds:g} s{cause}")
         self._look_after_call(now_seconds)
         self._proceed(now_seconds)
 
@@ -457,8 +489,13 @@ class Session:
             self.move(Reason.ROLLOVER, seconds, now_seconds)
 
     def _look_after_call(self, now_seconds: float) -> None:
-        """End a call that is abandoned or has no end."""
+        """End a call that is abandoned or has no end.
+
+        A session that stands by judges nothing, because another session has the call. The silence of a transferred
+        call means nothing, because its caller speaks with somebody else.
+        """
         plan = self._plan
+        longest_silence = None if self._calls.has_transferred else plan.silence_hangup_seconds
         if self._agent.is_unanswered:
             self._end(Outcome.FAILED, "the dispatcher does not say what was heard")
             return
@@ -467,10 +504,12 @@ class Session:
         waits = self._answers.responses.owes or self._calls.any_open or self._agent.is_heard
         idle = self._answers.responses.state is SchedulerState.IDLE
         self._silence.tick(now_seconds, runs=self.state is State.LIVE and idle and not waits)
+        if self._snapshot.standby:
+            return
         if plan.max_call_seconds is not None and now_seconds - self._began_seconds >= plan.max_call_seconds:
             self._hang_up(f"the call is {plan.max_call_seconds:g} s long (MAX_CALL_SECONDS)")
-        elif plan.silence_hangup_seconds is not None and self._silence.seconds >= plan.silence_hangup_seconds:
-            self._hang_up(f"nobody has spoken for {plan.silence_hangup_seconds:g} s (SILENCE_HANGUP_SECONDS)")
+        elif longest_silence is not None and self._silence.seconds >= longest_silence:
+            self._hang_up(f"nobody has spoken for {longest_silence:g} s (SILENCE_HANGUP_SECONDS)")
 
     # Caller → model
 
@@ -555,13 +594,14 @@ class Session:
     def _session_updated(self, event: dict[str, Any], now_seconds: float) -> None:
         kind = self._updates.updated(event.get("session"), now_seconds)
         if self.state is State.CONFIGURING and kind is UpdateKind.OPENING:
-            self._limits.succeeded(now_seconds, repeat=self._attempts > 0)
+            self._limits.succeeded(now_seconds, repeat=self._is_repeat)
             if self._snapshot.standby:
                 self.state = State.STANDBY
                 self._replay.bring([])
                 self._out.record(link.Ready(standby=True))
             else:
                 self._go_live(now_seconds)
+                self._answers.has_waited(now_seconds - self._started_seconds)
 
     def _session_created(self, event: dict[str, Any], now_seconds: float) -> None:
         """The session says when it ends: after 60 minutes at OpenAI, after 30 at xAI."""
@@ -693,11 +733,14 @@ class Session:
         self._answers.item_begun(checked_id(event["response_id"]), checked_id(item["id"]))
         if item["type"] == "mcp_call":
             response_id = checked_id(event["response_id"])
-            self._calls.began_elsewhere(response_id, checked_id(item["id"]))
+            self._calls.began_elsewhere(response_id, checked_id(item["id"]), now_seconds)
             self._answers.called(response_id, now_seconds)
 
     def _mcp_call_ended(self, event: dict[str, Any], now_seconds: float) -> None:
-        if self._calls.ended_elsewhere(checked_id(event["item_id"])):
+        self._remote_tool_ended(checked_id(event["item_id"]), now_seconds)
+
+    def _remote_tool_ended(self, item_id: str, now_seconds: float) -> None:
+        if self._calls.ended_elsewhere(item_id):
             self._answers.owe(AnswerKind.REMOTE_TOOL, now_seconds)
 
     def _mcp_tools_failed(self, event: dict[str, Any], now_seconds: float) -> None:
@@ -732,7 +775,12 @@ class Session:
         self._replay.made(known.item_id)
         known.kind, known.call_id, known.name, known.text = ItemKind.FUNCTION_CALL, call_id, name, arguments
         self._answers.called(response_id, now_seconds)
-        if self._calls.called(known, response_id):
+        wanted = self._calls.called(known, response_id)
+        if self._answers.responses.find(response_id) is None:
+            # The response was given up, and its end may never come.
+            self._calls.part(response_id)
+            wanted = self._calls.response_done(response_id) or wanted
+        if wanted:
             self._answers.owe(AnswerKind.TOOL, now_seconds)
 
     def tool_done(self, call_id: str, output: str, now_seconds: float) -> None:
@@ -813,10 +861,15 @@ class Session:
         """Answered by `Answer`, at once or when the service has answered."""
         if action == "conversation":
             self._out.actions.append(Answer(number, 200, {"conversation": self.conversation.as_json()}))
+        elif self.state is State.ENDED:
+            self._out.actions.append(Answer(number, 404, {"error": "the session has ended"}))
+        elif action == "hang_up" and self._snapshot.standby:
+            # The dispatcher ignores orders of a session that does not have the call.
+            self._out.actions.append(Answer(number, 409, {"error": "another session has the call: try again"}))
         elif action == "hang_up":
-            self._agent.flush()
-            self._hang_up("the calls API has ended the call")
             self._out.actions.append(Answer(number, 200, {}))
+            self._agent.flush()
+            self._hang_up("the calls API has ended the call", repeat=True)
         elif self.state is not State.LIVE:
             self._out.actions.append(Answer(number, 409, {"error": "the call has no session yet: try again"}))
         elif action == "say" and self._waiting_sayings < MAX_WAITING_SAYINGS:
@@ -830,10 +883,17 @@ class Session:
     def _waiting_sayings(self) -> int:
         return sum(answer.kind is AnswerKind.SAY for answer in self._answers.responses.owed)
 
-    def _hang_up(self, reason: str) -> None:
-        """Have Asterisk end the call, behind what is being said."""
-        if not self._hanging_up and self.state is not State.ENDED:
-            self._hanging_up = True
+    def _hang_up(self, reason: str, *, repeat: bool = False) -> None:
+        """Have Asterisk end the call, behind what is being said; a transferred call ends only on this side.
+
+        Args:
+            reason: for people.
+            repeat: order it again. A dispatcher that knows the order ignores the second one.
+        """
+        if self._calls.has_transferred:
+            self._end(Outcome.COMPLETED, reason)
+        elif self.state is not State.ENDED and (repeat or not self._hang_up_reason):
+            self._hang_up_reason = reason
             self._log.info("hanging up", reason=reason)
             order = link.Order(HANG_UP_ORDER, link.OrderAction.HANG_UP.value)
             self._agent.order(order)
@@ -892,6 +952,10 @@ class Session:
         )
         self._journal.write()
         self._out.record(link.Ready())
+        if HANG_UP_ORDER in snapshot.orders:
+            self._hang_up_reason = snapshot.hang_up or ORDERED_BEFORE
+        elif snapshot.hang_up:
+            self._hang_up(snapshot.hang_up)
         # The dispatcher relies on nothing that it was told before READY.
         self._awaiting = False
         self._out.happened("live")
@@ -972,7 +1036,11 @@ class Session:
     def release(self, reason: str, message: str) -> None:
         """There is no session any more: the call goes on in another one."""
         if self.state is not State.ENDED:
+            self._answers.leave_sayings()
             self._journal.write()
+            # Orders that wait behind unsent words: the dispatcher keeps them from here on.
+            for order in self._agent.waiting_orders:
+                self._out.record(order)
             self._out.record(link.Released(reason, message))
             self._finish(Outcome.COMPLETED, message, released=True)
 

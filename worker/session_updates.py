@@ -187,6 +187,7 @@ class SessionUpdates:
         self._sent = None
         if sent.kind is UpdateKind.OPENING:
             return error.message
+        self._log.error("change of the session refused", code=error.code, reason=error.message)
         self._send_next(now_seconds)
         return True
 
@@ -258,8 +259,11 @@ class SessionUpdates:
         for session in (asked, echo):
             detection = _detection(session)
             if isinstance(detection, dict):
-                self.create_response = bool(detection.get("create_response", self.create_response))
-                self.interrupt_response = bool(detection.get("interrupt_response", self.interrupt_response))
+                # Null stands for the API's default, as an absent field does.
+                if isinstance(create := detection.get("create_response"), bool):
+                    self.create_response = create
+                if isinstance(interrupt := detection.get("interrupt_response"), bool):
+                    self.interrupt_response = interrupt
 
 
 def _detection(session: Mapping[str, Any]) -> Any:
@@ -310,6 +314,11 @@ def _differences(asked: Mapping[str, Any], echo: Mapping[str, Any], path: str = 
         shown = echo[name]
         if isinstance(value, dict) and isinstance(shown, dict):
             found += _differences(value, shown, f"{path}{name}.")
-        elif not isinstance(value, (dict, list)) and not isinstance(shown, (dict, list)) and value != shown:
+        elif isinstance(value, list) or isinstance(shown, list):
+            continue
+        elif isinstance(value, dict) or isinstance(shown, dict):
+            # A custom voice may be shown as its name; but nothing in place of an object is a difference.
+            found += [f"{path}{name}"] if value is None or shown is None else []
+        elif value != shown:
             found.append(f"{path}{name}")
     return found

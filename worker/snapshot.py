@@ -25,6 +25,7 @@ class Snapshot:
         running: calls of tools that this process still runs.
         recalled: the memory comes from Redis, which knows no replies.
         first_index: the numbers of reply items begin here.
+        hang_up: why a session on this worker has ordered a hang-up; empty: none has.
     """
 
     reason: str = ""
@@ -38,6 +39,7 @@ class Snapshot:
     running: frozenset[str] = frozenset()
     recalled: bool = False
     first_index: int = 0
+    hang_up: str = ""
 
 
 class SnapshotReader:
@@ -73,7 +75,7 @@ class SnapshotReader:
                 return link.decode_control(link.Go, payload)
         return None
 
-    def take(self, go: link.Go, running: frozenset[str]) -> Snapshot:
+    def take(self, go: link.Go, running: frozenset[str], hang_up: str = "") -> Snapshot:
         """What has been read; the next memory begins."""
         fields: dict[str, Any] = {
             "items": self._items,
@@ -90,5 +92,6 @@ class SnapshotReader:
             running=running,
             recalled=go.recalled,
             first_index=go.first_index,
+            hang_up=hang_up,
             **fields,
         )

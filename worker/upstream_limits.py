@@ -18,6 +18,9 @@ WINDOW_SECONDS: Final = 10.0
 # Repeats may be this share of first requests, and never fewer than the floor.
 REPEAT_SHARE: Final = 0.2
 REPEAT_FLOOR: Final = 5
+# The last repeats of the budget are spread over the window. Otherwise all of it could be spent in the first second
+# of an outage, and for ten more seconds nothing would find out that the API works again.
+SPREAD_REPEATS: Final = 2
 # Requests that are remembered of each kind; more than a process can send in WINDOW_SECONDS.
 MAX_COUNTED: Final = 10_000
 # Pairs of base URL and key; each tenant may have a key.
@@ -68,8 +71,12 @@ class RetryBudget:
     def take(self, now_seconds: float) -> bool:
         """Count a repeated request if the budget has room for it."""
         self._forget(now_seconds)
-        room = max(REPEAT_FLOOR, int(REPEAT_SHARE * len(self._first))) + len(self._earned)
-        if len(self._repeats) >= room:
+        room = max(REPEAT_FLOOR, int(REPEAT_SHARE * len(self._first)))
+        earned = len(self._earned)
+        if len(self._repeats) >= room + earned:
+            return False
+        is_spread = len(self._repeats) >= room - SPREAD_REPEATS + 2 * earned
+        if is_spread and now_seconds - self._repeats[-1] < WINDOW_SECONDS / (SPREAD_REPEATS + 1):
             return False
         self._repeats.append(now_seconds)
         return True

@@ -2,8 +2,8 @@
 -- ARGV: uuid, dispatcher, epoch, state, metadata, lease_ms, over_capacity, attach (1 or 0), known_epoch (or ''), then
 -- ids of excluded workers. With attach, a live worker that holds the call keeps it. With known_epoch, a call that
 -- another dispatcher has at a higher epoch stays there.
--- Returns {worker, address, epoch, pins, started_at_ms, attached}, or 'no_workers', 'full' or 'superseded', which
--- change nothing.
+-- Returns {worker, address, epoch, pins, started_at_ms, attached, age_ms}, or 'no_workers', 'full' or 'superseded',
+-- which change nothing.
 local uuid, dispatcher, asked_epoch, state, metadata = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local lease_ms, over_capacity, attach = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1'
 local known_epoch = tonumber(ARGV[9])
@@ -68,4 +68,4 @@ redis.call('HSET', call_key(uuid), 'worker', chosen.id, 'dispatcher', dispatcher
 redis.call('PEXPIREAT', call_key(uuid), lease_ends)
 add_leases(slots_key(chosen.id), lease_ms, {lease_ends, uuid})
 add_leases(CALLS, lease_ms, {lease_ends, uuid})
-return {chosen.id, chosen.address, epoch, pins, started_at_ms, attached and 1 or 0}
+return {chosen.id, chosen.address, epoch, pins, started_at_ms, attached and 1 or 0, now_ms - started_at_ms}

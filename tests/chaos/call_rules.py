@@ -75,8 +75,9 @@ _PATIENCE_SECONDS = 28.0
 _REPLY_WORDS = 8
 # A turn is text within this time after its end.
 TEXT_SECONDS = 2.0
-# What a new session knows of a caller's turn that has no text is how long it is, with the silence around it.
-_SILENCE_AROUND_TURN_MS = 3000
+# A session knows of a caller's turn without text how long it is, with the silence around it: 3 s and more where
+# the turn had to be ended from this side.
+_SILENCE_AROUND_TURN_MS = 4000
 # A wake of a stopped worker, or of a stalled API, that a call must not notice at all.
 _ROUNDING_SECONDS = 0.05
 

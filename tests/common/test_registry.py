@@ -152,6 +152,16 @@ class TestWorkers:
 
 
 class TestPin:
+    async def test_the_age_counts_from_the_first_pin(self, registry: Registry, redis: Redis) -> None:
+        await publish(registry, worker("w1"))
+        first = await pinned(registry, "c1")
+        assert first.age_ms == 0
+        while await redis_ms(redis) <= first.started_at_ms:
+            pass
+        again = await pinned(registry, "c1", epoch=2)
+        assert again.started_at_ms == first.started_at_ms
+        assert 0 < again.age_ms <= await redis_ms(redis) - first.started_at_ms
+
     async def test_a_new_call_is_recorded(self, registry: Registry, redis: Redis) -> None:
         await publish(registry, worker("w1"))
         before_ms = await redis_ms(redis)

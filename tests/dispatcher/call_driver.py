@@ -103,8 +103,16 @@ class CallDriver:
 
     # The rest
 
-    def placed(self, *, worker: str = WORKER, epoch: int = 1, pins: int = 1, attach: bool = False) -> list[Action]:
-        placed = Placed(worker, epoch, CHANNEL, pins, attach)
+    def placed(
+        self,
+        *,
+        worker: str = WORKER,
+        epoch: int = 1,
+        pins: int = 1,
+        attach: bool = False,
+        age_seconds: float = 0.0,
+    ) -> list[Action]:
+        placed = Placed(worker, epoch, CHANNEL, pins, attach, age_seconds)
         self.legs.append(self.call.placed(placed, self.now))
         return self.take()
 

@@ -462,6 +462,23 @@ class TestOrders:
         driver.call.executed(transfer, False, "no such extension", driver.now)
         assert Execute(self.HANG_UP) in driver.tick(0.2)
 
+    def test_a_transferred_call_is_not_hung_up(self, driver: CallDriver) -> None:
+        transfer = link.Order("call_2", link.OrderAction.TRANSFER.value, "600", "demo", "1")
+        driver.live().record(transfer)
+        driver.record(self.HANG_UP)
+        assert Execute(transfer) in driver.tick(0.2)
+        driver.call.executed(transfer, True, "transferred", driver.now)
+        driver.take()
+        taken = driver.tick(0.2)
+        assert not [action for action in taken if isinstance(action, Execute)]
+        (done,) = [record for record in to_worker(taken) if isinstance(record, link.OrderDone)]
+        assert (done.id, done.ok) == (self.HANG_UP.id, True)
+        # A core that stays is closed, as after a hang-up.
+        assert driver.tick(driver.limits.hung_up_seconds + 0.1)[-2:] == [
+            Unpin(1),
+            Ended(Ending.COMPLETED, ""),
+        ]
+
     def test_orders_that_wait_are_bounded(self, driver: CallDriver) -> None:
         driver.live().reply(1, sound(16_000))
         for number in range(2 * MAX_WAITING_ORDERS):

@@ -137,8 +137,40 @@ class TestMakeBeforeBreak:
         assert driver.record(link.Move("rollover", 240.0)) == [place(Purpose.MOVE, 2, same_worker=WORKER)]
 
     def test_a_second_request_changes_nothing(self, driver: CallDriver) -> None:
-        driver.live().record(link.Move("rollover", 240.0))
-        assert driver.record(link.Move("drain", 20.0)) == []
+        driver.live().record(link.Move("drain", 20.0))
+        assert driver.record(link.Move("drain", 10.0)) == []
+        assert driver.record(link.Move("rollover", 10.0)) == []
+
+    def test_drain_moves_a_rollover_to_another_worker(self, driver: CallDriver) -> None:
+        self.moved(driver, "rollover", worker=WORKER)
+        old, standby = driver.legs
+        driver.record(link.Ready())
+        taken = driver.record(link.Move("drain", 10.0), leg=old)
+        assert ToWorker(standby, link.encode(link.Close("the worker stops"), 7)) in taken
+        assert LeaveChannel(standby) in taken
+        # The old session may not let the call go before the other worker has a session.
+        assert ToWorker(old, link.encode(link.Release(10.0, revoked=True), 7)) in taken
+        assert of(Place, taken) == [place(Purpose.MOVE, 3, WORKER)]
+        taken = driver.placed(worker="w-2", epoch=3, pins=2)
+        assert to_worker(taken)[-1] == link.Go("drain", standby=True)
+        driver.record(link.Opened(32_000))
+        assert driver.record(link.Ready()) == [ToWorker(old, link.encode(link.Release(10.0), 7))]
+
+    def test_drain_keeps_a_standby_on_another_worker(self, driver: CallDriver) -> None:
+        self.moved(driver, "rollover", worker="w-2")
+        old = driver.legs[0]
+        assert driver.record(link.Move("drain", 10.0), leg=old) == []
+        assert driver.record(link.Ready()) == [ToWorker(old, link.encode(link.Release(10.0), 7))]
+
+    def test_drain_replaces_a_rollover_still_being_placed(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.record(link.Move("rollover", 240.0))
+        assert of(Place, driver.record(link.Move("drain", 10.0))) == []
+        # The answer to the first request is used, and the worker refuses because it drains.
+        driver.placed(worker=WORKER, epoch=2)
+        taken = driver.record(link.Refused("draining"))
+        assert LeaveChannel(driver.leg) in taken
+        assert of(Place, driver.tick(MOVE_AGAIN_SECONDS)) == [place(Purpose.MOVE, 3, WORKER)]
 
     @pytest.mark.parametrize("what", ["RELEASED", "ENDED", "REFUSED", "lost"])
     def test_one_that_does_not_stand_by_any_more_is_replaced(self, what: str, driver: CallDriver) -> None:

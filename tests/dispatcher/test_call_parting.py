@@ -297,6 +297,25 @@ class TestTransfer:
         driver.call.transferred_away(FallbackOutcome.TRANSFERRED, driver.now)
         assert driver.take() == [TookWayOut(FallbackOutcome.TRANSFERRED, REASON)]
 
+    def test_the_calls_api_does_not_hang_up_a_transferred_call(self) -> None:
+        driver = failing(SHORT, "600")
+        to_the_end(driver, 1.0)
+        driver.call.transferred_away(FallbackOutcome.TRANSFERRED, driver.now)
+        driver.call.hang_up()
+        taken = driver.take()
+        assert not of(Execute, taken)
+        assert closed(taken) == [CloseCaller(1000, "")]
+
+    def test_a_transferred_call_is_not_transferred_again(self) -> None:
+        driver = driver_with(SHORT, "600").live()
+        order = link.Order("sales", link.OrderAction.TRANSFER, "700", "demo", "1")
+        driver.record(order)
+        assert of(Execute, driver.tick(0.2)) == [Execute(order)]
+        driver.call.executed(order, True, "transferred", driver.now)
+        taken = driver.record(FAILED)
+        assert closed(taken) == [CloseCaller(1011, REASON)]
+        assert not of(TransferAway, to_the_end(driver, 3.0))
+
     def test_a_hang_up_that_was_promised_comes_first(self) -> None:
         driver = driver_with(SHORT, "600").live()
         driver.record(link.Order("bye", link.OrderAction.HANG_UP))

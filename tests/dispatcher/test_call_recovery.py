@@ -495,6 +495,30 @@ class TestACallOfADispatcherThatDied:
         taken = driver.record(link.Opened(32_000, attached=True, position_samples=80_000))
         assert to_worker(taken) == [CallerAudio(80_000, FRAME)]
 
+    def test_the_age_that_redis_knows_counts_on(self, driver: CallDriver) -> None:
+        driver.init()
+        opening = opened_with(driver.placed(epoch=5, attach=True, age_seconds=3000.0))
+        assert opening.age_seconds == pytest.approx(3000.0)
+        driver.record(link.Opened(32_000, attached=True, position_samples=80_000))
+        driver.now += 300.0
+        driver.lose_worker()
+        # Redis may have lost the call meanwhile, and then knows only the last pin.
+        opening = opened_with(driver.placed(worker="w-2", epoch=6, pins=2, age_seconds=1.0))
+        assert opening.age_seconds == pytest.approx(3300.0)
+
+    def test_the_age_is_at_least_the_audio_of_the_call(self, driver: CallDriver) -> None:
+        """Redis is away, and the worker knows how much audio the caller has sent."""
+        self.attached(driver, position_samples=3000 * 8000)
+        driver.now += 300.0
+        driver.lose_worker()
+        opening = opened_with(driver.placed(worker="w-2", epoch=6, pins=2))
+        assert opening.age_seconds == pytest.approx(3300.0)
+
+    def test_an_age_does_not_shorten_the_time_for_placing(self, driver: CallDriver) -> None:
+        driver.init()
+        driver.placed(age_seconds=3000.0)
+        assert not of(Ended, driver.tick(0.2))
+
     def test_what_it_remembers_is_kept(self, driver: CallDriver) -> None:
         self.attached(driver)
         profile = link.Profile({"model": "m"}, {"api_key": "secret"})

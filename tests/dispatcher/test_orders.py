@@ -56,6 +56,32 @@ def test_a_worker_that_takes_over_is_told_which_are_known_and_what_came_of_them(
     assert (orders.known, orders.results) == (("call_2", "call_1"), [done])
 
 
+def test_a_transfer_makes_the_waiting_orders_void() -> None:
+    orders = Orders(patience_seconds=120.0)
+    orders.add(TRANSFER, 10.0)
+    orders.add(HANG_UP, 10.0)
+    assert orders.due(11.0, all_heard=True) == TRANSFER
+    assert orders.take_void() == []
+    orders.executed(link.OrderDone(TRANSFER.id, True, "transferred"))
+    assert orders.has_transferred
+    assert orders.due(12.0, all_heard=True) is None
+    assert orders.take_void() == [HANG_UP]
+    assert not orders.is_busy
+    # The next worker is told, so that the model gets an output.
+    assert [result.id for result in orders.results] == [TRANSFER.id, HANG_UP.id]
+
+
+def test_a_transfer_that_failed_makes_no_order_void() -> None:
+    orders = Orders(patience_seconds=120.0)
+    orders.add(TRANSFER, 10.0)
+    orders.add(HANG_UP, 10.0)
+    orders.due(11.0, all_heard=True)
+    orders.executed(link.OrderDone(TRANSFER.id, False, "no such extension"))
+    assert not orders.has_transferred
+    assert orders.take_void() == []
+    assert orders.due(12.0, all_heard=True) == HANG_UP
+
+
 def test_those_that_wait_are_bounded() -> None:
     orders = Orders(patience_seconds=120.0)
     for number in range(2 * MAX_WAITING_ORDERS):

@@ -11,7 +11,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from common import link
-from common.registry import CallLease, NoCapacity, NoCapacityReason, Registry, Said, WorkerRecord, WorkerState
+from common.registry import (
+    CallLease,
+    NoCapacity,
+    NoCapacityReason,
+    Registry,
+    Said,
+    Superseded,
+    WorkerRecord,
+    WorkerState,
+)
 from dispatcher.memory import CallMemory
 from dispatcher.placement import SAID_CALLS, SAID_CHARS, Found, Placement
 from tests.redis_process import RedisProcess
@@ -56,7 +65,7 @@ class Rig:
         for record in workers:
             await self.registry.publish_worker(record, lease_seconds=LONG_SECONDS)
 
-    async def place(self, uuid: str = "call", **options: Any) -> Found | NoCapacity:
+    async def place(self, uuid: str = "call", **options: Any) -> Found | NoCapacity | Superseded:
         chosen: dict[str, Any] = {"epoch": 1, "metadata": METADATA, "excluded": NOBODY, "pins": 0, **options}
         return await self.placement.place(uuid, **chosen)
 
@@ -162,7 +171,7 @@ class TestThroughRedis:
         await rig.publish(worker("w-1", capacity=1, state="draining"), worker("w-2"))
         other = Rig(registry, "d-2")
         again = await other.placed()
-        assert again == replace(first, epoch=2, attach=True)
+        assert again == replace(first, epoch=2, attach=True, age_seconds=again.age_seconds)
         # But not for a call that has no session any more, nor if it is not to be that worker.
         await rig.publish(worker("w-1"))
         lost = await other.placed(epoch=3, recovers=True)
@@ -508,7 +517,11 @@ class TestTheCallsOfOtherDispatchers:
     async def filled(self, rig: Rig, *workers: WorkerRecord, **calls: int) -> None:
         """Publish workers that have calls of another dispatcher, and take the table."""
         await rig.publish(*workers)
-        held = [lease(f"{name}-{n}", worker=name.replace("_", "-")) for name, many in calls.items() for n in range(many)]
+        held = [
+            lease(f"{name}-{n}", worker=name.replace("_", "-"))
+            for name, many in calls.items()
+            for n in range(many)
+        ]
         await rig.registry.renew("d-2", held, lease_seconds=LONG_SECONDS)
         await rig.placement.renew([])
 

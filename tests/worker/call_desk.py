@@ -12,7 +12,9 @@ from pydantic import SecretStr
 
 from common import link, metrics
 from common.settings import Settings
+from simulator.realtime_api import RealtimeSimulator
 from simulator.realtime_settings import SimulatorSettings
+from simulator.simulated_session import SimulatedSession
 from tests.worker.link_records import JOURNAL, Record, decoded_all, payload_of
 from tests.worker.shared import resources
 from worker.call import Call, Resources
@@ -45,9 +47,8 @@ class Desk:
         self.is_over = asyncio.Event()
         self._waiting: list[tuple[Callable[[list[Record]], Any], asyncio.Future[None]]] = []
         fields = {"uuid": "uuid-1", "epoch": 1, "credit_bytes": 10**9, **opening}
-        self.call = Call(
-            link.Open(**fields), CHANNEL, self.send, calls=self, resources=shared, predecessor=predecessor
-        )
+        self._predecessor = predecessor
+        self.call = Call(link.Open(**fields), CHANNEL, self.send, calls=self, resources=shared)
 
     def ended(self, call: Call) -> None:
         assert call is self.call
@@ -61,6 +62,8 @@ class Desk:
     def going(self, call: Call) -> None:
         assert call is self.call
         self.goings += 1
+        if self._predecessor is not None:
+            self.call.take_over(self._predecessor)
 
     def record(self, *records: link.Control) -> None:
         """Records of the dispatcher."""
@@ -140,3 +143,26 @@ def counted(name: str, **labels: str) -> float:
 def errors(code: str) -> float:
     """How many upstream errors of this code were counted so far."""
     return counted("upstream_errors", code=code)
+
+
+def begin_tool(
+    simulator: RealtimeSimulator, opened: SimulatedSession, call_id: str = "call_1", name: str = "look_up"
+) -> None:
+    """The model calls a tool."""
+    item = {
+        "id": f"item_{call_id}",
+        "type": "function_call",
+        "status": "completed",
+        "call_id": call_id,
+        "name": name,
+        "arguments": "{}",
+    }
+    simulator.faults.send(
+        opened,
+        {"type": "response.output_item.done", "response_id": "resp_x", "output_index": 0, "item": item},
+    )
+
+
+def outputs(opened: SimulatedSession) -> list[str | None]:
+    """Of function calls, as the model knows them."""
+    return [item.output for item in opened.items if item.type == "function_call_output"]

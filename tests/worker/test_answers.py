@@ -198,15 +198,6 @@ class TestWhenToAsk:
         assert due(scheduler, NOW + 0.49) is None
         assert due(scheduler, NOW + 0.5) is not None
 
-    def test_the_time_of_the_first_due_request_is_kept(self) -> None:
-        scheduler = ResponseScheduler()
-        answer = owed(scheduler)
-        assert answer.wanted_since_seconds is None
-        # It is due, and the limits of the process hold it back.
-        assert due(scheduler, NOW + 1) is not None
-        assert due(scheduler, NOW + 2) is not None
-        assert answer.wanted_since_seconds == NOW + 1
-
     def test_each_request_has_an_event_id_of_its_own(self) -> None:
         scheduler, _, first = requested()
         scheduler.unanswered()

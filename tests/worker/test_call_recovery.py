@@ -16,7 +16,17 @@ from dispatcher.memory import CallMemory
 from simulator.realtime_api import RealtimeSimulator
 from simulator.simulated_session import SimulatedSession
 from tests.helpers import eventually
-from tests.worker.call_desk import CHANNEL, PATIENCE_SECONDS, QUICK, Desk, begun, call_to, errors
+from tests.worker.call_desk import (
+    CHANNEL,
+    PATIENCE_SECONDS,
+    QUICK,
+    Desk,
+    begin_tool,
+    begun,
+    call_to,
+    errors,
+    outputs,
+)
 from tests.worker.link_records import Ack, Audio, Record, decoded_all, payload_of
 from worker.call import CONFIRM_SECONDS, KEPT_LONGER_SECONDS, MAX_EARLY_RECORDS
 from worker.tools.result import Outcome as ToolOutcome
@@ -367,24 +377,6 @@ async def test_what_comes_before_there_is_a_session_is_bounded(simulator: Realti
 # Tools
 
 
-def begin_tool(
-    simulator: RealtimeSimulator, opened: SimulatedSession, call_id: str = "call_1", name: str = "look_up"
-) -> None:
-    """The model calls a tool."""
-    item = {
-        "id": f"item_{call_id}",
-        "type": "function_call",
-        "status": "completed",
-        "call_id": call_id,
-        "name": name,
-        "arguments": "{}",
-    }
-    simulator.faults.send(
-        opened,
-        {"type": "response.output_item.done", "response_id": "resp_x", "output_index": 0, "item": item},
-    )
-
-
 async def test_a_tool_that_the_model_made_up_has_no_series_of_its_own(simulator: RealtimeSimulator) -> None:
     def counted() -> float:
         wanted = 'avr_sts_tool_calls_total{outcome="refused",tool="other"}'
@@ -453,11 +445,6 @@ def kept_of(desk: Desk) -> list[link.Control]:
     return list(kept.records())
 
 
-def outputs(opened: SimulatedSession) -> list[str | None]:
-    """Of function calls, as the model knows them."""
-    return [item.output for item in opened.items if item.type == "function_call_output"]
-
-
 async def test_one_that_ends_between_two_sessions_has_its_output_in_the_next(
     simulator: RealtimeSimulator, slow_tool: asyncio.Event
 ) -> None:
@@ -475,6 +462,28 @@ async def test_one_that_ends_between_two_sessions_has_its_output_in_the_next(
             next_desk.record(*remembered, link.Go("dropped"))
             slow_tool.set()
             await eventually(lambda: not next_desk.call.tools.tasks)
+            again = await simulator.wait_for_session(2)
+            await again.wait_for(outputs)
+            assert outputs(again) == ["found"]
+
+
+async def test_a_tool_that_ends_before_go_has_its_output_in_the_next(
+    simulator: RealtimeSimulator, slow_tool: asyncio.Event
+) -> None:
+    async with call_to(simulator.url) as desk:
+        await desk.ready()
+        opened = await simulator.wait_for_session()
+        begin_tool(simulator, opened)
+        await desk.wait_for(lambda records: link.Tool("call_1") in records)
+        desk.record(link.ToolKnown("call_1"))
+        opened.drop()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await desk.is_over.wait()
+        remembered = kept_of(desk)
+        slow_tool.set()
+        await eventually(lambda: not desk.call.tools.tasks)
+        async with begun(Desk(desk.shared, epoch=2, restore=True, predecessor=desk.call)) as next_desk:
+            next_desk.record(*remembered, link.Go("dropped"))
             again = await simulator.wait_for_session(2)
             await again.wait_for(outputs)
             assert outputs(again) == ["found"]

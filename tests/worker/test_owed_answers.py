@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from common import link
+from common.errors import UpstreamError
 from common.wav import read_wav
 from tests.worker import api_events as api
 from tests.worker.restored import agent, replayed, restored, user
 from tests.worker.session_driver import FRAME, Append, Did, Driver, audio_samples, live, only, playout
-from worker.actions import Answer, Ended, RunTool
+from worker.actions import Answer, Connect, Ended, RunTool
 from worker.session import State
 from worker.upstream_limits import UpstreamLimits
 
@@ -235,6 +236,62 @@ def test_pause_of_the_api_is_waited_for_in_time(pause_seconds: float, is_waited_
     assert len(requests(driver.tick(pause_seconds))) == is_waited_for
 
 
+def test_long_pause_after_a_cut_reply_ends_the_session() -> None:
+    made = greeted()
+    made.play = lambda *_: []
+    made.turn("item_a")
+    made.saw(made.driver.reply("resp_9", "reply", "Your order", 400, previous="item_a", done=False))
+    message = "Rate limit reached. Please try again in 10m0s."
+    error = {"type": "requests", "code": "rate_limit_exceeded", "message": message}
+    made.event(api.response_done("resp_9", "failed", status_details={"type": "failed", "error": error}))
+    made.saw(made.driver.record(playout(*audio_samples(made.did).items(), idle=True)))
+    made.run(5)
+    (ended,) = made.ended
+    assert "rate_limit_exceeded" in ended.message
+
+
+def test_time_without_a_session_counts_for_the_greeting() -> None:
+    made = Api(Driver(retry_seconds=30.0), fail)
+    made.driver.tick(25.0)
+    made.saw(made.driver.go_live())
+    made.run(30)
+    (ended,) = made.ended
+    assert "server_error" in ended.message
+    assert made.driver.now - 100.0 <= 36
+
+
+@pytest.mark.parametrize("pause_seconds", [4.0, 9.0])
+@pytest.mark.parametrize("responds", [True, False], ids=["fails", "unanswered"])
+def test_caller_who_asks_again_gets_the_way_out(responds: bool, pause_seconds: float) -> None:
+    made = greeted()
+    made.play = fail if responds else lambda *_: []
+    for number in range(15):
+        if not made.ended:
+            made.turn(f"item_{number}", "Hello?")
+            made.run(pause_seconds)
+    assert made.ended
+    assert 20 <= made.driver.now - 100.0 <= 36
+
+
+def test_speech_is_no_time_of_waiting() -> None:
+    made = greeted()
+    made.play = lambda _, response_id, __: made.driver.event(api.response_created(response_id))
+    made.driver.session.command(1, "say", {"text": "One moment."}, made.driver.now)
+    made.saw(made.driver.take())
+    made.event(api.speech_started("item_a"), api.cancelled("resp_2"))
+    made.says = VOICE
+    made.run(40)
+    made.says = FRAME
+    made.speaks()
+    end = api.speech_stopped("item_a", 40_000)
+    made.event(end, api.committed("item_a"), api.caller_item_added("item_a"))
+    made.run(0.6)
+    made.saw(speak(made, made.new_response()))
+    made.run(5)
+    assert not made.ended
+    assert [is_plain(request) for _, request in made.requests[1:]] == [False, False]
+
+
 def test_failing_api_that_recovers_answers_once() -> None:
     made = greeted()
     made.play = fail
@@ -267,6 +324,23 @@ def test_turn_that_is_answered_starts_the_count_anew() -> None:
         made.turn(f"item_{number}")
         made.run(20)
         assert not made.ended
+
+
+@pytest.mark.parametrize("is_open", [True, False], ids=["no session", "no connection"])
+def test_last_attempt_that_hangs_ends_the_session(is_open: bool) -> None:
+    driver = Driver(retry_seconds=30.0)
+    driver.tick(29.0)
+    error = UpstreamError("the Realtime API cannot be reached", code="connect", retryable=True)
+    driver.session.connect_failed(error, driver.now)
+    assert only(driver.take(), Connect)
+    driver.tick(0.9)
+    if is_open:
+        driver.connected()
+    did = driver.tick(3.9)
+    assert not only(did, link.Ended)
+    did = driver.tick(0.4)
+    (ended,) = only(did, link.Ended)
+    assert ended.outcome == "failed"
 
 
 # Speech without an end
@@ -379,6 +453,23 @@ def test_long_tool_is_waited_for_and_answered_once() -> None:
 
 
 # What counts as activity
+
+
+def test_remote_tool_without_an_end_is_given_up() -> None:
+    made = greeted(silence_hangup_seconds=30.0)
+    made.play = lambda *_: []
+    made.turn("item_a")
+    tool = {"type": "mcp_call", "id": "mcp_1", "server_label": "stock", "name": "find", "arguments": "{}"}
+    added = api.event("response.output_item.added", response_id="resp_9", output_index=0, item=tool)
+    made.event(api.response_created("resp_9"), added, api.response_done("resp_9"))
+    made.speaks()
+    made.run(55)
+    assert len(made.requests) == 1
+    made.run(10)
+    assert len(made.requests) == 2
+    made.run(40)
+    assert len(made.requests) == 2
+    assert [order.action for order in only(made.did, link.Order)] == ["hang_up"]
 
 
 def test_idle_timeout_of_the_api_does_not_keep_a_line_open() -> None:
@@ -497,3 +588,39 @@ def test_restored_call_without_speech_says_nothing_of_it() -> None:
     made.run(SOON_SECONDS)
     assert not [text for kind, text in replayed(made.did) if text.startswith("[")]
     assert not made.requests
+
+
+@pytest.mark.parametrize("ends", ["lost", "released"])
+def test_say_that_is_owed_is_said_in_the_next_session(ends: str) -> None:
+    made = greeted()
+    made.event(api.speech_started("item_a"))
+    made.driver.session.command(1, "say", {"text": "One moment."}, made.driver.now)
+    if ends == "lost":
+        made.driver.session.connection_lost("it broke off", made.driver.now)
+    else:
+        made.driver.record(link.Release(0.0, False))
+    made.driver.take()
+    remembered = [each for each in made.driver.journal if isinstance(each, link.Remember)]
+    assert "One moment." in remembered[-1].item["text"]
+    driver, did = restored(agent("hello", "Hello!"), remembered[-1], reason="dropped")
+    assert "One moment." in replayed(did)[-1][1]
+    assert len(requests(did + driver.tick(1.0))) == 1
+
+
+@pytest.mark.parametrize("name", ["look_up", "avr_hangup"])
+def test_late_call_of_a_response_given_up_is_carried_out(name: str) -> None:
+    made = greeted()
+    made.play = lambda *_: []
+    made.turn("item_a")
+    made.event(api.response_created("resp_9"), api.error("server_error", kind="server_error"))
+    made.speaks()
+    made.run(SOON_SECONDS)
+    assert len(made.requests) == 2
+    call = api.function_call_item("call_item") | {"name": name}
+    made.event(api.event("response.output_item.done", response_id="resp_9", output_index=0, item=call))
+    if name == "look_up":
+        made.driver.session.tool_done(call["call_id"], "found", made.driver.now)
+        made.run(SOON_SECONDS)
+        assert len(made.requests) == 3
+    else:
+        assert [order.action for order in only(made.did, link.Order)] == ["hang_up"]

@@ -257,3 +257,20 @@ def test_what_follows_in_the_session_follows_in_the_call_what_the_session_does_n
     told.replay.made("d")
     assert told.replay.behind("a") == "c"
     assert told.replay.behind("d") == "d"
+
+
+@pytest.mark.parametrize("outputs", [[], ["one"], ["two", "one"], ["one", "two"]])
+def test_calls_and_outputs_leave_a_long_conversation_in_pairs(outputs: list[str]) -> None:
+    told = Told()
+    told.item("question", Role.USER, "How much?")
+    for call_id in ("one", "two"):
+        told.item(f"call {call_id}", kind=ItemKind.FUNCTION_CALL, call_id=call_id, name="look_up", text="{}")
+    for call_id in outputs:
+        told.item(f"output {call_id}", kind=ItemKind.FUNCTION_CALL_OUTPUT, call_id=call_id, text="found")
+    told.bring()
+    assert told.replay.shorten() > 0
+    left = [item for item in told.conversation if not item.left_out]
+    calls = {item.call_id for item in left if item.kind is ItemKind.FUNCTION_CALL}
+    assert calls >= {item.call_id for item in left if item.kind is ItemKind.FUNCTION_CALL_OUTPUT}
+    # Outputs of these calls are still to come.
+    assert calls >= {"one", "two"} - set(outputs)

@@ -10,7 +10,7 @@ import pytest
 
 from common import metrics
 from tests.helpers import eventually
-from worker.running_tools import MAX_RUNNING_TOOLS, RunningTools
+from worker.running_tools import MAX_KEPT_OUTPUTS, MAX_RUNNING_TOOLS, RunningTools
 from worker.tools.definition import Definition
 from worker.tools.toolbox import Toolbox
 
@@ -87,6 +87,40 @@ async def test_its_output_is_that_of_whoever_has_the_call_when_it_is_done(gated:
     assert not first.outputs
     assert not second.outputs
     assert not third.tools.tasks
+
+
+async def test_an_output_goes_to_the_session_that_takes_over(gated: Gated, toolbox: Toolbox) -> None:
+    first, second, third = Session(), Session(), Session()
+    gated.gate.set()
+    first.tools.start(toolbox, "call_1", "gated", "{}")
+    await eventually(lambda: first.outputs)
+    assert first.tools.hand_over(second.tools) == []
+    assert second.outputs == [("call_1", "of call")]
+    assert first.tools.is_empty
+    # The second session may be lost before the model has the output.
+    second.tools.hand_over(third.tools)
+    assert third.outputs == [("call_1", "of call")]
+
+
+async def test_outputs_that_are_kept_are_bounded(gated: Gated, toolbox: Toolbox) -> None:
+    first, second = Session(), Session()
+    gated.gate.set()
+    for number in range(MAX_KEPT_OUTPUTS + 3):
+        first.tools.start(toolbox, f"call_{number}", "gated", "{}")
+        await eventually(lambda: not first.tools.tasks)
+    first.tools.hand_over(second.tools)
+    assert [call_id for call_id, _ in second.outputs] == [f"call_{n + 3}" for n in range(MAX_KEPT_OUTPUTS)]
+
+
+async def test_a_cancelled_tool_is_not_handed_over(toolbox: Toolbox) -> None:
+    first, second = Session(), Session()
+    first.tools.start(toolbox, "call_1", "gated", "{}")
+    (task,) = first.tools.tasks.values()
+    await asyncio.sleep(0)  # it begins
+    first.tools.cancel()
+    assert first.tools.hand_over(second.tools) == []
+    await asyncio.wait([task])
+    assert second.tools.is_empty
 
 
 async def test_what_nobody_waits_for_is_given_up(toolbox: Toolbox) -> None:

@@ -414,6 +414,20 @@ async def test_an_older_session_lets_go_when_the_newer_one_has_the_call(here: Se
         assert here.worker.calls == 1
 
 
+async def test_a_hang_up_is_handed_over_to_the_next_session(here: Service) -> None:
+    async with link_to(here.address) as one, link_to(here.address) as other:
+        await live_call(one, "call-1", 1)
+        one.end.abort()
+        await eventually(lambda: here.worker._calls["call-1"][0].call.waits_for_dispatcher)
+        other.send(link.Command(1, "call-1", "hang_up"), 0)
+        assert (await other.next(0, link.Result)).status == 200
+        # The dispatcher has given the old session up, and knows nothing of the order.
+        other.open("call-1", 1, epoch=2, restore=True)
+        other.send(link.Go("worker_lost"), 1)
+        order = await other.next(1, link.Order)
+        assert order.action == link.OrderAction.HANG_UP
+
+
 async def test_a_draining_worker_does_not_take_a_call_that_lost_its_session(here: Service) -> None:
     async with link_to(here.address) as dispatcher:
         await live_call(dispatcher, "call-1", 1)

@@ -120,8 +120,8 @@ def test_a_refusal_that_may_pass_is_tried_again_with_a_growing_delay_until_the_d
         for connect in only(did, Connect):
             delays.append(connect.delay_seconds)
             driver.now += connect.delay_seconds
-    assert delays == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
-    message = "no Realtime session after 7 attempts in 20 s: the Realtime API answered HTTP 503"
+    assert delays == [0.5, 1.0, 2.0, 3.0, 3.0, 3.0, 3.0, 3.0]
+    message = "no Realtime session after 9 attempts in 20 s: the Realtime API answered HTTP 503"
     assert did[1:] == failed(message)
 
 

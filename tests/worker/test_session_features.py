@@ -346,7 +346,7 @@ def test_the_agent_says_what_it_is_told_to_when_it_has_finished() -> None:
 def test_a_call_is_ended_from_outside() -> None:
     driver = live()
     did = _command(driver, "hang_up")
-    assert [type(one) for one in did] == [link.Order, Answer]
+    assert [type(one) for one in did] == [Answer, link.Order]
 
 
 def test_the_conversation_is_what_was_heard_said_and_done() -> None:

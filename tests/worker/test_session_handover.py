@@ -249,6 +249,24 @@ class TestLettingGo:
         driver.record(link.Release(60.0))
         assert only(driver.tick(20.0), link.Released)
 
+    def test_a_drain_shortens_a_rollover_that_waits(self) -> None:
+        driver = live(rollover_seconds=3300.0)
+        driver.event(api.speech_started("turn"))
+        assert only(driver.tick(3300.0), link.Move)
+        driver.record(link.Release(240.0))
+        for _ in range(3):
+            driver.session.move("drain", 24.0, driver.now)
+        assert only(driver.take(), link.Move) == [link.Move("drain", 24.0)]
+        assert not only(driver.tick(23.9), link.Released)
+        assert [released.reason for released in only(driver.tick(0.1), link.Released)] == ["drain"]
+
+    def test_a_rollover_does_not_replace_a_drain(self) -> None:
+        driver = live(rollover_seconds=3300.0)
+        driver.event(api.speech_started("turn"))
+        driver.session.move("drain", 5000.0, driver.now)
+        driver.take()
+        assert not only(driver.tick(3300.0), link.Move)
+
     def test_before_the_api_ends_it_another_one_is_asked_for(self) -> None:
         driver = live(rollover_seconds=3300.0)
         driver.reply("resp_1", "a", "Hello", 100)

@@ -29,6 +29,7 @@ from tests.worker.restored import (
 from tests.worker.session_driver import (
     CREATE,
     Append,
+    Did,
     Driver,
     audio_samples,
     only,
@@ -36,7 +37,7 @@ from tests.worker.session_driver import (
     samples_8k,
     texts,
 )
-from worker.actions import Action, RunTool
+from worker.actions import RunTool
 from worker.answering import CONTINUE_NOTE
 from worker.function_calls import INTERRUPTED
 from worker.session import MISSED_WORDS_NOTE, State
@@ -493,7 +494,7 @@ class TestTools:
             function_call("b", name="avr_transfer", text=TRANSFER),
             orders=frozenset({"call_1"}),
         )
-        attached(driver)
+        attached(driver, seconds=1.0)
         (order,) = only(driver.go_live(), link.Order)
         assert (order.id, order.extension) == ("call_1", "600")
 
@@ -507,12 +508,12 @@ class TestTools:
         assert [kind for kind, _ in replayed(did)].count("function_call_output") == 1
 
 
-def attached(driver: Driver, epoch: int = 3) -> list[Action]:
-    """Another dispatcher has the call; returns what is done within a minute."""
+def attached(driver: Driver, epoch: int = 3, seconds: float = 60.0) -> list[Did]:
+    """Attach another dispatcher, and return what is done within this time."""
     driver.channel = 9
     driver.session.attached(link.Open("uuid-1", epoch, credit_bytes=10**9, attach=True), 9, driver.now)
     did = driver.take()
-    for _ in range(300):
+    for _ in range(round(seconds / 0.2)):
         did += driver.tick(0.2)
     return did
 

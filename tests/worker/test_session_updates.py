@@ -315,8 +315,23 @@ class TestFieldsLeftOut:
         assert made.answers() == [(1, 422)]
         assert made.sent() == []
 
+    def test_a_refused_change_of_our_own_is_logged(self) -> None:
+        made = Updating()
+        changed = session_object(Settings(openai_instructions="Be brief."))
+        made.updates.unmute(NOW, changed)
+        with capture_logs() as logs:
+            assert made.updates.refused(error(param="session.instructions"), NOW) is True
+        assert [entry["log_level"] for entry in logs] == ["error"]
+
 
 class TestWhatIsInForce:
+    @pytest.mark.parametrize("field", ["create_response", "interrupt_response"])
+    def test_null_in_the_echo_stands_for_the_default(self, field: str) -> None:
+        made = Updating(opened=False)
+        made.updates.open(NOW, muted=False)
+        made.updates.updated({"turn_detection": {"type": "server_vad", field: None}}, NOW)
+        assert getattr(made.updates, field) is True
+
     @pytest.mark.parametrize("flat", [False, True])
     @pytest.mark.parametrize("field", ["create_response", "interrupt_response"])
     def test_the_echo_is_in_force(self, field: str, flat: bool) -> None:
@@ -353,6 +368,13 @@ class TestWhatIsInForce:
         assert len(told) == 1
         assert sorted(told[0]["fields"]) == ["audio.output.speed", "audio.output.voice", "instructions"]
         assert "secret words" not in str(logs)
+
+    def test_nothing_in_place_of_turn_detection_is_told(self) -> None:
+        made = Updating(opened=False)
+        with capture_logs() as logs:
+            made.updates.open(NOW, muted=False)
+            made.updates.updated(ECHO | {"audio": {"input": {"turn_detection": None}}}, NOW)
+        assert [line["fields"] for line in logs] == [["audio.input.turn_detection"]]
 
     def test_fields_that_the_echo_lacks_are_no_difference(self) -> None:
         made = Updating(opened=False)

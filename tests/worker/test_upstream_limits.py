@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from worker.upstream_limits import (
     OPEN_MOST_SECONDS,
     PROBE_SECONDS,
     REPEAT_FLOOR,
+    SPREAD_REPEATS,
     WINDOW_SECONDS,
     BreakerState,
     LimitsTable,
@@ -89,27 +91,40 @@ class TestPause:
         assert made.may_send(104.0, repeat=True)
 
 
+def spent(take: Callable[[float], bool], from_seconds: float, seconds: float = WINDOW_SECONDS) -> list[float]:
+    """Ask every 0.1 s, as often as it is granted; returns the times of the permissions."""
+    times = []
+    for step in range(round(seconds * 10)):
+        now_seconds = from_seconds + step / 10
+        times += [now_seconds] * granted(functools.partial(take, now_seconds))
+    return times
+
+
 class TestRetryBudget:
     def test_the_floor_is_five_repeats_in_10_s(self) -> None:
         budget = RetryBudget()
-        assert granted(lambda: budget.take(100.0)) == REPEAT_FLOOR == 5
-        assert not budget.take(100.0 + WINDOW_SECONDS - 0.01)
-        assert granted(lambda: budget.take(100.0 + WINDOW_SECONDS)) == REPEAT_FLOOR
+        assert len(spent(budget.take, 100.0)) == REPEAT_FLOOR == 5
+        times = spent(budget.take, 100.0 + WINDOW_SECONDS, 60.0)
+        assert all(sum(at <= each < at + WINDOW_SECONDS for each in times) <= REPEAT_FLOOR for at in times)
+
+    def test_the_budget_is_never_empty_for_long(self) -> None:
+        times = spent(RetryBudget().take, 100.0, 60.0)
+        assert max(later - earlier for earlier, later in itertools.pairwise(times)) < 4.0
 
     @pytest.mark.parametrize(("first", "repeats"), [(0, 5), (25, 5), (29, 5), (30, 6), (100, 20), (1000, 200)])
     def test_repeats_are_20_percent_of_first_requests(self, first: int, repeats: int) -> None:
         budget = RetryBudget()
         for _ in range(first):
-            budget.first(100.0)
-        assert granted(lambda: budget.take(105.0)) == repeats
+            budget.first(105.0)
+        assert len(spent(budget.take, 105.0)) == repeats
 
     def test_first_requests_count_for_10_s(self) -> None:
         budget = RetryBudget()
         for _ in range(100):
             budget.first(100.0)
-        assert granted(lambda: budget.take(100.0 + WINDOW_SECONDS)) == REPEAT_FLOOR
+        assert len(spent(budget.take, 100.0 + WINDOW_SECONDS)) == REPEAT_FLOOR
 
-    def test_successful_repeats_double_the_next_wave(self) -> None:
+    def test_successful_repeats_let_more_and_more_follow(self) -> None:
         budget, now_seconds = RetryBudget(), 100.0
         waves = []
         for _ in range(5):
@@ -118,13 +133,26 @@ class TestRetryBudget:
             now_seconds += 0.5
             for _ in range(wave):
                 budget.refund(now_seconds)
-        assert waves == [5, 10, 20, 40, 80]
+        assert waves[0] == REPEAT_FLOOR - SPREAD_REPEATS
+        assert all(later > 1.5 * earlier for earlier, later in itertools.pairwise(waves))
+
+    def test_one_success_is_enough_after_an_exhausted_budget(self) -> None:
+        budget = RetryBudget()
+        spent(budget.take, 100.0)
+        waiting, now_seconds = 50, 110.0
+        while waiting and now_seconds < 118.0:
+            sent = min(waiting, granted(functools.partial(budget.take, now_seconds)))
+            waiting -= sent
+            now_seconds += 0.3
+            for _ in range(sent):
+                budget.refund(now_seconds)
+        assert not waiting
 
     def test_earned_repeats_expire_after_10_s(self) -> None:
         budget = RetryBudget()
         for _ in range(50):
             budget.refund(100.0)
-        assert granted(lambda: budget.take(100.0 + WINDOW_SECONDS)) == REPEAT_FLOOR
+        assert len(spent(budget.take, 100.0 + WINDOW_SECONDS)) == REPEAT_FLOOR
 
     def test_the_counts_are_bounded(self) -> None:
         budget = RetryBudget()
@@ -135,16 +163,16 @@ class TestRetryBudget:
 
     def test_a_first_request_needs_no_budget(self) -> None:
         made = limits()
-        assert granted(lambda: made.may_send(100.0, repeat=True)) == REPEAT_FLOOR
+        spent(lambda now: made.may_send(now, repeat=True), 90.0)
         assert made.may_send(100.0, repeat=False)
 
     def test_a_successful_first_request_earns_no_repeat(self) -> None:
         made = limits()
-        assert granted(lambda: made.may_send(100.0, repeat=True)) == REPEAT_FLOOR
-        made.succeeded(100.0, repeat=False)
-        assert not made.may_send(100.0, repeat=True)
-        made.succeeded(100.0, repeat=True)
-        assert granted(lambda: made.may_send(100.0, repeat=True)) == 2
+        now_seconds = spent(lambda now: made.may_send(now, repeat=True), 90.0)[-1]
+        made.succeeded(now_seconds, repeat=False)
+        assert not made.may_send(now_seconds, repeat=True)
+        made.succeeded(now_seconds, repeat=True)
+        assert made.may_send(now_seconds, repeat=True)
 
 
 class TestCircuitBreaker:
@@ -179,7 +207,7 @@ class TestCircuitBreaker:
 
     def test_a_probe_needs_no_room_in_the_budget(self) -> None:
         made = limits()
-        assert granted(lambda: made.may_send(100.0, repeat=True)) == REPEAT_FLOOR
+        spent(lambda now: made.may_send(now, repeat=True), 90.0)
         for _ in range(FAILURES_TO_OPEN):
             made.failed(100.0)
         assert made.may_send(101.0, repeat=True)
