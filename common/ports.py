@@ -29,10 +29,22 @@ def listen_socket(
     Raises:
         SettingsError: the port cannot be had; names `variable`.
     """
-    listener = _bound(host, port, variable, reuse_address=True, reuse_port=reuse_port)
+    listener = bound_socket(host, port, variable=variable, reuse_port=reuse_port)
     listener.listen(backlog)
-    listener.setblocking(False)
     return listener
+
+
+def bound_socket(host: str, port: int, *, variable: str, reuse_port: bool = False) -> socket.socket:
+    """Return a non-blocking TCP socket that is bound as by `listen_socket`, and does not listen yet.
+
+    Until it listens, the kernel gives it no connections: other processes on the port get them.
+
+    Raises:
+        SettingsError: the port cannot be had; names `variable`.
+    """
+    bound = _bound(host, port, variable, reuse_address=True, reuse_port=reuse_port)
+    bound.setblocking(False)
+    return bound
 
 
 def reserve_port(host: str, port: int, *, variable: str) -> socket.socket:

@@ -280,10 +280,16 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Let go of the call."""
+    """Let go of the call.
+
+    Attributes:
+        reason: for the log.
+        keep: another dispatcher may have the call: the worker detaches the session, and keeps it.
+    """
 
     kind: ClassVar[Kind] = Kind.CLOSE
     reason: str = ""
+    keep: bool = False
 
 
 @dataclass(frozen=True, slots=True)

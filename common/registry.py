@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from redis.asyncio import ConnectionPool, Redis
@@ -36,6 +37,8 @@ _MAX_CONNECTIONS = 8
 # Calls per command, so that none holds up Redis (1 ms for others' pins) or this event loop (4 ms) for long.
 _BATCH = 100
 _CALL_FIELDS = ("worker", "dispatcher", "epoch", "state", "started_at_ms", "pins", "metadata")
+# Fields that tell whether what was said is complete.
+_SAID_CHECKS = frozenset({"version", "fields"})
 # Longer than a dispatcher takes to look, and shorter than anybody takes to place another call with that uuid.
 _HANG_UP_SECONDS = 5
 _LUA = Path(__file__).with_name("lua")
@@ -118,6 +121,11 @@ class NoCapacity:
 
 
 @dataclass(frozen=True, slots=True)
+class Superseded:
+    """Another dispatcher has the call at a higher epoch, and nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
 class CallLease:
     """A call as the dispatcher that holds its caller publishes it.
 
@@ -155,10 +163,12 @@ class Said:
     Attributes:
         fields: what has changed; None: the field is gone.
         anew: they are all that there is.
+        version: of this write; `renew` says whether Redis still has it.
     """
 
     fields: Mapping[str, str | None]
     anew: bool
+    version: int = 0
 
     @property
     def chars(self) -> int:
@@ -173,7 +183,8 @@ class Renewal:
     Attributes:
         superseded: uuids that another dispatcher holds: let go of them at once.
         workers: the live workers.
-        forgotten: uuids that Redis did not know: what was said in these calls is to be written anew.
+        forgotten: uuids that Redis did not know, or of which it lost the last write (`said_versions`). What was
+            said in these calls is to be written anew.
     """
 
     superseded: frozenset[str]
@@ -289,7 +300,8 @@ class Registry:
         excluded: Collection[str] = (),
         over_capacity: float = 1.0,
         attach: bool = False,
-    ) -> Pin | NoCapacity:
+        known_epoch: int | None = None,
+    ) -> Pin | NoCapacity | Superseded:
         """Give a call to a worker in one atomic step.
 
         Of the live workers that are ready, not excluded and below their capacity it is one of the newest
@@ -303,6 +315,8 @@ class Registry:
             excluded: ids of workers that must not get it.
             over_capacity: a worker takes the call while it has fewer than this many times its capacity.
             attach: a worker that holds the call already, lives and is not excluded, keeps it.
+            known_epoch: epoch at which Redis knew the call as this dispatcher's. The call is superseded if another
+                dispatcher has a higher one. None: a connection that has just begun is the newest.
         """
         reply = await self._bounded(
             self._pin,
@@ -315,9 +329,12 @@ class Registry:
                 _ms(lease_seconds),
                 over_capacity,
                 int(attach),
+                "" if known_epoch is None else known_epoch,
                 *excluded,
             ],
         )
+        if reply == "superseded":
+            return Superseded()
         if isinstance(reply, str):
             return NoCapacity(NoCapacityReason(reply))
         worker, address, new_epoch, pins, started_at_ms, attached, age_ms = reply
@@ -338,11 +355,20 @@ class Registry:
             pass
         return bool(await self._bounded(self._unpin, args=[uuid, epoch]))
 
-    async def renew(self, dispatcher: str, calls: Sequence[CallLease], *, lease_seconds: float) -> Renewal:
+    async def renew(
+        self,
+        dispatcher: str,
+        calls: Sequence[CallLease],
+        *,
+        lease_seconds: float,
+        said_versions: Mapping[str, int] = MappingProxyType({}),
+    ) -> Renewal:
         """Publish again what a dispatcher holds, whether Redis still knows it or not, for `lease_seconds`.
 
         A worker does so for calls that wait for another dispatcher (`NOBODY`): any that has one goes before it.
         The calls that another worker has got since are superseded.
+
+        `said_versions` has the last `Said.version` written, by uuid; calls that are not in it are not compared.
 
         One round trip up to 100 calls. A call of which Redis knows a higher epoch, or the same epoch of
         another dispatcher, is left as it is.
@@ -357,7 +383,7 @@ class Registry:
                 for call in batch:
                     started_at_ms = "" if call.started_at_ms is None else call.started_at_ms
                     args += (call.uuid, call.worker, call.epoch, call.state, started_at_ms, call.pins)
-                    args.append(json.dumps(dict(call.metadata)))
+                    args += (json.dumps(dict(call.metadata)), said_versions.get(call.uuid, ""))
                 uuids, table, unknown = await self._bounded(self._renew, args=args)
                 superseded.update(uuids)
                 forgotten.update(unknown)
@@ -378,13 +404,13 @@ class Registry:
         for uuid, each in said.items():
             gone = [name for name, value in each.fields.items() if value is None]
             written = [part for name, value in each.fields.items() if value is not None for part in (name, value)]
-            args += (uuid, int(each.anew), len(gone), len(written) // 2, *gone, *written)
+            args += (uuid, int(each.anew), each.version, len(gone), len(written) // 2, *gone, *written)
         return set(await self._bounded(self._remember, args=args))
 
     async def recall(self, uuid: str) -> dict[str, str]:
         """Return what was said in a call; empty if nothing is known."""
         fields: dict[str, str] = await self._bounded(self._redis.hgetall, f"{_PREFIX}call:{uuid}:said")
-        return fields
+        return {name: value for name, value in fields.items() if name not in _SAID_CHECKS}
 
     async def claim(self, name: str, *, seconds: int) -> bool:
         """Claim a name for some time; return False if it is claimed already."""

@@ -23,8 +23,7 @@ from common.errors import RegistryUnavailable
 from common.registry import CallRecord, Registry, WorkerStatus
 from dispatcher import page
 from dispatcher.access import Access
-from dispatcher.call import State
-from dispatcher.commands import CommandError, Commands
+from dispatcher.commands import CallCommands, CommandError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # A comment line on an idle event stream, so that a proxy does not cut it.
@@ -44,11 +43,8 @@ class Calls(Interface):
     def registry(self) -> Registry:
         """Redis."""
 
-    async def holder(self, uuid: str) -> Commands:
-        """The commands of the worker that holds a call."""
-
-    async def hang_up_parting(self, uuid: str) -> bool:
-        """Hang up a call that takes the way out; False if it does not."""
+    async def holder(self, uuid: str) -> CallCommands:
+        """The commands of the worker that holds a call, or of its dispatcher while no worker has it."""
 
 
 def application(dispatcher: Calls, token: SecretStr | None = None) -> web.Application:
@@ -93,16 +89,11 @@ class CallsApi:
         record = await self._dispatcher.registry.call(uuid)
         if record is None:
             raise CommandError(404, "there is no such call")
-        if record.state == State.PARTING:
-            # No worker has it any more.
-            return _json(_call(record, time.time()) | {"conversation": []})
         conversation = await (await self._dispatcher.holder(uuid)).run(uuid, "conversation")
         return _json(_call(record, time.time()) | conversation)
 
     async def hang_up(self, request: web.Request) -> web.Response:
         """`DELETE /calls/{uuid}`."""
-        if await self._dispatcher.hang_up_parting(request.match_info["uuid"]):
-            return _json({})
         return await self._command(request, "hang_up", {})
 
     async def session(self, request: web.Request) -> web.Response:

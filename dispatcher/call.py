@@ -74,6 +74,9 @@ class State(StrEnum):
     ENDED = "ended"
 
 
+# States in which no worker has the call: its dispatcher carries out the calls API's commands.
+WITHOUT_WORKER = frozenset({State.PLACING, State.OPENING, State.PARTING})
+
 TOO_MANY_MESSAGES = "messages come faster than any caller can speak"
 # Keys that are no part of the conversation yet: more than any menu asks for.
 MAX_WAITING_DIGITS = 64
@@ -83,6 +86,8 @@ DELAY_FIRST_SECONDS = 0.25
 DELAY_MOST_SECONDS = 5.0
 # A move that found no worker is tried again so soon; the session goes on meanwhile.
 MOVE_AGAIN_SECONDS = 1.0
+# Maximum time for the orders of a caller that did not come back.
+PROMISE_SECONDS = 15.0
 CLEAN_CLOSES = (1000, 1001, 1005)
 
 
@@ -147,6 +152,7 @@ class Call:
         self._stuck_since: float | None = None
         self._away_since: float | None = None
         self._away_because = ""
+        self._may_return = True
         self._audio_allowance = Allowance(limits.flood_ratio, limits.burst_seconds, now_seconds)
         self._message_allowance = Allowance(
             limits.messages_per_second, 10 * limits.messages_per_second, now_seconds
@@ -174,6 +180,7 @@ class Call:
         self._agent = Agent(self._out, self.memory, now_seconds)
         self._orders = Orders(limits.order_seconds)
         self._hung_up_seconds: float | None = None
+        self._is_told_to_hang_up = False
         # By this dispatcher itself
         self._announcements = announcements
         self._parting: Parting | None = None
@@ -276,12 +283,15 @@ class Call:
         reason = f"the caller's connection closed with {code}"
         if self.state is State.AWAITING_INIT:
             self._finish(Ending.REJECTED, f"{reason} before init")
-        elif code in CLEAN_CLOSES:
+        elif code in CLEAN_CLOSES or self._is_over_on_asterisk:
             self._finish(Ending.COMPLETED, reason)
-        elif self.state is State.ENDED or not may_return or not self._limits.reconnect_seconds:
+        elif self.state is State.ENDED:
+            return
+        elif (not may_return or not self._limits.reconnect_seconds) and not self._orders.is_busy:
             self._finish(Ending.FAILED, reason)
         else:
             self._away_since = now_seconds
+            self._may_return = may_return and self._limits.reconnect_seconds > 0
             self._away_because = reason
             self._stuck_since = None
             self._agent.away()
@@ -326,13 +336,17 @@ class Call:
         self._fail(Ending.FAILED, 1011, reason, now_seconds)
 
     def hang_up(self) -> None:
-        """End a call that takes the way out, for the calls API: on Asterisk, as a worker would have it done."""
+        """End a call that no worker has, for the calls API: on Asterisk, as a worker would have it done."""
         parting = self._parting
-        transferred = self._hung_up_seconds is not None
-        if parting is None or parting.is_over or parting.is_transferring or transferred:
+        if self.state is State.ENDED:
+            return
+        is_leaving = parting is not None and (parting.is_over or parting.is_transferring)
+        if self._is_told_to_hang_up or self._is_over_on_asterisk or is_leaving:
             self._end(Ending.COMPLETED, 1000, "")
             return
-        parting.is_over = True
+        self._is_told_to_hang_up = True
+        if parting is not None:
+            parting.is_over = True
         self._out.actions.append(Execute(link.Order("the calls API", link.OrderAction.HANG_UP)))
 
     @property
@@ -387,8 +401,15 @@ class Call:
         self._lost_seconds = now_seconds
         self._agent.was_here_before()
 
-    def not_placed(self, code: int, message: str, now_seconds: float) -> None:
-        """No worker can take the call (1013), or none could be asked (1011)."""
+    def not_placed(self, code: int, message: str, now_seconds: float, *, is_known: bool = True) -> None:
+        """Try again within a bound, or give the call up.
+
+        Args:
+            code: 1013 if no worker can take the call, 1011 if none could be asked.
+            message: for AVR Core.
+            now_seconds: when.
+            is_known: False if Redis is away and no worker is known.
+        """
         if self.state is not State.PLACING:
             if self._move is not None:
                 self._move.next_try_seconds = now_seconds + MOVE_AGAIN_SECONDS
@@ -396,6 +417,8 @@ class Call:
             return
         limits = self._limits
         since, seconds = self._init_seconds, limits.placing_seconds if code == 1011 else 0.0
+        if not is_known:
+            seconds = min(seconds, limits.unknown_seconds)
         if self._reason:
             since, seconds = self._lost_seconds, limits.recovery_seconds
         if now_seconds - since < seconds:
@@ -459,7 +482,13 @@ class Call:
     def _look_after_caller(self, now_seconds: float) -> None:
         limits = self._limits
         if self._away_since is not None:
-            if now_seconds - self._away_since >= limits.reconnect_seconds:
+            wait_seconds = limits.reconnect_seconds if self._may_return else 0.0
+            late_seconds = now_seconds - self._away_since - wait_seconds
+            if late_seconds < 0 or (late_seconds < PROMISE_SECONDS and self._execute_promise(now_seconds)):
+                return
+            if not self._may_return:
+                self._finish(Ending.FAILED, self._away_because)
+            else:
                 seconds = f"{limits.reconnect_seconds:g} s"
                 self._finish(Ending.FAILED, f"{self._away_because}, and it did not come back within {seconds}")
         elif self._hung_up_seconds is not None and now_seconds - self._hung_up_seconds >= limits.hung_up_seconds:
@@ -507,6 +536,16 @@ class Call:
         if order is not None:
             self._out.actions.append(Execute(order))
 
+    def _execute_promise(self, now_seconds: float) -> bool:
+        """Carry out orders of a caller that did not come back; return whether one is under way.
+
+        The core is gone, and the caller's channel may still be at Asterisk. The last words are not played.
+        """
+        order = self._orders.due(now_seconds, all_heard=True)
+        if order is not None:
+            self._out.actions.append(Execute(order))
+        return self._orders.is_busy
+
     def executed(self, order: link.Order, ok: bool, message: str, now_seconds: float) -> None:
         """What avr-ami made of an order."""
         result = link.OrderDone(order.id, ok, message)
@@ -526,6 +565,17 @@ class Call:
             # The transfer that the agent had promised is the way out.
             self._parting.outcome = FallbackOutcome.TRANSFERRED
             self._hung_up_seconds = now_seconds
+        self._end_lost_caller()
+
+    @property
+    def _is_over_on_asterisk(self) -> bool:
+        """Whether avr-ami has hung up or transferred the call: a lost connection is then the expected end."""
+        return self._hung_up_seconds is not None or self._orders.has_transferred
+
+    def _end_lost_caller(self) -> None:
+        """End a call at once if its connection broke while avr-ami was hanging up or transferring the call."""
+        if self._away_since is not None and self._is_over_on_asterisk:
+            self._finish(Ending.COMPLETED, self._away_because)
 
     # The caller's side
 
@@ -972,6 +1022,7 @@ class Call:
             self._out.actions.append(TookWayOut(outcome, parting.message))
         elif outcome is FallbackOutcome.TRANSFERRED:
             self._hung_up_seconds = now_seconds
+            self._end_lost_caller()
         else:
             self._end(parting.ending, parting.code, parting.message)
 
@@ -988,7 +1039,8 @@ class Call:
     def _finish(self, ending: Ending, reason: str) -> None:
         if self.state is State.ENDED:
             return
-        self._close_legs(reason)
+        # The session may be the one that the caller came back to, at another dispatcher.
+        self._close_legs(reason, keep=ending is Ending.MOVED)
         if self.epoch and ending is not Ending.MOVED:
             self._out.actions.append(Unpin(self.epoch))
         self.state = State.ENDED
@@ -1002,10 +1054,11 @@ class Call:
                 self._out.actions.append(TookWayOut(parting.outcome, parting.message))
         self._out.actions.append(Ended(ending, reason))
 
-    def _close_legs(self, reason: str) -> None:
+    def _close_legs(self, reason: str, *, keep: bool = False) -> None:
+        """Close the sessions; or keep the one that has the call, for another dispatcher."""
         for leg in (self._leg, self._next):
             if leg is not None:
-                self._out.record(leg, link.Close(reason))
+                self._out.record(leg, link.Close(reason, keep and leg is self._leg))
                 self._out.actions.append(LeaveChannel(leg))
         self._leg = self._next = None
 

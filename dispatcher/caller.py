@@ -14,7 +14,7 @@ from websockets.typing import BytesLike
 from common import link
 from common.errors import LinkUnavailable
 from common.metrics import DispatcherMetrics, FallbackOutcome, RecoveryReason, RepinReason
-from common.registry import CallLease, NoCapacity, NoCapacityReason
+from common.registry import CallLease, NoCapacity, NoCapacityReason, Superseded
 from common.relay_timer import RelayTimer
 from common.websocket import WebSocket
 from dispatcher import actions, avr, call
@@ -219,6 +219,10 @@ class Caller:
         """End the call for the calls API."""
         self.call.hang_up()
         self._act()
+
+    async def hang_up_soon(self) -> None:
+        """End the call for the calls API, as a command."""
+        self.hang_up()
 
     def stop(self, reason: str) -> None:
         """End the call because the process ends."""
@@ -526,12 +530,22 @@ class Caller:
             if purpose is Purpose.MOVE:
                 if self._moved_after is None:
                     self._moved_after = placement.newest_worker
-                found: Found | NoCapacity = placement.choose(epoch, excluded, pins, newer_than=self._moved_after)
+                found: Found | NoCapacity | Superseded = placement.choose(
+                    epoch, excluded, pins, newer_than=self._moved_after
+                )
             else:
                 # A call that is older than this dispatcher has lost its session, too.
                 recovers = purpose is Purpose.RECOVER or self.call.memory.is_recalled
                 pinning = asyncio.ensure_future(
-                    placement.place(self.uuid, epoch, self.call.metadata, excluded, pins, recovers=recovers)
+                    placement.place(
+                        self.uuid,
+                        epoch,
+                        self.call.metadata,
+                        excluded,
+                        pins,
+                        recovers=recovers,
+                        known_epoch=self.call.held_epoch if self.is_published else None,
+                    )
                 )
                 done, _ = await asyncio.wait({pinning}, timeout=REDIS_IS_SLOW_SECONDS)
                 # It is slow, or was found to be away just now.
@@ -540,6 +554,11 @@ class Caller:
                     # What Redis may say yet is older than this.
                     return
                 found = await pinning
+            if isinstance(found, Superseded):
+                # The caller has come back at another dispatcher.
+                if self.call.wants(purpose):
+                    self.superseded()
+                return
             if isinstance(found, NoCapacity):
                 if purpose is Purpose.BEGIN and await self._recalled():
                     continue
@@ -626,6 +645,10 @@ class Caller:
             self.call.not_placed(1013, "no capacity: every worker has all the calls that it may take", now)
         elif excluded:
             self.call.not_placed(1011, f"none of the {len(excluded)} workers that were asked took the call", now)
+        elif self._calls.placement.redis_is_away:
+            # There may be workers, but this dispatcher has no table of them.
+            message = "no worker is known, because Redis is away"
+            self.call.not_placed(1011, message, now, is_known=False)
         else:
             self.call.not_placed(1013, "no capacity: there is no live worker", now)
         self._act()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
+from typing import Protocol as Interface
 
 from common import link
 from common.link import Kind
@@ -26,6 +27,44 @@ class CommandError(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+class CallCommands(Interface):
+    """Commands to one call, wherever it is."""
+
+    async def run(self, uuid: str, action: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Carry out an action, and return its result.
+
+        Raises:
+            CommandError: the action is refused, or failed.
+        """
+
+    def watch(self, uuid: str) -> AbstractAsyncContextManager[AsyncIterator[dict[str, Any]]]:
+        """Return the events of a call.
+
+        Raises:
+            CommandError: the events cannot be had.
+        """
+
+
+class CommandsWithoutWorker:
+    """Commands to a call that no worker has: it waits for one, or takes the way out."""
+
+    def __init__(self, hang_up: Callable[[], Awaitable[None]]) -> None:
+        self._hang_up = hang_up
+
+    async def run(self, uuid: str, action: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Hang up the call, or return its conversation, which is empty; refuse everything else."""
+        if action == "conversation":
+            return {"conversation": []}
+        if action != "hang_up":
+            raise CommandError(409, "no worker has this call at the moment")
+        await self._hang_up()
+        return {}
+
+    def watch(self, uuid: str) -> AbstractAsyncContextManager[AsyncIterator[dict[str, Any]]]:
+        """Refuse: there are no events without a session."""
+        raise CommandError(409, "no worker has this call at the moment")
 
 
 class Commands:

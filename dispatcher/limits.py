@@ -36,6 +36,7 @@ class CallLimits:
         silence_seconds: a caller's connection without one audio message for so long is dead, whatever TCP says.
         stuck_seconds: a core that takes nothing of what waits for it for so long is cut off.
         placing_seconds: from `init` to a worker that has taken the call.
+        unknown_seconds: how long a call waits while Redis is away and no worker is known.
         placing_attempts: workers that are asked at most.
         recovery_seconds: from the loss of a session to a worker that has taken the call over.
         place_again_seconds: when no worker has room for a call that lost its session, it is asked again so soon.
@@ -53,6 +54,7 @@ class CallLimits:
     silence_seconds: float = 60.0
     stuck_seconds: float = 30.0
     placing_seconds: float = 10.0
+    unknown_seconds: float = 5.0
     placing_attempts: int = 4
     recovery_seconds: float = 30.0
     place_again_seconds: float = 0.2

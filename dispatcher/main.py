@@ -8,7 +8,7 @@ import secrets
 import socket
 
 from common import admin, logs, metrics
-from common.ports import ALL_ADDRESSES, listen_socket, port_of
+from common.ports import ALL_ADDRESSES, bound_socket, listen_socket, port_of
 from common.process import Process
 from common.registry import Registry
 from common.release import COMPILED, RELEASE
@@ -31,7 +31,7 @@ async def run(settings: Settings, process: Process) -> int:
     """
     assert settings.redis_url is not None
     shared = process.child is not None
-    sock = listen_socket(ALL_ADDRESSES, settings.port, variable="PORT", reuse_port=shared)
+    sock = bound_socket(ALL_ADDRESSES, settings.port, variable="PORT", reuse_port=shared)
     admin_sock = listen_socket(ALL_ADDRESSES, settings.admin_port, variable="ADMIN_PORT", reuse_port=shared)
     registry = Registry.from_url(settings.redis_url)
     dispatcher_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
@@ -54,15 +54,18 @@ async def run(settings: Settings, process: Process) -> int:
         leaves_calls=not shared,
     )
     runner = await admin.serve(application(dispatcher, settings.admin_token), admin_sock)
-    await dispatcher.start(sock)
+
+    def is_listening() -> None:
+        log.info(
+            "dispatcher listening",
+            dispatcher=dispatcher.id,
+            port=port_of(sock),
+            admin_port=port_of(admin_sock),
+            compiled=COMPILED,
+        )
+
+    await dispatcher.start(sock, is_listening)
     renewing = [asyncio.create_task(each.keep_fresh()) for each in (tls, cluster_tls) if each is not None]
-    log.info(
-        "dispatcher listening",
-        dispatcher=dispatcher.id,
-        port=port_of(sock),
-        admin_port=port_of(admin_sock),
-        compiled=COMPILED,
-    )
 
     ready = asyncio.create_task(dispatcher.links.wait_up())
     ready.add_done_callback(lambda _: process.ready())

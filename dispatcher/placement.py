@@ -1,11 +1,14 @@
 """Placement: which worker takes a call.
 
-Redis decides, in one atomic step over all dispatchers. While Redis is away the last table that it gave is
-used, with what this dispatcher knows of its own calls; a worker still refuses what is over its capacity.
+Redis decides, in one atomic step over all dispatchers. While Redis is away, and for moves, the last table of Redis
+is used: the calls of all dispatchers, and this dispatcher's changes since. A worker still refuses calls over its
+capacity.
 """
 
 from __future__ import annotations
 
+import itertools
+import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ from common.registry import (
     Registry,
     Renewal,
     Said,
+    Superseded,
     WorkerState,
     WorkerStatus,
     release_order,
@@ -105,11 +109,16 @@ class Placement:
         # A call whose dispatcher died must be found by the one to which its caller comes back.
         self._lease_seconds = max(CALL_LEASE_SECONDS, reconnect_seconds + CALL_LEASE_SECONDS / 3)
         self._workers: tuple[WorkerStatus, ...] = ()
+        # This dispatcher's calls by worker, as the last table counts them.
+        self._own_before: dict[str, int] = {}
         # In the order in which they came up: which of two is the younger.
         self._numbers: dict[str, int] = {}
         self._up: bool | None = None
         # Every worker that was ever in the table, as it was then, and when; the latest of them.
         self._seen: dict[str, tuple[WorkerStatus, float]] = {}
+        # The last write of what was said, by call: Redis may lose it.
+        self._written: dict[str, int] = {}
+        self._versions = itertools.count(1)
         # Calls that ended while Redis was away, with their epochs.
         self._ended: dict[str, int] = {}
         self.newest_worker = 0
@@ -133,7 +142,8 @@ class Placement:
         pins: int,
         *,
         recovers: bool = False,
-    ) -> Found | NoCapacity:
+        known_epoch: int | None = None,
+    ) -> Found | NoCapacity | Superseded:
         """Pin a call.
 
         Args:
@@ -144,6 +154,7 @@ class Placement:
             pins: workers that have held the call, as far as this dispatcher knows.
             recovers: the call has lost its session: any worker but its present one may be filled above its
                 capacity for it. Otherwise the worker that holds the call already, if it lives, keeps it.
+            known_epoch: epoch at which Redis knew the call as this dispatcher's; None if it did not.
         """
         over_capacity = OVER_CAPACITY if recovers else 1.0
         if self._up is False:
@@ -159,6 +170,7 @@ class Placement:
                 excluded=excluded,
                 over_capacity=over_capacity,
                 attach=not recovers,
+                known_epoch=known_epoch,
             )
         except RegistryUnavailable as error:
             self._note(False, str(error))
@@ -186,7 +198,9 @@ class Placement:
             newer_than: the `newest_worker` of when the call had to move first. Whoever came up since is preferred
                 while it has room: where all workers are restarted in turn, the others have that before them.
         """
-        return self._from_table(epoch, excluded, pins, OVER_CAPACITY, newer_than)
+        return self._from_table(
+            epoch, excluded, pins, OVER_CAPACITY, newer_than, trusts_table=not self.redis_is_away
+        )
 
     async def recall(self, uuid: str) -> CallMemory | None:
         """What Redis remembers of a call whose dispatcher and worker are gone; None: nothing, or it is away."""
@@ -209,7 +223,7 @@ class Placement:
             changes = memory.take_changes()
             if changes is None:
                 continue
-            said[uuid] = Said(*changes)
+            said[uuid] = Said(*changes, version=next(self._versions))
             chars += said[uuid].chars
             if len(said) >= SAID_CALLS or chars >= SAID_CHARS:
                 await self._write(said, memories)
@@ -223,7 +237,9 @@ class Placement:
         except RegistryUnavailable as error:
             self._note(False, str(error))
             unknown = said
+        self._written |= {uuid: each.version for uuid, each in said.items()}
         for uuid in unknown:
+            del self._written[uuid]
             memories[uuid].forgotten()
 
     async def unpin(self, uuid: str, epoch: int) -> None:
@@ -237,15 +253,21 @@ class Placement:
 
     async def renew(self, held: list[CallLease]) -> Renewal:
         """Publish what this dispatcher holds, and take the table of workers."""
+        own_before = {worker.id: self._own_calls(worker.id) for worker in self._workers}
+        uuids = {lease.uuid for lease in held}
+        self._written = {uuid: version for uuid, version in self._written.items() if uuid in uuids}
         try:
-            renewal = await self._registry.renew(self._dispatcher_id, held, lease_seconds=self._lease_seconds)
+            renewal = await self._registry.renew(
+                self._dispatcher_id, held, lease_seconds=self._lease_seconds, said_versions=self._written
+            )
         except RegistryUnavailable as error:
             self._note(False, str(error))
             return Renewal(frozenset(), self._workers)
         self._note(True)
         if self._ended:
-            await self._unpin_ended({lease.uuid for lease in held})
+            await self._unpin_ended(uuids)
         known = {worker.id for worker in renewal.workers}
+        self._own_before = own_before
         self._workers = (*renewal.workers, *(worker for worker in self._linked() if worker.id not in known))
         self._number_workers()
         self._see(renewal.workers)
@@ -284,29 +306,60 @@ class Placement:
             self._seen = dict(latest)
 
     def _from_table(
-        self, epoch: int, excluded: frozenset[str], pins: int, over_capacity: float, newer_than: int | None = None
+        self,
+        epoch: int,
+        excluded: frozenset[str],
+        pins: int,
+        over_capacity: float,
+        newer_than: int | None = None,
+        *,
+        trusts_table: bool = False,
     ) -> Found | NoCapacity:
+        """Choose a worker from the last table.
+
+        Args:
+            epoch: the last known one plus one.
+            excluded: workers that it must not be.
+            pins: workers that have held the call.
+            over_capacity: as in `Registry.pin`.
+            newer_than: as in `choose`.
+            trusts_table: a worker that is full by the table is not asked. While Redis is away the table grows old:
+                such a worker is asked last, and refuses calls over its capacity.
+        """
+
         def usable(workers: Iterable[WorkerStatus]) -> list[WorkerStatus]:
             return [w for w in workers if w.state is WorkerState.READY and w.id not in excluded]
 
         # There is a link to every worker that can be reached, if it has been known for a moment.
         ready = usable(self._linked()) or usable(self._workers) or usable(self._left())
-        free = [w for w in ready if self._own_calls(w.id) < w.capacity * over_capacity]
+        bounded_by = self._load if trusts_table else self._own_calls_on
+        free = [w for w in ready if bounded_by(w) < w.capacity * over_capacity]
         if not free:
             return NoCapacity(NoCapacityReason.FULL if ready else NoCapacityReason.NO_WORKERS)
-        younger = {
-            w.id
-            for w in free
-            if newer_than is not None
-            and self._numbers.get(w.id, 0) > newer_than
-            and max(self._own_calls(w.id), w.calls) < w.capacity
-        }
-        # As the script does: the newest release first, and of it the least loaded.
-        best = min(
-            free,
-            key=lambda w: (-release_order(w.release), w.id not in younger, self._own_calls(w.id) / w.capacity),
-        )
+
+        def rank(w: WorkerStatus) -> tuple[bool, int, bool, float, float]:
+            """As the script does: room first, then the newest release, then the least loaded."""
+            is_younger = newer_than is not None and self._numbers.get(w.id, 0) > newer_than
+            load = self._load(w)
+            # All dispatchers have the same table: equals take turns by chance.
+            return (
+                load >= w.capacity,
+                -release_order(w.release),
+                not is_younger,
+                load / w.capacity,
+                random.random(),
+            )
+
+        best = min(free, key=rank)
         return Found(best.id, best.address, epoch, pins + 1)
+
+    def _own_calls_on(self, worker: WorkerStatus) -> int:
+        return self._own_calls(worker.id)
+
+    def _load(self, worker: WorkerStatus) -> int:
+        """Return the calls of all dispatchers in the last table, and this dispatcher's changes since."""
+        own = self._own_calls(worker.id)
+        return max(own, worker.calls + own - self._own_before.get(worker.id, own))
 
     def _note(self, up: bool, reason: str = "") -> None:
         self._redis_up(up)

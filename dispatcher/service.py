@@ -8,6 +8,7 @@ import functools
 import http
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -25,9 +26,9 @@ from common.websocket import Limits, ServerWebSocket
 from dispatcher import avr
 from dispatcher.ami import Ami
 from dispatcher.announcements import SILENT, Announcements
-from dispatcher.call import State
+from dispatcher.call import WITHOUT_WORKER
 from dispatcher.caller import Caller
-from dispatcher.commands import CommandError, Commands
+from dispatcher.commands import CallCommands, CommandError, CommandsWithoutWorker
 from dispatcher.legacy import LegacyConnection
 from dispatcher.limits import DEFAULT_LIMITS, CallLimits
 from dispatcher.links import LinkPool
@@ -38,6 +39,9 @@ log = structlog.get_logger()
 
 TICK_SECONDS = 0.2
 FIRST_LINK_INTERVAL_SECONDS = 0.1
+# A dispatcher that starts while Redis is away accepts callers after this time, though it knows no worker: by then
+# a call that waits for a worker is better than a refused connection.
+FIRST_WORKER_SECONDS = 5.0
 # Calls that get another worker together are published together.
 PUBLISH_SECONDS = 0.05
 # `stop` has to be done within the time that a process has to stop (common/process.py).
@@ -128,10 +132,14 @@ class Dispatcher:
         self._callers: set[Caller] = set()
         self._by_uuid: dict[str, Caller] = {}
         self._settling: set[asyncio.Task[None]] = set()
+        # Calls that no worker had at the last renewal.
+        self._without_worker: set[str] = set()
         self._renew_now = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._server: Listener | None = None
+        self._socket: socket.socket | None = None
+        self._knows_workers = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -144,13 +152,43 @@ class Dispatcher:
         """Caller connections, those that have not said `init` included."""
         return len(self._callers)
 
-    async def start(self, sock: socket.socket) -> None:
-        """Accept callers on a bound socket."""
+    async def start(self, sock: socket.socket, is_listening: Callable[[], None] = lambda: None) -> None:
+        """Accept callers on a bound socket.
+
+        While Redis is away and no worker is known, callers are not accepted: other dispatchers may know workers.
+        That wait has a bound (`FIRST_WORKER_SECONDS`).
+
+        Args:
+            sock: bound, and listening or not.
+            is_listening: called when callers are accepted.
+        """
+        self._socket = sock
         await self._renew_once()
         self._tasks = [
             asyncio.create_task(self._tick(), name="tick"),
             asyncio.create_task(self._renew(), name="renew"),
         ]
+        if self._knows_workers.is_set() or not self.placement.redis_is_away:
+            self._listen(sock, is_listening)
+        else:
+            self._tasks.append(asyncio.create_task(self._listen_late(sock, is_listening), name="listen"))
+
+    async def _listen_late(self, sock: socket.socket, is_listening: Callable[[], None]) -> None:
+        """Listen when a worker is known, or when the time is over."""
+        log.warning(
+            "no worker is known, and redis is away",
+            effect="callers are not accepted yet",
+            seconds=FIRST_WORKER_SECONDS,
+        )
+        try:
+            async with asyncio.timeout(FIRST_WORKER_SECONDS):
+                await self._knows_workers.wait()
+        except TimeoutError:
+            log.error("no worker is known", effect="callers are accepted, and wait for a worker up to a bound")
+        if not self.draining:
+            self._listen(sock, is_listening)
+
+    def _listen(self, sock: socket.socket, is_listening: Callable[[], None]) -> None:
         self._server = listen(
             self._speaker,
             sock,
@@ -159,6 +197,7 @@ class Dispatcher:
             tls=self._security.tls,
             refused=lambda refusal: self.metrics.connections_refused[refusal].inc(),
         )
+        is_listening()
 
     async def drain(self, until: asyncio.Event) -> None:
         """Take no new calls; wait until those that run have ended, or until the event."""
@@ -178,6 +217,8 @@ class Dispatcher:
         # 1. No new callers.
         if self._server is not None:
             self._server.abort()
+        elif self._socket is not None:
+            self._socket.close()
         # 2. End the calls, and wait for their connections and pins.
         callers = list(self._callers)
         fronts = [caller.front for caller in callers if caller.front is not None]
@@ -202,44 +243,36 @@ class Dispatcher:
         # 4. The links, with the CLOSE records of the calls in front.
         await self.links.close()
 
-    async def holder(self, uuid: str) -> Commands:
+    async def holder(self, uuid: str) -> CallCommands:
         """The commands of the worker that holds a call, whichever dispatcher has its caller.
 
+        While no worker has the call, the dispatcher that has the caller carries commands out.
+
         Raises:
-            CommandError: nobody holds it, or its worker cannot be reached.
+            CommandError: there is no such call, or its worker cannot be reached.
             RegistryUnavailable: Redis is away, and the call is not one of this dispatcher's.
         """
         mine = self._by_uuid.get(uuid)
+        if mine is not None and mine.call.state in WITHOUT_WORKER:
+            return CommandsWithoutWorker(mine.hang_up_soon)
         worker_id = mine.call.worker_id if mine is not None else ""
         if not worker_id:
             record = await self.registry.call(uuid)
-            worker_id = record.worker if record is not None else ""
+            if record is None:
+                raise CommandError(404, "there is no such call")
+            worker_id = "" if record.state in WITHOUT_WORKER else record.worker
+        known = self.links.up(worker_id)
+        if known is not None:
+            return known.commands
         address = next((worker.address for worker in self.placement.workers if worker.id == worker_id), "")
-        if not worker_id or not address:
-            raise CommandError(404, "there is no such call")
+        if not address:
+            # The worker died, and the call's dispatcher looks for another one.
+            return CommandsWithoutWorker(lambda: self.registry.ask_to_hang_up(uuid))
         try:
             worker_link = await self.links.get(worker_id, address)
         except LinkUnavailable as error:
             raise CommandError(502, str(error)) from error
         return worker_link.commands
-
-    async def hang_up_parting(self, uuid: str) -> bool:
-        """Hang up a call that takes the way out, whichever dispatcher has its caller; False if it does not.
-
-        Raises:
-            RegistryUnavailable: Redis is away, and the call is not one of this dispatcher's.
-        """
-        mine = self._by_uuid.get(uuid)
-        if mine is not None:
-            if mine.call.state is not State.PARTING:
-                return False
-            mine.hang_up()
-            return True
-        record = await self.registry.call(uuid)
-        if record is None or record.state != State.PARTING:
-            return False
-        await self.registry.ask_to_hang_up(uuid)
-        return True
 
     # The table of calls
 
@@ -321,7 +354,7 @@ class Dispatcher:
 
     async def _outranks(self, caller: Caller) -> bool:
         """Whether a call that Redis knows of another dispatcher came here later, while Redis was away."""
-        if caller.is_published:
+        if caller.is_published or caller.call.is_away:
             return False
         try:
             record = await self.registry.call(caller.uuid)
@@ -332,29 +365,34 @@ class Dispatcher:
         self.publish()
         return True
 
-    async def _hang_up_asked(self, parting: list[str]) -> None:
-        """Hang up those of these calls for which another dispatcher was asked to."""
-        if not parting or self.placement.redis_is_away:
+    async def _hang_up_asked(self) -> None:
+        """Hang up calls without a worker that another dispatcher was asked to hang up."""
+        without_worker = {uuid for uuid, caller in self._by_uuid.items() if caller.call.state in WITHOUT_WORKER}
+        # A worker may have taken a call since the request: look for that call once more.
+        looked_for, self._without_worker = without_worker | self._without_worker, without_worker
+        if not looked_for or self.placement.redis_is_away:
             return
         try:
-            asked = await self.registry.asked_to_hang_up(parting)
+            asked = await self.registry.asked_to_hang_up(list(looked_for))
         except RegistryUnavailable:
             return  # the next renewal finds out, too
         for uuid in asked:
-            if (caller := self._by_uuid.get(uuid)) is not None and caller.call.state is State.PARTING:
+            if (caller := self._by_uuid.get(uuid)) is not None:
                 caller.hang_up()
 
     async def _renew_once(self) -> None:
         holders = {caller.uuid: caller for caller in self._callers if caller.lease() is not None}
         leases = [lease for caller in holders.values() if (lease := caller.lease()) is not None]
         renewal = await self.placement.renew(leases)
+        if self.placement.workers:
+            self._knows_workers.set()
         for uuid, caller in holders.items():
             # The one that was asked about: by now a newer connection may stand in its place in the table.
             if uuid in renewal.superseded and not await self._outranks(caller):
                 caller.superseded()
             elif not self.placement.redis_is_away:
                 caller.is_published = True
-        await self._hang_up_asked([uuid for uuid in holders if holders[uuid].call.state is State.PARTING])
+        await self._hang_up_asked()
         for uuid in renewal.forgotten:
             holders[uuid].call.memory.forgotten()
         self.links.keep((worker.id, worker.address) for worker in self.placement.workers)

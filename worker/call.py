@@ -131,6 +131,7 @@ class Call:
         self._ended = False
         self._detached_since: float | None = None
         self._suspended = False
+        self._stalled_while_detached = False
         self._memory = SnapshotReader()
         self._snapshot: Snapshot | None = None
         self._hang_up_reason = ""
@@ -170,7 +171,12 @@ class Call:
     @property
     def waits_for_dispatcher(self) -> bool:
         """Whether nobody but this worker knows of the call now."""
-        return self._detached_since is not None and not self._suspended and self.is_attachable
+        return self._detached_since is not None and not self._awaits_confirmation and self.is_attachable
+
+    @property
+    def _awaits_confirmation(self) -> bool:
+        """Whether a dispatcher had this call when the event loop stalled, and has not confirmed it since."""
+        return self._suspended and not self._stalled_while_detached
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -195,7 +201,9 @@ class Call:
             return
         if self._detached_since is not None:
             kept_seconds = self._resources.settings.call_reconnect_seconds + KEPT_LONGER_SECONDS
-            if now_seconds - self._detached_since >= (CONFIRM_SECONDS if self._suspended else kept_seconds):
+            if now_seconds - self._detached_since >= (
+                CONFIRM_SECONDS if self._awaits_confirmation else kept_seconds
+            ):
                 self._give_up("the dispatcher of this call was lost")
                 return
         if self._session is not None and not self._suspended:
@@ -317,10 +325,20 @@ class Call:
         self._confirmed()
 
     def suspend(self) -> None:
-        """This process stood still: nothing is done until the dispatcher says that it still has the call."""
+        """Do nothing until the dispatcher confirms that it still has the call: the event loop stalled.
+
+        A call without a dispatcher is kept for its caller as before, and is confirmed by Redis (`confirm`).
+        """
+        if not self._suspended:
+            self._stalled_while_detached = self._detached_since is not None
         self._suspended = True
         if self._realtime is not None:
             self._realtime.suspend()
+
+    def confirm(self) -> None:
+        """Go on after a stall: Redis names no other holder of this call, which has no dispatcher."""
+        if self._stalled_while_detached:
+            self._confirmed()
 
     def _confirmed(self) -> None:
         if self._suspended:

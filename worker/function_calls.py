@@ -67,6 +67,8 @@ class FunctionCalls:
         self._parting: dict[str, list[link.Order]] = {}
         self._elsewhere: dict[str, float] = {}
         self._is_up = False
+        # Another dispatcher attached before the lost session was taken up: it has none of the orders.
+        self._was_attached_early = False
         self._early: dict[str, tuple[str, bool]] = {}
 
     @property
@@ -148,8 +150,10 @@ class FunctionCalls:
             if call.call_id in self._early:
                 output, answer = self._early.pop(call.call_id)
                 self.ended(call.call_id, output, answer=answer)
-            elif call.call_id in snapshot.running or call.call_id in snapshot.orders:
+            elif call.call_id in snapshot.running:
                 continue
+            elif call.call_id in snapshot.orders and not self._was_attached_early:
+                self._keep_order(call)
             elif call.started and call.name not in idempotent:
                 self.ended(call.call_id, INTERRUPTED)
             else:
@@ -159,6 +163,7 @@ class FunctionCalls:
 
     def attached(self) -> None:
         """Another dispatcher has the call, and knows neither what is about to run nor what was ordered."""
+        self._was_attached_early = not self._is_up
         for call_id in self._unconfirmed:
             self._outbox.record(link.Tool(call_id))
         if self.has_transferred:
@@ -170,6 +175,14 @@ class FunctionCalls:
             if order.id not in waiting:
                 self._agent.order(order)
 
+    def _keep_order(self, call: Item) -> None:
+        """Keep an order that the dispatcher has: the dispatcher may die before it carries the order out."""
+        try:
+            self._calls.order(call.call_id, avr.parse(call.name, call.text))
+        except InvalidArguments:
+            # No order of this dispatcher's is behind it.
+            return
+
     def _begin(self, call: Item, response_id: str) -> bool:
         self._conversation.changed(call)
         if call.name not in avr.RESERVED_NAMES:
@@ -180,7 +193,7 @@ class FunctionCalls:
             self._outbox.record(link.Tool(call.call_id))
             return False
         try:
-            wanted = avr.parse_transfer(call.text) if call.name == avr.TRANSFER else avr.parse_hangup(call.text)
+            wanted = avr.parse(call.name, call.text)
         except InvalidArguments as error:
             return self.ended(call.call_id, str(error))
         if self.has_transferred:

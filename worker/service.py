@@ -97,6 +97,9 @@ class DispatcherLink:
             if kind == Kind.CALLER_AUDIO:
                 position_samples, pcm = link.decode_caller_audio(payload)
                 self._heard[channel] = (call, position_samples, bytes(pcm), received_seconds)
+            elif kind == Kind.CLOSE and link.decode_control(link.Close, payload).keep:
+                self.leave(call)
+                call.detached()
             else:
                 call.record(kind, payload)
         except LinkProtocolError as error:
@@ -448,8 +451,12 @@ class Worker:
         async def renew() -> None:
             renewal = await self._registry.renew(NOBODY, leases, lease_seconds=LEASE_SECONDS)
             for call, epoch in waiting.items():
-                if call.uuid in renewal.superseded and call.waits_for_dispatcher and call.epoch == epoch:
+                if not call.waits_for_dispatcher or call.epoch != epoch:
+                    continue
+                if call.uuid in renewal.superseded:
                     call.let_go("another worker has this call")
+                else:
+                    call.confirm()
 
         if leases:
             await self._quietly(renew)

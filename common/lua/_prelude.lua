@@ -12,7 +12,8 @@
 -- avr-sts:call:{uuid}        HASH  worker ('': none any more), dispatcher ('': it is gone, and the worker waits), epoch, state,
 --                                  started_at_ms, pins, metadata (JSON object); ends with the call's lease
 -- avr-sts:call:{uuid}:said   HASH  what the call is to go on with if its worker and dispatcher die: profile (JSON),
---                                  order (JSON array of item ids), item:{id} (JSON); ends with the call
+--                                  order (JSON array of item ids), item:{id} (JSON), version (of the last write) and
+--                                  fields (their number, itself included); ends with the call
 -- avr-sts:claim:{name}       STRING a name that one process has claimed: the HMAC of a caller who was transferred
 --                                  when a call could not go on; ends after 5 minutes
 -- avr-sts:hang-up:{uuid}     STRING the dispatcher that holds the call is to hang it up; ends after 5 s

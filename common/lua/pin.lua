@@ -1,22 +1,30 @@
 -- Gives a call to a worker, all or nothing. Keys: all (schema: _prelude.lua).
--- ARGV: uuid, dispatcher, epoch, state, metadata, lease_ms, over_capacity, attach (1 or 0), then ids of excluded
--- workers. With attach, a live worker that holds the call keeps it.
--- Returns {worker, address, epoch, pins, started_at_ms, attached, age_ms}, or 'no_workers' or 'full', which change nothing.
+-- ARGV: uuid, dispatcher, epoch, state, metadata, lease_ms, over_capacity, attach (1 or 0), known_epoch (or ''), then
+-- ids of excluded workers. With attach, a live worker that holds the call keeps it. With known_epoch, a call that
+-- another dispatcher has at a higher epoch stays there.
+-- Returns {worker, address, epoch, pins, started_at_ms, attached, age_ms}, or 'no_workers', 'full' or 'superseded',
+-- which change nothing.
 local uuid, dispatcher, asked_epoch, state, metadata = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local lease_ms, over_capacity, attach = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1'
+local known_epoch = tonumber(ARGV[9])
 local excluded = {}
-for i = 9, #ARGV do excluded[ARGV[i]] = true end
+for i = 10, #ARGV do excluded[ARGV[i]] = true end
 
-local held = redis.call('HMGET', call_key(uuid), 'worker', 'epoch', 'pins', 'started_at_ms')
+local held = redis.call('HMGET', call_key(uuid), 'worker', 'epoch', 'pins', 'started_at_ms', 'dispatcher')
 local holder = held[1]
+-- A call without a dispatcher ('') belongs to whichever dispatcher asks for it.
+local is_elsewhere = held[5] and held[5] ~= '' and held[5] ~= dispatcher
+if known_epoch and is_elsewhere and (tonumber(held[2]) or 0) > known_epoch then return 'superseded' end
 local holder_counts_it = false
 if holder then
   local slot_ends = redis.call('ZSCORE', slots_key(holder), uuid)
   holder_counts_it = slot_ends and tonumber(slot_ends) > now_ms
 end
 
--- The newest release first, then the least loaded for its capacity, then the fewest calls.
+-- Room first (over its capacity a worker is the last resort), then the newest release, then the least loaded for its
+-- capacity, then the fewest calls.
 local function rank(a, b)
+  if a.has_room ~= b.has_room then return a.has_room and 1 or -1 end
   if a.release_order ~= b.release_order then return a.release_order > b.release_order and 1 or -1 end
   if a.ratio ~= b.ratio then return a.ratio < b.ratio and 1 or -1 end
   if a.calls ~= b.calls then return a.calls < b.calls and 1 or -1 end
@@ -35,7 +43,7 @@ for _, id in ipairs(attached and {} or live_workers()) do
     if id == holder and holder_counts_it then calls = calls - 1 end
     if calls < capacity * over_capacity then
       local candidate = {
-        id = id, address = worker[1], calls = calls, ratio = calls / capacity,
+        id = id, address = worker[1], calls = calls, ratio = calls / capacity, has_room = calls < capacity,
         release_order = tonumber(worker[4]) or 0,
       }
       local order = best[1] and rank(candidate, best[1]) or 1

@@ -1,12 +1,13 @@
 -- Writes what was said in calls that are pinned; what is written later than that has nobody to delete it.
 -- Keys: call:{uuid}, call:{uuid}:said (schema: _prelude.lua).
--- ARGV, per call: uuid, whether all is written anew (1 or 0), number of fields to delete, number of fields to write,
--- the former, then field, value, ... of the latter. Returns the uuids that are not known.
+-- ARGV, per call: uuid, whether all is written anew (1 or 0), version, number of fields to delete, number of fields to
+-- write, the former, then field, value, ... of the latter. Returns the uuids that are not known.
 local unknown = {}
 local i = 1
 while ARGV[i] do
-  local uuid, anew, deletions, writes = ARGV[i], ARGV[i + 1] == '1', tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
-  i = i + 4
+  local uuid, anew, version = ARGV[i], ARGV[i + 1] == '1', ARGV[i + 2]
+  local deletions, writes = tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4])
+  i = i + 5
   local said, ttl_ms = said_key(uuid), redis.call('PTTL', call_key(uuid))
   if ttl_ms < 0 then
     unknown[#unknown + 1] = uuid
@@ -16,6 +17,8 @@ while ARGV[i] do
     for field = i + deletions, i + deletions + 2 * writes - 1, 2 do
       redis.call('HSET', said, ARGV[field], ARGV[field + 1])
     end
+    redis.call('HSET', said, 'version', version, 'fields', 0)
+    redis.call('HSET', said, 'fields', redis.call('HLEN', said))
     redis.call('PEXPIRE', said, ttl_ms)
   end
   i = i + deletions + 2 * writes

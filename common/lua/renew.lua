@@ -2,7 +2,8 @@
 -- Keys: all (schema: _prelude.lua).
 -- ARGV: dispatcher, or '' (a worker, of calls whose dispatcher is gone: whoever has the call or had it goes before it),
 -- lease_ms, with_table (1 or 0), then per call: uuid, worker, epoch, state, started_at_ms (or ''),
--- pins, metadata. Returns {{superseded uuid, ...}, worker table or {}, {uuid that was not known, ...}}.
+-- pins, metadata, version of what was said (or ''). Returns {{superseded uuid, ...}, worker table or {}, {uuid, ...}};
+-- the last are calls that were not known, or of which the last write of what was said is lost.
 local dispatcher, lease_ms, with_table = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local lease_ends = now_ms + lease_ms
 local superseded, index, slots, forgotten = {}, {}, {}, {}
@@ -12,8 +13,14 @@ local function append(members, uuid)
   members[#members + 1] = uuid
 end
 
-for i = 4, #ARGV, 7 do
-  local uuid, worker, epoch, state, started_at_ms, pins, metadata = unpack(ARGV, i, i + 6)
+-- After a failover a replica may lack the last writes.
+local function has_all(uuid, version)
+  local stored = redis.call('HMGET', said_key(uuid), 'version', 'fields')
+  return stored[1] == version and tonumber(stored[2]) == redis.call('HLEN', said_key(uuid))
+end
+
+for i = 4, #ARGV, 8 do
+  local uuid, worker, epoch, state, started_at_ms, pins, metadata, version = unpack(ARGV, i, i + 7)
   epoch = tonumber(epoch)
   local held = redis.call('HMGET', call_key(uuid), 'epoch', 'dispatcher', 'worker', 'state', 'pins', 'started_at_ms')
   local held_epoch = tonumber(held[1]) or 0
@@ -32,7 +39,7 @@ for i = 4, #ARGV, 7 do
         'started_at_ms', held[6] or (started_at_ms ~= '' and started_at_ms) or now_ms,
         'pins', math.max(tonumber(held[5]) or 0, tonumber(pins)), 'metadata', metadata)
     end
-    if not held[1] then forgotten[#forgotten + 1] = uuid end
+    if not held[1] or (version ~= '' and not has_all(uuid, version)) then forgotten[#forgotten + 1] = uuid end
     redis.call('PEXPIREAT', call_key(uuid), lease_ends)
     redis.call('PEXPIREAT', said_key(uuid), lease_ends)
     append(index, uuid)

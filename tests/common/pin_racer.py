@@ -10,7 +10,7 @@ import asyncio
 import json
 import sys
 
-from common.registry import NoCapacity, Registry
+from common.registry import NoCapacity, Pin, Registry
 
 _AT_ONCE = 20
 
@@ -28,7 +28,10 @@ async def race(url: str, dispatcher: str, prefix: str, count: int) -> dict[str, 
         for number in numbers:
             uuid = f"{prefix}{number}"
             pin = await registry.pin(uuid, dispatcher=dispatcher, epoch=1, metadata={}, lease_seconds=60)
-            outcomes[uuid] = pin.reason if isinstance(pin, NoCapacity) else [pin.worker, pin.epoch, pin.pins]
+            if isinstance(pin, Pin):
+                outcomes[uuid] = [pin.worker, pin.epoch, pin.pins]
+            else:
+                outcomes[uuid] = pin.reason if isinstance(pin, NoCapacity) else "superseded"
 
     await asyncio.gather(*(pin() for _ in range(_AT_ONCE)))
     await registry.aclose()

@@ -99,7 +99,7 @@ RECORDS: list[Control] = [
     link.Playout((ItemHeard(2, 160),), True, (ItemHeard(2, 800), ItemHeard(3, 0)), 0.2),
     link.Transcript("item_1", "agent", 'say "hello"\n'),
     link.Finished(48_000, speaking=True),
-    link.Close("hung up"),
+    link.Close("hung up", keep=True),
     link.Ended("failed", "no quota"),
     link.Dtmf("#"),
     link.Order("call_3", "transfer", "600", "demo", "1"),

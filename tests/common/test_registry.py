@@ -19,6 +19,8 @@ from common.registry import (
     NoCapacityReason,
     Pin,
     Registry,
+    Said,
+    Superseded,
     WorkerRecord,
     WorkerState,
     WorkerStatus,
@@ -61,7 +63,7 @@ async def publish(registry: Registry, *workers: WorkerRecord, lease_seconds: flo
         await registry.publish_worker(record, lease_seconds=lease_seconds)
 
 
-async def pin(registry: Registry, uuid: str, **options: Any) -> Pin | NoCapacity:
+async def pin(registry: Registry, uuid: str, **options: Any) -> Pin | NoCapacity | Superseded:
     defaults: dict[str, Any] = {"dispatcher": "d1", "epoch": 1, "metadata": {}, "lease_seconds": LONG_SECONDS}
     return await registry.pin(uuid, **(defaults | options))
 
@@ -651,3 +653,71 @@ async def test_a_call_without_a_worker_holds_no_slot(registry: Registry) -> None
     assert "avr-sts:worker::calls" not in [key async for key in registry._redis.scan_iter()]
     assert await registry.unpin("call", epoch=1)
     assert not await registry.calls()
+
+
+class TestSuperseded:
+    """A pin names the epoch at which Redis knew the call as this dispatcher's."""
+
+    async def test_another_dispatcher_with_a_higher_epoch_keeps_the_call(self, registry: Registry) -> None:
+        await publish(registry, worker("w-1"))
+        await pinned(registry, "call", dispatcher="d1")
+        await pinned(registry, "call", dispatcher="d2", epoch=2)
+        assert await pin(registry, "call", dispatcher="d1", epoch=2, known_epoch=1) == Superseded()
+        record = await registry.call("call")
+        assert record is not None
+        assert (record.dispatcher, record.epoch) == ("d2", 2)
+
+    async def test_an_epoch_that_is_not_higher_does_not_supersede(self, registry: Registry) -> None:
+        await publish(registry, worker("w-1"))
+        await pinned(registry, "call", dispatcher="d2", epoch=2)
+        assert (await pinned(registry, "call", dispatcher="d1", epoch=3, known_epoch=2)).epoch == 3
+
+    async def test_a_higher_epoch_of_the_same_dispatcher_is_its_own(self, registry: Registry) -> None:
+        await publish(registry, worker("w-1"))
+        await pinned(registry, "call", dispatcher="d1", epoch=5)
+        assert (await pinned(registry, "call", dispatcher="d1", epoch=2, known_epoch=1)).epoch == 6
+
+    async def test_a_call_without_a_dispatcher_is_free_to_take(self, registry: Registry) -> None:
+        await publish(registry, worker("w-1"))
+        await registry.renew(NOBODY, [lease("call", "w-1", epoch=5)], lease_seconds=LONG_SECONDS)
+        assert (await pinned(registry, "call", dispatcher="d1", epoch=2, known_epoch=1)).epoch == 6
+
+
+async def test_recovery_overfills_workers_only_when_all_are_full(registry: Registry) -> None:
+    await publish(registry, worker("new", capacity=2, release="1.1.0"), worker("old", capacity=2))
+    placed = [(await pinned(registry, f"call-{n}", over_capacity=1.5)).worker for n in range(6)]
+    assert placed == ["new", "new", "old", "old", "new", "old"]
+
+
+class TestALostWrite:
+    """After a failover a replica may lack the last writes of what was said."""
+
+    async def said(self, registry: Registry) -> None:
+        await publish(registry, worker("w-1"))
+        await pinned(registry, "call", dispatcher="d1")
+        await registry.remember({"call": Said({"order": '["a"]', "item:a": "{}"}, True, version=7)})
+
+    async def forgotten(self, registry: Registry, versions: dict[str, int]) -> frozenset[str]:
+        held = [lease("call", "w-1")]
+        renewed = await registry.renew("d1", held, lease_seconds=LONG_SECONDS, said_versions=versions)
+        return renewed.forgotten
+
+    async def test_a_complete_copy_is_not_forgotten(self, registry: Registry) -> None:
+        await self.said(registry)
+        assert await self.forgotten(registry, {"call": 7}) == frozenset()
+        assert await registry.recall("call") == {"order": '["a"]', "item:a": "{}"}
+
+    async def test_an_older_version_is_forgotten(self, registry: Registry) -> None:
+        await self.said(registry)
+        assert await self.forgotten(registry, {"call": 8}) == {"call"}
+        assert await self.forgotten(registry, {}) == frozenset()
+
+    async def test_a_lost_field_is_forgotten(self, registry: Registry, redis: Redis) -> None:
+        await self.said(registry)
+        await redis.hdel("avr-sts:call:call:said", "item:a")
+        assert await self.forgotten(registry, {"call": 7}) == {"call"}
+
+    async def test_a_lost_copy_is_forgotten(self, registry: Registry, redis: Redis) -> None:
+        await self.said(registry)
+        await redis.delete("avr-sts:call:call:said")
+        assert await self.forgotten(registry, {"call": 7}) == {"call"}

@@ -60,9 +60,6 @@ class _Calls:
     async def holder(self, uuid: str) -> Commands:
         raise CommandError(404, "there is no such call")
 
-    async def hang_up_parting(self, uuid: str) -> bool:
-        return False
-
 
 @contextlib.asynccontextmanager
 async def answering(

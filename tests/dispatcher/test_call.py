@@ -34,7 +34,7 @@ from dispatcher.actions import (
     Wake,
 )
 from dispatcher.announcements import SILENT, Announcements
-from dispatcher.call import MAX_WAITING_DIGITS, State
+from dispatcher.call import MAX_WAITING_DIGITS, PROMISE_SECONDS, State
 from dispatcher.leg import Leg
 from dispatcher.limits import BAD_INPUT_REASONS
 from dispatcher.orders import MAX_WAITING_ORDERS
@@ -47,6 +47,7 @@ from tests.dispatcher.call_driver import (
     CallDriver,
     KeptAudio,
     heard_pcm,
+    of,
     sound,
     to_caller,
     to_worker,
@@ -64,8 +65,8 @@ def error(message: str) -> Complain:
     return Complain(message)
 
 
-def close_record(driver: CallDriver, reason: str) -> ToWorker:
-    return ToWorker(driver.leg, link.encode(link.Close(reason), CHANNEL))
+def close_record(driver: CallDriver, reason: str, *, keep: bool = False) -> ToWorker:
+    return ToWorker(driver.leg, link.encode(link.Close(reason, keep), CHANNEL))
 
 
 def place(epoch: int, *excluded: str, purpose: Purpose = Purpose.BEGIN) -> Place:
@@ -276,7 +277,7 @@ class TestEnds:
         assert taken == [
             error(message),
             CloseCaller(1008, message),
-            close_record(driver, message),
+            close_record(driver, message, keep=True),
             LeaveChannel(driver.leg),
             # Whoever has the call now has its pin, too.
             Ended(Ending.MOVED, message),
@@ -513,6 +514,91 @@ class TestOrders:
         driver.call.executed(transfer, False, "no such extension", driver.now)
         assert to_worker(driver.take()) == [link.OrderDone("call_2", False, "no such extension")]
         assert driver.state is State.LIVE
+
+
+class TestConnectionLostAfterAnOrder:
+    """AVR Core may end its socket without a close frame when Asterisk takes the channel away."""
+
+    @pytest.mark.parametrize("action", list(link.OrderAction))
+    def test_a_call_ended_on_asterisk_is_completed(self, action: str, driver: CallDriver) -> None:
+        execute(driver, action)
+        driver.call.executed(link.Order("call_1", action), True, "", driver.now)
+        driver.call.caller_closed(1006, driver.now)
+        assert driver.take()[-1] == Ended(Ending.COMPLETED, "the caller's connection closed with 1006")
+
+    @pytest.mark.parametrize("action", list(link.OrderAction))
+    def test_a_loss_before_avr_ami_answers_is_completed(self, action: str, driver: CallDriver) -> None:
+        execute(driver, action)
+        driver.call.caller_closed(1006, driver.now)
+        assert of(Ended, driver.take()) == []
+        driver.call.executed(link.Order("call_1", action), True, "", driver.now)
+        assert driver.take()[-1] == Ended(Ending.COMPLETED, "the caller's connection closed with 1006")
+
+    def test_a_failed_transfer_leaves_the_call_waiting(self, driver: CallDriver) -> None:
+        execute(driver, link.OrderAction.TRANSFER)
+        driver.call.executed(link.Order("call_1", link.OrderAction.TRANSFER), False, "", driver.now)
+        driver.call.caller_closed(1006, driver.now)
+        assert of(Ended, driver.take()) == []
+
+
+class TestAPromiseToAnAbsentCaller:
+    """The core is gone, and the caller's channel may be there: what was promised is done."""
+
+    def absent(self, driver: CallDriver, *orders: str) -> list[object]:
+        """A call whose last words AVR Core never took, up to the end of the wait for it."""
+        driver.live()
+        driver.record(link.ReplyItem(0, "item_1"))
+        driver.reply(0, sound(32_000))
+        driver.call.caller_closed(1006, driver.now)
+        driver.take()
+        driver.reply(0, sound(3_200))
+        for number, action in enumerate(orders):
+            driver.record(link.Order(f"call_{number}", action))
+        assert of(Execute, driver.tick(driver.limits.reconnect_seconds - 0.1)) == []
+        return of(Execute, driver.tick(0.2))
+
+    def test_a_transfer_is_carried_out_at_the_end_of_the_wait(self, driver: CallDriver) -> None:
+        (execute,) = self.absent(driver, "transfer")
+        assert isinstance(execute, Execute)
+        assert driver.tick(1.0) == []
+        driver.call.executed(execute.order, True, "", driver.now)
+        assert driver.take()[-1] == Ended(Ending.COMPLETED, "the caller's connection closed with 1006")
+
+    def test_a_failed_transfer_is_followed_by_the_next_order(self, driver: CallDriver) -> None:
+        (execute,) = self.absent(driver, "transfer", "hang_up")
+        assert isinstance(execute, Execute)
+        driver.call.executed(execute.order, False, "", driver.now)
+        (following,) = of(Execute, driver.tick())
+        assert isinstance(following, Execute)
+        assert following.order.action == "hang_up"
+
+    def test_a_failed_transfer_ends_the_call(self, driver: CallDriver) -> None:
+        (execute,) = self.absent(driver, "transfer")
+        assert isinstance(execute, Execute)
+        driver.call.executed(execute.order, False, "", driver.now)
+        (ended,) = of(Ended, driver.tick())
+        assert isinstance(ended, Ended)
+        assert ended.ending is Ending.FAILED
+
+    def test_avr_ami_is_waited_for_up_to_a_bound(self, driver: CallDriver) -> None:
+        assert len(self.absent(driver, "transfer")) == 1
+        assert len(of(Ended, driver.tick(PROMISE_SECONDS))) == 1
+
+    def test_a_caller_that_cannot_return_is_transferred_at_once(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.record(link.ReplyItem(0, "item_1"))
+        driver.reply(0, sound(32_000))
+        driver.record(link.Order("call_1", "transfer"))
+        driver.call.caller_closed(1006, driver.now, may_return=False)
+        assert of(Ended, driver.take()) == []
+        assert len(of(Execute, driver.tick(0.2))) == 1
+
+
+def execute(driver: CallDriver, action: str) -> None:
+    """Give an order to a live call, up to its execution."""
+    driver.live()
+    driver.record(link.Order("call_1", action))
+    assert len(of(Execute, driver.tick())) == 1
 
 
 class TestFlood:

@@ -290,6 +290,12 @@ class TestMakeBeforeBreak:
         taken = driver.record(link.Released("drain", "why"), leg=old)
         assert to_worker(taken)[-1] == link.Go("drain", digits="4")
 
+    def test_a_superseded_call_closes_its_standby_alone(self, driver: CallDriver) -> None:
+        self.moved(driver)
+        driver.call.superseded()
+        closes = [record for record in to_worker(driver.take()) if isinstance(record, link.Close)]
+        assert [record.keep for record in closes] == [True, False]
+
     def test_both_are_told_when_the_call_ends(self, driver: CallDriver) -> None:
         self.moved(driver)
         driver.call.caller_closed(1000, driver.now)

@@ -11,7 +11,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from common import link
-from common.registry import CallLease, NoCapacity, NoCapacityReason, Registry, WorkerRecord, WorkerState
+from common.registry import (
+    CallLease,
+    NoCapacity,
+    NoCapacityReason,
+    Registry,
+    Said,
+    Superseded,
+    WorkerRecord,
+    WorkerState,
+)
 from dispatcher.memory import CallMemory
 from dispatcher.placement import SAID_CALLS, SAID_CHARS, Found, Placement
 from tests.redis_process import RedisProcess
@@ -56,7 +65,7 @@ class Rig:
         for record in workers:
             await self.registry.publish_worker(record, lease_seconds=LONG_SECONDS)
 
-    async def place(self, uuid: str = "call", **options: Any) -> Found | NoCapacity:
+    async def place(self, uuid: str = "call", **options: Any) -> Found | NoCapacity | Superseded:
         chosen: dict[str, Any] = {"epoch": 1, "metadata": METADATA, "excluded": NOBODY, "pins": 0, **options}
         return await self.placement.place(uuid, **chosen)
 
@@ -500,3 +509,76 @@ class TestWithoutRedis:
         assert record is not None
         assert (record.worker, record.epoch, record.dispatcher) == ("w-1", 1, "d-1")
         assert record.started_at_ms > 0
+
+
+class TestTheCallsOfOtherDispatchers:
+    """Moves, and placement without Redis, go by the last table."""
+
+    async def filled(self, rig: Rig, *workers: WorkerRecord, **calls: int) -> None:
+        """Publish workers that have calls of another dispatcher, and take the table."""
+        await rig.publish(*workers)
+        held = [
+            lease(f"{name}-{n}", worker=name.replace("_", "-"))
+            for name, many in calls.items()
+            for n in range(many)
+        ]
+        await rig.registry.renew("d-2", held, lease_seconds=LONG_SECONDS)
+        await rig.placement.renew([])
+
+    async def test_a_move_goes_to_the_least_loaded_worker(self, rig: Rig) -> None:
+        await self.filled(rig, worker("w-1"), worker("w-2"), w_1=5, w_2=2)
+        rig.own_calls = {"w-2": 1}
+        found = rig.placement.choose(2, NOBODY, 1)
+        assert isinstance(found, Found)
+        assert found.worker_id == "w-2"
+
+    async def test_a_full_worker_of_a_newer_release_comes_last(self, rig: Rig) -> None:
+        await self.filled(rig, worker("w-1", release="1.1.0"), worker("w-2"), w_1=10, w_2=9)
+        found = rig.placement.choose(2, NOBODY, 1)
+        assert isinstance(found, Found)
+        assert found.worker_id == "w-2"
+
+    async def test_moves_since_the_table_count(self, rig: Rig) -> None:
+        await self.filled(rig, worker("w-1"), worker("w-2"), w_1=3, w_2=2)
+        rig.own_calls = {"w-2": 2}
+        await rig.placement.renew([])
+        rig.own_calls = {"w-2": 4}
+        found = rig.placement.choose(2, NOBODY, 1)
+        assert isinstance(found, Found)
+        assert found.worker_id == "w-1"
+
+    async def test_a_move_fills_no_worker_above_the_limit(self, rig: Rig) -> None:
+        await self.filled(rig, worker("w-1"), w_1=15)
+        assert rig.placement.choose(2, NOBODY, 1) == NoCapacity(NoCapacityReason.FULL)
+
+    async def test_without_redis_calls_go_by_the_table(self, rig: Rig) -> None:
+        await self.filled(rig, worker("w-1", release="1.1.0"), worker("w-2"), w_1=10, w_2=1)
+        rig.placement._note(False)
+        assert (await rig.placed()).worker_id == "w-2"
+
+    async def test_without_redis_a_full_worker_is_asked_last(self, rig: Rig) -> None:
+        await self.filled(rig, worker("w-1"), w_1=10)
+        rig.placement._note(False)
+        # The table may be old: the worker knows better.
+        assert (await rig.placed()).worker_id == "w-1"
+
+
+async def test_a_write_that_a_failover_lost_is_written_again(rig: Rig) -> None:
+    await rig.publish(worker("w-1"))
+    await rig.placed()
+    memory = CallMemory()
+    memory.remember(link.Remember("item_1", item={"role": "user", "text": "My name is Ann."}), 50)
+    await rig.placement.renew([lease()])
+    await rig.placement.remember({"call": memory})
+    older = await rig.registry.recall("call")
+    memory.remember(link.Remember("item_2", "item_1", item={"role": "agent", "text": "Hello Ann."}), 50)
+    await rig.placement.remember({"call": memory})
+    # The replica has the call, and what was said before the last write.
+    await rig.registry.remember({"call": Said(older, anew=True, version=1)})
+    assert (await rig.placement.renew([lease()])).forgotten == {"call"}
+    memory.forgotten()
+    await rig.placement.remember({"call": memory})
+    assert (await rig.placement.renew([lease()])).forgotten == frozenset()
+    recalled = await rig.placement.recall("call")
+    assert recalled is not None
+    assert recalled.order == ["item_1", "item_2"]

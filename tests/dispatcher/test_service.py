@@ -239,3 +239,29 @@ class TestStopping:
         await rig.live()
         await rig.dispatcher.stop()
         await rig.dispatcher.stop()
+
+
+class TestAStartWithoutRedis:
+    async def test_callers_are_accepted_when_a_worker_is_known(self, redis_process: RedisProcess) -> None:
+        redis_process.kill()
+        async with Rig(redis_process.url, timeout_seconds=1) as rig:
+            assert rig.dispatcher._server is None
+            redis_process.start()
+            await rig.worker()
+            await rig.live()
+
+    async def test_callers_are_accepted_after_a_bound(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(dispatcher.service, "FIRST_WORKER_SECONDS", 0.1)
+        with capture_logs() as lines:
+            async with Rig("redis://127.0.0.1:1", timeout_seconds=1, unknown_seconds=0.3) as rig:
+                assert await (await rig.call()).end() == (1011, "no worker is known, because Redis is away")
+        said = [line["event"] for line in lines]
+        assert "no worker is known, and redis is away" in said
+        assert "no worker is known" in said
+
+    async def test_a_stop_before_that_closes_the_socket(self) -> None:
+        async with Rig("redis://127.0.0.1:1", timeout_seconds=1) as rig:
+            assert rig.dispatcher._server is None
+            sock = rig.dispatcher._socket
+        assert sock is not None
+        assert sock.fileno() == -1

@@ -504,3 +504,30 @@ async def test_one_of_a_session_that_nobody_follows_is_given_up(
         async with asyncio.timeout(PATIENCE_SECONDS):
             await asyncio.wait([task])
         assert task.cancelled()
+
+
+async def test_a_stall_does_not_end_a_call_that_waits_for_its_caller(simulator: RealtimeSimulator) -> None:
+    async with call_to(simulator.url) as desk:
+        await desk.ready()
+        opened = await simulator.wait_for_session()
+        desk.call.detached()
+        desk.call.suspend()
+        desk.call.tick(time.monotonic() + CONFIRM_SECONDS + 0.1)
+        assert not desk.is_over.is_set()
+        # Redis hears of the call, and answers whether another worker has it.
+        assert desk.call.waits_for_dispatcher
+        desk.call._tool_done("call_1", "done")
+        received = dict(opened.received)
+        desk.call.confirm()
+        await opened.wait_for(lambda s: dict(s.received) != received)
+
+
+async def test_redis_confirms_no_call_that_a_dispatcher_had(simulator: RealtimeSimulator) -> None:
+    async with call_to(simulator.url) as desk:
+        await desk.ready()
+        desk.call.suspend()
+        desk.call.detached()
+        assert not desk.call.waits_for_dispatcher
+        desk.call.confirm()
+        desk.call.tick(time.monotonic() + CONFIRM_SECONDS + 0.1)
+        assert desk.is_over.is_set()

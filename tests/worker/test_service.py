@@ -346,6 +346,20 @@ async def test_a_higher_epoch_goes_on_with_the_session(here: Service, same_link:
         assert here.worker.calls == CAPACITY
 
 
+async def test_a_superseded_dispatcher_leaves_the_session(here: Service) -> None:
+    async with link_to(here.address) as one, link_to(here.address) as other:
+        await live_call(one, "call-1", 1)
+        one.send(link.Close("superseded", keep=True), 1)
+        await eventually(lambda: here.worker._calls["call-1"][0].call.waits_for_dispatcher)
+        # The link of the first dispatcher is up, and has no say any more.
+        one.send(link.Close("gone"), 1)
+        other.open("call-1", 7, epoch=2, attach=True)
+        opened = await other.next(7, link.Opened)
+        assert opened.attached
+        assert here.simulator.opened == 1
+        assert here.worker.calls == 1
+
+
 async def test_there_is_no_session_to_go_on_with(here: Service) -> None:
     async with link_to(here.address) as dispatcher:
         dispatcher.open("call-1", 1, epoch=2, attach=True)
@@ -566,6 +580,17 @@ async def test_a_process_that_stood_still_does_nothing_until_its_calls_are_confi
         second = await here.simulator.wait_for_session(2)
         await second.wait_for(lambda s: s.closed)
         await eventually(lambda: here.worker.calls == 1)
+
+
+async def test_redis_confirms_a_waiting_call_after_a_stall(here: Service) -> None:
+    async with link_to(here.address) as one:
+        await live_call(one, "call-1", 1)
+    await eventually(lambda: here.worker._calls["call-1"][0].call.waits_for_dispatcher)
+    here.worker.watch(time.monotonic() + 3.0)
+    call = here.worker._calls["call-1"][0].call
+    assert call._suspended
+    await eventually(lambda: not call._suspended)
+    assert here.worker.calls == 1
 
 
 async def test_a_short_stall_is_none(here: Service) -> None:

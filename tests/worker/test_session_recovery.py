@@ -29,6 +29,7 @@ from tests.worker.restored import (
 from tests.worker.session_driver import (
     CREATE,
     Append,
+    Did,
     Driver,
     audio_samples,
     only,
@@ -477,6 +478,26 @@ class TestTools:
         assert replayed(did)[-1] == ("function_call_output", "no such extension")
         assert did.count(CREATE) == 1
 
+    def test_an_order_of_a_dead_dispatcher_is_given_again(self) -> None:
+        driver, did = restored(
+            agent("a", "Goodbye."), function_call("b", name="avr_hangup"), orders=frozenset({"call_1"})
+        )
+        assert not only(did, link.Order)
+        (order,) = only(attached(driver), link.Order)
+        assert (order.id, order.action) == ("call_1", "hang_up")
+        driver.record(link.OrderDone("call_1", True, "hung up"))
+        assert not only(attached(driver, epoch=4), link.Order)
+
+    def test_an_order_is_given_to_a_dispatcher_that_came_early(self) -> None:
+        driver = restoring(
+            user("a", "Sales, please."),
+            function_call("b", name="avr_transfer", text=TRANSFER),
+            orders=frozenset({"call_1"}),
+        )
+        attached(driver, seconds=1.0)
+        (order,) = only(driver.go_live(), link.Order)
+        assert (order.id, order.extension) == ("call_1", "600")
+
     def test_one_that_was_promised_and_not_ordered_is_ordered_now(self) -> None:
         _, did = restored(user("a", "Sales, please."), function_call("b", name="avr_transfer", text=TRANSFER))
         (order,) = only(did, link.Order)
@@ -485,6 +506,16 @@ class TestTools:
     def test_an_output_of_another_session_is_not_asked_for(self) -> None:
         _, did = restored(user("a", "The weather?"), function_call("b", started=True), function_output("c"))
         assert [kind for kind, _ in replayed(did)].count("function_call_output") == 1
+
+
+def attached(driver: Driver, epoch: int = 3, seconds: float = 60.0) -> list[Did]:
+    """Attach another dispatcher, and return what is done within this time."""
+    driver.channel = 9
+    driver.session.attached(link.Open("uuid-1", epoch, credit_bytes=10**9, attach=True), 9, driver.now)
+    did = driver.take()
+    for _ in range(round(seconds / 0.2)):
+        did += driver.tick(0.2)
+    return did
 
 
 class TestKeys:

@@ -128,3 +128,12 @@ def _text(given: dict[str, Any], name: str) -> str | None:
     if not isinstance(value, str):
         raise InvalidArguments(f"{name} must be a string", "type")
     return value.strip() or None
+
+
+def parse(name: str, arguments: str) -> Transfer | Hangup:
+    """Read the arguments of a call of `avr_transfer` or `avr_hangup`.
+
+    Raises:
+        InvalidArguments: they are not valid; the message is for the model.
+    """
+    return parse_transfer(arguments) if name == TRANSFER else parse_hangup(arguments)
