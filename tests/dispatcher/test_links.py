@@ -561,7 +561,7 @@ class TestClosing:
         opened.send(link.encode(link.Close("bye"), channel))
         await pool.close()
         far = await worker.only_link()
-        assert far.records == [(Kind.CLOSE, channel, b'{"reason":"bye"}')]
+        assert far.records == [(Kind.CLOSE, channel, b'{"reason":"bye","keep":false}')]
         assert far.lost_because == "the dispatcher ends"
 
     async def test_a_link_that_is_being_opened_is_given_up(self, pool: LinkPool) -> None:
