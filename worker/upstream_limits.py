@@ -20,7 +20,7 @@ REPEAT_SHARE: Final = 0.2
 REPEAT_FLOOR: Final = 5
 # The last repeats of the budget are spread over the window. Otherwise all of it could be spent in the first second
 # of an outage, and for ten more seconds nothing would find out that the API works again.
-SPREAD_REPEATS: Final = 2
+SPREAD_REPEATS: Final = 3
 # Requests that are remembered of each kind; more than a process can send in WINDOW_SECONDS.
 MAX_COUNTED: Final = 10_000
 # Pairs of base URL and key; each tenant may have a key.
@@ -29,7 +29,7 @@ MAX_PAIRS: Final = 1000
 FAILURES_TO_OPEN: Final = 5
 # An open breaker lets a probe pass after this time, which doubles with each failed probe.
 OPEN_FIRST_SECONDS: Final = 0.5
-OPEN_MOST_SECONDS: Final = 2.0
+OPEN_MOST_SECONDS: Final = 1.5
 # A probe without a result is given up, and the next one may be sent: its caller may have hung up.
 PROBE_SECONDS: Final = 3.0
 # The longest pause that the API can ask for.
@@ -75,11 +75,15 @@ class RetryBudget:
         earned = len(self._earned)
         if len(self._repeats) >= room + earned:
             return False
-        is_spread = len(self._repeats) >= room - SPREAD_REPEATS + 2 * earned
+        is_spread = not earned and len(self._repeats) >= room - SPREAD_REPEATS
         if is_spread and now_seconds - self._repeats[-1] < WINDOW_SECONDS / (SPREAD_REPEATS + 1):
             return False
         self._repeats.append(now_seconds)
         return True
+
+    def reset(self) -> None:
+        """The outage is over: repeats that failed in it do not count any more."""
+        self._repeats.clear()
 
     def refund(self, now_seconds: float) -> None:
         """A repeated request succeeded."""
@@ -146,6 +150,8 @@ class UpstreamLimits:
     def succeeded(self, now_seconds: float, *, repeat: bool) -> None:
         """A request brought what it was for: a session, or output of the model."""
         self._failures = 0
+        if self.breaker is not BreakerState.CLOSED:
+            self._budget.reset()
         self.breaker = BreakerState.CLOSED
         self._open_seconds = OPEN_FIRST_SECONDS
         if repeat:

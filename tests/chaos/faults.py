@@ -216,8 +216,12 @@ async def _fault_of_a_session(world: World, rng: random.Random, kind: FaultKind,
 
 
 async def kill_dispatcher(world: World, pace: Pace, rng: random.Random) -> bool:
-    """SIGKILL: its callers come back, at this or another one; another is started."""
+    """SIGKILL: its callers come back, at this or another one; another is started.
+
+    Not while a worker is stopped: with both gone, words of a caller that are no text yet are lost (README).
+    """
     async with _whole_redis(world, pace):
+        await _none_stopped(world, pace)
         dispatcher = _dispatcher(world, rng)
         if dispatcher is None:
             return False

@@ -169,6 +169,7 @@ class TestRetryBudget:
     def test_a_successful_first_request_earns_no_repeat(self) -> None:
         made = limits()
         now_seconds = spent(lambda now: made.may_send(now, repeat=True), 90.0)[-1]
+        assert not made.may_send(now_seconds, repeat=True)
         made.succeeded(now_seconds, repeat=False)
         assert not made.may_send(now_seconds, repeat=True)
         made.succeeded(now_seconds, repeat=True)
@@ -212,6 +213,16 @@ class TestCircuitBreaker:
             made.failed(100.0)
         assert made.may_send(101.0, repeat=True)
 
+    def test_the_end_of_an_outage_empties_the_budget(self) -> None:
+        made = limits()
+        now_seconds = spent(lambda now: made.may_send(now, repeat=True), 90.0)[-1]
+        for _ in range(FAILURES_TO_OPEN):
+            made.failed(now_seconds)
+        probed_seconds = now_seconds + OPEN_FIRST_SECONDS
+        assert made.may_send(probed_seconds, repeat=True)
+        made.succeeded(probed_seconds, repeat=False)
+        assert granted(lambda: made.may_send(probed_seconds, repeat=True)) == REPEAT_FLOOR - SPREAD_REPEATS
+
     def test_the_pause_doubles_with_each_failed_probe(self) -> None:
         made, now_seconds = opened(100.0), 100.0
         pauses = []
@@ -222,7 +233,7 @@ class TestCircuitBreaker:
             pauses.append(now_seconds - began_seconds)
             made.failed(now_seconds)
             assert made.breaker is BreakerState.OPEN
-        assert pauses == [0.5, 1.0, 2.0, OPEN_MOST_SECONDS, OPEN_MOST_SECONDS]
+        assert pauses == [0.5, 1.0, OPEN_MOST_SECONDS, OPEN_MOST_SECONDS, OPEN_MOST_SECONDS]
 
     def test_failures_of_older_requests_do_not_extend_it(self) -> None:
         made = opened(100.0)
