@@ -114,8 +114,8 @@ async def test_releases_understand_each_other_and_no_call_goes_to_an_older_one_w
         await converse(*calls)
         assert {await client.hget(key, "news") for key in keys} == {"of another release"}
 
-        # And on by death: what this one told them goes to a newer one. The caller of the newer dispatcher comes back
-        # to this one.
+        # And on by death: what this one told them goes to a newer one. The caller of the newer dispatcher
+        # comes back to this one.
         newest = await cluster.add_worker(OtherRelease, OTHER_RELEASE=NEWER, WORKER_MAX_CALLS=3)
         name = await worker_id(newest)
         await asyncio.gather(*(each.line("link up", worker=name) for each in cluster.dispatchers))
