@@ -15,7 +15,7 @@ from typing import Protocol as Interface
 import aiohttp
 import structlog
 
-from common import function_tools, link, models, session_fields
+from common import link, models, session_fields
 from common.errors import UpstreamError
 from common.function_tools import MAX_TOOLS
 from common.metrics import ReconnectReason, RetryReason, WorkerMetrics
@@ -432,8 +432,7 @@ class Call:
 
     def _accepted(self, session: dict[str, Any]) -> dict[str, Any]:
         accepted, changes = session_fields.accepted(session)
-        for tool, done in function_tools.by_tool(changes).items():
-            self._log.warning(profile.TOOL_CHANGED, source="the calls API", tool=tool or None, changes=done)
+        profile.log_tools_changed(self._log, "the calls API", changes)
         return accepted
 
     def unwatch(self, send: Callable[[bytes], None]) -> None:

@@ -7,7 +7,8 @@ costs itself and a warning: a caller is answered, if not in the voice that someb
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Self
 
@@ -17,6 +18,8 @@ import structlog
 from pydantic import SecretStr
 
 from common import function_tools, models, session_fields
+from common.function_tools import Change
+from common.session_fields import Wrong
 from common.setting_values import AudioFormat, Parser, api_key, boolean
 from common.settings import Settings, TurnDetection
 from worker import dialect, instructions, safety_identifier
@@ -26,11 +29,12 @@ from worker.session_update import DEFAULT_INSTRUCTIONS, FORMATS, session_object
 # The API's for server_vad, and the worker's own where it detects turns itself.
 DEFAULT_SILENCE_MS: Final = 500
 
-TOOL_CHANGED: Final = "a field was changed because the API would refuse the session"
+TOOLS_CHANGED: Final = "fields were changed because the API would refuse the session"
 
 _FORMAT_OF_TYPE: Final = {wire["type"]: name for name, wire in FORMATS.items()}
 _SECRETS_OF_A_TOOL: Final = frozenset({"authorization", "headers"})
-_MAX_SHOWN_NAMES: Final = 10
+MAX_SHOWN: Final = 10
+"""Fields or tools that one log line names: a stranger's `init` of 62 KB may have 31,000 that are wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +171,14 @@ async def load(
     return draft.profile(metadata)
 
 
+def log_tools_changed(log: structlog.stdlib.BoundLogger, source: str, changes: Iterable[Change]) -> None:
+    """Log what was changed in a session because the API would refuse it: one line, the first tools by name."""
+    told = function_tools.by_tool(changes)
+    if told:
+        shown = dict(itertools.islice(told.items(), MAX_SHOWN))
+        log.warning(TOOLS_CHANGED, source=source, number=len(told), tools=shown)
+
+
 def _account(settings: Settings, own_key: str | None) -> dict[str, Any]:
     """Who pays. Organization and project belong to the settings' key."""
     if own_key is not None:
@@ -232,21 +244,24 @@ class _Draft:
     def override(self, source: str, given: object, *, has_key: bool = False) -> None:
         """Put what was given for this call over what is there, as far as it is right."""
         if not isinstance(given, Mapping) or not _can_be_sent(left := dict(given)):
-            self._wrong(source, "", "must be a JSON object")
+            self._warn(source, [Wrong("", "must be a JSON object")])
             return
+        wrong: list[Wrong] = []
         parsers: dict[str, Parser] = {"welcome_message": _message, "welcome_interruptible": boolean}
         for name, parser in (parsers | ({"api_key": _own_key} if has_key else {})).items():
             if name in left:
                 try:
                     self._own[name] = parser(left.pop(name))
                 except ValueError as error:
-                    self._wrong(source, name, str(error))
-        self._merge_checked(source, left.pop("session", {}), "session")
+                    wrong.append(Wrong(name, str(error)))
+        changes = self._merge_checked(left.pop("session", {}), wrong)
         unknown = [name for name in left if not session_fields.is_session_field(name)]
         if unknown:
-            shown = [name[:40] for name in unknown[:_MAX_SHOWN_NAMES]]
+            shown = [name[:40] for name in unknown[:MAX_SHOWN]]
             self._log.warning("unknown fields of a call passed over", source=source, fields=shown)
-        self._merge_checked(source, {name: left[name] for name in left if name not in unknown}, "")
+        changes += self._merge_checked({name: left[name] for name in left if name not in unknown}, wrong)
+        self._warn(source, wrong)
+        log_tools_changed(self._log, source, changes)
 
     def profile(self, metadata: Mapping[str, str]) -> CallProfile:
         """The finished profile."""
@@ -272,17 +287,16 @@ class _Draft:
             welcome_interruptible=self._own["welcome_interruptible"],
         )
 
-    def _merge_checked(self, source: str, given: object, path: str) -> None:
+    def _merge_checked(self, given: object, wrong: list[Wrong]) -> list[Change]:
+        """Merge the fields that are right. Adds to `wrong`, and returns what was changed for the API."""
         if not isinstance(given, Mapping):
-            self._wrong(source, path, "must be an object")
-            return
-        session, wrong = session_fields.checked(given, self._service)
-        for each in wrong:
-            self._wrong(source, each.path, each.allowed)
+            wrong.append(Wrong("session", "must be an object"))
+            return []
+        session, wrong_here = session_fields.checked(given, self._service)
+        wrong += wrong_here
         session, changes = session_fields.accepted(session)
-        for tool, done in function_tools.by_tool(changes).items():
-            self._log.warning(TOOL_CHANGED, source=source, tool=tool or None, changes=done)
         self.merge(session)
+        return changes
 
     def _fit_model(self) -> None:
         """Leave out what the model would refuse: it may be another than that of the settings."""
@@ -299,7 +313,7 @@ class _Draft:
         if len(types) == 1:
             chosen = _FORMAT_OF_TYPE.get(types.pop(), chosen)
         else:
-            self._wrong("the call", "audio.input.format", "must be that of audio.output")
+            self._warn("the call", [Wrong("audio.input.format", "must be that of audio.output")])
         for side in sides:
             side["format"] = dict(FORMATS[chosen])
         return chosen
@@ -316,8 +330,10 @@ class _Draft:
     def _filled(self, text: str, metadata: Mapping[str, str]) -> str:
         return instructions.fill(text, uuid=self._uuid, metadata=metadata)
 
-    def _wrong(self, source: str, path: str, allowed: str) -> None:
-        # Never the value: it may be a secret.
-        self._log.warning(
-            "a field of a call is wrong and was passed over", source=source, field=path, allowed=allowed
-        )
+    def _warn(self, source: str, wrong: Sequence[Wrong]) -> None:
+        if wrong:
+            # Never the values: they may be secrets.
+            shown = {each.path: each.allowed for each in wrong[:MAX_SHOWN]}
+            self._log.warning(
+                "fields of a call are wrong and were passed over", source=source, number=len(wrong), fields=shown
+            )

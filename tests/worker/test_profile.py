@@ -298,7 +298,7 @@ async def test_the_format_can_be_set_for_one_call_both_ways_alike(http: aiohttp.
     made, lines = await load_logged(http, {"audio": {"input": alaw}}, OPENAI_AUDIO_FORMAT="pcmu")
     assert made.audio_format is AudioFormat.PCMU
     assert audio_input(made)["format"] == output(made)["format"] == {"type": "audio/pcmu"}
-    assert [line["field"] for line in lines] == ["audio.input.format"]
+    assert [list(line["fields"]) for line in lines] == [["audio.input.format"]]
 
 
 # What is wrong
@@ -330,17 +330,35 @@ async def test_a_wrong_field_costs_itself_alone_and_is_named_without_its_value(
     http: aiohttp.ClientSession, given: dict[str, Any], field: str
 ) -> None:
     made, lines = await load_logged(http, given | {"tracing": "auto"})
-    assert [(line["log_level"], line["source"], line["field"], line["uuid"]) for line in lines] == [
-        ("warning", "provider_config", field, UUID)
+    assert [(line["log_level"], line["source"], list(line["fields"]), line["uuid"]) for line in lines] == [
+        ("warning", "provider_config", [field], UUID)
     ]
     assert "s3cret" not in str(lines)
     assert made == await load(http, {"tracing": "auto"})
 
 
+async def test_however_many_fields_are_wrong_they_are_one_line(http: aiohttp.ClientSession) -> None:
+    made, lines = await load_logged(http, {"tools": [0] * 31_000, "voice": 5})
+    assert [(line["number"], len(line["fields"])) for line in lines] == [(31_001, 10)]
+    assert len(orjson.dumps(lines, default=str)) < 2000
+    assert made == await load(http, {"tools": []})
+
+
+async def test_however_many_tools_are_changed_they_are_one_line(http: aiohttp.ClientSession) -> None:
+    tools = [{"name": f"t{index}", "parameters": {"type": "string"}} for index in range(1000)]
+    _, lines = await load_logged(http, {"tools": tools})
+    assert [(line["number"], list(line["tools"])) for line in lines] == [
+        (1000, [f"t{index}" for index in range(10)])
+    ]
+    assert len(orjson.dumps(lines, default=str)) < 2000
+
+
 @pytest.mark.parametrize("answer", [["system"], "system", 5])
 async def test_what_is_no_object_is_passed_over(http: aiohttp.ClientSession, answer: Any) -> None:
     made, lines = await load_logged(http, answer)
-    assert [(line["source"], line["allowed"]) for line in lines] == [("provider_config", "must be a JSON object")]
+    assert [(line["source"], line["fields"]) for line in lines] == [
+        ("provider_config", {"": "must be a JSON object"})
+    ]
     assert made == await load(http)
 
 
@@ -491,10 +509,11 @@ async def test_a_tool_that_the_api_refuses_is_mended_with_a_line(http: aiohttp.C
         async with web_service(json(REFUSED)) as service:
             made, lines = await load_logged(http, OPENAI_URL_INSTRUCTIONS=service.url)
     check_accepted(made)
-    assert [(line["source"], line["tool"], line["changes"]) for line in lines] == [
-        (source, "list_up", "parameters.all: items added to an array"),
-        (source, "say", "left out, because it must have parameters of the type object"),
-    ]
+    changes = {
+        "list_up": "parameters.all: items added to an array",
+        "say": "left out, because it must have parameters of the type object",
+    }
+    assert [(line["source"], line["number"], line["tools"]) for line in lines] == [(source, 2, changes)]
 
 
 async def test_the_variables_tools_are_mended_without_a_line_a_call(http: aiohttp.ClientSession) -> None:
