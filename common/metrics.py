@@ -172,6 +172,22 @@ def _audio_dropped_seconds() -> Counter:
     return _counter("audio_dropped_seconds", "Audio thrown away, as a bound was reached", "direction")
 
 
+@functools.cache
+def _task_failures() -> Counter:
+    return _counter("task_failures", "Steps of lasting tasks that failed", "process", "task")
+
+
+class LastingTask(StrEnum):
+    """What a process does as long as it runs."""
+
+    TICK = "tick"
+    """The clock of its calls."""
+    PUBLISH = "publish"
+    """What it tells Redis: a worker of itself, a dispatcher of its calls."""
+    CERTIFICATES = "certificates"
+    """The look at certificates that were renewed."""
+
+
 class _CallProcess:
     """What dispatchers and workers both measure. `in`: from the caller to the model; `out`: back."""
 
@@ -181,6 +197,8 @@ class _CallProcess:
         self.audio_dropped_in = _audio_dropped_seconds().labels("in")
         self.audio_dropped_out = _audio_dropped_seconds().labels("out")
         self.event_loop_lag = _event_loop_lag_seconds().labels(process)
+        failures = _task_failures()
+        self.task_failures = {task: failures.labels(process, task.value) for task in LastingTask}
 
 
 class RepinReason(StrEnum):

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
+import structlog
 from redis.asyncio import ConnectionPool, Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
@@ -42,6 +43,12 @@ _SAID_CHECKS = frozenset({"version", "fields"})
 # Longer than a dispatcher takes to look, and shorter than anybody takes to place another call with that uuid.
 _HANG_UP_SECONDS = 5
 _LUA = Path(__file__).with_name("lua")
+# What reading a record raises that nobody of this service wrote.
+_NO_RECORD = (ValueError, TypeError, RecursionError)
+# Records of which the log tells that they cannot be read.
+_MAX_SKIPPED = 100
+
+log = structlog.get_logger()
 
 
 class WorkerState(StrEnum):
@@ -223,6 +230,7 @@ class Registry:
         # First come, first served; redis-py's own blocking pool lets a newcomer overtake who waits.
         self._connections = asyncio.Semaphore(_MAX_CONNECTIONS)
         self._renewing = asyncio.Lock()
+        self._skipped: set[tuple[str, str]] = set()
         self._publish_worker = self._script("publish_worker")
         self._workers = self._script("workers")
         self._pin = self._script("pin")
@@ -247,6 +255,8 @@ class Registry:
             socket_timeout=None,
             socket_connect_timeout=timeout_seconds,
             decode_responses=True,
+            # One odd byte, whoever wrote it, costs its own record and not the whole reply.
+            encoding_errors="replace",
             protocol=2,
         )
         return cls(Redis.from_pool(pool), timeout_seconds=timeout_seconds)
@@ -287,7 +297,7 @@ class Registry:
 
     async def workers(self) -> list[WorkerStatus]:
         """Return the live workers, by id."""
-        return _worker_table(await self._bounded(self._workers))
+        return self._read_table(await self._bounded(self._workers))
 
     async def pin(
         self,
@@ -387,7 +397,7 @@ class Registry:
                 uuids, table, unknown = await self._bounded(self._renew, args=args)
                 superseded.update(uuids)
                 forgotten.update(unknown)
-        return Renewal(frozenset(superseded), tuple(_worker_table(table)), frozenset(forgotten))
+        return Renewal(frozenset(superseded), tuple(self._read_table(table)), frozenset(forgotten))
 
     async def remember(self, said: Mapping[str, Said]) -> set[str]:
         """Write what was said in calls, for whoever goes on with them.
@@ -435,13 +445,37 @@ class Registry:
                 for uuid in batch:
                     pipeline.hmget(f"{_PREFIX}call:{uuid}", _CALL_FIELDS)
                 replies = await self._bounded(pipeline.execute)
-            found = (_call_record(uuid, values) for uuid, values in zip(batch, replies, strict=True))
+            found = (self._read_call(uuid, values) for uuid, values in zip(batch, replies, strict=True))
             records += (record for record in found if record is not None)
         return sorted(records, key=lambda record: (record.started_at_ms, record.uuid))
 
     async def call(self, uuid: str) -> CallRecord | None:
         """Return one call, None if it is not pinned."""
-        return _call_record(uuid, await self._bounded(self._redis.hmget, f"{_PREFIX}call:{uuid}", _CALL_FIELDS))
+        return self._read_call(uuid, await self._bounded(self._redis.hmget, f"{_PREFIX}call:{uuid}", _CALL_FIELDS))
+
+    def _read_table(self, rows: list[Any]) -> list[WorkerStatus]:
+        workers = []
+        for row in rows:
+            try:
+                workers.append(_worker_status(*row))
+            except _NO_RECORD as error:
+                self._skip("worker", str(row[0]), error)
+        return sorted(workers, key=lambda worker: worker.id)
+
+    def _read_call(self, uuid: str, values: Sequence[str | None]) -> CallRecord | None:
+        try:
+            return _call_record(uuid, values)
+        except _NO_RECORD as error:
+            self._skip("call", uuid, error)
+            return None
+
+    def _skip(self, kind: str, key: str, error: Exception) -> None:
+        """A record that is none costs itself alone. Each is logged once, up to a number of them."""
+        if (kind, key) not in self._skipped and len(self._skipped) < _MAX_SKIPPED:
+            self._skipped.add((kind, key))
+            log.error(
+                "a record in redis cannot be read and was skipped", kind=kind, id=key, reason=type(error).__name__
+            )
 
     def _script(self, name: str) -> AsyncScript:
         sources = (_LUA / file for file in ("_prelude.lua", f"{name}.lua"))
@@ -462,30 +496,28 @@ def _ms(seconds: float) -> int:
     return max(1, round(seconds * 1000))
 
 
-def _worker_table(rows: list[Any]) -> list[WorkerStatus]:
-    workers = []
-    for worker_id, calls, flat in rows:
-        fields = dict(zip(flat[::2], flat[1::2], strict=True))
-        workers.append(
-            WorkerStatus(
-                id=worker_id,
-                address=fields.get("address", ""),
-                host=fields.get("host", ""),
-                pid=int(fields.get("pid", 0)),
-                release=fields.get("release", ""),
-                capacity=int(fields.get("capacity", 0)),
-                state=WorkerState(fields.get("state", "draining")),
-                incarnation=fields.get("incarnation", ""),
-                calls=calls,
-            )
-        )
-    return sorted(workers, key=lambda worker: worker.id)
+def _worker_status(worker_id: str, calls: int, flat: list[str]) -> WorkerStatus:
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    return WorkerStatus(
+        id=worker_id,
+        address=fields.get("address", ""),
+        host=fields.get("host", ""),
+        pid=int(fields.get("pid", 0)),
+        release=fields.get("release", ""),
+        capacity=int(fields.get("capacity", 0)),
+        state=WorkerState(fields.get("state", "draining")),
+        incarnation=fields.get("incarnation", ""),
+        calls=calls,
+    )
 
 
 def _call_record(uuid: str, values: Sequence[str | None]) -> CallRecord | None:
     fields = {name: value for name, value in zip(_CALL_FIELDS, values, strict=True) if value is not None}
     if not fields:
         return None
+    metadata = json.loads(fields.get("metadata", "{}"))
+    if not isinstance(metadata, dict):
+        raise TypeError("metadata must be a JSON object")
     return CallRecord(
         uuid=uuid,
         worker=fields.get("worker", ""),
@@ -494,5 +526,5 @@ def _call_record(uuid: str, values: Sequence[str | None]) -> CallRecord | None:
         state=fields.get("state", CONNECTING),
         started_at_ms=int(fields.get("started_at_ms", 0)),
         pins=int(fields.get("pins", 1)),
-        metadata=json.loads(fields.get("metadata", "{}")),
+        metadata=metadata,
     )

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+from prometheus_client import Counter
+
+from common.lasting_task import repeat
 
 LOOK_SECONDS: Final = 10.0
 """How often the files are looked at."""
@@ -79,11 +82,13 @@ class Tls:
         self._seen = _stamps(files)
         self.context = make(files)
 
-    async def keep_fresh(self) -> None:
-        """Look after the files, for ever."""
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            await self.look()
+    async def keep_fresh(self, failures: Counter) -> None:
+        """Look after the files, for ever. What goes wrong with that is counted, and tried again."""
+        await repeat(self._look_later, task="certificates", failures=failures)
+
+    async def _look_later(self) -> None:
+        await asyncio.sleep(LOOK_SECONDS)
+        await self.look()
 
     async def look(self) -> None:
         """Make the context anew if a file has changed; one that does not work changes nothing.

@@ -8,6 +8,7 @@ import secrets
 import socket
 
 from common import admin, logs, metrics
+from common.metrics import LastingTask
 from common.ports import ALL_ADDRESSES, bound_socket, listen_socket, port_of
 from common.process import Process
 from common.registry import Registry
@@ -65,7 +66,8 @@ async def run(settings: Settings, process: Process) -> int:
         )
 
     await dispatcher.start(sock, is_listening)
-    renewing = [asyncio.create_task(each.keep_fresh()) for each in (tls, cluster_tls) if each is not None]
+    failures = measured.task_failures[LastingTask.CERTIFICATES]
+    renewing = [asyncio.create_task(each.keep_fresh(failures)) for each in (tls, cluster_tls) if each is not None]
 
     ready = asyncio.create_task(dispatcher.links.wait_up())
     ready.add_done_callback(lambda _: process.ready())

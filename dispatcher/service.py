@@ -17,8 +17,9 @@ from websockets.http11 import Request
 
 from common.doorkeeper import DEFAULT_DOOR_LIMITS, DoorLimits, Refusal
 from common.errors import LinkUnavailable, RegistryUnavailable
+from common.lasting_task import repeat
 from common.listener import Arrival, Listener, listen
-from common.metrics import DispatcherMetrics
+from common.metrics import DispatcherMetrics, LastingTask
 from common.registry import Registry
 from common.tls import Tls
 from common.tokens import bearer, is_token
@@ -165,8 +166,8 @@ class Dispatcher:
         self._socket = sock
         await self._renew_once()
         self._tasks = [
-            asyncio.create_task(self._tick(), name="tick"),
-            asyncio.create_task(self._renew(), name="renew"),
+            asyncio.create_task(repeat(step, task=task.value, failures=self.metrics.task_failures[task]))
+            for task, step in ((LastingTask.TICK, self._tick), (LastingTask.PUBLISH, self._renew))
         ]
         if self._knows_workers.is_set() or not self.placement.redis_is_away:
             self._listen(sock, is_listening)
@@ -329,28 +330,23 @@ class Dispatcher:
     # What goes on all the time
 
     async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(TICK_SECONDS)
-            now = time.monotonic()
-            for caller in list(self._callers):
-                try:
-                    caller.tick(now)
-                except Exception:
-                    log.exception("a call's clock failed", uuid=caller.uuid)
-                    caller.fail("internal error")
+        await asyncio.sleep(TICK_SECONDS)
+        now = time.monotonic()
+        for caller in list(self._callers):
+            try:
+                caller.tick(now)
+            except Exception:
+                log.exception("a call's clock failed", uuid=caller.uuid)
+                caller.fail("internal error")
 
     async def _renew(self) -> None:
-        while True:
-            # Without a link there is nobody to take a call: look for the first worker often.
-            interval = RENEW_INTERVAL_SECONDS if self.links.is_ready else FIRST_LINK_INTERVAL_SECONDS
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._renew_now.wait(), interval)
-                await asyncio.sleep(PUBLISH_SECONDS)
-            self._renew_now.clear()
-            try:
-                await self._renew_once()
-            except Exception:
-                log.exception("calls could not be published")
+        # Without a link there is nobody to take a call: look for the first worker often.
+        interval = RENEW_INTERVAL_SECONDS if self.links.is_ready else FIRST_LINK_INTERVAL_SECONDS
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._renew_now.wait(), interval)
+            await asyncio.sleep(PUBLISH_SECONDS)
+        self._renew_now.clear()
+        await self._renew_once()
 
     async def _outranks(self, caller: Caller) -> bool:
         """Whether a call that Redis knows of another dispatcher came here later, while Redis was away."""

@@ -210,6 +210,13 @@ FLEET: Final = Dashboard(
                     Query(f"60 * {NOW.rate('connections_refused_total', 'reason')}", "{{reason}}"),
                     stacked=True,
                 ),
+                lines(
+                    "Failures of lasting tasks",
+                    "In a minute, by process and task. They go on; the log line 'a task failed' has the cause.",
+                    "cpm",
+                    Query(f"60 * {NOW.rate('task_failures_total', 'process', 'task')}", "{{process}} {{task}}"),
+                    limits=thresholds.TASK_FAILURES,
+                ),
             ),
         ),
     ),

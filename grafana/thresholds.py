@@ -66,6 +66,9 @@ TOOL_SECONDS: Final = Limits(4.0, 10.0)
 TOOL_FAILED: Final = Limits(0.1, 0.25)
 """Part of the calls of a tool."""
 
+TASK_FAILURES: Final = Limits(0.1, 60)
+"""In a minute. One is a fault of ours; one a second is a task that does nothing else."""
+
 WORKER_RESTARTS: Final = Limits(1, 3)
 """In half an hour."""
 

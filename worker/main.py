@@ -10,6 +10,7 @@ import socket
 import time
 
 from common import admin, logs, metrics
+from common.metrics import LastingTask
 from common.ports import (
     ALL_ADDRESSES,
     ALL_ADDRESSES_OF_BOTH,
@@ -79,7 +80,9 @@ async def run(settings: Settings, process: Process) -> int:
         app = admin.application(lambda: worker.is_ready, "not known to Redis yet, or draining")
         runner, admin_port = await admin.serve(app, admin_sock), port_of(admin_sock)
     await worker.start(sock)
-    renewing = asyncio.create_task(tls.keep_fresh()) if tls else None
+    renewing = (
+        asyncio.create_task(tls.keep_fresh(measured.task_failures[LastingTask.CERTIFICATES])) if tls else None
+    )
     log.info(
         "worker listening",
         worker=record.id,

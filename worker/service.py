@@ -16,9 +16,11 @@ from websockets.http11 import Request
 
 from common import link
 from common.errors import LinkProtocolError, RegistryUnavailable
+from common.lasting_task import repeat
 from common.link import Hello, Kind, Refusal
 from common.link_end import LINK_LIMITS, LinkEnd
 from common.listener import Listener
+from common.metrics import LastingTask
 from common.registry import NOBODY, OVER_CAPACITY, CallLease, Registry, WorkerRecord, WorkerState
 from common.tls import Tls
 from common.websocket import serve
@@ -213,8 +215,8 @@ class Worker:
         self._server = await serve(self._accept, sock, limits=LINK_LIMITS, tls=self._tls, name="WORKER_PORT")
         await self._publish()
         self._tasks = [
-            asyncio.create_task(self._tick(), name="tick"),
-            asyncio.create_task(self._heartbeat(), name="heartbeat"),
+            asyncio.create_task(repeat(step, task=task.value, failures=self._metrics.task_failures[task]))
+            for task, step in ((LastingTask.TICK, self._tick), (LastingTask.PUBLISH, self._heartbeat))
         ]
 
     async def drain(self, until: asyncio.Event, seconds: float) -> None:
@@ -411,28 +413,26 @@ class Worker:
     # What goes on all the time
 
     async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(TICK_SECONDS)
-            now = time.monotonic()
-            self.watch(now)
-            self._beat_seconds = now
-            self._move_all()
-            for held in self._held():
-                call = held.call
-                try:
-                    call.tick(now)
-                except Exception:
-                    _failed(call, "a call's clock failed")
-            for uuid, (call, since_seconds) in list(self._released.items()):
-                if now - since_seconds >= RELEASED_SECONDS:
-                    del self._released[uuid]
-                    call.tools.cancel()
+        await asyncio.sleep(TICK_SECONDS)
+        now = time.monotonic()
+        self.watch(now)
+        self._beat_seconds = now
+        self._move_all()
+        for held in self._held():
+            call = held.call
+            try:
+                call.tick(now)
+            except Exception:
+                _failed(call, "a call's clock failed")
+        for uuid, (call, since_seconds) in list(self._released.items()):
+            if now - since_seconds >= RELEASED_SECONDS:
+                del self._released[uuid]
+                call.tools.cancel()
 
     async def _heartbeat(self) -> None:
-        while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-            await self._publish()
-            await self._publish_waiting()
+        await asyncio.sleep(HEARTBEAT_SECONDS)
+        await self._publish()
+        await self._publish_waiting()
 
     async def _publish(self) -> None:
         state = WorkerState.DRAINING if self.draining else WorkerState.READY

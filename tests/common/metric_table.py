@@ -32,5 +32,6 @@ METRICS = {
     "fallbacks": ("counter", ("outcome",), "dispatcher"),
     "connections_refused": ("counter", ("reason",), "dispatcher"),
     "redis_up": ("gauge", (), "dispatcher"),
+    "task_failures": ("counter", ("process", "task"), "dispatcher worker"),
     "event_loop_lag_seconds": ("histogram", ("process",), "dispatcher worker"),
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.metrics import RetryReason
+from common.metrics import LastingTask, RetryReason
 from tests.common.speaker import Speaker
 
 
@@ -52,6 +52,7 @@ def test_a_role_exports_its_own_metrics_alone_and_all_series_from_the_start(star
         "avr_sts_audio_dropped_seconds_total[in]",
         "avr_sts_audio_dropped_seconds_total[out]",
         "avr_sts_event_loop_lag_seconds_count[dispatcher]",
+        *(f"avr_sts_task_failures_total[dispatcher][{task}]" for task in LastingTask),
     }
     assert of_worker == {
         "avr_sts_calls_active",
@@ -72,6 +73,7 @@ def test_a_role_exports_its_own_metrics_alone_and_all_series_from_the_start(star
         "avr_sts_audio_dropped_seconds_total[in]",
         "avr_sts_audio_dropped_seconds_total[out]",
         "avr_sts_event_loop_lag_seconds_count[worker]",
+        *(f"avr_sts_task_failures_total[worker][{task}]" for task in LastingTask),
         # cached, direction, modality, model
         "avr_sts_tokens_total[false][input][text][gpt-realtime-2]",
         "avr_sts_tokens_total[true][input][text][gpt-realtime-2]",

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import structlog
 from redis.asyncio import Redis
 
 from common.errors import RegistryUnavailable
@@ -721,3 +722,46 @@ class TestALostWrite:
         await self.said(registry)
         await redis.delete("avr-sts:call:call:said")
         assert await self.forgotten(registry, {"call": 7}) == {"call"}
+
+
+class TestARecordThatIsNone:
+    """Whoever wrote it: it costs itself alone."""
+
+    async def test_a_worker_with_odd_fields_hides_no_other(self, registry: Registry, redis: Redis) -> None:
+        await publish(registry, worker("w1"), worker("w2"), worker("w3"))
+        await redis.hset("avr-sts:worker:w1", "pid", "many")
+        await redis.hset("avr-sts:worker:w2", "release", b"\xff\xfe")
+        with structlog.testing.capture_logs() as lines:
+            assert [status.id for status in await registry.workers()] == ["w2", "w3"]
+            renewal = await registry.renew("d1", [], lease_seconds=LONG_SECONDS)
+        assert [status.id for status in renewal.workers] == ["w2", "w3"]
+        # Once, not with each heartbeat.
+        assert [(line["kind"], line["id"]) for line in lines] == [("worker", "w1")]
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("metadata", "{"),
+            ("metadata", "5"),
+            ("metadata", "[" * 100_000),
+            ("epoch", "first"),
+            ("started_at_ms", "now"),
+        ],
+    )
+    async def test_a_call_with_odd_fields_hides_no_other(
+        self, registry: Registry, redis: Redis, name: str, value: str
+    ) -> None:
+        await publish(registry, worker("w1"))
+        for uuid in ("odd", "even"):
+            await pinned(registry, uuid)
+        await redis.hset("avr-sts:call:odd", name, value)
+        assert [call.uuid for call in await registry.calls()] == ["even"]
+        assert await registry.call("odd") is None
+        assert await registry.call("even") is not None
+
+    async def test_the_log_names_only_so_many(self, registry: Registry, redis: Redis) -> None:
+        with structlog.testing.capture_logs() as lines:
+            for number in range(150):
+                await redis.hset(f"avr-sts:call:odd-{number}", "epoch", "first")
+                assert await registry.call(f"odd-{number}") is None
+        assert len(lines) == 100

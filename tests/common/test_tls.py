@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from prometheus_client import Counter
 from structlog.testing import capture_logs
 
 import common.tls
@@ -198,7 +199,7 @@ class TestRenewal:
         monkeypatch.setattr(common.tls, "LOOK_SECONDS", 0.01)
         tls = Tls(authority.issue(), TlsFiles.of_port)
         context = tls.context
-        looking = asyncio.create_task(tls.keep_fresh())
+        looking = asyncio.create_task(tls.keep_fresh(Counter("failures", "of the test", registry=None)))
         authority.issue()
         await eventually(lambda: tls.context is not context, PATIENCE_SECONDS)
         looking.cancel()

@@ -847,3 +847,22 @@ async def test_the_gauges_follow_the_calls(here: Service) -> None:
         await eventually(lambda: gauges.calls_active._value.get() == 1)
         dispatcher.send(link.Close("gone"), 2)
         await eventually(lambda: gauges.calls_active._value.get() == 0)
+
+
+async def test_a_heartbeat_that_fails_in_any_way_is_followed_by_the_next(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "HEARTBEAT_SECONDS", 0.01)
+    publish, tries = Registry.publish_worker, 0
+
+    async def odd(self: Registry, *args: Any, **options: Any) -> None:
+        nonlocal tries
+        tries += 1
+        if tries in (2, 3):
+            raise ValueError("a reply that nobody expected")
+        await publish(self, *args, **options)
+
+    monkeypatch.setattr(Registry, "publish_worker", odd)
+    async with running(redis_url) as here:
+        await eventually(lambda: tries >= 5)
+        assert await here.published() is WorkerState.READY
