@@ -419,7 +419,7 @@ class Registry:
 
     async def recall(self, uuid: str) -> dict[str, str]:
         """Return what was said in a call; empty if nothing is known."""
-        fields: dict[str, str] = await self._bounded(self._redis.hgetall, f"{_PREFIX}call:{uuid}:said")
+        fields: dict[str, str] = await self._bounded(self._redis.hgetall, f"{_PREFIX}said:{uuid}")
         return {name: value for name, value in fields.items() if name not in _SAID_CHECKS}
 
     async def claim(self, name: str, *, seconds: int) -> bool:

@@ -11,7 +11,7 @@
 -- avr-sts:calls              ZSET  call uuid -> when its lease ends: the index of all calls
 -- avr-sts:call:{uuid}        HASH  worker ('': none any more), dispatcher ('': it is gone, and the worker waits), epoch, state,
 --                                  started_at_ms, pins, metadata (JSON object); ends with the call's lease
--- avr-sts:call:{uuid}:said   HASH  what the call is to go on with if its worker and dispatcher die: profile (JSON),
+-- avr-sts:said:{uuid}        HASH  what the call is to go on with if its worker and dispatcher die: profile (JSON),
 --                                  order (JSON array of item ids), item:{id} (JSON), version (of the last write) and
 --                                  fields (their number, itself included); ends with the call
 -- avr-sts:claim:{name}       STRING a name that one process has claimed: the HMAC of a caller who was transferred
@@ -33,7 +33,7 @@ local after_now = string.format('(%.0f', now_ms)
 local function worker_key(id) return PREFIX .. 'worker:' .. id end
 local function slots_key(id) return PREFIX .. 'worker:' .. id .. ':calls' end
 local function call_key(uuid) return PREFIX .. 'call:' .. uuid end
-local function said_key(uuid) return PREFIX .. 'call:' .. uuid .. ':said' end
+local function said_key(uuid) return PREFIX .. 'said:' .. uuid end
 
 local function live_workers() return redis.call('ZRANGEBYSCORE', WORKERS, after_now, '+inf') end
 local function load_of(id) return redis.call('ZCOUNT', slots_key(id), after_now, '+inf') end

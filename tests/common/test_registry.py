@@ -690,6 +690,17 @@ async def test_recovery_overfills_workers_only_when_all_are_full(registry: Regis
     assert placed == ["new", "new", "old", "old", "new", "old"]
 
 
+async def test_the_uuid_of_one_call_is_never_the_key_of_anothers_words(registry: Registry) -> None:
+    await publish(registry, worker("w-1"))
+    await pinned(registry, "victim")
+    await registry.remember({"victim": Said({"order": "[]"}, True, version=1)})
+    for stranger in ("victim:said", "said:victim", "said"):
+        await pinned(registry, stranger)
+        assert await registry.recall(stranger) == {}
+        assert await registry.unpin(stranger, epoch=1)
+    assert await registry.recall("victim") == {"order": "[]"}
+
+
 class TestALostWrite:
     """After a failover a replica may lack the last writes of what was said."""
 
@@ -715,12 +726,12 @@ class TestALostWrite:
 
     async def test_a_lost_field_is_forgotten(self, registry: Registry, redis: Redis) -> None:
         await self.said(registry)
-        await redis.hdel("avr-sts:call:call:said", "item:a")
+        await redis.hdel("avr-sts:said:call", "item:a")
         assert await self.forgotten(registry, {"call": 7}) == {"call"}
 
     async def test_a_lost_copy_is_forgotten(self, registry: Registry, redis: Redis) -> None:
         await self.said(registry)
-        await redis.delete("avr-sts:call:call:said")
+        await redis.delete("avr-sts:said:call")
         assert await self.forgotten(registry, {"call": 7}) == {"call"}
 
 

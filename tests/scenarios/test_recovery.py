@@ -322,7 +322,7 @@ async def place_where_it_can_come_back(cluster: Cluster) -> SimulatedCall:
 async def remembered(redis_url: str, call: SimulatedCall) -> list[str]:
     """The items of a call in Redis, as JSON."""
     async with aioredis.from_url(redis_url, decode_responses=True) as client:
-        fields = await client.hgetall(f"avr-sts:call:{call.uuid}:said")
+        fields = await client.hgetall(f"avr-sts:said:{call.uuid}")
     return [str(text) for name, text in fields.items() if str(name).startswith("item:")]
 
 

@@ -102,7 +102,7 @@ async def test_releases_understand_each_other_and_no_call_goes_to_an_older_one_w
             await client.hset(key, "news", "of another release")
 
         async def is_told() -> bool:
-            profiles = [await client.hget(f"avr-sts:call:{call.uuid}:said", "profile") for call in calls[:2]]
+            profiles = [await client.hget(f"avr-sts:said:{call.uuid}", "profile") for call in calls[:2]]
             return all('"news"' in (profile or "") for profile in profiles)
 
         await eventually(is_told, PATIENCE_SECONDS)
