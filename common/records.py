@@ -447,6 +447,8 @@ class Go:
         speaking: the caller was saying something.
         recalled: the memory comes from Redis: of replies it is not known what was heard.
         first_index: the numbers of reply items begin here now: since OPEN another session may have used some.
+        words_lost: the caller was saying something that began before this dispatcher had the call: there is
+            neither text nor audio of it.
     """
 
     kind: ClassVar[Kind] = Kind.GO
@@ -457,6 +459,7 @@ class Go:
     speaking: bool = False
     recalled: bool = False
     first_index: int = 0
+    words_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,6 +174,7 @@ class Call:
         # Caller → worker
         self._audio = CallerAudio(limits.waiting_bytes)
         self._speaking = False
+        self._spoke_before_us = False
         self._keys: list[str] = []
         self._provider_config: dict[str, Any] = {}
         # Worker → caller
@@ -655,6 +656,10 @@ class Call:
             case Kind.FINISHED:
                 finished = link.decode_control(link.Finished, payload)
                 self._speaking = finished.speaking
+                if leg.is_attached and self.state is State.CONNECTING:
+                    # The dispatcher that is gone had the audio of what the caller is saying.
+                    self._spoke_before_us = finished.speaking
+                self._spoke_before_us &= finished.speaking
                 self._audio.finished(finished.position_samples)
             case Kind.KEYED:
                 del self._keys[: link.decode_control(link.Keyed, payload).digits]
@@ -667,6 +672,8 @@ class Call:
             case Kind.KEPT_AUDIO:
                 position, codes = link.decode_kept_audio(payload)
                 self._audio.keep(position, bytes(codes))
+                # A session that is not up yet tells all the audio that it has.
+                self._spoke_before_us = False
             case Kind.PLAYOUT:
                 self._agent.restore(link.decode_control(link.Playout, payload), now_seconds)
             case Kind.OPENED:
@@ -713,6 +720,7 @@ class Call:
         self._out.actions.append(Publish())
         self._count_repin(leg)
         if opened.attached:
+            leg.is_attached = True
             self._agent.was_here_before()
             self._audio.rebase(opened.position_samples)
             # Redis may have been away, or may have lost when the call began.
@@ -731,6 +739,8 @@ class Call:
         self._excluded.clear()
         self._refusals = 0
         self.memory.is_recalled = False
+        # Any other session has been told of it.
+        self._spoke_before_us &= leg.is_attached
         if self._reason:
             self._out.report(Seen.RECOVERY_SECONDS, now_seconds - self._lost_seconds, self._reason)
             self._reason = ""
@@ -832,6 +842,7 @@ class Call:
             self._speaking,
             recalled=self.memory.is_recalled,
             first_index=self.memory.next_index,
+            words_lost=self._spoke_before_us,
         )
         self._out.record(leg, go)
         if not standby:

@@ -27,6 +27,7 @@ class Leg:
         given_bytes: reply audio that the worker may send.
         returned_bytes: reply audio that AVR Core has taken, and for which no credit was given yet.
         move: the worker wants the call to leave again, before it has it.
+        is_attached: the worker had the call before this dispatcher, and goes on with it.
         is_broken: there is no link, or the worker has not said on the new one what it has got: records wait.
     """
 
@@ -38,6 +39,7 @@ class Leg:
     credit_bytes: int = 0
     given_bytes: int = link.REPLY_CREDIT_BYTES
     returned_bytes: int = 0
+    is_attached: bool = False
     is_broken: bool = False
     move: link.Move | None = None
     stream: Stream = field(default_factory=Stream)

@@ -962,7 +962,7 @@ class Session:
         early, self._early_keys = self._early_keys, []
         for digit in (*snapshot.digits, *early):
             self._key(digit, now_seconds)
-        if (snapshot.recalled or self._words_lost) and not is_new:
+        if (snapshot.recalled or snapshot.words_lost or self._words_lost) and not is_new:
             self._replay.add(self._new_id(), text=MISSED_WORDS_NOTE)
             self._goes_on = True
         self._words_lost = False

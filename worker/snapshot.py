@@ -26,6 +26,7 @@ class Snapshot:
         recalled: the memory comes from Redis, which knows no replies.
         first_index: the numbers of reply items begin here.
         hang_up: why a session on this worker has ordered a hang-up; empty: none has.
+        words_lost: the caller was saying something of which there is neither text nor all the audio.
     """
 
     reason: str = ""
@@ -40,6 +41,7 @@ class Snapshot:
     recalled: bool = False
     first_index: int = 0
     hang_up: str = ""
+    words_lost: bool = False
 
 
 class SnapshotReader:
@@ -93,5 +95,6 @@ class SnapshotReader:
             recalled=go.recalled,
             first_index=go.first_index,
             hang_up=hang_up,
+            words_lost=go.words_lost,
             **fields,
         )

@@ -542,6 +542,48 @@ class TestACallOfADispatcherThatDied:
             link.Go("worker_lost", first_index=4),
         ]
 
+    def gone_on(self, driver: CallDriver, epoch: int = 6) -> link.Go:
+        """What the next session is told as the worker dies."""
+        driver.lose_worker()
+        records = to_worker(driver.placed(worker=f"w-{epoch}", epoch=epoch, pins=2))
+        (go,) = [record for record in records if isinstance(record, link.Go)]
+        return go
+
+    def test_words_that_began_before_it_was_here_are_told_to_be_lost(self, driver: CallDriver) -> None:
+        self.attached(driver)
+        driver.record(link.Finished(40_000, speaking=True))
+        driver.record(link.Ready())
+        driver.audio(FRAME)
+        # That session never comes up: the one behind it is told, too.
+        assert self.gone_on(driver).words_lost
+        driver.record(link.Opened(32_000))
+        assert self.gone_on(driver, epoch=7).words_lost
+        driver.record(link.Opened(32_000))
+        driver.record(link.Finished(40_000, speaking=True))
+        driver.record(link.Ready())
+        assert not self.gone_on(driver, epoch=8).words_lost
+
+    def test_words_that_were_understood_are_not(self, driver: CallDriver) -> None:
+        self.attached(driver)
+        driver.record(link.Finished(40_000, speaking=True))
+        driver.record(link.Ready())
+        driver.record(link.Finished(40_000, speaking=False))
+        driver.record(link.Finished(40_000, speaking=True))
+        assert not self.gone_on(driver).words_lost
+
+    def test_words_that_began_later_are_not(self, driver: CallDriver) -> None:
+        self.attached(driver)
+        driver.record(link.Finished(79_000, speaking=False))
+        driver.record(link.Ready())
+        driver.record(link.Finished(79_000, speaking=True))
+        assert not self.gone_on(driver).words_lost
+
+    def test_words_that_the_worker_has_kept_are_not(self, driver: CallDriver) -> None:
+        self.attached(driver)
+        driver.record(link.Finished(40_000, speaking=True))
+        driver.raw_record(Kind.KEPT_AUDIO, (40_000).to_bytes(8, "big") + g711.encode_ulaw(FRAME))
+        assert not self.gone_on(driver).words_lost
+
     def test_the_playout_goes_on_where_it_was(self, driver: CallDriver) -> None:
         self.attached(driver)
         driver.record(link.Spoken((link.Reply(3, "item_1", "How are you?", 16_000, 8_000),)))

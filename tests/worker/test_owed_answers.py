@@ -571,8 +571,9 @@ def test_session_is_replaced_before_it_expires(minutes: int) -> None:
 # A call that is restored, and words of the caller's that may be gone
 
 
-def test_restored_call_says_that_words_were_lost() -> None:
-    driver, did = restored(user("a", "Hi"), agent("b", "Hello."), recalled=True)
+@pytest.mark.parametrize("how", ["recalled", "words_lost"])
+def test_restored_call_says_that_words_were_lost(how: str) -> None:
+    driver, did = restored(user("a", "Hi"), agent("b", "Hello."), **{how: True})
     made = Api(driver, speak, says=bytes(3200))
     made.saw(did)
     made.run(SOON_SECONDS)
