@@ -16,7 +16,7 @@ from tests.helpers import eventually
 from tests.worker import api_events as api
 from tests.worker.call_desk import CHANNEL, KEY, PATIENCE_SECONDS, QUICK, call_to, counted, errors
 from tests.worker.link_records import Audio, payload_of
-from worker import session
+from worker.session_updates import UPDATE_SECONDS
 
 
 @pytest.fixture
@@ -82,14 +82,13 @@ async def test_one_that_may_pass_is_tried_again(simulator: RealtimeSimulator) ->
 
 
 async def test_a_session_that_is_not_set_up_is_cut_off_and_another_one_opened(
-    simulator: RealtimeSimulator, monkeypatch: pytest.MonkeyPatch
+    simulator: RealtimeSimulator,
 ) -> None:
-    monkeypatch.setattr(session, "UPDATE_SECONDS", 5.0)
     simulator.faults.ignore("session.update")
     async with call_to(simulator.url) as desk:
         first = await simulator.wait_for_session()
         await first.wait_for(lambda s: s.received["session.update"])
-        desk.call.tick(time.monotonic() + 5.0)
+        desk.call.tick(time.monotonic() + UPDATE_SECONDS)
         await desk.ready()
         await first.wait_for(lambda s: s.closed)
         assert simulator.opened == 2
