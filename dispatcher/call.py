@@ -656,10 +656,9 @@ class Call:
             case Kind.FINISHED:
                 finished = link.decode_control(link.Finished, payload)
                 self._speaking = finished.speaking
-                if leg.is_attached and self.state is State.CONNECTING:
-                    # The dispatcher that is gone had the audio of what the caller is saying.
-                    self._spoke_before_us = finished.speaking
-                self._spoke_before_us &= finished.speaking
+                # At first the dispatcher that is gone had the audio of what the caller is saying.
+                attaches = leg.is_attached and self.state is State.CONNECTING
+                self._spoke_before_us = finished.speaking and (attaches or self._spoke_before_us)
                 self._audio.finished(finished.position_samples)
             case Kind.KEYED:
                 del self._keys[: link.decode_control(link.Keyed, payload).digits]

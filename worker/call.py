@@ -666,9 +666,7 @@ class Call:
         tokens.input_audio_cached.inc(usage.cached_audio)
         tokens.output_text.inc(usage.output_text)
         tokens.output_audio.inc(usage.output_audio)
-        cost_usd = self._resources.prices.cost_usd(model, usage)
-        if cost_usd is not None:
-            self._metrics.cost_usd.inc(model, cost_usd)
+        self._count_cost(model, self._resources.prices.cost_usd(model, usage))
 
     def _count_transcription(self, reported: object) -> None:
         assert self._profile is not None
@@ -682,7 +680,9 @@ class Call:
         tokens.input_text.inc(usage.input_text)
         tokens.input_audio.inc(usage.input_audio)
         tokens.output_text.inc(usage.output_text)
-        cost_usd = self._resources.prices.transcription_cost_usd(model, usage)
+        self._count_cost(model, self._resources.prices.transcription_cost_usd(model, usage))
+
+    def _count_cost(self, model: str, cost_usd: float | None) -> None:
         if cost_usd is not None:
             self._metrics.cost_usd.inc(model, cost_usd)
 

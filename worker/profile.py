@@ -255,11 +255,12 @@ class _Draft:
                 except ValueError as error:
                     wrong.append(Wrong(name, str(error)))
         changes = self._merge_checked(left.pop("session", {}), wrong)
-        unknown = [name for name in left if not session_fields.is_session_field(name)]
+        known = {name: value for name, value in left.items() if session_fields.is_session_field(name)}
+        unknown = [name for name in left if name not in known]
         if unknown:
             shown = [name[:40] for name in unknown[:MAX_SHOWN]]
             self._log.warning("unknown fields of a call passed over", source=source, fields=shown)
-        changes += self._merge_checked({name: left[name] for name in left if name not in unknown}, wrong)
+        changes += self._merge_checked(known, wrong)
         self._warn(source, wrong)
         log_tools_changed(self._log, source, changes)
 

@@ -410,14 +410,7 @@ async def test_a_tool_that_runs_when_its_session_is_lost_is_the_next_ones(
     simulator: RealtimeSimulator, slow_tool: asyncio.Event
 ) -> None:
     async with call_to(simulator.url) as desk:
-        await desk.ready()
-        opened = await simulator.wait_for_session()
-        begin_tool(simulator, opened)
-        await desk.wait_for(lambda records: link.Tool("call_1") in records)
-        desk.record(link.ToolKnown("call_1"))
-        opened.drop()
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await desk.is_over.wait()
+        await lose_while_a_tool_runs(simulator, desk)
         assert desk.let_goes == 1
         had = [bool(desk.call.tools.tasks)]
         remembered = kept_of(desk)
@@ -445,18 +438,23 @@ def kept_of(desk: Desk) -> list[link.Control]:
     return list(kept.records())
 
 
+async def lose_while_a_tool_runs(simulator: RealtimeSimulator, desk: Desk) -> None:
+    """The session is lost while a tool that the dispatcher knows of runs."""
+    await desk.ready()
+    opened = await simulator.wait_for_session()
+    begin_tool(simulator, opened)
+    await desk.wait_for(lambda records: link.Tool("call_1") in records)
+    desk.record(link.ToolKnown("call_1"))
+    opened.drop()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await desk.is_over.wait()
+
+
 async def test_one_that_ends_between_two_sessions_has_its_output_in_the_next(
     simulator: RealtimeSimulator, slow_tool: asyncio.Event
 ) -> None:
     async with call_to(simulator.url) as desk:
-        await desk.ready()
-        opened = await simulator.wait_for_session()
-        begin_tool(simulator, opened)
-        await desk.wait_for(lambda records: link.Tool("call_1") in records)
-        desk.record(link.ToolKnown("call_1"))
-        opened.drop()
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await desk.is_over.wait()
+        await lose_while_a_tool_runs(simulator, desk)
         remembered = kept_of(desk)
         async with begun(Desk(desk.shared, epoch=2, restore=True, predecessor=desk.call)) as next_desk:
             next_desk.record(*remembered, link.Go("dropped"))
@@ -471,14 +469,7 @@ async def test_a_tool_that_ends_before_go_has_its_output_in_the_next(
     simulator: RealtimeSimulator, slow_tool: asyncio.Event
 ) -> None:
     async with call_to(simulator.url) as desk:
-        await desk.ready()
-        opened = await simulator.wait_for_session()
-        begin_tool(simulator, opened)
-        await desk.wait_for(lambda records: link.Tool("call_1") in records)
-        desk.record(link.ToolKnown("call_1"))
-        opened.drop()
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await desk.is_over.wait()
+        await lose_while_a_tool_runs(simulator, desk)
         remembered = kept_of(desk)
         slow_tool.set()
         await eventually(lambda: not desk.call.tools.tasks)
