@@ -93,9 +93,7 @@ class PlayoutClock:
         for run in self._runs:
             if run.start_seconds > now_seconds:
                 break
-            if run.item != OWN_SOUND:
-                base = items.get(run.item, self._heard_out.get(run.item, 0))
-                items[run.item] = base + run.heard(now_seconds)
+            self._add(items, run, run.heard(now_seconds))
         while self._runs and self._runs[0].end_seconds <= now_seconds:
             self._retire(self._runs.popleft())
         self._forget()
@@ -105,8 +103,7 @@ class PlayoutClock:
         """[(item, samples handed over)] of the items that have not been heard out, oldest first."""
         items: dict[int, int] = {}
         for run in self._runs:
-            if run.item != OWN_SOUND:
-                items[run.item] = items.get(run.item, self._heard_out.get(run.item, 0)) + run.samples
+            self._add(items, run, run.samples)
         return list(items.items())
 
     def resume(self, item: int, heard_samples: int, left_samples: int, since_seconds: float) -> None:
@@ -139,9 +136,7 @@ class PlayoutClock:
             self._retire(self._runs.popleft())
         items: dict[int, int] = {}
         for run in self._runs:
-            if run.item != OWN_SOUND:
-                base = items.get(run.item, self._heard_out.get(run.item, 0))
-                items[run.item] = base + run.heard(now_seconds)
+            self._add(items, run, run.heard(now_seconds))
         for item in unsent:
             items.setdefault(item, self._heard_out.get(item, 0))
         if items:
@@ -149,6 +144,11 @@ class PlayoutClock:
             self._items_ended_seconds = now_seconds
         self._heard_out.clear()
         return list(items.items())
+
+    def _add(self, items: dict[int, int], run: _Run, samples: int) -> None:
+        """Add samples of a run to those of its item that were heard before; `OWN_SOUND` is no item."""
+        if run.item != OWN_SOUND:
+            items[run.item] = items.get(run.item, self._heard_out.get(run.item, 0)) + samples
 
     def _retire(self, run: _Run) -> None:
         if run.item == OWN_SOUND:
