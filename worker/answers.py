@@ -326,7 +326,7 @@ class ResponseScheduler:
 
     def _take_named(self, request_id: str) -> Request | None:
         """The request with this id. Others with the same answers are surplus, and one that is known no more is."""
-        requests = [*self._unanswered, *([self._request] if self._request is not None else [])]
+        requests = self._pending()
         named = next((request for request in requests if request.event_id == request_id), None)
         if named is None:
             self._surplus += 1
@@ -336,6 +336,10 @@ class ResponseScheduler:
                 self._surplus += request is not named
                 self._forget(request)
         return named
+
+    def _pending(self) -> list[Request]:
+        """Requests that have no response yet, oldest first."""
+        return [*self._unanswered, *([self._request] if self._request is not None else [])]
 
     def _forget(self, request: Request) -> None:
         if request is self._request:
@@ -386,7 +390,7 @@ class ResponseScheduler:
 
     def find_request(self, event_id: str | None) -> Request | None:
         """The request that an `error` with this `event_id` is about."""
-        requests = [*self._unanswered, *([self._request] if self._request is not None else [])]
+        requests = self._pending()
         active = self._active.request if self._active is not None else None
         requests += [] if active is None else [active]
         return next((request for request in requests if request.event_id == event_id), None)
