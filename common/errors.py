@@ -9,6 +9,7 @@ ServiceError
 ├── RegistryUnavailable   Redis is away: calls go on, placement falls back to the last known table
 ├── HandshakeRefused      a server has no WebSocket for us
 └── LinkUnavailable       a worker cannot be reached now: the call is placed elsewhere
+    └── WorkerGone            its address refuses, or another process answers there: no use to try again
 """
 
 from __future__ import annotations
@@ -82,3 +83,7 @@ class HandshakeRefused(ServiceError):
 
 class LinkUnavailable(ServiceError):
     """The worker cannot be reached now."""
+
+
+class WorkerGone(LinkUnavailable):
+    """The worker's process is gone: its address refuses, or another process answers there."""

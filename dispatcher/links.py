@@ -11,7 +11,7 @@ import structlog
 from pydantic import SecretStr
 
 from common import link
-from common.errors import HandshakeRefused, LinkUnavailable
+from common.errors import HandshakeRefused, LinkUnavailable, WorkerGone
 from common.link import Hello
 from common.link_end import LINK_LIMITS, LinkEnd
 from common.tls import Tls
@@ -24,10 +24,14 @@ log = structlog.get_logger()
 CLOSE_SECONDS = 0.5
 # A link that broke while both ends live is replaced within this time; then its calls are moved.
 RESUME_SECONDS = 0.3
+# Within that time another connection is tried this often, beside those that have no answer yet. The kernel repeats
+# a lost SYN only after 1 s.
+RESUME_STEP_SECONDS = 0.1
 # A link that was opened and is gone at once is opened anew so often.
 GET_ATTEMPTS = 3
-# While Redis is away workers are asked who has a call; who does not answer in this time has it not.
-HOLDER_SECONDS = 0.3
+# Maximum wait for the workers' answers to the question who has a call, asked while Redis is away. A caller who
+# waits longer is heard; a caller whose worker is missed begins anew.
+HOLDER_SECONDS = 1.0
 # A link that could not be opened is tried again ahead of calls after the first of these times, then after twice
 # it, up to the last: a worker with another CLUSTER_TOKEN would be worth a line of log every 100 ms.
 RETRY_SECONDS = 0.1
@@ -99,7 +103,8 @@ class WorkerLink:
         """Connect and exchange HELLOs.
 
         Raises:
-            LinkUnavailable: the worker did not answer in time, refused, or is another one by now.
+            WorkerGone: the address refuses, or another worker answers there.
+            LinkUnavailable: the worker did not answer in time.
         """
         self.address = address
         try:
@@ -109,13 +114,15 @@ class WorkerLink:
                 hello = await asyncio.shield(self._greeting)
         except (OSError, TimeoutError, HandshakeRefused, ValueError) as error:
             self.close("not greeted in time")
-            raise LinkUnavailable(f"worker {self.worker_id} at {address}: {str(error) or 'timed out'}") from error
+            refused = isinstance(error, (ConnectionRefusedError, HandshakeRefused))
+            unavailable = WorkerGone if refused else LinkUnavailable
+            raise unavailable(f"worker {self.worker_id} at {address}: {str(error) or 'timed out'}") from error
         except asyncio.CancelledError:
             self.close("not wanted any more")
             raise
         if hello.id != self.worker_id:
             self.close("another worker lives here now")
-            raise LinkUnavailable(f"at {address} answers worker {hello.id}, not {self.worker_id}")
+            raise WorkerGone(f"at {address} answers worker {hello.id}, not {self.worker_id}")
         self.incarnation = hello.incarnation
 
     def succeed(self, broken: WorkerLink, channels: dict[int, ChannelOwner]) -> None:
@@ -333,18 +340,52 @@ class LinkPool:
         task.add_done_callback(lambda done: self._opened(lost.worker_id, done))
 
     async def _resume(self, lost: WorkerLink, channels: dict[int, ChannelOwner]) -> WorkerLink:
-        new = WorkerLink(lost.worker_id, self._hello, self, self._token, self._tls)
         try:
-            await new.open(lost.address, RESUME_SECONDS)
-            if new.incarnation != lost.incarnation:
-                new.close("another process lives here now")
-                raise LinkUnavailable(f"worker {lost.worker_id} is another process now")
+            new = await self._reopened(lost)
         except BaseException:
             lost.give_up(channels)
             raise
         self._links[lost.worker_id] = new
         log.info("link up again", worker=lost.worker_id, calls=len(channels))
         new.succeed(lost, channels)
+        return new
+
+    async def _reopened(self, lost: WorkerLink) -> WorkerLink:
+        """Open another link to the same process; several connections are tried, and the first that greets is it.
+
+        Raises:
+            WorkerGone: the process is gone.
+            LinkUnavailable: it did not answer within `RESUME_SECONDS`.
+        """
+        clock = asyncio.get_running_loop().time
+        until_seconds = clock() + RESUME_SECONDS
+        attempts: set[asyncio.Task[WorkerLink]] = set()
+        failure: BaseException | None = None
+        try:
+            while not isinstance(failure, WorkerGone) and (left_seconds := until_seconds - clock()) > 0:
+                attempts.add(asyncio.create_task(self._attempt(lost, left_seconds)))
+                step_seconds = min(RESUME_STEP_SECONDS, left_seconds)
+                await asyncio.wait(attempts, timeout=step_seconds, return_when=asyncio.FIRST_COMPLETED)
+                for attempt in [each for each in attempts if each.done()]:
+                    failure = attempt.exception()
+                    attempts.remove(attempt)
+                    if failure is None:
+                        return attempt.result()
+                if failure is not None and not isinstance(failure, WorkerGone):
+                    # It failed at once, and would again.
+                    await asyncio.sleep(min(RESUME_STEP_SECONDS, max(0.0, until_seconds - clock())))
+            raise failure or LinkUnavailable(f"worker {lost.worker_id} at {lost.address}: timed out")
+        finally:
+            for attempt in attempts:
+                attempt.cancel()
+                attempt.add_done_callback(_close_surplus)
+
+    async def _attempt(self, lost: WorkerLink, timeout_seconds: float) -> WorkerLink:
+        new = WorkerLink(lost.worker_id, self._hello, self, self._token, self._tls)
+        await new.open(lost.address, timeout_seconds)
+        if new.incarnation != lost.incarnation:
+            new.close("another process lives here now")
+            raise WorkerGone(f"worker {lost.worker_id} is another process now")
         return new
 
     async def _open(self, worker_id: str, address: str) -> WorkerLink:
@@ -373,3 +414,9 @@ def _consume(task: asyncio.Task[WorkerLink]) -> None:
     # The failure was logged where the link was opened.
     if not task.cancelled():
         task.exception()
+
+
+def _close_surplus(attempt: asyncio.Task[WorkerLink]) -> None:
+    """Close a link that was greeted after another one had been taken."""
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().close("another link is used")

@@ -10,12 +10,13 @@ from typing import get_args
 
 from pydantic import SecretStr
 from websockets.http11 import Request
+from websockets.typing import BytesLike
 
 from common import link
 from common.link import Control, Hello, Kind
 from common.link_end import LINK_LIMITS, LinkEnd
 from common.tls import Tls
-from common.websocket import serve
+from common.websocket import Owner, WebSocket, serve
 from tests.helpers import eventually
 
 CONTROLS: dict[int, type[Control]] = {record_type.kind: record_type for record_type in get_args(Control)}
@@ -95,6 +96,28 @@ class DispatcherEnd:
             self.send(link.Result(command.number, status, body), 0)
 
 
+class Mute:
+    """An end that never greets, as if what it sends were lost."""
+
+    def opened(self, connection: WebSocket) -> None:
+        pass
+
+    def received(self, data: BytesLike, text: bool) -> None:
+        pass
+
+    def caught_up(self) -> None:
+        pass
+
+    def violated(self, code: int, reason: str) -> int:
+        return code
+
+    def writable(self) -> None:
+        pass
+
+    def closed(self, code: int, reason: str) -> None:
+        pass
+
+
 class ScriptedWorker:
     """One worker. `answer` says what becomes of an OPEN."""
 
@@ -110,6 +133,9 @@ class ScriptedWorker:
         self.received: dict[int, int] = {}
         self.token: SecretStr | None = None
         self.refusal: tuple[http.HTTPStatus, str] | None = None
+        # So many of the next links never say a word.
+        self.mute_links = 0
+        self.on_request: Callable[[], None] = lambda: None
 
     async def only_link(self) -> DispatcherEnd:
         """Wait for the only link, greeted."""
@@ -137,10 +163,14 @@ class ScriptedWorker:
         self.refusal = (http.HTTPStatus.SERVICE_UNAVAILABLE, "gone\n")
         self.cut()
 
-    def accept(self, request: Request, _: str) -> LinkEnd | tuple[http.HTTPStatus, str]:
+    def accept(self, request: Request, _: str) -> Owner | tuple[http.HTTPStatus, str]:
+        self.on_request()
         if self.refusal is not None:
             return self.refusal
         assert request.path == "/link"
+        if self.mute_links:
+            self.mute_links -= 1
+            return Mute()
         self.links.append(DispatcherEnd(self))
         return self.links[-1].end
 

@@ -407,6 +407,32 @@ class TestResuming:
         # And no number is used again.
         assert again.open_channel(Call()) == 4
 
+    async def test_a_connection_without_an_answer_is_tried_again_beside_it(
+        self, pool: LinkPool, worker: ScriptedWorker
+    ) -> None:
+        opened = await pool.get("w-1", worker.address)
+        call = Call()
+        opened.open_channel(call)
+        await worker.only_link()
+        worker.mute_links = 1
+        worker.cut()
+        await eventually(lambda: len(call.links) == 2)
+        assert call.lost == 0
+        assert worker.mute_links == 0
+
+    async def test_a_process_that_is_gone_costs_its_calls_at_once(
+        self, pool: LinkPool, worker: ScriptedWorker
+    ) -> None:
+        opened = await pool.get("w-1", worker.address)
+        call = Call()
+        opened.open_channel(call)
+        await worker.only_link()
+        asked: list[str] = []
+        worker.on_request = lambda: asked.append("/link")
+        worker.vanish()
+        await eventually(lambda: call.lost)
+        assert asked == ["/link"]
+
     async def test_a_link_may_break_again_and_again(self, pool: LinkPool, worker: ScriptedWorker) -> None:
         opened = await pool.get("w-1", worker.address)
         call = Call()
