@@ -33,6 +33,8 @@ TICK_SECONDS = 0.2
 # A worker that is not heard of for this time gets no new calls. Its running ones are judged by their links.
 LEASE_SECONDS = 3.0
 HEARTBEAT_SECONDS = 1.0
+# Redis answers, and this worker's record is older than this: its heartbeat fails, so that no call finds it.
+UNREADY_SECONDS = 3 * LEASE_SECONDS
 # The state of a call that waits for a dispatcher; they have others (dispatcher/call.py).
 WAITING = "waiting"
 # An event loop that has not run for so long may have lost its calls to other workers: a dispatcher finds a worker
@@ -167,7 +169,13 @@ class Worker:
     """One worker process."""
 
     def __init__(
-        self, record: WorkerRecord, registry: Registry, resources: Resources, *, tls: Tls | None = None
+        self,
+        record: WorkerRecord,
+        registry: Registry,
+        resources: Resources,
+        *,
+        tls: Tls | None = None,
+        unready_seconds: float = UNREADY_SECONDS,
     ) -> None:
         """Build it.
 
@@ -176,8 +184,10 @@ class Worker:
             registry: Redis.
             resources: what its calls share.
             tls: of the links; None: there is none.
+            unready_seconds: age of its record, beside a Redis that answers, from which on it is not ready.
         """
         self.draining = False
+        self._unready_seconds = unready_seconds
         self._record = record
         self._registry = registry
         self._resources = resources
@@ -196,13 +206,14 @@ class Worker:
         self._idle.set()
         self._server: Listener | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._published = False
+        self._published_seconds = time.monotonic()
         self._redis_up = True
 
     @property
     def is_ready(self) -> bool:
-        """Whether dispatchers can find this worker and it takes calls."""
-        return not self.draining and self._published
+        """Whether this worker takes calls; while Redis is away dispatchers know it from before, or not at all."""
+        age_seconds = time.monotonic() - self._published_seconds
+        return not self.draining and not (self._redis_up and age_seconds > self._unready_seconds)
 
     @property
     def calls(self) -> int:
@@ -438,7 +449,7 @@ class Worker:
         state = WorkerState.DRAINING if self.draining else WorkerState.READY
         record = dataclasses.replace(self._record, state=state)
         if await self._quietly(lambda: self._registry.publish_worker(record, lease_seconds=LEASE_SECONDS)):
-            self._published = True
+            self._published_seconds = time.monotonic()
 
     async def _publish_waiting(self) -> None:
         """Calls whose dispatcher is gone: Redis may lose them before their callers are back at another one."""

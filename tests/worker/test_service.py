@@ -76,7 +76,11 @@ class Service:
 
 @asynccontextmanager
 async def running(
-    redis_url: str, settings: SimulatorSettings = QUICK, **service_settings: Any
+    redis_url: str,
+    settings: SimulatorSettings = QUICK,
+    *,
+    unready_seconds: float = service.UNREADY_SECONDS,
+    **service_settings: Any,
 ) -> AsyncIterator[Service]:
     """A worker, until the end of the test; behind it nothing may be left."""
     before = asyncio.all_tasks()
@@ -97,7 +101,7 @@ async def running(
         stack.push_async_callback(registry.aclose)
         chosen = Settings(openai_base_url=simulator.url, openai_api_key=SecretStr(KEY), **service_settings)
         shared = await stack.enter_async_context(resources(chosen))
-        worker = Worker(record, registry, shared)
+        worker = Worker(record, registry, shared, unready_seconds=unready_seconds)
         await worker.start(sock)
         try:
             yield Service(worker, record, simulator, redis_url)
@@ -825,15 +829,29 @@ async def test_without_redis_calls_go_on_and_with_it_the_worker_is_back(redis_pr
         await eventually(lambda: _is(here, WorkerState.READY))
 
 
-async def test_a_worker_that_never_reached_redis_is_not_ready_and_stops_all_the_same(
-    redis_process: RedisProcess,
-) -> None:
+async def test_a_worker_without_redis_is_ready_and_stops_all_the_same(redis_process: RedisProcess) -> None:
     redis_process.kill()
     async with running(redis_process.url) as here:
-        assert not here.worker.is_ready
+        assert here.worker.is_ready
         redis_process.start()
-        await eventually(lambda: here.worker.is_ready)
+        await eventually(lambda: _is(here, WorkerState.READY))
         redis_process.kill()
+
+
+async def test_a_worker_whose_heartbeat_fails_is_unready_until_it_works(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = Registry.publish_worker
+    async with running(redis_url, unready_seconds=2 * service.HEARTBEAT_SECONDS) as here:
+
+        async def fail(registry: Registry, worker: WorkerRecord, *, lease_seconds: float) -> None:
+            # Not a failure of Redis, which answers.
+            raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "a reply of somebody else")
+
+        monkeypatch.setattr(Registry, "publish_worker", fail)
+        await eventually(lambda: not here.worker.is_ready)
+        monkeypatch.setattr(Registry, "publish_worker", publish)
+        await eventually(lambda: here.worker.is_ready)
 
 
 async def test_the_gauges_follow_the_calls(here: Service) -> None:
