@@ -533,9 +533,15 @@ class Call:
             if void.action == link.OrderAction.HANG_UP and self._hung_up_seconds is None:
                 # The call is with somebody else. Only the connection of its core may still be open.
                 self._hung_up_seconds = now_seconds
-        order = self._orders.due(now_seconds, all_heard=self._agent.all_heard(now_seconds))
+        order = self._orders.due(now_seconds, all_heard=self._last_words_played(now_seconds))
         if order is not None:
             self._out.actions.append(Execute(order))
+
+    def _last_words_played(self, now_seconds: float) -> bool:
+        """Whether the replies have left AVR Core, which plays a little later than the playout clock."""
+        agent = self._agent
+        played_seconds = agent.quiet_since_seconds + CORE_BUFFER_SECONDS
+        return agent.all_heard(now_seconds) and played_seconds <= now_seconds
 
     def _execute_promise(self, now_seconds: float) -> bool:
         """Carry out orders of a caller that did not come back; return whether one is under way.

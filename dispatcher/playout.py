@@ -47,13 +47,13 @@ class PlayoutClock:
         self._runs: deque[_Run] = deque()
         # Samples of items whose first runs have been heard out, while later ones have not.
         self._heard_out: dict[int, int] = {}
-        # Of items that are in no run any more.
-        self._items_ended_seconds = float("-inf")
+        # Of sound that is in no run any more, and of items alone.
+        self._ended_seconds = self._items_ended_seconds = float("-inf")
 
     @property
     def end_seconds(self) -> float:
         """When all that was handed over will have been played; in the past if it has been."""
-        return self._runs[-1].end_seconds if self._runs else float("-inf")
+        return self._runs[-1].end_seconds if self._runs else self._ended_seconds
 
     @property
     def items_end_seconds(self) -> float:
@@ -141,7 +141,7 @@ class PlayoutClock:
             items.setdefault(item, self._heard_out.get(item, 0))
         if items:
             self._runs.clear()
-            self._items_ended_seconds = now_seconds
+            self._ended_seconds = self._items_ended_seconds = now_seconds
         self._heard_out.clear()
         return list(items.items())
 
@@ -151,6 +151,7 @@ class PlayoutClock:
             items[run.item] = items.get(run.item, self._heard_out.get(run.item, 0)) + samples
 
     def _retire(self, run: _Run) -> None:
+        self._ended_seconds = run.end_seconds
         if run.item == OWN_SOUND:
             return
         self._items_ended_seconds = run.end_seconds

@@ -444,14 +444,16 @@ class TestOrders:
         driver.record(link.ReplyItemDone(1))
         assert driver.record(self.HANG_UP) == []
         assert not [a for a in driver.tick(0.9) if isinstance(a, Execute)]
-        assert Execute(self.HANG_UP) in driver.tick(0.2)
+        # AVR Core plays a little later than the playout clock.
+        assert not [a for a in driver.tick(0.3) if isinstance(a, Execute)]
+        assert Execute(self.HANG_UP) in driver.tick(0.1)
         assert Execute(self.HANG_UP) not in driver.tick(5)
 
     def test_an_order_of_which_the_words_were_interrupted_is_carried_out(self, driver: CallDriver) -> None:
         driver.live().reply(1, sound(32_000))
         driver.record(self.HANG_UP)
         driver.record(link.Flush(1))
-        assert Execute(self.HANG_UP) in driver.tick(0.2)
+        assert Execute(self.HANG_UP) in driver.tick(0.3)
 
     def test_orders_are_carried_out_one_after_the_other(self, driver: CallDriver) -> None:
         transfer = link.Order("call_2", link.OrderAction.TRANSFER.value, "600", "demo", "1")

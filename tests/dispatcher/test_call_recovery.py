@@ -312,7 +312,7 @@ class TestOrders:
         driver.record(HANG_UP)
         driver.lose_worker()
         assert not of(Execute, driver.tick(0.9))
-        assert of(Execute, driver.tick(0.2)) == [Execute(HANG_UP)]
+        assert of(Execute, driver.tick(0.4)) == [Execute(HANG_UP)]
         driver.call.executed(HANG_UP, True, "gone", driver.now)
         assert to_worker(driver.take()) == []
         assert state_of(driver) is State.PLACING

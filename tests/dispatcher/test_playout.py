@@ -30,6 +30,12 @@ class TestProgress:
         assert clock.progress(10.5) == ([(A, 4000)], False)
         assert clock.progress(11.0) == ([(A, 8000)], True)
 
+    def test_the_end_is_known_when_all_has_been_heard_out(self, clock: PlayoutClock) -> None:
+        clock.sent(A, 8000, 10.0)
+        clock.sent(OWN_SOUND, 8000, 10.0)
+        clock.progress(15.0)
+        assert (clock.end_seconds, clock.items_end_seconds) == (12.0, 11.0)
+
     def test_what_has_been_heard_out_is_said_once(self, clock: PlayoutClock) -> None:
         clock.sent(A, 1000, 10.0)
         assert clock.progress(99.0) == ([(A, 1000)], True)
@@ -228,7 +234,7 @@ class TestOwnSound:
         clock.sent(OWN_SOUND, 480, 0.0)
         clock.sent(1, 800, 0.0)
         assert clock.cut(0.02) == [(1, 0)]
-        assert clock.end_seconds == float("-inf")
+        assert clock.end_seconds == 0.02
         assert clock.items_end_seconds == 0.02
 
     def test_an_item_goes_on_behind_it(self) -> None:
