@@ -58,6 +58,8 @@ PERMISSION_SECONDS = 0.1
 # An `expires_at` outside of these bounds comes from a clock that is wrong.
 LEAST_SESSION_SECONDS = 10.0
 MOST_SESSION_SECONDS = 86_400.0
+# Sessions that were opened together are replaced at different times.
+LEAST_ROLLOVER_PART = 0.9
 # Transcripts of a call that has no dispatcher.
 MAX_UNTOLD = 64
 # Records that come before there is a session, besides the memory and what the credit bounds.
@@ -760,6 +762,7 @@ def _plan(chosen: CallProfile, toolbox: Toolbox, settings: Settings, tools: list
         silence_hangup_seconds=settings.silence_hangup_seconds,
         max_call_seconds=settings.max_call_seconds,
         rollover_seconds=settings.session_rollover_seconds,
+        rollover_part=random.uniform(LEAST_ROLLOVER_PART, 1.0),
         idempotent=frozenset(name for name in toolbox.names if toolbox.is_idempotent(name)),
     )
 

@@ -29,6 +29,7 @@ class Plan:
         silence_hangup_seconds: an abandoned call ends after so long; None: never.
         max_call_seconds: a call ends after so long; None: never.
         rollover_seconds: a session is replaced after so long.
+        rollover_part: share of that time, and of a session's own limit, after which this session is replaced.
         idempotent: tools that may run again when it is not known whether they have.
     """
 
@@ -48,4 +49,5 @@ class Plan:
     silence_hangup_seconds: float | None = None
     max_call_seconds: float | None = None
     rollover_seconds: float = 3300.0
+    rollover_part: float = 1.0
     idempotent: frozenset[str] = frozenset()

@@ -483,7 +483,8 @@ class Session:
 
     def _look_after_session(self, now_seconds: float) -> None:
         """Ask for another session before the API ends this one; its clock began when it was opened."""
-        age_seconds, allowed_seconds = now_seconds - self._opened_seconds, self._rollover_seconds
+        age_seconds = now_seconds - self._opened_seconds
+        allowed_seconds = self._rollover_seconds * self._plan.rollover_part
         if age_seconds >= allowed_seconds and not self._move_reason:
             seconds = max(ROLLOVER_LEAST_SECONDS, allowed_seconds * FORCE_AT - age_seconds)
             self.move(Reason.ROLLOVER, seconds, now_seconds)

@@ -279,6 +279,13 @@ class TestLettingGo:
         (released,) = only(driver.tick(240.0), link.Released)
         assert released.reason == "rollover"
 
+    def test_sessions_opened_together_are_replaced_apart(self) -> None:
+        first, second = (live(rollover_seconds=3300.0, rollover_part=part) for part in (0.9, 0.95))
+        assert not only(first.tick(2969.0), link.Move)
+        assert only(first.tick(1.0), link.Move)
+        assert not only(second.tick(3134.0), link.Move)
+        assert only(second.tick(1.0), link.Move)
+
     def test_its_time_counts_from_when_it_was_there(self) -> None:
         driver = Driver(rollover_seconds=3300.0)
         driver.take()
