@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -266,12 +266,25 @@ class Placement:
         self._note(True)
         if self._ended:
             await self._unpin_ended(uuids)
-        known = {worker.id for worker in renewal.workers}
         self._own_before = own_before
-        self._workers = (*renewal.workers, *(worker for worker in self._linked() if worker.id not in known))
-        self._number_workers()
-        self._see(renewal.workers)
+        self._take_table(renewal.workers)
         return renewal
+
+    async def look_for_workers(self) -> None:
+        """Take the table of workers alone, for a dispatcher that waits for its first link."""
+        try:
+            workers = await self._registry.workers()
+        except RegistryUnavailable as error:
+            self._note(False, str(error))
+            return
+        self._note(True)
+        self._take_table(workers)
+
+    def _take_table(self, workers: Sequence[WorkerStatus]) -> None:
+        known = {worker.id for worker in workers}
+        self._workers = (*workers, *(worker for worker in self._linked() if worker.id not in known))
+        self._number_workers()
+        self._see(workers)
 
     async def _unpin_ended(self, held: set[str]) -> None:
         ended, self._ended = self._ended, {}

@@ -136,6 +136,7 @@ class Dispatcher:
         # Calls that no worker had at the last renewal.
         self._without_worker: set[str] = set()
         self._renew_now = asyncio.Event()
+        self._renewed_seconds = float("-inf")
         self._idle = asyncio.Event()
         self._idle.set()
         self._server: Listener | None = None
@@ -345,8 +346,13 @@ class Dispatcher:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._renew_now.wait(), interval)
             await asyncio.sleep(PUBLISH_SECONDS)
-        self._renew_now.clear()
-        await self._renew_once()
+        if self._renew_now.is_set() or time.monotonic() - self._renewed_seconds >= RENEW_INTERVAL_SECONDS:
+            self._renew_now.clear()
+            self._renewed_seconds = time.monotonic()
+            await self._renew_once()
+        else:
+            await self.placement.look_for_workers()
+            self._keep_links()
 
     async def _outranks(self, caller: Caller) -> bool:
         """Whether a call that Redis knows of another dispatcher came here later, while Redis was away."""
@@ -380,8 +386,6 @@ class Dispatcher:
         holders = {caller.uuid: caller for caller in self._callers if caller.lease() is not None}
         leases = [lease for caller in holders.values() if (lease := caller.lease()) is not None]
         renewal = await self.placement.renew(leases)
-        if self.placement.workers:
-            self._knows_workers.set()
         for uuid, caller in holders.items():
             # The one that was asked about: by now a newer connection may stand in its place in the table.
             if uuid in renewal.superseded and not await self._outranks(caller):
@@ -391,5 +395,10 @@ class Dispatcher:
         await self._hang_up_asked()
         for uuid in renewal.forgotten:
             holders[uuid].call.memory.forgotten()
-        self.links.keep((worker.id, worker.address) for worker in self.placement.workers)
+        self._keep_links()
         await self.placement.remember({uuid: caller.call.memory for uuid, caller in holders.items()})
+
+    def _keep_links(self) -> None:
+        if self.placement.workers:
+            self._knows_workers.set()
+        self.links.keep((worker.id, worker.address) for worker in self.placement.workers)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -15,7 +17,8 @@ import common.process
 import dispatcher.links
 import dispatcher.service
 from common import link
-from common.registry import CallLease, Registry
+from common.registry import CallLease, Registry, Renewal, WorkerStatus
+from dispatcher.placement import RENEW_INTERVAL_SECONDS
 from tests.dispatcher.rig import PATIENCE_SECONDS, Rig
 from tests.dispatcher.scripted_worker import attach_or_take, say_nothing, take
 from tests.helpers import eventually
@@ -60,6 +63,32 @@ class TestAllTheTime:
             return record.state == "live"
 
         await eventually(published_state, PATIENCE_SECONDS)
+
+    async def test_without_a_link_calls_are_renewed_no_more_often(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        worker = await rig.worker()
+        core = await rig.live()
+        worker.vanish()
+        await eventually(lambda: not rig.dispatcher.is_ready)
+        looks, renewals = [], []
+        renew, look = rig.registry.renew, rig.registry.workers
+
+        async def counted_renew(*args: Any, **options: Any) -> Renewal:
+            renewals.append(1)
+            return await renew(*args, **options)
+
+        async def counted_look() -> list[WorkerStatus]:
+            looks.append(1)
+            return await look()
+
+        monkeypatch.setattr(rig.registry, "renew", counted_renew)
+        monkeypatch.setattr(rig.registry, "workers", counted_look)
+        since_seconds = time.monotonic()
+        await eventually(lambda: len(looks) >= 20, PATIENCE_SECONDS)
+        # One for each second, and one when the call lost its worker.
+        assert len(renewals) <= (time.monotonic() - since_seconds) / RENEW_INTERVAL_SECONDS + 2
+        await core.hang_up()
 
     async def test_calls_are_ticked(self, redis_url: str) -> None:
         async with Rig(redis_url, init_seconds=0.3) as rig:
