@@ -160,6 +160,8 @@ class Call:
         # Workers
         self._leg: Leg | None = None
         self._next: Leg | None = None
+        # The leg that released the call: its worker keeps what it knows until another session has the call.
+        self._resting: Leg | None = None
         self._move: _Move | None = None
         self._excluded: set[str] = set()
         self._refusals = 0
@@ -360,8 +362,8 @@ class Call:
         """This process ends: the call waits at its worker for the dispatcher to which its caller comes back."""
         if self._next is not None:
             self._out.record(self._next, link.Close(reason))
-        self._out.actions += [LeaveChannel(leg) for leg in (self._leg, self._next) if leg is not None]
-        self._leg = self._next = None
+        self._out.actions += [LeaveChannel(leg) for leg in self._legs]
+        self._leg = self._next = self._resting = None
         self.state = State.ENDED
         self._audio.clear()
         self._out.actions.append(Ended(Ending.MOVED, reason))
@@ -452,15 +454,21 @@ class Call:
     def link_broke(self, leg: Leg) -> None:
         """The link to a leg's worker is gone, and another one is looked for."""
         leg.is_broken = True
+        if leg is self._resting:
+            self._leave_resting()
 
     def resume(self, leg: Leg) -> None:
         """The link broke, and there is another one to the same worker: ask to go on there."""
+        if leg not in self._legs:
+            return
         attach = link.Attach(self.uuid, leg.epoch, leg.stream.received)
         self._out.actions.append(ToWorker(leg, link.encode(attach, leg.channel)))
 
     def worker_lost(self, leg: Leg, now_seconds: float) -> None:
         """The link to a leg's worker is gone, and none can be had."""
-        if leg is self._next:
+        if leg is self._resting:
+            self._leave_resting()
+        elif leg is self._next:
             self._leave_next(now_seconds)
         elif leg is self._leg:
             self._recover(Reason.WORKER_LOST, now_seconds, excluded=leg.worker_id)
@@ -744,6 +752,9 @@ class Call:
         self._excluded.clear()
         self._refusals = 0
         self.memory.is_recalled = False
+        if self._resting is not None:
+            self._out.record(self._resting, link.Close("another session has the call"))
+            self._leave_resting()
         # Any other session has been told of it.
         self._spoke_before_us &= leg.is_attached
         if self._reason:
@@ -762,16 +773,13 @@ class Call:
         self._leave_leg()
         if refused.reason != Refusal.STALE_EPOCH:
             self._excluded.add(self.worker_id)
-        self.refused_for_capacity = refused.reason in (Refusal.FULL, Refusal.DRAINING)
-        self._refusals += 1
         self.epoch = max(self.epoch, refused.epoch)
+        self.refused_for_capacity = refused.reason in (Refusal.FULL, Refusal.DRAINING)
+        # A full worker is not asked again, and another one may have room: only the time for placing limits that.
+        self._refusals += not self.refused_for_capacity
         if self._refusals >= self._limits.placing_attempts and not self._reason:
-            self._fail(
-                Ending.REJECTED if self.refused_for_capacity else Ending.FAILED,
-                1013 if self.refused_for_capacity else 1011,
-                f"{self._refusals} workers refused the call, the last because it is {refused.reason}",
-                now_seconds,
-            )
+            message = f"{self._refusals} workers refused the call, the last because it is {refused.reason}"
+            self._fail(Ending.FAILED, 1011, message, now_seconds)
         else:
             self.place()
 
@@ -784,6 +792,13 @@ class Call:
 
     def _released(self, released: link.Released, now_seconds: float) -> None:
         """The worker has let the call go: its session is over, or another one stands by."""
+        leg, self._leg = self._leg, None
+        assert leg is not None
+        if self._resting is None and (leg.state is LegState.READY or leg.is_attached):
+            self._resting = leg
+        else:
+            self._out.record(leg, link.Close("another session is to have the call"))
+            self._out.actions.append(LeaveChannel(leg))
         if released.reason == Reason.DROPPED:
             self._note_drop(now_seconds)
             self._recover(Reason.DROPPED, now_seconds, same_worker=self.worker_id)
@@ -1071,12 +1086,20 @@ class Call:
         self._out.actions.append(Ended(ending, reason))
 
     def _close_legs(self, reason: str, *, keep: bool = False) -> None:
-        """Close the sessions; or keep the one that has the call, for another dispatcher."""
-        for leg in (self._leg, self._next):
-            if leg is not None:
-                self._out.record(leg, link.Close(reason, keep and leg is self._leg))
-                self._out.actions.append(LeaveChannel(leg))
-        self._leg = self._next = None
+        """Close the sessions; or keep the one that has the call, or had it last, for another dispatcher."""
+        for leg in self._legs:
+            self._out.record(leg, link.Close(reason, keep and leg is not self._next))
+            self._out.actions.append(LeaveChannel(leg))
+        self._leg = self._next = self._resting = None
+
+    @property
+    def _legs(self) -> list[Leg]:
+        return [leg for leg in (self._leg, self._next, self._resting) if leg is not None]
+
+    def _leave_resting(self) -> None:
+        if self._resting is not None:
+            self._out.actions.append(LeaveChannel(self._resting))
+            self._resting = None
 
     def _leave_leg(self) -> None:
         if self._leg is not None:

@@ -37,7 +37,7 @@ class CallLimits:
         stuck_seconds: a core that takes nothing of what waits for it for so long is cut off.
         placing_seconds: from `init` to a worker that has taken the call.
         unknown_seconds: how long a call waits while Redis is away and no worker is known.
-        placing_attempts: workers that are asked at most.
+        placing_attempts: refusals that end a call; those of full or draining workers do not count.
         recovery_seconds: from the loss of a session to a worker that has taken the call over.
         place_again_seconds: when no worker has room for a call that lost its session, it is asked again so soon.
         unstable_seconds: a session that is lost sooner than this did not last: the next one waits a little.

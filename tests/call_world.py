@@ -123,6 +123,7 @@ class Hand:
         self.link = 0  # how often it broke
         self.link_is_up = True
         self.is_attached = True
+        self.is_resting = False  # it released the call, and keeps what it knows
         self.stream = Stream()
         self.snapshot: Snapshot | None = None
         self.reader = SnapshotReader()
@@ -217,6 +218,13 @@ class Hand:
         opened = link.Opened(link.CALLER_CREDIT_BYTES, True, self.session.next_position_samples)
         self.send(link.encode(opened, CHANNEL))
         self.session.attached(opening, CHANNEL, self.world.now)
+        if self.is_resting:
+            self._work()
+            self.send(link.encode(link.Released(link.Reason.DROPPED, "the session had been released"), CHANNEL))
+
+    @property
+    def has_the_call(self) -> bool:
+        return not self.is_resting and (self.snapshot is None or not self.snapshot.standby)
 
     # The session
 
@@ -234,8 +242,10 @@ class Hand:
                     self.world.at(self.world.now + delay + self.world.connect_seconds, self._connected)
                 case worker_session.RunTool(call_id, _, _):
                     self.tools.append(call_id)
-                case worker_session.Ended(released=True):
+                case worker_session.Released():
                     self.close_api()
+                    self.is_resting = True
+                    self.world.released()
                 case worker_session.Ended():
                     if not self.world.over:
                         raise AssertionError(action)
@@ -322,6 +332,7 @@ class World:
         self.dispatcher = dispatcher_call.Call({}, 0.0, self._limits)
         self.dispatcher_is_dead = False
         self.over = False
+        self.released: Callable[[], None] = lambda: None  # called when a session lets the call go
         self.hands: list[Hand] = []
         self._hand_of: dict[Leg, Hand] = {}
         self._settings = SimulatorSettings(
@@ -493,17 +504,19 @@ class World:
             self.dispatch()
 
     def kill_dispatcher(self, seconds: float) -> None:
-        """The dispatcher dies; after a while the core comes back to another one, where Redis knows the worker."""
-        leg = self.dispatcher._leg
-        if leg is None or self.dispatcher_is_dead:
+        """The dispatcher dies; after a while the core comes back to another one, and that asks the workers."""
+        if self.dispatcher_is_dead:
             return
-        hand = self._hand_of[leg]
         self.dispatcher_is_dead = True
-        hand.link += 1
-        hand.leg = None
-        self.at(self.now + seconds, lambda: self._come_back(hand))
+        for hand in self.hands:
+            hand.link += 1
+            hand.leg = None
+        self.at(self.now + seconds, self._come_back)
 
-    def _come_back(self, hand: Hand) -> None:
+    def _come_back(self) -> None:
+        hands = [hand for hand in self.hands if hand.session is not None and not hand.dead]
+        live = [hand for hand in hands if hand.has_the_call]
+        hand = max(live or [hand for hand in hands if hand.is_resting], key=lambda hand: hand.number)
         self.dispatcher = dispatcher_call.Call({}, self.now, self._limits)
         self.dispatcher.message(orjson.dumps({"type": "init", "uuid": UUID}), True, self.now)
         assert hand.session is not None

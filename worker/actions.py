@@ -112,12 +112,23 @@ class Ended:
     Attributes:
         outcome: how it is counted.
         reason: for people.
-        released: the call goes on in another session.
     """
 
     outcome: Outcome
     reason: str
-    released: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The call goes on in another session: close the Realtime connection; always the last action.
+
+    Attributes:
+        reason: a `Reason` of the link.
+        message: for people.
+    """
+
+    reason: str
+    message: str
 
 
 Action = (
@@ -132,4 +143,5 @@ Action = (
     | Transcribed
     | Configured
     | Ended
+    | Released
 )

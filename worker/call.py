@@ -72,9 +72,6 @@ class Calls(Interface):
     def ended(self, call: Call) -> None:
         """The call is over."""
 
-    def released(self, call: Call) -> None:
-        """The call goes on in another session; this one's tools still run."""
-
     def going(self, call: Call) -> None:
         """Have this session take over from older ones of its call, which then let go."""
 
@@ -131,6 +128,9 @@ class Call:
         self._toolbox: Toolbox | None = None
         self._session: Session | None = None
         self._ended = False
+        # The call goes on in another session; what this one knows is kept until that one has it.
+        self._resting_since: float | None = None
+        self._resting_reason = ""
         self._detached_since: float | None = None
         self._suspended = False
         self._stalled_while_detached = False
@@ -168,12 +168,19 @@ class Call:
     @property
     def is_attachable(self) -> bool:
         """Whether another dispatcher can go on with this session."""
-        return not self._ended and not self.is_standby
+        return not self._ended and not self.is_standby and not self.is_resting
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether it released its call, and keeps what it knows for a dispatcher that lost the successor."""
+        return self._resting_since is not None and not self._ended
 
     @property
     def waits_for_dispatcher(self) -> bool:
         """Whether nobody but this worker knows of the call now."""
-        return self._detached_since is not None and not self._awaits_confirmation and self.is_attachable
+        if self._detached_since is None or self._awaits_confirmation:
+            return False
+        return self.is_attachable or self.is_resting
 
     @property
     def _awaits_confirmation(self) -> bool:
@@ -197,17 +204,19 @@ class Call:
 
     def tick(self, now_seconds: float) -> None:
         """Look at the clocks."""
+        kept_seconds = self._resources.settings.call_reconnect_seconds + KEPT_LONGER_SECONDS
+        if self._resting_since is not None:
+            if now_seconds - self._resting_since >= kept_seconds:
+                self._finish(link.Outcome.COMPLETED, "nobody came back for this session")
+            return
         if self._stream.is_full and not self._ended and not self._suspended:
             self._log.warning("channel given up", reason="the dispatcher acknowledges nothing")
             self.stop("the dispatcher acknowledges nothing")
             return
-        if self._detached_since is not None:
-            kept_seconds = self._resources.settings.call_reconnect_seconds + KEPT_LONGER_SECONDS
-            if now_seconds - self._detached_since >= (
-                CONFIRM_SECONDS if self._awaits_confirmation else kept_seconds
-            ):
-                self._give_up("the dispatcher of this call was lost")
-                return
+        kept_seconds = CONFIRM_SECONDS if self._awaits_confirmation else kept_seconds
+        if self._detached_since is not None and now_seconds - self._detached_since >= kept_seconds:
+            self._give_up("the dispatcher of this call was lost")
+            return
         if self._session is not None and not self._suspended:
             heard_seconds = now_seconds if self._realtime is None else self._realtime.answered_seconds
             self._session.tick(now_seconds, heard_seconds)
@@ -234,6 +243,10 @@ class Call:
             self._stream.acknowledged(link.decode_ack(payload))
             return
         self._received(len(payload))
+        if self.is_resting:
+            if kind == link.Kind.CLOSE:
+                self._finish(link.Outcome.COMPLETED, link.decode_control(link.Close, payload).reason)
+            return
         if kind in _MEMORY:
             go = self._memory.record(kind, payload)
             if go is not None:
@@ -324,6 +337,13 @@ class Call:
         untold, self._untold = self._untold, deque(maxlen=MAX_UNTOLD)
         for record in untold:
             self._send(link.on_channel(record, channel))
+        if self._resting_since is not None:
+            # That dispatcher knows the call now, and has it go on in another session.
+            self._resting_since = time.monotonic()
+            drains = self._resting_reason == link.Reason.DRAIN
+            reason = link.Reason.DRAIN if drains else link.Reason.DROPPED
+            released = link.Released(reason.value, "the session had been released")
+            self._send(link.encode(released, channel))
         self._confirmed()
 
     def suspend(self) -> None:
@@ -365,6 +385,11 @@ class Call:
         elif not self._ended:
             self._send(link.encode(link.Released(reason.value, message), self._channel))
             self._finish(link.Outcome.COMPLETED, message)
+
+    def end_rest(self) -> None:
+        """End a session that released its call: the process stops."""
+        if self.is_resting:
+            self._finish(link.Outcome.COMPLETED, self._resting_reason)
 
     def _give_up(self, reason: str) -> None:
         if self._suspended:
@@ -536,10 +561,10 @@ class Call:
                 self._count_transcription(transcription)
             case actions.Configured(session):
                 self._configured(session)
-            case actions.Ended(outcome, reason, released):
-                if released:
-                    self._calls.released(self)
-                self._finish(outcome, reason, released=released)
+            case actions.Released(reason, message):
+                self._rest(reason, message)
+            case actions.Ended(outcome, reason):
+                self._finish(outcome, reason)
 
     async def _prepare(self) -> None:
         """Find out what the session is to be: tools, instructions, what AVR Core wants of this call."""
@@ -693,14 +718,28 @@ class Call:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _finish(self, outcome: link.Outcome, reason: str, *, released: bool = False) -> None:
+    def _rest(self, reason: str, message: str) -> None:
+        """Keep what the session knows, and the tools that run, until another session has the call."""
+        if self.is_standby:
+            # It never had the call.
+            self._finish(link.Outcome.COMPLETED, message)
+        if self._ended or self.is_resting:
+            return
+        self._close_session(link.Outcome.COMPLETED, message)
+        self._resting_since, self._resting_reason = time.monotonic(), reason
+
+    def _finish(self, outcome: link.Outcome, reason: str) -> None:
         if self._ended:
             return
+        if self._resting_since is None:
+            self._close_session(outcome, reason)
         self._ended = True
+        self.tools.cancel()
+        self._calls.ended(self)
+
+    def _close_session(self, outcome: link.Outcome, reason: str) -> None:
         for task in self._tasks:
             task.cancel()
-        if not released:
-            self.tools.cancel()
         if self._realtime is not None:
             if self._suspended:
                 self._realtime.abort()
@@ -716,7 +755,6 @@ class Call:
         else:
             self._metrics.session_failed.observe(seconds)
             self._log.error("session failed", reason=reason, seconds=round(seconds, 3))
-        self._calls.ended(self)
 
 
 def _lasts_seconds(event: dict[str, Any]) -> float | None:

@@ -42,8 +42,6 @@ WAITING = "waiting"
 STALL_SECONDS = 2.0
 # Of the time that there is for draining: then calls leave, quiet or not.
 MOVED_PART = 0.8
-# Tools of a session that let its call go run on for so long, for the next session to take over.
-RELEASED_SECONDS = 30.0
 # `stop` has to be done within the time that a process has to stop (common/process.py).
 STOP_SECONDS = 0.5
 
@@ -165,6 +163,12 @@ class _Held:
     link: DispatcherLink
 
 
+def _holder(held: list[_Held]) -> _Held | None:
+    """Return the session that has the call; one that released it, where no other has it yet."""
+    active = next((each for each in held if each.call.is_attachable), None)
+    return active or next((each for each in held if each.call.is_resting), None)
+
+
 class Worker:
     """One worker process."""
 
@@ -195,10 +199,8 @@ class Worker:
         self._metrics = resources.metrics
         self._hello = Hello(link.PROTOCOL_VERSION, record.release, "worker", record.id, record.incarnation)
         self._links: set[DispatcherLink] = set()
-        # Of each call one session, and while it moves within this worker another, which stands by.
+        # Of each call one session; while it moves another one, which stands by, or which released the call.
         self._calls: dict[str, list[_Held]] = {}
-        # Sessions that let their call go a moment ago, and have tools that run, or outputs, for the next one.
-        self._released: dict[str, tuple[Call, float]] = {}
         self._move_until: float | None = None
         self._beat_seconds = time.monotonic()
         self._closing: set[asyncio.Task[None]] = set()
@@ -259,8 +261,7 @@ class Worker:
             self._server.abort()
         for held in self._held():
             held.call.release(link.Reason.DRAIN)
-        for call, _ in self._released.values():
-            call.tools.cancel()
+            held.call.end_rest()
         if self._closing:
             _, late = await asyncio.wait(self._closing, timeout=STOP_SECONDS)
             for task in late:
@@ -289,8 +290,7 @@ class Worker:
             return self._attach(held, opening, channel, dispatcher)
         if self.draining:
             return link.Refused(Refusal.DRAINING)
-        room = self._record.capacity * (OVER_CAPACITY if opening.restore else 1)
-        if opening.uuid not in self._calls and len(self._calls) >= room:
+        if opening.uuid not in self._calls and not self._has_room(restores=opening.restore):
             return link.Refused(Refusal.FULL)
         call = Call(opening, channel, dispatcher.end.send, calls=self, resources=self._resources)
         self._calls.setdefault(opening.uuid, []).append(_Held(call, dispatcher))
@@ -298,11 +298,21 @@ class Worker:
         self._begin(call, call.begin)
         return call
 
+    def _has_room(self, *, restores: bool) -> bool:
+        """Whether another call may come; those that only stand by here leave their place to a new one."""
+        if len(self._calls) >= self._record.capacity * OVER_CAPACITY:
+            return False
+        return restores or self._active_calls < self._record.capacity
+
+    @property
+    def _active_calls(self) -> int:
+        return sum(any(each.call.is_attachable for each in held) for held in self._calls.values())
+
     def _attach(
         self, held: list[_Held], opening: link.Open, channel: int, dispatcher: DispatcherLink
     ) -> Call | link.Refused:
         """Another dispatcher has the caller: the session goes on with it."""
-        known = next((each for each in held if each.call.is_attachable), None)
+        known = _holder(held)
         if known is None:
             return link.Refused(Refusal.UNKNOWN)
         known.link.leave(known.call)
@@ -329,12 +339,12 @@ class Worker:
         """The calls API wants something of a call."""
         held = self._calls.get(command.uuid)
         if command.action == "holds":
-            epochs = [each.call.epoch for each in held or () if each.call.is_attachable]
-            answer = link.Result(command.number, 200 if epochs else 404, {"epoch": max(epochs, default=0)})
-            send(link.encode(answer, 0))
+            holder = _holder(held or [])
+            epoch = 0 if holder is None else holder.call.epoch
+            send(link.encode(link.Result(command.number, 200 if epoch else 404, {"epoch": epoch}), 0))
         elif held:
             try:
-                held[0].call.command(command, send)
+                (_holder(held) or held[0]).call.command(command, send)
             except Exception:
                 # What the calls API wants is not worth the link, nor the call.
                 log.exception("a command failed", uuid=command.uuid, action=command.action)
@@ -359,16 +369,10 @@ class Worker:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    def released(self, call: Call) -> None:
-        """A session has let its call go: the next one, if it is here, too, takes over the tools that run."""
-        if not call.tools.is_empty:
-            self._released[call.uuid] = (call, time.monotonic())
-
     def going(self, call: Call) -> None:
         """Have this session take over from older ones of its call, which then let go."""
         older = [held.call for held in self._calls.get(call.uuid, ()) if held.call.epoch < call.epoch]
-        released = self._released.pop(call.uuid, None)
-        for each in [released[0], *older] if released is not None else older:
+        for each in older:
             call.take_over(each)
         for each in older:
             # Behind that, as the end of a session cancels its tools.
@@ -408,7 +412,8 @@ class Worker:
                 held.call.move(link.Reason.DRAIN, seconds)
 
     def _count(self) -> None:
-        self._metrics.calls_active.set(len(self._calls))
+        # A call that moves is counted where it is, and not where it goes or was.
+        self._metrics.calls_active.set(self._active_calls)
         if self._calls:
             self._idle.clear()
         else:
@@ -435,10 +440,7 @@ class Worker:
                 call.tick(now)
             except Exception:
                 _failed(call, "a call's clock failed")
-        for uuid, (call, since_seconds) in list(self._released.items()):
-            if now - since_seconds >= RELEASED_SECONDS:
-                del self._released[uuid]
-                call.tools.cancel()
+        self._count()
 
     async def _heartbeat(self) -> None:
         await asyncio.sleep(HEARTBEAT_SECONDS)

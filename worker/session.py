@@ -31,6 +31,7 @@ from worker.actions import (
     Answer,
     Connect,
     Ended,
+    Released,
     Seen,
     ToUpstream,
     Transcribed,
@@ -378,7 +379,10 @@ class Session:
         self._is_detached = False
 
     def attached(self, opening: link.Open, channel: int, now_seconds: float) -> None:
-        """Another dispatcher has the call, as the one before is gone: tell it everything."""
+        """Another dispatcher has the call, as the one before is gone: tell it everything.
+
+        A session that released its call does so, too: the dispatcher that is gone may not have passed it on.
+        """
         self.epoch = opening.epoch
         self._out.channel = channel
         # The session that stood by, and the permission to release the call to it, were the other dispatcher's.
@@ -393,6 +397,8 @@ class Session:
         self._calls.attached()
         if self._hang_up_reason:
             self._hang_up(self._hang_up_reason, repeat=True)
+        if self.state is State.ENDED:
+            return
         if self.state is State.LIVE:
             self._out.record(link.Ready())
         self._wants_awaiting, self._awaiting = opening.filler, False
@@ -893,7 +899,7 @@ class Session:
         """
         if self._calls.has_transferred:
             self._end(Outcome.COMPLETED, reason)
-        elif self.state is not State.ENDED and (repeat or not self._hang_up_reason):
+        elif repeat or (self.state is not State.ENDED and not self._hang_up_reason):
             self._hang_up_reason = reason
             self._log.info("hanging up", reason=reason)
             order = link.Order(HANG_UP_ORDER, link.OrderAction.HANG_UP.value)
@@ -1043,19 +1049,23 @@ class Session:
             for order in self._agent.waiting_orders:
                 self._out.record(order)
             self._out.record(link.Released(reason, message))
-            self._finish(Outcome.COMPLETED, message, released=True)
+            self._close()
+            self._out.actions.append(Released(reason, message))
 
     def _end(self, outcome: Outcome, message: str) -> None:
         if self.state is not State.ENDED:
             self._out.record(link.Ended(outcome.value, message))
             self._finish(outcome, message)
 
-    def _finish(self, outcome: Outcome, reason: str, *, released: bool = False) -> None:
+    def _finish(self, outcome: Outcome, reason: str) -> None:
         if self.state is not State.ENDED:
-            self.state = State.ENDED
-            self._audio.forget()
-            self._updates.close()
-            self._out.actions.append(Ended(outcome, reason, released))
+            self._close()
+            self._out.actions.append(Ended(outcome, reason))
+
+    def _close(self) -> None:
+        self.state = State.ENDED
+        self._audio.forget()
+        self._updates.close()
 
     def _expect(self, event: str, *states: State) -> None:
         if self.state not in states:

@@ -676,18 +676,28 @@ class TestRefusals:
         driver.init()
         for attempt in (1, 2):
             driver.placed(worker=f"w-{attempt}", epoch=attempt, pins=attempt)
-            assert isinstance(driver.record(link.Refused(Refusal.FULL))[-1], Place)
+            assert isinstance(driver.record(link.Refused(Refusal.STALE_EPOCH))[-1], Place)
         driver.placed(worker="w-3", epoch=3, pins=3)
-        taken = driver.record(link.Refused(Refusal.FULL))
+        taken = driver.record(link.Refused(Refusal.STALE_EPOCH))
         message = to_caller(taken)[0]["message"]
         assert "3 workers refused" in message
         assert taken == [
             LeaveChannel(driver.leg),
             error(message),
-            CloseCaller(1013, message),
+            CloseCaller(1011, message),
             Unpin(3),
-            Ended(Ending.REJECTED, message),
+            Ended(Ending.FAILED, message),
         ]
+
+    def test_full_workers_do_not_end_a_call_that_another_has_room_for(self) -> None:
+        driver = CallDriver(placing_attempts=2)
+        driver.init()
+        for attempt, reason in enumerate([Refusal.FULL, Refusal.DRAINING] * 10, 1):
+            driver.placed(worker=f"w-{attempt}", epoch=attempt, pins=attempt)
+            assert isinstance(driver.record(link.Refused(reason))[-1], Place)
+        driver.placed(worker="w-21", epoch=21, pins=21)
+        driver.record(link.Opened(32_000))
+        assert driver.call.state is State.CONNECTING
 
     def test_refusals_for_another_reason_are_our_fault(self) -> None:
         driver = CallDriver(placing_attempts=1).opening()

@@ -135,11 +135,11 @@ class TestCauses:
         assert closed(to_the_end(driver, 0.6)) == [CloseCaller(1011, "no worker took the call within 10 s")]
 
     def test_workers_that_refuse(self) -> None:
-        driver = driver_with(placing_attempts=1).opening()
-        assert heard_pcm(driver.record(link.Refused(link.Refusal.FULL))) == SHORT
-        (close,) = closed(to_the_end(driver, 0.6))
-        assert isinstance(close, CloseCaller)
-        assert close.code == 1013
+        driver = driver_with().opening()
+        driver.record(link.Refused(link.Refusal.FULL))
+        driver.call.not_placed(1013, "no capacity", driver.now)
+        assert heard_pcm(driver.take()) == SHORT
+        assert closed(to_the_end(driver, 0.6)) == [CloseCaller(1013, "no capacity")]
 
     def test_a_worker_that_acknowledges_nothing_is_let_go(self) -> None:
         driver = driver_with().live(credit_bytes=10**9)

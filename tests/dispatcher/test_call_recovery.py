@@ -19,6 +19,7 @@ from dispatcher.actions import (
     Purpose,
     Report,
     Seen,
+    ToWorker,
     Unpin,
 )
 from dispatcher.call import State
@@ -351,7 +352,8 @@ class TestASessionIsDropped:
         driver.live()
         driver.now += 60.0
         taken = driver.record(link.Released("dropped", "the connection was lost"))
-        assert taken == [LeaveChannel(driver.leg), recover(2, same_worker=WORKER)]
+        assert taken == [recover(2, same_worker=WORKER)]
+        old = driver.leg
         taken = driver.placed(epoch=2)
         opening = opened_with(taken)
         assert (opening.restore, opening.delay_seconds, opening.waited_seconds) == (True, 0.0, 0.0)
@@ -359,7 +361,42 @@ class TestASessionIsDropped:
         # It is no new pin.
         assert reported(driver.record(link.Opened(32_000)), Seen.REPIN) == []
         driver.now += 1.0
-        assert reported(driver.record(link.Ready()), Seen.RECOVERY_SECONDS) == [(1.0, "dropped")]
+        taken = driver.record(link.Ready())
+        assert reported(taken, Seen.RECOVERY_SECONDS) == [(1.0, "dropped")]
+        # Until now its worker has kept what the old one knew.
+        close = link.encode(link.Close("another session has the call"), old.channel)
+        assert taken[:2] == [ToWorker(old, close), LeaveChannel(old)]
+
+    @pytest.mark.parametrize("how", ["broke", "lost"])
+    def test_the_old_one_is_left_when_its_link_is_gone(self, driver: CallDriver, how: str) -> None:
+        driver.live().record(link.Released("dropped", "the connection was lost"))
+        old = driver.leg
+        driver.placed(epoch=2)
+        if how == "broke":
+            driver.call.link_broke(old)
+        else:
+            driver.call.worker_lost(old, driver.now)
+        assert driver.take() == [LeaveChannel(old)]
+        driver.call.resume(old)
+        driver.record(link.Opened(32_000))
+        assert driver.record(link.Ready(), leg=old) == []
+        assert [action for action in driver.record(link.Ready()) if getattr(action, "leg", None) is old] == []
+
+    def test_a_call_that_ends_closes_the_old_one_too(self, driver: CallDriver) -> None:
+        driver.live().record(link.Released("dropped", "the connection was lost"))
+        old = driver.leg
+        driver.placed(epoch=2)
+        driver.call.caller_closed(1000, driver.now)
+        assert [action.leg for action in driver.take() if isinstance(action, LeaveChannel)] == [driver.leg, old]
+
+    def test_one_that_was_not_ready_keeps_nothing(self, driver: CallDriver) -> None:
+        driver.live().record(link.Released("dropped", "the connection was lost"))
+        driver.placed(epoch=2)
+        driver.record(link.Opened(32_000))
+        second = driver.leg
+        taken = driver.record(link.Released("dropped", "again"))
+        close = link.encode(link.Close("another session is to have the call"), second.channel)
+        assert taken[:2] == [ToWorker(second, close), LeaveChannel(second)]
 
     def drop(self, driver: CallDriver, after_seconds: float) -> link.Open:
         """A session that is lost so long after it was there; returns what opens the next."""

@@ -35,7 +35,6 @@ class Desk:
         records: all that the dispatcher was told.
         count: how many of them belong to the channel's stream.
         goings: how often it was said that this session has its call now.
-        let_goes: and that the call goes on elsewhere, while its tools run.
     """
 
     def __init__(self, shared: Resources, *, predecessor: Call | None = None, **opening: Any) -> None:
@@ -43,7 +42,6 @@ class Desk:
         self.count = 0
         self.shared = shared
         self.goings = 0
-        self.let_goes = 0
         self.is_over = asyncio.Event()
         self._waiting: list[tuple[Callable[[list[Record]], Any], asyncio.Future[None]]] = []
         fields = {"uuid": "uuid-1", "epoch": 1, "credit_bytes": 10**9, **opening}
@@ -54,10 +52,6 @@ class Desk:
         assert call is self.call
         assert not self.is_over.is_set()
         self.is_over.set()
-
-    def released(self, call: Call) -> None:
-        assert call is self.call
-        self.let_goes += 1
 
     def going(self, call: Call) -> None:
         assert call is self.call

@@ -47,6 +47,7 @@ Did = (
     | session.Used
     | session.Configured
     | session.Ended
+    | session.Released
 )
 
 

@@ -16,6 +16,7 @@ from tests.helpers import eventually
 from tests.worker import api_events as api
 from tests.worker.call_desk import CHANNEL, KEY, PATIENCE_SECONDS, QUICK, call_to, counted, errors
 from tests.worker.link_records import Audio, payload_of
+from worker.call import KEPT_LONGER_SECONDS
 from worker.session_updates import UPDATE_SECONDS
 
 
@@ -142,13 +143,52 @@ async def test_a_connection_that_breaks_lets_the_call_go(simulator: RealtimeSimu
     async with call_to(simulator.url) as desk:
         await desk.ready()
         (await simulator.wait_for_session()).drop()
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await desk.is_over.wait()
-            await desk.call.settled()
+        await eventually(lambda: desk.call.is_resting)
         assert desk.records[-1] == link.Released(
             "dropped", "the connection to the Realtime API was lost: it broke off"
         )
-        assert desk.let_goes == 1
+        # Another session has the call.
+        desk.record(link.Close("another session has the call"))
+        assert desk.is_over.is_set()
+        await desk.call.settled()
+
+
+async def test_a_session_that_released_its_call_keeps_it_for_another_dispatcher(
+    simulator: RealtimeSimulator,
+) -> None:
+    async with call_to(simulator.url) as desk:
+        await desk.ready()
+        opened = await simulator.wait_for_session()
+        await desk.wait_for(lambda records: any(isinstance(record, link.ReplyItemDone) for record in records))
+        opened.drop()
+        await eventually(lambda: desk.call.is_resting)
+        desk.call.detached()
+        assert desk.call.waits_for_dispatcher
+        assert not desk.call.is_attachable
+        before = len(desk.records)
+        desk.call.attach(link.Open("uuid-1", 2, credit_bytes=10**9, attach=True), CHANNEL, desk.send)
+        told = desk.records[before:]
+        assert [record.attached for record in told if isinstance(record, link.Opened)] == [True]
+        assert any(isinstance(record, link.Remember) for record in told)
+        assert any(isinstance(record, link.Spoken) for record in told)
+        assert not [record for record in told if isinstance(record, link.Ready)]
+        assert told[-1] == link.Released("dropped", "the session had been released")
+        # That dispatcher keeps it, too, until another session has the call.
+        assert desk.call.is_resting
+        desk.record(link.Close("another session has the call"))
+        assert desk.is_over.is_set()
+
+
+async def test_a_session_that_released_its_call_is_not_kept_for_ever(simulator: RealtimeSimulator) -> None:
+    async with call_to(simulator.url) as desk:
+        await desk.ready()
+        desk.call.release(link.Reason.DRAIN)
+        assert desk.call.is_resting
+        kept_seconds = desk.shared.settings.call_reconnect_seconds + KEPT_LONGER_SECONDS
+        desk.call.tick(time.monotonic() + kept_seconds - 1.0)
+        assert desk.call.is_resting
+        desk.call.tick(time.monotonic() + kept_seconds)
+        assert desk.is_over.is_set()
 
 
 async def test_a_call_that_has_to_leave_says_so(simulator: RealtimeSimulator) -> None:
@@ -180,7 +220,6 @@ async def test_one_that_another_session_has_says_nothing_more(simulator: Realtim
         opened = await simulator.wait_for_session()
         await opened.wait_for(lambda s: s.closed)
         assert desk.records[-1] == link.Close("another session has this call")
-        assert desk.let_goes == 0
 
 
 async def test_an_ended_call_whose_api_does_not_answer_can_be_cut_off(simulator: RealtimeSimulator) -> None:

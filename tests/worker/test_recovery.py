@@ -119,6 +119,28 @@ def test_dispatchers_die_and_the_caller_comes_back(seed: int) -> None:
     assert len(world.hands) == 1, "the same session all the time"
 
 
+@pytest.mark.parametrize("rollover_seconds", [9.0, 3300.0])
+@pytest.mark.parametrize("seed", range(6))
+def test_dispatchers_die_when_a_session_released_its_call(seed: int, rollover_seconds: float) -> None:
+    """Neither the session that released the call nor its successor may have all of it for itself."""
+    world = World(seed, rollover_seconds=rollover_seconds)
+    world.begin()
+    end = world.converse(pauses=False)
+    deaths = []
+
+    def die_soon() -> None:
+        if world.now < end:
+            deaths.append(world.now)
+            world.at(world.now + world.random.choice([0.0, 0.01, 0.1]), lambda: world.kill_dispatcher(1.0))
+
+    world.released = die_soon
+    for number in range(3):
+        world.at(10.0 * number + world.random.uniform(1.0, 6.0), world.drop_session)
+    world.finish(end)
+    assert deaths
+    check(world, lost_ms=len(deaths) * 1000)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_everything_fails_in_turn(seed: int) -> None:
     world = World(seed, rollover_seconds=15.0)

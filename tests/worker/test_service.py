@@ -18,7 +18,7 @@ from pydantic import SecretStr
 import worker.call
 from common import link, metrics
 from common.link import Hello, Kind, Outcome, Refusal
-from common.registry import CallLease, Registry, WorkerRecord, WorkerState
+from common.registry import OVER_CAPACITY, CallLease, Registry, WorkerRecord, WorkerState
 from common.settings import Settings
 from simulator.realtime_api import RealtimeSimulator
 from simulator.realtime_settings import SimulatorSettings, Voice
@@ -290,20 +290,60 @@ async def test_a_draining_worker_lets_a_call_go_at_a_quiet_moment(here: Service)
         dispatcher.send(link.Release(80.0), 1)
         released = await dispatcher.next(1, link.Released)
         assert released.reason == "drain"
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await drained
         session = await here.simulator.wait_for_session()
         await session.wait_for(lambda s: s.closed)
+        # What it knows is kept until the other session has the call.
+        assert not drained.done()
+        dispatcher.send(link.Close("another session has the call"), 1)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await drained
 
 
 async def test_what_has_not_left_in_time_is_let_go(here: Service) -> None:
     async with link_to(here.address) as dispatcher:
         await live_call(dispatcher, "call-1", 1)
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await here.worker.drain(asyncio.Event(), 0.5)
+        drained = asyncio.create_task(here.worker.drain(asyncio.Event(), 0.5))
         released = await dispatcher.next(1, link.Released)
         assert released.reason == "drain"
+        dispatcher.send(link.Close("another session has the call"), 1)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await drained
         assert here.worker.calls == 0
+
+
+async def test_a_call_that_moves_is_counted_once(here: Service) -> None:
+    """A session that stands by, or that released its call, is not a call of this worker's."""
+    active = metrics.worker().calls_active._value
+    async with link_to(here.address) as dispatcher:
+        await live_call(dispatcher, "call-1", 1)
+        assert active.get() == 1
+        dispatcher.open("call-2", 2, restore=True)
+        dispatcher.send(link.Go("drain", standby=True), 2)
+        await dispatcher.next(2, link.Ready)
+        assert (here.worker.calls, active.get()) == (2, 1)
+        dispatcher.send(link.Go("drain"), 2)
+        await eventually(lambda: active.get() == 2)
+        (await here.simulator.wait_for_session()).drop()
+        await dispatcher.next(1, link.Released)
+        await eventually(lambda: active.get() == 1)
+        assert here.worker.calls == 2
+
+
+async def test_calls_that_stand_by_leave_their_place_to_new_ones(here: Service) -> None:
+    async with link_to(here.address) as dispatcher:
+        await live_call(dispatcher, "call-1", 1)
+        for channel in (2, 3):
+            dispatcher.open(f"call-{channel}", channel, restore=True)
+            dispatcher.send(link.Go("drain", standby=True), channel)
+            await dispatcher.next(channel, link.Ready)
+        assert here.worker.calls == CAPACITY
+        for channel in (4, 5):
+            dispatcher.open(f"call-{channel}", channel)
+            assert await dispatcher.next(channel, link.Opened)
+        # With those that stand by there is a limit all the same.
+        assert len(range(2, 6)) + 1 >= CAPACITY * OVER_CAPACITY
+        dispatcher.open("call-6", 6)
+        assert await dispatcher.next(6, link.Refused) == link.Refused(Refusal.FULL)
 
 
 @pytest.mark.parametrize("epoch", [3, 4])

@@ -27,7 +27,7 @@ from tests.worker.session_driver import (
     pcm_24k,
     texts,
 )
-from worker.actions import Connect, Ended, Report, Seen, ToDispatcher, Used
+from worker.actions import Connect, Ended, Released, Report, Seen, ToDispatcher, Used
 from worker.resample import Upsampler
 from worker.session import State
 from worker.session_update import session_object
@@ -45,7 +45,7 @@ def failed(message: str) -> list[Any]:
 
 def dropped(message: str) -> list[Any]:
     """What lets a call go that is to go on in another session."""
-    return [link.Released("dropped", message), Ended(Outcome.COMPLETED, message, released=True)]
+    return [link.Released("dropped", message), Released("dropped", message)]
 
 
 def error(code: str) -> Report:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from common import g711, link
-from common.link import Outcome
 from common.settings import Settings
 from tests.dispatcher.call_driver import sound
 from tests.worker import api_events as api
@@ -36,7 +35,7 @@ from tests.worker.session_driver import (
     samples_8k,
     texts,
 )
-from worker.actions import Connect, Ended, RunTool, ToDispatcher
+from worker.actions import Connect, Ended, Released, RunTool, ToDispatcher
 from worker.session import FORCE_AT, State
 from worker.snapshot import Snapshot
 
@@ -122,7 +121,9 @@ class TestStandby:
     def test_one_that_is_lost_lets_go(self) -> None:
         driver, _ = self.standing_by(agent("a", "Hello."))
         driver.session.connection_lost("it broke off", driver.now)
-        assert only(driver.take(), link.Released, Ended)[-1].released
+        assert only(driver.take(), Ended, Released)[-1] == Released(
+            "dropped", "the connection to the Realtime API was lost: it broke off"
+        )
 
 
 class TestLettingGo:
@@ -133,7 +134,7 @@ class TestLettingGo:
         did = driver.record(link.Release(60.0))
         assert did == [
             link.Released("drain", "another session goes on"),
-            Ended(Outcome.COMPLETED, "another session goes on", released=True),
+            Released("drain", "another session goes on"),
         ]
         assert driver.tick(100.0) == []
 
