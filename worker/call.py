@@ -72,6 +72,9 @@ class Calls(Interface):
     def ended(self, call: Call) -> None:
         """The call is over."""
 
+    def released(self, call: Call) -> None:
+        """The call has no session here now; this one is kept until another session has it."""
+
     def going(self, call: Call) -> None:
         """Have this session take over from older ones of its call, which then let go."""
 
@@ -727,6 +730,7 @@ class Call:
             return
         self._close_session(link.Outcome.COMPLETED, message)
         self._resting_since, self._resting_reason = time.monotonic(), reason
+        self._calls.released(self)
 
     def _finish(self, outcome: link.Outcome, reason: str) -> None:
         if self._ended:

@@ -369,6 +369,10 @@ class Worker:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
+    def released(self, call: Call) -> None:
+        """Count again: the call is another session's."""
+        self._count()
+
     def going(self, call: Call) -> None:
         """Have this session take over from older ones of its call, which then let go."""
         older = [held.call for held in self._calls.get(call.uuid, ()) if held.call.epoch < call.epoch]

@@ -34,6 +34,8 @@ class Desk:
     Attributes:
         records: all that the dispatcher was told.
         count: how many of them belong to the channel's stream.
+        is_over: set when the session has ended, or has released its call.
+        ends: how often it has ended.
         goings: how often it was said that this session has its call now.
     """
 
@@ -41,7 +43,7 @@ class Desk:
         self.records: list[Record] = []
         self.count = 0
         self.shared = shared
-        self.goings = 0
+        self.goings = self.ends = 0
         self.is_over = asyncio.Event()
         self._waiting: list[tuple[Callable[[list[Record]], Any], asyncio.Future[None]]] = []
         fields = {"uuid": "uuid-1", "epoch": 1, "credit_bytes": 10**9, **opening}
@@ -49,6 +51,12 @@ class Desk:
         self.call = Call(link.Open(**fields), CHANNEL, self.send, calls=self, resources=shared)
 
     def ended(self, call: Call) -> None:
+        assert call is self.call
+        assert self.ends == 0
+        self.ends += 1
+        self.is_over.set()
+
+    def released(self, call: Call) -> None:
         assert call is self.call
         assert not self.is_over.is_set()
         self.is_over.set()

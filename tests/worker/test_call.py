@@ -149,7 +149,7 @@ async def test_a_connection_that_breaks_lets_the_call_go(simulator: RealtimeSimu
         )
         # Another session has the call.
         desk.record(link.Close("another session has the call"))
-        assert desk.is_over.is_set()
+        assert desk.ends == 1
         await desk.call.settled()
 
 
@@ -176,7 +176,7 @@ async def test_a_session_that_released_its_call_keeps_it_for_another_dispatcher(
         # That dispatcher keeps it, too, until another session has the call.
         assert desk.call.is_resting
         desk.record(link.Close("another session has the call"))
-        assert desk.is_over.is_set()
+        assert desk.ends == 1
 
 
 async def test_a_session_that_released_its_call_is_not_kept_for_ever(simulator: RealtimeSimulator) -> None:
@@ -188,7 +188,7 @@ async def test_a_session_that_released_its_call_is_not_kept_for_ever(simulator: 
         desk.call.tick(time.monotonic() + kept_seconds - 1.0)
         assert desk.call.is_resting
         desk.call.tick(time.monotonic() + kept_seconds)
-        assert desk.is_over.is_set()
+        assert desk.ends == 1
 
 
 async def test_a_call_that_has_to_leave_says_so(simulator: RealtimeSimulator) -> None:
