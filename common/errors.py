@@ -7,6 +7,7 @@ ServiceError
 │   └── LinkProtocolError     dispatcher or worker: the link is closed
 ├── UpstreamError         the Realtime API refused or failed; says whether trying again can help
 ├── RegistryUnavailable   Redis is away: calls go on, placement falls back to the last known table
+├── ProxyFailed           the proxy on the way to a server cannot be reached, or refuses
 ├── HandshakeRefused      a server has no WebSocket for us
 └── LinkUnavailable       a worker cannot be reached now: the call is placed elsewhere
     └── WorkerGone            its address refuses, or another process answers there: no use to try again
@@ -79,6 +80,18 @@ class HandshakeRefused(ServiceError):
         self.status = status
         self.body = body
         self.retry_after = retry_after
+
+
+class ProxyFailed(ServiceError):
+    """The proxy on the way to a server cannot be reached, or refuses. The message holds no password.
+
+    Attributes:
+        retryable: whether another attempt can succeed without a change by the operator.
+    """
+
+    def __init__(self, message: str, *, retryable: bool) -> None:
+        super().__init__(message)
+        self.retryable = retryable
 
 
 class LinkUnavailable(ServiceError):

@@ -395,6 +395,17 @@ def _parse_ami_url(value: object) -> object:
     return str(http_url(value)).rstrip("/")
 
 
+def _parse_proxy_url(value: object) -> object:
+    if value is None:
+        return None
+    # curl takes a name with a port, too.
+    text = str(value) if "://" in str(value) else f"http://{value}"
+    url = _split_url(text)
+    if url.scheme != "http" or not url.hostname or url.path not in {"", "/"} or url.query:
+        raise ValueError("must be http://host:port or http://user:password@host:port")
+    return text.rstrip("/")
+
+
 def _parse_redis_url(value: object) -> object:
     if value is None:
         return None
@@ -437,6 +448,7 @@ Sentence = Annotated[str, BeforeValidator(_parse_prose)]
 BaseUrl = Annotated[str, BeforeValidator(_parse_base_url)]
 HttpUrl = Annotated[str | None, BeforeValidator(_optional_url)]
 AmiUrl = Annotated[str, BeforeValidator(_parse_ami_url)]
+ProxyUrl = Annotated[str | None, BeforeValidator(_parse_proxy_url)]
 RedisUrl = Annotated[str | None, BeforeValidator(_parse_redis_url)]
 Address = Annotated[str | None, BeforeValidator(_parse_address)]
 Recording = Annotated[str, BeforeValidator(recording)]

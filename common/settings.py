@@ -33,6 +33,7 @@ from common import models, session_fields, setting_notices
 from common.cores import usable_cores
 from common.errors import SettingsError
 from common.models import Service
+from common.proxy import Proxies
 from common.recordings import BUILTIN, MAX_SECONDS, NONE, problem_of
 from common.redaction import redact
 from common.setting_values import (
@@ -57,6 +58,7 @@ from common.setting_values import (
     Port,
     PromptVariables,
     Prose,
+    ProxyUrl,
     ReasoningEffort,
     Recording,
     RedisUrl,
@@ -310,6 +312,18 @@ class Settings(BaseSettings):
     filler_after_ms: Milliseconds = Field(
         default=1500, description="how long an answer is owed in silence before FILLER_WAV is played"
     )
+    https_proxy: ProxyUrl = Field(
+        default=None,
+        repr=False,
+        description="an HTTP proxy for https and wss: the Realtime API and OPENAI_URL_INSTRUCTIONS; "
+        "http://host:port or http://user:password@host:port",
+    )
+    http_proxy: ProxyUrl = Field(default=None, repr=False, description="the same for http and ws")
+    no_proxy: str | None = Field(
+        default=None,
+        description="hosts that are reached without a proxy: names, domains, addresses, networks (10.0.0.0/8), or "
+        "*; loopback always is",
+    )
     redis_url: RedisUrl = Field(
         default=None, repr=False, description="redis://, rediss:// or unix://; unset in serve: an embedded one"
     )
@@ -472,6 +486,11 @@ class Settings(BaseSettings):
     def realtime_url(self) -> str:
         """`openai_base_url` as ws(s)://.../realtime, without query and trailing slash."""
         return models.realtime_url(self.openai_base_url)
+
+    @property
+    def proxies(self) -> Proxies:
+        """Of HTTPS_PROXY, HTTP_PROXY and NO_PROXY."""
+        return Proxies(self.https_proxy, self.http_proxy, self.no_proxy or "")
 
     @property
     def tls(self) -> TlsFiles | None:

@@ -41,6 +41,7 @@ from common.frames import (
 )
 from common.listener import Arrival, Listener, listen
 from common.pacing import PACE
+from common.proxy import tunnel
 from common.tls import Tls
 
 # A close frame that is not answered within this time ends in an abort.
@@ -610,6 +611,7 @@ async def connect(
     headers: Mapping[str, str] | None = None,
     limits: Limits = Limits(),
     ssl: ssl_module.SSLContext | None = None,
+    proxy: str | None = None,
 ) -> WebSocket:
     """Open a connection; the owner's `opened` is called before this returns.
 
@@ -619,8 +621,10 @@ async def connect(
         headers: added to the opening handshake.
         limits: bounds; `open_timeout_seconds` covers everything up to the handshake's answer.
         ssl: for `wss://`; the system's trust store by default.
+        proxy: URL of an HTTP proxy to go through; None: directly.
 
     Raises:
+        ProxyFailed: the proxy cannot be reached, or refuses.
         HandshakeRefused: the server answered with another status than 101.
         OSError, ssl.SSLError: it could not be reached, or its certificate was not accepted.
         TimeoutError: it did not answer in time.
@@ -637,13 +641,23 @@ async def connect(
     connection: ClientWebSocket | None = None
     try:
         async with asyncio.timeout(limits.open_timeout_seconds):
-            _, connection = await loop.create_connection(
-                lambda: ClientWebSocket(uri, headers or {}, owner, limits),
-                uri.host,
-                uri.port,
-                ssl=ssl if uri.secure else None,
-                server_hostname=uri.host if uri.secure else None,
-            )
+            tls = ssl if uri.secure else None
+            name = uri.host if uri.secure else None
+            if proxy is None:
+                _, connection = await loop.create_connection(
+                    lambda: ClientWebSocket(uri, headers or {}, owner, limits),
+                    uri.host,
+                    uri.port,
+                    ssl=tls,
+                    server_hostname=name,
+                )
+            else:
+                _, connection = await loop.create_connection(
+                    lambda: ClientWebSocket(uri, headers or {}, owner, limits),
+                    sock=await tunnel(proxy, url),
+                    ssl=tls,
+                    server_hostname=name,
+                )
             await connection.handshake
     except BaseException:
         if connection is not None:

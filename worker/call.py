@@ -634,7 +634,8 @@ class Call:
         try:
             repeat = await self._permission(repeat=delay_seconds > 0)
             began = time.monotonic()
-            await connection.open(chosen.url, chosen.headers, chosen.api_key.get_secret_value())
+            key, proxies = chosen.api_key.get_secret_value(), self._resources.settings.proxies
+            await connection.open(chosen.url, chosen.headers, key, proxies=proxies)
         except UpstreamError as error:
             self._session.connect_failed(error, time.monotonic())
         except Exception:

@@ -17,6 +17,8 @@ import orjson
 import structlog
 import yarl
 
+from common.proxy import DIRECT, Proxies
+
 TIMEOUT_SECONDS: Final = 5.0
 RETRY_DELAY_SECONDS: Final = 0.25
 ATTEMPTS: Final = 2
@@ -48,6 +50,7 @@ async def fetch(
     *,
     uuid: str,
     metadata: Mapping[str, str],
+    proxies: Proxies = DIRECT,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> dict[str, Any]:
     """Ask the web service of OPENAI_URL_INSTRUCTIONS about a call.
@@ -59,6 +62,7 @@ async def fetch(
         url: parameters in it win over metadata of the same name.
         uuid: sent as X-AVR-UUID.
         metadata: sent as query parameters.
+        proxies: on the way there.
         timeout_seconds: of each attempt.
 
     Returns:
@@ -70,7 +74,7 @@ async def fetch(
     target = target.extend_query({name: value for name, value in metadata.items() if name not in known})
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return await _ask(http, target, uuid, timeout_seconds)
+            return await _ask(http, target, uuid, proxies.of(str(target)), timeout_seconds)
         except _NotLoadedError as error:
             shown = str(target.with_user(None).with_query(None).with_fragment(None))
             again = error.again and attempt < ATTEMPTS
@@ -113,11 +117,14 @@ def fill(text: str, *, uuid: str, metadata: Mapping[str, str]) -> str:
     return _PLACEHOLDER.sub(value, text)
 
 
-async def _ask(http: aiohttp.ClientSession, url: yarl.URL, uuid: str, timeout_seconds: float) -> dict[str, Any]:
+async def _ask(
+    http: aiohttp.ClientSession, url: yarl.URL, uuid: str, proxy: str | None, timeout_seconds: float
+) -> dict[str, Any]:
     try:
         async with http.get(
             url,
             headers={"X-AVR-UUID": uuid, "Accept": "application/json"},
+            proxy=proxy,
             max_redirects=MAX_REDIRECTS + 1,  # aiohttp does not follow the last one
             timeout=aiohttp.ClientTimeout(total=timeout_seconds),
         ) as response:
@@ -131,6 +138,10 @@ async def _ask(http: aiohttp.ClientSession, url: yarl.URL, uuid: str, timeout_se
     except (aiohttp.ClientSSLError, aiohttp.NonHttpUrlClientError, ValueError) as error:
         # Their own words may repeat the URL.
         raise _NotLoadedError(type(error).__name__) from error
+    except aiohttp.ClientHttpProxyError as error:
+        raise _NotLoadedError(f"the proxy answered HTTP {error.status}", again=error.status >= 500) from error
+    except aiohttp.ClientProxyConnectionError as error:
+        raise _NotLoadedError("the proxy cannot be reached", again=True) from error
     except aiohttp.ClientConnectorError as error:
         raise _NotLoadedError(
             f"cannot be reached: {error.strerror or type(error).__name__}", again=True

@@ -158,7 +158,9 @@ async def load(
     answer: dict[str, Any] = {}
     told = settings.openai_instructions
     if told is None and settings.openai_url_instructions is not None:
-        answer = await instructions.fetch(http, settings.openai_url_instructions, uuid=uuid, metadata=metadata)
+        answer = await instructions.fetch(
+            http, settings.openai_url_instructions, uuid=uuid, metadata=metadata, proxies=settings.proxies
+        )
     draft = _Draft(settings, uuid)
     if told is None and settings.openai_file_instructions is not None and not _tells(answer):
         read = await instructions.read(settings.openai_file_instructions, uuid=uuid)

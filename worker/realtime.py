@@ -14,7 +14,8 @@ import orjson
 from websockets.typing import BytesLike
 
 from common import redaction
-from common.errors import HandshakeRefused, UpstreamError
+from common.errors import HandshakeRefused, ProxyFailed, UpstreamError
+from common.proxy import DIRECT, Proxies
 from common.websocket import Limits, WebSocket, connect
 from worker import realtime_errors
 
@@ -87,13 +88,14 @@ class RealtimeConnection:
         """All that was sent before this time has been read by the API."""
         return float("-inf") if self._connection is None else self._connection.answered_seconds
 
-    async def open(self, url: str, headers: Mapping[str, str], api_key: str) -> None:
+    async def open(self, url: str, headers: Mapping[str, str], api_key: str, *, proxies: Proxies = DIRECT) -> None:
         """Connect.
 
         Args:
             url: `ws(s)://...`, with its query.
             headers: of the handshake; they hold the key.
             api_key: the same key, which the service may quote.
+            proxies: on the way there.
 
         Raises:
             UpstreamError: it did not work; the message names the cause and never the key.
@@ -105,10 +107,13 @@ class RealtimeConnection:
                 headers=headers,
                 limits=REALTIME_LIMITS,
                 ssl=_tls() if url.startswith("wss:") else None,
+                proxy=proxies.of(url),
             )
         except HandshakeRefused as error:
             body = error.body.replace(api_key.encode(), redaction.REDACTED.encode())
             raise realtime_errors.from_handshake(error.status, body, error.retry_after) from error
+        except ProxyFailed as error:
+            raise UpstreamError(str(error), code="proxy", retryable=error.retryable) from error
         except ssl.SSLCertVerificationError as error:
             message = f"the certificate of the Realtime API was not accepted: {error.verify_message}"
             raise UpstreamError(message, code="tls", retryable=False) from error

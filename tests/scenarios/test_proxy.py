@@ -1,0 +1,133 @@
+"""The service behind an HTTP proxy: Debian's tinyproxy, with a user and a password, and TLS inside the tunnel."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from common.ports import port_of, reserve_port
+from simulator.avr_core import place_call
+from simulator.realtime_api import RealtimeSimulator
+from simulator.realtime_settings import SimulatorSettings
+from tests.certificates import Authority, tls_in_front_of
+from tests.helpers import eventually
+from tests.scenarios.processes import PATIENCE_SECONDS, Cluster
+
+pytestmark = pytest.mark.system
+
+# Loopback as a name that only the resolver knows for loopback: addresses of loopback are never behind a proxy.
+HOST = "127.1"
+USER = "avr:proxy-password"
+
+
+def find_tinyproxy() -> str:
+    """Return tinyproxy; missing, it skips a test here, and fails it in CI."""
+    found = shutil.which("tinyproxy") or shutil.which("tinyproxy", path="/usr/sbin")
+    if found is None:
+        message = "tinyproxy is missing: install the packages of .ci/packages"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
+
+
+async def accepts(port: int) -> bool:
+    """Whether somebody listens on this port."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+@contextlib.asynccontextmanager
+async def tinyproxy(folder: Path) -> AsyncIterator[tuple[str, Path]]:
+    """A running proxy; yields its address, and the file of its log."""
+    log = folder / "tinyproxy.log"
+    with reserve_port("127.0.0.1", 0, variable="Port") as reserved:
+        port = port_of(reserved)
+    lines = (
+        f"Port {port}",
+        "Listen 127.0.0.1",
+        "Allow 127.0.0.1",
+        f"BasicAuth {USER.replace(':', ' ')}",
+        f'LogFile "{log}"',
+        "LogLevel Connect",
+        "",
+    )
+    (folder / "tinyproxy.conf").write_text("\n".join(lines), "utf-8")
+    process = await asyncio.create_subprocess_exec(find_tinyproxy(), "-d", "-c", str(folder / "tinyproxy.conf"))
+    try:
+        await eventually(lambda: accepts(port), PATIENCE_SECONDS)
+        yield f"127.0.0.1:{port}", log
+    finally:
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def instructions(asked: list[str]) -> AsyncIterator[int]:
+    """A web service of OPENAI_URL_INSTRUCTIONS; yields its port."""
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.headers.get("X-AVR-UUID", ""))
+        return web.json_response({"system": "You are behind a proxy."})
+
+    app = web.Application()
+    app.router.add_get("/prompt", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("user", [USER, "avr:another-password"], ids=["its password", "a wrong password"])
+async def test_calls_go_through_a_proxy(tmp_path: Path, real_redis_url: str, user: str) -> None:
+    authority = Authority(tmp_path / "ca")
+    asked: list[str] = []
+    async with (
+        RealtimeSimulator(SimulatorSettings(greeting_words=1)) as simulator,
+        tls_in_front_of(simulator.url, authority.issue(HOST)) as upstream_port,
+        instructions(asked) as instructions_port,
+        tinyproxy(tmp_path) as (address, log),
+        Cluster(
+            real_redis_url,
+            f"wss://{HOST}:{upstream_port}/v1/realtime",
+            OPENAI_URL_INSTRUCTIONS=f"http://{HOST}:{instructions_port}/prompt",
+            SSL_CERT_FILE=authority.path,
+            HTTPS_PROXY=f"http://{user}@{address}",
+            http_proxy=f"http://{user}@{address}",
+            FALLBACK_WAV="none",
+        ) as cluster,
+    ):
+        await cluster.start(workers=1)
+        call = await place_call(await cluster.url())
+        if user == USER:
+            await call.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
+            session = await simulator.wait_for_session()
+            assert session.session["instructions"] == "You are behind a proxy."
+            assert asked == [call.uuid]
+            for port in (upstream_port, instructions_port):
+                assert f"{HOST}:{port}" in log.read_text("utf-8")
+            await call.hang_up()
+        else:
+            await asyncio.wait_for(call.closed.wait(), PATIENCE_SECONDS)
+            (error,) = call.errors
+            assert error.message.startswith(
+                f"the proxy {address} (HTTPS_PROXY) answered HTTP 401: it wants another"
+            )
+            assert not asked
+    assert "another-password" not in cluster.logs
