@@ -14,6 +14,8 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Final
 
+from common.addresses import subscriber
+
 REPORT_SECONDS: Final = 10.0
 """Refusals of a kind are logged at most so often: a flood of connections is to be no flood of lines."""
 
@@ -25,9 +27,9 @@ class DoorLimits:
     Attributes:
         arriving: connections that have not said who they are, in all. One costs a file descriptor and 3 KB, in TLS
             57 KB.
-        arriving_of_address: the same, of one address. A core that lost the network for a moment comes back with
-            all its calls at once, and so does one whose dispatcher died: this is twice what a process carries. And
-            half of `arriving`, so that one address never keeps all others out.
+        arriving_of_address: the same, of one address; of IPv6 a /64 network counts as one. A core that lost the
+            network for a moment comes back with all its calls at once, and so does one whose dispatcher died: this
+            is twice what a process carries. And half of `arriving`, so that one address never keeps all others out.
         lingering: connections that were refused and may read why; above it the next are cut off unanswered.
         open_seconds: from TCP's accept to the end of the request's head, TLS included.
         max_head_bytes: of the request's head. A core's is 500 bytes, with as much metadata as it likes to send.
@@ -106,6 +108,7 @@ class Doorkeeper:
         """A connection has come; unless it is refused, `leave` follows."""
         if self._arriving >= self.limits.arriving:
             return Refusal.TOO_MANY
+        address = subscriber(address)
         if self._by_address[address] >= self.limits.arriving_of_address:
             return Refusal.TOO_MANY_OF_ADDRESS
         self._arriving += 1
@@ -114,6 +117,7 @@ class Doorkeeper:
 
     def leave(self, address: str) -> None:
         """A connection that came in has said who it is, or is gone."""
+        address = subscriber(address)
         self._arriving -= 1
         self._by_address[address] -= 1
         if not self._by_address[address]:

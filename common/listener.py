@@ -17,6 +17,7 @@ from typing import Final, cast
 
 import structlog
 
+from common.addresses import plain
 from common.doorkeeper import ANSWERS, DEFAULT_DOOR_LIMITS, Doorkeeper, DoorLimits, Refusal
 from common.ports import BACKLOG
 from common.tls import Tls
@@ -139,7 +140,7 @@ class Listener:
                 self._pause(error)
                 return
             connection.setblocking(False)
-            self._come(connection, peer[0] if isinstance(peer, tuple) else "")
+            self._come(connection, plain(peer[0]) if isinstance(peer, tuple) else "")
 
     def _come(self, connection: socket.socket, address: str) -> None:
         refusal = self.keeper.enter(address)

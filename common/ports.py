@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 
 from common.errors import SettingsError
 
-ALL_ADDRESSES: Final = "0.0.0.0"  # noqa: S104 - AVR Core, probes and Prometheus come from other hosts
+ALL_ADDRESSES: Final = "::"
+"""IPv6 and IPv4; IPv4 alone on a host without IPv6. AVR Core, probes and Prometheus come from other hosts."""
 
-ALL_ADDRESSES_OF_BOTH: Final = "::"
-"""IPv6 and, where the host has it, IPv4."""
+_ALL_IPV4_ADDRESSES: Final = "0.0.0.0"  # noqa: S104 - see ALL_ADDRESSES
+_WITHOUT_IPV6: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 BACKLOG: Final = 1024
 """Connections that wait to be accepted; the kernel caps it at net.core.somaxconn (4096 on Linux)."""
@@ -94,16 +95,14 @@ def host_address(redis_url: str) -> str:
 
 
 def _bound(host: str, port: int, variable: str, *, reuse_address: bool, reuse_port: bool) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if reuse_address:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        bound.bind((host, port))
+        try:
+            return _bound_socket(host, port, reuse_address=reuse_address, reuse_port=reuse_port)
+        except OSError as error:
+            if host != ALL_ADDRESSES or error.errno not in _WITHOUT_IPV6:
+                raise
+        return _bound_socket(_ALL_IPV4_ADDRESSES, port, reuse_address=reuse_address, reuse_port=reuse_port)
     except OSError as error:
-        bound.close()
         if error.errno == errno.EADDRINUSE:
             reason = "is taken by another process: end it, or choose another port"
         elif error.errno == errno.EACCES:
@@ -111,4 +110,19 @@ def _bound(host: str, port: int, variable: str, *, reuse_address: bool, reuse_po
         else:
             reason = f"cannot be bound on {host}: {os.strerror(error.errno or 0)}"
         raise SettingsError(f"{variable}={port} {reason}") from error
+
+
+def _bound_socket(host: str, port: int, *, reuse_address: bool, reuse_port: bool) -> socket.socket:
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        if host == ALL_ADDRESSES:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        if reuse_address:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind((host, port))
+    except BaseException:
+        bound.close()
+        raise
     return bound

@@ -27,6 +27,7 @@ from websockets.protocol import CLIENT, CONNECTING, OPEN
 from websockets.typing import BytesLike
 from websockets.uri import WebSocketURI, parse_uri
 
+from common.addresses import plain
 from common.doorkeeper import DoorLimits
 from common.errors import HandshakeRefused
 from common.frames import (
@@ -166,7 +167,7 @@ class WebSocket(asyncio.Protocol):
     def peer_address(self) -> str:
         """The peer's IP address, or the empty string where there is none."""
         peer = self._transport.get_extra_info("peername") if self._transport else None
-        return peer[0] if isinstance(peer, tuple) else ""
+        return plain(peer[0]) if isinstance(peer, tuple) else ""
 
     @property
     def write_buffer_bytes(self) -> int:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from aiohttp import hdrs, web
 from pydantic import SecretStr
 
+from common.addresses import is_loopback
 from common.tokens import bearer, is_token
 
 
@@ -31,7 +32,7 @@ class Access:
         """Why the page's files are refused. They hold nothing: with a token, it is the page that asks for it."""
         if self._token is not None:
             return None
-        if not _is_loopback(request.remote):
+        if not is_loopback(request.remote):
             return Refusal(403, "the calls API answers on loopback only, unless ADMIN_TOKEN is set")
         # Loopback alone proves nothing of a browser, in which other people's pages run, too.
         if not _names_this_host(request):
@@ -48,13 +49,6 @@ class Access:
         if self._token is not None and not is_token(bearer(request.headers.get(hdrs.AUTHORIZATION)), self._token):
             return Refusal(401, "bring ADMIN_TOKEN: Authorization: Bearer ...")
         return self.to_page(request)
-
-
-def _is_loopback(address: str | None) -> bool:
-    try:
-        return address is not None and ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
 
 
 def _names_this_host(request: web.Request) -> bool:

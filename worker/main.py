@@ -13,7 +13,6 @@ from common import admin, logs, metrics
 from common.metrics import LastingTask
 from common.ports import (
     ALL_ADDRESSES,
-    ALL_ADDRESSES_OF_BOTH,
     host_address,
     host_and_port,
     listen_socket,
@@ -44,8 +43,7 @@ async def run(settings: Settings, process: Process) -> int:
     assert settings.redis_url is not None
     address = settings.worker_address or host_address(settings.redis_url)
     # Under `serve` links come from this machine alone, and dispatchers answer on the admin port for all.
-    everywhere = ALL_ADDRESSES_OF_BOTH if ":" in address else ALL_ADDRESSES
-    host = everywhere if process.child is None else address
+    host = ALL_ADDRESSES if process.child is None else address
     sock = listen_socket(host, settings.worker_port, variable="WORKER_PORT")
     registry = Registry.from_url(settings.redis_url)
     incarnation = secrets.token_hex(8)

@@ -15,6 +15,16 @@ def test_those_of_one_address_are_bounded() -> None:
     assert keeper.arriving == 4
 
 
+def test_a_network_of_ipv6_counts_as_one_address() -> None:
+    keeper = Doorkeeper(LIMITS)
+    for number in range(3):
+        assert keeper.enter(f"2001:db8:1:2::{number}") is None
+    assert keeper.enter("2001:db8:1:2:ffff::") is Refusal.TOO_MANY_OF_ADDRESS
+    assert keeper.enter("2001:db8:1:3::") is None
+    keeper.leave("2001:db8:1:2::1")
+    assert keeper.enter("2001:db8:1:2:ffff::") is None
+
+
 def test_so_are_all_together() -> None:
     keeper = Doorkeeper(LIMITS)
     assert [keeper.enter(str(n)) for n in range(6)] == [None] * 5 + [Refusal.TOO_MANY]

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from common.errors import SettingsError
-from common.ports import host_address, host_and_port, listen_socket, port_of, reserve_port
+from common.ports import ALL_ADDRESSES, host_address, host_and_port, listen_socket, port_of, reserve_port
 
 LOOPBACK = "127.0.0.1"
 
@@ -36,6 +38,38 @@ def test_a_listening_socket_takes_connections() -> None:
         listener.settimeout(10)
         accepted, _ = listener.accept()
         accepted.close()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_all_addresses_are_those_of_both_families(address: str) -> None:
+    with (
+        listen_socket(ALL_ADDRESSES, 0, variable="PORT") as listener,
+        socket.create_connection((address, port_of(listener))),
+    ):
+        listener.settimeout(10)
+        accepted, _ = listener.accept()
+        accepted.close()
+
+
+@pytest.mark.parametrize("code", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
+def test_a_host_without_ipv6_listens_on_ipv4(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    class Socket(socket.socket):
+        def bind(self, address: Any) -> None:
+            if self.family == socket.AF_INET6:
+                raise OSError(code, "no IPv6 here")
+            super().bind(address)
+
+    monkeypatch.setattr(socket, "socket", Socket)
+    with (
+        listen_socket(ALL_ADDRESSES, 0, variable="PORT") as listener,
+        socket.create_connection(("127.0.0.1", port_of(listener))),
+    ):
+        assert listener.family == socket.AF_INET
+
+
+def test_a_port_that_ipv4_has_taken_is_not_had_by_ipv6_alone(taken: int) -> None:
+    with pytest.raises(SettingsError, match=f"^PORT={taken} is taken"):
+        reserve_port(ALL_ADDRESSES, taken, variable="PORT")
 
 
 def test_a_taken_port_is_refused_in_one_line_that_names_the_variable(taken: int) -> None:

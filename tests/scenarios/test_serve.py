@@ -91,6 +91,18 @@ async def test_a_signal_ends_everything_and_leaves_no_process_and_no_socket(
         assert not os.path.exists(metrics_dir)  # noqa: ASYNC240, PTH110 - one look at a local directory
 
 
+async def test_both_families_of_addresses_are_served(simulator: RealtimeSimulator) -> None:
+    async with _serve(simulator) as (_, url, admin_url):
+        for host in ("[::1]", "127.0.0.1"):
+            call = await place_call(url.replace("127.0.0.1", host))
+            await call.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
+            # Loopback may look at calls, in whichever form its address comes.
+            (known,) = await _get(f"{admin_url.replace('127.0.0.1', host)}/calls")
+            assert known["uuid"] == call.uuid
+            await call.hang_up()
+            await eventually(lambda: not simulator.sessions, PATIENCE_SECONDS)
+
+
 async def test_running_calls_have_the_drain_time_and_then_end_with_an_error(simulator: RealtimeSimulator) -> None:
     async with _serve(simulator, DRAIN_SECONDS=4) as (serve, url, _):
         short, long = await place_call(url), await place_call(url)
