@@ -29,7 +29,7 @@ class DoorLimits:
             57 KB.
         arriving_of_address: the same, of one address; of IPv6 a /64 network counts as one. A core that lost the
             network for a moment comes back with all its calls at once, and so does one whose dispatcher died: this
-            is twice what a process carries. And half of `arriving`, so that one address never keeps all others out.
+            is twice what a process carries. It is half of `arriving`, so that one address never keeps others out.
         lingering: connections that were refused and may read why; above it the next are cut off unanswered.
         open_seconds: from TCP's accept to the end of the request's head, TLS included.
         max_head_bytes: of the request's head. A core's is 500 bytes, with as much metadata as it likes to send.
