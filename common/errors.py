@@ -3,7 +3,7 @@
 ServiceError
 ├── SettingsError         a setting is missing or wrong: the process does not start
 ├── PeerError             the other side of a connection broke the rules: its call (or link) alone ends
-│   ├── AvrProtocolError      AVR Core: `error` message, close code 1008
+│   ├── AvrProtocolError      AVR Core: its message is passed over, or its call ends with close code 1008
 │   └── LinkProtocolError     dispatcher or worker: the link is closed
 ├── UpstreamError         the Realtime API refused or failed; says whether trying again can help
 ├── RegistryUnavailable   Redis is away: calls go on, placement falls back to the last known table
@@ -33,11 +33,13 @@ class AvrProtocolError(PeerError):
 
     Attributes:
         reason: a short, fixed word for logs and counters, never what the caller sent.
+        ends_call: the call cannot go on; otherwise one message is passed over.
     """
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, *, ends_call: bool = False) -> None:
         super().__init__(message)
         self.reason = reason
+        self.ends_call = ends_call
 
 
 class LinkProtocolError(PeerError):

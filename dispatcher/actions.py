@@ -161,6 +161,19 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A message of AVR Core was not understood: the first of the call, to be logged.
+
+    Attributes:
+        reason: the label under which it is counted.
+        message: for people, without anything of the message.
+    """
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The call is over; always the last action, but for `TookWayOut` of a transfer that was under way."""
 
@@ -181,5 +194,6 @@ Action = (
     | Publish
     | Unpin
     | Report
+    | PassedOver
     | Ended
 )

@@ -66,7 +66,7 @@ Message = Init | Audio | Dtmf
 
 
 def parse(data: BytesLike) -> Message:
-    """A text message of AVR Core.
+    """A message of AVR Core, by whichever kind of frame it came.
 
     Raises:
         AvrProtocolError: it is none that the protocol knows. The error says what is wrong, never what was sent.
@@ -122,11 +122,13 @@ def checked_init(uuid: object, provider_config: object = None) -> Init:
         raise AvrProtocolError(
             "bad_uuid",
             "init: uuid must be 1 to 128 letters, digits or . _ : @ - and begin with a letter or digit",
+            ends_call=True,
         )
     if not isinstance(provider_config or {}, dict):
-        raise AvrProtocolError("bad_config", "init: provider_config must be an object")
+        raise AvrProtocolError("bad_config", "init: provider_config must be an object", ends_call=True)
     if is_too_deep(provider_config):
-        raise AvrProtocolError("bad_config", f"init: provider_config is nested deeper than {MAX_LEVELS} levels")
+        message = f"init: provider_config is nested deeper than {MAX_LEVELS} levels"
+        raise AvrProtocolError("bad_config", message, ends_call=True)
     return Init(uuid, cast("dict[str, object]", provider_config or {}))
 
 
@@ -148,8 +150,8 @@ def _parse_audio(message: dict[str, object]) -> Audio:
 
 
 def _parse_dtmf(message: dict[str, object]) -> Dtmf:
-    digit = message.get("digit")
-    if not isinstance(digit, str) or digit not in _DIGITS:
+    digit = str(message.get("digit")).upper()
+    if digit not in _DIGITS:
         raise AvrProtocolError("bad_digit", "dtmf_digit: digit must be one of 0-9 * # A-D")
     return Dtmf(digit)
 

@@ -39,6 +39,7 @@ from dispatcher.actions import (
     Ending,
     Execute,
     LeaveChannel,
+    PassedOver,
     Place,
     Publish,
     Purpose,
@@ -178,6 +179,7 @@ class Call:
         self._speaking = False
         self._spoke_before_us = False
         self._keys: list[str] = []
+        self._passed_over = False
         self._provider_config: dict[str, Any] = {}
         # Worker → caller
         self._agent = Agent(self._out, self.memory, now_seconds)
@@ -231,15 +233,17 @@ class Call:
 
     # Events from the caller
 
-    def message(self, data: BytesLike, text: bool, now_seconds: float) -> None:
-        """A message of AVR Core has come."""
+    def message(self, data: BytesLike, now_seconds: float) -> None:
+        """A message of AVR Core has come, in a text frame or a binary one.
+
+        AVR's connectors pass over what they do not know, and its cores gain message types with each release: so a
+        message that is not understood costs nothing but itself.
+        """
         if self.state is State.ENDED:
             return
         try:
-            if not text:
-                raise AvrProtocolError("binary", "binary messages are not part of the protocol: send JSON text")
             if self._message_allowance.exceeded(1, now_seconds):
-                raise AvrProtocolError("flood", TOO_MANY_MESSAGES)
+                raise AvrProtocolError("flood", TOO_MANY_MESSAGES, ends_call=True)
             message = avr.parse(data)
             if isinstance(message, avr.Audio):
                 self._caller_audio(message.pcm, now_seconds)
@@ -248,14 +252,14 @@ class Call:
             else:
                 self._digit(message.digit)
         except AvrProtocolError as error:
-            self.broke_protocol(error.reason, str(error))
+            self._not_understood(error)
 
     def began(self, uuid: str, now_seconds: float) -> None:
         """The older protocol has said which call it is."""
         try:
             self._init(avr.checked_init(uuid), now_seconds)
         except AvrProtocolError as error:
-            self.broke_protocol(error.reason, str(error))
+            self._not_understood(error)
 
     def audio(self, pcm: bytes, now_seconds: float, *, messages: int = 0) -> None:
         """Caller's audio has come: PCM16 at 8 kHz, whole samples.
@@ -269,10 +273,20 @@ class Call:
             return
         try:
             if messages and self._message_allowance.exceeded(messages, now_seconds):
-                raise AvrProtocolError("flood", TOO_MANY_MESSAGES)
+                raise AvrProtocolError("flood", TOO_MANY_MESSAGES, ends_call=True)
             self._caller_audio(pcm, now_seconds)
         except AvrProtocolError as error:
+            self._not_understood(error)
+
+    def _not_understood(self, error: AvrProtocolError) -> None:
+        """Pass a message over, or end the call for it."""
+        if error.ends_call:
             self.broke_protocol(error.reason, str(error))
+            return
+        self._out.report(Seen.BAD_INPUT, label=error.reason)
+        if not self._passed_over:
+            self._passed_over = True
+            self._out.actions.append(PassedOver(error.reason, str(error)))
 
     def broke_protocol(self, reason: str, message: str) -> None:
         """AVR Core broke the protocol: this call ends, and no other."""
@@ -608,7 +622,7 @@ class Call:
         if self.state is State.AWAITING_INIT:
             raise AvrProtocolError("before_init", "audio before init")
         if self._audio_allowance.exceeded(len(pcm) / 2 / avr.SAMPLE_RATE_HZ, now_seconds):
-            raise AvrProtocolError("flood", "audio comes much faster than real time")
+            raise AvrProtocolError("flood", "audio comes much faster than real time", ends_call=True)
         if not pcm:
             return
         self._audio_seconds = now_seconds

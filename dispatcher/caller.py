@@ -274,14 +274,14 @@ class Caller:
 
     def received(self, data: BytesLike, text: bool) -> None:
         """A message of AVR Core."""
-        pcm = avr.plain_audio(data) if text else None
+        pcm = avr.plain_audio(data)
         if pcm is not None:
             self._arrived.append(pcm)
             return
         self.caught_up()
         assert self._connection is not None
         try:
-            self.call.message(data, text, self._connection.received_seconds)
+            self.call.message(data, self._connection.received_seconds)
         except Exception:
             self._log.exception("a message could not be handled")
             self.call.failed("internal error", time.monotonic())
@@ -422,6 +422,9 @@ class Caller:
             case actions.TookWayOut(outcome, cause):
                 self._calls.metrics.fallbacks[outcome].inc()
                 self._log.warning("call could not go on", cause=cause, outcome=outcome.value)
+            case actions.PassedOver(reason, message):
+                effect = "messages that are not understood are passed over and counted"
+                self._log.warning("message not understood", reason=reason, detail=message, effect=effect)
             case actions.Ended(ending, reason):
                 self._ended(ending, reason)
             case _:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Every reason for which a call is ended by what its core sent: the values of a metric's label.
+# Every reason for which a message is passed over, or a call ended, by what its core sent: a metric's label values.
 BAD_INPUT_REASONS = (
     "bad_audio",
     "bad_base64",
@@ -14,7 +14,6 @@ BAD_INPUT_REASONS = (
     "bad_uuid",
     "bad_websocket",
     "before_init",
-    "binary",
     "flood",
     "message_too_big",
     "no_audio",

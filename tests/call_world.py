@@ -447,7 +447,7 @@ class World:
             if not rest:
                 self.speech.pop(0)
         if not self.dispatcher_is_dead and not self.over:
-            self.dispatcher.message(avr.audio(pcm), True, self.now)
+            self.dispatcher.message(avr.audio(pcm), self.now)
             self.dispatch()
 
     def tick(self) -> None:
@@ -518,7 +518,7 @@ class World:
         live = [hand for hand in hands if hand.has_the_call]
         hand = max(live or [hand for hand in hands if hand.is_resting], key=lambda hand: hand.number)
         self.dispatcher = dispatcher_call.Call({}, self.now, self._limits)
-        self.dispatcher.message(orjson.dumps({"type": "init", "uuid": UUID}), True, self.now)
+        self.dispatcher.message(orjson.dumps({"type": "init", "uuid": UUID}), self.now)
         assert hand.session is not None
         self.dispatcher.actions.clear()
         self.dispatcher_is_dead = False
@@ -530,7 +530,7 @@ class World:
     # A call
 
     def begin(self) -> None:
-        self.dispatcher.message(orjson.dumps({"type": "init", "uuid": UUID}), True, 0.0)
+        self.dispatcher.message(orjson.dumps({"type": "init", "uuid": UUID}), 0.0)
         self.dispatch()
         self.every(FRAME_SECONDS, self.frame)
         self.every(0.2, self.tick)

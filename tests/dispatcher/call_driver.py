@@ -69,8 +69,8 @@ class CallDriver:
     def say(self, **message: object) -> list[Action]:
         return self.send(orjson.dumps(message))
 
-    def send(self, data: bytes, *, text: bool = True) -> list[Action]:
-        self.call.message(data, text, self.now)
+    def send(self, data: bytes) -> list[Action]:
+        self.call.message(data, self.now)
         return self.take()
 
     def init(self, uuid: str = UUID) -> list[Action]:

@@ -133,7 +133,7 @@ class TestParse:
         assert error.reason == "odd_bytes"
         assert str(size) in str(error)
 
-    @pytest.mark.parametrize("digit", ["", "55", "a", "E", " ", "½", "٣", None, 5, ["5"], {}])
+    @pytest.mark.parametrize("digit", ["", "55", "E", " ", "½", "٣", None, 55, ["5"], {}])
     def test_a_bad_digit(self, digit: object) -> None:
         assert refusal(message(type="dtmf_digit", digit=digit)).reason == "bad_digit"
 

@@ -22,6 +22,7 @@ from dispatcher.actions import (
     Ending,
     Execute,
     LeaveChannel,
+    PassedOver,
     Place,
     Publish,
     Purpose,
@@ -373,44 +374,86 @@ class TestAWorkerThatAcknowledgesNothing:
 
 class TestBadInput:
     @pytest.mark.parametrize(
-        ("reason", "data", "text"),
+        ("reason", "data"),
         [
-            ("binary", FRAME, False),
-            ("not_json", b"{", True),
-            ("unknown_type", b"{}", True),
-            ("second_init", b'{"type":"init","uuid":"call-1"}', True),
-            ("second_init", b'{"type":"init","uuid":"another"}', True),
-            ("bad_base64", b'{"type":"audio","audio":"!"}', True),
-            ("odd_bytes", b'{"type":"audio","audio":"AA=="}', True),
-            ("bad_digit", b'{"type":"dtmf_digit","digit":"x"}', True),
+            ("not_json", b"{"),
+            ("not_json", FRAME),
+            ("not_json", b"[]"),
+            ("unknown_type", b"{}"),
+            ("unknown_type", b'{"type":["init"]}'),
+            # Types that AVR's documents and connectors name, for other directions.
+            *(
+                ("unknown_type", b'{"type":"%s","text":"x"}' % kind)
+                for kind in (b"transcript", b"interruption", b"error", b"call_initiated", b"event_type", b"ping")
+            ),
+            ("second_init", b'{"type":"init","uuid":"call-1"}'),
+            ("second_init", b'{"type":"init","uuid":"another"}'),
+            ("bad_audio", b'{"type":"audio","audio":null}'),
+            ("bad_base64", b'{"type":"audio","audio":"!"}'),
+            ("odd_bytes", b'{"type":"audio","audio":"AA=="}'),
+            ("bad_digit", b'{"type":"dtmf_digit","digit":"x"}'),
+            ("bad_digit", b'{"type":"dtmf_digit","digit":"16"}'),
+            ("bad_digit", b'{"type":"dtmf_digit","digit":"!"}'),
+            ("bad_digit", b'{"type":"dtmf_digit"}'),
         ],
     )
-    def test_it_ends_the_call_with_1008(self, reason: str, data: bytes, text: bool, driver: CallDriver) -> None:
-        taken = driver.live().send(data, text=text)
+    def test_it_is_passed_over_and_noted_once_a_call(self, reason: str, data: bytes, driver: CallDriver) -> None:
+        counted, noted = driver.live().send(data)
+        assert counted == Report(Seen.BAD_INPUT, label=reason)
+        assert isinstance(noted, PassedOver)
+        assert noted.reason == reason
+        assert driver.send(data) == [counted]
+        assert driver.state is State.LIVE
+        assert reason in BAD_INPUT_REASONS
+
+    @pytest.mark.parametrize("digit", ["5", "*", "#", "A", "d", 7])
+    def test_a_digit_is_one_in_whatever_form(self, digit: object, driver: CallDriver) -> None:
+        driver.live()
+        assert to_worker(driver.say(type="dtmf_digit", digit=digit)) == [link.Dtmf(str(digit).upper())]
+
+    @pytest.mark.parametrize(
+        "data",
+        [b'{"type":"audio","audio":"AAA="}', b'{"type":"audio","audio":""}', b'{"type":"dtmf_digit","digit":"1"}'],
+    )
+    def test_what_comes_before_init_is_passed_over(self, data: bytes, driver: CallDriver) -> None:
+        counted, noted = driver.send(data)
+        assert counted == Report(Seen.BAD_INPUT, label="before_init")
+        assert isinstance(noted, PassedOver)
+        driver.init()
+        assert driver.state is State.PLACING
+
+    @pytest.mark.parametrize(
+        ("reason", "data"),
+        [
+            ("bad_uuid", b'{"type":"init"}'),
+            ("bad_uuid", b'{"type":"init","uuid":"no spaces, please"}'),
+            ("bad_config", b'{"type":"init","uuid":"u","provider_config":[1]}'),
+        ],
+    )
+    def test_an_init_that_is_none_ends_the_connection(self, reason: str, data: bytes, driver: CallDriver) -> None:
+        taken = driver.send(data)
         message = to_caller(taken)[0]["message"]
         assert taken == [
             Report(Seen.BAD_INPUT, label=reason),
+            error(message),
+            CloseCaller(1008, message),
+            Ended(Ending.REJECTED, message),
+        ]
+
+    def test_a_flood_ends_the_call(self, driver: CallDriver) -> None:
+        driver.live()
+        taken: list[Action] = []
+        while driver.state is State.LIVE:
+            taken = driver.send(b"{}")
+        message = to_caller(taken)[0]["message"]
+        assert taken == [
+            Report(Seen.BAD_INPUT, label="flood"),
             error(message),
             CloseCaller(1008, message),
             close_record(driver, message),
             LeaveChannel(driver.leg),
             Unpin(1),
             Ended(Ending.FAILED, message),
-        ]
-        assert reason in BAD_INPUT_REASONS
-
-    @pytest.mark.parametrize(
-        "data",
-        [b'{"type":"audio","audio":"AAA="}', b'{"type":"audio","audio":""}', b'{"type":"dtmf_digit","digit":"1"}'],
-    )
-    def test_before_init(self, data: bytes, driver: CallDriver) -> None:
-        taken = driver.send(data)
-        message = to_caller(taken)[0]["message"]
-        assert taken == [
-            Report(Seen.BAD_INPUT, label="before_init"),
-            error(message),
-            CloseCaller(1008, message),
-            Ended(Ending.REJECTED, message),
         ]
 
     def test_what_the_websocket_layer_found(self, driver: CallDriver) -> None:
@@ -420,7 +463,8 @@ class TestBadInput:
 
     def test_a_call_that_was_never_pinned_is_rejected_not_failed(self, driver: CallDriver) -> None:
         driver.init()
-        assert driver.send(b"{")[-1] == Ended(Ending.REJECTED, "a message is not JSON")
+        driver.call.broke_protocol("bad_websocket", "broken WebSocket")
+        assert driver.take()[-1] == Ended(Ending.REJECTED, "broken WebSocket")
 
     def test_digits_are_counted_and_go_to_the_worker(self, driver: CallDriver) -> None:
         taken = driver.live().say(type="dtmf_digit", digit="5")

@@ -160,7 +160,8 @@ class TestCauses:
 
     def test_a_broken_protocol_ends_at_once(self) -> None:
         driver = driver_with().live()
-        assert closed(driver.send(b"not JSON"))
+        driver.call.broke_protocol("bad_websocket", "broken WebSocket")
+        assert closed(driver.take())
 
     def test_a_process_that_stops_ends_at_once(self) -> None:
         driver = driver_with().live()

@@ -169,7 +169,7 @@ class TestArriving:
             await eventually(lambda: arriving(rig) == 0, PATIENCE_SECONDS)
             await rig.live("after-all")
 
-    @pytest.mark.parametrize("message", ["no JSON", '{"type":"audio","audio":""}', '{"type":"init","uuid":"-"}'])
+    @pytest.mark.parametrize("message", ['{"type":"init"}', '{"type":"init","uuid":"-"}'])
     async def test_who_breaks_the_protocol_is_gone_from_the_count(self, redis_url: str, message: str) -> None:
         async with Rig(redis_url) as rig:
             core = await rig.connect()

@@ -140,7 +140,7 @@ class Life:
         """As the shell does it."""
         driver, call = self.driver, self.driver.call
         if isinstance(step, bytes):
-            call.message(step, True, driver.now)
+            call.message(step, driver.now)
         elif isinstance(step, float):
             driver.now += step
             call.tick(driver.now)

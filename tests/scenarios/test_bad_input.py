@@ -90,23 +90,9 @@ async def _send(url: str, messages: list[str | bytes]) -> tuple[list[dict[str, s
 @pytest.mark.parametrize(
     ("reason", "messages"),
     [
-        ("not_json", [INIT, "this is not JSON"]),
-        ("not_json", [INIT, "[]"]),
-        ("not_json", ["{"]),
-        ("unknown_type", [INIT, '{"type":"video"}']),
-        ("unknown_type", [INIT, '{"type":["init"]}']),
-        ("unknown_type", [INIT, "{}"]),
-        ("before_init", [AUDIO]),
-        ("before_init", ['{"type":"dtmf_digit","digit":"5"}']),
         ("bad_uuid", ['{"type":"init"}']),
         ("bad_uuid", ['{"type":"init","uuid":"no spaces, please"}']),
         ("bad_uuid", ['{"type":"init","uuid":"%s"}' % ("x" * 129)]),
-        ("bad_base64", [INIT, '{"type":"audio","audio":"!!!!"}']),
-        ("bad_audio", [INIT, '{"type":"audio"}']),
-        ("odd_bytes", [INIT, '{"type":"audio","audio":"AAAA"}']),
-        ("bad_digit", [INIT, '{"type":"dtmf_digit","digit":"55"}']),
-        ("second_init", [INIT, INIT]),
-        ("binary", [INIT, bytes(320)]),
         ("message_too_big", [INIT, '{"type":"audio","audio":"%s"}' % ("A" * 70_000)]),
         ("message_too_big", ['{"type":"audio","audio":"%s"}' % ("A" * 10_000_000)]),
         ("flood", [INIT, *[AUDIO] * 3000]),
@@ -144,6 +130,58 @@ async def test_it_ends_its_own_call_alone(
     await eventually(lambda: len(service.simulator.sessions) == 1, PATIENCE_SECONDS)
     assert dispatcher.returncode is None
     assert not [line for line in dispatcher.lines if "exception" in line or line["event"] == "crashed"]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_is_not_understood_costs_nothing_but_itself(service: Service, neighbour: SimulatedCall) -> None:
+    """Every message type that AVR's documents and connectors name, and what no document names."""
+    strange: list[tuple[str, str | bytes]] = [
+        ("before_init", AUDIO),
+        ("before_init", '{"type":"dtmf_digit","digit":"5"}'),
+        ("", INIT % "strange"),
+        ("second_init", INIT % "strange"),
+        ("second_init", INIT % "another"),
+        *(
+            ("unknown_type", f'{{"type":"{kind}"}}')
+            for kind in ("transcript", "interruption", "error", "call_initiated", "event_type", "video")
+        ),
+        ("unknown_type", '{"type":["init"]}'),
+        ("unknown_type", "{}"),
+        ("not_json", "this is not JSON"),
+        ("not_json", "[]"),
+        ("not_json", bytes(320)),
+        ("bad_audio", '{"type":"audio","audio":null}'),
+        ("bad_base64", '{"type":"audio","audio":"!!!!"}'),
+        ("odd_bytes", '{"type":"audio","audio":"AAAA"}'),
+        ("bad_digit", '{"type":"dtmf_digit","digit":"16"}'),
+        ("bad_digit", '{"type":"dtmf_digit","digit":"!"}'),
+        # JSON in binary frames is taken as text.
+        ("", AUDIO.encode()),
+        ("", b'{"type":"dtmf_digit","digit":"5"}'),
+    ]
+    reasons = {reason for reason, _ in strange if reason}
+    before = {reason: await service.bad_input(reason) for reason in reasons}
+    async with aiohttp.ClientSession() as http, http.ws_connect(service.url) as ws:
+        for _, message in strange:
+            if isinstance(message, str):
+                await ws.send_str(message)
+            else:
+                await ws.send_bytes(message)
+        # The greeting comes all the same.
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while orjson.loads((await ws.receive()).data)["type"] != "audio":
+                pass
+        for reason in reasons:
+            count = sum(each == reason for each, _ in strange)
+            assert await service.bad_input(reason) == before[reason] + count
+        await ws.close()
+    dispatcher = service.cluster.dispatchers[0]
+    (line,) = [
+        line for line in dispatcher.events("message not understood") if line.get("uuid", "strange") == "strange"
+    ]
+    assert line["reason"] == "before_init"
+    await eventually(lambda: len(service.simulator.sessions) == 1, PATIENCE_SECONDS)
+    assert not neighbour.closed.is_set()
 
 
 @pytest.mark.parametrize(
