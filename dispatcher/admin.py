@@ -18,8 +18,9 @@ import orjson
 from aiohttp import web
 from pydantic import SecretStr
 
-from common import admin
+from common import admin, nesting
 from common.errors import RegistryUnavailable
+from common.nesting import TooDeep
 from common.registry import CallRecord, Registry, WorkerStatus
 from dispatcher import page
 from dispatcher.access import Access
@@ -160,9 +161,11 @@ def _guarded(access: Access, handler: Handler) -> Handler:
 async def _body(request: web.Request) -> dict[str, Any]:
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            body = orjson.loads(await request.read())
+            body = nesting.read(await request.read())
     except TimeoutError as error:
         raise CommandError(408, f"the body did not come within {BODY_SECONDS:g} s") from error
+    except TooDeep as error:
+        raise CommandError(400, f"the body {error}: send it flatter") from error
     except orjson.JSONDecodeError as error:
         raise CommandError(400, "the body is not JSON") from error
     if not isinstance(body, dict):

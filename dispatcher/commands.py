@@ -9,12 +9,17 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 from typing import Protocol as Interface
 
+import structlog
+
 from common import link
+from common.errors import LinkProtocolError
 from common.link import Kind
 
 RESULT_SECONDS = 10.0
 # What a slow reader may lag behind; then it has lost the thread, and is told so by the end of the stream.
 MAX_WAITING_EVENTS = 1000
+
+log = structlog.get_logger()
 
 
 class CommandError(Exception):
@@ -103,7 +108,13 @@ class Commands:
                 self._send(link.encode(unwatch, 0))
 
     def record(self, kind: int, payload: memoryview) -> None:
-        """A record on channel 0."""
+        """A record on channel 0; one that cannot be understood is dropped, and costs its command an answer."""
+        try:
+            self._record(kind, payload)
+        except LinkProtocolError as error:
+            log.warning("record not understood", kind=kind, reason=str(error))
+
+    def _record(self, kind: int, payload: memoryview) -> None:
         if kind == Kind.RESULT:
             result = link.decode_control(link.Result, payload)
             future = self._results.get(result.number)
@@ -124,9 +135,13 @@ class Commands:
             self._put(number, queue, {})
 
     async def _run(self, number: int, uuid: str, action: str, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            command = link.encode(link.Command(number, uuid, action, body), 0)
+        except ValueError as error:
+            raise CommandError(400, f"the command cannot be sent to the worker: {error}") from error
         future: asyncio.Future[link.Result] = asyncio.get_running_loop().create_future()
         self._results[number] = future
-        self._send(link.encode(link.Command(number, uuid, action, body), 0))
+        self._send(command)
         try:
             async with asyncio.timeout(RESULT_SECONDS):
                 result = await future

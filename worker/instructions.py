@@ -17,6 +17,8 @@ import orjson
 import structlog
 import yarl
 
+from common import nesting
+
 TIMEOUT_SECONDS: Final = 5.0
 RETRY_DELAY_SECONDS: Final = 0.25
 ATTEMPTS: Final = 2
@@ -138,7 +140,9 @@ async def _ask(http: aiohttp.ClientSession, url: yarl.URL, uuid: str, timeout_se
     except aiohttp.ClientError as error:
         raise _NotLoadedError(f"the connection broke off: {type(error).__name__}", again=True) from error
     try:
-        answer = orjson.loads(body)
+        answer = nesting.read(body)
+    except nesting.TooDeep as error:
+        raise _NotLoadedError(f"the answer {error}") from error
     except orjson.JSONDecodeError as error:
         raise _NotLoadedError("the answer is not JSON") from error
     if not isinstance(answer, dict):

@@ -47,7 +47,11 @@ STOP_SECONDS = 0.5
 
 
 # Records that no call is there to take.
-_TO_THE_WORKER = frozenset({Kind.COMMAND, Kind.OPEN, Kind.ATTACH})
+_TO_THE_WORKER: dict[int, type[link.Command | link.Open | link.Attach]] = {
+    Kind.COMMAND: link.Command,
+    Kind.OPEN: link.Open,
+    Kind.ATTACH: link.Attach,
+}
 
 
 class DispatcherLink:
@@ -74,13 +78,25 @@ class DispatcherLink:
         call = self._calls.get(channel)
         if call is not None and kind not in _TO_THE_WORKER:
             self._hand_on(call, kind, channel, payload, received_seconds)
-        elif kind == Kind.COMMAND:
-            self._worker.command(link.decode_control(link.Command, payload), self.end.send)
-        elif kind == Kind.OPEN:
-            self._open(channel, link.decode_control(link.Open, payload))
-        elif kind == Kind.ATTACH:
-            self._attach(channel, link.decode_control(link.Attach, payload))
+        elif kind in _TO_THE_WORKER:
+            self._for_the_worker(kind, channel, payload)
         # Else it is of a call that ended here while the record was under way.
+
+    def _for_the_worker(self, kind: int, channel: int, payload: memoryview) -> None:
+        try:
+            record = link.decode_control(_TO_THE_WORKER[kind], payload)
+        except LinkProtocolError as error:
+            # The link's own framing is whole: the others on it go on.
+            log.warning("record not understood", dispatcher=self._dispatcher, kind=kind, reason=str(error))
+            if kind != Kind.COMMAND:
+                self.end.send(link.encode(link.Refused(Refusal.INVALID), channel))
+            return
+        if isinstance(record, link.Command):
+            self._worker.command(record, self.end.send)
+        elif isinstance(record, link.Open):
+            self._open(channel, record)
+        else:
+            self._attach(channel, record)
 
     def caught_up(self) -> None:
         """Hand on the callers' audio that came."""

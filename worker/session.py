@@ -36,9 +36,10 @@ from worker.actions import (
     Transcribed,
     Used,
 )
-from worker.agent import Agent, checked_id
+from worker.agent import Agent
 from worker.answering import CONTINUE_NOTE, Answering, Ending, ending_of
 from worker.answers import METADATA_KEY, AnswerKind, SchedulerState
+from worker.api_values import MAX_ID_CHARS, checked_id, checked_text
 from worker.audio_format import for_format
 from worker.caller_audio import Append, CallerAudio, Dropped, Step
 from worker.conversation import TRANSCRIPT_WAIT_SECONDS, Conversation, Item, ItemKind, Role
@@ -686,9 +687,8 @@ class Session:
             elif any(part.get("type") == "input_audio" for part in item.get("content") or ()):
                 role = Role.USER
         self._insert(item["id"], role, event, now_seconds)
-        self._out.happened(
-            "item", item_id=item["id"], item_type=str(item["type"]), role=str(item.get("role") or "")
-        )
+        kind, speaker = str(item["type"])[:MAX_ID_CHARS], str(item.get("role") or "")[:MAX_ID_CHARS]
+        self._out.happened("item", item_id=item["id"], item_type=kind, role=speaker)
 
     def _insert(self, item_id: str, role: Role | None, event: dict[str, Any], now_seconds: float) -> Item:
         behind = self._replay.behind(event.get("previous_item_id"))
@@ -770,7 +770,7 @@ class Session:
         # All of it is looked at before anything is known of it: the dispatcher and the tool are told the same.
         response_id, item_id = checked_id(event["response_id"]), checked_id(item["id"])
         call_id, name = checked_id(item["call_id"]), checked_id(item["name"])
-        arguments = checked_id(item.get("arguments") or "{}")
+        arguments = checked_text(item.get("arguments") or "{}")
         known = self.conversation.insert(item_id, None, event.get("previous_item_id"))
         self._replay.made(known.item_id)
         known.kind, known.call_id, known.name, known.text = ItemKind.FUNCTION_CALL, call_id, name, arguments

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import orjson
 import pytest
 
 from common import link
@@ -127,3 +128,22 @@ async def test_who_goes_away_is_not_written_to_any_more(worker: Worker) -> None:
         await watcher.task
     assert (worker.asked[-1].action, worker.asked[-1].number) == ("unwatch", watcher.number)
     worker.answer(link.Event(watcher.number, {"type": "live"}))
+
+
+@pytest.mark.parametrize(
+    "body", [{"a": orjson.loads(b"[" * 101 + b"]" * 101)}, {"a": "x" * link.MAX_MESSAGE_BYTES}, {"a": "\ud800"}]
+)
+async def test_a_body_that_the_link_cannot_carry_is_refused(worker: Worker, body: dict[str, Any]) -> None:
+    with pytest.raises(CommandError) as refused:
+        await worker.commands.run("call-1", "session", body)
+    assert refused.value.status == 400
+    assert worker.asked == []
+
+
+@pytest.mark.parametrize("kind", [link.Kind.RESULT, link.Kind.EVENT])
+async def test_a_record_that_is_none_does_not_cost_the_link(worker: Worker, kind: link.Kind) -> None:
+    running = asyncio.create_task(worker.commands.run("call-1", "say"))
+    asked = await worker.asked_for(1)
+    worker.commands.record(kind, memoryview(b'{"body":[]}'))
+    worker.answer(link.Result(asked.number, 200, {"of": "say"}))
+    assert await running == {"of": "say"}

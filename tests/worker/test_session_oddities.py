@@ -27,6 +27,7 @@ from tests.worker.session_driver import (
 )
 from worker.actions import Report, Seen
 from worker.answering import RESPONSE_CREATED_SECONDS, RESPONSE_SILENCE_SECONDS
+from worker.api_values import MAX_ID_CHARS
 from worker.fitting import cut
 from worker.session import State
 
@@ -268,6 +269,42 @@ def test_an_event_of_an_odd_shape_is_lost_and_the_call_is_not(number: int) -> No
             driver.take()
             assert driver.session.state is State.LIVE, (usual[number]["type"], path, instead)
             goes_on(peer)
+
+
+# Six bytes in JSON for each character.
+LONG = "\x01" * 300_000
+
+
+@pytest.mark.parametrize("number", range(len(dialogue())))
+def test_a_text_of_any_length_fits_on_the_link(number: int) -> None:
+    usual = dialogue()
+    for path in paths(usual[number]):
+        driver = live()
+        driver.caller(bytes(16_000))
+        peer = Peer(driver)
+        for position, event in enumerate(usual):
+            peer.feed(changed(event, path, LONG) if position == number else event)
+        peer.play_out()
+        driver.tick(3.1)
+        # Another dispatcher is told everything again.
+        driver.session.attached(link.Open("uuid-1", 2, credit_bytes=10**6), driver.channel, driver.now)
+        driver.take()
+        assert driver.session.state is State.LIVE, (usual[number]["type"], path)
+        for happened in driver.happened:
+            link.encode(link.Event(1, happened), 0)
+
+
+@pytest.mark.parametrize("field", ["id", "call_id", "name", "response_id"])
+def test_a_function_call_with_an_endless_id_is_none(field: str) -> None:
+    driver = live()
+    item = api.function_call_item("item_f") | {"status": "completed", "arguments": "{}"}
+    event = {"type": "response.output_item.done", "response_id": "resp_1", "item": item}
+    driver.event(api.response_created("resp_1"))
+    long = "x" * (MAX_ID_CHARS + 1)
+    with pytest.raises(ValueError, match=f"{MAX_ID_CHARS} characters"):
+        driver.event((event | {field: long}) if field == "response_id" else event | {"item": item | {field: long}})
+    assert driver.take() == []
+    assert link.Tool("call_1") in driver.event(event)
 
 
 @pytest.mark.parametrize("number", range(len(dialogue())))
