@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 import orjson
 from pydantic import BeforeValidator, SecretStr
 
-from common import extensions
+from common import extensions, nesting
 from common.models import (
     VOICES,
     XAI_VOICES,
@@ -345,12 +345,12 @@ def _parse_json(value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        return orjson.loads(value)
+        return nesting.read(value)
     except orjson.JSONDecodeError:
         pass
     try:
         # In Compose's list form people escape the quotes, as a shell would need it.
-        return orjson.loads(value.replace('\\"', '"'))
+        return nesting.read(value.replace('\\"', '"'))
     except orjson.JSONDecodeError as error:
         raise ValueError(f"is not JSON: {error.msg} at character {error.pos + 1}") from None
 
@@ -358,6 +358,8 @@ def _parse_json(value: object) -> object:
 def _json_object_or_none(value: object) -> dict[str, Any] | None:
     try:
         parsed = _parse_json(value)
+    except nesting.TooDeep:
+        raise
     except ValueError:
         return None
     return parsed if isinstance(parsed, dict) else None
