@@ -18,6 +18,8 @@ Event = dict[str, Any]
 
 # Items and calls that are remembered; older ones do not come again.
 MAX_KNOWN: Final = 64
+# Parts of an item are numbered from 0; OpenAI's replies have one. A number beyond this one is taken for 0.
+MAX_PARTS: Final = 1000
 # Responses whose end is awaited.
 MAX_RESPONSES: Final = 16
 # `response.done` waits for audio of the response that was overtaken by it.
@@ -114,6 +116,8 @@ class EventRepair:
             checked_text(event["delta"])
         if not response_id or not isinstance(index, int):
             raise TypeError("a part of no response, or with a content_index that is no number")
+        if not 0 <= index <= MAX_PARTS:
+            index = event["content_index"] = 0
         announced = self._announce(response_id, item_id)
         if kind == "response.output_audio.delta":
             self._sounding.setdefault(response_id, set()).add(item_id)
