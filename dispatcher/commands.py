@@ -79,7 +79,7 @@ class Commands:
         self._send = send
         self._numbers = itertools.count(1)
         self._results: dict[int, asyncio.Future[link.Result]] = {}
-        self._watches: dict[int, asyncio.Queue[dict[str, Any]]] = {}
+        self._watches: dict[int, tuple[str, asyncio.Queue[dict[str, Any]]]] = {}
 
     async def run(self, uuid: str, action: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Have a call's worker do something.
@@ -98,14 +98,13 @@ class Commands:
         """
         number = next(self._numbers)
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(MAX_WAITING_EVENTS)
-        self._watches[number] = queue
+        self._watches[number] = uuid, queue
         try:
             await self._run(number, uuid, "watch", {})
             yield self._events(queue)
         finally:
             if self._watches.pop(number, None) is not None:
-                unwatch = link.Command(number, uuid, "unwatch")
-                self._send(link.encode(unwatch, 0))
+                self._unwatch(number, uuid)
 
     def record(self, kind: int, payload: memoryview) -> None:
         """A record on channel 0; one that cannot be understood is dropped, and costs its command an answer."""
@@ -122,17 +121,16 @@ class Commands:
                 future.set_result(result)
         elif kind == Kind.EVENT:
             event = link.decode_control(link.Event, payload)
-            queue = self._watches.get(event.number)
-            if queue is not None:
-                self._put(event.number, queue, event.body)
+            if event.number in self._watches:
+                self._put(event.number, event.body)
 
     def lost(self) -> None:
         """The link is gone."""
         for future in self._results.values():
             if not future.done():
                 future.set_exception(CommandError(502, "the worker of this call was lost"))
-        for number, queue in list(self._watches.items()):
-            self._put(number, queue, {})
+        for number in list(self._watches):
+            self._put(number, {})
 
     async def _run(self, number: int, uuid: str, action: str, body: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -155,12 +153,19 @@ class Commands:
             raise CommandError(result.status, str(result.body.get("error", "refused")))
         return result.body
 
-    def _put(self, number: int, queue: asyncio.Queue[dict[str, Any]], event: dict[str, Any]) -> None:
-        if queue.full() or not event:
-            # The end of the stream takes the place of what was not read.
-            self._watches.pop(number, None)
-            if queue.full():
-                queue.get_nowait()
+    def _unwatch(self, number: int, uuid: str) -> None:
+        self._send(link.encode(link.Command(number, uuid, "unwatch"), 0))
+
+    def _put(self, number: int, event: dict[str, Any]) -> None:
+        uuid, queue = self._watches[number]
+        if not event:
+            del self._watches[number]
+        if queue.full():
+            # The end of the stream takes the place of an event that was not read. The place at the worker is free
+            # now, and not when the watcher reads again.
+            if self._watches.pop(number, None) is not None:
+                self._unwatch(number, uuid)
+            queue.get_nowait()
             event = {}
         queue.put_nowait(event)
 

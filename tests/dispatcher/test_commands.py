@@ -121,6 +121,16 @@ async def test_who_reads_too_slowly_sees_the_end_of_the_stream(worker: Worker) -
     assert len(watcher.seen) == MAX_WAITING_EVENTS - 1
 
 
+async def test_a_watcher_that_does_not_read_is_unwatched_at_once(worker: Worker) -> None:
+    watcher = await Watcher(worker).begun()
+    for number in range(MAX_WAITING_EVENTS + 1):
+        worker.answer(link.Event(watcher.number, {"n": number}))
+    assert [(each.action, each.number) for each in worker.asked[1:]] == [("unwatch", watcher.number)]
+    watcher.go_on.set()
+    await asyncio.wait_for(watcher.task, 5)
+    assert len(worker.asked) == 2
+
+
 async def test_who_goes_away_is_not_written_to_any_more(worker: Worker) -> None:
     watcher = await Watcher(worker).begun()
     watcher.task.cancel()
