@@ -27,7 +27,7 @@ from typing import Any, Final
 
 import orjson
 
-from common.nesting import is_too_deep
+from common.nesting import MAX_LEVELS, is_too_deep
 
 NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 MAX_TOOLS: Final = 128
@@ -146,7 +146,7 @@ def _parameters(schema: object) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     if not isinstance(schema, dict):
         raise ValueError("must have an object as its parameters")
     if is_too_deep(schema):
-        raise ValueError("must have parameters that are less deeply nested")
+        raise ValueError(f"must have parameters that are less deeply nested than {MAX_LEVELS} levels")
     changes: list[tuple[str, str]] = []
     top = {name for name in ("$ref", *_AT_THE_TOP) if name in schema}
     made = _Top(schema).flat(schema)
@@ -158,7 +158,7 @@ def _parameters(schema: object) -> tuple[dict[str, Any], list[tuple[str, str]]]:
         changes.append(("parameters.type", "changed to object"))
     made = {"type": "object", "properties": {}} | made | {"type": "object"}
     if is_too_deep(made):
-        raise ValueError("must have parameters that are less deeply nested")
+        raise ValueError(f"must have parameters that are less deeply nested than {MAX_LEVELS} levels")
     paths: list[str] = []
     made = _with_items(made, "parameters", paths)
     if paths:

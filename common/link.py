@@ -68,7 +68,7 @@ from typing import Any, TypeVar
 import orjson
 
 from common.errors import LinkProtocolError
-from common.nesting import is_too_deep
+from common.nesting import MAX_RECORD_LEVELS, is_too_deep
 from common.records import (
     UNCOUNTED,
     Attach,
@@ -218,9 +218,16 @@ def encode(record: Control, channel: int) -> bytes:
     """A control record as bytes.
 
     Raises:
-        ValueError: it is longer than a message may be; sent, it would cost the link and all the calls on it.
+        ValueError: it is longer than a message may be, or the other end could not read it. Sent, it would cost the
+            link and all the calls on it.
     """
-    payload = orjson.dumps(record)
+    for name in _objects_of(type(record)):  # type: ignore[arg-type]  # a class can be hashed
+        if is_too_deep(getattr(record, name), MAX_RECORD_LEVELS):
+            raise ValueError(f"a {type(record).__name__} record is nested deeper than {MAX_RECORD_LEVELS} levels")
+    try:
+        payload = orjson.dumps(record)
+    except orjson.JSONEncodeError as error:
+        raise ValueError(f"a {type(record).__name__} record cannot be written as JSON: {error}") from error
     if len(payload) > MAX_MESSAGE_BYTES - _HEAD.size:
         raise ValueError(f"a {type(record).__name__} record of {len(payload)} bytes is too long for the link")
     return _HEAD.pack(record.kind, channel, len(payload)) + payload
@@ -394,13 +401,19 @@ def _fields_of(record_type: type[Any]) -> list[tuple[str, Callable[[Any], bool],
     return [(name, _IS[annotation], _MEMBERS.get(annotation)) for name, annotation in fields]
 
 
+@functools.cache
+def _objects_of(record_type: type[Any]) -> list[str]:
+    """Return the names of a record's fields that hold JSON of any shape."""
+    return [field.name for field in dataclasses.fields(record_type) if str(field.type) == "dict[str, Any]"]
+
+
 # By a field's annotation. Every number here counts something; JSON's true is not 1.
 _IS: dict[str, Callable[[Any], bool]] = {
     "int": lambda value: type(value) is int and 0 <= value <= MAX_NUMBER,
     "str": lambda value: isinstance(value, str),
     "float": lambda value: type(value) in (int, float) and 0 <= value <= MAX_NUMBER,
     "bool": lambda value: isinstance(value, bool),
-    "dict[str, Any]": lambda value: isinstance(value, dict) and not is_too_deep(value),
+    "dict[str, Any]": lambda value: isinstance(value, dict) and not is_too_deep(value, MAX_RECORD_LEVELS),
     "dict[str, str]": lambda value: isinstance(value, dict) and all(isinstance(v, str) for v in value.values()),
     "tuple[ItemHeard, ...]": lambda value: isinstance(value, list),
     "tuple[Reply, ...]": lambda value: isinstance(value, list),

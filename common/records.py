@@ -64,6 +64,7 @@ class Refusal(StrEnum):
     DRAINING = "draining"
     STALE_EPOCH = "stale_epoch"
     UNKNOWN = "unknown"
+    INVALID = "invalid"
 
 
 class OrderAction(StrEnum):

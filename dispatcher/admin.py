@@ -18,16 +18,16 @@ import orjson
 from aiohttp import web
 from pydantic import SecretStr
 
-from common import admin
+from common import admin, nesting
 from common.errors import RegistryUnavailable
+from common.nesting import TooDeep
 from common.registry import CallRecord, Registry, WorkerStatus
 from dispatcher import page
 from dispatcher.access import Access
 from dispatcher.commands import CallCommands, CommandError
+from dispatcher.event_stream import send_events
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-# A comment line on an idle event stream, so that a proxy does not cut it.
-EVENTS_IDLE_SECONDS = 15.0
 # A request's body is 64 KiB at most.
 BODY_SECONDS = 10.0
 
@@ -112,28 +112,7 @@ class CallsApi:
         uuid = request.match_info["uuid"]
         commands = await self._dispatcher.holder(uuid)
         async with commands.watch(uuid) as events:
-            response = web.StreamResponse(
-                headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
-            )
-            await response.prepare(request)
-            reading = aiter(events)
-            following = asyncio.ensure_future(anext(reading, None))
-            try:
-                while True:
-                    done, _ = await asyncio.wait({following}, timeout=EVENTS_IDLE_SECONDS)
-                    if not done:
-                        await response.write(b": idle\n\n")
-                        continue
-                    event = following.result()
-                    if event is None:
-                        return response
-                    name = str(event.get("type", "event"))
-                    await response.write(b"event: %s\ndata: %s\n\n" % (name.encode(), orjson.dumps(event)))
-                    following = asyncio.ensure_future(anext(reading, None))
-            except ConnectionError:
-                return response  # who watched has gone
-            finally:
-                following.cancel()
+            return await send_events(request, events)
 
     async def _command(self, request: web.Request, action: str, body: dict[str, Any]) -> web.Response:
         uuid = request.match_info["uuid"]
@@ -160,9 +139,11 @@ def _guarded(access: Access, handler: Handler) -> Handler:
 async def _body(request: web.Request) -> dict[str, Any]:
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            body = orjson.loads(await request.read())
+            body = nesting.read(await request.read())
     except TimeoutError as error:
         raise CommandError(408, f"the body did not come within {BODY_SECONDS:g} s") from error
+    except TooDeep as error:
+        raise CommandError(400, f"the body {error}: send it flatter") from error
     except orjson.JSONDecodeError as error:
         raise CommandError(400, "the body is not JSON") from error
     if not isinstance(body, dict):

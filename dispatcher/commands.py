@@ -9,12 +9,17 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 from typing import Protocol as Interface
 
+import structlog
+
 from common import link
+from common.errors import LinkProtocolError
 from common.link import Kind
 
 RESULT_SECONDS = 10.0
 # What a slow reader may lag behind; then it has lost the thread, and is told so by the end of the stream.
 MAX_WAITING_EVENTS = 1000
+
+log = structlog.get_logger()
 
 
 class CommandError(Exception):
@@ -74,7 +79,7 @@ class Commands:
         self._send = send
         self._numbers = itertools.count(1)
         self._results: dict[int, asyncio.Future[link.Result]] = {}
-        self._watches: dict[int, asyncio.Queue[dict[str, Any]]] = {}
+        self._watches: dict[int, tuple[str, asyncio.Queue[dict[str, Any]]]] = {}
 
     async def run(self, uuid: str, action: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Have a call's worker do something.
@@ -93,17 +98,22 @@ class Commands:
         """
         number = next(self._numbers)
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(MAX_WAITING_EVENTS)
-        self._watches[number] = queue
+        self._watches[number] = uuid, queue
         try:
             await self._run(number, uuid, "watch", {})
             yield self._events(queue)
         finally:
             if self._watches.pop(number, None) is not None:
-                unwatch = link.Command(number, uuid, "unwatch")
-                self._send(link.encode(unwatch, 0))
+                self._unwatch(number, uuid)
 
     def record(self, kind: int, payload: memoryview) -> None:
-        """A record on channel 0."""
+        """A record on channel 0; one that cannot be understood is dropped, and costs its command an answer."""
+        try:
+            self._record(kind, payload)
+        except LinkProtocolError as error:
+            log.warning("record not understood", kind=kind, reason=str(error))
+
+    def _record(self, kind: int, payload: memoryview) -> None:
         if kind == Kind.RESULT:
             result = link.decode_control(link.Result, payload)
             future = self._results.get(result.number)
@@ -111,22 +121,25 @@ class Commands:
                 future.set_result(result)
         elif kind == Kind.EVENT:
             event = link.decode_control(link.Event, payload)
-            queue = self._watches.get(event.number)
-            if queue is not None:
-                self._put(event.number, queue, event.body)
+            if event.number in self._watches:
+                self._put(event.number, event.body)
 
     def lost(self) -> None:
         """The link is gone."""
         for future in self._results.values():
             if not future.done():
                 future.set_exception(CommandError(502, "the worker of this call was lost"))
-        for number, queue in list(self._watches.items()):
-            self._put(number, queue, {})
+        for number in list(self._watches):
+            self._put(number, {})
 
     async def _run(self, number: int, uuid: str, action: str, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            command = link.encode(link.Command(number, uuid, action, body), 0)
+        except ValueError as error:
+            raise CommandError(400, f"the command cannot be sent to the worker: {error}") from error
         future: asyncio.Future[link.Result] = asyncio.get_running_loop().create_future()
         self._results[number] = future
-        self._send(link.encode(link.Command(number, uuid, action, body), 0))
+        self._send(command)
         try:
             async with asyncio.timeout(RESULT_SECONDS):
                 result = await future
@@ -140,12 +153,19 @@ class Commands:
             raise CommandError(result.status, str(result.body.get("error", "refused")))
         return result.body
 
-    def _put(self, number: int, queue: asyncio.Queue[dict[str, Any]], event: dict[str, Any]) -> None:
-        if queue.full() or not event:
-            # The end of the stream takes the place of what was not read.
-            self._watches.pop(number, None)
-            if queue.full():
-                queue.get_nowait()
+    def _unwatch(self, number: int, uuid: str) -> None:
+        self._send(link.encode(link.Command(number, uuid, "unwatch"), 0))
+
+    def _put(self, number: int, event: dict[str, Any]) -> None:
+        uuid, queue = self._watches[number]
+        if not event:
+            del self._watches[number]
+        if queue.full():
+            # The end of the stream takes the place of an event that was not read. The place at the worker is free
+            # now, and not when the watcher reads again.
+            if self._watches.pop(number, None) is not None:
+                self._unwatch(number, uuid)
+            queue.get_nowait()
             event = {}
         queue.put_nowait(event)
 

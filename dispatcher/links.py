@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from common import link
 from common.errors import HandshakeRefused, LinkUnavailable, WorkerGone
+from common.line_limit import LineLimit, shown
 from common.link import Hello
 from common.link_end import LINK_LIMITS, LinkEnd
 from common.tls import Tls
@@ -77,11 +78,13 @@ class WorkerLink:
         on_lost: LostCallback,
         token: SecretStr | None = None,
         tls: Tls | None = None,
+        *,
+        lines: LineLimit | None = None,
     ) -> None:
         self.worker_id = worker_id
         self.address = ""
         self.incarnation = ""
-        self._end = LinkEnd(hello, self, token)
+        self._end = LinkEnd(hello, self, token, lines)
         self._tls = tls
         self._on_lost = on_lost
         self._greeting: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
@@ -122,7 +125,7 @@ class WorkerLink:
             raise
         if hello.id != self.worker_id:
             self.close("another worker lives here now")
-            raise WorkerGone(f"at {address} answers worker {hello.id}, not {self.worker_id}")
+            raise WorkerGone(f"at {address} answers worker {shown(hello.id)}, not {self.worker_id}")
         self.incarnation = hello.incarnation
 
     def succeed(self, broken: WorkerLink, channels: dict[int, ChannelOwner]) -> None:
@@ -222,6 +225,7 @@ class LinkPool:
     ) -> None:
         self._token = token
         self._tls = tls
+        self._lines = LineLimit()
         self._hello = Hello(link.PROTOCOL_VERSION, release, "dispatcher", dispatcher_id, dispatcher_id)
         self._links: dict[str, WorkerLink] = {}
         self._opening: dict[str, asyncio.Task[WorkerLink]] = {}
@@ -262,6 +266,21 @@ class LinkPool:
 
         answers = await asyncio.gather(*(ask(known) for known in self._links.values() if known.is_open))
         return max((answer for answer in answers if answer), key=lambda answer: answer[2], default=None)
+
+    async def loads(self) -> dict[str, int]:
+        """Ask all workers how many calls they have. A worker that does not say so in time is left out."""
+
+        async def ask(known: WorkerLink) -> tuple[str, int] | None:
+            try:
+                async with asyncio.timeout(HOLDER_SECONDS):
+                    answer = await known.commands.run("", "load")
+            except (CommandError, TimeoutError):
+                return None  # also a worker of the release before this one
+            calls = answer.get("calls")
+            return (known.worker_id, calls) if isinstance(calls, int) else None
+
+        answers = await asyncio.gather(*(ask(known) for known in self._links.values() if known.is_open))
+        return dict(answer for answer in answers if answer is not None)
 
     def calls(self, worker_id: str) -> int:
         """Calls that this dispatcher has on the worker."""
@@ -381,7 +400,7 @@ class LinkPool:
                 attempt.add_done_callback(_close_surplus)
 
     async def _attempt(self, lost: WorkerLink, timeout_seconds: float) -> WorkerLink:
-        new = WorkerLink(lost.worker_id, self._hello, self, self._token, self._tls)
+        new = WorkerLink(lost.worker_id, self._hello, self, self._token, self._tls, lines=self._lines)
         await new.open(lost.address, timeout_seconds)
         if new.incarnation != lost.incarnation:
             new.close("another process lives here now")
@@ -389,7 +408,7 @@ class LinkPool:
         return new
 
     async def _open(self, worker_id: str, address: str) -> WorkerLink:
-        new = WorkerLink(worker_id, self._hello, self, self._token, self._tls)
+        new = WorkerLink(worker_id, self._hello, self, self._token, self._tls, lines=self._lines)
         await new.open(address)
         self._links[worker_id] = new
         self._up.set()

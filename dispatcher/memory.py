@@ -14,7 +14,7 @@ import orjson
 
 from common import link
 from common.link import Control
-from common.nesting import is_too_deep
+from common.nesting import MAX_RECORD_LEVELS, is_too_deep
 
 # The oldest items are forgotten first. A model of 128k tokens has no more in mind than this either.
 MAX_ITEMS = 1000
@@ -255,6 +255,6 @@ class CallMemory:
 
 def _object(text: str) -> dict[str, Any]:
     value = orjson.loads(text)
-    if not isinstance(value, dict) or is_too_deep(value):
+    if not isinstance(value, dict) or is_too_deep(value, MAX_RECORD_LEVELS):
         raise TypeError("not an object, or nested too deeply")
     return value

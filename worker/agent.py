@@ -10,6 +10,7 @@ import structlog
 
 from common import link
 from worker.actions import Seen
+from worker.api_values import checked_id
 from worker.audio_format import ApiAudio
 from worker.conversation import Conversation, Item, Role, heard_part
 from worker.fitting import MAX_TEXT_CHARS
@@ -326,14 +327,3 @@ class Agent:
         if self._texts.get(item_id) is not None:
             self._texts.remove(item_id)
             self._replay.delete(item_id)
-
-
-def checked_id(value: object) -> str:
-    """An id that can be handed on: what is no string breaks the link's records.
-
-    Raises:
-        TypeError: it is no string.
-    """
-    if not isinstance(value, str):
-        raise TypeError(f"an id is a {type(value).__name__}")
-    return value

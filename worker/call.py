@@ -31,7 +31,7 @@ from worker.profile import CallProfile
 from worker.realtime import RealtimeConnection
 from worker.resample import Upsampler
 from worker.running_tools import RunningTools
-from worker.session import HELD_BACK, Session
+from worker.session import BAD_USAGE, HELD_BACK, Session
 from worker.snapshot import Snapshot, SnapshotReader
 from worker.tools import avr
 from worker.tools.shed import ToolShed
@@ -45,8 +45,6 @@ DEFAULT_PREFIX_MS = 300
 MAX_WATCHERS = 16
 MAX_COMMANDS = 32
 MAX_SHOWN_TOOLS = 10
-# Counted in place of usage with figures that cannot be true.
-BAD_USAGE = "bad_usage"
 
 
 # A call whose dispatcher is gone is kept for the caller to come back, and a little longer than a dispatcher does.
@@ -686,9 +684,6 @@ class Call:
 
     def _count_tokens(self, usage: Usage) -> None:
         assert self._profile is not None
-        if not usage.is_plausible:
-            self._metrics.upstream_errors.inc(BAD_USAGE)
-            return
         model = self._profile.model
         tokens = self._metrics.tokens(model)
         tokens.input_text.inc(usage.input_text)

@@ -12,10 +12,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
+from worker.api_values import checked_id, checked_text
+
 Event = dict[str, Any]
 
 # Items and calls that are remembered; older ones do not come again.
 MAX_KNOWN: Final = 64
+# Parts of an item are numbered from 0; OpenAI's replies have one. A number beyond this one is taken for 0.
+MAX_PARTS: Final = 1000
 # Responses whose end is awaited.
 MAX_RESPONSES: Final = 16
 # `response.done` waits for audio of the response that was overtaken by it.
@@ -85,7 +89,7 @@ class EventRepair:
         if not response.get("id"):
             self._responses += 1
             response["id"] = f"response_{self._responses}"
-        _check_texts(response["id"])
+        _check_ids(response["id"])
         self._response_id = response["id"]
         for each in (self._item_of, self._sounding, self._arguments):
             if len(each) > MAX_RESPONSES:
@@ -96,7 +100,7 @@ class EventRepair:
     def _output_added(self, event: Event, _: float) -> list[Event]:
         item = event["item"]
         response_id = event.setdefault("response_id", self._response_id)
-        _check_texts(response_id, item["id"])
+        _check_ids(response_id, item["id"])
         self._item_of[response_id] = item["id"]
         if item["type"] == "function_call" and item.get("name"):
             _note(self._names, item["id"], item["name"])
@@ -107,11 +111,13 @@ class EventRepair:
         item_id = event.get("item_id") or self._item_of.get(response_id) or f"{response_id}_item"
         event["response_id"], event["item_id"] = response_id, item_id
         index = event.setdefault("content_index", 0)
-        _check_texts(response_id, item_id)
+        _check_ids(response_id, item_id)
         if kind.endswith(".delta"):
-            _check_texts(event["delta"])
+            checked_text(event["delta"])
         if not response_id or not isinstance(index, int):
             raise TypeError("a part of no response, or with a content_index that is no number")
+        if not 0 <= index <= MAX_PARTS:
+            index = event["content_index"] = 0
         announced = self._announce(response_id, item_id)
         if kind == "response.output_audio.delta":
             self._sounding.setdefault(response_id, set()).add(item_id)
@@ -139,11 +145,12 @@ class EventRepair:
     def _output_done(self, event: Event, _: float) -> list[Event]:
         item = event["item"]
         response_id = event.setdefault("response_id", self._response_id)
-        _check_texts(response_id, item["id"])
+        _check_ids(response_id, item["id"])
         match item["type"]:
             case "function_call":
                 call_id = item["call_id"]
-                _check_texts(call_id, item["name"], item.get("arguments") or "")
+                _check_ids(call_id, item["name"])
+                checked_text(item.get("arguments") or "")
                 if call_id in self._called:
                     return []
                 if item.get("status") != "incomplete":
@@ -173,7 +180,7 @@ class EventRepair:
         response = event["response"]
         response_id = response.get("id") or self._response_id
         response["id"] = response_id
-        _check_texts(response_id)
+        _check_ids(response_id)
         if self._sounding.get(response_id) and response.get("status", "completed") == "completed":
             released = self._release()
             self._held = event, now_seconds + HELD_SECONDS
@@ -202,7 +209,8 @@ class EventRepair:
 
     def _late_call(self, response_id: str, call: Event) -> list[Event]:
         call_id = call["call_id"]
-        _check_texts(call_id, call["name"], call.get("arguments") or "")
+        _check_ids(call_id, call["name"])
+        checked_text(call.get("arguments") or "")
         if call_id in self._called:
             return []
         _note(self._called, call_id)
@@ -231,19 +239,19 @@ class EventRepair:
         if not event.get("item_id"):
             self._turns += 1
             event["item_id"] = f"turn_{self._turns}"
-        _check_texts(event["item_id"])
+        _check_ids(event["item_id"])
         self._turn_id = event["item_id"]
         self._turn_is_open = True
         return [*self._release(), event]
 
     def _speech_stopped(self, event: Event, _: float) -> list[Event]:
-        event["item_id"] = event.get("item_id") or self._turn_id or "turn_0"
+        event["item_id"] = checked_id(event.get("item_id") or self._turn_id or "turn_0")
         self._turn_is_open = True
         return [event]
 
     def _commit(self, event: Event, _: float) -> list[Event]:
         item_id = event.get("item_id") or self._turn_id
-        _check_texts(item_id)
+        _check_ids(item_id)
         if not item_id or item_id in self._committed:
             return []
         event["item_id"] = item_id
@@ -254,7 +262,7 @@ class EventRepair:
     def _item_added(self, event: Event, _: float) -> list[Event]:
         item = event["item"]
         item_id = item["id"]
-        _check_texts(item_id)
+        _check_ids(item_id)
         if item_id in self._known:
             return []
         _note(self._known, item_id)
@@ -275,7 +283,7 @@ class EventRepair:
 
     def _transcribed(self, event: Event, _: float) -> list[Event]:
         item_id = event.get("item_id") or next(reversed(self._committed), "") or self._turn_id
-        _check_texts(item_id)
+        _check_ids(item_id)
         event["item_id"] = item_id
         # The transcript of a turn that is not committed yet; any other one is of an item that nobody knows.
         return [*(self._late_commit(item_id, None) if self._turn_is_open else ()), event]
@@ -296,22 +304,21 @@ class EventRepair:
         return self._remote_end({"type": "response.mcp_call.completed", "item_id": item["id"]}, 0.0)
 
     def _remote_end(self, event: Event, _: float) -> list[Event]:
-        _check_texts(event["item_id"])
+        _check_ids(event["item_id"])
         if event["item_id"] in self._remote_ended:
             return []
         _note(self._remote_ended, event["item_id"])
         return [event]
 
 
-def _check_texts(*values: object) -> None:
-    """Check that all of these are texts.
+def _check_ids(*values: object) -> None:
+    """Check that all of these can be ids.
 
     Raises:
-        TypeError: one is not.
+        TypeError, ValueError: one cannot.
     """
     for value in values:
-        if not isinstance(value, str):
-            raise TypeError(f"a {type(value).__name__} where there should be a text")
+        checked_id(value)
 
 
 def _note(known: OrderedDict[str, Any], name: str, value: Any = None) -> None:

@@ -17,6 +17,7 @@ import orjson
 import structlog
 import yarl
 
+from common import nesting
 from common.proxy import DIRECT, Proxies
 
 TIMEOUT_SECONDS: Final = 5.0
@@ -149,7 +150,9 @@ async def _ask(
     except aiohttp.ClientError as error:
         raise _NotLoadedError(f"the connection broke off: {type(error).__name__}", again=True) from error
     try:
-        answer = orjson.loads(body)
+        answer = nesting.read(body)
+    except nesting.TooDeep as error:
+        raise _NotLoadedError(f"the answer {error}") from error
     except orjson.JSONDecodeError as error:
         raise _NotLoadedError("the answer is not JSON") from error
     if not isinstance(answer, dict):

@@ -17,6 +17,7 @@ import orjson
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from common import nesting
 from common.errors import SettingsError
 from worker.usage import TranscriptionUsage, Usage
 
@@ -128,7 +129,9 @@ class Prices:
         if len(text) > MAX_FILE_BYTES:
             raise SettingsError(f"PRICES_FILE={str(file)!r} has more than {MAX_FILE_BYTES} bytes")
         try:
-            return cls(PriceFile.model_validate(orjson.loads(text)))
+            return cls(PriceFile.model_validate(nesting.read(text)))
+        except nesting.TooDeep as error:
+            raise SettingsError(f"PRICES_FILE={str(file)!r} {error}") from None
         except orjson.JSONDecodeError as error:
             raise SettingsError(f"PRICES_FILE={str(file)!r} is not JSON: {error}") from None
         except ValidationError as error:

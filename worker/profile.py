@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from common import function_tools, models, session_fields
 from common.function_tools import Change
+from common.nesting import MAX_LEVELS, is_too_deep
 from common.session_fields import Wrong
 from common.setting_values import AudioFormat, Parser, api_key, boolean
 from common.settings import Settings, TurnDetection
@@ -198,13 +199,17 @@ def _tells(answer: Mapping[str, Any]) -> bool:
     return isinstance(told, str) and bool(told.strip())
 
 
-def _can_be_sent(given: dict[str, Any]) -> bool:
+def _problem_of(given: object) -> str:
+    """Return why nothing of this can be a call's fields; empty: it can."""
+    if not isinstance(given, Mapping):
+        return "must be a JSON object"
+    if is_too_deep(given):
+        return f"must not be nested deeper than {MAX_LEVELS} levels"
     try:
         orjson.dumps(given)
     except orjson.JSONEncodeError:
-        # Nested too deeply, for one.
-        return False
-    return True
+        return "must be a JSON object"
+    return ""
 
 
 def _message(value: object) -> object:
@@ -243,11 +248,12 @@ class _Draft:
         rest = {name: value for name, value in session.items() if name != "model"}
         self.session = session_fields.merged(self.session, rest, self._service)
 
-    def override(self, source: str, given: object, *, has_key: bool = False) -> None:
+    def override(self, source: str, given: Any, *, has_key: bool = False) -> None:
         """Put what was given for this call over what is there, as far as it is right."""
-        if not isinstance(given, Mapping) or not _can_be_sent(left := dict(given)):
-            self._warn(source, [Wrong("", "must be a JSON object")])
+        if problem := _problem_of(given):
+            self._warn(source, [Wrong("", problem)])
             return
+        left = dict(given)
         wrong: list[Wrong] = []
         parsers: dict[str, Parser] = {"welcome_message": _message, "welcome_interruptible": boolean}
         for name, parser in (parsers | ({"api_key": _own_key} if has_key else {})).items():

@@ -17,6 +17,7 @@ from websockets.http11 import Request
 from common import link
 from common.errors import LinkProtocolError, RegistryUnavailable
 from common.lasting_task import repeat
+from common.line_limit import LineLimit, shown
 from common.link import Hello, Kind, Refusal
 from common.link_end import LINK_LIMITS, LinkEnd
 from common.listener import Listener
@@ -47,15 +48,20 @@ STOP_SECONDS = 0.5
 
 
 # Records that no call is there to take.
-_TO_THE_WORKER = frozenset({Kind.COMMAND, Kind.OPEN, Kind.ATTACH})
+_TO_THE_WORKER: dict[int, type[link.Command | link.Open | link.Attach]] = {
+    Kind.COMMAND: link.Command,
+    Kind.OPEN: link.Open,
+    Kind.ATTACH: link.Attach,
+}
 
 
 class DispatcherLink:
     """A dispatcher's link at the worker's end, with its calls by channel."""
 
     def __init__(self, worker: Worker, hello: Hello, token: SecretStr | None) -> None:
-        self.end = LinkEnd(hello, self, token)
+        self.end = LinkEnd(hello, self, token, worker.lines)
         self._worker = worker
+        self._is_up = False
         self._dispatcher = ""
         self._calls: dict[int, Call] = {}
         # Caller's audio that came together is resampled together; by channel: position, PCM16, when it was read.
@@ -63,8 +69,9 @@ class DispatcherLink:
 
     def greeted(self, hello: Hello) -> None:
         """The dispatcher said who it is."""
-        self._dispatcher = hello.id
-        log.info("link up", dispatcher=hello.id, release=hello.release)
+        self._is_up = True
+        self._dispatcher = shown(hello.id)
+        log.info("link up", dispatcher=self._dispatcher, release=shown(hello.release))
 
     def record(self, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
         """Hand a record to its call; OPEN begins one."""
@@ -74,13 +81,25 @@ class DispatcherLink:
         call = self._calls.get(channel)
         if call is not None and kind not in _TO_THE_WORKER:
             self._hand_on(call, kind, channel, payload, received_seconds)
-        elif kind == Kind.COMMAND:
-            self._worker.command(link.decode_control(link.Command, payload), self.end.send)
-        elif kind == Kind.OPEN:
-            self._open(channel, link.decode_control(link.Open, payload))
-        elif kind == Kind.ATTACH:
-            self._attach(channel, link.decode_control(link.Attach, payload))
+        elif kind in _TO_THE_WORKER:
+            self._for_the_worker(kind, channel, payload)
         # Else it is of a call that ended here while the record was under way.
+
+    def _for_the_worker(self, kind: int, channel: int, payload: memoryview) -> None:
+        try:
+            record = link.decode_control(_TO_THE_WORKER[kind], payload)
+        except LinkProtocolError as error:
+            # The link's own framing is whole: the others on it go on.
+            log.warning("record not understood", dispatcher=self._dispatcher, kind=kind, reason=str(error))
+            if kind != Kind.COMMAND:
+                self.end.send(link.encode(link.Refused(Refusal.INVALID), channel))
+            return
+        if isinstance(record, link.Command):
+            self._worker.command(record, self.end.send)
+        elif isinstance(record, link.Open):
+            self._open(channel, record)
+        else:
+            self._attach(channel, record)
 
     def caught_up(self) -> None:
         """Hand on the callers' audio that came."""
@@ -114,7 +133,8 @@ class DispatcherLink:
     def lost(self, reason: str) -> None:
         """The link is gone; the calls wait for another one, or for another dispatcher."""
         self.caught_up()
-        log.info("link lost", dispatcher=self._dispatcher, reason=reason, calls=len(self._calls))
+        if self._is_up:
+            log.info("link lost", dispatcher=self._dispatcher, reason=shown(reason), calls=len(self._calls))
         self._worker.link_lost(self)
         calls, self._calls = self._calls, {}
         for call in calls.values():
@@ -210,6 +230,7 @@ class Worker:
         self._tasks: list[asyncio.Task[None]] = []
         self._published_seconds = time.monotonic()
         self._redis_up = True
+        self.lines = LineLimit()
 
     @property
     def is_ready(self) -> bool:
@@ -338,7 +359,10 @@ class Worker:
     def command(self, command: link.Command, send: Callable[[bytes], None]) -> None:
         """The calls API wants something of a call."""
         held = self._calls.get(command.uuid)
-        if command.action == "holds":
+        if command.action == "load":
+            status = 409 if self.draining else 200
+            send(link.encode(link.Result(command.number, status, {"calls": self._active_calls}), 0))
+        elif command.action == "holds":
             holder = _holder(held or [])
             epoch = 0 if holder is None else holder.call.epoch
             send(link.encode(link.Result(command.number, 200 if epoch else 404, {"epoch": epoch}), 0))
@@ -424,11 +448,20 @@ class Worker:
             self._idle.set()
 
     def _accept(self, request: Request, _: str) -> LinkEnd | tuple[http.HTTPStatus, str]:
+        if request.headers.get_all("Origin"):
+            # Browsers send it, and no page can leave it out.
+            self._refused_page()
+            return http.HTTPStatus.FORBIDDEN, "links are opened by dispatchers, and not by web pages\n"
         if request.path != "/link":
             return http.HTTPStatus.NOT_FOUND, "dispatchers open /link here\n"
         new = DispatcherLink(self, self._hello, self._resources.settings.cluster_token)
         self._links.add(new)
         return new.end
+
+    def _refused_page(self) -> None:
+        times = self.lines.take("page", time.monotonic())
+        if times is not None:
+            log.warning("link refused", reason="it was asked for by a web page (Origin)", times=times)
 
     # What goes on all the time
 

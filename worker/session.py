@@ -37,9 +37,10 @@ from worker.actions import (
     Transcribed,
     Used,
 )
-from worker.agent import Agent, checked_id
+from worker.agent import Agent
 from worker.answering import CONTINUE_NOTE, Answering, Ending, ending_of
 from worker.answers import METADATA_KEY, AnswerKind, SchedulerState
+from worker.api_values import MAX_ID_CHARS, checked_id, checked_text, number_within
 from worker.audio_format import for_format
 from worker.caller_audio import Append, CallerAudio, Dropped, Step
 from worker.conversation import TRANSCRIPT_WAIT_SECONDS, Conversation, Item, ItemKind, Role
@@ -64,6 +65,15 @@ RETRY_FIRST_SECONDS = 0.5
 RETRY_MOST_SECONDS = 3.0
 # An attempt that began in time may take so much longer than UPSTREAM_RETRY_SECONDS.
 LAST_ATTEMPT_SECONDS = 4.0
+# Counted in place of usage with figures that cannot be true.
+BAD_USAGE = "bad_usage"
+# Counted for an event, or a number in one, that cannot be understood.
+BAD_EVENT = "bad_event"
+# A position in the audio of a session is within a day, and the end of a turn is told within this time.
+MAX_POSITION_MS = 86_400_000
+MAX_LATE_SECONDS = 60.0
+# Requests, tokens, and seconds until there are more: no account has so many.
+MAX_LIMIT = 1e12
 # The limits of the process did not allow an attempt (`worker/call.py`).
 HELD_BACK = "held_back"
 # A session that is asked for a move lets go by itself when so much of its allowed time is over: 59 of 55 minutes.
@@ -618,18 +628,33 @@ class Session:
 
     def _rate_limits(self, event: dict[str, Any], now_seconds: float) -> None:
         for limit in event["rate_limits"]:
-            remaining, name = limit.get("remaining"), limit.get("name")
-            if not isinstance(remaining, (int, float)) or name not in RATE_LIMITS:
+            if not isinstance(limit, dict):
+                self._out.report(Seen.UPSTREAM_ERROR, label=BAD_EVENT)
                 continue
-            self._out.report(Seen.RATE_LIMIT_REMAINING, float(remaining), name)
-            if remaining <= 0:
-                self._limits.rate_limited(float(limit.get("reset_seconds") or 0.0), now_seconds)
+            if limit.get("name") not in RATE_LIMITS or limit.get("remaining") is None:
+                continue
+            remaining = self._number(limit["remaining"], MAX_LIMIT)
+            if remaining is None:
+                continue
+            self._out.report(Seen.RATE_LIMIT_REMAINING, remaining, limit["name"])
+            if remaining == 0:
+                reset_seconds = self._number(limit.get("reset_seconds", 0.0), MAX_LIMIT)
+                if reset_seconds is not None:
+                    self._limits.rate_limited(reset_seconds, now_seconds)
+
+    def _number(self, value: object, most: float) -> float | None:
+        """Return a number of the API from 0 to `most`; None, which is counted, if it cannot be true."""
+        number = number_within(value, 0, most)
+        if number is None:
+            self._out.report(Seen.UPSTREAM_ERROR, label=BAD_EVENT)
+        return number
 
     def _speech_started(self, event: dict[str, Any], now_seconds: float) -> None:
         self._journal.spoke(True)
         if not self._local_turns:
             self._watch.began(now_seconds)
-        self._audio.turns.started(event["item_id"], event.get("audio_start_ms") or 0)
+        start_ms = self._number(event.get("audio_start_ms") or 0, MAX_POSITION_MS)
+        self._audio.turns.started(event["item_id"], start_ms or 0)
         self._silence.reset()
         self._speech_ended_seconds = None
         if not self._updates.interrupt_response:
@@ -647,10 +672,12 @@ class Session:
         self._silence.reset()
         # audio_end_ms includes the silence that was waited for; what was appended since has gone by, too.
         turns = self._audio.turns
-        end_ms = event.get("audio_end_ms", turns.appended_ms)
+        end_ms = self._number(event.get("audio_end_ms", turns.appended_ms), MAX_POSITION_MS)
+        if end_ms is None:
+            end_ms = turns.appended_ms
         self._span = turns.stopped(event["item_id"], end_ms, now_seconds)
         since_end_ms = turns.appended_ms - end_ms + self._plan.silence_ms
-        self._speech_ended_seconds = now_seconds - max(0.0, since_end_ms / 1000)
+        self._speech_ended_seconds = now_seconds - min(max(0.0, since_end_ms / 1000), MAX_LATE_SECONDS)
         self._turn_ended(event["item_id"], now_seconds)
 
     def _turn_ended(self, item_id: str, now_seconds: float) -> None:
@@ -693,9 +720,8 @@ class Session:
             elif any(part.get("type") == "input_audio" for part in item.get("content") or ()):
                 role = Role.USER
         self._insert(item["id"], role, event, now_seconds)
-        self._out.happened(
-            "item", item_id=item["id"], item_type=str(item["type"]), role=str(item.get("role") or "")
-        )
+        kind, speaker = str(item["type"])[:MAX_ID_CHARS], str(item.get("role") or "")[:MAX_ID_CHARS]
+        self._out.happened("item", item_id=item["id"], item_type=kind, role=speaker)
 
     def _insert(self, item_id: str, role: Role | None, event: dict[str, Any], now_seconds: float) -> Item:
         behind = self._replay.behind(event.get("previous_item_id"))
@@ -777,7 +803,7 @@ class Session:
         # All of it is looked at before anything is known of it: the dispatcher and the tool are told the same.
         response_id, item_id = checked_id(event["response_id"]), checked_id(item["id"])
         call_id, name = checked_id(item["call_id"]), checked_id(item["name"])
-        arguments = checked_id(item.get("arguments") or "{}")
+        arguments = checked_text(item.get("arguments") or "{}")
         known = self.conversation.insert(item_id, None, event.get("previous_item_id"))
         self._replay.made(known.item_id)
         known.kind, known.call_id, known.name, known.text = ItemKind.FUNCTION_CALL, call_id, name, arguments
@@ -809,13 +835,19 @@ class Session:
         ending = ending_of(response)
         self._response_over(checked_id(response["id"]), ending, now_seconds)
         if response.get("usage"):
-            self._out.actions.append(Used(Usage.from_response(response["usage"])))
+            self._count(response["usage"])
         if ending.error is not None:
             self._out.report(Seen.UPSTREAM_ERROR, label=ending.error.code)
             self._log.warning("response failed", code=ending.error.code, reason=ending.error.message)
             self._end_session_of(ending.error)
         elif ending.status == "incomplete":
             self._log.warning("response incomplete", reason=ending.detail)
+
+    def _count(self, usage: object) -> None:
+        try:
+            self._out.actions.append(Used(Usage.from_response(usage)))
+        except ValueError:
+            self._out.report(Seen.UPSTREAM_ERROR, label=BAD_USAGE)
 
     def _response_over(self, response_id: str, ending: Ending, now_seconds: float) -> None:
         """A response is over, in whatever way: first what the call goes on by, then what it owes."""

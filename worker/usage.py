@@ -24,32 +24,31 @@ class Usage:
     output_audio: int = 0
 
     @classmethod
-    def from_response(cls, usage: dict[str, Any]) -> Self:
+    def from_response(cls, usage: object) -> Self:
         """From `response.done`'s `usage`, where `cached_tokens` are a subset of the input's.
 
         Cached tokens are split by modality where the API does it (`cached_tokens_details`), and are text
         otherwise: instructions come first in what is cached.
+
+        Raises:
+            ValueError: it has another shape, or counts that cannot be true.
         """
-        inputs = usage.get("input_token_details") or {}
-        outputs = usage.get("output_token_details") or {}
-        text, audio = inputs.get("text_tokens") or 0, inputs.get("audio_tokens") or 0
-        cached = inputs.get("cached_tokens_details") or {"text_tokens": inputs.get("cached_tokens") or 0}
-        cached_text = min(cached.get("text_tokens") or 0, text)
-        cached_audio = min(cached.get("audio_tokens") or 0, audio)
+        if not isinstance(usage, dict):
+            raise ValueError("usage is no object")
+        inputs, outputs = _details(usage, "input_token_details"), _details(usage, "output_token_details")
+        text, audio = _tokens(inputs, "text_tokens"), _tokens(inputs, "audio_tokens")
+        of_no_modality = {"text_tokens": _tokens(inputs, "cached_tokens")}
+        cached = _details(inputs, "cached_tokens_details") or of_no_modality
+        cached_text = min(_tokens(cached, "text_tokens"), text)
+        cached_audio = min(_tokens(cached, "audio_tokens"), audio)
         return cls(
             input_text=text - cached_text,
             input_audio=audio - cached_audio,
             cached_text=cached_text,
             cached_audio=cached_audio,
-            output_text=outputs.get("text_tokens") or 0,
-            output_audio=outputs.get("audio_tokens") or 0,
+            output_text=_tokens(outputs, "text_tokens"),
+            output_audio=_tokens(outputs, "audio_tokens"),
         )
-
-    @property
-    def is_plausible(self) -> bool:
-        """Whether all counts are within 0 and `MAX_TOKENS`."""
-        counts = (self.input_text, self.input_audio, self.cached_text, self.cached_audio)
-        return all(0 <= count <= MAX_TOKENS for count in (*counts, self.output_text, self.output_audio))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +91,15 @@ class TranscriptionUsage:
         return cls(
             input_text=text, input_audio=audio + max(unsorted, 0), output_text=_tokens(usage, "output_tokens")
         )
+
+
+def _details(usage: dict[str, Any], name: str) -> dict[str, Any]:
+    details = usage.get(name)
+    if details is None:
+        return {}
+    if not isinstance(details, dict):
+        raise ValueError(f"usage has {name} that are no object")
+    return details
 
 
 def _tokens(usage: dict[str, Any], name: str) -> int:

@@ -417,3 +417,11 @@ def test_what_is_nested_deeper_than_it_could_be_sent_on_is_refused() -> None:
     payload = b'{"item_id":"a","item":' + b'{"a":' * 300 + b"1" + b"}" * 301
     with pytest.raises(LinkProtocolError, match="item"):
         link.decode_control(link.Remember, memoryview(payload))
+
+
+@pytest.mark.parametrize(
+    "value", [orjson.loads(b"[" * 101 + b"]" * 101), orjson.loads(b"[" * 300 + b"]" * 300), "\ud800"]
+)
+def test_a_record_that_could_not_be_read_is_not_written(value: object) -> None:
+    with pytest.raises(ValueError, match="a Remember record"):
+        link.encode(link.Remember("a", item={"a": value}), 1)

@@ -8,6 +8,7 @@ from pydantic import SecretStr, ValidationError
 
 from common.errors import SettingsError
 from common.models import VOICES
+from common.nesting import MAX_LEVELS
 from common.setting_values import AudioFormat
 from common.settings import (
     ChildSettings,
@@ -627,3 +628,53 @@ class TestRecordings:
     def test_an_extension_of_other_characters_is_refused(self, written: str) -> None:
         assert "FALLBACK_EXTENSION" in refusal(FALLBACK_EXTENSION=written)
         assert "must be exten or exten@context" in refusal(FALLBACK_EXTENSION=written)
+
+
+def deep(levels: int) -> str:
+    return "[" * levels + "]" * levels
+
+
+@pytest.mark.parametrize("levels", [MAX_LEVELS + 1, 97, 300, 5000])
+@pytest.mark.parametrize(
+    ("variable", "around"),
+    [
+        ("OPENAI_SESSION", '{"of_tomorrow":%s}'),
+        ("OPENAI_SESSION", '{"tools":[{"name":"a","parameters":{"default":%s}}]}'),
+        ("OPENAI_MCP_SERVERS", '[{"server_label":"a","server_url":"https://a","headers":%s}]'),
+        ("OPENAI_TRACING", '{"metadata":%s}'),
+        ("OPENAI_TRUNCATION", '{"type":"retention_ratio","retention_ratio":0.5,"a":%s}'),
+        ("OPENAI_TOOL_CHOICE", '{"type":"mcp","server_label":"a","b":%s}'),
+        ("OPENAI_PROMPT_VARIABLES", '{"a":{"b":%s}}'),
+        ("OPENAI_PROMPT_VARIABLES", '{\\"a\\":{\\"b\\":%s}}'),
+    ],
+)
+def test_json_that_is_too_deep_stops_the_start_with_one_line(variable: str, around: str, levels: int) -> None:
+    said = refusal(**{variable: around % deep(levels)})
+    assert said.startswith(variable)
+    assert said.endswith(f" is nested deeper than {MAX_LEVELS} levels")
+    assert "\n" not in said
+
+
+def test_json_of_just_the_limit_is_taken() -> None:
+    assert parse(OPENAI_SESSION='{"of_tomorrow":' + deep(MAX_LEVELS - 1) + "}").openai_session is not None
+
+
+@pytest.mark.parametrize(
+    ("written", "origins"),
+    [
+        ("https://phone.example", ["https://phone.example"]),
+        ("https://Phone.example/, http://localhost:3000", ["https://phone.example", "http://localhost:3000"]),
+        ('["https://a.example","https://b.example:8443"]', ["https://a.example", "https://b.example:8443"]),
+        ("http://[::1]:8080 https://a.example:443", ["http://[::1]:8080", "https://a.example"]),
+        ("", None),
+    ],
+)
+def test_origins_are_taken_as_browsers_write_them(written: str, origins: list[str] | None) -> None:
+    assert parse(Role.DISPATCHER, ALLOWED_ORIGINS=written).allowed_origins == origins
+
+
+@pytest.mark.parametrize(
+    "written", ["*", "null", "phone.example", "wss://phone.example", "https://a/path", "https://u@a", "[1]"]
+)
+def test_what_is_no_origin_is_refused(written: str) -> None:
+    assert "must be origins of web pages" in refusal(Role.DISPATCHER, ALLOWED_ORIGINS=written)

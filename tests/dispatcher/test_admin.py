@@ -18,6 +18,7 @@ from pydantic import SecretStr
 
 import dispatcher.admin
 from common import admin, metrics
+from common.nesting import MAX_LEVELS
 from common.registry import CallLease, Pin, Registry, WorkerRecord, WorkerState
 from dispatcher.admin import application
 from dispatcher.commands import CommandError, Commands
@@ -343,3 +344,21 @@ class TestSlowness:
         writer.write(b"POST /calls/x/say HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 408")
         writer.close()
+
+
+class TestBodies:
+    @pytest.mark.parametrize("levels", [MAX_LEVELS + 1, 110, 260, 2000])
+    async def test_a_body_that_is_too_deep_is_refused(self, client: Client, levels: int) -> None:
+        for path in ("/calls/x/session", "/calls/x/say"):
+            body = '{"text":"a","tracing":' + "[" * (levels - 1) + "]" * (levels - 1) + "}"
+            async with client.session.post(client.url + path, data=body) as response:
+                answer = await response.json()
+                assert (response.status, answer) == (
+                    400,
+                    {"error": f"the body is nested deeper than {MAX_LEVELS} levels: send it flatter"},
+                )
+
+    async def test_a_body_of_just_the_limit_is_taken(self, client: Client) -> None:
+        body = '{"tracing":' + "[" * (MAX_LEVELS - 1) + "]" * (MAX_LEVELS - 1) + "}"
+        async with client.session.post(f"{client.url}/calls/x/session", data=body) as response:
+            assert response.status == 404  # there is no such call

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import orjson
 import pytest
 
 from common import link
@@ -120,6 +121,16 @@ async def test_who_reads_too_slowly_sees_the_end_of_the_stream(worker: Worker) -
     assert len(watcher.seen) == MAX_WAITING_EVENTS - 1
 
 
+async def test_a_watcher_that_does_not_read_is_unwatched_at_once(worker: Worker) -> None:
+    watcher = await Watcher(worker).begun()
+    for number in range(MAX_WAITING_EVENTS + 1):
+        worker.answer(link.Event(watcher.number, {"n": number}))
+    assert [(each.action, each.number) for each in worker.asked[1:]] == [("unwatch", watcher.number)]
+    watcher.go_on.set()
+    await asyncio.wait_for(watcher.task, 5)
+    assert len(worker.asked) == 2
+
+
 async def test_who_goes_away_is_not_written_to_any_more(worker: Worker) -> None:
     watcher = await Watcher(worker).begun()
     watcher.task.cancel()
@@ -127,3 +138,22 @@ async def test_who_goes_away_is_not_written_to_any_more(worker: Worker) -> None:
         await watcher.task
     assert (worker.asked[-1].action, worker.asked[-1].number) == ("unwatch", watcher.number)
     worker.answer(link.Event(watcher.number, {"type": "live"}))
+
+
+@pytest.mark.parametrize(
+    "body", [{"a": orjson.loads(b"[" * 101 + b"]" * 101)}, {"a": "x" * link.MAX_MESSAGE_BYTES}, {"a": "\ud800"}]
+)
+async def test_a_body_that_the_link_cannot_carry_is_refused(worker: Worker, body: dict[str, Any]) -> None:
+    with pytest.raises(CommandError) as refused:
+        await worker.commands.run("call-1", "session", body)
+    assert refused.value.status == 400
+    assert worker.asked == []
+
+
+@pytest.mark.parametrize("kind", [link.Kind.RESULT, link.Kind.EVENT])
+async def test_a_record_that_is_none_does_not_cost_the_link(worker: Worker, kind: link.Kind) -> None:
+    running = asyncio.create_task(worker.commands.run("call-1", "say"))
+    asked = await worker.asked_for(1)
+    worker.commands.record(kind, memoryview(b'{"body":[]}'))
+    worker.answer(link.Result(asked.number, 200, {"of": "say"}))
+    assert await running == {"of": "say"}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
+
+import pytest
 
 from common import link
 from tests.worker.dispatcher_end import DispatcherEnd, link_to
 from tests.worker.test_service import Service, here, live_call
+from worker.conversation import Role
 
 __all__ = ["here"]  # the fixture
 
@@ -73,3 +77,44 @@ async def test_fields_that_the_api_refuses_are_mended_on_their_way(here: Service
     assert session.session["audio"]["input"]["transcription"]["language"] == "pt"
     (tool,) = session.session["tools"]
     assert tool["parameters"]["properties"]["all"] == {"type": "array", "items": {}}
+
+
+@pytest.mark.parametrize("kind", [link.Kind.COMMAND, link.Kind.ATTACH, link.Kind.OPEN])
+async def test_a_record_that_is_none_costs_nobody_the_link(here: Service, kind: link.Kind) -> None:
+    payload = b'{"number":1,"uuid":"call-1","body":' + b"[" * 101 + b"]" * 101 + b',"epoch":-1}'
+    record = struct.pack("!BII", kind, 0 if kind is link.Kind.COMMAND else 9, len(payload)) + payload
+    async with link_to(here.address) as dispatcher:
+        await live_call(dispatcher, "call-1", 1)
+        dispatcher.end.send(record)
+        assert (await _ask(dispatcher, 2, "call-1", "conversation")).status == 200
+        assert dispatcher.lost_reason is None
+        if kind is link.Kind.OPEN:
+            assert (await dispatcher.next(9, link.Refused)).reason == link.Refusal.INVALID
+
+
+async def test_a_conversation_over_a_message_is_shown_in_part(here: Service) -> None:
+    async with link_to(here.address) as dispatcher:
+        await live_call(dispatcher, "call-1", 1)
+        (held,) = here.worker._held()
+        session = held.call._session
+        assert session is not None
+        for number in range(20):
+            item = session.conversation.insert(f"item-{number}", Role.USER, None)
+            item.text, item.text_done = "\x01" * 100_000, True
+        shown = await _ask(dispatcher, 1, "call-1", "conversation")
+        assert shown.status == 200
+        assert shown.body["omitted"] > 0
+        assert (await _ask(dispatcher, 2, "call-1", "say", text="Hello.")).status == 200
+
+
+async def test_a_worker_says_how_many_calls_it_has(here: Service) -> None:
+    async with link_to(here.address) as dispatcher:
+        assert (await _ask(dispatcher, 1, "", "load")).body == {"calls": 0}
+        await live_call(dispatcher, "call-1", 1)
+        await live_call(dispatcher, "call-2", 2)
+        assert (await _ask(dispatcher, 2, "", "load")).body == {"calls": 2}
+        dispatcher.send(link.Close("the caller hung up"), 1)
+        # Its place is free at once, though its session still closes.
+        assert (await _ask(dispatcher, 3, "", "load")).body == {"calls": 1}
+        here.worker.draining = True
+        assert (await _ask(dispatcher, 4, "", "load")).status == 409

@@ -252,3 +252,11 @@ def test_a_wrong_file_is_named_with_what_is_wrong(write: Write, content: Any, pr
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"PRICES_FILE='.*none.json' cannot be read: No such file"):
         Prices.load(tmp_path / "none.json")
+
+
+def test_prices_that_are_nested_too_deeply_are_refused_in_one_line(tmp_path: Path) -> None:
+    for levels in (91, 2000):
+        path = tmp_path / "prices.json"
+        path.write_text('{"models":' + "[" * levels + "]" * levels + "}")
+        with pytest.raises(SettingsError, match="nested deeper than 90 levels"):
+            Prices.load(path)

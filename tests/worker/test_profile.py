@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json as json_module
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import structlog
 from pydantic import SecretStr
 from structlog.typing import EventDict
 
+from common import link
+from common.nesting import MAX_LEVELS, is_too_deep
 from common.setting_values import AudioFormat
 from common.settings import Role, Settings, TurnDetection
 from tests.simulator.validation import validate_client_event
@@ -553,3 +555,41 @@ async def test_nobody_else_gets_a_safety_identifier(
     http: aiohttp.ClientSession, variables: dict[str, str]
 ) -> None:
     assert "OpenAI-Safety-Identifier" not in (await load(http, **variables)).headers
+
+
+def nested(levels: int) -> Any:
+    return orjson.loads('{"a":' * (levels - 1) + "{}" + "}" * (levels - 1))
+
+
+# Where the fields of a call may be nested as they like.
+ROOMY: list[Callable[[Any], dict[str, Any]]] = [
+    lambda deep: {"of_tomorrow": deep},
+    lambda deep: {"session": {"of_tomorrow": deep}},
+    lambda deep: {"turn_detection": {"type": "server_vad", "of_tomorrow": deep}},
+    lambda deep: {"session": {"input_audio_transcription": {"model": "whisper-1", "of_tomorrow": deep}}},
+    lambda deep: {"tools": [{"name": "a", "parameters": {"type": "object", "default": deep}}]},
+    lambda deep: {"tools": [MCP | {"headers": deep}]},
+    lambda deep: {"session": {"tracing": {"metadata": deep}}},
+]
+
+
+@pytest.mark.parametrize("put", ROOMY)
+async def test_a_call_of_any_depth_that_is_taken_can_be_remembered(
+    http: aiohttp.ClientSession, put: Callable[[Any], dict[str, Any]]
+) -> None:
+    plain = await load(http)
+    for levels in range(MAX_LEVELS - 8, MAX_LEVELS + 12):
+        config = put(nested(levels))
+        made = await profile.load(settings(), uuid=UUID, metadata=METADATA, provider_config=config, http=http)
+        payload = link.encode(link.Profile(made.to_record(), made.secrets()), 1)[link.HEAD_BYTES :]
+        record = link.decode_control(link.Profile, memoryview(payload))
+        assert CallProfile.from_record(record.record, record.secrets, settings()) == made
+        assert made == plain or not is_too_deep(config)
+
+
+@pytest.mark.parametrize("levels", [MAX_LEVELS + 1, 2000])
+async def test_an_answer_that_is_too_deep_is_said_to_be(http: aiohttp.ClientSession, levels: int) -> None:
+    body = '{"of_tomorrow":' * levels + "1" + "}" * levels
+    async with web_service(text(body)) as service:
+        _, lines = await load_logged(http, OPENAI_URL_INSTRUCTIONS=service.url)
+    assert [line["reason"] for line in lines] == [f"the answer is nested deeper than {MAX_LEVELS} levels"]

@@ -25,10 +25,11 @@ from tests.worker.session_driver import (
     playout,
     texts,
 )
-from worker.actions import Report, Seen
+from worker.actions import Report, Seen, Used
 from worker.answering import RESPONSE_CREATED_SECONDS, RESPONSE_SILENCE_SECONDS
+from worker.api_values import MAX_ID_CHARS
 from worker.fitting import cut
-from worker.session import State
+from worker.session import MAX_LATE_SECONDS, State
 
 NO_RESPONSE = Report(Seen.UPSTREAM_ERROR, label="no_response")
 
@@ -270,6 +271,42 @@ def test_an_event_of_an_odd_shape_is_lost_and_the_call_is_not(number: int) -> No
             goes_on(peer)
 
 
+# Six bytes in JSON for each character.
+LONG = "\x01" * 300_000
+
+
+@pytest.mark.parametrize("number", range(len(dialogue())))
+def test_a_text_of_any_length_fits_on_the_link(number: int) -> None:
+    usual = dialogue()
+    for path in paths(usual[number]):
+        driver = live()
+        driver.caller(bytes(16_000))
+        peer = Peer(driver)
+        for position, event in enumerate(usual):
+            peer.feed(changed(event, path, LONG) if position == number else event)
+        peer.play_out()
+        driver.tick(3.1)
+        # Another dispatcher is told everything again.
+        driver.session.attached(link.Open("uuid-1", 2, credit_bytes=10**6), driver.channel, driver.now)
+        driver.take()
+        assert driver.session.state is State.LIVE, (usual[number]["type"], path)
+        for happened in driver.happened:
+            link.encode(link.Event(1, happened), 0)
+
+
+@pytest.mark.parametrize("field", ["id", "call_id", "name", "response_id"])
+def test_a_function_call_with_an_endless_id_is_none(field: str) -> None:
+    driver = live()
+    item = api.function_call_item("item_f") | {"status": "completed", "arguments": "{}"}
+    event = {"type": "response.output_item.done", "response_id": "resp_1", "item": item}
+    driver.event(api.response_created("resp_1"))
+    long = "x" * (MAX_ID_CHARS + 1)
+    with pytest.raises(ValueError, match=f"{MAX_ID_CHARS} characters"):
+        driver.event((event | {field: long}) if field == "response_id" else event | {"item": item | {field: long}})
+    assert driver.take() == []
+    assert link.Tool("call_1") in driver.event(event)
+
+
 @pytest.mark.parametrize("number", range(len(dialogue())))
 def test_an_event_that_never_comes_is_not_the_end_of_the_call(number: int) -> None:
     events = dialogue()
@@ -385,3 +422,84 @@ def test_a_function_call_that_could_not_be_told_to_the_dispatcher_is_none(field:
     assert driver.tick() == []
     # The right one is taken afterwards.
     assert link.Tool("call_1") in driver.event(event)
+
+
+# Numbers that cannot be true
+
+NO_TIMES: list[Any] = [-1, -1e12, 1e12, 1e400, float("nan"), True, "500", [500], {"ms": 1}, 10**100]
+BAD_EVENT = Report(Seen.UPSTREAM_ERROR, label="bad_event")
+
+
+def waits(driver: Driver) -> list[float]:
+    """The turn latency that was reported, of a turn that ends now and whose answer comes a second later."""
+    driver.now += 1.0
+    did = driver.reply("resp_t", "answer_t", "three", 500, previous="item_t")
+    return [one.value for one in only(did, Report) if one.seen is Seen.TURN_LATENCY_SECONDS]
+
+
+@pytest.mark.parametrize("ms", NO_TIMES)
+def test_a_turns_end_at_an_impossible_time_is_now(ms: Any) -> None:
+    driver = live()
+    for _ in range(100):
+        driver.caller()
+    driver.event(api.speech_started("item_t"))
+    did = driver.event(api.speech_stopped("item_t", 0) | {"audio_end_ms": ms})
+    assert BAD_EVENT in did
+    driver.event(api.committed("item_t"), api.caller_item_added("item_t"))
+    assert waits(driver) == [pytest.approx(1.5)]  # with the silence of 500 ms
+
+
+def test_a_turns_end_long_ago_is_not_waited_for_since_then() -> None:
+    driver = live()
+    driver.caller(bytes(16_000 * 600))
+    driver.event(api.speech_started("item_t"), api.speech_stopped("item_t", 1000))
+    driver.event(api.committed("item_t"), api.caller_item_added("item_t"))
+    assert waits(driver) == [pytest.approx(1.0 + MAX_LATE_SECONDS)]
+
+
+@pytest.mark.parametrize("ms", NO_TIMES)
+def test_a_turns_start_at_an_impossible_time_interrupts(ms: Any) -> None:
+    driver = live()
+    driver.reply("resp_1", "hello", "one two", 500, done=False)
+    did = driver.event(api.speech_started("item_t") | {"audio_start_ms": ms})
+    assert BAD_EVENT in did
+    assert only(did, link.Flush)
+
+
+@pytest.mark.parametrize("number", [-1, 1e400, float("nan"), True, "9", [9], {}, 10**100])
+def test_a_rate_limit_that_cannot_be_true_is_passed_over(number: Any) -> None:
+    driver = live()
+    requests = {"name": "requests", "limit": 10, "remaining": 3, "reset_seconds": 0.5}
+    tokens = {"name": "tokens", "limit": 10, "remaining": 0, "reset_seconds": number}
+    odd = {"name": "tokens", "limit": 10, "remaining": number, "reset_seconds": 1.0}
+    event = {"type": "rate_limits.updated", "event_id": "e", "rate_limits": [odd, tokens, "odd", requests]}
+    did = driver.event(event)
+    shown = [one for one in only(did, Report) if one.seen is Seen.RATE_LIMIT_REMAINING]
+    assert [(one.label, one.value) for one in shown] == [("tokens", 0.0), ("requests", 3.0)]
+    assert did.count(BAD_EVENT) == 3
+    assert driver.session._limits.held_until_seconds == float("-inf")
+
+
+@pytest.mark.parametrize("usage", [17, "usage", {"input_token_details": {"text_tokens": -1}}])
+def test_usage_that_cannot_be_true_does_not_hide_how_a_response_ended(usage: Any) -> None:
+    driver = live()
+    driver.event(api.response_created("resp_1"))
+    error = {"type": "invalid_request_error", "code": "insufficient_quota", "message": "no"}
+    details = {"type": "failed", "error": error}
+    done = api.response_done("resp_1", "failed", status_details=details)
+    done["response"]["usage"] = usage
+    did = driver.event(done)
+    assert Report(Seen.UPSTREAM_ERROR, label="bad_usage") in did
+    assert not only(did, Used)
+    assert driver.session.state is State.ENDED
+
+
+@pytest.mark.parametrize("index", [-1, 1001, 2**63, 10**100])
+def test_a_part_with_an_impossible_number_is_the_first(index: int) -> None:
+    driver = live()
+    driver.event(api.response_created("resp_1"), api.item_added(api.reply_item("hello")))
+    did = driver.event(api.audio_delta("resp_1", "hello", pcm_24k(500)) | {"content_index": index})
+    assert audio_samples(did) == {0: 4000}
+    driver.event(api.speech_started("item_t"))
+    (truncate,) = only(driver.record(heard(1, (0, 250))), dict)
+    assert (truncate["type"], truncate["content_index"]) == ("conversation.item.truncate", 0)

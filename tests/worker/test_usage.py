@@ -80,18 +80,46 @@ def test_every_input_token_is_counted_once(
     assert min(usage.input_text, usage.input_audio, usage.cached_text, usage.cached_audio) >= 0
 
 
+ODD_COUNTS = [-1, MAX_TOKENS + 1, 10**100, 1.5, float("nan"), float("inf"), True, "12", [1], {"a": 1}]
+PLACES = [
+    ("input_token_details", "text_tokens"),
+    ("input_token_details", "audio_tokens"),
+    ("input_token_details", "cached_tokens"),
+    ("output_token_details", "text_tokens"),
+    ("output_token_details", "audio_tokens"),
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("count", ODD_COUNTS)
+def test_usage_with_a_count_that_cannot_be_true_is_refused(place: tuple[str, str], count: object) -> None:
+    details, name = place
+    with pytest.raises(ValueError, match="usage"):
+        Usage.from_response({details: {name: count}})
+    cached = {"text_tokens": 10, "audio_tokens": 10, "cached_tokens_details": {"audio_tokens": count}}
+    with pytest.raises(ValueError, match="usage"):
+        Usage.from_response({"input_token_details": cached})
+
+
 @pytest.mark.parametrize(
-    ("usage", "plausible"),
+    "odd",
     [
-        (Usage(), True),
-        (Usage(1, 2, 3, 4, 5, 6), True),
-        (Usage(output_audio=MAX_TOKENS), True),
-        (Usage(input_text=-1), False),
-        (Usage(output_text=MAX_TOKENS + 1), False),
+        17,
+        "usage",
+        ["usage"],
+        {"input_token_details": [1]},
+        {"output_token_details": "many"},
+        {"input_token_details": {"cached_tokens_details": 1}},
     ],
 )
-def test_usage_with_impossible_figures_is_implausible(usage: Usage, plausible: bool) -> None:
-    assert usage.is_plausible is plausible
+def test_usage_of_another_shape_is_refused(odd: object) -> None:
+    with pytest.raises(ValueError, match="usage"):
+        Usage.from_response(odd)
+
+
+def test_the_most_tokens_are_taken() -> None:
+    usage = Usage.from_response({"output_token_details": {"audio_tokens": MAX_TOKENS}})
+    assert usage == Usage(output_audio=MAX_TOKENS)
 
 
 # Transcriptions

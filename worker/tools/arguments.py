@@ -8,6 +8,7 @@ from typing import Any, Final
 import orjson
 from jsonschema.protocols import Validator
 
+from common import nesting
 from worker.tools.errors import InvalidArguments, one_line
 
 MAX_ARGUMENTS_CHARACTERS: Final = 64 * 1024
@@ -27,7 +28,9 @@ def parse(arguments: str) -> dict[str, Any]:
     if not arguments.strip():
         return {}
     try:
-        parsed = orjson.loads(arguments)
+        parsed = nesting.read(arguments)
+    except nesting.TooDeep as error:
+        raise InvalidArguments(f"The arguments' JSON {error}.", "json") from None
     except orjson.JSONDecodeError as error:
         raise InvalidArguments(f"The arguments are not valid JSON: {error}.", "json") from None
     if not isinstance(parsed, dict):

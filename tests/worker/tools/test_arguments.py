@@ -31,7 +31,8 @@ def test_an_object_is_read() -> None:
         ('{"city": "\ud800"}', "not valid JSON"),
         ('["Rome"]', "not a JSON object"),
         ("null", "not a JSON object"),
-        ("[" * 5000, "not valid JSON"),
+        ("[" * 5000, "nested deeper than 90 levels"),
+        ('{"a":' * 91 + "1" + "}" * 91, "nested deeper than 90 levels"),
         ('{"city": "' + "x" * MAX_ARGUMENTS_CHARACTERS + '"}', "longer than"),
     ],
 )
