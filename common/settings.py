@@ -32,6 +32,7 @@ from pydantic_settings import (
 from common import models, session_fields, setting_notices
 from common.cores import usable_cores
 from common.errors import SettingsError
+from common.extensions import DEFAULT_CONTEXT
 from common.models import Service
 from common.recordings import BUILTIN, MAX_SECONDS, NONE, problem_of
 from common.redaction import redact
@@ -43,6 +44,7 @@ from common.setting_values import (
     AudioFormat,
     BaseUrl,
     Boolean,
+    DialplanContext,
     Extension,
     HttpUrl,
     IdleMilliseconds,
@@ -64,6 +66,7 @@ from common.setting_values import (
     Token,
     ToolChoice,
     Tracing,
+    TransferAllowed,
     Truncation,
     VadMilliseconds,
     Voice,
@@ -277,6 +280,15 @@ class Settings(BaseSettings):
     ami_url: AmiUrl = Field(
         default="http://127.0.0.1:6006", description="avr-ami, for avr_transfer and avr_hangup"
     )
+    transfer_context: DialplanContext = Field(
+        default=DEFAULT_CONTEXT, description="the dialplan context of an extension that is given without one"
+    )
+    transfer_allowed: TransferAllowed = Field(
+        default=None,
+        description="where the model may transfer callers to, separated by commas: exten, exten@context, patterns "
+        "as in the dialplan (_00X.@out), internal (1 to 6 digits, or a name of letters, in TRANSFER_CONTEXT), or "
+        "none; unset: internal",
+    )
     tools_dir: Path = Field(default=Path("tools"), description="the folder of your tools (*.py, *.js)")
     tool_timeout_seconds: Annotated[float, BeforeValidator(number(0.1, 3600))] = Field(
         default=20, description="how long a tool may take"
@@ -300,7 +312,8 @@ class Settings(BaseSettings):
     )
     fallback_extension: Extension = Field(
         default=None,
-        description="where such a call is transferred to, through avr-ami: exten or exten@context; unset: it ends",
+        description="where such a call is transferred to, through avr-ami and whatever TRANSFER_ALLOWED says: "
+        "exten or exten@context; unset: it ends",
     )
     filler_wav: Recording = Field(
         default=NONE,

@@ -17,6 +17,7 @@ import structlog
 
 from common import link, models, session_fields
 from common.errors import UpstreamError
+from common.extensions import TransferRule
 from common.function_tools import MAX_TOOLS
 from common.metrics import ReconnectReason, RetryReason, WorkerMetrics
 from common.relay_timer import RelayTimer
@@ -761,7 +762,13 @@ def _plan(chosen: CallProfile, toolbox: Toolbox, settings: Settings, tools: list
         max_call_seconds=settings.max_call_seconds,
         rollover_seconds=settings.session_rollover_seconds,
         idempotent=frozenset(name for name in toolbox.names if toolbox.is_idempotent(name)),
+        transfers=_transfer_rule(settings),
     )
+
+
+def _transfer_rule(settings: Settings) -> TransferRule:
+    allowed = settings.transfer_allowed
+    return TransferRule(settings.transfer_context, None if allowed is None else tuple(allowed))
 
 
 _MEMORY = frozenset({link.Kind.PROFILE, link.Kind.REMEMBER, link.Kind.SPOKEN, link.Kind.KEPT_AUDIO, link.Kind.GO})

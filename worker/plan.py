@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from common.extensions import ONLY_INTERNAL, TransferRule
 from worker.dialect import Dialect
 
 
@@ -30,6 +31,7 @@ class Plan:
         max_call_seconds: a call ends after so long; None: never.
         rollover_seconds: a session is replaced after so long.
         idempotent: tools that may run again when it is not known whether they have.
+        transfers: where the model may transfer the caller to.
     """
 
     dialect: Dialect
@@ -49,3 +51,4 @@ class Plan:
     max_call_seconds: float | None = None
     rollover_seconds: float = 3300.0
     idempotent: frozenset[str] = frozenset()
+    transfers: TransferRule = ONLY_INTERNAL

@@ -188,6 +188,8 @@ class Session:
             journal=self._journal,
             outbox=self._out,
             new_id=self._new_id,
+            uuid=opening.uuid,
+            transfers=plan.transfers,
         )
         self._updates = SessionUpdates(plan, self._out, opening.uuid)
         self._wants_awaiting = opening.filler

@@ -627,3 +627,32 @@ class TestRecordings:
     def test_an_extension_of_other_characters_is_refused(self, written: str) -> None:
         assert "FALLBACK_EXTENSION" in refusal(FALLBACK_EXTENSION=written)
         assert "must be exten or exten@context" in refusal(FALLBACK_EXTENSION=written)
+
+
+class TestTransfers:
+    def test_only_internal_extensions_of_demo_are_permitted_by_default(self) -> None:
+        settings = parse()
+        assert (settings.transfer_context, settings.transfer_allowed) == ("demo", None)
+
+    @pytest.mark.parametrize(
+        ("written", "meant"),
+        [
+            ("600", ["600"]),
+            (" internal , +39021@out,_00X. ", ["internal", "+39021@out", "_00X."]),
+            ('["internal", 600]', ["internal", "600"]),
+            ("none", []),
+            ("", None),
+        ],
+    )
+    def test_destinations_are_a_list(self, written: str, meant: list[str] | None) -> None:
+        assert parse(TRANSFER_ALLOWED=written).transfer_allowed == meant
+
+    @pytest.mark.parametrize(
+        "written", ["600;601", ",", "[", "[]", '{"a": 1}', "_[3-1]", "600@a b", ",".join(["600"] * 257)]
+    )
+    def test_a_wrong_destination_stops_the_start(self, written: str) -> None:
+        assert refusal(TRANSFER_ALLOWED=written).startswith("TRANSFER_ALLOWED=")
+
+    @pytest.mark.parametrize("written", ["a b", "demo,1", "démo"])
+    def test_a_wrong_context_stops_the_start(self, written: str) -> None:
+        assert "TRANSFER_CONTEXT" in refusal(TRANSFER_CONTEXT=written)

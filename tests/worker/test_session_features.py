@@ -7,13 +7,16 @@ from typing import Any
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from common import link
+from common.extensions import TransferRule
 from common.settings import Settings, TurnDetection
 from common.wav import read_wav
 from tests.worker import api_events as api
 from tests.worker.session_driver import CREATE, Append, Driver, live, only, pcm_24k, playout
 from worker.actions import Answer, Configured, RunTool
+from worker.function_calls import MAX_LOGGED_REFUSALS
 from worker.session import State
 
 WEATHER = ("call_1", "get_weather", '{"city": "Rome"}')
@@ -161,6 +164,63 @@ def test_wrong_arguments_of_a_transfer_are_told_to_the_model() -> None:
     (output,) = only(driver.event(_function_call("resp_1", "call_1", "avr_transfer", "{}")), dict)
     assert "transfer_extension" in output["item"]["output"]
     assert CREATE in driver.event(api.response_done("resp_1"))
+
+
+def _asked_to_transfer(
+    driver: Driver, extension: str, number: int = 1, more: dict[str, str] | None = None
+) -> tuple[str, list[Any]]:
+    """Have the model ask for a transfer; return the function's output, and the orders to the dispatcher."""
+    response_id, call_id = f"resp_{number}", f"call_{number}"
+    driver.event(api.response_created(response_id))
+    arguments = orjson.dumps({"transfer_extension": extension, **(more or {})}).decode()
+    did = driver.event(_function_call(response_id, call_id, "avr_transfer", arguments))
+    did += driver.event(api.response_done(response_id))
+    outputs = [one["item"]["output"] for one in only(did, dict) if one["type"] == "conversation.item.create"]
+    return "".join(outputs), only(did, link.Order)
+
+
+@pytest.mark.parametrize(
+    ("extension", "more", "entry"),
+    [
+        ("+3902123456", {}, "+3902123456@demo"),
+        ("0044123456789", {}, "0044123456789@demo"),
+        ("600", {"transfer_context": "from-internal"}, "600@from-internal"),
+        ("*98", {}, "*98@demo"),
+    ],
+)
+def test_a_transfer_to_the_outside_is_refused_and_logged(extension: str, more: dict[str, str], entry: str) -> None:
+    driver = live()
+    with capture_logs() as lines:
+        output, orders = _asked_to_transfer(driver, extension, more=more)
+    assert orders == []
+    assert output.startswith("refused: ")
+    assert "the operator of this service" in output
+    (line,) = lines
+    assert (line["event"], line["entry"], line["uuid"]) == ("transfer refused", entry, driver.session.uuid)
+    assert line["hint"] == f"set TRANSFER_ALLOWED=internal,{entry}"
+
+
+def test_a_transfer_that_the_operator_allows_is_made() -> None:
+    driver = live(transfers=TransferRule("demo", ("internal", "_+39X.@out")))
+    output, (order,) = _asked_to_transfer(driver, "+39 02 123", more={"transfer_context": "out"})
+    assert (output, order.extension, order.context) == ("", "+3902123", "out")
+
+
+def test_a_transfer_goes_to_the_context_of_the_settings() -> None:
+    driver = live(transfers=TransferRule("from-internal"))
+    _, (order,) = _asked_to_transfer(driver, "600")
+    assert (order.extension, order.context) == ("600", "from-internal")
+
+
+def test_refused_transfers_are_logged_once_each_up_to_a_bound() -> None:
+    driver = live()
+    with capture_logs() as lines:
+        for number in range(2 * MAX_LOGGED_REFUSALS):
+            extension = str(1_000_000 + max(1, number))
+            output, _ = _asked_to_transfer(driver, extension, number)
+            assert output.startswith("refused: ")
+    assert len(lines) == MAX_LOGGED_REFUSALS
+    assert len({line["entry"] for line in lines}) == MAX_LOGGED_REFUSALS
 
 
 @pytest.mark.parametrize("ending", ["completed", "failed"])
