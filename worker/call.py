@@ -770,9 +770,8 @@ def _tools(chosen: CallProfile, toolbox: Toolbox) -> tuple[list[dict[str, Any]],
     # What a call says of a function describes it otherwise; the function does what it did.
     own = [*avr.FUNCTIONS, *toolbox.definitions]
     names = {*map(tool_key, own)}
-    said = {
-        tool_key(tool): tool for tool in chosen.tools if tool_key(tool) in names and tool["type"] == "function"
-    }
+    functions = {tool_key(tool): tool for tool in chosen.tools if tool.get("type") == "function"}
+    said = {name: tool for name, tool in functions.items() if name in names}
     own = [{**tool, **said.get(tool_key(tool), {})} for tool in own]
     built_in, in_files = own[: len(avr.FUNCTIONS)], own[len(avr.FUNCTIONS) :]
     of_the_call = [tool for tool in chosen.tools if tool_key(tool) not in said]
