@@ -356,6 +356,32 @@ def extension(value: object) -> object:
     return value
 
 
+def dialplan_context(value: object) -> object:
+    """Takes the name of a dialplan context."""
+    if not extensions.CONTEXT.fullmatch(str(value)):
+        raise ValueError("must be the name of a dialplan context: letters, digits, _ and -")
+    return value
+
+
+def transfer_allowed(value: object) -> object:
+    """Takes entries such as `internal`, `600@sales` or `_00X.@out`, separated by commas or as a JSON list.
+
+    `none` is no entry: nothing is allowed.
+    """
+    if value is None:
+        return None
+    if str(value).lower() == NONE:
+        return []
+    given = value
+    if isinstance(value, str):
+        given = _parse_json(value) if value.startswith("[") else value.split(",")
+    written = [str(each).strip() for each in given] if isinstance(given, list) else [str(given)]
+    entries = [each for each in written if each]
+    if not 1 <= len(entries) <= extensions.MAX_ALLOWED:
+        raise ValueError(f"must be none, or 1 to {extensions.MAX_ALLOWED} entries separated by commas")
+    return [extensions.allowed_entry(each) for each in entries]
+
+
 def http_url(value: object) -> object:
     """Takes the address of an HTTP service."""
     url = _split_url(value)
@@ -479,6 +505,8 @@ Address = Annotated[str | None, BeforeValidator(_parse_address)]
 Recording = Annotated[str, BeforeValidator(recording)]
 Origins = Annotated[list[str] | None, _optional(origins)]
 Extension = Annotated[str | None, BeforeValidator(unless_off(extension))]
+DialplanContext = Annotated[str, BeforeValidator(dialplan_context)]
+TransferAllowed = Annotated[list[str] | None, BeforeValidator(transfer_allowed)]
 Boolean = Annotated[bool, BeforeValidator(boolean)]
 ReasoningEffort = Annotated[str | None, _optional(one_of(reasoning_efforts(Service.OTHER)))]
 NoiseReduction = Annotated[str | None, BeforeValidator(unless_off(one_of(("near_field", "far_field"))))]

@@ -32,10 +32,11 @@ from pydantic_settings import (
 from common import models, session_fields, setting_notices
 from common.cores import usable_cores
 from common.errors import SettingsError
+from common.extensions import DEFAULT_CONTEXT
 from common.models import Service
 from common.proxy import Proxies
 from common.recordings import BUILTIN, MAX_SECONDS, NONE, problem_of
-from common.redaction import redact
+from common.redaction import redact, secrets_in, secrets_in_url
 from common.setting_values import (
     MIN_TOKEN_CHARACTERS,
     Address,
@@ -44,6 +45,7 @@ from common.setting_values import (
     AudioFormat,
     BaseUrl,
     Boolean,
+    DialplanContext,
     Extension,
     HttpUrl,
     IdleMilliseconds,
@@ -67,6 +69,7 @@ from common.setting_values import (
     Token,
     ToolChoice,
     Tracing,
+    TransferAllowed,
     Truncation,
     VadMilliseconds,
     Voice,
@@ -280,6 +283,15 @@ class Settings(BaseSettings):
     ami_url: AmiUrl = Field(
         default="http://127.0.0.1:6006", description="avr-ami, for avr_transfer and avr_hangup"
     )
+    transfer_context: DialplanContext = Field(
+        default=DEFAULT_CONTEXT, description="the dialplan context of an extension that is given without one"
+    )
+    transfer_allowed: TransferAllowed = Field(
+        default=None,
+        description="where the model may transfer callers to, separated by commas: exten, exten@context, patterns "
+        "as in the dialplan (_00X.@out), internal (1 to 6 digits, or a name of letters, in TRANSFER_CONTEXT), or "
+        "none; unset: internal",
+    )
     tools_dir: Path = Field(default=Path("tools"), description="the folder of your tools (*.py, *.js)")
     tool_timeout_seconds: Annotated[float, BeforeValidator(number(0.1, 3600))] = Field(
         default=20, description="how long a tool may take"
@@ -303,7 +315,8 @@ class Settings(BaseSettings):
     )
     fallback_extension: Extension = Field(
         default=None,
-        description="where such a call is transferred to, through avr-ami: exten or exten@context; unset: it ends",
+        description="where such a call is transferred to, through avr-ami and whatever TRANSFER_ALLOWED says: "
+        "exten or exten@context; unset: it ends",
     )
     filler_wav: Recording = Field(
         default=NONE,
@@ -487,6 +500,16 @@ class Settings(BaseSettings):
     def notices(self) -> tuple[str, ...]:
         """A line for each variable that is set and has no effect, and for what will stop working."""
         return self._notices
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """What no log line, answer or memory may hold."""
+        values = [getattr(self, name) for name in type(self).model_fields]
+        found = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
+        for url in (self.redis_url, self.openai_url_instructions, self.ami_url, self.openai_base_url):
+            found.update(secrets_in_url(url or ""))
+        found.update(secrets_in(self.openai_mcp_servers), secrets_in(self.openai_session))
+        return frozenset(found - {""})
 
     @property
     def realtime_url(self) -> str:

@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from common import admin, nesting
 from common.errors import RegistryUnavailable
 from common.nesting import TooDeep
+from common.redaction import NO_CALL, without_known
 from common.registry import CallRecord, Registry, WorkerStatus
 from dispatcher import page
 from dispatcher.access import Access
@@ -90,7 +91,7 @@ class CallsApi:
         if record is None:
             raise CommandError(404, "there is no such call")
         conversation = await (await self._dispatcher.holder(uuid)).run(uuid, "conversation")
-        return _json(_call(record, time.time()) | conversation)
+        return _json(_call(record, time.time()) | conversation, uuid=uuid)
 
     async def hang_up(self, request: web.Request) -> web.Response:
         """`DELETE /calls/{uuid}`."""
@@ -112,12 +113,12 @@ class CallsApi:
         uuid = request.match_info["uuid"]
         commands = await self._dispatcher.holder(uuid)
         async with commands.watch(uuid) as events:
-            return await send_events(request, events)
+            return await send_events(request, events, uuid)
 
     async def _command(self, request: web.Request, action: str, body: dict[str, Any]) -> web.Response:
         uuid = request.match_info["uuid"]
         commands = await self._dispatcher.holder(uuid)
-        return _json(await commands.run(uuid, action, body))
+        return _json(await commands.run(uuid, action, body), uuid=uuid)
 
 
 def _guarded(access: Access, handler: Handler) -> Handler:
@@ -129,7 +130,7 @@ def _guarded(access: Access, handler: Handler) -> Handler:
         try:
             return await handler(request)
         except CommandError as error:
-            return _json({"error": str(error)}, status=error.status)
+            return _json({"error": str(error)}, status=error.status, uuid=request.match_info.get("uuid", NO_CALL))
         except RegistryUnavailable as error:
             return _json({"error": f"Redis is away: {error}"}, status=503)
 
@@ -178,5 +179,13 @@ def _worker(status: WorkerStatus) -> dict[str, Any]:
     }
 
 
-def _json(data: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(body=orjson.dumps(data), status=status, content_type="application/json", headers=headers)
+def _json(
+    data: object, status: int = 200, headers: dict[str, str] | None = None, *, uuid: str = NO_CALL
+) -> web.Response:
+    body = _dumps(data, uuid)
+    return web.Response(body=body, status=status, content_type="application/json", headers=headers)
+
+
+def _dumps(data: object, uuid: str) -> bytes:
+    """Return JSON without known secrets. Its worker, and Redis, have left out those of a call already."""
+    return without_known(orjson.dumps(data).decode(), uuid).encode()

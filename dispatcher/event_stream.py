@@ -12,6 +12,8 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
+from common.redaction import NO_CALL, without_known
+
 IDLE_SECONDS: Final = 15.0
 """A comment is sent on a stream that was idle for so long, so that a proxy does not cut it."""
 
@@ -28,11 +30,19 @@ does not read would be found late, or never."""
 _HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
 
 
-async def send_events(request: web.Request, events: AsyncIterator[dict[str, Any]]) -> web.StreamResponse:
-    """Answer a request with events, until they end or the watcher is gone, or does not read."""
+async def send_events(
+    request: web.Request, events: AsyncIterator[dict[str, Any]], uuid: str = NO_CALL
+) -> web.StreamResponse:
+    """Answer a request with events, until they end or the watcher is gone, or does not read.
+
+    Args:
+        request: of the watcher.
+        events: of a call.
+        uuid: of the call, whose secrets are left out.
+    """
     response = web.StreamResponse(headers=_HEADERS)
     await response.prepare(request)
-    stream = _Stream(request, response)
+    stream = _Stream(request, response, uuid)
     reading = aiter(events)
     following = asyncio.ensure_future(anext(reading, None))
     try:
@@ -56,7 +66,8 @@ async def send_events(request: web.Request, events: AsyncIterator[dict[str, Any]
 class _Stream:
     """One watcher's connection. Methods raise ConnectionError when the watcher is gone, or was cut off."""
 
-    def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
+    def __init__(self, request: web.Request, response: web.StreamResponse, uuid: str) -> None:
+        self._uuid = uuid
         self._transport = request.transport
         self._response = response
         self._sent_seconds = self._taken_seconds = time.monotonic()
@@ -68,7 +79,8 @@ class _Stream:
     async def send(self, event: dict[str, Any]) -> None:
         """Send an event."""
         name = str(event.get("type", "event"))
-        await self._write(b"event: %s\ndata: %s\n\n" % (name.encode(), orjson.dumps(event)))
+        data = without_known(orjson.dumps(event).decode(), self._uuid)
+        await self._write(f"event: {name}\ndata: {data}\n\n".encode())
 
     async def keep_alive(self) -> None:
         """Send a comment if nothing was sent for a while."""

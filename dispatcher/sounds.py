@@ -32,7 +32,7 @@ def load(settings: Settings) -> Announcements:
     """
     extension, context = "", ""
     if settings.fallback_extension is not None:
-        extension, context = extensions.split(settings.fallback_extension)
+        extension, context = extensions.split(settings.fallback_extension, settings.transfer_context)
     return Announcements(
         _sentence(settings.fallback_wav),
         extension,

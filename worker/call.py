@@ -15,14 +15,17 @@ from typing import Protocol as Interface
 import aiohttp
 import structlog
 
-from common import link, models, session_fields
+from common import link, models
 from common.errors import UpstreamError
+from common.extensions import TransferRule
 from common.function_tools import MAX_TOOLS
 from common.metrics import ReconnectReason, RetryReason, WorkerMetrics
+from common.redaction import CallSecrets, all_without_known, redact, secrets_in
 from common.relay_timer import RelayTimer
+from common.session_fields import tool_key
 from common.settings import Settings, TurnDetection
 from common.stream import Stream
-from worker import actions, fitting, profile
+from worker import actions, fitting, profile, session_change
 from worker.actions import Seen
 from worker.local_vad import DEFAULT_THRESHOLD
 from worker.plan import Plan
@@ -32,6 +35,7 @@ from worker.realtime import RealtimeConnection
 from worker.resample import Upsampler
 from worker.running_tools import RunningTools
 from worker.session import BAD_USAGE, HELD_BACK, Session
+from worker.session_change import ChangeRefused
 from worker.snapshot import Snapshot, SnapshotReader
 from worker.tools import avr
 from worker.tools.shed import ToolShed
@@ -121,6 +125,8 @@ class Call:
         self._log = structlog.get_logger().bind(uuid=opening.uuid)
         self._send_on: Callable[[bytes], None] | None = send
         self._stream = Stream()
+        self._secrets = CallSecrets(opening.uuid)
+        self._secrets.keep(secrets_in(opening.provider_config))
         self._calls = calls
         self._resources = resources
         self._metrics = resources.metrics
@@ -429,6 +435,7 @@ class Call:
             self._send_on(link.encode(record, self._channel))
 
     def _tell_profile(self, chosen: CallProfile) -> None:
+        self._secrets.keep(secrets_in(chosen.secrets()))
         try:
             record = link.encode(link.Profile(chosen.to_record(), chosen.secrets()), self._channel)
         except ValueError as error:
@@ -454,14 +461,26 @@ class Call:
             # Numbers are a link's own: two dispatchers may use the same.
             self._commands += 1
             self._asking[self._commands] = (command.number, send)
-            body = self._accepted(command.body) if command.action == "session" else command.body
+            try:
+                body = self._checked(command.body) if command.action == "session" else command.body
+            except ChangeRefused as error:
+                self._answer(self._commands, 400, {"error": str(error)})
+                return
             self._session.command(self._commands, command.action, body, time.monotonic())
             self._act()
 
-    def _accepted(self, session: dict[str, Any]) -> dict[str, Any]:
-        accepted, changes = session_fields.accepted(session)
+    def _checked(self, body: dict[str, Any]) -> dict[str, Any]:
+        assert self._profile is not None
+        assert self._toolbox is not None
+        self._secrets.keep(secrets_in(body))
+        change, changes = session_change.checked(body, self._profile, self._toolbox.names)
         profile.log_tools_changed(self._log, "the calls API", changes)
-        return accepted
+        return change
+
+    def _answer(self, number: int, status: int, body: dict[str, Any]) -> None:
+        asked, send = self._asking.pop(number)
+        shown = all_without_known(body, self.uuid)
+        send(fitting.encoded(link.Result(asked, status, shown), 0)[0])
 
     def unwatch(self, send: Callable[[bytes], None]) -> None:
         """Whoever watched by this link is gone with it."""
@@ -495,7 +514,11 @@ class Call:
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             # An event of another shape than the API's: it is lost, the call goes on.
             self._metrics.upstream_errors.inc("bad_event")
-            self._log.warning("upstream event not understood", type=event["type"][:64], reason=repr(error)[:200])
+            # Redacted before it is cut: a part of a secret would not be known.
+            reason = redact(repr(error), self.uuid)[:200]
+            self._log.warning(
+                "upstream event not understood", type=redact(event["type"], self.uuid)[:64], reason=reason
+            )
         self._act()
 
     def unreadable(self) -> None:
@@ -543,13 +566,13 @@ class Call:
             case actions.Report(seen, value, label):
                 _REPORTS[seen](self._metrics, value, label)
             case actions.Happened(event):
+                shown = all_without_known(event, self.uuid) if self._watchers else event
                 for number, send in self._watchers:
-                    send(link.encode(link.Event(number, event), 0))
+                    send(link.encode(link.Event(number, shown), 0))
             case actions.RunTool(call_id, name, arguments):
                 self._run_tool(call_id, name, arguments)
             case actions.Answer(number, status, body):
-                asked, send = self._asking.pop(number)
-                send(fitting.encoded(link.Result(asked, status, body), 0)[0])
+                self._answer(number, status, body)
             case actions.Connect(delay_seconds):
                 if self._realtime is not None:
                     # It is open, but there is no session on it.
@@ -572,20 +595,14 @@ class Call:
         resources = self._resources
         try:
             self._toolbox = await resources.tools.toolbox()
-            self._profile = self._remembered_profile() or await profile.load(
-                resources.settings,
-                uuid=self.uuid,
-                metadata=self._opening.metadata,
-                provider_config=self._opening.provider_config,
-                http=resources.http,
-            )
+            self._profile, without_secrets = await self._load_profile()
             self._tell_profile(self._profile)
             tools, left_out = _tools(self._profile, self._toolbox)
             if left_out:
                 reason = f"a session has at most {MAX_TOOLS}"
                 shown = left_out[:MAX_SHOWN_TOOLS]
                 self._log.warning("tools left out", reason=reason, number=len(left_out), tools=shown)
-            plan = _plan(self._profile, self._toolbox, resources.settings, tools)
+            plan = _plan(self._profile, self._toolbox, resources.settings, tools, without_secrets)
             limits = resources.limits.of(self._profile.base_url, self._profile.api_key.get_secret_value())
             self._limits = limits
             session = Session(self._opening, self._channel, plan, time.monotonic(), self._snapshot, limits=limits)
@@ -603,6 +620,28 @@ class Call:
             tell(session, time.monotonic())
         self._act()
 
+    async def _load_profile(self) -> tuple[CallProfile, tuple[str, ...]]:
+        """Return the settings of the call, and the names of tools whose secrets were lost."""
+        opening, resources = self._opening, self._resources
+        remembered = self._remembered_profile()
+        if remembered is not None:
+            return await profile.restored(
+                remembered,
+                resources.settings,
+                uuid=self.uuid,
+                metadata=opening.metadata,
+                provider_config=opening.provider_config,
+                http=resources.http,
+            )
+        loaded = await profile.load(
+            resources.settings,
+            uuid=self.uuid,
+            metadata=opening.metadata,
+            provider_config=opening.provider_config,
+            http=resources.http,
+        )
+        return loaded, ()
+
     def _remembered_profile(self) -> CallProfile | None:
         """The settings that the call began with, where they are known."""
         remembered = self._memory.profile
@@ -617,9 +656,7 @@ class Call:
     def _configured(self, session: dict[str, Any]) -> None:
         """The calls API has changed the session: the next one is to be like it."""
         assert self._profile is not None
-        service = models.service_of(self._profile.base_url)
-        merged = session_fields.merged(self._profile.session, session, service)
-        self._profile = dataclasses.replace(self._profile, session=merged)
+        self._profile = self._profile.changed(session, self._resources.settings)
         self._tell_profile(self._profile)
 
     async def _connect(self, delay_seconds: float) -> None:
@@ -735,6 +772,7 @@ class Call:
             self._close_session(outcome, reason)
         self._ended = True
         self.tools.cancel()
+        self._secrets.close()
         self._calls.ended(self)
 
     def _close_session(self, outcome: link.Outcome, reason: str) -> None:
@@ -769,15 +807,27 @@ def _lasts_seconds(event: dict[str, Any]) -> float | None:
 
 def _tools(chosen: CallProfile, toolbox: Toolbox) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the session's tools, and the names of tools that exceed the API's limit."""
-    room = MAX_TOOLS - len(avr.FUNCTIONS)
-    custom = toolbox.definitions
-    of_the_call, in_files = chosen.tools[:room], custom[: max(room - len(chosen.tools), 0)]
-    left_out = [*chosen.tools[len(of_the_call) :], *custom[len(in_files) :]]
-    names = [str(tool.get("name") or tool.get("server_label"))[:64] for tool in left_out]
-    return [*of_the_call, *avr.FUNCTIONS, *in_files], names
+    # What a call says of a function describes it otherwise; the function does what it did.
+    own = [*avr.FUNCTIONS, *toolbox.definitions]
+    names = {*map(tool_key, own)}
+    functions = {tool_key(tool): tool for tool in chosen.tools if tool.get("type") == "function"}
+    said = {name: tool for name, tool in functions.items() if name in names}
+    own = [{**tool, **said.get(tool_key(tool), {})} for tool in own]
+    built_in, in_files = own[: len(avr.FUNCTIONS)], own[len(avr.FUNCTIONS) :]
+    of_the_call = [tool for tool in chosen.tools if tool_key(tool) not in said]
+    room = MAX_TOOLS - len(built_in)
+    first, second = of_the_call[:room], in_files[: max(room - len(of_the_call), 0)]
+    left_out = [*of_the_call[len(first) :], *in_files[len(second) :]]
+    return [*first, *built_in, *second], [tool_key(tool)[:64] for tool in left_out]
 
 
-def _plan(chosen: CallProfile, toolbox: Toolbox, settings: Settings, tools: list[dict[str, Any]]) -> Plan:
+def _plan(
+    chosen: CallProfile,
+    toolbox: Toolbox,
+    settings: Settings,
+    tools: list[dict[str, Any]],
+    without_secrets: tuple[str, ...] = (),
+) -> Plan:
     """The session's settings, from the call's and the process's."""
     found_here = chosen.turn_detection is TurnDetection.NONE
     prefix_ms = settings.openai_turn_detection_prefix_padding_ms
@@ -802,7 +852,17 @@ def _plan(chosen: CallProfile, toolbox: Toolbox, settings: Settings, tools: list
         rollover_seconds=settings.session_rollover_seconds,
         rollover_part=random.uniform(LEAST_ROLLOVER_PART, 1.0),
         idempotent=frozenset(name for name in toolbox.names if toolbox.is_idempotent(name)),
+        transfers=_transfer_rule(settings),
+        service=models.service_of(chosen.base_url),
+        notes=(f"[The tools of {', '.join(without_secrets)} are not available at the moment.]",)
+        if without_secrets
+        else (),
     )
+
+
+def _transfer_rule(settings: Settings) -> TransferRule:
+    allowed = settings.transfer_allowed
+    return TransferRule(settings.transfer_context, None if allowed is None else tuple(allowed))
 
 
 _MEMORY = frozenset({link.Kind.PROFILE, link.Kind.REMEMBER, link.Kind.SPOKEN, link.Kind.KEPT_AUDIO, link.Kind.GO})

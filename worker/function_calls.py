@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import structlog
+
 from common import link
+from common.extensions import TransferRule
 from worker.actions import RunTool
 from worker.agent import Agent
 from worker.conversation import Conversation, Item, ItemKind
@@ -24,6 +27,8 @@ TRANSFERRED = "not done: the caller has been transferred already"
 MAX_EARLY = 64
 # A tool of an MCP server is waited for so long. The service runs it, and reports its end or not.
 REMOTE_TOOL_SECONDS = 60.0
+# A model may try number after number.
+MAX_LOGGED_REFUSALS = 10
 # Stands for the response of calls that a lost session left open.
 RESTORED = "restored"
 
@@ -44,6 +49,8 @@ class FunctionCalls:
         journal: Journal,
         outbox: Outbox,
         new_id: Callable[[], str],
+        uuid: str,
+        transfers: TransferRule,
     ) -> None:
         """Build it.
 
@@ -54,6 +61,8 @@ class FunctionCalls:
             journal: the dispatcher knows of a call before it runs.
             outbox: takes what is to be done.
             new_id: ids of items of ours.
+            uuid: of the call.
+            transfers: where the model may transfer the caller to.
         """
         self._conversation = conversation
         self._replay = replay
@@ -62,6 +71,9 @@ class FunctionCalls:
         self._outbox = outbox
         self._new_id = new_id
         self.has_transferred = False
+        self._log = structlog.get_logger().bind(uuid=uuid)
+        self._transfers = transfers
+        self._logged_refusals: set[str] = set()
         self._calls = ToolCalls()
         self._unconfirmed: dict[str, tuple[str, str]] = {}
         self._parting: dict[str, list[link.Order]] = {}
@@ -178,7 +190,7 @@ class FunctionCalls:
     def _keep_order(self, call: Item) -> None:
         """Keep an order that the dispatcher has: the dispatcher may die before it carries the order out."""
         try:
-            self._calls.order(call.call_id, avr.parse(call.name, call.text))
+            self._calls.order(call.call_id, avr.parse(call.name, call.text, self._transfers))
         except InvalidArguments:
             # No order of this dispatcher's is behind it.
             return
@@ -193,8 +205,10 @@ class FunctionCalls:
             self._outbox.record(link.Tool(call.call_id))
             return False
         try:
-            wanted = avr.parse(call.name, call.text)
+            wanted = avr.parse(call.name, call.text, self._transfers)
         except InvalidArguments as error:
+            if isinstance(error, avr.TransferRefused):
+                self._log_refusal(error.entry)
             return self.ended(call.call_id, str(error))
         if self.has_transferred:
             return self.ended(call.call_id, TRANSFERRED, answer=False)
@@ -205,3 +219,9 @@ class FunctionCalls:
         else:
             self._parting.setdefault(response_id, []).append(order)
         return False
+
+    def _log_refusal(self, entry: str) -> None:
+        """Tell the operator how to permit the transfer, once for each number up to a bound."""
+        if entry not in self._logged_refusals and len(self._logged_refusals) < MAX_LOGGED_REFUSALS:
+            self._logged_refusals.add(entry)
+            self._log.warning("transfer refused", entry=entry, hint=self._transfers.how_to_permit(entry))

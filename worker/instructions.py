@@ -28,6 +28,15 @@ MAX_REDIRECTS: Final = 3
 # All that a worker's calls ask for at the same time; more wait for their turn, within their time limit.
 MAX_CONNECTIONS: Final = 64
 
+MAX_FILLED_CHARACTERS: Final = 128 * 1024
+"""Length to which placeholders may let a text grow: some 32,000 tokens.
+
+That is a quarter of what gpt-realtime-2 keeps in mind, and all that gpt-realtime does (32k tokens:
+https://github.com/openai/openai-cookbook/pull/2141). Escaped as JSON, it still fits into one record of the link.
+"""
+MAX_VALUE_CHARACTERS: Final = 512
+"""Length of one value of the metadata; a dispatcher leaves out longer ones (`dispatcher/avr.py`)."""
+
 _PLACEHOLDER: Final = re.compile(r"\{([\w.-]{1,64})\}")
 
 
@@ -108,14 +117,34 @@ def fill(text: str, *, uuid: str, metadata: Mapping[str, str]) -> str:
     """`text` with `{from}`, `{to}`, `{uuid}` and every other name of the call's metadata replaced.
 
     Other braces stay: instructions hold JSON. What is filled in stays on its line, and is not looked at again.
+    Filled, a text is at most `MAX_FILLED_CHARACTERS` long, or as long as it was before; the rest is cut off.
     """
-    values = {**metadata, "uuid": uuid}
-
-    def value(found: re.Match[str]) -> str:
-        known = values.get(found[1])
-        return found[0] if known is None else " ".join(known.split())
-
-    return _PLACEHOLDER.sub(value, text)
+    lines = {name: " ".join(value.split()) for name, value in {**metadata, "uuid": uuid}.items()}
+    values = {name: value[:MAX_VALUE_CHARACTERS] for name, value in lines.items()}
+    limit = max(MAX_FILLED_CHARACTERS, len(text))
+    pieces: list[str] = []
+    length = end = 0
+    is_cut = False
+    for found in _PLACEHOLDER.finditer(text):
+        value = values.get(found[1])
+        if value is None:
+            continue
+        is_cut = is_cut or len(value) < len(lines[found[1]])
+        pieces += (text[end : found.start()], value)
+        length += found.start() - end + len(value)
+        end = found.end()
+        if length > limit:
+            break
+    filled = "".join((*pieces, text[end:]))
+    if is_cut or len(filled) > limit:
+        filled = filled[:limit]
+        structlog.get_logger().warning(
+            "instructions were cut",
+            uuid=uuid,
+            reason="the call's data makes them too long",
+            characters=len(filled),
+        )
+    return filled
 
 
 async def _ask(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from common.extensions import ONLY_INTERNAL, TransferRule
+from common.models import Service
 from worker.dialect import Dialect
 
 
@@ -14,6 +16,8 @@ class Plan:
 
     Attributes:
         dialect: of the service.
+        service: that answers.
+        notes: system messages that the model gets when the session has the call.
         session: the session object, GA-shaped, tools included.
         audio_format: `pcm`, `pcmu` or `pcma`.
         silence_ms: how much silence the service waits for at the end of a turn; 0 where it does not say.
@@ -31,6 +35,7 @@ class Plan:
         rollover_seconds: a session is replaced after so long.
         rollover_part: share of that time, and of a session's own limit, after which this session is replaced.
         idempotent: tools that may run again when it is not known whether they have.
+        transfers: where the model may transfer the caller to.
     """
 
     dialect: Dialect
@@ -51,3 +56,6 @@ class Plan:
     rollover_seconds: float = 3300.0
     rollover_part: float = 1.0
     idempotent: frozenset[str] = frozenset()
+    transfers: TransferRule = ONLY_INTERNAL
+    service: Service = Service.OPENAI
+    notes: tuple[str, ...] = ()

@@ -41,6 +41,8 @@ def test_an_extension_has_the_default_context_unless_given() -> None:
     assert (plain.extension, plain.context) == ("600", "demo")
     given = load(Settings(fallback_extension="600@support"))
     assert (given.extension, given.context) == ("600", "support")
+    elsewhere = load(Settings(fallback_extension="600", transfer_context="from-internal"))
+    assert (elsewhere.extension, elsewhere.context) == ("600", "from-internal")
 
 
 def test_files_are_read(tmp_path: Path) -> None:

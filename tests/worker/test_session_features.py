@@ -7,13 +7,16 @@ from typing import Any
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from common import link
+from common.extensions import TransferRule
 from common.settings import Settings, TurnDetection
 from common.wav import read_wav
 from tests.worker import api_events as api
 from tests.worker.session_driver import CREATE, Append, Driver, live, only, pcm_24k, playout
 from worker.actions import Answer, Configured, RunTool
+from worker.function_calls import MAX_LOGGED_REFUSALS
 from worker.session import State
 
 WEATHER = ("call_1", "get_weather", '{"city": "Rome"}')
@@ -163,6 +166,63 @@ def test_wrong_arguments_of_a_transfer_are_told_to_the_model() -> None:
     assert CREATE in driver.event(api.response_done("resp_1"))
 
 
+def _asked_to_transfer(
+    driver: Driver, extension: str, number: int = 1, more: dict[str, str] | None = None
+) -> tuple[str, list[Any]]:
+    """Have the model ask for a transfer; return the function's output, and the orders to the dispatcher."""
+    response_id, call_id = f"resp_{number}", f"call_{number}"
+    driver.event(api.response_created(response_id))
+    arguments = orjson.dumps({"transfer_extension": extension, **(more or {})}).decode()
+    did = driver.event(_function_call(response_id, call_id, "avr_transfer", arguments))
+    did += driver.event(api.response_done(response_id))
+    outputs = [one["item"]["output"] for one in only(did, dict) if one["type"] == "conversation.item.create"]
+    return "".join(outputs), only(did, link.Order)
+
+
+@pytest.mark.parametrize(
+    ("extension", "more", "entry"),
+    [
+        ("+3902123456", {}, "+3902123456@demo"),
+        ("0044123456789", {}, "0044123456789@demo"),
+        ("600", {"transfer_context": "from-internal"}, "600@from-internal"),
+        ("*98", {}, "*98@demo"),
+    ],
+)
+def test_a_transfer_to_the_outside_is_refused_and_logged(extension: str, more: dict[str, str], entry: str) -> None:
+    driver = live()
+    with capture_logs() as lines:
+        output, orders = _asked_to_transfer(driver, extension, more=more)
+    assert orders == []
+    assert output.startswith("refused: ")
+    assert "the operator of this service" in output
+    (line,) = lines
+    assert (line["event"], line["entry"], line["uuid"]) == ("transfer refused", entry, driver.session.uuid)
+    assert line["hint"] == f"set TRANSFER_ALLOWED=internal,{entry}"
+
+
+def test_a_transfer_that_the_operator_allows_is_made() -> None:
+    driver = live(transfers=TransferRule("demo", ("internal", "_+39X.@out")))
+    output, (order,) = _asked_to_transfer(driver, "+39 02 123", more={"transfer_context": "out"})
+    assert (output, order.extension, order.context) == ("", "+3902123", "out")
+
+
+def test_a_transfer_goes_to_the_context_of_the_settings() -> None:
+    driver = live(transfers=TransferRule("from-internal"))
+    _, (order,) = _asked_to_transfer(driver, "600")
+    assert (order.extension, order.context) == ("600", "from-internal")
+
+
+def test_refused_transfers_are_logged_once_each_up_to_a_bound() -> None:
+    driver = live()
+    with capture_logs() as lines:
+        for number in range(2 * MAX_LOGGED_REFUSALS):
+            extension = str(1_000_000 + max(1, number))
+            output, _ = _asked_to_transfer(driver, extension, number)
+            assert output.startswith("refused: ")
+    assert len(lines) == MAX_LOGGED_REFUSALS
+    assert len({line["entry"] for line in lines}) == MAX_LOGGED_REFUSALS
+
+
 @pytest.mark.parametrize("ending", ["completed", "failed"])
 @pytest.mark.parametrize("response_first", [True, False])
 def test_behind_a_remote_servers_tool_the_model_is_asked_to_go_on(ending: str, response_first: bool) -> None:
@@ -304,6 +364,56 @@ def test_without_the_services_turn_detection_turns_are_found_here_and_committed(
     appended_ms = sum(len(one.pcm) for one in only(did, Append)) / 48
     spoken_ms = len(speech) / 16
     assert 0.3 * spoken_ms < appended_ms < 0.9 * spoken_ms, "what is between the turns does not go upstream"
+
+
+def _speech_parts(driver: Driver) -> list[str]:
+    """Have the caller say two sentences; return the types of the events to the API, appended audio aside."""
+    speech = read_wav(Path("simulator/speech/caller.wav"))
+    did: list[Any] = []
+    for start in range(0, len(speech), 320):
+        did += driver.caller(speech[start : start + 320])
+        if any(event["type"] == "response.create" for event in only(did[-2:], dict)):
+            driver.reply(f"resp_{start}", f"item_{start}", "Yes", 100)
+    return [one["type"] for one in only(did, dict)]
+
+
+def _changed(driver: Driver, **turn_detection: Any) -> list[Any]:
+    """Change the turn detection by the calls API; without fields it is turned off."""
+    change = {"audio": {"input": {"turn_detection": turn_detection or None}}}
+    return _command(driver, "session", change) + driver.event(api.session_updated())
+
+
+HERE = ["input_audio_buffer.commit", "response.create"]
+
+
+def test_turns_are_found_here_once_the_calls_api_turns_detection_off() -> None:
+    driver = live()
+    driver.reply("resp_1", "item_1", "Hello", 200)
+    driver.record(playout((0, 10**6), idle=True))
+    _changed(driver)
+    assert _speech_parts(driver) == HERE * 2
+    _changed(driver, type="server_vad")
+    assert _speech_parts(driver) == []
+
+
+def test_turns_are_left_to_the_api_once_the_calls_api_turns_detection_on() -> None:
+    driver = live(settings=Settings(openai_turn_detection=TurnDetection.NONE), local_silence_ms=500)
+    driver.reply("resp_1", "item_1", "Hello", 200)
+    driver.record(playout((0, 10**6), idle=True))
+    _changed(driver, type="server_vad")
+    assert _speech_parts(driver) == []
+    driver.turn("item_9", "Hello?")
+    _changed(driver)
+    assert _speech_parts(driver) == HERE * 2
+
+
+def test_a_turn_under_way_is_ended_when_its_detection_changes() -> None:
+    driver = live()
+    driver.reply("resp_1", "item_1", "Hello", 200)
+    driver.event(api.speech_started("item_2"))
+    did = _changed(driver)
+    # The API would not report the end of that speech any more.
+    assert [one["type"] for one in only(did, dict)] == ["session.update", *HERE]
 
 
 # Commands of the calls API

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from common.extensions import CONTEXT, DEFAULT_CONTEXT, EXTENSION
+from common.extensions import CONTEXT, DEFAULT_CONTEXT, EXTENSION, ONLY_INTERNAL, TransferRule
 from worker.tools import arguments as json_arguments
 from worker.tools.errors import InvalidArguments
 
@@ -70,16 +70,33 @@ class Transfer:
     priority: int | str = DEFAULT_PRIORITY
 
 
+class TransferRefused(InvalidArguments):
+    """The settings do not permit a transfer that the model asks for.
+
+    Attributes:
+        entry: of TRANSFER_ALLOWED, which would permit the transfer.
+    """
+
+    def __init__(self, extension: str, context: str) -> None:
+        self.entry = f"{extension}@{context}"
+        super().__init__(
+            f"refused: callers may not be transferred to {self.entry}. Tell the caller that this transfer is not "
+            "possible. Only the operator of this service can allow it, in its settings (TRANSFER_ALLOWED).",
+            "permission",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Hangup:
     """The call is to end."""
 
 
-def parse_transfer(arguments: str) -> Transfer:
+def parse_transfer(arguments: str, rule: TransferRule = ONLY_INTERNAL) -> Transfer:
     """Reads the model's arguments (JSON text) of `avr_transfer`; numbers are taken for strings and vice versa.
 
     Raises:
         InvalidArguments: says to the model what is wrong.
+        TransferRefused: the rule does not permit this transfer.
     """
     given = json_arguments.parse(arguments)
     extension = _text(given, "transfer_extension")
@@ -87,13 +104,17 @@ def parse_transfer(arguments: str) -> Transfer:
         raise InvalidArguments(
             "transfer_extension is required: the extension to transfer the call to.", "required"
         )
-    extension = "".join(extension.split())  # numbers are often written in groups
-    if not EXTENSION.fullmatch(extension):
+    extension = extension.replace(" ", "")  # numbers are often written in groups
+    # An extension that begins with _ is a pattern of the dialplan, and nobody can be called there.
+    if not EXTENSION.fullmatch(extension) or extension.startswith("_"):
         raise InvalidArguments("transfer_extension must be digits, letters, or any of * # + . _ -", "pattern")
-    context = _text(given, "transfer_context") or DEFAULT_CONTEXT
+    context = _text(given, "transfer_context") or rule.context
     if not CONTEXT.fullmatch(context):
         raise InvalidArguments("transfer_context must be letters, digits, _ and -", "pattern")
-    return Transfer(extension, context, _priority(_text(given, "transfer_priority")))
+    priority = _priority(_text(given, "transfer_priority"))
+    if not rule.permits(extension, context):
+        raise TransferRefused(extension, context)
+    return Transfer(extension, context, priority)
 
 
 def parse_hangup(arguments: str) -> Hangup:
@@ -117,7 +138,7 @@ def _priority(text: str | None) -> int | str:
 
 
 def _text(given: dict[str, Any], name: str) -> str | None:
-    """A string or a whole number as text; None if it is missing, null or empty."""
+    """A string or a whole number as text, without the spaces around it; None if it is missing, null or empty."""
     value = given.get(name)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -127,13 +148,14 @@ def _text(given: dict[str, Any], name: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise InvalidArguments(f"{name} must be a string", "type")
-    return value.strip() or None
+    # No other white space is removed: a line break has no place in what Asterisk's manager gets.
+    return value.strip(" ") or None
 
 
-def parse(name: str, arguments: str) -> Transfer | Hangup:
+def parse(name: str, arguments: str, rule: TransferRule = ONLY_INTERNAL) -> Transfer | Hangup:
     """Read the arguments of a call of `avr_transfer` or `avr_hangup`.
 
     Raises:
-        InvalidArguments: they are not valid; the message is for the model.
+        InvalidArguments: they are not valid, or ask for a transfer that is refused; the message is for the model.
     """
-    return parse_transfer(arguments) if name == TRANSFER else parse_hangup(arguments)
+    return parse_transfer(arguments, rule) if name == TRANSFER else parse_hangup(arguments)

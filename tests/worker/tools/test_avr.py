@@ -8,13 +8,37 @@ from jsonschema import Draft202012Validator
 from openai.types.realtime import RealtimeFunctionTool
 
 from common import function_tools
+from common.extensions import TransferRule
 from worker.tools import avr
 from worker.tools.avr import Hangup, Transfer
 from worker.tools.errors import InvalidArguments
 
+ANYWHERE = TransferRule("demo", ("_.", "_.@from-internal"))
+
+
+TRICKS = (
+    "\u0666\u0660\u0660",
+    "\uff16\uff10\uff10",
+    "²",
+    "1\n",
+    "\n1",
+    "1\t2",
+    "6\u00a000",
+    "600\x00",
+    "Local/600@demo",
+    "600&0044123",
+    "600,demo,1",
+    "600|1",
+    "600@out",
+    "600;x",
+    "_X.",
+    "_600",
+)
+"""None of these is the name of an extension."""
+
 
 def transfer(**arguments: Any) -> Transfer:
-    return avr.parse_transfer(json.dumps(arguments))
+    return avr.parse_transfer(json.dumps(arguments), ANYWHERE)
 
 
 @pytest.mark.parametrize("function", avr.FUNCTIONS, ids=lambda function: str(function["name"]))
@@ -83,6 +107,8 @@ def test_what_is_not_known_is_ignored() -> None:
         ({"transfer_extension": "600,demo"}, "must be digits"),
         ({"transfer_extension": "600\r\nAction: Hangup"}, "must be digits"),
         ({"transfer_extension": "6" * 80}, "must be digits"),
+        *(({"transfer_extension": trick}, "must be digits") for trick in TRICKS),
+        ({"transfer_extension": "600", "transfer_context": "demo\n"}, "transfer_context must be letters"),
         ({"transfer_extension": "600", "transfer_context": "a,b"}, "transfer_context must be"),
         ({"transfer_extension": "600", "transfer_context": {"name": "demo"}}, "transfer_context must be a string"),
         ({"transfer_extension": "600", "transfer_priority": 0}, "transfer_priority must be"),
@@ -93,6 +119,26 @@ def test_what_is_not_known_is_ignored() -> None:
 def test_what_cannot_be_dialled_is_told_to_the_model(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidArguments, match=said):
         transfer(**arguments)
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_tricks_are_refused_without_a_rule_of_the_operator(trick: str) -> None:
+    for arguments in ({"transfer_extension": trick}, {"transfer_extension": "600", "transfer_context": trick}):
+        with pytest.raises(InvalidArguments):
+            avr.parse_transfer(json.dumps(arguments))
+
+
+def test_a_refused_transfer_names_the_entry_and_whom_to_ask() -> None:
+    with pytest.raises(avr.TransferRefused, match=r"refused: .* operator of this service") as refused:
+        avr.parse_transfer('{"transfer_extension": "0044 123 456"}')
+    assert refused.value.entry == "0044123456@demo"
+
+
+def test_a_transfer_without_a_context_goes_to_that_of_the_rule() -> None:
+    rule = TransferRule("from-internal")
+    assert avr.parse_transfer('{"transfer_extension": 600}', rule) == Transfer("600", "from-internal")
+    with pytest.raises(avr.TransferRefused):
+        avr.parse_transfer('{"transfer_extension": "600", "transfer_context": "demo"}', rule)
 
 
 def test_arguments_that_are_no_object_are_refused() -> None:
