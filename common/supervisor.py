@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ from common.child import Child
 from common.errors import ServiceError
 from common.ports import ALL_ADDRESSES, port_of, reserve_port
 from common.process import Process
+from common.runtime_folder import runtime_folder
 from common.settings import ChildSettings, Role, Settings
 
 REDIS_START_SECONDS: Final = 30.0
@@ -48,13 +48,14 @@ async def run(settings: Settings, process: Process) -> int:
     """Serves until `process` is asked to stop; returns its exit code.
 
     Raises:
-        SettingsError: a port is taken.
+        SettingsError: a port is taken, or there is no temporary folder.
         ServiceError: the embedded Redis does not start.
     """
     with ExitStack() as stack:
         port = stack.enter_context(reserve_port(ALL_ADDRESSES, settings.port, variable="PORT"))
         admin = stack.enter_context(reserve_port(ALL_ADDRESSES, settings.admin_port, variable="ADMIN_PORT"))
-        metrics_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="avr-sts-metrics-")))
+        metrics_dir = stack.enter_context(runtime_folder()) / "metrics"
+        metrics_dir.mkdir()
         metrics.share(metrics_dir, Role.SERVE)
         supervisor = Supervisor(
             settings,

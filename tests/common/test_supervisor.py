@@ -63,7 +63,7 @@ class Serve:
 
     def __init__(self, tmp_path: Path, dispatcher: str, worker: str, before: str, **variables: object) -> None:
         self.temporary = tmp_path / "tmp"
-        self.temporary.mkdir()
+        self.temporary.mkdir(exist_ok=True)
         settings = {
             "OPENAI_API_KEY": "k",
             "PORT": 0,
@@ -337,6 +337,44 @@ def test_a_redis_that_does_not_start_is_one_line(serve: Callable[..., Serve]) ->
     assert service.end() == 1
     assert service.told == ["avr-sts-openai: the embedded Redis did not start within 0 s: set REDIS_URL"]
     assert list(service.temporary.iterdir()) == []
+
+
+def test_folders_of_killed_services_are_removed_at_start(serve: Callable[..., Serve]) -> None:
+    killed = serve()
+    killed.up()
+    (left,) = killed.temporary.iterdir()
+    children = killed.look()
+    killed.kill()
+    psutil.wait_procs(children, timeout=60)
+    assert left.exists()
+
+    running = serve()
+    running.up()
+    assert not left.exists()
+    (used,) = running.temporary.iterdir()
+    other = serve()
+    other.up()
+    assert used.exists()
+    assert len([*other.temporary.iterdir()]) == 2
+
+
+@pytest.mark.parametrize(
+    ("before", "reason"),
+    [
+        ("import tempfile; tempfile.tempdir = '/proc'", "/proc: No such file or directory"),
+        (
+            "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/proc/1', '/proc/2']",
+            "No usable temporary directory found in ['/proc/1', '/proc/2']",
+        ),
+    ],
+)
+def test_no_writable_temporary_folder_is_one_line(serve: Callable[..., Serve], before: str, reason: str) -> None:
+    service = serve(before=before)
+    assert service.end() == os.EX_CONFIG
+    assert service.told == [
+        f"avr-sts-openai: no temporary folder can be made: {reason}; "
+        "set TMPDIR to a folder that this user may write to"
+    ]
 
 
 @pytest.mark.parametrize("variable", ["PORT", "ADMIN_PORT"])
