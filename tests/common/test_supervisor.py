@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -194,6 +195,45 @@ def test_everything_starts_and_one_line_says_so(serve: Callable[..., Serve]) -> 
     assert service.end() == 0
 
 
+def test_the_embedded_redis_is_out_of_reach_of_other_users(serve: Callable[..., Serve]) -> None:
+    service = serve()
+    service.up()
+    (redis_url,) = {line["redis_url"] for line in service.events("up")}
+    assert redis_url.startswith("unix://")
+    folder = Path(redis_url.removeprefix("unix://")).parent
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    (process,) = service.children("embedded_redis")
+    assert process.net_connections("inet") == []
+
+
+def test_the_embedded_redis_has_a_short_path_where_tmpdir_is_long(
+    serve: Callable[..., Serve], tmp_path: Path
+) -> None:
+    long = tmp_path / ("x" * 108)
+    long.mkdir()
+    service = serve(TMPDIR=long)
+    service.up()
+    (redis_url,) = {line["redis_url"] for line in service.events("up")}
+    socket_folder = Path(redis_url.removeprefix("unix://")).parent
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.ping()
+    service.signal(signal.SIGTERM)
+    assert service.end() == 0
+    assert [*long.iterdir()] == []
+    assert not socket_folder.exists()
+
+
+def test_no_short_path_for_the_embedded_redis_is_one_line(serve: Callable[..., Serve], tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 108)
+    long.mkdir()
+    service = serve(TMPDIR=long, before="supervisor.SHORT_FOLDER = supervisor.Path('/proc')")
+    assert service.end() == os.EX_CONFIG
+    (line,) = service.told
+    assert line.startswith(f"avr-sts-openai: the embedded Redis cannot listen on {long}/avr-sts-serve-")
+    assert "redis.sock: the path is longer than 103 bytes. Set REDIS_URL, or TMPDIR to a shorter path" in line
+    assert [*long.iterdir()] == []
+
+
 def test_a_redis_of_the_operators_is_used(serve: Callable[..., Serve], redis_server: str) -> None:
     service = serve(REDIS_URL=redis_server)
     assert service.up()["redis"] == "external"
@@ -319,7 +359,7 @@ def test_gauges_of_a_dead_worker_go_and_its_counters_stay(serve: Callable[..., S
     assert samples['avr_sts_upstream_errors_total{code="server_error"}'] == 2
 
 
-def test_the_embedded_redis_comes_back_on_the_same_port(serve: Callable[..., Serve]) -> None:
+def test_the_embedded_redis_comes_back_at_the_same_address(serve: Callable[..., Serve]) -> None:
     service = serve()
     service.wait_for("serving")
     url = service.events("up")[0]["redis_url"]
