@@ -1,8 +1,9 @@
 """The Redis that `serve` starts when there is no REDIS_URL: fakeredis on a Unix socket, in a process of its own.
 
-    python -m common.embedded_redis /folder/redis.sock
+    python -m common.embedded_redis /folder/redis.sock --beats
 
-prints the line `ready` when it accepts connections, and ends at SIGTERM or SIGINT. It keeps nothing. There is no
+prints the line `ready` when it accepts connections, and `beat` each second in which it answers a PING (`--beats`,
+see heartbeat.py). It ends at SIGTERM or SIGINT, and keeps nothing. There is no
 password, because the folder of the socket decides who may connect.
 """
 
@@ -14,6 +15,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,13 @@ from fakeredis import TcpFakeServer
 from fakeredis._clients._tcp_server import TCPFakeRequestHandler, encode_reply
 from redis.exceptions import ResponseError
 
+from common.heartbeat import BEAT_SECONDS, Heartbeat
+
 _READ_BYTES = 65536
+
+_PING = b"*1\r\n$4\r\nPING\r\n"
+_PONG = b"+PONG\r\n"
+_PING_SECONDS = 5.0
 
 
 class _Connection(TCPFakeRequestHandler):
@@ -81,10 +89,33 @@ class EmbeddedRedis(TcpFakeServer):
             super().handle_error(request, client_address)
 
 
+def _beat(path: Path) -> None:
+    """Say on stdout that the server lives, for as long as it answers a new client."""
+    heartbeat = Heartbeat(sys.stdout.fileno())
+    say = heartbeat.ready
+    while True:
+        if _answers(path):
+            say()
+            say = heartbeat.beat
+        time.sleep(BEAT_SECONDS)
+
+
+def _answers(path: Path) -> bool:
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(_PING_SECONDS)
+            client.connect(str(path))
+            client.sendall(_PING)
+            return client.recv(len(_PONG)) == _PONG
+    except OSError:
+        return False
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="python -m common.embedded_redis", description=__doc__)
     parser.add_argument("socket", type=Path, help="where to listen")
+    parser.add_argument("--beats", action="store_true", help="print a line each second")
     options = parser.parse_args(arguments)
     # Blocked before there are threads, which inherit it: the signal then waits for `sigwait`.
     stop_signals = {signal.SIGTERM, signal.SIGINT}
@@ -94,8 +125,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         sys.exit(f"Embedded Redis cannot listen on {options.socket}: {error.strerror or error}")
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
+    if options.beats:
+        threading.Thread(target=_beat, args=(options.socket,), daemon=True).start()
+    else:
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
     signal.sigwait(stop_signals)
     # Threads that serve clients hold nothing that needs an orderly end.
     os._exit(0)

@@ -22,6 +22,7 @@ from prometheus_client import Histogram
 
 from common import logs, metrics
 from common.errors import ServiceError
+from common.heartbeat import BEAT_SECONDS, Heartbeat
 from common.pacing import PACE
 from common.settings import ChildSettings, Role, Settings
 
@@ -45,6 +46,7 @@ class Process:
         draining: set by the first signal.
         stopping: set by a second one, or when `drain_seconds` have passed since the first.
         drain_deadline: on the clock of `time.monotonic`; None before `draining`.
+        heartbeat: tells `serve`, if there is one, that this process lives.
     """
 
     def __init__(self, name: str, *, drain_seconds: float, child: ChildSettings | None = None) -> None:
@@ -54,7 +56,7 @@ class Process:
         self.stopping = asyncio.Event()
         self.drain_deadline: float | None = None
         self._drain_seconds = drain_seconds
-        self._ready_fd = -1 if child is None else child.ready_fd
+        self.heartbeat = Heartbeat(-1 if child is None else child.ready_fd)
         self._is_ready = False
 
     def request_stop(self) -> None:
@@ -71,16 +73,14 @@ class Process:
 
         What there is by now stays to the end, and `serve`, if there is one, is told.
         """
-        if not self._is_ready:
-            self._is_ready = True
-            # Modules, classes and code are most of what there is, and never garbage. The collector looks through
-            # all of it every two thousand calls or so, which takes 40 ms and more, and no call's audio moves then.
-            gc.collect()
-            gc.freeze()
-        if self._ready_fd >= 0:
-            with contextlib.suppress(OSError), os.fdopen(self._ready_fd, "wb", buffering=0) as pipe:
-                pipe.write(b"ready\n")
-            self._ready_fd = -1
+        if self._is_ready:
+            return
+        self._is_ready = True
+        # Modules, classes and code are most of what there is, and never garbage. The collector looks through
+        # all of it every two thousand calls or so, which takes 40 ms and more, and no call's audio moves then.
+        gc.collect()
+        gc.freeze()
+        self.heartbeat.ready()
 
 
 Main = Callable[[Settings, Process], Awaitable[int]]
@@ -124,6 +124,13 @@ async def watch_event_loop(lag: Histogram) -> None:
         lag.observe(max(0.0, time.monotonic() - due))
 
 
+async def beat(heartbeat: Heartbeat) -> None:
+    """Show `serve` for ever that this event loop runs."""
+    while True:
+        heartbeat.beat()
+        await asyncio.sleep(BEAT_SECONDS)
+
+
 async def _live(main: Main, settings: Settings, role: Role, process: Process) -> int:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, process.request_stop)
@@ -132,7 +139,7 @@ async def _live(main: Main, settings: Settings, role: Role, process: Process) ->
     else:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
     stopping: asyncio.Task[object] = asyncio.create_task(process.stopping.wait())
-    background = [stopping]
+    background = [stopping, asyncio.create_task(beat(process.heartbeat))]
     if role is not Role.SERVE:
         lag = metrics.dispatcher().event_loop_lag if role is Role.DISPATCHER else metrics.worker().event_loop_lag
         background.append(asyncio.create_task(watch_event_loop(lag)))

@@ -505,7 +505,7 @@ class ChildSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix="AVR_STS_")
 
     index: int = Field(default=0, description="which of its role this process is, from 0")
-    ready_fd: int = Field(default=-1, description="takes a line when the process is ready")
+    ready_fd: int = Field(default=-1, description="the pipe of the process's heartbeat")
     metrics_dir: Path = Field(default=Path(), description="where all processes keep their metrics")
 
     @classmethod

@@ -1,7 +1,7 @@
 """The parent of `serve`: starts dispatchers, workers and the embedded Redis, and holds no call itself.
 
-What dies is started again; what cannot start for want of a right setting ends the whole start. At the end all
-children go before it, in an order that lets running calls end.
+A child that dies is started again. A child that hangs is killed first. A child that cannot start because a setting
+is wrong ends the whole start. At the end all children go before it, in an order that lets running calls end.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Supervisor:
 
     async def _start_redis(self, path: Path) -> str | None:
         """Returns the URL of the embedded Redis, or None if asked to stop meanwhile."""
-        command = (sys.executable, "-P", "-m", "common.embedded_redis", str(path))
+        command = (sys.executable, "-P", "-m", "common.embedded_redis", str(path), "--beats")
         child = Child("redis", command, os.environ, ready_variable=None, ended=self._start_again)
         self._redis = child
         child.start()

@@ -205,16 +205,25 @@ class TestChildOfServe:
         assert line["process"] == "worker-2"
         assert {file.name.split("_")[-1] for file in tmp_path.iterdir()} == {"worker-2.db"}
 
-    def test_it_says_once_that_it_is_ready(self, run: Callable[..., Running], tmp_path: Path) -> None:
+    def test_it_says_once_that_it_is_ready_and_beats(self, run: Callable[..., Running], tmp_path: Path) -> None:
         read_fd, write_fd = os.pipe()
-        body = "this.ready()\nthis.ready()\nprint('said')\nawait this.draining.wait()\nreturn 0"
+        body = """
+            this.ready()
+            this.ready()
+            await this.draining.wait()
+            print("draining")
+            await this.stopping.wait()
+            return 0
+        """
         child = run(body, child=ChildSettings(metrics_dir=tmp_path, ready_fd=write_fd))
         os.close(write_fd)
         with os.fdopen(read_fd) as pipe:
-            assert pipe.read() == "ready\n"  # up to its end: the child closed it
-        assert child.says() == "said"
-        child.signal(signal.SIGTERM)
-        assert child.end() == (0, [])
+            assert [pipe.readline() for _ in range(3)].count("ready\n") == 1
+            child.signal(signal.SIGTERM)
+            assert child.says() == "draining"
+            assert [pipe.readline() for _ in range(3)] == ["beat\n"] * 3
+            child.signal(signal.SIGTERM)
+            assert child.end() == (0, [])
 
     def test_what_there_is_when_it_is_ready_is_looked_at_by_the_garbage_collector_no_more(
         self, run: Callable[..., Running]

@@ -338,6 +338,43 @@ def test_what_dies_is_started_again_at_the_same_address(serve: Callable[..., Ser
     assert service.end() == 0
 
 
+def test_a_hung_child_is_killed_and_replaced(serve: Callable[..., Serve]) -> None:
+    hang = "\n    signal.signal(signal.SIGUSR2, lambda *_: threading.Event().wait())"
+    service = serve(worker="\n    import threading" + hang + WORKER, WORKERS=1)
+    ports = service.up()
+    (dispatcher,), (worker,), (redis_process,) = (
+        service.children(word) for word in ("Role('dispatcher')", "Role('worker')", "embedded_redis")
+    )
+    dispatcher.suspend()
+    redis_process.suspend()
+    worker.send_signal(signal.SIGUSR2)
+    hung = {service.wait_for("process hung")["child"] for _ in range(3)}
+    assert hung == {"dispatcher-0", "worker-0", "redis"}
+    while len(service.events("up")) < 4:
+        service.wait_for("up")
+    ended = {line["child"]: line["status"] for line in service.events("process ended")}
+    assert ended == dict.fromkeys(hung, "SIGKILL")
+    assert answer(ports["admin_port"])["avr_sts_worker_restarts_total"] == 1
+    (redis_url,) = {line["redis_url"] for line in service.events("up")}
+    with redis.Redis.from_url(
+        redis_url, retry=redis.retry.Retry(redis.backoff.ConstantBackoff(0.1), 300)
+    ) as client:
+        assert client.ping()
+    service.signal(signal.SIGTERM)
+    assert service.end() == 0
+
+
+def test_a_child_that_hangs_while_draining_is_killed(serve: Callable[..., Serve]) -> None:
+    service = serve(BUSY_DISPATCHER, DRAIN_SECONDS=3600, WORKERS=1)
+    service.up()
+    (dispatcher,) = service.children("Role('dispatcher')")
+    service.signal(signal.SIGTERM)
+    service.wait_for("draining", process="dispatcher-0")
+    dispatcher.suspend()
+    assert service.wait_for("process hung")["child"] == "dispatcher-0"
+    assert service.end() == 0
+
+
 def test_gauges_of_a_dead_worker_go_and_its_counters_stay(serve: Callable[..., Serve], tmp_path: Path) -> None:
     once = f"""
     if this.child.index == 1 and os.path.exists({str(tmp_path / "mark")!r}):

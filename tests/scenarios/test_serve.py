@@ -183,6 +183,31 @@ async def test_what_dies_is_started_again_and_calls_are_taken_as_before(simulato
         await again.hang_up()
 
 
+async def test_hung_processes_are_replaced_and_calls_are_taken(simulator: RealtimeSimulator) -> None:
+    async with _serve(simulator, DISPATCHERS=2) as (serve, url, admin_url):
+        await eventually(lambda: len(serve.events("dispatcher listening")) == 2, PATIENCE_SECONDS)
+        await eventually(lambda: len(serve.events("worker listening")) == 2, PATIENCE_SECONDS)
+        redis = next(p.pid for p in serve.family() if "common.embedded_redis" in p.cmdline())
+        hung = {
+            serve.events("worker listening")[0]["pid"],
+            serve.events("dispatcher listening")[0]["pid"],
+            redis,
+        }
+        for pid in hung:
+            os.kill(pid, signal.SIGSTOP)
+        await eventually(lambda: len(serve.events("process hung")) == 3, PATIENCE_SECONDS)
+        await eventually(lambda: not any(psutil.pid_exists(pid) for pid in hung), PATIENCE_SECONDS)
+        await eventually(lambda: len(serve.events("dispatcher listening")) == 3, PATIENCE_SECONDS)
+        await eventually(lambda: len(serve.events("worker listening")) == 3, PATIENCE_SECONDS)
+        # The kernel gives the port's connections to both dispatchers.
+        for _ in range(8):
+            call = await place_call(url)
+            await call.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
+            await call.hang_up()
+        await _shows(admin_url, "avr_sts_worker_restarts_total", 1)
+        assert [line["child"] for line in serve.events("process hung")].count("redis") == 1
+
+
 async def _agent_has_spoken(call: SimulatedCall, *, times: int) -> None:
     await call.wait_for(
         lambda c: sum(t.role == "agent" for t in c.transcripts) >= times, timeout_seconds=PATIENCE_SECONDS
