@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
 import resource
 import signal
 import time
@@ -24,6 +23,7 @@ from common import logs, metrics
 from common.errors import ServiceError
 from common.heartbeat import BEAT_SECONDS, Heartbeat
 from common.pacing import PACE
+from common.process_exit import exit_now
 from common.settings import ChildSettings, Role, Settings
 
 STOP_SECONDS: Final = 2.0
@@ -89,6 +89,8 @@ Main = Callable[[Settings, Process], Awaitable[int]]
 def run_process(main: Main, settings: Settings, role: Role) -> int:
     """Runs `main` under uvloop to its end, and returns the process's exit code: `main`'s, or 1 if it crashed.
 
+    The process must end by `exit_now`. The loop stays open, because closing it waits for the resolver's threads.
+
     Raises:
         ServiceError: `main` could not start, or go on.
     """
@@ -101,10 +103,10 @@ def run_process(main: Main, settings: Settings, role: Role) -> int:
             _log.warning(notice)
     else:
         metrics.share(child.metrics_dir, name)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(
-            _live(main, settings, role, Process(name, drain_seconds=settings.drain_seconds, child=child))
-        )
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    return runner.run(
+        _live(main, settings, role, Process(name, drain_seconds=settings.drain_seconds, child=child))
+    )
 
 
 def _allow_many_files() -> None:
@@ -129,6 +131,15 @@ async def beat(heartbeat: Heartbeat) -> None:
     while True:
         heartbeat.beat()
         await asyncio.sleep(BEAT_SECONDS)
+
+
+async def _cancel_the_rest() -> None:
+    """Let the tasks that `main` left behind clean up."""
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    if rest:
+        await asyncio.wait(rest, timeout=STOP_SECONDS)
 
 
 async def _live(main: Main, settings: Settings, role: Role, process: Process) -> int:
@@ -160,9 +171,11 @@ async def _live(main: Main, settings: Settings, role: Role, process: Process) ->
     finally:
         for task in background:
             task.cancel()
+        if running.done():
+            await _cancel_the_rest()
     _log.error("did not stop in time", seconds=STOP_SECONDS)
     running.cancel()
     await asyncio.wait({running}, timeout=STOP_SECONDS)
     if not running.done():
-        os._exit(1)  # the runner would wait for it without end
+        exit_now(1)  # the runner would wait for it without end
     return 1

@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from common import process as process_module
 from common.process import STOP_SECONDS, Process, watch_event_loop
 from common.settings import ChildSettings
 from tests.common.programs import process_program
+from tests.hanging_resolver import HOST, HangingResolver
 from tests.helpers import eventually
 
 WAIT_FOR_BOTH = """
@@ -128,6 +130,46 @@ def test_who_does_not_stop_is_ended(run: Callable[..., Running], body: str) -> N
     assert code == 1
     assert [line["event"] for line in logged] == ["did not stop in time"]
     assert time.monotonic() - started >= STOP_SECONDS
+
+
+BLOCKED_THREAD = """
+    threads = [asyncio.ensure_future(asyncio.to_thread(threading.Event().wait))]
+    await asyncio.sleep(0)
+"""
+RESOLVES = f"""
+    resolving = asyncio.ensure_future(asyncio.get_running_loop().getaddrinfo({HOST!r}, 80))
+    while not os.path.exists(os.environ["HANGING_RESOLVER_MARK"]):
+        await asyncio.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("waits", [BLOCKED_THREAD, RESOLVES], ids=["a thread", "a resolver"])
+@pytest.mark.parametrize("end", ["return 0", "raise errors.ServiceError('no Redis')"], ids=["returns", "fails"])
+def test_the_end_waits_for_no_thread(run: Callable[..., Running], tmp_path: Path, waits: str, end: str) -> None:
+    running = run(f"import threading\n{textwrap.dedent(waits)}\n{end}", **HangingResolver(tmp_path).variables)
+    assert running.process.wait(30) == (0 if end == "return 0" else 1)
+
+
+def test_what_a_task_does_at_its_end_is_done(run: Callable[..., Running]) -> None:
+    running = run("""
+        async def forever():
+            try:
+                await asyncio.Event().wait()
+            finally:
+                print("cleaned up")
+
+        task = asyncio.create_task(forever())
+        await asyncio.sleep(0)
+        return 0
+    """)
+    assert running.says() == "cleaned up"
+    assert running.end() == (0, [])
+
+
+def test_what_is_registered_for_the_end_is_done(run: Callable[..., Running]) -> None:
+    running = run("import atexit\natexit.register(print, 'at exit')\nsys.stdout.write('written ')\nreturn 0")
+    assert running.says() == "written at exit"
+    assert running.end() == (0, [])
 
 
 def test_a_crash_is_one_line_and_exit_code_1(run: Callable[..., Running]) -> None:

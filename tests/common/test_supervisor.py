@@ -282,6 +282,20 @@ def test_running_calls_are_cut_before_the_deadline(serve: Callable[..., Serve]) 
     assert service.end() == 0
 
 
+def test_a_child_with_blocked_threads_ends_in_time(serve: Callable[..., Serve]) -> None:
+    blocked = "\n    thread = asyncio.ensure_future(asyncio.to_thread(threading.Event().wait))"
+    service = serve(
+        "\n    import threading" + blocked + DISPATCHER,
+        "\n    import threading" + blocked + WORKER,
+        DRAIN_SECONDS=3600,
+    )
+    service.up()
+    service.signal(signal.SIGTERM)
+    assert service.end() == 0
+    assert [line["killed"] for line in service.events("stopped")] == [0]
+    assert service.events("process hung") == []
+
+
 def test_who_does_not_listen_is_killed_at_the_deadline(serve: Callable[..., Serve]) -> None:
     service = serve(DEAF, DEAF, DRAIN_SECONDS=1)
     service.wait_for("serving")

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,6 +17,7 @@ import pytest
 from simulator.avr_core import SimulatedCall, place_call
 from simulator.realtime_api import RealtimeSimulator
 from simulator.realtime_settings import SimulatorSettings
+from tests.hanging_resolver import HOST, HangingResolver
 from tests.helpers import eventually
 from tests.scenarios.processes import KEY, PATIENCE_SECONDS, ServiceProcess, wait_gone
 from tests.scenarios.tones import tone
@@ -119,6 +121,22 @@ async def test_a_second_signal_ends_now(simulator: RealtimeSimulator) -> None:
         await serve.ended()
         await wait_gone(family)
         await asyncio.wait_for(call.closed.wait(), PATIENCE_SECONDS)
+
+
+async def test_the_end_does_not_wait_for_a_name_that_does_not_resolve(
+    simulator: RealtimeSimulator, tmp_path: Path
+) -> None:
+    resolver = HangingResolver(tmp_path)
+    variables = resolver.variables | {"OPENAI_BASE_URL": f"ws://{HOST}:1"}
+    async with _serve(simulator, DRAIN_SECONDS=3600, **variables) as (serve, url, _):
+        call = await place_call(url)
+        await eventually(resolver.was_asked, PATIENCE_SECONDS)
+        await call.hang_up()
+        await serve.line("call ended")
+        serve.signal(signal.SIGTERM)
+        assert await serve.ended() == 0
+        assert [line["killed"] for line in serve.events("stopped")] == [0]
+        assert serve.events("process hung") == []
 
 
 async def test_when_the_parent_is_killed_its_children_go_too_even_a_stopped_one(
