@@ -138,7 +138,7 @@ class Child:
                 stdout=write_fd if self._ready_variable is None else None,
                 pass_fds=(write_fd,),
                 start_new_session=True,
-                preexec_fn=_die_with(os.getpid()),
+                preexec_fn=die_with(os.getpid()),
             )
         except OSError as error:
             _log.error("process cannot be started", child=self.name, error=str(error))
@@ -187,8 +187,8 @@ class Child:
             transport.close()
 
 
-def _die_with(parent_pid: int) -> Callable[[], None]:
-    """What a child does between fork and exec, so that there is no moment in which it could outlive its parent.
+def die_with(parent_pid: int) -> Callable[[], None]:
+    """Return what a child does between fork and exec, so that at no moment it could outlive its parent.
 
     The parent has one thread, so running Python there is safe.
     """

@@ -23,7 +23,7 @@ from common import logs, metrics
 from common.errors import ServiceError
 from common.heartbeat import BEAT_SECONDS, Heartbeat
 from common.pacing import PACE
-from common.process_exit import exit_now
+from common.process_exit import INTERRUPTED, exit_now
 from common.settings import ChildSettings, Role, Settings
 
 STOP_SECONDS: Final = 2.0
@@ -46,6 +46,7 @@ class Process:
         draining: set by the first signal.
         stopping: set by a second one, or when `drain_seconds` have passed since the first.
         drain_deadline: on the clock of `time.monotonic`; None before `draining`.
+        interrupted: whether Ctrl-C (SIGINT) was what set `stopping`.
         heartbeat: tells `serve`, if there is one, that this process lives.
     """
 
@@ -55,6 +56,7 @@ class Process:
         self.draining = asyncio.Event()
         self.stopping = asyncio.Event()
         self.drain_deadline: float | None = None
+        self.interrupted = False
         self._drain_seconds = drain_seconds
         self.heartbeat = Heartbeat(-1 if child is None else child.ready_fd)
         self._is_ready = False
@@ -67,6 +69,13 @@ class Process:
         self.draining.set()
         self.drain_deadline = time.monotonic() + self._drain_seconds
         asyncio.get_running_loop().call_later(self._drain_seconds, self.stopping.set)
+
+    def interrupt(self) -> None:
+        """Do what Ctrl-C asks for: the first one drains, the second one stops and decides the exit code."""
+        if self.draining.is_set() and not self.stopping.is_set():
+            self.interrupted = True
+            _log.warning("interrupted")
+        self.request_stop()
 
     def ready(self) -> None:
         """Says that this process does its work now: all is imported and made; calling it again does nothing.
@@ -146,7 +155,7 @@ async def _live(main: Main, settings: Settings, role: Role, process: Process) ->
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, process.request_stop)
     if process.child is None:
-        loop.add_signal_handler(signal.SIGINT, process.request_stop)
+        loop.add_signal_handler(signal.SIGINT, process.interrupt)
     else:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
     stopping: asyncio.Task[object] = asyncio.create_task(process.stopping.wait())
@@ -162,7 +171,8 @@ async def _live(main: Main, settings: Settings, role: Role, process: Process) ->
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.wait({running}, timeout=STOP_SECONDS)
         if running.done():
-            return running.result()
+            code = running.result()
+            return INTERRUPTED if process.interrupted else code
     except ServiceError:
         raise
     except Exception:

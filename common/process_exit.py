@@ -12,8 +12,11 @@ import os
 import sys
 from typing import Final, NoReturn
 
-INTERRUPTED: Final = 130
-"""Exit code of a process that Ctrl-C ended, as shells have it."""
+EXIT_BY_SIGNAL: Final = 128
+"""Added to the number of the signal that ended a process, this is its exit code in shells."""
+
+INTERRUPTED: Final = EXIT_BY_SIGNAL + 2
+"""Exit code of a process that Ctrl-C (SIGINT) ended."""
 
 
 def exit_now(code: int) -> NoReturn:

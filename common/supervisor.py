@@ -7,7 +7,6 @@ is wrong ends the whole start. At the end all children go before it, in an order
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import sys
 import time
@@ -223,13 +222,16 @@ class Supervisor:
         await self._stop(redis, deadline)
         # 4. What is left.
         left = [child for child in (*self._dispatchers, *self._workers, *redis) if child.running]
+        told_to_stop_now = time.monotonic() < deadline
         for child in left:
-            _log.error("process killed", child=child.name)
+            if not told_to_stop_now:
+                _log.error("process killed", child=child.name)
             child.kill()
         await self._gone(left, KILLED_SECONDS)
         if left:
             self._exit_code = self._exit_code or 1
-        _log.info("stopped", killed=len(left))
+        if not self._process.interrupted:  # then one line has said so
+            _log.info("stopped", killed=len(left))
 
     async def _stop(self, children: Sequence[Child], deadline: float) -> None:
         for child in children:
@@ -241,5 +243,10 @@ class Supervisor:
             task.cancel()
 
     async def _gone(self, children: Iterable[Child], timeout_seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*(child.wait() for child in children)), timeout_seconds)
+        waits = [asyncio.create_task(child.wait()) for child in children]
+        if waits:
+            try:
+                await asyncio.wait(waits, timeout=timeout_seconds)
+            finally:
+                for wait in waits:
+                    wait.cancel()

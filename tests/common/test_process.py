@@ -85,15 +85,20 @@ def run() -> Iterator[Callable[..., Running]]:
         running.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_first_signal_drains_and_the_second_stops(run: Callable[..., Running], number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "events"), [(signal.SIGTERM, 7, []), (signal.SIGINT, 130, ["interrupted"])]
+)
+def test_the_first_signal_drains_and_the_second_stops(
+    run: Callable[..., Running], number: signal.Signals, code: int, events: list[str]
+) -> None:
     running = run(WAIT_FOR_BOTH)
     assert running.says() == "up"
     running.signal(number)
     assert running.says() == "draining"
     running.signal(number)
     assert running.says() == "stopping"
-    assert running.end() == (7, [])
+    ended, logged = running.end()
+    assert (ended, [line["event"] for line in logged]) == (code, events)
 
 
 def test_the_drain_ends_at_its_deadline(run: Callable[..., Running]) -> None:
@@ -125,7 +130,7 @@ def test_who_does_not_stop_is_ended(run: Callable[..., Running], body: str) -> N
     assert running.says() == "up"
     started = time.monotonic()
     running.signal(signal.SIGTERM)
-    running.signal(signal.SIGINT)
+    running.signal(signal.SIGTERM)
     code, logged = running.end()
     assert code == 1
     assert [line["event"] for line in logged] == ["did not stop in time"]

@@ -315,6 +315,21 @@ def test_a_second_signal_ends_everything_now(serve: Callable[..., Serve]) -> Non
     service.wait_for("draining")
     service.signal(signal.SIGTERM)
     assert service.end() == 1
+    assert [line["event"] for line in service.lines if line["process"] == "serve"][-2:] == ["stopping", "stopped"]
+    assert list(service.temporary.iterdir()) == []
+
+
+def test_a_second_ctrl_c_ends_everything_with_one_line(serve: Callable[..., Serve]) -> None:
+    service = serve(BUSY_DISPATCHER, DRAIN_SECONDS=3600)
+    service.up()
+    service.signal(signal.SIGINT)
+    service.wait_for("draining")
+    for _ in range(4):  # whoever is in a hurry presses it more often
+        service.signal(signal.SIGINT)
+    assert service.end() == 130
+    assert service.told == []
+    said = [line["event"] for line in service.lines if line["process"] == "serve"]
+    assert said == ["serving", "stopping", "interrupted"]
     assert list(service.temporary.iterdir()) == []
 
 
