@@ -35,6 +35,7 @@ from common.errors import SettingsError
 from common.models import Service
 from common.recordings import BUILTIN, MAX_SECONDS, NONE, problem_of
 from common.redaction import redact
+from common.role_secrets import is_withheld
 from common.setting_values import (
     MIN_TOKEN_CHARACTERS,
     Address,
@@ -447,6 +448,8 @@ class Settings(BaseSettings):
     @classmethod
     def _checked(cls, values: Mapping[str, str], role: Role) -> Settings:
         problems: list[str] = []
+        # `.env` is the same for all: what another role reads from it ends here.
+        values = {name: value for name, value in values.items() if not is_withheld(name, role)}
         given: dict[str, Any] = {name: values[name] for name in cls.model_fields if name in values}
         try:
             settings = cls(**(_defaults(role, values.get("openai_base_url")) | given))

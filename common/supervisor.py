@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from common import logs, metrics
 from common.child import Child
+from common.child_environment import environment_of
 from common.errors import ServiceError, SettingsError
 from common.ports import ALL_ADDRESSES, port_of, reserve_port
 from common.process import Process
@@ -132,7 +133,8 @@ class Supervisor:
     async def _start_redis(self, path: Path) -> str | None:
         """Returns the URL of the embedded Redis, or None if asked to stop meanwhile."""
         command = (sys.executable, "-P", "-m", "common.embedded_redis", str(path), "--beats")
-        child = Child("redis", command, os.environ, ready_variable=None, ended=self._start_again)
+        environment = environment_of(None, os.environ)
+        child = Child("redis", command, environment, ready_variable=None, ended=self._start_again)
         self._redis = child
         child.start()
         if not await self._unless_draining([child], REDIS_START_SECONDS):
@@ -174,7 +176,7 @@ class Supervisor:
         return Child(
             name,
             command_of(role),
-            os.environ | environment | child.environment(),
+            environment_of(role, os.environ) | environment | child.environment(),
             ready_variable="AVR_STS_READY_FD",
             ended=ended,
         )

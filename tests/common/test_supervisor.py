@@ -234,6 +234,24 @@ def test_no_short_path_for_the_embedded_redis_is_one_line(serve: Callable[..., S
     assert [*long.iterdir()] == []
 
 
+def test_each_child_has_the_secrets_of_its_role_alone(serve: Callable[..., Serve]) -> None:
+    token = "a-token-of-this-test"
+    secrets = dict.fromkeys(("OPENAI_API_KEY", "STS_TOKEN", "ADMIN_TOKEN", "CLUSTER_TOKEN"), token)
+    service = serve(WORKERS=1, OPENAI_MODEL="gpt-realtime-2", CRM_URL="http://crm", **secrets)
+    service.up()
+    dispatcher, worker, redis_process = (
+        service.children(word)[0].environ() for word in ("Role('dispatcher')", "Role('worker')", "embedded_redis")
+    )
+    assert {name for name in secrets if name in dispatcher} == {"STS_TOKEN", "ADMIN_TOKEN", "CLUSTER_TOKEN"}
+    assert {name for name in secrets if name in worker} == {"OPENAI_API_KEY", "CLUSTER_TOKEN"}
+    assert token not in redis_process.values()
+    assert (worker["OPENAI_MODEL"], worker["CRM_URL"], redis_process["PATH"]) == (
+        "gpt-realtime-2",
+        "http://crm",
+        os.environ["PATH"],
+    )
+
+
 def test_a_redis_of_the_operators_is_used(serve: Callable[..., Serve], redis_server: str) -> None:
     service = serve(REDIS_URL=redis_server)
     assert service.up()["redis"] == "external"
