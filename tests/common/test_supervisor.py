@@ -252,6 +252,17 @@ def test_each_child_has_the_secrets_of_its_role_alone(serve: Callable[..., Serve
     )
 
 
+def test_tools_that_all_may_change_are_one_warning(serve: Callable[..., Serve], tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    tools.chmod(0o777)
+    service = serve(TOOLS_DIR=tools)
+    service.up()
+    warnings = [line for line in service.lines if line["level"] == "warning" and "TOOLS_DIR" in line["event"]]
+    assert [line["process"] for line in warnings] == ["serve"]
+    assert f"{tools} (mode 0777, all)" in warnings[0]["event"]
+
+
 def test_a_redis_of_the_operators_is_used(serve: Callable[..., Serve], redis_server: str) -> None:
     service = serve(REDIS_URL=redis_server)
     assert service.up()["redis"] == "external"
