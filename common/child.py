@@ -178,7 +178,7 @@ class Child:
         )
         try:
             while line := await reader.readline():
-                watchdog.heard(line)
+                watchdog.heard()
                 if line == READY:
                     self.ready.set()
         except ValueError:  # a line beyond the limit: this is no heartbeat, and the watchdog ends the process

@@ -20,7 +20,7 @@ MAX_SILENCE_SECONDS: Final = 10.0
 """Longer than any pause of a child that is well, be it a big tool that is imported or a slow machine."""
 
 MAX_START_SECONDS: Final = 120.0
-"""The same until the child is ready: imports may take long, and a restart would only begin them anew."""
+"""The same until the first line: imports may take long, and a restart would only begin them anew."""
 
 MAX_TICK_SECONDS: Final = 2 * BEAT_SECONDS
 """The most that counts between two looks: in the rest `serve` was stopped itself, and perhaps its children too."""
@@ -84,19 +84,19 @@ class Watchdog:
         max_tick_seconds: float = MAX_TICK_SECONDS,
     ) -> None:
         self.silent_seconds = 0.0
-        self._is_ready = False
+        self._has_begun = False
         self._looked_at = now
         self._max_silence_seconds = max_silence_seconds
         self._max_start_seconds = max_start_seconds
         self._max_tick_seconds = max_tick_seconds
 
-    def heard(self, line: bytes) -> None:
-        """Take a line that the process wrote."""
+    def heard(self) -> None:
+        """Take notice of a line that the process wrote."""
         self.silent_seconds = 0.0
-        self._is_ready = self._is_ready or line == READY
+        self._has_begun = True
 
     def is_hung(self, now: float) -> bool:
         """Return whether the process hangs; to be asked about once in `BEAT_SECONDS`."""
         self.silent_seconds += min(now - self._looked_at, self._max_tick_seconds)
         self._looked_at = now
-        return self.silent_seconds > (self._max_silence_seconds if self._is_ready else self._max_start_seconds)
+        return self.silent_seconds > (self._max_silence_seconds if self._has_begun else self._max_start_seconds)
