@@ -1,4 +1,4 @@
-"""A slot of `serve`: one child process, which is started again when it dies.
+"""A slot of `serve`: one child process, which is started again when it dies, and killed when it hangs.
 
 A child is in a session of its own, so that Ctrl-C reaches the parent alone, and the kernel kills it when the
 parent dies, whatever of (`kill -9` too) and whatever the child does (stopped ones too).
@@ -18,9 +18,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from common import logs
+from common.heartbeat import BEAT_SECONDS, READY, Watchdog
 from common.restart_policy import RestartPolicy
 
-READY_LINE_BYTES: Final = 1024
+MAX_LINE_BYTES: Final = 1024
 
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 
@@ -34,14 +35,14 @@ class Child:
         name: of the slot, for logs and metrics, such as `worker-0`.
         command: program and arguments; may be changed for the next start.
         environment: of the process, in full; the variable `ready_variable` is added.
-        ready_variable: names the file descriptor to which the process writes a line when it is ready;
-            None: it writes the line to its stdout.
+        ready_variable: names the file descriptor to which the process writes the lines of its `Heartbeat`;
+            None: it writes them to its stdout.
         ended: called with the exit status (negative: the signal) each time the process has ended by itself.
             Returns whether to start it again.
+        watchdog: made for each process from the time of its start.
 
     Attributes:
         ready: set while a process of this slot is ready.
-        ready_line: what it wrote when it became ready.
     """
 
     def __init__(
@@ -52,14 +53,15 @@ class Child:
         *,
         ready_variable: str | None,
         ended: Callable[[int], bool],
+        watchdog: Callable[[float], Watchdog] = Watchdog,
     ) -> None:
         self.name = name
         self.command = tuple(command)
         self.ready = asyncio.Event()
-        self.ready_line = b""
         self._environment = dict(environment)
         self._ready_variable = ready_variable
         self._ended = ended
+        self._watchdog = watchdog
         self._policy = RestartPolicy()
         self._process: asyncio.subprocess.Process | None = None
         self._end_signal: signal.Signals | None = None
@@ -136,7 +138,7 @@ class Child:
                 stdout=write_fd if self._ready_variable is None else None,
                 pass_fds=(write_fd,),
                 start_new_session=True,
-                preexec_fn=_die_with(os.getpid()),
+                preexec_fn=die_with(os.getpid()),
             )
         except OSError as error:
             _log.error("process cannot be started", child=self.name, error=str(error))
@@ -148,35 +150,45 @@ class Child:
         _log.debug("process started", child=self.name, child_pid=process.pid)
         if self._end_signal is not None:  # the end was asked for meanwhile
             self._send(self._end_signal)
-        listener = asyncio.create_task(self._listen(read_fd))
+        watchdog = self._watchdog(time.monotonic())
+        tasks = [
+            asyncio.create_task(self._listen(read_fd, watchdog)),
+            asyncio.create_task(self._kill_if_hung(watchdog)),
+        ]
         try:
             return await process.wait()
         finally:
             self._process = None
             self.ready.clear()
-            listener.cancel()
+            for task in tasks:
+                task.cancel()
 
-    async def _listen(self, read_fd: int) -> None:
-        reader = asyncio.StreamReader(limit=READY_LINE_BYTES)
+    async def _kill_if_hung(self, watchdog: Watchdog) -> None:
+        """Look at the process until it ends or hangs, while it drains too."""
+        while not watchdog.is_hung(time.monotonic()):  # noqa: ASYNC110 - it is asked about once a second
+            await asyncio.sleep(BEAT_SECONDS)
+        _log.error("process hung", child=self.name, silent_seconds=round(watchdog.silent_seconds, 1))
+        self._send(signal.SIGKILL)
+
+    async def _listen(self, read_fd: int, watchdog: Watchdog) -> None:
+        reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
         pipe = os.fdopen(read_fd, "rb", buffering=0)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), pipe
         )
         try:
-            self.ready_line = await reader.readline()
-            if self.ready_line:
-                self.ready.set()
-            # What else it writes is nobody's, but must not fill the pipe.
-            while await reader.read(READY_LINE_BYTES):
-                pass
-        except ValueError:  # a line beyond the limit: it never becomes ready
-            _log.error("process says that it is ready with too long a line", child=self.name)
+            while line := await reader.readline():
+                watchdog.heard()
+                if line == READY:
+                    self.ready.set()
+        except ValueError:  # a line beyond the limit: this is no heartbeat, and the watchdog ends the process
+            _log.error("process writes too long a line to its heartbeat", child=self.name)
         finally:
             transport.close()
 
 
-def _die_with(parent_pid: int) -> Callable[[], None]:
-    """What a child does between fork and exec, so that there is no moment in which it could outlive its parent.
+def die_with(parent_pid: int) -> Callable[[], None]:
+    """Return what a child does between fork and exec, so that at no moment it could outlive its parent.
 
     The parent has one thread, so running Python there is safe.
     """

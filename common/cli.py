@@ -17,12 +17,10 @@ from importlib import import_module
 from typing import Final
 
 from common.errors import ServiceError, SettingsError
+from common.process_exit import INTERRUPTED, exit_now
 from common.release import COMPILED, RELEASE
 
 PROGRAM: Final = "avr-sts-openai"
-
-INTERRUPTED: Final = 130
-"""Exit code of a command that Ctrl-C ended, as shells have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +32,7 @@ class Command:
         example: how it is typed.
         settings: names of `Settings` that matter to it, shown by its `--help`.
         add_arguments: adds the arguments of its own, when it is the one that runs.
+        exits: ends the process itself, and waits for no thread.
     """
 
     name: str
@@ -42,24 +41,34 @@ class Command:
     run: Callable[[argparse.Namespace], int]
     settings: tuple[str, ...] = ()
     add_arguments: Callable[[argparse.ArgumentParser], None] = lambda _parser: None
+    exits: bool = True
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a sub-command and returns its exit code; EX_CONFIG (78) if a setting is missing or wrong."""
+    """Runs a sub-command, and ends the process with its exit code: EX_CONFIG (78) if a setting is wrong.
+
+    Returns the exit code of a command that leaves the end of the process to the caller.
+    """
     # One thread a process does the resampling: BLAS would start one per core in each.
     for library in ("OPENBLAS", "OMP", "MKL"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     arguments = list(sys.argv[1:] if argv is None else argv)
     chosen = next((each for each in arguments if not each.startswith("-")), None)
+    exits = True
     try:
         options = _parser(chosen).parse_args(arguments)
-        return _COMMANDS[options.command].run(options)
+        command = _COMMANDS[options.command]
+        exits = command.exits
+        code = command.run(options)
     except KeyboardInterrupt:
-        return INTERRUPTED
+        code = INTERRUPTED
     except ServiceError as error:
         for line in str(error).splitlines():
             print(f"{PROGRAM}: {line}", file=sys.stderr)  # noqa: T201 - there may be no log yet
-        return os.EX_CONFIG if isinstance(error, SettingsError) else 1
+        code = os.EX_CONFIG if isinstance(error, SettingsError) else 1
+    if exits:
+        exit_now(code)
+    return code
 
 
 def _parser(chosen: str | None) -> argparse.ArgumentParser:
@@ -116,8 +125,9 @@ def _tool(module: str) -> Callable[[argparse.Namespace], int]:
 
         import uvloop
 
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            code: int = runner.run(import_module(module).run(options))
+        # Never closed: closing the loop waits for names that do not resolve.
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        code: int = runner.run(import_module(module).run(options))
         return code
 
     return run

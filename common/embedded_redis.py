@@ -1,26 +1,36 @@
-"""The Redis that `serve` starts when there is no REDIS_URL: fakeredis on 127.0.0.1, in a process of its own.
+"""The Redis that `serve` starts when there is no REDIS_URL: fakeredis on a Unix socket, in a process of its own.
 
-    python -m common.embedded_redis --port 0
+    python -m common.embedded_redis /folder/redis.sock --beats
 
-prints one line, `{"port": 40123}`, when it accepts connections, and ends at SIGTERM or SIGINT. It keeps nothing.
+prints the line `ready` when it accepts connections, and `beat` each second in which it answers a PING (`--beats`,
+see heartbeat.py). It ends at SIGTERM or SIGINT, and keeps nothing. There is no
+password, because the folder of the socket decides who may connect.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
+import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from fakeredis import TcpFakeServer
 from fakeredis._clients._tcp_server import TCPFakeRequestHandler, encode_reply
 from redis.exceptions import ResponseError
 
+from common.heartbeat import BEAT_SECONDS, Heartbeat
+
 _READ_BYTES = 65536
+
+_PING = b"*1\r\n$4\r\nPING\r\n"
+_PONG = b"+PONG\r\n"
+_PING_SECONDS = 5.0
 
 
 class _Connection(TCPFakeRequestHandler):
@@ -29,8 +39,6 @@ class _Connection(TCPFakeRequestHandler):
     fakeredis' own handler looks for pushed messages every 10 ms, which nobody here subscribes to, and hangs up
     after an error reply, so that a client could not even load a script that the server does not have yet.
     """
-
-    disable_nagle_algorithm = True
 
     def setup(self) -> None:
         """Wait in reads and writes: the parent class makes the socket non-blocking."""
@@ -55,26 +63,25 @@ class _Connection(TCPFakeRequestHandler):
 
 
 class EmbeddedRedis(TcpFakeServer):
-    """A Redis server on 127.0.0.1.
-
-    Args:
-        port: 0 for a free one.
+    """A Redis server on a Unix socket. A socket that a killed server left there is replaced.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the socket cannot be made.
     """
 
+    address_family = socket.AF_UNIX
     request_queue_size = 128  # Every process of the service may connect at once.
 
-    def __init__(self, port: int) -> None:
-        super().__init__(("127.0.0.1", port))
+    def __init__(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        super().__init__(str(path))  # type: ignore[arg-type]  # fakeredis expects TCP
         self.RequestHandlerClass = _Connection
         self.daemon_threads = True
 
-    @property
-    def port(self) -> int:
-        """The port it listens on."""
-        return int(self.server_address[1])
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+        """Accept a client, and give it an address: fakeredis tells its clients apart by theirs."""
+        connection, _ = super().get_request()
+        return connection, ("unix", next(self.client_ids))
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of clients that vanish: a killed process is reported by who supervises it."""
@@ -82,21 +89,47 @@ class EmbeddedRedis(TcpFakeServer):
             super().handle_error(request, client_address)
 
 
+def _beat(path: Path) -> None:
+    """Say on stdout that the server lives, for as long as it answers a new client."""
+    heartbeat = Heartbeat(sys.stdout.fileno())
+    say = heartbeat.ready
+    while True:
+        if _answers(path):
+            say()
+            say = heartbeat.beat
+        time.sleep(BEAT_SECONDS)
+
+
+def _answers(path: Path) -> bool:
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(_PING_SECONDS)
+            client.connect(str(path))
+            client.sendall(_PING)
+            return client.recv(len(_PONG)) == _PONG
+    except OSError:
+        return False
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="python -m common.embedded_redis", description=__doc__)
-    parser.add_argument("--port", type=int, default=0, help="0 (default): a free one")
+    parser.add_argument("socket", type=Path, help="where to listen")
+    parser.add_argument("--beats", action="store_true", help="print a line each second")
     options = parser.parse_args(arguments)
     # Blocked before there are threads, which inherit it: the signal then waits for `sigwait`.
     stop_signals = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)
     try:
-        server = EmbeddedRedis(options.port)
+        server = EmbeddedRedis(options.socket)
     except OSError as error:
-        sys.exit(f"Embedded Redis cannot listen on 127.0.0.1:{options.port}: {error.strerror}")
+        sys.exit(f"Embedded Redis cannot listen on {options.socket}: {error.strerror or error}")
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    sys.stdout.write(json.dumps({"port": server.port}) + "\n")
-    sys.stdout.flush()
+    if options.beats:
+        threading.Thread(target=_beat, args=(options.socket,), daemon=True).start()
+    else:
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
     signal.sigwait(stop_signals)
     # Threads that serve clients hold nothing that needs an orderly end.
     os._exit(0)

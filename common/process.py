@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
 import resource
 import signal
 import time
@@ -22,7 +21,9 @@ from prometheus_client import Histogram
 
 from common import logs, metrics, redaction
 from common.errors import ServiceError
+from common.heartbeat import BEAT_SECONDS, Heartbeat
 from common.pacing import PACE
+from common.process_exit import INTERRUPTED, exit_now
 from common.settings import ChildSettings, Role, Settings
 
 STOP_SECONDS: Final = 2.0
@@ -45,6 +46,8 @@ class Process:
         draining: set by the first signal.
         stopping: set by a second one, or when `drain_seconds` have passed since the first.
         drain_deadline: on the clock of `time.monotonic`; None before `draining`.
+        interrupted: whether Ctrl-C (SIGINT) was what set `stopping`.
+        heartbeat: tells `serve`, if there is one, that this process lives.
     """
 
     def __init__(self, name: str, *, drain_seconds: float, child: ChildSettings | None = None) -> None:
@@ -53,8 +56,9 @@ class Process:
         self.draining = asyncio.Event()
         self.stopping = asyncio.Event()
         self.drain_deadline: float | None = None
+        self.interrupted = False
         self._drain_seconds = drain_seconds
-        self._ready_fd = -1 if child is None else child.ready_fd
+        self.heartbeat = Heartbeat(-1 if child is None else child.ready_fd)
         self._is_ready = False
 
     def request_stop(self) -> None:
@@ -66,21 +70,26 @@ class Process:
         self.drain_deadline = time.monotonic() + self._drain_seconds
         asyncio.get_running_loop().call_later(self._drain_seconds, self.stopping.set)
 
+    def interrupt(self) -> None:
+        """Do what Ctrl-C asks for: the first one drains, the second one stops and decides the exit code."""
+        if self.draining.is_set() and not self.stopping.is_set():
+            self.interrupted = True
+            _log.warning("interrupted")
+        self.request_stop()
+
     def ready(self) -> None:
         """Says that this process does its work now: all is imported and made; calling it again does nothing.
 
         What there is by now stays to the end, and `serve`, if there is one, is told.
         """
-        if not self._is_ready:
-            self._is_ready = True
-            # Modules, classes and code are most of what there is, and never garbage. The collector looks through
-            # all of it every two thousand calls or so, which takes 40 ms and more, and no call's audio moves then.
-            gc.collect()
-            gc.freeze()
-        if self._ready_fd >= 0:
-            with contextlib.suppress(OSError), os.fdopen(self._ready_fd, "wb", buffering=0) as pipe:
-                pipe.write(b"ready\n")
-            self._ready_fd = -1
+        if self._is_ready:
+            return
+        self._is_ready = True
+        # Modules, classes and code are most of what there is, and never garbage. The collector looks through
+        # all of it every two thousand calls or so, which takes 40 ms and more, and no call's audio moves then.
+        gc.collect()
+        gc.freeze()
+        self.heartbeat.ready()
 
 
 Main = Callable[[Settings, Process], Awaitable[int]]
@@ -88,6 +97,8 @@ Main = Callable[[Settings, Process], Awaitable[int]]
 
 def run_process(main: Main, settings: Settings, role: Role) -> int:
     """Runs `main` under uvloop to its end, and returns the process's exit code: `main`'s, or 1 if it crashed.
+
+    The process must end by `exit_now`. The loop stays open, because closing it waits for the resolver's threads.
 
     Raises:
         ServiceError: `main` could not start, or go on.
@@ -102,10 +113,10 @@ def run_process(main: Main, settings: Settings, role: Role) -> int:
             _log.warning(notice)
     else:
         metrics.share(child.metrics_dir, name)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(
-            _live(main, settings, role, Process(name, drain_seconds=settings.drain_seconds, child=child))
-        )
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    return runner.run(
+        _live(main, settings, role, Process(name, drain_seconds=settings.drain_seconds, child=child))
+    )
 
 
 def _allow_many_files() -> None:
@@ -125,15 +136,31 @@ async def watch_event_loop(lag: Histogram) -> None:
         lag.observe(max(0.0, time.monotonic() - due))
 
 
+async def beat(heartbeat: Heartbeat) -> None:
+    """Show `serve` for ever that this event loop runs."""
+    while True:
+        heartbeat.beat()
+        await asyncio.sleep(BEAT_SECONDS)
+
+
+async def _cancel_the_rest() -> None:
+    """Let the tasks that `main` left behind clean up."""
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    if rest:
+        await asyncio.wait(rest, timeout=STOP_SECONDS)
+
+
 async def _live(main: Main, settings: Settings, role: Role, process: Process) -> int:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, process.request_stop)
     if process.child is None:
-        loop.add_signal_handler(signal.SIGINT, process.request_stop)
+        loop.add_signal_handler(signal.SIGINT, process.interrupt)
     else:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
     stopping: asyncio.Task[object] = asyncio.create_task(process.stopping.wait())
-    background = [stopping]
+    background = [stopping, asyncio.create_task(beat(process.heartbeat))]
     if role is not Role.SERVE:
         lag = metrics.dispatcher().event_loop_lag if role is Role.DISPATCHER else metrics.worker().event_loop_lag
         background.append(asyncio.create_task(watch_event_loop(lag)))
@@ -145,7 +172,8 @@ async def _live(main: Main, settings: Settings, role: Role, process: Process) ->
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.wait({running}, timeout=STOP_SECONDS)
         if running.done():
-            return running.result()
+            code = running.result()
+            return INTERRUPTED if process.interrupted else code
     except ServiceError:
         raise
     except Exception:
@@ -154,9 +182,11 @@ async def _live(main: Main, settings: Settings, role: Role, process: Process) ->
     finally:
         for task in background:
             task.cancel()
+        if running.done():
+            await _cancel_the_rest()
     _log.error("did not stop in time", seconds=STOP_SECONDS)
     running.cancel()
     await asyncio.wait({running}, timeout=STOP_SECONDS)
     if not running.done():
-        os._exit(1)  # the runner would wait for it without end
+        exit_now(1)  # the runner would wait for it without end
     return 1

@@ -1,4 +1,4 @@
-"""What is worth a warning at the start: settings without effect, and what OpenAI is going to take away."""
+"""Warnings at the start: settings without effect, what OpenAI will take away, tools that others may change."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 from common import function_tools, models, session_fields
 from common.models import Service, Shutdown
+from common.writable_paths import writable_paths
 
 if TYPE_CHECKING:
     from common.settings import Settings
+
+MAX_PATHS: Final = 5
+"""So many paths are named in one line."""
 
 _DETAILS_OF: Final = {
     "server_vad": ("threshold", "silence_ms", "prefix_padding_ms", "idle_timeout_ms"),
@@ -31,6 +35,7 @@ def notices(settings: Settings, given: Collection[str]) -> Iterator[str]:
     service = models.service_of(settings.openai_base_url)
     yield from _shutdowns(settings, given, service)
     yield from _of_the_model(settings, given)
+    yield from _of_the_tools(settings)
     if "openai_instructions" in given:
         for name in _LATER_INSTRUCTIONS:
             if name in given:
@@ -80,3 +85,13 @@ def _of_the_model(settings: Settings, given: Collection[str]) -> Iterator[str]:
         yield f"OPENAI_TEMPERATURE has no effect with OPENAI_MODEL={model}: GA sessions have no temperature"
     if "openai_reasoning_effort" in given and models.cannot_reason(model):
         yield f"OPENAI_REASONING_EFFORT has no effect with OPENAI_MODEL={model}: it does not reason"
+
+
+def _of_the_tools(settings: Settings) -> Iterator[str]:
+    writable = writable_paths(settings.tools_dir)
+    if writable:
+        more = f" and {len(writable) - MAX_PATHS} more" if len(writable) > MAX_PATHS else ""
+        yield (
+            "TOOLS_DIR: others may change code that runs with the worker's rights: "
+            f"{', '.join(writable[:MAX_PATHS])}{more}; take the rights away: chmod go-w"
+        )

@@ -37,6 +37,7 @@ from common.models import Service
 from common.proxy import Proxies
 from common.recordings import BUILTIN, MAX_SECONDS, NONE, problem_of
 from common.redaction import redact, secrets_in, secrets_in_url
+from common.role_secrets import is_withheld
 from common.setting_values import (
     MIN_TOKEN_CHARACTERS,
     Address,
@@ -480,6 +481,8 @@ class Settings(BaseSettings):
     @classmethod
     def _checked(cls, values: Mapping[str, str], role: Role) -> Settings:
         problems: list[str] = []
+        # `.env` is the same for all: what another role reads from it ends here.
+        values = {name: value for name, value in values.items() if not is_withheld(name, role)}
         given: dict[str, Any] = {name: values[name] for name in cls.model_fields if name in values}
         try:
             settings = cls(**(_defaults(role, values.get("openai_base_url")) | given))
@@ -553,7 +556,7 @@ class ChildSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix="AVR_STS_")
 
     index: int = Field(default=0, description="which of its role this process is, from 0")
-    ready_fd: int = Field(default=-1, description="takes a line when the process is ready")
+    ready_fd: int = Field(default=-1, description="the pipe of the process's heartbeat")
     metrics_dir: Path = Field(default=Path(), description="where all processes keep their metrics")
 
     @classmethod

@@ -1,31 +1,39 @@
 """The parent of `serve`: starts dispatchers, workers and the embedded Redis, and holds no call itself.
 
-What dies is started again; what cannot start for want of a right setting ends the whole start. At the end all
-children go before it, in an order that lets running calls end.
+A child that dies is started again. A child that hangs is killed first. A child that cannot start because a setting
+is wrong ends the whole start. At the end all children go before it, in an order that lets running calls end.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from common import logs, metrics
 from common.child import Child
-from common.errors import ServiceError
+from common.child_environment import environment_of
+from common.errors import ServiceError, SettingsError
 from common.ports import ALL_ADDRESSES, port_of, reserve_port
 from common.process import Process
+from common.runtime_folder import runtime_folder
 from common.settings import ChildSettings, Role, Settings
 
 REDIS_START_SECONDS: Final = 30.0
+
+REDIS_SOCKET: Final = "redis.sock"
+
+MAX_SOCKET_PATH_BYTES: Final = 103
+"""The kernel's limit: 103 on macOS and BSD, 107 on Linux (unix(7), `sun_path`)."""
+
+SHORT_FOLDER: Final = Path("/tmp")  # noqa: S108 - the folder that is made there is private
+"""Where the embedded Redis listens if the path in TMPDIR is too long."""
 
 KILLED_SECONDS: Final = 1.0
 """How long the kernel may take to end a process after SIGKILL."""
@@ -48,13 +56,15 @@ async def run(settings: Settings, process: Process) -> int:
     """Serves until `process` is asked to stop; returns its exit code.
 
     Raises:
-        SettingsError: a port is taken.
+        SettingsError: a port is taken, or there is no temporary folder.
         ServiceError: the embedded Redis does not start.
     """
     with ExitStack() as stack:
         port = stack.enter_context(reserve_port(ALL_ADDRESSES, settings.port, variable="PORT"))
         admin = stack.enter_context(reserve_port(ALL_ADDRESSES, settings.admin_port, variable="ADMIN_PORT"))
-        metrics_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="avr-sts-metrics-")))
+        folder = stack.enter_context(runtime_folder())
+        metrics_dir = folder / "metrics"
+        metrics_dir.mkdir()
         metrics.share(metrics_dir, Role.SERVE)
         supervisor = Supervisor(
             settings,
@@ -62,8 +72,23 @@ async def run(settings: Settings, process: Process) -> int:
             port=port_of(port),
             admin_port=port_of(admin),
             metrics_dir=metrics_dir,
+            redis_socket=_redis_socket(folder, stack) if settings.redis_url is None else None,
         )
         return await supervisor.run()
+
+
+def _redis_socket(folder: Path, stack: ExitStack) -> Path:
+    """Return where the embedded Redis is to listen: in `folder`, unless the path would be too long."""
+    path = folder / REDIS_SOCKET
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES:
+        return path
+    try:
+        return stack.enter_context(runtime_folder(SHORT_FOLDER)) / REDIS_SOCKET
+    except SettingsError as error:
+        raise SettingsError(
+            f"the embedded Redis cannot listen on {path}: the path is longer than {MAX_SOCKET_PATH_BYTES} bytes. "
+            f"Set REDIS_URL, or TMPDIR to a shorter path ({error})"
+        ) from None
 
 
 class Supervisor:
@@ -77,12 +102,14 @@ class Supervisor:
         port: int,
         admin_port: int,
         metrics_dir: Path,
+        redis_socket: Path | None,
     ) -> None:
         self._settings = settings
         self._process = process
         self._port = port
         self._admin_port = admin_port
         self._metrics_dir = metrics_dir
+        self._redis_socket = redis_socket
         self._worker_restarts = metrics.supervisor().worker_restarts
         self._redis: Child | None = None
         self._workers: list[Child] = []
@@ -93,7 +120,9 @@ class Supervisor:
     async def run(self) -> int:
         """Starts everything, waits until it is asked to stop, and stops everything."""
         try:
-            redis_url = self._settings.redis_url or await self._start_redis()
+            redis_url = self._settings.redis_url
+            if self._redis_socket is not None:
+                redis_url = await self._start_redis(self._redis_socket)
             if redis_url is not None:
                 self._start_calls(redis_url)
                 await self._serve()
@@ -101,19 +130,18 @@ class Supervisor:
             await self._shut_down()
         return self._exit_code
 
-    async def _start_redis(self) -> str | None:
+    async def _start_redis(self, path: Path) -> str | None:
         """Returns the URL of the embedded Redis, or None if asked to stop meanwhile."""
-        command = (sys.executable, "-P", "-m", "common.embedded_redis", "--port")
-        child = Child("redis", (*command, "0"), os.environ, ready_variable=None, ended=self._start_again)
+        command = (sys.executable, "-P", "-m", "common.embedded_redis", str(path), "--beats")
+        environment = environment_of(None, os.environ)
+        child = Child("redis", command, environment, ready_variable=None, ended=self._start_again)
         self._redis = child
         child.start()
         if not await self._unless_draining([child], REDIS_START_SECONDS):
             if self._process.draining.is_set():
                 return None
             raise ServiceError(f"the embedded Redis did not start within {REDIS_START_SECONDS:g} s: set REDIS_URL")
-        port = int(json.loads(child.ready_line)["port"])
-        child.command = (*command, str(port))  # dispatchers and workers know this one
-        return f"redis://127.0.0.1:{port}/0"
+        return f"unix://{quote(str(path))}"
 
     def _start_calls(self, redis_url: str) -> None:
         environment = {
@@ -148,7 +176,7 @@ class Supervisor:
         return Child(
             name,
             command_of(role),
-            os.environ | environment | child.environment(),
+            environment_of(role, os.environ) | environment | child.environment(),
             ready_variable="AVR_STS_READY_FD",
             ended=ended,
         )
@@ -196,13 +224,16 @@ class Supervisor:
         await self._stop(redis, deadline)
         # 4. What is left.
         left = [child for child in (*self._dispatchers, *self._workers, *redis) if child.running]
+        told_to_stop_now = time.monotonic() < deadline
         for child in left:
-            _log.error("process killed", child=child.name)
+            if not told_to_stop_now:
+                _log.error("process killed", child=child.name)
             child.kill()
         await self._gone(left, KILLED_SECONDS)
         if left:
             self._exit_code = self._exit_code or 1
-        _log.info("stopped", killed=len(left))
+        if not self._process.interrupted:  # then one line has said so
+            _log.info("stopped", killed=len(left))
 
     async def _stop(self, children: Sequence[Child], deadline: float) -> None:
         for child in children:
@@ -214,5 +245,10 @@ class Supervisor:
             task.cancel()
 
     async def _gone(self, children: Iterable[Child], timeout_seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*(child.wait() for child in children)), timeout_seconds)
+        waits = [asyncio.create_task(child.wait()) for child in children]
+        if waits:
+            try:
+                await asyncio.wait(waits, timeout=timeout_seconds)
+            finally:
+                for wait in waits:
+                    wait.cancel()

@@ -23,6 +23,7 @@ from typing import Final
 from common import logs
 from common.errors import RegistryUnavailable, ServiceError
 from common.process import Process, run_process
+from common.process_exit import exit_now
 from common.registry import Registry, WorkerState, WorkerStatus, release_order
 from common.release import RELEASE
 from common.settings import Role, Settings
@@ -110,4 +111,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_now(main())

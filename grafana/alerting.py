@@ -256,8 +256,9 @@ ALERTS: Final = (
         (When(_30M.worker_restarts(), f">= {thresholds.WORKER_RESTARTS.red:g}"),),
         'Workers were restarted {{ $value | printf "%.0f" }} times in 30 minutes',
         "Look at the log before each restart (`process ended` names the signal or exit status; in a cluster: the"
-        " container's last state). Status SIGKILL is mostly the kernel: out of memory. One that crashes at its"
-        " start has a setting or a tool that breaks it.",
+        " container's last state). Status SIGKILL behind `process hung` is a worker that was stalled; otherwise it"
+        " is mostly the kernel: out of memory. One that crashes at its start has a setting or a tool that"
+        " breaks it.",
     ),
     Alert(
         "AvrStsRecoverySlow",

@@ -22,11 +22,13 @@ from typing import Any
 import aiohttp
 import numpy as np
 
+from common.child import die_with
+from common.process_exit import INTERRUPTED
 from common.wav import read_wav, write_wav
 from simulator.avr_core import CallError, SimulatedCall, place_call
 from simulator.call_record import Interruption, Message, Transcript
 from simulator.realtime_api import RealtimeSimulator
-from simulator.terminal import one_line, table
+from simulator.terminal import one_line, stop_on_signal, table
 
 SPEECH = Path(__file__).parent / "speech" / "caller.wav"
 OUT = Path("demo-out") / "heard.wav"
@@ -53,12 +55,24 @@ class Service:
 def main() -> int:
     """Run the demo; 0 only if audio came back."""
     try:
-        return asyncio.run(_demo())
+        return asyncio.run(_until_ctrl_c())
     except (DemoError, CallError) as error:
         sys.stderr.write(f"demo: {error}\n")
         return 1
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
+
+
+async def _until_ctrl_c() -> int:
+    with stop_on_signal() as stop:
+        demo, stopping = asyncio.create_task(_demo()), asyncio.create_task(stop.wait())
+        await asyncio.wait({demo, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not stop.is_set():
+            return demo.result()
+        demo.cancel()
+        await asyncio.gather(demo, return_exceptions=True)
+        return INTERRUPTED
 
 
 async def _demo() -> int:
@@ -67,16 +81,13 @@ async def _demo() -> int:
     async with RealtimeSimulator() as simulator, _serve(simulator.url) as service:
         _say(f"   AVR Core would connect to {service.url}")
         _say("2. placing a call as AVR Core does: the agent greets, the caller asks, and interrupts the answer")
-        async with await place_call(service.url, metadata={"from": "100", "to": "600"}) as call:
-            printing = asyncio.create_task(_print_messages(call))
+        async with await place_call(service.url, metadata={"from": "100", "to": "600"}) as call, _printed(call):
             await _wait(call, lambda c: any(t.role == "agent" for t in c.transcripts), "greeting")
             pins = await _get_json(f"{service.admin_url}/calls")
             await call.say(speech)
             turns = sum(t.role == "agent" for t in call.transcripts)
             await _wait(call, lambda c: sum(t.role == "agent" for t in c.transcripts) > turns, "answer")
             heard, report = call.heard_pcm, call.report()
-        printing.cancel()
-        await asyncio.gather(printing, return_exceptions=True)
         tokens = await _tokens(service.admin_url)
         workers = await _get_json(f"{service.admin_url}/workers")
     _say("3. what came of it")
@@ -117,6 +128,17 @@ async def _wait(call: SimulatedCall, predicate: Any, what: str) -> None:
         await call.wait_for(predicate, timeout_seconds=CALL_SECONDS)
     except TimeoutError as error:
         raise DemoError(f"no {what} within {CALL_SECONDS:g} s ({error})") from None
+
+
+@asynccontextmanager
+async def _printed(call: SimulatedCall) -> AsyncIterator[None]:
+    """Print the messages of a call as they come."""
+    printing = asyncio.create_task(_print_messages(call))
+    try:
+        yield
+    finally:
+        printing.cancel()
+        await asyncio.gather(printing, return_exceptions=True)
 
 
 async def _print_messages(call: SimulatedCall) -> None:
@@ -167,6 +189,7 @@ async def _serve(realtime_url: str) -> AsyncIterator[Service]:
             cwd=directory,
             stdin=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
+            preexec_fn=die_with(os.getpid()),
         )
         lines: list[str] = []
         reading = None

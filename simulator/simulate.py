@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import signal
 import sys
 
 from simulator.realtime_api import RealtimeSimulator
 from simulator.realtime_settings import DialectName, SimulatorSettings, Voice
+from simulator.terminal import stop_on_signal
 
 DESCRIPTION = "Run the Realtime API simulator. GET /simulator/sessions tells what the model was told."
 
@@ -97,16 +96,14 @@ async def run(arguments: argparse.Namespace) -> int:
 
 
 async def _serve(simulator: RealtimeSimulator, host: str, port: int) -> int:
-    stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    try:
-        await simulator.start(host, port)
-    except OSError as error:
-        sys.stderr.write(f"simulate: cannot listen on {host}:{port}: {error.strerror}\n")
-        return 1
-    sys.stdout.write(f"Realtime API simulator on {simulator.url}\n")
-    sys.stdout.flush()
-    await stopped.wait()
-    await simulator.stop()
+    with stop_on_signal() as stopped:
+        try:
+            await simulator.start(host, port)
+        except OSError as error:
+            sys.stderr.write(f"simulate: cannot listen on {host}:{port}: {error.strerror}\n")
+            return 1
+        sys.stdout.write(f"Realtime API simulator on {simulator.url}\n")
+        sys.stdout.flush()
+        await stopped.wait()
+        await simulator.stop()
     return 0

@@ -1,14 +1,21 @@
-"""What the simulator's commands share: arguments, tables, safe lines, and the first Ctrl-C."""
+"""What the simulator's commands share: arguments, tables, safe lines, and Ctrl-C."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import signal
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from common.process_exit import EXIT_BY_SIGNAL, exit_now
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+SignalHandler = Callable[[int, FrameType | None], Any] | int | None
 
 
 def seconds_argument(text: str) -> float:
@@ -40,19 +47,19 @@ def one_line(text: str, *, limit: int = 500) -> str:
 
 @contextmanager
 def stop_on_signal() -> Iterator[asyncio.Event]:
-    """The event is set by the first SIGINT or SIGTERM; a second one does what it did before."""
+    """Set the event at the first SIGINT or SIGTERM; a second one ends the process at once, with one line."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     before = {number: signal.getsignal(number) for number in _STOP_SIGNALS}
 
-    def restore() -> None:
-        for number, handler in before.items():
+    def handle(handlers: Mapping[signal.Signals, SignalHandler]) -> None:
+        for number, handler in handlers.items():
             loop.remove_signal_handler(number)
             signal.signal(number, handler)
 
     def first_signal() -> None:
         stop.set()
-        restore()
+        handle(dict.fromkeys(_STOP_SIGNALS, _end))
 
     for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, first_signal)
@@ -60,4 +67,11 @@ def stop_on_signal() -> Iterator[asyncio.Event]:
         yield stop
     finally:
         if not stop.is_set():
-            restore()
+            handle(before)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    for each in _STOP_SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    sys.stderr.write("interrupted\n")
+    exit_now(EXIT_BY_SIGNAL + number)

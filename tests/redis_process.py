@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import shutil
 import signal
@@ -109,20 +108,25 @@ class RealRedis(RedisProcess):
 
 
 class EmbeddedRedis(RedisProcess):
-    """The server that `serve` starts, on a port that the first start chooses."""
+    """The server that `serve` starts, on a Unix socket in a folder of its own."""
 
     def __init__(self) -> None:
-        self.port = 0
+        self._directory = Path(tempfile.mkdtemp(prefix="redis-"))
+        self.socket = self._directory / "redis.sock"
+        self.url = f"unix://{self.socket}"
+        self._started = False
         self.start()
 
     def start(self) -> None:
-        if self.port:
+        if self._started:
             super().close()
-        command = [sys.executable, "-m", "common.embedded_redis", "--port", str(self.port)]
+        command = [sys.executable, "-m", "common.embedded_redis", str(self.socket)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        self._started = True
         assert self._process.stdout is not None
-        handshake = self._process.stdout.readline()
-        if not handshake:
+        if self._process.stdout.readline() != b"ready\n":
             raise RuntimeError(f"{command} ended with {self._process.wait(_STOP_SECONDS)}")
-        self.port = json.loads(handshake)["port"]
-        self.url = f"redis://127.0.0.1:{self.port}"
+
+    def close(self) -> None:
+        super().close()
+        shutil.rmtree(self._directory)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import textwrap
 
 _PROCESS = """
-import asyncio, os, signal, socket, sys
-from common import errors, logs, metrics, ports, process, settings
+import asyncio, os, signal, socket, sys, traceback
+from common import errors, logs, metrics, ports, process, process_exit, settings
 
 log = logs.get_logger()
 
@@ -15,7 +15,12 @@ async def main(config, this):
 
 role = settings.Role({role!r})
 config = settings.Settings.parse(dict(os.environ), role)
-sys.exit(process.run_process(main, config, role))
+try:
+    code = process.run_process(main, config, role)
+except errors.ServiceError:
+    traceback.print_exc()
+    code = 1
+process_exit.exit_now(code)
 """
 
 _SERVE = """

@@ -5,6 +5,7 @@ import functools
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -14,11 +15,20 @@ import uvloop
 from structlog.testing import capture_logs
 
 from common.child import Child
+from common.heartbeat import Watchdog
 from tests.helpers import eventually
 
 READY = "VARIABLE"
-SAY_READY = f"import os; os.write(int(os.environ['{READY}']), b'here\\n')"
+SAY_READY = f"import os; os.write(int(os.environ['{READY}']), b'ready\\n')"
 WAIT = "import signal; signal.pause()"
+BEAT = f"""
+import os, time
+while True:
+    os.write(int(os.environ["{READY}"]), b"ready\\n")
+    time.sleep(0.05)
+"""
+SUSPENDED_SECONDS = 5.0
+IMPATIENT = functools.partial(Watchdog, max_silence_seconds=SUSPENDED_SECONDS / 2)
 IGNORE_SIGTERM = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
 
 
@@ -64,9 +74,16 @@ class Start:
         self.children: list[Child] = []
         self._ends = ends
 
-    def __call__(self, *statements: str, ready_variable: str | None = READY) -> Child:
+    def __call__(
+        self,
+        *statements: str,
+        ready_variable: str | None = READY,
+        watchdog: Callable[[float], Watchdog] = Watchdog,
+    ) -> Child:
         command = (sys.executable, "-c", "; ".join(statements))
-        child = Child("it", command, os.environ, ready_variable=ready_variable, ended=self._ends)
+        child = Child(
+            "it", command, os.environ, ready_variable=ready_variable, ended=self._ends, watchdog=watchdog
+        )
         self.children.append(child)
         child.start()
         return child
@@ -92,18 +109,17 @@ async def died(ends: Ends, times: int) -> None:
 async def test_a_child_says_when_it_is_ready(start: Start) -> None:
     child = start(SAY_READY, WAIT)
     await ready(child)
-    assert child.ready_line == b"here\n"
     assert child.running
 
 
 @on_uvloop
 async def test_a_child_can_say_it_on_stdout_and_whatever_it_prints_later_is_read(start: Start, ends: Ends) -> None:
     child = start(
-        "print('{\"port\": 1}', flush=True)", "print('x' * 1_000_000, flush=True)", "exit(3)", ready_variable=None
+        "print('ready', flush=True)", "print('x\\n' * 500_000, flush=True)", "exit(3)", ready_variable=None
     )
+    await asyncio.wait_for(child.ready.wait(), 60)
     await died(ends, 1)
     assert ends[0] == 3
-    assert child.ready_line == b'{"port": 1}\n'
 
 
 @on_uvloop
@@ -124,6 +140,53 @@ async def test_what_dies_is_started_again(start: Start, ends: Ends) -> None:
     assert (await ready(child)).pid != process.pid
     assert ends == [-signal.SIGKILL] * 2
     assert [line["status"] for line in lines if line["event"] == "process ended"] == ["SIGKILL"] * 2
+
+
+@on_uvloop
+async def test_a_child_that_is_suspended_is_killed_and_replaced(start: Start, ends: Ends) -> None:
+    child = start(BEAT, watchdog=IMPATIENT)
+    process = await ready(child)
+    with capture_logs() as lines:
+        process.suspend()
+        await died(ends, 1)
+    assert ends == [-signal.SIGKILL]
+    (hung,) = [line for line in lines if line["event"] == "process hung"]
+    assert hung["child"] == "it"
+    assert SUSPENDED_SECONDS / 2 <= hung["silent_seconds"] < SUSPENDED_SECONDS
+    assert (await ready(child)).pid != process.pid
+
+
+@on_uvloop
+async def test_a_child_that_was_suspended_with_its_parent_is_kept(start: Start, ends: Ends) -> None:
+    child = start(BEAT, watchdog=functools.partial(IMPATIENT, max_tick_seconds=SUSPENDED_SECONDS / 4))
+    process = await ready(child)
+    process.suspend()
+    time.sleep(SUSPENDED_SECONDS)  # noqa: ASYNC251 - the parent does nothing, as if it were suspended too
+    process.resume()
+    loop = asyncio.get_running_loop()
+    waited = loop.time() + SUSPENDED_SECONDS
+    await eventually(lambda: loop.time() >= waited or ends, 60)
+    assert ends == []
+    assert child.pid == process.pid
+
+
+@on_uvloop
+async def test_a_child_that_hangs_after_it_was_told_to_stop_is_killed(start: Start, ends: Ends) -> None:
+    child = start(BEAT, watchdog=IMPATIENT)
+    process = await ready(child)
+    process.suspend()
+    child.stop()
+    await asyncio.wait_for(child.wait(), 60)
+    assert not process.is_running()
+    assert ends == []
+
+
+@on_uvloop
+async def test_a_child_that_starts_slowly_is_kept(start: Start, ends: Ends) -> None:
+    slow = f"import time; time.sleep({SUSPENDED_SECONDS})"
+    child = start(slow, SAY_READY, WAIT, watchdog=IMPATIENT)
+    await ready(child)
+    assert ends == []
 
 
 @on_uvloop

@@ -119,16 +119,34 @@ def test_an_end_that_is_expected_has_no_traceback(
     def fail(_options: object) -> int:
         raise error
 
-    command = cli.Command(name="serve", summary="fails", example="", run=fail)
+    command = cli.Command(name="serve", summary="fails", example="", run=fail, exits=False)
     monkeypatch.setitem(cli._COMMANDS, "serve", command)
     assert cli.main(["serve"]) == code
     assert capsys.readouterr() == ("", told)
 
 
+@pytest.mark.parametrize(("end", "code"), [("return 3", 3), ("raise errors.ServiceError('no Redis')", 1)])
+def test_the_end_waits_for_no_thread(end: str, code: int) -> None:
+    program = f"""
+import dataclasses, sys, threading
+from common import cli, errors
+
+def run(_options):
+    threading.Thread(target=threading.Event().wait).start()
+    {end}
+
+cli._COMMANDS["serve"] = dataclasses.replace(cli._COMMANDS["serve"], run=run)
+sys.exit(cli.main(["serve"]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == code
+    assert done.stderr == ("" if code == 3 else "avr-sts-openai: no Redis\n")
+
+
 def test_numpy_finds_blas_with_one_thread_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {"OMP_NUM_THREADS": "2"}
     monkeypatch.setattr(os, "environ", environment)
-    command = cli.Command(name="worker", summary="does nothing", example="", run=lambda _options: 0)
+    command = cli.Command(name="worker", summary="does nothing", example="", run=lambda _options: 0, exits=False)
     monkeypatch.setitem(cli._COMMANDS, "worker", command)
     assert cli.main(["worker"]) == 0
     assert environment == {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "1"}

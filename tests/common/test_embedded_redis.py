@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import json
 import signal
 import socket
-import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -25,60 +24,72 @@ def server() -> Iterator[EmbeddedRedis]:
 
 @pytest.fixture
 def client(server: EmbeddedRedis) -> Iterator[redis.Redis]:
-    with redis.Redis(port=server.port, socket_timeout=30) as client:
+    with redis.Redis(unix_socket_path=str(server.socket), socket_timeout=30) as client:
         yield client
 
 
-def _start(*arguments: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "common.embedded_redis", *arguments]
+def _start(path: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "common.embedded_redis", str(path)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _connect(path: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(30)
+    try:
+        connection.connect(str(path))
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
 
 @pytest.mark.parametrize("stop_signal", [signal.SIGTERM, signal.SIGINT])
-def test_prints_its_port_and_nothing_else_and_ends_cleanly_at_a_signal(stop_signal: signal.Signals) -> None:
-    process = _start()
+def test_a_signal_ends_it_without_output(tmp_path: Path, stop_signal: signal.Signals) -> None:
+    process = _start(tmp_path / "s")
     assert process.stdout is not None
-    port = json.loads(process.stdout.readline())["port"]
-    with redis.Redis(port=port) as client:  # a client that is still connected does not hold up the end
-        client.set("key", "value")
+    assert process.stdout.readline() == b"ready\n"
+    with redis.Redis(unix_socket_path=str(tmp_path / "s")) as client:
+        client.set("key", "value")  # a client that is still connected does not hold up the end
         process.send_signal(stop_signal)
         rest, errors = process.communicate(timeout=20)
     assert (process.returncode, rest, errors) == (0, b"", b"")
-    assert not _listens(port)
+    with pytest.raises(ConnectionRefusedError):
+        _connect(tmp_path / "s")
 
 
-def test_listens_on_loopback_only(server: EmbeddedRedis, client: redis.Redis) -> None:
-    listening = [
-        connection.laddr
-        for connection in psutil.Process(server.pid).net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
-    assert listening == [("127.0.0.1", server.port)]
+def test_it_has_no_port(server: EmbeddedRedis, client: redis.Redis) -> None:
+    assert client.ping()
+    assert psutil.Process(server.pid).net_connections("inet") == []
 
 
-def test_starts_again_on_the_same_port_at_once_and_empty(server: EmbeddedRedis, client: redis.Redis) -> None:
+def test_it_starts_again_at_the_same_socket_at_once_and_empty(server: EmbeddedRedis, client: redis.Redis) -> None:
     client.set("key", "value")
-    port = server.port
     for end in (server.stop, server.kill):
         end()
         server.start()
-        assert server.port == port
-        with redis.Redis(port=port) as again:
+        with redis.Redis(unix_socket_path=str(server.socket)) as again:
             assert again.dbsize() == 0
             again.set("key", "value")
 
 
-def test_a_taken_port_ends_it_with_one_line(server: EmbeddedRedis) -> None:
-    process = _start("--port", str(server.port))
+@pytest.mark.parametrize(
+    ("name", "reason"), [("none/s", "No such file or directory"), ("x" * 108, "AF_UNIX path too long")]
+)
+def test_a_socket_that_cannot_be_made_is_one_line(tmp_path: Path, name: str, reason: str) -> None:
+    process = _start(tmp_path / name)
     output, errors = process.communicate(timeout=20)
     assert process.returncode == 1
     assert output == b""
-    assert errors.decode() == f"Embedded Redis cannot listen on 127.0.0.1:{server.port}: Address already in use\n"
+    assert errors.decode() == f"Embedded Redis cannot listen on {tmp_path / name}: {reason}\n"
+
+
+def test_it_tells_its_clients_apart(server: EmbeddedRedis) -> None:
+    clients = [redis.Redis(unix_socket_path=str(server.socket), single_connection_client=True) for _ in range(2)]
+    assert len({client.client_id() for client in clients}) == 2
+    clients[0].close()
+    assert clients[1].ping()
+    clients[1].close()
 
 
 def test_an_error_reply_leaves_the_connection_open(client: redis.Redis) -> None:
@@ -109,23 +120,21 @@ def test_answers_a_pipeline_in_order(client: redis.Redis) -> None:
 
 
 def test_serves_others_while_a_client_sends_half_a_command(server: EmbeddedRedis, client: redis.Redis) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as slow:
+    with _connect(server.socket) as slow:
         slow.sendall(b"*2\r\n$4\r\nECHO\r\n$5\r\nhe")
         assert client.ping()
         slow.sendall(b"llo\r\n")
         assert slow.recv(100) == b"+hello\r\n"
 
 
-async def test_clients_that_vanish_leave_no_thread_and_no_output() -> None:
-    process = _start()
+async def test_clients_that_vanish_leave_no_thread_and_no_output(tmp_path: Path) -> None:
+    process = _start(tmp_path / "s")
     assert process.stdout is not None
-    port = json.loads(process.stdout.readline())["port"]
+    assert process.stdout.readline() == b"ready\n"
     observer = psutil.Process(process.pid)
     before = observer.num_threads()
-    reset_on_close = struct.pack("ii", 1, 0)
     for _ in range(20):
-        with socket.create_connection(("127.0.0.1", port)) as client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset_on_close)
+        with _connect(tmp_path / "s") as client:
             client.sendall(b"*1\r\n$4\r\nPING\r\n")
     await eventually(lambda: observer.num_threads() == before, timeout_seconds=20)
     process.terminate()

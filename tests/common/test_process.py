@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from common import process as process_module
 from common.process import STOP_SECONDS, Process, watch_event_loop
 from common.settings import ChildSettings
 from tests.common.programs import process_program
+from tests.hanging_resolver import HOST, HangingResolver
 from tests.helpers import eventually
 
 WAIT_FOR_BOTH = """
@@ -83,15 +85,20 @@ def run() -> Iterator[Callable[..., Running]]:
         running.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_first_signal_drains_and_the_second_stops(run: Callable[..., Running], number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "events"), [(signal.SIGTERM, 7, []), (signal.SIGINT, 130, ["interrupted"])]
+)
+def test_the_first_signal_drains_and_the_second_stops(
+    run: Callable[..., Running], number: signal.Signals, code: int, events: list[str]
+) -> None:
     running = run(WAIT_FOR_BOTH)
     assert running.says() == "up"
     running.signal(number)
     assert running.says() == "draining"
     running.signal(number)
     assert running.says() == "stopping"
-    assert running.end() == (7, [])
+    ended, logged = running.end()
+    assert (ended, [line["event"] for line in logged]) == (code, events)
 
 
 def test_the_drain_ends_at_its_deadline(run: Callable[..., Running]) -> None:
@@ -123,11 +130,51 @@ def test_who_does_not_stop_is_ended(run: Callable[..., Running], body: str) -> N
     assert running.says() == "up"
     started = time.monotonic()
     running.signal(signal.SIGTERM)
-    running.signal(signal.SIGINT)
+    running.signal(signal.SIGTERM)
     code, logged = running.end()
     assert code == 1
     assert [line["event"] for line in logged] == ["did not stop in time"]
     assert time.monotonic() - started >= STOP_SECONDS
+
+
+BLOCKED_THREAD = """
+    threads = [asyncio.ensure_future(asyncio.to_thread(threading.Event().wait))]
+    await asyncio.sleep(0)
+"""
+RESOLVES = f"""
+    resolving = asyncio.ensure_future(asyncio.get_running_loop().getaddrinfo({HOST!r}, 80))
+    while not os.path.exists(os.environ["HANGING_RESOLVER_MARK"]):
+        await asyncio.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("waits", [BLOCKED_THREAD, RESOLVES], ids=["a thread", "a resolver"])
+@pytest.mark.parametrize("end", ["return 0", "raise errors.ServiceError('no Redis')"], ids=["returns", "fails"])
+def test_the_end_waits_for_no_thread(run: Callable[..., Running], tmp_path: Path, waits: str, end: str) -> None:
+    running = run(f"import threading\n{textwrap.dedent(waits)}\n{end}", **HangingResolver(tmp_path).variables)
+    assert running.process.wait(30) == (0 if end == "return 0" else 1)
+
+
+def test_what_a_task_does_at_its_end_is_done(run: Callable[..., Running]) -> None:
+    running = run("""
+        async def forever():
+            try:
+                await asyncio.Event().wait()
+            finally:
+                print("cleaned up")
+
+        task = asyncio.create_task(forever())
+        await asyncio.sleep(0)
+        return 0
+    """)
+    assert running.says() == "cleaned up"
+    assert running.end() == (0, [])
+
+
+def test_what_is_registered_for_the_end_is_done(run: Callable[..., Running]) -> None:
+    running = run("import atexit\natexit.register(print, 'at exit')\nsys.stdout.write('written ')\nreturn 0")
+    assert running.says() == "written at exit"
+    assert running.end() == (0, [])
 
 
 def test_a_crash_is_one_line_and_exit_code_1(run: Callable[..., Running]) -> None:
@@ -205,16 +252,25 @@ class TestChildOfServe:
         assert line["process"] == "worker-2"
         assert {file.name.split("_")[-1] for file in tmp_path.iterdir()} == {"worker-2.db"}
 
-    def test_it_says_once_that_it_is_ready(self, run: Callable[..., Running], tmp_path: Path) -> None:
+    def test_it_says_once_that_it_is_ready_and_beats(self, run: Callable[..., Running], tmp_path: Path) -> None:
         read_fd, write_fd = os.pipe()
-        body = "this.ready()\nthis.ready()\nprint('said')\nawait this.draining.wait()\nreturn 0"
+        body = """
+            this.ready()
+            this.ready()
+            await this.draining.wait()
+            print("draining")
+            await this.stopping.wait()
+            return 0
+        """
         child = run(body, child=ChildSettings(metrics_dir=tmp_path, ready_fd=write_fd))
         os.close(write_fd)
         with os.fdopen(read_fd) as pipe:
-            assert pipe.read() == "ready\n"  # up to its end: the child closed it
-        assert child.says() == "said"
-        child.signal(signal.SIGTERM)
-        assert child.end() == (0, [])
+            assert [pipe.readline() for _ in range(3)].count("ready\n") == 1
+            child.signal(signal.SIGTERM)
+            assert child.says() == "draining"
+            assert [pipe.readline() for _ in range(3)] == ["beat\n"] * 3
+            child.signal(signal.SIGTERM)
+            assert child.end() == (0, [])
 
     def test_what_there_is_when_it_is_ready_is_looked_at_by_the_garbage_collector_no_more(
         self, run: Callable[..., Running]

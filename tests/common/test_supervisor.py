@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -63,7 +64,7 @@ class Serve:
 
     def __init__(self, tmp_path: Path, dispatcher: str, worker: str, before: str, **variables: object) -> None:
         self.temporary = tmp_path / "tmp"
-        self.temporary.mkdir()
+        self.temporary.mkdir(exist_ok=True)
         settings = {
             "OPENAI_API_KEY": "k",
             "PORT": 0,
@@ -194,6 +195,74 @@ def test_everything_starts_and_one_line_says_so(serve: Callable[..., Serve]) -> 
     assert service.end() == 0
 
 
+def test_the_embedded_redis_is_out_of_reach_of_other_users(serve: Callable[..., Serve]) -> None:
+    service = serve()
+    service.up()
+    (redis_url,) = {line["redis_url"] for line in service.events("up")}
+    assert redis_url.startswith("unix://")
+    folder = Path(redis_url.removeprefix("unix://")).parent
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    (process,) = service.children("embedded_redis")
+    assert process.net_connections("inet") == []
+
+
+def test_the_embedded_redis_has_a_short_path_where_tmpdir_is_long(
+    serve: Callable[..., Serve], tmp_path: Path
+) -> None:
+    long = tmp_path / ("x" * 108)
+    long.mkdir()
+    service = serve(TMPDIR=long)
+    service.up()
+    (redis_url,) = {line["redis_url"] for line in service.events("up")}
+    socket_folder = Path(redis_url.removeprefix("unix://")).parent
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.ping()
+    service.signal(signal.SIGTERM)
+    assert service.end() == 0
+    assert [*long.iterdir()] == []
+    assert not socket_folder.exists()
+
+
+def test_no_short_path_for_the_embedded_redis_is_one_line(serve: Callable[..., Serve], tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 108)
+    long.mkdir()
+    service = serve(TMPDIR=long, before="supervisor.SHORT_FOLDER = supervisor.Path('/proc')")
+    assert service.end() == os.EX_CONFIG
+    (line,) = service.told
+    assert line.startswith(f"avr-sts-openai: the embedded Redis cannot listen on {long}/avr-sts-serve-")
+    assert "redis.sock: the path is longer than 103 bytes. Set REDIS_URL, or TMPDIR to a shorter path" in line
+    assert [*long.iterdir()] == []
+
+
+def test_each_child_has_the_secrets_of_its_role_alone(serve: Callable[..., Serve]) -> None:
+    token = "a-token-of-this-test"
+    secrets = dict.fromkeys(("OPENAI_API_KEY", "STS_TOKEN", "ADMIN_TOKEN", "CLUSTER_TOKEN"), token)
+    service = serve(WORKERS=1, OPENAI_MODEL="gpt-realtime-2", CRM_URL="http://crm", **secrets)
+    service.up()
+    dispatcher, worker, redis_process = (
+        service.children(word)[0].environ() for word in ("Role('dispatcher')", "Role('worker')", "embedded_redis")
+    )
+    assert {name for name in secrets if name in dispatcher} == {"STS_TOKEN", "ADMIN_TOKEN", "CLUSTER_TOKEN"}
+    assert {name for name in secrets if name in worker} == {"OPENAI_API_KEY", "CLUSTER_TOKEN"}
+    assert token not in redis_process.values()
+    assert (worker["OPENAI_MODEL"], worker["CRM_URL"], redis_process["PATH"]) == (
+        "gpt-realtime-2",
+        "http://crm",
+        os.environ["PATH"],
+    )
+
+
+def test_tools_that_all_may_change_are_one_warning(serve: Callable[..., Serve], tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    tools.chmod(0o777)
+    service = serve(TOOLS_DIR=tools)
+    service.up()
+    warnings = [line for line in service.lines if line["level"] == "warning" and "TOOLS_DIR" in line["event"]]
+    assert [line["process"] for line in warnings] == ["serve"]
+    assert f"{tools} (mode 0777, all)" in warnings[0]["event"]
+
+
 def test_a_redis_of_the_operators_is_used(serve: Callable[..., Serve], redis_server: str) -> None:
     service = serve(REDIS_URL=redis_server)
     assert service.up()["redis"] == "external"
@@ -242,6 +311,20 @@ def test_running_calls_are_cut_before_the_deadline(serve: Callable[..., Serve]) 
     assert service.end() == 0
 
 
+def test_a_child_with_blocked_threads_ends_in_time(serve: Callable[..., Serve]) -> None:
+    blocked = "\n    thread = asyncio.ensure_future(asyncio.to_thread(threading.Event().wait))"
+    service = serve(
+        "\n    import threading" + blocked + DISPATCHER,
+        "\n    import threading" + blocked + WORKER,
+        DRAIN_SECONDS=3600,
+    )
+    service.up()
+    service.signal(signal.SIGTERM)
+    assert service.end() == 0
+    assert [line["killed"] for line in service.events("stopped")] == [0]
+    assert service.events("process hung") == []
+
+
 def test_who_does_not_listen_is_killed_at_the_deadline(serve: Callable[..., Serve]) -> None:
     service = serve(DEAF, DEAF, DRAIN_SECONDS=1)
     service.wait_for("serving")
@@ -261,6 +344,21 @@ def test_a_second_signal_ends_everything_now(serve: Callable[..., Serve]) -> Non
     service.wait_for("draining")
     service.signal(signal.SIGTERM)
     assert service.end() == 1
+    assert [line["event"] for line in service.lines if line["process"] == "serve"][-2:] == ["stopping", "stopped"]
+    assert list(service.temporary.iterdir()) == []
+
+
+def test_a_second_ctrl_c_ends_everything_with_one_line(serve: Callable[..., Serve]) -> None:
+    service = serve(BUSY_DISPATCHER, DRAIN_SECONDS=3600)
+    service.up()
+    service.signal(signal.SIGINT)
+    service.wait_for("draining")
+    for _ in range(4):  # whoever is in a hurry presses it more often
+        service.signal(signal.SIGINT)
+    assert service.end() == 130
+    assert service.told == []
+    said = [line["event"] for line in service.lines if line["process"] == "serve"]
+    assert said == ["serving", "stopping", "interrupted"]
     assert list(service.temporary.iterdir()) == []
 
 
@@ -298,6 +396,43 @@ def test_what_dies_is_started_again_at_the_same_address(serve: Callable[..., Ser
     assert service.end() == 0
 
 
+def test_a_hung_child_is_killed_and_replaced(serve: Callable[..., Serve]) -> None:
+    hang = "\n    signal.signal(signal.SIGUSR2, lambda *_: threading.Event().wait())"
+    service = serve(worker="\n    import threading" + hang + WORKER, WORKERS=1)
+    ports = service.up()
+    (dispatcher,), (worker,), (redis_process,) = (
+        service.children(word) for word in ("Role('dispatcher')", "Role('worker')", "embedded_redis")
+    )
+    dispatcher.suspend()
+    redis_process.suspend()
+    worker.send_signal(signal.SIGUSR2)
+    hung = {service.wait_for("process hung")["child"] for _ in range(3)}
+    assert hung == {"dispatcher-0", "worker-0", "redis"}
+    while len(service.events("up")) < 4:
+        service.wait_for("up")
+    ended = {line["child"]: line["status"] for line in service.events("process ended")}
+    assert ended == dict.fromkeys(hung, "SIGKILL")
+    assert answer(ports["admin_port"])["avr_sts_worker_restarts_total"] == 1
+    (redis_url,) = {line["redis_url"] for line in service.events("up")}
+    with redis.Redis.from_url(
+        redis_url, retry=redis.retry.Retry(redis.backoff.ConstantBackoff(0.1), 300)
+    ) as client:
+        assert client.ping()
+    service.signal(signal.SIGTERM)
+    assert service.end() == 0
+
+
+def test_a_child_that_hangs_while_draining_is_killed(serve: Callable[..., Serve]) -> None:
+    service = serve(BUSY_DISPATCHER, DRAIN_SECONDS=3600, WORKERS=1)
+    service.up()
+    (dispatcher,) = service.children("Role('dispatcher')")
+    service.signal(signal.SIGTERM)
+    service.wait_for("draining", process="dispatcher-0")
+    dispatcher.suspend()
+    assert service.wait_for("process hung")["child"] == "dispatcher-0"
+    assert service.end() == 0
+
+
 def test_gauges_of_a_dead_worker_go_and_its_counters_stay(serve: Callable[..., Serve], tmp_path: Path) -> None:
     once = f"""
     if this.child.index == 1 and os.path.exists({str(tmp_path / "mark")!r}):
@@ -319,7 +454,7 @@ def test_gauges_of_a_dead_worker_go_and_its_counters_stay(serve: Callable[..., S
     assert samples['avr_sts_upstream_errors_total{code="server_error"}'] == 2
 
 
-def test_the_embedded_redis_comes_back_on_the_same_port(serve: Callable[..., Serve]) -> None:
+def test_the_embedded_redis_comes_back_at_the_same_address(serve: Callable[..., Serve]) -> None:
     service = serve()
     service.wait_for("serving")
     url = service.events("up")[0]["redis_url"]
@@ -337,6 +472,44 @@ def test_a_redis_that_does_not_start_is_one_line(serve: Callable[..., Serve]) ->
     assert service.end() == 1
     assert service.told == ["avr-sts-openai: the embedded Redis did not start within 0 s: set REDIS_URL"]
     assert list(service.temporary.iterdir()) == []
+
+
+def test_folders_of_killed_services_are_removed_at_start(serve: Callable[..., Serve]) -> None:
+    killed = serve()
+    killed.up()
+    (left,) = killed.temporary.iterdir()
+    children = killed.look()
+    killed.kill()
+    psutil.wait_procs(children, timeout=60)
+    assert left.exists()
+
+    running = serve()
+    running.up()
+    assert not left.exists()
+    (used,) = running.temporary.iterdir()
+    other = serve()
+    other.up()
+    assert used.exists()
+    assert len([*other.temporary.iterdir()]) == 2
+
+
+@pytest.mark.parametrize(
+    ("before", "reason"),
+    [
+        ("import tempfile; tempfile.tempdir = '/proc'", "/proc: No such file or directory"),
+        (
+            "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/proc/1', '/proc/2']",
+            "No usable temporary directory found in ['/proc/1', '/proc/2']",
+        ),
+    ],
+)
+def test_no_writable_temporary_folder_is_one_line(serve: Callable[..., Serve], before: str, reason: str) -> None:
+    service = serve(before=before)
+    assert service.end() == os.EX_CONFIG
+    assert service.told == [
+        f"avr-sts-openai: no temporary folder can be made: {reason}; "
+        "set TMPDIR to a folder that this user may write to"
+    ]
 
 
 @pytest.mark.parametrize("variable", ["PORT", "ADMIN_PORT"])

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 import sys
 import wave
 from pathlib import Path
 
 import numpy as np
+import psutil
+import pytest
 
-from tests.scenarios.processes import PATIENCE_SECONDS
+from tests.scenarios.processes import PATIENCE_SECONDS, wait_gone
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -34,3 +38,29 @@ async def test_the_demo_shows_a_call_and_saves_what_the_caller_heard(tmp_path: P
         assert (wav.getframerate(), wav.getnchannels(), wav.getsampwidth()) == (8000, 1, 2)
         samples = np.frombuffer(wav.readframes(wav.getnframes()), "<i2").astype(float)
     assert np.count_nonzero(np.abs(samples) > 1000) > 8000, "a second of the agent at least"
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_ctrl_c_ends_the_demo_without_traceback(tmp_path: Path, times: int) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "simulator.demo"),
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(_REPOSITORY), "TMPDIR": str(tmp_path)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(3 * PATIENCE_SECONDS):
+        while not (await process.stdout.readline()).startswith(b"2. placing a call"):
+            pass
+        family = [*psutil.Process(process.pid).children(recursive=True)]
+        assert len(family) >= 4
+        with contextlib.suppress(ProcessLookupError):
+            for _ in range(times):
+                process.send_signal(signal.SIGINT)
+        _, errors = await process.communicate()
+    assert process.returncode == 130
+    assert errors in ({b""} if times == 1 else {b"", b"interrupted\n"})
+    await wait_gone(family)
+    assert [*tmp_path.glob("avr-sts-demo-*")] == []  # noqa: ASYNC240 - one look at a local directory

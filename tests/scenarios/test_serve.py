@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,6 +17,7 @@ import pytest
 from simulator.avr_core import SimulatedCall, place_call
 from simulator.realtime_api import RealtimeSimulator
 from simulator.realtime_settings import SimulatorSettings
+from tests.hanging_resolver import HOST, HangingResolver
 from tests.helpers import eventually
 from tests.scenarios.processes import KEY, PATIENCE_SECONDS, ServiceProcess, wait_gone
 from tests.scenarios.tones import tone
@@ -133,6 +135,22 @@ async def test_a_second_signal_ends_now(simulator: RealtimeSimulator) -> None:
         await asyncio.wait_for(call.closed.wait(), PATIENCE_SECONDS)
 
 
+async def test_the_end_does_not_wait_for_a_name_that_does_not_resolve(
+    simulator: RealtimeSimulator, tmp_path: Path
+) -> None:
+    resolver = HangingResolver(tmp_path)
+    variables = resolver.variables | {"OPENAI_BASE_URL": f"ws://{HOST}:1"}
+    async with _serve(simulator, DRAIN_SECONDS=3600, **variables) as (serve, url, _):
+        call = await place_call(url)
+        await eventually(resolver.was_asked, PATIENCE_SECONDS)
+        await call.hang_up()
+        await serve.line("call ended")
+        serve.signal(signal.SIGTERM)
+        assert await serve.ended() == 0
+        assert [line["killed"] for line in serve.events("stopped")] == [0]
+        assert serve.events("process hung") == []
+
+
 async def test_when_the_parent_is_killed_its_children_go_too_even_a_stopped_one(
     simulator: RealtimeSimulator,
 ) -> None:
@@ -193,6 +211,31 @@ async def test_what_dies_is_started_again_and_calls_are_taken_as_before(simulato
         again = await place_call(url)
         await again.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
         await again.hang_up()
+
+
+async def test_hung_processes_are_replaced_and_calls_are_taken(simulator: RealtimeSimulator) -> None:
+    async with _serve(simulator, DISPATCHERS=2) as (serve, url, admin_url):
+        await eventually(lambda: len(serve.events("dispatcher listening")) == 2, PATIENCE_SECONDS)
+        await eventually(lambda: len(serve.events("worker listening")) == 2, PATIENCE_SECONDS)
+        redis = next(p.pid for p in serve.family() if "common.embedded_redis" in p.cmdline())
+        hung = {
+            serve.events("worker listening")[0]["pid"],
+            serve.events("dispatcher listening")[0]["pid"],
+            redis,
+        }
+        for pid in hung:
+            os.kill(pid, signal.SIGSTOP)
+        await eventually(lambda: len(serve.events("process hung")) >= 3, PATIENCE_SECONDS)
+        await eventually(lambda: not any(psutil.pid_exists(pid) for pid in hung), PATIENCE_SECONDS)
+        await eventually(lambda: len(serve.events("dispatcher listening")) >= 3, PATIENCE_SECONDS)
+        await eventually(lambda: len(serve.events("worker listening")) >= 3, PATIENCE_SECONDS)
+        # The kernel gives the port's connections to both dispatchers.
+        for _ in range(8):
+            call = await place_call(url)
+            await call.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
+            await call.hang_up()
+        await _shows(admin_url, "avr_sts_worker_restarts_total", 1)
+        assert [line["child"] for line in serve.events("process hung")].count("redis") == 1
 
 
 async def _agent_has_spoken(call: SimulatedCall, *, times: int) -> None:

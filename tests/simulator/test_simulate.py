@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import signal
 import sys
 
@@ -38,6 +39,20 @@ async def test_it_says_where_it_is_serves_and_ends_when_told_to(ending: signal.S
             process.send_signal(ending)
             output, errors = await process.communicate()
     assert (process.returncode, output, errors) == (0, b"", b"")
+
+
+async def test_ctrl_c_again_and_again_is_no_traceback() -> None:
+    process = await _start("--port", "0")
+    assert process.stdout is not None
+    async with asyncio.timeout(20):
+        url = (await process.stdout.readline()).decode().split()[-1]
+        headers = {"Authorization": "Bearer x"}
+        async with connect(f"{url}?model=gpt-realtime-2", additional_headers=headers):
+            with contextlib.suppress(ProcessLookupError):
+                for _ in range(5):
+                    process.send_signal(signal.SIGINT)
+            _, errors = await process.communicate()
+    assert (process.returncode, errors) in {(0, b""), (130, b"interrupted\n")}
 
 
 async def test_it_speaks_the_dialect_that_it_is_told() -> None:

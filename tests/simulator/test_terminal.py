@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -31,22 +31,34 @@ def test_seconds_may_have_a_fraction() -> None:
     assert seconds_argument("0.25") == 0.25
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_the_first_signal_sets_the_event_and_a_second_does_what_it_did_before(
-    number: signal.Signals,
-) -> None:
-    seen: list[int] = []
-    before = signal.signal(number, lambda number, _frame: seen.append(number))
-    try:
-        with stop_on_signal() as stop:
-            os.kill(os.getpid(), number)
-            async with asyncio.timeout(5):
-                await stop.wait()
-            assert seen == []
-            os.kill(os.getpid(), number)
-            assert seen == [number]
-    finally:
-        signal.signal(number, before)
+_PROGRAM = """
+import asyncio, threading
+from simulator.terminal import stop_on_signal
+
+async def main():
+    with stop_on_signal() as stop:
+        print("up", flush=True)
+        await stop.wait()
+        print("stopping", flush=True)
+        await asyncio.to_thread(threading.Event().wait)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_first_signal_stops_and_the_second_ends_at_once(number: signal.Signals, code: int) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(number)
+        assert process.stdout.readline() == "stopping\n"
+        for _ in range(3):
+            process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (code, "interrupted\n")
 
 
 async def test_without_a_signal_the_old_handlers_are_back_afterwards() -> None:

@@ -1,0 +1,32 @@
+"""Which role reads which secret. A process takes no notice of the other secrets, wherever they are set."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_DISPATCHER = frozenset({"dispatcher"})
+_WORKER = frozenset({"worker"})
+
+READERS: Final = {
+    "openai_api_key": _WORKER,
+    "openai_mcp_servers": _WORKER,
+    "openai_session": _WORKER,
+    "openai_url_instructions": _WORKER,
+    "safety_identifier_secret": _WORKER,
+    "sts_token": _DISPATCHER,
+    "tls_key": _DISPATCHER,
+    "admin_token": _DISPATCHER,
+    "cluster_token": _DISPATCHER | _WORKER,
+    "cluster_tls_key": _DISPATCHER | _WORKER,
+    "redis_url": _DISPATCHER | _WORKER,
+}
+"""By the name of the setting: every setting that is a secret, that may hold one, or that names the file of one."""
+
+
+def is_withheld(name: str, role: str) -> bool:
+    """Return whether a process of this role does not read the setting `name`, or `NAME_FILE`, in any case.
+
+    `serve` reads all settings, because it checks those of its children.
+    """
+    readers = READERS.get(name.lower().removesuffix("_file"))
+    return readers is not None and role != "serve" and role not in readers

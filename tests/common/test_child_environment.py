@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+
+from common.child_environment import environment_of
+from common.settings import Role
+
+TOKEN = "a-token-of-this-test"
+WRITTEN = {
+    "OPENAI_API_KEY": "sk-key-of-this-test",
+    "SAFETY_IDENTIFIER_SECRET": TOKEN,
+    "OPENAI_URL_INSTRUCTIONS": "https://user:password@example.com",
+    "OPENAI_MCP_SERVERS": '[{"server_label": "a", "server_url": "https://example.com", "authorization": "b"}]',
+    "OPENAI_SESSION": '{"tracing": "auto"}',
+    "STS_TOKEN": TOKEN,
+    "ADMIN_TOKEN": TOKEN,
+    "CLUSTER_TOKEN": TOKEN,
+    "REDIS_URL": "redis://:password@127.0.0.1:1",
+}
+OF_WORKERS = {name for name in WRITTEN if name.startswith("OPENAI_")} | {"SAFETY_IDENTIFIER_SECRET"}
+OF_DISPATCHERS = {"STS_TOKEN", "ADMIN_TOKEN"}
+OF_BOTH = {"CLUSTER_TOKEN", "REDIS_URL"}
+
+
+@pytest.mark.parametrize(
+    ("role", "names"),
+    [("dispatcher", OF_DISPATCHERS | OF_BOTH), ("worker", OF_WORKERS | OF_BOTH), ("serve", WRITTEN)],
+)
+def test_an_environment_has_the_secrets_of_its_role_alone(role: str, names: set[str]) -> None:
+    variables = WRITTEN | {"PATH": "/bin", "OPENAI_MODEL": "gpt-realtime", "CRM_TOKEN": "of-a-tool"}
+    kept = environment_of(Role(role), variables)
+    assert kept == {name: variables[name] for name in {*names, "PATH", "OPENAI_MODEL", "CRM_TOKEN"}}
+
+
+def test_names_in_small_letters_and_files_are_withheld_too() -> None:
+    variables = {"openai_api_key": "k", "OPENAI_API_KEY_FILE": "/run/secrets/key", "Openai_Api_Key_File": "x"}
+    assert environment_of(Role.DISPATCHER, variables) == {}
+    assert environment_of(Role.WORKER, variables) == variables
+
+
+def test_the_embedded_redis_gets_no_setting() -> None:
+    variables = WRITTEN | {"PATH": "/bin", "port": "1", "ADMIN_TOKEN_FILE": "x", "AVR_STS_INDEX": "1", "TZ": "UTC"}
+    assert environment_of(None, variables) == {"PATH": "/bin", "TZ": "UTC"}

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from common import role_secrets
+from common.settings import Role, Settings
+
+TOKEN = "a-token-of-this-test"
+WRITTEN = {
+    "OPENAI_API_KEY": "sk-key-of-this-test",
+    "SAFETY_IDENTIFIER_SECRET": TOKEN,
+    "OPENAI_URL_INSTRUCTIONS": "https://user:password@example.com",
+    "OPENAI_MCP_SERVERS": '[{"server_label": "a", "server_url": "https://example.com", "authorization": "b"}]',
+    "OPENAI_SESSION": '{"tracing": "auto"}',
+    "STS_TOKEN": TOKEN,
+    "ADMIN_TOKEN": TOKEN,
+    "CLUSTER_TOKEN": TOKEN,
+    "REDIS_URL": "redis://:password@127.0.0.1:1",
+}
+OF_WORKERS = {name for name in WRITTEN if name.startswith("OPENAI_")} | {"SAFETY_IDENTIFIER_SECRET"}
+OF_DISPATCHERS = {"STS_TOKEN", "ADMIN_TOKEN"}
+
+
+def test_every_secret_setting_has_its_readers() -> None:
+    """Settings that are not shown, or whose name says so."""
+    secret = {
+        name
+        for name, field in Settings.model_fields.items()
+        if not field.repr or "Secret" in str(field.annotation) or name.endswith(("_key", "_token", "_secret"))
+    }
+    assert role_secrets.READERS.keys() == secret
+
+
+@pytest.mark.parametrize(("role", "others"), [("dispatcher", OF_WORKERS), ("worker", OF_DISPATCHERS)])
+def test_a_role_does_not_take_the_secrets_of_another_from_the_env_file(
+    role: str, others: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("".join(f"{name}='{value}'\n" for name, value in WRITTEN.items()))
+    settings = Settings.load(Role(role))
+    unset = Settings()
+    assert {name: getattr(settings, name.lower()) for name in others} == {
+        name: getattr(unset, name.lower()) for name in others
+    }
+    for name in WRITTEN.keys() - others:
+        assert getattr(settings, name.lower()) != getattr(unset, name.lower()), name
