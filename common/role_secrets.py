@@ -12,6 +12,8 @@ READERS: Final = {
     "openai_mcp_servers": _WORKER,
     "openai_session": _WORKER,
     "openai_url_instructions": _WORKER,
+    "https_proxy": _WORKER,
+    "http_proxy": _WORKER,
     "safety_identifier_secret": _WORKER,
     "sts_token": _DISPATCHER,
     "tls_key": _DISPATCHER,

@@ -714,6 +714,7 @@ class TestTransfers:
 
 def test_the_secrets_of_the_settings_are_all_found() -> None:
     settings = parse(
+        Role.SERVE,
         OPENAI_API_KEY="key-of-openai",
         STS_TOKEN="token-of-avr-core",
         CLUSTER_TOKEN="token-of-cluster",
@@ -734,4 +735,4 @@ def test_the_secrets_of_the_settings_are_all_found() -> None:
 def test_every_secret_setting_is_among_the_secrets() -> None:
     fields = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
     values = {name.upper(): f"secret-value-of-{name}" for name in fields}
-    assert parse(**values).secrets == set(values.values())
+    assert parse(Role.SERVE, **values).secrets == set(values.values())

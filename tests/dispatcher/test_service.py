@@ -204,7 +204,7 @@ class TestStopping:
             # It was not closed but cut: AVR Core comes back then.
             assert await core.end() == (1006, None)
             assert await unknown.end() == (1011, "the service is stopping")
-            (far,) = worker.links
+            (far,) = [each for each in worker.links if each.hello is not None and each.hello.id == "d-1"]
             await eventually(lambda: far.lost_because is not None)
             assert not far.controls(link.Close)
             assert [(record.uuid, record.dispatcher) for record in await second_look.calls()] == [("call", "d-1")]
