@@ -511,8 +511,8 @@ class Call:
             event["lasts_seconds"] = _lasts_seconds(event)
         try:
             self._session.event(event, time.monotonic())
-        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
-            # An event of another shape than the API's: it is lost, the call goes on.
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
+            # An event of another shape than the API's, or nested without end: it is lost, the call goes on.
             self._metrics.upstream_errors.inc("bad_event")
             # Redacted before it is cut: a part of a secret would not be known.
             reason = redact(repr(error), self.uuid)[:200]

@@ -358,3 +358,10 @@ def test_a_known_key_is_removed_whatever_it_looks_like(monkeypatch: pytest.Monke
     refused = from_handshake(401, body("Plain-Key-0001", "Incorrect API key provided: Plain-Key-0001."))
     assert refused.code == "http_401"
     assert "Plain-Key-0001" not in str(refused)
+
+
+@pytest.mark.parametrize("levels", [300, 1000, 2000])
+@pytest.mark.parametrize("place", ['{"error":{"code":%s}}', '{"error":{"message":%s}}'])
+def test_a_refusal_that_is_too_deep_is_an_error_too(place: str, levels: int) -> None:
+    error = from_handshake(503, (place % ("[" * levels + "]" * levels)).encode())
+    assert (error.code, error.retryable) == ("http_503", True)
