@@ -53,6 +53,7 @@ class Refusal(StrEnum):
     NOT_HTTP = "not_http"
     TLS = "tls"
     TOKEN = "token"  # noqa: S105 - the reason's name
+    ORIGIN = "origin"
 
 
 ANSWERS: Final = {

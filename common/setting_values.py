@@ -35,6 +35,7 @@ MIN_TOKEN_CHARACTERS: Final = 16
 _OFF: Final = frozenset({"", "off", "none", "null", "false"})
 _ON: Final = frozenset({"true", "1", "yes", "on"})
 _NOT: Final = frozenset({"false", "0", "no", "off"})
+_PORT_OF: Final = {"http": 80, "https": 443}
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
 _FUNCTION_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _XAI_CUSTOM_VOICE: Final = re.compile(r"[a-z0-9]{8}")
@@ -327,6 +328,28 @@ def recording(value: object) -> object:
     return BUILTIN if chosen.lower() == BUILTIN else chosen
 
 
+def origins(value: object) -> object:
+    """Takes origins of web pages: a JSON list, or text with commas or space between them.
+
+    Browsers write an origin in lower case and without the scheme's own port (RFC 6454, section 6.2).
+    """
+    listed = _parse_json(value) if str(value).startswith("[") else str(value).replace(",", " ").split()
+    return [_origin(each) for each in listed] if isinstance(listed, list) else [_origin(listed)]
+
+
+def _origin(value: object) -> str:
+    try:
+        url = _split_url(value)
+        text = f"{url.scheme}://{url.netloc}"
+        if url.scheme not in _PORT_OF or not url.hostname or url.username is not None:
+            raise ValueError
+        if str(value).lower().removesuffix("/") != text.lower():
+            raise ValueError
+    except ValueError:
+        raise ValueError("must be origins of web pages, such as https://phone.example:8443") from None
+    return text.lower().removesuffix(f":{_PORT_OF[url.scheme]}")
+
+
 def extension(value: object) -> object:
     """Takes `exten` or `exten@context`."""
     extensions.split(str(value))
@@ -442,6 +465,7 @@ AmiUrl = Annotated[str, BeforeValidator(_parse_ami_url)]
 RedisUrl = Annotated[str | None, BeforeValidator(_parse_redis_url)]
 Address = Annotated[str | None, BeforeValidator(_parse_address)]
 Recording = Annotated[str, BeforeValidator(recording)]
+Origins = Annotated[list[str] | None, _optional(origins)]
 Extension = Annotated[str | None, BeforeValidator(unless_off(extension))]
 Boolean = Annotated[bool, BeforeValidator(boolean)]
 ReasoningEffort = Annotated[str | None, _optional(one_of(reasoning_efforts(Service.OTHER)))]

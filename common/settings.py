@@ -54,6 +54,7 @@ from common.setting_values import (
     Milliseconds,
     NoiseReduction,
     OptionalWord,
+    Origins,
     Port,
     PromptVariables,
     Prose,
@@ -317,6 +318,11 @@ class Settings(BaseSettings):
         default=None,
         description="if set, AVR Core must bring it: ?token= in STS_URL, or Authorization: Bearer; at least "
         f"{MIN_TOKEN_CHARACTERS} characters",
+    )
+    allowed_origins: Origins = Field(
+        default=None,
+        description="origins of web pages that may place calls on PORT, such as https://phone.example; others are "
+        "refused with 403, as is every page on WORKER_PORT; unset: none may",
     )
     tls_cert: Path | None = Field(
         default=None,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Protocol as Interface
 from typing import cast
@@ -216,7 +217,8 @@ class LegacyConnection(asyncio.Protocol):
         if request.method != b"POST" or target.partition("?")[0] != PATH:
             self.close(1008, f"calls are WebSockets, or POST {PATH}")
             return
-        owner = self._owner_of(target, headers.get(b"authorization"))
+        origins = [bytes(value).decode("latin-1") for name, value in request.headers if name == b"origin"]
+        owner = self._owner_of(target, headers.get(b"authorization"), origins)
         if isinstance(owner, tuple):
             self._end(*owner)
             return
@@ -276,5 +278,7 @@ class LegacyConnection(asyncio.Protocol):
 class OwnerFactory(Interface):
     """Makes the owner of a new call."""
 
-    def __call__(self, target: str, authorization: str | None) -> LegacyOwner | tuple[HTTPStatus, str]:
-        """For a request with this target (path and query) and header; or a status and a text to refuse it with."""
+    def __call__(
+        self, target: str, authorization: str | None, origins: Sequence[str]
+    ) -> LegacyOwner | tuple[HTTPStatus, str]:
+        """For a request with this target (path and query) and these headers; or a status and a text of refusal."""

@@ -41,7 +41,13 @@ async def run(settings: Settings, process: Process) -> int:
     limits = CallLimits(reconnect_seconds=settings.call_reconnect_seconds)
     tls = Tls(settings.tls, TlsFiles.of_port) if settings.tls else None
     cluster_tls = Tls(settings.cluster_tls, TlsFiles.of_dispatcher) if settings.cluster_tls else None
-    security = Security(settings.sts_token, tls, settings.cluster_token, cluster_tls)
+    security = Security(
+        settings.sts_token,
+        tls,
+        settings.cluster_token,
+        cluster_tls,
+        allowed_origins=frozenset(settings.allowed_origins or ()),
+    )
     dispatcher = Dispatcher(
         dispatcher_id,
         RELEASE,

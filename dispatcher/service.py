@@ -8,7 +8,7 @@ import functools
 import http
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -68,6 +68,7 @@ class Security:
         cluster_token: what workers have to prove, and this dispatcher to them.
         cluster_tls: of the links.
         door: who may come in on AVR Core's port.
+        allowed_origins: of web pages whose requests are taken on AVR Core's port, in lower case.
     """
 
     sts_token: SecretStr | None = None
@@ -75,6 +76,7 @@ class Security:
     cluster_token: SecretStr | None = None
     cluster_tls: Tls | None = None
     door: DoorLimits = DEFAULT_DOOR_LIMITS
+    allowed_origins: frozenset[str] = frozenset()
 
 
 OPEN = Security()
@@ -305,14 +307,19 @@ class Dispatcher:
             return LegacyConnection(functools.partial(self._admit, arrival), arrival)
 
         def accept(request: Request, _: str) -> Caller | tuple[http.HTTPStatus, str]:
-            return self._admit(arrival, request.path, next(iter(request.headers.get_all("Authorization")), None))
+            authorization = next(iter(request.headers.get_all("Authorization")), None)
+            return self._admit(arrival, request.path, authorization, request.headers.get_all("Origin"))
 
         return ServerWebSocket(accept, CALLER_LIMITS, arrival)
 
     def _admit(
-        self, arrival: Arrival, target: str, authorization: str | None
+        self, arrival: Arrival, target: str, authorization: str | None, origins: Sequence[str]
     ) -> Caller | tuple[http.HTTPStatus, str]:
         """The caller of a request for this target; or a status and a text to refuse it with."""
+        # Browsers send the origin of the page, and no page can leave it out. AVR Core sends none.
+        if not all(origin.lower() in self._security.allowed_origins for origin in origins):
+            arrival.refuse(Refusal.ORIGIN, "of a web page: ALLOWED_ORIGINS lists origins that may place calls")
+            return http.HTTPStatus.FORBIDDEN, "a web page may place calls if ALLOWED_ORIGINS lists its origin\n"
         token = self._security.sts_token
         if token is not None and not (
             is_token(bearer(authorization), token) or is_token(avr.token(target), token)

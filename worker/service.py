@@ -17,6 +17,7 @@ from websockets.http11 import Request
 from common import link
 from common.errors import LinkProtocolError, RegistryUnavailable
 from common.lasting_task import repeat
+from common.line_limit import LineLimit
 from common.link import Hello, Kind, Refusal
 from common.link_end import LINK_LIMITS, LinkEnd
 from common.listener import Listener
@@ -214,6 +215,7 @@ class Worker:
         self._tasks: list[asyncio.Task[None]] = []
         self._published = False
         self._redis_up = True
+        self._lines = LineLimit()
 
     @property
     def is_ready(self) -> bool:
@@ -420,11 +422,20 @@ class Worker:
             self._idle.set()
 
     def _accept(self, request: Request, _: str) -> LinkEnd | tuple[http.HTTPStatus, str]:
+        if request.headers.get_all("Origin"):
+            # Browsers send it, and no page can leave it out.
+            self._refused_page()
+            return http.HTTPStatus.FORBIDDEN, "links are opened by dispatchers, and not by web pages\n"
         if request.path != "/link":
             return http.HTTPStatus.NOT_FOUND, "dispatchers open /link here\n"
         new = DispatcherLink(self, self._hello, self._resources.settings.cluster_token)
         self._links.add(new)
         return new.end
+
+    def _refused_page(self) -> None:
+        times = self._lines.take("page", time.monotonic())
+        if times is not None:
+            log.warning("link refused", reason="it was asked for by a web page (Origin)", times=times)
 
     # What goes on all the time
 

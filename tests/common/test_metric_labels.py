@@ -45,6 +45,7 @@ LABELS = {
         "not_http",
         "tls",
         "token",
+        "origin",
     },
     "model": None,
     "tool": None,

@@ -41,6 +41,7 @@ def test_a_role_exports_its_own_metrics_alone_and_all_series_from_the_start(star
         *(f"avr_sts_fallbacks_total[{each}]" for each in ("ended", "failed", "hung_up", "refused", "transferred")),
         "avr_sts_connections_refused_total[head_too_big]",
         "avr_sts_connections_refused_total[not_http]",
+        "avr_sts_connections_refused_total[origin]",
         "avr_sts_connections_refused_total[tls]",
         "avr_sts_connections_refused_total[token]",
         "avr_sts_connections_refused_total[too_many]",

@@ -657,3 +657,24 @@ def test_json_that_is_too_deep_stops_the_start_with_one_line(variable: str, arou
 
 def test_json_of_just_the_limit_is_taken() -> None:
     assert parse(OPENAI_SESSION='{"of_tomorrow":' + deep(MAX_LEVELS - 1) + "}").openai_session is not None
+
+
+@pytest.mark.parametrize(
+    ("written", "origins"),
+    [
+        ("https://phone.example", ["https://phone.example"]),
+        ("https://Phone.example/, http://localhost:3000", ["https://phone.example", "http://localhost:3000"]),
+        ('["https://a.example","https://b.example:8443"]', ["https://a.example", "https://b.example:8443"]),
+        ("http://[::1]:8080 https://a.example:443", ["http://[::1]:8080", "https://a.example"]),
+        ("", None),
+    ],
+)
+def test_origins_are_taken_as_browsers_write_them(written: str, origins: list[str] | None) -> None:
+    assert parse(Role.DISPATCHER, ALLOWED_ORIGINS=written).allowed_origins == origins
+
+
+@pytest.mark.parametrize(
+    "written", ["*", "null", "phone.example", "wss://phone.example", "https://a/path", "https://u@a", "[1]"]
+)
+def test_what_is_no_origin_is_refused(written: str) -> None:
+    assert "must be origins of web pages" in refusal(Role.DISPATCHER, ALLOWED_ORIGINS=written)

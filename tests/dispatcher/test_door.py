@@ -209,3 +209,67 @@ async def test_compression_is_not_spoken_whoever_offers_it(redis_url: str) -> No
         assert core.socket.response is not None
         assert "Sec-WebSocket-Extensions" not in core.socket.response.headers
         assert core.socket.protocol.extensions == []
+
+
+PAGE = "https://phone.example"
+OTHER_PAGES = [
+    "https://evil.example",
+    "null",
+    "",
+    "http://phone.example",
+    "https://phone.example:8443",
+    "https://phone.example.evil.example",
+    f"{PAGE}, https://evil.example",
+]
+
+
+class TestOrigins:
+    @pytest.mark.parametrize("origin", [PAGE, *OTHER_PAGES])
+    async def test_a_page_in_a_browser_places_no_call(self, redis_url: str, origin: str) -> None:
+        before = counted('avr_sts_connections_refused_total{reason="origin"}')
+        async with Rig(redis_url) as rig:
+            with capture_logs() as lines, pytest.raises(InvalidStatus) as refused:
+                await rig.connect(additional_headers={"Origin": origin})
+            reader, writer = await post(rig, PATH, f"Origin: {origin}")
+            answer = await asyncio.wait_for(reader.read(), PATIENCE_SECONDS)
+            writer.close()
+            assert not rig.dispatcher._callers
+            await eventually(lambda: not arriving(rig), PATIENCE_SECONDS)
+        assert refused.value.response.status_code == 403
+        assert b"ALLOWED_ORIGINS" in refused.value.response.body
+        assert answer.startswith(b"HTTP/1.1 403 ")
+        assert b"ALLOWED_ORIGINS" in answer
+        assert counted('avr_sts_connections_refused_total{reason="origin"}') == before + 2
+        (line,) = [line for line in lines if line["event"] == "connections refused"]
+        assert line["reason"] == "origin"
+        assert "ALLOWED_ORIGINS" in line["detail"]
+        assert "phone.example" not in str(lines)
+
+    async def test_a_page_that_is_listed_places_calls(self, redis_url: str) -> None:
+        security = replace(OPEN, allowed_origins=frozenset({PAGE, "http://localhost:3000"}))
+        async with Rig(redis_url, security=security) as rig:
+            await rig.worker()
+            await asyncio.wait_for(rig.dispatcher.links.wait_up(), PATIENCE_SECONDS)
+            core = await rig.connect(additional_headers={"Origin": "HTTPS://Phone.Example"})
+            await core.say(type="init", uuid="call")
+            await eventually(lambda: rig.state() == "live", PATIENCE_SECONDS)
+            _, writer = await post(rig, PATH, f"Origin: {PAGE}")
+            await eventually(lambda: len(rig.dispatcher._callers) >= 1, PATIENCE_SECONDS)
+            writer.close()
+
+    @pytest.mark.parametrize("origin", OTHER_PAGES)
+    async def test_other_pages_are_refused_beside_one_that_is_listed(self, redis_url: str, origin: str) -> None:
+        security = replace(OPEN, allowed_origins=frozenset({PAGE}))
+        async with Rig(redis_url, security=security) as rig:
+            with pytest.raises(InvalidStatus) as refused:
+                await rig.connect(additional_headers=[("Origin", PAGE), ("Origin", origin)])
+            assert refused.value.response.status_code in (400, 403)
+            with pytest.raises(InvalidStatus) as refused:
+                await rig.connect(additional_headers={"Origin": origin})
+            assert refused.value.response.status_code == 403
+
+    async def test_a_page_that_is_listed_still_needs_the_token(self, redis_url: str) -> None:
+        async with Rig(redis_url, security=replace(LOCKED, allowed_origins=frozenset({PAGE}))) as rig:
+            with pytest.raises(InvalidStatus) as refused:
+                await rig.connect(additional_headers={"Origin": PAGE})
+            assert refused.value.response.status_code == 401

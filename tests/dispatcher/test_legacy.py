@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
 
 import pytest
@@ -70,7 +70,7 @@ class Port:
 async def port() -> AsyncIterator[Port]:
     opened: list[Port] = []
 
-    def new_call(target: str, authorization: str | None) -> Call | tuple[HTTPStatus, str]:
+    def new_call(target: str, authorization: str | None, origins: Sequence[str]) -> Call | tuple[HTTPStatus, str]:
         if authorization is not None:
             return HTTPStatus.UNAUTHORIZED, f"{authorization} is not it\n"
         call = Call(target)

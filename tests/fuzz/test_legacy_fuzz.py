@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Sequence
 from http import HTTPStatus
 
 import h11
@@ -71,7 +72,9 @@ def test_whatever_comes_a_call_is_told_in_order_and_nothing_is_left(begins: bool
         loop = asyncio.get_running_loop()
         callers: list[Caller] = []
 
-        def owner_of(target: str, authorization: str | None) -> Caller | tuple[HTTPStatus, str]:
+        def owner_of(
+            target: str, authorization: str | None, origins: Sequence[str]
+        ) -> Caller | tuple[HTTPStatus, str]:
             if authorization is not None:
                 return HTTPStatus.UNAUTHORIZED, "not you\n"
             callers.append(Caller())

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import redis.asyncio
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 import worker.call
 from common import link, metrics
@@ -681,8 +682,6 @@ OPEN_OF_CALL_9 = link.encode(link.Open("call-9", 1), 1)
         pytest.param(raw(b"\x06\x00\x00"), id="cut off in a head"),
         pytest.param(raw(record(Kind.CALLER_AUDIO, 1, bytes(328))[:-1]), id="cut off in a payload"),
         pytest.param(text(b'{"type":"init"}'), id="text"),
-        pytest.param(raw(record(Kind.OPEN, 9, b"not json")), id="OPEN that is not JSON"),
-        pytest.param(raw(record(Kind.OPEN, 9, b'{"uuid":17}')), id="OPEN with a number for a uuid"),
         pytest.param(raw(record(Kind.OPEN, 9, b"{}")), id="OPEN of nothing"),
         pytest.param(raw(OPEN_OF_CALL_9), id="OPEN on a channel in use"),
         pytest.param(raw(bytes(link.MAX_MESSAGE_BYTES + 1)), id="too long"),
@@ -792,6 +791,18 @@ async def test_a_link_without_a_hello_that_is_understood_is_closed(here: Service
         assert "link protocol 0" in reason or "before HELLO" in reason
     assert here.worker.calls == 0
     assert here.simulator.opened == 0
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1"])
+async def test_a_web_page_opens_no_link(here: Service, origin: str) -> None:
+    async with aiohttp.ClientSession() as http:
+        with capture_logs() as lines:
+            for _ in range(3):
+                with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                    await http.ws_connect(f"http://{here.address}/link", origin=origin)
+                assert refused.value.status == 403
+    assert [line["times"] for line in lines if line["event"] == "link refused"] == [1]
+    assert "evil" not in str(lines)
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/realtime", "/link/"])
