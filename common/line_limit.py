@@ -7,7 +7,7 @@ from typing import Final
 REPORT_SECONDS: Final = 10.0
 """A kind of line is written at most so often."""
 
-MAX_TEXT_CHARS: Final = 80
+MAX_TEXT_CHARS: Final = 160
 """Characters of a text that a stranger chose."""
 
 

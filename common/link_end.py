@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Protocol as Interface
 
 import structlog
@@ -10,8 +11,9 @@ from pydantic import SecretStr
 from websockets.typing import BytesLike
 
 from common import link
-from common.cluster_token import NotProven, Proving
+from common.cluster_token import DISPATCHER, NotProven, Proving
 from common.errors import LinkProtocolError
+from common.line_limit import LineLimit, shown
 from common.link import Hello, Kind
 from common.websocket import Limits, WebSocket
 
@@ -25,9 +27,12 @@ LINK_LIMITS = Limits(
     ping_interval_seconds=0.25,
     silence_timeout_seconds=2.3,
     max_write_buffer_bytes=1000 * link.REPLY_CREDIT_BYTES,
+    # HELLO and PROOF have some 400 bytes.
+    stranger_bytes=4096,
 )
 # From the opening of the WebSocket to the peer's HELLO, and its proof of CLUSTER_TOKEN.
 HELLO_SECONDS = 2.0
+MAX_HELLO_FIELD_CHARS = 256
 
 log = structlog.get_logger()
 
@@ -51,8 +56,19 @@ class LinkOwner(Interface):
 class LinkEnd:
     """An `Owner` of a WebSocket that speaks the link protocol."""
 
-    def __init__(self, hello: Hello, owner: LinkOwner, token: SecretStr | None = None) -> None:
+    def __init__(
+        self, hello: Hello, owner: LinkOwner, token: SecretStr | None = None, lines: LineLimit | None = None
+    ) -> None:
+        """Build it.
+
+        Args:
+            hello: of this end.
+            owner: hears of the link.
+            token: CLUSTER_TOKEN.
+            lines: bounds the log lines of links that did not come up; shared by all of a process.
+        """
         self._proving = Proving(hello, token)
+        self._lines = lines or LineLimit()
         self._peer: Hello | None = None
         self._owner = owner
         self._connection: WebSocket | None = None
@@ -103,6 +119,8 @@ class LinkEnd:
         """Greet."""
         self._connection = connection
         self.send(self._proving.greeting)
+        # Alone: with records of the same turn it would be longer than a stranger's first message may be.
+        self._flush()
         loop = asyncio.get_running_loop()
         self._hello_timer = loop.call_later(HELLO_SECONDS, self._fail, f"no HELLO within {HELLO_SECONDS:g} s")
 
@@ -121,10 +139,7 @@ class LinkEnd:
                 if self._lost:
                     break
         except LinkProtocolError as error:
-            if isinstance(error, NotProven):
-                peer = f"{self._peer.role} {self._peer.id}"[:80] if self._peer is not None else ""
-                log.warning("link refused", peer=peer, address=self._connection.peer_address, reason=str(error))
-            self._fail(str(error))
+            self._fail(str(error), "token" if isinstance(error, NotProven) else "protocol")
 
     def caught_up(self) -> None:
         """Say so, unless there is nobody any more, or not yet."""
@@ -133,7 +148,7 @@ class LinkEnd:
 
     def violated(self, code: int, reason: str) -> int:
         """Nothing to add to what the WebSocket layer says."""
-        self._report_lost(reason)
+        self._report_lost(reason, "protocol")
         return code
 
     def writable(self) -> None:
@@ -141,29 +156,48 @@ class LinkEnd:
 
     def closed(self, code: int, reason: str) -> None:
         """Report the loss."""
-        self._report_lost(reason or f"closed with code {code}")
+        self._report_lost(reason or f"closed with code {code}", "closed")
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, kind: str = "silent") -> None:
         """Close a link that cannot be used; who uses it hears of that now, not when the peer has answered."""
         assert self._connection is not None
         # A HELLO that waits for the end of this turn goes first: the peer finds out, too, what is wrong with it.
         self._flush()
         self._connection.close(1002, reason)
-        self._report_lost(reason)
+        self._report_lost(reason, kind)
 
-    def _report_lost(self, reason: str) -> None:
+    def _report_lost(self, reason: str, kind: str) -> None:
+        """Tell the owner, once.
+
+        Args:
+            reason: for people.
+            kind: of the log line, for a link that was never up.
+        """
         if self._hello_timer is not None:
             self._hello_timer.cancel()
         if not self._lost:
             self._lost = True
+            if not self._greeted:
+                self._log_refused(reason, kind)
             self._owner.lost(reason)
+
+    def _log_refused(self, reason: str, kind: str) -> None:
+        if self._proving.hello.role == DISPATCHER and kind != "token":
+            # Whoever opens the link gets the reason, and logs it.
+            return
+        times = self._lines.take(kind, time.monotonic())
+        if times is not None:
+            peer = shown(f"{self._peer.role} {self._peer.id}") if self._peer is not None else ""
+            address = self._connection.peer_address if self._connection is not None else ""
+            log.warning("link refused", peer=peer, address=address, reason=shown(reason), times=times)
 
     def _greet(self, kind: int, payload: memoryview) -> None:
         if self._peer is None:
             if kind != Kind.HELLO:
                 raise LinkProtocolError(f"record {kind} before HELLO")
-            self._peer = link.decode_control(Hello, payload)
-            _check_version(self._peer)
+            hello = link.decode_control(Hello, payload)
+            _check(hello)
+            self._peer = hello
             answers = self._proving.greeted(self._peer, bytes(payload))
         else:
             answers = self._proving.proved(kind, bytes(payload))
@@ -184,9 +218,15 @@ class LinkEnd:
             self._connection.send_binary(b"".join(records))
 
 
-def _check_version(hello: Hello) -> None:
+def _check(hello: Hello) -> None:
+    for name in ("release", "role", "id", "incarnation", "challenge"):
+        length = len(getattr(hello, name))
+        if length > MAX_HELLO_FIELD_CHARS:
+            raise LinkProtocolError(
+                f"the {name} of a HELLO has {length} characters: {MAX_HELLO_FIELD_CHARS} are allowed"
+            )
     if hello.protocol < link.OLDEST_PROTOCOL_VERSION:
         raise LinkProtocolError(
-            f"link protocol {hello.protocol} of {hello.role} {hello.id} (release {hello.release}) is older "
+            f"link protocol {hello.protocol} of {hello.id[:40]} (release {hello.release[:20]}) is older "
             f"than {link.OLDEST_PROTOCOL_VERSION}: update it"
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import http
 import socket
 import ssl as ssl_module
@@ -53,6 +54,7 @@ MAX_IDLE_FRAMES_PER_SECOND = 2000
 # pieces of this size, 15 ms each.
 PARSE_STEP_BYTES = 16 * 1024
 _PING = struct.Struct("!d")
+_HEAD_END = b"\r\n\r\n"
 # Enough of a refused handshake's body to name the cause.
 MAX_REFUSAL_BODY_BYTES = 2048
 
@@ -67,6 +69,8 @@ class Limits:
         ping_interval_seconds: a ping is sent this often; None for no pings.
         silence_timeout_seconds: the peer is lost when not one byte came for so long; None to wait for ever.
             It is looked at on every ping, so it is meant to be a multiple of the ping interval.
+        stranger_bytes: bytes that a peer may send, behind the opening handshake, before the owner calls `known`.
+            The request's head has the same bound. None: as much as anybody.
         max_write_buffer_bytes: a peer that leaves more than this unread is cut off. It bounds a bug, it is no
             policy: owners look at `write_paused` and stop long before (the transport's high mark is 64 KiB).
     """
@@ -75,6 +79,7 @@ class Limits:
     open_timeout_seconds: float = 10.0
     ping_interval_seconds: float | None = 20.0
     silence_timeout_seconds: float | None = 60.0
+    stranger_bytes: int | None = None
     max_write_buffer_bytes: int = 8 * 1024 * 1024
 
 
@@ -131,6 +136,8 @@ class WebSocket(asyncio.Protocol):
         self._peer_masks = 0 if is_client else MASKED
         # The peer's next byte begins a frame, and a message in one frame may be read past the library.
         self._between_messages = False
+        # Bytes that the peer may send before it has said who it is; None: it has.
+        self._room_bytes = limits.stranger_bytes
         self._owner = owner
         self._limits = limits
         self._loop = asyncio.get_running_loop()
@@ -226,6 +233,7 @@ class WebSocket(asyncio.Protocol):
 
     def known(self) -> None:
         """The owner says that the peer has said who it is: it is no longer one of those that only take up room."""
+        self._room_bytes = None
 
     async def wait_closed(self) -> None:
         """Wait until the TCP connection is gone."""
@@ -255,7 +263,7 @@ class WebSocket(asyncio.Protocol):
             self._suspended.append(data)
             return
         self._unanswered_pings = 0
-        taken = self._take_messages(data) if self._between_messages else 0
+        taken = self._take_messages(data) if self._between_messages and self._room_bytes is None else 0
         if taken < len(data):
             self._take_rest(data[taken:] if taken else data)
         if self._owner is not None and self._handshake_done:
@@ -265,10 +273,18 @@ class WebSocket(asyncio.Protocol):
         """What is for the library."""
         protocol = self._protocol
         protocol.drained = self._between_messages = False
-        for start in range(0, len(data), PARSE_STEP_BYTES):
+        start = 0
+        while start < len(data):
             if self._transport is None or self._transport.is_closing():
                 return
-            protocol.receive_data(data[start : start + PARSE_STEP_BYTES])
+            step_bytes = PARSE_STEP_BYTES
+            if self._room_bytes is not None:
+                step_bytes = self._stranger_step(data, start)
+                if step_bytes == 0:
+                    self._refuse_stranger()
+                    break
+            protocol.receive_data(data[start : start + step_bytes])
+            start += step_bytes
             self._take_events()
         self._between_messages = (
             protocol.drained
@@ -282,6 +298,29 @@ class WebSocket(asyncio.Protocol):
             self._flush_soon()
         if self._handshake_done and self._protocol.close_expected():
             self._expect_close()
+
+    def _stranger_step(self, data: bytes, start: int) -> int:
+        """Return how many bytes of a peer that has not said who it is are looked at next; 0: it has sent too much.
+
+        What such a peer sends is parsed in steps that its bound leaves room for: the rest of the data may be of a
+        peer that has said who it is.
+        """
+        assert self._room_bytes is not None
+        if not self._handshake_done:
+            end = data.find(_HEAD_END, start)
+            return PARSE_STEP_BYTES if end < 0 else end + len(_HEAD_END) - start
+        step_bytes = min(self._room_bytes, len(data) - start)
+        self._room_bytes -= step_bytes
+        return step_bytes
+
+    def _refuse_stranger(self) -> None:
+        self._deaf = True
+        if self._protocol.state is not OPEN or self._protocol.side is CLIENT:
+            self.abort()
+            return
+        bound = self._limits.stranger_bytes
+        reason = f"more than {bound} bytes came before the peer has said who it is"
+        self._protocol.fail(CloseCode.POLICY_VIOLATION, reason)
 
     def eof_received(self) -> bool:
         self._protocol.receive_eof()
@@ -503,6 +542,7 @@ class ServerWebSocket(WebSocket):
 
     def known(self) -> None:
         """See `WebSocket`."""
+        super().known()
         if self._arrival is not None:
             self._arrival.known()
 
@@ -670,11 +710,14 @@ async def serve(
         tls: to speak `wss://`.
         name: of the port, for the log.
     """
+    door = DoorLimits(open_seconds=limits.open_timeout_seconds)
+    if limits.stranger_bytes is not None:
+        door = dataclasses.replace(door, max_head_bytes=min(door.max_head_bytes, limits.stranger_bytes))
     return listen(
         lambda arrival, _: ServerWebSocket(accept, limits, arrival),
         sock,
         name=name,
-        limits=DoorLimits(open_seconds=limits.open_timeout_seconds),
+        limits=door,
         tls=tls,
     )
 

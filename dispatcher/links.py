@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from common import link
 from common.errors import HandshakeRefused, LinkUnavailable
+from common.line_limit import LineLimit, shown
 from common.link import Hello
 from common.link_end import LINK_LIMITS, LinkEnd
 from common.tls import Tls
@@ -73,11 +74,13 @@ class WorkerLink:
         on_lost: LostCallback,
         token: SecretStr | None = None,
         tls: Tls | None = None,
+        *,
+        lines: LineLimit | None = None,
     ) -> None:
         self.worker_id = worker_id
         self.address = ""
         self.incarnation = ""
-        self._end = LinkEnd(hello, self, token)
+        self._end = LinkEnd(hello, self, token, lines)
         self._tls = tls
         self._on_lost = on_lost
         self._greeting: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
@@ -115,7 +118,7 @@ class WorkerLink:
             raise
         if hello.id != self.worker_id:
             self.close("another worker lives here now")
-            raise LinkUnavailable(f"at {address} answers worker {hello.id}, not {self.worker_id}")
+            raise LinkUnavailable(f"at {address} answers worker {shown(hello.id)}, not {self.worker_id}")
         self.incarnation = hello.incarnation
 
     def succeed(self, broken: WorkerLink, channels: dict[int, ChannelOwner]) -> None:
@@ -215,6 +218,7 @@ class LinkPool:
     ) -> None:
         self._token = token
         self._tls = tls
+        self._lines = LineLimit()
         self._hello = Hello(link.PROTOCOL_VERSION, release, "dispatcher", dispatcher_id, dispatcher_id)
         self._links: dict[str, WorkerLink] = {}
         self._opening: dict[str, asyncio.Task[WorkerLink]] = {}
@@ -333,7 +337,7 @@ class LinkPool:
         task.add_done_callback(lambda done: self._opened(lost.worker_id, done))
 
     async def _resume(self, lost: WorkerLink, channels: dict[int, ChannelOwner]) -> WorkerLink:
-        new = WorkerLink(lost.worker_id, self._hello, self, self._token, self._tls)
+        new = WorkerLink(lost.worker_id, self._hello, self, self._token, self._tls, lines=self._lines)
         try:
             await new.open(lost.address, RESUME_SECONDS)
             if new.incarnation != lost.incarnation:
@@ -348,7 +352,7 @@ class LinkPool:
         return new
 
     async def _open(self, worker_id: str, address: str) -> WorkerLink:
-        new = WorkerLink(worker_id, self._hello, self, self._token, self._tls)
+        new = WorkerLink(worker_id, self._hello, self, self._token, self._tls, lines=self._lines)
         await new.open(address)
         self._links[worker_id] = new
         self._up.set()

@@ -17,7 +17,7 @@ from websockets.http11 import Request
 from common import link
 from common.errors import LinkProtocolError, RegistryUnavailable
 from common.lasting_task import repeat
-from common.line_limit import LineLimit
+from common.line_limit import LineLimit, shown
 from common.link import Hello, Kind, Refusal
 from common.link_end import LINK_LIMITS, LinkEnd
 from common.listener import Listener
@@ -59,8 +59,9 @@ class DispatcherLink:
     """A dispatcher's link at the worker's end, with its calls by channel."""
 
     def __init__(self, worker: Worker, hello: Hello, token: SecretStr | None) -> None:
-        self.end = LinkEnd(hello, self, token)
+        self.end = LinkEnd(hello, self, token, worker.lines)
         self._worker = worker
+        self._is_up = False
         self._dispatcher = ""
         self._calls: dict[int, Call] = {}
         # Caller's audio that came together is resampled together; by channel: position, PCM16, when it was read.
@@ -68,8 +69,9 @@ class DispatcherLink:
 
     def greeted(self, hello: Hello) -> None:
         """The dispatcher said who it is."""
-        self._dispatcher = hello.id
-        log.info("link up", dispatcher=hello.id, release=hello.release)
+        self._is_up = True
+        self._dispatcher = shown(hello.id)
+        log.info("link up", dispatcher=self._dispatcher, release=shown(hello.release))
 
     def record(self, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
         """Hand a record to its call; OPEN begins one."""
@@ -131,7 +133,8 @@ class DispatcherLink:
     def lost(self, reason: str) -> None:
         """The link is gone; the calls wait for another one, or for another dispatcher."""
         self.caught_up()
-        log.info("link lost", dispatcher=self._dispatcher, reason=reason, calls=len(self._calls))
+        if self._is_up:
+            log.info("link lost", dispatcher=self._dispatcher, reason=shown(reason), calls=len(self._calls))
         self._worker.link_lost(self)
         calls, self._calls = self._calls, {}
         for call in calls.values():
@@ -215,7 +218,7 @@ class Worker:
         self._tasks: list[asyncio.Task[None]] = []
         self._published = False
         self._redis_up = True
-        self._lines = LineLimit()
+        self.lines = LineLimit()
 
     @property
     def is_ready(self) -> bool:
@@ -433,7 +436,7 @@ class Worker:
         return new.end
 
     def _refused_page(self) -> None:
-        times = self._lines.take("page", time.monotonic())
+        times = self.lines.take("page", time.monotonic())
         if times is not None:
             log.warning("link refused", reason="it was asked for by a web page (Origin)", times=times)
 

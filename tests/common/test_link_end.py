@@ -2,24 +2,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as library_connect
+from websockets.asyncio.server import serve as library_serve
 from websockets.exceptions import ConnectionClosed
 
 import common.link_end
 import common.websocket
 from common import link
 from common.errors import LinkProtocolError
+from common.line_limit import LineLimit
 from common.link import Hello, Kind
 from common.link_end import LINK_LIMITS, LinkEnd
 from common.websocket import connect, serve
-from tests.common.websocket_peers import PATIENCE_SECONDS
+from tests.common.websocket_peers import PATIENCE_SECONDS, frame
 from tests.helpers import eventually
 
 pytestmark = pytest.mark.usefixtures("loop_failures")
@@ -409,3 +414,147 @@ async def test_a_link_counts_as_arriving_until_it_is_up(token: SecretStr | None)
     await connection.wait_closed()
     assert far.end.connection is not None
     await far.end.connection.wait_closed()
+
+
+# A peer that has not said who it is
+
+MOST_BYTES = LINK_LIMITS.stranger_bytes or 0
+BEFORE = f"more than {MOST_BYTES} bytes came before the peer has said who it is"
+
+
+async def raw_link(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A link whose bytes are the test's, behind the opening handshake."""
+    port = int(url.rpartition(":")[2].partition("/")[0])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(UPGRADE)
+    await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
+    return reader, writer
+
+
+UPGRADE = (
+    b"GET /link HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+# Each is too much, and no message of it is ever whole and of use.
+TOO_MUCH = {
+    "one message": frame(2, bytes(link.MAX_MESSAGE_BYTES))[: MOST_BYTES + 1],
+    "fragments": frame(2, b"", fin=False) + frame(0, bytes(100), fin=False) * (MOST_BYTES // 100),
+    "pings": frame(9, bytes(100)) * (MOST_BYTES // 100),
+    "a megabyte": frame(2, bytes(link.MAX_MESSAGE_BYTES)),
+}
+
+
+@pytest.mark.parametrize("token", [None, TOKEN], ids=["without a token", "with a token"])
+@pytest.mark.parametrize("sent", TOO_MUCH.values(), ids=TOO_MUCH)
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_stranger_that_sends_too_much_is_left(
+    token: SecretStr | None, sent: bytes, at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(common.link_end, "HELLO_SECONDS", PATIENCE_SECONDS)
+    far = Recorder(FAR, token=token)
+    async with far_end(far) as url:
+        if at_once:
+            _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2].partition("/")[0]))
+            writer.write(UPGRADE + sent)
+        else:
+            _, writer = await raw_link(url)
+            writer.write(sent[:-1000])
+            await writer.drain()
+            writer.write(sent[-1000:])
+        assert await far.lost_because() == BEFORE
+        assert far.end.connection is not None
+        held = far.end.connection._protocol.reader.buffer
+        assert len(held) <= MOST_BYTES
+        writer.close()
+    assert far.hellos == []
+
+
+async def test_a_stranger_may_send_as_much_as_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common.link_end, "HELLO_SECONDS", PATIENCE_SECONDS)
+    far = Recorder(FAR)
+    hello = frame(2, link.encode(NEAR, 0))
+    async with far_end(far) as url:
+        _, writer = await raw_link(url)
+        writer.write(frame(9, bytes(100)) * ((MOST_BYTES - len(hello)) // 106))
+        for byte in hello:
+            writer.write(bytes([byte]))
+        await eventually(lambda: far.greeted_once, PATIENCE_SECONDS)
+        # The bound is gone with that.
+        writer.write(frame(2, link.encode_caller_audio(1, 0, bytes(900_000))))
+        await eventually(lambda: far.records, PATIENCE_SECONDS)
+        assert far.losses == []
+        writer.close()
+
+
+async def test_records_right_behind_a_hello_are_no_strangers() -> None:
+    far = Recorder(FAR)
+    async with far_end(far) as url:
+        _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2].partition("/")[0]))
+        records = frame(2, link.encode_caller_audio(1, 0, bytes(900_000))) + frame(
+            2, link.encode(link.Flush(1), 1)
+        )
+        writer.write(UPGRADE + frame(2, link.encode(NEAR, 0)) + records)
+        await eventually(lambda: len(far.records) == 2, PATIENCE_SECONDS)
+        assert [len(payload) for _, _, payload in far.records] == [900_008, 12]
+        writer.close()
+
+
+async def test_a_dispatcher_takes_no_more_of_a_stranger_either() -> None:
+    near = Recorder(NEAR, token=TOKEN)
+    async with library_serve(lambda client: client.send(bytes(100_000)), "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        connection = await connect(f"ws://127.0.0.1:{port}/link", near.end, limits=LINK_LIMITS)
+        await near.lost_because()
+        await asyncio.wait_for(connection.wait_closed(), PATIENCE_SECONDS)
+    assert near.hellos == []
+
+
+async def test_the_first_message_of_a_link_is_the_hello_alone() -> None:
+    """Records of the same turn, of many calls that go on, would make it too long for a stranger's."""
+
+    class Hurried(Recorder):
+        def greeted(self, hello: Hello) -> None:
+            super().greeted(hello)
+            for channel in range(1, 500):
+                self.end.send(link.encode(link.Attach("a" * 36, 1, 0), channel))
+
+    near, far = Hurried(NEAR), Recorder(FAR)
+    async with linked(far, near):
+        await eventually(lambda: len(far.records) == 499, PATIENCE_SECONDS)
+        assert far.losses == near.losses == []
+
+
+@pytest.mark.parametrize("name", ["release", "role", "id", "incarnation", "challenge"])
+async def test_a_hello_with_an_endless_field_is_refused(name: str) -> None:
+    far = Recorder(FAR)
+    fields: dict[str, Any] = {name: "x" * 300}
+    hello = dataclasses.replace(NEAR, **fields)
+    async with far_end(far) as url, library_connect(url) as client:
+        await client.send(link.encode(hello, 0))
+        await client.wait_closed()
+    assert f"the {name} of a HELLO has 300 characters" in await far.lost_because()
+    assert far.hellos == []
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        link.encode(Hello(0, "r" * 250, "role" * 60, "id\n\x1b[31m" + "i" * 240, ""), 0),
+        link.encode(Hello(1, "r" * 250, "dispatcher", "i" * 250, "", "no challenge"), 0),
+        link.encode(link.Ready(), 0),
+    ],
+)
+async def test_a_flood_of_strangers_is_one_short_line(first: bytes) -> None:
+    lines = LineLimit()
+    with capture_logs() as logs:
+        for _ in range(5):
+            far = Recorder(FAR)
+            far.end = LinkEnd(FAR, far, None, lines)
+            async with far_end(far) as url, library_connect(url) as client:
+                await client.send(first)
+                await client.wait_closed()
+    (line,) = [line for line in logs if line["event"] == "link refused"]
+    assert line["times"] == 1
+    assert all(len(str(value)) <= 300 for value in line.values())
+    assert str(line).isprintable()
+    assert lines.take("protocol" if b"no challenge" not in first else "token", time.monotonic() + 60) == 5
