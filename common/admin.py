@@ -9,6 +9,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from common import metrics
+from common.request_faults import RequestFaults
 
 # Requests of probes, Prometheus and people; nothing here has a body to send.
 MAX_BODY_BYTES = 64 * 1024
@@ -49,7 +50,13 @@ def application(is_ready: Callable[[], bool], not_ready: str) -> web.Application
 
 async def serve(app: web.Application, sock: socket.socket) -> web.AppRunner:
     """Answer on a listening socket until the runner's `cleanup`."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS, keepalive_timeout=IDLE_SECONDS)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        logger=RequestFaults("ADMIN_PORT"),
+        shutdown_timeout=SHUTDOWN_SECONDS,
+        keepalive_timeout=IDLE_SECONDS,
+    )
     await runner.setup()
     await web.SockSite(runner, sock).start()
     return runner
