@@ -260,6 +260,21 @@ class LinkPool:
         answers = await asyncio.gather(*(ask(known) for known in self._links.values() if known.is_open))
         return max((answer for answer in answers if answer), key=lambda answer: answer[2], default=None)
 
+    async def loads(self) -> dict[str, int]:
+        """Ask all workers how many calls they have. A worker that does not say so in time is left out."""
+
+        async def ask(known: WorkerLink) -> tuple[str, int] | None:
+            try:
+                async with asyncio.timeout(HOLDER_SECONDS):
+                    answer = await known.commands.run("", "load")
+            except (CommandError, TimeoutError):
+                return None  # also a worker of the release before this one
+            calls = answer.get("calls")
+            return (known.worker_id, calls) if isinstance(calls, int) else None
+
+        answers = await asyncio.gather(*(ask(known) for known in self._links.values() if known.is_open))
+        return dict(answer for answer in answers if answer is not None)
+
     def calls(self, worker_id: str) -> int:
         """Calls that this dispatcher has on the worker."""
         known = self._links.get(worker_id)

@@ -7,10 +7,11 @@ capacity.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -44,6 +45,10 @@ MAX_LEFT = 100
 # What was said in so many calls, or so much of it, is written at once: Redis does nothing else meanwhile.
 SAID_CALLS = 50
 SAID_CHARS = 64 * 1024
+# Workers are asked how many calls they have once in this time, however many calls are refused.
+LOADS_SECONDS = 0.2
+# A worker that has said that it has room is pinned, whatever Redis counts.
+ANY_LOAD = 1e9
 # What is held is published again so often; a newer connection elsewhere is noticed as late as this.
 RENEW_INTERVAL_SECONDS = 1.0
 
@@ -86,6 +91,7 @@ class Placement:
         own_calls: Callable[[str], int],
         has_link: Callable[[str], bool],
         redis_up: Callable[[float], None],
+        ask_loads: Callable[[], Awaitable[Mapping[str, int]]],
         reconnect_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -97,6 +103,7 @@ class Placement:
             own_calls: how many calls this dispatcher has on a worker.
             has_link: whether there is a link to a worker.
             redis_up: told after every exchange whether Redis answered.
+            ask_loads: asks the workers how many calls they have.
             reconnect_seconds: how long a call is kept that has no caller.
             clock: in seconds.
         """
@@ -119,6 +126,10 @@ class Placement:
         # The last write of what was said, by call: Redis may lose it.
         self._written: dict[str, int] = {}
         self._versions = itertools.count(1)
+        self._ask_loads = ask_loads
+        # What workers say of themselves, or are about to say, and since when.
+        self._loads: asyncio.Task[Mapping[str, int]] | None = None
+        self._loads_seconds = 0.0
         # Calls that ended while Redis was away, with their epochs.
         self._ended: dict[str, int] = {}
         self.newest_worker = 0
@@ -160,8 +171,9 @@ class Placement:
         if self._up is False:
             # The next renewal asks Redis again: a call does not wait for it.
             return self._from_table(epoch, excluded, pins, over_capacity)
-        try:
-            pin = await self._registry.pin(
+
+        async def pinned(excluded: frozenset[str], over_capacity: float) -> Pin | NoCapacity | Superseded:
+            return await self._registry.pin(
                 uuid,
                 dispatcher=self._dispatcher_id,
                 epoch=epoch,
@@ -172,6 +184,13 @@ class Placement:
                 attach=not recovers,
                 known_epoch=known_epoch,
             )
+
+        try:
+            pin = await pinned(excluded, over_capacity)
+            if pin == NoCapacity(NoCapacityReason.FULL):
+                full = await self._full(excluded, over_capacity)
+                if full is not None:
+                    pin = await pinned(excluded | full, ANY_LOAD)
         except RegistryUnavailable as error:
             self._note(False, str(error))
             return self._from_table(epoch, excluded, pins, over_capacity)
@@ -185,6 +204,22 @@ class Placement:
                 pin.worker, pin.address, pin.epoch, pin.pins, pin.started_at_ms, pin.attached, age_seconds
             )
         return pin
+
+    async def _full(self, excluded: frozenset[str], over_capacity: float) -> frozenset[str] | None:
+        """Ask the workers, all of which are full by Redis, and return those that are; None: all.
+
+        Redis still counts calls that have ended, for a moment where many ended at once, and until their leases end
+        where their dispatcher died. A worker with room by its own count may get the call, and can still refuse it.
+        """
+        now_seconds = self._clock()
+        if self._loads is None or (self._loads.done() and now_seconds - self._loads_seconds >= LOADS_SECONDS):
+            self._loads_seconds = now_seconds
+            self._loads = asyncio.ensure_future(self._ask_loads())
+        # Calls that ask together share one answer: the end of one of them is not the end of it.
+        loads = await asyncio.shield(self._loads)
+        known = {worker.id: worker.capacity * over_capacity for worker in self._workers}
+        full = frozenset(known) - {name for name, calls in loads.items() if calls < known.get(name, 0)}
+        return None if known.keys() <= full | excluded else full
 
     def choose(
         self, epoch: int, excluded: frozenset[str], pins: int, *, newer_than: int | None = None

@@ -126,6 +126,7 @@ class Dispatcher:
             own_calls=self.links.calls,
             has_link=self.links.has,
             redis_up=metrics.redis_up.set,
+            ask_loads=self.links.loads,
             reconnect_seconds=limits.reconnect_seconds,
         )
         self.draining = False

@@ -338,7 +338,10 @@ class Worker:
     def command(self, command: link.Command, send: Callable[[bytes], None]) -> None:
         """The calls API wants something of a call."""
         held = self._calls.get(command.uuid)
-        if command.action == "holds":
+        if command.action == "load":
+            status = 409 if self.draining else 200
+            send(link.encode(link.Result(command.number, status, {"calls": len(self._calls)}), 0))
+        elif command.action == "holds":
             epochs = [each.call.epoch for each in held or () if each.call.is_attachable]
             answer = link.Result(command.number, 200 if epochs else 404, {"epoch": max(epochs, default=0)})
             send(link.encode(answer, 0))

@@ -93,6 +93,8 @@ class DispatcherEnd:
             epoch = self._worker.holds.get(command.uuid)
             status, body = (404, {}) if epoch is None else (200, {"epoch": epoch})
             self.send(link.Result(command.number, status, body), 0)
+        elif command.action == "load":
+            self.send(link.Result(command.number, 200, {"calls": self._worker.load()}), 0)
 
 
 class ScriptedWorker:
@@ -106,6 +108,8 @@ class ScriptedWorker:
         self.links: list[DispatcherEnd] = []
         # The epochs of the calls that it says it has.
         self.holds: dict[str, int] = {}
+        # How many calls it says it has; None: those that were opened and not closed.
+        self.calls: int | None = None
         # Records of each channel that had come, on whatever link.
         self.received: dict[int, int] = {}
         self.token: SecretStr | None = None
@@ -125,6 +129,11 @@ class ScriptedWorker:
             for channel, record in each.controls(link.Open)
             if isinstance(record, link.Open)
         ]
+
+    def load(self) -> int:
+        """How many calls it says it has."""
+        closed = sum(len(each.controls(link.Close)) for each in self.links)
+        return len(self.opens()) - closed if self.calls is None else self.calls
 
     def cut(self) -> None:
         """Cut the newest link off."""

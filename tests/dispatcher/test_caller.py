@@ -443,6 +443,16 @@ class TestWorkersThatDoNotTakeIt:
         await first.hang_up()
         await rig.nothing_is_left()
 
+    async def test_redis_counts_calls_that_ended(self, rig: Rig) -> None:
+        await rig.worker(capacity=120)
+        await asyncio.wait_for(rig.dispatcher.links.wait_up(), PATIENCE_SECONDS)
+        for number in range(120):
+            await rig.registry.pin(f"gone-{number}", dispatcher="d-dead", epoch=1, metadata={}, lease_seconds=60)
+        cores = [await rig.live(f"new-{number}") for number in range(3)]
+        assert [each.calls for each in await rig.registry.workers()] == [123]
+        for core in cores:
+            await core.hang_up()
+
     @pytest.mark.parametrize("reason", ["full", "draining"])
     async def test_the_only_one_refuses(self, rig: Rig, reason: str) -> None:
         await rig.worker(answer=refuse(reason))

@@ -15,6 +15,7 @@ from common.registry import (
     CallLease,
     NoCapacity,
     NoCapacityReason,
+    Pin,
     Registry,
     Said,
     Superseded,
@@ -22,7 +23,7 @@ from common.registry import (
     WorkerState,
 )
 from dispatcher.memory import CallMemory
-from dispatcher.placement import SAID_CALLS, SAID_CHARS, Found, Placement
+from dispatcher.placement import LOADS_SECONDS, SAID_CALLS, SAID_CHARS, Found, Placement
 from tests.redis_process import RedisProcess
 
 LONG_SECONDS = 60
@@ -57,9 +58,18 @@ class Rig:
             own_calls=lambda worker_id: self.own_calls.get(worker_id, 0),
             has_link=lambda worker_id: worker_id not in self.out_of_reach,
             redis_up=self.redis_up.append,
+            ask_loads=self._loads,
             clock=lambda: self.now,
         )
         self.now = 1000.0
+        # What workers say of themselves, and how often they were asked.
+        self.loads: dict[str, int] = {}
+        self.asked = 0
+
+    async def _loads(self) -> dict[str, int]:
+        self.asked += 1
+        await asyncio.sleep(0)
+        return dict(self.loads)
 
     async def publish(self, *workers: WorkerRecord) -> None:
         for record in workers:
@@ -582,3 +592,60 @@ async def test_a_write_that_a_failover_lost_is_written_again(rig: Rig) -> None:
     recalled = await rig.placement.recall("call")
     assert recalled is not None
     assert recalled.order == ["item_1", "item_2"]
+
+
+class TestStaleSlots:
+    """Redis counts calls that have ended: of a dispatcher that died, or whose hang-ups Redis has not heard of."""
+
+    async def fill(self, rig: Rig, *workers: WorkerRecord) -> None:
+        """Have all slots of these workers taken in Redis, by another dispatcher."""
+        await rig.publish(*workers)
+        for number in range(sum(each.capacity for each in workers)):
+            pin = await rig.registry.pin(
+                f"stale-{number}", dispatcher="d-2", epoch=1, metadata={}, lease_seconds=LONG_SECONDS
+            )
+            assert isinstance(pin, Pin)
+        await rig.placement.renew([])
+
+    async def test_a_worker_that_says_it_has_room_gets_the_call(self, rig: Rig) -> None:
+        await self.fill(rig, worker("w-1", capacity=3), worker("w-2", capacity=3))
+        rig.loads = {"w-1": 3, "w-2": 2}
+        assert (await rig.placed("new")).worker_id == "w-2"
+        assert (await rig.registry.call("new")) is not None
+
+    async def test_many_calls_at_once_ask_once(self, rig: Rig) -> None:
+        await self.fill(rig, worker("w-1", capacity=3))
+        rig.loads = {"w-1": 0}
+        placed = await asyncio.gather(*(rig.placed(f"new-{number}") for number in range(20)))
+        assert {each.worker_id for each in placed} == {"w-1"}  # it refuses what is too much
+        assert rig.asked == 1
+        rig.now += LOADS_SECONDS
+        await rig.placed("later")
+        assert rig.asked == 2
+
+    @pytest.mark.parametrize("loads", [{}, {"w-1": 3}, {"w-1": 4}, {"unknown": 0}])
+    async def test_workers_that_are_full_or_say_nothing_are_full(self, rig: Rig, loads: dict[str, int]) -> None:
+        await self.fill(rig, worker("w-1", capacity=3))
+        rig.loads = loads
+        assert await rig.place("new") == NoCapacity(NoCapacityReason.FULL)
+        assert await rig.registry.call("new") is None
+
+    async def test_a_worker_that_has_refused_the_call_is_not_asked_for(self, rig: Rig) -> None:
+        await self.fill(rig, worker("w-1", capacity=3))
+        rig.loads = {"w-1": 0}
+        assert not isinstance(await rig.place("new", excluded=frozenset({"w-1"})), Found)
+
+    async def test_a_call_that_lost_its_session_is_placed_by_what_workers_say(self, rig: Rig) -> None:
+        await self.fill(rig, worker("w-1", capacity=4))
+        for number in range(2):
+            await rig.placed(f"lost-{number}", recovers=True)
+        rig.loads = {"w-1": 5}
+        assert (await rig.placed("lost", recovers=True)).worker_id == "w-1"
+        rig.now += LOADS_SECONDS
+        rig.loads = {"w-1": 6}
+        assert await rig.place("another", recovers=True) == NoCapacity(NoCapacityReason.FULL)
+
+    async def test_nobody_is_asked_while_there_is_room(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"))
+        await rig.placed()
+        assert rig.asked == 0

@@ -105,3 +105,16 @@ async def test_a_conversation_over_a_message_is_shown_in_part(here: Service) -> 
         assert shown.status == 200
         assert shown.body["omitted"] > 0
         assert (await _ask(dispatcher, 2, "call-1", "say", text="Hello.")).status == 200
+
+
+async def test_a_worker_says_how_many_calls_it_has(here: Service) -> None:
+    async with link_to(here.address) as dispatcher:
+        assert (await _ask(dispatcher, 1, "", "load")).body == {"calls": 0}
+        await live_call(dispatcher, "call-1", 1)
+        await live_call(dispatcher, "call-2", 2)
+        assert (await _ask(dispatcher, 2, "", "load")).body == {"calls": 2}
+        dispatcher.send(link.Close("the caller hung up"), 1)
+        # Its place is free at once, though its session still closes.
+        assert (await _ask(dispatcher, 3, "", "load")).body == {"calls": 1}
+        here.worker.draining = True
+        assert (await _ask(dispatcher, 4, "", "load")).status == 409
