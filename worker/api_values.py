@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-MAX_ID_CHARS: Final = 256
-"""Ids and names travel in records of the link, and stay in memory for the length of a call. OpenAI's have 26."""
+MAX_ID_CHARS: Final = 128
+"""Ids and names travel in records of the link, and stay in memory for the length of a call. OpenAI's have some 30
+characters. With this bound a record of as many replies as a dispatcher keeps, and of all their text, fits on the
+link (`dispatcher/memory.py`)."""
 
 
 def checked_text(value: object) -> str:

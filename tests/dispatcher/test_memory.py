@@ -11,6 +11,7 @@ from common import link
 from common.link import ItemHeard
 from dispatcher import memory as module
 from dispatcher.memory import CallMemory
+from worker.api_values import MAX_ID_CHARS
 
 PROFILE = link.Profile({"model": "m"}, {"api_key": "a secret"})
 
@@ -142,7 +143,8 @@ def test_so_is_their_text(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_that_may_be_kept_of_them_is_one_record() -> None:
     memory = CallMemory()
     for index in range(module.MAX_REPLIES):
-        memory.reply_began(index, f"item_{index:032d}")
+        # The longest that a worker takes of its API, and the longest in JSON.
+        memory.reply_began(index, "\1" * (MAX_ID_CHARS - 3) + f"{index:03d}")
         memory.reply_text(index, 0, "\1" * module.MAX_REPLY_CHARS)
     assert all(link.encode(record, 1) for record in memory.records())
 
