@@ -101,6 +101,8 @@ async def test_a_conversation_over_a_message_is_shown_in_part(here: Service) -> 
         for number in range(20):
             item = session.conversation.insert(f"item-{number}", Role.USER, None)
             item.text, item.text_done = "\x01" * 100_000, True
+        # The dispatcher here acknowledges nothing, and is not to be told of them.
+        session.conversation.take_changes()
         shown = await _ask(dispatcher, 1, "call-1", "conversation")
         assert shown.status == 200
         assert shown.body["omitted"] > 0
