@@ -315,12 +315,16 @@ class WebSocket(asyncio.Protocol):
 
     def _refuse_stranger(self) -> None:
         self._deaf = True
-        if self._protocol.state is not OPEN or self._protocol.side is CLIENT:
-            self.abort()
-            return
         bound = self._limits.stranger_bytes
         reason = f"more than {bound} bytes came before the peer has said who it is"
-        self._protocol.fail(CloseCode.POLICY_VIOLATION, reason)
+        if self._protocol.state is not OPEN:
+            self.abort()
+        elif self._protocol.side is CLIENT:
+            if self._owner is not None:
+                self._owner.violated(CloseCode.POLICY_VIOLATION, reason)
+            self.abort()
+        else:
+            self._protocol.fail(CloseCode.POLICY_VIOLATION, reason)
 
     def eof_received(self) -> bool:
         self._protocol.receive_eof()

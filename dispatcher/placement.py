@@ -91,7 +91,7 @@ class Placement:
         own_calls: Callable[[str], int],
         has_link: Callable[[str], bool],
         redis_up: Callable[[float], None],
-        ask_loads: Callable[[], Awaitable[Mapping[str, int]]],
+        ask_loads: Callable[[], Awaitable[Mapping[str, int]]] | None = None,
         reconnect_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -103,7 +103,7 @@ class Placement:
             own_calls: how many calls this dispatcher has on a worker.
             has_link: whether there is a link to a worker.
             redis_up: told after every exchange whether Redis answered.
-            ask_loads: asks the workers how many calls they have.
+            ask_loads: asks the workers how many calls they have; None: Redis alone is asked.
             reconnect_seconds: how long a call is kept that has no caller.
             clock: in seconds.
         """
@@ -211,6 +211,8 @@ class Placement:
         Redis still counts calls that have ended, for a moment where many ended at once, and until their leases end
         where their dispatcher died. A worker with room by its own count may get the call, and can still refuse it.
         """
+        if self._ask_loads is None:
+            return None
         now_seconds = self._clock()
         if self._loads is None or (self._loads.done() and now_seconds - self._loads_seconds >= LOADS_SECONDS):
             self._loads_seconds = now_seconds

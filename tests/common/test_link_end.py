@@ -504,7 +504,7 @@ async def test_a_dispatcher_takes_no_more_of_a_stranger_either() -> None:
     async with library_serve(lambda client: client.send(bytes(100_000)), "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         connection = await connect(f"ws://127.0.0.1:{port}/link", near.end, limits=LINK_LIMITS)
-        await near.lost_because()
+        assert await near.lost_because() == BEFORE
         await asyncio.wait_for(connection.wait_closed(), PATIENCE_SECONDS)
     assert near.hellos == []
 

@@ -635,7 +635,7 @@ class TestStaleSlots:
         rig.loads = {"w-1": 0}
         assert not isinstance(await rig.place("new", excluded=frozenset({"w-1"})), Found)
 
-    async def test_a_call_that_lost_its_session_is_placed_by_what_workers_say(self, rig: Rig) -> None:
+    async def test_a_recovering_call_is_placed_by_what_workers_say(self, rig: Rig) -> None:
         await self.fill(rig, worker("w-1", capacity=4))
         for number in range(2):
             await rig.placed(f"lost-{number}", recovers=True)

@@ -254,7 +254,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         Prices.load(tmp_path / "none.json")
 
 
-def test_prices_that_are_nested_too_deeply_are_refused_in_one_line(tmp_path: Path) -> None:
+def test_prices_that_are_too_deep_are_refused_in_one_line(tmp_path: Path) -> None:
     for levels in (91, 2000):
         path = tmp_path / "prices.json"
         path.write_text('{"models":' + "[" * levels + "]" * levels + "}")

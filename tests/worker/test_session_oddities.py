@@ -481,7 +481,7 @@ def test_a_rate_limit_that_cannot_be_true_is_passed_over(number: Any) -> None:
 
 
 @pytest.mark.parametrize("usage", [17, "usage", {"input_token_details": {"text_tokens": -1}}])
-def test_usage_that_cannot_be_true_does_not_hide_how_a_response_ended(usage: Any) -> None:
+def test_impossible_usage_does_not_hide_how_a_response_ended(usage: Any) -> None:
     driver = live()
     driver.event(api.response_created("resp_1"))
     error = {"type": "invalid_request_error", "code": "insufficient_quota", "message": "no"}
