@@ -64,6 +64,9 @@ class _Stream:
         if sock is not None:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+                if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux has it
+                    # The kernel cuts off a watcher whose host is gone, or that has no room for so long.
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALLED_SECONDS * 1000))
 
     async def send(self, event: dict[str, Any]) -> None:
         """Send an event."""

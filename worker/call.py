@@ -462,8 +462,8 @@ class Call:
             event["lasts_seconds"] = _lasts_seconds(event)
         try:
             self._session.event(event, time.monotonic())
-        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
-            # An event of another shape than the API's: it is lost, the call goes on.
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
+            # An event of another shape than the API's, or nested without end: it is lost, the call goes on.
             self._metrics.upstream_errors.inc("bad_event")
             self._log.warning("upstream event not understood", type=event["type"][:64], reason=repr(error)[:200])
         self._act()

@@ -279,8 +279,8 @@ class Session:
         """An event of the Realtime API; unknown types are skipped.
 
         Raises:
-            LookupError, TypeError, ValueError, ArithmeticError, AttributeError: the event has not the shape of its
-                type. It is lost, and the session goes on.
+            LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError: the event has not
+                the shape of its type. It is lost, and the session goes on.
         """
         if self.state is State.ENDED:
             return

@@ -225,6 +225,35 @@ async def test_an_event_that_is_not_understood_is_counted_and_the_call_goes_on(
         assert not desk.is_over.is_set()
 
 
+@pytest.mark.parametrize("levels", [300, 1000, 2000])
+@pytest.mark.parametrize(
+    "event",
+    [
+        '{"type":"error","error":{"code":%s}}',
+        '{"type":"error","error":{"message":%s}}',
+        '{"type":"response.done","response":{"id":"a","status":"failed","status_details":{"error":{"code":%s}}}}',
+        '{"type":"response.done","response":{"id":"a","usage":{"input_token_details":%s}}}',
+        '{"type":"session.updated","session":{"audio":%s}}',
+        '{"type":"conversation.item.added","item":{"id":"a","type":%s}}',
+        '{"type":"conversation.item.input_audio_transcription.completed","item_id":"a","transcript":%s}',
+        '{"type":%s}',
+        '{"type":"of.next.year","a":%s}',
+    ],
+)
+async def test_an_event_that_is_too_deep_is_lost_and_the_call_goes_on(
+    simulator: RealtimeSimulator, event: str, levels: int
+) -> None:
+    async with call_to(simulator.url) as desk:
+        await desk.ready()
+        opened = await simulator.wait_for_session()
+        simulator.faults.send(opened, event % ("[" * levels + "]" * levels))
+        simulator.faults.error(opened, code="the_last_one")
+        before = errors("the_last_one")
+        await eventually(lambda: errors("the_last_one") > before)
+        assert not desk.is_over.is_set()
+        assert simulator.opened == 1
+
+
 async def test_seconds_of_a_transcription_are_priced(simulator: RealtimeSimulator) -> None:
     model, wrong = "gpt-transcribe", errors("bad_usage")
     cost_usd = counted("cost_usd", model=model)
