@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import aiohttp
-import orjson
+
+from common import nesting
 
 # avr-ami answers when Asterisk has; a call that is to be hung up does not wait for ever.
 TIMEOUT_SECONDS = 5.0
@@ -64,7 +65,7 @@ class Ami:
 
 def _message(raw: bytes) -> str:
     try:
-        data = orjson.loads(raw)
+        data = nesting.read(raw)
     except ValueError:
         data = None
     message = data.get("message") if isinstance(data, dict) else None

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import orjson
 
-from common import link
+from common import link, nesting
 from common.link import Control
 from common.nesting import MAX_RECORD_LEVELS, is_too_deep
 
@@ -220,7 +220,7 @@ class CallMemory:
         try:
             if "profile" in fields:
                 memory.profile = link.Profile(_object(fields["profile"]))
-            for item_id in map(str, orjson.loads(fields.get("order", "[]"))):
+            for item_id in map(str, nesting.read(fields.get("order", "[]"))):
                 stored = fields.get(f"item:{item_id}")
                 if stored is not None and item_id not in memory._items:
                     memory._items[item_id] = _Item(_object(stored), "", len(stored))

@@ -11,9 +11,7 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any, Final, Self
 
-import orjson
-
-from common import redaction
+from common import nesting, redaction
 from common.errors import UpstreamError
 
 _MAX_MESSAGE_CHARS = 300
@@ -226,8 +224,8 @@ def _read_refusal(body: bytes) -> tuple[str, str]:
     OpenAI answers `{"error": {"code": ..., "message": ...}}`. Gateways answer other JSON, text or a page.
     """
     try:
-        answer = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        answer = nesting.read(body)
+    except ValueError:
         return "", _plain(body.decode(errors="ignore"))
     if not isinstance(answer, dict):
         return "", ""

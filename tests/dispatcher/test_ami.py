@@ -57,3 +57,9 @@ async def test_nobody_at_the_address_is_said_so() -> None:
     with pytest.raises(AmiError, match="could not hangup"):
         await client.hang_up("call-1")
     await client.close()
+
+
+@pytest.mark.parametrize("levels", [300, 1000, 2000])
+def test_an_answer_that_is_too_deep_is_shown_as_it_is(levels: int) -> None:
+    raw = b'{"message":' + b"[" * levels + b"]" * levels + b"}"
+    assert module._message(raw) == raw.decode()[: module.MAX_MESSAGE_CHARS]

@@ -368,3 +368,8 @@ def test_what_could_not_be_sent_on_is_no_memory(field: str) -> None:
     deep = "[" * 300 + "]" * 300
     assert CallMemory.from_stored({"order": '["a"]', field: f'{{"text":{deep}}}'}) is None
     assert CallMemory.from_stored({"order": '["a"]', field: orjson.dumps({"text": [[1]]}).decode()}) is not None
+
+
+@pytest.mark.parametrize("levels", [300, 1000, 2000])
+def test_an_order_of_items_that_is_too_deep_is_no_memory(levels: int) -> None:
+    assert CallMemory.from_stored({"order": "[" * levels + "]" * levels, "profile": "{}"}) is None

@@ -344,3 +344,10 @@ def test_a_refused_key_is_known_as_one_for_the_operator(status: int, body: bytes
 def test_an_error_is_either_for_the_operator_or_passes() -> None:
     assert not {*realtime_errors.OPERATOR_CODES} & {*realtime_errors.PASSING_CODES}
     assert "session_expired" in realtime_errors.PASSING_CODES
+
+
+@pytest.mark.parametrize("levels", [300, 1000, 2000])
+@pytest.mark.parametrize("place", ['{"error":{"code":%s}}', '{"error":{"message":%s}}'])
+def test_a_refusal_that_is_too_deep_is_an_error_too(place: str, levels: int) -> None:
+    error = from_handshake(503, (place % ("[" * levels + "]" * levels)).encode())
+    assert (error.code, error.retryable) == ("http_503", True)
