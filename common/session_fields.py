@@ -7,8 +7,8 @@ known here pass as they are: a service may know them.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from common import function_tools
@@ -54,10 +54,17 @@ Shape = Parser | Nullable | ListOf | dict[str, "Shape"]
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """A field that is wrong, by its path (`audio.output.voice`), and what is allowed. Never the value."""
+    """A field that is wrong, by its path (`audio.output.voice`), and what is allowed. Never the value.
+
+    Attributes:
+        path: of the field.
+        allowed: for people.
+        given: the type of the value, as in "is a list".
+    """
 
     path: str
     allowed: str
+    given: str = field(default="", compare=False)
 
 
 # Fields of the beta dialect and of xAI's, and short names, with their place.
@@ -137,11 +144,40 @@ def is_session_field(name: str) -> bool:
     return name in _PLACES or name in session_shape(Service.OTHER)
 
 
-def checked(given: Mapping[str, Any], service: Service) -> tuple[dict[str, Any], list[Wrong]]:
-    """`given` in the GA shape, with values as they are sent, without the fields that are wrong; and those."""
+def checked(
+    given: Mapping[str, Any], service: Service, *, unsets: bool = True
+) -> tuple[dict[str, Any], list[Wrong]]:
+    """`given` in the GA shape, with values as they are sent, without the fields that are wrong; and those.
+
+    Args:
+        given: fields of a session.
+        service: that is to have them.
+        unsets: null unsets a field that cannot be turned off. Otherwise null is wrong there.
+    """
     wrong: list[Wrong] = []
-    session = _object(_placed(given), session_shape(service), "", wrong)
+    session = _object(_placed(given), session_shape(service), "", wrong, unsets)
     return session, wrong
+
+
+def kind_of(value: object) -> str:
+    """Name the JSON type of a value, as in "is a list"."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return "a number"
+        case str():
+            return "text"
+        case list():
+            return "a list"
+    return "an object"
+
+
+def tool_key(tool: Mapping[str, Any]) -> str:
+    """Return the name under which a session has a tool: a function's, or an MCP server's label."""
+    return str(tool.get("name") or tool.get("server_label") or tool.get("type"))
 
 
 def accepted(session: Mapping[str, Any]) -> tuple[dict[str, Any], list[Change]]:
@@ -207,6 +243,35 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any], service: Service) -
     return session
 
 
+def changed(session: Mapping[str, Any], change: Mapping[str, Any], service: Service) -> dict[str, Any]:
+    """`session` with a change that was `checked`: as `merged`, but tools are added, or replaced by name."""
+    made = merged(session, {name: value for name, value in change.items() if name != "tools"}, service)
+    if "tools" in change:
+        made["tools"] = with_tools(session.get("tools") or (), change["tools"])
+    return made
+
+
+def with_tools(tools: Iterable[dict[str, Any]], change: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return `tools` with those of a change, which replace tools of the same name."""
+    return list(({tool_key(tool): tool for tool in tools} | {tool_key(tool): tool for tool in change}).values())
+
+
+def touched(session: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of `session` that a change touches, each as a whole.
+
+    The API replaces an object such as `turn_detection`, and would otherwise lose what the change does not name.
+    """
+    made: dict[str, Any] = {name: session.get(name) for name in change if name != "audio"}
+    if isinstance(change.get("audio"), dict):
+        audio = session.get("audio") or {}
+        made["audio"] = {
+            side: {name: (audio.get(side) or {}).get(name) for name in fields}
+            for side, fields in change["audio"].items()
+            if isinstance(fields, dict)
+        }
+    return made
+
+
 def _placed(given: Mapping[str, Any]) -> dict[str, Any]:
     """`given` with short names and other dialects' in their places; what is in its place wins over them."""
     session: dict[str, Any] = {}
@@ -225,39 +290,45 @@ def _over(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def _object(given: Mapping[str, Any], shape: Mapping[str, Shape], path: str, wrong: list[Wrong]) -> dict[str, Any]:
+def _object(
+    given: Mapping[str, Any], shape: Mapping[str, Shape], path: str, wrong: list[Wrong], unsets: bool
+) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for name, value in given.items():
         if name not in shape:
             made[name] = value
             continue
         before = len(wrong)
-        result = _value(value, shape[name], f"{path}{name}", wrong)
+        result = _value(value, shape[name], f"{path}{name}", wrong, unsets)
         if len(wrong) == before or isinstance(result, (dict, list)):
             made[name] = result
     return made
 
 
-def _value(value: object, shape: Shape, path: str, wrong: list[Wrong]) -> object:
+def _value(value: object, shape: Shape, path: str, wrong: list[Wrong], unsets: bool) -> object:
     match shape:
         case Nullable(inner):
             # `false` is how some libraries turn turn detection off.
-            return None if value is None or value is False else _value(value, inner, path, wrong)
+            return None if value is None or value is False else _value(value, inner, path, wrong, unsets)
         case dict():
             if isinstance(value, dict):
-                return _object(value, shape, f"{path}.", wrong)
-            wrong.append(Wrong(path, "must be an object"))
+                return _object(value, shape, f"{path}.", wrong, unsets)
+            wrong.append(Wrong(path, "must be an object", kind_of(value)))
         case ListOf(element):
-            if value is None:
+            if value is None and unsets:
                 return []
             if isinstance(value, list):
                 return _list(value, element, path, wrong)
-            wrong.append(Wrong(path, "must be a list"))
+            wrong.append(Wrong(path, "must be a list", kind_of(value)))
         case _:
             try:
-                return None if value is None else shape(value)
+                made = None if value is None and unsets else shape(value)
             except ValueError as error:
-                wrong.append(Wrong(path, str(error)))
+                wrong.append(Wrong(path, str(error), kind_of(value)))
+            else:
+                if value is not None or unsets:
+                    return made
+                wrong.append(Wrong(path, "may not be null", kind_of(value)))
     return None
 
 
@@ -267,7 +338,7 @@ def _list(given: list[Any], element: Parser, path: str, wrong: list[Wrong]) -> l
         try:
             made.append(element(each))
         except ValueError as error:
-            wrong.append(Wrong(f"{path}[{index}]", str(error)))
+            wrong.append(Wrong(f"{path}[{index}]", str(error), kind_of(each)))
     return made
 
 

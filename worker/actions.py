@@ -100,7 +100,11 @@ class Transcribed:
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """The session has these fields now, and another one of the call is to have them, too."""
+    """The calls API has changed the session, and another one of the call is to have the change, too.
+
+    Attributes:
+        session: the fields of the change; of tools those that were added or replaced.
+    """
 
     session: dict[str, Any]
 

@@ -15,15 +15,16 @@ from typing import Protocol as Interface
 import aiohttp
 import structlog
 
-from common import link, models, session_fields
+from common import link, models
 from common.errors import UpstreamError
 from common.extensions import TransferRule
 from common.function_tools import MAX_TOOLS
 from common.metrics import ReconnectReason, RetryReason, WorkerMetrics
 from common.relay_timer import RelayTimer
+from common.session_fields import tool_key
 from common.settings import Settings, TurnDetection
 from common.stream import Stream
-from worker import actions, fitting, profile
+from worker import actions, fitting, profile, session_change
 from worker.actions import Seen
 from worker.local_vad import DEFAULT_THRESHOLD
 from worker.plan import Plan
@@ -33,6 +34,7 @@ from worker.realtime import RealtimeConnection
 from worker.resample import Upsampler
 from worker.running_tools import RunningTools
 from worker.session import HELD_BACK, Session
+from worker.session_change import ChangeRefused
 from worker.snapshot import Snapshot, SnapshotReader
 from worker.tools import avr
 from worker.tools.shed import ToolShed
@@ -427,14 +429,24 @@ class Call:
             # Numbers are a link's own: two dispatchers may use the same.
             self._commands += 1
             self._asking[self._commands] = (command.number, send)
-            body = self._accepted(command.body) if command.action == "session" else command.body
+            try:
+                body = self._checked(command.body) if command.action == "session" else command.body
+            except ChangeRefused as error:
+                self._answer(self._commands, 400, {"error": str(error)})
+                return
             self._session.command(self._commands, command.action, body, time.monotonic())
             self._act()
 
-    def _accepted(self, session: dict[str, Any]) -> dict[str, Any]:
-        accepted, changes = session_fields.accepted(session)
+    def _checked(self, body: dict[str, Any]) -> dict[str, Any]:
+        assert self._profile is not None
+        assert self._toolbox is not None
+        change, changes = session_change.checked(body, self._profile, self._toolbox.names)
         profile.log_tools_changed(self._log, "the calls API", changes)
-        return accepted
+        return change
+
+    def _answer(self, number: int, status: int, body: dict[str, Any]) -> None:
+        asked, send = self._asking.pop(number)
+        send(fitting.encoded(link.Result(asked, status, body), 0)[0])
 
     def unwatch(self, send: Callable[[bytes], None]) -> None:
         """Whoever watched by this link is gone with it."""
@@ -521,8 +533,7 @@ class Call:
             case actions.RunTool(call_id, name, arguments):
                 self._run_tool(call_id, name, arguments)
             case actions.Answer(number, status, body):
-                asked, send = self._asking.pop(number)
-                send(fitting.encoded(link.Result(asked, status, body), 0)[0])
+                self._answer(number, status, body)
             case actions.Connect(delay_seconds):
                 if self._realtime is not None:
                     # It is open, but there is no session on it.
@@ -590,9 +601,7 @@ class Call:
     def _configured(self, session: dict[str, Any]) -> None:
         """The calls API has changed the session: the next one is to be like it."""
         assert self._profile is not None
-        service = models.service_of(self._profile.base_url)
-        merged = session_fields.merged(self._profile.session, session, service)
-        self._profile = dataclasses.replace(self._profile, session=merged)
+        self._profile = self._profile.changed(session, self._resources.settings)
         self._tell_profile(self._profile)
 
     async def _connect(self, delay_seconds: float) -> None:
@@ -731,11 +740,12 @@ def _lasts_seconds(event: dict[str, Any]) -> float | None:
 def _tools(chosen: CallProfile, toolbox: Toolbox) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the session's tools, and the names of tools that exceed the API's limit."""
     room = MAX_TOOLS - len(avr.FUNCTIONS)
-    custom = toolbox.definitions
-    of_the_call, in_files = chosen.tools[:room], custom[: max(room - len(chosen.tools), 0)]
-    left_out = [*chosen.tools[len(of_the_call) :], *custom[len(in_files) :]]
-    names = [str(tool.get("name") or tool.get("server_label"))[:64] for tool in left_out]
-    return [*of_the_call, *avr.FUNCTIONS, *in_files], names
+    # The built-in ones are executed whatever their definition; a call's may describe one in a file otherwise.
+    of_the_call = {tool_key(tool): tool for tool in chosen.tools if tool_key(tool) not in avr.RESERVED_NAMES}
+    in_files = [tool for tool in toolbox.definitions if tool_key(tool) not in of_the_call]
+    first, second = list(of_the_call.values())[:room], in_files[: max(room - len(of_the_call), 0)]
+    left_out = [*list(of_the_call.values())[room:], *in_files[len(second) :]]
+    return [*first, *avr.FUNCTIONS, *second], [tool_key(tool)[:64] for tool in left_out]
 
 
 def _plan(chosen: CallProfile, toolbox: Toolbox, settings: Settings, tools: list[dict[str, Any]]) -> Plan:
@@ -763,6 +773,7 @@ def _plan(chosen: CallProfile, toolbox: Toolbox, settings: Settings, tools: list
         rollover_seconds=settings.session_rollover_seconds,
         idempotent=frozenset(name for name in toolbox.names if toolbox.is_idempotent(name)),
         transfers=_transfer_rule(settings),
+        service=models.service_of(chosen.base_url),
     )
 
 

@@ -76,6 +76,12 @@ class CallerAudio:
         at_once = self._open and not (self._paused or self._waiting or self.input_muted) and self._vad is None
         return self._uplink.upsampler if at_once else None
 
+    def find_turns(self, vad: LocalVad | None) -> list[Step]:
+        """Leave the turns from now on to this detector; None: to the API, which is to hear all that waits."""
+        self._vad = vad
+        self._speaking = False
+        return [] if self.input_muted else self._flush()
+
     @property
     def waiting(self) -> list[tuple[int, bytes]]:
         """What waits: (position, PCM16 at 8 kHz)."""

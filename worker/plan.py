@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.extensions import ONLY_INTERNAL, TransferRule
+from common.models import Service
 from worker.dialect import Dialect
 
 
@@ -15,6 +16,7 @@ class Plan:
 
     Attributes:
         dialect: of the service.
+        service: that answers.
         session: the session object, GA-shaped, tools included.
         audio_format: `pcm`, `pcmu` or `pcma`.
         silence_ms: how much silence the service waits for at the end of a turn; 0 where it does not say.
@@ -52,3 +54,4 @@ class Plan:
     rollover_seconds: float = 3300.0
     idempotent: frozenset[str] = frozenset()
     transfers: TransferRule = ONLY_INTERNAL
+    service: Service = Service.OPENAI

@@ -7,6 +7,7 @@ costs itself and a warning: a caller is answered, if not in the voice that someb
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -101,6 +102,15 @@ class CallProfile:
         transcription = self.session["audio"]["input"].get("transcription") or {}
         return str(transcription.get("model") or "unknown")
 
+    def changed(self, change: Mapping[str, Any], settings: Settings) -> Self:
+        """The profile with a change of the running session that the API has accepted."""
+        rest = {name: value for name, value in change.items() if name != "tools"}
+        session = session_fields.merged(self.session, rest, models.service_of(self.base_url))
+        tools = session_fields.with_tools(self.tools, change.get("tools", ()))
+        return dataclasses.replace(
+            self, session=session, tools=tuple(tools), silence_ms=_silence_ms(session, settings)
+        )
+
     def to_record(self) -> dict[str, Any]:
         """What can be remembered of it, as JSON has it: all but `secrets`."""
         record = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "api_key"}
@@ -191,6 +201,16 @@ def _account(settings: Settings, own_key: str | None) -> dict[str, Any]:
     }
 
 
+def _silence_ms(session: Mapping[str, Any], settings: Settings) -> int:
+    turn_detection = session["audio"]["input"]["turn_detection"]
+    if turn_detection is None:
+        silence_ms = settings.openai_turn_detection_silence_ms
+        return DEFAULT_SILENCE_MS if silence_ms is None else silence_ms
+    if turn_detection["type"] == TurnDetection.SEMANTIC_VAD:
+        return 0
+    return int(turn_detection.get("silence_duration_ms", DEFAULT_SILENCE_MS))
+
+
 def _tells(answer: Mapping[str, Any]) -> bool:
     told = answer.get("system", answer.get("instructions"))
     return isinstance(told, str) and bool(told.strip())
@@ -279,7 +299,7 @@ class _Draft:
             model=self._model,
             **_account(settings, own_key),
             audio_format=self._one_format(),
-            silence_ms=self._silence_ms(),
+            silence_ms=_silence_ms(self.session, settings),
             vad_threshold=settings.openai_turn_detection_threshold,
             safety_identifier=safety_identifier.of_call(settings.safety_identifier_secret, metadata),
             session=self.session,
@@ -318,15 +338,6 @@ class _Draft:
         for side in sides:
             side["format"] = dict(FORMATS[chosen])
         return chosen
-
-    def _silence_ms(self) -> int:
-        turn_detection = self.session["audio"]["input"]["turn_detection"]
-        if turn_detection is None:
-            silence_ms = self._settings.openai_turn_detection_silence_ms
-            return DEFAULT_SILENCE_MS if silence_ms is None else silence_ms
-        if turn_detection["type"] == TurnDetection.SEMANTIC_VAD:
-            return 0
-        return int(turn_detection.get("silence_duration_ms", DEFAULT_SILENCE_MS))
 
     def _filled(self, text: str, metadata: Mapping[str, str]) -> str:
         return instructions.fill(text, uuid=self._uuid, metadata=metadata)

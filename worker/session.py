@@ -46,7 +46,7 @@ from worker.digits import DigitEntry
 from worker.event_repair import EventRepair
 from worker.function_calls import FunctionCalls
 from worker.journal import Journal
-from worker.local_vad import LocalVad, SpeechStarted
+from worker.local_vad import DEFAULT_SILENCE_MS, LocalVad, SpeechStarted
 from worker.outbox import Outbox
 from worker.plan import Plan
 from worker.realtime_errors import EMPTY_COMMIT, ErrorEvent, Severity
@@ -156,6 +156,7 @@ class Session:
         self._audio = CallerAudio(audio_format.uplink(), vad, plan.local_prefix_ms)
         self._audio.input_muted = plan.welcome is not None and not plan.welcome_interruptible
         self._local_turns = vad is not None
+        self._local_silence_seconds = (plan.local_silence_ms or 0) / 1000
         self._watch = SpeechWatch(allowed_silence_seconds(_turn_detection(plan.session)))
         self._turns_known: deque[str] = deque(maxlen=MAX_TURNS_KNOWN)
         self._commits_here = 0
@@ -542,7 +543,7 @@ class Session:
                 self._journal.spoke(True)
                 self._barge_in()
             else:
-                self._end_speech(now_seconds, silence_seconds=(self._plan.local_silence_ms or 0) / 1000)
+                self._end_speech(now_seconds, silence_seconds=self._local_silence_seconds)
 
     def _end_speech(self, now_seconds: float, *, silence_seconds: float = 0.0) -> None:
         """The caller has stopped speaking, as our own detector finds: the turn is committed from this side."""
@@ -604,6 +605,23 @@ class Session:
             else:
                 self._go_live(now_seconds)
                 self._answers.has_waited(now_seconds - self._started_seconds)
+        elif kind in (UpdateKind.COMMAND, UpdateKind.OWN):
+            self._find_turns_as_asked(now_seconds)
+
+    def _find_turns_as_asked(self, now_seconds: float) -> None:
+        """Find the caller's turns on this side, or leave them to the API, if the calls API has changed that."""
+        local = self._updates.finds_no_turns
+        if local == self._local_turns:
+            return
+        self._local_turns = local
+        silence_ms = self._plan.silence_ms or DEFAULT_SILENCE_MS
+        self._local_silence_seconds = silence_ms / 1000
+        vad = LocalVad(threshold=self._plan.local_threshold, silence_ms=silence_ms) if local else None
+        self._watch.ended()
+        self._listen(self._audio.find_turns(vad), now_seconds)
+        if self._journal.speaking:
+            # The end of this speech would be reported by nobody.
+            self._end_speech(now_seconds)
 
     def _session_created(self, event: dict[str, Any], now_seconds: float) -> None:
         """The session says when it ends: after 60 minutes at OpenAI, after 30 at xAI."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
 import structlog
 
+from common import session_fields
 from worker.actions import Answer, Configured
 from worker.outbox import Outbox
 from worker.plan import Plan
@@ -67,6 +68,8 @@ class Update:
         session: what it changes, in the GA shape.
         number: of the command of the calls API.
         sent_seconds: when it was sent.
+        change: what the calls API changes.
+        whole: what the session is to be with that change.
     """
 
     kind: UpdateKind
@@ -74,6 +77,8 @@ class Update:
     session: dict[str, Any]
     number: int = 0
     sent_seconds: float = 0.0
+    change: dict[str, Any] = field(default_factory=dict)
+    whole: dict[str, Any] = field(default_factory=dict)
 
 
 class SessionUpdates:
@@ -130,12 +135,24 @@ class SessionUpdates:
             self._waiting.appendleft(Update(UpdateKind.OWN, SESSION_UPDATE_ID, self._wanted()))
             self._send_next(now_seconds)
 
-    def change(self, number: int, session: dict[str, Any], now_seconds: float) -> bool:
-        """The calls API changes the session; False if too many changes wait. An `Answer` follows."""
+    @property
+    def finds_no_turns(self) -> bool:
+        """Whether the API was told to leave the caller's turns to this side."""
+        audio = self._session.get("audio") or {}
+        fields = audio.get("input") or {}
+        return "turn_detection" in fields and fields["turn_detection"] is None
+
+    def change(self, number: int, change: dict[str, Any], now_seconds: float) -> bool:
+        """The calls API changes the session; False if too many changes wait. An `Answer` follows.
+
+        Args:
+            number: of the command.
+            change: that was checked (`worker/session_change.py`).
+            now_seconds: the time.
+        """
         if len(self._waiting) >= MAX_WAITING_UPDATES:
             return False
-        change = {"type": "realtime", **session}
-        self._waiting.append(Update(UpdateKind.COMMAND, f"command-{number}", change, number))
+        self._waiting.append(Update(UpdateKind.COMMAND, f"command-{number}", {}, number, change=change))
         self._send_next(now_seconds)
         return True
 
@@ -158,8 +175,9 @@ class SessionUpdates:
             self._has_told_difference = True
             self._log.warning("session differs from the settings", fields=differences[:_MAX_NAMED_FIELDS])
         if sent.kind is UpdateKind.COMMAND:
+            self._session = sent.whole
             # The next session of this call is to have it, too.
-            self._outbox.actions.append(Configured({k: v for k, v in sent.session.items() if k != "type"}))
+            self._outbox.actions.append(Configured(sent.change))
             self._outbox.actions.append(Answer(sent.number, 200, {}))
         self._send_next(now_seconds)
         return sent.kind
@@ -230,6 +248,10 @@ class SessionUpdates:
     def _send(self, update: Update, now_seconds: float) -> None:
         self._sent = update
         update.sent_seconds = now_seconds
+        if update.kind is UpdateKind.COMMAND:
+            # The changes before it have been answered.
+            update.whole = session_fields.changed(self._session, update.change, self._plan.service)
+            update.session = {"type": "realtime", **session_fields.touched(update.whole, update.change)}
         event = {"type": "session.update", "event_id": update.event_id, "session": update.session}
         self._outbox.upstream(event)
 

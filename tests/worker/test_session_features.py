@@ -366,6 +366,56 @@ def test_without_the_services_turn_detection_turns_are_found_here_and_committed(
     assert 0.3 * spoken_ms < appended_ms < 0.9 * spoken_ms, "what is between the turns does not go upstream"
 
 
+def _speech_parts(driver: Driver) -> list[str]:
+    """Have the caller say two sentences; return the types of the events to the API, appended audio aside."""
+    speech = read_wav(Path("simulator/speech/caller.wav"))
+    did: list[Any] = []
+    for start in range(0, len(speech), 320):
+        did += driver.caller(speech[start : start + 320])
+        if any(event["type"] == "response.create" for event in only(did[-2:], dict)):
+            driver.reply(f"resp_{start}", f"item_{start}", "Yes", 100)
+    return [one["type"] for one in only(did, dict)]
+
+
+def _changed(driver: Driver, **turn_detection: Any) -> list[Any]:
+    """Change the turn detection by the calls API; without fields it is turned off."""
+    change = {"audio": {"input": {"turn_detection": turn_detection or None}}}
+    return _command(driver, "session", change) + driver.event(api.session_updated())
+
+
+HERE = ["input_audio_buffer.commit", "response.create"]
+
+
+def test_turns_are_found_here_once_the_calls_api_turns_detection_off() -> None:
+    driver = live()
+    driver.reply("resp_1", "item_1", "Hello", 200)
+    driver.record(playout((0, 10**6), idle=True))
+    _changed(driver)
+    assert _speech_parts(driver) == HERE * 2
+    _changed(driver, type="server_vad")
+    assert _speech_parts(driver) == []
+
+
+def test_turns_are_left_to_the_api_once_the_calls_api_turns_detection_on() -> None:
+    driver = live(settings=Settings(openai_turn_detection=TurnDetection.NONE), local_silence_ms=500)
+    driver.reply("resp_1", "item_1", "Hello", 200)
+    driver.record(playout((0, 10**6), idle=True))
+    _changed(driver, type="server_vad")
+    assert _speech_parts(driver) == []
+    driver.turn("item_9", "Hello?")
+    _changed(driver)
+    assert _speech_parts(driver) == HERE * 2
+
+
+def test_a_turn_under_way_is_ended_when_its_detection_changes() -> None:
+    driver = live()
+    driver.reply("resp_1", "item_1", "Hello", 200)
+    driver.event(api.speech_started("item_2"))
+    did = _changed(driver)
+    # The API would not report the end of that speech any more.
+    assert [one["type"] for one in only(did, dict)] == ["session.update", *HERE]
+
+
 # Commands of the calls API
 
 
