@@ -25,6 +25,8 @@ LOGGER_NAME: Final = "avr_sts"
 MAX_DEPTH: Final = 6
 """Levels of nested fields that are looked through for secrets; what lies deeper is not written."""
 
+_OUR_FIELDS: Final = frozenset({"timestamp", "level", "process", "logger"})
+
 
 def get_logger() -> FilteringBoundLogger:
     """Returns the logger of the service; lines before `configure` go to structlog's default, stdout."""
@@ -76,23 +78,26 @@ def configure(settings: Settings, process_name: str) -> None:
 
 def drop_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """The last defence: nobody should log a secret, and nobody can."""
-    return {name: _without_secrets(name, value, MAX_DEPTH) for name, value in event.items()}
+    uuid = event.get("uuid", "")
+    uuid = uuid if isinstance(uuid, str) else ""
+    return {name: _without_secrets(name, value, MAX_DEPTH, uuid) for name, value in event.items()}
 
 
-def _without_secrets(name: str, value: Any, depth: int) -> Any:
+def _without_secrets(name: str, value: Any, depth: int, uuid: str) -> Any:
     if is_secret_name(name):
         return REDACTED
     if isinstance(value, str):
-        return redact(value)
+        # Of our own making: nothing of a caller's is in them.
+        return value if name in _OUR_FIELDS else redact(value, uuid)
     if depth == 0 and isinstance(value, (dict, list, tuple)):
         return "..."
     if isinstance(value, dict):
-        return {str(key): _without_secrets(str(key), each, depth - 1) for key, each in value.items()}
+        return {str(key): _without_secrets(str(key), each, depth - 1, uuid) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_secrets(name, each, depth - 1) for each in value]
+        return [_without_secrets(name, each, depth - 1, uuid) for each in value]
     if value is None or isinstance(value, (bool, int, float)):
         return value
-    return redact(str(value))
+    return redact(str(value), uuid)
 
 
 def _add_origin(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -26,6 +26,7 @@ from typing import Final, Generic, Literal, TypeVar
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, values
 
+from common import redaction
 from common.doorkeeper import Refusal
 from common.shared_values import SharedValues, label_values
 
@@ -119,22 +120,23 @@ class _Bounded(Generic[T]):
             self._made[value] = self._make(value)
 
     def of(self, value: str) -> T:
-        """That of `value`; of `other` if it is no word, one too many, or may name a call."""
+        """That of `value`; of `other` if it is no word, one too many, or may name a call or hold a secret."""
         if value == OTHER:
             self.expect(OTHER)
         made = self._made.get(value)
         if made is None:
             full = len(self._made) >= MAX_LABEL_VALUES + len(self._expected)
-            if full or not _LABEL_VALUE.fullmatch(value) or _may_name_a_call(value):
+            if full or not _LABEL_VALUE.fullmatch(value) or _is_private(value):
                 self.expect(OTHER)
                 return self._made[OTHER]
             made = self._made[value] = self._make(value)
         return made
 
 
-def _may_name_a_call(value: str) -> bool:
+def _is_private(value: str) -> bool:
+    """Whether a value may name a call, or holds a secret."""
     digits = sum(character.isdigit() for character in _DATE.sub("", value))
-    return digits >= _NUMBER_DIGITS or _UUID.search(value) is not None
+    return digits >= _NUMBER_DIGITS or _UUID.search(value) is not None or redaction.holds_known(value)
 
 
 class BoundedCounter:

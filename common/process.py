@@ -20,7 +20,7 @@ from typing import Final
 import uvloop
 from prometheus_client import Histogram
 
-from common import logs, metrics
+from common import logs, metrics, redaction
 from common.errors import ServiceError
 from common.pacing import PACE
 from common.settings import ChildSettings, Role, Settings
@@ -94,6 +94,7 @@ def run_process(main: Main, settings: Settings, role: Role) -> int:
     """
     child = ChildSettings.load()
     name = role.value if child is None else f"{role}-{child.index}"
+    redaction.know("settings", settings.secrets)
     logs.configure(settings, name)
     _allow_many_files()
     if child is None:

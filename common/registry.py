@@ -23,6 +23,7 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
 from common.errors import RegistryUnavailable
+from common.redaction import without_known
 
 # State of a call from its pin until its dispatcher says another.
 CONNECTING = "connecting"
@@ -215,7 +216,7 @@ def release_order(release: str) -> int:
 
 
 class Registry:
-    """The service's shared memory in Redis.
+    """The service's shared memory in Redis. Secrets that are known here are not written (`common.redaction`).
 
     Every method raises `RegistryUnavailable` if Redis refuses or does not answer a command within
     `timeout_seconds`, connecting included. Nothing is tried twice: what a method does may have happened although
@@ -335,7 +336,7 @@ class Registry:
                 dispatcher,
                 epoch,
                 CONNECTING,
-                json.dumps(dict(metadata)),
+                _metadata(uuid, metadata),
                 _ms(lease_seconds),
                 over_capacity,
                 int(attach),
@@ -393,7 +394,7 @@ class Registry:
                 for call in batch:
                     started_at_ms = "" if call.started_at_ms is None else call.started_at_ms
                     args += (call.uuid, call.worker, call.epoch, call.state, started_at_ms, call.pins)
-                    args += (json.dumps(dict(call.metadata)), said_versions.get(call.uuid, ""))
+                    args += (_metadata(call.uuid, call.metadata), said_versions.get(call.uuid, ""))
                 uuids, table, unknown = await self._bounded(self._renew, args=args)
                 superseded.update(uuids)
                 forgotten.update(unknown)
@@ -413,7 +414,12 @@ class Registry:
         args: list[str | int] = []
         for uuid, each in said.items():
             gone = [name for name, value in each.fields.items() if value is None]
-            written = [part for name, value in each.fields.items() if value is not None for part in (name, value)]
+            written = [
+                part
+                for name, value in each.fields.items()
+                if value is not None
+                for part in (name, without_known(value, uuid))
+            ]
             args += (uuid, int(each.anew), each.version, len(gone), len(written) // 2, *gone, *written)
         return set(await self._bounded(self._remember, args=args))
 
@@ -490,6 +496,10 @@ class Registry:
             raise RegistryUnavailable(message) from error
         except (RedisError, OSError) as error:
             raise RegistryUnavailable(f"Redis at {self._name} failed: {error}") from error
+
+
+def _metadata(uuid: str, metadata: Mapping[str, str]) -> str:
+    return without_known(json.dumps(dict(metadata)), uuid)
 
 
 def _ms(seconds: float) -> int:

@@ -35,7 +35,7 @@ from common.errors import SettingsError
 from common.extensions import DEFAULT_CONTEXT
 from common.models import Service
 from common.recordings import BUILTIN, MAX_SECONDS, NONE, problem_of
-from common.redaction import redact
+from common.redaction import redact, secrets_in, secrets_in_url
 from common.setting_values import (
     MIN_TOKEN_CHARACTERS,
     Address,
@@ -480,6 +480,16 @@ class Settings(BaseSettings):
     def notices(self) -> tuple[str, ...]:
         """A line for each variable that is set and has no effect, and for what will stop working."""
         return self._notices
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """What no log line, answer or memory may hold."""
+        values = [getattr(self, name) for name in type(self).model_fields]
+        found = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
+        for url in (self.redis_url, self.openai_url_instructions, self.ami_url, self.openai_base_url):
+            found.update(secrets_in_url(url or ""))
+        found.update(secrets_in(self.openai_mcp_servers), secrets_in(self.openai_session))
+        return frozenset(found - {""})
 
     @property
     def realtime_url(self) -> str:

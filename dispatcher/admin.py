@@ -20,6 +20,7 @@ from pydantic import SecretStr
 
 from common import admin
 from common.errors import RegistryUnavailable
+from common.redaction import without_known
 from common.registry import CallRecord, Registry, WorkerStatus
 from dispatcher import page
 from dispatcher.access import Access
@@ -128,7 +129,7 @@ class CallsApi:
                     if event is None:
                         return response
                     name = str(event.get("type", "event"))
-                    await response.write(b"event: %s\ndata: %s\n\n" % (name.encode(), orjson.dumps(event)))
+                    await response.write(b"event: %s\ndata: %s\n\n" % (name.encode(), _dumps(event, uuid)))
                     following = asyncio.ensure_future(anext(reading, None))
             except ConnectionError:
                 return response  # who watched has gone
@@ -198,4 +199,9 @@ def _worker(status: WorkerStatus) -> dict[str, Any]:
 
 
 def _json(data: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(body=orjson.dumps(data), status=status, content_type="application/json", headers=headers)
+    return web.Response(body=_dumps(data), status=status, content_type="application/json", headers=headers)
+
+
+def _dumps(data: object, uuid: str = "") -> bytes:
+    """Return JSON without known secrets: those of a call were left out by its worker, and by Redis."""
+    return without_known(orjson.dumps(data).decode(), uuid).encode()

@@ -176,7 +176,7 @@ class Call:
         self._speaking = False
         self._spoke_before_us = False
         self._keys: list[str] = []
-        self._provider_config: dict[str, Any] = {}
+        self.provider_config: dict[str, Any] = {}
         # Worker → caller
         self._agent = Agent(self._out, self.memory, now_seconds)
         self._orders = Orders(limits.order_seconds)
@@ -584,7 +584,7 @@ class Call:
         if self.state is not State.AWAITING_INIT:
             raise AvrProtocolError("second_init", "a second init in the same connection")
         self.uuid = init.uuid
-        self._provider_config = init.provider_config
+        self.provider_config = init.provider_config
         self._init_seconds = self._began_seconds = self._audio_seconds = self._agent.init_seconds = now_seconds
         # The greeting.
         self._filler.owed(now_seconds)
@@ -816,7 +816,7 @@ class Call:
             position_samples=self._audio.first_waiting_samples,
             credit_bytes=leg.given_bytes,
             age_seconds=now_seconds - self._began_seconds,
-            provider_config=self._provider_config,
+            provider_config=self.provider_config,
             restore=bool(leg.reason),
             attach=attach,
             first_index=self.memory.next_index,

@@ -14,6 +14,7 @@ from websockets.typing import BytesLike
 from common import link
 from common.errors import LinkUnavailable
 from common.metrics import DispatcherMetrics, FallbackOutcome, RecoveryReason, RepinReason
+from common.redaction import CallSecrets, redact, secrets_in
 from common.registry import CallLease, NoCapacity, NoCapacityReason, Superseded
 from common.relay_timer import RelayTimer
 from common.websocket import WebSocket
@@ -172,6 +173,7 @@ class Caller:
         self._executing: asyncio.Task[None] | None = None
         self._waking: asyncio.TimerHandle | None = None
         self._began = False
+        self._secrets: CallSecrets | None = None
         # Where it was last: worker and epoch.
         self._pinned = ("", 0)
         # What Redis knew when another dispatcher's call was taken up: it may lose that before its worker answers.
@@ -352,6 +354,8 @@ class Caller:
             self._relay_out.frame(received_seconds)
         asked = leg.state is LegState.OPENING
         self.call.record(leg, kind, payload, time.monotonic())
+        if kind == link.Kind.PROFILE and self._secrets is not None and self.call.memory.profile is not None:
+            self._secrets.keep(secrets_in(self.call.memory.profile.secrets))
         if asked and leg.state is not LegState.OPENING:
             self._copy = None
         self._act()
@@ -445,10 +449,10 @@ class Caller:
             case actions.Tell(role, text):
                 self._front.tell(role, text)
             case actions.Complain(message):
-                self._front.complain(message)
+                self._front.complain(redact(message, self.uuid))
             case actions.CloseCaller(code, reason):
                 if not closing:
-                    self._front.close(code, reason)
+                    self._front.close(code, redact(reason, self.uuid))
 
     async def _execute(self, order: link.Order) -> None:
         """Carry out an order on Asterisk, and say what came of it."""
@@ -499,6 +503,8 @@ class Caller:
                 older.take_over(self)
                 self.call.absorbed()
                 return
+            self._secrets = CallSecrets(self.uuid)
+            self._secrets.keep(secrets_in(self.call.provider_config))
             self._log.info("call began", metadata_entries=len(self.call.metadata))
         elif wanted.purpose is not Purpose.BEGIN:
             self._log.warning("another session is needed", purpose=wanted.purpose.value, epoch=wanted.epoch)
@@ -663,6 +669,8 @@ class Caller:
             self._log.info("call ended", ending=ending.value, reason=reason)
         else:
             self._log.warning("call ended", ending=ending.value, reason=reason)
+        if self._secrets is not None:
+            self._secrets.close()
 
 
 _OUTCOMES: dict[actions.Ending, Callable[[DispatcherMetrics], Counter]] = {

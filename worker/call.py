@@ -20,6 +20,7 @@ from common.errors import UpstreamError
 from common.extensions import TransferRule
 from common.function_tools import MAX_TOOLS
 from common.metrics import ReconnectReason, RetryReason, WorkerMetrics
+from common.redaction import CallSecrets, all_without_known, redact, secrets_in
 from common.relay_timer import RelayTimer
 from common.session_fields import tool_key
 from common.settings import Settings, TurnDetection
@@ -124,6 +125,8 @@ class Call:
         self._log = structlog.get_logger().bind(uuid=opening.uuid)
         self._send_on: Callable[[bytes], None] | None = send
         self._stream = Stream()
+        self._secrets = CallSecrets(opening.uuid)
+        self._secrets.keep(secrets_in(opening.provider_config))
         self._calls = calls
         self._resources = resources
         self._metrics = resources.metrics
@@ -404,6 +407,7 @@ class Call:
             self._send_on(link.encode(record, self._channel))
 
     def _tell_profile(self, chosen: CallProfile) -> None:
+        self._secrets.keep(secrets_in(chosen.secrets()))
         try:
             record = link.encode(link.Profile(chosen.to_record(), chosen.secrets()), self._channel)
         except ValueError as error:
@@ -440,13 +444,15 @@ class Call:
     def _checked(self, body: dict[str, Any]) -> dict[str, Any]:
         assert self._profile is not None
         assert self._toolbox is not None
+        self._secrets.keep(secrets_in(body))
         change, changes = session_change.checked(body, self._profile, self._toolbox.names)
         profile.log_tools_changed(self._log, "the calls API", changes)
         return change
 
     def _answer(self, number: int, status: int, body: dict[str, Any]) -> None:
         asked, send = self._asking.pop(number)
-        send(fitting.encoded(link.Result(asked, status, body), 0)[0])
+        shown = all_without_known(body, self.uuid)
+        send(fitting.encoded(link.Result(asked, status, shown), 0)[0])
 
     def unwatch(self, send: Callable[[bytes], None]) -> None:
         """Whoever watched by this link is gone with it."""
@@ -480,7 +486,11 @@ class Call:
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             # An event of another shape than the API's: it is lost, the call goes on.
             self._metrics.upstream_errors.inc("bad_event")
-            self._log.warning("upstream event not understood", type=event["type"][:64], reason=repr(error)[:200])
+            # Redacted before it is cut: a part of a secret would not be known.
+            reason = redact(repr(error), self.uuid)[:200]
+            self._log.warning(
+                "upstream event not understood", type=redact(event["type"], self.uuid)[:64], reason=reason
+            )
         self._act()
 
     def unreadable(self) -> None:
@@ -528,8 +538,9 @@ class Call:
             case actions.Report(seen, value, label):
                 _REPORTS[seen](self._metrics, value, label)
             case actions.Happened(event):
+                shown = all_without_known(event, self.uuid) if self._watchers else event
                 for number, send in self._watchers:
-                    send(link.encode(link.Event(number, event), 0))
+                    send(link.encode(link.Event(number, shown), 0))
             case actions.RunTool(call_id, name, arguments):
                 self._run_tool(call_id, name, arguments)
             case actions.Answer(number, status, body):
@@ -724,6 +735,7 @@ class Call:
         else:
             self._metrics.session_failed.observe(seconds)
             self._log.error("session failed", reason=reason, seconds=round(seconds, 3))
+        self._secrets.close()
         self._calls.ended(self)
 
 

@@ -141,7 +141,7 @@ class ErrorEvent:
     def from_event(cls, error: Mapping[str, Any]) -> Self:
         """From the `error` object of an `error` event."""
         code = str(error.get("code") or error.get("type") or "unknown").lower()
-        code = code if _CODE.fullmatch(code) else "unknown"
+        code = code if _CODE.fullmatch(code) and not redaction.holds_known(code) else "unknown"
         message = _FATAL.get(code) or _SESSION_OVER.get(code) or redact(str(error.get("message") or code))
         severity = Severity.GOES_ON
         if code in _FATAL:
@@ -195,7 +195,7 @@ def from_handshake(status: int, body: bytes, retry_after: str | None = None) -> 
         retry_after: the `Retry-After` header: seconds or an HTTP date (RFC 9110, section 10.2.3).
     """
     code, message = _read_refusal(body)
-    code = code if _CODE.fullmatch(code) else f"http_{status}"
+    code = code if _CODE.fullmatch(code) and not redaction.holds_known(code) else f"http_{status}"
     waits = [wait for wait in (_header_seconds(retry_after), retry_after_seconds(message)) if wait is not None]
     text, retryable = _describe(status, code, f": {redact(message)}" if message else "")
     return UpstreamError(text, code=code, retryable=retryable, retry_after_seconds=max(waits, default=None))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import structlog
 
-from common import logs
+from common import logs, redaction
 from common.settings import LogFormat, LogLevel, Settings
 
 KEY = "sk-proj-0123456789abcdef"
@@ -118,6 +118,26 @@ def test_secrets_are_not_written(log_format: LogFormat, capsys: pytest.CaptureFi
     assert written.count("refused ***") == 2
     assert "max_tokens" in written
     assert "5" in written
+
+
+def test_known_secrets_are_not_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = redaction.KnownSecrets()
+    monkeypatch.setattr(redaction, "KNOWN", known)
+    known.know("settings", ["plain-process-key"])
+    redaction.CallSecrets("uuid-1", known).keep(["plain-call-key"])
+    logs.configure(Settings(), "worker")
+    log = logs.get_logger()
+    said = "no plain-process-key and no plain-call-key"
+    log.info(said, nested={"a": [said]}, error=ValueError(said), uuid="uuid-1")
+    # The key of a call is looked for in lines of that call, and in lines of no call.
+    log.info("another call", text=said, uuid="uuid-2")
+    log.info("no call", text=said)
+    first, second, third = lines(capsys)
+    assert "plain-" not in str(first)
+    assert second["text"] == "no *** and no plain-call-key"
+    assert third["text"] == "no *** and no ***"
 
 
 def test_an_exception_is_in_its_line(capsys: pytest.CaptureFixture[str]) -> None:

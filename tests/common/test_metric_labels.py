@@ -167,3 +167,14 @@ def test_what_the_operator_names_is_kept_whatever_it_looks_like(start: Callable[
         "metrics.worker().tokens('realtime-20260901').output_audio.inc()",
     )
     assert process.scrape()["avr_sts_tokens_total[false][output][audio][realtime-20260901]"] == 1
+
+
+@pytest.mark.parametrize("expression", CHOSEN)
+def test_a_label_that_somebody_else_chooses_carries_no_secret(
+    start: Callable[..., Speaker], expression: str
+) -> None:
+    process = start()
+    process.tell("metrics.redaction.know('settings', ['Plain-Process-Key'])")
+    process.tell(*(expression.format(value) for value in ("plain-process-key", "a_Plain-Process-Key")))
+    assert "key" not in str(process.scrape()).lower().replace("key_", "")
+    assert "other" in {label for sample in process.scrape() for label in _labels(sample)}

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 import structlog
 from redis.asyncio import Redis
 
+from common import redaction
 from common.errors import RegistryUnavailable
 from common.registry import (
     CONNECTING,
@@ -776,3 +778,25 @@ class TestARecordThatIsNone:
                 await redis.hset(f"avr-sts:call:odd-{number}", "epoch", "first")
                 assert await registry.call(f"odd-{number}") is None
         assert len(lines) == 100
+
+
+async def test_known_secrets_are_not_written(
+    registry: Registry, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = redaction.KnownSecrets()
+    monkeypatch.setattr(redaction, "KNOWN", known)
+    known.know("settings", ["plain-process-key"])
+    redaction.CallSecrets("c1", known).keep(['plain-"call"-key'])
+    await registry.publish_worker(worker("w1"), lease_seconds=LONG_SECONDS)
+    metadata = {"note": 'plain-process-key plain-"call"-key'}
+    await registry.pin("c1", dispatcher="d1", epoch=1, metadata=metadata, lease_seconds=LONG_SECONDS)
+    lease = CallLease("c1", "w1", 1, "live", None, 1, metadata)
+    await registry.renew("d1", [lease], lease_seconds=LONG_SECONDS)
+    text = orjson.dumps({"text": metadata["note"]}).decode()
+    await registry.remember({"c1": Said({"item:a": text}, anew=True)})
+    record = await registry.call("c1")
+    assert record is not None
+    assert record.metadata == {"note": "*** ***"}
+    assert await registry.recall("c1") == {"item:a": '{"text":"*** ***"}'}
+    values = [await redis.hgetall(key) async for key in redis.scan_iter() if await redis.type(key) == "hash"]
+    assert "plain-" not in str(values)

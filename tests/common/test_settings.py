@@ -656,3 +656,28 @@ class TestTransfers:
     @pytest.mark.parametrize("written", ["a b", "demo,1", "démo"])
     def test_a_wrong_context_stops_the_start(self, written: str) -> None:
         assert "TRANSFER_CONTEXT" in refusal(TRANSFER_CONTEXT=written)
+
+
+def test_the_secrets_of_the_settings_are_all_found() -> None:
+    settings = parse(
+        OPENAI_API_KEY="key-of-openai",
+        STS_TOKEN="token-of-avr-core",
+        CLUSTER_TOKEN="token-of-cluster",
+        ADMIN_TOKEN="token-of-admin-api",
+        SAFETY_IDENTIFIER_SECRET="secret-of-numbers",
+        REDIS_URL="redis://user:pass-of-redis@redis:6379/0",
+        OPENAI_URL_INSTRUCTIONS="https://me:pass-of-service@h/?api_key=key-of-service&lang=it",
+        AMI_URL="http://ami:pass-of-ami@127.0.0.1:6006",
+        OPENAI_MCP_SERVERS='[{"server_label": "a", "server_url": "https://a", "authorization": "auth-of-a"}]',
+        OPENAI_SESSION='{"tools": [{"server_label": "b", "server_url": "https://b", "headers": {"X": "head-b"}}]}',
+    )
+    assert settings.secrets == {
+        *("key-of-openai", "token-of-avr-core", "token-of-cluster", "token-of-admin-api", "secret-of-numbers"),
+        *("pass-of-redis", "pass-of-service", "key-of-service", "pass-of-ami", "auth-of-a", "head-b"),
+    }
+
+
+def test_every_secret_setting_is_among_the_secrets() -> None:
+    fields = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
+    values = {name.upper(): f"secret-value-of-{name}" for name in fields}
+    assert parse(**values).secrets == set(values.values())

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common import redaction
 from simulator.faults import BAD_KEY, MISSING_KEY, Refusal
 from tests.worker import api_events
 from worker import realtime_errors
@@ -344,3 +345,16 @@ def test_a_refused_key_is_known_as_one_for_the_operator(status: int, body: bytes
 def test_an_error_is_either_for_the_operator_or_passes() -> None:
     assert not {*realtime_errors.OPERATOR_CODES} & {*realtime_errors.PASSING_CODES}
     assert "session_expired" in realtime_errors.PASSING_CODES
+
+
+def test_a_known_key_is_removed_whatever_it_looks_like(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = redaction.KnownSecrets()
+    monkeypatch.setattr(redaction, "KNOWN", known)
+    known.know("settings", ["Plain-Key-0001"])
+    error = ErrorEvent.from_event(
+        {"code": "Plain-Key-0001", "message": "Incorrect API key provided: Plain-Key-0001."}
+    )
+    assert (error.code, error.message) == ("unknown", "Incorrect API key provided: ***.")
+    refused = from_handshake(401, body("Plain-Key-0001", "Incorrect API key provided: Plain-Key-0001."))
+    assert refused.code == "http_401"
+    assert "Plain-Key-0001" not in str(refused)
