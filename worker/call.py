@@ -567,20 +567,14 @@ class Call:
         resources = self._resources
         try:
             self._toolbox = await resources.tools.toolbox()
-            self._profile = self._remembered_profile() or await profile.load(
-                resources.settings,
-                uuid=self.uuid,
-                metadata=self._opening.metadata,
-                provider_config=self._opening.provider_config,
-                http=resources.http,
-            )
+            self._profile, without_secrets = await self._load_profile()
             self._tell_profile(self._profile)
             tools, left_out = _tools(self._profile, self._toolbox)
             if left_out:
                 reason = f"a session has at most {MAX_TOOLS}"
                 shown = left_out[:MAX_SHOWN_TOOLS]
                 self._log.warning("tools left out", reason=reason, number=len(left_out), tools=shown)
-            plan = _plan(self._profile, self._toolbox, resources.settings, tools)
+            plan = _plan(self._profile, self._toolbox, resources.settings, tools, without_secrets)
             limits = resources.limits.of(self._profile.base_url, self._profile.api_key.get_secret_value())
             self._limits = limits
             session = Session(self._opening, self._channel, plan, time.monotonic(), self._snapshot, limits=limits)
@@ -597,6 +591,28 @@ class Call:
         for tell in early:
             tell(session, time.monotonic())
         self._act()
+
+    async def _load_profile(self) -> tuple[CallProfile, tuple[str, ...]]:
+        """Return the settings of the call, and the names of tools whose secrets were lost."""
+        opening, resources = self._opening, self._resources
+        remembered = self._remembered_profile()
+        if remembered is not None:
+            return await profile.restored(
+                remembered,
+                resources.settings,
+                uuid=self.uuid,
+                metadata=opening.metadata,
+                provider_config=opening.provider_config,
+                http=resources.http,
+            )
+        loaded = await profile.load(
+            resources.settings,
+            uuid=self.uuid,
+            metadata=opening.metadata,
+            provider_config=opening.provider_config,
+            http=resources.http,
+        )
+        return loaded, ()
 
     def _remembered_profile(self) -> CallProfile | None:
         """The settings that the call began with, where they are known."""
@@ -760,7 +776,13 @@ def _tools(chosen: CallProfile, toolbox: Toolbox) -> tuple[list[dict[str, Any]],
     return [*first, *avr.FUNCTIONS, *second], [tool_key(tool)[:64] for tool in left_out]
 
 
-def _plan(chosen: CallProfile, toolbox: Toolbox, settings: Settings, tools: list[dict[str, Any]]) -> Plan:
+def _plan(
+    chosen: CallProfile,
+    toolbox: Toolbox,
+    settings: Settings,
+    tools: list[dict[str, Any]],
+    without_secrets: tuple[str, ...] = (),
+) -> Plan:
     """The session's settings, from the call's and the process's."""
     found_here = chosen.turn_detection is TurnDetection.NONE
     prefix_ms = settings.openai_turn_detection_prefix_padding_ms
@@ -786,6 +808,9 @@ def _plan(chosen: CallProfile, toolbox: Toolbox, settings: Settings, tools: list
         idempotent=frozenset(name for name in toolbox.names if toolbox.is_idempotent(name)),
         transfers=_transfer_rule(settings),
         service=models.service_of(chosen.base_url),
+        notes=(f"[The tools of {', '.join(without_secrets)} are not available any more.]",)
+        if without_secrets
+        else (),
     )
 
 

@@ -55,6 +55,7 @@ class Item:
         span: of a caller's turn: where in the call its audio is, in samples at 8 kHz; None: not known.
         sound: of a caller's turn whose text will not come: mu-law.
         left_out: the model is not told of it any more: the conversation is too long for it.
+        by_system: text that we put in as a system message, and not in the caller's place.
     """
 
     item_id: str
@@ -72,6 +73,7 @@ class Item:
     span: tuple[int, int] | None = None
     sound: bytes = b""
     left_out: bool = False
+    by_system: bool = False
 
     def to_record(self) -> dict[str, Any]:
         """As it is remembered, JSON: what is not said is the default."""
@@ -88,6 +90,7 @@ class Item:
             "silent": self.silent,
             "span": list(self.span) if self.span else None,
             "left_out": self.left_out,
+            "by_system": self.by_system,
         }
         return {name: value for name, value in fields.items() if value not in (None, "", False)}
 
@@ -113,6 +116,7 @@ class Item:
             silent=bool(record.get("silent")),
             span=None if span is None else (_position(span[0]), _position(span[1])),
             left_out=bool(record.get("left_out")),
+            by_system=bool(record.get("by_system")),
         )
 
     @property

@@ -17,6 +17,7 @@ class Plan:
     Attributes:
         dialect: of the service.
         service: that answers.
+        notes: system messages that the model gets when the session has the call.
         session: the session object, GA-shaped, tools included.
         audio_format: `pcm`, `pcmu` or `pcma`.
         silence_ms: how much silence the service waits for at the end of a turn; 0 where it does not say.
@@ -55,3 +56,4 @@ class Plan:
     idempotent: frozenset[str] = frozenset()
     transfers: TransferRule = ONLY_INTERNAL
     service: Service = Service.OPENAI
+    notes: tuple[str, ...] = ()

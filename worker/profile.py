@@ -20,12 +20,13 @@ from pydantic import SecretStr
 
 from common import function_tools, models, session_fields
 from common.function_tools import Change
-from common.session_fields import Wrong
+from common.session_fields import Wrong, tool_key
 from common.setting_values import AudioFormat, Parser, api_key, boolean
 from common.settings import Settings, TurnDetection
-from worker import dialect, instructions, safety_identifier
+from worker import dialect, instructions, safety_identifier, tool_secrets
 from worker.dialect import Dialect
 from worker.session_update import DEFAULT_INSTRUCTIONS, FORMATS, session_object
+from worker.tool_secrets import Origin
 
 # The API's for server_vad, and the worker's own where it detects turns itself.
 DEFAULT_SILENCE_MS: Final = 500
@@ -33,7 +34,9 @@ DEFAULT_SILENCE_MS: Final = 500
 TOOLS_CHANGED: Final = "fields were changed because the API would refuse the session"
 
 _FORMAT_OF_TYPE: Final = {wire["type"]: name for name, wire in FORMATS.items()}
-_SECRETS_OF_A_TOOL: Final = frozenset({"authorization", "headers"})
+# Never part of the record: the key, and what a record of Redis lacks.
+_NOT_RECORDED: Final = frozenset({"api_key", "lost", "has_lost_key"})
+_ORIGINS: Final = {"OPENAI_URL_INSTRUCTIONS": Origin.INSTRUCTIONS, "provider_config": Origin.PROVIDER_CONFIG}
 MAX_SHOWN: Final = 10
 """Fields or tools that one log line names: a stranger's `init` of 62 KB may have 31,000 that are wrong."""
 
@@ -55,6 +58,9 @@ class CallProfile:
         silence_ms: the silence that ends the caller's turn; 0 where a model decides (semantic_vad).
         vad_threshold: for the worker's own turn detection, 0 to 1; None: its default.
         safety_identifier: of the caller, for OpenAI alone; None: none is sent.
+        origins: where tools that have secrets came from, by their names.
+        lost: names of tools whose secrets are not there: `restored`.
+        has_lost_key: the call had its own key, which is not there either.
     """
 
     base_url: str
@@ -71,6 +77,9 @@ class CallProfile:
     silence_ms: int = DEFAULT_SILENCE_MS
     vad_threshold: float | None = None
     safety_identifier: str | None = field(default=None, repr=False)
+    origins: dict[str, str] = field(default_factory=dict)
+    lost: frozenset[str] = frozenset()
+    has_lost_key: bool = False
 
     @property
     def dialect(self) -> Dialect:
@@ -106,20 +115,26 @@ class CallProfile:
         """The profile with a change of the running session that the API has accepted."""
         rest = {name: value for name, value in change.items() if name != "tools"}
         session = session_fields.merged(self.session, rest, models.service_of(self.base_url))
-        tools = session_fields.with_tools(self.tools, change.get("tools", ()))
+        posted = change.get("tools", ())
+        names = set(map(tool_key, posted))
+        origins = {name: origin for name, origin in self.origins.items() if name not in names}
         return dataclasses.replace(
-            self, session=session, tools=tuple(tools), silence_ms=_silence_ms(session, settings)
+            self,
+            session=session,
+            tools=tuple(session_fields.with_tools(self.tools, posted)),
+            silence_ms=_silence_ms(session, settings),
+            origins=origins | tool_secrets.origins_of(posted, Origin.CALLS_API),
         )
 
     def to_record(self) -> dict[str, Any]:
         """What can be remembered of it, as JSON has it: all but `secrets`."""
-        record = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "api_key"}
-        tools = [{name: tool[name] for name in tool if name not in _SECRETS_OF_A_TOOL} for tool in self.tools]
+        record = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _NOT_RECORDED}
+        tools = [tool_secrets.public(tool) for tool in self.tools]
         return record | {"audio_format": self.audio_format.value, "tools": tools}
 
     def secrets(self) -> dict[str, Any]:
         """What `to_record` leaves out: the call's own key, and what MCP servers ask for."""
-        kept = [{name: tool[name] for name in tool if name in _SECRETS_OF_A_TOOL} for tool in self.tools]
+        kept = [tool_secrets.withheld(tool) for tool in self.tools]
         key = {"api_key": self.api_key.get_secret_value()} if self.has_own_key else {}
         return key | ({"tools": kept} if any(kept) else {})
 
@@ -135,15 +150,22 @@ class CallProfile:
         Raises:
             TypeError, ValueError: the record is not one.
         """
-        known = {each.name: record[each.name] for each in fields(cls) if each.name in record}
+        names = {each.name for each in fields(cls)} - _NOT_RECORDED
+        known = {name: record[name] for name in names if name in record}
         own_key = secrets.get("api_key")
         kept = secrets.get("tools") or [{} for _ in record.get("tools", ())]
+        of_tools = zip(record.get("tools", ()), kept, strict=True)
+        origins = record.get("origins", {})
         return cls(
             **known
             | _account(settings, own_key)
             | {
                 "tools": tuple(tool | more for tool, more in zip(record.get("tools", ()), kept, strict=True)),
                 "audio_format": AudioFormat(record.get("audio_format", AudioFormat.PCM)),
+                "lost": frozenset(
+                    tool_key(tool) for tool, more in of_tools if not more and tool_key(tool) in origins
+                ),
+                "has_lost_key": bool(record.get("has_own_key")) and own_key is None,
             }
         )
 
@@ -179,6 +201,80 @@ async def load(
     draft.override("OPENAI_URL_INSTRUCTIONS", answer)
     draft.override("provider_config", provider_config, has_key=True)
     return draft.profile(metadata)
+
+
+async def restored(
+    chosen: CallProfile,
+    settings: Settings,
+    *,
+    uuid: str,
+    metadata: Mapping[str, str],
+    provider_config: Mapping[str, Any],
+    http: aiohttp.ClientSession,
+) -> tuple[CallProfile, tuple[str, ...]]:
+    """Return a profile from Redis with its secrets, and the names of tools that are left out without theirs.
+
+    Each secret is taken from where it came from: the settings, the web service, which is asked again, or the
+    `provider_config` that came with the caller's new connection. What the calls API brought is lost.
+    """
+    log = structlog.get_logger().bind(uuid=uuid)
+    wanted = {chosen.origins[name] for name in chosen.lost}
+    known: dict[str, dict[str, Any]] = {}
+    if Origin.SETTINGS in wanted:
+        draft = _Draft(settings, uuid)
+        draft.merge(session_fields.accepted(settings.openai_session or {})[0])
+        known[Origin.SETTINGS] = draft.tools
+    if Origin.INSTRUCTIONS in wanted and settings.openai_url_instructions is not None:
+        answer = await instructions.fetch(http, settings.openai_url_instructions, uuid=uuid, metadata=metadata)
+        known[Origin.INSTRUCTIONS] = _tools_in(answer, "OPENAI_URL_INSTRUCTIONS", settings, uuid)
+    if Origin.PROVIDER_CONFIG in wanted:
+        known[Origin.PROVIDER_CONFIG] = _tools_in(provider_config, "provider_config", settings, uuid)
+    tools: list[dict[str, Any]] = []
+    left_out: list[str] = []
+    for tool in chosen.tools:
+        name = tool_key(tool)
+        made: dict[str, Any] | None = tool
+        if name in chosen.lost:
+            made = tool_secrets.completed(tool, known.get(chosen.origins[name], {}).get(name))
+        if made is None:
+            left_out.append(name)
+        else:
+            tools.append(made)
+    if left_out:
+        log.warning(
+            "tools without their secrets left out",
+            number=len(left_out),
+            tools=[name[:64] for name in left_out[:MAX_SHOWN]],
+            remedy="POST /calls/{uuid}/session with the tools",
+        )
+    account: dict[str, Any] = {}
+    if chosen.has_lost_key:
+        account = _restored_account(provider_config, settings, log)
+    origins = {name: origin for name, origin in chosen.origins.items() if name not in left_out}
+    lost: dict[str, Any] = {"lost": frozenset(), "has_lost_key": False}
+    return dataclasses.replace(chosen, tools=tuple(tools), origins=origins, **account, **lost), tuple(left_out)
+
+
+def _restored_account(
+    provider_config: Mapping[str, Any], settings: Settings, log: structlog.stdlib.BoundLogger
+) -> dict[str, Any]:
+    """Return who pays for a call whose own key Redis does not have."""
+    try:
+        own_key = _own_key(provider_config.get("api_key"))
+    except ValueError:
+        own_key = None
+    if not isinstance(own_key, str):
+        own_key = None
+        log.warning("the call's own key was lost", effect="the call goes on with OPENAI_API_KEY")
+    return _account(settings, own_key)
+
+
+def _tools_in(given: Mapping[str, Any], source: str, settings: Settings, uuid: str) -> dict[str, Any]:
+    """Return the tools that a source names for a call, by their names."""
+    draft = _Draft(settings, uuid)
+    draft.session.pop("tools", None)
+    draft.override(source, given, has_key=True)
+    return draft.tools
 
 
 def log_tools_changed(log: structlog.stdlib.BoundLogger, source: str, changes: Iterable[Change]) -> None:
@@ -240,6 +336,7 @@ class _Draft:
 
     def __init__(self, settings: Settings, uuid: str) -> None:
         self.session = session_object(settings)
+        self._origin = Origin.SETTINGS
         if settings.openai_mcp_servers:
             self.session["tools"] = settings.openai_mcp_servers
         if settings.openai_temperature is not None:
@@ -261,8 +358,19 @@ class _Draft:
         rest = {name: value for name, value in session.items() if name != "model"}
         self.session = session_fields.merged(self.session, rest, self._service)
 
+    @property
+    def tools(self) -> dict[str, Any]:
+        """The tools so far, by their names."""
+        return {tool_key(tool): tool for tool in self.session.get("tools", ())}
+
     def override(self, source: str, given: object, *, has_key: bool = False) -> None:
         """Put what was given for this call over what is there, as far as it is right."""
+        tools = self.session.get("tools")
+        self._override(source, given, has_key)
+        if self.session.get("tools") is not tools:
+            self._origin = _ORIGINS[source]
+
+    def _override(self, source: str, given: object, has_key: bool) -> None:
         if not isinstance(given, Mapping) or not _can_be_sent(left := dict(given)):
             self._warn(source, [Wrong("", "must be a JSON object")])
             return
@@ -304,6 +412,7 @@ class _Draft:
             safety_identifier=safety_identifier.of_call(settings.safety_identifier_secret, metadata),
             session=self.session,
             tools=tools,
+            origins=tool_secrets.origins_of(tools, self._origin),
             welcome_message=self._filled(self._own["welcome_message"] or "", metadata) or None,
             welcome_interruptible=self._own["welcome_interruptible"],
         )

@@ -175,7 +175,7 @@ class Replay:
             return wire | {"type": kind, "call_id": item.call_id, "name": item.name, "arguments": text}
         if kind == ItemKind.FUNCTION_CALL_OUTPUT:
             return wire | {"type": kind, "call_id": item.call_id, "output": text}
-        role = "assistant" if item.role is Role.AGENT else "user"
+        role = "assistant" if item.role is Role.AGENT else "system" if item.by_system else "user"
         field = "audio" if kind == "input_audio" else "text"
         return wire | {"type": "message", "role": role, "content": [{"type": kind, field: text}]}
 

@@ -986,6 +986,8 @@ class Session:
             self._replay.add(self._new_id(), text=MISSED_WORDS_NOTE)
             self._goes_on = True
         self._words_lost = False
+        for note in self._plan.notes:
+            self._replay.add(self._new_id(), text=note, by_system=True)
         if is_new and not refed and self._plan.welcome is not None:
             self._answers.say(
                 AnswerKind.GREETING,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,16 @@ import orjson
 import pytest
 import redis
 
-from simulator.avr_core import place_call
+from simulator.avr_core import SimulatedCall, place_call
+from simulator.realtime_api import RealtimeSimulator
+from simulator.simulated_session import SimulatedSession
+from tests.helpers import eventually
 from tests.redis_process import RealRedis
+from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, worker_id
 from tests.scripted import events as api
 from tests.scripted.realtime_end import GREETING_HZ, Refusal, Script
 from tests.scripted.service import ScriptedCall, ScriptedService, scripted_service
+from tests.worker.call_desk import QUICK
 
 # None of them looks like a secret: only who knows them can tell.
 PROCESS_KEY = "plain-process-key-0001"
@@ -138,3 +144,80 @@ async def test_a_start_that_is_refused_for_the_key_does_not_show_it(service: Scr
     await call.hang_up()
     assert "Incorrect API key provided: ***" in call.errors[0].message
     assert PROCESS_KEY not in str(call.errors) + service.cluster.logs
+
+
+FUNCTION = {"type": "function", "name": "look_at", "description": "Looks", "parameters": {"type": "object"}}
+CHANGE = {"tools": [FUNCTION, POSTED], "instructions": "Be brief.", "audio": {"input": {"noise_reduction": None}}}
+
+
+def tool_names(session: SimulatedSession) -> set[str]:
+    return {str(tool.get("name") or tool.get("server_label")) for tool in session.session["tools"]}
+
+
+def secrets_of(session: SimulatedSession) -> set[str]:
+    return {str(tool["authorization"]) for tool in session.session["tools"] if "authorization" in tool}
+
+
+async def change(cluster: Cluster, call: SimulatedCall, body: dict[str, Any], dispatcher: int = 0) -> None:
+    """`POST /session`, which is accepted."""
+    url = f"{await cluster.admin_url(dispatcher)}/calls/{call.uuid}/session"
+    async with aiohttp.ClientSession() as http, http.post(url, json=body) as response:
+        assert response.status == 200, await response.text()
+
+
+@pytest.mark.parametrize("loss", ["drain", "worker_lost", "dropped"])
+async def test_a_change_of_the_session_survives_a_move(real_redis_url: str, loss: str) -> None:
+    async with RealtimeSimulator(QUICK) as simulator, Cluster(real_redis_url, simulator.url) as cluster:
+        await cluster.start(workers=1)
+        call = await place_call(await cluster.url())
+        first = await simulator.wait_for_session()
+        await call.wait_for(lambda call: call.transcripts, timeout_seconds=PATIENCE_SECONDS)
+        await change(cluster, call, CHANGE)
+        if loss == "dropped":
+            first.drop()
+        else:
+            await cluster.dispatchers[0].line("link up", worker=await worker_id(await cluster.add_worker()))
+            cluster.workers[0].signal(signal.SIGTERM if loss == "drain" else signal.SIGKILL)
+        second = await simulator.wait_for_session(2, timeout_seconds=PATIENCE_SECONDS)
+        await second.wait_for(lambda session: session.received["session.update"], timeout_seconds=PATIENCE_SECONDS)
+        assert tool_names(second) == {"avr_transfer", "avr_hangup", "look_at", "posted"}
+        assert secrets_of(second) == {f"Bearer {POSTED_SECRET}"}
+        assert second.session["instructions"] == "Be brief."
+        assert second.session["audio"]["input"].get("noise_reduction") is None
+        await call.hang_up()
+
+
+async def test_when_dispatcher_and_worker_die_known_secrets_are_restored(real_redis_url: str) -> None:
+    servers = orjson.dumps([CRM]).decode()
+    async with (
+        RealtimeSimulator(QUICK) as simulator,
+        Cluster(real_redis_url, simulator.url, OPENAI_MCP_SERVERS=servers) as cluster,
+    ):
+        await cluster.start(workers=1, dispatchers=2)
+        urls = [await cluster.url(1)]
+        call = await place_call(await cluster.url(0), reconnect_seconds=PATIENCE_SECONDS, reconnect_urls=urls)
+        await call.wait_for(lambda call: call.transcripts, timeout_seconds=PATIENCE_SECONDS)
+        await change(cluster, call, CHANGE)
+        await eventually(lambda: "posted.example" in stored(real_redis_url), PATIENCE_SECONDS)
+        memory = stored(real_redis_url)
+        successor = await cluster.add_worker()
+        await cluster.dispatchers[1].line("link up", worker=await worker_id(successor))
+        cluster.workers[0].signal(signal.SIGKILL)
+        cluster.dispatchers[0].signal(signal.SIGKILL)
+        second = await simulator.wait_for_session(2, timeout_seconds=PATIENCE_SECONDS)
+        await second.wait_for(system_notes, timeout_seconds=PATIENCE_SECONDS)
+        assert tool_names(second) == {"avr_transfer", "avr_hangup", "look_at", "crm"}
+        assert secrets_of(second) == {CRM_SECRET}
+        assert second.session["instructions"] == "Be brief."
+        assert system_notes(second) == ["[The tools of posted are not available any more.]"]
+        line = await successor.line("tools without their secrets left out", uuid=call.uuid)
+        assert line["tools"] == ["posted"]
+        await change(cluster, call, {"tools": [POSTED]}, dispatcher=1)
+        assert secrets_of(second) == {CRM_SECRET, f"Bearer {POSTED_SECRET}"}
+        for secret in SECRETS:
+            assert secret not in memory + stored(real_redis_url) + cluster.logs
+        await call.hang_up()
+
+
+def system_notes(session: SimulatedSession) -> list[str]:
+    return [item.text for item in session.items if item.role == "system"]

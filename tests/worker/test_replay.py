@@ -274,3 +274,18 @@ def test_calls_and_outputs_leave_a_long_conversation_in_pairs(outputs: list[str]
     assert calls >= {item.call_id for item in left if item.kind is ItemKind.FUNCTION_CALL_OUTPUT}
     # Outputs of these calls are still to come.
     assert calls >= {"one", "two"} - set(outputs)
+
+
+def test_a_system_message_is_one_in_each_session() -> None:
+    first = Told()
+    first.replay.add("avr_1_1", text="[The tools of crm are not available any more.]", by_system=True)
+    (event,) = first.take()
+    assert event["item"]["role"] == "system"
+    item = first.conversation.get("avr_1_1")
+    assert item is not None
+    second = Told()
+    second.conversation.insert("avr_1_1", None, None)
+    again = Item.from_record("avr_1_1", item.to_record())
+    assert again.by_system
+    second.item("avr_1_2", text=again.text, by_system=again.by_system)
+    assert [event["item"]["role"] for event in second.bring()] == ["system"]
