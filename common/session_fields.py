@@ -244,7 +244,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any], service: Service) -
 
 
 def changed(session: Mapping[str, Any], change: Mapping[str, Any], service: Service) -> dict[str, Any]:
-    """`session` with a change that was `checked`: as `merged`, but tools are added, or replaced by name."""
+    """`session` with a change that was `checked`: as `merged`, but tools are merged by name (`with_tools`)."""
     made = merged(session, {name: value for name, value in change.items() if name != "tools"}, service)
     if "tools" in change:
         made["tools"] = with_tools(session.get("tools") or (), change["tools"])
@@ -252,8 +252,18 @@ def changed(session: Mapping[str, Any], change: Mapping[str, Any], service: Serv
 
 
 def with_tools(tools: Iterable[dict[str, Any]], change: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return `tools` with those of a change, which replace tools of the same name."""
-    return list(({tool_key(tool): tool for tool in tools} | {tool_key(tool): tool for tool in change}).values())
+    """Return `tools` with those of a change, by name.
+
+    The fields of a function are merged: its description may change alone. An MCP server is replaced, because the
+    credentials of one server must not be sent to another.
+    """
+    made = {tool_key(tool): tool for tool in tools}
+    for given in change:
+        name = tool_key(given)
+        known = made.get(name, {})
+        both = known.get("type") == given.get("type") == "function"
+        made[name] = {**known, **given} if both else given
+    return list(made.values())
 
 
 def touched(session: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

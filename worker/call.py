@@ -767,13 +767,18 @@ def _lasts_seconds(event: dict[str, Any]) -> float | None:
 
 def _tools(chosen: CallProfile, toolbox: Toolbox) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the session's tools, and the names of tools that exceed the API's limit."""
-    room = MAX_TOOLS - len(avr.FUNCTIONS)
-    # The built-in ones are executed whatever their definition; a call's may describe one in a file otherwise.
-    of_the_call = {tool_key(tool): tool for tool in chosen.tools if tool_key(tool) not in avr.RESERVED_NAMES}
-    in_files = [tool for tool in toolbox.definitions if tool_key(tool) not in of_the_call]
-    first, second = list(of_the_call.values())[:room], in_files[: max(room - len(of_the_call), 0)]
-    left_out = [*list(of_the_call.values())[room:], *in_files[len(second) :]]
-    return [*first, *avr.FUNCTIONS, *second], [tool_key(tool)[:64] for tool in left_out]
+    # What a call says of a function describes it otherwise; the function does what it did.
+    own = [*avr.FUNCTIONS, *toolbox.definitions]
+    names = {*map(tool_key, own)}
+    functions = {tool_key(tool): tool for tool in chosen.tools if tool.get("type") == "function"}
+    said = {name: tool for name, tool in functions.items() if name in names}
+    own = [{**tool, **said.get(tool_key(tool), {})} for tool in own]
+    built_in, in_files = own[: len(avr.FUNCTIONS)], own[len(avr.FUNCTIONS) :]
+    of_the_call = [tool for tool in chosen.tools if tool_key(tool) not in said]
+    room = MAX_TOOLS - len(built_in)
+    first, second = of_the_call[:room], in_files[: max(room - len(of_the_call), 0)]
+    left_out = [*of_the_call[len(first) :], *in_files[len(second) :]]
+    return [*first, *built_in, *second], [tool_key(tool)[:64] for tool in left_out]
 
 
 def _plan(

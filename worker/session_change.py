@@ -103,9 +103,9 @@ def _tools(
 def _tool(given: object, changes: list[Change]) -> dict[str, Any]:
     made = tool(given)
     assert isinstance(made, dict)
-    if tool_key(made) in avr.RESERVED_NAMES:
-        raise ValueError(f"{tool_key(made)} is built in, and may not be replaced")
     if made.get("type") != "function":
+        if tool_key(made) in avr.RESERVED_NAMES:
+            raise ValueError(f"must have another name than {tool_key(made)}, which is built in")
         return made
     mended, done = function_tools.mend(made)
     changes += done

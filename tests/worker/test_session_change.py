@@ -81,7 +81,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tools": {}}, "tools is an object: must be a list"),
     ({"tools": [FUNCTION, 7]}, "tools[1] is a number: must be an object"),
     ({"tools": [{"type": "function", "name": "a b"}]}, "tools[0] is an object: must have a name"),
-    ({"tools": [FUNCTION | {"name": "avr_transfer"}]}, "tools[0] is an object: avr_transfer is built in"),
+    (
+        {"tools": [MCP | {"server_label": "avr_transfer"}]},
+        "tools[0] is an object: must have another name",
+    ),
     ({"tools": [FUNCTION | {"parameters": {"type": "array"}}]}, "tools[0] is an object: must have parameters"),
     ({"tools": [{"server_label": "crm"}]}, "tools[0] is an object: must have a server_url"),
     (
@@ -196,11 +199,32 @@ async def test_a_tool_of_the_same_name_is_replaced(simulator: RealtimeSimulator)
             assert tool["description"] == "Looks up faster"
 
 
-async def test_no_built_in_tool_is_replaced_by_one_of_the_call(simulator: RealtimeSimulator) -> None:
-    config = {"tools": [FUNCTION | {"name": "avr_hangup"}, FUNCTION]}
+DESCRIPTION = "Transfers to sales, extension 600, and nowhere else."
+
+
+def transfer_of(opened: SimulatedSession) -> dict[str, Any]:
+    (tool,) = [tool for tool in opened.session["tools"] if tool.get("name") == "avr_transfer"]
+    return dict(tool)
+
+
+async def test_a_built_in_tool_is_described_otherwise_and_stays(simulator: RealtimeSimulator) -> None:
+    described = {"type": "function", "name": "avr_transfer", "description": DESCRIPTION}
+    async with call_to(simulator.url) as desk:
+        await desk.ready()
+        first = await simulator.wait_for_session()
+        before = transfer_of(first)
+        assert (await change(desk, {"tools": [described]})).status == 200
+        assert transfer_of(first) == before | {"description": DESCRIPTION}
+        async with next_session(simulator, desk) as (_, second):
+            assert transfer_of(second) == before | {"description": DESCRIPTION}
+            assert sorted(names(second)) == ["avr_hangup", "avr_transfer"]
+
+
+async def test_a_tool_of_a_call_is_in_the_session_once(simulator: RealtimeSimulator) -> None:
+    config = {"tools": [{"name": "avr_transfer", "description": DESCRIPTION}, FUNCTION]}
     async with call_to(simulator.url) as desk, begun(Desk(desk.shared, provider_config=config)) as other:
         await other.ready()
         opened = next(each for each in simulator.sessions if "look_up" in names(each))
         assert sorted(names(opened)) == ["avr_hangup", "avr_transfer", "look_up"]
-        (tool,) = [tool for tool in opened.session["tools"] if tool.get("name") == "avr_hangup"]
-        assert tool["description"].startswith("Ends the call.")
+        assert transfer_of(opened)["description"] == DESCRIPTION
+        assert transfer_of(opened)["parameters"]["required"] == ["transfer_extension"]
