@@ -18,7 +18,10 @@ REDACTED = "***"
 MIN_SECRET_CHARACTERS: Final = 8
 """Shorter ones stay in text: they may be parts of words."""
 
-MAX_CALL_SECRETS: Final = 64
+NO_CALL: Final = "-"
+"""In the place of a uuid, for long text of no call: only secrets of the process are looked for."""
+
+MAX_CALL_SECRETS: Final = 32
 """Secrets of one call that are looked for: a stranger's `init` of 62 KB may bring thousands."""
 
 MAX_ENDED_CALLS: Final = 256

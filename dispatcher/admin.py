@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from common import admin
 from common.errors import RegistryUnavailable
-from common.redaction import without_known
+from common.redaction import NO_CALL, without_known
 from common.registry import CallRecord, Registry, WorkerStatus
 from dispatcher import page
 from dispatcher.access import Access
@@ -91,7 +91,7 @@ class CallsApi:
         if record is None:
             raise CommandError(404, "there is no such call")
         conversation = await (await self._dispatcher.holder(uuid)).run(uuid, "conversation")
-        return _json(_call(record, time.time()) | conversation)
+        return _json(_call(record, time.time()) | conversation, uuid=uuid)
 
     async def hang_up(self, request: web.Request) -> web.Response:
         """`DELETE /calls/{uuid}`."""
@@ -139,7 +139,7 @@ class CallsApi:
     async def _command(self, request: web.Request, action: str, body: dict[str, Any]) -> web.Response:
         uuid = request.match_info["uuid"]
         commands = await self._dispatcher.holder(uuid)
-        return _json(await commands.run(uuid, action, body))
+        return _json(await commands.run(uuid, action, body), uuid=uuid)
 
 
 def _guarded(access: Access, handler: Handler) -> Handler:
@@ -151,7 +151,7 @@ def _guarded(access: Access, handler: Handler) -> Handler:
         try:
             return await handler(request)
         except CommandError as error:
-            return _json({"error": str(error)}, status=error.status)
+            return _json({"error": str(error)}, status=error.status, uuid=request.match_info.get("uuid", NO_CALL))
         except RegistryUnavailable as error:
             return _json({"error": f"Redis is away: {error}"}, status=503)
 
@@ -198,10 +198,13 @@ def _worker(status: WorkerStatus) -> dict[str, Any]:
     }
 
 
-def _json(data: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(body=_dumps(data), status=status, content_type="application/json", headers=headers)
+def _json(
+    data: object, status: int = 200, headers: dict[str, str] | None = None, *, uuid: str = NO_CALL
+) -> web.Response:
+    body = _dumps(data, uuid)
+    return web.Response(body=body, status=status, content_type="application/json", headers=headers)
 
 
-def _dumps(data: object, uuid: str = "") -> bytes:
-    """Return JSON without known secrets: those of a call were left out by its worker, and by Redis."""
+def _dumps(data: object, uuid: str) -> bytes:
+    """Return JSON without known secrets. Its worker, and Redis, have left out those of a call already."""
     return without_known(orjson.dumps(data).decode(), uuid).encode()

@@ -813,7 +813,7 @@ def _plan(
         idempotent=frozenset(name for name in toolbox.names if toolbox.is_idempotent(name)),
         transfers=_transfer_rule(settings),
         service=models.service_of(chosen.base_url),
-        notes=(f"[The tools of {', '.join(without_secrets)} are not available any more.]",)
+        notes=(f"[The tools of {', '.join(without_secrets)} are not available at the moment.]",)
         if without_secrets
         else (),
     )

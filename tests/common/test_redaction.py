@@ -10,6 +10,7 @@ from common import redaction
 from common.redaction import (
     MAX_CALL_SECRETS,
     MAX_ENDED_CALLS,
+    NO_CALL,
     CallSecrets,
     KnownSecrets,
     all_without_known,
@@ -112,6 +113,7 @@ class TestKnownSecrets:
         assert without_known(f"secret-of-1 {KEY}", "uuid-2") == "secret-of-1 ***"
         # Text that names no call may be of any.
         assert without_known("secret-of-1") == "***"
+        assert without_known(f"secret-of-1 {KEY}", NO_CALL) == "secret-of-1 ***"
 
     def test_secrets_come_in_the_course_of_a_call(self, known: KnownSecrets) -> None:
         call = CallSecrets("uuid-1", known)

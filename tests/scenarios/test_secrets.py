@@ -209,7 +209,7 @@ async def test_when_dispatcher_and_worker_die_known_secrets_are_restored(real_re
         assert tool_names(second) == {"avr_transfer", "avr_hangup", "look_at", "crm"}
         assert secrets_of(second) == {CRM_SECRET}
         assert second.session["instructions"] == "Be brief."
-        assert system_notes(second) == ["[The tools of posted are not available any more.]"]
+        assert system_notes(second) == ["[The tools of posted are not available at the moment.]"]
         line = await successor.line("tools without their secrets left out", uuid=call.uuid)
         assert line["tools"] == ["posted"]
         await change(cluster, call, {"tools": [POSTED]}, dispatcher=1)

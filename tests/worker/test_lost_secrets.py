@@ -127,7 +127,7 @@ async def test_a_tool_that_the_service_no_longer_has_is_left_out(simulator: Real
             async with next_session(simulator, desk, recalled=True) as (_, opened):
                 assert tool_of(opened) is None
                 await opened.wait_for(notes)
-                assert notes(opened) == ["[The tools of crm are not available any more.]"]
+                assert notes(opened) == ["[The tools of crm are not available at the moment.]"]
         assert left_out(lines) == [["crm"]]
 
 
@@ -141,7 +141,7 @@ async def test_a_posted_tool_is_left_out_and_the_model_is_told(simulator: Realti
                 assert sorted(names(second)) == ["avr_hangup", "avr_transfer"]
                 assert second.session["instructions"] == "Be brief."
                 await second.wait_for(notes)
-                assert notes(second) == ["[The tools of crm are not available any more.]"]
+                assert notes(second) == ["[The tools of crm are not available at the moment.]"]
                 assert left_out(lines) == [["crm"]]
                 # The operator posts it again, and the next move keeps it.
                 assert (await change(following, {"tools": [CRM | HIDDEN[0]]})).status == 200

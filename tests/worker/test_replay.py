@@ -278,7 +278,7 @@ def test_calls_and_outputs_leave_a_long_conversation_in_pairs(outputs: list[str]
 
 def test_a_system_message_is_one_in_each_session() -> None:
     first = Told()
-    first.replay.add("avr_1_1", text="[The tools of crm are not available any more.]", by_system=True)
+    first.replay.add("avr_1_1", text="[The tools of crm are not available at the moment.]", by_system=True)
     (event,) = first.take()
     assert event["item"]["role"] == "system"
     item = first.conversation.get("avr_1_1")
