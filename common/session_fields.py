@@ -91,7 +91,6 @@ _OF_SERVER_VAD: Final[dict[str, Shape]] = {
 }
 _OF_SEMANTIC_VAD: Final[dict[str, Shape]] = {"eagerness": one_of(("low", "medium", "high", "auto"))}
 _TURN_DETECTION: Final[dict[str, Shape]] = {
-    "type": one_of(("server_vad", "semantic_vad")),
     "create_response": boolean,
     "interrupt_response": boolean,
     **_OF_SERVER_VAD,
@@ -113,6 +112,7 @@ def _version(value: object) -> object:
 @functools.cache
 def session_shape(service: Service) -> dict[str, Shape]:
     """The fields of a session with a service."""
+    kinds = ("server_vad",) if service is Service.XAI else ("server_vad", "semantic_vad")
     return {
         "type": one_of(("realtime",)),
         "model": model_of(service),
@@ -132,7 +132,7 @@ def session_shape(service: Service) -> dict[str, Shape]:
                 "format": _FORMAT,
                 "noise_reduction": Nullable({"type": one_of(("near_field", "far_field"))}),
                 "transcription": Nullable({"model": word, "language": language, "prompt": text}),
-                "turn_detection": Nullable(_TURN_DETECTION),
+                "turn_detection": Nullable({"type": one_of(kinds), **_TURN_DETECTION}),
             },
             "output": {"format": _FORMAT, "voice": _voice(service), "speed": number(0.25, 1.5)},
         },

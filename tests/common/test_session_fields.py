@@ -7,7 +7,7 @@ import pytest
 
 from common import session_fields
 from common.models import Service
-from common.session_fields import Wrong, accepted, checked, merged
+from common.session_fields import Wrong, accepted, changed, checked, merged, touched
 
 VAD = {"type": "server_vad", "create_response": True, "threshold": 0.5}
 BASE: dict[str, Any] = {
@@ -235,3 +235,43 @@ def test_checked_fields_have_no_region() -> None:
     session, wrong = checked({"audio": {"input": {"transcription": {"language": "pt-BR"}}}}, Service.OPENAI)
     assert not wrong
     assert session["audio"]["input"]["transcription"] == {"language": "pt"}
+
+
+@pytest.mark.parametrize(("service", "taken"), [(Service.OPENAI, True), (Service.XAI, False)])
+def test_turn_detection_is_one_that_the_service_has(service: Service, taken: bool) -> None:
+    made, wrong = checked({"turn_detection": {"type": "semantic_vad"}}, service)
+    assert (made["audio"]["input"]["turn_detection"] == {"type": "semantic_vad"}) is taken
+    allowed = [] if taken else [Wrong("audio.input.turn_detection.type", "must be one of server_vad")]
+    assert wrong == allowed
+
+
+def test_a_change_merges_tools_by_name_and_leaves_the_session_as_it_is() -> None:
+    server = {"type": "mcp", "server_label": "crm", "server_url": "https://a", "authorization": "secret-of-a"}
+    elsewhere = {"type": "mcp", "server_label": "crm", "server_url": "https://b"}
+    base = BASE | {"tools": [{"type": "function", "name": "a", "parameters": {"type": "object"}}, server]}
+    change = {
+        "tools": [{"type": "function", "name": "a", "description": "A"}, elsewhere],
+        "instructions": "Be brief.",
+    }
+    made = changed(base, change, Service.OPENAI)
+    assert made["instructions"] == "Be brief."
+    # The fields of a function are merged; the credentials of one server stay with that server.
+    assert made["tools"] == [
+        {"type": "function", "name": "a", "description": "A", "parameters": {"type": "object"}},
+        elsewhere,
+    ]
+    assert base["instructions"] == "Be kind."
+    assert base["tools"][1] == server
+
+
+def test_a_change_is_sent_with_the_whole_of_what_it_touches() -> None:
+    change = {
+        "audio": {"input": {"turn_detection": {"threshold": 0.7}, "noise_reduction": None}},
+        "instructions": "B",
+    }
+    made = changed(BASE, change, Service.OPENAI)
+    assert touched(made, change) == {
+        "instructions": "B",
+        "audio": {"input": {"turn_detection": VAD | {"threshold": 0.7}, "noise_reduction": None}},
+    }
+    assert touched(made, {}) == {}
