@@ -19,7 +19,7 @@ def test_the_next_line_counts_those_that_were_suppressed() -> None:
 
 @pytest.mark.parametrize(
     ("text", "line"),
-    [("d-1", "d-1"), ("a\nb\x1b[31m", "a b [31m"), ("x" * 100, "x" * (MAX_TEXT_CHARS - 1) + "…"), ("", "")],
+    [("d-1", "d-1"), ("a\nb\x1b[31m", "a b [31m"), ("x" * 500, "x" * (MAX_TEXT_CHARS - 1) + "…"), ("", "")],
 )
 def test_a_strangers_text_is_short_and_on_one_line(text: str, line: str) -> None:
     assert shown(text) == line
