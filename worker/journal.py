@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 
 from common import link
+from common.redaction import all_without_known
 from worker.caller_audio import CallerAudio
 from worker.conversation import Conversation
 from worker.outbox import Outbox
@@ -37,13 +39,18 @@ class Journal:
     def write(self) -> None:
         """Tell what has changed in the conversation."""
         for record in self._conversation.take_changes():
-            self._outbox.record(record)
+            self._remember(record)
 
     def write_all(self) -> None:
         """Tell everything, to a dispatcher that knows nothing."""
         for record in self._conversation.everything():
-            self._outbox.record(record)
+            self._remember(record)
         self.finished(self.finished_samples)
+
+    def _remember(self, record: link.Remember) -> None:
+        # The dispatcher writes it to Redis, and does not know the secrets that workers alone read.
+        item = all_without_known(record.item, self._outbox.uuid)
+        self._outbox.record(dataclasses.replace(record, item=item))
 
     def finished(self, position_samples: int) -> None:
         """The caller's audio up to this position is text, or silence."""

@@ -20,11 +20,13 @@ class Outbox:
     Attributes:
         actions: what is to be done.
         channel: the call's channel on its link.
+        uuid: of the call.
     """
 
     def __init__(self, dialect: Dialect, channel: int, uuid: str = "") -> None:
         self.actions: list[Action] = []
         self.channel = channel
+        self.uuid = uuid
         self._dialect = dialect
         self._log = structlog.get_logger().bind(uuid=uuid)
 

@@ -56,7 +56,7 @@ async def service(locked_redis: RealRedis, tmp_path: Path) -> AsyncIterator[Scri
 
 
 async def place(service: ScriptedService, **options: Any) -> ScriptedCall:
-    url = f"{await service.cluster.url()}?token={STS_TOKEN}&note={CALL_KEY}&from={PROCESS_KEY}"
+    url = f"{await service.cluster.url()}?token={STS_TOKEN}&note={CALL_KEY}&from={STS_TOKEN}"
     call = await place_call(url, provider_config={"api_key": CALL_KEY}, **options)
     return ScriptedCall(service, call, await service.realtime.session(CALL_KEY, 1), CALL_KEY)
 
