@@ -1,7 +1,8 @@
 """The temporary folder of one `serve`: the metrics of its processes, and the socket of its Redis.
 
 The owner locks its folder (flock). The kernel releases the lock when the owner ends, SIGKILL included. A folder
-without a lock is therefore left over, and the next `serve` removes it.
+without a lock is therefore left over, and the next `serve` removes it. systemd-tmpfiles, which empties /tmp, skips
+locked folders (tmpfiles.d(5), "Age").
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ agent's voice does not drain the dispatchers; tests compare these lists with the
 
 {{- define "avr-sts.readBy" -}}
 {{- $name := index . 1 -}}
-{{- $workers := list "TOOLS_DIR" "TOOL_TIMEOUT_SECONDS" "DTMF_TIMEOUT_MS" "SILENCE_HANGUP_SECONDS" "MAX_CALL_SECONDS" "PRICES_FILE" "UPSTREAM_RETRY_SECONDS" "SESSION_ROLLOVER_SECONDS" "WORKER_MAX_CALLS" -}}
+{{- $workers := list "SAFETY_IDENTIFIER_SECRET" "TOOLS_DIR" "TOOL_TIMEOUT_SECONDS" "DTMF_TIMEOUT_MS" "SILENCE_HANGUP_SECONDS" "MAX_CALL_SECONDS" "PRICES_FILE" "UPSTREAM_RETRY_SECONDS" "SESSION_ROLLOVER_SECONDS" "WORKER_MAX_CALLS" -}}
 {{- $dispatchers := list "AMI_URL" "FALLBACK_WAV" "FALLBACK_EXTENSION" "FILLER_WAV" "FILLER_AFTER_MS" "STS_TOKEN" "ADMIN_TOKEN" "TLS_CERT" "TLS_KEY" -}}
 {{- if or (hasPrefix "OPENAI_" $name) (has $name $workers) -}}
 worker

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from common.chart import SECRETS
+from common.role_secrets import is_withheld
 from common.settings import Role, Settings
 from tests.helm.matrix import MATRIX, Values
 from tests.helm.release import REPOSITORY, render, schema
@@ -52,28 +54,15 @@ def test_a_setting_that_is_null_is_not_set() -> None:
 
 
 def test_secrets_are_named_and_never_written() -> None:
-    values = {
-        "configFromSecrets": {
-            name: {"name": "keys", "key": name.lower()}
-            for name in ("OPENAI_API_KEY", "STS_TOKEN", "ADMIN_TOKEN", "CLUSTER_TOKEN", "REDIS_URL")
-        }
-    }
+    names = [*SECRETS, "REDIS_URL"]
+    values = {"configFromSecrets": {name: {"name": "keys", "key": name.lower()} for name in names}}
     release = render(values)
     assert release.env("worker")["OPENAI_API_KEY"] == {
         "valueFrom": {"secretKeyRef": {"name": "keys", "key": "openai_api_key"}}
     }
-    both = {"CLUSTER_TOKEN", "REDIS_URL"}
-    assert {
-        name for name, each in release.env("worker").items() if "secretKeyRef" in each.get("valueFrom", {})
-    } == {
-        "OPENAI_API_KEY",
-        *both,
-    }
-    assert {name for name, each in release.env("dispatcher").items() if "valueFrom" in each} == {
-        "STS_TOKEN",
-        "ADMIN_TOKEN",
-        *both,
-    }
+    for role in ("worker", "dispatcher"):
+        given = {name for name, each in release.env(role).items() if "secretKeyRef" in each.get("valueFrom", {})}
+        assert given == {name for name in names if not is_withheld(name, role)}
 
 
 def test_a_secret_that_is_null_is_not_there() -> None:
