@@ -15,7 +15,7 @@ import uvloop
 from structlog.testing import capture_logs
 
 from common.child import Child
-from common.heartbeat import Watchdog
+from common.heartbeat import BEAT_SECONDS, Watchdog
 from tests.helpers import eventually
 
 READY = "VARIABLE"
@@ -158,14 +158,17 @@ async def test_a_child_that_is_suspended_is_killed_and_replaced(start: Start, en
 
 @on_uvloop
 async def test_a_child_that_was_suspended_with_its_parent_is_kept(start: Start, ends: Ends) -> None:
-    child = start(BEAT, watchdog=functools.partial(IMPATIENT, max_tick_seconds=SUSPENDED_SECONDS / 4))
+    child = start(
+        BEAT,
+        watchdog=functools.partial(Watchdog, max_silence_seconds=SUSPENDED_SECONDS - 0.5, max_tick_seconds=1),
+    )
     process = await ready(child)
     process.suspend()
     time.sleep(SUSPENDED_SECONDS)  # noqa: ASYNC251 - the parent does nothing, as if it were suspended too
     process.resume()
     loop = asyncio.get_running_loop()
-    waited = loop.time() + SUSPENDED_SECONDS
-    await eventually(lambda: loop.time() >= waited or ends, 60)
+    looked_twice = loop.time() + 3 * BEAT_SECONDS
+    await eventually(lambda: loop.time() >= looked_twice or ends, 60)
     assert ends == []
     assert child.pid == process.pid
 
