@@ -46,7 +46,8 @@ class Process:
         draining: set by the first signal.
         stopping: set by a second one, or when `drain_seconds` have passed since the first.
         drain_deadline: on the clock of `time.monotonic`; None before `draining`.
-        interrupted: whether Ctrl-C (SIGINT) was what set `stopping`.
+        told_twice: whether a second signal set `stopping`, and not the end of `drain_seconds`.
+        interrupted: whether that signal was Ctrl-C (SIGINT).
         heartbeat: tells `serve`, if there is one, that this process lives.
     """
 
@@ -56,6 +57,7 @@ class Process:
         self.draining = asyncio.Event()
         self.stopping = asyncio.Event()
         self.drain_deadline: float | None = None
+        self.told_twice = False
         self.interrupted = False
         self._drain_seconds = drain_seconds
         self.heartbeat = Heartbeat(-1 if child is None else child.ready_fd)
@@ -64,6 +66,7 @@ class Process:
     def request_stop(self) -> None:
         """What a signal does: the first call drains, the second stops."""
         if self.draining.is_set():
+            self.told_twice = self.told_twice or not self.stopping.is_set()
             self.stopping.set()
             return
         self.draining.set()

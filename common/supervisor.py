@@ -224,9 +224,8 @@ class Supervisor:
         await self._stop(redis, deadline)
         # 4. What is left.
         left = [child for child in (*self._dispatchers, *self._workers, *redis) if child.running]
-        told_to_stop_now = time.monotonic() < deadline
         for child in left:
-            if not told_to_stop_now:
+            if not self._process.told_twice:
                 _log.error("process killed", child=child.name)
             child.kill()
         await self._gone(left, KILLED_SECONDS)
