@@ -31,8 +31,10 @@ CRM_SECRET = "plain-crm-secret-00003"
 HEADER_SECRET = "plain-header-val-00004"
 POSTED_SECRET = "plain-posted-sec-00005"
 STS_TOKEN = "plain-sts-token-000006"
-SECRETS = (PROCESS_KEY, CALL_KEY, CRM_SECRET, HEADER_SECRET, POSTED_SECRET, STS_TOKEN)
-QUOTED = f"Wrong: {' '.join(SECRETS)}."
+OF_WORKERS = (PROCESS_KEY, CALL_KEY, CRM_SECRET, HEADER_SECRET, POSTED_SECRET)
+SECRETS = (*OF_WORKERS, STS_TOKEN)
+# STS_TOKEN is the dispatchers' alone: no other side can quote it to a worker.
+QUOTED = f"Wrong: {' '.join(OF_WORKERS)}."
 
 CRM = {"type": "mcp", "server_label": "crm", "server_url": "https://crm.example", "authorization": CRM_SECRET}
 POSTED = {
@@ -105,7 +107,7 @@ async def test_no_secret_is_stored_logged_or_answered(service: ScriptedService, 
         api.error(QUOTED, code="invalid_value", param="session.instructions", event_id=update["event_id"])
     )
     status, refusal = await line.update({"instructions": "Be brief."})
-    assert (status, refusal) == (422, {"error": f"Wrong: {' '.join(['***'] * len(SECRETS))}."})
+    assert (status, refusal) == (422, {"error": f"Wrong: {' '.join(['***'] * len(OF_WORKERS))}."})
     answers = [str(refusal)]
     async with aiohttp.ClientSession() as http:
         admin = await service.cluster.admin_url()
