@@ -178,7 +178,7 @@ class Child:
 def _die_with(parent_pid: int) -> Callable[[], None]:
     """What a child does between fork and exec, so that there is no moment in which it could outlive its parent.
 
-    The parent has one thread, so running Python there is safe.
+    The parent's other threads write its log lines; this code takes none of the locks that they may hold.
     """
     if sys.platform != "linux":
         return lambda: None

@@ -20,6 +20,8 @@ from fakeredis import TcpFakeServer
 from fakeredis._clients._tcp_server import TCPFakeRequestHandler, encode_reply
 from redis.exceptions import ResponseError
 
+from common import log_writer
+
 _READ_BYTES = 65536
 
 
@@ -90,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Blocked before there are threads, which inherit it: the signal then waits for `sigwait`.
     stop_signals = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)
+    log_writer.install()  # a thread that waits for stderr's reader would hold up its client
     try:
         server = EmbeddedRedis(options.port)
     except OSError as error:
@@ -98,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.stdout.write(json.dumps({"port": server.port}) + "\n")
     sys.stdout.flush()
     signal.sigwait(stop_signals)
+    log_writer.end()
     # Threads that serve clients hold nothing that needs an orderly end.
     os._exit(0)
 

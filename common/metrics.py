@@ -177,6 +177,11 @@ def _task_failures() -> Counter:
     return _counter("task_failures", "Steps of lasting tasks that failed", "process", "task")
 
 
+@functools.cache
+def _log_lines_dropped() -> Counter:
+    return _counter("log_lines_dropped", "Log lines dropped because their reader was too slow", "process")
+
+
 class LastingTask(StrEnum):
     """What a process does as long as it runs."""
 
@@ -197,6 +202,7 @@ class _CallProcess:
         self.audio_dropped_in = _audio_dropped_seconds().labels("in")
         self.audio_dropped_out = _audio_dropped_seconds().labels("out")
         self.event_loop_lag = _event_loop_lag_seconds().labels(process)
+        self.log_lines_dropped = _log_lines_dropped().labels(process)
         failures = _task_failures()
         self.task_failures = {task: failures.labels(process, task.value) for task in LastingTask}
 
@@ -427,6 +433,7 @@ class SupervisorMetrics:
 
     def __init__(self) -> None:
         self.worker_restarts = _counter("worker_restarts", "Workers that were started again")
+        self.log_lines_dropped = _log_lines_dropped().labels("serve")
 
 
 @functools.cache

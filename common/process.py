@@ -20,7 +20,7 @@ from typing import Final
 import uvloop
 from prometheus_client import Histogram
 
-from common import logs, metrics
+from common import log_writer, logs, metrics
 from common.errors import ServiceError
 from common.pacing import PACE
 from common.settings import ChildSettings, Role, Settings
@@ -94,6 +94,7 @@ def run_process(main: Main, settings: Settings, role: Role) -> int:
     """
     child = ChildSettings.load()
     name = role.value if child is None else f"{role}-{child.index}"
+    log_writer.install()
     logs.configure(settings, name)
     _allow_many_files()
     if child is None:
@@ -134,8 +135,9 @@ async def _live(main: Main, settings: Settings, role: Role, process: Process) ->
     stopping: asyncio.Task[object] = asyncio.create_task(process.stopping.wait())
     background = [stopping]
     if role is not Role.SERVE:
-        lag = metrics.dispatcher().event_loop_lag if role is Role.DISPATCHER else metrics.worker().event_loop_lag
-        background.append(asyncio.create_task(watch_event_loop(lag)))
+        measured = metrics.dispatcher() if role is Role.DISPATCHER else metrics.worker()
+        log_writer.count_dropped(measured.log_lines_dropped.inc)
+        background.append(asyncio.create_task(watch_event_loop(measured.event_loop_lag)))
         if role is Role.DISPATCHER:
             # Frames come at any time between two beats: they wait half of one on average.
             PACE.begin(loop, 2 * settings.grouping_ms / 1000)
@@ -157,5 +159,6 @@ async def _live(main: Main, settings: Settings, role: Role, process: Process) ->
     running.cancel()
     await asyncio.wait({running}, timeout=STOP_SECONDS)
     if not running.done():
+        log_writer.end()
         os._exit(1)  # the runner would wait for it without end
     return 1

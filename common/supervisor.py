@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from common import logs, metrics
+from common import log_writer, logs, metrics
 from common.child import Child
 from common.errors import ServiceError
 from common.ports import ALL_ADDRESSES, port_of, reserve_port
@@ -84,6 +84,7 @@ class Supervisor:
         self._admin_port = admin_port
         self._metrics_dir = metrics_dir
         self._worker_restarts = metrics.supervisor().worker_restarts
+        log_writer.count_dropped(metrics.supervisor().log_lines_dropped.inc)
         self._redis: Child | None = None
         self._workers: list[Child] = []
         self._dispatchers: list[Child] = []
