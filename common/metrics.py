@@ -15,7 +15,6 @@ error's code), what looks like a uuid or a number is counted as `other`.
 from __future__ import annotations
 
 import functools
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, mult
 
 from common.doorkeeper import Refusal
 from common.shared_values import SharedValues, label_values
+from common.value_file import value_class
 
 CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST
 
@@ -77,9 +77,7 @@ def share(directory: Path, identity: str) -> None:
             goes on with its counters, so that the number of files does not grow with restarts.
     """
     global _shared_directory, _former_values, _rendered  # noqa: PLW0603 - the library, too, has one of each
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
-    # Its documented use (prometheus/client_python#509): any function that tells live processes apart.
-    values.ValueClass = values.MultiProcessValue(lambda: identity)  # type: ignore[no-untyped-call]  # the library's lack
+    values.ValueClass = value_class(directory, identity)
     _shared_directory = directory
     _former_values = label_values(directory, identity)
     _rendered = CollectorRegistry()
