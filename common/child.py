@@ -63,12 +63,19 @@ class Child:
         self._policy = RestartPolicy()
         self._process: asyncio.subprocess.Process | None = None
         self._end_signal: signal.Signals | None = None
+        self._is_to_reload = False
         self._end = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begins to keep the process running."""
         self._task = asyncio.create_task(self._keep_running())
+
+    def reload(self) -> None:
+        """Asks the process to read its secrets again (SIGHUP), once it is ready: before, the signal may end it."""
+        self._is_to_reload = not self.ready.is_set()
+        if self.ready.is_set():
+            self._send(signal.SIGHUP)
 
     def stop(self) -> None:
         """Asks the process to end (SIGTERM), and starts no other."""
@@ -98,10 +105,10 @@ class Child:
         self._end.set()
         self._send(end_signal)
 
-    def _send(self, end_signal: signal.Signals) -> None:
+    def _send(self, number: signal.Signals) -> None:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(end_signal)
+                self._process.send_signal(number)
 
     async def _keep_running(self) -> None:
         while not self._end.is_set():
@@ -166,6 +173,8 @@ class Child:
             self.ready_line = await reader.readline()
             if self.ready_line:
                 self.ready.set()
+                if self._is_to_reload:
+                    self.reload()
             # What else it writes is nobody's, but must not fill the pipe.
             while await reader.read(READY_LINE_BYTES):
                 pass

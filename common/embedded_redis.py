@@ -2,7 +2,8 @@
 
     python -m common.embedded_redis --port 0
 
-prints one line, `{"port": 40123}`, when it accepts connections, and ends at SIGTERM or SIGINT. It keeps nothing.
+prints one line, `{"port": 40123}`, when it accepts connections, and ends at SIGTERM, SIGINT or SIGQUIT. It keeps
+nothing.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=0, help="0 (default): a free one")
     options = parser.parse_args(arguments)
     # Blocked before there are threads, which inherit it: the signal then waits for `sigwait`.
-    stop_signals = {signal.SIGTERM, signal.SIGINT}
+    stop_signals = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+    for ignored in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(ignored, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)
     log_writer.install()  # a thread that waits for stderr's reader would hold up its client
     try:

@@ -6,13 +6,13 @@ import asyncio
 from typing import Protocol as Interface
 
 import structlog
-from pydantic import SecretStr
 from websockets.typing import BytesLike
 
 from common import link
 from common.cluster_token import NotProven, Proving
 from common.errors import LinkProtocolError
 from common.link import Hello, Kind
+from common.tokens import Token
 from common.websocket import Limits, WebSocket
 
 # The peer of a link is found dead after 2.3 to 2.55 s without a byte; pings make sure that there are some, if it
@@ -51,7 +51,7 @@ class LinkOwner(Interface):
 class LinkEnd:
     """An `Owner` of a WebSocket that speaks the link protocol."""
 
-    def __init__(self, hello: Hello, owner: LinkOwner, token: SecretStr | None = None) -> None:
+    def __init__(self, hello: Hello, owner: LinkOwner, token: Token | None = None) -> None:
         self._proving = Proving(hello, token)
         self._peer: Hello | None = None
         self._owner = owner

@@ -1,14 +1,16 @@
 """What every process of the service does: one event loop, and an end in two steps.
 
-The first SIGTERM or SIGINT sets `draining`: no new calls, and `main` returns when the running ones have ended. A
-second signal, or the end of `DRAIN_SECONDS`, sets `stopping`: `main` returns at once, within `STOP_SECONDS`.
-Signal handlers only set these flags.
+The first SIGTERM, SIGINT or SIGQUIT sets `draining`: no new calls, and `main` returns when the running ones have
+ended. A second signal, or the end of `DRAIN_SECONDS`, sets `stopping`: `main` returns at once, within
+`STOP_SECONDS`. SIGHUP has secrets read again, or drains if the terminal was closed. SIGUSR1 and SIGUSR2 are logged
+and ignored. Signal handlers only set flags.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import os
 import resource
@@ -20,15 +22,21 @@ from typing import Final
 import uvloop
 from prometheus_client import Histogram
 
-from common import log_writer, logs, metrics
+from common import log_writer, logs, metrics, signals
 from common.errors import ServiceError
 from common.pacing import PACE
+from common.reload import Reload
+from common.secret_store import Secrets
 from common.settings import ChildSettings, Role, Settings
+from common.signals import Terminal
 
 STOP_SECONDS: Final = 2.0
 """How long `main` may take to return once `stopping` is set; then it is cancelled."""
 
 LAG_SAMPLE_SECONDS: Final = 1.0
+
+TERMINAL_SECONDS: Final = 1.0
+"""After SIGHUP, when the terminal is looked for once more."""
 
 OPEN_FILES: Final = 65_536
 """As far as the system lets a process have so many."""
@@ -41,14 +49,20 @@ class Process:
 
     Attributes:
         name: for logs, such as `dispatcher` or `worker-3`.
+        secrets: of this process, as they are now.
+        reloaded: called after secrets were read again.
         child: what `serve` told this process; None if it was started by itself.
         draining: set by the first signal.
         stopping: set by a second one, or when `drain_seconds` have passed since the first.
         drain_deadline: on the clock of `time.monotonic`; None before `draining`.
     """
 
-    def __init__(self, name: str, *, drain_seconds: float, child: ChildSettings | None = None) -> None:
+    def __init__(
+        self, name: str, *, drain_seconds: float, secrets: Secrets, child: ChildSettings | None = None
+    ) -> None:
         self.name = name
+        self.secrets = secrets
+        self.reloaded: list[Callable[[], None]] = []
         self.child = child
         self.draining = asyncio.Event()
         self.stopping = asyncio.Event()
@@ -94,6 +108,7 @@ def run_process(main: Main, settings: Settings, role: Role) -> int:
     """
     child = ChildSettings.load()
     name = role.value if child is None else f"{role}-{child.index}"
+    signals.hold()
     log_writer.install()
     logs.configure(settings, name)
     _allow_many_files()
@@ -102,10 +117,9 @@ def run_process(main: Main, settings: Settings, role: Role) -> int:
             _log.warning(notice)
     else:
         metrics.share(child.metrics_dir, name)
+    process = Process(name, drain_seconds=settings.drain_seconds, secrets=Secrets(settings), child=child)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(
-            _live(main, settings, role, Process(name, drain_seconds=settings.drain_seconds, child=child))
-        )
+        return runner.run(_live(main, settings, role, process))
 
 
 def _allow_many_files() -> None:
@@ -125,15 +139,40 @@ async def watch_event_loop(lag: Histogram) -> None:
         lag.observe(max(0.0, time.monotonic() - due))
 
 
+def _handle_signals(loop: asyncio.AbstractEventLoop, process: Process, reload: Reload) -> None:
+    terminal = Terminal()
+
+    def drain_without_terminal() -> None:
+        # A shell tells its jobs of the end, too: a second SIGHUP must not cut the drain short.
+        if terminal.was_closed and not process.draining.is_set():
+            _log.info("terminal closed", effect="draining")
+            process.request_stop()
+
+    def hung_up() -> None:
+        drain_without_terminal()
+        if not process.draining.is_set():
+            reload.ask()
+            # The kernel may send the signal first, and take the terminal away then.
+            loop.call_later(TERMINAL_SECONDS, drain_without_terminal)
+
+    for number in (signal.SIGTERM, signal.SIGQUIT):
+        loop.add_signal_handler(number, process.request_stop)
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
+    for number in signals.IGNORED:
+        loop.add_signal_handler(number, functools.partial(_log.warning, "signal ignored", signal=number.name))
+    signals.release()
+
+
 async def _live(main: Main, settings: Settings, role: Role, process: Process) -> int:
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, process.request_stop)
+    reload = Reload(role, process.secrets, process.reloaded)
+    _handle_signals(loop, process, reload)
     if process.child is None:
         loop.add_signal_handler(signal.SIGINT, process.request_stop)
     else:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
     stopping: asyncio.Task[object] = asyncio.create_task(process.stopping.wait())
-    background = [stopping]
+    background = [stopping, asyncio.create_task(reload.run())]
     if role is not Role.SERVE:
         measured = metrics.dispatcher() if role is Role.DISPATCHER else metrics.worker()
         log_writer.count_dropped(measured.log_lines_dropped.inc)

@@ -125,12 +125,16 @@ class Supervisor:
             "WORKER_PORT": "0",
             "WORKER_ADDRESS": "127.0.0.1",
         }
+        if self._redis is None:
+            # It was set, and is read by each child: its password may be replaced.
+            del environment["REDIS_URL"]
         self._workers = [self._child(Role.WORKER, index, environment) for index in range(self._settings.workers)]
         self._dispatchers = [
             self._child(Role.DISPATCHER, index, environment) for index in range(self._settings.dispatchers)
         ]
         for child in (*self._workers, *self._dispatchers):
             child.start()
+            self._process.reloaded.append(child.reload)
 
     def _child(self, role: Role, index: int, environment: dict[str, str]) -> Child:
         name = f"{role}-{index}"

@@ -16,11 +16,11 @@ from typing import Protocol as Interface
 
 import orjson
 from aiohttp import web
-from pydantic import SecretStr
 
 from common import admin
 from common.errors import RegistryUnavailable
 from common.registry import CallRecord, Registry, WorkerStatus
+from common.tokens import Token
 from dispatcher import page
 from dispatcher.access import Access
 from dispatcher.commands import CallCommands, CommandError
@@ -47,7 +47,7 @@ class Calls(Interface):
         """The commands of the worker that holds a call, or of its dispatcher while no worker has it."""
 
 
-def application(dispatcher: Calls, token: SecretStr | None = None) -> web.Application:
+def application(dispatcher: Calls, token: Token | None = None) -> web.Application:
     """Probes and metrics for everybody; page and API for who has the token, or without one for loopback."""
     app = admin.application(lambda: dispatcher.is_ready, "no link to a worker yet, or draining")
     api = CallsApi(dispatcher)

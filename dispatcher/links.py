@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from typing import Protocol as Interface
 
 import structlog
-from pydantic import SecretStr
 
 from common import link
 from common.errors import HandshakeRefused, LinkUnavailable
 from common.link import Hello
 from common.link_end import LINK_LIMITS, LinkEnd
 from common.tls import Tls
+from common.tokens import Token
 from common.websocket import WebSocket, close_all, connect
 from dispatcher.commands import CommandError, Commands
 
@@ -71,7 +71,7 @@ class WorkerLink:
         worker_id: str,
         hello: Hello,
         on_lost: LostCallback,
-        token: SecretStr | None = None,
+        token: Token | None = None,
         tls: Tls | None = None,
     ) -> None:
         self.worker_id = worker_id
@@ -211,7 +211,7 @@ class LinkPool:
     """The links of one dispatcher, by worker."""
 
     def __init__(
-        self, dispatcher_id: str, release: str, *, token: SecretStr | None = None, tls: Tls | None = None
+        self, dispatcher_id: str, release: str, *, token: Token | None = None, tls: Tls | None = None
     ) -> None:
         self._token = token
         self._tls = tls

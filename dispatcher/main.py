@@ -41,7 +41,10 @@ async def run(settings: Settings, process: Process) -> int:
     limits = CallLimits(reconnect_seconds=settings.call_reconnect_seconds)
     tls = Tls(settings.tls, TlsFiles.of_port) if settings.tls else None
     cluster_tls = Tls(settings.cluster_tls, TlsFiles.of_dispatcher) if settings.cluster_tls else None
-    security = Security(settings.sts_token, tls, settings.cluster_token, cluster_tls)
+    known = process.secrets
+    process.reloaded.append(lambda: registry.use_account(known.settings.redis_url))
+    process.reloaded += [each.look_soon for each in (tls, cluster_tls) if each is not None]
+    security = Security(known.sts_token, tls, known.cluster_token, cluster_tls)
     dispatcher = Dispatcher(
         dispatcher_id,
         RELEASE,
@@ -54,7 +57,7 @@ async def run(settings: Settings, process: Process) -> int:
         # Under `serve` the workers end, too.
         leaves_calls=not shared,
     )
-    runner = await admin.serve(application(dispatcher, settings.admin_token), admin_sock)
+    runner = await admin.serve(application(dispatcher, known.admin_token), admin_sock)
 
     def is_listening() -> None:
         log.info(

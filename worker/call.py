@@ -20,6 +20,7 @@ from common.errors import UpstreamError
 from common.function_tools import MAX_TOOLS
 from common.metrics import ReconnectReason, RetryReason, WorkerMetrics
 from common.relay_timer import RelayTimer
+from common.secret_store import Secrets
 from common.settings import Settings, TurnDetection
 from common.stream import Stream
 from worker import actions, fitting, profile
@@ -81,12 +82,17 @@ class Calls(Interface):
 class Resources:
     """What all calls of a worker share."""
 
-    settings: Settings
+    secrets: Secrets
     metrics: WorkerMetrics
     prices: Prices
     tools: ToolShed
     http: aiohttp.ClientSession
     limits: LimitsTable = field(default_factory=LimitsTable)
+
+    @property
+    def settings(self) -> Settings:
+        """Of the process, with the secrets of now."""
+        return self.secrets.settings
 
 
 class Call:
@@ -599,7 +605,7 @@ class Call:
         assert self._profile is not None
         # Calls that were refused together do not come back together.
         await asyncio.sleep(delay_seconds * random.uniform(0.8, 1.2))
-        chosen = self._profile
+        chosen = self._profile.with_key_of(self._resources.settings)
         connection = RealtimeConnection(self)
         try:
             repeat = await self._permission(repeat=delay_seconds > 0)

@@ -8,13 +8,13 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from typing import get_args
 
-from pydantic import SecretStr
 from websockets.http11 import Request
 
 from common import link
 from common.link import Control, Hello, Kind
 from common.link_end import LINK_LIMITS, LinkEnd
 from common.tls import Tls
+from common.tokens import Token
 from common.websocket import serve
 from tests.helpers import eventually
 
@@ -108,7 +108,7 @@ class ScriptedWorker:
         self.holds: dict[str, int] = {}
         # Records of each channel that had come, on whatever link.
         self.received: dict[int, int] = {}
-        self.token: SecretStr | None = None
+        self.token: Token | None = None
         self.refusal: tuple[http.HTTPStatus, str] | None = None
 
     async def only_link(self) -> DispatcherEnd:

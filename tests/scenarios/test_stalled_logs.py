@@ -104,7 +104,7 @@ async def test_calls_go_on_while_nobody_reads_stderr_and_stdout() -> None:
 
         # Its end has a bound, too, while nobody reads.
         serve.send_signal(signal.SIGTERM)
-        serve.send_signal(signal.SIGTERM)
+        serve.send_signal(signal.SIGINT)
         async with asyncio.timeout(PATIENCE_SECONDS):
             await serve.wait()
     with os.fdopen(read_fd, "rb") as pipe:
