@@ -51,8 +51,9 @@ class LogWriter(io.RawIOBase):
         self._count_dropped = dropped
         self._report = report
         self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        # The lock is held for a few instructions, never while something is written.
-        self._changed = threading.Condition(threading.Lock())
+        # The lock is held for a few instructions, never while something is written. The garbage collector may run
+        # meanwhile, and a finalizer may write to this stream: the same thread can take the lock again.
+        self._changed = threading.Condition(threading.RLock())
         self._bytes = 0
         self._lines = 0
         self._is_full = False

@@ -137,7 +137,8 @@ class _Files:
     """The files of one process, by the kind of metric; `lock` is held for each use of one."""
 
     def __init__(self, folder: Path, identity: str) -> None:
-        self.lock = threading.Lock()
+        # A finalizer that the garbage collector runs meanwhile may count something, too.
+        self.lock = threading.RLock()
         self._folder = folder
         self._identity = identity
         self._by_kind: dict[str, _File] = {}

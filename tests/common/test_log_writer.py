@@ -230,3 +230,24 @@ def test_a_console_is_known_by_the_stream() -> None:
     os.close(master)
     os.close(slave)
     assert out.stdout == b"True\n"
+
+
+def test_a_finalizer_may_write_while_a_line_is_taken(run: Callable[[str], Program]) -> None:
+    """The garbage collector may run at any time, and Python warns of files that were not closed."""
+    program = run("""
+        import gc
+        class Left:
+            def __del__(self):
+                print("finalized", file=sys.stderr)
+        put = log_writer.LogWriter._put
+        def put_and_collect(self, line):
+            left = Left()
+            left.cycle = left
+            del left
+            log_writer.LogWriter._put = put
+            gc.collect()
+            return put(self, line)
+        log_writer.LogWriter._put = put_and_collect
+        print("a line", file=sys.stderr)
+        """)
+    assert sorted(program.lines()) == ["a line", "finalized"]
