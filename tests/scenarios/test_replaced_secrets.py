@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -55,61 +57,54 @@ async def test_new_secrets_count_without_a_restart_and_former_tokens_for_a_while
     folder = SecretFolder(tmp_path)
     folder.write("first")
     simulated = SimulatorSettings(words=2, greeting_words=2, api_key=secret("OPENAI_API_KEY", "first"))
-    async with RealtimeSimulator(simulated) as simulator:
-        serve = await ServiceProcess.start(
-            "serve", PORT=0, ADMIN_PORT=0, WORKERS=1, OPENAI_BASE_URL=simulator.url, **folder.variables
-        )
-        try:
-            line = await serve.line("serving")
-            admin_url = f"http://127.0.0.1:{line['admin_port']}"
+    async with RealtimeSimulator(simulated) as simulator, _serve(simulator, **folder.variables) as serve:
+        line = await serve.line("serving")
+        admin_url = f"http://127.0.0.1:{line['admin_port']}"
 
-            def url(generation: str) -> str:
-                return f"ws://127.0.0.1:{line['port']}/?token={secret('STS_TOKEN', generation)}"
+        def url(generation: str) -> str:
+            return f"ws://127.0.0.1:{line['port']}/?token={secret('STS_TOKEN', generation)}"
 
-            await serve.line("link up")
-            running = await place_call(url("first"))
-            await _agent_has_spoken(running, times=1)
+        running = await place_call(url("first"))
+        await _agent_has_spoken(running, times=1)
 
-            folder.write("second")
-            simulator.settings = dataclasses.replace(simulated, api_key=secret("OPENAI_API_KEY", "second"))
-            serve.signal(signal.SIGHUP)
-            for process in ("serve", "worker-0", "dispatcher-0"):
-                read = await serve.line("secrets read again", process=process)
-                assert set(read["changed"]) == set(NAMES)
+        folder.write("second")
+        simulator.settings = dataclasses.replace(simulated, api_key=secret("OPENAI_API_KEY", "second"))
+        serve.signal(signal.SIGHUP)
+        for process in ("serve", "worker-0", "dispatcher-0"):
+            read = await serve.line("secrets read again", process=process)
+            assert set(read["changed"]) == set(NAMES)
 
-            # New calls, with the new token and with the former one; their sessions have the new key.
-            for generation in ("second", "first"):
-                call = await place_call(url(generation))
-                await _agent_has_spoken(call, times=1)
-                await call.hang_up()
-                assert await _status(admin_url, secret("ADMIN_TOKEN", generation)) == 200
-            assert await _status(admin_url, secret("ADMIN_TOKEN", "third")) == 401
-            with pytest.raises(CallError, match="401"):
-                await place_call(url("third"))
-
-            # The call that ran goes on; its next session has the new key, too.
-            simulator.faults.drop(await simulator.wait_for_session(1))
-            await running.say(tone(500, 1.0))
-            await _agent_has_spoken(running, times=2)
-
-            # A worker that takes the place of another has the new token alone, and its link comes up.
-            os.kill(serve.events("worker listening")[0]["pid"], signal.SIGKILL)
-            await eventually(lambda: len(serve.events("worker listening")) == 2, PATIENCE_SECONDS)
-            await serve.line("link up", worker=serve.events("worker listening")[1]["worker"])
-            assert serve.events("settings differ, and need a restart") == []
-
-            # A wrong reload changes nothing, and is told once: children are not asked.
-            (tmp_path / "STS_TOKEN").write_text("short")
-            serve.signal(signal.SIGHUP)
-            told = await serve.line("secrets not read again")
-            assert told["reason"].startswith("STS_TOKEN_FILE names a file whose content is shorter than 16 ")
-            assert "short" not in told["reason"].replace("shorter", "")
-            call = await place_call(url("second"))
+        # New calls, with the new token and with the former one; their sessions have the new key.
+        for generation in ("second", "first"):
+            call = await place_call(url(generation))
             await _agent_has_spoken(call, times=1)
-            assert [line["process"] for line in serve.events("secrets not read again")] == ["serve"]
-            assert not any(secret(name, each) in serve.raw for name in NAMES for each in ("first", "second"))
-        finally:
-            await serve.kill()
+            await call.hang_up()
+            assert await _status(admin_url, secret("ADMIN_TOKEN", generation)) == 200
+        assert await _status(admin_url, secret("ADMIN_TOKEN", "third")) == 401
+        with pytest.raises(CallError, match="401"):
+            await place_call(url("third"))
+
+        # The call that ran goes on; its next session has the new key, too.
+        simulator.faults.drop(await simulator.wait_for_session(1))
+        await running.say(tone(500, 1.0))
+        await _agent_has_spoken(running, times=2)
+
+        # A worker that takes the place of another has the new token alone, and its link comes up.
+        os.kill(serve.events("worker listening")[0]["pid"], signal.SIGKILL)
+        await eventually(lambda: len(serve.events("worker listening")) == 2, PATIENCE_SECONDS)
+        await serve.line("link up", worker=serve.events("worker listening")[1]["worker"])
+        assert serve.events("settings differ, and need a restart") == []
+
+        # A wrong reload changes nothing, and is told once: children are not asked.
+        (tmp_path / "STS_TOKEN").write_text("short")
+        serve.signal(signal.SIGHUP)
+        told = await serve.line("secrets not read again")
+        assert told["reason"].startswith("STS_TOKEN_FILE names a file whose content is shorter than 16 ")
+        assert "short" not in told["reason"].replace("shorter", "")
+        call = await place_call(url("second"))
+        await _agent_has_spoken(call, times=1)
+        assert [line["process"] for line in serve.events("secrets not read again")] == ["serve"]
+        assert not any(secret(name, each) in serve.raw for name in NAMES for each in ("first", "second"))
 
 
 async def test_a_cluster_gets_a_new_token_process_by_process(
@@ -131,15 +126,24 @@ async def test_a_cluster_gets_a_new_token_process_by_process(
         await stranger.line("link refused")
 
 
+@asynccontextmanager
+async def _serve(simulator: RealtimeSimulator, **settings: object) -> AsyncIterator[ServiceProcess]:
+    """A `serve` with one worker, whose link is up."""
+    simulator.settings = dataclasses.replace(simulator.settings, words=2, greeting_words=2)
+    defaults = {"PORT": 0, "ADMIN_PORT": 0, "WORKERS": 1, "OPENAI_BASE_URL": simulator.url}
+    serve = await ServiceProcess.start("serve", **(defaults | settings))
+    try:
+        await serve.line("serving")
+        await serve.line("link up", process="dispatcher-0")
+        yield serve
+    finally:
+        await serve.kill()
+
+
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
 async def test_a_signal_by_mistake_ends_no_call(simulator: RealtimeSimulator, number: signal.Signals) -> None:
-    serve = await ServiceProcess.start(
-        "serve", PORT=0, ADMIN_PORT=0, WORKERS=1, OPENAI_API_KEY="k" * 20, OPENAI_BASE_URL=simulator.url
-    )
-    try:
-        line = await serve.line("serving")
-        await serve.line("link up")
-        call = await place_call(f"ws://127.0.0.1:{line['port']}/")
+    async with _serve(simulator, OPENAI_API_KEY="k" * 20) as serve:
+        call = await place_call(f"ws://127.0.0.1:{(await serve.line('serving'))['port']}/")
         await _agent_has_spoken(call, times=1)
         for process in serve.family():
             process.send_signal(number)
@@ -149,16 +153,10 @@ async def test_a_signal_by_mistake_ends_no_call(simulator: RealtimeSimulator, nu
         await _agent_has_spoken(call, times=2)
         assert serve.events("process ended") == []
         await call.hang_up()
-    finally:
-        await serve.kill()
 
 
 async def test_sigquit_drains_serve(simulator: RealtimeSimulator) -> None:
-    serve = await ServiceProcess.start(
-        "serve", PORT=0, ADMIN_PORT=0, WORKERS=1, OPENAI_API_KEY="k" * 20, OPENAI_BASE_URL=simulator.url
-    )
-    await serve.line("serving")
-    await serve.line("link up")
-    serve.signal(signal.SIGQUIT)
-    assert await serve.ended() == 0
-    assert [line["process"] for line in serve.events("draining")] == ["dispatcher-0", "worker-0"]
+    async with _serve(simulator, OPENAI_API_KEY="k" * 20) as serve:
+        serve.signal(signal.SIGQUIT)
+        assert await serve.ended() == 0
+        assert {line["process"] for line in serve.events("draining")} == {"dispatcher-0", "worker-0"}
