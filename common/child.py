@@ -65,12 +65,19 @@ class Child:
         self._policy = RestartPolicy()
         self._process: asyncio.subprocess.Process | None = None
         self._end_signal: signal.Signals | None = None
+        self._is_to_reload = False
         self._end = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begins to keep the process running."""
         self._task = asyncio.create_task(self._keep_running())
+
+    def reload(self) -> None:
+        """Asks the process to read its secrets again (SIGHUP), once it is ready: before, the signal may end it."""
+        self._is_to_reload = not self.ready.is_set()
+        if self.ready.is_set():
+            self._send(signal.SIGHUP)
 
     def stop(self) -> None:
         """Asks the process to end (SIGTERM), and starts no other."""
@@ -100,10 +107,10 @@ class Child:
         self._end.set()
         self._send(end_signal)
 
-    def _send(self, end_signal: signal.Signals) -> None:
+    def _send(self, number: signal.Signals) -> None:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(end_signal)
+                self._process.send_signal(number)
 
     async def _keep_running(self) -> None:
         while not self._end.is_set():
@@ -181,6 +188,8 @@ class Child:
                 watchdog.heard()
                 if line == READY:
                     self.ready.set()
+                    if self._is_to_reload:
+                        self.reload()
         except ValueError:  # a line beyond the limit: this is no heartbeat, and the watchdog ends the process
             _log.error("process writes too long a line to its heartbeat", child=self.name)
         finally:
@@ -190,7 +199,7 @@ class Child:
 def die_with(parent_pid: int) -> Callable[[], None]:
     """Return what a child does between fork and exec, so that at no moment it could outlive its parent.
 
-    The parent has one thread, so running Python there is safe.
+    The parent's other threads write its log lines; this code takes none of the locks that they may hold.
     """
     if sys.platform != "linux":
         return lambda: None

@@ -108,6 +108,10 @@ def _settings_help(command: Command) -> str:
 
 def _service(module: str) -> Callable[[argparse.Namespace], int]:
     def run(options: argparse.Namespace) -> int:
+        from common import log_writer, signals
+
+        signals.hold()
+        log_writer.install()
         from common.process import Main, run_process
         from common.settings import Role, Settings
 

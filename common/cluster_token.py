@@ -17,6 +17,9 @@ Only then the link is up. What follows from that:
 - It says who is there when the link opens, and no more: against who can read or change what is on the wire the
   link has TLS (CLUSTER_TLS_CERT).
 
+A token that was replaced stays valid for a while (`tokens.Token`), because processes hear of the new one at
+different times. A dispatcher proves that it has each valid one, and a worker answers by one that both know.
+
 Without a token on either side the HELLOs are all there is.
 """
 
@@ -26,6 +29,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -34,6 +38,7 @@ from pydantic import SecretStr
 from common import link
 from common.errors import LinkProtocolError
 from common.link import Hello, Kind
+from common.tokens import MAX_FORMER, Token
 
 CHALLENGE_BYTES: Final = 32
 DISPATCHER: Final = "dispatcher"
@@ -63,10 +68,12 @@ class Proving:
         is_done: whether the peer has proved what it had to.
     """
 
-    def __init__(self, hello: Hello, token: SecretStr | None) -> None:
+    def __init__(self, hello: Hello, token: Token | None) -> None:
         self.is_done = False
         self._token = token
         self.hello = hello if token is None else replace(hello, challenge=secrets.token_hex(CHALLENGE_BYTES))
+        # Those of now: the exchange is not changed by a replacement in the middle.
+        self._tokens = () if token is None else token.valid()
         self.greeting = link.encode(self.hello, 0)
         self._hellos: tuple[bytes, bytes] | None = None
 
@@ -91,7 +98,7 @@ class Proving:
             raise LinkProtocolError(f"a {here} greets a {here}")
         mine = self.greeting[link.HEAD_BYTES :]
         self._hellos = (mine, payload) if here == DISPATCHER else (payload, mine)
-        return [self._proof()] if here == DISPATCHER else []
+        return [self._proof(self._tokens)] if here == DISPATCHER else []
 
     def proved(self, kind: int, payload: bytes) -> list[bytes]:
         """The record after the peer's HELLO has come; returns the records to send.
@@ -101,23 +108,28 @@ class Proving:
         """
         if kind != Kind.PROOF:
             raise NotProven(f"record {kind} before the proof of CLUSTER_TOKEN")
-        shown = link.decode_control(link.Proof, memoryview(payload)).proof
-        wanted = self._mac(_other(self.hello.role))
-        # Of bytes: texts that are not ASCII it refuses to compare.
-        if not hmac.compare_digest(shown.encode(errors="replace"), wanted.encode()):
+        proof = link.decode_control(link.Proof, memoryview(payload))
+        shown = (proof.proof, *proof.former[:MAX_FORMER])
+        proven = [token for token in self._tokens if self._is_among(shown, token)]
+        if not proven:
             raise NotProven(_NOT_THE_SAME)
         self.is_done = True
-        return [] if self.hello.role == DISPATCHER else [self._proof()]
+        return [] if self.hello.role == DISPATCHER else [self._proof(proven[:1])]
 
-    def _proof(self) -> bytes:
-        return link.encode(link.Proof(self._mac(self.hello.role)), 0)
+    def _is_among(self, shown: Iterable[str], token: SecretStr) -> bool:
+        wanted = self._mac(_other(self.hello.role), token).encode()
+        # Of bytes: texts that are not ASCII it refuses to compare.
+        return any(hmac.compare_digest(each.encode(errors="replace"), wanted) for each in shown)
 
-    def _mac(self, role: str) -> str:
-        assert self._token is not None
+    def _proof(self, tokens: Sequence[SecretStr]) -> bytes:
+        proofs = [self._mac(self.hello.role, token) for token in tokens]
+        return link.encode(link.Proof(proofs[0], tuple(proofs[1:])), 0)
+
+    def _mac(self, role: str, token: SecretStr) -> str:
         assert self._hellos is not None
         # Each part has a fixed length but the role, which comes last: no two messages are the same bytes.
         parts = [_LABEL, *(hashlib.sha256(hello).digest() for hello in self._hellos), role.encode()]
-        return hmac.digest(self._token.get_secret_value().encode(), b"".join(parts), "sha256").hex()
+        return hmac.digest(token.get_secret_value().encode(), b"".join(parts), "sha256").hex()
 
 
 def _role(name: str) -> str:

@@ -3,7 +3,7 @@
     python -m common.embedded_redis /folder/redis.sock --beats
 
 prints the line `ready` when it accepts connections, and `beat` each second in which it answers a PING (`--beats`,
-see heartbeat.py). It ends at SIGTERM or SIGINT, and keeps nothing. There is no
+see heartbeat.py). It ends at SIGTERM, SIGINT or SIGQUIT, and keeps nothing. There is no
 password, because the folder of the socket decides who may connect.
 """
 
@@ -24,6 +24,7 @@ from fakeredis import TcpFakeServer
 from fakeredis._clients._tcp_server import TCPFakeRequestHandler, encode_reply
 from redis.exceptions import ResponseError
 
+from common import log_writer
 from common.heartbeat import BEAT_SECONDS, Heartbeat
 
 _READ_BYTES = 65536
@@ -118,8 +119,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--beats", action="store_true", help="print a line each second")
     options = parser.parse_args(arguments)
     # Blocked before there are threads, which inherit it: the signal then waits for `sigwait`.
-    stop_signals = {signal.SIGTERM, signal.SIGINT}
+    stop_signals = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+    for ignored in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(ignored, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)
+    log_writer.install()  # a thread that waits for stderr's reader would hold up its client
     try:
         server = EmbeddedRedis(options.socket)
     except OSError as error:
@@ -131,6 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
     signal.sigwait(stop_signals)
+    log_writer.end()
     # Threads that serve clients hold nothing that needs an orderly end.
     os._exit(0)
 

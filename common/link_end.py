@@ -7,7 +7,6 @@ import time
 from typing import Protocol as Interface
 
 import structlog
-from pydantic import SecretStr
 from websockets.typing import BytesLike
 
 from common import link
@@ -15,6 +14,7 @@ from common.cluster_token import DISPATCHER, NotProven, Proving
 from common.errors import LinkProtocolError
 from common.line_limit import LineLimit, shown
 from common.link import Hello, Kind
+from common.tokens import Token
 from common.websocket import Limits, WebSocket
 
 # The peer of a link is found dead after 2.3 to 2.55 s without a byte; pings make sure that there are some, if it
@@ -57,7 +57,7 @@ class LinkEnd:
     """An `Owner` of a WebSocket that speaks the link protocol."""
 
     def __init__(
-        self, hello: Hello, owner: LinkOwner, token: SecretStr | None = None, lines: LineLimit | None = None
+        self, hello: Hello, owner: LinkOwner, token: Token | None = None, lines: LineLimit | None = None
     ) -> None:
         """Build it.
 

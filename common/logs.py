@@ -1,7 +1,8 @@
 """Log lines: one JSON object (or a line for people) each, on stderr; stdout stays free for results.
 
 A call's lines carry its uuid: whoever holds a call binds it once, `log = get_logger().bind(uuid=uuid)`. `event` is
-a short fixed sentence, and what varies is in fields. What callers say is never logged.
+a short fixed sentence, and what varies is in fields. What callers say is never logged. The service's processes put
+a queue behind stderr (`log_writer`), so that no line waits for its reader.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+from common import log_writer
 from common.redaction import REDACTED, is_secret_name, redact
 from common.settings import LogFormat, Settings
 
@@ -74,6 +76,11 @@ def configure(settings: Settings, process_name: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: ours,
     )
+    log_writer.report_by(_report_dropped)
+
+
+def _report_dropped(lines: int) -> None:
+    get_logger().error("log lines were dropped", lines=lines, reason="the reader of stderr or stdout is too slow")
 
 
 def drop_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -15,7 +15,6 @@ error's code), what looks like a uuid or a number is counted as `other`.
 from __future__ import annotations
 
 import functools
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, mult
 from common import redaction
 from common.doorkeeper import Refusal
 from common.shared_values import SharedValues, label_values
+from common.value_file import value_class
 
 CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST
 
@@ -78,9 +78,7 @@ def share(directory: Path, identity: str) -> None:
             goes on with its counters, so that the number of files does not grow with restarts.
     """
     global _shared_directory, _former_values, _rendered  # noqa: PLW0603 - the library, too, has one of each
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
-    # Its documented use (prometheus/client_python#509): any function that tells live processes apart.
-    values.ValueClass = values.MultiProcessValue(lambda: identity)  # type: ignore[no-untyped-call]  # the library's lack
+    values.ValueClass = value_class(directory, identity)
     _shared_directory = directory
     _former_values = label_values(directory, identity)
     _rendered = CollectorRegistry()
@@ -179,6 +177,11 @@ def _task_failures() -> Counter:
     return _counter("task_failures", "Steps of lasting tasks that failed", "process", "task")
 
 
+@functools.cache
+def _log_lines_dropped() -> Counter:
+    return _counter("log_lines_dropped", "Log lines dropped because their reader was too slow", "process")
+
+
 class LastingTask(StrEnum):
     """What a process does as long as it runs."""
 
@@ -199,6 +202,7 @@ class _CallProcess:
         self.audio_dropped_in = _audio_dropped_seconds().labels("in")
         self.audio_dropped_out = _audio_dropped_seconds().labels("out")
         self.event_loop_lag = _event_loop_lag_seconds().labels(process)
+        self.log_lines_dropped = _log_lines_dropped().labels(process)
         failures = _task_failures()
         self.task_failures = {task: failures.labels(process, task.value) for task in LastingTask}
 
@@ -429,6 +433,7 @@ class SupervisorMetrics:
 
     def __init__(self) -> None:
         self.worker_restarts = _counter("worker_restarts", "Workers that were started again")
+        self.log_lines_dropped = _log_lines_dropped().labels("serve")
 
 
 @functools.cache

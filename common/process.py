@@ -1,14 +1,16 @@
 """What every process of the service does: one event loop, and an end in two steps.
 
-The first SIGTERM or SIGINT sets `draining`: no new calls, and `main` returns when the running ones have ended. A
-second signal, or the end of `DRAIN_SECONDS`, sets `stopping`: `main` returns at once, within `STOP_SECONDS`.
-Signal handlers only set these flags.
+The first SIGTERM, SIGINT or SIGQUIT sets `draining`: no new calls, and `main` returns when the running ones have
+ended. A second signal, or the end of `DRAIN_SECONDS`, sets `stopping`: `main` returns at once, within
+`STOP_SECONDS`. SIGHUP has secrets read again, or drains if the terminal was closed. SIGUSR1 and SIGUSR2 are logged
+and ignored. Signal handlers only set flags.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import resource
 import signal
@@ -19,17 +21,23 @@ from typing import Final
 import uvloop
 from prometheus_client import Histogram
 
-from common import logs, metrics, redaction
+from common import log_writer, logs, metrics, redaction, signals
 from common.errors import ServiceError
 from common.heartbeat import BEAT_SECONDS, Heartbeat
 from common.pacing import PACE
 from common.process_exit import INTERRUPTED, exit_now
+from common.reload import Reload
+from common.secret_store import Secrets
 from common.settings import ChildSettings, Role, Settings
+from common.signals import Terminal
 
 STOP_SECONDS: Final = 2.0
 """How long `main` may take to return once `stopping` is set; then it is cancelled."""
 
 LAG_SAMPLE_SECONDS: Final = 1.0
+
+TERMINAL_SECONDS: Final = 1.0
+"""After SIGHUP, when the terminal is looked for once more."""
 
 OPEN_FILES: Final = 65_536
 """As far as the system lets a process have so many."""
@@ -42,6 +50,8 @@ class Process:
 
     Attributes:
         name: for logs, such as `dispatcher` or `worker-3`.
+        secrets: of this process, as they are now.
+        reloaded: called after secrets were read again.
         child: what `serve` told this process; None if it was started by itself.
         draining: set by the first signal.
         stopping: set by a second one, or when `drain_seconds` have passed since the first.
@@ -51,8 +61,12 @@ class Process:
         heartbeat: tells `serve`, if there is one, that this process lives.
     """
 
-    def __init__(self, name: str, *, drain_seconds: float, child: ChildSettings | None = None) -> None:
+    def __init__(
+        self, name: str, *, drain_seconds: float, secrets: Secrets, child: ChildSettings | None = None
+    ) -> None:
         self.name = name
+        self.secrets = secrets
+        self.reloaded: list[Callable[[], None]] = []
         self.child = child
         self.draining = asyncio.Event()
         self.stopping = asyncio.Event()
@@ -108,7 +122,10 @@ def run_process(main: Main, settings: Settings, role: Role) -> int:
     """
     child = ChildSettings.load()
     name = role.value if child is None else f"{role}-{child.index}"
-    redaction.know("settings", settings.secrets)
+    known = Secrets(settings)
+    redaction.know("settings", known.seen)
+    signals.hold()
+    log_writer.install()
     logs.configure(settings, name)
     _allow_many_files()
     if child is None:
@@ -116,10 +133,10 @@ def run_process(main: Main, settings: Settings, role: Role) -> int:
             _log.warning(notice)
     else:
         metrics.share(child.metrics_dir, name)
+    process = Process(name, drain_seconds=settings.drain_seconds, secrets=known, child=child)
+    process.reloaded.append(lambda: redaction.know("settings", known.seen))
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-    return runner.run(
-        _live(main, settings, role, Process(name, drain_seconds=settings.drain_seconds, child=child))
-    )
+    return runner.run(_live(main, settings, role, process))
 
 
 def _allow_many_files() -> None:
@@ -155,18 +172,48 @@ async def _cancel_the_rest() -> None:
         await asyncio.wait(rest, timeout=STOP_SECONDS)
 
 
+def _handle_signals(loop: asyncio.AbstractEventLoop, process: Process, reload: Reload) -> None:
+    terminal = Terminal()
+
+    def drain_without_terminal() -> None:
+        # A shell tells its jobs of the end, too: a second SIGHUP must not cut the drain short.
+        if terminal.was_closed and not process.draining.is_set():
+            _log.info("terminal closed", effect="draining")
+            process.request_stop()
+
+    def hung_up() -> None:
+        drain_without_terminal()
+        if not process.draining.is_set():
+            reload.ask()
+            # The kernel may send the signal first, and take the terminal away then.
+            loop.call_later(TERMINAL_SECONDS, drain_without_terminal)
+
+    for number in (signal.SIGTERM, signal.SIGQUIT):
+        loop.add_signal_handler(number, process.request_stop)
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
+    for number in signals.IGNORED:
+        loop.add_signal_handler(number, functools.partial(_log.warning, "signal ignored", signal=number.name))
+    signals.release()
+
+
 async def _live(main: Main, settings: Settings, role: Role, process: Process) -> int:
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, process.request_stop)
+    reload = Reload(role, process.secrets, process.reloaded)
+    _handle_signals(loop, process, reload)
     if process.child is None:
         loop.add_signal_handler(signal.SIGINT, process.interrupt)
     else:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
     stopping: asyncio.Task[object] = asyncio.create_task(process.stopping.wait())
-    background = [stopping, asyncio.create_task(beat(process.heartbeat))]
+    background = [
+        stopping,
+        asyncio.create_task(beat(process.heartbeat)),
+        asyncio.create_task(reload.run()),
+    ]
     if role is not Role.SERVE:
-        lag = metrics.dispatcher().event_loop_lag if role is Role.DISPATCHER else metrics.worker().event_loop_lag
-        background.append(asyncio.create_task(watch_event_loop(lag)))
+        measured = metrics.dispatcher() if role is Role.DISPATCHER else metrics.worker()
+        log_writer.count_dropped(measured.log_lines_dropped.inc)
+        background.append(asyncio.create_task(watch_event_loop(measured.event_loop_lag)))
         if role is Role.DISPATCHER:
             # Frames come at any time between two beats: they wait half of one on average.
             PACE.begin(loop, 2 * settings.grouping_ms / 1000)

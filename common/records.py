@@ -105,10 +105,15 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """That the sender knows CLUSTER_TOKEN."""
+    """That the sender knows CLUSTER_TOKEN.
+
+    Attributes:
+        former: proofs by tokens that were replaced a moment ago: the other side may not have the new one yet.
+    """
 
     kind: ClassVar[Kind] = Kind.PROOF
     proof: str = field(default="", repr=False)
+    former: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from redis.exceptions import RedisError
 
 from common.errors import RegistryUnavailable
 from common.redaction import without_known
+from common.redis_account import Account
 
 # State of a call from its pin until its dispatcher says another.
 CONNECTING = "connecting"
@@ -223,8 +224,9 @@ class Registry:
     it raised, and is then put right by the next renewal or the end of a lease.
     """
 
-    def __init__(self, redis: Redis, *, timeout_seconds: float) -> None:
+    def __init__(self, redis: Redis, *, timeout_seconds: float, account: Account | None = None) -> None:
         self._redis = redis
+        self._account = account
         self._timeout_seconds = timeout_seconds
         options = redis.connection_pool.connection_kwargs
         self._name = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
@@ -249,8 +251,10 @@ class Registry:
         Raises:
             ValueError: the URL is none of these.
         """
-        pool = ConnectionPool.from_url(
-            url,
+        account = Account(url)
+        pool = ConnectionPool(
+            **account.address,
+            credential_provider=account,
             # One deadline around each command (`_bounded`) covers reading and writing: redis-py's own would
             # start a task per command.
             socket_timeout=None,
@@ -260,7 +264,12 @@ class Registry:
             encoding_errors="replace",
             protocol=2,
         )
-        return cls(Redis.from_pool(pool), timeout_seconds=timeout_seconds)
+        return cls(Redis.from_pool(pool), timeout_seconds=timeout_seconds, account=account)
+
+    def use_account(self, url: str | None) -> None:
+        """Has new connections use this URL's user and password; those that are open stay."""
+        if self._account is not None and url is not None:
+            self._account.change(url)
 
     async def ping(self) -> bool:
         """Return whether Redis answers in time."""

@@ -7,7 +7,7 @@ is its name in capitals.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -29,7 +29,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from common import models, session_fields, setting_notices
+from common import models, secret_files, session_fields, setting_notices
 from common.cores import usable_cores
 from common.errors import SettingsError
 from common.extensions import DEFAULT_CONTEXT
@@ -140,10 +140,15 @@ _HOW_TO_SET: Final = {
     "redis_url": "set it to the Redis that all dispatchers and workers share, such as redis://redis:6379/0",
 }
 
-# May hold secrets, so that a wrong value is not shown.
+SECRETS: Final = (
+    *("openai_api_key", "openai_mcp_servers", "openai_session", "safety_identifier_secret"),
+    *("redis_url", "sts_token", "cluster_token", "admin_token"),
+)
+"""Settings that are secrets, or may hold some: NAME_FILE names a file with the value."""
+
+# A wrong value is not shown. Of REDIS_URL all is shown but user and password.
 _NEVER_SHOWN: Final = frozenset(
-    {"openai_api_key", "openai_mcp_servers", "openai_session", "sts_token", "cluster_token", "admin_token"}
-    | {"safety_identifier_secret"}
+    {name for name in SECRETS if name != "redis_url"}
     # Files; but somebody may set the key itself.
     | {"tls_key", "cluster_tls_key"}
 )
@@ -474,24 +479,29 @@ class Settings(BaseSettings):
 
         Raises:
             SettingsError: one line for each variable that is wrong, missing or not supported by this release:
-                its name, its value (never a secret) and what is allowed.
+                its name, its value (never a secret) and what is allowed. Or a file of a secret is of no use.
         """
         return cls._checked(_as_meant(variables), role)
 
     @classmethod
     def _checked(cls, values: Mapping[str, str], role: Role) -> Settings:
-        problems: list[str] = []
         # `.env` is the same for all: what another role reads from it ends here.
         values = {name: value for name, value in values.items() if not is_withheld(name, role)}
+        with_files = secret_files.read(values, SECRETS)
+        values, problems = with_files.values, [*with_files.problems]
         given: dict[str, Any] = {name: values[name] for name in cls.model_fields if name in values}
         try:
             settings = cls(**(_defaults(role, values.get("openai_base_url")) | given))
         except ValidationError as error:
-            problems += [_problem(each["loc"], each["input"], each["msg"]) for each in error.errors()]
+            problems += [
+                _problem(each["loc"], each["input"], each["msg"], with_files.by_file) for each in error.errors()
+            ]
         else:
             problems += settings._conflicts(role)
         problems += [
-            f"{name.upper()} is not set: {_HOW_TO_SET[name]}" for name in _NEEDED[role] if name not in given
+            f"{name.upper()} is not set: {_HOW_TO_SET[name]}"
+            for name in _NEEDED[role]
+            if name not in given and name not in with_files.by_file
         ]
         if problems:
             raise SettingsError("\n".join(problems))
@@ -601,9 +611,11 @@ def _as_meant(variables: Mapping[str, str | None]) -> dict[str, str]:
     return meant
 
 
-def _problem(location: tuple[int | str, ...], value: object, message: str) -> str:
+def _problem(location: tuple[int | str, ...], value: object, message: str, by_file: Collection[str]) -> str:
     name = str(location[0])
     message = message.removeprefix("Value error, ")
+    if name in by_file:
+        return f"{name.upper()}_FILE names a file whose content {message}"
     if name in _NEVER_SHOWN:
         return f"{name.upper()} {message}"
     # What stands before an @ may be a password, however the rest is misspelt.

@@ -1,8 +1,8 @@
 """The values that all processes of one `serve` keep in files, summed up.
 
-The files are `prometheus_client`'s, and so is the code that understands them. Its own collector reads and parses
-the name of every series of every file each time, which takes most of its time. A file only ever grows: here its
-names are read when there are new ones, and each name is parsed once.
+The format of the files is `prometheus_client`'s (`value_file`). Its own collector reads and parses the name of
+every series of every file each time, which takes most of its time. A file only ever grows: here its names are read
+when there are new ones, and each name is parsed once. A broken file costs its own values alone.
 """
 
 from __future__ import annotations
@@ -11,22 +11,19 @@ import functools
 import itertools
 import json
 import os
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.registry import Collector
+
+from common.value_file import HEADER_BYTES, VALUE_BYTES, BrokenFile, entries, used_bytes
 
 MAX_PARSED_NAMES: Final = 1 << 16
 """Names of series that are kept parsed: more than there are while labels are bounded."""
 
-# A file begins with the number of its bytes that are used, and its values are aligned.
-_LENGTH_BYTES: Final = 4
-_HEADER_BYTES: Final = 8
 _DOUBLE_BYTES: Final = 8
 
 Labels = tuple[tuple[str, str], ...]
@@ -87,27 +84,26 @@ class _File:
         """The series: the name, as the library writes it, and the value."""
         try:
             with self._path.open("rb") as file:
-                status = os.fstat(file.fileno())
-                data = file.read(self._used_bytes or _HEADER_BYTES)
-            # A process that is just starting has an empty file for a moment, which the library cannot read.
-            if status.st_size == 0:
-                return ()
-            used_bytes = int.from_bytes(data[:_LENGTH_BYTES], sys.byteorder)
-            if (status.st_ino, used_bytes) != (self._inode, self._used_bytes):
-                return self._read_names(status.st_ino)
-        except FileNotFoundError:  # the gauges of a process that died just now
+                inode = os.fstat(file.fileno()).st_ino
+                data = file.read(self._used_bytes or HEADER_BYTES)
+                used = used_bytes(data)
+                if (inode, used) != (self._inode, self._used_bytes):
+                    return self._read_names(inode, data + file.read(max(0, used - len(data))))
+        # A process has died just now, and its gauges are gone; or it is starting, and its file is empty.
+        except (FileNotFoundError, BrokenFile):
+            return ()
+        if len(data) < used:
             return ()
         values = memoryview(data).cast("d")
         return zip(self._names, map(values.__getitem__, self._places), strict=True)
 
-    def _read_names(self, inode: int) -> list[tuple[str, float]]:
-        entries = [*MmapedDict.read_all_values_from_file(str(self._path))]  # type: ignore[no-untyped-call]  # its lack
-        self._names = [name for name, _, _, _ in entries]
-        self._places = [position // _DOUBLE_BYTES for _, _, _, position in entries]
-        # A value and its time are the last of an entry.
-        self._used_bytes = entries[-1][3] + 2 * _DOUBLE_BYTES if entries else 0
+    def _read_names(self, inode: int, data: bytes) -> list[tuple[str, float]]:
+        read = [*entries(data)]
+        self._names = [name for name, _, _ in read]
+        self._places = [position // _DOUBLE_BYTES for _, _, position in read]
+        self._used_bytes = read[-1][2] + VALUE_BYTES if read else 0
         self._inode = inode
-        return [(name, value) for name, value, _, _ in entries]
+        return [(name, value) for name, value, _ in read]
 
 
 @functools.lru_cache(maxsize=MAX_PARSED_NAMES)
@@ -151,6 +147,8 @@ def _histograms(values: dict[str, float]) -> Iterable[Metric]:
             sums[metric, labels] = value
     for (metric, labels), counts in buckets.items():
         counts.sort(key=lambda bound_and_count: float(bound_and_count[0]))
+        if counts[-1][0] != "+Inf":  # its process had no room for the rest
+            continue
         cumulated = itertools.accumulate(count for _, count in counts)
         family, named, count = families[metric], dict(labels), 0.0
         for (bound, _), count in zip(counts, cumulated, strict=True):

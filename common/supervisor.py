@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from common import logs, metrics
+from common import log_writer, logs, metrics
 from common.child import Child
 from common.child_environment import environment_of
 from common.errors import ServiceError, SettingsError
@@ -111,6 +111,7 @@ class Supervisor:
         self._metrics_dir = metrics_dir
         self._redis_socket = redis_socket
         self._worker_restarts = metrics.supervisor().worker_restarts
+        log_writer.count_dropped(metrics.supervisor().log_lines_dropped.inc)
         self._redis: Child | None = None
         self._workers: list[Child] = []
         self._dispatchers: list[Child] = []
@@ -152,12 +153,16 @@ class Supervisor:
             "WORKER_PORT": "0",
             "WORKER_ADDRESS": "127.0.0.1",
         }
+        if self._redis is None:
+            # It was set, and is read by each child: its password may be replaced.
+            del environment["REDIS_URL"]
         self._workers = [self._child(Role.WORKER, index, environment) for index in range(self._settings.workers)]
         self._dispatchers = [
             self._child(Role.DISPATCHER, index, environment) for index in range(self._settings.dispatchers)
         ]
         for child in (*self._workers, *self._dispatchers):
             child.start()
+            self._process.reloaded.append(child.reload)
 
     def _child(self, role: Role, index: int, environment: dict[str, str]) -> Child:
         name = f"{role}-{index}"

@@ -6,6 +6,7 @@ Contexts are made from files, and made anew when these change: a certificate is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -81,13 +82,20 @@ class Tls:
         # Taken before the files are read: what changes meanwhile is seen the next time.
         self._seen = _stamps(files)
         self.context = make(files)
+        self._look_now = asyncio.Event()
+
+    def look_soon(self) -> None:
+        """Has the files looked at now, by `keep_fresh`."""
+        self._look_now.set()
 
     async def keep_fresh(self, failures: Counter) -> None:
         """Look after the files, for ever. What goes wrong with that is counted, and tried again."""
         await repeat(self._look_later, task="certificates", failures=failures)
 
     async def _look_later(self) -> None:
-        await asyncio.sleep(LOOK_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._look_now.wait(), LOOK_SECONDS)
+        self._look_now.clear()
         await self.look()
 
     async def look(self) -> None:

@@ -1,13 +1,60 @@
-"""Tokens that peers show: compared in a time that tells nothing of them."""
+"""Tokens that peers show: compared in constant time, and replaced while peers still have the former one."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import time
+from collections.abc import Callable
+from typing import Final
 
 from pydantic import SecretStr
 
+FORMER_SECONDS: Final = 600.0
+"""How long a token that was replaced stays valid: all who show it are told the new one meanwhile."""
+
+MAX_FORMER: Final = 3
+"""Former tokens that are valid at most; an older one ends before its time."""
+
 _SCHEME = "bearer "
+
+
+class Token:
+    """A token, and those that it was until a moment ago.
+
+    Args:
+        value: the token.
+        clock: in seconds, monotonic.
+    """
+
+    def __init__(self, value: SecretStr, clock: Callable[[], float] = time.monotonic) -> None:
+        self._value = value
+        self._clock = clock
+        # Each with the end of its time, the newest first.
+        self._former: list[tuple[SecretStr, float]] = []
+
+    @property
+    def value(self) -> SecretStr:
+        """The token itself."""
+        return self._value
+
+    def replace(self, value: SecretStr) -> None:
+        """Replaces the token; the one so far stays valid for FORMER_SECONDS."""
+        if value == self._value:
+            return
+        former = [(self._value, self._clock() + FORMER_SECONDS), *self._former]
+        self._former = [each for each in former if each[0] != value][:MAX_FORMER]
+        self._value = value
+
+    def valid(self) -> tuple[SecretStr, ...]:
+        """Returns all that is valid now, the token itself first."""
+        now_seconds = self._clock()
+        self._former = [each for each in self._former if each[1] > now_seconds]
+        return (self._value, *(value for value, _ in self._former))
+
+    def accepts(self, shown: str | None) -> bool:
+        """Returns whether what was shown is the token, or a former one that is still valid."""
+        return any(is_token(shown, value) for value in self.valid())
 
 
 def is_token(shown: str | None, token: SecretStr) -> bool:

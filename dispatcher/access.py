@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
-from pydantic import SecretStr
 
 from common.addresses import is_loopback
-from common.tokens import bearer, is_token
+from common.tokens import Token, bearer
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,7 @@ class Refusal:
 class Access:
     """What callers say is not for everybody."""
 
-    def __init__(self, token: SecretStr | None) -> None:
+    def __init__(self, token: Token | None) -> None:
         self._token = token
 
     def to_page(self, request: web.Request) -> Refusal | None:
@@ -46,7 +45,7 @@ class Access:
 
         A token is asked of loopback, too: a proxy on this host would lend it to the whole world.
         """
-        if self._token is not None and not is_token(bearer(request.headers.get(hdrs.AUTHORIZATION)), self._token):
+        if self._token is not None and not self._token.accepts(bearer(request.headers.get(hdrs.AUTHORIZATION))):
             return Refusal(401, "bring ADMIN_TOKEN: Authorization: Bearer ...")
         return self.to_page(request)
 

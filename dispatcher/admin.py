@@ -16,13 +16,13 @@ from typing import Protocol as Interface
 
 import orjson
 from aiohttp import web
-from pydantic import SecretStr
 
 from common import admin, nesting
 from common.errors import RegistryUnavailable
 from common.nesting import TooDeep
 from common.redaction import NO_CALL, without_known
 from common.registry import CallRecord, Registry, WorkerStatus
+from common.tokens import Token
 from dispatcher import page
 from dispatcher.access import Access
 from dispatcher.commands import CallCommands, CommandError
@@ -48,7 +48,7 @@ class Calls(Interface):
         """The commands of the worker that holds a call, or of its dispatcher while no worker has it."""
 
 
-def application(dispatcher: Calls, token: SecretStr | None = None) -> web.Application:
+def application(dispatcher: Calls, token: Token | None = None) -> web.Application:
     """Probes and metrics for everybody; page and API for who has the token, or without one for loopback."""
     app = admin.application(lambda: dispatcher.is_ready, "no link to a worker yet, or draining")
     api = CallsApi(dispatcher)

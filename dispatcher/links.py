@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import Protocol as Interface
 
 import structlog
-from pydantic import SecretStr
 
 from common import link
 from common.errors import HandshakeRefused, LinkUnavailable, WorkerGone
@@ -16,6 +15,7 @@ from common.line_limit import LineLimit, shown
 from common.link import Hello
 from common.link_end import LINK_LIMITS, LinkEnd
 from common.tls import Tls
+from common.tokens import Token
 from common.websocket import WebSocket, close_all, connect
 from dispatcher.commands import CommandError, Commands
 
@@ -76,7 +76,7 @@ class WorkerLink:
         worker_id: str,
         hello: Hello,
         on_lost: LostCallback,
-        token: SecretStr | None = None,
+        token: Token | None = None,
         tls: Tls | None = None,
         *,
         lines: LineLimit | None = None,
@@ -221,7 +221,7 @@ class LinkPool:
     """The links of one dispatcher, by worker."""
 
     def __init__(
-        self, dispatcher_id: str, release: str, *, token: SecretStr | None = None, tls: Tls | None = None
+        self, dispatcher_id: str, release: str, *, token: Token | None = None, tls: Tls | None = None
     ) -> None:
         self._token = token
         self._tls = tls

@@ -41,10 +41,13 @@ async def run(settings: Settings, process: Process) -> int:
     limits = CallLimits(reconnect_seconds=settings.call_reconnect_seconds)
     tls = Tls(settings.tls, TlsFiles.of_port) if settings.tls else None
     cluster_tls = Tls(settings.cluster_tls, TlsFiles.of_dispatcher) if settings.cluster_tls else None
+    known = process.secrets
+    process.reloaded.append(lambda: registry.use_account(known.settings.redis_url))
+    process.reloaded += [each.look_soon for each in (tls, cluster_tls) if each is not None]
     security = Security(
-        settings.sts_token,
+        known.sts_token,
         tls,
-        settings.cluster_token,
+        known.cluster_token,
         cluster_tls,
         allowed_origins=frozenset(settings.allowed_origins or ()),
     )
@@ -60,7 +63,7 @@ async def run(settings: Settings, process: Process) -> int:
         # Under `serve` the workers end, too.
         leaves_calls=not shared,
     )
-    runner = await admin.serve(application(dispatcher, settings.admin_token), admin_sock)
+    runner = await admin.serve(application(dispatcher, known.admin_token), admin_sock)
 
     def is_listening() -> None:
         log.info(

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
-from pydantic import SecretStr
 from websockets.http11 import Request
 
 from common.doorkeeper import DEFAULT_DOOR_LIMITS, DoorLimits, Refusal
@@ -22,7 +21,7 @@ from common.listener import Arrival, Listener, listen
 from common.metrics import DispatcherMetrics, LastingTask
 from common.registry import Registry
 from common.tls import Tls
-from common.tokens import bearer, is_token
+from common.tokens import Token, bearer
 from common.websocket import Limits, ServerWebSocket
 from dispatcher import avr
 from dispatcher.ami import Ami
@@ -71,9 +70,9 @@ class Security:
         allowed_origins: of web pages whose requests are taken on AVR Core's port, in lower case.
     """
 
-    sts_token: SecretStr | None = None
+    sts_token: Token | None = None
     tls: Tls | None = None
-    cluster_token: SecretStr | None = None
+    cluster_token: Token | None = None
     cluster_tls: Tls | None = None
     door: DoorLimits = DEFAULT_DOOR_LIMITS
     allowed_origins: frozenset[str] = frozenset()
@@ -117,8 +116,9 @@ class Dispatcher:
         self.metrics = metrics
         self.ami = ami
         self.announcements = announcements
-        secret = security.cluster_token
-        self.transfers = Transfers(registry, secret.get_secret_value() if secret is not None else "")
+        # The token of the start: a caller's hash must stay the same when the token is replaced.
+        token = security.cluster_token
+        self.transfers = Transfers(registry, token.value.get_secret_value() if token is not None else "")
         self.links = LinkPool(dispatcher_id, release, token=security.cluster_token, tls=security.cluster_tls)
         self.placement = Placement(
             registry,
@@ -323,9 +323,7 @@ class Dispatcher:
             arrival.refuse(Refusal.ORIGIN, "of a web page: ALLOWED_ORIGINS lists origins that may place calls")
             return http.HTTPStatus.FORBIDDEN, "a web page may place calls if ALLOWED_ORIGINS lists its origin\n"
         token = self._security.sts_token
-        if token is not None and not (
-            is_token(bearer(authorization), token) or is_token(avr.token(target), token)
-        ):
+        if token is not None and not (token.accepts(bearer(authorization)) or token.accepts(avr.token(target))):
             arrival.refuse(Refusal.TOKEN)
             return http.HTTPStatus.UNAUTHORIZED, "bring STS_TOKEN: ?token= in STS_URL, or Authorization: Bearer\n"
         if self.draining:

@@ -217,6 +217,12 @@ FLEET: Final = Dashboard(
                     Query(f"60 * {NOW.rate('task_failures_total', 'process', 'task')}", "{{process}} {{task}}"),
                     limits=thresholds.TASK_FAILURES,
                 ),
+                lines(
+                    "Log lines dropped",
+                    "In a minute, by process: whatever reads stderr is too slow, or has stalled. Calls go on.",
+                    "cpm",
+                    Query(f"60 * {NOW.rate('log_lines_dropped_total', 'process')}", "{{process}}"),
+                ),
             ),
         ),
     ),

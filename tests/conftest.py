@@ -30,7 +30,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("the call path is compiled")
 
 
-def _start_real(password: str | None = None) -> RealRedis:
+def start_real_redis(password: str | None = None) -> RealRedis:
     executable = find_redis_server()
     if executable is not None:
         return RealRedis(executable, password)
@@ -40,7 +40,7 @@ def _start_real(password: str | None = None) -> RealRedis:
     pytest.skip(message)
 
 
-_START: dict[str, Callable[[], RedisProcess]] = {"real": _start_real, "embedded": EmbeddedRedis}
+_START: dict[str, Callable[[], RedisProcess]] = {"real": start_real_redis, "embedded": EmbeddedRedis}
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +52,7 @@ def redis_server() -> Iterator[str]:
                 pytest.fail(f"REDIS_URL names a database with {keys} keys, which the tests would erase")
         yield url
         return
-    server = _start_real()
+    server = start_real_redis()
     yield server.url
     server.close()
 
@@ -94,7 +94,7 @@ def redis_process(request: pytest.FixtureRequest) -> Iterator[RedisProcess]:
 @pytest.fixture
 def locked_redis() -> Iterator[RealRedis]:
     """A real Redis of the test's own, with a password."""
-    server = _start_real("redis-p4ssw0rd-of-this-test")
+    server = start_real_redis("redis-p4ssw0rd-of-this-test")
     yield server
     server.close()
 

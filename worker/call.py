@@ -22,6 +22,7 @@ from common.function_tools import MAX_TOOLS
 from common.metrics import ReconnectReason, RetryReason, WorkerMetrics
 from common.redaction import CallSecrets, all_without_known, redact, secrets_in
 from common.relay_timer import RelayTimer
+from common.secret_store import Secrets
 from common.session_fields import tool_key
 from common.settings import Settings, TurnDetection
 from common.stream import Stream
@@ -85,12 +86,17 @@ class Calls(Interface):
 class Resources:
     """What all calls of a worker share."""
 
-    settings: Settings
+    secrets: Secrets
     metrics: WorkerMetrics
     prices: Prices
     tools: ToolShed
     http: aiohttp.ClientSession
     limits: LimitsTable = field(default_factory=LimitsTable)
+
+    @property
+    def settings(self) -> Settings:
+        """Of the process, with the secrets of now."""
+        return self.secrets.settings
 
 
 class Call:
@@ -664,7 +670,7 @@ class Call:
         assert self._profile is not None
         # Calls that were refused together do not come back together.
         await asyncio.sleep(delay_seconds * random.uniform(0.8, 1.2))
-        chosen = self._profile
+        chosen = self._profile.with_key_of(self._resources.settings)
         connection = RealtimeConnection(self)
         try:
             repeat = await self._permission(repeat=delay_seconds > 0)

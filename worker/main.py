@@ -68,7 +68,8 @@ async def run(settings: Settings, process: Process) -> int:
     measured.expect_model(settings.openai_transcription_model)
     functions = (*avr.FUNCTIONS, *(await tools.toolbox()).definitions)
     measured.expect_tools(*(str(function["name"]) for function in functions[: metrics.MAX_LABEL_VALUES]))
-    resources = Resources(settings, measured, Prices.load(settings.prices_file), tools, http)
+    resources = Resources(process.secrets, measured, Prices.load(settings.prices_file), tools, http)
+    process.reloaded.append(lambda: registry.use_account(resources.settings.redis_url))
     tls = Tls(settings.cluster_tls, TlsFiles.of_worker) if settings.cluster_tls else None
     worker = Worker(record, registry, resources, tls=tls)
     WebSocket.stall_guard = worker.watch
@@ -78,6 +79,8 @@ async def run(settings: Settings, process: Process) -> int:
         app = admin.application(lambda: worker.is_ready, "draining, or its record in Redis is out of date")
         runner, admin_port = await admin.serve(app, admin_sock), port_of(admin_sock)
     await worker.start(sock)
+    if tls is not None:
+        process.reloaded.append(tls.look_soon)
     renewing = (
         asyncio.create_task(tls.keep_fresh(measured.task_failures[LastingTask.CERTIFICATES])) if tls else None
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Self
 
 import aiohttp
@@ -99,6 +99,10 @@ class CallProfile:
         if self.safety_identifier is not None and models.service_of(self.base_url) is models.Service.OPENAI:
             headers[safety_identifier.HEADER] = self.safety_identifier
         return headers
+
+    def with_key_of(self, settings: Settings) -> Self:
+        """Return the profile for a session that opens now, with the process's key unless the call has its own."""
+        return self if self.has_own_key else replace(self, api_key=settings.openai_api_key)
 
     @property
     def turn_detection(self) -> TurnDetection:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Awaitable, Callable
 
 import structlog
-from pydantic import SecretStr
 from websockets.http11 import Request
 
 from common import link
@@ -24,6 +23,7 @@ from common.listener import Listener
 from common.metrics import LastingTask
 from common.registry import NOBODY, OVER_CAPACITY, CallLease, Registry, WorkerRecord, WorkerState
 from common.tls import Tls
+from common.tokens import Token
 from common.websocket import serve
 from worker.call import Call, Resources
 from worker.resample import prepare
@@ -58,7 +58,7 @@ _TO_THE_WORKER: dict[int, type[link.Command | link.Open | link.Attach]] = {
 class DispatcherLink:
     """A dispatcher's link at the worker's end, with its calls by channel."""
 
-    def __init__(self, worker: Worker, hello: Hello, token: SecretStr | None) -> None:
+    def __init__(self, worker: Worker, hello: Hello, token: Token | None) -> None:
         self.end = LinkEnd(hello, self, token, worker.lines)
         self._worker = worker
         self._is_up = False
@@ -454,7 +454,7 @@ class Worker:
             return http.HTTPStatus.FORBIDDEN, "links are opened by dispatchers, and not by web pages\n"
         if request.path != "/link":
             return http.HTTPStatus.NOT_FOUND, "dispatchers open /link here\n"
-        new = DispatcherLink(self, self._hello, self._resources.settings.cluster_token)
+        new = DispatcherLink(self, self._hello, self._resources.secrets.cluster_token)
         self._links.add(new)
         return new.end
 

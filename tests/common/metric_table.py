@@ -33,5 +33,6 @@ METRICS = {
     "connections_refused": ("counter", ("reason",), "dispatcher"),
     "redis_up": ("gauge", (), "dispatcher"),
     "task_failures": ("counter", ("process", "task"), "dispatcher worker"),
+    "log_lines_dropped": ("counter", ("process",), "dispatcher worker supervisor"),
     "event_loop_lag_seconds": ("histogram", ("process",), "dispatcher worker"),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 
 _PROCESS = """
+{before}
 import asyncio, os, signal, socket, sys, traceback
 from common import errors, logs, metrics, ports, process, process_exit, settings
 
@@ -33,9 +34,11 @@ sys.exit(cli.main(["serve"]))
 """
 
 
-def process_program(role: str, body: str) -> str:
-    """A process of `role` whose `main(config, this)` has this body."""
-    return _PROCESS.format(role=role, body=textwrap.indent(textwrap.dedent(body).strip("\n"), "    "))
+def process_program(role: str, body: str, before: str = "") -> str:
+    """A process of `role` whose `main(config, this)` has this body; `before` comes before all imports."""
+    return _PROCESS.format(
+        before=before, role=role, body=textwrap.indent(textwrap.dedent(body).strip("\n"), "    ")
+    )
 
 
 def serve_program(dispatcher: str, worker: str, before: str) -> str:

@@ -12,8 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 PROGRAM = """
 import json, sys
 from pathlib import Path
-from common import metrics
+from common import logs, metrics
+from common.settings import Settings
 
+logs.configure(Settings(), "speaker")
 if len(sys.argv) > 1:
     metrics.share(Path(sys.argv[1]), sys.argv[2])
 for line in sys.stdin:

@@ -16,9 +16,10 @@ from common import cluster_token, link
 from common.cluster_token import NotProven, Proving
 from common.errors import LinkProtocolError
 from common.link import Hello, Kind
+from common.tokens import Token
 
-TOKEN = SecretStr("the token of the cluster")
-OTHER = SecretStr("the token of another one")
+TOKEN = Token(SecretStr("the token of the cluster"))
+OTHER = Token(SecretStr("the token of another one"))
 DISPATCHER = Hello(1, "1.0.0", "dispatcher", "d-1", "incarnation-d")
 WORKER = Hello(1, "1.0.0", "worker", "w-1", "incarnation-w")
 MAX_CLOSE_REASON_BYTES = 123
@@ -37,7 +38,7 @@ def greet(end: Proving, record: bytes) -> list[bytes]:
     return end.greeted(link.decode_control(Hello, memoryview(payload)), payload)
 
 
-def ends(dispatcher: SecretStr | None, worker: SecretStr | None) -> tuple[Proving, Proving]:
+def ends(dispatcher: Token | None, worker: Token | None) -> tuple[Proving, Proving]:
     return Proving(DISPATCHER, dispatcher), Proving(WORKER, worker)
 
 
@@ -59,8 +60,8 @@ def test_the_token_never_crosses_the_wire() -> None:
     (proof,) = greet(dispatcher, worker.greeting)
     (answer,) = worker.proved(Kind.PROOF, payload_of(proof))
     wire = dispatcher.greeting + worker.greeting + proof + answer
-    assert TOKEN.get_secret_value().encode() not in wire
-    assert hashlib.sha256(TOKEN.get_secret_value().encode()).hexdigest().encode() not in wire
+    assert TOKEN.value.get_secret_value().encode() not in wire
+    assert hashlib.sha256(TOKEN.value.get_secret_value().encode()).hexdigest().encode() not in wire
     assert proof != answer
 
 
@@ -90,7 +91,7 @@ def test_another_token_is_found_by_the_worker_who_says_nothing_more() -> None:
     ],
 )
 def test_a_token_on_one_side_alone_is_told_alike_by_both(
-    dispatcher_token: SecretStr | None, worker_token: SecretStr | None, message: str
+    dispatcher_token: Token | None, worker_token: Token | None, message: str
 ) -> None:
     dispatcher, worker = ends(dispatcher_token, worker_token)
     for end, other in ((dispatcher, worker), (worker, dispatcher)):
@@ -204,3 +205,50 @@ def test_what_a_peer_calls_itself_is_not_repeated() -> None:
     assert (
         str(caught.value) == "CLUSTER_TOKEN is set on the worker and not on the other side: set the same on both"
     )
+
+
+def replaced(*values: str) -> Token:
+    """A token that was each of these in turn."""
+    token = Token(SecretStr(values[0]))
+    for value in values[1:]:
+        token.replace(SecretStr(value))
+    return token
+
+
+@pytest.mark.parametrize(
+    ("dispatcher_token", "worker_token"),
+    [
+        (replaced("the old token", "the new token"), replaced("the old token")),
+        (replaced("the old token"), replaced("the old token", "the new token")),
+        (replaced("the old token", "the new token"), replaced("the new token")),
+        (replaced("the new token"), replaced("the old token", "the new token")),
+        (replaced("the old token", "the new token"), replaced("the old token", "another token")),
+    ],
+    ids=["dispatcher first", "worker first", "old dispatcher", "old worker", "two replacements"],
+)
+def test_while_a_token_is_replaced_the_ends_know_each_other(dispatcher_token: Token, worker_token: Token) -> None:
+    dispatcher, worker = ends(dispatcher_token, worker_token)
+    greet(worker, dispatcher.greeting)
+    (proof,) = greet(dispatcher, worker.greeting)
+    (answer,) = worker.proved(Kind.PROOF, payload_of(proof))
+    assert dispatcher.proved(Kind.PROOF, payload_of(answer)) == []
+    assert dispatcher.is_done
+    assert worker.is_done
+
+
+def test_who_has_none_of_the_tokens_of_now_is_refused() -> None:
+    dispatcher, worker = ends(replaced("a", "b", "c"), replaced("d", "e", "f"))
+    greet(worker, dispatcher.greeting)
+    (proof,) = greet(dispatcher, worker.greeting)
+    with pytest.raises(NotProven):
+        worker.proved(Kind.PROOF, payload_of(proof))
+
+
+def test_more_former_proofs_than_there_can_be_are_not_looked_at() -> None:
+    dispatcher, worker = ends(TOKEN, TOKEN)
+    greet(worker, dispatcher.greeting)
+    (proof,) = greet(dispatcher, worker.greeting)
+    right = link.decode_control(link.Proof, memoryview(payload_of(proof))).proof
+    many = link.Proof("0" * 64, (*("0" * 64 for _ in range(100)), right))
+    with pytest.raises(NotProven):
+        worker.proved(Kind.PROOF, payload_of(link.encode(many, 0)))

@@ -23,6 +23,7 @@ from common.errors import LinkProtocolError
 from common.line_limit import LineLimit
 from common.link import Hello, Kind
 from common.link_end import LINK_LIMITS, LinkEnd
+from common.tokens import Token
 from common.websocket import connect, serve
 from tests.common.websocket_peers import PATIENCE_SECONDS, frame
 from tests.helpers import eventually
@@ -32,8 +33,8 @@ pytestmark = pytest.mark.usefixtures("loop_failures")
 NEAR = Hello(link.PROTOCOL_VERSION, "1.0.0", "dispatcher", "d-1", "d-1")
 FAR = Hello(link.PROTOCOL_VERSION, "1.0.1", "worker", "w-1", "abcd")
 
-TOKEN = SecretStr("the token of the cluster")
-OTHER = SecretStr("the token of another one")
+TOKEN = Token(SecretStr("the token of the cluster"))
+OTHER = Token(SecretStr("the token of another one"))
 
 Record = tuple[int, int, bytes]
 
@@ -45,7 +46,7 @@ class Recorder:
         self,
         hello: Hello,
         on_record: Callable[[Recorder, Record], None] | None = None,
-        token: SecretStr | None = None,
+        token: Token | None = None,
     ) -> None:
         self.end = LinkEnd(hello, self, token)
         self.hellos: list[Hello] = []
@@ -354,7 +355,7 @@ async def test_who_proves_the_clusters_token_is_welcome() -> None:
     ],
 )
 async def test_who_does_not_is_left_and_both_sides_know_what_to_do(
-    near_token: SecretStr | None, far_token: SecretStr | None, reason: str
+    near_token: Token | None, far_token: Token | None, reason: str
 ) -> None:
     near, far = Recorder(NEAR, token=near_token), Recorder(FAR, token=far_token)
     with capture_logs() as lines:
@@ -395,7 +396,7 @@ async def test_a_stranger_who_waits_is_left(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("token", [None, TOKEN], ids=["without a token", "with a token"])
-async def test_a_link_counts_as_arriving_until_it_is_up(token: SecretStr | None) -> None:
+async def test_a_link_counts_as_arriving_until_it_is_up(token: Token | None) -> None:
     far = Recorder(FAR, token=token)
     sock = socket.create_server(("127.0.0.1", 0))
     server = await serve(lambda *_: far.end, sock, limits=LINK_LIMITS)
@@ -448,7 +449,7 @@ TOO_MUCH = {
 @pytest.mark.parametrize("sent", TOO_MUCH.values(), ids=TOO_MUCH)
 @pytest.mark.parametrize("at_once", [True, False])
 async def test_a_stranger_that_sends_too_much_is_left(
-    token: SecretStr | None, sent: bytes, at_once: bool, monkeypatch: pytest.MonkeyPatch
+    token: Token | None, sent: bytes, at_once: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(common.link_end, "HELLO_SECONDS", PATIENCE_SECONDS)
     far = Recorder(FAR, token=token)

@@ -26,7 +26,7 @@ RETRY_REASONS = {
 }
 # Every label, and all that it can be. None: somebody else chooses, so what it can be is tested below.
 LABELS = {
-    "process": {"dispatcher", "worker"},
+    "process": {"dispatcher", "worker", "serve"},
     "direction": {"in", "out", "input", "output"},
     "modality": {"text", "audio"},
     "cached": {"true", "false"},

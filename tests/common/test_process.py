@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import os
+import pty
 import resource
 import signal
 import subprocess
@@ -12,14 +13,15 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from prometheus_client import CollectorRegistry, Histogram
 
 from common import process as process_module
 from common.process import STOP_SECONDS, Process, watch_event_loop
-from common.settings import ChildSettings
+from common.secret_store import Secrets
+from common.settings import ChildSettings, Settings
 from tests.common.programs import process_program
 from tests.hanging_resolver import HOST, HangingResolver
 from tests.helpers import eventually
@@ -38,15 +40,22 @@ class Running:
     """A process with a `main` of its own."""
 
     def __init__(
-        self, body: str, role: str = "worker", *, child: ChildSettings | None = None, **variables: str
+        self,
+        body: str,
+        role: str = "worker",
+        *,
+        child: ChildSettings | None = None,
+        before: str = "",
+        **variables: str,
     ) -> None:
+        self.rest = ""
         needed = {
             "OPENAI_API_KEY": "k",
             "REDIS_URL": "redis://127.0.0.1:1",
         }
         told = {} if child is None else child.environment()
         self.process = subprocess.Popen(
-            [sys.executable, "-u", "-c", process_program(role, body)],
+            [sys.executable, "-u", "-c", process_program(role, body, before)],
             env=os.environ | needed | told | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -60,6 +69,20 @@ class Running:
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
+
+    def drained_after(self, event: str) -> list[dict[str, object]]:
+        """Wait for a log line; then drain the process, and return all that it logged."""
+        assert self.process.stderr is not None
+        lines = []
+        for raw in self.process.stderr:
+            lines.append(json.loads(raw))
+            if lines[-1]["event"] == event:
+                break
+        self.signal(signal.SIGTERM)
+        self.signal(signal.SIGINT)
+        self.rest, logged = self.process.communicate(timeout=60)
+        assert self.process.returncode == 7
+        return lines + [json.loads(line) for line in logged.splitlines()]
 
     def kill(self) -> None:
         self.process.kill()
@@ -292,7 +315,7 @@ class TestChildOfServe:
 
 
 async def test_a_process_of_its_own_has_nobody_to_tell_that_it_is_ready() -> None:
-    process = Process("worker", drain_seconds=1)
+    process = Process("worker", drain_seconds=1, secrets=Secrets(Settings()))
     try:
         process.ready()
     finally:
@@ -301,7 +324,7 @@ async def test_a_process_of_its_own_has_nobody_to_tell_that_it_is_ready() -> Non
 
 
 async def test_the_drain_deadline_is_known() -> None:
-    process = Process("worker", drain_seconds=60)
+    process = Process("worker", drain_seconds=60, secrets=Secrets(Settings()))
     before = time.monotonic()
     process.request_stop()
     assert process.drain_deadline is not None
@@ -309,7 +332,7 @@ async def test_the_drain_deadline_is_known() -> None:
 
 
 async def test_the_first_request_drains_and_the_second_stops() -> None:
-    process = Process("worker", drain_seconds=60)
+    process = Process("worker", drain_seconds=60, secrets=Secrets(Settings()))
     seen = []
     for _ in range(3):
         seen.append((process.draining.is_set(), process.stopping.is_set()))
@@ -330,3 +353,103 @@ async def test_a_blocked_event_loop_shows_as_lag(monkeypatch: pytest.MonkeyPatch
     await eventually(lambda: (registry.get_sample_value("lag_seconds_count") or 0) > samples)
     assert (registry.get_sample_value("lag_seconds_sum") or 0) >= 0.15
     watching.cancel()
+
+
+class TestOtherSignals:
+    """Signals that end a process by default: a call must not be lost by one."""
+
+    def test_sigquit_drains_and_then_stops(self, run: Callable[..., Running]) -> None:
+        running = run(WAIT_FOR_BOTH)
+        assert running.says() == "up"
+        running.signal(signal.SIGQUIT)
+        assert running.says() == "draining"
+        running.signal(signal.SIGQUIT)
+        assert running.says() == "stopping"
+        assert running.end() == (7, [])
+
+    @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+    def test_a_user_signal_is_ignored_and_logged(
+        self, run: Callable[..., Running], number: signal.Signals
+    ) -> None:
+        running = run(WAIT_FOR_BOTH)
+        assert running.says() == "up"
+        running.signal(number)
+        (line,) = running.drained_after("signal ignored")
+        assert line["signal"] == number.name
+
+    def test_sighup_reads_the_secrets_again(self, run: Callable[..., Running], tmp_path: Path) -> None:
+        key = tmp_path / "key"
+        key.write_text("old")
+        running = run(
+            "print('up')\nthis.reloaded.append(lambda: print(this.secrets.settings.openai_api_key))\n"
+            "await this.draining.wait()\nreturn 7",
+            OPENAI_API_KEY="",
+            OPENAI_API_KEY_FILE=str(key),
+        )
+        assert running.says() == "up"
+        key.write_text("new")
+        running.signal(signal.SIGHUP)
+        assert running.says() == "**********"
+        (line,) = running.drained_after("secrets read again")
+        assert line["changed"] == ["OPENAI_API_KEY"]
+
+    def test_a_wrong_reload_changes_nothing_and_is_one_line(
+        self, run: Callable[..., Running], tmp_path: Path
+    ) -> None:
+        key = tmp_path / "key"
+        key.write_text("old")
+        running = run(
+            "print('up')\nthis.reloaded.append(lambda: print('reloaded'))\nawait this.draining.wait()\n"
+            "print(this.secrets.settings.openai_api_key.get_secret_value())\nreturn 7",
+            OPENAI_API_KEY="",
+            OPENAI_API_KEY_FILE=str(key),
+        )
+        assert running.says() == "up"
+        key.unlink()
+        running.signal(signal.SIGHUP)
+        (line,) = running.drained_after("secrets not read again")
+        assert line["reason"] == f"OPENAI_API_KEY_FILE={str(key)!r} cannot be read: No such file or directory"
+        assert running.process.stdout is not None
+        assert running.rest == "old\n"
+
+    def test_a_signal_during_the_start_is_kept_for_it(self, run: Callable[..., Running]) -> None:
+        """The parent passes SIGHUP on to children that may just be starting."""
+        running = run(
+            WAIT_FOR_BOTH,
+            before="import os, signal\nfrom common import signals\nsignals.hold()\n"
+            "os.kill(os.getpid(), signal.SIGHUP)\nos.kill(os.getpid(), signal.SIGUSR1)",
+        )
+        assert running.says() == "up"
+        events = {line["event"] for line in running.drained_after("secrets read again")}
+        assert events == {"secrets read again", "signal ignored"}
+
+    def test_a_terminal_that_closed_drains(self) -> None:
+        pid, master = pty.fork()
+        if pid == 0:
+            _become(WAIT_FOR_BOTH)
+        with os.fdopen(master, "rb", buffering=0) as terminal:
+            assert b"up" in terminal.read(100)
+        # The terminal is gone, and with it whatever the process could say.
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+
+    def test_with_nohup_a_terminal_that_closed_does_not_drain(self, tmp_path: Path) -> None:
+        told = tmp_path / "told"
+        os.mkfifo(told)
+        pid, master = pty.fork()
+        if pid == 0:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            _become(
+                "import pathlib\nprint('up')\nthis.reloaded.append(lambda: "
+                f"pathlib.Path({str(told)!r}).write_text(str(this.draining.is_set())))\n" + WAIT_FOR_BOTH
+            )
+        with os.fdopen(master, "rb", buffering=0) as terminal:
+            assert b"up" in terminal.read(100)
+        assert told.read_text() == "False"
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def _become(body: str) -> NoReturn:
+    """Run in place of the forked test process."""
+    os.environ |= {"OPENAI_API_KEY": "k", "REDIS_URL": "redis://127.0.0.1:1", "DRAIN_SECONDS": "0.2"}
+    os.execv(sys.executable, [sys.executable, "-u", "-c", process_program("worker", body)])  # noqa: S606 - none is needed

@@ -278,9 +278,11 @@ def test_the_first_signal_ends_dispatchers_then_workers_then_redis_and_leaves_no
     port = service.up()["port"]
     service.signal(number)
     assert service.end() == 0
+    # Each process writes its lines by a thread: their order is that of their times.
+    lines = sorted(service.lines, key=lambda line: str(line["timestamp"]))
     assert [
         (line["event"], line["process"])
-        for line in service.lines
+        for line in lines
         # A service that another program killed may have left a folder.
         if line["event"] not in {"up", "serving", "left-over temporary folder removed"}
     ] == [

@@ -204,6 +204,18 @@ class TestRenewal:
         await eventually(lambda: tls.context is not context, PATIENCE_SECONDS)
         looking.cancel()
 
+    async def test_they_are_looked_at_at_once_when_somebody_asks(
+        self, authority: Authority, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(common.tls, "LOOK_SECONDS", 3600)
+        tls = Tls(authority.issue(), TlsFiles.of_port)
+        context = tls.context
+        looking = asyncio.create_task(tls.keep_fresh(Counter("failures", "of the test", registry=None)))
+        authority.issue()
+        tls.look_soon()
+        await eventually(lambda: tls.context is not context, PATIENCE_SECONDS)
+        looking.cancel()
+
 
 class TestProblems:
     def test_there_are_none(self, authority: Authority) -> None:

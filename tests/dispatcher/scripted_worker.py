@@ -8,7 +8,6 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from typing import get_args
 
-from pydantic import SecretStr
 from websockets.http11 import Request
 from websockets.typing import BytesLike
 
@@ -16,6 +15,7 @@ from common import link
 from common.link import Control, Hello, Kind
 from common.link_end import LINK_LIMITS, LinkEnd
 from common.tls import Tls
+from common.tokens import Token
 from common.websocket import Owner, WebSocket, serve
 from tests.helpers import eventually
 
@@ -135,7 +135,7 @@ class ScriptedWorker:
         self.calls: int | None = None
         # Records of each channel that had come, on whatever link.
         self.received: dict[int, int] = {}
-        self.token: SecretStr | None = None
+        self.token: Token | None = None
         self.refusal: tuple[http.HTTPStatus, str] | None = None
         # So many of the next links never say a word.
         self.mute_links = 0

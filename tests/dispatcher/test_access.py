@@ -12,13 +12,14 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from common import admin
+from common.tokens import Token
 from dispatcher.access import Access
 
-TOKEN = SecretStr("a-token-for-the-admin")
+TOKEN = Token(SecretStr("a-token-for-the-admin"))
 
 
 @asynccontextmanager
-async def asking(token: SecretStr | None) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
+async def asking(token: Token | None) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
     """A port that answers what `Access` says: the status, and 200 where it has nothing against it."""
     access = Access(token)
 
@@ -82,7 +83,7 @@ class TestWithToken:
 
     async def test_no_browser_brings_it_by_itself_so_names_and_origins_do_not_matter(self) -> None:
         headers = {
-            "Authorization": f"Bearer {TOKEN.get_secret_value()}",
+            "Authorization": f"Bearer {TOKEN.value.get_secret_value()}",
             "Host": "calls.example",
             "Origin": "https://proxy.example",
         }

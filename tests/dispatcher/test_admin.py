@@ -20,12 +20,13 @@ import dispatcher.admin
 from common import admin, metrics
 from common.nesting import MAX_LEVELS
 from common.registry import CallLease, Pin, Registry, WorkerRecord, WorkerState
+from common.tokens import Token
 from dispatcher.admin import application
 from dispatcher.commands import CommandError, Commands
 from tests.redis_process import RedisProcess
 
 LONG_SECONDS = 60
-TOKEN = SecretStr("a-token-for-the-admin")
+TOKEN = Token(SecretStr("a-token-for-the-admin"))
 
 
 class Client:
@@ -68,7 +69,7 @@ async def answering(
     sock: socket.socket,
     url: str,
     connector: aiohttp.BaseConnector | None = None,
-    token: SecretStr | None = None,
+    token: Token | None = None,
 ) -> AsyncIterator[Client]:
     """The admin port on this socket; `client.ready` is what the dispatcher says of itself."""
     async with aiohttp.ClientSession(connector=connector) as session:
@@ -286,7 +287,7 @@ class TestToken:
         connector = aiohttp.UnixConnector(str(tmp_path / "admin"))
         async with answering(registry, sock, "http://admin", connector, TOKEN) as client:
             for path in ("/calls", "/workers"):
-                headers = {"Authorization": f"Bearer {TOKEN.get_secret_value()}"}
+                headers = {"Authorization": f"Bearer {TOKEN.value.get_secret_value()}"}
                 async with client.session.get(client.url + path, headers=headers) as response:
                     assert (response.status, await response.json()) == (200, [])
 
@@ -309,14 +310,14 @@ class TestToken:
             assert "ADMIN_TOKEN" in (await response.json())["error"]
 
     async def test_what_is_not_it_is_no_token(self, guarded: Client) -> None:
-        token = TOKEN.get_secret_value()
+        token = TOKEN.value.get_secret_value()
         for wrong in ("Bearer", "Bearer x", f"Basic {token}", token, f"Bearer {token}x", "Bearer " + "x" * 4000):
             headers = {"Authorization": wrong}
             async with guarded.session.get(f"{guarded.url}/calls", headers=headers) as response:
                 assert response.status == 401
 
     async def test_a_query_is_no_place_for_it(self, guarded: Client) -> None:
-        assert (await guarded.get(f"/calls?token={TOKEN.get_secret_value()}"))[0] == 401
+        assert (await guarded.get(f"/calls?token={TOKEN.value.get_secret_value()}"))[0] == 401
 
     async def test_probes_and_metrics_need_none(self, guarded: Client) -> None:
         for probe in ("/livez", "/readyz", "/metrics"):

@@ -17,6 +17,7 @@ from websockets.exceptions import InvalidStatus
 
 from common.doorkeeper import DEFAULT_DOOR_LIMITS, Refusal
 from common.metrics import dispatcher as dispatcher_metrics
+from common.tokens import Token
 from dispatcher.caller import Caller
 from dispatcher.legacy import PATH
 from dispatcher.limits import CallLimits
@@ -25,7 +26,7 @@ from tests.dispatcher.rig import PATIENCE_SECONDS, Rig, counted
 from tests.helpers import eventually
 
 TOKEN = "0123456789abcdef0123456789abcdef"
-LOCKED = Security(sts_token=SecretStr(TOKEN))
+LOCKED = Security(sts_token=Token(SecretStr(TOKEN)))
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from common.errors import LinkUnavailable
 from common.link import Hello, Kind
 from common.link_end import LINK_LIMITS
 from common.tls import Tls, TlsFiles
+from common.tokens import Token
 from common.websocket import Limits
 from dispatcher.links import LinkPool, WorkerLink
 from tests.certificates import Authority
@@ -231,8 +232,8 @@ class TestOpening:
         assert (await pool.get("w-1", worker.address)).is_open
 
     async def test_tokens_have_to_be_the_same(self, worker: ScriptedWorker) -> None:
-        worker.token = SecretStr("the token of the cluster")
-        for token in (None, SecretStr("the token of another one")):
+        worker.token = Token(SecretStr("the token of the cluster"))
+        for token in (None, Token(SecretStr("the token of another one"))):
             pool = LinkPool("d-1", "1.2.3", token=token)
             with pytest.raises(LinkUnavailable, match=r"CLUSTER_TOKEN .* set the same on both"):
                 await pool.get("w-1", worker.address)

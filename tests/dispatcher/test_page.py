@@ -14,6 +14,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from common import admin
+from common.tokens import Token
 from dispatcher import page
 from dispatcher.access import Access
 
@@ -22,7 +23,7 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @asynccontextmanager
-async def answering(sock: socket.socket, token: SecretStr | None = None) -> AsyncIterator[None]:
+async def answering(sock: socket.socket, token: Token | None = None) -> AsyncIterator[None]:
     app = web.Application()
     app.add_routes(page.routes(Access(token)))
     runner = await admin.serve(app, sock)
@@ -106,14 +107,14 @@ class TestWhoMaySeeIt:
         sock = socket.socket(socket.AF_UNIX)
         sock.bind(str(tmp_path / "admin"))
         connector = aiohttp.UnixConnector(str(tmp_path / "admin"))
-        token = SecretStr("a-token-for-the-admin")
+        token = Token(SecretStr("a-token-for-the-admin"))
         async with (
             answering(sock, token),
             aiohttp.ClientSession("http://localhost", connector=connector) as http,
             http.get("/") as response,
         ):
             assert response.status == 200
-            assert token.get_secret_value() not in await response.text()
+            assert token.value.get_secret_value() not in await response.text()
 
 
 class TestSource:

@@ -23,7 +23,7 @@ KEY = "sk-test-0123456789abcdefghij"
 PATIENCE_SECONDS = 30.0
 _REPOSITORY = Path(__file__).resolve().parents[2]
 # The code that the tests run with, be it the sources or what was compiled of them; then the tests.
-_PYTHONPATH = os.pathsep.join((str(Path(common.__file__).resolve().parents[1]), str(_REPOSITORY)))
+PYTHONPATH = os.pathsep.join((str(Path(common.__file__).resolve().parents[1]), str(_REPOSITORY)))
 
 
 class ServiceProcess:
@@ -49,7 +49,7 @@ class ServiceProcess:
             "-m",
             cls.module,
             *arguments,
-            env=environment | {"PYTHONPATH": _PYTHONPATH},
+            env=environment | {"PYTHONPATH": PYTHONPATH},
             cwd=tempfile.gettempdir(),  # where there is no .env
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,

@@ -21,6 +21,7 @@ from tests.hanging_resolver import HOST, HangingResolver
 from tests.helpers import eventually
 from tests.scenarios.processes import KEY, PATIENCE_SECONDS, ServiceProcess, wait_gone
 from tests.scenarios.tones import tone
+from tests.tiny_folder import fill, tiny_folder
 
 
 @asynccontextmanager
@@ -306,3 +307,22 @@ async def test_a_port_that_is_taken_stops_the_start_with_one_line(simulator: Rea
         other = await ServiceProcess.start("serve", PORT=port, ADMIN_PORT=0, OPENAI_API_KEY=KEY)
         assert await other.ended() == os.EX_CONFIG
         assert f"PORT={port}" in other.raw.splitlines()[-1]
+
+
+async def test_a_full_temporary_folder_ends_no_worker_and_no_call(tmp_path: Path) -> None:
+    """Metrics are kept there: before, each touch of a page that the folder had no room for was a SIGBUS."""
+    with tiny_folder(tmp_path, 1 << 16) as folder:
+        async with (
+            RealtimeSimulator(SimulatorSettings(words=2, greeting_words=2)) as simulator,
+            _serve(simulator, TMPDIR=folder) as (serve, url, admin_url),
+        ):
+            fill(folder)
+            call = await place_call(url)
+            await _agent_has_spoken(call, times=1)
+            await call.say(tone(500, 1.0))
+            await _agent_has_spoken(call, times=2)
+            assert serve.events("process ended") == []
+            said = serve.events("metrics have no room")
+            assert len({line["pid"] for line in said}) == len(said) > 0
+            await _metric(admin_url, "avr_sts_calls_total")  # is answered
+            await call.hang_up()

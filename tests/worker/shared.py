@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from common import metrics
+from common.secret_store import Secrets
 from common.settings import Settings
 from worker import instructions
 from worker.call import Resources
@@ -21,7 +22,7 @@ async def resources(settings: Settings) -> AsyncIterator[Resources]:
     await tools.start()
     http = instructions.http_client()
     try:
-        yield Resources(settings, metrics.worker(), Prices.load(), tools, http)
+        yield Resources(Secrets(settings), metrics.worker(), Prices.load(), tools, http)
     finally:
         await http.close()
         await tools.stop()
