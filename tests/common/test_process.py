@@ -79,7 +79,7 @@ class Running:
             if lines[-1]["event"] == event:
                 break
         self.signal(signal.SIGTERM)
-        self.signal(signal.SIGINT)
+        self.signal(signal.SIGQUIT)
         self.rest, logged = self.process.communicate(timeout=60)
         assert self.process.returncode == 7
         return lines + [json.loads(line) for line in logged.splitlines()]

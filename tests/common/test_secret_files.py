@@ -20,7 +20,7 @@ TOKEN = "a-token-of-32-characters-in-all!"
 
 def refusal(**variables: str) -> str:
     with pytest.raises(SettingsError) as caught:
-        Settings.parse({"OPENAI_API_KEY": KEY, "REDIS_URL": "redis://here"} | variables, Role.WORKER)
+        Settings.parse({"OPENAI_API_KEY": KEY, "REDIS_URL": "redis://here"} | variables, Role.SERVE)
     return str(caught.value)
 
 
@@ -38,7 +38,7 @@ def test_a_file_is_read_without_the_space_around_it(tmp_path: Path, name: str, w
     file = tmp_path / "token"
     file.write_text(written)
     variables = {"OPENAI_API_KEY": KEY, "REDIS_URL": "redis://here", f"{name.upper()}_FILE": str(file)}
-    settings = Settings.parse(variables, Role.WORKER)
+    settings = Settings.parse(variables, Role.SERVE)
     assert getattr(settings, name).get_secret_value() == TOKEN
 
 
@@ -52,7 +52,7 @@ def test_what_a_role_needs_may_be_in_files(tmp_path: Path) -> None:
             "REDIS_URL_FILE": str(tmp_path / "redis"),
             "OPENAI_MCP_SERVERS_FILE": str(tmp_path / "mcp"),
         },
-        Role.WORKER,
+        Role.SERVE,
     )
     assert settings.openai_api_key.get_secret_value() == KEY
     assert settings.redis_url == "redis://:password@here:6379/0"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
-from common.secret_store import Secrets
+from common.secret_store import MAX_FORMER, Secrets
 from common.settings import SECRETS, Role, Settings
 
 KEY = "sk-test-0123456789abcdefghij"
@@ -33,7 +33,7 @@ NEW = {
 
 def settings(**variables: str) -> Settings:
     given = {name: value for name, value in (GIVEN | variables).items() if value}
-    return Settings.parse(given, Role.WORKER)
+    return Settings.parse(given, Role.SERVE)
 
 
 @pytest.mark.parametrize("name", [name.upper() for name in SECRETS])
@@ -85,8 +85,8 @@ def test_nothing_changed_is_nothing() -> None:
 
 
 def test_former_secrets_are_still_kept_out_of_what_is_shown() -> None:
-    secrets = Secrets(parsed())
+    secrets = Secrets(settings())
     keys = [f"sk-key-number-{number:04d}" for number in range(MAX_FORMER + 2)]
     for key in keys:
-        secrets.replace(parsed(OPENAI_API_KEY=key))
+        secrets.replace(settings(OPENAI_API_KEY=key))
     assert secrets.seen & set(keys) == set(keys[-MAX_FORMER - 1 :])
