@@ -20,6 +20,8 @@ from worker.tools.errors import InvalidArguments
 INTERRUPTED = "interrupted, outcome unknown"
 # The output of a hang-up or transfer that the model asks for after a transfer.
 TRANSFERRED = "not done: the caller has been transferred already"
+# A tool whose runs took their worker or its process down so often is not run again, also if it is idempotent.
+MAX_RUNS = 2
 # Outputs that wait for the session to be up; no more tools of a call run at once (worker/call.py).
 MAX_EARLY = 64
 # A tool of an MCP server is waited for so long. The service runs it, and reports its end or not.
@@ -69,7 +71,8 @@ class FunctionCalls:
         self._is_up = False
         # Another dispatcher attached before the lost session was taken up: it has none of the orders.
         self._was_attached_early = False
-        self._early: dict[str, tuple[str, bool]] = {}
+        # (output, answer, lost)
+        self._early: dict[str, tuple[str, bool, bool]] = {}
 
     @property
     def any_open(self) -> bool:
@@ -107,7 +110,7 @@ class FunctionCalls:
         if not self._is_up:
             # Of a tool that the session before this one began.
             if len(self._early) < MAX_EARLY:
-                self._early[call_id] = (output, answer)
+                self._early[call_id] = (output, answer, False)
             return False
         if call_id not in self._calls.open_calls:
             return False
@@ -117,6 +120,22 @@ class FunctionCalls:
         self._journal.write()
         self._outbox.happened("tool_result", call_id=call_id, output=output)
         return self._calls.end(call_id, answer=answer)
+
+    def lost(self, call_id: str, output: str, idempotent: frozenset[str]) -> bool:
+        """Take note that a tool was cut off, and what it did is not known: run an idempotent one again."""
+        if not self._is_up:
+            if len(self._early) < MAX_EARLY:
+                self._early[call_id] = (output, True, True)
+            return False
+        for call in self._conversation:
+            if (
+                call.kind is ItemKind.FUNCTION_CALL
+                and call.call_id == call_id
+                and call_id in self._calls.open_calls
+                and _may_run_again(call, idempotent)
+            ):
+                return self._begin(call, RESTORED)
+        return self.ended(call_id, output)
 
     def order_done(self, done: link.OrderDone) -> bool:
         """What came of a hang-up or transfer."""
@@ -148,13 +167,16 @@ class FunctionCalls:
             self._calls.begin(RESTORED, call.call_id)
         for call in calls:
             if call.call_id in self._early:
-                output, answer = self._early.pop(call.call_id)
-                self.ended(call.call_id, output, answer=answer)
+                output, answer, lost = self._early.pop(call.call_id)
+                if lost and _may_run_again(call, idempotent):
+                    self._begin(call, RESTORED)
+                else:
+                    self.ended(call.call_id, output, answer=answer)
             elif call.call_id in snapshot.running:
                 continue
             elif call.call_id in snapshot.orders and not self._was_attached_early:
                 self._keep_order(call)
-            elif call.started and call.name not in idempotent:
+            elif call.started and not _may_run_again(call, idempotent):
                 self.ended(call.call_id, INTERRUPTED)
             else:
                 self._begin(call, RESTORED)
@@ -188,6 +210,7 @@ class FunctionCalls:
         if call.name not in avr.RESERVED_NAMES:
             # The dispatcher knows of it before its handler runs: it is not to run twice.
             call.started = True
+            call.runs += 1
             self._unconfirmed[call.call_id] = (call.name, call.text)
             self._journal.write()
             self._outbox.record(link.Tool(call.call_id))
@@ -205,3 +228,7 @@ class FunctionCalls:
         else:
             self._parting.setdefault(response_id, []).append(order)
         return False
+
+
+def _may_run_again(call: Item, idempotent: frozenset[str]) -> bool:
+    return call.name in idempotent and call.runs < MAX_RUNS

@@ -23,6 +23,9 @@ class Gated:
         self.gate = asyncio.Event()
         self.metadata: Mapping[str, str] = {}
 
+    async def check(self, arguments: dict[str, Any]) -> None:
+        """Any will do."""
+
     async def call(self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str]) -> str:
         self.metadata = metadata
         await self.gate.wait()
@@ -33,7 +36,7 @@ class Session:
     """One session's tools, and what came of them."""
 
     def __init__(self) -> None:
-        self.outputs: list[tuple[str, str]] = []
+        self.outputs: list[tuple[str, str, bool]] = []
         self.tools = RunningTools(
             "call", {"from": "100"}, metrics.worker(), lambda *output: self.outputs.append(output)
         )
@@ -55,7 +58,7 @@ async def test_a_tool_that_is_done_is_none_that_runs(gated: Gated, toolbox: Tool
     assert list(session.tools.tasks) == ["call_1"]
     gated.gate.set()
     await eventually(lambda: session.outputs)
-    assert session.outputs == [("call_1", "of call")]
+    assert session.outputs == [("call_1", "of call", False)]
     assert not session.tools.tasks
     assert gated.metadata == {"from": "100"}
 
@@ -95,11 +98,11 @@ async def test_an_output_goes_to_the_session_that_takes_over(gated: Gated, toolb
     first.tools.start(toolbox, "call_1", "gated", "{}")
     await eventually(lambda: first.outputs)
     assert first.tools.hand_over(second.tools) == []
-    assert second.outputs == [("call_1", "of call")]
+    assert second.outputs == [("call_1", "of call", False)]
     assert first.tools.is_empty
     # The second session may be lost before the model has the output.
     second.tools.hand_over(third.tools)
-    assert third.outputs == [("call_1", "of call")]
+    assert third.outputs == [("call_1", "of call", False)]
 
 
 async def test_outputs_that_are_kept_are_bounded(gated: Gated, toolbox: Toolbox) -> None:
@@ -109,7 +112,7 @@ async def test_outputs_that_are_kept_are_bounded(gated: Gated, toolbox: Toolbox)
         first.tools.start(toolbox, f"call_{number}", "gated", "{}")
         await eventually(lambda: not first.tools.tasks)
     first.tools.hand_over(second.tools)
-    assert [call_id for call_id, _ in second.outputs] == [f"call_{n + 3}" for n in range(MAX_KEPT_OUTPUTS)]
+    assert [call_id for call_id, *_ in second.outputs] == [f"call_{n + 3}" for n in range(MAX_KEPT_OUTPUTS)]
 
 
 async def test_a_cancelled_tool_is_not_handed_over(toolbox: Toolbox) -> None:
