@@ -15,6 +15,13 @@ from worker.tools.tool_host import Part, ToolHost
 GUARD_SECONDS = 60
 HANG_SECONDS = 1.0
 
+OUR_SECRETS = (
+    *("OPENAI_API_KEY", "openai_api_key", "SAFETY_IDENTIFIER_SECRET", "STS_TOKEN", "CLUSTER_TOKEN", "ADMIN_TOKEN"),
+    *("TLS_KEY", "CLUSTER_TLS_KEY", "REDIS_URL", "REDIS_URL_FILE", "OPENAI_MCP_SERVERS"),
+)
+OTHERS = ("MY_API_KEY", "MY_TOKEN", "TLS_CERT", "OPENAI_MODEL", "WEATHER_URL", "DATABASE_URL")
+"""Variables that tools see."""
+
 
 @dataclass(eq=False)
 class LoadedTool:

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from tests.helpers import eventually
 from tests.worker.tools.conftest import NewGate, OpenShed, ToolsDir
-from tests.worker.tools.hosted import children
+from tests.worker.tools.hosted import OTHERS, OUR_SECRETS, children
 from tests.worker.tools.running import METADATA, UUID, names, output, run
 from worker.tools.result import Outcome
 from worker.tools.toolbox import Toolbox
@@ -390,3 +390,83 @@ async def test_nothing_is_left_when_the_shed_is_stopped(tools_dir: ToolsDir, ope
     await shed.stop()
     assert children() == []
     await eventually(lambda: threading.active_count() <= before)
+
+
+async def test_the_environment_is_passed_on_without_what_no_tool_needs(
+    tools_dir: ToolsDir, open_shed: OpenShed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (*OUR_SECRETS, *OTHERS):
+        monkeypatch.setenv(name, "value")
+    tools_dir.write("names.py", "import os\nname = 'names'\ndef handler(uuid, args): return list(os.environ)\n")
+    toolbox = await (await open_shed()).toolbox()
+    seen = json.loads(await output(toolbox, "names"))
+    assert set(OTHERS) <= set(seen)
+    assert "PATH" in seen
+    assert not set(OUR_SECRETS) & set(seen)
+
+
+READS = {
+    "get": "os.environ.get('REDIS_URL')",
+    "getenv": "os.getenv('REDIS_URL')",
+    "in": "'REDIS_URL' in os.environ or None",
+    "from": "environ.get('REDIS_URL')",
+    "a program": "subprocess.getoutput('printenv REDIS_URL') or os.getenv('REDIS_URL')",
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+async def test_the_first_read_of_a_withheld_variable_is_logged_with_a_hint(
+    read: str, tools_dir: ToolsDir, open_shed: OpenShed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://:pass@host")
+    monkeypatch.delenv("STS_TOKEN", raising=False)
+    tools_dir.write(
+        "read.py",
+        f"""
+        import os, subprocess
+        from os import environ
+        name = "read"
+
+        def handler(uuid, args):
+            return [os.getenv("STS_TOKEN"), {read}]
+        """,
+    )
+    toolbox = await (await open_shed()).toolbox()
+    with capture_logs() as lines:
+        for _ in range(2):
+            assert json.loads(await output(toolbox, "read")) == [None, None]
+    (line,) = [line for line in lines if line["log_level"] == "warning"]
+    assert line["event"] == "a tool read a variable that is withheld from tools"
+    assert (line["variable"], line["hint"]) == ("REDIS_URL", "TOOLS_ENV=REDIS_URL lets tools see it")
+
+
+async def test_a_variable_that_a_tool_sets_itself_is_its_own(
+    tools_dir: ToolsDir, open_shed: OpenShed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://:pass@host")
+    tools_dir.write(
+        "own.py",
+        """
+        import os
+        name = "own"
+        os.environ["REDIS_URL"] = "redis://elsewhere"
+        def handler(uuid, args): return os.environ["REDIS_URL"]
+        """,
+    )
+    with capture_logs() as lines:
+        toolbox = await (await open_shed()).toolbox()
+        assert await output(toolbox, "own") == "redis://elsewhere"
+    assert not [line for line in lines if line["log_level"] == "warning"]
+
+
+async def test_a_withheld_variable_that_is_granted_is_there(
+    tools_dir: ToolsDir, open_shed: OpenShed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://:pass@host")
+    monkeypatch.setenv("ADMIN_TOKEN", "0123456789abcdef")
+    tools_dir.write(
+        "a.py",
+        "import os\nname = 'a'\ndef handler(u, a): return [os.getenv('REDIS_URL'), os.getenv('ADMIN_TOKEN')]",
+    )
+    toolbox = await (await open_shed(granted=["REDIS_URL"])).toolbox()
+    assert json.loads(await output(toolbox, "a")) == ["redis://:pass@host", None]
