@@ -60,11 +60,6 @@ class ToolHost:
         self._one_by_one = asyncio.Lock()
         self._stopped = False
 
-    @property
-    def has_process(self) -> bool:
-        """Whether a process runs, or is being started."""
-        return self._starting is not None or (self._process is not None and self._process.ended is None)
-
     def part(self, op: str, **fields: Any) -> Part:
         """Return a part that is loaded by the operation `op`."""
         version = next(self._versions)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import psutil
 import pytest
 from structlog.testing import capture_logs
 
 from tests.worker.tools.conftest import NewGate, OpenShed, ToolsDir
+from tests.worker.tools.hosted import children
 from tests.worker.tools.running import names, output, run
 from worker.tools import shed as shed_module
 from worker.tools.files import MAX_FILES
 from worker.tools.result import Outcome
 from worker.tools.shed import ToolShed
+
+MOST_NICE = 19
 
 
 def tool(name: str, answer: str = "done") -> str:
@@ -27,6 +31,19 @@ async def test_without_a_directory_there_are_no_tools_and_nothing_is_said(
         shed = await open_shed()
         assert (await shed.toolbox()).definitions == []
     assert lines == []
+
+
+async def test_without_a_tool_there_is_no_process_until_one_appears(
+    tools_dir: ToolsDir, open_shed: OpenShed
+) -> None:
+    tools_dir.write("_helper.py", "raise RuntimeError")
+    shed = await open_shed()
+    await shed.toolbox()
+    assert children() == []
+    tools_dir.write("a.py", tool("a"))
+    assert names(await shed.toolbox()) == ["a"]
+    (process,) = children()
+    assert process.nice() > psutil.Process().nice() or process.nice() == MOST_NICE
 
 
 async def test_a_directory_that_cannot_be_read_is_named_once(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
