@@ -114,9 +114,9 @@ class Item:
             name=str(record.get("name", "")),
             started=bool(record.get("started")),
             # The release before this one does not count.
-            runs=int(record.get("runs", bool(record.get("started")))),
+            runs=_number(record.get("runs", int(bool(record.get("started"))))),
             silent=bool(record.get("silent")),
-            span=None if span is None else (_position(span[0]), _position(span[1])),
+            span=None if span is None else (_number(span[0]), _number(span[1])),
             left_out=bool(record.get("left_out")),
         )
 
@@ -126,10 +126,10 @@ class Item:
         return self.text if self.heard_share is None else heard_part(self.text, self.heard_share)
 
 
-def _position(value: Any) -> int:
-    if not 0 <= (position := int(value)) <= link.MAX_NUMBER:
-        raise ValueError("a position is out of range")
-    return position
+def _number(value: Any) -> int:
+    if not isinstance(value, int) or not 0 <= value <= link.MAX_NUMBER:
+        raise ValueError("a number is out of range")
+    return value
 
 
 def heard_part(text: str, share: float) -> str:
