@@ -38,8 +38,23 @@ def handler(uuid, args):
 MISMATCH = "a" * 60 + "b"
 
 
-def _instructions(**arguments: object) -> str:
-    tool_calls = [{"turn": 1, "name": "stuck", "arguments": orjson.dumps(arguments).decode()}]
+# Waits for ever, until its process is killed; the second run answers.
+ANSWERS_LATER = """
+import asyncio, pathlib
+name = "later"
+idempotent = True
+reached = pathlib.Path(__file__).with_suffix(".reached")
+
+async def handler(uuid, args):
+    if reached.exists():
+        return "found at last"
+    reached.touch()
+    await asyncio.Event().wait()
+"""
+
+
+def _instructions(*, name: str = "stuck", **arguments: object) -> str:
+    tool_calls = [{"turn": 1, "name": name, "arguments": orjson.dumps(arguments).decode()}]
     return f"simulator: {orjson.dumps({'greeting_words': 1, 'words': 1, 'tool_calls': tool_calls}).decode()}"
 
 
@@ -88,3 +103,57 @@ async def test_a_call_begins_while_arguments_match_a_pattern_without_end(
         await _agent_has_spoken(other)
         assert "could not be checked" in await _output(session)
         await asyncio.gather(call.hang_up(), other.hang_up())
+
+
+async def test_an_idempotent_tool_of_another_call_runs_again(real_redis_url: str, tmp_path: Path) -> None:
+    (tmp_path / "stuck.py").write_text(HOLDS_THE_INTERPRETER)
+    (tmp_path / "later.py").write_text(ANSWERS_LATER)
+    settings: dict[str, Any] = {"TOOLS_DIR": tmp_path, "OPENAI_INSTRUCTIONS": _instructions(name="{from}")}
+    async with RealtimeSimulator() as simulator, Cluster(real_redis_url, simulator.url, **settings) as cluster:
+        await cluster.start(workers=1)
+        calls, sessions = [], []
+        for number, name in enumerate(("later", "stuck"), start=1):
+            calls.append(await place_call(await cluster.url(), metadata={"from": name}))
+            sessions.append(await simulator.wait_for_session(number))
+            await _agent_has_spoken(calls[-1])
+            await calls[-1].say(SPEECH)
+            await eventually((tmp_path / f"{name}.reached").exists, PATIENCE_SECONDS)
+        assert await _output(sessions[0]) == "found at last"
+        assert "was interrupted" in await _output(sessions[1])
+        await asyncio.gather(*(call.hang_up() for call in calls))
+
+
+async def test_a_tool_whose_process_died_twice_is_not_run_again(real_redis_url: str, tmp_path: Path) -> None:
+    source = HOLDS_THE_INTERPRETER.replace(".touch()", '.open("a").write("x")')
+    (tmp_path / "stuck.py").write_text(f"idempotent = True\n{source}")
+    settings: dict[str, Any] = {"TOOLS_DIR": tmp_path, "OPENAI_INSTRUCTIONS": _instructions()}
+    async with RealtimeSimulator() as simulator, Cluster(real_redis_url, simulator.url, **settings) as cluster:
+        await cluster.start(workers=1)
+        call = await place_call(await cluster.url())
+        session = await simulator.wait_for_session()
+        await _agent_has_spoken(call)
+        await call.say(SPEECH)
+        assert "was interrupted" in await _output(session)
+        assert (tmp_path / "stuck.reached").read_text() == "xx"
+        await call.hang_up()
+
+
+async def test_a_call_whose_tool_took_down_two_workers_is_told_so(real_redis_url: str, tmp_path: Path) -> None:
+    (tmp_path / "stuck.py").write_text(
+        "idempotent = True\n"
+        + HOLDS_THE_INTERPRETER.replace(".touch()", '.open("a").write(f"{os.getppid()} ")')
+        .replace("ctypes.PyDLL(None).pause()", "os.kill(os.getppid(), 9)")
+        .replace("import ctypes,", "import os,")
+    )
+    settings: dict[str, Any] = {"TOOLS_DIR": tmp_path, "OPENAI_INSTRUCTIONS": _instructions()}
+    async with RealtimeSimulator() as simulator, Cluster(real_redis_url, simulator.url, **settings) as cluster:
+        await cluster.start(workers=3)
+        call = await place_call(await cluster.url())
+        await simulator.wait_for_session()
+        await _agent_has_spoken(call)
+        await call.say(SPEECH)
+        last = await simulator.wait_for_session(3)
+        assert await _output(last) == "interrupted, outcome unknown"
+        assert len((tmp_path / "stuck.reached").read_text().split()) == 2
+        assert [worker.returncode for worker in cluster.workers].count(None) == 1
+        await call.hang_up()

@@ -12,6 +12,7 @@ from common import metrics
 from tests.helpers import eventually
 from worker.running_tools import MAX_KEPT_OUTPUTS, MAX_RUNNING_TOOLS, RunningTools
 from worker.tools.definition import Definition
+from worker.tools.errors import ToolLost
 from worker.tools.toolbox import Toolbox
 
 
@@ -142,3 +143,40 @@ async def test_a_name_that_the_model_made_up_has_no_series_of_its_own(toolbox: T
     session.tools.start(toolbox, "call_1", "of_nobody", "{}")
     await eventually(lambda: session.outputs)
     assert "of_nobody" not in metrics.render()[0].decode()
+
+
+class Lost(Gated):
+    """A tool that is cut off, and the second time answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs = 0
+        self.gate.set()
+
+    async def call(self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str]) -> str:
+        self.runs += 1
+        if self.runs == 1:
+            raise ToolLost("It was interrupted.")
+        return await super().call(uuid, arguments, metadata)
+
+
+async def test_a_tool_that_was_cut_off_is_told_as_such() -> None:
+    session, next_one = Session(), Session()
+    toolbox = Toolbox([Lost()], timeout_seconds=60, stopped=asyncio.get_running_loop().create_future())
+    session.tools.start(toolbox, "call_1", "gated", "{}")
+    await eventually(lambda: session.outputs)
+    told = ("call_1", "The tool gated failed. It was interrupted.", True)
+    assert session.outputs == [told]
+    session.tools.hand_over(next_one.tools)
+    assert next_one.outputs == [told]
+
+
+async def test_a_run_takes_the_place_of_one_that_was_cut_off() -> None:
+    session, next_one = Session(), Session()
+    toolbox = Toolbox([Lost()], timeout_seconds=60, stopped=asyncio.get_running_loop().create_future())
+    for runs in (1, 2):
+        session.tools.start(toolbox, "call_1", "gated", "{}")
+        await eventually(lambda: not session.tools.tasks)
+        assert len(session.outputs) == runs
+    session.tools.hand_over(next_one.tools)
+    assert next_one.outputs == [("call_1", "of call", False)]

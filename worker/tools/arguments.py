@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import orjson
 
+from common.nesting import MAX_LEVELS, is_too_deep
 from worker.tools.errors import InvalidArguments
 
 MAX_ARGUMENTS_CHARACTERS: Final = 64 * 1024
@@ -16,7 +17,7 @@ def parse(arguments: str) -> dict[str, Any]:
     """Reads arguments; an empty text is no arguments.
 
     Raises:
-        InvalidArguments: they are not a JSON object.
+        InvalidArguments: they are not a JSON object, or too much of one.
     """
     if len(arguments) > MAX_ARGUMENTS_CHARACTERS:
         raise InvalidArguments(f"The arguments are longer than {MAX_ARGUMENTS_CHARACTERS} characters.", "size")
@@ -28,4 +29,6 @@ def parse(arguments: str) -> dict[str, Any]:
         raise InvalidArguments(f"The arguments are not valid JSON: {error}.", "json") from None
     if not isinstance(parsed, dict):
         raise InvalidArguments("The arguments are not a JSON object.", "json")
+    if is_too_deep(parsed):
+        raise InvalidArguments(f"The arguments are nested more than {MAX_LEVELS} levels deep.", "depth")
     return parsed

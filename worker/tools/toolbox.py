@@ -119,6 +119,8 @@ class Toolbox:
         except ToolFailed as error:  # a schema may refer to what is not there, or to itself without end
             output = f"The tool {name} cannot be used: its input_schema is wrong."
             return ToolResult(output, Outcome.ERROR), {"error": f"input_schema: {error.error_type}"}
+        except Exception as error:
+            return _broken(name, uuid, error)
         running = asyncio.ensure_future(tool.call(uuid, given, metadata))
         try:
             either: set[asyncio.Future[Any]] = {running, self._stopped}
@@ -142,11 +144,16 @@ class Toolbox:
             outcome = Outcome.LOST if isinstance(error, ToolLost) else Outcome.ERROR
             return ToolResult(f"The tool {name} failed. {error}", outcome), {"error": str(error)}
         except Exception as error:
-            _log.exception("a tool could not be called", uuid=uuid, tool=name)
-            return ToolResult(f"The tool {name} failed.", Outcome.ERROR), {"error": type(error).__name__}
+            return _broken(name, uuid, error)
         finally:
             running.add_done_callback(_seen)
             running.cancel()
+
+
+def _broken(name: str, uuid: str, error: Exception) -> tuple[ToolResult, dict[str, object]]:
+    """Return the result of a tool that could not be called for a reason that nobody expected."""
+    _log.error("a tool could not be called", uuid=uuid, tool=name, exc_info=error)
+    return ToolResult(f"The tool {name} failed.", Outcome.ERROR), {"error": type(error).__name__}
 
 
 def _seen(running: asyncio.Future[str]) -> None:

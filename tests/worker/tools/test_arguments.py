@@ -25,6 +25,7 @@ def test_an_object_is_read() -> None:
         ('["Rome"]', "not a JSON object"),
         ("null", "not a JSON object"),
         ("[" * 5000, "not valid JSON"),
+        ('{"a":' * 200 + "1" + "}" * 200, "nested more than 100 levels deep"),
         ('{"city": "' + "x" * MAX_ARGUMENTS_CHARACTERS + '"}', "longer than"),
     ],
 )

@@ -90,6 +90,12 @@ async def test_a_schema_that_leads_nowhere_fails_its_tool_alone() -> None:
     assert tool.given == []
 
 
+async def test_a_check_that_fails_is_told_and_the_tool_is_not_run() -> None:
+    tool = Scripted("sunny", wrong=RuntimeError("a bug of ours"))
+    assert await run(box(tool), "it", city="Rome") == ToolResult("The tool it failed.", Outcome.ERROR)
+    assert tool.given == []
+
+
 async def test_arguments_that_cannot_be_checked_do_not_reach_the_tool() -> None:
     tool = Scripted("sunny", wrong=ArgumentsNotChecked("the check did not end within 0.5 s"))
     with capture_logs() as lines:
