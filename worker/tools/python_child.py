@@ -47,6 +47,10 @@ from worker.tools.tool_loop import ToolLoop
 MAX_LOADING: Final = 32
 """Threads that load files: one whose import never ends keeps its thread."""
 
+SWITCH_SECONDS: Final = 0.0005
+"""How long a tool that computes in Python keeps the interpreter while others want it. With Python's default of
+5 ms, a check of arguments beside 64 such tools would take most of its bound to begin."""
+
 _LOG: Final = -2
 _BEGUN: Final = -3
 """Ids of lines that are no replies."""
@@ -230,5 +234,6 @@ def main() -> None:
     """Serve the worker until it closes the socket."""
     names, descriptor = sys.argv[1], int(sys.argv[-1])
     del sys.argv[1:]
+    sys.setswitchinterval(SWITCH_SECONDS)
     os.set_inheritable(descriptor, False)  # programs that tools start are none of the worker's
     asyncio.run(_run(socket.socket(fileno=descriptor), [name for name in names.split(",") if name]))

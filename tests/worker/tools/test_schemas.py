@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import signal
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
+from jsonschema.protocols import Validator
 
 from worker.tools.errors import ArgumentsNotChecked, BadTool, InvalidArguments
-from worker.tools.schemas import MAX_PROBLEMS, check, validator_of
+from worker.tools.schemas import MAX_PROBLEMS, MAX_TRIES, check, validator_of
 
 
 def checked(arguments: dict[str, Any], **schema: Any) -> None:
@@ -57,6 +59,33 @@ def test_a_wrong_schema_is_named_in_one_line(schema: dict[str, Any], said: str) 
         validator_of(schema)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 500
+
+
+class Interrupted:
+    """A validator that does not get the interpreter until the bound has passed, the first few times."""
+
+    def __init__(self, times: int) -> None:
+        self.checks = 0
+        self._times = times
+
+    def iter_errors(self, _: object) -> Iterator[Any]:
+        self.checks += 1
+        if self.checks <= self._times:
+            signal.pause()
+        return iter(())
+
+
+def test_a_check_that_had_no_time_of_its_own_is_made_again() -> None:
+    validator = Interrupted(MAX_TRIES - 1)
+    check({}, cast("Validator", validator))
+    assert validator.checks == MAX_TRIES
+
+
+def test_a_check_that_never_has_time_of_its_own_is_given_up() -> None:
+    validator = Interrupted(MAX_TRIES)
+    with pytest.raises(ArgumentsNotChecked):
+        check({}, cast("Validator", validator))
+    assert validator.checks == MAX_TRIES
 
 
 ENDLESS = {
