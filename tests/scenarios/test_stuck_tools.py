@@ -17,14 +17,26 @@ from tests.scenarios.tones import tone
 
 SPEECH = tone(700, 0.8)
 
-# `pause` waits for a signal. Called like this, the thread keeps the interpreter meanwhile.
+# Called like this, the function keeps the interpreter until it returns.
 HOLDS_THE_INTERPRETER = """
 import ctypes, pathlib
 name = "stuck"
+reached = pathlib.Path(__file__).with_suffix(".reached")
 
 def handler(uuid, args):
-    pathlib.Path(__file__).with_suffix(".reached").touch()
-    ctypes.PyDLL(None).pause()
+    ctypes.PyDLL(None).system(f"echo {uuid} >> '{reached}'; exec sleep 1000".encode())
+"""
+
+KILLS_ITS_WORKER = """
+import os, pathlib
+name = "stuck"
+idempotent = True
+reached = pathlib.Path(__file__).with_suffix(".reached")
+
+def handler(uuid, args):
+    with reached.open("a") as file:
+        file.write(f"{uuid}\\n")
+    os.kill(os.getppid(), 9)
 """
 
 # Twice as many steps for each letter more.
@@ -124,8 +136,7 @@ async def test_an_idempotent_tool_of_another_call_runs_again(real_redis_url: str
 
 
 async def test_a_tool_whose_process_died_twice_is_not_run_again(real_redis_url: str, tmp_path: Path) -> None:
-    source = HOLDS_THE_INTERPRETER.replace(".touch()", '.open("a").write("x")')
-    (tmp_path / "stuck.py").write_text(f"idempotent = True\n{source}")
+    (tmp_path / "stuck.py").write_text(f"idempotent = True\n{HOLDS_THE_INTERPRETER}")
     settings: dict[str, Any] = {"TOOLS_DIR": tmp_path, "OPENAI_INSTRUCTIONS": _instructions()}
     async with RealtimeSimulator() as simulator, Cluster(real_redis_url, simulator.url, **settings) as cluster:
         await cluster.start(workers=1)
@@ -134,17 +145,12 @@ async def test_a_tool_whose_process_died_twice_is_not_run_again(real_redis_url: 
         await _agent_has_spoken(call)
         await call.say(SPEECH)
         assert "was interrupted" in await _output(session)
-        assert (tmp_path / "stuck.reached").read_text() == "xx"
+        assert (tmp_path / "stuck.reached").read_text().split() == [call.uuid] * 2
         await call.hang_up()
 
 
 async def test_a_call_whose_tool_took_down_two_workers_is_told_so(real_redis_url: str, tmp_path: Path) -> None:
-    (tmp_path / "stuck.py").write_text(
-        "idempotent = True\n"
-        + HOLDS_THE_INTERPRETER.replace(".touch()", '.open("a").write(f"{os.getppid()} ")')
-        .replace("ctypes.PyDLL(None).pause()", "os.kill(os.getppid(), 9)")
-        .replace("import ctypes,", "import os,")
-    )
+    (tmp_path / "stuck.py").write_text(KILLS_ITS_WORKER)
     settings: dict[str, Any] = {"TOOLS_DIR": tmp_path, "OPENAI_INSTRUCTIONS": _instructions()}
     async with RealtimeSimulator() as simulator, Cluster(real_redis_url, simulator.url, **settings) as cluster:
         await cluster.start(workers=3)
@@ -154,6 +160,6 @@ async def test_a_call_whose_tool_took_down_two_workers_is_told_so(real_redis_url
         await call.say(SPEECH)
         last = await simulator.wait_for_session(3)
         assert await _output(last) == "interrupted, outcome unknown"
-        assert len((tmp_path / "stuck.reached").read_text().split()) == 2
+        assert (tmp_path / "stuck.reached").read_text().split() == [call.uuid] * 2
         assert [worker.returncode for worker in cluster.workers].count(None) == 1
         await call.hang_up()

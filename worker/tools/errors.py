@@ -84,7 +84,15 @@ class ToolNotRun(ToolError):
 
 
 class ToolLost(ToolError):
-    """A handler was cut off. The message is a sentence for the model."""
+    """A handler was cut off. The message is a sentence for the model.
+
+    Attributes:
+        reason: why its process ended.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class NotBegun(ToolLost):

@@ -41,6 +41,9 @@ HANG_SECONDS: Final = 5.0
 
 PING_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 0.5
+EXIT_SECONDS: Final = 5.0
+"""How long a process may go on that closed its socket, as processes do when they end."""
+
 
 MAX_LINE_BYTES: Final = 1024 * 1024
 """Of a reply: 32 KiB of result, each character escaped, or a definition."""
@@ -270,7 +273,8 @@ class HostProcess:
                 reply.set_exception(
                     error(
                         f"It was interrupted, because the process that runs it ended: {reason}."
-                        " Whether it did its work is not known."
+                        " Whether it did its work is not known.",
+                        reason,
                     )
                 )
         self._requests.clear()
@@ -296,7 +300,7 @@ class HostProcess:
             self.kill(f"its socket failed: {error.strerror}")
         # The end of the socket is that of the process, as a rule.
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_SECONDS):
+            async with asyncio.timeout(EXIT_SECONDS):
                 await self._process.wait()
                 self._end(self._exit_reason())
         self.kill("it closed its socket")

@@ -96,10 +96,9 @@ class ToolHost:
             raise BadTool(f"{failed} ({failed.where})" if failed.where else str(failed)) from None
         except TimeoutError:
             raise BadTool(f"its import has not ended after {within_seconds:g} s") from None
-        except ToolLost:
-            assert self._process is not None
+        except ToolLost as lost:
             name = self._program.name.capitalize()
-            raise BadTool(f"{name} did not survive loading it: {self._process.ended}") from None
+            raise BadTool(f"{name} did not survive loading it: {lost.reason}") from None
 
     async def ask(self, part: Part, what: str, message: dict[str, Any]) -> Any:
         """Returns the result of an operation on a part.

@@ -30,6 +30,12 @@ HOLDERS = {
     "a regular expression": "import re; re.match('(a+)+$', 'a' * 60 + 'b')",
 }
 HOLD = HOLDERS["a function in C"]
+# The same, and it says so when it does: at the gate `held`.
+HOLD_AND_TELL = (
+    "import ctypes, os;"
+    " command = f'touch {os.environ[\"AVR_TEST_GATES\"]}/held.reached; exec sleep 1000';"
+    " ctypes.PyDLL(None).system(command.encode())"
+)
 
 
 class PythonHost(Host):
@@ -122,8 +128,7 @@ async def test_a_call_that_a_hung_process_had_not_begun_runs_in_the_next(
     host: PythonHost, new_gate: NewGate
 ) -> None:
     held = new_gate("held")
-    reach = "from tests.worker.tools.gates import gate; gate('held').reach()"
-    holding = await host.tool(reach, HOLD, name="holding")
+    holding = await host.tool(HOLD_AND_TELL, name="holding")
     tool = await host.tool("return 'done'")
     lost = asyncio.create_task(holding.call())
     await held.is_reached()
@@ -136,7 +141,7 @@ async def test_a_tool_that_holds_the_interpreter_past_its_time_out_is_killed(
     host: PythonHost, new_gate: NewGate
 ) -> None:
     held = new_gate("held")
-    holding = await host.tool("from tests.worker.tools.gates import gate; gate('held').reach()", HOLD)
+    holding = await host.tool(HOLD_AND_TELL)
     calling = asyncio.create_task(holding.call())
     await held.is_reached()
     calling.cancel()
@@ -296,7 +301,7 @@ async def test_stopping_lets_python_end_in_order_and_leaves_no_process(host: Pyt
 
 async def test_stopping_ends_a_process_that_hangs(host: PythonHost, new_gate: NewGate) -> None:
     held = new_gate("held")
-    holding = await host.tool("from tests.worker.tools.gates import gate; gate('held').reach()", HOLD)
+    holding = await host.tool(HOLD_AND_TELL)
     running = asyncio.create_task(holding.call())
     await held.is_reached()
     await host.stop()
