@@ -5,7 +5,7 @@ What a process has, it can lose: in a memory dump, to a package of a tool, to wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from common.role_secrets import is_withheld
 from common.settings import ChildSettings, Role, Settings
@@ -13,7 +13,7 @@ from common.settings import ChildSettings, Role, Settings
 _CHILD_PREFIX = ChildSettings.model_config["env_prefix"]
 
 
-def environment_of(role: Role | None, variables: Mapping[str, str]) -> dict[str, str]:
+def environment_of(role: Role | None, variables: Mapping[str, str], granted: Iterable[str] = ()) -> dict[str, str]:
     """Return the part of `variables` that a child may have.
 
     Variables that are no settings pass, because they may be a tool's or the system's.
@@ -21,10 +21,12 @@ def environment_of(role: Role | None, variables: Mapping[str, str]) -> dict[str,
     Args:
         role: of the child; None for the embedded Redis, which reads no setting.
         variables: the environment of `serve`.
+        granted: names of TOOLS_ENV, which a worker hands to tools, whoever else reads them.
     """
     if role is None:
         return {name: value for name, value in variables.items() if not _is_ours(name)}
-    return {name: value for name, value in variables.items() if not is_withheld(name, role)}
+    for_tools = frozenset(granted) if role is Role.WORKER else frozenset()
+    return {name: value for name, value in variables.items() if name in for_tools or not is_withheld(name, role)}
 
 
 def _is_ours(name: str) -> bool:

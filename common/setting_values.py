@@ -38,6 +38,7 @@ _NOT: Final = frozenset({"false", "0", "no", "off"})
 _PORT_OF: Final = {"http": 80, "https": 443}
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
 _FUNCTION_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _XAI_CUSTOM_VOICE: Final = re.compile(r"[a-z0-9]{8}")
 _ANY_VOICE: Final = re.compile(r"[\w.:/@-]{1,128}")
 
@@ -145,6 +146,18 @@ def json_list(element: Parser) -> Parser:
             raise ValueError(f"has an element that is wrong: it {error}") from None
 
     return parse
+
+
+def variable_names(value: object) -> object:
+    """Takes names of environment variables, with commas or spaces between them, or as a JSON list."""
+    names = value
+    if isinstance(value, str):
+        names = _parse_json(value) if value.startswith("[") else re.split(r"[\s,]+", value.strip(", "))
+    if not isinstance(names, list) or not all(
+        isinstance(each, str) and _VARIABLE.fullmatch(each) for each in names
+    ):
+        raise ValueError("must be names of variables, with commas between them")
+    return names
 
 
 def voice_of(service: Service) -> Parser:
@@ -515,4 +528,5 @@ Tracing = Annotated[str | dict[str, Any] | None, BeforeValidator(unless_off(trac
 Truncation = Annotated[str | dict[str, Any] | None, _optional(truncation)]
 PromptVariables = Annotated[dict[str, Any] | None, _optional(prompt_variables)]
 McpServers = Annotated[list[dict[str, Any]] | None, _optional(json_list(mcp_server))]
+VariableNames = Annotated[list[str], BeforeValidator(variable_names)]
 JsonObject = Annotated[dict[str, Any] | None, _optional(json_object)]

@@ -73,6 +73,7 @@ from common.setting_values import (
     TransferAllowed,
     Truncation,
     VadMilliseconds,
+    VariableNames,
     Voice,
     Word,
     model_of,
@@ -301,6 +302,11 @@ class Settings(BaseSettings):
     tools_dir: Path = Field(default=Path("tools"), description="the folder of your tools (*.py, *.js)")
     tool_timeout_seconds: Annotated[float, BeforeValidator(number(0.1, 3600))] = Field(
         default=20, description="how long a tool may take"
+    )
+    tools_env: VariableNames = Field(
+        default_factory=list,
+        description="variables that tools see although they are secrets of the service, such as REDIS_URL, with "
+        "commas between them; other variables they see anyway",
     )
     dtmf_timeout_ms: Milliseconds = Field(default=1500, description="digits are one entry until # or this silence")
     silence_hangup_seconds: LimitSeconds = Field(

@@ -181,7 +181,7 @@ class Supervisor:
         return Child(
             name,
             command_of(role),
-            environment_of(role, os.environ) | environment | child.environment(),
+            environment_of(role, os.environ, self._settings.tools_env or ()) | environment | child.environment(),
             ready_variable="AVR_STS_READY_FD",
             ended=ended,
         )

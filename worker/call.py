@@ -153,7 +153,7 @@ class Call:
         # Records that came before there is a session: no credit is given until then, so they are bounded by it.
         self._early: list[Callable[[Session, float], None]] = []
         self._early_position = opening.position_samples
-        self._early_outputs: dict[str, str] = {}
+        self._early_outputs: dict[str, tuple[str, bool]] = {}
         # Transcripts that no dispatcher was there for: one that takes over is told them, once.
         self._untold: deque[bytes] = deque(maxlen=MAX_UNTOLD)
         self._realtime: RealtimeConnection | None = None
@@ -620,8 +620,8 @@ class Call:
             return
         self._session = session
         early, self._early = self._early, []
-        for call_id, output in self._early_outputs.items():
-            session.tool_done(call_id, output, time.monotonic())
+        for call_id, (output, lost) in self._early_outputs.items():
+            session.tool_done(call_id, output, time.monotonic(), lost=lost)
         for tell in early:
             tell(session, time.monotonic())
         self._act()
@@ -718,12 +718,12 @@ class Call:
             assert self._session is not None
             self._session.tool_done(call_id, refusal, time.monotonic())
 
-    def _tool_done(self, call_id: str, output: str) -> None:
+    def _tool_done(self, call_id: str, output: str, lost: bool) -> None:
         if self._session is not None:
-            self._session.tool_done(call_id, output, time.monotonic())
+            self._session.tool_done(call_id, output, time.monotonic(), lost=lost)
             self._act()
         elif not self._ended:
-            self._early_outputs[call_id] = output
+            self._early_outputs[call_id] = (output, lost)
 
     def _count_tokens(self, usage: Usage) -> None:
         assert self._profile is not None

@@ -51,6 +51,7 @@ class Item:
         waits_until_seconds: until when a caller's transcript holds up those behind it.
         reported: its transcript went out, or never will.
         started: a function call may have begun to run.
+        runs: how often it may have begun.
         silent: nobody waits for what the model makes of an output.
         span: of a caller's turn: where in the call its audio is, in samples at 8 kHz; None: not known.
         sound: of a caller's turn whose text will not come: mu-law.
@@ -69,6 +70,7 @@ class Item:
     call_id: str = ""
     name: str = ""
     started: bool = False
+    runs: int = 0
     silent: bool = False
     span: tuple[int, int] | None = None
     sound: bytes = b""
@@ -87,6 +89,7 @@ class Item:
             "call_id": self.call_id,
             "name": self.name,
             "started": self.started,
+            "runs": self.runs,
             "silent": self.silent,
             "span": list(self.span) if self.span else None,
             "left_out": self.left_out,
@@ -113,8 +116,10 @@ class Item:
             call_id=str(record.get("call_id", "")),
             name=str(record.get("name", "")),
             started=bool(record.get("started")),
+            # The release before this one does not count.
+            runs=_number(record.get("runs", int(bool(record.get("started"))))),
             silent=bool(record.get("silent")),
-            span=None if span is None else (_position(span[0]), _position(span[1])),
+            span=None if span is None else (_number(span[0]), _number(span[1])),
             left_out=bool(record.get("left_out")),
             by_system=bool(record.get("by_system")),
         )
@@ -125,10 +130,10 @@ class Item:
         return self.text if self.heard_share is None else heard_part(self.text, self.heard_share)
 
 
-def _position(value: Any) -> int:
-    if not 0 <= (position := int(value)) <= link.MAX_NUMBER:
-        raise ValueError("a position is out of range")
-    return position
+def _number(value: Any) -> int:
+    if not isinstance(value, int) or not 0 <= value <= link.MAX_NUMBER:
+        raise ValueError("a number is out of range")
+    return value
 
 
 def heard_part(text: str, share: float) -> str:

@@ -23,6 +23,8 @@ from worker.tools.errors import InvalidArguments
 INTERRUPTED = "interrupted, outcome unknown"
 # The output of a hang-up or transfer that the model asks for after a transfer.
 TRANSFERRED = "not done: the caller has been transferred already"
+# A tool whose runs took their worker or its process down so often is not run again, also if it is idempotent.
+MAX_RUNS = 2
 # Outputs that wait for the session to be up; no more tools of a call run at once (worker/call.py).
 MAX_EARLY = 64
 # A tool of an MCP server is waited for so long. The service runs it, and reports its end or not.
@@ -81,7 +83,8 @@ class FunctionCalls:
         self._is_up = False
         # Another dispatcher attached before the lost session was taken up: it has none of the orders.
         self._was_attached_early = False
-        self._early: dict[str, tuple[str, bool]] = {}
+        # (output, answer, lost)
+        self._early: dict[str, tuple[str, bool, bool]] = {}
 
     @property
     def any_open(self) -> bool:
@@ -119,7 +122,7 @@ class FunctionCalls:
         if not self._is_up:
             # Of a tool that the session before this one began.
             if len(self._early) < MAX_EARLY:
-                self._early[call_id] = (output, answer)
+                self._early[call_id] = (output, answer, False)
             return False
         if call_id not in self._calls.open_calls:
             return False
@@ -129,6 +132,22 @@ class FunctionCalls:
         self._journal.write()
         self._outbox.happened("tool_result", call_id=call_id, output=output)
         return self._calls.end(call_id, answer=answer)
+
+    def lost(self, call_id: str, output: str, idempotent: frozenset[str]) -> bool:
+        """Take note that a tool was cut off, and what it did is not known: run an idempotent one again."""
+        if not self._is_up:
+            if len(self._early) < MAX_EARLY:
+                self._early[call_id] = (output, True, True)
+            return False
+        for call in self._conversation:
+            if (
+                call.kind is ItemKind.FUNCTION_CALL
+                and call.call_id == call_id
+                and call_id in self._calls.open_calls
+                and _may_run_again(call, idempotent)
+            ):
+                return self._begin(call, RESTORED)
+        return self.ended(call_id, output)
 
     def order_done(self, done: link.OrderDone) -> bool:
         """What came of a hang-up or transfer."""
@@ -160,13 +179,16 @@ class FunctionCalls:
             self._calls.begin(RESTORED, call.call_id)
         for call in calls:
             if call.call_id in self._early:
-                output, answer = self._early.pop(call.call_id)
-                self.ended(call.call_id, output, answer=answer)
+                output, answer, lost = self._early.pop(call.call_id)
+                if lost and _may_run_again(call, idempotent):
+                    self._begin(call, RESTORED)
+                else:
+                    self.ended(call.call_id, output, answer=answer)
             elif call.call_id in snapshot.running:
                 continue
             elif call.call_id in snapshot.orders and not self._was_attached_early:
                 self._keep_order(call)
-            elif call.started and call.name not in idempotent:
+            elif call.started and not _may_run_again(call, idempotent):
                 self.ended(call.call_id, INTERRUPTED)
             else:
                 self._begin(call, RESTORED)
@@ -200,6 +222,7 @@ class FunctionCalls:
         if call.name not in avr.RESERVED_NAMES:
             # The dispatcher knows of it before its handler runs: it is not to run twice.
             call.started = True
+            call.runs += 1
             self._unconfirmed[call.call_id] = (call.name, call.text)
             self._journal.write()
             self._outbox.record(link.Tool(call.call_id))
@@ -225,3 +248,7 @@ class FunctionCalls:
         if entry not in self._logged_refusals and len(self._logged_refusals) < MAX_LOGGED_REFUSALS:
             self._logged_refusals.add(entry)
             self._log.warning("transfer refused", entry=entry, hint=self._transfers.how_to_permit(entry))
+
+
+def _may_run_again(call: Item, idempotent: frozenset[str]) -> bool:
+    return call.name in idempotent and call.runs < MAX_RUNS

@@ -58,7 +58,12 @@ async def run(settings: Settings, process: Process) -> int:
         state=WorkerState.READY,
         incarnation=incarnation,
     )
-    tools = ToolShed(settings.tools_dir, timeout_seconds=settings.tool_timeout_seconds, node=shutil.which("node"))
+    tools = ToolShed(
+        settings.tools_dir,
+        timeout_seconds=settings.tool_timeout_seconds,
+        node=shutil.which("node"),
+        granted=settings.tools_env,
+    )
     await tools.start()
     http = instructions.http_client()
     measured = metrics.worker()

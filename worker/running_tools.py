@@ -25,7 +25,11 @@ class RunningTools:
     """
 
     def __init__(
-        self, uuid: str, metadata: Mapping[str, str], measured: WorkerMetrics, done: Callable[[str, str], None]
+        self,
+        uuid: str,
+        metadata: Mapping[str, str],
+        measured: WorkerMetrics,
+        done: Callable[[str, str, bool], None],
     ) -> None:
         """Build it.
 
@@ -33,7 +37,7 @@ class RunningTools:
             uuid: of the call.
             metadata: of the call.
             measured: counts what came of them.
-            done: gets the model's call and the tool's output.
+            done: gets the model's call, the tool's output, and whether it was cut off.
         """
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self._uuid = uuid
@@ -41,7 +45,7 @@ class RunningTools:
         self._measured = measured
         self._done = done
         self._successor: RunningTools | None = None
-        self._outputs: dict[str, str] = {}
+        self._outputs: dict[str, tuple[str, bool]] = {}
 
     @property
     def is_empty(self) -> bool:
@@ -52,6 +56,8 @@ class RunningTools:
         """Run one; returns the output at once if there are too many."""
         if len(self.tasks) >= MAX_RUNNING_TOOLS:
             return f"not run: {MAX_RUNNING_TOOLS} tools of this call are running already"
+        # Of a run that was cut off: this one takes its place.
+        self._outputs.pop(call_id, None)
         run = self._run(toolbox, call_id, name, arguments)
         self.tasks[call_id] = asyncio.create_task(run, name=f"tool {name} {self._uuid}")
         return None
@@ -67,8 +73,8 @@ class RunningTools:
         self.tasks = {}
         successor.tasks |= tasks
         outputs, self._outputs = self._outputs, {}
-        for call_id, output in outputs.items():
-            self._ended(call_id, output)
+        for call_id, (output, lost) in outputs.items():
+            self._ended(call_id, output, lost=lost)
         return list(tasks)
 
     def cancel(self) -> None:
@@ -82,9 +88,9 @@ class RunningTools:
         # What the model makes up is no tool's name.
         known = metrics.OTHER if result.outcome is Outcome.UNKNOWN_TOOL else name
         self._measured.tool(known).ended(_OUTCOMES[result.outcome], time.monotonic() - began)
-        self._ended(call_id, result.output)
+        self._ended(call_id, result.output, lost=result.outcome is Outcome.LOST)
 
-    def _ended(self, call_id: str, output: str) -> None:
+    def _ended(self, call_id: str, output: str, *, lost: bool) -> None:
         """Tell the session that has the call now."""
         holder = self
         while holder._successor is not None:
@@ -92,13 +98,14 @@ class RunningTools:
         holder.tasks.pop(call_id, None)
         if len(holder._outputs) >= MAX_KEPT_OUTPUTS:
             del holder._outputs[next(iter(holder._outputs))]
-        holder._outputs[call_id] = output
-        holder._done(call_id, output)
+        holder._outputs[call_id] = (output, lost)
+        holder._done(call_id, output, lost)
 
 
 _OUTCOMES = {
     Outcome.OK: ToolOutcome.COMPLETED,
     Outcome.ERROR: ToolOutcome.FAILED,
+    Outcome.LOST: ToolOutcome.FAILED,
     Outcome.TIMEOUT: ToolOutcome.TIMED_OUT,
     Outcome.INVALID_ARGUMENTS: ToolOutcome.REFUSED,
     Outcome.UNKNOWN_TOOL: ToolOutcome.REFUSED,

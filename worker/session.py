@@ -836,9 +836,20 @@ class Session:
         if wanted:
             self._answers.owe(AnswerKind.TOOL, now_seconds)
 
-    def tool_done(self, call_id: str, output: str, now_seconds: float) -> None:
-        """A tool has its result; the model is asked for a response when all of its response's tools have."""
-        if self.state is not State.ENDED and self._calls.ended(call_id, output):
+    def tool_done(self, call_id: str, output: str, now_seconds: float, *, lost: bool = False) -> None:
+        """A tool has its result; the model is asked for a response when all of its response's tools have.
+
+        Args:
+            call_id: of the model's call.
+            output: for the model.
+            now_seconds: when.
+            lost: the tool was cut off, and what it did is not known.
+        """
+        if self.state is not State.ENDED and (
+            self._calls.lost(call_id, output, self._plan.idempotent)
+            if lost
+            else self._calls.ended(call_id, output)
+        ):
             self._answers.owe(AnswerKind.TOOL, now_seconds)
         self._proceed(now_seconds)
 

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from typing import Any
 
 from common.release import COMPILED
-from tests.bench import outage, pins, results
+from tests.bench import outage, pins, results, tools
 from tests.bench.core import Orders
 from tests.bench.reference import reference_us
 from tests.bench.results import Latency, Result, Spread
@@ -190,6 +190,11 @@ class Bench:
         sys.stderr.write("bench: outage\n")
         self.tables.append((await outage.measure()).table())
 
+    async def tools(self) -> None:
+        """How late a worker's event loop is while a tool is stuck, with 20 calls beside."""
+        sys.stderr.write("bench: tools\n")
+        self.tables.append((await tools.measure()).table())
+
     # The table
 
     def table(self) -> str:
@@ -276,6 +281,7 @@ PARTS: dict[str, Callable[[Bench], Awaitable[None]]] = {
     "new": Bench.new,
     "pins": Bench.pins,
     "outage": Bench.outage,
+    "tools": Bench.tools,
 }
 
 

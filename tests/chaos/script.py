@@ -104,7 +104,7 @@ def uuid_in(text: str) -> str:
 
 
 def tool_source(log: str, seconds: float) -> str:
-    """The tool, as a file of TOOLS_DIR: it writes down that it runs, and takes a while."""
+    """The tool, as a file of TOOLS_DIR: it writes down which worker runs it, and takes a while."""
     return f'''"""Looks something up, and writes down that it does."""
 
 import asyncio
@@ -118,7 +118,7 @@ input_schema = {{"type": "object", "properties": {{"ask": {{"type": "string"}}}}
 
 
 async def handler(uuid, args):
-    run = {{"uuid": uuid, "ask": args["ask"], "pid": os.getpid(), "at_seconds": time.monotonic()}}
+    run = {{"uuid": uuid, "ask": args["ask"], "pid": os.getppid(), "at_seconds": time.monotonic()}}
     with open({log!r}, "a", encoding="utf-8") as log:
         log.write(json.dumps(run) + "\\n")
     await asyncio.sleep({seconds})

@@ -41,3 +41,9 @@ def test_names_in_small_letters_and_files_are_withheld_too() -> None:
 def test_the_embedded_redis_gets_no_setting() -> None:
     variables = WRITTEN | {"PATH": "/bin", "port": "1", "ADMIN_TOKEN_FILE": "x", "AVR_STS_INDEX": "1", "TZ": "UTC"}
     assert environment_of(None, variables) == {"PATH": "/bin", "TZ": "UTC"}
+
+
+def test_what_is_granted_to_tools_passes_to_workers_alone() -> None:
+    variables, granted = {"STS_TOKEN": TOKEN, "OPENAI_API_KEY": "k"}, ["STS_TOKEN", "OPENAI_API_KEY"]
+    assert environment_of(Role.WORKER, variables, granted) == variables
+    assert environment_of(Role.DISPATCHER, variables, granted) == {"STS_TOKEN": TOKEN}

@@ -117,6 +117,18 @@ def test_quotes_space_and_capitals_around_a_choice_do_not_matter(written: str) -
     assert parse(OPENAI_VOICE=written).openai_voice == "marin"
 
 
+@pytest.mark.parametrize(
+    "written", ["REDIS_URL,MY_KEY", "REDIS_URL, MY_KEY", "REDIS_URL MY_KEY", '["REDIS_URL", "MY_KEY"]']
+)
+def test_names_of_variables_are_a_list(written: str) -> None:
+    assert parse(TOOLS_ENV=written).tools_env == ["REDIS_URL", "MY_KEY"]
+
+
+@pytest.mark.parametrize("written", ["REDIS-URL", "A=1", "[1]", '{"A": 1}'])
+def test_what_is_no_name_of_a_variable_is_refused(written: str) -> None:
+    assert refusal(TOOLS_ENV=written).endswith("must be names of variables, with commas between them")
+
+
 @pytest.mark.parametrize("written", ["", "  ", '""', "''", '" "'])
 def test_an_empty_value_is_an_unset_one(written: str) -> None:
     settings = parse(

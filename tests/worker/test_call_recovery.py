@@ -224,7 +224,7 @@ async def test_it_does_nothing_until_the_call_is_confirmed(simulator: RealtimeSi
             opened,
             {"type": "input_audio_buffer.speech_started", "item_id": "turn", "audio_start_ms": 0},
         )
-        desk.call._tool_done("call_1", "done")
+        desk.call._tool_done("call_1", "done", False)
         desk.call.tick(time.monotonic() + 0.5)
         assert desk.records[before:] == []
         assert dict(opened.received) == received
@@ -506,7 +506,7 @@ async def test_a_stall_does_not_end_a_call_that_waits_for_its_caller(simulator: 
         assert not desk.is_over.is_set()
         # Redis hears of the call, and answers whether another worker has it.
         assert desk.call.waits_for_dispatcher
-        desk.call._tool_done("call_1", "done")
+        desk.call._tool_done("call_1", "done", False)
         received = dict(opened.received)
         desk.call.confirm()
         await opened.wait_for(lambda s: dict(s.received) != received)

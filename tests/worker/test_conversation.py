@@ -309,3 +309,21 @@ def test_an_item_of_which_nobody_could_tell_is_left_out(span: object) -> None:
     conversation = Conversation()
     conversation.load([link.Remember("a", item={"role": "user", "span": span}), link.Remember("b")])
     assert [item.item_id for item in conversation] == ["b"]
+
+
+@pytest.mark.parametrize("runs", [-1, 1.5, "2", None, 2**70, [1]])
+def test_a_function_call_that_ran_no_number_of_times_is_left_out(runs: object) -> None:
+    conversation = Conversation()
+    conversation.load([link.Remember("a", item={"kind": "function_call", "runs": runs}), link.Remember("b")])
+    assert [item.item_id for item in conversation] == ["b"]
+
+
+@pytest.mark.parametrize(("item", "runs"), [({}, 0), ({"started": True}, 1), ({"started": True, "runs": 2}, 2)])
+def test_the_runs_of_a_function_call_are_remembered(item: dict[str, object], runs: int) -> None:
+    """A release that does not count them says that it has started, and no more."""
+    conversation = Conversation()
+    conversation.load([link.Remember("a", item={"kind": "function_call", **item})])
+    found = conversation.get("a")
+    assert found is not None
+    assert found.runs == runs
+    assert found.to_record().get("runs", 0) == runs

@@ -12,6 +12,7 @@ from common import metrics
 from tests.helpers import eventually
 from worker.running_tools import MAX_KEPT_OUTPUTS, MAX_RUNNING_TOOLS, RunningTools
 from worker.tools.definition import Definition
+from worker.tools.errors import ToolLost
 from worker.tools.toolbox import Toolbox
 
 
@@ -23,6 +24,9 @@ class Gated:
         self.gate = asyncio.Event()
         self.metadata: Mapping[str, str] = {}
 
+    async def check(self, arguments: dict[str, Any]) -> None:
+        """Any will do."""
+
     async def call(self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str]) -> str:
         self.metadata = metadata
         await self.gate.wait()
@@ -33,7 +37,7 @@ class Session:
     """One session's tools, and what came of them."""
 
     def __init__(self) -> None:
-        self.outputs: list[tuple[str, str]] = []
+        self.outputs: list[tuple[str, str, bool]] = []
         self.tools = RunningTools(
             "call", {"from": "100"}, metrics.worker(), lambda *output: self.outputs.append(output)
         )
@@ -55,7 +59,7 @@ async def test_a_tool_that_is_done_is_none_that_runs(gated: Gated, toolbox: Tool
     assert list(session.tools.tasks) == ["call_1"]
     gated.gate.set()
     await eventually(lambda: session.outputs)
-    assert session.outputs == [("call_1", "of call")]
+    assert session.outputs == [("call_1", "of call", False)]
     assert not session.tools.tasks
     assert gated.metadata == {"from": "100"}
 
@@ -95,11 +99,11 @@ async def test_an_output_goes_to_the_session_that_takes_over(gated: Gated, toolb
     first.tools.start(toolbox, "call_1", "gated", "{}")
     await eventually(lambda: first.outputs)
     assert first.tools.hand_over(second.tools) == []
-    assert second.outputs == [("call_1", "of call")]
+    assert second.outputs == [("call_1", "of call", False)]
     assert first.tools.is_empty
     # The second session may be lost before the model has the output.
     second.tools.hand_over(third.tools)
-    assert third.outputs == [("call_1", "of call")]
+    assert third.outputs == [("call_1", "of call", False)]
 
 
 async def test_outputs_that_are_kept_are_bounded(gated: Gated, toolbox: Toolbox) -> None:
@@ -109,7 +113,7 @@ async def test_outputs_that_are_kept_are_bounded(gated: Gated, toolbox: Toolbox)
         first.tools.start(toolbox, f"call_{number}", "gated", "{}")
         await eventually(lambda: not first.tools.tasks)
     first.tools.hand_over(second.tools)
-    assert [call_id for call_id, _ in second.outputs] == [f"call_{n + 3}" for n in range(MAX_KEPT_OUTPUTS)]
+    assert [call_id for call_id, *_ in second.outputs] == [f"call_{n + 3}" for n in range(MAX_KEPT_OUTPUTS)]
 
 
 async def test_a_cancelled_tool_is_not_handed_over(toolbox: Toolbox) -> None:
@@ -139,3 +143,40 @@ async def test_a_name_that_the_model_made_up_has_no_series_of_its_own(toolbox: T
     session.tools.start(toolbox, "call_1", "of_nobody", "{}")
     await eventually(lambda: session.outputs)
     assert "of_nobody" not in metrics.render()[0].decode()
+
+
+class Lost(Gated):
+    """A tool that is cut off, and the second time answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs = 0
+        self.gate.set()
+
+    async def call(self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str]) -> str:
+        self.runs += 1
+        if self.runs == 1:
+            raise ToolLost("It was interrupted.")
+        return await super().call(uuid, arguments, metadata)
+
+
+async def test_a_tool_that_was_cut_off_is_told_as_such() -> None:
+    session, next_one = Session(), Session()
+    toolbox = Toolbox([Lost()], timeout_seconds=60, stopped=asyncio.get_running_loop().create_future())
+    session.tools.start(toolbox, "call_1", "gated", "{}")
+    await eventually(lambda: session.outputs)
+    told = ("call_1", "The tool gated failed. It was interrupted.", True)
+    assert session.outputs == [told]
+    session.tools.hand_over(next_one.tools)
+    assert next_one.outputs == [told]
+
+
+async def test_a_run_takes_the_place_of_one_that_was_cut_off() -> None:
+    session, next_one = Session(), Session()
+    toolbox = Toolbox([Lost()], timeout_seconds=60, stopped=asyncio.get_running_loop().create_future())
+    for runs in (1, 2):
+        session.tools.start(toolbox, "call_1", "gated", "{}")
+        await eventually(lambda: not session.tools.tasks)
+        assert len(session.outputs) == runs
+    session.tools.hand_over(next_one.tools)
+    assert next_one.outputs == [("call_1", "of call", False)]

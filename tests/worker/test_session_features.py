@@ -77,6 +77,7 @@ def test_a_tool_that_may_have_run_is_remembered_as_started_before_it_runs() -> N
         "name": "get_weather",
         "text": '{"city": "Rome"}',
         "started": True,
+        "runs": 1,
         "reported": True,
     }
 

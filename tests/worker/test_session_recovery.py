@@ -39,7 +39,7 @@ from tests.worker.session_driver import (
 )
 from worker.actions import RunTool
 from worker.answering import CONTINUE_NOTE
-from worker.function_calls import INTERRUPTED
+from worker.function_calls import INTERRUPTED, MAX_RUNS
 from worker.session import MISSED_WORDS_NOTE, State
 
 
@@ -418,6 +418,59 @@ class TestTools:
         did = driver.take()
         assert replayed(did) == [("function_call_output", "sunny")]
         assert CREATE in did
+
+    def test_an_idempotent_one_that_ran_twice_does_not_run_again(self) -> None:
+        _, did = restored(
+            user("a", "The weather?"),
+            function_call("b", started=True, runs=MAX_RUNS),
+            plan={"idempotent": frozenset({"look_up"})},
+        )
+        assert replayed(did)[1:] == [("function_call", "{}"), ("function_call_output", INTERRUPTED)]
+        assert not only(did, link.Tool)
+
+    def test_each_run_is_remembered_before_it_begins(self) -> None:
+        driver, did = restored(
+            user("a", "The weather?"),
+            function_call("b", started=True),
+            plan={"idempotent": frozenset({"look_up"})},
+        )
+        assert only(did, link.Tool) == [link.Tool("call_1")]
+        remembered = [record for record in only(driver.journal, link.Remember) if record.item_id == "b"]
+        assert remembered[-1].item["runs"] == 2
+
+    def test_an_idempotent_one_that_is_cut_off_runs_once_more(self) -> None:
+        driver, did = restored(
+            user("a", "The weather?"), function_call("b"), plan={"idempotent": frozenset({"look_up"})}
+        )
+        assert only(did, link.Tool) == [link.Tool("call_1")]
+        driver.record(link.ToolKnown("call_1"))
+        driver.session.tool_done("call_1", "cut off", driver.now, lost=True)
+        did = driver.take()
+        assert only(did, link.Tool) == [link.Tool("call_1")]
+        assert CREATE not in did
+        assert only(driver.record(link.ToolKnown("call_1")), RunTool) == [RunTool("call_1", "look_up", "{}")]
+        driver.session.tool_done("call_1", "cut off", driver.now, lost=True)
+        did = driver.take()
+        assert replayed(did) == [("function_call_output", "cut off")]
+        assert CREATE in did
+
+    def test_one_that_is_cut_off_and_not_idempotent_does_not_run_again(self) -> None:
+        driver, _ = restored(user("a", "The weather?"), function_call("b"))
+        driver.record(link.ToolKnown("call_1"))
+        driver.session.tool_done("call_1", "cut off", driver.now, lost=True)
+        did = driver.take()
+        assert replayed(did) == [("function_call_output", "cut off")]
+        assert not only(did, link.Tool)
+
+    def test_one_that_is_cut_off_before_the_session_is_up_runs_when_it_is(self) -> None:
+        driver = restoring(
+            user("a", "The weather?"),
+            function_call("b", started=True),
+            plan={"idempotent": frozenset({"look_up"})},
+            running=frozenset({"call_1"}),
+        )
+        driver.session.tool_done("call_1", "cut off", driver.now, lost=True)
+        assert only(driver.go_live(), link.Tool) == [link.Tool("call_1")]
 
     def test_one_that_had_not_begun_runs_now(self) -> None:
         _, did = restored(user("a", "The weather?"), function_call("b"))

@@ -6,10 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 import orjson
-from jsonschema import Draft202012Validator, SchemaError
-from jsonschema.protocols import Validator
-from jsonschema.validators import validator_for
-from referencing import Registry
 
 from common import function_tools
 from common.function_tools import Change
@@ -19,6 +15,10 @@ MAX_DEFINITION_BYTES: Final = 64 * 1024
 """As JSON. It goes to the model with every session."""
 
 
+ATTRIBUTES: Final = ("name", "description", "input_schema", "idempotent")
+"""What a file says of its tool, in the order of `Definition.parse`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Definition:
     """A tool as the model sees it.
@@ -26,7 +26,6 @@ class Definition:
     Attributes:
         parameters: the JSON Schema of the arguments, an object's; JSON values only.
         idempotent: whether a call that was interrupted may be run again.
-        validator: of `parameters`; fetches nothing that a `$ref` names.
         function: an entry of the session's `tools`, in a form that the API accepts: see `common.function_tools`.
         changes: differences between `function` and what the file says.
     """
@@ -35,7 +34,6 @@ class Definition:
     description: str
     parameters: dict[str, Any]
     idempotent: bool
-    validator: Validator = field(repr=False, compare=False)
     function: dict[str, Any] = field(repr=False)
     changes: tuple[Change, ...] = ()
 
@@ -43,7 +41,8 @@ class Definition:
     def parse(cls, name: object, description: object, input_schema: object, idempotent: object) -> Self:
         """From a file's attributes; None is an attribute that it does not have.
 
-        As in AVR, no description is an empty one, and no `input_schema` is a tool without arguments.
+        As in AVR, no description is an empty one, and no `input_schema` is a tool without arguments. Whether
+        `input_schema` is a JSON Schema is not looked at here: see `worker.tools.schemas`.
 
         Raises:
             BadTool: an attribute is missing or wrong.
@@ -59,20 +58,12 @@ class Definition:
         parameters = _parameters(input_schema)
         if len(orjson.dumps(parameters)) + 4 * len(description) > MAX_DEFINITION_BYTES:
             raise BadTool(f"description and input_schema are longer than {MAX_DEFINITION_BYTES} bytes")
-        validator = validator_for(parameters, default=Draft202012Validator)
-        try:
-            validator.check_schema(parameters)
-        except SchemaError as error:
-            raise BadTool(
-                f"input_schema is no JSON Schema: {error.json_path}: {one_line(error.message)}"
-            ) from None
         function = {"type": "function", "name": name, "description": description, "parameters": parameters}
         try:
             mended, changes = function_tools.mend(function)
         except ValueError as error:
             raise BadTool(f"the API would refuse it: it {error}") from None
-        made = validator(parameters, registry=Registry())
-        return cls(name, description, parameters, idempotent is True, made, mended, tuple(changes))
+        return cls(name, description, parameters, idempotent is True, mended, tuple(changes))
 
 
 def _parameters(input_schema: object) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 ToolError
 ├── BadTool            a file does not load; says why, in one line, for the operator
 ├── InvalidArguments   the model's arguments are not what the tool takes; says what is wrong, for the model
+├── ArgumentsNotChecked  whether the tool takes the arguments cannot be found out; it was not run
 ├── ToolFailed         the handler raised
 ├── ToolNotRun         the handler was not started: nothing has happened
 └── ToolLost           the handler was started, and what came of it will not be known
+    └── NotBegun       all the same, the process that was to run it had not begun
 """
 
 from __future__ import annotations
@@ -37,6 +39,10 @@ class InvalidArguments(ToolError):
     def __init__(self, message: str, *keywords: str) -> None:
         super().__init__(message)
         self.keywords = keywords
+
+
+class ArgumentsNotChecked(ToolError):
+    """Arguments whose check against the tool's schema did not end. The message is a sentence for the model."""
 
 
 class ToolFailed(ToolError):
@@ -78,7 +84,19 @@ class ToolNotRun(ToolError):
 
 
 class ToolLost(ToolError):
-    """A handler was cut off. The message is a sentence for the model."""
+    """A handler was cut off. The message is a sentence for the model.
+
+    Attributes:
+        reason: why its process ended.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class NotBegun(ToolLost):
+    """A process hung before it began a request, which may be made again elsewhere."""
 
 
 def one_line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Tools in Python: files of the operator's, run in this process.
+"""Tools in Python: files of the operator's. For the process that runs tools alone (`worker.tools.python_child`).
 
 name = "opening_hours"
 description = "Opening hours on a day of the week"
@@ -11,6 +11,7 @@ async def handler(uuid, args):  # or `def`; a third parameter gets the call's me
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import inspect
 import itertools
@@ -20,15 +21,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any
 
-from worker.tools.definition import Definition
-from worker.tools.errors import BadTool, ToolFailed
+import orjson
+
+from worker.tools.definition import ATTRIBUTES, Definition
+from worker.tools.errors import BadTool, ToolFailed, one_line
 from worker.tools.result import render
 from worker.tools.threads import Threads
 from worker.tools.tool_loop import ToolLoop
 
-_ATTRIBUTES: Final = ("name", "description", "input_schema", "idempotent")
 _versions = itertools.count()
 
 
@@ -37,12 +39,14 @@ class PythonTool:
     """One version of a file. Its module is in `sys.modules` for as long as this exists.
 
     Attributes:
+        exported: what the file says of its tool, by attribute; JSON values only.
         takes_metadata: whether `handler` has a third parameter.
         threads: where a plain handler runs.
         loop: where an `async` one runs.
     """
 
-    definition: Definition
+    name: str
+    exported: dict[str, Any]
     file: Path
     handler: Callable[..., Any] = field(repr=False)
     takes_metadata: bool
@@ -56,7 +60,6 @@ class PythonTool:
             ToolFailed: it raised, or what it returned cannot be written as JSON.
             ToolNotRun: there is no thread for it.
         """
-        name = self.definition.name
         given = (uuid, arguments, dict(metadata)) if self.takes_metadata else (uuid, arguments)
 
         async def on_loop(make: Callable[[], Any]) -> object:
@@ -74,15 +77,24 @@ class PythonTool:
 
         outcome: object
         if inspect.iscoroutinefunction(self.handler):
-            outcome = await self.loop.run(name, lambda: on_loop(lambda: self.handler(*given)))
+            outcome = await self.loop.run(self.name, lambda: on_loop(lambda: self.handler(*given)))
         else:
-            outcome = await self.threads.run(name, in_thread)
+            outcome = await self._in_thread(in_thread)
             if inspect.isawaitable(outcome):  # a plain function that returns a coroutine
-                outcome = await self.loop.run(name, lambda: on_loop(lambda: outcome))
+                outcome = await self.loop.run(self.name, lambda: on_loop(lambda: outcome))
         if isinstance(outcome, ToolFailed):
             raise outcome
         assert isinstance(outcome, str)
         return outcome
+
+    async def _in_thread(self, function: Callable[[], object]) -> object:
+        """Runs a function; cancelled, waits for its end all the same, because its thread may stall all others."""
+        running = asyncio.ensure_future(self.threads.run(self.name, function))
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await running
+            raise
 
 
 def load(file: Path, source: bytes, threads: Threads, loop: ToolLoop) -> PythonTool:
@@ -120,11 +132,20 @@ def _execute(module: ModuleType, file: Path, source: bytes) -> None:
 
 
 def _tool(module: ModuleType, file: Path, threads: Threads, loop: ToolLoop) -> PythonTool:
-    definition = Definition.parse(*(getattr(module, each, None) for each in _ATTRIBUTES))
+    exported = {each: _as_json(each, getattr(module, each, None)) for each in ATTRIBUTES}
+    definition = Definition.parse(*exported.values())
     handler = getattr(module, "handler", None)
     if not callable(handler):
         raise BadTool("handler is missing: a function handler(uuid, args) is needed")
-    return PythonTool(definition, file, handler, _takes_metadata(handler), threads, loop)
+    return PythonTool(definition.name, exported, file, handler, _takes_metadata(handler), threads, loop)
+
+
+def _as_json(attribute: str, value: object) -> Any:
+    """Return a copy, which the file cannot change any more."""
+    try:
+        return orjson.loads(orjson.dumps(value))
+    except (TypeError, ValueError) as error:
+        raise BadTool(f"{attribute} is not JSON: {one_line(str(error))}") from None
 
 
 def _takes_metadata(handler: Callable[..., Any]) -> bool:

@@ -15,10 +15,11 @@ _CUT_NOTE: Final = "\n[cut: the result is longer than 32 KiB]"
 
 
 class Outcome(StrEnum):
-    """How a tool call ended; the label of the metrics."""
+    """How a tool call ended, for the log. LOST: it was cut off, and what came of it is not known."""
 
     OK = "ok"
     ERROR = "error"
+    LOST = "lost"
     TIMEOUT = "timeout"
     INVALID_ARGUMENTS = "invalid_arguments"
     UNKNOWN_TOOL = "unknown_tool"

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from common import logs
 from common.function_tools import by_tool
-from worker.tools import files, python_tool
+from worker.tools import files, programs
 from worker.tools.avr import RESERVED_NAMES
+from worker.tools.environment import ToolEnvironment
 from worker.tools.errors import BadTool, ToolNotRun, one_line
 from worker.tools.files import Stamp
-from worker.tools.node_host import NodeHost
 from worker.tools.threads import Threads
-from worker.tools.tool_loop import ToolLoop
+from worker.tools.tool_host import ToolHost, load_tool
 from worker.tools.toolbox import Tool, Toolbox
 
 LOAD_SECONDS: Final = 10.0
@@ -30,14 +30,10 @@ REFRESH_SECONDS: Final = 2.0
 """How long a new call waits for edited files; then it takes the versions before."""
 
 RETRY_SECONDS: Final = 30.0
-"""When a JavaScript file is tried again after Node could not be started."""
+"""When a file is tried again after the process that runs it could not be started."""
 
-MAX_LOADING: Final = 32
-"""Threads that load files: one whose import never ends keeps its thread."""
-
-GIL_SWITCH_SECONDS: Final = 0.0005
-"""How long a tool that computes in Python may keep the event loop waiting for the interpreter. With one such tool
-the loop runs 0.7 ms late in the median, with four 4 ms; with Python's default of 5 ms it is 5 and 37 ms."""
+MAX_READING: Final = 32
+"""Threads that read files."""
 
 _log = logs.get_logger()
 
@@ -60,25 +56,30 @@ class _File:
 class ToolShed:
     """All custom tools of a worker process; one a process.
 
-    Files of one directory that end in `.py` or `.js`, see `worker.tools.python_tool` and `worker.tools.node_host`.
+    Files of one directory that end in `.py` (see `worker.tools.python_tool`) or `.js`. They run in processes of
+    their own, which are started when there is a file for them. The one for Python also checks the arguments of all
+    tools.
     A file that does not load is named in one line of the log, once for each version of it; if an earlier version
     did load, that one stays in use. Of two tools with one name, that of the first file name counts.
     """
 
-    def __init__(self, directory: Path, *, timeout_seconds: float, node: str | None) -> None:
+    def __init__(
+        self, directory: Path, *, timeout_seconds: float, node: str | None, granted: Collection[str] = ()
+    ) -> None:
         """Build it, on the event loop of its calls.
 
         Args:
             directory: need not exist.
             timeout_seconds: for each run of a tool.
             node: the executable for JavaScript files; None if there is none.
+            granted: names of variables that tools see although they are secrets of the service.
         """
         self._directory = directory.absolute()
         self._timeout_seconds = timeout_seconds
-        self._host = None if node is None else NodeHost(node)
-        self._loading = Threads("load-tools", limit=MAX_LOADING)
-        self._threads = Threads("tool")
-        self._loop = ToolLoop()
+        environment = ToolEnvironment.of(granted=granted)
+        self._python = ToolHost(programs.python(self._directory, environment))
+        self._node = None if node is None else ToolHost(programs.node(node, environment))
+        self._reading = Threads("read-tools", limit=MAX_READING)
         self._files: dict[Path, _File] = {}
         self._complaints: frozenset[tuple[str, str]] = frozenset()
         self._tools: list[Tool] = []
@@ -88,15 +89,7 @@ class ToolShed:
         self._is_slow = False
 
     async def start(self) -> None:
-        """Loads the files, and logs what came of it. Within `START_SECONDS`.
-
-        From here on the process switches threads every `GIL_SWITCH_SECONDS`, and modules of the directory can be
-        imported by the tools.
-        """
-        sys.setswitchinterval(GIL_SWITCH_SECONDS)
-        # Last, so that no tool can stand in for a module of the service or of a library.
-        if str(self._directory) not in sys.path:
-            sys.path.append(str(self._directory))
+        """Loads the files, and logs what came of it. Within `START_SECONDS`."""
         await self._refresh(START_SECONDS)
 
     async def toolbox(self) -> Toolbox:
@@ -111,7 +104,7 @@ class ToolShed:
         if self._refreshing is not None:
             self._refreshing.cancel()
             await asyncio.wait({self._refreshing})
-        await asyncio.gather(self._loop.stop(), *([self._host.stop()] if self._host else []))
+        await asyncio.gather(self._python.stop(), *([self._node.stop()] if self._node else []))
 
     async def _refresh(self, wait_seconds: float) -> None:
         if self._stopped.done():
@@ -132,7 +125,7 @@ class ToolShed:
 
     async def _look_for_edits(self) -> None:
         try:
-            listing = await self._loading.run("scan", lambda: files.scan(self._directory))
+            listing = await self._reading.run("scan", lambda: files.scan(self._directory))
         except (OSError, ToolNotRun) as error:
             self._complain({(self._directory.name, f"the directory cannot be read: {one_line(str(error))}")})
             return
@@ -140,15 +133,10 @@ class ToolShed:
         edited = [file for file, stamp in listing.stamps.items() if self._is_due(file, stamp, now_seconds)]
         loaded: dict[Path, _File] = {}
 
-        async def load(suffix: str, file: Path) -> None:
-            if file.suffix == suffix:
-                loaded[file] = await self._load(file, listing.stamps[file])
+        async def load(file: Path) -> None:
+            loaded[file] = await self._load(file, listing.stamps[file])
 
-        async def load_javascript() -> None:
-            for file in edited:  # one by one, so that it is known which one hangs
-                await load(files.JAVASCRIPT, file)
-
-        await asyncio.gather(load_javascript(), *(load(files.PYTHON, file) for file in edited))
+        await asyncio.gather(*(load(file) for file in edited))
         self._files = {file: loaded.get(file) or self._files[file] for file in listing.stamps}
         self._put_together(listing.left_out)
 
@@ -181,18 +169,15 @@ class ToolShed:
         return _File(stamp, in_use, retry_seconds)
 
     async def _tool(self, file: Path) -> Tool:
-        real_file, source = await self._loading.run(file.name, lambda: (file.resolve(), files.read(file)))
+        real_file, source = await self._reading.run(file.name, lambda: (file.resolve(), files.read(file)))
         if file.suffix == files.JAVASCRIPT:
-            if self._host is None:
+            if self._node is None:
                 raise BadTool("it needs node, which is not on the PATH")
-            return await self._host.load(real_file, source)
-        try:
-            async with asyncio.timeout(LOAD_SECONDS):
-                return await self._loading.run(
-                    file.name, lambda: python_tool.load(file, source, self._threads, self._loop)
-                )
-        except TimeoutError:
-            raise BadTool(f"its import has not ended after {LOAD_SECONDS:g} s") from None
+            text = source.decode("utf-8-sig", errors="replace")
+            return await load_tool(real_file, text, self._node, self._python)
+        # Each byte as one character, because the source itself may name its encoding.
+        text = source.decode("latin-1")
+        return await load_tool(file, text, self._python, self._python, within_seconds=LOAD_SECONDS)
 
     def _put_together(self, left_out: tuple[str, ...]) -> None:
         tools: dict[str, Tool] = {}

@@ -14,7 +14,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from common import logs
+import structlog
+
+from worker.tools.child_log import Log
 from worker.tools.errors import ToolNotRun
 
 MAX_THREADS: Final = 64
@@ -23,7 +25,7 @@ MAX_THREADS: Final = 64
 PLACE_WAIT_SECONDS: Final = 5.0
 """How long a call waits for a thread before it is told that there is none."""
 
-_log = logs.get_logger()
+_log: Log = structlog.get_logger()
 T = TypeVar("T")
 
 
@@ -35,7 +37,12 @@ class Threads:
     """
 
     def __init__(
-        self, purpose: str, *, limit: int = MAX_THREADS, wait_seconds: float = PLACE_WAIT_SECONDS
+        self,
+        purpose: str,
+        *,
+        limit: int = MAX_THREADS,
+        wait_seconds: float = PLACE_WAIT_SECONDS,
+        log: Log = _log,
     ) -> None:
         """Build it; there are no threads before `run`.
 
@@ -43,7 +50,9 @@ class Threads:
             purpose: names the threads.
             limit: how many there may be.
             wait_seconds: for one to become free.
+            log: is told when none is free.
         """
+        self._log = log
         self._purpose = purpose
         self._limit = limit
         self._wait_seconds = wait_seconds
@@ -107,7 +116,7 @@ class Threads:
         elif not self._exhausted:
             self._exhausted = True
             longest_seconds = time.monotonic() - min(started for _, started in self._running.values())
-            _log.error(
+            self._log.error(
                 "no thread is free",
                 purpose=self._purpose,
                 threads=self._limit,

@@ -1,7 +1,7 @@
 """An event loop of their own for handlers that are `async`.
 
-Not the worker's loop, so that one that blocks (a careless `requests.get` in an `async def`) cannot delay the audio
-of every call; and one loop for all of them, so that clients and pools which a file keeps between calls work.
+Not the loop that answers requests, so that a handler that blocks (a careless `requests.get` in an `async def`)
+cannot delay other requests; and one loop for all, so that clients and pools which a file keeps between calls work.
 A loop that is blocked is replaced: what has not begun on it begins on the next, what has goes on when it can.
 """
 
@@ -13,7 +13,9 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from common import logs
+import structlog
+
+from worker.tools.child_log import Log
 from worker.tools.errors import ToolNotRun
 
 BLOCKED_SECONDS: Final = 2.0
@@ -26,18 +28,20 @@ STOP_SECONDS: Final = 0.5
 
 Function = Callable[[], Coroutine[Any, Any, Any]]
 
-_log = logs.get_logger()
+_log: Log = structlog.get_logger()
 
 
 class ToolLoop:
     """Runs coroutines in a thread with an event loop, which is started on first need."""
 
-    def __init__(self, *, blocked_seconds: float = BLOCKED_SECONDS) -> None:
+    def __init__(self, *, blocked_seconds: float = BLOCKED_SECONDS, log: Log = _log) -> None:
         """Build it.
 
         Args:
             blocked_seconds: in which a loop must begin what it is given.
+            log: is told what goes wrong outside of handlers.
         """
+        self._log = log
         self._blocked_seconds = blocked_seconds
         self._current: _LoopThread | None = None
         self._blocked: list[_LoopThread] = []
@@ -91,13 +95,13 @@ class ToolLoop:
 
     def _thread(self) -> _LoopThread:
         if self._current is None:
-            self._current = _LoopThread()
+            self._current = _LoopThread(self._log)
         return self._current
 
     def _replace(self, thread: _LoopThread, waiting: str) -> None:
         if self._current is not thread:
             return
-        _log.error("a tool blocks the event loop of the tools", running=thread.running, waiting=waiting)
+        self._log.error("a tool blocks the event loop of the tools", running=thread.running, waiting=waiting)
         if self.blocked_loops >= MAX_BLOCKED_LOOPS:
             raise ToolNotRun(f"It was not started: tools block all {MAX_BLOCKED_LOOPS + 1} event loops.")
         thread.retire()
@@ -125,11 +129,12 @@ class _Job:
 class _LoopThread:
     """A thread with an event loop. Methods without underscore are for the loop that built it."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: Log) -> None:
+        self._log = log
         self._home = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._home.create_future()
         self._loop = asyncio.new_event_loop()
-        self._loop.set_exception_handler(_background_error)
+        self._loop.set_exception_handler(self._background_error)
         self._jobs: set[_Job] = set()
         self._retired = False
         threading.Thread(target=self._live, name="tool-loop", daemon=True).start()
@@ -177,7 +182,7 @@ class _LoopThread:
         try:
             function()
         except BaseException as error:
-            _log.error("a tool ended its event loop", error=type(error).__name__)
+            self._log.error("a tool ended its event loop", error=type(error).__name__)
             return False
         return True
 
@@ -209,6 +214,10 @@ class _LoopThread:
         if self._retired and not self._jobs:
             self._loop.stop()
 
+    def _background_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        self._log.warning("a tool's background task failed", error=None if error is None else type(error).__name__)
+
     def _tell(self, future: asyncio.Future[Any], result: object) -> None:
         def set_result() -> None:
             if not future.done():
@@ -216,8 +225,3 @@ class _LoopThread:
 
         with contextlib.suppress(RuntimeError):  # the loop that waited has ended
             self._home.call_soon_threadsafe(set_result)
-
-
-def _background_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    error = context.get("exception")
-    _log.warning("a tool's background task failed", error=None if error is None else type(error).__name__)

@@ -11,7 +11,7 @@ from typing import Protocol as Interface
 from common import logs
 from worker.tools import arguments as json_arguments
 from worker.tools.definition import Definition
-from worker.tools.errors import InvalidArguments, ToolFailed, ToolLost, ToolNotRun
+from worker.tools.errors import ArgumentsNotChecked, InvalidArguments, ToolFailed, ToolLost, ToolNotRun
 from worker.tools.result import Outcome, ToolResult, bounded
 
 _log = logs.get_logger()
@@ -23,6 +23,15 @@ class Tool(Interface):
     @property
     def definition(self) -> Definition:
         """What it says of itself."""
+
+    async def check(self, arguments: dict[str, Any]) -> None:
+        """Checks arguments against the author's schema, off this event loop.
+
+        Raises:
+            InvalidArguments, ArgumentsNotChecked: as their docstrings say.
+            ToolFailed: the schema cannot be used.
+            ToolNotRun: there is no process for it.
+        """
 
     async def call(self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str]) -> str:
         """Runs it, off this event loop, and returns its result as text.
@@ -99,12 +108,19 @@ class Toolbox:
             return ToolResult(output, Outcome.UNKNOWN_TOOL), {}
         try:
             given = json_arguments.parse(arguments)
-            json_arguments.check(given, tool.definition.validator)
+            await tool.check(given)
         except InvalidArguments as error:
             return ToolResult(str(error), Outcome.INVALID_ARGUMENTS), {"keywords": error.keywords}
-        except Exception as error:  # a schema may refer to what is not there, or to itself without end
+        except ArgumentsNotChecked as error:
+            output = f"The tool {name} was not run: its arguments could not be checked. Try other arguments."
+            return ToolResult(output, Outcome.ERROR), {"error": f"arguments not checked: {error}"}
+        except ToolNotRun as error:
+            return ToolResult(f"The tool {name} failed. {error}", Outcome.ERROR), {"error": str(error)}
+        except ToolFailed as error:  # a schema may refer to what is not there, or to itself without end
             output = f"The tool {name} cannot be used: its input_schema is wrong."
-            return ToolResult(output, Outcome.ERROR), {"error": f"input_schema: {type(error).__name__}"}
+            return ToolResult(output, Outcome.ERROR), {"error": f"input_schema: {error.error_type}"}
+        except Exception as error:
+            return _broken(name, uuid, error)
         running = asyncio.ensure_future(tool.call(uuid, given, metadata))
         try:
             either: set[asyncio.Future[Any]] = {running, self._stopped}
@@ -125,13 +141,19 @@ class Toolbox:
             fields: dict[str, object] = {"error": error.error_type, "where": error.where}
             return ToolResult(f"The tool {name} failed: {error}", Outcome.ERROR), fields
         except (ToolNotRun, ToolLost) as error:
-            return ToolResult(f"The tool {name} failed. {error}", Outcome.ERROR), {"error": str(error)}
+            outcome = Outcome.LOST if isinstance(error, ToolLost) else Outcome.ERROR
+            return ToolResult(f"The tool {name} failed. {error}", outcome), {"error": str(error)}
         except Exception as error:
-            _log.exception("a tool could not be called", uuid=uuid, tool=name)
-            return ToolResult(f"The tool {name} failed.", Outcome.ERROR), {"error": type(error).__name__}
+            return _broken(name, uuid, error)
         finally:
             running.add_done_callback(_seen)
             running.cancel()
+
+
+def _broken(name: str, uuid: str, error: Exception) -> tuple[ToolResult, dict[str, object]]:
+    """Return the result of a tool that could not be called for a reason that nobody expected."""
+    _log.error("a tool could not be called", uuid=uuid, tool=name, exc_info=error)
+    return ToolResult(f"The tool {name} failed.", Outcome.ERROR), {"error": type(error).__name__}
 
 
 def _seen(running: asyncio.Future[str]) -> None:

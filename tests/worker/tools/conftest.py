@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import textwrap
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ import uvloop
 
 import worker.tools
 from tests.worker.tools import gates
+from tests.worker.tools.gates import ProcessGate
 from worker.tools.shed import ToolShed
 
 NODE_MODULES = Path(worker.tools.__file__).with_name("node") / "node_modules"
@@ -46,6 +47,7 @@ def tools_dir(tmp_path: Path) -> ToolsDir:
 
 
 OpenShed = Callable[..., Awaitable[ToolShed]]
+NewGate = Callable[[str], ProcessGate]
 
 
 @pytest.fixture
@@ -53,16 +55,25 @@ async def open_shed(tools_dir: ToolsDir) -> AsyncIterator[OpenShed]:
     """Opens sheds on the directory; none of their processes and loops is left at the end."""
     sheds: list[ToolShed] = []
 
-    async def open_one(*, timeout_seconds: float = 60, node: str | None = None) -> ToolShed:
-        shed = ToolShed(tools_dir.path, timeout_seconds=timeout_seconds, node=node)
+    async def open_one(
+        *, timeout_seconds: float = 60, node: str | None = None, granted: Collection[str] = ()
+    ) -> ToolShed:
+        shed = ToolShed(tools_dir.path, timeout_seconds=timeout_seconds, node=node, granted=granted)
         sheds.append(shed)
         await shed.start()
         return shed
 
     yield open_one
-    gates.open_all()
     for shed in sheds:
         await shed.stop()
+
+
+@pytest.fixture
+def new_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NewGate]:
+    """Makes gates for tools; asked for before the shed is opened."""
+    monkeypatch.setenv(gates.FOLDER, str(tmp_path))
+    yield gates.new_gate
+    gates.close_all()
 
 
 @pytest.fixture

@@ -1,13 +1,20 @@
-"""Events that tools in files and the tests of them have in common: a tool says `reached`, and waits for `open`."""
+"""Places where tools wait for their tests, in another process: a tool says `reached`, and waits for `open`."""
 
 from __future__ import annotations
 
+import os
 import threading
-from collections import defaultdict
+from pathlib import Path
+from typing import Final
 
 from tests.helpers import eventually
 
+FOLDER: Final = "AVR_TEST_GATES"
+"""The variable that names the folder of the gates."""
+
 _GUARD_SECONDS = 60
+_MOST_WAITING = 100
+_opened: list[int] = []
 
 
 class Gate:
@@ -18,25 +25,61 @@ class Gate:
         self.open = threading.Event()
 
     def wait(self) -> None:
-        """What a tool does: it blocks until the test opens."""
+        """Block until the test opens."""
         self.reached.set()
         assert self.open.wait(_GUARD_SECONDS)
 
     async def is_reached(self) -> None:
-        """What a test does, without blocking its event loop."""
+        """Wait for the thread, without blocking the event loop of the test."""
         await eventually(self.reached.is_set, _GUARD_SECONDS)
 
 
-_gates: defaultdict[str, Gate] = defaultdict(Gate)
+class ProcessGate:
+    """A place at which a tool in another process waits: a file that it makes, and a pipe without a writer."""
+
+    def __init__(self, name: str) -> None:
+        folder = Path(os.environ[FOLDER])
+        self._reached = folder / f"{name}.reached"
+        self._pipe = folder / f"{name}.pipe"
+
+    def reach(self) -> None:
+        """Say that the tool has come here."""
+        self._reached.touch()
+
+    def wait(self) -> None:
+        """Block until the test opens, or ends."""
+        self.reach()
+        with self._pipe.open("rb", buffering=0) as pipe:
+            pipe.read(1)
+
+    async def is_reached(self) -> None:
+        """Wait for the tool, without blocking the event loop of the test."""
+        await eventually(self._reached.exists, _GUARD_SECONDS)
+
+    @property
+    def was_reached(self) -> bool:
+        """Whether the tool has come here."""
+        return self._reached.exists()
+
+    def open(self) -> None:
+        """Let tools go that wait here, now or later."""
+        pipe = os.open(self._pipe, os.O_RDWR | os.O_NONBLOCK)
+        os.write(pipe, bytes(_MOST_WAITING))
+        _opened.append(pipe)
 
 
-def gate(name: str) -> Gate:
-    """The gate of this name; a test names its own."""
-    return _gates[name]
+def close_all() -> None:
+    """Forget the gates of a test."""
+    while _opened:
+        os.close(_opened.pop())
 
 
-def open_all() -> None:
-    """Lets every thread go that still waits."""
-    for each in _gates.values():
-        each.open.set()
-    _gates.clear()
+def gate(name: str) -> ProcessGate:
+    """The gate of this name; a test makes its own with `new_gate`."""
+    return ProcessGate(name)
+
+
+def new_gate(name: str) -> ProcessGate:
+    """Make a gate, for a test."""
+    os.mkfifo(Path(os.environ[FOLDER]) / f"{name}.pipe")
+    return ProcessGate(name)

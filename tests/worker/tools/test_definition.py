@@ -61,12 +61,6 @@ def test_only_a_tool_that_says_so_is_idempotent(given: object, meant: bool) -> N
         ({"input_schema": {"type": "string"}}, "type 'string'"),
         ({"input_schema": {"properties": {"a": object()}}}, "not JSON"),
         ({"input_schema": {"properties": {"a": "\ud800"}}}, "not JSON"),
-        ({"input_schema": {"properties": {"city": {"type": "text"}}}}, r"no JSON Schema: \$.properties.city.type"),
-        (
-            {"input_schema": {"properties": {"city": {"pattern": "("}}}},
-            r"no JSON Schema: \$.properties.city.pattern",
-        ),
-        ({"input_schema": {"required": "city"}}, r"no JSON Schema: \$.required"),
         ({"idempotent": "yes"}, "idempotent is 'yes'"),
     ],
 )
@@ -98,8 +92,6 @@ def test_a_schema_that_the_api_refuses_is_mended_for_it_alone() -> None:
     assert [change.field for change in definition.changes] == ["description", "parameters", "parameters.list"]
     # The model's arguments are checked against the author's schema.
     assert definition.parameters == {"type": "object"} | schema
-    assert definition.validator.is_valid({"list": []})
-    assert not definition.validator.is_valid({})
 
 
 def test_a_schema_that_cannot_be_mended_is_refused_in_one_line() -> None:

@@ -15,27 +15,26 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.helpers import eventually
-from worker.tools import node_process
+from tests.worker.tools.hosted import GUARD_SECONDS, HANG_SECONDS, LoadedTool, children, lives
+from tests.worker.tools.hosted import Host as AnyHost
+from worker.tools import host_process, programs
+from worker.tools.environment import ToolEnvironment
 from worker.tools.errors import BadTool, ToolFailed, ToolLost, ToolNotRun
-from worker.tools.node_host import NodeHost, NodeTool
-from worker.tools.node_output import MAX_LINES_PER_SECOND
+from worker.tools.printed_lines import MAX_LINES_PER_SECOND
 
 pytestmark = pytest.mark.system
 
-HANG_SECONDS = 1.0
-GUARD_SECONDS = 60
 
-
-class Host(NodeHost):
+class Host(AnyHost):
     """A host, and tools by their handlers."""
 
     def __init__(self, node: str, directory: Path) -> None:
-        super().__init__(node, hang_seconds=HANG_SECONDS)
-        self._directory = directory
+        super().__init__(programs.node(node, ToolEnvironment.of()), directory, ".js")
 
-    async def tool(self, handler: str, *, before: str = "", name: str = "it") -> NodeTool:
-        source = f"{before}; module.exports = {{ name: '{name}', handler: {handler} }};"
-        return await self.load(self._directory / f"{name}.js", source.encode())
+    async def tool(self, handler: str, *, before: str = "", name: str = "it") -> LoadedTool:
+        return await self.load_source(
+            f"{before}; module.exports = {{ name: '{name}', handler: {handler} }};", name
+        )
 
     async def pid(self) -> int:
         """Of the process that runs now."""
@@ -49,19 +48,8 @@ async def host(node: str, tmp_path: Path) -> AsyncIterator[Host]:
     await host.stop()
 
 
-async def call(tool: NodeTool, **arguments: object) -> str:
-    async with asyncio.timeout(GUARD_SECONDS):
-        return await tool.call("a-uuid", arguments, {})
-
-
-def children() -> list[psutil.Process]:
-    """Of Node; the test run may have others, such as a Redis."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if process.name() != "redis-server":
-                found.append(process)
-    return found
+async def call(tool: LoadedTool, **arguments: object) -> str:
+    return str(await tool.call(**arguments))
 
 
 async def test_there_is_no_process_before_the_first_need_and_one_after(host: Host) -> None:
@@ -134,9 +122,9 @@ async def test_a_tool_that_blocks_the_event_loop_is_killed_others_are_told_and_w
         both = await asyncio.gather(call(waiting), call(spinning), return_exceptions=True)
     for error in both:
         assert isinstance(error, ToolLost)
-        assert "stood still for 1 s" in str(error)
+        assert "was stalled for 1 s" in str(error)
         assert "not known" in str(error)
-    (line,) = [line for line in lines if line["event"] == "node host ended"]
+    (line,) = [line for line in lines if line["event"] == "tool host ended"]
     assert line["interrupted"] == ["waiting", "spinning"]
     assert await call(waiting, now=True) == "now"
     assert await host.pid() != before
@@ -154,13 +142,13 @@ async def test_work_that_takes_long_without_blocking_is_not_a_hang(host: Host) -
 async def test_a_stopped_process_is_killed(host: Host) -> None:
     tool = await host.tool("() => 'done'")
     psutil.Process(await host.pid()).suspend()
-    with pytest.raises(ToolLost, match="stood still"):
+    with pytest.raises(ToolLost, match="was stalled"):
         await call(tool)
     assert await call(tool) == "done"
 
 
 async def test_a_file_that_blocks_when_it_is_loaded_is_no_tool(host: Host) -> None:
-    with pytest.raises(BadTool, match="Node did not survive loading it: its event loop stood still"):
+    with pytest.raises(BadTool, match="Node did not survive loading it: its event loop was stalled"):
         await host.tool("() => 1", before="for (;;)")
     assert await call(await host.tool("() => 'done'")) == "done"
 
@@ -225,7 +213,7 @@ async def test_node_forgets_versions_that_nobody_holds(host: Host) -> None:
 async def test_calls_that_never_return_are_ended_with_their_process_when_there_are_too_many(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(node_process, "MAX_OVERDUE", 3)
+    monkeypatch.setattr(host_process, "MAX_OVERDUE", 3)
     never = await host.tool("() => new Promise(() => {})")
     before = await host.pid()
     for expected in (before, before, None):
@@ -241,7 +229,7 @@ async def test_calls_that_never_return_are_ended_with_their_process_when_there_a
 
 async def test_more_calls_at_once_than_it_takes_are_told_so(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     tool = await host.tool("() => new Promise(() => {})")
-    monkeypatch.setattr(node_process, "MAX_REQUESTS", 2)
+    monkeypatch.setattr(host_process, "MAX_REQUESTS", 2)
     running = [asyncio.create_task(call(tool)) for _ in range(3)]
     (refused,), _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
     assert isinstance(refused.exception(), ToolNotRun)
@@ -252,7 +240,7 @@ async def test_more_calls_at_once_than_it_takes_are_told_so(host: Host, monkeypa
 
 
 async def test_a_line_that_is_no_reply_ends_the_process(host: Host) -> None:
-    descriptor = "Number(process.argv[2])"
+    descriptor = "Number(process.argv[3])"
     tool = await host.tool(f"() => new Promise(() => require('fs').writeSync({descriptor}, 'no reply\\n'))")
     with pytest.raises(ToolLost, match="no reply: JSONDecodeError"):
         await call(tool)
@@ -279,7 +267,7 @@ async def test_stopping_lets_node_end_in_order_and_leaves_no_process(host: Host,
     await host.stop()
     assert (tmp_path / "exit").exists()
     assert children() == []
-    await eventually(lambda: not _lives(grandchild))
+    await eventually(lambda: not lives(grandchild))
     assert psutil.Process().num_fds() < fds
     with pytest.raises(ToolNotRun, match="the service is stopping"):
         await call(tool)
@@ -307,16 +295,13 @@ async def test_stopping_while_it_starts_leaves_no_process(host: Host) -> None:
 WORKER = """
 import asyncio, pathlib, sys
 import uvloop
-from worker.tools.node_host import NodeHost
+from tests.worker.tools.test_node_host import Host
 
 async def main(node, handler):
-    host = NodeHost(node)
-    source = "module.exports = { name: 'pid', handler: () => process.pid };"
-    pid = await host.load(pathlib.Path("/pid.js"), source.encode())
-    print(await pid.call("", {}, {}), flush=True)
-    source = "module.exports = { name: 'it', handler: %s };" % handler
-    tool = await host.load(pathlib.Path("/it.js"), source.encode())
-    await tool.call("", {}, {})
+    host = Host(node, pathlib.Path("/"))
+    print(await host.pid(), flush=True)
+    tool = await host.tool(handler)
+    await tool.call()
 
 uvloop.run(main(*sys.argv[1:]))
 """
@@ -330,10 +315,3 @@ def test_it_dies_with_its_worker(node: str, handler: str) -> None:
         worker.kill()
     gone, _ = psutil.wait_procs([process], timeout=GUARD_SECONDS)
     assert gone
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

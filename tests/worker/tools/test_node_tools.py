@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from tests.helpers import eventually
 from tests.worker.tools.conftest import OpenShed, ToolsDir
+from tests.worker.tools.hosted import OTHERS, OUR_SECRETS
 from tests.worker.tools.running import METADATA, UUID, names, output, run
 from worker.tools.result import MAX_OUTPUT_BYTES, Outcome
 from worker.tools.toolbox import Toolbox
@@ -440,15 +441,38 @@ async def test_packages_of_the_tools_own_come_first(
 async def test_the_environment_is_passed_on_without_what_no_tool_needs(
     javascript: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tokens = ("SAFETY_IDENTIFIER_SECRET", "STS_TOKEN", "CLUSTER_TOKEN", "ADMIN_TOKEN")
-    secrets = ("OPENAI_API_KEY", *tokens, "openai_api_key")
-    for name in (*secrets, "MY_API_KEY"):
+    for name in (*OUR_SECRETS, *OTHERS):
         monkeypatch.setenv(name, "value")
     toolbox = await javascript(environment="() => Object.keys(process.env)")
     seen = json.loads(await output(toolbox, "environment"))
-    assert "MY_API_KEY" in seen
+    assert set(OTHERS) <= set(seen)
     assert "PATH" in seen
-    assert not set(secrets) & set(seen)
+    assert not set(OUR_SECRETS) & set(seen)
+
+
+async def test_the_first_read_of_a_withheld_variable_is_logged_with_a_hint(
+    javascript: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://:pass@host")
+    monkeypatch.delenv("STS_TOKEN", raising=False)
+    toolbox = await javascript(
+        read="() => [process.env.REDIS_URL, process.env.STS_TOKEN, 'REDIS_URL' in process.env]"
+    )
+    with capture_logs() as lines:
+        for _ in range(2):
+            assert json.loads(await output(toolbox, "read")) == [None, None, False]
+    (line,) = [line for line in lines if line["log_level"] == "warning"]
+    assert line["event"] == "a tool read a variable that is withheld from tools"
+    assert (line["variable"], line["hint"]) == ("REDIS_URL", "TOOLS_ENV=REDIS_URL lets tools see it")
+
+
+async def test_a_withheld_variable_that_is_granted_is_there(
+    tools_dir: ToolsDir, open_shed: OpenShed, node: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://:pass@host")
+    tools_dir.write("a.js", "module.exports = { name: 'a', handler: () => process.env.REDIS_URL };")
+    toolbox = await (await open_shed(node=node, granted=["REDIS_URL"])).toolbox()
+    assert await output(toolbox, "a") == "redis://:pass@host"
 
 
 async def test_only_a_tool_that_says_so_is_idempotent(tools_dir: ToolsDir, open_shed: OpenShed, node: str) -> None:

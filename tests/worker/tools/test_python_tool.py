@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import sys
 import threading
 
 import pytest
 from structlog.testing import capture_logs
 
 from tests.helpers import eventually
-from tests.worker.tools.conftest import OpenShed, ToolsDir
-from tests.worker.tools.gates import gate
+from tests.worker.tools.conftest import NewGate, OpenShed, ToolsDir
+from tests.worker.tools.hosted import OTHERS, OUR_SECRETS, children
 from tests.worker.tools.running import METADATA, UUID, names, output, run
 from worker.tools.result import Outcome
+from worker.tools.toolbox import Toolbox
 
 CITY = '{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}'
 
@@ -86,8 +86,9 @@ async def test_a_handler_may_keep_what_it_gets(tools_dir: ToolsDir, open_shed: O
 
 @pytest.mark.parametrize("kind", ["def", "async def"])
 async def test_a_handler_that_blocks_does_not_block_the_event_loop(
-    kind: str, tools_dir: ToolsDir, open_shed: OpenShed
+    kind: str, tools_dir: ToolsDir, open_shed: OpenShed, new_gate: NewGate
 ) -> None:
+    block = new_gate("block")
     tools_dir.write(
         "block.py",
         f"""
@@ -101,8 +102,8 @@ async def test_a_handler_that_blocks_does_not_block_the_event_loop(
     )
     toolbox = await (await open_shed()).toolbox()
     running = asyncio.create_task(output(toolbox, "block"))
-    await gate("block").is_reached()  # on this event loop, while the handler blocks
-    gate("block").open.set()
+    await block.is_reached()  # on this event loop, while the handler blocks
+    block.open()
     assert await running == "done"
 
 
@@ -216,7 +217,10 @@ async def test_the_line_of_an_exception_is_the_innermost_in_the_file(
     assert lines[0]["where"] == "fail.py:4"
 
 
-async def test_a_coroutine_that_times_out_is_cancelled(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+async def test_a_coroutine_that_times_out_is_cancelled(
+    tools_dir: ToolsDir, open_shed: OpenShed, new_gate: NewGate
+) -> None:
+    cancelled = new_gate("cancelled")
     tools_dir.write(
         "wait.py",
         """
@@ -228,17 +232,20 @@ async def test_a_coroutine_that_times_out_is_cancelled(tools_dir: ToolsDir, open
             try:
                 await asyncio.Event().wait()
             finally:
-                gate("cancelled").reached.set()
+                gate("cancelled").reach()
         """,
     )
     toolbox = await (await open_shed(timeout_seconds=0.2)).toolbox()
     result = await run(toolbox, "wait")
     assert result.outcome is Outcome.TIMEOUT
     assert "did not answer within 0.2 seconds" in result.output
-    await gate("cancelled").is_reached()
+    await cancelled.is_reached()
 
 
-async def test_a_function_that_times_out_is_left_to_itself(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+async def test_a_function_that_times_out_is_left_to_itself(
+    tools_dir: ToolsDir, open_shed: OpenShed, new_gate: NewGate
+) -> None:
+    stuck = new_gate("stuck")
     tools_dir.write(
         "block.py",
         """
@@ -249,19 +256,34 @@ async def test_a_function_that_times_out_is_left_to_itself(tools_dir: ToolsDir, 
             gate("stuck").wait()
         """,
     )
-    tools_dir.write("quick.py", "name = 'quick'\ndef handler(uuid, args): return 'done'\n")
-    shed = await open_shed(timeout_seconds=0.2)
+    tools_dir.write("process.py", PROCESS)
+    shed = await open_shed(timeout_seconds=1)
     toolbox = await shed.toolbox()
+    before = await output(toolbox, "process")
     assert (await run(toolbox, "block")).outcome is Outcome.TIMEOUT
-    await gate("stuck").is_reached()
-    assert await output(toolbox, "quick") == "done"
+    await stuck.is_reached()
+    assert await output(toolbox, "process") == before
 
 
-MODULES_PREFIX = "avr_tool_"
+PROCESS = """
+import os
+name = "process"
+def handler(uuid, args): return os.getpid()
+"""
+
+MODULES = """
+import gc, sys
+name = "modules"
+def handler(uuid, args):
+    gc.collect()
+    return [each for each in sys.modules if each.startswith("avr_tool_")]
+"""
 
 
-def modules() -> set[str]:
-    return {name for name in sys.modules if name.startswith(MODULES_PREFIX)}
+async def modules(toolbox: Toolbox) -> list[str]:
+    """Modules of tools that the process has, without that of the tool `modules`."""
+    found = json.loads(await output(toolbox, "modules"))
+    return [each for each in found if not each.endswith("_modules")]
 
 
 async def test_a_file_is_a_module_like_any_other(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
@@ -287,21 +309,20 @@ async def test_a_file_is_a_module_like_any_other(tools_dir: ToolsDir, open_shed:
     told = json.loads(await output(toolbox, "greet"))
     assert told == [{"text": "hello"}, str(tools_dir.path / "greet.py")]
     assert not list(tools_dir.path.glob("**/greet*.pyc"))
-    del sys.modules["_shared"]
 
 
 async def test_versions_that_no_call_holds_any_more_are_gone(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
-    before = modules()
+    tools_dir.write("modules.py", MODULES)
     tools_dir.write("a.py", "name = 'a'\ndef handler(uuid, args): return 'one'\n")
     shed = await open_shed()
     held = await shed.toolbox()
     tools_dir.write("a.py", "name = 'a'\ndef handler(uuid, args): return 'two'\n")
     new = await shed.toolbox()
-    assert len(modules() - before) == 2
+    assert len(await modules(new)) == 2
     assert [await output(toolbox, "a") for toolbox in (held, new)] == ["one", "two"]
     del held
     gc.collect()
-    assert len(modules() - before) == 1
+    assert len(await modules(new)) == 1
 
 
 BAD = {
@@ -329,7 +350,7 @@ BAD = {
 async def test_a_file_that_does_not_load_is_named_in_one_line_while_others_work(
     source: str, reason: str, tools_dir: ToolsDir, open_shed: OpenShed
 ) -> None:
-    before = modules()
+    tools_dir.write("modules.py", MODULES)
     tools_dir.write("bad.py", source)
     tools_dir.write("good.py", "name = 'good'\ndef handler(uuid, args): return 'done'\n")
     with capture_logs() as lines:
@@ -339,14 +360,15 @@ async def test_a_file_that_does_not_load_is_named_in_one_line_while_others_work(
     assert line["file"] == "bad.py"
     assert reason in line["reason"]
     assert "\n" not in line["reason"]
-    assert names(toolbox) == ["good"]
+    assert names(toolbox) == ["good", "modules"]
     assert await output(toolbox, "good") == "done"
-    assert len(modules() - before) == 1
+    assert len(await modules(toolbox)) == 1
 
 
 async def test_an_import_that_blocks_costs_itself_alone(
-    tools_dir: ToolsDir, open_shed: OpenShed, monkeypatch: pytest.MonkeyPatch
+    tools_dir: ToolsDir, open_shed: OpenShed, new_gate: NewGate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    blocked = new_gate("import")
     monkeypatch.setattr("worker.tools.shed.LOAD_SECONDS", 0.5)
     tools_dir.write("bad.py", "from tests.worker.tools.gates import gate\ngate('import').wait()\n")
     tools_dir.write("good.py", "name = 'good'\ndef handler(uuid, args): return 'done'\n")
@@ -355,10 +377,10 @@ async def test_an_import_that_blocks_costs_itself_alone(
     (line,) = [line for line in lines if line["event"] == "a tool file does not load"]
     assert (line["file"], line["reason"]) == ("bad.py", "its import has not ended after 0.5 s")
     assert names(await shed.toolbox()) == ["good"]
-    assert gate("import").reached.is_set()
+    assert blocked.was_reached
 
 
-async def test_no_thread_is_left_when_the_shed_is_stopped(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+async def test_nothing_is_left_when_the_shed_is_stopped(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
     before = threading.active_count()
     for kind in ("def", "async def"):
         tools_dir.write(f"{kind[0]}.py", f"name = '{kind[0]}'\n{kind} handler(uuid, args): return 'done'\n")
@@ -366,4 +388,85 @@ async def test_no_thread_is_left_when_the_shed_is_stopped(tools_dir: ToolsDir, o
     toolbox = await shed.toolbox()
     assert [await output(toolbox, name) for name in "da"] == ["done", "done"]
     await shed.stop()
+    assert children() == []
     await eventually(lambda: threading.active_count() <= before)
+
+
+async def test_the_environment_is_passed_on_without_what_no_tool_needs(
+    tools_dir: ToolsDir, open_shed: OpenShed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (*OUR_SECRETS, *OTHERS):
+        monkeypatch.setenv(name, "value")
+    tools_dir.write("names.py", "import os\nname = 'names'\ndef handler(uuid, args): return list(os.environ)\n")
+    toolbox = await (await open_shed()).toolbox()
+    seen = json.loads(await output(toolbox, "names"))
+    assert set(OTHERS) <= set(seen)
+    assert "PATH" in seen
+    assert not set(OUR_SECRETS) & set(seen)
+
+
+READS = {
+    "get": "os.environ.get('REDIS_URL')",
+    "getenv": "os.getenv('REDIS_URL')",
+    "in": "'REDIS_URL' in os.environ or None",
+    "from": "environ.get('REDIS_URL')",
+    "a program": "subprocess.getoutput('printenv REDIS_URL') or os.getenv('REDIS_URL')",
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+async def test_the_first_read_of_a_withheld_variable_is_logged_with_a_hint(
+    read: str, tools_dir: ToolsDir, open_shed: OpenShed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://:pass@host")
+    monkeypatch.delenv("STS_TOKEN", raising=False)
+    tools_dir.write(
+        "read.py",
+        f"""
+        import os, subprocess
+        from os import environ
+        name = "read"
+
+        def handler(uuid, args):
+            return [os.getenv("STS_TOKEN"), {read}]
+        """,
+    )
+    toolbox = await (await open_shed()).toolbox()
+    with capture_logs() as lines:
+        for _ in range(2):
+            assert json.loads(await output(toolbox, "read")) == [None, None]
+    (line,) = [line for line in lines if line["log_level"] == "warning"]
+    assert line["event"] == "a tool read a variable that is withheld from tools"
+    assert (line["variable"], line["hint"]) == ("REDIS_URL", "TOOLS_ENV=REDIS_URL lets tools see it")
+
+
+async def test_a_variable_that_a_tool_sets_itself_is_its_own(
+    tools_dir: ToolsDir, open_shed: OpenShed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://:pass@host")
+    tools_dir.write(
+        "own.py",
+        """
+        import os
+        name = "own"
+        os.environ["REDIS_URL"] = "redis://elsewhere"
+        def handler(uuid, args): return os.environ["REDIS_URL"]
+        """,
+    )
+    with capture_logs() as lines:
+        toolbox = await (await open_shed()).toolbox()
+        assert await output(toolbox, "own") == "redis://elsewhere"
+    assert not [line for line in lines if line["log_level"] == "warning"]
+
+
+async def test_a_withheld_variable_that_is_granted_is_there(
+    tools_dir: ToolsDir, open_shed: OpenShed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://:pass@host")
+    monkeypatch.setenv("ADMIN_TOKEN", "0123456789abcdef")
+    tools_dir.write(
+        "a.py",
+        "import os\nname = 'a'\ndef handler(u, a): return [os.getenv('REDIS_URL'), os.getenv('ADMIN_TOKEN')]",
+    )
+    toolbox = await (await open_shed(granted=["REDIS_URL"])).toolbox()
+    assert json.loads(await output(toolbox, "a")) == ["redis://:pass@host", None]

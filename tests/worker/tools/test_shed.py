@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import psutil
 import pytest
 from structlog.testing import capture_logs
 
-from tests.worker.tools.conftest import OpenShed, ToolsDir
-from tests.worker.tools.gates import gate
+from tests.worker.tools.conftest import NewGate, OpenShed, ToolsDir
+from tests.worker.tools.hosted import children
 from tests.worker.tools.running import names, output, run
 from worker.tools import shed as shed_module
 from worker.tools.files import MAX_FILES
 from worker.tools.result import Outcome
 from worker.tools.shed import ToolShed
+
+MOST_NICE = 19
 
 
 def tool(name: str, answer: str = "done") -> str:
@@ -28,6 +31,19 @@ async def test_without_a_directory_there_are_no_tools_and_nothing_is_said(
         shed = await open_shed()
         assert (await shed.toolbox()).definitions == []
     assert lines == []
+
+
+async def test_without_a_tool_there_is_no_process_until_one_appears(
+    tools_dir: ToolsDir, open_shed: OpenShed
+) -> None:
+    tools_dir.write("_helper.py", "raise RuntimeError")
+    shed = await open_shed()
+    await shed.toolbox()
+    assert children() == []
+    tools_dir.write("a.py", tool("a"))
+    assert names(await shed.toolbox()) == ["a"]
+    (process,) = children()
+    assert process.nice() > psutil.Process().nice() or process.nice() == MOST_NICE
 
 
 async def test_a_directory_that_cannot_be_read_is_named_once(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
@@ -143,8 +159,9 @@ async def test_without_node_each_javascript_file_is_named_once(tools_dir: ToolsD
 
 
 async def test_calls_do_not_wait_for_files_that_load_slowly(
-    tools_dir: ToolsDir, open_shed: OpenShed, monkeypatch: pytest.MonkeyPatch
+    tools_dir: ToolsDir, open_shed: OpenShed, new_gate: NewGate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    slow = new_gate("slow")
     tools_dir.write("a.py", tool("a", "one"))
     shed = await open_shed()
     tools_dir.write("a.py", f"from tests.worker.tools.gates import gate\ngate('slow').wait()\n{tool('a', 'two')}")
@@ -152,7 +169,7 @@ async def test_calls_do_not_wait_for_files_that_load_slowly(
     assert await output(await shed.toolbox(), "a") == "one"
     monkeypatch.setattr(shed_module, "REFRESH_SECONDS", 60)
     assert await output(await shed.toolbox(), "a") == "one"  # at once: one call has waited in vain
-    gate("slow").open.set()
+    slow.open()
     toolbox = await shed.toolbox()
     while await output(toolbox, "a") != "two":
         toolbox = await shed.toolbox()
@@ -169,7 +186,10 @@ async def test_calls_that_begin_together_share_one_look_at_the_directory(
     assert len(lines) == 1
 
 
-async def test_stopping_ends_runs_with_a_result_that_says_so(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+async def test_stopping_ends_runs_with_a_result_that_says_so(
+    tools_dir: ToolsDir, open_shed: OpenShed, new_gate: NewGate
+) -> None:
+    stopping = new_gate("stopping")
     tools_dir.write(
         "block.py",
         """
@@ -183,7 +203,7 @@ async def test_stopping_ends_runs_with_a_result_that_says_so(tools_dir: ToolsDir
     shed = await open_shed()
     toolbox = await shed.toolbox()
     running = asyncio.create_task(run(toolbox, "block"))
-    await gate("stopping").is_reached()
+    await stopping.is_reached()
     await shed.stop()
     result = await running
     assert result.outcome is Outcome.ERROR

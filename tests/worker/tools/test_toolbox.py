@@ -9,23 +9,26 @@ from structlog.testing import capture_logs
 
 from tests.worker.tools.running import METADATA, UUID, names, run
 from worker.tools.definition import Definition
-from worker.tools.errors import ToolFailed, ToolLost, ToolNotRun
+from worker.tools.errors import ArgumentsNotChecked, InvalidArguments, ToolFailed, ToolLost, ToolNotRun
 from worker.tools.result import MAX_OUTPUT_BYTES, Outcome, ToolResult
 from worker.tools.toolbox import Toolbox
 
-SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-
 
 class Scripted:
-    """A tool that answers or raises, and keeps what it was given."""
+    """A tool that answers or raises, and keeps what it was given; so does the check of its arguments."""
 
     def __init__(
-        self, answer: str | BaseException, name: str = "it", *, schema: object = None, **said: Any
+        self, answer: str | BaseException, name: str = "it", *, wrong: Exception | None = None, **said: Any
     ) -> None:
-        self.definition = Definition.parse(name, "", schema, said.get("idempotent"))
+        self.definition = Definition.parse(name, "", None, said.get("idempotent"))
+        self._wrong = wrong
         self.given: list[object] = []
         self.begun = asyncio.Event()
         self._answer = answer
+
+    async def check(self, arguments: dict[str, Any]) -> None:
+        if self._wrong is not None:
+            raise self._wrong
 
     async def call(self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str]) -> str:
         self.given = [uuid, arguments, metadata]
@@ -43,7 +46,7 @@ def box(*tools: Scripted, timeout_seconds: float = 60) -> Toolbox:
 
 
 async def test_a_tool_gets_what_the_model_wrote_and_the_model_what_the_tool_says() -> None:
-    tool = Scripted("sunny", schema=SCHEMA)
+    tool = Scripted("sunny")
     assert await run(box(tool), "it", city="Rome") == ToolResult("sunny", Outcome.OK)
     assert tool.given == [UUID, {"city": "Rome"}, METADATA]
 
@@ -63,12 +66,10 @@ async def test_an_unknown_tool_is_answered_with_those_that_there_are() -> None:
 
 
 async def test_wrong_arguments_are_explained_and_the_tool_is_not_run() -> None:
-    tool = Scripted("sunny", schema=SCHEMA)
+    tool = Scripted("sunny", wrong=InvalidArguments('$.city: "Ada\'s street" is too long', "type"))
     with capture_logs() as lines:
-        result = await run(box(tool), "it", city=["Ada's street"])
-    assert result.outcome is Outcome.INVALID_ARGUMENTS
-    assert "$.city" in result.output
-    assert "is not of type 'string'" in result.output
+        result = await run(box(tool), "it", city="Ada's street")
+    assert result == ToolResult('$.city: "Ada\'s street" is too long', Outcome.INVALID_ARGUMENTS)
     assert tool.given == []
     assert lines[0]["keywords"] == ("type",)
     assert "Ada" not in str(lines)
@@ -80,13 +81,29 @@ async def test_arguments_that_are_not_json_are_explained() -> None:
     assert "not valid JSON" in result.output
 
 
-@pytest.mark.parametrize("reference", ["http://127.0.0.1:1/schema", "#/$defs/nowhere", "#/properties/city"])
-async def test_a_schema_that_leads_nowhere_fails_its_tool_alone(reference: str) -> None:
-    tool = Scripted("sunny", schema={"type": "object", "properties": {"city": {"$ref": reference}}})
+async def test_a_schema_that_leads_nowhere_fails_its_tool_alone() -> None:
+    tool = Scripted("sunny", wrong=ToolFailed("Unresolvable", "nowhere", ""))
     with capture_logs() as lines:
         result = await run(box(tool), "it", city="Rome")
     assert result == ToolResult("The tool it cannot be used: its input_schema is wrong.", Outcome.ERROR)
-    assert lines[0]["error"].startswith("input_schema: ")
+    assert lines[0]["error"] == "input_schema: Unresolvable"
+    assert tool.given == []
+
+
+async def test_a_check_that_fails_is_told_and_the_tool_is_not_run() -> None:
+    tool = Scripted("sunny", wrong=RuntimeError("a bug of ours"))
+    assert await run(box(tool), "it", city="Rome") == ToolResult("The tool it failed.", Outcome.ERROR)
+    assert tool.given == []
+
+
+async def test_arguments_that_cannot_be_checked_do_not_reach_the_tool() -> None:
+    tool = Scripted("sunny", wrong=ArgumentsNotChecked("the check did not end within 0.5 s"))
+    with capture_logs() as lines:
+        result = await run(box(tool), "it", city="Rome")
+    assert result.outcome is Outcome.ERROR
+    assert "was not run: its arguments could not be checked" in result.output
+    assert lines[0]["error"] == "arguments not checked: the check did not end within 0.5 s"
+    assert tool.given == []
 
 
 async def test_a_tool_that_takes_too_long_is_cancelled() -> None:
@@ -96,19 +113,19 @@ async def test_a_tool_that_takes_too_long_is_cancelled() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "outcome", "told"),
     [
-        (ToolFailed("ValueError", "wrong", "a.py:1"), "The tool it failed: ValueError: wrong"),
-        (ToolNotRun("It was not started: why."), "The tool it failed. It was not started: why."),
-        (ToolLost("It was interrupted."), "The tool it failed. It was interrupted."),
-        (TimeoutError("of its own"), "The tool it failed."),
-        (RuntimeError("a bug of ours"), "The tool it failed."),
-        (asyncio.CancelledError(), "The tool it was interrupted."),
+        (ToolFailed("ValueError", "wrong", "a.py:1"), Outcome.ERROR, "The tool it failed: ValueError: wrong"),
+        (ToolNotRun("It was not started: why."), Outcome.ERROR, "The tool it failed. It was not started: why."),
+        (ToolLost("It was interrupted."), Outcome.LOST, "The tool it failed. It was interrupted."),
+        (TimeoutError("of its own"), Outcome.ERROR, "The tool it failed."),
+        (RuntimeError("a bug of ours"), Outcome.ERROR, "The tool it failed."),
+        (asyncio.CancelledError(), Outcome.ERROR, "The tool it was interrupted."),
     ],
     ids=repr,
 )
-async def test_nothing_that_goes_wrong_gets_out(error: BaseException, told: str) -> None:
-    assert await run(box(Scripted(error)), "it") == ToolResult(told, Outcome.ERROR)
+async def test_nothing_that_goes_wrong_gets_out(error: BaseException, outcome: Outcome, told: str) -> None:
+    assert await run(box(Scripted(error)), "it") == ToolResult(told, outcome)
 
 
 async def test_the_result_is_bounded() -> None:

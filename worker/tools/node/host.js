@@ -2,16 +2,18 @@
 
 // Runs the operator's JavaScript tools for one worker.
 //
-//   node host.js FD
+//   node host.js WITHHELD FD
 //
-// FD is a socket to the worker. Both sides write JSON objects, one a line:
+// WITHHELD are names of variables that tools do not see, with commas between them. FD is a socket to the worker. Both sides write JSON objects, one a line:
 //
 //   {id, op: "load", version, file, source}           -> {id, result: {name, description, input_schema, idempotent}}
 //   {id, op: "call", version, uuid, args, metadata}   -> {id, result: "text"}
 //   {id, op: "ping"}                                  -> {id, result: null}
 //   {id, op: "drop", version}                         -> {id, result: null}
+//   {id, op: "cancel", request}                       -> {id, result: null}
 //
-// or, instead of `result`, {id, error: {type, message, where}}. Not stdin and stdout, so that nothing that a tool or
+// or, instead of `result`, {id, error: {type, message, where}}. A line for the worker's log is {id: -2, level, event,
+// fields}. Not stdin and stdout, so that nothing that a tool or
 // a program started by it prints can get between the lines: stdout and stderr are the worker's log.
 
 const Module = require("node:module");
@@ -21,6 +23,8 @@ const path = require("node:path");
 const MAX_OUTPUT_CHARACTERS = 32 * 1024 + 1; // the worker cuts at 32 KiB, and sees by the last that there was more
 const MAX_DEFINITION_CHARACTERS = 64 * 1024;
 const MAX_MESSAGE_CHARACTERS = 1000;
+
+const LOG = -2;
 
 const tools = new Map(); // version -> {file, exports}
 const loadedFiles = new Set();
@@ -66,6 +70,8 @@ const operations = {
     tools.delete(version);
     return null;
   },
+
+  cancel: () => null, // JavaScript cannot be interrupted
 };
 
 class Failure {
@@ -114,8 +120,25 @@ async function answer({ id, op, ...request }) {
   } catch (failure) {
     reply = { id, error: failure instanceof Failure ? failure : new Failure(failure, "") };
   }
-  channel.write(`${JSON.stringify(reply)}\n`);
+  send(reply);
 }
+
+function send(line) {
+  channel.write(`${JSON.stringify(line)}\n`);
+}
+
+// Tools that read what the service keeps to itself are told of in the log, once a name.
+const unread = new Set(process.argv[2].split(",").filter(Boolean));
+process.env = new Proxy(process.env, {
+  get(variables, name) {
+    const value = variables[name];
+    if (value === undefined && unread.delete(name)) {
+      const fields = { variable: name, hint: `TOOLS_ENV=${name} lets tools see it` };
+      send({ id: LOG, level: "warning", event: "a tool read a variable that is withheld from tools", fields });
+    }
+    return value;
+  },
+});
 
 // A promise that nobody awaits, or a timer that throws, must not cost the others their calls.
 function outsideOfHandlers(error) {
@@ -125,7 +148,7 @@ function outsideOfHandlers(error) {
 process.on("uncaughtException", outsideOfHandlers);
 process.on("unhandledRejection", outsideOfHandlers);
 
-const channel = new net.Socket({ fd: Number(process.argv[2]) });
+const channel = new net.Socket({ fd: Number(process.argv[3]) });
 let waiting = "";
 channel.setEncoding("utf8");
 channel.on("data", (chunk) => {

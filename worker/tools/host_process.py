@@ -1,40 +1,49 @@
-"""One Node process and the socket to it. When it hangs or ends, everything that it was asked fails at once.
+"""A process that runs tools for a worker, and the socket to it. When it hangs or ends, its requests fail at once.
 
-Node may look at everything that this process may, but the secrets below are not handed to it: no tool needs them,
-and a package of a tool's, or a `console.log(process.env)`, could carry them out. (A tool that reads `.env`, as
-`dotenv` does, sees what is in there.)
+Both sides write JSON objects, one a line. A request is {id, op, ...}, and its reply {id, result} or {id, error}.
+An error is {type, message, where} and, from Python, {kind, keywords}. Lines without a request have an id below 1.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
+import logging
 import os
 import signal
 import socket
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
 from common import logs
-from worker.tools.errors import ToolFailed, ToolLost, ToolNotRun, one_line
-from worker.tools.node_output import PrintedLines
-
-WITHHELD: Final = frozenset(
-    {"OPENAI_API_KEY", "SAFETY_IDENTIFIER_SECRET", "STS_TOKEN", "CLUSTER_TOKEN", "ADMIN_TOKEN"}
+from worker.tools.errors import (
+    ArgumentsNotChecked,
+    BadTool,
+    InvalidArguments,
+    NotBegun,
+    ToolFailed,
+    ToolLost,
+    ToolNotRun,
+    one_line,
 )
-"""Variables, in capitals: settings are read in any case."""
+from worker.tools.printed_lines import PrintedLines
 
 START_SECONDS: Final = 10.0
 HANG_SECONDS: Final = 5.0
-"""How long the process's event loop may stand still: longer than the loading of a big package."""
+"""How long the process's event loop may be stalled: longer than the loading of a big package."""
 
 PING_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 0.5
+EXIT_SECONDS: Final = 5.0
+"""How long a process may go on that closed its socket, as processes do when they end."""
+
 
 MAX_LINE_BYTES: Final = 1024 * 1024
 """Of a reply: 32 KiB of result, each character escaped, or a definition."""
@@ -43,20 +52,42 @@ MAX_REQUESTS: Final = 256
 """Under way at once."""
 
 MAX_OVERDUE: Final = 256
-"""Calls that nobody waits for any more and that have not returned: each keeps memory in Node."""
+"""Calls that timed out and have not returned: each keeps memory in the process."""
+
+MAX_LOG_FIELDS: Final = 8
+"""Fields that are logged of a line that the process wants logged."""
 
 _PING: Final = 0
 _POST: Final = -1
-"""Ids of lines that are no requests; host.js says by a reply to a ping that it is ready."""
+_LOG: Final = -2
+_BEGUN: Final = -3
+"""Ids of lines that are no requests. The process answers one ping unasked, when it is ready."""
 
-_HOST: Final = Path(__file__).with_name("node") / "host.js"
+_LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _LAUNCHER: Final = Path(__file__).with_name("die_with_parent.py")
 _READ_BYTES: Final = 64 * 1024
 
 _log = logs.get_logger()
 
 
-class NodeProcess:
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What runs tools of one language.
+
+    Attributes:
+        name: for the log and the model.
+        command: program and arguments; the number of the socket's file descriptor is added.
+        environment: of the process, in full.
+        tells_begun: the process says when it begins a request, before anything of it is done.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: dict[str, str] = field(repr=False)
+    tells_begun: bool = False
+
+
+class HostProcess:
     """A process from its start to its end; `start` makes one.
 
     Attributes:
@@ -65,28 +96,31 @@ class NodeProcess:
         ended_seconds: when, on `time.monotonic`.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, hang_seconds: float) -> None:
+    def __init__(self, program: Program, process: asyncio.subprocess.Process, hang_seconds: float) -> None:
         self.loaded: set[int] = set()
         self.ended: str | None = None
         self.ended_seconds = 0.0
+        self._program = program
         self._process = process
         self._hang_seconds = hang_seconds
         self._requests: dict[int, tuple[asyncio.Future[Any], str]] = {}
+        self._begun: set[int] = set()
         self._overdue: set[int] = set()
         self._busy = asyncio.Event()
         self._pong = asyncio.Event()
         self._next_id = _PING + 1
         self._writer: asyncio.StreamWriter | None = None
+        self._lines = PrintedLines()
         self._tasks: list[asyncio.Task[None]] = []
         self._life = asyncio.create_task(self._live())
 
     @classmethod
-    async def start(cls, node: str, *, hang_seconds: float = HANG_SECONDS) -> NodeProcess:
+    async def start(cls, program: Program, *, hang_seconds: float = HANG_SECONDS) -> HostProcess:
         """Starts a process, and returns it when it answers.
 
         Args:
-            node: the executable.
-            hang_seconds: how long its event loop may stand still.
+            program: that it runs.
+            hang_seconds: how long its event loop may be stalled.
 
         Raises:
             ToolNotRun: it cannot be started.
@@ -95,22 +129,23 @@ class NodeProcess:
         try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid())),
-                *(node, str(_HOST), str(theirs.fileno())),
+                *(*program.command, str(theirs.fileno())),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
-                env=_environment(),
+                env=program.environment,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,  # Ctrl-C is not for it, and what its tools start is in one group with it
             )
         except BaseException as error:
             ours.close()
             if isinstance(error, OSError):
-                raise ToolNotRun(f"It was not started: node cannot be started: {error.strerror}.") from None
+                reason = f"{program.name} cannot be started: {error.strerror}"
+                raise ToolNotRun(f"It was not started: {reason}.") from None
             raise
         finally:
             theirs.close()
-        self = cls(process, hang_seconds)
+        self = cls(program, process, hang_seconds)
         try:
             await self._connect(ours)
         except BaseException:
@@ -119,11 +154,11 @@ class NodeProcess:
             self.kill("its start was given up")
             raise
         if self.ended is not None:
-            raise ToolNotRun(f"It was not started: node does not start: {self.ended}.")
+            raise ToolNotRun(f"It was not started: {program.name} does not start: {self.ended}.")
         return self
 
     async def request(self, what: str, message: dict[str, Any]) -> Any:
-        """Returns the result of one of host.js's operations. Cancelled, it leaves that to itself.
+        """Returns the result of one of the process's operations. Cancelled, it cancels it where that is possible.
 
         Args:
             what: for the log, should it be lost.
@@ -131,6 +166,8 @@ class NodeProcess:
 
         Raises:
             ToolFailed: the operation threw.
+            BadTool, InvalidArguments, ArgumentsNotChecked: as their docstrings say.
+            NotBegun: the process hung before it began the operation.
             ToolLost: the process hung or ended.
             ToolNotRun: it has ended already, or has too much to do.
         """
@@ -139,10 +176,11 @@ class NodeProcess:
         if len(self._requests) >= MAX_REQUESTS:
             raise ToolNotRun(f"It was not started: {MAX_REQUESTS} others are running.")
         number, self._next_id = self._next_id, self._next_id + 1
+        line = _line({"id": number, **message})
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._requests[number] = (reply, what)
-        self._busy.set()
-        self._write({"id": number, **message})
+        self._watch_if_busy()
+        self._write(line)
         try:
             return await reply
         except asyncio.CancelledError:
@@ -152,7 +190,7 @@ class NodeProcess:
     def post(self, message: dict[str, Any]) -> None:
         """As `request`, where the result matters to nobody."""
         if self.ended is None:
-            self._write({"id": _POST, **message})
+            self._write(_line({"id": _POST, **message}))
 
     def kill(self, reason: str) -> None:
         """Ends the process, and whatever its tools have started, now."""
@@ -193,39 +231,54 @@ class NodeProcess:
             with contextlib.suppress(OSError):
                 await self._writer.wait_closed()
 
-    def _write(self, message: dict[str, Any]) -> None:
+    def _write(self, line: bytes) -> None:
         assert self._writer is not None
-        self._writer.write(orjson.dumps(message) + b"\n")
+        self._writer.write(line)
 
     def _gave_up(self, number: int) -> None:
         if self._requests.pop(number, None) is None:
             return
-        self._idle_if_done()
+        self._begun.discard(number)
         self._overdue.add(number)
+        self.post({"op": "cancel", "request": number})
         if len(self._overdue) >= MAX_OVERDUE:
             self.kill(f"{MAX_OVERDUE} calls have not returned in time")
 
-    def _idle_if_done(self) -> None:
-        if not self._requests:
+    def _watch_if_busy(self) -> None:
+        # A call that timed out may be what stalls the process.
+        if self._requests or self._overdue:
+            self._busy.set()
+        else:
             self._busy.clear()
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: str, *, hung: bool = False) -> None:
+        """Fail all requests: the process is of no use any more.
+
+        Args:
+            reason: why.
+            hung: what it has not said that it began, it has not begun. Of a process that ended by itself, the last
+                lines may not have been read.
+        """
         if self.ended is not None:
             return
         self.ended = reason
         self.ended_seconds = time.monotonic()
         lost = [what for _, what in self._requests.values()]
-        log = _log.error if lost else _log.info
-        log("node host ended", node_pid=self._process.pid, reason=reason, interrupted=lost)
-        for reply, _ in self._requests.values():
+        log = _log.error if lost or self._overdue else _log.info
+        host, pid = self._program.name, self._process.pid
+        log("tool host ended", host=host, host_pid=pid, reason=reason, interrupted=lost)
+        for number, (reply, _) in self._requests.items():
             if not reply.done():
+                error = NotBegun if hung and self._program.tells_begun and number not in self._begun else ToolLost
                 reply.set_exception(
-                    ToolLost(
+                    error(
                         f"It was interrupted, because the process that runs it ended: {reason}."
-                        " Whether it did its work is not known."
+                        " Whether it did its work is not known.",
+                        reason,
                     )
                 )
         self._requests.clear()
+        self._begun.clear()
         self._busy.clear()
         self._pong.set()  # whoever waits for it looks at `ended`
 
@@ -247,7 +300,7 @@ class NodeProcess:
             self.kill(f"its socket failed: {error.strerror}")
         # The end of the socket is that of the process, as a rule.
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_SECONDS):
+            async with asyncio.timeout(EXIT_SECONDS):
                 await self._process.wait()
                 self._end(self._exit_reason())
         self.kill("it closed its socket")
@@ -256,25 +309,39 @@ class NodeProcess:
         number = reply["id"]
         if number == _PING:
             self._pong.set()
+        elif number == _BEGUN:
+            if reply["request"] in self._requests:
+                self._begun.add(reply["request"])
+        elif number == _LOG:
+            self._log_for_it(reply)
         self._overdue.discard(number)
+        self._begun.discard(number)
         waiting, _ = self._requests.pop(number, (None, ""))
-        self._idle_if_done()
+        self._watch_if_busy()
         if waiting is None or waiting.done():
             return
         if "error" in reply:
-            error = reply["error"]
-            waiting.set_exception(ToolFailed(error["type"], one_line(error["message"]), error["where"]))
+            waiting.set_exception(_error(reply["error"]))
         else:
             waiting.set_result(reply["result"])
 
+    def _log_for_it(self, line: dict[str, Any]) -> None:
+        """Log what the process says of itself, within the bound of what tools print."""
+        if not self._lines.has_room(time.monotonic()):
+            return
+        fields = itertools.islice(line["fields"].items(), MAX_LOG_FIELDS)
+        shown = {str(name)[:64]: one_line(each) if isinstance(each, str) else each for name, each in fields}
+        _log.log(_LEVELS[line["level"]], one_line(line["event"]), **shown)
+
     async def _watch(self) -> None:
-        """Asks for a sign of life while there is something to do."""
+        """Asks for a sign of life while something runs."""
         while self.ended is None:
             await self._busy.wait()
             self._pong.clear()
-            self._write({"id": _PING, "op": "ping"})
+            self._write(_line({"id": _PING, "op": "ping"}))
             if not await self._answers():
-                self.kill(f"its event loop stood still for {self._hang_seconds:g} s")
+                self._end(f"its event loop was stalled for {self._hang_seconds:g} s", hung=True)
+                self._signal_group()
             await asyncio.sleep(PING_SECONDS)
 
     async def _answers(self) -> bool:
@@ -287,19 +354,30 @@ class NodeProcess:
 
     async def _log_output(self) -> None:
         assert self._process.stdout is not None
-        lines = PrintedLines()
         while printed := await self._process.stdout.read(_READ_BYTES):
-            shown, dropped = lines.feed(printed, time.monotonic())
+            shown, dropped = self._lines.feed(printed, time.monotonic())
             if dropped:
                 _log.warning("a tool prints too much", dropped_lines=dropped)
             for line in shown:
                 _log.info("a tool printed", text=line)
 
 
-def _environment() -> dict[str, str]:
-    """This process's, without what is withheld, and with the way to the packages that come with the project."""
-    environment = {name: value for name, value in os.environ.items() if name.upper() not in WITHHELD}
-    modules = str(_HOST.with_name("node_modules"))
-    environment["NODE_PATH"] = os.pathsep.join(filter(None, [environment.get("NODE_PATH"), modules]))
-    environment.setdefault("DOTENV_CONFIG_QUIET", "true")  # else each config() prints an advertisement
-    return environment
+def _line(message: dict[str, Any]) -> bytes:
+    return orjson.dumps(message) + b"\n"
+
+
+def _error(error: dict[str, Any]) -> Exception:
+    """Return the exception that a reply stands for."""
+    message = one_line(error["message"])
+    match error.get("kind", "failed"):
+        case "invalid":
+            # Bounded by its author: see `worker.tools.schemas`.
+            return InvalidArguments(str(error["message"]), *map(str, error["keywords"]))
+        case "not checked":
+            return ArgumentsNotChecked(message)
+        case "not run":
+            return ToolNotRun(message)
+        case "bad tool":
+            return BadTool(message)
+        case _:
+            return ToolFailed(str(error["type"]), message, str(error["where"]))

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.tools.node_output import MAX_LINE_CHARACTERS, MAX_LINES_PER_SECOND, PrintedLines
+from worker.tools.printed_lines import MAX_LINE_CHARACTERS, MAX_LINES_PER_SECOND, PrintedLines
 
 
 def test_lines_are_logged_when_they_are_whole() -> None:

@@ -1,4 +1,4 @@
-"""What JavaScript tools print, for the log: whole lines, cut, and not more than a log can bear."""
+"""Lines that tools print, for the log: whole lines, cut, and a bounded number a second."""
 
 from __future__ import annotations
 
@@ -36,9 +36,7 @@ class PrintedLines:
         *lines, self._rest = (self._rest + printed).split(b"\n")
         if len(self._rest) > 4 * MAX_LINE_CHARACTERS:  # bytes that can only be cut off
             self._rest = self._rest[: 4 * MAX_LINE_CHARACTERS + 1]
-        if int(now_seconds) != self._second:
-            self._second = int(now_seconds)
-            self._lines = 0
+        self._begin_second(now_seconds)
         dropped = 0
         if lines and self._lines < MAX_LINES_PER_SECOND:
             dropped, self._dropped = self._dropped, 0
@@ -46,6 +44,20 @@ class PrintedLines:
         self._lines += len(logged)
         self._dropped += len(lines) - len(logged)
         return [_shown(line) for line in logged if line.strip()], dropped
+
+    def has_room(self, now_seconds: float) -> bool:
+        """Take the room of one line; False if there is none in this second."""
+        self._begin_second(now_seconds)
+        if self._lines >= MAX_LINES_PER_SECOND:
+            self._dropped += 1
+            return False
+        self._lines += 1
+        return True
+
+    def _begin_second(self, now_seconds: float) -> None:
+        if int(now_seconds) != self._second:
+            self._second = int(now_seconds)
+            self._lines = 0
 
 
 def _shown(line: bytes) -> str:

@@ -1,0 +1,43 @@
+"""`avr-sts-openai`, whose event loop writes down how late it is, in the folder that AVR_BENCH_LAG names.
+
+The metric of the service looks once a second: too rarely for what lasts half a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import Histogram
+
+from common import cli, process
+
+FOLDER: Final = "AVR_BENCH_LAG"
+SAMPLE_SECONDS: Final = 0.005
+SAMPLE: Final = struct.Struct("<dd")
+"""When, by the monotonic clock that all processes share, and how late."""
+_NAME: Final = "lag"
+
+
+def samples(folder: Path) -> list[tuple[float, float]]:
+    """Return what was written there."""
+    return [(at, late) for at, late in SAMPLE.iter_unpack((folder / _NAME).read_bytes())]
+
+
+async def _write_lag(lag: Histogram) -> None:
+    file = os.open(Path(os.environ[FOLDER], _NAME), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    while True:
+        due = time.monotonic() + SAMPLE_SECONDS
+        await asyncio.sleep(SAMPLE_SECONDS)
+        now = time.monotonic()
+        os.write(file, SAMPLE.pack(now, max(0.0, now - due)))
+
+
+if __name__ == "__main__":
+    process.watch_event_loop = _write_lag
+    sys.exit(cli.main())

@@ -1,0 +1,55 @@
+"""The environment of the processes that run tools: this process's, without the secrets of the service.
+
+No tool needs these, and a package of a tool's, or a `console.log(process.env)`, could carry them out. (A tool that
+reads `.env`, as `dotenv` does, sees what is in there.)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from common.settings import Settings
+
+_SECRET_ENDINGS: Final = ("_KEY", "_TOKEN", "_SECRET")
+
+
+def _is_secret(name: str) -> bool:
+    # What is not shown in a representation of the settings is not shown to tools either.
+    return name.endswith(_SECRET_ENDINGS) or not Settings.model_fields[name.lower()].repr
+
+
+WITHHELD: Final = frozenset(name for name in map(str.upper, Settings.model_fields) if _is_secret(name))
+"""Variables, in capitals: settings are read in any case. Of each, the file that holds it is withheld, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEnvironment:
+    """What tools see of the environment.
+
+    Attributes:
+        variables: the environment.
+        withheld: names of variables that are set, and that tools do not see.
+    """
+
+    variables: dict[str, str] = field(repr=False)
+    withheld: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, variables: Mapping[str, str] = os.environ, *, granted: Collection[str] = ()) -> ToolEnvironment:
+        """Split the environment of this process.
+
+        Args:
+            variables: of this process.
+            granted: names of variables that tools see all the same (`TOOLS_ENV`).
+        """
+        seen = {name.upper() for name in granted}
+        withheld = {
+            name
+            for name in variables
+            if name.upper() not in seen and name.upper().removesuffix("_FILE") in WITHHELD
+        }
+        kept = {name: value for name, value in variables.items() if name not in withheld}
+        return cls(kept, tuple(sorted(withheld)))

@@ -1,0 +1,239 @@
+"""The process that runs a worker's tools in Python, and checks the arguments of all tools.
+
+    python -c ... WITHHELD FOLDER... FD
+
+WITHHELD are names of variables that tools do not see, with commas between them. The folders are where modules are
+looked for. FD is a socket to the worker. Both sides write JSON objects, one a line:
+
+    {id, op: "load", version, file, source}          -> {id, result: {name, description, input_schema, idempotent}}
+    {id, op: "call", version, uuid, args, metadata}  -> {id, result: "text"}
+    {id, op: "define", version, schema}              -> {id, result: null}
+    {id, op: "check", version, args}                 -> {id, result: null}
+    {id, op: "ping"}                                 -> {id, result: null}
+    {id, op: "drop", version}                        -> {id, result: null}
+    {id, op: "cancel", request}                      -> {id, result: null}
+
+or, instead of `result`, {id, error: {kind, type, message, where, keywords}}. Before it begins a call, the process
+says {id: -3, request}, and for the worker's log {id: -2, level, event, fields}.
+
+One thread reads requests. The main thread answers them, and checks arguments, because signals interrupt that
+thread alone. Checks come one by one, with other requests between them. Handlers run in threads of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from jsonschema.protocols import Validator
+
+from worker.tools import python_tool, schemas, withheld
+from worker.tools.child_log import ChildLog
+from worker.tools.errors import ArgumentsNotChecked, BadTool, InvalidArguments, ToolFailed, ToolNotRun, one_line
+from worker.tools.python_tool import PythonTool
+from worker.tools.threads import Threads
+from worker.tools.tool_loop import ToolLoop
+
+MAX_LOADING: Final = 32
+"""Threads that load files: one whose import never ends keeps its thread."""
+
+SWITCH_SECONDS: Final = 0.0005
+"""How long a tool that computes in Python keeps the interpreter while others want it. With Python's default of
+5 ms, a check of arguments beside 64 such tools would take most of its bound to begin."""
+
+_LOG: Final = -2
+_BEGUN: Final = -3
+"""Ids of lines that are no replies."""
+
+Request = dict[str, Any]
+
+
+class Channel:
+    """The socket to the worker. Writing waits for the worker, and works in any thread."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Write a line; without a worker, it is lost."""
+        try:
+            line = orjson.dumps(message)
+        except TypeError:  # a lone surrogate, or a number beyond 64 bits
+            line = json.dumps(message).encode()
+        with self._lock, contextlib.suppress(OSError):
+            self._connection.sendall(line + b"\n")
+
+    def read(self, line: Callable[[bytes], None], end: Callable[[], None]) -> None:
+        """Read lines until the worker is gone."""
+        with contextlib.suppress(OSError), self._connection.makefile("rb") as lines:
+            for each in lines:
+                line(each)
+        end()
+
+
+class PythonChild:
+    """Answers the worker's requests."""
+
+    def __init__(self, channel: Channel, log: ChildLog) -> None:
+        """Build it, on its event loop."""
+        self.ended = asyncio.Event()
+        self._channel = channel
+        self._loading = Threads("load-tools", limit=MAX_LOADING, log=log)
+        self._threads = Threads("tool", log=log)
+        self._loop = ToolLoop(log=log)
+        self._tools: dict[int, asyncio.Task[PythonTool]] = {}
+        self._validators: dict[int, Validator] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._unnumbered: set[asyncio.Task[None]] = set()
+        self._checks: deque[Request] = deque()
+
+    def request(self, line: bytes) -> None:
+        """A line of the worker's."""
+        request = orjson.loads(line)
+        match request["op"]:
+            case "ping":
+                self._reply(request)
+            case "load":
+                loading = asyncio.create_task(self._load(request))
+                loading.add_done_callback(_seen)
+                self._tools[request["version"]] = loading
+                self._answer(request, _exported(loading))
+            case "call":
+                self._answer(request, self._call(request))
+            case "define" | "check":
+                self._checks.append(request)
+                if len(self._checks) == 1:
+                    asyncio.get_running_loop().call_soon(self._next_check)
+            case "drop":
+                self._tools.pop(request["version"], None)
+                self._validators.pop(request["version"], None)
+            case "cancel":
+                if task := self._tasks.get(request["request"]):
+                    task.cancel()
+
+    async def stop(self) -> None:
+        """Cancel what runs."""
+        for task in (*self._tasks.values(), *self._unnumbered, *self._tools.values()):
+            task.cancel()
+        await self._loop.stop()
+
+    def _answer(self, request: Request, work: Coroutine[Any, Any, Any]) -> None:
+        async def answer() -> None:
+            try:
+                self._reply(request, await work)
+            except BaseException as error:
+                self._fail(request, error)
+
+        task = asyncio.create_task(answer())
+        number = request["id"]
+        if number > 0:
+            self._tasks[number] = task
+            task.add_done_callback(lambda _: self._tasks.pop(number, None))
+        else:
+            self._unnumbered.add(task)
+            task.add_done_callback(self._unnumbered.discard)
+
+    async def _load(self, request: Request) -> PythonTool:
+        file = Path(request["file"])
+        source = str(request["source"]).encode("latin-1")
+
+        def load() -> PythonTool:
+            return python_tool.load(file, source, self._threads, self._loop)
+
+        return await self._loading.run(file.name, load)
+
+    async def _call(self, request: Request) -> str:
+        try:
+            # A shield: that one call is cancelled is not the end of the file.
+            tool = await asyncio.shield(self._tools[request["version"]])
+        except (BadTool, KeyError):
+            raise ToolFailed("Error", "it could not be loaded again", "") from None
+        self._channel.send({"id": _BEGUN, "request": request["id"]})
+        return await tool.call(request["uuid"], request["args"], request["metadata"])
+
+    def _next_check(self) -> None:
+        request = self._checks[0]
+        try:
+            if request["op"] == "define":
+                self._validators[request["version"]] = schemas.validator_of(request["schema"])
+            else:
+                schemas.check(request["args"], self._validators[request["version"]])
+        except BaseException as error:
+            self._fail(request, error)
+        else:
+            self._reply(request)
+        self._checks.popleft()
+        if self._checks:
+            asyncio.get_running_loop().call_soon(self._next_check)
+
+    def _reply(self, request: Request, result: object = None) -> None:
+        self._channel.send({"id": request["id"], "result": result})
+
+    def _fail(self, request: Request, error: BaseException) -> None:
+        told: dict[str, Any] = {"type": type(error).__name__, "message": one_line(str(error)), "where": ""}
+        match error:
+            case ToolFailed():
+                told |= {"type": error.error_type, "message": error.message, "where": error.where}
+            case InvalidArguments():
+                told |= {"kind": "invalid", "message": str(error), "keywords": error.keywords}
+            case ArgumentsNotChecked():
+                told["kind"] = "not checked"
+            case ToolNotRun():
+                told["kind"] = "not run"
+            case BadTool():
+                told["kind"] = "bad tool"
+        self._channel.send({"id": request["id"], "error": told})
+
+
+async def _exported(loading: asyncio.Task[PythonTool]) -> dict[str, Any]:
+    return (await asyncio.shield(loading)).exported
+
+
+def _seen(loading: asyncio.Task[PythonTool]) -> None:
+    """Have the exception count as seen, should nobody wait for the file any more."""
+    if not loading.cancelled():
+        loading.exception()
+
+
+async def _run(connection: socket.socket, names: list[str]) -> None:
+    channel = Channel(connection)
+    log = ChildLog(lambda line: channel.send({"id": _LOG, **line}))
+    withheld.watch(names, log)
+    threading.excepthook = lambda failed: log.warning("a tool's thread failed", error=failed.exc_type.__name__)
+    loop = asyncio.get_running_loop()
+    child = PythonChild(channel, log)
+
+    def in_loop(function: Callable[..., object], *arguments: object) -> None:
+        with contextlib.suppress(RuntimeError):  # it has ended
+            loop.call_soon_threadsafe(function, *arguments)
+
+    reading = threading.Thread(
+        target=channel.read,
+        args=(lambda line: in_loop(child.request, line), lambda: in_loop(child.ended.set)),
+        name="requests",
+        daemon=True,
+    )
+    reading.start()
+    channel.send({"id": 0, "result": None})
+    await child.ended.wait()
+    await child.stop()
+
+
+def main() -> None:
+    """Serve the worker until it closes the socket."""
+    names, descriptor = sys.argv[1], int(sys.argv[-1])
+    del sys.argv[1:]
+    sys.setswitchinterval(SWITCH_SECONDS)
+    os.set_inheritable(descriptor, False)  # programs that tools start are none of the worker's
+    asyncio.run(_run(socket.socket(fileno=descriptor), [name for name in names.split(",") if name]))
