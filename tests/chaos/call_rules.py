@@ -22,6 +22,7 @@ from tests.chaos.facts import (
     Item,
     Part,
     Session,
+    ToolRun,
     Utterance,
 )
 from tests.chaos.recovery import RECOVERED, recovery_seconds
@@ -43,7 +44,14 @@ HANG_UP = "avr_hangup"
 # A connection whose other end was killed is lost at once; what was lost later was lost for another reason.
 LOSS_SECONDS = 3.0
 
-_KILLS_DISPATCHER = frozenset({FaultKind.KILL_DISPATCHER, FaultKind.KILL_DISPATCHER_WITHOUT_REDIS})
+_KILLS_DISPATCHER = frozenset(
+    {
+        FaultKind.KILL_DISPATCHER,
+        FaultKind.KILL_DISPATCHER_WITHOUT_REDIS,
+        FaultKind.KILL_BOTH,
+        FaultKind.HANG_DISPATCHER,
+    }
+)
 # What cuts a caller's connection, whoever holds the call.
 _LOSES_CALLER = _KILLS_DISPATCHER | {FaultKind.CUT_CALLER}
 # What no call may notice.
@@ -73,6 +81,8 @@ _API_AWAY = frozenset({FaultKind.OUTAGE, FaultKind.REFUSE_SESSIONS, FaultKind.ST
 _PATIENCE_SECONDS = 28.0
 # Of a reply; a greeting has less.
 _REPLY_WORDS = 8
+# Words that were said so shortly before a dispatcher hangs may not have left it.
+_ON_ITS_WAY_SECONDS = 0.3
 # A turn is text within this time after its end.
 TEXT_SECONDS = 2.0
 # A session knows of a caller's turn without text how long it is, with the silence around it: 3 s and more where
@@ -98,7 +108,7 @@ def judge(call: CallFacts) -> list[Breach]:
 
 def _without_what_nobody_had(call: CallFacts) -> CallFacts:
     """What is no text yet only the dispatcher and the worker have: it is lost where both are (README)."""
-    lost = list(_both_lost(call))
+    lost = [*_both_lost(call), *_unread(call)]
     if not lost:
         return call
 
@@ -114,7 +124,10 @@ def _without_what_nobody_had(call: CallFacts) -> CallFacts:
 
 
 def _both_lost(call: CallFacts) -> Iterator[tuple[float, float]]:
-    """When its dispatcher was killed while the worker that had it was stopped, and had not been found."""
+    """Yield when a call's words were lost, because its dispatcher and its worker were both gone (README)."""
+    for fault in call.faults:
+        if fault.kind is FaultKind.KILL_BOTH:
+            yield fault.at_seconds - TEXT_SECONDS, fault.at_seconds
     for fault, frozen in itertools.product(call.faults, call.frozen):
         if (
             fault.kind not in _KILLS_DISPATCHER
@@ -124,6 +137,13 @@ def _both_lost(call: CallFacts) -> Iterator[tuple[float, float]]:
         opened = [each for each in call.sessions if each.opened_seconds <= fault.at_seconds]
         if opened and is_frozen(opened[-1], frozen):
             yield frozen.from_seconds - TEXT_SECONDS, fault.at_seconds
+
+
+def _unread(call: CallFacts) -> Iterator[tuple[float, float]]:
+    """Yield when the caller spoke to a hung dispatcher that was killed with all that it had not read (README)."""
+    for fault in call.faults:
+        if fault.kind is FaultKind.HANG_DISPATCHER and fault.was_killed:
+            yield fault.at_seconds - _ON_ITS_WAY_SECONDS, fault.until_seconds or call.ended_seconds
 
 
 # The caller's connection
@@ -146,7 +166,8 @@ def _was_expected(call: CallFacts, at_seconds: float, code: int, by: ClosedBy) -
     if call.part is not Part.TALKER and (code == 1008 or by is ClosedBy.NOBODY):
         return True
     if by is ClosedBy.NOBODY:
-        losses = (fault.at_seconds for fault in call.faults if fault.kind in _LOSES_CALLER)
+        # A hung dispatcher keeps its connections until it is replaced.
+        losses = (fault.until_seconds or fault.at_seconds for fault in call.faults if fault.kind in _LOSES_CALLER)
         return any(-_ROUNDING_SECONDS <= at_seconds - lost <= LOSS_SECONDS for lost in losses)
     if _gave_up(call, at_seconds):
         return True
@@ -325,6 +346,7 @@ def transcripts(call: CallFacts) -> Iterator[Breach]:
     cut = _cuts(call) > 0
     gaps = len(call.gaps)
     untold = {id(item) for item in _said_too_late(call, session, items)}
+    forgotten = _told_before_both_died(call)
     found = align(
         items,
         call.transcripts,
@@ -333,12 +355,26 @@ def transcripts(call: CallFacts) -> Iterator[Breach]:
         left_cost=lambda item: (
             0.0 if _is_silent(item, cut=cut) or id(item) in untold else 1.0 if gaps else FORBIDDEN
         ),
-        right_cost=lambda each: 0.0 if cut and each[0] == "agent" and len(each[1].split()) <= 1 else FORBIDDEN,
+        right_cost=lambda each: (
+            0.0 if each in forgotten or (cut and each[0] == "agent" and len(each[1].split()) <= 1) else FORBIDDEN
+        ),
     )
     if found is None or found.cost > gaps:
         was = [f"{item.role}: {item.text}" for item in items]
         came = [f"{role}: {text}" for role, text in call.transcripts]
         yield _breach(call, "transcripts", f"told {was}; came {came}", call.ended_seconds)
+
+
+def _told_before_both_died(call: CallFacts) -> set[tuple[str, str]]:
+    """Return transcripts of the last moment before both processes died: they may come again (README).
+
+    Redis may also not know of them yet, and then the next model does not.
+    """
+    times = [fault.at_seconds for fault in call.faults if fault.kind is FaultKind.KILL_BOTH]
+    texts = {
+        text for at, text in call.messages if any(t - TEXT_SECONDS <= at <= t + _ROUNDING_SECONDS for t in times)
+    }
+    return {(role, text) for role, text in call.transcripts if f"{role}: {text}" in texts}
 
 
 def _said_too_late(call: CallFacts, session: Session, items: list[Item]) -> list[Item]:
@@ -373,7 +409,7 @@ def _is_silent(item: Item, *, cut: bool) -> bool:
 
 def tools(call: CallFacts) -> Iterator[Breach]:
     """No tool runs twice, and what it answered is not forgotten."""
-    for ask, count in Counter(run.ask for run in call.tool_runs).items():
+    for ask, count in Counter(run.ask for run in call.tool_runs if not _is_forgotten(call, run)).items():
         if count > 1:
             pids = [run.pid for run in call.tool_runs if run.ask == ask]
             yield _breach(call, "tools", f"{ask} was run {count} times, by {pids}", call.tool_runs[-1].at_seconds)
@@ -394,6 +430,12 @@ def tools(call: CallFacts) -> Iterator[Breach]:
         if item.name == TOOL and output is not None and not _is_answer(item, output):
             what = f"{item.name}({item.arguments}) is remembered with the output {output!r}"
             yield _breach(call, "tools", what, session.closed_seconds)
+
+
+def _is_forgotten(call: CallFacts, run: ToolRun) -> bool:
+    """Whether both processes that knew of a run died before Redis did (README): the model may ask again."""
+    times = [fault.at_seconds for fault in call.faults if fault.kind is FaultKind.KILL_BOTH]
+    return any(0 <= at_seconds - run.at_seconds <= TEXT_SECONDS for at_seconds in times)
 
 
 def answer_to(ask: str) -> str:

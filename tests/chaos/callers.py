@@ -16,7 +16,7 @@ from simulator.call_record import ClosedBy
 from simulator.playout import PlayoutBuffer
 from tests.chaos import announcements
 from tests.chaos.ears import Stretch, played
-from tests.chaos.facts import CallFacts, Close, Fault, Gap, Part, Utterance
+from tests.chaos.facts import CallFacts, Close, Fault, FaultKind, Gap, Part, Utterance
 from tests.chaos.script import Script, Turn
 
 RECONNECT_SECONDS = 10.0
@@ -216,7 +216,7 @@ class Caller:
 
         def settled(call: SimulatedCall) -> bool:
             now_seconds = time.monotonic()
-            hit = max((fault.until_seconds or fault.at_seconds for fault in self.facts.faults), default=0.0)
+            hit = max((over_seconds(fault, now_seconds) for fault in self.facts.faults), default=0.0)
             return silence(call) and call.is_connected and now_seconds - hit >= _RECOVERY_SECONDS
 
         try:
@@ -292,6 +292,13 @@ class _Silence:
             self._messages = messages
             self._since_seconds = now_seconds
         return now_seconds - self._since_seconds >= self._seconds
+
+
+def over_seconds(fault: Fault, now_seconds: float) -> float:
+    """Return when a fault was over. While a dispatcher hangs, its callers hear nothing and wait."""
+    if fault.kind is FaultKind.HANG_DISPATCHER and fault.until_seconds is None:
+        return now_seconds
+    return fault.until_seconds or fault.at_seconds
 
 
 def _damages(gap: Gap, utterance: Utterance) -> bool:

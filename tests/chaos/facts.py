@@ -56,6 +56,9 @@ class FaultKind(enum.Enum):
     LONE_SURROGATE = "lone surrogate in an event"
     ENDLESS_SPEECH = "speech without an end"
     OUTAGE = "Realtime API down for a while"
+    KILL_BOTH = "worker and dispatcher killed together"
+    HANG_DISPATCHER = "dispatcher hangs"
+    DRAIN_IN_ROLLOVER = "worker told to stop in a rollover"
     DEAF_CORE = "core stops reading"
     FLOODING_CORE = "core floods"
 
@@ -68,6 +71,7 @@ class Fault:
         calls: uuids of the calls that it hit.
         lasts: whether it goes on for a while.
         until_seconds: when it was over, for one that lasts.
+        was_killed: whether a hung process was killed, in place of waking up.
     """
 
     kind: FaultKind
@@ -76,6 +80,7 @@ class Fault:
     lasts: bool = False
     until_seconds: float | None = None
     detail: str = ""
+    was_killed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

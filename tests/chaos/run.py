@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.chaos import announcements, picture, schedule, script
+from tests.chaos.acts import ACTS
 from tests.chaos.call_rules import judge
 from tests.chaos.callers import Caller
 from tests.chaos.ears import Ear
 from tests.chaos.facts import Breach, CallFacts, FaultKind
-from tests.chaos.faults import ACTS, Over
 from tests.chaos.pace import Pace
 from tests.chaos.results import Results
 from tests.chaos.story import story
+from tests.chaos.victims import Over
 from tests.chaos.world import WORKER_DRAIN_SECONDS, World
 from tests.helpers import eventually
 

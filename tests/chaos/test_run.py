@@ -6,8 +6,8 @@ import os
 
 import pytest
 
+from tests.chaos.acts import ACTS
 from tests.chaos.facts import FaultKind
-from tests.chaos.faults import ACTS
 from tests.chaos.pace import Pace
 from tests.chaos.run import ChaosRun, Options
 from tests.redis_process import find_redis_server
@@ -21,6 +21,8 @@ PACE = Pace(
     late_seconds=4.0,
     link_seconds=0.6,
     deaf_seconds=2.0,
+    hang_seconds=3.0,
+    probe_seconds=0.7,
     whole_seconds=1.5,
 )
 

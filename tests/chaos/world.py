@@ -24,7 +24,7 @@ from simulator.ami import AmiDouble
 from tests.chaos import announcements, script, sockets
 from tests.chaos.call_rules import TOOL
 from tests.chaos.callers import RECONNECT_SECONDS, Caller
-from tests.chaos.facts import Breach, Fault, Frozen, Pin, ToolRun
+from tests.chaos.facts import Breach, Fault, FaultKind, Frozen, Pin, ToolRun
 from tests.chaos.realtime import RealtimeProcess
 from tests.chaos.service_logs import ServiceLogs
 from tests.redis_process import RealRedis, find_redis_server
@@ -36,6 +36,8 @@ TOOL_SECONDS = 0.6
 # How long a process may take beyond its drain time.
 _END_SECONDS = 4.0
 _HTTP_SECONDS = 5.0
+# A worker keeps a call so long for a caller whose end it was not told: CALL_RECONNECT_SECONDS, and 5 s more.
+UNSEEN_END_SECONDS = RECONNECT_SECONDS + 5.0
 
 
 @dataclass(slots=True, eq=False)
@@ -113,7 +115,7 @@ class World:
         self.redis_back_seconds = -math.inf
         self.redis_whole_seconds: list[tuple[float, float]] = []
         self.ami = AmiDouble()
-        self._rollover_seconds = rollover_seconds
+        self.rollover_seconds = rollover_seconds
         self._directory = tempfile.TemporaryDirectory(prefix="chaos-")
         self._tool_log_read = 0
         self._tool_runs: dict[str, list[ToolRun]] = defaultdict(list)
@@ -156,7 +158,7 @@ class World:
             "PORT": 0,
             "ADMIN_PORT": 0,
             "CALL_RECONNECT_SECONDS": round(RECONNECT_SECONDS),
-            "SESSION_ROLLOVER_SECONDS": round(self._rollover_seconds),
+            "SESSION_ROLLOVER_SECONDS": round(self.rollover_seconds),
             "FALLBACK_WAV": fallback,
         }
         return self
@@ -231,6 +233,15 @@ class World:
         """Wait until those that were told to stop have ended."""
         await asyncio.gather(*self._ending)
 
+    async def is_alive(self, member: Member, timeout_seconds: float) -> bool:
+        """Probe a process as an orchestrator does: whether `GET /livez` is answered in time."""
+        timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        try:
+            async with self._http.get(f"{member.admin_url}/livez", timeout=timeout) as response:
+                return response.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
     def look_for_deaths(self) -> None:
         """Note processes that ended and were not asked to."""
         for member in (*self.workers, *self.dispatchers):
@@ -275,9 +286,11 @@ class World:
         return {uuid: caller for uuid, caller in self.callers.items() if caller.is_up}
 
     def over(self, caller: Caller) -> None:
-        """A call is over."""
+        """A call is over. Nobody tells the worker of the end of a call whose dispatcher hangs."""
         self.callers.pop(caller.uuid, None)
         self._ended_at[caller.uuid] = time.monotonic()
+        if any(fault.kind is FaultKind.HANG_DISPATCHER for fault in caller.facts.faults):
+            self._ended_at[caller.uuid] += UNSEEN_END_SECONDS
 
     def ended_since(self, since_seconds: float) -> frozenset[str]:
         """Calls that ended after this time."""
