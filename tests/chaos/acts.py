@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable
 
-from tests.chaos import api_faults, faults, process_faults
+from tests.chaos import api_faults, faults, machine_faults, process_faults
 from tests.chaos.facts import FaultKind
 from tests.chaos.pace import Pace
 from tests.chaos.world import World
@@ -49,6 +49,9 @@ ACTS: dict[FaultKind, Act] = {
     FaultKind.KILL_BOTH: process_faults.kill_both,
     FaultKind.HANG_DISPATCHER: process_faults.hang_dispatcher,
     FaultKind.DRAIN_IN_ROLLOVER: process_faults.drain_in_rollover,
+    FaultKind.FULL_DISK: machine_faults.fill_disk,
+    FaultKind.STALL_STDERR: machine_faults.stall_stderr,
+    FaultKind.HOSTILE_INIT: machine_faults.hostile_inits,
     FaultKind.DEAF_CORE: faults.deaf_core,
     FaultKind.FLOODING_CORE: faults.flooding_core,
 }

@@ -13,6 +13,7 @@ from simulator.voice import heard_words
 from tests.chaos import announcements
 from tests.chaos.alignment import FORBIDDEN, align
 from tests.chaos.answers import answered_in_time, answered_once, heard_way_out, waits
+from tests.chaos.beside_rules import handed_over, undisturbed
 from tests.chaos.ears import Ear, HeardWord
 from tests.chaos.facts import (
     Breach,
@@ -22,16 +23,15 @@ from tests.chaos.facts import (
     Item,
     Part,
     Session,
-    ToolRun,
     Utterance,
 )
+from tests.chaos.losses import KILLS_DISPATCHER, TEXT_SECONDS, both_lost, was_lost, without_lost_words
 from tests.chaos.recovery import RECOVERED, recovery_seconds
 from tests.chaos.session_rules import (
     attached,
     ended_in_a_stop,
     epochs,
     final_session,
-    is_frozen,
     one_session,
     woken,
 )
@@ -44,16 +44,8 @@ HANG_UP = "avr_hangup"
 # A connection whose other end was killed is lost at once; what was lost later was lost for another reason.
 LOSS_SECONDS = 3.0
 
-_KILLS_DISPATCHER = frozenset(
-    {
-        FaultKind.KILL_DISPATCHER,
-        FaultKind.KILL_DISPATCHER_WITHOUT_REDIS,
-        FaultKind.KILL_BOTH,
-        FaultKind.HANG_DISPATCHER,
-    }
-)
 # What cuts a caller's connection, whoever holds the call.
-_LOSES_CALLER = _KILLS_DISPATCHER | {FaultKind.CUT_CALLER}
+_LOSES_CALLER = KILLS_DISPATCHER | {FaultKind.CUT_CALLER}
 # What no call may notice.
 _UNNOTICED = frozenset(
     {
@@ -81,10 +73,6 @@ _API_AWAY = frozenset({FaultKind.OUTAGE, FaultKind.REFUSE_SESSIONS, FaultKind.ST
 _PATIENCE_SECONDS = 28.0
 # Of a reply; a greeting has less.
 _REPLY_WORDS = 8
-# Words that were said so shortly before a dispatcher hangs may not have left it.
-_ON_ITS_WAY_SECONDS = 0.3
-# A turn is text within this time after its end.
-TEXT_SECONDS = 2.0
 # A session knows of a caller's turn without text how long it is, with the silence around it: 3 s and more where
 # the turn had to be ended from this side.
 _SILENCE_AROUND_TURN_MS = 4000
@@ -99,51 +87,11 @@ Rule = Callable[[CallFacts], Iterator[Breach]]
 
 def judge(call: CallFacts) -> list[Breach]:
     """Every breach of what was promised to a call, in the order of the rules."""
-    call = _without_what_nobody_had(call)
+    call = without_lost_words(call)
     rules = RULES_FOR_TALKERS if call.part is Part.TALKER else RULES_FOR_ALL
     if ended_in_a_stop(call):
         rules = tuple(rule for rule in rules if rule not in RULES_OF_THE_MODEL)
     return [breach for rule in rules for breach in rule(call)]
-
-
-def _without_what_nobody_had(call: CallFacts) -> CallFacts:
-    """What is no text yet only the dispatcher and the worker have: it is lost where both are (README)."""
-    lost = [*_both_lost(call), *_unread(call)]
-    if not lost:
-        return call
-
-    def is_lost(from_seconds: float, until_seconds: float) -> bool:
-        return any(from_seconds <= end and until_seconds >= begin for begin, end in lost)
-
-    utterances = [
-        dataclasses.replace(each, damaged=each.damaged or is_lost(each.from_seconds, each.until_seconds))
-        for each in call.utterances
-    ]
-    unanswered = [at_seconds for at_seconds in call.unanswered if not is_lost(at_seconds, at_seconds)]
-    return dataclasses.replace(call, utterances=utterances, unanswered=unanswered)
-
-
-def _both_lost(call: CallFacts) -> Iterator[tuple[float, float]]:
-    """Yield when a call's words were lost, because its dispatcher and its worker were both gone (README)."""
-    for fault in call.faults:
-        if fault.kind is FaultKind.KILL_BOTH:
-            yield fault.at_seconds - TEXT_SECONDS, fault.at_seconds
-    for fault, frozen in itertools.product(call.faults, call.frozen):
-        if (
-            fault.kind not in _KILLS_DISPATCHER
-            or not frozen.from_seconds <= fault.at_seconds <= frozen.until_seconds
-        ):
-            continue
-        opened = [each for each in call.sessions if each.opened_seconds <= fault.at_seconds]
-        if opened and is_frozen(opened[-1], frozen):
-            yield frozen.from_seconds - TEXT_SECONDS, fault.at_seconds
-
-
-def _unread(call: CallFacts) -> Iterator[tuple[float, float]]:
-    """Yield when the caller spoke to a hung dispatcher that was killed with all that it had not read (README)."""
-    for fault in call.faults:
-        if fault.kind is FaultKind.HANG_DISPATCHER and fault.was_killed:
-            yield fault.at_seconds - _ON_ITS_WAY_SECONDS, fault.until_seconds or call.ended_seconds
 
 
 # The caller's connection
@@ -214,12 +162,16 @@ def recovered(call: CallFacts) -> Iterator[Breach]:
 
 
 def greeting(call: CallFacts) -> Iterator[Breach]:
-    """The caller is greeted once; a word that broke off with a connection may come again."""
+    """The caller is greeted once; a word that broke off with a connection may come again.
+
+    So may a greeting that was under way when both processes that knew of it died (README).
+    """
     greetings = [
         word
         for word, after in itertools.zip_longest(call.heard, call.heard[1:])
         if word.word == "greeting" and word.share >= 0.5
         if word.whole or after is None or after.word != "greeting" or not call.gaps
+        if not was_lost(call, call.started_seconds + word.at_seconds)
     ]
     for word in greetings[1:]:
         yield _breach(call, "greeting", "greeted again", call.started_seconds + word.at_seconds)
@@ -234,7 +186,7 @@ def told(call: CallFacts) -> Iterator[Breach]:
     heard_words = [each for each in call.heard if each.word not in announcements.WORDS]
     ear = Ear([*said, *_everything_said(call)])
     # Of a reply that was not complete when both were gone, what was heard.
-    lost = _REPLY_WORDS * len(list(_both_lost(call)))
+    lost = _REPLY_WORDS * len(list(both_lost(call)))
     found = align(
         said,
         heard_words,
@@ -370,9 +322,11 @@ def _told_before_both_died(call: CallFacts) -> set[tuple[str, str]]:
 
     Redis may also not know of them yet, and then the next model does not.
     """
-    times = [fault.at_seconds for fault in call.faults if fault.kind is FaultKind.KILL_BOTH]
+    lost = list(both_lost(call))
     texts = {
-        text for at, text in call.messages if any(t - TEXT_SECONDS <= at <= t + _ROUNDING_SECONDS for t in times)
+        text
+        for at_seconds, text in call.messages
+        if any(begin <= at_seconds <= end + _ROUNDING_SECONDS for begin, end in lost)
     }
     return {(role, text) for role, text in call.transcripts if f"{role}: {text}" in texts}
 
@@ -408,8 +362,11 @@ def _is_silent(item: Item, *, cut: bool) -> bool:
 
 
 def tools(call: CallFacts) -> Iterator[Breach]:
-    """No tool runs twice, and what it answered is not forgotten."""
-    for ask, count in Counter(run.ask for run in call.tool_runs if not _is_forgotten(call, run)).items():
+    """No tool runs twice, and what it answered is not forgotten.
+
+    A tool may run again that both processes knew of which died before Redis did (README).
+    """
+    for ask, count in Counter(run.ask for run in call.tool_runs if not was_lost(call, run.at_seconds)).items():
         if count > 1:
             pids = [run.pid for run in call.tool_runs if run.ask == ask]
             yield _breach(call, "tools", f"{ask} was run {count} times, by {pids}", call.tool_runs[-1].at_seconds)
@@ -430,12 +387,6 @@ def tools(call: CallFacts) -> Iterator[Breach]:
         if item.name == TOOL and output is not None and not _is_answer(item, output):
             what = f"{item.name}({item.arguments}) is remembered with the output {output!r}"
             yield _breach(call, "tools", what, session.closed_seconds)
-
-
-def _is_forgotten(call: CallFacts, run: ToolRun) -> bool:
-    """Whether both processes that knew of a run died before Redis did (README): the model may ask again."""
-    times = [fault.at_seconds for fault in call.faults if fault.kind is FaultKind.KILL_BOTH]
-    return any(0 <= at_seconds - run.at_seconds <= TEXT_SECONDS for at_seconds in times)
 
 
 def answer_to(ask: str) -> str:
@@ -507,7 +458,15 @@ def _cuts_replies(fault: Fault) -> bool:
     return fault.kind not in _CUTS_NOTHING
 
 
-RULES_FOR_ALL: tuple[Rule, ...] = (connection, one_session, woken, epochs, attached, tools)
+RULES_FOR_ALL: tuple[Rule, ...] = (
+    connection,
+    one_session,
+    woken,
+    epochs,
+    attached,
+    handed_over,
+    tools,
+)
 # What the model was told, up to the end.
 RULES_OF_THE_MODEL: tuple[Rule, ...] = (tools, told, listened, transcripts)
 RULES_FOR_TALKERS: tuple[Rule, ...] = (
@@ -516,6 +475,7 @@ RULES_FOR_TALKERS: tuple[Rule, ...] = (
     answered,
     answered_once,
     recovered,
+    undisturbed,
     greeting,
     told,
     listened,

@@ -16,7 +16,7 @@ from simulator.call_record import ClosedBy
 from simulator.playout import PlayoutBuffer
 from tests.chaos import announcements
 from tests.chaos.ears import Stretch, played
-from tests.chaos.facts import CallFacts, Close, Fault, FaultKind, Gap, Part, Utterance
+from tests.chaos.facts import BESIDE, CallFacts, Close, Fault, FaultKind, Gap, Part, Utterance
 from tests.chaos.script import Script, Turn
 
 RECONNECT_SECONDS = 10.0
@@ -82,8 +82,8 @@ class Caller:
         return self.call is not None and not self.call.closed.is_set()
 
     def hit(self, fault: Fault) -> None:
-        """A fault hits this call."""
-        self.facts.faults.append(fault)
+        """A fault hits this call, or happens beside it."""
+        (self.facts.beside if fault.kind in BESIDE else self.facts.faults).append(fault)
 
     async def run(self) -> bool:
         """Have the call; False if nobody took it."""
@@ -97,6 +97,8 @@ class Caller:
             await self._converse(call)
         except CallError:
             await call.closed.wait()
+        except TimeoutError:
+            self.facts.unanswered.append(time.monotonic())  # nothing takes the caller's audio any more
         finally:
             await call.hang_up()
             self._write_down(call)

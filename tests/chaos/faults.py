@@ -23,7 +23,7 @@ from tests.chaos.victims import (
     whole_redis,
     woke_without_redis,
 )
-from tests.chaos.world import DISPATCHER_DRAIN_SECONDS, WORKER_DRAIN_SECONDS, Member, World
+from tests.chaos.world import DISPATCHER_DRAIN_SECONDS, Member, World
 
 T = TypeVar("T")
 
@@ -80,7 +80,7 @@ async def drain_worker(world: World, _: Pace, rng: random.Random) -> bool:
         return True  # all others have gone meanwhile: there is nobody to replace
     calls = await world.calls_on(worker)
     world.hit(Fault(FaultKind.DRAIN_WORKER, time.monotonic(), calls, detail=worker.id))
-    await world.tell_to_stop(worker, drain_seconds=WORKER_DRAIN_SECONDS)
+    await world.tell_to_stop(worker, drain_seconds=worker.drain_seconds)
     return True
 
 

@@ -20,6 +20,9 @@ class Pace:
         deaf_seconds: of a core that does not read.
         hang_seconds: of a hung dispatcher that wakes up: longer than its workers keep its calls' sessions.
         probe_seconds: between two liveness probes of a hung dispatcher, which is replaced after the third.
+        disk_seconds: of a full disk.
+        stderr_seconds: of a reader of stderr that does not read.
+        hostile_seconds: of a hostile connection.
         whole_seconds: until Redis, back from a fault, is taken to know of everything.
     """
 
@@ -33,4 +36,7 @@ class Pace:
     deaf_seconds: float = 8.0
     hang_seconds: float = 20.0
     probe_seconds: float = 2.0
+    disk_seconds: float = 6.0
+    stderr_seconds: float = 6.0
+    hostile_seconds: float = 1.0
     whole_seconds: float = 5.0

@@ -11,7 +11,7 @@ from tests.chaos import sockets
 from tests.chaos.facts import Fault, FaultKind
 from tests.chaos.pace import Pace
 from tests.chaos.victims import any_dispatcher, any_worker, none_stopped, well, whole_redis
-from tests.chaos.world import WORKER_DRAIN_SECONDS, Member, World
+from tests.chaos.world import Member, World
 
 # An orchestrator replaces a process after so many liveness probes without an answer.
 _FAILED_PROBES = 3
@@ -107,7 +107,7 @@ async def drain_in_rollover(world: World, _: Pace, rng: random.Random) -> bool:
     calls = await world.calls_on(worker)
     detail = f"{worker.id}, {len(rolling)} sessions being replaced"
     world.hit(Fault(FaultKind.DRAIN_IN_ROLLOVER, time.monotonic(), calls, detail=detail))
-    await world.tell_to_stop(worker, drain_seconds=WORKER_DRAIN_SECONDS)
+    await world.tell_to_stop(worker, drain_seconds=worker.drain_seconds)
     return True
 
 

@@ -68,6 +68,7 @@ _NAMES = {
     "messages": "protocol",
     "promises": "promise",
     "answered_once": "answered once",
+    "handed_over": "handed over",
 }
 
 Break = Callable[[CallFacts], object]
@@ -143,7 +144,19 @@ def _new_session_for_a_link(call: CallFacts) -> None:
     call.sessions = [a_session(1, end=110.2), a_session(2, begin=110.4)]
 
 
+def _lost_in_a_drain(call: CallFacts) -> None:
+    call.faults = [Fault(FaultKind.DRAIN_WORKER, 110.0)]
+    call.restorations = [113.0]
+
+
+def _disturbed(call: CallFacts) -> None:
+    call.beside = [Fault(FaultKind.HOSTILE_INIT, 110.0, lasts=True, until_seconds=112.0)]
+    call.sessions = [a_session(hearing=((101.0, 110.5), (112.5, 130.0)))]
+
+
 _BROKEN = [
+    pytest.param("handed over", _lost_in_a_drain, id="a worker that drained"),
+    pytest.param("undisturbed", _disturbed, id="a fault beside the call"),
     pytest.param("connection", _closed(1011, ClosedBy.SERVICE), id="our fault"),
     pytest.param("connection", _closed(1000, ClosedBy.SERVICE), id="nobody hung up"),
     pytest.param("connection", _closed(1013, ClosedBy.SERVICE), id="refused though there is room"),

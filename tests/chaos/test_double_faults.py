@@ -7,7 +7,16 @@ import pytest
 from simulator.call_record import ClosedBy
 from tests.chaos import callers
 from tests.chaos.facts import CallFacts, Close, Fault, FaultKind, Gap, ToolRun, Utterance
-from tests.chaos.histories import FIRST, a_call, a_moved_call, broken_rules, transcript_of
+from tests.chaos.histories import (
+    FIRST,
+    GREETING,
+    SECOND,
+    a_call,
+    a_moved_call,
+    broken_rules,
+    heard_words_of,
+    transcript_of,
+)
 
 DIED_SECONDS = 115.0
 
@@ -60,6 +69,13 @@ def test_both_killed_forget_only_the_last_tool(ran_seconds: float, may_run_again
     assert ("tools" not in broken_rules(call)) == may_run_again
 
 
+@pytest.mark.parametrize(("died_seconds", "may_greet_again"), [(102.0, True), (105.0, False)])
+def test_both_killed_repeat_only_a_greeting_under_way(died_seconds: float, may_greet_again: bool) -> None:
+    call = a_moved_call(died_seconds, kind=FaultKind.KILL_BOTH)
+    call.heard = heard_words_of(GREETING, GREETING, FIRST, SECOND)
+    assert ("greeting" not in broken_rules(call)) == may_greet_again
+
+
 def test_worker_killed_alone_forgets_no_tool() -> None:
     call = a_moved_call(DIED_SECONDS)
     call.tool_runs = [ToolRun("u-1", "2", 1, 114.5), ToolRun("u-1", "2", 2, 117.0)]
@@ -78,6 +94,17 @@ def test_words_to_a_hung_dispatcher_are_lost_if_killed() -> None:
         call = _hung(was_killed=was_killed)
         call.utterances.append(Utterance(120.0, 121.0, (3,)))
         assert ("listened" in broken_rules(call)) != was_killed
+
+
+def test_worker_killed_behind_a_hung_dispatcher_is_both_killed() -> None:
+    call = _hung(was_killed=True)
+    call.messages = [(117.0, f"user: {transcript_of(5)}")]
+    call.transcripts.insert(4, ("user", transcript_of(5)))
+    assert broken_rules(call) == ["transcripts"]
+    call.faults.append(Fault(FaultKind.KILL_WORKER, 121.0))
+    assert broken_rules(call) == []
+    call.faults[1] = Fault(FaultKind.KILL_WORKER, 125.0)
+    assert broken_rules(call) == ["transcripts"]
 
 
 def test_answer_is_due_when_the_hang_is_over() -> None:
