@@ -19,6 +19,8 @@ KILLS_DISPATCHER = frozenset(
 _KILLS_WORKER = frozenset({FaultKind.KILL_WORKER, FaultKind.KILL_WORKER_WITHOUT_REDIS})
 # A turn is text within this time after its end.
 TEXT_SECONDS = 2.0
+# A hung dispatcher is found by its workers within this time.
+_FOUND_SECONDS = 2.6
 # Words that were said so shortly before a dispatcher hangs may not have left it.
 _ON_ITS_WAY_SECONDS = 0.3
 
@@ -55,10 +57,21 @@ def both_lost(call: CallFacts) -> Iterator[tuple[float, float]]:
             is_stopped = frozen.from_seconds <= died_seconds <= frozen.until_seconds
             if is_stopped and opened and is_frozen(opened[-1], frozen):
                 yield frozen.from_seconds - TEXT_SECONDS, died_seconds
+        if fault.kind is FaultKind.HANG_DISPATCHER and _handed_over(call, fault):
+            yield fault.at_seconds - TEXT_SECONDS, died_seconds
         for other in call.faults:
             # The worker was killed while the dispatcher hung.
             if other.kind in _KILLS_WORKER and fault.at_seconds <= other.at_seconds <= died_seconds:
                 yield fault.at_seconds - TEXT_SECONDS, died_seconds
+
+
+def _handed_over(call: CallFacts, hang: Fault) -> bool:
+    """Whether a session gave its call to the next one by a dispatcher that hung, and was not found to hang yet."""
+    found_seconds = hang.at_seconds + _FOUND_SECONDS
+    return any(
+        session.answering and hang.at_seconds <= session.closed_seconds <= min(found_seconds, call.ended_seconds)
+        for session in call.sessions
+    )
 
 
 def was_lost(call: CallFacts, at_seconds: float) -> bool:

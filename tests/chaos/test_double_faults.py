@@ -13,6 +13,7 @@ from tests.chaos.histories import (
     SECOND,
     a_call,
     a_moved_call,
+    a_session,
     broken_rules,
     heard_words_of,
     transcript_of,
@@ -105,6 +106,18 @@ def test_worker_killed_behind_a_hung_dispatcher_is_both_killed() -> None:
     assert broken_rules(call) == []
     call.faults[1] = Fault(FaultKind.KILL_WORKER, 125.0)
     assert broken_rules(call) == ["transcripts"]
+
+
+@pytest.mark.parametrize(("closed_seconds", "is_lost"), [(120.0, True), (121.0, False)])
+def test_hand_over_by_a_hung_dispatcher_is_both_killed(closed_seconds: float, is_lost: bool) -> None:
+    call = _hung(was_killed=True)
+    call.sessions = [
+        a_session(1, end=closed_seconds, hearing=((101.0, 118.0),)),
+        a_session(2, begin=124.5),
+    ]
+    call.messages = [(117.0, f"user: {transcript_of(5)}")]
+    call.transcripts.insert(4, ("user", transcript_of(5)))
+    assert ("transcripts" not in broken_rules(call)) == is_lost
 
 
 def test_answer_is_due_when_the_hang_is_over() -> None:
