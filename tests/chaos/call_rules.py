@@ -13,6 +13,7 @@ from simulator.voice import heard_words
 from tests.chaos import announcements
 from tests.chaos.alignment import FORBIDDEN, align
 from tests.chaos.answers import answered_in_time, answered_once, heard_way_out, waits
+from tests.chaos.beside_rules import handed_over, undisturbed
 from tests.chaos.ears import Ear, HeardWord
 from tests.chaos.facts import (
     Breach,
@@ -24,13 +25,13 @@ from tests.chaos.facts import (
     Session,
     Utterance,
 )
+from tests.chaos.losses import KILLS_DISPATCHER, TEXT_SECONDS, both_lost, was_lost, without_lost_words
 from tests.chaos.recovery import RECOVERED, recovery_seconds
 from tests.chaos.session_rules import (
     attached,
     ended_in_a_stop,
     epochs,
     final_session,
-    is_frozen,
     one_session,
     woken,
 )
@@ -43,9 +44,8 @@ HANG_UP = "avr_hangup"
 # A connection whose other end was killed is lost at once; what was lost later was lost for another reason.
 LOSS_SECONDS = 3.0
 
-_KILLS_DISPATCHER = frozenset({FaultKind.KILL_DISPATCHER, FaultKind.KILL_DISPATCHER_WITHOUT_REDIS})
 # What cuts a caller's connection, whoever holds the call.
-_LOSES_CALLER = _KILLS_DISPATCHER | {FaultKind.CUT_CALLER}
+_LOSES_CALLER = KILLS_DISPATCHER | {FaultKind.CUT_CALLER}
 # What no call may notice.
 _UNNOTICED = frozenset(
     {
@@ -73,8 +73,6 @@ _API_AWAY = frozenset({FaultKind.OUTAGE, FaultKind.REFUSE_SESSIONS, FaultKind.ST
 _PATIENCE_SECONDS = 28.0
 # Of a reply; a greeting has less.
 _REPLY_WORDS = 8
-# A turn is text within this time after its end.
-TEXT_SECONDS = 2.0
 # A session knows of a caller's turn without text how long it is, with the silence around it: 3 s and more where
 # the turn had to be ended from this side.
 _SILENCE_AROUND_TURN_MS = 4000
@@ -89,41 +87,11 @@ Rule = Callable[[CallFacts], Iterator[Breach]]
 
 def judge(call: CallFacts) -> list[Breach]:
     """Every breach of what was promised to a call, in the order of the rules."""
-    call = _without_what_nobody_had(call)
+    call = without_lost_words(call)
     rules = RULES_FOR_TALKERS if call.part is Part.TALKER else RULES_FOR_ALL
     if ended_in_a_stop(call):
         rules = tuple(rule for rule in rules if rule not in RULES_OF_THE_MODEL)
     return [breach for rule in rules for breach in rule(call)]
-
-
-def _without_what_nobody_had(call: CallFacts) -> CallFacts:
-    """What is no text yet only the dispatcher and the worker have: it is lost where both are (README)."""
-    lost = list(_both_lost(call))
-    if not lost:
-        return call
-
-    def is_lost(from_seconds: float, until_seconds: float) -> bool:
-        return any(from_seconds <= end and until_seconds >= begin for begin, end in lost)
-
-    utterances = [
-        dataclasses.replace(each, damaged=each.damaged or is_lost(each.from_seconds, each.until_seconds))
-        for each in call.utterances
-    ]
-    unanswered = [at_seconds for at_seconds in call.unanswered if not is_lost(at_seconds, at_seconds)]
-    return dataclasses.replace(call, utterances=utterances, unanswered=unanswered)
-
-
-def _both_lost(call: CallFacts) -> Iterator[tuple[float, float]]:
-    """When its dispatcher was killed while the worker that had it was stopped, and had not been found."""
-    for fault, frozen in itertools.product(call.faults, call.frozen):
-        if (
-            fault.kind not in _KILLS_DISPATCHER
-            or not frozen.from_seconds <= fault.at_seconds <= frozen.until_seconds
-        ):
-            continue
-        opened = [each for each in call.sessions if each.opened_seconds <= fault.at_seconds]
-        if opened and is_frozen(opened[-1], frozen):
-            yield frozen.from_seconds - TEXT_SECONDS, fault.at_seconds
 
 
 # The caller's connection
@@ -146,7 +114,8 @@ def _was_expected(call: CallFacts, at_seconds: float, code: int, by: ClosedBy) -
     if call.part is not Part.TALKER and (code == 1008 or by is ClosedBy.NOBODY):
         return True
     if by is ClosedBy.NOBODY:
-        losses = (fault.at_seconds for fault in call.faults if fault.kind in _LOSES_CALLER)
+        # A hung dispatcher keeps its connections until it is replaced.
+        losses = (fault.until_seconds or fault.at_seconds for fault in call.faults if fault.kind in _LOSES_CALLER)
         return any(-_ROUNDING_SECONDS <= at_seconds - lost <= LOSS_SECONDS for lost in losses)
     if _gave_up(call, at_seconds):
         return True
@@ -193,12 +162,16 @@ def recovered(call: CallFacts) -> Iterator[Breach]:
 
 
 def greeting(call: CallFacts) -> Iterator[Breach]:
-    """The caller is greeted once; a word that broke off with a connection may come again."""
+    """The caller is greeted once; a word that broke off with a connection may come again.
+
+    So may a greeting that was under way when both processes that knew of it died (README).
+    """
     greetings = [
         word
         for word, after in itertools.zip_longest(call.heard, call.heard[1:])
         if word.word == "greeting" and word.share >= 0.5
         if word.whole or after is None or after.word != "greeting" or not call.gaps
+        if not was_lost(call, call.started_seconds + word.at_seconds)
     ]
     for word in greetings[1:]:
         yield _breach(call, "greeting", "greeted again", call.started_seconds + word.at_seconds)
@@ -213,7 +186,7 @@ def told(call: CallFacts) -> Iterator[Breach]:
     heard_words = [each for each in call.heard if each.word not in announcements.WORDS]
     ear = Ear([*said, *_everything_said(call)])
     # Of a reply that was not complete when both were gone, what was heard.
-    lost = _REPLY_WORDS * len(list(_both_lost(call)))
+    lost = _REPLY_WORDS * len(list(both_lost(call)))
     found = align(
         said,
         heard_words,
@@ -325,6 +298,7 @@ def transcripts(call: CallFacts) -> Iterator[Breach]:
     cut = _cuts(call) > 0
     gaps = len(call.gaps)
     untold = {id(item) for item in _said_too_late(call, session, items)}
+    forgotten = _told_before_both_died(call)
     found = align(
         items,
         call.transcripts,
@@ -333,12 +307,28 @@ def transcripts(call: CallFacts) -> Iterator[Breach]:
         left_cost=lambda item: (
             0.0 if _is_silent(item, cut=cut) or id(item) in untold else 1.0 if gaps else FORBIDDEN
         ),
-        right_cost=lambda each: 0.0 if cut and each[0] == "agent" and len(each[1].split()) <= 1 else FORBIDDEN,
+        right_cost=lambda each: (
+            0.0 if each in forgotten or (cut and each[0] == "agent" and len(each[1].split()) <= 1) else FORBIDDEN
+        ),
     )
     if found is None or found.cost > gaps:
         was = [f"{item.role}: {item.text}" for item in items]
         came = [f"{role}: {text}" for role, text in call.transcripts]
         yield _breach(call, "transcripts", f"told {was}; came {came}", call.ended_seconds)
+
+
+def _told_before_both_died(call: CallFacts) -> set[tuple[str, str]]:
+    """Return transcripts of the last moment before both processes died: they may come again (README).
+
+    Redis may also not know of them yet, and then the next model does not.
+    """
+    lost = list(both_lost(call))
+    texts = {
+        text
+        for at_seconds, text in call.messages
+        if any(begin <= at_seconds <= end + _ROUNDING_SECONDS for begin, end in lost)
+    }
+    return {(role, text) for role, text in call.transcripts if f"{role}: {text}" in texts}
 
 
 def _said_too_late(call: CallFacts, session: Session, items: list[Item]) -> list[Item]:
@@ -372,8 +362,11 @@ def _is_silent(item: Item, *, cut: bool) -> bool:
 
 
 def tools(call: CallFacts) -> Iterator[Breach]:
-    """No tool runs twice, and what it answered is not forgotten."""
-    for ask, count in Counter(run.ask for run in call.tool_runs).items():
+    """No tool runs twice, and what it answered is not forgotten.
+
+    A tool may run again that both processes knew of which died before Redis did (README).
+    """
+    for ask, count in Counter(run.ask for run in call.tool_runs if not was_lost(call, run.at_seconds)).items():
         if count > 1:
             pids = [run.pid for run in call.tool_runs if run.ask == ask]
             yield _breach(call, "tools", f"{ask} was run {count} times, by {pids}", call.tool_runs[-1].at_seconds)
@@ -465,7 +458,15 @@ def _cuts_replies(fault: Fault) -> bool:
     return fault.kind not in _CUTS_NOTHING
 
 
-RULES_FOR_ALL: tuple[Rule, ...] = (connection, one_session, woken, epochs, attached, tools)
+RULES_FOR_ALL: tuple[Rule, ...] = (
+    connection,
+    one_session,
+    woken,
+    epochs,
+    attached,
+    handed_over,
+    tools,
+)
 # What the model was told, up to the end.
 RULES_OF_THE_MODEL: tuple[Rule, ...] = (tools, told, listened, transcripts)
 RULES_FOR_TALKERS: tuple[Rule, ...] = (
@@ -474,6 +475,7 @@ RULES_FOR_TALKERS: tuple[Rule, ...] = (
     answered,
     answered_once,
     recovered,
+    undisturbed,
     greeting,
     told,
     listened,

@@ -16,7 +16,7 @@ from simulator.call_record import ClosedBy
 from simulator.playout import PlayoutBuffer
 from tests.chaos import announcements
 from tests.chaos.ears import Stretch, played
-from tests.chaos.facts import CallFacts, Close, Fault, Gap, Part, Utterance
+from tests.chaos.facts import BESIDE, CallFacts, Close, Fault, FaultKind, Gap, Part, Utterance
 from tests.chaos.script import Script, Turn
 
 RECONNECT_SECONDS = 10.0
@@ -82,8 +82,8 @@ class Caller:
         return self.call is not None and not self.call.closed.is_set()
 
     def hit(self, fault: Fault) -> None:
-        """A fault hits this call."""
-        self.facts.faults.append(fault)
+        """A fault hits this call, or happens beside it."""
+        (self.facts.beside if fault.kind in BESIDE else self.facts.faults).append(fault)
 
     async def run(self) -> bool:
         """Have the call; False if nobody took it."""
@@ -97,6 +97,8 @@ class Caller:
             await self._converse(call)
         except CallError:
             await call.closed.wait()
+        except TimeoutError:
+            self.facts.unanswered.append(time.monotonic())  # nothing takes the caller's audio any more
         finally:
             await call.hang_up()
             self._write_down(call)
@@ -216,7 +218,7 @@ class Caller:
 
         def settled(call: SimulatedCall) -> bool:
             now_seconds = time.monotonic()
-            hit = max((fault.until_seconds or fault.at_seconds for fault in self.facts.faults), default=0.0)
+            hit = max((over_seconds(fault, now_seconds) for fault in self.facts.faults), default=0.0)
             return silence(call) and call.is_connected and now_seconds - hit >= _RECOVERY_SECONDS
 
         try:
@@ -292,6 +294,13 @@ class _Silence:
             self._messages = messages
             self._since_seconds = now_seconds
         return now_seconds - self._since_seconds >= self._seconds
+
+
+def over_seconds(fault: Fault, now_seconds: float) -> float:
+    """Return when a fault was over. While a dispatcher hangs, its callers hear nothing and wait."""
+    if fault.kind is FaultKind.HANG_DISPATCHER and fault.until_seconds is None:
+        return now_seconds
+    return fault.until_seconds or fault.at_seconds
 
 
 def _damages(gap: Gap, utterance: Utterance) -> bool:

@@ -56,8 +56,18 @@ class FaultKind(enum.Enum):
     LONE_SURROGATE = "lone surrogate in an event"
     ENDLESS_SPEECH = "speech without an end"
     OUTAGE = "Realtime API down for a while"
+    KILL_BOTH = "worker and dispatcher killed together"
+    HANG_DISPATCHER = "dispatcher hangs"
+    DRAIN_IN_ROLLOVER = "worker told to stop in a rollover"
+    FULL_DISK = "temporary folder full"
+    STALL_STDERR = "stderr not read for a while"
+    HOSTILE_INIT = "hostile cores connect"
     DEAF_CORE = "core stops reading"
     FLOODING_CORE = "core floods"
+
+
+BESIDE = frozenset({FaultKind.FULL_DISK, FaultKind.STALL_STDERR, FaultKind.HOSTILE_INIT})
+"""Faults that happen beside the calls: no caller may notice them."""
 
 
 @dataclass(slots=True)
@@ -68,6 +78,7 @@ class Fault:
         calls: uuids of the calls that it hit.
         lasts: whether it goes on for a while.
         until_seconds: when it was over, for one that lasts.
+        was_killed: whether a hung process was killed, in place of waking up.
     """
 
     kind: FaultKind
@@ -76,6 +87,7 @@ class Fault:
     lasts: bool = False
     until_seconds: float | None = None
     detail: str = ""
+    was_killed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,8 +265,10 @@ class CallFacts:
         interruptions: how many came.
         messages: both, and when they came.
         sessions: in order of opening.
+        restorations: when a dispatcher had to restore the call, because its session was gone.
         hung_up: by `caller` or `agent`; empty if neither.
         faults: that hit this call.
+        beside: faults of kinds in `BESIDE` while it was up.
         rollover_seconds: after which a session is replaced anyway.
         capacity: whether there was a worker for new calls when it began.
         speech_seconds, lost_speech_seconds: what the caller said, and what of it there was no connection for.
@@ -280,8 +294,10 @@ class CallFacts:
     sessions: list[Session] = field(default_factory=list)
     tool_runs: list[ToolRun] = field(default_factory=list)
     pins: list[Pin] = field(default_factory=list)
+    restorations: list[float] = field(default_factory=list)
     hung_up: str = ""
     faults: list[Fault] = field(default_factory=list)
+    beside: list[Fault] = field(default_factory=list)
     frozen: list[Frozen] = field(default_factory=list)
     rollover_seconds: float = float("inf")
     capacity: bool = True

@@ -89,7 +89,9 @@ async def take(world: World) -> Picture | None:
     return Picture(
         now_seconds,
         settled=frozenset(settled & after.keys()),
-        known=frozenset(before.keys() | after.keys() | world.ended_since(now_seconds - SETTLED_SECONDS)),
+        known=frozenset(
+            before.keys() | after.keys() | world.strangers | world.ended_since(now_seconds - SETTLED_SECONDS)
+        ),
         holders={uuid: peers[session["peer"]] for uuid, session in sessions if session["peer"] in peers},
         workers=frozenset(each.id for each in world.workers if each.is_well),
         gone=world.gone_before(now_seconds - SETTLED_SECONDS),

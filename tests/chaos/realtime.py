@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import orjson
 
+from tests.chaos import script
 from tests.chaos.facts import Session
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -80,9 +81,10 @@ class RealtimeProcess:
         return list(report["live"])
 
     async def sessions_of(self, uuid: str) -> list[Session]:
-        """All sessions of a call, in order of opening."""
+        """All sessions of a call, in order of opening: its uuid may be a part of another call's."""
         report = await self._get(mentions=uuid)
-        sessions = (Session.of(each) for each in (*report["live"], *report["ended"]))
+        reports = (*report["live"], *report["ended"])
+        sessions = (Session.of(each) for each in reports if script.uuid_in(each["instructions"]) == uuid)
         return sorted(sessions, key=lambda session: session.number)
 
     async def counters(self) -> dict[str, Any]:

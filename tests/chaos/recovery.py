@@ -21,6 +21,9 @@ RECOVERED = frozenset(
         FaultKind.CUT_CALLER,
         FaultKind.KILL_WORKER_WITHOUT_REDIS,
         FaultKind.KILL_DISPATCHER_WITHOUT_REDIS,
+        FaultKind.KILL_BOTH,
+        FaultKind.HANG_DISPATCHER,
+        FaultKind.DRAIN_IN_ROLLOVER,
     }
 )
 

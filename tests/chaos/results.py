@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from tests.chaos.answers import Wait, waits
+from tests.chaos.beside_rules import longest_pause
 from tests.chaos.facts import Breach, CallFacts, Fault, FaultKind, Part
 from tests.chaos.recovery import RECOVERED, recovery_seconds
 
@@ -48,6 +49,9 @@ class Results:
         self.lost_speech_seconds += call.lost_speech_seconds
         if call.part is Part.TALKER:
             self.waits += waits(call)
+        for fault in call.beside:
+            if (seconds := longest_pause(call, fault)) is not None:
+                self._recoveries[fault.kind].append(seconds)
         for fault in call.faults:
             if fault.kind in RECOVERED and (seconds := recovery_seconds(call, fault)) is not None:
                 self._recoveries[fault.kind].append(seconds)

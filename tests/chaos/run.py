@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.chaos import announcements, picture, schedule, script
+from tests.chaos.acts import ACTS
 from tests.chaos.call_rules import judge
 from tests.chaos.callers import Caller
 from tests.chaos.ears import Ear
 from tests.chaos.facts import Breach, CallFacts, FaultKind
-from tests.chaos.faults import ACTS, Over
 from tests.chaos.pace import Pace
 from tests.chaos.results import Results
 from tests.chaos.story import story
-from tests.chaos.world import WORKER_DRAIN_SECONDS, World
+from tests.chaos.victims import Over
+from tests.chaos.world import World
 from tests.helpers import eventually
 
 _PROGRESS_SECONDS = 5.0
@@ -148,6 +149,7 @@ class ChaosRun:
         self._note_refusals(facts)
         facts.tool_runs = world.tool_runs_of(caller.uuid)
         facts.pins = world.pins_of(caller.uuid)
+        facts.restorations = world.restorations_of(caller.uuid)
         facts.frozen = [each for each in world.book.frozen if each.until_seconds > facts.started_seconds]
         facts.heard = await asyncio.to_thread(_listen, caller)
 
@@ -280,7 +282,7 @@ class ChaosRun:
             if grown > _GROWTH_BYTES:
                 self._note(Breach("memory", f"{name} has grown by {grown / 1e6:.1f} MB", time.monotonic()))
         for member in (*world.dispatchers, *world.workers):
-            await world.tell_to_stop(member, drain_seconds=WORKER_DRAIN_SECONDS)
+            await world.tell_to_stop(member, drain_seconds=member.drain_seconds)
         await world.stopped()
         await self._expect("keys are left in Redis", no_keys)
 

@@ -49,21 +49,33 @@ def _established(pid: int) -> list[Any]:
     return [each for each in connections if each.status == psutil.CONN_ESTABLISHED]
 
 
-def _shut_down(pid: int, number: int) -> bool:
+def copy_of(pid: int, number: int) -> int | None:
+    """Return a copy of an open file of another process; None: the process or the file is gone.
+
+    Raises:
+        CannotCutError: it is not allowed here.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     try:
         process = os.pidfd_open(pid)
     except ProcessLookupError:
-        return False
+        return None
     try:
-        copy = libc.syscall(_PIDFD_GETFD, process, number, 0)
+        copy: int = libc.syscall(_PIDFD_GETFD, process, number, 0)
     finally:
         os.close(process)
     if copy < 0:
         reason = ctypes.get_errno()
         if reason in (errno.EBADF, errno.ESRCH):
-            return False  # it was closed meanwhile
+            return None  # it was closed meanwhile
         raise CannotCutError(f"pidfd_getfd: {os.strerror(reason)}")
+    return copy
+
+
+def _shut_down(pid: int, number: int) -> bool:
+    copy = copy_of(pid, number)
+    if copy is None:
+        return False
     with socket.socket(fileno=copy) as connection:
         try:
             connection.shutdown(socket.SHUT_RDWR)

@@ -23,7 +23,7 @@ def story(call: CallFacts, *, zero_seconds: float) -> list[str]:
 def _events(call: CallFacts) -> Iterator[tuple[float, str]]:
     yield call.started_seconds, f"the call began ({call.part.value})"
     yield call.ended_seconds, f"the call ended; {call.hung_up or 'nobody'} hung up"
-    for fault in call.faults:
+    for fault in (*call.faults, *call.beside):
         yield fault.at_seconds, f"FAULT: {fault.kind.value} {fault.detail}".rstrip()
         if fault.until_seconds is not None:
             yield fault.until_seconds, f"over: {fault.kind.value}"

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,18 +25,23 @@ from simulator.ami import AmiDouble
 from tests.chaos import announcements, script, sockets
 from tests.chaos.call_rules import TOOL
 from tests.chaos.callers import RECONNECT_SECONDS, Caller
-from tests.chaos.facts import Breach, Fault, Frozen, Pin, ToolRun
+from tests.chaos.disk import Disk
+from tests.chaos.facts import Breach, Fault, FaultKind, Frozen, Pin, ToolRun
+from tests.chaos.instructions_service import InstructionsService
 from tests.chaos.realtime import RealtimeProcess
 from tests.chaos.service_logs import ServiceLogs
 from tests.redis_process import RealRedis, find_redis_server
 from tests.scenarios.processes import KEY, ServiceProcess
 
 WORKER_DRAIN_SECONDS = 8.0
+SHORT_DRAIN_SECONDS = 3.0
 DISPATCHER_DRAIN_SECONDS = 120.0
 TOOL_SECONDS = 0.6
 # How long a process may take beyond its drain time.
 _END_SECONDS = 4.0
 _HTTP_SECONDS = 5.0
+# A worker keeps a call so long for a caller whose end it was not told: CALL_RECONNECT_SECONDS, and 5 s more.
+UNSEEN_END_SECONDS = RECONNECT_SECONDS + 5.0
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +53,7 @@ class Member:
         port: a dispatcher's PORT, or the port of a worker's links.
         going: killed, or told to stop.
         stopped: by SIGSTOP.
+        drain_seconds: DRAIN_SECONDS of a worker.
         rss_bytes: of its memory when it was ready.
         ready_seconds: when it was.
     """
@@ -57,6 +64,7 @@ class Member:
     admin_port: int
     going: bool = False
     stopped: bool = False
+    drain_seconds: float = WORKER_DRAIN_SECONDS
     rss_bytes: int = 0
     ready_seconds: float = field(default_factory=time.monotonic)
 
@@ -94,6 +102,8 @@ class World:
     Attributes:
         urls: of the dispatchers that take new calls.
         callers: by uuid, those that have a call.
+        strangers: uuids of calls of hostile cores.
+        disk: where all processes have their temporary files.
         redis_lock: held by the fault that has Redis in its hands, or needs it whole.
         is_over: no fault is begun any more.
         redis_left_seconds: when the fault began that keeps Redis away now; None: it is there.
@@ -107,22 +117,26 @@ class World:
         self.dispatchers: list[Member] = []
         self.urls: list[str] = []
         self.callers: dict[str, Caller] = {}
+        self.strangers: set[str] = set()
         self.redis_lock = asyncio.Lock()
         self.is_over = False
         self.redis_left_seconds: float | None = None
         self.redis_back_seconds = -math.inf
         self.redis_whole_seconds: list[tuple[float, float]] = []
         self.ami = AmiDouble()
-        self._rollover_seconds = rollover_seconds
+        self.rollover_seconds = rollover_seconds
         self._directory = tempfile.TemporaryDirectory(prefix="chaos-")
         self._tool_log_read = 0
         self._tool_runs: dict[str, list[ToolRun]] = defaultdict(list)
+        self._children = 0
         self._tool_log = Path(self._directory.name) / "runs.jsonl"
         self._gone: list[Member] = []
         self._gone_at: dict[str, float] = {}
         self._ended_at: dict[str, float] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._stack = contextlib.AsyncExitStack()
+        self.disk = Disk(Path(self._directory.name) / "disk")
+        self._stack.callback(self.disk.close)
         self._logs = ServiceLogs()
         self._dispatchers_started = 0
         self._told_of_death: set[ServiceProcess] = set()
@@ -136,6 +150,7 @@ class World:
         self.realtime = await RealtimeProcess.start()
         self._stack.push_async_callback(self.realtime.stop)
         await self._stack.enter_async_context(self.ami)
+        instructions = await self._stack.enter_async_context(InstructionsService())
         self._http = await self._stack.enter_async_context(
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_HTTP_SECONDS))
         )
@@ -148,7 +163,7 @@ class World:
             "REDIS_URL": self.redis.url,
             "OPENAI_API_KEY": KEY,
             "OPENAI_BASE_URL": self.realtime.url,
-            "OPENAI_INSTRUCTIONS": script.instructions(),
+            "OPENAI_URL_INSTRUCTIONS": instructions.url,
             "AMI_URL": self.ami.url,
             "TOOLS_DIR": tools,
             "WORKER_ADDRESS": "127.0.0.1",
@@ -156,8 +171,9 @@ class World:
             "PORT": 0,
             "ADMIN_PORT": 0,
             "CALL_RECONNECT_SECONDS": round(RECONNECT_SECONDS),
-            "SESSION_ROLLOVER_SECONDS": round(self._rollover_seconds),
+            "SESSION_ROLLOVER_SECONDS": round(self.rollover_seconds),
             "FALLBACK_WAV": fallback,
+            "TMPDIR": self.disk.path,
         }
         return self
 
@@ -191,10 +207,14 @@ class World:
 
     async def add_worker(self) -> Member:
         """One more worker."""
-        process = await ServiceProcess.start("worker", **self._settings, DRAIN_SECONDS=WORKER_DRAIN_SECONDS)
+        child = self._child_settings()
+        # Every second one may wait for a quiet moment less long than a reply takes.
+        drain_seconds = WORKER_DRAIN_SECONDS if self._children % 2 else SHORT_DRAIN_SECONDS
+        settings = self._settings | child | {"DRAIN_SECONDS": drain_seconds}
+        process = await ServiceProcess.start("worker", **settings)
         line = await process.line("worker listening")
         port = int(line["address"].rpartition(":")[2])
-        member = Member(process, line["worker"], port, line["admin_port"])
+        member = Member(process, line["worker"], port, line["admin_port"] or 0, drain_seconds=drain_seconds)
         member.rss_bytes = _rss_bytes(process.pid)
         self.workers.append(member)
         return member
@@ -203,7 +223,9 @@ class World:
         """One more dispatcher, which takes new calls as soon as it can. One of three plays filler."""
         self._dispatchers_started += 1
         filler = self._filler if self._dispatchers_started % 3 == 0 else "none"
-        settings = {**self._settings, "DRAIN_SECONDS": DISPATCHER_DRAIN_SECONDS, "FILLER_WAV": filler}
+        # Every second one runs as under `serve`, and closes the calls that outlast its drain.
+        child = self._child_settings() if self._dispatchers_started % 2 else {}
+        settings = {**self._settings, **child, "DRAIN_SECONDS": DISPATCHER_DRAIN_SECONDS, "FILLER_WAV": filler}
         process = await ServiceProcess.start("dispatcher", **settings)
         line = await process.line("dispatcher listening")
         member = Member(process, line["dispatcher"], line["port"], line["admin_port"])
@@ -212,6 +234,22 @@ class World:
         self.dispatchers.append(member)
         self.urls.append(member.url)
         return member
+
+    def _child_settings(self) -> dict[str, object]:
+        """What `serve` tells a child: where it keeps its metrics, as files that all read."""
+        self._children += 1
+        directory = self.disk.path / f"metrics-{self._children}"
+        directory.mkdir()
+        return {"AVR_STS_INDEX": self._children, "AVR_STS_METRICS_DIR": directory}
+
+    async def replace_dead(self) -> None:
+        """Start a process for each that ended and was not asked to, as an orchestrator does."""
+        self.look_for_deaths()
+        for members, add in ((self.workers, self.add_worker), (self.dispatchers, self.add_dispatcher)):
+            for member in [each for each in members if each.process.returncode is not None]:
+                self._let_go(member)
+                self._gone_at[member.id] = time.monotonic()
+                await add()
 
     async def kill(self, member: Member) -> None:
         """SIGKILL."""
@@ -230,6 +268,15 @@ class World:
     async def stopped(self) -> None:
         """Wait until those that were told to stop have ended."""
         await asyncio.gather(*self._ending)
+
+    async def is_alive(self, member: Member, timeout_seconds: float) -> bool:
+        """Probe a process as an orchestrator does: whether `GET /livez` is answered in time."""
+        timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        try:
+            async with self._http.get(f"{member.admin_url}/livez", timeout=timeout) as response:
+                return response.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
 
     def look_for_deaths(self) -> None:
         """Note processes that ended and were not asked to."""
@@ -275,9 +322,11 @@ class World:
         return {uuid: caller for uuid, caller in self.callers.items() if caller.is_up}
 
     def over(self, caller: Caller) -> None:
-        """A call is over."""
+        """A call is over. Nobody tells the worker of the end of a call whose dispatcher hangs."""
         self.callers.pop(caller.uuid, None)
         self._ended_at[caller.uuid] = time.monotonic()
+        if any(fault.kind is FaultKind.HANG_DISPATCHER for fault in caller.facts.faults):
+            self._ended_at[caller.uuid] += UNSEEN_END_SECONDS
 
     def ended_since(self, since_seconds: float) -> frozenset[str]:
         """Calls that ended after this time."""
@@ -362,6 +411,17 @@ class World:
         """The workers that a call was given to, in order of time."""
         return [
             Pin(line["worker"], line["epoch"]) for _, line in self.lines_of(uuid) if line["event"] == "call pinned"
+        ]
+
+    def restorations_of(self, uuid: str) -> list[float]:
+        """When a dispatcher had to restore a call, because its session was gone."""
+        lines = (line for _, line in self.lines_of(uuid) if line["event"] == "another session is needed")
+        # Lines have the time of day.
+        behind_seconds = time.time() - time.monotonic()
+        return [
+            datetime.fromisoformat(line["timestamp"]).timestamp() - behind_seconds
+            for line in lines
+            if line["purpose"] == "recover"
         ]
 
     def forget(self, uuid: str) -> None:

@@ -21,6 +21,9 @@ KEY = "sk-test-0123456789abcdefghij"
 
 # Not a measure of anything: how long a test waits before it says that something does not happen at all.
 PATIENCE_SECONDS = 30.0
+STUFFING = b"#"
+"""How lines begin that a test wrote into a process's stderr."""
+
 _REPOSITORY = Path(__file__).resolve().parents[2]
 # The code that the tests run with, be it the sources or what was compiled of them; then the tests.
 PYTHONPATH = os.pathsep.join((str(Path(common.__file__).resolve().parents[1]), str(_REPOSITORY)))
@@ -37,6 +40,8 @@ class ServiceProcess:
         self.raw = ""
         self._process = process
         self._arrived = asyncio.Condition()
+        self._may_read = asyncio.Event()
+        self._may_read.set()
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
@@ -99,6 +104,14 @@ class ServiceProcess:
         """Send a signal to the process alone."""
         self._process.send_signal(number)
 
+    def pause_reading(self) -> None:
+        """Leave its stderr unread, as a log collector does that hangs."""
+        self._may_read.clear()
+
+    def resume_reading(self) -> None:
+        """Undo `pause_reading`."""
+        self._may_read.set()
+
     async def ended(self, timeout_seconds: float = PATIENCE_SECONDS) -> int:
         """Wait for the end and return the exit code.
 
@@ -126,6 +139,9 @@ class ServiceProcess:
     async def _read(self) -> None:
         assert self._process.stderr is not None
         async for raw in self._process.stderr:
+            await self._may_read.wait()
+            if raw.startswith(STUFFING):
+                continue
             self.raw += raw.decode(errors="replace")
             with contextlib.suppress(orjson.JSONDecodeError):
                 line = orjson.loads(raw)

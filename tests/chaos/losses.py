@@ -1,0 +1,93 @@
+"""Words, tools and greetings of a call that are lost with both processes that knew of them (README)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from tests.chaos.facts import CallFacts, Fault, FaultKind
+from tests.chaos.session_rules import is_frozen
+
+KILLS_DISPATCHER = frozenset(
+    {
+        FaultKind.KILL_DISPATCHER,
+        FaultKind.KILL_DISPATCHER_WITHOUT_REDIS,
+        FaultKind.KILL_BOTH,
+        FaultKind.HANG_DISPATCHER,
+    }
+)
+_KILLS_WORKER = frozenset({FaultKind.KILL_WORKER, FaultKind.KILL_WORKER_WITHOUT_REDIS})
+# A turn is text within this time after its end.
+TEXT_SECONDS = 2.0
+# A hung dispatcher is found by its workers within this time.
+_FOUND_SECONDS = 2.6
+# Words that were said so shortly before a dispatcher hangs may not have left it.
+_ON_ITS_WAY_SECONDS = 0.3
+
+
+def without_lost_words(call: CallFacts) -> CallFacts:
+    """What is no text yet only the dispatcher and the worker have: it is lost where both are (README)."""
+    lost = [*both_lost(call), *_unread(call)]
+    if not lost:
+        return call
+
+    def is_lost(from_seconds: float, until_seconds: float) -> bool:
+        return any(from_seconds <= end and until_seconds >= begin for begin, end in lost)
+
+    utterances = [
+        dataclasses.replace(each, damaged=each.damaged or is_lost(each.from_seconds, each.until_seconds))
+        for each in call.utterances
+    ]
+    unanswered = [at_seconds for at_seconds in call.unanswered if not is_lost(at_seconds, at_seconds)]
+    return dataclasses.replace(call, utterances=utterances, unanswered=unanswered)
+
+
+def both_lost(call: CallFacts) -> Iterator[tuple[float, float]]:
+    """Yield when a call's words were lost, because its dispatcher and its worker were both gone (README)."""
+    for fault in call.faults:
+        if fault.kind is FaultKind.KILL_BOTH:
+            yield fault.at_seconds - TEXT_SECONDS, fault.at_seconds
+            continue
+        died_seconds = _dispatcher_died_seconds(fault)
+        if died_seconds is None:
+            continue
+        for frozen in call.frozen:
+            # The worker was stopped, and had not been found.
+            opened = [each for each in call.sessions if each.opened_seconds <= died_seconds]
+            is_stopped = frozen.from_seconds <= died_seconds <= frozen.until_seconds
+            if is_stopped and opened and is_frozen(opened[-1], frozen):
+                yield frozen.from_seconds - TEXT_SECONDS, died_seconds
+        if fault.kind is FaultKind.HANG_DISPATCHER and _handed_over(call, fault):
+            yield fault.at_seconds - TEXT_SECONDS, died_seconds
+        for other in call.faults:
+            # The worker was killed while the dispatcher hung.
+            if other.kind in _KILLS_WORKER and fault.at_seconds <= other.at_seconds <= died_seconds:
+                yield fault.at_seconds - TEXT_SECONDS, died_seconds
+
+
+def _handed_over(call: CallFacts, hang: Fault) -> bool:
+    """Whether a session gave its call to the next one by a dispatcher that hung, and was not found to hang yet."""
+    found_seconds = hang.at_seconds + _FOUND_SECONDS
+    return any(
+        session.answering and hang.at_seconds <= session.closed_seconds <= min(found_seconds, call.ended_seconds)
+        for session in call.sessions
+    )
+
+
+def was_lost(call: CallFacts, at_seconds: float) -> bool:
+    """Whether what happened at a time was lost with both processes that knew of it."""
+    return any(begin <= at_seconds <= end for begin, end in both_lost(call))
+
+
+def _dispatcher_died_seconds(fault: Fault) -> float | None:
+    """Return when a fault killed the dispatcher of a call; None: it did not."""
+    if fault.kind is FaultKind.HANG_DISPATCHER:
+        return fault.until_seconds if fault.was_killed else None
+    return fault.at_seconds if fault.kind in KILLS_DISPATCHER else None
+
+
+def _unread(call: CallFacts) -> Iterator[tuple[float, float]]:
+    """Yield when the caller spoke to a hung dispatcher that was killed with all that it had not read (README)."""
+    for fault in call.faults:
+        if fault.kind is FaultKind.HANG_DISPATCHER and fault.was_killed:
+            yield fault.at_seconds - _ON_ITS_WAY_SECONDS, fault.until_seconds or call.ended_seconds
