@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Allowance:
-    """A token bucket: `used` drains at `rate` a second and may not exceed `burst`."""
+    """A token bucket: `used` drains at `rate` a second and may not exceed `burst`; below 0 it is saved."""
 
     rate: float
     burst: float
@@ -17,7 +17,9 @@ class Allowance:
     def exceeded(self, amount: float, now_seconds: float) -> bool:
         """Use some of it; True if that was too much."""
         elapsed = max(0.0, now_seconds - self.seen_seconds)
-        self.used = max(0.0, self.used - elapsed * self.rate) + amount
+        if self.used > 0.0:
+            self.used = max(0.0, self.used - elapsed * self.rate)
+        self.used += amount
         self.seen_seconds = now_seconds
         return self.used > self.burst
 
@@ -27,6 +29,10 @@ class Allowance:
             self.used -= amount
             return False
         return True
+
+    def save(self, seconds: float) -> None:
+        """Keep what would have been allowed in a time in which nothing could come, for when it comes at once."""
+        self.used = min(0.0, self.used) - seconds * self.rate
 
     def give_back(self, amount: float) -> None:
         """Undo a `take`."""

@@ -79,6 +79,8 @@ class State(StrEnum):
 WITHOUT_WORKER = frozenset({State.PLACING, State.OPENING, State.PARTING})
 
 TOO_MANY_MESSAGES = "messages come faster than any caller can speak"
+# Nothing came for so long: the network stalled, or this process. What it held back may come at once.
+GAP_SECONDS = 1.0
 # Keys that are no part of the conversation yet: more than any menu asks for.
 MAX_WAITING_DIGITS = 64
 
@@ -149,7 +151,7 @@ class Call:
         self._opened_seconds = now_seconds
         self._init_seconds = now_seconds
         self._began_seconds = now_seconds
-        self._audio_seconds = now_seconds
+        self._audio_seconds = self._message_seconds = now_seconds
         self._stuck_since: float | None = None
         self._away_since: float | None = None
         self._away_because = ""
@@ -242,6 +244,7 @@ class Call:
         if self.state is State.ENDED:
             return
         try:
+            self._note_gap(now_seconds)
             if self._message_allowance.exceeded(1, now_seconds):
                 raise AvrProtocolError("flood", TOO_MANY_MESSAGES, ends_call=True)
             message = avr.parse(data)
@@ -272,11 +275,19 @@ class Call:
         if self.state is State.ENDED:
             return
         try:
+            self._note_gap(now_seconds)
             if messages and self._message_allowance.exceeded(messages, now_seconds):
                 raise AvrProtocolError("flood", TOO_MANY_MESSAGES, ends_call=True)
             self._caller_audio(pcm, now_seconds)
         except AvrProtocolError as error:
             self._not_understood(error)
+
+    def _note_gap(self, now_seconds: float) -> None:
+        gap_seconds, self._message_seconds = now_seconds - self._message_seconds, now_seconds
+        if gap_seconds >= GAP_SECONDS:
+            gap_seconds = min(gap_seconds, self._limits.silence_seconds)
+            self._audio_allowance.save(gap_seconds)
+            self._message_allowance.save(gap_seconds)
 
     def _not_understood(self, error: AvrProtocolError) -> None:
         """Pass a message over, or end the call for it."""

@@ -29,9 +29,6 @@ PACE = Pace(
     whole_seconds=1.5,
 )
 
-# Their mending is under way: what they show today is a fault of the service.
-UNMENDED = frozenset({FaultKind.FULL_DISK, FaultKind.STALL_STDERR})
-
 pytestmark = pytest.mark.skipif(
     find_redis_server() is None and not os.environ.get("CI"), reason="there is no redis-server"
 )
@@ -42,7 +39,7 @@ def test_every_kind_of_fault_can_be_done() -> None:
 
 
 IMPOSSIBLE = frozenset() if may_mount() else frozenset({FaultKind.FULL_DISK})
-KINDS = tuple(kind for kind in FaultKind if kind not in UNMENDED | IMPOSSIBLE)
+KINDS = tuple(kind for kind in FaultKind if kind not in IMPOSSIBLE)
 
 
 @pytest.mark.timeout(180)

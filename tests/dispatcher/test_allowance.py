@@ -36,6 +36,15 @@ def test_a_clock_that_goes_back_gives_nothing() -> None:
     assert allowance.used == 2.5
 
 
+def test_what_was_saved_is_allowed_besides_the_burst_and_once() -> None:
+    allowance = Allowance(rate=1.0, burst=2.0, seen_seconds=0.0)
+    allowance.exceeded(2.0, 0.0)
+    allowance.save(20.0)
+    # It does not grow with the time that it is kept.
+    assert not allowance.exceeded(0.0, 100.0)
+    assert [allowance.exceeded(1.0, 100.0) for _ in range(23)] == [False] * 22 + [True]
+
+
 @given(
     steps=st.lists(st.tuples(st.integers(0, 100), st.integers(0, 50)), max_size=40),
     rate=st.integers(1, 20),

@@ -440,6 +440,19 @@ class TestBadInput:
             Ended(Ending.REJECTED, message),
         ]
 
+    @pytest.mark.parametrize("gap_seconds", [15.0, 50.0])
+    def test_what_a_stall_held_back_may_come_at_once(self, gap_seconds: float, driver: CallDriver) -> None:
+        driver.live()
+        driver.audio(FRAME)
+        driver.tick(gap_seconds)
+        for _ in range(round(gap_seconds / 0.02)):
+            driver.audio(FRAME)
+        assert driver.call.state.value == "live"
+        # And it is no credit for a flood behind it.
+        for _ in range(round(gap_seconds / 0.02)):
+            driver.audio(FRAME)
+        assert driver.call.state.value == "ended"
+
     def test_a_flood_ends_the_call(self, driver: CallDriver) -> None:
         driver.live()
         taken: list[Action] = []
