@@ -21,7 +21,7 @@ def _pause(call: CallFacts) -> float | None:
     return longest_pause(call, call.beside[0])
 
 
-@pytest.mark.parametrize("kind", BESIDE)
+@pytest.mark.parametrize("kind", sorted(BESIDE, key=str))
 def test_caller_is_heard_beside_a_fault(kind: FaultKind) -> None:
     call = _call([(101.0, 111.0), (111.5, 130.0)])
     call.beside[0].kind = kind
