@@ -14,6 +14,8 @@ from typing import Any
 
 import psutil
 
+from common.addresses import plain
+
 # The same number on every architecture.
 _PIDFD_GETFD = 438
 
@@ -24,7 +26,9 @@ class CannotCutError(Exception):
 
 def peers_of(pid: int, port: int) -> frozenset[str]:
     """The process's own ends, `address:port`, of its connections to a port."""
-    return frozenset(f"{each.laddr.ip}:{each.laddr.port}" for each in _established(pid) if each.raddr.port == port)
+    return frozenset(
+        f"{plain(each.laddr.ip)}:{each.laddr.port}" for each in _established(pid) if each.raddr.port == port
+    )
 
 
 def cut(pid: int, port: int, peer_pid: int) -> int:
@@ -33,10 +37,11 @@ def cut(pid: int, port: int, peer_pid: int) -> int:
     Raises:
         CannotCutError: it is not allowed here.
     """
-    theirs = {(each.laddr.ip, each.laddr.port) for each in _established(peer_pid)}
+    # A socket for both families has IPv4 peers in the form of IPv6.
+    theirs = {(plain(each.laddr.ip), each.laddr.port) for each in _established(peer_pid)}
     count = 0
     for each in _established(pid):
-        if each.laddr.port == port and (each.raddr.ip, each.raddr.port) in theirs:
+        if each.laddr.port == port and (plain(each.raddr.ip), each.raddr.port) in theirs:
             count += _shut_down(pid, each.fd)
     return count
 

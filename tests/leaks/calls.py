@@ -141,7 +141,7 @@ async def _call(url: str, rng: random.Random) -> None:
         if ending in ("heard", "lost"):
             await call.wait_for(lambda c: c.record.frames_received, timeout_seconds=PATIENCE_SECONDS)
         if ending == "bad":
-            await call.send_raw("{nonsense")
+            await call.send_raw("x" * 70_000)
             await call.wait_for(lambda c: c.closed.is_set(), timeout_seconds=PATIENCE_SECONDS)
         if ending == "lost":
             await call.drop()
