@@ -32,7 +32,7 @@ class ObservedProcess(ServiceProcess):
     async def census(self) -> Census:
         """What it holds now."""
         count = len(self.events("census"))
-        self.signal(signal.SIGUSR1)
+        self.signal(signal.SIGRTMIN)
         await eventually(lambda: len(self.events("census")) > count, PATIENCE_SECONDS)
         return Census.of(self.events("census")[-1])
 

@@ -1,4 +1,4 @@
-"""A sub-command of the service, run as it is, that on SIGUSR1 also says what its process holds.
+"""A sub-command of the service, run as it is, that on SIGRTMIN also says what its process holds.
 
     python -m tests.leaks.observed worker
 
@@ -41,5 +41,5 @@ def _census(_number: int, _frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGUSR1, _census)
+    signal.signal(signal.SIGRTMIN, _census)
     sys.exit(main(sys.argv[1:]))
