@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -172,7 +172,7 @@ def confined(image: Build, tmp_path: Path) -> list[str]:
 
 
 @pytest.fixture
-def derived(image: Build, tmp_path: Path) -> Build:
+def derived(image: Build, tmp_path: Path) -> Iterator[Build]:
     """The image after `RUN npm install` and `RUN pip install`, of packages that are on this machine."""
     if shutil.which("npm") is None and not os.environ.get("CI"):
         pytest.skip("npm is missing: install the packages of .ci/packages")
@@ -182,7 +182,8 @@ def derived(image: Build, tmp_path: Path) -> Build:
     (package / "main.js").write_text("module.exports = 'rising';", "utf-8")
     image.derive(f"npm install --install-links --offline --no-audit --no-fund {package}")
     image.derive(f"pip install --no-index {_wheel(tmp_path, 'hygrometer', 'READING = 40')}")
-    return image
+    yield image
+    image.derive("pip uninstall --yes hygrometer")
 
 
 def _wheel(folder: Path, name: str, source: str) -> Path:
