@@ -24,7 +24,7 @@ RUN apt-get update \
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_CONSTRAINT=/build/constraints.txt
-# Without pip: nothing is installed in the image any more.
+# Without pip: derived images use the pip of the system's Python, which PIP_PYTHON sends here.
 RUN python -m venv --without-pip /opt/avr-sts
 COPY constraints.txt pyproject.toml README.md setup.py ./
 # First what changes seldom, so that a change of the code does not wait for it.
@@ -49,22 +49,33 @@ RUN /opt/compile/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-
 
 FROM ${PYTHON_IMAGE}
 # tini: process 1, which buries what tools leave behind and hands signals on.
+# node has the uid and gid of AVR's own images, so that mounted files of mode 0600 stay readable. The folder of tools is
+# its own, so that `RUN npm install` of a derived image can write there.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends tini=0.19.* \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --uid 10001 --home-dir /usr/src/app --shell /usr/sbin/nologin avr-sts
+    && groupadd --gid 1000 node \
+    && useradd --uid 1000 --gid 1000 --create-home --shell /usr/sbin/nologin node \
+    && mkdir --parents /usr/src/app/tools /usr/src/app/avr_tools \
+    && chown --recursive 1000:1000 /usr/src/app
 COPY --from=node /usr/local/bin/node /usr/local/bin/node
+COPY --from=node /usr/local/lib/node_modules/npm /usr/local/lib/node_modules/npm
+RUN ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm \
+    && ln -s ../lib/node_modules/npm/bin/npx-cli.js /usr/local/bin/npx
 COPY --from=python /opt/avr-sts /opt/avr-sts
 COPY --from=node /build/node_modules /opt/avr-sts/lib/python3.11/site-packages/worker/tools/node/node_modules
 
 # Where the image that this one replaces has its tools, and where people mount theirs.
 WORKDIR /usr/src/app/tools
+WORKDIR /usr/src/app/avr_tools
 WORKDIR /usr/src/app
 ENV PATH=/opt/avr-sts/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
-    TOOLS_DIR=/usr/src/app/tools
+    PIP_PYTHON=/opt/avr-sts/bin/python \
+    TOOLS_DIR=/usr/src/app/tools \
+    AVR_TOOLS_DIR=/usr/src/app/avr_tools
 
-USER 10001:10001
+USER 1000:1000
 # AVR Core; probes and metrics; the link from dispatchers to a worker.
 EXPOSE 6030 9090 7000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 \

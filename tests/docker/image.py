@@ -22,7 +22,7 @@ REPOSITORY: Final = Path(__file__).resolve().parents[2]
 DOCKERFILE: Final = REPOSITORY / "Dockerfile"
 
 # Folders of the image that its commands name.
-FOLDERS: Final = ("/build", "/opt/avr-sts", "/opt/compile", "/usr/src/app")
+FOLDERS: Final = ("/build", "/opt/avr-sts", "/opt/compile", "/usr/local", "/usr/src/app")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +127,14 @@ class Build:
                 case "RUN" if "apt-get" not in each.values[0]:
                     self._run(each.values[0])
 
+    def derive(self, command: str) -> None:
+        """Carry out a RUN of a derived image.
+
+        Raises:
+            subprocess.CalledProcessError: the command failed.
+        """
+        self._run(command)
+
     def path(self, name: str) -> Path:
         """Where a path of the image is."""
         return self._root / name.lstrip("/") if name.startswith("/") else self._work / name
@@ -148,6 +156,7 @@ class Build:
         *names, target = each.values
         if each.flags:  # from another stage
             (source,) = names
+            self.path(target).parent.mkdir(parents=True, exist_ok=True)
             if source != target:
                 shutil.copytree(self.path(source), self.path(target), dirs_exist_ok=True)
             return

@@ -8,7 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -34,12 +35,15 @@ TESTS_OF_THE_CALL_PATH = (
     "tests/worker/test_session.py",
 )
 
-# Runs a command as in a container of ours: it can write to /tmp and nowhere else, and has no capabilities.
+# Runs a command as in a container of ours: as the image's user, without capabilities. It can write to /tmp alone.
 CONFINED = """
 set -eu
 image=$1
 root=$2
-shift 2
+python=$3
+user=$4
+group=$5
+shift 5
 mount --make-rprivate /
 mount --bind / "$root"
 mount -o remount,ro,bind "$root"
@@ -49,19 +53,37 @@ mount -t tmpfs tmpfs "$root/tmp"
 mkdir -p "$root$image"
 mount --bind "$image" "$root$image"
 mount -o remount,ro,bind "$root$image"
-exec chroot "$root" setpriv --bounding-set=-all --inh-caps=-all --no-new-privs "$@"
+case $python in /root/*)  # a Python that only root can reach
+    mount -t tmpfs -o mode=755 tmpfs "$root/root"
+    mkdir -p "$root$python"
+    mount --bind "$python" "$root$python"
+esac
+exec chroot "$root" setpriv --reuid="$user" --regid="$group" --clear-groups \
+    --bounding-set=-all --inh-caps=-all --no-new-privs "$@"
 """
 
 TOOL = """
 require("dotenv").config();
 const axios = require("axios");
+const barometer = require("barometer");
 
 module.exports = {
   name: "weather",
   description: "Tells the weather",
   input_schema: { type: "object", properties: {} },
-  handler: async (uuid, args) => typeof axios.get,
+  handler: async (uuid, args) => `${typeof axios.get} ${barometer}`,
 };
+"""
+
+PYTHON_TOOL = """
+import hygrometer
+
+name = "humidity"
+description = "Tells the humidity"
+
+
+def handler(uuid, args):
+    return hygrometer.READING
 """
 
 
@@ -71,6 +93,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Build:
     if shutil.which("gcc") is None and not os.environ.get("CI"):
         pytest.skip("gcc is missing: install the packages of .ci/packages")
     build = Build(tmp_path_factory.mktemp("image"))
+    build.path("/").chmod(0o755)  # the service runs as another user than the tests
     try:
         build.run()
     except subprocess.CalledProcessError as failed:
@@ -82,7 +105,7 @@ def _bin(image: Build) -> Path:
     return image.path("/opt/avr-sts/bin")
 
 
-def test_it_holds_what_is_pinned_and_nothing_to_install_more_with(image: Build) -> None:
+def test_it_holds_what_is_pinned_and_no_pip(image: Build) -> None:
     listing = (
         "from importlib.metadata import distributions; print(*(f'{d.name}=={d.version}' for d in distributions()))"
     )
@@ -96,7 +119,11 @@ def test_it_holds_what_is_pinned_and_nothing_to_install_more_with(image: Build) 
 
 def test_the_call_path_is_compiled(image: Build) -> None:
     printed = subprocess.run(
-        [_bin(image) / "avr-sts-openai", "--version"], capture_output=True, text=True, check=True
+        [_bin(image) / "avr-sts-openai", "--version"],
+        env=_environment(image),  # without the PYTHONPATH of the tests
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     assert printed == f"avr-sts-openai {RELEASE} (compiled)\n"
 
@@ -121,7 +148,19 @@ def confined(image: Build, tmp_path: Path) -> list[str]:
     """What stands before a command so that it runs confined."""
     root = tmp_path / "root"
     root.mkdir()
-    prefix = ["unshare", "--mount", "sh", "-c", CONFINED, "sh", str(image.path("/")), str(root)]
+    ids = last_stage("USER")[0][0].split(":")
+    prefix = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        CONFINED,
+        "sh",
+        str(image.path("/")),
+        str(root),
+        sys.base_prefix,
+        *ids,
+    ]
     try:
         subprocess.run([*prefix, "true"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
@@ -132,11 +171,41 @@ def confined(image: Build, tmp_path: Path) -> list[str]:
     return prefix
 
 
-async def test_it_serves_a_call_with_a_tool_that_requires_what_the_image_brings(
-    image: Build, confined: list[str], tmp_path: Path
+@pytest.fixture
+def derived(image: Build, tmp_path: Path) -> Iterator[Build]:
+    """The image after `RUN npm install` and `RUN pip install`, of packages that are on this machine."""
+    if shutil.which("npm") is None and not os.environ.get("CI"):
+        pytest.skip("npm is missing: install the packages of .ci/packages")
+    package = tmp_path / "barometer"
+    package.mkdir()
+    (package / "package.json").write_text('{"name": "barometer", "version": "1.0.0", "main": "main.js"}', "utf-8")
+    (package / "main.js").write_text("module.exports = 'rising';", "utf-8")
+    image.derive(f"npm install --install-links --offline --no-audit --no-fund {package}")
+    image.derive(f"pip install --no-index {_wheel(tmp_path, 'hygrometer', 'READING = 40')}")
+    yield image
+    image.derive("pip uninstall --yes hygrometer")
+
+
+def _wheel(folder: Path, name: str, source: str) -> Path:
+    wheel = folder / f"{name}-1-py3-none-any.whl"
+    about = f"{name}-1.dist-info"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(f"{name}.py", source)
+        archive.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{about}/RECORD", "")
+    return wheel
+
+
+async def test_it_serves_a_call_with_private_tools_and_their_packages(
+    derived: Build, confined: list[str], tmp_path: Path
 ) -> None:
+    image = derived
     tools = image.path(environment()["TOOLS_DIR"])
-    (tools / "weather.js").write_text(TOOL, "utf-8")
+    for name, source in {"weather.js": TOOL, "humidity.py": PYTHON_TOOL}.items():
+        (tools / name).write_text(source, "utf-8")
+        (tools / name).chmod(0o600)
+        os.chown(tools / name, *map(int, last_stage("USER")[0][0].split(":")))
     async with RealtimeSimulator() as simulator:
         service = await _start(
             image,
@@ -151,7 +220,7 @@ async def test_it_serves_a_call_with_a_tool_that_requires_what_the_image_brings(
         )
         try:
             serving = await service.line("serving")
-            assert "weather" in (await service.line("tools loaded"))["tools"]
+            assert {"weather", "humidity"} <= {*(await service.line("tools loaded"))["tools"]}
             await service.line("link up")
             for path in ("/livez", "/readyz"):
                 assert await _healthy(image, path, serving["admin_port"])

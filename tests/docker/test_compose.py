@@ -153,6 +153,12 @@ def test_no_container_has_more_rights_than_it_needs(file: str) -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
+def test_service_runs_as_the_user_of_the_image(file: str) -> None:
+    ((user,),) = last_stage("USER")
+    assert {each["user"] for each in ours(file).values()} == {user}
+
+
+@pytest.mark.parametrize("file", FILES)
 def test_only_asterisk_reaches_a_port_from_other_machines(file: str) -> None:
     ports = [(name, port) for name, each in services(file).items() for port in each.get("ports", [])]
     assert {name for name, port in ports if port.get("host_ip") != "127.0.0.1"} == {"avr-core"}

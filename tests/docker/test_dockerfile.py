@@ -45,21 +45,50 @@ def test_it_serves_unless_it_is_told_otherwise() -> None:
     assert last_stage("CMD") == [("serve",)]
 
 
-def test_it_is_nobody_of_note() -> None:
-    ((user,),) = last_stage("USER")
-    uid, gid = map(int, user.split(":"))
-    assert uid >= 10_000
-    assert gid >= 10_000
+def test_service_runs_as_the_user_of_avrs_images() -> None:
+    # Tools that people mount are often of mode 0600, and belong to `node`, which has 1000 there.
+    assert last_stage("USER") == [("1000:1000",)]
+    (set_up,) = _runs("useradd")
+    assert "groupadd --gid 1000 node" in set_up
+    assert re.search(r"useradd --uid 1000 --gid 1000 .*--shell /usr/sbin/nologin node", set_up)
+
+
+def test_chart_runs_as_the_user_of_the_image() -> None:
     values = yaml.safe_load((REPOSITORY / "helm" / "values.yaml").read_text("utf-8"))
-    assert values["podSecurityContext"]["runAsUser"] == uid
+    context = values["podSecurityContext"]
+    assert context["runAsNonRoot"] is True
+    assert [context[name] for name in ("runAsUser", "runAsGroup", "fsGroup")] == [1000, 1000, 1000]
+
+
+def test_derived_image_can_install_where_tools_are() -> None:
+    (set_up,) = _runs("chown")
+    assert "mkdir --parents /usr/src/app/tools /usr/src/app/avr_tools" in set_up
+    assert "chown --recursive 1000:1000 /usr/src/app" in set_up
+
+
+def test_npm_comes_from_the_stage_that_node_comes_from() -> None:
+    everything = instructions()
+    copied = [each for each in everything if each.name == "COPY" and each.stage == everything[-1].stage]
+    of_node = {each.values for each in copied if each.flags == ("--from=node",)}
+    assert ("/usr/local/bin/node", "/usr/local/bin/node") in of_node
+    assert ("/usr/local/lib/node_modules/npm", "/usr/local/lib/node_modules/npm") in of_node
+    (links,) = _runs("npm-cli.js")
+    for name in ("npm", "npx"):
+        assert f"ln -s ../lib/node_modules/npm/bin/{name}-cli.js /usr/local/bin/{name}" in links
 
 
 def test_tools_are_where_the_image_that_it_replaces_has_them() -> None:
     # People mount ./tools:/usr/src/app/tools, and their tools require files beside them.
     settings = Settings.parse({"OPENAI_API_KEY": "k", **_settings_of_the_image()}, Role.SERVE)
     assert settings.tools_dir == Path("/usr/src/app/tools")
+    assert environment()["AVR_TOOLS_DIR"] == "/usr/src/app/avr_tools"
     assert last_stage("WORKDIR")[-1] == ("/usr/src/app",)
-    assert ("/usr/src/app/tools",) in last_stage("WORKDIR")
+    assert {("/usr/src/app/tools",), ("/usr/src/app/avr_tools",)} < {*last_stage("WORKDIR")}
+
+
+def _runs(word: str) -> list[str]:
+    """Return the commands of the last stage that have this word."""
+    return [value for each in last_stage("RUN") for value in each if word in value]
 
 
 def _settings_of_the_image() -> dict[str, str]:
@@ -67,7 +96,8 @@ def _settings_of_the_image() -> dict[str, str]:
 
 
 def test_every_variable_is_a_setting_or_the_systems() -> None:
-    assert environment().keys() == {"PATH", "PYTHONDONTWRITEBYTECODE", "TOOLS_DIR"}
+    of_others = {"PATH", "PYTHONDONTWRITEBYTECODE", "PIP_PYTHON"}
+    assert environment().keys() == of_others | {"TOOLS_DIR", "AVR_TOOLS_DIR"}
 
 
 def test_ports_are_the_defaults_of_the_service() -> None:
@@ -128,6 +158,6 @@ def test_what_is_needed_is_sent(path: str) -> None:
 
 
 def test_debian_packages_are_pinned_and_nothing_of_them_stays() -> None:
-    (run,) = (value for each in last_stage("RUN") for value in each)
+    (run,) = _runs("apt-get")
     assert re.findall(r"install --yes --no-install-recommends (\S+) ", run) == ["tini=0.19.*"]
     assert "rm -rf /var/lib/apt/lists/*" in run
