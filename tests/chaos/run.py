@@ -55,6 +55,7 @@ class Options:
         quiet_seconds: behind each round of all kinds: what waits for Redis is done meanwhile, too.
         ramp_seconds: over which the first calls begin.
         rollover_seconds: after which workers replace a session.
+        patience_seconds: for faults that wait for their moment when the time is over.
     """
 
     seed: int
@@ -68,6 +69,7 @@ class Options:
     quiet_seconds: float = QUIET_SECONDS
     ramp_seconds: float = 3.0
     rollover_seconds: float = 20.0
+    patience_seconds: float = 0.0
 
 
 class ChaosRun:
@@ -188,6 +190,8 @@ class ChaosRun:
             self._acting.add(task)
             task.add_done_callback(self._acting.discard)
         await asyncio.sleep(max(0.0, self._began_seconds + options.duration_seconds - time.monotonic()))
+        if self._acting and options.patience_seconds:
+            await asyncio.wait(self._acting, timeout=options.patience_seconds)
         self._world.is_over = True
         await asyncio.gather(*self._acting)
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 from tests.chaos.facts import Breach, CallFacts, Fault, FaultKind, Frozen, Session, Spans
+from worker.call import LEAST_ROLLOVER_PART
 
 # Two connections have no order in common: what is done on both at once may be seen so far apart.
 OVERLAP_SECONDS = 0.25
@@ -103,7 +104,7 @@ def attached(call: CallFacts) -> Iterator[Breach]:
         for older, session in itertools.pairwise(call.sessions):
             after = session.opened_seconds - fault.at_seconds
             age_seconds = session.opened_seconds - older.opened_seconds
-            if 0 < after < ATTACH_SECONDS and age_seconds < call.rollover_seconds:
+            if 0 < after < ATTACH_SECONDS and age_seconds < LEAST_ROLLOVER_PART * call.rollover_seconds:
                 what = f"session {session.number} was opened {after:.2f} s after the link was cut"
                 yield Breach("attached", what, session.opened_seconds, call.uuid)
 

@@ -54,6 +54,7 @@ async def test_every_kind_of_fault_is_survived() -> None:
         quiet_seconds=60.0,
         ramp_seconds=0.5,
         rollover_seconds=10.0,
+        patience_seconds=60.0,
     )
     said: list[str] = []
     results = await ChaosRun(options, said.append).run()

@@ -154,6 +154,8 @@ class HostProcess:
             self.kill("its start was given up")
             raise
         if self.ended is not None:
+            # Its end may have been noticed before there was a connection to close.
+            await self.stop()
             raise ToolNotRun(f"It was not started: {program.name} does not start: {self.ended}.")
         return self
 
