@@ -23,6 +23,8 @@ TEXT_SECONDS = 2.0
 _FOUND_SECONDS = 2.6
 # Words that were said so shortly before a dispatcher hangs may not have left it.
 _ON_ITS_WAY_SECONDS = 0.3
+# A caller notices so late that the dispatcher was killed: until then, words go into its connection.
+_NOTICED_SECONDS = 1.0
 
 
 def without_lost_words(call: CallFacts) -> CallFacts:
@@ -90,4 +92,5 @@ def _unread(call: CallFacts) -> Iterator[tuple[float, float]]:
     """Yield when the caller spoke to a hung dispatcher that was killed with all that it had not read (README)."""
     for fault in call.faults:
         if fault.kind is FaultKind.HANG_DISPATCHER and fault.was_killed:
-            yield fault.at_seconds - _ON_ITS_WAY_SECONDS, fault.until_seconds or call.ended_seconds
+            killed_seconds = fault.until_seconds or call.ended_seconds
+            yield fault.at_seconds - _ON_ITS_WAY_SECONDS, killed_seconds + _NOTICED_SECONDS
