@@ -31,6 +31,42 @@ XAI_VOICES: Final = (
 REASONING_EFFORTS: Final = ("minimal", "low", "medium", "high", "xhigh")
 XAI_REASONING_EFFORTS: Final = ("none", "high")
 
+LANGUAGES: Final = {
+    "arabic": "ar",
+    "catalan": "ca",
+    "chinese": "zh",
+    "croatian": "hr",
+    "czech": "cs",
+    "danish": "da",
+    "deutsch": "de",
+    "dutch": "nl",
+    "english": "en",
+    "español": "es",
+    "finnish": "fi",
+    "français": "fr",
+    "french": "fr",
+    "german": "de",
+    "greek": "el",
+    "hebrew": "he",
+    "hindi": "hi",
+    "hungarian": "hu",
+    "italian": "it",
+    "italiano": "it",
+    "japanese": "ja",
+    "korean": "ko",
+    "norwegian": "no",
+    "polish": "pl",
+    "portuguese": "pt",
+    "português": "pt",
+    "romanian": "ro",
+    "russian": "ru",
+    "spanish": "es",
+    "swedish": "sv",
+    "turkish": "tr",
+    "ukrainian": "uk",
+}
+"""Names of languages, as people write them in place of the code (ISO 639-1)."""
+
 STORED_PROMPTS_END: Final = date(2026, 11, 30)
 
 

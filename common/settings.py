@@ -7,6 +7,9 @@ is its name in capitals.
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from collections.abc import Collection, Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -29,7 +32,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from common import models, secret_files, session_fields, setting_notices
+from common import models, secret_files, session_fields, setting_fallbacks, setting_notices
 from common.cores import usable_cores
 from common.errors import SettingsError
 from common.extensions import DEFAULT_CONTEXT
@@ -57,6 +60,7 @@ from common.setting_values import (
     McpServers,
     Milliseconds,
     NoiseReduction,
+    NotAllowed,
     OptionalWord,
     Origins,
     Port,
@@ -76,6 +80,8 @@ from common.setting_values import (
     VariableNames,
     Voice,
     Word,
+    boolean,
+    effort_of,
     model_of,
     number,
     one_of,
@@ -184,7 +190,7 @@ class Settings(BaseSettings):
     openai_model: Word = Field(
         default=models.DEFAULT_MODEL,
         description="the Realtime model; at Azure the name of the deployment. *-realtime-preview* is spoken to in "
-        "the beta dialect, and refused at OpenAI's own address",
+        "the beta dialect, and replaced at OpenAI's own address",
     )
     openai_voice: Voice = Field(
         default=models.DEFAULT_VOICE,
@@ -418,6 +424,12 @@ class Settings(BaseSettings):
         default=LogFormat.JSON, description="json or console"
     )
 
+    strict_settings: Boolean = Field(
+        default=False,
+        description="true: values that a start would replace, such as a misspelt voice, stop the start like all "
+        "other wrong ones",
+    )
+
     _notices: tuple[str, ...] = PrivateAttr(())
 
     @field_validator("openai_model")
@@ -433,13 +445,13 @@ class Settings(BaseSettings):
     @field_validator("openai_reasoning_effort")
     @classmethod
     def _thought_there(cls, effort: str | None, info: ValidationInfo) -> str | None:
-        return None if effort is None else str(one_of(models.reasoning_efforts(_service(info)))(effort))
+        return None if effort is None else str(effort_of(_service(info))(effort))
 
     @field_validator("openai_turn_detection")
     @classmethod
     def _detected_there(cls, mode: TurnDetection, info: ValidationInfo) -> TurnDetection:
         if _service(info) is Service.XAI and mode is TurnDetection.SEMANTIC_VAD:
-            raise ValueError("must be one of server_vad, none: xAI has no other")
+            raise NotAllowed("must be one of server_vad, none: xAI has no other", TurnDetection.SERVER_VAD)
         return mode
 
     @field_validator("openai_session")
@@ -496,12 +508,12 @@ class Settings(BaseSettings):
         with_files = secret_files.read(values, SECRETS)
         values, problems = with_files.values, [*with_files.problems]
         given: dict[str, Any] = {name: values[name] for name in cls.model_fields if name in values}
+        defaults = _defaults(role, values.get("openai_base_url"))
+        replaced = cls._replace_harmless(given, defaults)
         try:
-            settings = cls(**(_defaults(role, values.get("openai_base_url")) | given))
+            settings = cls(**(defaults | given))
         except ValidationError as error:
-            problems += [
-                _problem(each["loc"], each["input"], each["msg"], with_files.by_file) for each in error.errors()
-            ]
+            problems += [_problem(each, with_files.by_file) for each in error.errors()]
         else:
             problems += settings._conflicts(role)
         problems += [
@@ -509,11 +521,39 @@ class Settings(BaseSettings):
             for name in _NEEDED[role]
             if name not in given and name not in with_files.by_file
         ]
+        if _is_on(values.get("strict_settings")):
+            problems += replaced.values()
         if problems:
             raise SettingsError("\n".join(problems))
         if role is not Role.DISPATCHER:
-            settings._notices = tuple(setting_notices.notices(settings, given.keys()))
+            settings._notices = (
+                *(f"{problem}; {settings._effect(name)}" for name, problem in replaced.items()),
+                *setting_notices.notices(settings, given.keys() - replaced.keys()),
+            )
         return settings
+
+    @classmethod
+    def _replace_harmless(cls, given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, str]:
+        """Replace wrong values in `given` where that is harmless; return what was wrong, by name."""
+        try:
+            cls(**(defaults | given))
+        except ValidationError as error:
+            wrong = [each for each in error.errors() if each["loc"][0] in setting_fallbacks.HARMLESS]
+        else:
+            return {}
+        replaced = {}
+        for each in wrong:
+            name = str(each["loc"][0])
+            replaced[name] = _problem(each)
+            del given[name]
+            if (near := setting_fallbacks.nearest(each)) is not None:
+                given[name] = near
+        return replaced
+
+    def _effect(self, name: str) -> str:
+        """Tell what a setting is that was replaced."""
+        value = getattr(self, name)
+        return "it counts as unset" if value is None else f"{value} is used instead"
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -559,6 +599,12 @@ class Settings(BaseSettings):
             for name in ("fallback_wav", "filler_wav"):
                 if problem := problem_of(name.upper(), getattr(self, name)):
                     problems.append(problem)
+        if role is not Role.DISPATCHER:
+            problems += [
+                problem
+                for name in ("openai_file_instructions", "prices_file")
+                if (problem := _problem_of_file(name, getattr(self, name)))
+            ]
         other = "worker_port" if role is Role.WORKER else "port"
         taken = getattr(self, other)
         if taken and taken == self.admin_port:
@@ -617,16 +663,39 @@ def _as_meant(variables: Mapping[str, str | None]) -> dict[str, str]:
     return meant
 
 
-def _problem(location: tuple[int | str, ...], value: object, message: str, by_file: Collection[str]) -> str:
-    name = str(location[0])
-    message = message.removeprefix("Value error, ")
+def _problem_of_file(name: str, path: Path | None) -> str | None:
+    """Return why the file of a setting is of no use; None: it can be read, or there is none."""
+    if path is None:
+        return None
+    try:
+        # Not opened: it may be a pipe, which can be read once.
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+        code = errno.EISDIR if is_folder else 0 if os.access(path, os.R_OK) else errno.EACCES
+    except OSError as error:
+        code = error.errno or errno.EIO
+    return f"{name.upper()}={_shown(path)!r} cannot be read: {os.strerror(code)}" if code else None
+
+
+def _is_on(value: str | None) -> bool:
+    try:
+        return value is not None and bool(boolean(value))
+    except ValueError:
+        return False  # has a line of its own
+
+
+def _problem(error: Mapping[str, Any], by_file: Collection[str] = ()) -> str:
+    """Describe one of `ValidationError.errors()` in a line without secrets."""
+    name, value = str(error["loc"][0]), error["input"]
+    message = str(error["msg"]).removeprefix("Value error, ")
     if name in by_file:
         return f"{name.upper()}_FILE names a file whose content {message}"
     if name in _NEVER_SHOWN:
         return f"{name.upper()} {message}"
+    return f"{name.upper()}={_shown(value)!r} {message}"
+
+
+def _shown(value: object) -> str:
     # What stands before an @ may be a password, however the rest is misspelt.
     text = str(value)
     shown = redact(f"***@{text.rpartition('@')[2]}" if "@" in text else text)
-    if len(shown) > SHOWN_VALUE_CHARACTERS:
-        shown = shown[:SHOWN_VALUE_CHARACTERS] + "..."
-    return f"{name.upper()}={shown!r} {message}"
+    return shown if len(shown) <= SHOWN_VALUE_CHARACTERS else shown[:SHOWN_VALUE_CHARACTERS] + "..."
