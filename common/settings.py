@@ -32,7 +32,14 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from common import models, secret_files, session_fields, setting_fallbacks, setting_notices
+from common import (
+    models,
+    secret_files,
+    session_fields,
+    setting_fallbacks,
+    setting_notices,
+    written_values,
+)
 from common.cores import usable_cores
 from common.errors import SettingsError
 from common.extensions import DEFAULT_CONTEXT
@@ -89,6 +96,7 @@ from common.setting_values import (
     whole_number,
 )
 from common.tls import TlsFiles, problems_of_link, problems_of_port
+from common.written_values import Written
 
 SHOWN_VALUE_CHARACTERS: Final = 80
 
@@ -489,7 +497,9 @@ class Settings(BaseSettings):
             env_file = DotEnvSettingsSource(cls).env_vars
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f".env cannot be read: {error}") from None
-        return cls._checked({**_as_meant(env_file), **_as_meant(EnvSettingsSource(cls).env_vars)}, role)
+        written = cls._written(env_file, role, has_comments=False)
+        written.update(cls._written(EnvSettingsSource(cls).env_vars, role))
+        return cls._checked(written, role)
 
     @classmethod
     def parse(cls, variables: Mapping[str, str], role: Role) -> Settings:
@@ -499,14 +509,20 @@ class Settings(BaseSettings):
             SettingsError: one line for each variable that is wrong, missing or not supported by this release:
                 its name, its value (never a secret) and what is allowed. Or a file of a secret is of no use.
         """
-        return cls._checked(_as_meant(variables), role)
+        return cls._checked(cls._written(variables, role), role)
 
     @classmethod
-    def _checked(cls, values: Mapping[str, str], role: Role) -> Settings:
+    def _written(cls, variables: Mapping[str, str | None], role: Role, *, has_comments: bool = True) -> Written:
         # `.env` is the same for all: what another role reads from it ends here.
-        values = {name: value for name, value in values.items() if not is_withheld(name, role)}
-        with_files = secret_files.read(values, SECRETS)
-        values, problems = with_files.values, [*with_files.problems]
+        read = {name: value for name, value in variables.items() if not is_withheld(name, role)}
+        names = cls.model_fields.keys() | {name + secret_files.SUFFIX for name in SECRETS}
+        return written_values.read(read, names, SECRETS, has_comments=has_comments)
+
+    @classmethod
+    def _checked(cls, written: Written, role: Role) -> Settings:
+        written.take_prompt()
+        with_files = secret_files.read(written.values, SECRETS)
+        values, problems = with_files.values, [*written.faults.values(), *with_files.problems]
         given: dict[str, Any] = {name: values[name] for name in cls.model_fields if name in values}
         defaults = _defaults(role, values.get("openai_base_url"))
         replaced = cls._replace_harmless(given, defaults)
@@ -519,17 +535,19 @@ class Settings(BaseSettings):
         problems += [
             f"{name.upper()} is not set: {_HOW_TO_SET[name]}"
             for name in _NEEDED[role]
-            if name not in given and name not in with_files.by_file
+            if name not in given and name not in with_files.by_file and name not in written.faults
         ]
         if _is_on(values.get("strict_settings")):
-            problems += replaced.values()
+            problems += [each.refusal for each in written.remarks] + [*replaced.values()]
         if problems:
             raise SettingsError("\n".join(problems))
+        remarks = [(each.name, each.notice) for each in written.remarks]
+        remarks += [(name, f"{problem}; {settings._effect(name)}") for name, problem in replaced.items()]
+        # Workers alone read what begins with OPENAI_, and name it themselves.
+        lines = [line for name, line in remarks if role is not Role.DISPATCHER or not name.startswith("openai_")]
         if role is not Role.DISPATCHER:
-            settings._notices = (
-                *(f"{problem}; {settings._effect(name)}" for name, problem in replaced.items()),
-                *setting_notices.notices(settings, given.keys() - replaced.keys()),
-            )
+            lines += setting_notices.notices(settings, given.keys() - replaced.keys())
+        settings._notices = tuple(lines)
         return settings
 
     @classmethod
@@ -646,21 +664,6 @@ def _defaults(role: Role, base_url: str | None) -> dict[str, Any]:
 def _service(info: ValidationInfo) -> Service:
     """Who answers at OPENAI_BASE_URL; where that is wrong itself, nothing more is found wrong because of it."""
     return models.service_of(info.data.get("openai_base_url", ""))
-
-
-def _as_meant(variables: Mapping[str, str | None]) -> dict[str, str]:
-    """Lower-case names, values without the space and quotes around them, and nothing that is empty.
-
-    Compose's list form (`- NAME="value"`) and docker's `--env-file` keep the quotes as a part of the value.
-    """
-    meant = {}
-    for name, raw in variables.items():
-        value = (raw or "").strip()
-        if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
-            value = value[1:-1].strip()
-        if value:
-            meant[name.lower()] = value
-    return meant
 
 
 def _problem_of_file(name: str, path: Path | None) -> str | None:
