@@ -24,7 +24,7 @@ from common.models import (
     XAI_VOICES,
     Service,
     reasoning_efforts,
-    replacement_of_preview,
+    replacement_of,
     speaks_beta,
 )
 from common.nearest import nearest_number, nearest_word
@@ -322,7 +322,7 @@ def model_of(service: Service) -> Parser:
     def parse(value: object) -> object:
         name = str(word(value))
         if service is Service.OPENAI and speaks_beta(name):
-            replacement = replacement_of_preview(name)
+            replacement = replacement_of(name)
             raise NotAllowed(f"was removed by OpenAI, with the beta dialect: use {replacement}", replacement)
         return name
 

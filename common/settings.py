@@ -198,7 +198,7 @@ class Settings(BaseSettings):
     openai_model: Word = Field(
         default=models.DEFAULT_MODEL,
         description="the Realtime model; at Azure the name of the deployment. *-realtime-preview* is spoken to in "
-        "the beta dialect, and replaced at OpenAI's own address",
+        "the beta dialect. At OpenAI's own address preview models and models without voice are replaced",
     )
     openai_voice: Voice = Field(
         default=models.DEFAULT_VOICE,
@@ -443,7 +443,13 @@ class Settings(BaseSettings):
     @field_validator("openai_model")
     @classmethod
     def _spoken_there(cls, model: str, info: ValidationInfo) -> str:
-        return str(model_of(_service(info))(model))
+        service = _service(info)
+        spoken = str(model_of(service)(model))
+        # Elsewhere the operator knows the names of the models.
+        if service is Service.OPENAI and not models.may_speak(spoken, service):
+            replacement = models.replacement_of(spoken)
+            raise NotAllowed(f"is no model of the Realtime API at OpenAI: use {replacement}", replacement)
+        return spoken
 
     @field_validator("openai_voice")
     @classmethod
@@ -470,6 +476,9 @@ class Settings(BaseSettings):
         made, wrong = session_fields.checked(session, _service(info))
         if wrong:
             raise ValueError("; ".join(f"{each.path} {each.allowed}" for each in wrong))
+        model = made.get("model")
+        if model is not None and _service(info) is Service.OPENAI and not models.may_speak(model, Service.OPENAI):
+            raise ValueError(f"model is none of the Realtime API at OpenAI: use {models.replacement_of(model)}")
         if len({str(made.get("audio", {}).get(side, {}).get("format")) for side in ("input", "output")}) > 1:
             raise ValueError("audio.input.format and audio.output.format must be the same")
         return made

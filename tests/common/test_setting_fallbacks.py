@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
 import pytest
+from openai.types.realtime import RealtimeSessionCreateRequest
 
 from common.errors import SettingsError
 from common.setting_fallbacks import HARMLESS
@@ -232,3 +234,59 @@ def test_strict_settings_end_serve_with_78(tmp_path: Path) -> None:
     )
     assert ended.returncode == 78
     assert "OPENAI_VOICE='nova' must be one of alloy" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("model", "used"),
+    [
+        ("gpt-3.5-turbo", "gpt-realtime-2.1"),
+        ("gpt-4o", "gpt-realtime-2.1"),
+        ("GPT-4o-mini", "gpt-realtime-2.1-mini"),
+        ("gpt-5-nano", "gpt-realtime-2.1-mini"),
+        ("gpt-5.2-codex", "gpt-realtime-2.1"),
+        ("o3", "gpt-realtime-2.1"),
+        ("whisper-1", "gpt-realtime-2.1"),
+        ("deepseek/deepseek-chat-v3-0324:free", "gpt-realtime-2.1"),
+    ],
+)
+def test_a_model_without_voice_is_replaced_at_openai_alone(model: str, used: str) -> None:
+    settings = parse(OPENAI_MODEL=model)
+    assert settings.openai_model == used
+    assert settings.notices == (
+        f"OPENAI_MODEL={model!r} is no model of the Realtime API at OpenAI: use {used}; {used} is used instead",
+    )
+    assert refusal(OPENAI_MODEL=model, STRICT_SETTINGS="true").endswith(f"at OpenAI: use {used}")
+    for url in ("https://me.openai.azure.com", "ws://127.0.0.1:9000"):
+        assert parse(OPENAI_MODEL=model, OPENAI_BASE_URL=url).openai_model == model
+
+
+def models_of_the_api() -> list[str]:
+    """The models that the `openai` package lists for Realtime sessions."""
+    annotation = RealtimeSessionCreateRequest.model_fields["model"].annotation
+    found = re.findall(r"'((?:gpt|whisper)[\w.-]+)'", str(annotation))
+    assert "gpt-realtime-2.1" in found
+    return [each for each in found if "preview" not in each]
+
+
+@pytest.mark.parametrize(
+    "model", [*models_of_the_api(), "gpt-realtime-3", "ft:gpt-realtime-2.1:acme", "gpt-6-voice"]
+)
+def test_a_voice_model_is_not_replaced(model: str) -> None:
+    settings = parse(OPENAI_MODEL=model)
+    assert settings.openai_model == model
+    assert not [line for line in settings.notices if "instead" in line]
+
+
+def test_the_model_of_a_session_must_have_a_voice_at_openai() -> None:
+    session = '{"model": "gpt-4o-mini"}'
+    assert refusal(OPENAI_SESSION=session) == (
+        "OPENAI_SESSION model is none of the Realtime API at OpenAI: use gpt-realtime-2.1-mini"
+    )
+    elsewhere = parse(OPENAI_SESSION=session, OPENAI_BASE_URL="ws://127.0.0.1:9000")
+    assert elsewhere.openai_session == {"model": "gpt-4o-mini"}
+
+
+def test_each_start_warns_of_a_replaced_model() -> None:
+    for _ in range(2):
+        (line,) = parse(OPENAI_MODEL="gpt-4o-realtime-preview").notices
+        assert line.startswith("OPENAI_MODEL='gpt-4o-realtime-preview' was removed by OpenAI")
