@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 MAX_PATHS: Final = 5
 """So many paths are named in one line."""
 
+MAX_PATH_CHARACTERS: Final = 200
+
 _DETAILS_OF: Final = {
     "server_vad": ("threshold", "silence_ms", "prefix_padding_ms", "idle_timeout_ms"),
     "semantic_vad": ("eagerness",),
@@ -35,7 +37,7 @@ def notices(settings: Settings, given: Collection[str]) -> Iterator[str]:
     service = models.service_of(settings.openai_base_url)
     yield from _shutdowns(settings, given, service)
     yield from _of_the_model(settings, given)
-    yield from _of_the_tools(settings)
+    yield from _of_the_tools(settings, given)
     if "openai_instructions" in given:
         for name in _LATER_INSTRUCTIONS:
             if name in given:
@@ -87,7 +89,10 @@ def _of_the_model(settings: Settings, given: Collection[str]) -> Iterator[str]:
         yield f"OPENAI_REASONING_EFFORT has no effect with OPENAI_MODEL={model}: it does not reason"
 
 
-def _of_the_tools(settings: Settings) -> Iterator[str]:
+def _of_the_tools(settings: Settings, given: Collection[str]) -> Iterator[str]:
+    if "tools_dir" in given and not settings.tools_dir.is_dir():
+        shown = str(settings.tools_dir)[:MAX_PATH_CHARACTERS]
+        yield f"TOOLS_DIR={shown!r} is no folder: there are no tools of yours"
     writable = writable_paths(settings.tools_dir)
     if writable:
         more = f" and {len(writable) - MAX_PATHS} more" if len(writable) > MAX_PATHS else ""

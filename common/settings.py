@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -26,18 +26,19 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
-    DotEnvSettingsSource,
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
 from common import (
+    env_file,
     models,
     secret_files,
     session_fields,
     setting_fallbacks,
     setting_notices,
+    unknown_settings,
     written_values,
 )
 from common.cores import usable_cores
@@ -99,6 +100,8 @@ from common.tls import TlsFiles, problems_of_link, problems_of_port
 from common.written_values import Written
 
 SHOWN_VALUE_CHARACTERS: Final = 80
+
+ENV_FILE: Final = ".env"
 
 
 class Role(StrEnum):
@@ -176,7 +179,7 @@ class Settings(BaseSettings):
         pydantic.ValidationError: by the constructor, for a wrong value. `load` and `parse` raise `SettingsError`.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_file=".env", env_file_encoding="utf-8")
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
     port: Port = Field(default=6030, description="AVR Core's port: WebSocket on any path (dispatcher)")
     admin_port: Port = Field(
@@ -503,12 +506,12 @@ class Settings(BaseSettings):
             SettingsError: see `parse`.
         """
         try:
-            env_file = DotEnvSettingsSource(cls).env_vars
+            file = env_file.read(Path(ENV_FILE))
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f".env cannot be read: {error}") from None
-        written = cls._written(env_file, role, has_comments=False)
+        written = cls._written(file.variables, role, has_comments=False)
         written.update(cls._written(EnvSettingsSource(cls).env_vars, role))
-        return cls._checked(written, role)
+        return cls._checked(written, role, file.notices(ENV_FILE))
 
     @classmethod
     def parse(cls, variables: Mapping[str, str], role: Role) -> Settings:
@@ -524,11 +527,15 @@ class Settings(BaseSettings):
     def _written(cls, variables: Mapping[str, str | None], role: Role, *, has_comments: bool = True) -> Written:
         # `.env` is the same for all: what another role reads from it ends here.
         read = {name: value for name, value in variables.items() if not is_withheld(name, role)}
-        names = cls.model_fields.keys() | {name + secret_files.SUFFIX for name in SECRETS}
-        return written_values.read(read, names, SECRETS, has_comments=has_comments)
+        return written_values.read(read, cls._names(), SECRETS, has_comments=has_comments)
 
     @classmethod
-    def _checked(cls, written: Written, role: Role) -> Settings:
+    def _names(cls) -> frozenset[str]:
+        """Return the names of all variables that are read."""
+        return frozenset({*cls.model_fields, *(name + secret_files.SUFFIX for name in SECRETS)})
+
+    @classmethod
+    def _checked(cls, written: Written, role: Role, lines_of_file: Sequence[str] = ()) -> Settings:
         written.take_prompt()
         with_files = secret_files.read(written.values, SECRETS)
         values, problems = with_files.values, [*written.faults.values(), *with_files.problems]
@@ -550,10 +557,12 @@ class Settings(BaseSettings):
             problems += [each.refusal for each in written.remarks] + [*replaced.values()]
         if problems:
             raise SettingsError("\n".join(problems))
-        remarks = [(each.name, each.notice) for each in written.remarks]
+        unknown = unknown_settings.notices(written.values.keys(), cls._names(), settings.tools_env)
+        remarks = [*unknown, *((each.name, each.notice) for each in written.remarks)]
         remarks += [(name, f"{problem}; {settings._effect(name)}") for name, problem in replaced.items()]
         # Workers alone read what begins with OPENAI_, and name it themselves.
-        lines = [line for name, line in remarks if role is not Role.DISPATCHER or not name.startswith("openai_")]
+        lines = [*lines_of_file]
+        lines += [line for name, line in remarks if role is not Role.DISPATCHER or not name.startswith("openai_")]
         if role is not Role.DISPATCHER:
             lines += setting_notices.notices(settings, given.keys() - replaced.keys())
         settings._notices = tuple(lines)
