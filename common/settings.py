@@ -420,7 +420,7 @@ class Settings(BaseSettings):
         default=3300, description="a Realtime session is replaced before its 60-minute limit"
     )
     grouping_ms: Annotated[int, BeforeValidator(whole_number(0, 20))] = Field(
-        default=20,
+        default=3,
         description="with 10 calls and more at a dispatcher, audio waits so long on average, to go on "
         "together: the longer, the less CPU a call takes; 0: it never waits",
     )
