@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-from common import function_tools, models, session_fields
+from common import function_tools, models, session_fields, setting_problems
 from common.models import Service, Shutdown
 from common.writable_paths import writable_paths
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
 MAX_PATHS: Final = 5
 """So many paths are named in one line."""
-
-MAX_PATH_CHARACTERS: Final = 200
 
 _DETAILS_OF: Final = {
     "server_vad": ("threshold", "silence_ms", "prefix_padding_ms", "idle_timeout_ms"),
@@ -90,8 +89,8 @@ def _of_the_model(settings: Settings, given: Collection[str]) -> Iterator[str]:
 
 
 def _of_the_tools(settings: Settings, given: Collection[str]) -> Iterator[str]:
-    if "tools_dir" in given and not settings.tools_dir.is_dir():
-        shown = str(settings.tools_dir)[:MAX_PATH_CHARACTERS]
+    if "tools_dir" in given and not os.path.isdir(settings.tools_dir):  # noqa: PTH112 - Path raises
+        shown = setting_problems.shown(settings.tools_dir)
         yield f"TOOLS_DIR={shown!r} is no folder: there are no tools of yours"
     writable = writable_paths(settings.tools_dir)
     if writable:

@@ -7,10 +7,7 @@ is its name in capitals.
 
 from __future__ import annotations
 
-import errno
-import os
-import stat
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -38,6 +35,7 @@ from common import (
     session_fields,
     setting_fallbacks,
     setting_notices,
+    setting_problems,
     unknown_settings,
     written_values,
 )
@@ -47,7 +45,7 @@ from common.extensions import DEFAULT_CONTEXT
 from common.models import Service
 from common.proxy import Proxies
 from common.recordings import BUILTIN, MAX_SECONDS, NONE, problem_of
-from common.redaction import redact, secrets_in, secrets_in_url
+from common.redaction import secrets_in, secrets_in_url
 from common.role_secrets import is_withheld
 from common.setting_values import (
     MIN_TOKEN_CHARACTERS,
@@ -98,8 +96,6 @@ from common.setting_values import (
 )
 from common.tls import TlsFiles, problems_of_link, problems_of_port
 from common.written_values import Written
-
-SHOWN_VALUE_CHARACTERS: Final = 80
 
 ENV_FILE: Final = ".env"
 
@@ -551,21 +547,14 @@ class Settings(BaseSettings):
         problems += [
             f"{name.upper()} is not set: {_HOW_TO_SET[name]}"
             for name in _NEEDED[role]
-            if name not in given and name not in with_files.by_file and name not in written.faults
+            if not {name, name + secret_files.SUFFIX}
+            & (given.keys() | written.values.keys() | written.faults.keys())
         ]
         if _is_on(values.get("strict_settings")):
             problems += [each.refusal for each in written.remarks] + [*replaced.values()]
         if problems:
             raise SettingsError("\n".join(problems))
-        unknown = unknown_settings.notices(written.values.keys(), cls._names(), settings.tools_env)
-        remarks = [*unknown, *((each.name, each.notice) for each in written.remarks)]
-        remarks += [(name, f"{problem}; {settings._effect(name)}") for name, problem in replaced.items()]
-        # Workers alone read what begins with OPENAI_, and name it themselves.
-        lines = [*lines_of_file]
-        lines += [line for name, line in remarks if role is not Role.DISPATCHER or not name.startswith("openai_")]
-        if role is not Role.DISPATCHER:
-            lines += setting_notices.notices(settings, given.keys() - replaced.keys())
-        settings._notices = tuple(lines)
+        settings._notices = (*lines_of_file, *settings._remarks(role, written, given, replaced))
         return settings
 
     @classmethod
@@ -585,6 +574,27 @@ class Settings(BaseSettings):
             if (near := setting_fallbacks.nearest(each)) is not None:
                 given[name] = near
         return replaced
+
+    def _remarks(
+        self, role: Role, written: Written, given: Mapping[str, Any], replaced: Mapping[str, str]
+    ) -> Iterator[str]:
+        """Yield the lines of `notices`, one at most for a value that was replaced."""
+        # Workers alone read what begins with OPENAI_, and name it themselves.
+        is_read = role is not Role.DISPATCHER
+        for name, line in unknown_settings.notices(written.values.keys(), self._names(), self.tools_env):
+            if is_read or not name.startswith("openai_"):
+                yield line
+        for remark in written.remarks:
+            if is_read or not remark.name.startswith("openai_"):
+                yield remark.notice
+        if not is_read:
+            return
+        lines = list(setting_notices.notices(self, given.keys() | replaced.keys()))
+        for name, problem in replaced.items():
+            without_effect = [line for line in lines if line.startswith(f"{name.upper()} has no effect")]
+            yield f"{problem}; {without_effect[0] if without_effect else self._effect(name)}"
+            lines = [line for line in lines if line not in without_effect]
+        yield from lines
 
     def _effect(self, name: str) -> str:
         """Tell what a setting is that was replaced."""
@@ -639,7 +649,7 @@ class Settings(BaseSettings):
             problems += [
                 problem
                 for name in ("openai_file_instructions", "prices_file")
-                if (problem := _problem_of_file(name, getattr(self, name)))
+                if (problem := setting_problems.of_file(name, getattr(self, name)))
             ]
         other = "worker_port" if role is Role.WORKER else "port"
         taken = getattr(self, other)
@@ -684,19 +694,6 @@ def _service(info: ValidationInfo) -> Service:
     return models.service_of(info.data.get("openai_base_url", ""))
 
 
-def _problem_of_file(name: str, path: Path | None) -> str | None:
-    """Return why the file of a setting is of no use; None: it can be read, or there is none."""
-    if path is None:
-        return None
-    try:
-        # Not opened: it may be a pipe, which can be read once.
-        is_folder = stat.S_ISDIR(path.stat().st_mode)
-        code = errno.EISDIR if is_folder else 0 if os.access(path, os.R_OK) else errno.EACCES
-    except OSError as error:
-        code = error.errno or errno.EIO
-    return f"{name.upper()}={_shown(path)!r} cannot be read: {os.strerror(code)}" if code else None
-
-
 def _is_on(value: str | None) -> bool:
     try:
         return value is not None and bool(boolean(value))
@@ -706,17 +703,10 @@ def _is_on(value: str | None) -> bool:
 
 def _problem(error: Mapping[str, Any], by_file: Collection[str] = ()) -> str:
     """Describe one of `ValidationError.errors()` in a line without secrets."""
-    name, value = str(error["loc"][0]), error["input"]
+    name = str(error["loc"][0])
     message = str(error["msg"]).removeprefix("Value error, ")
     if name in by_file:
         return f"{name.upper()}_FILE names a file whose content {message}"
     if name in _NEVER_SHOWN:
         return f"{name.upper()} {message}"
-    return f"{name.upper()}={_shown(value)!r} {message}"
-
-
-def _shown(value: object) -> str:
-    # What stands before an @ may be a password, however the rest is misspelt.
-    text = str(value)
-    shown = redact(f"***@{text.rpartition('@')[2]}" if "@" in text else text)
-    return shown if len(shown) <= SHOWN_VALUE_CHARACTERS else shown[:SHOWN_VALUE_CHARACTERS] + "..."
+    return f"{name.upper()}={setting_problems.shown(error['input'])!r} {message}"

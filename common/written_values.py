@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from common import secret_files
 from common.setting_fallbacks import ALWAYS_STOP, FREE_TEXT, MEANT_WORDS
 
 UNSET_WORDS: Final = frozenset({"undefined", "null", "none"})
@@ -104,7 +105,8 @@ def read(
         value = _without_quotes(value)
         if name in settings and value.lower() in UNSET_WORDS - MEANT_WORDS.get(name, frozenset()):
             refusal = f"{name.upper()}={value!r} is no value: set it, or leave it out"
-            if name in ALWAYS_STOP:
+            # Without its file a token would be unset, and the port that it guards open.
+            if name in ALWAYS_STOP or any(name == each + secret_files.SUFFIX for each in secrets):
                 written.faults[name] = refusal
             else:
                 written.remarks.append(Remark(name, f"{name.upper()}={value!r} counts as unset", refusal))

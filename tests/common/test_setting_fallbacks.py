@@ -21,7 +21,7 @@ NEEDED = {"OPENAI_API_KEY": "sk-proj-0123456789abcdef", "REDIS_URL": "redis://12
 WRONG_BUT_HARMLESS: Final = {
     "openai_model": ("gpt-4o-realtime-preview", "gpt-realtime-2.1"),
     "openai_voice": ("nova", "alloy"),
-    "openai_temperature": ("2.5", 2.0),
+    "openai_temperature": ("-1", 0.0),
     "openai_max_tokens": ("8192", 4096),
     "openai_reasoning_effort": ("hihg", "high"),
     "openai_language": ("the caller's", None),
@@ -33,6 +33,13 @@ WRONG_BUT_HARMLESS: Final = {
     "openai_turn_detection_idle_timeout_ms": ("1000", 5_000),
     "openai_noise_reduction": ("near", "near_field"),
     "openai_speed": ("2", 1.5),
+}
+# With the other settings at their defaults.
+WITHOUT_EFFECT: Final = {
+    "openai_temperature": "; OPENAI_TEMPERATURE has no effect with OPENAI_MODEL=gpt-realtime-2.1: "
+    "GA sessions have no temperature",
+    "openai_turn_detection_eagerness": "; OPENAI_TURN_DETECTION_EAGERNESS has no effect with "
+    "OPENAI_TURN_DETECTION=server_vad",
 }
 WRONG_AND_FATAL: Final = {
     "port": "abc",
@@ -123,7 +130,10 @@ def test_a_harmless_wrong_value_starts_with_one_warning(name: str) -> None:
     assert getattr(settings, name) == used
     (line,) = (each for each in settings.notices if name.upper() in each.split("=", 1)[0])
     assert line.startswith(f"{name.upper()}={written!r} ") or line.startswith(f'{name.upper()}="{written}" ')
-    assert line.endswith("; it counts as unset" if used is None else f"; {used} is used instead")
+    if name in WITHOUT_EFFECT:
+        assert line.endswith(WITHOUT_EFFECT[name])
+    else:
+        assert line.endswith("; it counts as unset" if used is None else f"; {used} is used instead")
 
 
 @pytest.mark.parametrize("name", WRONG_AND_FATAL)
@@ -208,6 +218,18 @@ def test_a_dispatcher_is_silent_about_values_that_workers_use() -> None:
     settings = parse(Role.DISPATCHER, OPENAI_VOICE="nova")
     assert (settings.openai_voice, settings.notices) == ("alloy", ())
     assert refusal(Role.DISPATCHER, OPENAI_VOICE="nova", STRICT_SETTINGS="true").startswith("OPENAI_VOICE=")
+
+
+def test_a_replaced_value_has_one_line_also_without_effect() -> None:
+    beta = {"OPENAI_MODEL": "gpt-4o-realtime-preview", "OPENAI_BASE_URL": "ws://127.0.0.1:9000"}
+    assert parse(**beta, OPENAI_TEMPERATURE="2.5").notices == (
+        "OPENAI_TEMPERATURE='2.5' must be a number from 0 to 2; 2.0 is used instead",
+    )
+    assert parse(**beta, OPENAI_REASONING_EFFORT="hihg").notices == (
+        "OPENAI_REASONING_EFFORT='hihg' must be one of none, minimal, low, medium, high, xhigh; "
+        "OPENAI_REASONING_EFFORT has no effect with OPENAI_MODEL=gpt-4o-realtime-preview: "
+        "the beta dialect has no such field",
+    )
 
 
 def test_defaults_start_under_strict_settings() -> None:

@@ -104,6 +104,9 @@ class TestToolsDir:
         file.write_text("")
         assert len(notices(TOOLS_DIR=str(file))) == 1
 
+    def test_a_folder_that_may_not_be_looked_for_is_told(self, tmp_path: Path) -> None:
+        assert len(notices(TOOLS_DIR=str(tmp_path / ("x" * 300)))) == 1
+
     def test_the_default_may_be_missing(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.chdir(tmp_path)
         assert notices() == ()

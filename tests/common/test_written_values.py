@@ -7,6 +7,7 @@ from typing import Final
 
 import pytest
 
+from common import setting_fallbacks
 from common.errors import SettingsError
 from common.settings import Role, Settings
 
@@ -73,6 +74,17 @@ class TestUnset:
     @pytest.mark.parametrize("word", ["NULL", "None"])
     def test_other_words_for_nothing_stop_it_too(self, name: str, word: str) -> None:
         assert refusal(**{name.upper(): word}).startswith(f"{name.upper()}={word!r} is no value")
+
+    def test_the_tests_and_the_code_list_the_same(self) -> None:
+        assert set(ALWAYS_STOP) == setting_fallbacks.ALWAYS_STOP
+        assert not setting_fallbacks.ALWAYS_STOP & setting_fallbacks.HARMLESS
+
+    @pytest.mark.parametrize("name", ["OPENAI_API_KEY_FILE", "STS_TOKEN_FILE", "OPENAI_SESSION_FILE"])
+    def test_the_file_of_a_secret_cannot_be_undefined(self, name: str) -> None:
+        variables = {each: value for each, value in NEEDED.items() if f"{each}_FILE" != name}
+        with pytest.raises(SettingsError) as caught:
+            Settings.parse(variables | {name: "undefined"}, Role.SERVE)
+        assert f"{name}='undefined' is no value: set it, or leave it out" in str(caught.value)
 
     @pytest.mark.parametrize(("name", "word"), MEANT_WORDS)
     def test_a_word_that_is_a_value_is_taken(self, name: str, word: str) -> None:
