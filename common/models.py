@@ -7,6 +7,7 @@ https://docs.x.ai/developers/model-capabilities/audio (voices, efforts).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
@@ -14,6 +15,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 DEFAULT_MODEL: Final = "gpt-realtime-2.1"
+DEFAULT_SMALL_MODEL: Final = "gpt-realtime-2.1-mini"
 DEFAULT_TRANSCRIPTION_MODEL: Final = "gpt-transcribe"
 DEFAULT_VOICE: Final = "alloy"
 VOICES: Final = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar")
@@ -30,6 +32,11 @@ XAI_VOICES: Final = (
 
 REASONING_EFFORTS: Final = ("minimal", "low", "medium", "high", "xhigh")
 XAI_REASONING_EFFORTS: Final = ("none", "high")
+
+_MARKS_OF_SPEECH: Final = ("realtime", "audio", "voice", "live", "omni", "speech")
+_TEXT_MODEL: Final = re.compile(
+    r"(gpt-[345]|gpt-oss|chatgpt|o[134]($|-)|claude|gemini|gemma|grok|llama|mistral|deepseek|text-|whisper|tts-)"
+)
 
 STORED_PROMPTS_END: Final = date(2026, 11, 30)
 
@@ -85,6 +92,42 @@ TRANSCRIPTION_SHUTDOWNS: Final = {
     )
 }
 
+LANGUAGES: Final = {
+    "arabic": "ar",
+    "catalan": "ca",
+    "chinese": "zh",
+    "croatian": "hr",
+    "czech": "cs",
+    "danish": "da",
+    "deutsch": "de",
+    "dutch": "nl",
+    "english": "en",
+    "español": "es",
+    "finnish": "fi",
+    "français": "fr",
+    "french": "fr",
+    "german": "de",
+    "greek": "el",
+    "hebrew": "he",
+    "hindi": "hi",
+    "hungarian": "hu",
+    "italian": "it",
+    "italiano": "it",
+    "japanese": "ja",
+    "korean": "ko",
+    "norwegian": "no",
+    "polish": "pl",
+    "portuguese": "pt",
+    "português": "pt",
+    "romanian": "ro",
+    "russian": "ru",
+    "spanish": "es",
+    "swedish": "sv",
+    "turkish": "tr",
+    "ukrainian": "uk",
+}
+"""Names of languages, as people write them in place of the code (ISO 639-1)."""
+
 
 def service_of(base_url: str) -> Service:
     """Who answers at `base_url`, by its host or the domain that the host is in."""
@@ -126,9 +169,22 @@ def speaks_beta(model: str) -> bool:
     return "-realtime-preview" in model.lower()
 
 
-def replacement_of_preview(model: str) -> str:
-    """What OpenAI has in place of a preview model."""
-    return "gpt-realtime-2.1-mini" if "mini" in model.lower() else DEFAULT_MODEL
+def replacement_of(model: str) -> str:
+    """Return OpenAI's voice model of the size of a model that is gone, or that has no voice."""
+    is_small = re.search(r"(?:^|[^a-z])(?:mini|nano)(?:[^a-z]|$)", model.lower())
+    return DEFAULT_SMALL_MODEL if is_small else DEFAULT_MODEL
+
+
+def may_speak(model: str, service: Service) -> bool:
+    """Whether a service may have a voice model of this name.
+
+    OpenAI's voice models are known by their names. Elsewhere names are free, so text models that are known are
+    ruled out alone.
+    """
+    name = model.lower()
+    if any(mark in name for mark in _MARKS_OF_SPEECH):
+        return True
+    return service is not Service.OPENAI and _TEXT_MODEL.match(name) is None
 
 
 def cannot_reason(model: str) -> bool:

@@ -5,6 +5,9 @@ wakes up some thousand times a second, for a frame or two each time, and finds i
 workers behind it. By a beat of 40 ms it wakes up 25 times and takes all that has come since: of each call two
 frames, which go on as one piece of audio, through one read, one record, one resampling and one event for the API.
 
+These figures are those of GROUPING_MS=20. With a shorter beat a loop wakes up more often, and still takes many
+calls at once.
+
 What it costs is time: audio waits for the next beat, half of one on average, once each way. So there is no beat
 while there are few calls, and none for a moment when a connection is made: a new call is a dozen messages, each
 of which waits for the one before. Workers have no beat: what they have to do comes by that of the dispatchers.

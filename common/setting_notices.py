@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-from common import function_tools, models, session_fields
+from common import function_tools, models, session_fields, setting_problems
 from common.models import Service, Shutdown
 from common.writable_paths import writable_paths
 
@@ -35,7 +36,7 @@ def notices(settings: Settings, given: Collection[str]) -> Iterator[str]:
     service = models.service_of(settings.openai_base_url)
     yield from _shutdowns(settings, given, service)
     yield from _of_the_model(settings, given)
-    yield from _of_the_tools(settings)
+    yield from _of_the_tools(settings, given)
     if "openai_instructions" in given:
         for name in _LATER_INSTRUCTIONS:
             if name in given:
@@ -87,7 +88,10 @@ def _of_the_model(settings: Settings, given: Collection[str]) -> Iterator[str]:
         yield f"OPENAI_REASONING_EFFORT has no effect with OPENAI_MODEL={model}: it does not reason"
 
 
-def _of_the_tools(settings: Settings) -> Iterator[str]:
+def _of_the_tools(settings: Settings, given: Collection[str]) -> Iterator[str]:
+    if "tools_dir" in given and not os.path.isdir(settings.tools_dir):  # noqa: PTH112 - Path raises
+        shown = setting_problems.shown(settings.tools_dir)
+        yield f"TOOLS_DIR={shown!r} is no folder: there are no tools of yours"
     writable = writable_paths(settings.tools_dir)
     if writable:
         more = f" and {len(writable) - MAX_PATHS} more" if len(writable) > MAX_PATHS else ""

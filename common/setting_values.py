@@ -19,13 +19,15 @@ from pydantic import BeforeValidator, SecretStr
 
 from common import extensions, nesting
 from common.models import (
+    LANGUAGES,
     VOICES,
     XAI_VOICES,
     Service,
     reasoning_efforts,
-    replacement_of_preview,
+    replacement_of,
     speaks_beta,
 )
+from common.nearest import nearest_number, nearest_word
 from common.recordings import BUILTIN, NONE
 
 Parser = Callable[[object], object]
@@ -41,6 +43,14 @@ _FUNCTION_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _XAI_CUSTOM_VOICE: Final = re.compile(r"[a-z0-9]{8}")
 _ANY_VOICE: Final = re.compile(r"[\w.:/@-]{1,128}")
+
+
+class NotAllowed(ValueError):
+    """A wrong value, with the right value that is nearest to it; None: no value is near."""
+
+    def __init__(self, allowed: str, nearest: object = None) -> None:
+        super().__init__(allowed)
+        self.nearest = nearest
 
 
 class AudioFormat(StrEnum):
@@ -60,7 +70,8 @@ def whole_number(low: int, high: int) -> Parser:
         except ValueError:
             parsed = None
         if parsed is None or not low <= parsed <= high:
-            raise ValueError(f"must be a whole number from {low} to {high}")
+            near = nearest_number(value, low, high)
+            raise NotAllowed(f"must be a whole number from {low} to {high}", None if near is None else round(near))
         return parsed
 
     return parse
@@ -76,7 +87,7 @@ def number(low: float, high: float) -> Parser:
         except (ValueError, OverflowError):
             parsed = math.nan
         if not low <= parsed <= high:
-            raise ValueError(f"must be a number from {low:g} to {high:g}")
+            raise NotAllowed(f"must be a number from {low:g} to {high:g}", nearest_number(value, low, high))
         return parsed
 
     return parse
@@ -88,7 +99,7 @@ def one_of(choices: Iterable[str]) -> Parser:
 
     def parse(value: object) -> object:
         if str(value).lower() not in allowed:
-            raise ValueError(f"must be one of {', '.join(allowed)}")
+            raise NotAllowed(f"must be one of {', '.join(allowed)}", nearest_word(value, allowed))
         return str(value).lower()
 
     return parse
@@ -165,8 +176,10 @@ def voice_of(service: Service) -> Parser:
 
     def parse(value: object) -> object:
         name = str(value)
+        voices: tuple[str, ...] = VOICES
         match service:
             case Service.XAI:
+                voices = XAI_VOICES
                 if name.lower() in XAI_VOICES or _XAI_CUSTOM_VOICE.fullmatch(name):
                     return name.lower()
                 allowed = f"{', '.join(XAI_VOICES)}, or the id of a custom voice"
@@ -182,7 +195,22 @@ def voice_of(service: Service) -> Parser:
                 if re.fullmatch(r"voice_[\w-]+", name):
                     return name
                 allowed = f"{', '.join(VOICES)}, or the id of a custom voice (voice_...)"
-        raise ValueError(f"must be one of {allowed}")
+        raise NotAllowed(f"must be one of {allowed}", nearest_word(name, voices))
+
+    return parse
+
+
+def effort_of(service: Service) -> Parser:
+    """Takes an effort that models of the service know."""
+    efforts = reasoning_efforts(service)
+
+    def parse(value: object) -> object:
+        effort = str(value).lower()
+        if effort not in efforts:
+            # Other services call the highest effort max.
+            near = efforts[-1] if effort.startswith("max") else nearest_word(effort, efforts)
+            raise NotAllowed(f"must be one of {', '.join(efforts)}", near)
+        return effort
 
     return parse
 
@@ -192,7 +220,11 @@ def max_tokens(value: object) -> object:
     if str(value).lower() == "inf":
         return "inf"
     if isinstance(value, bool) or not str(value).isdecimal() or not 1 <= int(str(value)) <= 4096:
-        raise ValueError("must be a whole number from 1 to 4096, or inf")
+        near = nearest_number(value, 0, 4096)
+        # A response of one token is silent, and 0 or -1 stand for no limit elsewhere.
+        raise NotAllowed(
+            "must be a whole number from 1 to 4096, or inf", None if near is None or near < 1 else round(near)
+        )
     return int(str(value))
 
 
@@ -205,7 +237,8 @@ def language(value: object) -> object:
     if value is None or str(value).lower() in {"", "auto"}:
         return None
     if not _LANGUAGE.fullmatch(str(value)):
-        raise ValueError("must be a language code such as en or it, or auto")
+        near = nearest_word(value, LANGUAGES)
+        raise NotAllowed("must be a language code such as en or it, or auto", near and LANGUAGES[near])
     return without_region(str(value))
 
 
@@ -289,8 +322,8 @@ def model_of(service: Service) -> Parser:
     def parse(value: object) -> object:
         name = str(word(value))
         if service is Service.OPENAI and speaks_beta(name):
-            replacement = replacement_of_preview(name)
-            raise ValueError(f"was taken away by OpenAI, with the beta dialect that it speaks: use {replacement}")
+            replacement = replacement_of(name)
+            raise NotAllowed(f"was removed by OpenAI, with the beta dialect: use {replacement}", replacement)
         return name
 
     return parse
@@ -521,7 +554,7 @@ Extension = Annotated[str | None, BeforeValidator(unless_off(extension))]
 DialplanContext = Annotated[str, BeforeValidator(dialplan_context)]
 TransferAllowed = Annotated[list[str] | None, BeforeValidator(transfer_allowed)]
 Boolean = Annotated[bool, BeforeValidator(boolean)]
-ReasoningEffort = Annotated[str | None, _optional(one_of(reasoning_efforts(Service.OTHER)))]
+ReasoningEffort = Annotated[str | None, _optional(effort_of(Service.OTHER))]
 NoiseReduction = Annotated[str | None, BeforeValidator(unless_off(one_of(("near_field", "far_field"))))]
 ToolChoice = Annotated[str | dict[str, Any] | None, _optional(tool_choice)]
 Tracing = Annotated[str | dict[str, Any] | None, BeforeValidator(unless_off(tracing))]

@@ -7,7 +7,7 @@ is its name in capitals.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -23,20 +23,29 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
-    DotEnvSettingsSource,
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
-from common import models, secret_files, session_fields, setting_notices
+from common import (
+    env_file,
+    models,
+    secret_files,
+    session_fields,
+    setting_fallbacks,
+    setting_notices,
+    setting_problems,
+    unknown_settings,
+    written_values,
+)
 from common.cores import usable_cores
 from common.errors import SettingsError
 from common.extensions import DEFAULT_CONTEXT
 from common.models import Service
 from common.proxy import Proxies
 from common.recordings import BUILTIN, MAX_SECONDS, NONE, problem_of
-from common.redaction import redact, secrets_in, secrets_in_url
+from common.redaction import secrets_in, secrets_in_url
 from common.role_secrets import is_withheld
 from common.setting_values import (
     MIN_TOKEN_CHARACTERS,
@@ -57,6 +66,7 @@ from common.setting_values import (
     McpServers,
     Milliseconds,
     NoiseReduction,
+    NotAllowed,
     OptionalWord,
     Origins,
     Port,
@@ -76,6 +86,8 @@ from common.setting_values import (
     VariableNames,
     Voice,
     Word,
+    boolean,
+    effort_of,
     model_of,
     number,
     one_of,
@@ -83,8 +95,9 @@ from common.setting_values import (
     whole_number,
 )
 from common.tls import TlsFiles, problems_of_link, problems_of_port
+from common.written_values import Written
 
-SHOWN_VALUE_CHARACTERS: Final = 80
+ENV_FILE: Final = ".env"
 
 
 class Role(StrEnum):
@@ -162,7 +175,7 @@ class Settings(BaseSettings):
         pydantic.ValidationError: by the constructor, for a wrong value. `load` and `parse` raise `SettingsError`.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_file=".env", env_file_encoding="utf-8")
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
     port: Port = Field(default=6030, description="AVR Core's port: WebSocket on any path (dispatcher)")
     admin_port: Port = Field(
@@ -184,7 +197,7 @@ class Settings(BaseSettings):
     openai_model: Word = Field(
         default=models.DEFAULT_MODEL,
         description="the Realtime model; at Azure the name of the deployment. *-realtime-preview* is spoken to in "
-        "the beta dialect, and refused at OpenAI's own address",
+        "the beta dialect. At OpenAI's own address preview models and models without voice are replaced",
     )
     openai_voice: Voice = Field(
         default=models.DEFAULT_VOICE,
@@ -403,7 +416,7 @@ class Settings(BaseSettings):
         default=3300, description="a Realtime session is replaced before its 60-minute limit"
     )
     grouping_ms: Annotated[int, BeforeValidator(whole_number(0, 20))] = Field(
-        default=20,
+        default=3,
         description="with 10 calls and more at a dispatcher, audio waits so long on average, to go on "
         "together: the longer, the less CPU a call takes; 0: it never waits",
     )
@@ -418,12 +431,24 @@ class Settings(BaseSettings):
         default=LogFormat.JSON, description="json or console"
     )
 
+    strict_settings: Boolean = Field(
+        default=False,
+        description="true: values that a start would replace, such as a misspelt voice, stop the start like all "
+        "other wrong ones",
+    )
+
     _notices: tuple[str, ...] = PrivateAttr(())
 
     @field_validator("openai_model")
     @classmethod
     def _spoken_there(cls, model: str, info: ValidationInfo) -> str:
-        return str(model_of(_service(info))(model))
+        service = _service(info)
+        spoken = str(model_of(service)(model))
+        # Elsewhere the operator knows the names of the models.
+        if service is Service.OPENAI and not models.may_speak(spoken, service):
+            replacement = models.replacement_of(spoken)
+            raise NotAllowed(f"is no model of the Realtime API at OpenAI: use {replacement}", replacement)
+        return spoken
 
     @field_validator("openai_voice")
     @classmethod
@@ -433,13 +458,13 @@ class Settings(BaseSettings):
     @field_validator("openai_reasoning_effort")
     @classmethod
     def _thought_there(cls, effort: str | None, info: ValidationInfo) -> str | None:
-        return None if effort is None else str(one_of(models.reasoning_efforts(_service(info)))(effort))
+        return None if effort is None else str(effort_of(_service(info))(effort))
 
     @field_validator("openai_turn_detection")
     @classmethod
     def _detected_there(cls, mode: TurnDetection, info: ValidationInfo) -> TurnDetection:
         if _service(info) is Service.XAI and mode is TurnDetection.SEMANTIC_VAD:
-            raise ValueError("must be one of server_vad, none: xAI has no other")
+            raise NotAllowed("must be one of server_vad, none: xAI has no other", TurnDetection.SERVER_VAD)
         return mode
 
     @field_validator("openai_session")
@@ -450,6 +475,9 @@ class Settings(BaseSettings):
         made, wrong = session_fields.checked(session, _service(info))
         if wrong:
             raise ValueError("; ".join(f"{each.path} {each.allowed}" for each in wrong))
+        model = made.get("model")
+        if model is not None and _service(info) is Service.OPENAI and not models.may_speak(model, Service.OPENAI):
+            raise ValueError(f"model is none of the Realtime API at OpenAI: use {models.replacement_of(model)}")
         if len({str(made.get("audio", {}).get(side, {}).get("format")) for side in ("input", "output")}) > 1:
             raise ValueError("audio.input.format and audio.output.format must be the same")
         return made
@@ -474,10 +502,12 @@ class Settings(BaseSettings):
             SettingsError: see `parse`.
         """
         try:
-            env_file = DotEnvSettingsSource(cls).env_vars
+            file = env_file.read(Path(ENV_FILE))
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f".env cannot be read: {error}") from None
-        return cls._checked({**_as_meant(env_file), **_as_meant(EnvSettingsSource(cls).env_vars)}, role)
+        written = cls._written(file.variables, role, has_comments=False)
+        written.update(cls._written(EnvSettingsSource(cls).env_vars, role))
+        return cls._checked(written, role, file.notices(ENV_FILE))
 
     @classmethod
     def parse(cls, variables: Mapping[str, str], role: Role) -> Settings:
@@ -487,33 +517,89 @@ class Settings(BaseSettings):
             SettingsError: one line for each variable that is wrong, missing or not supported by this release:
                 its name, its value (never a secret) and what is allowed. Or a file of a secret is of no use.
         """
-        return cls._checked(_as_meant(variables), role)
+        return cls._checked(cls._written(variables, role), role)
 
     @classmethod
-    def _checked(cls, values: Mapping[str, str], role: Role) -> Settings:
+    def _written(cls, variables: Mapping[str, str | None], role: Role, *, has_comments: bool = True) -> Written:
         # `.env` is the same for all: what another role reads from it ends here.
-        values = {name: value for name, value in values.items() if not is_withheld(name, role)}
-        with_files = secret_files.read(values, SECRETS)
-        values, problems = with_files.values, [*with_files.problems]
+        read = {name: value for name, value in variables.items() if not is_withheld(name, role)}
+        return written_values.read(read, cls._names(), SECRETS, has_comments=has_comments)
+
+    @classmethod
+    def _names(cls) -> frozenset[str]:
+        """Return the names of all variables that are read."""
+        return frozenset({*cls.model_fields, *(name + secret_files.SUFFIX for name in SECRETS)})
+
+    @classmethod
+    def _checked(cls, written: Written, role: Role, lines_of_file: Sequence[str] = ()) -> Settings:
+        written.take_prompt()
+        with_files = secret_files.read(written.values, SECRETS)
+        values, problems = with_files.values, [*written.faults.values(), *with_files.problems]
         given: dict[str, Any] = {name: values[name] for name in cls.model_fields if name in values}
+        defaults = _defaults(role, values.get("openai_base_url"))
+        replaced = cls._replace_harmless(given, defaults)
         try:
-            settings = cls(**(_defaults(role, values.get("openai_base_url")) | given))
+            settings = cls(**(defaults | given))
         except ValidationError as error:
-            problems += [
-                _problem(each["loc"], each["input"], each["msg"], with_files.by_file) for each in error.errors()
-            ]
+            problems += [_problem(each, with_files.by_file) for each in error.errors()]
         else:
             problems += settings._conflicts(role)
         problems += [
             f"{name.upper()} is not set: {_HOW_TO_SET[name]}"
             for name in _NEEDED[role]
-            if name not in given and name not in with_files.by_file
+            if not {name, name + secret_files.SUFFIX}
+            & (given.keys() | written.values.keys() | written.faults.keys())
         ]
+        if _is_on(values.get("strict_settings")):
+            problems += [each.refusal for each in written.remarks] + [*replaced.values()]
         if problems:
             raise SettingsError("\n".join(problems))
-        if role is not Role.DISPATCHER:
-            settings._notices = tuple(setting_notices.notices(settings, given.keys()))
+        settings._notices = (*lines_of_file, *settings._remarks(role, written, given, replaced))
         return settings
+
+    @classmethod
+    def _replace_harmless(cls, given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, str]:
+        """Replace wrong values in `given` where that is harmless; return what was wrong, by name."""
+        try:
+            cls(**(defaults | given))
+        except ValidationError as error:
+            wrong = [each for each in error.errors() if each["loc"][0] in setting_fallbacks.HARMLESS]
+        else:
+            return {}
+        replaced = {}
+        for each in wrong:
+            name = str(each["loc"][0])
+            replaced[name] = _problem(each)
+            del given[name]
+            if (near := setting_fallbacks.nearest(each)) is not None:
+                given[name] = near
+        return replaced
+
+    def _remarks(
+        self, role: Role, written: Written, given: Mapping[str, Any], replaced: Mapping[str, str]
+    ) -> Iterator[str]:
+        """Yield the lines of `notices`, one at most for a value that was replaced."""
+        # Workers alone read what begins with OPENAI_, and name it themselves.
+        is_read = role is not Role.DISPATCHER
+        for name, line in unknown_settings.notices(written.values.keys(), self._names(), self.tools_env):
+            if is_read or not name.startswith("openai_"):
+                yield line
+        for remark in written.remarks:
+            if is_read or not remark.name.startswith("openai_"):
+                yield remark.notice
+        if not is_read:
+            return
+        lines = list(setting_notices.notices(self, given.keys() | replaced.keys()))
+        for name, problem in replaced.items():
+            without_effect = [line for line in lines if line.startswith(f"{name.upper()} has no effect")]
+            yield f"{problem}; {without_effect[0] if without_effect else self._effect(name)}"
+            lines = [line for line in lines if line not in without_effect]
+        yield from lines
+
+    def _effect(self, name: str) -> str:
+        """Tell what a setting is that was replaced."""
+        value = getattr(self, name)
+        return "it counts as unset" if value is None else f"{value} is used instead"
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -559,6 +645,12 @@ class Settings(BaseSettings):
             for name in ("fallback_wav", "filler_wav"):
                 if problem := problem_of(name.upper(), getattr(self, name)):
                     problems.append(problem)
+        if role is not Role.DISPATCHER:
+            problems += [
+                problem
+                for name in ("openai_file_instructions", "prices_file")
+                if (problem := setting_problems.of_file(name, getattr(self, name)))
+            ]
         other = "worker_port" if role is Role.WORKER else "port"
         taken = getattr(self, other)
         if taken and taken == self.admin_port:
@@ -602,31 +694,19 @@ def _service(info: ValidationInfo) -> Service:
     return models.service_of(info.data.get("openai_base_url", ""))
 
 
-def _as_meant(variables: Mapping[str, str | None]) -> dict[str, str]:
-    """Lower-case names, values without the space and quotes around them, and nothing that is empty.
-
-    Compose's list form (`- NAME="value"`) and docker's `--env-file` keep the quotes as a part of the value.
-    """
-    meant = {}
-    for name, raw in variables.items():
-        value = (raw or "").strip()
-        if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
-            value = value[1:-1].strip()
-        if value:
-            meant[name.lower()] = value
-    return meant
+def _is_on(value: str | None) -> bool:
+    try:
+        return value is not None and bool(boolean(value))
+    except ValueError:
+        return False  # has a line of its own
 
 
-def _problem(location: tuple[int | str, ...], value: object, message: str, by_file: Collection[str]) -> str:
-    name = str(location[0])
-    message = message.removeprefix("Value error, ")
+def _problem(error: Mapping[str, Any], by_file: Collection[str] = ()) -> str:
+    """Describe one of `ValidationError.errors()` in a line without secrets."""
+    name = str(error["loc"][0])
+    message = str(error["msg"]).removeprefix("Value error, ")
     if name in by_file:
         return f"{name.upper()}_FILE names a file whose content {message}"
     if name in _NEVER_SHOWN:
         return f"{name.upper()} {message}"
-    # What stands before an @ may be a password, however the rest is misspelt.
-    text = str(value)
-    shown = redact(f"***@{text.rpartition('@')[2]}" if "@" in text else text)
-    if len(shown) > SHOWN_VALUE_CHARACTERS:
-        shown = shown[:SHOWN_VALUE_CHARACTERS] + "..."
-    return f"{name.upper()}={shown!r} {message}"
+    return f"{name.upper()}={setting_problems.shown(error['input'])!r} {message}"

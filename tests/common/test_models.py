@@ -99,3 +99,18 @@ def test_voices_and_efforts_are_those_of_the_openai_package() -> None:
 def test_what_a_models_name_says(model: str, beta: bool, no_reasoning: bool) -> None:
     assert models.speaks_beta(model) is beta
     assert models.cannot_reason(model) is no_reasoning
+
+
+@pytest.mark.parametrize(
+    ("model", "replacement"),
+    [
+        ("gpt-4o-realtime-preview", "gpt-realtime-2.1"),
+        ("gpt-4o-mini-realtime-preview-2024-12-17", "gpt-realtime-2.1-mini"),
+        ("gpt-3.5-turbo", "gpt-realtime-2.1"),
+        ("gpt-4o-mini", "gpt-realtime-2.1-mini"),
+        ("gpt-5-nano", "gpt-realtime-2.1-mini"),
+        ("gemini-2.5-flash", "gpt-realtime-2.1"),
+    ],
+)
+def test_a_model_is_replaced_by_one_of_its_size(model: str, replacement: str) -> None:
+    assert models.replacement_of(model) == replacement

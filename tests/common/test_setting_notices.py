@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from common.settings import Role, Settings
@@ -85,8 +87,10 @@ def test_what_the_beta_dialect_lacks_is_named(name: str, value: str) -> None:
     assert notices(OPENAI_MODEL=model, **{name: value}) == (expected,)
 
 
-def test_instructions_that_come_later_are_named() -> None:
-    both = {"OPENAI_URL_INSTRUCTIONS": "http://h", "OPENAI_FILE_INSTRUCTIONS": "a.txt"}
+def test_instructions_that_come_later_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("Be brief.")
+    both = {"OPENAI_URL_INSTRUCTIONS": "http://h", "OPENAI_FILE_INSTRUCTIONS": str(file)}
     assert notices(**both) == ()
     assert notices(OPENAI_INSTRUCTIONS="Be kind.", **both) == (
         "OPENAI_URL_INSTRUCTIONS has no effect: OPENAI_INSTRUCTIONS is set and comes first",

@@ -19,6 +19,8 @@ import redis
 from common.ports import listen_socket, port_of
 from tests.common.programs import serve_program
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+
 DISPATCHER = """
     metrics.dispatcher().redis_up.set(1)
     listener = ports.listen_socket("0.0.0.0", config.port, variable="PORT", reuse_port=True)
@@ -261,6 +263,27 @@ def test_tools_that_all_may_change_are_one_warning(serve: Callable[..., Serve], 
     warnings = [line for line in service.lines if line["level"] == "warning" and "TOOLS_DIR" in line["event"]]
     assert [line["process"] for line in warnings] == ["serve"]
     assert f"{tools} (mode 0777, all)" in warnings[0]["event"]
+
+
+def test_each_notice_is_logged_once_for_all_processes(
+    serve: Callable[..., Serve], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text("no line at all\n")
+    service = serve(OPENAI_VOICE="nova", OPENAI_VOCE="ash", AMI_URL="undefined", PYTHONPATH=REPOSITORY)
+    service.up()
+    service.signal(signal.SIGTERM)
+    assert service.end() == 0
+    warnings = [
+        (line["process"], line["event"].split(" ")[0]) for line in service.lines if line["level"] == "warning"
+    ]
+    assert sorted(warnings) == [
+        ("serve", ".env:"),
+        ("serve", "AMI_URL='undefined'"),
+        ("serve", "OPENAI_VOCE"),
+        ("serve", "OPENAI_VOICE='nova'"),
+    ]
+    assert service.told == []
 
 
 def test_a_redis_of_the_operators_is_used(serve: Callable[..., Serve], redis_server: str) -> None:

@@ -75,12 +75,13 @@ class Release:
         return value.replace("$$", "$")
 
     def variables(self, role: str) -> dict[str, str]:
-        """The settings that a role's process reads, without those that name files of Secrets."""
+        """The settings that a role's process reads, without those that name mounted files."""
         of_the_cluster = {"REDIS_URL": "redis://of.the.secret/0", "WORKER_ADDRESS": "10.0.0.7"}
+        mounted = ("TLS_", "CLUSTER_TLS_", "OPENAI_FILE_INSTRUCTIONS")
         return {
             name: self.text(role, name) if "value" in each else of_the_cluster.get(name, A_SECRET)
             for name, each in self.env(role).items()
-            if name.lower() in Settings.model_fields and not name.startswith(("TLS_", "CLUSTER_TLS_"))
+            if name.lower() in Settings.model_fields and not name.startswith(mounted)
         }
 
     def _entries(self, role: str) -> list[Object]:

@@ -34,6 +34,11 @@ def parsed(values: Values, role: str) -> Settings:
         ("OPENAI_SPEED", 1.25, 1.25),
         ("OPENAI_MAX_TOKENS", "inf", "inf"),
         ("OPENAI_LANGUAGE", "no", "no"),
+        # Values that the service replaces are no fault of the chart's.
+        ("OPENAI_MAX_TOKENS", 8192, 4096),
+        ("OPENAI_SPEED", 2, 1.5),
+        ("OPENAI_VOICE", "nova", "alloy"),
+        ("STRICT_SETTINGS", True, True),
         ("MAX_CALL_SECONDS", 3600, 3600.0),
         ("OPENAI_PROMPT_VARIABLES", {"city": "Rome"}, {"city": "Rome"}),
         ("OPENAI_SESSION", {"output_modalities": ["audio"]}, {"output_modalities": ["audio"]}),

@@ -286,7 +286,7 @@ async def test_metrics_are_right_across_processes() -> None:
     ("settings", "named"),
     [
         ({}, "OPENAI_API_KEY"),
-        ({"OPENAI_API_KEY": KEY, "OPENAI_VOICE": "darth"}, "OPENAI_VOICE"),
+        ({"OPENAI_API_KEY": KEY, "OPENAI_VOICE": "darth", "STRICT_SETTINGS": "true"}, "OPENAI_VOICE"),
         ({"OPENAI_API_KEY": KEY, "WORKERS": "many"}, "WORKERS"),
         ({"OPENAI_API_KEY": KEY, "STS_TOKEN": "s3cret-token"}, "STS_TOKEN"),
         ({"OPENAI_API_KEY": KEY, "TLS_CERT": "/no/such/file", "TLS_KEY": __file__}, "TLS_CERT"),

@@ -349,6 +349,8 @@ async def test_create_response_false_from_the_calls_api(service: ScriptedService
     await line.session.wait_for(
         lambda s: any(truncate["item_id"] == item_id for truncate in s.received("conversation.item.truncate"))
     )
+    # The caller's end may hear of it after the API does.
+    await line.call.wait_for(lambda call: len(call.interruptions) > before)
     assert len(line.call.interruptions) == before + 1
 
 

@@ -106,13 +106,19 @@ async def test_what_the_variables_make(http: aiohttp.ClientSession) -> None:
 # Instructions
 
 
+def written(folder: Path, instructions: str) -> Path:
+    path = folder / "instructions.txt"
+    path.write_text(instructions)
+    return path
+
+
 async def test_the_variable_comes_first_and_nobody_is_asked(http: aiohttp.ClientSession, tmp_path: Path) -> None:
     async with web_service(json({"system": "from the web"})) as service:
         made = await load(
             http,
             OPENAI_INSTRUCTIONS="from the variable",
             OPENAI_URL_INSTRUCTIONS=service.url,
-            OPENAI_FILE_INSTRUCTIONS=str(tmp_path / "missing"),
+            OPENAI_FILE_INSTRUCTIONS=str(written(tmp_path, "from the file")),
         )
     assert made.session["instructions"] == "from the variable"
     assert service.requests == []
@@ -121,7 +127,9 @@ async def test_the_variable_comes_first_and_nobody_is_asked(http: aiohttp.Client
 async def test_the_web_comes_before_the_file(http: aiohttp.ClientSession, tmp_path: Path) -> None:
     async with web_service(json({"system": "from the web"})) as service:
         made = await load(
-            http, OPENAI_URL_INSTRUCTIONS=service.url, OPENAI_FILE_INSTRUCTIONS=str(tmp_path / "missing")
+            http,
+            OPENAI_URL_INSTRUCTIONS=service.url,
+            OPENAI_FILE_INSTRUCTIONS=str(written(tmp_path, "from the file")),
         )
     assert made.session["instructions"] == "from the web"
     (request,) = service.requests
@@ -140,7 +148,7 @@ async def test_the_file_comes_next_where_the_web_tells_nothing(
             path.write_text(told)
             made, _ = await load_logged(http, **variables)
             assert made.session["instructions"] == told
-        path.unlink()
+        path.write_bytes(b"no UTF-8: \xff")
         made, lines = await load_logged(http, **variables)
     assert made.session["instructions"] == "You are a helpful assistant."
     assert lines[-1]["event"] == "OPENAI_FILE_INSTRUCTIONS failed"

@@ -1,0 +1,77 @@
+"""Variables whose names look like settings and are none, as a misspelt setting has no effect."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterator
+from typing import Final
+
+MAX_NAMED: Final = 10
+"""So many variables are named, in a line each."""
+
+MAX_CHARACTERS: Final = 64
+"""A longer name is cut, and is no misspelt setting."""
+
+_OURS: Final = "openai_"
+_LIKENESS: Final = 0.75
+"""Of names that begin with OPENAI_, which hardly anything else reads."""
+_LIKENESS_OF_OTHERS: Final = 0.85
+
+# Variables of OpenAI's own packages and command, of AVR's other containers, and of Kubernetes for its services.
+_FOREIGN: Final = re.compile(
+    r"""
+    openai_(?:
+        log | org_id | project_id | admin_key | webhook_secret | default_model | custom_headers | user_agent
+        | api_(?:type|version|base|host) | key_path | organization_id | timeout | max_retries
+        | (?:agents|assistants?|tts|stt|asr|llm|whisper|embeddings?|image|vector|file_search|chat)(?:_.*)?
+        | port(?:_.*)? | service_(?:host|port)(?:_.*)?
+    )
+    | ami_(?:host|port|user|username|password|secret)
+    | redis_(?:host|port|user|username|password|db|tls_url)
+    """,
+    re.VERBOSE,
+)
+
+
+def notices(
+    given: Collection[str], known: Collection[str], elsewhere: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield names, and a line for the log each, of variables that are no settings; the last line is for the rest.
+
+    Args:
+        given: names of all variables, in lower case.
+        known: names of settings, and of the variables that name files of secrets, in lower case.
+        elsewhere: names of variables that tools read, in any case.
+    """
+    ignored = {each.lower() for each in elsewhere}
+    beginnings = {f"{name.split('_')[0]}_" for name in known if "_" in name}
+    told = [
+        (name, near)
+        for name in sorted(given)
+        if name not in known and name not in ignored and _looks_like_a_setting(name, beginnings)
+        for near in [_nearest(name, known)]
+        if near is not None or name.startswith(_OURS)
+    ]
+    for name, near in told[:MAX_NAMED]:
+        shown = name[:MAX_CHARACTERS].upper() + ("..." if len(name) > MAX_CHARACTERS else "")
+        question = "" if near is None else f": is {near.upper()} meant?"
+        yield name, f"{shown} is no setting and has no effect{question}"
+    if len(told) > MAX_NAMED:
+        yield "", f"{len(told) - MAX_NAMED} more variables are no settings and have no effect"
+
+
+def _looks_like_a_setting(name: str, beginnings: Collection[str]) -> bool:
+    return any(name.startswith(each) for each in beginnings) and _FOREIGN.fullmatch(name) is None
+
+
+def _nearest(name: str, known: Collection[str]) -> str | None:
+    if len(name) > MAX_CHARACTERS:
+        return None
+    words = sorted(name.split("_"))
+    for each in known:
+        if sorted(each.split("_")) == words:
+            return each
+    likeness = _LIKENESS if name.startswith(_OURS) else _LIKENESS_OF_OTHERS
+    found = difflib.get_close_matches(name, sorted(known), n=1, cutoff=likeness)
+    return found[0] if found else None
