@@ -38,6 +38,8 @@ MAX_VALUE_CHARACTERS: Final = 512
 """Length of one value of the metadata; a dispatcher leaves out longer ones (`dispatcher/avr.py`)."""
 
 _PLACEHOLDER: Final = re.compile(r"\{([\w.-]{1,64})\}")
+# Other words in braces are placeholders only if the call has a value for them: `\d{4}` is a pattern.
+_NAME: Final = re.compile(r"[^\W\d]")
 
 
 class _NotLoadedError(Exception):
@@ -113,11 +115,18 @@ async def read(path: Path, *, uuid: str) -> str | None:
     return None
 
 
-def fill(text: str, *, uuid: str, metadata: Mapping[str, str]) -> str:
-    """`text` with `{from}`, `{to}`, `{uuid}` and every other name of the call's metadata replaced.
+def fill(text: str, *, uuid: str, metadata: Mapping[str, str], absent: set[str] | None = None) -> str:
+    """Replace `{from}`, `{to}`, `{uuid}` and other names in braces by the call's data.
 
-    Other braces stay: instructions hold JSON. What is filled in stays on its line, and is not looked at again.
+    A name that the call has no value for becomes empty: else the agent says "from", in braces. Other braces stay,
+    because instructions hold JSON and patterns. A value is put on one line, and placeholders in it stay.
     Filled, a text is at most `MAX_FILLED_CHARACTERS` long, or as long as it was before; the rest is cut off.
+
+    Args:
+        text: of instructions or of a welcome message.
+        uuid: of the call.
+        metadata: of the call.
+        absent: gets the names without a value.
     """
     lines = {name: " ".join(value.split()) for name, value in {**metadata, "uuid": uuid}.items()}
     values = {name: value[:MAX_VALUE_CHARACTERS] for name, value in lines.items()}
@@ -126,10 +135,15 @@ def fill(text: str, *, uuid: str, metadata: Mapping[str, str]) -> str:
     length = end = 0
     is_cut = False
     for found in _PLACEHOLDER.finditer(text):
-        value = values.get(found[1])
+        name = found[1]
+        value = values.get(name)
         if value is None:
-            continue
-        is_cut = is_cut or len(value) < len(lines[found[1]])
+            if not _NAME.match(name):
+                continue
+            value = ""
+            if absent is not None:
+                absent.add(name)
+        is_cut = is_cut or len(value) < len(lines.get(name, ""))
         pieces += (text[end : found.start()], value)
         length += found.start() - end + len(value)
         end = found.end()

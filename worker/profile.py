@@ -361,6 +361,7 @@ class _Draft:
         self._settings = settings
         self._service = models.service_of(settings.openai_base_url)
         self._uuid = uuid
+        self._absent: set[str] = set()
         self._log = structlog.get_logger().bind(uuid=uuid)
 
     def merge(self, session: Mapping[str, Any]) -> None:
@@ -414,6 +415,8 @@ class _Draft:
             del self.session["instructions"]
         if "instructions" in self.session:
             self.session["instructions"] = self._filled(self.session["instructions"], metadata)
+        welcome_message = self._filled(self._own["welcome_message"] or "", metadata) or None
+        self._log_absent()
         return CallProfile(
             base_url=settings.openai_base_url,
             model=self._model,
@@ -425,7 +428,7 @@ class _Draft:
             session=self.session,
             tools=tools,
             origins=tool_secrets.origins_of(tools, self._origin),
-            welcome_message=self._filled(self._own["welcome_message"] or "", metadata) or None,
+            welcome_message=welcome_message,
             welcome_interruptible=self._own["welcome_interruptible"],
         )
 
@@ -461,7 +464,17 @@ class _Draft:
         return chosen
 
     def _filled(self, text: str, metadata: Mapping[str, str]) -> str:
-        return instructions.fill(text, uuid=self._uuid, metadata=metadata)
+        return instructions.fill(text, uuid=self._uuid, metadata=metadata, absent=self._absent)
+
+    def _log_absent(self) -> None:
+        """Name the placeholders that are empty in this call, in one line."""
+        if self._absent:
+            self._log.warning(
+                "placeholders without a value",
+                number=len(self._absent),
+                placeholders=sorted(self._absent)[:MAX_SHOWN],
+                hint="they are empty; the dialplan posts the caller's number and other data to AVR Core's /call",
+            )
 
     def _warn(self, source: str, wrong: Sequence[Wrong]) -> None:
         if wrong:

@@ -160,13 +160,29 @@ async def test_a_system_that_tells_nothing_is_not_used(
 
 
 async def test_the_calls_data_is_filled_in_wherever_the_text_is_from(http: aiohttp.ClientSession) -> None:
-    answer = {"system": "{from} calls {to}: {unknown}", "welcome_message": "Welcome, {from}!"}
+    answer = {"system": "{from} calls {to}: {}", "welcome_message": "Welcome, {from}!"}
     async with web_service(json(answer)) as service:
         made = await load(http, OPENAI_URL_INSTRUCTIONS=service.url)
-    assert made.session["instructions"] == "100 calls 600: {unknown}"
+    assert made.session["instructions"] == "100 calls 600: {}"
     assert made.welcome_message == "Welcome, 100!"
     made = await load(http, OPENAI_INSTRUCTIONS="Call {uuid}", OPENAI_WELCOME_MESSAGE="You are {from}.")
     assert (made.session["instructions"], made.welcome_message) == (f"Call {UUID}", "You are 100.")
+
+
+async def test_absent_placeholders_are_empty_and_named_in_one_line(http: aiohttp.ClientSession) -> None:
+    answer = {"system": "<{name}> <{city}> <{name}> <{from}>", "welcome_message": "Hello {name}{nick}!"}
+    made, lines = await load_logged(http, answer)
+    assert made.session["instructions"] == "<> <> <> <100>"
+    assert made.welcome_message == "Hello !"
+    (line,) = lines
+    assert (line["event"], line["log_level"], line["uuid"]) == ("placeholders without a value", "warning", UUID)
+    assert line["placeholders"] == ["city", "name", "nick"]
+    assert "/call" in line["hint"]
+
+
+async def test_however_many_placeholders_are_absent_ten_are_named(http: aiohttp.ClientSession) -> None:
+    _, lines = await load_logged(http, {"system": "".join(f"{{n{number:05}}}" for number in range(5000))})
+    assert [(line["number"], len(line["placeholders"])) for line in lines] == [(5000, 10)]
 
 
 async def test_a_stored_prompt_keeps_its_own_instructions(http: aiohttp.ClientSession) -> None:
