@@ -7,6 +7,7 @@ https://docs.x.ai/developers/model-capabilities/audio (voices, efforts).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
@@ -30,6 +31,11 @@ XAI_VOICES: Final = (
 
 REASONING_EFFORTS: Final = ("minimal", "low", "medium", "high", "xhigh")
 XAI_REASONING_EFFORTS: Final = ("none", "high")
+
+_MARKS_OF_SPEECH: Final = ("realtime", "audio", "voice", "live", "omni", "speech")
+_TEXT_MODEL: Final = re.compile(
+    r"(gpt-[345]|gpt-oss|chatgpt|o[134]($|-)|claude|gemini|gemma|grok|llama|mistral|deepseek|text-|whisper|tts-)"
+)
 
 STORED_PROMPTS_END: Final = date(2026, 11, 30)
 
@@ -129,6 +135,18 @@ def speaks_beta(model: str) -> bool:
 def replacement_of_preview(model: str) -> str:
     """What OpenAI has in place of a preview model."""
     return "gpt-realtime-2.1-mini" if "mini" in model.lower() else DEFAULT_MODEL
+
+
+def may_speak(model: str, service: Service) -> bool:
+    """Whether a service may have a voice model of this name.
+
+    OpenAI's voice models are known by their names. Elsewhere names are free, so text models that are known are
+    ruled out alone.
+    """
+    name = model.lower()
+    if any(mark in name for mark in _MARKS_OF_SPEECH):
+        return True
+    return service is not Service.OPENAI and _TEXT_MODEL.match(name) is None
 
 
 def cannot_reason(model: str) -> bool:

@@ -6,6 +6,7 @@ Nothing here ends a call: what cannot be had is logged, without secrets, and the
 from __future__ import annotations
 
 import asyncio
+import codecs
 import re
 import stat
 from collections.abc import Mapping
@@ -78,7 +79,7 @@ async def fetch(
         timeout_seconds: of each attempt.
 
     Returns:
-        The JSON object it answered; {} where there is none.
+        The JSON object it answered, or the one in a list of one; {} where there is none. Text is `system`.
     """
     log = structlog.get_logger().bind(uuid=uuid)
     target = yarl.URL(url)
@@ -174,7 +175,7 @@ async def _ask(
         ) as response:
             if not 200 <= response.status < 300:
                 raise _NotLoadedError(f"HTTP {response.status}", again=response.status >= 500)
-            body = await _read_body(response)
+            body, charset = await _read_body(response), response.charset
     except TimeoutError as error:
         raise _NotLoadedError(f"no answer within {timeout_seconds:g} s", again=True) from error
     except aiohttp.TooManyRedirects as error:
@@ -192,15 +193,46 @@ async def _ask(
         ) from error
     except aiohttp.ClientError as error:
         raise _NotLoadedError(f"the connection broke off: {type(error).__name__}", again=True) from error
+    return _answer(body.removeprefix(codecs.BOM_UTF8), charset or "utf-8")
+
+
+def _answer(body: bytes, charset: str) -> dict[str, Any]:
+    """Return what a body says of a call: JSON of whatever content type, else the instructions themselves."""
     try:
         answer = nesting.read(body)
     except nesting.TooDeep as error:
         raise _NotLoadedError(f"the answer {error}") from error
-    except orjson.JSONDecodeError as error:
-        raise _NotLoadedError("the answer is not JSON") from error
-    if not isinstance(answer, dict):
-        raise _NotLoadedError("the answer is not a JSON object")
-    return answer
+    except orjson.JSONDecodeError:
+        answer = _text(body, charset)
+    match answer:
+        case dict():
+            return answer
+        case [dict() as only]:  # as n8n answers
+            return only
+        case None:
+            return {}
+        case str():
+            if not answer.strip():
+                raise _NotLoadedError("the answer is empty")
+            return {"system": answer}
+        case list() if all(isinstance(each, dict) for each in answer):
+            raise _NotLoadedError(f"the answer is a list of {len(answer)}: one is needed")
+    raise _NotLoadedError("the answer is neither a JSON object, a list of one, nor text")
+
+
+def _text(body: bytes, charset: str) -> str:
+    """Return a body that is no JSON as text, unless nobody can have meant it as instructions."""
+    try:
+        text = body.decode(charset).strip()
+    except UnicodeError:
+        raise _NotLoadedError(f"the answer is not {charset.upper()}") from None
+    except LookupError:
+        raise _NotLoadedError("the answer has a charset that is not known") from None
+    if text.startswith("{"):
+        raise _NotLoadedError("the answer is not JSON")
+    if text[:16].lower().startswith(("<!doctype", "<html")):
+        raise _NotLoadedError("the answer is a web page")
+    return text
 
 
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:

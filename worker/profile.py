@@ -315,8 +315,8 @@ def _silence_ms(session: Mapping[str, Any], settings: Settings) -> int:
 
 
 def _tells(answer: Mapping[str, Any]) -> bool:
-    told = answer.get("system", answer.get("instructions"))
-    return isinstance(told, str) and bool(told.strip())
+    told = (answer.get(name) for name in ("system", "instructions"))
+    return any(isinstance(each, str) and each.strip() for each in told)
 
 
 def _problem_of(given: object) -> str:
@@ -362,6 +362,7 @@ class _Draft:
         self._service = models.service_of(settings.openai_base_url)
         self._uuid = uuid
         self._absent: set[str] = set()
+        self._has_unrelated_model = False
         self._log = structlog.get_logger().bind(uuid=uuid)
 
     def merge(self, session: Mapping[str, Any]) -> None:
@@ -386,7 +387,7 @@ class _Draft:
         if problem := _problem_of(given):
             self._warn(source, [Wrong("", problem)])
             return
-        left = dict(given)
+        left = session_fields.without_nulls(given, self._service)
         wrong: list[Wrong] = []
         parsers: dict[str, Parser] = {"welcome_message": _message, "welcome_interruptible": boolean}
         for name, parser in (parsers | ({"api_key": _own_key} if has_key else {})).items():
@@ -437,11 +438,23 @@ class _Draft:
         if not isinstance(given, Mapping):
             wrong.append(Wrong("session", "must be an object"))
             return []
-        session, wrong_here = session_fields.checked(given, self._service)
+        present = session_fields.without_nulls(given, self._service)
+        session, wrong_here = session_fields.checked(present, self._service)
         wrong += wrong_here
+        self._check_model(session, wrong)
         session, changes = session_fields.accepted(session)
         self.merge(session)
         return changes
+
+    def _check_model(self, session: dict[str, Any], wrong: list[Wrong]) -> None:
+        """Leave out a model that does not speak, which names something else of the tenant's. Told once a call."""
+        model = session.get("model")
+        if model in (None, self._model) or models.may_speak(str(model), self._service):
+            return
+        del session["model"]
+        if not self._has_unrelated_model:
+            wrong.append(Wrong("model", f"must be a voice model: the call has {self._model}"))
+        self._has_unrelated_model = True
 
     def _fit_model(self) -> None:
         """Leave out what the model would refuse: it may be another than that of the settings."""
