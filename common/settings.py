@@ -200,7 +200,8 @@ class Settings(BaseSettings):
         default=None,
         repr=False,
         description="asked for each call, with the header X-AVR-UUID and the call's metadata as query parameters; "
-        'answers {"system": "..."}, and may add voice, model, tools, welcome_message or any session field',
+        'answers {"system": "..."}, and may add voice, model, tools, welcome_message, api_key and any session '
+        "field",
     )
     openai_file_instructions: Path | None = Field(default=None, description="a text file, read for each call")
     openai_temperature: Annotated[float, BeforeValidator(number(0, 2))] | None = Field(

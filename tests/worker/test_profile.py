@@ -510,11 +510,26 @@ async def test_fields_that_nobody_knows_are_named_in_one_line(http: aiohttp.Clie
     assert output(made)["voice"] == "ash"
 
 
-async def test_the_web_does_not_set_the_key(http: aiohttp.ClientSession) -> None:
-    async with web_service(json({"api_key": "sk-other"})) as service:
+async def test_the_web_may_bring_the_tenants_key(http: aiohttp.ClientSession) -> None:
+    async with web_service(json({"api_key": "sk-of-tenant-7"})) as service:
+        variables = {"OPENAI_URL_INSTRUCTIONS": service.url, "OPENAI_ORGANIZATION": "org"}
+        made = await load(http, **variables)
+        assert made.has_own_key
+        assert made.headers == {"Authorization": "Bearer sk-of-tenant-7"}
+        assert "sk-of-tenant-7" not in str(made.to_record())
+        own = await load(http, {"api_key": "sk-of-init"}, **variables)
+        assert own.api_key == SecretStr("sk-of-init")
+        for empty in (None, ""):
+            made = await load(http, {"api_key": empty}, **variables)
+            assert made.api_key == SecretStr("sk-of-tenant-7")
+
+
+async def test_a_key_of_the_web_that_is_none_is_not_shown(http: aiohttp.ClientSession) -> None:
+    async with web_service(json({"api_key": "s3cret key"})) as service:
         made, lines = await load_logged(http, OPENAI_URL_INSTRUCTIONS=service.url)
     assert made.api_key == SecretStr(KEY)
-    assert lines[0]["fields"] == ["api_key"]
+    assert [list(line["fields"]) for line in lines] == [["api_key"]]
+    assert "s3cret" not in str(lines)
 
 
 # Dialects
