@@ -88,10 +88,12 @@ def _of_the_model(settings: Settings, given: Collection[str]) -> Iterator[str]:
 
 
 def _of_the_tools(settings: Settings) -> Iterator[str]:
-    writable = writable_paths(settings.tools_dir)
-    if writable:
+    for name, folder in zip(("TOOLS_DIR", "AVR_TOOLS_DIR"), settings.tools_dirs, strict=True):
+        writable = writable_paths(folder)
+        if not writable:
+            continue
         more = f" and {len(writable) - MAX_PATHS} more" if len(writable) > MAX_PATHS else ""
         yield (
-            "TOOLS_DIR: others may change code that runs with the worker's rights: "
+            f"{name}: others may change code that runs with the worker's rights: "
             f"{', '.join(writable[:MAX_PATHS])}{more}; take the rights away: chmod go-w"
         )

@@ -7,6 +7,7 @@ is its name in capitals.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -301,6 +302,11 @@ class Settings(BaseSettings):
         "none; unset: internal",
     )
     tools_dir: Path = Field(default=Path("tools"), description="the folder of your tools (*.py, *.js)")
+    avr_tools_dir: Path | None = Field(
+        default=None,
+        description="a second folder of your tools, as AVR has it; of two tools with one name, that of TOOLS_DIR "
+        "counts; unset: avr_tools beside TOOLS_DIR",
+    )
     tool_timeout_seconds: Annotated[float, BeforeValidator(number(0.1, 3600))] = Field(
         default=20, description="how long a tool may take"
     )
@@ -540,6 +546,11 @@ class Settings(BaseSettings):
     def proxies(self) -> Proxies:
         """Of HTTPS_PROXY, HTTP_PROXY and NO_PROXY."""
         return Proxies(self.https_proxy, self.http_proxy, self.no_proxy or "")
+
+    @property
+    def tools_dirs(self) -> tuple[Path, Path]:
+        """TOOLS_DIR, and AVR_TOOLS_DIR."""
+        return self.tools_dir, self.avr_tools_dir or Path(os.path.normpath(self.tools_dir / ".." / "avr_tools"))
 
     @property
     def tls(self) -> TlsFiles | None:

@@ -67,7 +67,7 @@ class PythonHost(Host):
 @pytest.fixture
 async def host(tmp_path: Path, new_gate: NewGate) -> AsyncIterator[PythonHost]:
     # The gates come first: the environment of the process is that of now.
-    host = PythonHost(programs.python(tmp_path, ToolEnvironment.of()), tmp_path, ".py")
+    host = PythonHost(programs.python([tmp_path], ToolEnvironment.of()), tmp_path, ".py")
     yield host
     await host.stop()
 
@@ -328,7 +328,7 @@ from worker.tools.environment import ToolEnvironment
 
 async def main(statement):
     folder = pathlib.Path("/")
-    host = PythonHost(programs.python(folder, ToolEnvironment.of()), folder, ".py", hang_seconds=60)
+    host = PythonHost(programs.python([folder], ToolEnvironment.of()), folder, ".py", hang_seconds=60)
     print(await host.pid(), flush=True)
     await (await host.tool(statement)).call()
 
