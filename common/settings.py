@@ -301,7 +301,7 @@ class Settings(BaseSettings):
         "as in the dialplan (_00X.@out), internal (1 to 6 digits, or a name of letters, in TRANSFER_CONTEXT), or "
         "none; unset: internal",
     )
-    tools_dir: Path = Field(default=Path("tools"), description="the folder of your tools (*.py, *.js)")
+    tools_dir: Path = Field(default=Path("tools"), description="the folder of your tools (*.py, *.js, *.mjs)")
     avr_tools_dir: Path | None = Field(
         default=None,
         description="a second folder of your tools, as AVR has it; of two tools with one name, that of TOOLS_DIR "

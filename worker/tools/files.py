@@ -10,7 +10,7 @@ from typing import Final
 from worker.tools.errors import BadTool
 
 PYTHON: Final = ".py"
-JAVASCRIPT: Final = ".js"
+JAVASCRIPT: Final = (".js", ".mjs")
 
 MAX_FILES: Final = 126
 """OpenAI takes 128 functions, of which two are built in."""

@@ -291,19 +291,21 @@ class HostProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
+        closed = "it closed its socket"
         try:
             while line := await reader.readline():
                 self._reply(json.loads(line))  # orjson refuses the lone surrogates that JavaScript writes
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             self.kill(f"it wrote what is no reply: {type(error).__name__}")
         except OSError as error:
-            self.kill(f"its socket failed: {error.strerror}")
+            # A process that ends with requests unread resets its socket.
+            closed = f"its socket failed: {error.strerror}"
         # The end of the socket is that of the process, as a rule.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(EXIT_SECONDS):
                 await self._process.wait()
                 self._end(self._exit_reason())
-        self.kill("it closed its socket")
+        self.kill(closed)
 
     def _reply(self, reply: dict[str, Any]) -> None:
         number = reply["id"]

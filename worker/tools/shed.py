@@ -22,7 +22,7 @@ from worker.tools.tool_host import ToolHost, load_tool
 from worker.tools.toolbox import Tool, Toolbox
 
 LOAD_SECONDS: Final = 10.0
-"""How long the import of a Python file may take."""
+"""How long the import of a file may take."""
 
 START_SECONDS: Final = 30.0
 """How long `start` waits for the files; what takes longer comes with a later call."""
@@ -194,11 +194,11 @@ class ToolShed:
 
     async def _tool(self, file: Path) -> Tool:
         real_file, source = await self._reading.run(file.name, lambda: (file.resolve(), files.read(file)))
-        if file.suffix == files.JAVASCRIPT:
+        if file.suffix in files.JAVASCRIPT:
             if self._node is None:
                 raise BadTool("it needs node, which is not on the PATH")
             text = source.decode("utf-8-sig", errors="replace")
-            return await load_tool(real_file, text, self._node, self._python)
+            return await load_tool(real_file, text, self._node, self._python, within_seconds=LOAD_SECONDS)
         # Each byte as one character, because the source itself may name its encoding.
         text = source.decode("latin-1")
         return await load_tool(file, text, self._python, self._python, within_seconds=LOAD_SECONDS)
