@@ -13,18 +13,20 @@
 //   {id, op: "cancel", request}                       -> {id, result: null}
 //
 // or, instead of `result`, {id, error: {type, message, where}}. A line for the worker's log is {id: -2, level, event,
-// fields}. Not stdin and stdout, so that nothing that a tool or
-// a program started by it prints can get between the lines: stdout and stderr are the worker's log.
+// fields}, and a line that a call has printed {id: -4, uuid, tool, text, dropped}. Not stdin and stdout, so that
+// nothing that a tool or a program started by it prints can get between the lines.
 
 const net = require("node:net");
 const path = require("node:path");
 const { exportsOf, toolOf } = require("./modules.js");
+const { inCall, watch } = require("./printing.js");
 
 const MAX_OUTPUT_CHARACTERS = 32 * 1024 + 1; // the worker cuts at 32 KiB, and sees by the last that there was more
 const MAX_DEFINITION_CHARACTERS = 64 * 1024;
 const MAX_MESSAGE_CHARACTERS = 1000;
 
 const LOG = -2;
+const PRINTED = -4;
 
 const tools = new Map(); // version -> a promise of {file, tool}
 
@@ -44,7 +46,7 @@ const operations = {
       const { handler } = tool;
       // AVR gives two arguments: a third parameter that has a default is not for us.
       const given = handler.length >= 3 ? [uuid, args, metadata] : [uuid, args];
-      return render(await handler.apply(tool, given));
+      return render(await inCall({ uuid, tool: String(tool.name) }, () => handler.apply(tool, given)));
     } catch (error) {
       throw new Failure(error, file);
     }
@@ -119,6 +121,8 @@ function send(line) {
   channel.write(`${JSON.stringify(line)}\n`);
 }
 
+watch((line) => send({ id: PRINTED, ...line }));
+
 // Tools that read what the service keeps to itself are told of in the log, once a name.
 const unread = new Set(process.argv[2].split(",").filter(Boolean));
 process.env = new Proxy(process.env, {
@@ -135,7 +139,8 @@ process.env = new Proxy(process.env, {
 // A promise that nobody awaits, or a timer that throws, must not cost the others their calls.
 function outsideOfHandlers(error) {
   const failure = new Failure(error, "");
-  process.stderr.write(`a tool failed outside of its handler: ${failure.type} ${failure.where}\n`);
+  const fields = { error: failure.type, where: failure.where };
+  send({ id: LOG, level: "warning", event: "a tool failed outside of its handler", fields });
 }
 process.on("uncaughtException", outsideOfHandlers);
 process.on("unhandledRejection", outsideOfHandlers);
