@@ -159,6 +159,36 @@ def checked(
     return session, wrong
 
 
+def without_nulls(given: Mapping[str, Any], service: Service) -> dict[str, Any]:
+    """`given` without the fields that are null, as services write fields that they do not set.
+
+    Null stays where the API takes it, and turns a field off (`Nullable`).
+    """
+    shape = session_shape(service)
+    return {
+        name: _present(value, _shape_at(shape, _PLACES.get(name, (name,))))
+        for name, value in given.items()
+        if value is not None or isinstance(_shape_at(shape, _PLACES.get(name, (name,))), Nullable)
+    }
+
+
+def _present(value: Any, shape: Shape | None) -> Any:
+    inner = shape.inner if isinstance(shape, Nullable) else shape
+    if not isinstance(value, dict) or not isinstance(inner, dict):
+        return value
+    return {
+        name: _present(each, inner.get(name))
+        for name, each in value.items()
+        if each is not None or name not in inner or isinstance(inner[name], Nullable)
+    }
+
+
+def _shape_at(shape: Shape | None, path: tuple[str, ...]) -> Shape | None:
+    for name in path:
+        shape = shape.get(name) if isinstance(shape, dict) else None
+    return shape
+
+
 def kind_of(value: object) -> str:
     """Name the JSON type of a value, as in "is a list"."""
     match value:

@@ -89,13 +89,14 @@ def _of_the_model(settings: Settings, given: Collection[str]) -> Iterator[str]:
 
 
 def _of_the_tools(settings: Settings, given: Collection[str]) -> Iterator[str]:
-    if "tools_dir" in given and not os.path.isdir(settings.tools_dir):  # noqa: PTH112 - Path raises
-        shown = setting_problems.shown(settings.tools_dir)
-        yield f"TOOLS_DIR={shown!r} is no folder: there are no tools of yours"
-    writable = writable_paths(settings.tools_dir)
-    if writable:
+    for name, folder in zip(("TOOLS_DIR", "AVR_TOOLS_DIR"), settings.tools_dirs, strict=True):
+        if name.lower() in given and not os.path.isdir(folder):  # noqa: PTH112 - Path raises
+            yield f"{name}={setting_problems.shown(folder)!r} is no folder: there are no tools of yours"
+        writable = writable_paths(folder)
+        if not writable:
+            continue
         more = f" and {len(writable) - MAX_PATHS} more" if len(writable) > MAX_PATHS else ""
         yield (
-            "TOOLS_DIR: others may change code that runs with the worker's rights: "
+            f"{name}: others may change code that runs with the worker's rights: "
             f"{', '.join(writable[:MAX_PATHS])}{more}; take the rights away: chmod go-w"
         )

@@ -7,6 +7,7 @@ is its name in capitals.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -213,7 +214,8 @@ class Settings(BaseSettings):
         default=None,
         repr=False,
         description="asked for each call, with the header X-AVR-UUID and the call's metadata as query parameters; "
-        'answers {"system": "..."}, and may add voice, model, tools, welcome_message or any session field',
+        'answers {"system": "..."}, and may add voice, model, tools, welcome_message, api_key and any session '
+        "field",
     )
     openai_file_instructions: Path | None = Field(default=None, description="a text file, read for each call")
     openai_temperature: Annotated[float, BeforeValidator(number(0, 2))] | None = Field(
@@ -312,7 +314,12 @@ class Settings(BaseSettings):
         "as in the dialplan (_00X.@out), internal (1 to 6 digits, or a name of letters, in TRANSFER_CONTEXT), or "
         "none; unset: internal",
     )
-    tools_dir: Path = Field(default=Path("tools"), description="the folder of your tools (*.py, *.js)")
+    tools_dir: Path = Field(default=Path("tools"), description="the folder of your tools (*.py, *.js, *.mjs)")
+    avr_tools_dir: Path | None = Field(
+        default=None,
+        description="a second folder of your tools, as AVR has it; of two tools with one name, that of TOOLS_DIR "
+        "counts; unset: avr_tools beside TOOLS_DIR",
+    )
     tool_timeout_seconds: Annotated[float, BeforeValidator(number(0.1, 3600))] = Field(
         default=20, description="how long a tool may take"
     )
@@ -625,6 +632,11 @@ class Settings(BaseSettings):
     def proxies(self) -> Proxies:
         """Of HTTPS_PROXY, HTTP_PROXY and NO_PROXY."""
         return Proxies(self.https_proxy, self.http_proxy, self.no_proxy or "")
+
+    @property
+    def tools_dirs(self) -> tuple[Path, Path]:
+        """TOOLS_DIR, and AVR_TOOLS_DIR."""
+        return self.tools_dir, self.avr_tools_dir or Path(os.path.normpath(self.tools_dir / ".." / "avr_tools"))
 
     @property
     def tls(self) -> TlsFiles | None:

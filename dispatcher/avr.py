@@ -202,11 +202,14 @@ def metadata(path: str) -> dict[str, str]:
 
 def token(path: str) -> str | None:
     """What the URL shows as STS_TOKEN; the first, if it shows several."""
-    shown = next((value for name, value in _parameters(path) if name == TOKEN_PARAMETER), None)
-    # In a query a + stands for a space, which no token has: somebody has put the token there as it is.
-    return shown.replace(" ", "+") if shown is not None else None
+    return next((value for name, value in _parameters(path) if name == TOKEN_PARAMETER), None)
 
 
 def _parameters(path: str) -> list[tuple[str, str]]:
+    """Return names and values of the query. A space is `%20` there; a `+` stays.
+
+    AVR Core sends a caller's number as it has it: `?from=+39...`. HTML forms alone write a space as `+`.
+    """
     # Not urlsplit, which takes `//[` for a broken host and raises.
-    return parse_qsl(path.partition("?")[2].partition("#")[0], errors="replace")
+    query = path.partition("?")[2].partition("#")[0]
+    return parse_qsl(query.replace("+", "%2B"), errors="replace")

@@ -814,12 +814,13 @@ def _lasts_seconds(event: dict[str, Any]) -> float | None:
 def _tools(chosen: CallProfile, toolbox: Toolbox) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the session's tools, and the names of tools that exceed the API's limit."""
     # What a call says of a function describes it otherwise; the function does what it did.
-    own = [*avr.FUNCTIONS, *toolbox.definitions]
+    in_place = [tool for tool in avr.FUNCTIONS if tool_key(tool) not in toolbox.names]
+    own = [*in_place, *toolbox.definitions]
     names = {*map(tool_key, own)}
     functions = {tool_key(tool): tool for tool in chosen.tools if tool.get("type") == "function"}
     said = {name: tool for name, tool in functions.items() if name in names}
     own = [{**tool, **said.get(tool_key(tool), {})} for tool in own]
-    built_in, in_files = own[: len(avr.FUNCTIONS)], own[len(avr.FUNCTIONS) :]
+    built_in, in_files = own[: len(in_place)], own[len(in_place) :]
     of_the_call = [tool for tool in chosen.tools if tool_key(tool) not in said]
     room = MAX_TOOLS - len(built_in)
     first, second = of_the_call[:room], in_files[: max(room - len(of_the_call), 0)]
@@ -859,6 +860,7 @@ def _plan(
         rollover_part=random.uniform(LEAST_ROLLOVER_PART, 1.0),
         idempotent=frozenset(name for name in toolbox.names if toolbox.is_idempotent(name)),
         transfers=_transfer_rule(settings),
+        built_in=avr.BUILT_IN - set(toolbox.names),
         service=models.service_of(chosen.base_url),
         notes=(f"[The tools of {', '.join(without_secrets)} are not available at the moment.]",)
         if without_secrets

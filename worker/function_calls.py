@@ -53,6 +53,7 @@ class FunctionCalls:
         new_id: Callable[[], str],
         uuid: str,
         transfers: TransferRule,
+        built_in: frozenset[str] = avr.BUILT_IN,
     ) -> None:
         """Build it.
 
@@ -65,6 +66,7 @@ class FunctionCalls:
             new_id: ids of items of ours.
             uuid: of the call.
             transfers: where the model may transfer the caller to.
+            built_in: names of the built-in tools; a file's tool of such a name is one of the operator's.
         """
         self._conversation = conversation
         self._replay = replay
@@ -75,6 +77,7 @@ class FunctionCalls:
         self.has_transferred = False
         self._log = structlog.get_logger().bind(uuid=uuid)
         self._transfers = transfers
+        self._built_in = built_in
         self._logged_refusals: set[str] = set()
         self._calls = ToolCalls()
         self._unconfirmed: dict[str, tuple[str, str]] = {}
@@ -219,7 +222,7 @@ class FunctionCalls:
 
     def _begin(self, call: Item, response_id: str) -> bool:
         self._conversation.changed(call)
-        if call.name not in avr.RESERVED_NAMES:
+        if call.name not in self._built_in:
             # The dispatcher knows of it before its handler runs: it is not to run twice.
             call.started = True
             call.runs += 1

@@ -6,6 +6,7 @@ Nothing here ends a call: what cannot be had is logged, without secrets, and the
 from __future__ import annotations
 
 import asyncio
+import codecs
 import re
 import stat
 from collections.abc import Mapping
@@ -38,6 +39,8 @@ MAX_VALUE_CHARACTERS: Final = 512
 """Length of one value of the metadata; a dispatcher leaves out longer ones (`dispatcher/avr.py`)."""
 
 _PLACEHOLDER: Final = re.compile(r"\{([\w.-]{1,64})\}")
+# Other words in braces are placeholders only if the call has a value for them: `\d{4}` is a pattern.
+_NAME: Final = re.compile(r"[^\W\d]")
 
 
 class _NotLoadedError(Exception):
@@ -76,7 +79,7 @@ async def fetch(
         timeout_seconds: of each attempt.
 
     Returns:
-        The JSON object it answered; {} where there is none.
+        The JSON object it answered, or the one in a list of one; {} where there is none. Text is `system`.
     """
     log = structlog.get_logger().bind(uuid=uuid)
     target = yarl.URL(url)
@@ -113,11 +116,18 @@ async def read(path: Path, *, uuid: str) -> str | None:
     return None
 
 
-def fill(text: str, *, uuid: str, metadata: Mapping[str, str]) -> str:
-    """`text` with `{from}`, `{to}`, `{uuid}` and every other name of the call's metadata replaced.
+def fill(text: str, *, uuid: str, metadata: Mapping[str, str], absent: set[str] | None = None) -> str:
+    """Replace `{from}`, `{to}`, `{uuid}` and other names in braces by the call's data.
 
-    Other braces stay: instructions hold JSON. What is filled in stays on its line, and is not looked at again.
+    A name that the call has no value for becomes empty: else the agent says "from", in braces. Other braces stay,
+    because instructions hold JSON and patterns. A value is put on one line, and placeholders in it stay.
     Filled, a text is at most `MAX_FILLED_CHARACTERS` long, or as long as it was before; the rest is cut off.
+
+    Args:
+        text: of instructions or of a welcome message.
+        uuid: of the call.
+        metadata: of the call.
+        absent: gets the names without a value.
     """
     lines = {name: " ".join(value.split()) for name, value in {**metadata, "uuid": uuid}.items()}
     values = {name: value[:MAX_VALUE_CHARACTERS] for name, value in lines.items()}
@@ -126,10 +136,15 @@ def fill(text: str, *, uuid: str, metadata: Mapping[str, str]) -> str:
     length = end = 0
     is_cut = False
     for found in _PLACEHOLDER.finditer(text):
-        value = values.get(found[1])
+        name = found[1]
+        value = values.get(name)
         if value is None:
-            continue
-        is_cut = is_cut or len(value) < len(lines[found[1]])
+            if not _NAME.match(name):
+                continue
+            value = ""
+            if absent is not None:
+                absent.add(name)
+        is_cut = is_cut or len(value) < len(lines.get(name, ""))
         pieces += (text[end : found.start()], value)
         length += found.start() - end + len(value)
         end = found.end()
@@ -160,7 +175,7 @@ async def _ask(
         ) as response:
             if not 200 <= response.status < 300:
                 raise _NotLoadedError(f"HTTP {response.status}", again=response.status >= 500)
-            body = await _read_body(response)
+            body, charset = await _read_body(response), response.charset
     except TimeoutError as error:
         raise _NotLoadedError(f"no answer within {timeout_seconds:g} s", again=True) from error
     except aiohttp.TooManyRedirects as error:
@@ -178,15 +193,46 @@ async def _ask(
         ) from error
     except aiohttp.ClientError as error:
         raise _NotLoadedError(f"the connection broke off: {type(error).__name__}", again=True) from error
+    return _answer(body.removeprefix(codecs.BOM_UTF8), charset or "utf-8")
+
+
+def _answer(body: bytes, charset: str) -> dict[str, Any]:
+    """Return what a body says of a call: JSON of whatever content type, else the instructions themselves."""
     try:
         answer = nesting.read(body)
     except nesting.TooDeep as error:
         raise _NotLoadedError(f"the answer {error}") from error
-    except orjson.JSONDecodeError as error:
-        raise _NotLoadedError("the answer is not JSON") from error
-    if not isinstance(answer, dict):
-        raise _NotLoadedError("the answer is not a JSON object")
-    return answer
+    except orjson.JSONDecodeError:
+        answer = _text(body, charset)
+    match answer:
+        case dict():
+            return answer
+        case [dict() as only]:  # as n8n answers
+            return only
+        case None:
+            return {}
+        case str():
+            if not answer.strip():
+                raise _NotLoadedError("the answer is empty")
+            return {"system": answer}
+        case list() if all(isinstance(each, dict) for each in answer):
+            raise _NotLoadedError(f"the answer is a list of {len(answer)}: one is needed")
+    raise _NotLoadedError("the answer is neither a JSON object, a list of one, nor text")
+
+
+def _text(body: bytes, charset: str) -> str:
+    """Return a body that is no JSON as text, unless nobody can have meant it as instructions."""
+    try:
+        text = body.decode(charset).strip()
+    except UnicodeError:
+        raise _NotLoadedError(f"the answer is not {charset.upper()}") from None
+    except LookupError:
+        raise _NotLoadedError("the answer has a charset that is not known") from None
+    if text.startswith("{"):
+        raise _NotLoadedError("the answer is not JSON")
+    if text[:16].lower().startswith(("<!doctype", "<html")):
+        raise _NotLoadedError("the answer is a web page")
+    return text
 
 
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:

@@ -59,7 +59,7 @@ async def run(settings: Settings, process: Process) -> int:
         incarnation=incarnation,
     )
     tools = ToolShed(
-        settings.tools_dir,
+        settings.tools_dirs,
         timeout_seconds=settings.tool_timeout_seconds,
         node=shutil.which("node"),
         granted=settings.tools_env,
@@ -71,8 +71,8 @@ async def run(settings: Settings, process: Process) -> int:
     measured.upstream_errors.expect(*realtime_errors.OPERATOR_CODES, *realtime_errors.PASSING_CODES)
     measured.expect_model(settings.openai_model)
     measured.expect_model(settings.openai_transcription_model)
-    functions = (*avr.FUNCTIONS, *(await tools.toolbox()).definitions)
-    measured.expect_tools(*(str(function["name"]) for function in functions[: metrics.MAX_LABEL_VALUES]))
+    functions = dict.fromkeys((*sorted(avr.BUILT_IN), *(await tools.toolbox()).names))
+    measured.expect_tools(*list(functions)[: metrics.MAX_LABEL_VALUES])
     resources = Resources(process.secrets, measured, Prices.load(settings.prices_file), tools, http)
     process.reloaded.append(lambda: registry.use_account(resources.settings.redis_url))
     tls = Tls(settings.cluster_tls, TlsFiles.of_worker) if settings.cluster_tls else None

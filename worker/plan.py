@@ -8,6 +8,7 @@ from typing import Any
 from common.extensions import ONLY_INTERNAL, TransferRule
 from common.models import Service
 from worker.dialect import Dialect
+from worker.tools.avr import BUILT_IN
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Plan:
         rollover_part: share of that time, and of a session's own limit, after which this session is replaced.
         idempotent: tools that may run again when it is not known whether they have.
         transfers: where the model may transfer the caller to.
+        built_in: names of the built-in tools that no file replaces.
     """
 
     dialect: Dialect
@@ -57,5 +59,6 @@ class Plan:
     rollover_part: float = 1.0
     idempotent: frozenset[str] = frozenset()
     transfers: TransferRule = ONLY_INTERNAL
+    built_in: frozenset[str] = BUILT_IN
     service: Service = Service.OPENAI
     notes: tuple[str, ...] = ()

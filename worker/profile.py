@@ -51,6 +51,7 @@ class CallProfile:
         model: fixed for a connection.
         api_key: never part of the record.
         has_own_key: the key came with the call, and its organization and project with it.
+        key_origin: where the call's own key came from (`Origin`); None: it has none, or a former release made it.
         session: for `session.update`, in the shape of the GA dialect, without tools.
         tools: definitions from the settings and for this call; those of the worker's own tools come on top.
         welcome_message: said word for word when the call opens; None: the model greets in its own words.
@@ -68,6 +69,7 @@ class CallProfile:
     model: str
     api_key: SecretStr = field(repr=False)
     has_own_key: bool = False
+    key_origin: str | None = None
     organization: str | None = None
     project: str | None = None
     session: dict[str, Any] = field(repr=False)
@@ -171,6 +173,7 @@ class CallProfile:
                     tool_key(tool) for tool, more in of_tools if not more and tool_key(tool) in origins
                 ),
                 "has_lost_key": bool(record.get("has_own_key")) and own_key is None,
+                "key_origin": record.get("key_origin") if record.get("has_own_key") else None,
             }
         )
 
@@ -189,7 +192,7 @@ async def load(
         settings: of the process.
         uuid: of the call.
         metadata: of the call.
-        provider_config: of `init`: `api_key`, and what the web service may answer.
+        provider_config: of `init`: what the web service may answer, too.
         http: see `instructions.http_client`.
     """
     answer: dict[str, Any] = {}
@@ -206,7 +209,7 @@ async def load(
     # Changes of OPENAI_SESSION are logged once, at the start: `common.setting_notices`.
     draft.merge(session_fields.accepted(settings.openai_session or {})[0])
     draft.override("OPENAI_URL_INSTRUCTIONS", answer)
-    draft.override("provider_config", provider_config, has_key=True)
+    draft.override("provider_config", provider_config)
     return draft.profile(metadata)
 
 
@@ -226,13 +229,18 @@ async def restored(
     """
     log = structlog.get_logger().bind(uuid=uuid)
     wanted = {chosen.origins[name] for name in chosen.lost}
+    if chosen.has_lost_key:
+        wanted.add(chosen.key_origin or Origin.PROVIDER_CONFIG)
     known: dict[str, dict[str, Any]] = {}
+    answer: dict[str, Any] = {}
     if Origin.SETTINGS in wanted:
         draft = _Draft(settings, uuid)
         draft.merge(session_fields.accepted(settings.openai_session or {})[0])
         known[Origin.SETTINGS] = draft.tools
     if Origin.INSTRUCTIONS in wanted and settings.openai_url_instructions is not None:
-        answer = await instructions.fetch(http, settings.openai_url_instructions, uuid=uuid, metadata=metadata)
+        answer = await instructions.fetch(
+            http, settings.openai_url_instructions, uuid=uuid, metadata=metadata, proxies=settings.proxies
+        )
         known[Origin.INSTRUCTIONS] = _tools_in(answer, "OPENAI_URL_INSTRUCTIONS", settings, uuid)
     if Origin.PROVIDER_CONFIG in wanted:
         known[Origin.PROVIDER_CONFIG] = _tools_in(provider_config, "provider_config", settings, uuid)
@@ -256,18 +264,20 @@ async def restored(
         )
     account: dict[str, Any] = {}
     if chosen.has_lost_key:
-        account = _restored_account(provider_config, settings, log)
+        is_of_service = chosen.key_origin == Origin.INSTRUCTIONS
+        account = _restored_account(answer if is_of_service else provider_config, settings, log)
+        account["key_origin"] = chosen.key_origin if account["has_own_key"] else None
     origins = {name: origin for name, origin in chosen.origins.items() if name not in left_out}
     lost: dict[str, Any] = {"lost": frozenset(), "has_lost_key": False}
     return dataclasses.replace(chosen, tools=tuple(tools), origins=origins, **account, **lost), tuple(left_out)
 
 
 def _restored_account(
-    provider_config: Mapping[str, Any], settings: Settings, log: structlog.stdlib.BoundLogger
+    source: Mapping[str, Any], settings: Settings, log: structlog.stdlib.BoundLogger
 ) -> dict[str, Any]:
     """Return who pays for a call whose own key Redis does not have."""
     try:
-        own_key = _own_key(provider_config.get("api_key"))
+        own_key = _own_key(source.get("api_key"))
     except ValueError:
         own_key = None
     if not isinstance(own_key, str):
@@ -280,7 +290,7 @@ def _tools_in(given: Mapping[str, Any], source: str, settings: Settings, uuid: s
     """Return the tools that a source names for a call, by their names."""
     draft = _Draft(settings, uuid)
     draft.session.pop("tools", None)
-    draft.override(source, given, has_key=True)
+    draft.override(source, given)
     return draft.tools
 
 
@@ -315,8 +325,8 @@ def _silence_ms(session: Mapping[str, Any], settings: Settings) -> int:
 
 
 def _tells(answer: Mapping[str, Any]) -> bool:
-    told = answer.get("system", answer.get("instructions"))
-    return isinstance(told, str) and bool(told.strip())
+    told = (answer.get(name) for name in ("system", "instructions"))
+    return any(isinstance(each, str) and each.strip() for each in told)
 
 
 def _problem_of(given: object) -> str:
@@ -339,7 +349,16 @@ def _message(value: object) -> object:
 
 
 def _own_key(value: object) -> object:
+    """Take a key of the call's own; None if there is none."""
     return api_key(value) if value else None
+
+
+_OF_THE_CALL: Final[dict[str, Parser]] = {
+    "welcome_message": _message,
+    "welcome_interruptible": boolean,
+    "api_key": _own_key,
+}
+"""Fields of a call that are none of its session."""
 
 
 class _Draft:
@@ -348,6 +367,7 @@ class _Draft:
     def __init__(self, settings: Settings, uuid: str) -> None:
         self.session = session_object(settings)
         self._origin = Origin.SETTINGS
+        self._key_origin = Origin.SETTINGS
         if settings.openai_mcp_servers:
             self.session["tools"] = settings.openai_mcp_servers
         if settings.openai_temperature is not None:
@@ -361,6 +381,8 @@ class _Draft:
         self._settings = settings
         self._service = models.service_of(settings.openai_base_url)
         self._uuid = uuid
+        self._absent: set[str] = set()
+        self._has_unrelated_model = False
         self._log = structlog.get_logger().bind(uuid=uuid)
 
     def merge(self, session: Mapping[str, Any]) -> None:
@@ -374,21 +396,24 @@ class _Draft:
         """The tools so far, by their names."""
         return {tool_key(tool): tool for tool in self.session.get("tools", ())}
 
-    def override(self, source: str, given: Any, *, has_key: bool = False) -> None:
+    def override(self, source: str, given: Any) -> None:
         """Put what was given for this call over what is there, as far as it is right."""
-        tools = self.session.get("tools")
-        self._override(source, given, has_key)
+        tools, key = self.session.get("tools"), self._own["api_key"]
+        self._override(source, given)
         if self.session.get("tools") is not tools:
             self._origin = _ORIGINS[source]
+        if self._own["api_key"] is not key:
+            self._key_origin = _ORIGINS[source]
 
-    def _override(self, source: str, given: Any, has_key: bool) -> None:
+    def _override(self, source: str, given: Any) -> None:
         if problem := _problem_of(given):
             self._warn(source, [Wrong("", problem)])
             return
-        left = dict(given)
+        left = session_fields.without_nulls(given, self._service)
+        if not left.get("api_key"):
+            left.pop("api_key", None)
         wrong: list[Wrong] = []
-        parsers: dict[str, Parser] = {"welcome_message": _message, "welcome_interruptible": boolean}
-        for name, parser in (parsers | ({"api_key": _own_key} if has_key else {})).items():
+        for name, parser in _OF_THE_CALL.items():
             if name in left:
                 try:
                     self._own[name] = parser(left.pop(name))
@@ -414,10 +439,13 @@ class _Draft:
             del self.session["instructions"]
         if "instructions" in self.session:
             self.session["instructions"] = self._filled(self.session["instructions"], metadata)
+        welcome_message = self._filled(self._own["welcome_message"] or "", metadata) or None
+        self._log_absent()
         return CallProfile(
             base_url=settings.openai_base_url,
             model=self._model,
             **_account(settings, own_key),
+            key_origin=self._key_origin if own_key is not None else None,
             audio_format=self._one_format(),
             silence_ms=_silence_ms(self.session, settings),
             vad_threshold=settings.openai_turn_detection_threshold,
@@ -425,7 +453,7 @@ class _Draft:
             session=self.session,
             tools=tools,
             origins=tool_secrets.origins_of(tools, self._origin),
-            welcome_message=self._filled(self._own["welcome_message"] or "", metadata) or None,
+            welcome_message=welcome_message,
             welcome_interruptible=self._own["welcome_interruptible"],
         )
 
@@ -434,11 +462,23 @@ class _Draft:
         if not isinstance(given, Mapping):
             wrong.append(Wrong("session", "must be an object"))
             return []
-        session, wrong_here = session_fields.checked(given, self._service)
+        present = session_fields.without_nulls(given, self._service)
+        session, wrong_here = session_fields.checked(present, self._service)
         wrong += wrong_here
+        self._check_model(session, wrong)
         session, changes = session_fields.accepted(session)
         self.merge(session)
         return changes
+
+    def _check_model(self, session: dict[str, Any], wrong: list[Wrong]) -> None:
+        """Leave out a model that does not speak, which names something else of the tenant's. Told once a call."""
+        model = session.get("model")
+        if model in (None, self._model) or models.may_speak(str(model), self._service):
+            return
+        del session["model"]
+        if not self._has_unrelated_model:
+            wrong.append(Wrong("model", f"must be a voice model: the call has {self._model}"))
+        self._has_unrelated_model = True
 
     def _fit_model(self) -> None:
         """Leave out what the model would refuse: it may be another than that of the settings."""
@@ -461,7 +501,17 @@ class _Draft:
         return chosen
 
     def _filled(self, text: str, metadata: Mapping[str, str]) -> str:
-        return instructions.fill(text, uuid=self._uuid, metadata=metadata)
+        return instructions.fill(text, uuid=self._uuid, metadata=metadata, absent=self._absent)
+
+    def _log_absent(self) -> None:
+        """Name the placeholders that are empty in this call, in one line."""
+        if self._absent:
+            self._log.warning(
+                "placeholders without a value",
+                number=len(self._absent),
+                placeholders=sorted(self._absent)[:MAX_SHOWN],
+                hint="they are empty; the dialplan posts the caller's number and other data to AVR Core's /call",
+            )
 
     def _warn(self, source: str, wrong: Sequence[Wrong]) -> None:
         if wrong:

@@ -202,6 +202,7 @@ class Session:
             new_id=self._new_id,
             uuid=opening.uuid,
             transfers=plan.transfers,
+            built_in=plan.built_in,
         )
         self._updates = SessionUpdates(plan, self._out, opening.uuid)
         self._wants_awaiting = opening.filler

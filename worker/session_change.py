@@ -93,7 +93,7 @@ def _tools(
             made.append(_tool(each, changes))
         except ValueError as error:
             wrong.append(Wrong(f"tools[{index}]", str(error), kind_of(each)))
-    known = {*avr.RESERVED_NAMES, *own_tools, *map(tool_key, chosen.tools)}
+    known = {*avr.BUILT_IN, *own_tools, *map(tool_key, chosen.tools)}
     new = set(map(tool_key, made)) - known
     if new and len(known) + len(new) > MAX_TOOLS:
         wrong.append(Wrong("tools", f"a session has at most {MAX_TOOLS} tools", kind_of(given)))
@@ -104,7 +104,7 @@ def _tool(given: object, changes: list[Change]) -> dict[str, Any]:
     made = tool(given)
     assert isinstance(made, dict)
     if made.get("type") != "function":
-        if tool_key(made) in avr.RESERVED_NAMES:
+        if tool_key(made) in avr.BUILT_IN:
             raise ValueError(f"must have another name than {tool_key(made)}, which is built in")
         return made
     mended, done = function_tools.mend(made)

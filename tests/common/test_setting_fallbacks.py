@@ -103,7 +103,14 @@ WRONG_AND_FATAL: Final = {
 }
 # Any text is right: a folder that is missing is named in a notice.
 NEVER_WRONG: Final = frozenset(
-    {"openai_instructions", "openai_welcome_message", "answer_failed_text", "tools_dir", "no_proxy"}
+    {
+        "openai_instructions",
+        "openai_welcome_message",
+        "answer_failed_text",
+        "tools_dir",
+        "avr_tools_dir",
+        "no_proxy",
+    }
 )
 
 

@@ -52,6 +52,7 @@ UNSET_BY_DEFAULT = (
     "max_call_seconds",
     "prices_file",
     "fallback_extension",
+    "avr_tools_dir",
 )
 # OpenAI has announced that the default transcription model is to go: that line alone is there by default.
 DEFAULT_NOTICES = Settings.parse({"OPENAI_API_KEY": KEY, "REDIS_URL": "redis://h"}, Role.WORKER).notices
@@ -106,6 +107,20 @@ def test_defaults_are_the_contracts() -> None:
     assert settings.grouping_ms == 3
     for name in UNSET_BY_DEFAULT:
         assert getattr(settings, name) is None, name
+
+
+@pytest.mark.parametrize(
+    ("variables", "folders"),
+    [
+        ({}, ("tools", "avr_tools")),
+        ({"TOOLS_DIR": "/usr/src/app/tools"}, ("/usr/src/app/tools", "/usr/src/app/avr_tools")),
+        ({"TOOLS_DIR": "../mine"}, ("../mine", "../avr_tools")),
+        ({"TOOLS_DIR": "."}, (".", "../avr_tools")),
+        ({"AVR_TOOLS_DIR": "/avr"}, ("tools", "/avr")),
+    ],
+)
+def test_avr_tools_are_beside_the_tools(variables: dict[str, str], folders: tuple[str, str]) -> None:
+    assert parse(**variables).tools_dirs == tuple(map(Path, folders))
 
 
 @pytest.mark.parametrize(("role", "seconds"), [(Role.SERVE, 8), (Role.DISPATCHER, 3600), (Role.WORKER, 30)])

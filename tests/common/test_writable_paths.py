@@ -78,3 +78,14 @@ def test_the_start_warns_in_one_line(tools: Path) -> None:
     )
     dispatcher = {"REDIS_URL": "redis://h", "TOOLS_DIR": str(tools)}
     assert Settings.parse(dispatcher, Role.DISPATCHER).notices == ()
+
+
+def test_avr_tools_are_looked_at_too(tools: Path) -> None:
+    avr_tools = tools.with_name("avr_tools")
+    avr_tools.mkdir()
+    avr_tools.chmod(0o777)
+    for variables in ({"TOOLS_DIR": str(tools)}, {"AVR_TOOLS_DIR": str(avr_tools)}):
+        (line,) = Settings.parse(NEEDED | variables, Role.SERVE).notices
+        assert line.startswith(
+            f"AVR_TOOLS_DIR: others may change code that runs with the worker's rights: {avr_tools} ("
+        )

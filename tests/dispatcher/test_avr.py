@@ -225,7 +225,9 @@ class TestMetadata:
             ("", {}),
             ("/any/path?from=100&to=200", {"from": "100", "to": "200"}),
             ("?from=100", {"from": "100"}),
-            ("/?from=%2B39+02%201&name=Citt%C3%A0", {"from": "+39 02 1", "name": "Città"}),
+            ("/?from=%2B39%2002%201&name=Citt%C3%A0", {"from": "+39 02 1", "name": "Città"}),
+            ("/?from=+39021&to=%2B39022", {"from": "+39021", "to": "+39022"}),
+            ("/?a+b=1", {"a+b": "1"}),
             ("/?a=1&a=2", {"a": "2"}),
             ("/?a=b=c", {"a": "b=c"}),
             ("/?a=1?b=2", {"a": "1?b=2"}),
@@ -256,6 +258,9 @@ class TestMetadata:
     def test_a_token_with_a_plus_may_stand_there_as_it_is(self) -> None:
         assert avr.token("/?token=a+b/c==&from=1") == "a+b/c=="
         assert avr.token("/?token=a%2Bb/c==") == "a+b/c=="
+
+    def test_a_token_keeps_an_encoded_space(self) -> None:
+        assert avr.token("/?token=a%20b") == "a b"
 
     def test_an_empty_token_is_none(self) -> None:
         assert avr.token("/?token=") is None

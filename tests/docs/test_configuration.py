@@ -33,9 +33,6 @@ from tests.docs.dialplan import Dialplan
 DOCUMENTS = ("quickstart.md", "migration.md", "tools.md")
 BLOCKS = [block for name in DOCUMENTS for block in blocks(name)]
 
-# Settings that other branches add: they are on their way. Remove a name as soon as `Settings` has it.
-ON_THEIR_WAY = {"AVR_TOOLS_DIR", "STRICT_SETTINGS"}
-
 OTHERS = {
     # avr-app gives these to each agent's container (backend/src/agents/agents.service.ts).
     "avr-app": {"AGENT_ID", "AGENT_NAME", "PROVIDER_STS_ID", "PROVIDER_STS_NAME", "PROVIDER_STS_TYPE"},
@@ -53,7 +50,7 @@ OTHERS = {
 # A documented variable and `_FILE` name a file that holds its value.
 OF_FILES = {"OPENAI_API_KEY_FILE"}
 
-SETTINGS = {name.upper() for name in Settings.model_fields} | ON_THEIR_WAY | OF_FILES
+SETTINGS = {name.upper() for name in Settings.model_fields} | OF_FILES
 KNOWN = SETTINGS.union(*OTHERS.values())
 
 CHECKED = {"asterisk", "console", "dockerfile", "env", "javascript", "json", "python", "yaml"}
@@ -108,17 +105,11 @@ def test_every_variable_in_the_prose_is_known(name: str) -> None:
     assert inline_names(name) - KNOWN == set()
 
 
-def test_settings_on_their_way_are_not_there_yet() -> None:
-    there = {name for name in ON_THEIR_WAY if name.lower() in Settings.model_fields}
-    assert not there, "remove these from ON_THEIR_WAY"
-
-
 @_of("env")
 def test_env_block_is_taken_by_the_service(block: Block) -> None:
     variables = env_file(block.text)
     assert variables.keys() <= SETTINGS
-    taken = {name: value for name, value in variables.items() if name not in ON_THEIR_WAY}
-    settings = Settings.parse({"OPENAI_API_KEY": "k", **taken}, Role.SERVE)
+    settings = Settings.parse({"OPENAI_API_KEY": "k", **variables}, Role.SERVE)
     assert settings.notices == ()
 
 

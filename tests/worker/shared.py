@@ -1,4 +1,4 @@
-"""What the calls of a worker share, without tools of anybody's."""
+"""What the calls of a worker share, with the tools of TOOLS_DIR if that is set."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from worker.tools.shed import ToolShed
 @asynccontextmanager
 async def resources(settings: Settings) -> AsyncIterator[Resources]:
     """Until the end of the test."""
-    tools = ToolShed(Path("no-such-folder"), timeout_seconds=5.0, node=None)
+    folder = settings.tools_dir if "tools_dir" in settings.model_fields_set else Path("no-such-folder")
+    tools = ToolShed([folder], timeout_seconds=5.0, node=None)
     await tools.start()
     http = instructions.http_client()
     try:

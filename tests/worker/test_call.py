@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -14,7 +15,16 @@ from common.link import Outcome
 from simulator.realtime_api import RealtimeSimulator
 from tests.helpers import eventually
 from tests.worker import api_events as api
-from tests.worker.call_desk import CHANNEL, KEY, PATIENCE_SECONDS, QUICK, call_to, counted, errors
+from tests.worker.call_desk import (
+    CHANNEL,
+    KEY,
+    PATIENCE_SECONDS,
+    QUICK,
+    begin_tool,
+    call_to,
+    counted,
+    errors,
+)
 from tests.worker.link_records import Audio, payload_of
 from worker.call import KEPT_LONGER_SECONDS
 from worker.session_updates import UPDATE_SECONDS
@@ -353,6 +363,27 @@ async def test_audio_that_the_api_does_not_take_waits_is_dropped_above_the_bound
         await opened.wait_for(lambda s: s.appended_ms >= kept_ms, timeout_seconds=PATIENCE_SECONDS)
         assert opened.appended_ms == kept_ms
         assert not desk.is_over.is_set()
+
+
+async def test_a_file_named_like_a_built_in_tool_takes_its_place(
+    simulator: RealtimeSimulator, tmp_path: Path
+) -> None:
+    (tmp_path / "hang_up.py").write_text(
+        "name = 'avr_hangup'\ndescription = 'Ours.'\ndef handler(uuid, args): return f'over: {uuid}'\n"
+    )
+    async with call_to(simulator.url, tools_dir=tmp_path) as desk:
+        await desk.ready()
+        opened = await simulator.wait_for_session()
+        assert [tool["name"] for tool in opened.session["tools"]] == ["avr_transfer", "avr_hangup"]
+        assert [tool["description"] for tool in opened.session["tools"]][1] == "Ours."
+        begin_tool(simulator, opened, name="avr_hangup")
+        await desk.wait_for(lambda records: [record for record in records if isinstance(record, link.Tool)])
+        with capture_logs() as lines:
+            desk.record(link.ToolKnown("call_1"))
+            await eventually(lambda: "tool called" in [line["event"] for line in lines], PATIENCE_SECONDS)
+        (line,) = [line for line in lines if line["event"] == "tool called"]
+        assert (line["tool"], line["outcome"]) == ("avr_hangup", "ok")
+        assert not [record for record in desk.records if isinstance(record, link.Order)]
 
 
 async def test_a_session_has_no_more_tools_than_the_api_takes(simulator: RealtimeSimulator) -> None:

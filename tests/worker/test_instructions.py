@@ -87,9 +87,17 @@ async def test_it_is_asked_twice_at_most(http: aiohttp.ClientSession) -> None:
     [
         ("no such tenant", 404, "HTTP 404"),
         ("who are you", 401, "HTTP 401"),
-        ("Be kind.", 200, "the answer is not JSON"),
-        ('["Be kind."]', 200, "the answer is not a JSON object"),
-        ("", 204, "the answer is not JSON"),
+        ('{"system": "Be kind."', 200, "the answer is not JSON"),
+        ("{{ $json.system }}", 200, "the answer is not JSON"),
+        ('["Be kind."]', 200, "the answer is neither a JSON object, a list of one, nor text"),
+        ('[{"system": "Be kind."}, {"system": "Be rude."}]', 200, "the answer is a list of 2: one is needed"),
+        ("[]", 200, "the answer is a list of 0: one is needed"),
+        ("5", 200, "the answer is neither a JSON object, a list of one, nor text"),
+        ("\ufeff<!DOCTYPE html><p>Sign in</p>", 200, "the answer is a web page"),
+        ("\n<HTML lang=en>", 200, "the answer is a web page"),
+        ("", 204, "the answer is empty"),
+        (" \n", 200, "the answer is empty"),
+        ('" "', 200, "the answer is empty"),
         (" " * (MAX_BYTES + 1), 200, f"the answer is longer than {MAX_BYTES} bytes"),
     ],
 )
@@ -101,6 +109,57 @@ async def test_an_answer_that_is_none_is_logged_and_not_asked_for_again(
     assert answer == {}
     assert len(service.requests) == 1
     assert [(line["log_level"], line["reason"], line["uuid"]) for line in lines] == [("warning", reason, UUID)]
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "system"),
+    [
+        (b'[{"system": "Be kind."}]', "application/json", "Be kind."),
+        (b"Be kind.\n", "text/plain", "Be kind."),
+        (b"Be kind.", "application/json", "Be kind."),
+        (b"\xef\xbb\xbfBe kind.", "text/html", "Be kind."),
+        (b"[Role]\nBe kind.", "text/plain", "[Role]\nBe kind."),
+        (b"<role>Be kind.</role>", "text/plain", "<role>Be kind.</role>"),
+        (b'"Be kind."', "application/json", "Be kind."),
+        (b'{"system": "Be kind."}', "text/plain", "Be kind."),
+        (b'\xef\xbb\xbf{"system": "Be kind."}', "application/json", "Be kind."),
+        ("Sì".encode(), "text/plain", "Sì"),
+        ("Sì".encode("latin-1"), "text/plain; charset=iso-8859-1", "Sì"),
+    ],
+)
+async def test_lists_of_one_and_plain_text_are_understood(
+    http: aiohttp.ClientSession, body: bytes, content_type: str, system: str
+) -> None:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async with web_service(answer) as service:
+        assert await fetch(http, service.url) == ({"system": system}, [])
+
+
+@pytest.mark.parametrize(
+    ("content_type", "reason"),
+    [
+        ("text/plain", "the answer is not UTF-8"),
+        ("text/plain; charset=ascii", "the answer is not ASCII"),
+        ("text/plain; charset=nonsense", "the answer has a charset that is not known"),
+    ],
+)
+async def test_text_that_cannot_be_decoded_is_refused(
+    http: aiohttp.ClientSession, content_type: str, reason: str
+) -> None:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=b"S\xec", headers={"Content-Type": content_type})
+
+    async with web_service(answer) as service:
+        told, lines = await fetch(http, service.url)
+    assert told == {}
+    assert [line["reason"] for line in lines] == [reason]
+
+
+async def test_an_answer_of_null_tells_nothing(http: aiohttp.ClientSession) -> None:
+    async with web_service(json(None)) as service:
+        assert await fetch(http, service.url) == ({}, [])
 
 
 async def test_an_endless_answer_is_cut_off(http: aiohttp.ClientSession) -> None:
@@ -196,7 +255,7 @@ async def test_no_cookie_comes_back(http: aiohttp.ClientSession) -> None:
     assert [dict(request.cookies) for request in service.requests] == [{}, {}]
 
 
-@pytest.mark.parametrize("answer", [text("x", 503), text("x", 404), text("x"), text(" " * (MAX_BYTES + 1))])
+@pytest.mark.parametrize("answer", [text("x", 503), text("x", 404), text("{x"), text(" " * (MAX_BYTES + 1))])
 async def test_nothing_secret_is_logged(http: aiohttp.ClientSession, answer: Any) -> None:
     async with web_service(answer) as service:
         url = service.url.replace("http://", "http://me:s3cret@") + "/a?sig=s3cret#s3cret"
@@ -263,9 +322,10 @@ async def test_a_file_of_the_longest_size_is_read(tmp_path: Path) -> None:
     [
         ("Call from {from} to {to}.", "Call from +39 06 1 to 600."),
         ("{uuid}", UUID),
-        ("{unknown} {} { from } {{to}}", "{unknown} {} { from } {600}"),
+        ("<{unknown}> {} { from } {{to}}", "<> {} { from } {600}"),
+        (r"{0} \d{4} {3,5} {-} {.}", r"{0} \d{4} {3,5} {-} {.}"),
         ('Answer {"name": "{from}", "a": {"b": 1}}', 'Answer {"name": "+39 06 1", "a": {"b": 1}}'),
-        ("{from.__class__} {from!r} {from:>9} {0}", "{from.__class__} {from!r} {from:>9} {0}"),
+        ("<{from.__class__}> {from!r} {from:>9}", "<> {from!r} {from:>9}"),
         ("no braces", "no braces"),
     ],
 )
@@ -312,7 +372,13 @@ def test_instructions_that_are_written_longer_keep_their_length() -> None:
     made, lines = fill_logged(written, {"a": "long value"})
     assert made == ("long value" + "x" * len(written))[: len(written)]
     assert [line["event"] for line in lines] == ["instructions were cut"]
-    assert fill_logged(written, {}) == (written, [])
+    assert fill_logged(written, {}) == (written.removeprefix("{a}"), [])
+
+
+def test_absent_placeholders_are_told_to_who_asks() -> None:
+    absent: set[str] = set()
+    assert fill("{from} {name} {name} {0}", uuid=UUID, metadata=METADATA, absent=absent) == "+39 06 1   {0}"
+    assert absent == {"name"}
 
 
 def test_a_value_that_is_too_long_is_cut_where_it_is_filled_in() -> None:

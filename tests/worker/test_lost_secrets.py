@@ -188,3 +188,69 @@ async def test_provider_config_of_the_next_connection_brings_its_secrets(
                 assert told.secrets.get("api_key") == own_key
         lost = [line for line in lines if line["event"] == "the call's own key was lost"]
         assert len(lost) == (0 if own_key else 1)
+
+
+async def test_the_service_is_asked_again_for_the_tenants_key(simulator: RealtimeSimulator) -> None:
+    answer = {"system": "Be kind.", "api_key": "plain-key-of-tenant-7"}
+    async with (
+        web_service(json(answer)) as service,
+        call_to(simulator.url, openai_url_instructions=service.url) as desk,
+    ):
+        await desk.ready()
+        assert "plain-key" not in remembered(desk)
+        with capture_logs() as lines:
+            async with next_session(simulator, desk, recalled=True) as (following, opened):
+                assert keys_told(following) == ["plain-key-of-tenant-7"]
+                assert opened.session["instructions"] == "Be kind."
+                # And at the move after that one.
+                async with next_session(simulator, following, number=3, recalled=True) as (last, _):
+                    assert keys_told(last) == ["plain-key-of-tenant-7"]
+        assert len(service.requests) == 3
+        assert "plain-key" not in str(lines)
+        assert not [line for line in lines if line["event"] == "the call's own key was lost"]
+
+
+async def test_without_the_services_key_the_call_goes_on_with_ours(simulator: RealtimeSimulator) -> None:
+    answer = {"system": "Be kind.", "api_key": "plain-key-of-tenant-7"}
+    async with (
+        web_service(json(answer), text("busy", 404)) as service,
+        call_to(simulator.url, openai_url_instructions=service.url) as desk,
+    ):
+        await desk.ready()
+        with capture_logs() as lines:
+            async with next_session(simulator, desk, recalled=True) as (following, _):
+                assert keys_told(following) == [None]
+        assert len([line for line in lines if line["event"] == "the call's own key was lost"]) == 1
+
+
+async def test_the_services_key_is_not_asked_for_while_it_is_known(simulator: RealtimeSimulator) -> None:
+    answer = {"system": "Be kind.", "api_key": "plain-key-of-tenant-7"}
+    async with (
+        web_service(json(answer)) as service,
+        call_to(simulator.url, openai_url_instructions=service.url) as desk,
+    ):
+        await desk.ready()
+        async with next_session(simulator, desk) as (following, _):
+            assert keys_told(following) == ["plain-key-of-tenant-7"]
+        assert len(service.requests) == 1
+
+
+async def test_a_key_of_init_is_not_replaced_by_the_services(simulator: RealtimeSimulator) -> None:
+    async with (
+        web_service(json({"system": "Be kind.", "api_key": "plain-key-of-tenant-7"})) as service,
+        call_to(simulator.url, openai_url_instructions=service.url) as desk,
+        begun(Desk(desk.shared, provider_config={"api_key": "plain-key-of-init"})) as first,
+    ):
+        await first.ready()
+        asked = len(service.requests)
+        going_on = next_session(
+            simulator, first, number=3, recalled=True, provider_config={"api_key": "plain-key-of-init"}
+        )
+        async with going_on as (following, _):
+            assert keys_told(following) == ["plain-key-of-init"]
+        assert len(service.requests) == asked
+
+
+def keys_told(desk: Desk) -> list[Any]:
+    """Return the calls' own keys that the dispatcher was told."""
+    return [record.secrets.get("api_key") for record in desk.records if isinstance(record, link.Profile)]

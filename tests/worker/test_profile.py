@@ -137,7 +137,7 @@ async def test_the_web_comes_before_the_file(http: aiohttp.ClientSession, tmp_pa
     assert dict(request.query) == METADATA
 
 
-@pytest.mark.parametrize("answer", [text("no", 404), text("no"), json({}), json({"voice": "ash"})])
+@pytest.mark.parametrize("answer", [text("no", 404), text(""), json({}), json({"voice": "ash"})])
 async def test_the_file_comes_next_where_the_web_tells_nothing(
     http: aiohttp.ClientSession, tmp_path: Path, answer: Any
 ) -> None:
@@ -162,19 +162,152 @@ async def test_a_system_that_tells_nothing_is_not_used(
     path.write_text("from the file")
     async with web_service(json({"system": system, "voice": "ash"})) as service:
         made, _ = await load_logged(http, OPENAI_URL_INSTRUCTIONS=service.url, OPENAI_FILE_INSTRUCTIONS=str(path))
+        without_file, lines = await load_logged(http, OPENAI_URL_INSTRUCTIONS=service.url)
     assert output(made)["voice"] == "ash"
-    if system is not None:
-        assert made.session["instructions"] == "from the file"
+    assert made.session["instructions"] == "from the file"
+    assert without_file.session["instructions"] == "You are a helpful assistant."
+    assert (lines == []) == (system is None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (json([{"system": "from the web", "voice": "ash"}]), "from the web"),
+        (text("from the web"), "from the web"),
+        (json({"system": None, "instructions": "from the web"}), "from the web"),
+        (json({"instructions": None, "system": "from the web"}), "from the web"),
+        (json({"system": "from the web", "session": {"instructions": None}}), "from the web"),
+        (json({"system": None}), "from the file"),
+        (json([{"system": None, "instructions": None}]), "from the file"),
+        (json(None), "from the file"),
+    ],
+)
+async def test_answers_of_services_in_the_wild(
+    http: aiohttp.ClientSession, tmp_path: Path, answer: Any, told: str
+) -> None:
+    path = tmp_path / "instructions.txt"
+    path.write_text("from the file")
+    async with web_service(answer) as service:
+        made = await load(http, OPENAI_URL_INSTRUCTIONS=service.url, OPENAI_FILE_INSTRUCTIONS=str(path))
+    assert made.session["instructions"] == told
+
+
+NULLS: dict[str, Any] = {
+    "api_key": None,
+    "model": None,
+    "voice": None,
+    "system": None,
+    "instructions": None,
+    "tools": None,
+    "temperature": None,
+    "speed": None,
+    "max_output_tokens": None,
+    "tool_choice": None,
+    "welcome_message": None,
+    "welcome_interruptible": None,
+    "audio": None,
+    "session": {"audio": {"input": {"format": None}, "output": {"voice": None}}, "truncation": None},
+    "plan": None,
+}
+
+
+@pytest.mark.parametrize("source", ["provider_config", "OPENAI_URL_INSTRUCTIONS"])
+async def test_null_means_not_given(http: aiohttp.ClientSession, source: str) -> None:
+    variables = {
+        "OPENAI_VOICE": "ash",
+        "OPENAI_SPEED": "1.1",
+        "OPENAI_MAX_TOKENS": "100",
+        "OPENAI_TOOL_CHOICE": "none",
+        "OPENAI_TRUNCATION": "disabled",
+        "OPENAI_MCP_SERVERS": json_module.dumps([MCP]),
+        "OPENAI_WELCOME_MESSAGE": "Hello.",
+        "OPENAI_WELCOME_INTERRUPTIBLE": "false",
+        "OPENAI_SESSION": '{"instructions": "Be kind."}',
+    }
+    plain = await load(http, **variables)
+    if source == "provider_config":
+        assert await load(http, NULLS, **variables) == plain
+    else:
+        async with web_service(json(NULLS)) as service:
+            assert await load(http, OPENAI_URL_INSTRUCTIONS=service.url, **variables) == plain
+
+
+async def test_null_turns_off_what_the_api_can_turn_off(http: aiohttp.ClientSession) -> None:
+    variables = {"OPENAI_NOISE_REDUCTION": "near_field", "OPENAI_TRACING": "auto"}
+    off = {"turn_detection": None, "tracing": None, "reasoning": None}
+    nested = {"session": {"audio": {"input": {"noise_reduction": None, "transcription": None}}}}
+    made = await load(http, off | nested, **variables)
+    assert made.turn_detection is TurnDetection.NONE
+    assert (made.session["tracing"], made.session["reasoning"]) == (None, None)
+    assert (audio_input(made)["noise_reduction"], audio_input(made)["transcription"]) == (None, None)
+
+
+UNRELATED = ["gpt-4o", "gpt-4o-mini", "gpt-3.5-turbo", "gpt-5.1", "o3", "claude-opus-4", "gemini-2.5-pro"]
+
+
+@pytest.mark.parametrize("model", UNRELATED)
+@pytest.mark.parametrize("base_url", ["wss://api.openai.com/v1", LOCAL, "https://me.openai.azure.com"])
+async def test_a_model_that_is_no_voice_model_is_ignored(
+    http: aiohttp.ClientSession, model: str, base_url: str
+) -> None:
+    async with web_service(json([{"system": "Be kind.", "model": model}])) as service:
+        variables = {"OPENAI_URL_INSTRUCTIONS": service.url, "OPENAI_BASE_URL": base_url}
+        made, lines = await load_logged(http, {"model": model, "session": {"model": model}}, **variables)
+    assert (made.model, made.session["instructions"]) == ("gpt-realtime-2.1", "Be kind.")
+    ((line),) = lines
+    assert (line["log_level"], line["source"], line["uuid"]) == ("warning", "OPENAI_URL_INSTRUCTIONS", UUID)
+    assert line["fields"] == {"model": "must be a voice model: the call has gpt-realtime-2.1"}
+
+
+@pytest.mark.parametrize(
+    ("model", "base_url"),
+    [
+        ("gpt-realtime-1.5", "wss://api.openai.com/v1"),
+        ("gpt-audio-1.5", "wss://api.openai.com/v1"),
+        ("ft:gpt-realtime-2.1:me", "wss://api.openai.com/v1"),
+        ("gpt-4o-realtime-preview", LOCAL),
+        ("qwen3-omni", LOCAL),
+        ("receptionist", "https://me.openai.azure.com"),
+        ("grok-voice-fast", "wss://api.x.ai/v1"),
+    ],
+)
+async def test_a_voice_model_may_be_set_for_one_call(
+    http: aiohttp.ClientSession, model: str, base_url: str
+) -> None:
+    given, here = {"model": model}, settings(OPENAI_BASE_URL=base_url)
+    made = await profile.load(here, uuid=UUID, metadata=METADATA, provider_config=given, http=http)
+    assert made.model == model
+
+
+async def test_the_model_of_the_settings_is_never_unrelated(http: aiohttp.ClientSession) -> None:
+    made = await load(http, {"model": "gpt-4o"}, OPENAI_BASE_URL=LOCAL, OPENAI_MODEL="gpt-4o")
+    assert made.model == "gpt-4o"
 
 
 async def test_the_calls_data_is_filled_in_wherever_the_text_is_from(http: aiohttp.ClientSession) -> None:
-    answer = {"system": "{from} calls {to}: {unknown}", "welcome_message": "Welcome, {from}!"}
+    answer = {"system": "{from} calls {to}: {}", "welcome_message": "Welcome, {from}!"}
     async with web_service(json(answer)) as service:
         made = await load(http, OPENAI_URL_INSTRUCTIONS=service.url)
-    assert made.session["instructions"] == "100 calls 600: {unknown}"
+    assert made.session["instructions"] == "100 calls 600: {}"
     assert made.welcome_message == "Welcome, 100!"
     made = await load(http, OPENAI_INSTRUCTIONS="Call {uuid}", OPENAI_WELCOME_MESSAGE="You are {from}.")
     assert (made.session["instructions"], made.welcome_message) == (f"Call {UUID}", "You are 100.")
+
+
+async def test_absent_placeholders_are_empty_and_named_in_one_line(http: aiohttp.ClientSession) -> None:
+    answer = {"system": "<{name}> <{city}> <{name}> <{from}>", "welcome_message": "Hello {name}{nick}!"}
+    made, lines = await load_logged(http, answer)
+    assert made.session["instructions"] == "<> <> <> <100>"
+    assert made.welcome_message == "Hello !"
+    (line,) = lines
+    assert (line["event"], line["log_level"], line["uuid"]) == ("placeholders without a value", "warning", UUID)
+    assert line["placeholders"] == ["city", "name", "nick"]
+    assert "/call" in line["hint"]
+
+
+async def test_however_many_placeholders_are_absent_ten_are_named(http: aiohttp.ClientSession) -> None:
+    _, lines = await load_logged(http, {"system": "".join(f"{{n{number:05}}}" for number in range(5000))})
+    assert [(line["number"], len(line["placeholders"])) for line in lines] == [(5000, 10)]
 
 
 async def test_a_stored_prompt_keeps_its_own_instructions(http: aiohttp.ClientSession) -> None:
@@ -283,8 +416,8 @@ async def test_without_a_key_of_its_own_the_call_has_the_settings(
 async def test_tools_of_the_variables_can_be_turned_off(http: aiohttp.ClientSession) -> None:
     variables = {"OPENAI_MCP_SERVERS": json_module.dumps([MCP])}
     assert (await load(http, **variables)).tools == (MCP,)
-    assert (await load(http, {"tools": None}, **variables)).tools == ()
-    assert (await load(http, {"welcome_message": None}, OPENAI_WELCOME_MESSAGE="Hello.")).welcome_message is None
+    assert (await load(http, {"tools": []}, **variables)).tools == ()
+    assert (await load(http, {"welcome_message": ""}, OPENAI_WELCOME_MESSAGE="Hello.")).welcome_message is None
 
 
 async def test_turn_detection_can_be_turned_off_for_one_call(http: aiohttp.ClientSession) -> None:
@@ -332,7 +465,6 @@ async def test_the_format_can_be_set_for_one_call_both_ways_alike(http: aiohttp.
         ({"api_key": "s3cret key"}, "api_key"),
         ({"api_key": 5}, "api_key"),
         ({"output_modalities": ["text"]}, "output_modalities"),
-        ({"audio": None}, "audio"),
         ({"audio": {"input": "s3cret"}}, "audio.input"),
     ],
 )
@@ -386,11 +518,26 @@ async def test_fields_that_nobody_knows_are_named_in_one_line(http: aiohttp.Clie
     assert output(made)["voice"] == "ash"
 
 
-async def test_the_web_does_not_set_the_key(http: aiohttp.ClientSession) -> None:
-    async with web_service(json({"api_key": "sk-other"})) as service:
+async def test_the_web_may_bring_the_tenants_key(http: aiohttp.ClientSession) -> None:
+    async with web_service(json({"api_key": "sk-of-tenant-7"})) as service:
+        variables = {"OPENAI_URL_INSTRUCTIONS": service.url, "OPENAI_ORGANIZATION": "org"}
+        made = await load(http, **variables)
+        assert made.has_own_key
+        assert made.headers == {"Authorization": "Bearer sk-of-tenant-7"}
+        assert "sk-of-tenant-7" not in str(made.to_record())
+        own = await load(http, {"api_key": "sk-of-init"}, **variables)
+        assert own.api_key == SecretStr("sk-of-init")
+        for empty in (None, ""):
+            made = await load(http, {"api_key": empty}, **variables)
+            assert made.api_key == SecretStr("sk-of-tenant-7")
+
+
+async def test_a_key_of_the_web_that_is_none_is_not_shown(http: aiohttp.ClientSession) -> None:
+    async with web_service(json({"api_key": "s3cret key"})) as service:
         made, lines = await load_logged(http, OPENAI_URL_INSTRUCTIONS=service.url)
     assert made.api_key == SecretStr(KEY)
-    assert lines[0]["fields"] == ["api_key"]
+    assert [list(line["fields"]) for line in lines] == [["api_key"]]
+    assert "s3cret" not in str(lines)
 
 
 # Dialects

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.link import Open, Order, OrderAction, OrderDone, Outcome, Released
+from common.link import Open, Order, OrderAction, OrderDone, Outcome, Released, ToolKnown
 from tests.worker import api_events as api
 from tests.worker.restored import TRANSFER, agent, function_call, restored, restoring, user
 from tests.worker.session_driver import PLENTY, Did, Driver, live, only, playout
-from worker.actions import Answer, Ended
+from worker.actions import Answer, Ended, RunTool
 from worker.function_calls import TRANSFERRED
 from worker.session import HANG_UP_ORDER, State
 from worker.snapshot import Snapshot
@@ -118,6 +118,15 @@ class TestTransferred:
         assert not only(did, Order)
         outputs = [event["item"]["output"] for event in only(did, dict) if "output" in event.get("item", {})]
         assert outputs == [TRANSFERRED]
+
+    def test_a_replaced_tool_runs_and_orders_nothing(self) -> None:
+        driver = live(built_in=frozenset({"avr_hangup"}))
+        did = self.call(driver, "call_1", "avr_transfer", TRANSFER)
+        assert not only(did, Order)
+        assert driver.record(ToolKnown("call_1")) == [RunTool("call_1", "avr_transfer", TRANSFER)]
+        driver.session.tool_done("call_1", "transferred", driver.now)
+        # This side knows of no transfer.
+        assert only(self.call(driver, "call_2", "avr_hangup"), Order)
 
     def test_a_failed_transfer_leaves_the_call_to_be_hung_up(self) -> None:
         driver = self.transferred(ok=False)

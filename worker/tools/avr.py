@@ -13,8 +13,8 @@ from worker.tools.errors import InvalidArguments
 TRANSFER: Final = "avr_transfer"
 HANGUP: Final = "avr_hangup"
 
-RESERVED_NAMES: Final = frozenset({TRANSFER, HANGUP})
-"""No custom tool may have these names."""
+BUILT_IN: Final = frozenset({TRANSFER, HANGUP})
+"""Names of the built-in tools. A file that has one of them replaces the tool."""
 
 DEFAULT_PRIORITY: Final = 1
 """Where in the extension AVR transfers a call to if the model does not say."""

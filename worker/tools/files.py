@@ -10,7 +10,7 @@ from typing import Final
 from worker.tools.errors import BadTool
 
 PYTHON: Final = ".py"
-JAVASCRIPT: Final = ".js"
+JAVASCRIPT: Final = (".js", ".mjs")
 
 MAX_FILES: Final = 126
 """OpenAI takes 128 functions, of which two are built in."""
@@ -29,16 +29,20 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The tool files of a directory, by name; `left_out` are those beyond `MAX_FILES`."""
+    """The tool files of a directory, by name; `left_out` are those for which there is no room."""
 
     stamps: dict[Path, Stamp]
-    left_out: tuple[str, ...]
+    left_out: tuple[Path, ...]
 
 
-def scan(directory: Path) -> Listing:
+def scan(directory: Path, room: int = MAX_FILES) -> Listing:
     """Lists a directory's tool files; one that does not exist has none. Blocks.
 
     Hidden files are none, nor are Python files whose name begins with an underscore: tools may import those.
+
+    Args:
+        directory: need not exist.
+        room: number of files to list.
 
     Raises:
         OSError: the directory cannot be read.
@@ -48,8 +52,8 @@ def scan(directory: Path) -> Listing:
             names = sorted(entry.name for entry in entries if _is_tool(entry))
     except FileNotFoundError:
         names = []
-    stamps = {directory / name: _stamp(directory / name) for name in names[:MAX_FILES]}
-    return Listing(stamps, tuple(names[MAX_FILES:]))
+    found = [directory / name for name in names]
+    return Listing({file: _stamp(file) for file in found[:room]}, tuple(found[room:]))
 
 
 def read(file: Path) -> bytes:

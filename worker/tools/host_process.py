@@ -61,6 +61,7 @@ _PING: Final = 0
 _POST: Final = -1
 _LOG: Final = -2
 _BEGUN: Final = -3
+_PRINTED: Final = -4
 """Ids of lines that are no requests. The process answers one ping unasked, when it is ready."""
 
 _LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -111,6 +112,8 @@ class HostProcess:
         self._next_id = _PING + 1
         self._writer: asyncio.StreamWriter | None = None
         self._lines = PrintedLines()
+        self._lines_of_calls = PrintedLines()
+        self._has_called = False
         self._tasks: list[asyncio.Task[None]] = []
         self._life = asyncio.create_task(self._live())
 
@@ -177,6 +180,7 @@ class HostProcess:
             raise ToolNotRun(f"It was not started: the process that runs it ended: {self.ended}.")
         if len(self._requests) >= MAX_REQUESTS:
             raise ToolNotRun(f"It was not started: {MAX_REQUESTS} others are running.")
+        self._has_called = self._has_called or message["op"] == "call"
         number, self._next_id = self._next_id, self._next_id + 1
         line = _line({"id": number, **message})
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -293,19 +297,21 @@ class HostProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
+        closed = "it closed its socket"
         try:
             while line := await reader.readline():
                 self._reply(json.loads(line))  # orjson refuses the lone surrogates that JavaScript writes
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             self.kill(f"it wrote what is no reply: {type(error).__name__}")
         except OSError as error:
-            self.kill(f"its socket failed: {error.strerror}")
+            # A process that ends with requests unread resets its socket.
+            closed = f"its socket failed: {error.strerror}"
         # The end of the socket is that of the process, as a rule.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(EXIT_SECONDS):
                 await self._process.wait()
                 self._end(self._exit_reason())
-        self.kill("it closed its socket")
+        self.kill(closed)
 
     def _reply(self, reply: dict[str, Any]) -> None:
         number = reply["id"]
@@ -316,6 +322,8 @@ class HostProcess:
                 self._begun.add(reply["request"])
         elif number == _LOG:
             self._log_for_it(reply)
+        elif number == _PRINTED:
+            self._log_printed(reply)
         self._overdue.discard(number)
         self._begun.discard(number)
         waiting, _ = self._requests.pop(number, (None, ""))
@@ -334,6 +342,15 @@ class HostProcess:
         fields = itertools.islice(line["fields"].items(), MAX_LOG_FIELDS)
         shown = {str(name)[:64]: one_line(each) if isinstance(each, str) else each for name, each in fields}
         _log.log(_LEVELS[line["level"]], one_line(line["event"]), **shown)
+
+    def _log_printed(self, line: dict[str, Any]) -> None:
+        """Log a line that a call has printed: at `debug`, because it may repeat what the caller said."""
+        printed = f"{line['text']}\n".encode(errors="replace")
+        shown, dropped = self._lines_of_calls.feed(printed, time.monotonic())
+        if dropped + line["dropped"]:
+            _log.debug("a tool prints too much", dropped_lines=dropped + line["dropped"])
+        for each in shown:
+            _log.debug("a tool printed", uuid=str(line["uuid"]), tool=str(line["tool"])[:64], text=each)
 
     async def _watch(self) -> None:
         """Asks for a sign of life while something runs."""
@@ -358,10 +375,12 @@ class HostProcess:
         assert self._process.stdout is not None
         while printed := await self._process.stdout.read(_READ_BYTES):
             shown, dropped = self._lines.feed(printed, time.monotonic())
+            # Nobody has said anything before the first call. Later, a program or a thread of a tool may repeat it.
+            log = _log.debug if self._has_called else _log.info
             if dropped:
-                _log.warning("a tool prints too much", dropped_lines=dropped)
+                log("a tool prints too much", dropped_lines=dropped)
             for line in shown:
-                _log.info("a tool printed", text=line)
+                log("a tool printed", text=line)
 
 
 def _line(message: dict[str, Any]) -> bytes:

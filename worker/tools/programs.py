@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -35,16 +36,16 @@ def node(executable: str, environment: ToolEnvironment) -> Program:
     return Program("node", (executable, str(_NODE_HOST), ",".join(environment.withheld)), variables)
 
 
-def python(directory: Path, environment: ToolEnvironment) -> Program:
+def python(directories: Iterable[Path], environment: ToolEnvironment) -> Program:
     """Return the program for tools in Python, which also checks the arguments of all tools.
 
     Args:
-        directory: of the tools, which may import modules from there.
+        directories: of the tools, which may import modules from there.
         environment: what tools see.
     """
     here = [str(Path(each).absolute()) for each in sys.path]
     # Last, so that no tool can stand in for a module of the service or of a library.
-    modules = [*here, str(directory)] if str(directory) not in here else here
+    modules = list(dict.fromkeys([*here, *map(str, directories)]))
     return Program(
         "python",
         (sys.executable, "-u", "-P", "-c", _START_PYTHON, ",".join(environment.withheld), *modules),

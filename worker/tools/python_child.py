@@ -14,7 +14,8 @@ looked for. FD is a socket to the worker. Both sides write JSON objects, one a l
     {id, op: "cancel", request}                      -> {id, result: null}
 
 or, instead of `result`, {id, error: {kind, type, message, where, keywords}}. Before it begins a call, the process
-says {id: -3, request}, and for the worker's log {id: -2, level, event, fields}.
+says {id: -3, request}, and for the worker's log {id: -2, level, event, fields}. A line that a call has printed is
+{id: -4, uuid, tool, text, dropped}.
 
 One thread reads requests. The main thread answers them, and checks arguments, because signals interrupt that
 thread alone. Checks come one by one, with other requests between them. Handlers run in threads of their own.
@@ -37,7 +38,7 @@ from typing import Any, Final
 import orjson
 from jsonschema.protocols import Validator
 
-from worker.tools import python_tool, schemas, withheld
+from worker.tools import call_output, python_tool, schemas, withheld
 from worker.tools.child_log import ChildLog
 from worker.tools.errors import ArgumentsNotChecked, BadTool, InvalidArguments, ToolFailed, ToolNotRun, one_line
 from worker.tools.python_tool import PythonTool
@@ -53,6 +54,7 @@ SWITCH_SECONDS: Final = 0.0005
 
 _LOG: Final = -2
 _BEGUN: Final = -3
+_PRINTED: Final = -4
 """Ids of lines that are no replies."""
 
 Request = dict[str, Any]
@@ -210,6 +212,7 @@ async def _run(connection: socket.socket, names: list[str]) -> None:
     channel = Channel(connection)
     log = ChildLog(lambda line: channel.send({"id": _LOG, **line}))
     withheld.watch(names, log)
+    call_output.watch(lambda line: channel.send({"id": _PRINTED, **line}))
     threading.excepthook = lambda failed: log.warning("a tool's thread failed", error=failed.exc_type.__name__)
     loop = asyncio.get_running_loop()
     child = PythonChild(channel, log)

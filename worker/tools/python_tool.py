@@ -25,6 +25,7 @@ from typing import Any
 
 import orjson
 
+from worker.tools import call_output
 from worker.tools.definition import ATTRIBUTES, Definition
 from worker.tools.errors import BadTool, ToolFailed, one_line
 from worker.tools.result import render
@@ -64,13 +65,15 @@ class PythonTool:
 
         async def on_loop(make: Callable[[], Any]) -> object:
             try:
-                return render(await make())
+                with call_output.of_call(uuid, self.name):
+                    return render(await make())
             except BaseException as error:
                 return ToolFailed.of(error, self.file)
 
         def in_thread() -> object:
             try:
-                value = self.handler(*given)
+                with call_output.of_call(uuid, self.name):
+                    value = self.handler(*given)
                 return value if inspect.isawaitable(value) else render(value)
             except BaseException as error:
                 return ToolFailed.of(error, self.file)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ from typing import Final
 from common import logs
 from common.function_tools import by_tool
 from worker.tools import files, programs
-from worker.tools.avr import RESERVED_NAMES
+from worker.tools.avr import BUILT_IN
 from worker.tools.environment import ToolEnvironment
 from worker.tools.errors import BadTool, ToolNotRun, one_line
 from worker.tools.files import Stamp
@@ -21,7 +22,7 @@ from worker.tools.tool_host import ToolHost, load_tool
 from worker.tools.toolbox import Tool, Toolbox
 
 LOAD_SECONDS: Final = 10.0
-"""How long the import of a Python file may take."""
+"""How long the import of a file may take."""
 
 START_SECONDS: Final = 30.0
 """How long `start` waits for the files; what takes longer comes with a later call."""
@@ -56,33 +57,41 @@ class _File:
 class ToolShed:
     """All custom tools of a worker process; one a process.
 
-    Files of one directory that end in `.py` (see `worker.tools.python_tool`) or `.js`. They run in processes of
+    Files of some directories that end in `.py` (see `worker.tools.python_tool`) or `.js`. They run in processes of
     their own, which are started when there is a file for them. The one for Python also checks the arguments of all
     tools.
     A file that does not load is named in one line of the log, once for each version of it; if an earlier version
-    did load, that one stays in use. Of two tools with one name, that of the first file name counts.
+    did load, that one stays in use. Of two tools with one name, that of the first directory counts, and in it that
+    of the first file name. A tool that is named like a built-in one replaces it.
     """
 
     def __init__(
-        self, directory: Path, *, timeout_seconds: float, node: str | None, granted: Collection[str] = ()
+        self,
+        directories: Iterable[Path],
+        *,
+        timeout_seconds: float,
+        node: str | None,
+        granted: Collection[str] = (),
     ) -> None:
         """Build it, on the event loop of its calls.
 
         Args:
-            directory: need not exist.
+            directories: TOOLS_DIR, then AVR_TOOLS_DIR; they need not exist.
             timeout_seconds: for each run of a tool.
             node: the executable for JavaScript files; None if there is none.
             granted: names of variables that tools see although they are secrets of the service.
         """
-        self._directory = directory.absolute()
+        by_real_path = {each.resolve(): each.absolute() for each in reversed([*directories])}
+        self._directories = list(reversed(by_real_path.values()))
         self._timeout_seconds = timeout_seconds
         environment = ToolEnvironment.of(granted=granted)
-        self._python = ToolHost(programs.python(self._directory, environment))
+        self._python = ToolHost(programs.python(self._directories, environment))
         self._node = None if node is None else ToolHost(programs.node(node, environment))
         self._reading = Threads("read-tools", limit=MAX_READING)
         self._files: dict[Path, _File] = {}
         self._complaints: frozenset[tuple[str, str]] = frozenset()
         self._tools: list[Tool] = []
+        self._replaced: dict[str, str] = {}
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._toolbox = self._new_toolbox()
         self._refreshing: asyncio.Task[None] | None = None
@@ -121,24 +130,41 @@ class ToolShed:
         self._refreshing = None
         self._is_slow = False
         if not refreshing.cancelled() and (error := refreshing.exception()) is not None:
-            _log.error("tools could not be looked through", directory=str(self._directory), error=repr(error))
+            _log.error("tools could not be looked through", directories=self._shown_directories, error=repr(error))
 
     async def _look_for_edits(self) -> None:
-        try:
-            listing = await self._reading.run("scan", lambda: files.scan(self._directory))
-        except (OSError, ToolNotRun) as error:
-            self._complain({(self._directory.name, f"the directory cannot be read: {one_line(str(error))}")})
-            return
+        stamps, complaints = await self._scan()
         now_seconds = time.monotonic()
-        edited = [file for file, stamp in listing.stamps.items() if self._is_due(file, stamp, now_seconds)]
+        edited = [file for file, stamp in stamps.items() if self._is_due(file, stamp, now_seconds)]
         loaded: dict[Path, _File] = {}
 
         async def load(file: Path) -> None:
-            loaded[file] = await self._load(file, listing.stamps[file])
+            loaded[file] = await self._load(file, stamps[file])
 
         await asyncio.gather(*(load(file) for file in edited))
-        self._files = {file: loaded.get(file) or self._files[file] for file in listing.stamps}
-        self._put_together(listing.left_out)
+        self._files = {file: loaded.get(file) or self._files[file] for file in stamps}
+        self._put_together(complaints)
+
+    async def _scan(self) -> tuple[dict[Path, Stamp], set[tuple[str, str]]]:
+        """Return the files of all directories, and what is to be told. A directory in trouble keeps its files."""
+        stamps: dict[Path, Stamp] = {}
+        left_out: list[Path] = []
+        complaints = set()
+        for directory in self._directories:
+            room = files.MAX_FILES - len(stamps)
+            try:
+                listing = await self._reading.run("scan", functools.partial(files.scan, directory, room))
+            except (OSError, ToolNotRun) as error:
+                complaints.add((directory.name, f"the directory cannot be read: {one_line(str(error))}"))
+                kept = [file for file in self._files if file.parent == directory]
+                stamps |= {file: self._files[file].stamp for file in kept[:room]}
+            else:
+                stamps |= listing.stamps
+                left_out += listing.left_out
+        if left_out:
+            reason = f"{len(left_out)} files from this one on exceed {files.MAX_FILES}"
+            complaints.add((self._shown(left_out[0]), reason))
+        return stamps, complaints
 
     def _is_due(self, file: Path, stamp: Stamp, now_seconds: float) -> bool:
         known = self._files.get(file)
@@ -152,10 +178,8 @@ class ToolShed:
         retry_seconds = None
         try:
             tool = await self._tool(file)
-            if tool.definition.name in RESERVED_NAMES:
-                raise BadTool(f"the name {tool.definition.name} is that of a built-in tool")
             for name, changes in by_tool(tool.definition.changes).items():
-                _log.warning("a tool was changed for the API", file=file.name, tool=name, changes=changes)
+                _log.warning("a tool was changed for the API", file=self._shown(file), tool=name, changes=changes)
             return _File(stamp, tool)
         except BadTool as error:
             reason = str(error)
@@ -165,46 +189,65 @@ class ToolShed:
         except Exception as error:  # what a file brings about must not cost the others
             reason = repr(error)
         stays = None if in_use is None else "the version that was loaded before"
-        _log.error("a tool file does not load", file=file.name, reason=one_line(reason), in_use=stays)
+        _log.error("a tool file does not load", file=self._shown(file), reason=one_line(reason), in_use=stays)
         return _File(stamp, in_use, retry_seconds)
 
     async def _tool(self, file: Path) -> Tool:
         real_file, source = await self._reading.run(file.name, lambda: (file.resolve(), files.read(file)))
-        if file.suffix == files.JAVASCRIPT:
+        if file.suffix in files.JAVASCRIPT:
             if self._node is None:
                 raise BadTool("it needs node, which is not on the PATH")
             text = source.decode("utf-8-sig", errors="replace")
-            return await load_tool(real_file, text, self._node, self._python)
+            return await load_tool(real_file, text, self._node, self._python, within_seconds=LOAD_SECONDS)
         # Each byte as one character, because the source itself may name its encoding.
         text = source.decode("latin-1")
         return await load_tool(file, text, self._python, self._python, within_seconds=LOAD_SECONDS)
 
-    def _put_together(self, left_out: tuple[str, ...]) -> None:
+    def _put_together(self, complaints: set[tuple[str, str]]) -> None:
         tools: dict[str, Tool] = {}
-        file_of: dict[str, str] = {}
-        complaints = set()
+        file_of: dict[str, Path] = {}
         for file, known in self._files.items():
             if known.tool is None:
                 continue
             name = known.tool.definition.name
             if name in tools:
-                complaints.add((file.name, f"{file_of[name]} has a tool of the same name, {name}"))
+                reason = f"{self._shown(file_of[name])} has a tool of the same name, {name}"
+                if file.parent != file_of[name].parent:
+                    reason += "; TOOLS_DIR wins over AVR_TOOLS_DIR"
+                complaints.add((self._shown(file), reason))
                 continue
             tools[name] = known.tool
-            file_of[name] = file.name
-        if left_out:
-            complaints.add((left_out[0], f"{len(left_out)} files from this one on exceed {files.MAX_FILES}"))
+            file_of[name] = file
         self._complain(complaints)
+        self._warn_of_replaced({name: self._shown(file) for name, file in file_of.items() if name in BUILT_IN})
         if list(tools.values()) == self._tools:
             return
         self._tools = list(tools.values())
         self._toolbox = self._new_toolbox()
-        _log.info("tools loaded", directory=str(self._directory), tools=sorted(tools))
+        _log.info("tools loaded", directories=self._shown_directories, tools=sorted(tools))
+
+    def _warn_of_replaced(self, replaced: dict[str, str]) -> None:
+        """Name the files that replace built-in tools: at the start, and when an edit changes which these are."""
+        if replaced and replaced != self._replaced:
+            _log.warning(
+                "your files replace built-in tools",
+                tools=replaced,
+                effect="TRANSFER_ALLOWED does not restrict them, and they do not wait for the agent's last words",
+            )
+        self._replaced = replaced
 
     def _complain(self, complaints: set[tuple[str, str]]) -> None:
         for file, reason in sorted(complaints - self._complaints):
             _log.error("a tool file is not used", file=file, reason=reason)
         self._complaints = frozenset(complaints)
+
+    def _shown(self, file: Path) -> str:
+        """Return a file's name, with its folder if that is not TOOLS_DIR."""
+        return file.name if file.parent == self._directories[0] else f"{file.parent.name}/{file.name}"
+
+    @property
+    def _shown_directories(self) -> list[str]:
+        return [str(each) for each in self._directories]
 
     def _new_toolbox(self) -> Toolbox:
         return Toolbox(self._tools, timeout_seconds=self._timeout_seconds, stopped=self._stopped)

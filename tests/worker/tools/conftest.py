@@ -42,6 +42,11 @@ class ToolsDir:
 
 
 @pytest.fixture
+def avr_tools_dir(tmp_path: Path) -> ToolsDir:
+    return ToolsDir(tmp_path / "avr_tools")
+
+
+@pytest.fixture
 def tools_dir(tmp_path: Path) -> ToolsDir:
     return ToolsDir(tmp_path / "tools")
 
@@ -51,14 +56,15 @@ NewGate = Callable[[str], ProcessGate]
 
 
 @pytest.fixture
-async def open_shed(tools_dir: ToolsDir) -> AsyncIterator[OpenShed]:
-    """Opens sheds on the directory; none of their processes and loops is left at the end."""
+async def open_shed(tools_dir: ToolsDir, avr_tools_dir: ToolsDir) -> AsyncIterator[OpenShed]:
+    """Opens sheds on both directories; none of their processes and loops is left at the end."""
     sheds: list[ToolShed] = []
 
     async def open_one(
         *, timeout_seconds: float = 60, node: str | None = None, granted: Collection[str] = ()
     ) -> ToolShed:
-        shed = ToolShed(tools_dir.path, timeout_seconds=timeout_seconds, node=node, granted=granted)
+        folders = (tools_dir.path, avr_tools_dir.path)
+        shed = ToolShed(folders, timeout_seconds=timeout_seconds, node=node, granted=granted)
         sheds.append(shed)
         await shed.start()
         return shed

@@ -31,10 +31,10 @@ class LoadedTool:
     script: Part
     name: str
 
-    async def call(self, **arguments: object) -> Any:
+    async def call(self, *, uuid: str = "a-uuid", **arguments: object) -> Any:
         """Call it in a call."""
         async with asyncio.timeout(GUARD_SECONDS):
-            message = {"op": "call", "uuid": "a-uuid", "args": arguments, "metadata": {}}
+            message = {"op": "call", "uuid": uuid, "args": arguments, "metadata": {}}
             return await self.host.ask(self.script, self.name, message)
 
 

@@ -46,7 +46,7 @@ def test_the_definitions_are_openais_function_tools(function: dict[str, Any]) ->
     assert not RealtimeFunctionTool.model_validate(function, strict=True).model_extra
     Draft202012Validator.check_schema(function["parameters"])
     assert function_tools.NAME.fullmatch(function["name"])
-    assert function["name"] in avr.RESERVED_NAMES
+    assert function["name"] in avr.BUILT_IN
 
 
 def test_the_parameters_are_those_that_avr_documents() -> None:

@@ -90,4 +90,4 @@ def test_more_files_than_openai_takes_functions_are_left_out(tmp_path: Path) -> 
         (tmp_path / f"tool{number:03}.py").touch()
     listing = scan(tmp_path)
     assert len(listing.stamps) == MAX_FILES
-    assert listing.left_out == ("tool126.py", "tool127.py")
+    assert listing.left_out == (tmp_path / "tool126.py", tmp_path / "tool127.py")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -48,7 +49,7 @@ async def host(node: str, tmp_path: Path) -> AsyncIterator[Host]:
     await host.stop()
 
 
-async def call(tool: LoadedTool, **arguments: object) -> str:
+async def call(tool: LoadedTool, **arguments: Any) -> str:
     return str(await tool.call(**arguments))
 
 
@@ -76,14 +77,62 @@ async def test_what_a_tool_prints_is_logged_and_nothing_it_prints_breaks_the_pro
     with capture_logs() as lines:
         assert await call(tool) == "the result"
         await eventually(lambda: len(lines) == 5)
-    assert {line["event"] for line in lines} == {"a tool printed"}
-    assert [line["text"] for line in lines] == [
-        "from the console",
-        '{"id": 1, "result": "forged"}',
-        "from the descriptor",
-        "from a program",
-        "from stderr",
-    ]
+    assert {(line["event"], line["log_level"]) for line in lines} == {("a tool printed", "debug")}
+    in_call = [line["text"] for line in lines if (line.get("uuid"), line.get("tool")) == ("a-uuid", "it")]
+    assert in_call == ["from the console", '{"id": 1, "result": "forged"}', "from stderr"]
+    assert [line["text"] for line in lines if "uuid" not in line] == ["from the descriptor", "from a program"]
+
+
+SIDE_BY_SIDE = """(() => {
+  const arrived = [];
+  return async (uuid, { said }) => {
+    console.log(`first ${said}`);
+    await new Promise((resolve) => {
+      arrived.push(resolve);
+      if (arrived.length === 3) arrived.forEach((go) => go());
+    });
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    process.stdout.write("half ");
+    process.stdout.write(Buffer.from(`second ${said}\\n`), () => console.error(`third ${said}\\nfourth ${said}`));
+    await new Promise(setImmediate);
+    process.stdout.write("without an end");
+  };
+})()"""
+
+
+async def test_each_printed_line_names_its_call(host: Host) -> None:
+    tool = await host.tool(SIDE_BY_SIDE)
+    with capture_logs() as lines:
+        await asyncio.gather(*(tool.call(uuid=f"u-{number}", said=number) for number in range(3)))
+        await eventually(lambda: len(lines) == 15)
+    for number in range(3):
+        assert [line["text"] for line in lines if line["uuid"] == f"u-{number}"] == [
+            f"first {number}",
+            f"half second {number}",
+            f"third {number}",
+            f"fourth {number}",
+            "without an end",
+        ]
+    assert {(line["tool"], line["log_level"]) for line in lines} == {("it", "debug")}
+
+
+async def test_a_printed_line_is_cut(host: Host) -> None:
+    tool = await host.tool("() => { console.log('x'.repeat(1e6)); process.stdout.write('y'.repeat(1e6)); }")
+    with capture_logs() as lines:
+        await call(tool)
+        await eventually(lambda: len(lines) == 2)
+    assert [line["text"] for line in lines] == ["x" * 300 + "...", "y" * 300 + "..."]
+
+
+async def test_lines_before_the_first_call_are_for_everybody(host: Host) -> None:
+    tool = await host.tool("(console.log('loaded'), () => 'done')")
+    with capture_logs() as lines:
+        await host.tool("(console.log('loaded too'), () => 'done')", name="other")
+        await eventually(lambda: lines)
+        await call(tool)
+        await host.tool("(console.log('later'), () => 'done')", name="third")
+        await eventually(lambda: len(lines) == 2)
+    assert [(line["text"], line["log_level"]) for line in lines] == [("loaded too", "info"), ("later", "debug")]
 
 
 async def test_a_flood_of_output_neither_blocks_the_tool_nor_fills_the_log(host: Host) -> None:
@@ -109,7 +158,8 @@ async def test_a_failure_outside_of_a_handler_costs_nobody_a_call(host: Host, st
     with capture_logs() as lines:
         before = await call(tool)
         await eventually(lambda: lines)
-    assert lines[0]["text"].startswith("a tool failed outside of its handler: RangeError it.js:1")
+    assert (lines[0]["event"], lines[0]["log_level"]) == ("a tool failed outside of its handler", "warning")
+    assert (lines[0]["error"], lines[0]["where"]) == ("RangeError", "it.js:1")
     assert "Ada" not in str(lines)
     assert await call(tool) == before
 

@@ -333,10 +333,6 @@ BAD = {
         "module.exports = { name: 'bad', description: 'x'.repeat(1e7), handler: () => {} };",
         "the definition is too long",
     ),
-    "built-in": (
-        "module.exports = { name: 'avr_hangup', handler: async () => 'bye' };",
-        "the name avr_hangup is that of a built-in tool",
-    ),
     "exit": ("process.exit(3);", "Node did not survive loading it: exit 3"),
 }
 
@@ -473,6 +469,35 @@ async def test_a_withheld_variable_that_is_granted_is_there(
     tools_dir.write("a.js", "module.exports = { name: 'a', handler: () => process.env.REDIS_URL };")
     toolbox = await (await open_shed(node=node, granted=["REDIS_URL"])).toolbox()
     assert await output(toolbox, "a") == "redis://:pass@host"
+
+
+OWN_TRANSFER = """
+const axios = require("axios");
+
+module.exports = {
+  name: "avr_transfer",
+  description: "Transfers the call to a department",
+  input_schema: { type: "object", properties: { department: { type: "string" } }, required: ["department"] },
+  handler: async (uuid, args) => {
+    const { data } = await axios.post("AMI_URL/callback", { uuid, exten: args.department });
+    return data.message;
+  },
+};
+"""
+
+
+async def test_a_users_own_avr_transfer_is_loaded_from_avr_tools(
+    avr_tools_dir: ToolsDir,
+    open_shed: OpenShed,
+    node: str,
+    node_modules: str,
+    api: Api,
+) -> None:
+    avr_tools_dir.write("avr_transfer.js", OWN_TRANSFER.replace("AMI_URL", api.url))
+    toolbox = await (await open_shed(node=node)).toolbox()
+    assert names(toolbox) == ["avr_transfer"]
+    assert await output(toolbox, "avr_transfer", department="600") == "We will call back"
+    assert api.asked == [{"uuid": UUID, "exten": "600"}]
 
 
 async def test_only_a_tool_that_says_so_is_idempotent(tools_dir: ToolsDir, open_shed: OpenShed, node: str) -> None:

@@ -67,7 +67,7 @@ class PythonHost(Host):
 @pytest.fixture
 async def host(tmp_path: Path, new_gate: NewGate) -> AsyncIterator[PythonHost]:
     # The gates come first: the environment of the process is that of now.
-    host = PythonHost(programs.python(tmp_path, ToolEnvironment.of()), tmp_path, ".py")
+    host = PythonHost(programs.python([tmp_path], ToolEnvironment.of()), tmp_path, ".py")
     yield host
     await host.stop()
 
@@ -91,14 +91,72 @@ async def test_printed_lines_are_logged_and_break_no_protocol(host: PythonHost) 
     with capture_logs() as lines:
         assert await tool.call() == "the result"
         await eventually(lambda: len(lines) == 5)
-    assert {line["event"] for line in lines} == {"a tool printed"}
-    assert [line["text"] for line in lines] == [
-        "printed",
-        '{"id": 1, "result": "forged"}',
-        "from the descriptor",
-        "from a program",
-        "from stderr",
-    ]
+    assert {(line["event"], line["log_level"]) for line in lines} == {("a tool printed", "debug")}
+    in_call = [line["text"] for line in lines if (line.get("uuid"), line.get("tool")) == ("a-uuid", "it")]
+    assert in_call == ["printed", '{"id": 1, "result": "forged"}', "from stderr"]
+    assert [line["text"] for line in lines if "uuid" not in line] == ["from the descriptor", "from a program"]
+
+
+PRINTING = {
+    "def": [
+        "print('first', args['said'])",
+        "barrier.wait()",
+        "print('half ', end=''); print('second', args['said'])",
+        "logging.getLogger('tool').warning('third\\nfourth')",
+        "sys.stdout.write('without an end')",
+    ],
+    "async def": [
+        "print('first', args['said'])",
+        "arrived.append(1)",
+        "while len(arrived) < 3: await asyncio.sleep(0)",
+        "print('half ', end=''); await asyncio.sleep(0)",
+        "await asyncio.to_thread(print, 'second', args['said'])",
+        "await asyncio.create_task(later('third\\nfourth'))",
+        "sys.stdout.write('without an end')",
+    ],
+}
+BEFORE = """
+import asyncio, logging, sys, threading
+barrier, arrived = threading.Barrier(3), []
+logging.basicConfig(format='%(message)s')
+async def later(text): print(text)
+"""
+
+
+@pytest.mark.parametrize("kind", PRINTING)
+async def test_each_printed_line_names_its_call(host: PythonHost, kind: str) -> None:
+    tool = await host.tool(*PRINTING[kind], kind=kind, before=BEFORE)
+    with capture_logs() as lines:
+        await asyncio.gather(*(tool.call(uuid=f"u-{number}", said=number) for number in range(3)))
+        await eventually(lambda: len(lines) == 15)
+    for number in range(3):
+        assert [line["text"] for line in lines if line["uuid"] == f"u-{number}"] == [
+            f"first {number}",
+            f"half second {number}",
+            "third",
+            "fourth",
+            "without an end",
+        ]
+    assert {(line["tool"], line["log_level"]) for line in lines} == {("it", "debug")}
+
+
+async def test_a_printed_line_is_cut(host: PythonHost) -> None:
+    tool = await host.tool("print('x' * 10**6)", "print('y' * 10**6, end='')")
+    with capture_logs() as lines:
+        await tool.call()
+        await eventually(lambda: len(lines) == 2)
+    assert [line["text"] for line in lines] == ["x" * 300 + "...", "y" * 300 + "..."]
+
+
+async def test_lines_before_the_first_call_are_for_everybody(host: PythonHost) -> None:
+    tool = await host.tool("return 'done'")
+    with capture_logs() as lines:
+        await host.tool("return 'done'", before="print('loaded too')", name="other")
+        await eventually(lambda: lines)
+        await tool.call()
+        await host.tool("return 'done'", before="print('later')", name="third")
+        await eventually(lambda: len(lines) == 2)
+    assert [(line["text"], line["log_level"]) for line in lines] == [("loaded too", "info"), ("later", "debug")]
 
 
 async def test_standard_input_is_empty(host: PythonHost) -> None:
@@ -328,7 +386,7 @@ from worker.tools.environment import ToolEnvironment
 
 async def main(statement):
     folder = pathlib.Path("/")
-    host = PythonHost(programs.python(folder, ToolEnvironment.of()), folder, ".py", hang_seconds=60)
+    host = PythonHost(programs.python([folder], ToolEnvironment.of()), folder, ".py", hang_seconds=60)
     print(await host.pid(), flush=True)
     await (await host.tool(statement)).call()
 

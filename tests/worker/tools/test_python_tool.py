@@ -341,7 +341,6 @@ BAD = {
     "too many parameters": ("name = 'bad'\ndef handler(a, b, c, d): ...\n", "cannot be called"),
     "schema": ("name = 'bad'\ninput_schema = []\ndef handler(u, a): ...\n", "input_schema is []"),
     "name": ("name = 'bad name'\ndef handler(u, a): ...\n", "name is 'bad name'"),
-    "built-in": ("name = 'avr_transfer'\ndef handler(u, a): ...\n", "that of a built-in tool"),
     "not text": ("\0", "null bytes"),
 }
 

@@ -217,8 +217,96 @@ async def test_a_relative_directory_is_that_of_the_start(
 ) -> None:
     tools_dir.write("a.py", tool("a"))
     monkeypatch.chdir(tmp_path)
-    shed = ToolShed(Path("tools"), timeout_seconds=60, node=None)
+    shed = ToolShed([Path("tools")], timeout_seconds=60, node=None)
     monkeypatch.chdir("/")
     await shed.start()
     assert names(await shed.toolbox()) == ["a"]
     await shed.stop()
+
+
+# AVR_TOOLS_DIR, and tools that are named like built-in ones.
+
+
+async def test_tools_of_both_folders_are_loaded(
+    tools_dir: ToolsDir, avr_tools_dir: ToolsDir, open_shed: OpenShed
+) -> None:
+    avr_tools_dir.write("_shared.py", "ANSWER = 'from avr_tools'\n")
+    avr_tools_dir.write("a.py", "from _shared import ANSWER\n" + tool("a").replace("'done'", "ANSWER"))
+    shed = await open_shed()
+    assert names(await shed.toolbox()) == ["a"]
+    tools_dir.write("b.py", tool("b", "from tools"))
+    toolbox = await shed.toolbox()
+    assert names(toolbox) == ["b", "a"]
+    assert [await output(toolbox, name) for name in "ab"] == ["from avr_tools", "from tools"]
+
+
+async def test_the_first_folder_wins_and_the_log_says_so(
+    tools_dir: ToolsDir, avr_tools_dir: ToolsDir, open_shed: OpenShed
+) -> None:
+    avr_tools_dir.write("a.py", tool("same", "from avr_tools"))
+    first = tools_dir.write("a.py", tool("same", "from tools"))
+    with capture_logs() as lines:
+        shed = await open_shed()
+        assert await output(await shed.toolbox(), "same") == "from tools"
+    (line,) = [line for line in lines if line["event"] == "a tool file is not used"]
+    assert line["file"] == "avr_tools/a.py"
+    assert line["reason"] == "a.py has a tool of the same name, same; TOOLS_DIR wins over AVR_TOOLS_DIR"
+    first.unlink()
+    assert await output(await shed.toolbox(), "same") == "from avr_tools"
+
+
+async def test_one_folder_that_cannot_be_read_leaves_the_other(
+    tools_dir: ToolsDir, avr_tools_dir: ToolsDir, open_shed: OpenShed
+) -> None:
+    tools_dir.path.touch()
+    avr_tools_dir.write("a.py", tool("a"))
+    with capture_logs() as lines:
+        shed = await open_shed()
+        assert names(await shed.toolbox()) == ["a"]
+        assert names(await shed.toolbox()) == ["a"]
+    (line,) = [line for line in lines if line["event"] == "a tool file is not used"]
+    assert (line["file"], "Not a directory" in line["reason"]) == ("tools", True)
+
+
+async def test_a_folder_that_is_named_twice_is_one(tools_dir: ToolsDir, tmp_path: Path) -> None:
+    tools_dir.write("a.py", tool("a"))
+    (tmp_path / "link").symlink_to(tools_dir.path)
+    with capture_logs() as lines:
+        shed = ToolShed([tools_dir.path, tmp_path / "link"], timeout_seconds=60, node=None)
+        await shed.start()
+        assert names(await shed.toolbox()) == ["a"]
+        await shed.stop()
+    assert "a tool file is not used" not in [line["event"] for line in lines]
+
+
+async def test_the_bound_of_files_counts_both_folders(
+    tools_dir: ToolsDir, avr_tools_dir: ToolsDir, open_shed: OpenShed
+) -> None:
+    for number in range(MAX_FILES - 1):
+        tools_dir.write(f"tool{number:03}.py", tool(f"tool{number}"))
+    for name in "abc":
+        avr_tools_dir.write(f"{name}.py", tool(name))
+    with capture_logs() as lines:
+        shed = await open_shed()
+    assert names(await shed.toolbox())[-1] == "a"
+    (line,) = [line for line in lines if line["event"] == "a tool file is not used"]
+    assert (line["file"], line["reason"][:7]) == ("avr_tools/b.py", "2 files")
+
+
+async def test_built_in_tools_that_files_replace_are_named_in_one_warning(
+    avr_tools_dir: ToolsDir, open_shed: OpenShed
+) -> None:
+    for name in ("avr_hangup", "avr_transfer"):
+        avr_tools_dir.write(f"{name}.py", tool(name))
+    with capture_logs() as lines:
+        shed = await open_shed()
+        for _ in range(2):
+            assert names(await shed.toolbox()) == ["avr_hangup", "avr_transfer"]
+    (line,) = [line for line in lines if line["log_level"] in ("warning", "error")]
+    assert line["event"] == "your files replace built-in tools"
+    assert line["tools"] == {
+        "avr_hangup": "avr_tools/avr_hangup.py",
+        "avr_transfer": "avr_tools/avr_transfer.py",
+    }
+    assert "TRANSFER_ALLOWED" in line["effect"]
+    assert "last words" in line["effect"]

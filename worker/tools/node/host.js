@@ -13,54 +13,42 @@
 //   {id, op: "cancel", request}                       -> {id, result: null}
 //
 // or, instead of `result`, {id, error: {type, message, where}}. A line for the worker's log is {id: -2, level, event,
-// fields}. Not stdin and stdout, so that nothing that a tool or
-// a program started by it prints can get between the lines: stdout and stderr are the worker's log.
+// fields}, and a line that a call has printed {id: -4, uuid, tool, text, dropped}. Not stdin and stdout, so that
+// nothing that a tool or a program started by it prints can get between the lines.
 
-const Module = require("node:module");
 const net = require("node:net");
 const path = require("node:path");
+const { exportsOf, toolOf } = require("./modules.js");
+const { inCall, watch } = require("./printing.js");
 
 const MAX_OUTPUT_CHARACTERS = 32 * 1024 + 1; // the worker cuts at 32 KiB, and sees by the last that there was more
 const MAX_DEFINITION_CHARACTERS = 64 * 1024;
 const MAX_MESSAGE_CHARACTERS = 1000;
 
 const LOG = -2;
+const PRINTED = -4;
 
-const tools = new Map(); // version -> {file, exports}
-const loadedFiles = new Set();
+const tools = new Map(); // version -> a promise of {file, tool}
 
 const operations = {
-  load({ version, file, source }) {
-    if (loadedFiles.has(file)) forgetHelpers(path.dirname(file));
-    loadedFiles.add(file);
-    // A module of its own for each version, outside of require's cache: calls that began with the version before
-    // keep it. The source comes with the request, so that a version outlives the file, and this process.
-    const module = new Module(file, null);
-    module.filename = file;
-    module.paths = Module._nodeModulePaths(path.dirname(file));
-    try {
-      module._compile(source, file);
-      const { name, description, input_schema, idempotent, handler } = Object(module.exports);
-      if (typeof handler !== "function") throw new TypeError("module.exports.handler is no function");
-      const definition = JSON.stringify({ name, description, input_schema, idempotent });
-      if (definition.length > MAX_DEFINITION_CHARACTERS) throw new RangeError("the definition is too long");
-      tools.set(version, { file, exports: module.exports });
-      return JSON.parse(definition);
-    } catch (error) {
-      throw new Failure(error, file);
-    }
+  async load({ version, file, source }) {
+    const loading = load(version, file, source);
+    loading.catch(() => {}); // told to who waits for it, and to each call
+    tools.set(version, loading);
+    return (await loading).definition;
   },
 
   async call({ version, uuid, args, metadata }) {
-    const tool = tools.get(version);
-    if (!tool) throw new Failure(new Error("it could not be loaded again"), "");
+    const loaded = await Promise.resolve(tools.get(version)).catch(() => undefined);
+    if (!loaded) throw new Failure(new Error("it could not be loaded again"), "");
+    const { file, tool } = loaded;
     try {
-      const { handler } = tool.exports;
+      const { handler } = tool;
       // AVR gives two arguments: a third parameter that has a default is not for us.
       const given = handler.length >= 3 ? [uuid, args, metadata] : [uuid, args];
-      return render(await handler.apply(tool.exports, given));
+      return render(await inCall({ uuid, tool: String(tool.name) }, () => handler.apply(tool, given)));
     } catch (error) {
-      throw new Failure(error, tool.file);
+      throw new Failure(error, file);
     }
   },
 
@@ -78,7 +66,8 @@ class Failure {
   constructor(error, file) {
     this.type = text(() => error.name) || typeof error;
     this.message = text(() => error.message) || (error instanceof Error ? "" : text(() => error));
-    this.where = place(text(() => error.stack, Infinity), file);
+    // Modules have a query in their URL: see modules.js.
+    this.where = place(text(() => error.stack, Infinity).replace(/\?avr=[^:\s)]*/g, ""), file);
   }
 }
 
@@ -90,12 +79,12 @@ function text(read, maxCharacters = MAX_MESSAGE_CHARACTERS) {
   }
 }
 
-// The first line of `file` in a stack, else the first of any file; as base name and line number.
+// The first line of `file` in a stack, else the first of any file but Node's own; as base name and line number.
 function place(stack, file) {
   const inFile = file && stack.includes(`${file}:`) && stack.slice(stack.indexOf(`${file}:`) + file.length);
   const [, line] = (inFile && /^:(\d+)/.exec(inFile)) || [];
   if (line) return `${path.basename(file)}:${line}`;
-  const [, other, otherLine] = /([^\s()]+):(\d+):\d+\)?$/m.exec(stack) || [];
+  const [, other, otherLine] = /(?:^|[\s(])((?!node:)[^\s()]+):(\d+):\d+\)?$/m.exec(stack) || [];
   return other ? `${path.basename(other)}:${otherLine}` : "";
 }
 
@@ -104,12 +93,17 @@ function render(value) {
   return rendered.slice(0, MAX_OUTPUT_CHARACTERS);
 }
 
-// What tools share by require("./...") is read again with the next version of one of them.
-function forgetHelpers(directory) {
-  for (const cached of Object.keys(require.cache)) {
-    if (cached.startsWith(directory + path.sep) && !cached.includes(`${path.sep}node_modules${path.sep}`)) {
-      delete require.cache[cached];
-    }
+// The source comes with the request, so that a version outlives the file, and this process.
+async function load(version, file, source) {
+  try {
+    const tool = toolOf(await exportsOf(file, source, version));
+    const { name, description, input_schema, idempotent, handler } = tool;
+    if (typeof handler !== "function") throw new TypeError("handler is no function: export handler(uuid, args)");
+    const definition = JSON.stringify({ name, description, input_schema, idempotent });
+    if (definition.length > MAX_DEFINITION_CHARACTERS) throw new RangeError("the definition is too long");
+    return { file, tool, definition: JSON.parse(definition) };
+  } catch (error) {
+    throw new Failure(error, file);
   }
 }
 
@@ -127,6 +121,8 @@ function send(line) {
   channel.write(`${JSON.stringify(line)}\n`);
 }
 
+watch((line) => send({ id: PRINTED, ...line }));
+
 // Tools that read what the service keeps to itself are told of in the log, once a name.
 const unread = new Set(process.argv[2].split(",").filter(Boolean));
 process.env = new Proxy(process.env, {
@@ -143,7 +139,8 @@ process.env = new Proxy(process.env, {
 // A promise that nobody awaits, or a timer that throws, must not cost the others their calls.
 function outsideOfHandlers(error) {
   const failure = new Failure(error, "");
-  process.stderr.write(`a tool failed outside of its handler: ${failure.type} ${failure.where}\n`);
+  const fields = { error: failure.type, where: failure.where };
+  send({ id: LOG, level: "warning", event: "a tool failed outside of its handler", fields });
 }
 process.on("uncaughtException", outsideOfHandlers);
 process.on("unhandledRejection", outsideOfHandlers);
