@@ -187,18 +187,6 @@ def may_speak(model: str, service: Service) -> bool:
     return service is not Service.OPENAI and _TEXT_MODEL.match(name) is None
 
 
-def may_speak(model: str, service: Service) -> bool:
-    """Whether a service may have a voice model of this name.
-
-    OpenAI's voice models are known by their names. Elsewhere names are free, so text models that are known are
-    ruled out alone.
-    """
-    name = model.lower()
-    if any(mark in name for mark in _MARKS_OF_SPEECH):
-        return True
-    return service is not Service.OPENAI and _TEXT_MODEL.match(name) is None
-
-
 def cannot_reason(model: str) -> bool:
     """Whether the model is one of OpenAI's that are known to refuse `reasoning`; False for unknown ones."""
     name = model.lower()
