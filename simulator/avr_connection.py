@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import aiohttp
+import yarl
 
 ABNORMAL_CLOSURE = 1006
 
@@ -89,7 +90,7 @@ class AvrConnection:
             with _connect_errors(url, timeout_seconds):
                 async with asyncio.timeout(timeout_seconds):
                     websocket = await session.ws_connect(
-                        url, params=metadata, headers=headers, max_msg_size=_MAX_MESSAGE_BYTES
+                        _with_metadata(url, metadata), headers=headers, max_msg_size=_MAX_MESSAGE_BYTES
                     )
                     await websocket.send_str(init)
         except BaseException:
@@ -181,3 +182,15 @@ def _socket_factory(sockets: list[socket.socket]) -> Callable[[Any], socket.sock
         return connection
 
     return make
+
+
+def _with_metadata(url: str, metadata: Mapping[str, str] | None) -> str | yarl.URL:
+    """The URL with metadata, where a space is `%20` and a plus `%2B`: every service reads that alike."""
+    try:
+        target = str(yarl.URL(url))
+    except ValueError:
+        return url  # aiohttp says what is wrong with it
+    for name, value in (metadata or {}).items():
+        separator = "&" if "?" in target else "?"
+        target += f"{separator}{quote(name, safe='')}={quote(value, safe='')}"
+    return yarl.URL(target, encoded=True)

@@ -24,7 +24,7 @@ def test_a_file_in_the_place_of_the_directory_is_an_error(tmp_path: Path) -> Non
 
 
 def test_tools_are_python_and_javascript_files_by_name(tmp_path: Path) -> None:
-    for name in ("b.py", "a.js", "_c.js", "c.py", "README.md", "_shared.py", ".hidden.js", "d.pyc", "e.mjs", "f.cjs"):
+    for name in ("b.py", "a.js", "_c.js", "c.py", "README.md", "_shared.py", ".hidden.js", "d.pyc", "e.mjs"):
         (tmp_path / name).touch()
     (tmp_path / "node_modules").mkdir()
     (tmp_path / "folder.js").mkdir()
