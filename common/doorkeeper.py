@@ -15,9 +15,7 @@ from http import HTTPStatus
 from typing import Final
 
 from common.addresses import subscriber
-
-REPORT_SECONDS: Final = 10.0
-"""Refusals of a kind are logged at most so often: a flood of connections is to be no flood of lines."""
+from common.line_limit import LineLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +95,7 @@ class Doorkeeper:
         self._report = report
         self._arriving = 0
         self._by_address: Counter[str] = Counter()
-        self._unreported: Counter[Refusal] = Counter()
-        self._reported_seconds: dict[Refusal, float] = {}
+        self._lines = LineLimit()
 
     @property
     def arriving(self) -> int:
@@ -127,8 +124,6 @@ class Doorkeeper:
     def refuse(self, refusal: Refusal, address: str, now_seconds: float, detail: str = "") -> None:
         """Count a refusal, and report it if it is time."""
         self._refused(refusal)
-        self._unreported[refusal] += 1
-        last = self._reported_seconds.get(refusal)
-        if last is None or now_seconds - last >= REPORT_SECONDS:
-            self._reported_seconds[refusal] = now_seconds
-            self._report(refusal, self._unreported.pop(refusal), address, detail)
+        times = self._lines.take(refusal, now_seconds)
+        if times is not None:
+            self._report(refusal, times, address, detail)

@@ -14,6 +14,8 @@ from typing import Final
 import structlog
 from prometheus_client import Counter
 
+from common.line_limit import LineLimit
+
 PAUSE_SECONDS: Final = 0.1
 """After a failure: a step that fails at once must not take the whole processor."""
 
@@ -31,15 +33,13 @@ async def repeat(step: Callable[[], Awaitable[None]], *, task: str, failures: Co
         task: its name in the log.
         failures: counts what was raised.
     """
-    logged_seconds, unlogged = -LOG_SECONDS, 0
+    lines = LineLimit(LOG_SECONDS)
     while True:
         try:
             await step()
         except Exception:
             failures.inc()
-            unlogged += 1
-            now_seconds = time.monotonic()
-            if now_seconds - logged_seconds >= LOG_SECONDS:
-                log.exception("a task failed, and goes on", task=task, times=unlogged)
-                logged_seconds, unlogged = now_seconds, 0
+            times = lines.take(task, time.monotonic())
+            if times is not None:
+                log.exception("a task failed, and goes on", task=task, times=times)
             await asyncio.sleep(PAUSE_SECONDS)

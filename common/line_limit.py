@@ -1,4 +1,4 @@
-"""A bound on log lines that strangers cause: a flood of connections is to be no flood of lines."""
+"""A bound on log lines that repeat: a flood of connections is to be no flood of lines."""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.doorkeeper import ANSWERS, DEFAULT_DOOR_LIMITS, REPORT_SECONDS, Doorkeeper, DoorLimits, Refusal
+from common.doorkeeper import ANSWERS, DEFAULT_DOOR_LIMITS, Doorkeeper, DoorLimits, Refusal
+from common.line_limit import REPORT_SECONDS
 
 LIMITS = DoorLimits(arriving=5, arriving_of_address=3)
 
