@@ -11,17 +11,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from common.settings import Settings
+from common.role_secrets import READERS
 
-_SECRET_ENDINGS: Final = ("_KEY", "_TOKEN", "_SECRET")
-
-
-def _is_secret(name: str) -> bool:
-    # What is not shown in a representation of the settings is not shown to tools either.
-    return name.endswith(_SECRET_ENDINGS) or not Settings.model_fields[name.lower()].repr
-
-
-WITHHELD: Final = frozenset(name for name in map(str.upper, Settings.model_fields) if _is_secret(name))
+WITHHELD: Final = frozenset(name.upper() for name in READERS)
 """Variables, in capitals: settings are read in any case. Of each, the file that holds it is withheld, too."""
 
 
