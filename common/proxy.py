@@ -18,6 +18,7 @@ from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined
 from websockets.proxy import parse_proxy, prepare_connect_request
 from websockets.uri import parse_uri
 
+from common.addresses import is_loopback
 from common.errors import ProxyFailed
 
 MAX_ANSWER_BYTES: Final = 16_384
@@ -56,7 +57,7 @@ class Proxies:
     def _is_direct(self, parts: SplitResult) -> bool:
         host = parts.hostname or ""
         address = _address(host)
-        if host == "localhost" or (address is not None and address.is_loopback):
+        if host == "localhost" or is_loopback(host):
             return True
         named = host if parts.port is None else f"{host}:{parts.port}"
         if proxy_bypass_environment(named, {"no": self.direct}):

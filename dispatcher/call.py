@@ -778,8 +778,8 @@ class Call:
         self._refusals = 0
         self.memory.is_recalled = False
         if self._resting is not None:
-            self._out.record(self._resting, link.Close("another session has the call"))
-            self._leave_resting()
+            self._close_leg(self._resting, "another session has the call")
+            self._resting = None
         # Any other session has been told of it.
         self._spoke_before_us &= leg.is_attached
         if self._reason:
@@ -822,8 +822,7 @@ class Call:
         if self._resting is None and (leg.state is LegState.READY or leg.is_attached):
             self._resting = leg
         else:
-            self._out.record(leg, link.Close("another session is to have the call"))
-            self._out.actions.append(LeaveChannel(leg))
+            self._close_leg(leg, "another session is to have the call")
         if released.reason == Reason.DROPPED:
             self._note_drop(now_seconds)
             self._recover(Reason.DROPPED, now_seconds, same_worker=self.worker_id)
@@ -1113,9 +1112,12 @@ class Call:
     def _close_legs(self, reason: str, *, keep: bool = False) -> None:
         """Close the sessions; or keep the one that has the call, or had it last, for another dispatcher."""
         for leg in self._legs:
-            self._out.record(leg, link.Close(reason, keep and leg is not self._next))
-            self._out.actions.append(LeaveChannel(leg))
+            self._close_leg(leg, reason, keep=keep and leg is not self._next)
         self._leg = self._next = self._resting = None
+
+    def _close_leg(self, leg: Leg, reason: str, *, keep: bool = False) -> None:
+        self._out.record(leg, link.Close(reason, keep))
+        self._out.actions.append(LeaveChannel(leg))
 
     @property
     def _legs(self) -> list[Leg]:
