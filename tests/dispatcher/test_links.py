@@ -54,6 +54,14 @@ class Call:
         self.stops.append(reason)
 
 
+async def on_a_link(pool: LinkPool, worker: ScriptedWorker) -> Call:
+    """A call with a channel on the only link of a worker."""
+    call = Call()
+    (await pool.get("w-1", worker.address)).open_channel(call)
+    await worker.only_link()
+    return call
+
+
 def fail() -> None:
     raise RuntimeError("a bug")
 
@@ -411,10 +419,7 @@ class TestResuming:
     async def test_a_connection_without_an_answer_is_tried_again_beside_it(
         self, pool: LinkPool, worker: ScriptedWorker
     ) -> None:
-        opened = await pool.get("w-1", worker.address)
-        call = Call()
-        opened.open_channel(call)
-        await worker.only_link()
+        call = await on_a_link(pool, worker)
         worker.mute_links = 1
         worker.cut()
         await eventually(lambda: len(call.links) == 2)
@@ -424,10 +429,7 @@ class TestResuming:
     async def test_a_process_that_is_gone_costs_its_calls_at_once(
         self, pool: LinkPool, worker: ScriptedWorker
     ) -> None:
-        opened = await pool.get("w-1", worker.address)
-        call = Call()
-        opened.open_channel(call)
-        await worker.only_link()
+        call = await on_a_link(pool, worker)
         asked: list[str] = []
         worker.on_request = lambda: asked.append("/link")
         worker.vanish()
@@ -435,10 +437,7 @@ class TestResuming:
         assert asked == ["/link"]
 
     async def test_a_link_may_break_again_and_again(self, pool: LinkPool, worker: ScriptedWorker) -> None:
-        opened = await pool.get("w-1", worker.address)
-        call = Call()
-        opened.open_channel(call)
-        await worker.only_link()
+        call = await on_a_link(pool, worker)
         for round_ in range(1, 6):
             worker.cut()
             await eventually(lambda: len(call.links) == 2 * round_)  # noqa: B023  # awaited within the round
@@ -447,10 +446,7 @@ class TestResuming:
         assert pool.calls("w-1") == 1
 
     async def test_who_wants_a_link_meanwhile_gets_the_same(self, pool: LinkPool, worker: ScriptedWorker) -> None:
-        opened = await pool.get("w-1", worker.address)
-        call = Call()
-        opened.open_channel(call)
-        await worker.only_link()
+        call = await on_a_link(pool, worker)
         worker.cut()
         await eventually(lambda: call.links)
         again = await pool.get("w-1", worker.address)
@@ -460,10 +456,7 @@ class TestResuming:
     async def test_another_process_at_the_address_does_not_have_the_calls(
         self, pool: LinkPool, worker: ScriptedWorker
     ) -> None:
-        opened = await pool.get("w-1", worker.address)
-        call = Call()
-        opened.open_channel(call)
-        await worker.only_link()
+        call = await on_a_link(pool, worker)
         worker.hello = Hello(link.PROTOCOL_VERSION, "1.0.0", "worker", "w-1", "another incarnation")
         worker.cut()
         await eventually(lambda: call.lost)
@@ -474,20 +467,14 @@ class TestResuming:
         self, pool: LinkPool, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(dispatcher.links, "RESUME_SECONDS", 0.05)
-        opened = await pool.get("w-1", worker.address)
-        call = Call()
-        opened.open_channel(call)
-        await worker.only_link()
+        call = await on_a_link(pool, worker)
         monkeypatch.setattr(common.link_end.LinkEnd, "opened", _open_without_a_word)
         worker.cut()
         await eventually(lambda: call.lost)
         assert call.links == [None]
 
     async def test_when_the_pool_closes_nothing_is_resumed(self, pool: LinkPool, worker: ScriptedWorker) -> None:
-        opened = await pool.get("w-1", worker.address)
-        call = Call()
-        opened.open_channel(call)
-        await worker.only_link()
+        call = await on_a_link(pool, worker)
         await pool.close()
         await eventually(lambda: call.lost)
         assert call.links == []
@@ -496,10 +483,7 @@ class TestResuming:
     async def test_a_pool_that_closes_meanwhile_gives_the_calls_up(
         self, pool: LinkPool, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        opened = await pool.get("w-1", worker.address)
-        call = Call()
-        opened.open_channel(call)
-        await worker.only_link()
+        call = await on_a_link(pool, worker)
         monkeypatch.setattr(common.link_end.LinkEnd, "opened", _open_without_a_word)
         worker.cut()
         await eventually(lambda: call.links and pool._opening)
