@@ -4,21 +4,8 @@ import pytest
 
 from common.child_environment import environment_of
 from common.settings import Role
+from tests.common.secrets_of_roles import OF_DISPATCHERS, OF_WORKERS, TOKEN, WRITTEN
 
-TOKEN = "a-token-of-this-test"
-WRITTEN = {
-    "OPENAI_API_KEY": "sk-key-of-this-test",
-    "SAFETY_IDENTIFIER_SECRET": TOKEN,
-    "OPENAI_URL_INSTRUCTIONS": "https://user:password@example.com",
-    "OPENAI_MCP_SERVERS": '[{"server_label": "a", "server_url": "https://example.com", "authorization": "b"}]',
-    "OPENAI_SESSION": '{"tracing": "auto"}',
-    "STS_TOKEN": TOKEN,
-    "ADMIN_TOKEN": TOKEN,
-    "CLUSTER_TOKEN": TOKEN,
-    "REDIS_URL": "redis://:password@127.0.0.1:1",
-}
-OF_WORKERS = {name for name in WRITTEN if name.startswith("OPENAI_")} | {"SAFETY_IDENTIFIER_SECRET"}
-OF_DISPATCHERS = {"STS_TOKEN", "ADMIN_TOKEN"}
 OF_BOTH = {"CLUSTER_TOKEN", "REDIS_URL"}
 
 

@@ -6,21 +6,7 @@ import pytest
 
 from common import role_secrets
 from common.settings import Role, Settings
-
-TOKEN = "a-token-of-this-test"
-WRITTEN = {
-    "OPENAI_API_KEY": "sk-key-of-this-test",
-    "SAFETY_IDENTIFIER_SECRET": TOKEN,
-    "OPENAI_URL_INSTRUCTIONS": "https://user:password@example.com",
-    "OPENAI_MCP_SERVERS": '[{"server_label": "a", "server_url": "https://example.com", "authorization": "b"}]',
-    "OPENAI_SESSION": '{"tracing": "auto"}',
-    "STS_TOKEN": TOKEN,
-    "ADMIN_TOKEN": TOKEN,
-    "CLUSTER_TOKEN": TOKEN,
-    "REDIS_URL": "redis://:password@127.0.0.1:1",
-}
-OF_WORKERS = {name for name in WRITTEN if name.startswith("OPENAI_")} | {"SAFETY_IDENTIFIER_SECRET"}
-OF_DISPATCHERS = {"STS_TOKEN", "ADMIN_TOKEN"}
+from tests.common.secrets_of_roles import OF_DISPATCHERS, OF_WORKERS, WRITTEN
 
 
 def test_every_secret_setting_has_its_readers() -> None:
