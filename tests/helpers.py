@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import shutil
 from collections.abc import Callable
+
+import pytest
 
 _POLL_SECONDS = 0.01
 
@@ -28,3 +32,19 @@ async def eventually(predicate: Callable[[], object], timeout_seconds: float = 5
     except TimeoutError:
         name = getattr(predicate, "__qualname__", repr(predicate))
         raise AssertionError(f"{name} was not true within {timeout_seconds} s: last {last!r}") from None
+
+
+def needed(found: str | None, message: str) -> str:
+    """Return what was found; missing, it skips a test here, and fails it in CI."""
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
+
+
+def needed_program(name: str) -> str:
+    """Return a program of `.ci/packages`, as `needed` does."""
+    # Only root has Debian's place for servers on the PATH.
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin")
+    return needed(found, f"{name} is missing: install the packages of .ci/packages")

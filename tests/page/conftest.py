@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from importlib.util import find_spec
 
 import pytest
+
+from tests.helpers import needed_program
 
 if find_spec("playwright") is None and not os.environ.get("CI"):
     collect_ignore_glob = ["test_*.py"]  # a machine that it is not built for
@@ -15,10 +16,4 @@ if find_spec("playwright") is None and not os.environ.get("CI"):
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """The browser."""
-    found = shutil.which("chromium")
-    if found is None:
-        message = "chromium is missing: install the packages of .ci/packages"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return found
+    return needed_program("chromium")

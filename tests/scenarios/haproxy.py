@@ -6,35 +6,20 @@ import asyncio
 import contextlib
 import os
 import re
-import shutil
 import signal
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-import pytest
-
 from common.ports import port_of, reserve_port
-from tests.helpers import eventually
+from tests.helpers import eventually, needed_program
 from tests.scenarios.processes import PATIENCE_SECONDS
 
 CONFIGURATION = Path(__file__).resolve().parents[2] / "docs" / "haproxy.cfg"
 
 _BIND = re.compile(r"^    bind :6030$", re.MULTILINE)
 _SERVERS = re.compile(r"(?:^    server \S+ 192\.0\.2\.\d+:6030\n)+", re.MULTILINE)
-
-
-def find_haproxy() -> str:
-    """Return haproxy; missing, it skips a test here, and fails it in CI."""
-    # Only root has Debian's place for it on the PATH.
-    found = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
-    if found is None:
-        message = "haproxy is missing: install the packages of .ci/packages"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return found
 
 
 def configuration(port: int, servers: Sequence[tuple[int, int]]) -> str:
@@ -65,7 +50,7 @@ class HaProxy:
     def __init__(self, servers: Sequence[tuple[int, int]]) -> None:
         self.log = ""
         self._servers = servers
-        self._program = find_haproxy()
+        self._program = needed_program("haproxy")
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:

@@ -23,8 +23,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from simulator.avr_core import SimulatedCall, place_call
 from simulator.realtime_api import RealtimeSimulator
 from simulator.realtime_settings import SimulatorSettings
-from tests.helpers import eventually
-from tests.scenarios.haproxy import CONFIGURATION, HaProxy, find_haproxy
+from tests.helpers import eventually, needed_program
+from tests.scenarios.haproxy import CONFIGURATION, HaProxy
 from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
 from tests.scenarios.tones import tone
 
@@ -48,7 +48,7 @@ async def simulator() -> AsyncIterator[RealtimeSimulator]:
 @pytest.fixture
 async def cluster(real_redis_url: str, simulator: RealtimeSimulator) -> AsyncIterator[Cluster]:
     """Two dispatchers, and a worker on each host."""
-    find_haproxy()
+    needed_program("haproxy")
     async with Cluster(
         real_redis_url, simulator.url, WORKER_MAX_CALLS=CAPACITY, DRAIN_SECONDS=DRAIN_SECONDS
     ) as cluster:
@@ -233,7 +233,7 @@ async def ended(cluster: Cluster, redis_url: str, simulator: RealtimeSimulator, 
 
 def test_haproxy_takes_the_file_that_operators_are_given() -> None:
     checked = subprocess.run(
-        [find_haproxy(), "-c", "-f", CONFIGURATION], capture_output=True, text=True, check=False
+        [needed_program("haproxy"), "-c", "-f", CONFIGURATION], capture_output=True, text=True, check=False
     )
     assert checked.returncode == 0, checked.stderr
     assert "WARNING" not in checked.stderr

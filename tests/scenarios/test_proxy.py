@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import shutil
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,7 +16,7 @@ from simulator.avr_core import place_call
 from simulator.realtime_api import RealtimeSimulator
 from simulator.realtime_settings import SimulatorSettings
 from tests.certificates import Authority, tls_in_front_of
-from tests.helpers import eventually
+from tests.helpers import eventually, needed_program
 from tests.scenarios.processes import PATIENCE_SECONDS, Cluster
 
 pytestmark = pytest.mark.system
@@ -26,17 +24,6 @@ pytestmark = pytest.mark.system
 # Loopback as a name that only the resolver knows for loopback: addresses of loopback are never behind a proxy.
 HOST = "127.1"
 USER = "avr:proxy-password"
-
-
-def find_tinyproxy() -> str:
-    """Return tinyproxy; missing, it skips a test here, and fails it in CI."""
-    found = shutil.which("tinyproxy") or shutil.which("tinyproxy", path="/usr/sbin")
-    if found is None:
-        message = "tinyproxy is missing: install the packages of .ci/packages"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return found
 
 
 async def accepts(port: int) -> bool:
@@ -65,7 +52,9 @@ async def tinyproxy(folder: Path) -> AsyncIterator[tuple[str, Path]]:
         "",
     )
     (folder / "tinyproxy.conf").write_text("\n".join(lines), "utf-8")
-    process = await asyncio.create_subprocess_exec(find_tinyproxy(), "-d", "-c", str(folder / "tinyproxy.conf"))
+    process = await asyncio.create_subprocess_exec(
+        needed_program("tinyproxy"), "-d", "-c", str(folder / "tinyproxy.conf")
+    )
     try:
         await eventually(lambda: accepts(port), PATIENCE_SECONDS)
         yield f"127.0.0.1:{port}", log

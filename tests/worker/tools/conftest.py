@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 import uvloop
 
 import worker.tools
+from tests.helpers import needed, needed_program
 from tests.worker.tools import gates
 from tests.worker.tools.gates import ProcessGate
 from worker.tools.shed import ToolShed
@@ -85,19 +84,11 @@ def new_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NewGat
 @pytest.fixture
 def node() -> str:
     """Node's executable."""
-    return _needed(shutil.which("node"), "node is missing: install the packages of .ci/packages")
+    return needed_program("node")
 
 
 @pytest.fixture
 def node_modules() -> str:
     """What AVR's documented tools require."""
     found = str(NODE_MODULES) if (NODE_MODULES / "axios").exists() and (NODE_MODULES / "dotenv").exists() else None
-    return _needed(found, "axios and dotenv are missing: run make node-tools")
-
-
-def _needed(found: str | None, message: str) -> str:
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return found
+    return needed(found, "axios and dotenv are missing: run make node-tools")
