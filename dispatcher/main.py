@@ -7,19 +7,19 @@ import os
 import secrets
 import socket
 
-from common import admin, logs, metrics
-from common.metrics import LastingTask
-from common.ports import ALL_ADDRESSES, bound_socket, listen_socket, port_of
-from common.process import Process
-from common.registry import Registry
-from common.release import COMPILED, RELEASE
-from common.settings import Settings
-from common.tls import Tls, TlsFiles
-from dispatcher.admin import application
-from dispatcher.ami import Ami
-from dispatcher.limits import BAD_INPUT_REASONS, CallLimits
+from common.net.ports import ALL_ADDRESSES, bound_socket, listen_socket, port_of
+from common.net.tls import Tls, TlsFiles
+from common.observe import admin, logs, metrics
+from common.observe.metrics import LastingTask
+from common.runtime.process import Process
+from common.runtime.release import COMPILED, RELEASE
+from common.settings.settings import Settings
+from common.store.registry import Registry
+from dispatcher.api.admin import application
+from dispatcher.asterisk.ami import Ami
+from dispatcher.call.limits import BAD_INPUT_REASONS, CallLimits
+from dispatcher.call.sounds import load
 from dispatcher.service import Dispatcher, Security
-from dispatcher.sounds import load
 
 log = logs.get_logger()
 

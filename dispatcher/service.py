@@ -14,26 +14,26 @@ from dataclasses import dataclass
 import structlog
 from websockets.http11 import Request
 
-from common.doorkeeper import DEFAULT_DOOR_LIMITS, DoorLimits, Refusal
 from common.errors import LinkUnavailable, RegistryUnavailable
-from common.lasting_task import repeat
-from common.listener import Arrival, Listener, listen
-from common.metrics import DispatcherMetrics, LastingTask
-from common.registry import Registry
-from common.tls import Tls
-from common.tokens import Token, bearer
-from common.websocket import Limits, ServerWebSocket
-from dispatcher import avr
-from dispatcher.ami import Ami
-from dispatcher.announcements import SILENT, Announcements
-from dispatcher.call import WITHOUT_WORKER
-from dispatcher.caller import Caller
-from dispatcher.commands import CallCommands, CommandError, CommandsWithoutWorker
-from dispatcher.legacy import LegacyConnection
-from dispatcher.limits import DEFAULT_LIMITS, CallLimits
-from dispatcher.links import LinkPool
-from dispatcher.placement import RENEW_INTERVAL_SECONDS, Placement
-from dispatcher.transfers import Transfers
+from common.net.doorkeeper import DEFAULT_DOOR_LIMITS, DoorLimits, Refusal
+from common.net.listener import Arrival, Listener, listen
+from common.net.tls import Tls
+from common.net.tokens import Token, bearer
+from common.net.websocket import Limits, ServerWebSocket
+from common.observe.metrics import DispatcherMetrics, LastingTask
+from common.runtime.lasting_task import repeat
+from common.store.registry import Registry
+from dispatcher.api.commands import CallCommands, CommandError, CommandsWithoutWorker
+from dispatcher.asterisk.ami import Ami
+from dispatcher.asterisk.transfers import Transfers
+from dispatcher.avr import protocol
+from dispatcher.avr.legacy import LegacyConnection
+from dispatcher.call.announcements import SILENT, Announcements
+from dispatcher.call.call import WITHOUT_WORKER
+from dispatcher.call.caller import Caller
+from dispatcher.call.limits import DEFAULT_LIMITS, CallLimits
+from dispatcher.workers.links import LinkPool
+from dispatcher.workers.placement import RENEW_INTERVAL_SECONDS, Placement
 
 log = structlog.get_logger()
 
@@ -44,13 +44,13 @@ FIRST_LINK_INTERVAL_SECONDS = 0.1
 FIRST_WORKER_SECONDS = 5.0
 # Calls that get another worker together are published together.
 PUBLISH_SECONDS = 0.05
-# `stop` has to be done within the time that a process has to stop (common/process.py).
+# `stop` has to be done within the time that a process has to stop (common/runtime/process.py).
 CLOSE_SECONDS = 0.8
 SETTLE_SECONDS = 0.5
 # A caller's connection is pinged so that a proxy's idle timer does not cut a call while the agent is silent.
 # Its life is judged by the caller's audio, in the call, not by pongs.
 CALLER_LIMITS = Limits(
-    max_message_bytes=avr.MAX_MESSAGE_BYTES,
+    max_message_bytes=protocol.MAX_MESSAGE_BYTES,
     open_timeout_seconds=10.0,
     ping_interval_seconds=20.0,
     silence_timeout_seconds=None,
@@ -323,13 +323,15 @@ class Dispatcher:
             arrival.refuse(Refusal.ORIGIN, "of a web page: ALLOWED_ORIGINS lists origins that may place calls")
             return http.HTTPStatus.FORBIDDEN, "a web page may place calls if ALLOWED_ORIGINS lists its origin\n"
         token = self._security.sts_token
-        if token is not None and not (token.accepts(bearer(authorization)) or token.accepts(avr.token(target))):
+        if token is not None and not (
+            token.accepts(bearer(authorization)) or token.accepts(protocol.token(target))
+        ):
             arrival.refuse(Refusal.TOKEN)
             return http.HTTPStatus.UNAUTHORIZED, "bring STS_TOKEN: ?token= in STS_URL, or Authorization: Bearer\n"
         if self.draining:
             return http.HTTPStatus.SERVICE_UNAVAILABLE, "this dispatcher is draining\n"
         # The token has done its work: there is no metadata before this line.
-        caller = Caller(self, avr.metadata(target), self._limits, arrival.since_seconds)
+        caller = Caller(self, protocol.metadata(target), self._limits, arrival.since_seconds)
         self._callers.add(caller)
         self._idle.clear()
         return caller

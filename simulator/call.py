@@ -9,9 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.wav import WavError, read_wav, write_wav
-from simulator.avr_core import CallError, SimulatedCall, place_call
-from simulator.call_record import (
+from common.audio.wav import WavError, read_wav, write_wav
+from simulator.avr.call_record import (
     CallReport,
     ConnectionBack,
     ErrorMessage,
@@ -20,7 +19,8 @@ from simulator.call_record import (
     Transcript,
     Violation,
 )
-from simulator.playout import SAMPLE_BYTES, SAMPLE_RATE_HZ, SAMPLES_PER_MS
+from simulator.avr.core import CallError, SimulatedCall, place_call
+from simulator.avr.playout import SAMPLE_BYTES, SAMPLE_RATE_HZ, SAMPLES_PER_MS
 from simulator.terminal import one_line, seconds_argument, stop_on_signal, table
 
 # Without --seconds: hang up when both sides have been silent for so long ...

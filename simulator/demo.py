@@ -22,12 +22,12 @@ from typing import Any
 import aiohttp
 import numpy as np
 
-from common.child import die_with
-from common.process_exit import INTERRUPTED
-from common.wav import read_wav, write_wav
-from simulator.avr_core import CallError, SimulatedCall, place_call
-from simulator.call_record import Interruption, Message, Transcript
-from simulator.realtime_api import RealtimeSimulator
+from common.audio.wav import read_wav, write_wav
+from common.runtime.child import die_with
+from common.runtime.process_exit import INTERRUPTED
+from simulator.avr.call_record import Interruption, Message, Transcript
+from simulator.avr.core import CallError, SimulatedCall, place_call
+from simulator.realtime.server import RealtimeSimulator
 from simulator.terminal import one_line, stop_on_signal, table
 
 SPEECH = Path(__file__).parent / "speech" / "caller.wav"
@@ -183,7 +183,7 @@ async def _serve(realtime_url: str) -> AsyncIterator[Service]:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "common.cli",
+            "common.runtime.cli",
             "serve",
             env=environment,
             cwd=directory,

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.wav import to_pcm16
-from simulator.avr_core import CallError, SimulatedCall, place_call
-from simulator.call_record import CallReport
-from simulator.playout import SAMPLE_RATE_HZ
+from common.audio.wav import to_pcm16
+from simulator.avr.call_record import CallReport
+from simulator.avr.core import CallError, SimulatedCall, place_call
+from simulator.avr.playout import SAMPLE_RATE_HZ
 from simulator.terminal import one_line, seconds_argument, stop_on_signal, table
 
 MAX_CALLS = 10_000

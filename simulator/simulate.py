@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from simulator.realtime_api import RealtimeSimulator
-from simulator.realtime_settings import DialectName, SimulatorSettings, Voice
+from simulator.realtime.server import RealtimeSimulator
+from simulator.realtime.settings import DialectName, SimulatorSettings, Voice
 from simulator.terminal import stop_on_signal
 
 DESCRIPTION = "Run the Realtime API simulator. GET /simulator/sessions tells what the model was told."

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from common.process_exit import EXIT_BY_SIGNAL, exit_now
+from common.runtime.process_exit import EXIT_BY_SIGNAL, exit_now
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -17,23 +17,23 @@ from typing import Any
 import numpy as np
 import orjson
 
-from common import link
-from common.link import Kind
-from common.settings import Settings
-from common.stream import Stream
-from dispatcher import actions as dispatcher_actions
-from dispatcher import avr
-from dispatcher import call as dispatcher_call
-from dispatcher.leg import Leg
-from dispatcher.limits import CallLimits
-from simulator.realtime_session import RealtimeSession
-from simulator.realtime_settings import SimulatorSettings, Voice
-from worker import actions as worker_session
-from worker.dialect import GA
-from worker.plan import Plan
-from worker.session import Session
-from worker.session_update import session_object
-from worker.snapshot import Snapshot, SnapshotReader
+from common.link import wire
+from common.link.stream import Stream
+from common.link.wire import Kind
+from common.settings.settings import Settings
+from dispatcher.avr import protocol
+from dispatcher.call import actions as dispatcher_actions
+from dispatcher.call import call as dispatcher_call
+from dispatcher.call.leg import Leg
+from dispatcher.call.limits import CallLimits
+from simulator.realtime.session import RealtimeSession
+from simulator.realtime.settings import SimulatorSettings, Voice
+from worker.config.session_update import session_object
+from worker.realtime.dialect import GA
+from worker.session import actions as worker_session
+from worker.session.plan import Plan
+from worker.session.session import Session
+from worker.session.snapshot import Snapshot, SnapshotReader
 
 FRAME_SECONDS = 0.02
 WORD_MS = 300
@@ -72,7 +72,7 @@ class AvrCore:
         match message["type"]:
             case "audio":
                 pcm = base64.b64decode(message["audio"])
-                assert len(pcm) == avr.FRAME_BYTES
+                assert len(pcm) == protocol.FRAME_BYTES
                 start = max(now, self._end)
                 self._end = start + FRAME_SECONDS
                 if any(pcm[-8:]):  # else it is the last of its item, filled up with silence
@@ -117,7 +117,7 @@ class Hand:
         self.number = number
         self.session: Session | None = None
         self.api: RealtimeSession | None = None
-        self.opening: link.Open | None = None
+        self.opening: wire.Open | None = None
         self.leg: Leg | None = None
         self.dead = False
         self.link = 0  # how often it broke
@@ -153,35 +153,35 @@ class Hand:
     def at_worker(self, record: bytes) -> None:
         if self.dead:
             return
-        for kind, _, payload in link.decode(record):
+        for kind, _, payload in wire.decode(record):
             self._record(kind, payload)
 
     def _record(self, kind: int, payload: memoryview) -> None:
         if kind == Kind.ACK:
-            self.stream.acknowledged(link.decode_ack(payload))
+            self.stream.acknowledged(wire.decode_ack(payload))
             return
         if kind == Kind.ATTACH:
             self.is_attached = True
             if self.opening is None:
-                self.send(link.encode(link.Refused(link.Refusal.UNKNOWN), CHANNEL), counted=False)
+                self.send(wire.encode(wire.Refused(wire.Refusal.UNKNOWN), CHANNEL), counted=False)
                 return
-            self.send(link.encode(link.Attached(self.stream.received), CHANNEL), counted=False)
-            for record in self.stream.resumed(link.decode_control(link.Attach, payload).received):
+            self.send(wire.encode(wire.Attached(self.stream.received), CHANNEL), counted=False)
+            for record in self.stream.resumed(wire.decode_control(wire.Attach, payload).received):
                 self.send(record, counted=False)
             return
         if kind == Kind.OPEN:
-            opening = link.decode_control(link.Open, payload)
+            opening = wire.decode_control(wire.Open, payload)
             if opening.attach:
                 self._attach(opening)
             else:
                 self.opening = opening
-                self.send(link.encode(link.Opened(link.CALLER_CREDIT_BYTES), CHANNEL))
+                self.send(wire.encode(wire.Opened(wire.CALLER_CREDIT_BYTES), CHANNEL))
                 if not opening.restore:
                     self._begin()
             self._work()
             return
         if self.stream.receive(len(payload)):
-            self.send(link.encode_ack(CHANNEL, self.stream.received), counted=False)
+            self.send(wire.encode_ack(CHANNEL, self.stream.received), counted=False)
         if kind in (Kind.PROFILE, Kind.REMEMBER, Kind.SPOKEN, Kind.KEPT_AUDIO, Kind.GO):
             go = self.reader.record(kind, payload)
             if go is not None:
@@ -198,7 +198,7 @@ class Hand:
 
     def _tell(self, session: Session, kind: int, payload: memoryview) -> None:
         if kind == Kind.CALLER_AUDIO:
-            position, pcm = link.decode_caller_audio(payload)
+            position, pcm = wire.decode_caller_audio(payload)
             session.caller_audio(position, bytes(pcm), self.world.now)
         else:
             session.record(kind, payload, self.world.now)
@@ -212,15 +212,15 @@ class Hand:
         for kind, payload in early:
             self._tell(self.session, kind, memoryview(payload))
 
-    def _attach(self, opening: link.Open) -> None:
+    def _attach(self, opening: wire.Open) -> None:
         self.stream = Stream()
         assert self.session is not None
-        opened = link.Opened(link.CALLER_CREDIT_BYTES, True, self.session.next_position_samples)
-        self.send(link.encode(opened, CHANNEL))
+        opened = wire.Opened(wire.CALLER_CREDIT_BYTES, True, self.session.next_position_samples)
+        self.send(wire.encode(opened, CHANNEL))
         self.session.attached(opening, CHANNEL, self.world.now)
         if self.is_resting:
             self._work()
-            self.send(link.encode(link.Released(link.Reason.DROPPED, "the session had been released"), CHANNEL))
+            self.send(wire.encode(wire.Released(wire.Reason.DROPPED, "the session had been released"), CHANNEL))
 
     @property
     def has_the_call(self) -> bool:
@@ -399,14 +399,14 @@ class World:
             for action in actions:
                 match action:
                     case dispatcher_actions.Play(pcm):
-                        for frame in avr.frames(pcm):
-                            self.avr.message(avr.audio(frame), self.now)
+                        for frame in protocol.frames(pcm):
+                            self.avr.message(protocol.audio(frame), self.now)
                     case dispatcher_actions.Interrupt():
-                        self.avr.message(avr.INTERRUPTION, self.now)
+                        self.avr.message(protocol.INTERRUPTION, self.now)
                     case dispatcher_actions.Tell(role, text):
-                        self.avr.message(avr.transcript(role, text), self.now)
+                        self.avr.message(protocol.transcript(role, text), self.now)
                     case dispatcher_actions.Complain(message):
-                        self.avr.message(avr.error(message), self.now)
+                        self.avr.message(protocol.error(message), self.now)
                     case dispatcher_actions.ToWorker(leg, record):
                         hand = self._hand_of.get(leg)
                         if hand is not None:
@@ -434,7 +434,7 @@ class World:
     def at_dispatcher(self, leg: Leg | None, record: bytes) -> None:
         if leg is None or self.dispatcher_is_dead:
             return
-        for kind, _, payload in link.decode(record):
+        for kind, _, payload in wire.decode(record):
             self.dispatcher.record(leg, kind, payload, self.now)
         self.dispatch()
 
@@ -447,7 +447,7 @@ class World:
             if not rest:
                 self.speech.pop(0)
         if not self.dispatcher_is_dead and not self.over:
-            self.dispatcher.message(avr.audio(pcm), self.now)
+            self.dispatcher.message(protocol.audio(pcm), self.now)
             self.dispatch()
 
     def tick(self) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import trustme
 
-from common.tls import TlsFiles
+from common.net.tls import TlsFiles
 
 _READ_BYTES = 64 * 1024
 

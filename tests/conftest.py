@@ -13,8 +13,8 @@ import hypothesis
 import pytest
 import redis
 
-from common.registry import Registry
-from common.release import COMPILED
+from common.runtime.release import COMPILED
+from common.store.registry import Registry
 from tests.redis_process import EmbeddedRedis, RealRedis, RedisProcess, find_redis_server
 
 # A slow example says something of the machine, not of the code.

@@ -120,7 +120,7 @@ class EmbeddedRedis(RedisProcess):
     def start(self) -> None:
         if self._started:
             super().close()
-        command = [sys.executable, "-m", "common.embedded_redis", str(self.socket)]
+        command = [sys.executable, "-m", "common.store.embedded_redis", str(self.socket)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
         self._started = True
         assert self._process.stdout is not None

@@ -9,25 +9,26 @@ import shutil
 import socket
 import time
 
-from common import admin, logs, metrics
-from common.metrics import LastingTask
-from common.ports import (
+from common.net.ports import (
     ALL_ADDRESSES,
     host_address,
     host_and_port,
     listen_socket,
     port_of,
 )
-from common.process import Process
-from common.registry import Registry, WorkerRecord, WorkerState
-from common.release import COMPILED, RELEASE
-from common.settings import Settings
-from common.tls import Tls, TlsFiles
-from common.websocket import WebSocket
-from worker import instructions, realtime_errors
-from worker.call import Resources
-from worker.prices import Prices
+from common.net.tls import Tls, TlsFiles
+from common.net.websocket import WebSocket
+from common.observe import admin, logs, metrics
+from common.observe.metrics import LastingTask
+from common.runtime.process import Process
+from common.runtime.release import COMPILED, RELEASE
+from common.settings.settings import Settings
+from common.store.registry import Registry, WorkerRecord, WorkerState
+from worker.config import instructions
+from worker.config.prices import Prices
+from worker.realtime import errors
 from worker.service import Worker
+from worker.session.call import Resources
 from worker.tools import avr
 from worker.tools.shed import ToolShed
 
@@ -68,7 +69,7 @@ async def run(settings: Settings, process: Process) -> int:
     http = instructions.http_client()
     measured = metrics.worker()
     # At 0 from the start: a rate does not see a series rise that begins with its first event.
-    measured.upstream_errors.expect(*realtime_errors.OPERATOR_CODES, *realtime_errors.PASSING_CODES)
+    measured.upstream_errors.expect(*errors.OPERATOR_CODES, *errors.PASSING_CODES)
     measured.expect_model(settings.openai_model)
     measured.expect_model(settings.openai_transcription_model)
     functions = dict.fromkeys((*sorted(avr.BUILT_IN), *(await tools.toolbox()).names))

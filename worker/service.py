@@ -13,20 +13,20 @@ from collections.abc import Awaitable, Callable
 import structlog
 from websockets.http11 import Request
 
-from common import link
 from common.errors import LinkProtocolError, RegistryUnavailable
-from common.lasting_task import repeat
-from common.line_limit import LineLimit, shown
-from common.link import Hello, Kind, Refusal
-from common.link_end import LINK_LIMITS, LinkEnd
-from common.listener import Listener
-from common.metrics import LastingTask
-from common.registry import NOBODY, OVER_CAPACITY, CallLease, Registry, WorkerRecord, WorkerState
-from common.tls import Tls
-from common.tokens import Token
-from common.websocket import serve
-from worker.call import Call, Resources
-from worker.resample import prepare
+from common.link import wire
+from common.link.link_end import LINK_LIMITS, LinkEnd
+from common.link.wire import Hello, Kind, Refusal
+from common.net.listener import Listener
+from common.net.tls import Tls
+from common.net.tokens import Token
+from common.net.websocket import serve
+from common.observe.line_limit import LineLimit, shown
+from common.observe.metrics import LastingTask
+from common.runtime.lasting_task import repeat
+from common.store.registry import NOBODY, OVER_CAPACITY, CallLease, Registry, WorkerRecord, WorkerState
+from worker.audio.resample import prepare
+from worker.session.call import Call, Resources
 
 log = structlog.get_logger()
 
@@ -36,22 +36,22 @@ LEASE_SECONDS = 3.0
 HEARTBEAT_SECONDS = 1.0
 # Redis answers, and this worker's record is older than this: its heartbeat fails, so that no call finds it.
 UNREADY_SECONDS = 3 * LEASE_SECONDS
-# The state of a call that waits for a dispatcher; they have others (dispatcher/call.py).
+# The state of a call that waits for a dispatcher; they have others (dispatcher/call/call.py).
 WAITING = "waiting"
 # An event loop that has not run for so long may have lost its calls to other workers: a dispatcher finds a worker
-# dead no sooner than 2.05 s after its last sign of life (common/link_end.py).
+# dead no sooner than 2.05 s after its last sign of life (common/link/link_end.py).
 STALL_SECONDS = 2.0
 # Of the time that there is for draining: then calls leave, quiet or not.
 MOVED_PART = 0.8
-# `stop` has to be done within the time that a process has to stop (common/process.py).
+# `stop` has to be done within the time that a process has to stop (common/runtime/process.py).
 STOP_SECONDS = 0.5
 
 
 # Records that no call is there to take.
-_TO_THE_WORKER: dict[int, type[link.Command | link.Open | link.Attach]] = {
-    Kind.COMMAND: link.Command,
-    Kind.OPEN: link.Open,
-    Kind.ATTACH: link.Attach,
+_TO_THE_WORKER: dict[int, type[wire.Command | wire.Open | wire.Attach]] = {
+    Kind.COMMAND: wire.Command,
+    Kind.OPEN: wire.Open,
+    Kind.ATTACH: wire.Attach,
 }
 
 
@@ -87,16 +87,16 @@ class DispatcherLink:
 
     def _for_the_worker(self, kind: int, channel: int, payload: memoryview) -> None:
         try:
-            record = link.decode_control(_TO_THE_WORKER[kind], payload)
+            record = wire.decode_control(_TO_THE_WORKER[kind], payload)
         except LinkProtocolError as error:
             # The link's own framing is whole: the others on it go on.
             log.warning("record not understood", dispatcher=self._dispatcher, kind=kind, reason=str(error))
             if kind != Kind.COMMAND:
-                self.end.send(link.encode(link.Refused(Refusal.INVALID), channel))
+                self.end.send(wire.encode(wire.Refused(Refusal.INVALID), channel))
             return
-        if isinstance(record, link.Command):
+        if isinstance(record, wire.Command):
             self._worker.command(record, self.end.send)
-        elif isinstance(record, link.Open):
+        elif isinstance(record, wire.Open):
             self._open(channel, record)
         else:
             self._attach(channel, record)
@@ -116,9 +116,9 @@ class DispatcherLink:
     def _hand_on(self, call: Call, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
         try:
             if kind == Kind.CALLER_AUDIO:
-                position_samples, pcm = link.decode_caller_audio(payload)
+                position_samples, pcm = wire.decode_caller_audio(payload)
                 self._heard[channel] = (call, position_samples, bytes(pcm), received_seconds)
-            elif kind == Kind.CLOSE and link.decode_control(link.Close, payload).keep:
+            elif kind == Kind.CLOSE and wire.decode_control(wire.Close, payload).keep:
                 self.leave(call)
                 call.detached()
             else:
@@ -144,19 +144,19 @@ class DispatcherLink:
         """A call has ended, or has another link."""
         self._calls = {channel: other for channel, other in self._calls.items() if other is not call}
 
-    def _open(self, channel: int, opening: link.Open) -> None:
+    def _open(self, channel: int, opening: wire.Open) -> None:
         if channel in self._calls or not opening.uuid:
             raise LinkProtocolError(f"OPEN without a uuid, or on channel {channel} that is in use")
         taken = self._worker.take(opening, channel, self)
-        if isinstance(taken, link.Refused):
-            self.end.send(link.encode(taken, channel))
+        if isinstance(taken, wire.Refused):
+            self.end.send(wire.encode(taken, channel))
         elif not taken.has_ended:
             self._calls[channel] = taken
 
-    def _attach(self, channel: int, attach: link.Attach) -> None:
+    def _attach(self, channel: int, attach: wire.Attach) -> None:
         call = self._worker.resume(attach, self)
         if call is None:
-            self.end.send(link.encode(link.Refused(Refusal.UNKNOWN), channel))
+            self.end.send(wire.encode(wire.Refused(Refusal.UNKNOWN), channel))
             return
         self._calls[channel] = call
         try:
@@ -217,7 +217,7 @@ class Worker:
         self._resources = resources
         self._tls = tls
         self._metrics = resources.metrics
-        self._hello = Hello(link.PROTOCOL_VERSION, record.release, "worker", record.id, record.incarnation)
+        self._hello = Hello(wire.PROTOCOL_VERSION, record.release, "worker", record.id, record.incarnation)
         self._links: set[DispatcherLink] = set()
         # Of each call one session; while it moves another one, which stands by, or which released the call.
         self._calls: dict[str, list[_Held]] = {}
@@ -281,7 +281,7 @@ class Worker:
         if self._server is not None:
             self._server.abort()
         for held in self._held():
-            held.call.release(link.Reason.DRAIN)
+            held.call.release(wire.Reason.DRAIN)
             held.call.end_rest()
         if self._closing:
             _, late = await asyncio.wait(self._closing, timeout=STOP_SECONDS)
@@ -300,19 +300,19 @@ class Worker:
 
     # The table of calls
 
-    def take(self, opening: link.Open, channel: int, dispatcher: DispatcherLink) -> Call | link.Refused:
+    def take(self, opening: wire.Open, channel: int, dispatcher: DispatcherLink) -> Call | wire.Refused:
         """Take a call, or say why not, whatever Redis says."""
         held = self._calls.get(opening.uuid, [])
         newest = max((each.call.epoch for each in held), default=0)
         if newest >= opening.epoch:
-            return link.Refused(Refusal.STALE_EPOCH, newest)
+            return wire.Refused(Refusal.STALE_EPOCH, newest)
         if opening.attach or (held and not opening.restore):
             # The caller was here before, whether its dispatcher knows it or not.
             return self._attach(held, opening, channel, dispatcher)
         if self.draining:
-            return link.Refused(Refusal.DRAINING)
+            return wire.Refused(Refusal.DRAINING)
         if opening.uuid not in self._calls and not self._has_room(restores=opening.restore):
-            return link.Refused(Refusal.FULL)
+            return wire.Refused(Refusal.FULL)
         call = Call(opening, channel, dispatcher.end.send, calls=self, resources=self._resources)
         self._calls.setdefault(opening.uuid, []).append(_Held(call, dispatcher))
         self._count()
@@ -330,12 +330,12 @@ class Worker:
         return sum(any(each.call.is_attachable for each in held) for held in self._calls.values())
 
     def _attach(
-        self, held: list[_Held], opening: link.Open, channel: int, dispatcher: DispatcherLink
-    ) -> Call | link.Refused:
+        self, held: list[_Held], opening: wire.Open, channel: int, dispatcher: DispatcherLink
+    ) -> Call | wire.Refused:
         """Another dispatcher has the caller: the session goes on with it."""
         known = _holder(held)
         if known is None:
-            return link.Refused(Refusal.UNKNOWN)
+            return wire.Refused(Refusal.UNKNOWN)
         known.link.leave(known.call)
         known.link = dispatcher
         self._begin(known.call, lambda: known.call.attach(opening, channel, dispatcher.end.send))
@@ -347,7 +347,7 @@ class Worker:
         except Exception:
             _failed(call, "a call could not be begun")
 
-    def resume(self, attach: link.Attach, dispatcher: DispatcherLink) -> Call | None:
+    def resume(self, attach: wire.Attach, dispatcher: DispatcherLink) -> Call | None:
         """The session of this call and epoch, on another link of its dispatcher; None if there is none."""
         for held in self._calls.get(attach.uuid, ()):
             if held.call.epoch == attach.epoch:
@@ -356,26 +356,26 @@ class Worker:
                 return held.call
         return None
 
-    def command(self, command: link.Command, send: Callable[[bytes], None]) -> None:
+    def command(self, command: wire.Command, send: Callable[[bytes], None]) -> None:
         """The calls API wants something of a call."""
         held = self._calls.get(command.uuid)
         if command.action == "load":
             status = 409 if self.draining else 200
-            send(link.encode(link.Result(command.number, status, {"calls": self._active_calls}), 0))
+            send(wire.encode(wire.Result(command.number, status, {"calls": self._active_calls}), 0))
         elif command.action == "holds":
             holder = _holder(held or [])
             epoch = 0 if holder is None else holder.call.epoch
-            send(link.encode(link.Result(command.number, 200 if epoch else 404, {"epoch": epoch}), 0))
+            send(wire.encode(wire.Result(command.number, 200 if epoch else 404, {"epoch": epoch}), 0))
         elif held:
             try:
                 (_holder(held) or held[0]).call.command(command, send)
             except Exception:
                 # What the calls API wants is not worth the link, nor the call.
                 log.exception("a command failed", uuid=command.uuid, action=command.action)
-                send(link.encode(link.Result(command.number, 500, {"error": "internal error"}), 0))
+                send(wire.encode(wire.Result(command.number, 500, {"error": "internal error"}), 0))
         elif command.action != "unwatch":
-            gone = link.Result(command.number, 404, {"error": "the worker does not hold this call any more"})
-            send(link.encode(gone, 0))
+            gone = wire.Result(command.number, 404, {"error": "the worker does not hold this call any more"})
+            send(wire.encode(gone, 0))
 
     def ended(self, call: Call) -> None:
         """Forget a session."""
@@ -437,7 +437,7 @@ class Worker:
         if self._move_until is not None:
             seconds = max(0.0, self._move_until - time.monotonic())
             for held in self._held():
-                held.call.move(link.Reason.DRAIN, seconds)
+                held.call.move(wire.Reason.DRAIN, seconds)
 
     def _count(self) -> None:
         # A call that moves is counted where it is, and not where it goes or was.

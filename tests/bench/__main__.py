@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
-from common.release import COMPILED
+from common.runtime.release import COMPILED
 from tests.bench import outage, pins, results, tools
 from tests.bench.core import Orders
 from tests.bench.reference import reference_us

@@ -22,7 +22,7 @@ from typing import Any
 
 import orjson
 
-from dispatcher import avr
+from dispatcher.avr import protocol
 from tests.bench import sound
 from tests.bench.frames import CLOSE, PING, PONG, TEXT, FrameReader, client_frame, upgrade_request
 
@@ -60,7 +60,7 @@ class Call:
     def __init__(self, number: int, orders: Orders) -> None:
         self.number = number
         self.is_over = False
-        self.frames = [client_frame(avr.audio(pcm)) for pcm in sound.caller_frames(number)]
+        self.frames = [client_frame(protocol.audio(pcm)) for pcm in sound.caller_frames(number)]
         self.next_frame = 0
         self.ends_seconds = float("inf")
         self.init_seconds = 0.0
@@ -142,7 +142,7 @@ class Call:
         return True
 
     def _frame(self, opcode: int, payload: bytes) -> None:
-        if opcode == TEXT and payload.startswith(avr.AUDIO_HEAD):
+        if opcode == TEXT and payload.startswith(protocol.AUDIO_HEAD):
             index = self._next_heard
             # Each delta's first frame; what the resampler held back comes in one behind the last delta.
             if index % sound.FRAMES_PER_DELTA == 0 and index < sound.DELTAS * sound.FRAMES_PER_DELTA:

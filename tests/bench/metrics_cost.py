@@ -19,9 +19,9 @@ import aiohttp
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
-from common import metrics
-from simulator.realtime_api import RealtimeSimulator
-from simulator.realtime_settings import SimulatorSettings
+from common.observe import metrics
+from simulator.realtime.server import RealtimeSimulator
+from simulator.realtime.settings import SimulatorSettings
 from simulator.terminal import table
 from tests.helpers import eventually
 from tests.scenarios.processes import KEY, ServiceProcess
@@ -54,7 +54,7 @@ async def _loaded_worker(calls: int, seconds: float) -> list[tuple[str, str]]:
             worker = psutil.Process((await serve.line("worker listening"))["pid"])
             url, admin_url = f"ws://127.0.0.1:{line['port']}", f"http://127.0.0.1:{line['admin_port']}"
             load = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "common.cli", "load", url),
+                *(sys.executable, "-m", "common.runtime.cli", "load", url),
                 *("--calls", str(calls), "--seconds", str(seconds + 8)),
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,

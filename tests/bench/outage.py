@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import aiohttp
 import orjson
 
-from dispatcher import avr
+from dispatcher.avr import protocol
 from tests.bench.service import BenchError, redis
 from tests.chaos.realtime import RealtimeProcess
 from tests.chaos.speech import spoken
@@ -43,7 +43,7 @@ USUAL_SECONDS = 20.0
 AFTER_SECONDS = 30.0
 
 _CALLER = re.compile(r"caller (\d+)\.")
-_SILENCE = avr.audio(bytes(MESSAGE_BYTES))
+_SILENCE = protocol.audio(bytes(MESSAGE_BYTES))
 
 
 @dataclass(slots=True)
@@ -110,7 +110,7 @@ class OutageCaller:
                 self.asked_seconds = None
 
 
-_AUDIO_HEAD = avr.AUDIO_HEAD.decode()
+_AUDIO_HEAD = protocol.AUDIO_HEAD.decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +304,8 @@ async def _measure(
 def _messages(pcm: bytes) -> list[str]:
     padded = pcm + bytes(-len(pcm) % MESSAGE_BYTES)
     return [
-        avr.audio(padded[start : start + MESSAGE_BYTES]).decode() for start in range(0, len(padded), MESSAGE_BYTES)
+        protocol.audio(padded[start : start + MESSAGE_BYTES]).decode()
+        for start in range(0, len(padded), MESSAGE_BYTES)
     ]
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import uvloop
 from redis.asyncio import Redis
 
-from common.registry import Pin, Registry, WorkerRecord, WorkerState
+from common.store.registry import Pin, Registry, WorkerRecord, WorkerState
 from tests.bench.service import BenchError, Peer, redis
 
 WORKERS = 8

@@ -15,7 +15,7 @@ from typing import Final
 
 from prometheus_client import Histogram
 
-from common import cli, process
+from common.runtime import cli, process
 
 FOLDER: Final = "AVR_BENCH_LAG"
 SAMPLE_SECONDS: Final = 0.005

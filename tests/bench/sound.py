@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dispatcher import avr
-from worker.audio_format import for_format
+from dispatcher.avr import protocol
+from worker.audio.audio_format import for_format
 
 FRAME_SECONDS = 0.02
 FRAMES_PER_SECOND = 50
@@ -35,7 +35,7 @@ LEVEL = 3000
 
 @functools.cache
 def _caller_frames() -> tuple[bytes, ...]:
-    noise = np.random.default_rng(1).normal(0.0, LEVEL, (LOOP_FRAMES, avr.FRAME_SAMPLES))
+    noise = np.random.default_rng(1).normal(0.0, LEVEL, (LOOP_FRAMES, protocol.FRAME_SAMPLES))
     return tuple(frame.astype("<i2").tobytes() for frame in noise)
 
 
@@ -105,5 +105,5 @@ def heard(audio_format: str, voice: int) -> tuple[bytes, ...]:
     downlink = for_format(audio_format).downlink()
     pcm = b"".join(downlink.decode(binascii.a2b_base64(delta)) for delta in deltas(audio_format, voice))
     pcm += downlink.flush()
-    frames = (pcm[start : start + avr.FRAME_BYTES] for start in range(0, len(pcm), avr.FRAME_BYTES))
-    return tuple(avr.audio(frame.ljust(avr.FRAME_BYTES, b"\0")) for frame in frames)
+    frames = (pcm[start : start + protocol.FRAME_BYTES] for start in range(0, len(pcm), protocol.FRAME_BYTES))
+    return tuple(protocol.audio(frame.ljust(protocol.FRAME_BYTES, b"\0")) for frame in frames)

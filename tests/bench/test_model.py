@@ -12,7 +12,7 @@ from tests.bench.frames import FrameReader
 from tests.bench.model import APPEND_HEAD, APPEND_TAIL, NAME, Model, Session
 from tests.bench.service import Peer
 from tests.simulator.validation import validate_server_event
-from worker.audio_format import for_format
+from worker.audio.audio_format import for_format
 
 
 async def event(client: ClientConnection) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.bench import sound
-from worker.audio_format import for_format
+from worker.audio.audio_format import for_format
 
 FORMATS = pytest.mark.parametrize("audio_format", ["pcm", "pcmu"])
 SECONDS = 3

@@ -18,7 +18,7 @@ from typing import Final, Self
 
 import orjson
 
-from simulator.avr_core import SimulatedCall, place_call
+from simulator.avr.core import SimulatedCall, place_call
 from tests.bench import sampled_worker
 from tests.bench.service import redis
 from tests.chaos.realtime import RealtimeProcess

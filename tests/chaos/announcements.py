@@ -5,7 +5,7 @@ from __future__ import annotations
 import wave
 from pathlib import Path
 
-from simulator.voice import WordVoice
+from simulator.realtime.voice import WordVoice
 
 WORD_MS = 400
 _FRAME_BYTES = 320

@@ -8,8 +8,8 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from simulator.call_record import ClosedBy
-from simulator.voice import heard_words
+from simulator.avr.call_record import ClosedBy
+from simulator.realtime.voice import heard_words
 from tests.chaos import announcements
 from tests.chaos.alignment import FORBIDDEN, align
 from tests.chaos.answers import answered_in_time, answered_once, heard_way_out, waits

@@ -11,9 +11,9 @@ import uuid as uuids
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from simulator.avr_core import CallError, SimulatedCall, place_call
-from simulator.call_record import ClosedBy
-from simulator.playout import PlayoutBuffer
+from simulator.avr.call_record import ClosedBy
+from simulator.avr.core import CallError, SimulatedCall, place_call
+from simulator.avr.playout import PlayoutBuffer
 from tests.chaos import announcements
 from tests.chaos.ears import Stretch, played
 from tests.chaos.facts import BESIDE, CallFacts, Close, Fault, FaultKind, Gap, Part, Utterance

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.playout import SAMPLE_RATE_HZ, PlayoutBuffer, SegmentEnd
-from simulator.voice import WordVoice
+from simulator.avr.playout import SAMPLE_RATE_HZ, PlayoutBuffer, SegmentEnd
+from simulator.realtime.voice import WordVoice
 
 UNKNOWN = "?"
 """A sound that is no word, or too short to tell which."""

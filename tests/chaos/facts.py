@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from simulator.call_record import ClosedBy, Violation
+from simulator.avr.call_record import ClosedBy, Violation
 from tests.chaos.ears import HeardWord
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from simulator.call_record import ClosedBy
+from simulator.avr.call_record import ClosedBy
 from tests.chaos.call_rules import answer_to, judge
 from tests.chaos.ears import HeardWord
 from tests.chaos.facts import (

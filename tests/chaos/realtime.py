@@ -42,7 +42,7 @@ class RealtimeProcess:
     @classmethod
     async def start(cls, *arguments: str) -> RealtimeProcess:
         """Start it with these options more, and return when it listens."""
-        command = (sys.executable, "-m", "common.cli", "simulate", "--port", "0", "--no-audio")
+        command = (sys.executable, "-m", "common.runtime.cli", "simulate", "--port", "0", "--no-audio")
         process = await asyncio.create_subprocess_exec(
             *command,
             "--history",

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from common.addresses import plain
+from common.net.addresses import plain
 
 # The same number on every architecture.
 _PIDFD_GETFD = 438

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from common.wav import read_wav
-from simulator.input_audio import InputAudio
-from simulator.playout import SAMPLE_BYTES, SAMPLE_RATE_HZ
-from simulator.vad import SpeechStopped
-from simulator.voice import WordVoice
+from common.audio.wav import read_wav
+from simulator.avr.playout import SAMPLE_BYTES, SAMPLE_RATE_HZ
+from simulator.realtime.input_audio import InputAudio
+from simulator.realtime.vad import SpeechStopped
+from simulator.realtime.voice import WordVoice
 
 WORD_MS = 400
 _RECORDED = Path(__file__).resolve().parents[2] / "simulator" / "speech" / "caller.wav"

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from simulator.call_record import ClosedBy
-from simulator.voice import reply_words
+from simulator.avr.call_record import ClosedBy
+from simulator.realtime.voice import reply_words
 from tests.chaos.announcements import FALLBACK_WORDS, FILLER_WORD, WORDS
 from tests.chaos.answers import Wait, answered_in_time, answered_once, heard_way_out, waits
 from tests.chaos.ears import Ear, HeardWord

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from simulator.call_record import ClosedBy, Violation
+from simulator.avr.call_record import ClosedBy, Violation
 from tests.chaos.call_rules import (
     RULES_FOR_ALL,
     RULES_FOR_TALKERS,

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from simulator.call_record import ClosedBy
+from simulator.avr.call_record import ClosedBy
 from tests.chaos import announcements, callers
 from tests.chaos.callers import Caller
 from tests.chaos.facts import CallFacts, Fault, FaultKind, Part

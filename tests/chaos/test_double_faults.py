@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from simulator.call_record import ClosedBy
+from simulator.avr.call_record import ClosedBy
 from tests.chaos import callers
 from tests.chaos.facts import CallFacts, Close, Fault, FaultKind, Gap, ToolRun, Utterance
 from tests.chaos.histories import (

@@ -5,10 +5,10 @@ import random
 import numpy as np
 import pytest
 
-from simulator.playout import PlayoutBuffer
-from simulator.voice import WordVoice
+from simulator.avr.playout import PlayoutBuffer
+from simulator.realtime.voice import WordVoice
 from tests.chaos.ears import UNKNOWN, Ear, HeardWord, Stretch, played
-from worker.audio_format import for_format
+from worker.audio.audio_format import for_format
 
 _WORDS = """
 alpha bravo charlie delta echo foxtrot golf hotel india juliett kilo lima mike november

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 
-from simulator.realtime_settings import SimulatorSettings
+from simulator.realtime.settings import SimulatorSettings
 from tests.chaos.facts import Item, Session
 from tests.chaos.realtime import RealtimeProcess
 from tests.simulator.realtime_driver import Driver, silence, tone

@@ -5,7 +5,7 @@ import random
 import aiohttp
 import orjson
 
-from dispatcher.avr import MAX_MESSAGE_BYTES
+from dispatcher.avr.protocol import MAX_MESSAGE_BYTES
 from tests.chaos import hostile, script
 from tests.chaos.hostile import INIT_BYTES, Attack
 from tests.chaos.instructions_service import WRONG_ANSWER_BYTES, InstructionsService

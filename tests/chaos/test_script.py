@@ -3,9 +3,9 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from simulator.realtime_settings import Behaviour, with_directives
+from simulator.realtime.settings import Behaviour, with_directives
 from tests.chaos import script
-from worker.instructions import fill
+from worker.config.instructions import fill
 
 _SCRIPTS = [script.draw(random.Random(seed)) for seed in range(200)]
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from simulator.call_record import ClosedBy
+from simulator.avr.call_record import ClosedBy
 from tests.chaos.ears import HeardWord
 from tests.chaos.facts import (
     CallFacts,

@@ -21,7 +21,7 @@ import orjson
 import psutil
 import redis
 
-from simulator.ami import AmiDouble
+from simulator.avr.ami import AmiDouble
 from tests.chaos import announcements, script, sockets
 from tests.chaos.call_rules import TOOL
 from tests.chaos.callers import RECONNECT_SECONDS, Caller

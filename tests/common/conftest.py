@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import uvloop
 
-import common.websocket
+import common.net.websocket
 from tests.common.speaker import Speaker
 
 _ON_BOTH_LOOPS = {"test_listener.py", "test_websocket.py", "test_websocket_handshake.py", "test_link_end.py"}
@@ -38,8 +38,8 @@ async def loop_failures() -> AsyncIterator[list[dict[str, Any]]]:
 @pytest.fixture
 def short_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that does not end a connection in order is not waited for as long as in earnest."""
-    monkeypatch.setattr(common.websocket, "CLOSE_TIMEOUT_SECONDS", 0.2)
-    monkeypatch.setattr(common.websocket, "LINGER_SECONDS", 0.1)
+    monkeypatch.setattr(common.net.websocket, "CLOSE_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(common.net.websocket, "LINGER_SECONDS", 0.1)
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 PROGRAM = """
 import json, sys
 from pathlib import Path
-from common import logs, metrics
-from common.settings import Settings
+from common.observe import logs, metrics
+from common.settings.settings import Settings
 
 logs.configure(Settings(), "speaker")
 if len(sys.argv) > 1:

@@ -15,7 +15,7 @@ from typing import Self
 from websockets.http11 import Request
 from websockets.typing import BytesLike
 
-from common.websocket import Limits, Owner, WebSocket, serve
+from common.net.websocket import Limits, Owner, WebSocket, serve
 from tests.helpers import eventually
 
 DEFAULT_LIMITS = Limits()

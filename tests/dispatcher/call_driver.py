@@ -7,14 +7,15 @@ from typing import Any, NamedTuple, get_args
 
 import orjson
 
-from common import link
-from common.link import Control, Kind
-from dispatcher import actions, avr
-from dispatcher.actions import Action, Place, Purpose, Report, Seen
-from dispatcher.announcements import SILENT, Announcements
-from dispatcher.call import Call, Placed, State
-from dispatcher.leg import Leg
-from dispatcher.limits import CallLimits
+from common.link import wire
+from common.link.wire import Control, Kind
+from dispatcher.avr import protocol
+from dispatcher.call import actions
+from dispatcher.call.actions import Action, Place, Purpose, Report, Seen
+from dispatcher.call.announcements import SILENT, Announcements
+from dispatcher.call.call import Call, Placed, State
+from dispatcher.call.leg import Leg
+from dispatcher.call.limits import CallLimits
 
 CHANNEL = 7
 WORKER = "w-1"
@@ -87,7 +88,7 @@ class CallDriver:
         return self.legs[-1]
 
     def record(self, record: Control, *, leg: Leg | None = None) -> list[Action]:
-        ((kind, _, payload),) = link.decode(link.encode(record, CHANNEL))
+        ((kind, _, payload),) = wire.decode(wire.encode(record, CHANNEL))
         self.call.record(leg or self.leg, kind, payload, self.now)
         return self.take()
 
@@ -146,12 +147,12 @@ class CallDriver:
 
     def connecting(self, credit_bytes: int = 32_000) -> CallDriver:
         self.opening()
-        self.record(link.Opened(credit_bytes))
+        self.record(wire.Opened(credit_bytes))
         return self
 
     def live(self, credit_bytes: int = 32_000) -> CallDriver:
         self.connecting(credit_bytes)
-        self.record(link.Ready())
+        self.record(wire.Ready())
         return self
 
 
@@ -160,20 +161,20 @@ def to_worker(taken: list[Action]) -> list[object]:
     records: list[object] = []
     for action in taken:
         if isinstance(action, actions.ToWorker):
-            ((kind, channel, payload),) = link.decode(action.record)
+            ((kind, channel, payload),) = wire.decode(action.record)
             assert channel == CHANNEL
             if kind == Kind.CALLER_AUDIO:
-                position, pcm = link.decode_caller_audio(payload)
+                position, pcm = wire.decode_caller_audio(payload)
                 records.append(CallerAudio(position, bytes(pcm)))
             elif kind == Kind.CREDIT:
-                records.append(Credit(link.decode_credit(payload)))
+                records.append(Credit(wire.decode_credit(payload)))
             elif kind == Kind.ACK:
-                records.append(Ack(link.decode_ack(payload)))
+                records.append(Ack(wire.decode_ack(payload)))
             elif kind == Kind.KEPT_AUDIO:
-                position, ulaw = link.decode_kept_audio(payload)
+                position, ulaw = wire.decode_kept_audio(payload)
                 records.append(KeptAudio(position, bytes(ulaw)))
             else:
-                records.append(link.decode_control(_CONTROLS[kind], payload))
+                records.append(wire.decode_control(_CONTROLS[kind], payload))
     return records
 
 
@@ -183,7 +184,7 @@ def to_caller(taken: list[Action]) -> list[dict[str, Any]]:
     for action in taken:
         match action:
             case actions.Play(pcm):
-                messages += [{"type": "audio", "pcm": frame} for frame in avr.frames(pcm)]
+                messages += [{"type": "audio", "pcm": frame} for frame in protocol.frames(pcm)]
             case actions.Interrupt():
                 messages.append({"type": "interruption"})
             case actions.Tell(role, text):
@@ -215,9 +216,9 @@ def recover(epoch: int, *excluded: str, same_worker: str = "") -> Place:
     return place(Purpose.RECOVER, epoch, *excluded, same_worker=same_worker)
 
 
-def opened_with(taken: list[Action]) -> link.Open:
+def opened_with(taken: list[Action]) -> wire.Open:
     """The only OPEN among the actions."""
-    (opening,) = [record for record in to_worker(taken) if isinstance(record, link.Open)]
+    (opening,) = [record for record in to_worker(taken) if isinstance(record, wire.Open)]
     return opening
 
 

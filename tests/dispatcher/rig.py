@@ -12,11 +12,11 @@ import orjson
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from common import metrics
-from common.registry import Registry, WorkerRecord, WorkerState
-from dispatcher.ami import Ami
-from dispatcher.announcements import SILENT, Announcements
-from dispatcher.limits import CallLimits
+from common.observe import metrics
+from common.store.registry import Registry, WorkerRecord, WorkerState
+from dispatcher.asterisk.ami import Ami
+from dispatcher.call.announcements import SILENT, Announcements
+from dispatcher.call.limits import CallLimits
 from dispatcher.service import OPEN, Dispatcher, Security
 from tests.dispatcher.scripted_worker import Answer, ScriptedWorker, running, take
 from tests.helpers import eventually

@@ -11,40 +11,40 @@ from typing import get_args
 from websockets.http11 import Request
 from websockets.typing import BytesLike
 
-from common import link
-from common.link import Control, Hello, Kind
-from common.link_end import LINK_LIMITS, LinkEnd
-from common.tls import Tls
-from common.tokens import Token
-from common.websocket import Owner, WebSocket, serve
+from common.link import wire
+from common.link.link_end import LINK_LIMITS, LinkEnd
+from common.link.wire import Control, Hello, Kind
+from common.net.tls import Tls
+from common.net.tokens import Token
+from common.net.websocket import Owner, WebSocket, serve
 from tests.helpers import eventually
 
 CONTROLS: dict[int, type[Control]] = {record_type.kind: record_type for record_type in get_args(Control)}
 
-Answer = Callable[["DispatcherEnd", int, link.Open], None]
+Answer = Callable[["DispatcherEnd", int, wire.Open], None]
 
 
-def take(end: DispatcherEnd, channel: int, opening: link.Open) -> None:
+def take(end: DispatcherEnd, channel: int, opening: wire.Open) -> None:
     """Take every call, and have a session at once."""
-    end.send(link.Opened(link.CALLER_CREDIT_BYTES), channel)
-    end.send(link.Ready(), channel)
+    end.send(wire.Opened(wire.CALLER_CREDIT_BYTES), channel)
+    end.send(wire.Ready(), channel)
 
 
-def attach_or_take(end: DispatcherEnd, channel: int, opening: link.Open) -> None:
+def attach_or_take(end: DispatcherEnd, channel: int, opening: wire.Open) -> None:
     """Have the session of a call that comes back: a second of audio has come to it."""
     if not opening.attach:
         take(end, channel, opening)
         return
-    end.send(link.Opened(link.CALLER_CREDIT_BYTES, attached=True, position_samples=8000), channel)
-    end.send(link.Ready(), channel)
+    end.send(wire.Opened(wire.CALLER_CREDIT_BYTES, attached=True, position_samples=8000), channel)
+    end.send(wire.Ready(), channel)
 
 
 def refuse(reason: str, epoch: int = 0) -> Answer:
     """Take no call, for this reason."""
-    return lambda end, channel, _: end.send(link.Refused(reason, epoch), channel)
+    return lambda end, channel, _: end.send(wire.Refused(reason, epoch), channel)
 
 
-def say_nothing(end: DispatcherEnd, channel: int, opening: link.Open) -> None:
+def say_nothing(end: DispatcherEnd, channel: int, opening: wire.Open) -> None:
     """Leave OPEN unanswered."""
 
 
@@ -59,12 +59,12 @@ class DispatcherEnd:
         self._worker = worker
 
     def send(self, record: Control, channel: int) -> None:
-        self.end.send(link.encode(record, channel))
+        self.end.send(wire.encode(record, channel))
 
     def controls(self, record_type: type[Control]) -> list[tuple[int, Control]]:
         """The records of this type so far, with their channels."""
         return [
-            (channel, link.decode_control(record_type, memoryview(payload)))
+            (channel, wire.decode_control(record_type, memoryview(payload)))
             for kind, channel, payload in self.records
             if kind == record_type.kind
         ]
@@ -77,25 +77,25 @@ class DispatcherEnd:
 
     def record(self, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
         self.records.append((kind, channel, bytes(payload)))
-        if kind not in link.UNCOUNTED:
+        if kind not in wire.UNCOUNTED:
             self._worker.received[channel] = self._worker.received.get(channel, 0) + 1
         if kind == Kind.OPEN:
-            self._worker.answer(self, channel, link.decode_control(link.Open, payload))
+            self._worker.answer(self, channel, wire.decode_control(wire.Open, payload))
         elif kind == Kind.COMMAND:
-            self._command(link.decode_control(link.Command, payload))
+            self._command(wire.decode_control(wire.Command, payload))
         elif kind == Kind.ATTACH:
-            self.send(link.Attached(self._worker.received.get(channel, 0)), channel)
+            self.send(wire.Attached(self._worker.received.get(channel, 0)), channel)
 
     def lost(self, reason: str) -> None:
         self.lost_because = reason
 
-    def _command(self, command: link.Command) -> None:
+    def _command(self, command: wire.Command) -> None:
         if command.action == "holds":
             epoch = self._worker.holds.get(command.uuid)
             status, body = (404, {}) if epoch is None else (200, {"epoch": epoch})
-            self.send(link.Result(command.number, status, body), 0)
+            self.send(wire.Result(command.number, status, body), 0)
         elif command.action == "load":
-            self.send(link.Result(command.number, 200, {"calls": self._worker.load()}), 0)
+            self.send(wire.Result(command.number, 200, {"calls": self._worker.load()}), 0)
 
 
 class Mute:
@@ -125,7 +125,7 @@ class ScriptedWorker:
 
     def __init__(self, worker_id: str, answer: Answer = take) -> None:
         self.id = worker_id
-        self.hello = Hello(link.PROTOCOL_VERSION, "1.0.0", "worker", worker_id, "incarnation")
+        self.hello = Hello(wire.PROTOCOL_VERSION, "1.0.0", "worker", worker_id, "incarnation")
         self.answer = answer
         self.address = ""
         self.links: list[DispatcherEnd] = []
@@ -147,18 +147,18 @@ class ScriptedWorker:
         (only,) = self.links
         return only
 
-    def opens(self) -> list[tuple[int, link.Open]]:
+    def opens(self) -> list[tuple[int, wire.Open]]:
         """Every OPEN that came, on whatever link, with its channel."""
         return [
             (channel, record)
             for each in self.links
-            for channel, record in each.controls(link.Open)
-            if isinstance(record, link.Open)
+            for channel, record in each.controls(wire.Open)
+            if isinstance(record, wire.Open)
         ]
 
     def load(self) -> int:
         """How many calls it says it has."""
-        closed = sum(len(each.controls(link.Close)) for each in self.links)
+        closed = sum(len(each.controls(wire.Close)) for each in self.links)
         return len(self.opens()) - closed if self.calls is None else self.calls
 
     def cut(self) -> None:

@@ -15,12 +15,12 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 from websockets.exceptions import InvalidStatus
 
-from common.doorkeeper import DEFAULT_DOOR_LIMITS, Refusal
-from common.metrics import dispatcher as dispatcher_metrics
-from common.tokens import Token
-from dispatcher.caller import Caller
-from dispatcher.legacy import PATH
-from dispatcher.limits import CallLimits
+from common.net.doorkeeper import DEFAULT_DOOR_LIMITS, Refusal
+from common.net.tokens import Token
+from common.observe.metrics import dispatcher as dispatcher_metrics
+from dispatcher.avr.legacy import PATH
+from dispatcher.call.caller import Caller
+from dispatcher.call.limits import CallLimits
 from dispatcher.service import OPEN, Security
 from tests.dispatcher.rig import PATIENCE_SECONDS, Rig, counted
 from tests.helpers import eventually

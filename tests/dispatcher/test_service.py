@@ -13,12 +13,12 @@ from structlog.testing import capture_logs
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-import common.process
-import dispatcher.links
+import common.runtime.process
 import dispatcher.service
-from common import link
-from common.registry import CallLease, Registry, Renewal, WorkerStatus
-from dispatcher.placement import RENEW_INTERVAL_SECONDS
+import dispatcher.workers.links
+from common.link import wire
+from common.store.registry import CallLease, Registry, Renewal, WorkerStatus
+from dispatcher.workers.placement import RENEW_INTERVAL_SECONDS
 from tests.dispatcher.rig import PATIENCE_SECONDS, Rig
 from tests.dispatcher.scripted_worker import attach_or_take, say_nothing, take
 from tests.helpers import eventually
@@ -190,7 +190,7 @@ class TestStopping:
             assert await second_look.calls() == []
             # Workers were told to let go, and then that this is the end.
             (far,) = worker.links
-            assert len(far.controls(link.Close)) == len(worker.opens())
+            assert len(far.controls(wire.Close)) == len(worker.opens())
             await eventually(lambda: far.lost_because is not None)
             assert far.lost_because == "the dispatcher ends"
 
@@ -206,7 +206,7 @@ class TestStopping:
             assert await unknown.end() == (1011, "the service is stopping")
             (far,) = [each for each in worker.links if each.hello is not None and each.hello.id == "d-1"]
             await eventually(lambda: far.lost_because is not None)
-            assert not far.controls(link.Close)
+            assert not far.controls(wire.Close)
             assert [(record.uuid, record.dispatcher) for record in await second_look.calls()] == [("call", "d-1")]
             back = await other.call()
             await eventually(lambda: other.state() == "live", PATIENCE_SECONDS)
@@ -255,9 +255,9 @@ class TestStopping:
                 budget_seconds = (
                     dispatcher.service.CLOSE_SECONDS
                     + dispatcher.service.SETTLE_SECONDS
-                    + dispatcher.links.CLOSE_SECONDS
+                    + dispatcher.workers.links.CLOSE_SECONDS
                 )
-                assert budget_seconds < common.process.STOP_SECONDS
+                assert budget_seconds < common.runtime.process.STOP_SECONDS
                 # With some patience for a busy machine; without the bounds it would be 5 s and more.
                 async with asyncio.timeout(budget_seconds + 2.0):
                     await rig.dispatcher.stop()

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from common.registry import CallLease
-from dispatcher.commands import CommandError
+from common.store.registry import CallLease
+from dispatcher.api.commands import CommandError
 from tests.dispatcher.rig import PATIENCE_SECONDS, Core, Rig
 from tests.dispatcher.scripted_worker import ScriptedWorker, running
 from tests.helpers import eventually

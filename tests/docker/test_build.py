@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from common.release import RELEASE
+from common.runtime.release import RELEASE
 from simulator.demo import SPEECH
-from simulator.realtime_api import RealtimeSimulator
+from simulator.realtime.server import RealtimeSimulator
 from tests.docker.image import REPOSITORY, Build, environment, last_stage
 from tests.scenarios.processes import KEY, ServiceProcess
 
@@ -27,12 +27,12 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 TESTS_OF_THE_CALL_PATH = (
     "tests/chaos",
     "tests/fuzz",
-    "tests/common/test_release.py",
-    "tests/dispatcher/test_call.py",
-    "tests/dispatcher/test_caller.py",
-    "tests/worker/test_call.py",
-    "tests/worker/test_heard.py",
-    "tests/worker/test_session.py",
+    "tests/common/runtime/test_release.py",
+    "tests/dispatcher/call/test_call.py",
+    "tests/dispatcher/call/test_caller.py",
+    "tests/worker/session/test_call.py",
+    "tests/worker/session/test_heard.py",
+    "tests/worker/session/test_session.py",
 )
 
 # Runs a command as in a container of ours: as the image's user, without capabilities. It can write to /tmp alone.

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from common.release import RELEASE
-from common.settings import Role, Settings
+from common.runtime.release import RELEASE
+from common.settings.settings import Role, Settings
 from tests.docker.image import REPOSITORY, environment, last_stage
 
 COMPOSE = Path(sys.executable).with_name("docker-compose")

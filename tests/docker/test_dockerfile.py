@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.settings import Role, Settings
+from common.settings.settings import Role, Settings
 from tests.docker.image import REPOSITORY, environment, instructions, is_sent, last_stage, sources
 
 HADOLINT = Path(sys.executable).with_name("hadolint")
@@ -108,7 +107,7 @@ def test_ports_are_the_defaults_of_the_service() -> None:
 
 def test_the_health_check_is_a_program_of_the_image() -> None:
     (check,) = last_stage("HEALTHCHECK")
-    assert check == ("CMD", "python", "-P", "-m", "common.healthcheck")
+    assert check == ("CMD", "python", "-P", "-m", "common.runtime.healthcheck")
     assert find_spec(check[-1]) is not None
 
 
@@ -121,11 +120,8 @@ def test_every_source_exists_and_is_sent_to_the_builder() -> None:
 
 def test_every_package_of_the_project_is_copied() -> None:
     copied = {each.values[0] for each in instructions() if each.name == "COPY" and not each.flags}
-    packages = re.search(
-        r"^packages = (\[.*\])$", (REPOSITORY / "pyproject.toml").read_text("utf-8"), re.MULTILINE
-    )
-    assert packages is not None
-    assert copied >= {each.split(".")[0] for each in json.loads(packages[1])}
+    packages = [path.parent for path in REPOSITORY.glob("*/__init__.py") if path.parent.name != "grafana"]
+    assert copied >= {package.name for package in packages}
 
 
 @pytest.mark.parametrize(
@@ -146,10 +142,10 @@ def test_secrets_and_what_is_not_needed_are_not_sent(path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "worker/prices.json",
+        "worker/config/prices.json",
         "worker/tools/node/package-lock.json",
         "worker/tools/node/.npmrc",
-        "common/lua/pin.lua",
+        "common/store/lua/pin.lua",
     ],
 )
 def test_what_is_needed_is_sent(path: str) -> None:

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from common.cli import PROGRAM
-from common.release import RELEASE
-from common.settings import Role, Settings
+from common.runtime.cli import PROGRAM
+from common.runtime.release import RELEASE
+from common.settings.settings import Role, Settings
 from tests.docs.blocks import (
     REPOSITORY,
     Block,

@@ -8,12 +8,12 @@ from typing import Any, get_args
 
 from hypothesis import strategies as st
 
-from common import link
-from common.link import Kind
+from common.link import wire
+from common.link.wire import Kind
 from tests.fuzz.inputs import as_json, bent, mutated
 
 Record = tuple[int, bytes]
-TYPES: dict[int, type[link.Control]] = {record_type.kind: record_type for record_type in get_args(link.Control)}
+TYPES: dict[int, type[wire.Control]] = {record_type.kind: record_type for record_type in get_args(wire.Control)}
 IDS = ["", "a", "b", "call_1", "item_1", "uuid-1"]
 _heads = st.sampled_from([0, 1, 2, 160, 16_000, 2**31, 2**32 - 1])
 _positions = st.sampled_from([0, 1, 160, 16_000, 2**32, 2**52, 2**63, 2**64 - 1])
@@ -39,11 +39,11 @@ def _value(draw: st.DrawFn, field: dataclasses.Field[Any]) -> Any:
         case "bool":
             return draw(st.booleans())
         case "str" if field.name == "reason":
-            return draw(st.sampled_from([*link.Reason, *link.Refusal]))
+            return draw(st.sampled_from([*wire.Reason, *wire.Refusal]))
         case "str" if field.name == "outcome":
-            return draw(st.sampled_from([*link.Outcome]))
+            return draw(st.sampled_from([*wire.Outcome]))
         case "str" if field.name == "action":
-            return draw(st.sampled_from([*link.OrderAction, "conversation", "say", "session", "watch", "unwatch"]))
+            return draw(st.sampled_from([*wire.OrderAction, "conversation", "say", "session", "watch", "unwatch"]))
         case "str" if field.name == "role":
             return draw(st.sampled_from(["user", "agent"]))
         case "str" if field.name in ("digit", "digits"):
@@ -56,7 +56,7 @@ def _value(draw: st.DrawFn, field: dataclasses.Field[Any]) -> Any:
             return [{"index": draw(numbers), "samples": draw(numbers)} for _ in range(draw(st.integers(0, 2)))]
         case "tuple[Reply, ...]":
             return [
-                {f.name: _value(draw, f) for f in dataclasses.fields(link.Reply)}
+                {f.name: _value(draw, f) for f in dataclasses.fields(wire.Reply)}
                 for _ in range(draw(st.integers(0, 2)))
             ]
         case "tuple[str, ...]":

@@ -8,17 +8,17 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import link
 from common.errors import AvrProtocolError, LinkProtocolError
-from common.link import Kind
-from dispatcher import avr
-from dispatcher.actions import Action, Ended, LeaveChannel, Purpose, ToWorker
-from dispatcher.agent import MAX_TRANSCRIPTS_KNOWN, MAX_UNTOLD
-from dispatcher.call import MAX_WAITING_DIGITS, State
-from dispatcher.caller_audio import KEPT_SAMPLES
-from dispatcher.leg import Leg
-from dispatcher.limits import BAD_INPUT_REASONS
-from dispatcher.memory import MAX_ITEMS, MAX_REPLIES, CallMemory
+from common.link import wire
+from common.link.wire import Kind
+from dispatcher.avr import protocol
+from dispatcher.call.actions import Action, Ended, LeaveChannel, Purpose, ToWorker
+from dispatcher.call.agent import MAX_TRANSCRIPTS_KNOWN, MAX_UNTOLD
+from dispatcher.call.call import MAX_WAITING_DIGITS, State
+from dispatcher.call.caller_audio import KEPT_SAMPLES
+from dispatcher.call.leg import Leg
+from dispatcher.call.limits import BAD_INPUT_REASONS
+from dispatcher.call.memory import MAX_ITEMS, MAX_REPLIES, CallMemory
 from tests.dispatcher.call_driver import UUID, CallDriver, heard_pcm, to_worker
 from tests.fuzz.budget import TALLY, examples
 from tests.fuzz.inputs import as_json, bent, hostile, mutated
@@ -47,7 +47,11 @@ def messages(draw: st.DrawFn) -> bytes:
         case 2:
             return as_json(draw(hostile))
         case 3:
-            return avr.AUDIO_HEAD + draw(st.binary(max_size=40)) + draw(st.sampled_from([b"", avr.AUDIO_TAIL]))
+            return (
+                protocol.AUDIO_HEAD
+                + draw(st.binary(max_size=40))
+                + draw(st.sampled_from([b"", protocol.AUDIO_TAIL]))
+            )
         case 4 | 5 | 6:
             return as_json(draw(mutated(valid)))
         case _:
@@ -59,7 +63,7 @@ def messages(draw: st.DrawFn) -> bytes:
 def test_a_message_is_understood_or_refused_with_a_reason(data: bytes) -> None:
     TALLY.took("AVR protocol", 1)
     try:
-        parsed = avr.parse(data)
+        parsed = protocol.parse(data)
     except AvrProtocolError as refused:
         reason = refused.reason
     else:
@@ -67,11 +71,11 @@ def test_a_message_is_understood_or_refused_with_a_reason(data: bytes) -> None:
     if reason:
         assert reason in BAD_INPUT_REASONS
         return
-    if isinstance(parsed, avr.Audio):
+    if isinstance(parsed, protocol.Audio):
         assert len(parsed.pcm) % 2 == 0
-    elif isinstance(parsed, avr.Init):
+    elif isinstance(parsed, protocol.Init):
         # It goes to a worker as it is.
-        link.encode(link.Open(parsed.uuid, provider_config=parsed.provider_config), 1)
+        wire.encode(wire.Open(parsed.uuid, provider_config=parsed.provider_config), 1)
 
 
 paths = st.one_of(
@@ -87,15 +91,15 @@ paths = st.one_of(
 @given(paths)
 def test_metadata_are_few_and_short_whatever_the_url(path: str) -> None:
     TALLY.took("AVR protocol", 1)
-    entries = avr.metadata(path)
-    assert len(entries) <= avr.MAX_METADATA_ENTRIES
+    entries = protocol.metadata(path)
+    assert len(entries) <= protocol.MAX_METADATA_ENTRIES
     for name, value in entries.items():
-        assert len(name) <= avr.MAX_METADATA_NAME_CHARS
-        assert len(value) <= avr.MAX_METADATA_VALUE_CHARS
-    assert avr.TOKEN_PARAMETER not in entries
-    token = avr.token(path)
+        assert len(name) <= protocol.MAX_METADATA_NAME_CHARS
+        assert len(value) <= protocol.MAX_METADATA_VALUE_CHARS
+    assert protocol.TOKEN_PARAMETER not in entries
+    token = protocol.token(path)
     assert token is None or " " not in token
-    link.encode(link.Open("uuid", metadata=entries), 1)
+    wire.encode(wire.Open("uuid", metadata=entries), 1)
 
 
 OF_A_WORKER = (
@@ -168,8 +172,8 @@ class Life:
             case "not placed" if wanted:
                 call.not_placed(1013, "no capacity", driver.now)
             case "live" if call._leg is not None:
-                for record in (link.Opened(32_000), link.Ready()):
-                    ((kind, _, payload),) = link.decode(link.encode(record, 7))
+                for record in (wire.Opened(32_000), wire.Ready()):
+                    ((kind, _, payload),) = wire.decode(wire.encode(record, 7))
                     if call._leg is not None:
                         self._record(call._leg, kind, bytes(payload))
             case "pause":
@@ -191,7 +195,7 @@ class Life:
             case "newer leg":
                 self.which = -1
             case "executed":
-                call.executed(link.Order("call_1", link.OrderAction.TRANSFER.value), True, "done", driver.now)
+                call.executed(wire.Order("call_1", wire.OrderAction.TRANSFER.value), True, "done", driver.now)
             case "hang up":
                 call.caller_closed(1000, driver.now)
 
@@ -209,7 +213,7 @@ class Life:
         assert len(call._agent._untold) <= MAX_UNTOLD
         assert len(call.memory) <= MAX_ITEMS
         assert len(call.memory._replies) <= MAX_REPLIES
-        assert call._agent.held_bytes <= link.REPLY_CREDIT_BYTES
+        assert call._agent.held_bytes <= wire.REPLY_CREDIT_BYTES
         # What Redis is to keep can be written, and read again.
         changes = call.memory.take_changes()
         if changes is not None:
@@ -257,10 +261,10 @@ def test_what_another_release_has_stored_is_understood_or_taken_for_nothing(fiel
         return
     assert len(memory) == len(set(memory.order))
     for record in memory.records():
-        link.encode(record, 1)
+        wire.encode(record, 1)
     memory.take_changes()
     # And the call goes on with it.
-    memory.remember(link.Remember("a", item={"text": "y"}), 10)
+    memory.remember(wire.Remember("a", item={"text": "y"}), 10)
     for item_id in memory.order:
-        memory.remember(link.Remember(item_id, forgotten=True), 0)
+        memory.remember(wire.Remember(item_id, forgotten=True), 0)
     assert (len(memory), memory._bytes) == (0, 0)

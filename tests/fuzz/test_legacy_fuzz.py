@@ -12,7 +12,7 @@ import h11
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.legacy import PATH, LegacyConnection
+from dispatcher.avr.legacy import PATH, LegacyConnection
 from tests.fuzz.budget import TALLY, examples
 from tests.fuzz.inputs import bent
 

@@ -8,24 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import link
 from common.errors import LinkProtocolError
-from common.link import Kind
-from common.stream import Stream
+from common.link import wire
+from common.link.stream import Stream
+from common.link.wire import Kind
 from tests.fuzz.budget import TALLY, examples
 from tests.fuzz.inputs import as_json, as_read, bent, hostile
 from tests.fuzz.link_inputs import TYPES, Record, controls, records, sounds
-from worker.conversation import Conversation, Item
-from worker.snapshot import SnapshotReader
+from worker.session.conversation import Conversation, Item
+from worker.session.snapshot import SnapshotReader
 
 TARGET = "link"
 _DECODERS = {
-    Kind.CALLER_AUDIO: link.decode_caller_audio,
-    Kind.REPLY_AUDIO: link.decode_reply_audio,
-    Kind.REPLY_TEXT: link.decode_reply_text,
-    Kind.KEPT_AUDIO: link.decode_kept_audio,
-    Kind.CREDIT: link.decode_credit,
-    Kind.ACK: link.decode_ack,
+    Kind.CALLER_AUDIO: wire.decode_caller_audio,
+    Kind.REPLY_AUDIO: wire.decode_reply_audio,
+    Kind.REPLY_TEXT: wire.decode_reply_text,
+    Kind.KEPT_AUDIO: wire.decode_kept_audio,
+    Kind.CREDIT: wire.decode_credit,
+    Kind.ACK: wire.decode_ack,
 }
 
 
@@ -46,10 +46,10 @@ def test_a_message_is_split_whole_or_refused(data: bytes) -> None:
     TALLY.took(TARGET, 1)
     size = 0
     try:
-        for kind, channel, payload in link.decode(data):
+        for kind, channel, payload in wire.decode(data):
             assert 0 <= kind <= 255
             assert 0 <= channel < 2**32
-            size += link.HEAD_BYTES + len(payload)
+            size += wire.HEAD_BYTES + len(payload)
     except LinkProtocolError:
         assert size < len(data)
     else:
@@ -72,7 +72,7 @@ def test_a_record_is_read_or_refused_and_what_was_read_can_be_written(record: Re
     view = memoryview(payload)
     if kind in TYPES:
         try:
-            read = link.decode_control(TYPES[kind], view)
+            read = wire.decode_control(TYPES[kind], view)
         except LinkProtocolError as refused:
             error = str(refused)
         else:
@@ -81,19 +81,19 @@ def test_a_record_is_read_or_refused_and_what_was_read_can_be_written(record: Re
             # Nobody's words, and no key, get into a log by this.
             assert "sk-" not in error
             return
-        ((again, channel, written),) = link.decode(link.encode(read, 1))
+        ((again, channel, written),) = wire.decode(wire.encode(read, 1))
         assert (again, channel) == (kind, 1)
-        assert link.decode_control(TYPES[kind], written) == read
+        assert wire.decode_control(TYPES[kind], written) == read
         return
     try:
         _DECODERS[Kind(kind)](view)
     except LinkProtocolError:
         return
     if kind in (Kind.CALLER_AUDIO, Kind.KEPT_AUDIO):
-        position, sound = link.decode_kept_audio(view)
+        position, sound = wire.decode_kept_audio(view)
         # Positions behind it can be written, too.
-        link.encode_caller_audio(1, position + len(sound), b"")
-        link.encode(link.Finished(position + len(sound)), 1)
+        wire.encode_caller_audio(1, position + len(sound), b"")
+        wire.encode(wire.Finished(position + len(sound)), 1)
 
 
 @examples(5_000)
@@ -138,16 +138,16 @@ def test_a_memory_is_read_and_a_conversation_begins_with_it(given_records: list[
             reader.record(kind, memoryview(payload))
         except LinkProtocolError:
             continue
-    snapshot = reader.take(link.Go(), frozenset())
+    snapshot = reader.take(wire.Go(), frozenset())
     conversation = Conversation()
     conversation.load(snapshot.items)
     assert len(conversation) == len({item.item_id for item in conversation})
     for record in conversation.everything():
-        link.encode(record, 1)
+        wire.encode(record, 1)
     # What was said can be shown, told and forgotten.
     conversation.as_json()
     for item in conversation.due_transcripts(1e9):
-        link.encode(link.Transcript(item.item_id, str(item.role), item.heard_text), 1)
+        wire.encode(wire.Transcript(item.item_id, str(item.role), item.heard_text), 1)
     for item_id in [item.item_id for item in conversation]:
         conversation.remove(item_id)
     assert len(conversation) == 0
@@ -182,5 +182,5 @@ def test_an_item_is_understood_or_refused(record: dict[str, object]) -> None:
         item = Item.from_record("item", read)
     except (TypeError, ValueError, LookupError):
         return
-    link.encode(link.Remember("item", item=item.to_record()), 1)
+    wire.encode(wire.Remember("item", item=item.to_record()), 1)
     assert isinstance(item.heard_text, str)

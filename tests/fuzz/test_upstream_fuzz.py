@@ -12,29 +12,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.uri import parse_uri
 
-from common import link
 from common.errors import LinkProtocolError
-from common.link import Kind
-from common.websocket import ClientWebSocket
+from common.link import wire
+from common.link.wire import Kind
+from common.net.websocket import ClientWebSocket
 from tests.fuzz.budget import TALLY, examples
 from tests.fuzz.inputs import as_json, as_read, bent, hostile, mutated
 from tests.fuzz.link_inputs import Record, records
 from tests.worker import api_events as api
 from tests.worker.link_records import Audio, decoded_all
 from tests.worker.session_driver import CHANNEL, Driver, pcm_24k
-from worker import actions
-from worker.actions import Ended
-from worker.answers import MAX_OWED, MAX_RESPONSES
-from worker.dialect import AZURE, AZURE_BETA, BETA, GA, XAI, Dialect
-from worker.journal import MAX_PASSED
-from worker.realtime import REALTIME_LIMITS, RealtimeConnection
-from worker.replies import MAX_RETAINED_BYTES, MAX_WAITING_BYTES
-from worker.session import MAX_WAITING_SAYINGS, State
-from worker.session_updates import MAX_WAITING_UPDATES
-from worker.turns import MAX_OPEN_TURNS
+from worker.realtime.connection import REALTIME_LIMITS, RealtimeConnection
+from worker.realtime.dialect import AZURE, AZURE_BETA, BETA, GA, XAI, Dialect
+from worker.session import actions
+from worker.session.actions import Ended
+from worker.session.answers import MAX_OWED, MAX_RESPONSES
+from worker.session.journal import MAX_PASSED
+from worker.session.replies import MAX_RETAINED_BYTES, MAX_WAITING_BYTES
+from worker.session.session import MAX_WAITING_SAYINGS, State
+from worker.session.session_updates import MAX_WAITING_UPDATES
+from worker.session.turns import MAX_OPEN_TURNS
 
 TARGET = "upstream"
-# What `worker.call.Call.event` takes for an event of another shape than the API's.
+# What `worker.session.call.Call.event` takes for an event of another shape than the API's.
 BAD_EVENT = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
 
 _CALL = {
@@ -133,7 +133,7 @@ class Life:
         for action in wanted:
             if isinstance(action, actions.ToDispatcher):
                 told = decoded_all([action.record], CHANNEL)
-                self.flushes += [record.number for record in told if isinstance(record, link.Flush)]
+                self.flushes += [record.number for record in told if isinstance(record, wire.Flush)]
                 done += told
             elif isinstance(action, actions.ToUpstream):
                 done.append(orjson.loads(action.event))
@@ -185,8 +185,8 @@ class Life:
             api.response_done("resp_y", usage=api.USAGE),
         ):
             # These are as they should be: nothing may be raised for them.
-            wire = self.to_wire(event)
-            self.session.event(wire, driver.now)
+            sent = self.to_wire(event)
+            self.session.event(sent, driver.now)
             done += self.take()
             done += self.hear_out()
         return done
@@ -194,9 +194,9 @@ class Life:
     def hear_out(self) -> list[Any]:
         """The dispatcher says what was heard of what was cut, and that nothing plays any more."""
         flushes, self.flushes = self.flushes, []
-        answers: list[link.Control] = [*(link.Heard(number) for number in flushes), link.Playout(idle=True)]
+        answers: list[wire.Control] = [*(wire.Heard(number) for number in flushes), wire.Playout(idle=True)]
         for record in answers:
-            ((kind, _, payload),) = link.decode(link.encode(record, CHANNEL))
+            ((kind, _, payload),) = wire.decode(wire.encode(record, CHANNEL))
             self.session.record(kind, payload, self.driver.now)
         return self.take()
 
@@ -274,13 +274,13 @@ def test_whatever_the_api_sends_the_next_turn_works(dialect: Dialect, is_live: b
     if session.state is not State.LIVE:
         return
     # What was said can be told to another dispatcher, and the caller can still talk with the model.
-    session.attached(link.Open("uuid-1", 2, {}, 0, 10**6), CHANNEL, driver.now)
+    session.attached(wire.Open("uuid-1", 2, {}, 0, 10**6), CHANNEL, driver.now)
     life.take()
     done = life.a_normal_turn()
     if session.state is State.LIVE:
         heard = [one for one in done if isinstance(one, Audio)]
         assert sum(len(one.pcm) for one in heard) >= 1_600 - 320
-        assert any(isinstance(one, link.Transcript) and one.text == "what now" for one in done)
+        assert any(isinstance(one, wire.Transcript) and one.text == "what now" for one in done)
 
 
 class Reader:
@@ -300,7 +300,7 @@ class Reader:
 
 
 @st.composite
-def wire(draw: st.DrawFn) -> bytes:
+def wire_bytes(draw: st.DrawFn) -> bytes:
     match draw(st.integers(0, 4)):
         case 0:
             return draw(st.binary(max_size=60))
@@ -313,7 +313,7 @@ def wire(draw: st.DrawFn) -> bytes:
 
 
 @examples(12_000)
-@given(st.lists(wire(), min_size=1, max_size=5), st.booleans())
+@given(st.lists(wire_bytes(), min_size=1, max_size=5), st.booleans())
 def test_of_whatever_is_read_only_events_are_handed_on(messages: list[bytes], text: bool) -> None:
     TALLY.took(TARGET, len(messages))
 

@@ -15,9 +15,9 @@ from websockets.server import ServerProtocol
 from websockets.typing import BytesLike
 from websockets.uri import parse_uri
 
-from common.websocket import ClientWebSocket, Limits, Owner, ServerWebSocket, WebSocket
+from common.net.websocket import ClientWebSocket, Limits, Owner, ServerWebSocket, WebSocket
 from tests.bench.frames import upgrade_answer
-from tests.common.test_websocket_messages import LIMITS, Transport, streams
+from tests.common.net.test_websocket_messages import LIMITS, Transport, streams
 from tests.common.websocket_peers import HANDSHAKE
 from tests.fuzz.budget import TALLY, examples
 

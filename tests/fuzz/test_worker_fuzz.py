@@ -15,19 +15,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from common import link
 from common.errors import LinkProtocolError
-from common.link import Hello, Kind
-from common.registry import Registry, WorkerRecord, WorkerState
-from common.settings import Settings
+from common.link import wire
+from common.link.wire import Hello, Kind
+from common.settings.settings import Settings
+from common.store.registry import Registry, WorkerRecord, WorkerState
 from tests.fuzz.budget import TALLY, examples
 from tests.fuzz.link_inputs import Record, records
 from tests.worker.shared import resources
-from worker.call import Call
 from worker.service import DispatcherLink, Worker
+from worker.session.call import Call
 
 BYSTANDER = 99
-HELLO = Hello(link.PROTOCOL_VERSION, "0.1.0", "worker", "worker-1", "incarnation-1")
+HELLO = Hello(wire.PROTOCOL_VERSION, "0.1.0", "worker", "worker-1", "incarnation-1")
 
 
 @asynccontextmanager
@@ -74,7 +74,7 @@ _calls: weakref.WeakSet[Call] = weakref.WeakSet()
 
 
 def opened(uuid: str, channel: int, epoch: int = 1) -> tuple[int, Record]:
-    ((kind, _, payload),) = link.decode(link.encode(link.Open(uuid, epoch, {}, 0, 64_000), channel))
+    ((kind, _, payload),) = wire.decode(wire.encode(wire.Open(uuid, epoch, {}, 0, 64_000), channel))
     return channel, (kind, bytes(payload))
 
 

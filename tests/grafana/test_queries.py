@@ -23,9 +23,9 @@ from grafana import alerting, generate
 from grafana.alerting import Alert, Recording, When
 from grafana.dashboard import Dashboard
 from grafana.generate import DASHBOARDS
-from simulator.avr_core import SimulatedCall, place_call
-from simulator.realtime_api import RealtimeSimulator
-from simulator.realtime_settings import SimulatorSettings, ToolCall
+from simulator.avr.core import SimulatedCall, place_call
+from simulator.realtime.server import RealtimeSimulator
+from simulator.realtime.settings import SimulatorSettings, ToolCall
 from tests.grafana.server import Prometheus
 from tests.helpers import eventually
 from tests.scenarios.processes import KEY, PATIENCE_SECONDS, Cluster, ServiceProcess

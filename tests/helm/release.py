@@ -14,7 +14,7 @@ from typing import Any, cast
 import helm_python
 import yaml
 
-from common.settings import Settings
+from common.settings.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CHART = REPOSITORY / "helm"

@@ -8,15 +8,21 @@ from typing import Any
 
 import pytest
 
-from common.chart import SECRETS
-from common.role_secrets import is_withheld
-from common.settings import Role, Settings
+from common.settings.role_secrets import is_withheld
+from common.settings.settings import Role, Settings
+from scripts.chart import SECRETS
 from tests.helm.matrix import MATRIX, Values
 from tests.helm.release import REPOSITORY, render, schema
 
 TEXT = "It costs $5, $$ or $(HOME) {from}.\nSay \"hello\", 'hi': yes"
 
-OF_BOTH = ("common/logs.py", "common/process.py", "common/admin.py", "common/registry.py", "common/link_end.py")
+OF_BOTH = (
+    "common/observe/logs.py",
+    "common/runtime/process.py",
+    "common/observe/admin.py",
+    "common/store/registry.py",
+    "common/link/link_end.py",
+)
 
 
 def parsed(values: Values, role: str) -> Settings:

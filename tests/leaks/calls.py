@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import redis
 
-from simulator.avr_core import CallError, place_call
+from simulator.avr.core import CallError, place_call
 from tests.chaos.realtime import RealtimeProcess
 from tests.helpers import eventually
 from tests.scenarios.processes import KEY, PATIENCE_SECONDS, ServiceProcess

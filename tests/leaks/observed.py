@@ -20,7 +20,7 @@ from types import FrameType
 import orjson
 import psutil
 
-from common.cli import main
+from common.runtime.cli import main
 
 
 def _census(_number: int, _frame: FrameType | None) -> None:

@@ -11,9 +11,9 @@ import pytest
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]  # it has no types
 from playwright.async_api import Locator, Page, expect
 
-from simulator.avr_core import SimulatedCall, place_call
-from simulator.realtime_api import RealtimeSimulator
-from simulator.realtime_settings import SimulatorSettings
+from simulator.avr.core import SimulatedCall, place_call
+from simulator.realtime.server import RealtimeSimulator
+from simulator.realtime.settings import SimulatorSettings
 from tests.helpers import eventually
 from tests.page.browser import DESKTOP, PATIENCE_MS, PHONE, browsing
 from tests.scenarios.processes import KEY, PATIENCE_SECONDS, ServiceProcess

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from simulator.realtime_api import RealtimeSimulator
+from simulator.realtime.server import RealtimeSimulator
 
 
 @pytest.fixture

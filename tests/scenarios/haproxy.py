@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from common.ports import port_of, reserve_port
+from common.net.ports import port_of, reserve_port
 from tests.helpers import eventually, needed_program
 from tests.scenarios.processes import PATIENCE_SECONDS
 

@@ -18,14 +18,15 @@ from typing import Any, Final
 
 import orjson
 
-from common import link, release
+from common.link import wire
+from common.runtime import release
 
 _HEAD: Final = struct.Struct("!BII")
 _UNKNOWN_KIND: Final = 63
 _NEWS: Final = {"news": {"of": "another release"}}
 
 
-def _encode(record: link.Control, channel: int) -> bytes:
+def _encode(record: wire.Control, channel: int) -> bytes:
     fields: dict[str, Any] = orjson.loads(orjson.dumps(record)) | _NEWS
     for name, value in fields.items():
         if isinstance(value, list) and all(isinstance(each, dict) for each in value):
@@ -52,9 +53,9 @@ def _preceded(send: Callable[..., None]) -> Callable[..., None]:
 if __name__ == "__main__":
     # Before anything has read them.
     release.RELEASE = os.environ["OTHER_RELEASE"]  # type: ignore[misc]  # no other process has another one
-    link.encode = _encode
+    wire.encode = _encode
     # Where all that is counted goes through.
-    outbox, call = import_module("dispatcher.outbox").Outbox, import_module("worker.call").Call
+    outbox, call = import_module("dispatcher.call.outbox").Outbox, import_module("worker.session.call").Call
     outbox.encoded = _preceded(outbox.encoded)
     call._send = _preceded(call._send)
-    sys.exit(import_module("common.cli").main(sys.argv[1:]))
+    sys.exit(import_module("common.runtime.cli").main(sys.argv[1:]))

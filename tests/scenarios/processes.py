@@ -32,7 +32,7 @@ PYTHONPATH = os.pathsep.join((str(Path(common.__file__).resolve().parents[1]), s
 class ServiceProcess:
     """One `avr-sts-openai` process; its log lines are kept and can be waited for."""
 
-    module = "common.cli"
+    module = "common.runtime.cli"
 
     def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
         self.name = name

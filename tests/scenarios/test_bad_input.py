@@ -18,8 +18,8 @@ import pytest
 import pytest_asyncio
 import redis
 
-from simulator.avr_core import SimulatedCall, place_call
-from simulator.realtime_api import RealtimeSimulator
+from simulator.avr.core import SimulatedCall, place_call
+from simulator.realtime.server import RealtimeSimulator
 from tests.helpers import eventually
 from tests.scenarios.processes import PATIENCE_SECONDS, Cluster
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from simulator.avr_core import SimulatedCall, place_call
-from simulator.realtime_api import RealtimeSimulator
-from simulator.realtime_conversation import Item
-from simulator.realtime_settings import SimulatorSettings
-from simulator.simulated_session import SimulatedSession
+from simulator.avr.core import SimulatedCall, place_call
+from simulator.realtime.conversation import Item
+from simulator.realtime.server import RealtimeSimulator
+from simulator.realtime.settings import SimulatorSettings
+from simulator.realtime.simulated_session import SimulatedSession
 from tests.helpers import eventually
 from tests.scenarios.processes import PATIENCE_SECONDS, Cluster
 from tests.scenarios.tones import tone

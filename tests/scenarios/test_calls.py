@@ -10,9 +10,9 @@ import aiohttp
 import pytest
 import redis.asyncio
 
-from simulator.avr_core import SimulatedCall, place_call
-from simulator.realtime_api import RealtimeSimulator
-from simulator.realtime_settings import SimulatorSettings, Voice
+from simulator.avr.core import SimulatedCall, place_call
+from simulator.realtime.server import RealtimeSimulator
+from simulator.realtime.settings import SimulatorSettings, Voice
 from tests.helpers import eventually
 from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, worker_id
 from tests.scenarios.tones import loudest, signal_to_noise_db, tone

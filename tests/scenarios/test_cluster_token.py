@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import aiohttp
 
-from simulator.avr_core import place_call
-from simulator.realtime_api import RealtimeSimulator
+from simulator.avr.core import place_call
+from simulator.realtime.server import RealtimeSimulator
 from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
 
 TOKEN = "the-token-of-the-cluster"

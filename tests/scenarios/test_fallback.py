@@ -9,11 +9,11 @@ import aiohttp
 import pytest
 
 import dispatcher
-from common.wav import read_wav, write_wav
-from simulator.ami import AmiDouble
-from simulator.avr_core import SimulatedCall, place_call
-from simulator.realtime_api import RealtimeSimulator
-from simulator.realtime_settings import SimulatorSettings
+from common.audio.wav import read_wav, write_wav
+from simulator.avr.ami import AmiDouble
+from simulator.avr.core import SimulatedCall, place_call
+from simulator.realtime.server import RealtimeSimulator
+from simulator.realtime.settings import SimulatorSettings
 from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, ServiceProcess
 from tests.scenarios.tones import tone
 

@@ -11,11 +11,11 @@ import aiohttp.web
 import orjson
 import pytest
 
-from common.wav import read_wav
-from simulator.ami import AmiDouble
-from simulator.avr_core import SimulatedCall, place_call
-from simulator.realtime_api import RealtimeSimulator
-from simulator.realtime_settings import DialectName, SimulatorSettings
+from common.audio.wav import read_wav
+from simulator.avr.ami import AmiDouble
+from simulator.avr.core import SimulatedCall, place_call
+from simulator.realtime.server import RealtimeSimulator
+from simulator.realtime.settings import DialectName, SimulatorSettings
 from tests.helpers import eventually
 from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, worker_id
 from tests.scenarios.tones import tone

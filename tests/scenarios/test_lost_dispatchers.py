@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from simulator.avr_core import SimulatedCall
-from simulator.realtime_api import RealtimeSimulator
+from simulator.avr.core import SimulatedCall
+from simulator.realtime.server import RealtimeSimulator
 from tests.chaos import sockets
 from tests.helpers import eventually
 from tests.redis_process import RealRedis, find_redis_server

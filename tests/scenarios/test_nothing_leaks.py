@@ -16,9 +16,9 @@ import aiohttp.web
 import orjson
 import redis
 
-from simulator.avr_core import CallError, SimulatedCall, place_call
-from simulator.realtime_api import RealtimeSimulator
-from simulator.realtime_settings import SimulatorSettings, ToolCall
+from simulator.avr.core import CallError, SimulatedCall, place_call
+from simulator.realtime.server import RealtimeSimulator
+from simulator.realtime.settings import SimulatorSettings, ToolCall
 from tests.helpers import eventually
 from tests.redis_process import RealRedis
 from tests.scenarios.processes import PATIENCE_SECONDS, Cluster

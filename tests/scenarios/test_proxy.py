@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from common.ports import port_of, reserve_port
-from simulator.avr_core import place_call
-from simulator.realtime_api import RealtimeSimulator
-from simulator.realtime_settings import SimulatorSettings
+from common.net.ports import port_of, reserve_port
+from simulator.avr.core import place_call
+from simulator.realtime.server import RealtimeSimulator
+from simulator.realtime.settings import SimulatorSettings
 from tests.certificates import Authority, tls_in_front_of
 from tests.helpers import eventually, needed_program
 from tests.scenarios.processes import PATIENCE_SECONDS, Cluster

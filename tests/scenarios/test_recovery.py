@@ -13,10 +13,10 @@ import orjson
 import pytest
 import redis.asyncio as aioredis
 
-from simulator.avr_core import SimulatedCall, place_call
-from simulator.realtime_api import RealtimeSimulator
-from simulator.realtime_settings import SimulatorSettings
-from simulator.simulated_session import SimulatedSession
+from simulator.avr.core import SimulatedCall, place_call
+from simulator.realtime.server import RealtimeSimulator
+from simulator.realtime.settings import SimulatorSettings
+from simulator.realtime.simulated_session import SimulatedSession
 from tests.helpers import eventually
 from tests.redis_process import RealRedis, find_redis_server
 from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id

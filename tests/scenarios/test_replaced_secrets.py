@@ -12,10 +12,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from simulator.avr_connection import CallError
-from simulator.avr_core import SimulatedCall, place_call
-from simulator.realtime_api import RealtimeSimulator
-from simulator.realtime_settings import SimulatorSettings
+from simulator.avr.connection import CallError
+from simulator.avr.core import SimulatedCall, place_call
+from simulator.realtime.server import RealtimeSimulator
+from simulator.realtime.settings import SimulatorSettings
 from tests.helpers import eventually
 from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
 from tests.scenarios.tones import tone

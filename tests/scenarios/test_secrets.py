@@ -13,9 +13,9 @@ import orjson
 import pytest
 import redis
 
-from simulator.avr_core import SimulatedCall, place_call
-from simulator.realtime_api import RealtimeSimulator
-from simulator.simulated_session import SimulatedSession
+from simulator.avr.core import SimulatedCall, place_call
+from simulator.realtime.server import RealtimeSimulator
+from simulator.realtime.simulated_session import SimulatedSession
 from tests.helpers import eventually
 from tests.redis_process import RealRedis
 from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, worker_id

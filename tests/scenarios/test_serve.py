@@ -14,9 +14,9 @@ import aiohttp
 import psutil
 import pytest
 
-from simulator.avr_core import SimulatedCall, place_call
-from simulator.realtime_api import RealtimeSimulator
-from simulator.realtime_settings import SimulatorSettings
+from simulator.avr.core import SimulatedCall, place_call
+from simulator.realtime.server import RealtimeSimulator
+from simulator.realtime.settings import SimulatorSettings
 from tests.hanging_resolver import HOST, HangingResolver
 from tests.helpers import eventually
 from tests.scenarios.processes import KEY, PATIENCE_SECONDS, ServiceProcess, wait_gone
@@ -180,7 +180,7 @@ async def test_what_dies_is_started_again_and_calls_are_taken_as_before(simulato
         # The embedded Redis: a running call does not notice, new ones are taken meanwhile and afterwards.
         running = await place_call(url)
         await running.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
-        redis = next(p for p in serve.family() if "common.embedded_redis" in p.cmdline())
+        redis = next(p for p in serve.family() if "common.store.embedded_redis" in p.cmdline())
         redis.kill()
         meanwhile = await place_call(url)
         await meanwhile.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
@@ -218,7 +218,7 @@ async def test_hung_processes_are_replaced_and_calls_are_taken(simulator: Realti
     async with _serve(simulator, DISPATCHERS=2) as (serve, url, admin_url):
         await eventually(lambda: len(serve.events("dispatcher listening")) == 2, PATIENCE_SECONDS)
         await eventually(lambda: len(serve.events("worker listening")) == 2, PATIENCE_SECONDS)
-        redis = next(p.pid for p in serve.family() if "common.embedded_redis" in p.cmdline())
+        redis = next(p.pid for p in serve.family() if "common.store.embedded_redis" in p.cmdline())
         hung = {
             serve.events("worker listening")[0]["pid"],
             serve.events("dispatcher listening")[0]["pid"],

@@ -15,11 +15,11 @@ from contextlib import asynccontextmanager
 
 import psutil
 
-from common.ports import ALL_ADDRESSES, bound_socket, port_of
-from simulator.avr_connection import CallError
-from simulator.avr_core import SimulatedCall, place_call
-from simulator.realtime_api import RealtimeSimulator
-from simulator.realtime_settings import SimulatorSettings
+from common.net.ports import ALL_ADDRESSES, bound_socket, port_of
+from simulator.avr.connection import CallError
+from simulator.avr.core import SimulatedCall, place_call
+from simulator.realtime.server import RealtimeSimulator
+from simulator.realtime.settings import SimulatorSettings
 from tests.helpers import eventually
 from tests.scenarios.processes import KEY, PATIENCE_SECONDS, PYTHONPATH
 from tests.scenarios.tones import tone
@@ -54,7 +54,7 @@ async def _serve(
         "LOG_LEVEL": "debug",
     }
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "common.cli", "serve"),
+        *(sys.executable, "-m", "common.runtime.cli", "serve"),
         env={"PATH": os.environ["PATH"], "PYTHONPATH": PYTHONPATH} | settings,
         cwd=tempfile.gettempdir(),
         stdin=asyncio.subprocess.DEVNULL,

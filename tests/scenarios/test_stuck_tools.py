@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
-from simulator.avr_core import SimulatedCall, place_call
-from simulator.realtime_api import RealtimeSimulator
-from simulator.simulated_session import SimulatedSession
+from simulator.avr.core import SimulatedCall, place_call
+from simulator.realtime.server import RealtimeSimulator
+from simulator.realtime.simulated_session import SimulatedSession
 from tests.helpers import eventually
 from tests.scenarios.processes import PATIENCE_SECONDS, Cluster
 from tests.scenarios.tones import tone

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from common.tls import TlsFiles
-from simulator.avr_core import CallError, place_call
-from simulator.realtime_api import RealtimeSimulator
-from simulator.realtime_settings import SimulatorSettings
+from common.net.tls import TlsFiles
+from simulator.avr.core import CallError, place_call
+from simulator.realtime.server import RealtimeSimulator
+from simulator.realtime.settings import SimulatorSettings
 from tests.certificates import Authority, self_signed, tls_in_front_of
 from tests.scenarios.processes import PATIENCE_SECONDS, Cluster
 

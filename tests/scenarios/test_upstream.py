@@ -7,9 +7,9 @@ import asyncio
 import aiohttp
 import pytest
 
-from simulator.avr_core import SimulatedCall, place_call
-from simulator.realtime_api import RealtimeSimulator
-from simulator.realtime_settings import SimulatorSettings
+from simulator.avr.core import SimulatedCall, place_call
+from simulator.realtime.server import RealtimeSimulator
+from simulator.realtime.settings import SimulatorSettings
 from tests.scenarios.processes import KEY, PATIENCE_SECONDS, Cluster
 from tests.scenarios.tones import tone
 

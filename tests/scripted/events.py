@@ -6,7 +6,7 @@ import base64
 import copy
 from typing import Any
 
-from common import g711
+from common.audio import g711
 from tests.scenarios.tones import tone as sine
 from tests.worker.api_events import (
     USAGE,

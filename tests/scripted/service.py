@@ -13,8 +13,8 @@ import aiohttp
 import numpy as np
 import redis
 
-from simulator.ami import AmiDouble
-from simulator.avr_core import SimulatedCall, place_call
+from simulator.avr.ami import AmiDouble
+from simulator.avr.core import SimulatedCall, place_call
 from tests.helpers import eventually
 from tests.scenarios.processes import Cluster
 from tests.scenarios.tones import loudest

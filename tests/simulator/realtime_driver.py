@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from simulator.realtime_session import RealtimeSession
-from simulator.realtime_settings import DialectName, SimulatorSettings
-from simulator.session_faults import SessionFaults
+from simulator.realtime.session import RealtimeSession
+from simulator.realtime.session_faults import SessionFaults
+from simulator.realtime.settings import DialectName, SimulatorSettings
 from tests.simulator.validation import (
     validate_beta_client_event,
     validate_beta_server_event,

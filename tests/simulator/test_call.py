@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.wav import read_wav, to_pcm16, write_wav
+from common.audio.wav import read_wav, to_pcm16, write_wav
 from simulator import call
 from tests.simulator.avr_service import Connection, avr_service, echo
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from simulator import load
-from simulator.call_record import CallRecord, CallReport, ErrorMessage, Violation
+from simulator.avr.call_record import CallRecord, CallReport, ErrorMessage, Violation
 from simulator.load import LoadCall, Outcome, judge, quantiles, speech_like, summary
 from tests.simulator.avr_service import Connection, avr_service, echo
 

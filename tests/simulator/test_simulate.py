@@ -17,7 +17,7 @@ async def _start(*options: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "common.cli",
+        "common.runtime.cli",
         "simulate",
         *options,
         stdout=asyncio.subprocess.PIPE,

@@ -10,14 +10,15 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from common import link, metrics
-from common.settings import Settings
-from simulator.realtime_api import RealtimeSimulator
-from simulator.realtime_settings import SimulatorSettings
-from simulator.simulated_session import SimulatedSession
+from common.link import wire
+from common.observe import metrics
+from common.settings.settings import Settings
+from simulator.realtime.server import RealtimeSimulator
+from simulator.realtime.settings import SimulatorSettings
+from simulator.realtime.simulated_session import SimulatedSession
 from tests.worker.link_records import JOURNAL, Record, decoded_all, payload_of
 from tests.worker.shared import resources
-from worker.call import Call, Resources
+from worker.session.call import Call, Resources
 
 KEY = "sk-test-0123456789abcdefghij"
 CHANNEL = 5
@@ -48,7 +49,7 @@ class Desk:
         self._waiting: list[tuple[Callable[[list[Record]], Any], asyncio.Future[None]]] = []
         fields = {"uuid": "uuid-1", "epoch": 1, "credit_bytes": 10**9, **opening}
         self._predecessor = predecessor
-        self.call = Call(link.Open(**fields), CHANNEL, self.send, calls=self, resources=shared)
+        self.call = Call(wire.Open(**fields), CHANNEL, self.send, calls=self, resources=shared)
 
     def ended(self, call: Call) -> None:
         assert call is self.call
@@ -67,10 +68,10 @@ class Desk:
         if self._predecessor is not None:
             self.call.take_over(self._predecessor)
 
-    def record(self, *records: link.Control) -> None:
+    def record(self, *records: wire.Control) -> None:
         """Records of the dispatcher."""
         for record in records:
-            self.call.record(*payload_of(link.encode(record, CHANNEL)))
+            self.call.record(*payload_of(wire.encode(record, CHANNEL)))
 
     def audio(self, pcm: bytes, position: int = 0) -> None:
         """Caller's audio."""
@@ -82,8 +83,8 @@ class Desk:
 
     def send(self, record: bytes) -> None:
         self.records += decoded_all([record], CHANNEL)
-        ((kind, _, _),) = link.decode(record)
-        self.count += kind not in link.UNCOUNTED
+        ((kind, _, _),) = wire.decode(record)
+        self.count += kind not in wire.UNCOUNTED
         for predicate, future in self._waiting:
             if not future.done() and predicate(self.records):
                 future.set_result(None)
@@ -98,14 +99,14 @@ class Desk:
             await future
 
     async def ready(self) -> None:
-        await self.wait_for(lambda records: any(isinstance(record, link.Ready) for record in records))
+        await self.wait_for(lambda records: any(isinstance(record, wire.Ready) for record in records))
 
-    async def ending(self) -> link.Ended:
+    async def ending(self) -> wire.Ended:
         """How it ended; with nothing left behind."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             await self.is_over.wait()
             await self.call.settled()
-        (ended,) = [record for record in self.records if isinstance(record, link.Ended)]
+        (ended,) = [record for record in self.records if isinstance(record, wire.Ended)]
         return ended
 
 

@@ -8,16 +8,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from common import link
-from common.link import Hello, Kind
-from common.link_end import LINK_LIMITS, LinkEnd
-from common.websocket import connect
+from common.link import wire
+from common.link.link_end import LINK_LIMITS, LinkEnd
+from common.link.wire import Hello, Kind
+from common.net.websocket import connect
 from tests.worker.link_records import JOURNAL, Audio, Record, decoded
 
 # Not a measure of anything: how long a test waits before it says that something does not happen at all.
 PATIENCE_SECONDS = 10.0
 
-HELLO = Hello(link.PROTOCOL_VERSION, "0.1.0", "dispatcher", "dispatcher-1", "incarnation-1")
+HELLO = Hello(wire.PROTOCOL_VERSION, "0.1.0", "dispatcher", "dispatcher-1", "incarnation-1")
 
 
 class DispatcherEnd:
@@ -40,13 +40,13 @@ class DispatcherEnd:
 
     # What tests do
 
-    def send(self, record: link.Control, channel: int) -> None:
-        self.end.send(link.encode(record, channel))
+    def send(self, record: wire.Control, channel: int) -> None:
+        self.end.send(wire.encode(record, channel))
 
     def open(
         self, uuid: str, channel: int, *, epoch: int = 1, position: int = 0, credit: int = 10**9, **fields: Any
     ) -> None:
-        self.send(link.Open(uuid, epoch, {"from": "100"}, position, credit, **fields), channel)
+        self.send(wire.Open(uuid, epoch, {"from": "100"}, position, credit, **fields), channel)
 
     def on(self, channel: int) -> list[Record]:
         """The records of a channel."""
@@ -106,10 +106,10 @@ class DispatcherEnd:
     def record(self, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
         record = decoded(kind, payload)
         self.records.append((channel, record))
-        self.counts[channel] += kind not in link.UNCOUNTED
+        self.counts[channel] += kind not in wire.UNCOUNTED
         if kind == Kind.FLUSH:
-            assert isinstance(record, link.Flush)
-            self.send(link.Heard(record.number, tuple(link.ItemHeard(n) for n in range(100))), channel)
+            assert isinstance(record, wire.Flush)
+            self.send(wire.Heard(record.number, tuple(wire.ItemHeard(n) for n in range(100))), channel)
         self._changed()
 
     def lost(self, reason: str) -> None:

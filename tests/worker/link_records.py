@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from common import link
-from common.link import Kind
+from common.link import wire
+from common.link.wire import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,36 +40,36 @@ class Ack:
     received: int
 
 
-Record = link.Control | Audio | Credit | ReplyText | Ack
+Record = wire.Control | Audio | Credit | ReplyText | Ack
 
 # What a worker says for the dispatcher to remember.
-JOURNAL = (link.Profile, link.Remember, link.Finished, ReplyText)
+JOURNAL = (wire.Profile, wire.Remember, wire.Finished, ReplyText)
 
-_CONTROL: dict[int, type[link.Control]] = {record.kind: record for record in get_args(link.Control)}
+_CONTROL: dict[int, type[wire.Control]] = {record.kind: record for record in get_args(wire.Control)}
 
 
 def decoded(kind: int, payload: memoryview) -> Record:
     """One record of a worker."""
     if kind == Kind.REPLY_AUDIO:
-        index, pcm = link.decode_reply_audio(payload)
+        index, pcm = wire.decode_reply_audio(payload)
         return Audio(index, bytes(pcm))
     if kind == Kind.CREDIT:
-        return Credit(link.decode_credit(payload))
+        return Credit(wire.decode_credit(payload))
     if kind == Kind.REPLY_TEXT:
-        return ReplyText(*link.decode_reply_text(payload))
+        return ReplyText(*wire.decode_reply_text(payload))
     if kind == Kind.ACK:
-        return Ack(link.decode_ack(payload))
-    return link.decode_control(_CONTROL[kind], payload)
+        return Ack(wire.decode_ack(payload))
+    return wire.decode_control(_CONTROL[kind], payload)
 
 
 def decoded_all(records: list[bytes], channel: int) -> list[Record]:
     """Encoded records, all of which must be of this channel."""
-    parts = [part for record in records for part in link.decode(record)]
+    parts = [part for record in records for part in wire.decode(record)]
     assert {on for _, on, _ in parts} <= {channel}
     return [decoded(kind, payload) for kind, _, payload in parts]
 
 
 def payload_of(record: bytes) -> tuple[int, memoryview]:
     """Kind and payload of one encoded record."""
-    ((kind, _, payload),) = link.decode(record)
+    ((kind, _, payload),) = wire.decode(record)
     return kind, payload

@@ -9,18 +9,18 @@ from typing import Any
 
 import orjson
 
-from common import link
-from common.settings import Settings
+from common.link import wire
+from common.settings.settings import Settings
 from tests.simulator.validation import validate_client_event
 from tests.worker import api_events as api
 from tests.worker.link_records import JOURNAL, Audio, Record, decoded_all, payload_of
-from worker import actions as session
-from worker.dialect import GA
-from worker.plan import Plan
-from worker.session import Session
-from worker.session_update import session_object
-from worker.snapshot import Snapshot
-from worker.upstream_limits import UpstreamLimits
+from worker.config.session_update import session_object
+from worker.realtime.dialect import GA
+from worker.realtime.upstream_limits import UpstreamLimits
+from worker.session import actions as session
+from worker.session.plan import Plan
+from worker.session.session import Session
+from worker.session.snapshot import Snapshot
 
 CHANNEL = 3
 PLENTY = 10**9
@@ -102,7 +102,7 @@ class Driver:
         self.waits: list[float] = []
         self.keeps_metadata = False
         self.transcribed: list[Any] = []
-        self.session = Session(link.Open("uuid-1", **fields), CHANNEL, plan, self.now, snapshot, limits=limits)
+        self.session = Session(wire.Open("uuid-1", **fields), CHANNEL, plan, self.now, snapshot, limits=limits)
         self._position = position_samples
 
     def take(self) -> list[Did]:
@@ -141,14 +141,14 @@ class Driver:
             self.session.event(event, self.now)
         return self.take()
 
-    def record(self, *records: link.Control) -> list[Did]:
+    def record(self, *records: wire.Control) -> list[Did]:
         """Records of the dispatcher."""
         for record in records:
-            self.session.record(*payload_of(link.encode(record, CHANNEL)), self.now)
+            self.session.record(*payload_of(wire.encode(record, CHANNEL)), self.now)
         return self.take()
 
     def credit(self, credit_bytes: int) -> list[Did]:
-        self.session.record(*payload_of(link.encode_credit(CHANNEL, credit_bytes)), self.now)
+        self.session.record(*payload_of(wire.encode_credit(CHANNEL, credit_bytes)), self.now)
         return self.take()
 
     def caller(self, pcm: bytes = FRAME, *, lost_samples: int = 0) -> list[Did]:
@@ -230,7 +230,7 @@ def only(did: Sequence[Did], *kinds: type[Any]) -> list[Any]:
 
 def texts(did: list[Did]) -> list[tuple[str, str]]:
     """The transcripts: (role, text)."""
-    return [(one.role, one.text) for one in only(did, link.Transcript)]
+    return [(one.role, one.text) for one in only(did, wire.Transcript)]
 
 
 def audio_samples(did: list[Did]) -> dict[int, int]:
@@ -241,11 +241,11 @@ def audio_samples(did: list[Did]) -> dict[int, int]:
     return sent
 
 
-def heard(number: int, *items: tuple[int, int]) -> link.Heard:
+def heard(number: int, *items: tuple[int, int]) -> wire.Heard:
     """HEARD: (item's number, milliseconds)."""
-    return link.Heard(number, tuple(link.ItemHeard(index, samples_8k(ms)) for index, ms in items))
+    return wire.Heard(number, tuple(wire.ItemHeard(index, samples_8k(ms)) for index, ms in items))
 
 
-def playout(*items: tuple[int, int], idle: bool = False) -> link.Playout:
+def playout(*items: tuple[int, int], idle: bool = False) -> wire.Playout:
     """PLAYOUT: (item's number, samples)."""
-    return link.Playout(tuple(link.ItemHeard(index, samples) for index, samples in items), idle)
+    return wire.Playout(tuple(wire.ItemHeard(index, samples) for index, samples in items), idle)

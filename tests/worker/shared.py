@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from common import metrics
-from common.secret_store import Secrets
-from common.settings import Settings
-from worker import instructions
-from worker.call import Resources
-from worker.prices import Prices
+from common.observe import metrics
+from common.settings.secret_store import Secrets
+from common.settings.settings import Settings
+from worker.config import instructions
+from worker.config.prices import Prices
+from worker.session.call import Resources
 from worker.tools.shed import ToolShed
 
 

@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from common import link
+from common.link import wire
 from tests.worker.dispatcher_end import DispatcherEnd, link_to
 from tests.worker.test_service import Service, here, live_call
-from worker.conversation import Role
+from worker.session.conversation import Role
 
 __all__ = ["here"]  # the fixture
 
 
-async def _ask(dispatcher: DispatcherEnd, number: int, uuid: str, action: str, **body: Any) -> link.Result:
-    dispatcher.send(link.Command(number, uuid, action, body), 0)
+async def _ask(dispatcher: DispatcherEnd, number: int, uuid: str, action: str, **body: Any) -> wire.Result:
+    dispatcher.send(wire.Command(number, uuid, action, body), 0)
 
-    def answered() -> list[link.Result]:
-        return [r for r in dispatcher.on(0) if isinstance(r, link.Result) and r.number == number]
+    def answered() -> list[wire.Result]:
+        return [r for r in dispatcher.on(0) if isinstance(r, wire.Result) and r.number == number]
 
     await dispatcher.wait_for(answered)
     return answered()[0]
@@ -45,13 +45,13 @@ async def test_any_dispatchers_link_may_ask_and_watch(here: Service) -> None:
         assert (await _ask(other, 8, "call-1", "session", instructions="Speak Italian.")).status == 200
         assert session.instructions == "Speak Italian."
         assert (await _ask(other, 9, "call-1", "say", text="One moment.")).status == 200
-        holder.send(link.Close("the caller hung up"), 1)
+        holder.send(wire.Close("the caller hung up"), 1)
 
         def ended() -> bool:
-            return any(isinstance(r, link.Event) and not r.body for r in other.on(0))
+            return any(isinstance(r, wire.Event) and not r.body for r in other.on(0))
 
         await other.wait_for(ended)
-        seen = [r.body["type"] for r in other.on(0) if isinstance(r, link.Event) and r.body]
+        seen = [r.body["type"] for r in other.on(0) if isinstance(r, wire.Event) and r.body]
         assert "item" in seen
 
 
@@ -79,17 +79,17 @@ async def test_fields_that_the_api_refuses_are_mended_on_their_way(here: Service
     assert tool["parameters"]["properties"]["all"] == {"type": "array", "items": {}}
 
 
-@pytest.mark.parametrize("kind", [link.Kind.COMMAND, link.Kind.ATTACH, link.Kind.OPEN])
-async def test_a_record_that_is_none_costs_nobody_the_link(here: Service, kind: link.Kind) -> None:
+@pytest.mark.parametrize("kind", [wire.Kind.COMMAND, wire.Kind.ATTACH, wire.Kind.OPEN])
+async def test_a_record_that_is_none_costs_nobody_the_link(here: Service, kind: wire.Kind) -> None:
     payload = b'{"number":1,"uuid":"call-1","body":' + b"[" * 101 + b"]" * 101 + b',"epoch":-1}'
-    record = struct.pack("!BII", kind, 0 if kind is link.Kind.COMMAND else 9, len(payload)) + payload
+    record = struct.pack("!BII", kind, 0 if kind is wire.Kind.COMMAND else 9, len(payload)) + payload
     async with link_to(here.address) as dispatcher:
         await live_call(dispatcher, "call-1", 1)
         dispatcher.end.send(record)
         assert (await _ask(dispatcher, 2, "call-1", "conversation")).status == 200
         assert dispatcher.lost_reason is None
-        if kind is link.Kind.OPEN:
-            assert (await dispatcher.next(9, link.Refused)).reason == link.Refusal.INVALID
+        if kind is wire.Kind.OPEN:
+            assert (await dispatcher.next(9, wire.Refused)).reason == wire.Refusal.INVALID
 
 
 async def test_a_conversation_over_a_message_is_shown_in_part(here: Service) -> None:
@@ -115,7 +115,7 @@ async def test_a_worker_says_how_many_calls_it_has(here: Service) -> None:
         await live_call(dispatcher, "call-1", 1)
         await live_call(dispatcher, "call-2", 2)
         assert (await _ask(dispatcher, 2, "", "load")).body == {"calls": 2}
-        dispatcher.send(link.Close("the caller hung up"), 1)
+        dispatcher.send(wire.Close("the caller hung up"), 1)
         # Its place is free at once, though its session still closes.
         assert (await _ask(dispatcher, 3, "", "load")).body == {"calls": 1}
         here.worker.draining = True

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from simulator.realtime_conversation import Origin
+from simulator.realtime.conversation import Origin
 from tests.call_world import CALL_SECONDS, WORD_MS, World
 
 # Text is cut in proportion to the sound, by characters, and back to a word; silence fills up an item's last frame.

@@ -16,23 +16,24 @@ import redis.asyncio
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-import worker.call
-from common import link, metrics
-from common.link import Hello, Kind, Outcome, Refusal
-from common.registry import OVER_CAPACITY, CallLease, Registry, WorkerRecord, WorkerState
-from common.settings import Settings
-from simulator.realtime_api import RealtimeSimulator
-from simulator.realtime_settings import SimulatorSettings, Voice
-from simulator.voice import ToneVoice
+import worker.session.call
+from common.link import wire
+from common.link.wire import Hello, Kind, Outcome, Refusal
+from common.observe import metrics
+from common.settings.settings import Settings
+from common.store.registry import OVER_CAPACITY, CallLease, Registry, WorkerRecord, WorkerState
+from simulator.realtime.server import RealtimeSimulator
+from simulator.realtime.settings import SimulatorSettings, Voice
+from simulator.realtime.voice import ToneVoice
 from tests.helpers import eventually
 from tests.redis_process import RedisProcess
 from tests.worker.dispatcher_end import HELLO, PATIENCE_SECONDS, DispatcherEnd, link_to
 from tests.worker.link_records import Ack, Credit, Record
 from tests.worker.shared import resources
 from worker import service
-from worker.journal import Journal
-from worker.resample import Downsampler, Upsampler
+from worker.audio.resample import Downsampler, Upsampler
 from worker.service import Worker
+from worker.session.journal import Journal
 
 KEY = "sk-test-0123456789abcdefghij"
 CAPACITY = 3
@@ -121,7 +122,7 @@ async def here(redis_url: str) -> AsyncIterator[Service]:
 async def live_call(dispatcher: DispatcherEnd, uuid: str, channel: int, **options: Any) -> None:
     """Open a call and hear its greeting to the end."""
     dispatcher.open(uuid, channel, **options)
-    await dispatcher.next(channel, link.ReplyItemDone)
+    await dispatcher.next(channel, wire.ReplyItemDone)
 
 
 def speech(milliseconds: int, seed: int = 1) -> bytes:
@@ -133,7 +134,7 @@ def say(dispatcher: DispatcherEnd, channel: int, pcm: bytes, position: int = 0) 
     """Caller's audio in frames of 20 ms."""
     for start in range(0, len(pcm), 320):
         frame = pcm[start : start + 320]
-        dispatcher.end.send(link.encode_caller_audio(channel, position + start // 2, frame))
+        dispatcher.end.send(wire.encode_caller_audio(channel, position + start // 2, frame))
 
 
 # Links and calls
@@ -142,7 +143,7 @@ def say(dispatcher: DispatcherEnd, channel: int, pcm: bytes, position: int = 0) 
 async def test_both_sides_say_who_they_are(here: Service) -> None:
     async with link_to(here.address) as dispatcher:
         assert dispatcher.hello == Hello(
-            link.PROTOCOL_VERSION, "0.1.0", "worker", "worker-1", "incarnation-of-worker-1"
+            wire.PROTOCOL_VERSION, "0.1.0", "worker", "worker-1", "incarnation-of-worker-1"
         )
 
 
@@ -150,10 +151,10 @@ async def test_a_call_is_opened_ready_and_greeted(here: Service) -> None:
     async with link_to(here.address) as dispatcher:
         await live_call(dispatcher, "call-1", 1)
         kinds = [type(record) for record in dispatcher.said(1)]
-        assert kinds[:3] == [link.Opened, link.Ready, link.ReplyItem]
+        assert kinds[:3] == [wire.Opened, wire.Ready, wire.ReplyItem]
         # What the call is to be is known before it has a session.
-        assert [type(record) for record in dispatcher.on(1)[:3]] == [link.Opened, link.Profile, link.Ready]
-        assert dispatcher.on(1)[0] == link.Opened(link.CALLER_CREDIT_BYTES)
+        assert [type(record) for record in dispatcher.on(1)[:3]] == [wire.Opened, wire.Profile, wire.Ready]
+        assert dispatcher.on(1)[0] == wire.Opened(wire.CALLER_CREDIT_BYTES)
         assert here.worker.calls == 1
 
 
@@ -175,14 +176,14 @@ async def test_a_turn_is_answered_transcribed_and_marked(here: Service) -> None:
         await live_call(dispatcher, "call-1", 1, position=16_000)
         # The greeting is still playing: the caller cuts it before a sample of it was heard.
         say(dispatcher, 1, speech(1000) + bytes(16 * 1000), position=16_000)
-        await dispatcher.next(1, link.Flush)
-        finished = await dispatcher.wait_for_one(1, lambda r: isinstance(r, link.Finished) and r.position_samples)
-        await dispatcher.next(1, link.ReplyItemDone, 2)
+        await dispatcher.next(1, wire.Flush)
+        finished = await dispatcher.wait_for_one(1, lambda r: isinstance(r, wire.Finished) and r.position_samples)
+        await dispatcher.next(1, wire.ReplyItemDone, 2)
         session = await here.simulator.wait_for_session()
         await session.wait_for(lambda s: s.received["conversation.item.delete"])
         assert [item.role for item in session.items] == ["user", "assistant"]
         assert 16_000 + 8 * 1000 <= finished.position_samples <= 16_000 + 8 * 2000
-        (transcript,) = [record for record in dispatcher.on(1) if isinstance(record, link.Transcript)]
+        (transcript,) = [record for record in dispatcher.on(1) if isinstance(record, wire.Transcript)]
         assert (transcript.role, transcript.item_id) == ("user", session.items[0].id)
         assert transcript.text.startswith("heard")
 
@@ -208,11 +209,11 @@ async def test_reply_audio_keeps_to_the_credit(here: Service) -> None:
         session = await here.simulator.wait_for_session()
         await session.wait_for(lambda s: s.sent["response.done"])
         # The worker has read all that came before this.
-        say(dispatcher, 1, bytes(link.CREDIT_STEP_BYTES))
+        say(dispatcher, 1, bytes(wire.CREDIT_STEP_BYTES))
         await dispatcher.next(1, Credit)
         assert len(dispatcher.audio(1, 0)) == 1000
-        dispatcher.end.send(link.encode_credit(1, 10**6))
-        await dispatcher.next(1, link.ReplyItemDone)
+        dispatcher.end.send(wire.encode_credit(1, 10**6))
+        await dispatcher.next(1, wire.ReplyItemDone)
 
 
 # What is refused
@@ -223,11 +224,11 @@ async def test_above_its_capacity_a_worker_refuses_whatever_redis_says(here: Ser
         for channel in range(1, CAPACITY + 1):
             dispatcher.open(f"call-{channel}", channel)
         dispatcher.open("one-too-many", 9)
-        assert await dispatcher.next(9, link.Refused) == link.Refused(Refusal.FULL)
+        assert await dispatcher.next(9, wire.Refused) == wire.Refused(Refusal.FULL)
         assert here.worker.calls == CAPACITY
-        dispatcher.send(link.Close("the caller hung up"), 1)
+        dispatcher.send(wire.Close("the caller hung up"), 1)
         dispatcher.open("one-too-many", 10)
-        assert await dispatcher.next(10, link.Opened)
+        assert await dispatcher.next(10, wire.Opened)
 
 
 async def test_a_refused_call_leaves_no_session_and_its_channel_is_nobodys(here: Service) -> None:
@@ -235,10 +236,10 @@ async def test_a_refused_call_leaves_no_session_and_its_channel_is_nobodys(here:
         for channel in range(1, CAPACITY + 1):
             await live_call(dispatcher, f"call-{channel}", channel)
         dispatcher.open("one-too-many", 9)
-        await dispatcher.next(9, link.Refused)
+        await dispatcher.next(9, wire.Refused)
         say(dispatcher, 9, bytes(320))
-        dispatcher.send(link.Close("gone"), 9)
-        dispatcher.send(link.Close("gone"), 1)
+        dispatcher.send(wire.Close("gone"), 9)
+        dispatcher.send(wire.Close("gone"), 1)
         await eventually(lambda: here.worker.calls == CAPACITY - 1)
         assert here.simulator.opened == CAPACITY
 
@@ -250,9 +251,9 @@ async def test_a_draining_worker_takes_nothing_new_and_keeps_what_it_has(here: S
         drained = asyncio.create_task(here.worker.drain(until, 100.0))
         await eventually(lambda: here.worker.draining)
         dispatcher.open("call-2", 2)
-        assert await dispatcher.next(2, link.Refused) == link.Refused(Refusal.DRAINING)
+        assert await dispatcher.next(2, wire.Refused) == wire.Refused(Refusal.DRAINING)
         # What it has is to go to another worker, in time.
-        move = await dispatcher.next(1, link.Move)
+        move = await dispatcher.next(1, wire.Move)
         assert move.reason == "drain"
         assert 79 < move.seconds <= 80
         await eventually(lambda: _is(here, WorkerState.DRAINING))
@@ -261,7 +262,7 @@ async def test_a_draining_worker_takes_nothing_new_and_keeps_what_it_has(here: S
         session = await here.simulator.wait_for_session()
         await session.wait_for(lambda s: s.appended_ms == 20)
         assert not drained.done()
-        dispatcher.send(link.Close("the caller hung up"), 1)
+        dispatcher.send(wire.Close("the caller hung up"), 1)
         async with asyncio.timeout(PATIENCE_SECONDS):
             await drained
 
@@ -284,18 +285,18 @@ async def test_a_draining_worker_lets_a_call_go_at_a_quiet_moment(here: Service)
     async with link_to(here.address) as dispatcher:
         await live_call(dispatcher, "call-1", 1)
         drained = asyncio.create_task(here.worker.drain(asyncio.Event(), 100.0))
-        await dispatcher.next(1, link.Move)
-        dispatcher.send(link.Playout((link.ItemHeard(0, 10**6),), idle=True), 1)
+        await dispatcher.next(1, wire.Move)
+        dispatcher.send(wire.Playout((wire.ItemHeard(0, 10**6),), idle=True), 1)
         assert not drained.done()
         # Another session stands by.
-        dispatcher.send(link.Release(80.0), 1)
-        released = await dispatcher.next(1, link.Released)
+        dispatcher.send(wire.Release(80.0), 1)
+        released = await dispatcher.next(1, wire.Released)
         assert released.reason == "drain"
         session = await here.simulator.wait_for_session()
         await session.wait_for(lambda s: s.closed)
         # What it knows is kept until the other session has the call.
         assert not drained.done()
-        dispatcher.send(link.Close("another session has the call"), 1)
+        dispatcher.send(wire.Close("another session has the call"), 1)
         async with asyncio.timeout(PATIENCE_SECONDS):
             await drained
 
@@ -304,9 +305,9 @@ async def test_what_has_not_left_in_time_is_let_go(here: Service) -> None:
     async with link_to(here.address) as dispatcher:
         await live_call(dispatcher, "call-1", 1)
         drained = asyncio.create_task(here.worker.drain(asyncio.Event(), 0.5))
-        released = await dispatcher.next(1, link.Released)
+        released = await dispatcher.next(1, wire.Released)
         assert released.reason == "drain"
-        dispatcher.send(link.Close("another session has the call"), 1)
+        dispatcher.send(wire.Close("another session has the call"), 1)
         async with asyncio.timeout(PATIENCE_SECONDS):
             await drained
         assert here.worker.calls == 0
@@ -319,13 +320,13 @@ async def test_a_call_that_moves_is_counted_once(here: Service) -> None:
         await live_call(dispatcher, "call-1", 1)
         assert active.get() == 1
         dispatcher.open("call-2", 2, restore=True)
-        dispatcher.send(link.Go("drain", standby=True), 2)
-        await dispatcher.next(2, link.Ready)
+        dispatcher.send(wire.Go("drain", standby=True), 2)
+        await dispatcher.next(2, wire.Ready)
         assert (here.worker.calls, active.get()) == (2, 1)
-        dispatcher.send(link.Go("drain"), 2)
+        dispatcher.send(wire.Go("drain"), 2)
         await eventually(lambda: active.get() == 2)
         (await here.simulator.wait_for_session()).drop()
-        await dispatcher.next(1, link.Released)
+        await dispatcher.next(1, wire.Released)
         await eventually(lambda: active.get() == 1)
         assert here.worker.calls == 2
 
@@ -335,16 +336,16 @@ async def test_calls_that_stand_by_leave_their_place_to_new_ones(here: Service) 
         await live_call(dispatcher, "call-1", 1)
         for channel in (2, 3):
             dispatcher.open(f"call-{channel}", channel, restore=True)
-            dispatcher.send(link.Go("drain", standby=True), channel)
-            await dispatcher.next(channel, link.Ready)
+            dispatcher.send(wire.Go("drain", standby=True), channel)
+            await dispatcher.next(channel, wire.Ready)
         assert here.worker.calls == CAPACITY
         for channel in (4, 5):
             dispatcher.open(f"call-{channel}", channel)
-            assert await dispatcher.next(channel, link.Opened)
+            assert await dispatcher.next(channel, wire.Opened)
         # With those that stand by there is a limit all the same.
         assert len(range(2, 6)) + 1 >= CAPACITY * OVER_CAPACITY
         dispatcher.open("call-6", 6)
-        assert await dispatcher.next(6, link.Refused) == link.Refused(Refusal.FULL)
+        assert await dispatcher.next(6, wire.Refused) == wire.Refused(Refusal.FULL)
 
 
 @pytest.mark.parametrize("epoch", [3, 4])
@@ -352,7 +353,7 @@ async def test_an_epoch_that_is_not_newer_is_stale(here: Service, epoch: int) ->
     async with link_to(here.address) as one, link_to(here.address) as other:
         await live_call(one, "call-1", 1, epoch=4)
         other.open("call-1", 1, epoch=epoch)
-        assert await other.next(1, link.Refused) == link.Refused(Refusal.STALE_EPOCH, 4)
+        assert await other.next(1, wire.Refused) == wire.Refused(Refusal.STALE_EPOCH, 4)
         assert here.simulator.opened == 1
         assert here.worker.calls == 1
 
@@ -371,20 +372,20 @@ async def test_a_higher_epoch_goes_on_with_the_session(here: Service, same_link:
         await session.wait_for(lambda s: s.appended_ms == 20)
         newer = one if same_link else other
         newer.open("call-1", 7, epoch=2, attach=attach)
-        assert await newer.next(7, link.Opened) == link.Opened(
-            link.CALLER_CREDIT_BYTES, attached=True, position_samples=160
+        assert await newer.next(7, wire.Opened) == wire.Opened(
+            wire.CALLER_CREDIT_BYTES, attached=True, position_samples=160
         )
         # It is told everything; and the older one that it has the call no more.
-        assert [type(record) for record in newer.on(7)[:2]] == [link.Opened, link.Profile]
-        await newer.next(7, link.Ready)
-        assert await newer.next(7, link.Remember)
-        closed = await one.next(1, link.Close)
+        assert [type(record) for record in newer.on(7)[:2]] == [wire.Opened, wire.Profile]
+        await newer.next(7, wire.Ready)
+        assert await newer.next(7, wire.Remember)
+        closed = await one.next(1, wire.Close)
         assert closed.reason == "another dispatcher has this call"
         assert here.simulator.opened == CAPACITY
         assert here.worker.calls == CAPACITY
         # What the older one still says reaches nobody.
         say(one, 1, bytes(320))
-        one.send(link.Close("gone"), 1)
+        one.send(wire.Close("gone"), 1)
         say(newer, 7, bytes(640), position=160)
         await session.wait_for(lambda s: s.appended_ms >= 60)
         assert session.appended_ms == 60
@@ -394,12 +395,12 @@ async def test_a_higher_epoch_goes_on_with_the_session(here: Service, same_link:
 async def test_a_superseded_dispatcher_leaves_the_session(here: Service) -> None:
     async with link_to(here.address) as one, link_to(here.address) as other:
         await live_call(one, "call-1", 1)
-        one.send(link.Close("superseded", keep=True), 1)
+        one.send(wire.Close("superseded", keep=True), 1)
         await eventually(lambda: here.worker._calls["call-1"][0].call.waits_for_dispatcher)
         # The link of the first dispatcher is up, and has no say any more.
-        one.send(link.Close("gone"), 1)
+        one.send(wire.Close("gone"), 1)
         other.open("call-1", 7, epoch=2, attach=True)
-        opened = await other.next(7, link.Opened)
+        opened = await other.next(7, wire.Opened)
         assert opened.attached
         assert here.simulator.opened == 1
         assert here.worker.calls == 1
@@ -408,7 +409,7 @@ async def test_a_superseded_dispatcher_leaves_the_session(here: Service) -> None
 async def test_there_is_no_session_to_go_on_with(here: Service) -> None:
     async with link_to(here.address) as dispatcher:
         dispatcher.open("call-1", 1, epoch=2, attach=True)
-        assert await dispatcher.next(1, link.Refused) == link.Refused(Refusal.UNKNOWN)
+        assert await dispatcher.next(1, wire.Refused) == wire.Refused(Refusal.UNKNOWN)
         assert here.worker.calls == 0
 
 
@@ -417,29 +418,29 @@ async def test_a_call_that_lost_its_session_is_taken_above_the_capacity(here: Se
         for channel in range(1, CAPACITY + 1):
             dispatcher.open(f"call-{channel}", channel)
         dispatcher.open("recovers-1", 8, epoch=2, restore=True)
-        assert await dispatcher.next(8, link.Opened)
+        assert await dispatcher.next(8, wire.Opened)
         dispatcher.open("recovers-2", 9, epoch=2, restore=True)
-        assert await dispatcher.next(9, link.Opened)
+        assert await dispatcher.next(9, wire.Opened)
         # By half of three, and no more.
         dispatcher.open("recovers-3", 10, epoch=2, restore=True)
-        assert await dispatcher.next(10, link.Refused) == link.Refused(Refusal.FULL)
+        assert await dispatcher.next(10, wire.Refused) == wire.Refused(Refusal.FULL)
 
 
 async def test_the_older_session_goes_on_until_the_newer_one_has_the_call(here: Service) -> None:
     async with link_to(here.address) as dispatcher:
         await live_call(dispatcher, "call-1", 1)
-        dispatcher.send(link.Playout((link.ItemHeard(0, 10**6),), idle=True), 1)
+        dispatcher.send(wire.Playout((wire.ItemHeard(0, 10**6),), idle=True), 1)
         dispatcher.open("call-1", 2, epoch=2, restore=True)
-        dispatcher.send(link.Go("rollover", standby=True), 2)
-        await dispatcher.next(2, link.Ready)
+        dispatcher.send(wire.Go("rollover", standby=True), 2)
+        await dispatcher.next(2, wire.Ready)
         # Two sessions, of which one may answer.
         assert here.worker.calls == 1
-        assert not [record for record in dispatcher.on(1) if isinstance(record, (link.Close, link.Released))]
-        dispatcher.send(link.Release(60.0), 1)
-        await dispatcher.next(1, link.Released)
+        assert not [record for record in dispatcher.on(1) if isinstance(record, (wire.Close, wire.Released))]
+        dispatcher.send(wire.Release(60.0), 1)
+        await dispatcher.next(1, wire.Released)
         first = await here.simulator.wait_for_session(1)
         await first.wait_for(lambda s: s.closed)
-        dispatcher.send(link.Go("rollover"), 2)
+        dispatcher.send(wire.Go("rollover"), 2)
         say(dispatcher, 2, bytes(320))
         second = await here.simulator.wait_for_session(2)
         await second.wait_for(lambda s: s.appended_ms == 20)
@@ -450,12 +451,12 @@ async def test_an_older_session_lets_go_when_the_newer_one_has_the_call(here: Se
     async with link_to(here.address) as one, link_to(here.address) as other:
         await live_call(one, "call-1", 1)
         other.open("call-1", 1, epoch=2, restore=True)
-        other.send(link.Go("worker_lost"), 1)
-        closed = await one.next(1, link.Close)
+        other.send(wire.Go("worker_lost"), 1)
+        closed = await one.next(1, wire.Close)
         assert closed.reason == "another session has this call"
         first = await here.simulator.wait_for_session(1)
         await first.wait_for(lambda s: s.closed)
-        await other.next(1, link.Ready)
+        await other.next(1, wire.Ready)
         assert here.worker.calls == 1
 
 
@@ -464,13 +465,13 @@ async def test_a_hang_up_is_handed_over_to_the_next_session(here: Service) -> No
         await live_call(one, "call-1", 1)
         one.end.abort()
         await eventually(lambda: here.worker._calls["call-1"][0].call.waits_for_dispatcher)
-        other.send(link.Command(1, "call-1", "hang_up"), 0)
-        assert (await other.next(0, link.Result)).status == 200
+        other.send(wire.Command(1, "call-1", "hang_up"), 0)
+        assert (await other.next(0, wire.Result)).status == 200
         # The dispatcher has given the old session up, and knows nothing of the order.
         other.open("call-1", 1, epoch=2, restore=True)
-        other.send(link.Go("worker_lost"), 1)
-        order = await other.next(1, link.Order)
-        assert order.action == link.OrderAction.HANG_UP
+        other.send(wire.Go("worker_lost"), 1)
+        order = await other.next(1, wire.Order)
+        assert order.action == wire.OrderAction.HANG_UP
 
 
 async def test_a_draining_worker_does_not_take_a_call_that_lost_its_session(here: Service) -> None:
@@ -478,7 +479,7 @@ async def test_a_draining_worker_does_not_take_a_call_that_lost_its_session(here
         await live_call(dispatcher, "call-1", 1)
         here.worker.draining = True
         dispatcher.open("call-1", 2, epoch=2, restore=True)
-        assert await dispatcher.next(2, link.Refused) == link.Refused(Refusal.DRAINING)
+        assert await dispatcher.next(2, wire.Refused) == wire.Refused(Refusal.DRAINING)
         # Nobody else has it either, so its session stays.
         assert here.worker.calls == 1
 
@@ -487,9 +488,9 @@ async def test_a_draining_worker_does_not_take_a_call_that_lost_its_session(here
 async def test_who_has_a_call_is_answered(here: Service, command: str) -> None:
     async with link_to(here.address) as dispatcher:
         await live_call(dispatcher, "call-1", 1, epoch=4)
-        dispatcher.send(link.Command(1, "call-1", command), 0)
-        dispatcher.send(link.Command(2, "call-2", command), 0)
-        first, second = await dispatcher.next(0, link.Result), await dispatcher.next(0, link.Result, 2)
+        dispatcher.send(wire.Command(1, "call-1", command), 0)
+        dispatcher.send(wire.Command(2, "call-2", command), 0)
+        first, second = await dispatcher.next(0, wire.Result), await dispatcher.next(0, wire.Result, 2)
         assert (first.status, second.status) == (200, 404)
         if command == "holds":
             assert first.body == {"epoch": 4}
@@ -501,19 +502,19 @@ async def test_who_has_a_call_is_answered(here: Service, command: str) -> None:
 async def test_when_the_caller_is_gone_the_session_is_closed(here: Service) -> None:
     async with link_to(here.address) as dispatcher:
         await live_call(dispatcher, "call-1", 1)
-        dispatcher.send(link.Close("the caller hung up"), 1)
+        dispatcher.send(wire.Close("the caller hung up"), 1)
         session = await here.simulator.wait_for_session()
         await session.wait_for(lambda s: s.closed)
         assert session.close_code == 1000
         await eventually(lambda: here.worker.calls == 0)
-        assert not [record for record in dispatcher.on(1) if isinstance(record, link.Ended)]
+        assert not [record for record in dispatcher.on(1) if isinstance(record, wire.Ended)]
 
 
 async def test_a_call_that_fails_says_why_and_is_forgotten(here: Service) -> None:
     async with link_to(here.address) as dispatcher:
         here.simulator.faults.refuse(401)
         dispatcher.open("call-1", 1)
-        ended = await dispatcher.next(1, link.Ended)
+        ended = await dispatcher.next(1, wire.Ended)
         assert ended.outcome == Outcome.FAILED
         assert "OPENAI_API_KEY" in ended.message
         assert KEY not in ended.message
@@ -563,7 +564,7 @@ async def test_redis_is_told_of_calls_that_wait_for_a_dispatcher_and_of_no_other
 
 
 async def test_a_call_that_nobody_comes_for_ends(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker.call, "KEPT_LONGER_SECONDS", 0.1)
+    monkeypatch.setattr(worker.session.call, "KEPT_LONGER_SECONDS", 0.1)
     async with running(redis_url, call_reconnect_seconds=0) as here, link_to(here.address) as other:
         async with link_to(here.address) as one:
             await live_call(one, "call-1", 1)
@@ -585,8 +586,8 @@ async def test_a_call_goes_on_on_another_link_of_its_dispatcher(here: Service) -
     async with link_to(here.address) as again:
         # It has got all but the last two records, and the worker the ten frames.
         received = one.counts[1] - 2
-        again.send(link.Attach("call-1", 5, received), 1)
-        assert await again.next(1, link.Attached) == link.Attached(10)
+        again.send(wire.Attach("call-1", 5, received), 1)
+        assert await again.next(1, wire.Attached) == wire.Attached(10)
         await eventually(lambda: len(again.on(1)) >= 3)
         assert again.on(1)[1:3] == _counted(one.on(1))[-2:]
         say(again, 1, bytes(320), position=1600)
@@ -604,8 +605,8 @@ async def test_who_comes_for_another_call_is_told_so(here: Service, uuid: str, e
     async with link_to(here.address) as dispatcher:
         await live_call(dispatcher, "call-1", 1, epoch=5)
     async with link_to(here.address) as dispatcher:
-        dispatcher.send(link.Attach(uuid, epoch, 0), 1)
-        assert await dispatcher.next(1, link.Refused) == link.Refused(Refusal.UNKNOWN)
+        dispatcher.send(wire.Attach(uuid, epoch, 0), 1)
+        assert await dispatcher.next(1, wire.Refused) == wire.Refused(Refusal.UNKNOWN)
 
 
 async def test_a_process_that_stood_still_does_nothing_until_its_calls_are_confirmed(here: Service) -> None:
@@ -616,8 +617,8 @@ async def test_a_process_that_stood_still_does_nothing_until_its_calls_are_confi
         # What waits in the links is not read: who sent it may have given the calls to another worker.
         assert await one.gone()
     async with link_to(here.address) as again:
-        again.send(link.Attach("call-1", 1, one.counts[1]), 1)
-        await again.next(1, link.Attached)
+        again.send(wire.Attach("call-1", 1, one.counts[1]), 1)
+        await again.next(1, wire.Attached)
         say(again, 1, bytes(320))
         first = await here.simulator.wait_for_session(1)
         await first.wait_for(lambda s: s.appended_ms == 20)
@@ -653,14 +654,14 @@ async def test_stop_lets_everything_go_and_says_so(redis_url: str) -> None:
             await live_call(one, "call-1", 1)
             await live_call(other, "call-2", 1)
             other.open("call-3", 2)  # connecting
-            await other.next(2, link.Opened)
+            await other.next(2, wire.Opened)
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await here.worker.stop()
             for dispatcher, channel in ((one, 1), (other, 1), (other, 2)):
                 # They go on elsewhere.
-                released = await dispatcher.next(channel, link.Released)
-                assert released == link.Released("drain", "the worker is stopping")
-                assert not [record for record in dispatcher.on(channel) if isinstance(record, link.Ended)]
+                released = await dispatcher.next(channel, wire.Released)
+                assert released == wire.Released("drain", "the worker is stopping")
+                assert not [record for record in dispatcher.on(channel) if isinstance(record, wire.Ended)]
             assert await one.gone() == await other.gone() == "the worker is stopping"
         await here.simulator.wait_for(lambda s: not s.sessions)
         assert here.worker.calls == 0
@@ -717,7 +718,7 @@ def record(kind: int, channel: int, payload: bytes) -> bytes:
     return kind.to_bytes(1, "big") + channel.to_bytes(4, "big") + len(payload).to_bytes(4, "big") + payload
 
 
-OPEN_OF_CALL_9 = link.encode(link.Open("call-9", 1), 1)
+OPEN_OF_CALL_9 = wire.encode(wire.Open("call-9", 1), 1)
 
 
 @pytest.mark.parametrize(
@@ -728,7 +729,7 @@ OPEN_OF_CALL_9 = link.encode(link.Open("call-9", 1), 1)
         pytest.param(text(b'{"type":"init"}'), id="text"),
         pytest.param(raw(record(Kind.OPEN, 9, b"{}")), id="OPEN of nothing"),
         pytest.param(raw(OPEN_OF_CALL_9), id="OPEN on a channel in use"),
-        pytest.param(raw(bytes(link.MAX_MESSAGE_BYTES + 1)), id="too long"),
+        pytest.param(raw(bytes(wire.MAX_MESSAGE_BYTES + 1)), id="too long"),
     ],
 )
 async def test_what_is_no_record_closes_the_link_and_nothing_else(
@@ -745,8 +746,8 @@ async def test_what_is_no_record_closes_the_link_and_nothing_else(
         session = await here.simulator.wait_for_session(2)
         await session.wait_for(lambda s: s.appended_ms == 20)
     async with link_to(here.address) as better:
-        better.send(link.Attach("call-1", 1, bad.counts[1]), 1)
-        await better.next(1, link.Attached)
+        better.send(wire.Attach("call-1", 1, bad.counts[1]), 1)
+        await better.next(1, wire.Attached)
         say(better, 1, bytes(320))
         session = await here.simulator.wait_for_session(1)
         await session.wait_for(lambda s: s.appended_ms == 20)
@@ -769,7 +770,7 @@ async def test_a_record_that_its_call_cannot_read_ends_that_call_and_no_other(
         await live_call(dispatcher, "call-1", 1)
         await live_call(dispatcher, "call-2", 2)
         raw(record(kind, 1, payload))(dispatcher)
-        ended = await dispatcher.next(1, link.Ended)
+        ended = await dispatcher.next(1, wire.Ended)
         assert ended.outcome == Outcome.FAILED
         assert "does not understand" in ended.message
         assert here.worker.calls == 1
@@ -792,9 +793,9 @@ async def test_a_call_that_cannot_be_taken_up_ends_and_no_other(
             await live_call(dispatcher, "call-1", 1)
             monkeypatch.setattr(Journal, "write_all", fail)
         else:
-            monkeypatch.setattr(worker.call.Call, "begin", fail)
+            monkeypatch.setattr(worker.session.call.Call, "begin", fail)
         dispatcher.open("call-1", 3, epoch=2, attach=attach)
-        assert await dispatcher.next(3, link.Ended) == link.Ended(Outcome.FAILED, "internal error")
+        assert await dispatcher.next(3, wire.Ended) == wire.Ended(Outcome.FAILED, "internal error")
         assert here.worker.calls == 1
         # The channel is nobody's, and may be used again.
         say(dispatcher, 3, bytes(320))
@@ -811,7 +812,7 @@ async def test_unknown_records_and_channels_are_passed_over(here: Service) -> No
             record(200, 1, b"of a newer release"),
             record(200, 0, b""),
             record(Kind.CALLER_AUDIO, 77, b"short"),
-            link.encode(HELLO, 0),
+            wire.encode(HELLO, 0),
         ):
             raw(unknown)(dispatcher)
         say(dispatcher, 1, bytes(320))
@@ -824,7 +825,7 @@ async def test_unknown_records_and_channels_are_passed_over(here: Service) -> No
     "hello",
     [
         Hello(0, "0.0.1", "dispatcher", "old", "x"),
-        link.Open("call-1", 1),
+        wire.Open("call-1", 1),
     ],
     ids=["too old", "none"],
 )
@@ -912,9 +913,9 @@ async def test_the_gauges_follow_the_calls(here: Service) -> None:
         await live_call(dispatcher, "call-1", 1)
         await live_call(dispatcher, "call-2", 2)
         assert gauges.calls_active._value.get() == 2
-        dispatcher.send(link.Close("gone"), 1)
+        dispatcher.send(wire.Close("gone"), 1)
         await eventually(lambda: gauges.calls_active._value.get() == 1)
-        dispatcher.send(link.Close("gone"), 2)
+        dispatcher.send(wire.Close("gone"), 2)
         await eventually(lambda: gauges.calls_active._value.get() == 0)
 
 

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from common import link
-from dispatcher.memory import CallMemory
-from simulator.realtime_api import RealtimeSimulator
+from common.link import wire
+from dispatcher.call.memory import CallMemory
+from simulator.realtime.server import RealtimeSimulator
 from tests.helpers import eventually
 from tests.worker.call_desk import PATIENCE_SECONDS, begin_tool, outputs
 from tests.worker.dispatcher_end import DispatcherEnd, link_to
@@ -55,28 +55,28 @@ def tool(monkeypatch: pytest.MonkeyPatch) -> Tool:
     return found
 
 
-async def call_tool(simulator: RealtimeSimulator, dispatcher: DispatcherEnd, tool: Tool) -> list[link.Control]:
+async def call_tool(simulator: RealtimeSimulator, dispatcher: DispatcherEnd, tool: Tool) -> list[wire.Control]:
     """Open a call whose model calls the tool; return the memory of its dispatcher."""
     dispatcher.open("call-1", 1)
-    await dispatcher.next(1, link.Ready)
+    await dispatcher.next(1, wire.Ready)
     begin_tool(simulator, await simulator.wait_for_session())
-    await dispatcher.next(1, link.Tool)
-    dispatcher.send(link.ToolKnown("call_1"), 1)
+    await dispatcher.next(1, wire.Tool)
+    dispatcher.send(wire.ToolKnown("call_1"), 1)
     async with asyncio.timeout(PATIENCE_SECONDS):
         await tool.began.wait()
     memory = CallMemory()
     for record in dispatcher.on(1):
-        if isinstance(record, link.Remember):
+        if isinstance(record, wire.Remember):
             memory.remember(record, 100)
     return list(memory.records())
 
 
-def restore(dispatcher: DispatcherEnd, epoch: int, memory: list[link.Control], *, standby: bool = False) -> None:
+def restore(dispatcher: DispatcherEnd, epoch: int, memory: list[wire.Control], *, standby: bool = False) -> None:
     """Open the next session of the call; its epoch is its channel."""
     dispatcher.open("call-1", epoch, epoch=epoch, restore=True)
     for record in memory:
         dispatcher.send(record, epoch)
-    dispatcher.send(link.Go("worker_lost", standby), epoch)
+    dispatcher.send(wire.Go("worker_lost", standby), epoch)
 
 
 async def test_a_tool_runs_on_when_its_worker_gets_the_call_again(here: Service, tool: Tool) -> None:
@@ -85,7 +85,7 @@ async def test_a_tool_runs_on_when_its_worker_gets_the_call_again(here: Service,
         first.end.abort()
     async with link_to(here.address) as second:
         restore(second, 2, memory)
-        await second.next(2, link.Ready)
+        await second.next(2, wire.Ready)
         again = await here.simulator.wait_for_session(2)
         assert not outputs(again)
         tool.gate.set()
@@ -111,11 +111,11 @@ async def test_a_tool_runs_on_past_a_standby_that_is_left(here: Service, tool: T
     async with link_to(here.address) as first:
         memory = await call_tool(here.simulator, first, tool)
         restore(first, 2, memory, standby=True)
-        await first.next(2, link.Ready)
+        await first.next(2, wire.Ready)
         first.end.abort()
     async with link_to(here.address) as second:
         restore(second, 3, memory)
-        await second.next(3, link.Ready)
+        await second.next(3, wire.Ready)
         tool.gate.set()
         again = await here.simulator.wait_for_session(3)
         await again.wait_for(outputs)
@@ -127,12 +127,12 @@ async def test_a_tool_runs_on_when_a_standby_was_lost_meanwhile(here: Service, t
     async with link_to(here.address) as dispatcher:
         memory = await call_tool(here.simulator, dispatcher, tool)
         (await here.simulator.wait_for_session()).drop()
-        await dispatcher.next(1, link.Released)
+        await dispatcher.next(1, wire.Released)
         dispatcher.open("call-1", 2, epoch=2, restore=True)
-        await dispatcher.next(2, link.Opened)
-        dispatcher.send(link.Close("it is not wanted"), 2)
+        await dispatcher.next(2, wire.Opened)
+        dispatcher.send(wire.Close("it is not wanted"), 2)
         restore(dispatcher, 3, memory)
-        await dispatcher.next(3, link.Ready)
+        await dispatcher.next(3, wire.Ready)
         tool.gate.set()
         again = await here.simulator.wait_for_session(2)
         await again.wait_for(outputs)

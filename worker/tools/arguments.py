@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import orjson
 
-from common import nesting
+from common.net import nesting
 from worker.tools.errors import InvalidArguments
 
 MAX_ARGUMENTS_CHARACTERS: Final = 64 * 1024

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from common.extensions import CONTEXT, DEFAULT_CONTEXT, EXTENSION, ONLY_INTERNAL, TransferRule
+from common.settings.extensions import CONTEXT, DEFAULT_CONTEXT, EXTENSION, ONLY_INTERNAL, TransferRule
 from worker.tools import arguments as json_arguments
 from worker.tools.errors import InvalidArguments
 

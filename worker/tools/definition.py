@@ -7,8 +7,8 @@ from typing import Any, Final, Self
 
 import orjson
 
-from common import function_tools
-from common.function_tools import Change
+from common.settings import function_tools
+from common.settings.function_tools import Change
 from worker.tools.errors import BadTool, one_line
 
 MAX_DEFINITION_BYTES: Final = 64 * 1024
@@ -26,7 +26,8 @@ class Definition:
     Attributes:
         parameters: the JSON Schema of the arguments, an object's; JSON values only.
         idempotent: whether a call that was interrupted may be run again.
-        function: an entry of the session's `tools`, in a form that the API accepts: see `common.function_tools`.
+        function: an entry of the session's `tools`, in a form that the API accepts: see
+            `common.settings.function_tools`.
         changes: differences between `function` and what the file says.
     """
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from common.role_secrets import READERS
+from common.settings.role_secrets import READERS
 
 WITHHELD: Final = frozenset(name.upper() for name in READERS)
 """Variables, in capitals: settings are read in any case. Of each, the file that holds it is withheld, too."""

@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 from typing import Final, Self
 
-from common.redaction import redact
+from common.observe.redaction import redact
 
 MAX_MESSAGE_CHARACTERS: Final = 300
 

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import orjson
 
-from common import logs
+from common.observe import logs
 from worker.tools.errors import (
     ArgumentsNotChecked,
     BadTool,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from common import logs
-from common.function_tools import by_tool
+from common.observe import logs
+from common.settings.function_tools import by_tool
 from worker.tools import files, programs
 from worker.tools.avr import BUILT_IN
 from worker.tools.environment import ToolEnvironment

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from common.restart_policy import RestartPolicy
+from common.runtime.restart_policy import RestartPolicy
 from worker.tools.definition import ATTRIBUTES, Definition
 from worker.tools.errors import ArgumentsNotChecked, BadTool, NotBegun, ToolFailed, ToolLost, ToolNotRun
 from worker.tools.host_process import HANG_SECONDS, HostProcess, Program

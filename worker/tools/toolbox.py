@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from typing import Protocol as Interface
 
-from common import logs
+from common.observe import logs
 from worker.tools import arguments as json_arguments
 from worker.tools.definition import Definition
 from worker.tools.errors import ArgumentsNotChecked, InvalidArguments, ToolFailed, ToolLost, ToolNotRun

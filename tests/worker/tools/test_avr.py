@@ -7,8 +7,8 @@ import pytest
 from jsonschema import Draft202012Validator
 from openai.types.realtime import RealtimeFunctionTool
 
-from common import function_tools
-from common.extensions import TransferRule
+from common.settings import function_tools
+from common.settings.extensions import TransferRule
 from worker.tools import avr
 from worker.tools.avr import Hangup, Transfer
 from worker.tools.errors import InvalidArguments

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from common.settings import Settings
+from common.settings.settings import Settings
 from worker.tools.environment import WITHHELD, ToolEnvironment
 
 

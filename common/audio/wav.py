@@ -1,0 +1,191 @@
+"""WAV files as PCM16 little-endian, mono, 8 kHz: the only audio that AVR Core has.
+
+Any usual WAV is converted: integer PCM of 8, 16, 24 or 32 bits, 32 or 64 bit floats, G.711, any number of
+channels, any sample rate. The whole file is at hand, so the conversion can be simple and good instead of quick.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import wave
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from common.audio import g711
+
+SAMPLE_RATE_HZ = 8000
+SAMPLE_BYTES = 2
+
+# Over an hour at 8 kHz, six minutes of 48 kHz stereo: a call, not an archive.
+MAX_WAV_BYTES = 64 * 1024 * 1024
+_MIN_RATE_HZ, _MAX_RATE_HZ = 1000, 384_000
+
+# Format tags (mmreg.h).
+_EXTENSIBLE = 0xFFFE
+_FORMAT_NAMES = {
+    0x0001: "PCM",
+    0x0002: "ADPCM",
+    0x0003: "float",
+    0x0006: "G.711 A-law",
+    0x0007: "G.711 mu-law",
+    0x0031: "GSM",
+    0x0055: "MP3",
+}
+
+# A sinc of 48 zero crossings a side under a Kaiser window (beta 9) falls from 0 to -90 dB within 0.12 of its
+# bandwidth (Kaiser's formula). Centred at 0.94 of the lower half rate, it keeps 0 to 3.5 kHz of what is brought
+# to 8 kHz, and stops whatever would alias.
+_ZERO_CROSSINGS = 48
+_KAISER_BETA = 9.0
+_CUTOFF = 0.94
+
+
+class WavError(Exception):
+    """A WAV file cannot be read. The message is one line that names the file and what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    tag: int
+    channels: int
+    rate_hz: int
+    bits: int
+
+
+def read_wav(path: Path) -> bytes:
+    """The sound of a WAV file as PCM16 LE mono at 8 kHz; more channels are averaged.
+
+    Raises:
+        WavError: no such file, not a WAV, a coding other than PCM, float or G.711, or larger than `MAX_WAV_BYTES`.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_WAV_BYTES + 1)
+    except FileNotFoundError:
+        raise WavError(f"{path}: file not found") from None
+    except OSError as error:
+        raise WavError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(content) > MAX_WAV_BYTES:
+        raise WavError(f"{path}: larger than {MAX_WAV_BYTES // 2**20} MiB: cut it to the part that is to be said")
+    try:
+        wav_format, data = _parse(content)
+        mono = _decode(wav_format, data)
+    except ValueError as error:
+        raise WavError(f"{path}: {error}") from None
+    return to_pcm16(resample(mono, wav_format.rate_hz))
+
+
+def write_wav(path: Path, pcm: bytes) -> None:
+    """Write PCM16 LE mono 8 kHz as a WAV file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with path.open("wb") as file, wave.open(file, "wb") as writer:
+        writer.setnchannels(1)
+        writer.setsampwidth(SAMPLE_BYTES)
+        writer.setframerate(SAMPLE_RATE_HZ)
+        writer.writeframes(pcm)
+
+
+def resample(
+    samples: npt.NDArray[np.float64], from_hz: int, to_hz: int = SAMPLE_RATE_HZ
+) -> npt.NDArray[np.float64]:
+    """Resample a whole recording with a windowed sinc: float64, shape (n,) to (ceil(n * to_hz / from_hz),).
+
+    Output k lies at input position k * down / up, with up/down = to_hz/from_hz in lowest terms. So there are
+    only `up` different distances to the input samples: one filter for each, applied to every `up`-th output.
+    """
+    if from_hz == to_hz or not len(samples):
+        return samples
+    divisor = math.gcd(from_hz, to_hz)
+    up, down = to_hz // divisor, from_hz // divisor
+    bandwidth = _CUTOFF * min(1.0, to_hz / from_hz)  # of the input's half rate
+    half = math.ceil(_ZERO_CROSSINGS / bandwidth)
+    # Row p of `windows` holds the 2 * half input samples around position p, from p - half + 1 on.
+    padded = np.concatenate((np.zeros(half - 1), samples, np.zeros(half)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half)
+    resampled = np.empty(-(-len(samples) * up // down))
+    for phase in range(min(up, len(resampled))):
+        outputs = resampled[phase::up]
+        first, remainder = divmod(phase * down, up)
+        distance = np.arange(1 - half, half + 1) - remainder / up
+        window = np.i0(_KAISER_BETA * np.sqrt(np.maximum(0.0, 1 - (distance / half) ** 2))) / np.i0(_KAISER_BETA)
+        taps = bandwidth * np.sinc(bandwidth * distance) * window
+        outputs[:] = windows[first::down][: len(outputs)] @ taps
+    return resampled
+
+
+def to_pcm16(samples: npt.NDArray[np.float64]) -> bytes:
+    """Samples of -1 to 1 as PCM16 LE; what is louder is clipped."""
+    return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype("<i2").tobytes()
+
+
+def _parse(content: bytes) -> tuple[_Format, bytes]:
+    """Find the `fmt ` and `data` chunks of a RIFF WAVE file (Microsoft, "New Multimedia Data Types", 1994).
+
+    The standard library's `wave` knows neither floats nor, before Python 3.12, WAVE_FORMAT_EXTENSIBLE, which
+    is what ffmpeg writes for 24 bits.
+    """
+    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+        raise ValueError("not a WAV file")
+    wav_format: _Format | None = None
+    position = 12
+    while position + 8 <= len(content):
+        name, length = struct.unpack_from("<4sI", content, position)
+        # A writer into a pipe leaves a length of 0xFFFFFFFF behind: slicing stops at the end of the file.
+        chunk = content[position + 8 : position + 8 + length]
+        if name == b"fmt ":
+            wav_format = _parse_format(chunk)
+        elif name == b"data":
+            if wav_format is None:
+                raise ValueError("not a WAV file: its data comes before its format")
+            return wav_format, chunk
+        position += 8 + length + length % 2
+    raise ValueError("not a WAV file: it has no data")
+
+
+def _parse_format(chunk: bytes) -> _Format:
+    extensible = chunk.startswith(struct.pack("<H", _EXTENSIBLE))
+    if len(chunk) < (40 if extensible else 16):
+        raise ValueError("not a WAV file: its format is cut off")
+    tag, channels, rate_hz, _, _, bits = struct.unpack_from("<HHIIHH", chunk)
+    if extensible:
+        (tag,) = struct.unpack_from("<H", chunk, 24)  # the sub-format's GUID starts with the plain tag
+    return _Format(tag, channels, rate_hz, bits)
+
+
+def _decode(wav_format: _Format, data: bytes) -> npt.NDArray[np.float64]:
+    """Mono samples of -1 to 1, shape (n,); an incomplete last frame is left out."""
+    if wav_format.channels < 1 or not _MIN_RATE_HZ <= wav_format.rate_hz <= _MAX_RATE_HZ:
+        raise ValueError(f"{wav_format.channels} channels at {wav_format.rate_hz} Hz are not supported")
+    frame_bytes = wav_format.bits // 8 * wav_format.channels
+    if frame_bytes:
+        data = data[: len(data) // frame_bytes * frame_bytes]
+    match wav_format.tag, wav_format.bits:
+        case (1, 8):
+            samples = (np.frombuffer(data, np.uint8) - 128.0) / 128.0
+        case (1, 16):
+            samples = np.frombuffer(data, "<i2") / 32768.0
+        case (1, 24):
+            # Into the upper three bytes of 32 bits: the sign comes along.
+            wide = np.zeros((len(data) // 3, 4), np.uint8)
+            wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
+            samples = wide.view("<i4").ravel() / 2147483648.0
+        case (1, 32):
+            samples = np.frombuffer(data, "<i4") / 2147483648.0
+        case (3, 32 | 64):
+            samples = np.frombuffer(data, f"<f{wav_format.bits // 8}").astype(np.float64)
+        case (6, 8):
+            samples = np.frombuffer(g711.decode_alaw(data), "<i2") / 32768.0
+        case (7, 8):
+            samples = np.frombuffer(g711.decode_ulaw(data), "<i2") / 32768.0
+        case _:
+            name = _FORMAT_NAMES.get(wav_format.tag, f"format {wav_format.tag}")
+            raise ValueError(f"{name} with {wav_format.bits} bits is not supported: convert it to 16-bit PCM")
+    mono: npt.NDArray[np.float64] = np.nan_to_num(samples).reshape(-1, wav_format.channels).mean(axis=1)
+    return mono

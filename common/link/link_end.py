@@ -1,0 +1,232 @@
+"""One end of a link: a WebSocket that carries records, with the exchange of HELLOs in front."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol as Interface
+
+import structlog
+from websockets.typing import BytesLike
+
+from common.errors import LinkProtocolError
+from common.link import wire
+from common.link.cluster_token import DISPATCHER, NotProven, Proving
+from common.link.wire import Hello, Kind
+from common.net.tokens import Token
+from common.net.websocket import Limits, WebSocket
+from common.observe.line_limit import LineLimit, shown
+
+# The peer of a link is found dead after 2.3 to 2.55 s without a byte; pings make sure that there are some, if it
+# lives. So a worker that stood still for less than 2 s has not been given up (worker/service.py), and one that is
+# hung is replaced within 3 s.
+# What waits to be read is bounded by the credit of each call: this is the windows of a thousand.
+LINK_LIMITS = Limits(
+    max_message_bytes=wire.MAX_MESSAGE_BYTES,
+    open_timeout_seconds=2.0,
+    ping_interval_seconds=0.25,
+    silence_timeout_seconds=2.3,
+    max_write_buffer_bytes=1000 * wire.REPLY_CREDIT_BYTES,
+    # HELLO and PROOF have some 400 bytes.
+    stranger_bytes=4096,
+)
+# From the opening of the WebSocket to the peer's HELLO, and its proof of CLUSTER_TOKEN.
+HELLO_SECONDS = 2.0
+MAX_HELLO_FIELD_CHARS = 256
+
+log = structlog.get_logger()
+
+
+class LinkOwner(Interface):
+    """What a link's end reports to."""
+
+    def greeted(self, hello: Hello) -> None:
+        """The peer's HELLO has come, and it has proved CLUSTER_TOKEN; records follow."""
+
+    def record(self, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
+        """One record, read from its socket at this time; may raise LinkProtocolError."""
+
+    def caught_up(self) -> None:
+        """All records that came together have been handed on."""
+
+    def lost(self, reason: str) -> None:
+        """The link is gone, or cannot be used any more. Called exactly once, also when no HELLO ever came."""
+
+
+class LinkEnd:
+    """An `Owner` of a WebSocket that speaks the link protocol."""
+
+    def __init__(
+        self, hello: Hello, owner: LinkOwner, token: Token | None = None, lines: LineLimit | None = None
+    ) -> None:
+        """Build it.
+
+        Args:
+            hello: of this end.
+            owner: hears of the link.
+            token: CLUSTER_TOKEN.
+            lines: bounds the log lines of links that did not come up; shared by all of a process.
+        """
+        self._proving = Proving(hello, token)
+        self._lines = lines or LineLimit()
+        self._peer: Hello | None = None
+        self._owner = owner
+        self._connection: WebSocket | None = None
+        self._greeted = False
+        self._hello_timer: asyncio.TimerHandle | None = None
+        self._records: list[bytes] = []
+        self._records_bytes = 0
+        self._lost = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether records can be sent."""
+        return self._connection is not None and self._connection.is_open
+
+    @property
+    def connection(self) -> WebSocket | None:
+        """The WebSocket, once it is open."""
+        return self._connection
+
+    def send(self, record: bytes) -> None:
+        """Send an encoded record, together with all others of this turn of the event loop.
+
+        Nothing happens if the link is not open: HELLO is the first record, and behind the last one is nobody.
+        """
+        if not self._records:
+            if not self.is_open:
+                return
+            asyncio.get_running_loop().call_soon(self._flush)
+        elif self._records_bytes + len(record) > wire.MAX_MESSAGE_BYTES:
+            self._flush()
+        self._records.append(record)
+        self._records_bytes += len(record)
+
+    def close(self, reason: str) -> None:
+        """Close the link on purpose."""
+        if self._connection is not None:
+            self._flush()
+            self._connection.close(1000, reason)
+
+    def abort(self) -> None:
+        """Cut the link off."""
+        if self._connection is not None:
+            self._connection.abort()
+
+    # Owner of the WebSocket
+
+    def opened(self, connection: WebSocket) -> None:
+        """Greet."""
+        self._connection = connection
+        self.send(self._proving.greeting)
+        # Alone: with records of the same turn it would be longer than a stranger's first message may be.
+        self._flush()
+        loop = asyncio.get_running_loop()
+        self._hello_timer = loop.call_later(HELLO_SECONDS, self._fail, f"no HELLO within {HELLO_SECONDS:g} s")
+
+    def received(self, data: BytesLike, text: bool) -> None:
+        """Split a message into records and hand them on."""
+        assert self._connection is not None
+        received_seconds = self._connection.received_seconds
+        try:
+            if text:
+                raise LinkProtocolError("a text message on a link")
+            for kind, channel, payload in wire.decode(data):
+                if self._greeted:
+                    self._owner.record(kind, channel, payload, received_seconds)
+                else:
+                    self._greet(kind, payload)
+                if self._lost:
+                    break
+        except LinkProtocolError as error:
+            self._fail(str(error), "token" if isinstance(error, NotProven) else "protocol")
+
+    def caught_up(self) -> None:
+        """Say so, unless there is nobody any more, or not yet."""
+        if self._greeted and not self._lost:
+            self._owner.caught_up()
+
+    def violated(self, code: int, reason: str) -> int:
+        """Nothing to add to what the WebSocket layer says."""
+        self._report_lost(reason, "protocol")
+        return code
+
+    def writable(self) -> None:
+        """Nothing waits for this: each call's credit bounds what a link holds."""
+
+    def closed(self, code: int, reason: str) -> None:
+        """Report the loss."""
+        self._report_lost(reason or f"closed with code {code}", "closed")
+
+    def _fail(self, reason: str, kind: str = "silent") -> None:
+        """Close a link that cannot be used; who uses it hears of that now, not when the peer has answered."""
+        assert self._connection is not None
+        # A HELLO that waits for the end of this turn goes first: the peer finds out, too, what is wrong with it.
+        self._flush()
+        self._connection.close(1002, reason)
+        self._report_lost(reason, kind)
+
+    def _report_lost(self, reason: str, kind: str) -> None:
+        """Tell the owner, once.
+
+        Args:
+            reason: for people.
+            kind: of the log line, for a link that was never up.
+        """
+        if self._hello_timer is not None:
+            self._hello_timer.cancel()
+        if not self._lost:
+            self._lost = True
+            if not self._greeted:
+                self._log_refused(reason, kind)
+            self._owner.lost(reason)
+
+    def _log_refused(self, reason: str, kind: str) -> None:
+        if self._proving.hello.role == DISPATCHER and kind != "token":
+            # Whoever opens the link gets the reason, and logs it.
+            return
+        times = self._lines.take(kind, time.monotonic())
+        if times is not None:
+            peer = shown(f"{self._peer.role} {self._peer.id}") if self._peer is not None else ""
+            address = self._connection.peer_address if self._connection is not None else ""
+            log.warning("link refused", peer=peer, address=address, reason=shown(reason), times=times)
+
+    def _greet(self, kind: int, payload: memoryview) -> None:
+        if self._peer is None:
+            if kind != Kind.HELLO:
+                raise LinkProtocolError(f"record {kind} before HELLO")
+            hello = wire.decode_control(Hello, payload)
+            _check(hello)
+            self._peer = hello
+            answers = self._proving.greeted(self._peer, bytes(payload))
+        else:
+            answers = self._proving.proved(kind, bytes(payload))
+        for record in answers:
+            self.send(record)
+        if not self._proving.is_done:
+            return
+        self._greeted = True
+        if self._hello_timer is not None:
+            self._hello_timer.cancel()
+        assert self._connection is not None
+        self._connection.known()
+        self._owner.greeted(self._peer)
+
+    def _flush(self) -> None:
+        records, self._records, self._records_bytes = self._records, [], 0
+        if self._connection is not None and records:
+            self._connection.send_binary(b"".join(records))
+
+
+def _check(hello: Hello) -> None:
+    for name in ("release", "role", "id", "incarnation", "challenge"):
+        length = len(getattr(hello, name))
+        if length > MAX_HELLO_FIELD_CHARS:
+            raise LinkProtocolError(
+                f"the {name} of a HELLO has {length} characters: {MAX_HELLO_FIELD_CHARS} are allowed"
+            )
+    if hello.protocol < wire.OLDEST_PROTOCOL_VERSION:
+        raise LinkProtocolError(
+            f"link protocol {hello.protocol} of {hello.id[:40]} (release {hello.release[:20]}) is older "
+            f"than {wire.OLDEST_PROTOCOL_VERSION}: update it"
+        )

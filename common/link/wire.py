@@ -1,0 +1,431 @@
+"""The link between a dispatcher and a worker: one WebSocket for all the calls that the two share.
+
+A binary WebSocket message holds one or more records, each ``kind: u8, channel: u32, length: u32`` (network
+order) and a payload of that length. All records of one turn of the event loop travel in one message.
+
+A *channel* stands for one call at one epoch; the dispatcher numbers them from 1 and never uses a number twice for
+a worker, so a record that is late can only meet its own epoch. Channel 0 is the link itself. Audio payloads are
+raw PCM16 at 8 kHz behind a small binary head; all others are JSON objects, of which fields that a side does not
+know are ignored and missing ones have defaults, and kinds that it does not know are skipped, so that a release
+and the one before it understand each other.
+
+A link that breaks while both ends live is replaced by a new one, on which ATTACH takes up each channel where it
+was: both sides count the records of a channel (`common/link/stream.py`; those marked * are not counted) and send
+again what the other has not got.
+
+======================  =====  ==========================================================================
+record                  way    meaning
+======================  =====  ==========================================================================
+HELLO *                 both   first on a link: protocol version, release, who, its incarnation
+PROOF *                 both   second, where CLUSTER_TOKEN is set: see `cluster_token`
+OPEN *                  D → W  take this call at this epoch; answered by OPENED or REFUSED
+OPENED                  D ← W  taken, with credit for the caller's audio
+REFUSED *               D ← W  or not, and why
+ATTACH, ATTACHED *      both   go on with a channel of a link that broke; with the count of records received
+ACK *                   both   so many records of the channel have been received
+READY                   D ← W  the Realtime session is up: the conversation goes on from here
+CALLER_AUDIO            D → W  caller's samples, with their position in the call
+REPLY_ITEM              D ← W  names the item that a number stands for in audio records
+REPLY_TEXT              D ← W  more text of an item, and how much of its audio the worker has
+REPLY_AUDIO             D ← W  samples of an item
+REPLY_ITEM_DONE         D ← W  the item has no more samples: pad its last frame
+FLUSH                   D ← W  barge-in: drop what was not sent, interrupt, and say what was heard
+HEARD                   D → W  the answer: what was heard of each item that had not been heard out
+PLAYOUT                 both   while something plays, every 200 ms: how far the playout is; and to a dispatcher
+                               that takes over, how far it was
+TRANSCRIPT              D ← W  what was said, for AVR Core: once per item, in conversation order
+FINISHED                D ← W  the caller's audio up to this position need not be kept
+CREDIT                  both   so many more bytes of this call's audio may be sent
+DTMF                    D → W  the caller pressed a key
+KEYED                   D ← W  so many keys are part of the conversation now
+ORDER                   D ← W  hang up or transfer when all that was sent before it has been heard
+ORDER_DONE              D → W  what came of it
+TOOL, TOOL_KNOWN        both   a tool is about to run, for the dispatcher to know; it knows
+CLOSE                   both   the caller is gone, or another epoch holds the call: let go
+ENDED                   D ← W  the worker has ended the call, and why
+PROFILE, REMEMBER       both   the call's memory: its settings, and an item; kept by the dispatcher, and given to
+                               the worker that takes over
+SPOKEN, KEPT_AUDIO      both   and what is unfinished: replies, and the caller's audio (µ-law)
+GO                      D → W  the memory is whole: bring it to a session, and go on (or stand by)
+MOVE                    D ← W  please move the call to another session: this worker, or its session, is to end
+RELEASE                 D → W  another session stands by: let go at the next quiet moment
+RELEASED                D ← W  the call has no session any more, and is to get another
+AWAITING                D ← W  an answer is owed to a silent caller, or no longer; sent only if OPEN asks for it
+COMMAND                 D → W  channel 0: the calls API wants something of a call
+RESULT                  D ← W  channel 0: what came of it
+EVENT                   D ← W  channel 0: something happened in a call that is watched
+======================  =====  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import orjson
+
+from common.errors import LinkProtocolError
+from common.link.records import (
+    UNCOUNTED,
+    Attach,
+    Attached,
+    Awaiting,
+    Close,
+    Command,
+    Control,
+    Dtmf,
+    Ended,
+    Event,
+    Finished,
+    Flush,
+    Go,
+    Heard,
+    Hello,
+    ItemHeard,
+    Keyed,
+    Kind,
+    Move,
+    Open,
+    Opened,
+    Order,
+    OrderAction,
+    OrderDone,
+    Outcome,
+    Playout,
+    Profile,
+    Proof,
+    Ready,
+    Reason,
+    Refusal,
+    Refused,
+    Release,
+    Released,
+    Remember,
+    Reply,
+    ReplyItem,
+    ReplyItemDone,
+    Result,
+    Spoken,
+    Tool,
+    ToolKnown,
+    Transcript,
+)
+from common.net.nesting import MAX_RECORD_LEVELS, is_too_deep
+
+__all__ = [
+    "CALLER_AUDIO_HEAD_BYTES",
+    "CALLER_CREDIT_BYTES",
+    "CREDIT_STEP_BYTES",
+    "HEAD_BYTES",
+    "MAX_MESSAGE_BYTES",
+    "MAX_NUMBER",
+    "OLDEST_PROTOCOL_VERSION",
+    "PROTOCOL_VERSION",
+    "REPLY_CREDIT_BYTES",
+    "SAMPLE_BYTES",
+    "UNCOUNTED",
+    "Attach",
+    "Attached",
+    "Awaiting",
+    "Close",
+    "Command",
+    "Control",
+    "Dtmf",
+    "Ended",
+    "Event",
+    "Finished",
+    "Flush",
+    "Go",
+    "Heard",
+    "Hello",
+    "ItemHeard",
+    "Keyed",
+    "Kind",
+    "Move",
+    "Open",
+    "Opened",
+    "Order",
+    "OrderAction",
+    "OrderDone",
+    "Outcome",
+    "Playout",
+    "Profile",
+    "Proof",
+    "Ready",
+    "Reason",
+    "Refusal",
+    "Refused",
+    "Release",
+    "Released",
+    "Remember",
+    "Reply",
+    "ReplyItem",
+    "ReplyItemDone",
+    "Result",
+    "Spoken",
+    "Tool",
+    "ToolKnown",
+    "Transcript",
+    "decode",
+    "decode_ack",
+    "decode_caller_audio",
+    "decode_control",
+    "decode_credit",
+    "decode_kept_audio",
+    "decode_reply_audio",
+    "decode_reply_text",
+    "encode",
+    "encode_ack",
+    "encode_caller_audio",
+    "encode_credit",
+    "encode_kept_audio",
+    "encode_reply_audio",
+    "encode_reply_text",
+    "on_channel",
+]
+
+PROTOCOL_VERSION = 1
+# The newest protocol and the one before it can be on the link during a rollout.
+OLDEST_PROTOCOL_VERSION = 1
+
+# A second of audio is 16,000 bytes. The windows bridge an event loop that stalls for a moment, and are what a
+# call can hold in the other process at most.
+CALLER_CREDIT_BYTES = 2 * 16_000
+REPLY_CREDIT_BYTES = 4 * 16_000
+# Credit is given back in pieces of this size, not for every frame.
+CREDIT_STEP_BYTES = 8_000
+
+MAX_MESSAGE_BYTES = 1024 * 1024
+# What is counted goes on from a number that has come, and has to find room in 64 bits again. Seconds do, too.
+MAX_NUMBER = 2**53
+SAMPLE_BYTES = 2
+_HEAD = struct.Struct("!BII")
+HEAD_BYTES = _HEAD.size
+_CALLER_AUDIO = struct.Struct("!Q")
+CALLER_AUDIO_HEAD_BYTES = _CALLER_AUDIO.size
+_REPLY_AUDIO = struct.Struct("!I")
+_CREDIT = struct.Struct("!I")
+_REPLY_TEXT = struct.Struct("!II")
+
+
+_C = TypeVar("_C", bound=Control)
+
+
+def encode(record: Control, channel: int) -> bytes:
+    """A control record as bytes.
+
+    Raises:
+        ValueError: it is longer than a message may be, or the other end could not read it. Sent, it would cost the
+            link and all the calls on it.
+    """
+    for name in _objects_of(type(record)):  # type: ignore[arg-type]  # a class can be hashed
+        if is_too_deep(getattr(record, name), MAX_RECORD_LEVELS):
+            raise ValueError(f"a {type(record).__name__} record is nested deeper than {MAX_RECORD_LEVELS} levels")
+    try:
+        payload = orjson.dumps(record)
+    except orjson.JSONEncodeError as error:
+        raise ValueError(f"a {type(record).__name__} record cannot be written as JSON: {error}") from error
+    if len(payload) > MAX_MESSAGE_BYTES - _HEAD.size:
+        raise ValueError(f"a {type(record).__name__} record of {len(payload)} bytes is too long for the link")
+    return _HEAD.pack(record.kind, channel, len(payload)) + payload
+
+
+def encode_caller_audio(channel: int, position_samples: int, pcm: bytes) -> bytes:
+    """Caller's audio: PCM16 at 8 kHz whose first sample is the call's sample `position_samples`."""
+    head = _HEAD.pack(Kind.CALLER_AUDIO, channel, _CALLER_AUDIO.size + len(pcm))
+    return head + _CALLER_AUDIO.pack(position_samples) + pcm
+
+
+def encode_reply_audio(channel: int, index: int, pcm: bytes) -> bytes:
+    """Reply audio: PCM16 at 8 kHz of the item that REPLY_ITEM gave this index."""
+    return _HEAD.pack(Kind.REPLY_AUDIO, channel, _REPLY_AUDIO.size + len(pcm)) + _REPLY_AUDIO.pack(index) + pcm
+
+
+def encode_credit(channel: int, credit_bytes: int) -> bytes:
+    """Credit for so many more bytes of audio."""
+    return _HEAD.pack(Kind.CREDIT, channel, _CREDIT.size) + _CREDIT.pack(credit_bytes)
+
+
+def encode_ack(channel: int, received: int) -> bytes:
+    """So many records of the channel have been received."""
+    return _HEAD.pack(Kind.ACK, channel, _CREDIT.size) + _CREDIT.pack(received)
+
+
+def encode_reply_text(channel: int, index: int, received_samples: int, text: str) -> bytes:
+    """More text of the item that REPLY_ITEM gave this index, of which the worker has so much audio (8 kHz)."""
+    payload = _REPLY_TEXT.pack(index, received_samples) + text.encode("utf-8", "replace")
+    return _HEAD.pack(Kind.REPLY_TEXT, channel, len(payload)) + payload
+
+
+def encode_kept_audio(channel: int, position_samples: int, ulaw: bytes) -> bytes:
+    """Caller's audio that was kept: mu-law whose first sample is the call's sample `position_samples`."""
+    head = _HEAD.pack(Kind.KEPT_AUDIO, channel, _CALLER_AUDIO.size + len(ulaw))
+    return head + _CALLER_AUDIO.pack(position_samples) + ulaw
+
+
+def on_channel(record: bytes, channel: int) -> bytes:
+    """The same record on another channel."""
+    kind, _, length = _HEAD.unpack_from(record)
+    return _HEAD.pack(kind, channel, length) + record[_HEAD.size :]
+
+
+def decode(message: bytes | bytearray | memoryview) -> Iterator[tuple[int, int, memoryview]]:
+    """Split a WebSocket message into records: (kind, channel, payload); the kind may be an unknown one.
+
+    Raises:
+        LinkProtocolError: the message ends within a record.
+    """
+    view = memoryview(message)
+    offset, size = 0, len(view)
+    while offset < size:
+        if size - offset < _HEAD.size:
+            raise LinkProtocolError(f"a link message ends within a record head at byte {offset} of {size}")
+        kind, channel, length = _HEAD.unpack_from(view, offset)
+        offset += _HEAD.size
+        if size - offset < length:
+            raise LinkProtocolError(f"a link record of {length} bytes is cut off after {size - offset}")
+        yield kind, channel, view[offset : offset + length]
+        offset += length
+
+
+def decode_caller_audio(payload: memoryview) -> tuple[int, memoryview]:
+    """(position_samples, PCM16 at 8 kHz).
+
+    Raises:
+        LinkProtocolError: it has no head, or half a sample.
+    """
+    return _audio(_CALLER_AUDIO, payload)
+
+
+def decode_reply_audio(payload: memoryview) -> tuple[int, memoryview]:
+    """(item index, PCM16 at 8 kHz).
+
+    Raises:
+        LinkProtocolError: it has no head, or half a sample.
+    """
+    return _audio(_REPLY_AUDIO, payload)
+
+
+def decode_credit(payload: memoryview) -> int:
+    """Bytes of audio.
+
+    Raises:
+        LinkProtocolError: it is not four bytes.
+    """
+    if len(payload) != _CREDIT.size:
+        raise LinkProtocolError(f"a CREDIT or ACK record of {len(payload)} bytes")
+    (credit_bytes,) = _CREDIT.unpack(payload)
+    return int(credit_bytes)
+
+
+def decode_ack(payload: memoryview) -> int:
+    """Records received.
+
+    Raises:
+        LinkProtocolError: it is not four bytes.
+    """
+    return decode_credit(payload)
+
+
+def decode_reply_text(payload: memoryview) -> tuple[int, int, str]:
+    """(item index, samples at 8 kHz that the worker has of it, text to add).
+
+    Raises:
+        LinkProtocolError: it has no head, or is not UTF-8.
+    """
+    if len(payload) < _REPLY_TEXT.size:
+        raise LinkProtocolError(f"a REPLY_TEXT record of {len(payload)} bytes")
+    index, received_samples = _REPLY_TEXT.unpack_from(payload)
+    try:
+        return int(index), int(received_samples), str(payload[_REPLY_TEXT.size :], "utf-8")
+    except UnicodeDecodeError as error:
+        raise LinkProtocolError("the text of a REPLY_TEXT record is not UTF-8") from error
+
+
+def decode_kept_audio(payload: memoryview) -> tuple[int, memoryview]:
+    """(position_samples, mu-law).
+
+    Raises:
+        LinkProtocolError: it has no head.
+    """
+    if len(payload) < _CALLER_AUDIO.size:
+        raise LinkProtocolError(f"a KEPT_AUDIO record of {len(payload)} bytes")
+    (position,) = _CALLER_AUDIO.unpack_from(payload)
+    if position > MAX_NUMBER:
+        raise LinkProtocolError("the position of a KEPT_AUDIO record is out of range")
+    return int(position), payload[_CALLER_AUDIO.size :]
+
+
+def decode_control(record_type: type[_C], payload: memoryview) -> _C:
+    """A control record from its JSON payload; unknown fields are ignored.
+
+    Raises:
+        LinkProtocolError: it is not a JSON object, or a field has another type than this side expects. The error
+            does not repeat what was sent.
+    """
+    try:
+        data = orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        raise LinkProtocolError(f"a {record_type.__name__} record is not JSON") from error
+    return _build(record_type, data)
+
+
+_D = TypeVar("_D")
+
+
+def _build(record_type: type[_D], data: object) -> _D:
+    if not isinstance(data, dict):
+        raise LinkProtocolError(f"a {record_type.__name__} record is not a JSON object")
+    values = {}
+    for name, is_right, member in _fields_of(record_type):  # type: ignore[arg-type]  # a class can be hashed
+        if name not in data:
+            continue
+        value = data[name]
+        if not is_right(value):
+            raise LinkProtocolError(
+                f"field {name} of a {record_type.__name__} record is a {type(value).__name__}, or out of range"
+            )
+        if member is not None:
+            value = tuple([_build(member, each) for each in value])
+        values[name] = tuple(value) if isinstance(value, list) else value
+    return record_type(**values)
+
+
+@functools.cache
+def _fields_of(record_type: type[Any]) -> list[tuple[str, Callable[[Any], bool], type[Any] | None]]:
+    """Of a record: each field's name, whether a value is right for it, and of a tuple what it holds."""
+    fields = [(field.name, str(field.type)) for field in dataclasses.fields(record_type)]
+    return [(name, _IS[annotation], _MEMBERS.get(annotation)) for name, annotation in fields]
+
+
+@functools.cache
+def _objects_of(record_type: type[Any]) -> list[str]:
+    """Return the names of a record's fields that hold JSON of any shape."""
+    return [field.name for field in dataclasses.fields(record_type) if str(field.type) == "dict[str, Any]"]
+
+
+# By a field's annotation. Every number here counts something; JSON's true is not 1.
+_IS: dict[str, Callable[[Any], bool]] = {
+    "int": lambda value: type(value) is int and 0 <= value <= MAX_NUMBER,
+    "str": lambda value: isinstance(value, str),
+    "float": lambda value: type(value) in (int, float) and 0 <= value <= MAX_NUMBER,
+    "bool": lambda value: isinstance(value, bool),
+    "dict[str, Any]": lambda value: isinstance(value, dict) and not is_too_deep(value, MAX_RECORD_LEVELS),
+    "dict[str, str]": lambda value: isinstance(value, dict) and all(isinstance(v, str) for v in value.values()),
+    "tuple[ItemHeard, ...]": lambda value: isinstance(value, list),
+    "tuple[Reply, ...]": lambda value: isinstance(value, list),
+    "tuple[str, ...]": lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value),
+}
+_MEMBERS: dict[str, type[Any]] = {"tuple[ItemHeard, ...]": ItemHeard, "tuple[Reply, ...]": Reply}
+
+
+def _audio(head: struct.Struct, payload: memoryview) -> tuple[int, memoryview]:
+    if len(payload) < head.size or (len(payload) - head.size) % SAMPLE_BYTES:
+        raise LinkProtocolError(f"an audio record of {len(payload)} bytes is no head and whole samples")
+    (value,) = head.unpack_from(payload)
+    if value > MAX_NUMBER:
+        raise LinkProtocolError("the position of an audio record is out of range")
+    return int(value), payload[head.size :]

@@ -1,0 +1,1 @@
+"""Sockets: listening ports, TLS, proxies, and WebSocket connections."""

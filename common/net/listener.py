@@ -1,0 +1,328 @@
+"""A listening port: whoever connects is counted, spoken to in TLS where there is TLS, and has to ask in time.
+
+The request itself is a protocol's affair (a WebSocket's, an HTTP server's), which takes over when the request's
+head is whole. So nobody costs more than the bytes of a head, or stays longer than `open_seconds`, by being slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final, cast
+
+import structlog
+
+from common.net.addresses import plain
+from common.net.doorkeeper import ANSWERS, DEFAULT_DOOR_LIMITS, Doorkeeper, DoorLimits, Refusal
+from common.net.ports import BACKLOG
+from common.net.tls import Tls
+
+LINGER_SECONDS: Final = 1.0
+"""Who was refused has so long to read why: a socket that is closed with unread input is reset, answer and all."""
+
+ACCEPTED_AT_ONCE: Final = 64
+"""Connections for one turn of the event loop: calls under way come in between."""
+
+PAUSE_SECONDS: Final = 1.0
+"""How long nothing is accepted when there is no file descriptor for it."""
+
+_HEAD_END: Final = b"\r\n\r\n"
+
+_log = structlog.get_logger()
+
+
+class Arrival:
+    """A connection that has come in, until it has said who it is.
+
+    Attributes:
+        address: the peer's IP address; empty where it has none.
+        since_seconds: when TCP accepted it, on the clock of `time.monotonic`.
+        counts: it has not said who it is.
+    """
+
+    def __init__(self, keeper: Doorkeeper, address: str) -> None:
+        self.address = address
+        self.since_seconds = time.monotonic()
+        self._keeper = keeper
+        self.counts = True
+
+    def known(self) -> None:
+        """It has said who it is, or is gone: it does not count any more. May be called again."""
+        if self.counts:
+            self.counts = False
+            self._keeper.leave(self.address)
+
+    def refuse(self, refusal: Refusal, detail: str = "") -> None:
+        """Count that it was refused; to tell it so is the caller's affair.
+
+        Args:
+            refusal: why.
+            detail: for the log; nothing that the peer may have chosen.
+        """
+        self._keeper.refuse(refusal, self.address, time.monotonic(), detail)
+
+
+ProtocolFactory = Callable[[Arrival, bytes], asyncio.Protocol]
+"""Makes who takes over; the bytes begin with the request's head, which is whole.
+
+The protocol gets `connection_made` and then the same bytes. It sees to it that `Arrival.known` is called, at the
+latest when the connection is lost.
+"""
+
+
+class Listener:
+    """A port that is listened on. Made by `listen`."""
+
+    def __init__(self, keeper: Doorkeeper, make: ProtocolFactory, tls: Tls | None, name: str) -> None:
+        self.keeper = keeper
+        self.make = make
+        self.tls = tls
+        self.lingering = 0
+        self.arriving: set[_Arriving] = set()
+        self._name = name
+        self._loop = asyncio.get_running_loop()
+        self._sock: socket.socket | None = None
+        self._refused: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._resuming: asyncio.TimerHandle | None = None
+
+    def start(self, sock: socket.socket) -> None:
+        """Accept connections.
+
+        Not by the loop's `create_server`: with TLS that shows a connection only when its handshake is done, and
+        nobody could count those under way.
+        """
+        sock.setblocking(False)
+        sock.listen(BACKLOG)
+        self._sock = sock
+        self._loop.add_reader(sock, self._accept)
+
+    def close(self) -> None:
+        """Accept no more; who is about to ask is still heard."""
+        if self._sock is not None:
+            self._loop.remove_reader(self._sock)
+            self._sock.close()
+            self._sock = None
+        if self._resuming is not None:
+            self._resuming.cancel()
+
+    def abort(self) -> None:
+        """Accept no more, and cut off who has not asked yet."""
+        self.close()
+        for each in list(self.arriving):
+            each.abort()
+        for connection in list(self._refused):
+            self._close_refused(connection)
+
+    def may_linger(self) -> bool:
+        """Whether there is room for one more that was refused, and then takes it; `lingered` gives it back."""
+        if self.lingering >= self.keeper.limits.lingering:
+            return False
+        self.lingering += 1
+        return True
+
+    def lingered(self) -> None:
+        """Who was refused is gone."""
+        self.lingering -= 1
+
+    def _accept(self) -> None:
+        assert self._sock is not None
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                connection, peer = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionError):
+                return
+            except OSError as error:
+                self._pause(error)
+                return
+            connection.setblocking(False)
+            self._come(connection, plain(peer[0]) if isinstance(peer, tuple) else "")
+
+    def _come(self, connection: socket.socket, address: str) -> None:
+        refusal = self.keeper.enter(address)
+        if refusal is None:
+            self.arriving.add(_Arriving(self, connection, Arrival(self.keeper, address)))
+            return
+        self.keeper.refuse(refusal, address, time.monotonic())
+        # In TLS an answer would cost a handshake: what a flood is after.
+        if self.tls is not None or not self.may_linger():
+            connection.close()
+            return
+        with contextlib.suppress(OSError):
+            connection.send(_response(*ANSWERS[refusal]))
+            connection.shutdown(socket.SHUT_WR)
+        closing = self._loop.call_later(LINGER_SECONDS, self._close_refused, connection)
+        self._refused[connection] = closing
+
+    def _close_refused(self, connection: socket.socket) -> None:
+        self._refused.pop(connection).cancel()
+        connection.close()
+        self.lingered()
+
+    def _pause(self, error: OSError) -> None:
+        """There are no more file descriptors, or no memory: connections wait for a moment."""
+        assert self._sock is not None
+        _log.error("connections cannot be accepted", port=self._name, reason=error.strerror)
+        self._loop.remove_reader(self._sock)
+        self._resuming = self._loop.call_later(PAUSE_SECONDS, self._resume)
+
+    def _resume(self) -> None:
+        if self._sock is not None:
+            self._loop.add_reader(self._sock, self._accept)
+
+
+def listen(
+    make: ProtocolFactory,
+    sock: socket.socket,
+    *,
+    name: str,
+    limits: DoorLimits = DEFAULT_DOOR_LIMITS,
+    tls: Tls | None = None,
+    refused: Callable[[Refusal], None] = lambda _: None,
+) -> Listener:
+    """Accept connections on a socket.
+
+    Args:
+        make: see `ProtocolFactory`.
+        sock: bound, and listening or not.
+        name: of the port, for the log.
+        limits: who may come in.
+        tls: to speak TLS, and nothing else.
+        refused: told of each refusal, to be counted.
+    """
+
+    def report(refusal: Refusal, times: int, address: str, detail: str) -> None:
+        more = {"detail": detail} if detail else {}
+        _log.warning("connections refused", port=name, reason=refusal.value, times=times, address=address, **more)
+
+    listener = Listener(Doorkeeper(limits, refused=refused, report=report), make, tls, name)
+    listener.start(sock)
+    return listener
+
+
+class _Arriving(asyncio.Protocol):
+    """A connection from TCP's accept to the end of the request's head."""
+
+    def __init__(self, listener: Listener, connection: socket.socket, arrival: Arrival) -> None:
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._arrival: Arrival | None = arrival
+        self._transport: asyncio.Transport | None = None
+        self._begun = bytearray()
+        self._lingers = False
+        seconds = listener.keeper.limits.open_seconds
+        self._timer = self._loop.call_later(seconds, self._refuse, Refusal.TOO_SLOW)
+        self._opening = self._loop.create_task(self._open(connection, 2 * seconds))
+        self._opening.add_done_callback(lambda _: self._opened(connection))
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self._leave()
+        if self._transport is None:
+            self._opening.cancel()
+        else:
+            self._transport.abort()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The request can be read from now on: TCP is there, or TLS in it."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are not subclasses
+        if self._arrival is None:
+            self._transport.abort()  # it was given up in this very moment
+
+    def data_received(self, data: bytes) -> None:
+        """A piece of the head."""
+        if self._arrival is None:
+            return  # refused: it has not read so yet
+        looked_at = max(0, len(self._begun) - len(_HEAD_END) + 1)
+        self._begun += data
+        self._look(looked_at)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone before it asked, or after it was refused."""
+        self._leave()
+        if self._lingers:
+            self._lingers = False
+            self._listener.lingered()
+
+    async def _open(self, connection: socket.socket, handshake_seconds: float) -> None:
+        tls = self._listener.tls
+        try:
+            if tls is None:
+                await self._loop.connect_accepted_socket(lambda: self, connection)
+            else:
+                await self._loop.connect_accepted_socket(
+                    lambda: self, connection, ssl=tls.context, ssl_handshake_timeout=handshake_seconds
+                )
+        except ssl.SSLError as error:
+            self._refuse(Refusal.TLS, error.reason or type(error).__name__)
+        except OSError:
+            # It hung up, as a load balancer does that only looks whether the port is open.
+            self._leave()
+
+    def _opened(self, connection: socket.socket) -> None:
+        if self._transport is None:
+            connection.close()
+            self._leave()
+
+    def _look(self, start: int) -> None:
+        """Hand over if the head is whole; `start`: up to there it has been looked through."""
+        max_head_bytes = self._listener.keeper.limits.max_head_bytes
+        end = self._begun.find(_HEAD_END, start)
+        if not ord("A") <= self._begun[0] <= ord("Z"):
+            self._refuse(Refusal.NOT_HTTP)
+        elif end + len(_HEAD_END) > max_head_bytes or (end < 0 and len(self._begun) >= max_head_bytes):
+            self._refuse(Refusal.HEAD_TOO_BIG)
+        elif end >= 0:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        arrival, transport = self._arrival, self._transport
+        assert arrival is not None
+        assert transport is not None
+        protocol = self._listener.make(arrival, bytes(self._begun))
+        self._stop_waiting()
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        protocol.data_received(bytes(self._begun))
+
+    def _refuse(self, refusal: Refusal, detail: str = "") -> None:
+        if self._arrival is None:
+            return  # it is gone already, or was refused for another reason
+        self._arrival.refuse(refusal, detail)
+        answer, transport = ANSWERS.get(refusal), self._transport
+        if transport is None or answer is None or not self._listener.may_linger():
+            self.abort()
+            return
+        self._leave()
+        self._lingers = True
+        transport.write(_response(*answer))
+        if transport.can_write_eof():
+            transport.write_eof()
+            self._loop.call_later(LINGER_SECONDS, transport.abort)
+        else:
+            self._loop.call_later(LINGER_SECONDS, transport.close)
+
+    def _leave(self) -> None:
+        """It counts no more."""
+        self._stop_waiting()
+        if self._arrival is not None:
+            self._arrival.known()
+            self._arrival = None
+
+    def _stop_waiting(self) -> None:
+        self._listener.arriving.discard(self)
+        self._timer.cancel()
+
+
+def _response(status: HTTPStatus, text: str) -> bytes:
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        f"Content-Length: {len(text)}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
+    )
+    return (head + text).encode("ascii")

@@ -1,0 +1,201 @@
+"""TLS of the ports that others connect to, and of the link between dispatchers and workers.
+
+Contexts are made from files, and made anew when these change: a certificate is renewed without a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+from prometheus_client import Counter
+
+from common.runtime.lasting_task import repeat
+
+LOOK_SECONDS: Final = 10.0
+"""How often the files are looked at."""
+
+_PORT_VARIABLES: Final = ("TLS_CERT", "TLS_KEY")
+_LINK_VARIABLES: Final = ("CLUSTER_TLS_CERT", "CLUSTER_TLS_KEY", "CLUSTER_TLS_CA")
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Where a certificate is (with its chain), its key, and for the link who signs the certificates there. PEM."""
+
+    cert: Path
+    key: Path
+    ca: Path | None = None
+
+    def of_port(self) -> ssl.SSLContext:
+        """For a port that anybody may connect to."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._load(context)
+        return context
+
+    def of_worker(self) -> ssl.SSLContext:
+        """For a worker's end of the link: a dispatcher has to show a certificate."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.verify_mode = ssl.CERT_REQUIRED
+        self._load(context)
+        return context
+
+    def of_dispatcher(self) -> ssl.SSLContext:
+        """For a dispatcher's end of the link: a worker has to show a certificate.
+
+        Its name is not looked at: workers come and go, and are known by addresses that no certificate can name.
+        The CA is the cluster's own, so whoever has a certificate of it belongs to the cluster.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        self._load(context)
+        return context
+
+    def _load(self, context: ssl.SSLContext) -> None:
+        # With a passphrase OpenSSL would ask on the terminal.
+        context.load_cert_chain(self.cert, self.key, password=lambda: b"")
+        if self.ca is not None:
+            # Both ends are of this service.
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
+            context.load_verify_locations(self.ca)
+
+
+class Tls:
+    """A context of `files` that is made anew when they change.
+
+    Args:
+        files: the files.
+        make: makes the context, such as `TlsFiles.of_port`; its first failure is the caller's.
+    """
+
+    def __init__(self, files: TlsFiles, make: Callable[[TlsFiles], ssl.SSLContext]) -> None:
+        self._files = files
+        self._make = make
+        # Taken before the files are read: what changes meanwhile is seen the next time.
+        self._seen = _stamps(files)
+        self.context = make(files)
+        self._look_now = asyncio.Event()
+
+    def look_soon(self) -> None:
+        """Has the files looked at now, by `keep_fresh`."""
+        self._look_now.set()
+
+    async def keep_fresh(self, failures: Counter) -> None:
+        """Look after the files, for ever. What goes wrong with that is counted, and tried again."""
+        await repeat(self._look_later, task="certificates", failures=failures)
+
+    async def _look_later(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._look_now.wait(), LOOK_SECONDS)
+        self._look_now.clear()
+        await self.look()
+
+    async def look(self) -> None:
+        """Make the context anew if a file has changed; one that does not work changes nothing.
+
+        The disk is read in a thread: a folder that hangs holds up no call.
+        """
+        stamps = await asyncio.to_thread(_stamps, self._files)
+        if stamps == self._seen:
+            return
+        self._seen = stamps
+        try:
+            self.context = await asyncio.to_thread(self._make, self._files)
+        except (OSError, ValueError) as error:
+            # A pair of which one half is written yet, for one: it is looked at again when the other half comes.
+            _log.warning("certificate not changed", certificate=str(self._files.cert), reason=_reason(error))
+        else:
+            _log.info("certificate changed", certificate=str(self._files.cert))
+
+
+def problems_of_port(cert: Path | None, key: Path | None) -> list[str]:
+    """What is wrong with TLS_CERT and TLS_KEY: a line each."""
+    return list(_problems(_PORT_VARIABLES, (cert, key)))
+
+
+def problems_of_link(cert: Path | None, key: Path | None, ca: Path | None) -> list[str]:
+    """What is wrong with CLUSTER_TLS_CERT, CLUSTER_TLS_KEY and CLUSTER_TLS_CA: a line each."""
+    return list(_problems(_LINK_VARIABLES, (cert, key, ca)))
+
+
+def _problems(names: tuple[str, ...], paths: tuple[Path | None, ...]) -> Iterator[str]:
+    given = [name for name, path in zip(names, paths, strict=True) if path is not None]
+    missing = [name for name in names if name not in given]
+    if not given:
+        return
+    if missing:
+        all_of_them = "both" if len(names) == 2 else "all three"
+        yield f"{', '.join(given)} set, but not {', '.join(missing)}: set {all_of_them}, or none"
+    unreadable = False
+    for name, path in zip(names, paths, strict=True):
+        if path is None:
+            continue
+        try:
+            with path.open("rb"):
+                pass
+        except (OSError, ValueError) as error:
+            unreadable = True
+            yield f"{_shown(name, path)} must be a PEM file that can be read: {_reason(error)}"
+    if not missing and not unreadable:
+        yield from _contents(names, paths)
+
+
+def _contents(names: tuple[str, ...], paths: tuple[Path | None, ...]) -> Iterator[str]:
+    """What is wrong with files that are all there."""
+    cert, key, *more = (path for path in paths if path is not None)
+    wrong = False
+    for name, path in zip(names, paths, strict=True):
+        if path is not key and path is not None and not _holds_certificate(path):
+            wrong = True
+            yield f"{_shown(name, path)} holds no certificate: it must be PEM, -----BEGIN CERTIFICATE-----"
+    if wrong:
+        return
+    try:
+        TlsFiles(cert, key, *more).of_port()
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            yield f"{names[1]} is not the key of {_shown(names[0], cert)}"
+        else:
+            yield f"{names[1]} names a file that holds no private key: it must be PEM, without a passphrase"
+    except (OSError, ValueError):
+        yield f"{names[1]} names a file that holds no private key: it must be PEM, without a passphrase"
+
+
+def _holds_certificate(path: Path) -> bool:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _shown(name: str, path: Path) -> str:
+    # Somebody may have set the key itself.
+    return f"{name}, whose value is not shown here," if name.endswith("_KEY") else f"{name}={str(path)!r}"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return error.reason or type(error).__name__
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+
+
+def _stamps(files: TlsFiles) -> tuple[tuple[int, ...] | None, ...]:
+    return tuple(_stamp(path) for path in (files.cert, files.key, files.ca) if path is not None)
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """What changes whenever a file does; mounted secrets are links, of which another file takes the place."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

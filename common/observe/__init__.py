@@ -1,0 +1,1 @@
+"""Logs, metrics and probes, and the secrets that they must not show."""

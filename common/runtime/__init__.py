@@ -1,0 +1,1 @@
+"""Processes: their start, supervision and end, and the command line."""

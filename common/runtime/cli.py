@@ -1,0 +1,242 @@
+"""The command `avr-sts-openai`.
+
+Everything but argparse is imported by the sub-command that needs it: `--help` is quick, and numpy finds its
+environment as it is to be.
+"""
+
+# ruff: noqa: PLC0415 - imports inside functions, for the reason above
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Final
+
+from common.errors import ServiceError, SettingsError
+from common.runtime.process_exit import INTERRUPTED, exit_now
+from common.runtime.release import COMPILED, RELEASE
+
+PROGRAM: Final = "avr-sts-openai"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One sub-command.
+
+    Attributes:
+        summary: what it does, one line.
+        example: how it is typed.
+        settings: names of `Settings` that matter to it, shown by its `--help`.
+        add_arguments: adds the arguments of its own, when it is the one that runs.
+        exits: ends the process itself, and waits for no thread.
+    """
+
+    name: str
+    summary: str
+    example: str
+    run: Callable[[argparse.Namespace], int]
+    settings: tuple[str, ...] = ()
+    add_arguments: Callable[[argparse.ArgumentParser], None] = lambda _parser: None
+    exits: bool = True
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a sub-command, and ends the process with its exit code: EX_CONFIG (78) if a setting is wrong.
+
+    Returns the exit code of a command that leaves the end of the process to the caller.
+    """
+    # One thread a process does the resampling: BLAS would start one per core in each.
+    for library in ("OPENBLAS", "OMP", "MKL"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    chosen = next((each for each in arguments if not each.startswith("-")), None)
+    exits = True
+    try:
+        options = _parser(chosen).parse_args(arguments)
+        command = _COMMANDS[options.command]
+        exits = command.exits
+        code = command.run(options)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except ServiceError as error:
+        for line in str(error).splitlines():
+            print(f"{PROGRAM}: {line}", file=sys.stderr)  # noqa: T201 - there may be no log yet
+        code = os.EX_CONFIG if isinstance(error, SettingsError) else 1
+    if exits:
+        exit_now(code)
+    return code
+
+
+def _parser(chosen: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Telephone calls to OpenAI's Realtime API: a speech-to-speech service for AVR.",
+        epilog=f"Settings come from the environment and .env. `{PROGRAM} COMMAND --help` names those that matter.",
+    )
+    built = " (compiled)" if COMPILED else ""
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {RELEASE}{built}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in _COMMANDS.values():
+        sub_parser = commands.add_parser(
+            command.name,
+            help=command.summary,
+            description=command.summary[0].upper() + command.summary[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if command.name == chosen:
+            command.add_arguments(sub_parser)
+            sub_parser.epilog = _settings_help(command) + f"example:\n  {command.example}"
+    return parser
+
+
+def _settings_help(command: Command) -> str:
+    if not command.settings:
+        return ""
+    from common.settings.settings import Settings
+
+    help_text = "settings that matter most:\n"
+    for name in command.settings:
+        field = Settings.model_fields[name]
+        default = f" (default: {field.default})" if isinstance(field.default, (int, str)) else ""
+        help_text += f"  {name.upper():<20} {field.description}{default}\n"
+    return help_text + "\n"
+
+
+def _service(module: str) -> Callable[[argparse.Namespace], int]:
+    def run(options: argparse.Namespace) -> int:
+        from common.observe import log_writer
+        from common.runtime import signals
+
+        signals.hold()
+        log_writer.install()
+        from common.runtime.process import Main, run_process
+        from common.settings.settings import Role, Settings
+
+        role = Role(options.command)
+        settings = Settings.load(role)
+        process_main: Main = import_module(module).run
+        return run_process(process_main, settings, role)
+
+    return run
+
+
+def _tool(module: str) -> Callable[[argparse.Namespace], int]:
+    def run(options: argparse.Namespace) -> int:
+        import asyncio
+
+        import uvloop
+
+        # Never closed: closing the loop waits for names that do not resolve.
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        code: int = runner.run(import_module(module).run(options))
+        return code
+
+    return run
+
+
+def _arguments_of(module: str) -> Callable[[argparse.ArgumentParser], None]:
+    def add(parser: argparse.ArgumentParser) -> None:
+        import_module(module).add_arguments(parser)
+
+    return add
+
+
+_COMMANDS: Final = {
+    command.name: command
+    for command in (
+        Command(
+            name="serve",
+            summary="the whole service on one machine: dispatchers, workers and, without REDIS_URL, a Redis",
+            example=f"OPENAI_API_KEY=... {PROGRAM} serve",
+            run=_service("common.runtime.supervisor"),
+            settings=(
+                "openai_api_key",
+                "openai_model",
+                "openai_voice",
+                "openai_instructions",
+                "port",
+                "admin_port",
+                "workers",
+                "dispatchers",
+                "worker_max_calls",
+                "redis_url",
+                "sts_token",
+                "tls_cert",
+                "tls_key",
+                "admin_token",
+                "drain_seconds",
+                "log_level",
+                "log_format",
+            ),
+        ),
+        Command(
+            name="dispatcher",
+            summary="one dispatcher of a cluster: takes AVR Core's calls and gives each to a worker",
+            example=f"REDIS_URL=redis://redis:6379/0 {PROGRAM} dispatcher",
+            run=_service("dispatcher.main"),
+            settings=(
+                "redis_url",
+                "port",
+                "admin_port",
+                "sts_token",
+                "tls_cert",
+                "tls_key",
+                "cluster_token",
+                "admin_token",
+                "drain_seconds",
+                "log_level",
+                "log_format",
+            ),
+        ),
+        Command(
+            name="worker",
+            summary="one worker of a cluster: holds the calls' sessions with the Realtime API",
+            example=f"OPENAI_API_KEY=... REDIS_URL=redis://redis:6379/0 {PROGRAM} worker",
+            run=_service("worker.main"),
+            settings=(
+                "openai_api_key",
+                "redis_url",
+                "worker_port",
+                "worker_address",
+                "cluster_token",
+                "worker_max_calls",
+                "openai_model",
+                "openai_voice",
+                "openai_instructions",
+                "admin_port",
+                "drain_seconds",
+                "log_level",
+                "log_format",
+            ),
+        ),
+        Command(
+            name="call",
+            summary="one call, placed as AVR Core would place it, with speech from a WAV file",
+            example=f"{PROGRAM} call ws://127.0.0.1:6030 --wav question.wav --out answer.wav",
+            run=_tool("simulator.call"),
+            add_arguments=_arguments_of("simulator.call"),
+        ),
+        Command(
+            name="simulate",
+            summary="a Realtime API for rehearsal, which listens to the audio and answers in tones",
+            example=f"{PROGRAM} simulate --port 8080  # and OPENAI_BASE_URL=ws://127.0.0.1:8080 {PROGRAM} serve",
+            run=_tool("simulator.simulate"),
+            add_arguments=_arguments_of("simulator.simulate"),
+        ),
+        Command(
+            name="load",
+            summary="many calls at once, and a table of what they saw",
+            example=f"{PROGRAM} load ws://127.0.0.1:6030 --calls 20 --seconds 30",
+            run=_tool("simulator.load"),
+            add_arguments=_arguments_of("simulator.load"),
+        ),
+    )
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,13 @@
+"""The release of this code, as workers and dispatchers tell it to each other, and how it was built."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Final
+
+RELEASE: Final = version("avr-sts-openai")
+
+_SPEC: Final = find_spec("common.net.frames")
+# Whether the call path is machine code (setup.py): all of it is, or none.
+COMPILED: Final = _SPEC is not None and not str(_SPEC.origin).endswith(".py")

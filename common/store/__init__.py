@@ -1,0 +1,1 @@
+"""Redis: which worker holds which call, and what was said in it."""

@@ -1,0 +1,69 @@
+"""The page that shows the cluster live: the files of `dispatcher/api/static/`, as they are.
+
+It asks the calls API for everything, so any dispatcher's page shows every call of the cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from aiohttp import web
+
+from dispatcher.api.access import Access
+
+FOLDER = Path(__file__).parent / "static"
+INDEX = "index.html"
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+# What callers say is shown here, and who sees it may end calls: nothing is loaded from anywhere else, no text can
+# become script, and no other page may put this one into a frame.
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
+    )
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    # A new release's page comes with the next look at it.
+    "Cache-Control": "no-cache",
+}
+
+
+def routes(access: Access) -> list[web.RouteDef]:
+    """`GET /`, and what that page loads. The files are read once: no request names one of the disk."""
+    found = {file.name: file.read_bytes() for file in sorted(FOLDER.iterdir()) if file.suffix in _TYPES}
+    return [
+        web.get("/" if name == INDEX else f"/page/{name}", _answering(name, body, access))
+        for name, body in found.items()
+    ]
+
+
+def _answering(name: str, body: bytes, access: Access) -> Callable[[web.Request], Awaitable[web.Response]]:
+    headers = HEADERS | {"Content-Type": _TYPES[Path(name).suffix]}
+
+    async def answer(request: web.Request) -> web.Response:
+        refusal = access.to_page(request)
+        if refusal is not None:
+            return web.Response(status=refusal.status, text=f"{refusal.message}\n")
+        return web.Response(body=body, headers=headers)
+
+    return answer

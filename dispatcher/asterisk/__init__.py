@@ -1,0 +1,1 @@
+"""Commands to Asterisk, by way of avr-ami."""

@@ -1,0 +1,72 @@
+"""avr-ami: hang up and transfer calls on Asterisk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiohttp
+
+from common.net import nesting
+
+# avr-ami answers when Asterisk has; a call that is to be hung up does not wait for ever.
+TIMEOUT_SECONDS = 5.0
+MAX_MESSAGE_CHARS = 300
+
+
+class AmiError(Exception):
+    """avr-ami refused or could not be asked; the message is for the model and the log."""
+
+
+class Ami:
+    """A client of avr-ami at `AMI_URL`."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._http: aiohttp.ClientSession | None = None
+
+    async def hang_up(self, uuid: str) -> str:
+        """End the call on Asterisk; returns what avr-ami says.
+
+        Raises:
+            AmiError: it did not work.
+        """
+        return await self._post("hangup", {"uuid": uuid})
+
+    async def transfer(self, uuid: str, extension: str, context: str, priority: str) -> str:
+        """Send the call to another extension; returns what avr-ami says.
+
+        Raises:
+            AmiError: it did not work.
+        """
+        # A priority is a number or a label of the dialplan.
+        wanted: int | str = int(priority) if priority.isascii() and priority.isdigit() else priority
+        body = {"uuid": uuid, "exten": extension, "context": context, "priority": wanted}
+        return await self._post("transfer", body)
+
+    async def close(self) -> None:
+        """Close its connections."""
+        if self._http is not None:
+            await self._http.close()
+
+    async def _post(self, action: str, body: dict[str, Any]) -> str:
+        if self._http is None:
+            self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS))
+        try:
+            async with self._http.post(f"{self._url}/{action}", json=body) as response:
+                raw = await response.content.read(4096)
+                message = _message(raw)
+                if response.status >= 400:
+                    raise AmiError(f"avr-ami answered HTTP {response.status} to {action}: {message}")
+                return message
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            reason = str(error) or f"no answer within {TIMEOUT_SECONDS:g} s"
+            raise AmiError(f"avr-ami could not {action}: {reason}") from error
+
+
+def _message(raw: bytes) -> str:
+    try:
+        data = nesting.read(raw)
+    except ValueError:
+        data = None
+    message = data.get("message") if isinstance(data, dict) else None
+    return str(message or raw.decode(errors="replace"))[:MAX_MESSAGE_CHARS]

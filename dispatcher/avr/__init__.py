@@ -1,0 +1,1 @@
+"""The protocols of AVR Core: messages over WebSocket, and the older chunked POST."""

@@ -1,0 +1,199 @@
+"""What a call wants done, and what its shell counts: see `dispatcher/call/call.py`.
+
+What every frame needs is a tuple: a frozen dataclass takes three times as long to make.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import NamedTuple
+
+from common.link import wire
+from common.observe.metrics import FallbackOutcome
+from dispatcher.call.leg import Leg
+
+
+class Ending(StrEnum):
+    """How a call is counted."""
+
+    COMPLETED = "completed"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    MOVED = "moved"
+    """Not at all: another dispatcher has its caller now."""
+
+
+class Seen(Enum):
+    """What the shell counts or measures."""
+
+    BAD_INPUT = "bad_input"
+    INTERRUPTION = "interruption"
+    DIGIT = "digit"
+    GREETING_SECONDS = "greeting_seconds"
+    CALLER_AUDIO_DROPPED_SECONDS = "caller_audio_dropped_seconds"
+    REPIN = "repin"
+    RECOVERY_SECONDS = "recovery_seconds"
+
+
+class Play(NamedTuple):
+    """Hand these frames (of 320 bytes of PCM16 at 8 kHz each) to AVR Core."""
+
+    pcm: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """Have AVR Core drop what it has not played."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Give AVR Core a transcript; `role` is `user` or `agent`."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Complain:
+    """Give AVR Core an error."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Execute:
+    """Have avr-ami hang up or transfer; answered by `executed`."""
+
+    order: wire.Order
+
+
+@dataclass(frozen=True, slots=True)
+class TransferAway:
+    """Have avr-ami transfer a call that cannot go on, if that is allowed; answered by `transferred_away`."""
+
+    extension: str
+    context: str
+
+
+@dataclass(frozen=True, slots=True)
+class TookWayOut:
+    """Count and log what became of a call that could not go on."""
+
+    outcome: FallbackOutcome
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Call `wake` at this time (monotonic)."""
+
+    at_seconds: float
+
+
+class ToWorker(NamedTuple):
+    """Send this record on this leg's channel."""
+
+    leg: Leg
+    record: bytes
+
+
+class Purpose(Enum):
+    """What a worker is wanted for."""
+
+    BEGIN = "begin"  # a connection has said which call it is
+    RECOVER = "recover"  # the call has no session any more
+    MOVE = "move"  # it has one, which is to end
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Find a worker and open a channel to it; answered by `placed` or `not_placed`.
+
+    Attributes:
+        purpose: what for.
+        epoch: that the call is to have, at least.
+        excluded: workers that it must not be.
+        same_worker: the worker that is to have it, if it still can: no pin is needed for it.
+    """
+
+    purpose: Purpose
+    epoch: int
+    excluded: frozenset[str] = frozenset()
+    same_worker: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveChannel:
+    """Nothing more will be sent or is expected on this leg's channel."""
+
+    leg: Leg
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Who holds the call has changed: tell Redis now, and not with the next renewal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unpin:
+    """Take the call out of Redis, if it is still at this epoch there."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseCaller:
+    """Close the caller's connection; nothing to do where it is gone."""
+
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Count or measure something."""
+
+    seen: Seen
+    value: float = 1.0
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A message of AVR Core was not understood: the first of the call, to be logged.
+
+    Attributes:
+        reason: the label under which it is counted.
+        message: for people, without anything of the message.
+    """
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The call is over; always the last action, but for `TookWayOut` of a transfer that was under way."""
+
+    ending: Ending
+    reason: str
+
+
+ToCaller = Play | Interrupt | Tell | Complain | CloseCaller
+Action = (
+    ToCaller
+    | ToWorker
+    | Execute
+    | TransferAway
+    | TookWayOut
+    | Wake
+    | Place
+    | LeaveChannel
+    | Publish
+    | Unpin
+    | Report
+    | PassedOver
+    | Ended
+)

@@ -1,0 +1,261 @@
+"""What a call is beyond its sockets: its settings, what was said, what is being said.
+
+The worker says what is to be remembered (REMEMBER, REPLY_TEXT and others); the dispatcher, which holds the caller
+and so outlives the worker, keeps it and gives it to the next one. Of settings and items it understands nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import orjson
+
+from common.link import wire
+from common.link.wire import Control
+from common.net import nesting
+from common.net.nesting import MAX_RECORD_LEVELS, is_too_deep
+
+# The oldest items are forgotten first. A model of 128k tokens has no more in mind than this either.
+MAX_ITEMS = 1000
+MAX_BYTES = 1024 * 1024
+# Replies of which it is not settled what was heard; a worker that leaves more behind does not settle any.
+MAX_REPLIES = 256
+# And of their text: whatever of it has to be escaped, it fits into one record.
+MAX_REPLY_CHARS = 128 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    item: dict[str, Any]
+    sound: str
+    size_bytes: int
+
+
+@dataclass(slots=True)
+class _Reply:
+    item_id: str
+    text: list[str] = field(default_factory=list)
+    text_chars: int = 0
+    received_samples: int = 0
+    sent_samples: int = 0
+    done: bool = False
+    heard_samples: int = 0
+    cut: bool = False
+
+
+class CallMemory:
+    """The memory of one call.
+
+    Attributes:
+        profile: the call's settings; None until the worker has found them out.
+        next_index: the number that the next reply item is to have.
+        is_recalled: it comes from Redis, and no session has gone on from it yet.
+    """
+
+    def __init__(self) -> None:
+        self.profile: wire.Profile | None = None
+        self.next_index = 0
+        self.is_recalled = False
+        # What the copy in Redis does not have.
+        self._changed: set[str] = set()
+        self._profile_changed = False
+        self._is_stored = False
+        self._items: dict[str, _Item] = {}
+        self._order: list[str] = []
+        self._bytes = 0
+        self._replies: dict[int, _Reply] = {}
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing that another worker could go on from."""
+        return self.profile is None and not self._order
+
+    def keep_profile(self, profile: wire.Profile) -> None:
+        """The call's settings, or new ones."""
+        self.profile = profile
+        self._profile_changed = True
+
+    def remember(self, record: wire.Remember, size_bytes: int) -> None:
+        """An item is new, or is another now, or is none any more."""
+        item_id = record.item_id
+        self._changed.add(item_id)
+        known = self._items.get(item_id)
+        if record.settled or record.forgotten:
+            self._settle(item_id)
+        if record.forgotten:
+            if known is not None:
+                self._forget(item_id)
+            return
+        self._items[item_id] = _Item(record.item, record.sound, size_bytes)
+        self._bytes += size_bytes - (known.size_bytes if known is not None else 0)
+        if known is None:
+            self._insert(item_id, record.after)
+        while len(self._order) > MAX_ITEMS or (self._bytes > MAX_BYTES and len(self._order) > 1):
+            self._changed.add(self._order[0])
+            self._forget(self._order[0])
+
+    def item(self, item_id: str) -> dict[str, Any] | None:
+        """An item as the worker gave it; None if there is none."""
+        known = self._items.get(item_id)
+        return None if known is None else known.item
+
+    @property
+    def order(self) -> list[str]:
+        """The items' ids, in the order of the conversation."""
+        return list(self._order)
+
+    # Replies
+
+    @property
+    def is_replying(self) -> bool:
+        """Whether a reply has begun, is not complete, and was not interrupted."""
+        return any(not reply.done and not reply.cut for reply in self._replies.values())
+
+    def reply_began(self, index: int, item_id: str) -> None:
+        """A number stands for this item from now on."""
+        self._replies[index] = _Reply(item_id)
+        self.next_index = max(self.next_index, index + 1)
+        if len(self._replies) > MAX_REPLIES:
+            del self._replies[next(iter(self._replies))]
+
+    def reply_text(self, index: int, received_samples: int, text: str) -> None:
+        """More text of a reply, and how much of its audio the worker has."""
+        reply = self._replies.get(index)
+        if reply is not None:
+            self._add_text(reply, text)
+            reply.received_samples = received_samples
+
+    def reply_audio(self, index: int, samples: int) -> None:
+        """Audio of a reply has come."""
+        reply = self._replies.get(index)
+        if reply is not None:
+            reply.sent_samples += samples
+
+    def reply_done(self, index: int) -> None:
+        """A reply has no more audio."""
+        reply = self._replies.get(index)
+        if reply is not None:
+            reply.done = True
+
+    def reply_heard(self, items: tuple[wire.ItemHeard, ...], *, cut: bool = False) -> None:
+        """How much of replies has been heard; `cut`: and no more of them will be."""
+        for item in items:
+            reply = self._replies.get(item.index)
+            if reply is not None:
+                reply.heard_samples = item.samples
+                reply.cut = reply.cut or cut
+
+    def restore_replies(self, replies: tuple[wire.Reply, ...]) -> None:
+        """A worker that had the call before this dispatcher tells of them."""
+        for given in replies:
+            self.reply_began(given.index, given.item_id)
+            reply = self._replies[given.index]
+            reply.done = given.done
+            self._add_text(reply, given.text)
+            reply.received_samples, reply.sent_samples = given.received_samples, given.sent_samples
+
+    # What a worker that takes over is told
+
+    def records(self) -> Iterator[Control]:
+        """All of it, in order."""
+        if self.profile is not None:
+            yield self.profile
+        previous = ""
+        for item_id in self._order:
+            known = self._items[item_id]
+            yield wire.Remember(item_id, previous, item=known.item, sound=known.sound)
+            previous = item_id
+        if self._replies:
+            yield wire.Spoken(
+                tuple(
+                    wire.Reply(
+                        index,
+                        reply.item_id,
+                        "".join(reply.text),
+                        reply.received_samples,
+                        reply.sent_samples,
+                        reply.done,
+                        reply.heard_samples,
+                        reply.cut,
+                    )
+                    for index, reply in self._replies.items()
+                )
+            )
+
+    # The copy in Redis
+
+    def forgotten(self) -> None:
+        """Redis has nothing of it any more."""
+        self._is_stored = False
+
+    def take_changes(self) -> tuple[dict[str, str | None], bool] | None:
+        """What the copy in Redis lacks, without secrets and sound, and whether it is everything; None: nothing."""
+        anew = not self._is_stored
+        if anew:
+            self._changed = set(self._order)
+            self._profile_changed = self.profile is not None
+        if not self._changed and not self._profile_changed:
+            return None
+        fields: dict[str, str | None] = {}
+        if self._profile_changed and self.profile is not None:
+            fields["profile"] = orjson.dumps(self.profile.record).decode()
+        if self._changed:
+            fields["order"] = orjson.dumps(self._order).decode()
+        for item_id in self._changed:
+            known = self._items.get(item_id)
+            fields[f"item:{item_id}"] = None if known is None else orjson.dumps(known.item).decode()
+        self._changed = set()
+        self._profile_changed = False
+        self._is_stored = True
+        return fields, anew
+
+    @classmethod
+    def from_stored(cls, fields: Mapping[str, str]) -> Self | None:
+        """The memory again; None where there is none, or it cannot be understood."""
+        memory = cls()
+        try:
+            if "profile" in fields:
+                memory.profile = wire.Profile(_object(fields["profile"]))
+            for item_id in map(str, nesting.read(fields.get("order", "[]"))):
+                stored = fields.get(f"item:{item_id}")
+                if stored is not None and item_id not in memory._items:
+                    memory._items[item_id] = _Item(_object(stored), "", len(stored))
+                    memory._order.append(item_id)
+                    memory._bytes += len(stored)
+        except (ValueError, TypeError):
+            return None
+        memory.is_recalled = True
+        return None if memory.is_empty else memory
+
+    def _add_text(self, reply: _Reply, text: str) -> None:
+        room = MAX_REPLY_CHARS - sum(each.text_chars for each in self._replies.values())
+        if room > 0:
+            reply.text.append(text[:room])
+            reply.text_chars += min(len(text), room)
+
+    def _settle(self, item_id: str) -> None:
+        self._replies = {index: reply for index, reply in self._replies.items() if reply.item_id != item_id}
+
+    def _insert(self, item_id: str, after: str) -> None:
+        place = len(self._order)
+        if not after:
+            place = 0
+        elif after in self._items and after != item_id:
+            place = len(self._order) - self._order[::-1].index(after)
+        self._order.insert(place, item_id)
+
+    def _forget(self, item_id: str) -> None:
+        self._bytes -= self._items.pop(item_id).size_bytes
+        self._order.remove(item_id)
+
+
+def _object(text: str) -> dict[str, Any]:
+    value = orjson.loads(text)
+    if not isinstance(value, dict) or is_too_deep(value, MAX_RECORD_LEVELS):
+        raise TypeError("not an object, or nested too deeply")
+    return value

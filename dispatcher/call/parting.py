@@ -1,0 +1,57 @@
+"""The way out of a call that cannot go on: the recorded sentence, then the transfer to people, else the end."""
+
+from __future__ import annotations
+
+from common.observe.metrics import FallbackOutcome
+from dispatcher.avr.protocol import FRAME_BYTES, SAMPLE_RATE_HZ
+from dispatcher.call.actions import Ending
+
+# Handed over ahead of the playout clock. Ticks of 200 ms keep it filled; a whole sentence of 20 s for every caller
+# of a full cluster would be 400 KB each in the sockets' buffers.
+LEAD_SECONDS = 2.0
+# AVR Core buffers some audio itself: the sentence is heard to its end a little later than the clock says.
+CORE_BUFFER_SECONDS = 0.25
+_BYTES_PER_SECOND = 2 * SAMPLE_RATE_HZ
+
+
+class Parting:
+    """The way out of one call.
+
+    Attributes:
+        ending: how the call is counted.
+        code: the close code with which the call ends unless it is transferred.
+        message: why; AVR Core's `error` message.
+        since_seconds: when it began.
+        outcome: as far as it is known; a caller who hangs up before the end leaves it at that.
+        is_transferring: avr-ami has been asked, and has not answered.
+        is_over: the calls API has hung up.
+    """
+
+    def __init__(self, sentence: bytes, ending: Ending, code: int, message: str, now_seconds: float) -> None:
+        self.ending = ending
+        self.code = code
+        self.message = message
+        self.since_seconds = now_seconds
+        self.outcome = FallbackOutcome.HUNG_UP
+        self.is_transferring = False
+        self.is_over = False
+        self._sentence = sentence
+        self._position = 0
+
+    @property
+    def is_said(self) -> bool:
+        """Whether the whole sentence was handed over."""
+        return self._position >= len(self._sentence)
+
+    def take(self, ahead_seconds: float) -> bytes:
+        """Return the next whole frames of the sentence.
+
+        Args:
+            ahead_seconds: how far what was handed over is ahead of the playout clock.
+        """
+        wanted = int((LEAD_SECONDS - ahead_seconds) * _BYTES_PER_SECOND)
+        if wanted < FRAME_BYTES:
+            return b""
+        first = self._position
+        self._position = min(len(self._sentence), first + wanted - wanted % FRAME_BYTES)
+        return self._sentence[first : self._position]

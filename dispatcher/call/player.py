@@ -1,0 +1,159 @@
+"""Reply audio on its way to AVR Core: cut into frames, held while it does not read, timed by the playout clock."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from common.link import wire
+from dispatcher.avr import protocol
+from dispatcher.call.actions import Play
+from dispatcher.call.playout import OWN_SOUND, PlayoutClock
+
+
+class Player:
+    """One call's. Items are the numbers that the link gives them.
+
+    Attributes:
+        is_held: AVR Core takes nothing: what comes for it waits, bounded by the credit of whoever sends it.
+        taken_bytes: reply audio that was taken since the last `take_credit`.
+    """
+
+    def __init__(self) -> None:
+        self.is_held = False
+        self.taken_bytes = 0
+        self._clock = PlayoutClock()
+        self._playing = False
+        self._held: deque[tuple[int, bytes | None]] = deque()  # None: the item has no more
+        self._held_bytes = 0
+        self._partial = b""
+        self._partial_item = 0
+        # Items of which samples were dropped that were never handed over.
+        self._dropped: list[int] = []
+
+    @property
+    def held_bytes(self) -> int:
+        """What waits."""
+        return self._held_bytes
+
+    def all_heard(self, now_seconds: float) -> bool:
+        """Return whether the caller has heard all replies that there are; `own_sound` does not count."""
+        return not self._held and not self._partial and self._clock.items_end_seconds <= now_seconds
+
+    @property
+    def quiet_since_seconds(self) -> float:
+        """Time at which the last reply was heard to its end, or will be."""
+        return self._clock.items_end_seconds
+
+    @property
+    def ended_seconds(self) -> float:
+        """Time at which all that AVR Core was given was played, or will be."""
+        return self._clock.end_seconds
+
+    def ahead_seconds(self, now_seconds: float) -> float:
+        """Return how long AVR Core can still play what it was given."""
+        return max(0.0, self._clock.end_seconds - now_seconds)
+
+    def own_sound(self, pcm: bytes, now_seconds: float) -> list[Play]:
+        """Return sound of the dispatcher's own (whole frames) as it is to be handed over; not while `is_held`."""
+        self._clock.sent(OWN_SOUND, len(pcm) // 2, now_seconds)
+        return [Play(pcm)]
+
+    def audio(self, item: int, pcm: bytes, now_seconds: float) -> list[Play]:
+        """More of an item, PCM16 at 8 kHz; returns the frames to hand over."""
+        if self.is_held or self._held:
+            self._held.append((item, pcm))
+            self._held_bytes += len(pcm)
+            return []
+        return self._frames(item, pcm, now_seconds)
+
+    def item_done(self, item: int, now_seconds: float) -> list[Play]:
+        """The item has no more."""
+        if self._held:
+            self._held.append((item, None))
+            return []
+        return self._pad(item, now_seconds)
+
+    def broke_off(self, now_seconds: float) -> list[Play]:
+        """Whoever was speaking is gone, and there is no more of the item."""
+        spoken = [item for item, pcm in self._held if pcm is not None]
+        return self.item_done(spoken[-1] if spoken else self._partial_item, now_seconds)
+
+    def release(self, now_seconds: float) -> list[Play]:
+        """AVR Core reads again."""
+        self.is_held = False
+        plays: list[Play] = []
+        while self._held:
+            item, pcm = self._held.popleft()
+            if pcm is None:
+                plays += self._pad(item, now_seconds)
+            else:
+                self._held_bytes -= len(pcm)
+                plays += self._frames(item, pcm, now_seconds)
+        return plays
+
+    def drop(self) -> None:
+        """Barge-in: drop what was not handed over."""
+        if self._partial:
+            self._dropped.append(self._partial_item)
+        self._dropped += [item for item, pcm in self._held if pcm is not None]
+        self.taken_bytes += self._held_bytes
+        self._held.clear()
+        self._held_bytes = 0
+        self._partial = b""
+
+    def cut(self, now_seconds: float) -> tuple[wire.ItemHeard, ...]:
+        """AVR Core plays no more of what it was given; returns what was heard of the items that are cut by that.
+
+        Of those that were dropped before they were begun, too: nothing.
+        """
+        dropped, self._dropped = self._dropped, []
+        self._playing = False
+        return tuple(wire.ItemHeard(item, samples) for item, samples in self._clock.cut(now_seconds, dropped))
+
+    def progress(self, now_seconds: float) -> wire.Playout | None:
+        """How far the playout is; None while there is nothing new to say."""
+        if not self._playing:
+            return None
+        items, idle = self._clock.progress(now_seconds)
+        self._playing = not idle
+        queued = self._clock.queued()
+        return wire.Playout(
+            tuple(wire.ItemHeard(item, samples) for item, samples in items),
+            idle,
+            tuple(wire.ItemHeard(item, samples) for item, samples in queued),
+        )
+
+    def restore(self, last: wire.Playout, now_seconds: float) -> None:
+        """Go on from the last report of a dispatcher that is gone: AVR Core plays what it was given."""
+        heard = {each.index: each.samples for each in last.items}
+        began_seconds = now_seconds - last.age_seconds
+        for each in last.queued:
+            before = heard.get(each.index, 0)
+            self._clock.resume(each.index, before, each.samples - before, began_seconds)
+            self._playing = True
+
+    def _frames(self, item: int, pcm: bytes, now_seconds: float) -> list[Play]:
+        """An incomplete frame waits for the item's next samples or its end."""
+        plays = self._pad(self._partial_item, now_seconds) if self._partial_item != item else []
+        self.taken_bytes += len(pcm)
+        data = self._partial + pcm if self._partial else pcm
+        whole = len(data) - len(data) % protocol.FRAME_BYTES
+        self._partial, self._partial_item = data[whole:], item
+        if whole:
+            plays.append(Play(data[:whole]))
+            self._played(item, whole // 2, 0, now_seconds)
+        return plays
+
+    def _pad(self, item: int, now_seconds: float) -> list[Play]:
+        """Fill up the last frame of an item with silence."""
+        if not self._partial or self._partial_item != item:
+            return []
+        samples = len(self._partial) // 2
+        frame = self._partial.ljust(protocol.FRAME_BYTES, b"\0")
+        self._partial = b""
+        self._played(item, samples, protocol.FRAME_SAMPLES - samples, now_seconds)
+        return [Play(frame)]
+
+    def _played(self, item: int, samples: int, padding: int, now_seconds: float) -> None:
+        self._clock.sent(item, samples, now_seconds, padding=padding)
+        self._playing = True

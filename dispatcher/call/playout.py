@@ -1,0 +1,163 @@
+"""The playout clock: what the caller has heard of what was handed to AVR Core.
+
+AVR Core plays what it gets in order and in real time, and reports nothing back. So there is one cursor per
+call: what is handed over starts to play at max(now, end of what was handed over before).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dispatcher.avr.protocol import SAMPLE_RATE_HZ
+
+# Runs of gapless audio that have not been heard out. A reply is one run; more than a few come only from a peer
+# that sends in drops, and then the oldest counts as heard: it is the one most likely to be.
+MAX_RUNS = 1024
+# Sound of the dispatcher's own (filler, the recorded sentence): it takes time, and is part of no item.
+OWN_SOUND = -1
+
+
+@dataclass(slots=True)
+class _Run:
+    """Samples of one item that play without a gap.
+
+    `padding` are the samples of silence behind them that fill the last frame.
+    """
+
+    item: int
+    start_seconds: float
+    samples: int
+    padding: int = 0
+
+    @property
+    def end_seconds(self) -> float:
+        return self.start_seconds + (self.samples + self.padding) / SAMPLE_RATE_HZ
+
+    def heard(self, now_seconds: float) -> int:
+        played = int((now_seconds - self.start_seconds) * SAMPLE_RATE_HZ)
+        return max(0, min(played, self.samples))
+
+
+class PlayoutClock:
+    """One call's playout. All times are seconds of the same monotonic clock."""
+
+    def __init__(self) -> None:
+        self._runs: deque[_Run] = deque()
+        # Samples of items whose first runs have been heard out, while later ones have not.
+        self._heard_out: dict[int, int] = {}
+        # Of sound that is in no run any more, and of items alone.
+        self._ended_seconds = self._items_ended_seconds = float("-inf")
+
+    @property
+    def end_seconds(self) -> float:
+        """When all that was handed over will have been played; in the past if it has been."""
+        return self._runs[-1].end_seconds if self._runs else self._ended_seconds
+
+    @property
+    def items_end_seconds(self) -> float:
+        """When all items that were handed over will have been played; `OWN_SOUND` does not count."""
+        for run in reversed(self._runs):
+            if run.item != OWN_SOUND:
+                return run.end_seconds
+        return self._items_ended_seconds
+
+    def sent(self, item: int, samples: int, now_seconds: float, *, padding: int = 0) -> None:
+        """Samples of an item were handed to AVR Core, with silence behind them.
+
+        Args:
+            item: the item's number.
+            samples: of the item.
+            now_seconds: when.
+            padding: samples of silence that fill up the last frame.
+        """
+        last = self._runs[-1] if self._runs else None
+        if last is not None and last.end_seconds >= now_seconds:
+            if last.item == item and not last.padding:
+                last.samples += samples
+                last.padding = padding
+                return
+            now_seconds = last.end_seconds
+        self._runs.append(_Run(item, now_seconds, samples, padding))
+        if len(self._runs) > MAX_RUNS:
+            self._retire(self._runs.popleft())
+
+    def progress(self, now_seconds: float) -> tuple[list[tuple[int, int]], bool]:
+        """What has been heard so far of the items that played since the last call.
+
+        Returns:
+            [(item, samples heard)], oldest first, and whether all items that were handed over have been played.
+        """
+        items: dict[int, int] = {}
+        for run in self._runs:
+            if run.start_seconds > now_seconds:
+                break
+            self._add(items, run, run.heard(now_seconds))
+        while self._runs and self._runs[0].end_seconds <= now_seconds:
+            self._retire(self._runs.popleft())
+        self._forget()
+        return list(items.items()), self.items_end_seconds <= now_seconds
+
+    def queued(self) -> list[tuple[int, int]]:
+        """[(item, samples handed over)] of the items that have not been heard out, oldest first."""
+        items: dict[int, int] = {}
+        for run in self._runs:
+            self._add(items, run, run.samples)
+        return list(items.items())
+
+    def resume(self, item: int, heard_samples: int, left_samples: int, since_seconds: float) -> None:
+        """Another clock had handed over this item, and the part that was not heard then has been playing since.
+
+        Args:
+            item: the item's number.
+            heard_samples: of the item, at `since_seconds`.
+            left_samples: handed over, and not heard then.
+            since_seconds: when; items that were queued behind each other follow each other.
+        """
+        if heard_samples:
+            self._heard_out[item] = heard_samples
+        if left_samples > 0:
+            self.sent(item, left_samples, since_seconds)
+
+    def cut(self, now_seconds: float, unsent: Iterable[int] = ()) -> list[tuple[int, int]]:
+        """AVR Core's buffer is emptied: nothing more of what was handed over will play.
+
+        Where no item is cut, AVR Core is told nothing, and plays `OWN_SOUND` to its end.
+
+        Args:
+            now_seconds: when.
+            unsent: items of which samples were dropped before they were handed over.
+
+        Returns:
+            [(item, samples heard)] of the items that were not heard out, oldest first.
+        """
+        while self._runs and self._runs[0].end_seconds <= now_seconds:
+            self._retire(self._runs.popleft())
+        items: dict[int, int] = {}
+        for run in self._runs:
+            self._add(items, run, run.heard(now_seconds))
+        for item in unsent:
+            items.setdefault(item, self._heard_out.get(item, 0))
+        if items:
+            self._runs.clear()
+            self._ended_seconds = self._items_ended_seconds = now_seconds
+        self._heard_out.clear()
+        return list(items.items())
+
+    def _add(self, items: dict[int, int], run: _Run, samples: int) -> None:
+        """Add samples of a run to those of its item that were heard before; `OWN_SOUND` is no item."""
+        if run.item != OWN_SOUND:
+            items[run.item] = items.get(run.item, self._heard_out.get(run.item, 0)) + samples
+
+    def _retire(self, run: _Run) -> None:
+        self._ended_seconds = run.end_seconds
+        if run.item == OWN_SOUND:
+            return
+        self._items_ended_seconds = run.end_seconds
+        self._heard_out[run.item] = self._heard_out.get(run.item, 0) + run.samples
+
+    def _forget(self) -> None:
+        # Only the item played last can still get samples.
+        while len(self._heard_out) > 1:
+            del self._heard_out[next(iter(self._heard_out))]

@@ -1,0 +1,114 @@
+"""Waits until workers of this release can be had: what a new dispatcher does before it starts, in a cluster.
+
+    python -m dispatcher.workers.await_workers --seconds 600
+
+A rollout replaces workers and dispatchers at once. Run before the dispatcher (an init container of the chart), it
+puts the workers first, and asks nobody but Redis for that. It ends with exit code 0 as soon as a worker of this
+release, or of a newer one, takes calls and none of an older one does any more. If older ones still do after
+`--seconds`, as those of another deployment beside this one may, a worker of this release is enough; without any
+the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Collection, Sequence
+from enum import Enum
+from typing import Final
+
+from common.errors import RegistryUnavailable, ServiceError
+from common.observe import logs
+from common.runtime.process import Process, run_process
+from common.runtime.process_exit import exit_now
+from common.runtime.release import RELEASE
+from common.settings.settings import Role, Settings
+from common.store.registry import Registry, WorkerState, WorkerStatus, release_order
+
+POLL_SECONDS: Final = 1.0
+
+log = logs.get_logger()
+
+
+class Workers(Enum):
+    """What the workers that take calls are, compared with a release."""
+
+    NONE = "no worker of this release"
+    MIXED = "workers of this release and of older ones"
+    ALL = "workers of this release alone"
+
+
+def compare(workers: Collection[WorkerStatus], release: str) -> Workers:
+    """Compares the workers that are ready with `release`; newer ones count as of this one."""
+    ready = [worker for worker in workers if worker.state is WorkerState.READY]
+    ours = [worker for worker in ready if release_order(worker.release) >= release_order(release)]
+    if not ours:
+        return Workers.NONE
+    return Workers.ALL if len(ours) == len(ready) else Workers.MIXED
+
+
+async def wait(
+    registry: Registry,
+    stop: asyncio.Event,
+    *,
+    seconds: float,
+    release: str = RELEASE,
+    poll_seconds: float = POLL_SECONDS,
+) -> bool:
+    """Whether a dispatcher of `release` may start: see the module.
+
+    Args:
+        stop: ends the wait.
+        seconds: how long workers of older releases are waited for.
+    """
+    deadline = time.monotonic() + seconds
+    known: Workers | None = None
+    while True:
+        found = await _look(registry, release)
+        if found is not known:
+            log.info("waiting for workers", found=None if found is None else found.value, release=release)
+            known = found
+        if found is Workers.ALL:
+            return True
+        left = deadline - time.monotonic()
+        if stop.is_set() or left <= 0:
+            return found is Workers.MIXED and not stop.is_set()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), min(poll_seconds, left))
+
+
+async def _look(registry: Registry, release: str) -> Workers | None:
+    """None: Redis does not answer."""
+    try:
+        return compare(await registry.workers(), release)
+    except RegistryUnavailable as error:
+        log.warning("redis is away", reason=str(error))
+        return None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m dispatcher.workers.await_workers", description=__doc__)
+    parser.add_argument("--seconds", type=float, required=True, help="how long older workers are waited for")
+    options = parser.parse_args(arguments)
+
+    async def run(settings: Settings, process: Process) -> int:
+        assert settings.redis_url is not None
+        registry = Registry.from_url(settings.redis_url)
+        try:
+            return 0 if await wait(registry, process.draining, seconds=options.seconds) else 1
+        finally:
+            await registry.aclose()
+
+    try:
+        return run_process(run, Settings.load(Role.DISPATCHER), Role.DISPATCHER)
+    except ServiceError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - there may be no log yet
+        return 1
+
+
+if __name__ == "__main__":
+    exit_now(main())

@@ -1,0 +1,421 @@
+"""Placement: which worker takes a call.
+
+Redis decides, in one atomic step over all dispatchers. While Redis is away, and for moves, the last table of Redis
+is used: the calls of all dispatchers, and this dispatcher's changes since. A worker still refuses calls over its
+capacity.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from common.errors import RegistryUnavailable
+from common.store.registry import (
+    OVER_CAPACITY,
+    CallLease,
+    NoCapacity,
+    NoCapacityReason,
+    Pin,
+    Registry,
+    Renewal,
+    Said,
+    Superseded,
+    WorkerState,
+    WorkerStatus,
+    release_order,
+)
+from dispatcher.call.memory import CallMemory
+
+log = structlog.get_logger()
+
+# A call whose dispatcher died is out of Redis after this time, and has its slot freed.
+CALL_LEASE_SECONDS = 15.0
+# What ended while Redis was away is taken out when it is back; what is more than this, by its lease.
+MAX_ENDED = 10_000
+# Workers that left the table are asked when Redis is away and there is nobody else, if they left no longer ago.
+LEFT_SECONDS = 120.0
+MAX_LEFT = 100
+# What was said in so many calls, or so much of it, is written at once: Redis does nothing else meanwhile.
+SAID_CALLS = 50
+SAID_CHARS = 64 * 1024
+# Workers are asked how many calls they have once in this time, however many calls are refused.
+LOADS_SECONDS = 0.2
+# A worker that has said that it has room is pinned, whatever Redis counts.
+ANY_LOAD = 1e9
+# What is held is published again so often; a newer connection elsewhere is noticed as late as this.
+RENEW_INTERVAL_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A worker for a call.
+
+    Attributes:
+        worker_id: the worker.
+        address: of its link.
+        epoch: the call's, from now on.
+        pins: how many workers have held the call.
+        started_at_ms: by the clock of Redis; None where Redis did not say.
+        attach: the worker has the call already, by another dispatcher.
+        age_seconds: since the call was pinned first, as far as Redis knows.
+    """
+
+    worker_id: str
+    address: str
+    epoch: int
+    pins: int
+    started_at_ms: int | None = None
+    attach: bool = False
+    age_seconds: float = 0.0
+
+
+class Placement:
+    """Pins calls for one dispatcher, and keeps what is held published.
+
+    Attributes:
+        newest_worker: the number of the worker that came up last; they grow.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        dispatcher_id: str,
+        *,
+        own_calls: Callable[[str], int],
+        has_link: Callable[[str], bool],
+        redis_up: Callable[[float], None],
+        ask_loads: Callable[[], Awaitable[Mapping[str, int]]] | None = None,
+        reconnect_seconds: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Build it.
+
+        Args:
+            registry: Redis.
+            dispatcher_id: of this process.
+            own_calls: how many calls this dispatcher has on a worker.
+            has_link: whether there is a link to a worker.
+            redis_up: told after every exchange whether Redis answered.
+            ask_loads: asks the workers how many calls they have; None: Redis alone is asked.
+            reconnect_seconds: how long a call is kept that has no caller.
+            clock: in seconds.
+        """
+        self._registry = registry
+        self._clock = clock
+        self._dispatcher_id = dispatcher_id
+        self._own_calls = own_calls
+        self._has_link = has_link
+        self._redis_up = redis_up
+        # A call whose dispatcher died must be found by the one to which its caller comes back.
+        self._lease_seconds = max(CALL_LEASE_SECONDS, reconnect_seconds + CALL_LEASE_SECONDS / 3)
+        self._workers: tuple[WorkerStatus, ...] = ()
+        # This dispatcher's calls by worker, as the last table counts them.
+        self._own_before: dict[str, int] = {}
+        # In the order in which they came up: which of two is the younger.
+        self._numbers: dict[str, int] = {}
+        self._up: bool | None = None
+        # Every worker that was ever in the table, as it was then, and when; the latest of them.
+        self._seen: dict[str, tuple[WorkerStatus, float]] = {}
+        # The last write of what was said, by call: Redis may lose it.
+        self._written: dict[str, int] = {}
+        self._versions = itertools.count(1)
+        self._ask_loads = ask_loads
+        # What workers say of themselves, or are about to say, and since when.
+        self._loads: asyncio.Task[Mapping[str, int]] | None = None
+        self._loads_seconds = 0.0
+        # Calls that ended while Redis was away, with their epochs.
+        self._ended: dict[str, int] = {}
+        self.newest_worker = 0
+
+    @property
+    def redis_is_away(self) -> bool:
+        """Whether Redis did not answer the last time."""
+        return self._up is False
+
+    @property
+    def workers(self) -> tuple[WorkerStatus, ...]:
+        """The last known table of live workers."""
+        return self._workers
+
+    async def place(
+        self,
+        uuid: str,
+        epoch: int,
+        metadata: Mapping[str, str],
+        excluded: frozenset[str],
+        pins: int,
+        *,
+        recovers: bool = False,
+        known_epoch: int | None = None,
+    ) -> Found | NoCapacity | Superseded:
+        """Pin a call.
+
+        Args:
+            uuid: the call.
+            epoch: the last known one plus one.
+            metadata: kept with the call.
+            excluded: workers that have refused it or cannot be reached.
+            pins: workers that have held the call, as far as this dispatcher knows.
+            recovers: the call has lost its session: any worker but its present one may be filled above its
+                capacity for it. Otherwise the worker that holds the call already, if it lives, keeps it.
+            known_epoch: epoch at which Redis knew the call as this dispatcher's; None if it did not.
+        """
+        over_capacity = OVER_CAPACITY if recovers else 1.0
+        if self._up is False:
+            # The next renewal asks Redis again: a call does not wait for it.
+            return self._from_table(epoch, excluded, pins, over_capacity)
+
+        async def pinned(excluded: frozenset[str], over_capacity: float) -> Pin | NoCapacity | Superseded:
+            return await self._registry.pin(
+                uuid,
+                dispatcher=self._dispatcher_id,
+                epoch=epoch,
+                metadata=metadata,
+                lease_seconds=self._lease_seconds,
+                excluded=excluded,
+                over_capacity=over_capacity,
+                attach=not recovers,
+                known_epoch=known_epoch,
+            )
+
+        try:
+            pin = await pinned(excluded, over_capacity)
+            if pin == NoCapacity(NoCapacityReason.FULL):
+                full = await self._full(excluded, over_capacity)
+                if full is not None:
+                    pin = await pinned(excluded | full, ANY_LOAD)
+        except RegistryUnavailable as error:
+            self._note(False, str(error))
+            return self._from_table(epoch, excluded, pins, over_capacity)
+        self._note(True)
+        if pin == NoCapacity(NoCapacityReason.NO_WORKERS) and self._linked():
+            # It has come back empty, and workers that are there have not told it yet.
+            return self._from_table(epoch, excluded, pins, over_capacity)
+        if isinstance(pin, Pin):
+            age_seconds = pin.age_ms / 1000
+            return Found(
+                pin.worker, pin.address, pin.epoch, pin.pins, pin.started_at_ms, pin.attached, age_seconds
+            )
+        return pin
+
+    async def _full(self, excluded: frozenset[str], over_capacity: float) -> frozenset[str] | None:
+        """Ask the workers, all of which are full by Redis, and return those that are; None: all.
+
+        Redis still counts calls that have ended, for a moment where many ended at once, and until their leases end
+        where their dispatcher died. A worker with room by its own count may get the call, and can still refuse it.
+        """
+        if self._ask_loads is None:
+            return None
+        now_seconds = self._clock()
+        if self._loads is None or (self._loads.done() and now_seconds - self._loads_seconds >= LOADS_SECONDS):
+            self._loads_seconds = now_seconds
+            self._loads = asyncio.ensure_future(self._ask_loads())
+        # Calls that ask together share one answer: the end of one of them is not the end of it.
+        loads = await asyncio.shield(self._loads)
+        known = {worker.id: worker.capacity * over_capacity for worker in self._workers}
+        full = frozenset(known) - {name for name, calls in loads.items() if calls < known.get(name, 0)}
+        return None if known.keys() <= full | excluded else full
+
+    def choose(
+        self, epoch: int, excluded: frozenset[str], pins: int, *, newer_than: int | None = None
+    ) -> Found | NoCapacity:
+        """A worker for a call that has one still: nothing is pinned, as it may never get there.
+
+        Args:
+            epoch: the last known one plus one.
+            excluded: workers that it must not be.
+            pins: workers that have held the call.
+            newer_than: the `newest_worker` of when the call had to move first. Whoever came up since is preferred
+                while it has room: where all workers are restarted in turn, the others have that before them.
+        """
+        return self._from_table(
+            epoch, excluded, pins, OVER_CAPACITY, newer_than, trusts_table=not self.redis_is_away
+        )
+
+    async def recall(self, uuid: str) -> CallMemory | None:
+        """What Redis remembers of a call whose dispatcher and worker are gone; None: nothing, or it is away."""
+        if self._up is False:
+            return None
+        try:
+            fields = await self._registry.recall(uuid)
+        except RegistryUnavailable as error:
+            self._note(False, str(error))
+            return None
+        return CallMemory.from_stored(fields)
+
+    async def remember(self, memories: Mapping[str, CallMemory]) -> None:
+        """Bring the copies in Redis up to date; while it is away, what is to be written waits."""
+        said: dict[str, Said] = {}
+        chars = 0
+        for uuid, memory in memories.items():
+            if not self._up:
+                return
+            changes = memory.take_changes()
+            if changes is None:
+                continue
+            said[uuid] = Said(*changes, version=next(self._versions))
+            chars += said[uuid].chars
+            if len(said) >= SAID_CALLS or chars >= SAID_CHARS:
+                await self._write(said, memories)
+                said, chars = {}, 0
+        if said:
+            await self._write(said, memories)
+
+    async def _write(self, said: Mapping[str, Said], memories: Mapping[str, CallMemory]) -> None:
+        try:
+            unknown: Iterable[str] = await self._registry.remember(said)
+        except RegistryUnavailable as error:
+            self._note(False, str(error))
+            unknown = said
+        self._written |= {uuid: each.version for uuid, each in said.items()}
+        for uuid in unknown:
+            del self._written[uuid]
+            memories[uuid].forgotten()
+
+    async def unpin(self, uuid: str, epoch: int) -> None:
+        """Take a call out of Redis; while Redis is away, when it is back."""
+        try:
+            await self._registry.unpin(uuid, epoch=epoch)
+        except RegistryUnavailable as error:
+            self._note(False, str(error))
+            if len(self._ended) < MAX_ENDED:
+                self._ended[uuid] = epoch
+
+    async def renew(self, held: list[CallLease]) -> Renewal:
+        """Publish what this dispatcher holds, and take the table of workers."""
+        own_before = {worker.id: self._own_calls(worker.id) for worker in self._workers}
+        uuids = {lease.uuid for lease in held}
+        self._written = {uuid: version for uuid, version in self._written.items() if uuid in uuids}
+        try:
+            renewal = await self._registry.renew(
+                self._dispatcher_id, held, lease_seconds=self._lease_seconds, said_versions=self._written
+            )
+        except RegistryUnavailable as error:
+            self._note(False, str(error))
+            return Renewal(frozenset(), self._workers)
+        self._note(True)
+        if self._ended:
+            await self._unpin_ended(uuids)
+        self._own_before = own_before
+        self._take_table(renewal.workers)
+        return renewal
+
+    async def look_for_workers(self) -> None:
+        """Take the table of workers alone, for a dispatcher that waits for its first link."""
+        try:
+            workers = await self._registry.workers()
+        except RegistryUnavailable as error:
+            self._note(False, str(error))
+            return
+        self._note(True)
+        self._take_table(workers)
+
+    def _take_table(self, workers: Sequence[WorkerStatus]) -> None:
+        known = {worker.id for worker in workers}
+        self._workers = (*workers, *(worker for worker in self._linked() if worker.id not in known))
+        self._number_workers()
+        self._see(workers)
+
+    async def _unpin_ended(self, held: set[str]) -> None:
+        ended, self._ended = self._ended, {}
+        for uuid, epoch in ended.items():
+            if uuid not in held:
+                await self.unpin(uuid, epoch)
+
+    def _number_workers(self) -> None:
+        came = [worker.id for worker in self._workers if worker.id not in self._numbers]
+        live = {worker.id for worker in self._workers}
+        self._numbers = {name: number for name, number in self._numbers.items() if name in live}
+        for name in came:
+            self.newest_worker += 1
+            self._numbers[name] = self.newest_worker
+
+    def _linked(self) -> list[WorkerStatus]:
+        """Workers that there is a link to, whatever Redis knows of them."""
+        return [worker for worker in self._workers if self._has_link(worker.id)]
+
+    def _left(self) -> list[WorkerStatus]:
+        """While Redis is away: workers that had left its table. One that hung, and hangs no more, is not back."""
+        if not self.redis_is_away:
+            return []
+        since_seconds = self._clock() - LEFT_SECONDS
+        return [worker for worker, seen_seconds in self._seen.values() if seen_seconds >= since_seconds]
+
+    def _see(self, workers: Iterable[WorkerStatus]) -> None:
+        now_seconds = self._clock()
+        self._seen |= {worker.id: (worker, now_seconds) for worker in workers}
+        if len(self._seen) > len(self._workers) + MAX_LEFT:
+            latest = sorted(self._seen.items(), key=lambda item: -item[1][1])[: len(self._workers) + MAX_LEFT]
+            self._seen = dict(latest)
+
+    def _from_table(
+        self,
+        epoch: int,
+        excluded: frozenset[str],
+        pins: int,
+        over_capacity: float,
+        newer_than: int | None = None,
+        *,
+        trusts_table: bool = False,
+    ) -> Found | NoCapacity:
+        """Choose a worker from the last table.
+
+        Args:
+            epoch: the last known one plus one.
+            excluded: workers that it must not be.
+            pins: workers that have held the call.
+            over_capacity: as in `Registry.pin`.
+            newer_than: as in `choose`.
+            trusts_table: a worker that is full by the table is not asked. While Redis is away the table grows old:
+                such a worker is asked last, and refuses calls over its capacity.
+        """
+
+        def usable(workers: Iterable[WorkerStatus]) -> list[WorkerStatus]:
+            return [w for w in workers if w.state is WorkerState.READY and w.id not in excluded]
+
+        # There is a link to every worker that can be reached, if it has been known for a moment.
+        ready = usable(self._linked()) or usable(self._workers) or usable(self._left())
+        bounded_by = self._load if trusts_table else self._own_calls_on
+        free = [w for w in ready if bounded_by(w) < w.capacity * over_capacity]
+        if not free:
+            return NoCapacity(NoCapacityReason.FULL if ready else NoCapacityReason.NO_WORKERS)
+
+        def rank(w: WorkerStatus) -> tuple[bool, int, bool, float, float]:
+            """As the script does: room first, then the newest release, then the least loaded."""
+            is_younger = newer_than is not None and self._numbers.get(w.id, 0) > newer_than
+            load = self._load(w)
+            # All dispatchers have the same table: equals take turns by chance.
+            return (
+                load >= w.capacity,
+                -release_order(w.release),
+                not is_younger,
+                load / w.capacity,
+                random.random(),
+            )
+
+        best = min(free, key=rank)
+        return Found(best.id, best.address, epoch, pins + 1)
+
+    def _own_calls_on(self, worker: WorkerStatus) -> int:
+        return self._own_calls(worker.id)
+
+    def _load(self, worker: WorkerStatus) -> int:
+        """Return the calls of all dispatchers in the last table, and this dispatcher's changes since."""
+        own = self._own_calls(worker.id)
+        return max(own, worker.calls + own - self._own_before.get(worker.id, own))
+
+    def _note(self, up: bool, reason: str = "") -> None:
+        self._redis_up(up)
+        if up is not self._up:
+            if not up:
+                log.error("redis is away", reason=reason, effect="calls go on, placed from the last known table")
+            elif self._up is not None:
+                log.info("redis is back")
+            self._up = up

@@ -1,0 +1,158 @@
+"""What the Helm chart takes from elsewhere in the repository: `python -m scripts.chart` writes it anew.
+
+Its `values.schema.json` names every setting, from the code. Its `files/` are copies of Grafana's dashboards and
+Prometheus' rules, as a chart cannot reach beyond its own folder.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+
+from pydantic import SecretStr
+
+from common.settings.settings import Settings
+
+REPOSITORY: Final = Path(__file__).resolve().parents[1]
+CHART: Final = REPOSITORY / "helm"
+SCHEMA: Final = CHART / "values.schema.json"
+
+SET_BY_THE_CHART: Final = frozenset(
+    {
+        "PORT",
+        "ADMIN_PORT",
+        "WORKER_PORT",
+        "WORKER_ADDRESS",
+        "TOOLS_DIR",
+        "DRAIN_SECONDS",
+        "TLS_CERT",
+        "TLS_KEY",
+        "CLUSTER_TLS_CERT",
+        "CLUSTER_TLS_KEY",
+        "CLUSTER_TLS_CA",
+    }
+)
+"""Settings that follow from other values of the chart."""
+
+OF_SERVE: Final = frozenset({"WORKERS", "DISPATCHERS"})
+"""Settings that only `serve` reads; in a cluster Kubernetes counts the processes."""
+
+SECRETS: Final = frozenset(
+    {"OPENAI_API_KEY", "SAFETY_IDENTIFIER_SECRET", "STS_TOKEN", "ADMIN_TOKEN", "CLUSTER_TOKEN"}
+)
+"""Settings that are never written into values, and so into the release that Helm stores."""
+
+COPIED: Final = {"dashboards": "*.json", "rules": "*.yaml"}
+"""Folders of grafana/ and of the chart's files/, and what is copied from the one to the other."""
+
+_JSON_TYPES: Final[dict[object, tuple[str, ...]]] = {
+    bool: ("boolean", "string"),
+    int: ("integer", "string"),
+    float: ("number", "string"),
+    str: ("string",),
+    Path: ("string",),
+    SecretStr: ("string",),
+    dict: ("object", "string"),
+    list: ("array", "string"),
+    type(None): ("null",),
+}
+
+
+def settings_of_the_chart() -> dict[str, dict[str, Any]]:
+    """The JSON schema of each setting that people may choose, by the name of its variable."""
+    schemas: dict[str, dict[str, Any]] = {name: {"type": ["null", "string"]} for name in SECRETS}
+    for name, field in Settings.model_fields.items():
+        schemas[name.upper()] = {"description": field.description, **_schema_of(field.annotation)}
+    return {name: schemas[name] for name in sorted(schemas) if name not in SET_BY_THE_CHART | OF_SERVE}
+
+
+def schema(current: dict[str, Any]) -> dict[str, Any]:
+    """The schema of the chart's values as it is to be: `current` with the settings of the code."""
+    settings = settings_of_the_chart()
+    plain = {name: each for name, each in settings.items() if name not in SECRETS | {"REDIS_URL"}}
+    referred = {name: {"$ref": "#/$defs/secretKey"} for name in settings}
+    properties = current["properties"]
+    return {
+        **current,
+        "properties": {
+            **properties,
+            "config": {**properties["config"], "properties": plain},
+            "configFromSecrets": {**properties["configFromSecrets"], "properties": referred},
+        },
+    }
+
+
+def files(repository: Path = REPOSITORY) -> dict[Path, bytes]:
+    """Every file that the chart is to have, by its path from the repository's top."""
+    current = json.loads((repository / SCHEMA.relative_to(REPOSITORY)).read_text("utf-8"))
+    wanted = {SCHEMA.relative_to(REPOSITORY): f"{json.dumps(schema(current), indent=2)}\n".encode()}
+    for folder, pattern in COPIED.items():
+        for source in (repository / "grafana" / folder).glob(pattern):
+            wanted[Path("helm/files") / folder / source.name] = source.read_bytes()
+    return wanted
+
+
+def out_of_date(repository: Path = REPOSITORY) -> list[Path]:
+    """Files of the chart that differ from what they are to be, are missing, or have no source any more."""
+    wanted = files(repository)
+    present = {file.relative_to(repository) for file in _copies(repository)}
+    changed = {
+        path
+        for path, content in wanted.items()
+        if not (repository / path).is_file() or (repository / path).read_bytes() != content
+    }
+    return sorted(changed | (present - wanted.keys()))
+
+
+def write(repository: Path = REPOSITORY) -> None:
+    """Brings the chart's files up to date."""
+    wanted = files(repository)
+    for file in _copies(repository):
+        if file.relative_to(repository) not in wanted:
+            file.unlink()
+    for path, content in wanted.items():
+        (repository / path).parent.mkdir(parents=True, exist_ok=True)
+        (repository / path).write_bytes(content)
+
+
+def _copies(repository: Path) -> Iterator[Path]:
+    for folder in COPIED:
+        yield from (file for file in (repository / "helm/files" / folder).glob("*") if file.is_file())
+
+
+def _schema_of(annotation: object) -> dict[str, Any]:
+    """What YAML may hold for a type; the service itself checks what it means."""
+    choices: list[object] = []
+    names: set[str] = set()
+    for each in _alternatives(annotation):
+        if isinstance(each, type) and issubclass(each, Enum):
+            choices += [member.value for member in each]
+        elif get_origin(each) is Literal:
+            names.add("string")
+        else:
+            names.update(_JSON_TYPES[get_origin(each) or each])
+    if choices:
+        return {"enum": [*choices, None]}
+    return {"type": sorted(names | {"null"})}
+
+
+def _alternatives(annotation: object) -> Iterator[object]:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from _alternatives(get_args(annotation)[0])
+    elif origin in (Union, types.UnionType):
+        for each in get_args(annotation):
+            yield from _alternatives(each)
+    else:
+        yield annotation
+
+
+if __name__ == "__main__":
+    if "--check" in sys.argv:
+        sys.exit("\n".join(f"{path} is out of date" for path in out_of_date()) or 0)
+    write()

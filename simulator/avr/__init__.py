@@ -1,0 +1,1 @@
+"""A simulated AVR Core, with the telephone behind it, and a double of avr-ami."""

@@ -1,0 +1,491 @@
+"""One telephone call as AVR Core places it: real time, real socket.
+
+    async with await place_call("ws://127.0.0.1:6030", speech=pcm) as call:
+        await call.wait_for(lambda call: call.transcripts)
+    print(call.report())
+
+AVR Core connects as soon as the call starts, sends `init`, then a frame of sound every 20 ms (silence when nobody
+speaks) until it hangs up. What it receives goes through a `PlayoutBuffer`, so that the call knows what its caller
+really heard. A call that was told to (`reconnect_seconds`) comes back with its uuid when it loses its connection:
+meanwhile its buffer plays on, and what is said is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import ssl
+import time
+import uuid as uuids
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import orjson
+
+from simulator.avr.call_record import (
+    AUDIO_MESSAGE_BYTES,
+    CallRecord,
+    CallReport,
+    ClosedBy,
+    ErrorMessage,
+    Interruption,
+    Message,
+    Outage,
+    Transcript,
+    Violation,
+)
+from simulator.avr.connection import (
+    ABNORMAL_CLOSURE,
+    CLOSE_TIMEOUT_SECONDS,
+    AvrConnection,
+    CallError,
+    Closed,
+)
+from simulator.avr.microphone import FrameSchedule, Microphone
+from simulator.avr.playout import DEFAULT_RECORD_LIMIT_BYTES, SAMPLE_BYTES, SAMPLE_RATE_HZ, PlayoutBuffer
+
+__all__ = ["CallError", "SimulatedCall", "place_call"]
+
+# How far sending may fall behind real time (a service that does not read, a busy machine) before `say` gives up.
+_STALL_TIMEOUT_SECONDS = 10.0
+
+# Between two attempts to connect again.
+_RECONNECT_INTERVAL_SECONDS = 0.1
+
+# -40 dBFS: above the noise of a line, below any speech.
+_SOUND_LEVEL = 328
+
+Connect = Callable[[str, float], Awaitable[AvrConnection]]
+"""Opens a connection to a URL within so many seconds, and says `init`."""
+
+
+class SimulatedCall:
+    """A live call. Made by `place_call`; as a context manager it hangs up at the end.
+
+    Attributes:
+        record: what was received and heard.
+        microphone: what is still to be sent.
+        closed: set when the call is over and its connection closed.
+    """
+
+    def __init__(
+        self,
+        *,
+        connection: AvrConnection,
+        connect: Connect,
+        urls: Sequence[str],
+        reconnect_seconds: float | None,
+        record: CallRecord,
+        microphone: Microphone,
+        schedule: FrameSchedule,
+    ) -> None:
+        self.record = record
+        self.microphone = microphone
+        self.closed = asyncio.Event()
+        self._connection: AvrConnection | None = connection
+        self._connect = connect
+        self._urls = urls
+        self._reconnect_seconds = reconnect_seconds
+        self._schedule = schedule
+        self._ending = False
+        self._reading = asyncio.Event()
+        self._reading.set()
+        self._waiting: dict[asyncio.Future[None], Callable[[SimulatedCall], object]] = {}
+        self._silence_message = _audio_message(microphone.silence)
+        self._sending = asyncio.create_task(self._send_frames())
+        self._receiving = asyncio.create_task(self._receive())
+
+    @property
+    def uuid(self) -> str:
+        """The call's uuid."""
+        return self.record.uuid
+
+    @property
+    def messages(self) -> list[Message]:
+        """Everything received, in order."""
+        return self.record.messages
+
+    @property
+    def transcripts(self) -> list[Transcript]:
+        """`transcript` messages."""
+        return self.record.transcripts
+
+    @property
+    def interruptions(self) -> list[Interruption]:
+        """`interruption` messages."""
+        return self.record.interruptions
+
+    @property
+    def errors(self) -> list[ErrorMessage]:
+        """`error` messages."""
+        return self.record.errors
+
+    @property
+    def outages(self) -> list[Outage]:
+        """When there was no connection, oldest first."""
+        return self.record.outages
+
+    @property
+    def url(self) -> str:
+        """Where it is connected to; empty while there is no connection."""
+        return "" if self._connection is None else self._connection.url
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self._connection is not None and not self._ending
+
+    @property
+    def violations(self) -> list[Violation]:
+        """Where the service broke the protocol."""
+        return self.record.violations
+
+    @property
+    def playout(self) -> PlayoutBuffer:
+        """What the caller heard; its clock is `time.monotonic()`."""
+        return self.record.playout
+
+    @property
+    def received_pcm(self) -> bytes:
+        """All audio received, in order, heard or not: PCM16 LE, 8 kHz, mono."""
+        return self.playout.received_pcm
+
+    @property
+    def heard_pcm(self) -> bytes:
+        """What the caller heard since the call began, silence included: PCM16 LE, 8 kHz, mono."""
+        return self.playout.heard(time.monotonic())
+
+    @property
+    def heard_ms(self) -> float:
+        """How much audio the caller heard, silence not counted."""
+        return self.playout.heard_ms(time.monotonic())
+
+    @property
+    def close_code(self) -> int | None:
+        """The WebSocket close code of the last connection; 1006 if it broke, None while the call is alive."""
+        return self.record.close_code
+
+    @property
+    def close_reason(self) -> str:
+        """What the service gave as the reason when it closed."""
+        return self.record.close_reason
+
+    def report(self) -> CallReport:
+        """The call in figures, as of now."""
+        return self.record.report(time.monotonic(), latest_frame_seconds=self._schedule.latest_seconds)
+
+    async def wait_for(
+        self, predicate: Callable[[SimulatedCall], object], *, timeout_seconds: float = 10.0
+    ) -> None:
+        """Wait until `predicate(call)` is true. It is asked after every message and every frame sent.
+
+        Raises:
+            TimeoutError: it did not come true in time.
+            CallError: the call ended without it.
+        """
+        if predicate(self):
+            return
+        if self.closed.is_set():
+            raise CallError(f"the call was already over: {self._summary()}")
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting[waiter] = predicate
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await waiter
+        except TimeoutError:
+            raise TimeoutError(f"not within {timeout_seconds} s: {self._summary()}") from None
+        finally:
+            del self._waiting[waiter]
+
+    async def say(self, pcm: bytes) -> None:
+        """Say something after what is being said; returns when it has been sent, in real time.
+
+        Args:
+            pcm: PCM16 LE, 8 kHz, mono.
+
+        Raises:
+            CallError: the call ended first.
+        """
+        end = self.microphone.say(pcm)
+        seconds_to_say = (end - self.microphone.said_bytes) / (SAMPLE_RATE_HZ * SAMPLE_BYTES)
+        await self.wait_for(
+            lambda call: call.microphone.said_bytes >= end,
+            timeout_seconds=seconds_to_say + _STALL_TIMEOUT_SECONDS,
+        )
+
+    async def press(self, digits: str) -> None:
+        """Press keys one after the other, side by side with speech; returns when they have been sent.
+
+        Raises:
+            CallError: the call ended first.
+            ValueError: a key that no telephone has.
+        """
+        self.microphone.press(digits)
+        await self.wait_for(
+            lambda call: not call.microphone.has_digits, timeout_seconds=len(digits) + _STALL_TIMEOUT_SECONDS
+        )
+
+    async def send_raw(self, message: str | bytes) -> None:
+        """Send any text or binary message, to see what bad input gets.
+
+        Raises:
+            CallError: the connection is closed.
+        """
+        try:
+            if self._connection is None:
+                raise ConnectionError
+            await self._connection.send(message)
+        except ConnectionError:
+            raise CallError(f"the connection is closed: {self._summary()}") from None
+
+    def stop_reading(self) -> None:
+        """Take nothing from the connection any more: what the service sends piles up there."""
+        self._reading.clear()
+
+    def read_again(self) -> None:
+        """Undo `stop_reading`."""
+        self._reading.set()
+
+    async def hang_up(self) -> None:
+        """Close the call as AVR Core does, with code 1000. What the service sends from now on is lost."""
+        if self._begin_end():
+            connection = self._connection
+            code = ABNORMAL_CLOSURE
+            if connection is not None:
+                try:
+                    async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
+                        await connection.close()
+                        # With messages waiting it is the receiving task that completes aiohttp's close handshake.
+                        await asyncio.wait({self._receiving})
+                except TimeoutError:
+                    connection.reset()
+                finally:
+                    code = connection.close_code
+            await self._end(code, "", ClosedBy.CALLER)
+        await self.closed.wait()
+
+    async def drop(self) -> None:
+        """End the call by losing the connection: TCP reset, no close frame."""
+        if self._begin_end():
+            if self._connection is not None:
+                self._connection.reset()
+            await self._end(ABNORMAL_CLOSURE, "", ClosedBy.CALLER)
+        await self.closed.wait()
+
+    async def cut(self) -> None:
+        """Lose the connection as a broken network does, and go on as `reconnect_seconds` says."""
+        if self._connection is not None:
+            self._connection.reset()
+            await self._connection.dispose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.hang_up()
+
+    async def _send_frames(self) -> None:
+        while True:
+            await asyncio.sleep(max(0.0, self._schedule.due_at_seconds - time.monotonic()))
+            digit = self.microphone.next_digit()
+            frame = self.microphone.next_frame()
+            silent = frame is self.microphone.silence
+            now_seconds = time.monotonic()
+            sounds = not silent and _sounds(frame)
+            try:
+                if digit:
+                    await self._send(_json({"type": "dtmf_digit", "digit": digit}))
+                await self._send(self._silence_message if silent else _audio_message(frame))
+            except ConnectionError:
+                # The receiving side says what has become of the connection. What was said meanwhile is lost.
+                self.record.lost_frame(sounds=sounds)
+            else:
+                self.record.sent_frame(sounds=sounds, now_seconds=now_seconds)
+            self._schedule.sent(now_seconds)
+            self._wake_waiting()
+
+    async def _send(self, message: str) -> None:
+        if self._connection is None:
+            raise ConnectionError
+        await self._connection.send(message)
+
+    async def _receive(self) -> None:
+        while True:
+            assert self._connection is not None
+            end = await self._receive_from(self._connection)
+            if self._ending:
+                return  # this side is ending it
+            lost = end.code == ABNORMAL_CLOSURE and not end.by_service
+            if not lost or self._reconnect_seconds is None or not await self._reconnected(end):
+                break
+        if self._begin_end():
+            await self._end(end.code, end.reason, ClosedBy.SERVICE if end.by_service else ClosedBy.NOBODY)
+
+    async def _receive_from(self, connection: AvrConnection) -> Closed:
+        while True:
+            if not self._reading.is_set() and not self._ending:
+                await self._reading.wait()
+            message = await connection.receive()
+            if isinstance(message, Closed):
+                return message
+            if not self._ending:
+                self.record.receive(message, time.monotonic())
+                self._wake_waiting()
+
+    def _is_ending(self) -> bool:
+        return self._ending
+
+    async def _reconnected(self, end: Closed) -> bool:
+        """Whether a lost connection could be replaced. The call goes on meanwhile: it plays what it has."""
+        assert self._connection is not None
+        assert self._reconnect_seconds is not None
+        lost, self._connection = self._connection, None
+        lost_at_seconds = time.monotonic()
+        self.record.connection_lost(end.code, end.reason, lost_at_seconds)
+        self._wake_waiting()
+        await lost.dispose()
+        deadline_seconds = lost_at_seconds + self._reconnect_seconds
+        for number in itertools.count():
+            remaining_seconds = deadline_seconds - time.monotonic()
+            if remaining_seconds <= 0:
+                return False
+            try:
+                # The list may change: services come and go.
+                url = self._urls[number % len(self._urls)]
+                connection = await self._connect(url, remaining_seconds)
+            except CallError:
+                await asyncio.sleep(min(_RECONNECT_INTERVAL_SECONDS, remaining_seconds))
+                continue
+            if self._is_ending():
+                await connection.dispose()
+                return False
+            self._connection = connection
+            self.record.connection_back(time.monotonic())
+            self._wake_waiting()
+            return True
+        raise AssertionError("counting has no end")
+
+    def _begin_end(self) -> bool:
+        """Stop hearing; False if the end has already begun."""
+        if self._ending:
+            return False
+        self._ending = True
+        self._reading.set()
+        self.record.hang_up(time.monotonic())
+        self._sending.cancel()
+        return True
+
+    async def _end(self, code: int, reason: str, by: ClosedBy) -> None:
+        if self._connection is not None:
+            await self._connection.dispose()
+        elif self._receiving is not asyncio.current_task():
+            self._receiving.cancel()  # it is connecting again
+            await asyncio.wait({self._receiving})
+        self.record.closed(code, reason, by, time.monotonic())
+        self.closed.set()
+        self._wake_waiting()
+        await asyncio.wait({self._sending})
+        if not self._sending.cancelled():
+            self._sending.result()  # raises what a defect of the simulator raised
+
+    def _wake_waiting(self) -> None:
+        for waiter, predicate in self._waiting.items():
+            if waiter.done():
+                continue
+            try:
+                if predicate(self):
+                    waiter.set_result(None)
+                elif self.closed.is_set():
+                    waiter.set_exception(CallError(f"the call ended: {self._summary()}"))
+            except Exception as error:  # the predicate's own: it belongs to whoever waits
+                waiter.set_exception(error)
+
+    def _summary(self) -> str:
+        state = f"closed with {self.close_code} {self.close_reason}".rstrip() if self.closed.is_set() else "alive"
+        return (
+            f"call {self.uuid} {state}; {self.record.frames_sent} frames sent,"
+            f" {self.record.frames_received} received, {len(self.outages)} outages,"
+            f" {len(self.transcripts)} transcripts, {len(self.interruptions)} interruptions,"
+            f" errors {[error.message for error in self.errors]},"
+            f" violations {[violation.what for violation in self.violations[:3]]}"
+        )
+
+
+async def place_call(
+    url: str,
+    *,
+    speech: bytes | None = None,
+    uuid: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+    dtmf: str = "",
+    frame_bytes: int = AUDIO_MESSAGE_BYTES,
+    provider_config: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    tls: ssl.SSLContext | None = None,
+    connect_timeout_seconds: float = 10.0,
+    record_limit_bytes: int = DEFAULT_RECORD_LIMIT_BYTES,
+    reconnect_seconds: float | None = None,
+    reconnect_urls: Sequence[str] = (),
+) -> SimulatedCall:
+    """Connect, send `init` and start sending sound; returns the live call.
+
+    Args:
+        url: where the service listens, `ws://` or `wss://`.
+        speech: said from the start: PCM16 LE, 8 kHz, mono.
+        uuid: the call's; a new one if it is not given.
+        metadata: query parameters added to the URL (`from`, `to`, ...).
+        dtmf: keys pressed when the speech has been said.
+        frame_bytes: size of the frames sent, one per `frame_bytes / 16` ms; AVR Core's is 320.
+        provider_config: sent in `init`, as AVR Core does for a call with its own key, model or voice.
+        headers: HTTP headers of the connection.
+        tls: for `wss://`; the system's trust store by default.
+        connect_timeout_seconds: how long connecting may take.
+        record_limit_bytes: how much received audio is kept; load tests need none.
+        reconnect_seconds: for how long a connection that was lost (1006, not one that was closed: a service that
+            closes has ended the call) is replaced by a new one with the same uuid; None: the call is over.
+        reconnect_urls: where to try that, in turn; `url` if there are none. The sequence may change meanwhile.
+
+    Raises:
+        CallError: the service cannot be reached, or refuses.
+        ValueError: speech, digits or frame size that cannot be sent.
+    """
+    microphone = Microphone(frame_bytes)
+    microphone.press(dtmf, after_bytes=microphone.say(speech or b""))
+    init: dict[str, Any] = {"type": "init", "uuid": uuid or str(uuids.uuid4())}
+    if provider_config is not None:
+        init["provider_config"] = dict(provider_config)
+
+    async def connect(url: str, timeout_seconds: float) -> AvrConnection:
+        timeout_seconds = min(timeout_seconds, connect_timeout_seconds)
+        return await AvrConnection.open(
+            url, _json(init), metadata=metadata, headers=headers, tls=tls, timeout_seconds=timeout_seconds
+        )
+
+    connection = await connect(url, connect_timeout_seconds)
+    now_seconds = time.monotonic()
+    return SimulatedCall(
+        connection=connection,
+        connect=connect,
+        urls=reconnect_urls or (url,),
+        reconnect_seconds=reconnect_seconds,
+        record=CallRecord(init["uuid"], now_seconds, record_limit_bytes=record_limit_bytes),
+        microphone=microphone,
+        schedule=FrameSchedule(now_seconds, microphone.frame_seconds),
+    )
+
+
+def _json(message: Mapping[str, Any]) -> str:
+    return orjson.dumps(message).decode()
+
+
+def _audio_message(pcm: bytes) -> str:
+    return f'{{"type":"audio","audio":"{base64.b64encode(pcm).decode()}"}}'
+
+
+def _sounds(pcm: bytes) -> bool:
+    return bool(np.abs(np.frombuffer(pcm, "<i2").astype(np.int32)).max() >= _SOUND_LEVEL)

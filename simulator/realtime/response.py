@@ -1,0 +1,411 @@
+"""One response of the simulated model, from `response.created` to `response.done`."""
+
+from __future__ import annotations
+
+import base64
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from simulator.realtime.audio import WireAudio
+from simulator.realtime.conversation import Conversation, Item, Origin, Part
+from simulator.realtime.ending import Ending, Output, Result
+from simulator.realtime.mcp import McpServers
+from simulator.realtime.settings import ToolCall
+from simulator.realtime.timeline import Timeline
+from simulator.realtime.usage import MODEL_AUDIO_MS_PER_TOKEN, Tokens, Usage, text_tokens
+from simulator.realtime.voice import Sound
+from simulator.schedule import Schedule, Timer
+
+
+class Stage(enum.Enum):
+    """How far a response has got."""
+
+    REQUESTED = "requested"
+    CREATED = "created"
+    ANNOUNCED = "announced"
+    """Its item is in the conversation."""
+    ENDED = "ended"
+    """Its item is done, and it is not."""
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a response will be.
+
+    Attributes:
+        words: what it says; empty where it calls functions.
+        calls: functions and tools of MCP servers that it calls.
+        voice: its sound; None: text only.
+        word_ms: length of a word.
+        delta_ms: audio in one delta.
+        late_seconds: from the request to its creation; it is active meanwhile.
+        first_audio_seconds: from its creation to the first delta.
+        speed: how much faster than it plays it is sent.
+        ending: how it ends; None: well.
+    """
+
+    words: Sequence[str]
+    calls: Sequence[ToolCall]
+    voice: Sound | None
+    word_ms: int
+    delta_ms: int
+    late_seconds: float = 0.0
+    first_audio_seconds: float
+    speed: float
+    ending: Ending | None
+
+
+class Host(Protocol):
+    """What a response needs of its session."""
+
+    conversation: Conversation
+    schedule: Schedule
+    timeline: Timeline
+    mcp: McpServers
+
+    def emit(self, kind: str, **content: Any) -> None:
+        """Send a server event."""
+
+    def new_id(self, prefix: str) -> str:
+        """A unique id."""
+
+    def failing(self, now: float) -> Ending | None:
+        """Return the end of every response while the service is down; None: it is not."""
+
+    def calls_made(self, response: Response, now: float) -> None:
+        """Note that the response has called functions, and is about to be done."""
+
+    def response_finished(self, response: Response, now: float) -> None:
+        """`response.done` has been sent, or would have been."""
+
+
+class Response:
+    """A response: speaks or calls functions, unless it is stopped.
+
+    Attributes:
+        id: as events name it.
+        number: of the session's responses, from 1.
+        turn: how many messages of the user there were.
+        in_conversation: whether its items join the conversation.
+        status: `in_progress`, `completed`, `cancelled`, `failed` or `incomplete`.
+        status_details: why it did not end well.
+        items: what it has put out.
+        requested_seconds: when it was asked for.
+        started_seconds: when it was created.
+        ended_seconds: when it was done.
+        sent_ms: audio sent.
+        total_ms: audio that it will have if nothing stops it.
+        usage: known when it is done.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        plan: Plan,
+        *,
+        response_id: str,
+        number: int,
+        turn: int,
+        in_conversation: bool,
+        audio: WireAudio,
+        settings: dict[str, Any],
+        read: Usage,
+    ) -> None:
+        self.id = response_id
+        self.number = number
+        self.turn = turn
+        self.in_conversation = in_conversation
+        self.status = "in_progress"
+        self.status_details: dict[str, Any] | None = None
+        self.items: list[Item] = []
+        self.requested_seconds: float | None = None
+        self.started_seconds: float | None = None
+        self.ended_seconds: float | None = None
+        self.sent_ms = 0
+        self.total_ms = len(plan.words) * plan.word_ms
+        self.usage: Usage | None = None
+        self._host = host
+        self._plan = plan
+        self._audio = audio
+        self._settings = settings
+        self._read = read
+        self._stage = Stage.REQUESTED
+        self._timer: Timer | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether `response.done` has been sent."""
+        return self._stage is Stage.DONE
+
+    @property
+    def text(self) -> str:
+        """What it has said."""
+        return " ".join(word for item in self.items for word in item.said)
+
+    def start(self, now: float) -> None:
+        """Create the response, or let it be created late."""
+        self.requested_seconds = now
+        if self._plan.late_seconds:
+            self._host.timeline.suffered("late_response", now, now + self._plan.late_seconds)
+            self._timer = self._host.schedule.at(now + self._plan.late_seconds, self._create)
+        else:
+            self._create(now)
+
+    def _create(self, now: float) -> None:
+        self._stage = Stage.CREATED
+        self.started_seconds = now
+        self._host.emit("response.created", response=self.wire())
+        self._timer = self._host.schedule.at(now + self._plan.first_audio_seconds / 2, self._announce)
+
+    def cancel(self, now: float, reason: str) -> None:
+        """Stop it: `turn_detected` or `client_cancelled`."""
+        if self._stage is Stage.REQUESTED:
+            # Not known of the real API: here no response is done before it was created.
+            self._stop_timer()
+            self._create(now)
+        self._finish(now, "cancelled", {"type": "cancelled", "reason": reason})
+
+    def send_late(self, count: int) -> None:
+        """Send `count` audio deltas after its end, as if they had been under way; nobody remembers them."""
+        if self.items and self._plan.voice is not None:
+            for _ in range(count):
+                end_ms = min(self.total_ms, self.sent_ms + self._plan.delta_ms)
+                if end_ms <= self.sent_ms:
+                    break
+                self._emit_audio(self.items[0], end_ms)
+
+    def wire(self) -> dict[str, Any]:
+        """As events show it."""
+        return {
+            "object": "realtime.response",
+            "id": self.id,
+            "status": self.status,
+            "status_details": self.status_details,
+            "output": [item.wire() for item in self.items],
+            "conversation_id": self._host.conversation.id if self.in_conversation else None,
+            "usage": self.usage.wire() if self.usage else None,
+            **self._settings,
+        }
+
+    def report(self) -> dict[str, Any]:
+        """What there is to know about it, for people."""
+        return {
+            "id": self.id,
+            "number": self.number,
+            "turn": self.turn,
+            "started_seconds": self.started_seconds,
+            "ended_seconds": self.ended_seconds,
+            "status": self.status,
+            "status_details": self.status_details,
+            "text": self.text,
+            "sent_ms": self.sent_ms,
+            "items": [item.id for item in self.items],
+            "usage": self.usage.wire() if self.usage else None,
+        }
+
+    def _announce(self, now: float) -> None:
+        ending = self._ending(now)
+        if ending is not None and ending.output is Output.NONE:
+            self._end(now, ending)
+            return
+        self._stage = Stage.ANNOUNCED
+        if self._plan.calls:
+            self._call(now)
+            return
+        item = Item(
+            self._host.new_id("item"),
+            "message",
+            Origin.MODEL,
+            role="assistant",
+            status="in_progress",
+            word_ms=self._plan.word_ms,
+        )
+        self._add(item)
+        speaks = self._plan.voice is not None
+        item.parts.append(Part("output_audio" if speaks else "output_text", ""))
+        part = {"type": "audio", "transcript": ""} if speaks else {"type": "text", "text": ""}
+        self._emit_part("response.content_part.added", item, part=part)
+        self._timer = self._host.schedule.at(now + self._plan.first_audio_seconds / 2, self._deliver)
+
+    def _add(self, item: Item) -> dict[str, Any]:
+        """Returns where it is, as events about it say."""
+        output_index = len(self.items)
+        self.items.append(item)
+        self._host.emit(
+            "response.output_item.added", response_id=self.id, output_index=output_index, item=item.wire()
+        )
+        if self.in_conversation:
+            previous_id = self._host.conversation.add(item)
+            self._host.emit("conversation.item.added", previous_item_id=previous_id, item=item.wire())
+        return {"response_id": self.id, "item_id": item.id, "output_index": output_index}
+
+    def _deliver(self, now: float) -> None:
+        ending = self._ending(now)
+        limit_ms = None if ending is None else ending.after_ms
+        last_ms = self.total_ms if limit_ms is None else min(self.total_ms, limit_ms)
+        if self.sent_ms < last_ms:
+            self._send_until(min(last_ms, self.sent_ms + self._plan.delta_ms))
+        if self.sent_ms < last_ms:
+            pause = self._plan.delta_ms / 1000 / self._plan.speed
+            self._timer = self._host.schedule.at(now + pause, self._deliver)
+        elif ending is None:
+            self._finish(now, "completed", None)
+        else:
+            self._end(now, ending)
+
+    def _ending(self, now: float) -> Ending | None:
+        return self._host.failing(now) or self._plan.ending
+
+    def _end(self, now: float, ending: Ending) -> None:
+        """End as commanded; a lost or hung response that has sent all its audio has also ended its item."""
+        if ending.commanded:
+            began = now if self.started_seconds is None else self.started_seconds
+            self._host.timeline.suffered("ending", began, now + ending.wait_seconds)
+        if ending.status not in (Result.LOST, Result.HUNG):
+            self._finish(now, ending.status, ending.details())
+            return
+        if ending.after_ms is None and self._stage is Stage.ANNOUNCED and not self._plan.calls:
+            self._finish_message(self.items[0], "completed")
+            self._stage = Stage.ENDED
+        if ending.announced:
+            self._host.emit("error", error={**ending.error(), "param": None, "event_id": None})
+        if ending.status == Result.LOST:
+            self._finish(now, "failed", {"type": "failed", "error": ending.error()}, sent=False)
+
+    def _send_until(self, end_ms: int) -> None:
+        item = self.items[0]
+        first = -(-self.sent_ms // self._plan.word_ms)
+        words = list(self._plan.words[first : -(-end_ms // self._plan.word_ms)])
+        kind = "response.output_audio_transcript.delta" if self._plan.voice else "response.output_text.delta"
+        for index, word in enumerate(words, start=first):
+            self._emit_part(kind, item, delta=f" {word}" if index else word)
+        if self._plan.voice is None:
+            self.sent_ms = end_ms
+            item.speak(words, 0)
+        else:
+            self._emit_audio(item, end_ms)
+            item.speak(words, end_ms)
+
+    def _emit_audio(self, item: Item, end_ms: int) -> None:
+        assert self._plan.voice is not None
+        data = self._audio.encode(self._plan.voice.pcm(self.sent_ms, end_ms))
+        self.sent_ms = end_ms
+        self._emit_part("response.output_audio.delta", item, delta=base64.b64encode(data).decode())
+
+    def _call(self, now: float) -> None:
+        ending = self._ending(now)
+        cut = ending is not None
+        for call in self._plan.calls[:1] if cut else self._plan.calls:
+            if call.server is None:
+                self._call_function(call, cut=cut)
+            elif self._host.mcp.needs_approval(call.server):
+                self._ask_for_approval(call)
+            else:
+                self._call_tool(call, now)
+        if ending is not None:
+            self._end(now, ending)
+            return
+        self._host.calls_made(self, now)
+        self._finish(now, "completed", None)
+
+    def _call_function(self, call: ToolCall, *, cut: bool) -> None:
+        item = Item(
+            self._host.new_id("item"),
+            "function_call",
+            Origin.MODEL,
+            status="in_progress",
+            call_id=self._host.new_id("call"),
+            name=call.name,
+            arguments="",
+        )
+        where = {"call_id": item.call_id, **self._add(item)}
+        # "Also emitted when a Response is interrupted, incomplete, or cancelled" (openai, types.realtime).
+        text = call.arguments[: len(call.arguments) // 2] if cut else call.arguments
+        item.arguments = text
+        item.status = "incomplete" if cut else "completed"
+        self._host.emit("response.function_call_arguments.delta", **where, delta=text)
+        self._host.emit("response.function_call_arguments.done", **where, name=call.name, arguments=text)
+        self._emit_item_done(item)
+
+    def _call_tool(self, call: ToolCall, now: float) -> None:
+        # The response is done before the call is: its output comes with `conversation.item.done`.
+        item = Item(
+            self._host.new_id("mcp"), "mcp_call", Origin.MODEL, server=call.server, name=call.name, arguments=""
+        )
+        where = self._add(item)
+        item.arguments = call.arguments
+        self._host.emit("response.mcp_call_arguments.delta", **where, delta=call.arguments)
+        self._host.emit("response.mcp_call_arguments.done", **where, arguments=call.arguments)
+        self._emit_output_done(item)
+        self._host.mcp.call(item, where["output_index"], now)
+
+    def _ask_for_approval(self, call: ToolCall) -> None:
+        item = Item(
+            self._host.new_id("mcpr"),
+            "mcp_approval_request",
+            Origin.MODEL,
+            server=call.server,
+            name=call.name,
+            arguments=call.arguments,
+        )
+        self._add(item)
+        self._emit_item_done(item)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _finish(self, now: float, status: str, details: dict[str, Any] | None, *, sent: bool = True) -> None:
+        """End the response; with `sent` false its client is not told."""
+        if self.done:
+            return
+        self._stop_timer()
+        if sent and self._stage is Stage.ANNOUNCED and not self._plan.calls:
+            self._finish_message(self.items[0], status)
+        self._stage = Stage.DONE
+        self.status = status
+        self.status_details = details
+        self.ended_seconds = now
+        self.usage = Usage(self._read.input, self._read.cached, self._output_tokens())
+        if sent:
+            self._host.emit("response.done", response=self.wire())
+        self._host.response_finished(self, now)
+
+    def _finish_message(self, item: Item, status: str) -> None:
+        item.status = "completed" if status == "completed" else "incomplete"
+        text = " ".join(item.said)
+        if self._plan.voice is None:
+            self._emit_part("response.output_text.done", item, text=text)
+            part = {"type": "text", "text": text}
+        else:
+            self._emit_part("response.output_audio.done", item)
+            self._emit_part("response.output_audio_transcript.done", item, transcript=text)
+            part = {"type": "audio", "transcript": text}
+        self._emit_part("response.content_part.done", item, part=part)
+        self._emit_item_done(item)
+
+    def _emit_item_done(self, item: Item) -> None:
+        conversation = self._host.conversation
+        if self.in_conversation and item in conversation.items:
+            previous_id = conversation.previous_id(item)
+            self._host.emit("conversation.item.done", previous_item_id=previous_id, item=item.wire())
+        self._emit_output_done(item)
+
+    def _emit_output_done(self, item: Item) -> None:
+        self._host.emit(
+            "response.output_item.done",
+            response_id=self.id,
+            output_index=self.items.index(item),
+            item=item.wire(),
+        )
+
+    def _emit_part(self, kind: str, item: Item, **content: Any) -> None:
+        self._host.emit(kind, response_id=self.id, item_id=item.id, output_index=0, content_index=0, **content)
+
+    def _output_tokens(self) -> Tokens:
+        called = sum(text_tokens(f"{call.name}{call.arguments}") for call in self._plan.calls if self.items)
+        audio_ms = self.sent_ms if self._plan.voice is not None else 0
+        return Tokens(called + text_tokens(self.text), audio_ms // MODEL_AUDIO_MS_PER_TOKEN)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import structlog
+from prometheus_client import CollectorRegistry, Counter
+
+import common.runtime.lasting_task
+from common.runtime.lasting_task import repeat
+from tests.helpers import eventually
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common.runtime.lasting_task, "PAUSE_SECONDS", 0.0)
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def failures(registry: CollectorRegistry) -> Counter:
+    return Counter("failures", "of the test", registry=registry)
+
+
+async def test_what_a_step_raises_does_not_end_the_task(registry: CollectorRegistry, failures: Counter) -> None:
+    steps = 0
+
+    async def step() -> None:
+        nonlocal steps
+        steps += 1
+        await asyncio.sleep(0)
+        if steps % 2:
+            raise ValueError("odd")
+
+    with structlog.testing.capture_logs() as lines:
+        task = asyncio.create_task(repeat(step, task="tick", failures=failures))
+        await eventually(lambda: steps >= 10)
+        task.cancel()
+    assert (registry.get_sample_value("failures_total") or 0) >= 5
+    # Not a line for each.
+    assert [(line["event"], line["task"], line["times"]) for line in lines] == [
+        ("a task failed, and goes on", "tick", 1)
+    ]
+
+
+async def test_a_task_that_goes_on_failing_is_logged_again(
+    failures: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(common.runtime.lasting_task, "LOG_SECONDS", 0.0)
+
+    async def step() -> None:
+        raise ValueError("odd")
+
+    with structlog.testing.capture_logs() as lines:
+        task = asyncio.create_task(repeat(step, task="tick", failures=failures))
+        await eventually(lambda: len(lines) >= 3)
+        task.cancel()
+
+
+async def test_a_task_that_is_cancelled_ends(registry: CollectorRegistry, failures: Counter) -> None:
+    async def step() -> None:
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(repeat(step, task="tick", failures=failures))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert registry.get_sample_value("failures_total") == 0

@@ -1,0 +1,365 @@
+"""The dispatcher's admin port over real HTTP, with a real registry."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import socket
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+from pydantic import SecretStr
+
+import dispatcher.api.admin
+from common.net.nesting import MAX_LEVELS
+from common.net.tokens import Token
+from common.observe import admin, metrics
+from common.store.registry import CallLease, Pin, Registry, WorkerRecord, WorkerState
+from dispatcher.api.admin import application
+from dispatcher.api.commands import CommandError, Commands
+from tests.redis_process import RedisProcess
+
+LONG_SECONDS = 60
+TOKEN = Token(SecretStr("a-token-for-the-admin"))
+
+
+class Client:
+    """Asks the admin port."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self.session = session
+        self.url = url
+        self.ready = True
+
+    async def get(self, path: str) -> tuple[int, str]:
+        async with self.session.get(self.url + path) as response:
+            return response.status, await response.text()
+
+    async def json(self, path: str) -> Any:
+        async with self.session.get(self.url + path) as response:
+            assert response.status == 200
+            assert response.content_type == "application/json"
+            return await response.json()
+
+
+class _Calls:
+    """A dispatcher without calls."""
+
+    def __init__(self, registry: Registry, client: Client) -> None:
+        self.registry = registry
+        self._client = client
+
+    @property
+    def is_ready(self) -> bool:
+        return self._client.ready
+
+    async def holder(self, uuid: str) -> Commands:
+        raise CommandError(404, "there is no such call")
+
+
+@contextlib.asynccontextmanager
+async def answering(
+    registry: Registry,
+    sock: socket.socket,
+    url: str,
+    connector: aiohttp.BaseConnector | None = None,
+    token: Token | None = None,
+) -> AsyncIterator[Client]:
+    """The admin port on this socket; `client.ready` is what the dispatcher says of itself."""
+    async with aiohttp.ClientSession(connector=connector) as session:
+        client = Client(session, url)
+        runner = await admin.serve(application(_Calls(registry, client), token), sock)
+        try:
+            yield client
+        finally:
+            await runner.cleanup()
+
+
+@pytest.fixture
+async def client(registry: Registry) -> AsyncIterator[Client]:
+    sock = socket.create_server(("127.0.0.1", 0))
+    async with answering(registry, sock, f"http://127.0.0.1:{sock.getsockname()[1]}") as client:
+        yield client
+
+
+@pytest.fixture
+async def guarded(registry: Registry) -> AsyncIterator[Client]:
+    """With ADMIN_TOKEN."""
+    sock = socket.create_server(("127.0.0.1", 0))
+    async with answering(registry, sock, f"http://127.0.0.1:{sock.getsockname()[1]}", token=TOKEN) as client:
+        yield client
+
+
+async def publish(registry: Registry) -> None:
+    record = WorkerRecord(
+        id="w-1",
+        address="10.0.0.1:7000",
+        host="host-1",
+        pid=42,
+        release="1.0.0",
+        capacity=200,
+        state=WorkerState.READY,
+        incarnation="abc",
+    )
+    await registry.publish_worker(record, lease_seconds=LONG_SECONDS)
+
+
+async def pin(registry: Registry, uuid: str, **metadata: str) -> Pin:
+    pinned = await registry.pin(uuid, dispatcher="d-1", epoch=1, metadata=metadata, lease_seconds=LONG_SECONDS)
+    assert isinstance(pinned, Pin)
+    return pinned
+
+
+class TestProbes:
+    async def test_a_dispatcher_that_runs_is_alive(self, client: Client) -> None:
+        client.ready = False
+        assert await client.get("/livez") == (200, "ok\n")
+
+    async def test_ready_is_what_the_dispatcher_says(self, client: Client) -> None:
+        assert await client.get("/readyz") == (200, "ok\n")
+        client.ready = False
+        status, why = await client.get("/readyz")
+        assert status == 503
+        assert "link" in why
+        assert "draining" in why
+
+    async def test_metrics_are_exposed(self, client: Client) -> None:
+        metrics.dispatcher()
+        async with aiohttp.ClientSession() as session, session.get(f"{client.url}/metrics") as response:
+            assert response.headers["Content-Type"] == metrics.CONTENT_TYPE
+            text = await response.text()
+        assert 'avr_sts_calls_total{outcome="completed"}' in text
+
+    async def test_other_paths_are_unknown(self, client: Client) -> None:
+        for path in ("/index.html", "/call", "/calls/", "//calls", "/calls/x", "/metrics/x"):
+            assert (await client.get(path))[0] == 404
+
+    async def test_only_what_reads_is_allowed(self, client: Client) -> None:
+        async with aiohttp.ClientSession() as session:
+            for path in ("/calls", "/workers", "/metrics"):
+                async with session.post(client.url + path, data=b"x") as response:
+                    assert response.status == 405
+
+    async def test_a_request_for_no_path_at_all_is_answered(self, client: Client) -> None:
+        # `OPTIONS *` is a request of HTTP/1.1, and its path has no slash.
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(client.url.rsplit(":", 1)[1]))
+        writer.write(b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 404 ")
+
+
+class TestCalls:
+    async def test_there_are_none(self, client: Client) -> None:
+        assert await client.json("/calls") == []
+
+    async def test_a_call_is_shown_with_all_that_the_contract_names(
+        self, client: Client, registry: Registry
+    ) -> None:
+        await publish(registry)
+        before = time.time()
+        pinned = await pin(registry, "call-1", **{"from": "+39 02", "name": "Città"})
+        (shown,) = await client.json("/calls")
+        started = datetime.datetime.fromisoformat(shown.pop("started_at"))
+        seconds = shown.pop("seconds")
+        assert shown == {
+            "uuid": "call-1",
+            "worker": "w-1",
+            "dispatcher": "d-1",
+            "state": "connecting",
+            "pins": 1,
+            "metadata": {"from": "+39 02", "name": "Città"},
+        }
+        assert started.utcoffset() == datetime.timedelta(0)
+        assert started.timestamp() == pytest.approx(pinned.started_at_ms / 1000)
+        assert 0 <= seconds <= time.time() - before + 0.001
+
+    async def test_state_and_pins_are_the_latest(self, client: Client, registry: Registry) -> None:
+        await publish(registry)
+        pinned = await pin(registry, "call-1")
+        pinned = await pin(registry, "call-1")
+        held = CallLease("call-1", "w-1", pinned.epoch, "live", pinned.started_at_ms, pinned.pins, {})
+        await registry.renew("d-1", [held], lease_seconds=LONG_SECONDS)
+        (shown,) = await client.json("/calls")
+        assert (shown["state"], shown["pins"]) == ("live", 2)
+
+    async def test_calls_of_every_dispatcher_are_shown(self, client: Client, registry: Registry) -> None:
+        await publish(registry)
+        for number in range(150):
+            await pin(registry, f"call-{number}")
+        held = CallLease("of another", "w-9", 1, "live", None, 1, {})
+        await registry.renew("d-2", [held], lease_seconds=LONG_SECONDS)
+        shown = {call["uuid"]: call["dispatcher"] for call in await client.json("/calls")}
+        assert shown == {f"call-{number}": "d-1" for number in range(150)} | {"of another": "d-2"}
+
+
+class TestWorkers:
+    async def test_there_are_none(self, client: Client) -> None:
+        assert await client.json("/workers") == []
+
+    async def test_a_worker_is_shown_with_its_load(self, client: Client, registry: Registry) -> None:
+        await publish(registry)
+        await pin(registry, "call-1")
+        assert await client.json("/workers") == [
+            {
+                "id": "w-1",
+                "host": "host-1",
+                "pid": 42,
+                "address": "10.0.0.1:7000",
+                "calls": 1,
+                "capacity": 200,
+                "state": "ready",
+            }
+        ]
+
+
+@pytest.mark.parametrize("path", ["/calls", "/workers"])
+class TestWhoMayAsk:
+    async def test_a_peer_without_an_address_of_this_host_may_not(
+        self, path: str, registry: Registry, tmp_path: Path
+    ) -> None:
+        # A Unix socket's peer has no address at all.
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(str(tmp_path / "admin"))
+        connector = aiohttp.UnixConnector(str(tmp_path / "admin"))
+        async with answering(registry, sock, "http://admin", connector) as client:
+            status, body = await client.get(path)
+            assert status == 403
+            assert "loopback" in body
+            # Probes and metrics are for everybody.
+            for probe in ("/livez", "/readyz", "/metrics"):
+                assert (await client.get(probe))[0] == 200
+
+    async def test_a_peer_that_comes_over_the_network_may_not(self, path: str, registry: Registry) -> None:
+        address = next(
+            (
+                each.address
+                for interface in psutil.net_if_addrs().values()
+                for each in interface
+                if each.family is socket.AF_INET and not each.address.startswith("127.")
+            ),
+            None,
+        )
+        if address is None:
+            pytest.skip("this host has no address but loopback")
+        sock = socket.create_server((address, 0))
+        async with answering(registry, sock, f"http://{address}:{sock.getsockname()[1]}") as client:
+            assert (await client.get(path))[0] == 403
+            assert (await client.get("/livez"))[0] == 200
+
+    async def test_any_address_of_loopback_may(self, path: str, registry: Registry) -> None:
+        sock = socket.create_server(("127.0.0.9", 0))
+        async with answering(registry, sock, f"http://127.0.0.9:{sock.getsockname()[1]}") as client:
+            assert await client.json(path) == []
+
+    async def test_what_a_proxy_says_of_its_client_counts_for_nothing(self, path: str, client: Client) -> None:
+        headers = {"X-Forwarded-For": "203.0.113.9"}
+        async with aiohttp.ClientSession() as http, http.get(client.url + path, headers=headers) as response:
+            assert response.status == 200
+
+    async def test_while_redis_is_away_the_answer_says_so(self, path: str, redis_process: RedisProcess) -> None:
+        registry = Registry.from_url(redis_process.url, timeout_seconds=1)
+        sock = socket.create_server(("127.0.0.1", 0))
+        async with answering(registry, sock, f"http://127.0.0.1:{sock.getsockname()[1]}") as client:
+            assert await client.json(path) == []
+            redis_process.kill()
+            status, body = await client.get(path)
+            assert status == 503
+            assert "Redis is away" in body
+            # A dispatcher that lost Redis still carries its calls.
+            assert (await client.get("/livez"))[0] == 200
+            redis_process.start()
+            assert await client.json(path) == []
+        await registry.aclose()
+
+
+class TestToken:
+    async def test_who_has_it_may_from_anywhere(self, registry: Registry, tmp_path: Path) -> None:
+        # A Unix socket's peer has no address at all.
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(str(tmp_path / "admin"))
+        connector = aiohttp.UnixConnector(str(tmp_path / "admin"))
+        async with answering(registry, sock, "http://admin", connector, TOKEN) as client:
+            for path in ("/calls", "/workers"):
+                headers = {"Authorization": f"Bearer {TOKEN.value.get_secret_value()}"}
+                async with client.session.get(client.url + path, headers=headers) as response:
+                    assert (response.status, await response.json()) == (200, [])
+
+    @pytest.mark.parametrize(
+        ("method", "path"),
+        [
+            ("GET", "/calls"),
+            ("GET", "/workers"),
+            ("GET", "/calls/x"),
+            ("GET", "/calls/x/events"),
+            ("DELETE", "/calls/x"),
+            ("POST", "/calls/x/say"),
+            ("POST", "/calls/x/session"),
+        ],
+    )
+    async def test_who_has_not_may_not_from_loopback_either(self, guarded: Client, method: str, path: str) -> None:
+        async with guarded.session.request(method, guarded.url + path) as response:
+            assert response.status == 401
+            assert response.headers["WWW-Authenticate"] == "Bearer"
+            assert "ADMIN_TOKEN" in (await response.json())["error"]
+
+    async def test_what_is_not_it_is_no_token(self, guarded: Client) -> None:
+        token = TOKEN.value.get_secret_value()
+        for wrong in ("Bearer", "Bearer x", f"Basic {token}", token, f"Bearer {token}x", "Bearer " + "x" * 4000):
+            headers = {"Authorization": wrong}
+            async with guarded.session.get(f"{guarded.url}/calls", headers=headers) as response:
+                assert response.status == 401
+
+    async def test_a_query_is_no_place_for_it(self, guarded: Client) -> None:
+        assert (await guarded.get(f"/calls?token={TOKEN.value.get_secret_value()}"))[0] == 401
+
+    async def test_probes_and_metrics_need_none(self, guarded: Client) -> None:
+        for probe in ("/livez", "/readyz", "/metrics"):
+            assert (await guarded.get(probe))[0] == 200
+
+
+class TestSlowness:
+    async def test_a_request_that_does_not_come_is_not_waited_for(
+        self, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(admin, "IDLE_SECONDS", 0.2)
+        sock = socket.create_server(("127.0.0.1", 0))
+        async with answering(registry, sock, f"http://127.0.0.1:{sock.getsockname()[1]}"):
+            for begun in (b"", b"GET /livez HTTP/1.1\r\nX: "):
+                reader, writer = await asyncio.open_connection(*sock.getsockname())
+                writer.write(begun)
+                assert await asyncio.wait_for(reader.read(), 10) == b""
+                writer.close()
+
+    async def test_a_body_that_does_not_come_is_not_waited_for(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(dispatcher.api.admin, "BODY_SECONDS", 0.2)
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(client.url.rsplit(":", 1)[1]))
+        writer.write(b"POST /calls/x/say HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+        assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 408")
+        writer.close()
+
+
+class TestBodies:
+    @pytest.mark.parametrize("levels", [MAX_LEVELS + 1, 110, 260, 2000])
+    async def test_a_body_that_is_too_deep_is_refused(self, client: Client, levels: int) -> None:
+        for path in ("/calls/x/session", "/calls/x/say"):
+            body = '{"text":"a","tracing":' + "[" * (levels - 1) + "]" * (levels - 1) + "}"
+            async with client.session.post(client.url + path, data=body) as response:
+                answer = await response.json()
+                assert (response.status, answer) == (
+                    400,
+                    {"error": f"the body is nested deeper than {MAX_LEVELS} levels: send it flatter"},
+                )
+
+    async def test_a_body_of_just_the_limit_is_taken(self, client: Client) -> None:
+        body = '{"tracing":' + "[" * (MAX_LEVELS - 1) + "]" * (MAX_LEVELS - 1) + "}"
+        async with client.session.post(f"{client.url}/calls/x/session", data=body) as response:
+            assert response.status == 404  # there is no such call

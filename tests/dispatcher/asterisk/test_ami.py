@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from dispatcher.asterisk import ami as module
+from dispatcher.asterisk.ami import Ami, AmiError
+from simulator.avr.ami import AmiDouble, AmiRequest
+
+
+@pytest.fixture
+async def double() -> AsyncIterator[AmiDouble]:
+    async with AmiDouble(calls=["call-1"]) as double:
+        yield double
+
+
+@pytest.fixture
+async def ami(double: AmiDouble) -> AsyncIterator[Ami]:
+    client = Ami(double.url + "/")
+    yield client
+    await client.close()
+
+
+async def test_a_call_is_hung_up(ami: Ami, double: AmiDouble) -> None:
+    assert await ami.hang_up("call-1")
+    assert list(double.requests) == [AmiRequest("hangup", "call-1")]
+
+
+@pytest.mark.parametrize(("priority", "sent"), [("1", 1), ("start", "start")])
+async def test_a_call_is_transferred(ami: Ami, double: AmiDouble, priority: str, sent: int | str) -> None:
+    assert await ami.transfer("call-1", "600", "demo", priority)
+    assert list(double.requests) == [AmiRequest("transfer", "call-1", "600", "demo", sent)]
+
+
+async def test_an_unknown_call_is_said_so(ami: Ami) -> None:
+    with pytest.raises(AmiError, match="HTTP 404"):
+        await ami.hang_up("call-2")
+
+
+async def test_a_failure_of_avr_ami_is_said_so(ami: Ami, double: AmiDouble) -> None:
+    double.fail()
+    with pytest.raises(AmiError, match="HTTP 500"):
+        await ami.hang_up("call-1")
+
+
+async def test_silence_has_a_limit(ami: Ami, double: AmiDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.05)
+    double.stall()
+    with pytest.raises(AmiError, match=r"no answer within 0\.05 s"):
+        await ami.hang_up("call-1")
+    double.resume()
+
+
+async def test_nobody_at_the_address_is_said_so() -> None:
+    client = Ami("http://127.0.0.1:9")
+    with pytest.raises(AmiError, match="could not hangup"):
+        await client.hang_up("call-1")
+    await client.close()
+
+
+@pytest.mark.parametrize("levels", [300, 1000, 2000])
+def test_an_answer_that_is_too_deep_is_shown_as_it_is(levels: int) -> None:
+    raw = b'{"message":' + b"[" * levels + b"]" * levels + b"}"
+    assert module._message(raw) == raw.decode()[: module.MAX_MESSAGE_CHARS]

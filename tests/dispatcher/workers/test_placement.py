@@ -1,0 +1,651 @@
+"""Placement through a Redis, real and embedded, and without one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from common.link import wire
+from common.store.registry import (
+    CallLease,
+    NoCapacity,
+    NoCapacityReason,
+    Pin,
+    Registry,
+    Said,
+    Superseded,
+    WorkerRecord,
+    WorkerState,
+)
+from dispatcher.call.memory import CallMemory
+from dispatcher.workers.placement import LOADS_SECONDS, SAID_CALLS, SAID_CHARS, Found, Placement
+from tests.redis_process import RedisProcess
+
+LONG_SECONDS = 60
+NOBODY: frozenset[str] = frozenset()
+METADATA = {"from": "100"}
+
+
+def worker(name: str, *, capacity: int = 10, release: str = "1.0.0", state: str = "ready") -> WorkerRecord:
+    return WorkerRecord(
+        id=name,
+        address=f"{name}.example:7000",
+        host="host",
+        pid=1,
+        release=release,
+        capacity=capacity,
+        state=WorkerState(state),
+        incarnation="",
+    )
+
+
+class Rig:
+    """One dispatcher's placement, with what it was told and what it knows."""
+
+    def __init__(self, registry: Registry, dispatcher_id: str = "d-1") -> None:
+        self.registry = registry
+        self.own_calls: dict[str, int] = {}
+        self.redis_up: list[float] = []
+        self.out_of_reach: set[str] = set()
+        self.placement = Placement(
+            registry,
+            dispatcher_id,
+            own_calls=lambda worker_id: self.own_calls.get(worker_id, 0),
+            has_link=lambda worker_id: worker_id not in self.out_of_reach,
+            redis_up=self.redis_up.append,
+            ask_loads=self._loads,
+            clock=lambda: self.now,
+        )
+        self.now = 1000.0
+        # What workers say of themselves, and how often they were asked.
+        self.loads: dict[str, int] = {}
+        self.asked = 0
+
+    async def _loads(self) -> dict[str, int]:
+        self.asked += 1
+        await asyncio.sleep(0)
+        return dict(self.loads)
+
+    async def publish(self, *workers: WorkerRecord) -> None:
+        for record in workers:
+            await self.registry.publish_worker(record, lease_seconds=LONG_SECONDS)
+
+    async def place(self, uuid: str = "call", **options: Any) -> Found | NoCapacity | Superseded:
+        chosen: dict[str, Any] = {"epoch": 1, "metadata": METADATA, "excluded": NOBODY, "pins": 0, **options}
+        return await self.placement.place(uuid, **chosen)
+
+    async def placed(self, uuid: str = "call", **options: Any) -> Found:
+        outcome = await self.place(uuid, **options)
+        assert isinstance(outcome, Found), outcome
+        return outcome
+
+
+@pytest.fixture
+def rig(registry: Registry) -> Rig:
+    return Rig(registry)
+
+
+def lease(uuid: str = "call", **changes: Any) -> CallLease:
+    return replace(CallLease(uuid, "w-1", 1, "live", None, 1, METADATA), **changes)
+
+
+class TestThroughRedis:
+    async def test_a_call_is_pinned_and_redis_says_where(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"))
+        placed = await rig.placed()
+        assert (placed.worker_id, placed.address, placed.epoch, placed.pins) == ("w-1", "w-1.example:7000", 1, 1)
+        record = await rig.registry.call("call")
+        assert record is not None
+        assert (record.worker, record.dispatcher, record.metadata) == ("w-1", "d-1", METADATA)
+        assert record.started_at_ms == placed.started_at_ms
+        assert rig.redis_up == [True]
+
+    async def test_calls_spread_over_the_workers(self, rig: Rig) -> None:
+        await rig.publish(*(worker(f"w-{number}") for number in range(4)))
+        placed = await asyncio.gather(*(rig.placed(f"call-{number}") for number in range(20)))
+        workers = [each.worker_id for each in placed]
+        assert {name: workers.count(name) for name in set(workers)} == dict.fromkeys(
+            (f"w-{number}" for number in range(4)), 5
+        )
+
+    async def test_workers_that_were_asked_already_are_left_out(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"), worker("w-2"))
+        assert (await rig.placed(excluded=frozenset({"w-1"}))).worker_id == "w-2"
+        assert await rig.place(excluded=frozenset({"w-1", "w-2"})) == NoCapacity(NoCapacityReason.NO_WORKERS)
+
+    async def test_a_call_that_is_placed_again_gets_the_next_epoch(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"), worker("w-2"))
+        first = await rig.placed()
+        again = await rig.placed(epoch=2, excluded=frozenset({first.worker_id}), pins=1)
+        assert (again.epoch, again.pins) == (2, 2)
+        assert again.worker_id != first.worker_id
+        assert again.started_at_ms == first.started_at_ms
+
+    async def test_there_is_no_worker(self, rig: Rig) -> None:
+        assert await rig.place() == NoCapacity(NoCapacityReason.NO_WORKERS)
+        assert rig.redis_up == [True]
+
+    async def test_every_worker_is_full(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1", capacity=1))
+        await rig.placed("first")
+        assert await rig.place("second") == NoCapacity(NoCapacityReason.FULL)
+
+    async def test_a_call_that_ended_is_taken_out(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"))
+        placed = await rig.placed()
+        await rig.placement.unpin("call", placed.epoch)
+        assert await rig.registry.calls() == []
+
+    async def test_a_call_that_somebody_placed_again_is_not(self, rig: Rig, registry: Registry) -> None:
+        await rig.publish(worker("w-1"))
+        placed = await rig.placed()
+        newer = await Rig(registry, "d-2").placed()
+        await rig.placement.unpin("call", placed.epoch)
+        record = await registry.call("call")
+        assert record is not None
+        assert (record.dispatcher, record.epoch) == ("d-2", newer.epoch)
+
+    async def test_a_renewal_publishes_what_is_held_and_brings_the_workers(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"), worker("w-2", state="draining"))
+        before = rig.placement.workers
+        renewal = await rig.placement.renew([lease(metadata={"to": "7"})])
+        assert renewal.superseded == frozenset()
+        # Redis did not know of it, nor of what was said in it.
+        assert renewal.forgotten == frozenset({"call"})
+        assert (await rig.placement.renew([lease()])).forgotten == frozenset()
+        assert ([w.id for w in before], [w.id for w in rig.placement.workers]) == ([], ["w-1", "w-2"])
+        record = await rig.registry.call("call")
+        assert record is not None
+        assert (record.worker, record.state, record.metadata) == ("w-1", "live", {"to": "7"})
+
+    async def test_a_renewal_tells_which_calls_another_dispatcher_has(self, rig: Rig, registry: Registry) -> None:
+        await rig.publish(worker("w-1"))
+        mine, taken = await rig.placed("mine"), await rig.placed("taken")
+        await Rig(registry, "d-2").placed("taken")
+        held = [
+            lease("mine", epoch=mine.epoch, worker=mine.worker_id),
+            lease("taken", epoch=taken.epoch, worker=taken.worker_id),
+        ]
+        renewal = await rig.placement.renew(held)
+        assert (renewal.superseded, renewal.forgotten) == (frozenset({"taken"}), frozenset())
+
+    async def test_a_worker_that_has_the_call_keeps_it(self, rig: Rig, registry: Registry) -> None:
+        """The caller comes back to another dispatcher: its session goes on, full or not, draining or not."""
+        await rig.publish(worker("w-1", capacity=1), worker("w-2", capacity=0))
+        first = await rig.placed()
+        await rig.publish(worker("w-1", capacity=1, state="draining"), worker("w-2"))
+        other = Rig(registry, "d-2")
+        again = await other.placed()
+        assert again == replace(first, epoch=2, attach=True, age_seconds=again.age_seconds)
+        # But not for a call that has no session any more, nor if it is not to be that worker.
+        await rig.publish(worker("w-1"))
+        lost = await other.placed(epoch=3, recovers=True)
+        assert not lost.attach
+        excluded = await other.placed(epoch=4, excluded=frozenset({lost.worker_id}))
+        assert excluded.worker_id != lost.worker_id
+        assert not excluded.attach
+
+    async def test_a_call_that_lost_its_session_may_fill_a_worker_above_its_capacity(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1", capacity=2))
+        await rig.placed("first")
+        await rig.placed("second")
+        assert await rig.place("third") == NoCapacity(NoCapacityReason.FULL)
+        assert (await rig.placed("third", recovers=True)).worker_id == "w-1"
+        # By half.
+        assert await rig.place("fourth", recovers=True) == NoCapacity(NoCapacityReason.FULL)
+
+    async def test_a_worker_is_chosen_for_a_move_without_a_pin(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"), worker("w-2", capacity=2))
+        await rig.placement.renew([])
+        rig.own_calls = {"w-1": 1, "w-2": 1}
+        assert rig.placement.choose(7, NOBODY, 2) == Found("w-1", "w-1.example:7000", 7, 3)
+        assert await rig.registry.calls() == []
+        rig.own_calls = {"w-2": 2}
+        full = rig.placement.choose(7, frozenset({"w-1"}), 2)
+        assert isinstance(full, Found), "a call that moves may fill a worker above its capacity, too"
+        rig.own_calls = {"w-2": 3}
+        assert rig.placement.choose(7, frozenset({"w-1"}), 2) == NoCapacity(NoCapacityReason.FULL)
+        nobody = rig.placement.choose(7, frozenset({"w-1", "w-2"}), 2)
+        assert nobody == NoCapacity(NoCapacityReason.NO_WORKERS)
+
+    async def test_no_call_moves_more_than_twice_while_all_workers_are_restarted(self, rig: Rig) -> None:
+        old = [f"a-{number}" for number in range(5)]
+        held: dict[str, list[int]] = {name: [] for name in old}
+        for call in range(50):
+            held[old[call % len(old)]].append(call)
+        first: dict[int, int] = {}
+        moves = dict.fromkeys(range(50), 0)
+        await rig.publish(*(worker(name, capacity=30) for name in old))
+        await rig.placement.renew([])
+        for number, name in enumerate(old):
+            # One ends before its successor is there: the worst case.
+            leaving = held.pop(name)
+            for call in leaving:
+                rig.own_calls = {each: len(calls) for each, calls in held.items()}
+                after = first.setdefault(call, rig.placement.newest_worker)
+                found = rig.placement.choose(7, frozenset({name}), 2, newer_than=after)
+                assert isinstance(found, Found)
+                held[found.worker_id].append(call)
+                moves[call] += 1
+            await rig.registry.remove_worker(name)
+            rig.out_of_reach.add(name)
+            held[f"z-{number}"] = []
+            await rig.publish(worker(f"z-{number}", capacity=30))
+            await rig.placement.renew([])
+        assert set(moves.values()) <= {1, 2}
+        assert max(len(calls) for calls in held.values()) <= 30
+
+    async def test_a_worker_that_came_up_since_is_preferred_while_it_has_room(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1", capacity=2), worker("w-2"))
+        await rig.placement.renew([])
+        before = rig.placement.newest_worker
+        await rig.publish(worker("w-3", capacity=2))
+        await rig.placement.renew([])
+        rig.own_calls = {"w-1": 0, "w-2": 3, "w-3": 1}
+        younger = rig.placement.choose(7, NOBODY, 2, newer_than=before)
+        assert isinstance(younger, Found)
+        assert younger.worker_id == "w-3"
+        rig.own_calls["w-3"] = 2
+        least_loaded = rig.placement.choose(7, NOBODY, 2, newer_than=before)
+        assert isinstance(least_loaded, Found)
+        assert least_loaded.worker_id == "w-1"
+        # One of a newer release is worth more than either.
+        await rig.publish(worker("w-2", release="1.0.1"))
+        await rig.placement.renew([])
+        newest = rig.placement.choose(7, NOBODY, 2, newer_than=before)
+        assert isinstance(newest, Found)
+        assert newest.worker_id == "w-2"
+
+
+class TestTheCopyOfWhatWasSaid:
+    def spoken(self, *texts: str) -> CallMemory:
+        memory = CallMemory()
+        memory.keep_profile(wire.Profile({"model": "m"}, {"api_key": "a secret"}))
+        for number, text in enumerate(texts):
+            after = f"item_{number - 1}" if number else ""
+            memory.remember(wire.Remember(f"item_{number}", after, item={"text": text}, sound="c291bmQ="), 100)
+        return memory
+
+    async def test_it_is_written_and_read_again_without_secrets_and_sound(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"))
+        await rig.placed()
+        await rig.placement.remember({"call": self.spoken("Hello.", "Hi.")})
+        recalled = await rig.placement.recall("call")
+        assert recalled is not None
+        assert list(recalled.records()) == [
+            wire.Profile({"model": "m"}),
+            wire.Remember("item_0", "", item={"text": "Hello."}),
+            wire.Remember("item_1", "item_0", item={"text": "Hi."}),
+        ]
+        assert "secret" not in str(await rig.registry.recall("call"))
+
+    async def test_what_changes_is_written_when_it_changes(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"))
+        await rig.placed()
+        memory = self.spoken("Hello.", "Hi.", "Bye.")
+        await rig.placement.remember({"call": memory})
+        memory.remember(wire.Remember("item_1", forgotten=True), 10)
+        memory.remember(wire.Remember("item_2", item={"text": "Goodbye."}), 10)
+        await rig.placement.remember({"call": memory})
+        recalled = await rig.placement.recall("call")
+        assert recalled is not None
+        assert recalled.order == ["item_0", "item_2"]
+        assert recalled.item("item_2") == {"text": "Goodbye."}
+
+    async def test_a_call_that_redis_does_not_know_is_written_when_it_does(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"))
+        memory = self.spoken("Hello.")
+        await rig.placement.renew([])
+        await rig.placement.remember({"call": memory})
+        assert await rig.placement.recall("call") is None
+        await rig.placed()
+        await rig.placement.remember({"call": memory})
+        recalled = await rig.placement.recall("call")
+        assert recalled is not None
+        assert recalled.order == ["item_0"]
+
+    async def test_many_are_written_together_and_those_that_are_not_known_do_not_matter(self, rig: Rig) -> None:
+        calls = 2 * SAID_CALLS + 1
+        await rig.publish(worker("w-1", capacity=calls))
+        memories = {f"call-{number}": self.spoken("Hello.", f"{number}") for number in range(calls)}
+        for number in range(1, calls):
+            await rig.placed(f"call-{number}")
+        await rig.placement.remember(memories)
+        memories["call-3"].remember(wire.Remember("item_1", forgotten=True), 10)
+        memories["call-4"].remember(wire.Remember("item_2", "item_1", item={"text": "Bye."}), 10)
+        await rig.placed("call-0")
+        await rig.placement.remember(memories)
+        for number in range(calls):
+            recalled = await rig.placement.recall(f"call-{number}")
+            assert recalled is not None
+            assert recalled.order[:2] == (["item_0"] if number == 3 else ["item_0", "item_1"])
+            assert number == 3 or recalled.item("item_1") == {"text": f"{number}"}
+        assert (await rig.registry.recall("call-4"))["item:item_2"] == '{"text":"Bye."}'
+
+    async def test_what_is_long_is_written_in_parts(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"))
+        for number in range(4):
+            await rig.placed(f"call-{number}")
+        text = "x" * SAID_CHARS
+        await rig.placement.remember({f"call-{number}": self.spoken(text) for number in range(4)})
+        for number in range(4):
+            recalled = await rig.placement.recall(f"call-{number}")
+            assert recalled is not None
+            assert recalled.item("item_0") == {"text": text}
+
+    async def test_it_leaves_redis_with_the_call(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"))
+        placed = await rig.placed()
+        await rig.placement.remember({"call": self.spoken("Hello.")})
+        await rig.placement.unpin("call", placed.epoch)
+        assert await rig.registry.recall("call") == {}
+
+    async def test_nothing_is_remembered_of_a_call_that_nobody_had(self, rig: Rig) -> None:
+        assert await rig.placement.recall("call") is None
+
+
+class TestWithoutRedis:
+    """Redis is killed: the table that it gave last is all there is."""
+
+    @pytest.fixture
+    async def rig(self, redis_process: RedisProcess) -> AsyncIterator[Rig]:
+        registry = Registry.from_url(redis_process.url, timeout_seconds=1)
+        self.redis = redis_process
+        yield Rig(registry)
+        await registry.aclose()
+
+    async def with_table(self, rig: Rig, *workers: WorkerRecord) -> None:
+        await rig.publish(*workers)
+        await rig.placement.renew([])
+        self.redis.kill()
+
+    async def test_without_a_table_there_is_no_worker(self, rig: Rig) -> None:
+        self.redis.kill()
+        assert await rig.place() == NoCapacity(NoCapacityReason.NO_WORKERS)
+        assert rig.redis_up == [False]
+
+    async def test_a_call_goes_to_the_worker_with_the_fewest_of_our_own(self, rig: Rig) -> None:
+        await self.with_table(rig, worker("w-1"), worker("w-2"), worker("w-3"))
+        rig.own_calls = {"w-1": 3, "w-2": 1, "w-3": 2}
+        # The epoch is the caller's own, and when it began Redis says later.
+        assert await rig.place(epoch=4, pins=2) == Found("w-2", "w-2.example:7000", 4, 3, None)
+
+    async def test_the_load_counts_in_proportion_to_the_capacity(self, rig: Rig) -> None:
+        await self.with_table(rig, worker("w-1", capacity=2), worker("w-2", capacity=100))
+        rig.own_calls = {"w-1": 1, "w-2": 20}
+        assert (await rig.placed()).worker_id == "w-2"
+
+    async def test_the_newest_release_comes_first(self, rig: Rig) -> None:
+        await self.with_table(rig, worker("old", release="1.9.0"), worker("new", release="1.10.0", capacity=2))
+        rig.own_calls = {"old": 0, "new": 1}
+        assert (await rig.placed()).worker_id == "new"
+        rig.own_calls = {"old": 0, "new": 2}
+        assert (await rig.placed()).worker_id == "old"
+
+    async def test_workers_that_drain_or_have_refused_are_left_out(self, rig: Rig) -> None:
+        await self.with_table(rig, worker("w-1", state="draining"), worker("w-2"), worker("w-3"))
+        assert (await rig.placed(excluded=frozenset({"w-2"}))).worker_id == "w-3"
+        assert await rig.place(excluded=frozenset({"w-2", "w-3"})) == NoCapacity(NoCapacityReason.NO_WORKERS)
+
+    async def test_capacity_is_respected_as_far_as_it_is_known(self, rig: Rig) -> None:
+        await self.with_table(rig, worker("w-1", capacity=1), worker("w-2", capacity=0))
+        assert (await rig.placed()).worker_id == "w-1"
+        rig.own_calls = {"w-1": 1}
+        assert await rig.place() == NoCapacity(NoCapacityReason.FULL)
+
+    async def test_a_call_that_lost_its_session_may_fill_a_worker_above_its_capacity(self, rig: Rig) -> None:
+        await self.with_table(rig, worker("w-1", capacity=2))
+        rig.own_calls = {"w-1": 2}
+        assert await rig.place() == NoCapacity(NoCapacityReason.FULL)
+        assert (await rig.placed(recovers=True)).worker_id == "w-1"
+        rig.own_calls = {"w-1": 3}
+        assert await rig.place(recovers=True) == NoCapacity(NoCapacityReason.FULL)
+
+    async def test_workers_to_which_there_is_a_link_come_first(self, rig: Rig) -> None:
+        await self.with_table(rig, worker("w-1"), worker("w-2"))
+        rig.own_calls = {"w-2": 5}
+        rig.out_of_reach = {"w-1"}
+        assert (await rig.placed()).worker_id == "w-2"
+        # Where there is none to any of them, they are tried.
+        rig.out_of_reach = {"w-1", "w-2"}
+        assert (await rig.placed()).worker_id == "w-1"
+
+    async def test_one_that_had_left_the_table_is_asked_when_there_is_nobody_else(self, rig: Rig) -> None:
+        """It may have been hung, and is there again."""
+        await rig.publish(worker("w-1"), worker("w-2"))
+        await rig.placement.renew([])
+        await rig.registry.remove_worker("w-1")
+        rig.out_of_reach = {"w-1"}
+        await self.with_table(rig)
+        rig.now += 60.0
+        assert (await rig.placed()).worker_id == "w-2"
+        assert (await rig.placed(excluded=frozenset({"w-2"}))).worker_id == "w-1"
+        assert await rig.place(excluded=frozenset({"w-1", "w-2"})) == NoCapacity(NoCapacityReason.NO_WORKERS)
+        # After two minutes it is taken for gone.
+        rig.now += 61.0
+        assert await rig.place(excluded=frozenset({"w-2"})) == NoCapacity(NoCapacityReason.NO_WORKERS)
+
+    async def test_while_redis_is_there_it_is_not(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"))
+        await rig.placement.renew([])
+        await rig.registry.remove_worker("w-1")
+        rig.out_of_reach = {"w-1"}
+        await rig.placement.renew([])
+        assert rig.placement.choose(2, NOBODY, 1) == NoCapacity(NoCapacityReason.NO_WORKERS)
+
+    async def test_nothing_is_recalled_and_what_is_to_be_written_waits(self, rig: Rig) -> None:
+        await self.with_table(rig, worker("w-1"))
+        memory = CallMemory()
+        memory.remember(wire.Remember("item", item={"text": "Hello."}), 10)
+        assert await rig.placement.recall("call") is None
+        away = [rig.placement.redis_is_away]
+        await rig.placement.remember({"call": memory})
+        self.redis.start()
+        await rig.placement.renew([lease()])
+        away.append(rig.placement.redis_is_away)
+        assert away == [True, False]
+        await rig.placement.remember({"call": memory})
+        recalled = await rig.placement.recall("call")
+        assert recalled is not None
+        assert recalled.order == ["item"]
+
+    async def test_what_cannot_be_written_is_written_anew(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"))
+        await rig.placed()
+        memory = CallMemory()
+        memory.remember(wire.Remember("item_0", item={"text": "Hello."}), 10)
+        await rig.placement.remember({"call": memory})
+        memory.remember(wire.Remember("item_1", "item_0", item={"text": "Hi."}), 10)
+        self.redis.kill()
+        await rig.placement.remember({"call": memory})
+        assert rig.placement.redis_is_away
+        self.redis.start()
+        await rig.placement.renew([lease()])
+        await rig.placement.remember({"call": memory})
+        recalled = await rig.placement.recall("call")
+        assert recalled is not None
+        assert recalled.order == ["item_0", "item_1"]
+
+    async def test_a_renewal_keeps_the_table_and_supersedes_nobody(self, rig: Rig) -> None:
+        await self.with_table(rig, worker("w-1"))
+        renewal = await rig.placement.renew([lease()])
+        assert (renewal.superseded, renewal.forgotten) == (frozenset(), frozenset())
+        assert [status.id for status in rig.placement.workers] == ["w-1"]
+
+    @pytest.mark.parametrize("is_back", [False, True])
+    async def test_a_call_that_ends_is_taken_out_when_it_is_back(self, rig: Rig, is_back: bool) -> None:
+        await rig.publish(worker("w-1"))
+        placed = await rig.placed()
+        self.redis.freeze()
+        await rig.placement.unpin("call", placed.epoch)
+        assert not rig.redis_up[-1]
+        self.redis.thaw()
+        # It may have come back meanwhile: then it is there to stay.
+        held = [lease(epoch=placed.epoch, worker=placed.worker_id, pins=placed.pins)] if is_back else []
+        await rig.placement.renew(held)
+        assert [record.uuid for record in await rig.registry.calls()] == ["call"] * is_back
+
+    async def test_its_coming_and_going_is_logged_once_each(self, rig: Rig) -> None:
+        with capture_logs() as lines:
+            await self.with_table(rig, worker("w-1"))
+            for _ in range(3):
+                await rig.place()
+            self.redis.start()
+            await rig.placement.renew([])
+            await rig.placement.renew([])
+        assert [line["event"] for line in lines] == ["redis is away", "redis is back"]
+        # No call waits for a Redis that was away a moment ago: the renewals see when it is back.
+        assert rig.redis_up == [True, False, True, True]
+
+    async def test_a_redis_that_hangs_is_away_too(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"))
+        await rig.placement.renew([])
+        self.redis.freeze()
+        assert (await rig.placed()).started_at_ms is None
+        self.redis.thaw()
+
+    async def test_what_was_placed_meanwhile_is_published_when_it_is_back(self, rig: Rig) -> None:
+        await self.with_table(rig, worker("w-1"))
+        placed = await rig.placed()
+        self.redis.start()
+        held = lease(epoch=placed.epoch, worker=placed.worker_id, pins=placed.pins)
+        assert (await rig.placement.renew([held])).superseded == frozenset()
+        record = await rig.registry.call("call")
+        assert record is not None
+        assert (record.worker, record.epoch, record.dispatcher) == ("w-1", 1, "d-1")
+        assert record.started_at_ms > 0
+
+
+class TestTheCallsOfOtherDispatchers:
+    """Moves, and placement without Redis, go by the last table."""
+
+    async def filled(self, rig: Rig, *workers: WorkerRecord, **calls: int) -> None:
+        """Publish workers that have calls of another dispatcher, and take the table."""
+        await rig.publish(*workers)
+        held = [
+            lease(f"{name}-{n}", worker=name.replace("_", "-"))
+            for name, many in calls.items()
+            for n in range(many)
+        ]
+        await rig.registry.renew("d-2", held, lease_seconds=LONG_SECONDS)
+        await rig.placement.renew([])
+
+    async def test_a_move_goes_to_the_least_loaded_worker(self, rig: Rig) -> None:
+        await self.filled(rig, worker("w-1"), worker("w-2"), w_1=5, w_2=2)
+        rig.own_calls = {"w-2": 1}
+        found = rig.placement.choose(2, NOBODY, 1)
+        assert isinstance(found, Found)
+        assert found.worker_id == "w-2"
+
+    async def test_a_full_worker_of_a_newer_release_comes_last(self, rig: Rig) -> None:
+        await self.filled(rig, worker("w-1", release="1.1.0"), worker("w-2"), w_1=10, w_2=9)
+        found = rig.placement.choose(2, NOBODY, 1)
+        assert isinstance(found, Found)
+        assert found.worker_id == "w-2"
+
+    async def test_moves_since_the_table_count(self, rig: Rig) -> None:
+        await self.filled(rig, worker("w-1"), worker("w-2"), w_1=3, w_2=2)
+        rig.own_calls = {"w-2": 2}
+        await rig.placement.renew([])
+        rig.own_calls = {"w-2": 4}
+        found = rig.placement.choose(2, NOBODY, 1)
+        assert isinstance(found, Found)
+        assert found.worker_id == "w-1"
+
+    async def test_a_move_fills_no_worker_above_the_limit(self, rig: Rig) -> None:
+        await self.filled(rig, worker("w-1"), w_1=15)
+        assert rig.placement.choose(2, NOBODY, 1) == NoCapacity(NoCapacityReason.FULL)
+
+    async def test_without_redis_calls_go_by_the_table(self, rig: Rig) -> None:
+        await self.filled(rig, worker("w-1", release="1.1.0"), worker("w-2"), w_1=10, w_2=1)
+        rig.placement._note(False)
+        assert (await rig.placed()).worker_id == "w-2"
+
+    async def test_without_redis_a_full_worker_is_asked_last(self, rig: Rig) -> None:
+        await self.filled(rig, worker("w-1"), w_1=10)
+        rig.placement._note(False)
+        # The table may be old: the worker knows better.
+        assert (await rig.placed()).worker_id == "w-1"
+
+
+async def test_a_write_that_a_failover_lost_is_written_again(rig: Rig) -> None:
+    await rig.publish(worker("w-1"))
+    await rig.placed()
+    memory = CallMemory()
+    memory.remember(wire.Remember("item_1", item={"role": "user", "text": "My name is Ann."}), 50)
+    await rig.placement.renew([lease()])
+    await rig.placement.remember({"call": memory})
+    older = await rig.registry.recall("call")
+    memory.remember(wire.Remember("item_2", "item_1", item={"role": "agent", "text": "Hello Ann."}), 50)
+    await rig.placement.remember({"call": memory})
+    # The replica has the call, and what was said before the last write.
+    await rig.registry.remember({"call": Said(older, anew=True, version=1)})
+    assert (await rig.placement.renew([lease()])).forgotten == {"call"}
+    memory.forgotten()
+    await rig.placement.remember({"call": memory})
+    assert (await rig.placement.renew([lease()])).forgotten == frozenset()
+    recalled = await rig.placement.recall("call")
+    assert recalled is not None
+    assert recalled.order == ["item_1", "item_2"]
+
+
+class TestStaleSlots:
+    """Redis counts calls that have ended: of a dispatcher that died, or whose hang-ups Redis has not heard of."""
+
+    async def fill(self, rig: Rig, *workers: WorkerRecord) -> None:
+        """Have all slots of these workers taken in Redis, by another dispatcher."""
+        await rig.publish(*workers)
+        for number in range(sum(each.capacity for each in workers)):
+            pin = await rig.registry.pin(
+                f"stale-{number}", dispatcher="d-2", epoch=1, metadata={}, lease_seconds=LONG_SECONDS
+            )
+            assert isinstance(pin, Pin)
+        await rig.placement.renew([])
+
+    async def test_a_worker_that_says_it_has_room_gets_the_call(self, rig: Rig) -> None:
+        await self.fill(rig, worker("w-1", capacity=3), worker("w-2", capacity=3))
+        rig.loads = {"w-1": 3, "w-2": 2}
+        assert (await rig.placed("new")).worker_id == "w-2"
+        assert (await rig.registry.call("new")) is not None
+
+    async def test_many_calls_at_once_ask_once(self, rig: Rig) -> None:
+        await self.fill(rig, worker("w-1", capacity=3))
+        rig.loads = {"w-1": 0}
+        placed = await asyncio.gather(*(rig.placed(f"new-{number}") for number in range(20)))
+        assert {each.worker_id for each in placed} == {"w-1"}  # it refuses what is too much
+        assert rig.asked == 1
+        rig.now += LOADS_SECONDS
+        await rig.placed("later")
+        assert rig.asked == 2
+
+    @pytest.mark.parametrize("loads", [{}, {"w-1": 3}, {"w-1": 4}, {"unknown": 0}])
+    async def test_workers_that_are_full_or_say_nothing_are_full(self, rig: Rig, loads: dict[str, int]) -> None:
+        await self.fill(rig, worker("w-1", capacity=3))
+        rig.loads = loads
+        assert await rig.place("new") == NoCapacity(NoCapacityReason.FULL)
+        assert await rig.registry.call("new") is None
+
+    async def test_a_worker_that_has_refused_the_call_is_not_asked_for(self, rig: Rig) -> None:
+        await self.fill(rig, worker("w-1", capacity=3))
+        rig.loads = {"w-1": 0}
+        assert not isinstance(await rig.place("new", excluded=frozenset({"w-1"})), Found)
+
+    async def test_a_recovering_call_is_placed_by_what_workers_say(self, rig: Rig) -> None:
+        await self.fill(rig, worker("w-1", capacity=4))
+        for number in range(2):
+            await rig.placed(f"lost-{number}", recovers=True)
+        rig.loads = {"w-1": 5}
+        assert (await rig.placed("lost", recovers=True)).worker_id == "w-1"
+        rig.now += LOADS_SECONDS
+        rig.loads = {"w-1": 6}
+        assert await rig.place("another", recovers=True) == NoCapacity(NoCapacityReason.FULL)
+
+    async def test_nobody_is_asked_while_there_is_room(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"))
+        await rig.placed()
+        assert rig.asked == 0

@@ -1,0 +1,103 @@
+"""What the chart takes from the code and from grafana/ is as it is there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from common.settings.settings import Settings
+from scripts.chart import (
+    OF_SERVE,
+    REPOSITORY,
+    SCHEMA,
+    SECRETS,
+    SET_BY_THE_CHART,
+    out_of_date,
+    settings_of_the_chart,
+    write,
+)
+
+
+def test_the_chart_has_the_settings_the_dashboards_and_the_rules_of_the_repository() -> None:
+    assert out_of_date() == [], "run: python -m scripts.chart"
+
+
+def test_every_setting_is_for_people_or_for_the_chart() -> None:
+    names = {name.upper() for name in Settings.model_fields}
+    assert settings_of_the_chart().keys() >= names - SET_BY_THE_CHART - OF_SERVE
+    assert not settings_of_the_chart().keys() & (SET_BY_THE_CHART | OF_SERVE)
+
+
+def test_no_secret_can_be_written_into_values() -> None:
+    hidden = {
+        name.upper() for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)
+    }
+    assert SecretStr.__name__ in str(Settings.model_fields["openai_api_key"].annotation)
+    assert hidden <= SECRETS
+    properties = json.loads(SCHEMA.read_text("utf-8"))["properties"]
+    assert not properties["config"]["properties"].keys() & (SECRETS | {"REDIS_URL"})
+    assert properties["configFromSecrets"]["properties"].keys() >= SECRETS | {"REDIS_URL"}
+
+
+@pytest.mark.parametrize(
+    ("name", "types"),
+    [
+        ("OPENAI_SPEED", ["null", "number", "string"]),
+        ("OPENAI_MAX_TOKENS", ["integer", "null", "string"]),
+        ("OPENAI_MCP_SERVERS", ["array", "null", "string"]),
+        ("OPENAI_VOICE", ["null", "string"]),
+        ("PRICES_FILE", ["null", "string"]),
+        ("OPENAI_WELCOME_INTERRUPTIBLE", ["boolean", "null", "string"]),
+    ],
+)
+def test_a_setting_takes_what_yaml_may_hold_for_its_type(name: str, types: list[str]) -> None:
+    assert settings_of_the_chart()[name]["type"] == types
+
+
+def test_a_setting_with_choices_takes_these() -> None:
+    assert settings_of_the_chart()["LOG_FORMAT"]["enum"] == ["json", "console", None]
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """The parts of a repository that matter here, with a dashboard and a rule."""
+    (tmp_path / "helm").mkdir()
+    shutil.copy(SCHEMA, tmp_path / "helm")
+    for file, text in (
+        ("dashboards/fleet.json", "{}"),
+        ("rules/alerts.yaml", "groups: []\n"),
+        ("rules/README", ""),
+    ):
+        (tmp_path / "grafana" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "grafana" / file).write_text(text, "utf-8")
+    return tmp_path
+
+
+def test_what_is_missing_is_found_and_written(repository: Path) -> None:
+    assert [str(path) for path in out_of_date(repository)] == [
+        "helm/files/dashboards/fleet.json",
+        "helm/files/rules/alerts.yaml",
+    ]
+    write(repository)
+    assert out_of_date(repository) == []
+    assert (repository / "helm/files/rules/alerts.yaml").read_text("utf-8") == "groups: []\n"
+
+
+def test_what_has_changed_and_what_is_gone_is_found_and_put_right(repository: Path) -> None:
+    write(repository)
+    (repository / "grafana/dashboards/fleet.json").write_text('{"title": "Fleet"}', "utf-8")
+    (repository / "grafana/rules/alerts.yaml").unlink()
+    assert len(out_of_date(repository)) == 2
+    write(repository)
+    assert out_of_date(repository) == []
+    assert not (repository / "helm/files/rules/alerts.yaml").exists()
+
+
+def test_a_setting_that_the_code_has_not_is_found(repository: Path) -> None:
+    file = repository / SCHEMA.relative_to(REPOSITORY)
+    file.write_text(file.read_text("utf-8").replace("OPENAI_VOICE", "OPENAI_VOICES"), "utf-8")
+    assert Path("helm/values.schema.json") in out_of_date(repository)

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from simulator.realtime.faults import Faults
+from simulator.realtime.session_faults import MAX_PENDING, SessionFaults
+from tests.simulator.realtime_driver import Driver, kinds
+
+
+class _Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _statuses(faults: Faults, count: int) -> list[int | None]:
+    refusals = [faults.take_refusal() for _ in range(count)]
+    return [refusal.status if refusal else None for refusal in refusals]
+
+
+def test_connections_are_refused_as_often_as_asked_for() -> None:
+    faults = Faults()
+    faults.refuse(status=503, times=2)
+    faults.refuse(status=429)
+    assert _statuses(faults, 4) == [503, 503, 429, None]
+
+
+def test_connections_are_refused_for_as_long_as_asked_for() -> None:
+    clock = _Clock()
+    faults = Faults(clock)
+    faults.refuse(status=429, seconds=10)
+    assert _statuses(faults, 3) == [429, 429, 429]
+    clock.now = 10.0
+    assert _statuses(faults, 1) == [None]
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(401, "invalid_api_key"), (429, "rate_limit_exceeded"), (503, "server_is_overloaded")]
+)
+def test_a_refusal_is_worded_as_openai_words_it(status: int, code: str) -> None:
+    faults = Faults()
+    faults.refuse(status=status, retry_after_seconds=3)
+    refusal = faults.take_refusal()
+    assert refusal is not None
+    assert refusal.error()["code"] == code
+    assert refusal.error()["message"]
+    assert refusal.retry_after_seconds == 3
+
+
+def test_a_refusal_can_be_worded_otherwise() -> None:
+    faults = Faults()
+    faults.refuse(status=None, code="insufficient_quota", message="no money", close_code=4003)
+    refusal = faults.take_refusal()
+    assert refusal is not None
+    assert (refusal.status, refusal.close_code) == (None, 4003)
+    assert refusal.error()["message"] == "no money"
+    assert refusal.close_reason() == "server_error.insufficient_quota"
+
+
+def test_what_waits_is_bounded() -> None:
+    faults = Faults()
+    for _ in range(MAX_PENDING):
+        faults.refuse()
+    with pytest.raises(ValueError, match="waiting already"):
+        faults.refuse()
+    faults.end_response(times=10 * MAX_PENDING)
+    assert len(faults.shared.endings.by_type[""]) == MAX_PENDING
+
+
+def test_a_session_suffers_its_own_faults_before_those_of_whoever_comes_first() -> None:
+    faults = Faults()
+    one, other = (Driver(faults=SessionFaults(shared=faults.shared)) for _ in range(2))
+    faults.ignore("session.update", session=_Faulty(one))
+    assert one.update() == []
+    assert kinds(one.update()) == ["session.updated"]
+    faults.ignore("session.update", times=2)
+    assert other.update() == []
+    assert one.update() == []
+    assert kinds(other.update()) == ["session.updated"]
+
+
+def test_an_unknown_end_of_a_response_is_refused() -> None:
+    with pytest.raises(ValueError, match="not 'splendid'"):
+        Faults().end_response("splendid")
+
+
+def test_clear_forgets_what_is_waiting() -> None:
+    faults = Faults()
+    faults.refuse()
+    faults.silence()
+    faults.ignore()
+    faults.end_response()
+    faults.late_deltas(3)
+    faults.clear()
+    assert faults.take_refusal() is None
+    assert not faults.take_silence()
+    assert faults.shared == SessionFaults()
+
+
+class _Faulty:
+    """The part of a session that faults of its core need."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.faults = driver.session.faults
+
+    def drop(self) -> None:
+        raise NotImplementedError
+
+    stall = resume = expire = drop
+
+    def start_speech(self, seconds: float | None) -> None:
+        raise NotImplementedError
+
+    def send_text(self, text: str) -> None:
+        raise NotImplementedError
+
+    def send_error(self, error: dict[str, Any], *, close: tuple[int, str] | None) -> None:
+        raise NotImplementedError

@@ -1,0 +1,182 @@
+"""Tools that run beside a call, which may go on in another session meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from common.observe import metrics
+from tests.helpers import eventually
+from worker.tools.definition import Definition
+from worker.tools.errors import ToolLost
+from worker.tools.running_tools import MAX_KEPT_OUTPUTS, MAX_RUNNING_TOOLS, RunningTools
+from worker.tools.toolbox import Toolbox
+
+
+class Gated:
+    """A tool that answers when it may, with the call that it was for."""
+
+    def __init__(self) -> None:
+        self.definition = Definition.parse("gated", "", None, None)
+        self.gate = asyncio.Event()
+        self.metadata: Mapping[str, str] = {}
+
+    async def check(self, arguments: dict[str, Any]) -> None:
+        """Any will do."""
+
+    async def call(self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str]) -> str:
+        self.metadata = metadata
+        await self.gate.wait()
+        return f"of {uuid}"
+
+
+class Session:
+    """One session's tools, and what came of them."""
+
+    def __init__(self) -> None:
+        self.outputs: list[tuple[str, str, bool]] = []
+        self.tools = RunningTools(
+            "call", {"from": "100"}, metrics.worker(), lambda *output: self.outputs.append(output)
+        )
+
+
+@pytest.fixture
+async def gated() -> Gated:
+    return Gated()
+
+
+@pytest.fixture
+async def toolbox(gated: Gated) -> Toolbox:
+    return Toolbox([gated], timeout_seconds=60, stopped=asyncio.get_running_loop().create_future())
+
+
+async def test_a_tool_that_is_done_is_none_that_runs(gated: Gated, toolbox: Toolbox) -> None:
+    session = Session()
+    assert session.tools.start(toolbox, "call_1", "gated", "{}") is None
+    assert list(session.tools.tasks) == ["call_1"]
+    gated.gate.set()
+    await eventually(lambda: session.outputs)
+    assert session.outputs == [("call_1", "of call", False)]
+    assert not session.tools.tasks
+    assert gated.metadata == {"from": "100"}
+
+
+async def test_one_too_many_is_not_run(gated: Gated, toolbox: Toolbox) -> None:
+    session = Session()
+    for number in range(MAX_RUNNING_TOOLS):
+        assert session.tools.start(toolbox, f"call_{number}", "gated", "{}") is None
+    assert (
+        session.tools.start(toolbox, "call_x", "gated", "{}")
+        == "not run: 16 tools of this call are running already"
+    )
+    gated.gate.set()
+    await eventually(lambda: len(session.outputs) == MAX_RUNNING_TOOLS)
+    assert session.tools.start(toolbox, "call_x", "gated", "{}") is None
+    await eventually(lambda: session.outputs[-1][0] == "call_x")
+
+
+async def test_its_output_is_that_of_whoever_has_the_call_when_it_is_done(gated: Gated, toolbox: Toolbox) -> None:
+    first, second, third = Session(), Session(), Session()
+    first.tools.start(toolbox, "call_1", "gated", "{}")
+    assert first.tools.hand_over(second.tools) == ["call_1"]
+    second.tools.start(toolbox, "call_2", "gated", "{}")
+    assert sorted(second.tools.hand_over(third.tools)) == ["call_1", "call_2"]
+    assert not first.tools.tasks
+    assert not second.tools.tasks
+    gated.gate.set()
+    await eventually(lambda: len(third.outputs) == 2)
+    assert not first.outputs
+    assert not second.outputs
+    assert not third.tools.tasks
+
+
+async def test_an_output_goes_to_the_session_that_takes_over(gated: Gated, toolbox: Toolbox) -> None:
+    first, second, third = Session(), Session(), Session()
+    gated.gate.set()
+    first.tools.start(toolbox, "call_1", "gated", "{}")
+    await eventually(lambda: first.outputs)
+    assert first.tools.hand_over(second.tools) == []
+    assert second.outputs == [("call_1", "of call", False)]
+    assert first.tools.is_empty
+    # The second session may be lost before the model has the output.
+    second.tools.hand_over(third.tools)
+    assert third.outputs == [("call_1", "of call", False)]
+
+
+async def test_outputs_that_are_kept_are_bounded(gated: Gated, toolbox: Toolbox) -> None:
+    first, second = Session(), Session()
+    gated.gate.set()
+    for number in range(MAX_KEPT_OUTPUTS + 3):
+        first.tools.start(toolbox, f"call_{number}", "gated", "{}")
+        await eventually(lambda: not first.tools.tasks)
+    first.tools.hand_over(second.tools)
+    assert [call_id for call_id, *_ in second.outputs] == [f"call_{n + 3}" for n in range(MAX_KEPT_OUTPUTS)]
+
+
+async def test_a_cancelled_tool_is_not_handed_over(toolbox: Toolbox) -> None:
+    first, second = Session(), Session()
+    first.tools.start(toolbox, "call_1", "gated", "{}")
+    (task,) = first.tools.tasks.values()
+    await asyncio.sleep(0)  # it begins
+    first.tools.cancel()
+    assert first.tools.hand_over(second.tools) == []
+    await asyncio.wait([task])
+    assert second.tools.is_empty
+
+
+async def test_what_nobody_waits_for_is_given_up(toolbox: Toolbox) -> None:
+    session = Session()
+    session.tools.start(toolbox, "call_1", "gated", "{}")
+    (task,) = session.tools.tasks.values()
+    await asyncio.sleep(0)  # it begins
+    session.tools.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert not session.outputs
+
+
+async def test_a_name_that_the_model_made_up_has_no_series_of_its_own(toolbox: Toolbox) -> None:
+    session = Session()
+    session.tools.start(toolbox, "call_1", "of_nobody", "{}")
+    await eventually(lambda: session.outputs)
+    assert "of_nobody" not in metrics.render()[0].decode()
+
+
+class Lost(Gated):
+    """A tool that is cut off, and the second time answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs = 0
+        self.gate.set()
+
+    async def call(self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str]) -> str:
+        self.runs += 1
+        if self.runs == 1:
+            raise ToolLost("It was interrupted.")
+        return await super().call(uuid, arguments, metadata)
+
+
+async def test_a_tool_that_was_cut_off_is_told_as_such() -> None:
+    session, next_one = Session(), Session()
+    toolbox = Toolbox([Lost()], timeout_seconds=60, stopped=asyncio.get_running_loop().create_future())
+    session.tools.start(toolbox, "call_1", "gated", "{}")
+    await eventually(lambda: session.outputs)
+    told = ("call_1", "The tool gated failed. It was interrupted.", True)
+    assert session.outputs == [told]
+    session.tools.hand_over(next_one.tools)
+    assert next_one.outputs == [told]
+
+
+async def test_a_run_takes_the_place_of_one_that_was_cut_off() -> None:
+    session, next_one = Session(), Session()
+    toolbox = Toolbox([Lost()], timeout_seconds=60, stopped=asyncio.get_running_loop().create_future())
+    for runs in (1, 2):
+        session.tools.start(toolbox, "call_1", "gated", "{}")
+        await eventually(lambda: not session.tools.tasks)
+        assert len(session.outputs) == runs
+    session.tools.hand_over(next_one.tools)
+    assert next_one.outputs == [("call_1", "of call", False)]

@@ -1,0 +1,1 @@
+"""The settings of one call, and the session that they ask for."""

@@ -1,0 +1,1 @@
+"""The Realtime API: its connection, its events, its errors, and the dialects of other services."""

@@ -1,0 +1,271 @@
+"""What the Realtime API's errors mean for a call, and what of them may be shown."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import Enum
+from typing import Any, Final, Self
+
+from common.errors import UpstreamError
+from common.net import nesting
+from common.observe import redaction
+
+_MAX_MESSAGE_CHARS = 300
+# OpenAI quotes a refused key, partly masked, in its own message.
+_KEY = re.compile(r"\b(?:sk|sess|ek)[-_][\w*.-]+|[\w.-]*\*{3,}[\w*.-]*")
+
+# Errors after which no session can do better, with what the operator is to do.
+_FATAL = {
+    "invalid_api_key": "OpenAI refused the API key: check OPENAI_API_KEY",
+    "insufficient_quota": "the OpenAI account has no quota left: check its plan and billing",
+    "billing_hard_limit_reached": "the OpenAI account has reached its billing limit",
+    "account_deactivated": "the OpenAI account is deactivated",
+    "model_not_found": "the model does not exist, or this account has no access to it: check OPENAI_MODEL",
+    "invalid_model": "the model is not one for the Realtime API: check OPENAI_MODEL",
+    "unsupported_country_region_territory": "OpenAI does not serve the country of this server's address",
+}
+# The session is over, and another one may be opened.
+_SESSION_OVER = {"session_expired": "the Realtime session reached its time limit"}
+OPERATOR_CODES: Final = (*_FATAL, "http_401", "http_403", "tls")
+"""Of errors that every call meets until somebody mends the account, the network or the settings."""
+PASSING_CODES: Final = (
+    "connect",
+    "connection_lost",
+    "dns",
+    "no_response",
+    "rate_limit_exceeded",
+    "server_error",
+    "session_expired",
+    "timeout",
+)
+"""Of errors that come and go by themselves; there are others, which are the API's to name."""
+
+MAX_RETRY_AFTER_SECONDS: Final = 3600.0
+"""Longer waits are shortened to this one."""
+
+_NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
+_UNIT = r"[uµ\u03bc]s|ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hours?|d|days?"
+_WAIT = re.compile(
+    rf"\b(?:try again in|retry after|retry in)\s+((?:{_NUMBER}\s?(?:{_UNIT})(?![a-z])\s?)+)", re.IGNORECASE
+)
+_WAIT_PART = re.compile(rf"({_NUMBER})\s?({_UNIT})(?![a-z])", re.IGNORECASE)
+_UNIT_SECONDS = {
+    "us": 1e-6,
+    "µs": 1e-6,
+    "\u03bcs": 1e-6,
+    "ms": 1e-3,
+    "millisecond": 1e-3,
+    "milliseconds": 1e-3,
+    "s": 1.0,
+    "m": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+}
+_MARKUP = re.compile(r"<(style|script)\b.*?</\1\s*>|<[^<>]*>", re.IGNORECASE | re.DOTALL)
+
+# Answers of servers that know no WebSocket at this address: method not allowed, upgrade required.
+_NO_WEBSOCKET = (405, 426)
+_CAUSES_OF_403 = (
+    "OPENAI_API_KEY, the project's access to OPENAI_MODEL, the country of this server's address,"
+    " and any proxy or firewall on the way"
+)
+
+_RESPONSE_ACTIVE = "conversation_already_has_active_response"
+NO_RESPONSE_ACTIVE: Final = "response_cancel_not_active"
+EMPTY_COMMIT: Final = "input_audio_buffer_commit_empty"
+CONTEXT_LENGTH: Final = "context_length_exceeded"
+# Errors of other requests than `response.create` and `session.update`. OpenAI's codes name the request
+# (`item_truncate_invalid_item_id`, `input_audio_buffer_commit_empty`), or the field is one of theirs.
+_OTHER_REQUESTS = re.compile(r"item_|input_audio_buffer|invalid_tool_call_id$|unsupported_content_type$")
+_OTHER_PARAMS = re.compile(r"(?:item|previous_item|item_id|content_index|audio_end_ms|audio|response_id)\b")
+# Errors that every call meets as long as they last.
+_OUTAGES = frozenset(
+    {"server_error", "server_is_overloaded", "rate_limit_exceeded", "overloaded_error", "timeout"}
+)
+_CODE = re.compile(r"[a-z0-9_.-]{1,64}")
+
+
+class Severity(Enum):
+    """What an `error` event means for the call."""
+
+    GOES_ON = "goes on"
+    RESPONSE_ACTIVE = "response active"
+    SESSION_OVER = "session over"
+    FATAL = "fatal"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEvent:
+    """An `error` event, or the error of a failed response.
+
+    Attributes:
+        code: for the metric's label: one of OpenAI's codes or types.
+        message: for people: without keys, cut to 300 characters.
+        event_id: the event of ours that it is about, if any.
+        kind: OpenAI's type, such as `server_error`.
+        param: the field that is wrong, if one is, such as `session.audio.input.noise_reduction`.
+        retry_after_seconds: the pause that the message asks for; None: it asks for none.
+    """
+
+    severity: Severity
+    code: str
+    message: str
+    event_id: str | None
+    kind: str = ""
+    param: str = ""
+    retry_after_seconds: float | None = None
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether other calls would meet the same error now."""
+        return self.kind == "server_error" or self.code in _OUTAGES
+
+    @property
+    def is_about_session(self) -> bool:
+        """Whether it answers `session.update`: it names a field of the session, or the voice."""
+        return self.param.split(".")[0].split("[")[0] == "session" or self.code == "cannot_update_voice"
+
+    @property
+    def is_about_another_request(self) -> bool:
+        """Whether it answers neither `response.create` nor `session.update`."""
+        named = _OTHER_REQUESTS.match(self.code) or _OTHER_PARAMS.match(self.param)
+        return named is not None or self.code == NO_RESPONSE_ACTIVE
+
+    @classmethod
+    def from_event(cls, error: Mapping[str, Any]) -> Self:
+        """From the `error` object of an `error` event."""
+        code = str(error.get("code") or error.get("type") or "unknown").lower()
+        code = code if _CODE.fullmatch(code) and not redaction.holds_known(code) else "unknown"
+        message = _FATAL.get(code) or _SESSION_OVER.get(code) or redact(str(error.get("message") or code))
+        severity = Severity.GOES_ON
+        if code in _FATAL:
+            severity = Severity.FATAL
+        elif code in _SESSION_OVER:
+            severity = Severity.SESSION_OVER
+        elif code == _RESPONSE_ACTIVE:
+            severity = Severity.RESPONSE_ACTIVE
+        event_id = error.get("event_id")
+        return cls(
+            severity,
+            code,
+            message,
+            event_id if isinstance(event_id, str) else None,
+            kind=str(error.get("type") or ""),
+            param=str(error.get("param") or ""),
+            retry_after_seconds=retry_after_seconds(str(error.get("message") or "")),
+        )
+
+    @classmethod
+    def from_response(cls, error: Mapping[str, Any]) -> Self:
+        """From `response.status_details.error`, which has a code and a type and rarely a message."""
+        return cls.from_event({"message": "a response failed", **error})
+
+
+def redact(text: str) -> str:
+    """Text of the API's without anything that looks like a key, and not too long."""
+    return redaction.redact(_KEY.sub(redaction.REDACTED, text))[:_MAX_MESSAGE_CHARS]
+
+
+def retry_after_seconds(message: str) -> float | None:
+    """Read the wait that a message asks for, at most `MAX_RETRY_AFTER_SECONDS`; None: it asks for none.
+
+    OpenAI writes "Please try again in 1.2s", "250ms" or "6m0s", with the units of Go's durations. Azure writes
+    "Please retry after 3 seconds" (https://github.com/microsoft/action-python/issues/12, 2023-05-03).
+    """
+    found = _WAIT.search(message)
+    if found is None:
+        return None
+    parts = _WAIT_PART.findall(found[1])
+    seconds = sum(float(number) * _UNIT_SECONDS[_unit(unit)] for number, unit in parts)
+    return min(seconds, MAX_RETRY_AFTER_SECONDS)
+
+
+def from_handshake(status: int, body: bytes, retry_after: str | None = None) -> UpstreamError:
+    """Make the error for a refused WebSocket handshake.
+
+    Args:
+        status: the HTTP status, any but 101.
+        body: the beginning of the answer's body.
+        retry_after: the `Retry-After` header: seconds or an HTTP date (RFC 9110, section 10.2.3).
+    """
+    code, message = _read_refusal(body)
+    code = code if _CODE.fullmatch(code) and not redaction.holds_known(code) else f"http_{status}"
+    waits = [wait for wait in (_header_seconds(retry_after), retry_after_seconds(message)) if wait is not None]
+    text, retryable = _describe(status, code, f": {redact(message)}" if message else "")
+    return UpstreamError(text, code=code, retryable=retryable, retry_after_seconds=max(waits, default=None))
+
+
+def _describe(status: int, code: str, detail: str) -> tuple[str, bool]:
+    """Return the text for the operator, and whether another attempt can help."""
+    if code in _FATAL:
+        # Only HTTP 403 has more than one cause for a code: its own words say which.
+        return f"{_FATAL[code]} (HTTP {status}){detail if status == 403 else ''}", False
+    if status == 401:
+        refused = f"the Realtime API refused the API key (HTTP 401){detail}"
+        return f"{refused}: check OPENAI_API_KEY and the project's access to the model", False
+    answered = f"the Realtime API answered HTTP {status}"
+    if status == 403:
+        # OpenAI answered 403 for accounts without access to the Realtime API
+        # (https://github.com/openai/openai-realtime-api-beta/issues/2, 2024-10-02); proxies answer it, too.
+        return f"{answered}{detail}: check {_CAUSES_OF_403}", False
+    if status < 400 or status in _NO_WEBSOCKET or (status == 404 and code == "http_404"):
+        return f"{answered} and opened no WebSocket{detail}: check OPENAI_BASE_URL", False
+    # HTTP 408, 429 and 5xx are passing faults; other refusals are about the request.
+    return f"{answered}{detail}", status in (408, 429) or status >= 500
+
+
+def _read_refusal(body: bytes) -> tuple[str, str]:
+    """Return the code and the message of a refusal's body, each empty if there is none.
+
+    OpenAI answers `{"error": {"code": ..., "message": ...}}`. Gateways answer other JSON, text or a page.
+    """
+    try:
+        answer = nesting.read(body)
+    except ValueError:
+        return "", _plain(body.decode(errors="ignore"))
+    if not isinstance(answer, dict):
+        return "", ""
+    error = answer.get("error")
+    if isinstance(error, dict):
+        return str(error.get("code") or "").lower(), _plain(str(error.get("message") or ""))
+    said = next((text for text in (error, answer.get("message"), answer.get("detail")) if text), "")
+    return "", _plain(said) if isinstance(said, str) else ""
+
+
+def _plain(text: str) -> str:
+    """Return the words of a text or a page on one line, without control characters."""
+    text = _MARKUP.sub(" ", text)
+    return " ".join("".join(each for each in text if each.isprintable() or each.isspace()).split())
+
+
+def _header_seconds(header: str | None) -> float | None:
+    if header is None:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        return _seconds_until(header)
+    return min(seconds, MAX_RETRY_AFTER_SECONDS) if 0 <= seconds < math.inf else None
+
+
+def _seconds_until(date: str) -> float | None:
+    try:
+        then = parsedate_to_datetime(date)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    # HTTP dates are in GMT; a missing zone means the same.
+    then = then.replace(tzinfo=UTC) if then.tzinfo is None else then
+    # A date can only be compared with the wall clock.
+    seconds = (then - datetime.now(UTC)).total_seconds()
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
+
+
+def _unit(written: str) -> str:
+    """Return the short form of a unit: `seconds` is `s`, `min` is `m`."""
+    unit = written.lower()
+    return unit if unit in _UNIT_SECONDS else unit[0]

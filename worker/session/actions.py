@@ -1,0 +1,151 @@
+"""What a session wants done, and what its shell counts: see `worker/session/session.py`.
+
+What every frame needs is a tuple: a frozen dataclass takes three times as long to make.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple
+
+from common.link.wire import Outcome
+from worker.realtime.usage import Usage
+
+
+class Seen(Enum):
+    """What the shell counts or measures."""
+
+    TURN_LATENCY_SECONDS = "turn_latency_seconds"
+    ANSWER_WAIT_SECONDS = "answer_wait_seconds"
+    ANSWER_RETRIED = "answer_retried"
+    ANSWER_GIVEN_UP = "answer_given_up"
+    RATE_LIMIT_REMAINING = "rate_limit_remaining"
+    UPSTREAM_ERROR = "upstream_error"
+    CALLER_AUDIO_DROPPED_SECONDS = "caller_audio_dropped_seconds"
+    REPLY_AUDIO_DROPPED_SECONDS = "reply_audio_dropped_seconds"
+
+
+class ToUpstream(NamedTuple):
+    """Send this event to the Realtime API."""
+
+    event: bytes
+
+
+class ToDispatcher(NamedTuple):
+    """Send this record on the call's link."""
+
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Open a Realtime connection after a delay; answered by `connected` or `connect_failed`."""
+
+    delay_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunTool:
+    """Run a tool, off the audio path; answered by `tool_done`."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """Something that whoever watches the call is shown; it may hold what was said."""
+
+    event: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a command of the calls API, by its number: an HTTP status and a JSON body."""
+
+    number: int
+    status: int
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Count or measure something."""
+
+    seen: Seen
+    value: float = 1.0
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """A response has used tokens."""
+
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Transcribed:
+    """A transcription of the caller has usage of its own.
+
+    Attributes:
+        usage: as the API reports it, of any type: see `worker.realtime.usage.TranscriptionUsage`.
+    """
+
+    # Compiled code would refuse another type than the one named here, and with it the whole event.
+    usage: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """The calls API has changed the session, and another one of the call is to have the change, too.
+
+    Attributes:
+        session: the fields of the change; of tools those that were added or replaced.
+    """
+
+    session: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The session is over: close the Realtime connection; always the last action.
+
+    Attributes:
+        outcome: how it is counted.
+        reason: for people.
+    """
+
+    outcome: Outcome
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The call goes on in another session: close the Realtime connection; always the last action.
+
+    Attributes:
+        reason: a `Reason` of the link.
+        message: for people.
+    """
+
+    reason: str
+    message: str
+
+
+Action = (
+    ToUpstream
+    | ToDispatcher
+    | Connect
+    | RunTool
+    | Happened
+    | Answer
+    | Report
+    | Used
+    | Transcribed
+    | Configured
+    | Ended
+    | Released
+)

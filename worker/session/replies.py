@@ -1,0 +1,366 @@
+"""Reply audio on its way to the dispatcher, and what came of it.
+
+The Realtime API sends audio faster than it plays. What the dispatcher has given credit for goes out at once,
+the rest waits here. Of every item it is known what was received, what was sent, and, from the dispatcher's
+playout clock, what was heard.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from dataclasses import dataclass
+
+from common.link import wire
+from common.link.wire import ItemHeard
+from worker.audio.audio_format import Downlink
+from worker.audio.resample import LOW_RATE_HZ, SAMPLE_BYTES
+
+# Audio that a dispatcher has, but is not known to have handed to AVR Core: it reports five times a second.
+MAX_RETAINED_BYTES = 2 * wire.REPLY_CREDIT_BYTES
+# The longest reply that waits for a caller who is slow to take it. Longer than any response of 4,096 tokens.
+MAX_WAITING_BYTES = 5 * 60 * LOW_RATE_HZ * SAMPLE_BYTES
+# Barge-ins of which a dispatcher has not said what was heard: it does so at once.
+MAX_FLUSHES = 64
+
+
+@dataclass(slots=True)
+class Reply:
+    """One item of the agent's.
+
+    Attributes:
+        received_bytes: in the API's format, all that it sent, what was dropped after a barge-in included.
+        bytes_per_ms: of that format.
+        sent_samples: at 8 kHz, what went to the dispatcher.
+        heard_samples: at 8 kHz, what the caller has heard; None while that is not settled.
+        restored: the session that spoke it is gone: this one has it as text.
+        closed: no more audio of it is taken: the API has ended it, or a barge-in has.
+        complete: all of it was sent.
+        whole: and the caller has heard it to its end.
+        is_cut: a barge-in has cut it.
+        parts: its content parts: (content index, byte of the received audio at which the part begins).
+    """
+
+    item_id: str
+    response_id: str
+    index: int
+    parts: list[tuple[int, int]]
+    received_bytes: int = 0
+    bytes_per_ms: int = 48
+    sent_samples: int = 0
+    heard_samples: int | None = None
+    restored: bool = False
+    closed: bool = False
+    complete: bool = False
+    whole: bool = False
+    is_cut: bool = False
+
+    def part_at(self, end_ms: int) -> tuple[int, int]:
+        """The part (content index, first byte) that plays until `end_ms`."""
+        end_bytes = end_ms * self.bytes_per_ms
+        return next((part for part in reversed(self.parts) if part[1] < end_bytes), self.parts[0])
+
+    @property
+    def received_ms(self) -> int:
+        """What the API sent of it."""
+        return self.received_bytes // self.bytes_per_ms
+
+    @property
+    def received_samples(self) -> int:
+        """The same, at 8 kHz."""
+        return self.received_bytes * (LOW_RATE_HZ // 1000) // self.bytes_per_ms
+
+    @property
+    def heard_ms(self) -> int:
+        """What was heard of it, never beyond what was received: the resampler's tail and padding are longer."""
+        return min((self.heard_samples or 0) * 1000 // LOW_RATE_HZ, self.received_ms)
+
+    @property
+    def heard_share(self) -> float:
+        """How much of it was heard, 0 to 1."""
+        if self.whole:
+            return 1.0
+        return self.heard_ms / self.received_ms if self.received_ms else 0.0
+
+
+class Replies:
+    """The replies of one channel. Methods return the encoded records to send."""
+
+    def __init__(
+        self, channel: int, credit_bytes: int, downlink: Downlink, bytes_per_ms: int, first_index: int = 0
+    ) -> None:
+        self._channel = channel
+        self._bytes_per_ms = bytes_per_ms
+        self._credit_bytes = credit_bytes
+        self._downlink = downlink
+        self._playing: dict[int, Reply] = {}
+        self._current: Reply | None = None
+        # Audio of a reply; without bytes: it is complete; an order keeps its place among them.
+        self._waiting: deque[tuple[Reply, bytes | None] | wire.Order] = deque()
+        self._waiting_bytes = 0
+        self._retained: deque[tuple[Reply, int, bytes]] = deque()  # with the sample at which it begins
+        self._retained_bytes = 0
+        self._playout = wire.Playout()
+        self._heard: dict[int, int] = {}
+        self._next_index = first_index
+        self._flushes = 0
+        self._flushed: dict[int, list[Reply]] = {}
+
+    @property
+    def any_playing(self) -> bool:
+        """Whether the caller may be hearing something, or something is waiting to be heard."""
+        return bool(self._playing)
+
+    @property
+    def current_response_id(self) -> str | None:
+        """The response of the item that is being received."""
+        return None if self._current is None else self._current.response_id
+
+    @property
+    def waiting_orders(self) -> list[wire.Order]:
+        """Orders that wait behind audio for which the dispatcher has no room."""
+        return [waiting for waiting in self._waiting if isinstance(waiting, wire.Order)]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more waits than may wait."""
+        return self._waiting_bytes > MAX_WAITING_BYTES
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether more flushes have no answer than may have none."""
+        return len(self._flushed) > MAX_FLUSHES
+
+    @property
+    def waiting_seconds(self) -> float:
+        """How much audio waits."""
+        return self._waiting_bytes / SAMPLE_BYTES / LOW_RATE_HZ
+
+    def begin(self, item_id: str, response_id: str, content_index: int) -> tuple[Reply, list[bytes]]:
+        """An item's first audio is here."""
+        records = self.complete() if self._current is not None else []
+        reply = Reply(
+            item_id, response_id, self._next_index, [(content_index, 0)], bytes_per_ms=self._bytes_per_ms
+        )
+        self._next_index += 1
+        self._playing[reply.index] = reply
+        self._current = reply
+        records.append(wire.encode(wire.ReplyItem(reply.index, item_id), self._channel))
+        return reply, records
+
+    def audio(self, reply: Reply, data: bytes) -> list[bytes]:
+        """Audio of the current item, in the API's format. Of a closed one it is only counted."""
+        reply.received_bytes += len(data)
+        if reply.closed:
+            return []
+        return self._send(reply, self._downlink.decode(data))
+
+    def append(self, order: wire.Order) -> list[bytes]:
+        """An order that goes out behind all audio that there is, also if that is dropped."""
+        self._waiting.append(order)
+        return self._send_waiting()
+
+    def forget(self, first_index: int) -> None:
+        """What plays is told anew; the numbers of what is begun here come behind all that were used."""
+        self._playing.clear()
+        self._next_index = max(self._next_index, first_index)
+
+    def settle(self, reply: Reply, heard_samples: int) -> None:
+        """What was heard of a restored reply is known already."""
+        self._playing.pop(reply.index, None)
+        reply.heard_samples = min(heard_samples, reply.sent_samples)
+        reply.whole = reply.heard_samples == reply.sent_samples
+
+    def restore(self, index: int, item_id: str, sent_samples: int) -> Reply:
+        """A reply of a session that is gone may be playing still: so much of it was sent, and no more will be."""
+        bytes_per_ms = LOW_RATE_HZ * SAMPLE_BYTES // 1000
+        reply = Reply(item_id, "", index, [(0, 0)], sent_samples * SAMPLE_BYTES, bytes_per_ms)
+        reply.sent_samples = sent_samples
+        reply.restored = reply.closed = reply.complete = True
+        self._playing[index] = reply
+        self._next_index = max(self._next_index, index + 1)
+        return reply
+
+    def attached(
+        self, channel: int, credit_bytes: int, age_seconds: float
+    ) -> tuple[list[Reply], wire.Playout, list[bytes]]:
+        """Another dispatcher has the call. What the one before is not known to have handed over is sent again.
+
+        What a barge-in has cut, and the one before has not said what was heard of it, this one is asked again: AVR
+        Core may be playing it still.
+
+        Args:
+            channel: the call's on the new link.
+            credit_bytes: what may be sent there.
+            age_seconds: since the last report of the playout.
+
+        Returns:
+            the replies that are not settled, how far the playout was, and the barge-ins that have no answer.
+        """
+        self._channel = channel
+        self._credit_bytes = credit_bytes
+        again: list[tuple[Reply, bytes | None]] = []
+        for reply in self._playing.values():
+            handed = reply.sent_samples
+            for owner, start, pcm in self._retained:
+                if owner is reply:
+                    handed = min(handed, start)
+                    again.append((reply, pcm))
+                    self._waiting_bytes += len(pcm)
+            reply.sent_samples = handed
+            if reply.complete and not reply.restored:
+                reply.complete = False
+                again.append((reply, None))
+        self._retained.clear()
+        self._retained_bytes = 0
+        self._waiting.extendleft(reversed(again))
+        cut = [reply for replies in self._flushed.values() for reply in replies]
+        self._forget_what_was_not_handed(cut)
+        flushes = [wire.encode(wire.Flush(number), channel) for number in self._flushed]
+        playout = dataclasses.replace(self._playout, age_seconds=age_seconds)
+        return [*cut, *self._playing.values()], playout, flushes
+
+    def _forget_what_was_not_handed(self, cut: list[Reply]) -> None:
+        """Of what was cut AVR Core has as much as the last report says, and none of what is newer than that."""
+        handed = {item.index: item.samples for item in self._playout.queued}
+        begun = max((item.index for item in (*self._playout.items, *self._playout.queued)), default=-1)
+        for reply in cut:
+            known = handed.get(reply.index, 0 if reply.index > begun else reply.sent_samples)
+            reply.sent_samples = min(reply.sent_samples, known)
+
+    def send(self) -> list[bytes]:
+        """What waits and may be sent."""
+        return self._send_waiting()
+
+    def complete(self) -> list[bytes]:
+        """The current item has no more audio."""
+        reply, self._current = self._current, None
+        if reply is None or reply.closed:
+            return []
+        records = self._send(reply, self._downlink.flush())
+        reply.closed = True
+        self._waiting.append((reply, None))
+        return records + self._send_waiting()
+
+    def credit(self, credit_bytes: int) -> list[bytes]:
+        """The dispatcher has room again."""
+        self._credit_bytes += credit_bytes
+        return self._send_waiting()
+
+    def flush(self) -> list[bytes]:
+        """Barge-in: drop what waits, close what plays, and ask what was heard of it."""
+        self._downlink.reset()
+        self._current = None
+        kept = [wire.encode(order, self._channel) for order in self._waiting if isinstance(order, wire.Order)]
+        self._waiting.clear()
+        self._retained.clear()
+        self._retained_bytes = 0
+        self._waiting_bytes = 0
+        if not self._playing:
+            return kept
+        cut = list(self._playing.values())
+        self._playing.clear()
+        for reply in cut:
+            reply.closed = reply.is_cut = True
+        self._flushes += 1
+        self._flushed[self._flushes] = cut
+        return [wire.encode(wire.Flush(self._flushes), self._channel), *kept]
+
+    def heard(self, answer: wire.Heard) -> list[Reply]:
+        """The answer to a flush; returns the items that it cut, settled now, oldest first."""
+        heard = {item.index: item.samples for item in answer.items}
+        replies = self._flushed.pop(answer.number, [])
+        for reply in replies:
+            # What the answer does not name had been heard as far as it was sent.
+            reply.heard_samples = max(0, heard.get(reply.index, reply.sent_samples))
+            # What it lacks may be no more than the resampler's tail; and truncating costs the model its text.
+            reply.whole = reply.complete and reply.heard_ms == reply.received_ms
+        return replies
+
+    def playout(self, report: wire.Playout) -> list[Reply]:
+        """How far the playout is; returns the items that have been heard to their end since.
+
+        Only samples count. That the playout is idle says nothing of what is still on its way to the dispatcher,
+        or waits there for an AVR Core that does not read.
+        """
+        self._playout = report
+        self._handed(report.queued or report.items)
+        self._heard = {item.index: item.samples for item in report.items} or self._heard
+        return self.take_heard_out()
+
+    def take_heard_out(self) -> list[Reply]:
+        """The items that have been heard to their end, by the last report that named any; each is returned once.
+
+        The last report may come before the item is complete: with G.711 the end of an item adds no samples.
+        """
+        heard = self._heard
+        out: list[Reply] = []
+        for index, reply in list(self._playing.items()):
+            later_plays = any(other > index for other in heard)
+            ended = later_plays or heard.get(index, -1) >= reply.sent_samples
+            if not (reply.complete and ended):
+                break
+            reply.heard_samples = reply.sent_samples
+            reply.whole = True
+            del self._playing[index]
+            out.append(reply)
+        self._heard = {index: samples for index, samples in heard.items() if index in self._playing}
+        return out
+
+    def _send(self, reply: Reply, pcm: bytes) -> list[bytes]:
+        if not pcm:
+            return []
+        self._waiting.append((reply, pcm))
+        self._waiting_bytes += len(pcm)
+        return self._send_waiting()
+
+    def _send_waiting(self) -> list[bytes]:
+        records: list[bytes] = []
+        while self._waiting:
+            first = self._waiting[0]
+            if isinstance(first, wire.Order):
+                records.append(wire.encode(first, self._channel))
+                self._waiting.popleft()
+                continue
+            reply, pcm = first
+            if pcm is None:
+                reply.complete = True
+                records.append(wire.encode(wire.ReplyItemDone(reply.index), self._channel))
+                self._waiting.popleft()
+                continue
+            size = min(len(pcm), self._credit_bytes // SAMPLE_BYTES * SAMPLE_BYTES)
+            if size == 0:
+                break
+            self._credit_bytes -= size
+            self._waiting_bytes -= size
+            self._retain(reply, pcm[:size])
+            reply.sent_samples += size // SAMPLE_BYTES
+            records.append(wire.encode_reply_audio(self._channel, reply.index, pcm[:size]))
+            if size < len(pcm):
+                self._waiting[0] = (reply, pcm[size:])
+            else:
+                self._waiting.popleft()
+        return records
+
+    def _retain(self, reply: Reply, pcm: bytes) -> None:
+        self._retained.append((reply, reply.sent_samples, pcm))
+        self._retained_bytes += len(pcm)
+        while self._retained_bytes > MAX_RETAINED_BYTES:
+            self._retained_bytes -= len(self._retained.popleft()[2])
+
+    def _handed(self, items: tuple[ItemHeard, ...]) -> None:
+        """AVR Core has been given what comes before the last of these, and so much of the last."""
+        if not items:
+            return
+        last = items[-1]
+        while self._retained:
+            reply, start, pcm = self._retained[0]
+            end = start + len(pcm) // SAMPLE_BYTES
+            handed = end - start if reply.index < last.index else 0
+            if reply.index == last.index:
+                handed = max(0, min(last.samples, end) - start)
+            self._retained_bytes -= handed * SAMPLE_BYTES
+            if handed < end - start:
+                self._retained[0] = (reply, start + handed, pcm[handed * SAMPLE_BYTES :])
+                return
+            self._retained.popleft()
