@@ -15,7 +15,7 @@ import structlog
 from websockets.http11 import Request
 
 from common.errors import LinkUnavailable, RegistryUnavailable
-from common.net.doorkeeper import DEFAULT_DOOR_LIMITS, DoorLimits, Refusal
+from common.net.admission_control import DEFAULT_ADMISSION_LIMITS, AdmissionLimits, Refusal
 from common.net.listener import Arrival, Listener, listen
 from common.net.tls import Tls
 from common.net.tokens import Token, bearer
@@ -30,7 +30,7 @@ from dispatcher.avr import protocol
 from dispatcher.avr.legacy import LegacyConnection
 from dispatcher.call.announcements import SILENT, Announcements
 from dispatcher.call.call import WITHOUT_WORKER
-from dispatcher.call.caller import Caller
+from dispatcher.call.call_runner import CallRunner
 from dispatcher.call.limits import DEFAULT_LIMITS, CallLimits
 from dispatcher.workers.links import LinkPool
 from dispatcher.workers.placement import RENEW_INTERVAL_SECONDS, Placement
@@ -74,7 +74,7 @@ class Security:
     tls: Tls | None = None
     cluster_token: Token | None = None
     cluster_tls: Tls | None = None
-    door: DoorLimits = DEFAULT_DOOR_LIMITS
+    door: AdmissionLimits = DEFAULT_ADMISSION_LIMITS
     allowed_origins: frozenset[str] = frozenset()
 
 
@@ -133,8 +133,8 @@ class Dispatcher:
         self._limits = limits
         self._leaves_calls = leaves_calls and limits.reconnect_seconds > 0
         self._security = security
-        self._callers: set[Caller] = set()
-        self._by_uuid: dict[str, Caller] = {}
+        self._callers: set[CallRunner] = set()
+        self._by_uuid: dict[str, CallRunner] = {}
         self._settling: set[asyncio.Task[None]] = set()
         # Calls that no worker had at the last renewal.
         self._without_worker: set[str] = set()
@@ -226,7 +226,9 @@ class Dispatcher:
             self._socket.close()
         # 2. End the calls, and wait for their connections and pins.
         callers = list(self._callers)
-        fronts = [caller.front for caller in callers if caller.front is not None]
+        caller_connections = [
+            caller.caller_connection for caller in callers if caller.caller_connection is not None
+        ]
         for caller in callers:
             if self._leaves_calls:
                 caller.leave("the service is stopping")
@@ -234,9 +236,11 @@ class Dispatcher:
                 caller.stop("the service is stopping")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
-                await asyncio.gather(*(front.wait_closed() for front in fronts))
-        for front in fronts:
-            front.abort()
+                await asyncio.gather(
+                    *(caller_connection.wait_closed() for caller_connection in caller_connections)
+                )
+        for caller_connection in caller_connections:
+            caller_connection.abort()
         # Of calls that ended by themselves a moment ago, too. What is still in Redis then goes with its lease.
         if self._settling:
             await asyncio.wait(self._settling, timeout=SETTLE_SECONDS)
@@ -281,10 +285,10 @@ class Dispatcher:
 
     # The table of calls
 
-    def begun(self, caller: Caller) -> Caller | None:
+    def begun(self, caller: CallRunner) -> CallRunner | None:
         """Put a call into the table, unless it is there already: returns who has it then."""
-        if caller.front is not None:
-            caller.front.known()
+        if caller.caller_connection is not None:
+            caller.caller_connection.known()
         older = self._by_uuid.setdefault(caller.uuid, caller)
         return None if older is caller else older
 
@@ -292,7 +296,7 @@ class Dispatcher:
         """Renew at once, for all that has changed in this turn of the event loop."""
         self._renew_now.set()
 
-    def ended(self, caller: Caller) -> None:
+    def ended(self, caller: CallRunner) -> None:
         """Take a call out of the table."""
         self._callers.discard(caller)
         if self._by_uuid.get(caller.uuid) is caller:
@@ -308,7 +312,7 @@ class Dispatcher:
         if head.startswith(b"POST "):
             return LegacyConnection(functools.partial(self._admit, arrival), arrival)
 
-        def accept(request: Request, _: str) -> Caller | tuple[http.HTTPStatus, str]:
+        def accept(request: Request, _: str) -> CallRunner | tuple[http.HTTPStatus, str]:
             authorization = next(iter(request.headers.get_all("Authorization")), None)
             return self._admit(arrival, request.path, authorization, request.headers.get_all("Origin"))
 
@@ -316,7 +320,7 @@ class Dispatcher:
 
     def _admit(
         self, arrival: Arrival, target: str, authorization: str | None, origins: Sequence[str]
-    ) -> Caller | tuple[http.HTTPStatus, str]:
+    ) -> CallRunner | tuple[http.HTTPStatus, str]:
         """The caller of a request for this target; or a status and a text to refuse it with."""
         # Browsers send the origin of the page, and no page can leave it out. AVR Core sends none.
         if not all(origin.lower() in self._security.allowed_origins for origin in origins):
@@ -331,7 +335,7 @@ class Dispatcher:
         if self.draining:
             return http.HTTPStatus.SERVICE_UNAVAILABLE, "this dispatcher is draining\n"
         # The token has done its work: there is no metadata before this line.
-        caller = Caller(self, protocol.metadata(target), self._limits, arrival.since_seconds)
+        caller = CallRunner(self, protocol.metadata(target), self._limits, arrival.since_seconds)
         self._callers.add(caller)
         self._idle.clear()
         return caller
@@ -362,7 +366,7 @@ class Dispatcher:
             await self.placement.look_for_workers()
             self._keep_links()
 
-    async def _outranks(self, caller: Caller) -> bool:
+    async def _outranks(self, caller: CallRunner) -> bool:
         """Whether a call that Redis knows of another dispatcher came here later, while Redis was away."""
         if caller.is_published or caller.call.is_away:
             return False

@@ -18,22 +18,22 @@ import numpy as np
 import orjson
 
 from common.link import wire
-from common.link.stream import Stream
+from common.link.retransmit_buffer import RetransmitBuffer
 from common.link.wire import Kind
 from common.settings.settings import Settings
 from dispatcher.avr import protocol
 from dispatcher.call import actions as dispatcher_actions
 from dispatcher.call import call as dispatcher_call
-from dispatcher.call.leg import Leg
+from dispatcher.call.assignment import Assignment
 from dispatcher.call.limits import CallLimits
 from simulator.realtime.session import RealtimeSession
 from simulator.realtime.settings import SimulatorSettings, Voice
 from worker.config.session_update import session_object
 from worker.realtime.dialect import GA
 from worker.session import actions as worker_session
+from worker.session.checkpoint import Checkpoint, CheckpointReader
 from worker.session.plan import Plan
 from worker.session.session import Session
-from worker.session.snapshot import Snapshot, SnapshotReader
 
 FRAME_SECONDS = 0.02
 WORD_MS = 300
@@ -118,15 +118,15 @@ class Hand:
         self.session: Session | None = None
         self.api: RealtimeSession | None = None
         self.opening: wire.Open | None = None
-        self.leg: Leg | None = None
+        self.leg: Assignment | None = None
         self.dead = False
         self.link = 0  # how often it broke
         self.link_is_up = True
         self.is_attached = True
         self.is_resting = False  # it released the call, and keeps what it knows
-        self.stream = Stream()
-        self.snapshot: Snapshot | None = None
-        self.reader = SnapshotReader()
+        self.stream = RetransmitBuffer()
+        self.snapshot: Checkpoint | None = None
+        self.reader = CheckpointReader()
         self.early: list[tuple[int, bytes]] = []
         self.to_worker = Wire(world, 0.0, world.link_seconds)
         self.to_dispatcher = Wire(world, 0.0, world.link_seconds)
@@ -182,7 +182,7 @@ class Hand:
             return
         if self.stream.receive(len(payload)):
             self.send(wire.encode_ack(CHANNEL, self.stream.received), counted=False)
-        if kind in (Kind.PROFILE, Kind.REMEMBER, Kind.SPOKEN, Kind.KEPT_AUDIO, Kind.GO):
+        if kind in (Kind.PROFILE, Kind.ITEM_UPDATE, Kind.PENDING_REPLIES, Kind.KEPT_AUDIO, Kind.RESUME):
             go = self.reader.record(kind, payload)
             if go is not None:
                 first, self.snapshot = self.snapshot is None, self.reader.take(go, frozenset())
@@ -213,7 +213,7 @@ class Hand:
             self._tell(self.session, kind, memoryview(payload))
 
     def _attach(self, opening: wire.Open) -> None:
-        self.stream = Stream()
+        self.stream = RetransmitBuffer()
         assert self.session is not None
         opened = wire.Opened(wire.CALLER_CREDIT_BYTES, True, self.session.next_position_samples)
         self.send(wire.encode(opened, CHANNEL))
@@ -334,7 +334,7 @@ class World:
         self.over = False
         self.released: Callable[[], None] = lambda: None  # called when a session lets the call go
         self.hands: list[Hand] = []
-        self._hand_of: dict[Leg, Hand] = {}
+        self._hand_of: dict[Assignment, Hand] = {}
         self._settings = SimulatorSettings(
             voice=Voice.TONE,
             echo=True,
@@ -352,13 +352,13 @@ class World:
         self.pitch_of: dict[str, int] = {}
         self.born: dict[int, float] = {}  # when the API began to speak at this pitch
         self.interrupted: dict[str, list[float]] = defaultdict(list)  # when it and the worker knew, by the turn
-        self.reports: list[dispatcher_actions.Report] = []
+        self.reports: list[dispatcher_actions.Measurement] = []
         self.speech: list[tuple[float, bytes]] = []
 
     @property
     def hand(self) -> Hand:
         """The worker's end of the leg that has the call."""
-        leg = self.dispatcher._leg
+        leg = self.dispatcher._assignment
         assert leg is not None
         return self._hand_of[leg]
 
@@ -413,7 +413,7 @@ class World:
                             hand.get(record)
                     case dispatcher_actions.Place():
                         self._place(action)
-                    case dispatcher_actions.Report():
+                    case dispatcher_actions.Measurement():
                         self.reports.append(action)
                     case dispatcher_actions.LeaveChannel() | dispatcher_actions.Publish():
                         pass
@@ -431,7 +431,7 @@ class World:
         hand.leg = call.placed(dispatcher_call.Placed(name, wanted.epoch, CHANNEL, len(self.hands)), self.now)
         self._hand_of[hand.leg] = hand
 
-    def at_dispatcher(self, leg: Leg | None, record: bytes) -> None:
+    def at_dispatcher(self, leg: Assignment | None, record: bytes) -> None:
         if leg is None or self.dispatcher_is_dead:
             return
         for kind, _, payload in wire.decode(record):
@@ -471,7 +471,7 @@ class World:
 
     def kill_worker(self) -> None:
         """The worker that has the call dies; its dispatcher hears of it at once."""
-        leg = self.dispatcher._leg
+        leg = self.dispatcher._assignment
         if leg is None or self.dispatcher_is_dead:
             return
         self._hand_of[leg].die()
@@ -480,13 +480,13 @@ class World:
 
     def drop_session(self) -> None:
         """The Realtime connection breaks."""
-        leg = self.dispatcher._leg
+        leg = self.dispatcher._assignment
         if leg is not None:
             self._hand_of[leg].drop()
 
     def cut_link(self, seconds: float) -> None:
         """The link breaks, and what is under way on it is lost; there is another one after a while."""
-        leg = self.dispatcher._leg
+        leg = self.dispatcher._assignment
         if leg is None or self.dispatcher_is_dead:
             return
         hand = self._hand_of[leg]
@@ -497,9 +497,9 @@ class World:
         self.dispatcher.link_broke(leg)
         self.at(self.now + seconds, lambda: self._mend_link(leg, hand))
 
-    def _mend_link(self, leg: Leg, hand: Hand) -> None:
+    def _mend_link(self, leg: Assignment, hand: Hand) -> None:
         hand.link_is_up = True
-        if self.dispatcher._leg is leg:
+        if self.dispatcher._assignment is leg:
             self.dispatcher.resume(leg)
             self.dispatch()
 

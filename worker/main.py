@@ -28,9 +28,9 @@ from worker.config import instructions
 from worker.config.prices import Prices
 from worker.realtime import errors
 from worker.service import Worker
-from worker.session.call import Resources
-from worker.tools import avr
-from worker.tools.shed import ToolShed
+from worker.session.session_runner import Resources
+from worker.tools import built_in
+from worker.tools.tool_registry import ToolRegistry
 
 log = logs.get_logger()
 
@@ -47,19 +47,19 @@ async def run(settings: Settings, process: Process) -> int:
     host = ALL_ADDRESSES if process.child is None else address
     sock = listen_socket(host, settings.worker_port, variable="WORKER_PORT")
     registry = Registry.from_url(settings.redis_url)
-    incarnation = secrets.token_hex(8)
+    boot_id = secrets.token_hex(8)
     hostname = socket.gethostname()
     record = WorkerRecord(
-        id=f"{hostname}-{os.getpid()}-{incarnation[:6]}",
+        id=f"{hostname}-{os.getpid()}-{boot_id[:6]}",
         address=host_and_port(address, port_of(sock)),
         host=hostname,
         pid=os.getpid(),
         release=RELEASE,
         capacity=settings.worker_max_calls,
         state=WorkerState.READY,
-        incarnation=incarnation,
+        boot_id=boot_id,
     )
-    tools = ToolShed(
+    tools = ToolRegistry(
         settings.tools_dirs,
         timeout_seconds=settings.tool_timeout_seconds,
         node=shutil.which("node"),
@@ -72,7 +72,7 @@ async def run(settings: Settings, process: Process) -> int:
     measured.upstream_errors.expect(*errors.OPERATOR_CODES, *errors.PASSING_CODES)
     measured.expect_model(settings.openai_model)
     measured.expect_model(settings.openai_transcription_model)
-    functions = dict.fromkeys((*sorted(avr.BUILT_IN), *(await tools.toolbox()).names))
+    functions = dict.fromkeys((*sorted(built_in.BUILT_IN), *(await tools.tool_set()).names))
     measured.expect_tools(*list(functions)[: metrics.MAX_LABEL_VALUES])
     resources = Resources(process.secrets, measured, Prices.load(settings.prices_file), tools, http)
     process.reloaded.append(lambda: registry.use_account(resources.settings.redis_url))

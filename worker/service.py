@@ -26,7 +26,7 @@ from common.observe.metrics import LastingTask
 from common.runtime.lasting_task import repeat
 from common.store.registry import NOBODY, OVER_CAPACITY, CallLease, Registry, WorkerRecord, WorkerState
 from worker.audio.resample import prepare
-from worker.session.call import Call, Resources
+from worker.session.session_runner import Resources, SessionRunner
 
 log = structlog.get_logger()
 
@@ -63,9 +63,9 @@ class DispatcherLink:
         self._worker = worker
         self._is_up = False
         self._dispatcher = ""
-        self._calls: dict[int, Call] = {}
+        self._calls: dict[int, SessionRunner] = {}
         # Caller's audio that came together is resampled together; by channel: position, PCM16, when it was read.
-        self._heard: dict[int, tuple[Call, int, bytes, float]] = {}
+        self._heard: dict[int, tuple[SessionRunner, int, bytes, float]] = {}
 
     def greeted(self, hello: Hello) -> None:
         """The dispatcher said who it is."""
@@ -113,7 +113,9 @@ class DispatcherLink:
             except Exception:
                 _failed(call, "a caller's audio could not be handled")
 
-    def _hand_on(self, call: Call, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
+    def _hand_on(
+        self, call: SessionRunner, kind: int, channel: int, payload: memoryview, received_seconds: float
+    ) -> None:
         try:
             if kind == Kind.CALLER_AUDIO:
                 position_samples, pcm = wire.decode_caller_audio(payload)
@@ -140,7 +142,7 @@ class DispatcherLink:
         for call in calls.values():
             call.detached()
 
-    def leave(self, call: Call) -> None:
+    def leave(self, call: SessionRunner) -> None:
         """A call has ended, or has another link."""
         self._calls = {channel: other for channel, other in self._calls.items() if other is not call}
 
@@ -169,7 +171,7 @@ class DispatcherLink:
             _failed(call, "a channel could not be taken up")
 
 
-def _failed(call: Call, what: str, **details: object) -> None:
+def _failed(call: SessionRunner, what: str, **details: object) -> None:
     """One call's trouble is not the link's: the others on it go on."""
     log.exception(what, uuid=call.uuid, **details)
     call.stop("internal error")
@@ -179,7 +181,7 @@ def _failed(call: Call, what: str, **details: object) -> None:
 class _Held:
     """A session of a call, and the link that it has, or had."""
 
-    call: Call
+    call: SessionRunner
     link: DispatcherLink
 
 
@@ -217,7 +219,7 @@ class Worker:
         self._resources = resources
         self._tls = tls
         self._metrics = resources.metrics
-        self._hello = Hello(wire.PROTOCOL_VERSION, record.release, "worker", record.id, record.incarnation)
+        self._hello = Hello(wire.PROTOCOL_VERSION, record.release, "worker", record.id, record.boot_id)
         self._links: set[DispatcherLink] = set()
         # Of each call one session; while it moves another one, which stands by, or which released the call.
         self._calls: dict[str, list[_Held]] = {}
@@ -300,7 +302,7 @@ class Worker:
 
     # The table of calls
 
-    def take(self, opening: wire.Open, channel: int, dispatcher: DispatcherLink) -> Call | wire.Refused:
+    def take(self, opening: wire.Open, channel: int, dispatcher: DispatcherLink) -> SessionRunner | wire.Refused:
         """Take a call, or say why not, whatever Redis says."""
         held = self._calls.get(opening.uuid, [])
         newest = max((each.call.epoch for each in held), default=0)
@@ -313,7 +315,7 @@ class Worker:
             return wire.Refused(Refusal.DRAINING)
         if opening.uuid not in self._calls and not self._has_room(restores=opening.restore):
             return wire.Refused(Refusal.FULL)
-        call = Call(opening, channel, dispatcher.end.send, calls=self, resources=self._resources)
+        call = SessionRunner(opening, channel, dispatcher.end.send, calls=self, resources=self._resources)
         self._calls.setdefault(opening.uuid, []).append(_Held(call, dispatcher))
         self._count()
         self._begin(call, call.begin)
@@ -331,7 +333,7 @@ class Worker:
 
     def _attach(
         self, held: list[_Held], opening: wire.Open, channel: int, dispatcher: DispatcherLink
-    ) -> Call | wire.Refused:
+    ) -> SessionRunner | wire.Refused:
         """Another dispatcher has the caller: the session goes on with it."""
         known = _holder(held)
         if known is None:
@@ -341,13 +343,13 @@ class Worker:
         self._begin(known.call, lambda: known.call.attach(opening, channel, dispatcher.end.send))
         return known.call
 
-    def _begin(self, call: Call, begin: Callable[[], None]) -> None:
+    def _begin(self, call: SessionRunner, begin: Callable[[], None]) -> None:
         try:
             begin()
         except Exception:
             _failed(call, "a call could not be begun")
 
-    def resume(self, attach: wire.Attach, dispatcher: DispatcherLink) -> Call | None:
+    def resume(self, attach: wire.Attach, dispatcher: DispatcherLink) -> SessionRunner | None:
         """The session of this call and epoch, on another link of its dispatcher; None if there is none."""
         for held in self._calls.get(attach.uuid, ()):
             if held.call.epoch == attach.epoch:
@@ -377,7 +379,7 @@ class Worker:
             gone = wire.Result(command.number, 404, {"error": "the worker does not hold this call any more"})
             send(wire.encode(gone, 0))
 
-    def ended(self, call: Call) -> None:
+    def ended(self, call: SessionRunner) -> None:
         """Forget a session."""
         held = self._calls.get(call.uuid, [])
         for each in held:
@@ -393,11 +395,11 @@ class Worker:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    def released(self, call: Call) -> None:
+    def released(self, call: SessionRunner) -> None:
         """Count again: the call is another session's."""
         self._count()
 
-    def going(self, call: Call) -> None:
+    def going(self, call: SessionRunner) -> None:
         """Have this session take over from older ones of its call, which then let go."""
         older = [held.call for held in self._calls.get(call.uuid, ()) if held.call.epoch < call.epoch]
         for each in older:

@@ -11,7 +11,7 @@ from websockets.typing import BytesLike
 
 from common.errors import LinkProtocolError
 from common.link import wire
-from common.link.cluster_token import DISPATCHER, NotProven, Proving
+from common.link.token_handshake import DISPATCHER, AuthenticationFailed, TokenHandshake
 from common.link.wire import Hello, Kind
 from common.net.tokens import Token
 from common.net.websocket import Limits, WebSocket
@@ -67,7 +67,7 @@ class LinkEnd:
             token: CLUSTER_TOKEN.
             lines: bounds the log lines of links that did not come up; shared by all of a process.
         """
-        self._proving = Proving(hello, token)
+        self._proving = TokenHandshake(hello, token)
         self._lines = lines or LineLimit()
         self._peer: Hello | None = None
         self._owner = owner
@@ -139,7 +139,7 @@ class LinkEnd:
                 if self._lost:
                     break
         except LinkProtocolError as error:
-            self._fail(str(error), "token" if isinstance(error, NotProven) else "protocol")
+            self._fail(str(error), "token" if isinstance(error, AuthenticationFailed) else "protocol")
 
     def caught_up(self) -> None:
         """Say so, unless there is nobody any more, or not yet."""
@@ -219,7 +219,7 @@ class LinkEnd:
 
 
 def _check(hello: Hello) -> None:
-    for name in ("release", "role", "id", "incarnation", "challenge"):
+    for name in ("release", "role", "id", "boot_id", "challenge"):
         length = len(getattr(hello, name))
         if length > MAX_HELLO_FIELD_CHARS:
             raise LinkProtocolError(

@@ -28,8 +28,8 @@ class Kind(IntEnum):
     CLOSE = 16
     ENDED = 17
     DTMF = 18
-    ORDER = 19
-    ORDER_DONE = 20
+    TELEPHONY_COMMAND = 19
+    TELEPHONY_DONE = 20
     COMMAND = 21
     RESULT = 22
     EVENT = 23
@@ -41,10 +41,10 @@ class Kind(IntEnum):
     TOOL = 29
     TOOL_KNOWN = 30
     PROFILE = 31
-    REMEMBER = 32
-    SPOKEN = 33
+    ITEM_UPDATE = 32
+    PENDING_REPLIES = 33
     KEPT_AUDIO = 34
-    GO = 35
+    RESUME = 35
     MOVE = 36
     RELEASE = 37
     RELEASED = 38
@@ -54,7 +54,7 @@ class Kind(IntEnum):
 
 
 UNCOUNTED = frozenset({Kind.HELLO, Kind.OPEN, Kind.REFUSED, Kind.ATTACH, Kind.ATTACHED, Kind.ACK})
-"""Records that belong to no channel's stream: see `common/link/stream.py`."""
+"""Records that belong to no channel's stream: see `common/link/retransmit_buffer.py`."""
 
 
 class Refusal(StrEnum):
@@ -67,7 +67,7 @@ class Refusal(StrEnum):
     INVALID = "invalid"
 
 
-class OrderAction(StrEnum):
+class TelephonyAction(StrEnum):
     """What a dispatcher can be told to do with a call."""
 
     HANG_UP = "hang_up"
@@ -99,7 +99,7 @@ class Hello:
     release: str = ""
     role: str = ""
     id: str = ""
-    incarnation: str = ""
+    boot_id: str = ""
     challenge: str = ""
 
 
@@ -321,16 +321,16 @@ class Dtmf:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class TelephonyCommand:
     """Do this on Asterisk when all that was sent before it has been heard, even if the worker is gone by then.
 
     Attributes:
         id: of the function call that wants it; ORDER_DONE brings it back. An order is carried out once.
-        action: an `OrderAction`.
+        action: an `TelephonyAction`.
         extension, context, priority: of a transfer.
     """
 
-    kind: ClassVar[Kind] = Kind.ORDER
+    kind: ClassVar[Kind] = Kind.TELEPHONY_COMMAND
     id: str = ""
     action: str = ""
     extension: str = ""
@@ -339,10 +339,10 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class OrderDone:
+class TelephonyDone:
     """What avr-ami said to an order."""
 
-    kind: ClassVar[Kind] = Kind.ORDER_DONE
+    kind: ClassVar[Kind] = Kind.TELEPHONY_DONE
     id: str = ""
     ok: bool = False
     message: str = ""
@@ -387,7 +387,7 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True)
-class Remember:
+class ItemUpdate:
     """An item of the conversation, as only workers understand it; it takes the place of what was known of it.
 
     Attributes:
@@ -399,7 +399,7 @@ class Remember:
         sound: of a turn of the caller's whose text will not come: mu-law in base64. It is not for Redis.
     """
 
-    kind: ClassVar[Kind] = Kind.REMEMBER
+    kind: ClassVar[Kind] = Kind.ITEM_UPDATE
     item_id: str = ""
     after: str = ""
     forgotten: bool = False
@@ -434,15 +434,15 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class PendingReplies:
     """The replies that are not settled, oldest first."""
 
-    kind: ClassVar[Kind] = Kind.SPOKEN
+    kind: ClassVar[Kind] = Kind.PENDING_REPLIES
     replies: tuple[Reply, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Go:
+class Resume:
     """The memory is whole.
 
     Attributes:
@@ -457,7 +457,7 @@ class Go:
             neither text nor audio of it.
     """
 
-    kind: ClassVar[Kind] = Kind.GO
+    kind: ClassVar[Kind] = Kind.RESUME
     reason: str = ""
     standby: bool = False
     orders: tuple[str, ...] = ()
@@ -569,15 +569,15 @@ Control = (
     | Close
     | Ended
     | Dtmf
-    | Order
-    | OrderDone
+    | TelephonyCommand
+    | TelephonyDone
     | Keyed
     | Tool
     | ToolKnown
     | Profile
-    | Remember
-    | Spoken
-    | Go
+    | ItemUpdate
+    | PendingReplies
+    | Resume
     | Move
     | Release
     | Released

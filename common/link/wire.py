@@ -10,13 +10,13 @@ know are ignored and missing ones have defaults, and kinds that it does not know
 and the one before it understand each other.
 
 A link that breaks while both ends live is replaced by a new one, on which ATTACH takes up each channel where it
-was: both sides count the records of a channel (`common/link/stream.py`; those marked * are not counted) and send
-again what the other has not got.
+was: both sides count the records of a channel (`common/link/retransmit_buffer.py`; those marked * are not
+counted) and send again what the other has not got.
 
 ======================  =====  ==========================================================================
 record                  way    meaning
 ======================  =====  ==========================================================================
-HELLO *                 both   first on a link: protocol version, release, who, its incarnation
+HELLO *                 both   first on a link: protocol version, release, who, its boot_id
 PROOF *                 both   second, where CLUSTER_TOKEN is set: see `cluster_token`
 OPEN *                  D → W  take this call at this epoch; answered by OPENED or REFUSED
 OPENED                  D ← W  taken, with credit for the caller's audio
@@ -81,19 +81,17 @@ from common.link.records import (
     Event,
     Finished,
     Flush,
-    Go,
     Heard,
     Hello,
     ItemHeard,
+    ItemUpdate,
     Keyed,
     Kind,
     Move,
     Open,
     Opened,
-    Order,
-    OrderAction,
-    OrderDone,
     Outcome,
+    PendingReplies,
     Playout,
     Profile,
     Proof,
@@ -103,17 +101,19 @@ from common.link.records import (
     Refused,
     Release,
     Released,
-    Remember,
     Reply,
     ReplyItem,
     ReplyItemDone,
     Result,
-    Spoken,
+    Resume,
+    TelephonyAction,
+    TelephonyCommand,
+    TelephonyDone,
     Tool,
     ToolKnown,
     Transcript,
 )
-from common.net.nesting import MAX_RECORD_LEVELS, is_too_deep
+from common.net.json_depth import MAX_RECORD_LEVELS, is_too_deep
 
 __all__ = [
     "CALLER_AUDIO_HEAD_BYTES",
@@ -138,19 +138,17 @@ __all__ = [
     "Event",
     "Finished",
     "Flush",
-    "Go",
     "Heard",
     "Hello",
     "ItemHeard",
+    "ItemUpdate",
     "Keyed",
     "Kind",
     "Move",
     "Open",
     "Opened",
-    "Order",
-    "OrderAction",
-    "OrderDone",
     "Outcome",
+    "PendingReplies",
     "Playout",
     "Profile",
     "Proof",
@@ -160,12 +158,14 @@ __all__ = [
     "Refused",
     "Release",
     "Released",
-    "Remember",
     "Reply",
     "ReplyItem",
     "ReplyItemDone",
     "Result",
-    "Spoken",
+    "Resume",
+    "TelephonyAction",
+    "TelephonyCommand",
+    "TelephonyDone",
     "Tool",
     "ToolKnown",
     "Transcript",

@@ -18,7 +18,13 @@ from typing import Final, cast
 import structlog
 
 from common.net.addresses import plain
-from common.net.doorkeeper import ANSWERS, DEFAULT_DOOR_LIMITS, Doorkeeper, DoorLimits, Refusal
+from common.net.admission_control import (
+    ANSWERS,
+    DEFAULT_ADMISSION_LIMITS,
+    AdmissionControl,
+    AdmissionLimits,
+    Refusal,
+)
 from common.net.ports import BACKLOG
 from common.net.tls import Tls
 
@@ -45,17 +51,17 @@ class Arrival:
         counts: it has not said who it is.
     """
 
-    def __init__(self, keeper: Doorkeeper, address: str) -> None:
+    def __init__(self, admission: AdmissionControl, address: str) -> None:
         self.address = address
         self.since_seconds = time.monotonic()
-        self._keeper = keeper
+        self._admission = admission
         self.counts = True
 
     def known(self) -> None:
         """It has said who it is, or is gone: it does not count any more. May be called again."""
         if self.counts:
             self.counts = False
-            self._keeper.leave(self.address)
+            self._admission.leave(self.address)
 
     def refuse(self, refusal: Refusal, detail: str = "") -> None:
         """Count that it was refused; to tell it so is the caller's affair.
@@ -64,7 +70,7 @@ class Arrival:
             refusal: why.
             detail: for the log; nothing that the peer may have chosen.
         """
-        self._keeper.refuse(refusal, self.address, time.monotonic(), detail)
+        self._admission.refuse(refusal, self.address, time.monotonic(), detail)
 
 
 ProtocolFactory = Callable[[Arrival, bytes], asyncio.Protocol]
@@ -78,8 +84,8 @@ latest when the connection is lost.
 class Listener:
     """A port that is listened on. Made by `listen`."""
 
-    def __init__(self, keeper: Doorkeeper, make: ProtocolFactory, tls: Tls | None, name: str) -> None:
-        self.keeper = keeper
+    def __init__(self, admission: AdmissionControl, make: ProtocolFactory, tls: Tls | None, name: str) -> None:
+        self.admission = admission
         self.make = make
         self.tls = tls
         self.lingering = 0
@@ -120,7 +126,7 @@ class Listener:
 
     def may_linger(self) -> bool:
         """Whether there is room for one more that was refused, and then takes it; `lingered` gives it back."""
-        if self.lingering >= self.keeper.limits.lingering:
+        if self.lingering >= self.admission.limits.lingering:
             return False
         self.lingering += 1
         return True
@@ -143,11 +149,11 @@ class Listener:
             self._come(connection, plain(peer[0]) if isinstance(peer, tuple) else "")
 
     def _come(self, connection: socket.socket, address: str) -> None:
-        refusal = self.keeper.enter(address)
+        refusal = self.admission.enter(address)
         if refusal is None:
-            self.arriving.add(_Arriving(self, connection, Arrival(self.keeper, address)))
+            self.arriving.add(_Arriving(self, connection, Arrival(self.admission, address)))
             return
-        self.keeper.refuse(refusal, address, time.monotonic())
+        self.admission.refuse(refusal, address, time.monotonic())
         # In TLS an answer would cost a handshake: what a flood is after.
         if self.tls is not None or not self.may_linger():
             connection.close()
@@ -180,7 +186,7 @@ def listen(
     sock: socket.socket,
     *,
     name: str,
-    limits: DoorLimits = DEFAULT_DOOR_LIMITS,
+    limits: AdmissionLimits = DEFAULT_ADMISSION_LIMITS,
     tls: Tls | None = None,
     refused: Callable[[Refusal], None] = lambda _: None,
 ) -> Listener:
@@ -199,7 +205,7 @@ def listen(
         more = {"detail": detail} if detail else {}
         _log.warning("connections refused", port=name, reason=refusal.value, times=times, address=address, **more)
 
-    listener = Listener(Doorkeeper(limits, refused=refused, report=report), make, tls, name)
+    listener = Listener(AdmissionControl(limits, refused=refused, report=report), make, tls, name)
     listener.start(sock)
     return listener
 
@@ -214,7 +220,7 @@ class _Arriving(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._begun = bytearray()
         self._lingers = False
-        seconds = listener.keeper.limits.open_seconds
+        seconds = listener.admission.limits.open_seconds
         self._timer = self._loop.call_later(seconds, self._refuse, Refusal.TOO_SLOW)
         self._opening = self._loop.create_task(self._open(connection, 2 * seconds))
         self._opening.add_done_callback(lambda _: self._opened(connection))
@@ -272,7 +278,7 @@ class _Arriving(asyncio.Protocol):
 
     def _look(self, start: int) -> None:
         """Hand over if the head is whole; `start`: up to there it has been looked through."""
-        max_head_bytes = self._listener.keeper.limits.max_head_bytes
+        max_head_bytes = self._listener.admission.limits.max_head_bytes
         end = self._begun.find(_HEAD_END, start)
         if not ord("A") <= self._begun[0] <= ord("Z"):
             self._refuse(Refusal.NOT_HTTP)

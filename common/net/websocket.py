@@ -30,7 +30,7 @@ from websockets.uri import WebSocketURI, parse_uri
 
 from common.errors import HandshakeRefused
 from common.net.addresses import plain
-from common.net.doorkeeper import DoorLimits
+from common.net.admission_control import AdmissionLimits
 from common.net.frames import (
     BINARY,
     MASKED,
@@ -42,8 +42,8 @@ from common.net.frames import (
     server_frame,
 )
 from common.net.listener import Arrival, Listener, listen
-from common.net.pacing import PACE
 from common.net.proxy import tunnel
+from common.net.read_coalescer import READ_COALESCER
 from common.net.tls import Tls
 
 # A close frame that is not answered within this time ends in an abort.
@@ -252,10 +252,10 @@ class WebSocket(asyncio.Protocol):
             # Frames are small and each one is waited for.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._start_timer(self._limits.open_timeout_seconds, self.abort)
-        PACE.hurry()
+        READ_COALESCER.read_now()
 
     def data_received(self, data: bytes) -> None:
-        PACE.read_bytes += len(data)
+        READ_COALESCER.read_bytes += len(data)
         self.received_seconds = time.monotonic()
         stood_still = WebSocket.stall_guard is not None and WebSocket.stall_guard(self.received_seconds)
         if stood_still and (self._transport is None or self._transport.is_closing()):
@@ -729,7 +729,7 @@ async def serve(
         tls: to speak `wss://`.
         name: of the port, for the log.
     """
-    door = DoorLimits(open_seconds=limits.open_timeout_seconds)
+    door = AdmissionLimits(open_seconds=limits.open_timeout_seconds)
     if limits.stranger_bytes is not None:
         door = dataclasses.replace(door, max_head_bytes=min(door.max_head_bytes, limits.stranger_bytes))
     return listen(

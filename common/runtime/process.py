@@ -22,7 +22,7 @@ import uvloop
 from prometheus_client import Histogram
 
 from common.errors import ServiceError
-from common.net.pacing import PACE
+from common.net.read_coalescer import READ_COALESCER
 from common.observe import log_writer, logs, metrics, redaction
 from common.runtime import signals
 from common.runtime.heartbeat import BEAT_SECONDS, Heartbeat
@@ -217,7 +217,7 @@ async def _live(main: Main, settings: Settings, role: Role, process: Process) ->
         background.append(asyncio.create_task(watch_event_loop(measured.event_loop_lag)))
         if role is Role.DISPATCHER:
             # Frames come at any time between two beats: they wait half of one on average.
-            PACE.begin(loop, 2 * settings.grouping_ms / 1000)
+            READ_COALESCER.begin(loop, 2 * settings.grouping_ms / 1000)
     running = asyncio.ensure_future(main(settings, process))
     try:
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)

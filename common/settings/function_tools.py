@@ -27,7 +27,7 @@ from typing import Any, Final
 
 import orjson
 
-from common.net.nesting import MAX_LEVELS, is_too_deep
+from common.net.json_depth import MAX_LEVELS, is_too_deep
 
 NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 MAX_TOOLS: Final = 128

@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 import orjson
 from pydantic import BeforeValidator, SecretStr
 
-from common.net import nesting
+from common.net import json_depth
 from common.settings import extensions
 from common.settings.models import (
     LANGUAGES,
@@ -441,12 +441,12 @@ def _parse_json(value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        return nesting.read(value)
+        return json_depth.read(value)
     except orjson.JSONDecodeError:
         pass
     try:
         # In Compose's list form people escape the quotes, as a shell would need it.
-        return nesting.read(value.replace('\\"', '"'))
+        return json_depth.read(value.replace('\\"', '"'))
     except orjson.JSONDecodeError as error:
         raise ValueError(f"is not JSON: {error.msg} at character {error.pos + 1}") from None
 
@@ -454,7 +454,7 @@ def _parse_json(value: object) -> object:
 def _json_object_or_none(value: object) -> dict[str, Any] | None:
     try:
         parsed = _parse_json(value)
-    except nesting.TooDeep:
+    except json_depth.TooDeep:
         raise
     except ValueError:
         return None

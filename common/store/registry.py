@@ -81,7 +81,7 @@ class WorkerRecord:
         address: `host:port` where it accepts links.
         release: dotted numbers, such as `0.1.0`; see `release_order`.
         capacity: calls that it takes at most.
-        incarnation: what its link hello carries, to tell it from a predecessor at the same address.
+        boot_id: what its link hello carries, to tell it from a predecessor at the same address.
     """
 
     id: str
@@ -91,7 +91,7 @@ class WorkerRecord:
     release: str
     capacity: int
     state: WorkerState
-    incarnation: str
+    boot_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ class CallRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class MemoryUpdate:
     """What is to be written of what was said in a call.
 
     Attributes:
@@ -295,7 +295,7 @@ class Registry:
             "release_order": release_order(worker.release),
             "capacity": worker.capacity,
             "state": worker.state.value,
-            "incarnation": worker.incarnation,
+            "boot_id": worker.boot_id,
         }
         fields = [part for field in record.items() for part in field]
         await self._bounded(self._publish_worker, args=[worker.id, _ms(lease_seconds), *fields])
@@ -390,7 +390,8 @@ class Registry:
         A worker does so for calls that wait for another dispatcher (`NOBODY`): any that has one goes before it.
         The calls that another worker has got since are superseded.
 
-        `said_versions` has the last `Said.version` written, by uuid; calls that are not in it are not compared.
+        `said_versions` has the last `MemoryUpdate.version` written, by uuid. Calls without an entry are not
+        compared.
 
         One round trip up to 100 calls. A call of which Redis knows a higher epoch, or the same epoch of
         another dispatcher, is left as it is.
@@ -411,7 +412,7 @@ class Registry:
                 forgotten.update(unknown)
         return Renewal(frozenset(superseded), tuple(self._read_table(table)), frozenset(forgotten))
 
-    async def remember(self, said: Mapping[str, Said]) -> set[str]:
+    async def remember(self, said: Mapping[str, MemoryUpdate]) -> set[str]:
         """Write what was said in calls, for whoever goes on with them.
 
         One round trip. What comes together is to be bounded by the caller: Redis does nothing else meanwhile.
@@ -527,7 +528,7 @@ def _worker_status(worker_id: str, calls: int, flat: list[str]) -> WorkerStatus:
         release=fields.get("release", ""),
         capacity=int(fields.get("capacity", 0)),
         state=WorkerState(fields.get("state", "draining")),
-        incarnation=fields.get("incarnation", ""),
+        boot_id=fields.get("boot_id", ""),
         calls=calls,
     )
 

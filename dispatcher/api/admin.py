@@ -18,8 +18,8 @@ import orjson
 from aiohttp import web
 
 from common.errors import RegistryUnavailable
-from common.net import nesting
-from common.net.nesting import TooDeep
+from common.net import json_depth
+from common.net.json_depth import TooDeep
 from common.net.tokens import Token
 from common.observe import admin
 from common.observe.redaction import NO_CALL, without_known
@@ -141,7 +141,7 @@ def _guarded(access: Access, handler: Handler) -> Handler:
 async def _body(request: web.Request) -> dict[str, Any]:
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            body = nesting.read(await request.read())
+            body = json_depth.read(await request.read())
     except TimeoutError as error:
         raise CommandError(408, f"the body did not come within {BODY_SECONDS:g} s") from error
     except TooDeep as error:

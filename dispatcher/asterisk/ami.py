@@ -6,7 +6,7 @@ from typing import Any
 
 import aiohttp
 
-from common.net import nesting
+from common.net import json_depth
 
 # avr-ami answers when Asterisk has; a call that is to be hung up does not wait for ever.
 TIMEOUT_SECONDS = 5.0
@@ -65,7 +65,7 @@ class Ami:
 
 def _message(raw: bytes) -> str:
     try:
-        data = nesting.read(raw)
+        data = json_depth.read(raw)
     except ValueError:
         data = None
     message = data.get("message") if isinstance(data, dict) else None

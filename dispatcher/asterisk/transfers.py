@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from common.errors import RegistryUnavailable
 from common.store.registry import Registry
-from dispatcher.call.allowance import Allowance
+from dispatcher.call.token_bucket import TokenBucket
 
 # Of one dispatcher process, and so many at once: each is work for Asterisk, which has its own calls to handle.
 TRANSFERS_PER_SECOND = 2.0
@@ -37,7 +37,7 @@ class Transfers:
         self._registry = registry
         self._secret = secret.encode()
         self._clock = clock
-        self._allowance = Allowance(TRANSFERS_PER_SECOND, TRANSFERS_AT_ONCE, clock())
+        self._bucket = TokenBucket(TRANSFERS_PER_SECOND, TRANSFERS_AT_ONCE, clock())
         self._callers: dict[str, float] = {}
 
     async def refusal(self, number: str) -> str | None:
@@ -46,10 +46,10 @@ class Transfers:
         Args:
             number: the caller's, as AVR Core gave it; empty: only the rate counts.
         """
-        if not self._allowance.take(1, self._clock()):
+        if not self._bucket.take(1, self._clock()):
             return f"over {TRANSFERS_PER_SECOND:g} transfers a second"
         if number and not await self._is_first(number):
-            self._allowance.give_back(1)
+            self._bucket.give_back(1)
             return f"this caller was transferred within the last {AGAIN_SECONDS} s"
         return None
 

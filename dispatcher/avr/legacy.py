@@ -54,7 +54,7 @@ class LegacyOwner(Interface):
 
 
 class LegacyConnection(asyncio.Protocol):
-    """One request; the `Front` of its call."""
+    """One request; the `CallerConnection` of its call."""
 
     def __init__(self, owner_of: OwnerFactory, arrival: Arrival | None = None) -> None:
         self.received_seconds = time.monotonic()

@@ -17,7 +17,7 @@ import pybase64
 from websockets.typing import BytesLike
 
 from common.errors import AvrProtocolError
-from common.net.nesting import MAX_LEVELS, is_too_deep
+from common.net.json_depth import MAX_LEVELS, is_too_deep
 
 SAMPLE_RATE_HZ: Final = 8000
 FRAME_BYTES: Final = 320

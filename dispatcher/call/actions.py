@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from common.link import wire
 from common.observe.metrics import FallbackOutcome
-from dispatcher.call.leg import Leg
+from dispatcher.call.assignment import Assignment
 
 
 class Ending(StrEnum):
@@ -24,7 +24,7 @@ class Ending(StrEnum):
     """Not at all: another dispatcher has its caller now."""
 
 
-class Seen(Enum):
+class Metric(Enum):
     """What the shell counts or measures."""
 
     BAD_INPUT = "bad_input"
@@ -66,7 +66,7 @@ class Complain:
 class Execute:
     """Have avr-ami hang up or transfer; answered by `executed`."""
 
-    order: wire.Order
+    order: wire.TelephonyCommand
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Wake:
 class ToWorker(NamedTuple):
     """Send this record on this leg's channel."""
 
-    leg: Leg
+    assignment: Assignment
     record: bytes
 
 
@@ -128,7 +128,7 @@ class Place:
 class LeaveChannel:
     """Nothing more will be sent or is expected on this leg's channel."""
 
-    leg: Leg
+    assignment: Assignment
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +152,10 @@ class CloseCaller:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Measurement:
     """Count or measure something."""
 
-    seen: Seen
+    seen: Metric
     value: float = 1.0
     label: str = ""
 
@@ -193,7 +193,7 @@ Action = (
     | LeaveChannel
     | Publish
     | Unpin
-    | Report
+    | Measurement
     | PassedOver
     | Ended
 )

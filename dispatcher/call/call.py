@@ -31,6 +31,7 @@ from common.link import wire
 from common.link.wire import Kind, Outcome, Reason, Refusal
 from common.observe.metrics import FallbackOutcome
 from dispatcher.avr import protocol
+from dispatcher.call.action_queue import ActionQueue
 from dispatcher.call.actions import (
     Action,
     CloseCaller,
@@ -39,28 +40,27 @@ from dispatcher.call.actions import (
     Ending,
     Execute,
     LeaveChannel,
+    Metric,
     PassedOver,
     Place,
     Publish,
     Purpose,
-    Seen,
     TookWayOut,
     ToWorker,
     TransferAway,
     Unpin,
     Wake,
 )
-from dispatcher.call.agent import Agent
-from dispatcher.call.allowance import Allowance
 from dispatcher.call.announcements import SILENT, Announcements
+from dispatcher.call.assignment import Assignment, AssignmentState
 from dispatcher.call.caller_audio import CallerAudio
 from dispatcher.call.filler import STEP_SECONDS, Filler
-from dispatcher.call.leg import Leg, LegState
 from dispatcher.call.limits import DEFAULT_LIMITS, CallLimits
 from dispatcher.call.memory import CallMemory
-from dispatcher.call.orders import TRANSFERRED, Orders
-from dispatcher.call.outbox import Outbox
 from dispatcher.call.parting import CORE_BUFFER_SECONDS, Parting
+from dispatcher.call.reply_playback import ReplyPlayback
+from dispatcher.call.telephony_commands import TRANSFERRED, TelephonyCommands
+from dispatcher.call.token_bucket import TokenBucket
 
 
 class State(StrEnum):
@@ -146,7 +146,7 @@ class Call:
         self.worker_id = ""
         self.refused_for_capacity = False
         self.memory = CallMemory()
-        self._out = Outbox()
+        self._out = ActionQueue()
         self._limits = limits
         self._opened_seconds = now_seconds
         self._init_seconds = now_seconds
@@ -156,15 +156,15 @@ class Call:
         self._away_since: float | None = None
         self._away_because = ""
         self._may_return = True
-        self._audio_allowance = Allowance(limits.flood_ratio, limits.burst_seconds, now_seconds)
-        self._message_allowance = Allowance(
+        self._audio_bucket = TokenBucket(limits.flood_ratio, limits.burst_seconds, now_seconds)
+        self._message_bucket = TokenBucket(
             limits.messages_per_second, 10 * limits.messages_per_second, now_seconds
         )
         # Workers
-        self._leg: Leg | None = None
-        self._next: Leg | None = None
+        self._assignment: Assignment | None = None
+        self._next: Assignment | None = None
         # The leg that released the call: its worker keeps what it knows until another session has the call.
-        self._resting: Leg | None = None
+        self._resting: Assignment | None = None
         self._move: _Move | None = None
         self._excluded: set[str] = set()
         self._refusals = 0
@@ -184,8 +184,8 @@ class Call:
         self._passed_over = False
         self.provider_config: dict[str, Any] = {}
         # Worker → caller
-        self._agent = Agent(self._out, self.memory, now_seconds)
-        self._orders = Orders(limits.order_seconds)
+        self._playback = ReplyPlayback(self._out, self.memory, now_seconds)
+        self._orders = TelephonyCommands(limits.order_seconds)
         self._hung_up_seconds: float | None = None
         self._is_told_to_hang_up = False
         # By this dispatcher itself
@@ -206,7 +206,7 @@ class Call:
     @property
     def paused(self) -> bool:
         """Whether what comes for AVR Core is held because it does not read, or is away."""
-        return self._agent.is_held
+        return self._playback.is_held
 
     @property
     def is_away(self) -> bool:
@@ -231,7 +231,7 @@ class Call:
         """Whether a worker has the call, or is to take it over; or the call takes the way out."""
         if self.state is State.PARTING:
             return True
-        return self.state is not State.ENDED and (self._leg is not None or bool(self._reason))
+        return self.state is not State.ENDED and (self._assignment is not None or bool(self._reason))
 
     # Events from the caller
 
@@ -245,7 +245,7 @@ class Call:
             return
         try:
             self._note_gap(now_seconds)
-            if self._message_allowance.exceeded(1, now_seconds):
+            if self._message_bucket.exceeded(1, now_seconds):
                 raise AvrProtocolError("flood", TOO_MANY_MESSAGES, ends_call=True)
             message = protocol.parse(data)
             if isinstance(message, protocol.Audio):
@@ -276,7 +276,7 @@ class Call:
             return
         try:
             self._note_gap(now_seconds)
-            if messages and self._message_allowance.exceeded(messages, now_seconds):
+            if messages and self._message_bucket.exceeded(messages, now_seconds):
                 raise AvrProtocolError("flood", TOO_MANY_MESSAGES, ends_call=True)
             self._caller_audio(pcm, now_seconds)
         except AvrProtocolError as error:
@@ -286,15 +286,15 @@ class Call:
         gap_seconds, self._message_seconds = now_seconds - self._message_seconds, now_seconds
         if gap_seconds >= GAP_SECONDS:
             gap_seconds = min(gap_seconds, self._limits.silence_seconds)
-            self._audio_allowance.save(gap_seconds)
-            self._message_allowance.save(gap_seconds)
+            self._audio_bucket.save(gap_seconds)
+            self._message_bucket.save(gap_seconds)
 
     def _not_understood(self, error: AvrProtocolError) -> None:
         """Pass a message over, or end the call for it."""
         if error.ends_call:
             self.broke_protocol(error.reason, str(error))
             return
-        self._out.report(Seen.BAD_INPUT, label=error.reason)
+        self._out.report(Metric.BAD_INPUT, label=error.reason)
         if not self._passed_over:
             self._passed_over = True
             self._out.actions.append(PassedOver(error.reason, str(error)))
@@ -303,7 +303,7 @@ class Call:
         """AVR Core broke the protocol: this call ends, and no other."""
         if self.state is State.ENDED:
             return
-        self._out.report(Seen.BAD_INPUT, label=reason)
+        self._out.report(Metric.BAD_INPUT, label=reason)
         self._end(Ending.REJECTED if not self.pins else Ending.FAILED, 1008, message)
 
     def caller_closed(self, code: int, now_seconds: float, *, may_return: bool = True) -> None:
@@ -322,7 +322,7 @@ class Call:
             self._may_return = may_return and self._limits.reconnect_seconds > 0
             self._away_because = reason
             self._stuck_since = None
-            self._agent.away()
+            self._playback.away()
 
     def caller_back(self, now_seconds: float) -> None:
         """Another connection has said that it is this call: it goes on there."""
@@ -330,13 +330,13 @@ class Call:
             return
         self._away_since = None
         self._audio_seconds = now_seconds
-        self._audio_allowance = Allowance(self._limits.flood_ratio, self._limits.burst_seconds, now_seconds)
+        self._audio_bucket = TokenBucket(self._limits.flood_ratio, self._limits.burst_seconds, now_seconds)
         self._stuck_since = None
-        self._agent.back(self._leg, now_seconds)
+        self._playback.back(self._assignment, now_seconds)
 
     def caller_paused(self, now_seconds: float) -> None:
         """AVR Core does not read: hold what comes for it."""
-        self._agent.hold()
+        self._playback.hold()
         self._stuck_since = now_seconds
 
     def caller_writable(self, now_seconds: float) -> None:
@@ -344,7 +344,7 @@ class Call:
         if self.state is State.ENDED:
             return
         self._stuck_since = None
-        self._agent.writable(self._leg, now_seconds)
+        self._playback.writable(self._assignment, now_seconds)
 
     def superseded(self) -> None:
         """Another connection with the same uuid has the call now, at another dispatcher."""
@@ -375,20 +375,24 @@ class Call:
         self._is_told_to_hang_up = True
         if parting is not None:
             parting.is_over = True
-        self._out.actions.append(Execute(wire.Order("the calls API", wire.OrderAction.HANG_UP)))
+        self._out.actions.append(Execute(wire.TelephonyCommand("the calls API", wire.TelephonyAction.HANG_UP)))
 
     @property
     def may_be_left(self) -> bool:
         """Whether its worker would keep it for a caller who comes back, and there is something to come back to."""
-        leg = self._leg
-        return leg is not None and leg.state is not LegState.OPENING and self._hung_up_seconds is None
+        assignment = self._assignment
+        return (
+            assignment is not None
+            and assignment.state is not AssignmentState.OPENING
+            and self._hung_up_seconds is None
+        )
 
     def left(self, reason: str) -> None:
         """This process ends: the call waits at its worker for the dispatcher to which its caller comes back."""
         if self._next is not None:
             self._out.record(self._next, wire.Close(reason))
-        self._out.actions += [LeaveChannel(leg) for leg in self._legs]
-        self._leg = self._next = self._resting = None
+        self._out.actions += [LeaveChannel(assignment) for assignment in self._assignments]
+        self._assignment = self._next = self._resting = None
         self.state = State.ENDED
         self._audio.clear()
         self._out.actions.append(Ended(Ending.MOVED, reason))
@@ -404,30 +408,30 @@ class Call:
     def wants(self, purpose: Purpose) -> bool:
         """Whether a worker is still wanted for this."""
         if purpose is Purpose.MOVE:
-            return self._move is not None and self._leg is not None and self._next is None
+            return self._move is not None and self._assignment is not None and self._next is None
         return self.state is State.PLACING and self._place_again_seconds is None
 
-    def placed(self, placed: Placed, now_seconds: float) -> Leg:
+    def placed(self, placed: Placed, now_seconds: float) -> Assignment:
         """There is a channel to a worker that is to have the call."""
         if self.wants(Purpose.MOVE):
             return self._placed_next(placed, now_seconds)
         self._expect("placed", State.PLACING)
         self.pins = placed.pins
         self._is_older(placed.age_seconds, now_seconds)
-        leg = self._leg = self._new_leg(placed, "" if placed.attach else self._reason)
-        self.worker_id, self._held_epoch = leg.worker_id, leg.epoch
+        assignment = self._assignment = self._new_assignment(placed, "" if placed.attach else self._reason)
+        self.worker_id, self._held_epoch = assignment.worker_id, assignment.epoch
         self.state = State.OPENING
-        self._open(leg, now_seconds, attach=placed.attach)
-        if leg.reason:
-            self._give_memory(leg)
-        return leg
+        self._open(assignment, now_seconds, attach=placed.attach)
+        if assignment.reason:
+            self._give_memory(assignment)
+        return assignment
 
     def restored(self, memory: CallMemory, now_seconds: float) -> None:
         """What another dispatcher had written of this call: it died, and the call's worker with it."""
-        self.memory = self._agent.memory = memory
+        self.memory = self._playback.memory = memory
         self._reason = Reason.WORKER_LOST
         self._lost_seconds = now_seconds
-        self._agent.was_here_before()
+        self._playback.was_here_before()
 
     def not_placed(self, code: int, message: str, now_seconds: float, *, is_known: bool = True) -> None:
         """Try again within a bound, or give the call up.
@@ -459,51 +463,53 @@ class Call:
 
     # Events from the link
 
-    def record(self, leg: Leg, kind: int, payload: memoryview, now_seconds: float) -> None:
+    def record(self, assignment: Assignment, kind: int, payload: memoryview, now_seconds: float) -> None:
         """A record has come on a leg's channel.
 
         Raises:
             LinkProtocolError: it cannot be understood.
         """
-        if self.state is State.ENDED or (leg is not self._leg and leg is not self._next):
+        if self.state is State.ENDED or (assignment is not self._assignment and assignment is not self._next):
             return
-        if kind not in wire.UNCOUNTED and leg.stream.receive(len(payload)):
-            self._out.actions.append(ToWorker(leg, wire.encode_ack(leg.channel, leg.stream.received)))
+        if kind not in wire.UNCOUNTED and assignment.stream.receive(len(payload)):
+            self._out.actions.append(
+                ToWorker(assignment, wire.encode_ack(assignment.channel, assignment.stream.received))
+            )
         if kind == Kind.ACK:
-            leg.stream.acknowledged(wire.decode_ack(payload))
-        elif leg is self._leg:
-            self._record(leg, kind, payload, now_seconds)
+            assignment.stream.acknowledged(wire.decode_ack(payload))
+        elif assignment is self._assignment:
+            self._record(assignment, kind, payload, now_seconds)
         else:
-            self._next_record(leg, kind, payload, now_seconds)
+            self._next_record(assignment, kind, payload, now_seconds)
 
-    def link_broke(self, leg: Leg) -> None:
+    def link_broke(self, assignment: Assignment) -> None:
         """The link to a leg's worker is gone, and another one is looked for."""
-        leg.is_broken = True
-        if leg is self._resting:
+        assignment.is_broken = True
+        if assignment is self._resting:
             self._leave_resting()
 
-    def resume(self, leg: Leg) -> None:
+    def resume(self, assignment: Assignment) -> None:
         """The link broke, and there is another one to the same worker: ask to go on there."""
-        if leg not in self._legs:
+        if assignment not in self._assignments:
             return
-        attach = wire.Attach(self.uuid, leg.epoch, leg.stream.received)
-        self._out.actions.append(ToWorker(leg, wire.encode(attach, leg.channel)))
+        attach = wire.Attach(self.uuid, assignment.epoch, assignment.stream.received)
+        self._out.actions.append(ToWorker(assignment, wire.encode(attach, assignment.channel)))
 
-    def worker_lost(self, leg: Leg, now_seconds: float) -> None:
+    def worker_lost(self, assignment: Assignment, now_seconds: float) -> None:
         """The link to a leg's worker is gone, and none can be had."""
-        if leg is self._resting:
+        if assignment is self._resting:
             self._leave_resting()
-        elif leg is self._next:
+        elif assignment is self._next:
             self._leave_next(now_seconds)
-        elif leg is self._leg:
-            self._recover(Reason.WORKER_LOST, now_seconds, excluded=leg.worker_id)
+        elif assignment is self._assignment:
+            self._recover(Reason.WORKER_LOST, now_seconds, excluded=assignment.worker_id)
 
     # Time
 
     def tick(self, now_seconds: float) -> None:
         """Look at the clocks; meant to be called every 200 ms."""
         if self.state is not State.ENDED:
-            self._agent.report(self._leg, now_seconds)
+            self._playback.report(self._assignment, now_seconds)
             self._execute_order(now_seconds)
             self._look_after_workers(now_seconds)
             if self._parting is not None:
@@ -537,7 +543,9 @@ class Call:
 
     def _look_after_workers(self, now_seconds: float) -> None:
         limits = self._limits
-        if any(leg is not None and leg.stream.is_full for leg in (self._leg, self._next)):
+        if any(
+            assignment is not None and assignment.stream.is_full for assignment in (self._assignment, self._next)
+        ):
             self._fail(Ending.FAILED, 1011, "the call's worker acknowledges nothing", now_seconds)
             return
         if self.state is State.LIVE and now_seconds - self._ready_seconds >= limits.unstable_seconds:
@@ -561,9 +569,9 @@ class Call:
 
     def _execute_order(self, now_seconds: float) -> None:
         for void in self._orders.take_void():
-            if self._leg is not None:
-                self._out.record(self._leg, wire.OrderDone(void.id, True, TRANSFERRED))
-            if void.action == wire.OrderAction.HANG_UP and self._hung_up_seconds is None:
+            if self._assignment is not None:
+                self._out.record(self._assignment, wire.TelephonyDone(void.id, True, TRANSFERRED))
+            if void.action == wire.TelephonyAction.HANG_UP and self._hung_up_seconds is None:
                 # The call is with somebody else. Only the connection of its core may still be open.
                 self._hung_up_seconds = now_seconds
         order = self._orders.due(now_seconds, all_heard=self._last_words_played(now_seconds))
@@ -572,9 +580,9 @@ class Call:
 
     def _last_words_played(self, now_seconds: float) -> bool:
         """Whether the replies have left AVR Core, which plays a little later than the playout clock."""
-        agent = self._agent
-        played_seconds = agent.quiet_since_seconds + CORE_BUFFER_SECONDS
-        return agent.all_heard(now_seconds) and played_seconds <= now_seconds
+        playback = self._playback
+        played_seconds = playback.quiet_since_seconds + CORE_BUFFER_SECONDS
+        return playback.all_heard(now_seconds) and played_seconds <= now_seconds
 
     def _execute_promise(self, now_seconds: float) -> bool:
         """Carry out orders of a caller that did not come back; return whether one is under way.
@@ -586,15 +594,15 @@ class Call:
             self._out.actions.append(Execute(order))
         return self._orders.is_busy
 
-    def executed(self, order: wire.Order, ok: bool, message: str, now_seconds: float) -> None:
+    def executed(self, order: wire.TelephonyCommand, ok: bool, message: str, now_seconds: float) -> None:
         """What avr-ami made of an order."""
-        result = wire.OrderDone(order.id, ok, message)
+        result = wire.TelephonyDone(order.id, ok, message)
         self._orders.executed(result)
         if self.state is State.ENDED:
             return
-        if self._leg is not None:
-            self._out.record(self._leg, result)
-        if order.action == wire.OrderAction.HANG_UP:
+        if self._assignment is not None:
+            self._out.record(self._assignment, result)
+        if order.action == wire.TelephonyAction.HANG_UP:
             if ok:
                 # AVR Core closes when Asterisk has hung up.
                 self._hung_up_seconds = now_seconds
@@ -624,7 +632,7 @@ class Call:
             raise AvrProtocolError("second_init", "a second init in the same connection")
         self.uuid = init.uuid
         self.provider_config = init.provider_config
-        self._init_seconds = self._began_seconds = self._audio_seconds = self._agent.init_seconds = now_seconds
+        self._init_seconds = self._began_seconds = self._audio_seconds = self._playback.init_seconds = now_seconds
         # The greeting.
         self._filler.owed(now_seconds)
         self.place()
@@ -632,98 +640,100 @@ class Call:
     def _caller_audio(self, pcm: bytes, now_seconds: float) -> None:
         if self.state is State.AWAITING_INIT:
             raise AvrProtocolError("before_init", "audio before init")
-        if self._audio_allowance.exceeded(len(pcm) / 2 / protocol.SAMPLE_RATE_HZ, now_seconds):
+        if self._audio_bucket.exceeded(len(pcm) / 2 / protocol.SAMPLE_RATE_HZ, now_seconds):
             raise AvrProtocolError("flood", "audio comes much faster than real time", ends_call=True)
         if not pcm:
             return
         self._audio_seconds = now_seconds
-        leg = self._leg
-        if leg is not None and leg.credit_bytes >= len(pcm) and not self._audio.waiting_bytes:
-            leg.credit_bytes -= len(pcm)
-            self._out.encoded(leg, wire.encode_caller_audio(leg.channel, self._audio.passed(pcm), pcm))
+        assignment = self._assignment
+        if assignment is not None and assignment.credit_bytes >= len(pcm) and not self._audio.waiting_bytes:
+            assignment.credit_bytes -= len(pcm)
+            self._out.encoded(
+                assignment, wire.encode_caller_audio(assignment.channel, self._audio.passed(pcm), pcm)
+            )
             return
         if self.state is State.PARTING:
             return
         dropped_seconds = self._audio.wait(pcm)
         if dropped_seconds:
-            self._out.report(Seen.CALLER_AUDIO_DROPPED_SECONDS, dropped_seconds)
+            self._out.report(Metric.CALLER_AUDIO_DROPPED_SECONDS, dropped_seconds)
         self._send_waiting()
 
     def _send_waiting(self) -> None:
-        leg = self._leg
-        if leg is not None:
-            for position, pcm in self._audio.take(leg.credit_bytes):
-                leg.credit_bytes -= len(pcm)
-                self._out.encoded(leg, wire.encode_caller_audio(leg.channel, position, pcm))
+        assignment = self._assignment
+        if assignment is not None:
+            for position, pcm in self._audio.take(assignment.credit_bytes):
+                assignment.credit_bytes -= len(pcm)
+                self._out.encoded(assignment, wire.encode_caller_audio(assignment.channel, position, pcm))
 
     def _digit(self, digit: str) -> None:
         if self.state is State.AWAITING_INIT:
             raise AvrProtocolError("before_init", "dtmf_digit before init")
-        self._out.report(Seen.DIGIT)
+        self._out.report(Metric.DIGIT)
         if len(self._keys) >= MAX_WAITING_DIGITS:
             return
         self._keys.append(digit)
-        leg = self._leg
-        if leg is not None and (leg.state is not LegState.OPENING or leg.reason):
-            self._out.record(leg, wire.Dtmf(digit))
+        assignment = self._assignment
+        if assignment is not None and (assignment.state is not AssignmentState.OPENING or assignment.reason):
+            self._out.record(assignment, wire.Dtmf(digit))
 
     # The worker's side: the leg that has the call
 
-    def _record(self, leg: Leg, kind: int, payload: memoryview, now_seconds: float) -> None:
+    def _record(self, assignment: Assignment, kind: int, payload: memoryview, now_seconds: float) -> None:
         match kind:
             case Kind.REPLY_AUDIO:
                 index, pcm = wire.decode_reply_audio(payload)
-                self._agent.audio(leg, index, bytes(pcm), now_seconds)
+                self._playback.audio(assignment, index, bytes(pcm), now_seconds)
             case Kind.REPLY_TEXT:
                 self.memory.reply_text(*wire.decode_reply_text(payload))
             case Kind.CREDIT:
-                leg.credit_bytes += wire.decode_credit(payload)
+                assignment.credit_bytes += wire.decode_credit(payload)
                 self._send_waiting()
             case Kind.REPLY_ITEM:
                 began = wire.decode_control(wire.ReplyItem, payload)
                 self.memory.reply_began(began.index, began.item_id)
             case Kind.REPLY_ITEM_DONE:
-                self._agent.item_done(wire.decode_control(wire.ReplyItemDone, payload).index, now_seconds)
+                self._playback.item_done(wire.decode_control(wire.ReplyItemDone, payload).index, now_seconds)
             case Kind.FLUSH:
-                self._agent.flush(leg, wire.decode_control(wire.Flush, payload).number, now_seconds)
+                self._playback.flush(assignment, wire.decode_control(wire.Flush, payload).number, now_seconds)
             case Kind.TRANSCRIPT:
-                self._agent.transcript(wire.decode_control(wire.Transcript, payload))
-            case Kind.REMEMBER:
-                self.memory.remember(wire.decode_control(wire.Remember, payload), len(payload))
+                self._playback.transcript(wire.decode_control(wire.Transcript, payload))
+            case Kind.ITEM_UPDATE:
+                self.memory.remember(wire.decode_control(wire.ItemUpdate, payload), len(payload))
             case Kind.PROFILE:
                 self.memory.keep_profile(wire.decode_control(wire.Profile, payload))
             case Kind.FINISHED:
                 finished = wire.decode_control(wire.Finished, payload)
                 self._speaking = finished.speaking
                 # At first the dispatcher that is gone had the audio of what the caller is saying.
-                attaches = leg.is_attached and self.state is State.CONNECTING
+                attaches = assignment.is_attached and self.state is State.CONNECTING
                 self._spoke_before_us = finished.speaking and (attaches or self._spoke_before_us)
                 self._audio.finished(finished.position_samples)
             case Kind.KEYED:
                 del self._keys[: wire.decode_control(wire.Keyed, payload).digits]
-            case Kind.ORDER:
-                self._orders.add(wire.decode_control(wire.Order, payload), now_seconds)
+            case Kind.TELEPHONY_COMMAND:
+                self._orders.add(wire.decode_control(wire.TelephonyCommand, payload), now_seconds)
             case Kind.TOOL:
-                self._out.record(leg, wire.ToolKnown(wire.decode_control(wire.Tool, payload).call_id))
-            case Kind.SPOKEN:
-                self.memory.restore_replies(wire.decode_control(wire.Spoken, payload).replies)
+                self._out.record(assignment, wire.ToolKnown(wire.decode_control(wire.Tool, payload).call_id))
+            case Kind.PENDING_REPLIES:
+                self.memory.restore_replies(wire.decode_control(wire.PendingReplies, payload).replies)
             case Kind.KEPT_AUDIO:
                 position, codes = wire.decode_kept_audio(payload)
                 self._audio.keep(position, bytes(codes))
                 # A session that is not up yet tells all the audio that it has.
                 self._spoke_before_us = False
             case Kind.PLAYOUT:
-                self._agent.restore(wire.decode_control(wire.Playout, payload), now_seconds)
+                self._playback.restore(wire.decode_control(wire.Playout, payload), now_seconds)
             case Kind.OPENED:
-                self._opened(leg, wire.decode_control(wire.Opened, payload), now_seconds)
+                self._opened(assignment, wire.decode_control(wire.Opened, payload), now_seconds)
             case Kind.REFUSED:
                 self._refused(wire.decode_control(wire.Refused, payload), now_seconds)
             case Kind.ATTACHED:
-                self._resumed(leg, wire.decode_control(wire.Attached, payload).received)
+                self._resumed(assignment, wire.decode_control(wire.Attached, payload).received)
             case Kind.READY:
                 # One that stood by when it said so has been told to go on meanwhile, and says it again.
                 if not wire.decode_control(wire.Ready, payload).standby:
-                    self._ready(leg, now_seconds)
+                    self._ready(assignment, now_seconds)
             case Kind.AWAITING:
                 if wire.decode_control(wire.Awaiting, payload).waiting:
                     self._filler.owed(now_seconds)
@@ -741,61 +751,61 @@ class Call:
                 # Kinds of a newer release are skipped.
                 pass
 
-    def _resumed(self, leg: Leg, received: int) -> None:
+    def _resumed(self, assignment: Assignment, received: int) -> None:
         """The worker goes on with the leg on another link, and has got so many records."""
-        leg.is_broken = False
-        self._out.actions += [ToWorker(leg, record) for record in leg.stream.resumed(received)]
+        assignment.is_broken = False
+        self._out.actions += [ToWorker(assignment, record) for record in assignment.stream.resumed(received)]
 
     def _is_older(self, age_seconds: float, now_seconds: float) -> None:
         """Take note that the call began before this dispatcher had it."""
         self._began_seconds = min(self._began_seconds, now_seconds - age_seconds)
 
-    def _opened(self, leg: Leg, opened: wire.Opened, now_seconds: float) -> None:
+    def _opened(self, assignment: Assignment, opened: wire.Opened, now_seconds: float) -> None:
         self._expect("OPENED", State.OPENING)
         self.state = State.CONNECTING
-        leg.state = LegState.TAKEN
-        leg.credit_bytes = opened.credit_bytes
+        assignment.state = AssignmentState.TAKEN
+        assignment.credit_bytes = opened.credit_bytes
         self._out.actions.append(Publish())
-        self._count_repin(leg)
+        self._count_repin(assignment)
         if opened.attached:
-            leg.is_attached = True
-            self._agent.was_here_before()
+            assignment.is_attached = True
+            self._playback.was_here_before()
             self._audio.rebase(opened.position_samples)
             # Redis may have been away, or may have lost when the call began.
             self._is_older(opened.position_samples / protocol.SAMPLE_RATE_HZ, now_seconds)
         self._send_waiting()
-        if not leg.reason:
+        if not assignment.reason:
             for digit in self._keys:
-                self._out.record(leg, wire.Dtmf(digit))
+                self._out.record(assignment, wire.Dtmf(digit))
 
-    def _ready(self, leg: Leg, now_seconds: float) -> None:
+    def _ready(self, assignment: Assignment, now_seconds: float) -> None:
         self._expect("READY", State.CONNECTING)
         self.state = State.LIVE
-        leg.state = LegState.READY
+        assignment.state = AssignmentState.READY
         self._ready_seconds = now_seconds
         self._filler.lapses(now_seconds)
         self._excluded.clear()
         self._refusals = 0
         self.memory.is_recalled = False
         if self._resting is not None:
-            self._close_leg(self._resting, "another session has the call")
+            self._close_assignment(self._resting, "another session has the call")
             self._resting = None
         # Any other session has been told of it.
-        self._spoke_before_us &= leg.is_attached
+        self._spoke_before_us &= assignment.is_attached
         if self._reason:
-            self._out.report(Seen.RECOVERY_SECONDS, now_seconds - self._lost_seconds, self._reason)
+            self._out.report(Metric.RECOVERY_SECONDS, now_seconds - self._lost_seconds, self._reason)
             self._reason = ""
-        if leg.move is not None:
-            self._begin_move(leg.move, now_seconds)
+        if assignment.move is not None:
+            self._begin_move(assignment.move, now_seconds)
 
     def _refused(self, refused: wire.Refused, now_seconds: float) -> None:
         if refused.reason == Refusal.UNKNOWN:
             # It has no session of this call, or not any more.
-            assert self._leg is not None
+            assert self._assignment is not None
             self._recover(Reason.WORKER_LOST, now_seconds, excluded="")
             return
         self._expect("REFUSED", State.OPENING)
-        self._leave_leg()
+        self._leave_assignment()
         if refused.reason != Refusal.STALE_EPOCH:
             self._excluded.add(self.worker_id)
         self.epoch = max(self.epoch, refused.epoch)
@@ -809,7 +819,7 @@ class Call:
             self.place()
 
     def _worker_ended(self, ended: wire.Ended, now_seconds: float) -> None:
-        self._leave_leg()
+        self._leave_assignment()
         if ended.outcome == Outcome.COMPLETED:
             self._end(Ending.COMPLETED, 1000, "")
         else:
@@ -817,12 +827,12 @@ class Call:
 
     def _released(self, released: wire.Released, now_seconds: float) -> None:
         """The worker has let the call go: its session is over, or another one stands by."""
-        leg, self._leg = self._leg, None
-        assert leg is not None
-        if self._resting is None and (leg.state is LegState.READY or leg.is_attached):
-            self._resting = leg
+        assignment, self._assignment = self._assignment, None
+        assert assignment is not None
+        if self._resting is None and (assignment.state is AssignmentState.READY or assignment.is_attached):
+            self._resting = assignment
         else:
-            self._close_leg(leg, "another session is to have the call")
+            self._close_assignment(assignment, "another session is to have the call")
         if released.reason == Reason.DROPPED:
             self._note_drop(now_seconds)
             self._recover(Reason.DROPPED, now_seconds, same_worker=self.worker_id)
@@ -837,49 +847,49 @@ class Call:
 
     # Another leg
 
-    def _new_leg(self, placed: Placed, reason: str) -> Leg:
+    def _new_assignment(self, placed: Placed, reason: str) -> Assignment:
         self.epoch = max(self.epoch, placed.epoch)
-        leg = Leg(placed.worker_id, placed.epoch, placed.channel, reason)
-        leg.given_bytes = max(0, wire.REPLY_CREDIT_BYTES - self._agent.held_bytes)
-        return leg
+        assignment = Assignment(placed.worker_id, placed.epoch, placed.channel, reason)
+        assignment.given_bytes = max(0, wire.REPLY_CREDIT_BYTES - self._playback.held_bytes)
+        return assignment
 
-    def _count_repin(self, leg: Leg) -> None:
+    def _count_repin(self, assignment: Assignment) -> None:
         """A worker has taken the call; one that was only asked, or stood by, does not count."""
-        reason = self._reason if self._reason == Reason.WORKER_LOST else leg.reason
-        if leg.reason and reason in (Reason.WORKER_LOST, Reason.DRAIN):
-            self._out.report(Seen.REPIN, label=reason)
+        reason = self._reason if self._reason == Reason.WORKER_LOST else assignment.reason
+        if assignment.reason and reason in (Reason.WORKER_LOST, Reason.DRAIN):
+            self._out.report(Metric.REPIN, label=reason)
 
-    def _open(self, leg: Leg, now_seconds: float, *, attach: bool = False) -> None:
+    def _open(self, assignment: Assignment, now_seconds: float, *, attach: bool = False) -> None:
         waited, delay = 0.0, 0.0
-        if leg.reason == Reason.DROPPED and self._unstable_since is not None:
+        if assignment.reason == Reason.DROPPED and self._unstable_since is not None:
             waited = now_seconds - self._unstable_since
             delay = min(DELAY_FIRST_SECONDS * 2 ** (self._drops - 1), DELAY_MOST_SECONDS) if self._drops else 0.0
         opening = wire.Open(
             uuid=self.uuid,
-            epoch=leg.epoch,
+            epoch=assignment.epoch,
             metadata=self.metadata,
             position_samples=self._audio.first_waiting_samples,
-            credit_bytes=leg.given_bytes,
+            credit_bytes=assignment.given_bytes,
             age_seconds=now_seconds - self._began_seconds,
             provider_config=self.provider_config,
-            restore=bool(leg.reason),
+            restore=bool(assignment.reason),
             attach=attach,
             first_index=self.memory.next_index,
             delay_seconds=delay,
             waited_seconds=waited,
             filler=self._filler.is_on,
         )
-        self._out.actions.append(ToWorker(leg, wire.encode(opening, leg.channel)))
+        self._out.actions.append(ToWorker(assignment, wire.encode(opening, assignment.channel)))
 
-    def _give_memory(self, leg: Leg, *, standby: bool = False) -> None:
+    def _give_memory(self, assignment: Assignment, *, standby: bool = False) -> None:
         """All that there is to know of the call; a leg that is to stand by gets it again when it has the call."""
         for record in self.memory.records():
-            self._out.record(leg, record)
+            self._out.record(assignment, record)
         if not standby:
             for position, codes in self._audio.kept():
-                self._out.encoded(leg, wire.encode_kept_audio(leg.channel, position, codes))
-        go = wire.Go(
-            leg.reason,
+                self._out.encoded(assignment, wire.encode_kept_audio(assignment.channel, position, codes))
+        go = wire.Resume(
+            assignment.reason,
             standby,
             self._orders.known,
             "".join(self._keys),
@@ -888,29 +898,29 @@ class Call:
             first_index=self.memory.next_index,
             words_lost=self._spoke_before_us,
         )
-        self._out.record(leg, go)
+        self._out.record(assignment, go)
         if not standby:
             for result in self._orders.results:
-                self._out.record(leg, result)
+                self._out.record(assignment, result)
 
     def _recover(self, reason: str, now_seconds: float, *, excluded: str = "", same_worker: str = "") -> None:
         """The one way back: the session is gone, another one is to go on."""
-        self._leave_leg()
+        self._leave_assignment()
         if self._filler.is_on and (self._filler.is_owed or self.memory.is_replying):
             self._filler.owed(now_seconds)
         if not self._reason:
             self._lost_seconds = now_seconds
         self._reason = reason
-        self._agent.lost(now_seconds)
+        self._playback.lost(now_seconds)
         standby, self._next, self._move = self._next, None, None
         if standby is not None:
             self._out.actions.append(Publish())
             # It has the memory already, and waits for nothing but this.
-            self._leg = standby
+            self._assignment = standby
             self.pins += standby.worker_id != self.worker_id
             self.worker_id, self._held_epoch = standby.worker_id, standby.epoch
-            self.state = State.OPENING if standby.state is LegState.OPENING else State.CONNECTING
-            if standby.state is not LegState.OPENING:
+            self.state = State.OPENING if standby.state is AssignmentState.OPENING else State.CONNECTING
+            if standby.state is not AssignmentState.OPENING:
                 self._count_repin(standby)
             self._give_memory(standby)
             return
@@ -941,28 +951,28 @@ class Call:
         excluded = move.excluded | ({self.worker_id} if move.reason == Reason.DRAIN else set())
         self._out.actions.append(Place(Purpose.MOVE, self.epoch + 1, frozenset(excluded), same_worker))
 
-    def _placed_next(self, placed: Placed, now_seconds: float) -> Leg:
+    def _placed_next(self, placed: Placed, now_seconds: float) -> Assignment:
         assert self._move is not None
-        leg = self._next = self._new_leg(placed, self._move.reason)
-        self._open(leg, now_seconds)
-        self._give_memory(leg, standby=True)
-        return leg
+        assignment = self._next = self._new_assignment(placed, self._move.reason)
+        self._open(assignment, now_seconds)
+        self._give_memory(assignment, standby=True)
+        return assignment
 
-    def _next_record(self, leg: Leg, kind: int, payload: memoryview, now_seconds: float) -> None:
+    def _next_record(self, assignment: Assignment, kind: int, payload: memoryview, now_seconds: float) -> None:
         """A record of the leg that stands by."""
         match kind:
             case Kind.OPENED:
-                leg.state = LegState.TAKEN
-                leg.credit_bytes = wire.decode_control(wire.Opened, payload).credit_bytes
+                assignment.state = AssignmentState.TAKEN
+                assignment.credit_bytes = wire.decode_control(wire.Opened, payload).credit_bytes
             case Kind.READY:
-                leg.state = LegState.READY
+                assignment.state = AssignmentState.READY
                 self._let_release(now_seconds)
             case Kind.CREDIT:
-                leg.credit_bytes += wire.decode_credit(payload)
+                assignment.credit_bytes += wire.decode_credit(payload)
             case Kind.ATTACHED:
-                self._resumed(leg, wire.decode_control(wire.Attached, payload).received)
+                self._resumed(assignment, wire.decode_control(wire.Attached, payload).received)
             case Kind.MOVE:
-                leg.move = wire.decode_control(wire.Move, payload)
+                assignment.move = wire.decode_control(wire.Move, payload)
             case Kind.REFUSED:
                 refused = wire.decode_control(wire.Refused, payload)
                 self.epoch = max(self.epoch, refused.epoch)
@@ -974,16 +984,16 @@ class Call:
 
     def _let_release(self, now_seconds: float, *, revoked: bool = False) -> None:
         """The session may let the call go, as another one stands by; or not any more."""
-        if self._leg is not None and self._move is not None:
+        if self._assignment is not None and self._move is not None:
             seconds = max(0.0, self._move.deadline_seconds - now_seconds)
-            self._out.record(self._leg, wire.Release(seconds, revoked))
+            self._out.record(self._assignment, wire.Release(seconds, revoked))
 
     def _leave_next(self, now_seconds: float, *, may_be_asked_again: bool = False) -> None:
         """The leg that was to stand by does not; the session goes on, and another try is made."""
         standby, self._next = self._next, None
         if standby is not None:
             self._out.actions.append(LeaveChannel(standby))
-            if standby.state is LegState.READY:
+            if standby.state is AssignmentState.READY:
                 self._let_release(now_seconds, revoked=True)
             if self._move is not None:
                 if not may_be_asked_again:
@@ -999,17 +1009,17 @@ class Call:
 
     def _fill(self, now_seconds: float) -> None:
         """Play filler for the next moment, if it is due."""
-        filler, agent = self._filler, self._agent
+        filler, playback = self._filler, self._playback
         if (
             self.state in (State.PARTING, State.ENDED)
             or self._hung_up_seconds is not None
-            or agent.is_held
-            or not filler.is_due(agent.quiet_since_seconds, now_seconds)
-            or not agent.all_heard(now_seconds)
+            or playback.is_held
+            or not filler.is_due(playback.quiet_since_seconds, now_seconds)
+            or not playback.all_heard(now_seconds)
         ):
             filler.stop()
             return
-        agent.own_sound(filler.take(agent.ahead_seconds(now_seconds)), now_seconds)
+        playback.own_sound(filler.take(playback.ahead_seconds(now_seconds)), now_seconds)
         if not self._wakes:
             self._wakes = True
             self._out.actions.append(Wake(now_seconds + STEP_SECONDS))
@@ -1027,7 +1037,7 @@ class Call:
             return
         if self.state is State.ENDED:
             return
-        self._close_legs(message)
+        self._close_assignments(message)
         self._move = self._place_again_seconds = None
         self._audio.clear()
         # It is published, and taken out of Redis, though no worker may ever have had it.
@@ -1037,7 +1047,7 @@ class Call:
         self.state = State.PARTING
         self._parting = Parting(self._announcements.sentence, ending, code, message, now_seconds)
         self._out.actions.append(Publish())
-        self._agent.lost(now_seconds)
+        self._playback.lost(now_seconds)
         self._part(self._parting, now_seconds)
 
     def _part(self, parting: Parting, now_seconds: float) -> None:
@@ -1046,16 +1056,16 @@ class Call:
             return
         if self._hung_up_seconds is not None:
             return
-        agent = self._agent
+        playback = self._playback
         if now_seconds - parting.since_seconds < self._limits.order_seconds:
-            if agent.is_held:
+            if playback.is_held:
                 return
-            agent.own_sound(parting.take(agent.ahead_seconds(now_seconds)), now_seconds)
-            if not parting.is_said or not agent.all_heard(now_seconds):
+            playback.own_sound(parting.take(playback.ahead_seconds(now_seconds)), now_seconds)
+            if not parting.is_said or not playback.all_heard(now_seconds):
                 return
-            if agent.ended_seconds + CORE_BUFFER_SECONDS > now_seconds:
+            if playback.ended_seconds + CORE_BUFFER_SECONDS > now_seconds:
                 return
-        elif agent.is_held:
+        elif playback.is_held:
             self._end(parting.ending, parting.code, parting.message)
             return
         extension = self._announcements.extension
@@ -1095,7 +1105,7 @@ class Call:
         if self.state is State.ENDED:
             return
         # The session may be the one that the caller came back to, at another dispatcher.
-        self._close_legs(reason, keep=ending is Ending.MOVED)
+        self._close_assignments(reason, keep=ending is Ending.MOVED)
         if self.epoch and ending is not Ending.MOVED:
             self._out.actions.append(Unpin(self.epoch))
         self.state = State.ENDED
@@ -1109,29 +1119,31 @@ class Call:
                 self._out.actions.append(TookWayOut(parting.outcome, parting.message))
         self._out.actions.append(Ended(ending, reason))
 
-    def _close_legs(self, reason: str, *, keep: bool = False) -> None:
+    def _close_assignments(self, reason: str, *, keep: bool = False) -> None:
         """Close the sessions; or keep the one that has the call, or had it last, for another dispatcher."""
-        for leg in self._legs:
-            self._close_leg(leg, reason, keep=keep and leg is not self._next)
-        self._leg = self._next = self._resting = None
+        for assignment in self._assignments:
+            self._close_assignment(assignment, reason, keep=keep and assignment is not self._next)
+        self._assignment = self._next = self._resting = None
 
-    def _close_leg(self, leg: Leg, reason: str, *, keep: bool = False) -> None:
-        self._out.record(leg, wire.Close(reason, keep))
-        self._out.actions.append(LeaveChannel(leg))
+    def _close_assignment(self, assignment: Assignment, reason: str, *, keep: bool = False) -> None:
+        self._out.record(assignment, wire.Close(reason, keep))
+        self._out.actions.append(LeaveChannel(assignment))
 
     @property
-    def _legs(self) -> list[Leg]:
-        return [leg for leg in (self._leg, self._next, self._resting) if leg is not None]
+    def _assignments(self) -> list[Assignment]:
+        return [
+            assignment for assignment in (self._assignment, self._next, self._resting) if assignment is not None
+        ]
 
     def _leave_resting(self) -> None:
         if self._resting is not None:
             self._out.actions.append(LeaveChannel(self._resting))
             self._resting = None
 
-    def _leave_leg(self) -> None:
-        if self._leg is not None:
-            self._out.actions.append(LeaveChannel(self._leg))
-            self._leg = None
+    def _leave_assignment(self) -> None:
+        if self._assignment is not None:
+            self._out.actions.append(LeaveChannel(self._assignment))
+            self._assignment = None
 
     def _expect(self, event: str, *states: State) -> None:
         if self.state not in states:

@@ -14,8 +14,8 @@ import orjson
 
 from common.link import wire
 from common.link.wire import Control
-from common.net import nesting
-from common.net.nesting import MAX_RECORD_LEVELS, is_too_deep
+from common.net import json_depth
+from common.net.json_depth import MAX_RECORD_LEVELS, is_too_deep
 
 # The oldest items are forgotten first. A model of 128k tokens has no more in mind than this either.
 MAX_ITEMS = 1000
@@ -80,7 +80,7 @@ class CallMemory:
         self.profile = profile
         self._profile_changed = True
 
-    def remember(self, record: wire.Remember, size_bytes: int) -> None:
+    def remember(self, record: wire.ItemUpdate, size_bytes: int) -> None:
         """An item is new, or is another now, or is none any more."""
         item_id = record.item_id
         self._changed.add(item_id)
@@ -168,10 +168,10 @@ class CallMemory:
         previous = ""
         for item_id in self._order:
             known = self._items[item_id]
-            yield wire.Remember(item_id, previous, item=known.item, sound=known.sound)
+            yield wire.ItemUpdate(item_id, previous, item=known.item, sound=known.sound)
             previous = item_id
         if self._replies:
-            yield wire.Spoken(
+            yield wire.PendingReplies(
                 tuple(
                     wire.Reply(
                         index,
@@ -221,7 +221,7 @@ class CallMemory:
         try:
             if "profile" in fields:
                 memory.profile = wire.Profile(_object(fields["profile"]))
-            for item_id in map(str, nesting.read(fields.get("order", "[]"))):
+            for item_id in map(str, json_depth.read(fields.get("order", "[]"))):
                 stored = fields.get(f"item:{item_id}")
                 if stored is not None and item_id not in memory._items:
                     memory._items[item_id] = _Item(_object(stored), "", len(stored))

@@ -68,7 +68,7 @@ class WorkerLink:
     Attributes:
         worker_id: of the worker.
         address: where it is; empty until `open`.
-        incarnation: of the worker's process.
+        boot_id: of the worker's process.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class WorkerLink:
     ) -> None:
         self.worker_id = worker_id
         self.address = ""
-        self.incarnation = ""
+        self.boot_id = ""
         self._end = LinkEnd(hello, self, token, lines)
         self._tls = tls
         self._on_lost = on_lost
@@ -126,7 +126,7 @@ class WorkerLink:
         if hello.id != self.worker_id:
             self.close("another worker lives here now")
             raise WorkerGone(f"at {address} answers worker {shown(hello.id)}, not {self.worker_id}")
-        self.incarnation = hello.incarnation
+        self.boot_id = hello.boot_id
 
     def succeed(self, broken: WorkerLink, channels: dict[int, ChannelOwner]) -> None:
         """Take up the channels of a link that broke, under their numbers."""
@@ -402,7 +402,7 @@ class LinkPool:
     async def _attempt(self, lost: WorkerLink, timeout_seconds: float) -> WorkerLink:
         new = WorkerLink(lost.worker_id, self._hello, self, self._token, self._tls, lines=self._lines)
         await new.open(lost.address, timeout_seconds)
-        if new.incarnation != lost.incarnation:
+        if new.boot_id != lost.boot_id:
             new.close("another process lives here now")
             raise WorkerGone(f"worker {lost.worker_id} is another process now")
         return new

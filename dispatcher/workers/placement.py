@@ -20,12 +20,12 @@ from common.errors import RegistryUnavailable
 from common.store.registry import (
     OVER_CAPACITY,
     CallLease,
+    MemoryUpdate,
     NoCapacity,
     NoCapacityReason,
     Pin,
     Registry,
     Renewal,
-    Said,
     Superseded,
     WorkerState,
     WorkerStatus,
@@ -252,7 +252,7 @@ class Placement:
 
     async def remember(self, memories: Mapping[str, CallMemory]) -> None:
         """Bring the copies in Redis up to date; while it is away, what is to be written waits."""
-        said: dict[str, Said] = {}
+        said: dict[str, MemoryUpdate] = {}
         chars = 0
         for uuid, memory in memories.items():
             if not self._up:
@@ -260,7 +260,7 @@ class Placement:
             changes = memory.take_changes()
             if changes is None:
                 continue
-            said[uuid] = Said(*changes, version=next(self._versions))
+            said[uuid] = MemoryUpdate(*changes, version=next(self._versions))
             chars += said[uuid].chars
             if len(said) >= SAID_CALLS or chars >= SAID_CHARS:
                 await self._write(said, memories)
@@ -268,7 +268,7 @@ class Placement:
         if said:
             await self._write(said, memories)
 
-    async def _write(self, said: Mapping[str, Said], memories: Mapping[str, CallMemory]) -> None:
+    async def _write(self, said: Mapping[str, MemoryUpdate], memories: Mapping[str, CallMemory]) -> None:
         try:
             unknown: Iterable[str] = await self._registry.remember(said)
         except RegistryUnavailable as error:

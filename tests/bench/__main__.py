@@ -15,7 +15,7 @@ from typing import Any
 
 from common.runtime.release import COMPILED
 from tests.bench import outage, pins, results, tools
-from tests.bench.core import Orders
+from tests.bench.core import Workload
 from tests.bench.reference import reference_us
 from tests.bench.results import Latency, Result, Spread
 from tests.bench.service import BenchError, Run, running
@@ -69,7 +69,7 @@ class Bench:
         """Run so many calls at once, and add a row."""
         sys.stderr.write(f"bench: {name}, {calls} calls\n")
         async with running(audio_format=audio_format, WORKER_MAX_CALLS=max(200, calls), **settings) as service:
-            orders = Orders(service.port, calls, CALLS_PER_SECOND, 0.0, audio_format)
+            orders = Workload(service.port, calls, CALLS_PER_SECOND, 0.0, audio_format)
             run = await service.run(
                 orders,
                 warm_up_seconds=self.warm_up_seconds,
@@ -141,7 +141,7 @@ class Bench:
         workers = 2
         async with running(WORKERS=workers, WORKER_MAX_CALLS=calls // workers) as service:
             run = await service.run(
-                Orders(service.port, calls, CALLS_PER_SECOND, 0.0, "pcm", surplus, self.warm_up_seconds),
+                Workload(service.port, calls, CALLS_PER_SECOND, 0.0, "pcm", surplus, self.warm_up_seconds),
                 warm_up_seconds=self.warm_up_seconds,
                 windows=1,
                 window_seconds=window_seconds or calls / CALLS_PER_SECOND,
@@ -154,7 +154,7 @@ class Bench:
         async with running() as service:
             calls = int(CALLS_PER_SECOND * SHORT_CALLS_SECONDS)
             run = await service.run(
-                Orders(service.port, calls, CALLS_PER_SECOND, SHORT_CALL_SECONDS, "pcm"),
+                Workload(service.port, calls, CALLS_PER_SECOND, SHORT_CALL_SECONDS, "pcm"),
                 warm_up_seconds=SHORT_CALL_SECONDS + 1,
                 windows=1,
                 window_seconds=0.1,

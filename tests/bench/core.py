@@ -3,7 +3,7 @@
 One thread sends by the clock, one receives. Frames are masked and encoded in advance; what comes is compared with
 what the model said, frame by frame, and timed.
 
-`python -m tests.bench.core` takes its orders as one JSON object (`Orders`) a line on stdin, says `up` when all the
+`python -m tests.bench.core` reads one JSON object (`Workload`) a line on stdin, says `up` when all the
 calls are, and, when stdin ends, hangs up and writes what it saw.
 """
 
@@ -32,7 +32,7 @@ HANG_UP_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
+class Workload:
     """What to do.
 
     Attributes:
@@ -57,7 +57,7 @@ class Orders:
 class Call:
     """One call: its socket, what it says next, and what it has heard."""
 
-    def __init__(self, number: int, orders: Orders) -> None:
+    def __init__(self, number: int, orders: Workload) -> None:
         self.number = number
         self.is_over = False
         self.frames = [client_frame(protocol.audio(pcm)) for pcm in sound.caller_frames(number)]
@@ -168,7 +168,7 @@ class Call:
 class Core:
     """All calls."""
 
-    def __init__(self, orders: Orders) -> None:
+    def __init__(self, orders: Workload) -> None:
         self._orders = orders
         self._calls: list[Call] = []
         self._epoll = select.epoll()
@@ -272,7 +272,7 @@ class Core:
 
 def main() -> None:
     """Carry out one order."""
-    orders = Orders(**orjson.loads(sys.stdin.readline()))
+    orders = Workload(**orjson.loads(sys.stdin.readline()))
     Core(orders).run()
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 import psutil
 
-from tests.bench.core import Orders
+from tests.bench.core import Workload
 from tests.bench.model import NAME
 from tests.redis_process import RealRedis, find_redis_server
 from tests.scenarios.processes import ServiceProcess
@@ -191,7 +191,7 @@ class Service:
         used["machine"] = [machine.user + machine.nice + machine.system + machine.irq + machine.softirq]
         return time.monotonic(), used
 
-    async def run(self, orders: Orders, *, warm_up_seconds: float, windows: int, window_seconds: float) -> Run:
+    async def run(self, orders: Workload, *, warm_up_seconds: float, windows: int, window_seconds: float) -> Run:
         """Place calls and measure; the service can be used once, as the API reports at its end."""
         run = Run(orders.calls, orders.surplus, workers=len(self.workers))
         run.idle = self.memory()

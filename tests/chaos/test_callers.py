@@ -21,7 +21,7 @@ _SOUND = b"\x00\x20" * 800
 
 
 @pytest.fixture(autouse=True)
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+def read_now(monkeypatch: pytest.MonkeyPatch) -> None:
     """Callers who wait for as long as this service needs, and no longer."""
     for name, seconds in (
         ("_SILENCE_SECONDS", 0.1),

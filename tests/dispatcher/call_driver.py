@@ -11,10 +11,10 @@ from common.link import wire
 from common.link.wire import Control, Kind
 from dispatcher.avr import protocol
 from dispatcher.call import actions
-from dispatcher.call.actions import Action, Place, Purpose, Report, Seen
+from dispatcher.call.actions import Action, Measurement, Metric, Place, Purpose
 from dispatcher.call.announcements import SILENT, Announcements
+from dispatcher.call.assignment import Assignment
 from dispatcher.call.call import Call, Placed, State
-from dispatcher.call.leg import Leg
 from dispatcher.call.limits import CallLimits
 
 CHANNEL = 7
@@ -59,7 +59,7 @@ class CallDriver:
         self.now = 1000.0
         self.limits = CallLimits(**limits)
         self.call = Call(METADATA, self.now, self.limits, announcements)
-        self.legs: list[Leg] = []
+        self.assignments: list[Assignment] = []
 
     @property
     def state(self) -> State:
@@ -83,17 +83,17 @@ class CallDriver:
     # What comes from the worker
 
     @property
-    def leg(self) -> Leg:
+    def assignment(self) -> Assignment:
         """The newest leg."""
-        return self.legs[-1]
+        return self.assignments[-1]
 
-    def record(self, record: Control, *, leg: Leg | None = None) -> list[Action]:
+    def record(self, record: Control, *, assignment: Assignment | None = None) -> list[Action]:
         ((kind, _, payload),) = wire.decode(wire.encode(record, CHANNEL))
-        self.call.record(leg or self.leg, kind, payload, self.now)
+        self.call.record(assignment or self.assignment, kind, payload, self.now)
         return self.take()
 
     def raw_record(self, kind: int, payload: bytes) -> list[Action]:
-        self.call.record(self.leg, kind, memoryview(payload), self.now)
+        self.call.record(self.assignment, kind, memoryview(payload), self.now)
         return self.take()
 
     def credit(self, credit_bytes: int) -> list[Action]:
@@ -114,11 +114,11 @@ class CallDriver:
         age_seconds: float = 0.0,
     ) -> list[Action]:
         placed = Placed(worker, epoch, CHANNEL, pins, attach, age_seconds)
-        self.legs.append(self.call.placed(placed, self.now))
+        self.assignments.append(self.call.placed(placed, self.now))
         return self.take()
 
     def lose_worker(self) -> list[Action]:
-        self.call.worker_lost(self.leg, self.now)
+        self.call.worker_lost(self.assignment, self.now)
         return self.take()
 
     def tick(self, seconds: float = 0.0) -> list[Action]:
@@ -232,6 +232,8 @@ def state_of(driver: CallDriver) -> State:
     return driver.state
 
 
-def reported(taken: list[Action], seen: Seen) -> list[tuple[float, str]]:
+def reported(taken: list[Action], seen: Metric) -> list[tuple[float, str]]:
     """What was counted or measured: (value, label)."""
-    return [(action.value, action.label) for action in taken if isinstance(action, Report) and action.seen is seen]
+    return [
+        (action.value, action.label) for action in taken if isinstance(action, Measurement) and action.seen is seen
+    ]

@@ -109,7 +109,7 @@ class Rig:
 
     async def publish(self, worker_id: str, address: str, *, capacity: int = 10) -> None:
         """A worker as Redis has it, whether it runs or not."""
-        record = WorkerRecord(worker_id, address, "host", 1, "1.0.0", capacity, WorkerState.READY, "incarnation")
+        record = WorkerRecord(worker_id, address, "host", 1, "1.0.0", capacity, WorkerState.READY, "boot_id")
         await self.registry.publish_worker(record, lease_seconds=60)
 
     async def connect(self, query: str = "", **options: Any) -> Core:

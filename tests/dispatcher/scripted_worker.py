@@ -125,7 +125,7 @@ class ScriptedWorker:
 
     def __init__(self, worker_id: str, answer: Answer = take) -> None:
         self.id = worker_id
-        self.hello = Hello(wire.PROTOCOL_VERSION, "1.0.0", "worker", worker_id, "incarnation")
+        self.hello = Hello(wire.PROTOCOL_VERSION, "1.0.0", "worker", worker_id, "boot_id")
         self.answer = answer
         self.address = ""
         self.links: list[DispatcherEnd] = []

@@ -15,11 +15,11 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 from websockets.exceptions import InvalidStatus
 
-from common.net.doorkeeper import DEFAULT_DOOR_LIMITS, Refusal
+from common.net.admission_control import DEFAULT_ADMISSION_LIMITS, Refusal
 from common.net.tokens import Token
 from common.observe.metrics import dispatcher as dispatcher_metrics
 from dispatcher.avr.legacy import PATH
-from dispatcher.call.caller import Caller
+from dispatcher.call.call_runner import CallRunner
 from dispatcher.call.limits import CallLimits
 from dispatcher.service import OPEN, Security
 from tests.dispatcher.rig import PATIENCE_SECONDS, Rig, counted
@@ -47,13 +47,13 @@ async def locked(redis_url: str) -> AsyncIterator[Rig]:
 
 
 def crowded(arriving: int) -> Security:
-    return replace(OPEN, door=replace(DEFAULT_DOOR_LIMITS, arriving=arriving))
+    return replace(OPEN, door=replace(DEFAULT_ADMISSION_LIMITS, arriving=arriving))
 
 
 def arriving(rig: Rig) -> int:
     """Connections that have not said who they are."""
     assert rig.dispatcher._server is not None
-    return rig.dispatcher._server.keeper.arriving
+    return rig.dispatcher._server.admission.arriving
 
 
 async def post(rig: Rig, target: str, *headers: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -197,7 +197,7 @@ class TestArriving:
             now = time.monotonic()
             limits = CallLimits(init_seconds=10)
             for since, ended in ((now - 10.1, True), (now - 5, False), (None, False)):
-                caller = Caller(rig.dispatcher, {}, limits, since)
+                caller = CallRunner(rig.dispatcher, {}, limits, since)
                 caller.tick(now)
                 assert (caller.call.state == "ended") is ended
 

@@ -43,7 +43,9 @@ def _value(draw: st.DrawFn, field: dataclasses.Field[Any]) -> Any:
         case "str" if field.name == "outcome":
             return draw(st.sampled_from([*wire.Outcome]))
         case "str" if field.name == "action":
-            return draw(st.sampled_from([*wire.OrderAction, "conversation", "say", "session", "watch", "unwatch"]))
+            return draw(
+                st.sampled_from([*wire.TelephonyAction, "conversation", "say", "session", "watch", "unwatch"])
+            )
         case "str" if field.name == "role":
             return draw(st.sampled_from(["user", "agent"]))
         case "str" if field.name in ("digit", "digits"):

@@ -13,12 +13,12 @@ from common.link import wire
 from common.link.wire import Kind
 from dispatcher.avr import protocol
 from dispatcher.call.actions import Action, Ended, LeaveChannel, Purpose, ToWorker
-from dispatcher.call.agent import MAX_TRANSCRIPTS_KNOWN, MAX_UNTOLD
+from dispatcher.call.assignment import Assignment
 from dispatcher.call.call import MAX_WAITING_DIGITS, State
 from dispatcher.call.caller_audio import KEPT_SAMPLES
-from dispatcher.call.leg import Leg
 from dispatcher.call.limits import BAD_INPUT_REASONS
 from dispatcher.call.memory import MAX_ITEMS, MAX_REPLIES, CallMemory
+from dispatcher.call.reply_playback import MAX_TRANSCRIPTS_KNOWN, MAX_UNTOLD
 from tests.dispatcher.call_driver import UUID, CallDriver, heard_pcm, to_worker
 from tests.fuzz.budget import TALLY, examples
 from tests.fuzz.inputs import as_json, bent, hostile, mutated
@@ -104,7 +104,16 @@ def test_metadata_are_few_and_short_whatever_the_url(path: str) -> None:
 
 OF_A_WORKER = (
     *(Kind.OPENED, Kind.READY, Kind.REFUSED, Kind.REPLY_ITEM, Kind.REPLY_ITEM_DONE, Kind.FLUSH, Kind.TRANSCRIPT),
-    *(Kind.FINISHED, Kind.KEYED, Kind.ORDER, Kind.TOOL, Kind.PROFILE, Kind.REMEMBER, Kind.SPOKEN, Kind.PLAYOUT),
+    *(
+        Kind.FINISHED,
+        Kind.KEYED,
+        Kind.TELEPHONY_COMMAND,
+        Kind.TOOL,
+        Kind.PROFILE,
+        Kind.ITEM_UPDATE,
+        Kind.PENDING_REPLIES,
+        Kind.PLAYOUT,
+    ),
     *(Kind.MOVE, Kind.RELEASED, Kind.ATTACHED),
 )
 SIMPLE = [
@@ -150,18 +159,18 @@ class Life:
             call.tick(driver.now)
         elif isinstance(step, str):
             self._simple(step)
-        elif driver.legs:
-            self._record(driver.legs[max(self.which, -len(driver.legs))], *step)
+        elif driver.assignments:
+            self._record(driver.assignments[max(self.which, -len(driver.assignments))], *step)
         self._check(driver.take())
 
-    def _record(self, leg: Leg, kind: int, payload: bytes) -> None:
+    def _record(self, assignment: Assignment, kind: int, payload: bytes) -> None:
         call = self.driver.call
         try:
-            call.record(leg, kind, memoryview(payload), self.driver.now)
+            call.record(assignment, kind, memoryview(payload), self.driver.now)
         except LinkProtocolError:
             # The one error that the link hands on to the call: its worker is not to be understood.
-            if leg in (call._leg, call._next):
-                call.worker_lost(leg, self.driver.now)
+            if assignment in (call._assignment, call._next):
+                call.worker_lost(assignment, self.driver.now)
 
     def _simple(self, step: str) -> None:
         driver, call = self.driver, self.driver.call
@@ -171,31 +180,33 @@ class Life:
                 self._check(driver.placed(worker=f"w-{call.epoch}", epoch=call.epoch + 1))
             case "not placed" if wanted:
                 call.not_placed(1013, "no capacity", driver.now)
-            case "live" if call._leg is not None:
+            case "live" if call._assignment is not None:
                 for record in (wire.Opened(32_000), wire.Ready()):
                     ((kind, _, payload),) = wire.decode(wire.encode(record, 7))
-                    if call._leg is not None:
-                        self._record(call._leg, kind, bytes(payload))
+                    if call._assignment is not None:
+                        self._record(call._assignment, kind, bytes(payload))
             case "pause":
                 call.caller_paused(driver.now)
             case "writable":
                 call.caller_writable(driver.now)
-            case "worker lost" if driver.legs:
-                call.worker_lost(driver.legs[self.which], driver.now)
-            case "link broke" if call._leg is not None:
-                call.link_broke(call._leg)
-            case "resume" if call._leg is not None:
-                call.resume(call._leg)
+            case "worker lost" if driver.assignments:
+                call.worker_lost(driver.assignments[self.which], driver.now)
+            case "link broke" if call._assignment is not None:
+                call.link_broke(call._assignment)
+            case "resume" if call._assignment is not None:
+                call.resume(call._assignment)
             case "away":
                 call.caller_closed(1006, driver.now)
             case "back" if call.is_away:
                 call.caller_back(driver.now)
-            case "older leg" if len(driver.legs) > 1:
+            case "older leg" if len(driver.assignments) > 1:
                 self.which = -2
             case "newer leg":
                 self.which = -1
             case "executed":
-                call.executed(wire.Order("call_1", wire.OrderAction.TRANSFER.value), True, "done", driver.now)
+                call.executed(
+                    wire.TelephonyCommand("call_1", wire.TelephonyAction.TRANSFER.value), True, "done", driver.now
+                )
             case "hang up":
                 call.caller_closed(1000, driver.now)
 
@@ -209,11 +220,11 @@ class Life:
         assert call._audio.waiting_bytes <= WAITING_BYTES
         assert call._audio._coded_samples <= KEPT_SAMPLES
         assert len(call._keys) <= MAX_WAITING_DIGITS
-        assert len(call._agent._transcripts) <= MAX_TRANSCRIPTS_KNOWN
-        assert len(call._agent._untold) <= MAX_UNTOLD
+        assert len(call._playback._transcripts) <= MAX_TRANSCRIPTS_KNOWN
+        assert len(call._playback._untold) <= MAX_UNTOLD
         assert len(call.memory) <= MAX_ITEMS
         assert len(call.memory._replies) <= MAX_REPLIES
-        assert call._agent.held_bytes <= wire.REPLY_CREDIT_BYTES
+        assert call._playback.held_bytes <= wire.REPLY_CREDIT_BYTES
         # What Redis is to keep can be written, and read again.
         changes = call.memory.take_changes()
         if changes is not None:
@@ -239,8 +250,8 @@ def test_whatever_is_sent_in_whatever_order_a_call_ends_once_and_keeps_its_bound
     ends = [action for action in life.taken if isinstance(action, Ended)]
     assert len(ends) == 1
     assert life.taken[-1] is ends[0]
-    held = {action.leg for action in life.taken if isinstance(action, ToWorker)}
-    assert held == {action.leg for action in life.taken if isinstance(action, LeaveChannel)}
+    held = {action.assignment for action in life.taken if isinstance(action, ToWorker)}
+    assert held == {action.assignment for action in life.taken if isinstance(action, LeaveChannel)}
 
 
 @examples(8_000)
@@ -264,7 +275,7 @@ def test_what_another_release_has_stored_is_understood_or_taken_for_nothing(fiel
         wire.encode(record, 1)
     memory.take_changes()
     # And the call goes on with it.
-    memory.remember(wire.Remember("a", item={"text": "y"}), 10)
+    memory.remember(wire.ItemUpdate("a", item={"text": "y"}), 10)
     for item_id in memory.order:
-        memory.remember(wire.Remember(item_id, forgotten=True), 0)
+        memory.remember(wire.ItemUpdate(item_id, forgotten=True), 0)
     assert (len(memory), memory._bytes) == (0, 0)

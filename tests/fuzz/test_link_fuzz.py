@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from common.errors import LinkProtocolError
 from common.link import wire
-from common.link.stream import Stream
+from common.link.retransmit_buffer import RetransmitBuffer
 from common.link.wire import Kind
 from tests.fuzz.budget import TALLY, examples
 from tests.fuzz.inputs import as_json, as_read, bent, hostile
 from tests.fuzz.link_inputs import TYPES, Record, controls, records, sounds
+from worker.session.checkpoint import CheckpointReader
 from worker.session.conversation import Conversation, Item
-from worker.session.snapshot import SnapshotReader
 
 TARGET = "link"
 _DECODERS = {
@@ -105,7 +105,7 @@ def test_a_record_is_read_or_refused_and_what_was_read_can_be_written(record: Re
 )
 def test_a_stream_counts_right_whatever_the_other_side_says(script: list[tuple[str, int]]) -> None:
     TALLY.took(TARGET, len(script))
-    stream = Stream()
+    stream = RetransmitBuffer()
     sent, acknowledged, received = 0, 0, 0
     for event, number in script:
         if event == "send":
@@ -125,22 +125,22 @@ def test_a_stream_counts_right_whatever_the_other_side_says(script: list[tuple[s
         assert stream.received == received
 
 
-MEMORY = (Kind.PROFILE, Kind.REMEMBER, Kind.REMEMBER, Kind.REMEMBER, Kind.SPOKEN, Kind.GO)
+MEMORY = (Kind.PROFILE, Kind.ITEM_UPDATE, Kind.ITEM_UPDATE, Kind.ITEM_UPDATE, Kind.PENDING_REPLIES, Kind.RESUME)
 
 
 @examples(8_000)
 @given(st.lists(records(*MEMORY), max_size=12))
 def test_a_memory_is_read_and_a_conversation_begins_with_it(given_records: list[Record]) -> None:
     TALLY.took("memory", len(given_records))
-    reader = SnapshotReader()
+    reader = CheckpointReader()
     for kind, payload in given_records:
         try:
             reader.record(kind, memoryview(payload))
         except LinkProtocolError:
             continue
-    snapshot = reader.take(wire.Go(), frozenset())
+    checkpoint = reader.take(wire.Resume(), frozenset())
     conversation = Conversation()
-    conversation.load(snapshot.items)
+    conversation.load(checkpoint.items)
     assert len(conversation) == len({item.item_id for item in conversation})
     for record in conversation.everything():
         wire.encode(record, 1)
@@ -182,5 +182,5 @@ def test_an_item_is_understood_or_refused(record: dict[str, object]) -> None:
         item = Item.from_record("item", read)
     except (TypeError, ValueError, LookupError):
         return
-    wire.encode(wire.Remember("item", item=item.to_record()), 1)
+    wire.encode(wire.ItemUpdate("item", item=item.to_record()), 1)
     assert isinstance(item.heard_text, str)

@@ -26,15 +26,15 @@ from worker.realtime.connection import REALTIME_LIMITS, RealtimeConnection
 from worker.realtime.dialect import AZURE, AZURE_BETA, BETA, GA, XAI, Dialect
 from worker.session import actions
 from worker.session.actions import Ended
-from worker.session.answers import MAX_OWED, MAX_RESPONSES
-from worker.session.journal import MAX_PASSED
+from worker.session.memory_writer import MAX_PASSED
 from worker.session.replies import MAX_RETAINED_BYTES, MAX_WAITING_BYTES
+from worker.session.response_scheduler import MAX_OWED, MAX_RESPONSES
 from worker.session.session import MAX_WAITING_SAYINGS, State
 from worker.session.session_updates import MAX_WAITING_UPDATES
 from worker.session.turns import MAX_OPEN_TURNS
 
 TARGET = "upstream"
-# What `worker.session.call.Call.event` takes for an event of another shape than the API's.
+# What `worker.session.session_runner.Call.event` takes for an event of another shape than the API's.
 BAD_EVENT = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
 
 _CALL = {
@@ -156,7 +156,7 @@ class Life:
         assert session._waiting_sayings <= MAX_WAITING_SAYINGS
         assert len(session._answers.responses.owed) <= MAX_OWED
         assert len(session._answers.responses._responses) <= MAX_RESPONSES
-        assert len(session._journal._passed) <= MAX_PASSED
+        assert len(session._memory_writer._passed) <= MAX_PASSED
         assert len(session._audio.turns._ends) <= MAX_OPEN_TURNS
 
     def a_normal_turn(self) -> list[Any]:
@@ -220,7 +220,7 @@ steps = st.one_of(
     events(),
     events(),
     events(),
-    records(Kind.PLAYOUT, Kind.HEARD, Kind.DTMF, Kind.ORDER_DONE, Kind.TOOL_KNOWN),
+    records(Kind.PLAYOUT, Kind.HEARD, Kind.DTMF, Kind.TELEPHONY_DONE, Kind.TOOL_KNOWN),
     st.sampled_from([0.02, 0.2, 1.6, 11.0]),
     st.sampled_from(["paused", "writable", "tool done", "say", "session", "conversation"]),
 )

@@ -24,10 +24,10 @@ from tests.fuzz.budget import TALLY, examples
 from tests.fuzz.link_inputs import Record, records
 from tests.worker.shared import resources
 from worker.service import DispatcherLink, Worker
-from worker.session.call import Call
+from worker.session.session_runner import SessionRunner
 
 BYSTANDER = 99
-HELLO = Hello(wire.PROTOCOL_VERSION, "0.1.0", "worker", "worker-1", "incarnation-1")
+HELLO = Hello(wire.PROTOCOL_VERSION, "0.1.0", "worker", "worker-1", "boot_id-1")
 
 
 @asynccontextmanager
@@ -48,7 +48,7 @@ async def workers() -> AsyncIterator[Worker]:
         release="0.1.0",
         capacity=3,
         state=WorkerState.READY,
-        incarnation="incarnation-1",
+        boot_id="boot_id-1",
     )
     async with resources(chosen) as shared:
         worker = Worker(record, registry, shared)
@@ -61,8 +61,18 @@ async def workers() -> AsyncIterator[Worker]:
 
 
 OF_A_DISPATCHER = (
-    *(Kind.OPEN, Kind.OPEN, Kind.ATTACH, Kind.COMMAND, Kind.CLOSE, Kind.DTMF, Kind.PLAYOUT, Kind.HEARD, Kind.GO),
-    *(Kind.PROFILE, Kind.REMEMBER, Kind.SPOKEN, Kind.RELEASE, Kind.TOOL_KNOWN, Kind.ORDER_DONE),
+    *(
+        Kind.OPEN,
+        Kind.OPEN,
+        Kind.ATTACH,
+        Kind.COMMAND,
+        Kind.CLOSE,
+        Kind.DTMF,
+        Kind.PLAYOUT,
+        Kind.HEARD,
+        Kind.RESUME,
+    ),
+    *(Kind.PROFILE, Kind.ITEM_UPDATE, Kind.PENDING_REPLIES, Kind.RELEASE, Kind.TOOL_KNOWN, Kind.TELEPHONY_DONE),
 )
 steps = st.one_of(
     st.tuples(st.integers(1, 4), records(*OF_A_DISPATCHER)),
@@ -70,7 +80,7 @@ steps = st.one_of(
     st.tuples(st.just(1), records()),
     st.sampled_from(["turn of the loop", "tick", "lost"]),
 )
-_calls: weakref.WeakSet[Call] = weakref.WeakSet()
+_calls: weakref.WeakSet[SessionRunner] = weakref.WeakSet()
 
 
 def opened(uuid: str, channel: int, epoch: int = 1) -> tuple[int, Record]:

@@ -55,7 +55,10 @@ if __name__ == "__main__":
     release.RELEASE = os.environ["OTHER_RELEASE"]  # type: ignore[misc]  # no other process has another one
     wire.encode = _encode
     # Where all that is counted goes through.
-    outbox, call = import_module("dispatcher.call.outbox").Outbox, import_module("worker.session.call").Call
+    outbox, call = (
+        import_module("dispatcher.call.action_queue").ActionQueue,
+        import_module("worker.session.session_runner").Call,
+    )
     outbox.encoded = _preceded(outbox.encoded)
     call._send = _preceded(call._send)
     sys.exit(import_module("common.runtime.cli").main(sys.argv[1:]))

@@ -18,7 +18,7 @@ from simulator.realtime.settings import SimulatorSettings
 from simulator.realtime.simulated_session import SimulatedSession
 from tests.worker.link_records import JOURNAL, Record, decoded_all, payload_of
 from tests.worker.shared import resources
-from worker.session.call import Call, Resources
+from worker.session.session_runner import Resources, SessionRunner
 
 KEY = "sk-test-0123456789abcdefghij"
 CHANNEL = 5
@@ -40,7 +40,7 @@ class Desk:
         goings: how often it was said that this session has its call now.
     """
 
-    def __init__(self, shared: Resources, *, predecessor: Call | None = None, **opening: Any) -> None:
+    def __init__(self, shared: Resources, *, predecessor: SessionRunner | None = None, **opening: Any) -> None:
         self.records: list[Record] = []
         self.count = 0
         self.shared = shared
@@ -49,20 +49,20 @@ class Desk:
         self._waiting: list[tuple[Callable[[list[Record]], Any], asyncio.Future[None]]] = []
         fields = {"uuid": "uuid-1", "epoch": 1, "credit_bytes": 10**9, **opening}
         self._predecessor = predecessor
-        self.call = Call(wire.Open(**fields), CHANNEL, self.send, calls=self, resources=shared)
+        self.call = SessionRunner(wire.Open(**fields), CHANNEL, self.send, calls=self, resources=shared)
 
-    def ended(self, call: Call) -> None:
+    def ended(self, call: SessionRunner) -> None:
         assert call is self.call
         assert self.ends == 0
         self.ends += 1
         self.is_over.set()
 
-    def released(self, call: Call) -> None:
+    def released(self, call: SessionRunner) -> None:
         assert call is self.call
         assert not self.is_over.is_set()
         self.is_over.set()
 
-    def going(self, call: Call) -> None:
+    def going(self, call: SessionRunner) -> None:
         assert call is self.call
         self.goings += 1
         if self._predecessor is not None:

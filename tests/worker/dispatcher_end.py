@@ -17,7 +17,7 @@ from tests.worker.link_records import JOURNAL, Audio, Record, decoded
 # Not a measure of anything: how long a test waits before it says that something does not happen at all.
 PATIENCE_SECONDS = 10.0
 
-HELLO = Hello(wire.PROTOCOL_VERSION, "0.1.0", "dispatcher", "dispatcher-1", "incarnation-1")
+HELLO = Hello(wire.PROTOCOL_VERSION, "0.1.0", "dispatcher", "dispatcher-1", "boot_id-1")
 
 
 class DispatcherEnd:

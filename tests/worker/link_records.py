@@ -43,7 +43,7 @@ class Ack:
 Record = wire.Control | Audio | Credit | ReplyText | Ack
 
 # What a worker says for the dispatcher to remember.
-JOURNAL = (wire.Profile, wire.Remember, wire.Finished, ReplyText)
+JOURNAL = (wire.Profile, wire.ItemUpdate, wire.Finished, ReplyText)
 
 _CONTROL: dict[int, type[wire.Control]] = {record.kind: record for record in get_args(wire.Control)}
 

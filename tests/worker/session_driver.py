@@ -18,9 +18,9 @@ from worker.config.session_update import session_object
 from worker.realtime.dialect import GA
 from worker.realtime.upstream_limits import UpstreamLimits
 from worker.session import actions as session
+from worker.session.checkpoint import Checkpoint
 from worker.session.plan import Plan
 from worker.session.session import Session
-from worker.session.snapshot import Snapshot
 
 CHANNEL = 3
 PLENTY = 10**9
@@ -43,7 +43,7 @@ Did = (
     | session.Connect
     | session.RunTool
     | session.Answer
-    | session.Report
+    | session.Measurement
     | session.Used
     | session.Configured
     | session.Ended
@@ -79,7 +79,7 @@ class Driver:
         position_samples: int = 0,
         retry_seconds: float = 30.0,
         settings: Settings | None = None,
-        snapshot: Snapshot | None = None,
+        checkpoint: Checkpoint | None = None,
         opening: dict[str, Any] | None = None,
         limits: UpstreamLimits | None = None,
         **plan_fields: Any,
@@ -98,11 +98,11 @@ class Driver:
         silence_ms = turn_detection.get("silence_duration_ms", 500) if server_vad else 0
         plan = Plan(dialect=GA, session=chosen, silence_ms=silence_ms, retry_seconds=retry_seconds, **plan_fields)
         self.happened: list[dict[str, Any]] = []
-        self.journal: list[Record] = []
+        self.memory_writer: list[Record] = []
         self.waits: list[float] = []
         self.keeps_metadata = False
         self.transcribed: list[Any] = []
-        self.session = Session(wire.Open("uuid-1", **fields), CHANNEL, plan, self.now, snapshot, limits=limits)
+        self.session = Session(wire.Open("uuid-1", **fields), CHANNEL, plan, self.now, checkpoint, limits=limits)
         self._position = position_samples
 
     def take(self) -> list[Did]:
@@ -124,13 +124,13 @@ class Driver:
                 did.append(Append(base64.b64decode(event["audio"], validate=True)) if is_append else event)
             elif isinstance(action, session.Happened):
                 self.happened.append(action.event)
-            elif isinstance(action, session.Report) and action.seen is session.Seen.ANSWER_WAIT_SECONDS:
+            elif isinstance(action, session.Measurement) and action.seen is session.Metric.ANSWER_WAIT_SECONDS:
                 self.waits.append(action.value)
             elif isinstance(action, session.Transcribed):
                 self.transcribed.append(action.usage)
             elif isinstance(action, session.ToDispatcher):
                 for record in decoded_all([action.record], self.channel):
-                    (self.journal if isinstance(record, JOURNAL) else did).append(record)
+                    (self.memory_writer if isinstance(record, JOURNAL) else did).append(record)
             else:
                 did.append(action)
         return did

@@ -11,15 +11,15 @@ from common.settings.secret_store import Secrets
 from common.settings.settings import Settings
 from worker.config import instructions
 from worker.config.prices import Prices
-from worker.session.call import Resources
-from worker.tools.shed import ToolShed
+from worker.session.session_runner import Resources
+from worker.tools.tool_registry import ToolRegistry
 
 
 @asynccontextmanager
 async def resources(settings: Settings) -> AsyncIterator[Resources]:
     """Until the end of the test."""
     folder = settings.tools_dir if "tools_dir" in settings.model_fields_set else Path("no-such-folder")
-    tools = ToolShed([folder], timeout_seconds=5.0, node=None)
+    tools = ToolRegistry([folder], timeout_seconds=5.0, node=None)
     await tools.start()
     http = instructions.http_client()
     try:

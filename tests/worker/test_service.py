@@ -16,7 +16,7 @@ import redis.asyncio
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-import worker.session.call
+import worker.session.session_runner
 from common.link import wire
 from common.link.wire import Hello, Kind, Outcome, Refusal
 from common.observe import metrics
@@ -33,7 +33,7 @@ from tests.worker.shared import resources
 from worker import service
 from worker.audio.resample import Downsampler, Upsampler
 from worker.service import Worker
-from worker.session.journal import Journal
+from worker.session.memory_writer import MemoryWriter
 
 KEY = "sk-test-0123456789abcdefghij"
 CAPACITY = 3
@@ -97,7 +97,7 @@ async def running(
             release="0.1.0",
             capacity=CAPACITY,
             state=WorkerState.READY,
-            incarnation="incarnation-of-worker-1",
+            boot_id="boot_id-of-worker-1",
         )
         registry = Registry.from_url(redis_url)
         stack.push_async_callback(registry.aclose)
@@ -143,7 +143,7 @@ def say(dispatcher: DispatcherEnd, channel: int, pcm: bytes, position: int = 0) 
 async def test_both_sides_say_who_they_are(here: Service) -> None:
     async with link_to(here.address) as dispatcher:
         assert dispatcher.hello == Hello(
-            wire.PROTOCOL_VERSION, "0.1.0", "worker", "worker-1", "incarnation-of-worker-1"
+            wire.PROTOCOL_VERSION, "0.1.0", "worker", "worker-1", "boot_id-of-worker-1"
         )
 
 
@@ -320,10 +320,10 @@ async def test_a_call_that_moves_is_counted_once(here: Service) -> None:
         await live_call(dispatcher, "call-1", 1)
         assert active.get() == 1
         dispatcher.open("call-2", 2, restore=True)
-        dispatcher.send(wire.Go("drain", standby=True), 2)
+        dispatcher.send(wire.Resume("drain", standby=True), 2)
         await dispatcher.next(2, wire.Ready)
         assert (here.worker.calls, active.get()) == (2, 1)
-        dispatcher.send(wire.Go("drain"), 2)
+        dispatcher.send(wire.Resume("drain"), 2)
         await eventually(lambda: active.get() == 2)
         (await here.simulator.wait_for_session()).drop()
         await dispatcher.next(1, wire.Released)
@@ -336,7 +336,7 @@ async def test_calls_that_stand_by_leave_their_place_to_new_ones(here: Service) 
         await live_call(dispatcher, "call-1", 1)
         for channel in (2, 3):
             dispatcher.open(f"call-{channel}", channel, restore=True)
-            dispatcher.send(wire.Go("drain", standby=True), channel)
+            dispatcher.send(wire.Resume("drain", standby=True), channel)
             await dispatcher.next(channel, wire.Ready)
         assert here.worker.calls == CAPACITY
         for channel in (4, 5):
@@ -378,7 +378,7 @@ async def test_a_higher_epoch_goes_on_with_the_session(here: Service, same_link:
         # It is told everything; and the older one that it has the call no more.
         assert [type(record) for record in newer.on(7)[:2]] == [wire.Opened, wire.Profile]
         await newer.next(7, wire.Ready)
-        assert await newer.next(7, wire.Remember)
+        assert await newer.next(7, wire.ItemUpdate)
         closed = await one.next(1, wire.Close)
         assert closed.reason == "another dispatcher has this call"
         assert here.simulator.opened == CAPACITY
@@ -431,7 +431,7 @@ async def test_the_older_session_goes_on_until_the_newer_one_has_the_call(here: 
         await live_call(dispatcher, "call-1", 1)
         dispatcher.send(wire.Playout((wire.ItemHeard(0, 10**6),), idle=True), 1)
         dispatcher.open("call-1", 2, epoch=2, restore=True)
-        dispatcher.send(wire.Go("rollover", standby=True), 2)
+        dispatcher.send(wire.Resume("rollover", standby=True), 2)
         await dispatcher.next(2, wire.Ready)
         # Two sessions, of which one may answer.
         assert here.worker.calls == 1
@@ -440,7 +440,7 @@ async def test_the_older_session_goes_on_until_the_newer_one_has_the_call(here: 
         await dispatcher.next(1, wire.Released)
         first = await here.simulator.wait_for_session(1)
         await first.wait_for(lambda s: s.closed)
-        dispatcher.send(wire.Go("rollover"), 2)
+        dispatcher.send(wire.Resume("rollover"), 2)
         say(dispatcher, 2, bytes(320))
         second = await here.simulator.wait_for_session(2)
         await second.wait_for(lambda s: s.appended_ms == 20)
@@ -451,7 +451,7 @@ async def test_an_older_session_lets_go_when_the_newer_one_has_the_call(here: Se
     async with link_to(here.address) as one, link_to(here.address) as other:
         await live_call(one, "call-1", 1)
         other.open("call-1", 1, epoch=2, restore=True)
-        other.send(wire.Go("worker_lost"), 1)
+        other.send(wire.Resume("worker_lost"), 1)
         closed = await one.next(1, wire.Close)
         assert closed.reason == "another session has this call"
         first = await here.simulator.wait_for_session(1)
@@ -469,9 +469,9 @@ async def test_a_hang_up_is_handed_over_to_the_next_session(here: Service) -> No
         assert (await other.next(0, wire.Result)).status == 200
         # The dispatcher has given the old session up, and knows nothing of the order.
         other.open("call-1", 1, epoch=2, restore=True)
-        other.send(wire.Go("worker_lost"), 1)
-        order = await other.next(1, wire.Order)
-        assert order.action == wire.OrderAction.HANG_UP
+        other.send(wire.Resume("worker_lost"), 1)
+        order = await other.next(1, wire.TelephonyCommand)
+        assert order.action == wire.TelephonyAction.HANG_UP
 
 
 async def test_a_draining_worker_does_not_take_a_call_that_lost_its_session(here: Service) -> None:
@@ -564,7 +564,7 @@ async def test_redis_is_told_of_calls_that_wait_for_a_dispatcher_and_of_no_other
 
 
 async def test_a_call_that_nobody_comes_for_ends(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker.session.call, "KEPT_LONGER_SECONDS", 0.1)
+    monkeypatch.setattr(worker.session.session_runner, "KEPT_LONGER_SECONDS", 0.1)
     async with running(redis_url, call_reconnect_seconds=0) as here, link_to(here.address) as other:
         async with link_to(here.address) as one:
             await live_call(one, "call-1", 1)
@@ -791,9 +791,9 @@ async def test_a_call_that_cannot_be_taken_up_ends_and_no_other(
         await live_call(dispatcher, "call-2", 2)
         if attach:
             await live_call(dispatcher, "call-1", 1)
-            monkeypatch.setattr(Journal, "write_all", fail)
+            monkeypatch.setattr(MemoryWriter, "write_all", fail)
         else:
-            monkeypatch.setattr(worker.session.call.Call, "begin", fail)
+            monkeypatch.setattr(worker.session.session_runner.SessionRunner, "begin", fail)
         dispatcher.open("call-1", 3, epoch=2, attach=attach)
         assert await dispatcher.next(3, wire.Ended) == wire.Ended(Outcome.FAILED, "internal error")
         assert here.worker.calls == 1

@@ -14,7 +14,7 @@ from tests.worker.call_desk import PATIENCE_SECONDS, begin_tool, outputs
 from tests.worker.dispatcher_end import DispatcherEnd, link_to
 from tests.worker.test_service import Service, here
 from worker.tools.result import Outcome, ToolResult
-from worker.tools.toolbox import Toolbox
+from worker.tools.tool_set import ToolSet
 
 __all__ = ["here"]  # the fixture
 
@@ -33,7 +33,7 @@ class Tool:
         self.began = asyncio.Event()
         self.ended: list[str] = []
 
-    async def run(self, toolbox: Toolbox, name: str, arguments: str, **_: object) -> ToolResult:
+    async def run(self, tool_set: ToolSet, name: str, arguments: str, **_: object) -> ToolResult:
         self.began.set()
         try:
             await self.gate.wait()
@@ -48,10 +48,10 @@ class Tool:
 def tool(monkeypatch: pytest.MonkeyPatch) -> Tool:
     found = Tool()
 
-    async def run(toolbox: Toolbox, name: str, arguments: str, **options: object) -> ToolResult:
-        return await found.run(toolbox, name, arguments, **options)
+    async def run(tool_set: ToolSet, name: str, arguments: str, **options: object) -> ToolResult:
+        return await found.run(tool_set, name, arguments, **options)
 
-    monkeypatch.setattr(Toolbox, "run", run)
+    monkeypatch.setattr(ToolSet, "run", run)
     return found
 
 
@@ -66,7 +66,7 @@ async def call_tool(simulator: RealtimeSimulator, dispatcher: DispatcherEnd, too
         await tool.began.wait()
     memory = CallMemory()
     for record in dispatcher.on(1):
-        if isinstance(record, wire.Remember):
+        if isinstance(record, wire.ItemUpdate):
             memory.remember(record, 100)
     return list(memory.records())
 
@@ -76,7 +76,7 @@ def restore(dispatcher: DispatcherEnd, epoch: int, memory: list[wire.Control], *
     dispatcher.open("call-1", epoch, epoch=epoch, restore=True)
     for record in memory:
         dispatcher.send(record, epoch)
-    dispatcher.send(wire.Go("worker_lost", standby), epoch)
+    dispatcher.send(wire.Resume("worker_lost", standby), epoch)
 
 
 async def test_a_tool_runs_on_when_its_worker_gets_the_call_again(here: Service, tool: Tool) -> None:

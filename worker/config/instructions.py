@@ -18,7 +18,7 @@ import orjson
 import structlog
 import yarl
 
-from common.net import nesting
+from common.net import json_depth
 from common.net.proxy import DIRECT, Proxies
 
 TIMEOUT_SECONDS: Final = 5.0
@@ -199,8 +199,8 @@ async def _ask(
 def _answer(body: bytes, charset: str) -> dict[str, Any]:
     """Return what a body says of a call: JSON of whatever content type, else the instructions themselves."""
     try:
-        answer = nesting.read(body)
-    except nesting.TooDeep as error:
+        answer = json_depth.read(body)
+    except json_depth.TooDeep as error:
         raise _NotLoadedError(f"the answer {error}") from error
     except orjson.JSONDecodeError:
         answer = _text(body, charset)

@@ -18,7 +18,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import SettingsError
-from common.net import nesting
+from common.net import json_depth
 from worker.realtime.usage import TranscriptionUsage, Usage
 
 PRICES_FILE: Final = Path(__file__).with_name("prices.json")
@@ -129,8 +129,8 @@ class Prices:
         if len(text) > MAX_FILE_BYTES:
             raise SettingsError(f"PRICES_FILE={str(file)!r} has more than {MAX_FILE_BYTES} bytes")
         try:
-            return cls(PriceFile.model_validate(nesting.read(text)))
-        except nesting.TooDeep as error:
+            return cls(PriceFile.model_validate(json_depth.read(text)))
+        except json_depth.TooDeep as error:
             raise SettingsError(f"PRICES_FILE={str(file)!r} {error}") from None
         except orjson.JSONDecodeError as error:
             raise SettingsError(f"PRICES_FILE={str(file)!r} is not JSON: {error}") from None

@@ -18,7 +18,7 @@ import orjson
 import structlog
 from pydantic import SecretStr
 
-from common.net.nesting import MAX_LEVELS, is_too_deep
+from common.net.json_depth import MAX_LEVELS, is_too_deep
 from common.settings import function_tools, models, session_fields
 from common.settings.function_tools import Change
 from common.settings.session_fields import Wrong, tool_key

@@ -14,7 +14,7 @@ from common.settings.function_tools import MAX_TOOLS, Change
 from common.settings.session_fields import Wrong, kind_of, tool_key
 from common.settings.values import tool
 from worker.config.profile import MAX_SHOWN, CallProfile
-from worker.tools import avr
+from worker.tools import built_in
 
 _FIXED: Final = "may not be changed in a running call"
 # Formats of other dialects, which would reach the API as they are.
@@ -93,7 +93,7 @@ def _tools(
             made.append(_tool(each, changes))
         except ValueError as error:
             wrong.append(Wrong(f"tools[{index}]", str(error), kind_of(each)))
-    known = {*avr.BUILT_IN, *own_tools, *map(tool_key, chosen.tools)}
+    known = {*built_in.BUILT_IN, *own_tools, *map(tool_key, chosen.tools)}
     new = set(map(tool_key, made)) - known
     if new and len(known) + len(new) > MAX_TOOLS:
         wrong.append(Wrong("tools", f"a session has at most {MAX_TOOLS} tools", kind_of(given)))
@@ -104,7 +104,7 @@ def _tool(given: object, changes: list[Change]) -> dict[str, Any]:
     made = tool(given)
     assert isinstance(made, dict)
     if made.get("type") != "function":
-        if tool_key(made) in avr.BUILT_IN:
+        if tool_key(made) in built_in.BUILT_IN:
             raise ValueError(f"must have another name than {tool_key(made)}, which is built in")
         return made
     mended, done = function_tools.mend(made)

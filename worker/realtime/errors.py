@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any, Final, Self
 
 from common.errors import UpstreamError
-from common.net import nesting
+from common.net import json_depth
 from common.observe import redaction
 
 _MAX_MESSAGE_CHARS = 300
@@ -225,7 +225,7 @@ def _read_refusal(body: bytes) -> tuple[str, str]:
     OpenAI answers `{"error": {"code": ..., "message": ...}}`. Gateways answer other JSON, text or a page.
     """
     try:
-        answer = nesting.read(body)
+        answer = json_depth.read(body)
     except ValueError:
         return "", _plain(body.decode(errors="ignore"))
     if not isinstance(answer, dict):

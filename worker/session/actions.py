@@ -13,7 +13,7 @@ from common.link.wire import Outcome
 from worker.realtime.usage import Usage
 
 
-class Seen(Enum):
+class Metric(Enum):
     """What the shell counts or measures."""
 
     TURN_LATENCY_SECONDS = "turn_latency_seconds"
@@ -71,10 +71,10 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Measurement:
     """Count or measure something."""
 
-    seen: Seen
+    seen: Metric
     value: float = 1.0
     label: str = ""
 
@@ -142,7 +142,7 @@ Action = (
     | RunTool
     | Happened
     | Answer
-    | Report
+    | Measurement
     | Used
     | Transcribed
     | Configured

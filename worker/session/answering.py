@@ -1,6 +1,6 @@
 """What becomes of each answer that the model owes: asked for, asked for again, continued, or given up.
 
-`worker/session/answers.py` keeps the answers and responses. This file decides what their ends mean:
+`worker/session/response_scheduler.py` keeps the answers and responses. This file decides what their ends mean:
 
     the response ended                        nothing heard           part heard
     as it should                              asked again, twice      settled
@@ -25,12 +25,20 @@ import structlog
 from common.observe.metrics import RetryReason
 from worker.realtime.errors import CONTEXT_LENGTH, NO_RESPONSE_ACTIVE, ErrorEvent, Severity
 from worker.realtime.upstream_limits import UpstreamLimits
-from worker.session.actions import Seen
-from worker.session.agent import Agent
-from worker.session.answers import Answer, AnswerKind, Event, Request, Response, ResponseScheduler, SchedulerState
-from worker.session.outbox import Outbox
+from worker.session.action_queue import ActionQueue
+from worker.session.actions import Metric
+from worker.session.agent_speech import AgentSpeech
 from worker.session.plan import Plan
 from worker.session.replay import Replay
+from worker.session.response_scheduler import (
+    Answer,
+    AnswerKind,
+    Event,
+    Request,
+    Response,
+    ResponseScheduler,
+    SchedulerState,
+)
 
 # `response.create` is answered within this time, or it is sent again.
 RESPONSE_CREATED_SECONDS: Final = 10.0
@@ -95,9 +103,9 @@ class Answering:
         limits: UpstreamLimits,
         *,
         uuid: str,
-        agent: Agent,
+        agent: AgentSpeech,
         replay: Replay,
-        outbox: Outbox,
+        outbox: ActionQueue,
         new_id: Callable[[], str],
     ) -> None:
         """Build it.
@@ -178,7 +186,7 @@ class Answering:
             return
         repeated = next((answer for answer in request.answers if answer.repeats), None)
         if repeated is not None:
-            self._outbox.report(Seen.ANSWER_RETRIED, label=repeated.reason)
+            self._outbox.report(Metric.ANSWER_RETRIED, label=repeated.reason)
         self.responses.sent(request)
         for event in request.events(with_metadata=self._sends_metadata):
             self._outbox.upstream(event)
@@ -229,7 +237,7 @@ class Answering:
         if response is None or response.is_heard:
             return
         for answer in self.responses.heard(response):
-            self._outbox.report(Seen.ANSWER_WAIT_SECONDS, now_seconds - answer.owed_since_seconds)
+            self._outbox.report(Metric.ANSWER_WAIT_SECONDS, now_seconds - answer.owed_since_seconds)
             if answer.kind is not AnswerKind.APOLOGY:
                 self._failed_turns = 0
         self._succeeded(response, now_seconds)
@@ -311,7 +319,7 @@ class Answering:
         responses = self.responses
         request, active = responses.request, responses.active
         if request is not None and now_seconds - request.sent_seconds >= RESPONSE_CREATED_SECONDS:
-            self._outbox.report(Seen.UPSTREAM_ERROR, label="no_response")
+            self._outbox.report(Metric.UPSTREAM_ERROR, label="no_response")
             self._log.warning("response not begun", waited_seconds=RESPONSE_CREATED_SECONDS)
             self._limits.failed(now_seconds)
             responses.unanswered()
@@ -329,7 +337,7 @@ class Answering:
             limit_seconds, status = RESPONSE_END_SECONDS, "completed"
         if now_seconds - active.last_seconds < limit_seconds:
             return None
-        self._outbox.report(Seen.UPSTREAM_ERROR, label="no_response")
+        self._outbox.report(Metric.UPSTREAM_ERROR, label="no_response")
         self._log.warning("response given up", silent_seconds=limit_seconds)
         return active.response_id, Ending(status, RetryReason.SILENT)
 
@@ -408,7 +416,7 @@ class Answering:
         """No answer can be had: say so, and listen."""
         self._log.warning("answer given up", reason=ending.reason.value, detail=ending.detail)
         for answer in self.responses.settle(answers):
-            self._outbox.report(Seen.ANSWER_GIVEN_UP, label=ending.reason)
+            self._outbox.report(Metric.ANSWER_GIVEN_UP, label=ending.reason)
             if answer.kind is AnswerKind.APOLOGY:
                 self._lose_hope(f"the model says nothing: {ending.detail or ending.reason.value}")
         self._failed_turns += 1
@@ -444,7 +452,7 @@ class Answering:
 
     def _despair(self, answers: list[Answer], reason: RetryReason, detail: str) -> None:
         for _ in self.responses.settle(answers):
-            self._outbox.report(Seen.ANSWER_GIVEN_UP, label=reason)
+            self._outbox.report(Metric.ANSWER_GIVEN_UP, label=reason)
         waited = f"{self._plan.retry_seconds:g} s"
         self._lose_hope(f"the Realtime API gave no answer within {waited}: {detail or reason}")
 

@@ -196,19 +196,19 @@ class Conversation:
         """The item is another than the one that is remembered."""
         self._changed[item.item_id] = None
 
-    def take_changes(self) -> list[wire.Remember]:
+    def take_changes(self) -> list[wire.ItemUpdate]:
         """What has changed since the last time, in the order in which it did."""
         if not self._changed:
             return []
         changed, self._changed = self._changed, {}
         return [self._to_remember(item_id) for item_id in changed]
 
-    def everything(self) -> list[wire.Remember]:
+    def everything(self) -> list[wire.ItemUpdate]:
         """All items, in order; nothing has changed after it."""
         self._changed.clear()
         return [self._to_remember(item_id) for item_id in self._order]
 
-    def load(self, records: list[wire.Remember]) -> None:
+    def load(self, records: list[wire.ItemUpdate]) -> None:
         """Put what is remembered in the place of all that is here. What is no item is left out."""
         self._items.clear()
         self._order.clear()
@@ -228,15 +228,15 @@ class Conversation:
         """The last item."""
         return self._items[self._order[-1]] if self._order else None
 
-    def _to_remember(self, item_id: str) -> wire.Remember:
+    def _to_remember(self, item_id: str) -> wire.ItemUpdate:
         item = self._items.get(item_id)
         if item is None:
-            return wire.Remember(item_id, forgotten=True)
+            return wire.ItemUpdate(item_id, forgotten=True)
         place = self._order.index(item_id)
         after = self._order[place - 1] if place else ""
         settled = item.role is not Role.AGENT or item.heard_share is not None
         sound = binascii.b2a_base64(item.sound, newline=False).decode()
-        return wire.Remember(item_id, after, settled=settled, item=item.to_record(), sound=sound)
+        return wire.ItemUpdate(item_id, after, settled=settled, item=item.to_record(), sound=sound)
 
     def as_json(self) -> list[dict[str, str]]:
         """What was said and done so far, for people: of the agent only what was heard."""

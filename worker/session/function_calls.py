@@ -8,15 +8,15 @@ import structlog
 
 from common.link import wire
 from common.settings.extensions import TransferRule
+from worker.session.action_queue import ActionQueue
 from worker.session.actions import RunTool
-from worker.session.agent import Agent
+from worker.session.agent_speech import AgentSpeech
+from worker.session.checkpoint import Checkpoint
 from worker.session.conversation import Conversation, Item, ItemKind
-from worker.session.journal import Journal
-from worker.session.outbox import Outbox
+from worker.session.memory_writer import MemoryWriter
 from worker.session.replay import Replay
-from worker.session.snapshot import Snapshot
 from worker.session.tool_calls import ToolCalls
-from worker.tools import avr
+from worker.tools import built_in
 from worker.tools.errors import InvalidArguments
 
 # The output of a call that may have run, or not, when its session was lost.
@@ -25,7 +25,7 @@ INTERRUPTED = "interrupted, outcome unknown"
 TRANSFERRED = "not done: the caller has been transferred already"
 # A tool whose runs took their worker or its process down so often is not run again, also if it is idempotent.
 MAX_RUNS = 2
-# Outputs that wait for the session to be up; no more tools of a call run at once (worker/session/call.py).
+# Outputs that wait for the session to be up; a call runs no more tools at once (`session_runner.py`).
 MAX_EARLY = 64
 # A tool of an MCP server is waited for so long. The service runs it, and reports its end or not.
 REMOTE_TOOL_SECONDS = 60.0
@@ -47,13 +47,13 @@ class FunctionCalls:
         conversation: Conversation,
         *,
         replay: Replay,
-        agent: Agent,
-        journal: Journal,
-        outbox: Outbox,
+        agent: AgentSpeech,
+        memory_writer: MemoryWriter,
+        outbox: ActionQueue,
         new_id: Callable[[], str],
         uuid: str,
         transfers: TransferRule,
-        built_in: frozenset[str] = avr.BUILT_IN,
+        built_in: frozenset[str] = built_in.BUILT_IN,
     ) -> None:
         """Build it.
 
@@ -71,7 +71,7 @@ class FunctionCalls:
         self._conversation = conversation
         self._replay = replay
         self._agent = agent
-        self._journal = journal
+        self._memory_writer = memory_writer
         self._outbox = outbox
         self._new_id = new_id
         self.has_transferred = False
@@ -81,7 +81,7 @@ class FunctionCalls:
         self._logged_refusals: set[str] = set()
         self._calls = ToolCalls()
         self._unconfirmed: dict[str, tuple[str, str]] = {}
-        self._parting: dict[str, list[wire.Order]] = {}
+        self._parting: dict[str, list[wire.TelephonyCommand]] = {}
         self._elsewhere: dict[str, float] = {}
         self._is_up = False
         # Another dispatcher attached before the lost session was taken up: it has none of the orders.
@@ -132,7 +132,7 @@ class FunctionCalls:
         self._replay.add(
             self._new_id(), kind=ItemKind.FUNCTION_CALL_OUTPUT, call_id=call_id, text=output, silent=not answer
         )
-        self._journal.write()
+        self._memory_writer.write()
         self._outbox.happened("tool_result", call_id=call_id, output=output)
         return self._calls.end(call_id, answer=answer)
 
@@ -152,10 +152,10 @@ class FunctionCalls:
                 return self._begin(call, RESTORED)
         return self.ended(call_id, output)
 
-    def order_done(self, done: wire.OrderDone) -> bool:
+    def order_done(self, done: wire.TelephonyDone) -> bool:
         """What came of a hang-up or transfer."""
         if done.ok and any(
-            item.call_id == done.id and item.name == avr.TRANSFER and item.kind is ItemKind.FUNCTION_CALL
+            item.call_id == done.id and item.name == built_in.TRANSFER and item.kind is ItemKind.FUNCTION_CALL
             for item in self._conversation
         ):
             self.has_transferred = True
@@ -172,7 +172,7 @@ class FunctionCalls:
         """A response is over: there will be no more calls of it."""
         return self._calls.response_done(response_id)
 
-    def take_up(self, snapshot: Snapshot, idempotent: frozenset[str]) -> bool:
+    def take_up(self, checkpoint: Checkpoint, idempotent: frozenset[str]) -> bool:
         """Calls that a lost session left open: what runs goes on, what may have run does not run again."""
         self._is_up = True
         items = list(self._conversation)
@@ -187,9 +187,9 @@ class FunctionCalls:
                     self._begin(call, RESTORED)
                 else:
                     self.ended(call.call_id, output, answer=answer)
-            elif call.call_id in snapshot.running:
+            elif call.call_id in checkpoint.running:
                 continue
-            elif call.call_id in snapshot.orders and not self._was_attached_early:
+            elif call.call_id in checkpoint.orders and not self._was_attached_early:
                 self._keep_order(call)
             elif call.started and not _may_run_again(call, idempotent):
                 self.ended(call.call_id, INTERRUPTED)
@@ -206,7 +206,7 @@ class FunctionCalls:
         if self.has_transferred:
             # The other dispatcher may not know of the transfer.
             for order in self._calls.open_orders:
-                self.order_done(wire.OrderDone(order.id, True, TRANSFERRED))
+                self.order_done(wire.TelephonyDone(order.id, True, TRANSFERRED))
         waiting = {order.id for orders in self._parting.values() for order in orders}
         for order in self._calls.open_orders:
             if order.id not in waiting:
@@ -215,7 +215,7 @@ class FunctionCalls:
     def _keep_order(self, call: Item) -> None:
         """Keep an order that the dispatcher has: the dispatcher may die before it carries the order out."""
         try:
-            self._calls.order(call.call_id, avr.parse(call.name, call.text, self._transfers))
+            self._calls.order(call.call_id, built_in.parse(call.name, call.text, self._transfers))
         except InvalidArguments:
             # No order of this dispatcher's is behind it.
             return
@@ -227,13 +227,13 @@ class FunctionCalls:
             call.started = True
             call.runs += 1
             self._unconfirmed[call.call_id] = (call.name, call.text)
-            self._journal.write()
+            self._memory_writer.write()
             self._outbox.record(wire.Tool(call.call_id))
             return False
         try:
-            wanted = avr.parse(call.name, call.text, self._transfers)
+            wanted = built_in.parse(call.name, call.text, self._transfers)
         except InvalidArguments as error:
-            if isinstance(error, avr.TransferRefused):
+            if isinstance(error, built_in.TransferRefused):
                 self._log_refusal(error.entry)
             return self.ended(call.call_id, str(error))
         if self.has_transferred:

@@ -8,7 +8,7 @@ from typing import Any
 from common.settings.extensions import ONLY_INTERNAL, TransferRule
 from common.settings.models import Service
 from worker.realtime.dialect import Dialect
-from worker.tools.avr import BUILT_IN
+from worker.tools.built_in import BUILT_IN
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from typing import Any
 from common.audio import g711
 from worker.audio.audio_format import Uplink
 from worker.audio.resample import SAMPLE_BYTES
+from worker.session.action_queue import ActionQueue
 from worker.session.conversation import Conversation, Item, ItemKind, Role
-from worker.session.outbox import Outbox
 
 # What the session has of an item that it made itself.
 _OWN = ("own", "")
@@ -26,7 +26,7 @@ MAX_ID_CHARS = 32
 class Replay:
     """What one session has been told of its conversation."""
 
-    def __init__(self, conversation: Conversation, outbox: Outbox, uplink: Callable[[], Uplink]) -> None:
+    def __init__(self, conversation: Conversation, outbox: ActionQueue, uplink: Callable[[], Uplink]) -> None:
         """Build it.
 
         Args:

@@ -96,7 +96,7 @@ class Replies:
         self._playing: dict[int, Reply] = {}
         self._current: Reply | None = None
         # Audio of a reply; without bytes: it is complete; an order keeps its place among them.
-        self._waiting: deque[tuple[Reply, bytes | None] | wire.Order] = deque()
+        self._waiting: deque[tuple[Reply, bytes | None] | wire.TelephonyCommand] = deque()
         self._waiting_bytes = 0
         self._retained: deque[tuple[Reply, int, bytes]] = deque()  # with the sample at which it begins
         self._retained_bytes = 0
@@ -117,9 +117,9 @@ class Replies:
         return None if self._current is None else self._current.response_id
 
     @property
-    def waiting_orders(self) -> list[wire.Order]:
+    def waiting_orders(self) -> list[wire.TelephonyCommand]:
         """Orders that wait behind audio for which the dispatcher has no room."""
-        return [waiting for waiting in self._waiting if isinstance(waiting, wire.Order)]
+        return [waiting for waiting in self._waiting if isinstance(waiting, wire.TelephonyCommand)]
 
     @property
     def is_full(self) -> bool:
@@ -155,7 +155,7 @@ class Replies:
             return []
         return self._send(reply, self._downlink.decode(data))
 
-    def append(self, order: wire.Order) -> list[bytes]:
+    def append(self, order: wire.TelephonyCommand) -> list[bytes]:
         """An order that goes out behind all audio that there is, also if that is dropped."""
         self._waiting.append(order)
         return self._send_waiting()
@@ -251,7 +251,11 @@ class Replies:
         """Barge-in: drop what waits, close what plays, and ask what was heard of it."""
         self._downlink.reset()
         self._current = None
-        kept = [wire.encode(order, self._channel) for order in self._waiting if isinstance(order, wire.Order)]
+        kept = [
+            wire.encode(order, self._channel)
+            for order in self._waiting
+            if isinstance(order, wire.TelephonyCommand)
+        ]
         self._waiting.clear()
         self._retained.clear()
         self._retained_bytes = 0
@@ -318,7 +322,7 @@ class Replies:
         records: list[bytes] = []
         while self._waiting:
             first = self._waiting[0]
-            if isinstance(first, wire.Order):
+            if isinstance(first, wire.TelephonyCommand):
                 records.append(wire.encode(first, self._channel))
                 self._waiting.popleft()
                 continue

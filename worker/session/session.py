@@ -9,8 +9,8 @@
 The session owns what is between the dispatcher and the model: the caller's audio and keys on their way there, the
 replies on their way back, one response at a time, its tools, and the conversation. It says what is to be
 remembered of all that; when its Realtime connection is lost, or its time is over, it lets the call go, and the
-call goes on in another session, which begins with that memory (a `Snapshot`). One that is told to stand by brings
-the memory to the model and waits, with responses off.
+call goes on in another session, which begins with that memory (a `Checkpoint`). One that is told to stand by
+brings the memory to the model and waits, with responses off.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ from worker.realtime.errors import EMPTY_COMMIT, ErrorEvent, Severity
 from worker.realtime.event_repair import EventRepair
 from worker.realtime.upstream_limits import UpstreamLimits
 from worker.realtime.usage import Usage
+from worker.session.action_queue import ActionQueue
 from worker.session.actions import (
     Action,
     Answer,
     Connect,
     Ended,
+    Metric,
     Released,
-    Seen,
     ToUpstream,
     Transcribed,
     Used,
 )
-from worker.session.agent import Agent
+from worker.session.agent_speech import AgentSpeech
 from worker.session.answering import CONTINUE_NOTE, Answering, Ending, ending_of
-from worker.session.answers import METADATA_KEY, AnswerKind, SchedulerState
 from worker.session.caller_audio import Append, CallerAudio, Dropped, Step
+from worker.session.checkpoint import Checkpoint
 from worker.session.conversation import TRANSCRIPT_WAIT_SECONDS, Conversation, Item, ItemKind, Role
 from worker.session.digits import DigitEntry
 from worker.session.function_calls import FunctionCalls
-from worker.session.journal import Journal
-from worker.session.outbox import Outbox
+from worker.session.memory_writer import MemoryWriter
 from worker.session.plan import Plan
 from worker.session.replay import Replay
+from worker.session.response_scheduler import METADATA_KEY, AnswerKind, SchedulerState
 from worker.session.session_updates import UPDATE_SECONDS, SessionUpdates, UpdateKind
-from worker.session.silence import SilenceClock
-from worker.session.snapshot import Snapshot
+from worker.session.silence_clock import SilenceClock
 from worker.session.speech_watch import SpeechWatch, WatchState, allowed_silence_seconds
 
 RETRY_FIRST_SECONDS = 0.5
@@ -75,7 +75,7 @@ MAX_POSITION_MS = 86_400_000
 MAX_LATE_SECONDS = 60.0
 # Requests, tokens, and seconds until there are more: no account has so many.
 MAX_LIMIT = 1e12
-# The limits of the process did not allow an attempt (`worker/session/call.py`).
+# The limits of the process did not allow an attempt (`worker/session/session_runner.py`).
 HELD_BACK = "held_back"
 # A session that is asked for a move lets go by itself when so much of its allowed time is over: 59 of 55 minutes.
 FORCE_AT = 59 / 55
@@ -121,7 +121,7 @@ class Session:
         channel: int,
         plan: Plan,
         now_seconds: float,
-        snapshot: Snapshot | None = None,
+        checkpoint: Checkpoint | None = None,
         *,
         limits: UpstreamLimits | None = None,
     ) -> None:
@@ -139,10 +139,10 @@ class Session:
         self.epoch = opening.epoch
         self.state = State.CONNECTING
         self.conversation = Conversation()
-        self._out = Outbox(plan.dialect, channel, opening.uuid)
+        self._out = ActionQueue(plan.dialect, channel, opening.uuid)
         self._log = structlog.get_logger().bind(uuid=opening.uuid)
         self._plan = plan
-        self._snapshot = snapshot or Snapshot()
+        self._checkpoint = checkpoint or Checkpoint()
         self._began_seconds = now_seconds - opening.age_seconds
         self._started_seconds = now_seconds - opening.waited_seconds
         self._configuring_since = 0.0
@@ -179,11 +179,11 @@ class Session:
         self._early_keys: list[str] = []
         self._span: tuple[int, int] | None = None
         self._position_samples = opening.position_samples
-        self._journal = Journal(self.conversation, self._audio, self._out)
+        self._memory_writer = MemoryWriter(self.conversation, self._audio, self._out)
         # Model → caller
         self._replay = Replay(self.conversation, self._out, audio_format.uplink)
         self._repair = EventRepair(self._replay.brought)
-        self._agent = Agent(opening, audio_format, self.conversation, self._out, self._replay)
+        self._agent = AgentSpeech(opening, audio_format, self.conversation, self._out, self._replay)
         self._answers = Answering(
             plan,
             self._limits,
@@ -198,7 +198,7 @@ class Session:
             self.conversation,
             replay=self._replay,
             agent=self._agent,
-            journal=self._journal,
+            memory_writer=self._memory_writer,
             outbox=self._out,
             new_id=self._new_id,
             uuid=opening.uuid,
@@ -210,7 +210,7 @@ class Session:
         self._awaiting = False
         self._changed_session: dict[str, Any] | None = None
         self._broke_off = False
-        self._goes_on = self._load(self._snapshot)
+        self._goes_on = self._load(self._checkpoint)
         if now_seconds - self._started_seconds > plan.retry_seconds:
             self._end(Outcome.FAILED, f"no Realtime session lasted, for {plan.retry_seconds:g} s")
         else:
@@ -238,14 +238,14 @@ class Session:
         self._is_repeat = repeat
         self.state = State.CONFIGURING
         self._configuring_since = self._opened_seconds = now_seconds
-        self._updates.open(now_seconds, muted=self._snapshot.standby)
+        self._updates.open(now_seconds, muted=self._checkpoint.standby)
 
     def connect_failed(self, error: UpstreamError, now_seconds: float) -> None:
         """The connection could not be opened."""
         if self.state is State.ENDED:
             return
         self._expect("connect_failed", State.CONNECTING)
-        self._out.report(Seen.UPSTREAM_ERROR, label=error.code)
+        self._out.report(Metric.UPSTREAM_ERROR, label=error.code)
         self._updates.lost()
         self._last_error = str(error)
         delay = min(RETRY_FIRST_SECONDS * 2**self._attempts, RETRY_MOST_SECONDS)
@@ -270,7 +270,7 @@ class Session:
             message = f"the connection to the Realtime API was lost before there was a session: {reason}"
             self.connect_failed(UpstreamError(message, code="connection_lost", retryable=True), now_seconds)
         elif self.state is not State.ENDED:
-            self._out.report(Seen.UPSTREAM_ERROR, label="connection_lost")
+            self._out.report(Metric.UPSTREAM_ERROR, label="connection_lost")
             self.release(Reason.DROPPED, f"the connection to the Realtime API was lost: {reason}")
 
     def upstream_paused(self) -> None:
@@ -305,7 +305,7 @@ class Session:
 
     def _proceed(self, now_seconds: float) -> None:
         """What follows whatever has happened."""
-        self._journal.write()
+        self._memory_writer.write()
         if self.state is State.LIVE:
             if self._answers.lost_hope:
                 self._end(Outcome.FAILED, self._answers.lost_hope)
@@ -316,14 +316,16 @@ class Session:
 
     def _pursue(self, now_seconds: float) -> None:
         """Ask for the answer that is due."""
-        self._answers.pursue(now_seconds, caller_speaks=self._journal.speaking, caller_keys=self._digits.is_open)
+        self._answers.pursue(
+            now_seconds, caller_speaks=self._memory_writer.speaking, caller_keys=self._digits.is_open
+        )
 
     def _tell_awaiting(self) -> None:
         """Tell the dispatcher whether the caller waits for something to hear."""
         if not self._wants_awaiting:
             return
         if self.state is State.LIVE:
-            waits = (self._answers.responses.owes or self._calls.any_open) and not self._journal.speaking
+            waits = (self._answers.responses.owes or self._calls.any_open) and not self._memory_writer.speaking
         else:
             waits = self.state is not State.STANDBY and (self._goes_on or self.conversation.last() is None)
         if waits != self._awaiting and self.state is not State.ENDED:
@@ -352,8 +354,8 @@ class Session:
                 self._agent.send_transcripts(now_seconds)
             case Kind.DTMF:
                 self._key(wire.decode_control(wire.Dtmf, payload).digit, now_seconds)
-            case Kind.ORDER_DONE:
-                if self._calls.order_done(wire.decode_control(wire.OrderDone, payload)):
+            case Kind.TELEPHONY_DONE:
+                if self._calls.order_done(wire.decode_control(wire.TelephonyDone, payload)):
                     self._answers.owe(AnswerKind.TOOL, now_seconds)
             case Kind.TOOL_KNOWN:
                 self._calls.known(wire.decode_control(wire.ToolKnown, payload).call_id)
@@ -368,7 +370,7 @@ class Session:
                 pass
         self._proceed(now_seconds)
 
-    def go(self, snapshot: Snapshot, now_seconds: float, session: dict[str, Any] | None = None) -> None:
+    def go(self, checkpoint: Checkpoint, now_seconds: float, session: dict[str, Any] | None = None) -> None:
         """The session that stood by has the call now: what it was given before may have changed since.
 
         Args:
@@ -378,9 +380,9 @@ class Session:
         """
         if self.state is State.ENDED:
             return
-        self._snapshot = snapshot
+        self._checkpoint = checkpoint
         self._changed_session = session
-        self._goes_on = self._load(snapshot)
+        self._goes_on = self._load(checkpoint)
         if self.state is State.STANDBY:
             self._go_live(now_seconds)
             self._proceed(now_seconds)
@@ -402,10 +404,10 @@ class Session:
         self._out.channel = channel
         # The session that stood by, and the permission to release the call to it, were the other dispatcher's.
         self._is_detached = self._may_release = False
-        self._journal.write_all()
+        self._memory_writer.write_all()
         if self.state in (State.CONNECTING, State.CONFIGURING):
             # The caller's audio that no session has heard is the dispatcher's to keep.
-            for position, pcm in (*self._snapshot.audio, *self._audio.waiting):
+            for position, pcm in (*self._checkpoint.audio, *self._audio.waiting):
                 codes = g711.encode_ulaw(pcm)
                 self._out.dispatcher([wire.encode_kept_audio(channel, position, codes)])
         self._agent.attached(channel, opening.credit_bytes, now_seconds)
@@ -434,7 +436,7 @@ class Session:
     @property
     def next_position_samples(self) -> int:
         """The position of the caller's audio that is to come next."""
-        ends = (position + len(pcm) // SAMPLE_BYTES for position, pcm in self._snapshot.audio)
+        ends = (position + len(pcm) // SAMPLE_BYTES for position, pcm in self._checkpoint.audio)
         return max(self._position_samples, *ends, 0)
 
     def move(self, reason: str, seconds: float, now_seconds: float) -> None:
@@ -472,7 +474,7 @@ class Session:
             for event in self._repair.tick(now_seconds):
                 self._handle(event, now_seconds)
             self._updates.tick(now_seconds)
-            silent = self._answers.tick(now_seconds, caller_speaks=self._journal.speaking)
+            silent = self._answers.tick(now_seconds, caller_speaks=self._memory_writer.speaking)
             if silent is not None:
                 self._give_up_response(*silent, now_seconds)
             for item_id in self._calls.overdue_elsewhere(now_seconds):
@@ -487,7 +489,7 @@ class Session:
             self._listen_again()
             if (entry := self._digits.tick(now_seconds)) is not None:
                 self._entered(entry, now_seconds)
-            self._journal.finish_silence(
+            self._memory_writer.finish_silence(
                 self._position_samples,
                 now_seconds - self._live_since,
                 now_seconds,
@@ -521,12 +523,12 @@ class Session:
         if self._agent.is_unanswered:
             self._end(Outcome.FAILED, "the dispatcher does not say what was heard")
             return
-        if self._journal.speaking and self._watch.state is not WatchState.ALONE:
+        if self._memory_writer.speaking and self._watch.state is not WatchState.ALONE:
             self._silence.reset()
         waits = self._answers.responses.owes or self._calls.any_open or self._agent.is_heard
         idle = self._answers.responses.state is SchedulerState.IDLE
         self._silence.tick(now_seconds, runs=self.state is State.LIVE and idle and not waits)
-        if self._snapshot.standby:
+        if self._checkpoint.standby:
             return
         if plan.max_call_seconds is not None and now_seconds - self._began_seconds >= plan.max_call_seconds:
             self._hang_up(f"the call is {plan.max_call_seconds:g} s long (MAX_CALL_SECONDS)")
@@ -547,7 +549,7 @@ class Session:
             self._credit_due_bytes = 0
         if self._watch.state is not WatchState.OFF and self._watch.audio(pcm, now_seconds):
             # The API does not hear this speech begin: it still hears an earlier one.
-            self._journal.spoke(True)
+            self._memory_writer.spoke(True)
             self._barge_in()
         self._listen(self._audio.audio(position_samples, pcm), now_seconds)
 
@@ -556,17 +558,17 @@ class Session:
             if isinstance(step, Append):
                 self._out.actions.append(ToUpstream(step.event))
             elif isinstance(step, Dropped):
-                self._out.report(Seen.CALLER_AUDIO_DROPPED_SECONDS, step.seconds)
+                self._out.report(Metric.CALLER_AUDIO_DROPPED_SECONDS, step.seconds)
                 self._words_lost = True
             elif isinstance(step, SpeechStarted):
-                self._journal.spoke(True)
+                self._memory_writer.spoke(True)
                 self._barge_in()
             else:
                 self._end_speech(now_seconds, silence_seconds=self._local_silence_seconds)
 
     def _end_speech(self, now_seconds: float, *, silence_seconds: float = 0.0) -> None:
         """The caller has stopped speaking, as our own detector finds: the turn is committed from this side."""
-        self._journal.spoke(False)
+        self._memory_writer.spoke(False)
         self._speech_ended_seconds = now_seconds - silence_seconds
         self._commits_here += 1
         self._out.upstream({"type": "input_audio_buffer.commit"})
@@ -617,7 +619,7 @@ class Session:
         kind = self._updates.updated(event.get("session"), now_seconds)
         if self.state is State.CONFIGURING and kind is UpdateKind.OPENING:
             self._limits.succeeded(now_seconds, repeat=self._is_repeat)
-            if self._snapshot.standby:
+            if self._checkpoint.standby:
                 self.state = State.STANDBY
                 self._replay.bring([])
                 self._out.record(wire.Ready(standby=True))
@@ -638,7 +640,7 @@ class Session:
         vad = LocalVad(threshold=self._plan.local_threshold, silence_ms=silence_ms) if local else None
         self._watch.ended()
         self._listen(self._audio.find_turns(vad), now_seconds)
-        if self._journal.speaking:
+        if self._memory_writer.speaking:
             # The end of this speech would be reported by nobody.
             self._end_speech(now_seconds)
 
@@ -651,14 +653,14 @@ class Session:
     def _rate_limits(self, event: dict[str, Any], now_seconds: float) -> None:
         for limit in event["rate_limits"]:
             if not isinstance(limit, dict):
-                self._out.report(Seen.UPSTREAM_ERROR, label=BAD_EVENT)
+                self._out.report(Metric.UPSTREAM_ERROR, label=BAD_EVENT)
                 continue
             if limit.get("name") not in RATE_LIMITS or limit.get("remaining") is None:
                 continue
             remaining = self._number(limit["remaining"], MAX_LIMIT)
             if remaining is None:
                 continue
-            self._out.report(Seen.RATE_LIMIT_REMAINING, remaining, limit["name"])
+            self._out.report(Metric.RATE_LIMIT_REMAINING, remaining, limit["name"])
             if remaining == 0:
                 reset_seconds = self._number(limit.get("reset_seconds", 0.0), MAX_LIMIT)
                 if reset_seconds is not None:
@@ -668,11 +670,11 @@ class Session:
         """Return a number of the API from 0 to `most`; None, which is counted, if it cannot be true."""
         number = number_within(value, 0, most)
         if number is None:
-            self._out.report(Seen.UPSTREAM_ERROR, label=BAD_EVENT)
+            self._out.report(Metric.UPSTREAM_ERROR, label=BAD_EVENT)
         return number
 
     def _speech_started(self, event: dict[str, Any], now_seconds: float) -> None:
-        self._journal.spoke(True)
+        self._memory_writer.spoke(True)
         if not self._local_turns:
             self._watch.began(now_seconds)
         start_ms = self._number(event.get("audio_start_ms") or 0, MAX_POSITION_MS)
@@ -689,7 +691,7 @@ class Session:
         self._agent.flush()
 
     def _speech_stopped(self, event: dict[str, Any], now_seconds: float) -> None:
-        self._journal.speaking = False
+        self._memory_writer.speaking = False
         self._watch.ended()
         self._silence.reset()
         # audio_end_ms includes the silence that was waited for; what was appended since has gone by, too.
@@ -725,8 +727,8 @@ class Session:
             return
         if not self._local_turns:
             # What is finished now is remembered first.
-            self._journal.write()
-            self._journal.spoke(False)
+            self._memory_writer.write()
+            self._memory_writer.spoke(False)
             self._watch.ended()
         self._turn_ended(item_id, now_seconds)
 
@@ -763,8 +765,8 @@ class Session:
             finished = self._audio.turns.text_stored(item.item_id)
             if finished is not None:
                 # The text is remembered before its audio is forgotten.
-                self._journal.write()
-                self._journal.finished(finished[1])
+                self._memory_writer.write()
+                self._memory_writer.finished(finished[1])
             self._agent.send_transcripts(now_seconds)
 
     def _transcription_failed(self, event: dict[str, Any], now_seconds: float) -> None:
@@ -774,11 +776,11 @@ class Session:
             self.conversation.changed(item)
             self._agent.send_transcripts(now_seconds)
             self._audio.turns.text_failed(item.item_id)
-        self._out.report(Seen.UPSTREAM_ERROR, label=ErrorEvent.from_event(event.get("error") or {}).code)
+        self._out.report(Metric.UPSTREAM_ERROR, label=ErrorEvent.from_event(event.get("error") or {}).code)
 
     def _response_created(self, event: dict[str, Any], now_seconds: float) -> None:
         response_id = checked_id(event["response"]["id"])
-        talks_over = self._journal.speaking and self._updates.interrupt_response
+        talks_over = self._memory_writer.speaking and self._updates.interrupt_response
         metadata = event["response"].get("metadata")
         request_id = metadata.get(METADATA_KEY) if isinstance(metadata, dict) else None
         self._answers.created(response_id, now_seconds, request_id=str(request_id or ""), talks_over=talks_over)
@@ -799,7 +801,7 @@ class Session:
             self._answers.owe(AnswerKind.REMOTE_TOOL, now_seconds)
 
     def _mcp_tools_failed(self, event: dict[str, Any], now_seconds: float) -> None:
-        self._out.report(Seen.UPSTREAM_ERROR, label="mcp_list_tools_failed")
+        self._out.report(Metric.UPSTREAM_ERROR, label="mcp_list_tools_failed")
         self._log.warning("the tools of an MCP server are not available", remedy="check OPENAI_MCP_SERVERS")
 
     def _approval_asked(self, item: dict[str, Any], response_id: str, now_seconds: float) -> None:
@@ -860,7 +862,7 @@ class Session:
             return
         self._answers.heard(event["response_id"], now_seconds)
         if self._speech_ended_seconds is not None:
-            self._out.report(Seen.TURN_LATENCY_SECONDS, now_seconds - self._speech_ended_seconds)
+            self._out.report(Metric.TURN_LATENCY_SECONDS, now_seconds - self._speech_ended_seconds)
             self._speech_ended_seconds = None
 
     def _response_done(self, event: dict[str, Any], now_seconds: float) -> None:
@@ -870,7 +872,7 @@ class Session:
         if response.get("usage"):
             self._count(response["usage"])
         if ending.error is not None:
-            self._out.report(Seen.UPSTREAM_ERROR, label=ending.error.code)
+            self._out.report(Metric.UPSTREAM_ERROR, label=ending.error.code)
             self._log.warning("response failed", code=ending.error.code, reason=ending.error.message)
             self._end_session_of(ending.error)
         elif ending.status == "incomplete":
@@ -880,7 +882,7 @@ class Session:
         try:
             self._out.actions.append(Used(Usage.from_response(usage)))
         except ValueError:
-            self._out.report(Seen.UPSTREAM_ERROR, label=BAD_USAGE)
+            self._out.report(Metric.UPSTREAM_ERROR, label=BAD_USAGE)
 
     def _response_over(self, response_id: str, ending: Ending, now_seconds: float) -> None:
         """A response is over, in whatever way: first what the call goes on by, then what it owes."""
@@ -903,7 +905,7 @@ class Session:
     def _error_event(self, event: dict[str, Any], now_seconds: float) -> None:
         """An error ends the call only where the session cannot go on."""
         error = ErrorEvent.from_event(event["error"])
-        self._out.report(Seen.UPSTREAM_ERROR, label=error.code)
+        self._out.report(Metric.UPSTREAM_ERROR, label=error.code)
         if error.code == EMPTY_COMMIT:
             # No `committed` follows, so the next one is not ours.
             self._commits_here = max(0, self._commits_here - 1)
@@ -935,7 +937,7 @@ class Session:
             self._out.actions.append(Answer(number, 200, {"conversation": self.conversation.as_json()}))
         elif self.state is State.ENDED:
             self._out.actions.append(Answer(number, 404, {"error": "the session has ended"}))
-        elif action == "hang_up" and self._snapshot.standby:
+        elif action == "hang_up" and self._checkpoint.standby:
             # The dispatcher ignores orders of a session that does not have the call.
             self._out.actions.append(Answer(number, 409, {"error": "another session has the call: try again"}))
         elif action == "hang_up":
@@ -967,7 +969,7 @@ class Session:
         elif repeat or (self.state is not State.ENDED and not self._hang_up_reason):
             self._hang_up_reason = reason
             self._log.info("hanging up", reason=reason)
-            order = wire.Order(HANG_UP_ORDER, wire.OrderAction.HANG_UP.value)
+            order = wire.TelephonyCommand(HANG_UP_ORDER, wire.TelephonyAction.HANG_UP.value)
             self._agent.order(order)
 
     def _new_id(self) -> str:
@@ -977,23 +979,23 @@ class Session:
 
     # Going on where another session stopped
 
-    def _load(self, snapshot: Snapshot) -> bool:
+    def _load(self, checkpoint: Checkpoint) -> bool:
         """Take what is remembered for what there is; returns whether the model was about to say something."""
-        if not snapshot.reason:
+        if not checkpoint.reason:
             return False
-        self.conversation.load(snapshot.items)
-        if snapshot.recalled:
+        self.conversation.load(checkpoint.items)
+        if checkpoint.recalled:
             # Positions in the caller's audio were those of the dispatcher that is gone.
             for item in self.conversation:
                 item.span = None
-        goes_on = self._broke_off = self._agent.restore(snapshot.replies, snapshot.first_index)
-        self._agent.settle_the_rest(heard=snapshot.recalled)
-        self._journal.speaking = snapshot.speaking
+        goes_on = self._broke_off = self._agent.restore(checkpoint.replies, checkpoint.first_index)
+        self._agent.settle_the_rest(heard=checkpoint.recalled)
+        self._memory_writer.speaking = checkpoint.speaking
         callers = any(item.role is Role.USER for item in self.conversation)
         if self.conversation.last() is not None and (callers or not self._agent.is_heard):
             # The welcome message is over, or nothing of it plays any more.
             self._audio.input_muted = False
-        return goes_on or (not snapshot.speaking and self._awaits_answer())
+        return goes_on or (not checkpoint.speaking and self._awaits_answer())
 
     def _awaits_answer(self) -> bool:
         last = self.conversation.last()
@@ -1007,34 +1009,34 @@ class Session:
         return True
 
     def _go_live(self, now_seconds: float) -> None:
-        snapshot, self._snapshot = self._snapshot, Snapshot()
+        checkpoint, self._checkpoint = self._checkpoint, Checkpoint()
         self.state = State.LIVE
         self._live_since = now_seconds
         self._updates.unmute(now_seconds, self._changed_session)
         is_new = self.conversation.last() is None
-        refed = self._forget_open_turns(snapshot)
+        refed = self._forget_open_turns(checkpoint)
         for item in self.conversation:
             if item.role is Role.USER and not item.text_done:
                 # It is brought as sound, of which no text will come.
                 item.text_done = True
                 self.conversation.changed(item)
-        self._replay.bring(snapshot.audio)
+        self._replay.bring(checkpoint.audio)
         self._log.info(
-            "session live", seconds=round(now_seconds - self._started_seconds, 3), reason=snapshot.reason or None
+            "session live", seconds=round(now_seconds - self._started_seconds, 3), reason=checkpoint.reason or None
         )
-        self._journal.write()
+        self._memory_writer.write()
         self._out.record(wire.Ready())
-        if HANG_UP_ORDER in snapshot.orders:
-            self._hang_up_reason = snapshot.hang_up or ORDERED_BEFORE
-        elif snapshot.hang_up:
-            self._hang_up(snapshot.hang_up)
+        if HANG_UP_ORDER in checkpoint.orders:
+            self._hang_up_reason = checkpoint.hang_up or ORDERED_BEFORE
+        elif checkpoint.hang_up:
+            self._hang_up(checkpoint.hang_up)
         # The dispatcher relies on nothing that it was told before READY.
         self._awaiting = False
         self._out.happened("live")
         early, self._early_keys = self._early_keys, []
-        for digit in (*snapshot.digits, *early):
+        for digit in (*checkpoint.digits, *early):
             self._key(digit, now_seconds)
-        if (snapshot.recalled or snapshot.words_lost or self._words_lost) and not is_new:
+        if (checkpoint.recalled or checkpoint.words_lost or self._words_lost) and not is_new:
             self._replay.add(self._new_id(), text=MISSED_WORDS_NOTE)
             self._goes_on = True
         self._words_lost = False
@@ -1051,18 +1053,18 @@ class Session:
             self._answers.owe(AnswerKind.GREETING, now_seconds)
         # The greeting is asked for before the API hears what the caller has said meanwhile.
         self._pursue(now_seconds)
-        self._hear_again(snapshot, now_seconds)
-        if self._calls.take_up(snapshot, self._plan.idempotent):
+        self._hear_again(checkpoint, now_seconds)
+        if self._calls.take_up(checkpoint, self._plan.idempotent):
             self._answers.owe(AnswerKind.TOOL, now_seconds)
         elif self._goes_on and not refed:
             if self._broke_off:
                 self._replay.add(self._new_id(), text=CONTINUE_NOTE)
             self._answers.owe(AnswerKind.RECOVERY, now_seconds)
 
-    def _forget_open_turns(self, snapshot: Snapshot) -> bool:
+    def _forget_open_turns(self, checkpoint: Checkpoint) -> bool:
         """Turns without text at the end of the conversation are heard again: then they get text, and an answer."""
         forgotten = False
-        first = snapshot.audio[0][0] if snapshot.audio else None
+        first = checkpoint.audio[0][0] if checkpoint.audio else None
         while (last := self.conversation.last()) is not None and first is not None:
             is_open = last.role is Role.USER and not last.text and last.span is not None
             if not is_open or last.span is None or last.span[0] < first:
@@ -1071,12 +1073,12 @@ class Session:
             forgotten = True
         return forgotten
 
-    def _hear_again(self, snapshot: Snapshot, now_seconds: float) -> None:
+    def _hear_again(self, checkpoint: Checkpoint, now_seconds: float) -> None:
         """The caller's audio behind the turns that are part of the conversation."""
         heard_until = max((item.span[1] for item in self.conversation if item.span), default=0)
-        self._journal.speaking = False
+        self._memory_writer.speaking = False
         kept = []
-        for position, pcm in snapshot.audio:
+        for position, pcm in checkpoint.audio:
             skipped = max(0, heard_until - position)
             if skipped * SAMPLE_BYTES < len(pcm):
                 kept.append((position + skipped, pcm[skipped * SAMPLE_BYTES :]))
@@ -1097,7 +1099,7 @@ class Session:
             self._may_release
             and self._answers.responses.state is SchedulerState.IDLE
             and not self._answers.responses.owes
-            and not self._journal.speaking
+            and not self._memory_writer.speaking
             and not self._agent.is_heard
             and not self._calls.any_open
             and not self._digits.is_open
@@ -1111,7 +1113,7 @@ class Session:
         """There is no session any more: the call goes on in another one."""
         if self.state is not State.ENDED:
             self._answers.leave_sayings()
-            self._journal.write()
+            self._memory_writer.write()
             # Orders that wait behind unsent words: the dispatcher keeps them from here on.
             for order in self._agent.waiting_orders:
                 self._out.record(order)

@@ -17,8 +17,8 @@ import structlog
 
 from common.settings import session_fields
 from worker.realtime.errors import ErrorEvent, Severity
+from worker.session.action_queue import ActionQueue
 from worker.session.actions import Answer, Configured
-from worker.session.outbox import Outbox
 from worker.session.plan import Plan
 
 # `session.updated` is awaited so long.
@@ -90,7 +90,7 @@ class SessionUpdates:
         is_muted: the session was told not to answer by itself until it has the call.
     """
 
-    def __init__(self, plan: Plan, outbox: Outbox, uuid: str) -> None:
+    def __init__(self, plan: Plan, outbox: ActionQueue, uuid: str) -> None:
         self.create_response = self.interrupt_response = True
         self.is_muted = False
         self._plan = plan

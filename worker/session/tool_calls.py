@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from common.link import wire
-from worker.tools import avr
+from worker.tools import built_in
 
 
 @dataclass(slots=True)
@@ -24,7 +24,7 @@ class ToolCalls:
     def __init__(self) -> None:
         self._batches: dict[str, _Batch] = {}
         self._batch_of: dict[str, _Batch] = {}
-        self._orders: dict[str, wire.Order] = {}
+        self._orders: dict[str, wire.TelephonyCommand] = {}
 
     @property
     def open_calls(self) -> frozenset[str]:
@@ -37,18 +37,18 @@ class ToolCalls:
         batch.open.add(call_id)
         self._batch_of[call_id] = batch
 
-    def order(self, call_id: str, wanted: avr.Hangup | avr.Transfer) -> wire.Order:
+    def order(self, call_id: str, wanted: built_in.Hangup | built_in.Transfer) -> wire.TelephonyCommand:
         """The order that carries out a call of `avr_hangup` or `avr_transfer`."""
-        if isinstance(wanted, avr.Transfer):
-            action = wire.OrderAction.TRANSFER.value
-            order = wire.Order(call_id, action, wanted.extension, wanted.context, str(wanted.priority))
+        if isinstance(wanted, built_in.Transfer):
+            action = wire.TelephonyAction.TRANSFER.value
+            order = wire.TelephonyCommand(call_id, action, wanted.extension, wanted.context, str(wanted.priority))
         else:
-            order = wire.Order(call_id, wire.OrderAction.HANG_UP.value)
+            order = wire.TelephonyCommand(call_id, wire.TelephonyAction.HANG_UP.value)
         self._orders[call_id] = order
         return order
 
     @property
-    def open_orders(self) -> list[wire.Order]:
+    def open_orders(self) -> list[wire.TelephonyCommand]:
         """Orders that were given and of which nothing has come yet."""
         return list(self._orders.values())
 

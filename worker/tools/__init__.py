@@ -1,5 +1,5 @@
 """What the model may call: the operator's tools from `TOOLS_DIR`, and the definitions of the built-in ones.
 
-`ToolShed` (in `shed`) loads the files and gives each new call a `Toolbox`; `avr` has the built-in ones. Nothing in
+`ToolRegistry` loads the files and gives each new call a `ToolSet`; `built_in` defines the built-in ones. Nothing
 here knows of sessions or links.
 """

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import orjson
 
-from common.net import nesting
+from common.net import json_depth
 from worker.tools.errors import InvalidArguments
 
 MAX_ARGUMENTS_CHARACTERS: Final = 64 * 1024
@@ -24,8 +24,8 @@ def parse(arguments: str) -> dict[str, Any]:
     if not arguments.strip():
         return {}
     try:
-        parsed = nesting.read(arguments)
-    except nesting.TooDeep as error:
+        parsed = json_depth.read(arguments)
+    except json_depth.TooDeep as error:
         raise InvalidArguments(f"The arguments' JSON {error}.", "json") from None
     except orjson.JSONDecodeError as error:
         raise InvalidArguments(f"The arguments are not valid JSON: {error}.", "json") from None

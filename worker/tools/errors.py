@@ -1,4 +1,4 @@
-"""What can be wrong with a tool. None of these leaves this package: `Toolbox.run` makes results of them.
+"""What can be wrong with a tool. None of these leaves this package: `ToolSet.run` makes results of them.
 
 ToolError
 ├── BadTool            a file does not load; says why, in one line, for the operator

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from common.observe import metrics
 from common.observe.metrics import ToolOutcome, WorkerMetrics
 from worker.tools.result import Outcome
-from worker.tools.toolbox import Toolbox
+from worker.tools.tool_set import ToolSet
 
 # Tools of one call that run side by side; a model that wants more is told so.
 MAX_RUNNING_TOOLS = 16
@@ -52,13 +52,13 @@ class RunningTools:
         """Whether there is nothing to hand over."""
         return not self.tasks and not self._outputs
 
-    def start(self, toolbox: Toolbox, call_id: str, name: str, arguments: str) -> str | None:
+    def start(self, tool_set: ToolSet, call_id: str, name: str, arguments: str) -> str | None:
         """Run one; returns the output at once if there are too many."""
         if len(self.tasks) >= MAX_RUNNING_TOOLS:
             return f"not run: {MAX_RUNNING_TOOLS} tools of this call are running already"
         # Of a run that was cut off: this one takes its place.
         self._outputs.pop(call_id, None)
-        run = self._run(toolbox, call_id, name, arguments)
+        run = self._run(tool_set, call_id, name, arguments)
         self.tasks[call_id] = asyncio.create_task(run, name=f"tool {name} {self._uuid}")
         return None
 
@@ -82,9 +82,9 @@ class RunningTools:
         for task in self.tasks.values():
             task.cancel()
 
-    async def _run(self, toolbox: Toolbox, call_id: str, name: str, arguments: str) -> None:
+    async def _run(self, tool_set: ToolSet, call_id: str, name: str, arguments: str) -> None:
         began = time.monotonic()
-        result = await toolbox.run(name, arguments, uuid=self._uuid, metadata=self._metadata)
+        result = await tool_set.run(name, arguments, uuid=self._uuid, metadata=self._metadata)
         # What the model makes up is no tool's name.
         known = metrics.OTHER if result.outcome is Outcome.UNKNOWN_TOOL else name
         self._measured.tool(known).ended(_OUTCOMES[result.outcome], time.monotonic() - began)

@@ -5,7 +5,7 @@
 --
 -- avr-sts:workers            ZSET  worker id -> when its lease ends
 -- avr-sts:worker:{id}        HASH  address, host, pid, release, release_order, capacity, state (ready, draining),
---                                  incarnation; ends with the worker's lease
+--                                  boot_id; ends with the worker's lease
 -- avr-sts:worker:{id}:calls  ZSET  call uuid -> when its lease ends: the slots in use. A call whose dispatcher died
 --                                  stops counting by itself
 -- avr-sts:calls              ZSET  call uuid -> when its lease ends: the index of all calls

@@ -402,14 +402,14 @@ async def test_a_link_counts_as_arriving_until_it_is_up(token: Token | None) -> 
     server = await serve(lambda *_: far.end, sock, limits=LINK_LIMITS)
     url = f"ws://127.0.0.1:{sock.getsockname()[1]}/link"
     async with library_connect(url) as stranger:
-        await eventually(lambda: server.keeper.arriving == 1)
+        await eventually(lambda: server.admission.arriving == 1)
         await stranger.close()
-    await eventually(lambda: server.keeper.arriving == 0)
+    await eventually(lambda: server.admission.arriving == 0)
     far.end = LinkEnd(FAR, far, token)
     near = Recorder(NEAR, token=token)
     connection = await connect(url, near.end, limits=LINK_LIMITS)
     await eventually(lambda: near.greeted_once and far.greeted_once)
-    assert server.keeper.arriving == 0
+    assert server.admission.arriving == 0
     server.close()
     connection.abort()
     await connection.wait_closed()
@@ -525,7 +525,7 @@ async def test_the_first_message_of_a_link_is_the_hello_alone() -> None:
         assert far.losses == near.losses == []
 
 
-@pytest.mark.parametrize("name", ["release", "role", "id", "incarnation", "challenge"])
+@pytest.mark.parametrize("name", ["release", "role", "id", "boot_id", "challenge"])
 async def test_a_hello_with_an_endless_field_is_refused(name: str) -> None:
     far = Recorder(FAR)
     fields: dict[str, Any] = {name: "x" * 300}

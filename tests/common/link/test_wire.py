@@ -102,15 +102,15 @@ RECORDS: list[Control] = [
     wire.Close("hung up", keep=True),
     wire.Ended("failed", "no quota"),
     wire.Dtmf("#"),
-    wire.Order("call_3", "transfer", "600", "demo", "1"),
-    wire.OrderDone("call_3", True, "transferred"),
+    wire.TelephonyCommand("call_3", "transfer", "600", "demo", "1"),
+    wire.TelephonyDone("call_3", True, "transferred"),
     wire.Keyed(3),
     wire.Tool("call_4"),
     wire.ToolKnown("call_4"),
     wire.Profile({"model": "m"}, {"api_key": "secret"}),
-    wire.Remember("item_2", "item_1", True, True, {"kind": "message", "text": "è"}, "c291bmQ="),
-    wire.Spoken((wire.Reply(2, "item_1", "Hello", 800, 640, True, 320, True), wire.Reply())),
-    wire.Go("drain", True, ("call_3",), "12#", True),
+    wire.ItemUpdate("item_2", "item_1", True, True, {"kind": "message", "text": "è"}, "c291bmQ="),
+    wire.PendingReplies((wire.Reply(2, "item_1", "Hello", 800, 640, True, 320, True), wire.Reply())),
+    wire.Resume("drain", True, ("call_3",), "12#", True),
     wire.Move("rollover", 240.0),
     wire.Release(30.0),
     wire.Released("dropped", "the connection was lost"),
@@ -133,9 +133,9 @@ controls = st.one_of(
     st.builds(wire.Playout, item_lists, st.booleans(), item_lists, seconds),
     st.builds(wire.Transcript, words, words, words),
     st.builds(wire.Finished, numbers, st.booleans()),
-    st.builds(wire.Spoken, st.lists(replies, max_size=5).map(tuple)),
-    st.builds(wire.Go, words, st.booleans(), st.lists(words, max_size=5).map(tuple), words, st.booleans()),
-    st.builds(wire.Remember, words, words, st.booleans(), st.booleans(), st.dictionaries(words, words), words),
+    st.builds(wire.PendingReplies, st.lists(replies, max_size=5).map(tuple)),
+    st.builds(wire.Resume, words, st.booleans(), st.lists(words, max_size=5).map(tuple), words, st.booleans()),
+    st.builds(wire.ItemUpdate, words, words, st.booleans(), st.booleans(), st.dictionaries(words, words), words),
 )
 
 
@@ -340,7 +340,7 @@ def test_secrets_and_what_was_said_do_not_show() -> None:
     for record in (
         wire.Open(provider_config={"api_key": "S"}),
         wire.Profile({"instructions": "S"}, {"api_key": "S"}),
-        wire.Remember(item={"text": "S"}, sound="S"),
+        wire.ItemUpdate(item={"text": "S"}, sound="S"),
         wire.Reply(text="S"),
     ):
         assert "S" not in repr(record).replace(type(record).__name__, "")
@@ -416,7 +416,7 @@ def test_nor_positions_that_are_out_of_range() -> None:
 def test_what_is_nested_deeper_than_it_could_be_sent_on_is_refused() -> None:
     payload = b'{"item_id":"a","item":' + b'{"a":' * 300 + b"1" + b"}" * 301
     with pytest.raises(LinkProtocolError, match="item"):
-        wire.decode_control(wire.Remember, memoryview(payload))
+        wire.decode_control(wire.ItemUpdate, memoryview(payload))
 
 
 @pytest.mark.parametrize(
@@ -424,4 +424,4 @@ def test_what_is_nested_deeper_than_it_could_be_sent_on_is_refused() -> None:
 )
 def test_a_record_that_could_not_be_read_is_not_written(value: object) -> None:
     with pytest.raises(ValueError, match="a Remember record"):
-        wire.encode(wire.Remember("a", item={"a": value}), 1)
+        wire.encode(wire.ItemUpdate("a", item={"a": value}), 1)

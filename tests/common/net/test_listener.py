@@ -16,7 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 import common.net.listener
-from common.net.doorkeeper import DEFAULT_DOOR_LIMITS, DoorLimits, Refusal
+from common.net.admission_control import DEFAULT_ADMISSION_LIMITS, AdmissionLimits, Refusal
 from common.net.listener import Arrival, Listener, listen
 from common.net.tls import Tls, TlsFiles
 from tests.certificates import Authority
@@ -67,7 +67,7 @@ class Port:
 
     @property
     def arriving(self) -> int:
-        return self.listener.keeper.arriving
+        return self.listener.admission.arriving
 
     async def speaker(self, number: int = 0) -> Speaker:
         await eventually(lambda: len(self.speakers) > number, PATIENCE_SECONDS)
@@ -87,7 +87,7 @@ class Port:
 
 @contextlib.asynccontextmanager
 async def listening(
-    limits: DoorLimits = DEFAULT_DOOR_LIMITS, authority: Authority | None = None
+    limits: AdmissionLimits = DEFAULT_ADMISSION_LIMITS, authority: Authority | None = None
 ) -> AsyncIterator[Port]:
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
@@ -151,7 +151,7 @@ async def test_it_counts_until_it_is_known_or_gone(authority: Authority | None) 
 
 
 async def test_one_address_does_not_take_up_all_room() -> None:
-    async with listening(DoorLimits(arriving=4, arriving_of_address=2)) as port:
+    async with listening(AdmissionLimits(arriving=4, arriving_of_address=2)) as port:
         peers = [await port.connect() for _ in range(2)]
         await eventually(lambda: port.arriving == 2, PATIENCE_SECONDS)
         with capture_logs() as lines:
@@ -183,7 +183,7 @@ async def test_one_address_does_not_take_up_all_room() -> None:
 
 
 async def test_all_together_are_bounded() -> None:
-    async with listening(DoorLimits(arriving=2)) as port:
+    async with listening(AdmissionLimits(arriving=2)) as port:
         peers = [await port.connect() for _ in range(2)]
         await eventually(lambda: port.arriving == 2, PATIENCE_SECONDS)
         async with await port.connect() as refused:
@@ -195,7 +195,7 @@ async def test_all_together_are_bounded() -> None:
 
 async def test_a_flood_is_not_waited_for_until_it_has_read_the_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(common.net.listener, "LINGER_SECONDS", 0.3)
-    async with listening(DoorLimits(arriving=1, lingering=2)) as port:
+    async with listening(AdmissionLimits(arriving=1, lingering=2)) as port:
         first = await port.connect()
         await eventually(lambda: port.arriving == 1, PATIENCE_SECONDS)
         peers = [await port.connect() for _ in range(2)]
@@ -210,7 +210,7 @@ async def test_a_flood_is_not_waited_for_until_it_has_read_the_answers(monkeypat
 
 
 async def test_with_tls_who_is_one_too_many_is_cut_off_before_a_handshake(tmp_path: Path) -> None:
-    async with listening(DoorLimits(arriving=1), Authority(tmp_path)) as port:
+    async with listening(AdmissionLimits(arriving=1), Authority(tmp_path)) as port:
         first = await RawPeer.connect(port.port)
         await eventually(lambda: port.arriving == 1, PATIENCE_SECONDS)
         with pytest.raises((ssl.SSLError, OSError)):
@@ -221,7 +221,7 @@ async def test_with_tls_who_is_one_too_many_is_cut_off_before_a_handshake(tmp_pa
 
 @pytest.mark.parametrize("begun", [b"", b"G", HEAD[:-1], b"GET / HTTP/1.1\r\n"])
 async def test_who_does_not_ask_in_time_is_cut_off(authority: Authority | None, begun: bytes) -> None:
-    async with listening(DoorLimits(open_seconds=0.3), authority) as port, await port.connect() as peer:
+    async with listening(AdmissionLimits(open_seconds=0.3), authority) as port, await port.connect() as peer:
         peer.send(begun)
         await peer.gone()
         assert port.refusals == [Refusal.TOO_SLOW]
@@ -230,7 +230,7 @@ async def test_who_does_not_ask_in_time_is_cut_off(authority: Authority | None, 
 
 
 async def test_who_trickles_has_one_time_for_all(authority: Authority | None) -> None:
-    async with listening(DoorLimits(open_seconds=0.3), authority) as port, await port.connect() as peer:
+    async with listening(AdmissionLimits(open_seconds=0.3), authority) as port, await port.connect() as peer:
         peer.send(b"GET / HTTP/1.1\r\nX: ")
         trickling = asyncio.create_task(_trickle(peer))
         await peer.gone()
@@ -252,7 +252,7 @@ async def _trickle(peer: RawPeer) -> None:
 async def test_a_tls_handshake_that_does_not_go_on_is_cut_off_by_the_same_time(
     tmp_path: Path, begun: bytes
 ) -> None:
-    async with listening(DoorLimits(open_seconds=0.3), Authority(tmp_path)) as port:
+    async with listening(AdmissionLimits(open_seconds=0.3), Authority(tmp_path)) as port:
         async with await RawPeer.connect(port.port) as peer:
             peer.send(begun)
             await peer.gone()
@@ -285,7 +285,7 @@ async def test_a_head_that_is_too_big_is_refused(
 
 
 async def test_a_head_of_the_size_that_is_allowed_is_none(authority: Authority | None) -> None:
-    filler = DoorLimits().max_head_bytes - len(b"GET / HTTP/1.1\r\nX: \r\n\r\n")
+    filler = AdmissionLimits().max_head_bytes - len(b"GET / HTTP/1.1\r\nX: \r\n\r\n")
     async with listening(authority=authority) as port, await port.connect() as peer:
         peer.send(b"GET / HTTP/1.1\r\nX: " + b"a" * filler + b"\r\n\r\n" + b"b" * 100_000)
         await eventually(lambda: port.speakers and len(port.speakers[0].received) > 100_000, PATIENCE_SECONDS)

@@ -8,7 +8,7 @@ from pydantic import SecretStr, ValidationError
 
 from common.audio.wav import write_wav
 from common.errors import SettingsError
-from common.net.nesting import MAX_LEVELS
+from common.net.json_depth import MAX_LEVELS
 from common.net.tls import TlsFiles
 from common.settings.models import VOICES
 from common.settings.role_secrets import is_withheld

@@ -18,11 +18,11 @@ from common.store.registry import (
     NOBODY,
     CallLease,
     CallRecord,
+    MemoryUpdate,
     NoCapacity,
     NoCapacityReason,
     Pin,
     Registry,
-    Said,
     Superseded,
     WorkerRecord,
     WorkerState,
@@ -57,7 +57,7 @@ def worker(
         release=release,
         capacity=capacity,
         state=state,
-        incarnation=f"{name}-incarnation",
+        boot_id=f"{name}-boot_id",
     )
 
 
@@ -118,7 +118,7 @@ class TestWorkers:
                 release="1.2.3",
                 capacity=7,
                 state=WorkerState.DRAINING,
-                incarnation="w1-incarnation",
+                boot_id="w1-boot_id",
                 calls=0,
             )
         ]
@@ -147,10 +147,10 @@ class TestWorkers:
         await publish(registry, worker("newer"))
         await redis.hset("avr-sts:worker:newer", mapping={"state": "hibernating", "colour": "blue"})
         await publish(registry, worker("older"))
-        await redis.hdel("avr-sts:worker:older", "release", "release_order", "incarnation", "pid")
+        await redis.hdel("avr-sts:worker:older", "release", "release_order", "boot_id", "pid")
         older, newer = sorted(await registry.workers(), key=lambda status: status.id, reverse=True)
         assert (newer.state, newer.capacity) == (WorkerState.DRAINING, 10)
-        assert (older.state, older.release, older.pid, older.incarnation) == (WorkerState.READY, "", 0, "")
+        assert (older.state, older.release, older.pid, older.boot_id) == (WorkerState.READY, "", 0, "")
         assert (await pinned(registry, "c1")).worker == "older"
 
 
@@ -695,7 +695,7 @@ async def test_recovery_overfills_workers_only_when_all_are_full(registry: Regis
 async def test_the_uuid_of_one_call_is_never_the_key_of_anothers_words(registry: Registry) -> None:
     await publish(registry, worker("w-1"))
     await pinned(registry, "victim")
-    await registry.remember({"victim": Said({"order": "[]"}, True, version=1)})
+    await registry.remember({"victim": MemoryUpdate({"order": "[]"}, True, version=1)})
     for stranger in ("victim:said", "said:victim", "said"):
         await pinned(registry, stranger)
         assert await registry.recall(stranger) == {}
@@ -709,7 +709,7 @@ class TestALostWrite:
     async def said(self, registry: Registry) -> None:
         await publish(registry, worker("w-1"))
         await pinned(registry, "call", dispatcher="d1")
-        await registry.remember({"call": Said({"order": '["a"]', "item:a": "{}"}, True, version=7)})
+        await registry.remember({"call": MemoryUpdate({"order": '["a"]', "item:a": "{}"}, True, version=7)})
 
     async def forgotten(self, registry: Registry, versions: dict[str, int]) -> frozenset[str]:
         held = [lease("call", "w-1")]
@@ -793,7 +793,7 @@ async def test_known_secrets_are_not_written(
     lease = CallLease("c1", "w1", 1, "live", None, 1, metadata)
     await registry.renew("d1", [lease], lease_seconds=LONG_SECONDS)
     text = orjson.dumps({"text": metadata["note"]}).decode()
-    await registry.remember({"c1": Said({"item:a": text}, anew=True)})
+    await registry.remember({"c1": MemoryUpdate({"item:a": text}, anew=True)})
     record = await registry.call("c1")
     assert record is not None
     assert record.metadata == {"note": "*** ***"}

@@ -17,7 +17,7 @@ import pytest
 from pydantic import SecretStr
 
 import dispatcher.api.admin
-from common.net.nesting import MAX_LEVELS
+from common.net.json_depth import MAX_LEVELS
 from common.net.tokens import Token
 from common.observe import admin, metrics
 from common.store.registry import CallLease, Pin, Registry, WorkerRecord, WorkerState
@@ -105,7 +105,7 @@ async def publish(registry: Registry) -> None:
         release="1.0.0",
         capacity=200,
         state=WorkerState.READY,
-        incarnation="abc",
+        boot_id="abc",
     )
     await registry.publish_worker(record, lease_seconds=LONG_SECONDS)
 

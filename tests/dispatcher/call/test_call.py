@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import LinkProtocolError
-from common.link import stream, wire
+from common.link import retransmit_buffer, wire
 from common.link.wire import Refusal
 from common.observe.metrics import FallbackOutcome
 from dispatcher.call.actions import (
@@ -22,12 +22,12 @@ from dispatcher.call.actions import (
     Ending,
     Execute,
     LeaveChannel,
+    Measurement,
+    Metric,
     PassedOver,
     Place,
     Publish,
     Purpose,
-    Report,
-    Seen,
     TookWayOut,
     ToWorker,
     TransferAway,
@@ -35,10 +35,10 @@ from dispatcher.call.actions import (
     Wake,
 )
 from dispatcher.call.announcements import SILENT, Announcements
+from dispatcher.call.assignment import Assignment
 from dispatcher.call.call import MAX_WAITING_DIGITS, PROMISE_SECONDS, State
-from dispatcher.call.leg import Leg
 from dispatcher.call.limits import BAD_INPUT_REASONS
-from dispatcher.call.orders import MAX_WAITING_ORDERS
+from dispatcher.call.telephony_commands import MAX_WAITING_ORDERS
 from tests.dispatcher.call_driver import (
     CHANNEL,
     FRAME_BYTES,
@@ -67,7 +67,7 @@ def error(message: str) -> Complain:
 
 
 def close_record(driver: CallDriver, reason: str, *, keep: bool = False) -> ToWorker:
-    return ToWorker(driver.leg, wire.encode(wire.Close(reason, keep), CHANNEL))
+    return ToWorker(driver.assignment, wire.encode(wire.Close(reason, keep), CHANNEL))
 
 
 def place(epoch: int, *excluded: str, purpose: Purpose = Purpose.BEGIN) -> Place:
@@ -156,7 +156,7 @@ class TestIllegalTransitions:
         REACH[state](driver)
         if event.isupper() and state in (State.AWAITING_INIT, State.PLACING):
             # There is no channel, so it is the last word of one that was left.
-            driver.legs.append(Leg(WORKER, 1, CHANNEL))
+            driver.assignments.append(Assignment(WORKER, 1, CHANNEL))
             assert EVENTS[event](driver) == []
         else:
             with pytest.raises(LinkProtocolError, match=rf"{event} in state {state}"):
@@ -197,7 +197,7 @@ class TestEnds:
         reason = f"the caller's connection closed with {code}"
         assert driver.take() == [
             close_record(driver, reason),
-            LeaveChannel(driver.leg),
+            LeaveChannel(driver.assignment),
             Unpin(1),
             Ended(Ending.COMPLETED, reason),
         ]
@@ -213,7 +213,7 @@ class TestEnds:
         reason = f"the caller's connection closed with {code}"
         assert driver.take() == [
             close_record(driver, reason),
-            LeaveChannel(driver.leg),
+            LeaveChannel(driver.assignment),
             Unpin(1),
             Ended(Ending.FAILED, reason),
         ]
@@ -242,7 +242,7 @@ class TestEnds:
     def test_the_worker_fails(self, outcome: str, message: str, said: str, driver: CallDriver) -> None:
         # Nothing is sent to a worker that has let go already.
         assert driver.live().record(wire.Ended(outcome, message)) == [
-            LeaveChannel(driver.leg),
+            LeaveChannel(driver.assignment),
             error(said),
             CloseCaller(1011, said),
             Unpin(1),
@@ -252,7 +252,7 @@ class TestEnds:
     @pytest.mark.parametrize("message", ["", "for the log"])
     def test_the_worker_completes_the_call(self, message: str, driver: CallDriver) -> None:
         assert driver.live().record(wire.Ended("completed", message)) == [
-            LeaveChannel(driver.leg),
+            LeaveChannel(driver.assignment),
             CloseCaller(1000, ""),
             Unpin(1),
             Ended(Ending.COMPLETED, ""),
@@ -265,7 +265,7 @@ class TestEnds:
     def test_the_worker_is_lost(self, driver: CallDriver) -> None:
         driver.live()
         # The caller hears nothing of it.
-        assert driver.lose_worker() == [LeaveChannel(driver.leg), place(2, WORKER, purpose=Purpose.RECOVER)]
+        assert driver.lose_worker() == [LeaveChannel(driver.assignment), place(2, WORKER, purpose=Purpose.RECOVER)]
         assert driver.state is State.PLACING
         assert driver.call.is_held
 
@@ -279,7 +279,7 @@ class TestEnds:
             error(message),
             CloseCaller(1008, message),
             close_record(driver, message, keep=True),
-            LeaveChannel(driver.leg),
+            LeaveChannel(driver.assignment),
             # Whoever has the call now has its pin, too.
             Ended(Ending.MOVED, message),
         ]
@@ -333,7 +333,7 @@ class TestEnds:
         driver.call.caller_closed(1006, driver.now)
         driver.call.superseded()
         driver.call.stopped("again")
-        driver.call.worker_lost(driver.leg, driver.now)
+        driver.call.worker_lost(driver.assignment, driver.now)
         driver.call.broke_protocol("flood", "again")
         driver.call.caller_writable(driver.now)
         driver.call.tick(driver.now + 1000)
@@ -349,7 +349,7 @@ class TestAWorkerThatAcknowledgesNothing:
     def test_costs_the_call_when_more_is_kept_than_may_be(
         self, driver: CallDriver, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(stream, "MAX_KEPT_RECORDS", 10)
+        monkeypatch.setattr(retransmit_buffer, "MAX_KEPT_RECORDS", 10)
         driver.live(credit_bytes=10**6)
         for _ in range(10):
             driver.audio(FRAME)
@@ -364,7 +364,7 @@ class TestAWorkerThatAcknowledgesNothing:
     def test_one_that_does_may_be_sent_as_much_as_there_is(
         self, driver: CallDriver, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(stream, "MAX_KEPT_RECORDS", 10)
+        monkeypatch.setattr(retransmit_buffer, "MAX_KEPT_RECORDS", 10)
         driver.live(credit_bytes=10**6)
         for number in range(1, 101):
             driver.audio(FRAME)
@@ -399,7 +399,7 @@ class TestBadInput:
     )
     def test_it_is_passed_over_and_noted_once_a_call(self, reason: str, data: bytes, driver: CallDriver) -> None:
         counted, noted = driver.live().send(data)
-        assert counted == Report(Seen.BAD_INPUT, label=reason)
+        assert counted == Measurement(Metric.BAD_INPUT, label=reason)
         assert isinstance(noted, PassedOver)
         assert noted.reason == reason
         assert driver.send(data) == [counted]
@@ -417,7 +417,7 @@ class TestBadInput:
     )
     def test_what_comes_before_init_is_passed_over(self, data: bytes, driver: CallDriver) -> None:
         counted, noted = driver.send(data)
-        assert counted == Report(Seen.BAD_INPUT, label="before_init")
+        assert counted == Measurement(Metric.BAD_INPUT, label="before_init")
         assert isinstance(noted, PassedOver)
         driver.init()
         assert driver.state is State.PLACING
@@ -434,7 +434,7 @@ class TestBadInput:
         taken = driver.send(data)
         message = to_caller(taken)[0]["message"]
         assert taken == [
-            Report(Seen.BAD_INPUT, label=reason),
+            Measurement(Metric.BAD_INPUT, label=reason),
             error(message),
             CloseCaller(1008, message),
             Ended(Ending.REJECTED, message),
@@ -460,11 +460,11 @@ class TestBadInput:
             taken = driver.send(b"{}")
         message = to_caller(taken)[0]["message"]
         assert taken == [
-            Report(Seen.BAD_INPUT, label="flood"),
+            Measurement(Metric.BAD_INPUT, label="flood"),
             error(message),
             CloseCaller(1008, message),
             close_record(driver, message),
-            LeaveChannel(driver.leg),
+            LeaveChannel(driver.assignment),
             Unpin(1),
             Ended(Ending.FAILED, message),
         ]
@@ -472,7 +472,7 @@ class TestBadInput:
     def test_what_the_websocket_layer_found(self, driver: CallDriver) -> None:
         driver.live()
         driver.call.broke_protocol("message_too_big", "a message is over 65536 bytes")
-        assert driver.take()[0] == Report(Seen.BAD_INPUT, label="message_too_big")
+        assert driver.take()[0] == Measurement(Metric.BAD_INPUT, label="message_too_big")
 
     def test_a_call_that_was_never_pinned_is_rejected_not_failed(self, driver: CallDriver) -> None:
         driver.init()
@@ -481,7 +481,7 @@ class TestBadInput:
 
     def test_digits_are_counted_and_go_to_the_worker(self, driver: CallDriver) -> None:
         taken = driver.live().say(type="dtmf_digit", digit="5")
-        assert taken[0] == Report(Seen.DIGIT)
+        assert taken[0] == Measurement(Metric.DIGIT)
         assert to_worker(taken) == [wire.Dtmf("5")]
 
     def test_digits_wait_for_a_worker_up_to_a_bound(self, driver: CallDriver) -> None:
@@ -494,7 +494,7 @@ class TestBadInput:
 
 
 class TestOrders:
-    HANG_UP = wire.Order("call_1", wire.OrderAction.HANG_UP.value)
+    HANG_UP = wire.TelephonyCommand("call_1", wire.TelephonyAction.HANG_UP.value)
 
     def test_an_order_waits_until_the_last_words_have_been_heard(self, driver: CallDriver) -> None:
         driver.live().reply(1, sound(16_000))  # a second
@@ -513,7 +513,7 @@ class TestOrders:
         assert Execute(self.HANG_UP) in driver.tick(0.3)
 
     def test_orders_are_carried_out_one_after_the_other(self, driver: CallDriver) -> None:
-        transfer = wire.Order("call_2", wire.OrderAction.TRANSFER.value, "600", "demo", "1")
+        transfer = wire.TelephonyCommand("call_2", wire.TelephonyAction.TRANSFER.value, "600", "demo", "1")
         driver.live().record(transfer)
         driver.record(self.HANG_UP)
         assert [a for a in driver.tick(0.2) if isinstance(a, Execute)] == [Execute(transfer)]
@@ -522,7 +522,7 @@ class TestOrders:
         assert Execute(self.HANG_UP) in driver.tick(0.2)
 
     def test_a_transferred_call_is_not_hung_up(self, driver: CallDriver) -> None:
-        transfer = wire.Order("call_2", wire.OrderAction.TRANSFER.value, "600", "demo", "1")
+        transfer = wire.TelephonyCommand("call_2", wire.TelephonyAction.TRANSFER.value, "600", "demo", "1")
         driver.live().record(transfer)
         driver.record(self.HANG_UP)
         assert Execute(transfer) in driver.tick(0.2)
@@ -530,7 +530,7 @@ class TestOrders:
         driver.take()
         taken = driver.tick(0.2)
         assert not [action for action in taken if isinstance(action, Execute)]
-        (done,) = [record for record in to_worker(taken) if isinstance(record, wire.OrderDone)]
+        (done,) = [record for record in to_worker(taken) if isinstance(record, wire.TelephonyDone)]
         assert (done.id, done.ok) == (self.HANG_UP.id, True)
         # A core that stays is closed, as after a hang-up.
         assert driver.tick(driver.limits.hung_up_seconds + 0.1)[-2:] == [
@@ -541,7 +541,7 @@ class TestOrders:
     def test_orders_that_wait_are_bounded(self, driver: CallDriver) -> None:
         driver.live().reply(1, sound(16_000))
         for number in range(2 * MAX_WAITING_ORDERS):
-            driver.record(wire.Order(f"call_{number}", wire.OrderAction.HANG_UP.value))
+            driver.record(wire.TelephonyCommand(f"call_{number}", wire.TelephonyAction.HANG_UP.value))
         executed = []
         for _ in range(3 * MAX_WAITING_ORDERS):
             for action in driver.tick(1.0):
@@ -555,7 +555,7 @@ class TestOrders:
         driver.live().record(self.HANG_UP)
         driver.tick(0.2)
         driver.call.executed(self.HANG_UP, True, "gone", driver.now)
-        assert to_worker(driver.take()) == [wire.OrderDone("call_1", True, "gone")]
+        assert to_worker(driver.take()) == [wire.TelephonyDone("call_1", True, "gone")]
         driver.tick(2.9)
         assert driver.state is State.LIVE
         assert driver.tick(0.2)[-1] == Ended(Ending.COMPLETED, "")
@@ -567,35 +567,35 @@ class TestOrders:
         assert CloseCaller(1000, "") in driver.take()
 
     def test_a_transfer_that_failed_leaves_the_call_as_it_is(self, driver: CallDriver) -> None:
-        transfer = wire.Order("call_2", wire.OrderAction.TRANSFER.value, "600", "demo", "1")
+        transfer = wire.TelephonyCommand("call_2", wire.TelephonyAction.TRANSFER.value, "600", "demo", "1")
         driver.live().record(transfer)
         driver.tick(0.2)
         driver.call.executed(transfer, False, "no such extension", driver.now)
-        assert to_worker(driver.take()) == [wire.OrderDone("call_2", False, "no such extension")]
+        assert to_worker(driver.take()) == [wire.TelephonyDone("call_2", False, "no such extension")]
         assert driver.state is State.LIVE
 
 
 class TestConnectionLostAfterAnOrder:
     """AVR Core may end its socket without a close frame when Asterisk takes the channel away."""
 
-    @pytest.mark.parametrize("action", list(wire.OrderAction))
+    @pytest.mark.parametrize("action", list(wire.TelephonyAction))
     def test_a_call_ended_on_asterisk_is_completed(self, action: str, driver: CallDriver) -> None:
         execute(driver, action)
-        driver.call.executed(wire.Order("call_1", action), True, "", driver.now)
+        driver.call.executed(wire.TelephonyCommand("call_1", action), True, "", driver.now)
         driver.call.caller_closed(1006, driver.now)
         assert driver.take()[-1] == Ended(Ending.COMPLETED, "the caller's connection closed with 1006")
 
-    @pytest.mark.parametrize("action", list(wire.OrderAction))
+    @pytest.mark.parametrize("action", list(wire.TelephonyAction))
     def test_a_loss_before_avr_ami_answers_is_completed(self, action: str, driver: CallDriver) -> None:
         execute(driver, action)
         driver.call.caller_closed(1006, driver.now)
         assert of(Ended, driver.take()) == []
-        driver.call.executed(wire.Order("call_1", action), True, "", driver.now)
+        driver.call.executed(wire.TelephonyCommand("call_1", action), True, "", driver.now)
         assert driver.take()[-1] == Ended(Ending.COMPLETED, "the caller's connection closed with 1006")
 
     def test_a_failed_transfer_leaves_the_call_waiting(self, driver: CallDriver) -> None:
-        execute(driver, wire.OrderAction.TRANSFER)
-        driver.call.executed(wire.Order("call_1", wire.OrderAction.TRANSFER), False, "", driver.now)
+        execute(driver, wire.TelephonyAction.TRANSFER)
+        driver.call.executed(wire.TelephonyCommand("call_1", wire.TelephonyAction.TRANSFER), False, "", driver.now)
         driver.call.caller_closed(1006, driver.now)
         assert of(Ended, driver.take()) == []
 
@@ -612,7 +612,7 @@ class TestAPromiseToAnAbsentCaller:
         driver.take()
         driver.reply(0, sound(3_200))
         for number, action in enumerate(orders):
-            driver.record(wire.Order(f"call_{number}", action))
+            driver.record(wire.TelephonyCommand(f"call_{number}", action))
         assert of(Execute, driver.tick(driver.limits.reconnect_seconds - 0.1)) == []
         return of(Execute, driver.tick(0.2))
 
@@ -647,7 +647,7 @@ class TestAPromiseToAnAbsentCaller:
         driver.live()
         driver.record(wire.ReplyItem(0, "item_1"))
         driver.reply(0, sound(32_000))
-        driver.record(wire.Order("call_1", "transfer"))
+        driver.record(wire.TelephonyCommand("call_1", "transfer"))
         driver.call.caller_closed(1006, driver.now, may_return=False)
         assert of(Ended, driver.take()) == []
         assert len(of(Execute, driver.tick(0.2))) == 1
@@ -656,7 +656,7 @@ class TestAPromiseToAnAbsentCaller:
 def execute(driver: CallDriver, action: str) -> None:
     """Give an order to a live call, up to its execution."""
     driver.live()
-    driver.record(wire.Order("call_1", action))
+    driver.record(wire.TelephonyCommand("call_1", action))
     assert len(of(Execute, driver.tick())) == 1
 
 
@@ -665,12 +665,12 @@ class TestFlood:
         driver = CallDriver(burst_seconds=2.01, flood_ratio=1.25).live(credit_bytes=10**9)
         for _ in range(100):
             assert len(driver.audio(FRAME)) == 1
-        assert driver.audio(FRAME)[0] == Report(Seen.BAD_INPUT, label="flood")
+        assert driver.audio(FRAME)[0] == Measurement(Metric.BAD_INPUT, label="flood")
         assert driver.state is State.ENDED
 
     def test_one_message_counts_by_its_audio(self) -> None:
         driver = CallDriver(burst_seconds=2.0).live(credit_bytes=10**9)
-        assert driver.audio(bytes(32_002))[0] == Report(Seen.BAD_INPUT, label="flood")
+        assert driver.audio(bytes(32_002))[0] == Measurement(Metric.BAD_INPUT, label="flood")
 
     def test_after_a_stall_what_was_late_may_come_at_once(self) -> None:
         driver = CallDriver(burst_seconds=2.0).live(credit_bytes=10**9)
@@ -698,14 +698,14 @@ class TestFlood:
         driver = CallDriver(messages_per_second=10.0).live()
         for _ in range(98):  # and one was init
             driver.say(type="dtmf_digit", digit="1")
-        assert driver.say(type="dtmf_digit", digit="1")[0] == Report(Seen.DIGIT)
-        assert driver.say(type="dtmf_digit", digit="1")[0] == Report(Seen.BAD_INPUT, label="flood")
+        assert driver.say(type="dtmf_digit", digit="1")[0] == Measurement(Metric.DIGIT)
+        assert driver.say(type="dtmf_digit", digit="1")[0] == Measurement(Metric.BAD_INPUT, label="flood")
 
     def test_messages_without_audio_in_them_are_messages(self) -> None:
         driver = CallDriver(messages_per_second=10.0).live()
         for _ in range(99):
             assert driver.audio(b"") == []
-        assert driver.audio(b"")[0] == Report(Seen.BAD_INPUT, label="flood")
+        assert driver.audio(b"")[0] == Measurement(Metric.BAD_INPUT, label="flood")
 
     def test_a_clock_that_stands_still_forgives_nothing(self) -> None:
         driver = CallDriver(messages_per_second=10.0).live()
@@ -719,14 +719,14 @@ class TestRefusals:
     @pytest.mark.parametrize("reason", [Refusal.FULL, Refusal.DRAINING, "a reason of a newer release"])
     def test_another_worker_is_asked_at_the_next_epoch(self, reason: str, driver: CallDriver) -> None:
         taken = driver.opening().record(wire.Refused(reason))
-        assert taken == [LeaveChannel(driver.leg), place(2, WORKER)]
+        assert taken == [LeaveChannel(driver.assignment), place(2, WORKER)]
         assert driver.state is State.PLACING
         driver.placed(worker="w-2", epoch=2, pins=2)
-        assert driver.record(wire.Refused(reason)) == [LeaveChannel(driver.leg), place(3, WORKER, "w-2")]
+        assert driver.record(wire.Refused(reason)) == [LeaveChannel(driver.assignment), place(3, WORKER, "w-2")]
 
     def test_a_worker_that_knows_a_newer_epoch_may_be_asked_again(self, driver: CallDriver) -> None:
         taken = driver.opening().record(wire.Refused(Refusal.STALE_EPOCH, 6))
-        assert taken == [LeaveChannel(driver.leg), place(7)]
+        assert taken == [LeaveChannel(driver.assignment), place(7)]
 
     def test_after_so_many_it_is_over(self) -> None:
         driver = CallDriver(placing_attempts=3)
@@ -739,7 +739,7 @@ class TestRefusals:
         message = to_caller(taken)[0]["message"]
         assert "3 workers refused" in message
         assert taken == [
-            LeaveChannel(driver.leg),
+            LeaveChannel(driver.assignment),
             error(message),
             CloseCaller(1011, message),
             Unpin(3),
@@ -765,7 +765,7 @@ class TestRefusals:
         # As in a call whose core has connected again and again with the same uuid.
         driver.init()
         driver.placed(epoch=9, pins=9)
-        assert driver.record(wire.Refused(Refusal.FULL)) == [LeaveChannel(driver.leg), place(10, WORKER)]
+        assert driver.record(wire.Refused(Refusal.FULL)) == [LeaveChannel(driver.assignment), place(10, WORKER)]
 
     def test_what_comes_late_on_a_channel_that_was_left_is_not_looked_at(self, driver: CallDriver) -> None:
         driver.opening().record(wire.Refused(Refusal.FULL))
@@ -786,7 +786,7 @@ class TestTime:
         assert driver.tick(9.9) == []
         taken = driver.tick(0.1)
         assert taken == [
-            Report(Seen.BAD_INPUT, label="no_init"),
+            Measurement(Metric.BAD_INPUT, label="no_init"),
             error("no init within 10 s"),
             CloseCaller(1008, "no init within 10 s"),
             Ended(Ending.REJECTED, "no init within 10 s"),
@@ -817,7 +817,7 @@ class TestTime:
         driver.audio(FRAME)
         assert driver.tick(59.9) == []
         taken = driver.tick(0.1)
-        assert taken[0] == Report(Seen.BAD_INPUT, label="no_audio")
+        assert taken[0] == Measurement(Metric.BAD_INPUT, label="no_audio")
         assert CloseCaller(1008, "no audio from the caller for 60 s") in taken
 
     def test_digits_and_empty_messages_are_no_sign_of_a_caller(self) -> None:
@@ -825,7 +825,7 @@ class TestTime:
         driver.now += 59.0
         driver.say(type="dtmf_digit", digit="1")
         driver.audio(b"")
-        assert driver.tick(1.0)[0] == Report(Seen.BAD_INPUT, label="no_audio")
+        assert driver.tick(1.0)[0] == Measurement(Metric.BAD_INPUT, label="no_audio")
 
     def test_every_reason_for_an_end_is_a_label_known_in_advance(self) -> None:
         assert len(set(BAD_INPUT_REASONS)) == len(BAD_INPUT_REASONS)
@@ -904,8 +904,12 @@ class Life(CallDriver):
             self.call.transferred_away(outcome, self.now)
 
     @property
-    def leg(self) -> Leg:
-        return self.legs[max(self.which, -len(self.legs))] if self.legs else Leg(WORKER, 1, CHANNEL)
+    def assignment(self) -> Assignment:
+        return (
+            self.assignments[max(self.which, -len(self.assignments))]
+            if self.assignments
+            else Assignment(WORKER, 1, CHANNEL)
+        )
 
     def happens(self, event: str) -> object:
         do: dict[str, Callable[[], object]] = {
@@ -925,10 +929,12 @@ class Life(CallDriver):
             "done": lambda: self.record(wire.ReplyItemDone(1)),
             "flush": lambda: self.record(wire.Flush(1)),
             "transcript": lambda: self.record(wire.Transcript("item", "user", "x")),
-            "order": lambda: self.record(wire.Order("call_1", wire.OrderAction.TRANSFER.value, "600")),
+            "order": lambda: self.record(
+                wire.TelephonyCommand("call_1", wire.TelephonyAction.TRANSFER.value, "600")
+            ),
             "KEYED": lambda: self.record(wire.Keyed(1)),
             "FINISHED": lambda: self.record(wire.Finished(self.call._audio.position_samples)),
-            "REMEMBER": lambda: self.record(wire.Remember("item", item={"text": "x"})),
+            "REMEMBER": lambda: self.record(wire.ItemUpdate("item", item={"text": "x"})),
             "MOVE": lambda: self.record(wire.Move("drain", 5.0)),
             "RELEASED": lambda: self.record(wire.Released("dropped", "why")),
             "ENDED": lambda: self.record(wire.Ended()),
@@ -946,7 +952,7 @@ class Life(CallDriver):
             "away": lambda: self.call.caller_closed(1006, self.now),
             "back": lambda: self.call.caller_back(self.now) if self.call.is_away else None,
             "worker lost": self.lose_worker,
-            "link resumed": lambda: self.record(wire.Attached(self.leg.stream.received)),
+            "link resumed": lambda: self.record(wire.Attached(self.assignment.stream.received)),
             "the older leg": lambda: setattr(self, "which", -2),
             "the newer leg": lambda: setattr(self, "which", -1),
         }
@@ -993,19 +999,21 @@ def test_whatever_happens_in_whatever_order_a_call_ends_once_and_keeps_its_bound
     assert not ends or taken[-1] is ends[0]
     heard_pcm(taken)
     # The first that a worker hears of a leg is OPEN, and nothing comes after the leg was left.
-    opened: set[Leg] = set()
-    left: set[Leg] = set()
+    opened: set[Assignment] = set()
+    left: set[Assignment] = set()
     for action in taken:
         if isinstance(action, ToWorker):
             opens = wire.Open.kind == next(wire.decode(action.record))[0]
-            assert opens == (action.leg not in opened)
-            assert action.leg not in left
-            opened.add(action.leg)
+            assert opens == (action.assignment not in opened)
+            assert action.assignment not in left
+            opened.add(action.assignment)
         elif isinstance(action, LeaveChannel):
-            assert action.leg not in left
-            left.add(action.leg)
+            assert action.assignment not in left
+            left.add(action.assignment)
         assert len(opened - left) <= 2
     if ends:
         assert opened == left
     # Each leg has a higher epoch than the one before.
-    assert [leg.epoch for leg in driver.legs] == sorted({leg.epoch for leg in driver.legs})
+    assert [assignment.epoch for assignment in driver.assignments] == sorted(
+        {assignment.epoch for assignment in driver.assignments}
+    )

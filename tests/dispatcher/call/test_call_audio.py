@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from common.errors import LinkProtocolError
 from common.link import wire
 from common.link.wire import ItemHeard, Kind
-from dispatcher.call.actions import CloseCaller, Interrupt, Report, Seen, ToWorker
-from dispatcher.call.agent import MAX_TRANSCRIPTS_KNOWN
+from dispatcher.call.actions import CloseCaller, Interrupt, Measurement, Metric, ToWorker
+from dispatcher.call.reply_playback import MAX_TRANSCRIPTS_KNOWN
 from tests.dispatcher.call_driver import (
     CHANNEL,
     FRAME_BYTES,
@@ -83,7 +83,7 @@ class TestCallerAudio:
         frames = [sound(FRAME_BYTES, seed=seed) for seed in range(5)]
         for frame in frames[:3]:
             assert driver.audio(frame) == []
-        dropped = [Report(Seen.CALLER_AUDIO_DROPPED_SECONDS, 0.02)]
+        dropped = [Measurement(Metric.CALLER_AUDIO_DROPPED_SECONDS, 0.02)]
         assert driver.audio(frames[3]) == dropped
         assert driver.audio(frames[4]) == dropped
         # The worker is told where in the call the audio that is left begins.
@@ -101,7 +101,7 @@ class TestCallerAudio:
         for _ in range(35 * 50):
             taken += driver.audio(FRAME)
             driver.now += 0.02
-        dropped = [action.value for action in taken if isinstance(action, Report)]
+        dropped = [action.value for action in taken if isinstance(action, Measurement)]
         assert sum(dropped) == pytest.approx(5.0)
         driver.placed()
         kept = to_worker(driver.record(wire.Opened(10**6)))
@@ -162,8 +162,10 @@ class TestReplies:
         driver.now += 1.5
         assert driver.reply(1, FRAME[:100]) == []
         taken = driver.reply(1, FRAME)
-        assert [action for action in taken if isinstance(action, Report)] == [Report(Seen.GREETING_SECONDS, 1.5)]
-        assert not [action for action in driver.reply(1, FRAME) if isinstance(action, Report)]
+        assert [action for action in taken if isinstance(action, Measurement)] == [
+            Measurement(Metric.GREETING_SECONDS, 1.5)
+        ]
+        assert not [action for action in driver.reply(1, FRAME) if isinstance(action, Measurement)]
 
     def test_credit_comes_back_in_steps(self, driver: CallDriver) -> None:
         driver.live()
@@ -267,7 +269,7 @@ class TestACoreThatDoesNotRead:
             driver.audio(FRAME)
             assert driver.tick() == []
         taken = driver.tick(1.0)
-        assert taken[0] == Report(Seen.BAD_INPUT, label="not_reading")
+        assert taken[0] == Measurement(Metric.BAD_INPUT, label="not_reading")
         assert CloseCaller(1008, "AVR Core has read nothing for 30 s") in taken
 
     def test_a_core_that_reads_now_and_then_is_not(self) -> None:
@@ -283,7 +285,7 @@ class TestACoreThatDoesNotRead:
 class TestBargeIn:
     def test_of_silence_there_is_nothing_to_interrupt(self, driver: CallDriver) -> None:
         assert driver.live().record(wire.Flush(4)) == [
-            ToWorker(driver.leg, wire.encode(wire.Heard(4, ()), CHANNEL)),
+            ToWorker(driver.assignment, wire.encode(wire.Heard(4, ()), CHANNEL)),
         ]
 
     def test_what_plays_is_interrupted_and_what_was_heard_is_said(self, driver: CallDriver) -> None:
@@ -292,8 +294,8 @@ class TestBargeIn:
         taken = driver.record(wire.Flush(1))
         assert taken == [
             Interrupt(),
-            Report(Seen.INTERRUPTION),
-            ToWorker(driver.leg, wire.encode(wire.Heard(1, (ItemHeard(1, 2000),)), CHANNEL)),
+            Measurement(Metric.INTERRUPTION),
+            ToWorker(driver.assignment, wire.encode(wire.Heard(1, (ItemHeard(1, 2000),)), CHANNEL)),
         ]
         # Nothing plays any more.
         assert driver.tick(1.0) == []

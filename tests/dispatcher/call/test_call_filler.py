@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from common.link import wire
-from dispatcher.call.actions import Action, Interrupt, Seen, Wake
+from dispatcher.call.actions import Action, Interrupt, Metric, Wake
 from dispatcher.call.announcements import Announcements
-from dispatcher.call.leg import Leg
+from dispatcher.call.assignment import Assignment
 from tests.dispatcher.call_driver import (
     CallDriver,
     heard_pcm,
@@ -97,7 +97,7 @@ def test_it_plays_in_real_time_after_the_time_that_is_set() -> None:
     heard = heard_pcm(taken)
     for _ in range(100):
         heard += heard_pcm(driver.run(0.05))
-        assert driver.call._agent.ahead_seconds(driver.now) <= 0.06 + 1e-6
+        assert driver.call._playback.ahead_seconds(driver.now) <= 0.06 + 1e-6
     assert abs(len(heard) - len(heard_pcm(taken)) - (driver.now - since) * 16_000) <= 0.06 * 16_000
     assert heard == looped(len(heard))
 
@@ -115,11 +115,11 @@ def test_it_stops_when_nothing_is_owed_and_begins_anew() -> None:
 def test_a_reply_stops_it_and_follows_behind_what_was_sent() -> None:
     driver = waiting()
     driver.run(3.0)
-    ahead = driver.call._agent.ahead_seconds(driver.now)
+    ahead = driver.call._playback.ahead_seconds(driver.now)
     assert 0 < ahead <= 0.06 + 1e-6
     reply = sound(3_200)
     assert heard_pcm(driver.reply(0, reply)) == reply
-    assert abs(driver.call._agent.ahead_seconds(driver.now) - ahead - 0.2) < 1e-9
+    assert abs(driver.call._playback.ahead_seconds(driver.now) - ahead - 0.2) < 1e-9
     assert not heard_pcm(driver.run(0.2))
     driver.record(SETTLED)
     # The filler that was before it is no part of what was heard.
@@ -141,15 +141,15 @@ def test_after_a_reply_it_waits_its_time_again() -> None:
 def test_speech_during_filler_is_no_barge_in() -> None:
     driver = waiting()
     driver.run(3.0)
-    ahead = driver.call._agent.ahead_seconds(driver.now)
+    ahead = driver.call._playback.ahead_seconds(driver.now)
     driver.record(SETTLED)
     taken = driver.record(wire.Flush(1))
     assert not of(Interrupt, taken)
-    assert not reported(taken, Seen.INTERRUPTION)
+    assert not reported(taken, Metric.INTERRUPTION)
     assert [each for each in to_worker(taken) if isinstance(each, wire.Heard)] == [wire.Heard(1, ())]
     # AVR Core plays the rest of it, so a reply that comes now begins behind it.
     driver.reply(0, sound(3_200))
-    assert abs(driver.call._agent.ahead_seconds(driver.now) - ahead - 0.2) < 1e-9
+    assert abs(driver.call._playback.ahead_seconds(driver.now) - ahead - 0.2) < 1e-9
 
 
 def test_it_is_in_no_report_metric_or_transcript() -> None:
@@ -163,13 +163,13 @@ def test_it_is_in_no_report_metric_or_transcript() -> None:
     assert not to_worker(taken)
     assert not [action for action in taken if type(action).__name__ == "Report"]
     taken = driver.reply(0, sound(320))
-    assert reported(taken, Seen.GREETING_SECONDS)
+    assert reported(taken, Metric.GREETING_SECONDS)
 
 
 def test_an_order_is_carried_out_while_it_plays() -> None:
     driver = waiting()
     driver.run(3.0)
-    driver.record(wire.Order("sales", wire.OrderAction.TRANSFER, "700", "demo", "1"))
+    driver.record(wire.TelephonyCommand("sales", wire.TelephonyAction.TRANSFER, "700", "demo", "1"))
     assert [action for action in driver.run(0.3) if type(action).__name__ == "Execute"]
 
 
@@ -202,10 +202,10 @@ def test_a_core_that_is_away_or_does_not_read_gets_none() -> None:
 
 
 class TestRecovery:
-    def lost(self, driver: Wakeful) -> Leg:
-        leg = driver.leg
+    def lost(self, driver: Wakeful) -> Assignment:
+        assignment = driver.assignment
         driver.lose_worker()
-        return leg
+        return assignment
 
     def test_it_plays_while_a_greeting_is_owed(self) -> None:
         driver = Wakeful()

@@ -8,10 +8,10 @@ from common.audio import g711
 from common.link import wire
 from dispatcher.call.actions import (
     LeaveChannel,
+    Metric,
     Place,
     Publish,
     Purpose,
-    Seen,
     ToWorker,
     Unpin,
 )
@@ -33,7 +33,7 @@ from tests.dispatcher.call_driver import (
 )
 
 FRAME = sound(FRAME_BYTES)
-HANG_UP = wire.Order("call_1", wire.OrderAction.HANG_UP.value)
+HANG_UP = wire.TelephonyCommand("call_1", wire.TelephonyAction.HANG_UP.value)
 
 
 @pytest.fixture
@@ -55,38 +55,38 @@ class TestMakeBeforeBreak:
 
     def test_a_worker_that_is_to_end_gives_its_call_to_another(self, driver: CallDriver) -> None:
         driver.live()
-        old = driver.leg
+        old = driver.assignment
         assert driver.record(wire.Move("drain", 20.0)) == [place(Purpose.MOVE, 2, WORKER)]
         assert driver.call.wants(Purpose.MOVE)
         assert state_of(driver) is State.LIVE
         taken = driver.placed(worker="w-2", epoch=2, pins=2)
         assert not driver.call.wants(Purpose.MOVE)
-        assert to_worker(taken)[-1] == wire.Go("drain", standby=True)
-        new = driver.leg
-        assert all(action.leg is new for action in taken if isinstance(action, ToWorker))
+        assert to_worker(taken)[-1] == wire.Resume("drain", standby=True)
+        new = driver.assignment
+        assert all(action.assignment is new for action in taken if isinstance(action, ToWorker))
         driver.record(wire.Opened(32_000))
         # Until then the call is where it was.
         assert (driver.call.worker_id, driver.call.held_epoch) == (WORKER, 1)
         sent = driver.audio(FRAME)
-        assert [action.leg for action in sent if isinstance(action, ToWorker)] == [old]
+        assert [action.assignment for action in sent if isinstance(action, ToWorker)] == [old]
         driver.now += 2.0
         assert driver.record(wire.Ready()) == [ToWorker(old, wire.encode(wire.Release(18.0), 7))]
         assert state_of(driver) is State.LIVE
         # Nothing of what comes meanwhile is lost on the other one.
-        driver.record(wire.ReplyItem(4, "item"), leg=old)
-        driver.record(wire.Remember("item", item={"text": "x"}, settled=True), leg=old)
-        taken = driver.record(wire.Released("drain", "another session goes on"), leg=old)
+        driver.record(wire.ReplyItem(4, "item"), assignment=old)
+        driver.record(wire.ItemUpdate("item", item={"text": "x"}, settled=True), assignment=old)
+        taken = driver.record(wire.Released("drain", "another session goes on"), assignment=old)
         assert taken[0] == Publish()
-        assert [action.leg for action in taken if isinstance(action, ToWorker)] == [new] * 3
+        assert [action.assignment for action in taken if isinstance(action, ToWorker)] == [new] * 3
         assert to_worker(taken) == [
-            wire.Remember("item", item={"text": "x"}),
+            wire.ItemUpdate("item", item={"text": "x"}),
             KeptAudio(0, g711.encode_ulaw(FRAME)),
-            wire.Go("drain", first_index=5),
+            wire.Resume("drain", first_index=5),
         ]
         assert (driver.call.worker_id, driver.call.held_epoch, state_of(driver)) == ("w-2", 2, State.CONNECTING)
         driver.now += 0.1
         taken = driver.record(wire.Ready())
-        assert [round(seconds, 6) for seconds, _ in reported(taken, Seen.RECOVERY_SECONDS)] == [0.1]
+        assert [round(seconds, 6) for seconds, _ in reported(taken, Metric.RECOVERY_SECONDS)] == [0.1]
         assert state_of(driver) is State.LIVE
         # Only now another session has the call, and the old one has nothing to keep.
         assert taken[:2] == [ToWorker(old, wire.encode(wire.Close(HAS_CALL), 7)), LeaveChannel(old)]
@@ -99,21 +99,23 @@ class TestMakeBeforeBreak:
         for number in (2, 3):
             taken = driver.placed(worker=f"w-{number}", epoch=number, pins=2)
             taken += driver.record(wire.Opened(32_000)) + driver.record(wire.Released("dropped", "why"))
-            assert reported(taken, Seen.REPIN) == []
+            assert reported(taken, Metric.REPIN) == []
             assert driver.call.pins == 1
             driver.tick(MOVE_AGAIN_SECONDS)
         taken = driver.placed(worker="w-4", epoch=4, pins=2)
         taken += driver.record(wire.Opened(32_000)) + driver.record(wire.Ready())
-        assert reported(taken, Seen.REPIN) == []
+        assert reported(taken, Metric.REPIN) == []
         assert driver.call.pins == 1
-        taken = driver.record(wire.Released("drain", "another session goes on"), leg=driver.legs[0])
-        assert reported(taken, Seen.REPIN) == [(1.0, "drain")]
+        taken = driver.record(wire.Released("drain", "another session goes on"), assignment=driver.assignments[0])
+        assert reported(taken, Metric.REPIN) == [(1.0, "drain")]
         assert driver.call.pins == 2
 
     def test_nor_does_a_session_on_the_same_worker(self, driver: CallDriver) -> None:
         self.moved(driver, reason="rollover", worker=WORKER).record(wire.Ready())
-        taken = driver.record(wire.Released("rollover", "another session goes on"), leg=driver.legs[0])
-        assert reported(taken, Seen.REPIN) == []
+        taken = driver.record(
+            wire.Released("rollover", "another session goes on"), assignment=driver.assignments[0]
+        )
+        assert reported(taken, Metric.REPIN) == []
         assert driver.call.pins == 1
 
     @pytest.mark.parametrize("opened", [True, False])
@@ -122,14 +124,14 @@ class TestMakeBeforeBreak:
     ) -> None:
         driver.live().record(wire.Move("drain", 20.0))
         driver.placed(worker="w-2", epoch=2, pins=2)
-        old, standby = driver.legs
+        old, standby = driver.assignments
         taken = driver.record(wire.Opened(32_000)) if opened else []
         driver.call.worker_lost(old, driver.now)
         taken += driver.take()
         if not opened:
-            assert reported(taken, Seen.REPIN) == []
-            taken = driver.record(wire.Opened(32_000), leg=standby)
-        assert reported(taken, Seen.REPIN) == [(1.0, "worker_lost")]
+            assert reported(taken, Metric.REPIN) == []
+            taken = driver.record(wire.Opened(32_000), assignment=standby)
+        assert reported(taken, Metric.REPIN) == [(1.0, "worker_lost")]
         assert driver.call.pins == 2
 
     def test_one_that_knows_a_later_epoch_is_asked_at_the_next(self, driver: CallDriver) -> None:
@@ -149,23 +151,23 @@ class TestMakeBeforeBreak:
 
     def test_drain_moves_a_rollover_to_another_worker(self, driver: CallDriver) -> None:
         self.moved(driver, "rollover", worker=WORKER)
-        old, standby = driver.legs
+        old, standby = driver.assignments
         driver.record(wire.Ready())
-        taken = driver.record(wire.Move("drain", 10.0), leg=old)
+        taken = driver.record(wire.Move("drain", 10.0), assignment=old)
         assert ToWorker(standby, wire.encode(wire.Close("the worker stops"), 7)) in taken
         assert LeaveChannel(standby) in taken
         # The old session may not let the call go before the other worker has a session.
         assert ToWorker(old, wire.encode(wire.Release(10.0, revoked=True), 7)) in taken
         assert of(Place, taken) == [place(Purpose.MOVE, 3, WORKER)]
         taken = driver.placed(worker="w-2", epoch=3, pins=2)
-        assert to_worker(taken)[-1] == wire.Go("drain", standby=True)
+        assert to_worker(taken)[-1] == wire.Resume("drain", standby=True)
         driver.record(wire.Opened(32_000))
         assert driver.record(wire.Ready()) == [ToWorker(old, wire.encode(wire.Release(10.0), 7))]
 
     def test_drain_keeps_a_standby_on_another_worker(self, driver: CallDriver) -> None:
         self.moved(driver, "rollover", worker="w-2")
-        old = driver.legs[0]
-        assert driver.record(wire.Move("drain", 10.0), leg=old) == []
+        old = driver.assignments[0]
+        assert driver.record(wire.Move("drain", 10.0), assignment=old) == []
         assert driver.record(wire.Ready()) == [ToWorker(old, wire.encode(wire.Release(10.0), 7))]
 
     def test_drain_replaces_a_rollover_still_being_placed(self, driver: CallDriver) -> None:
@@ -175,7 +177,7 @@ class TestMakeBeforeBreak:
         # The answer to the first request is used, and the worker refuses because it drains.
         driver.placed(worker=WORKER, epoch=2)
         taken = driver.record(wire.Refused("draining"))
-        assert LeaveChannel(driver.leg) in taken
+        assert LeaveChannel(driver.assignment) in taken
         assert of(Place, driver.tick(MOVE_AGAIN_SECONDS)) == [place(Purpose.MOVE, 3, WORKER)]
 
     @pytest.mark.parametrize("what", ["RELEASED", "ENDED", "REFUSED", "lost"])
@@ -186,7 +188,7 @@ class TestMakeBeforeBreak:
             "ENDED": wire.Ended("failed", "why"),
             "REFUSED": wire.Refused("full"),
         }
-        standby, old = driver.leg, driver.legs[0]
+        standby, old = driver.assignment, driver.assignments[0]
         taken = driver.record(records[what]) if what in records else driver.lose_worker()
         assert taken == [LeaveChannel(standby)]
         assert state_of(driver) is State.LIVE
@@ -194,22 +196,22 @@ class TestMakeBeforeBreak:
         assert driver.tick(0.2) == [place(Purpose.MOVE, 3, WORKER, "w-2")]
         assert driver.call.wants(Purpose.MOVE)
         # The call itself goes on.
-        assert to_caller(driver.record(wire.Transcript("item", "agent", "Hello."), leg=old)) != []
+        assert to_caller(driver.record(wire.Transcript("item", "agent", "Hello."), assignment=old)) != []
 
     def test_a_session_that_may_let_go_is_told_that_the_other_is_gone(self, driver: CallDriver) -> None:
         self.moved(driver)
-        old = driver.legs[0]
+        old = driver.assignments[0]
         assert to_worker(driver.record(wire.Ready(standby=True))) == [wire.Release(20.0)]
         driver.now += 5.0
         taken = driver.lose_worker()
-        assert [action.leg for action in taken if isinstance(action, ToWorker)] == [old]
+        assert [action.assignment for action in taken if isinstance(action, ToWorker)] == [old]
         assert to_worker(taken) == [wire.Release(15.0, revoked=True)]
 
     def test_one_that_says_it_stands_by_when_it_has_the_call_already_says_again_that_it_is_up(
         self, driver: CallDriver
     ) -> None:
         self.moved(driver)
-        driver.record(wire.Released("drain", "time is over"), leg=driver.legs[0])
+        driver.record(wire.Released("drain", "time is over"), assignment=driver.assignments[0])
         assert state_of(driver) is State.CONNECTING
         driver.record(wire.Ready(standby=True))
         assert state_of(driver) is State.CONNECTING
@@ -225,14 +227,14 @@ class TestMakeBeforeBreak:
 
     def test_the_worker_that_has_it_is_lost_while_another_stands_by(self, driver: CallDriver) -> None:
         self.moved(driver).record(wire.Ready())
-        old, standby = driver.legs
+        old, standby = driver.assignments
         driver.call.worker_lost(old, driver.now)
         taken = driver.take()
         assert taken[:2] == [LeaveChannel(old), Publish()]
-        assert [action.leg for action in taken if isinstance(action, ToWorker)] == [standby]
+        assert [action.assignment for action in taken if isinstance(action, ToWorker)] == [standby]
         # It goes on from the memory that it is given now; nobody is looked for.
         (go,) = to_worker(taken)
-        assert isinstance(go, wire.Go)
+        assert isinstance(go, wire.Resume)
         assert not go.standby
         assert not of(Place, taken)
         assert state_of(driver) is State.CONNECTING
@@ -242,12 +244,12 @@ class TestMakeBeforeBreak:
     def test_it_is_lost_before_the_other_one_has_even_taken_the_call(self, driver: CallDriver) -> None:
         driver.live().record(wire.Move("drain", 20.0))
         driver.placed(worker="w-2", epoch=2)
-        old, standby = driver.legs
+        old, standby = driver.assignments
         driver.call.worker_lost(old, driver.now)
         driver.take()
         assert state_of(driver) is State.OPENING
         driver.audio(FRAME)
-        taken = driver.record(wire.Opened(32_000), leg=standby)
+        taken = driver.record(wire.Opened(32_000), assignment=standby)
         assert to_worker(taken) == [CallerAudio(0, FRAME)]
         driver.record(wire.Ready())
         assert state_of(driver) is State.LIVE
@@ -255,7 +257,7 @@ class TestMakeBeforeBreak:
     def test_and_that_one_refuses(self, driver: CallDriver) -> None:
         driver.live().record(wire.Move("drain", 20.0))
         driver.placed(worker="w-2", epoch=2)
-        driver.call.worker_lost(driver.legs[0], driver.now)
+        driver.call.worker_lost(driver.assignments[0], driver.now)
         driver.take()
         taken = driver.record(wire.Refused("full"))
         assert isinstance(taken[-1], Place)
@@ -264,9 +266,9 @@ class TestMakeBeforeBreak:
 
     def test_both_are_on_one_worker_that_is_lost(self, driver: CallDriver) -> None:
         self.moved(driver, reason="rollover", worker=WORKER).record(wire.Ready())
-        old, standby = driver.legs
-        for leg in (old, standby):
-            driver.call.worker_lost(leg, driver.now)
+        old, standby = driver.assignments
+        for assignment in (old, standby):
+            driver.call.worker_lost(assignment, driver.now)
         taken = driver.take()
         assert of(LeaveChannel, taken) == [LeaveChannel(old), LeaveChannel(standby)]
         assert taken[-1] == recover(3, WORKER)
@@ -283,18 +285,18 @@ class TestMakeBeforeBreak:
         assert driver.reply(0, FRAME) == []
         assert driver.record(wire.Transcript("item", "agent", "Hello.")) == []
         assert driver.record(wire.Flush(1)) == []
-        assert driver.record(wire.Remember("item", item={"text": "x"})) == []
+        assert driver.record(wire.ItemUpdate("item", item={"text": "x"})) == []
         assert driver.call.memory.order == []
 
     def test_keys_pressed_while_another_stands_by_go_to_the_one_that_has_the_call(
         self, driver: CallDriver
     ) -> None:
         self.moved(driver).record(wire.Ready())
-        old, _ = driver.legs
+        old, _ = driver.assignments
         sent = driver.say(type="dtmf_digit", digit="4")
-        assert [action.leg for action in sent if isinstance(action, ToWorker)] == [old]
-        taken = driver.record(wire.Released("drain", "why"), leg=old)
-        assert to_worker(taken)[-1] == wire.Go("drain", digits="4")
+        assert [action.assignment for action in sent if isinstance(action, ToWorker)] == [old]
+        taken = driver.record(wire.Released("drain", "why"), assignment=old)
+        assert to_worker(taken)[-1] == wire.Resume("drain", digits="4")
 
     def test_a_superseded_call_closes_its_standby_alone(self, driver: CallDriver) -> None:
         self.moved(driver)
@@ -307,7 +309,7 @@ class TestMakeBeforeBreak:
         driver.call.caller_closed(1000, driver.now)
         taken = driver.take()
         assert [type(record) for record in to_worker(taken)] == [wire.Close, wire.Close]
-        assert of(LeaveChannel, taken) == [LeaveChannel(leg) for leg in driver.legs]
+        assert of(LeaveChannel, taken) == [LeaveChannel(assignment) for assignment in driver.assignments]
         # And it leaves Redis, whichever of the two it knows.
         assert Unpin(2) in taken
 
@@ -316,9 +318,9 @@ class TestMakeBeforeBreak:
     ) -> None:
         """Its worker was told to stop meanwhile: it asks once, and is to be heard."""
         self.moved(driver).record(wire.Ready())
-        old, standby = driver.legs
-        driver.record(wire.Move("drain", 20.0), leg=standby)
-        taken = driver.record(wire.Released("drain", "why"), leg=old)
-        taken += driver.record(wire.Ready(), leg=standby)
+        old, standby = driver.assignments
+        driver.record(wire.Move("drain", 20.0), assignment=standby)
+        taken = driver.record(wire.Released("drain", "why"), assignment=old)
+        taken += driver.record(wire.Ready(), assignment=standby)
         taken += driver.tick(MOVE_AGAIN_SECONDS)
         assert place(Purpose.MOVE, 3, "w-2") in taken

@@ -15,8 +15,8 @@ from dispatcher.call.actions import (
     Ending,
     Execute,
     LeaveChannel,
+    Metric,
     Publish,
-    Seen,
     TookWayOut,
     TransferAway,
     Unpin,
@@ -100,7 +100,7 @@ class TestSentence:
         driver = driver_with().connecting()
         taken = driver.record(FAILED)
         assert heard_pcm(taken) == SHORT
-        assert not reported(taken, Seen.GREETING_SECONDS)
+        assert not reported(taken, Metric.GREETING_SECONDS)
         assert {message["type"] for message in to_caller(taken)} == {"audio"}
 
     def test_a_core_that_does_not_read_gets_it_when_it_does(self) -> None:
@@ -143,11 +143,11 @@ class TestCauses:
 
     def test_a_worker_that_acknowledges_nothing_is_let_go(self) -> None:
         driver = driver_with().live(credit_bytes=10**9)
-        while not driver.leg.stream.is_full:
+        while not driver.assignment.stream.is_full:
             driver.audio(sound(16_000))
             driver.now += 1.0
         taken = driver.tick()
-        assert of(LeaveChannel, taken) == [LeaveChannel(driver.leg)]
+        assert of(LeaveChannel, taken) == [LeaveChannel(driver.assignment)]
         assert to_worker(taken)[-1] == wire.Close("the call's worker acknowledges nothing")
         assert heard_pcm(taken) == SHORT
 
@@ -239,7 +239,7 @@ class TestMeanwhile:
         driver.call.hang_up()
         (execute,) = driver.take()
         assert isinstance(execute, Execute)
-        assert execute.order.action == wire.OrderAction.HANG_UP
+        assert execute.order.action == wire.TelephonyAction.HANG_UP
         assert not to_the_end(driver, 1.0)
         driver.call.executed(execute.order, True, "done", driver.now)
         assert closed(to_the_end(driver, 3.0)) == [CloseCaller(1000, "")]
@@ -309,7 +309,7 @@ class TestTransfer:
 
     def test_a_transferred_call_is_not_transferred_again(self) -> None:
         driver = driver_with(SHORT, "600").live()
-        order = wire.Order("sales", wire.OrderAction.TRANSFER, "700", "demo", "1")
+        order = wire.TelephonyCommand("sales", wire.TelephonyAction.TRANSFER, "700", "demo", "1")
         driver.record(order)
         assert of(Execute, driver.tick(0.2)) == [Execute(order)]
         driver.call.executed(order, True, "transferred", driver.now)
@@ -319,7 +319,7 @@ class TestTransfer:
 
     def test_a_hang_up_that_was_promised_comes_first(self) -> None:
         driver = driver_with(SHORT, "600").live()
-        driver.record(wire.Order("bye", wire.OrderAction.HANG_UP))
+        driver.record(wire.TelephonyCommand("bye", wire.TelephonyAction.HANG_UP))
         assert not heard_pcm(driver.record(FAILED))
         (execute,) = driver.tick(0.2)
         assert isinstance(execute, Execute)
@@ -330,7 +330,7 @@ class TestTransfer:
 
     def test_a_promised_transfer_that_fails_leads_to_the_sentence(self) -> None:
         driver = driver_with().live()
-        driver.record(wire.Order("sales", wire.OrderAction.TRANSFER, "700", "demo", "1"))
+        driver.record(wire.TelephonyCommand("sales", wire.TelephonyAction.TRANSFER, "700", "demo", "1"))
         driver.record(FAILED)
         (execute,) = driver.tick(0.2)
         assert isinstance(execute, Execute)

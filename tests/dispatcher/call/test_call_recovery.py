@@ -7,7 +7,7 @@ import pytest
 from common.audio import g711
 from common.errors import LinkProtocolError
 from common.link import wire
-from common.link.stream import ACK_RECORDS
+from common.link.retransmit_buffer import ACK_RECORDS
 from common.link.wire import ItemHeard, Kind
 from dispatcher.call.actions import (
     CloseCaller,
@@ -16,10 +16,10 @@ from dispatcher.call.actions import (
     Execute,
     Interrupt,
     LeaveChannel,
+    Measurement,
+    Metric,
     Place,
     Purpose,
-    Report,
-    Seen,
     ToWorker,
     Unpin,
 )
@@ -47,7 +47,7 @@ from tests.dispatcher.call_driver import (
 )
 
 FRAME = sound(FRAME_BYTES)
-HANG_UP = wire.Order("call_1", wire.OrderAction.HANG_UP.value)
+HANG_UP = wire.TelephonyCommand("call_1", wire.TelephonyAction.HANG_UP.value)
 
 
 @pytest.fixture
@@ -58,22 +58,22 @@ def driver() -> CallDriver:
 class TestAWorkerIsLost:
     def test_while_it_is_asked(self, driver: CallDriver) -> None:
         driver.opening()
-        assert driver.lose_worker() == [LeaveChannel(driver.leg), recover(2, WORKER)]
+        assert driver.lose_worker() == [LeaveChannel(driver.assignment), recover(2, WORKER)]
         assert state_of(driver) is State.PLACING
         opening = opened_with(driver.placed(worker="w-2", epoch=2, pins=2))
         assert (opening.epoch, opening.restore, opening.attach) == (2, True, False)
 
     def test_while_it_connects(self, driver: CallDriver) -> None:
         driver.connecting()
-        assert driver.lose_worker() == [LeaveChannel(driver.leg), recover(2, WORKER)]
+        assert driver.lose_worker() == [LeaveChannel(driver.assignment), recover(2, WORKER)]
 
     def test_in_mid_call(self, driver: CallDriver) -> None:
         driver.live()
         driver.now += 60.0
-        assert driver.lose_worker() == [LeaveChannel(driver.leg), recover(2, WORKER)]
+        assert driver.lose_worker() == [LeaveChannel(driver.assignment), recover(2, WORKER)]
         driver.now += 0.25
         taken = driver.placed(worker="w-2", epoch=2, pins=2)
-        assert reported(taken, Seen.REPIN) == []
+        assert reported(taken, Metric.REPIN) == []
         assert to_worker(taken) == [
             wire.Open(
                 UUID,
@@ -84,16 +84,16 @@ class TestAWorkerIsLost:
                 age_seconds=60.25,
                 restore=True,
             ),
-            wire.Go("worker_lost"),
+            wire.Resume("worker_lost"),
         ]
         assert state_of(driver) is State.OPENING
         # Now it has been taken by another worker, and not before.
-        assert reported(driver.record(wire.Opened(32_000)), Seen.REPIN) == [(1.0, "worker_lost")]
+        assert reported(driver.record(wire.Opened(32_000)), Metric.REPIN) == [(1.0, "worker_lost")]
         assert state_of(driver) is State.CONNECTING
         driver.now += 0.5
         taken = driver.record(wire.Ready())
-        assert reported(taken, Seen.REPIN) == []
-        assert reported(taken, Seen.RECOVERY_SECONDS) == [(0.75, "worker_lost")]
+        assert reported(taken, Metric.REPIN) == []
+        assert reported(taken, Metric.RECOVERY_SECONDS) == [(0.75, "worker_lost")]
         assert state_of(driver) is State.LIVE
         assert (driver.call.worker_id, driver.call.epoch, driver.call.pins) == ("w-2", 2, 2)
 
@@ -102,13 +102,13 @@ class TestAWorkerIsLost:
         driver.lose_worker()
         for number in range(2, 5):
             driver.placed(worker=f"w-{number}", epoch=number, pins=number)
-            assert reported(driver.record(wire.Refused("full")), Seen.REPIN) == []
+            assert reported(driver.record(wire.Refused("full")), Metric.REPIN) == []
         driver.placed(worker="w-9", epoch=9, pins=5)
-        assert reported(driver.record(wire.Opened(32_000)), Seen.REPIN) == [(1.0, "worker_lost")]
+        assert reported(driver.record(wire.Opened(32_000)), Metric.REPIN) == [(1.0, "worker_lost")]
 
     def test_when_no_worker_had_it_or_another_one_has_it_nothing_happens(self, driver: CallDriver) -> None:
         driver.live()
-        lost = driver.leg
+        lost = driver.assignment
         driver.lose_worker()
         driver.placed(worker="w-2", epoch=2)
         driver.call.worker_lost(lost, driver.now)
@@ -120,12 +120,12 @@ class TestAWorkerIsLost:
         driver.lose_worker()
         driver.now += 1.0
         driver.placed(worker="w-2", epoch=2)
-        assert driver.lose_worker() == [LeaveChannel(driver.leg), recover(3, WORKER, "w-2")]
+        assert driver.lose_worker() == [LeaveChannel(driver.assignment), recover(3, WORKER, "w-2")]
         driver.placed(worker="w-3", epoch=3)
         driver.record(wire.Opened(32_000))
         driver.now += 1.0
         # The caller has waited since the first was lost.
-        assert reported(driver.record(wire.Ready()), Seen.RECOVERY_SECONDS) == [(2.0, "worker_lost")]
+        assert reported(driver.record(wire.Ready()), Metric.RECOVERY_SECONDS) == [(2.0, "worker_lost")]
         # Who was lost then may be asked again later.
         assert driver.lose_worker()[-1] == recover(4, "w-3")
 
@@ -194,9 +194,9 @@ class TestPlacingAgain:
         driver.live()
         driver.lose_worker()
         assert driver.audio(FRAME) == []
-        assert driver.say(type="dtmf_digit", digit="7") == [Report(Seen.DIGIT)]
+        assert driver.say(type="dtmf_digit", digit="7") == [Measurement(Metric.DIGIT)]
         records = to_worker(driver.placed(worker="w-2", epoch=2))
-        assert records[1:] == [KeptAudio(0, g711.encode_ulaw(FRAME)), wire.Go("worker_lost", digits="7")]
+        assert records[1:] == [KeptAudio(0, g711.encode_ulaw(FRAME)), wire.Resume("worker_lost", digits="7")]
         # What comes from now on is given on credit again.
         assert driver.audio(FRAME) == []
         taken = driver.record(wire.Opened(320))
@@ -214,12 +214,12 @@ class TestMemory:
         opening, spoken, _ = to_worker(driver.placed(worker="w-2", epoch=2))
         assert isinstance(opening, wire.Open)
         assert opening.first_index == 1
-        assert spoken == wire.Spoken((wire.Reply(0, "item_0", "Good day.", 8000),))
+        assert spoken == wire.PendingReplies((wire.Reply(0, "item_0", "Good day.", 8000),))
 
     def test_the_next_worker_is_given_all_of_it(self, driver: CallDriver) -> None:
         driver.live(credit_bytes=10**6)
         profile = wire.Profile({"model": "m"}, {"api_key": "secret"})
-        hello = wire.Remember("item_0", "", item={"text": "Hello."})
+        hello = wire.ItemUpdate("item_0", "", item={"text": "Hello."})
         for record in (profile, hello, wire.ReplyItem(3, "item_1")):
             driver.record(record)
         driver.raw_record(Kind.REPLY_TEXT, _reply_text(3, 8000, "How are"))
@@ -238,9 +238,9 @@ class TestMemory:
         assert records == [
             profile,
             hello,
-            wire.Spoken((wire.Reply(3, "item_1", "How are", 8000, 4000, False, 2000, False),)),
+            wire.PendingReplies((wire.Reply(3, "item_1", "How are", 8000, 4000, False, 2000, False),)),
             KeptAudio(0, g711.encode_ulaw(FRAME)),
-            wire.Go("worker_lost", digits="2", speaking=True, first_index=4),
+            wire.Resume("worker_lost", digits="2", speaking=True, first_index=4),
         ]
 
     def test_what_was_cut_is_known_to_be(self, driver: CallDriver) -> None:
@@ -249,7 +249,9 @@ class TestMemory:
         driver.now += 0.125
         driver.record(wire.Flush(1))
         driver.lose_worker()
-        (spoken,) = [record for record in to_worker(driver.placed(epoch=2)) if isinstance(record, wire.Spoken)]
+        (spoken,) = [
+            record for record in to_worker(driver.placed(epoch=2)) if isinstance(record, wire.PendingReplies)
+        ]
         assert spoken.replies == (wire.Reply(0, "item", "", 0, 4000, False, 1000, True),)
 
     def test_keys_that_are_part_of_the_conversation_are_not_kept(self, driver: CallDriver) -> None:
@@ -259,13 +261,13 @@ class TestMemory:
         driver.record(wire.Keyed(3))
         driver.record(wire.Keyed(1))
         driver.lose_worker()
-        assert to_worker(driver.placed(epoch=2))[-1] == wire.Go("worker_lost", digits="5")
+        assert to_worker(driver.placed(epoch=2))[-1] == wire.Resume("worker_lost", digits="5")
         driver.record(wire.Opened(32_000))
         # They came with GO, and not once more.
         assert to_worker(driver.record(wire.Ready())) == []
         driver.record(wire.Keyed(1))
         driver.lose_worker()
-        assert to_worker(driver.placed(epoch=3))[-1] == wire.Go("worker_lost")
+        assert to_worker(driver.placed(epoch=3))[-1] == wire.Resume("worker_lost")
 
     def test_what_is_finished_is_not_given(self, driver: CallDriver) -> None:
         driver.live(credit_bytes=10**6)
@@ -289,7 +291,7 @@ class TestMemory:
         driver.placed(epoch=2)
         driver.record(wire.Opened(32_000))
         driver.record(wire.Ready())
-        assert reported(driver.reply(1, FRAME), Seen.GREETING_SECONDS) == []
+        assert reported(driver.reply(1, FRAME), Metric.GREETING_SECONDS) == []
 
     def test_what_avr_core_has_not_taken_counts_against_the_next_workers_credit(self, driver: CallDriver) -> None:
         driver.live()
@@ -320,21 +322,21 @@ class TestOrders:
         assert state_of(driver) is State.PLACING
 
     def test_the_next_worker_knows_it_and_hears_what_came_of_it(self, driver: CallDriver) -> None:
-        transfer = wire.Order("call_2", wire.OrderAction.TRANSFER.value, "600")
+        transfer = wire.TelephonyCommand("call_2", wire.TelephonyAction.TRANSFER.value, "600")
         driver.live().record(transfer)
-        driver.record(wire.Order("call_3", wire.OrderAction.TRANSFER.value, "700"))
+        driver.record(wire.TelephonyCommand("call_3", wire.TelephonyAction.TRANSFER.value, "700"))
         driver.tick(0.2)
         driver.lose_worker()
         driver.call.executed(transfer, False, "no such extension", driver.now)
         driver.take()
         records = to_worker(driver.placed(epoch=2))
         assert records[-2:] == [
-            wire.Go("worker_lost", orders=("call_2", "call_3")),
-            wire.OrderDone("call_2", False, "no such extension"),
+            wire.Resume("worker_lost", orders=("call_2", "call_3")),
+            wire.TelephonyDone("call_2", False, "no such extension"),
         ]
 
     def test_one_that_the_next_worker_repeats_is_carried_out_once(self, driver: CallDriver) -> None:
-        transfer = wire.Order("call_2", wire.OrderAction.TRANSFER.value, "600")
+        transfer = wire.TelephonyCommand("call_2", wire.TelephonyAction.TRANSFER.value, "600")
         driver.live().record(transfer)
         assert of(Execute, driver.tick(0.2)) == [Execute(transfer)]
         driver.call.executed(transfer, True, "done", driver.now)
@@ -354,16 +356,16 @@ class TestASessionIsDropped:
         driver.now += 60.0
         taken = driver.record(wire.Released("dropped", "the connection was lost"))
         assert taken == [recover(2, same_worker=WORKER)]
-        old = driver.leg
+        old = driver.assignment
         taken = driver.placed(epoch=2)
         opening = opened_with(taken)
         assert (opening.restore, opening.delay_seconds, opening.waited_seconds) == (True, 0.0, 0.0)
-        assert to_worker(taken)[-1] == wire.Go("dropped")
+        assert to_worker(taken)[-1] == wire.Resume("dropped")
         # It is no new pin.
-        assert reported(driver.record(wire.Opened(32_000)), Seen.REPIN) == []
+        assert reported(driver.record(wire.Opened(32_000)), Metric.REPIN) == []
         driver.now += 1.0
         taken = driver.record(wire.Ready())
-        assert reported(taken, Seen.RECOVERY_SECONDS) == [(1.0, "dropped")]
+        assert reported(taken, Metric.RECOVERY_SECONDS) == [(1.0, "dropped")]
         # Until now its worker has kept what the old one knew.
         close = wire.encode(wire.Close("another session has the call"), old.channel)
         assert taken[:2] == [ToWorker(old, close), LeaveChannel(old)]
@@ -371,7 +373,7 @@ class TestASessionIsDropped:
     @pytest.mark.parametrize("how", ["broke", "lost"])
     def test_the_old_one_is_left_when_its_link_is_gone(self, driver: CallDriver, how: str) -> None:
         driver.live().record(wire.Released("dropped", "the connection was lost"))
-        old = driver.leg
+        old = driver.assignment
         driver.placed(epoch=2)
         if how == "broke":
             driver.call.link_broke(old)
@@ -380,21 +382,24 @@ class TestASessionIsDropped:
         assert driver.take() == [LeaveChannel(old)]
         driver.call.resume(old)
         driver.record(wire.Opened(32_000))
-        assert driver.record(wire.Ready(), leg=old) == []
+        assert driver.record(wire.Ready(), assignment=old) == []
         assert [action for action in driver.record(wire.Ready()) if getattr(action, "leg", None) is old] == []
 
     def test_a_call_that_ends_closes_the_old_one_too(self, driver: CallDriver) -> None:
         driver.live().record(wire.Released("dropped", "the connection was lost"))
-        old = driver.leg
+        old = driver.assignment
         driver.placed(epoch=2)
         driver.call.caller_closed(1000, driver.now)
-        assert [action.leg for action in driver.take() if isinstance(action, LeaveChannel)] == [driver.leg, old]
+        assert [action.assignment for action in driver.take() if isinstance(action, LeaveChannel)] == [
+            driver.assignment,
+            old,
+        ]
 
     def test_one_that_was_not_ready_keeps_nothing(self, driver: CallDriver) -> None:
         driver.live().record(wire.Released("dropped", "the connection was lost"))
         driver.placed(epoch=2)
         driver.record(wire.Opened(32_000))
-        second = driver.leg
+        second = driver.assignment
         taken = driver.record(wire.Released("dropped", "again"))
         close = wire.encode(wire.Close("another session is to have the call"), second.channel)
         assert taken[:2] == [ToWorker(second, close), LeaveChannel(second)]
@@ -449,10 +454,10 @@ class TestALinkBreaks:
         driver.live()
         driver.record(wire.ReplyItem(0, "item"))
         driver.audio(FRAME)
-        driver.call.link_broke(driver.leg)
+        driver.call.link_broke(driver.assignment)
         # What is sent now is lost on the link, and kept for the next one.
         driver.audio(FRAME)
-        driver.call.resume(driver.leg)
+        driver.call.resume(driver.assignment)
         # OPENED, READY and REPLY_ITEM had come.
         assert to_worker(driver.take()) == [wire.Attach(UUID, 1, 3)]
         # The worker has got the first frame.
@@ -462,27 +467,27 @@ class TestALinkBreaks:
 
     def test_the_worker_does_not_know_the_call_any_more(self, driver: CallDriver) -> None:
         driver.live()
-        driver.call.resume(driver.leg)
+        driver.call.resume(driver.assignment)
         driver.take()
         taken = driver.record(wire.Refused(wire.Refusal.UNKNOWN))
         # It lives, so it may have it again.
-        assert taken == [LeaveChannel(driver.leg), recover(2)]
+        assert taken == [LeaveChannel(driver.assignment), recover(2)]
 
     def test_of_a_standby_neither(self, driver: CallDriver) -> None:
         driver.live().record(wire.Move("drain", 20.0))
         driver.placed(worker="w-2", epoch=2)
         driver.record(wire.Opened(32_000))
-        assert driver.record(wire.Refused(wire.Refusal.UNKNOWN)) == [LeaveChannel(driver.leg)]
+        assert driver.record(wire.Refused(wire.Refusal.UNKNOWN)) == [LeaveChannel(driver.assignment)]
         assert state_of(driver) is State.LIVE
 
     def test_a_standby_is_resumed_too(self, driver: CallDriver) -> None:
         driver.live().record(wire.Move("drain", 20.0))
         driver.placed(worker="w-2", epoch=2)
         driver.record(wire.Opened(32_000))
-        driver.call.resume(driver.leg)
+        driver.call.resume(driver.assignment)
         assert to_worker(driver.take()) == [wire.Attach(UUID, 2, 1)]
         (again,) = to_worker(driver.record(wire.Attached(0)))
-        assert again == wire.Go("drain", standby=True)
+        assert again == wire.Resume("drain", standby=True)
 
     def test_what_has_come_is_acknowledged_now_and_then(self, driver: CallDriver) -> None:
         driver.live()
@@ -560,13 +565,13 @@ class TestACallOfADispatcherThatDied:
     def test_what_it_remembers_is_kept(self, driver: CallDriver) -> None:
         self.attached(driver)
         profile = wire.Profile({"model": "m"}, {"api_key": "secret"})
-        hello = wire.Remember("item_0", item={"text": "Hello."})
+        hello = wire.ItemUpdate("item_0", item={"text": "Hello."})
         codes = g711.encode_ulaw(FRAME)
         driver.record(profile)
         driver.record(hello)
         driver.record(wire.Finished(79_000))
         driver.raw_record(Kind.KEPT_AUDIO, (79_840).to_bytes(8, "big") + codes)
-        driver.record(wire.Spoken((wire.Reply(3, "item_1", "How", 8000, 4000, True),)))
+        driver.record(wire.PendingReplies((wire.Reply(3, "item_1", "How", 8000, 4000, True),)))
         driver.record(wire.Ready())
         driver.lose_worker()
         opening, *records = to_worker(driver.placed(worker="w-2", epoch=6, pins=2))
@@ -575,16 +580,16 @@ class TestACallOfADispatcherThatDied:
         assert records == [
             profile,
             hello,
-            wire.Spoken((wire.Reply(3, "item_1", "How", 8000, 4000, True),)),
+            wire.PendingReplies((wire.Reply(3, "item_1", "How", 8000, 4000, True),)),
             KeptAudio(79_840, codes),
-            wire.Go("worker_lost", first_index=4),
+            wire.Resume("worker_lost", first_index=4),
         ]
 
-    def gone_on(self, driver: CallDriver, epoch: int = 6) -> wire.Go:
+    def gone_on(self, driver: CallDriver, epoch: int = 6) -> wire.Resume:
         """What the next session is told as the worker dies."""
         driver.lose_worker()
         records = to_worker(driver.placed(worker=f"w-{epoch}", epoch=epoch, pins=2))
-        (go,) = [record for record in records if isinstance(record, wire.Go)]
+        (go,) = [record for record in records if isinstance(record, wire.Resume)]
         return go
 
     def test_words_that_began_before_it_was_here_are_told_to_be_lost(self, driver: CallDriver) -> None:
@@ -624,7 +629,7 @@ class TestACallOfADispatcherThatDied:
 
     def test_the_playout_goes_on_where_it_was(self, driver: CallDriver) -> None:
         self.attached(driver)
-        driver.record(wire.Spoken((wire.Reply(3, "item_1", "How are you?", 16_000, 8_000),)))
+        driver.record(wire.PendingReplies((wire.Reply(3, "item_1", "How are you?", 16_000, 8_000),)))
         driver.record(wire.Playout((ItemHeard(3, 2000),), False, (ItemHeard(3, 4000),), age_seconds=0.125))
         driver.record(wire.Ready())
         # The rest of the reply comes again, behind what AVR Core has.
@@ -636,13 +641,13 @@ class TestACallOfADispatcherThatDied:
 
     def test_a_greeting_that_was_heard_before_is_not_measured(self, driver: CallDriver) -> None:
         self.attached(driver).record(wire.Ready())
-        assert reported(driver.reply(0, FRAME), Seen.GREETING_SECONDS) == []
+        assert reported(driver.reply(0, FRAME), Metric.GREETING_SECONDS) == []
 
     def test_the_worker_has_no_session_of_it(self, driver: CallDriver) -> None:
         driver.init()
         driver.placed(epoch=5, pins=1, attach=True)
         taken = driver.record(wire.Refused(wire.Refusal.UNKNOWN))
-        assert taken == [LeaveChannel(driver.leg), recover(6)]
+        assert taken == [LeaveChannel(driver.assignment), recover(6)]
         opening = opened_with(driver.placed(epoch=6, pins=2))
         assert (opening.restore, opening.attach) == (True, False)
 
@@ -653,13 +658,13 @@ class TestACallOfADispatcherThatDied:
         driver.call.restored(memory, driver.now)
         assert driver.call.wants(Purpose.BEGIN)
         records = to_worker(driver.placed(worker="w-2", epoch=6, pins=2))
-        item = wire.Remember("item_0", item={"text": "Hello."})
-        assert records[1:] == [item, wire.Go("worker_lost", recalled=True)]
+        item = wire.ItemUpdate("item_0", item={"text": "Hello."})
+        assert records[1:] == [item, wire.Resume("worker_lost", recalled=True)]
         # A session has it all now, and says what becomes of it.
         driver.record(wire.Opened(wire.CALLER_CREDIT_BYTES))
         driver.record(wire.Ready())
-        driver.call.worker_lost(driver.leg, driver.now)
-        assert to_worker(driver.placed(worker="w-1", epoch=7, pins=3))[-1] == wire.Go("worker_lost")
+        driver.call.worker_lost(driver.assignment, driver.now)
+        assert to_worker(driver.placed(worker="w-1", epoch=7, pins=3))[-1] == wire.Resume("worker_lost")
 
 
 class TestACallerWhoComesBack:
@@ -678,7 +683,7 @@ class TestACallerWhoComesBack:
         driver.record(wire.ReplyItem(0, "item"))
         assert not to_caller(driver.reply(0, sound(16_000)))
         assert driver.record(wire.Transcript("item", "agent", "Are you there?")) == []
-        assert not of(Report, driver.tick(5.0))
+        assert not of(Measurement, driver.tick(5.0))
         driver.call.caller_back(driver.now)
         taken = driver.take()
         assert to_caller(taken)[0] == {"type": "transcript", "role": "agent", "text": "Are you there?"}
@@ -739,7 +744,7 @@ class TestACallerWhoComesBack:
         assert to_worker(taken) == [wire.Heard(1, (ItemHeard(0, 4000),))]
         assert of(Interrupt, taken) == [Interrupt()]
         assert heard_pcm(taken[taken.index(Interrupt()) :]) == sound(3200, seed=1)
-        (spoken,) = [record for record in driver.call.memory.records() if isinstance(record, wire.Spoken)]
+        (spoken,) = [record for record in driver.call.memory.records() if isinstance(record, wire.PendingReplies)]
         assert [(reply.heard_samples, reply.cut) for reply in spoken.replies] == [(4000, True), (0, False)]
 
     def test_and_is_told_of_it_whoever_has_the_call_then(self, driver: CallDriver) -> None:
@@ -751,7 +756,7 @@ class TestACallerWhoComesBack:
         driver.record(wire.Flush(1))
         driver.lose_worker()
         records = to_worker(driver.placed(worker="w-2", epoch=2))
-        (spoken,) = [record for record in records if isinstance(record, wire.Spoken)]
+        (spoken,) = [record for record in records if isinstance(record, wire.PendingReplies)]
         assert [(reply.heard_samples, reply.cut) for reply in spoken.replies] == [(2000, True)]
         driver.call.caller_back(driver.now)
         assert of(Interrupt, driver.take()) == [Interrupt()]
@@ -792,7 +797,7 @@ class TestRedisRemembersAnotherHolder:
         driver.call.outrank(6)
         assert driver.call.held_epoch == 7
         # The worker has it at its own epoch still; the next is higher than both.
-        assert driver.leg.epoch == 1
+        assert driver.assignment.epoch == 1
         driver.lose_worker()
         assert driver.call.held_epoch == 7
         driver.placed(worker="w-2", epoch=8)

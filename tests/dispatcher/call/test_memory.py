@@ -19,12 +19,12 @@ PROFILE = wire.Profile({"model": "m"}, {"api_key": "a secret"})
 def remember(memory: CallMemory, item_id: str, after: str = "", text: str = "", **fields: object) -> None:
     size_bytes = fields.pop("size_bytes", 100)
     assert isinstance(size_bytes, int)
-    record = wire.Remember(item_id, after, item={"text": text}, **fields)  # type: ignore[arg-type]  # a test's own
+    record = wire.ItemUpdate(item_id, after, item={"text": text}, **fields)  # type: ignore[arg-type]  # a test's own
     memory.remember(record, size_bytes)
 
 
 def spoken(memory: CallMemory) -> tuple[wire.Reply, ...]:
-    records = [record for record in memory.records() if isinstance(record, wire.Spoken)]
+    records = [record for record in memory.records() if isinstance(record, wire.PendingReplies)]
     return records[0].replies if records else ()
 
 
@@ -62,8 +62,8 @@ def test_an_item_that_changes_stays_where_it_is() -> None:
 def test_one_that_is_forgotten_is_gone_and_may_never_have_been_there() -> None:
     memory = CallMemory()
     remember(memory, "a")
-    memory.remember(wire.Remember("a", forgotten=True), 10)
-    memory.remember(wire.Remember("x", forgotten=True), 10)
+    memory.remember(wire.ItemUpdate("a", forgotten=True), 10)
+    memory.remember(wire.ItemUpdate("x", forgotten=True), 10)
     assert (memory.order, memory.item("a")) == ([], None)
     assert memory.is_empty
 
@@ -84,9 +84,9 @@ def test_a_worker_that_takes_over_is_told_all_of_it_in_order() -> None:
     memory.reply_began(0, "c")
     assert list(memory.records()) == [
         PROFILE,
-        wire.Remember("a", "", item={"text": "Hello."}),
-        wire.Remember("b", "a", item={"text": ""}, sound="c291bmQ="),
-        wire.Spoken((wire.Reply(0, "c"),)),
+        wire.ItemUpdate("a", "", item={"text": "Hello."}),
+        wire.ItemUpdate("b", "a", item={"text": ""}, sound="c291bmQ="),
+        wire.PendingReplies((wire.Reply(0, "c"),)),
     ]
     # As often as need be.
     assert len(list(memory.records())) == 4
@@ -246,7 +246,7 @@ def test_the_first_copy_is_all_of_it_and_the_next_what_has_changed() -> None:
     assert memory.take_changes() is None
     remember(memory, "b", "a", "Hi.")
     assert memory.take_changes() == ({"order": '["a","b"]', "item:b": '{"text":"Hi."}'}, False)
-    memory.remember(wire.Remember("a", forgotten=True), 10)
+    memory.remember(wire.ItemUpdate("a", forgotten=True), 10)
     assert memory.take_changes() == ({"order": '["b"]', "item:a": None}, False)
     memory.keep_profile(wire.Profile({"model": "n"}))
     assert memory.take_changes() == ({"profile": '{"model":"n"}'}, False)
@@ -283,8 +283,8 @@ def test_another_dispatcher_reads_it() -> None:
     assert again.is_recalled
     assert list(again.records()) == [
         wire.Profile({"model": "m"}),
-        wire.Remember("a", "", item={"text": "Hello."}),
-        wire.Remember("b", "a", item={"text": "Hi."}),
+        wire.ItemUpdate("a", "", item={"text": "Hello."}),
+        wire.ItemUpdate("b", "a", item={"text": "Hi."}),
     ]
 
 
@@ -334,7 +334,7 @@ def test_the_copy_is_what_is_remembered(script: list[tuple[str, str, str]]) -> N
         if what == "remember":
             remember(memory, item_id, after if after != item_id else "", f"text {number}")
         elif what == "forget":
-            memory.remember(wire.Remember(item_id, forgotten=True), 10)
+            memory.remember(wire.ItemUpdate(item_id, forgotten=True), 10)
         elif what == "redis forgets":
             copy = {}
             memory.forgotten()
@@ -351,7 +351,7 @@ def test_an_item_that_is_stored_twice_is_one() -> None:
     memory = CallMemory.from_stored({"order": '["a","a","b"]', "item:a": "{}", "item:b": "{}"})
     assert memory is not None
     assert memory.order == ["a", "b"]
-    memory.remember(wire.Remember("a", forgotten=True), 0)
+    memory.remember(wire.ItemUpdate("a", forgotten=True), 0)
     assert memory.order == ["b"]
 
 

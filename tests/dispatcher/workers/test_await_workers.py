@@ -28,7 +28,7 @@ def worker(release: str, state: str = "ready") -> WorkerRecord:
         release=release,
         capacity=10,
         state=WorkerState(state),
-        incarnation="",
+        boot_id="",
     )
 
 

@@ -457,7 +457,7 @@ class TestResuming:
         self, pool: LinkPool, worker: ScriptedWorker
     ) -> None:
         call = await on_a_link(pool, worker)
-        worker.hello = Hello(wire.PROTOCOL_VERSION, "1.0.0", "worker", "w-1", "another incarnation")
+        worker.hello = Hello(wire.PROTOCOL_VERSION, "1.0.0", "worker", "w-1", "another boot_id")
         worker.cut()
         await eventually(lambda: call.lost)
         assert call.links == [None]

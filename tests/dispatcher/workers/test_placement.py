@@ -13,11 +13,11 @@ from structlog.testing import capture_logs
 from common.link import wire
 from common.store.registry import (
     CallLease,
+    MemoryUpdate,
     NoCapacity,
     NoCapacityReason,
     Pin,
     Registry,
-    Said,
     Superseded,
     WorkerRecord,
     WorkerState,
@@ -40,7 +40,7 @@ def worker(name: str, *, capacity: int = 10, release: str = "1.0.0", state: str 
         release=release,
         capacity=capacity,
         state=WorkerState(state),
-        incarnation="",
+        boot_id="",
     )
 
 
@@ -268,7 +268,7 @@ class TestTheCopyOfWhatWasSaid:
         memory.keep_profile(wire.Profile({"model": "m"}, {"api_key": "a secret"}))
         for number, text in enumerate(texts):
             after = f"item_{number - 1}" if number else ""
-            memory.remember(wire.Remember(f"item_{number}", after, item={"text": text}, sound="c291bmQ="), 100)
+            memory.remember(wire.ItemUpdate(f"item_{number}", after, item={"text": text}, sound="c291bmQ="), 100)
         return memory
 
     async def test_it_is_written_and_read_again_without_secrets_and_sound(self, rig: Rig) -> None:
@@ -279,8 +279,8 @@ class TestTheCopyOfWhatWasSaid:
         assert recalled is not None
         assert list(recalled.records()) == [
             wire.Profile({"model": "m"}),
-            wire.Remember("item_0", "", item={"text": "Hello."}),
-            wire.Remember("item_1", "item_0", item={"text": "Hi."}),
+            wire.ItemUpdate("item_0", "", item={"text": "Hello."}),
+            wire.ItemUpdate("item_1", "item_0", item={"text": "Hi."}),
         ]
         assert "secret" not in str(await rig.registry.recall("call"))
 
@@ -289,8 +289,8 @@ class TestTheCopyOfWhatWasSaid:
         await rig.placed()
         memory = self.spoken("Hello.", "Hi.", "Bye.")
         await rig.placement.remember({"call": memory})
-        memory.remember(wire.Remember("item_1", forgotten=True), 10)
-        memory.remember(wire.Remember("item_2", item={"text": "Goodbye."}), 10)
+        memory.remember(wire.ItemUpdate("item_1", forgotten=True), 10)
+        memory.remember(wire.ItemUpdate("item_2", item={"text": "Goodbye."}), 10)
         await rig.placement.remember({"call": memory})
         recalled = await rig.placement.recall("call")
         assert recalled is not None
@@ -316,8 +316,8 @@ class TestTheCopyOfWhatWasSaid:
         for number in range(1, calls):
             await rig.placed(f"call-{number}")
         await rig.placement.remember(memories)
-        memories["call-3"].remember(wire.Remember("item_1", forgotten=True), 10)
-        memories["call-4"].remember(wire.Remember("item_2", "item_1", item={"text": "Bye."}), 10)
+        memories["call-3"].remember(wire.ItemUpdate("item_1", forgotten=True), 10)
+        memories["call-4"].remember(wire.ItemUpdate("item_2", "item_1", item={"text": "Bye."}), 10)
         await rig.placed("call-0")
         await rig.placement.remember(memories)
         for number in range(calls):
@@ -441,7 +441,7 @@ class TestWithoutRedis:
     async def test_nothing_is_recalled_and_what_is_to_be_written_waits(self, rig: Rig) -> None:
         await self.with_table(rig, worker("w-1"))
         memory = CallMemory()
-        memory.remember(wire.Remember("item", item={"text": "Hello."}), 10)
+        memory.remember(wire.ItemUpdate("item", item={"text": "Hello."}), 10)
         assert await rig.placement.recall("call") is None
         away = [rig.placement.redis_is_away]
         await rig.placement.remember({"call": memory})
@@ -458,9 +458,9 @@ class TestWithoutRedis:
         await rig.publish(worker("w-1"))
         await rig.placed()
         memory = CallMemory()
-        memory.remember(wire.Remember("item_0", item={"text": "Hello."}), 10)
+        memory.remember(wire.ItemUpdate("item_0", item={"text": "Hello."}), 10)
         await rig.placement.remember({"call": memory})
-        memory.remember(wire.Remember("item_1", "item_0", item={"text": "Hi."}), 10)
+        memory.remember(wire.ItemUpdate("item_1", "item_0", item={"text": "Hi."}), 10)
         self.redis.kill()
         await rig.placement.remember({"call": memory})
         assert rig.placement.redis_is_away
@@ -577,14 +577,14 @@ async def test_a_write_that_a_failover_lost_is_written_again(rig: Rig) -> None:
     await rig.publish(worker("w-1"))
     await rig.placed()
     memory = CallMemory()
-    memory.remember(wire.Remember("item_1", item={"role": "user", "text": "My name is Ann."}), 50)
+    memory.remember(wire.ItemUpdate("item_1", item={"role": "user", "text": "My name is Ann."}), 50)
     await rig.placement.renew([lease()])
     await rig.placement.remember({"call": memory})
     older = await rig.registry.recall("call")
-    memory.remember(wire.Remember("item_2", "item_1", item={"role": "agent", "text": "Hello Ann."}), 50)
+    memory.remember(wire.ItemUpdate("item_2", "item_1", item={"role": "agent", "text": "Hello Ann."}), 50)
     await rig.placement.remember({"call": memory})
     # The replica has the call, and what was said before the last write.
-    await rig.registry.remember({"call": Said(older, anew=True, version=1)})
+    await rig.registry.remember({"call": MemoryUpdate(older, anew=True, version=1)})
     assert (await rig.placement.renew([lease()])).forgotten == {"call"}
     memory.forgotten()
     await rig.placement.remember({"call": memory})

@@ -74,7 +74,7 @@ def test_an_operators_file_replaces_the_services(write: Write) -> None:
     assert prices.date.isoformat() == "2026-01-31"
 
 
-def test_a_snapshot_costs_what_its_model_does_only_if_the_file_says_so(write: Write) -> None:
+def test_a_checkpoint_costs_what_its_model_does_only_if_the_file_says_so(write: Write) -> None:
     prices = Prices.load(write(_OWN))
     usage = Usage(output_audio=7)
     assert prices.cost_usd("house-voice-2026", usage) == prices.cost_usd("house-voice", usage)

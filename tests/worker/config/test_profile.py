@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from structlog.typing import EventDict
 
 from common.link import wire
-from common.net.nesting import MAX_LEVELS, is_too_deep
+from common.net.json_depth import MAX_LEVELS, is_too_deep
 from common.settings.settings import Role, Settings, TurnDetection
 from common.settings.values import AudioFormat
 from tests.simulator.validation import validate_client_event

@@ -45,7 +45,7 @@ async def next_session(
     last = [record for record in desk.records if isinstance(record, wire.Profile)][-1]
     remembered = wire.Profile(last.record) if recalled else last
     async with begun(Desk(desk.shared, restore=True, epoch=number, **opening)) as following:
-        following.record(remembered, wire.Go("worker_lost", recalled=recalled))
+        following.record(remembered, wire.Resume("worker_lost", recalled=recalled))
         await following.ready()
         yield following, await simulator.wait_for_session(number)
 

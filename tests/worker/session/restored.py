@@ -13,7 +13,7 @@ from tests.worker.session_driver import (
     samples_8k,
 )
 from worker.audio.resample import Upsampler
-from worker.session.snapshot import Snapshot
+from worker.session.checkpoint import Checkpoint
 
 SECOND = 16_000
 TRANSFER = '{"transfer_extension":"600"}'
@@ -22,11 +22,11 @@ TRANSFER = '{"transfer_extension":"600"}'
 # What is remembered
 
 
-def remembered(item_id: str, **item: Any) -> wire.Remember:
-    return wire.Remember(item_id, item={"text_done": True, "reported": True, **item})
+def remembered(item_id: str, **item: Any) -> wire.ItemUpdate:
+    return wire.ItemUpdate(item_id, item={"text_done": True, "reported": True, **item})
 
 
-def agent(item_id: str, text: str = "", **fields: Any) -> wire.Remember:
+def agent(item_id: str, text: str = "", **fields: Any) -> wire.ItemUpdate:
     """A reply; how much of it was heard is settled, unless it is said otherwise."""
     fields = {"heard_share": 1.0, **fields}
     return remembered(
@@ -34,19 +34,19 @@ def agent(item_id: str, text: str = "", **fields: Any) -> wire.Remember:
     )
 
 
-def user(item_id: str, text: str = "", **fields: Any) -> wire.Remember:
+def user(item_id: str, text: str = "", **fields: Any) -> wire.ItemUpdate:
     return remembered(item_id, role="user", text=text, **fields)
 
 
-def turn_without_text(item_id: str, start: int, end: int, *, text_done: bool = False) -> wire.Remember:
-    return wire.Remember(item_id, item={"role": "user", "span": [start, end], "text_done": text_done})
+def turn_without_text(item_id: str, start: int, end: int, *, text_done: bool = False) -> wire.ItemUpdate:
+    return wire.ItemUpdate(item_id, item={"role": "user", "span": [start, end], "text_done": text_done})
 
 
-def function_call(item_id: str, call_id: str = "call_1", name: str = "look_up", **fields: Any) -> wire.Remember:
+def function_call(item_id: str, call_id: str = "call_1", name: str = "look_up", **fields: Any) -> wire.ItemUpdate:
     return remembered(item_id, kind="function_call", call_id=call_id, name=name, **{"text": "{}", **fields})
 
 
-def function_output(item_id: str, call_id: str = "call_1", text: str = "found", **fields: Any) -> wire.Remember:
+def function_output(item_id: str, call_id: str = "call_1", text: str = "found", **fields: Any) -> wire.ItemUpdate:
     return remembered(item_id, kind="function_call_output", call_id=call_id, text=text, **fields)
 
 
@@ -57,13 +57,13 @@ def under_way(index: int, item_id: str, text: str, received_ms: int, sent_ms: in
 # Drivers
 
 
-def restoring(*items: wire.Remember, plan: dict[str, Any] | None = None, **fields: Any) -> Driver:
+def restoring(*items: wire.ItemUpdate, plan: dict[str, Any] | None = None, **fields: Any) -> Driver:
     """A session that is to go on with a call, and connects."""
-    snapshot = Snapshot(**{"reason": "worker_lost", "items": list(items), **fields})
-    return Driver(snapshot=snapshot, opening={"epoch": 2, "restore": True}, **(plan or {}))
+    checkpoint = Checkpoint(**{"reason": "worker_lost", "items": list(items), **fields})
+    return Driver(checkpoint=checkpoint, opening={"epoch": 2, "restore": True}, **(plan or {}))
 
 
-def restored(*items: wire.Remember, **fields: Any) -> tuple[Driver, list[Did]]:
+def restored(*items: wire.ItemUpdate, **fields: Any) -> tuple[Driver, list[Did]]:
     """One that has just gone live, and what it did then."""
     driver = restoring(*items, **fields)
     return driver, driver.go_live()

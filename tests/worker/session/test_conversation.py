@@ -298,7 +298,7 @@ def test_who_heard_more_heard_all_of_the_less(text: str, shares: tuple[float, fl
 
 def test_an_item_that_is_remembered_twice_is_one() -> None:
     conversation = Conversation()
-    conversation.load([wire.Remember("a", item={"text": "x"}), wire.Remember("a", item={"text": "y"})])
+    conversation.load([wire.ItemUpdate("a", item={"text": "x"}), wire.ItemUpdate("a", item={"text": "y"})])
     assert [item.text for item in conversation] == ["y"]
     conversation.remove("a")
     assert len(conversation) == 0
@@ -307,14 +307,14 @@ def test_an_item_that_is_remembered_twice_is_one() -> None:
 @pytest.mark.parametrize("span", [[0, 1e308], [-1, 0], [0], ["a", "b"], 7])
 def test_an_item_of_which_nobody_could_tell_is_left_out(span: object) -> None:
     conversation = Conversation()
-    conversation.load([wire.Remember("a", item={"role": "user", "span": span}), wire.Remember("b")])
+    conversation.load([wire.ItemUpdate("a", item={"role": "user", "span": span}), wire.ItemUpdate("b")])
     assert [item.item_id for item in conversation] == ["b"]
 
 
 @pytest.mark.parametrize("runs", [-1, 1.5, "2", None, 2**70, [1]])
 def test_a_function_call_that_ran_no_number_of_times_is_left_out(runs: object) -> None:
     conversation = Conversation()
-    conversation.load([wire.Remember("a", item={"kind": "function_call", "runs": runs}), wire.Remember("b")])
+    conversation.load([wire.ItemUpdate("a", item={"kind": "function_call", "runs": runs}), wire.ItemUpdate("b")])
     assert [item.item_id for item in conversation] == ["b"]
 
 
@@ -322,7 +322,7 @@ def test_a_function_call_that_ran_no_number_of_times_is_left_out(runs: object) -
 def test_the_runs_of_a_function_call_are_remembered(item: dict[str, object], runs: int) -> None:
     """A release that does not count them says that it has started, and no more."""
     conversation = Conversation()
-    conversation.load([wire.Remember("a", item={"kind": "function_call", **item})])
+    conversation.load([wire.ItemUpdate("a", item={"kind": "function_call", **item})])
     found = conversation.get("a")
     assert found is not None
     assert found.runs == runs

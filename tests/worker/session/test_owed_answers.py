@@ -423,8 +423,8 @@ def test_silence_hangup_works_in_speech_without_end() -> None:
     made.event(api.speech_started("item_a"))
     made.run(8)
     made.event(api.committed("item_a"), api.caller_item_added("item_a"))
-    assert not only(made.run(18), wire.Order)
-    assert [order.action for order in only(made.run(20), wire.Order)] == ["hang_up"]
+    assert not only(made.run(18), wire.TelephonyCommand)
+    assert [order.action for order in only(made.run(20), wire.TelephonyCommand)] == ["hang_up"]
 
 
 def call_tool(made: Api, response_id: str, item_id: str = "fc_1") -> None:
@@ -444,7 +444,7 @@ def test_long_tool_is_waited_for_and_answered_once() -> None:
     call_tool(made, "resp_tool")
     assert len(only(made.did, RunTool)) == 1
     did = made.run(19)
-    assert not only(did, wire.Order)
+    assert not only(did, wire.TelephonyCommand)
     assert len(made.requests) == 1
     made.driver.session.tool_done("call_1", "found", made.driver.now)
     made.saw(made.driver.take())
@@ -469,16 +469,16 @@ def test_remote_tool_without_an_end_is_given_up() -> None:
     assert len(made.requests) == 2
     made.run(40)
     assert len(made.requests) == 2
-    assert [order.action for order in only(made.did, wire.Order)] == ["hang_up"]
+    assert [order.action for order in only(made.did, wire.TelephonyCommand)] == ["hang_up"]
 
 
 def test_idle_timeout_of_the_api_does_not_keep_a_line_open() -> None:
     """The API speaks by itself every 8 s (`idle_timeout_ms`), and the caller never does."""
     made = greeted(silence_hangup_seconds=30.0)
     made.says = bytes(3200)
-    orders: list[wire.Order] = []
+    orders: list[wire.TelephonyCommand] = []
     for number in range(6):
-        orders += only(made.run(8), wire.Order)
+        orders += only(made.run(8), wire.TelephonyCommand)
         if orders:
             break
         item_id = f"idle_{number}"
@@ -601,7 +601,7 @@ def test_say_that_is_owed_is_said_in_the_next_session(ends: str) -> None:
     else:
         made.driver.record(wire.Release(0.0, False))
     made.driver.take()
-    remembered = [each for each in made.driver.journal if isinstance(each, wire.Remember)]
+    remembered = [each for each in made.driver.memory_writer if isinstance(each, wire.ItemUpdate)]
     assert "One moment." in remembered[-1].item["text"]
     driver, did = restored(agent("hello", "Hello!"), remembered[-1], reason="dropped")
     assert "One moment." in replayed(did)[-1][1]
@@ -624,4 +624,4 @@ def test_late_call_of_a_response_given_up_is_carried_out(name: str) -> None:
         made.run(SOON_SECONDS)
         assert len(made.requests) == 3
     else:
-        assert [order.action for order in only(made.did, wire.Order)] == ["hang_up"]
+        assert [order.action for order in only(made.did, wire.TelephonyCommand)] == ["hang_up"]

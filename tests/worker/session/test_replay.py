@@ -13,9 +13,9 @@ from tests.dispatcher.call_driver import sound
 from tests.simulator.validation import validate_client_event
 from worker.audio.audio_format import for_format
 from worker.realtime.dialect import GA
+from worker.session.action_queue import ActionQueue
 from worker.session.actions import ToUpstream
 from worker.session.conversation import Conversation, Item, ItemKind, Role
-from worker.session.outbox import Outbox
 from worker.session.replay import MAX_ID_CHARS, Replay
 
 
@@ -24,7 +24,7 @@ class Told:
 
     def __init__(self, audio_format: str = "pcmu") -> None:
         self.conversation = Conversation()
-        self.outbox = Outbox(GA, 1)
+        self.outbox = ActionQueue(GA, 1)
         self.replay = Replay(self.conversation, self.outbox, for_format(audio_format).uplink)
 
     def item(self, item_id: str, role: Role | None = None, text: str = "", **fields: Any) -> Item:

@@ -398,7 +398,7 @@ def test_nothing_of_an_hour_of_replies_is_left_behind() -> None:
 def test_an_order_keeps_its_place_behind_the_audio_that_waits() -> None:
     replies = made(400)
     speak(replies, "a", noise(100))
-    order = wire.Order("call_1", "hang_up")
+    order = wire.TelephonyCommand("call_1", "hang_up")
     assert replies.append(order) == []
     found = records(replies.credit(PLENTY))
     assert found[-2:] == [wire.ReplyItemDone(0), order]
@@ -406,7 +406,7 @@ def test_an_order_keeps_its_place_behind_the_audio_that_waits() -> None:
 
 def test_an_order_goes_at_once_where_nothing_waits_and_survives_a_flush_where_something_does() -> None:
     replies = made(400)
-    first, second = wire.Order("call_1", "hang_up"), wire.Order("call_2", "transfer", "600")
+    first, second = wire.TelephonyCommand("call_1", "hang_up"), wire.TelephonyCommand("call_2", "transfer", "600")
     assert records(replies.append(first)) == [first]
     speak(replies, "a", noise(100))
     replies.append(second)
@@ -483,7 +483,7 @@ def test_what_the_dispatcher_before_is_not_known_to_have_handed_over_is_sent_aga
 def test_it_is_sent_again_in_order_and_in_front_of_what_waits() -> None:
     replies = made(3200)
     first, second = speak(replies, "a", noise(100, seed=1)), speak(replies, "b", noise(200, seed=2))
-    order = wire.Order("call_1", "hang_up")
+    order = wire.TelephonyCommand("call_1", "hang_up")
     replies.append(order)
     replies.attached(9, PLENTY, 0.0)
     found = decoded_all(replies.send(), 9)

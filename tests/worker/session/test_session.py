@@ -30,7 +30,7 @@ from tests.worker.session_driver import (
 from worker.audio.resample import Upsampler
 from worker.config.session_update import session_object
 from worker.realtime.usage import Usage
-from worker.session.actions import Connect, Ended, Released, Report, Seen, ToDispatcher, Used
+from worker.session.actions import Connect, Ended, Measurement, Metric, Released, ToDispatcher, Used
 from worker.session.session import State
 
 UPDATE = {"type": "session.update", "event_id": "session-update", "session": session_object(Settings())}
@@ -48,8 +48,8 @@ def dropped(message: str) -> list[Any]:
     return [wire.Released("dropped", message), Released("dropped", message)]
 
 
-def error(code: str) -> Report:
-    return Report(Seen.UPSTREAM_ERROR, label=code)
+def error(code: str) -> Measurement:
+    return Measurement(Metric.UPSTREAM_ERROR, label=code)
 
 
 def speech(frames: int, seed: int = 1) -> list[bytes]:
@@ -240,8 +240,8 @@ def test_of_early_audio_only_the_last_thirty_seconds_are_kept() -> None:
     driver.take()
     frames = speech(1510)
     did = [one for frame in frames for one in driver.caller(frame)]
-    dropped = [one for one in did if isinstance(one, Report)]
-    assert dropped == [Report(Seen.CALLER_AUDIO_DROPPED_SECONDS, 0.02)] * 10
+    dropped = [one for one in did if isinstance(one, Measurement)]
+    assert dropped == [Measurement(Metric.CALLER_AUDIO_DROPPED_SECONDS, 0.02)] * 10
     driver.connected()
     appends = only(driver.event(api.session_updated()), Append)
     assert b"".join(one.pcm for one in appends) == Upsampler().process(b"".join(frames[10:]))
@@ -287,9 +287,9 @@ def test_a_pause_of_a_connection_that_was_lost_does_not_hold_up_the_next() -> No
 
 def finished(driver: Driver, item_id: str, end_ms: int) -> list[Any]:
     """What is said to be finished while the caller says something that becomes text."""
-    driver.journal.clear()
+    driver.memory_writer.clear()
     driver.turn(item_id, "something", end_ms=end_ms)
-    return only(driver.journal, wire.Finished)
+    return only(driver.memory_writer, wire.Finished)
 
 
 def speaks(position_samples: int = 0) -> list[wire.Finished]:
@@ -321,23 +321,23 @@ def test_a_turn_that_has_no_text_yet_is_not_finished_and_nothing_behind_it_is() 
         driver.caller()
     driver.turn("item_a", end_ms=1000)
     assert finished(driver, "item_b", 2000) == speaks()
-    driver.journal.clear()
+    driver.memory_writer.clear()
     driver.event(api.transcribed("item_a", "first"))
-    assert only(driver.journal, wire.Finished) == [wire.Finished(16_000)]
+    assert only(driver.memory_writer, wire.Finished) == [wire.Finished(16_000)]
 
 
 def test_a_turn_is_remembered_before_its_audio_is_finished() -> None:
     driver = live()
     for _ in range(100):
         driver.caller()
-    driver.journal.clear()
+    driver.memory_writer.clear()
     driver.turn("item_a", "something", end_ms=1000)
     with_text = [
         number
-        for number, record in enumerate(driver.journal)
-        if isinstance(record, wire.Remember) and record.item.get("text") == "something"
+        for number, record in enumerate(driver.memory_writer)
+        if isinstance(record, wire.ItemUpdate) and record.item.get("text") == "something"
     ]
-    without_audio = driver.journal.index(wire.Finished(8_000))
+    without_audio = driver.memory_writer.index(wire.Finished(8_000))
     assert with_text
     assert with_text[0] < without_audio
 
@@ -348,7 +348,7 @@ def test_of_silence_a_second_is_kept() -> None:
         for _ in range(10):
             driver.caller()
         driver.tick(0.2)
-    positions = [record.position_samples for record in only(driver.journal, wire.Finished)]
+    positions = [record.position_samples for record in only(driver.memory_writer, wire.Finished)]
     # What the session heard first may be known for speech late; after 3 s silence goes by the second.
     assert positions == [3 * 8000 - 8000, 4 * 8000 - 8000]
 
@@ -362,7 +362,7 @@ def test_nothing_is_finished_that_the_api_has_not_read() -> None:
         driver.now += 0.2
         driver.session.tick(driver.now, heard_seconds)
         driver.take()
-    positions = [record.position_samples for record in only(driver.journal, wire.Finished)]
+    positions = [record.position_samples for record in only(driver.memory_writer, wire.Finished)]
     assert max(positions) <= 3 * 8000 + 1600 - 8000
 
 
@@ -379,9 +379,9 @@ def test_while_the_caller_speaks_and_a_turn_has_no_text_nothing_goes_by() -> Non
     for _ in range(250):
         driver.caller()
         driver.tick(0.02)
-    assert {record.position_samples for record in only(driver.journal, wire.Finished)} == {0}
+    assert {record.position_samples for record in only(driver.memory_writer, wire.Finished)} == {0}
     driver.event(api.transcribed("item_a", "Hello"))
-    assert only(driver.journal, wire.Finished)[-1] == wire.Finished(3_000 * 8)
+    assert only(driver.memory_writer, wire.Finished)[-1] == wire.Finished(3_000 * 8)
 
 
 # Turn latency
@@ -397,17 +397,17 @@ def test_turn_latency_is_from_the_end_of_speech_to_the_first_reply_audio() -> No
     driver.event(api.speech_stopped("item_a", 1900), api.committed("item_a"))
     driver.now += 0.8
     did = driver.reply("resp_1", "reply", "Yes", 100)
-    (latency,) = only(did, Report)
-    assert latency.seen is Seen.TURN_LATENCY_SECONDS
+    (latency,) = only(did, Measurement)
+    assert latency.seen is Metric.TURN_LATENCY_SECONDS
     assert latency.value == pytest.approx(0.8 + 0.4 + 0.1)
 
 
 def test_only_the_first_audio_counts_and_only_behind_a_turn() -> None:
     driver = live()
-    assert only(driver.reply("resp_0", "greeting", "Hello", 100), Report) == []
+    assert only(driver.reply("resp_0", "greeting", "Hello", 100), Measurement) == []
     driver.turn("item_a")
-    assert len(only(driver.reply("resp_1", "reply", "Yes", 100, done=False), Report)) == 1
-    assert only(driver.event(api.audio_delta("resp_1", "reply", pcm_24k(100))), Report) == []
+    assert len(only(driver.reply("resp_1", "reply", "Yes", 100, done=False), Measurement)) == 1
+    assert only(driver.event(api.audio_delta("resp_1", "reply", pcm_24k(100))), Measurement) == []
 
 
 def test_semantic_turn_detection_waits_for_no_silence() -> None:
@@ -416,7 +416,7 @@ def test_semantic_turn_detection_waits_for_no_silence() -> None:
         driver.caller()
     driver.turn("item_a", end_ms=1000)
     driver.now += 0.5
-    (latency,) = only(driver.reply("resp_1", "reply", "Yes", 100), Report)
+    (latency,) = only(driver.reply("resp_1", "reply", "Yes", 100), Measurement)
     assert latency.value == pytest.approx(0.5)
 
 
@@ -455,12 +455,12 @@ def test_an_error_that_no_session_gets_over_ends_the_call() -> None:
     ],
 )
 def test_a_response_that_did_not_end_well_is_not_the_end_of_the_call(
-    status: str, details: dict[str, Any] | None, reported: list[Report]
+    status: str, details: dict[str, Any] | None, reported: list[Measurement]
 ) -> None:
     driver = live()
     driver.reply("resp_1", "reply", "One two", 200, done=False)
     did = driver.event(api.response_done("resp_1", status, status_details=details, usage=api.USAGE))
-    assert only(did, Report) == reported
+    assert only(did, Measurement) == reported
     assert len(only(did, Used)) == 1
     assert state_of(driver) is State.LIVE
     assert only(did, wire.ReplyItemDone) == [wire.ReplyItemDone(0)]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.link.wire import Open, Order, OrderAction, OrderDone, Outcome, Released, ToolKnown
+from common.link.wire import Open, Outcome, Released, TelephonyAction, TelephonyCommand, TelephonyDone, ToolKnown
 from tests.worker import api_events as api
 from tests.worker.session.restored import TRANSFER, agent, function_call, restored, restoring, user
 from tests.worker.session_driver import PLENTY, Did, Driver, live, only, playout
 from worker.session.actions import Answer, Ended, RunTool
+from worker.session.checkpoint import Checkpoint
 from worker.session.function_calls import TRANSFERRED
 from worker.session.session import HANG_UP_ORDER, State
-from worker.session.snapshot import Snapshot
 
-HANG_UP = Order(HANG_UP_ORDER, OrderAction.HANG_UP.value)
+HANG_UP = TelephonyCommand(HANG_UP_ORDER, TelephonyAction.HANG_UP.value)
 
 
 def for_seconds(driver: Driver, seconds: float) -> list[Did]:
@@ -24,12 +24,12 @@ def for_seconds(driver: Driver, seconds: float) -> list[Did]:
     return did
 
 
-def hang_up(driver: Driver) -> tuple[int, list[Order]]:
+def hang_up(driver: Driver) -> tuple[int, list[TelephonyCommand]]:
     """Send the calls API's hang-up; return the status and the orders that follow."""
     driver.session.command(1, "hang_up", {}, driver.now)
     did = driver.take()
     (answer,) = only(did, Answer)
-    return answer.status, only(did, Order)
+    return answer.status, only(did, TelephonyCommand)
 
 
 def attached(driver: Driver) -> list[Did]:
@@ -47,22 +47,22 @@ class TestStandby:
         return driver
 
     def go(self, driver: Driver) -> None:
-        driver.session.go(Snapshot("rollover", items=[user("b", "Hi."), agent("c", "Yes?")]), driver.now)
+        driver.session.go(Checkpoint("rollover", items=[user("b", "Hi."), agent("c", "Yes?")]), driver.now)
         driver.take()
         driver.event(api.session_updated())
 
     def test_a_standby_orders_no_hang_up_for_silence(self) -> None:
         driver = self.standing_by(silence_hangup_seconds=10.0)
-        assert not only(for_seconds(driver, 30.0), Order)
+        assert not only(for_seconds(driver, 30.0), TelephonyCommand)
 
     def test_a_standby_orders_no_hang_up_at_max_call_seconds(self) -> None:
         driver = self.standing_by(max_call_seconds=10.0)
-        assert not only(for_seconds(driver, 30.0), Order)
+        assert not only(for_seconds(driver, 30.0), TelephonyCommand)
 
     def test_a_standby_that_connects_orders_no_hang_up(self) -> None:
         driver = restoring(agent("a", "Hello."), reason="rollover", standby=True, plan={"max_call_seconds": 10.0})
         driver.take()
-        assert not only(driver.tick(11.0), Order)
+        assert not only(driver.tick(11.0), TelephonyCommand)
 
     def test_a_standby_refuses_to_hang_up(self) -> None:
         assert hang_up(self.standing_by()) == (409, [])
@@ -71,14 +71,14 @@ class TestStandby:
         driver = self.standing_by(silence_hangup_seconds=10.0)
         for_seconds(driver, 30.0)
         self.go(driver)
-        assert not only(for_seconds(driver, 9.0), Order)
-        assert only(for_seconds(driver, 2.0), Order) == [HANG_UP]
+        assert not only(for_seconds(driver, 9.0), TelephonyCommand)
+        assert only(for_seconds(driver, 2.0), TelephonyCommand) == [HANG_UP]
 
     def test_a_former_standby_ends_the_call_at_max_call_seconds(self) -> None:
         driver = self.standing_by(max_call_seconds=20.0)
         for_seconds(driver, 30.0)
         self.go(driver)
-        assert only(driver.tick(0.2), Order) == [HANG_UP]
+        assert only(driver.tick(0.2), TelephonyCommand) == [HANG_UP]
 
     def test_a_former_standby_hangs_up_for_the_calls_api(self) -> None:
         driver = self.standing_by(silence_hangup_seconds=10.0)
@@ -91,7 +91,7 @@ class TestTransferred:
     def transferred(self, *, ok: bool = True, **plan: Any) -> Driver:
         driver = live(**plan)
         self.call(driver, "call_1", "avr_transfer", TRANSFER)
-        driver.record(OrderDone("call_1", ok, "avr-ami's answer"))
+        driver.record(TelephonyDone("call_1", ok, "avr-ami's answer"))
         return driver
 
     def call(self, driver: Driver, call_id: str, name: str, arguments: str = "{}") -> list[Did]:
@@ -110,32 +110,32 @@ class TestTransferred:
 
     def test_silence_does_not_hang_up_a_transferred_call(self) -> None:
         driver = self.transferred(silence_hangup_seconds=10.0)
-        assert not only(for_seconds(driver, 30.0), Order, Ended)
+        assert not only(for_seconds(driver, 30.0), TelephonyCommand, Ended)
 
     def test_the_model_cannot_hang_up_a_transferred_call(self) -> None:
         driver = self.transferred()
         did = self.call(driver, "call_2", "avr_hangup")
-        assert not only(did, Order)
+        assert not only(did, TelephonyCommand)
         outputs = [event["item"]["output"] for event in only(did, dict) if "output" in event.get("item", {})]
         assert outputs == [TRANSFERRED]
 
     def test_a_replaced_tool_runs_and_orders_nothing(self) -> None:
         driver = live(built_in=frozenset({"avr_hangup"}))
         did = self.call(driver, "call_1", "avr_transfer", TRANSFER)
-        assert not only(did, Order)
+        assert not only(did, TelephonyCommand)
         assert driver.record(ToolKnown("call_1")) == [RunTool("call_1", "avr_transfer", TRANSFER)]
         driver.session.tool_done("call_1", "transferred", driver.now)
         # This side knows of no transfer.
-        assert only(self.call(driver, "call_2", "avr_hangup"), Order)
+        assert only(self.call(driver, "call_2", "avr_hangup"), TelephonyCommand)
 
     def test_a_failed_transfer_leaves_the_call_to_be_hung_up(self) -> None:
         driver = self.transferred(ok=False)
-        assert only(self.call(driver, "call_2", "avr_hangup"), Order)
+        assert only(self.call(driver, "call_2", "avr_hangup"), TelephonyCommand)
 
     def test_max_call_seconds_only_ends_our_side_after_transfer(self) -> None:
         driver = self.transferred(max_call_seconds=60.0)
         did = driver.tick(61.0)
-        assert not only(did, Order)
+        assert not only(did, TelephonyCommand)
         (ended,) = only(did, Ended)
         assert ended.outcome == Outcome.COMPLETED
 
@@ -148,14 +148,14 @@ class TestTransferred:
         driver = live()
         self.call(driver, "call_1", "avr_transfer", TRANSFER)
         self.call(driver, "call_2", "avr_hangup")
-        driver.record(OrderDone("call_1", True, "transferred"))
-        assert not only(attached(driver), Order)
+        driver.record(TelephonyDone("call_1", True, "transferred"))
+        assert not only(attached(driver), TelephonyCommand)
 
     def test_the_next_session_knows_of_the_transfer(self) -> None:
         done = function_call("b", name="avr_transfer", text=TRANSFER)
         driver, _ = restored(user("a", "Sales, please."), done, orders=frozenset({"call_1"}))
-        driver.record(OrderDone("call_1", True, "transferred"))
-        assert not only(self.call(driver, "call_2", "avr_hangup"), Order)
+        driver.record(TelephonyDone("call_1", True, "transferred"))
+        assert not only(self.call(driver, "call_2", "avr_hangup"), TelephonyCommand)
 
 
 class TestHandOver:
@@ -164,24 +164,24 @@ class TestHandOver:
     def test_the_next_dispatcher_gets_the_hang_up_at_max_call(self) -> None:
         driver = live(max_call_seconds=60.0)
         driver.reply("resp_1", "item_1", "A long farewell.", 3000)
-        assert only(driver.tick(61.0), Order) == [HANG_UP]
-        assert only(attached(driver), Order) == [HANG_UP]
+        assert only(driver.tick(61.0), TelephonyCommand) == [HANG_UP]
+        assert only(attached(driver), TelephonyCommand) == [HANG_UP]
 
     def test_the_next_dispatcher_gets_the_hang_up_for_silence(self) -> None:
         driver = live(silence_hangup_seconds=10.0)
         driver.reply("resp_1", "item_1", "Hello.", 100)
         driver.record(playout((0, 10**6), idle=True))
-        assert only(for_seconds(driver, 11.0), Order) == [HANG_UP]
-        assert only(attached(driver), Order) == [HANG_UP]
+        assert only(for_seconds(driver, 11.0), TelephonyCommand) == [HANG_UP]
+        assert only(attached(driver), TelephonyCommand) == [HANG_UP]
 
     def test_the_next_dispatcher_gets_the_hang_up_of_the_api(self) -> None:
         driver = live()
         driver.session.detached()
         assert hang_up(driver) == (200, [HANG_UP])
-        assert only(attached(driver), Order) == [HANG_UP]
+        assert only(attached(driver), TelephonyCommand) == [HANG_UP]
 
     def test_no_hang_up_is_repeated_without_one_ordered(self) -> None:
-        assert not only(attached(live()), Order)
+        assert not only(attached(live()), TelephonyCommand)
 
     def test_the_calls_api_repeats_a_hang_up(self) -> None:
         driver = live(max_call_seconds=60.0)
@@ -199,15 +199,15 @@ class TestHandOver:
         driver = live(credit_bytes=0, max_call_seconds=60.0)
         driver.reply("resp_1", "item_1", "A long farewell.", 3000)
         # It waits behind audio for which the dispatcher has no room.
-        assert not only(driver.tick(61.0), Order)
+        assert not only(driver.tick(61.0), TelephonyCommand)
         driver.session.release("dropped", "it broke off")
         did = driver.take()
-        assert only(did, Order, Released) == [HANG_UP, Released("dropped", "it broke off")]
+        assert only(did, TelephonyCommand, Released) == [HANG_UP, Released("dropped", "it broke off")]
 
     def test_the_next_session_orders_the_hang_up(self) -> None:
         _, did = restored(user("a", "Bye."), hang_up="the calls API has ended the call")
-        assert only(did, Order) == [HANG_UP]
+        assert only(did, TelephonyCommand) == [HANG_UP]
 
     def test_the_next_session_repeats_no_known_hang_up(self) -> None:
         _, did = restored(user("a", "Bye."), hang_up="silence", orders=frozenset({HANG_UP_ORDER}))
-        assert not only(did, Order)
+        assert not only(did, TelephonyCommand)

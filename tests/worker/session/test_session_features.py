@@ -68,9 +68,9 @@ def test_a_tool_is_run_at_once_and_its_output_answered_when_the_response_is_over
 def test_a_tool_that_may_have_run_is_remembered_as_started_before_it_runs() -> None:
     driver = live()
     driver.event(api.response_created("resp_1"))
-    driver.journal.clear()
+    driver.memory_writer.clear()
     driver.event(_function_call("resp_1", *WEATHER))
-    (remembered,) = only(driver.journal, wire.Remember)
+    (remembered,) = only(driver.memory_writer, wire.ItemUpdate)
     assert remembered.item == {
         "kind": "function_call",
         "call_id": "call_1",
@@ -126,10 +126,10 @@ def test_a_hang_up_is_ordered_behind_the_last_words_of_its_response() -> None:
         api.audio_delta("resp_1", "item_1", pcm_24k(500)),
         api.audio_done("resp_1", "item_1"),
     )
-    assert not only(driver.event(api.response_done("resp_1")), wire.Order)  # its words wait for credit
+    assert not only(driver.event(api.response_done("resp_1")), wire.TelephonyCommand)  # its words wait for credit
     did = driver.credit(100_000)
-    assert isinstance(did[-1], wire.Order)
-    assert did[-1].action == wire.OrderAction.HANG_UP
+    assert isinstance(did[-1], wire.TelephonyCommand)
+    assert did[-1].action == wire.TelephonyAction.HANG_UP
     assert isinstance(did[-2], wire.ReplyItemDone)
 
 
@@ -138,7 +138,7 @@ def test_an_order_survives_a_barge_in() -> None:
     driver.reply("resp_1", "item_1", "Goodbye", 500, done=False)
     driver.event(_function_call("resp_1", "call_1", "avr_hangup", "{}"), api.response_done("resp_1"))
     did = driver.event(api.speech_started("item_2"))
-    assert [type(one) for one in did] == [wire.Flush, wire.Order]
+    assert [type(one) for one in did] == [wire.Flush, wire.TelephonyCommand]
 
 
 @pytest.mark.parametrize(
@@ -151,10 +151,10 @@ def test_what_came_of_a_transfer_is_the_tools_output(ok: bool, answered: bool) -
     driver.event(api.response_created("resp_1"))
     arguments = orjson.dumps({"transfer_extension": "600"}).decode()
     driver.event(_function_call("resp_1", "call_1", "avr_transfer", arguments))
-    (order,) = only(driver.event(api.response_done("resp_1")), wire.Order)
-    assert (order.action, order.extension) == (wire.OrderAction.TRANSFER, "600")
+    (order,) = only(driver.event(api.response_done("resp_1")), wire.TelephonyCommand)
+    assert (order.action, order.extension) == (wire.TelephonyAction.TRANSFER, "600")
     assert order.id == "call_1"
-    did = driver.record(wire.OrderDone(order.id, ok, "what avr-ami says"))
+    did = driver.record(wire.TelephonyDone(order.id, ok, "what avr-ami says"))
     assert did[0] == _output(1, "call_1", "what avr-ami says")
     assert (CREATE in did) is answered
 
@@ -177,7 +177,7 @@ def _asked_to_transfer(
     did = driver.event(_function_call(response_id, call_id, "avr_transfer", arguments))
     did += driver.event(api.response_done(response_id))
     outputs = [one["item"]["output"] for one in only(did, dict) if one["type"] == "conversation.item.create"]
-    return "".join(outputs), only(did, wire.Order)
+    return "".join(outputs), only(did, wire.TelephonyCommand)
 
 
 @pytest.mark.parametrize(
@@ -330,21 +330,21 @@ def test_an_abandoned_call_is_hung_up_once() -> None:
     driver = live(silence_hangup_seconds=30.0)
     driver.reply("resp_1", "item_1", "Hello?", 100)
     driver.record(playout((0, 10**6), idle=True))
-    assert not only(driver.tick(29.0), wire.Order)
+    assert not only(driver.tick(29.0), wire.TelephonyCommand)
     driver.turn("item_2")
     driver.reply("resp_2", "item_3", "Yes?", 100)
     driver.record(playout((1, 10**6), idle=True))
-    assert not only(driver.tick(20.0), wire.Order)
-    (order,) = only(driver.tick(11.0), wire.Order)
-    assert order.action == wire.OrderAction.HANG_UP
-    assert not only(driver.tick(60.0), wire.Order)
+    assert not only(driver.tick(20.0), wire.TelephonyCommand)
+    (order,) = only(driver.tick(11.0), wire.TelephonyCommand)
+    assert order.action == wire.TelephonyAction.HANG_UP
+    assert not only(driver.tick(60.0), wire.TelephonyCommand)
 
 
 def test_a_call_has_a_greatest_length_that_counts_from_its_beginning() -> None:
     driver = live(max_call_seconds=600.0)
     driver.reply("resp_1", "item_1", "Hello", 100)
-    assert not only(driver.tick(599.0), wire.Order)
-    assert only(driver.tick(2.0), wire.Order)
+    assert not only(driver.tick(599.0), wire.TelephonyCommand)
+    assert only(driver.tick(2.0), wire.TelephonyCommand)
 
 
 # Turns that are found on this side
@@ -457,7 +457,7 @@ def test_the_agent_says_what_it_is_told_to_when_it_has_finished() -> None:
 def test_a_call_is_ended_from_outside() -> None:
     driver = live()
     did = _command(driver, "hang_up")
-    assert [type(one) for one in did] == [Answer, wire.Order]
+    assert [type(one) for one in did] == [Answer, wire.TelephonyCommand]
 
 
 def test_the_conversation_is_what_was_heard_said_and_done() -> None:

@@ -37,17 +37,17 @@ from tests.worker.session_driver import (
     texts,
 )
 from worker.session.actions import Connect, Ended, Released, RunTool, ToDispatcher
+from worker.session.checkpoint import Checkpoint
 from worker.session.session import FORCE_AT, State
-from worker.session.snapshot import Snapshot
 
 
 class TestStandby:
-    def standing_by(self, *items: wire.Remember, **plan: Any) -> tuple[Driver, list[Did]]:
+    def standing_by(self, *items: wire.ItemUpdate, **plan: Any) -> tuple[Driver, list[Did]]:
         driver = restoring(*items, reason="drain", standby=True, plan=plan)
         return driver, driver.go_live()
 
-    def go(self, driver: Driver, *items: wire.Remember, **fields: Any) -> list[Did]:
-        driver.session.go(Snapshot(**{"reason": "drain", "items": list(items), **fields}), driver.now)
+    def go(self, driver: Driver, *items: wire.ItemUpdate, **fields: Any) -> list[Did]:
+        driver.session.go(Checkpoint(**{"reason": "drain", "items": list(items), **fields}), driver.now)
         return driver.take()
 
     def test_it_brings_the_conversation_and_answers_nothing(self) -> None:
@@ -148,7 +148,7 @@ class TestLettingGo:
         did = driver.record(playout((0, samples), idle=True))
         assert only(did, wire.Released)
         # What was heard of it is remembered first.
-        assert only(driver.journal, wire.Remember)[-1].item["heard_share"] == 1.0
+        assert only(driver.memory_writer, wire.ItemUpdate)[-1].item["heard_share"] == 1.0
 
     @pytest.mark.parametrize("what", ["speech", "turn without text", "response", "tool", "keys"])
     def test_not_while_something_is_under_way(self, what: str) -> None:
@@ -306,7 +306,7 @@ class TestLettingGo:
         assert driver.event(api.speech_started("turn")) == []
         driver.session.tool_done("call_1", "late", driver.now)
         driver.session.move("drain", 1.0, driver.now)
-        driver.session.go(Snapshot("drain"), driver.now)
+        driver.session.go(Checkpoint("drain"), driver.now)
         assert driver.take() == []
 
 
@@ -317,19 +317,21 @@ def _function_call() -> api.Event:
 
 class TestTheNextOneDoesNotLastEither:
     def test_it_is_opened_after_a_while(self) -> None:
-        driver = Driver(snapshot=Snapshot("dropped"), opening={"epoch": 2, "restore": True, "delay_seconds": 2.0})
+        driver = Driver(
+            checkpoint=Checkpoint("dropped"), opening={"epoch": 2, "restore": True, "delay_seconds": 2.0}
+        )
         assert only(driver.take(), Connect) == [Connect(2.0)]
 
     def test_the_time_that_the_call_has_waited_counts(self) -> None:
         driver = Driver(
-            snapshot=Snapshot("dropped"), opening={"epoch": 2, "waited_seconds": 31.0}, retry_seconds=30.0
+            checkpoint=Checkpoint("dropped"), opening={"epoch": 2, "waited_seconds": 31.0}, retry_seconds=30.0
         )
         did = driver.take()
         assert not only(did, Connect)
         (ended,) = only(did, wire.Ended)
         assert ended == wire.Ended("failed", "no Realtime session lasted, for 30 s")
         driver = Driver(
-            snapshot=Snapshot("dropped"), opening={"epoch": 2, "waited_seconds": 29.0}, retry_seconds=30.0
+            checkpoint=Checkpoint("dropped"), opening={"epoch": 2, "waited_seconds": 29.0}, retry_seconds=30.0
         )
         assert only(driver.take(), Connect)
 
@@ -354,7 +356,7 @@ class TestAnotherDispatcher:
             driver.caller()
         driver.turn("b", "Hi.", previous="a", end_ms=1000)
         told = self.attach(driver)
-        items = [record for record in told if isinstance(record, wire.Remember)]
+        items = [record for record in told if isinstance(record, wire.ItemUpdate)]
         assert [(item.item_id, item.after, item.item.get("text")) for item in items] == [
             ("a", "", "Hello"),
             ("b", "a", "Hi."),
@@ -364,9 +366,9 @@ class TestAnotherDispatcher:
         assert driver.session.epoch == 3
         assert driver.session.next_position_samples == 16_000
         # And from now on only what changes, there.
-        driver.journal.clear()
+        driver.memory_writer.clear()
         driver.reply("resp_2", "c", "Yes?", 100, previous="b")
-        assert {record.item_id for record in only(driver.journal, wire.Remember)} == {"c"}
+        assert {record.item_id for record in only(driver.memory_writer, wire.ItemUpdate)} == {"c"}
 
     def test_a_caller_who_is_speaking_is_known_to_be(self) -> None:
         driver = live()
@@ -380,25 +382,27 @@ class TestAnotherDispatcher:
         driver.record(wire.Playout((wire.ItemHeard(0, 800),), False, (wire.ItemHeard(0, 2400),)))
         driver.now += 0.125
         told = self.attach(driver)
-        assert wire.Spoken((wire.Reply(0, "a", "one two three four", samples_8k(1000), 2400, False),)) in told
+        assert (
+            wire.PendingReplies((wire.Reply(0, "a", "one two three four", samples_8k(1000), 2400, False),)) in told
+        )
         assert wire.Playout((wire.ItemHeard(0, 800),), False, (wire.ItemHeard(0, 2400),), 0.125) in told
         assert sum(len(record.pcm) // 2 for record in told if isinstance(record, Audio)) == samples - 2400
         assert wire.ReplyItemDone(0) in told
         # The text is not told twice.
         assert not any(isinstance(record, ReplyText) for record in told)
         # It is heard out.
-        driver.journal.clear()
+        driver.memory_writer.clear()
         driver.record(playout((0, samples), idle=True))
-        assert [record.settled for record in only(driver.journal, wire.Remember)] == [True]
+        assert [record.settled for record in only(driver.memory_writer, wire.ItemUpdate)] == [True]
 
     def test_a_reply_that_is_under_way_goes_on(self) -> None:
         driver = live()
         driver.reply("resp_1", "a", "one two", 500, done=False)
         told = self.attach(driver)
         assert not any(isinstance(record, wire.ReplyItemDone) for record in told)
-        driver.journal.clear()
+        driver.memory_writer.clear()
         did = driver.event(api.text_delta("resp_1", "a", " three"), api.audio_delta("resp_1", "a", pcm_24k(500)))
-        assert only(driver.journal, ReplyText) == [ReplyText(0, samples_8k(1000), " three")]
+        assert only(driver.memory_writer, ReplyText) == [ReplyText(0, samples_8k(1000), " three")]
         assert audio_samples(did)[0] > 0
 
     def test_a_barge_in_whose_answer_died_with_the_dispatcher_is_asked_again(self) -> None:
@@ -410,7 +414,7 @@ class TestAnotherDispatcher:
         told = self.attach(driver)
         spoken = wire.Reply(0, "a", "one two three four", samples_8k(1000), 6400, True)
         restored = wire.Playout((wire.ItemHeard(0, 3200),), False, (wire.ItemHeard(0, 6400),), 0.125)
-        assert told[-4:] == [wire.Spoken((spoken,)), restored, wire.Flush(1), wire.Ready()]
+        assert told[-4:] == [wire.PendingReplies((spoken,)), restored, wire.Flush(1), wire.Ready()]
         # AVR Core has played on until it was told.
         did = driver.record(wire.Heard(1, (wire.ItemHeard(0, samples_8k(500)),)))
         assert [event["audio_end_ms"] for event in only(did, dict)] == [500]
@@ -431,7 +435,7 @@ class TestAnotherDispatcher:
         )
         told = self.attach(driver)
         assert wire.Tool("call_1") in told
-        assert [record.id for record in told if isinstance(record, wire.Order)] == ["call_2"]
+        assert [record.id for record in told if isinstance(record, wire.TelephonyCommand)] == ["call_2"]
         assert only(driver.record(wire.ToolKnown("call_1")), RunTool) == [RunTool("call_1", "look_up", "{}")]
 
     def test_an_order_behind_words_that_are_still_to_come_is_not_told_before_them(self) -> None:
@@ -447,9 +451,9 @@ class TestAnotherDispatcher:
             api.event("response.output_item.done", response_id="resp_2", output_index=0, item=order),
         )
         told = self.attach(driver)
-        assert not any(isinstance(record, wire.Order) for record in told)
+        assert not any(isinstance(record, wire.TelephonyCommand) for record in told)
         did = driver.event(api.response_done("resp_2"))
-        assert [record.id for record in only(did, wire.Order)] == ["call_2"]
+        assert [record.id for record in only(did, wire.TelephonyCommand)] == ["call_2"]
 
     def test_a_session_that_is_to_be_left_asks_again(self) -> None:
         driver = live()

@@ -26,16 +26,16 @@ from tests.worker.session_driver import (
     texts,
 )
 from worker.realtime.api_values import MAX_ID_CHARS
-from worker.session.actions import Report, Seen, Used
+from worker.session.actions import Measurement, Metric, Used
 from worker.session.answering import RESPONSE_CREATED_SECONDS, RESPONSE_SILENCE_SECONDS
-from worker.session.fitting import cut
 from worker.session.session import MAX_LATE_SECONDS, State
+from worker.session.truncation import cut
 
-NO_RESPONSE = Report(Seen.UPSTREAM_ERROR, label="no_response")
+NO_RESPONSE = Measurement(Metric.UPSTREAM_ERROR, label="no_response")
 
 
-def asked_again(reason: str) -> Report:
-    return Report(Seen.ANSWER_RETRIED, label=reason)
+def asked_again(reason: str) -> Measurement:
+    return Measurement(Metric.ANSWER_RETRIED, label=reason)
 
 
 # What is too long for the link
@@ -53,10 +53,10 @@ def test_a_turn_and_a_reply_that_are_too_long_for_a_record_are_cut_and_the_call_
     assert all(line["uuid"] == "uuid-1" and "bytes" in line["reason"] and "word" not in str(line) for line in logs)
     transcript = only(did, wire.Transcript)[-1]
     assert (transcript.role, transcript.text) == ("agent", cut(long.strip()))
-    kept = {record.item_id: record for record in driver.journal if isinstance(record, wire.Remember)}
+    kept = {record.item_id: record for record in driver.memory_writer if isinstance(record, wire.ItemUpdate)}
     assert kept["reply_a"].item["text"] == cut(long.strip())
     # What is told while it is spoken comes in parts, and is whole.
-    parts = [record.text for record in driver.journal if isinstance(record, ReplyText)]
+    parts = [record.text for record in driver.memory_writer if isinstance(record, ReplyText)]
     assert len(parts) > 1
     assert "".join(parts) == long
     assert driver.session.state is State.LIVE
@@ -67,7 +67,7 @@ def test_another_dispatcher_is_told_of_a_reply_that_is_too_long_for_a_record() -
     driver.reply("resp_1", "reply_a", "word " * 500_000, 1000, done=False)
     driver.channel = 9
     driver.session.attached(wire.Open("uuid-1", 2, credit_bytes=10**6), 9, driver.now)
-    (spoken,) = only(driver.take(), wire.Spoken)
+    (spoken,) = only(driver.take(), wire.PendingReplies)
     assert [reply.text for reply in spoken.replies] == [cut("word " * 500_000)]
 
 
@@ -345,7 +345,7 @@ def test_labels_are_words_whatever_the_api_says(code: Any) -> None:
     failure["error"]["code"] = code
     error = api.error("invalid_value")
     error["error"]["code"] = code
-    for report in only(driver.event(failure, error), Report):
+    for report in only(driver.event(failure, error), Measurement):
         assert isinstance(report.label, str)
         assert report.label.replace("_", "").isalnum()
 
@@ -427,14 +427,14 @@ def test_a_function_call_that_could_not_be_told_to_the_dispatcher_is_none(field:
 # Numbers that cannot be true
 
 NO_TIMES: list[Any] = [-1, -1e12, 1e12, 1e400, float("nan"), True, "500", [500], {"ms": 1}, 10**100]
-BAD_EVENT = Report(Seen.UPSTREAM_ERROR, label="bad_event")
+BAD_EVENT = Measurement(Metric.UPSTREAM_ERROR, label="bad_event")
 
 
 def waits(driver: Driver) -> list[float]:
     """The turn latency that was reported, of a turn that ends now and whose answer comes a second later."""
     driver.now += 1.0
     did = driver.reply("resp_t", "answer_t", "three", 500, previous="item_t")
-    return [one.value for one in only(did, Report) if one.seen is Seen.TURN_LATENCY_SECONDS]
+    return [one.value for one in only(did, Measurement) if one.seen is Metric.TURN_LATENCY_SECONDS]
 
 
 @pytest.mark.parametrize("ms", NO_TIMES)
@@ -474,7 +474,7 @@ def test_a_rate_limit_that_cannot_be_true_is_passed_over(number: Any) -> None:
     odd = {"name": "tokens", "limit": 10, "remaining": number, "reset_seconds": 1.0}
     event = {"type": "rate_limits.updated", "event_id": "e", "rate_limits": [odd, tokens, "odd", requests]}
     did = driver.event(event)
-    shown = [one for one in only(did, Report) if one.seen is Seen.RATE_LIMIT_REMAINING]
+    shown = [one for one in only(did, Measurement) if one.seen is Metric.RATE_LIMIT_REMAINING]
     assert [(one.label, one.value) for one in shown] == [("tokens", 0.0), ("requests", 3.0)]
     assert did.count(BAD_EVENT) == 3
     assert driver.session._limits.held_until_seconds == float("-inf")
@@ -489,7 +489,7 @@ def test_impossible_usage_does_not_hide_how_a_response_ended(usage: Any) -> None
     done = api.response_done("resp_1", "failed", status_details=details)
     done["response"]["usage"] = usage
     did = driver.event(done)
-    assert Report(Seen.UPSTREAM_ERROR, label="bad_usage") in did
+    assert Measurement(Metric.UPSTREAM_ERROR, label="bad_usage") in did
     assert not only(did, Used)
     assert driver.session.state is State.ENDED
 

@@ -96,7 +96,7 @@ class TestReplay:
             item = api.reply_item(item_id, "completed", "Hello.") if item_id == "a" else _user_item(item_id)
             driver.event(api.item_added(item))
         assert [item.item_id for item in driver.session.conversation] == brought
-        assert only(driver.journal, wire.Remember) == []
+        assert only(driver.memory_writer, wire.ItemUpdate) == []
 
     def test_long_ids_are_the_calls_and_short_ones_the_sessions(self) -> None:
         long = "an_item_of_another_service_" + "x" * 40
@@ -124,13 +124,13 @@ class TestReplay:
         assert [item.item_id for item in driver.session.conversation] == ["a", "b", "c"]
 
     def test_items_that_cannot_be_understood_are_left_out(self) -> None:
-        _, did = restored(agent("a", "Hello."), wire.Remember("b", item={"kind": "of a newer release"}))
+        _, did = restored(agent("a", "Hello."), wire.ItemUpdate("b", item={"kind": "of a newer release"}))
         assert replayed(did) == [("output_text", "Hello.")]
 
     def test_a_transcript_that_is_out_is_not_sent_again_and_one_that_is_not_is(self) -> None:
         driver, did = restored(
             agent("a", "Hello."),
-            wire.Remember("b", item={"role": "user", "text": "Hi.", "text_done": True}),
+            wire.ItemUpdate("b", item={"role": "user", "text": "Hi.", "text_done": True}),
         )
         assert texts(did + driver.tick(0.2)) == [("user", "Hi.")]
 
@@ -154,7 +154,9 @@ class TestTheGreeting:
         assert did.count(CREATE) == 1
         did = driver.reply("resp_1", "b", "Hello, this is Anna.", 500)
         assert CREATE not in did, "it is greeted once"
-        assert [record.item_id for record in only(driver.journal, wire.Remember) if record.forgotten] == ["a"]
+        assert [record.item_id for record in only(driver.memory_writer, wire.ItemUpdate) if record.forgotten] == [
+            "a"
+        ]
 
     def test_a_greeting_that_broke_off_is_gone_on_with(self) -> None:
         greeting = "Hello, this is Anna. How can I help?"
@@ -182,9 +184,9 @@ class TestAReplyThatMayBePlaying:
         )
         assert replayed(did)[-1] == ("output_text", "one two three four")
         assert CREATE not in did
-        driver.journal.clear()
+        driver.memory_writer.clear()
         driver.record(playout((4, samples_8k(800)), idle=True))
-        (item,) = only(driver.journal, wire.Remember)
+        (item,) = only(driver.memory_writer, wire.ItemUpdate)
         assert (item.item_id, item.settled, item.item["heard_share"]) == ("b", True, 1.0)
 
     def test_a_barge_in_cuts_it_and_the_model_is_told_what_was_heard(self) -> None:
@@ -231,7 +233,9 @@ class TestAReplyThatMayBePlaying:
             user("a", "Count."), agent("b", "one two three four", heard_share=None), replies=(reply,)
         )
         assert replayed(did) == [("input_text", "Count.")]
-        assert "b" in [record.item_id for record in only(driver.journal, wire.Remember) if record.forgotten]
+        assert "b" in [
+            record.item_id for record in only(driver.memory_writer, wire.ItemUpdate) if record.forgotten
+        ]
 
     def test_one_that_broke_off_is_gone_on_with_unless_it_was_cut(self) -> None:
         reply = under_way(4, "b", "one two three four", 800, 400, heard_samples=samples_8k(300))
@@ -248,9 +252,9 @@ class TestAReplyThatMayBePlaying:
         did = driver.reply("resp_1", "c", "two", 100, previous="b")
         assert [record.index for record in only(did, wire.ReplyItem)] == [5]
         # And it is heard out when a later one plays.
-        driver.journal.clear()
+        driver.memory_writer.clear()
         driver.record(playout((5, 1)))
-        assert "b" in [record.item_id for record in only(driver.journal, wire.Remember) if record.settled]
+        assert "b" in [record.item_id for record in only(driver.memory_writer, wire.ItemUpdate) if record.settled]
 
     def test_replies_of_a_memory_from_redis_count_as_heard(self) -> None:
         _, did = restored(agent("a", "Hello.", heard_share=None), user("b", "Hi."), recalled=True)
@@ -271,9 +275,9 @@ class TestTheCallersAudio:
         did = driver.go_live()
         assert appended(did) == upsampled(kept + more)
         # What it finishes is counted by the call's positions.
-        driver.journal.clear()
+        driver.memory_writer.clear()
         driver.turn("turn", "Hello?", previous="a", end_ms=500)
-        assert only(driver.journal, wire.Finished)[-1] == wire.Finished(8000 + samples_8k(500))
+        assert only(driver.memory_writer, wire.Finished)[-1] == wire.Finished(8000 + samples_8k(500))
 
     def test_an_utterance_under_way_arrives_whole_and_is_answered_by_the_service(self) -> None:
         kept = sound(20 * SECOND)
@@ -288,7 +292,9 @@ class TestTheCallersAudio:
         assert replayed(did) == [("output_text", "Hello.")]
         assert appended(did) == upsampled(kept)
         assert CREATE not in did
-        assert [record.item_id for record in only(driver.journal, wire.Remember) if record.forgotten] == ["b"]
+        assert [record.item_id for record in only(driver.memory_writer, wire.ItemUpdate) if record.forgotten] == [
+            "b"
+        ]
 
     def test_so_are_several_of_them(self) -> None:
         kept = sound(2 * SECOND)
@@ -311,13 +317,13 @@ class TestTheCallersAudio:
         # And is not heard again; what came behind it is.
         assert appended(did) == upsampled(kept[2 * 5000 :])
         # The next session is to have it as well: its text will not come.
-        (item,) = [record for record in only(driver.journal, wire.Remember) if record.item_id == "a"]
+        (item,) = [record for record in only(driver.memory_writer, wire.ItemUpdate) if record.item_id == "a"]
         assert base64.b64decode(item.sound) == codes
         assert item.item["text_done"]
 
     def test_one_that_was_brought_as_sound_before_is_brought_so_again(self) -> None:
         codes = g711.encode_ulaw(sound(8000))
-        item = wire.Remember(
+        item = wire.ItemUpdate(
             "a",
             item={"role": "user", "text_done": True, "span": [0, 4000]},
             sound=base64.b64encode(codes).decode(),
@@ -337,13 +343,13 @@ class TestTheCallersAudio:
 
     def test_silence_that_was_heard_again_is_not_finished_at_once(self) -> None:
         driver, _ = restored(agent("a", "Hello."), audio=[(0, bytes(SECOND * 5))])
-        driver.journal.clear()
+        driver.memory_writer.clear()
         for _ in range(10):
             driver.tick(0.2)
-        assert only(driver.journal, wire.Finished) == []
+        assert only(driver.memory_writer, wire.Finished) == []
         for _ in range(10):
             driver.tick(0.2)
-        assert only(driver.journal, wire.Finished)[0] == wire.Finished(4 * 8000)
+        assert only(driver.memory_writer, wire.Finished)[0] == wire.Finished(4 * 8000)
 
     def test_where_turns_are_found_on_this_side_they_are_found_in_it(self) -> None:
         kept = sound(SECOND)
@@ -404,7 +410,9 @@ class TestTools:
         assert replayed(did)[1:] == [("function_call", "{}"), ("function_call_output", INTERRUPTED)]
         assert not only(did, wire.Tool)
         assert did.count(CREATE) == 1
-        assert any(record.item.get("text") == INTERRUPTED for record in only(driver.journal, wire.Remember))
+        assert any(
+            record.item.get("text") == INTERRUPTED for record in only(driver.memory_writer, wire.ItemUpdate)
+        )
 
     def test_one_that_says_it_may_runs_again(self) -> None:
         driver, did = restored(
@@ -436,7 +444,7 @@ class TestTools:
             plan={"idempotent": frozenset({"look_up"})},
         )
         assert only(did, wire.Tool) == [wire.Tool("call_1")]
-        remembered = [record for record in only(driver.journal, wire.Remember) if record.item_id == "b"]
+        remembered = [record for record in only(driver.memory_writer, wire.ItemUpdate) if record.item_id == "b"]
         assert remembered[-1].item["runs"] == 2
 
     def test_an_idempotent_one_that_is_cut_off_runs_once_more(self) -> None:
@@ -516,8 +524,8 @@ class TestTools:
         driver, did = restored(
             agent("a", "Goodbye."), function_call("b", name="avr_hangup"), orders=frozenset({"call_1"})
         )
-        assert not only(did, wire.Order)
-        did = driver.record(wire.OrderDone("call_1", False, "nobody answers"))
+        assert not only(did, wire.TelephonyCommand)
+        did = driver.record(wire.TelephonyDone("call_1", False, "nobody answers"))
         assert replayed(did) == [("function_call_output", "nobody answers")]
         assert CREATE in did
 
@@ -527,7 +535,7 @@ class TestTools:
             function_call("b", name="avr_transfer", text=TRANSFER),
             orders=frozenset({"call_1"}),
         )
-        driver.record(wire.OrderDone("call_1", False, "no such extension"))
+        driver.record(wire.TelephonyDone("call_1", False, "no such extension"))
         did = driver.go_live()
         assert replayed(did)[-1] == ("function_call_output", "no such extension")
         assert did.count(CREATE) == 1
@@ -536,11 +544,11 @@ class TestTools:
         driver, did = restored(
             agent("a", "Goodbye."), function_call("b", name="avr_hangup"), orders=frozenset({"call_1"})
         )
-        assert not only(did, wire.Order)
-        (order,) = only(attached(driver), wire.Order)
+        assert not only(did, wire.TelephonyCommand)
+        (order,) = only(attached(driver), wire.TelephonyCommand)
         assert (order.id, order.action) == ("call_1", "hang_up")
-        driver.record(wire.OrderDone("call_1", True, "hung up"))
-        assert not only(attached(driver, epoch=4), wire.Order)
+        driver.record(wire.TelephonyDone("call_1", True, "hung up"))
+        assert not only(attached(driver, epoch=4), wire.TelephonyCommand)
 
     def test_an_order_is_given_to_a_dispatcher_that_came_early(self) -> None:
         driver = restoring(
@@ -549,12 +557,12 @@ class TestTools:
             orders=frozenset({"call_1"}),
         )
         attached(driver, seconds=1.0)
-        (order,) = only(driver.go_live(), wire.Order)
+        (order,) = only(driver.go_live(), wire.TelephonyCommand)
         assert (order.id, order.extension) == ("call_1", "600")
 
     def test_one_that_was_promised_and_not_ordered_is_ordered_now(self) -> None:
         _, did = restored(user("a", "Sales, please."), function_call("b", name="avr_transfer", text=TRANSFER))
-        (order,) = only(did, wire.Order)
+        (order,) = only(did, wire.TelephonyCommand)
         assert (order.id, order.action, order.extension) == ("call_1", "transfer", "600")
 
     def test_an_output_of_another_session_is_not_asked_for(self) -> None:

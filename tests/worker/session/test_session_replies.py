@@ -25,7 +25,7 @@ from tests.worker.session_driver import (
     texts,
 )
 from worker.session import replies
-from worker.session.actions import Report, Seen, Used
+from worker.session.actions import Measurement, Metric, Used
 
 HELLO = "one two three four"
 
@@ -354,7 +354,7 @@ def test_a_reply_that_the_caller_takes_too_slowly_is_cut_and_counted(monkeypatch
     driver.reply("resp_1", "hello", HELLO, 1000, done=False)
     did = driver.event(api.audio_delta("resp_1", "hello", pcm_24k(1000)))
     assert did == [
-        Report(Seen.REPLY_AUDIO_DROPPED_SECONDS, 1.6),
+        Measurement(Metric.REPLY_AUDIO_DROPPED_SECONDS, 1.6),
         cancel("resp_1"),
         wire.Flush(1),
     ]
@@ -417,7 +417,7 @@ def test_a_transcription_that_failed_is_not_waited_for() -> None:
     hear_out(driver, answer)
     assert driver.event(api.transcription_failed("item_a")) == [
         wire.Transcript("answer", "agent", "Yes"),
-        Report(Seen.UPSTREAM_ERROR, label="audio_unintelligible"),
+        Measurement(Metric.UPSTREAM_ERROR, label="audio_unintelligible"),
     ]
     assert texts(driver.event(api.transcribed("item_a", "after all"))) == []
 
@@ -426,7 +426,7 @@ def test_a_failed_transcription_without_a_code_has_a_label_all_the_same() -> Non
     driver = live()
     driver.turn("item_a")
     (report,) = driver.event(api.transcription_failed("item_a", code=None))
-    assert report == Report(Seen.UPSTREAM_ERROR, label="transcription_error")
+    assert report == Measurement(Metric.UPSTREAM_ERROR, label="transcription_error")
 
 
 def test_a_text_that_comes_twice_is_said_once() -> None:
@@ -458,7 +458,7 @@ def test_a_greeting_refused_for_an_active_response_is_asked_for_behind_it(messag
     driver.turn("item_a")
     driver.reply("resp_1", "answer", "Yes", 500, done=False)
     refused = driver.event(active(message_id))
-    assert refused == [Report(Seen.UPSTREAM_ERROR, label="conversation_already_has_active_response")]
+    assert refused == [Measurement(Metric.UPSTREAM_ERROR, label="conversation_already_has_active_response")]
     assert driver.reply_done("resp_1", "answer", "Yes").count(CREATE) == 1
 
 

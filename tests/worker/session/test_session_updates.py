@@ -13,8 +13,8 @@ from tests.worker import api_events as api
 from worker.config.session_update import session_object
 from worker.realtime.dialect import GA, XAI, Dialect
 from worker.realtime.errors import ErrorEvent
+from worker.session.action_queue import ActionQueue
 from worker.session.actions import Action, Answer, Configured, ToUpstream
-from worker.session.outbox import Outbox
 from worker.session.plan import Plan
 from worker.session.session_updates import (
     MAX_LEFT_OUT,
@@ -47,7 +47,7 @@ class Updating:
 
     def __init__(self, *, opened: bool = True, dialect: Dialect = GA, **session: Any) -> None:
         chosen = session_object(Settings(**OPTIONAL)) | {"tools": TOOLS} | session
-        self.outbox = Outbox(dialect, 3)
+        self.outbox = ActionQueue(dialect, 3)
         self.updates = SessionUpdates(Plan(dialect=dialect, session=chosen), self.outbox, "uuid-1")
         if opened:
             self.updates.open(NOW, muted=False)

@@ -14,7 +14,7 @@ import worker.tools
 from tests.helpers import needed, needed_program
 from tests.worker.tools import gates
 from tests.worker.tools.gates import ProcessGate
-from worker.tools.shed import ToolShed
+from worker.tools.tool_registry import ToolRegistry
 
 NODE_MODULES = Path(worker.tools.__file__).with_name("node") / "node_modules"
 
@@ -50,27 +50,27 @@ def tools_dir(tmp_path: Path) -> ToolsDir:
     return ToolsDir(tmp_path / "tools")
 
 
-OpenShed = Callable[..., Awaitable[ToolShed]]
+OpenRegistry = Callable[..., Awaitable[ToolRegistry]]
 NewGate = Callable[[str], ProcessGate]
 
 
 @pytest.fixture
-async def open_shed(tools_dir: ToolsDir, avr_tools_dir: ToolsDir) -> AsyncIterator[OpenShed]:
+async def open_tool_registry(tools_dir: ToolsDir, avr_tools_dir: ToolsDir) -> AsyncIterator[OpenRegistry]:
     """Opens sheds on both directories; none of their processes and loops is left at the end."""
-    sheds: list[ToolShed] = []
+    sheds: list[ToolRegistry] = []
 
     async def open_one(
         *, timeout_seconds: float = 60, node: str | None = None, granted: Collection[str] = ()
-    ) -> ToolShed:
+    ) -> ToolRegistry:
         folders = (tools_dir.path, avr_tools_dir.path)
-        shed = ToolShed(folders, timeout_seconds=timeout_seconds, node=node, granted=granted)
-        sheds.append(shed)
-        await shed.start()
-        return shed
+        tool_registry = ToolRegistry(folders, timeout_seconds=timeout_seconds, node=node, granted=granted)
+        sheds.append(tool_registry)
+        await tool_registry.start()
+        return tool_registry
 
     yield open_one
-    for shed in sheds:
-        await shed.stop()
+    for tool_registry in sheds:
+        await tool_registry.stop()
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from aiohttp.test_utils import TestServer
 from structlog.testing import capture_logs
 
 from tests.helpers import eventually
-from tests.worker.tools.conftest import OpenShed, ToolsDir
+from tests.worker.tools.conftest import OpenRegistry, ToolsDir
 from tests.worker.tools.hosted import OTHERS, OUR_SECRETS
 from tests.worker.tools.running import METADATA, UUID, names, output, run
 from worker.tools.result import MAX_OUTPUT_BYTES, Outcome
-from worker.tools.toolbox import Toolbox
+from worker.tools.tool_set import ToolSet
 
 pytestmark = pytest.mark.system
 
@@ -57,13 +57,13 @@ async def api(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
 
 
 @pytest.fixture
-async def javascript(tools_dir: ToolsDir, open_shed: OpenShed, node: str) -> Any:
+async def javascript(tools_dir: ToolsDir, open_tool_registry: OpenRegistry, node: str) -> Any:
     """Writes handlers into one file each and returns a toolbox with them."""
 
-    async def write(**handlers: str) -> Toolbox:
+    async def write(**handlers: str) -> ToolSet:
         for name, handler in handlers.items():
             tools_dir.write(f"{name}.js", f"module.exports = {{ name: '{name}', handler: {handler} }};")
-        return await (await open_shed(node=node)).toolbox()
+        return await (await open_tool_registry(node=node)).tool_set()
 
     return write
 
@@ -138,7 +138,7 @@ module.exports = {
 async def test_a_file_that_requires_axios_runs_unchanged(
     *,
     tools_dir: ToolsDir,
-    open_shed: OpenShed,
+    open_tool_registry: OpenRegistry,
     node: str,
     node_modules: str,
     api: Api,
@@ -146,22 +146,22 @@ async def test_a_file_that_requires_axios_runs_unchanged(
 ) -> None:
     monkeypatch.setenv("WEATHER_URL", api.url)
     tools_dir.write("get_forecast.js", WEATHER)
-    toolbox = await (await open_shed(node=node)).toolbox()
-    (definition,) = toolbox.definitions
+    tool_set = await (await open_tool_registry(node=node)).tool_set()
+    (definition,) = tool_set.definitions
     assert definition["description"] == "Says what the weather in a city is like"
     assert definition["parameters"]["required"] == ["city"]
-    assert await output(toolbox, "get_forecast", city="Köln") == "In Köln it is sunny at 21 °C."
-    told = await output(toolbox, "get_forecast", city="Rome", units="fahrenheit")
+    assert await output(tool_set, "get_forecast", city="Köln") == "In Köln it is sunny at 21 °C."
+    told = await output(tool_set, "get_forecast", city="Rome", units="fahrenheit")
     assert told == "In Rome it is sunny at 69.80000000000001 °F."
-    assert "status code 404" in await output(toolbox, "get_forecast", city="Atlantis")
+    assert "status code 404" in await output(tool_set, "get_forecast", city="Atlantis")
     assert [asked["city"] for asked in api.asked] == ["Köln", "Rome", "Atlantis"]
-    assert (await run(toolbox, "get_forecast", units="kelvin")).outcome is Outcome.INVALID_ARGUMENTS
+    assert (await run(tool_set, "get_forecast", units="kelvin")).outcome is Outcome.INVALID_ARGUMENTS
 
 
 async def test_a_file_that_requires_dotenv_reads_the_services_env_file(
     *,
     tools_dir: ToolsDir,
-    open_shed: OpenShed,
+    open_tool_registry: OpenRegistry,
     node: str,
     node_modules: str,
     api: Api,
@@ -172,8 +172,8 @@ async def test_a_file_that_requires_dotenv_reads_the_services_env_file(
     monkeypatch.chdir(tmp_path)
     tools_dir.write("call_back.js", CALL_BACK)
     with capture_logs() as lines:
-        toolbox = await (await open_shed(node=node)).toolbox()
-        assert await output(toolbox, "call_back", number="+15550100") == "We will call back"
+        tool_set = await (await open_tool_registry(node=node)).tool_set()
+        assert await output(tool_set, "call_back", number="+15550100") == "We will call back"
         await eventually(lambda: len([line for line in lines if line["event"] == "a tool printed"]) == 2)
     assert api.asked == [{"uuid": UUID, "number": "+15550100", "priority": 1}]
     printed = [line["text"] for line in lines if line["event"] == "a tool printed"]
@@ -181,34 +181,40 @@ async def test_a_file_that_requires_dotenv_reads_the_services_env_file(
 
 
 async def test_an_exception_of_a_package_is_told_by_its_message(
-    tools_dir: ToolsDir, open_shed: OpenShed, node: str, node_modules: str, monkeypatch: pytest.MonkeyPatch
+    tools_dir: ToolsDir,
+    open_tool_registry: OpenRegistry,
+    node: str,
+    node_modules: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     tools_dir.write("call_back.js", CALL_BACK)
-    toolbox = await (await open_shed(node=node)).toolbox()
-    result = await run(toolbox, "call_back", number="+15550100")
+    tool_set = await (await open_tool_registry(node=node)).tool_set()
+    result = await run(tool_set, "call_back", number="+15550100")
     assert result.outcome is Outcome.ERROR
     assert result.output.startswith("The tool call_back failed: ")
     assert "ECONNREFUSED" in result.output
 
 
-async def test_a_tool_without_arguments_runs(tools_dir: ToolsDir, open_shed: OpenShed, node: str) -> None:
+async def test_a_tool_without_arguments_runs(
+    tools_dir: ToolsDir, open_tool_registry: OpenRegistry, node: str
+) -> None:
     tools_dir.write("opening_hours.js", NO_ARGUMENTS)
-    toolbox = await (await open_shed(node=node)).toolbox()
-    assert await output(toolbox, "opening_hours") == "From nine to five"
-    assert (await toolbox.run("opening_hours", "", uuid=UUID, metadata={})).output == "From nine to five"
+    tool_set = await (await open_tool_registry(node=node)).tool_set()
+    assert await output(tool_set, "opening_hours") == "From nine to five"
+    assert (await tool_set.run("opening_hours", "", uuid=UUID, metadata={})).output == "From nine to five"
 
 
 async def test_python_and_javascript_are_side_by_side_in_the_order_of_their_files(
-    tools_dir: ToolsDir, open_shed: OpenShed, node: str
+    tools_dir: ToolsDir, open_tool_registry: OpenRegistry, node: str
 ) -> None:
     tools_dir.write("b.js", NO_ARGUMENTS)
     tools_dir.write("a.py", "name = 'a'\ndef handler(uuid, args): ...\n")
     tools_dir.write("c.py", "name = 'opening_hours'\ndef handler(uuid, args): ...\n")
     with capture_logs() as lines:
-        toolbox = await (await open_shed(node=node)).toolbox()
-    assert names(toolbox) == ["a", "opening_hours"]
-    assert await output(toolbox, "opening_hours") == "From nine to five"
+        tool_set = await (await open_tool_registry(node=node)).tool_set()
+    assert names(tool_set) == ["a", "opening_hours"]
+    assert await output(tool_set, "opening_hours") == "From nine to five"
     (line,) = [line for line in lines if line["event"] == "a tool file is not used"]
     assert line["file"] == "c.py"
 
@@ -225,8 +231,8 @@ GIVEN = {
 async def test_a_handler_gets_as_many_arguments_as_it_names(
     handler: str, parameters: int, javascript: Any
 ) -> None:
-    toolbox = await javascript(echo=handler)
-    told = json.loads(await output(toolbox, "echo", a={"b": [1, None]}))
+    tool_set = await javascript(echo=handler)
+    told = json.loads(await output(tool_set, "echo", a={"b": [1, None]}))
     assert told[:2] == [UUID, {"a": {"b": [1, None]}}]
     assert told[2:] in ([[METADATA]] if parameters == 3 else [[], [3]])
 
@@ -251,13 +257,13 @@ async def test_a_string_is_told_as_it_is_and_anything_else_as_json(
 
 
 async def test_a_result_that_is_too_long_is_cut_with_a_note(javascript: Any) -> None:
-    toolbox = await javascript(
+    tool_set = await javascript(
         long="async () => '\\u0001'.repeat(10_000_000)", fits="async () => 'x'.repeat(32768)"
     )
-    told = await output(toolbox, "long")
+    told = await output(tool_set, "long")
     assert len(told.encode()) == MAX_OUTPUT_BYTES
     assert told.endswith("longer than 32 KiB]")
-    assert await output(toolbox, "fits") == "x" * MAX_OUTPUT_BYTES
+    assert await output(tool_set, "fits") == "x" * MAX_OUTPUT_BYTES
 
 
 FAILURES = {
@@ -280,9 +286,9 @@ FAILURES = {
 async def test_an_exception_is_told_without_a_stack_and_logged_without_what_it_says(
     handler: str, told: str, where: str, javascript: Any
 ) -> None:
-    toolbox = await javascript(it=handler)
+    tool_set = await javascript(it=handler)
     with capture_logs() as lines:
-        result = await run(toolbox, "it")
+        result = await run(tool_set, "it")
     assert result.outcome is Outcome.ERROR
     assert result.output.startswith(f"The tool it failed: {told}")
     assert "\n" not in result.output
@@ -303,18 +309,18 @@ MEETING = """(() => {
 
 
 async def test_handlers_run_side_by_side(javascript: Any) -> None:
-    toolbox = await javascript(meet=MEETING)
-    assert await asyncio.gather(*(output(toolbox, "meet") for _ in range(3))) == ["met"] * 3
+    tool_set = await javascript(meet=MEETING)
+    assert await asyncio.gather(*(output(tool_set, "meet") for _ in range(3))) == ["met"] * 3
 
 
 async def test_a_handler_that_does_not_answer_in_time_is_given_up(
-    tools_dir: ToolsDir, open_shed: OpenShed, node: str
+    tools_dir: ToolsDir, open_tool_registry: OpenRegistry, node: str
 ) -> None:
     for name, answer in (("never", "new Promise(() => {})"), ("now", "'now'")):
         tools_dir.write(f"{name}.js", f"module.exports = {{ name: '{name}', handler: () => {answer} }};")
-    shed = await open_shed(timeout_seconds=0.2, node=node)
-    toolbox = await shed.toolbox()
-    assert (await run(toolbox, "never")).outcome is Outcome.TIMEOUT
+    tool_registry = await open_tool_registry(timeout_seconds=0.2, node=node)
+    tool_set = await tool_registry.tool_set()
+    assert (await run(tool_set, "never")).outcome is Outcome.TIMEOUT
 
 
 BAD = {
@@ -339,48 +345,52 @@ BAD = {
 
 @pytest.mark.parametrize(("source", "reason"), BAD.values(), ids=BAD)
 async def test_a_file_that_does_not_load_is_named_in_one_line_while_others_work(
-    source: str, reason: str, tools_dir: ToolsDir, open_shed: OpenShed, node: str
+    source: str, reason: str, tools_dir: ToolsDir, open_tool_registry: OpenRegistry, node: str
 ) -> None:
     tools_dir.write("bad.js", source)
     tools_dir.write("good.js", NO_ARGUMENTS)
     with capture_logs() as lines:
-        shed = await open_shed(node=node)
-        toolbox = await shed.toolbox()
+        tool_registry = await open_tool_registry(node=node)
+        tool_set = await tool_registry.tool_set()
     (line,) = [line for line in lines if line["event"] == "a tool file does not load"]
     assert line["file"] == "bad.js"
     assert reason in line["reason"]
     assert "\n" not in line["reason"]
-    assert await output(toolbox, "opening_hours") == "From nine to five"
+    assert await output(tool_set, "opening_hours") == "From nine to five"
 
 
 async def test_a_node_that_does_not_start_is_named_and_python_tools_work(
-    tools_dir: ToolsDir, open_shed: OpenShed
+    tools_dir: ToolsDir, open_tool_registry: OpenRegistry
 ) -> None:
     tools_dir.write("a.js", NO_ARGUMENTS)
     tools_dir.write("b.py", "name = 'b'\ndef handler(uuid, args): return 'done'\n")
     with capture_logs() as lines:
-        shed = await open_shed(node="/nowhere/node")
-        toolbox = await shed.toolbox()
+        tool_registry = await open_tool_registry(node="/nowhere/node")
+        tool_set = await tool_registry.tool_set()
     (line,) = [line for line in lines if line["event"] == "a tool file does not load"]
     assert line["file"] == "a.js"
     assert "node does not start" in line["reason"]
-    assert await output(toolbox, "b") == "done"
+    assert await output(tool_set, "b") == "done"
 
 
 async def test_what_node_could_not_load_is_tried_again_when_it_can_be_started(
-    tools_dir: ToolsDir, open_shed: OpenShed, node: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tools_dir: ToolsDir,
+    open_tool_registry: OpenRegistry,
+    node: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("worker.tools.shed.RETRY_SECONDS", 0)
+    monkeypatch.setattr("worker.tools.tool_registry.RETRY_SECONDS", 0)
     tools_dir.write("a.js", NO_ARGUMENTS)
-    shed = await open_shed(node=str(tmp_path / "node"))
-    assert (await shed.toolbox()).definitions == []
+    tool_registry = await open_tool_registry(node=str(tmp_path / "node"))
+    assert (await tool_registry.tool_set()).definitions == []
     (tmp_path / "node").symlink_to(node)
-    monkeypatch.setattr("worker.tools.shed.REFRESH_SECONDS", 60)
-    assert names(await shed.toolbox()) == ["opening_hours"]
+    monkeypatch.setattr("worker.tools.tool_registry.REFRESH_SECONDS", 60)
+    assert names(await tool_registry.tool_set()) == ["opening_hours"]
 
 
 async def test_new_calls_get_an_edited_file_while_old_calls_keep_theirs(
-    tools_dir: ToolsDir, open_shed: OpenShed, node: str
+    tools_dir: ToolsDir, open_tool_registry: OpenRegistry, node: str
 ) -> None:
     def write(answer: str, helper: str) -> None:
         tools_dir.write("lib/helper.js", f"exports.answer = '{helper}'; exports.calls = 0;")
@@ -396,18 +406,18 @@ async def test_new_calls_get_an_edited_file_while_old_calls_keep_theirs(
         )
 
     write("one", "first")
-    shed = await open_shed(node=node)
-    old = await shed.toolbox()
+    tool_registry = await open_tool_registry(node=node)
+    old = await tool_registry.tool_set()
     assert await output(old, "a") == "one first 1"
     write("two", "second")
-    new = await shed.toolbox()
+    new = await tool_registry.tool_set()
     assert await output(new, "a") == "two second 1"
     assert await output(old, "a") == "one first 2"
-    assert await output(await shed.toolbox(), "a") == "two second 2"
+    assert await output(await tool_registry.tool_set(), "a") == "two second 2"
 
 
 async def test_a_directory_that_is_replaced_behind_a_link_is_read_anew(
-    tmp_path: Path, tools_dir: ToolsDir, open_shed: OpenShed, node: str
+    tmp_path: Path, tools_dir: ToolsDir, open_tool_registry: OpenRegistry, node: str
 ) -> None:
     """As Kubernetes mounts a ConfigMap."""
     for version in ("one", "two"):
@@ -418,20 +428,20 @@ async def test_a_directory_that_is_replaced_behind_a_link_is_read_anew(
     (tmp_path / "data").symlink_to("one")
     tools_dir.path.mkdir()
     (tools_dir.path / "a.js").symlink_to("../data/a.js")
-    shed = await open_shed(node=node)
-    assert await output(await shed.toolbox(), "a") == f"one {tmp_path / 'one'}"
+    tool_registry = await open_tool_registry(node=node)
+    assert await output(await tool_registry.tool_set(), "a") == f"one {tmp_path / 'one'}"
     (tmp_path / "data").unlink()
     (tmp_path / "data").symlink_to("two")
-    assert await output(await shed.toolbox(), "a") == f"two {tmp_path / 'two'}"
+    assert await output(await tool_registry.tool_set(), "a") == f"two {tmp_path / 'two'}"
 
 
 async def test_packages_of_the_tools_own_come_first(
-    tools_dir: ToolsDir, open_shed: OpenShed, node: str, node_modules: str
+    tools_dir: ToolsDir, open_tool_registry: OpenRegistry, node: str, node_modules: str
 ) -> None:
     tools_dir.write("node_modules/axios/index.js", "module.exports = 'the tools own';")
     tools_dir.write("a.js", "module.exports = { name: 'a', handler: () => require('axios') };")
-    toolbox = await (await open_shed(node=node)).toolbox()
-    assert await output(toolbox, "a") == "the tools own"
+    tool_set = await (await open_tool_registry(node=node)).tool_set()
+    assert await output(tool_set, "a") == "the tools own"
 
 
 async def test_the_environment_is_passed_on_without_what_no_tool_needs(
@@ -439,8 +449,8 @@ async def test_the_environment_is_passed_on_without_what_no_tool_needs(
 ) -> None:
     for name in (*OUR_SECRETS, *OTHERS):
         monkeypatch.setenv(name, "value")
-    toolbox = await javascript(environment="() => Object.keys(process.env)")
-    seen = json.loads(await output(toolbox, "environment"))
+    tool_set = await javascript(environment="() => Object.keys(process.env)")
+    seen = json.loads(await output(tool_set, "environment"))
     assert set(OTHERS) <= set(seen)
     assert "PATH" in seen
     assert not set(OUR_SECRETS) & set(seen)
@@ -451,24 +461,24 @@ async def test_the_first_read_of_a_withheld_variable_is_logged_with_a_hint(
 ) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://:pass@host")
     monkeypatch.delenv("STS_TOKEN", raising=False)
-    toolbox = await javascript(
+    tool_set = await javascript(
         read="() => [process.env.REDIS_URL, process.env.STS_TOKEN, 'REDIS_URL' in process.env]"
     )
     with capture_logs() as lines:
         for _ in range(2):
-            assert json.loads(await output(toolbox, "read")) == [None, None, False]
+            assert json.loads(await output(tool_set, "read")) == [None, None, False]
     (line,) = [line for line in lines if line["log_level"] == "warning"]
     assert line["event"] == "a tool read a variable that is withheld from tools"
     assert (line["variable"], line["hint"]) == ("REDIS_URL", "TOOLS_ENV=REDIS_URL lets tools see it")
 
 
 async def test_a_withheld_variable_that_is_granted_is_there(
-    tools_dir: ToolsDir, open_shed: OpenShed, node: str, monkeypatch: pytest.MonkeyPatch
+    tools_dir: ToolsDir, open_tool_registry: OpenRegistry, node: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://:pass@host")
     tools_dir.write("a.js", "module.exports = { name: 'a', handler: () => process.env.REDIS_URL };")
-    toolbox = await (await open_shed(node=node, granted=["REDIS_URL"])).toolbox()
-    assert await output(toolbox, "a") == "redis://:pass@host"
+    tool_set = await (await open_tool_registry(node=node, granted=["REDIS_URL"])).tool_set()
+    assert await output(tool_set, "a") == "redis://:pass@host"
 
 
 OWN_TRANSFER = """
@@ -488,20 +498,22 @@ module.exports = {
 
 async def test_a_users_own_avr_transfer_is_loaded_from_avr_tools(
     avr_tools_dir: ToolsDir,
-    open_shed: OpenShed,
+    open_tool_registry: OpenRegistry,
     node: str,
     node_modules: str,
     api: Api,
 ) -> None:
     avr_tools_dir.write("avr_transfer.js", OWN_TRANSFER.replace("AMI_URL", api.url))
-    toolbox = await (await open_shed(node=node)).toolbox()
-    assert names(toolbox) == ["avr_transfer"]
-    assert await output(toolbox, "avr_transfer", department="600") == "We will call back"
+    tool_set = await (await open_tool_registry(node=node)).tool_set()
+    assert names(tool_set) == ["avr_transfer"]
+    assert await output(tool_set, "avr_transfer", department="600") == "We will call back"
     assert api.asked == [{"uuid": UUID, "exten": "600"}]
 
 
-async def test_only_a_tool_that_says_so_is_idempotent(tools_dir: ToolsDir, open_shed: OpenShed, node: str) -> None:
+async def test_only_a_tool_that_says_so_is_idempotent(
+    tools_dir: ToolsDir, open_tool_registry: OpenRegistry, node: str
+) -> None:
     tools_dir.write("a.js", "module.exports = { name: 'a', handler: () => {}, idempotent: true };")
     tools_dir.write("b.js", "module.exports = { name: 'b', handler: () => {} };")
-    toolbox = await (await open_shed(node=node)).toolbox()
-    assert [toolbox.is_idempotent(name) for name in "ab"] == [True, False]
+    tool_set = await (await open_tool_registry(node=node)).tool_set()
+    assert [tool_set.is_idempotent(name) for name in "ab"] == [True, False]

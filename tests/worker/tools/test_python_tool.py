@@ -11,16 +11,18 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.helpers import eventually
-from tests.worker.tools.conftest import NewGate, OpenShed, ToolsDir
+from tests.worker.tools.conftest import NewGate, OpenRegistry, ToolsDir
 from tests.worker.tools.hosted import OTHERS, OUR_SECRETS, children
 from tests.worker.tools.running import METADATA, UUID, names, output, run
 from worker.tools.result import Outcome
-from worker.tools.toolbox import Toolbox
+from worker.tools.tool_set import ToolSet
 
 CITY = '{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}'
 
 
-async def test_a_plain_handler_gets_the_uuid_and_the_arguments(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+async def test_a_plain_handler_gets_the_uuid_and_the_arguments(
+    tools_dir: ToolsDir, open_tool_registry: OpenRegistry
+) -> None:
     tools_dir.write(
         "weather.py",
         f"""
@@ -32,11 +34,11 @@ async def test_a_plain_handler_gets_the_uuid_and_the_arguments(tools_dir: ToolsD
             return f"{{uuid}}: sunny in {{args['city']}}"
         """,
     )
-    toolbox = await (await open_shed()).toolbox()
-    (definition,) = toolbox.definitions
+    tool_set = await (await open_tool_registry()).tool_set()
+    (definition,) = tool_set.definitions
     assert definition["description"] == "The weather in a city"
     assert definition["parameters"] == json.loads(CITY)
-    assert await output(toolbox, "get_weather", city="Rome") == f"{UUID}: sunny in Rome"
+    assert await output(tool_set, "get_weather", city="Rome") == f"{UUID}: sunny in Rome"
 
 
 HANDLERS = {
@@ -62,13 +64,15 @@ handler = functools.partial(answer, "prefix")
 
 
 @pytest.mark.parametrize("handler", HANDLERS.values(), ids=HANDLERS)
-async def test_a_third_parameter_gets_the_metadata(handler: str, tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+async def test_a_third_parameter_gets_the_metadata(
+    handler: str, tools_dir: ToolsDir, open_tool_registry: OpenRegistry
+) -> None:
     tools_dir.write("echo.py", f"name = 'echo'\n{handler}\n")
-    toolbox = await (await open_shed()).toolbox()
-    assert json.loads(await output(toolbox, "echo", a=1)) == [UUID, {"a": 1}, METADATA]
+    tool_set = await (await open_tool_registry()).tool_set()
+    assert json.loads(await output(tool_set, "echo", a=1)) == [UUID, {"a": 1}, METADATA]
 
 
-async def test_a_handler_may_keep_what_it_gets(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+async def test_a_handler_may_keep_what_it_gets(tools_dir: ToolsDir, open_tool_registry: OpenRegistry) -> None:
     tools_dir.write(
         "spoil.py",
         """
@@ -79,14 +83,14 @@ async def test_a_handler_may_keep_what_it_gets(tools_dir: ToolsDir, open_shed: O
             metadata.clear()
         """,
     )
-    toolbox = await (await open_shed()).toolbox()
-    assert await output(toolbox, "spoil", a=1) == "null"
+    tool_set = await (await open_tool_registry()).tool_set()
+    assert await output(tool_set, "spoil", a=1) == "null"
     assert METADATA
 
 
 @pytest.mark.parametrize("kind", ["def", "async def"])
 async def test_a_handler_that_blocks_does_not_block_the_event_loop(
-    kind: str, tools_dir: ToolsDir, open_shed: OpenShed, new_gate: NewGate
+    kind: str, tools_dir: ToolsDir, open_tool_registry: OpenRegistry, new_gate: NewGate
 ) -> None:
     block = new_gate("block")
     tools_dir.write(
@@ -100,15 +104,15 @@ async def test_a_handler_that_blocks_does_not_block_the_event_loop(
             return "done"
         """,
     )
-    toolbox = await (await open_shed()).toolbox()
-    running = asyncio.create_task(output(toolbox, "block"))
+    tool_set = await (await open_tool_registry()).tool_set()
+    running = asyncio.create_task(output(tool_set, "block"))
     await block.is_reached()  # on this event loop, while the handler blocks
     block.open()
     assert await running == "done"
 
 
 @pytest.mark.parametrize("kind", ["def", "async def"])
-async def test_handlers_run_side_by_side(kind: str, tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+async def test_handlers_run_side_by_side(kind: str, tools_dir: ToolsDir, open_tool_registry: OpenRegistry) -> None:
     meet = "barrier.wait(60)" if kind == "def" else "await meet()"
     tools_dir.write(
         "meet.py",
@@ -129,12 +133,12 @@ async def test_handlers_run_side_by_side(kind: str, tools_dir: ToolsDir, open_sh
             return "met"
         """,
     )
-    toolbox = await (await open_shed()).toolbox()
-    assert await asyncio.gather(*(output(toolbox, "meet") for _ in range(3))) == ["met"] * 3
+    tool_set = await (await open_tool_registry()).tool_set()
+    assert await asyncio.gather(*(output(tool_set, "meet") for _ in range(3))) == ["met"] * 3
 
 
 async def test_a_client_that_a_file_keeps_between_calls_stays_on_one_loop(
-    tools_dir: ToolsDir, open_shed: OpenShed
+    tools_dir: ToolsDir, open_tool_registry: OpenRegistry
 ) -> None:
     for name in ("one", "two"):
         tools_dir.write(
@@ -147,8 +151,8 @@ async def test_a_client_that_a_file_keeps_between_calls_stays_on_one_loop(
                 return str(id(asyncio.get_running_loop()))
             """,
         )
-    toolbox = await (await open_shed()).toolbox()
-    loops = {await output(toolbox, name) for name in ("one", "two", "one")}
+    tool_set = await (await open_tool_registry()).tool_set()
+    loops = {await output(tool_set, name) for name in ("one", "two", "one")}
     assert len(loops) == 1
     assert loops != {str(id(asyncio.get_running_loop()))}
 
@@ -169,7 +173,7 @@ async def test_a_client_that_a_file_keeps_between_calls_stays_on_one_loop(
     ],
 )
 async def test_an_exception_is_told_without_a_traceback_and_logged_without_what_it_says(
-    kind: str, statement: str, error: str, tools_dir: ToolsDir, open_shed: OpenShed
+    kind: str, statement: str, error: str, tools_dir: ToolsDir, open_tool_registry: OpenRegistry
 ) -> None:
     tools_dir.write(
         "fail.py",
@@ -180,9 +184,9 @@ class Unprintable(Exception):
     {statement}
 """,
     )
-    toolbox = await (await open_shed()).toolbox()
+    tool_set = await (await open_tool_registry()).tool_set()
     with capture_logs() as lines:
-        result = await run(toolbox, "fail")
+        result = await run(tool_set, "fail")
     assert result.outcome is Outcome.ERROR
     assert result.output.startswith(f"The tool fail failed: {error}")
     assert "\n" not in result.output
@@ -198,7 +202,7 @@ class Unprintable(Exception):
 
 
 async def test_the_line_of_an_exception_is_the_innermost_in_the_file(
-    tools_dir: ToolsDir, open_shed: OpenShed
+    tools_dir: ToolsDir, open_tool_registry: OpenRegistry
 ) -> None:
     tools_dir.write(
         "fail.py",
@@ -211,14 +215,14 @@ async def test_the_line_of_an_exception_is_the_innermost_in_the_file(
             return parse("{")
         """,
     )
-    toolbox = await (await open_shed()).toolbox()
+    tool_set = await (await open_tool_registry()).tool_set()
     with capture_logs() as lines:
-        await run(toolbox, "fail")
+        await run(tool_set, "fail")
     assert lines[0]["where"] == "fail.py:4"
 
 
 async def test_a_coroutine_that_times_out_is_cancelled(
-    tools_dir: ToolsDir, open_shed: OpenShed, new_gate: NewGate
+    tools_dir: ToolsDir, open_tool_registry: OpenRegistry, new_gate: NewGate
 ) -> None:
     cancelled = new_gate("cancelled")
     tools_dir.write(
@@ -235,15 +239,15 @@ async def test_a_coroutine_that_times_out_is_cancelled(
                 gate("cancelled").reach()
         """,
     )
-    toolbox = await (await open_shed(timeout_seconds=0.2)).toolbox()
-    result = await run(toolbox, "wait")
+    tool_set = await (await open_tool_registry(timeout_seconds=0.2)).tool_set()
+    result = await run(tool_set, "wait")
     assert result.outcome is Outcome.TIMEOUT
     assert "did not answer within 0.2 seconds" in result.output
     await cancelled.is_reached()
 
 
 async def test_a_function_that_times_out_is_left_to_itself(
-    tools_dir: ToolsDir, open_shed: OpenShed, new_gate: NewGate
+    tools_dir: ToolsDir, open_tool_registry: OpenRegistry, new_gate: NewGate
 ) -> None:
     stuck = new_gate("stuck")
     tools_dir.write(
@@ -257,12 +261,12 @@ async def test_a_function_that_times_out_is_left_to_itself(
         """,
     )
     tools_dir.write("process.py", PROCESS)
-    shed = await open_shed(timeout_seconds=1)
-    toolbox = await shed.toolbox()
-    before = await output(toolbox, "process")
-    assert (await run(toolbox, "block")).outcome is Outcome.TIMEOUT
+    tool_registry = await open_tool_registry(timeout_seconds=1)
+    tool_set = await tool_registry.tool_set()
+    before = await output(tool_set, "process")
+    assert (await run(tool_set, "block")).outcome is Outcome.TIMEOUT
     await stuck.is_reached()
-    assert await output(toolbox, "process") == before
+    assert await output(tool_set, "process") == before
 
 
 PROCESS = """
@@ -280,13 +284,13 @@ def handler(uuid, args):
 """
 
 
-async def modules(toolbox: Toolbox) -> list[str]:
+async def modules(tool_set: ToolSet) -> list[str]:
     """Modules of tools that the process has, without that of the tool `modules`."""
-    found = json.loads(await output(toolbox, "modules"))
+    found = json.loads(await output(tool_set, "modules"))
     return [each for each in found if not each.endswith("_modules")]
 
 
-async def test_a_file_is_a_module_like_any_other(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+async def test_a_file_is_a_module_like_any_other(tools_dir: ToolsDir, open_tool_registry: OpenRegistry) -> None:
     tools_dir.write("_shared.py", "GREETING = 'hello'\n")
     tools_dir.write(
         "greet.py",
@@ -305,21 +309,23 @@ async def test_a_file_is_a_module_like_any_other(tools_dir: ToolsDir, open_shed:
             return [Greeting(_shared.GREETING), __file__]
         """,
     )
-    toolbox = await (await open_shed()).toolbox()
-    told = json.loads(await output(toolbox, "greet"))
+    tool_set = await (await open_tool_registry()).tool_set()
+    told = json.loads(await output(tool_set, "greet"))
     assert told == [{"text": "hello"}, str(tools_dir.path / "greet.py")]
     assert not list(tools_dir.path.glob("**/greet*.pyc"))
 
 
-async def test_versions_that_no_call_holds_any_more_are_gone(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+async def test_versions_that_no_call_holds_any_more_are_gone(
+    tools_dir: ToolsDir, open_tool_registry: OpenRegistry
+) -> None:
     tools_dir.write("modules.py", MODULES)
     tools_dir.write("a.py", "name = 'a'\ndef handler(uuid, args): return 'one'\n")
-    shed = await open_shed()
-    held = await shed.toolbox()
+    tool_registry = await open_tool_registry()
+    held = await tool_registry.tool_set()
     tools_dir.write("a.py", "name = 'a'\ndef handler(uuid, args): return 'two'\n")
-    new = await shed.toolbox()
+    new = await tool_registry.tool_set()
     assert len(await modules(new)) == 2
-    assert [await output(toolbox, "a") for toolbox in (held, new)] == ["one", "two"]
+    assert [await output(tool_set, "a") for tool_set in (held, new)] == ["one", "two"]
     del held
     gc.collect()
     assert len(await modules(new)) == 1
@@ -347,58 +353,60 @@ BAD = {
 
 @pytest.mark.parametrize(("source", "reason"), BAD.values(), ids=BAD)
 async def test_a_file_that_does_not_load_is_named_in_one_line_while_others_work(
-    source: str, reason: str, tools_dir: ToolsDir, open_shed: OpenShed
+    source: str, reason: str, tools_dir: ToolsDir, open_tool_registry: OpenRegistry
 ) -> None:
     tools_dir.write("modules.py", MODULES)
     tools_dir.write("bad.py", source)
     tools_dir.write("good.py", "name = 'good'\ndef handler(uuid, args): return 'done'\n")
     with capture_logs() as lines:
-        shed = await open_shed()
-        toolbox = await shed.toolbox()
+        tool_registry = await open_tool_registry()
+        tool_set = await tool_registry.tool_set()
     (line,) = [line for line in lines if line["event"] == "a tool file does not load"]
     assert line["file"] == "bad.py"
     assert reason in line["reason"]
     assert "\n" not in line["reason"]
-    assert names(toolbox) == ["good", "modules"]
-    assert await output(toolbox, "good") == "done"
-    assert len(await modules(toolbox)) == 1
+    assert names(tool_set) == ["good", "modules"]
+    assert await output(tool_set, "good") == "done"
+    assert len(await modules(tool_set)) == 1
 
 
 async def test_an_import_that_blocks_costs_itself_alone(
-    tools_dir: ToolsDir, open_shed: OpenShed, new_gate: NewGate, monkeypatch: pytest.MonkeyPatch
+    tools_dir: ToolsDir, open_tool_registry: OpenRegistry, new_gate: NewGate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocked = new_gate("import")
-    monkeypatch.setattr("worker.tools.shed.LOAD_SECONDS", 0.5)
+    monkeypatch.setattr("worker.tools.tool_registry.LOAD_SECONDS", 0.5)
     tools_dir.write("bad.py", "from tests.worker.tools.gates import gate\ngate('import').wait()\n")
     tools_dir.write("good.py", "name = 'good'\ndef handler(uuid, args): return 'done'\n")
     with capture_logs() as lines:
-        shed = await open_shed()
+        tool_registry = await open_tool_registry()
     (line,) = [line for line in lines if line["event"] == "a tool file does not load"]
     assert (line["file"], line["reason"]) == ("bad.py", "its import has not ended after 0.5 s")
-    assert names(await shed.toolbox()) == ["good"]
+    assert names(await tool_registry.tool_set()) == ["good"]
     assert blocked.was_reached
 
 
-async def test_nothing_is_left_when_the_shed_is_stopped(tools_dir: ToolsDir, open_shed: OpenShed) -> None:
+async def test_nothing_is_left_when_the_tool_registry_is_stopped(
+    tools_dir: ToolsDir, open_tool_registry: OpenRegistry
+) -> None:
     before = threading.active_count()
     for kind in ("def", "async def"):
         tools_dir.write(f"{kind[0]}.py", f"name = '{kind[0]}'\n{kind} handler(uuid, args): return 'done'\n")
-    shed = await open_shed()
-    toolbox = await shed.toolbox()
-    assert [await output(toolbox, name) for name in "da"] == ["done", "done"]
-    await shed.stop()
+    tool_registry = await open_tool_registry()
+    tool_set = await tool_registry.tool_set()
+    assert [await output(tool_set, name) for name in "da"] == ["done", "done"]
+    await tool_registry.stop()
     assert children() == []
     await eventually(lambda: threading.active_count() <= before)
 
 
 async def test_the_environment_is_passed_on_without_what_no_tool_needs(
-    tools_dir: ToolsDir, open_shed: OpenShed, monkeypatch: pytest.MonkeyPatch
+    tools_dir: ToolsDir, open_tool_registry: OpenRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (*OUR_SECRETS, *OTHERS):
         monkeypatch.setenv(name, "value")
     tools_dir.write("names.py", "import os\nname = 'names'\ndef handler(uuid, args): return list(os.environ)\n")
-    toolbox = await (await open_shed()).toolbox()
-    seen = json.loads(await output(toolbox, "names"))
+    tool_set = await (await open_tool_registry()).tool_set()
+    seen = json.loads(await output(tool_set, "names"))
     assert set(OTHERS) <= set(seen)
     assert "PATH" in seen
     assert not set(OUR_SECRETS) & set(seen)
@@ -415,7 +423,7 @@ READS = {
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
 async def test_the_first_read_of_a_withheld_variable_is_logged_with_a_hint(
-    read: str, tools_dir: ToolsDir, open_shed: OpenShed, monkeypatch: pytest.MonkeyPatch
+    read: str, tools_dir: ToolsDir, open_tool_registry: OpenRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://:pass@host")
     monkeypatch.delenv("STS_TOKEN", raising=False)
@@ -430,17 +438,17 @@ async def test_the_first_read_of_a_withheld_variable_is_logged_with_a_hint(
             return [os.getenv("STS_TOKEN"), {read}]
         """,
     )
-    toolbox = await (await open_shed()).toolbox()
+    tool_set = await (await open_tool_registry()).tool_set()
     with capture_logs() as lines:
         for _ in range(2):
-            assert json.loads(await output(toolbox, "read")) == [None, None]
+            assert json.loads(await output(tool_set, "read")) == [None, None]
     (line,) = [line for line in lines if line["log_level"] == "warning"]
     assert line["event"] == "a tool read a variable that is withheld from tools"
     assert (line["variable"], line["hint"]) == ("REDIS_URL", "TOOLS_ENV=REDIS_URL lets tools see it")
 
 
 async def test_a_variable_that_a_tool_sets_itself_is_its_own(
-    tools_dir: ToolsDir, open_shed: OpenShed, monkeypatch: pytest.MonkeyPatch
+    tools_dir: ToolsDir, open_tool_registry: OpenRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://:pass@host")
     tools_dir.write(
@@ -453,13 +461,13 @@ async def test_a_variable_that_a_tool_sets_itself_is_its_own(
         """,
     )
     with capture_logs() as lines:
-        toolbox = await (await open_shed()).toolbox()
-        assert await output(toolbox, "own") == "redis://elsewhere"
+        tool_set = await (await open_tool_registry()).tool_set()
+        assert await output(tool_set, "own") == "redis://elsewhere"
     assert not [line for line in lines if line["log_level"] == "warning"]
 
 
 async def test_a_withheld_variable_that_is_granted_is_there(
-    tools_dir: ToolsDir, open_shed: OpenShed, monkeypatch: pytest.MonkeyPatch
+    tools_dir: ToolsDir, open_tool_registry: OpenRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://:pass@host")
     monkeypatch.setenv("ADMIN_TOKEN", "0123456789abcdef")
@@ -467,5 +475,5 @@ async def test_a_withheld_variable_that_is_granted_is_there(
         "a.py",
         "import os\nname = 'a'\ndef handler(u, a): return [os.getenv('REDIS_URL'), os.getenv('ADMIN_TOKEN')]",
     )
-    toolbox = await (await open_shed(granted=["REDIS_URL"])).toolbox()
-    assert json.loads(await output(toolbox, "a")) == ["redis://:pass@host", None]
+    tool_set = await (await open_tool_registry(granted=["REDIS_URL"])).tool_set()
+    assert json.loads(await output(tool_set, "a")) == ["redis://:pass@host", None]

@@ -13,7 +13,7 @@ from tests.helpers import eventually
 from worker.tools.definition import Definition
 from worker.tools.errors import ToolLost
 from worker.tools.running_tools import MAX_KEPT_OUTPUTS, MAX_RUNNING_TOOLS, RunningTools
-from worker.tools.toolbox import Toolbox
+from worker.tools.tool_set import ToolSet
 
 
 class Gated:
@@ -49,13 +49,13 @@ async def gated() -> Gated:
 
 
 @pytest.fixture
-async def toolbox(gated: Gated) -> Toolbox:
-    return Toolbox([gated], timeout_seconds=60, stopped=asyncio.get_running_loop().create_future())
+async def tool_set(gated: Gated) -> ToolSet:
+    return ToolSet([gated], timeout_seconds=60, stopped=asyncio.get_running_loop().create_future())
 
 
-async def test_a_tool_that_is_done_is_none_that_runs(gated: Gated, toolbox: Toolbox) -> None:
+async def test_a_tool_that_is_done_is_none_that_runs(gated: Gated, tool_set: ToolSet) -> None:
     session = Session()
-    assert session.tools.start(toolbox, "call_1", "gated", "{}") is None
+    assert session.tools.start(tool_set, "call_1", "gated", "{}") is None
     assert list(session.tools.tasks) == ["call_1"]
     gated.gate.set()
     await eventually(lambda: session.outputs)
@@ -64,25 +64,25 @@ async def test_a_tool_that_is_done_is_none_that_runs(gated: Gated, toolbox: Tool
     assert gated.metadata == {"from": "100"}
 
 
-async def test_one_too_many_is_not_run(gated: Gated, toolbox: Toolbox) -> None:
+async def test_one_too_many_is_not_run(gated: Gated, tool_set: ToolSet) -> None:
     session = Session()
     for number in range(MAX_RUNNING_TOOLS):
-        assert session.tools.start(toolbox, f"call_{number}", "gated", "{}") is None
+        assert session.tools.start(tool_set, f"call_{number}", "gated", "{}") is None
     assert (
-        session.tools.start(toolbox, "call_x", "gated", "{}")
+        session.tools.start(tool_set, "call_x", "gated", "{}")
         == "not run: 16 tools of this call are running already"
     )
     gated.gate.set()
     await eventually(lambda: len(session.outputs) == MAX_RUNNING_TOOLS)
-    assert session.tools.start(toolbox, "call_x", "gated", "{}") is None
+    assert session.tools.start(tool_set, "call_x", "gated", "{}") is None
     await eventually(lambda: session.outputs[-1][0] == "call_x")
 
 
-async def test_its_output_is_that_of_whoever_has_the_call_when_it_is_done(gated: Gated, toolbox: Toolbox) -> None:
+async def test_its_output_is_that_of_whoever_has_the_call_when_it_is_done(gated: Gated, tool_set: ToolSet) -> None:
     first, second, third = Session(), Session(), Session()
-    first.tools.start(toolbox, "call_1", "gated", "{}")
+    first.tools.start(tool_set, "call_1", "gated", "{}")
     assert first.tools.hand_over(second.tools) == ["call_1"]
-    second.tools.start(toolbox, "call_2", "gated", "{}")
+    second.tools.start(tool_set, "call_2", "gated", "{}")
     assert sorted(second.tools.hand_over(third.tools)) == ["call_1", "call_2"]
     assert not first.tools.tasks
     assert not second.tools.tasks
@@ -93,10 +93,10 @@ async def test_its_output_is_that_of_whoever_has_the_call_when_it_is_done(gated:
     assert not third.tools.tasks
 
 
-async def test_an_output_goes_to_the_session_that_takes_over(gated: Gated, toolbox: Toolbox) -> None:
+async def test_an_output_goes_to_the_session_that_takes_over(gated: Gated, tool_set: ToolSet) -> None:
     first, second, third = Session(), Session(), Session()
     gated.gate.set()
-    first.tools.start(toolbox, "call_1", "gated", "{}")
+    first.tools.start(tool_set, "call_1", "gated", "{}")
     await eventually(lambda: first.outputs)
     assert first.tools.hand_over(second.tools) == []
     assert second.outputs == [("call_1", "of call", False)]
@@ -106,19 +106,19 @@ async def test_an_output_goes_to_the_session_that_takes_over(gated: Gated, toolb
     assert third.outputs == [("call_1", "of call", False)]
 
 
-async def test_outputs_that_are_kept_are_bounded(gated: Gated, toolbox: Toolbox) -> None:
+async def test_outputs_that_are_kept_are_bounded(gated: Gated, tool_set: ToolSet) -> None:
     first, second = Session(), Session()
     gated.gate.set()
     for number in range(MAX_KEPT_OUTPUTS + 3):
-        first.tools.start(toolbox, f"call_{number}", "gated", "{}")
+        first.tools.start(tool_set, f"call_{number}", "gated", "{}")
         await eventually(lambda: not first.tools.tasks)
     first.tools.hand_over(second.tools)
     assert [call_id for call_id, *_ in second.outputs] == [f"call_{n + 3}" for n in range(MAX_KEPT_OUTPUTS)]
 
 
-async def test_a_cancelled_tool_is_not_handed_over(toolbox: Toolbox) -> None:
+async def test_a_cancelled_tool_is_not_handed_over(tool_set: ToolSet) -> None:
     first, second = Session(), Session()
-    first.tools.start(toolbox, "call_1", "gated", "{}")
+    first.tools.start(tool_set, "call_1", "gated", "{}")
     (task,) = first.tools.tasks.values()
     await asyncio.sleep(0)  # it begins
     first.tools.cancel()
@@ -127,9 +127,9 @@ async def test_a_cancelled_tool_is_not_handed_over(toolbox: Toolbox) -> None:
     assert second.tools.is_empty
 
 
-async def test_what_nobody_waits_for_is_given_up(toolbox: Toolbox) -> None:
+async def test_what_nobody_waits_for_is_given_up(tool_set: ToolSet) -> None:
     session = Session()
-    session.tools.start(toolbox, "call_1", "gated", "{}")
+    session.tools.start(tool_set, "call_1", "gated", "{}")
     (task,) = session.tools.tasks.values()
     await asyncio.sleep(0)  # it begins
     session.tools.cancel()
@@ -138,9 +138,9 @@ async def test_what_nobody_waits_for_is_given_up(toolbox: Toolbox) -> None:
     assert not session.outputs
 
 
-async def test_a_name_that_the_model_made_up_has_no_series_of_its_own(toolbox: Toolbox) -> None:
+async def test_a_name_that_the_model_made_up_has_no_series_of_its_own(tool_set: ToolSet) -> None:
     session = Session()
-    session.tools.start(toolbox, "call_1", "of_nobody", "{}")
+    session.tools.start(tool_set, "call_1", "of_nobody", "{}")
     await eventually(lambda: session.outputs)
     assert "of_nobody" not in metrics.render()[0].decode()
 
@@ -162,8 +162,8 @@ class Lost(Gated):
 
 async def test_a_tool_that_was_cut_off_is_told_as_such() -> None:
     session, next_one = Session(), Session()
-    toolbox = Toolbox([Lost()], timeout_seconds=60, stopped=asyncio.get_running_loop().create_future())
-    session.tools.start(toolbox, "call_1", "gated", "{}")
+    tool_set = ToolSet([Lost()], timeout_seconds=60, stopped=asyncio.get_running_loop().create_future())
+    session.tools.start(tool_set, "call_1", "gated", "{}")
     await eventually(lambda: session.outputs)
     told = ("call_1", "The tool gated failed. It was interrupted.", True)
     assert session.outputs == [told]
@@ -173,9 +173,9 @@ async def test_a_tool_that_was_cut_off_is_told_as_such() -> None:
 
 async def test_a_run_takes_the_place_of_one_that_was_cut_off() -> None:
     session, next_one = Session(), Session()
-    toolbox = Toolbox([Lost()], timeout_seconds=60, stopped=asyncio.get_running_loop().create_future())
+    tool_set = ToolSet([Lost()], timeout_seconds=60, stopped=asyncio.get_running_loop().create_future())
     for runs in (1, 2):
-        session.tools.start(toolbox, "call_1", "gated", "{}")
+        session.tools.start(tool_set, "call_1", "gated", "{}")
         await eventually(lambda: not session.tools.tasks)
         assert len(session.outputs) == runs
     session.tools.hand_over(next_one.tools)

@@ -1,0 +1,95 @@
+"""A channel goes on over a new link: nothing is lost, nothing comes twice."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from common.errors import LinkProtocolError
+from common.link import retransmit_buffer as module
+from common.link.retransmit_buffer import ACK_BYTES, ACK_RECORDS, RetransmitBuffer
+
+
+def test_what_the_other_side_has_not_got_is_sent_again() -> None:
+    stream = RetransmitBuffer()
+    for number in range(5):
+        stream.sending(bytes([number]))
+    assert stream.resumed(3) == [b"\3", b"\4"]
+    assert stream.resumed(3) == [b"\3", b"\4"]
+    assert stream.resumed(5) == []
+
+
+def test_what_was_acknowledged_is_not_kept() -> None:
+    stream = RetransmitBuffer()
+    for number in range(4):
+        stream.sending(bytes([number]))
+    stream.acknowledged(4)
+    stream.sending(b"last")
+    assert stream.resumed(4) == [b"last"]
+
+
+@pytest.mark.parametrize("received", [2, 5])
+def test_a_count_that_cannot_be_is_refused(received: int) -> None:
+    stream = RetransmitBuffer()
+    for _ in range(4):
+        stream.sending(b"record")
+    stream.acknowledged(3)
+    with pytest.raises(LinkProtocolError, match=f"{received} records"):
+        stream.acknowledged(received)
+
+
+def test_an_acknowledgement_is_due_after_so_many_records_or_bytes() -> None:
+    stream = RetransmitBuffer()
+    assert [stream.receive(1) for _ in range(2 * ACK_RECORDS)].count(True) == 2
+    assert not stream.receive(ACK_BYTES - 1)
+    assert stream.receive(1)
+    assert stream.received == 2 * ACK_RECORDS + 2
+
+
+@pytest.mark.parametrize(("records", "size_bytes"), [(4, 10), (100, 25)], ids=["records", "bytes"])
+def test_what_a_peer_never_acknowledges_is_kept_up_to_a_bound(
+    records: int, size_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_KEPT_RECORDS", records)
+    monkeypatch.setattr(module, "MAX_KEPT_BYTES", size_bytes * 4)
+    stream = RetransmitBuffer()
+    full = []
+    for _ in range(100):
+        stream.sending(bytes(size_bytes))
+        full.append(stream.is_full)
+    assert full == [False] * 4 + [True] * 96
+    assert len(stream.resumed(0)) == 5
+    # It has lost records: no acknowledgement makes it whole again.
+    stream.acknowledged(5)
+    assert stream.is_full
+
+
+def test_what_is_acknowledged_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_KEPT_BYTES", 100)
+    stream = RetransmitBuffer()
+    for number in range(1, 101):
+        stream.sending(bytes(100))
+        stream.acknowledged(number)
+    assert not stream.is_full
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_links_that_break_at_any_time_lose_and_repeat_nothing(seed: int) -> None:
+    choose = random.Random(seed)
+    here, there = RetransmitBuffer(), RetransmitBuffer()
+    sent: list[bytes] = []
+    got: list[bytes] = []
+    on_the_wire: list[bytes] = []
+    for number in range(400):
+        record = number.to_bytes(2, "big")
+        sent.append(record)
+        here.sending(record)
+        on_the_wire.append(record)
+        while on_the_wire and choose.random() < 0.6:
+            got.append(on_the_wire.pop(0))
+            if there.receive(2) and choose.random() < 0.8:
+                here.acknowledged(there.received)
+        if choose.random() < 0.05:
+            on_the_wire = here.resumed(there.received)
+    assert got + on_the_wire == sent

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable
+
+import pytest
+
+from common.net.read_coalescer import (
+    BEGIN_BYTES_PER_SECOND,
+    END_BYTES_PER_SECOND,
+    READ_NOW_SECONDS,
+    WATCH_SECONDS,
+    ReadCoalescer,
+)
+
+INTERVAL_SECONDS = 0.01
+TURN_SECONDS = 0.0001
+ENOUGH = int(BEGIN_BYTES_PER_SECOND * WATCH_SECONDS)
+TOO_FEW = int(END_BYTES_PER_SECOND * WATCH_SECONDS) - 1
+
+
+class World:
+    """An event loop and its clock. A turn takes a moment; with nothing to call, the loop waits for its timers."""
+
+    def __init__(self, now_seconds: float = 100.0) -> None:
+        self.now_seconds = now_seconds
+        self.rests: list[float] = []
+        self.turns = 0
+        self.turn_seconds = TURN_SECONDS
+        self._ready: list[Callable[[], None]] = []
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        self.pace = ReadCoalescer(lambda: self.now_seconds, self._sleep)
+
+    def call_soon(self, callback: Callable[[], None], /) -> None:
+        self._ready.append(callback)
+
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> None:
+        heapq.heappush(self._timers, (self.now_seconds + delay, next(self._numbers), callback))
+
+    def run(self, seconds: float) -> None:
+        """Let so much time pass."""
+        until = self.now_seconds + seconds
+        while self.now_seconds < until:
+            if self._ready:
+                self.turns += 1
+                self.now_seconds += self.turn_seconds
+            else:
+                self.now_seconds = min(max(self.now_seconds, self._timers[0][0]), until)
+            while self._timers and self._timers[0][0] <= self.now_seconds:
+                self._ready.append(heapq.heappop(self._timers)[2])
+            ready, self._ready = self._ready, []
+            for callback in ready:
+                callback()
+
+    @property
+    def is_by_the_beat(self) -> bool:
+        return self.pace.is_on
+
+    def busy(self, read_bytes: int, seconds: float = 2 * WATCH_SECONDS) -> None:
+        """Let so much be read between two looks at it."""
+        for _ in range(round(seconds / WATCH_SECONDS)):
+            self.pace.read_bytes += read_bytes
+            self.run(WATCH_SECONDS)
+
+    def _sleep(self, seconds: float) -> None:
+        self.now_seconds += seconds
+        self.rests.append(self.now_seconds)
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.pace.begin(world, INTERVAL_SECONDS)
+    return world
+
+
+def test_with_few_calls_nothing_waits(world: World) -> None:
+    world.busy(ENOUGH - 1, seconds=5)
+    assert not world.pace.is_on
+    assert world.rests == []
+
+
+def test_without_a_beat_nothing_ever_does() -> None:
+    world = World()
+    world.pace.begin(world, 0.0)
+    assert world._timers == []
+    world.pace.read_now()
+
+
+def test_with_many_calls_the_loop_rests_until_each_beat(world: World) -> None:
+    world.busy(ENOUGH, seconds=2)
+    assert world.pace.is_on
+    beats = [rest / INTERVAL_SECONDS for rest in world.rests]
+    assert beats == pytest.approx([round(beat) for beat in beats], abs=0.001)
+    gaps = {round(later - earlier) for earlier, later in itertools.pairwise(beats)}
+    assert gaps == {1}
+    # Between two of them the loop turns as often as what was read needs to leave, and no more.
+    assert world.turns <= 4 * len(world.rests) + 10
+
+
+def test_processes_do_not_all_work_at_the_same_moment() -> None:
+    worlds = World(100.0), World(100.003)
+    for world in worlds:
+        world.pace.begin(world, INTERVAL_SECONDS)
+        world.busy(ENOUGH)
+    first, second = (world.rests[-1] / INTERVAL_SECONDS % 1 for world in worlds)
+    assert second - first == pytest.approx(0.3, abs=0.01)
+
+
+def test_it_ends_when_half_the_calls_have_gone(world: World) -> None:
+    world.busy(ENOUGH)
+    world.busy(TOO_FEW + 1)
+    assert world.pace.is_on
+    world.busy(TOO_FEW)
+    assert not world.is_by_the_beat
+    rests, turns = len(world.rests), world.turns
+    world.busy(TOO_FEW)
+    assert len(world.rests) == rests
+    assert world.turns <= turns + 5
+    world.busy(ENOUGH)
+    assert world.pace.is_on
+
+
+def test_who_has_just_come_is_not_kept_waiting(world: World) -> None:
+    world.busy(ENOUGH)
+    world.pace.read_now()
+    rests = len(world.rests)
+    world.run(READ_NOW_SECONDS - TURN_SECONDS)
+    assert len(world.rests) == rests
+    # The others have their beat again at once.
+    world.run(2 * INTERVAL_SECONDS)
+    assert world.pace.is_on
+    assert len(world.rests) > rests
+
+
+def test_while_they_keep_coming_there_is_no_beat(world: World) -> None:
+    for _ in range(100):
+        world.pace.read_now()
+        world.busy(ENOUGH, seconds=0.05)
+        world.run(0.05)
+    assert world.rests == []
+
+
+def test_a_loop_that_has_more_to_do_than_fits_into_a_beat_does_not_rest(world: World) -> None:
+    world.busy(ENOUGH)
+    rests = len(world.rests)
+    world.turn_seconds = INTERVAL_SECONDS
+    world.busy(ENOUGH)
+    assert world.pace.is_on
+    assert len(world.rests) == rests
+
+
+def test_whatever_happens_there_is_one_chain_of_turns(world: World) -> None:
+    for _ in range(10):
+        world.busy(ENOUGH)
+        world.pace.read_now()
+        world.busy(TOO_FEW)
+    world.busy(ENOUGH)
+    assert len(world._ready) == 1

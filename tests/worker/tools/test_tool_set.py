@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.worker.tools.running import METADATA, UUID, names, run
+from worker.tools.definition import Definition
+from worker.tools.errors import ArgumentsNotChecked, InvalidArguments, ToolFailed, ToolLost, ToolNotRun
+from worker.tools.result import MAX_OUTPUT_BYTES, Outcome, ToolResult
+from worker.tools.tool_set import ToolSet
+
+
+class Scripted:
+    """A tool that answers or raises, and keeps what it was given; so does the check of its arguments."""
+
+    def __init__(
+        self, answer: str | BaseException, name: str = "it", *, wrong: Exception | None = None, **said: Any
+    ) -> None:
+        self.definition = Definition.parse(name, "", None, said.get("idempotent"))
+        self._wrong = wrong
+        self.given: list[object] = []
+        self.begun = asyncio.Event()
+        self._answer = answer
+
+    async def check(self, arguments: dict[str, Any]) -> None:
+        if self._wrong is not None:
+            raise self._wrong
+
+    async def call(self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str]) -> str:
+        self.given = [uuid, arguments, metadata]
+        self.begun.set()
+        if isinstance(self._answer, BaseException):
+            raise self._answer
+        if not self._answer:
+            await asyncio.Event().wait()
+        return self._answer
+
+
+def box(*tools: Scripted, timeout_seconds: float = 60) -> ToolSet:
+    stopped = asyncio.get_running_loop().create_future()
+    return ToolSet(tools, timeout_seconds=timeout_seconds, stopped=stopped)
+
+
+async def test_a_tool_gets_what_the_model_wrote_and_the_model_what_the_tool_says() -> None:
+    tool = Scripted("sunny")
+    assert await run(box(tool), "it", city="Rome") == ToolResult("sunny", Outcome.OK)
+    assert tool.given == [UUID, {"city": "Rome"}, METADATA]
+
+
+async def test_definitions_come_in_the_order_of_the_tools() -> None:
+    assert names(box(Scripted("", "b"), Scripted("", "a"))) == ["b", "a"]
+
+
+async def test_only_what_says_so_is_idempotent() -> None:
+    tool_set = box(Scripted("", "a"), Scripted("", "b", idempotent=True))
+    assert [tool_set.is_idempotent(name) for name in "abc"] == [False, True, False]
+
+
+async def test_an_unknown_tool_is_answered_with_those_that_there_are() -> None:
+    result = await run(box(Scripted("", "a"), Scripted("", "b")), "c")
+    assert result == ToolResult("There is no tool of this name. The tools are: a, b.", Outcome.UNKNOWN_TOOL)
+
+
+async def test_wrong_arguments_are_explained_and_the_tool_is_not_run() -> None:
+    tool = Scripted("sunny", wrong=InvalidArguments('$.city: "Ada\'s street" is too long', "type"))
+    with capture_logs() as lines:
+        result = await run(box(tool), "it", city="Ada's street")
+    assert result == ToolResult('$.city: "Ada\'s street" is too long', Outcome.INVALID_ARGUMENTS)
+    assert tool.given == []
+    assert lines[0]["keywords"] == ("type",)
+    assert "Ada" not in str(lines)
+
+
+async def test_arguments_that_are_not_json_are_explained() -> None:
+    result = await box(Scripted("sunny")).run("it", "{'city': 1}", uuid=UUID, metadata={})
+    assert result.outcome is Outcome.INVALID_ARGUMENTS
+    assert "not valid JSON" in result.output
+
+
+async def test_a_schema_that_leads_nowhere_fails_its_tool_alone() -> None:
+    tool = Scripted("sunny", wrong=ToolFailed("Unresolvable", "nowhere", ""))
+    with capture_logs() as lines:
+        result = await run(box(tool), "it", city="Rome")
+    assert result == ToolResult("The tool it cannot be used: its input_schema is wrong.", Outcome.ERROR)
+    assert lines[0]["error"] == "input_schema: Unresolvable"
+    assert tool.given == []
+
+
+async def test_a_check_that_fails_is_told_and_the_tool_is_not_run() -> None:
+    tool = Scripted("sunny", wrong=RuntimeError("a bug of ours"))
+    assert await run(box(tool), "it", city="Rome") == ToolResult("The tool it failed.", Outcome.ERROR)
+    assert tool.given == []
+
+
+async def test_arguments_that_cannot_be_checked_do_not_reach_the_tool() -> None:
+    tool = Scripted("sunny", wrong=ArgumentsNotChecked("the check did not end within 0.5 s"))
+    with capture_logs() as lines:
+        result = await run(box(tool), "it", city="Rome")
+    assert result.outcome is Outcome.ERROR
+    assert "was not run: its arguments could not be checked" in result.output
+    assert lines[0]["error"] == "arguments not checked: the check did not end within 0.5 s"
+    assert tool.given == []
+
+
+async def test_a_tool_that_takes_too_long_is_cancelled() -> None:
+    result = await run(box(Scripted(""), timeout_seconds=0.01), "it")
+    assert result.outcome is Outcome.TIMEOUT
+    assert result.output.startswith("The tool it did not answer within 0.01 seconds.")
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "told"),
+    [
+        (ToolFailed("ValueError", "wrong", "a.py:1"), Outcome.ERROR, "The tool it failed: ValueError: wrong"),
+        (ToolNotRun("It was not started: why."), Outcome.ERROR, "The tool it failed. It was not started: why."),
+        (ToolLost("It was interrupted."), Outcome.LOST, "The tool it failed. It was interrupted."),
+        (TimeoutError("of its own"), Outcome.ERROR, "The tool it failed."),
+        (RuntimeError("a bug of ours"), Outcome.ERROR, "The tool it failed."),
+        (asyncio.CancelledError(), Outcome.ERROR, "The tool it was interrupted."),
+    ],
+    ids=repr,
+)
+async def test_nothing_that_goes_wrong_gets_out(error: BaseException, outcome: Outcome, told: str) -> None:
+    assert await run(box(Scripted(error)), "it") == ToolResult(told, outcome)
+
+
+async def test_the_result_is_bounded() -> None:
+    names_of_many = [Scripted("", f"{number:03}{'x' * 60}") for number in range(1000)]
+    result = await run(box(*names_of_many), "it")
+    assert len(result.output.encode()) <= MAX_OUTPUT_BYTES
+
+
+async def test_each_run_is_one_line_of_the_log_without_what_was_said() -> None:
+    with capture_logs() as lines:
+        await run(box(Scripted("Ada lives in Rome")), "it", city="Rome")
+        await run(box(Scripted(ToolFailed("ValueError", "no Ada", "a.py:1"))), "it", city="Rome")
+        await run(box(), "Ada")
+    assert [(line["log_level"], line["outcome"]) for line in lines] == [
+        ("info", "ok"),
+        ("warning", "error"),
+        ("warning", "unknown_tool"),
+    ]
+    assert lines[1]["error"] == "ValueError"
+    assert lines[1]["where"] == "a.py:1"
+    assert {line["uuid"] for line in lines} == {UUID}
+    assert "Ada" not in str(lines)
+    assert "Rome" not in str(lines)
+
+
+async def test_a_cancelled_run_cancels_the_tool() -> None:
+    tool = Scripted("")
+    running = asyncio.create_task(run(box(tool), "it"))
+    await tool.begun.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        await asyncio.wait(others, timeout=60)
+    assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -1,0 +1,101 @@
+"""What a session is given that goes on with a call: the dispatcher's memory of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from common.audio import g711
+from common.link import wire
+from common.link.wire import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A call's memory, whole.
+
+    Attributes:
+        reason: why another session is needed, a `link.Reason`.
+        standby: the session is to wait; its memory comes again when it is to go on.
+        items: of the conversation, in order.
+        replies: that the caller may still be hearing.
+        audio: the caller's, of what is not finished: (position, PCM16 at 8 kHz).
+        orders: ids of orders that the dispatcher knows.
+        digits: keys that are no part of the conversation yet.
+        speaking: the caller was saying something.
+        running: calls of tools that this process still runs.
+        recalled: the memory comes from Redis, which knows no replies.
+        first_index: the numbers of reply items begin here.
+        hang_up: why a session on this worker has ordered a hang-up; empty: none has.
+        words_lost: the caller was saying something of which there is neither text nor all the audio.
+    """
+
+    reason: str = ""
+    standby: bool = False
+    items: list[wire.ItemUpdate] = field(default_factory=list)
+    replies: tuple[wire.Reply, ...] = ()
+    audio: list[tuple[int, bytes]] = field(default_factory=list)
+    orders: frozenset[str] = frozenset()
+    digits: str = ""
+    speaking: bool = False
+    running: frozenset[str] = frozenset()
+    recalled: bool = False
+    first_index: int = 0
+    hang_up: str = ""
+    words_lost: bool = False
+
+
+class CheckpointReader:
+    """Reads the records of a memory, up to GO.
+
+    Attributes:
+        profile: the call's settings, once they have come.
+    """
+
+    def __init__(self) -> None:
+        self.profile: wire.Profile | None = None
+        self._items: list[wire.ItemUpdate] = []
+        self._replies: tuple[wire.Reply, ...] = ()
+        self._audio: list[tuple[int, bytes]] = []
+
+    def record(self, kind: int, payload: memoryview) -> wire.Resume | None:
+        """One record; returns GO, which ends the memory. Records of other kinds are not for this.
+
+        Raises:
+            LinkProtocolError: it cannot be understood.
+        """
+        match kind:
+            case Kind.PROFILE:
+                self.profile = wire.decode_control(wire.Profile, payload)
+            case Kind.ITEM_UPDATE:
+                self._items.append(wire.decode_control(wire.ItemUpdate, payload))
+            case Kind.PENDING_REPLIES:
+                self._replies = wire.decode_control(wire.PendingReplies, payload).replies
+            case Kind.KEPT_AUDIO:
+                position, codes = wire.decode_kept_audio(payload)
+                self._audio.append((position, g711.decode_ulaw(bytes(codes))))
+            case Kind.RESUME:
+                return wire.decode_control(wire.Resume, payload)
+        return None
+
+    def take(self, go: wire.Resume, running: frozenset[str], hang_up: str = "") -> Checkpoint:
+        """What has been read; the next memory begins."""
+        fields: dict[str, Any] = {
+            "items": self._items,
+            "replies": self._replies,
+            "audio": self._audio,
+        }
+        self._items, self._replies, self._audio = [], (), []
+        return Checkpoint(
+            reason=go.reason,
+            standby=go.standby,
+            orders=frozenset(go.orders),
+            digits=go.digits,
+            speaking=go.speaking,
+            running=running,
+            recalled=go.recalled,
+            first_index=go.first_index,
+            hang_up=hang_up,
+            words_lost=go.words_lost,
+            **fields,
+        )

@@ -1,0 +1,253 @@
+"""The custom tools of a worker: their files, loaded, and loaded again when they are edited."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from common.observe import logs
+from common.settings.function_tools import by_tool
+from worker.tools import files, programs
+from worker.tools.built_in import BUILT_IN
+from worker.tools.environment import ToolEnvironment
+from worker.tools.errors import BadTool, ToolNotRun, one_line
+from worker.tools.files import Stamp
+from worker.tools.threads import Threads
+from worker.tools.tool_host import ToolHost, load_tool
+from worker.tools.tool_set import Tool, ToolSet
+
+LOAD_SECONDS: Final = 10.0
+"""How long the import of a file may take."""
+
+START_SECONDS: Final = 30.0
+"""How long `start` waits for the files; what takes longer comes with a later call."""
+
+REFRESH_SECONDS: Final = 2.0
+"""How long a new call waits for edited files; then it takes the versions before."""
+
+RETRY_SECONDS: Final = 30.0
+"""When a file is tried again after the process that runs it could not be started."""
+
+MAX_READING: Final = 32
+"""Threads that read files."""
+
+_log = logs.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What is known of a file.
+
+    Attributes:
+        stamp: of the version that was tried last.
+        tool: of the version that loaded last; None if none did.
+        retry_seconds: when to try again although the stamp is the same; None: never.
+    """
+
+    stamp: Stamp
+    tool: Tool | None
+    retry_seconds: float | None = None
+
+
+class ToolRegistry:
+    """All custom tools of a worker process; one a process.
+
+    Files of some directories that end in `.py` (see `worker.tools.python_tool`) or `.js`. They run in processes of
+    their own, which are started when there is a file for them. The one for Python also checks the arguments of all
+    tools.
+    A file that does not load is named in one line of the log, once for each version of it; if an earlier version
+    did load, that one stays in use. Of two tools with one name, that of the first directory counts, and in it that
+    of the first file name. A tool that is named like a built-in one replaces it.
+    """
+
+    def __init__(
+        self,
+        directories: Iterable[Path],
+        *,
+        timeout_seconds: float,
+        node: str | None,
+        granted: Collection[str] = (),
+    ) -> None:
+        """Build it, on the event loop of its calls.
+
+        Args:
+            directories: TOOLS_DIR, then AVR_TOOLS_DIR; they need not exist.
+            timeout_seconds: for each run of a tool.
+            node: the executable for JavaScript files; None if there is none.
+            granted: names of variables that tools see although they are secrets of the service.
+        """
+        by_real_path = {each.resolve(): each.absolute() for each in reversed([*directories])}
+        self._directories = list(reversed(by_real_path.values()))
+        self._timeout_seconds = timeout_seconds
+        environment = ToolEnvironment.of(granted=granted)
+        self._python = ToolHost(programs.python(self._directories, environment))
+        self._node = None if node is None else ToolHost(programs.node(node, environment))
+        self._reading = Threads("read-tools", limit=MAX_READING)
+        self._files: dict[Path, _File] = {}
+        self._complaints: frozenset[tuple[str, str]] = frozenset()
+        self._tools: list[Tool] = []
+        self._replaced: dict[str, str] = {}
+        self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tool_set = self._new_tool_set()
+        self._refreshing: asyncio.Task[None] | None = None
+        self._is_slow = False
+
+    async def start(self) -> None:
+        """Loads the files, and logs what came of it. Within `START_SECONDS`."""
+        await self._refresh(START_SECONDS)
+
+    async def tool_set(self) -> ToolSet:
+        """Returns the tools for a new call, edits included; of files that load slowly, the versions before."""
+        await self._refresh(REFRESH_SECONDS)
+        return self._tool_set
+
+    async def stop(self) -> None:
+        """Ends what runs, within about 1 s; each run under way returns a result that says so."""
+        if not self._stopped.done():
+            self._stopped.set_result(None)
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.wait({self._refreshing})
+        await asyncio.gather(self._python.stop(), *([self._node.stop()] if self._node else []))
+
+    async def _refresh(self, wait_seconds: float) -> None:
+        if self._stopped.done():
+            return
+        if self._refreshing is None:
+            self._refreshing = asyncio.create_task(self._look_for_edits())
+            self._refreshing.add_done_callback(self._refreshed)
+        elif self._is_slow:  # one call has waited
+            return
+        _, waiting = await asyncio.wait({self._refreshing}, timeout=wait_seconds)
+        self._is_slow = bool(waiting)
+
+    def _refreshed(self, refreshing: asyncio.Task[None]) -> None:
+        self._refreshing = None
+        self._is_slow = False
+        if not refreshing.cancelled() and (error := refreshing.exception()) is not None:
+            _log.error("tools could not be looked through", directories=self._shown_directories, error=repr(error))
+
+    async def _look_for_edits(self) -> None:
+        stamps, complaints = await self._scan()
+        now_seconds = time.monotonic()
+        edited = [file for file, stamp in stamps.items() if self._is_due(file, stamp, now_seconds)]
+        loaded: dict[Path, _File] = {}
+
+        async def load(file: Path) -> None:
+            loaded[file] = await self._load(file, stamps[file])
+
+        await asyncio.gather(*(load(file) for file in edited))
+        self._files = {file: loaded.get(file) or self._files[file] for file in stamps}
+        self._put_together(complaints)
+
+    async def _scan(self) -> tuple[dict[Path, Stamp], set[tuple[str, str]]]:
+        """Return the files of all directories, and what is to be told. A directory in trouble keeps its files."""
+        stamps: dict[Path, Stamp] = {}
+        left_out: list[Path] = []
+        complaints = set()
+        for directory in self._directories:
+            room = files.MAX_FILES - len(stamps)
+            try:
+                listing = await self._reading.run("scan", functools.partial(files.scan, directory, room))
+            except (OSError, ToolNotRun) as error:
+                complaints.add((directory.name, f"the directory cannot be read: {one_line(str(error))}"))
+                kept = [file for file in self._files if file.parent == directory]
+                stamps |= {file: self._files[file].stamp for file in kept[:room]}
+            else:
+                stamps |= listing.stamps
+                left_out += listing.left_out
+        if left_out:
+            reason = f"{len(left_out)} files from this one on exceed {files.MAX_FILES}"
+            complaints.add((self._shown(left_out[0]), reason))
+        return stamps, complaints
+
+    def _is_due(self, file: Path, stamp: Stamp, now_seconds: float) -> bool:
+        known = self._files.get(file)
+        if known is None or known.stamp != stamp:
+            return True
+        return known.retry_seconds is not None and now_seconds >= known.retry_seconds
+
+    async def _load(self, file: Path, stamp: Stamp) -> _File:
+        before = self._files.get(file)
+        in_use = None if before is None else before.tool
+        retry_seconds = None
+        try:
+            tool = await self._tool(file)
+            for name, changes in by_tool(tool.definition.changes).items():
+                _log.warning("a tool was changed for the API", file=self._shown(file), tool=name, changes=changes)
+            return _File(stamp, tool)
+        except BadTool as error:
+            reason = str(error)
+        except ToolNotRun as error:
+            reason = str(error)
+            retry_seconds = time.monotonic() + RETRY_SECONDS
+        except Exception as error:  # what a file brings about must not cost the others
+            reason = repr(error)
+        stays = None if in_use is None else "the version that was loaded before"
+        _log.error("a tool file does not load", file=self._shown(file), reason=one_line(reason), in_use=stays)
+        return _File(stamp, in_use, retry_seconds)
+
+    async def _tool(self, file: Path) -> Tool:
+        real_file, source = await self._reading.run(file.name, lambda: (file.resolve(), files.read(file)))
+        if file.suffix in files.JAVASCRIPT:
+            if self._node is None:
+                raise BadTool("it needs node, which is not on the PATH")
+            text = source.decode("utf-8-sig", errors="replace")
+            return await load_tool(real_file, text, self._node, self._python, within_seconds=LOAD_SECONDS)
+        # Each byte as one character, because the source itself may name its encoding.
+        text = source.decode("latin-1")
+        return await load_tool(file, text, self._python, self._python, within_seconds=LOAD_SECONDS)
+
+    def _put_together(self, complaints: set[tuple[str, str]]) -> None:
+        tools: dict[str, Tool] = {}
+        file_of: dict[str, Path] = {}
+        for file, known in self._files.items():
+            if known.tool is None:
+                continue
+            name = known.tool.definition.name
+            if name in tools:
+                reason = f"{self._shown(file_of[name])} has a tool of the same name, {name}"
+                if file.parent != file_of[name].parent:
+                    reason += "; TOOLS_DIR wins over AVR_TOOLS_DIR"
+                complaints.add((self._shown(file), reason))
+                continue
+            tools[name] = known.tool
+            file_of[name] = file
+        self._complain(complaints)
+        self._warn_of_replaced({name: self._shown(file) for name, file in file_of.items() if name in BUILT_IN})
+        if list(tools.values()) == self._tools:
+            return
+        self._tools = list(tools.values())
+        self._tool_set = self._new_tool_set()
+        _log.info("tools loaded", directories=self._shown_directories, tools=sorted(tools))
+
+    def _warn_of_replaced(self, replaced: dict[str, str]) -> None:
+        """Name the files that replace built-in tools: at the start, and when an edit changes which these are."""
+        if replaced and replaced != self._replaced:
+            _log.warning(
+                "your files replace built-in tools",
+                tools=replaced,
+                effect="TRANSFER_ALLOWED does not restrict them, and they do not wait for the agent's last words",
+            )
+        self._replaced = replaced
+
+    def _complain(self, complaints: set[tuple[str, str]]) -> None:
+        for file, reason in sorted(complaints - self._complaints):
+            _log.error("a tool file is not used", file=file, reason=reason)
+        self._complaints = frozenset(complaints)
+
+    def _shown(self, file: Path) -> str:
+        """Return a file's name, with its folder if that is not TOOLS_DIR."""
+        return file.name if file.parent == self._directories[0] else f"{file.parent.name}/{file.name}"
+
+    @property
+    def _shown_directories(self) -> list[str]:
+        return [str(each) for each in self._directories]
+
+    def _new_tool_set(self) -> ToolSet:
+        return ToolSet(self._tools, timeout_seconds=self._timeout_seconds, stopped=self._stopped)

@@ -1,0 +1,161 @@
+"""The tools of one call."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+from typing import Protocol as Interface
+
+from common.observe import logs
+from worker.tools import arguments as json_arguments
+from worker.tools.definition import Definition
+from worker.tools.errors import ArgumentsNotChecked, InvalidArguments, ToolFailed, ToolLost, ToolNotRun
+from worker.tools.result import Outcome, ToolResult, bounded
+
+_log = logs.get_logger()
+
+
+class Tool(Interface):
+    """One version of a custom tool, in whatever language."""
+
+    @property
+    def definition(self) -> Definition:
+        """What it says of itself."""
+
+    async def check(self, arguments: dict[str, Any]) -> None:
+        """Checks arguments against the author's schema, off this event loop.
+
+        Raises:
+            InvalidArguments, ArgumentsNotChecked: as their docstrings say.
+            ToolFailed: the schema cannot be used.
+            ToolNotRun: there is no process for it.
+        """
+
+    async def call(self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str]) -> str:
+        """Runs it, off this event loop, and returns its result as text.
+
+        Raises:
+            ToolFailed, ToolNotRun, ToolLost: as their docstrings say.
+        """
+
+
+class ToolSet:
+    """The tools that a call opened with: later edits do not change them. Immutable."""
+
+    def __init__(self, tools: Iterable[Tool], *, timeout_seconds: float, stopped: asyncio.Future[None]) -> None:
+        """Build it.
+
+        Args:
+            tools: with names that differ.
+            timeout_seconds: for each run.
+            stopped: done when no tool runs any more.
+        """
+        self._tools = {tool.definition.name: tool for tool in tools}
+        self._timeout_seconds = timeout_seconds
+        self._stopped = stopped
+
+    @property
+    def definitions(self) -> list[dict[str, Any]]:
+        """OpenAI function tools, for the session's `tools`: `type`, `name`, `description`, `parameters`."""
+        return [tool.definition.function for tool in self._tools.values()]
+
+    @property
+    def names(self) -> list[str]:
+        """Of all tools."""
+        return list(self._tools)
+
+    def is_idempotent(self, name: str) -> bool:
+        """Whether a run that was interrupted may be repeated; False for a name that there is not."""
+        tool = self._tools.get(name)
+        return tool is not None and tool.definition.idempotent
+
+    async def run(self, name: str, arguments: str, *, uuid: str, metadata: Mapping[str, str]) -> ToolResult:
+        """Runs a tool, and says in words for the model whatever comes of it. Does not raise.
+
+        Cancelled, it cancels the handler where that is possible: a plain Python function, and JavaScript, go on,
+        and what they return is lost.
+
+        Args:
+            name: of the tool, as the model wrote it.
+            arguments: JSON text, as the model wrote it.
+            uuid: of the call.
+            metadata: of the call.
+        """
+        started_seconds = time.monotonic()
+        result, fields = await self._result(name, arguments, uuid, metadata)
+        log = _log.info if result.outcome is Outcome.OK else _log.warning
+        seconds = round(time.monotonic() - started_seconds, 3)
+        log(
+            "tool called",
+            uuid=uuid,
+            tool=name if name in self._tools else None,
+            outcome=result.outcome,
+            seconds=seconds,
+            **fields,
+        )
+        return ToolResult(bounded(result.output), result.outcome)
+
+    async def _result(
+        self, name: str, arguments: str, uuid: str, metadata: Mapping[str, str]
+    ) -> tuple[ToolResult, dict[str, object]]:
+        """The result, and what else the log may say of it: nothing that was said in the call."""
+        tool = self._tools.get(name)
+        if tool is None:
+            known = ", ".join(self._tools) or "none"
+            output = f"There is no tool of this name. The tools are: {known}."
+            return ToolResult(output, Outcome.UNKNOWN_TOOL), {}
+        try:
+            given = json_arguments.parse(arguments)
+            await tool.check(given)
+        except InvalidArguments as error:
+            return ToolResult(str(error), Outcome.INVALID_ARGUMENTS), {"keywords": error.keywords}
+        except ArgumentsNotChecked as error:
+            output = f"The tool {name} was not run: its arguments could not be checked. Try other arguments."
+            return ToolResult(output, Outcome.ERROR), {"error": f"arguments not checked: {error}"}
+        except ToolNotRun as error:
+            return ToolResult(f"The tool {name} failed. {error}", Outcome.ERROR), {"error": str(error)}
+        except ToolFailed as error:  # a schema may refer to what is not there, or to itself without end
+            output = f"The tool {name} cannot be used: its input_schema is wrong."
+            return ToolResult(output, Outcome.ERROR), {"error": f"input_schema: {error.error_type}"}
+        except Exception as error:
+            return _broken(name, uuid, error)
+        running = asyncio.ensure_future(tool.call(uuid, given, metadata))
+        try:
+            either: set[asyncio.Future[Any]] = {running, self._stopped}
+            await asyncio.wait(either, timeout=self._timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+            if running.cancelled():  # not by us
+                return ToolResult(f"The tool {name} was interrupted.", Outcome.ERROR), {"error": "cancelled"}
+            if running.done():
+                return ToolResult(running.result(), Outcome.OK), {}
+            if self._stopped.done():
+                output = f"The tool {name} was interrupted: the service is stopping."
+                return ToolResult(output, Outcome.ERROR), {"error": "stopped"}
+            output = (
+                f"The tool {name} did not answer within {self._timeout_seconds:g} seconds."
+                " Whether it did its work is not known."
+            )
+            return ToolResult(output, Outcome.TIMEOUT), {}
+        except ToolFailed as error:
+            fields: dict[str, object] = {"error": error.error_type, "where": error.where}
+            return ToolResult(f"The tool {name} failed: {error}", Outcome.ERROR), fields
+        except (ToolNotRun, ToolLost) as error:
+            outcome = Outcome.LOST if isinstance(error, ToolLost) else Outcome.ERROR
+            return ToolResult(f"The tool {name} failed. {error}", outcome), {"error": str(error)}
+        except Exception as error:
+            return _broken(name, uuid, error)
+        finally:
+            running.add_done_callback(_seen)
+            running.cancel()
+
+
+def _broken(name: str, uuid: str, error: Exception) -> tuple[ToolResult, dict[str, object]]:
+    """Return the result of a tool that could not be called for a reason that nobody expected."""
+    _log.error("a tool could not be called", uuid=uuid, tool=name, exc_info=error)
+    return ToolResult(f"The tool {name} failed.", Outcome.ERROR), {"error": type(error).__name__}
+
+
+def _seen(running: asyncio.Future[str]) -> None:
+    if not running.cancelled():
+        running.exception()
