@@ -1,0 +1,141 @@
+"""One end of a channel: the records of one call on a link, and on the next link when that one breaks.
+
+    OPEN ──broke──▶ BROKEN ──attach──▶ ATTACHING ──resumed──▶ OPEN
+      ▲                │  ▲               │
+      └─── resumed ────┘  └──── broke ────┘
+
+The end that lost the link and has another one sends ATTACH on it, and waits for ATTACHED: until then its records
+are kept. The end that receives ATTACH resumes at once. Records are encoded here, once, with the channel's number;
+what the other end has not got is sent again from the `RetransmitBuffer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import TypeAlias
+
+from common.link import wire
+from common.link.binary_records import Record
+from common.link.retransmit_buffer import RetransmitBuffer
+
+Transmit: TypeAlias = Callable[[bytes], None]
+"""Sends an encoded record on a link."""
+Encode: TypeAlias = Callable[[Record, int], bytes]
+"""Encodes a record for a channel of this number."""
+
+
+class ChannelState(Enum):
+    """Whether records can be sent now."""
+
+    OPEN = "open"
+    BROKEN = "broken"
+    ATTACHING = "attaching"
+
+
+class Channel:
+    """One end of one channel.
+
+    Attributes:
+        number: of the channel on its link.
+    """
+
+    def __init__(self, number: int, transmit: Transmit | None, encode: Encode = wire.encode_record) -> None:
+        """Open a channel.
+
+        Args:
+            number: of the channel on its link.
+            transmit: sends on that link; None: there is none yet.
+            encode: encodes a record.
+        """
+        self.number = number
+        self._state = ChannelState.BROKEN if transmit is None else ChannelState.OPEN
+        self._transmit = transmit
+        self._encode = encode
+        self._buffer = RetransmitBuffer()
+
+    @property
+    def state(self) -> ChannelState:
+        """Whether records can be sent now: see the module."""
+        return self._state
+
+    @property
+    def received(self) -> int:
+        """Counted records that have been received."""
+        return self._buffer.received
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the other end acknowledges nothing, so that the channel is of no use any more."""
+        return self._buffer.is_full
+
+    def send(self, record: Record) -> None:
+        """Send a record, now or when there is a link again.
+
+        Raises:
+            ValueError: the record cannot be encoded.
+        """
+        encoded = self._encode(record, self.number)
+        self._buffer.sending(encoded)
+        if self._state is ChannelState.OPEN and self._transmit is not None:
+            self._transmit(encoded)
+
+    def send_uncounted(self, record: Record) -> None:
+        """Send a record that is not repeated on another link; without a link it is dropped.
+
+        Raises:
+            ValueError: the record cannot be encoded.
+        """
+        if self._transmit is not None:
+            self._transmit(self._encode(record, self.number))
+
+    def receive(self, kind: int, size_bytes: int) -> None:
+        """Count a record that was received, and acknowledge in time.
+
+        Args:
+            kind: of the record.
+            size_bytes: of its payload.
+        """
+        if kind not in wire.UNCOUNTED and self._buffer.receive(size_bytes) and self._transmit is not None:
+            self._transmit(wire.encode_ack(self.number, self._buffer.received))
+
+    def acknowledged(self, received: int) -> None:
+        """Forget the records that the other end has.
+
+        Raises:
+            LinkProtocolError: the other end has more than were sent, or fewer than it said before.
+        """
+        self._buffer.acknowledged(received)
+
+    def broke(self) -> None:
+        """Keep records from now on: the link is gone."""
+        self._state = ChannelState.BROKEN
+        self._transmit = None
+
+    def attach(self, transmit: Transmit, uuid: str, epoch: int) -> None:
+        """Ask the other end to go on with the channel on another link."""
+        self._state = ChannelState.ATTACHING
+        self._transmit = transmit
+        self.send_uncounted(wire.Attach(uuid, epoch, self._buffer.received))
+
+    def accept(self, transmit: Transmit, received: int) -> None:
+        """Go on with the channel on another link, as the other end has asked: answer ATTACHED, and repeat.
+
+        Raises:
+            LinkProtocolError: see `acknowledged`.
+        """
+        self._transmit = transmit
+        self.send_uncounted(wire.Attached(self._buffer.received))
+        self.resumed(received)
+
+    def resumed(self, received: int) -> None:
+        """Repeat what the other end has not got, and go on.
+
+        Raises:
+            LinkProtocolError: see `acknowledged`.
+        """
+        repeated = self._buffer.resumed(received)
+        self._state = ChannelState.OPEN
+        if self._transmit is not None:
+            for record in repeated:
+                self._transmit(record)
