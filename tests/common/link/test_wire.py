@@ -46,8 +46,8 @@ KINDS = {
     "CLOSE": 16,
     "ENDED": 17,
     "DTMF": 18,
-    "ORDER": 19,
-    "ORDER_DONE": 20,
+    "TELEPHONY_COMMAND": 19,
+    "TELEPHONY_DONE": 20,
     "COMMAND": 21,
     "RESULT": 22,
     "EVENT": 23,
@@ -59,10 +59,10 @@ KINDS = {
     "TOOL": 29,
     "TOOL_KNOWN": 30,
     "PROFILE": 31,
-    "REMEMBER": 32,
-    "SPOKEN": 33,
+    "ITEM_UPDATE": 32,
+    "PENDING_REPLIES": 33,
     "KEPT_AUDIO": 34,
-    "GO": 35,
+    "RESUME": 35,
     "MOVE": 36,
     "RELEASE": 37,
     "RELEASED": 38,
@@ -423,5 +423,5 @@ def test_what_is_nested_deeper_than_it_could_be_sent_on_is_refused() -> None:
     "value", [orjson.loads(b"[" * 101 + b"]" * 101), orjson.loads(b"[" * 300 + b"]" * 300), "\ud800"]
 )
 def test_a_record_that_could_not_be_read_is_not_written(value: object) -> None:
-    with pytest.raises(ValueError, match="a Remember record"):
+    with pytest.raises(ValueError, match="a ItemUpdate record"):
         wire.encode(wire.ItemUpdate("a", item={"a": value}), 1)
