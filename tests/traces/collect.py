@@ -16,21 +16,26 @@ from tests.traces.run import CORES, Trace, replayed
 MOST_BYTES: Final = 400_000
 # Longer ones are kept only where a test has no other.
 MOST_INPUTS: Final = 1200
-# Of one test.
+# Of one test. Tests of some modules share a process, so that all are recorded as if by the first.
 MOST_OF_A_TEST: Final = 3
+MOST_OF_A_MODULE: Final = 60
+_SHARED: Final = ("test_answers", "test_bad_input", "test_other_services", "test_session_updates")
 
 
 def collect(folder: Path) -> dict[str, tuple[int, int]]:
     """Write the scenario traces of both cores; returns how many there are of each, and how many inputs."""
     made = {}
     for core in CORES:
-        chosen = _within(
-            MOST_BYTES, [trace for test in sorted(folder.iterdir()) for trace in _of_test(test, core)]
-        )
+        chosen = _within(MOST_BYTES, [trace for test in _tests(folder) for trace in _of_test(test, core)])
         traces = {name: trace for name, trace, _ in chosen}
         frozen.write_scenarios(core, traces)
         made[core] = (len(traces), sum(len(trace.inputs) for trace in traces.values()))
     return made
+
+
+def _tests(folder: Path) -> list[Path]:
+    """The folders of all tests, in those of the processes that ran them."""
+    return sorted((each for each in folder.glob("*/test_*") if each.is_dir()), key=lambda each: each.name)
 
 
 def _of_test(test: Path, core: str) -> Iterator[tuple[str, Trace, int]]:
@@ -39,9 +44,11 @@ def _of_test(test: Path, core: str) -> Iterator[tuple[str, Trace, int]]:
     traces.sort(key=lambda trace: (len(trace.inputs) > MOST_INPUTS, -len(_kinds(trace)), len(trace.inputs)))
     seen: set[str] = set()
     rank = 0
+    is_shared = test.name.startswith(_SHARED)
     for trace in traces:
         new = _kinds(trace) - seen
-        if not new or rank == MOST_OF_A_TEST or (rank and len(trace.inputs) > MOST_INPUTS):
+        most = MOST_OF_A_MODULE if is_shared else MOST_OF_A_TEST
+        if not (new or is_shared) or rank == most or (rank and len(trace.inputs) > MOST_INPUTS):
             continue
         seen |= new
         yield f"{test.name}-{rank + 1}", trace, rank

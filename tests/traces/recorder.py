@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import dataclasses
 import importlib.util
 import inspect
@@ -25,6 +26,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+CURRENT: Final = "current-test"
 # All times of a trace are counted from when its core was made, and this.
 START_SECONDS: Final = 1000.0
 # Shorter strings in events are no audio.
@@ -35,8 +37,16 @@ Arguments = dict[str, Any]
 
 
 def install(folder: str) -> None:
-    """Record from now on into this folder."""
+    """Record from now on into the folder of the test that runs, which is named in a file of this folder."""
     sys.meta_path.insert(0, _Finder(Path(folder)))
+
+
+def folder_of_test(folder: Path) -> Path:
+    """Return where a core that is made now is recorded: several tests may share a process."""
+    with contextlib.suppress(FileNotFoundError):
+        folder = folder / (folder / CURRENT).read_text("utf-8")
+        folder.mkdir(exist_ok=True)
+    return folder
 
 
 class _Finder(MetaPathFinder):
@@ -101,7 +111,7 @@ def _patch(core_class: type[Any], core: str, inputs: dict[str, _Encoder], folder
     made = core_class.__init__
 
     def __init__(self: Any, *arguments: Any, **named: Any) -> None:  # noqa: N807
-        recording = _Recording(folder / f"{core}-{os.getpid()}-{next(_numbers)}.jsonl")
+        recording = _Recording(folder_of_test(folder) / f"{core}-{os.getpid()}-{next(_numbers)}.jsonl")
         bound = _bound(made, self, arguments, named)
         recording.base_seconds = bound["now_seconds"]
         recording.write(_HEADERS[core](recording, bound))

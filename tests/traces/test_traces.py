@@ -40,7 +40,9 @@ def test_generated_sequences_are_as_they_were(core: str, part: int) -> None:
 
 @pytest.mark.parametrize("core", CORES)
 def test_recorded_scenarios_are_as_they_were(core: str) -> None:
-    for name, trace in frozen.read_scenarios(core).items():
+    scenarios = frozen.read_scenarios(core)
+    assert scenarios
+    for name, trace in scenarios.items():
         difference = difference_of_scenario(core, name, trace)
         assert difference is None, difference
 
