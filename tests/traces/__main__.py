@@ -3,7 +3,6 @@
     python -m tests.traces check                    run everything, and describe the differences
     python -m tests.traces freeze                   write the traces anew, those of the scenarios from their inputs
     python -m tests.traces show CORE SEED|SCENARIO  print what a core does now
-    python -m tests.traces collect FOLDER           choose among recorded scenarios: see `recording.py`
 
 Freeze only when the cores are meant to do something else from now on.
 """
@@ -13,11 +12,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from tests.traces import frozen
-from tests.traces.collect import collect
 from tests.traces.compare import difference_of_scenario, difference_of_seed, shown
 from tests.traces.frozen import SEEDS, WHOLE, Mark
 from tests.traces.run import CORES, generated, replayed, without_logs
@@ -95,8 +92,6 @@ def main() -> int:
     show = commands.add_parser("show")
     show.add_argument("core", choices=list(CORES))
     show.add_argument("which")
-    collecting = commands.add_parser("collect")
-    collecting.add_argument("folder", type=Path)
     chosen = parser.parse_args()
     with without_logs():
         match chosen.command:
@@ -104,11 +99,7 @@ def main() -> int:
                 return _freeze()
             case "check":
                 return _check()
-            case "show":
-                return _show(chosen.core, chosen.which)
-        for core, (traces, inputs) in collect(chosen.folder).items():
-            _say(f"{core}: {traces} traces of {inputs} inputs")
-    return 0
+    return _show(chosen.core, chosen.which)
 
 
 if __name__ == "__main__":

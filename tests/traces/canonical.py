@@ -14,8 +14,8 @@ from typing import Any, Final, get_args
 
 import orjson
 
-from common import link
-from common.link import Kind
+from common.link import wire
+from common.link.wire import Kind
 from tests.traces.names import field_of, name_of, text_of
 
 Output = list[Any]
@@ -25,7 +25,7 @@ It is ["upstream", event], ["record", name, fields], ["action", name, fields] or
 dispatcher has the number of its leg before its name.
 """
 
-_CONTROL: Final[dict[int, type[link.Control]]] = {record.kind: record for record in get_args(link.Control)}
+_CONTROL: Final[dict[int, type[wire.Control]]] = {record.kind: record for record in get_args(wire.Control)}
 # Records that are no JSON have no class.
 _BINARY: Final = {
     Kind.REPLY_AUDIO: "ReplyAudio",
@@ -94,26 +94,26 @@ def record(value: Any) -> list[Any]:
     if not isinstance(value, (bytes, memoryview)):
         fields = fields_of(value)
         return [name_of(type(value).__name__), _with_sound(fields)]
-    ((kind, _, payload),) = link.decode(value)
+    ((kind, _, payload),) = wire.decode(value)
     if kind not in _BINARY:
-        return record(link.decode_control(_CONTROL[kind], payload))
+        return record(wire.decode_control(_CONTROL[kind], payload))
     name = _BINARY[Kind(kind)]
     match kind:
         case Kind.REPLY_AUDIO:
-            index, pcm = link.decode_reply_audio(payload)
+            index, pcm = wire.decode_reply_audio(payload)
             return [name, {"index": index, "pcm": audio(bytes(pcm))}]
         case Kind.CALLER_AUDIO:
-            position, pcm = link.decode_caller_audio(payload)
+            position, pcm = wire.decode_caller_audio(payload)
             return [name, {"position_samples": position, "pcm": audio(bytes(pcm))}]
         case Kind.KEPT_AUDIO:
-            position, ulaw = link.decode_kept_audio(payload)
+            position, ulaw = wire.decode_kept_audio(payload)
             return [name, {"position_samples": position, "ulaw": audio(bytes(ulaw))}]
         case Kind.REPLY_TEXT:
-            index, samples, text = link.decode_reply_text(payload)
+            index, samples, text = wire.decode_reply_text(payload)
             return [name, {"index": index, "received_samples": samples, "text": text}]
         case Kind.CREDIT:
-            return [name, {"credit_bytes": link.decode_credit(payload)}]
-    return [name, {"received": link.decode_ack(payload)}]
+            return [name, {"credit_bytes": wire.decode_credit(payload)}]
+    return [name, {"received": wire.decode_ack(payload)}]
 
 
 def raised(error: BaseException) -> Output:

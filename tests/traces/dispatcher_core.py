@@ -12,14 +12,14 @@ from typing import Any, Final
 
 import orjson
 
-from common import link
-from common.metrics import FallbackOutcome
-from dispatcher.actions import LeaveChannel, Play, Purpose, ToWorker
-from dispatcher.announcements import Announcements
-from dispatcher.call import Call, Placed
-from dispatcher.leg import Leg
-from dispatcher.limits import CallLimits
-from dispatcher.memory import CallMemory
+from common.link import wire
+from common.observe.metrics import FallbackOutcome
+from dispatcher.call.actions import LeaveChannel, Play, Purpose, ToWorker
+from dispatcher.call.announcements import Announcements
+from dispatcher.call.assignment import Assignment
+from dispatcher.call.call import Call, Placed
+from dispatcher.call.limits import CallLimits
+from dispatcher.call.memory import CallMemory
 from tests.traces import canonical
 from tests.traces.canonical import Output
 from tests.traces.sound import pcm, with_base64
@@ -42,8 +42,8 @@ class DispatcherCore:
             CallLimits(**header["limits"]),
             Announcements(**{**header["announcements"], **sounds}),
         )
-        self.legs: list[Leg] = []
-        self.orders: dict[str, link.Order] = {}
+        self.legs: list[Assignment] = []
+        self.orders: dict[str, wire.TelephonyCommand] = {}
         self.outputs = self._taken()
 
     @property
@@ -63,7 +63,7 @@ class DispatcherCore:
         self.outputs = self._taken() + extra
         return self.outputs
 
-    def leg(self, number: int) -> Leg:
+    def leg(self, number: int) -> Assignment:
         """Return a leg by its number; numbers below 0 count from the newest."""
         return self.legs[number]
 
@@ -76,7 +76,7 @@ class DispatcherCore:
 
     def executed(self, now: float, order: dict[str, Any], ok: bool, message: str) -> None:
         """Tell what avr-ami made of an order."""
-        self.call.executed(link.Order(**order), ok, message, now)
+        self.call.executed(wire.TelephonyCommand(**order), ok, message, now)
 
     def restored(self, now: float, stored: dict[str, Any]) -> None:
         """Give the core what Redis remembers of the call."""
@@ -100,16 +100,16 @@ class DispatcherCore:
         for action in actions:
             if isinstance(action, ToWorker):
                 record_name, fields = canonical.record(action.record)
-                outputs.append(["record", self._number(action.leg), record_name, fields])
+                outputs.append(["record", self._number(action.assignment), record_name, fields])
             elif isinstance(action, LeaveChannel):
-                outputs.append(["action", "LeaveChannel", {"leg": self._number(action.leg)}])
+                outputs.append(["action", "LeaveChannel", {"leg": self._number(action.assignment)}])
             elif isinstance(action, Play):
                 outputs.append(["action", "Play", {"pcm": canonical.audio(action.pcm)}])
             else:
                 outputs.append(canonical.action(action))
         return outputs
 
-    def _number(self, leg: Leg) -> int:
+    def _number(self, leg: Assignment) -> int:
         return next(number for number, each in enumerate(self.legs) if each is leg)
 
 

@@ -10,7 +10,16 @@ import functools
 import re
 from typing import Final
 
-NAMES: Final[dict[str, str]] = {}
+NAMES: Final[dict[str, str]] = {
+    "ItemUpdate": "Remember",
+    "Measurement": "Report",
+    "Metric": "Seen",
+    "PendingReplies": "Spoken",
+    "Resume": "Go",
+    "TelephonyAction": "OrderAction",
+    "TelephonyCommand": "Order",
+    "TelephonyDone": "OrderDone",
+}
 """Names of classes: in the code, in the traces. Actions, records of the link and exceptions have such names."""
 
 FIELDS: Final[dict[str, str | None]] = {}

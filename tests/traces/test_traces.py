@@ -77,7 +77,7 @@ def test_a_state_that_differs_is_found(core: str) -> None:
 
 @pytest.mark.interpreted
 def test_a_change_of_the_core_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.answering.RETRY_FIRST_SECONDS", 0.9)
+    monkeypatch.setattr("worker.session.answering.RETRY_FIRST_SECONDS", 0.9)
     marks = frozen.read_marks("worker")
     assert any(difference_of_seed("worker", seed, marks[seed]) is not None for seed in range(100))
 

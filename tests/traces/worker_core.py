@@ -9,26 +9,28 @@ from typing import Any, Final, get_args
 
 import orjson
 
-from common import g711, link
+from common.audio import g711
 from common.errors import PeerError, UpstreamError
-from common.extensions import TransferRule
-from common.models import Service
+from common.link import wire
+from common.settings.extensions import TransferRule
+from common.settings.models import Service
 from tests.traces import canonical
 from tests.traces.canonical import Output
+from tests.traces.names import name_of
 from tests.traces.sound import TONE, pcm, with_base64
-from worker import dialect
-from worker.actions import ToDispatcher, ToUpstream
-from worker.plan import Plan
-from worker.session import Session
-from worker.snapshot import Snapshot
+from worker.realtime import dialect
+from worker.session.actions import ToDispatcher, ToUpstream
+from worker.session.checkpoint import Checkpoint
+from worker.session.plan import Plan
+from worker.session.session import Session
 
 CHANNEL: Final = 3
 DIALECTS: Final = {
     each.name: each for each in (dialect.GA, dialect.BETA, dialect.XAI, dialect.AZURE, dialect.AZURE_BETA)
 }
-RECORDS: Final = {record.__name__: record for record in get_args(link.Control)}
+RECORDS: Final = {name_of(record.__name__): record for record in get_args(wire.Control)}
 
-# What `worker.call.Call` takes for an event of another shape than the API's.
+# What `worker.session.session_runner.Call` takes for an event of another shape than the API's.
 BAD_INPUT: Final = (
     PeerError,
     LookupError,
@@ -91,8 +93,8 @@ class WorkerCore:
         return outputs
 
 
-def opening_of(fields: dict[str, Any]) -> link.Open:
-    return link.Open(**fields)
+def opening_of(fields: dict[str, Any]) -> wire.Open:
+    return wire.Open(**fields)
 
 
 def _plan_of(fields: dict[str, Any]) -> Plan:
@@ -110,14 +112,14 @@ def _plan_of(fields: dict[str, Any]) -> Plan:
     return Plan(**made)
 
 
-def _snapshot_of(fields: dict[str, Any]) -> Snapshot:
+def _snapshot_of(fields: dict[str, Any]) -> Checkpoint:
     made = dict(fields)
-    made["items"] = [link.Remember(**with_mulaw(item)) for item in fields.get("items", ())]
-    made["replies"] = tuple(link.Reply(**reply) for reply in fields.get("replies", ()))
+    made["items"] = [wire.ItemUpdate(**with_mulaw(item)) for item in fields.get("items", ())]
+    made["replies"] = tuple(wire.Reply(**reply) for reply in fields.get("replies", ()))
     made["audio"] = [(position, pcm(sound)) for position, sound in fields.get("audio", ())]
     for name in ("orders", "running"):
         made[name] = frozenset(fields.get(name, ()))
-    return Snapshot(**made)
+    return Checkpoint(**made)
 
 
 def with_mulaw(fields: dict[str, Any]) -> dict[str, Any]:
@@ -133,37 +135,39 @@ def _mulaw64(sound: dict[str, list[int]]) -> str:
 
 def payload_of(name: str, fields: dict[str, Any]) -> tuple[int, memoryview]:
     """Return kind and payload of a record of the link."""
-    ((kind, _, payload),) = link.decode(_encoded(name, fields))
+    ((kind, _, payload),) = wire.decode(_encoded(name, fields))
     return kind, payload
 
 
 def _encoded(name: str, fields: dict[str, Any]) -> bytes:
     match name:
         case "Credit":
-            return link.encode_credit(CHANNEL, fields["credit_bytes"])
+            return wire.encode_credit(CHANNEL, fields["credit_bytes"])
         case "Ack":
-            return link.encode_ack(CHANNEL, fields["received"])
+            return wire.encode_ack(CHANNEL, fields["received"])
         case "ReplyAudio":
-            return link.encode_reply_audio(CHANNEL, fields["index"], pcm(fields["pcm"]))
+            return wire.encode_reply_audio(CHANNEL, fields["index"], pcm(fields["pcm"]))
         case "ReplyText":
-            return link.encode_reply_text(CHANNEL, fields["index"], fields["received_samples"], fields["text"])
+            return wire.encode_reply_text(CHANNEL, fields["index"], fields["received_samples"], fields["text"])
         case "KeptAudio":
-            return link.encode_kept_audio(
+            return wire.encode_kept_audio(
                 CHANNEL, fields["position_samples"], g711.encode_ulaw(pcm(fields["pcm"]))
             )
         case "Remember":
-            return link.encode(link.Remember(**with_mulaw(fields)), CHANNEL)
+            return wire.encode(wire.ItemUpdate(**with_mulaw(fields)), CHANNEL)
         case "Spoken":
-            return link.encode(link.Spoken(tuple(link.Reply(**reply) for reply in fields["replies"])), CHANNEL)
+            return wire.encode(
+                wire.PendingReplies(tuple(wire.Reply(**reply) for reply in fields["replies"])), CHANNEL
+            )
         case "Heard" | "Playout":
             made = {
-                key: tuple(link.ItemHeard(*each) for each in value) if isinstance(value, list) else value
+                key: tuple(wire.ItemHeard(*each) for each in value) if isinstance(value, list) else value
                 for key, value in fields.items()
             }
-            return link.encode(RECORDS[name](**made), CHANNEL)
+            return wire.encode(RECORDS[name](**made), CHANNEL)
         case "Go":
-            return link.encode(link.Go(**{**fields, "orders": tuple(fields.get("orders", ()))}), CHANNEL)
-    return link.encode(RECORDS[name](**fields), CHANNEL)
+            return wire.encode(wire.Resume(**{**fields, "orders": tuple(fields.get("orders", ()))}), CHANNEL)
+    return wire.encode(RECORDS[name](**fields), CHANNEL)
 
 
 def _error(fields: dict[str, Any]) -> UpstreamError:
