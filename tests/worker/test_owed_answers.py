@@ -306,6 +306,81 @@ def test_failing_api_that_recovers_answers_once() -> None:
     assert not made.ended
 
 
+@pytest.mark.parametrize("helps", [True, False])
+def test_too_long_conversation_is_shortened_once(helps: bool) -> None:
+    made = greeted()
+    kept = [made.last_item]
+    for number in range(6):
+        made.turn(f"item_{number}")
+        kept += [f"item_{number}", made.last_item]
+    details = {"type": "failed", "error": {"type": "invalid_request_error", "code": "context_length_exceeded"}}
+    plain = []
+
+    def play(api_: Api, response_id: str, request: dict[str, Any] | None) -> list[Did]:
+        if request is not None and not is_plain(request):
+            return speak(api_, response_id)
+        plain.append(response_id)
+        if helps and len(plain) == 2:
+            return speak(api_, response_id)
+        failed = api.response_done(response_id, "failed", status_details=details)
+        return api_.driver.event(api.response_created(response_id), failed)
+
+    made.play = play
+    before = len(made.did)
+    made.turn("last")
+    made.run(20)
+    deleted = [
+        one["item_id"] for one in only(made.did[before:], dict) if one["type"] == "conversation.item.delete"
+    ]
+    # The oldest items go; what the caller has just said stays.
+    assert deleted
+    assert deleted == kept[: len(deleted)]
+    assert "last" not in deleted
+    # One more request; if that one fails, too, the caller is told.
+    assert len(plain) == 2
+    assert [is_plain(request) for _, request in made.requests[-2:]] == ([True, True] if helps else [True, False])
+
+
+def test_api_that_refuses_metadata_is_asked_without_it() -> None:
+    driver = Driver()
+    driver.keeps_metadata = True
+    (request,) = requests(driver.go_live())
+    assert "metadata" in request["response"]
+    # As the API words it for a field that it does not take.
+    refusal = api.error("unknown_parameter", event_id=request["event_id"], param="response.metadata")
+    driver.event(refusal)
+    (again,) = requests(driver.tick(SOON_SECONDS))
+    assert "metadata" not in again.get("response", {})
+
+
+def test_apology_that_is_not_heard_either_ends_the_session() -> None:
+    made = greeted()
+    made.play = say_nothing
+    made.turn("item_a")
+    made.run(20)
+    (ended,) = made.ended
+    assert ended.outcome == "failed"
+    assert "the model says nothing" in ended.message
+
+
+def test_continuation_that_fails_is_not_continued_again() -> None:
+    made = greeted()
+    error = {"type": "failed", "error": {"type": "server_error", "code": "server_error", "message": "down"}}
+
+    def cut_off(api_: Api, response_id: str, request: dict[str, Any] | None) -> list[Did]:
+        item_id = f"item_of_{response_id}"
+        did = api_.driver.reply(response_id, item_id, "one two", 200, previous=api_.last_item, done=False)
+        did += api_.driver.record(playout(*audio_samples(did).items(), idle=True))
+        return did + api_.driver.event(api.response_done(response_id, "failed", status_details=error))
+
+    made.play = cut_off
+    made.turn("item_a")
+    made.run(20)
+    # The greeting, and one request to go on.
+    assert len(made.requests) == 2
+    assert not made.ended
+
+
 def test_three_failed_turns_in_a_row_end_the_session() -> None:
     made = greeted()
     made.play = apologise_alone
