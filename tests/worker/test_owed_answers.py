@@ -18,7 +18,7 @@ from tests.worker.restored import agent, replayed, restored, user
 from tests.worker.session_driver import FRAME, Append, Did, Driver, audio_samples, live, only, playout
 from worker.actions import Answer, Connect, Ended, RunTool
 from worker.session import State
-from worker.upstream_limits import UpstreamLimits
+from worker.upstream_limits import FAILURES_TO_OPEN, BreakerState, UpstreamLimits
 
 TICK_SECONDS = 0.2
 # A repeat that is due comes within this time: the first back-off with its jitter, and some ticks.
@@ -399,6 +399,30 @@ def test_turn_that_is_answered_starts_the_count_anew() -> None:
         made.turn(f"item_{number}")
         made.run(20)
         assert not made.ended
+
+
+def call_tool(api_: Api, response_id: str, request: dict[str, Any] | None = None) -> list[Did]:
+    """A response that calls a function, which never has a result."""
+    call = api.function_call_item(f"item_of_{response_id}") | {"call_id": f"call_of_{response_id}"}
+    return api_.driver.event(
+        api.response_created(response_id),
+        api.event("response.output_item.done", response_id=response_id, output_index=0, item=call),
+        api.response_done(response_id),
+    )
+
+
+@pytest.mark.parametrize("answer", [speak, call_tool])
+def test_answers_that_succeed_keep_the_breaker_closed(answer: Play) -> None:
+    limits = UpstreamLimits()
+    made = greeted(limits=limits)
+    for number in range(2 * FAILURES_TO_OPEN):
+        made.play = fail
+        made.turn(f"item_{number}")
+        made.play = answer
+        made.run(SOON_SECONDS)
+        assert limits.breaker is BreakerState.CLOSED
+    # Each answer came at its second request.
+    assert len(made.requests) == 1 + 2 * FAILURES_TO_OPEN
 
 
 @pytest.mark.parametrize("is_open", [True, False], ids=["no session", "no connection"])
