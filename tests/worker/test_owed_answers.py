@@ -401,7 +401,7 @@ def test_turn_that_is_answered_starts_the_count_anew() -> None:
         assert not made.ended
 
 
-def call_tool(api_: Api, response_id: str, request: dict[str, Any] | None = None) -> list[Did]:
+def call_endless_tool(api_: Api, response_id: str, request: dict[str, Any] | None = None) -> list[Did]:
     """A response that calls a function, which never has a result."""
     call = api.function_call_item(f"item_of_{response_id}") | {"call_id": f"call_of_{response_id}"}
     return api_.driver.event(
@@ -411,7 +411,7 @@ def call_tool(api_: Api, response_id: str, request: dict[str, Any] | None = None
     )
 
 
-@pytest.mark.parametrize("answer", [speak, call_tool])
+@pytest.mark.parametrize("answer", [speak, call_endless_tool])
 def test_answers_that_succeed_keep_the_breaker_closed(answer: Play) -> None:
     limits = UpstreamLimits()
     made = greeted(limits=limits)
