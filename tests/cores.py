@@ -26,12 +26,17 @@ def core_tests() -> list[str]:
 
 
 def ordered_tests(module: str) -> list[str]:
-    """Return the files of all tests, random ones included, with those that mirror a module first.
+    """Return the files of all tests, random ones last; those nearest to a module first.
 
-    `tests/worker/test_replies.py` and `tests/worker/test_replies_*.py` mirror `worker/replies.py`.
+    `tests/worker/test_replies.py` and `tests/worker/test_replies_*.py` mirror `worker/replies.py`. Tests of the same
+    side follow, then those of the other side.
     """
-    tests = core_tests() + [test for test in RANDOM_TESTS if "::" not in test]
     path = Path("tests", module)
     stem = (path.parent / f"test_{path.stem}").as_posix()
-    mirrors = [test for test in tests if test == f"{stem}.py" or test.startswith(f"{stem}_")]
-    return mirrors + [test for test in tests if test not in mirrors]
+    side = "/".join(path.parts[:2]) + "/"
+
+    def distance(test: str) -> int:
+        mirrors = test == f"{stem}.py" or test.startswith(f"{stem}_")
+        return 0 if mirrors else 1 if test.startswith(side) else 2
+
+    return sorted(core_tests(), key=distance) + [test for test in RANDOM_TESTS if "::" not in test]

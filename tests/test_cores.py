@@ -13,11 +13,13 @@ def test_each_entry_of_the_table_is_a_file(pattern: str) -> None:
     assert list(ROOT.glob(pattern.partition("::")[0])), f"{pattern} is no file: correct pyproject.toml"
 
 
-def test_tests_that_mirror_a_module_come_first() -> None:
+def test_tests_nearest_to_a_module_come_first() -> None:
     tests = ordered_tests("worker/session.py")
     mirrors = [test for test in core_tests() if test.startswith("tests/worker/test_session")]
     assert sorted(tests[: len(mirrors)]) == sorted(mirrors)
-    assert len(tests) == len(set(tests)) > len(mirrors)
+    side = [test for test in core_tests() if test.startswith("tests/worker/")]
+    assert sorted(tests[: len(side)]) == sorted(side)
+    assert len(tests) == len(set(tests)) > len(core_tests()) > len(side)
 
 
 def test_a_module_below_the_floor_or_not_measured_is_named() -> None:
