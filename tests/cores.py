@@ -28,8 +28,8 @@ def core_tests() -> list[str]:
 def ordered_tests(module: str) -> list[str]:
     """Return the files of all tests, random ones last; those nearest to a module first.
 
-    `tests/worker/test_replies.py` and `tests/worker/test_replies_*.py` mirror `worker/replies.py`. Tests of the same
-    side follow, then those of the other side.
+    `tests/worker/test_replies.py` and `tests/worker/test_replies_*.py` mirror `worker/replies.py`. Tests of the
+    same side follow, then those of the other side.
     """
     path = Path("tests", module)
     stem = (path.parent / f"test_{path.stem}").as_posix()
