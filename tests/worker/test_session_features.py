@@ -16,7 +16,9 @@ from common.wav import read_wav
 from tests.worker import api_events as api
 from tests.worker.session_driver import CREATE, Append, Driver, live, only, pcm_24k, playout
 from worker.actions import Answer, Configured, Report, RunTool, Seen
+from worker.answering import RESPONSE_END_SECONDS
 from worker.function_calls import MAX_LOGGED_REFUSALS
+from worker.realtime_errors import NO_RESPONSE_ACTIVE
 from worker.session import State
 from worker.snapshot import Snapshot
 
@@ -318,6 +320,19 @@ def test_the_first_key_stops_the_agent() -> None:
     did = driver.record(link.Dtmf("1"))
     assert did == [{"type": "response.cancel", "response_id": "resp_1"}, link.Flush(1)]
     assert driver.record(link.Dtmf("2")) == []
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_keys_are_answered_where_the_end_of_the_reply_was_lost(refused: bool) -> None:
+    driver = live()
+    driver.reply("resp_1", "item_1", "Enter your number", 1000, done=False)
+    assert {"type": "response.cancel", "response_id": "resp_1"} in driver.record(link.Dtmf("1"))
+    assert CREATE not in driver.record(link.Dtmf("#"))
+    if refused:
+        assert CREATE in driver.event(api.error(NO_RESPONSE_ACTIVE))
+    else:
+        assert CREATE not in driver.tick(RESPONSE_END_SECONDS - 0.1)
+        assert CREATE in driver.tick(0.1) + driver.tick(0.1)
 
 
 def test_a_key_before_the_asked_response_cancels_it_when_it_comes() -> None:
