@@ -29,10 +29,13 @@ TESTS ?=
 DURATION ?= 60
 CALLS ?= 50
 
+# Of `make mutants`, which takes SEED=, too.
+NUMBER ?= 60
+
 # Of `make fuzz`: examples, many of which are sequences: some 250,000 inputs.
 EXAMPLES ?= 75000
 
-.PHONY: setup compiled demo test test-system node-tools check bench chaos leaks fuzz format clean
+.PHONY: setup compiled demo test test-system node-tools check bench chaos leaks fuzz coverage mutants format clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -89,6 +92,15 @@ leaks: $(READY)
 # something. `make test` takes a share of it.
 fuzz: $(READY)
 	@FUZZ_EXAMPLES=$(EXAMPLES) $(RUN) -m pytest tests/fuzz -v -s --timeout=3600
+
+# Lines and branches of the Sans-I/O cores that their tests run; exit code 1 if a module is below the floor. COMPILED= has no
+# effect, because coverage.py sees the sources alone.
+coverage: $(STAMP)
+	@$(BIN)/python -m tests.core_coverage --processes $(TEST_PROCESSES)
+
+# Random faults in the Sans-I/O cores, one at a time, in a copy of the tree; a fault that no test notices is listed.
+mutants: $(STAMP)
+	@$(BIN)/python -m tests.mutants --number $(NUMBER) $(if $(SEED),--seed $(SEED))
 
 # One table of what the service costs; BENCH names parts of it, such as BENCH="cpu new". COMPILED= measures the sources as they
 # are.
