@@ -31,7 +31,8 @@ def _is_below_home(address: str) -> bool:
 def _tracked() -> list[str]:
     if not (REPOSITORY / ".git").exists():
         pytest.skip("this is no checkout")
-    command = ("git", "ls-files")
+    # A checkout may belong to another user, as in a container of CI.
+    command = ("git", "-c", f"safe.directory={REPOSITORY}", "ls-files")
     listing = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     return [path for path in listing.stdout.splitlines() if (REPOSITORY / path).is_file()]
 
