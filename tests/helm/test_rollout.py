@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from common.runtime.cli import parse_arguments
 from common.settings.settings import DEFAULT_DRAIN_SECONDS, Role
 from tests.helm.matrix import MATRIX, Values
 from tests.helm.release import CHART, Object, Release, copy_of_chart, render
@@ -119,7 +120,9 @@ def test_a_new_dispatcher_waits_for_workers_of_its_release() -> None:
     release = render(EVERYTHING)
     (wait,) = release.pod("dispatcher")["initContainers"]
     container = release.container("dispatcher")
-    assert wait["command"] == ["python", "-P", "-m", "dispatcher.workers.await_workers", "--seconds", "600"]
+    assert "command" not in wait, "the image's entrypoint runs it"
+    assert wait["args"] == ["await-workers", "--seconds", "600"]
+    parse_arguments(wait["args"])
     assert wait["env"] == container["env"]
     assert wait["image"] == container["image"]
     assert wait["volumeMounts"] == container["volumeMounts"]
