@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from common.runtime.cli import parse_arguments
+from common.runtime.release import RELEASE
 from common.settings.settings import DEFAULT_DRAIN_SECONDS, Role
 from tests.helm.matrix import MATRIX, Values
 from tests.helm.release import CHART, Object, Release, copy_of_chart, render
@@ -39,7 +40,7 @@ def test_a_release_of_the_service_changes_the_image_and_nothing_else(tmp_path: P
     before = templates(render(EVERYTHING))
     for template in (*newer.values(), *before.values()):
         for container in (*template["spec"]["containers"], *template["spec"].get("initContainers", [])):
-            container["image"] = container["image"].replace(":9.9.9", ":0.1.0")
+            container["image"] = container["image"].replace(":9.9.9", f":{RELEASE}")
     assert newer == before
 
 

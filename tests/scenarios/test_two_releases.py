@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 import redis.asyncio as aioredis
 
+from common.store.keys import KEY_PREFIX
 from simulator.avr.core import SimulatedCall, place_call
 from simulator.realtime.server import RealtimeSimulator
 from simulator.realtime.settings import SimulatorSettings
@@ -97,12 +98,15 @@ async def test_releases_understand_each_other_and_no_call_goes_to_an_older_one_w
         calls.append(await place(cluster, 0))
         await are_on(cluster, ours, calls[2])
         # What only another release knows of in Redis.
-        keys = [f"avr-sts:worker:{await worker_id(ours)}", *(f"avr-sts:call:{call.uuid}" for call in calls)]
+        keys = [
+            f"{KEY_PREFIX}worker:{await worker_id(ours)}",
+            *(f"{KEY_PREFIX}call:{call.uuid}" for call in calls),
+        ]
         for key in keys:
             await client.hset(key, "news", "of another release")
 
         async def is_told() -> bool:
-            profiles = [await client.hget(f"avr-sts:said:{call.uuid}", "profile") for call in calls[:2]]
+            profiles = [await client.hget(f"{KEY_PREFIX}said:{call.uuid}", "profile") for call in calls[:2]]
             return all('"news"' in (profile or "") for profile in profiles)
 
         await eventually(is_told, PATIENCE_SECONDS)
