@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
-import aiohttp
 import pytest
 import redis.asyncio as aioredis
 
 from common.store.keys import KEY_PREFIX
-from simulator.avr.core import SimulatedCall, place_call
 from simulator.realtime.server import RealtimeSimulator
-from simulator.realtime.settings import SimulatorSettings
 from tests.helpers import eventually
+from tests.scenarios.conversations import BRIEF, are_on, converse, place
 from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
-from tests.scenarios.tones import tone
 
 OLDER, NEWER = "0.0.9", "9.9.9"
 
@@ -30,49 +27,8 @@ class OtherRelease(ServiceProcess):
 @pytest.fixture
 async def simulator() -> AsyncIterator[RealtimeSimulator]:
     """A Realtime API that is brief."""
-    settings = SimulatorSettings(greeting_words=2, words=2, word_ms=200, transcription_delay_seconds=0.1)
-    async with RealtimeSimulator(settings) as simulator:
+    async with RealtimeSimulator(BRIEF) as simulator:
         yield simulator
-
-
-async def place(cluster: Cluster, dispatcher: int = 0, others: Sequence[str] = ()) -> SimulatedCall:
-    """A call that has been greeted."""
-    url = await cluster.url(dispatcher)
-    call = await place_call(url, reconnect_seconds=PATIENCE_SECONDS, reconnect_urls=others)
-    await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
-    return call
-
-
-async def converse(*calls: SimulatedCall) -> None:
-    """Each caller says something, and is answered."""
-
-    async def turn(call: SimulatedCall) -> None:
-        known = len(call.transcripts)
-        await call.say(tone(700, 0.6))
-        await call.wait_for(lambda c: len(c.transcripts) >= known + 2, timeout_seconds=PATIENCE_SECONDS)
-        assert [each.role for each in call.transcripts[known:]] == ["user", "agent"]
-
-    await asyncio.gather(*(turn(call) for call in calls))
-
-
-async def are_on(cluster: Cluster, worker: ServiceProcess, *calls: SimulatedCall) -> None:
-    """Wait until a worker has all of these calls, and every dispatcher says so."""
-    name = await worker_id(worker)
-    wanted = {call.uuid for call in calls}
-
-    async def is_so() -> bool:
-        for number, dispatcher in enumerate(cluster.dispatchers):
-            if dispatcher.returncode is None:
-                async with (
-                    aiohttp.ClientSession() as http,
-                    http.get(f"{await cluster.admin_url(number)}/calls") as response,
-                ):
-                    listed = await response.json()
-                if wanted - {each["uuid"] for each in listed if (each["worker"], each["state"]) == (name, "live")}:
-                    return False
-        return True
-
-    await eventually(is_so, PATIENCE_SECONDS)
 
 
 @pytest.mark.interpreted
