@@ -197,9 +197,10 @@ __all__ = [
     "on_channel",
 ]
 
-PROTOCOL_VERSION = 1
-# The newest protocol and the one before it can be on the link during a rollout.
-OLDEST_PROTOCOL_VERSION = 1
+# Protocol 2 is that of release 0.2, which does not speak protocol 1 of release 0.1 (docs/releases.md).
+PROTOCOL_VERSION = 2
+# The oldest protocol that a peer may have: usually the one before, because both are on the link during a rollout.
+OLDEST_PROTOCOL_VERSION = 2
 
 # A second of audio is 16,000 bytes. The windows bridge an event loop that stalls for a moment, and are what a
 # call can hold in the other process at most.

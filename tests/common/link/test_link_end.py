@@ -251,7 +251,10 @@ async def test_what_is_no_record_ends_the_link(message: str | bytes, reason: str
     [
         (wire.encode(wire.Ready(), 0), "record 5 before HELLO"),
         (b"\x01\x00\x00\x00\x00\x00\x00\x00\x04text", "Hello"),
-        (wire.encode(Hello(0, "0.0.9", "dispatcher", "d-old", ""), 0), "d-old (release 0.0.9) is older"),
+        (
+            wire.encode(Hello(1, "0.1.0", "dispatcher", "d-old", ""), 0),
+            "release 0.1.0 has link protocol 1, older than 2: drain it, then switch (docs/releases.md)",
+        ),
     ],
     ids=["another record", "no JSON", "a protocol that is too old"],
 )
@@ -541,7 +544,7 @@ async def test_a_hello_with_an_endless_field_is_refused(name: str) -> None:
     "first",
     [
         wire.encode(Hello(0, "r" * 250, "role" * 60, "id\n\x1b[31m" + "i" * 240, ""), 0),
-        wire.encode(Hello(1, "r" * 250, "dispatcher", "i" * 250, "", "no challenge"), 0),
+        wire.encode(Hello(wire.PROTOCOL_VERSION, "r" * 250, "dispatcher", "i" * 250, "", "no challenge"), 0),
         wire.encode(wire.Ready(), 0),
     ],
 )
