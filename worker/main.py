@@ -23,7 +23,8 @@ from common.observe.metrics import LastingTask
 from common.runtime.process import Process
 from common.runtime.release import COMPILED, RELEASE
 from common.settings.settings import Settings
-from common.store.registry import Registry, WorkerRecord, WorkerState
+from common.store.leases import WorkerRecord, WorkerState
+from common.store.registry import Registry
 from worker.config import instructions
 from worker.config.prices import Prices
 from worker.realtime import errors

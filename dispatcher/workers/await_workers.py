@@ -26,7 +26,8 @@ from common.runtime.process import Process, run_process
 from common.runtime.process_exit import exit_now
 from common.runtime.release import RELEASE
 from common.settings.settings import Role, Settings
-from common.store.registry import Registry, WorkerState, WorkerStatus, release_order
+from common.store.leases import WorkerState, WorkerStatus, release_order
+from common.store.registry import Registry
 
 POLL_SECONDS: Final = 1.0
 

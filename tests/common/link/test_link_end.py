@@ -23,7 +23,9 @@ from common.link import wire
 from common.link.link_end import LINK_LIMITS, LinkEnd
 from common.link.wire import Hello, Kind
 from common.net.tokens import Token
-from common.net.websocket import connect, serve
+from common.net.websocket_client import connect
+from common.net.websocket_limits import Limits
+from common.net.websocket_server import serve
 from common.observe.line_limit import LineLimit
 from tests.common.websocket_peers import PATIENCE_SECONDS, frame
 from tests.helpers import eventually
@@ -324,7 +326,7 @@ async def test_an_oversize_message_ends_the_link_at_once() -> None:
 
 
 async def test_a_peer_that_falls_silent_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = common.net.websocket.Limits(ping_interval_seconds=0.02, silence_timeout_seconds=0.1)
+    quick = Limits(ping_interval_seconds=0.02, silence_timeout_seconds=0.1)
     monkeypatch.setattr("tests.common.link.test_link_end.LINK_LIMITS", quick)
     far = Recorder(FAR)
     async with far_end(far) as url:

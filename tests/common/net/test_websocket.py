@@ -14,7 +14,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as threaded_connect
 
 import common.net.websocket
-from common.net.websocket import Limits, close_all, connect
+from common.net.websocket import close_all
+from common.net.websocket_client import connect
+from common.net.websocket_limits import Limits
 from tests.common.websocket_peers import (
     BINARY,
     CLOSE,

@@ -13,22 +13,10 @@ from redis.asyncio import Redis
 
 from common.errors import RegistryUnavailable
 from common.observe import redaction
-from common.store.registry import (
-    CONNECTING,
-    NOBODY,
-    CallLease,
-    CallRecord,
-    MemoryUpdate,
-    NoCapacity,
-    NoCapacityReason,
-    Pin,
-    Registry,
-    Superseded,
-    WorkerRecord,
-    WorkerState,
-    WorkerStatus,
-    release_order,
-)
+from common.store.leases import CallLease, CallRecord, WorkerRecord, WorkerState, WorkerStatus, release_order
+from common.store.memory import MemoryUpdate
+from common.store.pins import NoCapacity, NoCapacityReason, Pin, Superseded
+from common.store.registry import CONNECTING, NOBODY, Registry
 from tests.helpers import eventually
 from tests.redis_process import RedisProcess
 
