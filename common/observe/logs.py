@@ -19,8 +19,9 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from common.observe import log_writer
+from common.observe.log_options import LogFormat
 from common.observe.redaction import REDACTED, is_secret_name, redact
-from common.settings.settings import LogFormat, Settings
+from common.settings.settings import Settings
 
 LOGGER_NAME: Final = "avr_sts"
 

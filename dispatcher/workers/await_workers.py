@@ -25,7 +25,8 @@ from common.observe import logs
 from common.runtime.process import Process, run_process
 from common.runtime.process_exit import exit_now
 from common.runtime.release import RELEASE
-from common.settings.settings import Role, Settings
+from common.settings.roles import Role
+from common.settings.settings import Settings
 from common.store.leases import WorkerState, WorkerStatus, release_order
 from common.store.registry import Registry
 

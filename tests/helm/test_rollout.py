@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from common.settings.settings import DEFAULT_DRAIN_SECONDS, Role
+from common.settings.roles import DEFAULT_DRAIN_SECONDS, Role
 from tests.helm.matrix import MATRIX, Values
 from tests.helm.release import CHART, Object, Release, copy_of_chart, render
 

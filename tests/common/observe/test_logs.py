@@ -14,7 +14,8 @@ import pytest
 import structlog
 
 from common.observe import logs, redaction
-from common.settings.settings import LogFormat, LogLevel, Settings
+from common.observe.log_options import LogFormat, LogLevel
+from common.settings.settings import Settings
 
 KEY = "sk-proj-0123456789abcdef"
 

@@ -11,7 +11,7 @@ from common.errors import ServiceError
 from common.runtime import cli
 from common.runtime.release import COMPILED, RELEASE
 from common.runtime.supervisor import command_of
-from common.settings.settings import Role
+from common.settings.roles import Role
 
 COMMANDS = ["serve", "dispatcher", "worker", "call", "simulate", "load"]
 

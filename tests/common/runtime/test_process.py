@@ -20,8 +20,9 @@ from prometheus_client import CollectorRegistry, Histogram
 
 from common.runtime import process as process_module
 from common.runtime.process import STOP_SECONDS, Process, watch_event_loop
+from common.settings.child_settings import ChildSettings
 from common.settings.secret_store import Secrets
-from common.settings.settings import ChildSettings, Settings
+from common.settings.settings import Settings
 from tests.common.runtime.programs import process_program
 from tests.hanging_resolver import HOST, HangingResolver
 from tests.helpers import eventually

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from common.settings.settings import Role, Settings
+from common.settings.roles import Role
+from common.settings.settings import Settings
 
 NEEDED = {"OPENAI_API_KEY": "k", "REDIS_URL": "redis://127.0.0.1:6379/0", "OPENAI_BASE_URL": "ws://127.0.0.1:9000"}
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from common.settings import role_secrets
-from common.settings.settings import Role, Settings
+from common.settings.roles import Role
+from common.settings.settings import Settings
 from tests.common.secrets_of_roles import OF_DISPATCHERS, OF_WORKERS, WRITTEN
 
 

@@ -10,18 +10,14 @@ from common.audio.wav import write_wav
 from common.errors import SettingsError
 from common.net.json_depth import MAX_LEVELS
 from common.net.tls import TlsFiles
+from common.observe.log_options import LogFormat, LogLevel
+from common.settings.child_settings import ChildSettings
 from common.settings.models import VOICES
+from common.settings.openai_fields import Eagerness, TurnDetection
 from common.settings.role_secrets import is_withheld
-from common.settings.settings import (
-    ChildSettings,
-    Eagerness,
-    LogFormat,
-    LogLevel,
-    Role,
-    Settings,
-    TurnDetection,
-)
-from common.settings.values import AudioFormat
+from common.settings.roles import Role
+from common.settings.session_values import AudioFormat
+from common.settings.settings import Settings
 from tests.certificates import Authority
 
 KEY = "sk-proj-0123456789abcdef"
