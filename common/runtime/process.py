@@ -129,7 +129,7 @@ def run_process(main: Main, settings: Settings, role: Role) -> int:
     redaction.know("settings", known.seen)
     signals.hold()
     log_writer.install()
-    logs.configure(settings, name)
+    logs.configure(name, level=settings.log_level, line_format=settings.log_format)
     _allow_many_files()
     if child is None:
         for notice in settings.notices:

@@ -3,14 +3,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.net.admission_control import (
-    ANSWERS,
-    DEFAULT_ADMISSION_LIMITS,
-    AdmissionControl,
-    AdmissionLimits,
-    Refusal,
-)
+from common.net.admission_control import ANSWERS, DEFAULT_ADMISSION_LIMITS, AdmissionControl, AdmissionLimits
 from common.observe.line_limit import REPORT_SECONDS
+from common.observe.refusals import Refusal
 
 LIMITS = AdmissionLimits(arriving=5, arriving_of_address=3)
 

@@ -16,9 +16,10 @@ import pytest
 from structlog.testing import capture_logs
 
 import common.net.listener
-from common.net.admission_control import DEFAULT_ADMISSION_LIMITS, AdmissionLimits, Refusal
+from common.net.admission_control import DEFAULT_ADMISSION_LIMITS, AdmissionLimits
 from common.net.listener import Arrival, Listener, listen
 from common.net.tls import Tls, TlsFiles
+from common.observe.refusals import Refusal
 from tests.certificates import Authority
 from tests.common.websocket_peers import PATIENCE_SECONDS, RawPeer
 from tests.helpers import eventually
