@@ -151,7 +151,7 @@ async def test_records_of_one_turn_travel_in_one_message() -> None:
         assert await client.recv() == sent[0]
 
 
-async def test_what_is_too_much_for_one_message_goes_in_several_in_order() -> None:
+async def test_records_too_long_for_one_message_go_in_several_in_order() -> None:
     far = Recorder(FAR)
     async with far_end(far) as url, await greeted_client(url) as client:
         # A quarter of a message and a bit each, so three of them fit.
@@ -295,7 +295,7 @@ async def test_who_has_greeted_may_be_silent(monkeypatch: pytest.MonkeyPatch) ->
         assert near.losses == far.losses == []
 
 
-async def test_an_owner_hears_of_a_useless_link_at_once_and_not_when_its_peer_has_answered() -> None:
+async def test_a_failed_link_is_reported_before_its_peer_answers() -> None:
     def refuse(_: Recorder, __: object) -> None:
         raise LinkProtocolError("not on my link")
 

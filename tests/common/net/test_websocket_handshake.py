@@ -181,7 +181,7 @@ class TestHandshake:
             for owner in ours.owners:
                 await owner.closed_with()
 
-    async def test_a_peer_that_hangs_up_within_the_handshake_is_nobodys_call(self) -> None:
+    async def test_a_peer_that_hangs_up_during_the_handshake_has_no_owner(self) -> None:
         async with listening() as ours:
             for raw in (b"", HANDSHAKE[:20], HANDSHAKE[:-2]):
                 peer = await RawPeer.connect(ours.port)
@@ -284,7 +284,7 @@ class TestConnecting:
             assert (refused.value.status, refused.value.body, refused.value.retry_after) == (status, body, "7")
             assert owner.closings == []
 
-    async def test_a_refusal_whose_body_ends_with_the_connection_is_one_too(self) -> None:
+    async def test_a_refusal_may_end_its_body_with_the_connection(self) -> None:
         async with raw_server(b"HTTP/1.1 502 Bad Gateway\r\n\r\nno upstream", then_close=True) as url:
             with pytest.raises(HandshakeRefused) as refused:
                 await connect(url, Recorder())

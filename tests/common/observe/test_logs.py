@@ -42,7 +42,7 @@ def only(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return line
 
 
-def test_a_line_is_a_json_object_with_time_level_event_and_process(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_has_time_level_event_and_process_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("worker-3")
     logs.get_logger().info("call opened", seconds=1.5)
     line = only(capsys)

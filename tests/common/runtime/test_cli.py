@@ -92,7 +92,7 @@ def test_every_wrong_setting_is_a_line_with_the_programs_name(tmp_path: Path) ->
     ]
 
 
-def test_a_module_of_the_working_directory_does_not_take_the_place_of_a_childs(tmp_path: Path) -> None:
+def test_a_module_in_the_working_directory_shadows_none_of_ours(tmp_path: Path) -> None:
     (tmp_path / "common").mkdir()
     (tmp_path / "common" / "__init__.py").write_text("raise SystemExit('the wrong one')\n")
     done = subprocess.run(

@@ -104,7 +104,7 @@ def test_a_secret_in_the_place_of_its_path_is_not_shown() -> None:
     assert KEY not in refusal(STS_TOKEN_FILE=KEY)
 
 
-def test_the_processes_read_the_files_and_the_env_file_may_name_them(tmp_path: Path) -> None:
+def test_the_env_file_may_name_files_of_secrets(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(KEY)
     (tmp_path / ".env").write_text(f"OPENAI_API_KEY_FILE={tmp_path / 'key'}\n")
     program = (
