@@ -15,12 +15,14 @@ import structlog
 from websockets.http11 import Request
 
 from common.errors import LinkUnavailable, RegistryUnavailable
-from common.net.admission_control import DEFAULT_ADMISSION_LIMITS, AdmissionLimits, Refusal
+from common.net.admission_control import DEFAULT_ADMISSION_LIMITS, AdmissionLimits
 from common.net.listener import Arrival, Listener, listen
 from common.net.tls import Tls
 from common.net.tokens import Token, bearer
-from common.net.websocket import Limits, ServerWebSocket
+from common.net.websocket_limits import Limits
+from common.net.websocket_server import ServerWebSocket
 from common.observe.metrics import DispatcherMetrics, LastingTask
+from common.observe.refusals import Refusal
 from common.runtime.lasting_task import repeat
 from common.store.registry import Registry
 from dispatcher.api.commands import CallCommands, CommandError, CommandsWithoutWorker

@@ -14,7 +14,8 @@ from common.link import wire
 from common.link.token_handshake import DISPATCHER, AuthenticationFailed, TokenHandshake
 from common.link.wire import Hello, Kind
 from common.net.tokens import Token
-from common.net.websocket import Limits, WebSocket
+from common.net.websocket import WebSocket
+from common.net.websocket_limits import Limits
 from common.observe.line_limit import LineLimit, shown
 
 # The peer of a link is found dead after 2.3 to 2.55 s without a byte; pings make sure that there are some, if it

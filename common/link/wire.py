@@ -70,51 +70,35 @@ import orjson
 
 from common.errors import LinkProtocolError
 from common.link.binary_records import Binary, CallerAudio, Credit, KeptAudio, Record, ReplyAudio, ReplyText
-from common.link.records import (
-    UNCOUNTED,
+from common.link.call_records import (
     Attach,
     Attached,
     Awaiting,
     Close,
-    Command,
-    Control,
-    Dtmf,
     Ended,
-    Event,
-    Finished,
-    Flush,
-    Heard,
-    Hello,
-    ItemHeard,
-    ItemUpdate,
-    Keyed,
-    Kind,
     Move,
     Open,
     Opened,
-    Outcome,
-    PendingReplies,
-    Playout,
-    Profile,
-    Proof,
     Ready,
-    Reason,
-    Refusal,
     Refused,
     Release,
     Released,
-    Reply,
+)
+from common.link.kinds import UNCOUNTED, Kind, Outcome, Reason, Refusal, TelephonyAction
+from common.link.link_records import Command, Event, Hello, Proof, Result
+from common.link.memory_records import ItemUpdate, Keyed, PendingReplies, Profile, Reply, Resume, Tool, ToolKnown
+from common.link.records import Control
+from common.link.speech_records import (
+    Finished,
+    Flush,
+    Heard,
+    ItemHeard,
+    Playout,
     ReplyItem,
     ReplyItemDone,
-    Result,
-    Resume,
-    TelephonyAction,
-    TelephonyCommand,
-    TelephonyDone,
-    Tool,
-    ToolKnown,
     Transcript,
 )
+from common.link.telephony_records import Dtmf, TelephonyCommand, TelephonyDone
 from common.net.json_depth import MAX_RECORD_LEVELS, is_too_deep
 
 __all__ = [

@@ -132,7 +132,8 @@ def _service(module: str) -> Callable[[argparse.Namespace], int]:
         signals.hold()
         log_writer.install()
         from common.runtime.process import Main, run_process
-        from common.settings.settings import Role, Settings
+        from common.settings.roles import Role
+        from common.settings.settings import Settings
 
         role = Role(options.command)
         settings = Settings.load(role)

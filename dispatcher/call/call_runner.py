@@ -17,7 +17,8 @@ from common.net.websocket import WebSocket
 from common.observe.metrics import DispatcherMetrics, FallbackOutcome, RecoveryReason, RepinReason
 from common.observe.redaction import CallSecrets, redact, secrets_in
 from common.observe.relay_timer import RelayTimer
-from common.store.registry import CallLease, NoCapacity, NoCapacityReason, Superseded
+from common.store.leases import CallLease
+from common.store.pins import NoCapacity, NoCapacityReason, Superseded
 from dispatcher.asterisk.ami import Ami, AmiError
 from dispatcher.asterisk.transfers import Transfers
 from dispatcher.avr import protocol

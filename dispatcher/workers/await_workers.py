@@ -21,8 +21,10 @@ from common.errors import RegistryUnavailable
 from common.observe import logs
 from common.runtime.process import Process, run_process
 from common.runtime.release import RELEASE
-from common.settings.settings import Role, Settings
-from common.store.registry import Registry, WorkerState, WorkerStatus, release_order
+from common.settings.roles import Role
+from common.settings.settings import Settings
+from common.store.leases import WorkerState, WorkerStatus, release_order
+from common.store.registry import Registry
 
 POLL_SECONDS: Final = 1.0
 

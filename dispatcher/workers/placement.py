@@ -17,20 +17,10 @@ from dataclasses import dataclass
 import structlog
 
 from common.errors import RegistryUnavailable
-from common.store.registry import (
-    OVER_CAPACITY,
-    CallLease,
-    MemoryUpdate,
-    NoCapacity,
-    NoCapacityReason,
-    Pin,
-    Registry,
-    Renewal,
-    Superseded,
-    WorkerState,
-    WorkerStatus,
-    release_order,
-)
+from common.store.leases import CallLease, Renewal, WorkerState, WorkerStatus, release_order
+from common.store.memory import MemoryUpdate
+from common.store.pins import NoCapacity, NoCapacityReason, Pin, Superseded
+from common.store.registry import OVER_CAPACITY, Registry
 from dispatcher.call.memory import CallMemory
 
 log = structlog.get_logger()

@@ -15,7 +15,9 @@ from typing import Self
 from websockets.http11 import Request
 from websockets.typing import BytesLike
 
-from common.net.websocket import Limits, Owner, WebSocket, serve
+from common.net.websocket import Owner, WebSocket
+from common.net.websocket_limits import Limits
+from common.net.websocket_server import serve
 from tests.helpers import eventually
 
 DEFAULT_LIMITS = Limits()

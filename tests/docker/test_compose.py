@@ -16,7 +16,8 @@ import yaml
 
 from common.runtime.cli import parse_arguments
 from common.runtime.release import RELEASE
-from common.settings.settings import Role, Settings
+from common.settings.roles import Role
+from common.settings.settings import Settings
 from tests.docker.image import REPOSITORY, environment, last_stage
 
 COMPOSE = Path(sys.executable).with_name("docker-compose")

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from common.runtime.cli import PROGRAM, parse_arguments
-from common.settings.settings import Role, Settings
+from common.settings.roles import Role
+from common.settings.settings import Settings
 from tests.docker.image import REPOSITORY, environment, instructions, is_sent, last_stage, sources
 
 HADOLINT = Path(sys.executable).with_name("hadolint")

@@ -17,7 +17,8 @@ import yaml
 
 from common.runtime.cli import PROGRAM, parse_arguments
 from common.runtime.release import RELEASE
-from common.settings.settings import Role, Settings
+from common.settings.roles import Role
+from common.settings.settings import Settings
 from tests.docs.blocks import (
     REPOSITORY,
     Block,

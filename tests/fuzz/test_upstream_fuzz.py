@@ -15,7 +15,7 @@ from websockets.uri import parse_uri
 from common.errors import LinkProtocolError
 from common.link import wire
 from common.link.wire import Kind
-from common.net.websocket import ClientWebSocket
+from common.net.websocket_client import ClientWebSocket
 from tests.fuzz.budget import TALLY, examples
 from tests.fuzz.inputs import as_json, as_read, bent, hostile, mutated
 from tests.fuzz.link_inputs import Record, records

@@ -12,7 +12,7 @@ import yaml
 
 from common.runtime.cli import parse_arguments
 from common.runtime.release import RELEASE
-from common.settings.settings import DEFAULT_DRAIN_SECONDS, Role
+from common.settings.roles import DEFAULT_DRAIN_SECONDS, Role
 from tests.helm.matrix import MATRIX, Values
 from tests.helm.release import CHART, Object, Release, copy_of_chart, render
 

@@ -24,9 +24,10 @@ from common.observe.relay_timer import RelayTimer
 from common.settings import models
 from common.settings.extensions import TransferRule
 from common.settings.function_tools import MAX_TOOLS
+from common.settings.openai_fields import TurnDetection
 from common.settings.secret_store import Secrets
 from common.settings.session_fields import tool_key
-from common.settings.settings import Settings, TurnDetection
+from common.settings.settings import Settings
 from worker.audio.local_vad import DEFAULT_THRESHOLD
 from worker.audio.resample import Upsampler
 from worker.config import profile, session_change

@@ -23,7 +23,9 @@ from common.link import wire
 from common.link.link_end import LINK_LIMITS, LinkEnd
 from common.link.wire import Hello, Kind
 from common.net.tokens import Token
-from common.net.websocket import connect, serve
+from common.net.websocket_client import connect
+from common.net.websocket_limits import Limits
+from common.net.websocket_server import serve
 from common.observe.line_limit import LineLimit
 from tests.common.websocket_peers import PATIENCE_SECONDS, frame
 from tests.helpers import eventually
@@ -149,7 +151,7 @@ async def test_records_of_one_turn_travel_in_one_message() -> None:
         assert await client.recv() == sent[0]
 
 
-async def test_what_is_too_much_for_one_message_goes_in_several_in_order() -> None:
+async def test_records_too_long_for_one_message_go_in_several_in_order() -> None:
     far = Recorder(FAR)
     async with far_end(far) as url, await greeted_client(url) as client:
         # A quarter of a message and a bit each, so three of them fit.
@@ -296,7 +298,7 @@ async def test_who_has_greeted_may_be_silent(monkeypatch: pytest.MonkeyPatch) ->
         assert near.losses == far.losses == []
 
 
-async def test_an_owner_hears_of_a_useless_link_at_once_and_not_when_its_peer_has_answered() -> None:
+async def test_a_failed_link_is_reported_before_its_peer_answers() -> None:
     def refuse(_: Recorder, __: object) -> None:
         raise LinkProtocolError("not on my link")
 
@@ -327,7 +329,7 @@ async def test_an_oversize_message_ends_the_link_at_once() -> None:
 
 
 async def test_a_peer_that_falls_silent_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = common.net.websocket.Limits(ping_interval_seconds=0.02, silence_timeout_seconds=0.1)
+    quick = Limits(ping_interval_seconds=0.02, silence_timeout_seconds=0.1)
     monkeypatch.setattr("tests.common.link.test_link_end.LINK_LIMITS", quick)
     far = Recorder(FAR)
     async with far_end(far) as url:

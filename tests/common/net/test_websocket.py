@@ -14,7 +14,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as threaded_connect
 
 import common.net.websocket
-from common.net.websocket import Limits, close_all, connect
+from common.net.websocket import close_all
+from common.net.websocket_client import connect
+from common.net.websocket_limits import Limits
 from tests.common.websocket_peers import (
     BINARY,
     CLOSE,
@@ -102,7 +104,7 @@ class TestMessages:
             assert await far.closed_with() == (1000, "bye")
             assert await near.closed_with() == (1000, "bye")
 
-    async def test_a_frame_behind_the_handshake_in_one_segment_is_a_message(self) -> None:
+    async def test_a_frame_in_the_handshakes_segment_is_a_message(self) -> None:
         async with listening() as ours, await RawPeer.connect(ours.port) as peer:
             peer.send(HANDSHAKE + frame(TEXT, b"early"))
             assert await (await ours.owner()).received_texts(1) == ["early"]
@@ -187,7 +189,7 @@ class TestEnds:
             await client.wait_closed()
             assert client.close_code == 1006
 
-    async def test_messages_in_front_of_the_peers_close_frame_are_delivered(self) -> None:
+    async def test_messages_before_the_peers_close_frame_are_delivered(self) -> None:
         # As a worker's last records are, when it closes its link behind them.
         async with listening() as ours, await RawPeer.handshaken(ours.port) as peer:
             owner = await ours.owner()
@@ -344,7 +346,7 @@ class TestViolations:
         [(b"", frame(PING)), (b"", frame(PONG)), (frame(TEXT, fin=False), frame(CONTINUATION, fin=False))],
         ids=["pings", "pongs", "empty fragments"],
     )
-    async def test_a_flood_of_frames_that_bring_no_message_ends_the_connection(
+    async def test_a_flood_of_frames_without_messages_ends_the_connection(
         self, first: bytes, flood: bytes, short_ends: None
     ) -> None:
         async with listening(limits=NO_PINGS) as ours, await RawPeer.handshaken(ours.port) as peer:
@@ -385,7 +387,7 @@ class TestViolations:
             await neighbour.send("still here")
             assert await ours.owners[0].received_texts(1) == ["still here"]
 
-    async def test_many_fragments_of_a_message_that_comes_at_speed_are_no_flood(self) -> None:
+    async def test_many_fragments_of_a_fast_message_are_no_flood(self) -> None:
         async with listening(limits=NO_PINGS) as ours, await RawPeer.handshaken(ours.port) as peer:
             owner = await ours.owner()
             for _ in range(50):
@@ -463,7 +465,7 @@ class TestTime:
 
     @pytest.mark.parametrize("flood", [frame(TEXT, bytes(1000)), frame(PING), frame(BINARY)])
     @pytest.mark.parametrize("violated", [True, False])
-    async def test_a_flood_behind_our_close_frame_cannot_keep_the_connection(
+    async def test_a_flood_after_our_close_frame_ends_the_connection(
         self, flood: bytes, violated: bool, short_ends: None
     ) -> None:
         async with listening() as ours, await RawPeer.handshaken(ours.port) as peer:
@@ -478,7 +480,7 @@ class TestTime:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await flooding
 
-    async def test_a_peer_that_closes_and_does_not_read_cannot_keep_the_connection(self, short_ends: None) -> None:
+    async def test_a_closing_peer_that_does_not_read_is_disconnected(self, short_ends: None) -> None:
         async with listening() as ours, await RawPeer.handshaken(ours.port, receive_buffer_bytes=4096) as peer:
             owner = await ours.owner()
             owner.ws.send_binary(bytes(7_000_000))
@@ -488,7 +490,7 @@ class TestTime:
 
 
 class TestWriting:
-    async def test_an_owner_sees_when_its_peer_does_not_read_and_when_it_does_again(self) -> None:
+    async def test_an_owner_sees_when_its_peer_stops_and_resumes_reading(self) -> None:
         async with listening() as ours, await RawPeer.handshaken(ours.port, receive_buffer_bytes=4096) as peer:
             owner = await ours.owner()
             messages = 0

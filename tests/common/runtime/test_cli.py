@@ -12,7 +12,7 @@ from common.errors import ServiceError
 from common.runtime import cli
 from common.runtime.release import COMPILED, RELEASE
 from common.runtime.supervisor import command_of
-from common.settings.settings import Role
+from common.settings.roles import Role
 
 COMMANDS = ["serve", "dispatcher", "worker", "healthcheck", "await-workers", "call", "simulate", "load"]
 
@@ -95,7 +95,7 @@ def test_every_wrong_setting_is_a_line_with_the_programs_name(tmp_path: Path) ->
     ]
 
 
-def test_a_module_of_the_working_directory_does_not_take_the_place_of_a_childs(tmp_path: Path) -> None:
+def test_a_module_in_the_working_directory_shadows_none_of_ours(tmp_path: Path) -> None:
     (tmp_path / "common").mkdir()
     (tmp_path / "common" / "__init__.py").write_text("raise SystemExit('the wrong one')\n")
     done = subprocess.run(

@@ -14,7 +14,8 @@ from openai.types.realtime import RealtimeSessionCreateRequest
 
 from common.errors import SettingsError
 from common.settings.fallbacks import HARMLESS
-from common.settings.settings import Role, Settings
+from common.settings.roles import Role
+from common.settings.settings import Settings
 
 NEEDED = {"OPENAI_API_KEY": "sk-proj-0123456789abcdef", "REDIS_URL": "redis://127.0.0.1:6379/0"}
 

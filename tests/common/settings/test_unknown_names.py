@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from common.settings import env_file
-from common.settings.settings import Role, Settings
+from common.settings.roles import Role
+from common.settings.settings import Settings
 from common.settings.unknown_names import MAX_NAMED
 
 NEEDED = {"OPENAI_API_KEY": "sk-proj-0123456789abcdef", "REDIS_URL": "redis://127.0.0.1:6379/0"}

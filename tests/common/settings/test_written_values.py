@@ -9,7 +9,8 @@ import pytest
 
 from common.errors import SettingsError
 from common.settings import fallbacks
-from common.settings.settings import Role, Settings
+from common.settings.roles import Role
+from common.settings.settings import Settings
 
 NEEDED = {"OPENAI_API_KEY": "sk-proj-0123456789abcdef", "REDIS_URL": "redis://127.0.0.1:6379/0"}
 UNSET_WORDS = ("undefined", "NULL", "null", "None", '"undefined"')

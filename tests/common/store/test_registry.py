@@ -14,22 +14,10 @@ from redis.asyncio import Redis
 from common.errors import RegistryUnavailable
 from common.observe import redaction
 from common.store.keys import KEY_PREFIX
-from common.store.registry import (
-    CONNECTING,
-    NOBODY,
-    CallLease,
-    CallRecord,
-    MemoryUpdate,
-    NoCapacity,
-    NoCapacityReason,
-    Pin,
-    Registry,
-    Superseded,
-    WorkerRecord,
-    WorkerState,
-    WorkerStatus,
-    release_order,
-)
+from common.store.leases import CallLease, CallRecord, WorkerRecord, WorkerState, WorkerStatus, release_order
+from common.store.memory import MemoryUpdate
+from common.store.pins import NoCapacity, NoCapacityReason, Pin, Superseded
+from common.store.registry import CONNECTING, NOBODY, Registry
 from tests.helpers import eventually
 from tests.redis_process import RedisProcess
 
@@ -475,7 +463,7 @@ class TestRenew:
         assert renewal.superseded == (frozenset({"c1"}) if elsewhere else frozenset())
         assert await registry.call("c1") == before
 
-    async def test_by_nobody_tells_redis_what_it_lost_until_somebody_has_it(self, registry: Registry) -> None:
+    async def test_a_workers_renewal_restores_a_call_that_redis_lost(self, registry: Registry) -> None:
         await publish(registry, worker("w1"), worker("w2"))
         await registry.renew(NOBODY, [lease("c1", "w1", epoch=3, state="waiting")], lease_seconds=LONG_SECONDS)
         record = await registry.call("c1")
@@ -488,7 +476,7 @@ class TestRenew:
         assert record is not None
         assert (record.dispatcher, record.state) == ("d1", "live")
 
-    async def test_whoever_has_an_older_epoch_than_what_waits_is_superseded(self, registry: Registry) -> None:
+    async def test_an_older_epoch_than_the_waiting_call_is_superseded(self, registry: Registry) -> None:
         await publish(registry, worker("w1"))
         await registry.renew(NOBODY, [lease("c1", "w1", epoch=3)], lease_seconds=LONG_SECONDS)
         renewal = await registry.renew("d1", [lease("c1", "w1", epoch=2)], lease_seconds=LONG_SECONDS)
@@ -500,7 +488,7 @@ class TestRenew:
         pin = await pinned(registry, "c1", dispatcher="d1", attach=True)
         assert (pin.worker, pin.epoch, pin.attached) == ("w1", 4, True)
 
-    async def test_that_a_pin_of_the_same_dispatcher_overtook_changes_nothing(self, registry: Registry) -> None:
+    async def test_a_renewal_overtaken_by_its_own_pin_changes_nothing(self, registry: Registry) -> None:
         await publish(registry, worker("w1"))
         await pinned(registry, "c1")
         await pinned(registry, "c1", epoch=2)
@@ -553,9 +541,7 @@ class TestCalls:
 
 
 class TestRedisAway:
-    async def test_errors_are_translated_and_the_next_command_after_its_return_works(
-        self, redis_process: RedisProcess
-    ) -> None:
+    async def test_a_command_works_again_after_redis_returns(self, redis_process: RedisProcess) -> None:
         registry = Registry.from_url(redis_process.url, timeout_seconds=30)
         await publish(registry, worker("w1"))
         first = await pinned(registry, "c1")

@@ -12,7 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from common.runtime.release import RELEASE
-from common.store.registry import Registry, WorkerRecord, WorkerState
+from common.store.leases import WorkerRecord, WorkerState
+from common.store.registry import Registry
 from dispatcher.workers.await_workers import wait
 from tests.helpers import eventually
 

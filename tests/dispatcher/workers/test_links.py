@@ -19,7 +19,7 @@ from common.link.link_end import LINK_LIMITS
 from common.link.wire import Hello, Kind
 from common.net.tls import Tls, TlsFiles
 from common.net.tokens import Token
-from common.net.websocket import Limits
+from common.net.websocket_limits import Limits
 from dispatcher.workers.links import LinkPool, WorkerLink
 from tests.certificates import Authority
 from tests.dispatcher.scripted_worker import ScriptedWorker, running

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from common.link import wire
+from common.settings.session_values import AudioFormat
 from common.settings.settings import Settings
-from common.settings.values import AudioFormat
 from tests.worker import api_events as api
 from tests.worker.link_records import Audio
 from tests.worker.session_driver import (
