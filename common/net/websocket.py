@@ -46,10 +46,6 @@ from common.net.proxy import tunnel
 from common.net.read_coalescer import READ_COALESCER
 from common.net.tls import Tls
 
-# A close frame that is not answered within this time ends in an abort.
-CLOSE_TIMEOUT_SECONDS = 5.0
-# A peer that broke the protocol has so long to read why, before it sees the end of the connection.
-LINGER_SECONDS = 1.0
 # Pings, pongs, fragments, and all that comes after our close frame: what costs time and brings no message.
 MAX_IDLE_FRAMES_PER_SECOND = 2000
 # One read may be 256 KiB: of the smallest frames 40,000, a quarter of a second's work. A flood is noticed in
@@ -75,6 +71,8 @@ class Limits:
             The request's head has the same bound. None: as much as anybody.
         max_write_buffer_bytes: a peer that leaves more than this unread is cut off. It bounds a bug, it is no
             policy: owners look at `write_paused` and stop long before (the transport's high mark is 64 KiB).
+        close_timeout_seconds: a close frame that is not answered within this time ends in an abort.
+        linger_seconds: a peer that broke the protocol may read the reason for so long before the connection ends.
     """
 
     max_message_bytes: int = 1024 * 1024
@@ -83,6 +81,8 @@ class Limits:
     silence_timeout_seconds: float | None = 60.0
     stranger_bytes: int | None = None
     max_write_buffer_bytes: int = 8 * 1024 * 1024
+    close_timeout_seconds: float = 5.0
+    linger_seconds: float = 1.0
 
 
 class Owner(Interface):
@@ -196,7 +196,7 @@ class WebSocket(asyncio.Protocol):
             self._write(self._frame(BINARY, data))
 
     def close(self, code: int, reason: str = "") -> None:
-        """Begin the closing handshake; `closed` follows, at the latest after `CLOSE_TIMEOUT_SECONDS`.
+        """Begin the closing handshake; `closed` follows, at the latest after `Limits.close_timeout_seconds`.
 
         Args:
             code: close code.
@@ -470,7 +470,7 @@ class WebSocket(asyncio.Protocol):
             # The peer broke the protocol and may still be sending. Closing a socket with unread input resets it,
             # and then the peer never reads why; so what comes is discarded until the peer has closed.
             self._closing = True
-            self._start_timer(LINGER_SECONDS, self._half_close)
+            self._start_timer(self._limits.linger_seconds, self._half_close)
         elif ends:
             self._half_close()
         else:
@@ -484,7 +484,7 @@ class WebSocket(asyncio.Protocol):
         if transport is not None and not transport.is_closing() and transport.can_write_eof():
             transport.write_eof()
         self._closing = True
-        self._start_timer(CLOSE_TIMEOUT_SECONDS, self.abort)
+        self._start_timer(self._limits.close_timeout_seconds, self.abort)
 
     def _expect_close(self) -> None:
         if not self._closing:
@@ -492,7 +492,7 @@ class WebSocket(asyncio.Protocol):
             self._start_timer(self._close_timeout_seconds(), self.abort)
 
     def _close_timeout_seconds(self) -> float:
-        return CLOSE_TIMEOUT_SECONDS
+        return self._limits.close_timeout_seconds
 
     def _start_timer(self, seconds: float, callback: Callable[[], None]) -> None:
         self._stop_timer()
@@ -559,7 +559,7 @@ class ServerWebSocket(WebSocket):
     def _close_timeout_seconds(self) -> float:
         # Who has never said who it is has no more to lose than the reason.
         stranger = self._arrival is not None and self._arrival.counts
-        return LINGER_SECONDS if stranger else super()._close_timeout_seconds()
+        return self._limits.linger_seconds if stranger else super()._close_timeout_seconds()
 
     def _violated(self, code: int, reason: str) -> int:
         try:
