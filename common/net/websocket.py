@@ -36,10 +36,6 @@ from common.net.frames import (
 from common.net.read_coalescer import READ_COALESCER
 from common.net.websocket_limits import Limits
 
-# A close frame that is not answered within this time ends in an abort.
-CLOSE_TIMEOUT_SECONDS = 5.0
-# A peer that broke the protocol has so long to read why, before it sees the end of the connection.
-LINGER_SECONDS = 1.0
 # Pings, pongs, fragments, and all that comes after our close frame: what costs time and brings no message.
 MAX_IDLE_FRAMES_PER_SECOND = 2000
 # One read may be 256 KiB: of the smallest frames 40,000, a quarter of a second's work. A flood is noticed in
@@ -149,7 +145,7 @@ class WebSocket(asyncio.Protocol):
             self._write(self._frame(BINARY, data))
 
     def close(self, code: int, reason: str = "") -> None:
-        """Begin the closing handshake; `closed` follows, at the latest after `CLOSE_TIMEOUT_SECONDS`.
+        """Begin the closing handshake; `closed` follows, at the latest after `Limits.close_timeout_seconds`.
 
         Args:
             code: close code.
@@ -423,7 +419,7 @@ class WebSocket(asyncio.Protocol):
             # The peer broke the protocol and may still be sending. Closing a socket with unread input resets it,
             # and then the peer never reads why; so what comes is discarded until the peer has closed.
             self._closing = True
-            self._start_timer(LINGER_SECONDS, self._half_close)
+            self._start_timer(self._limits.linger_seconds, self._half_close)
         elif ends:
             self._half_close()
         else:
@@ -437,7 +433,7 @@ class WebSocket(asyncio.Protocol):
         if transport is not None and not transport.is_closing() and transport.can_write_eof():
             transport.write_eof()
         self._closing = True
-        self._start_timer(CLOSE_TIMEOUT_SECONDS, self.abort)
+        self._start_timer(self._limits.close_timeout_seconds, self.abort)
 
     def _expect_close(self) -> None:
         if not self._closing:
@@ -445,7 +441,7 @@ class WebSocket(asyncio.Protocol):
             self._start_timer(self._close_timeout_seconds(), self.abort)
 
     def _close_timeout_seconds(self) -> float:
-        return CLOSE_TIMEOUT_SECONDS
+        return self._limits.close_timeout_seconds
 
     def _start_timer(self, seconds: float, callback: Callable[[], None]) -> None:
         self._stop_timer()

@@ -308,7 +308,7 @@ async def test_a_failed_link_is_reported_before_its_peer_answers() -> None:
         # It reads no more, so it does not answer the close frame.
         client.transport.pause_reading()
         await client.send(wire.encode(wire.Ready(), 1) + wire.encode(wire.Ready(), 2))
-        await eventually(lambda: far.losses, common.net.websocket.CLOSE_TIMEOUT_SECONDS / 2)
+        await eventually(lambda: far.losses, LINK_LIMITS.close_timeout_seconds / 2)
         assert far.losses == ["not on my link"]
         # The second record of the message was not looked at.
         assert len(far.records) == 1

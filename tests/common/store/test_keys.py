@@ -9,7 +9,10 @@ from redis.asyncio import Redis
 from common.store.keys import KEY_PREFIX, PREVIOUS_KEY_PREFIX
 from common.store.leases import CallLease, WorkerRecord, WorkerState
 from common.store.memory import MemoryUpdate
-from common.store.registry import Registry, LEASE_SECONDS = 60, WORKER = WorkerRecord("w", "w.example:7000", "w.example", 42, "0.2.0", 10, WorkerState.READY, "boot"
+from common.store.registry import Registry
+
+LEASE_SECONDS = 60
+WORKER = WorkerRecord("w", "w.example:7000", "w.example", 42, "0.2.0", 10, WorkerState.READY, "boot")
 
 
 async def publish_previous(redis: Redis, worker_id: str, *, lease_seconds: float) -> None:
