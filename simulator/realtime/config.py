@@ -111,6 +111,10 @@ class SessionConfig:
         detection: dict[str, Any] | None = self.session["audio"]["input"]["turn_detection"]
         return detection
 
+    def detection_flag(self, name: str) -> bool:
+        """Return a switch of turn detection: `create_response` or `interrupt_response`."""
+        return bool((self.turn_detection or {}).get(name))
+
     @property
     def transcription(self) -> dict[str, Any] | None:
         """Input transcription; None: off."""

@@ -8,7 +8,7 @@ import pytest
 
 from simulator.realtime.audio import PCMA, PCMU, WireAudio
 from simulator.realtime.ending import Ending
-from simulator.realtime.session import MAX_OUT_OF_BAND
+from simulator.realtime.responder import MAX_OUT_OF_BAND
 from simulator.realtime.session_faults import SessionFaults
 from simulator.realtime.settings import SimulatorSettings, ToolCall, Voice
 from simulator.realtime.voice import dominant_hz
