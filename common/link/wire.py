@@ -38,15 +38,16 @@ FINISHED                D ← W  the caller's audio up to this position need not
 CREDIT                  both   so many more bytes of this call's audio may be sent
 DTMF                    D → W  the caller pressed a key
 KEYED                   D ← W  so many keys are part of the conversation now
-ORDER                   D ← W  hang up or transfer when all that was sent before it has been heard
-ORDER_DONE              D → W  what came of it
+TELEPHONY_COMMAND       D ← W  hang up or transfer when all that was sent before it has been heard
+TELEPHONY_DONE          D → W  what came of it
 TOOL, TOOL_KNOWN        both   a tool is about to run, for the dispatcher to know; it knows
 CLOSE                   both   the caller is gone, or another epoch holds the call: let go
 ENDED                   D ← W  the worker has ended the call, and why
-PROFILE, REMEMBER       both   the call's memory: its settings, and an item; kept by the dispatcher, and given to
+PROFILE, ITEM_UPDATE    both   the call's memory: its settings, and an item; kept by the dispatcher, and given to
                                the worker that takes over
-SPOKEN, KEPT_AUDIO      both   and what is unfinished: replies, and the caller's audio (µ-law)
-GO                      D → W  the memory is whole: bring it to a session, and go on (or stand by)
+PENDING_REPLIES         both   and the replies that are not finished
+KEPT_AUDIO              D → W  and the caller's audio that is not text yet (µ-law)
+RESUME                  D → W  the memory is whole: bring it to a session, and go on (or stand by)
 MOVE                    D ← W  please move the call to another session: this worker, or its session, is to end
 RELEASE                 D → W  another session stands by: let go at the next quiet moment
 RELEASED                D ← W  the call has no session any more, and is to get another

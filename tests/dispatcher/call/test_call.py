@@ -143,6 +143,41 @@ LEGAL = {
 }
 
 
+class TestTheOlderProtocol:
+    """Its shell says which call a connection is, and hands audio over without messages."""
+
+    def test_uuid_of_a_header_has_a_call_placed(self, driver: CallDriver) -> None:
+        driver.call.began(UUID, driver.now)
+        assert driver.take() == [place(1)]
+        assert driver.call.uuid == UUID
+
+    def test_uuid_that_is_none_ends_the_call(self, driver: CallDriver) -> None:
+        driver.call.began("not a uuid", driver.now)
+        assert driver.take()[0] == Measurement(Metric.BAD_INPUT, label="bad_uuid")
+        assert driver.state is State.ENDED
+
+    def test_audio_goes_to_the_worker_at_its_position(self, driver: CallDriver) -> None:
+        driver.live()
+        for position in (0, FRAME_BYTES // 2):
+            driver.call.audio(FRAME, driver.now)
+            assert to_worker(driver.take()) == [wire.CallerAudio(position, FRAME)]
+
+    @pytest.mark.parametrize("messages", [0, 2])
+    def test_audio_of_several_messages_counts_as_so_many(self, messages: int) -> None:
+        driver = CallDriver(messages_per_second=10.0).live(credit_bytes=10**9)
+        for _ in range(50):
+            driver.call.audio(FRAME, driver.now, messages=messages)
+        # `init` was the first message, and 100 may come at once.
+        assert (driver.state is State.ENDED) == (messages == 2)
+
+    def test_audio_after_the_end_is_ignored(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.call.stopped("the process stops")
+        driver.take()
+        driver.call.audio(FRAME, driver.now)
+        assert driver.take() == []
+
+
 class TestIllegalTransitions:
     @pytest.mark.parametrize(
         ("event", "state"),
@@ -300,6 +335,25 @@ class TestEnds:
         taken = driver.take()
         assert taken[:2] == [error("the service is stopping"), CloseCaller(1011, "the service is stopping")]
         assert taken[-1] == Ended(Ending.FAILED, "the service is stopping")
+
+    def test_a_process_that_stops_leaves_the_call_at_its_worker(self, driver: CallDriver) -> None:
+        may_be_left = [driver.call.may_be_left]
+        may_be_left.append(driver.opening().call.may_be_left)
+        driver.record(wire.Opened(32_000))
+        may_be_left.append(driver.call.may_be_left)
+        assert may_be_left == [False, False, True]
+        driver.record(wire.Ready())
+        driver.record(wire.Move("drain", 5.0))
+        standby = driver.assignments[0]
+        driver.placed(worker="w-2", epoch=2, pins=2)
+        driver.call.left("the process stops")
+        # The session that has the call is not closed; the one that was to have it is.
+        assert driver.take() == [
+            close_record(driver, "the process stops"),
+            LeaveChannel(standby),
+            LeaveChannel(driver.assignment),
+            Ended(Ending.MOVED, "the process stops"),
+        ]
 
     def test_there_is_no_capacity(self, driver: CallDriver) -> None:
         driver.init()

@@ -262,6 +262,16 @@ class TestMakeBeforeBreak:
         assert taken[-1].purpose is Purpose.RECOVER
         assert "w-2" in taken[-1].excluded
 
+    def test_late_records_of_a_left_standby_do_not_cost_the_next(self, driver: CallDriver) -> None:
+        self.moved(driver)
+        left = driver.assignment
+        driver.record(wire.Refused("full"))
+        driver.tick(MOVE_AGAIN_SECONDS)
+        driver.placed(worker="w-3", epoch=3)
+        assert driver.record(wire.Ended("failed", "why"), assignment=left) == []
+        assert not driver.call.wants(Purpose.MOVE)
+        assert to_worker(driver.record(wire.Ready())) == [wire.Release(20.0 - MOVE_AGAIN_SECONDS)]
+
     def test_both_are_on_one_worker_that_is_lost(self, driver: CallDriver) -> None:
         self.moved(driver, reason="rollover", worker=WORKER).record(wire.Ready())
         old, standby = driver.assignments

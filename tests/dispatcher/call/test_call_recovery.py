@@ -752,7 +752,7 @@ class TestRedisRemembersAnotherHolder:
         assert driver.call.held_epoch == 7
         # The worker has it at its own epoch still; the next is higher than both.
         assert driver.assignment.epoch == 1
-        driver.lose_worker()
+        assert of(Place, driver.lose_worker()) == [recover(8, WORKER)]
         assert driver.call.held_epoch == 7
         driver.placed(worker="w-2", epoch=8)
         assert driver.call.held_epoch == 8
