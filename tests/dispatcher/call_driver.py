@@ -85,7 +85,7 @@ class CallDriver:
         age_seconds: float = 0.0,
     ) -> list[Action]:
         self.assignments.append(Assignment(worker, epoch, pins, attach=attach, age_seconds=age_seconds))
-        self.call.placed(self.assignment, self.now)
+        self.call.placed(self.assignments[-1], self.now)
         return self.take()
 
     def lose_worker(self) -> list[Action]:
