@@ -193,7 +193,6 @@ __all__ = [
     "encode_record",
     "encode_reply_audio",
     "encode_reply_text",
-    "on_channel",
 ]
 
 PROTOCOL_VERSION = 1
@@ -294,12 +293,6 @@ def encode_kept_audio(channel: int, position_samples: int, ulaw: bytes) -> bytes
     """Caller's audio that was kept: mu-law whose first sample is the call's sample `position_samples`."""
     head = _HEAD.pack(Kind.KEPT_AUDIO, channel, _CALLER_AUDIO.size + len(ulaw))
     return head + _CALLER_AUDIO.pack(position_samples) + ulaw
-
-
-def on_channel(record: bytes, channel: int) -> bytes:
-    """The same record on another channel."""
-    kind, _, length = _HEAD.unpack_from(record)
-    return _HEAD.pack(kind, channel, length) + record[_HEAD.size :]
 
 
 def decode(message: bytes | bytearray | memoryview) -> Iterator[tuple[int, int, memoryview]]:
