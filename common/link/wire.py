@@ -178,7 +178,6 @@ __all__ = [
     "encode_record",
     "encode_reply_audio",
     "encode_reply_text",
-    "on_channel",
 ]
 
 # Protocol 2 is that of release 0.2, which does not speak protocol 1 of release 0.1 (docs/releases.md).
@@ -280,12 +279,6 @@ def encode_kept_audio(channel: int, position_samples: int, ulaw: bytes) -> bytes
     """Caller's audio that was kept: mu-law whose first sample is the call's sample `position_samples`."""
     head = _HEAD.pack(Kind.KEPT_AUDIO, channel, _CALLER_AUDIO.size + len(ulaw))
     return head + _CALLER_AUDIO.pack(position_samples) + ulaw
-
-
-def on_channel(record: bytes, channel: int) -> bytes:
-    """The same record on another channel."""
-    kind, _, length = _HEAD.unpack_from(record)
-    return _HEAD.pack(kind, channel, length) + record[_HEAD.size :]
 
 
 def decode(message: bytes | bytearray | memoryview) -> Iterator[tuple[int, int, memoryview]]:
