@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from common.observe.tool_outcome import ToolOutcome
 from tests.helpers import eventually
 from tests.worker.tools.conftest import NewGate, OpenRegistry, ToolsDir
 from tests.worker.tools.hosted import OTHERS, OUR_SECRETS, children
 from tests.worker.tools.running import METADATA, UUID, names, output, run
 from worker.tools.operator_modules import PACKAGES
-from worker.tools.result import Outcome
 from worker.tools.tool_set import ToolSet
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -191,7 +191,7 @@ class Unprintable(Exception):
     tool_set = await (await open_tool_registry()).tool_set()
     with capture_logs() as lines:
         result = await run(tool_set, "fail")
-    assert result.outcome is Outcome.ERROR
+    assert result.outcome is ToolOutcome.ERROR
     assert result.output.startswith(f"The tool fail failed: {error}")
     assert "\n" not in result.output
     assert "Traceback" not in result.output
@@ -245,7 +245,7 @@ async def test_a_coroutine_that_times_out_is_cancelled(
     )
     tool_set = await (await open_tool_registry(timeout_seconds=0.2)).tool_set()
     result = await run(tool_set, "wait")
-    assert result.outcome is Outcome.TIMEOUT
+    assert result.outcome is ToolOutcome.TIMEOUT
     assert "did not answer within 0.2 seconds" in result.output
     await cancelled.is_reached()
 
@@ -268,7 +268,7 @@ async def test_a_function_that_times_out_is_left_to_itself(
     tool_registry = await open_tool_registry(timeout_seconds=1)
     tool_set = await tool_registry.tool_set()
     before = await output(tool_set, "process")
-    assert (await run(tool_set, "block")).outcome is Outcome.TIMEOUT
+    assert (await run(tool_set, "block")).outcome is ToolOutcome.TIMEOUT
     await stuck.is_reached()
     assert await output(tool_set, "process") == before
 
@@ -339,7 +339,7 @@ async def test_helpers_named_as_our_packages_are_the_operators(
     tool_set = await (await open_tool_registry()).tool_set()
     assert json.loads(await output(tool_set, "greet", city="Rome")) == ["hello Ada", 7, "Rome"]
     # The process goes on with the service's own modules.
-    assert (await run(tool_set, "greet", town="Rome")).outcome is Outcome.INVALID_ARGUMENTS
+    assert (await run(tool_set, "greet", town="Rome")).outcome is ToolOutcome.INVALID_ARGUMENTS
 
 
 async def test_helpers_that_fail_as_our_packages_cost_no_tool(
