@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 import orjson
 from pydantic import BeforeValidator, SecretStr
 
+from common.errors import LocalError
 from common.net import json_depth
 from common.settings import extensions
 from common.settings.models import (
@@ -46,7 +47,7 @@ _XAI_CUSTOM_VOICE: Final = re.compile(r"[a-z0-9]{8}")
 _ANY_VOICE: Final = re.compile(r"[\w.:/@-]{1,128}")
 
 
-class NotAllowed(ValueError):
+class NotAllowed(LocalError, ValueError):
     """A wrong value, with the right value that is nearest to it; None: no value is near."""
 
     def __init__(self, allowed: str, nearest: object = None) -> None:
