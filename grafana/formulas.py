@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from worker.realtime import errors
+from common.observe.upstream_codes import OPERATOR_CODES
 
 PREFIX: Final = "avr_sts_"
 
@@ -130,7 +130,7 @@ class Formulas:
 
     def upstream_refusals(self) -> str:
         """Errors that go on until somebody mends the account or the settings, by code."""
-        codes = "|".join(errors.OPERATOR_CODES)
+        codes = "|".join(OPERATOR_CODES)
         return self.increase("upstream_errors_total", "code", match=(f'code=~"{codes}"',))
 
     def recovery(self) -> str:

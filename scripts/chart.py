@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic import SecretStr
 
+from common.settings.renamed import RENAMED
 from common.settings.settings import Settings
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
@@ -68,6 +69,8 @@ def settings_of_the_chart() -> dict[str, dict[str, Any]]:
     schemas: dict[str, dict[str, Any]] = {name: {"type": ["null", "string"]} for name in SECRETS}
     for name, field in Settings.model_fields.items():
         schemas[name.upper()] = {"description": field.description, **_schema_of(field.annotation)}
+    for name, renamed in RENAMED.items():
+        schemas[name.upper()] = schemas[renamed.name.upper()]
     return {name: schemas[name] for name in sorted(schemas) if name not in SET_BY_THE_CHART | OF_SERVE}
 
 

@@ -20,6 +20,7 @@ from common.net.tls import Tls, TlsFiles
 from common.net.websocket import WebSocket
 from common.observe import admin, logs, metrics
 from common.observe.metrics import LastingTask
+from common.observe.upstream_codes import OPERATOR_CODES, PASSING_CODES
 from common.runtime.lasting_task import repeat
 from common.runtime.process import Process
 from common.runtime.release import COMPILED, RELEASE
@@ -28,7 +29,6 @@ from common.store.leases import WorkerRecord, WorkerState
 from common.store.registry import Registry
 from worker.config import instructions
 from worker.config.prices import Prices
-from worker.realtime import errors
 from worker.service import Worker
 from worker.session.session_runner import Resources
 from worker.tools import built_in
@@ -71,7 +71,7 @@ async def run(settings: Settings, process: Process) -> int:
     http = instructions.http_client()
     measured = metrics.worker()
     # At 0 from the start: a rate does not see a series rise that begins with its first event.
-    measured.upstream_errors.expect(*errors.OPERATOR_CODES, *errors.PASSING_CODES)
+    measured.upstream_errors.expect(*OPERATOR_CODES, *PASSING_CODES)
     measured.expect_model(settings.openai_model)
     measured.expect_model(settings.openai_transcription_model)
     functions = dict.fromkeys((*sorted(built_in.BUILT_IN), *(await tools.tool_set()).names))

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.audio import g711
+from common.errors import LocalError
 
 SAMPLE_RATE_HZ = 8000
 SAMPLE_BYTES = 2
@@ -44,7 +45,7 @@ _KAISER_BETA = 9.0
 _CUTOFF = 0.94
 
 
-class WavError(Exception):
+class WavError(LocalError):
     """A WAV file cannot be read. The message is one line that names the file and what is wrong."""
 
 

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import orjson
 
+from common.errors import ServiceError
+
 MAX_LEVELS: Final = 90
 """Levels of JSON from outside: `init`, the calls API, an instructions service, tools and settings."""
 
@@ -41,7 +43,7 @@ def _values(outer: Any) -> Any:
     return outer.values() if isinstance(outer, dict) else outer
 
 
-class TooDeep(ValueError):
+class TooDeep(ServiceError, ValueError):
     """JSON is nested deeper than `MAX_LEVELS`."""
 
     def __init__(self) -> None:

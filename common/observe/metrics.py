@@ -28,6 +28,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, mult
 from common.observe import redaction
 from common.observe.refusals import Refusal
 from common.observe.shared_values import SharedValues, label_values
+from common.observe.tool_outcome import ToolOutcome
 from common.observe.value_file import value_class
 
 CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST
@@ -369,36 +370,26 @@ class WorkerMetrics(_CallProcess):
         return self._tools.of(name)
 
 
-class ToolOutcome(StrEnum):
-    """How a call of a tool ended."""
-
-    COMPLETED = "completed"
-    FAILED = "failed"
-    """It raised, or its service refused."""
-    TIMED_OUT = "timed_out"
-    REFUSED = "refused"
-    """It was not run: there is no such tool, or the arguments are not what it takes."""
-
-
 @dataclass(frozen=True, slots=True)
 class ToolMetrics:
-    """Calls of one tool."""
+    """Calls of one tool, by `ToolOutcome.label`."""
 
-    calls: dict[ToolOutcome, Counter]
-    seconds: dict[ToolOutcome, Histogram]
+    calls: dict[str, Counter]
+    seconds: dict[str, Histogram]
 
     @classmethod
     def of(cls, calls: Counter, seconds: Histogram, tool: str) -> ToolMetrics:
         """Creates the series of `tool`."""
+        labels = [outcome.label for outcome in ToolOutcome]
         return cls(
-            {outcome: calls.labels(tool, outcome) for outcome in ToolOutcome},
-            {outcome: seconds.labels(tool, outcome) for outcome in ToolOutcome},
+            {label: calls.labels(tool, label) for label in labels},
+            {label: seconds.labels(tool, label) for label in labels},
         )
 
-    def ended(self, outcome: ToolOutcome, duration_seconds: float) -> None:
-        """Counts a call that ended."""
-        self.calls[outcome].inc()
-        self.seconds[outcome].observe(duration_seconds)
+    def ended(self, label: str, duration_seconds: float) -> None:
+        """Count a call that ended, by the label of its `ToolOutcome`."""
+        self.calls[label].inc()
+        self.seconds[label].observe(duration_seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ from typing import Any, Final
 
 import structlog
 
+from common.errors import LocalError
+
 FIRST_BYTES: Final = 1 << 16
 """A new file's size; it doubles each time that it is full."""
 
@@ -33,7 +35,7 @@ _VALUE: Final = struct.Struct("dd")
 log = structlog.get_logger()
 
 
-class BrokenFile(ValueError):
+class BrokenFile(LocalError, ValueError):
     """The file was not written by this module, or not to its end."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from common.settings.child_settings import ChildSettings
+from common.settings.renamed import current_name
 from common.settings.role_secrets import is_withheld
 from common.settings.roles import Role
 from common.settings.settings import Settings
@@ -32,4 +33,4 @@ def environment_of(role: Role | None, variables: Mapping[str, str], granted: Ite
 
 
 def _is_ours(name: str) -> bool:
-    return name.startswith(_CHILD_PREFIX) or name.lower().removesuffix("_file") in Settings.model_fields
+    return name.startswith(_CHILD_PREFIX) or current_name(name).removesuffix("_file") in Settings.model_fields

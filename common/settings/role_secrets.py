@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from common.settings.renamed import current_name
+
 _DISPATCHER = frozenset({"dispatcher"})
 _WORKER = frozenset({"worker"})
 
@@ -30,5 +32,14 @@ def is_withheld(name: str, role: str) -> bool:
 
     `serve` reads all settings, because it checks those of its children.
     """
-    readers = READERS.get(name.lower().removesuffix("_file"))
+    readers = READERS.get(_setting(name))
     return readers is not None and role != "serve" and role not in readers
+
+
+def may_hold_secret(name: str) -> bool:
+    """Return whether the variable `name`, in any case, is a setting that may hold a secret, or names its file."""
+    return _setting(name) in READERS
+
+
+def _setting(name: str) -> str:
+    return current_name(name).removesuffix("_file")

@@ -20,6 +20,7 @@ from common.settings import (
     fallbacks,
     models,
     notices,
+    renamed,
     secret_files,
     unknown_names,
     written_values,
@@ -31,7 +32,7 @@ from common.settings.models import Service
 from common.settings.role_secrets import is_withheld
 from common.settings.roles import DEFAULT_DRAIN_SECONDS, HOW_TO_SET, NEEDED, Role
 from common.settings.values import boolean
-from common.settings.written_values import Written
+from common.settings.written_values import Remark, Written
 
 ENV_FILE: Final = ".env"
 
@@ -88,7 +89,10 @@ class Settings(SettingFields, BaseSettings):
     def _written(cls, variables: Mapping[str, str | None], role: Role, *, has_comments: bool = True) -> Written:
         # `.env` is the same for all: what another role reads from it ends here.
         read = {name: value for name, value in variables.items() if not is_withheld(name, role)}
-        return written_values.read(read, cls._names(), SECRETS, has_comments=has_comments)
+        read, renamings = renamed.take(read)
+        written = written_values.read(read, cls._names(), SECRETS, has_comments=has_comments)
+        written.remarks += [Remark(each.name, each.line, None) for each in renamings]
+        return written
 
     @classmethod
     def _names(cls) -> frozenset[str]:
@@ -116,7 +120,8 @@ class Settings(SettingFields, BaseSettings):
             & (given.keys() | written.values.keys() | written.faults.keys())
         ]
         if _is_on(values.get("strict_settings")):
-            problems += [each.refusal for each in written.remarks] + [*replaced.values()]
+            problems += [each.refusal for each in written.remarks if each.refusal is not None]
+            problems += replaced.values()
         if problems:
             raise SettingsError("\n".join(problems))
         settings._notices = (*lines_of_file, *settings._remarks(role, written, given, replaced))

@@ -15,6 +15,7 @@ from typing import Final
 import orjson
 from pydantic import SecretStr
 
+from common.errors import LocalError
 from common.net import json_depth
 from common.settings.nearest import nearest_number, nearest_word
 
@@ -26,7 +27,7 @@ _NOT: Final = frozenset({"false", "0", "no", "off"})
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-class NotAllowed(ValueError):
+class NotAllowed(LocalError, ValueError):
     """A wrong value, with the right value that is nearest to it; None: no value is near."""
 
     def __init__(self, allowed: str, nearest: object = None) -> None:

@@ -29,12 +29,12 @@ class Remark(NamedTuple):
     Attributes:
         name: of the setting, in lower case.
         notice: a line for the log.
-        refusal: a line for STRICT_SETTINGS.
+        refusal: a line for STRICT_SETTINGS; None: it is taken all the same.
     """
 
     name: str
     notice: str
-    refusal: str
+    refusal: str | None
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import aiohttp
 
+from common.errors import DependencyError
 from common.net import json_depth
 
 # avr-ami answers when Asterisk has; a call that is to be hung up does not wait for ever.
@@ -13,7 +14,7 @@ TIMEOUT_SECONDS = 5.0
 MAX_MESSAGE_CHARS = 300
 
 
-class AmiError(Exception):
+class AmiError(DependencyError):
     """avr-ami refused or could not be asked; the message is for the model and the log."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
+from common.errors import PeerError
 from common.settings import function_tools, models, session_fields
 from common.settings.function_tools import MAX_TOOLS, Change
 from common.settings.session_fields import Wrong, kind_of, tool_key
@@ -21,7 +22,7 @@ _FIXED: Final = "may not be changed in a running call"
 _OTHER_FORMATS: Final = ("input_audio_format", "output_audio_format")
 
 
-class ChangeRefused(Exception):
+class ChangeRefused(PeerError):
     """A change cannot be made; the message names its first fields that are wrong."""
 
     @classmethod

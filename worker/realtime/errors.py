@@ -14,13 +14,14 @@ from typing import Any, Final, Self
 from common.errors import UpstreamError
 from common.net import json_depth
 from common.observe import redaction
+from common.observe.upstream_codes import ACCOUNT_CODES
 
 _MAX_MESSAGE_CHARS = 300
 # OpenAI quotes a refused key, partly masked, in its own message.
 _KEY = re.compile(r"\b(?:sk|sess|ek)[-_][\w*.-]+|[\w.-]*\*{3,}[\w*.-]*")
 
-# Errors after which no session can do better, with what the operator is to do.
-_FATAL = {
+# What the operator is to do, for each of ACCOUNT_CODES (common/observe/upstream_codes.py).
+_ADVICE = {
     "invalid_api_key": "OpenAI refused the API key: check OPENAI_API_KEY",
     "insufficient_quota": "the OpenAI account has no quota left: check its plan and billing",
     "billing_hard_limit_reached": "the OpenAI account has reached its billing limit",
@@ -31,19 +32,6 @@ _FATAL = {
 }
 # The session is over, and another one may be opened.
 _SESSION_OVER = {"session_expired": "the Realtime session reached its time limit"}
-OPERATOR_CODES: Final = (*_FATAL, "http_401", "http_403", "tls")
-"""Of errors that every call meets until somebody mends the account, the network or the settings."""
-PASSING_CODES: Final = (
-    "connect",
-    "connection_lost",
-    "dns",
-    "no_response",
-    "rate_limit_exceeded",
-    "server_error",
-    "session_expired",
-    "timeout",
-)
-"""Of errors that come and go by themselves; there are others, which are the API's to name."""
 
 MAX_RETRY_AFTER_SECONDS: Final = 3600.0
 """Longer waits are shortened to this one."""
@@ -141,9 +129,9 @@ class ErrorEvent:
         """From the `error` object of an `error` event."""
         code = str(error.get("code") or error.get("type") or "unknown").lower()
         code = code if _CODE.fullmatch(code) and not redaction.holds_known(code) else "unknown"
-        message = _FATAL.get(code) or _SESSION_OVER.get(code) or redact(str(error.get("message") or code))
+        message = _ADVICE.get(code) or _SESSION_OVER.get(code) or redact(str(error.get("message") or code))
         severity = Severity.GOES_ON
-        if code in _FATAL:
+        if code in ACCOUNT_CODES:
             severity = Severity.FATAL
         elif code in _SESSION_OVER:
             severity = Severity.SESSION_OVER
@@ -202,9 +190,9 @@ def from_handshake(status: int, body: bytes, retry_after: str | None = None) -> 
 
 def _describe(status: int, code: str, detail: str) -> tuple[str, bool]:
     """Return the text for the operator, and whether another attempt can help."""
-    if code in _FATAL:
+    if code in _ADVICE:
         # Only HTTP 403 has more than one cause for a code: its own words say which.
-        return f"{_FATAL[code]} (HTTP {status}){detail if status == 403 else ''}", False
+        return f"{_ADVICE[code]} (HTTP {status}){detail if status == 403 else ''}", False
     if status == 401:
         refused = f"the Realtime API refused the API key (HTTP 401){detail}"
         return f"{refused}: check OPENAI_API_KEY and the project's access to the model", False

@@ -3,6 +3,7 @@
 ToolError
 ├── BadTool            a file does not load; says why, in one line, for the operator
 ├── InvalidArguments   the model's arguments are not what the tool takes; says what is wrong, for the model
+│   └── TransferRefused    the settings do not permit the transfer (built_in.py)
 ├── ArgumentsNotChecked  whether the tool takes the arguments cannot be found out; it was not run
 ├── ToolFailed         the handler raised
 ├── ToolNotRun         the handler was not started: nothing has happened
@@ -16,12 +17,13 @@ import traceback
 from pathlib import Path
 from typing import Final, Self
 
+from common.errors import ServiceError
 from common.observe.redaction import redact
 
 MAX_MESSAGE_CHARACTERS: Final = 300
 
 
-class ToolError(Exception):
+class ToolError(ServiceError):
     """Base of this package's errors."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterable
@@ -13,10 +14,11 @@ from worker.tools.host_process import Program
 
 _NODE_HOST: Final = Path(__file__).with_name("node") / "host.js"
 
-# With the modules of this process, wherever it has them from, and nothing else in front of them.
+# With the modules of this process, wherever it has them from, and nothing else: no file of the operator's is found
+# before all of the service has been imported.
 _START_PYTHON: Final = """
-import sys
-sys.path[:] = sys.argv[2:-1]
+import json, sys
+sys.path[:] = json.loads(sys.argv[2])
 from worker.tools.python_child import main
 main()
 """
@@ -43,12 +45,11 @@ def python(directories: Iterable[Path], environment: ToolEnvironment) -> Program
         directories: of the tools, which may import modules from there.
         environment: what tools see.
     """
-    here = [str(Path(each).absolute()) for each in sys.path]
-    # Last, so that no tool can stand in for a module of the service or of a library.
-    modules = list(dict.fromkeys([*here, *map(str, directories)]))
+    here = json.dumps([str(Path(each).absolute()) for each in sys.path])
+    folders = json.dumps([str(each) for each in directories])
     return Program(
         "python",
-        (sys.executable, "-u", "-P", "-c", _START_PYTHON, ",".join(environment.withheld), *modules),
+        (sys.executable, "-u", "-P", "-c", _START_PYTHON, ",".join(environment.withheld), here, folders),
         dict(environment.variables),
         tells_begun=True,
     )

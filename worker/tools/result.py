@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 import orjson
+
+from common.observe.tool_outcome import ToolOutcome
 
 MAX_OUTPUT_BYTES: Final = 32 * 1024
 """Of UTF-8. Some 8,000 tokens: more would fill the model's context, and take long to read."""
@@ -14,23 +15,12 @@ MAX_OUTPUT_BYTES: Final = 32 * 1024
 _CUT_NOTE: Final = "\n[cut: the result is longer than 32 KiB]"
 
 
-class Outcome(StrEnum):
-    """How a tool call ended, for the log. LOST: it was cut off, and what came of it is not known."""
-
-    OK = "ok"
-    ERROR = "error"
-    LOST = "lost"
-    TIMEOUT = "timeout"
-    INVALID_ARGUMENTS = "invalid_arguments"
-    UNKNOWN_TOOL = "unknown_tool"
-
-
 @dataclass(frozen=True, slots=True)
 class ToolResult:
     """The output for the model, at most `MAX_OUTPUT_BYTES` of UTF-8, and how the call ended."""
 
     output: str
-    outcome: Outcome
+    outcome: ToolOutcome
 
 
 def render(value: object) -> str:

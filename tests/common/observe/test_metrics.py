@@ -163,9 +163,9 @@ def test_cost_is_counted_in_fractions_of_a_dollar_by_model(start: Callable[..., 
 def test_calls_of_tools_are_counted_and_timed_by_how_they_ended(start: Callable[..., Speaker]) -> None:
     process = start()
     process.tell(
-        "metrics.worker().tool('find').ended(metrics.ToolOutcome.COMPLETED, 0.25)",
-        "metrics.worker().tool('find').ended(metrics.ToolOutcome.COMPLETED, 0.5)",
-        "metrics.worker().tool('find').ended(metrics.ToolOutcome.TIMED_OUT, 20)",
+        "metrics.worker().tool('find').ended('completed', 0.25)",
+        "metrics.worker().tool('find').ended('completed', 0.5)",
+        "metrics.worker().tool('find').ended('timed_out', 20)",
     )
     samples = process.scrape()
     assert samples["avr_sts_tool_calls_total[completed][find]"] == 2
@@ -178,8 +178,8 @@ def test_calls_of_tools_are_counted_and_timed_by_how_they_ended(start: Callable[
 def test_invented_tools_share_one_series_beyond_the_bound(start: Callable[..., Speaker]) -> None:
     process = start()
     process.tell("metrics.worker().expect_tools('avr_hangup', 'avr_transfer')")
-    process.tell("[metrics.worker().tool(f't{n}').ended(metrics.ToolOutcome.REFUSED, 0) for n in range(1000)]")
-    process.tell("metrics.worker().tool('avr_hangup').ended(metrics.ToolOutcome.COMPLETED, 0)")
+    process.tell("[metrics.worker().tool(f't{n}').ended('refused', 0) for n in range(1000)]")
+    process.tell("metrics.worker().tool('avr_hangup').ended('completed', 0)")
     samples = {name: value for name, value in process.scrape().items() if "tool_calls_total" in name}
     assert len(samples) == 4 * (2 + 40 + 1)
     assert samples["avr_sts_tool_calls_total[refused][other]"] == 960

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.observe import redaction
+from common.observe.upstream_codes import ACCOUNT_CODES, OPERATOR_CODES, PASSING_CODES
 from simulator.realtime.faults import BAD_KEY, MISSING_KEY, Refusal
 from tests.worker import api_events
 from worker.realtime import errors
@@ -339,12 +340,19 @@ def test_a_long_message_is_cut() -> None:
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize("body", [b"", b'{"error": {"code": "invalid_api_key"}}'])
 def test_a_refused_key_is_known_as_one_for_the_operator(status: int, body: bytes) -> None:
-    assert errors.from_handshake(status, body).code in errors.OPERATOR_CODES
+    assert errors.from_handshake(status, body).code in OPERATOR_CODES
 
 
 def test_an_error_is_either_for_the_operator_or_passes() -> None:
-    assert not {*errors.OPERATOR_CODES} & {*errors.PASSING_CODES}
-    assert "session_expired" in errors.PASSING_CODES
+    assert not {*OPERATOR_CODES} & {*PASSING_CODES}
+    assert "session_expired" in PASSING_CODES
+
+
+@pytest.mark.parametrize("code", ACCOUNT_CODES)
+def test_account_code_ends_the_call_and_says_what_to_do(code: str) -> None:
+    event = ErrorEvent.from_event({"code": code, "message": "no"})
+    assert event.severity is Severity.FATAL
+    assert event.message != "no"
 
 
 def test_a_known_key_is_removed_whatever_it_looks_like(monkeypatch: pytest.MonkeyPatch) -> None:

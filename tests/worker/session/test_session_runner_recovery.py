@@ -13,6 +13,7 @@ from common.link import retransmit_buffer, wire
 from common.link.retransmit_buffer import ACK_RECORDS
 from common.link.wire import Outcome
 from common.observe import metrics
+from common.observe.tool_outcome import ToolOutcome
 from dispatcher.call.memory import CallMemory
 from simulator.realtime.server import RealtimeSimulator
 from simulator.realtime.simulated_session import SimulatedSession
@@ -30,7 +31,6 @@ from tests.worker.call_desk import (
 )
 from tests.worker.link_records import Ack, Record, decoded_all, payload_of
 from worker.session.session_runner import CONFIRM_SECONDS, KEPT_LONGER_SECONDS, MAX_EARLY_RECORDS
-from worker.tools.result import Outcome as ToolOutcome
 from worker.tools.result import ToolResult
 from worker.tools.tool_set import ToolSet
 

@@ -9,12 +9,12 @@ import psutil
 import pytest
 from structlog.testing import capture_logs
 
+from common.observe.tool_outcome import ToolOutcome
 from tests.worker.tools.conftest import NewGate, OpenRegistry, ToolsDir
 from tests.worker.tools.hosted import children
 from tests.worker.tools.running import names, output, run
 from worker.tools import tool_registry as tool_registry_module
 from worker.tools.files import MAX_FILES
-from worker.tools.result import Outcome
 from worker.tools.tool_registry import ToolRegistry
 
 MOST_NICE = 19
@@ -76,7 +76,7 @@ async def test_new_calls_get_new_edited_and_no_removed_tools_while_old_calls_kee
     assert await output(before, "b") == "done"
     assert names(after) == ["a", "c"]
     assert await output(after, "a") == "two"
-    assert (await run(after, "b")).outcome is Outcome.UNKNOWN_TOOL
+    assert (await run(after, "b")).outcome is ToolOutcome.UNKNOWN_TOOL
 
 
 async def test_what_has_not_changed_is_not_loaded_again(
@@ -216,7 +216,7 @@ async def test_stopping_ends_runs_with_a_result_that_says_so(
     await stopping.is_reached()
     await tool_registry.stop()
     result = await running
-    assert result.outcome is Outcome.ERROR
+    assert result.outcome is ToolOutcome.ERROR
     assert "the service is stopping" in result.output
     later = await run(await tool_registry.tool_set(), "block")
     assert "the service is stopping" in later.output
