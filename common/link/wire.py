@@ -304,7 +304,7 @@ def decode(message: bytes | bytearray | memoryview) -> Iterator[tuple[int, int, 
         kind, channel, length = _HEAD.unpack_from(view, offset)
         offset += _HEAD.size
         if size - offset < length:
-            raise LinkProtocolError(f"a link record of {length} bytes ends after {size - offset}")
+            raise LinkProtocolError(f"a link record of {length} bytes is truncated after {size - offset}")
         yield kind, channel, view[offset : offset + length]
         offset += length
 

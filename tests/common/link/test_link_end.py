@@ -231,7 +231,7 @@ async def test_a_link_that_breaks_off_is_lost_on_both_sides_once() -> None:
     [
         ("text", "text message"),
         (b"\x05", "record head"),
-        (wire.encode(wire.Flush(1), 1)[:-1], "cut off"),
+        (wire.encode(wire.Flush(1), 1)[:-1], "truncated"),
         (wire.encode(wire.Ready(), 1) + b"\x01\x02", "record head"),
     ],
     ids=["text", "half a head", "half a record", "a record and a bit"],
