@@ -66,8 +66,9 @@ class Channel:
 
     @property
     def is_full(self) -> bool:
-        """Whether the retransmit buffer is full, because the other end acknowledges nothing; the channel cannot
-        continue.
+        """Whether the retransmit buffer is full, because the other end acknowledges nothing.
+
+        A full channel cannot continue.
         """
         return self._buffer.is_full
 

@@ -20,9 +20,7 @@ _ALL_IPV4_ADDRESSES: Final = "0.0.0.0"  # noqa: S104 - see ALL_ADDRESSES
 _WITHOUT_IPV6: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 BACKLOG: Final = 1024
-"""Maximum number of connections that wait to be accepted; the kernel caps it at net.core.somaxconn (4096 on
-Linux).
-"""
+"""Maximum number of connections that wait to be accepted; the kernel's cap is net.core.somaxconn (Linux: 4096)."""
 
 
 def listen_socket(

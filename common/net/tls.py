@@ -26,9 +26,7 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """The files of a certificate with its chain, of its key, and of the CA that signs the link's certificates.
-    PEM.
-    """
+    """The files (PEM) of a certificate with its chain, of its key, and of the CA of the link's certificates."""
 
     cert: Path
     key: Path
