@@ -25,7 +25,7 @@ from fakeredis._clients._tcp_server import TCPFakeRequestHandler, encode_reply
 from redis.exceptions import ResponseError
 
 from common.observe import log_writer
-from common.runtime.heartbeat import BEAT_SECONDS, Heartbeat
+from common.runtime.heartbeat import HEARTBEAT_SECONDS, Heartbeat
 
 _READ_BYTES = 65536
 
@@ -98,7 +98,7 @@ def _beat(path: Path) -> None:
         if _answers(path):
             say()
             say = heartbeat.beat
-        time.sleep(BEAT_SECONDS)
+        time.sleep(HEARTBEAT_SECONDS)
 
 
 def _answers(path: Path) -> bool:
