@@ -1,4 +1,4 @@
-"""The records of a call's life on a link: how a worker takes, keeps, moves and ends the call."""
+"""The records of a call's life on a link: how a worker opens, keeps, moves and ends the call."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from common.link.kinds import Kind, Outcome
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Take a call.
+    """Open a call at a worker.
 
     Attributes:
-        position_samples: where in the call (8 kHz) the audio that follows begins.
-        credit_bytes: how much reply audio may be sent before the first CREDIT.
-        age_seconds: since `init`.
-        provider_config: as AVR Core's `init` brought it; it may hold a key, so it is never stored or logged.
-        restore: the call's memory follows, up to GO.
-        attach: go on with the session that the worker has of this call; UNKNOWN if it has none.
-        first_index: the numbers of reply items begin here: the earlier ones are known to the playout clock.
-        delay_seconds: before a session is opened: the last ones did not last.
-        waited_seconds: how long the call has been without a session that lasts.
-        filler: the dispatcher plays filler, and wants AWAITING for it.
+        epoch: of the call.
+        metadata: of the call, from `init`.
+        position_samples: position in the call (8 kHz) at which the following audio begins.
+        credit_bytes: bytes of reply audio that may be sent before the first CREDIT.
+        age_seconds: time since `init`.
+        provider_config: from AVR Core's `init`; it may hold a key, so it is never stored or logged.
+        restore: the call's memory follows, up to RESUME.
+        attach: continue the session that the worker has of this call; UNKNOWN if it has none.
+        first_index: first index of new reply items; earlier indexes are in use by the playout clock.
+        delay_seconds: time to wait before a session is opened, because the last sessions did not last.
+        waited_seconds: time that the call has been without a lasting session.
+        filler: the dispatcher plays filler, and needs AWAITING for it.
     """
 
     kind: ClassVar[Kind] = Kind.OPEN
@@ -43,12 +45,12 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The call is taken.
+    """The worker has accepted the call.
 
     Attributes:
-        credit_bytes: how much of the caller's audio may be sent before the first CREDIT.
-        attached: the session goes on; its memory follows.
-        position_samples: of an attached one: the position that the audio which follows is to have.
+        credit_bytes: bytes of caller audio that may be sent before the first CREDIT.
+        attached: an existing session continues; its memory follows.
+        position_samples: of an attached session: the position at which the following audio must begin.
     """
 
     kind: ClassVar[Kind] = Kind.OPENED
@@ -59,7 +61,11 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """Go on with this channel, of which so many records have been received."""
+    """Resume this channel.
+
+    Attributes:
+        received: number of records of the channel that the sender has received.
+    """
 
     kind: ClassVar[Kind] = Kind.ATTACH
     uuid: str = ""
@@ -69,7 +75,11 @@ class Attach:
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """The channel goes on; so many records of it have been received."""
+    """The channel is resumed.
+
+    Attributes:
+        received: number of records of the channel that the sender has received.
+    """
 
     kind: ClassVar[Kind] = Kind.ATTACHED
     received: int = 0
@@ -77,7 +87,12 @@ class Attached:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The call is not taken; `epoch` is the one that the worker knows, for a stale one."""
+    """The worker refuses the call.
+
+    Attributes:
+        reason: a `Refusal`.
+        epoch: the epoch that the worker knows, for `STALE_EPOCH`.
+    """
 
     kind: ClassVar[Kind] = Kind.REFUSED
     reason: str = ""
@@ -86,7 +101,11 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The Realtime session is up; `standby`: it waits for the call, and is to be told to go on."""
+    """The Realtime session is open.
+
+    Attributes:
+        standby: the session stands by, and takes over when the worker is told to resume.
+    """
 
     kind: ClassVar[Kind] = Kind.READY
     standby: bool = False
@@ -94,7 +113,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Let go of the call.
+    """Detach from the call.
 
     Attributes:
         reason: for the log.
@@ -112,7 +131,7 @@ class Ended:
 
     Attributes:
         outcome: an `Outcome`.
-        message: for AVR Core, where it failed.
+        message: for AVR Core, if the call failed.
     """
 
     kind: ClassVar[Kind] = Kind.ENDED
@@ -122,11 +141,11 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Please move the call to another session.
+    """The worker asks the dispatcher to move the call to another session.
 
     Attributes:
         reason: a `Reason`.
-        seconds: within this time.
+        seconds: time within which the call must have moved.
     """
 
     kind: ClassVar[Kind] = Kind.MOVE
@@ -136,9 +155,11 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Let go of the call at the next quiet moment, at the latest after so many seconds; RELEASED answers.
+    """End the call's session at the next quiet moment, at the latest after `seconds`; RELEASED answers.
 
-    `revoked`: not at the next quiet moment after all, as the other session does not stand by any more.
+    Attributes:
+        seconds: maximum time until the release.
+        revoked: the release is cancelled, because the other session no longer stands by.
     """
 
     kind: ClassVar[Kind] = Kind.RELEASE
@@ -162,7 +183,7 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Awaiting:
-    """A change of the caller's waiting, for a dispatcher whose OPEN said `filler`.
+    """A change in whether the caller waits, for a dispatcher whose OPEN has set `filler`.
 
     Attributes:
         waiting: an answer is owed or a tool runs, and the caller is not speaking.

@@ -1,4 +1,4 @@
-"""The kinds of a link's records, and the fixed words that records carry."""
+"""The kinds of a link's records, and the fixed words in records."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum, StrEnum
 
 
 class Kind(IntEnum):
-    """What a record is. Numbers are part of the protocol and are never used again for another meaning."""
+    """The kind of a record. Numbers are part of the protocol, and are never reused for another kind."""
 
     HELLO = 1
     OPEN = 2
@@ -47,16 +47,16 @@ class Kind(IntEnum):
     RELEASE = 37
     RELEASED = 38
     AWAITING = 39
-    # From 64 on: of the link itself, before it is up.
+    # From 64 on: records of the link itself, before it is up.
     PROOF = 64
 
 
 UNCOUNTED = frozenset({Kind.HELLO, Kind.OPEN, Kind.REFUSED, Kind.ATTACH, Kind.ATTACHED, Kind.ACK})
-"""Records that belong to no channel's stream: see `common/link/retransmit_buffer.py`."""
+"""Records that do not count for a channel's acknowledgements: see `common/link/retransmit_buffer.py`."""
 
 
 class Refusal(StrEnum):
-    """Why a worker does not take a call."""
+    """Why a worker refuses a call."""
 
     FULL = "full"
     DRAINING = "draining"
@@ -66,14 +66,14 @@ class Refusal(StrEnum):
 
 
 class TelephonyAction(StrEnum):
-    """What a dispatcher can be told to do with a call."""
+    """The action of a telephony command."""
 
     HANG_UP = "hang_up"
     TRANSFER = "transfer"
 
 
 class Reason(StrEnum):
-    """Why a call gets another session; the values of metrics' labels."""
+    """Why a call gets another session; also a label of metrics."""
 
     DROPPED = "dropped"
     ROLLOVER = "rollover"
@@ -82,7 +82,7 @@ class Reason(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a session ended, as it is counted."""
+    """How a session ended, for the metrics."""
 
     COMPLETED = "completed"
     FAILED = "failed"

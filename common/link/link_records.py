@@ -23,10 +23,11 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """That the sender knows CLUSTER_TOKEN.
+    """The proof that the sender knows CLUSTER_TOKEN.
 
     Attributes:
-        former: proofs by tokens that were replaced a moment ago: the other side may not have the new one yet.
+        proof: by the sender's current token.
+        former: proofs by tokens that were replaced recently, because the other side may not have the new one yet.
     """
 
     kind: ClassVar[Kind] = Kind.PROOF
@@ -36,7 +37,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """The calls API wants something of a call: RESULT answers by number, EVENTs too where it watches."""
+    """A request of the calls API about a call; RESULT answers it by number, and a watch also gets EVENTs."""
 
     kind: ClassVar[Kind] = Kind.COMMAND
     number: int = 0
@@ -57,7 +58,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something happened in a call; without a body: nothing more will."""
+    """An event of a watched call; without a body, no further event follows."""
 
     kind: ClassVar[Kind] = Kind.EVENT
     number: int = 0

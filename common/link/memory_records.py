@@ -10,11 +10,11 @@ from common.link.kinds import Kind
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The call's settings, as only workers understand them.
+    """The call's settings, which only workers understand.
 
     Attributes:
-        record: what may be stored.
-        secrets: what may not.
+        record: the part that may be stored.
+        secrets: the part that must not be stored.
     """
 
     kind: ClassVar[Kind] = Kind.PROFILE
@@ -24,15 +24,15 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class ItemUpdate:
-    """An item of the conversation, as only workers understand it; it takes the place of what was known of it.
+    """An item of the conversation, which only workers understand; it replaces the former state of the item.
 
     Attributes:
         item_id: of the item.
-        after: the item that it follows; empty: it is the first. A known item stays where it is.
-        forgotten: the item is not part of the conversation any more.
-        settled: of a reply: what the caller has heard of it is known, and part of the item.
-        item: what it is.
-        sound: of a turn of the caller's whose text will not come: mu-law in base64. It is not for Redis.
+        after: the id of the item before it; empty for the first one. A known item keeps its place.
+        forgotten: the item is no longer part of the conversation.
+        settled: of a reply: the heard part is known, and is part of the item.
+        item: the item itself.
+        sound: of a turn whose text will not come: its audio as mu-law in base64. Never written to Redis.
     """
 
     kind: ClassVar[Kind] = Kind.ITEM_UPDATE
@@ -49,14 +49,14 @@ class Reply:
     """A reply item that the caller may still be hearing.
 
     Attributes:
-        index: its number in audio records.
+        index: its index in audio records.
         item_id: of the item.
-        text: as far as it is known.
-        received_samples: at 8 kHz: what the worker had of it, and `text` belongs to.
-        sent_samples: what came of it to the dispatcher.
-        done: that was all of it.
-        heard_samples: what the caller has heard of it.
-        cut: nor will the caller hear more of it: a barge-in has cut it.
+        text: the text received so far.
+        received_samples: samples (8 kHz) that the worker has, to which `text` belongs.
+        sent_samples: samples that the dispatcher has.
+        done: the item is complete.
+        heard_samples: samples that the caller has heard.
+        cut: the item was truncated by a barge-in, so the caller will hear no more of it.
     """
 
     index: int = 0
@@ -79,18 +79,18 @@ class PendingReplies:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """The memory is whole.
+    """The memory is complete; restore it in a session.
 
     Attributes:
-        reason: a `Reason`; empty where the call only begins.
-        standby: bring the memory to a session and wait: the memory comes again when the session is to go on.
-        orders: orders that the dispatcher knows of, carried out or not.
+        reason: a `Reason`; empty for a new call.
+        standby: restore the memory and wait; the memory is sent again when the session is to take over.
+        orders: ids of telephony commands that the dispatcher knows, executed or not.
         digits: keys that were pressed and are not part of the conversation yet.
-        speaking: the caller was saying something.
-        recalled: the memory comes from Redis: of replies it is not known what was heard.
-        first_index: the numbers of reply items begin here now: since OPEN another session may have used some.
-        words_lost: the caller was saying something that began before this dispatcher had the call: there is
-            neither text nor audio of it.
+        speaking: the caller was speaking.
+        recalled: the memory comes from Redis, so the heard parts of replies are unknown.
+        first_index: first index of new reply items; another session may have used some since OPEN.
+        words_lost: the caller was speaking when this dispatcher took the call, and the beginning is lost: neither
+            its text nor its audio is known.
     """
 
     kind: ClassVar[Kind] = Kind.RESUME
@@ -114,7 +114,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class ToolKnown:
-    """That it runs is known: it may."""
+    """The dispatcher has recorded that the tool runs, so the tool may run."""
 
     kind: ClassVar[Kind] = Kind.TOOL_KNOWN
     call_id: str = ""
@@ -122,7 +122,7 @@ class ToolKnown:
 
 @dataclass(frozen=True, slots=True)
 class Keyed:
-    """So many of the keys that were sent are part of the conversation."""
+    """The number of sent keys that are part of the conversation."""
 
     kind: ClassVar[Kind] = Kind.KEYED
     digits: int = 0

@@ -10,7 +10,7 @@ from common.link.kinds import Kind
 
 @dataclass(frozen=True, slots=True)
 class ReplyItem:
-    """From now on `index` stands for this item in the channel's audio records."""
+    """The index that stands for an item in the channel's audio records from now on."""
 
     kind: ClassVar[Kind] = Kind.REPLY_ITEM
     index: int = 0
@@ -27,7 +27,7 @@ class ReplyItemDone:
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """Barge-in. HEARD brings the number back."""
+    """A barge-in: drop unsent audio. HEARD repeats the number."""
 
     kind: ClassVar[Kind] = Kind.FLUSH
     number: int = 0
@@ -35,7 +35,7 @@ class Flush:
 
 @dataclass(frozen=True, slots=True)
 class ItemHeard:
-    """How much of an item the caller has heard, in samples at 8 kHz."""
+    """The part of an item that the caller has heard, in samples at 8 kHz."""
 
     index: int = 0
     samples: int = 0
@@ -43,7 +43,7 @@ class ItemHeard:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The answer to FLUSH: the items that were cut, with what was heard of them, oldest first."""
+    """The answer to FLUSH: the truncated items with their heard parts, oldest first."""
 
     kind: ClassVar[Kind] = Kind.HEARD
     number: int = 0
@@ -52,13 +52,13 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Playout:
-    """How far the playout is.
+    """The position of the playout.
 
     Attributes:
-        items: items of which something was played since the last report, oldest first.
-        idle: all that was sent has been played.
-        queued: what AVR Core has been given of each item that it has not played to the end, oldest first.
-        age_seconds: how long ago it was so (towards a new dispatcher).
+        items: items whose position has changed since the last report, oldest first.
+        idle: all sent audio has been played.
+        queued: samples of each item that AVR Core has, for items that are not played to the end, oldest first.
+        age_seconds: age of this report, for a new dispatcher.
     """
 
     kind: ClassVar[Kind] = Kind.PLAYOUT
@@ -70,7 +70,7 @@ class Playout:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What was said; `role` is `user` or `agent`."""
+    """A transcript of an item; `role` is `user` or `agent`."""
 
     kind: ClassVar[Kind] = Kind.TRANSCRIPT
     item_id: str = ""
@@ -80,11 +80,11 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The caller's audio before `position_samples` is known as text, or is silence.
+    """The caller's audio before `position_samples` has a transcript, or is silence.
 
     Attributes:
-        position_samples: in the call, at 8 kHz.
-        speaking: the caller is saying something.
+        position_samples: position in the call, at 8 kHz.
+        speaking: the caller is speaking.
     """
 
     kind: ClassVar[Kind] = Kind.FINISHED

@@ -10,7 +10,7 @@ from common.link.kinds import Kind
 
 @dataclass(frozen=True, slots=True)
 class Dtmf:
-    """One key."""
+    """A key that the caller pressed."""
 
     kind: ClassVar[Kind] = Kind.DTMF
     digit: str = ""
@@ -18,11 +18,11 @@ class Dtmf:
 
 @dataclass(frozen=True, slots=True)
 class TelephonyCommand:
-    """Do this on Asterisk when all that was sent before it has been heard, even if the worker is gone by then.
+    """A command for Asterisk, executed once, after the audio sent before has been heard, even without the worker.
 
     Attributes:
-        id: of the function call that wants it; ORDER_DONE brings it back. An order is carried out once.
-        action: an `TelephonyAction`.
+        id: of the function call that wants it; TELEPHONY_DONE repeats it.
+        action: a `TelephonyAction`.
         extension, context, priority: of a transfer.
     """
 
@@ -36,7 +36,7 @@ class TelephonyCommand:
 
 @dataclass(frozen=True, slots=True)
 class TelephonyDone:
-    """What avr-ami said to an order."""
+    """The answer of avr-ami to a telephony command."""
 
     kind: ClassVar[Kind] = Kind.TELEPHONY_DONE
     id: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl as ssl_module
 from collections.abc import Mapping
+from typing import Final
 
 from websockets.exceptions import InvalidStatus, InvalidURI
 from websockets.http11 import Response
@@ -18,10 +19,11 @@ from common.net.websocket_limits import DEFAULT_LIMITS, Limits
 
 # Enough of a refused handshake's body to name the cause.
 MAX_REFUSAL_BODY_BYTES = 2048
+_HUNG_UP: Final = "the server hung up during the opening handshake"
 
 
 class ClientWebSocket(WebSocket):
-    """The connecting end."""
+    """The connecting end of a connection."""
 
     def __init__(self, uri: WebSocketURI, headers: Mapping[str, str], owner: Owner, limits: Limits) -> None:
         protocol = ClientFrames(uri, max_size=limits.max_message_bytes)
@@ -40,24 +42,24 @@ class ClientWebSocket(WebSocket):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         if not self.handshake.done():
-            self._handshake_failed(ConnectionError("it hung up during the opening handshake"))
+            self._handshake_failed(ConnectionError(_HUNG_UP))
 
     def _handshake_failed(self, error: Exception) -> None:
         if not self.handshake.done():
             self.handshake.set_exception(error)
-            self.handshake.exception()  # `connect` gets it; it may have been given up by now
+            self.handshake.exception()  # retrieved here, because `connect` may have been cancelled
         self.abort()
 
     def _handshake_broken(self, error: Exception) -> None:
         hung_up = isinstance(error.__cause__, EOFError)
-        reason = "it hung up during the opening handshake" if hung_up else f"not a WebSocket server: {error}"
+        reason = _HUNG_UP if hung_up else f"not a WebSocket server: {error}"
         self._handshake_failed(ConnectionError(reason))
 
     def _response_received(self, response: Response) -> None:
         failure = self._client_protocol.handshake_exc
         if self.handshake.done():
-            # `connect` has given up in this moment: the owner has no connection, and gets no message of this one.
-            self._deaf = True
+            # `connect` was cancelled in this moment: the owner gets no message of this connection.
+            self._discarding = True
             self.abort()
             return
         if isinstance(failure, InvalidStatus):
@@ -80,23 +82,23 @@ async def connect(
     ssl: ssl_module.SSLContext | None = None,
     proxy: str | None = None,
 ) -> WebSocket:
-    """Open a connection; the owner's `opened` is called before this returns.
+    """Open a connection; the owner's `opened` is called before this function returns.
 
     Args:
         url: `ws://` or `wss://`, query included.
         owner: receives the messages.
         headers: added to the opening handshake.
-        limits: bounds; `open_timeout_seconds` covers everything up to the handshake's answer.
+        limits: bounds; `open_timeout_seconds` includes the answer to the handshake.
         ssl: for `wss://`; the system's trust store by default.
-        proxy: URL of an HTTP proxy to go through; None: directly.
+        proxy: URL of an HTTP proxy; None: the connection is direct.
 
     Raises:
         ProxyFailed: the proxy cannot be reached, or refuses.
         HandshakeRefused: the server answered with another status than 101.
-        OSError, ssl.SSLError: it could not be reached, or its certificate was not accepted.
-        TimeoutError: it did not answer in time.
-        ConnectionError: it hung up, or is not a WebSocket server.
-        ValueError: the URL is no WebSocket's.
+        OSError, ssl.SSLError: the server cannot be reached, or its certificate is not accepted.
+        TimeoutError: the server did not answer in time.
+        ConnectionError: the server hung up, or is not a WebSocket server.
+        ValueError: the URL is not a WebSocket URL.
     """
     try:
         uri = parse_uri(url)

@@ -20,7 +20,7 @@ from common.net.websocket_limits import DEFAULT_LIMITS, Limits
 
 
 class _Server(ServerFrames):
-    """Lets the owner say something, and choose the close code, before a connection is failed."""
+    """The library's server protocol, whose owner may send a last message and choose the close code."""
 
     owner_violated: Callable[[int, str], int]
 
@@ -31,12 +31,12 @@ class _Server(ServerFrames):
 
 
 class ServerWebSocket(WebSocket):
-    """The accepting end.
+    """The accepting end of a connection.
 
     Args:
         accept: see `serve`.
         limits: bounds of the connection.
-        arrival: how it came in; None where nobody counts.
+        arrival: the arriving connection; None where arriving connections are not counted.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class ServerWebSocket(WebSocket):
         limits: Limits,
         arrival: Arrival | None = None,
     ) -> None:
-        # Without extensions, so without permessage-deflate: base64 of speech does not get smaller, a few bytes
-        # could become megabytes, and each connection would keep 300 KB for it.
+        # No extensions, so no permessage-deflate: base64 of speech does not get smaller, a few bytes could inflate
+        # to megabytes, and each connection would need 300 KB for it.
         protocol = _Server(max_size=limits.max_message_bytes, extensions=None)
         protocol.owner_violated = self._violated
         super().__init__(protocol, None, limits)
@@ -65,20 +65,20 @@ class ServerWebSocket(WebSocket):
         super().connection_lost(exc)
 
     def _close_timeout_seconds(self) -> float:
-        # Who has never said who it is has no more to lose than the reason.
+        # A peer that never identified itself loses nothing but the reason.
         stranger = self._arrival is not None and self._arrival.counts
         return self._limits.linger_seconds if stranger else super()._close_timeout_seconds()
 
     def _violated(self, code: int, reason: str) -> int:
         try:
-            # Messages that came in front of the broken one, in the same read, are still good.
+            # Messages before the broken one, in the same read, are still valid.
             for event in self._protocol.events_received():
                 if isinstance(event, Frame):
                     self._frame_received(event)
             if self._owner is not None and self._protocol.state is OPEN:
                 return self._owner.violated(code, reason)
         except Exception as error:
-            # This is called from within the parser, which must not be left in the middle.
+            # The parser calls this method and must not be interrupted by an exception.
             self._loop.call_exception_handler(
                 {"message": "an owner failed on a broken message", "exception": error, "protocol": self}
             )
@@ -87,7 +87,7 @@ class ServerWebSocket(WebSocket):
 
     def _request_received(self, request: Request) -> None:
         if self._protocol.eof_sent:
-            # What came behind the request, without waiting for the answer, was broken already.
+            # The data behind the request, sent before our answer, was broken already.
             return
         protocol = self._server_protocol
         response = protocol.accept(request)
@@ -117,20 +117,22 @@ async def serve(
     """Accept connections on a listening socket.
 
     Args:
-        accept: called with the upgrade request and the peer's address; returns the connection's owner, or a
-            status and one line of text to refuse it with.
+        accept: called with the upgrade request and the peer's address; returns the connection's owner, or a status
+            and one line of text for a refusal.
         sock: bound, and listening or not.
         limits: bounds of each connection.
-        tls: to speak `wss://`.
+        tls: for `wss://`.
         name: of the port, for the log.
     """
-    door = AdmissionLimits(open_seconds=limits.open_timeout_seconds)
+    admission = AdmissionLimits(open_seconds=limits.open_timeout_seconds)
     if limits.stranger_bytes is not None:
-        door = dataclasses.replace(door, max_head_bytes=min(door.max_head_bytes, limits.stranger_bytes))
+        admission = dataclasses.replace(
+            admission, max_head_bytes=min(admission.max_head_bytes, limits.stranger_bytes)
+        )
     return listen(
         lambda arrival, _: ServerWebSocket(accept, limits, arrival),
         sock,
         name=name,
-        limits=door,
+        limits=admission,
         tls=tls,
     )

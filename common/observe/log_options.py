@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class LogLevel(StrEnum):
-    """The least severe lines that are written."""
+    """The least severe lines that are written (`LOG_LEVEL`)."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -15,7 +15,7 @@ class LogLevel(StrEnum):
 
 
 class LogFormat(StrEnum):
-    """How a line is written: for machines or for people."""
+    """The form of a line: for machines or for people (`LOG_FORMAT`)."""
 
     JSON = "json"
     CONSOLE = "console"

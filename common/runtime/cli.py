@@ -1,7 +1,7 @@
 """The command `avr-sts-openai`.
 
-Everything but argparse is imported by the sub-command that needs it: `--help` is quick, and numpy finds its
-environment as it is to be.
+Each sub-command imports its own modules, except argparse: `--help` is quick, and numpy starts with the environment
+that `main` sets.
 """
 
 # ruff: noqa: PLC0415 - imports inside functions, for the reason above
@@ -24,14 +24,14 @@ PROGRAM: Final = "avr-sts-openai"
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One sub-command.
+    """A sub-command.
 
     Attributes:
-        summary: what it does, one line.
-        example: how it is typed.
-        settings: names of `Settings` that matter to it, shown by its `--help`. Reading them loads all settings.
-        add_arguments: adds the arguments of its own, when it is the one that runs.
-        exits: ends the process itself, and waits for no thread.
+        summary: one line on its purpose.
+        example: an example of its use.
+        settings: names of the `Settings` that its `--help` shows; showing them loads all settings.
+        add_arguments: adds its own arguments when it is the chosen one.
+        exits: ends the process itself, without waiting for threads.
     """
 
     name: str
@@ -55,11 +55,11 @@ class _Version(argparse.Action):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a sub-command, and ends the process with its exit code: EX_CONFIG (78) if a setting is wrong.
+    """Run a sub-command, and end the process with its exit code: EX_CONFIG (78) if a setting is wrong.
 
-    Returns the exit code of a command that leaves the end of the process to the caller.
+    Return the exit code of a command that leaves the end of the process to the caller.
     """
-    # One thread a process does the resampling: BLAS would start one per core in each.
+    # One thread per process is enough for resampling; BLAS would start one per core in each process.
     for library in ("OPENBLAS", "OMP", "MKL"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -149,7 +149,7 @@ def _tool(module: str) -> Callable[[argparse.Namespace], int]:
 
         import uvloop
 
-        # Never closed: closing the loop waits for names that do not resolve.
+        # Never closed, because closing the loop waits for names that do not resolve.
         runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         code: int = runner.run(import_module(module).run(options))
         return code
@@ -202,7 +202,7 @@ _COMMANDS: Final = {
         ),
         Command(
             name="dispatcher",
-            summary="one dispatcher of a cluster: takes AVR Core's calls and gives each to a worker",
+            summary="one dispatcher of a cluster: accepts AVR Core's calls and gives each to a worker",
             example=f"REDIS_URL=redis://redis:6379/0 {PROGRAM} dispatcher",
             run=_service("dispatcher.main"),
             settings=(
@@ -264,14 +264,14 @@ _COMMANDS: Final = {
         ),
         Command(
             name="simulate",
-            summary="a Realtime API for rehearsal, which listens to the audio and answers in tones",
+            summary="a simulated Realtime API, which receives audio and answers in tones",
             example=f"{PROGRAM} simulate --port 8080  # and OPENAI_BASE_URL=ws://127.0.0.1:8080 {PROGRAM} serve",
             run=_tool("simulator.simulate"),
             add_arguments=_arguments_of("simulator.simulate"),
         ),
         Command(
             name="load",
-            summary="many calls at once, and a table of what they saw",
+            summary="many calls at once, and a table of their results",
             example=f"{PROGRAM} load ws://127.0.0.1:6030 --calls 20 --seconds 30",
             run=_tool("simulator.load"),
             add_arguments=_arguments_of("simulator.load"),

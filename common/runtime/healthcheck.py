@@ -17,7 +17,7 @@ TIMEOUT_SECONDS: Final = 3.0
 
 
 def answers(port: int, path: str) -> bool:
-    """Whether `GET path` on this machine's `port` is answered with 200 in time."""
+    """Return whether `GET path` on this machine's `port` is answered with 200 in time."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
     try:
         connection.request("GET", path)
@@ -29,7 +29,7 @@ def answers(port: int, path: str) -> bool:
 
 
 def admin_port(environment: Mapping[str, str]) -> int:
-    """ADMIN_PORT, with or without the quotes that Compose's list form leaves around a value."""
+    """Return ADMIN_PORT, with or without the quotes that Compose's list form leaves around a value."""
     text = environment.get("ADMIN_PORT", "").strip().strip("\"'").strip()
     return int(text) if text.isdecimal() else DEFAULT_PORT
 

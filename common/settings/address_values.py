@@ -1,4 +1,4 @@
-"""Parsers of the addresses that settings name: URLs, hosts, origins, extensions and recordings."""
+"""Parsers of addresses in settings: URLs, hosts, origins, extensions and recordings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PORT_OF: Final = {"http": 80, "https": 443}
 
 
 def http_url(value: object) -> object:
-    """Takes the address of an HTTP service."""
+    """Accept the URL of an HTTP service."""
     url = _split_url(value)
     if url.scheme not in {"http", "https"} or not url.hostname:
         raise ValueError("must be a URL with http or https")
@@ -27,7 +27,7 @@ def base_url(value: object) -> object:
     if url.scheme not in {"ws", "wss", "http", "https"} or not url.hostname:
         raise ValueError("must be a URL with ws, wss, http or https, such as wss://api.openai.com/v1/realtime")
     if url.query or url.fragment or url.username is not None:
-        raise ValueError("must be a URL without query, fragment and user: the model is OPENAI_MODEL's")
+        raise ValueError("must be a URL without query, fragment and user: set the model as OPENAI_MODEL")
     return value
 
 
@@ -40,7 +40,7 @@ def proxy_url(value: object) -> object:
     """Accept an HTTP proxy: `http://host:port`, with or without the scheme and a user."""
     if value is None:
         return None
-    # curl takes a name with a port, too.
+    # curl also accepts a name with a port.
     text = str(value) if "://" in str(value) else f"http://{value}"
     url = _split_url(text)
     if url.scheme != "http" or not url.hostname or url.path not in {"", "/"} or url.query:
@@ -63,12 +63,12 @@ def host_address(value: object) -> object:
     if value is None:
         return None
     if str(value).count(":") == 1 or not re.fullmatch(r"[\w.:-]+", str(value)):
-        raise ValueError("must be a host name or an address without a port: that is WORKER_PORT's")
+        raise ValueError("must be a host name or an address without a port: set the port as WORKER_PORT")
     return value
 
 
 def origins(value: object) -> object:
-    """Takes origins of web pages: a JSON list, or text with commas or space between them.
+    """Accept origins of web pages: a JSON list, or text separated by commas or spaces.
 
     Browsers write an origin in lower case and without the scheme's own port (RFC 6454, section 6.2).
     """
@@ -90,22 +90,22 @@ def _origin(value: object) -> str:
 
 
 def extension(value: object) -> object:
-    """Takes `exten` or `exten@context`."""
+    """Accept `exten` or `exten@context`."""
     extensions.split(str(value))
     return value
 
 
 def dialplan_context(value: object) -> object:
-    """Takes the name of a dialplan context."""
+    """Accept the name of a dialplan context."""
     if not extensions.CONTEXT.fullmatch(str(value)):
         raise ValueError("must be the name of a dialplan context: letters, digits, _ and -")
     return value
 
 
 def transfer_allowed(value: object) -> object:
-    """Takes entries such as `internal`, `600@sales` or `_00X.@out`, separated by commas or as a JSON list.
+    """Accept entries such as `internal`, `600@sales` or `_00X.@out`, separated by commas or as a JSON list.
 
-    `none` is no entry: nothing is allowed.
+    `none` gives no entry: no transfer is allowed.
     """
     if value is None:
         return None
@@ -122,7 +122,7 @@ def transfer_allowed(value: object) -> object:
 
 
 def recording(value: object) -> object:
-    """Takes `none`, `builtin`, or the path of a file, which is read later."""
+    """Accept `none`, `builtin`, or the path of a file, which is read later."""
     chosen = str(text(value))
     if chosen.lower() in OFF_WORDS:
         return NONE

@@ -29,65 +29,67 @@ class CallFields(BaseModel):
 
     answer_failed_text: Sentence = Field(
         default="Sorry, I did not get that.",
-        description="said word for word in place of an answer that the model does not give",
+        description="text that the agent says word for word instead of a missing answer of the model",
     )
     ami_url: AmiUrl = Field(
-        default="http://127.0.0.1:6006", description="avr-ami, for avr_transfer and avr_hangup"
+        default="http://127.0.0.1:6006", description="URL of avr-ami, for avr_transfer and avr_hangup"
     )
     transfer_context: DialplanContext = Field(
-        default=DEFAULT_CONTEXT, description="the dialplan context of an extension that is given without one"
+        default=DEFAULT_CONTEXT, description="the dialplan context of an extension without a context"
     )
     transfer_allowed: TransferAllowed = Field(
         default=None,
-        description="where the model may transfer callers to, separated by commas: exten, exten@context, patterns "
-        "as in the dialplan (_00X.@out), internal (1 to 6 digits, or a name of letters, in TRANSFER_CONTEXT), or "
-        "none; unset: internal",
+        description="targets to which the model may transfer callers, separated by commas: exten, exten@context, "
+        "patterns as in the dialplan (_00X.@out), internal (1 to 6 digits, or a name of letters, in "
+        "TRANSFER_CONTEXT), or none; unset: internal",
     )
     tools_dir: Path = Field(default=Path("tools"), description="the folder of your tools (*.py, *.js, *.mjs)")
     avr_tools_dir: Path | None = Field(
         default=None,
-        description="a second folder of your tools, as AVR has it; of two tools with one name, that of TOOLS_DIR "
-        "counts; unset: avr_tools beside TOOLS_DIR",
+        description="a second folder of your tools, as in AVR; of two tools with one name, the tool in TOOLS_DIR "
+        "is used; unset: avr_tools beside TOOLS_DIR",
     )
     tool_timeout_seconds: Annotated[float, BeforeValidator(number(0.1, 3600))] = Field(
-        default=20, description="how long a tool may take"
+        default=20, description="maximum duration of a tool's call"
     )
     tools_env: VariableNames = Field(
         default_factory=list,
-        description="variables that tools see although they are secrets of the service, such as REDIS_URL, with "
-        "commas between them; other variables they see anyway",
+        description="variables that tools get although they are secrets of the service, such as REDIS_URL, "
+        "separated by commas; tools get all other variables anyway",
     )
-    dtmf_timeout_ms: Milliseconds = Field(default=1500, description="digits are one entry until # or this silence")
+    dtmf_timeout_ms: Milliseconds = Field(
+        default=1500, description="keys belong to one entry until # or until this time without a key"
+    )
     silence_hangup_seconds: LimitSeconds = Field(
-        default=None, description="the silence that ends an abandoned call"
+        default=None, description="length of the silence that ends an abandoned call"
     )
-    max_call_seconds: LimitSeconds = Field(default=None, description="how long a call may last")
+    max_call_seconds: LimitSeconds = Field(default=None, description="maximum duration of a call")
     prices_file: Path | None = Field(
-        default=None, description="prices of tokens and of transcription (JSON); unset: the built-in list"
+        default=None, description="prices of tokens and of transcription (JSON); unset: built-in prices"
     )
     upstream_retry_seconds: Annotated[float, BeforeValidator(number(0, 3600))] = Field(
-        default=30, description="how long a call waits for a Realtime session that cannot be opened"
+        default=30, description="maximum time that a call waits for a Realtime session that cannot be opened"
     )
     fallback_wav: Recording = Field(
         default=BUILTIN,
-        description="played to a caller whose call cannot go on, before the transfer or the end: a WAV file (PCM "
-        f"or G.711) of at most {MAX_SECONDS} s, builtin (an apology in English), or none",
+        description="recording for callers whose call cannot continue, before the transfer or the end: a WAV file "
+        f"(PCM or G.711) of at most {MAX_SECONDS} s, builtin (an apology in English), or none",
     )
     fallback_extension: Extension = Field(
         default=None,
-        description="where such a call is transferred to, through avr-ami and whatever TRANSFER_ALLOWED says: "
-        "exten or exten@context; unset: it ends",
+        description="target to which such a call is transferred through avr-ami, regardless of TRANSFER_ALLOWED: "
+        "exten or exten@context; unset: the call ends",
     )
     filler_wav: Recording = Field(
         default=NONE,
-        description="played in a loop to a caller who waits for an answer: a WAV file as above, builtin (soft "
+        description="sound that loops while a caller waits for an answer: a WAV file as above, builtin (soft "
         "tones), or none",
     )
     filler_after_ms: Milliseconds = Field(
-        default=1500, description="how long an answer is owed in silence before FILLER_WAV is played"
+        default=1500, description="time that an answer is owed in silence before FILLER_WAV is played"
     )
 
     @property
     def tools_dirs(self) -> tuple[Path, Path]:
-        """TOOLS_DIR, and AVR_TOOLS_DIR."""
+        """TOOLS_DIR and AVR_TOOLS_DIR."""
         return self.tools_dir, self.avr_tools_dir or Path(os.path.normpath(self.tools_dir / ".." / "avr_tools"))

@@ -1,4 +1,4 @@
-"""Settings that are right each for itself, and wrong together or for what lies on the disk."""
+"""Conflicts between settings that are valid one by one, and files that cannot be used."""
 
 from __future__ import annotations
 

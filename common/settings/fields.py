@@ -1,4 +1,4 @@
-"""All settings of a process as one class, without the way in which they are read."""
+"""All settings of a process as one class, independent of their source."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ SECRETS: Final = (
 )
 """Settings that are secrets, or may hold some: NAME_FILE names a file with the value."""
 
-# A wrong value is not shown. Of REDIS_URL all is shown but user and password.
+# A wrong value of these settings is not shown. REDIS_URL is shown without user and password.
 NEVER_SHOWN: Final = frozenset(
     {name for name in SECRETS if name != "redis_url"}
-    # Files; but somebody may set the key itself.
+    # Names of files; but an operator may set the key itself by mistake.
     | {"tls_key", "cluster_tls_key"}
 )
 
 
-# pydantic lists the fields of the last base first.
+# pydantic puts the fields of the last base first.
 class SettingFields(ServiceFields, CallFields, OpenAiFields, PortFields):
     """All settings of a process."""
 
     @property
     def secrets(self) -> frozenset[str]:
-        """What no log line, answer or memory may hold."""
+        """The texts that no log line, answer or memory may hold."""
         values = [getattr(self, name) for name in type(self).model_fields]
         found = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
         for url in (self.redis_url, self.openai_url_instructions, self.ami_url, self.openai_base_url):

@@ -1,4 +1,4 @@
-"""Which role reads which secret. A process takes no notice of the other secrets, wherever they are set."""
+"""The roles that read each secret. A process ignores all other secrets, wherever they are set."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ READERS: Final = {
     "cluster_tls_key": _DISPATCHER | _WORKER,
     "redis_url": _DISPATCHER | _WORKER,
 }
-"""By the name of the setting: every setting that is a secret, that may hold one, or that names the file of one."""
+"""The roles that read a setting, for every setting that is a secret, may hold one, or names the file of one."""
 
 
 def is_withheld(name: str, role: str) -> bool:

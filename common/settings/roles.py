@@ -7,7 +7,7 @@ from typing import Final
 
 
 class Role(StrEnum):
-    """What a process is, which decides the settings it needs."""
+    """The role of a process, which decides the settings that it needs."""
 
     SERVE = "serve"
     DISPATCHER = "dispatcher"

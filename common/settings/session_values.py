@@ -1,4 +1,4 @@
-"""Parsers of the values that a Realtime session has: voices, models, languages, tools and more."""
+"""Parsers of the values of a Realtime session: voices, models, languages, tools and more."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class AudioFormat(StrEnum):
 
 
 def voice_of(service: Service) -> Parser:
-    """Takes a voice of the service: its name, or the id of a custom one."""
+    """Accept a voice of the service: its name, or the id of a custom voice."""
 
     def parse(value: object) -> object:
         name = str(value)
@@ -64,7 +64,7 @@ def voice_of(service: Service) -> Parser:
 
 
 def effort_of(service: Service) -> Parser:
-    """Takes an effort that models of the service know."""
+    """Accept an effort that models of the service know."""
     efforts = reasoning_efforts(service)
 
     def parse(value: object) -> object:
@@ -79,12 +79,13 @@ def effort_of(service: Service) -> Parser:
 
 
 def max_tokens(value: object) -> object:
-    """Takes 1 to 4096, or `inf`."""
+    """Accept 1 to 4096, or `inf`."""
     if str(value).lower() == "inf":
         return "inf"
     if isinstance(value, bool) or not str(value).isdecimal() or not 1 <= int(str(value)) <= 4096:
         near = nearest_number(value, 0, 4096)
-        # A response of one token is silent, and 0 or -1 stand for no limit elsewhere.
+        # 1 is not offered as the nearest value: a response of one token is silent, and 0 or -1 mean no limit
+        # elsewhere.
         raise NotAllowed(
             "must be a whole number from 1 to 4096, or inf", None if near is None or near < 1 else round(near)
         )
@@ -92,10 +93,10 @@ def max_tokens(value: object) -> object:
 
 
 def language(value: object) -> object:
-    """Takes a language code, and leaves its region out; `auto` is None.
+    """Accept a language code without its region; `auto` gives None.
 
-    The API takes ISO-639-1 (`openai.types.realtime.AudioTranscription.language`) and refuses the whole session for
-    `pt-BR`. Codes that are not in ISO-639-1 pass, because the API may learn them.
+    The API accepts ISO-639-1 (`openai.types.realtime.AudioTranscription.language`) and refuses the whole session
+    for `pt-BR`. Codes that are not in ISO-639-1 pass, because the API may accept them later.
     """
     if value is None or str(value).lower() in {"", "auto"}:
         return None
@@ -111,7 +112,7 @@ def without_region(code: str) -> str:
 
 
 def tool_choice(value: object) -> object:
-    """Takes `auto`, `none`, `required`, the name of a function, or the API's object."""
+    """Accept `auto`, `none`, `required`, the name of a function, or the API's object."""
     if isinstance(value, str) and value.lower() in {"auto", "none", "required"}:
         return value.lower()
     if isinstance(value, str) and _FUNCTION_NAME.fullmatch(value):
@@ -127,7 +128,7 @@ def tool_choice(value: object) -> object:
 
 
 def tracing(value: object) -> object:
-    """Takes `auto`, or an object with workflow_name, group_id and metadata."""
+    """Accept `auto`, or an object with workflow_name, group_id and metadata."""
     if isinstance(value, str) and value.lower() == "auto":
         return "auto"
     chosen = _json_object_or_none(value)
@@ -138,7 +139,7 @@ def tracing(value: object) -> object:
 
 
 def truncation(value: object) -> object:
-    """Takes `auto`, `disabled`, or an object of type retention_ratio."""
+    """Accept `auto`, `disabled`, or an object of type retention_ratio."""
     if isinstance(value, str) and value.lower() in {"auto", "disabled"}:
         return value.lower()
     chosen = _json_object_or_none(value)
@@ -149,7 +150,7 @@ def truncation(value: object) -> object:
 
 
 def prompt_variables(value: object) -> object:
-    """Takes an object of texts, or of the API's input objects."""
+    """Accept an object of texts, or of the API's input objects."""
     variables = _json_object_or_none(value)
     if variables is None or not all(isinstance(each, (str, dict)) for each in variables.values()):
         raise ValueError('must be a JSON object of texts, such as {"city": "Rome"}')
@@ -157,7 +158,7 @@ def prompt_variables(value: object) -> object:
 
 
 def model_of(service: Service) -> Parser:
-    """Takes the name of a model that the service may have."""
+    """Accept the name of a model that the service may have."""
 
     def parse(value: object) -> object:
         name = str(word(value))
@@ -170,9 +171,10 @@ def model_of(service: Service) -> Parser:
 
 
 def mcp_server(value: object) -> object:
-    """Takes a remote MCP server as the API has it.
+    """Accept a remote MCP server in the API's form.
 
-    The type can be left out. So can `require_approval`, which is then `never`: on a telephone nobody is asked.
+    The type may be omitted. `require_approval` may be omitted, too, and is then `never`: on a telephone there is
+    no one to approve a call.
     """
     if not isinstance(value, dict) or not _is_function_name(value.get("server_label")):
         raise ValueError("must be an object with a server_label of letters, digits, _ and -")
@@ -186,9 +188,9 @@ def mcp_server(value: object) -> object:
 
 
 def tool(value: object) -> object:
-    """Takes the definition of a tool: a function's, an MCP server's, or one of a type that the service knows.
+    """Accept the definition of a tool: a function, an MCP server, or another type that the service knows.
 
-    `input_schema`, as AVR's tools call it, is `parameters`.
+    `input_schema`, the name in AVR's tools, is accepted for `parameters`.
     """
     if not isinstance(value, dict):
         raise ValueError("must be an object")

@@ -1,8 +1,8 @@
 """The settings of the service: read once from the environment and `.env`, typed and checked.
 
-Nobody else reads the environment. `Settings.load(role)` gives a process its settings or raises
-`SettingsError`; `Settings(...)` takes values as arguments alone, for tests and tools. The variable of a field
-is its name in capitals.
+No other module reads the environment. `Settings.load(role)` returns a process's settings or raises
+`SettingsError`; `Settings(...)` takes values only as arguments, for tests and tools. The variable of a field is
+its name in capitals.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ENV_FILE: Final = ".env"
 
 
 class Settings(SettingFields, BaseSettings):
-    """All settings of a process, checked. Immutable: a call keeps those that it opened with.
+    """All settings of a process, checked. Immutable: a call keeps the settings with which it opened.
 
     Raises:
         pydantic.ValidationError: by the constructor, for a wrong value. `load` and `parse` raise `SettingsError`.
@@ -57,12 +57,12 @@ class Settings(SettingFields, BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Lets the constructor take arguments alone: what the environment says comes through `load`."""
+        """Let the constructor take only arguments; `load` reads the environment."""
         return (init_settings,)
 
     @classmethod
     def load(cls, role: Role) -> Settings:
-        """Reads the environment and `.env` in the working directory; the environment wins.
+        """Read the environment, and `.env` in the working directory; the environment wins.
 
         Raises:
             SettingsError: see `parse`.
@@ -77,17 +77,18 @@ class Settings(SettingFields, BaseSettings):
 
     @classmethod
     def parse(cls, variables: Mapping[str, str], role: Role) -> Settings:
-        """Reads `variables` as `load` reads the environment.
+        """Read `variables` as `load` reads the environment.
 
         Raises:
-            SettingsError: one line for each variable that is wrong, missing or not supported by this release:
-                its name, its value (never a secret) and what is allowed. Or a file of a secret is of no use.
+            SettingsError: one line for each wrong, missing or unsupported variable: its name, its value (never a
+            secret)
+                and the allowed values. Also for each unusable file of a secret.
         """
         return cls._checked(cls._written(variables, role), role)
 
     @classmethod
     def _written(cls, variables: Mapping[str, str | None], role: Role, *, has_comments: bool = True) -> Written:
-        # `.env` is the same for all: what another role reads from it ends here.
+        # All roles share `.env`: variables of other roles are dropped here.
         read = {name: value for name, value in variables.items() if not is_withheld(name, role)}
         read, renamings = renamed.take(read)
         written = written_values.read(read, cls._names(), SECRETS, has_comments=has_comments)
@@ -129,7 +130,7 @@ class Settings(SettingFields, BaseSettings):
 
     @classmethod
     def _replace_harmless(cls, given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, str]:
-        """Replace wrong values in `given` where that is harmless; return what was wrong, by name."""
+        """Replace wrong values in `given` where that is harmless; return the problems by name."""
         try:
             cls(**(defaults | given))
         except ValidationError as error:
@@ -148,8 +149,8 @@ class Settings(SettingFields, BaseSettings):
     def _remarks(
         self, role: Role, written: Written, given: Mapping[str, Any], replaced: Mapping[str, str]
     ) -> Iterator[str]:
-        """Yield the lines of `notices`, one at most for a value that was replaced."""
-        # Workers alone read what begins with OPENAI_, and name it themselves.
+        """Yield the lines of `notices`, at most one for each replaced value."""
+        # Only workers read OPENAI_*, and report these variables themselves.
         is_read = role is not Role.DISPATCHER
         for name, line in unknown_names.notices(written.values.keys(), self._names(), self.tools_env):
             if is_read or not name.startswith("openai_"):
@@ -167,18 +168,18 @@ class Settings(SettingFields, BaseSettings):
         yield from lines
 
     def _effect(self, name: str) -> str:
-        """Tell what a setting is that was replaced."""
+        """Describe the effect of a replaced setting."""
         value = getattr(self, name)
         return "it counts as unset" if value is None else f"{value} is used instead"
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """A line for each variable that is set and has no effect, and for what will stop working."""
+        """A line for each variable without effect, and for each feature that will stop working."""
         return self._notices
 
 
 def _defaults(role: Role, base_url: str | None) -> dict[str, Any]:
-    """Defaults that depend on the role, or on who answers at OPENAI_BASE_URL."""
+    """Return the defaults that depend on the role, or on the service at OPENAI_BASE_URL."""
     service = Service.OPENAI if base_url is None else models.service_of(base_url)
     return {
         "drain_seconds": DEFAULT_DRAIN_SECONDS[role],
@@ -192,7 +193,7 @@ def _is_on(value: str | None) -> bool:
     try:
         return value is not None and bool(boolean(value))
     except ValueError:
-        return False  # has a line of its own
+        return False  # the wrong value has a line of its own
 
 
 def _problem(error: Mapping[str, Any], by_file: Collection[str] = ()) -> str:

@@ -1,8 +1,8 @@
-"""How people write the values of settings, and what is made of them.
+"""Parsers of the values of settings, as people write them.
 
-Each parser takes what stands in the environment (or the value itself, given as an argument or in JSON), returns
-the value as it is used, and raises ValueError with what is allowed. From the environment the values come without
-the space and quotes around them.
+Each parser takes the text in the environment, or the value itself as an argument or from JSON. It returns the
+value as the service uses it, or raises ValueError with the allowed values. Space and quotes around a value in the
+environment have been removed before.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class NotAllowed(LocalError, ValueError):
 
 
 def whole_number(low: int, high: int) -> Parser:
-    """Takes `low` to `high`, both included."""
+    """Accept whole numbers from `low` to `high`, both included."""
 
     def parse(value: object) -> object:
         try:
@@ -52,7 +52,7 @@ def whole_number(low: int, high: int) -> Parser:
 
 
 def number(low: float, high: float) -> Parser:
-    """Takes `low` to `high`, both included, with or without decimals; never NaN."""
+    """Accept numbers from `low` to `high`, both included, with or without decimals; never NaN."""
 
     def parse(value: object) -> object:
         try:
@@ -68,7 +68,7 @@ def number(low: float, high: float) -> Parser:
 
 
 def one_of(choices: Iterable[str]) -> Parser:
-    """Takes one of `choices`, which are in lower case, in any case."""
+    """Accept one of `choices`, which are in lower case, in any case."""
     allowed = tuple(choices)
 
     def parse(value: object) -> object:
@@ -80,7 +80,7 @@ def one_of(choices: Iterable[str]) -> Parser:
 
 
 def unless_off(parser: Parser, *also: str) -> Parser:
-    """Takes what `parser` takes, and `off`, `none`, `null`, `false` or one of `also` for not set."""
+    """Accept all that `parser` accepts; `off`, `none`, `null`, `false` and the words of `also` mean not set."""
     off = OFF_WORDS | set(also)
 
     def parse(value: object) -> object:
@@ -90,28 +90,28 @@ def unless_off(parser: Parser, *also: str) -> Parser:
 
 
 def boolean(value: object) -> object:
-    """Takes true or false, in the ways that people write them."""
+    """Accept true or false, in the forms that people write."""
     if str(value).lower() not in _ON | _NOT:
         raise ValueError("must be true or false")
     return str(value).lower() in _ON
 
 
 def text(value: object) -> object:
-    """Takes text that is not empty."""
+    """Accept text that is not empty."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError("must be text, and not empty")
     return value
 
 
 def word(value: object) -> object:
-    """Takes one word of plain characters."""
+    """Accept one word of plain characters."""
     if not isinstance(value, str) or not re.fullmatch(r"[!-~]+", value):
         raise ValueError("must be one word of plain characters")
     return value
 
 
 def json_object(value: object) -> object:
-    """Takes a JSON object."""
+    """Accept a JSON object."""
     parsed = parse_json(value)
     if not isinstance(parsed, dict):
         raise ValueError("must be a JSON object")
@@ -119,7 +119,7 @@ def json_object(value: object) -> object:
 
 
 def json_list(element: Parser) -> Parser:
-    """Takes a JSON list of what `element` takes."""
+    """Accept a JSON list whose elements `element` accepts."""
 
     def parse(value: object) -> object:
         parsed = parse_json(value)
@@ -134,7 +134,7 @@ def json_list(element: Parser) -> Parser:
 
 
 def variable_names(value: object) -> object:
-    """Takes names of environment variables, with commas or spaces between them, or as a JSON list."""
+    """Accept names of environment variables, separated by commas or spaces, or as a JSON list."""
     names = value
     if isinstance(value, str):
         names = parse_json(value) if value.startswith("[") else re.split(r"[\s,]+", value.strip(", "))
@@ -147,12 +147,12 @@ def variable_names(value: object) -> object:
 
 def prose(value: object) -> object:
     """Accept text of several lines, whose line breaks may be written as `\\n`."""
-    # Compose files and docker's --env-file cannot hold a line break: people write the two characters.
+    # Compose files and docker's --env-file cannot hold a line break, so people write two characters for it.
     return None if value is None else str(value).replace("\\n", "\n")
 
 
 def api_key(value: object) -> object:
-    """Takes a key; as an argument also one that is hidden already."""
+    """Accept an API key; as an argument also a `SecretStr`."""
     key = value.get_secret_value() if isinstance(value, SecretStr) else value
     if not isinstance(key, str) or not re.fullmatch(r"[!-~]*", key):
         raise ValueError("has spaces, line breaks or characters that no key has")
@@ -160,7 +160,7 @@ def api_key(value: object) -> object:
 
 
 def token(value: object) -> object:
-    """Takes a token that cannot be guessed; as an argument also one that is hidden already."""
+    """Accept a token that is hard to guess; as an argument also a `SecretStr`."""
     if value is None:
         return None
     written = value.get_secret_value() if isinstance(value, SecretStr) else value
@@ -187,7 +187,7 @@ def parse_json(value: object) -> object:
     except orjson.JSONDecodeError:
         pass
     try:
-        # In Compose's list form people escape the quotes, as a shell would need it.
+        # In Compose's list form people escape the quotes, as for a shell.
         return json_depth.read(value.replace('\\"', '"'))
     except orjson.JSONDecodeError as error:
         raise ValueError(f"is not JSON: {error.msg} at character {error.pos + 1}") from None

@@ -10,14 +10,14 @@ from typing import Self
 
 
 class WorkerState(StrEnum):
-    """Whether a worker takes new calls."""
+    """Whether a worker accepts new calls."""
 
     READY = "ready"
     DRAINING = "draining"
 
     @classmethod
     def _missing_(cls, value: object) -> Self:
-        # A state of a newer release: whatever it means, it is not "ready".
+        # An unknown state of a newer release: the worker is not "ready".
         return cls("draining")
 
 
@@ -26,11 +26,11 @@ class WorkerRecord:
     """A worker as it publishes itself.
 
     Attributes:
-        id: unique per process: a worker that starts again has another one.
-        address: `host:port` where it accepts links.
+        id: unique per process: a restarted worker has another id.
+        address: `host:port` where the worker accepts links.
         release: dotted numbers, such as `0.1.0`; see `release_order`.
-        capacity: calls that it takes at most.
-        boot_id: what its link hello carries, to tell it from a predecessor at the same address.
+        capacity: maximum number of calls.
+        boot_id: of the process; its HELLO carries the same id, to tell it from a predecessor at the same address.
     """
 
     id: str
@@ -45,7 +45,7 @@ class WorkerRecord:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus(WorkerRecord):
-    """A live worker and the number of calls that hold a slot of it."""
+    """A live worker, and the number of calls that hold a slot of it."""
 
     calls: int
 
@@ -55,7 +55,7 @@ class CallLease:
     """A call as the dispatcher that holds its caller publishes it.
 
     Attributes:
-        started_at_ms: as in `Pin`; None if the call was placed while Redis was away.
+        started_at_ms: as in `Pin`; None if the call was placed during an outage of Redis.
     """
 
     uuid: str
@@ -69,7 +69,7 @@ class CallLease:
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """A call as Redis knows it. Fields as in `Pin` and `CallLease`."""
+    """A call as Redis has it. Fields as in `Pin` and `CallLease`."""
 
     uuid: str
     worker: str
@@ -83,13 +83,13 @@ class CallRecord:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """What a dispatcher learns from its heartbeat.
+    """The answer to a dispatcher's renewal of its leases.
 
     Attributes:
-        superseded: uuids that another dispatcher holds: let go of them at once.
+        superseded: uuids that another dispatcher holds: detach from them at once.
         workers: the live workers.
-        forgotten: uuids that Redis did not know, or of which it lost the last write (`said_versions`). What was
-            said in these calls is to be written anew.
+        forgotten: uuids that Redis did not know, or whose last write it lost (`said_versions`). The memory of
+            these calls must be written again in full.
     """
 
     superseded: frozenset[str]
@@ -98,9 +98,9 @@ class Renewal:
 
 
 def release_order(release: str) -> int:
-    """Return a number that grows with the release: its first three dotted numbers, of 4 digits at most.
+    """Return a number that grows with the release: its first three dotted numbers, of at most 4 digits.
 
-    A pre-release (`1.2.0rc1`, `1.2.0-rc.1`, `1.2.0.dev3`) comes before its release. Without a number it is 0.
+    A pre-release (`1.2.0rc1`, `1.2.0-rc.1`, `1.2.0.dev3`) comes before its release. Text without a number gives 0.
     """
     match = re.match(r"v?(\d+)(?:\.(\d+))?(?:\.(\d+))?(.*)", release)
     if match is None:

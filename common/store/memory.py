@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class MemoryUpdate:
-    """What is to be written of what was said in a call.
+    """A write to the memory of a call.
 
     Attributes:
-        fields: what has changed; None: the field is gone.
-        anew: they are all that there is.
-        version: of this write; `renew` says whether Redis still has it.
+        fields: the changed fields; None: the field is deleted.
+        anew: the fields are the whole memory, and replace it.
+        version: of this write; `renew` reports whether Redis still has it.
     """
 
     fields: Mapping[str, str | None]
@@ -22,5 +22,5 @@ class MemoryUpdate:
 
     @property
     def chars(self) -> int:
-        """How long it is."""
+        """Number of characters in the update."""
         return sum(len(name) + len(value or "") for name, value in self.fields.items())

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class NoCapacityReason(StrEnum):
-    """Why no worker could take a call."""
+    """Why no worker could accept a call."""
 
     NO_WORKERS = "no_workers"
     FULL = "full"
@@ -15,14 +15,14 @@ class NoCapacityReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """A call was given to a worker.
+    """The entry that gives a call to a worker.
 
     Attributes:
         epoch: the call's epoch from now on.
-        pins: how many times the call was given to a worker, this one included.
-        started_at_ms: when it was pinned first; milliseconds since the epoch, by the clock of Redis.
+        pins: number of times that the call was given to a worker, this one included.
+        started_at_ms: time of the first pin, in milliseconds since the epoch by the clock of Redis.
         attached: the worker had the call already.
-        age_ms: since `started_at_ms`, by the clock of Redis.
+        age_ms: time since `started_at_ms`, by the clock of Redis.
     """
 
     worker: str
@@ -36,11 +36,11 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class NoCapacity:
-    """No worker could take the call, and nothing was changed: an earlier pin of it stays."""
+    """No worker could accept the call. Nothing was changed, so an earlier pin of the call stays."""
 
     reason: NoCapacityReason
 
 
 @dataclass(frozen=True, slots=True)
 class Superseded:
-    """Another dispatcher has the call at a higher epoch, and nothing was changed."""
+    """Another dispatcher has the call at a higher epoch. Nothing was changed."""

@@ -52,7 +52,7 @@ def crowded(arriving: int) -> Security:
 
 
 def arriving(rig: Rig) -> int:
-    """Connections that have not said who they are."""
+    """Connections that have not identified themselves."""
     assert rig.dispatcher._server is not None
     return rig.dispatcher._server.admission.arriving
 
@@ -152,7 +152,7 @@ class TestArriving:
     async def test_a_call_does_not_count_and_a_connection_without_init_does(self, redis_url: str) -> None:
         async with Rig(redis_url, security=crowded(2)) as rig:
             await rig.worker()
-            # More calls than there may be connections that have not said who they are.
+            # More calls than there may be connections that have not identified themselves.
             for number in range(5):
                 await rig.live(f"call-{number}")
                 assert arriving(rig) == 0

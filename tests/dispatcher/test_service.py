@@ -123,7 +123,7 @@ class TestAllTheTime:
         monkeypatch.setattr(rig.dispatcher.placement, "renew", fail)
         with capture_logs() as lines:
             await eventually(lambda: len(renewals) >= 3)
-        assert [(line["event"], line["task"]) for line in lines] == [("a task failed, and goes on", "publish")]
+        assert [(line["event"], line["task"]) for line in lines] == [("task step failed", "publish")]
 
 
 class TestDraining:

@@ -76,7 +76,7 @@ async def test_new_secrets_count_without_a_restart_and_former_tokens_for_a_while
         simulator.settings = dataclasses.replace(simulated, api_key=secret("OPENAI_API_KEY", "second"))
         serve.signal(signal.SIGHUP)
         for process, names in READ_BY.items():
-            read = await serve.line("secrets read again", process=process)
+            read = await serve.line("secrets reloaded", process=process)
             assert set(read["changed"]) == names
 
         # New calls, with the new token and with the former one; their sessions have the new key.
@@ -98,17 +98,17 @@ async def test_new_secrets_count_without_a_restart_and_former_tokens_for_a_while
         os.kill(serve.events("worker listening")[0]["pid"], signal.SIGKILL)
         await eventually(lambda: len(serve.events("worker listening")) == 2, PATIENCE_SECONDS)
         await serve.line("link up", worker=serve.events("worker listening")[1]["worker"])
-        assert serve.events("settings differ, and need a restart") == []
+        assert serve.events("changed settings need a restart") == []
 
         # A wrong reload changes nothing, and is told once: children are not asked.
         (tmp_path / "STS_TOKEN").write_text("short")
         serve.signal(signal.SIGHUP)
-        told = await serve.line("secrets not read again")
+        told = await serve.line("secrets not reloaded")
         assert told["reason"].startswith("STS_TOKEN_FILE names a file whose content is shorter than 16 ")
         assert "short" not in told["reason"].replace("shorter", "")
         call = await place_call(url("second"))
         await _agent_has_spoken(call, times=1)
-        assert [line["process"] for line in serve.events("secrets not read again")] == ["serve"]
+        assert [line["process"] for line in serve.events("secrets not reloaded")] == ["serve"]
         assert not any(secret(name, each) in serve.raw for name in NAMES for each in ("first", "second"))
 
 
@@ -123,7 +123,7 @@ async def test_a_cluster_gets_a_new_token_process_by_process(
         await dispatcher.line("dispatcher listening")
         folder.write("second")
         dispatcher.signal(signal.SIGHUP)
-        await dispatcher.line("secrets read again", changed=["CLUSTER_TOKEN"])
+        await dispatcher.line("secrets reloaded", changed=["CLUSTER_TOKEN"])
         for token in (old, new):
             worker = await cluster.add_worker(CLUSTER_TOKEN=token)
             await dispatcher.line("link up", worker=await worker_id(worker))

@@ -322,7 +322,7 @@ async def test_a_full_temporary_folder_ends_no_worker_and_no_call(tmp_path: Path
             await call.say(tone(500, 1.0))
             await _agent_has_spoken(call, times=2)
             assert serve.events("process ended") == []
-            said = serve.events("metrics have no room")
+            said = serve.events("metrics file cannot grow")
             assert len({line["pid"] for line in said}) == len(said) > 0
             await _metric(admin_url, "avr_sts_calls_total")  # is answered
             await call.hang_up()

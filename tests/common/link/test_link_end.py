@@ -231,7 +231,7 @@ async def test_a_link_that_breaks_off_is_lost_on_both_sides_once() -> None:
     [
         ("text", "text message"),
         (b"\x05", "record head"),
-        (wire.encode(wire.Flush(1), 1)[:-1], "cut off"),
+        (wire.encode(wire.Flush(1), 1)[:-1], "truncated"),
         (wire.encode(wire.Ready(), 1) + b"\x01\x02", "record head"),
     ],
     ids=["text", "half a head", "half a record", "a record and a bit"],
@@ -425,7 +425,7 @@ async def test_a_link_counts_as_arriving_until_it_is_up(token: Token | None) -> 
 # A peer that has not said who it is
 
 MOST_BYTES = LINK_LIMITS.stranger_bytes or 0
-BEFORE = f"more than {MOST_BYTES} bytes came before the peer has said who it is"
+BEFORE = f"more than {MOST_BYTES} bytes came before the peer has identified itself"
 
 
 async def raw_link(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -88,7 +88,7 @@ metrics.share(Path(sys.argv[1]), "worker-0")
             [sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=True
         )
         (line,) = [json.loads(each) for each in done.stderr.splitlines()]
-    assert line["event"] == "metrics have no room"
+    assert line["event"] == "metrics file cannot grow"
     assert (line["folder"], line["error"]) == (str(folder), "No space left on device")
 
 

@@ -15,7 +15,7 @@ import uvloop
 from structlog.testing import capture_logs
 
 from common.runtime.child import Child
-from common.runtime.heartbeat import BEAT_SECONDS, Watchdog
+from common.runtime.heartbeat import HEARTBEAT_SECONDS, Watchdog
 from tests.helpers import eventually
 
 READY = "VARIABLE"
@@ -167,7 +167,7 @@ async def test_a_child_that_was_suspended_with_its_parent_is_kept(start: Start, 
     time.sleep(SUSPENDED_SECONDS)  # noqa: ASYNC251 - the parent does nothing, as if it were suspended too
     process.resume()
     loop = asyncio.get_running_loop()
-    looked_twice = loop.time() + 3 * BEAT_SECONDS
+    looked_twice = loop.time() + 3 * HEARTBEAT_SECONDS
     await eventually(lambda: loop.time() >= looked_twice or ends, 60)
     assert ends == []
     assert child.pid == process.pid

@@ -390,7 +390,7 @@ class TestOtherSignals:
         key.write_text("new")
         running.signal(signal.SIGHUP)
         assert running.says() == "**********"
-        (line,) = running.drained_after("secrets read again")
+        (line,) = running.drained_after("secrets reloaded")
         assert line["changed"] == ["OPENAI_API_KEY"]
 
     def test_a_wrong_reload_changes_nothing_and_is_one_line(
@@ -407,7 +407,7 @@ class TestOtherSignals:
         assert running.says() == "up"
         key.unlink()
         running.signal(signal.SIGHUP)
-        (line,) = running.drained_after("secrets not read again")
+        (line,) = running.drained_after("secrets not reloaded")
         assert line["reason"] == f"OPENAI_API_KEY_FILE={str(key)!r} cannot be read: No such file or directory"
         assert running.process.stdout is not None
         assert running.rest == "old\n"
@@ -420,8 +420,8 @@ class TestOtherSignals:
             "os.kill(os.getpid(), signal.SIGHUP)\nos.kill(os.getpid(), signal.SIGUSR1)",
         )
         assert running.says() == "up"
-        events = {line["event"] for line in running.drained_after("secrets read again")}
-        assert events == {"secrets read again", "signal ignored"}
+        events = {line["event"] for line in running.drained_after("secrets reloaded")}
+        assert events == {"secrets reloaded", "signal ignored"}
 
     def test_a_terminal_that_closed_drains(self) -> None:
         pid, master = pty.fork()

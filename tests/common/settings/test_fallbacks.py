@@ -271,7 +271,7 @@ def test_a_model_without_voice_is_replaced_at_openai_alone(model: str, used: str
     settings = parse(OPENAI_MODEL=model)
     assert settings.openai_model == used
     assert settings.notices == (
-        f"OPENAI_MODEL={model!r} is no model of the Realtime API at OpenAI: use {used}; {used} is used instead",
+        f"OPENAI_MODEL={model!r} is not a model of the Realtime API at OpenAI: use {used}; {used} is used instead",
     )
     assert refusal(OPENAI_MODEL=model, STRICT_SETTINGS="true").endswith(f"at OpenAI: use {used}")
     for url in ("https://me.openai.azure.com", "ws://127.0.0.1:9000"):
@@ -298,7 +298,7 @@ def test_a_voice_model_is_not_replaced(model: str) -> None:
 def test_the_model_of_a_session_must_have_a_voice_at_openai() -> None:
     session = '{"model": "gpt-4o-mini"}'
     assert refusal(OPENAI_SESSION=session) == (
-        "OPENAI_SESSION model is none of the Realtime API at OpenAI: use gpt-realtime-2.1-mini"
+        "OPENAI_SESSION model is not a model of the Realtime API at OpenAI: use gpt-realtime-2.1-mini"
     )
     elsewhere = parse(OPENAI_SESSION=session, OPENAI_BASE_URL="ws://127.0.0.1:9000")
     assert elsewhere.openai_session == {"model": "gpt-4o-mini"}

@@ -13,8 +13,9 @@ from common.runtime.child_environment import environment_of
 from common.runtime.release import RELEASE
 from common.settings import renamed
 from common.settings.renamed import RENAMED, Renamed
-from common.settings.settings import Role, Settings
-from common.store.registry import release_order
+from common.settings.roles import Role
+from common.settings.settings import Settings
+from common.store.leases import release_order
 from worker.tools.environment import ToolEnvironment
 
 NEEDED = {"OPENAI_API_KEY": "sk-proj-0123456789abcdef", "REDIS_URL": "redis://127.0.0.1:6379/0"}

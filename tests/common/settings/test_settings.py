@@ -510,7 +510,7 @@ def test_a_wrong_mcp_server_stops_the_start(written: str, allowed: str) -> None:
         ('{"voice": "nova"}', "audio.output.voice must be one of alloy, ash"),
         ('{"audio": {"output": {"voice": 5}}}', "audio.output.voice must be one of alloy, ash"),
         ('{"audio": []}', "audio must be an object"),
-        ('{"output_modalities": ["text"]}', "a telephone call is spoken"),
+        ('{"output_modalities": ["text"]}', "a telephone call has only sound"),
         ('{"type": "transcription"}', "type must be one of realtime"),
         ('{"model": "gpt-4o-realtime-preview"}', "use gpt-realtime-2.1"),
         ('{"audio": {"input": {"format": {"type": "audio/pcmu"}}}}', "audio.output.format must be the same"),
