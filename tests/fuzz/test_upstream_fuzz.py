@@ -123,10 +123,8 @@ class Life:
 
     def __init__(self, dialect: Dialect) -> None:
         # An answer that never comes does not end this session.
-        self.driver = Driver(retry_seconds=1e6)
+        self.driver = Driver(retry_seconds=1e6, dialect=dialect)
         self.flushes: list[int] = []
-        plan = plan_of(self.session, dialect)
-        self.session._plan = self.session._answers._plan = self.session._updates._plan = plan
         self._dialect = dialect
 
     @property
@@ -217,13 +215,7 @@ class Life:
 
     @property
     def dialect_is_old(self) -> bool:
-        return isinstance(self.session._plan.dialect, type(BETA))
-
-
-def plan_of(session: Any, dialect: Dialect) -> Any:
-    plan = copy.copy(session._plan)
-    object.__setattr__(plan, "dialect", dialect)
-    return plan
+        return isinstance(self._dialect, type(BETA))
 
 
 Step = dict[str, Any] | Record | float | str

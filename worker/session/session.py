@@ -30,6 +30,7 @@ from common.observe.metrics import RATE_LIMITS
 from worker.audio.audio_format import for_format
 from worker.audio.local_vad import DEFAULT_SILENCE_MS, LocalVad, SpeechStarted
 from worker.audio.resample import SAMPLE_BYTES, Upsampler
+from worker.config.session_config import SessionConfig
 from worker.realtime.api_values import MAX_ID_CHARS, checked_id, checked_text, number_within
 from worker.realtime.errors import EMPTY_COMMIT, ErrorEvent, Severity
 from worker.realtime.event_repair import EventRepair
@@ -55,7 +56,6 @@ from worker.session.conversation import TRANSCRIPT_WAIT_SECONDS, Conversation, I
 from worker.session.digits import DigitEntry
 from worker.session.function_calls import FunctionCalls
 from worker.session.memory_writer import MemoryWriter
-from worker.session.plan import Plan
 from worker.session.replay import Replay
 from worker.session.response_scheduler import METADATA_KEY, AnswerKind, SchedulerState
 from worker.session.session_updates import UPDATE_SECONDS, SessionUpdates, UpdateKind
@@ -118,7 +118,7 @@ class Session:
     def __init__(
         self,
         opening: wire.Open,
-        plan: Plan,
+        config: SessionConfig,
         now_seconds: float,
         checkpoint: Checkpoint | None = None,
         *,
@@ -128,7 +128,7 @@ class Session:
 
         Args:
             opening: the dispatcher's OPEN.
-            plan: the call's settings.
+            config: the call's settings.
             now_seconds: when.
             snapshot: the call's memory, where it has one.
             limits: those that the process shares; its own, by default.
@@ -139,14 +139,14 @@ class Session:
         self.conversation = Conversation()
         self._out = ActionQueue(opening.uuid)
         self._log = structlog.get_logger().bind(uuid=opening.uuid)
-        self._plan = plan
+        self._config = config
         self._checkpoint = checkpoint or Checkpoint()
         self._began_seconds = now_seconds - opening.age_seconds
         self._started_seconds = now_seconds - opening.waited_seconds
         self._configuring_since = 0.0
         self._live_since = 0.0
         self._opened_seconds = now_seconds
-        self._rollover_seconds = plan.rollover_seconds
+        self._rollover_seconds = config.rollover_seconds
         self._attempts = 0
         self._is_repeat = False
         self._last_error = ""
@@ -159,20 +159,20 @@ class Session:
         self._is_detached = False
         self._items_made = 0
         # Caller → model
-        audio_format = for_format(plan.audio_format)
+        audio_format = for_format(config.audio_format)
         vad = None
-        if plan.local_silence_ms is not None:
-            vad = LocalVad(threshold=plan.local_threshold, silence_ms=plan.local_silence_ms)
-        self._audio = CallerAudio(audio_format.uplink(), vad, plan.local_prefix_ms)
-        self._audio.input_muted = plan.welcome is not None and not plan.welcome_interruptible
+        if config.local_silence_ms is not None:
+            vad = LocalVad(threshold=config.local_threshold, silence_ms=config.local_silence_ms)
+        self._audio = CallerAudio(audio_format.uplink(), vad, config.local_prefix_ms)
+        self._audio.input_muted = config.welcome is not None and not config.welcome_interruptible
         self._local_turns = vad is not None
-        self._local_silence_seconds = (plan.local_silence_ms or 0) / 1000
-        self._watch = SpeechWatch(allowed_silence_seconds(_turn_detection(plan.session)))
+        self._local_silence_seconds = (config.local_silence_ms or 0) / 1000
+        self._watch = SpeechWatch(allowed_silence_seconds(_turn_detection(config.session)))
         self._turns_known: deque[str] = deque(maxlen=MAX_TURNS_KNOWN)
         self._commits_here = 0
         self._words_lost = False
         self._credit_due_bytes = 0
-        self._digits = DigitEntry(plan.digits_seconds)
+        self._digits = DigitEntry(config.digits_seconds)
         self._keys = 0
         self._early_keys: list[str] = []
         self._span: tuple[int, int] | None = None
@@ -183,7 +183,7 @@ class Session:
         self._repair = EventRepair(self._replay.brought)
         self._agent = AgentSpeech(opening, audio_format, self.conversation, self._out, self._replay)
         self._answers = Answering(
-            plan,
+            config,
             self._limits,
             uuid=opening.uuid,
             agent=self._agent,
@@ -200,17 +200,17 @@ class Session:
             outbox=self._out,
             new_id=self._new_id,
             uuid=opening.uuid,
-            transfers=plan.transfers,
-            built_in=plan.built_in,
+            transfers=config.transfers,
+            built_in=config.built_in,
         )
-        self._updates = SessionUpdates(plan, self._out, opening.uuid)
+        self._updates = SessionUpdates(config, self._out, opening.uuid)
         self._wants_awaiting = opening.filler
         self._awaiting = False
         self._changed_session: dict[str, Any] | None = None
         self._broke_off = False
         self._goes_on = self._load(self._checkpoint)
-        if now_seconds - self._started_seconds > plan.retry_seconds:
-            self._end(Outcome.FAILED, f"no Realtime session lasted, for {plan.retry_seconds:g} s")
+        if now_seconds - self._started_seconds > config.retry_seconds:
+            self._end(Outcome.FAILED, f"no Realtime session lasted, for {config.retry_seconds:g} s")
         else:
             self._out.actions.append(Connect(opening.delay_seconds))
 
@@ -253,8 +253,8 @@ class Session:
             self._limits.failed(now_seconds, error.retry_after_seconds)
         if not error.retryable:
             self._end(Outcome.FAILED, str(error))
-        elif now_seconds + delay - self._started_seconds > self._plan.retry_seconds:
-            waited = f"after {self._attempts} attempts in {self._plan.retry_seconds:g} s"
+        elif now_seconds + delay - self._started_seconds > self._config.retry_seconds:
+            waited = f"after {self._attempts} attempts in {self._config.retry_seconds:g} s"
             self._end(Outcome.FAILED, f"no Realtime session {waited}: {error}")
         else:
             self._log.warning("upstream refused", reason=str(error), code=error.code, retry_in_seconds=delay)
@@ -289,7 +289,7 @@ class Session:
         if self.state is State.ENDED:
             return
         try:
-            for each in self._repair.feed(self._plan.dialect.from_wire(event), now_seconds):
+            for each in self._repair.feed(self._config.dialect.from_wire(event), now_seconds):
                 self._handle(each, now_seconds)
         finally:
             self._proceed(now_seconds)
@@ -493,7 +493,7 @@ class Session:
             )
             self._look_after_session(now_seconds)
         if self.state in (State.CONNECTING, State.CONFIGURING):
-            allowed_seconds = self._plan.retry_seconds + LAST_ATTEMPT_SECONDS
+            allowed_seconds = self._config.retry_seconds + LAST_ATTEMPT_SECONDS
             if now_seconds - self._started_seconds >= allowed_seconds:
                 cause = f": {self._last_error}" if self._last_error else ""
                 self._end(Outcome.FAILED, f"no Realtime session within {allowed_seconds:g} s{cause}")
@@ -503,7 +503,7 @@ class Session:
     def _look_after_session(self, now_seconds: float) -> None:
         """Ask for another session before the API ends this one; its clock began when it was opened."""
         age_seconds = now_seconds - self._opened_seconds
-        allowed_seconds = self._rollover_seconds * self._plan.rollover_part
+        allowed_seconds = self._rollover_seconds * self._config.rollover_part
         if age_seconds >= allowed_seconds and not self._move_reason:
             seconds = max(ROLLOVER_LEAST_SECONDS, allowed_seconds * FORCE_AT - age_seconds)
             self.move(Reason.ROLLOVER, seconds, now_seconds)
@@ -514,8 +514,8 @@ class Session:
         A session that stands by judges nothing, because another session has the call. The silence of a transferred
         call means nothing, because its caller speaks with somebody else.
         """
-        plan = self._plan
-        longest_silence = None if self._calls.has_transferred else plan.silence_hangup_seconds
+        config = self._config
+        longest_silence = None if self._calls.has_transferred else config.silence_hangup_seconds
         if self._agent.is_unanswered:
             self._end(Outcome.FAILED, "the dispatcher does not say what was heard")
             return
@@ -526,8 +526,8 @@ class Session:
         self._silence.tick(now_seconds, runs=self.state is State.LIVE and idle and not waits)
         if self._checkpoint.standby:
             return
-        if plan.max_call_seconds is not None and now_seconds - self._began_seconds >= plan.max_call_seconds:
-            self._hang_up(f"the call is {plan.max_call_seconds:g} s long (MAX_CALL_SECONDS)")
+        if config.max_call_seconds is not None and now_seconds - self._began_seconds >= config.max_call_seconds:
+            self._hang_up(f"the call is {config.max_call_seconds:g} s long (MAX_CALL_SECONDS)")
         elif longest_silence is not None and self._silence.seconds >= longest_silence:
             self._hang_up(f"nobody has spoken for {longest_silence:g} s (SILENCE_HANGUP_SECONDS)")
 
@@ -631,9 +631,9 @@ class Session:
         if local == self._local_turns:
             return
         self._local_turns = local
-        silence_ms = self._plan.silence_ms or DEFAULT_SILENCE_MS
+        silence_ms = self._config.silence_ms or DEFAULT_SILENCE_MS
         self._local_silence_seconds = silence_ms / 1000
-        vad = LocalVad(threshold=self._plan.local_threshold, silence_ms=silence_ms) if local else None
+        vad = LocalVad(threshold=self._config.local_threshold, silence_ms=silence_ms) if local else None
         self._watch.ended()
         self._listen(self._audio.find_turns(vad), now_seconds)
         if self._memory_writer.speaking:
@@ -644,7 +644,7 @@ class Session:
         """The session says when it ends: after 60 minutes at OpenAI, after 30 at xAI."""
         lasts_seconds = event.get("lasts_seconds")
         if isinstance(lasts_seconds, float) and lasts_seconds > 0:
-            self._rollover_seconds = min(self._plan.rollover_seconds, lasts_seconds * ROLLOVER_PART)
+            self._rollover_seconds = min(self._config.rollover_seconds, lasts_seconds * ROLLOVER_PART)
 
     def _rate_limits(self, event: dict[str, Any], now_seconds: float) -> None:
         for limit in event["rate_limits"]:
@@ -696,7 +696,7 @@ class Session:
         if end_ms is None:
             end_ms = turns.appended_ms
         self._span = turns.stopped(event["item_id"], end_ms, now_seconds)
-        since_end_ms = turns.appended_ms - end_ms + self._plan.silence_ms
+        since_end_ms = turns.appended_ms - end_ms + self._config.silence_ms
         self._speech_ended_seconds = now_seconds - min(max(0.0, since_end_ms / 1000), MAX_LATE_SECONDS)
         self._turn_ended(event["item_id"], now_seconds)
 
@@ -803,7 +803,7 @@ class Session:
     def _approval_asked(self, item: dict[str, Any], response_id: str, now_seconds: float) -> None:
         """A tool of an MCP server wants an approval, which nobody on a telephone call can give."""
         server, request_id = str(item.get("server_label")), checked_id(item["id"])
-        approve = server in self._plan.approved_servers
+        approve = server in self._config.approved_servers
         self._log.warning("approval of a remote tool", server=server[:64], approved=approve)
         answer = {"type": "mcp_approval_response", "approval_request_id": request_id, "approve": approve}
         self._out.upstream({"type": "conversation.item.create", "item": {"id": self._new_id(), **answer}})
@@ -846,7 +846,7 @@ class Session:
             lost: the tool was cut off, and what it did is not known.
         """
         if self.state is not State.ENDED and (
-            self._calls.lost(call_id, output, self._plan.idempotent)
+            self._calls.lost(call_id, output, self._config.idempotent)
             if lost
             else self._calls.ended(call_id, output)
         ):
@@ -1036,21 +1036,21 @@ class Session:
             self._replay.add(self._new_id(), text=MISSED_WORDS_NOTE)
             self._goes_on = True
         self._words_lost = False
-        for note in self._plan.notes:
+        for note in self._config.notes:
             self._replay.add(self._new_id(), text=note, by_system=True)
-        if is_new and not refed and self._plan.welcome is not None:
+        if is_new and not refed and self._config.welcome is not None:
             self._answers.say(
                 AnswerKind.GREETING,
-                self._plan.welcome,
+                self._config.welcome,
                 now_seconds,
-                interruptible=self._plan.welcome_interruptible,
+                interruptible=self._config.welcome_interruptible,
             )
         elif is_new and not refed:
             self._answers.owe(AnswerKind.GREETING, now_seconds)
         # The greeting is asked for before the API hears what the caller has said meanwhile.
         self._pursue(now_seconds)
         self._hear_again(checkpoint, now_seconds)
-        if self._calls.take_up(checkpoint, self._plan.idempotent):
+        if self._calls.take_up(checkpoint, self._config.idempotent):
             self._answers.owe(AnswerKind.TOOL, now_seconds)
         elif self._goes_on and not refed:
             if self._broke_off:
