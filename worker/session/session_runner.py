@@ -38,7 +38,9 @@ from worker.realtime.usage import TranscriptionUsage, Usage
 from worker.session import actions, truncation
 from worker.session.actions import Metric
 from worker.session.checkpoint import Checkpoint, CheckpointReader
-from worker.session.session import BAD_USAGE, HELD_BACK, Session
+from worker.session.opening import HELD_BACK
+from worker.session.response_events import BAD_USAGE
+from worker.session.session import Session
 from worker.session.truncation import RecordEncoder
 from worker.tools.running_tools import RunningTools
 from worker.tools.tool_registry import ToolRegistry

@@ -17,7 +17,7 @@ from tests.worker import api_events as api
 from tests.worker.session_driver import CREATE, Append, Driver, live, only, pcm_24k, playout
 from worker.session.actions import Answer, Configured, RunTool
 from worker.session.function_calls import MAX_LOGGED_REFUSALS
-from worker.session.session import State
+from worker.session.states import State
 
 WEATHER = ("call_1", "get_weather", '{"city": "Rome"}')
 
