@@ -15,7 +15,7 @@ from websockets.uri import parse_uri
 from common.errors import LinkProtocolError
 from common.link import wire
 from common.link.wire import Kind
-from common.net.websocket import ClientWebSocket
+from common.net.websocket_client import ClientWebSocket
 from tests.fuzz.budget import TALLY, examples
 from tests.fuzz.inputs import as_json, as_read, bent, hostile, mutated
 from tests.fuzz.link_inputs import Record, records
@@ -232,7 +232,7 @@ steps = st.one_of(
 
 @examples(12_000)
 @given(st.sampled_from([GA, GA, BETA, XAI, AZURE, AZURE_BETA]), st.booleans(), st.lists(steps, max_size=30))
-def test_whatever_the_api_sends_the_next_turn_works(dialect: Dialect, is_live: bool, script: list[Step]) -> None:
+def test_any_api_input_leaves_the_next_turn_working(dialect: Dialect, is_live: bool, script: list[Step]) -> None:
     life = Life(dialect)
     driver, session = life.driver, life.session
     life.take()
@@ -318,7 +318,7 @@ def wire_bytes(draw: st.DrawFn) -> bytes:
 
 @examples(12_000)
 @given(st.lists(wire_bytes(), min_size=1, max_size=5), st.booleans())
-def test_of_whatever_is_read_only_events_are_handed_on(messages: list[bytes], text: bool) -> None:
+def test_only_events_are_handed_on_from_any_input(messages: list[bytes], text: bool) -> None:
     TALLY.took(TARGET, len(messages))
 
     async def read() -> list[dict[str, Any]]:

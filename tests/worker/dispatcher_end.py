@@ -11,7 +11,7 @@ from typing import Any
 from common.link import wire
 from common.link.link_end import LINK_LIMITS, LinkEnd
 from common.link.wire import Hello, Kind
-from common.net.websocket import connect
+from common.net.websocket_client import connect
 from tests.worker.link_records import JOURNAL, Record, decoded
 
 # Not a measure of anything: how long a test waits before it says that something does not happen at all.

@@ -21,7 +21,8 @@ from common.link import wire
 from common.link.wire import Hello, Kind, Outcome, Refusal
 from common.observe import metrics
 from common.settings.settings import Settings
-from common.store.registry import OVER_CAPACITY, CallLease, Registry, WorkerRecord, WorkerState
+from common.store.leases import CallLease, WorkerRecord, WorkerState
+from common.store.registry import OVER_CAPACITY, Registry
 from simulator.realtime.server import RealtimeSimulator
 from simulator.realtime.settings import SimulatorSettings, Voice
 from simulator.realtime.voice import ToneVoice

@@ -11,8 +11,9 @@ from common.settings import models
 from common.settings.extensions import ONLY_INTERNAL, TransferRule
 from common.settings.function_tools import MAX_TOOLS
 from common.settings.models import Service
+from common.settings.openai_fields import TurnDetection
 from common.settings.session_fields import tool_key
-from common.settings.settings import Settings, TurnDetection
+from common.settings.settings import Settings
 from worker.audio.local_vad import DEFAULT_THRESHOLD
 from worker.config.profile import CallProfile
 from worker.realtime.dialect import Dialect

@@ -195,6 +195,19 @@ def test_a_reply_that_is_cut_afterwards_is_rewritten() -> None:
     assert told.bring() == []
 
 
+def test_reply_that_is_cut_afterwards_stays_behind_its_turn() -> None:
+    told = Told()
+    told.item("a", Role.USER, "Hi.")
+    told.item("without text", Role.USER, "")
+    item = told.item("b", Role.AGENT, "one two three four")
+    told.item("c", Role.USER, "Stop.")
+    told.bring()
+    item.heard_share = 0.5
+    told.replay.rewrite(item)
+    # An item that the session was not given is no place.
+    assert created(told.take()[1]) == ("a", message("b", "assistant", "output_text", "one two"))
+
+
 def test_an_item_of_ours_is_behind_all_others() -> None:
     told = Told()
     told.item("a", Role.USER, "Hello?")

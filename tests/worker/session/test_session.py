@@ -13,7 +13,8 @@ import pytest
 from common.errors import IllegalTransition, LinkProtocolError, UpstreamError
 from common.link import wire
 from common.link.wire import Kind, Outcome
-from common.settings.settings import Settings, TurnDetection
+from common.settings.openai_fields import TurnDetection
+from common.settings.settings import Settings
 from tests.worker import api_events as api
 from tests.worker.session_driver import (
     CREATE,

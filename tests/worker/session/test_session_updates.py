@@ -219,6 +219,16 @@ class TestNoAnswer:
         assert made.updates.updated(ECHO | {"instructions": "Two."}, NOW + 11) is UpdateKind.COMMAND
         assert made.answers() == [(2, 200)]
 
+    def test_one_late_answer_alone_is_passed_over(self) -> None:
+        made = Updating()
+        made.change(1, "One.")
+        made.updates.tick(NOW + UPDATE_SECONDS)
+        assert made.updates.updated(ECHO | {"instructions": "One."}, NOW) is None
+        made.change(2, "Two.")
+        # The API may put another value in force than it was asked for.
+        assert made.updates.updated(ECHO | {"instructions": "Two"}, NOW) is UpdateKind.COMMAND
+        assert made.answers() == [(1, 504), (2, 200)]
+
     def test_an_opening_update_is_not_given_up_here(self) -> None:
         made = Updating(opened=False)
         made.updates.open(NOW, muted=False)
