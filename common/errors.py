@@ -3,6 +3,7 @@
 ServiceError
 ├── LocalError             this side is at fault: its settings, its files, its code
 │   ├── SettingsError          a setting is missing or wrong: the process does not start
+│   ├── IllegalTransition      a fault of our own: the session of the call alone is recovered
 │   ├── NotAllowed             a value of a setting is wrong; names the right one nearest to it
 │   ├── WavError               a recording cannot be read
 │   └── BrokenFile             a file of metrics makes no sense: it is left out
@@ -41,6 +42,22 @@ class LocalError(ServiceError):
 
 class SettingsError(LocalError):
     """A setting is missing or wrong. The message is one line for the operator, without secrets."""
+
+
+class IllegalTransition(LocalError):
+    """A state machine was given an event that its state does not allow: a fault of our own, never of a peer.
+
+    Attributes:
+        machine: the name of the state machine.
+        state: the state that it is in.
+        event: the event that it was given.
+    """
+
+    def __init__(self, machine: str, state: str, event: str) -> None:
+        super().__init__(f"the {machine} cannot take the event {event} in the state {state}")
+        self.machine = machine
+        self.state = state
+        self.event = event
 
 
 class PeerError(ServiceError):

@@ -30,12 +30,12 @@ from dispatcher.call.limits import CallLimits
 from dispatcher.workers.links import ChannelOwner
 from simulator.realtime.session import RealtimeSession
 from simulator.realtime.settings import SimulatorSettings, Voice
+from worker.config.session_config import SessionConfig
 from worker.config.session_update import session_object
 from worker.realtime import client_events
 from worker.realtime.dialect import GA
 from worker.session import actions as worker_session
 from worker.session.checkpoint import Checkpoint, CheckpointReader
-from worker.session.plan import Plan
 from worker.session.session import Session
 
 FRAME_SECONDS = 0.02
@@ -225,8 +225,9 @@ class Hand:
     def _begin(self) -> None:
         assert self.opening is not None
         world = self.world
-        plan = Plan(dialect=GA, session=session_object(Settings()), rollover_seconds=world.rollover_seconds)
-        self.session = Session(self.opening, plan, world.now, self.snapshot)
+        session = session_object(Settings())
+        config = SessionConfig(dialect=GA, session=session, rollover_seconds=world.rollover_seconds)
+        self.session = Session(self.opening, config, world.now, self.snapshot)
         early, self.early = self.early, []
         for kind, payload in early:
             self._tell(self.session, kind, memoryview(payload))

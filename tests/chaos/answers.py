@@ -16,7 +16,7 @@ from tests.chaos.announcements import FALLBACK_WORDS, WORDS
 from tests.chaos.ears import Ear, HeardWord
 from tests.chaos.facts import Breach, CallFacts, FaultKind, Reply
 from worker.session.answering import CONTINUE_NOTE
-from worker.session.session import MISSED_WORDS_NOTE
+from worker.session.restore import MISSED_WORDS_NOTE
 
 # The reply begins so soon after the API works again.
 AFTER_RECOVERY_SECONDS = 8.0

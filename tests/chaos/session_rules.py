@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 from tests.chaos.facts import Breach, CallFacts, Fault, FaultKind, Frozen, Session, Spans
-from worker.session.session_runner import LEAST_ROLLOVER_PART
+from worker.config.session_config import LEAST_ROLLOVER_PART
 
 # Two connections have no order in common: what is done on both at once may be seen so far apart.
 OVERLAP_SECONDS = 0.25

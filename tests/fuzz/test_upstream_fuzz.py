@@ -27,11 +27,12 @@ from worker.realtime.connection import REALTIME_LIMITS, RealtimeConnection
 from worker.realtime.dialect import AZURE, AZURE_BETA, BETA, GA, XAI, Dialect
 from worker.session import actions, truncation
 from worker.session.actions import Ended
+from worker.session.commands import MAX_WAITING_SAYINGS
 from worker.session.memory_writer import MAX_PASSED
 from worker.session.replies import MAX_RETAINED_BYTES, MAX_WAITING_BYTES
 from worker.session.response_scheduler import MAX_OWED, MAX_RESPONSES
-from worker.session.session import MAX_WAITING_SAYINGS, State
 from worker.session.session_updates import MAX_WAITING_UPDATES
+from worker.session.states import State
 from worker.session.turns import MAX_OPEN_TURNS
 
 TARGET = "upstream"
@@ -123,10 +124,8 @@ class Life:
 
     def __init__(self, dialect: Dialect) -> None:
         # An answer that never comes does not end this session.
-        self.driver = Driver(retry_seconds=1e6)
+        self.driver = Driver(retry_seconds=1e6, dialect=dialect)
         self.flushes: list[int] = []
-        plan = plan_of(self.session, dialect)
-        self.session._plan = self.session._answers._plan = self.session._updates._plan = plan
         self._dialect = dialect
 
     @property
@@ -160,15 +159,15 @@ class Life:
 
     def check_bounds(self) -> None:
         session = self.session
-        replies = session._agent._replies
+        replies = session.parts.agent._replies
         assert replies._waiting_bytes <= MAX_WAITING_BYTES + 48_000
         assert replies._retained_bytes <= MAX_RETAINED_BYTES + 48_000
-        assert len(session._updates._waiting) <= MAX_WAITING_UPDATES + 1
-        assert session._waiting_sayings <= MAX_WAITING_SAYINGS
-        assert len(session._answers.responses.owed) <= MAX_OWED
-        assert len(session._answers.responses._responses) <= MAX_RESPONSES
-        assert len(session._memory_writer._passed) <= MAX_PASSED
-        assert len(session._audio.turns._ends) <= MAX_OPEN_TURNS
+        assert len(session.parts.updates._waiting) <= MAX_WAITING_UPDATES + 1
+        assert session._commands.waiting_sayings <= MAX_WAITING_SAYINGS
+        assert len(session.parts.answers.responses.owed) <= MAX_OWED
+        assert len(session.parts.answers.responses._responses) <= MAX_RESPONSES
+        assert len(session.parts.memory_writer._passed) <= MAX_PASSED
+        assert len(session.parts.audio.turns._ends) <= MAX_OPEN_TURNS
 
     def a_normal_turn(self) -> list[Any]:
         """Minutes later: the caller asks something, and is answered."""
@@ -217,13 +216,7 @@ class Life:
 
     @property
     def dialect_is_old(self) -> bool:
-        return isinstance(self.session._plan.dialect, type(BETA))
-
-
-def plan_of(session: Any, dialect: Dialect) -> Any:
-    plan = copy.copy(session._plan)
-    object.__setattr__(plan, "dialect", dialect)
-    return plan
+        return isinstance(self._dialect, type(BETA))
 
 
 Step = dict[str, Any] | Record | float | str

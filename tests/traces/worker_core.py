@@ -10,7 +10,7 @@ from typing import Any, Final, get_args
 import orjson
 
 from common.audio import g711
-from common.errors import PeerError, UpstreamError
+from common.errors import IllegalTransition, PeerError, UpstreamError
 from common.link import wire
 from common.settings.extensions import TransferRule
 from common.settings.models import Service
@@ -18,11 +18,11 @@ from tests.traces import canonical
 from tests.traces.canonical import Output
 from tests.traces.names import name_of
 from tests.traces.sound import TONE, pcm, with_base64
+from worker.config.session_config import SessionConfig
 from worker.realtime import dialect
 from worker.session import truncation
 from worker.session.actions import AppendAudio, ToDispatcher, ToUpstream
 from worker.session.checkpoint import Checkpoint
-from worker.session.plan import Plan
 from worker.session.session import Session
 
 CHANNEL: Final = 3
@@ -31,9 +31,10 @@ DIALECTS: Final = {
 }
 RECORDS: Final = {name_of(record.__name__): record for record in get_args(wire.Control)}
 
-# What `worker.session.session_runner.Call` takes for an event of another shape than the API's.
+# What `worker.session.session_runner.SessionRunner` takes for an event of another shape than the API's.
 BAD_INPUT: Final = (
     PeerError,
+    IllegalTransition,
     LookupError,
     TypeError,
     ValueError,
@@ -54,11 +55,11 @@ class WorkerCore:
     def __init__(self, header: dict[str, Any]) -> None:
         random.seed(header["seed"])
         self._number = 0
-        plan = _plan_of(header["plan"])
-        self._dialect = plan.dialect
+        config = _config_of(header["plan"])
+        self._dialect = config.dialect
         self._session = Session(
             opening_of(header["opening"]),
-            plan,
+            config,
             header["now"],
             None if header["snapshot"] is None else _snapshot_of(header["snapshot"]),
         )
@@ -111,7 +112,7 @@ def opening_of(fields: dict[str, Any]) -> wire.Open:
     return wire.Open(**fields)
 
 
-def _plan_of(fields: dict[str, Any]) -> Plan:
+def _config_of(fields: dict[str, Any]) -> SessionConfig:
     sets: dict[str, Any] = {
         name: frozenset(fields[name]) for name in ("approved_servers", "idempotent", "built_in") if name in fields
     }
@@ -123,7 +124,7 @@ def _plan_of(fields: dict[str, Any]) -> Plan:
         made["service"] = Service(fields["service"])
     if "notes" in fields:
         made["notes"] = tuple(fields["notes"])
-    return Plan(**made)
+    return SessionConfig(**made)
 
 
 def _snapshot_of(fields: dict[str, Any]) -> Checkpoint:

@@ -14,12 +14,12 @@ from common.settings.settings import Settings
 from tests.simulator.validation import validate_client_event
 from tests.worker import api_events as api
 from tests.worker.link_records import JOURNAL, Record, payload_of
+from worker.config.session_config import SessionConfig
 from worker.config.session_update import session_object
 from worker.realtime.dialect import GA
 from worker.realtime.upstream_limits import UpstreamLimits
 from worker.session import actions as session
 from worker.session.checkpoint import Checkpoint
-from worker.session.plan import Plan
 from worker.session.session import Session
 
 CHANNEL = 3
@@ -82,7 +82,7 @@ class Driver:
         checkpoint: Checkpoint | None = None,
         opening: dict[str, Any] | None = None,
         limits: UpstreamLimits | None = None,
-        **plan_fields: Any,
+        **config_fields: Any,
     ) -> None:
         self.now = 100.0
         fields = {
@@ -95,13 +95,16 @@ class Driver:
         turn_detection = chosen["audio"]["input"]["turn_detection"]
         server_vad = turn_detection is not None and turn_detection["type"] == "server_vad"
         silence_ms = turn_detection.get("silence_duration_ms", 500) if server_vad else 0
-        plan = Plan(dialect=GA, session=chosen, silence_ms=silence_ms, retry_seconds=retry_seconds, **plan_fields)
+        config = SessionConfig(
+            **{"dialect": GA, "session": chosen, "silence_ms": silence_ms, **config_fields},
+            retry_seconds=retry_seconds,
+        )
         self.happened: list[dict[str, Any]] = []
         self.memory_writer: list[Record] = []
         self.waits: list[float] = []
         self.keeps_metadata = False
         self.transcribed: list[Any] = []
-        self.session = Session(wire.Open("uuid-1", **fields), plan, self.now, checkpoint, limits=limits)
+        self.session = Session(wire.Open("uuid-1", **fields), config, self.now, checkpoint, limits=limits)
         self._position = position_samples
 
     def take(self) -> list[Did]:

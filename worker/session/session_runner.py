@@ -21,19 +21,15 @@ from common.link.channel import Channel, ChannelState, Transmit
 from common.observe.metrics import ReconnectReason, RetryReason, WorkerMetrics
 from common.observe.redaction import CallSecrets, all_without_known, redact, secrets_in
 from common.observe.relay_timer import RelayTimer
-from common.settings import models
-from common.settings.extensions import TransferRule
 from common.settings.function_tools import MAX_TOOLS
-from common.settings.openai_fields import TurnDetection
 from common.settings.secret_store import Secrets
-from common.settings.session_fields import tool_key
 from common.settings.settings import Settings
-from worker.audio.local_vad import DEFAULT_THRESHOLD
 from worker.audio.resample import Upsampler
 from worker.config import profile, session_change
 from worker.config.prices import Prices
 from worker.config.profile import CallProfile
 from worker.config.session_change import ChangeRefused
+from worker.config.session_config import SessionConfig, session_tools
 from worker.realtime import client_events
 from worker.realtime.connection import RealtimeConnection
 from worker.realtime.dialect import GA, Dialect
@@ -42,16 +38,14 @@ from worker.realtime.usage import TranscriptionUsage, Usage
 from worker.session import actions, truncation
 from worker.session.actions import Metric
 from worker.session.checkpoint import Checkpoint, CheckpointReader
-from worker.session.plan import Plan
-from worker.session.session import BAD_USAGE, HELD_BACK, Session
+from worker.session.opening import HELD_BACK
+from worker.session.response_events import BAD_USAGE
+from worker.session.session import Session
 from worker.session.truncation import RecordEncoder
-from worker.tools import built_in
 from worker.tools.running_tools import RunningTools
 from worker.tools.tool_registry import ToolRegistry
 from worker.tools.tool_set import ToolSet
 
-# Of server_vad, as the API has them; where turns are found on this side they mean the same.
-DEFAULT_PREFIX_MS = 300
 # Who watches one call over the calls API.
 MAX_WATCHERS = 16
 MAX_COMMANDS = 32
@@ -67,8 +61,6 @@ PERMISSION_SECONDS = 0.1
 # An `expires_at` outside of these bounds comes from a clock that is wrong.
 LEAST_SESSION_SECONDS = 10.0
 MOST_SESSION_SECONDS = 86_400.0
-# Sessions that were opened together are replaced at different times.
-LEAST_ROLLOVER_PART = 0.9
 # Transcripts of a call that has no dispatcher.
 MAX_UNTOLD = 64
 # Records that come before there is a session, besides the memory and what the credit bounds.
@@ -312,8 +304,8 @@ class SessionRunner:
         if changed is None or changed == self._profile or self._tool_set is None:
             return None
         self._profile = changed
-        tools, _ = _tools(changed, self._tool_set)
-        return _plan(changed, self._tool_set, self._resources.settings, tools).session
+        tools, _ = session_tools(changed, self._tool_set)
+        return SessionConfig.of(changed, self._tool_set, self._resources.settings, tools=tools).session
 
     # The link, and the loss of it
 
@@ -624,15 +616,17 @@ class SessionRunner:
             self._tool_set = await resources.tools.tool_set()
             self._profile, without_secrets = await self._load_profile()
             self._tell_profile(self._profile)
-            tools, left_out = _tools(self._profile, self._tool_set)
+            tools, left_out = session_tools(self._profile, self._tool_set)
             if left_out:
                 reason = f"a session has at most {MAX_TOOLS}"
                 shown = left_out[:MAX_SHOWN_TOOLS]
                 self._log.warning("tools left out", reason=reason, number=len(left_out), tools=shown)
-            plan = _plan(self._profile, self._tool_set, resources.settings, tools, without_secrets)
+            config = SessionConfig.of(
+                self._profile, self._tool_set, resources.settings, tools=tools, without_secrets=without_secrets
+            )
             limits = resources.limits.of(self._profile.base_url, self._profile.api_key.get_secret_value())
-            self._limits, self._dialect = limits, plan.dialect
-            session = Session(self._opening, plan, time.monotonic(), self._checkpoint, limits=limits)
+            self._limits, self._dialect = limits, config.dialect
+            session = Session(self._opening, config, time.monotonic(), self._checkpoint, limits=limits)
         except Exception:
             self._log.exception("the call could not be prepared")
             self.stop("internal error")
@@ -830,68 +824,6 @@ def _lasts_seconds(event: dict[str, Any]) -> float | None:
         return None
     seconds = expires_at - time.time()
     return seconds if LEAST_SESSION_SECONDS <= seconds <= MOST_SESSION_SECONDS else None
-
-
-def _tools(chosen: CallProfile, tool_set: ToolSet) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the session's tools, and the names of tools that exceed the API's limit."""
-    # What a call says of a function describes it otherwise; the function does what it did.
-    in_place = [tool for tool in built_in.FUNCTIONS if tool_key(tool) not in tool_set.names]
-    own = [*in_place, *tool_set.definitions]
-    names = {*map(tool_key, own)}
-    functions = {tool_key(tool): tool for tool in chosen.tools if tool.get("type") == "function"}
-    said = {name: tool for name, tool in functions.items() if name in names}
-    own = [{**tool, **said.get(tool_key(tool), {})} for tool in own]
-    ours, in_files = own[: len(in_place)], own[len(in_place) :]
-    of_the_call = [tool for tool in chosen.tools if tool_key(tool) not in said]
-    room = MAX_TOOLS - len(ours)
-    first, second = of_the_call[:room], in_files[: max(room - len(of_the_call), 0)]
-    left_out = [*of_the_call[len(first) :], *in_files[len(second) :]]
-    return [*first, *ours, *second], [tool_key(tool)[:64] for tool in left_out]
-
-
-def _plan(
-    chosen: CallProfile,
-    tool_set: ToolSet,
-    settings: Settings,
-    tools: list[dict[str, Any]],
-    without_secrets: tuple[str, ...] = (),
-) -> Plan:
-    """The session's settings, from the call's and the process's."""
-    found_here = chosen.turn_detection is TurnDetection.NONE
-    prefix_ms = settings.openai_turn_detection_prefix_padding_ms
-    return Plan(
-        dialect=chosen.dialect,
-        session=chosen.session | {"tools": tools},
-        audio_format=chosen.audio_format.value,
-        silence_ms=chosen.silence_ms,
-        local_silence_ms=chosen.silence_ms if found_here else None,
-        local_prefix_ms=DEFAULT_PREFIX_MS if prefix_ms is None else prefix_ms,
-        local_threshold=DEFAULT_THRESHOLD if chosen.vad_threshold is None else chosen.vad_threshold,
-        welcome=chosen.welcome_message,
-        welcome_interruptible=chosen.welcome_interruptible,
-        answer_failed_text=settings.answer_failed_text,
-        approved_servers=frozenset(
-            str(tool.get("server_label")) for tool in tools if tool.get("require_approval") == "never"
-        ),
-        retry_seconds=settings.upstream_retry_seconds,
-        digits_seconds=settings.dtmf_timeout_ms / 1000,
-        silence_hangup_seconds=settings.silence_hangup_seconds,
-        max_call_seconds=settings.max_call_seconds,
-        rollover_seconds=settings.session_rollover_seconds,
-        rollover_part=random.uniform(LEAST_ROLLOVER_PART, 1.0),
-        idempotent=frozenset(name for name in tool_set.names if tool_set.is_idempotent(name)),
-        transfers=_transfer_rule(settings),
-        built_in=built_in.BUILT_IN - set(tool_set.names),
-        service=models.service_of(chosen.base_url),
-        notes=(f"[The tools of {', '.join(without_secrets)} are not available at the moment.]",)
-        if without_secrets
-        else (),
-    )
-
-
-def _transfer_rule(settings: Settings) -> TransferRule:
-    allowed = settings.transfer_allowed
-    return TransferRule(settings.transfer_context, None if allowed is None else tuple(allowed))
 
 
 _MEMORY = frozenset(

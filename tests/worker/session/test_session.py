@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.errors import LinkProtocolError, UpstreamError
+from common.errors import IllegalTransition, LinkProtocolError, UpstreamError
 from common.link import wire
 from common.link.wire import Kind, Outcome
 from common.settings.openai_fields import TurnDetection
@@ -30,7 +30,7 @@ from worker.audio.resample import Upsampler
 from worker.config.session_update import session_object
 from worker.realtime.usage import Usage
 from worker.session.actions import Connect, Ended, Measurement, Metric, Released, Used
-from worker.session.session import State
+from worker.session.states import State
 
 UPDATE = {"type": "session.update", "event_id": "session-update", "session": session_object(Settings())}
 BUSY = UpstreamError("the Realtime API answered HTTP 503", code="http_503", retryable=True)
@@ -85,20 +85,37 @@ def test_events_of_types_that_it_does_not_know_are_passed_over() -> None:
     assert driver.event({"type": "response.of.next.year"}) == []
 
 
-@pytest.mark.parametrize("state", [State.CONFIGURING, State.LIVE, State.ENDED])
-def test_a_second_connection_is_an_error_that_names_state_and_event(state: State) -> None:
-    driver = live()
-    driver.session.state = state
-    with pytest.raises(LinkProtocolError, match=f"connected in state {state.value}"):
-        driver.session.connected(driver.now)
+def test_a_second_connection_is_an_illegal_transition() -> None:
+    driver = Driver()
+    driver.connected()
+    with pytest.raises(IllegalTransition, match="connected in the state configuring"):
+        driver.connected()
+    driver.event(api.session_updated())
+    with pytest.raises(IllegalTransition, match="connected in the state live"):
+        driver.connected()
+    driver.session.stopped("the worker is stopping")
+    with pytest.raises(IllegalTransition, match="connected in the state ended"):
+        driver.connected()
 
 
-@pytest.mark.parametrize("state", [State.CONFIGURING, State.LIVE])
-def test_nor_can_connecting_fail_when_there_is_a_connection(state: State) -> None:
-    driver = live()
-    driver.session.state = state
-    with pytest.raises(LinkProtocolError, match=f"connect_failed in state {state.value}"):
+def test_a_failed_attempt_beside_a_connection_is_illegal_too() -> None:
+    driver = Driver()
+    driver.connected()
+    with pytest.raises(IllegalTransition, match="connect_failed in the state configuring"):
         driver.session.connect_failed(BUSY, driver.now)
+    driver.event(api.session_updated())
+    with pytest.raises(IllegalTransition, match="connect_failed in the state live"):
+        driver.session.connect_failed(BUSY, driver.now)
+
+
+def test_peers_of_an_ended_session_are_ignored_and_counted() -> None:
+    driver = live()
+    driver.session.stopped("the worker is stopping")
+    driver.take()
+    assert driver.event(api.speech_started("turn")) == []
+    assert driver.record(wire.Dtmf("1")) == []
+    assert driver.caller() == []
+    assert driver.session.ignored == 3
 
 
 # Retries
@@ -572,7 +589,7 @@ def test_what_waited_is_forgotten_at_the_end() -> None:
     for frame in speech(100):
         driver.caller(frame)
     driver.session.stopped("the worker is stopping")
-    assert driver.session._audio.waiting_bytes == 0
+    assert driver.session.parts.audio.waiting_bytes == 0
 
 
 def test_the_uuid_and_epoch_are_the_openings() -> None:

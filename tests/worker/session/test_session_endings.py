@@ -11,7 +11,8 @@ from tests.worker.session_driver import PLENTY, Did, Driver, live, only, playout
 from worker.session.actions import Answer, Ended, RunTool
 from worker.session.checkpoint import Checkpoint
 from worker.session.function_calls import TRANSFERRED
-from worker.session.session import HANG_UP_ORDER, State
+from worker.session.lifecycle import HANG_UP_ORDER
+from worker.session.states import State
 
 HANG_UP = TelephonyCommand(HANG_UP_ORDER, TelephonyAction.HANG_UP.value)
 

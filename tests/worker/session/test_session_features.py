@@ -21,7 +21,7 @@ from worker.session.actions import Answer, Configured, Measurement, Metric, RunT
 from worker.session.answering import RESPONSE_END_SECONDS
 from worker.session.checkpoint import Checkpoint
 from worker.session.function_calls import MAX_LOGGED_REFUSALS
-from worker.session.session import State
+from worker.session.states import State
 
 WEATHER = ("call_1", "get_weather", '{"city": "Rome"}')
 

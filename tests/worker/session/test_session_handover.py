@@ -38,7 +38,8 @@ from tests.worker.session_driver import (
 )
 from worker.session.actions import Connect, Ended, Released, RunTool, ToDispatcher
 from worker.session.checkpoint import Checkpoint
-from worker.session.session import FORCE_AT, State
+from worker.session.hand_over import FORCE_AT
+from worker.session.states import State
 
 
 class TestStandby:

@@ -28,7 +28,8 @@ from tests.worker.session_driver import (
 from worker.realtime.api_values import MAX_ID_CHARS
 from worker.session.actions import Measurement, Metric, Used
 from worker.session.answering import RESPONSE_CREATED_SECONDS, RESPONSE_SILENCE_SECONDS
-from worker.session.session import MAX_LATE_SECONDS, State
+from worker.session.caller_side import MAX_LATE_SECONDS
+from worker.session.states import State
 from worker.session.truncation import RecordEncoder, cut
 
 NO_RESPONSE = Measurement(Metric.UPSTREAM_ERROR, label="no_response")
@@ -398,7 +399,7 @@ def talk(driver: Driver, turns: range) -> None:
 
 def of_items(driver: Driver) -> int:
     """The conversation, and which of its items the session has been told of."""
-    return sizes([driver.session.conversation, driver.session._replay._told], set())
+    return sizes([driver.session.conversation, driver.session.parts.replay._told], set())
 
 
 def test_an_hour_leaves_its_conversation_behind_and_nothing_else() -> None:
@@ -483,7 +484,7 @@ def test_a_rate_limit_that_cannot_be_true_is_passed_over(number: Any) -> None:
     shown = [one for one in only(did, Measurement) if one.seen is Metric.RATE_LIMIT_REMAINING]
     assert [(one.label, one.value) for one in shown] == [("tokens", 0.0), ("requests", 3.0)]
     assert did.count(BAD_EVENT) == 3
-    assert driver.session._limits.held_until_seconds == float("-inf")
+    assert driver.session.parts.limits.held_until_seconds == float("-inf")
 
 
 @pytest.mark.parametrize("usage", [17, "usage", {"input_token_details": {"text_tokens": -1}}])

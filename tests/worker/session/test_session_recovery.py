@@ -41,7 +41,8 @@ from tests.worker.session_driver import (
 from worker.session.actions import RunTool
 from worker.session.answering import CONTINUE_NOTE
 from worker.session.function_calls import INTERRUPTED, MAX_RUNS
-from worker.session.session import MISSED_WORDS_NOTE, State
+from worker.session.restore import MISSED_WORDS_NOTE
+from worker.session.states import State
 
 
 class TestReplay:

@@ -98,7 +98,7 @@ def test_reply_heard_out_before_its_end_is_settled_with_g711() -> None:
     )
     assert driver.record(playout(*audio_samples(did).items(), idle=True)) == []
     assert texts(driver.reply_done("resp_1", "hello", HELLO)) == [("agent", HELLO)]
-    assert not driver.session._agent.is_heard
+    assert not driver.session.parts.agent.is_heard
 
 
 def test_text_that_comes_behind_the_playout_is_still_said() -> None:

@@ -9,12 +9,12 @@ from structlog.testing import capture_logs
 
 from common.settings.settings import Settings
 from tests.worker import api_events as api
+from worker.config.session_config import SessionConfig
 from worker.config.session_update import session_object
 from worker.realtime.dialect import GA, XAI, Dialect
 from worker.realtime.errors import ErrorEvent
 from worker.session.action_queue import ActionQueue
 from worker.session.actions import Action, Answer, Configured, ToUpstream
-from worker.session.plan import Plan
 from worker.session.session_updates import (
     MAX_LEFT_OUT,
     MAX_WAITING_UPDATES,
@@ -47,7 +47,7 @@ class Updating:
     def __init__(self, *, opened: bool = True, dialect: Dialect = GA, **session: Any) -> None:
         chosen = session_object(Settings(**OPTIONAL)) | {"tools": TOOLS} | session
         self.outbox = ActionQueue("uuid-1")
-        self.updates = SessionUpdates(Plan(dialect=dialect, session=chosen), self.outbox, "uuid-1")
+        self.updates = SessionUpdates(SessionConfig(dialect=dialect, session=chosen), self.outbox, "uuid-1")
         if opened:
             self.updates.open(NOW, muted=False)
             self.updates.updated(ECHO, NOW)
