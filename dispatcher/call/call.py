@@ -30,6 +30,7 @@ from common.errors import AvrProtocolError, LinkProtocolError
 from common.link import wire
 from common.link.wire import Kind, Outcome, Reason, Refusal
 from common.observe.metrics import FallbackOutcome
+from common.runtime.backoff import Backoff
 from dispatcher.avr import protocol
 from dispatcher.call.action_queue import ActionQueue
 from dispatcher.call.actions import (
@@ -85,8 +86,7 @@ GAP_SECONDS = 1.0
 MAX_WAITING_DIGITS = 64
 
 # Before the next session, where the last ones did not last.
-DELAY_FIRST_SECONDS = 0.25
-DELAY_MOST_SECONDS = 5.0
+DROP_BACKOFF = Backoff(0.25, 5.0)
 # A move that found no worker is tried again so soon; the session goes on meanwhile.
 MOVE_AGAIN_SECONDS = 1.0
 # Maximum time for the orders of a caller that did not come back.
@@ -819,7 +819,7 @@ class Call:
         waited, delay = 0.0, 0.0
         if assignment.reason == Reason.DROPPED and self._unstable_since is not None:
             waited = now_seconds - self._unstable_since
-            delay = min(DELAY_FIRST_SECONDS * 2 ** (self._drops - 1), DELAY_MOST_SECONDS) if self._drops else 0.0
+            delay = DROP_BACKOFF.delay_seconds(self._drops)
         opening = wire.Open(
             uuid=self.uuid,
             epoch=assignment.epoch,

@@ -412,7 +412,7 @@ class TestACallerThatComesBack:
             back = await again.call()
             await eventually(lambda: len(hung.opens()) == 2)
             (caller,) = again.dispatcher._callers
-            await eventually(lambda: caller._copy is not None)
+            await eventually(lambda: caller._finder._copy is not None)
             await rig.registry._redis.flushdb()
             other = await rig.worker("w-2")
             hung.vanish()
@@ -420,7 +420,7 @@ class TestACallerThatComesBack:
             assert [record for _, record in other.links[-1].controls(wire.ItemUpdate)] == [
                 wire.ItemUpdate("item", item={"text": "Hello."})
             ]
-            assert caller._copy is None
+            assert caller._finder._copy is None
             await back.hang_up()
             await again.nothing_is_left()
 
