@@ -2,6 +2,7 @@
 
 ServiceError
 ├── SettingsError         a setting is missing or wrong: the process does not start
+├── IllegalTransition     a fault of our own: its session alone goes through recovery
 ├── PeerError             the other side of a connection broke the rules: its call (or link) alone ends
 │   ├── AvrProtocolError      AVR Core: its message is passed over, or its call ends with close code 1008
 │   └── LinkProtocolError     dispatcher or worker: the link is closed
@@ -22,6 +23,22 @@ class ServiceError(Exception):
 
 class SettingsError(ServiceError):
     """A setting is missing or wrong. The message is one line for the operator, without secrets."""
+
+
+class IllegalTransition(ServiceError):
+    """A state machine was given an event that its state does not allow: a fault of our own, never of a peer.
+
+    Attributes:
+        machine: the name of the state machine.
+        state: the state that it is in.
+        event: the event that it was given.
+    """
+
+    def __init__(self, machine: str, state: str, event: str) -> None:
+        super().__init__(f"the {machine} cannot take the event {event} in the state {state}")
+        self.machine = machine
+        self.state = state
+        self.event = event
 
 
 class PeerError(ServiceError):

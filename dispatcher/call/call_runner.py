@@ -27,8 +27,9 @@ from dispatcher.call.actions import Metric, Purpose
 from dispatcher.call.announcements import Announcements
 from dispatcher.call.assignment import Assignment, AssignmentState
 from dispatcher.call.assignment_channel import AssignmentChannel
-from dispatcher.call.call import Call, State
+from dispatcher.call.call import Call
 from dispatcher.call.limits import CallLimits
+from dispatcher.call.states import State
 from dispatcher.call.worker_finder import WorkerFinder
 from dispatcher.workers.links import LinkPool, WorkerLink
 from dispatcher.workers.placement import Placement
@@ -120,8 +121,15 @@ class CallRunner:
         held = self.call
         if not held.is_held:
             return None
+        assignments = held.assignments
         return CallLease(
-            held.uuid, held.worker_id, held.held_epoch, held.state, self.started_at_ms, held.pins, held.metadata
+            held.uuid,
+            assignments.worker_id,
+            assignments.held_epoch,
+            held.state,
+            self.started_at_ms,
+            assignments.pins,
+            held.identity.metadata,
         )
 
     def tick(self, now_seconds: float) -> None:
@@ -190,7 +198,7 @@ class CallRunner:
         assert caller_connection is not None
         self._caller_connection, self._connection = caller_connection, connection
         caller_connection.hand_over(self)
-        self._log.info("caller is back", worker=self.call.worker_id)
+        self._log.info("caller is back", worker=self.call.assignments.worker_id)
         self.call.caller_back(time.monotonic())
         self._act()
 
@@ -388,11 +396,11 @@ class CallRunner:
 
     def _published(self) -> None:
         """A worker has the call now. One that stands by has it when it goes on."""
-        pinned = (self.call.worker_id, self.call.held_epoch)
+        pinned = (self.call.assignments.worker_id, self.call.assignments.held_epoch)
         if pinned != self._pinned:
             self._pinned = pinned
             worker_id, epoch = pinned
-            self._log.info("call pinned", worker=worker_id, epoch=epoch, pins=self.call.pins)
+            self._log.info("call pinned", worker=worker_id, epoch=epoch, pins=self.call.assignments.pins)
         self._calls.publish()
 
     def _to_caller_connection(self, action: actions.Action, closing: bool) -> None:
@@ -429,7 +437,7 @@ class CallRunner:
         """Transfer a call that cannot go on, if that is allowed, and say what came of it."""
         outcome = FallbackOutcome.FAILED
         try:
-            refusal = await self._calls.transfers.refusal(self.call.metadata.get("from", ""))
+            refusal = await self._calls.transfers.refusal(self.call.identity.metadata.get("from", ""))
             if refusal is not None:
                 outcome = FallbackOutcome.REFUSED
                 self._log.warning("call not transferred", reason=refusal)
@@ -459,8 +467,8 @@ class CallRunner:
                 self.call.absorbed()
                 return
             self._secrets = CallSecrets(self.uuid)
-            self._secrets.keep(secrets_in(self.call.provider_config))
-            self._log.info("call began", metadata_entries=len(self.call.metadata))
+            self._secrets.keep(secrets_in(self.call.identity.provider_config))
+            self._log.info("call began", metadata_entries=len(self.call.identity.metadata))
         elif wanted.purpose is not Purpose.BEGIN:
             self._log.warning("another session is needed", purpose=wanted.purpose.value, epoch=wanted.epoch)
         self._finder.find(wanted)

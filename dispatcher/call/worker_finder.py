@@ -12,8 +12,9 @@ from common.errors import LinkUnavailable
 from common.store.registry import NoCapacity, Superseded
 from dispatcher.call.actions import Place, Purpose
 from dispatcher.call.assignment import Assignment
-from dispatcher.call.call import Call, State
+from dispatcher.call.call import Call
 from dispatcher.call.memory import CallMemory
+from dispatcher.call.states import State
 from dispatcher.workers.links import LinkPool, WorkerLink
 from dispatcher.workers.placement import Placement
 from dispatcher.workers.placement_search import NotPlaced, PlacementSearch
@@ -79,7 +80,9 @@ class WorkerFinder:
             known = self._links.up(wanted.same_worker)
             if known is not None:
                 # It has the call's slot already. Redis hears of the new epoch by the next renewal.
-                self._placed(wanted, Assignment(wanted.same_worker, wanted.epoch, self._call.pins), known)
+                self._placed(
+                    wanted, Assignment(wanted.same_worker, wanted.epoch, self._call.assignments.pins), known
+                )
             else:
                 await self._search(wanted)
         except Exception:
@@ -89,7 +92,7 @@ class WorkerFinder:
     async def _search(self, wanted: Place) -> None:
         """Pin, and open a channel; workers that cannot be reached are left out and the next is asked."""
         call, placement, purpose = self._call, self._placement, wanted.purpose
-        search = PlacementSearch(wanted, call.pins)
+        search = PlacementSearch(wanted, call.assignments.pins)
         # Whether a caller was here before, at another dispatcher, the workers know where Redis does not.
         returns = call.memory.is_empty and (purpose is Purpose.RECOVER or placement.redis_is_away)
         if returns and await self._found_holder(wanted):
@@ -111,7 +114,7 @@ class WorkerFinder:
             worker_link = await self._link_to(found.worker_id, found.address) if call.wants(purpose) else None
             if worker_link is not None and not found.attach and (found.pins > 1 or self._copy is not None):
                 await self._recalled()
-            call.epoch = max(call.epoch, found.epoch)
+            call.assignments.saw_epoch(found.epoch)
             if not call.wants(purpose):
                 # The caller has hung up meanwhile, say. A call that ended is not to be left in Redis.
                 if call.state is State.ENDED and purpose is not Purpose.MOVE:
@@ -146,11 +149,11 @@ class WorkerFinder:
             placement.place(
                 call.uuid,
                 search.epoch,
-                call.metadata,
+                call.identity.metadata,
                 search.excluded,
                 search.pins,
                 recovers=recovers,
-                known_epoch=call.held_epoch if self._owner.is_published else None,
+                known_epoch=call.assignments.held_epoch if self._owner.is_published else None,
             )
         )
         done, _ = await asyncio.wait({pinning}, timeout=REDIS_IS_SLOW_SECONDS)
@@ -187,7 +190,7 @@ class WorkerFinder:
         if known is None or not self._call.wants(wanted.purpose):
             return False
         epoch = max(wanted.epoch, held_epoch + 1)
-        pins = max(1, self._call.pins)
+        pins = max(1, self._call.assignments.pins)
         self._placed(wanted, Assignment(worker_id, epoch, pins, address, attach=True), known)
         return True
 
