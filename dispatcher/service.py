@@ -31,9 +31,9 @@ from dispatcher.asterisk.transfers import Transfers
 from dispatcher.avr import protocol
 from dispatcher.avr.legacy import LegacyConnection
 from dispatcher.call.announcements import SILENT, Announcements
-from dispatcher.call.call import WITHOUT_WORKER
 from dispatcher.call.call_runner import CallRunner
 from dispatcher.call.limits import DEFAULT_LIMITS, CallLimits
+from dispatcher.call.states import WITHOUT_WORKER
 from dispatcher.workers.links import LinkPool
 from dispatcher.workers.placement import RENEW_INTERVAL_SECONDS, Placement
 from dispatcher.workers.previous_release import PreviousReleaseNotice
@@ -268,7 +268,7 @@ class Dispatcher:
         mine = self._by_uuid.get(uuid)
         if mine is not None and mine.call.state in WITHOUT_WORKER:
             return CommandsWithoutWorker(mine.hang_up_soon)
-        worker_id = mine.call.worker_id if mine is not None else ""
+        worker_id = mine.call.assignments.worker_id if mine is not None else ""
         if not worker_id:
             record = await self.registry.call(uuid)
             if record is None:
@@ -379,7 +379,7 @@ class Dispatcher:
         except RegistryUnavailable:
             return True
         if record is not None:
-            caller.call.outrank(record.epoch)
+            caller.call.assignments.outrank(record.epoch)
         self.publish()
         return True
 

@@ -383,7 +383,7 @@ class World:
     @property
     def hand(self) -> Hand:
         """The worker's end of the leg that has the call."""
-        leg = self.dispatcher._assignment
+        leg = self.dispatcher.assignments.current
         assert leg is not None
         return self._hand_of[leg]
 
@@ -521,7 +521,7 @@ class World:
 
     def kill_worker(self) -> None:
         """The worker that has the call dies; its dispatcher hears of it at once."""
-        leg = self.dispatcher._assignment
+        leg = self.dispatcher.assignments.current
         if leg is None or self.dispatcher_is_dead:
             return
         self._hand_of[leg].die()
@@ -530,13 +530,13 @@ class World:
 
     def drop_session(self) -> None:
         """The Realtime connection breaks."""
-        leg = self.dispatcher._assignment
+        leg = self.dispatcher.assignments.current
         if leg is not None:
             self._hand_of[leg].drop()
 
     def cut_link(self, seconds: float) -> None:
         """The link breaks, and what is under way on it is lost; there is another one after a while."""
-        leg = self.dispatcher._assignment
+        leg = self.dispatcher.assignments.current
         if leg is None or self.dispatcher_is_dead:
             return
         hand = self._hand_of[leg]
@@ -549,7 +549,7 @@ class World:
 
     def _mend_link(self, leg: Assignment, hand: Hand) -> None:
         hand.link_is_up = True
-        if self.dispatcher._assignment is leg:
+        if self.dispatcher.assignments.current is leg:
             self._channels[leg].link_back(HandLink(hand))
             self.dispatch()
 

@@ -14,8 +14,9 @@ from dispatcher.call import actions
 from dispatcher.call.actions import Action, Measurement, Metric, Place, Purpose
 from dispatcher.call.announcements import SILENT, Announcements
 from dispatcher.call.assignment import Assignment
-from dispatcher.call.call import Call, State
+from dispatcher.call.call import Call
 from dispatcher.call.limits import CallLimits
+from dispatcher.call.states import State
 
 WORKER = "w-1"
 UUID = "call-1"

@@ -118,7 +118,7 @@ class TestToken:
             await eventually(lambda: locked.state() == "live", PATIENCE_SECONDS)
         (record,) = await locked.registry.calls()
         assert record.metadata == {"from": "100"}
-        assert locked.dispatcher._by_uuid["call"].call.metadata == {"from": "100"}
+        assert locked.dispatcher._by_uuid["call"].call.identity.metadata == {"from": "100"}
         assert TOKEN not in str(lines)
 
     @pytest.mark.parametrize(("query", "headers"), RIGHT)
@@ -127,7 +127,7 @@ class TestToken:
     ) -> None:
         _, writer = await post(locked, PATH + query, *(f"{name}: {value}" for name, value in headers.items()))
         await eventually(lambda: locked.state() == "live", PATIENCE_SECONDS)
-        assert locked.dispatcher._by_uuid["call"].call.metadata == {"from": "100"}
+        assert locked.dispatcher._by_uuid["call"].call.identity.metadata == {"from": "100"}
         writer.close()
 
     async def test_it_is_no_metadata_either_where_nobody_asks_for_it(self, redis_url: str) -> None:
@@ -135,7 +135,7 @@ class TestToken:
             await rig.worker()
             await rig.call(query=f"?token={TOKEN}&from=100")
             await eventually(lambda: rig.state() == "live", PATIENCE_SECONDS)
-            assert rig.dispatcher._by_uuid["call"].call.metadata == {"from": "100"}
+            assert rig.dispatcher._by_uuid["call"].call.identity.metadata == {"from": "100"}
 
     async def test_who_has_it_hears_that_the_dispatcher_drains(self, locked: Rig) -> None:
         locked.dispatcher.draining = True

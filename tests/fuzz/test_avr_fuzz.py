@@ -14,11 +14,12 @@ from common.link.wire import Kind
 from dispatcher.avr import protocol
 from dispatcher.call.actions import Action, Ended, LeaveChannel, Purpose, ToWorker
 from dispatcher.call.assignment import Assignment
-from dispatcher.call.call import MAX_WAITING_DIGITS, State
 from dispatcher.call.caller_audio import KEPT_SAMPLES
 from dispatcher.call.limits import BAD_INPUT_REASONS
 from dispatcher.call.memory import MAX_ITEMS, MAX_REPLIES, CallMemory
-from dispatcher.call.reply_playback import MAX_TRANSCRIPTS_KNOWN, MAX_UNTOLD
+from dispatcher.call.reply_playback import MAX_QUEUED_MESSAGES, MAX_TRANSCRIPTS_KNOWN
+from dispatcher.call.states import State
+from dispatcher.call.worker_side import MAX_WAITING_DIGITS
 from tests.dispatcher.call_driver import UUID, CallDriver, heard_pcm, to_worker
 from tests.fuzz.budget import TALLY, examples
 from tests.fuzz.inputs import as_json, bent, hostile, mutated
@@ -169,7 +170,7 @@ class Life:
             call.record(assignment, kind, memoryview(payload), self.driver.now)
         except LinkProtocolError:
             # The one error that the link hands on to the call: its worker is not to be understood.
-            if assignment in (call._assignment, call._next):
+            if assignment in (call.assignments.current, call.hand_over.standby):
                 call.worker_lost(assignment, self.driver.now)
 
     def _simple(self, step: str) -> None:
@@ -177,22 +178,22 @@ class Life:
         wanted = any(call.wants(purpose) for purpose in Purpose)
         match step:
             case "placed" if wanted:
-                self._check(driver.placed(worker=f"w-{call.epoch}", epoch=call.epoch + 1))
+                self._check(driver.placed(worker=f"w-{call.assignments.epoch}", epoch=call.assignments.epoch + 1))
             case "not placed" if wanted:
                 call.not_placed(1013, "no capacity", driver.now)
-            case "live" if call._assignment is not None:
+            case "live" if call.assignments.current is not None:
                 for record in (wire.Opened(32_000), wire.Ready()):
                     ((kind, _, payload),) = wire.decode(wire.encode(record, 7))
-                    if call._assignment is not None:
-                        self._record(call._assignment, kind, bytes(payload))
+                    if call.assignments.current is not None:
+                        self._record(call.assignments.current, kind, bytes(payload))
             case "pause":
                 call.caller_paused(driver.now)
             case "writable":
                 call.caller_writable(driver.now)
             case "worker lost" if driver.assignments:
                 call.worker_lost(driver.assignments[self.which], driver.now)
-            case "link broke" if call._assignment is not None:
-                call.link_broke(call._assignment)
+            case "link broke" if call.assignments.current is not None:
+                call.link_broke(call.assignments.current)
             case "away":
                 call.caller_closed(1006, driver.now)
             case "back" if call.is_away:
@@ -215,11 +216,11 @@ class Life:
         # What goes to a worker can be read there, what goes to the caller is of whole frames.
         to_worker(taken)
         heard_pcm(taken)
-        assert call._audio.waiting_bytes <= WAITING_BYTES
-        assert call._audio._coded_samples <= KEPT_SAMPLES
-        assert len(call._keys) <= MAX_WAITING_DIGITS
+        assert call._worker_side.audio.waiting_bytes <= WAITING_BYTES
+        assert call._worker_side.audio._coded_samples <= KEPT_SAMPLES
+        assert len(call._worker_side._keys) <= MAX_WAITING_DIGITS
         assert len(call._playback._transcripts) <= MAX_TRANSCRIPTS_KNOWN
-        assert len(call._playback._untold) <= MAX_UNTOLD
+        assert len(call._playback._queued_messages) <= MAX_QUEUED_MESSAGES
         assert len(call.memory) <= MAX_ITEMS
         assert len(call.memory._replies) <= MAX_REPLIES
         assert call._playback.held_bytes <= wire.REPLY_CREDIT_BYTES

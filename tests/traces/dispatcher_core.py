@@ -15,13 +15,14 @@ import orjson
 from common.link import wire
 from common.link.channel import ChannelState
 from common.observe.metrics import FallbackOutcome
-from dispatcher.call.actions import LeaveChannel, Play, Purpose, ToWorker
+from dispatcher.call.actions import Ended, Ending, LeaveChannel, Play, Purpose, ToWorker
 from dispatcher.call.announcements import Announcements
 from dispatcher.call.assignment import Assignment
 from dispatcher.call.assignment_channel import AssignmentChannel
 from dispatcher.call.call import Call
 from dispatcher.call.limits import CallLimits
 from dispatcher.call.memory import CallMemory
+from dispatcher.call.states import State
 from dispatcher.workers.links import ChannelOwner
 from tests.traces import canonical
 from tests.traces.canonical import Output
@@ -77,7 +78,16 @@ class DispatcherCore:
         """What is recorded of the core's state behind each input."""
         call = self.call
         flags = [call.paused, call.is_away, call.is_held, call.may_be_left]
-        return canonical.plain([call.state, call.epoch, call.held_epoch, call.pins, call.worker_id, *flags])
+        return canonical.plain(
+            [
+                call.state,
+                call.assignments.epoch,
+                call.assignments.held_epoch,
+                call.assignments.pins,
+                call.assignments.worker_id,
+                *flags,
+            ]
+        )
 
     def apply(self, now: float, name: str, *arguments: Any) -> list[Output]:
         """Give the core an input, and return what it wants done."""
@@ -97,7 +107,7 @@ class DispatcherCore:
         did, the traces have no ACK of it.
         """
         each = self.legs[leg]
-        if not each.is_left and each.assignment is not self.call._resting:
+        if not each.is_left and each.assignment is not self.call.hand_over.resting:
             each.channel.record(kind, payload, now)
 
     def link(self, leg: int, change: str) -> None:
@@ -116,6 +126,13 @@ class DispatcherCore:
                 channel._transmit = each.send
             else:
                 each.channel.worker_lost()
+
+    def left(self, reason: str) -> list[Output]:
+        """Leave the call; no shell leaves one that has ended, but the traces do, and it ended once more."""
+        if self.call.state is State.ENDED:
+            return [canonical.action(Ended(Ending.MOVED, reason))]
+        self.call.left(reason)
+        return []
 
     def tick(self, now: float) -> None:
         """Look at the clocks, and at the channels."""
@@ -232,9 +249,9 @@ _INPUTS: Final[dict[str, Input]] = {
     "stopped": lambda c, now, reason: c.call.stopped(reason),
     "failed": lambda c, now, reason: c.call.failed(reason, now),
     "hang_up": lambda c, now: c.call.hang_up(),
-    "left": lambda c, now, reason: c.call.left(reason),
-    "outrank": lambda c, now, epoch: c.call.outrank(epoch),
-    "epoch": lambda c, now, epoch: setattr(c.call, "epoch", max(c.call.epoch, epoch)),
+    "left": lambda c, now, reason: c.left(reason),
+    "outrank": lambda c, now, epoch: c.call.assignments.outrank(epoch),
+    "epoch": lambda c, now, epoch: c.call.assignments.saw_epoch(epoch),
     "place": lambda c, now, epoch=1: c.call.place(epoch),
     "placed": lambda c, now, purpose, fields: c.placed(now, purpose, fields),
     "restored": lambda c, now, stored: c.restored(now, stored),

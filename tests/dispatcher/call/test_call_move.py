@@ -15,7 +15,8 @@ from dispatcher.call.actions import (
     ToWorker,
     Unpin,
 )
-from dispatcher.call.call import MOVE_AGAIN_SECONDS, State
+from dispatcher.call.hand_over import MOVE_AGAIN_SECONDS
+from dispatcher.call.states import State
 from tests.dispatcher.call_driver import (
     FRAME_BYTES,
     WORKER,
@@ -64,7 +65,7 @@ class TestMakeBeforeBreak:
         assert all(action.assignment is new for action in taken if isinstance(action, ToWorker))
         driver.record(wire.Opened(32_000))
         # Until then the call is where it was.
-        assert (driver.call.worker_id, driver.call.held_epoch) == (WORKER, 1)
+        assert (driver.call.assignments.worker_id, driver.call.assignments.held_epoch) == (WORKER, 1)
         sent = driver.audio(FRAME)
         assert [action.assignment for action in sent if isinstance(action, ToWorker)] == [old]
         driver.now += 2.0
@@ -81,7 +82,12 @@ class TestMakeBeforeBreak:
             wire.KeptAudio(0, g711.encode_ulaw(FRAME)),
             wire.Resume("drain", first_index=5),
         ]
-        assert (driver.call.worker_id, driver.call.held_epoch, state_of(driver)) == ("w-2", 2, State.CONNECTING)
+        held = driver.call.assignments
+        assert (held.worker_id, held.held_epoch, state_of(driver)) == (
+            "w-2",
+            2,
+            State.CONNECTING,
+        )
         driver.now += 0.1
         taken = driver.record(wire.Ready())
         assert [round(seconds, 6) for seconds, _ in reported(taken, Metric.RECOVERY_SECONDS)] == [0.1]
@@ -98,15 +104,15 @@ class TestMakeBeforeBreak:
             taken = driver.placed(worker=f"w-{number}", epoch=number, pins=2)
             taken += driver.record(wire.Opened(32_000)) + driver.record(wire.Released("dropped", "why"))
             assert reported(taken, Metric.REPIN) == []
-            assert driver.call.pins == 1
+            assert driver.call.assignments.pins == 1
             driver.tick(MOVE_AGAIN_SECONDS)
         taken = driver.placed(worker="w-4", epoch=4, pins=2)
         taken += driver.record(wire.Opened(32_000)) + driver.record(wire.Ready())
         assert reported(taken, Metric.REPIN) == []
-        assert driver.call.pins == 1
+        assert driver.call.assignments.pins == 1
         taken = driver.record(wire.Released("drain", "another session goes on"), assignment=driver.assignments[0])
         assert reported(taken, Metric.REPIN) == [(1.0, "drain")]
-        assert driver.call.pins == 2
+        assert driver.call.assignments.pins == 2
 
     def test_nor_does_a_session_on_the_same_worker(self, driver: CallDriver) -> None:
         self.moved(driver, reason="rollover", worker=WORKER).record(wire.Ready())
@@ -114,7 +120,7 @@ class TestMakeBeforeBreak:
             wire.Released("rollover", "another session goes on"), assignment=driver.assignments[0]
         )
         assert reported(taken, Metric.REPIN) == []
-        assert driver.call.pins == 1
+        assert driver.call.assignments.pins == 1
 
     @pytest.mark.parametrize("opened", [True, False])
     def test_one_that_takes_over_from_a_worker_that_is_lost_counts_for_that(
@@ -130,7 +136,7 @@ class TestMakeBeforeBreak:
             assert reported(taken, Metric.REPIN) == []
             taken = driver.record(wire.Opened(32_000), assignment=standby)
         assert reported(taken, Metric.REPIN) == [(1.0, "worker_lost")]
-        assert driver.call.pins == 2
+        assert driver.call.assignments.pins == 2
 
     def test_one_that_knows_a_later_epoch_is_asked_at_the_next(self, driver: CallDriver) -> None:
         driver.live().record(wire.Move("drain", 20.0))

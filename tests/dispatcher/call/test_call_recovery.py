@@ -22,8 +22,8 @@ from dispatcher.call.actions import (
     ToWorker,
     Unpin,
 )
-from dispatcher.call.call import State
 from dispatcher.call.memory import CallMemory
+from dispatcher.call.states import State
 from tests.dispatcher.call_driver import (
     FRAME_BYTES,
     METADATA,
@@ -90,7 +90,11 @@ class TestAWorkerIsLost:
         assert reported(taken, Metric.REPIN) == []
         assert reported(taken, Metric.RECOVERY_SECONDS) == [(0.75, "worker_lost")]
         assert state_of(driver) is State.LIVE
-        assert (driver.call.worker_id, driver.call.epoch, driver.call.pins) == ("w-2", 2, 2)
+        assert (
+            driver.call.assignments.worker_id,
+            driver.call.assignments.epoch,
+            driver.call.assignments.pins,
+        ) == ("w-2", 2, 2)
 
     def test_workers_that_refuse_it_have_not_taken_it(self, driver: CallDriver) -> None:
         driver.live()
@@ -406,7 +410,7 @@ class TestASessionIsDropped:
         driver.record(wire.Ready())
         driver.tick(after_seconds)
         driver.record(wire.Released("dropped", "the connection was lost"))
-        return opened_with(driver.placed(epoch=driver.call.epoch + 1))
+        return opened_with(driver.placed(epoch=driver.call.assignments.epoch + 1))
 
     def test_sessions_that_do_not_last_are_opened_less_and_less_often(self) -> None:
         driver = CallDriver(unstable_seconds=10.0).opening()
@@ -748,14 +752,14 @@ class TestACallerWhoComesBack:
 class TestRedisRemembersAnotherHolder:
     def test_from_before_it_was_away(self, driver: CallDriver) -> None:
         driver.live()
-        driver.call.outrank(6)
-        assert driver.call.held_epoch == 7
+        driver.call.assignments.outrank(6)
+        assert driver.call.assignments.held_epoch == 7
         # The worker has it at its own epoch still; the next is higher than both.
         assert driver.assignment.epoch == 1
         assert of(Place, driver.lose_worker()) == [recover(8, WORKER)]
-        assert driver.call.held_epoch == 7
+        assert driver.call.assignments.held_epoch == 7
         driver.placed(worker="w-2", epoch=8)
-        assert driver.call.held_epoch == 8
+        assert driver.call.assignments.held_epoch == 8
 
 
 def _reply_text(index: int, received_samples: int, text: str) -> bytes:
