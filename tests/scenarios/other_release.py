@@ -57,7 +57,7 @@ if __name__ == "__main__":
     # Where all that is counted goes through.
     outbox, call = (
         import_module("dispatcher.call.action_queue").ActionQueue,
-        import_module("worker.session.session_runner").Call,
+        import_module("worker.session.session_runner").SessionRunner,
     )
     outbox.encoded = _preceded(outbox.encoded)
     call._send = _preceded(call._send)
