@@ -149,11 +149,11 @@ def _allow_many_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def watch_event_loop(lag: Histogram) -> None:
-    """Measures, once a second and for ever, how late the event loop runs what is due."""
+async def watch_event_loop(lag: Histogram, *, sample_seconds: float = LAG_SAMPLE_SECONDS) -> None:
+    """Measure for ever how late the event loop runs what is due."""
     while True:
-        due = time.monotonic() + LAG_SAMPLE_SECONDS
-        await asyncio.sleep(LAG_SAMPLE_SECONDS)
+        due = time.monotonic() + sample_seconds
+        await asyncio.sleep(sample_seconds)
         lag.observe(max(0.0, time.monotonic() - due))
 
 
