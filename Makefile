@@ -39,7 +39,7 @@ NUMBER ?= 60
 # Of `make fuzz`: examples, many of which are sequences: some 250,000 inputs.
 EXAMPLES ?= 75000
 
-.PHONY: setup compiled demo test test-system node-tools check bench chaos leaks fuzz coverage mutants format clean
+.PHONY: setup compiled demo test test-fast test-system node-tools check bench chaos leaks fuzz coverage mutants format clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -66,6 +66,10 @@ demo: $(STAMP)
 
 test: $(READY)
 	$(RUN) -m pytest $(TESTS) -m 'not system' --numprocesses=$(TEST_PROCESSES) --dist=worksteal
+
+# Sans-I/O tests alone, for the inner loop.
+test-fast: $(READY)
+	$(RUN) -m pytest -m sans_io --quiet --numprocesses=2 --dist=worksteal
 
 # What is missing is named, and its tests are skipped; in CI it fails.
 test-system: $(STAMP)

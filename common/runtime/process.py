@@ -151,11 +151,11 @@ def _allow_many_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def watch_event_loop(lag: Histogram) -> None:
+async def watch_event_loop(lag: Histogram, *, sample_seconds: float = LAG_SAMPLE_SECONDS) -> None:
     """Measure, once a second and until cancelled, how late the event loop runs scheduled calls."""
     while True:
-        due = time.monotonic() + LAG_SAMPLE_SECONDS
-        await asyncio.sleep(LAG_SAMPLE_SECONDS)
+        due = time.monotonic() + sample_seconds
+        await asyncio.sleep(sample_seconds)
         lag.observe(max(0.0, time.monotonic() - due))
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -21,13 +22,12 @@ from common.net.ports import ALL_ADDRESSES, port_of, reserve_port
 from common.observe import log_writer, logs, metrics
 from common.runtime.child import Child
 from common.runtime.child_environment import environment_of
+from common.runtime.heartbeat import MAX_SILENCE_SECONDS, Watchdog
 from common.runtime.process import Process
 from common.runtime.runtime_folder import runtime_folder
 from common.settings.child_settings import ChildSettings
 from common.settings.roles import Role
 from common.settings.settings import Settings
-
-REDIS_START_SECONDS: Final = 30.0
 
 REDIS_SOCKET: Final = "redis.sock"
 
@@ -49,12 +49,28 @@ DISPATCHERS_GONE_PART: Final = 0.85
 _log = logs.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class SupervisorLimits:
+    """Times that `serve` gives its children.
+
+    Attributes:
+        redis_start_seconds: the embedded Redis may take to start.
+        max_silence_seconds: a child's heartbeat may pause, before the child is killed as hung.
+    """
+
+    redis_start_seconds: float = 30.0
+    max_silence_seconds: float = MAX_SILENCE_SECONDS
+
+
+DEFAULT_LIMITS: Final = SupervisorLimits()
+
+
 def command_of(role: Role) -> tuple[str, ...]:
     """Return the command of a child: this Python, without modules from the working directory."""
     return (sys.executable, "-P", "-m", "common.runtime.cli", role.value)
 
 
-async def run(settings: Settings, process: Process) -> int:
+async def run(settings: Settings, process: Process, limits: SupervisorLimits = DEFAULT_LIMITS) -> int:
     """Serve until `process` must stop; return its exit code.
 
     Raises:
@@ -75,6 +91,7 @@ async def run(settings: Settings, process: Process) -> int:
             admin_port=port_of(admin),
             metrics_dir=metrics_dir,
             redis_socket=_redis_socket(folder, stack) if settings.redis_url is None else None,
+            limits=limits,
         )
         return await supervisor.run()
 
@@ -105,8 +122,10 @@ class Supervisor:
         admin_port: int,
         metrics_dir: Path,
         redis_socket: Path | None,
+        limits: SupervisorLimits,
     ) -> None:
         self._settings = settings
+        self._limits = limits
         self._process = process
         self._port = port
         self._admin_port = admin_port
@@ -137,13 +156,21 @@ class Supervisor:
         """Return the URL of the embedded Redis; None if the process must stop meanwhile."""
         command = (sys.executable, "-P", "-m", "common.store.embedded_redis", str(path), "--beats")
         environment = environment_of(None, os.environ)
-        child = Child("redis", command, environment, ready_variable=None, ended=self._start_again)
+        child = Child(
+            "redis",
+            command,
+            environment,
+            ready_variable=None,
+            ended=self._start_again,
+            watchdog=self._watchdog,
+        )
         self._redis = child
         child.start()
-        if not await self._unless_draining([child], REDIS_START_SECONDS):
+        start_seconds = self._limits.redis_start_seconds
+        if not await self._unless_draining([child], start_seconds):
             if self._process.draining.is_set():
                 return None
-            raise ServiceError(f"the embedded Redis did not start within {REDIS_START_SECONDS:g} s: set REDIS_URL")
+            raise ServiceError(f"the embedded Redis did not start within {start_seconds:g} s: set REDIS_URL")
         return f"unix://{quote(str(path))}"
 
     def _start_calls(self, redis_url: str) -> None:
@@ -186,7 +213,11 @@ class Supervisor:
             environment_of(role, os.environ, self._settings.tools_env or ()) | environment | child.environment(),
             ready_variable="AVR_STS_READY_FD",
             ended=ended,
+            watchdog=self._watchdog,
         )
+
+    def _watchdog(self, now: float) -> Watchdog:
+        return Watchdog(now, max_silence_seconds=self._limits.max_silence_seconds)
 
     def _start_again(self, _status: int) -> bool:
         return not self._process.draining.is_set()

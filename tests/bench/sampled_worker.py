@@ -29,11 +29,11 @@ def samples(folder: Path) -> list[tuple[float, float]]:
     return [(at, late) for at, late in SAMPLE.iter_unpack((folder / _NAME).read_bytes())]
 
 
-async def _write_lag(lag: Histogram) -> None:
+async def _write_lag(lag: Histogram, *, sample_seconds: float = SAMPLE_SECONDS) -> None:
     file = os.open(Path(os.environ[FOLDER], _NAME), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     while True:
-        due = time.monotonic() + SAMPLE_SECONDS
-        await asyncio.sleep(SAMPLE_SECONDS)
+        due = time.monotonic() + sample_seconds
+        await asyncio.sleep(sample_seconds)
         now = time.monotonic()
         os.write(file, SAMPLE.pack(now, max(0.0, now - due)))
 

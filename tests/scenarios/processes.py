@@ -15,9 +15,15 @@ import orjson
 import psutil
 
 import common
+from simulator.realtime.settings import SimulatorSettings
 from tests.helpers import eventually
 
 KEY = "sk-test-0123456789abcdefghij"
+
+BRIEF = SimulatorSettings(
+    words=2, greeting_words=2, word_ms=200, first_audio_seconds=0.1, transcription_delay_seconds=0.1
+)
+"""A Realtime API that says little: for tests in which the length of what is said does not matter."""
 
 # Not a measure of anything: how long a test waits before it says that something does not happen at all.
 PATIENCE_SECONDS = 30.0

@@ -23,10 +23,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from common.store.keys import KEY_PREFIX
 from simulator.avr.core import SimulatedCall, place_call
 from simulator.realtime.server import RealtimeSimulator
-from simulator.realtime.settings import SimulatorSettings
 from tests.helpers import eventually, needed_program
 from tests.scenarios.haproxy import CONFIGURATION, HaProxy
-from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
+from tests.scenarios.processes import BRIEF, PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
 from tests.scenarios.tones import tone
 
 pytestmark = pytest.mark.system
@@ -41,8 +40,7 @@ SPEECH = tone(700, 0.6)
 @pytest.fixture
 async def simulator() -> AsyncIterator[RealtimeSimulator]:
     """A Realtime API that is brief."""
-    settings = SimulatorSettings(greeting_words=2, words=2, word_ms=200, transcription_delay_seconds=0.1)
-    async with RealtimeSimulator(settings) as simulator:
+    async with RealtimeSimulator(BRIEF) as simulator:
         yield simulator
 
 

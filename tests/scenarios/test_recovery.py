@@ -20,7 +20,7 @@ from simulator.realtime.settings import SimulatorSettings
 from simulator.realtime.simulated_session import SimulatedSession
 from tests.helpers import eventually
 from tests.redis_process import RealRedis, find_redis_server
-from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
+from tests.scenarios.processes import BRIEF, PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
 from tests.scenarios.tones import tone
 
 # Of a call while all workers are restarted, as docs/operations.md has it.
@@ -30,7 +30,7 @@ MOST_MOVES = 2
 @pytest.fixture
 async def simulator() -> AsyncIterator[RealtimeSimulator]:
     """A Realtime API that is brief."""
-    async with RealtimeSimulator(SimulatorSettings(greeting_words=2, words=3, word_ms=200)) as simulator:
+    async with RealtimeSimulator(BRIEF) as simulator:
         yield simulator
 
 

@@ -15,9 +15,8 @@ import pytest
 from simulator.avr.connection import CallError
 from simulator.avr.core import SimulatedCall, place_call
 from simulator.realtime.server import RealtimeSimulator
-from simulator.realtime.settings import SimulatorSettings
 from tests.helpers import eventually
-from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
+from tests.scenarios.processes import BRIEF, PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
 from tests.scenarios.tones import tone
 
 NAMES = ("OPENAI_API_KEY", "STS_TOKEN", "ADMIN_TOKEN", "CLUSTER_TOKEN")
@@ -61,7 +60,7 @@ async def _status(url: str, token: str) -> int:
 async def test_new_secrets_count_without_a_restart_and_former_tokens_for_a_while(tmp_path: Path) -> None:
     folder = SecretFolder(tmp_path)
     folder.write("first")
-    simulated = SimulatorSettings(words=2, greeting_words=2, api_key=secret("OPENAI_API_KEY", "first"))
+    simulated = dataclasses.replace(BRIEF, api_key=secret("OPENAI_API_KEY", "first"))
     async with RealtimeSimulator(simulated) as simulator, _serve(simulator, **folder.variables) as serve:
         line = await serve.line("serving")
         admin_url = f"http://127.0.0.1:{line['admin_port']}"
@@ -134,7 +133,6 @@ async def test_a_cluster_gets_a_new_token_process_by_process(
 @asynccontextmanager
 async def _serve(simulator: RealtimeSimulator, **settings: object) -> AsyncIterator[ServiceProcess]:
     """A `serve` with one worker, whose link is up."""
-    simulator.settings = dataclasses.replace(simulator.settings, words=2, greeting_words=2)
     defaults = {"PORT": 0, "ADMIN_PORT": 0, "WORKERS": 1, "OPENAI_BASE_URL": simulator.url}
     serve = await ServiceProcess.start("serve", **(defaults | settings))
     try:

@@ -16,10 +16,9 @@ import pytest
 
 from simulator.avr.core import SimulatedCall, place_call
 from simulator.realtime.server import RealtimeSimulator
-from simulator.realtime.settings import SimulatorSettings
 from tests.hanging_resolver import HOST, HangingResolver
 from tests.helpers import eventually
-from tests.scenarios.processes import KEY, PATIENCE_SECONDS, ServiceProcess, wait_gone
+from tests.scenarios.processes import BRIEF, KEY, PATIENCE_SECONDS, ServiceProcess, wait_gone
 from tests.scenarios.tones import tone
 from tests.tiny_folder import fill, tiny_folder
 
@@ -246,9 +245,8 @@ async def _agent_has_spoken(call: SimulatedCall, *, times: int) -> None:
 
 
 async def test_metrics_are_right_across_processes() -> None:
-    settings = SimulatorSettings(words=2, greeting_words=2)
     async with (
-        RealtimeSimulator(settings) as simulator,
+        RealtimeSimulator(BRIEF) as simulator,
         _serve(simulator, DISPATCHERS=2) as (_, url, admin_url),
     ):
         calls = [await place_call(url) for _ in range(6)]
@@ -313,7 +311,7 @@ async def test_a_full_temporary_folder_ends_no_worker_and_no_call(tmp_path: Path
     """Metrics are kept there: before, each touch of a page that the folder had no room for was a SIGBUS."""
     with tiny_folder(tmp_path, 1 << 16) as folder:
         async with (
-            RealtimeSimulator(SimulatorSettings(words=2, greeting_words=2)) as simulator,
+            RealtimeSimulator(BRIEF) as simulator,
             _serve(simulator, TMPDIR=folder) as (serve, url, admin_url),
         ):
             fill(folder)

@@ -18,8 +18,7 @@ from typing import Any, NoReturn
 import pytest
 from prometheus_client import CollectorRegistry, Histogram
 
-from common.runtime import process as process_module
-from common.runtime.process import STOP_SECONDS, Process, watch_event_loop
+from common.runtime.process import OPEN_FILES, STOP_SECONDS, Process, watch_event_loop
 from common.settings.child_settings import ChildSettings
 from common.settings.secret_store import Secrets
 from common.settings.settings import Settings
@@ -227,7 +226,7 @@ def test_a_process_may_have_more_open_files_than_a_shell_allows(run: Callable[..
     body = "import resource\nprint(resource.getrlimit(resource.RLIMIT_NOFILE)[0])\nreturn 0"
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))  # the new process has it from this one
     try:
-        assert int(run(body).says()) == min(process_module.OPEN_FILES, hard)
+        assert int(run(body).says()) == min(OPEN_FILES, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -340,11 +339,10 @@ async def test_the_first_request_drains_and_the_second_stops() -> None:
     assert seen == [(False, False), (True, False), (True, True)]
 
 
-async def test_a_blocked_event_loop_shows_as_lag(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process_module, "LAG_SAMPLE_SECONDS", 0.01)
+async def test_a_blocked_event_loop_shows_as_lag() -> None:
     registry = CollectorRegistry()
     lag = Histogram("lag_seconds", "lag", registry=registry)
-    watching = asyncio.create_task(watch_event_loop(lag))
+    watching = asyncio.create_task(watch_event_loop(lag, sample_seconds=0.01))
     await eventually(lambda: registry.get_sample_value("lag_seconds_count"))
 
     time.sleep(0.2)  # noqa: ASYNC251 - what is measured

@@ -61,6 +61,19 @@ DEAF = """
 """
 
 
+def with_limits(**limits: float) -> str:
+    """Return statements that give `serve` these limits."""
+    return f"""
+import functools
+limits = supervisor.SupervisorLimits(**{limits!r})
+supervisor.run = functools.partial(supervisor.run, limits=limits)
+"""
+
+
+# Longer than any pause of a child that works, on a busy machine too.
+IMPATIENT = with_limits(max_silence_seconds=3.0)
+
+
 class Serve:
     """A `serve` with children of the test's own, and what it and they log."""
 
@@ -426,7 +439,7 @@ def test_what_dies_is_started_again_at_the_same_address(serve: Callable[..., Ser
 
 def test_a_hung_child_is_killed_and_replaced(serve: Callable[..., Serve]) -> None:
     hang = "\n    signal.signal(signal.SIGUSR2, lambda *_: threading.Event().wait())"
-    service = serve(worker="\n    import threading" + hang + WORKER, WORKERS=1)
+    service = serve(worker="\n    import threading" + hang + WORKER, before=IMPATIENT, WORKERS=1)
     ports = service.up()
     (dispatcher,), (worker,), (redis_process,) = (
         service.children(word) for word in ("Role('dispatcher')", "Role('worker')", "embedded_redis")
@@ -451,7 +464,7 @@ def test_a_hung_child_is_killed_and_replaced(serve: Callable[..., Serve]) -> Non
 
 
 def test_a_child_that_hangs_while_draining_is_killed(serve: Callable[..., Serve]) -> None:
-    service = serve(BUSY_DISPATCHER, DRAIN_SECONDS=3600, WORKERS=1)
+    service = serve(BUSY_DISPATCHER, before=IMPATIENT, DRAIN_SECONDS=3600, WORKERS=1)
     service.up()
     (dispatcher,) = service.children("Role('dispatcher')")
     service.signal(signal.SIGTERM)
@@ -496,7 +509,7 @@ def test_the_embedded_redis_comes_back_at_the_same_address(serve: Callable[..., 
 
 
 def test_a_redis_that_does_not_start_is_one_line(serve: Callable[..., Serve]) -> None:
-    service = serve(before="supervisor.REDIS_START_SECONDS = 0")
+    service = serve(before=with_limits(redis_start_seconds=0))
     assert service.end() == 1
     assert service.told == ["avr-sts-openai: the embedded Redis did not start within 0 s: set REDIS_URL"]
     assert list(service.temporary.iterdir()) == []
