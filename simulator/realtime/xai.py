@@ -1,9 +1,9 @@
 """xAI's dialect: GA with differences.
 
 Voice and turn detection stand at the top of the session, fixed text can be spoken (`force_message`), and its
-events lack some of what GA's have. Sources: https://docs.x.ai/developers/model-capabilities/audio/voice-agent, and
-what clients had to get over in practice (`litellm/llms/xai/realtime`, Pipecat's `services/xai/realtime`). Where
-the service may overlook a field in the wrong place, it is refused here, to be noticed.
+events lack some of GA's fields. Sources: https://docs.x.ai/developers/model-capabilities/audio/voice-agent, and
+workarounds of clients (`litellm/llms/xai/realtime`, Pipecat's `services/xai/realtime`). The service may ignore a
+field in the wrong place; the simulator refuses it, so that the mistake is noticed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from simulator.realtime.schema import (
     tagged,
 )
 
-# Input transcription by this model sends what it has so far again and again; others send the end alone.
+# Input transcription by this model repeats its text so far; other models send the final text alone.
 STREAMING_TRANSCRIBER: Final = "grok-transcribe"
 
 _TRANSCRIPTION_DELTA: Final = "conversation.item.input_audio_transcription.delta"
@@ -144,7 +144,7 @@ _NOT_SENT: Final = frozenset({"conversation.item.done", "rate_limits.updated"})
 
 
 class XaiDialect(Dialect):
-    """Of xAI's voice agents."""
+    """The dialect of xAI's voice agents."""
 
     opening: ClassVar[tuple[str, ...]] = ("conversation.created", "session.created")
     # Transcription cannot be turned off.
@@ -156,7 +156,7 @@ class XaiDialect(Dialect):
         self._streams_transcripts = False
 
     def read(self, event: Event) -> Event:
-        """Voice and turn detection to their places."""
+        """Move voice and turn detection to their places in GA's shape."""
         if event["type"] == "session.update":
             session = _read_session(event["session"])
             transcription = session.get("audio", {}).get("input", {}).get("transcription")
@@ -168,7 +168,7 @@ class XaiDialect(Dialect):
         return event
 
     def write(self, kind: str, content: Content) -> Iterable[tuple[str, Content]]:
-        """With voice and turn detection at the top, and without what xAI leaves out."""
+        """Write voice and turn detection at the top, and leave out fields that xAI does not send."""
         if kind in _NOT_SENT:
             return ()
         if kind in (_TRANSCRIPTION_DELTA, _TRANSCRIPTION_COMPLETED):
@@ -205,7 +205,7 @@ def _read_session(given: Content) -> Content:
         audio.setdefault("output", {})["voice"] = given["voice"].lower()
     if "turn_detection" in given:
         detection = given["turn_detection"]
-        # Manual is null or of the type null.
+        # Manual turn-taking is null, or of the type null.
         by_hand = detection is None or detection.get("type", "") is None
         audio.setdefault("input", {})["turn_detection"] = None if by_hand else {"type": "server_vad"} | detection
     if audio:
