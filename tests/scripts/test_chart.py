@@ -1,4 +1,4 @@
-"""What the chart takes from the code and from grafana/ is as it is there."""
+"""The chart's copies agree with the code and with grafana/."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_setting_with_choices_takes_these() -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """The parts of a repository that matter here, with a dashboard and a rule."""
+    """Return the relevant parts of a repository, with a dashboard and a rule."""
     (tmp_path / "helm").mkdir()
     shutil.copy(SCHEMA, tmp_path / "helm")
     for file, text in (
