@@ -170,8 +170,8 @@ class RealtimeSimulator:
             await wait_until(self._waiters, predicate, self, timeout_seconds)
         except TimeoutError as error:
             raise TimeoutError(
-                f"the simulator did not get there in {timeout_seconds} s: {len(self.sessions)} sessions, "
-                f"{self.opened} opened, {self.refused} refused"
+                f"the simulator did not meet the condition within {timeout_seconds} s: "
+                f"{len(self.sessions)} sessions, {self.opened} opened, {self.refused} refused"
             ) from error
 
     def find_session(self, name: str | int) -> SimulatedSession | None:

@@ -138,8 +138,8 @@ class SimulatedSession:
             await wait_until(self._waiters, predicate, self, timeout_seconds)
         except TimeoutError as error:
             raise TimeoutError(
-                f"session {self.number} did not get there in {timeout_seconds} s: received {dict(self.received)}, "
-                f"sent {dict(self.sent)}, closed {self.closed}"
+                f"session {self.number} did not meet the condition within {timeout_seconds} s: "
+                f"received {dict(self.received)}, sent {dict(self.sent)}, closed {self.closed}"
             ) from error
 
     def report(self, *, brief: bool = False) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def test_frames_sent_late_do_not_delay_those_after_them() -> None:
 
 def test_lost_time_is_caught_up_by_a_bounded_burst() -> None:
     schedule = FrameSchedule(0.0, 0.02)
-    awake_at_seconds = 10.0  # nothing could be sent until then
+    awake_at_seconds = 10.0  # no frame could be sent earlier
     burst = 0
     while schedule.due_at_seconds <= awake_at_seconds:
         schedule.sent(awake_at_seconds)

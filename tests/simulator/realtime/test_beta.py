@@ -1,4 +1,4 @@
-"""The beta dialect; the driver checks every event against `openai.types.beta.realtime`."""
+"""The beta dialect. The driver checks all events against `openai.types.beta.realtime`."""
 
 from __future__ import annotations
 

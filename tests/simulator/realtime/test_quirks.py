@@ -23,7 +23,7 @@ _SERVER = {
 
 
 class _Lenient(Driver):
-    """A driver that takes events without the fields that the `openai` package requires."""
+    """A driver that accepts events without fields that the `openai` package requires."""
 
     def _collect(self) -> list[Event]:
         events = [orjson.loads(event) for event in self.session.take_output()]

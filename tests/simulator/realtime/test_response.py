@@ -37,7 +37,7 @@ def _done(events: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _speaking(milliseconds: int, **settings: Any) -> Driver:
-    """A driver whose model has just sent so much of a reply of 8 words."""
+    """Return a driver whose model has just sent this much of a reply of 8 words."""
     driver = Driver(SimulatorSettings(greeting_words=8, **settings))
     driver.send("response.create")
     while driver.session.responses[-1].sent_ms < milliseconds:
@@ -45,7 +45,7 @@ def _speaking(milliseconds: int, **settings: Any) -> Driver:
     return driver
 
 
-# What a response says.
+# Words of a response.
 
 
 def test_a_spoken_response_has_all_its_events_in_order() -> None:

@@ -22,7 +22,7 @@ _MODEL = "gpt-realtime-2"
 
 
 class Client:
-    """A Realtime client that checks every event in both directions."""
+    """A Realtime client that checks all events in both directions."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
@@ -45,7 +45,7 @@ class Client:
         await self.socket.send(orjson.dumps(event).decode())
 
     async def closed(self) -> tuple[int | None, str | None, list[Event]]:
-        """Close code, reason and the events before."""
+        """Return close code, reason and the earlier events."""
         events: list[Event] = []
         while True:
             try:
@@ -86,7 +86,7 @@ async def _dial(
 
 
 async def _refused(simulator: RealtimeSimulator, **how: Any) -> tuple[int, dict[str, Any], str | None]:
-    """HTTP status, error and `Retry-After` of a refused handshake."""
+    """Return HTTP status, error and `Retry-After` of a refused handshake."""
     with pytest.raises(InvalidStatus) as refused:
         async with _dial(simulator, **how):
             pass
@@ -414,7 +414,7 @@ async def test_responses_end_badly_and_late_audio_comes_on_command() -> None:
 
 
 async def test_client_that_reads_nothing_loses_nothing() -> None:
-    # 25 MB of events: more than all buffers on the way take.
+    # 25 MB of events: more than all buffers hold.
     settings = SimulatorSettings(
         greeting_words=1000, delta_ms=1000, speed=float("inf"), first_audio_seconds=0.0, voice=Voice.TONE
     )

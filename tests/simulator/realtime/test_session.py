@@ -482,7 +482,7 @@ _ITEM = '{"type":"message","role":"user","content":[{"type":"input_text","text":
 def test_session_that_does_not_listen_speaks_half_the_time() -> None:
     driver = Driver(SimulatorSettings(listen=False, words=5, greeting_words=5, speed=5.0))
     driver.update(instructions="go")
-    driver.send("input_audio_buffer.append", audio="this is not looked at")
+    driver.send("input_audio_buffer.append", audio="this is not decoded")
     events = driver.run(20)
     audio = all_of(events, "response.output_audio.delta")
     assert len(audio) == pytest.approx(5 * 20, abs=20)  # 100 ms each: 2 s of every 4 s

@@ -1,4 +1,4 @@
-"""Faults of one session, on a clock of the test's own."""
+"""Faults of one session, on a clock of the test."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOTE = {"type": "message", "role": "user", "content": [{"type": "input_text", "
 
 
 def _driver(**settings: Any) -> tuple[Driver, Faults]:
-    """Return a session that transcribes, and the faults of whichever session comes first."""
+    """Return a session that transcribes, and the faults for any session."""
     faults = Faults()
     driver = Driver(SimulatorSettings(**settings), faults=SessionFaults.of_new_session(faults.shared))
     driver.update(audio={"input": {"transcription": {"model": "whisper-1"}}})

@@ -46,7 +46,7 @@ def test_session_may_answer_from_update_until_told_not_to() -> None:
     driver = Driver()
     start = driver.now
     driver.run(1.0)
-    may_answer = [driver.session.may_answer]  # nobody has set it up
+    may_answer = [driver.session.may_answer]  # before `session.update`
     for detection in (_LISTENS, _ANSWERS, _LISTENS):
         driver.send("session.update", session={"type": "realtime", **detection})
         may_answer.append(driver.session.may_answer)
