@@ -1,4 +1,4 @@
-"""Which function carries out which kind of fault."""
+"""The function that carries out each kind of fault."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tests.chaos.pace import Pace
 from tests.chaos.world import World
 
 Act = Callable[[World, Pace, random.Random], Awaitable[bool]]
-"""Carries a fault out, to its end; False if there is nothing and nobody now that it could be done to.
+"""Carries out a fault, to its end; returns False without a victim.
 
 Raises:
-    Over: there is no time for it.
+        Over: no time is left for the fault.
 """
 
 ACTS: dict[FaultKind, Act] = {

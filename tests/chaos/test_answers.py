@@ -1,4 +1,4 @@
-"""Waits of made-up calls: when an answer counts, and when it is due."""
+"""Waits of made-up calls: the times at which an answer counts, and is due."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _session(*replies: Reply, struck: tuple[Struck, ...] = ()) -> Session:
 
 
 def _call(*heard: tuple[float, str], ended_seconds: float = 160.0) -> CallFacts:
-    """A call from 100 s on, whose caller speaks from 110 to 112 s; `heard` counts from its beginning."""
+    """Return a call from 100 s on, whose caller speaks from 110 to 112 s; `heard` counts from its beginning."""
     return CallFacts(
         "u-1",
         Part.TALKER,

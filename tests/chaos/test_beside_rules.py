@@ -10,7 +10,7 @@ from tests.chaos.histories import a_call, a_moved_call, a_session, broken_rules
 
 
 def _call(hearing: Spans) -> CallFacts:
-    """A call of 100 s to 130 s with a fault beside it from 110 s to 114 s."""
+    """Return a call of 100 s to 130 s, with a fault beside it from 110 s to 114 s."""
     call = a_call()
     call.sessions = [a_session(hearing=hearing)]
     call.beside = [Fault(FaultKind.STALL_STDERR, 110.0, lasts=True, until_seconds=114.0)]

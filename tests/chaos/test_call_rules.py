@@ -1,4 +1,4 @@
-"""Each rule is shown a history that keeps it, and histories that break it in one way each."""
+"""Each rule accepts a history that keeps it, and reports histories that break it in one way each."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_call_that_was_moved_breaks_nothing() -> None:
 
 
 def test_every_rule_has_a_history_here_that_breaks_it() -> None:
-    # The parameters below name the rules; this names those that nobody has thought of.
+    # The parameters below name the rules; this check names rules without a history.
     named = {case.values[0] for case in _BROKEN}
     assert {_NAMES.get(rule.__name__, rule.__name__) for rule in RULES_FOR_TALKERS} <= named
     assert set(RULES_FOR_ALL) <= set(RULES_FOR_TALKERS)
@@ -309,7 +309,7 @@ class TestSessions:
         assert {"answered", "listened"} <= set(broken_rules(call))
         call.frozen = [Frozen(114.0, 119.0, frozenset({"127.0.0.1:50001"}))]
         assert broken_rules(call) == []
-        # Somebody else had the call by then, or the worker was awake.
+        # Another process had the call by then, or the worker was awake.
         for other in (
             Frozen(114.0, 119.0, frozenset({"127.0.0.1:50003"})),
             Frozen(114.0, 115.0, call.frozen[0].peers),

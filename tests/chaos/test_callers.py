@@ -1,4 +1,4 @@
-"""Callers, against a small service of the test's own that answers with sound."""
+"""Callers, against a small service of the test that answers with sound."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SOUND = b"\x00\x20" * 800
 
 @pytest.fixture(autouse=True)
 def read_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Callers who wait for as long as this service needs, and no longer."""
+    """Callers whose waiting times fit this service."""
     for name, seconds in (
         ("_SILENCE_SECONDS", 0.1),
         ("_SETTLING_SECONDS", 0.2),
@@ -43,9 +43,9 @@ def _caller(service: AvrService, script: Script) -> Caller:
 
 
 async def _converse(connection: Connection) -> None:
-    """Greet, and answer everything that is followed by silence."""
+    """Greet, and answer all speech that is followed by silence."""
     await connection.send_audio(_SOUND)
-    silent_frames = _SILENT_FRAMES + 1  # nothing was said yet
+    silent_frames = _SILENT_FRAMES + 1  # the caller has not spoken yet
     while kind := await connection.receive():
         if kind == "audio":
             silent_frames = 0 if any(connection.frames[-1]) else silent_frames + 1
@@ -55,7 +55,7 @@ async def _converse(connection: Connection) -> None:
 
 
 def _after(frames: int, behaviour: Behaviour) -> Behaviour:
-    """Converse, and after so many frames do something else."""
+    """Converse, and after this many frames do something else."""
 
     async def both(connection: Connection) -> None:
         conversation = asyncio.create_task(_converse(connection))

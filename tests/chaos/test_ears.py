@@ -18,7 +18,7 @@ _VOCABULARY = _WORDS.split()
 
 
 def _said(*words: str) -> bytes:
-    """Words as they come from a worker: at 8 kHz, behind its resampler."""
+    """Return words as a worker sends them: at 8 kHz, after its resampler."""
     downlink = for_format("pcm").downlink()
     return downlink.decode(WordVoice(words, 400).pcm(0, 400 * len(words))) + downlink.flush()
 

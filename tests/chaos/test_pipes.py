@@ -10,7 +10,7 @@ import pytest
 from tests.chaos import pipes
 from tests.scenarios.processes import STUFFING
 
-# Says that it is there, writes a line when it is told to, and says when it has.
+# Prints a line at its start, writes a log line when it is told to, and prints another line.
 _WRITER = """
 import sys
 print("here", flush=True)

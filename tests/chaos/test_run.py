@@ -1,4 +1,4 @@
-"""A short chaos run: every kind of fault once, in an order that is always the same."""
+"""A short chaos run: each kind of fault once, always in the same order."""
 
 from __future__ import annotations
 
