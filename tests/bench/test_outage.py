@@ -1,4 +1,4 @@
-"""That the outage is measured, and what its figures come to."""
+"""The outage is measured, and its figures are right."""
 
 from __future__ import annotations
 
