@@ -25,7 +25,7 @@ from tests.scenarios.processes import ServiceProcess
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 # A certificate for localhost alone, trusted by these runs alone.
-CERTIFICATE = _REPOSITORY / "tests" / "worker" / "self_signed.pem"
+CERTIFICATE = _REPOSITORY / "tests" / "worker" / "realtime" / "self_signed.pem"
 # Children that are still starting do not count.
 SETTLE_SECONDS = 1.0
 
