@@ -1,7 +1,11 @@
 # One command set for people and CI. `make demo` and `make test` set themselves up.
 PYTHON ?= python3
-BIN := .venv/bin
-STAMP := .venv/.installed
+# Versions of the dependencies: `tested` (constraints.txt), `lowest` (the lower bounds of pyproject.toml) or `newest`. Each
+# has a virtual environment of its own.
+DEPENDENCIES ?= tested
+VENV := .venv$(if $(filter-out tested,$(DEPENDENCIES)),-$(DEPENDENCIES))
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
 NODE := worker/tools/node
 NODE_STAMP := $(NODE)/node_modules/.package-lock.json
 
@@ -40,10 +44,11 @@ EXAMPLES ?= 75000
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt scripts/constraints.py
 	@$(PYTHON) -c 'import sys; sys.exit("Python %d.%d is too old: 3.11 or newer is needed; name one with PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) scripts/constraints.py $(DEPENDENCIES) >$(VENV)/constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(VENV)/constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
 
 compiled: $(TREE_STAMP)
@@ -112,4 +117,4 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(NODE)/node_modules .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-out
+	rm -rf $(NODE)/node_modules .venv .venv-* build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-out

@@ -197,8 +197,8 @@ class RealtimeSimulator:
         try:
             await socket.prepare(request)
         except ConnectionError:
-            # The client has disconnected, so the refusal cannot be sent.
-            return socket
+            # The client has disconnected. aiohttp discards this answer, but would log an unprepared WebSocket.
+            return web.Response()
         if refusal is not None:
             self.refused += 1
             self._notify()

@@ -193,8 +193,6 @@ class Life:
                 call.worker_lost(driver.assignments[self.which], driver.now)
             case "link broke" if call._assignment is not None:
                 call.link_broke(call._assignment)
-            case "resume" if call._assignment is not None:
-                call.resume(call._assignment)
             case "away":
                 call.caller_closed(1006, driver.now)
             case "back" if call.is_away:

@@ -15,7 +15,10 @@ from websockets.server import ServerProtocol
 from websockets.typing import BytesLike
 from websockets.uri import parse_uri
 
-from common.net.websocket import ClientWebSocket, Limits, Owner, ServerWebSocket, WebSocket
+from common.net.websocket import Owner, WebSocket
+from common.net.websocket_client import ClientWebSocket
+from common.net.websocket_limits import Limits
+from common.net.websocket_server import ServerWebSocket
 from tests.bench.frames import upgrade_answer
 from tests.common.net.test_websocket_messages import LIMITS, Transport, streams
 from tests.common.websocket_peers import HANDSHAKE

@@ -19,7 +19,8 @@ from common.errors import LinkProtocolError
 from common.link import wire
 from common.link.wire import Hello, Kind
 from common.settings.settings import Settings
-from common.store.registry import Registry, WorkerRecord, WorkerState
+from common.store.leases import WorkerRecord, WorkerState
+from common.store.registry import Registry
 from tests.fuzz.budget import TALLY, examples
 from tests.fuzz.link_inputs import Record, records
 from tests.worker.shared import resources

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import LinkProtocolError
-from common.link import retransmit_buffer, wire
+from common.link import wire
 from common.link.wire import Refusal
 from common.observe.metrics import FallbackOutcome
 from dispatcher.call.actions import (
@@ -40,14 +40,11 @@ from dispatcher.call.call import MAX_WAITING_DIGITS, PROMISE_SECONDS, State
 from dispatcher.call.limits import BAD_INPUT_REASONS
 from dispatcher.call.telephony_commands import MAX_WAITING_ORDERS
 from tests.dispatcher.call_driver import (
-    CHANNEL,
     FRAME_BYTES,
     METADATA,
     UUID,
     WORKER,
     CallDriver,
-    CallerAudio,
-    KeptAudio,
     heard_pcm,
     of,
     sound,
@@ -68,7 +65,7 @@ def error(message: str) -> Complain:
 
 
 def close_record(driver: CallDriver, reason: str, *, keep: bool = False) -> ToWorker:
-    return ToWorker(driver.assignment, wire.encode(wire.Close(reason, keep), CHANNEL))
+    return ToWorker(driver.assignment, wire.Close(reason, keep))
 
 
 def place(epoch: int, *excluded: str, purpose: Purpose = Purpose.BEGIN) -> Place:
@@ -114,7 +111,7 @@ class TestTheWayUp:
         assert driver.record(wire.Finished(48_000)) == []
         # It is not kept for another worker; what came later is.
         driver.lose_worker()
-        kept = [record for record in to_worker(driver.placed(epoch=2)) if isinstance(record, KeptAudio)]
+        kept = [record for record in to_worker(driver.placed(epoch=2)) if isinstance(record, wire.KeptAudio)]
         assert sum(len(record.ulaw) for record in kept) == 56_000 - 48_000
         assert kept[0].position_samples == 48_000
 
@@ -163,7 +160,7 @@ class TestTheOlderProtocol:
         driver.live()
         for position in (0, FRAME_BYTES // 2):
             driver.call.audio(FRAME, driver.now)
-            assert to_worker(driver.take()) == [CallerAudio(position, FRAME)]
+            assert to_worker(driver.take()) == [wire.CallerAudio(position, FRAME)]
 
     @pytest.mark.parametrize("messages", [0, 2])
     def test_audio_of_several_messages_counts_as_so_many(self, messages: int) -> None:
@@ -192,7 +189,7 @@ class TestIllegalTransitions:
         REACH[state](driver)
         if event.isupper() and state in (State.AWAITING_INIT, State.PLACING):
             # There is no channel, so it is the last word of one that was left.
-            driver.assignments.append(Assignment(WORKER, 1, CHANNEL))
+            driver.assignments.append(Assignment(WORKER, 1))
             assert EVENTS[event](driver) == []
         else:
             with pytest.raises(LinkProtocolError, match=rf"{event} in state {state}"):
@@ -401,30 +398,21 @@ class TestEnds:
 
 
 class TestAWorkerThatAcknowledgesNothing:
-    def test_costs_the_call_when_more_is_kept_than_may_be(
-        self, driver: CallDriver, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(retransmit_buffer, "MAX_KEPT_RECORDS", 10)
-        driver.live(credit_bytes=10**6)
-        for _ in range(10):
-            driver.audio(FRAME)
-        assert driver.tick() == []
-        for _ in range(10):
-            driver.audio(FRAME)
-        taken = driver.tick()
+    def test_costs_the_call_when_its_channel_is_full(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.call.channel_full(driver.assignment, driver.now)
+        taken = driver.take()
         assert error("the call's worker acknowledges nothing") in taken
         assert CloseCaller(1011, "the call's worker acknowledges nothing") in taken
         assert taken[-1] == Ended(Ending.FAILED, "the call's worker acknowledges nothing")
 
-    def test_one_that_does_may_be_sent_as_much_as_there_is(
-        self, driver: CallDriver, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(retransmit_buffer, "MAX_KEPT_RECORDS", 10)
-        driver.live(credit_bytes=10**6)
-        for number in range(1, 101):
-            driver.audio(FRAME)
-            driver.raw_record(wire.Kind.ACK, number.to_bytes(4, "big"))
-        assert driver.tick() == []
+    def test_costs_nothing_when_another_worker_has_the_call(self, driver: CallDriver) -> None:
+        driver.live()
+        former = driver.assignment
+        driver.lose_worker()
+        driver.placed(worker="w-2", epoch=2)
+        driver.call.channel_full(former, driver.now)
+        assert driver.take() == []
 
 
 class TestBadInput:
@@ -925,7 +913,6 @@ EVENTS_OF_A_LIFE = [
     "away",
     "back",
     "worker lost",
-    "link resumed",
     "the older leg",
     "the newer leg",
 ]
@@ -963,7 +950,7 @@ class Life(CallDriver):
         return (
             self.assignments[max(self.which, -len(self.assignments))]
             if self.assignments
-            else Assignment(WORKER, 1, CHANNEL)
+            else Assignment(WORKER, 1)
         )
 
     def happens(self, event: str) -> object:
@@ -1007,7 +994,6 @@ class Life(CallDriver):
             "away": lambda: self.call.caller_closed(1006, self.now),
             "back": lambda: self.call.caller_back(self.now) if self.call.is_away else None,
             "worker lost": self.lose_worker,
-            "link resumed": lambda: self.record(wire.Attached(self.assignment.stream.received)),
             "the older leg": lambda: setattr(self, "which", -2),
             "the newer leg": lambda: setattr(self, "which", -1),
         }
@@ -1058,7 +1044,8 @@ def test_whatever_happens_in_whatever_order_a_call_ends_once_and_keeps_its_bound
     left: set[Assignment] = set()
     for action in taken:
         if isinstance(action, ToWorker):
-            opens = wire.Open.kind == next(wire.decode(action.record))[0]
+            opens = isinstance(action.record, wire.Open)
+            assert action.counted != opens
             assert opens == (action.assignment not in opened)
             assert action.assignment not in left
             opened.add(action.assignment)

@@ -143,10 +143,8 @@ class TestCauses:
 
     def test_a_worker_that_acknowledges_nothing_is_let_go(self) -> None:
         driver = driver_with().live(credit_bytes=10**9)
-        while not driver.assignment.stream.is_full:
-            driver.audio(sound(16_000))
-            driver.now += 1.0
-        taken = driver.tick()
+        driver.call.channel_full(driver.assignment, driver.now)
+        taken = driver.take()
         assert of(LeaveChannel, taken) == [LeaveChannel(driver.assignment)]
         assert to_worker(taken)[-1] == wire.Close("the call's worker acknowledges nothing")
         assert heard_pcm(taken) == SHORT

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket as sockets
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import orjson
 import pytest
@@ -12,6 +15,7 @@ from websockets.exceptions import InvalidStatus
 
 from simulator.realtime.server import RealtimeSimulator
 from simulator.realtime.settings import DialectName, SimulatorSettings, Voice
+from tests.helpers import eventually
 from tests.simulator.realtime_client import MODEL, dial, opened, refused_by
 from tests.simulator.realtime_driver import Event, kinds, only, silence, tone
 from tests.simulator.validation import validate_server_event
@@ -136,6 +140,30 @@ async def test_the_beta_dialect_is_gone() -> None:
     async with RealtimeSimulator() as simulator, dial(simulator, headers=headers) as client:
         code, _, (event,) = await client.closed()
         assert (code, event["error"]["code"]) == (4000, "beta_api_shape_disabled")
+
+
+def _request_and_reset(port: int, model: str) -> None:
+    """Ask for a session and reset the connection before the server has read the request."""
+    request = (
+        f"GET /v1/realtime?model={model} HTTP/1.1\r\nHost: simulator\r\nAuthorization: Bearer sk-test\r\n"
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    with sockets.create_connection(("127.0.0.1", port)) as socket:
+        socket.sendall(request.encode())
+        socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@pytest.mark.parametrize("model", [MODEL, "unknown"])
+async def test_client_that_resets_before_the_handshake_is_no_error(
+    model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with RealtimeSimulator() as simulator:
+        port = urlsplit(simulator.url).port
+        assert port is not None
+        _request_and_reset(port, model)
+        await eventually(lambda: simulator.counters.totals["connections"] == 1)
+    assert caplog.text == ""
 
 
 async def test_connections_are_refused_on_command() -> None:
