@@ -36,7 +36,7 @@ def test_equal_observations_are_no_leak() -> None:
         (replace(_WARM, worker=replace(_CENSUS, tasks=7)), "the worker has 7 tasks, and had 6"),
         (replace(_WARM, dispatcher=replace(_CENSUS, files=21)), "the dispatcher has 21 files, and had 20"),
         (replace(_WARM, dispatcher=replace(_CENSUS, threads=2)), "the dispatcher has 2 threads, and had 1"),
-        (replace(_WARM, keys=(f"{KEY_PREFIX}call:u",)), f"1 keys of calls, such as {KEY_PREFIX}call:u"),
+        (
             replace(_WARM, keys=(f"{KEY_PREFIX}call:u",)),
             f"Redis holds 1 keys of calls, such as {KEY_PREFIX}call:u",
         ),
