@@ -42,7 +42,7 @@ class SpeechStopped:
 
 
 class VadState(enum.Enum):
-    """Whether the caller is speaking."""
+    """The activity of the caller's voice."""
 
     SILENCE = "silence"
     SPEECH = "speech"

@@ -22,7 +22,7 @@ _SOUND = b"\x00\x20" * 800
 
 @pytest.fixture(autouse=True)
 def read_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Callers whose waiting times fit this service."""
+    """Set waiting times of callers that fit this service."""
     for name, seconds in (
         ("_SILENCE_SECONDS", 0.1),
         ("_SETTLING_SECONDS", 0.2),
