@@ -164,7 +164,7 @@ class TestConnection:
         call.hung_up = ""
         assert "connection" in broken_rules(call)
 
-    def test_a_loss_long_after_it_is_another(self) -> None:
+    def test_loss_long_after_a_fault_has_another_reason(self) -> None:
         call = a_call()
         call.faults = [Fault(FaultKind.KILL_DISPATCHER, 110.0)]
         call.closes.insert(0, Close(116.0, 1006, ClosedBy.NOBODY))
@@ -197,7 +197,7 @@ class TestConnection:
 
 
 class TestSessions:
-    def test_a_moment_is_no_overlap(self) -> None:
+    def test_short_overlap_of_sessions_is_allowed(self) -> None:
         call = a_moved_call(gap_seconds=-0.2)
         assert broken_rules(call) == []
 
@@ -277,7 +277,7 @@ class TestSessions:
         call.rollover_seconds = 9.0
         assert broken_rules(call) == []
 
-    def test_what_is_open_after_the_call_overlaps_with_nothing(self) -> None:
+    def test_sessions_open_after_the_call_do_not_overlap(self) -> None:
         call = a_moved_call()
         call.sessions[0] = a_session(1, begin=130.0, end=math.inf, items=())
         call.sessions.append(a_session(3, begin=131.0, end=math.inf, items=()))
@@ -391,13 +391,13 @@ class TestRealtimeFaults:
         with_items(*CONVERSATION[:3], replace(note, origin="caller"), *CONVERSATION[3:])(call)
         assert "listened" in broken_rules(call)
 
-    def test_reply_of_which_nothing_was_sent_need_not_be_heard(self) -> None:
+    def test_reply_without_audio_need_not_be_heard(self) -> None:
         call = a_call()
         failed = Item("message", role="assistant", text="", origin="model")
         with_items(*CONVERSATION[:4], failed, *CONVERSATION[4:])(call)
         assert broken_rules(call) == []
 
-    def test_text_that_nobody_heard_is_to_be_deleted(self) -> None:
+    def test_unheard_text_must_be_deleted(self) -> None:
         call = a_call()
         with_items(*CONVERSATION[:4], agent_item("reply three turn two"), *CONVERSATION[4:])(call)
         assert {"told", "transcripts"} <= set(broken_rules(call))
@@ -432,7 +432,7 @@ class TestRealtimeFaults:
         call.faults = [Fault(FaultKind.STALL_SESSION, 105.0, lasts=True, until_seconds=113.0)]
         assert broken_rules(call) == []
 
-    def test_announcement_was_told_to_no_model(self) -> None:
+    def test_announcement_need_not_be_known_to_a_model(self) -> None:
         call = a_call()
         call.heard.insert(7, HeardWord(14.4, "filler", 1.0))
         assert broken_rules(call) == []
@@ -459,7 +459,7 @@ class TestTools:
         with_items(*CONVERSATION[:5], output_item("interrupted, outcome unknown"), CONVERSATION[6])(call)
         assert broken_rules(call) == []
 
-    def test_the_agent_may_hang_up_when_it_has_said_so(self) -> None:
+    def test_agent_may_hang_up_after_announcing_it(self) -> None:
         call = a_call()
         promised(call)
         call.promised, call.hang_ups = 128.0, 1

@@ -71,7 +71,7 @@ def _ends(facts: CallFacts) -> list[tuple[int, ClosedBy]]:
     return [(close.code, close.by) for close in facts.closes]
 
 
-async def test_a_caller_says_everything_hears_the_answers_and_hangs_up() -> None:
+async def test_caller_follows_its_script_and_hangs_up() -> None:
     async with avr_service(_converse) as service:
         caller = _caller(service, _script())
         assert await caller.run()
@@ -197,7 +197,7 @@ async def test_flooding_core_sends_more_than_real_time() -> None:
     assert len(connection.frames) > 1000
 
 
-async def test_a_core_that_stops_reading_does_until_it_reads_again() -> None:
+async def test_core_that_stops_reading_resumes_later() -> None:
     async with avr_service(_converse) as service:
         caller = _caller(service, _script(turns=1))
         running = asyncio.create_task(caller.run())
@@ -215,7 +215,7 @@ async def test_a_core_that_stops_reading_does_until_it_reads_again() -> None:
     assert caller.facts.hung_up == "caller"
 
 
-async def test_a_call_that_nobody_takes_is_not_placed() -> None:
+async def test_call_refused_by_all_dispatchers_is_not_placed() -> None:
     caller = Caller(["ws://127.0.0.1:9"], _script(), random.Random(1))
     assert not await caller.run()
     assert not caller.is_up

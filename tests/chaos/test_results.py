@@ -44,7 +44,7 @@ def test_the_table_has_a_row_for_each_kind_with_its_recoveries() -> None:
     assert "breaches   1: told 1" in printed
 
 
-def test_a_caller_who_was_not_heard_again_is_never() -> None:
+def test_caller_not_heard_again_is_shown_as_never() -> None:
     killed = Fault(FaultKind.KILL_WORKER, 110.0, frozenset({"a"}))
     call = _call("a", killed, 110.5)
     call.sessions = [replace(call.sessions[0], hearing=((101.0, 110.0),))]

@@ -103,7 +103,7 @@ def test_record_is_refused_or_read_and_can_be_written_again(record: Record) -> N
         max_size=40,
     )
 )
-def test_a_stream_counts_right_whatever_the_other_side_says(script: list[tuple[str, int]]) -> None:
+def test_stream_counts_right_with_any_peer(script: list[tuple[str, int]]) -> None:
     TALLY.took(TARGET, len(script))
     stream = RetransmitBuffer()
     sent, acknowledged, received = 0, 0, 0

@@ -37,6 +37,6 @@ def test_dashboards_come_from_files() -> None:
     assert not any(dashboard.wire()["editable"] for dashboard in DASHBOARDS)
 
 
-def test_no_other_files_are_there() -> None:
+def test_provisioning_has_no_other_files() -> None:
     files = {str(file.relative_to(PROVISIONING)) for file in PROVISIONING.rglob("*") if file.is_file()}
     assert files == {"datasources/prometheus.yaml", "dashboards/avr-sts.yaml"}

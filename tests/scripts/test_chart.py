@@ -54,7 +54,7 @@ def test_no_secret_can_be_written_into_values() -> None:
         ("OPENAI_WELCOME_INTERRUPTIBLE", ["boolean", "null", "string"]),
     ],
 )
-def test_a_setting_takes_what_yaml_may_hold_for_its_type(name: str, types: list[str]) -> None:
+def test_setting_accepts_yaml_values_of_its_type(name: str, types: list[str]) -> None:
     assert settings_of_the_chart()[name]["type"] == types
 
 

@@ -212,7 +212,7 @@ async def test_an_output_that_cannot_be_written_is_one_line(
     assert f"{tmp_path}: cannot be written: Is a directory\n" in capsys.readouterr().err
 
 
-async def test_ctrl_c_hangs_up_and_saves_what_was_heard(tmp_path: Path, speech: Path) -> None:
+async def test_ctrl_c_hangs_up_and_saves_heard_audio(tmp_path: Path, speech: Path) -> None:
     out = tmp_path / "out.wav"
     echoed = asyncio.Event()
 

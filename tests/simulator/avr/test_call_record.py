@@ -84,7 +84,7 @@ def test_audio_of_a_wrong_size_is_played(record: CallRecord) -> None:
     assert len(record.violations) == 1
 
 
-def test_the_report_tells_what_came_from_what_was_heard(record: CallRecord) -> None:
+def test_report_separates_received_from_heard_audio(record: CallRecord) -> None:
     record.sent_frame(sounds=False, now_seconds=_START)
     for _ in range(50):
         record.receive(_audio(), _START + 0.25)

@@ -98,7 +98,7 @@ async def test_frames_missed_in_a_stall_are_sent_afterwards() -> None:
     assert max(np.diff(connection.frame_times_seconds)) > 0.25
 
 
-async def test_speech_goes_out_whole_and_what_comes_back_is_heard() -> None:
+async def test_speech_is_sent_whole_and_replies_are_heard() -> None:
     speech = _sound(400)
     async with avr_service(echo) as service, await place_call(service.url, speech=speech) as call:
         await call.wait_for(lambda call: call.record.frames_received >= 25)

@@ -71,7 +71,7 @@ def test_two_adjacent_replies_have_their_own_heard_parts() -> None:
     assert playout.heard_samples(1.0, 2400, 2400 + 80) == 80
 
 
-def test_clearing_an_empty_buffer_drops_nothing() -> None:
+def test_clear_of_an_empty_buffer_drops_nothing() -> None:
     playout = PlayoutBuffer(0.0)
     assert playout.clear(1.0) == 0
     assert playout.silent_ms(1.0) == 1000.0

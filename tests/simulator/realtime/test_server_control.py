@@ -12,7 +12,7 @@ from simulator.realtime.settings import SimulatorSettings
 from tests.simulator.realtime_client import opened, refused_by
 
 
-async def test_sessions_are_listed_with_what_the_model_was_told() -> None:
+async def test_sessions_are_listed_with_their_conversation() -> None:
     settings = SimulatorSettings(first_audio_seconds=0.0, speed=float("inf"))
     async with RealtimeSimulator(settings) as simulator, aiohttp.ClientSession() as http:
         async with opened(simulator) as (client, session):

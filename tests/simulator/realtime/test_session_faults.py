@@ -335,7 +335,7 @@ class TestBrokenEvents:
         ]
         assert json.loads(refused[0]["arguments"]) == {"city": "Rome\ud800"}
 
-    def test_event_in_the_place_of_another_is_no_json(self) -> None:
+    def test_garbled_event_is_no_json(self) -> None:
         driver, faults = _driver(greeting_words=2)
         faults.garble("response.done", "not_json")
         driver.session.receive(b'{"type": "response.create"}', driver.now)

@@ -76,7 +76,7 @@ def test_tools_of_xai_are_accepted() -> None:
     assert _update(_driver(), tools=tools)["tools"] == tools
 
 
-def test_pings_come_along() -> None:
+def test_pings_are_sent() -> None:
     driver = _driver()
     assert kinds(driver.send("session.update", session={})) == ["session.updated", "ping"]
 
