@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar, Final
 
-from simulator.realtime.dialect import Content, Dialect, Event
+from simulator.realtime.dialect import Content, Dialect, Event, without
 from simulator.realtime.requests import (
     AUDIO_PART,
     FORMAT,
@@ -164,7 +164,7 @@ class XaiDialect(Dialect):
                 self._streams_transcripts = transcription.get("model") == STREAMING_TRANSCRIBER
             return event | {"session": session}
         if event["type"] == "response.create" and event.get("response"):
-            return event | {"response": _without(event["response"], "modalities", "output_modalities")}
+            return event | {"response": without(event["response"], "modalities", "output_modalities")}
         return event
 
     def write(self, kind: str, content: Content) -> Iterable[tuple[str, Content]]:
@@ -176,9 +176,9 @@ class XaiDialect(Dialect):
         if kind == "conversation.item.added" and content["item"]["type"] == "function_call":
             content = content | {"item": content["item"] | {"role": "tool"}}
         if kind.startswith("response.") and kind not in ("response.created", "response.done"):
-            content = _without(content, "output_index", "content_index")
+            content = without(content, "output_index", "content_index")
         if kind == "response.content_part.done":
-            content = _without(content, "part")
+            content = without(content, "part")
         if "response" in content:
             content = content | {"response": content["response"] | {"usage": {}}}
         if "session" in content:
@@ -195,11 +195,11 @@ class XaiDialect(Dialect):
         if not self._streams_transcripts:
             return ()
         text = self._transcripts[item_id] = self._transcripts.get(item_id, "") + content["delta"]
-        return ((_TRANSCRIPTION_UPDATED, _without(content, "delta") | {"transcript": text}),)
+        return ((_TRANSCRIPTION_UPDATED, without(content, "delta") | {"transcript": text}),)
 
 
 def _read_session(given: Content) -> Content:
-    session = _without(given, "voice", "turn_detection", "modalities", "output_modalities")
+    session = without(given, "voice", "turn_detection", "modalities", "output_modalities")
     audio: dict[str, Any] = {side: dict(fields) for side, fields in given.get("audio", {}).items()}
     if "voice" in given:
         audio.setdefault("output", {})["voice"] = given["voice"].lower()
@@ -215,9 +215,5 @@ def _read_session(given: Content) -> Content:
 
 def _write_session(session: Content) -> Content:
     heard, spoken = session["audio"]["input"], session["audio"]["output"]
-    audio = {"input": _without(heard, "turn_detection"), "output": _without(spoken, "voice")}
+    audio = {"input": without(heard, "turn_detection"), "output": without(spoken, "voice")}
     return session | {"audio": audio, "voice": spoken["voice"], "turn_detection": heard["turn_detection"]}
-
-
-def _without(content: Content, *names: str) -> Content:
-    return {name: value for name, value in content.items() if name not in names}

@@ -21,10 +21,10 @@ import aiohttp
 import orjson
 
 from dispatcher.avr import protocol
-from tests.bench.service import BenchError, redis
+from tests.bench.service import BenchError, serving
 from tests.chaos.realtime import RealtimeProcess
 from tests.chaos.speech import spoken
-from tests.scenarios.processes import KEY, ServiceProcess
+from tests.scenarios.processes import KEY
 
 # A call gives up on the API after this time: longer than the outage, so that all calls can still be served.
 RETRY_SECONDS = 120
@@ -236,26 +236,16 @@ async def measure(calls: int = 200, outage_seconds: float = 60.0, usual_seconds:
     """
     simulator = await RealtimeProcess.start("--words", "2", "--greeting-words", "2")
     try:
-        async with redis() as server:
-            process = await ServiceProcess.start(
-                "serve",
-                REDIS_URL=server.url,
-                PORT=0,
-                ADMIN_PORT=0,
-                WORKERS=WORKERS,
-                WORKER_MAX_CALLS=max(200, calls),
-                OPENAI_API_KEY=KEY,
-                OPENAI_BASE_URL=simulator.url,
-                OPENAI_INSTRUCTIONS="You answer caller {from}.",
-                UPSTREAM_RETRY_SECONDS=RETRY_SECONDS,
-                FILLER_WAV="none",
-            )
-            try:
-                port = int((await process.line("dispatcher listening"))["port"])
-                await process.line("serving")
-                return await _measure(simulator, port, calls, outage_seconds, usual_seconds)
-            finally:
-                await process.stop()
+        async with serving(
+            WORKERS=WORKERS,
+            WORKER_MAX_CALLS=max(200, calls),
+            OPENAI_API_KEY=KEY,
+            OPENAI_BASE_URL=simulator.url,
+            OPENAI_INSTRUCTIONS="You answer caller {from}.",
+            UPSTREAM_RETRY_SECONDS=RETRY_SECONDS,
+            FILLER_WAV="none",
+        ) as (_, port):
+            return await _measure(simulator, port, calls, outage_seconds, usual_seconds)
     finally:
         await simulator.stop()
 

@@ -246,6 +246,19 @@ async def redis() -> AsyncIterator[RealRedis]:
 
 
 @contextlib.asynccontextmanager
+async def serving(**settings: object) -> AsyncIterator[tuple[ServiceProcess, int]]:
+    """Run `serve` with a Redis until the end of the block; return it with the dispatchers' port."""
+    async with redis() as server:
+        process = await ServiceProcess.start("serve", REDIS_URL=server.url, PORT=0, ADMIN_PORT=0, **settings)
+        try:
+            port = int((await process.line("dispatcher listening"))["port"])
+            await process.line("serving")
+            yield process, port
+        finally:
+            await process.stop()
+
+
+@contextlib.asynccontextmanager
 async def running(*, audio_format: str = "pcm", tls: bool = False, **settings: object) -> AsyncIterator[Service]:
     """Run `serve`, a Redis and an API, until the end of the block."""
     arguments = [audio_format, *([str(CERTIFICATE)] if tls else [])]
@@ -254,25 +267,16 @@ async def running(*, audio_format: str = "pcm", tls: bool = False, **settings: o
         model_port = int(await model.line())
         if tls:
             settings["SSL_CERT_FILE"] = CERTIFICATE
-        async with redis() as server:
-            process = await ServiceProcess.start(
-                "serve",
-                REDIS_URL=server.url,
-                PORT=0,
-                ADMIN_PORT=0,
-                OPENAI_API_KEY="the-simulator-takes-any",
-                OPENAI_BASE_URL=f"{'wss' if tls else 'ws'}://localhost:{model_port}/v1/realtime",
-                OPENAI_INSTRUCTIONS=NAME + "{from}",
-                OPENAI_AUDIO_FORMAT=audio_format,
-                FALLBACK_WAV="none",  # because refusals are timed
-                **{"WORKERS": os.cpu_count() or 1} | settings,
-            )
-            try:
-                listening = await process.line("dispatcher listening")
-                await process.line("serving")
-                await asyncio.sleep(SETTLE_SECONDS)
-                yield Service(process, model, int(listening["port"]), audio_format)
-            finally:
-                await process.stop()
+        own = {
+            "OPENAI_API_KEY": "the-simulator-takes-any",
+            "OPENAI_BASE_URL": f"{'wss' if tls else 'ws'}://localhost:{model_port}/v1/realtime",
+            "OPENAI_INSTRUCTIONS": NAME + "{from}",
+            "OPENAI_AUDIO_FORMAT": audio_format,
+            "FALLBACK_WAV": "none",  # because refusals are timed
+            "WORKERS": os.cpu_count() or 1,
+        }
+        async with serving(**own | settings) as (process, port):
+            await asyncio.sleep(SETTLE_SECONDS)
+            yield Service(process, model, port, audio_format)
     finally:
         await model.kill()

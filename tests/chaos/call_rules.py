@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from simulator.avr.call_record import ClosedBy
 from simulator.realtime.voice import heard_words
 from tests.chaos import announcements
-from tests.chaos.alignment import FORBIDDEN, align
+from tests.chaos.alignment import FORBIDDEN, Alignment, align
 from tests.chaos.answers import answered_in_time, answered_once, heard_way_out, waits
 from tests.chaos.beside_rules import handed_over, undisturbed
 from tests.chaos.ears import Ear, HeardWord
@@ -187,14 +187,7 @@ def told(call: CallFacts) -> Iterator[Breach]:
     ear = Ear([*said, *_everything_said(call)])
     # Of a reply that was incomplete when both processes ended, only the heard part counts.
     lost = _REPLY_WORDS * len(list(both_lost(call)))
-    found = align(
-        said,
-        heard_words,
-        lambda word, heard: ear.same(word, heard.word),
-        left_cost=lambda _: 1.0,
-        right_cost=lambda heard: 1.0 if heard.whole else 0.0,
-        longest_run=max(1, lost),
-    )
+    found = _aligned(said, heard_words, ear, longest_run=max(1, lost))
     allowed = _cuts(call) + lost
     pieces = sum(1 for heard in heard_words if not heard.whole)
     # A cut leaves the beginning of a word and, if the word continues after a lost connection, its end.
@@ -202,14 +195,20 @@ def told(call: CallFacts) -> Iterator[Breach]:
         yield _breach(call, "told", _difference(said, heard_words, ear, allowed), call.ended_seconds)
 
 
-def _difference(said: list[str], heard: list[HeardWord], ear: Ear, allowed: int) -> str:
-    free = align(
+def _aligned(said: list[str], heard: list[HeardWord], ear: Ear, **limits: int) -> Alignment[str, HeardWord] | None:
+    """Match words told with words heard; a piece of a word costs nothing."""
+    return align(
         said,
         heard,
         lambda word, each: ear.same(word, each.word),
         left_cost=lambda _: 1.0,
         right_cost=lambda each: 1.0 if each.whole else 0.0,
+        **limits,
     )
+
+
+def _difference(said: list[str], heard: list[HeardWord], ear: Ear, allowed: int) -> str:
+    free = _aligned(said, heard, ear)
     assert free is not None
     unheard = " ".join(f"{said[i]}[{i}]" for i in free.left)
     untold = " ".join(f"{heard[i].word}@{heard[i].at_seconds:.1f}" for i in free.right if heard[i].whole)
