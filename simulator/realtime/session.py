@@ -176,7 +176,7 @@ class RealtimeSession:
                 self._handle(kind, event, now)
         except RequestError as error:
             self._refuse_event(error, event)
-        self.look(now)
+        self.note_readiness(now)
 
     def _handle(self, kind: str, event: dict[str, Any], now: float) -> None:
         try:
@@ -193,9 +193,9 @@ class RealtimeSession:
         """Run the timers that are due."""
         if self.closing is None:
             self.schedule.run_due(now)
-        self.look(now)
+        self.note_readiness(now)
 
-    def look(self, now: float, *, connected: bool = True) -> None:
+    def note_readiness(self, now: float, *, connected: bool = True) -> None:
         """Note whether the session may answer; it cannot while its client is stalled or disconnected."""
         self.timeline.answers(connected and self.may_answer, now)
 
@@ -347,7 +347,7 @@ class RealtimeSession:
         said = replace(self.behaviour, say=text)
         response = self.responder.create({"tool_choice": "none"}, now, said)
         if item.get("interruptible") is False:
-            self.hearing.deaf_until_seconds = now + said.first_audio_seconds + response.total_ms / 1000
+            self.hearing.muted_until_seconds = now + said.first_audio_seconds + response.total_ms / 1000
 
     def _delete_item(self, event: dict[str, Any], _now: float) -> None:
         # A reply that is being spoken continues after the deletion. This is an assumption about the real API.

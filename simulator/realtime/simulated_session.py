@@ -179,12 +179,12 @@ class SimulatedSession:
     def stall(self) -> None:
         """Stop reading and writing."""
         self._running.clear()
-        self.core.look(self._loop.time(), connected=False)
+        self.core.note_readiness(self._loop.time(), connected=False)
 
     def resume(self) -> None:
         """End a `stall`."""
         self._running.set()
-        self.core.look(self._loop.time(), connected=not self.closed)
+        self.core.note_readiness(self._loop.time(), connected=not self.closed)
         self._changed()
 
     def expire(self) -> None:

@@ -14,7 +14,7 @@ Act = Callable[[World, Pace, random.Random], Awaitable[bool]]
 """Carries out a fault, to its end; returns False without a victim.
 
 Raises:
-        Over: no time is left for the fault.
+        RunEnded: no time is left for the fault.
 """
 
 ACTS: dict[FaultKind, Act] = {
@@ -52,6 +52,6 @@ ACTS: dict[FaultKind, Act] = {
     FaultKind.FULL_DISK: machine_faults.fill_disk,
     FaultKind.STALL_STDERR: machine_faults.stall_stderr,
     FaultKind.HOSTILE_INIT: machine_faults.hostile_inits,
-    FaultKind.DEAF_CORE: faults.deaf_core,
+    FaultKind.STALLED_CORE: faults.stalled_core,
     FaultKind.FLOODING_CORE: faults.flooding_core,
 }

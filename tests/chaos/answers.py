@@ -200,7 +200,7 @@ def _unbroken(words: Sequence[HeardWord]) -> list[str]:
     kept = []
     for word in words:
         kept.append(word.word)
-        if not word.whole:
+        if not word.fully_heard:
             break
     return kept
 
@@ -215,7 +215,9 @@ def _times_heard(words: Sequence[str], heard: Sequence[HeardWord], ear: Ear) -> 
     count = 0
     for start in range(len(heard) - len(words) + 1):
         part = heard[start : start + len(words)]
-        count += all(each.whole and ear.same(word, each.word) for word, each in zip(words, part, strict=True))
+        count += all(
+            each.fully_heard and ear.same(word, each.word) for word, each in zip(words, part, strict=True)
+        )
     return count
 
 

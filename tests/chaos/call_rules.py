@@ -170,7 +170,7 @@ def greeting(call: CallFacts) -> Iterator[Breach]:
         word
         for word, after in itertools.zip_longest(call.heard, call.heard[1:])
         if word.word == "greeting" and word.share >= 0.5
-        if word.whole or after is None or after.word != "greeting" or not call.gaps
+        if word.fully_heard or after is None or after.word != "greeting" or not call.gaps
         if not was_lost(call, call.started_seconds + word.at_seconds)
     ]
     for word in greetings[1:]:
@@ -189,7 +189,7 @@ def told(call: CallFacts) -> Iterator[Breach]:
     lost = _REPLY_WORDS * len(list(both_lost(call)))
     found = _aligned(said, heard_words, ear, longest_run=max(1, lost))
     allowed = _cuts(call) + lost
-    pieces = sum(1 for heard in heard_words if not heard.whole)
+    pieces = sum(1 for heard in heard_words if not heard.fully_heard)
     # A cut leaves the beginning of a word and, if the word continues after a lost connection, its end.
     if found is None or found.cost > allowed or pieces > 2 * allowed:
         yield _breach(call, "told", _difference(said, heard_words, ear, allowed), call.ended_seconds)
@@ -202,7 +202,7 @@ def _aligned(said: list[str], heard: list[HeardWord], ear: Ear, **limits: int) -
         heard,
         lambda word, each: ear.same(word, each.word),
         left_cost=lambda _: 1.0,
-        right_cost=lambda each: 1.0 if each.whole else 0.0,
+        right_cost=lambda each: 1.0 if each.fully_heard else 0.0,
         **limits,
     )
 
@@ -211,13 +211,13 @@ def _difference(said: list[str], heard: list[HeardWord], ear: Ear, allowed: int)
     free = _aligned(said, heard, ear)
     assert free is not None
     unheard = " ".join(f"{said[i]}[{i}]" for i in free.left)
-    untold = " ".join(f"{heard[i].word}@{heard[i].at_seconds:.1f}" for i in free.right if heard[i].whole)
+    untold = " ".join(f"{heard[i].word}@{heard[i].at_seconds:.1f}" for i in free.right if heard[i].fully_heard)
     # Of words that sound alike, the expected one.
     meant = {j: said[i] for i, j in free.pairs}
     as_meant = " ".join(meant.get(j, each.word) for j, each in enumerate(heard))
     return (
         f"told but not heard: {unheard or 'nothing'}; heard but not told: {untold or 'nothing'};"
-        f" {allowed} cuts, {sum(1 for each in heard if not each.whole)} pieces of words;"
+        f" {allowed} cuts, {sum(1 for each in heard if not each.fully_heard)} pieces of words;"
         f" told {' '.join(said)!r}; heard {as_meant!r}"
     )
 

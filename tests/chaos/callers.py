@@ -106,14 +106,14 @@ class Caller:
 
     # Misbehaviour of a core
 
-    def go_deaf(self) -> None:
-        """Stop reading, until `hear_again`."""
-        self.facts.part = Part.DEAF
+    def stall(self) -> None:
+        """Stop reading, until `resume`."""
+        self.facts.part = Part.STALLED
         if self.call is not None:
             self.call.stop_reading()
 
-    def hear_again(self) -> None:
-        """End `go_deaf`."""
+    def resume(self) -> None:
+        """End `stall`."""
         if self.call is not None:
             self.call.read_again()
 

@@ -54,7 +54,7 @@ class HeardWord:
     share: float
 
     @property
-    def whole(self) -> bool:
+    def fully_heard(self) -> bool:
         """Tell whether the word was heard to its end."""
         return self.share >= _WHOLE_SHARE
 

@@ -19,7 +19,7 @@ class Part(enum.Enum):
 
     TALKER = "talker"
     """Holds a conversation; all rules apply to it."""
-    DEAF = "deaf"
+    STALLED = "stalled"
     """A core that stops reading: only its own call may suffer."""
     FLOODER = "flooder"
     """A core that sends far too much: only its own call must end."""
@@ -62,7 +62,7 @@ class FaultKind(enum.Enum):
     FULL_DISK = "temporary folder full"
     STALL_STDERR = "stderr not read for a while"
     HOSTILE_INIT = "hostile cores connect"
-    DEAF_CORE = "core stops reading"
+    STALLED_CORE = "core stops reading"
     FLOODING_CORE = "core floods"
 
 

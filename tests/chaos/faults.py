@@ -60,7 +60,7 @@ async def stop_worker(world: World, pace: Pace, rng: random.Random) -> bool:
     peers = await asyncio.to_thread(sockets.peers_of, worker.process.pid, world.realtime.port)
     fault = Fault(FaultKind.STOP_WORKER, time.monotonic(), calls, lasts=True, detail=worker.id)
     frozen = Frozen(fault.at_seconds, math.inf, peers)
-    world.book.frozen.append(frozen)
+    world.run_log.frozen.append(frozen)
     world.hit(fault)
     worker.process.signal(signal.SIGSTOP)
     try:
@@ -232,18 +232,18 @@ async def cut_caller(world: World, pace: Pace, rng: random.Random) -> bool:
     return True
 
 
-async def deaf_core(world: World, pace: Pace, rng: random.Random) -> bool:
+async def stalled_core(world: World, pace: Pace, rng: random.Random) -> bool:
     """Let a core stop reading for a while."""
     caller = any_talker(world, rng)
     if caller is None:
         return False
-    fault = Fault(FaultKind.DEAF_CORE, time.monotonic(), frozenset({caller.uuid}), lasts=True)
+    fault = Fault(FaultKind.STALLED_CORE, time.monotonic(), frozenset({caller.uuid}), lasts=True)
     world.hit(fault)
-    caller.go_deaf()
+    caller.stall()
     try:
-        await asyncio.sleep(pace.deaf_seconds)
+        await asyncio.sleep(pace.core_stall_seconds)
     finally:
-        caller.hear_again()
+        caller.resume()
         fault.until_seconds = time.monotonic()
     return True
 

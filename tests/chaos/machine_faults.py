@@ -32,7 +32,7 @@ async def fill_disk(world: World, pace: Pace, _: random.Random) -> bool:
                 await world.add_worker()
             except AssertionError as error:
                 what = f"a worker could not start on a full disk: {str(error)[-500:]}"
-                world.book.breaches.append(Breach("process", what, began_seconds))
+                world.run_log.breaches.append(Breach("process", what, began_seconds))
             await asyncio.sleep(max(0.0, began_seconds + pace.disk_seconds - time.monotonic()))
         finally:
             await asyncio.to_thread(world.disk.free)

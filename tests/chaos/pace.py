@@ -17,7 +17,7 @@ class Pace:
         outage_seconds: time for which the Realtime API is down, also for running sessions.
         late_seconds: delay of a late response.
         link_seconds: time for which a link is broken.
-        deaf_seconds: time for which a core does not read.
+        core_stall_seconds: time for which a core does not read.
         hang_seconds: time for which a dispatcher hangs: longer than its workers keep its calls' sessions.
         probe_seconds: interval of liveness probes of a hung dispatcher, which is replaced after the third.
         disk_seconds: time for which the disk is full.
@@ -33,7 +33,7 @@ class Pace:
     outage_seconds: float = 4.0
     late_seconds: float = 11.0
     link_seconds: float = 2.0
-    deaf_seconds: float = 8.0
+    core_stall_seconds: float = 8.0
     hang_seconds: float = 20.0
     probe_seconds: float = 2.0
     disk_seconds: float = 6.0

@@ -19,7 +19,7 @@ from tests.chaos.facts import Breach, CallFacts, FaultKind
 from tests.chaos.pace import Pace
 from tests.chaos.results import Results
 from tests.chaos.story import story
-from tests.chaos.victims import Over
+from tests.chaos.victims import RunEnded
 from tests.chaos.world import World
 from tests.helpers import eventually
 
@@ -84,7 +84,7 @@ class ChaosRun:
         self._options = options
         self._say = say
         self._world = World(rollover_seconds=options.rollover_seconds)
-        self._results = Results(self._world.book.faults, self._world.book.breaches)
+        self._results = Results(self._world.run_log.faults, self._world.run_log.breaches)
         self._began_seconds = 0.0
         self._stopping = asyncio.Event()
         self._acting: set[asyncio.Task[None]] = set()
@@ -152,14 +152,14 @@ class ChaosRun:
         facts.tool_runs = world.tool_runs_of(caller.uuid)
         facts.pins = world.pins_of(caller.uuid)
         facts.restorations = world.restorations_of(caller.uuid)
-        facts.frozen = [each for each in world.book.frozen if each.until_seconds > facts.started_seconds]
+        facts.frozen = [each for each in world.run_log.frozen if each.until_seconds > facts.started_seconds]
         facts.heard = await asyncio.to_thread(_listen, caller)
 
     def _note_refusals(self, facts: CallFacts) -> None:
         """Note the fault that refused this call's `response.create`."""
-        book = [fault for fault in self._world.book.faults if fault.kind is FaultKind.REFUSE_ANSWER]
+        refusals = [fault for fault in self._world.run_log.faults if fault.kind is FaultKind.REFUSE_ANSWER]
         for struck in (each for session in facts.sessions for each in session.struck if each.name == "rejection"):
-            earlier = [fault for fault in book if fault.at_seconds <= struck.until_seconds]
+            earlier = [fault for fault in refusals if fault.at_seconds <= struck.until_seconds]
             if earlier and facts.uuid not in earlier[-1].calls:
                 earlier[-1].calls |= {facts.uuid}
                 facts.faults.append(earlier[-1])
@@ -200,7 +200,7 @@ class ChaosRun:
         for _ in range(_ATTEMPTS):
             try:
                 done = await ACTS[kind](self._world, self._options.pace, rng)
-            except Over:
+            except RunEnded:
                 self._say(f"{self._now():6.1f} s  {kind.value}: skipped at the end of the run")
                 return
             self._acted_seconds = time.monotonic()

@@ -77,5 +77,5 @@ def _shown(item: Item) -> str:
 
 def _heard(call: CallFacts) -> Iterator[str]:
     for word in call.heard:
-        share = "" if word.whole else f"~{word.share:.1f}"
+        share = "" if word.fully_heard else f"~{word.share:.1f}"
         yield f"{word.word}{share}@{word.at_seconds:.1f}"

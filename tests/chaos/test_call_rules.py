@@ -182,7 +182,7 @@ class TestConnection:
         call.capacity = False
         assert "connection" not in broken_rules(call)
 
-    @pytest.mark.parametrize("part", [Part.DEAF, Part.FLOODER])
+    @pytest.mark.parametrize("part", [Part.STALLED, Part.FLOODER])
     def test_a_core_that_misbehaves_may_be_ended(self, part: Part) -> None:
         for code, by in ((1008, ClosedBy.SERVICE), (1006, ClosedBy.NOBODY)):
             call = a_call()

@@ -202,15 +202,15 @@ async def test_core_that_stops_reading_resumes_later() -> None:
         caller = _caller(service, _script(turns=1))
         running = asyncio.create_task(caller.run())
         await eventually(lambda: caller.is_up)
-        caller.go_deaf()
-        assert caller.facts.part is Part.DEAF
+        caller.stall()
+        assert caller.facts.part is Part.STALLED
         call = caller.call
         assert call is not None
         received = call.record.frames_received
         await call.wait_for(lambda c: c.microphone.said_bytes)
         await call.wait_for(lambda c: not c.microphone.has_speech)
         assert call.record.frames_received <= received + 1
-        caller.hear_again()
+        caller.resume()
         assert await running
     assert caller.facts.hung_up == "caller"
 

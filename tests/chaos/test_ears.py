@@ -40,7 +40,7 @@ def test_every_word_is_told_from_every_other() -> None:
     words = random.Random(1).choices(_VOCABULARY, k=200)
     heard = _heard(_said(*words))
     assert _same(heard, *words)
-    assert all(word.whole for word in heard)
+    assert all(word.fully_heard for word in heard)
     assert [round(word.at_seconds / 0.4) for word in heard] == list(range(200))
 
 
@@ -58,7 +58,7 @@ def test_truncated_word_is_recognized_by_its_beginning(milliseconds: int) -> Non
         (heard,) = _heard(_cut(_said(word), milliseconds))
         assert Ear(_VOCABULARY).same(heard.word, word)
         assert heard.share == pytest.approx(milliseconds / 320, abs=0.05)
-        assert not heard.whole
+        assert not heard.fully_heard
 
 
 def test_too_short_sound_is_no_word() -> None:
@@ -74,7 +74,7 @@ def test_word_after_a_truncated_one_is_recognized() -> None:
         one, other = rng.choices(_VOCABULARY, k=2)
         heard = _heard(_cut(_said(one), rng.randint(40, 300)) + _said(other))
         assert _same(heard[-1:], other)
-        assert heard[-1].whole
+        assert heard[-1].fully_heard
 
 
 @pytest.mark.parametrize("milliseconds", [5, 15, 22, 25, 29])
@@ -90,7 +90,7 @@ def test_word_after_a_truncated_one_and_a_pause_has_its_time() -> None:
     playout.add(_said("delta"), 7.5)
     playout.end(10.0)
     cut, whole = Ear(_VOCABULARY).listen(played(playout, 10.0))
-    assert not cut.whole
+    assert not cut.fully_heard
     assert whole.word == "delta"
     assert cut.at_seconds == pytest.approx(1.0, abs=0.05)
     assert whole.at_seconds == pytest.approx(7.5, abs=0.05)
@@ -100,13 +100,13 @@ def test_sound_that_is_no_word_is_unknown() -> None:
     noise = np.random.default_rng(1).integers(-8000, 8000, 2560).astype("<i2").tobytes()
     (heard,) = _heard(noise + bytes(640))
     assert heard.word == UNKNOWN
-    assert heard.whole, "it cannot be passed over"
+    assert heard.fully_heard, "no word may be skipped"
 
 
 def test_missing_frames_in_a_word_are_noticed() -> None:
     whole = _said("alpha")
     (heard,) = _heard(whole[:960] + whole[960 + 2 * 320 :])
-    assert not heard.whole
+    assert not heard.fully_heard
 
 
 def test_played_audio_is_one_stretch_until_audio_is_dropped() -> None:

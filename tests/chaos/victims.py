@@ -20,7 +20,7 @@ _KNOWN_SECONDS = 2.0
 _AT_LEAST = 2
 
 
-class Over(Exception):
+class RunEnded(Exception):
     """The end of the run, at which faults that wait for Redis are dropped."""
 
 
@@ -85,7 +85,7 @@ def any_talker(world: World, rng: random.Random) -> Caller | None:
 async def turn_at_redis(world: World) -> AsyncIterator[None]:
     async with world.redis_lock:
         if world.is_over:
-            raise Over
+            raise RunEnded
         yield
 
 
@@ -123,7 +123,7 @@ async def frozen_redis(world: World) -> AsyncIterator[None]:
 def woke_without_redis(world: World) -> bool:
     """Tell whether a worker was stopped while Redis was away: then only the dispatchers of its calls know it."""
     left_seconds = world.redis_left_seconds
-    return left_seconds is not None and any(each.until_seconds >= left_seconds for each in world.book.frozen)
+    return left_seconds is not None and any(each.until_seconds >= left_seconds for each in world.run_log.frozen)
 
 
 async def none_stopped(world: World, pace: Pace) -> None:

@@ -85,7 +85,7 @@ class Member:
 
 
 @dataclass(slots=True)
-class Book:
+class RunLog:
     """The faults done and the breaches found so far."""
 
     faults: list[Fault] = field(default_factory=list)
@@ -112,7 +112,7 @@ class World:
     """
 
     def __init__(self, *, rollover_seconds: float = 3300.0) -> None:
-        self.book = Book()
+        self.run_log = RunLog()
         self.workers: list[Member] = []
         self.dispatchers: list[Member] = []
         self.urls: list[str] = []
@@ -287,7 +287,7 @@ class World:
                 what = (
                     f"{member.process.name} {member.id} ended by itself with {code}: {member.process.raw[-2000:]}"
                 )
-                self.book.breaches.append(Breach("process", what, time.monotonic()))
+                self.run_log.breaches.append(Breach("process", what, time.monotonic()))
 
     async def _await_end(self, member: Member, drain_seconds: float) -> None:
         began_seconds = time.monotonic()
@@ -302,7 +302,7 @@ class World:
             if code == 0:
                 return
             what = f"{member.process.name} {member.id} ended with {code} after SIGTERM"
-        self.book.breaches.append(Breach("exit", what, began_seconds))
+        self.run_log.breaches.append(Breach("exit", what, began_seconds))
 
     def _let_go(self, member: Member) -> None:
         if member.going:
@@ -370,7 +370,7 @@ class World:
 
     def hit(self, fault: Fault) -> None:
         """Note a fault in the calls that it hits."""
-        self.book.faults.append(fault)
+        self.run_log.faults.append(fault)
         for uuid in fault.calls:
             if (caller := self.callers.get(uuid)) is not None:
                 caller.hit(fault)
@@ -405,7 +405,7 @@ class World:
 
     def read_logs(self) -> None:
         """Read new log lines."""
-        self.book.breaches += self._logs.read(member.process for member in self.members)
+        self.run_log.breaches += self._logs.read(member.process for member in self.members)
 
     def pins_of(self, uuid: str) -> list[Pin]:
         """Return the workers that a call was assigned to, in order of time."""
