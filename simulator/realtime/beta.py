@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Final
 
-from simulator.realtime.dialect import Content, Dialect, Event
+from simulator.realtime.dialect import Content, Dialect, Event, without
 from simulator.realtime.errors import RequestError
 from simulator.realtime.requests import (
     AUDIO_PART,
@@ -151,7 +151,7 @@ class BetaDialect(Dialect):
         if kind == "conversation.item.done":
             return ()
         if kind == "response.function_call_arguments.done":
-            content = _without(content, "name")
+            content = without(content, "name")
         for name, write in (("session", _write_session), ("response", _write_response), ("item", _write_item)):
             if name in content:
                 content = content | {name: write(content[name])}
@@ -216,13 +216,13 @@ def _write_session(session: Content) -> Content:
         "input_audio_format": _FORMAT_NAMES[heard["format"]["type"]],
         "input_audio_noise_reduction": heard["noise_reduction"],
         "input_audio_transcription": heard["transcription"],
-        "turn_detection": heard["turn_detection"] and _without(heard["turn_detection"], "idle_timeout_ms"),
+        "turn_detection": heard["turn_detection"] and without(heard["turn_detection"], "idle_timeout_ms"),
     }
 
 
 def _write_response(response: Content) -> Content:
     spoken = response["audio"]["output"]
-    return _without(response, "output_modalities", "audio") | {
+    return without(response, "output_modalities", "audio") | {
         "modalities": _write_modalities(response["output_modalities"]),
         "voice": spoken["voice"],
         "output_audio_format": _FORMAT_NAMES[spoken["format"]["type"]],
@@ -248,7 +248,3 @@ def _with_contents(item: Content, names: dict[str, str]) -> Content:
         return item
     parts = [part | {"type": names.get(part["type"], part["type"])} for part in item["content"]]
     return item | {"content": parts}
-
-
-def _without(content: Content, *names: str) -> Content:
-    return {name: value for name, value in content.items() if name not in names}

@@ -117,7 +117,7 @@ class SessionConfig:
 
     @property
     def transcription(self) -> dict[str, Any] | None:
-        """Input transcription; None: off."""
+        """Return the settings of input transcription; None: off."""
         transcription: dict[str, Any] | None = self.session["audio"]["input"]["transcription"]
         return transcription
 

@@ -43,3 +43,8 @@ class Dialect:
     def write(self, kind: str, content: Content) -> Iterable[tuple[str, Content]]:
         """Return the events to send for a server event of GA; the given content is not changed."""
         return ((kind, content),)
+
+
+def without(content: Content, *names: str) -> Content:
+    """Return the content without the fields of these names."""
+    return {name: value for name, value in content.items() if name not in names}

@@ -60,17 +60,17 @@ class Hearing:
     Attributes:
         input: the input audio buffer.
         recording: all appended audio.
-        deaf_until_seconds: time until which the caller is not heard; None: always heard.
+        muted_until_seconds: time until which the caller is not heard; None: always heard.
     """
 
     def __init__(self, host: HearingHost) -> None:
         self.input = InputAudio()
         self.recording = Recording()
-        self.deaf_until_seconds: float | None = None
+        self.muted_until_seconds: float | None = None
         self._host = host
         self._turn_item_id: str | None = None
-        self._is_stuck = False  # speech goes on until the client commits or clears the buffer
-        self._stuck_from_seconds = 0.0
+        self._is_endless = False  # speech goes on until the client commits or clears the buffer
+        self._endless_from_seconds = 0.0
         self._idle_from_ms: int | None = None
 
     def configure(self) -> None:
@@ -107,18 +107,18 @@ class Hearing:
         if self._host.settings.keep_audio:
             self.recording.add(data)
         pcm = audio.decode(data)
-        if self.deaf_until_seconds is not None and now < self.deaf_until_seconds:
+        if self.muted_until_seconds is not None and now < self.muted_until_seconds:
             pcm = bytes(len(pcm))
         changes = self.input.append(pcm)
         if self._host.config.turn_detection is None:
             return
         for change in changes:
-            if self._is_stuck:
+            if self._is_endless:
                 break
             if isinstance(change, SpeechStarted):
                 self._speech_started(self.input.audio_start_ms(change.speech_start_ms), now)
                 if self._host.faults.take_endless_speech():
-                    self._get_stuck(now)
+                    self._begin_endless_speech(now)
             else:
                 self._speech_stopped(change, now)
         if self._idle_from_ms is not None:
@@ -131,7 +131,7 @@ class Hearing:
             now: the clock.
             seconds: length of the speech; None: until the client commits or clears the buffer.
         """
-        self._get_stuck(now)
+        self._begin_endless_speech(now)
         if self._turn_item_id is None:
             self._speech_started(self.input.appended_ms, now)
         item_id = self._turn_item_id
@@ -193,15 +193,15 @@ class Hearing:
         self._end_turn(now)
         self._host.emit("input_audio_buffer.cleared")
 
-    def _get_stuck(self, now: float) -> None:
-        self._is_stuck = self.input.keeps_all = True
-        self._stuck_from_seconds = now
+    def _begin_endless_speech(self, now: float) -> None:
+        self._is_endless = self.input.keeps_all = True
+        self._endless_from_seconds = now
 
     def _end_turn(self, now: float | None) -> None:
         self._turn_item_id = None
-        if self._is_stuck and now is not None:
-            self._host.timeline.suffered("endless_speech", self._stuck_from_seconds, now)
-        self._is_stuck = self.input.keeps_all = False
+        if self._is_endless and now is not None:
+            self._host.timeline.suffered("endless_speech", self._endless_from_seconds, now)
+        self._is_endless = self.input.keeps_all = False
 
     def _commit_turn(self, turn: Turn, item_id: str, now: float) -> None:
         self._end_turn(now)

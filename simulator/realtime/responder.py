@@ -66,7 +66,7 @@ class Responder:
 
     @property
     def speaks(self) -> bool:
-        """Whether any response is under way."""
+        """Tell whether any response is under way."""
         return self.active is not None or bool(self._out_of_band)
 
     # Client events.

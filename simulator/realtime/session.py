@@ -1,8 +1,8 @@
 """A session of the simulated Realtime API, without I/O: client events in, server events out.
 
-Turn detection runs on audio time (milliseconds appended), replies and transcription on the clock given as
-`now` (seconds of any monotonic clock). Order of events, errors and figures follow OpenAI's service; where its
-behaviour is not known, a comment says what is assumed.
+Turn detection runs on audio time (milliseconds appended). Replies and transcription run on the clock given as
+`now` (seconds of any monotonic clock). The order of events, the errors and the figures follow OpenAI's service.
+Where its behaviour is not known, a comment states the assumption.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from simulator.realtime.usage import Usage
 from simulator.realtime.xai import XaiDialect
 from simulator.schedule import Schedule
 
-# The real conversation forgets its oldest items when there are too many tokens; here creating one more fails.
+# The real conversation drops its oldest items when it has too many tokens; here creating one more item fails.
 MAX_ITEMS = 2000
 
-# A session that does not listen begins to speak by itself: after any greeting has been asked for.
+# A session that does not listen begins to speak after this time, so that a requested greeting comes first.
 TALK_AFTER_SECONDS = 0.5
 
-# Remembered for people and tests.
+# Client events kept for people and tests.
 MAX_CLIENT_EVENTS = 1000
 
 _DIALECTS: Final[dict[DialectName, type[Dialect]]] = {
@@ -58,28 +58,28 @@ _DIALECTS: Final[dict[DialectName, type[Dialect]]] = {
 
 
 class RealtimeSession:
-    """State of one session.
+    """The state of one session.
 
     Args:
-        model: from the URL.
-        settings: of the server.
-        faults: that this session is to suffer.
-        wall_time_seconds: the time of day, for `expires_at`.
-        dialect: that its client speaks; None: the server's.
-        counters: of the server.
+        model: the model that the URL names.
+        settings: settings of the server.
+        faults: faults of this session.
+        wall_time_seconds: time of day, for `expires_at`.
+        dialect: dialect of the client; None: the server's.
+        counters: counts of the server.
 
     Attributes:
         id: `sess_...`.
-        model: from the URL.
-        conversation: what the model has in mind.
-        mcp: the MCP servers among its tools.
-        responses: all of them (the last 1,000).
-        client_events: those received (the last 1,000), without `input_audio_buffer.append`.
+        model: the model that the URL names.
+        conversation: items that the model knows.
+        mcp: MCP servers among the tools.
+        responses: the last 1,000 responses.
+        client_events: the last 1,000 received events, without `input_audio_buffer.append`.
         received: client events received, by type.
         sent: server events sent, by type.
-        usage: of all responses.
-        timeline: when it might answer, and heard its caller.
-        closing: set when the session is over: close code and reason.
+        usage: tokens of all responses.
+        timeline: times at which the session may answer, and receives audio.
+        closing: close code and reason, set when the session is over.
     """
 
     def __init__(
@@ -135,10 +135,10 @@ class RealtimeSession:
         }
         self.hearing.configure()
 
-    # What the shell drives.
+    # For the shell.
 
     def open(self, now: float) -> None:
-        """Begin: `session.created`."""
+        """Begin the session with `session.created`."""
         opening: dict[str, dict[str, Any]] = {
             "session.created": {"session": self.config.session},
             "conversation.created": {
@@ -151,7 +151,7 @@ class RealtimeSession:
         self.timeline.opened_seconds = now
 
     def receive(self, message: str | bytes, now: float) -> None:
-        """Take one client event (JSON text); what is wrong with it is answered with an `error` event."""
+        """Take one client event (JSON text), and answer an invalid one with an `error` event."""
         if self.closing is not None:
             return
         event: Any = None
@@ -176,7 +176,7 @@ class RealtimeSession:
                 self._handle(kind, event, now)
         except RequestError as error:
             self._refuse_event(error, event)
-        self.look(now)
+        self.note_readiness(now)
 
     def _handle(self, kind: str, event: dict[str, Any], now: float) -> None:
         try:
@@ -190,36 +190,36 @@ class RealtimeSession:
         self.refuse(error, event_id if isinstance(event_id, str) else None)
 
     def advance(self, now: float) -> None:
-        """Do what is due."""
+        """Run the timers that are due."""
         if self.closing is None:
             self.schedule.run_due(now)
-        self.look(now)
+        self.note_readiness(now)
 
-    def look(self, now: float, *, connected: bool = True) -> None:
-        """Note whether the session may answer; one whose client cannot hear it (stalled, or gone) cannot."""
+    def note_readiness(self, now: float, *, connected: bool = True) -> None:
+        """Note whether the session may answer; it cannot while its client is stalled or disconnected."""
         self.timeline.answers(connected and self.may_answer, now)
 
     def next_due_seconds(self) -> float | None:
-        """When `advance` is to be called next."""
+        """Return the time of the next call of `advance`."""
         return None if self.closing is not None else self.schedule.next_due_seconds()
 
     @property
     def has_output(self) -> bool:
-        """Whether there is something for `take_output`, or the session is over."""
+        """Tell whether `take_output` has events, or the session is over."""
         return bool(self._output) or self.closing is not None
 
     @property
     def output_count(self) -> int:
-        """How many server events wait to be sent."""
+        """Return the number of server events that wait to be sent."""
         return len(self._output)
 
     def take_output(self) -> list[bytes]:
-        """The server events that are to be sent now, as JSON text, in order."""
+        """Return the server events to send now, as JSON text, in order."""
         output, self._output = self._output, []
         return output
 
     def expire(self) -> None:
-        """The session has lasted as long as it may: `error` event, then close code 1001."""
+        """End the session at its time limit: `error` event, then close code 1001."""
         if self.closing is not None:
             return
         minutes = self.settings.session_limit_seconds / 60
@@ -238,29 +238,29 @@ class RealtimeSession:
 
     @property
     def may_answer(self) -> bool:
-        """Whether it is set up, and answers turns by itself or is about to speak."""
+        """Tell whether the session is set up, and answers turns by itself or is about to speak."""
         is_set_up = self.closing is None and self.sent["session.updated"] > 0
         return is_set_up and (self.responder.speaks or self.config.detection_flag("create_response"))
 
     @property
     def active_response(self) -> Response | None:
-        """The response under way in the conversation."""
+        """Return the response under way in the conversation."""
         return self.responder.active
 
     @property
     def responses(self) -> Sequence[Response]:
-        """The last 1,000 responses, in order."""
+        """Return the last 1,000 responses, in order."""
         return self.responder.responses
 
     @property
     def usage(self) -> Usage:
-        """Tokens of all responses that have ended."""
+        """Return the tokens of all responses that have ended."""
         return self.responder.usage
 
-    # What responses need.
+    # For responses.
 
     def emit(self, kind: str, **content: Any) -> None:
-        """Send a server event of the GA dialect, as the client's dialect has it, and as faults leave it."""
+        """Send a server event of the GA dialect, changed by the client's dialect and by faults."""
         for quirky, changed in self._quirks.apply(kind, content):
             for sent, fields in self._dialect.write(quirky, changed):
                 if self.faults.loses(sent):
@@ -271,7 +271,7 @@ class RealtimeSession:
                 self._output.append(orjson.dumps(event) if garbling is None else garbled(event, garbling))
 
     def new_id(self, prefix: str) -> str:
-        """A unique id, as long as OpenAI's."""
+        """Return a unique id, as long as OpenAI's."""
         self._id_count += 1
         return f"{prefix}_{self._id_prefix}{self._id_count:08x}"
 
@@ -287,7 +287,7 @@ class RealtimeSession:
         """Account for a response that is done."""
         self.responder.finished(response)
 
-    # What the caller's audio changes.
+    # For the caller's audio.
 
     def hear(self, speech: bytes) -> None:
         """Let the model listen to a turn's speech."""
@@ -339,15 +339,18 @@ class RealtimeSession:
         )
 
     def _force_message(self, item: dict[str, Any], now: float) -> None:
-        """Say fixed text, as a response. xAI: unless it is interruptible, "caller audio is dropped" meanwhile."""
+        """Say fixed text as a response.
+
+        xAI drops the caller's audio meanwhile ("caller audio is dropped"), unless the item is interruptible.
+        """
         text = " ".join(part["text"] for part in item["content"])
         said = replace(self.behaviour, say=text)
         response = self.responder.create({"tool_choice": "none"}, now, said)
         if item.get("interruptible") is False:
-            self.hearing.deaf_until_seconds = now + said.first_audio_seconds + response.total_ms / 1000
+            self.hearing.muted_until_seconds = now + said.first_audio_seconds + response.total_ms / 1000
 
     def _delete_item(self, event: dict[str, Any], _now: float) -> None:
-        # Of an item that is being spoken the rest still comes: nothing else is known of the real one.
+        # A reply that is being spoken continues after the deletion. This is an assumption about the real API.
         self.conversation.remove(event["item_id"])
         self.emit("conversation.item.deleted", item_id=event["item_id"])
 
@@ -358,13 +361,13 @@ class RealtimeSession:
         self.emit("conversation.item.retrieved", item=item.wire(self.config.input_audio.encode))
 
     def _truncate_item(self, event: dict[str, Any], _now: float) -> None:
-        # Of an item that is being spoken the rest still comes, and is not remembered: also an assumption.
+        # A reply that is being spoken continues, but is not remembered. This is an assumption about the real API.
         item = self.conversation.find(event["item_id"])
         if item is None:
             raise errors.no_such_item("truncate", "truncating", event["item_id"])
         content_index, audio_end_ms = event["content_index"], event["audio_end_ms"]
         if Quirk.TWO_PARTS in self.faults.quirks and content_index == 1:
-            # The session keeps one part; the second begins here.
+            # The session keeps one part; the client's second part begins here.
             content_index, audio_end_ms = 0, audio_end_ms + FIRST_PART_DELTAS * self.behaviour.delta_ms
         item.truncate(content_index, audio_end_ms)
         self.emit(

@@ -1,4 +1,4 @@
-"""That the benchmarks run, and would notice if sound was lost."""
+"""The benchmarks run, and notice lost audio."""
 
 from __future__ import annotations
 

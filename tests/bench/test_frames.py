@@ -10,7 +10,7 @@ SIZES = [0, 1, 125, 126, 65_535, 65_536]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_library_reads_what_is_written(size: int) -> None:
+def test_library_reads_written_frames(size: int) -> None:
     for protocol, write in ((Protocol(SERVER), client_frame), (Protocol(CLIENT), server_frame)):
         protocol.receive_data(write(bytes(size)))
         (frame,) = protocol.events_received()

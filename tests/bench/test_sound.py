@@ -14,7 +14,7 @@ SECONDS = 3
 
 
 def said(audio_format: str, call: int) -> bytes:
-    """What the API gets of a caller, frame by frame."""
+    """Return the API's audio of a caller, frame by frame."""
     uplink = for_format(audio_format).uplink()
     frames = itertools.islice(itertools.cycle(sound.caller_frames(call)), SECONDS * sound.FRAMES_PER_SECOND)
     return b"".join(map(uplink.encode, frames))

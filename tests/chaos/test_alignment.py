@@ -78,11 +78,11 @@ def test_optional_element_costs_nothing() -> None:
 
 
 @pytest.mark.parametrize(("right", "possible"), [("a c d", True), ("a d", False), ("a x b c d", True)])
-def test_a_run_that_is_too_long_is_no_match(right: str, possible: bool) -> None:
+def test_too_long_a_run_of_gaps_is_no_match(right: str, possible: bool) -> None:
     assert (_words("a b c d", right, longest_run=1) is not None) is possible
 
 
-def test_two_short_runs_are_not_one_long_one() -> None:
+def test_two_short_runs_do_not_count_as_a_long_one() -> None:
     found = _words("a b c d e", "a c e", longest_run=1)
     assert found is not None
     assert found.left == (1, 3)

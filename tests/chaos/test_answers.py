@@ -1,4 +1,4 @@
-"""Waits of made-up calls: when an answer counts, and when it is due."""
+"""Waits of made-up calls: the times at which an answer counts, and is due."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _session(*replies: Reply, struck: tuple[Struck, ...] = ()) -> Session:
 
 
 def _call(*heard: tuple[float, str], ended_seconds: float = 160.0) -> CallFacts:
-    """A call from 100 s on, whose caller speaks from 110 to 112 s; `heard` counts from its beginning."""
+    """Return a call from 100 s on, whose caller speaks from 110 to 112 s; `heard` counts from its beginning."""
     return CallFacts(
         "u-1",
         Part.TALKER,
@@ -170,7 +170,7 @@ def test_hang_up_that_was_asked_for_is_an_answer() -> None:
     assert _wait(call).seconds == pytest.approx(1.0)
 
 
-def test_words_that_were_lost_on_the_way_are_owed_nothing() -> None:
+def test_words_lost_on_the_way_are_owed_no_answer() -> None:
     call = _call((0.8, GREETING))
     call.utterances = [replace(call.utterances[0], damaged=True)]
     assert [wait.of for wait in waits(call)] == ["greeting"]
@@ -182,7 +182,7 @@ def test_caller_without_a_connection_cannot_be_answered() -> None:
     assert not _is_late(call)
 
 
-def test_reply_behind_one_that_was_cut_is_no_second_answer() -> None:
+def test_reply_after_a_truncated_one_is_no_second_answer() -> None:
     call = _call((0.8, GREETING), (13.0, "reply two turn"), (15.0, AGAIN))
     replies = (Reply(112.5, "failed", "reply two turn one"), Reply(114.5, "completed", AGAIN))
     call.sessions = [_session(*replies)]

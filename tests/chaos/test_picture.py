@@ -22,7 +22,7 @@ def _said(picture: Picture) -> str:
     return "; ".join(breach.what for breach in differences(picture))
 
 
-def test_a_picture_that_is_right_has_no_differences() -> None:
+def test_right_picture_has_no_differences() -> None:
     assert _said(RIGHT) == ""
 
 

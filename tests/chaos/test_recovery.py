@@ -26,7 +26,7 @@ def test_recovery_ends_when_a_session_that_may_answer_gets_audio() -> None:
     assert recovery_seconds(_call(old, set_up_last), FAULT) == pytest.approx(0.9)
 
 
-def test_a_pause_in_the_same_session_counts() -> None:
+def test_pause_in_the_same_session_counts_as_recovery() -> None:
     assert recovery_seconds(_call(_session([(101.0, 130.0)], [(101.0, 110.1), (111.5, 130.0)])), FAULT) == 1.5
 
 

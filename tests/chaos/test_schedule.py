@@ -21,7 +21,7 @@ def _drawn(seed: int, duration_seconds: float = 200.0) -> list[Step]:
     )
 
 
-def test_a_seed_always_draws_the_same_and_another_something_else() -> None:
+def test_seed_decides_the_schedule() -> None:
     assert _drawn(1) == _drawn(1)
     assert [step.kind for step in _drawn(1)] != [step.kind for step in _drawn(2)]
 

@@ -1,4 +1,4 @@
-"""What the processes log is read once, kept by call, and looked through for exceptions."""
+"""Log lines of the processes: read once, kept by call, and searched for exceptions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.chaos.service_logs import ServiceLogs
 
 
 class Process(SimpleNamespace):
-    """A process, as far as its log goes."""
+    """The part of a process that its log needs."""
 
     __hash__ = object.__hash__  # type: ignore[assignment]  # a namespace has none
 

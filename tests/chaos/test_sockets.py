@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from tests.chaos import sockets
 
-# Accepts two connections, and says what becomes of the first.
+# Accepts two connections, and prints the end of the first.
 _SERVER = """
 import socket, sys
 listener = socket.create_server(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""AVR's protocol: whatever a core and the workers send in whatever order, a call stays whole and ends."""
+"""AVR's protocol: whatever a core and workers send in any order, a call stays consistent and ends."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MESSAGES: list[dict[str, Any]] = [
 
 @st.composite
 def messages(draw: st.DrawFn) -> bytes:
-    """A message of AVR Core: a good one, one that is almost good, or none."""
+    """Draw a message of AVR Core: valid, almost valid, or garbage."""
     valid = draw(st.sampled_from(MESSAGES))
     match draw(st.integers(0, 9)):
         case 0:
@@ -75,7 +75,7 @@ def test_a_message_is_understood_or_refused_with_a_reason(data: bytes) -> None:
     if isinstance(parsed, protocol.Audio):
         assert len(parsed.pcm) % 2 == 0
     elif isinstance(parsed, protocol.Init):
-        # It goes to a worker as it is.
+        # It goes to a worker unchanged.
         wire.encode(wire.Open(parsed.uuid, provider_config=parsed.provider_config), 1)
 
 
@@ -143,7 +143,7 @@ steps = st.one_of(
 
 
 class Life:
-    """A call, and what it was told; `which` of its legs speaks."""
+    """A call, and the actions it has asked for; `which` selects the assignment that speaks."""
 
     def __init__(self) -> None:
         self.driver = CallDriver(waiting_bytes=WAITING_BYTES)
@@ -151,7 +151,7 @@ class Life:
         self.taken: list[Action] = []
 
     def take(self, step: Step) -> None:
-        """As the shell does it."""
+        """Take a step as the shell does."""
         driver, call = self.driver, self.driver.call
         if isinstance(step, bytes):
             call.message(step, driver.now)
@@ -169,7 +169,7 @@ class Life:
         try:
             call.record(assignment, kind, memoryview(payload), self.driver.now)
         except LinkProtocolError:
-            # The one error that the link hands on to the call: its worker is not to be understood.
+            # The one error that the link reports to the call: an unreadable record of its worker.
             if assignment in (call.assignments.current, call.hand_over.standby):
                 call.worker_lost(assignment, self.driver.now)
 
@@ -213,7 +213,7 @@ class Life:
         self.taken += taken
         call = self.driver.call
         assert call.state in State
-        # What goes to a worker can be read there, what goes to the caller is of whole frames.
+        # Messages for a worker can be read there, and audio for the caller is whole frames.
         to_worker(taken)
         heard_pcm(taken)
         assert call._worker_side.audio.waiting_bytes <= WAITING_BYTES
@@ -224,7 +224,7 @@ class Life:
         assert len(call.memory) <= MAX_ITEMS
         assert len(call.memory._replies) <= MAX_REPLIES
         assert call._playback.held_bytes <= wire.REPLY_CREDIT_BYTES
-        # What Redis is to keep can be written, and read again.
+        # Records for Redis can be written, and read again.
         changes = call.memory.take_changes()
         if changes is not None:
             CallMemory.from_stored({name: text for name, text in changes[0].items() if text is not None})
@@ -239,7 +239,7 @@ def test_any_messages_in_any_order_end_a_call_once_within_bounds(script: list[St
         was_ended, so_far = life.driver.state is State.ENDED, len(life.taken)
         life.take(step)
         assert not was_ended or len(life.taken) == so_far
-    # A caller who is not heard of any more ends it.
+    # The silence of an absent caller ends the call.
     for seconds in (11.0, 61.0, 61.0):
         life.take(seconds)
     TALLY.took("AVR protocol", len(start + script) + 3)
@@ -271,7 +271,7 @@ def test_records_of_another_release_are_read_or_ignored(fields: dict[str, str]) 
     for record in memory.records():
         wire.encode(record, 1)
     memory.take_changes()
-    # And the call goes on with it.
+    # The call continues with it.
     memory.remember(wire.ItemUpdate("a", item={"text": "y"}), 10)
     for item_id in memory.order:
         memory.remember(wire.ItemUpdate(item_id, forgotten=True), 0)

@@ -1,4 +1,4 @@
-"""The Realtime API: whatever it sends in whatever order, a session stays usable, and what it tells is whole."""
+"""The Realtime API: whatever it sends in any order, a session stays usable and its output valid."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from worker.session.states import State
 from worker.session.turns import MAX_OPEN_TURNS
 
 TARGET = "upstream"
-# What `worker.session.session_runner.Call.event` takes for an event of another shape than the API's.
+# Exceptions that `worker.session.session_runner` takes for an event of another shape than the API's.
 BAD_EVENT = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
 
 _CALL = {
@@ -93,7 +93,7 @@ EVENTS: list[api.Event] = [
     {"type": "of.next.year"},
 ]
 
-# As the beta dialect, and xAI's, have them.
+# Event names of the beta dialect; xAI has some of them.
 OLD_NAMES = {
     "response.output_audio.delta": "response.audio.delta",
     "response.output_audio_transcript.delta": "response.audio_transcript.delta",
@@ -103,7 +103,7 @@ OLD_NAMES = {
 
 @st.composite
 def events(draw: st.DrawFn) -> api.Event:
-    """An event as the API sends it, or one that it should not send."""
+    """Draw an event that the API sends, or one that it should not send."""
     valid = draw(st.sampled_from(EVENTS))
     made = draw(mutated(valid, 3)) if draw(st.booleans()) else copy.deepcopy(valid)
     if draw(st.integers(0, 9)) == 0:
@@ -120,10 +120,10 @@ def _encoded(record: wire.Record) -> bytes:
 
 
 class Life:
-    """A session, what it was told, and what it wants done."""
+    """A session with its inputs and outputs."""
 
     def __init__(self, dialect: Dialect) -> None:
-        # An answer that never comes does not end this session.
+        # A missing answer does not end this session.
         self.driver = Driver(retry_seconds=1e6, dialect=dialect)
         self.flushes: list[int] = []
         self._dialect = dialect
@@ -133,7 +133,7 @@ class Life:
         return self.driver.session
 
     def take(self) -> list[Any]:
-        """Whatever is to be done can be written, and read by its peer."""
+        """Return the session's actions, and check that their peers can read them."""
         wanted, self.session.actions = self.session.actions, []
         done: list[Any] = []
         for action in wanted:
@@ -152,7 +152,7 @@ class Life:
         return done
 
     def event(self, event: api.Event) -> list[Any]:
-        # `Call.event` counts it, and goes on.
+        # The runner counts it, and continues.
         with contextlib.suppress(*BAD_EVENT):
             self.session.event(event, self.driver.now)
         return self.take()
@@ -170,7 +170,7 @@ class Life:
         assert len(session.parts.audio.turns._ends) <= MAX_OPEN_TURNS
 
     def a_normal_turn(self) -> list[Any]:
-        """Minutes later: the caller asks something, and is answered."""
+        """Take a turn, minutes later: the caller asks something, and is answered."""
         driver = self.driver
         for seconds in (0.2, 61.0, 61.0, 0.2):
             driver.now += seconds
@@ -194,7 +194,7 @@ class Life:
             api.text_done("resp_y", "item_z", "this"),
             api.response_done("resp_y", usage=api.USAGE),
         ):
-            # These are as they should be: nothing may be raised for them.
+            # These events are valid, so no exception may come of them.
             sent = self.to_wire(event)
             self.session.event(sent, driver.now)
             done += self.take()
@@ -202,7 +202,7 @@ class Life:
         return done
 
     def hear_out(self) -> list[Any]:
-        """The dispatcher says what was heard of what was cut, and that nothing plays any more."""
+        """Report the heard part of truncated replies, and the end of playout, as the dispatcher does."""
         flushes, self.flushes = self.flushes, []
         answers: list[wire.Control] = [*(wire.Heard(number) for number in flushes), wire.Playout(idle=True)]
         for record in answers:
@@ -251,7 +251,7 @@ def test_any_api_input_leaves_the_next_turn_working(dialect: Dialect, is_live: b
             try:
                 session.record(step[0], memoryview(step[1]), driver.now)
             except LinkProtocolError:
-                # The call ends by it, and no other: see `worker.service.DispatcherLink`.
+                # This ends the call alone: see `worker.service.DispatcherLink`.
                 session.stopped("a record was not understood")
         elif isinstance(step, float):
             driver.now += step
@@ -277,7 +277,7 @@ def test_any_api_input_leaves_the_next_turn_working(dialect: Dialect, is_live: b
     life.take()
     if session.state is not State.LIVE:
         return
-    # What was said can be told to another dispatcher, and the caller can still talk with the model.
+    # The conversation can be sent to another dispatcher, and the caller can still talk with the model.
     session.attached(wire.Open("uuid-1", 2, {}, 0, 10**6), driver.now)
     life.take()
     done = life.a_normal_turn()
@@ -288,7 +288,7 @@ def test_any_api_input_leaves_the_next_turn_working(dialect: Dialect, is_live: b
 
 
 class Reader:
-    """What a Realtime connection reports."""
+    """The owner of a Realtime connection, with its reports."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []

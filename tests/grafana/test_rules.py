@@ -1,4 +1,4 @@
-"""Alert and recording rules: what each needs to be of use, and promtool's unit tests of each."""
+"""Alert and recording rules: the required parts of each rule, and promtool's unit tests."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 from common.store.keys import KEY_PREFIX
 from tests.leaks.calls import MAX_GROWTH_BYTES, Census, Count, leaks, measure
 
-# Those that warm the processes up, and twice as many; 2,000 take longer than a test should.
+# Calls for warming up, and twice as many after that; 2,000 calls take too long for a test.
 CALLS = 600
 
 _CENSUS = Census(tasks=6, files=20, threads=1, resident_bytes=80_000_000)
@@ -36,7 +36,10 @@ def test_equal_observations_are_no_leak() -> None:
         (replace(_WARM, worker=replace(_CENSUS, tasks=7)), "the worker has 7 tasks, and had 6"),
         (replace(_WARM, dispatcher=replace(_CENSUS, files=21)), "the dispatcher has 21 files, and had 20"),
         (replace(_WARM, dispatcher=replace(_CENSUS, threads=2)), "the dispatcher has 2 threads, and had 1"),
-        (replace(_WARM, keys=(f"{KEY_PREFIX}call:u",)), f"in Redis are 1 keys, such as {KEY_PREFIX}call:u"),
+        (
+            replace(_WARM, keys=(f"{KEY_PREFIX}call:u",)),
+            f"Redis holds 1 keys of calls, such as {KEY_PREFIX}call:u",
+        ),
     ],
 )
 def test_leftovers_are_named(after: Count, said: str) -> None:

@@ -1,4 +1,4 @@
-"""What the chart takes from the code and from grafana/ is as it is there."""
+"""The chart's copies agree with the code and with grafana/."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_no_secret_can_be_written_into_values() -> None:
         ("OPENAI_WELCOME_INTERRUPTIBLE", ["boolean", "null", "string"]),
     ],
 )
-def test_a_setting_takes_what_yaml_may_hold_for_its_type(name: str, types: list[str]) -> None:
+def test_setting_accepts_yaml_values_of_its_type(name: str, types: list[str]) -> None:
     assert settings_of_the_chart()[name]["type"] == types
 
 
@@ -64,7 +64,7 @@ def test_a_setting_with_choices_takes_these() -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """The parts of a repository that matter here, with a dashboard and a rule."""
+    """Return the relevant parts of a repository, with a dashboard and a rule."""
     (tmp_path / "helm").mkdir()
     shutil.copy(SCHEMA, tmp_path / "helm")
     for file, text in (

@@ -30,7 +30,7 @@ def _arguments(*arguments: str | Path) -> argparse.Namespace:
 
 @pytest.fixture
 def speech(tmp_path: Path) -> Path:
-    """0.4 s of 1 kHz."""
+    """Write 0.4 s of 1 kHz, and return the file."""
     path = tmp_path / "in.wav"
     write_wav(path, to_pcm16(0.5 * np.sin(2 * np.pi * 1000 * np.arange(3200) / 8000)))
     return path
@@ -127,7 +127,7 @@ async def test_call_without_seconds_ends_when_both_sides_are_silent(
     _, sound, silence = read_wav(out).partition(b"\x00\x20" * 8000)
     assert sound  # all of it
     assert not any(silence)  # and once
-    # It is looked at with every frame; a machine that stands still may see the end of the sound that much late.
+    # Silence is checked at each frame. On a stalled machine, the end of the sound is seen later by the stall.
     assert len(silence) / 16000 > 0.1
 
 
@@ -212,7 +212,7 @@ async def test_an_output_that_cannot_be_written_is_one_line(
     assert f"{tmp_path}: cannot be written: Is a directory\n" in capsys.readouterr().err
 
 
-async def test_ctrl_c_hangs_up_and_saves_what_was_heard(tmp_path: Path, speech: Path) -> None:
+async def test_ctrl_c_hangs_up_and_saves_heard_audio(tmp_path: Path, speech: Path) -> None:
     out = tmp_path / "out.wav"
     echoed = asyncio.Event()
 

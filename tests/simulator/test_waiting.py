@@ -27,7 +27,7 @@ async def test_change_wakes_only_the_waiters_it_satisfies() -> None:
     assert waiters == []
 
 
-async def test_a_wait_ends_in_time_and_leaves_nothing_behind() -> None:
+async def test_wait_ends_at_its_timeout_and_leaves_no_waiter() -> None:
     waiters: list[Waiter[str]] = []
     with pytest.raises(TimeoutError):
         await wait_until(waiters, bool, "", 0.01)

@@ -17,7 +17,7 @@ class ApiWorld(World):
 
     Attributes:
         dialect: name of the dialect that the API speaks.
-        badness: how likely it is that something of it goes wrong.
+        badness: probability that the API misbehaves.
     """
 
     def __init__(self, seed: int, start_ms: int) -> None:
@@ -27,7 +27,7 @@ class ApiWorld(World):
         self.mood = "endless talk" if seed % 1000 == 507 else "hopeless" if self.chance(0.07) else ""
         self._echoes_metadata = self.chance(0.7)
         self._active = ""
-        self._items: dict[str, list[str]] = {}  # of each response
+        self._items: dict[str, list[str]] = {}  # by response
         self._last_item: str | None = None
         self._turn = ""
         self._calls: list[str] = []
@@ -37,7 +37,7 @@ class ApiWorld(World):
     # Events
 
     def event(self, delay_ms: int, kind: str, tag: str = "", /, **fields: Any) -> None:
-        """Have an event sent after a while, or something like it."""
+        """Schedule an event, or an altered one."""
         event: Event = {"type": kind, "event_id": f"event_{self.number()}", **fields}
         if self.dialect in ("beta", "azure_beta") or (self.dialect == "xai" and self.seed % 2):
             event["type"] = OLD_NAMES.get(kind, kind)
@@ -74,10 +74,10 @@ class ApiWorld(World):
         fields = {"type": kind, "code": code, "message": message, "param": param, "event_id": event_id}
         self.event(delay_ms, "error", error=fields)
 
-    # What a session sends
+    # Events of a session
 
     def receive(self, event: Event) -> None:
-        """React to an event of the session's."""
+        """React to an event of the session."""
         delay_ms = self.one([0, 5, 40, 120])
         is_bad = self.chance(self.badness)
         match event["type"]:
@@ -178,7 +178,7 @@ class ApiWorld(World):
     # Responses
 
     def respond(self, delay_ms: int, request: dict[str, Any] | None) -> None:
-        """Begin a response; how it goes on is drawn. `request` is None if the API begins it by itself."""
+        """Begin a response with a drawn course. `request` is None if the API begins it by itself."""
         response_id = self._active = f"resp_{self.number()}"
         self._items[response_id] = []
         metadata = (request or {}).get("metadata") if self._echoes_metadata else None
@@ -355,7 +355,7 @@ class ApiWorld(World):
     # The caller's turns, as the API finds them
 
     def turn(self) -> None:
-        """The caller says something."""
+        """Begin a turn of the caller."""
         item_id = f"item_{self.number()}"
         self.event(
             0, "input_audio_buffer.speech_started", item_id=item_id, audio_start_ms=max(0, self.appended_ms - 200)
@@ -364,7 +364,7 @@ class ApiWorld(World):
             self.end_active(5, "cancelled", {"type": "cancelled", "reason": "turn_detected"})
         ends = self.one([200, 600, 1500])
         if self.chance(self.badness / 2):
-            return  # it never ends
+            return  # the turn never ends
         if not self.chance(self.badness / 2):
             self.event(
                 ends, "input_audio_buffer.speech_stopped", item_id=item_id, audio_end_ms=self.appended_ms + ends
@@ -374,7 +374,7 @@ class ApiWorld(World):
             self.respond(ends + 5, None)
 
     def committed(self, item_id: str, delay_ms: int) -> None:
-        """A turn is an item now, and gets its text late, or never."""
+        """Commit a turn as an item, with a late transcript or none."""
         previous = self._last_item
         content = [{"type": "input_audio", "transcript": None}]
         item = {"id": item_id, "object": "realtime.item", "type": "message", "status": "completed", "role": "user"}
@@ -399,10 +399,10 @@ class ApiWorld(World):
                 }
                 self.event(at, f"{kind}.failed", item_id=item_id, content_index=0, error=error)
 
-    # Unasked
+    # Unrequested
 
     def surprise(self) -> Input:
-        """Return an event that comes by itself."""
+        """Return an unrequested event."""
         number = self.number()
         limits = [
             {
@@ -456,11 +456,11 @@ class ApiWorld(World):
         return ["event", event]
 
     def saw_upstream(self, output: Output) -> None:
-        """Keep account of what is delivered: a response that is done is not under way."""
+        """Answer an event of the session."""
         self.receive(output[1])
 
     def delivered(self, event: Event) -> None:
-        """Note what the core was just given."""
+        """Note an event given to the core: a done response is no longer active."""
         if event.get("type") == "response.done":
             response = event.get("response")
             if isinstance(response, dict) and response.get("id") == self._active:

@@ -31,7 +31,7 @@ from tests.traces.worker_core import BAD_INPUT, payload_of
 
 
 class Leg:
-    """An assignment, its channel, and the link of that: what is sent is an output."""
+    """An assignment with its channel and link; records sent on it are outputs."""
 
     def __init__(self, core: DispatcherCore, number: int, assignment: Assignment) -> None:
         self.number = number
@@ -75,7 +75,7 @@ class DispatcherCore:
 
     @property
     def state(self) -> Any:
-        """What is recorded of the core's state behind each input."""
+        """Return the recorded part of the core's state after each input."""
         call = self.call
         flags = [call.paused, call.is_away, call.is_held, call.may_be_left]
         return canonical.plain(
@@ -162,7 +162,7 @@ class DispatcherCore:
         self.call.failed(reason, self._now)
 
     def placed(self, now: float, purpose: str, fields: dict[str, Any]) -> list[Output]:
-        """As the shell does it: nothing is placed that is not wanted any more."""
+        """Take a placement as the shell does, unless the call no longer wants one."""
         if not self.call.wants(Purpose(purpose)):
             return [["unwanted", purpose]]
         fields = {name: value for name, value in fields.items() if name != "channel"}
@@ -183,7 +183,7 @@ class DispatcherCore:
         self.call.restored(memory, now)
 
     def changes(self) -> list[Output]:
-        """Tell what is to be written to Redis."""
+        """Return the changes of memory for Redis."""
         taken = self.call.memory.take_changes()
         if taken is None:
             return [["changes", None]]
@@ -222,7 +222,7 @@ def _raw(core: DispatcherCore, now: float, leg: int, kind: int, payload: str) ->
 
 
 def _message(core: DispatcherCore, now: float, message: Any) -> None:
-    """A message of AVR Core: JSON, or text that is none."""
+    """Read a message of AVR Core: JSON, or other text."""
     if isinstance(message, dict) and message.get("type") == "audio" and set(message) == {"type", "audio"}:
         # With the very bytes that AVR Core gives it.
         audio = message["audio"]

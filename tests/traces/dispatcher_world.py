@@ -13,7 +13,7 @@ from tests.traces.world import Input, Step, World
 
 @dataclass(slots=True)
 class _Worker:
-    """What the worker at the other end of a leg knows."""
+    """The state of the worker at the other end of an assignment."""
 
     number: int
     worker_id: str
@@ -32,7 +32,7 @@ class _Worker:
 
 
 class DispatcherWorld(World):
-    """All that a call has to do with."""
+    """All peers of a call."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed, 1_000_000)
@@ -87,7 +87,7 @@ class DispatcherWorld(World):
         items = {f"item:old_{number}": {"role": "user", "text": f"Words {number}."} for number in range(2)}
         return {"profile": {"model": "gpt-realtime"}, "order": ["old_0", "old_1"], **items}
 
-    # What the call wants done
+    # Requests of the call
 
     def next(self, outputs: list[Output], state: Any) -> Step | None:
         self._state = state[0]
@@ -122,7 +122,7 @@ class DispatcherWorld(World):
                 self._not_placed()
 
     def _not_placed(self) -> None:
-        """The worker that was found is not wanted any more: it has no leg."""
+        """Drop the worker that was found, because it has no assignment."""
         if self._placed:
             self._workers.pop()
         self._placed = {}
@@ -220,7 +220,7 @@ class DispatcherWorld(World):
             worker.state = "ready"
 
     def _attached(self, worker: _Worker, at: int) -> None:
-        """A session that goes on tells everything."""
+        """Report everything, as a session that continues does."""
         item = {"role": "agent", "text": "So far."}
         self._say(worker, at, "Remember", item_id="old_reply", item=item)
         replies = [
@@ -242,7 +242,7 @@ class DispatcherWorld(World):
             self._say(worker, at, "KeptAudio", position_samples=12_000, pcm=tone(1600, 3000, 12_000))
         worker.index = 2
 
-    # Unasked
+    # Unrequested
 
     def tick(self) -> Input:
         return ["tick"]
@@ -256,7 +256,7 @@ class DispatcherWorld(World):
         return getattr(self, f"_do_{self.weighted(ACTS)}")()  # type: ignore[no-any-return]
 
     def _do_audio(self) -> Input:
-        """One frame, as a message or as several together."""
+        """Send one frame, as a message or with several together."""
         samples = self.one([160, 160, 160, 160, 480, 1600, 0])
         self.now_ms += samples // 8
         self._sound += samples
@@ -290,7 +290,7 @@ class DispatcherWorld(World):
         return self.tick()
 
     def _do_caller(self) -> Input:
-        """AVR Core stalls, goes away, comes back."""
+        """Let AVR Core stall, disconnect or return."""
         if self._is_away:
             self._is_away = False
             self.now_ms += self.one([200, 3000])
@@ -307,8 +307,8 @@ class DispatcherWorld(World):
         return ["caller_closed", 1006, False]
 
     def _do_link(self) -> Input:
-        """The link to a worker breaks; there is another one, or none."""
-        # Those that have let the call go, too.
+        """Break the link to a worker; another link follows, or none."""
+        # Workers whose call has ended count, too.
         workers = [worker for worker in self._workers if worker.state != "left"]
         if not workers:
             return self._do_tick()
@@ -341,7 +341,7 @@ class DispatcherWorld(World):
         )
 
     def _do_record(self) -> Input:
-        """Something of a worker's that nothing has asked for."""
+        """Send a record of a worker that was not requested."""
         workers = [worker for worker in self._workers if worker.state not in ("asked", "ended", "left")]
         if not workers:
             return self._do_tick()
@@ -434,7 +434,7 @@ class DispatcherWorld(World):
         return fields
 
     def _reply(self, worker: _Worker) -> Input:
-        """A reply: its item, text, audio within the credit, and its end."""
+        """Send a reply: its item, text, audio within the credit, and its end."""
         index, item_id = worker.index, f"item_{self.number()}"
         worker.index += 1
         worker.items.append(item_id)

@@ -67,7 +67,7 @@ class WorkerCore:
 
     @property
     def state(self) -> Any:
-        """What is recorded of the core's state behind each input."""
+        """Return the recorded part of the core's state after each input."""
         session = self._session
         return canonical.plain(
             [session.state, session.epoch, session.hang_up_reason, session.next_position_samples]
@@ -138,7 +138,7 @@ def _snapshot_of(fields: dict[str, Any]) -> Checkpoint:
 
 
 def with_mulaw(fields: dict[str, Any]) -> dict[str, Any]:
-    """The sound of a remembered turn: mu-law in base64."""
+    """Return the sound of a remembered turn: mu-law in base64."""
     if not fields.get("sound"):
         return fields
     return {**fields, "sound": _mulaw64(fields["sound"])}

@@ -13,7 +13,7 @@ _TRANSFER = {"uuid": "u-1", "exten": "100", "context": "sales", "priority": 1}
 
 
 async def _post(ami: AmiDouble, path: str, body: Any) -> tuple[int, str]:
-    """Status and message."""
+    """Send a request, and return the status and the message."""
     async with aiohttp.ClientSession() as http, http.post(f"{ami.url}/{path}", json=body) as answer:
         return answer.status, (await answer.json())["message"]
 
@@ -80,7 +80,7 @@ async def test_stop_does_not_wait_for_stalled_requests() -> None:
 async def test_wait_timeout_names_the_requests_seen() -> None:
     async with AmiDouble() as ami:
         await _post(ami, "hangup", {"uuid": "u-1"})
-        with pytest.raises(TimeoutError, match=r"but for \['hangup'\]"):
+        with pytest.raises(TimeoutError, match=r"asked for \['hangup'\]"):
             await ami.wait_for(lambda ami: len(ami.requests) == 2, timeout_seconds=0.05)
 
 

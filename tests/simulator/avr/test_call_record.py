@@ -84,7 +84,7 @@ def test_audio_of_a_wrong_size_is_played(record: CallRecord) -> None:
     assert len(record.violations) == 1
 
 
-def test_the_report_tells_what_came_from_what_was_heard(record: CallRecord) -> None:
+def test_report_separates_received_from_heard_audio(record: CallRecord) -> None:
     record.sent_frame(sounds=False, now_seconds=_START)
     for _ in range(50):
         record.receive(_audio(), _START + 0.25)
@@ -107,7 +107,7 @@ def test_connections_that_ended_and_outages_are_kept(record: CallRecord) -> None
     record.lost_frame(sounds=False)
     record.lost_frame(sounds=True)
     record.connection_back(_START + 1.5)
-    record.lost_frame(sounds=True)  # of the next outage, which is not yet known of
+    record.lost_frame(sounds=True)  # belongs to the next outage, which is not reported yet
     record.hang_up(_START + 3)
     record.closed(1000, "bye", ClosedBy.CALLER, _START + 3)
     assert record.outages == [Outage(1.0, 1.5, lost_frames=2, lost_sounding_frames=1)]
@@ -129,12 +129,12 @@ def test_gaps_are_reported_within_a_reply_only(record: CallRecord) -> None:
 
 
 def test_reply_latency_counts_from_the_callers_last_sound(record: CallRecord) -> None:
-    record.receive(_audio(), _START + 0.5)  # the greeting: no answer to anything
+    record.receive(_audio(), _START + 0.5)  # the greeting, which answers nothing
     record.sent_frame(sounds=True, now_seconds=_START + 1.0)
     record.sent_frame(sounds=True, now_seconds=_START + 1.02)
     record.sent_frame(sounds=False, now_seconds=_START + 1.04)
     record.receive(_audio(), _START + 1.82)
-    record.receive(_audio(), _START + 2.5)  # more of the same reply, late
+    record.receive(_audio(), _START + 2.5)  # late audio of the same reply
     record.sent_frame(sounds=True, now_seconds=_START + 4.0)
     record.receive(_audio(), _START + 4.1)  # too soon to be an answer
     record.receive(_audio(), _START + 4.6)

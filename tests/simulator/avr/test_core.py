@@ -34,7 +34,7 @@ def _after_frames(frames: int, action: Callable[[Connection], Awaitable[object]]
 
 
 async def _connection(service: AvrService) -> Connection:
-    """The service's side of the only call, when that is over."""
+    """Return the service's side of the only call, when that call has ended."""
     (connection,) = service.connections
     async with asyncio.timeout(5):
         await connection.over.wait()
@@ -80,7 +80,7 @@ async def test_frames_follow_an_absolute_schedule_and_are_never_early() -> None:
     ]
     assert {len(frame) for frame in connection.frames} == {320}
     assert min(lateness) > -0.002  # the resolution of the event loop's timers
-    # A relative schedule drifts by the cost of every wake-up; this one returns to its time when the machine can.
+    # A relative schedule drifts by the cost of each wake-up; an absolute one recovers when the machine can.
     assert min(lateness[50:]) < min(lateness[:25]) + 0.01
 
 
@@ -98,7 +98,7 @@ async def test_frames_missed_in_a_stall_are_sent_afterwards() -> None:
     assert max(np.diff(connection.frame_times_seconds)) > 0.25
 
 
-async def test_speech_goes_out_whole_and_what_comes_back_is_heard() -> None:
+async def test_speech_is_sent_whole_and_replies_are_heard() -> None:
     speech = _sound(400)
     async with avr_service(echo) as service, await place_call(service.url, speech=speech) as call:
         await call.wait_for(lambda call: call.record.frames_received >= 25)
@@ -264,7 +264,7 @@ async def test_lost_call_reconnects_with_its_uuid_and_continues() -> None:
         ) as call:
             await call.wait_for(lambda call: call.outages and call.outages[0].back_at_seconds is not None)
             (outage,) = call.outages
-            # The buffer plays on what it has, and the microphone does not wait.
+            # The buffer plays its audio, and the microphone does not wait.
             await call.wait_for(lambda call: call.heard_ms == 1000)
             await call.wait_for(lambda call: not call.microphone.has_speech)
             (segment,) = call.playout.segments(time.monotonic())

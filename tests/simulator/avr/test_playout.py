@@ -9,7 +9,7 @@ from simulator.avr.playout import SAMPLE_RATE_HZ, PlayoutBuffer, Segment, Segmen
 
 
 def _sound(milliseconds: float, first: int = 1) -> bytes:
-    """Samples that are all different, so that one in the wrong place is seen."""
+    """Return samples that all differ, so that a misplaced one is seen."""
     samples = round(milliseconds * 8)
     return np.arange(first, first + samples).astype("<i2").tobytes()
 
@@ -71,7 +71,7 @@ def test_two_adjacent_replies_have_their_own_heard_parts() -> None:
     assert playout.heard_samples(1.0, 2400, 2400 + 80) == 80
 
 
-def test_clearing_an_empty_buffer_drops_nothing() -> None:
+def test_clear_of_an_empty_buffer_drops_nothing() -> None:
     playout = PlayoutBuffer(0.0)
     assert playout.clear(1.0) == 0
     assert playout.silent_ms(1.0) == 1000.0
@@ -83,7 +83,7 @@ def test_clearing_an_empty_buffer_drops_nothing() -> None:
 def test_late_frame_is_a_gap_and_a_punctual_one_is_not() -> None:
     playout = PlayoutBuffer(0.0)
     playout.add(_sound(20), 0.0)
-    playout.add(_sound(20), 0.02)  # on the very sample on which the last one ends
+    playout.add(_sound(20), 0.02)  # on the very sample at which earlier audio ends
     playout.add(_sound(20), 0.04 + 0.0125)
     assert playout.gaps_ms(1.0, shorter_than_ms=1000) == (12.5,)
     assert len(playout.segments(1.0)) == 2

@@ -38,7 +38,7 @@ def test_lengths_are_those_of_the_format(audio: WireAudio) -> None:
 
 
 @_G711
-def test_a_tone_stays_what_it_was_without_a_jump_between_deltas(audio: WireAudio) -> None:
+def test_g711_tone_has_no_jump_between_deltas(audio: WireAudio) -> None:
     voice = ToneVoice(1234.0)
     pieces = b"".join(audio.encode(voice.pcm(start, start + 10)) for start in range(0, 1000, 10))
     assert pieces == audio.encode(voice.pcm(0, 1000))
@@ -46,7 +46,7 @@ def test_a_tone_stays_what_it_was_without_a_jump_between_deltas(audio: WireAudio
 
 
 @_G711
-def test_the_voice_of_words_stays_as_loud_as_it_was(audio: WireAudio) -> None:
+def test_g711_word_voice_keeps_its_loudness(audio: WireAudio) -> None:
     pcm = WordVoice(["alpha", "bravo"], 400).pcm(0, 800)
     levels = [
         np.sqrt(np.mean(np.frombuffer(each, "<i2").astype(float) ** 2))

@@ -1,4 +1,4 @@
-"""The beta dialect; the driver checks every event against `openai.types.beta.realtime`."""
+"""The beta dialect. The driver checks all events against `openai.types.beta.realtime`."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def _samples(pcm: bytes) -> list[bytes]:
     return [pcm[at : at + 2] for at in range(0, len(pcm), 2)]
 
 
-def test_everything_else_is_as_in_ga() -> None:
+def test_other_events_are_as_in_ga() -> None:
     driver = _driver(greeting_words=8)
     driver.send("response.create")
     driver.run(0.5)

@@ -34,7 +34,7 @@ def test_turn_detection_of_another_type_starts_from_its_defaults() -> None:
         assert config.turn_detection["create_response"] is True
 
 
-def test_null_turns_things_off() -> None:
+def test_null_switches_settings_off() -> None:
     config = _config()
     config.session = config.updated(
         {"audio": {"input": {"turn_detection": None, "transcription": None}}}, has_spoken=False

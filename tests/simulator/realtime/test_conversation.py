@@ -23,7 +23,7 @@ def _ids(conversation: Conversation) -> list[str]:
     return [item.id for item in conversation.items]
 
 
-def test_items_are_added_in_place_and_know_their_predecessor() -> None:
+def test_items_are_added_in_place_after_their_predecessor() -> None:
     conversation = Conversation("conv_1")
     assert conversation.add(_message("a")) is None
     assert conversation.add(_message("b")) == "a"
@@ -112,7 +112,7 @@ def test_only_audio_of_the_model_can_be_truncated(item: Item, content_index: int
     assert refused.value.code == "unsupported_content_type"
 
 
-def test_audio_is_shown_only_where_it_is_asked_for() -> None:
+def test_audio_is_shown_on_request_alone() -> None:
     item = Item("a", "message", Origin.CALLER, role="user", parts=[Part("input_audio", None, b"\x01\x02")])
     assert item.wire()["content"] == [{"type": "input_audio", "transcript": None}]
     assert base64.b64decode(item.wire(bytes)["content"][0]["audio"]) == b"\x01\x02"

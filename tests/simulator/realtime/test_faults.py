@@ -64,7 +64,7 @@ def test_pending_faults_are_bounded() -> None:
     faults = Faults()
     for _ in range(MAX_PENDING):
         faults.refuse()
-    with pytest.raises(ValueError, match="waiting already"):
+    with pytest.raises(ValueError, match="pending already"):
         faults.refuse()
     faults.end_response(times=10 * MAX_PENDING)
     assert len(faults.shared.endings.by_type[""]) == MAX_PENDING
@@ -101,7 +101,7 @@ def test_clear_drops_pending_faults() -> None:
 
 
 class _Faulty:
-    """The part of a session that faults of its core need."""
+    """The part of a session that faults of its core use."""
 
     def __init__(self, driver: Driver) -> None:
         self.faults = driver.session.faults

@@ -37,7 +37,7 @@ def _done(events: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _speaking(milliseconds: int, **settings: Any) -> Driver:
-    """A driver whose model has just sent so much of a reply of 8 words."""
+    """Return a driver whose model has just sent this much of a reply of 8 words."""
     driver = Driver(SimulatorSettings(greeting_words=8, **settings))
     driver.send("response.create")
     while driver.session.responses[-1].sent_ms < milliseconds:
@@ -45,7 +45,7 @@ def _speaking(milliseconds: int, **settings: Any) -> Driver:
     return driver
 
 
-# What a response says.
+# Words of a response.
 
 
 def test_a_spoken_response_has_all_its_events_in_order() -> None:
@@ -127,7 +127,7 @@ def test_dictated_text_is_said_word_for_word() -> None:
     assert len(audio_of(events)) == 7 * 400 * 48
 
 
-def test_directives_of_the_session_change_what_it_does() -> None:
+def test_directives_of_the_session_change_its_behaviour() -> None:
     driver = Driver()
     driver.update(instructions='simulator: {"voice": "tone", "tone_hz": 1234, "greeting_words": 3}')
     pcm = audio_of(driver.respond())
@@ -277,7 +277,7 @@ def test_speech_cancels_the_reply() -> None:
     assert _done(driver.finish())["output"][0]["content"][0]["transcript"].startswith("reply two turn one")
 
 
-def test_speech_does_not_cancel_where_it_may_not() -> None:
+def test_speech_without_interrupt_response_cancels_nothing() -> None:
     driver = Driver(SimulatorSettings(greeting_words=100))
     driver.detect(interrupt_response=False)
     driver.send("response.create")
@@ -309,7 +309,7 @@ def test_announced_item_without_audio_cannot_be_truncated() -> None:
 # Truncating.
 
 
-def test_a_truncated_reply_is_remembered_as_it_was_heard() -> None:
+def test_truncated_reply_is_kept_as_heard() -> None:
     driver = _speaking(2000)
     driver.send("response.cancel")
     item = driver.session.conversation.items[0]
@@ -324,7 +324,7 @@ def test_a_truncated_reply_is_remembered_as_it_was_heard() -> None:
     assert " ".join(item.said) == "greeting one alpha bravo charlie"
 
 
-def test_truncating_while_it_is_spoken_forgets_the_rest_too() -> None:
+def test_truncation_of_a_spoken_reply_drops_its_rest() -> None:
     driver = _speaking(1000)
     item = driver.session.conversation.items[0]
     driver.send("conversation.item.truncate", item_id=item.id, content_index=0, audio_end_ms=900)
@@ -333,7 +333,7 @@ def test_truncating_while_it_is_spoken_forgets_the_rest_too() -> None:
     assert len(item.said) == 8
 
 
-def test_deleting_while_it_is_spoken_leaves_the_response_running() -> None:
+def test_deleting_a_spoken_reply_leaves_the_response_running() -> None:
     driver = _speaking(1000)
     item_id = driver.session.conversation.items[0].id
     driver.send("conversation.item.delete", item_id=item_id)
@@ -349,7 +349,7 @@ def test_restored_text_cannot_be_truncated() -> None:
     assert error["code"] == "unsupported_content_type"
 
 
-def test_the_voice_is_fixed_once_it_was_heard() -> None:
+def test_voice_is_fixed_after_first_audio() -> None:
     driver = _speaking(300)
     driver.send("response.cancel")
     error = error_of(driver.update(audio={"output": {"voice": "ash"}}))

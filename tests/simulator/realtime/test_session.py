@@ -130,7 +130,7 @@ def test_any_client_input_gets_valid_server_events(dialect: DialectName, events:
     assert kinds(driver.send("session.update", session=session))[0] == "session.updated"
 
 
-def test_a_session_ends_when_it_has_lasted_as_long_as_it_may() -> None:
+def test_session_ends_at_its_time_limit() -> None:
     driver = Driver(SimulatorSettings(session_limit_seconds=3600))
     assert driver.run(3599) == []
     message = "Your session hit the maximum duration of 60 minutes."
@@ -172,7 +172,7 @@ def test_the_next_turn_follows_the_reply() -> None:
     assert committed["previous_item_id"] == reply["id"]
 
 
-def test_turns_are_found_by_audio_time_however_fast_it_comes() -> None:
+def test_turns_follow_audio_time_at_any_speed() -> None:
     slow, fast = Driver(), Driver()
     pcm = silence(500) + tone(700) + silence(900)
     in_time = slow.speak(pcm)
@@ -218,7 +218,7 @@ def test_a_commit_of_too_little_is_refused() -> None:
     assert "Expected at least 100ms of audio, but buffer only has 80.00ms of audio." in error["message"]
 
 
-def test_clear_forgets_what_was_said() -> None:
+def test_clear_forgets_the_buffered_speech() -> None:
     driver = Driver()
     driver.detect()
     driver.speak(tone(500))
@@ -284,7 +284,7 @@ def _speak_in(driver: Driver, audio: WireAudio, pcm: bytes) -> list[Event]:
 
 
 @_G711
-def test_g711_is_heard_like_pcm_and_kept_as_it_came(form: str, audio: WireAudio) -> None:
+def test_g711_is_heard_like_pcm_and_kept_unchanged(form: str, audio: WireAudio) -> None:
     driver, other = Driver(), Driver()
     driver.update(audio={"input": {"format": {"type": form}}})
     pcm = silence(1000) + tone(800) + silence(600)
@@ -299,7 +299,7 @@ def test_g711_is_heard_like_pcm_and_kept_as_it_came(form: str, audio: WireAudio)
 
 
 @_G711
-def test_g711_of_a_turn_comes_back_as_it_was(form: str, audio: WireAudio) -> None:
+def test_g711_of_a_turn_is_returned_unchanged(form: str, audio: WireAudio) -> None:
     driver = Driver()
     driver.update(audio={"input": {"format": {"type": form}}})
     driver.detect()
@@ -374,7 +374,7 @@ def test_transcription_can_fail_or_never_come() -> None:
     assert not [event for event in silent.events if event["type"].startswith(_TRANSCRIPTION)]
 
 
-def test_without_transcription_in_the_session_there_is_none() -> None:
+def test_session_without_transcription_sends_none() -> None:
     driver = Driver()
     driver.speak(tone(500) + silence(500))
     driver.run(5)
@@ -482,7 +482,7 @@ _ITEM = '{"type":"message","role":"user","content":[{"type":"input_text","text":
 def test_session_that_does_not_listen_speaks_half_the_time() -> None:
     driver = Driver(SimulatorSettings(listen=False, words=5, greeting_words=5, speed=5.0))
     driver.update(instructions="go")
-    driver.send("input_audio_buffer.append", audio="this is not looked at")
+    driver.send("input_audio_buffer.append", audio="this is not decoded")
     events = driver.run(20)
     audio = all_of(events, "response.output_audio.delta")
     assert len(audio) == pytest.approx(5 * 20, abs=20)  # 100 ms each: 2 s of every 4 s

@@ -46,7 +46,7 @@ def test_session_may_answer_from_update_until_told_not_to() -> None:
     driver = Driver()
     start = driver.now
     driver.run(1.0)
-    may_answer = [driver.session.may_answer]  # nobody has set it up
+    may_answer = [driver.session.may_answer]  # before `session.update`
     for detection in (_LISTENS, _ANSWERS, _LISTENS):
         driver.send("session.update", session={"type": "realtime", **detection})
         may_answer.append(driver.session.may_answer)
@@ -73,8 +73,8 @@ def test_a_session_that_cannot_be_heard_cannot_answer() -> None:
     driver = Driver()
     driver.send("session.update", session={"type": "realtime", **_ANSWERS})
     now = driver.now
-    driver.session.look(now + 1, connected=False)
-    driver.session.look(now + 2)
+    driver.session.note_readiness(now + 1, connected=False)
+    driver.session.note_readiness(now + 2)
     driver.session.expire()
-    driver.session.look(now + 3)
+    driver.session.note_readiness(now + 3)
     assert driver.session.timeline.answering == [Span(now, now + 1), Span(now + 2, now + 3)]

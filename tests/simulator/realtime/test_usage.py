@@ -24,7 +24,7 @@ def test_audio_costs_by_its_length_and_text_by_its_characters() -> None:
     assert item_tokens(output) == Tokens(text=1)
 
 
-def test_a_truncated_reply_costs_only_what_is_left_of_it() -> None:
+def test_truncated_reply_costs_only_its_rest() -> None:
     item = _said("a", 4)
     item.truncate(0, 800)
     assert item_tokens(item) == Tokens(text=3, audio=16)

@@ -17,7 +17,7 @@ def _feed(vad: EnergyVad, pcm: bytes, samples: int = 480) -> list[SpeechStarted 
     return events
 
 
-def test_speech_is_found_where_it_is() -> None:
+def test_speech_is_found_at_its_place() -> None:
     vad = EnergyVad(silence_ms=500)
     events = _feed(vad, silence(400) + tone(1000) + silence(800))
     assert events == [SpeechStarted(400), SpeechStopped(400, 1400, 1900)]

@@ -41,7 +41,7 @@ def test_words_neither_click_nor_clip() -> None:
         samples = np.frombuffer(WordVoice([word], 400).pcm(0, 400), dtype="<i2").astype(np.int32)
         assert abs(samples[0]) < 50
         assert np.max(np.abs(samples)) < 32767 * 0.71
-        # Nothing above the telephone band: a click would be there.
+        # A click would appear above the telephone band.
         spectrum = np.abs(np.fft.rfft(samples * np.hanning(samples.size))) ** 2
         hz = np.fft.rfftfreq(samples.size, 1 / 24_000)
         assert spectrum[hz > 5000].sum() < 1e-5 * spectrum.sum()

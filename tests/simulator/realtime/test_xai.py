@@ -76,7 +76,7 @@ def test_tools_of_xai_are_accepted() -> None:
     assert _update(_driver(), tools=tools)["tools"] == tools
 
 
-def test_pings_come_along() -> None:
+def test_pings_are_sent() -> None:
     driver = _driver()
     assert kinds(driver.send("session.update", session={})) == ["session.updated", "ping"]
 
@@ -123,7 +123,7 @@ def test_a_forced_message_beside_a_response_is_refused() -> None:
     assert error["code"] == "conversation_already_has_active_response"
 
 
-# What its events lack.
+# Fields that its events lack.
 
 
 def test_events_of_a_response_lack_indices_parts_and_usage() -> None:
