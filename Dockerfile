@@ -1,14 +1,14 @@
-# The service in one image: `serve` for one machine, `dispatcher` and `worker` for a cluster.
-# In place of agentvoiceresponse/avr-sts-openai it takes the same variables, port and folder of tools.
+# The image of the service: `serve` for one machine, `dispatcher` and `worker` for a cluster.
+# It replaces agentvoiceresponse/avr-sts-openai, with the same variables, port and folder of tools.
 #
 #   docker build --tag avr-sts-openai .
 #
-# By tag; give a digest with --build-arg PYTHON_IMAGE=python@sha256:... to build the same for ever.
+# Base images have a tag. For reproducible builds, give a digest: --build-arg PYTHON_IMAGE=python@sha256:...
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 ARG NODE_IMAGE=node:22.21.1-bookworm-slim
 
 
-# What AVR's documented tools require, and Node itself.
+# Node, and the packages that AVR's documented tools require.
 FROM ${NODE_IMAGE} AS node
 WORKDIR /build
 COPY worker/tools/node/package.json worker/tools/node/package-lock.json worker/tools/node/.npmrc ./
@@ -17,22 +17,22 @@ RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund
 
 FROM ${PYTHON_IMAGE} AS python
 WORKDIR /build
-# For the call path, which is compiled to machine code (setup.py). Only this stage has a compiler.
+# The compiler for the call path (setup.py). The final image has no compiler.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc=4:12.* libc6-dev=2.36-* \
     && rm -rf /var/lib/apt/lists/*
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_CONSTRAINT=/build/constraints.txt
-# Without pip: derived images use the pip of the system's Python, which PIP_PYTHON sends here.
+# The environment has no pip. Derived images use the system's pip, and PIP_PYTHON makes it install here.
 RUN python -m venv --without-pip /opt/avr-sts
 COPY LICENSE constraints.txt pyproject.toml README.md setup.py ./
-# First what changes seldom, so that a change of the code does not wait for it.
+# Dependencies come first, because they change seldom and Docker then reuses their layer.
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
     print(*project['dependencies'], sep='\n', file=open('requirements.txt', 'w')); \
     print(*project['optional-dependencies']['compile'], sep='\n', file=open('requirements-compile.txt', 'w'))" \
     && python -m pip --python /opt/avr-sts/bin/python install --only-binary :all: --requirement requirements.txt
-# The compiler wants the types of what the image has.
+# mypyc needs the types of the image's packages.
 RUN python -m venv /opt/compile \
     && /opt/compile/bin/python -m pip install --no-compile --only-binary :all: \
         --requirement requirements-compile.txt \
@@ -41,16 +41,16 @@ COPY common common
 COPY dispatcher dispatcher
 COPY simulator simulator
 COPY worker worker
-# --build-arg AVR_STS_COMPILE= builds from the sources alone.
+# --build-arg AVR_STS_COMPILE= builds without compiling.
 ARG AVR_STS_COMPILE=2
 RUN /opt/compile/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-dir wheels . \
     && python -m pip --python /opt/avr-sts/bin/python install --no-deps wheels/*.whl
 
 
 FROM ${PYTHON_IMAGE}
-# tini: process 1, which buries what tools leave behind and hands signals on.
-# node has the uid and gid of AVR's own images, so that mounted files of mode 0600 stay readable. The folder of tools is
-# its own, so that `RUN npm install` of a derived image can write there.
+# tini is process 1: it collects processes that tools leave behind, and forwards signals.
+# The user node has the uid and gid of AVR's own images, so that mounted files of mode 0600 stay readable. This user owns
+# the folder of tools, so that `RUN npm install` in a derived image can write there.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends tini=0.19.* \
     && rm -rf /var/lib/apt/lists/* \
@@ -65,7 +65,7 @@ RUN ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm \
 COPY --from=python /opt/avr-sts /opt/avr-sts
 COPY --from=node /build/node_modules /opt/avr-sts/lib/python3.11/site-packages/worker/tools/node/node_modules
 
-# Where the image that this one replaces has its tools, and where people mount theirs.
+# The folders of tools in the replaced image, where people mount their own tools.
 WORKDIR /usr/src/app/tools
 WORKDIR /usr/src/app/avr_tools
 WORKDIR /usr/src/app
@@ -83,7 +83,7 @@ LABEL org.opencontainers.image.title="avr-sts-openai" \
     org.opencontainers.image.documentation="https://github.com/avr-sts-openai/avr-sts-openai/tree/main/docs"
 
 USER 1000:1000
-# AVR Core; probes and metrics; the link from dispatchers to a worker.
+# 6030: AVR Core. 9090: probes and metrics. 7000: links from dispatchers to a worker.
 EXPOSE 6030 9090 7000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 \
     CMD ["avr-sts-openai", "healthcheck"]

@@ -1,4 +1,4 @@
-# One command set for people and CI. `make demo` and `make test` set themselves up.
+# The commands for people and CI. They create the virtual environment that they need.
 PYTHON ?= python3
 # Versions of the dependencies: `tested` (constraints.txt), `lowest` (the lower bounds of pyproject.toml) or `newest`. Each
 # has a virtual environment of its own.
@@ -9,8 +9,8 @@ STAMP := $(VENV)/.installed
 NODE := worker/tools/node
 NODE_STAMP := $(NODE)/node_modules/.package-lock.json
 
-# The call path compiled to machine code, in a tree of its own: what the image runs, and what `make bench` measures. COMPILED=1
-# has the other commands use it, too.
+# The compiled call path, in a separate tree. The image runs it, `make bench` measures it, and COMPILED=1 makes the other
+# commands use it.
 TREE := build/compiled
 TREE_STAMP := $(TREE)/.built
 ifneq (,$(filter bench,$(MAKECMDGOALS)))
@@ -24,19 +24,19 @@ READY := $(TREE_STAMP)
 RUN := PYTHONPATH=$(CURDIR)/$(TREE):$(CURDIR) $(BIN)/python -P
 endif
 
-# Tests wait more than they compute; which process takes a test does not matter.
+# Number of test processes. Tests wait more than they compute.
 TEST_PROCESSES ?= 2
-# Files or folders of tests; all if there are none.
+# Files or folders of tests for `make test`; empty: all.
 TESTS ?=
 
-# Of `make chaos`; SEED= repeats a run.
+# Seconds and calls of `make chaos`; SEED= repeats a run.
 DURATION ?= 60
 CALLS ?= 50
 
-# Of `make mutants`, which takes SEED=, too.
+# Number of faults of `make mutants`; SEED= repeats a run.
 NUMBER ?= 60
 
-# Of `make fuzz`: examples, many of which are sequences: some 250,000 inputs.
+# Examples of `make fuzz`. Many examples are sequences, so these are some 250,000 inputs.
 EXAMPLES ?= 75000
 
 .PHONY: setup compiled demo test test-fast test-system node-tools check bench chaos leaks fuzz coverage mutants format clean
@@ -57,7 +57,7 @@ $(TREE_STAMP): $(STAMP) setup.py $(shell find common dispatcher simulator worker
 	@command -v $${CC:-gcc} >/dev/null || { echo 'gcc is missing: install the packages of .ci/packages; COMPILED= runs the sources' >&2; exit 1; }
 	rm -rf $(TREE)
 	AVR_STS_COMPILE=2 $(BIN)/python setup.py --quiet build --build-base build/work --build-lib $(TREE)
-	@# Tests look for these beside the code.
+	@# Tests expect these files beside the code.
 	@ln -s $(CURDIR)/README.md $(CURDIR)/grafana $(CURDIR)/helm $(TREE)
 	@touch $@
 
@@ -71,12 +71,12 @@ test: $(READY)
 test-fast: $(READY)
 	$(RUN) -m pytest -m sans_io --quiet --numprocesses=2 --dist=worksteal
 
-# What is missing is named, and its tests are skipped; in CI it fails.
+# Names missing packages and skips their tests; fails for missing packages in CI.
 test-system: $(STAMP)
 	@$(MAKE) --no-print-directory node-tools || test -z "$$CI"
 	$(BIN)/python -m pytest -m system --numprocesses=$(TEST_PROCESSES) --dist=loadfile
 
-# What tools in JavaScript may require.
+# Installs the packages that tools in JavaScript may require.
 node-tools: $(NODE_STAMP)
 
 $(NODE_STAMP): $(NODE)/package.json $(NODE)/package-lock.json
@@ -89,30 +89,30 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Callers in conversation, and everything that can break does; exit code 1 if anything promised was not kept.
+# Holds conversations while faults are injected into all parts; exit code 1 if a promise of the README was broken.
 chaos: $(READY)
 	@$(RUN) -m tests.chaos --duration $(DURATION) --calls $(CALLS) $(if $(SEED),--seed $(SEED))
 
-# 2,000 short calls through one worker; exit code 1 if they leave anything behind.
+# Runs 2,000 short calls through one worker; exit code 1 if they leak anything.
 leaks: $(READY)
 	@$(RUN) -m tests.leaks
 
-# Hostile input for AVR's protocol, the link, the Realtime API's events and the WebSocket layer; fails with the input that broke
-# something. `make test` takes a share of it.
+# Feeds hostile input to AVR's protocol, the link, the Realtime API's events and the WebSocket layer; shows an input that
+# causes a failure. `make test` runs a part of it.
 fuzz: $(READY)
 	@FUZZ_EXAMPLES=$(EXAMPLES) $(RUN) -m pytest tests/fuzz -v -s --timeout=3600
 
-# Lines and branches of the Sans-I/O cores that their tests run; exit code 1 if a module is below the floor. COMPILED= has no
-# effect, because coverage.py sees the sources alone.
+# Measures which lines and branches of the Sans-I/O cores are tested; exit code 1 if a module is below the minimum. COMPILED
+# has no effect, because coverage.py measures only sources.
 coverage: $(STAMP)
 	@$(BIN)/python -m tests.core_coverage --processes $(TEST_PROCESSES)
 
-# Random faults in the Sans-I/O cores, one at a time, in a copy of the tree; a fault that no test notices is listed.
+# Puts random faults into a copy of the Sans-I/O cores, one at a time, and lists the faults that no test detects.
 mutants: $(STAMP)
 	@$(BIN)/python -m tests.mutants --number $(NUMBER) $(if $(SEED),--seed $(SEED))
 
-# One table of what the service costs; BENCH names parts of it, such as BENCH="cpu new". COMPILED= measures the sources as they
-# are.
+# Prints one table of the service's costs; BENCH names parts of it, such as BENCH="cpu new". COMPILED= measures the sources
+# without compiling.
 bench: $(READY)
 	@$(RUN) -m tests.bench $(BENCH)
 

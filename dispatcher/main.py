@@ -1,4 +1,4 @@
-"""A dispatcher process: it starts, says that it is ready, and ends in order."""
+"""Run a dispatcher process: start, report readiness, drain, and end in numbered steps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def run(settings: Settings, process: Process) -> int:
     """Dispatch calls until the process is asked to stop.
 
     Raises:
-        SettingsError: PORT or ADMIN_PORT cannot be had, or a recording cannot be read any more.
+        SettingsError: PORT or ADMIN_PORT is not available, or a recording cannot be read any more.
     """
     assert settings.redis_url is not None
     shared = process.child is not None
@@ -61,7 +61,7 @@ async def run(settings: Settings, process: Process) -> int:
         limits=limits,
         security=security,
         announcements=load(settings),
-        # Under `serve` the workers end, too.
+        # Under `serve` the workers end too, so the calls cannot be left to workers.
         leaves_calls=not shared,
     )
     runner = await admin.serve(application(dispatcher, known.admin_token), admin_sock)
@@ -87,12 +87,12 @@ async def run(settings: Settings, process: Process) -> int:
     ready.add_done_callback(lambda _: process.ready())
     await process.draining.wait()
 
-    # 1. No new calls; those that run end in their own time, or at the deadline.
+    # 1. Take no new calls, and let running calls end by themselves until the deadline.
     log.info("draining", calls=dispatcher.calls)
     await dispatcher.drain(process.stopping)
-    # 2. What is left is left to the workers, or ended, with an error that says so.
+    # 2. Leave the remaining calls to the workers, or end them with an error that names the cause.
     await dispatcher.stop()
-    # 3. Probes and metrics last: who watches sees the end.
+    # 3. End the probes and metrics last, so that monitoring sees the drain until its end.
     for task in (ready, *renewing):
         task.cancel()
     await runner.cleanup()

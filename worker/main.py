@@ -1,4 +1,4 @@
-"""A worker process: it starts, says that it is ready, and ends in order."""
+"""Run a worker process: start, report readiness, drain, and end in numbered steps."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ async def run(settings: Settings, process: Process) -> int:
     """Serve calls until the process is asked to stop.
 
     Raises:
-        SettingsError: WORKER_PORT or ADMIN_PORT cannot be had.
+        SettingsError: WORKER_PORT or ADMIN_PORT is not available.
     """
     assert settings.redis_url is not None
     address = settings.worker_address or host_address(settings.redis_url)
-    # Under `serve` links come from this machine alone, and dispatchers answer on the admin port for all.
+    # Under `serve`, all links come from this machine, and dispatchers serve the admin port for all processes.
     host = ALL_ADDRESSES if process.child is None else address
     sock = listen_socket(host, settings.worker_port, variable="WORKER_PORT")
     registry = Registry.from_url(settings.redis_url)
@@ -70,7 +70,7 @@ async def run(settings: Settings, process: Process) -> int:
     await tools.start()
     http = instructions.http_client()
     measured = metrics.worker()
-    # At 0 from the start: a rate does not see a series rise that begins with its first event.
+    # These series start at 0, because Prometheus's rate() misses the first event of a series that starts at 1.
     measured.upstream_errors.expect(*OPERATOR_CODES, *PASSING_CODES)
     measured.expect_model(settings.openai_model)
     measured.expect_model(settings.openai_transcription_model)
@@ -102,15 +102,15 @@ async def run(settings: Settings, process: Process) -> int:
     process.ready()
     await process.draining.wait()
 
-    # 1. No new calls; those that run are moved, each at its next quiet moment.
+    # 1. Take no new calls, and move each running call at its next quiet moment.
     log.info("draining", calls=worker.calls)
     assert process.drain_deadline is not None
     await worker.drain(process.stopping, process.drain_deadline - time.monotonic())
-    # 2. What is left has to go now.
+    # 2. End the remaining calls.
     await worker.stop()
     await tools.stop()
     await http.close()
-    # 3. Probes and metrics last: who watches sees the end.
+    # 3. End the probes and metrics last, so that monitoring sees the drain until its end.
     if runner is not None:
         await runner.cleanup()
     if renewing is not None:

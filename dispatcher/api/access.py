@@ -1,4 +1,4 @@
-"""Who may look at calls, and touch them: this host, or who has ADMIN_TOKEN."""
+"""Access to the calls API and its page: requests with ADMIN_TOKEN, or from this host if no token is set."""
 
 from __future__ import annotations
 
@@ -15,25 +15,28 @@ from common.net.tokens import Token, bearer
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A request is not answered: an HTTP status, and what its sender may do about it."""
+    """The refusal of a request: an HTTP status, and a message that tells the sender what to do."""
 
     status: int
     message: str
 
 
 class Access:
-    """What callers say is not for everybody."""
+    """The access rules, which protect the callers' words."""
 
     def __init__(self, token: Token | None) -> None:
         self._token = token
 
     def to_page(self, request: web.Request) -> Refusal | None:
-        """Why the page's files are refused. They hold nothing: with a token, it is the page that asks for it."""
+        """Return why the page's files are refused, or None.
+
+        With a token, everybody may load the files. They contain no data, and the page asks people for the token.
+        """
         if self._token is not None:
             return None
         if not is_loopback(request.remote):
             return Refusal(403, "the calls API answers on loopback only, unless ADMIN_TOKEN is set")
-        # Loopback alone proves nothing of a browser, in which other people's pages run, too.
+        # A request from loopback may come from a browser in which another site's page runs.
         if not _names_this_host(request):
             return Refusal(403, "without ADMIN_TOKEN, call this host localhost, or by its address")
         if _is_of_another_page(request):
@@ -41,19 +44,20 @@ class Access:
         return None
 
     def to_calls(self, request: web.Request) -> Refusal | None:
-        """Why the calls API is refused.
+        """Return why the calls API is refused, or None.
 
-        A token is asked of loopback, too: a proxy on this host would lend it to the whole world.
+        Requests from loopback need the token, too, because a proxy on this host forwards requests from everywhere.
         """
         if self._token is not None and not self._token.accepts(bearer(request.headers.get(hdrs.AUTHORIZATION))):
-            return Refusal(401, "bring ADMIN_TOKEN: Authorization: Bearer ...")
+            return Refusal(401, "send ADMIN_TOKEN: Authorization: Bearer ...")
         return self.to_page(request)
 
 
 def _names_this_host(request: web.Request) -> bool:
-    """Whether the request is for an address, or a name of this host.
+    """Return whether the request's Host is an address, or a name of this host.
 
-    A page of a site whose name its owner lets point to 127.0.0.1 (DNS rebinding) has the same origin as this one.
+    This check prevents DNS rebinding: a site's owner can let its name point to 127.0.0.1, and the site's pages
+    then have the same origin as this page.
     """
     try:
         name = (urlsplit(f"//{request.host}").hostname or "").rstrip(".")
@@ -66,6 +70,6 @@ def _names_this_host(request: web.Request) -> bool:
 
 
 def _is_of_another_page(request: web.Request) -> bool:
-    """Whether a page that is not ours sends this, which browsers let it do without reading the answer."""
+    """Return whether a page of another origin sends the request; browsers permit it without reading the answer."""
     origin = request.headers.get(hdrs.ORIGIN)
     return origin is not None and origin.partition("://")[2].lower() != request.host.lower()

@@ -1,7 +1,7 @@
-"""The dispatcher's admin port: probes and metrics; calls API and page, for this host or who has ADMIN_TOKEN.
+"""The dispatcher's admin port: probes, metrics, calls API and page. `access.py` has the rules of access.
 
-Any dispatcher answers for every call of the cluster: who holds it stands in Redis, and its worker is asked over
-the link.
+Any dispatcher answers for every call of the cluster. Redis names the call's worker, and the dispatcher asks that
+worker over the link.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ from dispatcher.api.commands import CallCommands, CommandError
 from dispatcher.api.event_stream import send_events
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-# A request's body is 64 KiB at most.
+# Maximum time for a request's body, which has at most 64 KiB.
 BODY_SECONDS = 10.0
 
 
 class Calls(Interface):
-    """What the API needs of a dispatcher."""
+    """The part of a dispatcher that the API uses."""
 
     @property
     def is_ready(self) -> bool:
-        """Whether new calls are welcome here."""
+        """Whether the dispatcher takes new calls."""
 
     @property
     def registry(self) -> Registry:
-        """Redis."""
+        """The registry in Redis."""
 
     async def holder(self, uuid: str) -> CallCommands:
-        """The commands of the worker that holds a call, or of its dispatcher while no worker has it."""
+        """Return the commands of the call's worker, or of the call's dispatcher while no worker has the call."""
 
 
 def application(dispatcher: Calls, token: Token | None = None) -> web.Application:
-    """Probes and metrics for everybody; page and API for who has the token, or without one for loopback."""
+    """Return the application: probes and metrics without restrictions, page and API by the rules of access."""
     app = admin.application(lambda: dispatcher.is_ready, "no link to a worker yet, or draining")
     api = CallsApi(dispatcher)
     access = Access(token)
@@ -72,22 +72,22 @@ def application(dispatcher: Calls, token: Token | None = None) -> web.Applicatio
 
 
 class CallsApi:
-    """See the README's "Calls API"."""
+    """The handlers of the calls API. See "Calls API" in the README."""
 
     def __init__(self, dispatcher: Calls) -> None:
         self._dispatcher = dispatcher
 
     async def workers(self, _: web.Request) -> web.Response:
-        """`GET /workers`."""
+        """Answer `GET /workers`."""
         return _json([_worker(status) for status in await self._dispatcher.registry.workers()])
 
     async def calls(self, _: web.Request) -> web.Response:
-        """`GET /calls`."""
+        """Answer `GET /calls`."""
         now = time.time()
         return _json([_call(record, now) for record in await self._dispatcher.registry.calls()])
 
     async def call(self, request: web.Request) -> web.Response:
-        """`GET /calls/{uuid}`: with its conversation so far."""
+        """Answer `GET /calls/{uuid}` with the call and its conversation so far."""
         uuid = request.match_info["uuid"]
         record = await self._dispatcher.registry.call(uuid)
         if record is None:
@@ -96,22 +96,22 @@ class CallsApi:
         return _json(_call(record, time.time()) | conversation, uuid=uuid)
 
     async def hang_up(self, request: web.Request) -> web.Response:
-        """`DELETE /calls/{uuid}`."""
+        """Answer `DELETE /calls/{uuid}`."""
         return await self._command(request, "hang_up", {})
 
     async def session(self, request: web.Request) -> web.Response:
-        """`POST /calls/{uuid}/session`: merged into the running session."""
+        """Answer `POST /calls/{uuid}/session`: merge the body into the running session."""
         return await self._command(request, "session", await _body(request))
 
     async def say(self, request: web.Request) -> web.Response:
-        """`POST /calls/{uuid}/say`."""
+        """Answer `POST /calls/{uuid}/say`."""
         body = await _body(request)
         if not isinstance(body.get("text"), str) or not body["text"].strip():
             raise CommandError(400, 'the body must be {"text": "what to say"}')
         return await self._command(request, "say", body)
 
     async def events(self, request: web.Request) -> web.StreamResponse:
-        """`GET /calls/{uuid}/events`: server-sent events, until the call ends."""
+        """Answer `GET /calls/{uuid}/events` with server-sent events until the call ends."""
         uuid = request.match_info["uuid"]
         commands = await self._dispatcher.holder(uuid)
         async with commands.watch(uuid) as events:
@@ -155,7 +155,7 @@ async def _body(request: web.Request) -> dict[str, Any]:
 
 
 def _call(record: CallRecord, now_seconds: float) -> dict[str, Any]:
-    # Both are wall clocks, of Redis and of this host: the age is for people to read.
+    # The start is from Redis's wall clock and `now_seconds` from this host's. The age is only shown to people.
     started_seconds = record.started_at_ms / 1000
     return {
         "uuid": record.uuid,
@@ -189,5 +189,5 @@ def _json(
 
 
 def _dumps(data: object, uuid: str) -> bytes:
-    """Return JSON without known secrets. Its worker, and Redis, have left out those of a call already."""
+    """Return JSON without known secrets. The call's worker and Redis hold the call's own secrets back already."""
     return without_known(orjson.dumps(data).decode(), uuid).encode()

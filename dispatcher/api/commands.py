@@ -1,4 +1,4 @@
-"""Commands of the calls API to the worker that holds a call, whichever dispatcher was asked."""
+"""Send commands of the calls API to the worker that holds a call. Any dispatcher can send them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from common.link import wire
 from common.link.wire import Kind
 
 RESULT_SECONDS = 10.0
-# What a slow reader may lag behind; then it has lost the thread, and is told so by the end of the stream.
+# Maximum number of events that wait for a slow reader. Over it, the stream ends, because events would be missing.
 MAX_WAITING_EVENTS = 1000
 
 log = structlog.get_logger()
 
 
 class CommandError(ServiceError):
-    """A command could not be carried out.
+    """A command that could not be carried out.
 
     Attributes:
-        status: as HTTP has it.
+        status: an HTTP status.
     """
 
     def __init__(self, status: int, message: str) -> None:
@@ -35,7 +35,7 @@ class CommandError(ServiceError):
 
 
 class CallCommands(Interface):
-    """Commands to one call, wherever it is."""
+    """An executor of commands to one call."""
 
     async def run(self, uuid: str, action: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Carry out an action, and return its result.
@@ -48,12 +48,12 @@ class CallCommands(Interface):
         """Return the events of a call.
 
         Raises:
-            CommandError: the events cannot be had.
+            CommandError: the events are not available.
         """
 
 
 class CommandsWithoutWorker:
-    """Commands to a call that no worker has: it waits for one, or takes the way out."""
+    """Commands to a call without a worker: the call waits for a worker, or ends with an announcement."""
 
     def __init__(self, hang_up: Callable[[], Awaitable[None]]) -> None:
         self._hang_up = hang_up
@@ -73,7 +73,7 @@ class CommandsWithoutWorker:
 
 
 class Commands:
-    """The commands under way on one link."""
+    """The unanswered commands and watches of one link."""
 
     def __init__(self, send: Callable[[bytes], None]) -> None:
         self._send = send
@@ -82,19 +82,19 @@ class Commands:
         self._watches: dict[int, tuple[str, asyncio.Queue[dict[str, Any]]]] = {}
 
     async def run(self, uuid: str, action: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Have a call's worker do something.
+        """Make the call's worker carry out an action, and return the result.
 
         Raises:
-            CommandError: the worker refused, did not answer in time, or is gone.
+            CommandError: the worker refused, did not answer in time, or was lost.
         """
         return await self._run(next(self._numbers), uuid, action, body or {})
 
     @asynccontextmanager
     async def watch(self, uuid: str) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """What happens in a call, as it happens, until the call ends or the reader is too slow.
+        """Return the live events of a call, until the call ends or the reader is too slow.
 
         Raises:
-            CommandError: as `run`.
+            CommandError: see `run`.
         """
         number = next(self._numbers)
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(MAX_WAITING_EVENTS)
@@ -107,7 +107,7 @@ class Commands:
                 self._unwatch(number, uuid)
 
     def record(self, kind: int, payload: memoryview) -> None:
-        """A record on channel 0; one that cannot be understood is dropped, and costs its command an answer."""
+        """Handle a record on channel 0. An invalid record is dropped, and its command then times out."""
         try:
             self._record(kind, payload)
         except LinkProtocolError as error:
@@ -125,7 +125,7 @@ class Commands:
                 self._put(event.number, event.body)
 
     def lost(self) -> None:
-        """The link is gone."""
+        """Fail all commands and end all watches, because the link was lost."""
         for future in self._results.values():
             if not future.done():
                 future.set_exception(CommandError(502, "the worker of this call was lost"))
@@ -161,8 +161,8 @@ class Commands:
         if not event:
             del self._watches[number]
         if queue.full():
-            # The end of the stream takes the place of an event that was not read. The place at the worker is free
-            # now, and not when the watcher reads again.
+            # The end of the stream replaces the oldest unread event. The worker's watch ends now, and not only
+            # when the watcher reads again.
             if self._watches.pop(number, None) is not None:
                 self._unwatch(number, uuid)
             queue.get_nowait()

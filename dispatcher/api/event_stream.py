@@ -1,4 +1,4 @@
-"""A stream of server-sent events to one watcher. A watcher that does not read is cut off, and frees its place."""
+"""Stream server-sent events to one watcher. A watcher that does not read is disconnected."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from aiohttp import web
 from common.observe.redaction import NO_CALL, without_known
 
 IDLE_SECONDS: Final = 15.0
-"""A comment is sent on a stream that was idle for so long, so that a proxy does not cut it."""
+"""Idle time after which a comment is sent, so that a proxy does not close the stream."""
 
 STALLED_SECONDS = 30.0
-"""A watcher is cut off when bytes for it have waited in this process for so long."""
+"""Maximum time that bytes for a watcher may wait in this process before the watcher is disconnected."""
 
 CHECKS: Final = 6
-"""Times that a stream looks for waiting bytes within `STALLED_SECONDS`."""
+"""Number of checks for waiting bytes within `STALLED_SECONDS`."""
 
 SEND_BUFFER_BYTES: Final = 16 * 1024
-"""Bytes that the kernel takes for a watcher, which it doubles. By default it takes megabytes, and a watcher that
-does not read would be found late, or never."""
+"""Size of the kernel's send buffer for a watcher; Linux doubles the value (socket(7)). The default is megabytes,
+and a watcher that does not read would be detected late, or never."""
 
 _HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
 
@@ -33,12 +33,12 @@ _HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-cac
 async def send_events(
     request: web.Request, events: AsyncIterator[dict[str, Any]], uuid: str = NO_CALL
 ) -> web.StreamResponse:
-    """Answer a request with events, until they end or the watcher is gone, or does not read.
+    """Answer a request with events, until the events end, the watcher disconnects, or the watcher stalls.
 
     Args:
-        request: of the watcher.
-        events: of a call.
-        uuid: of the call, whose secrets are left out.
+        request: the watcher's request.
+        events: the events of a call.
+        uuid: the call's uuid; the call's secrets are removed from the events.
     """
     response = web.StreamResponse(headers=_HEADERS)
     await response.prepare(request)
@@ -64,7 +64,7 @@ async def send_events(
 
 
 class _Stream:
-    """One watcher's connection. Methods raise ConnectionError when the watcher is gone, or was cut off."""
+    """One watcher's connection. Methods raise ConnectionError if the watcher is disconnected."""
 
     def __init__(self, request: web.Request, response: web.StreamResponse, uuid: str) -> None:
         self._uuid = uuid
@@ -75,8 +75,8 @@ class _Stream:
         if sock is not None:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-                if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux has it
-                    # The kernel cuts off a watcher whose host is gone, or that has no room for so long.
+                if hasattr(socket, "TCP_USER_TIMEOUT"):  # on Linux
+                    # The kernel disconnects a watcher that acknowledges nothing for this time (tcp(7)).
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALLED_SECONDS * 1000))
 
     async def send(self, event: dict[str, Any]) -> None:
@@ -91,21 +91,21 @@ class _Stream:
             await self._write(b": idle\n\n")
 
     def check(self) -> None:
-        """Cut the watcher off if it does not read."""
+        """Disconnect the watcher if it does not read."""
         if self._transport is None or self._transport.get_write_buffer_size() == 0:
             self._taken_seconds = time.monotonic()
         elif time.monotonic() - self._taken_seconds >= STALLED_SECONDS:
-            self._cut_off()
+            self._disconnect()
 
     async def _write(self, data: bytes) -> None:
         try:
             async with asyncio.timeout(STALLED_SECONDS):
                 await self._response.write(data)
         except TimeoutError:
-            self._cut_off()
+            self._disconnect()
         self._sent_seconds = time.monotonic()
 
-    def _cut_off(self) -> None:
+    def _disconnect(self) -> None:
         if self._transport is not None:
             self._transport.abort()
         raise ConnectionAbortedError("the watcher does not read")

@@ -1,6 +1,6 @@
-"""The page that shows the cluster live: the files of `dispatcher/api/static/`, as they are.
+"""Serve the page that shows the cluster live: the unchanged files of `dispatcher/api/static/`.
 
-It asks the calls API for everything, so any dispatcher's page shows every call of the cluster.
+The page gets all data from the calls API, so the page of any dispatcher shows every call of the cluster.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-# What callers say is shown here, and who sees it may end calls: nothing is loaded from anywhere else, no text can
-# become script, and no other page may put this one into a frame.
+# The page shows callers' words and can end calls. So it loads nothing from other hosts, no text can become a
+# script, and no other page may embed it in a frame.
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -43,13 +43,13 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # A new release's page comes with the next look at it.
+    # Browsers ask again each time, so that they show the page of a new release at once.
     "Cache-Control": "no-cache",
 }
 
 
 def routes(access: Access) -> list[web.RouteDef]:
-    """`GET /`, and what that page loads. The files are read once: no request names one of the disk."""
+    """Return the routes of the page and its files, which are read once. No request can name other files."""
     found = {file.name: file.read_bytes() for file in sorted(FOLDER.iterdir()) if file.suffix in _TYPES}
     return [
         web.get("/" if name == INDEX else f"/page/{name}", _answering(name, body, access))

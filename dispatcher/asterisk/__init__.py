@@ -1,1 +1,1 @@
-"""Commands to Asterisk, by way of avr-ami."""
+"""Commands to Asterisk, which avr-ami carries out."""

@@ -1,4 +1,4 @@
-"""avr-ami: hang up and transfer calls on Asterisk."""
+"""Hang up and transfer calls on Asterisk, through avr-ami."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import aiohttp
 from common.errors import DependencyError
 from common.net import json_depth
 
-# avr-ami answers when Asterisk has; a call that is to be hung up does not wait for ever.
+# Maximum time for avr-ami's answer. avr-ami answers after Asterisk has answered.
 TIMEOUT_SECONDS = 5.0
 MAX_MESSAGE_CHARS = 300
 
 
 class AmiError(DependencyError):
-    """avr-ami refused or could not be asked; the message is for the model and the log."""
+    """A command that avr-ami refused or did not answer. The message is for the model and the log."""
 
 
 class Ami:
@@ -26,18 +26,18 @@ class Ami:
         self._http: aiohttp.ClientSession | None = None
 
     async def hang_up(self, uuid: str) -> str:
-        """End the call on Asterisk; returns what avr-ami says.
+        """End the call on Asterisk, and return avr-ami's message.
 
         Raises:
-            AmiError: it did not work.
+            AmiError: avr-ami refused or did not answer.
         """
         return await self._post("hangup", {"uuid": uuid})
 
     async def transfer(self, uuid: str, extension: str, context: str, priority: str) -> str:
-        """Send the call to another extension; returns what avr-ami says.
+        """Transfer the call to another extension, and return avr-ami's message.
 
         Raises:
-            AmiError: it did not work.
+            AmiError: avr-ami refused or did not answer.
         """
         # A priority is a number or a label of the dialplan.
         wanted: int | str = int(priority) if priority.isascii() and priority.isdigit() else priority
@@ -45,7 +45,7 @@ class Ami:
         return await self._post("transfer", body)
 
     async def close(self) -> None:
-        """Close its connections."""
+        """Close the connections to avr-ami."""
         if self._http is not None:
             await self._http.close()
 

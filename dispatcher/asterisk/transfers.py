@@ -1,6 +1,6 @@
-"""Which calls that cannot go on may be transferred: so many a second, and no caller over and over.
+"""Limit the transfers of calls that cannot continue: a rate per process, and a pause per caller.
 
-The extension may lead back to this service. A caller who came back would be transferred again, and again.
+The extension may lead back to this service. Without the pause, such a caller would be transferred again and again.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from common.errors import RegistryUnavailable
 from common.store.registry import Registry
 from dispatcher.call.token_bucket import TokenBucket
 
-# Of one dispatcher process, and so many at once: each is work for Asterisk, which has its own calls to handle.
+# The rate and the burst of one dispatcher process, because each transfer is work for Asterisk.
 TRANSFERS_PER_SECOND = 2.0
 TRANSFERS_AT_ONCE = 10.0
-# A caller who was transferred is not transferred again within this time.
+# Minimum time between two transfers of the same caller.
 AGAIN_SECONDS = 300
-# Callers that are remembered here, for when Redis is away: with the rate above, those of `AGAIN_SECONDS` and more.
+# Maximum number of callers kept here, for times without Redis. At the rate above they cover `AGAIN_SECONDS`.
 MAX_CALLERS = 1000
 
 
 class Transfers:
-    """The transfers of one dispatcher process."""
+    """The transfer limits of one dispatcher process."""
 
     def __init__(self, registry: Registry, secret: str = "", clock: Callable[[], float] = time.monotonic) -> None:
-        """Build it.
+        """Begin without recent transfers.
 
         Args:
-            registry: Redis, by which all dispatchers know whom one of them has transferred.
-            secret: the same for all dispatchers; numbers are kept as an HMAC under it.
-            clock: in seconds.
+            registry: stores the transferred callers in Redis for all dispatchers.
+            secret: the key of the HMAC under which numbers are stored; the same for all dispatchers.
+            clock: returns monotonic seconds.
         """
         self._registry = registry
         self._secret = secret.encode()
@@ -41,10 +41,10 @@ class Transfers:
         self._callers: dict[str, float] = {}
 
     async def refusal(self, number: str) -> str | None:
-        """Take the right to one transfer; return why there is none.
+        """Count one transfer and return None, or return why the transfer is refused.
 
         Args:
-            number: the caller's, as AVR Core gave it; empty: only the rate counts.
+            number: the caller's number from AVR Core; if empty, only the rate counts.
         """
         if not self._bucket.take(1, self._clock()):
             return f"over {TRANSFERS_PER_SECOND:g} transfers a second"
@@ -59,7 +59,7 @@ class Transfers:
         known = caller in self._callers and now_seconds - self._callers[caller] < AGAIN_SECONDS
         if known:
             return False
-        # Before Redis is asked: the same caller may be asked about again meanwhile.
+        # Stored before Redis answers, because another request for the same caller may come meanwhile.
         self._callers.pop(caller, None)
         self._callers[caller] = now_seconds
         if len(self._callers) > MAX_CALLERS:

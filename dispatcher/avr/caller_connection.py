@@ -1,4 +1,4 @@
-"""AVR Core's end of a call, whichever protocol it speaks."""
+"""The connection of a call to AVR Core, for either of AVR's protocols."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ if TYPE_CHECKING:
 
 
 class CallerConnection(Interface):
-    """What a call does with its caller's connection."""
+    """The caller's connection, as a call uses it."""
 
     @property
     def write_paused(self) -> bool:
-        """Whether AVR Core does not take what waits for it."""
+        """Whether the send buffer is full because AVR Core does not read."""
 
     @property
     def may_return(self) -> bool:
-        """Whether a core that loses this connection may come back in another one."""
+        """Whether a core that loses this connection may reconnect."""
 
     def hand_over(self, caller: CallRunner | None) -> None:
-        """The connection is of another caller's from now on; None: of nobody's, and nothing is reported of it."""
+        """Report to another call runner from now on; None: report nothing more."""
 
     def known(self) -> None:
-        """The caller has said who it is."""
+        """Mark the caller as identified, because its `init` has arrived."""
 
     def play(self, pcm: bytes) -> None:
-        """PCM16 at 8 kHz, whole frames of 320 bytes."""
+        """Send PCM16 at 8 kHz, in frames of 320 bytes."""
 
     def interrupt(self) -> None:
-        """Drop what was not played."""
+        """Drop the audio that was not played."""
 
     def tell(self, role: str, text: str) -> None:
-        """A transcript."""
+        """Send a transcript."""
 
     def complain(self, message: str) -> None:
-        """An error."""
+        """Send an error."""
 
     def close(self, code: int, reason: str) -> None:
-        """End the connection."""
+        """Close the connection."""
 
     def abort(self) -> None:
-        """Drop the connection."""
+        """Abort the connection without a closing handshake."""
 
     async def wait_closed(self) -> None:
-        """Wait until it is gone."""
+        """Wait until the connection is closed."""
 
 
 class WebSocketCallerConnection:
-    """The protocol of today: JSON messages on a WebSocket."""
+    """The connection of the current protocol: JSON messages on a WebSocket."""
 
     def __init__(self, connection: WebSocket) -> None:
         self._connection = connection

@@ -1,8 +1,8 @@
-"""The older AVR protocol: one chunked `POST` a call, raw PCM16 at 8 kHz in both directions.
+"""The older AVR protocol: one chunked `POST` per call, with raw PCM16 at 8 kHz in both directions.
 
 AVR Core sends the caller's audio as the body of `POST /speech-to-speech-stream`, with the call's uuid in the
-header `X-UUID`, and plays the body of the response as it comes. The stream has no room for an interruption, so
-what is to be played waits here, in real time, where a barge-in can still drop it.
+header `X-UUID`, and plays the body of the response as it arrives. The protocol has no message for an interruption.
+So this module buffers replies and sends them in real time, and a barge-in drops the buffered frames.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from common.net.listener import Arrival
 from dispatcher.avr import protocol
 
 PATH = "/speech-to-speech-stream"
-# Sent ahead of real time, against a network that stutters.
+# Audio is sent this far ahead of real time, to cover delays of the network.
 LEAD_SECONDS = 0.2
 FRAME_SECONDS = protocol.FRAME_SAMPLES / protocol.SAMPLE_RATE_HZ
-# Frames that wait to be played; above it the call is told to hold what comes (4 s).
+# Number of buffered frames (4 s) above which `write_paused` holds further audio in the call.
 PAUSE_FRAMES = 200
 OPEN_TIMEOUT_SECONDS = 10.0
 CLOSE_TIMEOUT_SECONDS = 5.0
@@ -35,26 +35,26 @@ _STATUS = {1008: HTTPStatus.BAD_REQUEST, 1011: HTTPStatus.BAD_GATEWAY, 1013: HTT
 
 
 class LegacyOwner(Interface):
-    """The call behind a request."""
+    """The receiver of a request's events, such as a call."""
 
     def legacy_began(self, connection: LegacyConnection, uuid: str) -> None:
-        """The request's head is here: a call with this uuid."""
+        """Begin a call with this uuid, because the request's head has arrived."""
 
     def legacy_audio(self, pcm: bytes, received_seconds: float) -> None:
-        """Caller's audio, whole samples."""
+        """Handle the caller's audio, in whole samples."""
 
     def legacy_broken(self, reason: str, message: str) -> None:
-        """The request broke HTTP or our rules."""
+        """Handle a request that violates HTTP or this module's limits."""
 
     def writable(self) -> None:
-        """`write_paused` is over."""
+        """Continue to send, because `write_paused` has become false."""
 
     def closed(self, code: int, reason: str) -> None:
-        """The connection is gone; 1000 if the caller's stream had its end."""
+        """Handle the end of the connection; the code is 1000 if the caller's stream was complete."""
 
 
 class LegacyConnection(asyncio.Protocol):
-    """One request; the `CallerConnection` of its call."""
+    """The connection of one request. It is the `CallerConnection` of its call."""
 
     def __init__(self, owner_of: OwnerFactory, arrival: Arrival | None = None) -> None:
         self.received_seconds = time.monotonic()
@@ -75,20 +75,20 @@ class LegacyConnection(asyncio.Protocol):
         self._closing = False
         self._lost = self._loop.create_future()
 
-    # Front
+    # CallerConnection
 
     @property
     def write_paused(self) -> bool:
-        """Whether enough waits to be played."""
+        """Whether enough audio is buffered."""
         return self._paused
 
     @property
     def may_return(self) -> bool:
-        """An older core hangs up by dropping the connection: it does not come back."""
+        """Always False, because an older core hangs up by closing the connection, and never reconnects."""
         return False
 
     def hand_over(self, caller: LegacyOwner | None) -> None:
-        """The connection is of another caller's from now on; None: of nobody's."""
+        """Report to another owner from now on; None: report nothing more."""
         self._owner = caller
 
     @property
@@ -97,12 +97,12 @@ class LegacyConnection(asyncio.Protocol):
         return self._transport is not None and not self._closing
 
     def known(self) -> None:
-        """The caller has said who it is."""
+        """Mark the caller as identified, because the request's head has arrived."""
         if self._arrival is not None:
             self._arrival.known()
 
     def play(self, pcm: bytes) -> None:
-        """Frames to play when their time has come."""
+        """Buffer frames, and send each one when it is due."""
         if not self.is_open:
             return
         self._frames += protocol.frames(pcm)
@@ -112,18 +112,18 @@ class LegacyConnection(asyncio.Protocol):
             self._play()
 
     def interrupt(self) -> None:
-        """Drop what was not played."""
+        """Drop the buffered frames."""
         self._frames.clear()
         self._set_paused(False)
 
     def tell(self, role: str, text: str) -> None:
-        """The stream has no room for transcripts."""
+        """Do nothing, because the protocol has no transcripts."""
 
     def complain(self, message: str) -> None:
-        """The stream has no room for errors; a call that never played anything is refused with the reason."""
+        """Do nothing, because the protocol has no errors. `close` sends the reason if no audio was sent."""
 
     def close(self, code: int, reason: str = "") -> None:
-        """End the response: as a refusal, if nothing of it was sent."""
+        """End the response; if nothing was sent yet, send an HTTP error."""
         self._end(_STATUS.get(code, HTTPStatus.OK), reason)
 
     def _end(self, status: HTTPStatus | int, reason: str) -> None:
@@ -142,18 +142,18 @@ class LegacyConnection(asyncio.Protocol):
             if self._http.our_state is h11.SEND_BODY:
                 self._send(h11.EndOfMessage())
         except h11.LocalProtocolError:
-            pass  # the peer broke HTTP itself: there is no way to answer
+            pass  # the peer has violated HTTP, so no response is possible
         if self._transport.can_write_eof():
             self._transport.write_eof()
         self._start_timer(CLOSE_TIMEOUT_SECONDS)
 
     def abort(self) -> None:
-        """Drop the connection."""
+        """Abort the connection."""
         if self._transport is not None:
             self._transport.abort()
 
     async def wait_closed(self) -> None:
-        """Wait until it is gone."""
+        """Wait until the connection is closed."""
         await asyncio.shield(self._lost)
 
     # asyncio.Protocol
@@ -180,7 +180,7 @@ class LegacyConnection(asyncio.Protocol):
                 else:
                     break
         except h11.RemoteProtocolError as error:
-            # Not in h11's words, which repeat what was sent.
+            # h11's own message is not used, because it may repeat the caller's data.
             if self._owner is not None:
                 self._owner.legacy_broken("bad_http", "broken HTTP")
             self._end(error.error_status_hint, "broken HTTP")
@@ -207,7 +207,7 @@ class LegacyConnection(asyncio.Protocol):
     # The caller's stream
 
     def _request(self, request: h11.Request) -> None:
-        # h11 looks at the size of what is incomplete; a long head may come in one piece.
+        # h11 limits only incomplete heads (its `max_incomplete_event_size`), and a long head may arrive at once.
         if sum(len(name) + len(value) for name, value in request.headers) > MAX_HEADER_BYTES:
             too_big = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
             self._end(too_big, f"the request's head is over {MAX_HEADER_BYTES} bytes")
@@ -237,7 +237,7 @@ class LegacyConnection(asyncio.Protocol):
     # The reply's stream
 
     def _play(self) -> None:
-        """Send the frames that are due, and come back when the next one is."""
+        """Send the due frames, and schedule the next call."""
         self._playing = None
         horizon = time.monotonic() + LEAD_SECONDS
         pcm = b""
@@ -276,9 +276,9 @@ class LegacyConnection(asyncio.Protocol):
 
 
 class OwnerFactory(Interface):
-    """Makes the owner of a new call."""
+    """A factory of the owners of new calls."""
 
     def __call__(
         self, target: str, authorization: str | None, origins: Sequence[str]
     ) -> LegacyOwner | tuple[HTTPStatus, str]:
-        """For a request with this target (path and query) and these headers; or a status and a text of refusal."""
+        """Return the owner for a request with this target (path and query), or a refusal: a status and a text."""

@@ -1,4 +1,4 @@
-"""AVR Core's protocol: its messages parsed and checked, ours built.
+"""Parse AVR Core's messages, and build the messages to AVR Core.
 
 See "AVR protocol" in the README. Audio is PCM16 little-endian, 8 kHz, mono, in base64.
 """
@@ -24,7 +24,7 @@ FRAME_BYTES: Final = 320
 FRAME_SAMPLES: Final = FRAME_BYTES // 2
 MAX_MESSAGE_BYTES = 64 * 1024
 
-# A caller's own text never goes into an error, so what was wrong is named by type and length alone.
+# Errors never repeat data of the peer. They name the field and the rule, or a length.
 _UUID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
 _DIGITS = frozenset("0123456789*#ABCD")
 TOKEN_PARAMETER = "token"  # noqa: S105 - its name
@@ -32,7 +32,7 @@ MAX_METADATA_ENTRIES = 32
 MAX_METADATA_NAME_CHARS = 64
 MAX_METADATA_VALUE_CHARS = 512
 
-# An audio message as AVR Core writes it, and as we do: nothing around base64.
+# The bytes around the base64 text of an audio message. AVR Core and this service write them in the same way.
 AUDIO_HEAD = b'{"type":"audio","audio":"'
 AUDIO_TAIL = b'"}'
 _HEAD_BYTES = len(AUDIO_HEAD)
@@ -45,19 +45,19 @@ class Init:
     """The first message of a call."""
 
     uuid: str
-    provider_config: dict[str, object] = field(default_factory=dict, repr=False)  # it may hold a key
+    provider_config: dict[str, object] = field(default_factory=dict, repr=False)  # may contain a key
 
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """Caller's audio: PCM16 at 8 kHz, any whole number of samples."""
+    """The caller's audio: PCM16 at 8 kHz, any whole number of samples."""
 
     pcm: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Dtmf:
-    """One key: `0` to `9`, `*`, `#`, `A` to `D`."""
+    """One key of the telephone: `0` to `9`, `*`, `#`, `A` to `D`."""
 
     digit: str
 
@@ -66,10 +66,10 @@ Message = Init | Audio | Dtmf
 
 
 def parse(data: BytesLike) -> Message:
-    """A message of AVR Core, by whichever kind of frame it came.
+    """Parse a message of AVR Core, from a text or binary frame.
 
     Raises:
-        AvrProtocolError: it is none that the protocol knows. The error says what is wrong, never what was sent.
+        AvrProtocolError: the protocol has no such message. The error never repeats the message.
     """
     pcm = plain_audio(data)
     if pcm is not None:
@@ -78,26 +78,26 @@ def parse(data: BytesLike) -> Message:
 
 
 def plain_audio(data: BytesLike) -> bytes | None:
-    """The samples of an `audio` message that has the bytes that AVR Core gives it.
+    """Return the samples of an `audio` message in AVR Core's usual form, which almost all messages have.
 
-    Almost all messages are such. None for any other message, be it good or broken: `parse_json` tells.
+    Return None for any other message, valid or not. `parse_json` handles these.
     """
     if data[:_HEAD_BYTES] != AUDIO_HEAD or data[-_TAIL_BYTES:] != AUDIO_TAIL:
         return None
     try:
-        # What is base64 has no quotes and no escapes, so no JSON parser could read anything else here.
+        # Base64 has no quotes and no escapes, so a JSON parser would read the same text.
         pcm = pybase64.b64decode(data[_HEAD_BYTES:-_TAIL_BYTES], validate=True)
     except binascii.Error:
         return None
-    # The last quote may be the first as well.
+    # In a too short message, head and tail may share a quote.
     return pcm if len(pcm) % 2 == 0 and len(data) >= _HEAD_BYTES + _TAIL_BYTES else None
 
 
 def parse_json(data: BytesLike) -> Message:
-    """`parse` for messages of any shape.
+    """Parse a message of any form.
 
     Raises:
-        AvrProtocolError: as `parse`.
+        AvrProtocolError: see `parse`.
     """
     try:
         message = orjson.loads(data)
@@ -113,10 +113,10 @@ def parse_json(data: BytesLike) -> Message:
 
 
 def checked_init(uuid: object, provider_config: object = None) -> Init:
-    """An `init` with this uuid.
+    """Return an `init` with this uuid.
 
     Raises:
-        AvrProtocolError: the uuid is none, or the configuration is no object.
+        AvrProtocolError: the uuid is invalid, or the configuration is not an object or too deep.
     """
     if not isinstance(uuid, str) or not _UUID.fullmatch(uuid):
         raise AvrProtocolError(
@@ -164,30 +164,30 @@ _PARSERS: dict[str, Callable[[dict[str, object]], Message]] = {
 
 
 def frames(pcm: bytes) -> list[bytes]:
-    """PCM16 cut into frames of 320 bytes each; the last may be shorter."""
+    """Split PCM16 into frames of 320 bytes; the last frame may be shorter."""
     return [pcm[offset : offset + FRAME_BYTES] for offset in range(0, len(pcm), FRAME_BYTES)]
 
 
 def audio(frame: bytes | memoryview) -> bytes:
-    """An `audio` message of one frame (320 bytes of PCM16)."""
+    """Return an `audio` message of one frame (320 bytes of PCM16)."""
     return AUDIO_HEAD + pybase64.b64encode(frame) + AUDIO_TAIL
 
 
 def transcript(role: str, text: str) -> bytes:
-    """A `transcript` message; `role` is `user` or `agent`."""
+    """Return a `transcript` message; `role` is `user` or `agent`."""
     return orjson.dumps({"type": "transcript", "role": role, "text": text})
 
 
 def error(message: str) -> bytes:
-    """An `error` message."""
+    """Return an `error` message."""
     return orjson.dumps({"type": "error", "message": message})
 
 
 def metadata(path: str) -> dict[str, str]:
-    """The call's metadata: the query parameters of the URL that AVR Core asked for.
+    """Return the call's metadata: the query parameters of the URL that AVR Core requested.
 
-    Bounded: parameters beyond 32, and those with a name over 64 or a value over 512 characters, are left out. So
-    is `token`, whether STS_TOKEN is set or not: a core may bring it before it is asked for it.
+    Leave out parameters after the 32nd, and those with a name over 64 or a value over 512 characters. Leave out
+    `token` even if STS_TOKEN is not set, because a core may send a token before this service requires one.
     """
     entries: dict[str, str] = {}
     for name, value in _parameters(path):
@@ -201,15 +201,15 @@ def metadata(path: str) -> dict[str, str]:
 
 
 def token(path: str) -> str | None:
-    """What the URL shows as STS_TOKEN; the first, if it shows several."""
+    """Return the first `token` parameter of the URL, for the comparison with STS_TOKEN; None if there is none."""
     return next((value for name, value in _parameters(path) if name == TOKEN_PARAMETER), None)
 
 
 def _parameters(path: str) -> list[tuple[str, str]]:
-    """Return names and values of the query. A space is `%20` there; a `+` stays.
+    """Return the names and values of the query. Only `%20` is a space; a `+` stays a `+`.
 
-    AVR Core sends a caller's number as it has it: `?from=+39...`. HTML forms alone write a space as `+`.
+    AVR Core sends a caller's number unchanged: `?from=+39...`. Only HTML forms write a space as `+`.
     """
-    # Not urlsplit, which takes `//[` for a broken host and raises.
+    # urlsplit is not used, because it raises for `//[`, which it reads as a broken host.
     query = path.partition("?")[2].partition("#")[0]
     return parse_qsl(query.replace("+", "%2B"), errors="replace")

@@ -1,13 +1,13 @@
 {{- /*
-Names and labels. Selectors, and the labels of pods, never hold a version: what a pod carries restarts it when it
-changes, and a selector cannot change at all.
+Names and labels. Selectors and the labels of pods never contain a version, because a changed label restarts the pod,
+and Kubernetes refuses a changed selector.
 */ -}}
 
 {{- define "avr-sts.name" -}}
 {{- .Values.nameOverride | default .Chart.Name | trunc 45 | trimSuffix "-" -}}
 {{- end -}}
 
-{{- /* 45 characters leave room for what is added to it, within the 63 of a DNS label. */ -}}
+{{- /* 45 characters leave room for suffixes within the 63 characters of a DNS label. */ -}}
 {{- define "avr-sts.fullname" -}}
 {{- $name := include "avr-sts.name" . -}}
 {{- if .Values.fullnameOverride -}}
@@ -19,7 +19,7 @@ changes, and a selector cannot change at all.
 {{- end -}}
 {{- end -}}
 
-{{- /* Takes a list: the root, and the component. */ -}}
+{{- /* Takes a list of the root and the component. */ -}}
 {{- define "avr-sts.selectorLabels" -}}
 {{- $root := index . 0 -}}
 app.kubernetes.io/name: {{ include "avr-sts.name" $root }}
@@ -27,7 +27,7 @@ app.kubernetes.io/instance: {{ $root.Release.Name }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
-{{- /* Of objects, not of pods. Takes the same list. */ -}}
+{{- /* Labels of objects other than pods. Takes a list of the root and the component. */ -}}
 {{- define "avr-sts.labels" -}}
 {{- $root := index . 0 -}}
 {{- with $root.Values.commonLabels }}

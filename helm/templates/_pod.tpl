@@ -1,4 +1,4 @@
-{{- /* What the pods of both roles have in common. All of these take a list: the root, and the role. */ -}}
+{{- /* The common parts of the pods of both roles. Each template takes a list of the root and the role. */ -}}
 
 {{- define "avr-sts.podMetadata" -}}
 {{- $root := index . 0 -}}
@@ -24,7 +24,7 @@ annotations:
 {{- $values := index $root.Values (index . 1) -}}
 serviceAccountName: {{ include "avr-sts.serviceAccountName" $root }}
 automountServiceAccountToken: false
-{{- /* Else a Service named `worker` makes WORKER_PORT=tcp://..., which is a setting of ours. */}}
+{{- /* With service links, a Service named `worker` sets WORKER_PORT=tcp://..., which is a setting of the service. */}}
 enableServiceLinks: false
 {{- with $root.Values.imagePullSecrets }}
 imagePullSecrets:
@@ -58,7 +58,7 @@ topologySpreadConstraints:
     labelSelector:
       matchLabels:
         {{- include "avr-sts.selectorLabels" $ | nindent 8 }}
-    {{- /* The pods of one rollout are spread among themselves: those that drain do not count. */}}
+    {{- /* Spread only the pods of one rollout, and ignore the pods of earlier rollouts that still drain. */}}
     matchLabelKeys: [pod-template-hash]
   {{- end }}
 {{- else }}
@@ -79,7 +79,7 @@ securityContext:
 {{- end }}
 {{- end -}}
 
-{{- /* A dispatcher or worker that starves for a moment holds calls: it is restarted only if it stays dead. */ -}}
+{{- /* A dispatcher or worker without CPU for a moment still has calls, so it is restarted only after several failures. */ -}}
 {{- define "avr-sts.probes" -}}
 startupProbe:
   httpGet: {path: /livez, port: admin}
@@ -101,7 +101,7 @@ readinessProbe:
 {{- define "avr-sts.volumeMounts" -}}
 {{- $root := index . 0 -}}
 {{- $values := index $root.Values (index . 1) -}}
-{{- /* For tools and their packages: the service itself writes nothing. */ -}}
+{{- /* /tmp is for tools and their packages; the service itself writes no files. */ -}}
 - {name: tmp, mountPath: /tmp}
 {{- if $root.Values.clusterTls.secretName }}
 - {name: cluster-tls, mountPath: /etc/avr-sts/cluster-tls, readOnly: true}

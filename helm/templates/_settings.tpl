@@ -1,6 +1,6 @@
 {{- /*
-The settings of the service as environment variables. Each role has those that it reads, so that a change of the
-agent's voice does not drain the dispatchers; tests compare these lists with the code.
+The settings of the service as environment variables. Each role gets only the settings that it reads, so that a changed
+voice of the agent does not drain the dispatchers. Tests compare these lists with the code.
 */ -}}
 
 {{- define "avr-sts.readBy" -}}
@@ -16,14 +16,14 @@ both
 {{- end -}}
 {{- end -}}
 
-{{- /* Text as it is, everything else as JSON: numbers without an exponent, lists and maps as the service reads them.
-Kubernetes would expand $(NAME), and halve $$. */ -}}
+{{- /* Returns text unchanged, and every other value as JSON: numbers without an exponent, and lists and maps as the
+service reads them. It doubles `$`, because Kubernetes would expand $(NAME) and turn $$ into $. */ -}}
 {{- define "avr-sts.value" -}}
 {{- $text := ternary . (toJson .) (kindIs "string" .) -}}
 {{- $text | replace "$" "$$" | toJson -}}
 {{- end -}}
 
-{{- /* The port of a URL, else the given one. Takes a list of both. */ -}}
+{{- /* Returns the port of a URL, or the default port. Takes a list of the URL and the default. */ -}}
 {{- define "avr-sts.portOf" -}}
 {{- $host := (urlParse (index . 0)).host -}}
 {{- $port := regexFind ":[0-9]+$" $host | trimPrefix ":" -}}
@@ -50,7 +50,7 @@ Kubernetes would expand $(NAME), and halve $$. */ -}}
 {{- if or .Values.tools.files .Values.tools.existingConfigMap -}}true{{- end -}}
 {{- end -}}
 
-{{- /* Takes a list: the root, and the role. */ -}}
+{{- /* Takes a list of the root and the role. */ -}}
 {{- define "avr-sts.env" -}}
 {{- $root := index . 0 -}}
 {{- $role := index . 1 -}}

@@ -1,4 +1,4 @@
-"""The image and Compose's files are tested where there are Docker's parser and Compose; in CI always."""
+"""Skip the tests of the image and of Compose's files if Docker's parser or Compose is missing; fail in CI."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ import os
 from importlib.util import find_spec
 
 if find_spec("dockerfile") is None and not os.environ.get("CI"):
-    collect_ignore_glob = ["test_*.py"]  # a machine that these are not built for
+    collect_ignore_glob = ["test_*.py"]  # these have no build for this machine

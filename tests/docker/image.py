@@ -1,7 +1,8 @@
-"""The Dockerfile: what Docker's own parser reads in it, and its install steps without Docker.
+"""Parse the Dockerfile with Docker's own parser, and run its install steps without Docker.
 
-`Build` carries out the steps of all stages in one folder that stands for the image's root: what a stage copies
-from another is there already. Absolute paths in commands are led into the folder; Debian's packages are left out.
+`Build` runs the steps of all stages in one folder, which stands for the image's root. So files that a stage copies
+from another stage exist already. Absolute paths in commands become paths in this folder. Debian's packages are not
+installed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import dockerfile  # type: ignore[import-not-found]  # a binary without types
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 DOCKERFILE: Final = REPOSITORY / "Dockerfile"
 
-# Folders of the image that its commands name.
+# Folders of the image that are named in its commands.
 FOLDERS: Final = ("/build", "/opt/avr-sts", "/opt/compile", "/usr/local", "/usr/src/app")
 
 
@@ -30,7 +31,7 @@ class Instruction:
     """One instruction, such as `COPY --from=node /a /b`.
 
     Attributes:
-        stage: of the stage it belongs to: its name, or its number if it has none; empty before the first.
+        stage: the name of the instruction's stage, or its number; empty before the first stage.
     """
 
     stage: str
@@ -40,7 +41,7 @@ class Instruction:
 
 
 def instructions() -> list[Instruction]:
-    """All instructions of the Dockerfile, in their order."""
+    """Return all instructions of the Dockerfile in order."""
     read = []
     stage, stages = "", 0
     for command in dockerfile.parse_file(str(DOCKERFILE)):
@@ -52,19 +53,19 @@ def instructions() -> list[Instruction]:
 
 
 def last_stage(name: str) -> list[tuple[str, ...]]:
-    """The values of the instructions of this name that make the image itself."""
+    """Return the values of the last stage's instructions with this name."""
     everything = instructions()
     return [each.values for each in everything if each.name == name and each.stage == everything[-1].stage]
 
 
 def environment() -> dict[str, str]:
-    """The variables that the image sets."""
+    """Return the variables that the image sets."""
     values = [value for each in last_stage("ENV") for value in each]
     return dict(zip(values[::2], values[1::2], strict=True))
 
 
 def is_sent(path: str) -> bool:
-    """Whether the builder is sent a path of the repository, by .dockerignore: the last rule wins."""
+    """Return whether .dockerignore lets a path be sent to the builder; the last rule wins."""
     sent = True
     for line in (REPOSITORY / ".dockerignore").read_text("utf-8").splitlines():
         if not line or line.startswith("#"):
@@ -82,14 +83,14 @@ def is_sent(path: str) -> bool:
 
 
 def sources(name: str) -> list[Path]:
-    """Files that a COPY of `name` from the repository takes."""
+    """Return the files that a COPY of `name` takes from the repository."""
     whole = REPOSITORY / name
     files = [whole] if whole.is_file() else [each for each in whole.rglob("*") if each.is_file()]
     return [each for each in files if is_sent(str(each.relative_to(REPOSITORY)))]
 
 
 class Build:
-    """Carries out the Dockerfile's steps under `root`."""
+    """A run of the Dockerfile's steps in the folder `root`."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -98,13 +99,13 @@ class Build:
             **{
                 name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))
             },
-            # What makes the image's code faster makes a test slower.
+            # Compiled code makes the image faster, but compiling makes a test slower.
             "AVR_STS_COMPILE": "0",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
 
     def run(self) -> None:
-        """Carries out all of them.
+        """Run all steps.
 
         Raises:
             subprocess.CalledProcessError: a command of a RUN failed.
@@ -118,7 +119,7 @@ class Build:
                     self._work.mkdir(parents=True, exist_ok=True)
                 case "ENV":
                     pairs = zip(each.values[::2], each.values[1::2], strict=True)
-                    # With pip's cache: what makes an image bigger makes a test faster.
+                    # pip's cache would make an image bigger, but it makes a test faster.
                     self._environment |= {
                         name: self._led(value) for name, value in pairs if name not in {"PATH", "PIP_NO_CACHE_DIR"}
                     }
@@ -128,7 +129,7 @@ class Build:
                     self._run(each.values[0])
 
     def derive(self, command: str) -> None:
-        """Carry out a RUN of a derived image.
+        """Run a RUN of a derived image.
 
         Raises:
             subprocess.CalledProcessError: the command failed.
@@ -136,7 +137,7 @@ class Build:
         self._run(command)
 
     def path(self, name: str) -> Path:
-        """Where a path of the image is."""
+        """Return the place of an image's path in the folder."""
         return self._root / name.lstrip("/") if name.startswith("/") else self._work / name
 
     def _led(self, text: str) -> str:

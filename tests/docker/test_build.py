@@ -1,4 +1,4 @@
-"""The image's install steps in a plain folder, and a call through what they made."""
+"""Run the image's install steps in a plain folder, and hold a call through the result."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from simulator.realtime.server import RealtimeSimulator
 from tests.docker.image import REPOSITORY, Build, environment, last_stage
 from tests.scenarios.processes import KEY, ServiceProcess
 
-# Packages are fetched and installed: that takes the time that the network takes.
+# Packages are downloaded and installed, so the time depends on the network.
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
-# `make test COMPILED=1` takes all; these are the short chaos run, hostile input, and both ends of a call.
+# `make test COMPILED=1` runs all tests. These are the short chaos run, hostile input, and both ends of a call.
 TESTS_OF_THE_CALL_PATH = (
     "tests/chaos",
     "tests/fuzz",
@@ -35,7 +35,7 @@ TESTS_OF_THE_CALL_PATH = (
     "tests/worker/session/test_session.py",
 )
 
-# Runs a command as in a container of ours: as the image's user, without capabilities. It can write to /tmp alone.
+# Runs a command as in our containers: as the image's user, without capabilities, with write access only to /tmp.
 CONFINED = """
 set -eu
 image=$1
@@ -89,11 +89,11 @@ def handler(uuid, args):
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """What the Dockerfile makes, but for Debian's packages and Node itself."""
+    """Build the image's files, except Debian's packages and Node itself."""
     if shutil.which("gcc") is None and not os.environ.get("CI"):
         pytest.skip("gcc is missing: install the packages of .ci/packages")
     build = Build(tmp_path_factory.mktemp("image"))
-    build.path("/").chmod(0o755)  # the service runs as another user than the tests
+    build.path("/").chmod(0o755)  # the service runs as a different user than the tests
     try:
         build.run()
     except subprocess.CalledProcessError as failed:
@@ -105,7 +105,7 @@ def _bin(image: Build) -> Path:
     return image.path("/opt/avr-sts/bin")
 
 
-def test_it_holds_what_is_pinned_and_no_pip(image: Build) -> None:
+def test_image_has_the_pinned_packages_and_no_pip(image: Build) -> None:
     listing = (
         "from importlib.metadata import distributions; print(*(f'{d.name}=={d.version}' for d in distributions()))"
     )
@@ -128,7 +128,7 @@ def test_the_call_path_is_compiled(image: Build) -> None:
     assert printed == f"avr-sts-openai {RELEASE} (compiled)\n"
 
 
-def test_what_is_compiled_passes_the_tests_of_its_sources(image: Build) -> None:
+def test_compiled_modules_pass_the_tests_of_their_sources(image: Build) -> None:
     packages = image.path("/opt/avr-sts/lib/python3.11/site-packages")
     options = ("-m", "not system", "--numprocesses=2", "--dist=worksteal", "-p", "no:cacheprovider")
     done = subprocess.run(
@@ -145,7 +145,7 @@ def test_what_is_compiled_passes_the_tests_of_its_sources(image: Build) -> None:
 
 @pytest.fixture
 def confined(image: Build, tmp_path: Path) -> list[str]:
-    """What stands before a command so that it runs confined."""
+    """Return the prefix of a command that runs it confined."""
     root = tmp_path / "root"
     root.mkdir()
     ids = last_stage("USER")[0][0].split(":")
@@ -173,7 +173,7 @@ def confined(image: Build, tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 def derived(image: Build, tmp_path: Path) -> Iterator[Build]:
-    """The image after `RUN npm install` and `RUN pip install`, of packages that are on this machine."""
+    """Derive an image by `RUN npm install` and `RUN pip install` of packages on this machine."""
     if shutil.which("npm") is None and not os.environ.get("CI"):
         pytest.skip("npm is missing: install the packages of .ci/packages")
     package = tmp_path / "barometer"
@@ -197,7 +197,7 @@ def _wheel(folder: Path, name: str, source: str) -> Path:
     return wheel
 
 
-async def test_it_serves_a_call_with_private_tools_and_their_packages(
+async def test_image_serves_a_call_with_private_tools_and_packages(
     derived: Build, confined: list[str], tmp_path: Path
 ) -> None:
     image = derived

@@ -1,4 +1,4 @@
-"""Compose's files, as Compose itself reads them."""
+"""The Compose files, parsed by Compose itself."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Service = dict[str, Any]
 
 
 def compose(file: str, variables: dict[str, str], folder: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
-    """`docker compose config` with these variables, and no .env."""
+    """Run `docker compose config` with these variables and without .env."""
     return subprocess.run(
         [COMPOSE, "--file", file, "--env-file", os.devnull, "--profile", "*", "config", "--format", "json"],
         cwd=folder,
@@ -46,7 +46,7 @@ def compose(file: str, variables: dict[str, str], folder: Path = REPOSITORY) -> 
 
 
 def services(file: str, **variables: str) -> dict[str, Service]:
-    """The services of a file, with everything filled in."""
+    """Return the services of a file, with all variables substituted."""
     run = compose(file, {**KEY, **variables})
     assert run.returncode == 0, run.stderr
     found: dict[str, Service] = json.loads(run.stdout)["services"]
@@ -54,7 +54,7 @@ def services(file: str, **variables: str) -> dict[str, Service]:
 
 
 def ours(file: str, **variables: str) -> dict[str, Service]:
-    """Those that run this service, by their role."""
+    """Return the services that run this project's image, by role."""
     return {
         (each["command"] or ["serve"])[0]: each
         for each in services(file, **variables).values()
@@ -63,7 +63,7 @@ def ours(file: str, **variables: str) -> dict[str, Service]:
 
 
 def settings_of(role: str, service: Service) -> Settings:
-    """The settings that the process would have."""
+    """Return the settings of the process."""
     return Settings.parse(environment_of_the_image() | service["environment"], Role(role))
 
 
@@ -72,38 +72,38 @@ def environment_of_the_image() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_compose_takes_the_file(file: str) -> None:
+def test_compose_accepts_the_file(file: str) -> None:
     run = compose(file, KEY)
     assert (run.returncode, run.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_missing_key_is_named_with_what_to_do(file: str) -> None:
+def test_missing_key_is_named_with_advice(file: str) -> None:
     run = compose(file, {})
     assert run.returncode != 0
     assert "required variable OPENAI_API_KEY is missing a value: set it in .env" in run.stderr
 
 
-def test_the_cluster_is_all_of_it() -> None:
+def test_cluster_has_all_services() -> None:
     found = services(CLUSTER)
     assert found.keys() == {"avr-core", "avr-ami", "dispatcher", "worker", "redis", "prometheus", "grafana"}
     assert ours(CLUSTER).keys() == {"dispatcher", "worker"}
 
 
-def test_one_container_is_the_service_and_avr_core() -> None:
+def test_single_file_has_the_service_and_avr_core() -> None:
     assert services(SINGLE).keys() == {"avr-core", "avr-sts-openai"}
     assert ours(SINGLE).keys() == {"serve"}
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_every_variable_is_a_setting_and_every_value_one_that_the_service_takes(file: str) -> None:
+def test_every_variable_is_a_setting_with_a_valid_value(file: str) -> None:
     for role, service in ours(file).items():
         assert {name.lower() for name in service["environment"]} <= Settings.model_fields.keys()
         assert settings_of(role, service).port == 6030
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_every_variable_that_is_filled_in_is_a_setting_or_of_another_image(file: str) -> None:
+def test_every_substituted_variable_is_known(file: str) -> None:
     names = set(re.findall(r"\$\{(\w+)", (REPOSITORY / file).read_text("utf-8")))
     others = {name for name in names if name.startswith(("AVR_", "AMI_"))} | {"GRAFANA_PASSWORD"}
     assert {name.lower() for name in names - others} <= Settings.model_fields.keys()
@@ -136,14 +136,14 @@ def test_every_image_is_of_this_release_or_pinned(file: str) -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_docker_waits_for_a_drain_before_it_kills(file: str) -> None:
+def test_stop_grace_period_covers_the_drain(file: str) -> None:
     for role, service in ours(file).items():
         minutes, seconds = re.fullmatch(r"(?:(\d+)m)?(\d+)s", service["stop_grace_period"]).groups()  # type: ignore[union-attr]  # else it fails, too
         assert int(minutes or 0) * 60 + int(seconds) >= settings_of(role, service).drain_seconds + 2
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_no_container_has_more_rights_than_it_needs(file: str) -> None:
+def test_containers_have_minimal_rights(file: str) -> None:
     for name, service in services(file).items():
         if "build" in service or name == "redis":
             assert service["read_only"]
@@ -160,13 +160,13 @@ def test_service_runs_as_the_user_of_the_image(file: str) -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_only_asterisk_reaches_a_port_from_other_machines(file: str) -> None:
+def test_only_the_audiosocket_port_is_open_to_other_machines(file: str) -> None:
     ports = [(name, port) for name, each in services(file).items() for port in each.get("ports", [])]
     assert {name for name, port in ports if port.get("host_ip") != "127.0.0.1"} == {"avr-core"}
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_avr_core_waits_for_a_service_that_is_ready_and_finds_it(file: str) -> None:
+def test_avr_core_waits_for_a_ready_service(file: str) -> None:
     found = services(file)
     core = found["avr-core"]
     ((name, condition),) = core["depends_on"].items()
@@ -178,7 +178,7 @@ def test_avr_core_waits_for_a_service_that_is_ready_and_finds_it(file: str) -> N
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_token_for_callers_is_told_to_avr_core(file: str) -> None:
+def test_token_for_callers_reaches_avr_core(file: str) -> None:
     assert services(file, **TOKENS)["avr-core"]["environment"]["STS_URL"].endswith(
         f":6030?token={TOKENS['STS_TOKEN']}"
     )
@@ -201,15 +201,15 @@ def test_settings_of_the_env_file_reach_workers(tmp_path: Path) -> None:
     assert found["dispatcher"]["environment"]["PORT"] == "6030"
 
 
-def test_dispatchers_and_workers_can_be_more_than_one() -> None:
+def test_dispatchers_and_workers_can_be_scaled() -> None:
     for service in ours(CLUSTER).values():
         assert "ports" not in service, "only one container can have a port of the host"
         assert "container_name" not in service
     assert ours(CLUSTER)["worker"]["deploy"]["replicas"] == 2
 
 
-def test_one_container_is_a_drop_in_for_the_image_of_avrs_own_files() -> None:
-    # As agentvoiceresponse/avr-sts-openai is started there: list form, quotes and all.
+def test_image_replaces_the_one_in_avrs_own_compose_files() -> None:
+    # The same environment as for agentvoiceresponse/avr-sts-openai there, in list form and with quotes.
     theirs = {
         "PORT": "6030",
         "OPENAI_API_KEY": "sk-1",
@@ -238,7 +238,7 @@ def test_prometheus_finds_every_dispatcher_and_worker() -> None:
         assert int(service["environment"]["ADMIN_PORT"]) == discovery["port"]
 
 
-def test_its_series_have_the_labels_that_dashboards_choose_by() -> None:
+def test_series_have_the_labels_of_the_dashboards() -> None:
     (job,) = prometheus()["scrape_configs"]
     assert {each["target_label"] for each in job["relabel_configs"]} == {"namespace", "pod"}
 
@@ -263,7 +263,7 @@ def test_dashboards_are_where_grafana_looks() -> None:
 
 
 @pytest.mark.system
-def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
+def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         message = "promtool is missing: install the packages of .ci/packages"

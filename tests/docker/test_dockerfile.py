@@ -1,4 +1,4 @@
-"""What can be said of the image without Docker."""
+"""Properties of the image that can be checked without Docker."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_every_base_is_pinned_to_a_release() -> None:
             assert re.fullmatch(r"\w+:\d+\.\d+\.\d+-[\w-]+", image), image
 
 
-def test_python_is_the_one_that_the_tests_run_with() -> None:
+def test_python_is_that_of_the_tests() -> None:
     arguments = dict(each.values[0].split("=", 1) for each in instructions() if each.name == "ARG")
     major, minor = re.findall(r"\d+", arguments["PYTHON_IMAGE"])[:2]
     copied = [value for each in last_stage("COPY") for value in each]
@@ -40,13 +40,13 @@ def test_python_is_the_one_that_the_tests_run_with() -> None:
     assert f'target-version = "py{major}{minor}"' in settings
 
 
-def test_it_serves_unless_it_is_told_otherwise() -> None:
+def test_default_command_is_serve() -> None:
     assert last_stage("ENTRYPOINT") == [("tini", "--", "avr-sts-openai")]
     assert last_stage("CMD") == [("serve",)]
 
 
 def test_service_runs_as_the_user_of_avrs_images() -> None:
-    # Tools that people mount are often of mode 0600, and belong to `node`, which has 1000 there.
+    # Mounted tools often have mode 0600 and belong to `node`, which has uid 1000 in AVR's images.
     assert last_stage("USER") == [("1000:1000",)]
     (set_up,) = _runs("useradd")
     assert "groupadd --gid 1000 node" in set_up
@@ -60,13 +60,13 @@ def test_chart_runs_as_the_user_of_the_image() -> None:
     assert [context[name] for name in ("runAsUser", "runAsGroup", "fsGroup")] == [1000, 1000, 1000]
 
 
-def test_derived_image_can_install_where_tools_are() -> None:
+def test_derived_image_can_install_beside_the_tools() -> None:
     (set_up,) = _runs("chown")
     assert "mkdir --parents /usr/src/app/tools /usr/src/app/avr_tools" in set_up
     assert "chown --recursive 1000:1000 /usr/src/app" in set_up
 
 
-def test_npm_comes_from_the_stage_that_node_comes_from() -> None:
+def test_npm_and_node_come_from_the_same_stage() -> None:
     everything = instructions()
     copied = [each for each in everything if each.name == "COPY" and each.stage == everything[-1].stage]
     of_node = {each.values for each in copied if each.flags == ("--from=node",)}
@@ -77,8 +77,8 @@ def test_npm_comes_from_the_stage_that_node_comes_from() -> None:
         assert f"ln -s ../lib/node_modules/npm/bin/{name}-cli.js /usr/local/bin/{name}" in links
 
 
-def test_tools_are_where_the_image_that_it_replaces_has_them() -> None:
-    # People mount ./tools:/usr/src/app/tools, and their tools require files beside them.
+def test_tools_are_in_the_folder_of_the_replaced_image() -> None:
+    # People mount ./tools:/usr/src/app/tools, and tools require files beside themselves.
     settings = Settings.parse({"OPENAI_API_KEY": "k", **_settings_of_the_image()}, Role.SERVE)
     assert settings.tools_dir == Path("/usr/src/app/tools")
     assert environment()["AVR_TOOLS_DIR"] == "/usr/src/app/avr_tools"
@@ -87,7 +87,7 @@ def test_tools_are_where_the_image_that_it_replaces_has_them() -> None:
 
 
 def _runs(word: str) -> list[str]:
-    """Return the commands of the last stage that have this word."""
+    """Return the commands of the last stage that contain this word."""
     return [value for each in last_stage("RUN") for value in each if word in value]
 
 
@@ -136,7 +136,7 @@ def test_every_package_of_the_project_is_copied() -> None:
         "worker/tools/node/node_modules/axios",
     ],
 )
-def test_secrets_and_what_is_not_needed_are_not_sent(path: str) -> None:
+def test_secrets_and_unneeded_files_are_not_sent(path: str) -> None:
     assert not is_sent(path)
 
 
@@ -149,12 +149,12 @@ def test_secrets_and_what_is_not_needed_are_not_sent(path: str) -> None:
         "common/store/lua/pin.lua",
     ],
 )
-def test_what_is_needed_is_sent(path: str) -> None:
+def test_needed_files_are_sent(path: str) -> None:
     assert (REPOSITORY / path).is_file()
     assert is_sent(path)
 
 
-def test_debian_packages_are_pinned_and_nothing_of_them_stays() -> None:
+def test_debian_packages_are_pinned_and_lists_removed() -> None:
     (run,) = _runs("apt-get")
     assert re.findall(r"install --yes --no-install-recommends (\S+) ", run) == ["tini=0.19.*"]
     assert "rm -rf /var/lib/apt/lists/*" in run

@@ -1,4 +1,4 @@
-"""Fenced blocks of the documents, and the names in them."""
+"""Find fenced blocks in the documents, and names in these blocks."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Block:
     """One fenced block.
 
     Attributes:
-        place: document and line, for the test's name.
-        language: the word behind the fence; may be empty.
+        place: document and line, for the name of the test.
+        language: the word after the fence; may be empty.
     """
 
     place: str
@@ -60,7 +60,7 @@ def env_file(text: str) -> dict[str, str]:
     """Return the variables of a `.env` text.
 
     Raises:
-        ValueError: a line is no assignment.
+        ValueError: a line is not an assignment.
     """
     variables = {}
     for line in text.splitlines():
@@ -74,5 +74,5 @@ def env_file(text: str) -> dict[str, str]:
 
 
 def inline_names(name: str) -> set[str]:
-    """Return the variables that a document's prose has in backticks; such names have an underscore."""
+    """Return the variables in backticks in a document's prose; only names with an underscore count."""
     return set(_INLINE.findall(without_blocks(name)))

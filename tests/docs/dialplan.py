@@ -1,4 +1,4 @@
-"""The syntax of Asterisk's `extensions.conf`, as far as our documents use it."""
+"""Parse Asterisk's `extensions.conf`, for the syntax that our documents use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ APPLICATIONS: Final = {
 """Applications of Asterisk 20 to 23 that our documents may use."""
 
 FUNCTIONS: Final = {"CALLERID", "CURL", "CURLOPT", "FILTER", "GROUP", "GROUP_COUNT", "SHELL"}
-"""Dialplan functions, likewise."""
+"""Dialplan functions of Asterisk 20 to 23 that our documents may use."""
 
 _SECTION: Final = re.compile(r"\[([\w-]+)\]")
 _LINE: Final = re.compile(r"(exten|same)\s*=>\s*(.*)")
@@ -25,10 +25,10 @@ _LOCAL: Final = re.compile(r"Local/(\w+)@([\w-]+)")
 
 @dataclass(slots=True)
 class Dialplan:
-    """What a text defines, and what is wrong with it.
+    """The extensions in a text, and the text's problems.
 
     Attributes:
-        extensions: priorities by context and extension.
+        extensions: the priorities, by context and extension.
     """
 
     extensions: dict[tuple[str, str], list[int]] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Dialplan:
 
     @classmethod
     def parse(cls, text: str) -> Dialplan:
-        """Read a dialplan, and find all its problems."""
+        """Parse a dialplan, and find all its problems."""
         plan = cls()
         context = extension = ""
         for number, raw in enumerate(text.splitlines(), 1):

@@ -1,4 +1,4 @@
-"""Configuration that the documents tell people to write: names exist, files parse, paths lead somewhere."""
+"""The configuration examples in the documents: names and paths exist, and files parse."""
 
 from __future__ import annotations
 
@@ -35,31 +35,31 @@ DOCUMENTS = ("quickstart.md", "migration.md", "tools.md")
 BLOCKS = [block for name in DOCUMENTS for block in blocks(name)]
 
 OTHERS = {
-    # avr-app gives these to each agent's container (backend/src/agents/agents.service.ts).
+    # avr-app sets these in each agent's container (backend/src/agents/agents.service.ts).
     "avr-app": {"AGENT_ID", "AGENT_NAME", "PROVIDER_STS_ID", "PROVIDER_STS_NAME", "PROVIDER_STS_TYPE"},
-    # Its backend hands these on to agents.
+    # avr-app's backend passes these to agents.
     "avr-app-backend": {"AMI_URL", "TOOLS_DIR", "AVR_TOOLS_DIR"},
     "avr-ami": {"PORT", "AMI_HOST", "AMI_PORT", "AMI_USERNAME", "AMI_PASSWORD"},
     "avr-core": {"PORT", "HTTP_PORT", "STS_URL"},
-    # Of the image: where pip installs.
+    # A variable of the image: the Python for which pip installs.
     "pip": {"PIP_PYTHON"},
-    # Made up by an example.
+    # A variable of an example.
     "a tool": {"SHOP_URL"},
-    # A misspelt name that the text speaks of.
+    # A misspelt name that the text mentions.
     "nobody": {"OPENAI_VOCE"},
 }
-# A documented variable and `_FILE` name a file that holds its value.
+# `_FILE` after a documented variable names a file that contains the variable's value.
 OF_FILES = {"OPENAI_API_KEY_FILE"}
 
 SETTINGS = {name.upper() for name in Settings.model_fields} | OF_FILES
 KNOWN = SETTINGS.union(*OTHERS.values())
 
 CHECKED = {"asterisk", "console", "dockerfile", "env", "javascript", "json", "python", "yaml"}
-"""Languages of blocks that a test here reads. A drawing has none."""
+"""Languages of the blocks that this module checks. A drawing has no language."""
 
 COMPOSE = Path(sys.executable).with_name("docker-compose")
 
-# Of avr-infra's files, what the documents' files are merged over: names, list form, networks.
+# The part of avr-infra's file over which the documents' files are merged: names, list form, networks.
 _INFRA = """
 services:
   avr-core:
@@ -95,7 +95,7 @@ def _of(*languages: str) -> pytest.MarkDecorator:
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_every_block_is_of_a_kind_that_is_checked(name: str) -> None:
+def test_every_block_has_a_checked_language(name: str) -> None:
     drawn = "──"
     for block in blocks(name):
         assert block.language in CHECKED or drawn in block.text, block.place
@@ -107,7 +107,7 @@ def test_every_variable_in_the_prose_is_known(name: str) -> None:
 
 
 @_of("env")
-def test_env_block_is_taken_by_the_service(block: Block) -> None:
+def test_env_block_is_accepted_by_the_service(block: Block) -> None:
     variables = env_file(block.text)
     assert variables.keys() <= SETTINGS
     settings = Settings.parse({"OPENAI_API_KEY": "k", **variables}, Role.SERVE)
@@ -115,7 +115,7 @@ def test_env_block_is_taken_by_the_service(block: Block) -> None:
 
 
 @_of("console")
-def test_command_is_one_that_exists(block: Block) -> None:
+def test_command_exists(block: Block) -> None:
     makefile = (REPOSITORY / "Makefile").read_text("utf-8")
     for line in block.text.splitlines():
         program, *arguments = re.sub(r"^(\w+=\S* )+", "", line).split()
@@ -146,7 +146,7 @@ def test_python_block_is_a_tool(block: Block) -> None:
 
 @pytest.mark.system
 @_of("javascript")
-def test_javascript_block_is_taken_by_node(block: Block, tmp_path: Path) -> None:
+def test_javascript_block_is_accepted_by_node(block: Block, tmp_path: Path) -> None:
     node = shutil.which("node")
     if node is None:
         if os.environ.get("CI"):
@@ -158,7 +158,7 @@ def test_javascript_block_is_taken_by_node(block: Block, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["quickstart.md", "operations.md"])
-def test_dialplan_is_one_that_asterisk_takes(name: str) -> None:
+def test_dialplan_has_no_problems(name: str) -> None:
     (block,) = (each for each in blocks(name) if each.language == "asterisk")
     assert Dialplan.parse(block.text).problems == []
 
@@ -188,7 +188,7 @@ def _services(block: Block) -> dict[str, dict[str, Any]]:
 
 
 @_of("yaml")
-def test_compose_block_sets_variables_that_its_service_has(block: Block) -> None:
+def test_compose_block_sets_known_variables(block: Block) -> None:
     for name, service in _services(block).items():
         known = SETTINGS if name == "avr-sts-openai" else OTHERS.get(name, set())
         assert service.get("environment", {}).keys() <= known, name
@@ -242,14 +242,14 @@ def test_compose_block_names_this_release_and_paths_of_the_image(block: Block) -
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_every_path_of_the_image_is_one_that_it_has(name: str) -> None:
+def test_every_path_of_the_image_exists(name: str) -> None:
     dockerfile = (REPOSITORY / "Dockerfile").read_text("utf-8")
     made = set(re.findall(r"^WORKDIR (\S+)$", dockerfile, re.MULTILINE))
     assert set(re.findall(r"/usr/src/app[\w/]*", document(name))) <= made
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_every_link_leads_somewhere(name: str) -> None:
+def test_every_link_has_a_target(name: str) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", without_blocks(name)):
         if link.startswith("https://"):
             continue

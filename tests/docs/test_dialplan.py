@@ -1,4 +1,4 @@
-"""The reader of dialplans finds what Asterisk would not take."""
+"""The parser of dialplans finds the problems that Asterisk would report."""
 
 from __future__ import annotations
 

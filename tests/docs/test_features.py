@@ -1,4 +1,4 @@
-"""`docs/features.md` names tests that exist."""
+"""`docs/features.md` names only existing tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _tests_of(file: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.split("|")[1].strip()[:50])
-def test_a_feature_names_a_test_that_exists(row: str) -> None:
+def test_feature_names_an_existing_test(row: str) -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", row)
     assert named, "no test is named"
     for file, name in named:

@@ -1,4 +1,4 @@
-"""`docs/operations.md` speaks of what there is."""
+"""`docs/operations.md` names only existing settings, tests, modules and links."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ANCHORS = {
     re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
     for heading in re.findall(r"^#+ (.+)$", TEXT, re.MULTILINE)
 }
-# Of Asterisk, systemd and Kubernetes.
+# Variables of Asterisk, systemd and Kubernetes.
 OTHERS = {"GROUP_COUNT", "ANSWEREDTIME", "UUID", "HOST", "ID", "KEYS", "POST", "SIGTERM", "SIGKILL", "PORT"}
 
 
 @pytest.mark.parametrize("link", LINKS)
-def test_a_link_leads_somewhere(link: str) -> None:
+def test_every_link_has_a_target(link: str) -> None:
     file, _, anchor = link.partition("#")
     if file:
         assert (GUIDE.parent / file).is_file()
@@ -36,6 +36,6 @@ def test_every_variable_is_a_setting() -> None:
     assert "DRAIN_SECONDS" in named
 
 
-def test_every_test_and_module_that_is_named_exists() -> None:
+def test_every_named_test_and_module_exists() -> None:
     for name in re.findall(r"`(tests/[\w/]+\.py)`", TEXT):
         assert (REPOSITORY / name).is_file(), name

@@ -1,4 +1,4 @@
-"""README.md says what callers notice of each fault, and names tests that exist."""
+"""README.md lists each fault's effect on callers, and names only existing tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _tests_of(file: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.split("|")[1].strip()[:50])
-def test_a_row_names_tests_that_exist(row: str) -> None:
+def test_row_names_existing_tests(row: str) -> None:
     cell = row.split("|")[-2]
     named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", cell)
     assert named, "no test is named"

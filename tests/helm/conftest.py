@@ -1,4 +1,4 @@
-"""The chart is tested where there is Helm's engine; in CI there has to be."""
+"""Skip the chart's tests if Helm's engine is missing; fail in CI."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ import os
 from importlib.util import find_spec
 
 if find_spec("helm_python") is None and not os.environ.get("CI"):
-    collect_ignore_glob = ["test_*.py"]  # a machine that the engine is not built for
+    collect_ignore_glob = ["test_*.py"]  # the engine has no build for this machine

@@ -1,4 +1,4 @@
-"""Values that the chart is rendered with: what people choose, one at a time and together."""
+"""Values with which the chart is rendered: people's choices, one at a time and together."""
 
 from __future__ import annotations
 
@@ -116,4 +116,4 @@ MATRIX: Final[dict[str, Values]] = {
         if file.stem != "prometheus-adapter"
     },
 }
-"""By a name that says what is chosen."""
+"""Values by the name of the choice."""

@@ -1,4 +1,4 @@
-"""A release of the chart: what Helm's own engine makes of some values."""
+"""Render a release of the chart with Helm's own engine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FULLNAME = "demo-avr-sts-openai"
 
 A_SECRET = "what-a-secret-holds-" * 3
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster
 
 Object = dict[str, Any]
 """A Kubernetes object, or a part of one."""
@@ -32,10 +32,10 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Release:
-    """What would be installed, and what the person who installs it reads.
+    """A rendered release.
 
     Attributes:
-        objects: in no particular order.
+        objects: the objects to install, in no particular order.
         notes: the text of NOTES.txt.
     """
 
@@ -43,39 +43,39 @@ class Release:
     notes: str
 
     def of_kind(self, kind: str) -> list[Object]:
-        """All objects of a kind."""
+        """Return all objects of a kind."""
         return [each for each in self.objects if each["kind"] == kind]
 
     def get(self, kind: str, suffix: str = "") -> Object:
-        """The object with the release's full name and `suffix`."""
+        """Return the object whose name is the release's full name with `suffix`."""
         name = f"{FULLNAME}-{suffix}" if suffix else FULLNAME
         found = [each for each in self.of_kind(kind) if each["metadata"]["name"] == name]
         assert len(found) == 1, f"{len(found)} of {kind} {name}"
         return found[0]
 
     def pod(self, role: str) -> Object:
-        """The pod template's spec of a role's Deployment."""
+        """Return the spec of the pod template in a role's Deployment."""
         return cast("Object", self.get("Deployment", role)["spec"]["template"]["spec"])
 
     def container(self, role: str) -> Object:
-        """The container of a role that does its work."""
+        """Return the main container of a role."""
         (container,) = self.pod(role)["containers"]
         return cast("Object", container)
 
     def env(self, role: str) -> dict[str, Object]:
-        """The variables of a role's container, by name: `{"value": ...}` or `{"valueFrom": ...}`."""
+        """Return the variables of a role's container, by name: `{"value": ...}` or `{"valueFrom": ...}`."""
         entries = {each["name"]: {key: each[key] for key in each if key != "name"} for each in self._entries(role)}
         assert len(entries) == len(self._entries(role)), "a variable is there twice"
         return entries
 
     def text(self, role: str, name: str) -> str:
-        """A variable's value as the process sees it: Kubernetes makes `$` of `$$`."""
+        """Return a variable's value as the process sees it, because Kubernetes turns `$$` into `$`."""
         value = self.env(role)[name]["value"]
         assert isinstance(value, str)
         return value.replace("$$", "$")
 
     def variables(self, role: str) -> dict[str, str]:
-        """The settings that a role's process reads, without those that name mounted files."""
+        """Return the settings that a role's process reads, without those that name mounted files."""
         of_the_cluster = {"REDIS_URL": "redis://of.the.secret/0", "WORKER_ADDRESS": "10.0.0.7"}
         mounted = ("TLS_", "CLUSTER_TLS_", "OPENAI_FILE_INSTRUCTIONS")
         return {
@@ -91,11 +91,11 @@ class Release:
 def rendered_text(
     values: dict[str, Any] | None = None, *, chart: Path = CHART, name: str = NAME, **options: Any
 ) -> dict[str, str]:
-    """What the templates of the chart become, by their paths.
+    """Return the rendered templates of the chart, by path.
 
     Raises:
-        helm_python.HelmValuesError: the values' schema refuses them.
-        helm_python.HelmRenderError: a template does.
+        helm_python.HelmValuesError: the schema refuses the values.
+        helm_python.HelmRenderError: a template refuses the values.
     """
     with helm_python.Chart.load(chart) as loaded:
         rendered: dict[str, str] = loaded.render(values or {}, name=name, namespace=NAMESPACE, **options)
@@ -105,9 +105,9 @@ def rendered_text(
 def render(
     values: dict[str, Any] | None = None, *, chart: Path = CHART, name: str = NAME, **options: Any
 ) -> Release:
-    """Renders the chart, once for the same values: who changes the objects works on a copy.
+    """Render the chart, once for the same values. Callers that change the objects must copy these.
 
-    Raises as `rendered_text` does.
+    Raises the exceptions of `rendered_text`.
     """
     return _render(json.dumps(values or {}), chart, name, json.dumps(options))
 
@@ -126,7 +126,7 @@ def _render(values: str, chart: Path, name: str, options: str) -> Release:
 
 
 def copy_of_chart(folder: Path, **chart_yaml: str) -> Path:
-    """A copy of the chart in `folder`, with other fields in its Chart.yaml."""
+    """Copy the chart to `folder`, with other fields in its Chart.yaml."""
     copied = folder / "helm"
     shutil.copytree(CHART, copied)
     file = copied / "Chart.yaml"
@@ -135,7 +135,7 @@ def copy_of_chart(folder: Path, **chart_yaml: str) -> Path:
 
 
 def merged(*values: dict[str, Any]) -> dict[str, Any]:
-    """Values over values, as Helm lays one file over another."""
+    """Merge values over values, as Helm merges one file over another."""
     result: dict[str, Any] = {}
     for each in values:
         for key, value in each.items():
@@ -146,19 +146,19 @@ def merged(*values: dict[str, Any]) -> dict[str, Any]:
 
 
 def example(name: str) -> dict[str, Any]:
-    """The values of `helm/examples/NAME.yaml`."""
+    """Return the values of `helm/examples/NAME.yaml`."""
     values: dict[str, Any] = yaml.safe_load((CHART / "examples" / f"{name}.yaml").read_text("utf-8"))
     return values
 
 
 def schema() -> dict[str, Any]:
-    """The schema of the values."""
+    """Return the schema of the values."""
     loaded: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text("utf-8"))
     return loaded
 
 
 def walk(value: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Every value within, with the keys and indices that lead to it."""
+    """Yield every nested value with its path of keys and indices."""
     yield path, value
     if isinstance(value, dict):
         for key, each in value.items():

@@ -1,4 +1,4 @@
-"""Workers scale by their own figures, and no missing figure scales them in."""
+"""Workers scale by their own figures, and a missing figure never scales in."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def behavior(release_values: dict[str, Any]) -> Object:
 
 
 def adapter_rule() -> dict[str, Any]:
-    """The rule of the example for prometheus-adapter."""
+    """Return the rule of the example for prometheus-adapter."""
     values = yaml.safe_load((CHART / "examples" / "prometheus-adapter.yaml").read_text("utf-8"))
     (rule,) = values["rules"]["custom"]
     found: dict[str, Any] = rule
@@ -37,18 +37,18 @@ def adapter_rule() -> dict[str, Any]:
 
 
 def triggers() -> dict[str, dict[str, str]]:
-    """Fields of KEDA's triggers, by name."""
+    """Return the fields of KEDA's triggers, by name."""
     (scaled,) = render(MATRIX["keda"]).of_kind("ScaledObject")
     return {each["name"]: each["metadata"] for each in scaled["spec"]["triggers"]}
 
 
 @pytest.mark.parametrize("kind", ["hpa", "keda"])
-def test_an_upgrade_leaves_the_number_of_workers_to_the_autoscaler(kind: str) -> None:
+def test_upgrade_keeps_the_autoscalers_number_of_workers(kind: str) -> None:
     assert render().get("Deployment", "worker")["spec"]["replicas"] == 2
     assert "replicas" not in render(MATRIX[kind]).get("Deployment", "worker")["spec"]
 
 
-def test_there_is_one_autoscaler_of_the_kind_that_was_chosen() -> None:
+def test_only_the_chosen_autoscaler_is_rendered() -> None:
     kinds = {"HorizontalPodAutoscaler", "ScaledObject"}
     assert {each["kind"] for each in render().objects} & kinds == set()
     assert {each["kind"] for each in render(MATRIX["hpa"]).objects} & kinds == {"HorizontalPodAutoscaler"}
@@ -64,9 +64,9 @@ def test_workers_are_added_at_once_and_removed_slowly(kind: str) -> None:
     }
 
 
-def test_the_hpa_asks_for_each_pods_own_figure() -> None:
-    # So Kubernetes knows which pods have none, and counts them as on target when it would scale in. Of one sum for
-    # all it could not know.
+def test_hpa_uses_a_metric_per_pod() -> None:
+    # With a metric per pod, Kubernetes knows which pods have no figure, and counts these as on target before it
+    # scales in. One sum for all pods would not show this.
     (hpa,) = render(MATRIX["hpa"]).of_kind("HorizontalPodAutoscaler")
     assert hpa["spec"]["metrics"] == [
         {
@@ -80,11 +80,11 @@ def test_the_hpa_asks_for_each_pods_own_figure() -> None:
     assert (hpa["spec"]["minReplicas"], hpa["spec"]["maxReplicas"]) == (2, 20)
 
 
-def test_the_adapters_rule_makes_the_figure_that_the_hpa_asks_for() -> None:
+def test_rule_of_the_adapter_produces_the_hpas_metric() -> None:
     assert adapter_rule()["name"]["as"] == "avr_sts_worker_utilization"
 
 
-def test_keda_takes_no_answer_for_an_error_and_not_for_0() -> None:
+def test_keda_treats_an_empty_answer_as_an_error() -> None:
     (scaled,) = render(MATRIX["keda"]).of_kind("ScaledObject")
     for each in scaled["spec"]["triggers"]:
         assert each["metricType"] == "Value"
@@ -92,13 +92,13 @@ def test_keda_takes_no_answer_for_an_error_and_not_for_0() -> None:
         assert each["metadata"]["threshold"] == "0.7"
         assert each["metadata"]["authModes"] == "bearer"
         assert each["authenticationRef"] == {"name": "prometheus", "kind": "ClusterTriggerAuthentication"}
-    # A fallback would make up a figure, and 0 workers could not tell theirs.
+    # A fallback would invent a figure, and 0 workers could not report one.
     assert "fallback" not in scaled["spec"]
     assert scaled["spec"]["minReplicaCount"] >= 1
 
 
 def _series(active: dict[str, int | None]) -> list[dict[str, str]]:
-    """Figures of workers with a capacity of 100, by pod; None: it cannot be asked."""
+    """Return series of workers with a capacity of 100, by pod; None: the pod does not answer."""
     series = [
         {"series": f"up{FIGURES % pod}", "values": str(int(calls is not None))} for pod, calls in active.items()
     ]
@@ -106,7 +106,7 @@ def _series(active: dict[str, int | None]) -> list[dict[str, str]]:
         if calls is not None:
             series.append({"series": f"avr_sts_calls_active{FIGURES % pod}", "values": str(calls)})
             series.append({"series": f"avr_sts_calls_capacity{FIGURES % pod}", "values": "100"})
-    # Of another release, which says nothing of this one.
+    # A pod of another release, which must be ignored.
     other = FIGURES.replace("demo", "other") % "x"
     series.append({"series": f"avr_sts_calls_active{other}", "values": "100"})
     series.append({"series": f"avr_sts_calls_capacity{other}", "values": "100"})
@@ -124,7 +124,7 @@ def _promtool() -> str:
 
 
 @pytest.mark.system
-def test_the_queries_say_what_they_are_to_say(tmp_path: Path) -> None:
+def test_queries_give_the_expected_figures(tmp_path: Path) -> None:
     promtool = _promtool()
     keda = triggers()
     utilization, whole = keda["utilization"]["query"], keda["whole-figure"]["query"]

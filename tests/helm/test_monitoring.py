@@ -1,4 +1,4 @@
-"""What Prometheus' and Grafana's operators are given."""
+"""The objects for Prometheus' and Grafana's operators."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DASHBOARD = {"title": "Fleet", "panels": [{"legendFormat": "{{pod}}"}]}
 
 @pytest.fixture
 def with_files(tmp_path: Path) -> Release:
-    """A chart with rules and a dashboard in it."""
+    """Return a copy of the chart that contains rules and a dashboard."""
     chart = copy_of_chart(tmp_path)
     for folder, name, text in (
         ("rules", "alerts.yaml", yaml.safe_dump(RULES)),
@@ -46,13 +46,13 @@ def with_files(tmp_path: Path) -> Release:
     return render(EVERYTHING, chart=chart)
 
 
-def test_it_is_all_off_by_default() -> None:
+def test_monitoring_is_off_by_default() -> None:
     kinds = {each["kind"] for each in render().objects}
     assert not kinds & {"ServiceMonitor", "PrometheusRule"}
     assert not [each for each in render().of_kind("ConfigMap") if "dashboard" in each["metadata"]["name"]]
 
 
-def test_the_service_monitor_finds_the_admin_services_of_both_roles_and_no_other() -> None:
+def test_service_monitor_selects_only_both_admin_services() -> None:
     release = render(EVERYTHING)
     (monitor,) = release.of_kind("ServiceMonitor")
     selector: dict[str, Any] = monitor["spec"]["selector"]["matchLabels"]
@@ -68,7 +68,7 @@ def test_the_service_monitor_finds_the_admin_services_of_both_roles_and_no_other
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
 
 
-def test_rules_come_from_files_with_their_own_templates_untouched(with_files: Release) -> None:
+def test_rules_keep_prometheus_own_templates(with_files: Release) -> None:
     (rule,) = with_files.of_kind("PrometheusRule")
     groups = {each["name"]: each for each in rule["spec"]["groups"]}
     assert groups["avr-sts"] == RULES["groups"][0]
@@ -76,14 +76,14 @@ def test_rules_come_from_files_with_their_own_templates_untouched(with_files: Re
     assert rule["metadata"]["labels"]["release"] == "prometheus"
 
 
-def test_each_dashboard_is_a_config_map_that_grafana_finds(with_files: Release) -> None:
+def test_each_dashboard_is_a_config_map_with_grafanas_label(with_files: Release) -> None:
     dashboard = with_files.get("ConfigMap", "dashboard-fleet")
     assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
     assert dashboard["metadata"]["annotations"] == {"grafana_folder": "Calls"}
     assert json.loads(dashboard["data"]["fleet.json"]) == DASHBOARD
 
 
-def test_a_chart_without_rules_makes_no_empty_object(tmp_path: Path) -> None:
+def test_chart_without_rules_has_no_empty_object(tmp_path: Path) -> None:
     chart = copy_of_chart(tmp_path)
     for file in (chart / "files").glob("*/*"):
         file.unlink()

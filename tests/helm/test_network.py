@@ -1,4 +1,4 @@
-"""Who may speak to whom."""
+"""Network policies, Services and Ingress: permitted connections between pods and to other hosts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pods(component: str) -> Object:
     }
 
 
-def test_callers_come_from_anywhere_until_they_are_named() -> None:
+def test_calls_are_permitted_from_anywhere_by_default() -> None:
     assert "from" not in rule_for(6030, policy("dispatcher")["ingress"])
     peers = [{"ipBlock": {"cidr": "10.0.0.0/8"}}]
     assert (
@@ -46,18 +46,18 @@ def test_callers_come_from_anywhere_until_they_are_named() -> None:
 
 
 @pytest.mark.parametrize("role", ["dispatcher", "worker"])
-def test_probes_and_metrics_are_for_the_cluster_until_others_are_named(role: str) -> None:
+def test_probes_and_metrics_are_for_the_cluster_by_default(role: str) -> None:
     assert rule_for(9090, policy(role)["ingress"])["from"] == [{"namespaceSelector": {}}]
     peers = [{"ipBlock": {"cidr": "10.0.0.0/8"}}]
     assert rule_for(9090, policy(role, {"networkPolicy": {"adminFrom": peers}})["ingress"])["from"] == peers
 
 
-def test_links_to_workers_come_from_dispatchers_alone() -> None:
+def test_only_dispatchers_may_connect_to_workers() -> None:
     assert rule_for(7000, policy("worker")["ingress"])["from"] == [pods("dispatcher")]
     assert rule_for(7000, policy("dispatcher")["egress"])["to"] == [pods("worker")]
 
 
-def test_the_bundled_redis_is_for_dispatchers_and_workers_and_asks_nobody() -> None:
+def test_bundled_redis_accepts_only_both_roles_and_has_no_egress() -> None:
     redis = policy("redis")
     assert redis["ingress"] == [
         {"ports": [{"port": 6379, "protocol": "TCP"}], "from": [pods("dispatcher"), pods("worker")]}
@@ -101,7 +101,7 @@ def test_dispatchers_reach_avr_ami_and_nothing_else(url: str | None, port: int) 
     assert set.union(*(ports(each) for each in egress)) == {53, 5353, 6379, 7000, port}
 
 
-def test_workers_reach_everything_but_where_clouds_keep_credentials() -> None:
+def test_workers_reach_everything_but_link_local_addresses() -> None:
     (anywhere,) = (each for each in policy("worker")["egress"] if not each.get("ports"))
     assert anywhere["to"][0] == {"namespaceSelector": {}}, "a plug-in may not count pods as addresses"
     blocks = [each["ipBlock"] for each in anywhere["to"][1:]]
@@ -121,25 +121,25 @@ def test_workers_reach_everything_but_where_clouds_keep_credentials() -> None:
     assert not reached("fd00:ec2::254")
 
 
-def test_egress_of_ones_own_replaces_the_charts() -> None:
+def test_own_egress_rules_replace_those_of_the_chart() -> None:
     egress = policy("worker", MATRIX["restricted egress"])["egress"]
     assert set.union(*map(ports, egress)) == {53, 5353, 16379, 443}
     assert all(each.get("ports") for each in egress)
 
 
-def test_without_policies_there_are_none() -> None:
+def test_disabled_policies_are_not_rendered() -> None:
     assert render({"networkPolicy": {"enabled": False}}).of_kind("NetworkPolicy") == []
 
 
-# The way in
+# Services and Ingress
 
 
-def test_load_balancers_see_calls_alone() -> None:
+def test_load_balancers_expose_only_the_port_for_calls() -> None:
     service = render(example("aws-nlb")).get("Service", "dispatcher")["spec"]
     assert [each["targetPort"] for each in service["ports"]] == ["calls"]
 
 
-def test_metrics_of_who_drains_are_still_to_be_had() -> None:
+def test_metrics_of_draining_pods_stay_reachable() -> None:
     for role in ("dispatcher", "worker"):
         admin = render().get("Service", f"{role}-admin")["spec"]
         assert admin["publishNotReadyAddresses"] is True
@@ -149,7 +149,7 @@ def test_metrics_of_who_drains_are_still_to_be_had() -> None:
     )
 
 
-def test_an_ingress_keeps_calls_that_last() -> None:
+def test_ingress_keeps_long_calls() -> None:
     release = render(example("nginx"))
     ingress = release.get("Ingress", "dispatcher")
     annotations = ingress["metadata"]["annotations"]
@@ -164,7 +164,7 @@ def test_an_ingress_keeps_calls_that_last() -> None:
     assert backend["port"]["name"] in {each["name"] for each in service["spec"]["ports"]}
 
 
-def test_an_annotation_of_ones_own_comes_first() -> None:
+def test_own_annotation_overrides_the_charts() -> None:
     values = {
         "dispatcher": {
             "ingress": {
@@ -184,7 +184,7 @@ def test_behind_an_ingress_port_may_speak_tls() -> None:
     assert annotations["nginx.ingress.kubernetes.io/backend-protocol"] == "HTTPS"
 
 
-def test_a_network_load_balancer_keeps_the_calls_of_a_dispatcher_that_drains() -> None:
+def test_network_load_balancer_keeps_calls_during_a_drain() -> None:
     release = render(example("aws-nlb"))
     prefix = "service.beta.kubernetes.io/aws-load-balancer"
     annotations = release.get("Service", "dispatcher")["metadata"]["annotations"]
@@ -194,7 +194,7 @@ def test_a_network_load_balancer_keeps_the_calls_of_a_dispatcher_that_drains() -
     assert attributes["target_health_state.unhealthy.connection_termination.enabled"] == "false"
     assert attributes["deregistration_delay.connection_termination.enabled"] == "false"
     drain_seconds = float(release.text("dispatcher", "DRAIN_SECONDS"))
-    # AWS allows an hour at most.
+    # AWS permits a maximum of an hour.
     assert int(attributes["deregistration_delay.timeout_seconds"]) == min(drain_seconds, 3600)
     assert annotations[f"{prefix}-healthcheck-path"] == "/livez", "/readyz fails while it drains"
     assert int(annotations[f"{prefix}-healthcheck-port"]) == 9090

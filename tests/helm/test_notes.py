@@ -1,4 +1,4 @@
-"""NOTES.txt names what is there, and nothing else."""
+"""NOTES.txt names only objects of the release."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_every_command_names_an_object_of_the_release(values: Values) -> None:
 
 
 @pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX.keys())
-def test_every_secret_that_a_pod_waits_for_is_made_by_one_command(values: Values) -> None:
+def test_notes_create_each_needed_secret_with_one_command(values: Values) -> None:
     release = render(values)
     made = dict(re.findall(r" create secret (?:generic|tls) (\S+) (.*)$", release.notes, re.MULTILINE))
     assert len(made) == release.notes.count(" create secret "), "the second command would find the Secret there"
@@ -82,15 +82,15 @@ def test_the_url_within_the_cluster_is_that_of_the_service(values: Values) -> No
         ),
     ],
 )
-def test_the_url_that_avr_core_is_given(values: Values, expected: str) -> None:
+def test_notes_give_the_external_url_for_avr_core(values: Values, expected: str) -> None:
     assert urls(render(values))[-1] == expected
 
 
-def test_it_warns_of_what_is_only_for_a_try() -> None:
+def test_notes_warn_of_the_bundled_redis() -> None:
     assert "NOTE: Redis is the chart's own, for a try" in render().notes
     assert "NOTE: Redis" not in render(MATRIX["redis by url"]).notes
 
 
-def test_it_warns_when_everybody_can_call() -> None:
+def test_notes_warn_if_everybody_can_call() -> None:
     assert "NOTE: Whoever reaches the dispatchers can call" in render().notes
     assert "Whoever" not in render({"configFromSecrets": {"STS_TOKEN": {"name": "a", "key": "b"}}}).notes

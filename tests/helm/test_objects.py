@@ -1,4 +1,4 @@
-"""What the chart makes of each row of the matrix is what Kubernetes and its operators take, and fits together."""
+"""The objects of each row of the matrix are valid for Kubernetes and its operators, and refer to each other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.helm.matrix import MATRIX, Values
 from tests.helm.release import CHART, FULLNAME, Object, Release, render, walk
 
 KUBERNETES = ("1.27", "1.37")
-"""The oldest release that the chart takes, and the newest that there are schemas for."""
+"""The oldest supported release of Kubernetes, and the newest one with schemas."""
 
 OPERATORS: dict[str, type[BaseModel]] = {
     "ScaledObject": keda.ScaledObject,
@@ -35,13 +35,13 @@ DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 @pytest.fixture(scope="module", params=MATRIX.values(), ids=[*MATRIX])
 def release(request: pytest.FixtureRequest) -> Release:
-    """Each row of the matrix."""
+    """Render each row of the matrix."""
     values: Values = request.param
     return render(values)
 
 
 def check_operators_object(each: Object) -> None:
-    """Raises ValidationError, or AssertionError for a field that the operator does not have."""
+    """Raise ValidationError for an invalid object, or AssertionError for an unknown field."""
     model = OPERATORS[each["kind"]].model_validate(each)
     understood = model.model_dump(by_alias=True, exclude_unset=True, mode="json")
     for path, _ in walk(each["spec"]):
@@ -53,7 +53,7 @@ def check_operators_object(each: Object) -> None:
 
 @functools.cache
 def check(each: str, version: str) -> None:
-    """Raises for an object, as JSON, that Kubernetes or its operator does not take."""
+    """Raise if Kubernetes or its operator would refuse an object (JSON)."""
     parsed = json.loads(each)
     if parsed["kind"] in OPERATORS:
         check_operators_object(parsed)
@@ -62,7 +62,7 @@ def check(each: str, version: str) -> None:
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
-def test_every_object_is_as_kubernetes_and_operators_have_it(release: Release, version: str) -> None:
+def test_every_object_is_valid_for_kubernetes_and_operators(release: Release, version: str) -> None:
     assert len(release.objects) >= 6
     for each in release.objects:
         check(json.dumps(each), version)
@@ -95,7 +95,7 @@ def test_names_are_unique_and_within_the_limits_of_dns(release: Release) -> None
             assert re.fullmatch(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?", value), value
 
 
-def test_what_an_object_refers_to_is_there(release: Release) -> None:
+def test_references_between_objects_resolve(release: Release) -> None:
     for deployment in release.of_kind("Deployment"):
         pod = deployment["spec"]["template"]["spec"]
         volumes = {each["name"] for each in pod["volumes"]}
@@ -144,7 +144,7 @@ def test_every_selector_finds_the_pods_of_one_role(release: Release) -> None:
             assert scaler["spec"]["scaleTargetRef"]["name"] in deployments
 
 
-def test_every_variable_is_a_setting_and_every_value_one_that_the_service_takes(release: Release) -> None:
+def test_every_variable_is_a_setting_with_a_valid_value(release: Release) -> None:
     known = {name.upper() for name in Settings.model_fields}
     for deployment in release.of_kind("Deployment"):
         pod = deployment["spec"]["template"]["spec"]
@@ -156,7 +156,7 @@ def test_every_variable_is_a_setting_and_every_value_one_that_the_service_takes(
             Settings.parse(release.variables(role), Role(role))
 
 
-def test_no_pod_has_more_rights_than_it_needs(release: Release) -> None:
+def test_pods_have_minimal_rights(release: Release) -> None:
     for deployment in release.of_kind("Deployment"):
         pod = deployment["spec"]["template"]["spec"]
         assert pod["automountServiceAccountToken"] is False
@@ -178,7 +178,7 @@ def test_no_pod_has_more_rights_than_it_needs(release: Release) -> None:
 
 
 def test_pods_run_as_the_user_of_the_image_by_default() -> None:
-    # 1000 owns the tools of AVR's users: a volume with files of mode 0600 stays readable.
+    # The tools of AVR's users belong to uid 1000, so that a volume with files of mode 0600 stays readable.
     for deployment in render({"redis": {"url": "redis://redis:6379/0"}}).of_kind("Deployment"):
         context = deployment["spec"]["template"]["spec"]["securityContext"]
         assert [context[name] for name in ("runAsUser", "runAsGroup", "fsGroup")] == [1000, 1000, 1000]
@@ -191,7 +191,7 @@ def test_helm_lint_finds_nothing(values: Values) -> None:
     assert [each for each in report["messages"] if "icon is recommended" not in each["error"]] == []
 
 
-def test_a_packaged_chart_holds_what_it_needs(tmp_path: Path) -> None:
+def test_packaged_chart_contains_its_files(tmp_path: Path) -> None:
     packed = helm_python.package(CHART, destination=tmp_path)
     helm_python.expand(tmp_path, packed)
     assert render(chart=tmp_path / "avr-sts-openai") == render()

@@ -1,4 +1,4 @@
-"""What the chart's README says can be done."""
+"""The values, files and names in the chart's README exist."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ README = (CHART / "README.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("snippet", re.findall(r"```yaml\n(.*?)```", README, re.DOTALL))
-def test_values_that_it_shows_are_taken(snippet: str) -> None:
+def test_values_in_the_readme_render(snippet: str) -> None:
     assert render(yaml.safe_load(snippet)).objects
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
-def test_files_that_it_links_to_exist(link: str) -> None:
+def test_linked_files_of_the_readme_exist(link: str) -> None:
     assert (CHART / link).is_file()
 
 
 @pytest.mark.parametrize(
     "name", sorted(set(re.findall(r"`\.?((?:[a-z]\w*\.)*[a-z]\w*[A-Z]\w*)(?:: [^`]+)?`", README)))
 )
-def test_values_that_it_names_exist(name: str) -> None:
+def test_named_values_of_the_readme_exist(name: str) -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
     paths = {".".join(["", *map(str, path)]) for path, _ in walk(values)}
-    # Under a heading the first parts of a name may be left out.
+    # The README may leave out the first parts of a name under a heading.
     assert any(path.endswith(f".{name}") for path in paths) or name in {"appVersion"}

@@ -1,4 +1,4 @@
-"""What a rollout, a drain and an upgrade do to pods and their calls."""
+"""The effects of a rollout, a drain and an upgrade on pods and their calls."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ EVERYTHING = MATRIX["example production"]
 
 
 def templates(release: Release) -> dict[str, Object]:
-    """What restarts a Deployment's pods when it changes."""
+    """Return the pod templates of the Deployments; a changed template restarts the pods."""
     return {
         each["metadata"]["name"]: copy.deepcopy(each["spec"]["template"]) for each in release.of_kind("Deployment")
     }
 
 
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "production"])
-def test_a_release_that_only_changes_the_charts_version_restarts_no_pod(tmp_path: Path, values: Values) -> None:
+def test_new_chart_version_alone_restarts_no_pod(tmp_path: Path, values: Values) -> None:
     newer = render(values, chart=copy_of_chart(tmp_path, version="9.9.9"), revision=2, is_upgrade=True)
     before = render(values, revision=1, is_install=True)
     assert templates(newer) == templates(before)
     assert newer.get("Service", "dispatcher")["metadata"]["labels"]["helm.sh/chart"] == "avr-sts-openai-9.9.9"
 
 
-def test_a_release_of_the_service_changes_the_image_and_nothing_else(tmp_path: Path) -> None:
+def test_new_service_release_changes_only_the_image(tmp_path: Path) -> None:
     newer = templates(render(EVERYTHING, chart=copy_of_chart(tmp_path, appVersion="9.9.9")))
     before = templates(render(EVERYTHING))
     for template in (*newer.values(), *before.values()):
@@ -46,7 +46,7 @@ def test_a_release_of_the_service_changes_the_image_and_nothing_else(tmp_path: P
 
 @pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX.keys())
 def test_selectors_are_stable(values: Values) -> None:
-    # Kubernetes refuses to change them: not even labels that people choose may reach them.
+    # Kubernetes refuses changed selectors, so even people's own labels must not be part of them.
     kept = {name: values[name] for name in ("nameOverride",) if name in values}
     expected = render(kept)
     for component in ROLES:
@@ -82,7 +82,7 @@ def test_the_default_drain_is_that_of_the_service(role: str) -> None:
 
 @pytest.mark.parametrize("drain_seconds", [30, 3600, 86_400])
 @pytest.mark.parametrize("role", ROLES)
-def test_kubernetes_waits_for_the_pause_and_the_drain_before_it_kills(role: str, drain_seconds: int) -> None:
+def test_grace_period_covers_the_pause_and_the_drain(role: str, drain_seconds: int) -> None:
     release = render({role: {"drainSeconds": drain_seconds}})
     container = release.container(role)
     pause_seconds = 0
@@ -94,19 +94,19 @@ def test_kubernetes_waits_for_the_pause_and_the_drain_before_it_kills(role: str,
     assert release.pod(role)["terminationGracePeriodSeconds"] >= pause_seconds + drain_seconds + 10
 
 
-def test_a_dispatcher_takes_calls_until_nobody_sends_any_and_a_worker_says_at_once_that_it_stops() -> None:
+def test_only_dispatchers_pause_before_sigterm() -> None:
     release = render()
     assert release.container("dispatcher")["lifecycle"] == {"preStop": {"exec": {"command": ["sleep", "15"]}}}
     assert "lifecycle" not in release.container("worker")
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_probes_ask_the_admin_port_for_life_and_readiness(role: str) -> None:
+def test_probes_use_the_admin_port(role: str) -> None:
     container = render().container(role)
     assert container["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "admin"}
     assert container["startupProbe"]["httpGet"] == {"path": "/livez", "port": "admin"}
     assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "admin"}
-    # Who stands still for a moment holds calls.
+    # A pod that stalls for a moment still has calls.
     assert container["livenessProbe"]["periodSeconds"] * container["livenessProbe"]["failureThreshold"] >= 60
 
 
@@ -145,7 +145,7 @@ def test_the_wait_can_be_switched_off() -> None:
     ],
     ids=["voice", "key", "tools", "worker's drain"],
 )
-def test_what_workers_alone_read_does_not_drain_dispatchers(change: Values) -> None:
+def test_setting_of_workers_alone_restarts_no_dispatcher(change: Values) -> None:
     before, after = templates(render()), templates(render(change))
     assert after["demo-avr-sts-openai-worker"] != before["demo-avr-sts-openai-worker"]
     assert after["demo-avr-sts-openai-dispatcher"] == before["demo-avr-sts-openai-dispatcher"]
@@ -164,11 +164,11 @@ def test_what_workers_alone_read_does_not_drain_dispatchers(change: Values) -> N
     ],
     ids=["instructions", "tools", "replicas", "labels", "monitoring", "network policy", "autoscaling"],
 )
-def test_what_no_pod_reads_at_its_start_restarts_none(before: Values, after: Values) -> None:
+def test_value_that_no_pod_reads_at_start_restarts_none(before: Values, after: Values) -> None:
     assert templates(render(before)) == templates(render(after))
 
 
-def test_nodes_with_dispatchers_are_not_removed_unless_that_is_wanted() -> None:
+def test_nodes_with_dispatchers_are_kept_unless_configured() -> None:
     def annotations(values: Values) -> dict[str, Any]:
         found: dict[str, Any] = templates(render(values))["demo-avr-sts-openai-dispatcher"]["metadata"][
             "annotations"
@@ -209,7 +209,7 @@ def test_pods_of_a_role_are_spread_over_zones_and_nodes(role: str) -> None:
         assert each["matchLabelKeys"] == ["pod-template-hash"]
 
 
-def test_the_chart_is_of_the_projects_release() -> None:
+def test_chart_has_the_projects_release() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text("utf-8"))
     with (CHART.parent / "pyproject.toml").open("rb") as file:
         assert chart["appVersion"] == tomllib.load(file)["project"]["version"]

@@ -1,4 +1,4 @@
-"""How values become the settings of a process."""
+"""The settings of a process that result from the values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OF_BOTH = (
 
 
 def parsed(values: Values, role: str) -> Settings:
-    """The settings that a process of the role would have."""
+    """Return the settings of a process of this role."""
     return Settings.parse(render(values).variables(role), Role(role))
 
 
@@ -41,7 +41,7 @@ def parsed(values: Values, role: str) -> Settings:
         ("OPENAI_SPEED", 1.25, 1.25),
         ("OPENAI_MAX_TOKENS", "inf", "inf"),
         ("OPENAI_LANGUAGE", "no", "no"),
-        # Values that the service replaces are no fault of the chart's.
+        # Values that the service replaces are not faults of the chart.
         ("OPENAI_MAX_TOKENS", 8192, 4096),
         ("OPENAI_SPEED", 2, 1.5),
         ("OPENAI_VOICE", "nova", "alloy"),
@@ -51,7 +51,7 @@ def parsed(values: Values, role: str) -> Settings:
         ("OPENAI_SESSION", {"output_modalities": ["audio"]}, {"output_modalities": ["audio"]}),
     ],
 )
-def test_a_setting_arrives_as_it_was_meant(variable: str, value: object, expected: object) -> None:
+def test_setting_reaches_the_process_unchanged(variable: str, value: object, expected: object) -> None:
     assert getattr(parsed({"config": {variable: value}}, "worker"), variable.lower()) == expected
 
 
@@ -65,7 +65,7 @@ def test_a_setting_that_is_null_is_not_set() -> None:
     assert "OPENAI_LANGUAGE" not in render({"config": {"OPENAI_LANGUAGE": None}}).env("worker")
 
 
-def test_secrets_are_named_and_never_written() -> None:
+def test_secrets_are_references_and_never_values() -> None:
     names = [*SECRETS, "REDIS_URL"]
     values = {"configFromSecrets": {name: {"name": "keys", "key": name.lower()} for name in names}}
     release = render(values)
@@ -77,13 +77,13 @@ def test_secrets_are_named_and_never_written() -> None:
         assert given == {name for name in names if not is_withheld(name, role)}
 
 
-def test_a_secret_that_is_null_is_not_there() -> None:
+def test_null_secret_is_not_set() -> None:
     values = {"configFromSecrets": {"REDIS_URL": None, "STS_TOKEN": None}}
     assert render(values).objects == render().objects
     assert render(values).notes == render().notes
 
 
-def test_a_default_secret_can_be_had_from_elsewhere() -> None:
+def test_default_secret_can_be_replaced() -> None:
     values = {"configFromSecrets": {"OPENAI_API_KEY": {"name": "vault", "key": "openai"}}}
     found = render(values).env("worker")["OPENAI_API_KEY"]["valueFrom"]["secretKeyRef"]
     assert found == {"name": "vault", "key": "openai"}
@@ -104,7 +104,7 @@ def test_ports_are_those_that_the_pod_names(role: str) -> None:
     assert ports.get("link", settings.worker_port) == settings.worker_port
 
 
-def test_redis_is_the_charts_own_until_there_is_another() -> None:
+def test_bundled_redis_is_used_unless_another_is_set() -> None:
     bundled = render()
     assert parsed({}, "worker").redis_url == "redis://demo-avr-sts-openai-redis:6379/0"
     redis = bundled.get("Deployment", "redis")["spec"]["template"]["spec"]["containers"][0]
@@ -156,17 +156,17 @@ def test_certificates_are_files_of_a_secret(role: str, prefix: str, volume: str,
     assert found["secret"] == {"secretName": secret, "defaultMode": 0o440}
 
 
-def test_workers_have_no_part_in_tls_for_callers() -> None:
+def test_workers_do_not_get_the_callers_certificate() -> None:
     release = render(MATRIX["tls"])
     assert "TLS_CERT" not in release.env("worker")
     assert "tls" not in {each["name"] for each in release.pod("worker")["volumes"]}
 
 
-# Who reads what: the chart's lists against the code.
+# The chart's lists of the settings of each role, compared with the code.
 
 
 def _variables_read(file: Path) -> set[str]:
-    """Settings that a module reads, as `settings.name` or `self._settings.name`."""
+    """Return the settings that a module reads as `settings.name` or `self._settings.name`."""
     return {
         node.attr.upper()
         for node in ast.walk(ast.parse(file.read_text("utf-8")))
@@ -177,7 +177,7 @@ def _variables_read(file: Path) -> set[str]:
 
 
 def _given_to(role: str) -> set[str]:
-    """Of all settings that people may choose, those that reach the pods of a role."""
+    """Return the settings that reach the pods of a role, of all settings that people may choose."""
     properties: dict[str, Any] = schema()["properties"]
     names = set(properties["configFromSecrets"]["properties"])
     release = render({"configFromSecrets": {name: {"name": "a", "key": "b"} for name in names}})

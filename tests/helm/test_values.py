@@ -1,4 +1,4 @@
-"""Wrong values are refused with their name, right ones are documented."""
+"""Wrong values are refused with their name, and valid ones are documented."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ CONTRADICTORY = {
 
 
 @pytest.mark.parametrize(("values", "named"), WRONG.values(), ids=WRONG.keys())
-def test_a_wrong_value_is_refused_with_its_name(values: Values, named: str) -> None:
+def test_wrong_value_is_refused_with_its_name(values: Values, named: str) -> None:
     with pytest.raises(helm_python.HelmValuesError, match=re.escape(named)):
         render(values)
 
 
 @pytest.mark.parametrize(("values", "named"), CONTRADICTORY.values(), ids=CONTRADICTORY.keys())
-def test_values_that_contradict_each_other_are_refused_with_their_name(values: Values, named: str) -> None:
+def test_contradictory_values_are_refused_with_their_name(values: Values, named: str) -> None:
     with pytest.raises(helm_python.HelmRenderError, match=re.escape(named)):
         render(values)
 
@@ -104,19 +104,19 @@ def test_a_refusal_does_not_show_the_password() -> None:
     assert "hunter2" not in str(refused.value)
 
 
-def test_no_object_of_the_schema_takes_names_that_it_does_not_list() -> None:
+def test_schema_refuses_unknown_names_in_every_object() -> None:
     for path, each in walk(schema()):
         if isinstance(each, dict) and isinstance(each.get("properties"), dict) and path[-1:] != ("properties",):
             assert each["additionalProperties"] is False, path
 
 
 def _named(each: dict[str, Any]) -> dict[str, Any]:
-    """What a part of the schema lists by name; nothing for maps of people's own names."""
+    """Return the names that a part of the schema lists; none for maps with people's own names."""
     properties: dict[str, Any] = each.get("properties", {})
     return properties
 
 
-def test_values_yaml_and_the_schema_name_the_same() -> None:
+def test_values_yaml_and_schema_have_the_same_names() -> None:
     def compare(values: Values, part: dict[str, Any], path: str) -> None:
         listed = {name for name in _named(part) if f"{path}{name}" != "global"}
         assert listed == values.keys(), path or "top"
@@ -140,7 +140,7 @@ BASES: tuple[Values, ...] = (
     {"serviceAccount": {"create": False}},
     MATRIX["redis by secret"],
 )
-"""Values under which every other value has an effect."""
+"""Bases of values, such that every value has an effect in one of them."""
 
 OTHER: dict[str, Any] = {
     "image.digest": f"sha256:{'1' * 64}",
@@ -165,7 +165,7 @@ OTHER: dict[str, Any] = {
     **{f"{role}.topologySpreadConstraints": [{"topologyKey": "rack"}] for role in ("dispatcher", "worker")},
     **{f"{role}.extraEnv": [{"name": "A", "value": "b"}] for role in ("dispatcher", "worker")},
 }
-"""A value that is not the default, where none follows from its type."""
+"""Values other than the default, for those whose type does not suggest one."""
 
 
 def _another(path: str, default: object) -> object:
@@ -203,7 +203,7 @@ def _at(path: str, value: object) -> Values:
 def _changes(plain: dict[str, str], values: Values) -> bool:
     try:
         return rendered_text(values) != plain
-    except helm_python.HelmRenderError:  # it contradicts another value of this base
+    except helm_python.HelmRenderError:  # the value contradicts another value of this base
         return False
 
 

@@ -1,4 +1,4 @@
-"""A headless Chromium of a test's own, that notes what a page did wrong."""
+"""A headless Chromium for one test that records a page's errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PHONE: dict[str, Any] = {
     "has_touch": True,
     "is_mobile": True,
 }
-# It says nothing to anybody but the service under test, and needs neither a display nor a user.
+# The browser connects only to the service under test, and needs neither a display nor a user.
 _FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -41,13 +41,13 @@ _FLAGS = (
 
 
 @dataclass
-class Seen:
-    """What a page asked for and complained of.
+class PageRecord:
+    """The requests and errors of a page.
 
     Attributes:
-        origins: of all requests.
-        errors: of its scripts and of its policy.
-        dialogs: `alert` and the like, which no script of ours calls.
+        origins: the origins of all requests.
+        errors: errors of the page's scripts and of its policy.
+        dialogs: dialogs such as `alert`, which the page's scripts never open.
     """
 
     origins: set[str] = field(default_factory=set)
@@ -61,7 +61,7 @@ class Seen:
         self.errors.append(str(error))
 
     def console(self, message: ConsoleMessage) -> None:
-        # A refusal that the page expects and explains is an error to the console, too.
+        # The console also reports refused requests that the page handles.
         if message.type == "error" and "Failed to load resource" not in message.text:
             self.errors.append(message.text)
 
@@ -71,19 +71,19 @@ class Seen:
 
 
 @asynccontextmanager
-async def browsing(chromium: str, profile: Path, screen: dict[str, Any]) -> AsyncIterator[tuple[Page, Seen]]:
-    """A page on a screen of this kind, in a browser with an empty profile."""
+async def browsing(chromium: str, profile: Path, screen: dict[str, Any]) -> AsyncIterator[tuple[Page, PageRecord]]:
+    """Open a page on this kind of screen, in a browser with an empty profile."""
     async with async_playwright() as playwright:
         context = await _launch(playwright, chromium, profile, screen)
         context.set_default_timeout(PATIENCE_MS)
         try:
             (page,) = context.pages
-            seen = Seen()
-            page.on("request", seen.request)
-            page.on("pageerror", seen.page_error)
-            page.on("console", seen.console)
-            page.on("dialog", seen.dialog)
-            yield page, seen
+            record = PageRecord()
+            page.on("request", record.request)
+            page.on("pageerror", record.page_error)
+            page.on("console", record.console)
+            page.on("dialog", record.dialog)
+            yield page, record
         finally:
             await context.close()
 

@@ -1,4 +1,4 @@
-"""The page in Debian's Chromium: missing, it skips a test here, and fails it in CI."""
+"""Debian's Chromium for tests of the page. Without Chromium a test is skipped locally and fails in CI."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ if find_spec("playwright") is None and not os.environ.get("CI"):
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The browser."""
+    """Return the path of the browser."""
     return needed_program("chromium")

@@ -1,4 +1,4 @@
-"""The page in a real browser, before a real `serve` with calls."""
+"""The page in a real browser, with a real `serve` and calls."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ expect.set_options(timeout=PATIENCE_MS)
 async def serving(
     calls: int, **settings: object
 ) -> AsyncIterator[tuple[ServiceProcess, str, list[SimulatedCall]]]:
-    """A `serve` with these calls, which have been greeted: the process, the page's address, and the calls."""
+    """Run `serve` with greeted calls; return the process, the page's address and the calls."""
     async with (
         RealtimeSimulator(SimulatorSettings(words=2, greeting_words=2)) as simulator,
         AsyncExitStack() as stack,
@@ -76,11 +76,11 @@ async def _noted(page: Page, activity: str) -> bool:
 async def test_from_the_token_to_the_end_of_a_call_by_keyboard_alone(chromium: str, tmp_path: Path) -> None:
     async with (
         serving(3, ADMIN_TOKEN=TOKEN) as (_, url, calls),
-        browsing(chromium, tmp_path, DESKTOP) as (page, seen),
+        browsing(chromium, tmp_path, DESKTOP) as (page, record),
     ):
         await page.goto(url)
 
-        # 1. Nothing is shown to who does not have the token.
+        # 1. Without the token, the page shows nothing.
         await expect(page.get_by_label("ADMIN_TOKEN")).to_be_focused()
         await _assert_accessible(page)
         await page.keyboard.type("a-token-of-another-test")
@@ -90,19 +90,19 @@ async def test_from_the_token_to_the_end_of_a_call_by_keyboard_alone(chromium: s
         await page.keyboard.type(TOKEN)
         await page.keyboard.press("Enter")
 
-        # 2. The cluster, with last words that nobody had to open a call for.
+        # 2. With the token, the page shows the cluster and the last words of each call.
         await expect(page.locator("#summary")).to_have_text("3 calls, room for 400 on 2 workers")
         await expect(page.locator("#workers li")).to_have_count(2)
         rows = page.locator("#calls li")
         await expect(rows).to_have_count(3)
         for number, call in enumerate(calls):
-            # Placed at once, they may have come in any order.
+            # The calls were placed at the same time, so their order may differ.
             row = rows.filter(has_text=f"+39 02 555 010{number} → 600")
             await expect(row.locator(".state")).to_have_text("live")
             await expect(row.locator(".words")).to_have_text(f"Agent: {call.transcripts[0].text}")
         await _assert_accessible(page)
 
-        # 3. Find one, and look at it.
+        # 3. Find a call, and open it.
         call = calls[1]
         await page.get_by_role("searchbox").focus()
         await page.keyboard.type("0101")
@@ -115,7 +115,7 @@ async def test_from_the_token_to_the_end_of_a_call_by_keyboard_alone(chromium: s
         entries = page.locator("#conversation .entry")
         await expect(entries).to_have_count(1)
 
-        # 4. The conversation as it happens.
+        # 4. Follow the live conversation.
         await call.say(SPEECH)
         await expect(entries).to_have_count(3)
         assert [await entry.get_attribute("data-kind") for entry in await entries.all()] == [
@@ -127,7 +127,7 @@ async def test_from_the_token_to_the_end_of_a_call_by_keyboard_alone(chromium: s
         await page.evaluate(NOTE_ACTIVITIES)
         await call.press("12#")
         await expect(entries).to_have_count(5)
-        # This comes by the stream of events alone.
+        # Only the stream of events contains this text.
         await eventually(lambda: _noted(page, "Keys pressed: 12"), PATIENCE_SECONDS)
         await _tab_to(page, page.get_by_label("Have the agent say"))
         await page.keyboard.type(f"One moment {HOSTILE}")
@@ -136,7 +136,7 @@ async def test_from_the_token_to_the_end_of_a_call_by_keyboard_alone(chromium: s
         await expect(entries.nth(5).locator(".text")).to_have_text(f"One moment {HOSTILE}")
         await _assert_accessible(page)
 
-        # 5. Hanging up is asked about first.
+        # 5. Hanging up needs a confirmation.
         await _tab_to(page, page.get_by_role("button", name="Hang up …"))
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("button", name="Keep it")).to_be_focused()
@@ -149,33 +149,33 @@ async def test_from_the_token_to_the_end_of_a_call_by_keyboard_alone(chromium: s
         await page.keyboard.press("Enter")
         await asyncio.wait_for(call.closed.wait(), PATIENCE_SECONDS)
         await expect(page.locator("#activity")).to_have_text("The call has ended")
-        # What was said can still be read.
+        # The conversation stays readable.
         await expect(entries).to_have_count(6)
         await expect(rows).to_have_count(0)
         await page.keyboard.press("Escape")
         await expect(page.locator("#call")).to_be_hidden()
         await expect(page.get_by_role("searchbox")).to_be_focused()
 
-        # 6. The token is in this tab's memory and nowhere else; nobody else was asked for anything.
+        # 6. Only this tab's memory holds the token, and all requests went to this origin.
         assert await page.evaluate("Object.values({...sessionStorage})") == [TOKEN]
         assert await page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
         assert TOKEN not in page.url
-        assert seen.origins == {url}
-        assert not seen.errors
-        assert not seen.dialogs
+        assert record.origins == {url}
+        assert not record.errors
+        assert not record.dialogs
 
 
 async def test_on_a_phone_in_the_dark(chromium: str, tmp_path: Path) -> None:
     async with (
         serving(2, WORKERS=1) as (serve, url, calls),
-        browsing(chromium, tmp_path, PHONE) as (page, seen),
+        browsing(chromium, tmp_path, PHONE) as (page, record),
     ):
         await page.goto(url)
         await expect(page.locator("#calls .words").first).to_have_text(f"Agent: {calls[1].transcripts[0].text}")
         await _assert_accessible(page)
         assert await page.evaluate("document.documentElement.scrollWidth") == PHONE["viewport"]["width"]
 
-        # One thing at a time: the call, and by the phone's own button back to the list.
+        # The screen shows one part at a time: the call, and after the phone's back button the list.
         await page.locator("#calls a").first.tap()
         await expect(page.locator("#conversation .entry")).to_have_count(1)
         await expect(page.locator("#cluster")).to_be_hidden()
@@ -191,10 +191,10 @@ async def test_on_a_phone_in_the_dark(chromium: str, tmp_path: Path) -> None:
         await expect(page.locator("#cluster")).to_be_visible()
         await expect(page.locator("#call")).to_be_hidden()
         await expect(page.locator("#calls a").first).to_be_focused()
-        assert not seen.errors
-        assert not seen.dialogs
+        assert not record.errors
+        assert not record.dialogs
 
-        # Whoever looks on when the service is gone is told so, and what they still see is marked as old.
+        # When the service has ended, the page says so and marks its data as old.
         await serve.kill()
         await expect(page.get_by_role("alert")).to_contain_text("does not answer. What you see is of ")
         await expect(page.locator("#calls li")).to_have_count(2)

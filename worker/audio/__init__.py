@@ -1,1 +1,1 @@
-"""Audio between 8 kHz and the format of the Realtime API, and turn detection on it."""
+"""Conversion of audio between 8 kHz and the format of the Realtime API, and turn detection."""

@@ -1,7 +1,7 @@
-"""The audio between a call, PCM16 little-endian at 8 kHz, and the Realtime API, in the format of its session.
+"""Convert audio between a call (PCM16 little-endian at 8 kHz) and the Realtime API (the format of its session).
 
-Each direction of each call has an object of its own: the resamplers remember what came before, and any direction
-may be handed half a sample.
+Each direction of each call needs a separate object, because resamplers keep earlier samples, and because the input
+of either direction may end in the middle of a sample.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ PCM16_BYTES: Final = 2
 
 
 class Uplink(Protocol):
-    """From the caller to the API."""
+    """The converter of audio from the caller to the API."""
 
     @property
     def upsampler(self) -> Upsampler | None:
-        """What resamples, where something does; its work can be done ahead, see `resample.prepare`."""
+        """The resampler, or None for a format at 8 kHz. `resample.prepare` can do its work ahead."""
 
     def encode(self, pcm8k: bytes) -> bytes:
-        """PCM16 at 8 kHz, of any length, in the API's format; half a sample waits for the rest of it."""
+        """Convert PCM16 at 8 kHz, of any length, to the API's format. An incomplete sample is buffered."""
 
 
 class Downlink(Protocol):
-    """From the API to the caller."""
+    """The converter of audio from the API to the caller."""
 
     def decode(self, data: bytes) -> bytes:
-        """The API's audio, of any length, as PCM16 at 8 kHz; what is not a sample yet waits for the rest of it."""
+        """Convert the API's audio, of any length, to PCM16 at 8 kHz. An incomplete sample is buffered."""
 
     def flush(self) -> bytes:
-        """End a reply: what is still held of it, less than 5 ms; then as new."""
+        """End a reply: return the buffered audio, less than 5 ms, and reset."""
 
     def reset(self) -> None:
-        """Forget a reply that was cancelled."""
+        """Drop the buffered audio of a cancelled reply."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApiAudio:
-    """The audio on the API's side of a call.
+    """The audio format on the API's side of a call.
 
     Attributes:
-        name: as OPENAI_AUDIO_FORMAT has it.
-        bytes_per_ms: of the API's audio.
-        uplink: makes the uplink of a call.
-        downlink: makes the downlink of a call.
+        name: the value of OPENAI_AUDIO_FORMAT.
+        bytes_per_ms: bytes of the API's audio per millisecond.
+        uplink: creates the uplink of a call.
+        downlink: creates the downlink of a call.
     """
 
     name: AudioFormat
@@ -60,7 +60,7 @@ class ApiAudio:
 
     @property
     def session_format(self) -> dict[str, Any]:
-        """The `format` of the session object, the same for input and output."""
+        """The `format` field of the session object, the same for input and output."""
         return dict(FORMATS[self.name])
 
 
@@ -106,7 +106,7 @@ class _PcmDownlink:
 
 
 class _G711Downlink:
-    """Each code is a sample: nothing is ever held."""
+    """The downlink of G.711. One byte is one sample, so this class buffers nothing."""
 
     __slots__ = ("_decode",)
 
@@ -120,7 +120,7 @@ class _G711Downlink:
         return b""
 
     def reset(self) -> None:
-        """There is nothing to forget."""
+        """Do nothing, because nothing is buffered."""
 
 
 _API_AUDIO: Final = {
@@ -135,7 +135,7 @@ _API_AUDIO: Final = {
 
 
 def for_format(name: AudioFormat | str) -> ApiAudio:
-    """The audio of a format.
+    """Return the audio format of this name.
 
     Raises:
         ValueError: there is no such format.

@@ -1,8 +1,9 @@
-"""Turn detection on this side (OPENAI_TURN_DETECTION=none): when the caller begins and ends to speak.
+"""Local turn detection (OPENAI_TURN_DETECTION=none): find the start and the end of the caller's speech.
 
-WebRTC's voice activity detector (`webrtcvad`) says of every 20 ms whether they are voiced; here that becomes
-turns. The detector holds on for up to 140 ms after a sound, and takes the first 80 to 140 ms of a noise that sets
-in for voice, until it has learnt it. Tones (dialling, ring-back) are voice to it.
+WebRTC's voice activity detector (`webrtcvad`) classifies each frame of 20 ms as voiced or unvoiced. This module
+turns these classes into turns. The detector reports voice for up to 140 ms after a sound, and for the first 80 to
+140 ms of a new noise. It also classifies tones (dialling, ring-back) as voice. The tests of this module contain
+such sounds.
 
 Times are audio time: milliseconds of audio since the first sample.
 """
@@ -23,7 +24,7 @@ FRAME_BYTES: Final = 2 * SAMPLE_RATE_HZ * FRAME_MS // 1000
 DEFAULT_THRESHOLD: Final = 0.5
 DEFAULT_SILENCE_MS: Final = 500
 
-# So much of the last WINDOW_MS must be voiced for speech: more than a click, or noise that sets in, ever gives.
+# Speech starts when VOICED_MS of the last WINDOW_MS are voiced. A click or the start of a noise gives less.
 VOICED_MS: Final = 160
 WINDOW_MS: Final = 180
 
@@ -32,34 +33,34 @@ _HIGHEST_AGGRESSIVENESS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
-    """The caller has been speaking since `at_ms`. It is noticed VOICED_MS later, or a little more."""
+    """The start of the caller's speech, at `at_ms`. The detection takes VOICED_MS or a little more."""
 
     at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechStopped:
-    """The caller spoke until `at_ms`. It is noticed when the silence after it has lasted long enough."""
+    """The end of the caller's speech, at `at_ms`. The detection takes the configured silence."""
 
     at_ms: int
 
 
 class VadState(enum.Enum):
-    """Whether the caller is speaking."""
+    """The state of the caller: silent or speaking."""
 
     SILENCE = "silence"
     SPEECH = "speech"
 
 
 class LocalVad:
-    """Finds the turns of one call. Feed it all of the caller's audio, so that its times are those of the call.
+    """The turn detector of one call. It needs all of the caller's audio, so that its times are those of the call.
 
     Args:
-        threshold: 0 to 1, how sure it must be; mapped to the library's aggressiveness, 0 to 3.
+        threshold: the required certainty, 0 to 1; mapped to the library's aggressiveness, 0 to 3.
         silence_ms: the silence that ends a turn, rounded up to whole frames.
 
     Raises:
-        ValueError: a value out of its range.
+        ValueError: a value is out of range.
     """
 
     def __init__(self, *, threshold: float = DEFAULT_THRESHOLD, silence_ms: int = DEFAULT_SILENCE_MS) -> None:
@@ -79,18 +80,18 @@ class LocalVad:
 
     @property
     def state(self) -> VadState:
-        """Whether the caller is speaking, as far as it has been noticed."""
+        """The detected state of the caller."""
         return self._state
 
     @property
     def position_ms(self) -> int:
-        """How much audio has been looked at: whole frames."""
+        """Length of the examined audio, in whole frames."""
         return self._position_ms
 
     def feed(self, pcm8k: bytes) -> list[SpeechStarted | SpeechStopped]:
-        """Look at PCM16 at 8 kHz, of any length; returns what it changes, in order.
+        """Examine PCM16 at 8 kHz, of any length, and return the detected starts and ends in order.
 
-        What does not fill a frame waits for the next audio.
+        An incomplete frame is buffered until the next audio.
         """
         events: list[SpeechStarted | SpeechStopped] = []
         pending = self._rest + pcm8k
@@ -104,7 +105,7 @@ class LocalVad:
         return events
 
     def reset(self) -> None:
-        """Forget the speech under way, without an event: its turn was ended another way, such as by a key."""
+        """Drop the current speech without an event, because another cause, such as a key, ended the turn."""
         self._window.clear()
         self._state = VadState.SILENCE
 
@@ -118,7 +119,7 @@ class LocalVad:
             self._last_voiced_ms = self._position_ms
             self._unvoiced_ms = 0
         elif not voiced:
-            # A click in the silence stops its clock, but does not set it back.
+            # A click in the silence pauses the count of unvoiced frames, but does not reset it.
             self._unvoiced_ms += FRAME_MS
         return self._stop() if self._unvoiced_ms >= self._silence_ms else None
 

@@ -1,12 +1,12 @@
 """Streaming resampling between 8 kHz (the telephone) and 24 kHz (the Realtime API).
 
-PCM16 little-endian mono in, the same out, exactly 1:3. One linear-phase low-pass FIR at 24 kHz serves both
-ways: it removes the images on the way up and what would alias on the way down. What that measures stands in
-`tests/worker/audio/test_resample.py`.
+Input and output are PCM16 little-endian mono; the ratio is exactly 1:3. One linear-phase low-pass FIR at 24 kHz
+serves both directions. It removes images when the rate goes up, and aliases when the rate goes down. The module
+`tests/worker/audio/test_resample.py` has the measurements.
 
-All arithmetic is exact until the one rounding to int16: samples are integers, taps are multiples of
-2**-TAP_FRACTION_BITS, and every partial sum fits the 53 bits of a float64. So the output is the same bits
-whichever way the input was cut and in whatever order the matrix product adds.
+All arithmetic is exact until the one rounding to int16. Samples are integers, taps are multiples of
+2**-TAP_FRACTION_BITS, and every partial sum fits the 53 bits of a float64. So the output bits do not depend on the
+sizes of the input chunks, or on the order of additions in the matrix product.
 """
 
 from collections.abc import Sequence
@@ -26,31 +26,33 @@ STOPBAND_WEIGHT: Final = 300.0  # gives -99 dB, below the rounding noise of int1
 TAP_COUNT: Final = 31 * RATIO
 TAP_FRACTION_BITS: Final = 24
 
-# Group delay: output sample k is the input as it was this long before the time of sample k. Going down, an
-# output stands at the first of the three samples it is made from and already knows the other two.
+# Group delay: output sample k is the input at this time before sample k. On the way down, an output sample has the
+# time of the first of its three input samples, and already includes the other two.
 UP_DELAY_SECONDS: Final = (TAP_COUNT - 1) / 2 / HIGH_RATE_HZ
 DOWN_DELAY_SECONDS: Final = UP_DELAY_SECONDS - (RATIO - 1) / HIGH_RATE_HZ
 
-# A chunk is filtered in blocks of this many steps, each a row of one matrix product. The fastest of 8 to 40 for
-# 20 ms frames and for longer chunks: smaller blocks repeat more of the history, larger ones multiply more zeros.
+# A chunk is filtered in blocks of this many steps. Each block is a row of one matrix product. 16 was the fastest
+# of 8 to 40 for 20 ms frames and longer chunks: smaller blocks repeat more history, larger blocks multiply more
+# zeros.
 BLOCK_STEPS: Final = 16
 
-# Calls in one matrix product: what it reads and writes for 40 ms of each stays in the processor's second cache.
+# Maximum number of calls in one matrix product. With 40 ms of each call, its data fits the processor's L2 cache.
 BATCH_CALLS: Final = 16
 
 SAMPLE_BYTES: Final = 2
 _PCM16: Final = np.dtype("<i2")
-# Arrays and not floats, which numpy would convert for every frame at the price of another rint().
+# Arrays instead of floats, because numpy would convert floats for every frame, which costs as much as a rint().
 _LOWEST: Final = np.array(-32_768.0)
 _HIGHEST: Final = np.array(32_767.0)
 
 
 def design_taps() -> NDArray[np.float64]:
-    """Low-pass FIR with gain 1: (TAP_COUNT,) float64, symmetric, multiples of 2**-TAP_FRACTION_BITS.
+    """Design a low-pass FIR with gain 1: (TAP_COUNT,) float64, symmetric, multiples of 2**-TAP_FRACTION_BITS.
 
-    Weighted least squares over samples of the amplitude A(w) = a[0] + sum of a[k] cos(k w), the band between
-    PASSBAND_HZ and STOPBAND_HZ left free: C. S. Burrus, "Least Squared Error Design of FIR Filters", "Discrete
-    Frequency Samples of Error" (cnx.org m16892). A Kaiser window needs 117 taps and 0.5 ms more delay for 87 dB.
+    The design is weighted least squares over samples of the amplitude A(w) = a[0] + sum of a[k] cos(k w). The band
+    between PASSBAND_HZ and STOPBAND_HZ is unconstrained. Source: C. S. Burrus, "Least Squared Error Design of FIR
+    Filters", "Discrete Frequency Samples of Error" (cnx.org m16892). A Kaiser window would need 117 taps and 0.5
+    ms more delay for 87 dB.
     """
     passband = np.linspace(0.0, PASSBAND_HZ, 100)
     stopband = np.linspace(STOPBAND_HZ, HIGH_RATE_HZ / 2, 200)
@@ -66,20 +68,20 @@ def design_taps() -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """How one direction works, shared by all its calls. A step is the smallest unit: 1 sample up, 3 down."""
+    """The constants of one direction, shared by all calls. A step is the least input: 1 sample up, 3 down."""
 
-    matrix: NDArray[np.float64]  # (samples that a block looks at, samples that it gives)
+    matrix: NDArray[np.float64]  # (input samples of a block with history, output samples of a block)
     step_bytes: int
     step_output_bytes: int
-    history_bytes: int  # what a step looks at before its own samples
+    history_bytes: int  # the input that a step needs before its own samples
 
     def row_bytes(self, blocks: int) -> int:
-        """So many blocks, and what the first of them looks at before its own samples."""
+        """Return the size of this many blocks and of the history before the first block."""
         return self.history_bytes + blocks * BLOCK_STEPS * self.step_bytes
 
     @classmethod
     def from_step(cls, step: NDArray[np.float64], samples_in: int) -> "_Plan":
-        """A plan for blocks from the matrix of one step: (samples it looks at, samples it gives)."""
+        """Build a plan for blocks from the matrix of one step: (input samples with history, output samples)."""
         looks_at, gives = step.shape
         history = looks_at - samples_in
         matrix = np.zeros((history + BLOCK_STEPS * samples_in, BLOCK_STEPS * gives))
@@ -96,19 +98,19 @@ _DOWN: Final = _Plan.from_step(TAPS[::-1, None], samples_in=RATIO)
 
 
 class _Resampler:
-    """One direction of one call. All its state is less than 200 bytes of input."""
+    """The resampler of one direction of one call. Its whole state is less than 200 bytes of input."""
 
     __slots__ = ("_held", "_prepared")
     _plan: ClassVar[_Plan]
 
     def __init__(self) -> None:
         self._held = bytes(self._plan.history_bytes)
-        self._prepared: tuple[bytes, bytes] | None = None  # a chunk, and what `process` is to return for it
+        self._prepared: tuple[bytes, bytes] | None = None  # a chunk, and the output of `process` for it
 
     def process(self, pcm: bytes | bytearray | memoryview) -> bytes:
         """Resample a chunk of PCM16 of any length.
 
-        What does not fill a step (an odd byte; going down, one or two samples) waits for the next chunk.
+        An incomplete step (an odd byte; on the way down, one or two samples) is buffered until the next chunk.
         Values beyond int16 are clipped.
         """
         plan = self._plan
@@ -125,9 +127,9 @@ class _Resampler:
         return output[: steps * plan.step_output_bytes]
 
     def flush(self) -> bytes:
-        """End the stream: the rest of the filter's response to it, 3.75 ms; then as new.
+        """End the stream: return the rest of the filter's response, 3.75 ms, and reset.
 
-        An odd byte is dropped, samples that do not fill a step are filled up with silence.
+        An odd byte is dropped. An incomplete step is filled up with silence.
         """
         self._held = self._held[: len(self._held) // SAMPLE_BYTES * SAMPLE_BYTES]
         tail = self.process(bytes(self._plan.history_bytes + self._plan.step_bytes - SAMPLE_BYTES))
@@ -135,33 +137,33 @@ class _Resampler:
         return tail
 
     def reset(self) -> None:
-        """Forget the stream: what comes next comes after silence. For a reply that was cancelled."""
+        """Drop the state, as after a cancelled reply. The next chunk then follows silence."""
         self._held = bytes(self._plan.history_bytes)
         self._prepared = None
 
 
 class Upsampler(_Resampler):
-    """8 kHz to 24 kHz: three samples out for each one in, UP_DELAY_SECONDS late."""
+    """A resampler from 8 kHz to 24 kHz: three output samples per input sample, delayed by UP_DELAY_SECONDS."""
 
     __slots__ = ()
     _plan = _UP
 
 
 class Downsampler(_Resampler):
-    """24 kHz to 8 kHz: one sample out for each three in, DOWN_DELAY_SECONDS late."""
+    """A resampler from 24 kHz to 8 kHz: one output sample per three inputs, delayed by DOWN_DELAY_SECONDS."""
 
     __slots__ = ()
     _plan = _DOWN
 
 
 def prepare(work: Sequence[tuple[Upsampler, bytes]]) -> None:
-    """Do the work of many calls in one matrix product, which costs less than half of as many.
+    """Resample chunks of many calls in one matrix product, which costs less than half of separate products.
 
-    The next `process` of each, with the same chunk, returns what was made here: the same bits. With any other
-    chunk, or where chunks are not alike, it does its work itself.
+    The next `process` of each resampler returns the prepared output, with the same bits, if its chunk is the same.
+    For any other chunk, and for chunks of unequal length, `process` does the work itself.
 
     Args:
-        work: resamplers, each once, and the PCM16 that each will be given next.
+        work: resamplers, each once, and the next PCM16 chunk of each.
     """
     by_size: dict[int, list[tuple[Upsampler, bytes]]] = {}
     for resampler, pcm in work:
@@ -184,9 +186,9 @@ def _prepare(alike: list[tuple[Upsampler, bytes]], size: int) -> None:
 
 
 def _filtered(plan: _Plan, rows: bytes, count: int, blocks: int) -> bytes:
-    """What so many rows of PCM16 give, each of a history and so many blocks."""
+    """Filter `count` rows of PCM16, each of a history and `blocks` blocks."""
     looks_at = len(plan.matrix)
-    # The blocks overlap by the history: a view of the bytes, and astype() copies it into a plain matrix.
+    # The blocks overlap by the history. The windows are a view of the bytes; astype() copies them into a matrix.
     strides = (plan.row_bytes(blocks), BLOCK_STEPS * plan.step_bytes, SAMPLE_BYTES)
     windows = np.ndarray((count, blocks, looks_at), _PCM16, rows, 0, strides)
     samples: NDArray[np.float64] = windows.astype(np.float64).reshape(-1, looks_at).dot(plan.matrix)

@@ -1,20 +1,20 @@
-"""Checks of single values in the Realtime API's events, before they become ids, times or counts of ours."""
+"""Check single values in the Realtime API's events, before the session uses them as ids, times or counts."""
 
 from __future__ import annotations
 
 from typing import Final
 
 MAX_ID_CHARS: Final = 128
-"""Ids and names travel in records of the link, and stay in memory for the length of a call. OpenAI's have some 30
-characters. With this bound a record of as many replies as a dispatcher keeps, and of all their text, fits on the
-link (`dispatcher/call/memory.py`)."""
+"""Maximum length of an id or a name. Records of the link contain ids and names, and a call keeps them in memory.
+OpenAI's ids have some 30 characters. With this bound, a record of all replies that a dispatcher keeps, with their
+text, fits on the link (`dispatcher/call/memory.py`)."""
 
 
 def checked_text(value: object) -> str:
     """Return the value, which must be text.
 
     Raises:
-        TypeError: it is something else.
+        TypeError: the value is not text.
     """
     if not isinstance(value, str):
         raise TypeError(f"a {type(value).__name__} where there should be a text")
@@ -25,8 +25,8 @@ def checked_id(value: object) -> str:
     """Return the value, which must be an id or name that records can carry.
 
     Raises:
-        TypeError: it is no text.
-        ValueError: it is too long.
+        TypeError: the value is not text.
+        ValueError: the value is too long.
     """
     checked = checked_text(value)
     if len(checked) > MAX_ID_CHARS:
@@ -35,8 +35,8 @@ def checked_id(value: object) -> str:
 
 
 def number_within(value: object, least: float, most: float) -> float | None:
-    """Return the value as a number; None if it is no number between these two, both included."""
+    """Return the value as a number; None if it is not a number from `least` to `most`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    # Nothing is true of NaN.
+    # Each comparison with NaN is false, so NaN gives None.
     return float(value) if least <= value <= most else None

@@ -1,4 +1,4 @@
-"""The connection to the Realtime API: opened with the account's key, its events handed to the call."""
+"""The connection to the Realtime API. It is opened with the account's key, and passes events to the call."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from common.net.websocket_limits import Limits
 from common.observe import redaction
 from worker.realtime import errors
 
-# Deltas are some 10 KiB; `session.updated` repeats instructions and tools.
+# A delta has some 10 KiB, but `session.updated` repeats all instructions and tools.
 REALTIME_LIMITS = Limits(
     max_message_bytes=8 * 1024 * 1024,
     open_timeout_seconds=10.0,
-    # A connection that has come to a stop is found within 12 s, which the caller spends in silence. Each answer
-    # tells up to where the API has heard.
+    # A stalled connection is detected within 12 s, during which the caller hears silence. Each pong also shows
+    # which messages the API has read.
     ping_interval_seconds=2.0,
     silence_timeout_seconds=10.0,
 )
@@ -34,28 +34,28 @@ REALTIME_LIMITS = Limits(
 
 @functools.cache
 def _tls() -> ssl.SSLContext:
-    # To read the system's certificates takes 40 ms, in which no call's audio moves: once per process.
+    # Reading the system's certificates blocks all calls for 40 ms, so it happens once per process.
     return ssl.create_default_context()
 
 
 class RealtimeOwner(Interface):
-    """The call that a connection serves."""
+    """The receiver of a connection's events, such as a call."""
 
     def event(self, event: dict[str, Any], received_seconds: float) -> None:
-        """An event of the API, read from its socket at this time."""
+        """Handle an event of the API that was read from the socket at `received_seconds`."""
 
     def unreadable(self) -> None:
-        """A message that is no event."""
+        """Handle a message that is not an event."""
 
     def upstream_writable(self) -> None:
-        """The API reads again."""
+        """Continue to send, because the API reads again."""
 
     def connection_lost(self, reason: str) -> None:
-        """The connection is gone."""
+        """Handle the loss of the connection."""
 
 
 def _lenient(data: BytesLike) -> Any:
-    """Parse JSON that `orjson` refuses for half a surrogate pair, which a cut emoji leaves; None: no JSON."""
+    """Parse JSON with a lone surrogate (half an emoji), which `orjson` refuses. Return None for invalid JSON."""
     try:
         return _whole(json.loads(bytes(data).decode("utf-8", "replace")))
     except (ValueError, RecursionError):
@@ -63,7 +63,7 @@ def _lenient(data: BytesLike) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    """The value with U+FFFD in place of each lone surrogate, which nothing else can encode."""
+    """Replace each lone surrogate in a value by U+FFFD, because UTF-8 cannot encode lone surrogates."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
@@ -74,7 +74,7 @@ def _whole(value: Any) -> Any:
 
 
 class RealtimeConnection:
-    """One connection; `Owner` of its WebSocket."""
+    """One connection to the Realtime API. It is the `Owner` of its WebSocket."""
 
     def __init__(self, owner: RealtimeOwner) -> None:
         self._owner: RealtimeOwner | None = owner
@@ -82,12 +82,12 @@ class RealtimeConnection:
 
     @property
     def write_paused(self) -> bool:
-        """Whether the API does not read what is sent."""
+        """Whether the send buffer is full because the API does not read."""
         return self._connection is not None and self._connection.write_paused
 
     @property
     def answered_seconds(self) -> float:
-        """All that was sent before this time has been read by the API."""
+        """The API has read all messages that were sent before this time."""
         return float("-inf") if self._connection is None else self._connection.answered_seconds
 
     async def open(self, url: str, headers: Mapping[str, str], api_key: str, *, proxies: Proxies = DIRECT) -> None:
@@ -95,12 +95,12 @@ class RealtimeConnection:
 
         Args:
             url: `ws(s)://...`, with its query.
-            headers: of the handshake; they hold the key.
-            api_key: the same key, which the service may quote.
-            proxies: on the way there.
+            headers: headers of the handshake, including the key.
+            api_key: the same key, to be redacted from the service's answer.
+            proxies: the proxies to use.
 
         Raises:
-            UpstreamError: it did not work; the message names the cause and never the key.
+            UpstreamError: the connection failed; the message names the cause and never contains the key.
         """
         try:
             self._connection = await connect(
@@ -135,40 +135,40 @@ class RealtimeConnection:
             self._connection.send_text(event)
 
     def suspend(self) -> None:
-        """Read nothing, not even what has come already, until `resume`."""
+        """Stop reading, including buffered messages, until `resume`."""
         if self._connection is not None:
             self._connection.suspend()
 
     def resume(self) -> None:
-        """Go on after `suspend`."""
+        """Continue to read after `suspend`."""
         if self._connection is not None:
             self._connection.resume()
 
     def close(self) -> None:
-        """Close the connection; nothing more is reported of it."""
+        """Close the connection, and report nothing more to the owner."""
         self._owner = None
         if self._connection is not None:
             self._connection.close(1000)
 
     def abort(self) -> None:
-        """Cut the connection off, without a closing handshake; nothing more is reported of it."""
+        """Abort the connection without a closing handshake, and report nothing more to the owner."""
         self._owner = None
         if self._connection is not None:
             self._connection.abort()
 
     async def wait_closed(self) -> None:
-        """Wait until it is gone."""
+        """Wait until the connection is closed."""
         if self._connection is not None:
             await self._connection.wait_closed()
 
     # Owner of the WebSocket
 
     def opened(self, connection: WebSocket) -> None:
-        """`open` goes on with it."""
+        """Keep the opened WebSocket."""
         self._connection = connection
 
     def received(self, data: BytesLike, text: bool) -> None:
-        """One event."""
+        """Pass one event to the owner."""
         if self._owner is None:
             return
         try:
@@ -182,19 +182,19 @@ class RealtimeConnection:
             self._owner.unreadable()
 
     def caught_up(self) -> None:
-        """Each event was complete in itself."""
+        """Do nothing, because each event is handled as soon as it is received."""
 
     def violated(self, code: int, reason: str) -> int:
-        """Nothing to add."""
+        """Return the close code unchanged."""
         return code
 
     def writable(self) -> None:
-        """The API reads again."""
+        """Tell the owner that the API reads again."""
         if self._owner is not None:
             self._owner.upstream_writable()
 
     def closed(self, code: int, reason: str) -> None:
-        """Report the loss, unless we closed."""
+        """Report the loss to the owner, unless this side closed the connection."""
         owner, self._owner = self._owner, None
         if owner is not None:
             cause = f"closed with code {code}" if code != 1006 else "it broke off"

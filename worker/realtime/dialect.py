@@ -1,7 +1,7 @@
-"""How a service wants to be spoken to: address, headers, and where its events differ from those of the GA dialect.
+"""Dialects of Realtime services: address, headers, and the differences of their events from the GA dialect.
 
-The session speaks GA (`openai.types.realtime`) and nothing else. What it sends goes through `to_wire`, what comes
-in through `from_wire`.
+The session uses only the GA dialect (`openai.types.realtime`). `to_wire` converts the events that the session
+sends, and `from_wire` converts the events that the service sends.
 
 ==========  ===============================================================  ======================================
 dialect     address                                                          key
@@ -14,8 +14,8 @@ Azure beta  wss://HOST/openai/realtime?api-version=...&deployment=...        api
 ==========  ===============================================================  ======================================
 
 Sources: `openai.types.beta.realtime` for the beta dialect;
-https://learn.microsoft.com/azure/foundry/openai/how-to/realtime-audio-websockets for Azure (its beta is deprecated
-since 2026-04-30); https://docs.x.ai/developers/rest-api-reference/inference/voice for xAI.
+https://learn.microsoft.com/azure/foundry/openai/how-to/realtime-audio-websockets for Azure (where the beta API is
+deprecated since 2026-04-30); https://docs.x.ai/developers/rest-api-reference/inference/voice for xAI.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ AZURE_BETA_API_VERSION: Final = "2025-04-01-preview"
 
 
 class Dialect:
-    """The GA dialect, which the others start from. Stateless: one of each is enough."""
+    """The GA dialect, and the base class of the others. A dialect is stateless, so one instance is enough."""
 
     name: ClassVar[str] = "ga"
     has_temperature: ClassVar[bool] = False
     has_metadata: ClassVar[bool] = True
-    """`response.create` may carry metadata, which `response.created` brings back."""
+    """Whether `response.create` may carry metadata that `response.created` repeats."""
 
     def url(self, base_url: str, model: str) -> str:
-        """Where to connect to.
+        """Return the address of the service.
 
         Args:
-            base_url: as OPENAI_BASE_URL has it.
-            model: or the deployment, at Azure.
+            base_url: the value of OPENAI_BASE_URL.
+            model: the model; at Azure, the deployment.
         """
         return f"{realtime_url(base_url)}?{urlencode({'model': model})}"
 
     def headers(self, api_key: str, organization: str | None = None, project: str | None = None) -> dict[str, str]:
-        """Headers of the handshake. They hold the key."""
+        """Return the headers of the handshake, including the key."""
         headers = {"Authorization": f"Bearer {api_key}"}
         if organization:
             headers["OpenAI-Organization"] = organization
@@ -59,28 +59,28 @@ class Dialect:
         return headers
 
     def session(self, session: Mapping[str, Any]) -> dict[str, Any]:
-        """A session object of the GA shape, whole or in part, as this service takes it."""
+        """Convert a complete or partial session object of the GA dialect to this dialect."""
         return dict(session)
 
     def to_wire(self, event: Event) -> Event:
-        """An event of the GA dialect as this service takes it. The one given is not changed."""
+        """Convert an event of the GA dialect to this dialect. Does not change the given event."""
         return event
 
     def from_wire(self, event: Event) -> Event:
-        """An event of this service in the GA dialect. The one given may be changed.
+        """Convert an event of this service to the GA dialect. May change the given event.
 
         Raises:
-            KeyError, TypeError, AttributeError: it has not the shape of its type.
+            KeyError, TypeError, AttributeError: the event does not have the shape of its type.
         """
         return event
 
     def welcome(self, text: str, *, interruptible: bool = True) -> list[Event]:
-        """Events (for `to_wire`) that make the agent say `text` word for word.
+        """Return events (for `to_wire`) that make the agent say `text` word for word.
 
         Args:
-            text: what is to be said.
-            interruptible: whether the caller may cut it off. Only xAI can be told; elsewhere the caller is not to
-                be listened to meanwhile.
+            text: the words to say.
+            interruptible: whether the caller may interrupt the text. Only xAI has a field for this. With other
+                services, the session must not send the caller's audio meanwhile.
         """
         instructions = (
             "Say exactly the following text, word for word. Say nothing before it and nothing after it, and do "
@@ -90,17 +90,17 @@ class Dialect:
 
 
 class BetaDialect(Dialect):
-    """The beta dialect: a flat session, older names of events and contents."""
+    """The beta dialect: a flat session, and older names of events and contents."""
 
     name: ClassVar[str] = "beta"
     has_temperature: ClassVar[bool] = True
 
     def headers(self, api_key: str, organization: str | None = None, project: str | None = None) -> dict[str, str]:
-        """Those of GA, and the one that asks for this dialect."""
+        """Return the headers of GA, and the header that selects this dialect."""
         return super().headers(api_key, organization, project) | {"OpenAI-Beta": "realtime=v1"}
 
     def session(self, session: Mapping[str, Any]) -> dict[str, Any]:
-        """Flat. Fields that the beta dialect lacks are left out; those that nobody knows pass."""
+        """Flatten the session. Leave out the fields that only GA has, and pass unknown fields unchanged."""
         flat = {name: value for name, value in session.items() if name not in _NOT_IN_BETA}
         flat |= _flat_response(session)
         audio = session.get("audio") or {}
@@ -113,7 +113,7 @@ class BetaDialect(Dialect):
         return flat
 
     def to_wire(self, event: Event) -> Event:
-        """Older names and places."""
+        """Convert to the older names and places."""
         match event["type"]:
             case "session.update":
                 return event | {"session": self.session(event["session"])}
@@ -124,7 +124,7 @@ class BetaDialect(Dialect):
         return event
 
     def from_wire(self, event: Event) -> Event:
-        """Newer names."""
+        """Convert to the newer names."""
         kind = event["type"]
         event["type"] = _FROM_BETA.get(kind, kind)
         fix = _WITH_CONTENTS.get(kind)
@@ -134,13 +134,13 @@ class BetaDialect(Dialect):
 
 
 class XaiDialect(Dialect):
-    """xAI's: GA, but voice and turn detection stand at the top of the session, and fixed text can be spoken."""
+    """xAI's dialect: GA with voice and turn detection at the top of the session, and with fixed spoken text."""
 
     name: ClassVar[str] = "xai"
     has_metadata: ClassVar[bool] = False
 
     def session(self, session: Mapping[str, Any]) -> dict[str, Any]:
-        """Voice and turn detection at the top; the language is a hint."""
+        """Move voice and turn detection to the top of the session, and turn the language into a hint."""
         made = {name: value for name, value in session.items() if name != "audio"}
         audio = {side: dict(fields or {}) for side, fields in (session.get("audio") or {}).items()}
         for side, field in (("output", "voice"), ("input", "turn_detection")):
@@ -156,35 +156,35 @@ class XaiDialect(Dialect):
         return made
 
     def to_wire(self, event: Event) -> Event:
-        """The session alone differs."""
+        """Convert the session of `session.update`, the only difference."""
         if event["type"] == "session.update":
             return event | {"session": self.session(event["session"])}
         return event
 
     def from_wire(self, event: Event) -> Event:
-        """xAI's documents name the older audio events as well."""
+        """Convert the older names of audio events, which xAI's documents (see above) also contain."""
         kind = event["type"]
         event["type"] = _FROM_OLD.get(kind, kind)
         return event
 
     def welcome(self, text: str, *, interruptible: bool = True) -> list[Event]:
-        """By `force_message`: spoken without the model, which begins a response by itself."""
+        """Use `force_message`, which the service speaks without the model in a response of its own."""
         content = [{"type": "output_text", "text": text}]
         item = {"type": "force_message", "role": "assistant", "interruptible": interruptible, "content": content}
         return [{"type": "conversation.item.create", "item": item}]
 
 
 class AzureDialect(Dialect):
-    """GA at Azure OpenAI: the model is a deployment, and the key has its own header."""
+    """GA at Azure OpenAI, where the model is a deployment and the key has a separate header."""
 
     name: ClassVar[str] = "azure"
 
     def url(self, base_url: str, model: str) -> str:
-        """Of the base URL the host counts: Azure's paths are fixed."""
+        """Use only the host of the base URL, because Azure's paths are fixed."""
         return f"wss://{urlsplit(base_url).netloc}/openai/v1/realtime?{urlencode({'model': model})}"
 
     def headers(self, api_key: str, organization: str | None = None, project: str | None = None) -> dict[str, str]:
-        """Azure has no organizations and projects."""
+        """Return the header with the key; Azure has no organizations or projects."""
         return {"api-key": api_key}
 
 
@@ -194,12 +194,12 @@ class AzureBetaDialect(BetaDialect):
     name: ClassVar[str] = "azure_beta"
 
     def url(self, base_url: str, model: str) -> str:
-        """Of the base URL the host counts: Azure's paths are fixed."""
+        """Use only the host of the base URL, because Azure's paths are fixed."""
         query = urlencode({"api-version": AZURE_BETA_API_VERSION, "deployment": model})
         return f"wss://{urlsplit(base_url).netloc}/openai/realtime?{query}"
 
     def headers(self, api_key: str, organization: str | None = None, project: str | None = None) -> dict[str, str]:
-        """Azure chooses the dialect by the address."""
+        """Return the header with the key; at Azure the address selects the dialect."""
         return {"api-key": api_key}
 
 
@@ -211,7 +211,7 @@ AZURE_BETA: Final = AzureBetaDialect()
 
 
 def choose(base_url: str, model: str) -> Dialect:
-    """The dialect for a model at an address."""
+    """Return the dialect for a model at an address."""
     match service_of(base_url):
         case Service.AZURE:
             return AZURE_BETA if speaks_beta(model) else AZURE
@@ -221,7 +221,8 @@ def choose(base_url: str, model: str) -> Dialect:
             return BETA if speaks_beta(model) else GA
 
 
-# Names of the beta dialect that the GA dialect has changed. `conversation.item.done` has no counterpart.
+# Beta names of events that the GA dialect renamed. `conversation.item.done` has no counterpart in the beta
+# dialect.
 _FROM_OLD: Final = {
     f"response.{old}.{step}": f"response.output_{old}.{step}"
     for old in ("audio", "audio_transcript", "text")
@@ -231,9 +232,9 @@ _FROM_BETA: Final = _FROM_OLD | {"conversation.item.created": "conversation.item
 
 _NOT_IN_BETA: Final = frozenset(
     {
-        # GA alone
+        # fields that only GA has
         *("type", "model", "reasoning", "truncation", "prompt", "include", "parallel_tool_calls"),
-        # with another name or place
+        # fields with another name or place in beta
         *("output_modalities", "max_output_tokens", "audio", "tools", "tool_choice"),
     }
 )
@@ -243,7 +244,7 @@ _FROM_BETA_CONTENT: Final = {old: new for new, old in _TO_BETA_CONTENT.items()}
 
 
 def _only(*names: str) -> Callable[[Any], Any]:
-    """The fields of an object that the beta dialect knows; null stays null."""
+    """Return a function that keeps these fields of an object; null stays null."""
 
     def convert(given: Any) -> Any:
         return None if given is None else {name: given[name] for name in names if name in given}
@@ -274,10 +275,10 @@ _FLAT_AUDIO: Final[dict[str, tuple[str, str, Callable[[Any], Any]]]] = {
 
 
 def _flat_response(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What sessions and responses have alike."""
+    """Convert the fields that sessions and responses have in common."""
     flat: dict[str, Any] = {}
     if "output_modalities" in given:
-        # Audio without its text cannot be asked for in the beta dialect.
+        # The beta dialect has no audio without text (`openai.types.beta.realtime`: `modalities`).
         flat["modalities"] = ["audio", "text"] if "audio" in given["output_modalities"] else ["text"]
     if "max_output_tokens" in given:
         flat["max_response_output_tokens"] = given["max_output_tokens"]

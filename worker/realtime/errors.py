@@ -1,4 +1,4 @@
-"""What the Realtime API's errors mean for a call, and what of them may be shown."""
+"""Classify the Realtime API's errors by their meaning for a call, and redact their texts."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from common.observe import redaction
 from common.observe.upstream_codes import ACCOUNT_CODES
 
 _MAX_MESSAGE_CHARS = 300
-# OpenAI quotes a refused key, partly masked, in its own message.
+# OpenAI's message for a refused key quotes the key, partly masked (see the texts in
+# tests/worker/realtime/test_errors.py).
 _KEY = re.compile(r"\b(?:sk|sess|ek)[-_][\w*.-]+|[\w.-]*\*{3,}[\w*.-]*")
 
-# What the operator is to do, for each of ACCOUNT_CODES (common/observe/upstream_codes.py).
+# Advice for the operator, for each of ACCOUNT_CODES (common/observe/upstream_codes.py).
 _ADVICE = {
     "invalid_api_key": "OpenAI refused the API key: check OPENAI_API_KEY",
     "insufficient_quota": "the OpenAI account has no quota left: check its plan and billing",
@@ -30,11 +31,11 @@ _ADVICE = {
     "invalid_model": "the model is not one for the Realtime API: check OPENAI_MODEL",
     "unsupported_country_region_territory": "OpenAI does not serve the country of this server's address",
 }
-# The session is over, and another one may be opened.
+# Errors that end the session; another session may be opened.
 _SESSION_OVER = {"session_expired": "the Realtime session reached its time limit"}
 
 MAX_RETRY_AFTER_SECONDS: Final = 3600.0
-"""Longer waits are shortened to this one."""
+"""Maximum wait; longer waits are shortened to it."""
 
 _NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
 _UNIT = r"[uµ\u03bc]s|ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hours?|d|days?"
@@ -56,7 +57,7 @@ _UNIT_SECONDS = {
 }
 _MARKUP = re.compile(r"<(style|script)\b.*?</\1\s*>|<[^<>]*>", re.IGNORECASE | re.DOTALL)
 
-# Answers of servers that know no WebSocket at this address: method not allowed, upgrade required.
+# HTTP statuses of servers without a WebSocket at this address: method not allowed, upgrade required.
 _NO_WEBSOCKET = (405, 426)
 _CAUSES_OF_403 = (
     "OPENAI_API_KEY, the project's access to OPENAI_MODEL, the country of this server's address,"
@@ -67,11 +68,12 @@ _RESPONSE_ACTIVE = "conversation_already_has_active_response"
 NO_RESPONSE_ACTIVE: Final = "response_cancel_not_active"
 EMPTY_COMMIT: Final = "input_audio_buffer_commit_empty"
 CONTEXT_LENGTH: Final = "context_length_exceeded"
-# Errors of other requests than `response.create` and `session.update`. OpenAI's codes name the request
-# (`item_truncate_invalid_item_id`, `input_audio_buffer_commit_empty`), or the field is one of theirs.
+# Errors of requests other than `response.create` and `session.update`. Either OpenAI's code names the request
+# (`item_truncate_invalid_item_id`, `input_audio_buffer_commit_empty`), or the wrong field belongs to such a
+# request.
 _OTHER_REQUESTS = re.compile(r"item_|input_audio_buffer|invalid_tool_call_id$|unsupported_content_type$")
 _OTHER_PARAMS = re.compile(r"(?:item|previous_item|item_id|content_index|audio_end_ms|audio|response_id)\b")
-# Errors that every call meets as long as they last.
+# Codes of errors that affect all calls while the outage lasts.
 _OUTAGES = frozenset(
     {"server_error", "server_is_overloaded", "rate_limit_exceeded", "overloaded_error", "timeout"}
 )
@@ -79,7 +81,7 @@ _CODE = re.compile(r"[a-z0-9_.-]{1,64}")
 
 
 class Severity(Enum):
-    """What an `error` event means for the call."""
+    """The meaning of an `error` event for the call."""
 
     GOES_ON = "goes on"
     RESPONSE_ACTIVE = "response active"
@@ -92,12 +94,12 @@ class ErrorEvent:
     """An `error` event, or the error of a failed response.
 
     Attributes:
-        code: for the metric's label: one of OpenAI's codes or types.
-        message: for people: without keys, cut to 300 characters.
-        event_id: the event of ours that it is about, if any.
+        code: one of OpenAI's codes or types, for the metric's label.
+        message: the text for people, without keys, truncated to 300 characters.
+        event_id: the id of the sent event that the error answers, if any.
         kind: OpenAI's type, such as `server_error`.
-        param: the field that is wrong, if one is, such as `session.audio.input.noise_reduction`.
-        retry_after_seconds: the pause that the message asks for; None: it asks for none.
+        param: the wrong field, if any, such as `session.audio.input.noise_reduction`.
+        retry_after_seconds: the pause that the message asks for; None if there is none.
     """
 
     severity: Severity
@@ -110,23 +112,23 @@ class ErrorEvent:
 
     @property
     def is_outage(self) -> bool:
-        """Whether other calls would meet the same error now."""
+        """Whether the error currently affects other calls, too."""
         return self.kind == "server_error" or self.code in _OUTAGES
 
     @property
     def is_about_session(self) -> bool:
-        """Whether it answers `session.update`: it names a field of the session, or the voice."""
+        """Whether the error answers `session.update`, because it names the voice or a field of the session."""
         return self.param.split(".")[0].split("[")[0] == "session" or self.code == "cannot_update_voice"
 
     @property
     def is_about_another_request(self) -> bool:
-        """Whether it answers neither `response.create` nor `session.update`."""
+        """Whether the error answers a request other than `response.create` and `session.update`."""
         named = _OTHER_REQUESTS.match(self.code) or _OTHER_PARAMS.match(self.param)
         return named is not None or self.code == NO_RESPONSE_ACTIVE
 
     @classmethod
     def from_event(cls, error: Mapping[str, Any]) -> Self:
-        """From the `error` object of an `error` event."""
+        """Build an ErrorEvent from the `error` object of an `error` event."""
         code = str(error.get("code") or error.get("type") or "unknown").lower()
         code = code if _CODE.fullmatch(code) and not redaction.holds_known(code) else "unknown"
         message = _ADVICE.get(code) or _SESSION_OVER.get(code) or redact(str(error.get("message") or code))
@@ -150,17 +152,17 @@ class ErrorEvent:
 
     @classmethod
     def from_response(cls, error: Mapping[str, Any]) -> Self:
-        """From `response.status_details.error`, which has a code and a type and rarely a message."""
+        """Build an ErrorEvent from `response.status_details.error`, which rarely has a message."""
         return cls.from_event({"message": "a response failed", **error})
 
 
 def redact(text: str) -> str:
-    """Text of the API's without anything that looks like a key, and not too long."""
+    """Return a truncated text of the API without parts that look like a key."""
     return redaction.redact(_KEY.sub(redaction.REDACTED, text))[:_MAX_MESSAGE_CHARS]
 
 
 def retry_after_seconds(message: str) -> float | None:
-    """Read the wait that a message asks for, at most `MAX_RETRY_AFTER_SECONDS`; None: it asks for none.
+    """Read the wait that a message asks for, at most `MAX_RETRY_AFTER_SECONDS`; None if there is none.
 
     OpenAI writes "Please try again in 1.2s", "250ms" or "6m0s", with the units of Go's durations. Azure writes
     "Please retry after 3 seconds" (https://github.com/microsoft/action-python/issues/12, 2023-05-03).
@@ -174,11 +176,11 @@ def retry_after_seconds(message: str) -> float | None:
 
 
 def from_handshake(status: int, body: bytes, retry_after: str | None = None) -> UpstreamError:
-    """Make the error for a refused WebSocket handshake.
+    """Return the error for a refused WebSocket handshake.
 
     Args:
         status: the HTTP status, any but 101.
-        body: the beginning of the answer's body.
+        body: the beginning of the response's body.
         retry_after: the `Retry-After` header: seconds or an HTTP date (RFC 9110, section 10.2.3).
     """
     code, message = _read_refusal(body)
@@ -191,7 +193,7 @@ def from_handshake(status: int, body: bytes, retry_after: str | None = None) -> 
 def _describe(status: int, code: str, detail: str) -> tuple[str, bool]:
     """Return the text for the operator, and whether another attempt can help."""
     if code in _ADVICE:
-        # Only HTTP 403 has more than one cause for a code: its own words say which.
+        # Only for HTTP 403 a code has several causes, so its own message is shown.
         return f"{_ADVICE[code]} (HTTP {status}){detail if status == 403 else ''}", False
     if status == 401:
         refused = f"the Realtime API refused the API key (HTTP 401){detail}"
@@ -199,18 +201,18 @@ def _describe(status: int, code: str, detail: str) -> tuple[str, bool]:
     answered = f"the Realtime API answered HTTP {status}"
     if status == 403:
         # OpenAI answered 403 for accounts without access to the Realtime API
-        # (https://github.com/openai/openai-realtime-api-beta/issues/2, 2024-10-02); proxies answer it, too.
+        # (https://github.com/openai/openai-realtime-api-beta/issues/2, 2024-10-02). Proxies also answer 403.
         return f"{answered}{detail}: check {_CAUSES_OF_403}", False
     if status < 400 or status in _NO_WEBSOCKET or (status == 404 and code == "http_404"):
         return f"{answered} and opened no WebSocket{detail}: check OPENAI_BASE_URL", False
-    # HTTP 408, 429 and 5xx are passing faults; other refusals are about the request.
+    # HTTP 408, 429 and 5xx are temporary. Other statuses mean that the request is wrong.
     return f"{answered}{detail}", status in (408, 429) or status >= 500
 
 
 def _read_refusal(body: bytes) -> tuple[str, str]:
-    """Return the code and the message of a refusal's body, each empty if there is none.
+    """Return the code and the message in a refusal's body, each empty if missing.
 
-    OpenAI answers `{"error": {"code": ..., "message": ...}}`. Gateways answer other JSON, text or a page.
+    OpenAI answers `{"error": {"code": ..., "message": ...}}`. Gateways answer other JSON, text or an HTML page.
     """
     try:
         answer = json_depth.read(body)
@@ -226,7 +228,7 @@ def _read_refusal(body: bytes) -> tuple[str, str]:
 
 
 def _plain(text: str) -> str:
-    """Return the words of a text or a page on one line, without control characters."""
+    """Return the words of a text or an HTML page on one line, without control characters."""
     text = _MARKUP.sub(" ", text)
     return " ".join("".join(each for each in text if each.isprintable() or each.isspace()).split())
 
@@ -248,7 +250,7 @@ def _seconds_until(date: str) -> float | None:
         return None
     # HTTP dates are in GMT; a missing zone means the same.
     then = then.replace(tzinfo=UTC) if then.tzinfo is None else then
-    # A date can only be compared with the wall clock.
+    # Only the wall clock can be compared with a date.
     seconds = (then - datetime.now(UTC)).total_seconds()
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
 

@@ -1,8 +1,8 @@
-"""Limits that all calls of a process share which use one base URL and key: so that an outage is no storm.
+"""Limits on requests, shared by all calls of a process with the same base URL and key. They prevent retry storms.
 
-A request is a `response.create`, or an attempt to open a session. A first request is free unless the API has asked
-for a pause, or has failed so often that the circuit breaker is open. A repeated request also needs room in the
-retry budget. All times are seconds of one monotonic clock.
+A request is a `response.create`, or an attempt to open a session. A first request is permitted unless the API has
+asked for a pause or the circuit breaker is open. A repeated request also needs room in the retry budget. All times
+are seconds of one monotonic clock.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
-# Repeated requests within this time count against the budget.
+# Only repeated requests within this time count against the budget.
 WINDOW_SECONDS: Final = 10.0
-# Repeats may be this share of first requests, and never fewer than the floor.
+# The budget of repeats is this share of the first requests, and at least the floor.
 REPEAT_SHARE: Final = 0.2
 REPEAT_FLOOR: Final = 5
-# The last repeats of the budget are spread over the window. Otherwise all of it could be spent in the first second
-# of an outage, and for ten more seconds nothing would find out that the API works again.
+# The last repeats of the budget are spread over the window. Otherwise the first second of an outage could use the
+# whole budget, and for ten more seconds no request would show that the API works again.
 SPREAD_REPEATS: Final = 3
-# Requests that are remembered of each kind; more than a process can send in WINDOW_SECONDS.
+# Maximum number of counted requests of each kind; more than a process can send in WINDOW_SECONDS.
 MAX_COUNTED: Final = 10_000
-# Pairs of base URL and key; each tenant may have a key.
+# Maximum number of pairs of base URL and key; each tenant may have its own key.
 MAX_PAIRS: Final = 1000
-# Failures in a row, of any call, that open the circuit breaker.
+# Number of consecutive failures, over all calls, that opens the circuit breaker.
 FAILURES_TO_OPEN: Final = 5
-# An open breaker lets a probe pass after this time, which doubles with each failed probe.
+# Time until an open breaker permits a probe. It doubles with each failed probe, up to the second value.
 OPEN_FIRST_SECONDS: Final = 0.5
 OPEN_MOST_SECONDS: Final = 1.5
-# A probe without a result is given up, and the next one may be sent: its caller may have hung up.
+# Time until a probe without a result is replaced by another one, because its caller may have hung up.
 PROBE_SECONDS: Final = 3.0
-# The longest pause that the API can ask for.
+# Maximum pause that the API can ask for.
 MAX_HOLD_SECONDS: Final = 600.0
-# Of `rate_limits.updated`: the longest delay of a request.
+# Maximum delay of a request because of `rate_limits.updated`.
 MAX_RATE_LIMIT_HOLD_SECONDS: Final = 5.0
 
 
 class BreakerState(Enum):
-    """Whether requests are sent.
+    """The state of the circuit breaker.
 
     CLOSED ──failures in a row──▶ OPEN ──time──▶ PROBING ──success──▶ CLOSED
                                    ▲                │
@@ -52,10 +52,10 @@ class BreakerState(Enum):
 
 
 class RetryBudget:
-    """Counts first and repeated requests of the last WINDOW_SECONDS.
+    """The count of first and repeated requests in the last WINDOW_SECONDS.
 
-    A repeat that succeeds leaves the count and earns one more. So calls that waited for the end of an outage are
-    served in waves that double, and a failing API gets a few repeats in WINDOW_SECONDS.
+    A successful repeat leaves the count and permits one more repeat. So after an outage the waiting calls are
+    served in waves that double, while a failing API gets only a few repeats per WINDOW_SECONDS.
     """
 
     def __init__(self) -> None:
@@ -82,11 +82,11 @@ class RetryBudget:
         return True
 
     def reset(self) -> None:
-        """The outage is over: repeats that failed in it do not count any more."""
+        """Drop the repeats that failed during an outage, because the outage has ended."""
         self._repeats.clear()
 
     def refund(self, now_seconds: float) -> None:
-        """A repeated request succeeded."""
+        """Count the success of a repeated request."""
         if self._repeats:
             self._repeats.popleft()
         self._earned.append(now_seconds)
@@ -98,13 +98,13 @@ class RetryBudget:
 
 
 class UpstreamLimits:
-    """When requests may be sent to one base URL with one key."""
+    """The limits on requests to one base URL with one key."""
 
     def __init__(self, jitter: Callable[[], float] = lambda: random.uniform(1.0, 1.4)) -> None:
-        """Build it.
+        """Begin without a pause and with a closed breaker.
 
         Args:
-            jitter: a factor of 1 or more for each delay: calls that failed together do not return together.
+            jitter: returns a factor of 1 or more for each delay, so that calls do not retry at the same time.
         """
         self.jitter = jitter
         self.breaker = BreakerState.CLOSED
@@ -118,15 +118,15 @@ class UpstreamLimits:
 
     @property
     def held_until_seconds(self) -> float:
-        """When the pause that the API has asked for ends; in the past if there is none."""
+        """The end of the pause that the API asked for; in the past if there is no pause."""
         return self._not_before_seconds
 
     def may_send(self, now_seconds: float, *, repeat: bool) -> bool:
-        """Whether a request may be sent now; a permitted request is counted as sent.
+        """Return whether a request may be sent now. Counts a permitted request as sent.
 
         Args:
             now_seconds: the time.
-            repeat: the request was sent before, or was refused here.
+            repeat: whether the request was sent before, or was refused by this method.
         """
         if now_seconds < self._not_before_seconds:
             return False
@@ -142,13 +142,13 @@ class UpstreamLimits:
                 pass
             case _:
                 return False
-        # One probe is allowed whatever the budget says.
+        # A probe does not need room in the budget.
         self.breaker = BreakerState.PROBING
         self._probe_until_seconds = now_seconds + PROBE_SECONDS
         return True
 
     def succeeded(self, now_seconds: float, *, repeat: bool) -> None:
-        """A request brought what it was for: a session, or output of the model."""
+        """Count a successful request, which opened a session or produced output of the model."""
         self._failures = 0
         if self.breaker is not BreakerState.CLOSED:
             self._budget.reset()
@@ -158,11 +158,11 @@ class UpstreamLimits:
             self._budget.refund(now_seconds)
 
     def failed(self, now_seconds: float, retry_after_seconds: float | None = None) -> None:
-        """A request failed for a reason that may pass, and that other calls would meet, too.
+        """Count a request that failed for a temporary reason that affects other calls, too.
 
         Args:
             now_seconds: the time.
-            retry_after_seconds: the pause that the API has asked for; None: it has not.
+            retry_after_seconds: the pause that the API asked for; None if it did not.
         """
         if retry_after_seconds is not None:
             self.hold(min(retry_after_seconds, MAX_HOLD_SECONDS), now_seconds)
@@ -174,15 +174,15 @@ class UpstreamLimits:
             self._open(now_seconds)
 
     def rate_limited(self, reset_seconds: float, now_seconds: float) -> None:
-        """No request or token is left until `reset_seconds` have passed (`rate_limits.updated`)."""
+        """Pause requests, because `rate_limits.updated` leaves no request or token for `reset_seconds`."""
         self.hold(min(reset_seconds, MAX_RATE_LIMIT_HOLD_SECONDS), now_seconds)
 
     def hold(self, seconds: float, now_seconds: float) -> None:
-        """Send nothing for so long."""
+        """Permit no request for this time."""
         self._not_before_seconds = max(self._not_before_seconds, now_seconds + seconds)
 
     def first_time(self, what: str) -> bool:
-        """Whether this is said for the first time: what concerns every call is logged once in a process."""
+        """Return True once per text, so that a process logs a message about all calls only once."""
         if what in self._said:
             return False
         self._said.add(what)
@@ -194,13 +194,13 @@ class UpstreamLimits:
 
 
 class LimitsTable:
-    """The limits of each pair of base URL and key that calls of this process use."""
+    """The limits of each pair of base URL and key in this process."""
 
     def __init__(self) -> None:
         self._limits: dict[tuple[str, str], UpstreamLimits] = {}
 
     def of(self, base_url: str, api_key: str) -> UpstreamLimits:
-        """The limits of a pair; the pair that was used least recently is forgotten."""
+        """Return the limits of a pair. A full table evicts the least recently used pair."""
         limits = self._limits.pop((base_url, api_key), None) or UpstreamLimits()
         self._limits[base_url, api_key] = limits
         if len(self._limits) > MAX_PAIRS:

@@ -1,4 +1,4 @@
-"""Usage that the Realtime API reports: tokens of responses, tokens or seconds of transcriptions."""
+"""The usage that the Realtime API reports: tokens of responses, and tokens or seconds of transcriptions."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 MAX_TOKENS: Final = 10_000_000
-"""More tokens of one kind in one event are an error of the service. A context has 128,000."""
+"""Maximum plausible number of tokens of one kind in one event. A context has 128,000 tokens."""
 
 MAX_SECONDS: Final = 86_400.0
-"""More audio in one transcription is an error of the service. A session lasts an hour."""
+"""Maximum plausible length of audio in one transcription. A session lasts an hour."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one response. Cached ones are not counted among the uncached."""
+    """The tokens of one response. Input counts do not include cached tokens."""
 
     input_text: int = 0
     input_audio: int = 0
@@ -25,13 +25,13 @@ class Usage:
 
     @classmethod
     def from_response(cls, usage: object) -> Self:
-        """From `response.done`'s `usage`, where `cached_tokens` are a subset of the input's.
+        """Read the `usage` of `response.done`, where `cached_tokens` are a subset of the input tokens.
 
-        Cached tokens are split by modality where the API does it (`cached_tokens_details`), and are text
-        otherwise: instructions come first in what is cached.
+        Cached tokens are split by modality if the API does so (`cached_tokens_details`). Otherwise they count as
+        text, because instructions are the first part of the cached input.
 
         Raises:
-            ValueError: it has another shape, or counts that cannot be true.
+            ValueError: the usage has another shape, or implausible counts.
         """
         if not isinstance(usage, dict):
             raise ValueError("usage is no object")
@@ -53,10 +53,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class TranscriptionUsage:
-    """Usage of one transcription. The API reports tokens or seconds, by the model's kind of price.
+    """The usage of one transcription. The API reports tokens or seconds, depending on the model's price.
 
     Attributes:
-        seconds: of audio; None: the usage is in tokens.
+        seconds: length of the audio; None if the usage is in tokens.
     """
 
     input_text: int = 0
@@ -72,7 +72,7 @@ class TranscriptionUsage:
         that of `openai.types.realtime.conversation_item_input_audio_transcription_completed_event.Usage`.
 
         Raises:
-            ValueError: it has another shape, or figures that cannot be true.
+            ValueError: the usage has another shape, or implausible figures.
         """
         if not isinstance(usage, dict):
             raise ValueError("usage is no object")

@@ -1,5 +1,5 @@
-"""What the model may call: the operator's tools from `TOOLS_DIR`, and the definitions of the built-in ones.
+"""Functions that the model may call: the operator's tools from `TOOLS_DIR`, and the built-in tools.
 
-`ToolRegistry` loads the files and gives each new call a `ToolSet`; `built_in` defines the built-in ones. Nothing
-here knows of sessions or links.
+`ToolRegistry` loads the operator's files and gives each new call a `ToolSet`. `built_in` defines the built-in
+tools. This package does not import sessions or links.
 """

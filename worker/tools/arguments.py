@@ -1,4 +1,4 @@
-"""The model's arguments: JSON text, read. Errors are worded so that the model can correct the arguments."""
+"""Parse the JSON text of the model's arguments. Error messages tell the model how to correct the arguments."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from common.net import json_depth
 from worker.tools.errors import InvalidArguments
 
 MAX_ARGUMENTS_CHARACTERS: Final = 64 * 1024
-"""Several times what a response of 4,096 tokens can hold."""
+"""Several times the length of a response of 4,096 tokens."""
 
 
 def parse(arguments: str) -> dict[str, Any]:
-    """Reads arguments; an empty text is no arguments.
+    """Parse the arguments of a function call. An empty text means no arguments.
 
     Raises:
-        InvalidArguments: they are not a JSON object, or too much of one.
+        InvalidArguments: the text is not a JSON object, or the text is too long.
     """
     if len(arguments) > MAX_ARGUMENTS_CHARACTERS:
         raise InvalidArguments(f"The arguments are longer than {MAX_ARGUMENTS_CHARACTERS} characters.", "size")

@@ -1,4 +1,4 @@
-"""The built-in tools: what the model is told of them, and their arguments. They are executed elsewhere."""
+"""The built-in tools: their definitions for the model, and their arguments. The session executes them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ TRANSFER: Final = "avr_transfer"
 HANGUP: Final = "avr_hangup"
 
 BUILT_IN: Final = frozenset({TRANSFER, HANGUP})
-"""Names of the built-in tools. A file that has one of them replaces the tool."""
+"""Names of the built-in tools. A tool file with one of these names replaces the built-in tool."""
 
 DEFAULT_PRIORITY: Final = 1
-"""Where in the extension AVR transfers a call to if the model does not say."""
+"""The dialplan priority of a transfer, if the model does not name a priority."""
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,78}")
@@ -58,12 +58,12 @@ HANGUP_FUNCTION: Final[dict[str, Any]] = {
 }
 
 FUNCTIONS: Final = (TRANSFER_FUNCTION, HANGUP_FUNCTION)
-"""As entries of the session's `tools`."""
+"""The built-in tools as entries of the session's `tools`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """Where to transfer the call to: avr-ami's `exten`, `context` and `priority` (a number or a label)."""
+    """The target of a transfer: avr-ami's `exten`, `context` and `priority` (a number or a label)."""
 
     extension: str
     context: str = DEFAULT_CONTEXT
@@ -71,10 +71,10 @@ class Transfer:
 
 
 class TransferRefused(InvalidArguments):
-    """The settings do not permit a transfer that the model asks for.
+    """A transfer that the model asked for and TRANSFER_ALLOWED does not permit.
 
     Attributes:
-        entry: of TRANSFER_ALLOWED, which would permit the transfer.
+        entry: the entry of TRANSFER_ALLOWED that would permit the transfer.
     """
 
     def __init__(self, extension: str, context: str) -> None:
@@ -88,14 +88,14 @@ class TransferRefused(InvalidArguments):
 
 @dataclass(frozen=True, slots=True)
 class Hangup:
-    """The call is to end."""
+    """A request to end the call."""
 
 
 def parse_transfer(arguments: str, rule: TransferRule = ONLY_INTERNAL) -> Transfer:
-    """Reads the model's arguments (JSON text) of `avr_transfer`; numbers are taken for strings and vice versa.
+    """Parse the model's arguments (JSON text) of `avr_transfer`. Each value may be a number or a string.
 
     Raises:
-        InvalidArguments: says to the model what is wrong.
+        InvalidArguments: the arguments are invalid; the message tells the model why.
         TransferRefused: the rule does not permit this transfer.
     """
     given = json_arguments.parse(arguments)
@@ -104,8 +104,8 @@ def parse_transfer(arguments: str, rule: TransferRule = ONLY_INTERNAL) -> Transf
         raise InvalidArguments(
             "transfer_extension is required: the extension to transfer the call to.", "required"
         )
-    extension = extension.replace(" ", "")  # numbers are often written in groups
-    # An extension that begins with _ is a pattern of the dialplan, and nobody can be called there.
+    extension = extension.replace(" ", "")  # models often write telephone numbers in groups of digits
+    # An extension that begins with _ is a pattern of the dialplan, and no call can be transferred to a pattern.
     if not EXTENSION.fullmatch(extension) or extension.startswith("_"):
         raise InvalidArguments("transfer_extension must be digits, letters, or any of * # + . _ -", "pattern")
     context = _text(given, "transfer_context") or rule.context
@@ -118,10 +118,10 @@ def parse_transfer(arguments: str, rule: TransferRule = ONLY_INTERNAL) -> Transf
 
 
 def parse_hangup(arguments: str) -> Hangup:
-    """Reads the model's arguments (JSON text) of `avr_hangup`, which takes none: what is there is ignored.
+    """Parse the model's arguments (JSON text) of `avr_hangup`. The tool has no parameters; ignore any given.
 
     Raises:
-        InvalidArguments: they are not a JSON object.
+        InvalidArguments: the arguments are not a JSON object.
     """
     json_arguments.parse(arguments)
     return Hangup()
@@ -138,7 +138,7 @@ def _priority(text: str | None) -> int | str:
 
 
 def _text(given: dict[str, Any], name: str) -> str | None:
-    """A string or a whole number as text, without the spaces around it; None if it is missing, null or empty."""
+    """Return a string or a whole number as stripped text; None for a missing, null or empty value."""
     value = given.get(name)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -148,7 +148,7 @@ def _text(given: dict[str, Any], name: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise InvalidArguments(f"{name} must be a string", "type")
-    # No other white space is removed: a line break has no place in what Asterisk's manager gets.
+    # Only spaces are stripped: a line break must stay, so that the check refuses it before Asterisk's manager.
     return value.strip(" ") or None
 
 
@@ -156,6 +156,6 @@ def parse(name: str, arguments: str, rule: TransferRule = ONLY_INTERNAL) -> Tran
     """Read the arguments of a call of `avr_transfer` or `avr_hangup`.
 
     Raises:
-        InvalidArguments: they are not valid, or ask for a transfer that is refused; the message is for the model.
+        InvalidArguments: the arguments are invalid, or the transfer is refused; the message is for the model.
     """
     return parse_transfer(arguments, rule) if name == TRANSFER else parse_hangup(arguments)

@@ -1,7 +1,7 @@
-"""Lines that tools print in a call, told with the call. For the process that runs tools alone.
+"""Report the lines that tools print, each with its call. Used only in the process that runs tools.
 
-What is printed outside of a call goes on to stdout and stderr. So does what a thread prints that a tool starts
-itself: such a thread has no context of a call.
+Lines printed outside of a call go to stdout and stderr unchanged. Lines from a thread that a tool started go there
+too, because such a thread has no context of a call.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Tell = Callable[[dict[str, Any]], None]
 
 @dataclass(slots=True, eq=False)
 class _Printer:
-    """A run of a tool, with the line that it has not ended."""
+    """One run of a tool, with the unfinished line that the tool has printed."""
 
     uuid: str
     tool: str
@@ -32,7 +32,7 @@ class _Printer:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def print(self, text: str, tell: Tell) -> None:
-        """Tell the lines that have ended."""
+        """Report the finished lines, and keep the unfinished one."""
         with self.lock:
             *whole, rest = (self.rest + text).split("\n")
             self.rest = rest[: MAX_LINE_CHARACTERS + 1]
@@ -41,7 +41,7 @@ class _Printer:
             tell({"uuid": self.uuid, "tool": self.tool, "text": line})
 
     def end(self) -> None:
-        """Tell the line that has not ended."""
+        """Report the unfinished line."""
         if self.rest and self.tell is not None:
             self.print("\n", self.tell)
 
@@ -51,7 +51,7 @@ _printer: ContextVar[_Printer | None] = ContextVar("printer", default=None)
 
 @contextmanager
 def of_call(uuid: str, tool: str) -> Iterator[None]:
-    """Have what is printed within, also by its tasks, count as printed in a call."""
+    """Attribute all output printed within this context, and by its tasks, to one call."""
     printer = _Printer(uuid, tool)
     token = _printer.set(printer)
     try:
@@ -62,20 +62,20 @@ def of_call(uuid: str, tool: str) -> Iterator[None]:
 
 
 class CallOutput(io.TextIOWrapper):
-    """Takes the place of `sys.stdout` or `sys.stderr`."""
+    """A replacement for `sys.stdout` or `sys.stderr`."""
 
     def __init__(self, stream: TextIO, tell: Tell) -> None:
-        """Build it.
+        """Wrap a stream.
 
         Args:
-            stream: gets what is printed outside of calls; has to stay referenced.
-            tell: gets the lines of calls, in any thread.
+            stream: receives output printed outside of calls; the caller must keep a reference to the stream.
+            tell: receives the lines of calls, in any thread.
         """
         super().__init__(stream.buffer, stream.encoding, "backslashreplace", write_through=True)
         self._tell = tell
 
     def write(self, text: str, /) -> int:
-        """Write text, or tell the lines in it."""
+        """Write text to the stream, or report the text's lines if a call printed the text."""
         printer = _printer.get()
         if printer is None:
             return super().write(text)
@@ -84,7 +84,7 @@ class CallOutput(io.TextIOWrapper):
 
 
 class BoundedLines:
-    """Sends lines, cut, and a bounded number a second."""
+    """A sender of truncated lines, with a maximum number per second."""
 
     def __init__(self, send: Tell) -> None:
         self._send = send
@@ -92,7 +92,7 @@ class BoundedLines:
         self._lock = threading.Lock()
 
     def tell(self, line: dict[str, Any]) -> None:
-        """Send a line if there is room; the next one says how many there was no room for."""
+        """Send a line, or drop the line over the maximum. The next line carries the number of dropped lines."""
         text = line["text"][: MAX_LINE_CHARACTERS + 1].encode(errors="replace") + b"\n"
         with self._lock:
             shown, dropped = self._lines.feed(text, time.monotonic())
@@ -101,7 +101,7 @@ class BoundedLines:
 
 
 def watch(send: Tell) -> None:
-    """Have `send` get the lines that calls print, as `uuid`, `tool`, `text` and `dropped`."""
+    """Pass the lines that calls print to `send`, as `uuid`, `tool`, `text` and `dropped`."""
     lines = BoundedLines(send)
     sys.stdout = CallOutput(sys.__stdout__ or sys.stdout, lines.tell)
     sys.stderr = CallOutput(sys.__stderr__ or sys.stderr, lines.tell)

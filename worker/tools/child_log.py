@@ -1,4 +1,4 @@
-"""Log lines of the process that runs tools: the worker writes them."""
+"""Log lines of the process that runs tools. The worker writes these lines to its log."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ from typing import Any, Protocol
 
 
 class Log(Protocol):
-    """What a module of this package logs to, in the worker or in the process that runs tools."""
+    """The log of a module in this package, in the worker or in the process that runs tools."""
 
     def info(self, event: str, **fields: Any) -> object:
-        """Logs a line."""
+        """Log a line."""
 
     def warning(self, event: str, **fields: Any) -> object:
-        """Logs a line."""
+        """Log a line."""
 
     def error(self, event: str, **fields: Any) -> object:
-        """Logs a line."""
+        """Log a line."""
 
 
 class ChildLog:
-    """Sends lines to the worker."""
+    """A log that sends its lines to the worker."""
 
     def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
-        """Build it.
+        """Build the log.
 
         Args:
-            send: takes a line as an object, in any thread.
+            send: receives each line as an object, in any thread.
         """
         self._send = send
 
     def info(self, event: str, **fields: Any) -> None:
-        """Logs a line."""
+        """Log a line."""
         self._line("info", event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
-        """Logs a line."""
+        """Log a line."""
         self._line("warning", event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
-        """Logs a line."""
+        """Log a line."""
         self._line("error", event, fields)
 
     def _line(self, level: str, event: str, fields: dict[str, Any]) -> None:

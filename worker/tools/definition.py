@@ -1,4 +1,4 @@
-"""What a tool says of itself, checked."""
+"""A tool's definition, as the tool's file exports it, and the checks of that definition."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from common.settings.function_tools import Change
 from worker.tools.errors import BadTool, one_line
 
 MAX_DEFINITION_BYTES: Final = 64 * 1024
-"""As JSON. It goes to the model with every session."""
-
+"""Maximum size of one definition as JSON. Every session sends all definitions to the model."""
 
 ATTRIBUTES: Final = ("name", "description", "input_schema", "idempotent")
-"""What a file says of its tool, in the order of `Definition.parse`."""
+"""The attributes that a file exports, in the order of `Definition.parse`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A tool as the model sees it.
+    """The definition of a tool for the model.
 
     Attributes:
-        parameters: the JSON Schema of the arguments, an object's; JSON values only.
-        idempotent: whether a call that was interrupted may be run again.
-        function: an entry of the session's `tools`, in a form that the API accepts: see
-            `common.settings.function_tools`.
-        changes: differences between `function` and what the file says.
+        parameters: the JSON Schema of the arguments; its type is object, and its values are JSON values.
+        idempotent: whether an interrupted call may be run again.
+        function: an entry of the session's `tools`, in a form that the API accepts (see
+            `common.settings.function_tools`).
+        changes: differences between `function` and the file's own definition.
     """
 
     name: str
@@ -40,10 +39,10 @@ class Definition:
 
     @classmethod
     def parse(cls, name: object, description: object, input_schema: object, idempotent: object) -> Self:
-        """From a file's attributes; None is an attribute that it does not have.
+        """Build a definition from a file's attributes; None stands for a missing attribute.
 
-        As in AVR, no description is an empty one, and no `input_schema` is a tool without arguments. Whether
-        `input_schema` is a JSON Schema is not looked at here: see `worker.tools.schemas`.
+        As in AVR, a missing description is empty, and a tool without `input_schema` takes no arguments.
+        `worker.tools.schemas` checks that `input_schema` is a JSON Schema; this method does not.
 
         Raises:
             BadTool: an attribute is missing or wrong.
@@ -73,13 +72,13 @@ def _parameters(input_schema: object) -> dict[str, Any]:
     if not isinstance(input_schema, dict):
         raise BadTool(f"input_schema is {_shown(input_schema)}: a JSON Schema object is needed")
     try:
-        # A copy, which the file cannot change any more, with nothing in it that is not JSON.
+        # A copy, so that the file cannot change it later; and the copy holds JSON values only.
         schema: dict[str, Any] = orjson.loads(orjson.dumps(input_schema))
     except (TypeError, ValueError) as error:
         raise BadTool(f"input_schema is not JSON: {one_line(str(error))}") from None
     if schema.get("type", "object") != "object":
         raise BadTool(f"input_schema has type {_shown(schema['type'])}: arguments are always an object")
-    # OpenAI refuses functions without these two.
+    # OpenAI refuses functions without these two keywords: see `common.settings.function_tools`.
     return {"type": "object", "properties": {}} | schema
 
 

@@ -1,9 +1,9 @@
-"""Becomes another program, which the kernel kills when its parent dies, and to which it prefers its parent.
+"""Start another program that the kernel kills when its parent dies, at a lower CPU priority than the parent.
 
     python -I -S die_with_parent.py PARENT_PID PROGRAM ARGUMENT...
 
-A process of its own between fork and exec, where `preexec_fn` would do it with less: that is not safe in a parent
-that has threads, as a worker with tools has.
+This script runs between fork and exec. `preexec_fn` would need no extra process, but it is not safe in a parent
+with threads (Python's documentation of `subprocess`), and a worker with tools has threads.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import sys
 from collections.abc import Sequence
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
-# A third of the parent's share of a CPU, where both want it: a tool that computes is not to delay audio.
+# Under contention the program gets a third of the parent's CPU share, so that a busy tool does not delay audio.
 NICENESS = 5
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Does not return."""
+    """Replace this process by the program. Does not return."""
     os.nice(NICENESS)
     parent_pid, *command = arguments
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent_pid):  # it died before the kernel knew
+    if os.getppid() != int(parent_pid):  # the parent died before the call of prctl
         sys.exit(1)
     try:
         os.execvp(command[0], command)  # noqa: S606 - no shell is wanted

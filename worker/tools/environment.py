@@ -1,7 +1,7 @@
-"""The environment of the processes that run tools: this process's, without the secrets of the service.
+"""The environment of the processes that run tools: the worker's environment without the service's secrets.
 
-No tool needs these, and a package of a tool's, or a `console.log(process.env)`, could carry them out. (A tool that
-reads `.env`, as `dotenv` does, sees what is in there.)
+Tools do not need these secrets. A package that a tool uses, or a `console.log(process.env)`, could disclose them.
+A tool that reads the file `.env`, as `dotenv` does, still sees the secrets in that file.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Final
 from common.settings.role_secrets import READERS, may_hold_secret
 
 WITHHELD: Final = frozenset(name.upper() for name in READERS)
-"""Variables, in capitals: settings are read in any case. Of each, the file that holds it is withheld, too."""
+"""Withheld variables, in upper case, as settings are read in any case. `NAME_FILE` is withheld like `NAME`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolEnvironment:
-    """What tools see of the environment.
+    """The part of the environment that tools see.
 
     Attributes:
-        variables: the environment.
-        withheld: names of variables that are set, and that tools do not see.
+        variables: the environment of the tools.
+        withheld: names of variables that are set in the worker and withheld from tools.
     """
 
     variables: dict[str, str] = field(repr=False)
@@ -34,10 +34,10 @@ class ToolEnvironment:
         """Split the environment of this process.
 
         Args:
-            variables: of this process.
-            granted: names of variables that tools see all the same (`TOOLS_ENV`).
+            variables: the environment of this process.
+            granted: names of secret variables that tools may see (`TOOLS_ENV`).
         """
-        seen = {name.upper() for name in granted}
-        withheld = {name for name in variables if name.upper() not in seen and may_hold_secret(name)}
+        granted_names = {name.upper() for name in granted}
+        withheld = {name for name in variables if name.upper() not in granted_names and may_hold_secret(name)}
         kept = {name: value for name, value in variables.items() if name not in withheld}
         return cls(kept, tuple(sorted(withheld)))

@@ -1,14 +1,14 @@
-"""What can be wrong with a tool. None of these leaves this package: `ToolSet.run` makes results of them.
+"""Errors of tools. None of these errors leaves this package, because `ToolSet.run` turns them into results.
 
 ToolError
-├── BadTool            a file does not load; says why, in one line, for the operator
-├── InvalidArguments   the model's arguments are not what the tool takes; says what is wrong, for the model
-│   └── TransferRefused    the settings do not permit the transfer (built_in.py)
-├── ArgumentsNotChecked  whether the tool takes the arguments cannot be found out; it was not run
-├── ToolFailed         the handler raised
-├── ToolNotRun         the handler was not started: nothing has happened
-└── ToolLost           the handler was started, and what came of it will not be known
-    └── NotBegun       all the same, the process that was to run it had not begun
+├── BadTool              a file does not load; the message tells the operator why, in one line
+├── InvalidArguments     the tool does not accept the model's arguments; the message tells the model why
+│   └── TransferRefused  the settings do not permit the transfer (built_in.py)
+├── ArgumentsNotChecked  the check of the arguments did not end; the handler was not run
+├── ToolFailed           the handler raised an exception
+├── ToolNotRun           the handler was not started, so nothing has happened
+└── ToolLost             the handler was started, and its outcome stays unknown
+    └── NotBegun         the process stalled before it began the handler
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ MAX_MESSAGE_CHARACTERS: Final = 300
 
 
 class ToolError(ServiceError):
-    """Base of this package's errors."""
+    """The base class of this package's errors."""
 
 
 class BadTool(ToolError):
-    """A file holds no tool that can be used."""
+    """A file without a usable tool."""
 
 
 class InvalidArguments(ToolError):
-    """Arguments that the tool does not take.
+    """Arguments that the tool does not accept.
 
     Attributes:
-        keywords: of JSON Schema that were not met, for the log: the message repeats what the model wrote.
+        keywords: the JSON Schema keywords that were not met. Only these are logged, because the message repeats
+            the model's words.
     """
 
     def __init__(self, message: str, *keywords: str) -> None:
@@ -48,11 +49,12 @@ class ArgumentsNotChecked(ToolError):
 
 
 class ToolFailed(ToolError):
-    """A handler raised (or threw) an exception.
+    """An exception that a handler raised (or threw).
 
     Attributes:
         error_type: the name of the exception's class.
-        message: its text on one line, without secrets, cut; may repeat what a caller said, so it is not logged.
+        message: the exception's text on one line, truncated, without secrets. Not logged, because it may repeat
+            the caller's words.
         where: file and line, such as `weather.py:12`; empty if not known.
     """
 
@@ -64,7 +66,7 @@ class ToolFailed(ToolError):
 
     @classmethod
     def of(cls, error: BaseException, file: Path) -> Self:
-        """From what the code in `file` raised; the line is the innermost one in that file, if there is one."""
+        """Build the error from an exception of the code in `file`. Prefer the innermost line in that file."""
         frames = traceback.extract_tb(error.__traceback__)
         frame = next((each for each in reversed(frames) if each.filename == str(file)), None)
         if frame is None and isinstance(error, SyntaxError) and error.filename == str(file):
@@ -76,20 +78,20 @@ class ToolFailed(ToolError):
             where = f"{Path(frame.filename).name}:{frame.lineno}"
         try:
             text = error.msg if isinstance(error, SyntaxError) else str(error)
-        except Exception:  # an exception whose own __str__ fails
+        except Exception:  # the exception's own __str__ failed
             text = ""
         return cls(type(error).__name__, one_line(text), where)
 
 
 class ToolNotRun(ToolError):
-    """A handler could not be started. The message is a sentence for the model."""
+    """A handler that could not be started. The message is a sentence for the model."""
 
 
 class ToolLost(ToolError):
-    """A handler was cut off. The message is a sentence for the model.
+    """A handler that was interrupted. The message is a sentence for the model.
 
     Attributes:
-        reason: why its process ended.
+        reason: why the handler's process ended.
     """
 
     def __init__(self, message: str, reason: str = "") -> None:
@@ -98,10 +100,10 @@ class ToolLost(ToolError):
 
 
 class NotBegun(ToolLost):
-    """A process hung before it began a request, which may be made again elsewhere."""
+    """A request that a stalled process had not begun; the request may be repeated in another process."""
 
 
 def one_line(text: str) -> str:
-    """Returns `text` on one line, without secrets, cut to `MAX_MESSAGE_CHARACTERS`."""
+    """Return `text` on one line, without secrets, truncated to `MAX_MESSAGE_CHARACTERS`."""
     line = redact(" ".join(text[: 4 * MAX_MESSAGE_CHARACTERS].split()))
     return line if len(line) <= MAX_MESSAGE_CHARACTERS else line[:MAX_MESSAGE_CHARACTERS] + "..."

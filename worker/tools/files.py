@@ -1,4 +1,4 @@
-"""Which tool files there are, and whether they have changed."""
+"""List the tool files of a directory, and notice edited files."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ PYTHON: Final = ".py"
 JAVASCRIPT: Final = (".js", ".mjs")
 
 MAX_FILES: Final = 126
-"""OpenAI takes 128 functions, of which two are built in."""
+"""Two less than the 128 functions of OpenAI's limit, because two tools are built in."""
 
 MAX_SOURCE_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Another stamp is another version of a file; the inode is for files that are replaced as a whole."""
+    """The identity of a file's version. The inode changes when a file is replaced instead of edited."""
 
     mtime_ns: int
     size_bytes: int
@@ -29,20 +29,21 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The tool files of a directory, by name; `left_out` are those for which there is no room."""
+    """The tool files of a directory, by name; `left_out` holds the files over the limit."""
 
     stamps: dict[Path, Stamp]
     left_out: tuple[Path, ...]
 
 
 def scan(directory: Path, room: int = MAX_FILES) -> Listing:
-    """Lists a directory's tool files; one that does not exist has none. Blocks.
+    """List a directory's tool files; a missing directory has none. Blocks.
 
-    Hidden files are none, nor are Python files whose name begins with an underscore: tools may import those.
+    Skips hidden files. Skips Python files whose name begins with an underscore, because these are modules for
+    tools to import.
 
     Args:
-        directory: need not exist.
-        room: number of files to list.
+        directory: the directory to list; it need not exist.
+        room: maximum number of files to list.
 
     Raises:
         OSError: the directory cannot be read.
@@ -57,10 +58,10 @@ def scan(directory: Path, room: int = MAX_FILES) -> Listing:
 
 
 def read(file: Path) -> bytes:
-    """Returns a file's source. Blocks.
+    """Return a file's source. Blocks.
 
     Raises:
-        BadTool: it cannot be read, or is too long.
+        BadTool: the file cannot be read, or is too long.
     """
     try:
         with file.open("rb") as opened:
@@ -81,6 +82,6 @@ def _is_tool(entry: os.DirEntry[str]) -> bool:
 def _stamp(file: Path) -> Stamp:
     try:
         found = file.stat()
-    except OSError:  # gone since, or a link to nowhere: reading it says what is wrong
+    except OSError:  # removed meanwhile, or a broken link: `read` will report the cause
         return Stamp(0, 0, 0)
     return Stamp(found.st_mtime_ns, found.st_size, found.st_ino)

@@ -1,7 +1,8 @@
-"""A process that runs tools for a worker, and the socket to it. When it hangs or ends, its requests fail at once.
+"""A process that runs tools for a worker, and the socket to that process.
 
-Both sides write JSON objects, one a line. A request is {id, op, ...}, and its reply {id, result} or {id, error}.
-An error is {type, message, where} and, from Python, {kind, keywords}. Lines without a request have an id below 1.
+When the process stalls or ends, all its requests fail at once. Both sides write JSON objects, one per line.
+A request is {id, op, ...}; its reply is {id, result} or {id, error}. An error is {type, message, where}; errors of
+the Python process also have {kind, keywords}. Lines that are not replies have an id below 1.
 """
 
 from __future__ import annotations
@@ -39,21 +40,20 @@ START_SECONDS: Final = 10.0
 PING_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 0.5
 EXIT_SECONDS: Final = 5.0
-"""How long a process may go on that closed its socket, as processes do when they end."""
-
+"""Maximum time between the end of the process's socket and the end of the process."""
 
 MAX_LINE_BYTES: Final = 1024 * 1024
-"""Of a reply: 32 KiB of result, each character escaped, or a definition."""
+"""Maximum length of a reply: a definition, or 32 KiB of result with each character escaped."""
 
 MAX_LOG_FIELDS: Final = 8
-"""Fields that are logged of a line that the process wants logged."""
+"""Maximum number of fields in a log line of the process."""
 
 _PING: Final = 0
 _POST: Final = -1
 _LOG: Final = -2
 _BEGUN: Final = -3
 _PRINTED: Final = -4
-"""Ids of lines that are no requests. The process answers one ping unasked, when it is ready."""
+"""Ids of lines that are not requests. A new process sends one ping reply unasked when it is ready."""
 
 _LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _LAUNCHER: Final = Path(__file__).with_name("die_with_parent.py")
@@ -67,9 +67,9 @@ class HostLimits:
     """Bounds of one process.
 
     Attributes:
-        hang_seconds: its event loop may be stalled for so long, which is longer than a big package takes to load.
-        max_requests: requests under way at once.
-        max_overdue: calls that timed out and have not returned. Each keeps memory in the process.
+        hang_seconds: maximum stall of the event loop. Loading a big package takes less.
+        max_requests: maximum number of unanswered requests.
+        max_overdue: maximum number of calls that timed out and have not returned. Each keeps memory.
     """
 
     hang_seconds: float = 5.0
@@ -82,13 +82,13 @@ DEFAULT_LIMITS: Final = HostLimits()
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What runs tools of one language.
+    """A program that runs the tools of one language.
 
     Attributes:
-        name: for the log and the model.
-        command: program and arguments; the number of the socket's file descriptor is added.
-        environment: of the process, in full.
-        tells_begun: the process says when it begins a request, before anything of it is done.
+        name: the name for the log and the model.
+        command: program and arguments; `HostProcess` appends the number of the socket's file descriptor.
+        environment: the complete environment of the process.
+        tells_begun: whether the process announces each request before it begins the request.
     """
 
     name: str
@@ -98,12 +98,12 @@ class Program:
 
 
 class HostProcess:
-    """A process from its start to its end; `start` makes one.
+    """A process that runs tools, from its start to its end. `start` creates one.
 
     Attributes:
-        loaded: versions that it was told to load.
-        ended: why it is of no use any more; None while it is.
-        ended_seconds: when, on `time.monotonic`.
+        loaded: versions that the process was told to load.
+        ended: why the process ended or was given up; None while the process is usable.
+        ended_seconds: when that happened, on `time.monotonic`.
     """
 
     def __init__(self, program: Program, process: asyncio.subprocess.Process, limits: HostLimits) -> None:
@@ -128,14 +128,14 @@ class HostProcess:
 
     @classmethod
     async def start(cls, program: Program, *, limits: HostLimits = DEFAULT_LIMITS) -> HostProcess:
-        """Starts a process, and returns it when it answers.
+        """Start a process, and return it once it answers.
 
         Args:
-            program: that it runs.
-            limits: of the process.
+            program: the program to run.
+            limits: the bounds of the process.
 
         Raises:
-            ToolNotRun: it cannot be started.
+            ToolNotRun: the process cannot be started.
         """
         ours, theirs = socket.socketpair()
         try:
@@ -147,7 +147,8 @@ class HostProcess:
                 stderr=asyncio.subprocess.STDOUT,
                 env=program.environment,
                 pass_fds=(theirs.fileno(),),
-                start_new_session=True,  # Ctrl-C is not for it, and what its tools start is in one group with it
+                # Ctrl-C must not reach the process, and programs that its tools start must share its group.
+                start_new_session=True,
             )
         except BaseException as error:
             ours.close()
@@ -161,29 +162,29 @@ class HostProcess:
         try:
             await self._connect(ours)
         except BaseException:
-            if self._writer is None:  # else it closes the socket
+            if self._writer is None:  # a writer closes the socket itself
                 ours.close()
-            self.kill("its start was given up")
+            self.kill("its start was cancelled")
             raise
         if self.ended is not None:
-            # Its end may have been noticed before there was a connection to close.
+            # The process may have ended before there was a connection to close.
             await self.stop()
             raise ToolNotRun(f"It was not started: {program.name} does not start: {self.ended}.")
         return self
 
     async def request(self, what: str, message: dict[str, Any]) -> Any:
-        """Returns the result of one of the process's operations. Cancelled, it cancels it where that is possible.
+        """Return the result of one operation. Cancelling this also cancels the operation if possible.
 
         Args:
-            what: for the log, should it be lost.
-            message: without its id.
+            what: names the operation in the log if the operation is lost.
+            message: the request without its id.
 
         Raises:
             ToolFailed: the operation threw.
-            BadTool, InvalidArguments, ArgumentsNotChecked: as their docstrings say.
-            NotBegun: the process hung before it began the operation.
-            ToolLost: the process hung or ended.
-            ToolNotRun: it has ended already, or has too much to do.
+            BadTool, InvalidArguments, ArgumentsNotChecked: see these classes.
+            NotBegun: the process stalled before it began the operation.
+            ToolLost: the process stalled or ended.
+            ToolNotRun: the process has ended already, or has `MAX_REQUESTS` unanswered requests.
         """
         if self.ended is not None:
             raise ToolNotRun(f"It was not started: the process that runs it ended: {self.ended}.")
@@ -203,17 +204,17 @@ class HostProcess:
             raise
 
     def post(self, message: dict[str, Any]) -> None:
-        """As `request`, where the result matters to nobody."""
+        """Send a request whose result is not needed."""
         if self.ended is None:
             self._write(_line({"id": _POST, **message}))
 
     def kill(self, reason: str) -> None:
-        """Ends the process, and whatever its tools have started, now."""
+        """Kill the process and all programs that its tools have started."""
         self._end(reason)
         self._signal_group()
 
     async def stop(self) -> None:
-        """Ends the process: asked first, by end of file, then killed. Leaves nothing."""
+        """Close the process's socket, wait at most `STOP_SECONDS`, then kill the process and its children."""
         self._end("the service is stopping")
         if self._writer is not None:
             self._writer.close()
@@ -260,19 +261,19 @@ class HostProcess:
             self.kill(f"{self._limits.max_overdue} calls have not returned in time")
 
     def _watch_if_busy(self) -> None:
-        # A call that timed out may be what stalls the process.
+        # A call that timed out may stall the process.
         if self._requests or self._overdue:
             self._busy.set()
         else:
             self._busy.clear()
 
     def _end(self, reason: str, *, hung: bool = False) -> None:
-        """Fail all requests: the process is of no use any more.
+        """Fail all requests, because the process stalled or ended.
 
         Args:
-            reason: why.
-            hung: what it has not said that it began, it has not begun. Of a process that ended by itself, the last
-                lines may not have been read.
+            reason: why the process is not usable.
+            hung: whether the process stalled. A stalled process has begun only the requests that it announced.
+                If a process ended by itself, its last announcements may not have been read.
         """
         if self.ended is not None:
             return
@@ -295,7 +296,7 @@ class HostProcess:
         self._requests.clear()
         self._begun.clear()
         self._busy.clear()
-        self._pong.set()  # whoever waits for it looks at `ended`
+        self._pong.set()  # wakes `_connect` and `_watch`, which then look at `ended`
 
     def _exit_reason(self) -> str:
         status = self._process.returncode or 0
@@ -311,11 +312,11 @@ class HostProcess:
             while line := await reader.readline():
                 self._reply(json.loads(line))  # orjson refuses the lone surrogates that JavaScript writes
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            self.kill(f"it wrote what is no reply: {type(error).__name__}")
+            self.kill(f"it wrote an invalid reply: {type(error).__name__}")
         except OSError as error:
-            # A process that ends with requests unread resets its socket.
+            # A process that ends before it has read all requests resets its socket.
             closed = f"its socket failed: {error.strerror}"
-        # The end of the socket is that of the process, as a rule.
+        # Usually the process ends together with its socket.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(EXIT_SECONDS):
                 await self._process.wait()
@@ -345,7 +346,7 @@ class HostProcess:
             waiting.set_result(reply["result"])
 
     def _log_for_it(self, line: dict[str, Any]) -> None:
-        """Log what the process says of itself, within the bound of what tools print."""
+        """Write a log line of the process. It counts against the maximum number of printed lines."""
         if not self._lines.has_room(time.monotonic()):
             return
         fields = itertools.islice(line["fields"].items(), MAX_LOG_FIELDS)
@@ -353,7 +354,7 @@ class HostProcess:
         _log.log(_LEVELS[line["level"]], one_line(line["event"]), **shown)
 
     def _log_printed(self, line: dict[str, Any]) -> None:
-        """Log a line that a call has printed: at `debug`, because it may repeat what the caller said."""
+        """Log a line that a call printed, at `debug`, because the line may repeat the caller's words."""
         printed = f"{line['text']}\n".encode(errors="replace")
         shown, dropped = self._lines_of_calls.feed(printed, time.monotonic())
         if dropped + line["dropped"]:
@@ -362,7 +363,7 @@ class HostProcess:
             _log.debug("a tool printed", uuid=str(line["uuid"]), tool=str(line["tool"])[:64], text=each)
 
     async def _watch(self) -> None:
-        """Asks for a sign of life while something runs."""
+        """Send pings while requests run, and kill the process if it does not answer one."""
         while self.ended is None:
             await self._busy.wait()
             self._pong.clear()
@@ -373,7 +374,7 @@ class HostProcess:
             await asyncio.sleep(PING_SECONDS)
 
     async def _answers(self) -> bool:
-        # Twice half the time: after a pause of this process, the first half is over at once.
+        # Wait in two halves: after a pause of this process, the first half times out at once.
         for _ in range(2):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._limits.hang_seconds / 2):
@@ -384,7 +385,7 @@ class HostProcess:
         assert self._process.stdout is not None
         while printed := await self._process.stdout.read(_READ_BYTES):
             shown, dropped = self._lines.feed(printed, time.monotonic())
-            # Nobody has said anything before the first call. Later, a program or a thread of a tool may repeat it.
+            # Before the first call there are no caller's words to repeat. Later, a tool's thread may print some.
             log = _log.debug if self._has_called else _log.info
             if dropped:
                 log("a tool prints too much", dropped_lines=dropped)
@@ -397,11 +398,11 @@ def _line(message: dict[str, Any]) -> bytes:
 
 
 def _error(error: dict[str, Any]) -> Exception:
-    """Return the exception that a reply stands for."""
+    """Return the exception for the error in a reply."""
     message = one_line(error["message"])
     match error.get("kind", "failed"):
         case "invalid":
-            # Bounded by its author: see `worker.tools.schemas`.
+            # `worker.tools.schemas` has already bounded this message.
             return InvalidArguments(str(error["message"]), *map(str, error["keywords"]))
         case "not checked":
             return ArgumentsNotChecked(message)

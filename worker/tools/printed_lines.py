@@ -1,4 +1,4 @@
-"""Lines that tools print, for the log: whole lines, cut, and a bounded number a second."""
+"""Prepare the lines that tools print for the log: finished, truncated lines, with a maximum number per second."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_LINES_PER_SECOND: Final = 20
 
 
 class PrintedLines:
-    """Takes bytes and returns the lines to be logged."""
+    """A splitter that takes printed bytes and returns the lines to log."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -20,21 +20,21 @@ class PrintedLines:
 
     @property
     def waiting_bytes(self) -> int:
-        """Of a line that has not ended."""
+        """Length of the buffered, unfinished line."""
         return len(self._rest)
 
     def feed(self, printed: bytes, now_seconds: float) -> tuple[list[str], int]:
-        """Takes what was printed.
+        """Return the lines to log.
 
         Args:
-            printed: any part of it.
-            now_seconds: on a clock that does not go back.
+            printed: the next bytes of the output.
+            now_seconds: the time on a monotonic clock.
 
         Returns:
-            Lines without their ends, and how many lines were dropped before them for want of room.
+            Lines without their line ends, and the number of lines dropped before them.
         """
         *lines, self._rest = (self._rest + printed).split(b"\n")
-        if len(self._rest) > 4 * MAX_LINE_CHARACTERS:  # bytes that can only be cut off
+        if len(self._rest) > 4 * MAX_LINE_CHARACTERS:  # further bytes would be truncated anyway
             self._rest = self._rest[: 4 * MAX_LINE_CHARACTERS + 1]
         self._begin_second(now_seconds)
         dropped = 0
@@ -46,7 +46,7 @@ class PrintedLines:
         return [_shown(line) for line in logged if line.strip()], dropped
 
     def has_room(self, now_seconds: float) -> bool:
-        """Take the room of one line; False if there is none in this second."""
+        """Count one line; return False if this second's maximum is reached."""
         self._begin_second(now_seconds)
         if self._lines >= MAX_LINES_PER_SECOND:
             self._dropped += 1

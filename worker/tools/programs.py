@@ -14,8 +14,8 @@ from worker.tools.host_process import Program
 
 _NODE_HOST: Final = Path(__file__).with_name("node") / "host.js"
 
-# With the modules of this process, wherever it has them from, and nothing else: no file of the operator's is found
-# before all of the service has been imported.
+# The child finds the same modules as this process. The folders of tools are not on its import path before all of
+# the service has been imported.
 _START_PYTHON: Final = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[2])
@@ -28,13 +28,14 @@ def node(executable: str, environment: ToolEnvironment) -> Program:
     """Return the program for tools in JavaScript.
 
     Args:
-        executable: Node.
-        environment: what tools see.
+        executable: path of Node.
+        environment: the environment of the tools.
     """
     variables = dict(environment.variables)
     modules = str(_NODE_HOST.with_name("node_modules"))
     variables["NODE_PATH"] = os.pathsep.join(filter(None, [variables.get("NODE_PATH"), modules]))
-    variables.setdefault("DOTENV_CONFIG_QUIET", "true")  # else each config() prints an advertisement
+    # Without this, each call of dotenv's config() prints an advertisement.
+    variables.setdefault("DOTENV_CONFIG_QUIET", "true")
     return Program("node", (executable, str(_NODE_HOST), ",".join(environment.withheld)), variables)
 
 
@@ -42,8 +43,8 @@ def python(directories: Iterable[Path], environment: ToolEnvironment) -> Program
     """Return the program for tools in Python, which also checks the arguments of all tools.
 
     Args:
-        directories: of the tools, which may import modules from there.
-        environment: what tools see.
+        directories: the directories of the tools; tools may import modules from these.
+        environment: the environment of the tools.
     """
     here = json.dumps([str(Path(each).absolute()) for each in sys.path])
     folders = json.dumps([str(each) for each in directories])

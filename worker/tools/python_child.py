@@ -2,9 +2,9 @@
 
     python -c ... WITHHELD PATH FOLDERS FD
 
-WITHHELD are names of variables that tools do not see, with commas between them. PATH is where modules of the
-service are looked for, FOLDERS are those of tools, both as JSON arrays. FD is a socket to the worker. Both sides
-write JSON objects, one a line:
+WITHHELD lists the names of variables that tools do not see, separated by commas. PATH is the import path of the
+service, and FOLDERS are those of tools, both as JSON arrays. FD is a socket to the worker. Both sides write JSON
+objects, one per line:
 
     {id, op: "load", version, file, source}          -> {id, result: {name, description, input_schema, idempotent}}
     {id, op: "call", version, uuid, args, metadata}  -> {id, result: "text"}
@@ -14,12 +14,12 @@ write JSON objects, one a line:
     {id, op: "drop", version}                        -> {id, result: null}
     {id, op: "cancel", request}                      -> {id, result: null}
 
-or, instead of `result`, {id, error: {kind, type, message, where, keywords}}. Before it begins a call, the process
-says {id: -3, request}, and for the worker's log {id: -2, level, event, fields}. A line that a call has printed is
-{id: -4, uuid, tool, text, dropped}.
+A failed request has, instead of `result`, {id, error: {kind, type, message, where, keywords}}. Other lines to the
+worker: {id: -3, request} before the process begins a call; {id: -2, level, event, fields} for the worker's log;
+{id: -4, uuid, tool, text, dropped} for a line that a call printed.
 
-One thread reads requests. The main thread answers them, and checks arguments, because signals interrupt that
-thread alone. Checks come one by one, with other requests between them. Handlers run in threads of their own.
+One thread reads requests. The main thread answers requests and checks arguments, because Python delivers signals
+only to the main thread. Checks run one at a time, with other requests between them. Handlers run in other threads.
 """
 
 from __future__ import annotations
@@ -46,29 +46,29 @@ from worker.tools.threads import Threads
 from worker.tools.tool_loop import ToolLoop
 
 MAX_LOADING: Final = 32
-"""Threads that load files: one whose import never ends keeps its thread."""
+"""Maximum number of threads that load files. A file whose import never ends keeps its thread."""
 
 SWITCH_SECONDS: Final = 0.0005
-"""How long a tool that computes in Python keeps the interpreter while others want it. With Python's default of
-5 ms, a check of arguments beside 64 such tools would take most of its bound to begin."""
+"""Maximum time that a busy tool keeps the interpreter while other threads wait for it. With Python's default of
+5 ms, a check of arguments beside 64 busy tools would wait most of its time limit before it began."""
 
 _LOG: Final = -2
 _BEGUN: Final = -3
 _PRINTED: Final = -4
-"""Ids of lines that are no replies."""
+"""Ids of lines that are not replies."""
 
 Request = dict[str, Any]
 
 
 class Channel:
-    """The socket to the worker. Writing waits for the worker, and works in any thread."""
+    """The socket to the worker. Any thread may write; a write blocks until the socket takes the line."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._lock = threading.Lock()
 
     def send(self, message: dict[str, Any]) -> None:
-        """Write a line; without a worker, it is lost."""
+        """Write a line; drop the line if the worker is disconnected."""
         try:
             line = orjson.dumps(message)
         except TypeError:  # a lone surrogate, or a number beyond 64 bits
@@ -77,7 +77,7 @@ class Channel:
             self._connection.sendall(line + b"\n")
 
     def read(self, line: Callable[[bytes], None], end: Callable[[], None]) -> None:
-        """Read lines until the worker is gone."""
+        """Read lines until the worker disconnects."""
         with contextlib.suppress(OSError), self._connection.makefile("rb") as lines:
             for each in lines:
                 line(each)
@@ -85,10 +85,10 @@ class Channel:
 
 
 class PythonChild:
-    """Answers the worker's requests."""
+    """The handler of the worker's requests."""
 
     def __init__(self, channel: Channel, log: ChildLog) -> None:
-        """Build it, on its event loop."""
+        """Build the handler. Must be called on the event loop that runs it."""
         self.ended = asyncio.Event()
         self._channel = channel
         self._loading = Threads("load-tools", limit=MAX_LOADING, log=log)
@@ -101,14 +101,14 @@ class PythonChild:
         self._checks: deque[Request] = deque()
 
     def request(self, line: bytes) -> None:
-        """A line of the worker's."""
+        """Begin to answer one request of the worker."""
         request = orjson.loads(line)
         match request["op"]:
             case "ping":
                 self._reply(request)
             case "load":
                 loading = asyncio.create_task(self._load(request))
-                loading.add_done_callback(_seen)
+                loading.add_done_callback(_retrieve_exception)
                 self._tools[request["version"]] = loading
                 self._answer(request, _exported(loading))
             case "call":
@@ -125,7 +125,7 @@ class PythonChild:
                     task.cancel()
 
     async def stop(self) -> None:
-        """Cancel what runs."""
+        """Cancel all running requests."""
         for task in (*self._tasks.values(), *self._unnumbered, *self._tools.values()):
             task.cancel()
         await self._loop.stop()
@@ -157,7 +157,7 @@ class PythonChild:
 
     async def _call(self, request: Request) -> str:
         try:
-            # A shield: that one call is cancelled is not the end of the file.
+            # Cancelling one call must not cancel the loading of the file.
             tool = await asyncio.shield(self._tools[request["version"]])
         except (BadTool, KeyError):
             raise ToolFailed("Error", "it could not be loaded again", "") from None
@@ -202,8 +202,8 @@ async def _exported(loading: asyncio.Task[PythonTool]) -> dict[str, Any]:
     return (await asyncio.shield(loading)).exported
 
 
-def _seen(loading: asyncio.Task[PythonTool]) -> None:
-    """Have the exception count as seen, should nobody wait for the file any more."""
+def _retrieve_exception(loading: asyncio.Task[PythonTool]) -> None:
+    """Retrieve the exception, so that asyncio does not log it when no request waits for the file."""
     if not loading.cancelled():
         loading.exception()
 
@@ -218,7 +218,7 @@ async def _run(connection: socket.socket, names: list[str]) -> None:
     child = PythonChild(channel, log)
 
     def in_loop(function: Callable[..., object], *arguments: object) -> None:
-        with contextlib.suppress(RuntimeError):  # it has ended
+        with contextlib.suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(function, *arguments)
 
     reading = threading.Thread(
@@ -240,5 +240,5 @@ def main() -> None:
     operator_modules.make_room(json.loads(folders))
     sys.setswitchinterval(SWITCH_SECONDS)
     connection = socket.socket(fileno=int(descriptor))
-    connection.set_inheritable(False)  # programs that tools start are none of the worker's
+    connection.set_inheritable(False)  # programs that tools start must not get the worker's socket
     asyncio.run(_run(connection, [name for name in names.split(",") if name]))

@@ -1,11 +1,11 @@
-"""Tools in Python: files of the operator's. For the process that runs tools alone (`worker.tools.python_child`).
+"""Tools in Python, from the operator's files. Used only in the process that runs tools, `python_child`.
 
 name = "opening_hours"
 description = "Opening hours on a day of the week"
 input_schema = {"type": "object", "properties": {"day": {"type": "string"}}, "required": ["day"]}
-idempotent = True  # optional: may be run again if the call moves to another worker meanwhile
+idempotent = True  # optional: the tool may be run again if the call moves to another worker meanwhile
 
-async def handler(uuid, args):  # or `def`; a third parameter gets the call's metadata
+async def handler(uuid, args):  # or `def`; an optional third parameter receives the call's metadata
     return f"On {args['day']} from nine to five"
 """
 
@@ -37,13 +37,13 @@ _versions = itertools.count()
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class PythonTool:
-    """One version of a file. Its module is in `sys.modules` for as long as this exists.
+    """One version of a tool file. The file's module stays in `sys.modules` while this object exists.
 
     Attributes:
-        exported: what the file says of its tool, by attribute; JSON values only.
+        exported: the attributes that the file exports; JSON values only.
         takes_metadata: whether `handler` has a third parameter.
-        threads: where a plain handler runs.
-        loop: where an `async` one runs.
+        threads: run plain handlers.
+        loop: runs `async` handlers.
     """
 
     name: str
@@ -55,11 +55,11 @@ class PythonTool:
     loop: ToolLoop = field(repr=False)
 
     async def call(self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str]) -> str:
-        """Runs the handler, off this event loop, and returns its result as text within the bound.
+        """Run the handler off this event loop, and return its result as bounded text.
 
         Raises:
-            ToolFailed: it raised, or what it returned cannot be written as JSON.
-            ToolNotRun: there is no thread for it.
+            ToolFailed: the handler raised, or its result cannot be written as JSON.
+            ToolNotRun: no thread is free.
         """
         given = (uuid, arguments, dict(metadata)) if self.takes_metadata else (uuid, arguments)
 
@@ -91,7 +91,10 @@ class PythonTool:
         return outcome
 
     async def _in_thread(self, function: Callable[[], object]) -> object:
-        """Runs a function; cancelled, waits for its end all the same, because its thread may stall all others."""
+        """Run a function in a thread. After a cancellation, still wait for the function's end.
+
+        The request then counts as overdue until that end, because the function's thread may stall all others.
+        """
         running = asyncio.ensure_future(self.threads.run(self.name, function))
         try:
             return await asyncio.shield(running)
@@ -101,20 +104,20 @@ class PythonTool:
 
 
 def load(file: Path, source: bytes, threads: Threads, loop: ToolLoop) -> PythonTool:
-    """Runs the source of `file` as a module of its own and takes the tool from it. Blocks as long as that does.
+    """Run the source of `file` as a separate module and return the tool. Blocks as long as the module runs.
 
-    The source is compiled here and not by importlib's own loader, which would take an edit within the same second
-    for the old one, by the `.pyc` file, and would write into the operator's directory.
+    The source is compiled here instead of by importlib's loader. That loader would use an outdated `.pyc` file
+    after an edit within the same second, and would write into the operator's directory.
 
     Raises:
-        BadTool: it cannot be run, or what it defines is no tool.
+        BadTool: the file cannot be run, or does not define a tool.
     """
     name = f"avr_tool_{next(_versions)}_{file.stem}"
     spec = importlib.util.spec_from_loader(name, loader=None, origin=str(file))
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     module.__file__ = str(file)
-    sys.modules[name] = module  # dataclasses and pickle look there
+    sys.modules[name] = module  # dataclasses and pickle look up modules there
     try:
         _execute(module, file, source)
         tool = _tool(module, file, threads, loop)
@@ -128,8 +131,8 @@ def load(file: Path, source: bytes, threads: Threads, loop: ToolLoop) -> PythonT
 def _execute(module: ModuleType, file: Path, source: bytes) -> None:
     try:
         code = compile(source, str(file), "exec", dont_inherit=True)
-        exec(code, module.__dict__)  # noqa: S102 - to run the operator's files is the purpose
-    except BaseException as error:  # SystemExit too: it must cost this file alone
+        exec(code, module.__dict__)  # noqa: S102 - the purpose is to run the operator's files
+    except BaseException as error:  # SystemExit, too, must fail this file alone
         failed = ToolFailed.of(error, file)
         raise BadTool(f"{failed} ({failed.where})" if failed.where else str(failed)) from None
 
@@ -144,7 +147,7 @@ def _tool(module: ModuleType, file: Path, threads: Threads, loop: ToolLoop) -> P
 
 
 def _as_json(attribute: str, value: object) -> Any:
-    """Return a copy, which the file cannot change any more."""
+    """Return a copy that the file cannot change later."""
     try:
         return orjson.loads(orjson.dumps(value))
     except (TypeError, ValueError) as error:

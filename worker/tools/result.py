@@ -1,4 +1,4 @@
-"""What the model is told of a tool that it called."""
+"""Results of tool calls, as text for the model."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import orjson
 from common.observe.tool_outcome import ToolOutcome
 
 MAX_OUTPUT_BYTES: Final = 32 * 1024
-"""Of UTF-8. Some 8,000 tokens: more would fill the model's context, and take long to read."""
+"""Maximum size of a result in UTF-8, some 8,000 tokens. More would fill the context and delay the answer."""
 
 _CUT_NOTE: Final = "\n[cut: the result is longer than 32 KiB]"
 
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """The output for the model, at most `MAX_OUTPUT_BYTES` of UTF-8, and how the call ended."""
+    """The output for the model, at most `MAX_OUTPUT_BYTES` of UTF-8, and the outcome of the call."""
 
     output: str
     outcome: ToolOutcome
 
 
 def render(value: object) -> str:
-    """What a handler returned, as text within the bound: a str as it is, anything else as JSON.
+    """Return a handler's result as bounded text: a str unchanged, any other value as JSON.
 
     Raises:
-        TypeError: it cannot be written as JSON.
+        TypeError: the value cannot be written as JSON.
     """
     if isinstance(value, str):
         return bounded(value)
@@ -36,7 +36,7 @@ def render(value: object) -> str:
 
 
 def bounded(text: str) -> str:
-    """Returns `text` as UTF-8 can carry it, cut to `MAX_OUTPUT_BYTES` with a note where it is longer."""
+    """Return `text` as valid UTF-8, truncated to `MAX_OUTPUT_BYTES` with a note if it is longer."""
     encoded = text[: MAX_OUTPUT_BYTES + 1].encode(errors="replace")
     if len(encoded) <= MAX_OUTPUT_BYTES:
         return encoded.decode()

@@ -1,4 +1,4 @@
-"""The tools of a call that run, beside its audio; the call may go on in another session meanwhile."""
+"""A call's running tools. They run beside the call's audio, and the call may move to another session meanwhile."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from common.observe.metrics import WorkerMetrics
 from common.observe.tool_outcome import ToolOutcome
 from worker.tools.tool_set import ToolSet
 
-# Tools of one call that run side by side; a model that wants more is told so.
+# Maximum number of tools that one call runs at the same time; further function calls are refused.
 MAX_RUNNING_TOOLS = 16
-# Outputs of ended tools, the latest, for a session whose memory does not hold them.
+# Maximum number of latest outputs that are kept for a session whose memory does not hold them.
 MAX_KEPT_OUTPUTS = 16
 
 
 class RunningTools:
-    """Those of one session.
+    """The running tools of one session.
 
     Attributes:
-        tasks: by the model's call.
+        tasks: the running tools, by the call id of the model's function call.
     """
 
     def __init__(
@@ -31,13 +31,13 @@ class RunningTools:
         measured: WorkerMetrics,
         done: Callable[[str, str, bool], None],
     ) -> None:
-        """Build it.
+        """Begin without running tools.
 
         Args:
-            uuid: of the call.
-            metadata: of the call.
-            measured: counts what came of them.
-            done: gets the model's call, the tool's output, and whether it was cut off.
+            uuid: the call's uuid.
+            metadata: the call's metadata.
+            measured: counts the outcomes.
+            done: receives the model's call id, the tool's output, and whether the tool was interrupted.
         """
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self._uuid = uuid
@@ -53,22 +53,22 @@ class RunningTools:
         return not self.tasks and not self._outputs
 
     def start(self, tool_set: ToolSet, call_id: str, name: str, arguments: str) -> str | None:
-        """Run one; returns the output at once if there are too many."""
+        """Start a tool. If `MAX_RUNNING_TOOLS` run already, return an output for the model instead."""
         if len(self.tasks) >= MAX_RUNNING_TOOLS:
             return f"not run: {MAX_RUNNING_TOOLS} tools of this call are running already"
-        # Of a run that was cut off: this one takes its place.
+        # This run replaces an interrupted run of the same function call.
         self._outputs.pop(call_id, None)
         run = self._run(tool_set, call_id, name, arguments)
         self.tasks[call_id] = asyncio.create_task(run, name=f"tool {name} {self._uuid}")
         return None
 
     def hand_over(self, successor: RunningTools) -> list[str]:
-        """Give another session the tools that run, and the latest outputs; return the model's calls that run.
+        """Give the running tools and the latest outputs to another session. Return the call ids that still run.
 
-        This session may have ended, or its link may be broken. Then its last outputs are in nobody's memory.
+        The latest outputs are given too: if this session or its link has ended, no memory may hold these outputs.
         """
         self._successor = successor
-        # A cancelled tool brings no output.
+        # A cancelled tool will have no output.
         tasks = {call_id: task for call_id, task in self.tasks.items() if not task.cancelling()}
         self.tasks = {}
         successor.tasks |= tasks
@@ -78,20 +78,20 @@ class RunningTools:
         return list(tasks)
 
     def cancel(self) -> None:
-        """Nobody waits for what still runs."""
+        """Cancel all running tools."""
         for task in self.tasks.values():
             task.cancel()
 
     async def _run(self, tool_set: ToolSet, call_id: str, name: str, arguments: str) -> None:
         began = time.monotonic()
         result = await tool_set.run(name, arguments, uuid=self._uuid, metadata=self._metadata)
-        # What the model makes up is no tool's name.
+        # A name that the model made up must not become a label of the metric.
         known = metrics.OTHER if result.outcome is ToolOutcome.UNKNOWN_TOOL else name
         self._measured.tool(known).ended(result.outcome.label, time.monotonic() - began)
         self._ended(call_id, result.output, lost=result.outcome is ToolOutcome.LOST)
 
     def _ended(self, call_id: str, output: str, *, lost: bool) -> None:
-        """Tell the session that has the call now."""
+        """Report the output to the session that has the call now."""
         holder = self
         while holder._successor is not None:
             holder = holder._successor

@@ -1,6 +1,6 @@
-"""JSON Schemas of tools, and arguments that are checked against them. For the process that runs tools alone.
+"""Check arguments against the JSON Schemas of tools. Used only in the process that runs tools.
 
-A schema's author may write a pattern that takes years to match, and a caller may say the words that make it so.
+Each check has a time limit: a regular expression in a schema may take years to match certain words of a caller.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ from worker.tools.errors import ArgumentsNotChecked, BadTool, InvalidArguments, 
 MAX_PROBLEMS: Final = 5
 
 BOUND_SECONDS: Final = 0.5
-"""How long a check may take. A usual one takes less than a millisecond."""
+"""Time limit of a check. A usual check takes less than a millisecond."""
 
 MAX_TRIES: Final = 3
-"""A check that had less than half of the bound to itself is made again: a tool may have kept the interpreter."""
+"""Maximum number of attempts. A check is repeated if it had less than half of its time limit as CPU time, because
+a tool may have kept the interpreter."""
 
 
 class _Overdue(BaseException):
-    """The bound has passed. No `except Exception` of a library is to catch it."""
+    """The end of the time limit. A BaseException, so that no `except Exception` of a library catches it."""
 
 
 def validator_of(schema: dict[str, Any]) -> Validator:
-    """Return a validator, which fetches nothing that a `$ref` names. For the main thread.
+    """Return a validator that does not fetch a `$ref`. Only for the main thread.
 
     Raises:
-        BadTool: it is no JSON Schema.
+        BadTool: the schema is not a JSON Schema.
     """
     made = validator_for(schema, default=Draft202012Validator)
     try:
@@ -51,12 +52,12 @@ def validator_of(schema: dict[str, Any]) -> Validator:
 
 
 def check(arguments: dict[str, Any], validator: Validator) -> None:
-    """Check arguments against a schema. For the main thread.
+    """Check arguments against a schema. Only for the main thread.
 
     Raises:
-        InvalidArguments: names up to `MAX_PROBLEMS` problems, each with its place.
+        InvalidArguments: the arguments do not match; the message names up to `MAX_PROBLEMS` problems and places.
         ArgumentsNotChecked: the check did not end within `BOUND_SECONDS`.
-        Exception: the schema refers to what does not exist (jsonschema lets the `referencing` library's out).
+        Exception: a reference in the schema cannot be resolved (jsonschema passes on errors of `referencing`).
     """
     for _ in range(MAX_TRIES):
         began_seconds = time.thread_time()
@@ -79,7 +80,7 @@ def check(arguments: dict[str, Any], validator: Validator) -> None:
 
 @contextlib.contextmanager
 def _bounded() -> Iterator[None]:
-    """Raise `_Overdue` when the bound has passed: a regular expression that matches looks for signals, too."""
+    """Raise `_Overdue` at the end of the time limit. A signal also interrupts a running regular expression."""
     before = signal.signal(signal.SIGALRM, _overdue)
     signal.setitimer(signal.ITIMER_REAL, BOUND_SECONDS)
     try:

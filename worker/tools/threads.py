@@ -1,7 +1,7 @@
-"""Threads for code that blocks: a bounded number, and none that could hold up the end of the process.
+"""Run blocking code in a bounded number of threads that do not delay the end of the process.
 
-`concurrent.futures` would do neither: a stuck thread takes its place in the pool for ever, unnoticed, and the
-interpreter waits for it when it ends.
+`concurrent.futures` does not fit. A stuck thread would occupy a place in its pool for ever without a log line, and
+the interpreter waits for the pool's threads when the process ends.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from worker.tools.child_log import Log
 from worker.tools.errors import ToolNotRun
 
 MAX_THREADS: Final = 64
-"""As many calls can wait for a blocking tool at the same time. A thread costs some 50 KiB while it waits."""
+"""Maximum number of calls that wait for a blocking tool at the same time. A waiting thread costs some 50 KiB."""
 
 PLACE_WAIT_SECONDS: Final = 5.0
-"""How long a call waits for a thread before it is told that there is none."""
+"""Maximum time that a call waits for a free thread before the call fails."""
 
 _log: Log = structlog.get_logger()
 T = TypeVar("T")
 
 
 class Threads:
-    """Runs functions in daemon threads, at most `limit` at once.
+    """A set of at most `limit` daemon threads that run functions.
 
-    A thread that does not return keeps its place; when all places are taken, `run` waits `wait_seconds` and gives
-    up. The thread itself cannot be ended.
+    A function that does not return keeps its thread, because a thread cannot be ended. When no thread is free,
+    `run` waits `wait_seconds` and then raises ToolNotRun.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class Threads:
         wait_seconds: float = PLACE_WAIT_SECONDS,
         log: Log = _log,
     ) -> None:
-        """Build it; there are no threads before `run`.
+        """Begin without threads; `run` starts them.
 
         Args:
-            purpose: names the threads.
-            limit: how many there may be.
-            wait_seconds: for one to become free.
-            log: is told when none is free.
+            purpose: a prefix for the names of the threads.
+            limit: maximum number of threads.
+            wait_seconds: maximum time to wait for a free thread.
+            log: gets a line when no thread is free.
         """
         self._log = log
         self._purpose = purpose
@@ -63,19 +63,19 @@ class Threads:
 
     @property
     def free(self) -> int:
-        """How many threads may still be started."""
+        """Number of threads that may still be started."""
         return self._limit - len(self._running)
 
     async def run(self, name: str, function: Callable[[], T]) -> T:
-        """Returns what `function` returns. Cancelled, it leaves the thread to itself.
+        """Run a function in a thread and return its result. A cancellation does not end the thread.
 
         Args:
-            name: of what is run, for the log.
+            name: names the function in the log.
             function: runs in the thread.
 
         Raises:
             ToolNotRun: no thread became free in time.
-            Exception: what `function` raised; RuntimeError for SystemExit, KeyboardInterrupt and StopIteration.
+            Exception: the exception of `function`; RuntimeError for SystemExit, KeyboardInterrupt, StopIteration.
         """
         await self._take_place()
         loop = asyncio.get_running_loop()
@@ -97,7 +97,7 @@ class Threads:
             try:
                 result = function()
             except BaseException as error:
-                # SystemExit would end the event loop from within a future, and none can carry StopIteration.
+                # A future that carries SystemExit would end the event loop, and no future can carry StopIteration.
                 carried = isinstance(error, Exception) and not isinstance(error, StopIteration)
                 _call(loop, raised, error if carried else RuntimeError(f"{type(error).__name__} in a thread"))
             else:
@@ -105,7 +105,7 @@ class Threads:
 
         try:
             threading.Thread(target=work, name=f"{self._purpose}-{number}", daemon=True).start()
-        except RuntimeError as error:  # the system has no thread left
+        except RuntimeError as error:  # the system's limit of threads is reached
             self._give_back(number)
             raise ToolNotRun(f"It was not started: {error}.") from None
         return await future
@@ -137,5 +137,5 @@ class Threads:
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[[T], None], value: T) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop has ended, and whoever waited with it
+    with contextlib.suppress(RuntimeError):  # the loop has ended, and so has the caller of `run`
         loop.call_soon_threadsafe(function, value)

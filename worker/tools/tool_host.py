@@ -1,7 +1,7 @@
-"""Tools in processes of their own: one process for each language runs the tools of all calls of a worker.
+"""Run tools in separate processes: one process per language runs the tools of all calls of a worker.
 
-A process is started on first need, and again when it has ended. The versions that calls still hold are then loaded
-again, from the sources that are kept here.
+A process is started on first use, and started again after it has ended. A new process loads the versions that
+calls still use from the sources that this module keeps.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from worker.tools.host_process import DEFAULT_LIMITS, HostLimits, HostProcess, P
 from worker.tools.result import bounded
 
 CHECK_SECONDS: Final = 15.0
-"""How long a check of arguments may take, with a process that hangs and the start of another one within it."""
+"""Time limit of a check of arguments. It allows for a stalled process and the start of another one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A thing that a process loads before it can be asked for it: one version of a file, or a schema.
+    """A part that a process must load before requests can name it: one version of a file, or a schema.
 
     Attributes:
-        version: unique in this process.
-        loading: the request that loads it; kept, because another process may have to load it.
+        version: a number that is unique in this process.
+        loading: the request that loads the part; kept, because a later process may have to load the part again.
     """
 
     version: int
@@ -40,14 +40,14 @@ class Part:
 
 
 class ToolHost:
-    """The process that runs one program, whichever process it is at the time."""
+    """The current process of one program. A process that ended is replaced on the next use."""
 
     def __init__(self, program: Program, *, limits: HostLimits = DEFAULT_LIMITS) -> None:
-        """Build it; there is no process before the first need.
+        """Begin without a process; the first use starts one.
 
         Args:
-            program: that runs the tools.
-            limits: of the process.
+            program: the program that runs the tools.
+            limits: the bounds of the process.
         """
         self._program = program
         self._limits = limits
@@ -56,40 +56,40 @@ class ToolHost:
         self._policy = RestartPolicy()
         self._not_before_seconds = 0.0
         self._versions = itertools.count()
-        self._dropped: deque[int] = deque()  # by the garbage collector, so maybe in another thread
+        self._dropped: deque[int] = deque()  # the garbage collector may append in any thread
         self._one_by_one = asyncio.Lock()
         self._stopped = False
 
     def part(self, op: str, **fields: Any) -> Part:
-        """Return a part that is loaded by the operation `op`."""
+        """Return a part that the operation `op` loads."""
         version = next(self._versions)
         return Part(version, {"op": op, "version": version, **fields})
 
     def drop(self, part: Part) -> None:
-        """Have the process forget a part."""
+        """Make the process forget a part."""
         self._dropped.append(part.version)
 
     def drop_with(self, holder: object, part: Part) -> None:
-        """Have the process forget a part when `holder` is gone."""
+        """Make the process forget a part when `holder` is garbage-collected."""
         weakref.finalize(holder, self._dropped.append, part.version).atexit = False
 
     async def load(self, part: Part, what: str, *, within_seconds: float | None = None) -> Any:
-        """Loads a part for the first time and returns what the process says of it.
+        """Load a part for the first time and return the process's reply.
 
         Args:
-            part: of this host.
-            what: for the log.
-            within_seconds: bounds it; None: only a process that hangs is given up.
+            part: a part of this host.
+            what: names the part in the log.
+            within_seconds: time limit; None: no limit beside that of a stalled process.
 
         Raises:
-            BadTool: it cannot be loaded.
-            ToolNotRun: there is no process; this says nothing of the part.
+            BadTool: the part cannot be loaded.
+            ToolNotRun: there is no process. The part itself may be good.
         """
         try:
             try:
                 return await self._load(part, what, within_seconds)
             except ToolLost:
-                # Maybe by a tool that ran at the time, or by another part: alone it is known which one it is.
+                # A running tool or another part may have ended the process. A part loaded alone shows the cause.
                 async with self._one_by_one:
                     return await self._load(part, what, within_seconds)
         except ToolFailed as failed:
@@ -101,10 +101,10 @@ class ToolHost:
             raise BadTool(f"{name} did not survive loading it: {lost.reason}") from None
 
     async def ask(self, part: Part, what: str, message: dict[str, Any]) -> Any:
-        """Returns the result of an operation on a part.
+        """Return the result of an operation on a part.
 
         Raises:
-            ToolFailed, ToolNotRun, ToolLost, InvalidArguments, ArgumentsNotChecked: as their docstrings say.
+            ToolFailed, ToolNotRun, ToolLost, InvalidArguments, ArgumentsNotChecked: see these classes.
         """
         try:
             return await self._ask(part, what, message)
@@ -112,7 +112,7 @@ class ToolHost:
             return await self._ask(part, what, message)
 
     async def stop(self) -> None:
-        """Ends the process; calls under way are lost."""
+        """End the process; running calls fail."""
         self._stopped = True
         if self._starting is not None:
             self._starting.cancel()
@@ -168,16 +168,16 @@ class ToolHost:
     def _started(self, starting: asyncio.Task[HostProcess]) -> None:
         self._starting = None
         if not starting.cancelled():
-            starting.exception()  # so that it counts as seen, should nobody wait for it any more
+            starting.exception()  # retrieved, so that asyncio does not log it when no request waits for it
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class HostedTool:
-    """One version of a tool. Its process forgets the tool when this is gone.
+    """One version of a tool. The tool's process forgets the version when this object is garbage-collected.
 
     Attributes:
-        script: its file, as a part of `host`.
-        schema: its `input_schema`, as a part of `checker`.
+        script: the tool's file, as a part of `host`.
+        schema: the tool's `input_schema`, as a part of `checker`.
     """
 
     definition: Definition
@@ -187,13 +187,13 @@ class HostedTool:
     checker: ToolHost = field(repr=False)
 
     async def check(self, arguments: dict[str, Any]) -> None:
-        """Checks arguments against the author's schema, in another process.
+        """Check arguments against the tool's schema, in another process.
 
         Raises:
-            InvalidArguments: they do not match.
+            InvalidArguments: the arguments do not match.
             ArgumentsNotChecked: the check did not end.
             ToolFailed: the schema cannot be used.
-            ToolNotRun: there is no process for it.
+            ToolNotRun: there is no process for the check.
         """
         message = {"op": "check", "args": arguments}
         what = f"arguments of {self.definition.name}"
@@ -201,7 +201,7 @@ class HostedTool:
             async with asyncio.timeout(CHECK_SECONDS):
                 try:
                     await self.checker.ask(self.schema, what, message)
-                except ToolLost:  # most likely by a tool that ran at the time
+                except ToolLost:  # most likely a running tool ended the process
                     await self.checker.ask(self.schema, what, message)
         except TimeoutError:
             raise ArgumentsNotChecked(f"no answer within {CHECK_SECONDS:g} s") from None
@@ -209,12 +209,12 @@ class HostedTool:
             raise ArgumentsNotChecked(str(error)) from None
 
     async def call(self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str]) -> str:
-        """Runs the handler and returns its result as text within the bound.
+        """Run the handler and return its result as bounded text.
 
         Raises:
-            ToolFailed: it threw, or what it returned cannot be written as JSON.
-            ToolNotRun: there is no process, or no thread, for it.
-            ToolLost: the process hung or ended meanwhile.
+            ToolFailed: the handler threw, or its result cannot be written as JSON.
+            ToolNotRun: there is no process, or no thread, for the handler.
+            ToolLost: the process stalled or ended meanwhile.
         """
         message = {"op": "call", "uuid": uuid, "args": arguments, "metadata": dict(metadata)}
         result = await self.host.ask(self.script, self.definition.name, message)
@@ -226,18 +226,18 @@ class HostedTool:
 async def load_tool(
     file: Path, source: str, host: ToolHost, checker: ToolHost, *, within_seconds: float | None = None
 ) -> HostedTool:
-    """Runs the source of `file` and takes the tool from it.
+    """Run the source of `file` and return the tool that it exports.
 
     Args:
-        file: its real path, from which it looks for what it requires.
-        source: its text, as the host wants it.
-        host: runs it.
+        file: the file's real path, which is the base of its relative imports.
+        source: the file's text, in the encoding that the host expects.
+        host: runs the file.
         checker: checks the schema, and later the arguments.
-        within_seconds: bounds the run.
+        within_seconds: time limit of the run.
 
     Raises:
-        BadTool: it cannot be run, or what it exports is no tool.
-        ToolNotRun: there is no process for it; this says nothing of the file.
+        BadTool: the file cannot be run, or does not export a tool.
+        ToolNotRun: there is no process. The file itself may be good.
     """
     script = host.part("load", file=str(file), source=source)
     exported = await host.load(script, file.name, within_seconds=within_seconds)

@@ -1,8 +1,9 @@
-"""An event loop of their own for handlers that are `async`.
+"""A separate event loop for `async` handlers.
 
-Not the loop that answers requests, so that a handler that blocks (a careless `requests.get` in an `async def`)
-cannot delay other requests; and one loop for all, so that clients and pools which a file keeps between calls work.
-A loop that is blocked is replaced: what has not begun on it begins on the next, what has goes on when it can.
+It is not the loop that answers requests, so that a blocking handler (a careless `requests.get` in an `async def`)
+does not delay other requests. All handlers share one loop, because a file may keep clients and pools between
+calls. A blocked loop is replaced. Handlers that have not begun move to the new loop; begun handlers stay on the
+old one.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from worker.tools.child_log import Log
 from worker.tools.errors import ToolNotRun
 
 BLOCKED_SECONDS: Final = 2.0
-"""A loop that does not begin what it is given within this time is blocked."""
+"""A loop that does not begin a job within this time counts as blocked."""
 
 MAX_BLOCKED_LOOPS: Final = 4
-"""How many loops may be replaced; then none is, until one of them runs again."""
+"""Maximum number of blocked loops. At the maximum, no loop is replaced until one of these has ended."""
 
 STOP_SECONDS: Final = 0.5
 
@@ -32,14 +33,14 @@ _log: Log = structlog.get_logger()
 
 
 class ToolLoop:
-    """Runs coroutines in a thread with an event loop, which is started on first need."""
+    """A thread with an event loop that runs coroutines. The first coroutine starts the thread."""
 
     def __init__(self, *, blocked_seconds: float = BLOCKED_SECONDS, log: Log = _log) -> None:
-        """Build it.
+        """Begin without a thread; `run` starts one.
 
         Args:
-            blocked_seconds: in which a loop must begin what it is given.
-            log: is told what goes wrong outside of handlers.
+            blocked_seconds: maximum time within which a loop must begin a job.
+            log: gets a line for each failure outside of handlers.
         """
         self._log = log
         self._blocked_seconds = blocked_seconds
@@ -48,19 +49,19 @@ class ToolLoop:
 
     @property
     def blocked_loops(self) -> int:
-        """How many loops were replaced and have not ended yet."""
+        """Number of replaced loops that have not ended yet."""
         self._blocked = [thread for thread in self._blocked if not thread.ended.done()]
         return len(self._blocked)
 
     async def run(self, name: str, function: Function) -> Any:
-        """Returns what the coroutine returns. Cancelled, it cancels it.
+        """Run a coroutine and return its result. Cancelling this also cancels the coroutine.
 
         Args:
-            name: of what is run, for the log.
-            function: makes the coroutine, which must catch what it raises, cancellation included.
+            name: names the coroutine in the log.
+            function: creates the coroutine, which must catch all its exceptions, cancellation included.
 
         Raises:
-            ToolNotRun: the loop is blocked, and so was the one that replaced it.
+            ToolNotRun: the loop and the loop that replaced it are both blocked.
         """
         for _ in range(2):
             thread = self._thread()
@@ -76,7 +77,7 @@ class ToolLoop:
         raise ToolNotRun("It was not started: another tool blocks the event loop of the tools.")
 
     async def stop(self) -> None:
-        """Cancels what runs and ends the threads; one that is blocked is left to itself."""
+        """Cancel all coroutines and end the threads, except blocked threads, which cannot be ended."""
         threads = [*self._blocked, *([self._current] if self._current else [])]
         self._current = None
         self._blocked = []
@@ -86,7 +87,7 @@ class ToolLoop:
             await asyncio.wait([thread.ended for thread in threads], timeout=STOP_SECONDS)
 
     async def _begins(self, job: _Job) -> bool:
-        # Twice half the time: after a pause of the whole process, the first half is over at once.
+        # Wait in two halves: after a pause of the whole process, the first half times out at once.
         for _ in range(2):
             done, _ = await asyncio.wait([job.begun], timeout=self._blocked_seconds / 2)
             if done:
@@ -110,7 +111,7 @@ class ToolLoop:
 
 
 class _Job:
-    """A coroutine on its way through a `_LoopThread`; the futures belong to the loop that waits for it."""
+    """A coroutine to run on a `_LoopThread`. The futures belong to the loop that waits for the coroutine."""
 
     def __init__(self, name: str, function: Function) -> None:
         home = asyncio.get_running_loop()
@@ -122,12 +123,12 @@ class _Job:
         self._claim = threading.Lock()
 
     def claim(self) -> bool:
-        """True for the first who asks: the thread, which then runs it, or the waiter, who then gives it up."""
+        """Return True only once: to the thread, which then runs the job, or to the waiter, which then drops it."""
         return self._claim.acquire(blocking=False)
 
 
 class _LoopThread:
-    """A thread with an event loop. Methods without underscore are for the loop that built it."""
+    """A thread with an event loop. Public methods must be called on the loop that built the thread."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -141,28 +142,28 @@ class _LoopThread:
 
     @property
     def running(self) -> list[str]:
-        """Names of what has begun and not ended."""
+        """Names of the running jobs."""
         return sorted(job.name for job in self._jobs.copy())
 
     def begin(self, job: _Job) -> None:
-        """Runs a job, unless its waiter gives it up first."""
+        """Run a job, unless its waiter claims it first."""
         self._call(self._begin, job)
 
     def cancel(self, job: _Job) -> None:
-        """Cancels a job, begun or not."""
+        """Cancel a job, whether it has begun or not."""
         if not job.claim():
             self._call(lambda: job.task and job.task.cancel())
 
     def retire(self) -> None:
-        """Ends when the jobs that have begun have ended."""
+        """End the thread once all its begun jobs have ended."""
         self._call(self._retire)
 
     def stop(self) -> None:
-        """Ends now."""
+        """End the thread now."""
         self._call(self._loop.stop)
 
     def _call(self, function: Callable[..., object], *arguments: object) -> None:
-        with contextlib.suppress(RuntimeError):  # it has ended
+        with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(function, *arguments)
 
     # In the thread
@@ -178,7 +179,7 @@ class _LoopThread:
         self._tell(self.ended, None)
 
     def _run(self, function: Callable[[], object]) -> bool:
-        """Whether it ended in order: a background task that raises SystemExit throws it out of the loop."""
+        """Run the loop; return False if an exception ended it, such as SystemExit of a background task."""
         try:
             function()
         except BaseException as error:
@@ -202,7 +203,7 @@ class _LoopThread:
 
     def _done(self, job: _Job, task: asyncio.Task[Any]) -> None:
         self._jobs.discard(job)
-        if not task.cancelled():  # it is if it was before its first step: nobody waits for it any more
+        if not task.cancelled():  # a task cancelled before its first step has no waiter any more
             self._tell(job.result, task.result())
         self._retire_if_idle()
 

@@ -1,4 +1,4 @@
-"""The custom tools of a worker: their files, loaded, and loaded again when they are edited."""
+"""The custom tools of a worker: loads their files, and loads edited files again."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from worker.tools.tool_host import ToolHost, load_tool
 from worker.tools.tool_set import Tool, ToolSet
 
 LOAD_SECONDS: Final = 10.0
-"""How long the import of a file may take."""
+"""Time limit for the import of a file."""
 
 START_SECONDS: Final = 30.0
-"""How long `start` waits for the files; what takes longer comes with a later call."""
+"""Maximum time that `start` waits for the files. Slower files are available to later calls."""
 
 REFRESH_SECONDS: Final = 2.0
-"""How long a new call waits for edited files; then it takes the versions before."""
+"""Maximum time that a new call waits for edited files. After it, the call uses the earlier versions."""
 
 RETRY_SECONDS: Final = 30.0
-"""When a file is tried again after the process that runs it could not be started."""
+"""Time until a file is loaded again, after its process could not be started."""
 
 MAX_READING: Final = 32
-"""Threads that read files."""
+"""Maximum number of threads that read files."""
 
 _log = logs.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """What is known of a file.
+    """The state of a file.
 
     Attributes:
-        stamp: of the version that was tried last.
-        tool: of the version that loaded last; None if none did.
-        retry_seconds: when to try again although the stamp is the same; None: never.
+        stamp: the stamp of the last version that was tried.
+        tool: the tool of the last version that loaded; None if no version did.
+        retry_seconds: when to load the same version again; None: never.
     """
 
     stamp: Stamp
@@ -55,14 +55,15 @@ class _File:
 
 
 class ToolRegistry:
-    """All custom tools of a worker process; one a process.
+    """All custom tools of a worker process; each process has one registry.
 
-    Files of some directories that end in `.py` (see `worker.tools.python_tool`) or `.js`. They run in processes of
-    their own, which are started when there is a file for them. The one for Python also checks the arguments of all
+    Tools are files that end in `.py` (see `worker.tools.python_tool`), `.js` or `.mjs`. They run in separate
+    processes, which are started when there is a file for them. The Python process also checks the arguments of all
     tools.
-    A file that does not load is named in one line of the log, once for each version of it; if an earlier version
-    did load, that one stays in use. Of two tools with one name, that of the first directory counts, and in it that
-    of the first file name. A tool that is named like a built-in one replaces it.
+
+    Each version of a file that does not load is named in one log line. An earlier version that did load stays in
+    use. Of two tools with the same name, the first directory wins, and within a directory the first file name. A
+    tool with the name of a built-in tool replaces the built-in tool.
     """
 
     def __init__(
@@ -73,13 +74,13 @@ class ToolRegistry:
         node: str | None,
         granted: Collection[str] = (),
     ) -> None:
-        """Build it, on the event loop of its calls.
+        """Build the registry. Must be called on the event loop of its calls.
 
         Args:
-            directories: TOOLS_DIR, then AVR_TOOLS_DIR; they need not exist.
-            timeout_seconds: for each run of a tool.
+            directories: TOOLS_DIR, then AVR_TOOLS_DIR; these need not exist.
+            timeout_seconds: time limit of each run of a tool.
             node: the executable for JavaScript files; None if there is none.
-            granted: names of variables that tools see although they are secrets of the service.
+            granted: names of the service's secret variables that tools may see.
         """
         by_real_path = {each.resolve(): each.absolute() for each in reversed([*directories])}
         self._directories = list(reversed(by_real_path.values()))
@@ -98,16 +99,16 @@ class ToolRegistry:
         self._is_slow = False
 
     async def start(self) -> None:
-        """Loads the files, and logs what came of it. Within `START_SECONDS`."""
+        """Load the files and log the outcome. Takes at most `START_SECONDS`."""
         await self._refresh(START_SECONDS)
 
     async def tool_set(self) -> ToolSet:
-        """Returns the tools for a new call, edits included; of files that load slowly, the versions before."""
+        """Return the tools for a new call, with edits; for a file that loads slowly, the earlier version."""
         await self._refresh(REFRESH_SECONDS)
         return self._tool_set
 
     async def stop(self) -> None:
-        """Ends what runs, within about 1 s; each run under way returns a result that says so."""
+        """End all processes within about 1 s. Each running tool returns a result that names this cause."""
         if not self._stopped.done():
             self._stopped.set_result(None)
         if self._refreshing is not None:
@@ -121,7 +122,7 @@ class ToolRegistry:
         if self._refreshing is None:
             self._refreshing = asyncio.create_task(self._look_for_edits())
             self._refreshing.add_done_callback(self._refreshed)
-        elif self._is_slow:  # one call has waited
+        elif self._is_slow:  # one call has already waited for this refresh
             return
         _, waiting = await asyncio.wait({self._refreshing}, timeout=wait_seconds)
         self._is_slow = bool(waiting)
@@ -130,7 +131,8 @@ class ToolRegistry:
         self._refreshing = None
         self._is_slow = False
         if not refreshing.cancelled() and (error := refreshing.exception()) is not None:
-            _log.error("tools could not be looked through", directories=self._shown_directories, error=repr(error))
+            directories = self._shown_directories
+            _log.error("tool directories could not be scanned", directories=directories, error=repr(error))
 
     async def _look_for_edits(self) -> None:
         stamps, complaints = await self._scan()
@@ -146,7 +148,7 @@ class ToolRegistry:
         self._put_together(complaints)
 
     async def _scan(self) -> tuple[dict[Path, Stamp], set[tuple[str, str]]]:
-        """Return the files of all directories, and what is to be told. A directory in trouble keeps its files."""
+        """Return all files, and the complaints. An unreadable directory keeps its known files."""
         stamps: dict[Path, Stamp] = {}
         left_out: list[Path] = []
         complaints = set()
@@ -186,7 +188,7 @@ class ToolRegistry:
         except ToolNotRun as error:
             reason = str(error)
             retry_seconds = time.monotonic() + RETRY_SECONDS
-        except Exception as error:  # what a file brings about must not cost the others
+        except Exception as error:  # the failure of one file must not affect the other files
             reason = repr(error)
         stays = None if in_use is None else "the version that was loaded before"
         _log.error("a tool file does not load", file=self._shown(file), reason=one_line(reason), in_use=stays)
@@ -199,7 +201,7 @@ class ToolRegistry:
                 raise BadTool("it needs node, which is not on the PATH")
             text = source.decode("utf-8-sig", errors="replace")
             return await load_tool(real_file, text, self._node, self._python, within_seconds=LOAD_SECONDS)
-        # Each byte as one character, because the source itself may name its encoding.
+        # latin-1 keeps each byte as one character, because the source itself may declare its encoding.
         text = source.decode("latin-1")
         return await load_tool(file, text, self._python, self._python, within_seconds=LOAD_SECONDS)
 
@@ -227,7 +229,7 @@ class ToolRegistry:
         _log.info("tools loaded", directories=self._shown_directories, tools=sorted(tools))
 
     def _warn_of_replaced(self, replaced: dict[str, str]) -> None:
-        """Name the files that replace built-in tools: at the start, and when an edit changes which these are."""
+        """Log the files that replace built-in tools, at the start and whenever an edit changes this list."""
         if replaced and replaced != self._replaced:
             _log.warning(
                 "your files replace built-in tools",
@@ -242,7 +244,7 @@ class ToolRegistry:
         self._complaints = frozenset(complaints)
 
     def _shown(self, file: Path) -> str:
-        """Return a file's name, with its folder if that is not TOOLS_DIR."""
+        """Return a file's name, preceded by its folder unless the folder is TOOLS_DIR."""
         return file.name if file.parent == self._directories[0] else f"{file.parent.name}/{file.name}"
 
     @property

@@ -19,39 +19,39 @@ _log = logs.get_logger()
 
 
 class Tool(Interface):
-    """One version of a custom tool, in whatever language."""
+    """One version of a custom tool, in any language."""
 
     @property
     def definition(self) -> Definition:
-        """What it says of itself."""
+        """The tool's definition for the model."""
 
     async def check(self, arguments: dict[str, Any]) -> None:
-        """Checks arguments against the author's schema, off this event loop.
+        """Check arguments against the tool's schema, off this event loop.
 
         Raises:
-            InvalidArguments, ArgumentsNotChecked: as their docstrings say.
+            InvalidArguments, ArgumentsNotChecked: see these classes.
             ToolFailed: the schema cannot be used.
-            ToolNotRun: there is no process for it.
+            ToolNotRun: there is no process for the check.
         """
 
     async def call(self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str]) -> str:
-        """Runs it, off this event loop, and returns its result as text.
+        """Run the tool off this event loop, and return its result as text.
 
         Raises:
-            ToolFailed, ToolNotRun, ToolLost: as their docstrings say.
+            ToolFailed, ToolNotRun, ToolLost: see these classes.
         """
 
 
 class ToolSet:
-    """The tools that a call opened with: later edits do not change them. Immutable."""
+    """The tools with which a call opened. Immutable, so later edits do not change the call's tools."""
 
     def __init__(self, tools: Iterable[Tool], *, timeout_seconds: float, stopped: asyncio.Future[None]) -> None:
-        """Build it.
+        """Build the set.
 
         Args:
-            tools: with names that differ.
-            timeout_seconds: for each run.
-            stopped: done when no tool runs any more.
+            tools: the tools; no two have the same name.
+            timeout_seconds: time limit of each run.
+            stopped: done once the registry has stopped; then every run ends.
         """
         self._tools = {tool.definition.name: tool for tool in tools}
         self._timeout_seconds = timeout_seconds
@@ -59,30 +59,30 @@ class ToolSet:
 
     @property
     def definitions(self) -> list[dict[str, Any]]:
-        """OpenAI function tools, for the session's `tools`: `type`, `name`, `description`, `parameters`."""
+        """The entries of the session's `tools`: `type`, `name`, `description`, `parameters`."""
         return [tool.definition.function for tool in self._tools.values()]
 
     @property
     def names(self) -> list[str]:
-        """Of all tools."""
+        """Names of all tools."""
         return list(self._tools)
 
     def is_idempotent(self, name: str) -> bool:
-        """Whether a run that was interrupted may be repeated; False for a name that there is not."""
+        """Return whether an interrupted run may be repeated; False for an unknown name."""
         tool = self._tools.get(name)
         return tool is not None and tool.definition.idempotent
 
     async def run(self, name: str, arguments: str, *, uuid: str, metadata: Mapping[str, str]) -> ToolResult:
-        """Runs a tool, and says in words for the model whatever comes of it. Does not raise.
+        """Run a tool and return a result for the model, whatever the outcome. Does not raise.
 
-        Cancelled, it cancels the handler where that is possible: a plain Python function, and JavaScript, go on,
-        and what they return is lost.
+        Cancelling this also cancels an `async` Python handler. Plain Python functions and JavaScript continue, and
+        their results are dropped.
 
         Args:
-            name: of the tool, as the model wrote it.
-            arguments: JSON text, as the model wrote it.
-            uuid: of the call.
-            metadata: of the call.
+            name: the tool's name, as the model wrote it.
+            arguments: the arguments' JSON text, as the model wrote it.
+            uuid: the call's uuid.
+            metadata: the call's metadata.
         """
         started_seconds = time.monotonic()
         result, fields = await self._result(name, arguments, uuid, metadata)
@@ -101,7 +101,7 @@ class ToolSet:
     async def _result(
         self, name: str, arguments: str, uuid: str, metadata: Mapping[str, str]
     ) -> tuple[ToolResult, dict[str, object]]:
-        """The result, and what else the log may say of it: nothing that was said in the call."""
+        """Return the result, and further fields for the log, without words of the call."""
         tool = self._tools.get(name)
         if tool is None:
             known = ", ".join(self._tools) or "none"
@@ -117,7 +117,7 @@ class ToolSet:
             return ToolResult(output, ToolOutcome.ERROR), {"error": f"arguments not checked: {error}"}
         except ToolNotRun as error:
             return ToolResult(f"The tool {name} failed. {error}", ToolOutcome.ERROR), {"error": str(error)}
-        except ToolFailed as error:  # a schema may refer to what is not there, or to itself without end
+        except ToolFailed as error:  # the schema may have an unresolvable or endless reference
             output = f"The tool {name} cannot be used: its input_schema is wrong."
             return ToolResult(output, ToolOutcome.ERROR), {"error": f"input_schema: {error.error_type}"}
         except Exception as error:
@@ -126,7 +126,7 @@ class ToolSet:
         try:
             either: set[asyncio.Future[Any]] = {running, self._stopped}
             await asyncio.wait(either, timeout=self._timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
-            if running.cancelled():  # not by us
+            if running.cancelled():  # not by this method
                 return ToolResult(f"The tool {name} was interrupted.", ToolOutcome.ERROR), {"error": "cancelled"}
             if running.done():
                 return ToolResult(running.result(), ToolOutcome.OK), {}
@@ -147,16 +147,16 @@ class ToolSet:
         except Exception as error:
             return _broken(name, uuid, error)
         finally:
-            running.add_done_callback(_seen)
+            running.add_done_callback(_retrieve_exception)
             running.cancel()
 
 
 def _broken(name: str, uuid: str, error: Exception) -> tuple[ToolResult, dict[str, object]]:
-    """Return the result of a tool that could not be called for a reason that nobody expected."""
+    """Return the result of a tool that could not be called because of an unexpected exception."""
     _log.error("a tool could not be called", uuid=uuid, tool=name, exc_info=error)
     return ToolResult(f"The tool {name} failed.", ToolOutcome.ERROR), {"error": type(error).__name__}
 
 
-def _seen(running: asyncio.Future[str]) -> None:
+def _retrieve_exception(running: asyncio.Future[str]) -> None:
     if not running.cancelled():
         running.exception()

@@ -1,4 +1,4 @@
-"""Notices when a tool reads a variable that is withheld from it. For the process that runs tools alone."""
+"""Log when a tool reads a withheld variable. Used only in the process that runs tools."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ else:
 
 
 def watch(names: Iterable[str], log: Log) -> None:
-    """Log the first read of each of these variables in `os.environ`, as long as a tool has not set it itself."""
+    """Log the first read of each of these variables in `os.environ`, unless a tool has set the variable."""
     unread = set(names)
 
     class Watched(_Environ):
@@ -29,5 +29,5 @@ def watch(names: Iterable[str], log: Log) -> None:
                     log.warning("a tool read a variable that is withheld from tools", variable=key, hint=hint)
                 raise
 
-    # In place: modules have imported the object.
+    # The object stays the same and only its class changes, because modules have already imported the object.
     os.environ.__class__ = Watched

@@ -1,13 +1,13 @@
-// The calls API, with the token where one is needed.
+// The client of the calls API. It sends the token if there is one.
 
 const TOKEN_KEY = "ADMIN_TOKEN";
 const ANSWER_MS = 15_000;
-// The dispatcher sends a comment every 15 s on a stream where nothing happens.
+// Longer than the 15 s after which the dispatcher sends a comment on an idle stream.
 const STREAM_SILENCE_MS = 40_000;
-// An event is a line of what was said, or a tool's output; more than this is not one.
+// Maximum length of an event. An event contains a transcript or a tool's output.
 const MOST_WAITING_CHARACTERS = 4_000_000;
 
-/** The dispatcher answered, and it was a refusal; `status` is 0 where it did not answer at all. */
+/** A request that was refused; `status` is the HTTP status, or 0 if the dispatcher did not answer. */
 export class Refused extends Error {
   constructor(status, message) {
     super(message);
@@ -46,7 +46,7 @@ async function request(path, method, body, signal) {
   throw new Refused(response.status, String(answer.error ?? response.statusText));
 }
 
-/** Returns what a request is answered with. Throws Refused. */
+/** Returns the JSON answer of a request. Throws Refused. */
 export async function ask(path, method = "GET", body = undefined) {
   try {
     const response = await request(path, method, body, AbortSignal.timeout(ANSWER_MS));
@@ -57,8 +57,9 @@ export async function ask(path, method = "GET", body = undefined) {
 }
 
 /**
- * What happens in a call, as it happens, until the stream ends or `signal` is aborted.
- * The first is `{type: "watching"}`: from now on nothing is missed. An EventSource cannot bring a token.
+ * Yields the live events of a call until the stream ends or `signal` is aborted.
+ * The first event is `{type: "watching"}`; no event after it is missed. This is not an EventSource, because an
+ * EventSource cannot send a token.
  */
 export async function* events(uuid, signal) {
   const silence = new AbortController();

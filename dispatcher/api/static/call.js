@@ -1,9 +1,9 @@
-// One call: what it is, its conversation as it happens, and what can be done to it.
+// One call: its facts, its live conversation, and the commands to it.
 
 import { ask, events, pathOf } from "./api.js";
 import { age, copy, entry, put, state, who } from "./text.js";
 
-// However much happens, the conversation is asked for no more often than this; and this often though nothing does.
+// Minimum and maximum time between two requests for the conversation, with and without events.
 const SOON_MS = 300;
 const SELDOM_MS = 3_000;
 const AGAIN_MS = 1_000;
@@ -23,11 +23,11 @@ const ACTIVITIES = {
 export class Call {
   #uuid = "";
   #closing = new AbortController();
-  #hurry = () => {};
+  #refreshSoon = () => {};
   #heard;
   #lives;
 
-  /** `heard(uuid, conversation)` is called with what was said so far; `lives(uuid)` says whether a call is listed. */
+  /** Calls `heard(uuid, conversation)` with the conversation so far; `lives(uuid)` returns whether a call is listed. */
   constructor(heard, lives) {
     this.#heard = heard;
     this.#lives = lives;
@@ -75,10 +75,10 @@ export class Call {
     document.body.classList.remove("opened");
   }
 
-  /** Asks for the conversation, soon after something has happened. */
+  /** Requests the conversation repeatedly, and soon after each event. */
   async #follow(uuid, signal) {
     while (!signal.aborted) {
-      const hurried = new Promise((resolve) => (this.#hurry = resolve));
+      const refresh = new Promise((resolve) => (this.#refreshSoon = resolve));
       try {
         const call = await ask(pathOf(uuid));
         if (signal.aborted) return;
@@ -86,12 +86,12 @@ export class Call {
         this.#heard(uuid, call.conversation);
       } catch (error) {
         if (signal.aborted) return;
-        // A call whose worker died has nobody to answer for it until another one has it: it is listed all the time.
+        // No worker answers for a call between the loss of its worker and its recovery, but the call stays listed.
         if (error.status === 404 && !this.#lives(uuid)) return this.#ended();
         if (error.status !== 404) put(get("activity"), error.message);
       }
       await wait(SOON_MS);
-      await Promise.race([hurried, wait(SELDOM_MS)]);
+      await Promise.race([refresh, wait(SELDOM_MS)]);
     }
   }
 
@@ -102,13 +102,13 @@ export class Call {
           const activity = ACTIVITIES[event.type];
           if (activity) put(get("activity"), activity(event));
           else if (event.type === "transcript") put(get("activity"), "");
-          this.#hurry();
+          this.#refreshSoon();
         }
       } catch {
-        // Gone, or never there: asking for the conversation says which.
+        // The request for the conversation shows whether the call has ended or never existed.
       }
-      this.#hurry();
-      // The call goes on, but another worker may have it now.
+      this.#refreshSoon();
+      // The call may have moved to another worker, so watch again.
       await wait(AGAIN_MS);
     }
   }
@@ -159,7 +159,7 @@ export class Call {
     }
     if (signal.aborted) return false;
     put(get("activity"), done);
-    this.#hurry();
+    this.#refreshSoon();
     return true;
   }
 }

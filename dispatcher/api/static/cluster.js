@@ -1,9 +1,9 @@
-// The lists of workers and calls. Rows stay what they are while a call lives, so that focus and reading are kept.
+// The lists of workers and calls. A call keeps its row element, so that focus and reading position are kept.
 
 import { LastWords } from "./last_words.js";
 import { age, copy, put, state, who } from "./text.js";
 
-// More rows than this help nobody: there is a field to find a call.
+// Maximum number of rows. People find further calls with the search field.
 const MOST_ROWS = 200;
 const BUSY_SHARE = 0.9;
 
@@ -15,7 +15,7 @@ export class Cluster {
   #seenAt = 0;
   #callRows = new Map(); // uuid: row
   #workerRows = new Map(); // id: row
-  #words = new Map(); // uuid: its last words
+  #words = new Map(); // uuid: the call's last words
   #lastWords;
   #opened = "";
 
@@ -29,7 +29,7 @@ export class Cluster {
     setInterval(() => this.#showAges(), 1000);
   }
 
-  /** What the API answers; calls come with the oldest first. */
+  /** Shows the API's answers; `calls` begins with the oldest call. */
   show(calls, workers) {
     this.#calls = calls.toReversed();
     this.#workers = workers;
@@ -49,18 +49,18 @@ export class Cluster {
     return this.#calls.some((call) => call.uuid === uuid);
   }
 
-  /** Marks the call that is looked at; "" for none. */
+  /** Marks the opened call; "" for none. */
   mark(uuid) {
     this.#opened = uuid;
     for (const [each, row] of this.#callRows) this.#mark(each, row);
   }
 
-  /** The conversation of a call, come by in another way. */
+  /** Takes the conversation of the opened call, to update its last words. */
   heard(uuid, conversation) {
     this.#lastWords.take(uuid, conversation);
   }
 
-  /** Where the keyboard goes when a call is closed. */
+  /** Moves the keyboard focus to a call's row, or to the search field, when the call is closed. */
   focus(uuid) {
     (this.#callRows.get(uuid)?.querySelector("a") ?? get("find")).focus();
   }
@@ -136,7 +136,7 @@ export class Cluster {
     else link.removeAttribute("aria-current");
   }
 
-  /** Gives a list these rows in this order, and leaves those alone that are in their place. */
+  /** Gives a list these rows in this order, without touching rows that are already in place. */
   #fill(list, rows, keys, create, watched = undefined) {
     const wanted = new Set(keys);
     for (const [key, row] of rows) {

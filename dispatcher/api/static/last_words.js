@@ -1,15 +1,15 @@
-// The last words of the calls that can be seen, asked for one call after the other: the list of calls has none, as
-// each call's worker would have to be asked. However many calls there are, it is one request at a time, and few.
+// Requests the last words of the visible calls, one call at a time. The list of calls does not contain last words,
+// because the dispatcher would have to ask the worker of each call. The rate of requests does not grow with the calls.
 
 import { ask, pathOf } from "./api.js";
 import { entry } from "./text.js";
 
-const PACE_MS = 500;
+const INTERVAL_MS = 500;
 const FRESH_MS = 5_000;
 
 export class LastWords {
   #rows = new Map(); // a call's row in the list: its uuid
-  #visible = new Map(); // uuid: when it was asked last
+  #visible = new Map(); // uuid: time of the call's last request
   #tell;
   #observer = new IntersectionObserver((changes) => {
     for (const { target, isIntersecting } of changes) {
@@ -20,7 +20,7 @@ export class LastWords {
     }
   });
 
-  /** `tell(uuid, speaker, text)` is called with what was said last. */
+  /** Calls `tell(uuid, speaker, text)` with the last words of a call. */
   constructor(tell) {
     this.#tell = tell;
     this.#run();
@@ -37,7 +37,7 @@ export class LastWords {
     this.#rows.delete(row);
   }
 
-  /** What was said last, where the whole conversation is at hand. */
+  /** Takes the last words from a complete conversation. */
   take(uuid, conversation) {
     if (this.#visible.has(uuid)) this.#visible.set(uuid, performance.now());
     const last = conversation.findLast((each) => each.text && each.role);
@@ -49,7 +49,7 @@ export class LastWords {
 
   async #run() {
     for (;;) {
-      await new Promise((resolve) => setTimeout(resolve, PACE_MS));
+      await new Promise((resolve) => setTimeout(resolve, INTERVAL_MS));
       const oldest = [...this.#visible].reduce((a, b) => (b[1] < a[1] ? b : a), ["", Infinity]);
       if (document.hidden || performance.now() - oldest[1] < FRESH_MS) continue;
       const [uuid] = oldest;
@@ -57,7 +57,7 @@ export class LastWords {
       try {
         this.take(uuid, (await ask(pathOf(uuid))).conversation);
       } catch {
-        // It may have ended: the list will say so.
+        // If the call has ended, the next list shows that.
       }
     }
   }

@@ -1,4 +1,4 @@
-// The page: it asks for calls and workers, lets people in, and opens the call that the address names.
+// The page: requests calls and workers, asks people for the token, and opens the call that the address names.
 
 import { ask, token } from "./api.js";
 import { Call } from "./call.js";
@@ -6,7 +6,7 @@ import { Cluster } from "./cluster.js";
 import { put } from "./text.js";
 
 const POLL_MS = 2_000;
-// Where the answers take long, as with thousands of calls: nine tenths of the time nothing is asked.
+// The pause is at least this multiple of the last request's time, so that slow answers (thousands of calls) cost less.
 const POLL_SHARE = 10;
 
 const get = (id) => document.getElementById(id);
@@ -16,7 +16,7 @@ const call = new Call(
   (uuid) => cluster.lists(uuid),
 );
 let wake = () => {};
-let seen = "";
+let shownAt = "";
 
 function complain(text) {
   put(get("trouble"), text);
@@ -52,7 +52,7 @@ function route() {
 async function poll() {
   try {
     const [calls, workers] = await Promise.all([ask("calls"), ask("workers")]);
-    seen = new Date().toLocaleTimeString();
+    shownAt = new Date().toLocaleTimeString();
     complain("");
     letIn(true);
     cluster.show(calls, workers);
@@ -66,7 +66,7 @@ async function poll() {
       put(get("summary"), "Who looks at calls has to bring the token.");
       letIn(false);
     } else {
-      complain(`${error.message}.${seen ? ` What you see is of ${seen}.` : ""}`);
+      complain(`${error.message}.${shownAt ? ` What you see is of ${shownAt}.` : ""}`);
     }
   }
 }
@@ -74,7 +74,7 @@ async function poll() {
 async function run() {
   for (;;) {
     const began = performance.now();
-    // Nobody looks, or nobody may: nothing is asked.
+    // Poll only while the page is visible and the token is not being asked for.
     if (!document.hidden && get("entry").hidden) await poll();
     const pause = Math.max(POLL_MS, POLL_SHARE * (performance.now() - began));
     await new Promise((resolve) => {

@@ -1,4 +1,4 @@
-"""Who is let in, over real HTTP."""
+"""The access rules of the calls API and the page, over real HTTP."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TOKEN = Token(SecretStr("a-token-for-the-admin"))
 
 @asynccontextmanager
 async def asking(token: Token | None) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
-    """A port that answers what `Access` says: the status, and 200 where it has nothing against it."""
+    """Open a port that answers with the status of `Access`'s refusal, or with 200."""
     access = Access(token)
 
     async def page(request: web.Request) -> web.Response:
@@ -48,7 +48,7 @@ class TestWithoutToken:
         "host",
         ["localhost:9090", "LOCALHOST", "calls.localhost", "127.0.0.1:1", "[::1]:9090", socket.gethostname()],
     )
-    async def test_a_name_of_this_host_is_one(self, path: str, host: str) -> None:
+    async def test_names_and_addresses_of_this_host_are_accepted(self, path: str, host: str) -> None:
         async with asking(None) as (http, _), http.get(path, headers={"Host": host}) as response:
             assert response.status == 200
 
@@ -56,11 +56,11 @@ class TestWithoutToken:
     @pytest.mark.parametrize(
         "host", ["rebound.example", "localhost.rebound.example:9090", "127.0.0.1.example", "[::1", ""]
     )
-    async def test_a_name_that_points_here_is_not_one(self, path: str, host: str) -> None:
+    async def test_foreign_name_that_resolves_here_is_refused(self, path: str, host: str) -> None:
         async with asking(None) as (http, _), http.get(path, headers={"Host": host}) as response:
             assert response.status == 403
 
-    async def test_what_the_page_sends_is_answered(self) -> None:
+    async def test_request_of_the_page_is_answered(self) -> None:
         async with (
             asking(None) as (http, host),
             http.post("/calls", headers={"Origin": f"http://{host}"}) as response,
@@ -68,20 +68,20 @@ class TestWithoutToken:
             assert response.status == 200
 
     @pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "http://127.0.0.1:1", "http://[", ""])
-    async def test_what_another_page_sends_is_not(self, origin: str) -> None:
+    async def test_request_of_another_origin_is_refused(self, origin: str) -> None:
         async with asking(None) as (http, _), http.post("/calls", headers={"Origin": origin}) as response:
             assert response.status == 403
 
 
 class TestWithToken:
-    async def test_the_page_is_for_everybody_and_calls_for_who_brings_it(self) -> None:
+    async def test_page_is_public_and_calls_need_the_token(self) -> None:
         async with asking(TOKEN) as (http, _):
             async with http.get("/") as response:
                 assert response.status == 200
             async with http.get("/calls") as response:
                 assert response.status == 401
 
-    async def test_no_browser_brings_it_by_itself_so_names_and_origins_do_not_matter(self) -> None:
+    async def test_names_and_origins_do_not_matter_with_a_token(self) -> None:
         headers = {
             "Authorization": f"Bearer {TOKEN.value.get_secret_value()}",
             "Host": "calls.example",

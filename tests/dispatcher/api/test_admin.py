@@ -32,7 +32,7 @@ TOKEN = Token(SecretStr("a-token-for-the-admin"))
 
 
 class Client:
-    """Asks the admin port."""
+    """A client of the admin port."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self.session = session
@@ -73,7 +73,7 @@ async def answering(
     connector: aiohttp.BaseConnector | None = None,
     token: Token | None = None,
 ) -> AsyncIterator[Client]:
-    """The admin port on this socket; `client.ready` is what the dispatcher says of itself."""
+    """Serve the admin port on this socket; `client.ready` is the dispatcher's readiness."""
     async with aiohttp.ClientSession(connector=connector) as session:
         client = Client(session, url)
         runner = await admin.serve(application(_Calls(registry, client), token), sock)
@@ -92,7 +92,7 @@ async def client(registry: Registry) -> AsyncIterator[Client]:
 
 @pytest.fixture
 async def guarded(registry: Registry) -> AsyncIterator[Client]:
-    """With ADMIN_TOKEN."""
+    """Serve an admin port that requires ADMIN_TOKEN."""
     sock = socket.create_server(("127.0.0.1", 0))
     async with answering(registry, sock, f"http://127.0.0.1:{sock.getsockname()[1]}", token=TOKEN) as client:
         yield client
@@ -119,11 +119,11 @@ async def pin(registry: Registry, uuid: str, **metadata: str) -> Pin:
 
 
 class TestProbes:
-    async def test_a_dispatcher_that_runs_is_alive(self, client: Client) -> None:
+    async def test_running_dispatcher_is_alive(self, client: Client) -> None:
         client.ready = False
         assert await client.get("/livez") == (200, "ok\n")
 
-    async def test_ready_is_what_the_dispatcher_says(self, client: Client) -> None:
+    async def test_readiness_is_that_of_the_dispatcher(self, client: Client) -> None:
         assert await client.get("/readyz") == (200, "ok\n")
         client.ready = False
         status, why = await client.get("/readyz")
@@ -142,14 +142,14 @@ class TestProbes:
         for path in ("/index.html", "/call", "/calls/", "//calls", "/calls/x", "/metrics/x"):
             assert (await client.get(path))[0] == 404
 
-    async def test_only_what_reads_is_allowed(self, client: Client) -> None:
+    async def test_post_to_a_read_only_path_is_refused(self, client: Client) -> None:
         async with aiohttp.ClientSession() as session:
             for path in ("/calls", "/workers", "/metrics"):
                 async with session.post(client.url + path, data=b"x") as response:
                     assert response.status == 405
 
-    async def test_a_request_for_no_path_at_all_is_answered(self, client: Client) -> None:
-        # `OPTIONS *` is a request of HTTP/1.1, and its path has no slash.
+    async def test_request_without_a_path_is_answered(self, client: Client) -> None:
+        # `OPTIONS *` is a valid request of HTTP/1.1 (RFC 9110, section 9.3.7), and its path has no slash.
         reader, writer = await asyncio.open_connection("127.0.0.1", int(client.url.rsplit(":", 1)[1]))
         writer.write(b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         answer = await asyncio.wait_for(reader.read(), 10)
@@ -158,12 +158,10 @@ class TestProbes:
 
 
 class TestCalls:
-    async def test_there_are_none(self, client: Client) -> None:
+    async def test_list_is_empty_at_first(self, client: Client) -> None:
         assert await client.json("/calls") == []
 
-    async def test_a_call_is_shown_with_all_that_the_contract_names(
-        self, client: Client, registry: Registry
-    ) -> None:
+    async def test_call_has_all_fields_of_the_contract(self, client: Client, registry: Registry) -> None:
         await publish(registry)
         before = time.time()
         pinned = await pin(registry, "call-1", **{"from": "+39 02", "name": "Città"})
@@ -202,7 +200,7 @@ class TestCalls:
 
 
 class TestWorkers:
-    async def test_there_are_none(self, client: Client) -> None:
+    async def test_list_is_empty_at_first(self, client: Client) -> None:
         assert await client.json("/workers") == []
 
     async def test_a_worker_is_shown_with_its_load(self, client: Client, registry: Registry) -> None:
@@ -223,10 +221,10 @@ class TestWorkers:
 
 @pytest.mark.parametrize("path", ["/calls", "/workers"])
 class TestWhoMayAsk:
-    async def test_a_peer_without_an_address_of_this_host_may_not(
+    async def test_peer_without_an_ip_address_is_refused(
         self, path: str, registry: Registry, tmp_path: Path
     ) -> None:
-        # A Unix socket's peer has no address at all.
+        # The peer of a Unix socket has no IP address.
         sock = socket.socket(socket.AF_UNIX)
         sock.bind(str(tmp_path / "admin"))
         connector = aiohttp.UnixConnector(str(tmp_path / "admin"))
@@ -234,11 +232,11 @@ class TestWhoMayAsk:
             status, body = await client.get(path)
             assert status == 403
             assert "loopback" in body
-            # Probes and metrics are for everybody.
+            # Probes and metrics have no access rules.
             for probe in ("/livez", "/readyz", "/metrics"):
                 assert (await client.get(probe))[0] == 200
 
-    async def test_a_peer_that_comes_over_the_network_may_not(self, path: str, registry: Registry) -> None:
+    async def test_peer_from_the_network_is_refused(self, path: str, registry: Registry) -> None:
         address = next(
             (
                 each.address
@@ -255,17 +253,19 @@ class TestWhoMayAsk:
             assert (await client.get(path))[0] == 403
             assert (await client.get("/livez"))[0] == 200
 
-    async def test_any_address_of_loopback_may(self, path: str, registry: Registry) -> None:
+    async def test_any_loopback_address_is_accepted(self, path: str, registry: Registry) -> None:
         sock = socket.create_server(("127.0.0.9", 0))
         async with answering(registry, sock, f"http://127.0.0.9:{sock.getsockname()[1]}") as client:
             assert await client.json(path) == []
 
-    async def test_what_a_proxy_says_of_its_client_counts_for_nothing(self, path: str, client: Client) -> None:
+    async def test_forwarded_headers_of_a_proxy_are_ignored(self, path: str, client: Client) -> None:
         headers = {"X-Forwarded-For": "203.0.113.9"}
         async with aiohttp.ClientSession() as http, http.get(client.url + path, headers=headers) as response:
             assert response.status == 200
 
-    async def test_while_redis_is_away_the_answer_says_so(self, path: str, redis_process: RedisProcess) -> None:
+    async def test_answer_names_the_cause_while_redis_is_away(
+        self, path: str, redis_process: RedisProcess
+    ) -> None:
         registry = Registry.from_url(redis_process.url, timeout_seconds=1)
         sock = socket.create_server(("127.0.0.1", 0))
         async with answering(registry, sock, f"http://127.0.0.1:{sock.getsockname()[1]}") as client:
@@ -274,7 +274,7 @@ class TestWhoMayAsk:
             status, body = await client.get(path)
             assert status == 503
             assert "Redis is away" in body
-            # A dispatcher that lost Redis still carries its calls.
+            # A dispatcher without Redis still serves its calls.
             assert (await client.get("/livez"))[0] == 200
             redis_process.start()
             assert await client.json(path) == []
@@ -282,8 +282,8 @@ class TestWhoMayAsk:
 
 
 class TestToken:
-    async def test_who_has_it_may_from_anywhere(self, registry: Registry, tmp_path: Path) -> None:
-        # A Unix socket's peer has no address at all.
+    async def test_request_with_the_token_is_answered(self, registry: Registry, tmp_path: Path) -> None:
+        # The peer of a Unix socket has no IP address.
         sock = socket.socket(socket.AF_UNIX)
         sock.bind(str(tmp_path / "admin"))
         connector = aiohttp.UnixConnector(str(tmp_path / "admin"))
@@ -305,31 +305,29 @@ class TestToken:
             ("POST", "/calls/x/session"),
         ],
     )
-    async def test_who_has_not_may_not_from_loopback_either(self, guarded: Client, method: str, path: str) -> None:
+    async def test_loopback_without_the_token_is_refused(self, guarded: Client, method: str, path: str) -> None:
         async with guarded.session.request(method, guarded.url + path) as response:
             assert response.status == 401
             assert response.headers["WWW-Authenticate"] == "Bearer"
             assert "ADMIN_TOKEN" in (await response.json())["error"]
 
-    async def test_what_is_not_it_is_no_token(self, guarded: Client) -> None:
+    async def test_wrong_token_is_refused(self, guarded: Client) -> None:
         token = TOKEN.value.get_secret_value()
         for wrong in ("Bearer", "Bearer x", f"Basic {token}", token, f"Bearer {token}x", "Bearer " + "x" * 4000):
             headers = {"Authorization": wrong}
             async with guarded.session.get(f"{guarded.url}/calls", headers=headers) as response:
                 assert response.status == 401
 
-    async def test_a_query_is_no_place_for_it(self, guarded: Client) -> None:
+    async def test_token_in_the_query_is_refused(self, guarded: Client) -> None:
         assert (await guarded.get(f"/calls?token={TOKEN.value.get_secret_value()}"))[0] == 401
 
-    async def test_probes_and_metrics_need_none(self, guarded: Client) -> None:
+    async def test_probes_and_metrics_need_no_token(self, guarded: Client) -> None:
         for probe in ("/livez", "/readyz", "/metrics"):
             assert (await guarded.get(probe))[0] == 200
 
 
 class TestSlowness:
-    async def test_a_request_that_does_not_come_is_not_waited_for(
-        self, registry: Registry, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_slow_request_head_times_out(self, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(admin, "IDLE_SECONDS", 0.2)
         sock = socket.create_server(("127.0.0.1", 0))
         async with answering(registry, sock, f"http://127.0.0.1:{sock.getsockname()[1]}"):
@@ -339,9 +337,7 @@ class TestSlowness:
                 assert await asyncio.wait_for(reader.read(), 10) == b""
                 writer.close()
 
-    async def test_a_body_that_does_not_come_is_not_waited_for(
-        self, client: Client, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_slow_request_body_times_out(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(dispatcher.api.admin, "BODY_SECONDS", 0.2)
         reader, writer = await asyncio.open_connection("127.0.0.1", int(client.url.rsplit(":", 1)[1]))
         writer.write(b"POST /calls/x/say HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
@@ -351,7 +347,7 @@ class TestSlowness:
 
 class TestBodies:
     @pytest.mark.parametrize("levels", [MAX_LEVELS + 1, 110, 260, 2000])
-    async def test_a_body_that_is_too_deep_is_refused(self, client: Client, levels: int) -> None:
+    async def test_too_deep_body_is_refused(self, client: Client, levels: int) -> None:
         for path in ("/calls/x/session", "/calls/x/say"):
             body = '{"text":"a","tracing":' + "[" * (levels - 1) + "]" * (levels - 1) + "}"
             async with client.session.post(client.url + path, data=body) as response:
@@ -361,7 +357,7 @@ class TestBodies:
                     {"error": f"the body is nested deeper than {MAX_LEVELS} levels: send it flatter"},
                 )
 
-    async def test_a_body_of_just_the_limit_is_taken(self, client: Client) -> None:
+    async def test_body_at_the_limit_of_depth_is_accepted(self, client: Client) -> None:
         body = '{"tracing":' + "[" * (MAX_LEVELS - 1) + "]" * (MAX_LEVELS - 1) + "}"
         async with client.session.post(f"{client.url}/calls/x/session", data=body) as response:
             assert response.status == 404  # there is no such call

@@ -13,7 +13,7 @@ from tests.helpers import eventually
 
 
 class Worker:
-    """The worker's end of a link, as far as commands go."""
+    """The worker's end of a link, for commands only."""
 
     def __init__(self) -> None:
         self.commands = Commands(self._send)
@@ -38,7 +38,7 @@ def worker() -> Worker:
     return Worker()
 
 
-async def test_answers_find_their_questions_in_any_order(worker: Worker) -> None:
+async def test_results_in_any_order_reach_their_commands(worker: Worker) -> None:
     first = asyncio.create_task(worker.commands.run("call-1", "say", {"text": "one"}))
     second = asyncio.create_task(worker.commands.run("call-2", "conversation"))
     one, two = await worker.asked_for(1), await worker.asked_for(2)
@@ -58,17 +58,15 @@ async def test_a_refusal_is_an_error_with_its_status(worker: Worker) -> None:
     assert refused.value.status == 409
 
 
-async def test_a_worker_that_does_not_answer_is_waited_for_a_while(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unanswered_command_times_out(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RESULT_SECONDS", 0.01)
     with pytest.raises(CommandError) as refused:
         await worker.commands.run("call-1", "say")
     assert refused.value.status == 504
-    worker.answer(wire.Result(worker.asked[0].number, 200))  # too late, and nobody minds
+    worker.answer(wire.Result(worker.asked[0].number, 200))  # too late, and without effect
 
 
-async def test_a_worker_that_is_lost_answers_nothing_more(worker: Worker) -> None:
+async def test_lost_worker_fails_its_commands(worker: Worker) -> None:
     running = asyncio.create_task(worker.commands.run("call-1", "say"))
     await worker.asked_for(1)
     worker.commands.lost()
@@ -78,7 +76,7 @@ async def test_a_worker_that_is_lost_answers_nothing_more(worker: Worker) -> Non
 
 
 class Watcher:
-    """Watches a call, and reads when it is told to."""
+    """A watcher of a call that reads only on request."""
 
     def __init__(self, worker: Worker) -> None:
         self.seen: list[dict[str, Any]] = []
@@ -89,7 +87,7 @@ class Watcher:
         self.task = asyncio.create_task(self._watch())
 
     async def begun(self) -> Watcher:
-        """Wait until it watches."""
+        """Wait until the watch has begun."""
         self.number = (await self._worker.asked_for(1)).number
         self._worker.answer(wire.Result(self.number, 200))
         await self._begun.wait()
@@ -102,7 +100,7 @@ class Watcher:
             self.seen.extend([event async for event in events])
 
 
-async def test_what_happens_is_seen_until_the_call_ends(worker: Worker) -> None:
+async def test_watcher_gets_events_until_the_call_ends(worker: Worker) -> None:
     watcher = await Watcher(worker).begun()
     watcher.go_on.set()
     worker.answer(wire.Event(watcher.number, {"type": "live"}))
@@ -112,7 +110,7 @@ async def test_what_happens_is_seen_until_the_call_ends(worker: Worker) -> None:
     assert watcher.seen == [{"type": "live"}, {"type": "transcript"}]
 
 
-async def test_who_reads_too_slowly_sees_the_end_of_the_stream(worker: Worker) -> None:
+async def test_too_slow_watcher_gets_the_end_of_the_stream(worker: Worker) -> None:
     watcher = await Watcher(worker).begun()
     for number in range(2 * MAX_WAITING_EVENTS):
         worker.answer(wire.Event(watcher.number, {"n": number}))
@@ -121,7 +119,7 @@ async def test_who_reads_too_slowly_sees_the_end_of_the_stream(worker: Worker) -
     assert len(watcher.seen) == MAX_WAITING_EVENTS - 1
 
 
-async def test_a_watcher_that_does_not_read_is_unwatched_at_once(worker: Worker) -> None:
+async def test_too_slow_watcher_is_unwatched_at_once(worker: Worker) -> None:
     watcher = await Watcher(worker).begun()
     for number in range(MAX_WAITING_EVENTS + 1):
         worker.answer(wire.Event(watcher.number, {"n": number}))
@@ -131,7 +129,7 @@ async def test_a_watcher_that_does_not_read_is_unwatched_at_once(worker: Worker)
     assert len(worker.asked) == 2
 
 
-async def test_who_goes_away_is_not_written_to_any_more(worker: Worker) -> None:
+async def test_watcher_that_leaves_is_unwatched(worker: Worker) -> None:
     watcher = await Watcher(worker).begun()
     watcher.task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -151,7 +149,7 @@ async def test_a_body_that_the_link_cannot_carry_is_refused(worker: Worker, body
 
 
 @pytest.mark.parametrize("kind", [wire.Kind.RESULT, wire.Kind.EVENT])
-async def test_a_record_that_is_none_does_not_cost_the_link(worker: Worker, kind: wire.Kind) -> None:
+async def test_invalid_record_does_not_end_the_link(worker: Worker, kind: wire.Kind) -> None:
     running = asyncio.create_task(worker.commands.run("call-1", "say"))
     asked = await worker.asked_for(1)
     worker.commands.record(kind, memoryview(b'{"body":[]}'))

@@ -1,4 +1,4 @@
-"""Event streams over real HTTP, to watchers that read and to those that do not."""
+"""Event streams over real HTTP, to watchers that read and to watchers that stall."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dispatcher.api.commands import MAX_WAITING_EVENTS, Commands
 from tests.helpers import eventually
 
 PATIENCE_SECONDS = 20.0
-# More than the kernels of both sides take.
+# More than the kernel's buffers of both sides hold.
 BIG = "x" * 64 * 1024
 
 
@@ -41,11 +41,11 @@ class Dispatcher:
 
     @property
     def watches(self) -> int:
-        """Places that watchers have at the worker."""
+        """Number of watches at the worker."""
         return sum({"watch": 1, "unwatch": -1}[each.action] for each in self.asked)
 
     def happened(self, **body: object) -> None:
-        """Tell whoever watches."""
+        """Send an event to all watchers."""
         for command in self.asked:
             if command.action == "watch":
                 self._answer(wire.Event(command.number, body))
@@ -64,7 +64,7 @@ class Dispatcher:
 
 @contextlib.asynccontextmanager
 async def watched() -> AsyncIterator[tuple[Dispatcher, int]]:
-    """A dispatcher, and its admin port."""
+    """Run a dispatcher and its admin port."""
     dispatcher = Dispatcher()
     sock = socket.create_server(("127.0.0.1", 0))
     app: web.Application = application(dispatcher)  # type: ignore[arg-type]  # without a registry
@@ -76,7 +76,7 @@ async def watched() -> AsyncIterator[tuple[Dispatcher, int]]:
 
 
 async def watch(port: int) -> socket.socket:
-    """A watcher that never reads more than the system takes for it."""
+    """Return a watcher that reads nothing beyond the buffers of the system."""
     loop = asyncio.get_running_loop()
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -86,7 +86,7 @@ async def watch(port: int) -> socket.socket:
     return sock
 
 
-async def test_a_watcher_that_reads_sees_all_events() -> None:
+async def test_reading_watcher_gets_all_events() -> None:
     async with watched() as (dispatcher, port), aiohttp.ClientSession() as http:
         async with http.get(f"http://127.0.0.1:{port}/calls/call/events") as response:
             for number in range(50):
@@ -98,7 +98,7 @@ async def test_a_watcher_that_reads_sees_all_events() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 10, MAX_WAITING_EVENTS - 1])
-async def test_a_watcher_that_does_not_read_frees_its_place(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stalled_watcher_is_unwatched(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_stream, "STALLED_SECONDS", 0.3)
     async with watched() as (dispatcher, port):
         sock = await watch(port)
@@ -109,7 +109,7 @@ async def test_a_watcher_that_does_not_read_frees_its_place(count: int, monkeypa
         sock.close()
 
 
-async def test_a_watcher_that_has_gone_frees_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_disconnected_watcher_is_unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_stream, "IDLE_SECONDS", 0.0)
     monkeypatch.setattr(event_stream, "STALLED_SECONDS", 0.3)
     async with watched() as (dispatcher, port):

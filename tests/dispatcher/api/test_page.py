@@ -1,4 +1,4 @@
-"""The page's files over real HTTP, and what they may not hold."""
+"""The page's files over real HTTP, and forbidden contents of these files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def files() -> Iterator[Path]:
 
 
 class TestFiles:
-    async def test_the_page_and_all_that_it_loads_are_there(self, http: aiohttp.ClientSession) -> None:
+    async def test_page_and_all_its_files_are_served(self, http: aiohttp.ClientSession) -> None:
         async with http.get("/") as response:
             assert (response.status, response.content_type) == (200, "text/html")
             index = await response.text()
@@ -62,19 +62,17 @@ class TestFiles:
                 assert response.status == 200
                 assert response.content_type in {"text/css", "text/javascript", "image/svg+xml"}
                 waiting += [f"page/{each}" for each in re.findall(r'from "\./([^"]+)"', await response.text())]
-        # And there is none that nobody asks for.
+        # Each file in the folder is used by another one.
         assert {Path(name).name for name in seen} | {"index.html"} == {file.name for file in files()}
 
-    async def test_each_comes_with_headers_that_leave_nothing_to_the_browser(
-        self, http: aiohttp.ClientSession
-    ) -> None:
+    async def test_each_file_has_the_security_headers(self, http: aiohttp.ClientSession) -> None:
         for file in files():
             async with http.get("/" if file.name == page.INDEX else f"/page/{file.name}") as response:
                 assert await response.read() == file.read_bytes()
                 for name, value in page.HEADERS.items():
                     assert response.headers[name] == value
 
-    def test_the_policy_lets_in_nothing_but_this_origin(self) -> None:
+    def test_policy_permits_only_this_origin(self) -> None:
         policy = dict(each.split(" ", 1) for each in page.POLICY.split("; "))
         assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
         assert policy["script-src"] == policy["connect-src"] == "'self'"
@@ -82,18 +80,18 @@ class TestFiles:
         assert "unsafe" not in page.POLICY
 
     @pytest.mark.parametrize("path", ["/page/", "/page/index.html", "/page/../page.py", "/page/%2e%2e/page.py"])
-    async def test_nothing_else_is(self, http: aiohttp.ClientSession, path: str) -> None:
+    async def test_other_paths_are_not_found(self, http: aiohttp.ClientSession, path: str) -> None:
         async with http.get(path) as response:
             assert response.status == 404
 
-    async def test_it_is_only_read(self, http: aiohttp.ClientSession) -> None:
+    async def test_other_methods_are_refused(self, http: aiohttp.ClientSession) -> None:
         async with http.post("/") as response:
             assert response.status == 405
 
 
 class TestWhoMaySeeIt:
-    async def test_without_a_token_who_is_not_on_this_host_may_not(self, tmp_path: Path) -> None:
-        # A Unix socket's peer has no address at all.
+    async def test_without_a_token_other_hosts_are_refused(self, tmp_path: Path) -> None:
+        # The peer of a Unix socket has no IP address.
         sock = socket.socket(socket.AF_UNIX)
         sock.bind(str(tmp_path / "admin"))
         connector = aiohttp.UnixConnector(str(tmp_path / "admin"))
@@ -103,7 +101,7 @@ class TestWhoMaySeeIt:
                     assert response.status == 403
                     assert "ADMIN_TOKEN" in await response.text()
 
-    async def test_with_a_token_the_page_asks_for_it(self, tmp_path: Path) -> None:
+    async def test_with_a_token_the_page_is_served_to_everybody(self, tmp_path: Path) -> None:
         sock = socket.socket(socket.AF_UNIX)
         sock.bind(str(tmp_path / "admin"))
         connector = aiohttp.UnixConnector(str(tmp_path / "admin"))
@@ -118,7 +116,7 @@ class TestWhoMaySeeIt:
 
 
 class TestSource:
-    """What the policy would refuse in a browser, and what it cannot see."""
+    """Contents that a browser would refuse by the policy, and contents that the policy does not cover."""
 
     @pytest.mark.parametrize("file", sorted(files()), ids=lambda file: file.name)
     def test_no_external_address_and_no_inline_script_or_style(self, file: Path) -> None:
@@ -129,11 +127,11 @@ class TestSource:
     @pytest.mark.parametrize(
         "file", sorted(file for file in files() if file.suffix == ".js"), ids=lambda file: file.name
     )
-    def test_text_is_text(self, file: Path) -> None:
+    def test_scripts_use_no_unsafe_functions(self, file: Path) -> None:
         text = file.read_text("utf-8")
         assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|Function\(|srcdoc", text)
         assert not re.search(r"localStorage|document\.cookie|indexedDB|console\.", text)
 
-    def test_it_is_small_and_part_of_the_package(self) -> None:
+    def test_page_is_small_and_part_of_the_package(self) -> None:
         assert sum(file.stat().st_size for file in files()) < MOST_BYTES
         assert '"dispatcher.api" = ["static/*"]' in (_REPOSITORY / "pyproject.toml").read_text("utf-8")

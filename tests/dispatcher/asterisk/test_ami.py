@@ -33,18 +33,18 @@ async def test_a_call_is_transferred(ami: Ami, double: AmiDouble, priority: str,
     assert list(double.requests) == [AmiRequest("transfer", "call-1", "600", "demo", sent)]
 
 
-async def test_an_unknown_call_is_said_so(ami: Ami) -> None:
+async def test_unknown_call_raises_avr_amis_message(ami: Ami) -> None:
     with pytest.raises(AmiError, match="HTTP 404"):
         await ami.hang_up("call-2")
 
 
-async def test_a_failure_of_avr_ami_is_said_so(ami: Ami, double: AmiDouble) -> None:
+async def test_failure_of_avr_ami_raises_its_message(ami: Ami, double: AmiDouble) -> None:
     double.fail()
     with pytest.raises(AmiError, match="HTTP 500"):
         await ami.hang_up("call-1")
 
 
-async def test_silence_has_a_limit(ami: Ami, double: AmiDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silent_avr_ami_times_out(ami: Ami, double: AmiDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.05)
     double.stall()
     with pytest.raises(AmiError, match=r"no answer within 0\.05 s"):
@@ -52,7 +52,7 @@ async def test_silence_has_a_limit(ami: Ami, double: AmiDouble, monkeypatch: pyt
     double.resume()
 
 
-async def test_nobody_at_the_address_is_said_so() -> None:
+async def test_unreachable_avr_ami_raises_the_cause() -> None:
     client = Ami("http://127.0.0.1:9")
     with pytest.raises(AmiError, match="could not hangup"):
         await client.hang_up("call-1")
@@ -60,6 +60,6 @@ async def test_nobody_at_the_address_is_said_so() -> None:
 
 
 @pytest.mark.parametrize("levels", [300, 1000, 2000])
-def test_an_answer_that_is_too_deep_is_shown_as_it_is(levels: int) -> None:
+def test_too_deep_answer_is_shown_as_text(levels: int) -> None:
     raw = b'{"message":' + b"[" * levels + b"]" * levels + b"}"
     assert module._message(raw) == raw.decode()[: module.MAX_MESSAGE_CHARS]

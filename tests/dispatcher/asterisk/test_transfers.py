@@ -1,4 +1,4 @@
-"""Which calls that cannot go on may be transferred."""
+"""The limits on transfers of calls that cannot continue."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Clock:
         return self.now
 
 
-async def test_the_rate_is_bounded() -> None:
+async def test_transfers_over_the_rate_are_refused() -> None:
     clock = Clock()
     guard = Transfers(Registry.from_url(NOWHERE), clock=clock)
     allowed = [await guard.refusal("") is None for _ in range(20)]
@@ -42,7 +42,7 @@ async def test_a_caller_is_transferred_once_without_redis() -> None:
     assert await guard.refusal("100") is None
 
 
-async def test_a_second_try_costs_no_transfer_of_the_rate() -> None:
+async def test_refused_caller_does_not_use_the_rate() -> None:
     clock = Clock()
     guard = Transfers(Registry.from_url(NOWHERE), clock=clock)
     for _ in range(100):
@@ -50,7 +50,7 @@ async def test_a_second_try_costs_no_transfer_of_the_rate() -> None:
     assert await guard.refusal("200") is None
 
 
-async def test_callers_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_number_of_kept_callers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     guard = Transfers(Registry.from_url(NOWHERE), clock=clock)
     for number in range(MAX_CALLERS + 5):
@@ -59,13 +59,13 @@ async def test_callers_that_are_remembered_are_bounded(monkeypatch: pytest.Monke
     assert len(guard._callers) == MAX_CALLERS
 
 
-async def test_dispatchers_share_what_they_know(redis_url: str) -> None:
+async def test_dispatchers_share_transferred_callers(redis_url: str) -> None:
     one, two = Registry.from_url(redis_url), Registry.from_url(redis_url)
     try:
         assert await Transfers(one).refusal("100") is None
         assert await Transfers(two).refusal("100") == AGAIN
         assert await Transfers(two).refusal("200") is None
-        # Under another secret the same number is another name.
+        # With another secret, the same number gives another key.
         assert await Transfers(two, "a-secret-of-the-cluster").refusal("100") is None
     finally:
         await one.aclose()

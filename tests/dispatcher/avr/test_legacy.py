@@ -20,7 +20,7 @@ def chunk(data: bytes) -> bytes:
 
 
 class Call:
-    """The call behind a request."""
+    """The call of a request."""
 
     def __init__(self, target: str) -> None:
         self.target = target
@@ -49,7 +49,7 @@ class Call:
 
 
 class Port:
-    """A port for the older protocol, and the calls that came through it."""
+    """A port for the older protocol, and its calls."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -93,7 +93,7 @@ async def port() -> AsyncIterator[Port]:
 async def test_a_call_is_a_request_with_its_uuid_and_metadata(port: Port) -> None:
     call, _, writer = await port.call()
     assert (call.uuid, call.target) == ("call-1", f"{PATH}?from=100")
-    for data in (b"abc", b"defgh", b"ij"):  # half samples wait for the rest
+    for data in (b"abc", b"defgh", b"ij"):  # half a sample is buffered until the rest arrives
         writer.write(chunk(data))
     await eventually(lambda: call.pcm == b"abcdefghij")
     writer.write(chunk(b""))
@@ -111,7 +111,7 @@ async def test_a_head_in_single_bytes_is_understood(port: Port) -> None:
     writer.close()
 
 
-async def test_frames_are_the_body_of_the_answer(port: Port) -> None:
+async def test_frames_are_the_body_of_the_response(port: Port) -> None:
     call, reader, writer = await port.call()
     assert call.connection is not None
     for _ in range(3):
@@ -128,25 +128,25 @@ async def test_frames_are_the_body_of_the_answer(port: Port) -> None:
     writer.close()
 
 
-async def test_what_was_not_played_is_dropped_by_an_interruption(port: Port) -> None:
+async def test_interruption_drops_buffered_frames(port: Port) -> None:
     call, reader, writer = await port.call()
     assert call.connection is not None
     for _ in range(module.PAUSE_FRAMES + 50):
         call.connection.play(FRAME)
-    paused = [call.connection.write_paused]  # more waits than is worth holding here
+    paused = [call.connection.write_paused]  # more frames are buffered than PAUSE_FRAMES
     call.connection.interrupt()
     paused.append(call.connection.write_paused)
     assert paused == [True, False]
     assert call.writable_again == 1
     call.connection.close(1000)
     body = await reader.read()
-    # Only what is played ahead of its time against a network that stutters.
+    # Only the frames that were sent ahead of real time.
     assert body.count(FRAME) <= module.LEAD_SECONDS * 50 * 2 + 2
     writer.close()
 
 
 @pytest.mark.parametrize(("code", "status"), [(1013, 503), (1011, 502), (1008, 400)])
-async def test_a_call_that_never_played_is_refused_with_the_reason(port: Port, code: int, status: int) -> None:
+async def test_closed_call_without_audio_gets_the_reason(port: Port, code: int, status: int) -> None:
     call, reader, writer = await port.call()
     assert call.connection is not None
     call.connection.close(code, "no capacity")
@@ -156,7 +156,7 @@ async def test_a_call_that_never_played_is_refused_with_the_reason(port: Port, c
     writer.close()
 
 
-async def test_a_caller_that_breaks_off_is_lost_not_ended(port: Port) -> None:
+async def test_broken_request_counts_as_lost(port: Port) -> None:
     call, _, writer = await port.call()
     writer.transport.abort()
     await eventually(lambda: call.closed_with is not None)
@@ -172,7 +172,7 @@ async def test_a_caller_that_breaks_off_is_lost_not_ended(port: Port) -> None:
     ],
     ids=["another path", "a long header", "not http"],
 )
-async def test_what_is_no_call_is_turned_away(port: Port, data: bytes) -> None:
+async def test_request_that_is_no_call_is_refused(port: Port, data: bytes) -> None:
     reader, writer = await port.connect(data)
     answer = b""
     with contextlib.suppress(ConnectionResetError):
@@ -182,7 +182,7 @@ async def test_what_is_no_call_is_turned_away(port: Port, data: bytes) -> None:
     writer.close()
 
 
-async def test_a_body_that_breaks_http_ends_its_call(port: Port) -> None:
+async def test_body_that_violates_http_ends_its_call(port: Port) -> None:
     call, _, writer = await port.call()
     writer.write(b"zz\r\nnot a chunk\r\n")
     await eventually(lambda: call.broken)
@@ -191,7 +191,7 @@ async def test_a_body_that_breaks_http_ends_its_call(port: Port) -> None:
     await eventually(lambda: call.closed_with is not None)
 
 
-async def test_who_is_not_let_in_is_told_so(port: Port) -> None:
+async def test_refusal_of_the_owner_is_the_response(port: Port) -> None:
     reader, writer = await port.connect(HEAD.replace(b"Host: x", b"Host: x\r\nAuthorization: Basic x"))
     answer = await reader.read()
     assert answer.startswith(b"HTTP/1.1 401")
@@ -210,7 +210,7 @@ async def test_who_is_not_let_in_is_told_so(port: Port) -> None:
     ],
     ids=["long header", "long header without an end", "not http"],
 )
-async def test_what_is_wrong_is_answered_and_not_repeated(port: Port, data: bytes, status: bytes) -> None:
+async def test_http_error_is_answered_without_the_peers_data(port: Port, data: bytes, status: bytes) -> None:
     reader, writer = await port.connect(data)
     answer = b""
     with contextlib.suppress(ConnectionResetError):
@@ -220,7 +220,7 @@ async def test_what_is_wrong_is_answered_and_not_repeated(port: Port, data: byte
     writer.close()
 
 
-async def test_who_says_nothing_is_cut_off(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silent_connection_is_aborted(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "OPEN_TIMEOUT_SECONDS", 0.05)
     reader, writer = await port.connect(b"PO")
     with contextlib.suppress(ConnectionResetError):

@@ -38,7 +38,7 @@ def outcome(parse: Callable[[BytesLike], protocol.Message], data: BytesLike) -> 
 def refusal(data: bytes) -> AvrProtocolError:
     with pytest.raises(AvrProtocolError) as error:
         protocol.parse(data)
-    # A reason is a metric's label, and all of those are known in advance.
+    # A reason is a label of a metric, and all labels are known in advance.
     assert error.value.reason in BAD_INPUT_REASONS
     return error.value
 
@@ -55,8 +55,8 @@ class TestParse:
         assert protocol.parse(message(type="init", uuid="u", provider_config=config)) == Init("u", config)
         assert protocol.parse(message(type="init", uuid="u", provider_config=None)) == Init("u")
 
-    def test_a_configuration_that_no_worker_could_be_sent_is_refused(self) -> None:
-        # orjson reads deeper than it writes.
+    def test_too_deep_configuration_is_refused(self) -> None:
+        # orjson parses deeper nesting than it serializes.
         config = b'{"a":' * 300 + b"1" + b"}" * 300
         with pytest.raises(AvrProtocolError, match="provider_config") as refused:
             protocol.parse(b'{"type":"init","uuid":"u","provider_config":' + config + b"}")
@@ -73,7 +73,7 @@ class TestParse:
     def test_digits(self, digit: str) -> None:
         assert protocol.parse(message(type="dtmf_digit", digit=digit)) == Dtmf(digit)
 
-    def test_fields_that_nobody_knows_are_passed_over(self) -> None:
+    def test_unknown_fields_are_ignored(self) -> None:
         assert protocol.parse(message(type="dtmf_digit", digit="1", timestamp=1, extra={"a": []})) == Dtmf("1")
 
     def test_bytes_of_any_kind_are_taken(self) -> None:
@@ -98,45 +98,45 @@ class TestParse:
             b'{"a":' * 10_000,
         ],
     )
-    def test_what_is_no_json_object(self, data: bytes) -> None:
+    def test_anything_but_a_json_object_is_refused(self, data: bytes) -> None:
         assert refusal(data).reason == "not_json"
 
     @pytest.mark.parametrize("kind", ["video", "INIT", "init ", "", None, 1, True, ["init"], {"a": 1}])
-    def test_an_unknown_type(self, kind: object) -> None:
+    def test_unknown_type_is_refused(self, kind: object) -> None:
         assert refusal(message(type=kind, uuid="u")).reason == "unknown_type"
 
-    def test_no_type(self) -> None:
+    def test_missing_type_is_refused(self) -> None:
         assert refusal(message(uuid="u")).reason == "unknown_type"
 
     @pytest.mark.parametrize(
         "uuid",
         ["", " ", "two words", "x" * 129, "-x", ".", "a/b", "a\n", "a\u0000", "é", "a\u200b", None, 1, ["a"], {}],
     )
-    def test_a_bad_uuid(self, uuid: object) -> None:
+    def test_invalid_uuid_is_refused(self, uuid: object) -> None:
         assert refusal(message(type="init", uuid=uuid)).reason == "bad_uuid"
 
-    def test_no_uuid(self) -> None:
+    def test_missing_uuid_is_refused(self) -> None:
         assert refusal(message(type="init")).reason == "bad_uuid"
 
     @pytest.mark.parametrize("audio", [None, 1, [], {}, True, [1, 2]])
-    def test_audio_that_is_no_string(self, audio: object) -> None:
+    def test_audio_other_than_a_string_is_refused(self, audio: object) -> None:
         assert refusal(message(type="audio", audio=audio)).reason == "bad_audio"
 
-    def test_no_audio(self) -> None:
+    def test_missing_audio_is_refused(self) -> None:
         assert refusal(message(type="audio")).reason == "bad_audio"
 
     @pytest.mark.parametrize("audio", ["!!!!", "AAA", "AA=A", "=AAA", "AAAA\n", " AAAA", "AA-_", "ÄÄÄÄ", "\u0000"])
-    def test_audio_that_is_no_base64(self, audio: str) -> None:
+    def test_audio_other_than_base64_is_refused(self, audio: str) -> None:
         assert refusal(message(type="audio", audio=audio)).reason == "bad_base64"
 
     @pytest.mark.parametrize("size", [1, 3, 319])
-    def test_half_a_sample(self, size: int) -> None:
+    def test_half_a_sample_is_refused(self, size: int) -> None:
         error = refusal(message(type="audio", audio=base64.b64encode(bytes(size)).decode()))
         assert error.reason == "odd_bytes"
         assert str(size) in str(error)
 
     @pytest.mark.parametrize("digit", ["", "55", "E", " ", "½", "٣", None, 55, ["5"], {}])
-    def test_a_bad_digit(self, digit: object) -> None:
+    def test_invalid_digit_is_refused(self, digit: object) -> None:
         assert refusal(message(type="dtmf_digit", digit=digit)).reason == "bad_digit"
 
     @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ class TestParse:
 
     @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
     @pytest.mark.parametrize("size", [0, 2, 318, 320, 322, 640])
-    def test_audio_as_avr_core_writes_it_needs_no_json_parser(self, kind: type[BytesLike], size: int) -> None:
+    def test_plain_audio_is_read_without_a_json_parser(self, kind: type[BytesLike], size: int) -> None:
         pcm = random.Random(size).randbytes(size)
         data = kind(b'{"type":"audio","audio":"' + base64.b64encode(pcm) + b'"}')
         assert protocol.plain_audio(data) == pcm
@@ -178,7 +178,7 @@ class TestParse:
             st.sampled_from([protocol.AUDIO_TAIL, b'" }', b'"}\n', b'","x":1}', b'"', b"}", b""]),
         )
     )
-    def test_a_message_that_looks_like_audio_is_what_the_json_parser_says(self, data: bytes) -> None:
+    def test_plain_audio_equals_the_json_parsers_result(self, data: bytes) -> None:
         assert outcome(protocol.parse, data) == outcome(protocol.parse_json, data)
 
     @given(st.binary(max_size=300))
@@ -256,7 +256,7 @@ class TestMetadata:
         assert protocol.metadata(path) == expected
 
     @pytest.mark.parametrize("name", ["token", "%74oken", "to%6ben"])
-    def test_a_token_is_none_however_it_is_written_and_wherever_it_stands(self, name: str) -> None:
+    def test_token_is_never_part_of_the_metadata(self, name: str) -> None:
         many = urlencode({f"n{number}": number for number in range(40)})
         for path in (f"/?{name}=secret&from=1", f"/?{name}=a&{name}=secret", f"/x?{many}&{name}=secret#{name}=b"):
             assert "token" not in protocol.metadata(path)
@@ -264,26 +264,26 @@ class TestMetadata:
             assert protocol.token(path) in ("secret", "a")
 
     @pytest.mark.parametrize("name", ["Token", "tokens", "a_token", "token2"])
-    def test_another_name_is_metadata_like_any(self, name: str) -> None:
+    def test_names_similar_to_token_are_metadata(self, name: str) -> None:
         assert protocol.metadata(f"/?{name}=1") == {name: "1"}
         assert protocol.token(f"/?{name}=1") is None
 
-    def test_a_token_with_a_plus_may_stand_there_as_it_is(self) -> None:
+    def test_plus_in_a_token_stays_a_plus(self) -> None:
         assert protocol.token("/?token=a+b/c==&from=1") == "a+b/c=="
         assert protocol.token("/?token=a%2Bb/c==") == "a+b/c=="
 
-    def test_a_token_keeps_an_encoded_space(self) -> None:
+    def test_encoded_space_in_a_token_is_decoded(self) -> None:
         assert protocol.token("/?token=a%20b") == "a b"
 
-    def test_an_empty_token_is_none(self) -> None:
+    def test_empty_token_counts_as_missing(self) -> None:
         assert protocol.token("/?token=") is None
         assert protocol.token("/") is None
 
-    def test_the_first_32_are_kept(self) -> None:
+    def test_first_32_parameters_are_kept(self) -> None:
         kept = protocol.metadata("/?" + urlencode({f"n{number}": number for number in range(40)}))
         assert kept == {f"n{number}": str(number) for number in range(32)}
 
-    def test_a_name_that_is_there_may_come_again_among_too_many(self) -> None:
+    def test_known_name_after_32_parameters_is_updated(self) -> None:
         many = urlencode({f"n{number}": number for number in range(32)})
         assert protocol.metadata(f"/?{many}&n0=last")["n0"] == "last"
 

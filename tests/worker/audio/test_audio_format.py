@@ -20,7 +20,7 @@ _FORMATS = pytest.mark.parametrize("name", list(AudioFormat))
 
 
 def _tone(milliseconds: int, hz: float = 440.0) -> bytes:
-    """A sine at -10 dBFS: PCM16 at 8 kHz."""
+    """Return a sine at -10 dBFS as PCM16 at 8 kHz."""
     samples = np.arange(8 * milliseconds)
     pcm: bytes = np.rint(10_362 * np.sin(2 * np.pi * hz / 8000 * samples)).astype("<i2").tobytes()
     return pcm
@@ -41,7 +41,7 @@ def _level_dbfs(pcm: bytes) -> float:
 
 
 @_FORMATS
-def test_the_formats_object_is_what_the_api_takes(name: AudioFormat) -> None:
+def test_format_object_is_valid_for_the_api(name: AudioFormat) -> None:
     form = for_format(name).session_format
     session = {"type": "realtime", "audio": {"input": {"format": form}, "output": {"format": form}}}
     model = RealtimeSessionCreateRequest.model_validate(session, strict=True)
@@ -58,13 +58,13 @@ def test_pcm_is_24_khz_and_g711_has_no_rate() -> None:
     assert for_format("pcma").session_format == {"type": "audio/pcma"}
 
 
-def test_another_format_is_an_error() -> None:
+def test_unknown_format_is_refused() -> None:
     with pytest.raises(ValueError, match="opus"):
         for_format("opus")
 
 
 @_FORMATS
-def test_bytes_per_ms_is_what_comes_out(name: AudioFormat) -> None:
+def test_bytes_per_ms_matches_the_output(name: AudioFormat) -> None:
     api = for_format(name)
     assert len(api.uplink().encode(_tone(1000))) == 1000 * api.bytes_per_ms
 
@@ -72,7 +72,7 @@ def test_bytes_per_ms_is_what_comes_out(name: AudioFormat) -> None:
 @pytest.mark.parametrize(
     ("name", "encode", "decode"), [("pcmu", encode_ulaw, decode_ulaw), ("pcma", encode_alaw, decode_alaw)]
 )
-def test_g711_goes_by_its_table_without_resampling(name: str, encode: _Convert, decode: _Convert) -> None:
+def test_g711_is_converted_by_table_without_resampling(name: str, encode: _Convert, decode: _Convert) -> None:
     api, pcm = for_format(name), _tone(100)
     assert api.uplink().encode(pcm) == encode(pcm)
     assert api.downlink().decode(encode(pcm)) == decode(encode(pcm))
@@ -89,7 +89,7 @@ def test_pcm_is_resampled_both_ways() -> None:
 
 
 @_FORMATS
-def test_a_tone_comes_back_as_loud_as_it_was(name: AudioFormat) -> None:
+def test_tone_keeps_its_level_both_ways(name: AudioFormat) -> None:
     api = for_format(name)
     back = api.downlink().decode(api.uplink().encode(_tone(500)))
     assert len(back) == 500 * 16
@@ -104,13 +104,13 @@ def _both_ways(api: ApiAudio, pcm: bytes, sizes: list[int]) -> bytes:
 
 @_FORMATS
 @given(sizes=st.lists(st.integers(1, 700), min_size=1, max_size=8))
-def test_how_the_audio_is_cut_makes_no_difference(name: AudioFormat, sizes: list[int]) -> None:
+def test_chunk_sizes_do_not_change_the_output(name: AudioFormat, sizes: list[int]) -> None:
     api, pcm = for_format(name), _tone(70)
     assert _both_ways(api, pcm, sizes) == _both_ways(api, pcm, [len(pcm) * 3])
 
 
 @_FORMATS
-def test_calls_do_not_share_what_they_hold(name: AudioFormat) -> None:
+def test_calls_do_not_share_buffered_audio(name: AudioFormat) -> None:
     api, pcm = for_format(name), _tone(40)
     uplink, downlink = api.uplink(), api.downlink()
     alone = uplink.encode(pcm)
@@ -122,7 +122,7 @@ def test_calls_do_not_share_what_they_hold(name: AudioFormat) -> None:
 
 
 @_FORMATS
-def test_a_reply_after_a_cancelled_one_or_a_finished_one_begins_as_new(name: AudioFormat) -> None:
+def test_reply_is_independent_of_the_previous_reply(name: AudioFormat) -> None:
     api = for_format(name)
     data = api.uplink().encode(_tone(40))
     cancelled, finished = api.downlink(), api.downlink()

@@ -25,7 +25,7 @@ def _caller() -> bytes:
 
 
 def _loud_ms(pcm: bytes) -> list[int]:
-    """Where what is louder than -45 dBFS begins and ends, pauses of less than a second left out of account."""
+    """Return the starts and ends of audio above -45 dBFS, ignoring pauses of less than a second."""
     samples = np.frombuffer(pcm, "<i2").astype(float)
     rms = np.sqrt(np.mean(samples[: len(samples) // 160 * 160].reshape(-1, 160) ** 2, axis=1))
     loud = np.flatnonzero(rms > 32768 * 10 ** (-45 / 20)) * 20
@@ -81,7 +81,7 @@ def test_a_noisy_line_does_not_change_the_turns(dbfs: float, threshold: float) -
     assert _times(LocalVad(threshold=threshold).feed(noisy)) == pytest.approx(_TURNS_MS, abs=200)
 
 
-def test_speech_is_noticed_within_200_ms() -> None:
+def test_speech_is_detected_within_200_ms() -> None:
     vad = LocalVad()
     noticed_ms = 0
     while vad.state is VadState.SILENCE:
@@ -91,7 +91,7 @@ def test_speech_is_noticed_within_200_ms() -> None:
     assert noticed_ms <= _FIRST_MS + 200
 
 
-def test_the_end_is_noticed_when_the_silence_has_lasted() -> None:
+def test_end_is_detected_after_the_configured_silence() -> None:
     vad = LocalVad(silence_ms=700)
     stopped = None
     for start in range(0, 5000 * 16, _FRAME_20_MS):
@@ -114,14 +114,14 @@ def test_a_pause_shorter_than_the_silence_does_not_end_the_turn() -> None:
     )
 
 
-def test_a_click_in_the_silence_does_not_put_the_end_off() -> None:
+def test_click_in_the_silence_does_not_delay_the_end() -> None:
     speech, click = _CALLER[: 3400 * 16], _noise(20, -10)
     plain = LocalVad().feed(speech + _silence(2000))
     clicked = LocalVad().feed(speech + (_silence(180) + click) * 10)
     assert _times(plain) == _times(clicked)
 
 
-# What is no speech.
+# Sounds that are not speech.
 
 
 def test_silence_is_no_speech() -> None:
@@ -131,7 +131,7 @@ def test_silence_is_no_speech() -> None:
 @pytest.mark.parametrize("threshold", [0, 0.3, 0.5, 0.8])
 @pytest.mark.parametrize("dbfs", [-90, -75, -60, -50])
 @pytest.mark.parametrize("before_ms", [0, 1000])
-def test_noise_is_no_speech_not_even_when_it_sets_in(threshold: float, dbfs: float, before_ms: int) -> None:
+def test_noise_and_its_start_are_no_speech(threshold: float, dbfs: float, before_ms: int) -> None:
     for seed in range(5):
         vad = LocalVad(threshold=threshold)
         assert vad.feed(_silence(before_ms) + _noise(5000, dbfs, seed)) == []
@@ -141,18 +141,18 @@ def test_a_click_is_no_speech() -> None:
     assert LocalVad(threshold=0).feed((_silence(480) + _noise(20, -6)) * 10) == []
 
 
-def test_a_tone_is_one_turn_as_the_library_has_it() -> None:
-    """Known: who does not want dialling to be a turn leaves such audio out."""
+def test_tone_is_detected_as_one_turn() -> None:
+    """A known limit of the library: a caller's tones count as speech."""
     times = _times(LocalVad().feed(_silence(500) + _tone(1000, 440) + _silence(1000)))
     assert times == pytest.approx([500, 1500], abs=150)
 
 
-# How it is fed.
+# Chunks, resets and settings.
 
 
 @settings(max_examples=30, deadline=None)
 @given(sizes=st.lists(st.integers(1, 5000), min_size=1, max_size=10))
-def test_how_the_audio_is_cut_makes_no_difference(sizes: list[int]) -> None:
+def test_chunk_sizes_do_not_change_the_turns(sizes: list[int]) -> None:
     vad, events, position = LocalVad(), [], 0
     for size in itertools.cycle(sizes):
         if position >= len(_CALLER):
@@ -163,7 +163,7 @@ def test_how_the_audio_is_cut_makes_no_difference(sizes: list[int]) -> None:
     assert vad.position_ms == len(_CALLER) // FRAME_BYTES * FRAME_MS
 
 
-def test_calls_do_not_hear_each_other() -> None:
+def test_detectors_of_two_calls_are_independent() -> None:
     one, other = LocalVad(), LocalVad()
     events: Events = []
     for start in range(0, len(_CALLER), FRAME_BYTES):
@@ -172,7 +172,7 @@ def test_calls_do_not_hear_each_other() -> None:
     assert events == LocalVad().feed(_CALLER)
 
 
-def test_after_a_reset_the_speech_that_goes_on_is_new_and_the_time_goes_on() -> None:
+def test_speech_after_a_reset_is_new_and_the_clock_continues() -> None:
     vad = LocalVad()
     assert len(vad.feed(_CALLER[: 1500 * 16])) == 1
     vad.reset()
@@ -182,7 +182,7 @@ def test_after_a_reset_the_speech_that_goes_on_is_new_and_the_time_goes_on() -> 
     assert _times(rest[1:]) == pytest.approx([_SECOND_MS, _SECOND_END_MS], abs=200)
 
 
-def test_in_a_reset_within_silence_nothing_happens() -> None:
+def test_reset_in_silence_changes_nothing() -> None:
     vad = LocalVad()
     vad.feed(_CALLER[: 4500 * 16])
     vad.reset()

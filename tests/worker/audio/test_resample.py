@@ -1,7 +1,7 @@
-"""The resampler measured on tones, compared with a plain convolution, and fed in chunks of every size.
+"""Measure the resampler with tones, compare it with a plain convolution, and test chunks of every size.
 
-`python -m tests.worker.audio.test_resample` prints these tables. Tones of -10 dBFS; noise is all that is not the
-tone: images, aliases and rounding, that of the tone itself included (88 dB alone).
+`python -m tests.worker.audio.test_resample` prints these tables. The tones have -10 dBFS. Noise is everything
+beside the tone: images, aliases and rounding, including the rounding of the tone itself (88 dB alone).
 
                  up, dB           down, dB   round trip, dB
     Hz    gain    SNR    image    gain    SNR    gain    SNR
@@ -36,7 +36,7 @@ round trip           81.7        0.115   3.7499 to 3.7501
  11900    -135.5
  worst     -93.6
 
-A period of few samples repeats its rounding errors: they gather on harmonics or images, or on the tone itself.
+A tone with a short period repeats its rounding errors. These collect on harmonics, on images, or on the tone.
 """
 
 import sys
@@ -78,7 +78,7 @@ EITHER = pytest.mark.parametrize("direction", [Upsampler, Downsampler])
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A way that audio goes: resamplers one after the other."""
+    """A sequence of resamplers through which audio passes."""
 
     resamplers: tuple[type[Upsampler | Downsampler], ...]
     rate_in_hz: int
@@ -104,13 +104,13 @@ def decoded(pcm: bytes) -> Floats:
 
 
 def tone(hz: float, rate_hz: int, amplitude: float = AMPLITUDE) -> Floats:
-    """Half a second, rounded to integers."""
+    """Return half a second of a tone, rounded to integers."""
     seconds = np.arange(rate_hz // 2) / rate_hz
     return np.rint(amplitude * np.sin(2 * np.pi * hz * seconds + PHASE_RADIANS))
 
 
 def fitted(samples: Floats, rate_hz: int, *tones_hz: float) -> tuple[NDArray[np.complex128], Floats]:
-    """The amplitude and phase of each tone, by least squares over the steady part, and what is left of that."""
+    """Fit each tone by least squares over the steady part; return amplitudes and phases, and the residual."""
     settled = rate_hz // 100
     seconds = np.arange(settled, len(samples)) / rate_hz
     waves = [f(2 * np.pi * hz * seconds) for hz in tones_hz for f in (np.sin, np.cos)]
@@ -134,16 +134,16 @@ def gain_db(path: Path, hz: float) -> float:
 
 
 def strongest_image_db(hz: float) -> float:
-    """Relative to the tone, fitted beside it: down to well below one step of int16."""
+    """Return the strongest image relative to the tone. The fit resolves levels well below one step of int16."""
     images = [multiple * LOW_RATE_HZ + side * hz for multiple, side in ((1, -1), (1, 1), (2, -1))]
     amplitudes, _ = fitted(UP.run(tone(hz, LOW_RATE_HZ)), HIGH_RATE_HZ, hz, *images)
     return max(decibels(abs(image) / abs(amplitudes[0])) for image in amplitudes[1:])
 
 
 def alias_db(hz: float) -> float:
-    """What comes out of a tone above the telephone's band, relative to it.
+    """Return the output level of a tone above the telephone's band, relative to the tone.
 
-    Beside a tone within the band: alone it would vanish in the rounding and prove less.
+    The input also has a tone within the band. Without it, the alias would vanish in the rounding.
     """
     beside_hz = 1_037.0
     alias_hz = abs(hz - LOW_RATE_HZ * round(hz / LOW_RATE_HZ))
@@ -153,7 +153,7 @@ def alias_db(hz: float) -> float:
 
 
 def convolved(direction: type[Upsampler | Downsampler], samples: Floats) -> Floats:
-    """The whole signal at once, by the book: neither rounded nor clipped."""
+    """Return the plain convolution of the whole signal, neither rounded nor clipped."""
     if direction is Upsampler:
         stuffed = np.zeros(RATIO * len(samples))
         stuffed[::RATIO] = RATIO * samples
@@ -169,7 +169,7 @@ def expected(direction: type[Upsampler | Downsampler], pcm: bytes) -> bytes:
 
 @st.composite
 def chunks(draw: st.DrawFn) -> list[bytes]:
-    """Full-scale noise in chunks of 0 to 700 bytes, even and odd."""
+    """Return full-scale noise in chunks of 0 to 700 bytes, of even and odd sizes."""
     sizes = draw(st.lists(st.integers(0, 700), min_size=1, max_size=12))
     noise = np.random.default_rng(draw(st.integers(0, 2**32)))
     return [noise.bytes(size) for size in sizes]
@@ -177,7 +177,7 @@ def chunks(draw: st.DrawFn) -> list[bytes]:
 
 @EVERY_PATH
 @pytest.mark.parametrize("hz", TONES_HZ)
-def test_a_tone_comes_out_80_db_above_all_else(path: Path, hz: int) -> None:
+def test_signal_to_noise_of_each_tone_is_80_db(path: Path, hz: int) -> None:
     assert signal_to_noise_db(path, hz) >= LIMIT_DB
 
 
@@ -187,7 +187,7 @@ def test_every_image_of_a_tone_is_80_db_below_it(hz: int) -> None:
 
 
 @pytest.mark.parametrize("hz", INTERFERERS_HZ)
-def test_what_lies_above_the_telephones_band_comes_out_80_db_lower(hz: int) -> None:
+def test_aliases_are_80_db_below_their_tone(hz: int) -> None:
     assert alias_db(hz) <= -LIMIT_DB
     loud = tone(hz, HIGH_RATE_HZ, FULL_SCALE)
     settled = DOWN.run(loud)[LOW_RATE_HZ // 100 :]
@@ -202,7 +202,7 @@ def test_the_gain_is_1_and_flat_up_to_3400_hz(path: Path) -> None:
 
 
 def group_delays_seconds(path: Path) -> Iterator[float]:
-    """From the phases of neighbouring tones; 100 Hz apart they tell delays up to 5 ms either way."""
+    """Return group delays from the phases of neighbouring tones. 100 Hz apart, they show delays of up to ±5 ms."""
     for low_hz, high_hz in pairwise(TONES_HZ):
         phases = []
         for hz in (low_hz, high_hz):
@@ -213,7 +213,7 @@ def group_delays_seconds(path: Path) -> Iterator[float]:
 
 
 @EVERY_PATH
-def test_every_frequency_is_delayed_by_the_stated_time(path: Path) -> None:
+def test_group_delay_is_the_stated_one_at_every_frequency(path: Path) -> None:
     assert list(group_delays_seconds(path)) == pytest.approx([path.delay_seconds] * (len(TONES_HZ) - 1), abs=1e-6)
 
 
@@ -236,7 +236,7 @@ def test_full_scale_input_clips_and_never_wraps(direction: type[Upsampler | Down
 @EITHER
 @given(chunks=chunks())
 @settings(deadline=None)
-def test_any_chunks_give_the_bits_of_one_convolution(
+def test_output_bits_equal_one_convolution_for_any_chunks(
     direction: type[Upsampler | Downsampler], chunks: list[bytes]
 ) -> None:
     resampler = direction()
@@ -247,8 +247,8 @@ def test_any_chunks_give_the_bits_of_one_convolution(
     rounds=st.lists(
         st.lists(
             st.tuples(
-                st.integers(0, 40),  # which call
-                st.sampled_from((0, 1, 2, 320, 640, 641, 1_000)),  # bytes that it is given
+                st.integers(0, 40),  # the number of the call
+                st.sampled_from((0, 1, 2, 320, 640, 641, 1_000)),  # the number of bytes of its chunk
                 st.sampled_from(("prepared", "alone", "another chunk", "after a reset")),
             ),
             min_size=1,
@@ -259,7 +259,7 @@ def test_any_chunks_give_the_bits_of_one_convolution(
     )
 )
 @settings(deadline=None)
-def test_work_that_is_done_ahead_for_many_calls_gives_the_same_bits(
+def test_prepared_output_has_the_same_bits(
     rounds: list[list[tuple[int, int, str]]],
 ) -> None:
     together = [Upsampler() for _ in range(41)]
@@ -281,9 +281,7 @@ def test_work_that_is_done_ahead_for_many_calls_gives_the_same_bits(
 @EITHER
 @given(chunks=chunks())
 @settings(deadline=None)
-def test_nothing_is_withheld_but_what_fills_no_step(
-    direction: type[Upsampler | Downsampler], chunks: list[bytes]
-) -> None:
+def test_only_incomplete_steps_are_buffered(direction: type[Upsampler | Downsampler], chunks: list[bytes]) -> None:
     resampler = direction()
     bytes_in = samples_out = 0
     for chunk in chunks:
@@ -295,7 +293,7 @@ def test_nothing_is_withheld_but_what_fills_no_step(
 
 @EITHER
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_takes_any_kind_of_bytes(
+def test_process_accepts_any_bytes_like_object(
     direction: type[Upsampler | Downsampler], kind: type[bytes | bytearray | memoryview]
 ) -> None:
     pcm = np.random.default_rng(1).bytes(961)
@@ -304,7 +302,7 @@ def test_takes_any_kind_of_bytes(
 
 @EITHER
 @pytest.mark.parametrize("size_bytes", [0, 2, 4, 6, 7, 320, 333, 960, 96_001])
-def test_flush_gives_the_rest_and_begins_anew(direction: type[Upsampler | Downsampler], size_bytes: int) -> None:
+def test_flush_returns_the_tail_and_resets(direction: type[Upsampler | Downsampler], size_bytes: int) -> None:
     pcm = np.random.default_rng(2).bytes(size_bytes)
     resampler = direction()
     output = resampler.process(pcm) + resampler.flush()
@@ -321,7 +319,7 @@ def test_flush_gives_the_rest_and_begins_anew(direction: type[Upsampler | Downsa
 
 
 @EITHER
-def test_reset_forgets_what_came_before(direction: type[Upsampler | Downsampler]) -> None:
+def test_reset_drops_the_state(direction: type[Upsampler | Downsampler]) -> None:
     pcm = np.random.default_rng(3).bytes(961)
     resampler = direction()
     resampler.process(pcm)
@@ -330,7 +328,7 @@ def test_reset_forgets_what_came_before(direction: type[Upsampler | Downsampler]
 
 
 @EITHER
-def test_calls_do_not_hear_each_other(direction: type[Upsampler | Downsampler]) -> None:
+def test_resamplers_of_two_calls_are_independent(direction: type[Upsampler | Downsampler]) -> None:
     noise = np.random.default_rng(4)
     streams = [[noise.bytes(321) for _ in range(5)] for _ in range(3)]
     resamplers = [direction() for _ in streams]
@@ -341,7 +339,7 @@ def test_calls_do_not_hear_each_other(direction: type[Upsampler | Downsampler]) 
     assert outputs == [expected(direction, b"".join(stream)) for stream in streams]
 
 
-def test_no_sum_of_products_can_need_rounding_in_float64() -> None:
+def test_partial_sums_are_exact_in_float64() -> None:
     scaled = TAPS * 2.0**TAP_FRACTION_BITS
     assert np.array_equal(scaled, np.rint(scaled))
     assert 32_768 * RATIO * np.abs(scaled).sum() < 2**53

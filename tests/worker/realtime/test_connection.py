@@ -1,4 +1,4 @@
-"""The connection to the Realtime API: opened, refused, lost; events in and out."""
+"""The connection to the Realtime API: opening, refusal, loss, and events in both directions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from worker.realtime.connection import RealtimeConnection
 
 KEY = "sk-test-0123456789abcdefghij"
 MODEL = "gpt-realtime-2"
-# Not a measure of anything: how long a test waits before it says that something does not happen at all.
+# Time until a test gives up waiting for an event.
 PATIENCE_SECONDS = 10.0
 
 
@@ -32,7 +32,7 @@ async def opening(connection: RealtimeConnection, url: str, key: str) -> None:
 
 
 class Owner:
-    """Remembers what a connection reports."""
+    """An owner that records the reports of its connection."""
 
     def __init__(self) -> None:
         self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -54,7 +54,7 @@ class Owner:
         self.lost.put_nowait(reason)
 
     async def next_event(self, kind: str) -> dict[str, Any]:
-        """The next event of this type."""
+        """Return the next event of this type."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 event = await self.events.get()
@@ -74,7 +74,7 @@ async def simulator() -> AsyncIterator[RealtimeSimulator]:
 
 @asynccontextmanager
 async def opened(url: str, key: str = KEY) -> AsyncIterator[tuple[RealtimeConnection, Owner]]:
-    """An open connection, closed at the end."""
+    """Open a connection, and close it at the end."""
     owner = Owner()
     connection = RealtimeConnection(owner)
     await opening(connection, url, key)
@@ -87,7 +87,7 @@ async def opened(url: str, key: str = KEY) -> AsyncIterator[tuple[RealtimeConnec
 
 
 async def refusal(url: str, key: str = KEY) -> UpstreamError:
-    """The error of a connection that cannot be opened; nobody is told of it another way."""
+    """Return the error of a connection that cannot be opened, and expect no other report."""
     owner = Owner()
     connection = RealtimeConnection(owner)
     with pytest.raises(UpstreamError) as caught:
@@ -103,7 +103,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 @asynccontextmanager
 async def plain_server(handle: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
-    """A TCP server; each connection is closed behind `handle`."""
+    """Run a TCP server that closes each connection after `handle`."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -123,7 +123,7 @@ async def plain_server(handle: Handler, tls: ssl.SSLContext | None = None) -> As
 
 
 def answering(response: bytes) -> Handler:
-    """Reads a request and answers it."""
+    """Return a handler that reads a request and answers it."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -136,7 +136,7 @@ def answering(response: bytes) -> Handler:
 # Opening
 
 
-async def test_it_opens_with_the_key_and_the_model() -> None:
+async def test_handshake_has_the_key_and_the_model() -> None:
     requests: list[bytes] = []
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -172,7 +172,7 @@ async def test_events_go_both_ways(simulator: RealtimeSimulator) -> None:
         (503, True, "server_is_overloaded", "overloaded"),
     ],
 )
-async def test_a_refusal_says_why_and_whether_a_retry_can_help(
+async def test_refusal_names_the_cause_and_whether_to_retry(
     simulator: RealtimeSimulator, status: int, retryable: bool, code: str, names: str
 ) -> None:
     simulator.faults.refuse(status)
@@ -184,7 +184,7 @@ async def test_a_refusal_says_why_and_whether_a_retry_can_help(
         await owner.next_event("session.created")
 
 
-async def test_an_account_without_quota_is_not_asked_again(simulator: RealtimeSimulator) -> None:
+async def test_exhausted_quota_is_not_retried(simulator: RealtimeSimulator) -> None:
     simulator.faults.refuse(429, code="insufficient_quota", message="You exceeded your current quota.")
     error = await refusal(simulator.url)
     assert (error.retryable, error.code) == (False, "insufficient_quota")
@@ -214,7 +214,7 @@ async def test_a_refusal_in_chunks_is_read_too() -> None:
     assert (error.retryable, error.code) == (False, "invalid_api_key")
 
 
-async def test_an_error_behind_the_handshake_is_an_event_and_then_a_loss(simulator: RealtimeSimulator) -> None:
+async def test_error_after_the_handshake_is_an_event_then_a_loss(simulator: RealtimeSimulator) -> None:
     simulator.faults.refuse(None, code="model_not_found", message="No such model.", close_code=4004)
     async with opened(simulator.url) as (_, owner):
         event = await owner.next_event("error")
@@ -222,10 +222,10 @@ async def test_an_error_behind_the_handshake_is_an_event_and_then_a_loss(simulat
         assert await owner.loss() == "closed with code 4004: server_error.model_not_found"
 
 
-# Servers that are none
+# Servers other than the Realtime API
 
 
-async def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silent_server_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = dataclasses.replace(connection.REALTIME_LIMITS, open_timeout_seconds=0.2)
     monkeypatch.setattr(connection, "REALTIME_LIMITS", limits)
     gone = asyncio.Event()
@@ -242,7 +242,7 @@ async def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.Monkey
     assert "did not answer within 0.2 s" in str(error)
 
 
-async def test_where_nobody_listens_there_is_no_api() -> None:
+async def test_refused_tcp_connection_is_retryable() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         error = await refusal(f"ws://127.0.0.1:{unused.getsockname()[1]}/v1/realtime")
@@ -250,13 +250,13 @@ async def test_where_nobody_listens_there_is_no_api() -> None:
     assert "cannot be reached" in str(error)
 
 
-async def test_a_server_that_hangs_up_is_tried_again() -> None:
+async def test_server_that_closes_at_once_is_retryable() -> None:
     async with plain_server(answering(b"")) as url:
         error = await refusal(url)
     assert (error.retryable, error.code) == (True, "connect")
 
 
-async def test_a_server_of_another_protocol_is_no_api() -> None:
+async def test_server_of_another_protocol_is_an_error() -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
         await reader.read()
@@ -274,7 +274,7 @@ async def test_a_server_of_another_protocol_is_no_api() -> None:
         (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", "not a WebSocket"),
     ],
 )
-async def test_a_web_server_that_is_no_websocket_server_is_none(response: bytes, message: str) -> None:
+async def test_web_server_without_websocket_is_an_error(response: bytes, message: str) -> None:
     async with plain_server(answering(response)) as url:
         error = await refusal(url)
     assert message in str(error)
@@ -290,7 +290,7 @@ async def test_a_refusals_retry_after_is_kept(simulator: RealtimeSimulator) -> N
     assert (await refusal(simulator.url)).retry_after_seconds is None
 
 
-async def test_tls_where_there_is_none_is_an_error_and_not_a_crash() -> None:
+async def test_tls_to_a_plain_server_is_an_error() -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -301,7 +301,7 @@ async def test_tls_where_there_is_none_is_an_error_and_not_a_crash() -> None:
     assert (error.retryable, error.code) == (True, "connect")
 
 
-async def test_a_certificate_that_nobody_has_signed_is_not_accepted() -> None:
+async def test_self_signed_certificate_is_refused() -> None:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(Path(__file__).with_name("self_signed.pem"))
     async with plain_server(answering(b""), tls) as url:
@@ -314,18 +314,18 @@ def test_the_systems_certificates_are_read_once() -> None:
     assert connection._tls() is connection._tls()
 
 
-async def test_a_host_that_cannot_be_found_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unknown_host_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_such_host(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    # A resolver of the test's own: some networks answer for every name.
+    # A resolver of the test, because some networks answer for every name.
     monkeypatch.setattr(socket, "getaddrinfo", no_such_host)
     error = await refusal("ws://realtime.invalid/v1/realtime")
     assert (error.retryable, error.code) == (True, "dns")
     assert "OPENAI_BASE_URL" in str(error)
 
 
-async def test_an_attempt_that_is_given_up_leaves_no_connection() -> None:
+async def test_cancelled_attempt_leaves_no_connection() -> None:
     asked, gone = asyncio.Event(), asyncio.Event()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -356,14 +356,14 @@ async def test_a_connection_that_breaks_is_reported_once(simulator: RealtimeSimu
         assert owner.lost.empty()
 
 
-async def test_one_that_the_api_closes_is_reported_with_code_and_reason(simulator: RealtimeSimulator) -> None:
+async def test_close_by_the_api_is_reported_with_code_and_reason(simulator: RealtimeSimulator) -> None:
     async with opened(simulator.url) as (_, owner):
         session = await simulator.wait_for_session()
         session.close(1011, "internal error, key sk-abcdefgh1234")
         assert await owner.loss() == "closed with code 1011: internal error, key ***"
 
 
-async def test_one_that_is_closed_here_is_not_reported(simulator: RealtimeSimulator) -> None:
+async def test_local_close_is_not_reported(simulator: RealtimeSimulator) -> None:
     async with opened(simulator.url) as (connection, owner):
         session = await simulator.wait_for_session()
         connection.close()
@@ -373,7 +373,7 @@ async def test_one_that_is_closed_here_is_not_reported(simulator: RealtimeSimula
         assert owner.lost.empty()
 
 
-async def test_one_that_is_cut_off_here_is_gone_at_once_and_not_reported(simulator: RealtimeSimulator) -> None:
+async def test_local_abort_is_immediate_and_not_reported(simulator: RealtimeSimulator) -> None:
     async with opened(simulator.url) as (connection, owner):
         session = await simulator.wait_for_session()
         session.stall()
@@ -387,7 +387,7 @@ async def test_one_that_is_cut_off_here_is_gone_at_once_and_not_reported(simulat
 @pytest.mark.parametrize(
     "odd", ["", "not json", "null", "[]", '"text"', "17", "{}", '{"type":5}', '{"type":null}', '{"type":"a"', "\0"]
 )
-async def test_what_is_no_event_is_passed_over(simulator: RealtimeSimulator, odd: str) -> None:
+async def test_message_that_is_no_event_is_skipped(simulator: RealtimeSimulator, odd: str) -> None:
     async with opened(simulator.url) as (_, owner):
         session = await simulator.wait_for_session()
         await owner.next_event("conversation.created")
@@ -397,7 +397,7 @@ async def test_what_is_no_event_is_passed_over(simulator: RealtimeSimulator, odd
         assert owner.lost.empty()
 
 
-async def test_while_the_api_does_not_read_writing_is_paused(simulator: RealtimeSimulator) -> None:
+async def test_writing_is_paused_while_the_api_does_not_read(simulator: RealtimeSimulator) -> None:
     async with opened(simulator.url) as (connection, owner):
         session = await simulator.wait_for_session()
         session.stall()
@@ -412,7 +412,7 @@ async def test_while_the_api_does_not_read_writing_is_paused(simulator: Realtime
         assert not connection.write_paused
 
 
-async def test_before_it_is_open_nothing_is_sent_and_closing_is_fine() -> None:
+async def test_unopened_connection_sends_nothing_and_can_be_closed() -> None:
     connection = RealtimeConnection(Owner())
     assert not connection.write_paused
     connection.send(b"{}")

@@ -1,4 +1,4 @@
-"""What an error of the Realtime API means for a call, and what of it may be shown."""
+"""The meaning of the Realtime API's errors for a call, and the redaction of their texts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.worker import api_events
 from worker.realtime import errors
 from worker.realtime.errors import ErrorEvent, Severity, from_handshake, redact, retry_after_seconds
 
-# As OpenAI's service words it.
+# The texts of OpenAI's service.
 INCORRECT_KEY = (
     "Incorrect API key provided: sk-abc***xyz. You can find your API key at "
     "https://platform.openai.com/account/api-keys."
@@ -53,9 +53,7 @@ def body(code: str | None, message: str, kind: str = "invalid_request_error") ->
         (301, None, False, "HTTP 301"),
     ],
 )
-def test_a_retry_is_worth_it_only_where_it_can_help(
-    status: int, code: str | None, retryable: bool, names: str
-) -> None:
+def test_only_temporary_refusals_are_retryable(status: int, code: str | None, retryable: bool, names: str) -> None:
     error = from_handshake(status, body(code, "Something is wrong."))
     assert error.retryable is retryable
     assert error.code == (code or f"http_{status}")
@@ -64,7 +62,7 @@ def test_a_retry_is_worth_it_only_where_it_can_help(
 
 
 @pytest.mark.parametrize("refusal", [BAD_KEY, MISSING_KEY], ids=["bad key", "no key"])
-def test_a_refusal_as_the_service_words_it_names_the_setting(refusal: Refusal) -> None:
+def test_openais_own_refusals_name_the_setting(refusal: Refusal) -> None:
     assert refusal.status is not None
     error = from_handshake(refusal.status, orjson.dumps({"error": refusal.error()}))
     assert not error.retryable
@@ -95,7 +93,7 @@ def test_a_refusal_as_the_service_words_it_names_the_setting(refusal: Refusal) -
     ],
 )
 @pytest.mark.parametrize("status", [401, 503])
-def test_an_odd_body_leaves_the_status(status: int, odd: bytes) -> None:
+def test_unreadable_body_leaves_the_status(status: int, odd: bytes) -> None:
     error = from_handshake(status, odd)
     assert error.code == f"http_{status}"
     assert error.retryable is (status == 503)
@@ -104,7 +102,7 @@ def test_an_odd_body_leaves_the_status(status: int, odd: bytes) -> None:
 
 
 @given(status=st.integers(300, 599), content=st.binary(max_size=60))
-def test_no_body_breaks_the_reading_of_it(status: int, content: bytes) -> None:
+def test_reading_never_fails_for_any_body(status: int, content: bytes) -> None:
     assert f"HTTP {status}" in str(from_handshake(status, content))
 
 
@@ -183,7 +181,7 @@ def test_a_wait_in_a_message_is_read(message: str, seconds: float | None) -> Non
 
 
 @given(st.text() | st.from_regex(r"try again in (\d+(\.\d+)?(ms|s|m|h)){1,6}"))
-def test_no_message_breaks_the_reading_of_a_wait(message: str) -> None:
+def test_reading_a_wait_never_fails_for_any_message(message: str) -> None:
     seconds = retry_after_seconds(message)
     assert seconds is None or 0 <= seconds <= 3600
 
@@ -223,7 +221,7 @@ def test_a_date_in_a_header_is_a_wait_from_now() -> None:
 
 
 @given(header=st.text(max_size=60))
-def test_no_header_breaks_the_reading_of_it(header: str) -> None:
+def test_reading_retry_after_never_fails_for_any_header(header: str) -> None:
     seconds = from_handshake(503, b"", header).retry_after_seconds
     assert seconds is None or 0 <= seconds <= 3600
 
@@ -251,13 +249,13 @@ def test_no_header_breaks_the_reading_of_it(header: str) -> None:
         (None, Severity.GOES_ON),
     ],
 )
-def test_only_what_no_session_can_get_over_is_fatal(code: str | None, severity: Severity) -> None:
+def test_only_errors_of_every_session_are_fatal(code: str | None, severity: Severity) -> None:
     error = ErrorEvent.from_event(api_events.error(code)["error"])
     assert error.severity is severity
     assert error.code == (code or "invalid_request_error")
 
 
-def test_an_error_event_keeps_what_it_is_about() -> None:
+def test_error_event_keeps_its_request_and_field() -> None:
     error = ErrorEvent.from_event(api_events.error("invalid_value", event_id="session-update")["error"])
     assert error.event_id == "session-update"
     assert error.message == "Something went wrong."
@@ -275,14 +273,14 @@ def test_an_error_event_keeps_what_it_is_about() -> None:
         {"code": "x" * 65},
     ],
 )
-def test_an_odd_error_has_a_label_that_a_metric_can_carry(odd: dict[str, Any]) -> None:
+def test_odd_error_code_becomes_a_valid_label(odd: dict[str, Any]) -> None:
     error = ErrorEvent.from_event(odd)
     assert error.severity is Severity.GOES_ON
     assert error.code in ("unknown", "17")
     assert isinstance(error.message, str)
 
 
-def test_a_failed_response_has_a_message_even_where_the_api_gives_none() -> None:
+def test_failed_response_without_a_message_gets_one() -> None:
     error = ErrorEvent.from_response({"type": "server_error", "code": "server_error"})
     assert (error.code, error.message) == ("server_error", "a response failed")
     assert ErrorEvent.from_response({"code": "insufficient_quota"}).severity is Severity.FATAL
@@ -320,7 +318,7 @@ def test_keys_are_never_shown(text: str) -> None:
 
 
 @given(st.from_regex(r"sk-[A-Za-z0-9_-]{8,40}", fullmatch=True))
-def test_no_openai_key_gets_through(key: str) -> None:
+def test_every_form_of_openai_key_is_redacted(key: str) -> None:
     masked = f"{key[:6]}***{key[-4:]}"
     for shape in (key, masked):
         assert shape not in redact(f"Incorrect API key provided: {shape}. You can find your API key at ...")
@@ -332,18 +330,18 @@ def test_words_are_not_taken_for_keys() -> None:
     assert redact(text) == text
 
 
-def test_a_long_message_is_cut() -> None:
+def test_long_message_is_truncated() -> None:
     assert len(redact("a " * 1000)) == 300
     assert len(ErrorEvent.from_event({"message": "a " * 1000}).message) == 300
 
 
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize("body", [b"", b'{"error": {"code": "invalid_api_key"}}'])
-def test_a_refused_key_is_known_as_one_for_the_operator(status: int, body: bytes) -> None:
+def test_refused_key_has_an_operator_code(status: int, body: bytes) -> None:
     assert errors.from_handshake(status, body).code in OPERATOR_CODES
 
 
-def test_an_error_is_either_for_the_operator_or_passes() -> None:
+def test_operator_and_passing_codes_are_disjoint() -> None:
     assert not {*OPERATOR_CODES} & {*PASSING_CODES}
     assert "session_expired" in PASSING_CODES
 
@@ -355,7 +353,7 @@ def test_account_code_ends_the_call_and_says_what_to_do(code: str) -> None:
     assert event.message != "no"
 
 
-def test_a_known_key_is_removed_whatever_it_looks_like(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_key_of_any_form_is_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
     known = redaction.KnownSecrets()
     monkeypatch.setattr(redaction, "KNOWN", known)
     known.know("settings", ["Plain-Key-0001"])
@@ -370,6 +368,6 @@ def test_a_known_key_is_removed_whatever_it_looks_like(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("levels", [300, 1000, 2000])
 @pytest.mark.parametrize("place", ['{"error":{"code":%s}}', '{"error":{"message":%s}}'])
-def test_a_refusal_that_is_too_deep_is_an_error_too(place: str, levels: int) -> None:
+def test_too_deeply_nested_refusal_is_an_error(place: str, levels: int) -> None:
     error = from_handshake(503, (place % ("[" * levels + "]" * levels)).encode())
     assert (error.code, error.retryable) == ("http_503", True)

@@ -1,4 +1,4 @@
-"""Limits that the calls of one process share, on a virtual clock."""
+"""The limits that the calls of one process share, on a virtual clock."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from worker.realtime.upstream_limits import (
 
 
 def limits() -> UpstreamLimits:
-    """Limits without jitter."""
+    """Return limits without jitter."""
     return UpstreamLimits(jitter=lambda: 1.0)
 
 
 def opened(now_seconds: float = 0.0) -> UpstreamLimits:
-    """Limits whose breaker has just opened."""
+    """Return limits whose breaker has just opened."""
     made = limits()
     for _ in range(FAILURES_TO_OPEN):
         made.failed(now_seconds)
@@ -80,7 +80,7 @@ class TestPause:
     def test_a_success_does_not_shorten_a_pause(self) -> None:
         made = limits()
         made.failed(100.0, 5.0)
-        # A response that was under way before the API asked for the pause.
+        # This response began before the API asked for the pause.
         made.succeeded(101.0, repeat=False)
         assert not made.may_send(104.0, repeat=False)
 
@@ -92,7 +92,7 @@ class TestPause:
 
 
 def spent(take: Callable[[float], bool], from_seconds: float, seconds: float = WINDOW_SECONDS) -> list[float]:
-    """Ask every 0.1 s, as often as it is granted; returns the times of the permissions."""
+    """Ask for permission every 0.1 s, and return the times at which it was granted."""
     times = []
     for step in range(round(seconds * 10)):
         now_seconds = from_seconds + step / 10
@@ -294,7 +294,7 @@ class TestLimitsTable:
         assert made.first_time("another")
 
 
-# An outage that 200 calls meet
+# An outage with 200 calls
 
 
 @dataclass
@@ -309,10 +309,10 @@ class Waiting:
 
 @dataclass
 class Outage:
-    """200 calls on a virtual clock, and an API that fails until `until_seconds`.
+    """A simulation of 200 calls on a virtual clock, with an API that fails until `until_seconds`.
 
-    The clock ticks every 200 ms, as a session's does. A call is held by the limits, or retries with back-off, as
-    `worker/session/answering.py` does.
+    The clock ticks every 200 ms, like a session's clock. A call waits for the limits, or retries with back-off,
+    like `worker/session/answering.py`.
     """
 
     until_seconds: float
@@ -348,26 +348,26 @@ class Outage:
             self.under_way.append((now_seconds + self.first_output_seconds, call))
 
 
-def test_an_outage_of_60_s_is_no_storm_and_ends_soon() -> None:
+def test_outage_of_60_s_causes_no_storm_and_ends_soon() -> None:
     outage = Outage(until_seconds=60.0)
     # The callers finish their turns in the first 10 s of the outage.
     calls = [Waiting(not_before_seconds=number / 20) for number in range(200)]
     outage.run(calls, seconds=75.0)
     during = [at for at in outage.requests if at < 60.0]
     per_second = Counter(int(at) for at in during)
-    # 5 requests open the breaker; then probes alone are sent: at 0.5, 1 and each 2 s.
+    # 5 requests open the breaker. Then only probes are sent: at 0.5 s, at 1 s, and every 2 s.
     assert max(per_second.values()) <= FAILURES_TO_OPEN + 1
     assert max(count for second, count in per_second.items() if second >= 5) == 1
     assert len(during) <= FAILURES_TO_OPEN + 2 + 60.0 / OPEN_MOST_SECONDS
-    # After the outage: a probe within 2 s, then waves that double with each answer.
+    # After the outage there is a probe within 2 s, then waves that double with each answer.
     waited = [call.served_seconds - 60.0 if call.served_seconds is not None else None for call in calls]
     assert None not in waited
     assert max(each for each in waited if each is not None) <= 6.0
-    # Each call was asked for once after the outage.
+    # Each call sent one request after the outage.
     assert len([at for at in outage.requests if at >= 60.0]) == 200
 
 
-def test_calls_that_begin_in_an_outage_are_held_back() -> None:
+def test_calls_that_begin_in_an_outage_wait() -> None:
     outage = Outage(until_seconds=30.0, limits=opened(0.0))
     calls = [Waiting(not_before_seconds=number / 10) for number in range(200)]
     outage.run(calls, seconds=40.0)

@@ -1,4 +1,4 @@
-"""Tokens, each counted once."""
+"""The counts of tokens and seconds: each token is counted once."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from worker.realtime.usage import MAX_SECONDS, MAX_TOKENS, TranscriptionUsage, U
 
 
 def usage_of(inputs: dict[str, Any] | None, outputs: dict[str, Any] | None) -> Usage:
-    """Read as the API writes it."""
+    """Check the usage against the API's types, and read it."""
     wire = {"input_token_details": inputs, "output_token_details": outputs}
     RealtimeResponseUsage.model_validate(wire, strict=True)
     return Usage.from_response(wire)
 
 
-def test_cached_tokens_are_a_part_of_the_input_and_counted_apart() -> None:
+def test_cached_tokens_are_subtracted_from_the_input() -> None:
     usage = usage_of(
         {
             "text_tokens": 69,
@@ -44,12 +44,12 @@ def test_cached_tokens_of_no_modality_are_text() -> None:
 
 
 @pytest.mark.parametrize("missing", [None, {}])
-def test_what_is_missing_is_nothing(missing: dict[str, Any] | None) -> None:
+def test_missing_counts_are_zero(missing: dict[str, Any] | None) -> None:
     assert usage_of(missing, missing) == Usage()
     assert Usage.from_response({}) == Usage()
 
 
-def test_figures_that_are_null_are_nothing() -> None:
+def test_null_counts_are_zero() -> None:
     usage = usage_of(
         {"text_tokens": 10, "audio_tokens": None, "cached_tokens": None, "cached_tokens_details": None},
         {"text_tokens": None, "audio_tokens": 5},
@@ -92,7 +92,7 @@ PLACES = [
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("count", ODD_COUNTS)
-def test_usage_with_a_count_that_cannot_be_true_is_refused(place: tuple[str, str], count: object) -> None:
+def test_implausible_count_is_refused(place: tuple[str, str], count: object) -> None:
     details, name = place
     with pytest.raises(ValueError, match="usage"):
         Usage.from_response({details: {name: count}})
@@ -117,7 +117,7 @@ def test_usage_of_another_shape_is_refused(odd: object) -> None:
         Usage.from_response(odd)
 
 
-def test_the_most_tokens_are_taken() -> None:
+def test_maximum_tokens_are_accepted() -> None:
     usage = Usage.from_response({"output_token_details": {"audio_tokens": MAX_TOKENS}})
     assert usage == Usage(output_audio=MAX_TOKENS)
 
@@ -126,7 +126,7 @@ def test_the_most_tokens_are_taken() -> None:
 
 
 def transcription_usage(wire: dict[str, Any]) -> TranscriptionUsage:
-    """Read as the API writes it."""
+    """Check the usage of a transcription against the API's types, and read it."""
     TypeAdapter(WireTranscriptionUsage).validate_python(wire, strict=True)
     return TranscriptionUsage.from_event(wire)
 
@@ -188,7 +188,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_no_usage_of_a_transcription_breaks_its_reading(wire: object) -> None:
+def test_odd_transcription_usage_only_raises_value_error(wire: object) -> None:
     try:
         usage = TranscriptionUsage.from_event(wire)
     except ValueError:

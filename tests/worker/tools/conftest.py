@@ -1,4 +1,4 @@
-"""Tools in a directory of the test's own, on the service's event loop."""
+"""Fixtures for tools in temporary directories, on the service's event loop."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def pytest_asyncio_loop_factories(
 
 
 class ToolsDir:
-    """A directory of tools."""
+    """A directory of tool files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def write(self, name: str, source: str) -> Path:
-        """Write a file, or replace it by another, as editors do."""
+        """Write a file, or replace an existing file, as editors do."""
         file = self.path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         new = file.with_name(f".{file.name}.new")
@@ -56,7 +56,7 @@ NewGate = Callable[[str], ProcessGate]
 
 @pytest.fixture
 async def open_tool_registry(tools_dir: ToolsDir, avr_tools_dir: ToolsDir) -> AsyncIterator[OpenRegistry]:
-    """Opens sheds on both directories; none of their processes and loops is left at the end."""
+    """Return a function that opens registries on both directories. Stop all registries at the end."""
     sheds: list[ToolRegistry] = []
 
     async def open_one(
@@ -75,7 +75,7 @@ async def open_tool_registry(tools_dir: ToolsDir, avr_tools_dir: ToolsDir) -> As
 
 @pytest.fixture
 def new_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NewGate]:
-    """Makes gates for tools; asked for before the shed is opened."""
+    """Return a function that makes gates for tools. Request it before `open_tool_registry`."""
     monkeypatch.setenv(gates.FOLDER, str(tmp_path))
     yield gates.new_gate
     gates.close_all()
@@ -83,12 +83,12 @@ def new_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NewGat
 
 @pytest.fixture
 def node() -> str:
-    """Node's executable."""
+    """Return Node's executable."""
     return needed_program("node")
 
 
 @pytest.fixture
 def node_modules() -> str:
-    """What AVR's documented tools require."""
+    """Return the folder of the packages that AVR's documented tools require."""
     found = str(NODE_MODULES) if (NODE_MODULES / "axios").exists() and (NODE_MODULES / "dotenv").exists() else None
     return needed(found, "axios and dotenv are missing: run make node-tools")

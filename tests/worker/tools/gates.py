@@ -1,4 +1,4 @@
-"""Places where tools wait for their tests, in another process: a tool says `reached`, and waits for `open`."""
+"""Gates at which tools in other processes wait for their tests: a tool marks the gate as reached, and waits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from tests.helpers import eventually
 
 FOLDER: Final = "AVR_TEST_GATES"
-"""The variable that names the folder of the gates."""
+"""The environment variable that names the folder of the gates."""
 
 _GUARD_SECONDS = 60
 _MOST_WAITING = 100
@@ -18,24 +18,24 @@ _opened: list[int] = []
 
 
 class Gate:
-    """A place at which a thread waits."""
+    """A gate at which a thread waits."""
 
     def __init__(self) -> None:
         self.reached = threading.Event()
         self.open = threading.Event()
 
     def wait(self) -> None:
-        """Block until the test opens."""
+        """Block until the test opens the gate."""
         self.reached.set()
         assert self.open.wait(_GUARD_SECONDS)
 
     async def is_reached(self) -> None:
-        """Wait for the thread, without blocking the event loop of the test."""
+        """Wait until the thread reaches the gate, without blocking the test's event loop."""
         await eventually(self.reached.is_set, _GUARD_SECONDS)
 
 
 class ProcessGate:
-    """A place at which a tool in another process waits: a file that it makes, and a pipe without a writer."""
+    """A gate at which a tool in another process waits: a file that the tool makes, and a pipe without a writer."""
 
     def __init__(self, name: str) -> None:
         folder = Path(os.environ[FOLDER])
@@ -43,26 +43,26 @@ class ProcessGate:
         self._pipe = folder / f"{name}.pipe"
 
     def reach(self) -> None:
-        """Say that the tool has come here."""
+        """Mark the gate as reached. Called by the tool."""
         self._reached.touch()
 
     def wait(self) -> None:
-        """Block until the test opens, or ends."""
+        """Block until the test opens the gate, or ends."""
         self.reach()
         with self._pipe.open("rb", buffering=0) as pipe:
             pipe.read(1)
 
     async def is_reached(self) -> None:
-        """Wait for the tool, without blocking the event loop of the test."""
+        """Wait until the tool reaches the gate, without blocking the test's event loop."""
         await eventually(self._reached.exists, _GUARD_SECONDS)
 
     @property
     def was_reached(self) -> bool:
-        """Whether the tool has come here."""
+        """Return whether the tool has reached the gate."""
         return self._reached.exists()
 
     def open(self) -> None:
-        """Let tools go that wait here, now or later."""
+        """Open the gate for all tools that wait, now or later."""
         pipe = os.open(self._pipe, os.O_RDWR | os.O_NONBLOCK)
         os.write(pipe, bytes(_MOST_WAITING))
         _opened.append(pipe)
@@ -75,11 +75,11 @@ def close_all() -> None:
 
 
 def gate(name: str) -> ProcessGate:
-    """The gate of this name; a test makes its own with `new_gate`."""
+    """Return the gate of this name. A test makes gates with `new_gate`."""
     return ProcessGate(name)
 
 
 def new_gate(name: str) -> ProcessGate:
-    """Make a gate, for a test."""
+    """Make a gate for a test."""
     os.mkfifo(Path(os.environ[FOLDER]) / f"{name}.pipe")
     return ProcessGate(name)

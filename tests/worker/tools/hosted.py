@@ -1,4 +1,4 @@
-"""Processes that run tools, without a shed around them."""
+"""Processes that run tools, without a registry."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ OUR_SECRETS = (
     *("TLS_KEY", "CLUSTER_TLS_KEY", "REDIS_URL", "REDIS_URL_FILE", "OPENAI_MCP_SERVERS"),
 )
 OTHERS = ("MY_API_KEY", "MY_TOKEN", "TLS_CERT", "OPENAI_MODEL", "WEATHER_URL", "DATABASE_URL")
-"""Variables that tools see."""
+"""Variables that tools may see."""
 
 
 @dataclass(eq=False)
 class LoadedTool:
-    """A tool of a host's."""
+    """A loaded tool of a host."""
 
     host: ToolHost
     script: Part
     name: str
 
     async def call(self, *, uuid: str = "a-uuid", **arguments: object) -> Any:
-        """Call it in a call."""
+        """Run the tool in a call."""
         async with asyncio.timeout(GUARD_SECONDS):
             message = {"op": "call", "uuid": uuid, "args": arguments, "metadata": {}}
             return await self.host.ask(self.script, self.name, message)
 
 
 class Host(ToolHost):
-    """A host of tools in one language."""
+    """A host for tools in one language."""
 
     def __init__(self, program: Program, directory: Path, suffix: str, *, limits: HostLimits = LIMITS) -> None:
         super().__init__(program, limits=limits)
@@ -57,7 +57,7 @@ class Host(ToolHost):
         raise NotImplementedError
 
     async def load_source(self, source: str, name: str) -> LoadedTool:
-        """Load a tool from its source."""
+        """Load a tool from source text."""
         file = f"{name}{self._suffix}"
         script = self.part("load", file=str(self._directory / file), source=source)
         await self.load(script, file)
@@ -67,12 +67,12 @@ class Host(ToolHost):
 
 
 def children() -> list[psutil.Process]:
-    """Processes of tools; the test run may have others, such as a Redis."""
+    """Return the processes of tools; the test run may have other children, such as a Redis."""
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
             is_redis = any("redis" in each for each in process.cmdline())
-        except psutil.ZombieProcess:  # it counts until its end has been noticed
+        except psutil.ZombieProcess:  # a zombie counts, because its parent has not collected it yet
             is_redis = False
         except psutil.NoSuchProcess:
             continue
@@ -82,7 +82,7 @@ def children() -> list[psutil.Process]:
 
 
 def lives(pid: int) -> bool:
-    """Whether a process runs."""
+    """Return whether a process runs."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""How tests call a tool."""
+"""Helpers with which tests run a tool."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ METADATA = {"from": "+15550100", "to": "600"}
 
 
 async def run(tool_set: ToolSet, name: str, **arguments: Any) -> ToolResult:
-    """The result of a tool, called in a call."""
+    """Run a tool in a call and return its result."""
     return await tool_set.run(name, json.dumps(arguments), uuid=UUID, metadata=METADATA)
 
 
 async def output(tool_set: ToolSet, name: str, **arguments: Any) -> str:
-    """What the model is told by a tool that works."""
+    """Run a tool, expect success, and return its output for the model."""
     result = await run(tool_set, name, **arguments)
     assert result.outcome == "ok", result
     return result.output
 
 
 def names(tool_set: ToolSet) -> list[str]:
-    """Of the tools in a toolbox."""
+    """Return the names of the tools in a tool set."""
     return [definition["name"] for definition in tool_set.definitions]

@@ -7,7 +7,7 @@ from worker.tools.errors import InvalidArguments
 
 
 @pytest.mark.parametrize("nothing", ["", " ", "{}", " {}\n"])
-def test_nothing_is_no_arguments(nothing: str) -> None:
+def test_empty_text_means_no_arguments(nothing: str) -> None:
     assert parse(nothing) == {}
 
 
@@ -29,7 +29,7 @@ def test_an_object_is_read() -> None:
         ('{"city": "' + "x" * MAX_ARGUMENTS_CHARACTERS + '"}', "longer than"),
     ],
 )
-def test_what_is_no_object_is_refused(text: str, said: str) -> None:
+def test_anything_but_an_object_is_refused(text: str, said: str) -> None:
     with pytest.raises(InvalidArguments, match=said) as refused:
         parse(text)
     assert len(str(refused.value)) < 300

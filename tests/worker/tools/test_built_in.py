@@ -34,7 +34,7 @@ TRICKS = (
     "_X.",
     "_600",
 )
-"""None of these is the name of an extension."""
+"""Values that are not names of extensions."""
 
 
 def transfer(**arguments: Any) -> Transfer:
@@ -56,11 +56,11 @@ def test_the_parameters_are_those_that_avr_documents() -> None:
     assert built_in.HANGUP_FUNCTION["parameters"]["properties"] == {}
 
 
-def test_an_extension_is_enough() -> None:
+def test_transfer_needs_only_an_extension() -> None:
     assert transfer(transfer_extension="600") == Transfer("600", "demo", 1)
 
 
-def test_everything_can_be_given() -> None:
+def test_transfer_takes_context_and_priority() -> None:
     given = transfer(transfer_extension="*98", transfer_context="from-internal", transfer_priority="2")
     assert given == Transfer("*98", "from-internal", 2)
 
@@ -87,11 +87,11 @@ def test_a_priority_is_a_number_or_a_label(priority: object, meant: int | str) -
     assert transfer(transfer_extension="600", transfer_priority=priority).priority == meant
 
 
-def test_what_is_left_empty_is_left_out() -> None:
+def test_empty_transfer_arguments_use_the_defaults() -> None:
     assert transfer(transfer_extension="600", transfer_context=" ", transfer_priority=None) == Transfer("600")
 
 
-def test_what_is_not_known_is_ignored() -> None:
+def test_unknown_transfer_arguments_are_ignored() -> None:
     assert transfer(transfer_extension="600", reason="asked for a person") == Transfer("600")
 
 
@@ -116,32 +116,32 @@ def test_what_is_not_known_is_ignored() -> None:
         ({"transfer_extension": "600", "transfer_priority": 10**12}, "transfer_priority must be"),
     ],
 )
-def test_what_cannot_be_dialled_is_told_to_the_model(arguments: dict[str, Any], said: str) -> None:
+def test_invalid_transfer_target_is_explained_to_the_model(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidArguments, match=said):
         transfer(**arguments)
 
 
 @pytest.mark.parametrize("trick", TRICKS)
-def test_tricks_are_refused_without_a_rule_of_the_operator(trick: str) -> None:
+def test_external_targets_are_refused_without_a_rule(trick: str) -> None:
     for arguments in ({"transfer_extension": trick}, {"transfer_extension": "600", "transfer_context": trick}):
         with pytest.raises(InvalidArguments):
             built_in.parse_transfer(json.dumps(arguments))
 
 
-def test_a_refused_transfer_names_the_entry_and_whom_to_ask() -> None:
+def test_refused_transfer_names_the_missing_entry() -> None:
     with pytest.raises(built_in.TransferRefused, match=r"refused: .* operator of this service") as refused:
         built_in.parse_transfer('{"transfer_extension": "0044 123 456"}')
     assert refused.value.entry == "0044123456@demo"
 
 
-def test_a_transfer_without_a_context_goes_to_that_of_the_rule() -> None:
+def test_transfer_without_context_uses_the_rules_context() -> None:
     rule = TransferRule("from-internal")
     assert built_in.parse_transfer('{"transfer_extension": 600}', rule) == Transfer("600", "from-internal")
     with pytest.raises(built_in.TransferRefused):
         built_in.parse_transfer('{"transfer_extension": "600", "transfer_context": "demo"}', rule)
 
 
-def test_arguments_that_are_no_object_are_refused() -> None:
+def test_arguments_other_than_an_object_are_refused() -> None:
     with pytest.raises(InvalidArguments, match="not a JSON object"):
         built_in.parse_transfer("600")
     with pytest.raises(InvalidArguments, match="not a JSON object"):
@@ -149,5 +149,5 @@ def test_arguments_that_are_no_object_are_refused() -> None:
 
 
 @pytest.mark.parametrize("arguments", ["", "{}", '{"reason": "goodbye"}'])
-def test_hanging_up_takes_nothing(arguments: str) -> None:
+def test_hangup_ignores_its_arguments(arguments: str) -> None:
     assert built_in.parse_hangup(arguments) == Hangup()

@@ -33,7 +33,7 @@ def test_a_tool_without_arguments_takes_an_empty_object(schema: object) -> None:
     }
 
 
-def test_later_changes_by_the_file_change_nothing() -> None:
+def test_definition_is_a_copy_of_the_files_schema() -> None:
     schema: dict[str, Any] = {"type": "object", "properties": {"city": {"enum": ["Rome"]}}}
     definition = Definition.parse("tool", "", schema, None)
     schema["properties"]["city"]["enum"].append("Paris")
@@ -41,7 +41,7 @@ def test_later_changes_by_the_file_change_nothing() -> None:
 
 
 @pytest.mark.parametrize(("given", "meant"), [(None, False), (False, False), (True, True)])
-def test_only_a_tool_that_says_so_is_idempotent(given: object, meant: bool) -> None:
+def test_only_a_declared_tool_is_idempotent(given: object, meant: bool) -> None:
     assert Definition.parse("tool", "", {}, given).idempotent is meant
 
 
@@ -64,7 +64,7 @@ def test_only_a_tool_that_says_so_is_idempotent(given: object, meant: bool) -> N
         ({"idempotent": "yes"}, "idempotent is 'yes'"),
     ],
 )
-def test_what_is_wrong_is_named_in_one_line(change: dict[str, object], said: str) -> None:
+def test_invalid_attribute_is_named_in_one_line(change: dict[str, object], said: str) -> None:
     given: dict[str, object] = {"name": "tool", "description": "", "input_schema": {}, "idempotent": None}
     with pytest.raises(BadTool, match=said) as refused:
         Definition.parse(**(given | change))
@@ -76,7 +76,7 @@ def test_a_name_may_have_64_characters() -> None:
     assert Definition.parse("x" * 64, "", {}, None).name == "x" * 64
 
 
-def test_a_schema_that_the_api_refuses_is_mended_for_it_alone() -> None:
+def test_schema_is_changed_for_the_api_and_kept_for_checks() -> None:
     schema = {
         "properties": {"list": {"type": "array"}},
         "anyOf": [{"required": ["list"]}, {"required": ["other"]}],
@@ -94,7 +94,7 @@ def test_a_schema_that_the_api_refuses_is_mended_for_it_alone() -> None:
     assert definition.parameters == {"type": "object"} | schema
 
 
-def test_a_schema_that_cannot_be_mended_is_refused_in_one_line() -> None:
+def test_schema_that_the_api_never_accepts_is_refused() -> None:
     with pytest.raises(
         BadTool, match="the API would refuse it: it must have parameters of the type object"
     ) as refused:

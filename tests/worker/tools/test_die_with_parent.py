@@ -37,7 +37,7 @@ def test_a_program_dies_with_its_parent_even_when_it_is_stopped(stopped: bool) -
     assert gone
 
 
-def test_it_does_not_start_for_a_parent_that_has_died() -> None:
+def test_program_does_not_start_without_its_parent() -> None:
     command = [sys.executable, LAUNCHER, str(os.getppid()), sys.executable, "-c", "print('started')"]
     ended = subprocess.run(command, capture_output=True, check=False, timeout=60)
     assert (ended.returncode, ended.stdout) == (1, b"")

@@ -36,11 +36,11 @@ def test_only_variables_that_are_set_count_as_withheld() -> None:
     assert environment.withheld == ("STS_TOKEN", "STS_TOKEN_FILE", "admin_token")
 
 
-def test_what_is_granted_is_there_whatever_its_case() -> None:
+def test_granted_variable_is_kept_in_any_case() -> None:
     environment = ToolEnvironment.of({"STS_TOKEN": "x", "admin_token": "y"}, granted=["ADMIN_TOKEN"])
     assert environment.variables == {"admin_token": "y"}
     assert environment.withheld == ("STS_TOKEN",)
 
 
-def test_no_value_is_in_a_representation() -> None:
+def test_repr_shows_no_values() -> None:
     assert "secret" not in repr(ToolEnvironment.of({"MY_TOKEN": "secret", "STS_TOKEN": "secret"}))

@@ -31,7 +31,7 @@ def test_tools_are_python_and_javascript_files_by_name(tmp_path: Path) -> None:
     assert found(tmp_path) == ["_c.js", "a.js", "b.py", "c.py", "e.mjs"]
 
 
-def test_an_edit_changes_the_stamp_and_nothing_else_does(tmp_path: Path) -> None:
+def test_only_an_edit_changes_the_stamp(tmp_path: Path) -> None:
     file = tmp_path / "a.py"
     file.write_text("one")
     before = scan(tmp_path).stamps
@@ -53,8 +53,8 @@ def test_an_edit_changes_the_stamp_and_nothing_else_does(tmp_path: Path) -> None
     assert scan(tmp_path).stamps != touched
 
 
-def test_the_target_of_a_link_counts(tmp_path: Path) -> None:
-    """As Kubernetes mounts a ConfigMap: a link to a directory that is replaced as a whole."""
+def test_stamp_is_that_of_a_links_target(tmp_path: Path) -> None:
+    """Follow links as Kubernetes mounts a ConfigMap: a link to a directory that is replaced as a whole."""
     for version in ("one", "two"):
         (tmp_path / version).mkdir()
         (tmp_path / version / "a.js").write_text("same")
@@ -69,14 +69,14 @@ def test_the_target_of_a_link_counts(tmp_path: Path) -> None:
     assert scan(tools).stamps != before
 
 
-def test_a_link_to_nowhere_is_listed_and_reading_it_says_why(tmp_path: Path) -> None:
+def test_broken_link_is_listed_and_fails_to_read(tmp_path: Path) -> None:
     (tmp_path / "a.py").symlink_to("nowhere.py")
     assert found(tmp_path) == ["a.py"]
     with pytest.raises(BadTool, match="No such file"):
         read(tmp_path / "a.py")
 
 
-def test_what_is_too_long_is_not_read(tmp_path: Path) -> None:
+def test_too_long_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "a.py"
     file.write_bytes(b"#" * MAX_SOURCE_BYTES)
     assert len(read(file)) == MAX_SOURCE_BYTES
@@ -85,7 +85,7 @@ def test_what_is_too_long_is_not_read(tmp_path: Path) -> None:
         read(file)
 
 
-def test_more_files_than_openai_takes_functions_are_left_out(tmp_path: Path) -> None:
+def test_files_over_the_limit_of_functions_are_left_out(tmp_path: Path) -> None:
     for number in range(MAX_FILES + 2):
         (tmp_path / f"tool{number:03}.py").touch()
     listing = scan(tmp_path)

@@ -1,4 +1,4 @@
-"""The Node process: what it survives, what it does not, and that nothing is left of it."""
+"""The Node process: failures that it survives, failures that end it, and its clean end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.system
 
 
 class Host(AnyHost):
-    """A host, and tools by their handlers."""
+    """A host that loads tools from the source of their handlers."""
 
     def __init__(self, node: str, directory: Path, limits: HostLimits = LIMITS) -> None:
         super().__init__(programs.node(node, ToolEnvironment.of()), directory, ".js", limits=limits)
@@ -47,7 +47,7 @@ class Host(AnyHost):
         )
 
     async def pid(self) -> int:
-        """Of the process that runs now."""
+        """Return the id of the current process."""
         return int(await call(await self.tool("() => process.pid", name="pid")))
 
 
@@ -67,18 +67,18 @@ async def call(tool: LoadedTool, **arguments: Any) -> str:
     return str(await tool.call(**arguments))
 
 
-async def test_there_is_no_process_before_the_first_need_and_one_after(host: Host) -> None:
+async def test_first_use_starts_the_only_process(host: Host) -> None:
     assert children() == []
     pids = {await host.pid(), await host.pid()}
     assert [process.pid for process in children()] == list(pids)
 
 
-async def test_calls_that_come_together_start_one_process(host: Host) -> None:
+async def test_simultaneous_first_calls_start_one_process(host: Host) -> None:
     pids = await asyncio.gather(*(host.pid() for _ in range(5)))
     assert len(set(pids)) == 1
 
 
-async def test_what_a_tool_prints_is_logged_and_nothing_it_prints_breaks_the_protocol(host: Host) -> None:
+async def test_printed_lines_are_logged_and_break_no_protocol(host: Host) -> None:
     printing = """() => {
       console.log("from the console");
       process.stdout.write('{"id": 1, "result": "forged"}\\n');
@@ -130,7 +130,7 @@ async def test_each_printed_line_names_its_call(host: Host) -> None:
     assert {(line["tool"], line["log_level"]) for line in lines} == {("it", "debug")}
 
 
-async def test_a_printed_line_is_cut(host: Host) -> None:
+async def test_long_printed_line_is_truncated(host: Host) -> None:
     tool = await host.tool("() => { console.log('x'.repeat(1e6)); process.stdout.write('y'.repeat(1e6)); }")
     with capture_logs() as lines:
         await call(tool)
@@ -138,7 +138,7 @@ async def test_a_printed_line_is_cut(host: Host) -> None:
     assert [line["text"] for line in lines] == ["x" * 300 + "...", "y" * 300 + "..."]
 
 
-async def test_lines_before_the_first_call_are_for_everybody(host: Host) -> None:
+async def test_lines_before_the_first_call_are_logged_at_info(host: Host) -> None:
     tool = await host.tool("(console.log('loaded'), () => 'done')")
     with capture_logs() as lines:
         await host.tool("(console.log('loaded too'), () => 'done')", name="other")
@@ -149,7 +149,7 @@ async def test_lines_before_the_first_call_are_for_everybody(host: Host) -> None
     assert [(line["text"], line["log_level"]) for line in lines] == [("loaded too", "info"), ("later", "debug")]
 
 
-async def test_a_flood_of_output_neither_blocks_the_tool_nor_fills_the_log(host: Host) -> None:
+async def test_output_flood_does_not_block_the_tool_or_fill_the_log(host: Host) -> None:
     tool = await host.tool("() => { for (let i = 0; i < 1e5; i++) console.log('x'.repeat(100)); return 'done'; }")
     with capture_logs() as lines:
         assert await call(tool) == "done"
@@ -167,7 +167,7 @@ OUTSIDE = {
 
 
 @pytest.mark.parametrize("statement", OUTSIDE.values(), ids=OUTSIDE)
-async def test_a_failure_outside_of_a_handler_costs_nobody_a_call(host: Host, statement: str) -> None:
+async def test_failure_outside_of_a_handler_fails_no_call(host: Host, statement: str) -> None:
     tool = await host.tool(f"() => {{ {statement}; return process.pid; }}")
     with capture_logs() as lines:
         before = await call(tool)
@@ -178,7 +178,7 @@ async def test_a_failure_outside_of_a_handler_costs_nobody_a_call(host: Host, st
     assert await call(tool) == before
 
 
-async def test_a_tool_that_blocks_the_event_loop_is_killed_others_are_told_and_work_again(host: Host) -> None:
+async def test_tool_that_blocks_the_loop_is_killed_and_others_recover(host: Host) -> None:
     waiting = await host.tool("(uuid, args) => (args.now ? 'now' : new Promise(() => {}))", name="waiting")
     spinning = await host.tool("() => { for (;;); }", name="spinning")
     before = await host.pid()
@@ -196,14 +196,14 @@ async def test_a_tool_that_blocks_the_event_loop_is_killed_others_are_told_and_w
     assert len(children()) == 1
 
 
-async def test_work_that_takes_long_without_blocking_is_not_a_hang(host: Host) -> None:
+async def test_long_nonblocking_work_is_no_stall(host: Host) -> None:
     tool = await host.tool(f"() => new Promise((end) => setTimeout(() => end('done'), {2500 * HANG_SECONDS}))")
     before = await host.pid()
     assert await call(tool) == "done"
     assert await host.pid() == before
 
 
-async def test_a_stopped_process_is_killed(host: Host) -> None:
+async def test_stopped_process_is_killed(host: Host) -> None:
     tool = await host.tool("() => 'done'")
     psutil.Process(await host.pid()).suspend()
     with pytest.raises(ToolLost, match="was stalled"):
@@ -211,7 +211,7 @@ async def test_a_stopped_process_is_killed(host: Host) -> None:
     assert await call(tool) == "done"
 
 
-async def test_a_file_that_blocks_when_it_is_loaded_is_no_tool(host: Host) -> None:
+async def test_file_that_blocks_while_loading_is_refused(host: Host) -> None:
     with pytest.raises(BadTool, match="Node did not survive loading it: its event loop was stalled"):
         await host.tool("() => 1", before="for (;;)")
     assert await call(await host.tool("() => 'done'")) == "done"
@@ -225,9 +225,7 @@ async def test_a_file_that_blocks_when_it_is_loaded_is_no_tool(host: Host) -> No
         ("process.abort()", "SIGABRT"),
     ],
 )
-async def test_a_tool_that_ends_the_process_costs_calls_that_are_told_so(
-    host: Host, end: str, reason: str
-) -> None:
+async def test_running_calls_fail_when_a_tool_ends_the_process(host: Host, end: str, reason: str) -> None:
     waiting = await host.tool("() => new Promise(() => {})", name="waiting")
     ending = await host.tool(f"() => new Promise(() => {{ {end}; }})", name="ending")
     both = await asyncio.gather(call(waiting), call(ending), return_exceptions=True)
@@ -236,7 +234,7 @@ async def test_a_tool_that_ends_the_process_costs_calls_that_are_told_so(
     assert await call(await host.tool("() => 'done'")) == "done"
 
 
-async def test_a_version_outlives_its_file_and_its_process(host: Host, tmp_path: Path) -> None:
+async def test_version_survives_its_file_and_its_process(host: Host, tmp_path: Path) -> None:
     old = await host.tool("() => 'old'")
     new = await host.tool("() => 'new'")
     psutil.Process(await host.pid()).kill()
@@ -244,7 +242,7 @@ async def test_a_version_outlives_its_file_and_its_process(host: Host, tmp_path:
     assert [await call(old), await call(new)] == ["old", "new"]
 
 
-async def test_a_version_that_does_not_load_again_fails_its_calls_alone(host: Host, tmp_path: Path) -> None:
+async def test_version_that_fails_to_reload_fails_only_its_calls(host: Host, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     once = f"if (require('fs').existsSync('{marker}')) throw new Error('only once')"
     tool = await host.tool("() => 'done'", before=once)
@@ -255,7 +253,7 @@ async def test_a_version_that_does_not_load_again_fails_its_calls_alone(host: Ho
         await call(tool)
 
 
-async def test_node_forgets_versions_that_nobody_holds(host: Host) -> None:
+async def test_node_forgets_unused_versions(host: Host) -> None:
     collected = await host.tool(
         "() => new Promise((seen) => { global.seen = seen; })",
         before="const registry = (global.registry = new FinalizationRegistry(() => global.seen('gone')))",
@@ -275,12 +273,12 @@ async def test_node_forgets_versions_that_nobody_holds(host: Host) -> None:
 
 
 @pytest.mark.parametrize("limits", [HostLimits(max_overdue=3)])
-async def test_calls_that_never_return_are_ended_with_their_process_when_there_are_too_many(host: Host) -> None:
+async def test_too_many_overdue_calls_end_the_process(host: Host) -> None:
     never = await host.tool("() => new Promise(() => {})")
     before = await host.pid()
     for expected in (before, before, None):
         running = asyncio.create_task(call(never))
-        await host.pid()  # the line of the call has gone out before this one's
+        await host.pid()  # the line of the call was written before this one
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
@@ -290,14 +288,14 @@ async def test_calls_that_never_return_are_ended_with_their_process_when_there_a
 
 
 @pytest.mark.parametrize("limits", [HostLimits(max_requests=2)])
-async def test_more_calls_at_once_than_it_takes_are_told_so(host: Host) -> None:
+async def test_calls_over_the_limit_are_refused(host: Host) -> None:
     await is_told_of_two_others(await host.tool("() => new Promise(() => {})"))
 
 
-async def test_a_line_that_is_no_reply_ends_the_process(host: Host) -> None:
+async def test_invalid_reply_ends_the_process(host: Host) -> None:
     descriptor = "Number(process.argv[3])"
     tool = await host.tool(f"() => new Promise(() => require('fs').writeSync({descriptor}, 'no reply\\n'))")
-    with pytest.raises(ToolLost, match="no reply: JSONDecodeError"):
+    with pytest.raises(ToolLost, match="invalid reply: JSONDecodeError"):
         await call(tool)
     assert await call(await host.tool("() => 'done'")) == "done"
 
@@ -307,7 +305,7 @@ async def test_a_line_without_end_ends_the_process(host: Host) -> None:
         "() => new Promise(() => { for (const handle of process._getActiveHandles())"
         " if (handle.constructor.name === 'Socket' && !handle._isStdio) handle.write('x'.repeat(3e6)); })"
     )
-    with pytest.raises(ToolLost, match="no reply: ValueError"):
+    with pytest.raises(ToolLost, match="invalid reply: ValueError"):
         await call(tool)
 
 
@@ -349,5 +347,5 @@ uvloop.run(main(*sys.argv[1:]))
 
 
 @pytest.mark.parametrize("handler", ["() => new Promise(() => {})", "() => { for (;;); }"], ids=["waits", "spins"])
-def test_it_dies_with_its_worker(node: str, handler: str) -> None:
+def test_node_process_dies_with_its_worker(node: str, handler: str) -> None:
     dies_with_its_worker(WORKER, node, handler)

@@ -1,4 +1,4 @@
-"""JavaScript files as AVR documents them, through the toolbox of a call and a real Node process."""
+"""JavaScript files as AVR documents them, through the tool set of a call and a real Node process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.system
 
 
 class Api:
-    """An HTTP service of the operator's: says what it was asked."""
+    """An operator's HTTP service that answers with the request's own data."""
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
@@ -59,7 +59,7 @@ async def api(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
 
 @pytest.fixture
 async def javascript(tools_dir: ToolsDir, open_tool_registry: OpenRegistry, node: str) -> Any:
-    """Writes handlers into one file each and returns a toolbox with them."""
+    """Return a function that writes each handler into a file and returns a tool set of these files."""
 
     async def write(**handlers: str) -> ToolSet:
         for name, handler in handlers.items():
@@ -181,7 +181,7 @@ async def test_a_file_that_requires_dotenv_reads_the_services_env_file(
     assert printed == ["Call back: +15550100", f"UUID: {UUID}"]
 
 
-async def test_an_exception_of_a_package_is_told_by_its_message(
+async def test_result_contains_the_message_of_a_packages_exception(
     tools_dir: ToolsDir,
     open_tool_registry: OpenRegistry,
     node: str,
@@ -206,7 +206,7 @@ async def test_a_tool_without_arguments_runs(
     assert (await tool_set.run("opening_hours", "", uuid=UUID, metadata={})).output == "From nine to five"
 
 
-async def test_python_and_javascript_are_side_by_side_in_the_order_of_their_files(
+async def test_python_and_javascript_tools_are_in_order_of_files(
     tools_dir: ToolsDir, open_tool_registry: OpenRegistry, node: str
 ) -> None:
     tools_dir.write("b.js", NO_ARGUMENTS)
@@ -251,13 +251,11 @@ RESULTS = {
 
 
 @pytest.mark.parametrize(("handler", "told"), RESULTS.values(), ids=RESULTS)
-async def test_a_string_is_told_as_it_is_and_anything_else_as_json(
-    handler: str, told: str, javascript: Any
-) -> None:
+async def test_string_result_is_unchanged_and_others_are_json(handler: str, told: str, javascript: Any) -> None:
     assert await output(await javascript(it=handler), "it") == told
 
 
-async def test_a_result_that_is_too_long_is_cut_with_a_note(javascript: Any) -> None:
+async def test_too_long_result_is_truncated_with_a_note(javascript: Any) -> None:
     tool_set = await javascript(
         long="async () => '\\u0001'.repeat(10_000_000)", fits="async () => 'x'.repeat(32768)"
     )
@@ -284,7 +282,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize(("handler", "told", "where"), FAILURES.values(), ids=FAILURES)
-async def test_an_exception_is_told_without_a_stack_and_logged_without_what_it_says(
+async def test_exception_gives_no_stack_and_its_message_is_not_logged(
     handler: str, told: str, where: str, javascript: Any
 ) -> None:
     tool_set = await javascript(it=handler)
@@ -314,7 +312,7 @@ async def test_handlers_run_side_by_side(javascript: Any) -> None:
     assert await asyncio.gather(*(output(tool_set, "meet") for _ in range(3))) == ["met"] * 3
 
 
-async def test_a_handler_that_does_not_answer_in_time_is_given_up(
+async def test_handler_without_an_answer_times_out(
     tools_dir: ToolsDir, open_tool_registry: OpenRegistry, node: str
 ) -> None:
     for name, answer in (("never", "new Promise(() => {})"), ("now", "'now'")):
@@ -345,7 +343,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("source", "reason"), BAD.values(), ids=BAD)
-async def test_a_file_that_does_not_load_is_named_in_one_line_while_others_work(
+async def test_bad_file_is_named_in_one_line_and_others_work(
     source: str, reason: str, tools_dir: ToolsDir, open_tool_registry: OpenRegistry, node: str
 ) -> None:
     tools_dir.write("bad.js", source)
@@ -360,7 +358,7 @@ async def test_a_file_that_does_not_load_is_named_in_one_line_while_others_work(
     assert await output(tool_set, "opening_hours") == "From nine to five"
 
 
-async def test_a_node_that_does_not_start_is_named_and_python_tools_work(
+async def test_node_that_does_not_start_leaves_python_tools_working(
     tools_dir: ToolsDir, open_tool_registry: OpenRegistry
 ) -> None:
     tools_dir.write("a.js", NO_ARGUMENTS)
@@ -374,7 +372,7 @@ async def test_a_node_that_does_not_start_is_named_and_python_tools_work(
     assert await output(tool_set, "b") == "done"
 
 
-async def test_what_node_could_not_load_is_tried_again_when_it_can_be_started(
+async def test_files_load_again_once_node_can_be_started(
     tools_dir: ToolsDir,
     open_tool_registry: OpenRegistry,
     node: str,
@@ -390,7 +388,7 @@ async def test_what_node_could_not_load_is_tried_again_when_it_can_be_started(
     assert names(await tool_registry.tool_set()) == ["opening_hours"]
 
 
-async def test_new_calls_get_an_edited_file_while_old_calls_keep_theirs(
+async def test_new_calls_get_an_edited_file_and_old_calls_do_not(
     tools_dir: ToolsDir, open_tool_registry: OpenRegistry, node: str
 ) -> None:
     def write(answer: str, helper: str) -> None:
@@ -420,7 +418,7 @@ async def test_new_calls_get_an_edited_file_while_old_calls_keep_theirs(
 async def test_a_directory_that_is_replaced_behind_a_link_is_read_anew(
     tmp_path: Path, tools_dir: ToolsDir, open_tool_registry: OpenRegistry, node: str
 ) -> None:
-    """As Kubernetes mounts a ConfigMap."""
+    """Replace the target of a link, as Kubernetes does with a mounted ConfigMap."""
     for version in ("one", "two"):
         (tmp_path / version).mkdir()
         (tmp_path / version / "a.js").write_text(
@@ -436,7 +434,7 @@ async def test_a_directory_that_is_replaced_behind_a_link_is_read_anew(
     assert await output(await tool_registry.tool_set(), "a") == f"two {tmp_path / 'two'}"
 
 
-async def test_packages_of_the_tools_own_come_first(
+async def test_packages_beside_the_tool_come_first(
     tools_dir: ToolsDir, open_tool_registry: OpenRegistry, node: str, node_modules: str
 ) -> None:
     tools_dir.write("node_modules/axios/index.js", "module.exports = 'the tools own';")
@@ -445,9 +443,7 @@ async def test_packages_of_the_tools_own_come_first(
     assert await output(tool_set, "a") == "the tools own"
 
 
-async def test_the_environment_is_passed_on_without_what_no_tool_needs(
-    javascript: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_environment_is_passed_on_without_secrets(javascript: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*OUR_SECRETS, *OTHERS):
         monkeypatch.setenv(name, "value")
     tool_set = await javascript(environment="() => Object.keys(process.env)")
@@ -457,7 +453,7 @@ async def test_the_environment_is_passed_on_without_what_no_tool_needs(
     assert not set(OUR_SECRETS) & set(seen)
 
 
-async def test_the_first_read_of_a_withheld_variable_is_logged_with_a_hint(
+async def test_first_read_of_a_withheld_variable_is_logged(
     javascript: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://:pass@host")
@@ -473,7 +469,7 @@ async def test_the_first_read_of_a_withheld_variable_is_logged_with_a_hint(
     assert (line["variable"], line["hint"]) == ("REDIS_URL", "TOOLS_ENV=REDIS_URL lets tools see it")
 
 
-async def test_a_withheld_variable_that_is_granted_is_there(
+async def test_granted_variable_is_visible(
     tools_dir: ToolsDir, open_tool_registry: OpenRegistry, node: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://:pass@host")
@@ -511,7 +507,7 @@ async def test_a_users_own_avr_transfer_is_loaded_from_avr_tools(
     assert api.asked == [{"uuid": UUID, "exten": "600"}]
 
 
-async def test_only_a_tool_that_says_so_is_idempotent(
+async def test_only_a_declared_tool_is_idempotent(
     tools_dir: ToolsDir, open_tool_registry: OpenRegistry, node: str
 ) -> None:
     tools_dir.write("a.js", "module.exports = { name: 'a', handler: () => {}, idempotent: true };")

@@ -6,19 +6,19 @@ from hypothesis import strategies as st
 from worker.tools.printed_lines import MAX_LINE_CHARACTERS, MAX_LINES_PER_SECOND, PrintedLines
 
 
-def test_lines_are_logged_when_they_are_whole() -> None:
+def test_only_finished_lines_are_logged() -> None:
     printed = PrintedLines()
     assert printed.feed(b"one\ntw", 0.0) == (["one"], 0)
     assert printed.feed(b"o\r\n\n  \nthree", 0.0) == (["two"], 0)
     assert printed.feed("é\n".encode(), 0.0) == (["threeé"], 0)
 
 
-def test_bytes_that_are_no_text_are_shown_as_such() -> None:
+def test_invalid_utf_8_is_replaced() -> None:
     assert PrintedLines().feed(b"\xff\xfe\n", 0.0) == (["\ufffd\ufffd"], 0)
 
 
 @given(st.lists(st.integers(1, 5000), min_size=1))
-def test_a_long_line_is_cut_and_what_is_kept_of_it_is_bounded(chunks: list[int]) -> None:
+def test_long_line_is_truncated_and_its_buffer_is_bounded(chunks: list[int]) -> None:
     printed = PrintedLines()
     for size in chunks:
         assert printed.feed(b"x" * size, 0.0) == ([], 0)
@@ -29,7 +29,7 @@ def test_a_long_line_is_cut_and_what_is_kept_of_it_is_bounded(chunks: list[int])
     assert printed.feed(b"short\n", 0.0) == (["short"], 0)
 
 
-def test_more_lines_a_second_than_a_log_can_bear_are_dropped_and_counted() -> None:
+def test_lines_over_the_maximum_are_dropped_and_counted() -> None:
     printed = PrintedLines()
     flood = b"".join(b"line %d\n" % number for number in range(1000))
     lines, dropped = printed.feed(flood, 10.1)

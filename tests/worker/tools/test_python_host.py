@@ -1,4 +1,4 @@
-"""The process that runs Python tools: what it survives, what it does not, and that nothing is left of it."""
+"""The process that runs Python tools: failures that it survives, failures that end it, and its clean end."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from worker.tools.host_process import HostLimits
 from worker.tools.printed_lines import MAX_LINES_PER_SECOND
 from worker.tools.tool_host import Part
 
-# Each keeps the interpreter to itself: `pause` waits for a signal, the expression takes years.
+# Statements that hold the interpreter: `pause` waits for a signal, the expression takes years.
 HOLDERS = {
     "a function in C": "import ctypes; ctypes.PyDLL(None).pause()",
     "a regular expression": "import re; re.match('(a+)+$', 'a' * 60 + 'b')",
 }
 HOLD = HOLDERS["a function in C"]
-# The same, and it says so when it does: at the gate `held`.
+# The same as HOLD, but it marks the gate `held` as reached first.
 HOLD_AND_TELL = (
     "import ctypes, os;"
     " command = f'touch {os.environ[\"AVR_TEST_GATES\"]}/held.reached; exec sleep 1000';"
@@ -48,7 +48,7 @@ HOLD_AND_TELL = (
 
 
 class PythonHost(Host):
-    """A host, and tools by the statements of their handlers."""
+    """A host that loads tools from the statements of their handlers."""
 
     async def tool(self, *statements: str, kind: str = "def", before: str = "", name: str = "it") -> LoadedTool:
         lines = [
@@ -60,7 +60,7 @@ class PythonHost(Host):
         return await self.load_source("\n".join(lines), name)
 
     async def pid(self) -> int:
-        """Of the process that runs now."""
+        """Return the id of the current process."""
         tool = await self.tool("import os; return os.getpid()", name="pid")
         return int(await tool.call())
 
@@ -75,7 +75,7 @@ class PythonHost(Host):
 
 @pytest.fixture
 async def host(tmp_path: Path, new_gate: NewGate, limits: HostLimits) -> AsyncIterator[PythonHost]:
-    # The gates come first: the environment of the process is that of now.
+    # `new_gate` must run first, because the process gets a copy of the environment of this moment.
     host = PythonHost(programs.python([tmp_path], ToolEnvironment.of()), tmp_path, ".py", limits=limits)
     yield host
     await host.stop()
@@ -86,7 +86,7 @@ def limits() -> HostLimits:
     return LIMITS
 
 
-async def test_there_is_no_process_before_the_first_need_and_one_after(host: PythonHost) -> None:
+async def test_first_use_starts_the_only_process(host: PythonHost) -> None:
     assert children() == []
     pids = {*await asyncio.gather(*(host.pid() for _ in range(5))), await host.pid()}
     assert [process.pid for process in children()] == list(pids)
@@ -154,7 +154,7 @@ async def test_each_printed_line_names_its_call(host: PythonHost, kind: str) -> 
     assert {(line["tool"], line["log_level"]) for line in lines} == {("it", "debug")}
 
 
-async def test_a_printed_line_is_cut(host: PythonHost) -> None:
+async def test_long_printed_line_is_truncated(host: PythonHost) -> None:
     tool = await host.tool("print('x' * 10**6)", "print('y' * 10**6, end='')")
     with capture_logs() as lines:
         await tool.call()
@@ -162,7 +162,7 @@ async def test_a_printed_line_is_cut(host: PythonHost) -> None:
     assert [line["text"] for line in lines] == ["x" * 300 + "...", "y" * 300 + "..."]
 
 
-async def test_lines_before_the_first_call_are_for_everybody(host: PythonHost) -> None:
+async def test_lines_before_the_first_call_are_logged_at_info(host: PythonHost) -> None:
     tool = await host.tool("return 'done'")
     with capture_logs() as lines:
         await host.tool("return 'done'", before="print('loaded too')", name="other")
@@ -196,9 +196,7 @@ async def test_a_tool_that_holds_the_interpreter_is_killed(host: PythonHost, hol
     assert len(children()) == 1
 
 
-async def test_a_call_that_a_hung_process_had_not_begun_runs_in_the_next(
-    host: PythonHost, new_gate: NewGate
-) -> None:
+async def test_call_not_begun_by_a_stalled_process_runs_in_the_next(host: PythonHost, new_gate: NewGate) -> None:
     held = new_gate("held")
     holding = await host.tool(HOLD_AND_TELL, name="holding")
     tool = await host.tool("return 'done'")
@@ -209,9 +207,7 @@ async def test_a_call_that_a_hung_process_had_not_begun_runs_in_the_next(
         await lost
 
 
-async def test_a_tool_that_holds_the_interpreter_past_its_time_out_is_killed(
-    host: PythonHost, new_gate: NewGate
-) -> None:
+async def test_tool_that_stalls_after_its_timeout_is_killed(host: PythonHost, new_gate: NewGate) -> None:
     held = new_gate("held")
     holding = await host.tool(HOLD_AND_TELL)
     calling = asyncio.create_task(holding.call())
@@ -222,7 +218,7 @@ async def test_a_tool_that_holds_the_interpreter_past_its_time_out_is_killed(
     await eventually(lambda: not children(), GUARD_SECONDS)
 
 
-async def test_a_file_that_holds_the_interpreter_when_it_is_loaded_is_no_tool(host: PythonHost) -> None:
+async def test_file_that_stalls_while_loading_is_refused(host: PythonHost) -> None:
     good, bad = await asyncio.gather(
         host.tool("return 'done'", name="good"), host.tool("pass", before=HOLD, name="bad"), return_exceptions=True
     )
@@ -232,7 +228,7 @@ async def test_a_file_that_holds_the_interpreter_when_it_is_loaded_is_no_tool(ho
     assert await good.call() == "done"
 
 
-async def test_a_stopped_process_is_killed(host: PythonHost) -> None:
+async def test_stopped_process_is_killed(host: PythonHost) -> None:
     tool = await host.tool("return 'done'")
     psutil.Process(await host.pid()).suspend()
     assert await tool.call() == "done"
@@ -242,9 +238,7 @@ async def test_a_stopped_process_is_killed(host: PythonHost) -> None:
     ("end", "reason"),
     [("os._exit(3)", "exit 3"), ("os.kill(os.getpid(), 11)", "SIGSEGV"), ("os.abort()", "SIGABRT")],
 )
-async def test_a_tool_that_ends_the_process_costs_calls_that_are_told_so(
-    host: PythonHost, end: str, reason: str
-) -> None:
+async def test_running_calls_fail_when_a_tool_ends_the_process(host: PythonHost, end: str, reason: str) -> None:
     waiting = await host.tool("import asyncio; await asyncio.Event().wait()", kind="async def", name="waiting")
     ending = await host.tool(f"import os; {end}", name="ending")
     both = await asyncio.gather(waiting.call(), ending.call(), return_exceptions=True)
@@ -253,7 +247,7 @@ async def test_a_tool_that_ends_the_process_costs_calls_that_are_told_so(
     assert await (await host.tool("return 'done'")).call() == "done"
 
 
-async def test_a_version_outlives_its_file_and_its_process(host: PythonHost) -> None:
+async def test_version_survives_its_file_and_its_process(host: PythonHost) -> None:
     old, new = await host.tool("return 'old'"), await host.tool("return 'new'")
     psutil.Process(await host.pid()).kill()
     await eventually(lambda: not children())
@@ -261,7 +255,7 @@ async def test_a_version_outlives_its_file_and_its_process(host: PythonHost) -> 
     assert list(told) == ["old", "new", "old"]
 
 
-async def test_a_version_that_does_not_load_again_fails_its_calls_alone(host: PythonHost, tmp_path: Path) -> None:
+async def test_version_that_fails_to_reload_fails_only_its_calls(host: PythonHost, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     once = f"import pathlib\nif pathlib.Path({str(marker)!r}).exists(): raise ValueError"
     tool = await host.tool("return 'done'", before=once)
@@ -272,7 +266,7 @@ async def test_a_version_that_does_not_load_again_fails_its_calls_alone(host: Py
         await tool.call()
 
 
-async def test_a_version_that_nobody_holds_is_forgotten(host: PythonHost) -> None:
+async def test_unused_version_is_forgotten(host: PythonHost) -> None:
     victim = await host.tool("return 'done'", name="victim")
     count = await host.tool(
         "import gc, sys; gc.collect(); return [n for n in sys.modules if n.endswith('_victim')]", name="count"
@@ -283,7 +277,7 @@ async def test_a_version_that_nobody_holds_is_forgotten(host: PythonHost) -> Non
     assert await count.call() == "[]"
 
 
-async def test_arguments_are_checked_there(host: PythonHost) -> None:
+async def test_python_process_checks_arguments(host: PythonHost) -> None:
     schema = await host.schema(properties={"city": {"type": "string"}}, required=["city"])
     await host.check(schema, city="Rome")
     with pytest.raises(InvalidArguments, match="'city' is a required property") as wrong:
@@ -291,7 +285,7 @@ async def test_arguments_are_checked_there(host: PythonHost) -> None:
     assert wrong.value.keywords == ("required",)
 
 
-async def test_a_schema_survives_its_process(host: PythonHost) -> None:
+async def test_schema_survives_its_process(host: PythonHost) -> None:
     schema = await host.schema(required=["city"])
     psutil.Process(await host.pid()).kill()
     await eventually(lambda: not children())
@@ -300,13 +294,13 @@ async def test_a_schema_survives_its_process(host: PythonHost) -> None:
 
 
 @pytest.mark.parametrize("reference", ["http://127.0.0.1:1/schema", "#/$defs/nowhere", "#/properties/city"])
-async def test_a_schema_that_leads_nowhere_fails_its_checks_alone(host: PythonHost, reference: str) -> None:
+async def test_unresolvable_schema_fails_only_its_own_checks(host: PythonHost, reference: str) -> None:
     schema = await host.schema(properties={"city": {"$ref": reference}})
     with pytest.raises(ToolFailed):
         await host.check(schema, city="Rome")
 
 
-async def test_a_check_without_an_end_costs_no_process_and_no_other_call(host: PythonHost) -> None:
+async def test_endless_check_ends_no_process_and_no_other_call(host: PythonHost) -> None:
     endless = await host.schema(properties={"code": {"pattern": "^(a+)+$"}})
     tool = await host.tool("return 'done'")
     before = await host.pid()
@@ -317,7 +311,7 @@ async def test_a_check_without_an_end_costs_no_process_and_no_other_call(host: P
     assert await host.pid() == before
 
 
-async def test_a_failure_outside_of_a_handler_costs_nobody_a_call(host: PythonHost) -> None:
+async def test_failure_outside_of_a_handler_fails_no_call(host: PythonHost) -> None:
     fail = "import threading\ndef fail(): raise RangeError('no Ada')\nclass RangeError(Exception): pass"
     tool = await host.tool("threading.Thread(target=fail).start()", "return 'done'", before=fail)
     with capture_logs() as lines:
@@ -342,7 +336,7 @@ async def test_a_flood_of_lines_does_not_fill_the_log(host: PythonHost) -> None:
 
 
 @pytest.mark.parametrize("limits", [HostLimits(max_requests=2)])
-async def test_more_calls_at_once_than_it_takes_are_told_so(host: PythonHost) -> None:
+async def test_calls_over_the_limit_are_refused(host: PythonHost) -> None:
     tool = await host.tool("import asyncio; await asyncio.Event().wait()", kind="async def")
     await is_told_of_two_others(tool)
 
@@ -389,5 +383,5 @@ uvloop.run(main(*sys.argv[1:]))
 
 
 @pytest.mark.parametrize("statement", ["import time; time.sleep(1000)", HOLD], ids=["waits", "holds"])
-def test_it_dies_with_its_worker(statement: str) -> None:
+def test_python_process_dies_with_its_worker(statement: str) -> None:
     dies_with_its_worker(WORKER, statement)

@@ -1,4 +1,4 @@
-"""Python files as an operator writes them, through the toolbox of a call."""
+"""Python files as an operator writes them, through the tool set of a call."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_a_third_parameter_gets_the_metadata(
     assert json.loads(await output(tool_set, "echo", a=1)) == [UUID, {"a": 1}, METADATA]
 
 
-async def test_a_handler_may_keep_what_it_gets(tools_dir: ToolsDir, open_tool_registry: OpenRegistry) -> None:
+async def test_handler_may_change_its_arguments(tools_dir: ToolsDir, open_tool_registry: OpenRegistry) -> None:
     tools_dir.write(
         "spoil.py",
         """
@@ -141,7 +141,7 @@ async def test_handlers_run_side_by_side(kind: str, tools_dir: ToolsDir, open_to
     assert await asyncio.gather(*(output(tool_set, "meet") for _ in range(3))) == ["met"] * 3
 
 
-async def test_a_client_that_a_file_keeps_between_calls_stays_on_one_loop(
+async def test_async_handlers_of_a_file_share_one_loop(
     tools_dir: ToolsDir, open_tool_registry: OpenRegistry
 ) -> None:
     for name in ("one", "two"):
@@ -176,7 +176,7 @@ async def test_a_client_that_a_file_keeps_between_calls_stays_on_one_loop(
         ("raise ValueError('sk-proj-1234567890 on\\n' + 'x' * 9999)", "ValueError: *** on xxx"),
     ],
 )
-async def test_an_exception_is_told_without_a_traceback_and_logged_without_what_it_says(
+async def test_exception_gives_no_traceback_and_message_is_not_logged(
     kind: str, statement: str, error: str, tools_dir: ToolsDir, open_tool_registry: OpenRegistry
 ) -> None:
     tools_dir.write(
@@ -250,7 +250,7 @@ async def test_a_coroutine_that_times_out_is_cancelled(
     await cancelled.is_reached()
 
 
-async def test_a_function_that_times_out_is_left_to_itself(
+async def test_timed_out_function_keeps_running(
     tools_dir: ToolsDir, open_tool_registry: OpenRegistry, new_gate: NewGate
 ) -> None:
     stuck = new_gate("stuck")
@@ -289,7 +289,7 @@ def handler(uuid, args):
 
 
 async def modules(tool_set: ToolSet) -> list[str]:
-    """Modules of tools that the process has, without that of the tool `modules`."""
+    """Return the modules of tools in the process, without the module of the tool `modules`."""
     found = json.loads(await output(tool_set, "modules"))
     return [each for each in found if not each.endswith("_modules")]
 
@@ -358,9 +358,7 @@ def test_every_package_of_ours_makes_room_for_the_operators() -> None:
     assert {each.removesuffix("*") for each in included} == PACKAGES
 
 
-async def test_versions_that_no_call_holds_any_more_are_gone(
-    tools_dir: ToolsDir, open_tool_registry: OpenRegistry
-) -> None:
+async def test_unused_versions_are_forgotten(tools_dir: ToolsDir, open_tool_registry: OpenRegistry) -> None:
     tools_dir.write("modules.py", MODULES)
     tools_dir.write("a.py", "name = 'a'\ndef handler(uuid, args): return 'one'\n")
     tool_registry = await open_tool_registry()
@@ -395,7 +393,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("source", "reason"), BAD.values(), ids=BAD)
-async def test_a_file_that_does_not_load_is_named_in_one_line_while_others_work(
+async def test_bad_file_is_named_in_one_line_and_others_work(
     source: str, reason: str, tools_dir: ToolsDir, open_tool_registry: OpenRegistry
 ) -> None:
     tools_dir.write("modules.py", MODULES)
@@ -413,7 +411,7 @@ async def test_a_file_that_does_not_load_is_named_in_one_line_while_others_work(
     assert len(await modules(tool_set)) == 1
 
 
-async def test_an_import_that_blocks_costs_itself_alone(
+async def test_blocked_import_affects_only_its_file(
     tools_dir: ToolsDir, open_tool_registry: OpenRegistry, new_gate: NewGate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocked = new_gate("import")
@@ -428,7 +426,7 @@ async def test_an_import_that_blocks_costs_itself_alone(
     assert blocked.was_reached
 
 
-async def test_nothing_is_left_when_the_tool_registry_is_stopped(
+async def test_stopped_registry_leaves_no_thread_or_process(
     tools_dir: ToolsDir, open_tool_registry: OpenRegistry
 ) -> None:
     before = threading.active_count()
@@ -442,7 +440,7 @@ async def test_nothing_is_left_when_the_tool_registry_is_stopped(
     await eventually(lambda: threading.active_count() <= before)
 
 
-async def test_the_environment_is_passed_on_without_what_no_tool_needs(
+async def test_environment_is_passed_on_without_secrets(
     tools_dir: ToolsDir, open_tool_registry: OpenRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (*OUR_SECRETS, *OTHERS):
@@ -465,7 +463,7 @@ READS = {
 
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
-async def test_the_first_read_of_a_withheld_variable_is_logged_with_a_hint(
+async def test_first_read_of_a_withheld_variable_is_logged(
     read: str, tools_dir: ToolsDir, open_tool_registry: OpenRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://:pass@host")
@@ -490,7 +488,7 @@ async def test_the_first_read_of_a_withheld_variable_is_logged_with_a_hint(
     assert (line["variable"], line["hint"]) == ("REDIS_URL", "TOOLS_ENV=REDIS_URL lets tools see it")
 
 
-async def test_a_variable_that_a_tool_sets_itself_is_its_own(
+async def test_variable_set_by_a_tool_is_not_withheld(
     tools_dir: ToolsDir, open_tool_registry: OpenRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://:pass@host")
@@ -509,7 +507,7 @@ async def test_a_variable_that_a_tool_sets_itself_is_its_own(
     assert not [line for line in lines if line["log_level"] == "warning"]
 
 
-async def test_a_withheld_variable_that_is_granted_is_there(
+async def test_granted_variable_is_visible(
     tools_dir: ToolsDir, open_tool_registry: OpenRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://:pass@host")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from worker.tools.result import MAX_OUTPUT_BYTES, bounded, render
 
 
-def test_a_string_is_told_as_it_is() -> None:
+def test_string_result_is_unchanged() -> None:
     assert render('It\'s 21 °C, "sunny"\n') == 'It\'s 21 °C, "sunny"\n'
 
 
@@ -32,12 +32,12 @@ class Weather:
         (datetime.date(2026, 11, 21), '"2026-11-21"'),
     ],
 )
-def test_anything_else_is_told_as_json(value: object, told: str) -> None:
+def test_other_results_are_json(value: object, told: str) -> None:
     assert render(value) == told
     json.loads(told)
 
 
-def test_what_is_no_json_is_refused() -> None:
+def test_result_other_than_json_is_refused() -> None:
     with pytest.raises(TypeError):
         render(object())
     itself: list[object] = []
@@ -46,12 +46,12 @@ def test_what_is_no_json_is_refused() -> None:
         render(itself)
 
 
-def test_what_just_fits_is_not_cut() -> None:
+def test_result_at_the_limit_is_not_truncated() -> None:
     assert bounded("x" * MAX_OUTPUT_BYTES) == "x" * MAX_OUTPUT_BYTES
 
 
 @given(st.sampled_from("xé€😀"), st.integers(0, 3), st.integers(1, 3 * MAX_OUTPUT_BYTES))
-def test_what_is_longer_is_cut_between_characters_with_a_note(character: str, shift: int, length: int) -> None:
+def test_longer_result_is_truncated_between_characters(character: str, shift: int, length: int) -> None:
     text = "." * shift + character * length
     told = bounded(text)
     assert len(told.encode()) <= MAX_OUTPUT_BYTES
@@ -64,5 +64,5 @@ def test_what_is_longer_is_cut_between_characters_with_a_note(character: str, sh
         assert len(told.encode()) > MAX_OUTPUT_BYTES - len(character.encode())
 
 
-def test_what_utf_8_cannot_carry_is_replaced() -> None:
+def test_characters_outside_utf_8_are_replaced() -> None:
     assert bounded("a\ud800b") == "a?b"

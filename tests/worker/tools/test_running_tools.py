@@ -1,4 +1,4 @@
-"""Tools that run beside a call, which may go on in another session meanwhile."""
+"""Tools that run beside a call, which may move to another session meanwhile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from worker.tools.tool_set import ToolSet
 
 
 class Gated:
-    """A tool that answers when it may, with the call that it was for."""
+    """A tool that waits for the test, and answers with the id of its call."""
 
     def __init__(self) -> None:
         self.definition = Definition.parse("gated", "", None, None)
@@ -25,7 +25,7 @@ class Gated:
         self.metadata: Mapping[str, str] = {}
 
     async def check(self, arguments: dict[str, Any]) -> None:
-        """Any will do."""
+        """Accept all arguments."""
 
     async def call(self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str]) -> str:
         self.metadata = metadata
@@ -34,7 +34,7 @@ class Gated:
 
 
 class Session:
-    """One session's tools, and what came of them."""
+    """The running tools of one session, and their outputs."""
 
     def __init__(self) -> None:
         self.outputs: list[tuple[str, str, bool]] = []
@@ -53,7 +53,7 @@ async def tool_set(gated: Gated) -> ToolSet:
     return ToolSet([gated], timeout_seconds=60, stopped=asyncio.get_running_loop().create_future())
 
 
-async def test_a_tool_that_is_done_is_none_that_runs(gated: Gated, tool_set: ToolSet) -> None:
+async def test_finished_tool_is_not_listed_as_running(gated: Gated, tool_set: ToolSet) -> None:
     session = Session()
     assert session.tools.start(tool_set, "call_1", "gated", "{}") is None
     assert list(session.tools.tasks) == ["call_1"]
@@ -64,7 +64,7 @@ async def test_a_tool_that_is_done_is_none_that_runs(gated: Gated, tool_set: Too
     assert gated.metadata == {"from": "100"}
 
 
-async def test_one_too_many_is_not_run(gated: Gated, tool_set: ToolSet) -> None:
+async def test_tool_over_the_limit_is_not_run(gated: Gated, tool_set: ToolSet) -> None:
     session = Session()
     for number in range(MAX_RUNNING_TOOLS):
         assert session.tools.start(tool_set, f"call_{number}", "gated", "{}") is None
@@ -78,7 +78,7 @@ async def test_one_too_many_is_not_run(gated: Gated, tool_set: ToolSet) -> None:
     await eventually(lambda: session.outputs[-1][0] == "call_x")
 
 
-async def test_its_output_is_that_of_whoever_has_the_call_when_it_is_done(gated: Gated, tool_set: ToolSet) -> None:
+async def test_output_goes_to_the_session_that_has_the_call(gated: Gated, tool_set: ToolSet) -> None:
     first, second, third = Session(), Session(), Session()
     first.tools.start(tool_set, "call_1", "gated", "{}")
     assert first.tools.hand_over(second.tools) == ["call_1"]
@@ -93,7 +93,7 @@ async def test_its_output_is_that_of_whoever_has_the_call_when_it_is_done(gated:
     assert not third.tools.tasks
 
 
-async def test_an_output_goes_to_the_session_that_takes_over(gated: Gated, tool_set: ToolSet) -> None:
+async def test_kept_output_goes_to_the_next_session(gated: Gated, tool_set: ToolSet) -> None:
     first, second, third = Session(), Session(), Session()
     gated.gate.set()
     first.tools.start(tool_set, "call_1", "gated", "{}")
@@ -106,7 +106,7 @@ async def test_an_output_goes_to_the_session_that_takes_over(gated: Gated, tool_
     assert third.outputs == [("call_1", "of call", False)]
 
 
-async def test_outputs_that_are_kept_are_bounded(gated: Gated, tool_set: ToolSet) -> None:
+async def test_kept_outputs_are_bounded(gated: Gated, tool_set: ToolSet) -> None:
     first, second = Session(), Session()
     gated.gate.set()
     for number in range(MAX_KEPT_OUTPUTS + 3):
@@ -127,7 +127,7 @@ async def test_a_cancelled_tool_is_not_handed_over(tool_set: ToolSet) -> None:
     assert second.tools.is_empty
 
 
-async def test_what_nobody_waits_for_is_given_up(tool_set: ToolSet) -> None:
+async def test_cancel_ends_all_running_tools(tool_set: ToolSet) -> None:
     session = Session()
     session.tools.start(tool_set, "call_1", "gated", "{}")
     (task,) = session.tools.tasks.values()
@@ -138,7 +138,7 @@ async def test_what_nobody_waits_for_is_given_up(tool_set: ToolSet) -> None:
     assert not session.outputs
 
 
-async def test_a_name_that_the_model_made_up_has_no_series_of_its_own(tool_set: ToolSet) -> None:
+async def test_invented_tool_name_is_counted_as_other(tool_set: ToolSet) -> None:
     session = Session()
     session.tools.start(tool_set, "call_1", "of_nobody", "{}")
     await eventually(lambda: session.outputs)
@@ -146,7 +146,7 @@ async def test_a_name_that_the_model_made_up_has_no_series_of_its_own(tool_set: 
 
 
 class Lost(Gated):
-    """A tool that is cut off, and the second time answers."""
+    """A tool that is interrupted the first time and answers the second time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ class Lost(Gated):
         return await super().call(uuid, arguments, metadata)
 
 
-async def test_a_tool_that_was_cut_off_is_told_as_such() -> None:
+async def test_interrupted_tool_is_reported_as_lost() -> None:
     session, next_one = Session(), Session()
     tool_set = ToolSet([Lost()], timeout_seconds=60, stopped=asyncio.get_running_loop().create_future())
     session.tools.start(tool_set, "call_1", "gated", "{}")
@@ -171,7 +171,7 @@ async def test_a_tool_that_was_cut_off_is_told_as_such() -> None:
     assert next_one.outputs == [told]
 
 
-async def test_a_run_takes_the_place_of_one_that_was_cut_off() -> None:
+async def test_new_run_replaces_an_interrupted_run() -> None:
     session, next_one = Session(), Session()
     tool_set = ToolSet([Lost()], timeout_seconds=60, stopped=asyncio.get_running_loop().create_future())
     for runs in (1, 2):

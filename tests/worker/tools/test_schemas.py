@@ -19,7 +19,7 @@ def test_arguments_that_match_pass() -> None:
     checked({"city": "Rome", "days": 3}, properties={"city": {"type": "string"}}, required=["city"])
 
 
-def test_each_problem_is_named_with_its_place() -> None:
+def test_message_names_each_problem_and_its_place() -> None:
     with pytest.raises(InvalidArguments) as refused:
         checked(
             {"stay": {"nights": "two"}, "breakfast": 1},
@@ -34,7 +34,7 @@ def test_each_problem_is_named_with_its_place() -> None:
     assert set(refused.value.keywords) == {"type", "required", "additionalProperties"}
 
 
-def test_the_message_is_bounded_however_much_is_wrong() -> None:
+def test_message_about_many_problems_is_bounded() -> None:
     with pytest.raises(InvalidArguments) as refused:
         checked({f"key{i}": "x" * 10_000 for i in range(1000)}, additionalProperties={"type": "integer"})
     assert str(refused.value).count("not of type") <= MAX_PROBLEMS
@@ -54,7 +54,7 @@ def test_a_reference_to_another_document_is_not_fetched() -> None:
         ({"required": "city"}, r"no JSON Schema: \$.required"),
     ],
 )
-def test_a_wrong_schema_is_named_in_one_line(schema: dict[str, Any], said: str) -> None:
+def test_invalid_schema_is_explained_in_one_line(schema: dict[str, Any], said: str) -> None:
     with pytest.raises(BadTool, match=said) as refused:
         validator_of(schema)
     assert "\n" not in str(refused.value)
@@ -62,7 +62,7 @@ def test_a_wrong_schema_is_named_in_one_line(schema: dict[str, Any], said: str) 
 
 
 class Interrupted:
-    """A validator that does not get the interpreter until the bound has passed, the first few times."""
+    """A validator that gets no CPU time within the time limit, the first few times."""
 
     def __init__(self, times: int) -> None:
         self.checks = 0
@@ -75,13 +75,13 @@ class Interrupted:
         return iter(())
 
 
-def test_a_check_that_had_no_time_of_its_own_is_made_again() -> None:
+def test_check_without_cpu_time_is_repeated() -> None:
     validator = Interrupted(MAX_TRIES - 1)
     check({}, cast("Validator", validator))
     assert validator.checks == MAX_TRIES
 
 
-def test_a_check_that_never_has_time_of_its_own_is_given_up() -> None:
+def test_check_that_never_gets_cpu_time_fails() -> None:
     validator = Interrupted(MAX_TRIES)
     with pytest.raises(ArgumentsNotChecked):
         check({}, cast("Validator", validator))
@@ -99,7 +99,7 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize(("arguments", "schema"), ENDLESS.values(), ids=ENDLESS)
-def test_a_check_without_an_end_is_given_up(arguments: dict[str, Any], schema: dict[str, Any]) -> None:
+def test_endless_check_is_interrupted(arguments: dict[str, Any], schema: dict[str, Any]) -> None:
     before = signal.getsignal(signal.SIGALRM)
     with pytest.raises(ArgumentsNotChecked, match="did not end within"):
         checked(arguments, **schema)

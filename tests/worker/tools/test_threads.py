@@ -17,7 +17,7 @@ async def test_functions_run_side_by_side_off_the_event_loop() -> None:
     both = threading.Barrier(2)
 
     def meet() -> int:
-        both.wait(60)  # would never end if the other had to wait for this one
+        both.wait(60)  # would never end if the functions ran one after the other
         return threading.get_ident()
 
     idents = await asyncio.gather(threads.run("a", meet), threads.run("b", meet))
@@ -34,7 +34,7 @@ async def test_functions_run_side_by_side_off_the_event_loop() -> None:
     ],
     ids=repr,
 )
-async def test_what_a_function_raises_reaches_its_caller_and_nobody_else(error: BaseException, seen: str) -> None:
+async def test_exception_of_a_function_reaches_only_its_caller(error: BaseException, seen: str) -> None:
     def fail() -> object:
         raise error
 
@@ -45,13 +45,13 @@ async def test_what_a_function_raises_reaches_its_caller_and_nobody_else(error: 
     assert await threads.run("other", lambda: "done") == "done"
 
 
-async def test_stuck_threads_take_places_until_none_is_free_which_is_said_and_logged() -> None:
+async def test_run_fails_and_logs_when_all_threads_are_stuck() -> None:
     threads = Threads("test", limit=2, wait_seconds=0.01)
     stuck = [Gate(), Gate()]
     callers = [asyncio.create_task(threads.run("stuck", gate.wait)) for gate in stuck]
     for gate in stuck:
         await gate.is_reached()
-    for caller in callers:  # nobody waits for them any more: they are there all the same
+    for caller in callers:  # their callers were cancelled, but the threads still run
         caller.cancel()
     await asyncio.wait(callers)
 
@@ -69,7 +69,7 @@ async def test_stuck_threads_take_places_until_none_is_free_which_is_said_and_lo
     await eventually(lambda: threads.free == 2)
 
 
-async def test_a_place_that_becomes_free_in_time_is_taken() -> None:
+async def test_thread_that_becomes_free_in_time_is_used() -> None:
     threads = Threads("test", limit=1, wait_seconds=60)
     first = Gate()
     one = asyncio.create_task(threads.run("one", first.wait))
@@ -82,7 +82,7 @@ async def test_a_place_that_becomes_free_in_time_is_taken() -> None:
     await one
 
 
-async def test_no_thread_holds_up_the_end_of_the_process() -> None:
+async def test_stuck_thread_does_not_delay_the_end_of_the_process() -> None:
     gate = Gate()
     caller = asyncio.create_task(Threads("test").run("stuck", gate.wait))
     await gate.is_reached()

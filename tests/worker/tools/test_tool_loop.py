@@ -43,7 +43,7 @@ def blocking(gate: Gate) -> Callable[[], Coroutine[Any, Any, str]]:
     return block
 
 
-async def test_coroutines_share_one_loop_that_is_not_this_one(new_loop: NewLoop) -> None:
+async def test_coroutines_share_one_separate_loop(new_loop: NewLoop) -> None:
     loop = new_loop()
     places = {await loop.run("a", where), await loop.run("b", where)}
     assert len(places) == 1
@@ -66,7 +66,7 @@ async def test_coroutines_run_side_by_side(new_loop: NewLoop) -> None:
     assert set(await asyncio.gather(loop.run("a", meet), loop.run("b", meet))) == {"met"}
 
 
-async def test_a_cancelled_run_is_cancelled_there(new_loop: NewLoop) -> None:
+async def test_cancelled_run_cancels_its_coroutine(new_loop: NewLoop) -> None:
     begun, ended = threading.Event(), threading.Event()
 
     async def wait() -> None:
@@ -84,7 +84,7 @@ async def test_a_cancelled_run_is_cancelled_there(new_loop: NewLoop) -> None:
     await eventually(ended.is_set)
 
 
-async def test_a_run_that_is_cancelled_before_it_begins_does_not_begin(new_loop: NewLoop) -> None:
+async def test_run_cancelled_before_it_begins_never_begins(new_loop: NewLoop) -> None:
     loop = new_loop()
     gate = Gate()
     first = asyncio.create_task(loop.run("first", blocking(gate)))
@@ -104,7 +104,7 @@ async def test_a_run_that_is_cancelled_before_it_begins_does_not_begin(new_loop:
     assert begun == []
 
 
-async def test_a_blocked_loop_is_replaced_for_what_has_not_begun_and_goes_on_with_what_has(
+async def test_blocked_loop_is_replaced_and_keeps_its_begun_coroutines(
     new_loop: NewLoop,
 ) -> None:
     loop = new_loop(blocked_seconds=0.05)
@@ -121,9 +121,7 @@ async def test_a_blocked_loop_is_replaced_for_what_has_not_begun_and_goes_on_wit
     assert await blocked == "unblocked"
 
 
-async def test_blocked_loops_are_replaced_only_so_often(
-    new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_number_of_blocked_loops_is_bounded(new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tool_loop, "MAX_BLOCKED_LOOPS", 1)
     loop = new_loop(blocked_seconds=0.05)
     gates = [Gate(), Gate()]
@@ -141,7 +139,7 @@ async def test_blocked_loops_are_replaced_only_so_often(
     await eventually(lambda: loop.blocked_loops == 0)
 
 
-async def test_a_background_task_that_ends_the_program_ends_nothing(new_loop: NewLoop) -> None:
+async def test_system_exit_of_a_background_task_ends_nothing(new_loop: NewLoop) -> None:
     loop = new_loop()
     background: list[asyncio.Task[None]] = []
 
@@ -159,7 +157,7 @@ async def test_a_background_task_that_ends_the_program_ends_nothing(new_loop: Ne
     assert isinstance(background[0].exception(), SystemExit)
 
 
-async def test_what_fails_in_the_background_is_logged_without_what_it_says(new_loop: NewLoop) -> None:
+async def test_message_of_a_background_failure_is_not_logged(new_loop: NewLoop) -> None:
     loop = new_loop()
 
     async def fail() -> None:

@@ -1,4 +1,4 @@
-"""Which tools a call has. Python files stand for all; what is different in JavaScript is in test_node_tools."""
+"""The tools of a call. These tests use Python files; test_node_tools covers the differences of JavaScript."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def tool(name: str, answer: str = "done") -> str:
     return f"name = {name!r}\ndef handler(uuid, args): return {answer!r}\n"
 
 
-async def test_without_a_directory_there_are_no_tools_and_nothing_is_said(
+async def test_missing_directory_has_no_tools_and_logs_nothing(
     tools_dir: ToolsDir, open_tool_registry: OpenRegistry
 ) -> None:
     with capture_logs() as lines:
@@ -33,9 +33,7 @@ async def test_without_a_directory_there_are_no_tools_and_nothing_is_said(
     assert lines == []
 
 
-async def test_without_a_tool_there_is_no_process_until_one_appears(
-    tools_dir: ToolsDir, open_tool_registry: OpenRegistry
-) -> None:
+async def test_first_tool_file_starts_the_process(tools_dir: ToolsDir, open_tool_registry: OpenRegistry) -> None:
     tools_dir.write("_helper.py", "raise RuntimeError")
     tool_registry = await open_tool_registry()
     await tool_registry.tool_set()
@@ -58,7 +56,7 @@ async def test_a_directory_that_cannot_be_read_is_named_once(
     assert "Not a directory" in line["reason"]
 
 
-async def test_new_calls_get_new_edited_and_no_removed_tools_while_old_calls_keep_theirs(
+async def test_edits_of_tools_apply_to_new_calls_only(
     tools_dir: ToolsDir, open_tool_registry: OpenRegistry
 ) -> None:
     tools_dir.write("a.py", tool("a", "one"))
@@ -79,9 +77,7 @@ async def test_new_calls_get_new_edited_and_no_removed_tools_while_old_calls_kee
     assert (await run(after, "b")).outcome is ToolOutcome.UNKNOWN_TOOL
 
 
-async def test_what_has_not_changed_is_not_loaded_again(
-    tools_dir: ToolsDir, open_tool_registry: OpenRegistry
-) -> None:
+async def test_unchanged_file_is_not_loaded_again(tools_dir: ToolsDir, open_tool_registry: OpenRegistry) -> None:
     tools_dir.write(
         "a.py", "from itertools import count\nname = 'a'\nruns = count(1)\ndef handler(u, a): return next(runs)"
     )
@@ -110,7 +106,7 @@ async def test_a_tool_that_was_changed_for_the_api_is_named_once(
     assert line["changes"] == "parameters.list: items added to an array"
 
 
-async def test_an_edit_that_does_not_load_leaves_the_version_before(
+async def test_edit_that_does_not_load_keeps_the_earlier_version(
     tools_dir: ToolsDir, open_tool_registry: OpenRegistry
 ) -> None:
     tools_dir.write("a.py", tool("a", "one"))
@@ -125,7 +121,7 @@ async def test_an_edit_that_does_not_load_leaves_the_version_before(
     assert await output(await tool_registry.tool_set(), "a") == "three"
 
 
-async def test_of_two_tools_with_one_name_the_first_file_counts_and_the_second_is_named(
+async def test_second_tool_of_the_same_name_is_refused_and_logged(
     tools_dir: ToolsDir, open_tool_registry: OpenRegistry
 ) -> None:
     first = tools_dir.write("a.py", tool("same", "first"))
@@ -141,9 +137,7 @@ async def test_of_two_tools_with_one_name_the_first_file_counts_and_the_second_i
     assert await output(await tool_registry.tool_set(), "same") == "second"
 
 
-async def test_files_beyond_what_openai_takes_are_named(
-    tools_dir: ToolsDir, open_tool_registry: OpenRegistry
-) -> None:
+async def test_files_over_the_limit_are_logged(tools_dir: ToolsDir, open_tool_registry: OpenRegistry) -> None:
     for number in range(MAX_FILES + 3):
         tools_dir.write(f"tool{number:03}.py", tool(f"tool{number}"))
     with capture_logs() as lines:
@@ -178,16 +172,15 @@ async def test_calls_do_not_wait_for_files_that_load_slowly(
     monkeypatch.setattr(tool_registry_module, "REFRESH_SECONDS", 0.01)
     assert await output(await tool_registry.tool_set(), "a") == "one"
     monkeypatch.setattr(tool_registry_module, "REFRESH_SECONDS", 60)
-    assert await output(await tool_registry.tool_set(), "a") == "one"  # at once: one call has waited in vain
+    # Returned at once, because an earlier call has already waited for this file.
+    assert await output(await tool_registry.tool_set(), "a") == "one"
     slow.open()
     tool_set = await tool_registry.tool_set()
     while await output(tool_set, "a") != "two":
         tool_set = await tool_registry.tool_set()
 
 
-async def test_calls_that_begin_together_share_one_look_at_the_directory(
-    tools_dir: ToolsDir, open_tool_registry: OpenRegistry
-) -> None:
+async def test_simultaneous_calls_share_one_scan(tools_dir: ToolsDir, open_tool_registry: OpenRegistry) -> None:
     tool_registry = await open_tool_registry()
     tools_dir.write("a.py", tool("a"))
     with capture_logs() as lines:
@@ -196,7 +189,7 @@ async def test_calls_that_begin_together_share_one_look_at_the_directory(
     assert len(lines) == 1
 
 
-async def test_stopping_ends_runs_with_a_result_that_says_so(
+async def test_stop_ends_runs_with_a_result(
     tools_dir: ToolsDir, open_tool_registry: OpenRegistry, new_gate: NewGate
 ) -> None:
     stopping = new_gate("stopping")
@@ -222,7 +215,7 @@ async def test_stopping_ends_runs_with_a_result_that_says_so(
     assert "the service is stopping" in later.output
 
 
-async def test_a_relative_directory_is_that_of_the_start(
+async def test_relative_directory_is_resolved_at_the_start(
     tmp_path: Path, tools_dir: ToolsDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tools_dir.write("a.py", tool("a"))
@@ -234,7 +227,7 @@ async def test_a_relative_directory_is_that_of_the_start(
     await tool_registry.stop()
 
 
-# AVR_TOOLS_DIR, and tools that are named like built-in ones.
+# AVR_TOOLS_DIR, and tools with the names of built-in tools.
 
 
 async def test_tools_of_both_folders_are_loaded(
@@ -250,7 +243,7 @@ async def test_tools_of_both_folders_are_loaded(
     assert [await output(tool_set, name) for name in "ab"] == ["from avr_tools", "from tools"]
 
 
-async def test_the_first_folder_wins_and_the_log_says_so(
+async def test_first_folder_wins_and_the_other_file_is_logged(
     tools_dir: ToolsDir, avr_tools_dir: ToolsDir, open_tool_registry: OpenRegistry
 ) -> None:
     avr_tools_dir.write("a.py", tool("same", "from avr_tools"))
@@ -265,7 +258,7 @@ async def test_the_first_folder_wins_and_the_log_says_so(
     assert await output(await tool_registry.tool_set(), "same") == "from avr_tools"
 
 
-async def test_one_folder_that_cannot_be_read_leaves_the_other(
+async def test_unreadable_folder_does_not_affect_the_other(
     tools_dir: ToolsDir, avr_tools_dir: ToolsDir, open_tool_registry: OpenRegistry
 ) -> None:
     tools_dir.path.touch()
@@ -303,7 +296,7 @@ async def test_the_bound_of_files_counts_both_folders(
     assert (line["file"], line["reason"][:7]) == ("avr_tools/b.py", "2 files")
 
 
-async def test_built_in_tools_that_files_replace_are_named_in_one_warning(
+async def test_files_that_replace_built_in_tools_are_logged_once(
     avr_tools_dir: ToolsDir, open_tool_registry: OpenRegistry
 ) -> None:
     for name in ("avr_hangup", "avr_transfer"):

@@ -16,7 +16,7 @@ from worker.tools.tool_set import ToolSet
 
 
 class Scripted:
-    """A tool that answers or raises, and keeps what it was given; so does the check of its arguments."""
+    """A tool that answers or raises, and records its arguments; the check of its arguments may raise too."""
 
     def __init__(
         self, answer: str | BaseException, name: str = "it", *, wrong: Exception | None = None, **said: Any
@@ -46,7 +46,7 @@ def box(*tools: Scripted, timeout_seconds: float = 60) -> ToolSet:
     return ToolSet(tools, timeout_seconds=timeout_seconds, stopped=stopped)
 
 
-async def test_a_tool_gets_what_the_model_wrote_and_the_model_what_the_tool_says() -> None:
+async def test_tool_gets_the_arguments_and_the_model_gets_the_result() -> None:
     tool = Scripted("sunny")
     assert await run(box(tool), "it", city="Rome") == ToolResult("sunny", ToolOutcome.OK)
     assert tool.given == [UUID, {"city": "Rome"}, METADATA]
@@ -56,12 +56,12 @@ async def test_definitions_come_in_the_order_of_the_tools() -> None:
     assert names(box(Scripted("", "b"), Scripted("", "a"))) == ["b", "a"]
 
 
-async def test_only_what_says_so_is_idempotent() -> None:
+async def test_only_a_declared_tool_is_idempotent() -> None:
     tool_set = box(Scripted("", "a"), Scripted("", "b", idempotent=True))
     assert [tool_set.is_idempotent(name) for name in "abc"] == [False, True, False]
 
 
-async def test_an_unknown_tool_is_answered_with_those_that_there_are() -> None:
+async def test_unknown_tool_is_answered_with_the_known_names() -> None:
     result = await run(box(Scripted("", "a"), Scripted("", "b")), "c")
     assert result == ToolResult("There is no tool of this name. The tools are: a, b.", ToolOutcome.UNKNOWN_TOOL)
 
@@ -82,7 +82,7 @@ async def test_arguments_that_are_not_json_are_explained() -> None:
     assert "not valid JSON" in result.output
 
 
-async def test_a_schema_that_leads_nowhere_fails_its_tool_alone() -> None:
+async def test_unresolvable_schema_fails_only_its_tool() -> None:
     tool = Scripted("sunny", wrong=ToolFailed("Unresolvable", "nowhere", ""))
     with capture_logs() as lines:
         result = await run(box(tool), "it", city="Rome")
@@ -91,13 +91,13 @@ async def test_a_schema_that_leads_nowhere_fails_its_tool_alone() -> None:
     assert tool.given == []
 
 
-async def test_a_check_that_fails_is_told_and_the_tool_is_not_run() -> None:
+async def test_tool_is_not_run_when_its_check_raises() -> None:
     tool = Scripted("sunny", wrong=RuntimeError("a bug of ours"))
     assert await run(box(tool), "it", city="Rome") == ToolResult("The tool it failed.", ToolOutcome.ERROR)
     assert tool.given == []
 
 
-async def test_arguments_that_cannot_be_checked_do_not_reach_the_tool() -> None:
+async def test_unchecked_arguments_do_not_reach_the_tool() -> None:
     tool = Scripted("sunny", wrong=ArgumentsNotChecked("the check did not end within 0.5 s"))
     with capture_logs() as lines:
         result = await run(box(tool), "it", city="Rome")
@@ -129,7 +129,7 @@ async def test_a_tool_that_takes_too_long_is_cancelled() -> None:
     ],
     ids=repr,
 )
-async def test_nothing_that_goes_wrong_gets_out(error: BaseException, outcome: ToolOutcome, told: str) -> None:
+async def test_errors_become_results(error: BaseException, outcome: ToolOutcome, told: str) -> None:
     assert await run(box(Scripted(error)), "it") == ToolResult(told, outcome)
 
 
@@ -139,7 +139,7 @@ async def test_the_result_is_bounded() -> None:
     assert len(result.output.encode()) <= MAX_OUTPUT_BYTES
 
 
-async def test_each_run_is_one_line_of_the_log_without_what_was_said() -> None:
+async def test_each_run_logs_one_line_without_the_callers_words() -> None:
     with capture_logs() as lines:
         await run(box(Scripted("Ada lives in Rome")), "it", city="Rome")
         await run(box(Scripted(ToolFailed("ValueError", "no Ada", "a.py:1"))), "it", city="Rome")

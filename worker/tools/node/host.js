@@ -4,7 +4,8 @@
 //
 //   node host.js WITHHELD FD
 //
-// WITHHELD are names of variables that tools do not see, with commas between them. FD is a socket to the worker. Both sides write JSON objects, one a line:
+// WITHHELD lists the names of variables that tools do not see, separated by commas. FD is a socket to the worker.
+// Both sides write JSON objects, one per line:
 //
 //   {id, op: "load", version, file, source}           -> {id, result: {name, description, input_schema, idempotent}}
 //   {id, op: "call", version, uuid, args, metadata}   -> {id, result: "text"}
@@ -12,18 +13,18 @@
 //   {id, op: "drop", version}                         -> {id, result: null}
 //   {id, op: "cancel", request}                       -> {id, result: null}
 //
-// or, instead of `result`, {id, error: {type, message, where}}. A line for the worker's log is {id: -2, level, event,
-// fields}, and a line that a call has printed {id: -4, uuid, tool, text, dropped}. Not stdin and stdout, so that
-// nothing that a tool or a program started by it prints can get between the lines.
+// A failed request has, instead of `result`, {id, error: {type, message, where}}. Other lines to the worker:
+// {id: -2, level, event, fields} for the worker's log; {id: -4, uuid, tool, text, dropped} for a line that a call
+// printed. The socket is not stdin or stdout, so that output of tools and their programs cannot mix with replies.
 
 const net = require("node:net");
 const path = require("node:path");
 const { exportsOf, toolOf } = require("./modules.js");
 const { inCall, watch } = require("./printing.js");
 
-const MAX_OUTPUT_CHARACTERS = 32 * 1024 + 1; // the worker cuts at 32 KiB, and sees by the last that there was more
-const MAX_DEFINITION_CHARACTERS = 64 * 1024;
-const MAX_MESSAGE_CHARACTERS = 1000;
+// The worker truncates at 32 KiB. One character more shows the worker that there was more.
+const MAX_OUTPUT_CHARACTERS = 32 * 1024 + 1;
+const MAX_DEFINITION_CHARACTERS = 64 * 1024; const MAX_MESSAGE_CHARACTERS = 1000;
 
 const LOG = -2;
 const PRINTED = -4;
@@ -33,7 +34,7 @@ const tools = new Map(); // version -> a promise of {file, tool}
 const operations = {
   async load({ version, file, source }) {
     const loading = load(version, file, source);
-    loading.catch(() => {}); // told to who waits for it, and to each call
+    loading.catch(() => {}); // this request and each later call report the error
     tools.set(version, loading);
     return (await loading).definition;
   },
@@ -44,7 +45,7 @@ const operations = {
     const { file, tool } = loaded;
     try {
       const { handler } = tool;
-      // AVR gives two arguments: a third parameter that has a default is not for us.
+      // AVR passes two arguments, so a third parameter with a default value is not meant for the metadata.
       const given = handler.length >= 3 ? [uuid, args, metadata] : [uuid, args];
       return render(await inCall({ uuid, tool: String(tool.name) }, () => handler.apply(tool, given)));
     } catch (error) {
@@ -66,7 +67,7 @@ class Failure {
   constructor(error, file) {
     this.type = text(() => error.name) || typeof error;
     this.message = text(() => error.message) || (error instanceof Error ? "" : text(() => error));
-    // Modules have a query in their URL: see modules.js.
+    // Remove the query that modules.js adds to the URLs of ES modules.
     this.where = place(text(() => error.stack, Infinity).replace(/\?avr=[^:\s)]*/g, ""), file);
   }
 }
@@ -79,7 +80,8 @@ function text(read, maxCharacters = MAX_MESSAGE_CHARACTERS) {
   }
 }
 
-// The first line of `file` in a stack, else the first of any file but Node's own; as base name and line number.
+// Returns the first line of `file` in a stack, otherwise the first line of another file that is not Node's own.
+// The result is a base name and a line number.
 function place(stack, file) {
   const inFile = file && stack.includes(`${file}:`) && stack.slice(stack.indexOf(`${file}:`) + file.length);
   const [, line] = (inFile && /^:(\d+)/.exec(inFile)) || [];
@@ -93,7 +95,7 @@ function render(value) {
   return rendered.slice(0, MAX_OUTPUT_CHARACTERS);
 }
 
-// The source comes with the request, so that a version outlives the file, and this process.
+// The request contains the source, so that a version can be loaded again after its file or this process is gone.
 async function load(version, file, source) {
   try {
     const tool = toolOf(await exportsOf(file, source, version));
@@ -123,7 +125,7 @@ function send(line) {
 
 watch((line) => send({ id: PRINTED, ...line }));
 
-// Tools that read what the service keeps to itself are told of in the log, once a name.
+// Log the first read of each withheld variable.
 const unread = new Set(process.argv[2].split(",").filter(Boolean));
 process.env = new Proxy(process.env, {
   get(variables, name) {
@@ -136,7 +138,7 @@ process.env = new Proxy(process.env, {
   },
 });
 
-// A promise that nobody awaits, or a timer that throws, must not cost the others their calls.
+// An unawaited promise that rejects, or a timer that throws, must not end the process and fail other calls.
 function outsideOfHandlers(error) {
   const failure = new Failure(error, "");
   const fields = { error: failure.type, where: failure.where };
@@ -154,5 +156,5 @@ channel.on("data", (chunk) => {
   for (const line of lines) answer(JSON.parse(line));
 });
 channel.on("error", () => {});
-channel.on("close", () => process.exit(0)); // the worker is gone
+channel.on("close", () => process.exit(0)); // the worker has ended
 answer({ id: 0, op: "ping" });

@@ -1,9 +1,9 @@
-// What `import` finds for tools, beyond what Node finds. Registered by modules.js, and run in a thread of Node's own.
+// Extends Node's `import` for tools. modules.js registers these hooks, and Node runs the hooks in a separate thread.
 //
-// - `avr-tool:{url, source}` is a tool, whose source came from the worker.
-// - Packages that are not beside the tool are those of NODE_PATH, as for `require`.
-// - Files beside a tool are read again with a new version of it: they carry its `?avr=N`.
-// - A file beside a tool that ends in `.js` is a module if it is written as one, also with Node 18.
+// - `avr-tool:{url, source}` is a tool with the source that the worker sent.
+// - Packages that are not beside the tool are looked up in NODE_PATH, as for `require`.
+// - Files beside a tool are read again for each new version of the tool, because their URLs carry the tool's `?avr=N`.
+// - A `.js` file beside a tool is an ES module if its syntax is that of one, even with Node 18.
 
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
@@ -45,7 +45,8 @@ async function find(specifier, context, next) {
     const isPackage = error.code === "ERR_MODULE_NOT_FOUND" && !/^([./]|[a-z]+:)/.test(specifier);
     if (!isPackage) throw error;
     try {
-      // Modules have conditions of their own (`exports.import`), so the image's packages are found as by a neighbour.
+      // `import` uses other conditions (`exports.import`) than `require`. So first resolve the package as a file beside
+      // this one would, which finds the image's packages.
       return await next(specifier, { ...context, parentURL: import.meta.url });
     } catch {
       const found = fromNodePath(specifier);

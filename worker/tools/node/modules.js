@@ -2,8 +2,8 @@
 
 // Runs a tool's source as CommonJS or as an ES module, and returns what it exports.
 //
-// `require(esm)` is not used: Debian's Node 18 has none. A version of a tool is a module of its own, outside of
-// require's cache, so that calls that began with the version before keep it. Node keeps ES modules until it ends.
+// `require(esm)` is not used, because Debian's Node 18 does not support it. Each version of a tool is a separate module
+// outside of require's cache, so that running calls keep their version. Node never frees an ES module.
 
 const Module = require("node:module");
 const path = require("node:path");
@@ -11,14 +11,14 @@ const { pathToFileURL } = require("node:url");
 const { commonJsProblem, isOfAModule } = require("./syntax.js");
 
 const loadedFiles = new Set();
-const generations = new Map(); // directory -> how often its helpers were forgotten
-let canHook; // whether `import` finds what imports.mjs finds; undefined before it was needed
+const generations = new Map(); // directory -> number of times that its helpers were forgotten
+let canHook; // whether imports.mjs could be registered; undefined before the first use
 
 async function exportsOf(file, source, version) {
   const directory = path.dirname(file);
   if (loadedFiles.has(file)) forgetHelpers(directory);
   loadedFiles.add(file);
-  if (/\bimport\b/.test(source)) hook(); // CommonJS, too, may import()
+  if (/\bimport\b/.test(source)) hook(); // CommonJS files, too, may call import()
   if (file.endsWith(".mjs")) return importModule(file, source, version);
   const problem = commonJsProblem(source, file);
   if (!problem) return runScript(file, source);
@@ -41,11 +41,11 @@ function importModule(file, source, version) {
   const url = pathToFileURL(file);
   url.searchParams.set("avr", String(generations.get(path.dirname(file)) ?? 0));
   url.searchParams.set("version", String(version));
-  // Without hooks the file itself is read, and packages are those beside it.
+  // Without hooks, Node reads the file itself, and finds only packages beside the file.
   return import(hook() ? `avr-tool:${JSON.stringify({ url: url.href, source })}` : url.href);
 }
 
-// Node has `register` from 18.19 and 20.6 on.
+// `Module.register` exists from Node 18.19 and 20.6 on (Node's documentation of node:module).
 function hook() {
   if (canHook === undefined) {
     canHook = typeof Module.register === "function";
@@ -54,7 +54,7 @@ function hook() {
   return canHook;
 }
 
-// What tools share by require("./...") or import is read again with the next version of one of them.
+// Makes the next import read a directory's helper files again. Called for each new version of a tool there.
 function forgetHelpers(directory) {
   generations.set(directory, (generations.get(directory) ?? 0) + 1);
   for (const cached of Object.keys(require.cache)) {
@@ -64,7 +64,7 @@ function forgetHelpers(directory) {
   }
 }
 
-// The tool among a module's exports: themselves, or the default one.
+// Returns the tool that a module exports: the exports themselves, or the default export.
 function toolOf(exports) {
   const given = Object(exports);
   return typeof given.handler !== "function" && given.default ? Object(given.default) : given;

@@ -1,16 +1,16 @@
 "use strict";
 
-// Tells the worker which call printed a line, so that it is logged with the call's uuid. What is printed outside of
-// calls goes on to stdout and stderr.
+// Tells the worker which call printed a line, so that the worker logs the line with the call's uuid. Output that is
+// printed outside of calls goes to stdout and stderr unchanged.
 
 const { AsyncLocalStorage } = require("node:async_hooks");
 
-const MAX_LINE_CHARACTERS = 301; // the worker cuts at 300, and sees by the last that there was more
-const MAX_LINES_PER_SECOND = 20; // as many as the worker logs
+const MAX_LINE_CHARACTERS = 301; // the worker truncates at 300, and the last one shows that there was more
+const MAX_LINES_PER_SECOND = 20; // the same maximum as in the worker
 
 const calls = new AsyncLocalStorage();
 
-// Runs `handler`; lines that it prints, also later, are those of this call.
+// Runs `handler`, and attributes all lines that the handler prints, even later, to this call.
 async function inCall(printer, handler) {
   const call = { printer, rest: "" };
   try {
@@ -26,7 +26,7 @@ let second = 0;
 let lines = 0;
 let dropped = 0;
 
-// Has `sendLine` take the lines of calls, as {uuid, tool, text, dropped}.
+// Passes the lines of calls to `sendLine`, as {uuid, tool, text, dropped}.
 function watch(sendLine) {
   send = sendLine;
   for (const stream of [process.stdout, process.stderr]) {

@@ -1,12 +1,12 @@
 "use strict";
 
-// Tells ES modules from CommonJS by their syntax, as files of both kinds end in `.js`.
+// Distinguishes ES modules from CommonJS by their syntax, because files of both kinds end in `.js`.
 
 const vm = require("node:vm");
 
 const OF_A_MODULE = /import statement outside|token 'export'|import\.meta|await is only valid/;
 
-// The error by which `source` is no CommonJS; undefined if it is. Nothing is run.
+// Returns the error that shows that `source` is not CommonJS, or undefined if it is. Does not run the source.
 function commonJsProblem(source, file) {
   try {
     vm.compileFunction(source.replace(/^#!.*/, ""), ["exports", "require", "module", "__filename", "__dirname"], {
@@ -18,7 +18,7 @@ function commonJsProblem(source, file) {
   }
 }
 
-// Whether this error comes from the syntax of modules, and not from a mistake.
+// Returns whether this error comes from the syntax of ES modules, and not from a mistake.
 function isOfAModule(problem) {
   return OF_A_MODULE.test(problem.message);
 }
