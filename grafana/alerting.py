@@ -118,8 +118,8 @@ ALERTS: Final = (
         "critical",
         "2m",
         (When(f"absent({PREFIX}redis_up)", "> 0"),),
-        "No dispatcher is seen",
-        "Prometheus has scraped no dispatcher for 2 minutes: AVR Core reaches nobody, or Prometheus does not"
+        "No dispatcher is visible",
+        "Prometheus has scraped no dispatcher for 2 minutes. AVR Core has no dispatcher, or Prometheus does not"
         " reach ADMIN_PORT. Look whether the dispatchers run (their log's last line says why they ended: a wrong"
         " setting names its variable), then at the scrape targets in Prometheus.",
     ),
@@ -195,7 +195,7 @@ ALERTS: Final = (
         "0m",
         (When(_5M.upstream_refusals(), "> 0"),),
         "The Realtime API refuses our sessions: {{ $labels.code }}",
-        "This goes on until somebody mends it: the key (OPENAI_API_KEY), the account's quota or billing, or the"
+        "This lasts until an operator mends it: the key (OPENAI_API_KEY), the account's quota or billing, or the"
         " model (OPENAI_MODEL). The log line `upstream error` or `session failed` says which. A call that brings a"
         " key of its own in init can cause it, too: then only its tenant is concerned.",
         on=("namespace", "code"),
@@ -247,7 +247,7 @@ ALERTS: Final = (
         "Calls lost their worker",
         '{{ $value | printf "%.0f" }} calls went on at another worker in 10 minutes, because theirs died, hung or'
         " could not be reached. Find out why: out of memory (the container's last state), a node that went away,"
-        " a network that broke (log `link lost`), an event loop that stood still (dashboard Fleet).",
+        " a network that broke (log `link lost`), a stalled event loop (dashboard Fleet).",
     ),
     Alert(
         "AvrStsWorkersRestart",
@@ -301,7 +301,7 @@ ALERTS: Final = (
         "warning",
         "5m",
         (When(_5M.audio_dropped(), f">= {thresholds.AUDIO_DROPPED.red:g}"),),
-        "{{ $value | humanizePercentage }} of the audio is thrown away ({{ $labels.direction }})",
+        "{{ $value | humanizePercentage }} of the audio is dropped ({{ $labels.direction }})",
         "in: from callers to the model; the Realtime API or the worker does not keep up, or sessions cannot be"
         " opened. out: to callers; AVR Core does not read fast enough. Look at event loops (dashboard Fleet), then"
         " at the network to AVR Core or OpenAI.",

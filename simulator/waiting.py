@@ -12,12 +12,23 @@ Waiter = tuple[Callable[[T], Any], asyncio.Future[None]]
 
 
 async def wait_until(
-    waiters: list[Waiter[T]], predicate: Callable[[T], Any], subject: T, timeout_seconds: float
+    waiters: list[Waiter[T]],
+    predicate: Callable[[T], Any],
+    subject: T,
+    timeout_seconds: float,
+    summary: Callable[[], str] = str,
 ) -> None:
     """Wait until `predicate(subject)` is true.
 
+    Args:
+        waiters: those of the subject.
+        predicate: the condition.
+        subject: the predicate's argument.
+        timeout_seconds: maximum time.
+        summary: describes the subject at the timeout.
+
     Raises:
-        TimeoutError: the predicate stayed false.
+        TimeoutError: the predicate stayed false; the message is the summary.
         Exception: the predicate raised it.
     """
     if predicate(subject):
@@ -27,6 +38,8 @@ async def wait_until(
     try:
         async with asyncio.timeout(timeout_seconds):
             await waiter[1]
+    except TimeoutError as error:
+        raise TimeoutError(f"the condition was not met within {timeout_seconds} s: {summary()}") from error
     finally:
         waiters.remove(waiter)
 

@@ -128,13 +128,10 @@ class AmiDouble:
         Raises:
             TimeoutError: the predicate stayed false; the message lists the requests.
         """
-        try:
-            await wait_until(self._waiters, predicate, self, timeout_seconds)
-        except TimeoutError as error:
-            actions = [request.action for request in self.requests]
-            raise TimeoutError(
-                f"the condition was not met within {timeout_seconds} s; avr-ami was asked for {actions}"
-            ) from error
+        await wait_until(self._waiters, predicate, self, timeout_seconds, self._summary)
+
+    def _summary(self) -> str:
+        return f"avr-ami was asked for {[request.action for request in self.requests]}"
 
     async def _post(self, request: web.Request) -> web.Response:
         action = request.match_info["action"]

@@ -4,7 +4,7 @@
         await call.wait_for(lambda call: call.transcripts)
     print(call.report())
 
-AVR Core connects as soon as the call starts, sends `init`, then a frame of sound every 20 ms until it hangs up.
+AVR Core connects as soon as the call starts. It sends `init`, then a frame of sound every 20 ms until it hangs up.
 The frame is silent while the caller is silent. Received audio goes through a `PlayoutBuffer`, so that the call
 knows the audio that its caller really heard. With `reconnect_seconds`, a call that loses its connection reconnects
 with its uuid. Until then its buffer plays on, and the caller's speech is lost.

@@ -1,6 +1,6 @@
 """Errors of the Realtime API for invalid client events, in its own words.
 
-Messages and codes are those that OpenAI's service was seen to send, by reports in the public issues of
+Messages and codes are those that OpenAI's service was seen to send. They are from reports in the public issues of
 `openai-agents-python`, `openai-realtime-*`, LiveKit and Pipecat. Where none was found, a comment says so.
 """
 

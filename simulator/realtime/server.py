@@ -166,13 +166,10 @@ class RealtimeSimulator:
         Raises:
             TimeoutError: the predicate stayed false.
         """
-        try:
-            await wait_until(self._waiters, predicate, self, timeout_seconds)
-        except TimeoutError as error:
-            raise TimeoutError(
-                f"the simulator did not meet the condition within {timeout_seconds} s: "
-                f"{len(self.sessions)} sessions, {self.opened} opened, {self.refused} refused"
-            ) from error
+        await wait_until(self._waiters, predicate, self, timeout_seconds, self._summary)
+
+    def _summary(self) -> str:
+        return f"{len(self.sessions)} sessions, {self.opened} opened, {self.refused} refused"
 
     def find_session(self, name: str | int) -> SimulatedSession | None:
         """Return the live session with this id or number."""

@@ -134,13 +134,11 @@ class SimulatedSession:
         Raises:
             TimeoutError: the predicate stayed false; the message describes the session.
         """
-        try:
-            await wait_until(self._waiters, predicate, self, timeout_seconds)
-        except TimeoutError as error:
-            raise TimeoutError(
-                f"session {self.number} did not meet the condition within {timeout_seconds} s: "
-                f"received {dict(self.received)}, sent {dict(self.sent)}, closed {self.closed}"
-            ) from error
+        await wait_until(self._waiters, predicate, self, timeout_seconds, self._summary)
+
+    def _summary(self) -> str:
+        received, sent = dict(self.received), dict(self.sent)
+        return f"session {self.number} received {received}, sent {sent}, closed {self.closed}"
 
     def report(self, *, brief: bool = False) -> dict[str, Any]:
         """Return all that is known about the session as JSON; `brief` leaves out texts and events."""

@@ -1,6 +1,6 @@
 """xAI's dialect: GA with differences.
 
-Voice and turn detection stand at the top of the session, fixed text can be spoken (`force_message`), and its
+Voice and turn detection stand at the top of the session. Fixed text can be spoken (`force_message`), and its
 events lack some of GA's fields. Sources: https://docs.x.ai/developers/model-capabilities/audio/voice-agent, and
 workarounds of clients (`litellm/llms/xai/realtime`, Pipecat's `services/xai/realtime`). The service may ignore a
 field in the wrong place; the simulator refuses it, so that the mistake is noticed.

@@ -214,7 +214,7 @@ class Bench:
             lines += [
                 "",
                 f"idle worker {worker.idle_worker_mb:.0f} MB resident,"
-                f" {worker.idle_worker_own_mb:.0f} MB of it its own",
+                f" {worker.idle_worker_own_mb:.0f} MB of it unshared",
             ]
         if self.notes:
             width = max(len(name) for name, _ in self.notes)

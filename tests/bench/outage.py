@@ -3,7 +3,7 @@
 `serve` runs with a real Redis and the Realtime simulator, which counts connection attempts, requests and tokens by
 the second. Half of the sessions lose their connection; the other half stay and have responses that fail. Callers
 speak once, and again only after an answer, as people do. One message of a caller is 100 ms of audio, instead of
-five of 20 ms, so that the outage and not the audio uses the machine.
+five of 20 ms. So the outage uses the machine, not the audio.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The words that a caller heard, recognized by the sound of the simulated model's words.
 
-The model speaks each word as a burst of 320 ms and is silent for 80 ms, and a word always sounds the same. So the
-played audio is cut at its silences, and each burst is compared with every word that the model may have said.
+The model speaks each word as a burst of 320 ms and is silent for 80 ms. A word always sounds the same. So the
+played audio is cut at its silences. Each burst is compared with every word that the model may have said.
 Some words sound alike; `Ear.same` knows them.
 """
 

@@ -210,7 +210,7 @@ class ChaosRun:
         self._results.impossible[kind] += 1
         self._say(f"{self._now():6.1f} s  {kind.value}: no victim")
 
-    # What goes on all the time
+    # Watchers
 
     async def _watch_ami(self) -> None:
         """End calls for which avr-ami is asked to hang up, as Asterisk does."""

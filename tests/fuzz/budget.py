@@ -1,7 +1,7 @@
 """The number of inputs of the fuzz tests, and their count.
 
 `FUZZ_EXAMPLES` (`make fuzz`) is the number of examples of all tests together, drawn anew in each run. Without it,
-a small share is taken, the same in each run, so that a failure in CI comes from the change and not from the draw.
+a small share is taken, the same in each run. So a failure in CI comes from the change, not from the draw.
 """
 
 from __future__ import annotations

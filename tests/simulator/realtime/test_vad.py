@@ -55,7 +55,7 @@ def test_default_threshold_is_between_line_noise_and_speech() -> None:
     assert _feed(EnergyVad(), tone(500, dbfs=-30))
 
 
-def test_after_a_reset_speech_that_goes_on_begins_anew() -> None:
+def test_speech_in_progress_begins_again_after_a_reset() -> None:
     vad = EnergyVad()
     _feed(vad, tone(1000))
     vad.reset()
