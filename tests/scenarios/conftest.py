@@ -1,4 +1,4 @@
-"""What every scenario starts from."""
+"""The common fixtures of the scenarios."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from simulator.realtime.server import RealtimeSimulator
 
 @pytest.fixture
 async def simulator() -> AsyncIterator[RealtimeSimulator]:
-    """A Realtime API; tests change its settings before they place calls."""
+    """Run a simulated Realtime API. Tests change its settings before they place calls."""
     async with RealtimeSimulator() as simulator:
         yield simulator

@@ -98,9 +98,7 @@ async def test_a_call_begins_while_a_tool_holds_the_interpreter(real_redis_url: 
         await asyncio.gather(call.hang_up(), other.hang_up())
 
 
-async def test_a_call_begins_while_arguments_match_a_pattern_without_end(
-    real_redis_url: str, tmp_path: Path
-) -> None:
+async def test_call_begins_during_an_endless_check_of_arguments(real_redis_url: str, tmp_path: Path) -> None:
     (tmp_path / "stuck.py").write_text(CATASTROPHIC)
     settings: dict[str, Any] = {"TOOLS_DIR": tmp_path, "OPENAI_INSTRUCTIONS": _instructions(code=MISMATCH)}
     async with RealtimeSimulator() as simulator, Cluster(real_redis_url, simulator.url, **settings) as cluster:

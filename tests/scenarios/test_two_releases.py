@@ -75,7 +75,7 @@ async def are_on(cluster: Cluster, worker: ServiceProcess, *calls: SimulatedCall
 
 
 @pytest.mark.interpreted
-async def test_releases_understand_each_other_and_no_call_goes_to_an_older_one_while_a_newer_one_has_room(
+async def test_two_releases_share_calls_and_the_newer_is_preferred(
     real_redis_url: str, simulator: RealtimeSimulator
 ) -> None:
     async with (
