@@ -1,7 +1,11 @@
 # The commands for people and CI. They create the virtual environment that they need.
 PYTHON ?= python3
-BIN := .venv/bin
-STAMP := .venv/.installed
+# Versions of the dependencies: `tested` (constraints.txt), `lowest` (the lower bounds of pyproject.toml) or `newest`. Each
+# has a virtual environment of its own.
+DEPENDENCIES ?= tested
+VENV := .venv$(if $(filter-out tested,$(DEPENDENCIES)),-$(DEPENDENCIES))
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
 NODE := worker/tools/node
 NODE_STAMP := $(NODE)/node_modules/.package-lock.json
 
@@ -35,15 +39,16 @@ NUMBER ?= 60
 # Examples of `make fuzz`. Many examples are sequences, so these are some 250,000 inputs.
 EXAMPLES ?= 75000
 
-.PHONY: setup compiled demo test test-system node-tools check bench chaos leaks fuzz coverage mutants format clean
+.PHONY: setup compiled demo test test-fast test-system node-tools check bench chaos leaks fuzz coverage mutants format clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt scripts/constraints.py
 	@$(PYTHON) -c 'import sys; sys.exit("Python %d.%d is too old: 3.11 or newer is needed; name one with PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) scripts/constraints.py $(DEPENDENCIES) >$(VENV)/constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(VENV)/constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
 
 compiled: $(TREE_STAMP)
@@ -61,6 +66,10 @@ demo: $(STAMP)
 
 test: $(READY)
 	$(RUN) -m pytest $(TESTS) -m 'not system' --numprocesses=$(TEST_PROCESSES) --dist=worksteal
+
+# Sans-I/O tests alone, for the inner loop.
+test-fast: $(READY)
+	$(RUN) -m pytest -m sans_io --quiet --numprocesses=2 --dist=worksteal
 
 # Names missing packages and skips their tests; fails for missing packages in CI.
 test-system: $(STAMP)
@@ -112,4 +121,4 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(NODE)/node_modules .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-out
+	rm -rf $(NODE)/node_modules .venv .venv-* build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-out

@@ -1,16 +1,32 @@
-"""The error tree of the service: whose fault it is decides what a caller gets.
+"""The tree of errors: every exception that the service defines. Whose fault it is decides what happens.
 
 ServiceError
-├── SettingsError         a setting is missing or wrong: the process does not start
-├── PeerError             the other side of a connection broke the rules: its call (or link) alone ends
-│   ├── AvrProtocolError      AVR Core: its message is passed over, or its call ends with close code 1008
-│   └── LinkProtocolError     dispatcher or worker: the link is closed
-├── UpstreamError         the Realtime API refused or failed; says whether trying again can help
-├── RegistryUnavailable   Redis is away: calls go on, placement falls back to the last known table
-├── ProxyFailed           the proxy on the way to a server cannot be reached, or refuses
-├── HandshakeRefused      a server has no WebSocket for us
-└── LinkUnavailable       a worker cannot be reached now: the call is placed elsewhere
-    └── WorkerGone            its address refuses, or another process answers there: no use to try again
+├── LocalError             this side is at fault: its settings, its files, its code
+│   ├── SettingsError          a setting is missing or wrong: the process does not start
+│   ├── IllegalTransition      a fault of our own: the session of the call alone is recovered
+│   ├── NotAllowed             a value of a setting is wrong; names the right one nearest to it
+│   ├── WavError               a recording cannot be read
+│   └── BrokenFile             a file of metrics makes no sense: it is left out
+├── PeerError              the other side is at fault: its call, its link or its request alone ends
+│   ├── AvrProtocolError       AVR Core: its message is ignored, or its call ends with close code 1008
+│   ├── LinkProtocolError      dispatcher or worker: the link is closed
+│   │   └── AuthenticationFailed   it did not prove CLUSTER_TOKEN
+│   └── ChangeRefused          a client of the calls API: the session stays as it is
+├── DependencyError        what this side needs is away, refuses or failed: it is tried again, or done without
+│   ├── UpstreamError          the Realtime API refused or failed; says whether trying again can help
+│   ├── RegistryUnavailable    Redis is away: calls go on, placement uses the last known table
+│   ├── ProxyFailed            the proxy on the way to a server cannot be reached, or refuses
+│   ├── HandshakeRefused       a server has no WebSocket for us
+│   ├── AmiError               avr-ami refused, or cannot be reached
+│   ├── _NotLoadedError        a service or a file has no instructions
+│   └── LinkUnavailable        a worker cannot be reached now: the call is placed elsewhere
+│       └── WorkerGone             its address refuses, or another process answers there: no use to try again
+├── CommandError           a request to the calls API is answered with this status
+├── TooDeep                JSON is nested too deeply; whoever reads it knows whose fault that is
+└── ToolError              a tool cannot be used, or failed: has a tree of its own in worker/tools/errors.py
+
+What is not defined here stands beside the code that raises it. The simulator is a program of its own, with its own
+errors.
 """
 
 from __future__ import annotations
@@ -20,12 +36,32 @@ class ServiceError(Exception):
     """Base of every error that this service raises on purpose."""
 
 
-class SettingsError(ServiceError):
+class LocalError(ServiceError):
+    """This side is at fault: its settings, its files or its code."""
+
+
+class SettingsError(LocalError):
     """A setting is missing or wrong. The message is one line for the operator, without secrets."""
 
 
+class IllegalTransition(LocalError):
+    """A state machine was given an event that its state does not allow: a fault of our own, never of a peer.
+
+    Attributes:
+        machine: the name of the state machine.
+        state: the state that it is in.
+        event: the event that it was given.
+    """
+
+    def __init__(self, machine: str, state: str, event: str) -> None:
+        super().__init__(f"the {machine} cannot take the event {event} in the state {state}")
+        self.machine = machine
+        self.state = state
+        self.event = event
+
+
 class PeerError(ServiceError):
-    """The peer of a connection broke the protocol."""
+    """The other side is at fault: it broke a protocol, or asked for what is not allowed."""
 
 
 class AvrProtocolError(PeerError):
@@ -46,7 +82,11 @@ class LinkProtocolError(PeerError):
     """A dispatcher or worker sent a record that cannot be understood."""
 
 
-class UpstreamError(ServiceError):
+class DependencyError(ServiceError):
+    """Something that this side needs is away, refuses or failed."""
+
+
+class UpstreamError(DependencyError):
     """The Realtime API refused a session, failed or could not be reached.
 
     Attributes:
@@ -64,11 +104,11 @@ class UpstreamError(ServiceError):
         self.retry_after_seconds = retry_after_seconds
 
 
-class RegistryUnavailable(ServiceError):
+class RegistryUnavailable(DependencyError):
     """Redis did not answer in time or refused."""
 
 
-class HandshakeRefused(ServiceError):
+class HandshakeRefused(DependencyError):
     """The server answered a WebSocket's opening handshake with an HTTP status other than 101.
 
     Attributes:
@@ -84,7 +124,7 @@ class HandshakeRefused(ServiceError):
         self.retry_after = retry_after
 
 
-class ProxyFailed(ServiceError):
+class ProxyFailed(DependencyError):
     """The proxy on the way to a server cannot be reached, or refuses. The message holds no password.
 
     Attributes:
@@ -96,7 +136,7 @@ class ProxyFailed(ServiceError):
         self.retryable = retryable
 
 
-class LinkUnavailable(ServiceError):
+class LinkUnavailable(DependencyError):
     """The worker cannot be reached now."""
 
 

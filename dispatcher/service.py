@@ -15,12 +15,14 @@ import structlog
 from websockets.http11 import Request
 
 from common.errors import LinkUnavailable, RegistryUnavailable
-from common.net.admission_control import DEFAULT_ADMISSION_LIMITS, AdmissionLimits, Refusal
+from common.net.admission_control import DEFAULT_ADMISSION_LIMITS, AdmissionLimits
 from common.net.listener import Arrival, Listener, listen
 from common.net.tls import Tls
 from common.net.tokens import Token, bearer
-from common.net.websocket import Limits, ServerWebSocket
+from common.net.websocket_limits import Limits
+from common.net.websocket_server import ServerWebSocket
 from common.observe.metrics import DispatcherMetrics, LastingTask
+from common.observe.refusals import Refusal
 from common.runtime.lasting_task import repeat
 from common.store.registry import Registry
 from dispatcher.api.commands import CallCommands, CommandError, CommandsWithoutWorker
@@ -29,11 +31,12 @@ from dispatcher.asterisk.transfers import Transfers
 from dispatcher.avr import protocol
 from dispatcher.avr.legacy import LegacyConnection
 from dispatcher.call.announcements import SILENT, Announcements
-from dispatcher.call.call import WITHOUT_WORKER
 from dispatcher.call.call_runner import CallRunner
 from dispatcher.call.limits import DEFAULT_LIMITS, CallLimits
+from dispatcher.call.states import WITHOUT_WORKER
 from dispatcher.workers.links import LinkPool
 from dispatcher.workers.placement import RENEW_INTERVAL_SECONDS, Placement
+from dispatcher.workers.previous_release import PreviousReleaseNotice
 
 log = structlog.get_logger()
 
@@ -130,6 +133,7 @@ class Dispatcher:
             reconnect_seconds=limits.reconnect_seconds,
         )
         self.draining = False
+        self._previous_release = PreviousReleaseNotice(registry)
         self._limits = limits
         self._leaves_calls = leaves_calls and limits.reconnect_seconds > 0
         self._security = security
@@ -264,7 +268,7 @@ class Dispatcher:
         mine = self._by_uuid.get(uuid)
         if mine is not None and mine.call.state in WITHOUT_WORKER:
             return CommandsWithoutWorker(mine.hang_up_soon)
-        worker_id = mine.call.worker_id if mine is not None else ""
+        worker_id = mine.call.assignments.worker_id if mine is not None else ""
         if not worker_id:
             record = await self.registry.call(uuid)
             if record is None:
@@ -375,7 +379,7 @@ class Dispatcher:
         except RegistryUnavailable:
             return True
         if record is not None:
-            caller.call.outrank(record.epoch)
+            caller.call.assignments.outrank(record.epoch)
         self.publish()
         return True
 
@@ -408,6 +412,8 @@ class Dispatcher:
         for uuid in renewal.forgotten:
             holders[uuid].call.memory.forgotten()
         self._keep_links()
+        if not self.placement.redis_is_away:
+            await self._previous_release.look()
         await self.placement.remember({uuid: caller.call.memory for uuid, caller in holders.items()})
 
     def _keep_links(self) -> None:

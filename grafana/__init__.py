@@ -1,4 +1,4 @@
 """Dashboards, alert and recording rules as code.
 
-`python -m grafana.generate` writes what Grafana and Prometheus read: `dashboards/*.json` and `rules/*.yaml`.
+`python -m grafana.generate` writes the files of Grafana and Prometheus: `dashboards/*.json` and `rules/*.yaml`.
 """

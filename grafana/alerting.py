@@ -9,7 +9,7 @@ from grafana import thresholds
 from grafana.formulas import PREFIX, Formulas
 
 EVERY: Final = "30s"
-"""How often rules are evaluated."""
+"""Interval at which rules are evaluated."""
 
 RUNBOOK: Final = "docs/operations.md"
 
@@ -23,44 +23,44 @@ _1H = Formulas(window="1h", by=_BY)
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A figure that is kept: for autoscalers, for long ranges, and for the alerts below."""
+    """A recorded figure, for autoscalers, for long ranges, and for the alerts below."""
 
     name: str
     expr: str
 
     def wire(self) -> dict[str, Any]:
-        """As Prometheus reads it."""
+        """Return the rule as Prometheus reads it."""
         return {"record": self.name, "expr": self.expr}
 
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """A figure, and from where on it is bad.
+    """A figure with its bad values.
 
     Attributes:
-        expr: returns something whenever the service runs.
-        bad: such as `> 0.5`.
+        expr: query that returns a value whenever the service runs.
+        bad: comparison, such as `> 0.5`.
     """
 
     expr: str
     bad: str
 
     def __str__(self) -> str:
-        return f"{self.expr} {self.bad}"  # comparison binds less than arithmetic, and more than `and`
+        return f"{self.expr} {self.bad}"  # a comparison binds weaker than arithmetic, and stronger than `and`
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """Something that somebody has to do.
+    """A condition on which an operator has to act.
 
     Attributes:
-        name: also of its paragraph in the operator's guide.
-        severity: `critical`: callers notice, now; `warning`: they will.
-        lasts: how long it must have been so.
-        when: all of these; the first one's value is shown.
-        summary: what is wrong.
-        description: what to do.
-        on: labels that the figures have in common.
+        name: name of the alert, and of its paragraph in the operator's guide.
+        severity: `critical` if callers notice it now, `warning` if they will notice it.
+        lasts: time for which the condition must hold.
+        when: conditions that must all hold; the text shows the first one's value.
+        summary: text that names the fault.
+        description: text that names the remedy.
+        on: labels that the conditions share.
     """
 
     name: str
@@ -73,11 +73,11 @@ class Alert:
 
     @property
     def expr(self) -> str:
-        """What Prometheus evaluates."""
+        """Return the query that Prometheus evaluates."""
         return f" and on ({', '.join(self.on)}) ".join(map(str, self.when))
 
     def wire(self) -> dict[str, Any]:
-        """As Prometheus reads it."""
+        """Return the rule as Prometheus reads it."""
         return {
             "alert": self.name,
             "expr": self.expr,
@@ -94,7 +94,7 @@ class Alert:
 RECORDINGS: Final = (
     Recording("namespace:avr_sts_calls_active:sum", _5M.total("calls_active")),
     Recording("namespace:avr_sts_calls_capacity:sum", _5M.total("calls_capacity")),
-    # For people and alerts: autoscalers take the raw figures. Where one is missing there is no ratio.
+    # These ratios are for people and alerts. Autoscalers take the raw figures; a missing figure has no ratio.
     Recording("namespace:avr_sts_calls_load:ratio", _5M.load()),
     Recording("namespace_outcome:avr_sts_calls:rate5m", _5M.rate("calls_total", "outcome")),
     Recording("namespace:avr_sts_calls_failed:ratio_rate10m", _10M.calls_failed()),
@@ -350,5 +350,5 @@ ALERTS: Final = (
 
 
 def groups(name: str, rules: tuple[Recording, ...] | tuple[Alert, ...]) -> dict[str, Any]:
-    """A rule file."""
+    """Return the content of a rule file."""
     return {"groups": [{"name": name, "interval": EVERY, "rules": [rule.wire() for rule in rules]}]}

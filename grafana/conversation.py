@@ -1,4 +1,4 @@
-"""*Conversation*: what callers notice."""
+"""Dashboard *Conversation*: the quality that callers notice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""*Cost*: what calls use up."""
+"""Dashboard *Cost*: tokens and their price."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dashboard: its variables, its links to the others, its rows of panels."""
+"""A dashboard: its variables, its links to other dashboards, and its rows of panels."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from grafana.panels import SOURCE, Panel
 
 TAG: Final = "avr-sts"
 ALL: Final = ".*"
-"""What `All` means in a variable. It matches where there is no such label, too."""
+"""Value of `All` in a variable. It also matches series without the label."""
 
-# `$__rate_interval` is Grafana's: four scrapes at least, so that a rate has two samples whatever the zoom.
+# Grafana's `$__rate_interval` is at least four scrapes, so that a rate has two samples at every zoom.
 NOW: Final = Formulas(('namespace=~"$namespace"', 'pod=~"$pod"'), "$__rate_interval")
 SHOWN: Final = Formulas(NOW.matchers, "$__range")
-"""Over all that the dashboard shows."""
+"""Figures over all that the dashboard shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,11 @@ class Dashboard:
     """One dashboard.
 
     Attributes:
-        name: of its file; part of its address in Grafana.
-        title: for people.
-        description: what it is looked at for.
-        rows: from top to bottom.
-        shows: how much time, such as `6h`.
+        name: name of the file, and part of the dashboard's address in Grafana.
+        title: title for people.
+        description: purpose of the dashboard.
+        rows: rows from top to bottom.
+        shows: time range, such as `6h`.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Dashboard:
     shows: str = "3h"
 
     def wire(self) -> dict[str, Any]:
-        """As Grafana reads it."""
+        """Return the dashboard as Grafana reads it."""
         built = (
             dashboards.Dashboard(f"AVR STS / {self.title}")
             .uid(f"{TAG}-{self.name}")

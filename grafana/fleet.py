@@ -1,4 +1,4 @@
-"""*Fleet*: is there room, and is everything that runs well?"""
+"""Dashboard *Fleet*: spare capacity, and the health of the processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _15M: Final = Formulas(NOW.matchers, "15m")
 _30M: Final = Formulas(NOW.matchers, "30m")
 _BY_TARGET: Final = Formulas(NOW.matchers, NOW.window, ("namespace", "pod", "instance"))
 _TARGET: Final = "{{pod}} {{instance}}"
-"""In a cluster a pod is a process; `serve` answers for all of its processes together."""
+"""In a cluster, each pod is a process. `serve` reports all its processes together."""
 
 REDIS: Final = thresholds.Limits(1, 0.5, low_is_bad=True)
 

@@ -1,4 +1,4 @@
-"""Writes what Grafana and Prometheus read, from the code beside it: `python -m grafana.generate`."""
+"""Write the files of Grafana and Prometheus from the code beside it: `python -m grafana.generate`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NOTE = "# Written by python -m grafana.generate, from grafana/alerting.py.\n"
 
 
 def files() -> dict[Path, str]:
-    """What is written, and where."""
+    """Return the content of each file, by its path."""
     written = {
         DIRECTORY / "dashboards" / f"{dashboard.name}.json": json.dumps(dashboard.wire(), indent=2) + "\n"
         for dashboard in DASHBOARDS

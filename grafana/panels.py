@@ -1,4 +1,4 @@
-"""Panels as this project has them: each with a unit, a description, and a threshold where one is meaningful."""
+"""Panels of this project: each has a unit, a description, and a threshold if one makes sense."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from grafana.thresholds import Limits
 
 Panel = Builder[dashboard.Panel]
 Unit = Literal["short", "s", "percentunit", "currencyUSD", "cpm", "none"]
-"""Grafana's names: a number, seconds, a part of one, dollars, counts per minute, a number as it is."""
+"""Grafana's names of units: number, seconds, share of one, dollars, counts per minute, number without unit."""
 
 COLUMNS: Final = 24
 _HEIGHT: Final = 8
@@ -30,7 +30,7 @@ SOURCE: Final = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a panel asks, and what its series are called."""
+    """A panel's query, and the name of its series."""
 
     expr: str
     legend: str = ""
@@ -46,7 +46,7 @@ def number(
     words: dict[str, str] | None = None,
     span: int = 4,
 ) -> Panel:
-    """One figure, coloured by its limits. `words`: what is shown instead of a value."""
+    """Return a panel with one figure, coloured by its limits. `words` are shown instead of a value."""
     panel = (
         stat.Panel()
         .title(title)
@@ -76,7 +76,7 @@ def lines(
     stacked: bool = False,
     span: int = _THIRD,
 ) -> Panel:
-    """Figures over time, with their limits as dashed lines."""
+    """Return a panel with figures over time, and with their limits as dashed lines."""
     panel = (
         timeseries.Panel()
         .title(title)
@@ -117,7 +117,7 @@ def lines(
 
 
 def heat(title: str, description: str, unit: Unit, expr: str, *, span: int = _THIRD) -> Panel:
-    """A histogram over time: how many fell into each bucket."""
+    """Return a panel with a histogram over time: the number of observations in each bucket."""
     buckets = _target(Query(expr, "{{le}}"), "A").range().format(PromQueryFormat.HEATMAP)
     return (
         heatmap.Panel()

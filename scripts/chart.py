@@ -1,7 +1,7 @@
-"""What the Helm chart takes from elsewhere in the repository: `python -m scripts.chart` writes it anew.
+"""Write the Helm chart's copies from elsewhere in the repository: `python -m scripts.chart`.
 
-Its `values.schema.json` names every setting, from the code. Its `files/` are copies of Grafana's dashboards and
-Prometheus' rules, as a chart cannot reach beyond its own folder.
+`values.schema.json` names all settings of the code. `files/` has copies of Grafana's dashboards and Prometheus'
+rules, because a chart cannot use files outside its own folder.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic import SecretStr
 
+from common.settings.renamed import RENAMED
 from common.settings.settings import Settings
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
@@ -40,15 +41,15 @@ SET_BY_THE_CHART: Final = frozenset(
 """Settings that follow from other values of the chart."""
 
 OF_SERVE: Final = frozenset({"WORKERS", "DISPATCHERS"})
-"""Settings that only `serve` reads; in a cluster Kubernetes counts the processes."""
+"""Settings that only `serve` reads; in a cluster, Kubernetes counts the processes."""
 
 SECRETS: Final = frozenset(
     {"OPENAI_API_KEY", "SAFETY_IDENTIFIER_SECRET", "STS_TOKEN", "ADMIN_TOKEN", "CLUSTER_TOKEN"}
 )
-"""Settings that are never written into values, and so into the release that Helm stores."""
+"""Settings that are never written into values, because Helm stores values in its release."""
 
 COPIED: Final = {"dashboards": "*.json", "rules": "*.yaml"}
-"""Folders of grafana/ and of the chart's files/, and what is copied from the one to the other."""
+"""Folders of grafana/ and of the chart's files/, with the pattern of the copied files."""
 
 _JSON_TYPES: Final[dict[object, tuple[str, ...]]] = {
     bool: ("boolean", "string"),
@@ -64,15 +65,17 @@ _JSON_TYPES: Final[dict[object, tuple[str, ...]]] = {
 
 
 def settings_of_the_chart() -> dict[str, dict[str, Any]]:
-    """The JSON schema of each setting that people may choose, by the name of its variable."""
+    """Return the JSON schema of each setting that people may choose, by its variable."""
     schemas: dict[str, dict[str, Any]] = {name: {"type": ["null", "string"]} for name in SECRETS}
     for name, field in Settings.model_fields.items():
         schemas[name.upper()] = {"description": field.description, **_schema_of(field.annotation)}
+    for name, renamed in RENAMED.items():
+        schemas[name.upper()] = schemas[renamed.name.upper()]
     return {name: schemas[name] for name in sorted(schemas) if name not in SET_BY_THE_CHART | OF_SERVE}
 
 
 def schema(current: dict[str, Any]) -> dict[str, Any]:
-    """The schema of the chart's values as it is to be: `current` with the settings of the code."""
+    """Return the schema of the chart's values: `current` with the settings of the code."""
     settings = settings_of_the_chart()
     plain = {name: each for name, each in settings.items() if name not in SECRETS | {"REDIS_URL"}}
     referred = {name: {"$ref": "#/$defs/secretKey"} for name in settings}
@@ -88,7 +91,7 @@ def schema(current: dict[str, Any]) -> dict[str, Any]:
 
 
 def files(repository: Path = REPOSITORY) -> dict[Path, bytes]:
-    """Every file that the chart is to have, by its path from the repository's top."""
+    """Return the content of each file of the chart, by its path from the repository's top."""
     current = json.loads((repository / SCHEMA.relative_to(REPOSITORY)).read_text("utf-8"))
     wanted = {SCHEMA.relative_to(REPOSITORY): f"{json.dumps(schema(current), indent=2)}\n".encode()}
     for folder, pattern in COPIED.items():
@@ -98,7 +101,7 @@ def files(repository: Path = REPOSITORY) -> dict[Path, bytes]:
 
 
 def out_of_date(repository: Path = REPOSITORY) -> list[Path]:
-    """Files of the chart that differ from what they are to be, are missing, or have no source any more."""
+    """Return files of the chart that differ from their source, are missing, or have no source."""
     wanted = files(repository)
     present = {file.relative_to(repository) for file in _copies(repository)}
     changed = {
@@ -110,7 +113,7 @@ def out_of_date(repository: Path = REPOSITORY) -> list[Path]:
 
 
 def write(repository: Path = REPOSITORY) -> None:
-    """Brings the chart's files up to date."""
+    """Update the chart's files."""
     wanted = files(repository)
     for file in _copies(repository):
         if file.relative_to(repository) not in wanted:
@@ -126,7 +129,7 @@ def _copies(repository: Path) -> Iterator[Path]:
 
 
 def _schema_of(annotation: object) -> dict[str, Any]:
-    """What YAML may hold for a type; the service itself checks what it means."""
+    """Return the YAML values that a type accepts; the service itself checks their meaning."""
     choices: list[object] = []
     names: set[str] = set()
     for each in _alternatives(annotation):

@@ -1,7 +1,7 @@
-"""Records the built-in apology (`FALLBACK_WAV=builtin`) anew: `python scripts/record_fallback.py`.
+"""Record the built-in apology (`FALLBACK_WAV=builtin`): `python scripts/record_fallback.py`.
 
-It needs Debian's `espeak-ng`, which nothing else of the project does. The sentence is resampled to 8 kHz, freed of
-its DC offset and of the silence around it, brought to a peak of -3 dBFS, faded in and out, and written as mu-law.
+It needs Debian's `espeak-ng`, which no other part of the project uses. The sentence is resampled to 8 kHz. Its DC
+offset and the silence around it are removed. It gets a peak of -3 dBFS and fades, and is written as mu-law.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ TEXT = (
     "We are sorry. There is a technical problem, and we cannot take your call right now. Please try again later."
 )
 TARGET = Path(__file__).resolve().parents[1] / "dispatcher" / "call" / "recordings" / "fallback.wav"
-# Words a minute: slow enough for a telephone, and below 8 s in all.
+# Words a minute: slow enough for a telephone, and fast enough for less than 8 s in all.
 ESPEAK = ("espeak-ng", "-v", "en-us", "-s", "168", "-p", "45", "-g", "2")
 PEAK = 10 ** (-3 / 20)
 FADE_SECONDS = 0.02
 MARGIN_SECONDS = 0.1
-"""Silence before and behind the sentence."""
+"""Silence before and after the sentence."""
 MULAW_TAG = 7
 
 

@@ -1,4 +1,4 @@
-"""The README's table of settings, written from the code: `python -m scripts.settings_table` updates it."""
+"""Write the README's table of settings from the code: `python -m scripts.settings_table`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 
 
 def table() -> str:
-    """The table as Markdown, a row for each variable."""
+    """Return the table as Markdown, with a row for each variable."""
     rows = [
         f"| `{name.upper()}` | {_default(field)} | {_meaning(field)} |"
         for name, field in Settings.model_fields.items()
@@ -26,15 +26,15 @@ def table() -> str:
 
 
 def updated(readme: str) -> str:
-    """The README with the table as it is to be.
+    """Return the README with a current table.
 
     Raises:
-        ValueError: it has no place for the table.
+        ValueError: the README has no place for the table.
     """
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"README.md has no place for the settings: {BEGIN} and {END}")
+        raise ValueError(f"README.md has no place for the settings: add the lines {BEGIN} and {END}")
     return f"{before}{BEGIN}\n{table()}\n{END}{after}"
 
 

@@ -1,4 +1,4 @@
-"""`call`: one call placed as AVR Core would place it, and what its caller heard."""
+"""`call`: place one call as AVR Core does, and save the audio that its caller heard."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ from simulator.avr.core import CallError, SimulatedCall, place_call
 from simulator.avr.playout import SAMPLE_BYTES, SAMPLE_RATE_HZ, SAMPLES_PER_MS
 from simulator.terminal import one_line, seconds_argument, stop_on_signal, table
 
-# Without --seconds: hang up when both sides have been silent for so long ...
+# Without --seconds: hang up after this time of silence on both sides ...
 _SILENCE_SECONDS = 5.0
-# ... and at the latest so long after the WAV, should the service never stop talking.
+# ... and at the latest this time after the WAV, if the service never stops talking.
 _LONGEST_REPLY_SECONDS = 120.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `call`."""
     parser.add_argument("url", metavar="URL", help="ws://host:port; query parameters become the call's metadata")
-    parser.add_argument("--wav", metavar="IN.wav", type=Path, required=True, help="what the caller says")
+    parser.add_argument("--wav", metavar="IN.wav", type=Path, required=True, help="speech of the caller")
     parser.add_argument(
-        "--out", metavar="OUT.wav", type=Path, required=True, help="what the caller hears goes here"
+        "--out", metavar="OUT.wav", type=Path, required=True, help="file for the audio that the caller hears"
     )
     parser.add_argument("--uuid", help="the call's uuid (default: a new one)")
-    parser.add_argument("--dtmf", metavar="DIGITS", default="", help="keys pressed after the WAV, such as 12#")
+    parser.add_argument("--dtmf", metavar="DIGITS", default="", help="keys to press after the WAV, such as 12#")
     parser.add_argument(
         "--seconds",
         type=seconds_argument,
-        help=f"hang up after so long (default: {_SILENCE_SECONDS:g} s after the last word of either side)",
+        help=f"length of the call (default: until {_SILENCE_SECONDS:g} s after the last word of either side)",
     )
     parser.add_argument(
         "--reconnect",
         metavar="S",
         type=seconds_argument,
-        help="a lost connection is tried again for so long with the same uuid (default: the call is over)",
+        help="time in which a lost connection is retried with the same uuid (default: the call ends)",
     )
 
 
 async def run(args: argparse.Namespace) -> int:
-    """Place the call, write and print what came back; 0 only if audio did and the service kept to the protocol."""
+    """Place the call, then save and print the result; return 0 only for audio without a breach of the protocol."""
     try:
         speech = read_wav(args.wav)
         if not args.out.parent.is_dir():
@@ -75,7 +75,7 @@ async def run(args: argparse.Namespace) -> int:
 async def _until_over(
     call: SimulatedCall, stop: asyncio.Event, speech_seconds: float, limit_seconds: float | None
 ) -> None:
-    """Return when it is time to hang up: the limit, silence, Ctrl-C, or the service has closed the call."""
+    """Wait until it is time to hang up: the limit, silence, Ctrl-C, or a close by the service."""
     if limit_seconds is None:
         over = call.wait_for(_SilentForLong(), timeout_seconds=speech_seconds + _LONGEST_REPLY_SECONDS)
     else:
@@ -84,11 +84,11 @@ async def _until_over(
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
         wait.cancel()
-    await asyncio.gather(*waits, return_exceptions=True)  # a timeout is an end like any other
+    await asyncio.gather(*waits, return_exceptions=True)  # a timeout is also an end
 
 
 class _SilentForLong:
-    """Whether both sides have been silent for long enough to hang up, or the call is over anyway."""
+    """The condition that both sides have been silent long enough to hang up, or the call has ended."""
 
     def __init__(self) -> None:
         self._sound_at_seconds = time.monotonic()

@@ -1,7 +1,7 @@
-"""`make demo`: the main job on one machine, with no key and no Redis.
+"""`make demo`: the main use on one machine, without a key or Redis.
 
-Starts the whole service as its operator would (`serve`: embedded Redis, a dispatcher, two workers) against the
-Realtime simulator, places a call with recorded speech, and shows what came of it.
+The demo starts the whole service as an operator does (`serve`: embedded Redis, a dispatcher, two workers) against
+the Realtime simulator. It places a call with recorded speech, and prints the result.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ OUT = Path("demo-out") / "heard.wav"
 START_SECONDS = 30.0
 CALL_SECONDS = 60.0
 STOP_SECONDS = 15.0
-# -40 dBFS: what is below it is not audible as a reply.
+# -40 dBFS: quieter audio is not audible as a reply.
 AUDIBLE_LEVEL = 328
 LOG_LINES_SHOWN = 20
 
 
 class DemoError(Exception):
-    """The demo did not do what it is there to show; one line for people."""
+    """A failure of the demo, in one line for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Service:
 
 
 def main() -> int:
-    """Run the demo; 0 only if audio came back."""
+    """Run the demo; return 0 only if audio came back."""
     try:
         return asyncio.run(_until_ctrl_c())
     except (DemoError, CallError) as error:
@@ -90,7 +90,7 @@ async def _demo() -> int:
             heard, report = call.heard_pcm, call.report()
         tokens = await _tokens(service.admin_url)
         workers = await _get_json(f"{service.admin_url}/workers")
-    _say("3. what came of it")
+    _say("3. the result")
     OUT.parent.mkdir(exist_ok=True)
     write_wav(OUT, heard)
     turn_seconds = report.reply_latencies_seconds
@@ -132,7 +132,7 @@ async def _wait(call: SimulatedCall, predicate: Any, what: str) -> None:
 
 @asynccontextmanager
 async def _printed(call: SimulatedCall) -> AsyncIterator[None]:
-    """Print the messages of a call as they come."""
+    """Print the messages of a call as they arrive."""
     printing = asyncio.create_task(_print_messages(call))
     try:
         yield
@@ -166,7 +166,7 @@ def _print_message(message: Message) -> None:
 
 @asynccontextmanager
 async def _serve(realtime_url: str) -> AsyncIterator[Service]:
-    """`avr-sts-openai serve` in a process of its own, on free ports."""
+    """Run `avr-sts-openai serve` in its own process, on free ports."""
     ours = ("OPENAI_", "AVR_STS_", "REDIS_", "WORKER_", "DRAIN_", "STS_", "TLS_", "CLUSTER_", "ADMIN_", "LOG_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     environment |= {
@@ -179,7 +179,7 @@ async def _serve(realtime_url: str) -> AsyncIterator[Service]:
         "LOG_FORMAT": "json",
     }
     with tempfile.TemporaryDirectory(prefix="avr-sts-demo-") as directory:
-        # In a folder of its own: a .env of the person who tries this is for the real service.
+        # A folder of its own, because a .env of the person at the terminal is for the real service.
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -226,7 +226,7 @@ async def _serving(process: asyncio.subprocess.Process, lines: list[str]) -> tup
 
 
 async def _keep_reading(process: asyncio.subprocess.Process, lines: list[str]) -> None:
-    """A full pipe would stop the service."""
+    """Read the output of the service, because a full pipe would stop it."""
     assert process.stderr is not None
     async for raw in process.stderr:
         lines.append(raw.decode(errors="replace").rstrip())
@@ -239,7 +239,7 @@ async def _get_json(url: str) -> Any:
 
 
 async def _tokens(admin_url: str) -> dict[str, int]:
-    """Tokens by direction, from the service's own metrics."""
+    """Return tokens by direction, from the service's own metrics."""
     async with aiohttp.ClientSession() as http, http.get(f"{admin_url}/metrics") as response:
         text = await response.text()
     tokens = {"input": 0, "output": 0}

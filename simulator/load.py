@@ -1,4 +1,4 @@
-"""`load`: many simulated calls at once, and a table of what they saw."""
+"""`load`: place many simulated calls at once, and print a table of their results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from simulator.terminal import one_line, seconds_argument, stop_on_signal, table
 
 MAX_CALLS = 10_000
 
-# What a caller says: long enough for any end-of-speech detection, and time for an answer.
+# Length of a caller's turn (long enough to be detected), and time for an answer.
 _TALK_SECONDS = 2.0
 _PAUSE_SECONDS = 4.0
 _SYLLABLE_HZ = 4.0
@@ -36,21 +36,21 @@ NO_CAPACITY = 1013
 
 
 class Outcome(enum.Enum):
-    """How a call ended, seen from the caller."""
+    """The end of a call, seen from the caller."""
 
     ANSWERED = "answered"
-    """Audio came back, and the call lasted until it was hung up, or the service ended it with 1000."""
+    """Audio came back, and the call lasted until the caller hung up or the service closed with 1000."""
     REJECTED = "rejected"
-    """No capacity: close code 1013."""
+    """No capacity: the service closed with 1013."""
     FAILED = "failed"
-    """Could not connect, heard nothing, a broken protocol, or any other close code."""
+    """No connection, no audio, a breach of the protocol, or another close code."""
     STOPPED = "stopped before an answer"
-    """Ctrl-C came first."""
+    """Ctrl-C ended the call first."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadCall:
-    """One finished call; `report` is None if it could not be placed, `why` says why it failed."""
+    """One finished call; `report` is None if it could not be placed, and `why` gives the reason of a failure."""
 
     outcome: Outcome
     report: CallReport | None = None
@@ -61,22 +61,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `load`."""
     parser.add_argument("url", metavar="URL", help="ws://host:port")
     parser.add_argument("--calls", metavar="N", type=_calls_argument, required=True, help="calls at once")
+    parser.add_argument("--seconds", metavar="S", type=seconds_argument, required=True, help="length of each call")
     parser.add_argument(
-        "--seconds", metavar="S", type=seconds_argument, required=True, help="how long each call lasts"
-    )
-    parser.add_argument(
-        "--ramp-seconds", type=seconds_argument, default=1.0, help="time over which the calls start (default: 1)"
+        "--ramp-seconds", type=seconds_argument, default=1.0, help="time in which the calls start (default: 1)"
     )
     parser.add_argument(
         "--reconnect",
         metavar="S",
         type=seconds_argument,
-        help="a lost connection is tried again for so long with the same uuid (default: the call has failed)",
+        help="time in which a lost connection is retried with the same uuid (default: the call has failed)",
     )
 
 
 async def run(args: argparse.Namespace) -> int:
-    """Place the calls and print the table; 0 only if calls were answered and none failed."""
+    """Place the calls and print the table; return 0 only if calls were answered and none failed."""
     finished: list[LoadCall] = []
     live: set[SimulatedCall] = set()
     with stop_on_signal() as stop:
@@ -150,14 +148,14 @@ async def _progress(calls: int, live: set[SimulatedCall], finished: Sequence[Loa
 
 
 def speech_like(tone_hz: float, seconds: float) -> bytes:
-    """A tone that swells four times a second, as speech does: PCM16 LE, 8 kHz, mono, -10 dBFS peak."""
+    """Return a tone that swells four times a second, as speech does: PCM16 LE, 8 kHz, mono, -10 dBFS peak."""
     times_seconds = np.arange(round(seconds * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
     syllables = 0.6 - 0.4 * np.cos(2 * np.pi * _SYLLABLE_HZ * times_seconds)
     return to_pcm16(10 ** (-10 / 20) * syllables * np.sin(2 * np.pi * tone_hz * times_seconds))
 
 
 def judge(report: CallReport, *, stopped: bool = False) -> LoadCall:
-    """What became of a call that was placed and is over; `stopped` if it was cut short by Ctrl-C."""
+    """Return the outcome of a call that has ended; `stopped` if Ctrl-C ended it."""
     if report.close_code == NO_CAPACITY:
         return LoadCall(Outcome.REJECTED, report)
     if report.close_code != 1000:
@@ -170,7 +168,7 @@ def judge(report: CallReport, *, stopped: bool = False) -> LoadCall:
 
 
 def summary(calls: Sequence[LoadCall]) -> list[tuple[str, str]]:
-    """The rows of the table: a name and a value each."""
+    """Return the rows of the table: a name and a value each."""
     outcomes = Counter(call.outcome for call in calls)
     reports = [call.report for call in calls if call.report is not None]
     first_audio = [r.first_audio_seconds for r in reports if r.first_audio_seconds is not None]
@@ -205,7 +203,7 @@ def summary(calls: Sequence[LoadCall]) -> list[tuple[str, str]]:
 
 
 def quantiles(seconds: Sequence[float]) -> str:
-    """p50, p95 (nearest rank) and maximum, for people."""
+    """Return p50, p95 (nearest rank) and maximum, for people."""
     if not seconds:
         return "none"
     ordered = sorted(seconds)

@@ -1,4 +1,4 @@
-"""Things to do later on an explicit clock: the timers of a Sans-I/O core."""
+"""Timers of a Sans-I/O core, on an explicit clock."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import itertools
 from collections.abc import Callable
 
 Action = Callable[[float], None]
-"""Called with the time it was due, so that a late wake-up does not shift what follows from it."""
+"""Receives the time at which it was due, so that a late wake-up does not delay later actions."""
 
 
 class Timer:
-    """One scheduled action; `cancel` is allowed at any time and more than once."""
+    """One scheduled action; `cancel` may be called at any time, and more than once."""
 
     __slots__ = ("_action", "due_seconds")
 
@@ -21,7 +21,7 @@ class Timer:
 
     @property
     def cancelled(self) -> bool:
-        """Whether it will not run (any more)."""
+        """Tell whether the action was cancelled or has run."""
         return self._action is None
 
     def cancel(self) -> None:
@@ -36,7 +36,7 @@ class Timer:
 
 
 class Schedule:
-    """Timers by due time; those due at the same time run in the order in which they were set."""
+    """Timers by due time; timers due at the same time run in the order in which they were set."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Timer]] = []
@@ -49,12 +49,12 @@ class Schedule:
         return timer
 
     def next_due_seconds(self) -> float | None:
-        """When `run_due` is to be called next; None if nothing is scheduled."""
+        """Return the time of the next `run_due`; None if nothing is scheduled."""
         while self._heap and self._heap[0][2].cancelled:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
     def run_due(self, now_seconds: float) -> None:
-        """Run everything due, including what it schedules for a time that has already come."""
+        """Run all due actions, including those that they schedule for a past time."""
         while (due := self.next_due_seconds()) is not None and due <= now_seconds:
             heapq.heappop(self._heap)[2].fire()

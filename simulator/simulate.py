@@ -9,26 +9,26 @@ from simulator.realtime.server import RealtimeSimulator
 from simulator.realtime.settings import DialectName, SimulatorSettings, Voice
 from simulator.terminal import stop_on_signal
 
-DESCRIPTION = "Run the Realtime API simulator. GET /simulator/sessions tells what the model was told."
+DESCRIPTION = "Run the Realtime API simulator. GET /simulator/sessions lists all that the model was told."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the sub-command's options."""
     default = SimulatorSettings()
     add = parser.add_argument
-    add("--port", type=int, default=8765, help="port to listen on; 0: any free one (default %(default)s)")
+    add("--port", type=int, default=8765, help="port to listen on; 0: any free port (default %(default)s)")
     add("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
-    add("--api-key", help="the only key that is accepted (default: any)")
+    add("--api-key", help="the only key that is accepted (default: any key)")
     add(
         "--dialect",
         type=DialectName,
         choices=list(DialectName),
         default=default.dialect,
-        help="whose Realtime API to speak (default %(default)s)",
+        help="Realtime API to imitate (default %(default)s)",
     )
-    add("--voice", type=Voice, choices=list(Voice), default=default.voice, help="what replies sound like")
-    add("--tone-hz", type=float, default=default.tone_hz, metavar="HZ", help="of the tone (default %(default)s)")
-    add("--echo", action="store_true", help="the tone answers at the frequency of what the caller said")
+    add("--voice", type=Voice, choices=list(Voice), default=default.voice, help="sound of replies")
+    add("--tone-hz", type=float, default=default.tone_hz, metavar="HZ", help="tone in hertz (default %(default)s)")
+    add("--echo", action="store_true", help="answer in the tone of the caller's speech")
     add("--words", type=int, default=default.words, metavar="N", help="words of a reply (default %(default)s)")
     add(
         "--greeting-words",
@@ -42,35 +42,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=default.first_audio_seconds,
         metavar="S",
-        help="until a reply begins (default %(default)s)",
+        help="time until a reply begins (default %(default)s)",
     )
     add(
         "--speed",
         type=float,
         default=default.speed,
         metavar="X",
-        help="how much faster than it plays a reply is sent (default %(default)s)",
+        help="factor by which a reply is sent faster than real time (default %(default)s)",
     )
     add(
         "--session-limit-seconds",
         type=float,
         default=default.session_limit_seconds,
         metavar="S",
-        help="how long a session may last (default %(default)s)",
+        help="maximum length of a session (default %(default)s)",
     )
     add(
         "--history",
         type=int,
         default=default.history_limit,
         metavar="N",
-        help="how many ended sessions are remembered (default %(default)s)",
+        help="number of ended sessions kept (default %(default)s)",
     )
-    add("--no-audio", action="store_true", help="do not keep what callers said (load tests)")
-    add("--no-listen", action="store_true", help="do not listen; speak half of the time (benchmarks)")
+    add("--no-audio", action="store_true", help="do not keep the callers' audio (for load tests)")
+    add("--no-listen", action="store_true", help="do not listen; speak half of the time (for benchmarks)")
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    """Serve until SIGINT or SIGTERM; returns the exit status."""
+    """Serve until SIGINT or SIGTERM, and return the exit status."""
     try:
         if arguments.history < 0:
             raise ValueError(f"history is {arguments.history}: it must be 0 or more")

@@ -1,4 +1,4 @@
-"""What the simulator's commands share: arguments, tables, safe lines, and Ctrl-C."""
+"""Helpers of the simulator's commands: arguments, tables, safe lines, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SignalHandler = Callable[[int, FrameType | None], Any] | int | None
 
 
 def seconds_argument(text: str) -> float:
-    """An argument in seconds.
+    """Read an argument in seconds.
 
     Raises:
-        argparse.ArgumentTypeError: it is not a number above 0 and up to a day.
+        argparse.ArgumentTypeError: the text is not a number above 0 and up to a day.
     """
     try:
         seconds = float(text)
@@ -34,13 +34,13 @@ def seconds_argument(text: str) -> float:
 
 
 def table(rows: Sequence[tuple[str, str]]) -> str:
-    """Rows of a name and a value as aligned lines, the last one ended as well."""
+    """Return rows of a name and a value as aligned lines, each with a line end."""
     width = max((len(name) for name, _ in rows), default=0)
     return "".join(f"{name:<{width}}  {value}".rstrip() + "\n" for name, value in rows)
 
 
 def one_line(text: str, *, limit: int = 500) -> str:
-    """Text that came over the network as one printable line: no control characters, at most `limit` long."""
+    """Return text from the network as one line without control characters, at most `limit` long."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 

@@ -1,4 +1,4 @@
-"""Waiting for a state instead of for a time: predicates that are asked whenever something has happened."""
+"""Waits for a state instead of a time: predicates that are called after each event."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ async def wait_until(
     """Wait until `predicate(subject)` is true.
 
     Raises:
-        TimeoutError: it did not become true.
-        Exception: what the predicate raised.
+        TimeoutError: the predicate stayed false.
+        Exception: the predicate raised it.
     """
     if predicate(subject):
         return
@@ -32,7 +32,7 @@ async def wait_until(
 
 
 def settle(waiters: Iterable[Waiter[T]], subject: T) -> None:
-    """Ask the predicates again; to be called after every change of `subject`."""
+    """Call the predicates again; owners call this after each change of `subject`."""
     for predicate, future in waiters:
         if future.done():
             continue
@@ -40,5 +40,5 @@ def settle(waiters: Iterable[Waiter[T]], subject: T) -> None:
             if predicate(subject):
                 future.set_result(None)
         except Exception as error:
-            # It is the waiting test's mistake, not that of the connection that happens to ask.
+            # The error belongs to the waiting test, not to the connection on which the predicate is called.
             future.set_exception(error)

@@ -15,6 +15,7 @@ import redis
 
 from common.runtime.release import COMPILED
 from common.store.registry import Registry
+from tests import sans_io
 from tests.redis_process import EmbeddedRedis, RealRedis, RedisProcess, find_redis_server
 
 # A slow example says something of the machine, not of the code.
@@ -22,6 +23,10 @@ hypothesis.settings.register_profile(
     "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("suite")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(sans_io)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

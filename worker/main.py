@@ -20,13 +20,15 @@ from common.net.tls import Tls, TlsFiles
 from common.net.websocket import WebSocket
 from common.observe import admin, logs, metrics
 from common.observe.metrics import LastingTask
+from common.observe.upstream_codes import OPERATOR_CODES, PASSING_CODES
+from common.runtime.lasting_task import repeat
 from common.runtime.process import Process
 from common.runtime.release import COMPILED, RELEASE
 from common.settings.settings import Settings
-from common.store.registry import Registry, WorkerRecord, WorkerState
+from common.store.leases import WorkerRecord, WorkerState
+from common.store.registry import Registry
 from worker.config import instructions
 from worker.config.prices import Prices
-from worker.realtime import errors
 from worker.service import Worker
 from worker.session.session_runner import Resources
 from worker.tools import built_in
@@ -69,7 +71,7 @@ async def run(settings: Settings, process: Process) -> int:
     http = instructions.http_client()
     measured = metrics.worker()
     # These series start at 0, because Prometheus's rate() misses the first event of a series that starts at 1.
-    measured.upstream_errors.expect(*errors.OPERATOR_CODES, *errors.PASSING_CODES)
+    measured.upstream_errors.expect(*OPERATOR_CODES, *PASSING_CODES)
     measured.expect_model(settings.openai_model)
     measured.expect_model(settings.openai_transcription_model)
     functions = dict.fromkeys((*sorted(built_in.BUILT_IN), *(await tools.tool_set()).names))
@@ -87,9 +89,8 @@ async def run(settings: Settings, process: Process) -> int:
     await worker.start(sock)
     if tls is not None:
         process.reloaded.append(tls.look_soon)
-    renewing = (
-        asyncio.create_task(tls.keep_fresh(measured.task_failures[LastingTask.CERTIFICATES])) if tls else None
-    )
+    failures = measured.task_failures[LastingTask.CERTIFICATES]
+    renewing = asyncio.create_task(repeat(tls.look_later, task="certificates", failures=failures)) if tls else None
     log.info(
         "worker listening",
         worker=record.id,

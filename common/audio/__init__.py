@@ -1,1 +1,1 @@
-"""Audio formats that both sides use."""
+"""Audio formats that several packages use."""

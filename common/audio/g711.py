@@ -1,9 +1,9 @@
 """G.711: µ-law and A-law at 8 kHz, one octet for each sample, by table.
 
-PCM is int16 little-endian, of which µ-law takes the upper 14 bits and A-law the upper 13. What lies between is
-rounded as in ITU-T's reference software (G.191, `g711.c`): a negative sample goes by its one's complement, so that
--1 is the negative zero, and a sample on a decision value belongs to the interval above it. Python's `audioop`
-agrees in A-law; in µ-law it takes negative samples one 14-bit step lower.
+PCM is int16 little-endian, of which µ-law uses the upper 14 bits and A-law the upper 13. Values in between are
+rounded as in ITU-T's reference software (G.191, `g711.c`). A negative sample is represented by its one's
+complement, so that -1 is the negative zero. A sample on a decision value belongs to the interval above it.
+Python's `audioop` agrees in A-law; in µ-law it puts negative samples one 14-bit step lower.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ _PCM16_BITS: Final = np.dtype("<u2")
 
 _SIGN: Final = 0x80
 _LARGEST_ULAW: Final = 0x1FFF
-# 33 of 14 bits: with it every µ-law segment ends at a power of two (G.711, table 2a: 31, 95, 223 ... 8159).
+# With a bias of 33 (of 14 bits) every µ-law segment ends at a power of two (G.711, table 2a: 31, 95, 223 ...
+# 8159).
 _ULAW_BIAS: Final = 33
 _EVEN_BITS: Final = 0x55
 
 
 def encode_ulaw(pcm: bytes) -> bytes:
-    """PCM16 to µ-law.
+    """Encode PCM16 as µ-law.
 
     Raises:
         ValueError: an odd number of bytes.
@@ -33,12 +34,12 @@ def encode_ulaw(pcm: bytes) -> bytes:
 
 
 def decode_ulaw(codes: bytes) -> bytes:
-    """µ-law to PCM16: multiples of 4, up to 32124."""
+    """Decode µ-law to PCM16: multiples of 4, up to 32124."""
     return _PCM_OF_ULAW.take(np.frombuffer(codes, np.uint8)).tobytes()
 
 
 def encode_alaw(pcm: bytes) -> bytes:
-    """PCM16 to A-law.
+    """Encode PCM16 as A-law.
 
     Raises:
         ValueError: an odd number of bytes.
@@ -47,18 +48,21 @@ def encode_alaw(pcm: bytes) -> bytes:
 
 
 def decode_alaw(codes: bytes) -> bytes:
-    """A-law to PCM16: odd multiples of 8, up to 32256. There is no zero."""
+    """Decode A-law to PCM16: odd multiples of 8, up to 32256. There is no zero."""
     return _PCM_OF_ALAW.take(np.frombuffer(codes, np.uint8)).tobytes()
 
 
 def _magnitudes() -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Of each int16, in the order of its bits: (65536,) one's complement magnitude, (65536,) is it positive."""
+    """Return (65536,) one's complement magnitudes and (65536,) signs of all int16, in the order of their bits."""
     samples = np.arange(1 << 16, dtype=np.uint16).astype(np.int16).astype(np.int32)
     return np.where(samples < 0, ~samples, samples), samples >= 0
 
 
 def _ulaw_of_pcm() -> NDArray[np.uint8]:
-    """(65536,): the code of each int16. Segment and interval are exponent and mantissa; all bits inverted."""
+    """Return (65536,) the code of each int16.
+
+    Segment and interval are exponent and mantissa; all bits are inverted.
+    """
     magnitude, positive = _magnitudes()
     biased = np.minimum((magnitude >> 2) + _ULAW_BIAS, _LARGEST_ULAW)
     segment = _bit_length(biased) - 6
@@ -68,7 +72,7 @@ def _ulaw_of_pcm() -> NDArray[np.uint8]:
 
 
 def _pcm_of_ulaw() -> NDArray[np.int16]:
-    """(256,): the middle of each code's interval."""
+    """Return (256,) the middle of each code's interval."""
     bits = ~np.arange(256, dtype=np.int32) & 0xFF
     segment, interval = (bits >> 4) & 0x07, bits & 0x0F
     magnitude = ((2 * interval + _ULAW_BIAS) << segment) - _ULAW_BIAS
@@ -77,7 +81,10 @@ def _pcm_of_ulaw() -> NDArray[np.int16]:
 
 
 def _alaw_of_pcm() -> NDArray[np.uint8]:
-    """(65536,): the code of each int16. The first two segments have equal steps; every other bit inverted."""
+    """Return (65536,) the code of each int16.
+
+    The first two segments have equal steps; every other bit is inverted.
+    """
     magnitude, positive = _magnitudes()
     steps = magnitude >> 4
     segment = np.maximum(_bit_length(steps) - 4, 0)
@@ -87,7 +94,7 @@ def _alaw_of_pcm() -> NDArray[np.uint8]:
 
 
 def _pcm_of_alaw() -> NDArray[np.int16]:
-    """(256,): the middle of each code's interval."""
+    """Return (256,) the middle of each code's interval."""
     bits = np.arange(256, dtype=np.int32) ^ _EVEN_BITS
     segment, interval = (bits >> 4) & 0x07, bits & 0x0F
     half_steps = 2 * interval + np.where(segment > 0, 33, 1)
@@ -97,7 +104,7 @@ def _pcm_of_alaw() -> NDArray[np.int16]:
 
 
 def _bit_length(values: NDArray[np.int32]) -> NDArray[np.int32]:
-    """`int.bit_length` of each."""
+    """Return `int.bit_length` of each value."""
     return np.frexp(values)[1].astype(np.int32)
 
 

@@ -1,7 +1,7 @@
-"""WAV files as PCM16 little-endian, mono, 8 kHz: the only audio that AVR Core has.
+"""WAV files as PCM16 little-endian, mono, 8 kHz: the only audio format of AVR Core.
 
-Any usual WAV is converted: integer PCM of 8, 16, 24 or 32 bits, 32 or 64 bit floats, G.711, any number of
-channels, any sample rate. The whole file is at hand, so the conversion can be simple and good instead of quick.
+All usual WAV files are converted: integer PCM of 8, 16, 24 or 32 bits, floats of 32 or 64 bits, G.711, any number
+of channels, any sample rate. The whole file is at hand, so the conversion can be simple and good instead of fast.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from common.audio import g711
+from common.errors import LocalError
 
 SAMPLE_RATE_HZ = 8000
 SAMPLE_BYTES = 2
 
-# Over an hour at 8 kHz, six minutes of 48 kHz stereo: a call, not an archive.
+# Over an hour at 8 kHz, or six minutes of 48 kHz stereo: enough for a call.
 MAX_WAV_BYTES = 64 * 1024 * 1024
 _MIN_RATE_HZ, _MAX_RATE_HZ = 1000, 384_000
 
@@ -37,15 +38,15 @@ _FORMAT_NAMES = {
 }
 
 # A sinc of 48 zero crossings a side under a Kaiser window (beta 9) falls from 0 to -90 dB within 0.12 of its
-# bandwidth (Kaiser's formula). Centred at 0.94 of the lower half rate, it keeps 0 to 3.5 kHz of what is brought
-# to 8 kHz, and stops whatever would alias.
+# bandwidth (Kaiser's formula). Centred at 0.94 of the lower half rate, it keeps 0 to 3.5 kHz of a recording that
+# is converted to 8 kHz, and blocks all frequencies that would alias.
 _ZERO_CROSSINGS = 48
 _KAISER_BETA = 9.0
 _CUTOFF = 0.94
 
 
-class WavError(Exception):
-    """A WAV file cannot be read. The message is one line that names the file and what is wrong."""
+class WavError(LocalError):
+    """A WAV file cannot be read. The message is one line that names the file and the problem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +58,11 @@ class _Format:
 
 
 def read_wav(path: Path) -> bytes:
-    """The sound of a WAV file as PCM16 LE mono at 8 kHz; more channels are averaged.
+    """Return the sound of a WAV file as PCM16 LE mono at 8 kHz; several channels are averaged.
 
     Raises:
-        WavError: no such file, not a WAV, a coding other than PCM, float or G.711, or larger than `MAX_WAV_BYTES`.
+        WavError: no such file, not a WAV file, a coding other than PCM, float or G.711, or larger than
+        `MAX_WAV_BYTES`.
     """
     try:
         with path.open("rb") as file:
@@ -70,7 +72,7 @@ def read_wav(path: Path) -> bytes:
     except OSError as error:
         raise WavError(f"{path}: cannot be read: {error.strerror}") from None
     if len(content) > MAX_WAV_BYTES:
-        raise WavError(f"{path}: larger than {MAX_WAV_BYTES // 2**20} MiB: cut it to the part that is to be said")
+        raise WavError(f"{path}: larger than {MAX_WAV_BYTES // 2**20} MiB: shorten it to the part to be played")
     try:
         wav_format, data = _parse(content)
         mono = _decode(wav_format, data)
@@ -83,7 +85,7 @@ def write_wav(path: Path, pcm: bytes) -> None:
     """Write PCM16 LE mono 8 kHz as a WAV file.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     with path.open("wb") as file, wave.open(file, "wb") as writer:
         writer.setnchannels(1)
@@ -97,8 +99,9 @@ def resample(
 ) -> npt.NDArray[np.float64]:
     """Resample a whole recording with a windowed sinc: float64, shape (n,) to (ceil(n * to_hz / from_hz),).
 
-    Output k lies at input position k * down / up, with up/down = to_hz/from_hz in lowest terms. So there are
-    only `up` different distances to the input samples: one filter for each, applied to every `up`-th output.
+    Output k lies at input position k * down / up, with up/down = to_hz/from_hz in lowest terms. There are only
+    `up`
+    different distances to the input samples: one filter for each, applied to every `up`-th output.
     """
     if from_hz == to_hz or not len(samples):
         return samples
@@ -121,7 +124,7 @@ def resample(
 
 
 def to_pcm16(samples: npt.NDArray[np.float64]) -> bytes:
-    """Samples of -1 to 1 as PCM16 LE; what is louder is clipped."""
+    """Convert samples of -1 to 1 to PCM16 LE; louder samples are clipped."""
     return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype("<i2").tobytes()
 
 
@@ -129,7 +132,7 @@ def _parse(content: bytes) -> tuple[_Format, bytes]:
     """Find the `fmt ` and `data` chunks of a RIFF WAVE file (Microsoft, "New Multimedia Data Types", 1994).
 
     The standard library's `wave` knows neither floats nor, before Python 3.12, WAVE_FORMAT_EXTENSIBLE, which
-    is what ffmpeg writes for 24 bits.
+    ffmpeg writes for 24 bits.
     """
     if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
         raise ValueError("not a WAV file")
@@ -137,7 +140,7 @@ def _parse(content: bytes) -> tuple[_Format, bytes]:
     position = 12
     while position + 8 <= len(content):
         name, length = struct.unpack_from("<4sI", content, position)
-        # A writer into a pipe leaves a length of 0xFFFFFFFF behind: slicing stops at the end of the file.
+        # A program that writes into a pipe leaves the length 0xFFFFFFFF: slicing stops at the end of the file.
         chunk = content[position + 8 : position + 8 + length]
         if name == b"fmt ":
             wav_format = _parse_format(chunk)
@@ -152,7 +155,7 @@ def _parse(content: bytes) -> tuple[_Format, bytes]:
 def _parse_format(chunk: bytes) -> _Format:
     extensible = chunk.startswith(struct.pack("<H", _EXTENSIBLE))
     if len(chunk) < (40 if extensible else 16):
-        raise ValueError("not a WAV file: its format is cut off")
+        raise ValueError("not a WAV file: its format is truncated")
     tag, channels, rate_hz, _, _, bits = struct.unpack_from("<HHIIHH", chunk)
     if extensible:
         (tag,) = struct.unpack_from("<H", chunk, 24)  # the sub-format's GUID starts with the plain tag
@@ -160,7 +163,7 @@ def _parse_format(chunk: bytes) -> _Format:
 
 
 def _decode(wav_format: _Format, data: bytes) -> npt.NDArray[np.float64]:
-    """Mono samples of -1 to 1, shape (n,); an incomplete last frame is left out."""
+    """Return mono samples of -1 to 1, shape (n,); an incomplete last frame is dropped."""
     if wav_format.channels < 1 or not _MIN_RATE_HZ <= wav_format.rate_hz <= _MAX_RATE_HZ:
         raise ValueError(f"{wav_format.channels} channels at {wav_format.rate_hz} Hz are not supported")
     frame_bytes = wav_format.bits // 8 * wav_format.channels
@@ -172,7 +175,7 @@ def _decode(wav_format: _Format, data: bytes) -> npt.NDArray[np.float64]:
         case (1, 16):
             samples = np.frombuffer(data, "<i2") / 32768.0
         case (1, 24):
-            # Into the upper three bytes of 32 bits: the sign comes along.
+            # Into the upper three bytes of 32 bits, which keeps the sign.
             wide = np.zeros((len(data) // 3, 4), np.uint8)
             wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
             samples = wide.view("<i4").ravel() / 2147483648.0

@@ -1,6 +1,6 @@
-"""The records of a link that are not JSON: audio, and what goes with every frame of it.
+"""The binary records of a link: audio, and the other records that travel with every frame.
 
-They are tuples, because a frozen dataclass takes three times as long to make.
+These records are tuples, because a frozen dataclass takes three times as long to make.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ class CallerAudio(NamedTuple):
     """Audio of the caller.
 
     Attributes:
-        position_samples: the number of its first sample, counted from the start of the call at 8 kHz.
+        position_samples: number of the first sample, counted from the start of the call at 8 kHz.
         pcm: PCM16 little-endian at 8 kHz.
     """
 
@@ -26,7 +26,7 @@ class ReplyAudio(NamedTuple):
     """Audio of a reply.
 
     Attributes:
-        item_index: of the item, as REPLY_ITEM gave it.
+        item_index: index of the item, from REPLY_ITEM.
         pcm: PCM16 little-endian at 8 kHz.
     """
 
@@ -38,7 +38,7 @@ class Credit(NamedTuple):
     """Permission to send more audio.
 
     Attributes:
-        credit_bytes: of PCM16 at 8 kHz.
+        credit_bytes: bytes of PCM16 at 8 kHz.
     """
 
     credit_bytes: int
@@ -48,9 +48,9 @@ class ReplyText(NamedTuple):
     """More text of a reply.
 
     Attributes:
-        item_index: of the item, as REPLY_ITEM gave it.
-        received_samples: of its audio that the worker has, at 8 kHz.
-        text: to be added.
+        item_index: index of the item, from REPLY_ITEM.
+        received_samples: samples of the item's audio that the worker has, at 8 kHz.
+        text: is appended.
     """
 
     item_index: int
@@ -59,10 +59,10 @@ class ReplyText(NamedTuple):
 
 
 class KeptAudio(NamedTuple):
-    """Audio of the caller that the dispatcher kept for another session.
+    """Caller audio that the dispatcher kept for another session.
 
     Attributes:
-        position_samples: the number of its first sample, counted from the start of the call at 8 kHz.
+        position_samples: number of the first sample, counted from the start of the call at 8 kHz.
         ulaw: G.711 mu-law at 8 kHz.
     """
 

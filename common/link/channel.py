@@ -4,9 +4,9 @@
       ▲                │  ▲               │
       └─── resumed ────┘  └──── broke ────┘
 
-The end that lost the link and has another one sends ATTACH on it, and waits for ATTACHED: until then its records
-are kept. The end that receives ATTACH resumes at once. Records are encoded here, once, with the channel's number;
-what the other end has not got is sent again from the `RetransmitBuffer`.
+The end that lost the link and has another one sends ATTACH on it, and buffers its records until ATTACHED comes.
+The end that receives ATTACH resumes at once. Records are encoded once, with the channel's number. Unacknowledged
+records are retransmitted from the `RetransmitBuffer`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Channel:
 
         Args:
             number: of the channel on its link.
-            transmit: sends on that link; None: there is none yet.
+            transmit: sends on that link; None: there is no link yet.
             encode: encodes a record.
         """
         self.number = number
@@ -56,17 +56,20 @@ class Channel:
 
     @property
     def state(self) -> ChannelState:
-        """Whether records can be sent now: see the module."""
+        """Whether records can be sent now: see the module's drawing."""
         return self._state
 
     @property
     def received(self) -> int:
-        """Counted records that have been received."""
+        """Number of counted records that have been received."""
         return self._buffer.received
 
     @property
     def is_full(self) -> bool:
-        """Whether the other end acknowledges nothing, so that the channel is of no use any more."""
+        """Whether the retransmit buffer is full, because the other end acknowledges nothing.
+
+        A full channel cannot continue.
+        """
         return self._buffer.is_full
 
     def send(self, record: Record) -> None:
@@ -81,7 +84,7 @@ class Channel:
             self._transmit(encoded)
 
     def send_uncounted(self, record: Record) -> None:
-        """Send a record that is not repeated on another link; without a link it is dropped.
+        """Send a record that is never retransmitted; without a link it is dropped.
 
         Raises:
             ValueError: the record cannot be encoded.
@@ -90,7 +93,7 @@ class Channel:
             self._transmit(self._encode(record, self.number))
 
     def receive(self, kind: int, size_bytes: int) -> None:
-        """Count a record that was received, and acknowledge in time.
+        """Count a received record, and acknowledge when an acknowledgement is due.
 
         Args:
             kind: of the record.
@@ -100,26 +103,26 @@ class Channel:
             self._transmit(wire.encode_ack(self.number, self._buffer.received))
 
     def acknowledged(self, received: int) -> None:
-        """Forget the records that the other end has.
+        """Drop the records that the other end has received.
 
         Raises:
-            LinkProtocolError: the other end has more than were sent, or fewer than it said before.
+            LinkProtocolError: the number is higher than that of sent records, or lower than acknowledged before.
         """
         self._buffer.acknowledged(received)
 
     def broke(self) -> None:
-        """Keep records from now on: the link is gone."""
+        """Buffer records from now on, because the link is gone."""
         self._state = ChannelState.BROKEN
         self._transmit = None
 
     def attach(self, transmit: Transmit, uuid: str, epoch: int) -> None:
-        """Ask the other end to go on with the channel on another link."""
+        """Ask the other end to resume the channel on another link."""
         self._state = ChannelState.ATTACHING
         self._transmit = transmit
         self.send_uncounted(wire.Attach(uuid, epoch, self._buffer.received))
 
     def accept(self, transmit: Transmit, received: int) -> None:
-        """Go on with the channel on another link, as the other end has asked: answer ATTACHED, and repeat.
+        """Resume the channel on another link at the request of the other end: answer ATTACHED, and retransmit.
 
         Raises:
             LinkProtocolError: see `acknowledged`.
@@ -129,7 +132,7 @@ class Channel:
         self.resumed(received)
 
     def resumed(self, received: int) -> None:
-        """Repeat what the other end has not got, and go on.
+        """Retransmit the records that the other end has not received.
 
         Raises:
             LinkProtocolError: see `acknowledged`.

@@ -1,4 +1,4 @@
-"""One end of a link: a WebSocket that carries records, with the exchange of HELLOs in front."""
+"""One end of a link: a WebSocket that carries records, and the exchange of HELLOs before them."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from common.link import wire
 from common.link.token_handshake import DISPATCHER, AuthenticationFailed, TokenHandshake
 from common.link.wire import Hello, Kind
 from common.net.tokens import Token
-from common.net.websocket import Limits, WebSocket
+from common.net.websocket import WebSocket
+from common.net.websocket_limits import Limits
 from common.observe.line_limit import LineLimit, shown
 
-# The peer of a link is found dead after 2.3 to 2.55 s without a byte; pings make sure that there are some, if it
-# lives. So a worker that stood still for less than 2 s has not been given up (worker/service.py), and one that is
-# hung is replaced within 3 s.
-# What waits to be read is bounded by the credit of each call: this is the windows of a thousand.
+# A peer counts as lost after 2.3 to 2.55 s without a byte; pings make sure that a live peer sends some. A worker
+# that stalled for less than 2 s has therefore not been replaced (worker/service.py), and a hung one is replaced
+# within 3 s. Each call's credit bounds the unread data: the write buffer has room for the credit of a thousand
+# calls.
 LINK_LIMITS = Limits(
     max_message_bytes=wire.MAX_MESSAGE_BYTES,
     open_timeout_seconds=2.0,
     ping_interval_seconds=0.25,
     silence_timeout_seconds=2.3,
     max_write_buffer_bytes=1000 * wire.REPLY_CREDIT_BYTES,
-    # HELLO and PROOF have some 400 bytes.
+    # HELLO and PROOF have about 400 bytes.
     stranger_bytes=4096,
 )
-# From the opening of the WebSocket to the peer's HELLO, and its proof of CLUSTER_TOKEN.
+# Time from the opening of the WebSocket to the peer's HELLO, and its proof of CLUSTER_TOKEN.
 HELLO_SECONDS = 2.0
 MAX_HELLO_FIELD_CHARS = 256
 
@@ -38,19 +39,19 @@ log = structlog.get_logger()
 
 
 class LinkOwner(Interface):
-    """What a link's end reports to."""
+    """The receiver of a link's events."""
 
     def greeted(self, hello: Hello) -> None:
-        """The peer's HELLO has come, and it has proved CLUSTER_TOKEN; records follow."""
+        """The peer has sent HELLO and proved that it knows CLUSTER_TOKEN; records follow."""
 
     def record(self, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
-        """One record, read from its socket at this time; may raise LinkProtocolError."""
+        """Receive one record, read from the socket at this time; may raise LinkProtocolError."""
 
     def caught_up(self) -> None:
-        """All records that came together have been handed on."""
+        """All records of one read have been delivered."""
 
     def lost(self, reason: str) -> None:
-        """The link is gone, or cannot be used any more. Called exactly once, also when no HELLO ever came."""
+        """The link is gone or unusable. Called exactly once, even if no HELLO ever came."""
 
 
 class LinkEnd:
@@ -59,20 +60,20 @@ class LinkEnd:
     def __init__(
         self, hello: Hello, owner: LinkOwner, token: Token | None = None, lines: LineLimit | None = None
     ) -> None:
-        """Build it.
+        """Create the end of a link.
 
         Args:
             hello: of this end.
-            owner: hears of the link.
+            owner: receives the link's events.
             token: CLUSTER_TOKEN.
-            lines: bounds the log lines of links that did not come up; shared by all of a process.
+            lines: limits the log lines about refused links; shared by all links of a process.
         """
-        self._proving = TokenHandshake(hello, token)
+        self._handshake = TokenHandshake(hello, token)
         self._lines = lines or LineLimit()
         self._peer: Hello | None = None
         self._owner = owner
         self._connection: WebSocket | None = None
-        self._greeted = False
+        self._is_up = False
         self._hello_timer: asyncio.TimerHandle | None = None
         self._records: list[bytes] = []
         self._records_bytes = 0
@@ -91,7 +92,7 @@ class LinkEnd:
     def send(self, record: bytes) -> None:
         """Send an encoded record, together with all others of this turn of the event loop.
 
-        Nothing happens if the link is not open: HELLO is the first record, and behind the last one is nobody.
+        The record is dropped if the link is not open: HELLO must be the first record.
         """
         if not self._records:
             if not self.is_open:
@@ -103,36 +104,36 @@ class LinkEnd:
         self._records_bytes += len(record)
 
     def close(self, reason: str) -> None:
-        """Close the link on purpose."""
+        """Close the link with a closing handshake."""
         if self._connection is not None:
             self._flush()
             self._connection.close(1000, reason)
 
     def abort(self) -> None:
-        """Cut the link off."""
+        """Drop the link without a closing handshake."""
         if self._connection is not None:
             self._connection.abort()
 
     # Owner of the WebSocket
 
     def opened(self, connection: WebSocket) -> None:
-        """Greet."""
+        """Send HELLO."""
         self._connection = connection
-        self.send(self._proving.greeting)
-        # Alone: with records of the same turn it would be longer than a stranger's first message may be.
+        self.send(self._handshake.greeting)
+        # Sent alone: with records of the same turn it could exceed the bound of a stranger's bytes.
         self._flush()
         loop = asyncio.get_running_loop()
         self._hello_timer = loop.call_later(HELLO_SECONDS, self._fail, f"no HELLO within {HELLO_SECONDS:g} s")
 
     def received(self, data: BytesLike, text: bool) -> None:
-        """Split a message into records and hand them on."""
+        """Split a message into records and deliver them."""
         assert self._connection is not None
         received_seconds = self._connection.received_seconds
         try:
             if text:
                 raise LinkProtocolError("a text message on a link")
             for kind, channel, payload in wire.decode(data):
-                if self._greeted:
+                if self._is_up:
                     self._owner.record(kind, channel, payload, received_seconds)
                 else:
                     self._greet(kind, payload)
@@ -142,32 +143,32 @@ class LinkEnd:
             self._fail(str(error), "token" if isinstance(error, AuthenticationFailed) else "protocol")
 
     def caught_up(self) -> None:
-        """Say so, unless there is nobody any more, or not yet."""
-        if self._greeted and not self._lost:
+        """Tell the owner, if the link is up."""
+        if self._is_up and not self._lost:
             self._owner.caught_up()
 
     def violated(self, code: int, reason: str) -> int:
-        """Nothing to add to what the WebSocket layer says."""
+        """Report the loss; the close code of the WebSocket layer stays."""
         self._report_lost(reason, "protocol")
         return code
 
     def writable(self) -> None:
-        """Nothing waits for this: each call's credit bounds what a link holds."""
+        """Ignore: each call's credit bounds the buffered data."""
 
     def closed(self, code: int, reason: str) -> None:
         """Report the loss."""
         self._report_lost(reason or f"closed with code {code}", "closed")
 
     def _fail(self, reason: str, kind: str = "silent") -> None:
-        """Close a link that cannot be used; who uses it hears of that now, not when the peer has answered."""
+        """Close an unusable link; its owner is told now, before the peer has answered."""
         assert self._connection is not None
-        # A HELLO that waits for the end of this turn goes first: the peer finds out, too, what is wrong with it.
+        # A HELLO that waits for the end of this turn is sent first, so that the peer can find the problem, too.
         self._flush()
         self._connection.close(1002, reason)
         self._report_lost(reason, kind)
 
     def _report_lost(self, reason: str, kind: str) -> None:
-        """Tell the owner, once.
+        """Tell the owner once that the link is lost.
 
         Args:
             reason: for people.
@@ -177,13 +178,13 @@ class LinkEnd:
             self._hello_timer.cancel()
         if not self._lost:
             self._lost = True
-            if not self._greeted:
+            if not self._is_up:
                 self._log_refused(reason, kind)
             self._owner.lost(reason)
 
     def _log_refused(self, reason: str, kind: str) -> None:
-        if self._proving.hello.role == DISPATCHER and kind != "token":
-            # Whoever opens the link gets the reason, and logs it.
+        if self._handshake.hello.role == DISPATCHER and kind != "token":
+            # The code that opens the link gets the reason, and logs it.
             return
         times = self._lines.take(kind, time.monotonic())
         if times is not None:
@@ -198,14 +199,14 @@ class LinkEnd:
             hello = wire.decode_control(Hello, payload)
             _check(hello)
             self._peer = hello
-            answers = self._proving.greeted(self._peer, bytes(payload))
+            answers = self._handshake.greeted(self._peer, bytes(payload))
         else:
-            answers = self._proving.proved(kind, bytes(payload))
+            answers = self._handshake.proved(kind, bytes(payload))
         for record in answers:
             self.send(record)
-        if not self._proving.is_done:
+        if not self._handshake.is_done:
             return
-        self._greeted = True
+        self._is_up = True
         if self._hello_timer is not None:
             self._hello_timer.cancel()
         assert self._connection is not None
@@ -223,10 +224,10 @@ def _check(hello: Hello) -> None:
         length = len(getattr(hello, name))
         if length > MAX_HELLO_FIELD_CHARS:
             raise LinkProtocolError(
-                f"the {name} of a HELLO has {length} characters: {MAX_HELLO_FIELD_CHARS} are allowed"
+                f"the {name} of a HELLO has {length} characters: at most {MAX_HELLO_FIELD_CHARS} are allowed"
             )
     if hello.protocol < wire.OLDEST_PROTOCOL_VERSION:
         raise LinkProtocolError(
-            f"link protocol {hello.protocol} of {hello.id[:40]} (release {hello.release[:20]}) is older "
-            f"than {wire.OLDEST_PROTOCOL_VERSION}: update it"
+            f"release {hello.release[:20]} has link protocol {hello.protocol}, older than "
+            f"{wire.OLDEST_PROTOCOL_VERSION}: drain it, then switch (docs/releases.md)"
         )

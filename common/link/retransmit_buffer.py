@@ -1,9 +1,9 @@
-"""The records of one channel, so that a new link can take it up where the old one broke.
+"""The unacknowledged records of one channel, so that a new link can resume it.
 
-Each side counts what it has received, tells the other so now and then (ACK), and keeps what it has sent until the
-other is known to have it. That is what may be under way: the credit of the audio, and the records without audio
-between two acknowledgements. A peer that acknowledges nothing is not waited for without end: what is kept has a
-bound, at which the channel is of no use any more, and its call is to end.
+Each side counts the records that it has received, and acknowledges them now and then (ACK). Each side keeps sent
+records until the other side has acknowledged them: the audio that credit allows, and the records between two
+acknowledgements. The buffer is bounded. When a peer never acknowledges, the buffer is full, the channel cannot
+continue, and its call must end.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ from collections import deque
 from common.errors import LinkProtocolError
 from common.link import wire
 
-# An acknowledgement follows so many records or bytes, whichever come first: about one a second while both speak.
+# An acknowledgement is sent after so many records or bytes, whichever comes first: about one a second while both
+# sides speak.
 ACK_RECORDS = 32
 ACK_BYTES = 16_000
-# Far above what the credit allows (6 s of audio, 300 records), for what is sent without: a memory that is handed
-# over may be a thousand items and a message's length, twice where the session stood by, and a model goes on
-# writing while there is no link.
+# Far above the credit (6 s of audio, 300 records), because other records need no credit. A memory may have a
+# thousand items and the length of a message, twice for a standby session. A model also goes on writing while there
+# is no link.
 MAX_KEPT_RECORDS = 32_768
 MAX_KEPT_BYTES = 4 * wire.MAX_MESSAGE_BYTES + 2 * (wire.CALLER_CREDIT_BYTES + wire.REPLY_CREDIT_BYTES)
 
 
 class RetransmitBuffer:
-    """One end of a channel.
+    """The retransmit buffer of one end of a channel.
 
     Attributes:
-        received: records received so far.
-        is_full: more is not acknowledged than may be kept: the channel cannot go on, now or on another link.
+        received: number of records received so far.
+        is_full: the bound of unacknowledged records is reached: the channel cannot continue on any link.
     """
 
     def __init__(self) -> None:
@@ -41,7 +42,7 @@ class RetransmitBuffer:
         self._due_bytes = 0
 
     def sending(self, record: bytes) -> None:
-        """A record is sent, or will be when there is a link again; a full stream keeps no more."""
+        """Buffer a record that is sent now, or when there is a link again; a full buffer keeps no more."""
         if self.is_full:
             return
         self._sent += 1
@@ -51,7 +52,7 @@ class RetransmitBuffer:
             self.is_full = True
 
     def receive(self, size_bytes: int) -> bool:
-        """A record was received; True if it is time to acknowledge."""
+        """Count a received record; return whether an acknowledgement is due."""
         self.received += 1
         self._due_records += 1
         self._due_bytes += size_bytes
@@ -61,19 +62,22 @@ class RetransmitBuffer:
         return True
 
     def acknowledged(self, received: int) -> None:
-        """The other side has received so many records.
+        """Drop the records that the other side has received.
 
         Raises:
-            LinkProtocolError: that is more than were sent, or less than it said before.
+            LinkProtocolError: the number is higher than that of sent records, or lower than acknowledged before.
         """
         count = received - (self._sent - len(self._unacknowledged))
         if not 0 <= count <= len(self._unacknowledged):
-            raise LinkProtocolError(f"{received} records are said to have come, of {self._sent}")
+            raise LinkProtocolError(f"{received} records are acknowledged, of {self._sent} sent")
         for _ in range(count):
             self._kept_bytes -= len(self._unacknowledged.popleft())
 
     def resumed(self, received: int) -> list[bytes]:
-        """There is a new link, and the other side has received so many records: returns those that it has not.
+        """Return the records to retransmit on a new link.
+
+        Args:
+            received: number of records that the other side has received.
 
         Raises:
             LinkProtocolError: see `acknowledged`.

@@ -1,4 +1,4 @@
-"""How dispatchers and workers prove to each other that they know CLUSTER_TOKEN, which never crosses the wire.
+"""The handshake by which dispatchers and workers prove that they know CLUSTER_TOKEN, which never crosses the wire.
 
     dispatcher                                            worker
         │ ── HELLO, with 32 random bytes (challenge) ──────▶ │
@@ -6,21 +6,22 @@
         │ ── PROOF = HMAC(token, "dispatcher", both HELLOs) ▶│  checked: else the link is closed
         │ ◀─ PROOF = HMAC(token, "worker", both HELLOs) ──── │  checked: else the link is closed
 
-Only then the link is up. What follows from that:
+The link is up only after that. The handshake has these properties:
 
-- A proof holds for these two HELLOs alone: recorded and sent again it is worth nothing, as the other side's
-  challenge is new. And nobody in between can change who a HELLO says that it is.
-- The role is in it, so a proof that was received is no answer to the one who sent it.
-- The worker, to whom anybody may connect, answers last: who does not know the token gets nothing from it to try
-  guesses on at home. Whoever a dispatcher connects to could; so the token is a random one
-  (`openssl rand -hex 32`), which nobody guesses.
-- It says who is there when the link opens, and no more: against who can read or change what is on the wire the
-  link has TLS (CLUSTER_TLS_CERT).
+- A proof holds for these two HELLOs alone. A recorded proof is worthless, because the other side's challenge is
+  new. Nor can a third party change a HELLO on the way.
+- The role is part of a proof, so a received proof cannot be sent back as an answer.
+- Any process may connect to a worker, so the worker answers last: a peer without the token gets no material for
+  offline guesses. A process to which a dispatcher connects does get such material. The token must therefore be
+  random (`openssl rand -hex 32`), which makes guesses hopeless.
+- The handshake authenticates the peers when the link opens, and no more. TLS on the link (CLUSTER_TLS_CERT)
+protects
+  against third parties that can read or change the traffic.
 
-A token that was replaced stays valid for a while (`tokens.Token`), because processes hear of the new one at
-different times. A dispatcher proves that it has each valid one, and a worker answers by one that both know.
+A replaced token stays valid for a while (`tokens.Token`), because processes get the new one at different times. A
+dispatcher proves that it knows each valid token, and a worker answers with one that both know.
 
-Without a token on either side the HELLOs are all there is.
+If neither side has a token, the HELLOs are the whole handshake.
 """
 
 from __future__ import annotations
@@ -46,43 +47,48 @@ DISPATCHER: Final = "dispatcher"
 _LABEL: Final = b"avr-sts link proof 1"
 _CHALLENGE: Final = re.compile(r"[0-9a-f]{64}")
 
-# These travel as the reason of the close frame, 123 bytes at most, so that both sides can log what to do.
+# These texts are reasons of close frames (at most 123 bytes), so that both sides can log how to fix the problem.
 _NOT_THERE: Final = "CLUSTER_TOKEN is set on the {here} and not on the {there}: set the same on both"
 _NOT_HERE: Final = "CLUSTER_TOKEN is set on the {there} and not on the {here}: set the same on both"
 _NOT_THE_SAME: Final = "CLUSTER_TOKEN of the dispatcher is not that of the worker: set the same on both"
 
 
 class AuthenticationFailed(LinkProtocolError):
-    """The peer does not know the cluster's token. The message says what to do."""
+    """The peer does not know the cluster's token. The message says how to fix it."""
 
 
 class TokenHandshake:
-    """One end's part in the exchange, Sans-I/O. It is used for one link.
+    """One end of the handshake of one link, Sans-I/O.
 
     Args:
         hello: of this end, without a challenge.
-        token: CLUSTER_TOKEN; None: there is none.
+        token: CLUSTER_TOKEN; None: no token is set.
 
     Attributes:
-        hello: what to greet with.
-        is_done: whether the peer has proved what it had to.
+        hello: the HELLO of this end, with its challenge.
+        greeting: the same, encoded.
+        is_done: whether the peer has proved all that it must.
     """
 
     def __init__(self, hello: Hello, token: Token | None) -> None:
         self.is_done = False
         self._token = token
         self.hello = hello if token is None else replace(hello, challenge=secrets.token_hex(CHALLENGE_BYTES))
-        # Those of now: the exchange is not changed by a replacement in the middle.
+        # A replacement of the token during the handshake does not change it.
         self._tokens = () if token is None else token.valid()
         self.greeting = wire.encode(self.hello, 0)
         self._hellos: tuple[bytes, bytes] | None = None
 
     def greeted(self, peer: Hello, payload: bytes) -> list[bytes]:
-        """The peer's HELLO has come, in these bytes; returns the records to send.
+        """Take the peer's HELLO; return the records to send.
+
+        Args:
+            peer: the HELLO.
+            payload: its bytes.
 
         Raises:
-            NotProven: one side alone has a token.
-            LinkProtocolError: it makes no sense as the other end of this link.
+            AuthenticationFailed: only one side has a token.
+            LinkProtocolError: the HELLO cannot come from the other end of this link.
         """
         if self._token is None and not peer.challenge:
             self.is_done = True
@@ -101,10 +107,10 @@ class TokenHandshake:
         return [self._proof(self._tokens)] if here == DISPATCHER else []
 
     def proved(self, kind: int, payload: bytes) -> list[bytes]:
-        """The record after the peer's HELLO has come; returns the records to send.
+        """Take the record after the peer's HELLO; return the records to send.
 
         Raises:
-            NotProven: it is not the proof.
+            AuthenticationFailed: the record is not the proof.
         """
         if kind != Kind.PROOF:
             raise AuthenticationFailed(f"record {kind} before the proof of CLUSTER_TOKEN")
@@ -118,7 +124,7 @@ class TokenHandshake:
 
     def _is_among(self, shown: Iterable[str], token: SecretStr) -> bool:
         wanted = self._mac(_other(self.hello.role), token).encode()
-        # Of bytes: texts that are not ASCII it refuses to compare.
+        # As bytes, because `compare_digest` refuses text that is not ASCII.
         return any(hmac.compare_digest(each.encode(errors="replace"), wanted) for each in shown)
 
     def _proof(self, tokens: Sequence[SecretStr]) -> bytes:
@@ -127,13 +133,13 @@ class TokenHandshake:
 
     def _mac(self, role: str, token: SecretStr) -> str:
         assert self._hellos is not None
-        # Each part has a fixed length but the role, which comes last: no two messages are the same bytes.
+        # All parts but the last one have a fixed length, so no two messages have the same bytes.
         parts = [_LABEL, *(hashlib.sha256(hello).digest() for hello in self._hellos), role.encode()]
         return hmac.digest(token.get_secret_value().encode(), b"".join(parts), "sha256").hex()
 
 
 def _role(name: str) -> str:
-    """What a peer calls itself, for the log: a role, or nothing that it may have thought of."""
+    """Return a peer's role for the log; a name that is not a role may be an attack, and is not repeated."""
     return name if name in (DISPATCHER, "worker") else "other side"
 
 

@@ -3,57 +3,58 @@
 A binary WebSocket message holds one or more records, each ``kind: u8, channel: u32, length: u32`` (network
 order) and a payload of that length. All records of one turn of the event loop travel in one message.
 
-A *channel* stands for one call at one epoch; the dispatcher numbers them from 1 and never uses a number twice for
-a worker, so a record that is late can only meet its own epoch. Channel 0 is the link itself. Audio payloads are
-raw PCM16 at 8 kHz behind a small binary head; all others are JSON objects, of which fields that a side does not
-know are ignored and missing ones have defaults, and kinds that it does not know are skipped, so that a release
-and the one before it understand each other.
+A *channel* stands for one call at one epoch. The dispatcher numbers its channels from 1 and never uses a number
+twice for a worker, so a late record can only meet its own epoch. Channel 0 is the link itself. Audio payloads are
+raw PCM16 at 8 kHz behind a small binary head. All other payloads are JSON objects. Unknown fields are ignored,
+missing fields have defaults, and records of unknown kinds are skipped, so that a release understands the release
+before it.
 
-A link that breaks while both ends live is replaced by a new one, on which ATTACH takes up each channel where it
-was: both sides count the records of a channel (`common/link/retransmit_buffer.py`; those marked * are not
-counted) and send again what the other has not got.
+A link that breaks while both ends live is replaced by a new link, on which ATTACH resumes each channel. Both sides
+count the records of a channel, except those marked *, and retransmit unacknowledged records
+(`common/link/retransmit_buffer.py`).
 
 ======================  =====  ==========================================================================
 record                  way    meaning
 ======================  =====  ==========================================================================
-HELLO *                 both   first on a link: protocol version, release, who, its boot_id
-PROOF *                 both   second, where CLUSTER_TOKEN is set: see `cluster_token`
-OPEN *                  D → W  take this call at this epoch; answered by OPENED or REFUSED
-OPENED                  D ← W  taken, with credit for the caller's audio
-REFUSED *               D ← W  or not, and why
-ATTACH, ATTACHED *      both   go on with a channel of a link that broke; with the count of records received
-ACK *                   both   so many records of the channel have been received
-READY                   D ← W  the Realtime session is up: the conversation goes on from here
-CALLER_AUDIO            D → W  caller's samples, with their position in the call
-REPLY_ITEM              D ← W  names the item that a number stands for in audio records
+HELLO *                 both   first record of a link: protocol version, release, role, id, boot_id
+PROOF *                 both   second record, where CLUSTER_TOKEN is set: see `token_handshake`
+OPEN *                  D → W  open this call at this epoch; answered by OPENED or REFUSED
+OPENED                  D ← W  the call is accepted, with credit for the caller's audio
+REFUSED *               D ← W  the call is refused, with the reason
+ATTACH, ATTACHED *      both   resume a channel of a broken link; with the number of records received
+ACK *                   both   number of records of the channel that have been received
+READY                   D ← W  the Realtime session is open: the conversation continues from here
+CALLER_AUDIO            D → W  the caller's samples, with their position in the call
+REPLY_ITEM              D ← W  names the item of an index in audio records
 REPLY_TEXT              D ← W  more text of an item, and how much of its audio the worker has
 REPLY_AUDIO             D ← W  samples of an item
 REPLY_ITEM_DONE         D ← W  the item has no more samples: pad its last frame
-FLUSH                   D ← W  barge-in: drop what was not sent, interrupt, and say what was heard
-HEARD                   D → W  the answer: what was heard of each item that had not been heard out
-PLAYOUT                 both   while something plays, every 200 ms: how far the playout is; and to a dispatcher
-                               that takes over, how far it was
-TRANSCRIPT              D ← W  what was said, for AVR Core: once per item, in conversation order
-FINISHED                D ← W  the caller's audio up to this position need not be kept
-CREDIT                  both   so many more bytes of this call's audio may be sent
+FLUSH                   D ← W  barge-in: drop unsent audio, interrupt, and report how much was heard
+HEARD                   D → W  answer to FLUSH: how much was heard of each unfinished item
+PLAYOUT                 both   position of the playout, every 200 ms while audio plays; also sent to a dispatcher
+                               that takes the call over
+TRANSCRIPT              D ← W  a transcript for AVR Core: once per item, in conversation order
+FINISHED                D ← W  the caller's audio before this position need not be kept
+CREDIT                  both   number of further bytes of this call's audio that may be sent
 DTMF                    D → W  the caller pressed a key
-KEYED                   D ← W  so many keys are part of the conversation now
-ORDER                   D ← W  hang up or transfer when all that was sent before it has been heard
-ORDER_DONE              D → W  what came of it
-TOOL, TOOL_KNOWN        both   a tool is about to run, for the dispatcher to know; it knows
-CLOSE                   both   the caller is gone, or another epoch holds the call: let go
-ENDED                   D ← W  the worker has ended the call, and why
-PROFILE, REMEMBER       both   the call's memory: its settings, and an item; kept by the dispatcher, and given to
+KEYED                   D ← W  number of keys that are now part of the conversation
+TELEPHONY_COMMAND       D ← W  hang up or transfer after the audio sent before has been heard
+TELEPHONY_DONE          D → W  the result of a telephony command
+TOOL, TOOL_KNOWN        both   a tool is about to run; the dispatcher has recorded that
+CLOSE                   both   the caller is gone, or another epoch holds the call: detach
+ENDED                   D ← W  the worker has ended the call, with the reason
+PROFILE, ITEM_UPDATE    both   the call's memory: its settings, and an item; kept by the dispatcher, and sent to
                                the worker that takes over
-SPOKEN, KEPT_AUDIO      both   and what is unfinished: replies, and the caller's audio (µ-law)
-GO                      D → W  the memory is whole: bring it to a session, and go on (or stand by)
-MOVE                    D ← W  please move the call to another session: this worker, or its session, is to end
-RELEASE                 D → W  another session stands by: let go at the next quiet moment
-RELEASED                D ← W  the call has no session any more, and is to get another
-AWAITING                D ← W  an answer is owed to a silent caller, or no longer; sent only if OPEN asks for it
-COMMAND                 D → W  channel 0: the calls API wants something of a call
-RESULT                  D ← W  channel 0: what came of it
-EVENT                   D ← W  channel 0: something happened in a call that is watched
+PENDING_REPLIES         both   the unfinished replies of the memory
+KEPT_AUDIO              D → W  the caller's audio of the memory that is not text yet (µ-law)
+RESUME                  D → W  the memory is complete: restore it in a session, and continue (or stand by)
+MOVE                    D ← W  move the call to another session: this worker, or its session, is about to end
+RELEASE                 D → W  another session stands by: end this session at the next quiet moment
+RELEASED                D ← W  the call has no session any more, and needs another one
+AWAITING                D ← W  a silent caller is owed an answer, or no longer; sent only if OPEN asks for it
+COMMAND                 D → W  channel 0: a request of the calls API
+RESULT                  D ← W  channel 0: the answer to a command
+EVENT                   D ← W  channel 0: an event of a watched call
 ======================  =====  ==========================================================================
 """
 
@@ -69,51 +70,35 @@ import orjson
 
 from common.errors import LinkProtocolError
 from common.link.binary_records import Binary, CallerAudio, Credit, KeptAudio, Record, ReplyAudio, ReplyText
-from common.link.records import (
-    UNCOUNTED,
+from common.link.call_records import (
     Attach,
     Attached,
     Awaiting,
     Close,
-    Command,
-    Control,
-    Dtmf,
     Ended,
-    Event,
-    Finished,
-    Flush,
-    Heard,
-    Hello,
-    ItemHeard,
-    ItemUpdate,
-    Keyed,
-    Kind,
     Move,
     Open,
     Opened,
-    Outcome,
-    PendingReplies,
-    Playout,
-    Profile,
-    Proof,
     Ready,
-    Reason,
-    Refusal,
     Refused,
     Release,
     Released,
-    Reply,
+)
+from common.link.kinds import UNCOUNTED, Kind, Outcome, Reason, Refusal, TelephonyAction
+from common.link.link_records import Command, Event, Hello, Proof, Result
+from common.link.memory_records import ItemUpdate, Keyed, PendingReplies, Profile, Reply, Resume, Tool, ToolKnown
+from common.link.records import Control
+from common.link.speech_records import (
+    Finished,
+    Flush,
+    Heard,
+    ItemHeard,
+    Playout,
     ReplyItem,
     ReplyItemDone,
-    Result,
-    Resume,
-    TelephonyAction,
-    TelephonyCommand,
-    TelephonyDone,
-    Tool,
-    ToolKnown,
     Transcript,
 )
+from common.link.telephony_records import Dtmf, TelephonyCommand, TelephonyDone
 from common.net.json_depth import MAX_RECORD_LEVELS, is_too_deep
 
 __all__ = [
@@ -193,22 +178,22 @@ __all__ = [
     "encode_record",
     "encode_reply_audio",
     "encode_reply_text",
-    "on_channel",
 ]
 
-PROTOCOL_VERSION = 1
-# The newest protocol and the one before it can be on the link during a rollout.
-OLDEST_PROTOCOL_VERSION = 1
+# Protocol 2 is that of release 0.2, which does not speak protocol 1 of release 0.1 (docs/releases.md).
+PROTOCOL_VERSION = 2
+# The oldest protocol that a peer may have: usually the one before, because both are on the link during a rollout.
+OLDEST_PROTOCOL_VERSION = 2
 
-# A second of audio is 16,000 bytes. The windows bridge an event loop that stalls for a moment, and are what a
-# call can hold in the other process at most.
+# A second of audio is 16,000 bytes. The credit bridges a short stall of the other event loop, and bounds the audio
+# of a call that the other process can hold.
 CALLER_CREDIT_BYTES = 2 * 16_000
 REPLY_CREDIT_BYTES = 4 * 16_000
-# Credit is given back in pieces of this size, not for every frame.
+# Credit is returned in steps of this size, not for every frame.
 CREDIT_STEP_BYTES = 8_000
 
 MAX_MESSAGE_BYTES = 1024 * 1024
-# What is counted goes on from a number that has come, and has to find room in 64 bits again. Seconds do, too.
+# Bound of received numbers: counters continue from them, and must fit into 64 bits again. Seconds have it, too.
 MAX_NUMBER = 2**53
 SAMPLE_BYTES = 2
 _HEAD = struct.Struct("!BII")
@@ -224,11 +209,12 @@ _C = TypeVar("_C", bound=Control)
 
 
 def encode(record: Control, channel: int) -> bytes:
-    """A control record as bytes.
+    """Encode a control record.
 
     Raises:
-        ValueError: it is longer than a message may be, or the other end could not read it. Sent, it would cost the
-            link and all the calls on it.
+        ValueError: the record is too long for a message, or too deep to be read by the other end. If it were sent,
+        it
+            would end the link and all calls on it.
     """
     for name in _objects_of(type(record)):  # type: ignore[arg-type]  # a class can be hashed
         if is_too_deep(getattr(record, name), MAX_RECORD_LEVELS):
@@ -243,12 +229,13 @@ def encode(record: Control, channel: int) -> bytes:
 
 
 def encode_record(record: Record, channel: int) -> bytes:
-    """A record of any kind as bytes.
+    """Encode a record of any kind.
 
     Raises:
         ValueError: see `encode`.
     """
-    # What comes with every frame is told from the rest by its type alone: a pattern costs four times as much.
+    # Records of every frame are recognized by their type alone, because a `match` pattern costs four times as
+    # much.
     if type(record) is CallerAudio:
         return encode_caller_audio(channel, record.position_samples, record.pcm)
     if type(record) is ReplyAudio:
@@ -264,46 +251,40 @@ def encode_record(record: Record, channel: int) -> bytes:
 
 
 def encode_caller_audio(channel: int, position_samples: int, pcm: bytes) -> bytes:
-    """Caller's audio: PCM16 at 8 kHz whose first sample is the call's sample `position_samples`."""
+    """Encode caller audio: PCM16 at 8 kHz whose first sample has the number `position_samples` in the call."""
     head = _HEAD.pack(Kind.CALLER_AUDIO, channel, _CALLER_AUDIO.size + len(pcm))
     return head + _CALLER_AUDIO.pack(position_samples) + pcm
 
 
 def encode_reply_audio(channel: int, index: int, pcm: bytes) -> bytes:
-    """Reply audio: PCM16 at 8 kHz of the item that REPLY_ITEM gave this index."""
+    """Encode reply audio: PCM16 at 8 kHz of the item that REPLY_ITEM gave this index."""
     return _HEAD.pack(Kind.REPLY_AUDIO, channel, _REPLY_AUDIO.size + len(pcm)) + _REPLY_AUDIO.pack(index) + pcm
 
 
 def encode_credit(channel: int, credit_bytes: int) -> bytes:
-    """Credit for so many more bytes of audio."""
+    """Encode credit for further bytes of audio."""
     return _HEAD.pack(Kind.CREDIT, channel, _CREDIT.size) + _CREDIT.pack(credit_bytes)
 
 
 def encode_ack(channel: int, received: int) -> bytes:
-    """So many records of the channel have been received."""
+    """Encode the number of records of the channel that have been received."""
     return _HEAD.pack(Kind.ACK, channel, _CREDIT.size) + _CREDIT.pack(received)
 
 
 def encode_reply_text(channel: int, index: int, received_samples: int, text: str) -> bytes:
-    """More text of the item that REPLY_ITEM gave this index, of which the worker has so much audio (8 kHz)."""
+    """Encode more text of the item with this index; `received_samples` of its audio (8 kHz) are at the worker."""
     payload = _REPLY_TEXT.pack(index, received_samples) + text.encode("utf-8", "replace")
     return _HEAD.pack(Kind.REPLY_TEXT, channel, len(payload)) + payload
 
 
 def encode_kept_audio(channel: int, position_samples: int, ulaw: bytes) -> bytes:
-    """Caller's audio that was kept: mu-law whose first sample is the call's sample `position_samples`."""
+    """Encode kept caller audio: mu-law whose first sample has the number `position_samples` in the call."""
     head = _HEAD.pack(Kind.KEPT_AUDIO, channel, _CALLER_AUDIO.size + len(ulaw))
     return head + _CALLER_AUDIO.pack(position_samples) + ulaw
 
 
-def on_channel(record: bytes, channel: int) -> bytes:
-    """The same record on another channel."""
-    kind, _, length = _HEAD.unpack_from(record)
-    return _HEAD.pack(kind, channel, length) + record[_HEAD.size :]
-
-
 def decode(message: bytes | bytearray | memoryview) -> Iterator[tuple[int, int, memoryview]]:
-    """Split a WebSocket message into records: (kind, channel, payload); the kind may be an unknown one.
+    """Split a WebSocket message into records: (kind, channel, payload); the kind may be unknown.
 
     Raises:
         LinkProtocolError: the message ends within a record.
@@ -316,34 +297,34 @@ def decode(message: bytes | bytearray | memoryview) -> Iterator[tuple[int, int, 
         kind, channel, length = _HEAD.unpack_from(view, offset)
         offset += _HEAD.size
         if size - offset < length:
-            raise LinkProtocolError(f"a link record of {length} bytes is cut off after {size - offset}")
+            raise LinkProtocolError(f"a link record of {length} bytes is truncated after {size - offset}")
         yield kind, channel, view[offset : offset + length]
         offset += length
 
 
 def decode_caller_audio(payload: memoryview) -> tuple[int, memoryview]:
-    """(position_samples, PCM16 at 8 kHz).
+    """Return position_samples and PCM16 at 8 kHz.
 
     Raises:
-        LinkProtocolError: it has no head, or half a sample.
+        LinkProtocolError: the payload has no head, or half a sample.
     """
     return _audio(_CALLER_AUDIO, payload)
 
 
 def decode_reply_audio(payload: memoryview) -> tuple[int, memoryview]:
-    """(item index, PCM16 at 8 kHz).
+    """Return the item's index and PCM16 at 8 kHz.
 
     Raises:
-        LinkProtocolError: it has no head, or half a sample.
+        LinkProtocolError: the payload has no head, or half a sample.
     """
     return _audio(_REPLY_AUDIO, payload)
 
 
 def decode_credit(payload: memoryview) -> int:
-    """Bytes of audio.
+    """Return the bytes of audio.
 
     Raises:
-        LinkProtocolError: it is not four bytes.
+        LinkProtocolError: the payload is not four bytes.
     """
     if len(payload) != _CREDIT.size:
         raise LinkProtocolError(f"a CREDIT or ACK record of {len(payload)} bytes")
@@ -352,19 +333,19 @@ def decode_credit(payload: memoryview) -> int:
 
 
 def decode_ack(payload: memoryview) -> int:
-    """Records received.
+    """Return the number of records received.
 
     Raises:
-        LinkProtocolError: it is not four bytes.
+        LinkProtocolError: the payload is not four bytes.
     """
     return decode_credit(payload)
 
 
 def decode_reply_text(payload: memoryview) -> tuple[int, int, str]:
-    """(item index, samples at 8 kHz that the worker has of it, text to add).
+    """Return the item's index, the samples at 8 kHz that the worker has, and the text to add.
 
     Raises:
-        LinkProtocolError: it has no head, or is not UTF-8.
+        LinkProtocolError: the payload has no head, or is not UTF-8.
     """
     if len(payload) < _REPLY_TEXT.size:
         raise LinkProtocolError(f"a REPLY_TEXT record of {len(payload)} bytes")
@@ -376,10 +357,10 @@ def decode_reply_text(payload: memoryview) -> tuple[int, int, str]:
 
 
 def decode_kept_audio(payload: memoryview) -> tuple[int, memoryview]:
-    """(position_samples, mu-law).
+    """Return position_samples and mu-law.
 
     Raises:
-        LinkProtocolError: it has no head.
+        LinkProtocolError: the payload has no head.
     """
     if len(payload) < _CALLER_AUDIO.size:
         raise LinkProtocolError(f"a KEPT_AUDIO record of {len(payload)} bytes")
@@ -390,11 +371,12 @@ def decode_kept_audio(payload: memoryview) -> tuple[int, memoryview]:
 
 
 def decode_control(record_type: type[_C], payload: memoryview) -> _C:
-    """A control record from its JSON payload; unknown fields are ignored.
+    """Decode a control record from its JSON payload; unknown fields are ignored.
 
     Raises:
-        LinkProtocolError: it is not a JSON object, or a field has another type than this side expects. The error
-            does not repeat what was sent.
+        LinkProtocolError: the payload is not a JSON object, or a field has another type than this side expects.
+        The
+            error does not repeat the payload.
     """
     try:
         data = orjson.loads(payload)
@@ -426,7 +408,7 @@ def _build(record_type: type[_D], data: object) -> _D:
 
 @functools.cache
 def _fields_of(record_type: type[Any]) -> list[tuple[str, Callable[[Any], bool], type[Any] | None]]:
-    """Of a record: each field's name, whether a value is right for it, and of a tuple what it holds."""
+    """Return each field's name, the check of its value, and the type of a tuple's members."""
     fields = [(field.name, str(field.type)) for field in dataclasses.fields(record_type)]
     return [(name, _IS[annotation], _MEMBERS.get(annotation)) for name, annotation in fields]
 
@@ -437,7 +419,7 @@ def _objects_of(record_type: type[Any]) -> list[str]:
     return [field.name for field in dataclasses.fields(record_type) if str(field.type) == "dict[str, Any]"]
 
 
-# By a field's annotation. Every number here counts something; JSON's true is not 1.
+# By a field's annotation. Numbers are never negative; JSON's true is not 1.
 _IS: dict[str, Callable[[Any], bool]] = {
     "int": lambda value: type(value) is int and 0 <= value <= MAX_NUMBER,
     "str": lambda value: isinstance(value, str),
@@ -454,7 +436,7 @@ _MEMBERS: dict[str, type[Any]] = {"tuple[ItemHeard, ...]": ItemHeard, "tuple[Rep
 
 def _audio(head: struct.Struct, payload: memoryview) -> tuple[int, memoryview]:
     if len(payload) < head.size or (len(payload) - head.size) % SAMPLE_BYTES:
-        raise LinkProtocolError(f"an audio record of {len(payload)} bytes is no head and whole samples")
+        raise LinkProtocolError(f"an audio record of {len(payload)} bytes is not a head and whole samples")
     (value,) = head.unpack_from(payload)
     if value > MAX_NUMBER:
         raise LinkProtocolError("the position of an audio record is out of range")

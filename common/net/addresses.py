@@ -6,7 +6,7 @@ import ipaddress
 from typing import Final
 
 SUBSCRIBER_BITS: Final = 64
-"""One subscriber has a whole IPv6 network of this length (RFC 6177), so that one address says little."""
+"""Prefix length of one subscriber's IPv6 network (RFC 6177); one subscriber has all addresses of it."""
 
 
 def plain(address: str) -> str:
@@ -21,7 +21,7 @@ def plain(address: str) -> str:
 
 
 def subscriber(address: str) -> str:
-    """Return the key under which limits count an address: itself, or its /64 network."""
+    """Return the key under which limits count an address: the address itself, or its IPv6 /64 network."""
     if ":" not in address:
         return address
     try:
@@ -32,7 +32,7 @@ def subscriber(address: str) -> str:
 
 
 def is_loopback(address: str | None) -> bool:
-    """Whether a peer is on this host."""
+    """Return whether an address is on this host."""
     try:
         return address is not None and ipaddress.ip_address(plain(address)).is_loopback
     except ValueError:

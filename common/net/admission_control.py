@@ -1,8 +1,10 @@
-"""Who may come in: a port's table of connections that have not said who they are, Sans-I/O.
+"""The limits of a port for connections whose peers have not identified themselves, Sans-I/O.
 
-A connection counts from the moment that TCP accepts it until it has said what it is (a caller its `init`, a
-dispatcher its HELLO), or is gone. A call under way does not count: AVR Core is one address with hundreds of calls,
-and so is a load balancer. What is bounded is what costs memory and gives nothing: handshakes under way.
+A connection is *arriving* from the moment that TCP accepts it until its peer has identified itself (a caller by
+`init`, a dispatcher by HELLO) or is gone. A call under way does not count: AVR Core is one address with hundreds
+of calls, and so is a load balancer. The limits bound handshakes under way, which cost memory and bring nothing.
+
+A connection is *lingering* while it stays open only so that its peer can read why it was refused.
 """
 
 from __future__ import annotations
@@ -10,12 +12,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from http import HTTPStatus
 from typing import Final
 
 from common.net.addresses import subscriber
 from common.observe.line_limit import LineLimit
+from common.observe.refusals import Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +25,15 @@ class AdmissionLimits:
     """Bounds of one port in one process.
 
     Attributes:
-        arriving: connections that have not said who they are, in all. One costs a file descriptor and 3 KB, in TLS
-            57 KB.
-        arriving_of_address: the same, of one address; of IPv6 a /64 network counts as one. A core that lost the
-            network for a moment comes back with all its calls at once, and so does one whose dispatcher died: this
-            is twice what a process carries. It is half of `arriving`, so that one address never keeps others out.
-        lingering: connections that were refused and may read why; above it the next are cut off unanswered.
-        open_seconds: from TCP's accept to the end of the request's head, TLS included.
-        max_head_bytes: of the request's head. A core's is 500 bytes, with as much metadata as it likes to send.
+        arriving: connections whose peers have not identified themselves. One costs a file descriptor and 3 KB,
+            with TLS 57 KB.
+        arriving_of_address: the same bound for one address; an IPv6 /64 network counts as one address. A core
+            whose network or dispatcher failed reconnects all its calls at once: the bound is twice the calls of a
+            process. The bound is half of `arriving`, so that one address never keeps others out.
+        lingering: refused connections that stay open for a moment. Above this bound refused connections are closed
+            without an answer.
+        open_seconds: time from TCP's accept to the end of the request's head, TLS included.
+        max_head_bytes: bound of the request's head. A core's head has 500 bytes, and as much metadata as it sends.
     """
 
     arriving: int = 2000
@@ -43,44 +46,31 @@ class AdmissionLimits:
 DEFAULT_ADMISSION_LIMITS: Final = AdmissionLimits()
 
 
-class Refusal(StrEnum):
-    """Why a connection does not come in; the value is a metric's label."""
-
-    TOO_MANY = "too_many"
-    TOO_MANY_OF_ADDRESS = "too_many_of_address"
-    TOO_SLOW = "too_slow"
-    HEAD_TOO_BIG = "head_too_big"
-    NOT_HTTP = "not_http"
-    TLS = "tls"
-    TOKEN = "token"  # noqa: S105 - the reason's name
-    ORIGIN = "origin"
-
-
 ANSWERS: Final = {
     Refusal.TOO_MANY: (
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "too many connections that have not said who they are: try again in a second\n",
+        "too many connections that have not identified themselves: try again in a second\n",
     ),
     Refusal.TOO_MANY_OF_ADDRESS: (
         HTTPStatus.TOO_MANY_REQUESTS,
-        "too many connections of your address that have not said who they are: try again in a second\n",
+        "too many connections of your address that have not identified themselves: try again in a second\n",
     ),
     Refusal.HEAD_TOO_BIG: (
         HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
         "the request's head is too big\n",
     ),
 }
-"""What is answered; who is refused for another reason is cut off without a word."""
+"""The answers to refused connections; for all other reasons a connection is closed without an answer."""
 
 
 class AdmissionControl:
-    """The table of one port.
+    """The count of arriving connections of one port.
 
     Args:
         limits: see `AdmissionLimits`.
-        refused: told of each refusal, to be counted.
-        report: told now and then of refusals, to be logged: why, how many since the last time, and of the last
-            one its address and a detail.
+        refused: called with each refusal, to count it.
+        report: called now and then to log refusals: the reason, the number since the last report, and the address
+            and a detail of the last one.
     """
 
     def __init__(
@@ -99,11 +89,11 @@ class AdmissionControl:
 
     @property
     def arriving(self) -> int:
-        """Connections that have not said who they are."""
+        """Number of connections whose peers have not identified themselves."""
         return self._arriving
 
     def enter(self, address: str) -> Refusal | None:
-        """A connection has come; unless it is refused, `leave` follows."""
+        """Count a new connection; unless it is refused, `leave` must follow."""
         if self._arriving >= self.limits.arriving:
             return Refusal.TOO_MANY
         address = subscriber(address)
@@ -114,7 +104,7 @@ class AdmissionControl:
         return None
 
     def leave(self, address: str) -> None:
-        """A connection that came in has said who it is, or is gone."""
+        """Stop counting a connection: its peer has identified itself, or is gone."""
         address = subscriber(address)
         self._arriving -= 1
         self._by_address[address] -= 1
@@ -122,7 +112,7 @@ class AdmissionControl:
             del self._by_address[address]
 
     def refuse(self, refusal: Refusal, address: str, now_seconds: float, detail: str = "") -> None:
-        """Count a refusal, and report it if it is time."""
+        """Count a refusal, and report refusals when a report is due."""
         self._refused(refusal)
         times = self._lines.take(refusal, now_seconds)
         if times is not None:

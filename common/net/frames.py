@@ -1,8 +1,8 @@
-"""Whole messages as WebSocket frames, written and read without the library's detour.
+"""Whole messages as WebSocket frames, encoded and decoded without the library.
 
-`websockets` makes an object of every frame and reads it through four generators. Almost all that a call sends are
-messages in one frame each, and for those a few lines do the same; what they do is RFC 6455, 5.2. Everything else
-(control frames, fragments, whatever is broken) is the library's, which also keeps the state of the connection.
+`websockets` makes an object of every frame and reads it through four generators. Nearly all messages of a call are
+one frame each, and for those a few lines are enough (RFC 6455, section 5.2). Control frames, fragments and broken
+frames are left to the library, which also keeps the state of the connection.
 """
 
 from __future__ import annotations
@@ -18,24 +18,29 @@ from websockets.server import ServerProtocol
 
 try:
     from websockets.speedups import apply_mask
-except ImportError:  # where there is no wheel for this machine
+except ImportError:  # no wheel for this machine
     from websockets.utils import apply_mask
 
 # First bytes of a message in one frame: FIN, no reserved bits, and the opcode.
 TEXT: Final = 0x81
 BINARY: Final = 0x82
 _MESSAGES: Final = (TEXT, BINARY)
-# In the second byte of every frame that a client sends.
+# This bit is set in the second byte of every frame of a client.
 MASKED: Final = 0x80
 
 _MEDIUM: Final = struct.Struct("!BBH")
 _LONG: Final = struct.Struct("!BBQ")
-# Masks are cut from so much randomness at a time: the kernel's is a system call.
+# Random bytes are requested in blocks of this size, because each request is a system call.
 _MASKS_BYTES: Final = 4096
 
 
 def server_frame(first: int, data: bytes) -> bytes:
-    """A message from a server, `TEXT` or `BINARY`."""
+    """Encode a message of a server.
+
+    Args:
+        first: `TEXT` or `BINARY`.
+        data: the message.
+    """
     length = len(data)
     if length < 126:
         return bytes((first, length)) + data
@@ -45,7 +50,12 @@ def server_frame(first: int, data: bytes) -> bytes:
 
 
 def client_frame(first: int, data: bytes) -> bytes:
-    """A message from a client, `TEXT` or `BINARY`, under a mask that nobody can foresee."""
+    """Encode a message of a client, under an unpredictable mask.
+
+    Args:
+        first: `TEXT` or `BINARY`.
+        data: the message.
+    """
     length = len(data)
     mask = _next_mask()
     if length < 126:
@@ -56,17 +66,17 @@ def client_frame(first: int, data: bytes) -> bytes:
 
 
 def read_message(data: bytes, offset: int, masks: int, most_bytes: int) -> tuple[bytes, int, int] | None:
-    """The message in one frame that begins at this offset.
+    """Decode the message in one frame that begins at this offset.
 
     Args:
         data: from the socket.
         offset: where a frame begins, or the data ends.
-        masks: `MASKED` if the peer has to mask, which a client has and a server must not; else 0.
-        most_bytes: a longer message is none.
+        masks: `MASKED` if the peer must mask its frames, which clients must and servers must not; else 0.
+        most_bytes: bound of a message.
 
     Returns:
-        the message, its first byte (`TEXT` or `BINARY`) and where the next frame begins; None where what begins
-        here is not such a message, not whole, or not as the peer has to send it.
+        the message, its first byte (`TEXT` or `BINARY`) and the offset of the next frame. None if the data at the
+        offset is not such a frame: incomplete, too long, masked wrongly, or of another kind.
     """
     size = len(data)
     if size - offset < 2:
@@ -75,7 +85,7 @@ def read_message(data: bytes, offset: int, masks: int, most_bytes: int) -> tuple
     if first not in _MESSAGES or second & MASKED != masks:
         return None
     length, start = second & ~MASKED, offset + 2
-    # Of a head that is cut off the length is too small, but its end is beyond the data's all the same.
+    # A truncated head gives too small a length, but the frame's end is still beyond the end of the data.
     if length == 126:
         start += 2
         length = int.from_bytes(data[offset + 2 : start])
@@ -108,10 +118,10 @@ _next_mask = _Masks().next
 
 
 class _Frames(Protocol):
-    """The library's protocol, and whether a frame may be read past it.
+    """The library's protocol with a mark of where frames end.
 
     Attributes:
-        drained: the last frame that was read ended where the data did.
+        drained: the last frame ended at the end of the data, so the next frame may bypass the library.
     """
 
     drained = False
@@ -123,8 +133,8 @@ class _Frames(Protocol):
 
 
 class ServerFrames(_Frames, ServerProtocol):
-    """Of a server."""
+    """The library's protocol of a server."""
 
 
 class ClientFrames(_Frames, ClientProtocol):
-    """Of a client."""
+    """The library's protocol of a client."""

@@ -1,7 +1,7 @@
-"""JSON within JSON, and how deep it may be.
+"""The depth of nested JSON, and its bounds.
 
-orjson reads 1,024 levels and writes 254. A value that is deeper than it can be written again would fail far from
-whoever sent it, so each door counts the levels of what comes in.
+orjson reads 1,024 levels and writes 254. A value that is too deep to be written again would fail far from its
+sender. Every entrance of the service therefore counts the levels of incoming JSON.
 """
 
 from __future__ import annotations
@@ -11,20 +11,25 @@ from typing import Any, Final
 
 import orjson
 
+from common.errors import ServiceError
+
 MAX_LEVELS: Final = 90
-"""Levels of JSON from outside: `init`, the calls API, an instructions service, tools and settings."""
+"""Maximum depth of JSON from outside: `init`, the calls API, an instructions service, tools and settings."""
 
 MAX_RECORD_LEVELS: Final = 100
-"""Levels of an object in a record of the link. Short names of fields and tools move into their places a few levels
-deeper (`common/settings/session_fields.py`), so this is more than `MAX_LEVELS`."""
+"""Maximum depth of an object in a record of the link.
+
+It is more than `MAX_LEVELS`, because short names of fields and tools move a few levels deeper when they are placed
+(`common/settings/session_fields.py`).
+"""
 
 
-# In the words of orjson 3.13, and of releases before it.
+# The messages of orjson 3.13 and of earlier releases.
 _READERS_LIMIT: Final = re.compile("depth limit|recursion limit", re.IGNORECASE)
 
 
 def is_too_deep(value: object, max_levels: int = MAX_LEVELS) -> bool:
-    """Return whether lists and objects stand within each other deeper than this; a text or number has no level."""
+    """Return whether lists and objects are nested deeper than `max_levels`; text and numbers have no level."""
     layer = _within([value])
     for _ in range(max_levels):
         if not layer:
@@ -41,7 +46,7 @@ def _values(outer: Any) -> Any:
     return outer.values() if isinstance(outer, dict) else outer
 
 
-class TooDeep(ValueError):
+class TooDeep(ServiceError, ValueError):
     """JSON is nested deeper than `MAX_LEVELS`."""
 
     def __init__(self) -> None:
@@ -52,8 +57,8 @@ def read(data: bytes | str) -> Any:
     """Read JSON from outside.
 
     Raises:
-        TooDeep: it could not be sent on.
-        orjson.JSONDecodeError: it is no JSON.
+        TooDeep: the value could not be sent on.
+        orjson.JSONDecodeError: the data is not JSON.
     """
     try:
         value = orjson.loads(data)

@@ -1,7 +1,7 @@
-"""A listening port: whoever connects is counted, spoken to in TLS where there is TLS, and has to ask in time.
+"""A listening port that counts its connections, speaks TLS where TLS is set, and limits the time for a request.
 
-The request itself is a protocol's affair (a WebSocket's, an HTTP server's), which takes over when the request's
-head is whole. So nobody costs more than the bytes of a head, or stays longer than `open_seconds`, by being slow.
+A protocol handles the request itself (a WebSocket's, an HTTP server's), and takes over when the request's head is
+whole. A slow peer therefore costs no more than the bytes of a head, and no more time than `open_seconds`.
 """
 
 from __future__ import annotations
@@ -18,24 +18,20 @@ from typing import Final, cast
 import structlog
 
 from common.net.addresses import plain
-from common.net.admission_control import (
-    ANSWERS,
-    DEFAULT_ADMISSION_LIMITS,
-    AdmissionControl,
-    AdmissionLimits,
-    Refusal,
-)
+from common.net.admission_control import ANSWERS, DEFAULT_ADMISSION_LIMITS, AdmissionControl, AdmissionLimits
 from common.net.ports import BACKLOG
 from common.net.tls import Tls
+from common.observe.refusals import Refusal
 
 LINGER_SECONDS: Final = 1.0
-"""Who was refused has so long to read why: a socket that is closed with unread input is reset, answer and all."""
+"""Time for a refused peer to read the reason: a socket that is closed with unread input is reset, answer included.
+"""
 
 ACCEPTED_AT_ONCE: Final = 64
-"""Connections for one turn of the event loop: calls under way come in between."""
+"""Maximum number of connections in one turn of the event loop, so that calls under way are served in between."""
 
 PAUSE_SECONDS: Final = 1.0
-"""How long nothing is accepted when there is no file descriptor for it."""
+"""Time for which nothing is accepted when file descriptors have run out."""
 
 _HEAD_END: Final = b"\r\n\r\n"
 
@@ -43,12 +39,12 @@ _log = structlog.get_logger()
 
 
 class Arrival:
-    """A connection that has come in, until it has said who it is.
+    """An arriving connection: its peer has not identified itself yet.
 
     Attributes:
         address: the peer's IP address; empty where it has none.
-        since_seconds: when TCP accepted it, on the clock of `time.monotonic`.
-        counts: it has not said who it is.
+        since_seconds: time of TCP's accept, on the clock of `time.monotonic`.
+        counts: the connection counts as arriving.
     """
 
     def __init__(self, admission: AdmissionControl, address: str) -> None:
@@ -58,31 +54,31 @@ class Arrival:
         self.counts = True
 
     def known(self) -> None:
-        """It has said who it is, or is gone: it does not count any more. May be called again."""
+        """Stop counting the connection: its peer has identified itself, or is gone. May be called again."""
         if self.counts:
             self.counts = False
             self._admission.leave(self.address)
 
     def refuse(self, refusal: Refusal, detail: str = "") -> None:
-        """Count that it was refused; to tell it so is the caller's affair.
+        """Count a refusal; the caller tells the peer.
 
         Args:
-            refusal: why.
-            detail: for the log; nothing that the peer may have chosen.
+            refusal: the reason.
+            detail: for the log; never text that the peer may have chosen.
         """
         self._admission.refuse(refusal, self.address, time.monotonic(), detail)
 
 
 ProtocolFactory = Callable[[Arrival, bytes], asyncio.Protocol]
-"""Makes who takes over; the bytes begin with the request's head, which is whole.
+"""Makes the protocol that takes over a connection; the bytes begin with the whole head of the request.
 
-The protocol gets `connection_made` and then the same bytes. It sees to it that `Arrival.known` is called, at the
-latest when the connection is lost.
+The protocol gets `connection_made`, and then the same bytes by `data_received`. The protocol must call
+`Arrival.known`, at the latest when the connection is lost.
 """
 
 
 class Listener:
-    """A port that is listened on. Made by `listen`."""
+    """A listening port, made by `listen`."""
 
     def __init__(self, admission: AdmissionControl, make: ProtocolFactory, tls: Tls | None, name: str) -> None:
         self.admission = admission
@@ -99,8 +95,8 @@ class Listener:
     def start(self, sock: socket.socket) -> None:
         """Accept connections.
 
-        Not by the loop's `create_server`: with TLS that shows a connection only when its handshake is done, and
-        nobody could count those under way.
+        The loop's `create_server` is not used: with TLS it reports a connection only after the handshake, so
+        handshakes under way could not be counted.
         """
         sock.setblocking(False)
         sock.listen(BACKLOG)
@@ -108,7 +104,7 @@ class Listener:
         self._loop.add_reader(sock, self._accept)
 
     def close(self) -> None:
-        """Accept no more; who is about to ask is still heard."""
+        """Accept no more connections; arriving ones may still send their request."""
         if self._sock is not None:
             self._loop.remove_reader(self._sock)
             self._sock.close()
@@ -117,7 +113,7 @@ class Listener:
             self._resuming.cancel()
 
     def abort(self) -> None:
-        """Accept no more, and cut off who has not asked yet."""
+        """Accept no more connections, and drop the arriving ones."""
         self.close()
         for each in list(self.arriving):
             each.abort()
@@ -125,14 +121,14 @@ class Listener:
             self._close_refused(connection)
 
     def may_linger(self) -> bool:
-        """Whether there is room for one more that was refused, and then takes it; `lingered` gives it back."""
+        """Count one more lingering connection if there is room; `lingered` must follow."""
         if self.lingering >= self.admission.limits.lingering:
             return False
         self.lingering += 1
         return True
 
     def lingered(self) -> None:
-        """Who was refused is gone."""
+        """Stop counting a lingering connection."""
         self.lingering -= 1
 
     def _accept(self) -> None:
@@ -154,7 +150,7 @@ class Listener:
             self.arriving.add(_Arriving(self, connection, Arrival(self.admission, address)))
             return
         self.admission.refuse(refusal, address, time.monotonic())
-        # In TLS an answer would cost a handshake: what a flood is after.
+        # With TLS an answer would cost a handshake, which is the aim of a flood.
         if self.tls is not None or not self.may_linger():
             connection.close()
             return
@@ -170,7 +166,7 @@ class Listener:
         self.lingered()
 
     def _pause(self, error: OSError) -> None:
-        """There are no more file descriptors, or no memory: connections wait for a moment."""
+        """Stop accepting for a moment, because file descriptors or memory have run out."""
         assert self._sock is not None
         _log.error("connections cannot be accepted", port=self._name, reason=error.strerror)
         self._loop.remove_reader(self._sock)
@@ -196,9 +192,9 @@ def listen(
         make: see `ProtocolFactory`.
         sock: bound, and listening or not.
         name: of the port, for the log.
-        limits: who may come in.
-        tls: to speak TLS, and nothing else.
-        refused: told of each refusal, to be counted.
+        limits: bounds of arriving connections.
+        tls: for TLS; plain connections are then refused.
+        refused: called with each refusal, to count it.
     """
 
     def report(refusal: Refusal, times: int, address: str, detail: str) -> None:
@@ -236,21 +232,21 @@ class _Arriving(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The request can be read from now on: TCP is there, or TLS in it."""
+        """Read the request from now on: TCP is connected, or TLS on top of it."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are not subclasses
         if self._arrival is None:
-            self._transport.abort()  # it was given up in this very moment
+            self._transport.abort()  # the connection was refused in this moment
 
     def data_received(self, data: bytes) -> None:
-        """A piece of the head."""
+        """Take a piece of the head."""
         if self._arrival is None:
-            return  # refused: it has not read so yet
+            return  # refused; the peer has not read the answer yet
         looked_at = max(0, len(self._begun) - len(_HEAD_END) + 1)
         self._begun += data
         self._look(looked_at)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is gone before it asked, or after it was refused."""
+        """Stop counting a connection that was lost before its request, or after its refusal."""
         self._leave()
         if self._lingers:
             self._lingers = False
@@ -268,7 +264,7 @@ class _Arriving(asyncio.Protocol):
         except ssl.SSLError as error:
             self._refuse(Refusal.TLS, error.reason or type(error).__name__)
         except OSError:
-            # It hung up, as a load balancer does that only looks whether the port is open.
+            # The peer hung up, as a load balancer does when it checks the port.
             self._leave()
 
     def _opened(self, connection: socket.socket) -> None:
@@ -277,7 +273,11 @@ class _Arriving(asyncio.Protocol):
             self._leave()
 
     def _look(self, start: int) -> None:
-        """Hand over if the head is whole; `start`: up to there it has been looked through."""
+        """Hand the connection over if the head is whole.
+
+        Args:
+            start: offset up to which the data was searched before.
+        """
         max_head_bytes = self._listener.admission.limits.max_head_bytes
         end = self._begun.find(_HEAD_END, start)
         if not ord("A") <= self._begun[0] <= ord("Z"):
@@ -299,7 +299,7 @@ class _Arriving(asyncio.Protocol):
 
     def _refuse(self, refusal: Refusal, detail: str = "") -> None:
         if self._arrival is None:
-            return  # it is gone already, or was refused for another reason
+            return  # lost already, or refused for another reason
         self._arrival.refuse(refusal, detail)
         answer, transport = ANSWERS.get(refusal), self._transport
         if transport is None or answer is None or not self._listener.may_linger():
@@ -315,7 +315,7 @@ class _Arriving(asyncio.Protocol):
             self._loop.call_later(LINGER_SECONDS, transport.close)
 
     def _leave(self) -> None:
-        """It counts no more."""
+        """Stop counting the connection as arriving."""
         self._stop_waiting()
         if self._arrival is not None:
             self._arrival.known()

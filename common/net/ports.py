@@ -1,4 +1,4 @@
-"""TCP ports: bound at once or refused with one line for the operator."""
+"""TCP ports: bound at once, or refused with one line for the operator."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from urllib.parse import urlsplit
 from common.errors import SettingsError
 
 ALL_ADDRESSES: Final = "::"
-"""IPv6 and IPv4; IPv4 alone on a host without IPv6. AVR Core, probes and Prometheus come from other hosts."""
+"""All IPv6 and IPv4 addresses; on a host without IPv6, all IPv4 addresses.
+
+AVR Core, probes and Prometheus connect from other hosts.
+"""
 
 _ALL_IPV4_ADDRESSES: Final = "0.0.0.0"  # noqa: S104 - see ALL_ADDRESSES
 _WITHOUT_IPV6: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 BACKLOG: Final = 1024
-"""Connections that wait to be accepted; the kernel caps it at net.core.somaxconn (4096 on Linux)."""
+"""Maximum number of connections that wait to be accepted; the kernel's cap is net.core.somaxconn (Linux: 4096)."""
 
 
 def listen_socket(
     host: str, port: int, *, variable: str, reuse_port: bool = False, backlog: int = BACKLOG
 ) -> socket.socket:
-    """Returns a non-blocking TCP socket that listens on `host`:`port`; port 0 is any free one.
+    """Return a non-blocking TCP socket that listens on `host`:`port`; port 0 is any free port.
 
-    With `reuse_port` several processes listen on the port, and the kernel shares the connections out among them.
+    With `reuse_port` several processes listen on the port, and the kernel distributes connections among them.
 
     Raises:
-        SettingsError: the port cannot be had; names `variable`.
+        SettingsError: the port is not available; names `variable`.
     """
     listener = bound_socket(host, port, variable=variable, reuse_port=reuse_port)
     listener.listen(backlog)
@@ -38,10 +41,10 @@ def listen_socket(
 def bound_socket(host: str, port: int, *, variable: str, reuse_port: bool = False) -> socket.socket:
     """Return a non-blocking TCP socket that is bound as by `listen_socket`, and does not listen yet.
 
-    Until it listens, the kernel gives it no connections: other processes on the port get them.
+    Until the socket listens, the kernel gives its connections to the other processes on the port.
 
     Raises:
-        SettingsError: the port cannot be had; names `variable`.
+        SettingsError: the port is not available; names `variable`.
     """
     bound = _bound(host, port, variable, reuse_address=True, reuse_port=reuse_port)
     bound.setblocking(False)
@@ -49,47 +52,47 @@ def bound_socket(host: str, port: int, *, variable: str, reuse_port: bool = Fals
 
 
 def reserve_port(host: str, port: int, *, variable: str) -> socket.socket:
-    """Returns a socket that keeps `host`:`port` for processes that listen there with `reuse_port`.
+    """Return a socket that reserves `host`:`port` for processes that listen there with `reuse_port`.
 
-    It does not listen itself, so the kernel gives it no connections. Port 0 is any free one, and stays the same
-    as long as the socket is open.
+    The socket does not listen, so the kernel gives it no connections. Port 0 is any free port, which stays the
+    same as long as the socket is open.
 
     Raises:
-        SettingsError: somebody has the port already; names `variable`.
+        SettingsError: another process has the port; names `variable`.
     """
-    # SO_REUSEPORT alone would share the port with another service of this user, in silence.
+    # SO_REUSEPORT alone would silently share the port with another service of this user.
     _bound(host, port, variable, reuse_address=True, reuse_port=False).close()
     try:
-        # Without SO_REUSEADDR another reservation fails at once, not only when somebody listens.
+        # Without SO_REUSEADDR another reservation fails at once, not only when a process listens.
         return _bound(host, port, variable, reuse_address=False, reuse_port=True)
     except SettingsError:
-        # Nobody has it, so what is in the way are closed connections (TIME_WAIT) of another program.
+        # No process has the port, so closed connections (TIME_WAIT) of another program block it.
         return _bound(host, port, variable, reuse_address=True, reuse_port=True)
 
 
 def port_of(bound: socket.socket) -> int:
-    """Returns the number of the port that an IPv4 or IPv6 socket is bound to."""
+    """Return the number of the port that an IPv4 or IPv6 socket is bound to."""
     number: int = bound.getsockname()[1]
     return number
 
 
 def host_and_port(host: str, port: int) -> str:
-    """Returns the two as they stand in a URL: an IPv6 address in brackets."""
+    """Return host and port as they stand in a URL: an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def host_address(redis_url: str) -> str:
-    """Returns the address of this host on the way to Redis: who reaches Redis reaches it, too.
+    """Return the address of this host on the route to Redis: processes that reach Redis also reach this address.
 
     Raises:
-        OSError: the host of `redis_url` has no address, or there is no way to it.
+        OSError: the host of `redis_url` has no address, or there is no route to it.
     """
     url = urlsplit(redis_url)
     if url.hostname is None:  # unix://
         return "127.0.0.1"
     family, _, _, _, target = socket.getaddrinfo(url.hostname, url.port or 6379, type=socket.SOCK_DGRAM)[0]
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        probe.connect(target)  # UDP: chooses the route and sends nothing
+        probe.connect(target)  # UDP: selects the route and sends nothing
         address: str = probe.getsockname()[0]
     return address
 

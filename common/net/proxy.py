@@ -1,7 +1,7 @@
 """HTTP proxies: which connections go through one, and the tunnel through it (CONNECT, RFC 9110, section 9.3.6).
 
-The variables and their meaning are those of curl and Go: HTTPS_PROXY for https and wss, HTTP_PROXY for http and
-ws, and NO_PROXY for hosts that are reached directly. Loopback is always reached directly, as in Go.
+The variables mean the same as in curl and Go: HTTPS_PROXY for https and wss, HTTP_PROXY for http and ws, and
+NO_PROXY for hosts that are reached directly. Loopback is always reached directly, as in Go.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from common.errors import ProxyFailed
 from common.net.addresses import is_loopback
 
 MAX_ANSWER_BYTES: Final = 16_384
-"""A proxy's answer to CONNECT: headers alone, as nothing follows them before the client speaks."""
+"""Bound of a proxy's answer to CONNECT: only headers, because nothing follows them before the client sends."""
 
 _VARIABLES: Final = {"https": "HTTPS_PROXY", "wss": "HTTPS_PROXY", "http": "HTTP_PROXY", "ws": "HTTP_PROXY"}
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3})")
 _WANTS_USER: Final = "it wants another user or password: http://USER:PASSWORD@HOST:PORT"
 _HINTS: Final = {
     401: _WANTS_USER,  # tinyproxy's answer to a wrong password
-    403: "it does not allow this host: ask who runs it, or add the host to NO_PROXY",
+    403: "it does not allow this host: ask its operator, or add the host to NO_PROXY",
     407: _WANTS_USER,
 }
 
@@ -39,9 +39,9 @@ class Proxies:
     """The proxies of a process.
 
     Attributes:
-        https: URL of the proxy for https and wss, with a user and password where it wants them.
+        https: URL of the proxy for https and wss, with a user and password where the proxy wants them.
         http: the same for http and ws.
-        direct: hosts that are reached directly, as NO_PROXY has them: names, domains, addresses, networks, `*`.
+        direct: hosts that are reached directly, in the form of NO_PROXY: names, domains, addresses, networks, `*`.
     """
 
     https: str | None = None
@@ -49,7 +49,7 @@ class Proxies:
     direct: str = ""
 
     def of(self, url: str) -> str | None:
-        """Return the URL of the proxy for a request; None: it goes there directly."""
+        """Return the URL of the proxy for a request; None: the request goes directly."""
         parts = urlsplit(url)
         proxy = self.https if _VARIABLES.get(parts.scheme) == "HTTPS_PROXY" else self.http
         return None if proxy is None or self._is_direct(parts) else proxy
@@ -76,7 +76,7 @@ async def tunnel(proxy: str, url: str) -> socket.socket:
         url: of the WebSocket at the far end.
 
     Returns:
-        a connected socket, on which the far end speaks.
+        a socket that is connected with the far end.
 
     Raises:
         ProxyFailed: the proxy cannot be reached, or refused.
@@ -109,7 +109,7 @@ async def _connected(addresses: list[tuple[int, tuple[object, ...]]]) -> socket.
     """Connect to the first address that answers.
 
     Raises:
-        OSError: of the last one.
+        OSError: the last address failed; its error.
     """
     failure = OSError("it has no address")
     for family, address in addresses:
@@ -141,7 +141,7 @@ async def _answer(sock: socket.socket) -> int:
         head += piece
     status = _STATUS.match(head)
     if status is None:
-        raise OSError("its answer is no HTTP")
+        raise OSError("its answer is not HTTP")
     return int(status[1])
 
 
@@ -159,5 +159,5 @@ def _networks(direct: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network
             try:
                 networks.append(ipaddress.ip_network(entry.strip(), strict=False))
             except ValueError:
-                continue  # no network: one more entry that matches nothing
+                continue  # not a network: the entry matches nothing
     return networks

@@ -1,6 +1,6 @@
-"""TLS of the ports that others connect to, and of the link between dispatchers and workers.
+"""TLS of the public ports, and of the link between dispatchers and workers.
 
-Contexts are made from files, and made anew when these change: a certificate is renewed without a restart.
+Contexts are made from files, and made anew when the files change: a certificate is renewed without a restart.
 """
 
 from __future__ import annotations
@@ -14,12 +14,9 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-from prometheus_client import Counter
-
-from common.runtime.lasting_task import repeat
 
 LOOK_SECONDS: Final = 10.0
-"""How often the files are looked at."""
+"""Time between two looks at the files."""
 
 _PORT_VARIABLES: Final = ("TLS_CERT", "TLS_KEY")
 _LINK_VARIABLES: Final = ("CLUSTER_TLS_CERT", "CLUSTER_TLS_KEY", "CLUSTER_TLS_CA")
@@ -29,30 +26,30 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """Where a certificate is (with its chain), its key, and for the link who signs the certificates there. PEM."""
+    """The files (PEM) of a certificate with its chain, of its key, and of the CA of the link's certificates."""
 
     cert: Path
     key: Path
     ca: Path | None = None
 
     def of_port(self) -> ssl.SSLContext:
-        """For a port that anybody may connect to."""
+        """Make the context of a public port."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._load(context)
         return context
 
     def of_worker(self) -> ssl.SSLContext:
-        """For a worker's end of the link: a dispatcher has to show a certificate."""
+        """Make the context of a worker's end of the link: a dispatcher must show a certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.verify_mode = ssl.CERT_REQUIRED
         self._load(context)
         return context
 
     def of_dispatcher(self) -> ssl.SSLContext:
-        """For a dispatcher's end of the link: a worker has to show a certificate.
+        """Make the context of a dispatcher's end of the link: a worker must show a certificate.
 
-        Its name is not looked at: workers come and go, and are known by addresses that no certificate can name.
-        The CA is the cluster's own, so whoever has a certificate of it belongs to the cluster.
+        The name in the certificate is not checked: workers come and go, and their addresses cannot be named in
+        certificates. The CA signs for this cluster alone, so every holder of a certificate belongs to the cluster.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
@@ -60,48 +57,45 @@ class TlsFiles:
         return context
 
     def _load(self, context: ssl.SSLContext) -> None:
-        # With a passphrase OpenSSL would ask on the terminal.
+        # Without a password callback OpenSSL would ask for a passphrase on the terminal.
         context.load_cert_chain(self.cert, self.key, password=lambda: b"")
         if self.ca is not None:
-            # Both ends are of this service.
+            # Both ends belong to this service, so both can speak TLS 1.3.
             context.minimum_version = ssl.TLSVersion.TLSv1_3
             context.load_verify_locations(self.ca)
 
 
 class Tls:
-    """A context of `files` that is made anew when they change.
+    """A context of `files` that is made anew when the files change.
 
     Args:
         files: the files.
-        make: makes the context, such as `TlsFiles.of_port`; its first failure is the caller's.
+        make: makes the context, such as `TlsFiles.of_port`; the exception of its first call is raised here.
     """
 
     def __init__(self, files: TlsFiles, make: Callable[[TlsFiles], ssl.SSLContext]) -> None:
         self._files = files
         self._make = make
-        # Taken before the files are read: what changes meanwhile is seen the next time.
+        # Taken before the files are read, so that a change in between is seen at the next look.
         self._seen = _stamps(files)
         self.context = make(files)
         self._look_now = asyncio.Event()
 
     def look_soon(self) -> None:
-        """Has the files looked at now, by `keep_fresh`."""
+        """Look at the files now, in the task that waits in `look_later`."""
         self._look_now.set()
 
-    async def keep_fresh(self, failures: Counter) -> None:
-        """Look after the files, for ever. What goes wrong with that is counted, and tried again."""
-        await repeat(self._look_later, task="certificates", failures=failures)
-
-    async def _look_later(self) -> None:
+    async def look_later(self) -> None:
+        """Look at the files after `LOOK_SECONDS`, or as soon as `look_soon` is called."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._look_now.wait(), LOOK_SECONDS)
         self._look_now.clear()
         await self.look()
 
     async def look(self) -> None:
-        """Make the context anew if a file has changed; one that does not work changes nothing.
+        """Make the context anew if a file has changed; keep the old context if the files do not work.
 
-        The disk is read in a thread: a folder that hangs holds up no call.
+        The disk is read in a thread, so that a folder that hangs delays no call.
         """
         stamps = await asyncio.to_thread(_stamps, self._files)
         if stamps == self._seen:
@@ -110,19 +104,19 @@ class Tls:
         try:
             self.context = await asyncio.to_thread(self._make, self._files)
         except (OSError, ValueError) as error:
-            # A pair of which one half is written yet, for one: it is looked at again when the other half comes.
+            # For example, only one file of a pair has been written: the other one triggers another attempt.
             _log.warning("certificate not changed", certificate=str(self._files.cert), reason=_reason(error))
         else:
             _log.info("certificate changed", certificate=str(self._files.cert))
 
 
 def problems_of_port(cert: Path | None, key: Path | None) -> list[str]:
-    """What is wrong with TLS_CERT and TLS_KEY: a line each."""
+    """Return a line for each problem of TLS_CERT and TLS_KEY."""
     return list(_problems(_PORT_VARIABLES, (cert, key)))
 
 
 def problems_of_link(cert: Path | None, key: Path | None, ca: Path | None) -> list[str]:
-    """What is wrong with CLUSTER_TLS_CERT, CLUSTER_TLS_KEY and CLUSTER_TLS_CA: a line each."""
+    """Return a line for each problem of CLUSTER_TLS_CERT, CLUSTER_TLS_KEY and CLUSTER_TLS_CA."""
     return list(_problems(_LINK_VARIABLES, (cert, key, ca)))
 
 
@@ -149,7 +143,7 @@ def _problems(names: tuple[str, ...], paths: tuple[Path | None, ...]) -> Iterato
 
 
 def _contents(names: tuple[str, ...], paths: tuple[Path | None, ...]) -> Iterator[str]:
-    """What is wrong with files that are all there."""
+    """Yield the problems of files that can all be read."""
     cert, key, *more = (path for path in paths if path is not None)
     wrong = False
     for name, path in zip(names, paths, strict=True):
@@ -178,7 +172,7 @@ def _holds_certificate(path: Path) -> bool:
 
 
 def _shown(name: str, path: Path) -> str:
-    # Somebody may have set the key itself.
+    # An operator may have set the key itself by mistake.
     return f"{name}, whose value is not shown here," if name.endswith("_KEY") else f"{name}={str(path)!r}"
 
 
@@ -193,7 +187,7 @@ def _stamps(files: TlsFiles) -> tuple[tuple[int, ...] | None, ...]:
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:
-    """What changes whenever a file does; mounted secrets are links, of which another file takes the place."""
+    """Return values that change whenever a file changes; a mounted secret is a link that is replaced."""
     try:
         status = path.stat()
     except OSError:

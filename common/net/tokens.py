@@ -1,4 +1,4 @@
-"""Tokens that peers show: compared in constant time, and replaced while peers still have the former one."""
+"""Tokens of peers: compared in constant time, and replaced while peers still use the former token."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Final
 from pydantic import SecretStr
 
 FORMER_SECONDS: Final = 600.0
-"""How long a token that was replaced stays valid: all who show it are told the new one meanwhile."""
+"""Time for which a replaced token stays valid, so that all peers can get the new one."""
 
 MAX_FORMER: Final = 3
-"""Former tokens that are valid at most; an older one ends before its time."""
+"""Maximum number of former tokens that are valid; the oldest one is dropped first."""
 
 _SCHEME = "bearer "
 
 
 class Token:
-    """A token, and those that it was until a moment ago.
+    """A token, and the former tokens that are still valid.
 
     Args:
         value: the token.
@@ -30,7 +30,7 @@ class Token:
     def __init__(self, value: SecretStr, clock: Callable[[], float] = time.monotonic) -> None:
         self._value = value
         self._clock = clock
-        # Each with the end of its time, the newest first.
+        # Each with the time at which it expires, the newest first.
         self._former: list[tuple[SecretStr, float]] = []
 
     @property
@@ -39,7 +39,7 @@ class Token:
         return self._value
 
     def replace(self, value: SecretStr) -> None:
-        """Replaces the token; the one so far stays valid for FORMER_SECONDS."""
+        """Replace the token; the former one stays valid for `FORMER_SECONDS`."""
         if value == self._value:
             return
         former = [(self._value, self._clock() + FORMER_SECONDS), *self._former]
@@ -47,20 +47,21 @@ class Token:
         self._value = value
 
     def valid(self) -> tuple[SecretStr, ...]:
-        """Returns all that is valid now, the token itself first."""
+        """Return all valid tokens, the current one first."""
         now_seconds = self._clock()
         self._former = [each for each in self._former if each[1] > now_seconds]
         return (self._value, *(value for value, _ in self._former))
 
     def accepts(self, shown: str | None) -> bool:
-        """Returns whether what was shown is the token, or a former one that is still valid."""
+        """Return whether `shown` is the token, or a former one that is still valid."""
         return any(is_token(shown, value) for value in self.valid())
 
 
 def is_token(shown: str | None, token: SecretStr) -> bool:
-    """Whether what was shown is the token.
+    """Return whether `shown` is the token.
 
-    Hashed first: `hmac.compare_digest` takes longer for longer texts, and so would tell the token's length.
+    Both texts are hashed first, because `hmac.compare_digest` takes longer for longer texts. The time would
+    otherwise reveal the token's length.
     """
     if shown is None:
         return False
@@ -69,7 +70,7 @@ def is_token(shown: str | None, token: SecretStr) -> bool:
 
 
 def bearer(authorization: str | None) -> str | None:
-    """The token of an `Authorization: Bearer ...` header; None where it has none."""
+    """Return the token of an `Authorization: Bearer ...` header; None if the header has no token."""
     if authorization is None or authorization[: len(_SCHEME)].lower() != _SCHEME:
         return None
     return authorization[len(_SCHEME) :].strip()

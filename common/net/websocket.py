@@ -1,36 +1,28 @@
 """A WebSocket connection on asyncio transports, around the Sans-I/O core of `websockets`.
 
-The library's own asyncio API hands every message through a queue and a future; a voice call is a hundred
-small messages a second, so here a message goes straight from the socket to its owner, and all that is sent
-in one turn of the event loop leaves in one write. Messages in one frame are read and written past the library
-(`common/net/frames.py`); all other frames, limits and the closing handshake stay the library's.
+The library's own asyncio API passes every message through a queue and a future. A voice call is a hundred small
+messages a second. Here a message goes straight from the socket to its owner, and all messages of one turn of the
+event loop leave in one write. Messages in one frame bypass the library (`common/net/frames.py`). All other frames,
+the limits and the closing handshake are left to the library.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import http
 import socket
-import ssl as ssl_module
 import struct
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import ClassVar, cast
 from typing import Protocol as Interface
 
-from websockets.exceptions import InvalidStatus, InvalidURI
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import CLIENT, CONNECTING, OPEN
 from websockets.typing import BytesLike
-from websockets.uri import WebSocketURI, parse_uri
 
-from common.errors import HandshakeRefused
 from common.net.addresses import plain
-from common.net.admission_control import AdmissionLimits
 from common.net.frames import (
     BINARY,
     MASKED,
@@ -41,92 +33,54 @@ from common.net.frames import (
     read_message,
     server_frame,
 )
-from common.net.listener import Arrival, Listener, listen
-from common.net.proxy import tunnel
 from common.net.read_coalescer import READ_COALESCER
-from common.net.tls import Tls
+from common.net.websocket_limits import Limits
 
-# A close frame that is not answered within this time ends in an abort.
-CLOSE_TIMEOUT_SECONDS = 5.0
-# A peer that broke the protocol has so long to read why, before it sees the end of the connection.
-LINGER_SECONDS = 1.0
-# Pings, pongs, fragments, and all that comes after our close frame: what costs time and brings no message.
+# Bound of frames that cost time and bring no message: pings, pongs, fragments, and all frames after our close
+# frame.
 MAX_IDLE_FRAMES_PER_SECOND = 2000
-# One read may be 256 KiB: of the smallest frames 40,000, a quarter of a second's work. A flood is noticed in
-# pieces of this size, 15 ms each.
+# One read may be 256 KiB: up to 40,000 of the smallest frames, which take a quarter of a second. Data is parsed in
+# steps of this size, 15 ms each, so that a flood is noticed between two steps.
 PARSE_STEP_BYTES = 16 * 1024
 _PING = struct.Struct("!d")
 _HEAD_END = b"\r\n\r\n"
-# Enough of a refused handshake's body to name the cause.
-MAX_REFUSAL_BODY_BYTES = 2048
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of one connection.
-
-    Attributes:
-        max_message_bytes: a longer message fails the connection (1009 unless the owner says otherwise).
-        open_timeout_seconds: TCP connect (clients), TLS and opening handshake together.
-        ping_interval_seconds: a ping is sent this often; None for no pings.
-        silence_timeout_seconds: the peer is lost when not one byte came for so long; None to wait for ever.
-            It is looked at on every ping, so it is meant to be a multiple of the ping interval.
-        stranger_bytes: bytes that a peer may send, behind the opening handshake, before the owner calls `known`.
-            The request's head has the same bound. None: as much as anybody.
-        max_write_buffer_bytes: a peer that leaves more than this unread is cut off. It bounds a bug, it is no
-            policy: owners look at `write_paused` and stop long before (the transport's high mark is 64 KiB).
-    """
-
-    max_message_bytes: int = 1024 * 1024
-    open_timeout_seconds: float = 10.0
-    ping_interval_seconds: float | None = 20.0
-    silence_timeout_seconds: float | None = 60.0
-    stranger_bytes: int | None = None
-    max_write_buffer_bytes: int = 8 * 1024 * 1024
 
 
 class Owner(Interface):
-    """Who a connection belongs to. Nothing here may block; what raises ends the connection."""
+    """The receiver of a connection's events.
+
+    No method may block. An exception of a method ends the connection.
+    """
 
     def opened(self, connection: WebSocket) -> None:
-        """The opening handshake is done; messages may be sent from now on."""
+        """The opening handshake is done, and messages may be sent."""
 
     def received(self, data: BytesLike, text: bool) -> None:
-        """One whole message has come; text is not yet decoded."""
+        """Receive one whole message; text is not decoded yet."""
 
     def caught_up(self) -> None:
-        """All that was read at once has been handed on."""
+        """All messages of one read have been delivered."""
 
     def violated(self, code: int, reason: str) -> int:
-        """A client broke the WebSocket protocol; returns the close code. A last message may be sent."""
+        """Return the close code for a client that broke the WebSocket protocol; a last message may be sent."""
 
     def writable(self) -> None:
-        """`write_paused` is over: the peer has taken what was buffered."""
+        """The peer has read the buffered data, and `write_paused` is False again."""
 
     def closed(self, code: int, reason: str) -> None:
-        """The connection is gone; 1006 stands for one that was not closed but lost. Called exactly once."""
-
-
-class _Server(ServerFrames):
-    """Lets the owner say something, and choose the close code, before a connection is failed."""
-
-    owner_violated: Callable[[int, str], int]
-
-    def fail(self, code: CloseCode | int, reason: str = "") -> None:
-        if self.state is OPEN and code != CloseCode.ABNORMAL_CLOSURE:
-            code = self.owner_violated(int(code), reason)
-        super().fail(code, reason)
+        """The connection is gone; 1006 means that it was lost without a close frame. Called exactly once."""
 
 
 class WebSocket(asyncio.Protocol):
-    """One end of a WebSocket connection. Create it with `connect` or `serve`.
+    """One end of a WebSocket connection, created by `connect` or `serve`.
 
     Attributes:
-        stall_guard: of the process, where it has one: told the time before anything that was read is looked at;
-            says whether the process stood still before.
-        received_seconds: when something was read last, by the monotonic clock.
-        answered_seconds: when the last ping was sent that the peer has answered: it has read all from before that.
-        write_paused: the peer does not take what is sent.
+        stall_guard: of the process, if it has one: called with the time before new data is handled; returns
+            whether the event loop has stalled.
+        received_seconds: monotonic time of the last read.
+        answered_seconds: monotonic time at which the last answered ping was sent: the peer has read all data from
+            before that time.
+        write_paused: the peer does not read the sent data.
     """
 
     stall_guard: ClassVar[Callable[[float], bool] | None] = None
@@ -136,23 +90,23 @@ class WebSocket(asyncio.Protocol):
         is_client = protocol.side is CLIENT
         self._frame = client_frame if is_client else server_frame
         self._peer_masks = 0 if is_client else MASKED
-        # The peer's next byte begins a frame, and a message in one frame may be read past the library.
+        # The peer's next byte begins a frame, so a message in one frame may bypass the library.
         self._between_messages = False
-        # Bytes that the peer may send before it has said who it is; None: it has.
-        self._room_bytes = limits.stranger_bytes
+        # Bytes that the peer may still send before it identifies itself; None: it has done so.
+        self._stranger_bytes_left = limits.stranger_bytes
         self._owner = owner
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._message = bytearray()
         self._message_is_text = False
-        self._deaf = False
+        self._discarding = False
         self._idle_frames = 0
         self._idle_frames_since = 0.0
         self._flush_scheduled = False
-        # uvloop writes what it is given in one turn at its end, in one call; asyncio calls for each frame. The TLS
-        # of a server would make a record of each; a client has one frame a turn.
-        self._loop_joins = False
+        # uvloop joins all writes of one turn into one system call; asyncio makes a call for each frame. With TLS a
+        # server would send a record for each frame; a client sends one frame a turn.
+        self._loop_joins_writes = False
         self._handshake_done = False
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
@@ -163,7 +117,7 @@ class WebSocket(asyncio.Protocol):
         self._lost: asyncio.Future[None] = self._loop.create_future()
         self.write_paused = False
 
-    # What owners use.
+    # For owners
 
     @property
     def is_open(self) -> bool:
@@ -172,39 +126,39 @@ class WebSocket(asyncio.Protocol):
 
     @property
     def peer_address(self) -> str:
-        """The peer's IP address, or the empty string where there is none."""
+        """The peer's IP address; empty where it has none."""
         peer = self._transport.get_extra_info("peername") if self._transport else None
         return plain(peer[0]) if isinstance(peer, tuple) else ""
 
     @property
     def write_buffer_bytes(self) -> int:
-        """What waits in this process for the peer to read."""
+        """Bytes that wait in this process until the peer reads them."""
         return self._transport.get_write_buffer_size() if self._transport else 0
 
     def hand_over(self, owner: Owner | None) -> None:
-        """Another owner has the connection from now on; None: nobody, and nothing is reported of it any more."""
+        """Give the connection to another owner; None: events are reported to no owner."""
         self._owner = owner
 
     def send_text(self, data: bytes) -> None:
-        """Send one text message (UTF-8). Nothing happens if the connection is closing or closed."""
+        """Send one text message (UTF-8); drop it if the connection is closing or closed."""
         if self._protocol.state is OPEN:
             self._write(self._frame(TEXT, data))
 
     def send_binary(self, data: bytes) -> None:
-        """Send one binary message. Nothing happens if the connection is closing or closed."""
+        """Send one binary message; drop it if the connection is closing or closed."""
         if self._protocol.state is OPEN:
             self._write(self._frame(BINARY, data))
 
     def close(self, code: int, reason: str = "") -> None:
-        """Begin the closing handshake; `closed` follows, at the latest after `CLOSE_TIMEOUT_SECONDS`.
+        """Begin the closing handshake; `closed` follows, at the latest after `Limits.close_timeout_seconds`.
 
         Args:
             code: close code.
-            reason: for people; cut to the 123 bytes that a close frame has room for.
+            reason: for people; truncated to 123 bytes, the limit of a close frame.
         """
         if self._protocol.state is OPEN:
             self._protocol.send_close(code, reason.encode()[:123].decode(errors="ignore"))
-            self._deaf = True
+            self._discarding = True
             self._between_messages = False
             self._flush()
             self._expect_close()
@@ -213,20 +167,20 @@ class WebSocket(asyncio.Protocol):
 
     def abort(self) -> None:
         """Drop the connection without a closing handshake; the peer sees 1006."""
-        self._deaf = True
+        self._discarding = True
         self._between_messages = False
         if self._transport is not None:
             self._transport.abort()
 
     def suspend(self) -> None:
-        """Read nothing until `resume`; what comes in between is kept, or stays in the socket."""
+        """Read nothing until `resume`; data that has been read already is kept."""
         if self._suspended is None:
             self._suspended = []
             if self._transport is not None and not self._transport.is_closing():
                 self._transport.pause_reading()
 
     def resume(self) -> None:
-        """Go on after `suspend`."""
+        """Read again after `suspend`, beginning with the data that was kept."""
         kept, self._suspended = self._suspended, None
         if self._transport is not None and not self._transport.is_closing() and kept is not None:
             self._transport.resume_reading()
@@ -234,8 +188,8 @@ class WebSocket(asyncio.Protocol):
             self.data_received(data)
 
     def known(self) -> None:
-        """The owner says that the peer has said who it is: it is no longer one of those that only take up room."""
-        self._room_bytes = None
+        """Lift the bound on the bytes of a stranger: the peer has identified itself."""
+        self._stranger_bytes_left = None
 
     async def wait_closed(self) -> None:
         """Wait until the TCP connection is gone."""
@@ -246,10 +200,10 @@ class WebSocket(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are not subclasses
         may_join = self._protocol.side is CLIENT or transport.get_extra_info("sslcontext") is None
-        self._loop_joins = may_join and type(transport).__module__.startswith("uvloop")
+        self._loop_joins_writes = may_join and type(transport).__module__.startswith("uvloop")
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-            # Frames are small and each one is waited for.
+            # Frames are small, and the peer waits for each of them.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._start_timer(self._limits.open_timeout_seconds, self.abort)
         READ_COALESCER.read_now()
@@ -257,22 +211,22 @@ class WebSocket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         READ_COALESCER.read_bytes += len(data)
         self.received_seconds = time.monotonic()
-        stood_still = WebSocket.stall_guard is not None and WebSocket.stall_guard(self.received_seconds)
-        if stood_still and (self._transport is None or self._transport.is_closing()):
-            # This is one of the connections that were given up for it.
+        has_stalled = WebSocket.stall_guard is not None and WebSocket.stall_guard(self.received_seconds)
+        if has_stalled and (self._transport is None or self._transport.is_closing()):
+            # The guard has closed this connection because of the stall.
             return
         if self._suspended is not None:
             self._suspended.append(data)
             return
         self._unanswered_pings = 0
-        taken = self._take_messages(data) if self._between_messages and self._room_bytes is None else 0
+        taken = self._take_messages(data) if self._between_messages and self._stranger_bytes_left is None else 0
         if taken < len(data):
             self._take_rest(data[taken:] if taken else data)
         if self._owner is not None and self._handshake_done:
             self._owner.caught_up()
 
     def _take_rest(self, data: bytes) -> None:
-        """What is for the library."""
+        """Pass data to the library."""
         protocol = self._protocol
         protocol.drained = self._between_messages = False
         start = 0
@@ -280,7 +234,7 @@ class WebSocket(asyncio.Protocol):
             if self._transport is None or self._transport.is_closing():
                 return
             step_bytes = PARSE_STEP_BYTES
-            if self._room_bytes is not None:
+            if self._stranger_bytes_left is not None:
                 step_bytes = self._stranger_step(data, start)
                 if step_bytes == 0:
                     self._refuse_stranger()
@@ -292,33 +246,32 @@ class WebSocket(asyncio.Protocol):
             protocol.drained
             and protocol.current_size is None
             and protocol.state is OPEN
-            and not self._deaf
+            and not self._discarding
             and self._handshake_done
         )
-        # The owner's messages wait for the end of the turn; what the protocol itself answers does too.
+        # Answers of the protocol itself wait for the end of the turn, as the owner's messages do.
         if self._protocol.writes:
             self._flush_soon()
         if self._handshake_done and self._protocol.close_expected():
             self._expect_close()
 
     def _stranger_step(self, data: bytes, start: int) -> int:
-        """Return how many bytes of a peer that has not said who it is are looked at next; 0: it has sent too much.
+        """Return how many bytes of a stranger are parsed next; 0: the stranger has sent too much.
 
-        What such a peer sends is parsed in steps that its bound leaves room for: the rest of the data may be of a
-        peer that has said who it is.
+        The steps are as long as the stranger's bound allows: behind them the peer may have identified itself.
         """
-        assert self._room_bytes is not None
+        assert self._stranger_bytes_left is not None
         if not self._handshake_done:
             end = data.find(_HEAD_END, start)
             return PARSE_STEP_BYTES if end < 0 else end + len(_HEAD_END) - start
-        step_bytes = min(self._room_bytes, len(data) - start)
-        self._room_bytes -= step_bytes
+        step_bytes = min(self._stranger_bytes_left, len(data) - start)
+        self._stranger_bytes_left -= step_bytes
         return step_bytes
 
     def _refuse_stranger(self) -> None:
-        self._deaf = True
+        self._discarding = True
         bound = self._limits.stranger_bytes
-        reason = f"more than {bound} bytes came before the peer has said who it is"
+        reason = f"more than {bound} bytes came before the peer has identified itself"
         if self._protocol.state is not OPEN:
             self.abort()
         elif self._protocol.side is CLIENT:
@@ -357,14 +310,14 @@ class WebSocket(asyncio.Protocol):
     # Reading
 
     def _take_messages(self, data: bytes) -> int:
-        """Hand on the messages that are whole and in one frame each, as far as nothing else comes between.
+        """Deliver the messages that are whole and in one frame each, up to the first other frame.
 
         Returns:
-            where the first byte is that is for the library.
+            the offset of the first byte that is left for the library.
         """
         offset = 0
         masks, most_bytes = self._peer_masks, self._limits.max_message_bytes
-        # An owner that closes does not hear what follows.
+        # An owner that closes the connection gets no further message.
         while self._between_messages and (read := read_message(data, offset, masks, most_bytes)) is not None:
             message, first, offset = read
             if self._owner is not None:
@@ -398,12 +351,12 @@ class WebSocket(asyncio.Protocol):
                 self._deliver(message, self._message_is_text)
                 return
         elif opcode is Opcode.PONG and len(frame.data) == _PING.size:
-            # As sent by `_ping`; what the peer makes up instead proves no more than that it lives.
+            # As sent by `_ping`; a made-up payload proves only that the peer is alive.
             self.answered_seconds = min(_PING.unpack(frame.data)[0], self.received_seconds)
         self._count_idle_frame()
 
     def _deliver(self, data: BytesLike, text: bool) -> None:
-        if self._deaf:
+        if self._discarding:
             self._count_idle_frame()
         elif self._owner is not None:
             self._owner.received(data, text)
@@ -414,12 +367,12 @@ class WebSocket(asyncio.Protocol):
             self._idle_frames = 0
         self._idle_frames += 1
         if self._idle_frames == MAX_IDLE_FRAMES_PER_SECOND + 1:
-            # Where we have closed already this says nothing more, but from now on nothing is parsed either.
+            # After our own close frame this sends nothing more; in both cases later data is not parsed.
             self._protocol.fail(CloseCode.POLICY_VIOLATION, "too many frames that bring no message")
-            self._deaf = True
+            self._discarding = True
 
     def _handshake_broken(self, error: Exception) -> None:
-        """What came is no opening handshake; the protocol has written what there is to answer."""
+        """React to a broken opening handshake; the protocol has queued its answer already."""
 
     def _request_received(self, request: Request) -> None:
         raise NotImplementedError
@@ -437,7 +390,7 @@ class WebSocket(asyncio.Protocol):
 
     def _write(self, frame: bytes) -> None:
         transport = self._transport
-        if not self._loop_joins or self._protocol.writes or transport is None:
+        if not self._loop_joins_writes or self._protocol.writes or transport is None:
             self._protocol.writes.append(frame)
             self._flush_soon()
         elif not transport.is_closing():
@@ -467,10 +420,10 @@ class WebSocket(asyncio.Protocol):
         if ends and self._protocol.close_rcvd is not None:
             transport.close()
         elif ends and self._handshake_done:
-            # The peer broke the protocol and may still be sending. Closing a socket with unread input resets it,
-            # and then the peer never reads why; so what comes is discarded until the peer has closed.
+            # The peer broke the protocol and may still be sending. A socket that is closed with unread input is
+            # reset, and the peer never reads the reason. Input is therefore discarded until the peer has closed.
             self._closing = True
-            self._start_timer(LINGER_SECONDS, self._half_close)
+            self._start_timer(self._limits.linger_seconds, self._half_close)
         elif ends:
             self._half_close()
         else:
@@ -479,12 +432,12 @@ class WebSocket(asyncio.Protocol):
     # Time
 
     def _half_close(self) -> None:
-        """Tell the peer that nothing more comes; TLS has no way to say so before the end."""
+        """Tell the peer that no more data follows; TLS cannot say so before the connection ends."""
         transport = self._transport
         if transport is not None and not transport.is_closing() and transport.can_write_eof():
             transport.write_eof()
         self._closing = True
-        self._start_timer(CLOSE_TIMEOUT_SECONDS, self.abort)
+        self._start_timer(self._limits.close_timeout_seconds, self.abort)
 
     def _expect_close(self) -> None:
         if not self._closing:
@@ -492,7 +445,7 @@ class WebSocket(asyncio.Protocol):
             self._start_timer(self._close_timeout_seconds(), self.abort)
 
     def _close_timeout_seconds(self) -> float:
-        return CLOSE_TIMEOUT_SECONDS
+        return self._limits.close_timeout_seconds
 
     def _start_timer(self, seconds: float, callback: Callable[[], None]) -> None:
         self._stop_timer()
@@ -511,7 +464,7 @@ class WebSocket(asyncio.Protocol):
         if (
             silence is not None
             and time.monotonic() - self.received_seconds > silence
-            # The clock alone would take a stall of this process, with the answers yet unread, for a silence.
+            # By the clock alone, a stall of this process with unread answers would look like a silent peer.
             and self._unanswered_pings >= silence // interval
         ):
             self.abort()
@@ -522,227 +475,8 @@ class WebSocket(asyncio.Protocol):
         self._start_timer(interval, self._ping)
 
 
-class ServerWebSocket(WebSocket):
-    """The accepting end.
-
-    Args:
-        accept: see `serve`.
-        limits: bounds of the connection.
-        arrival: how it came in; None where nobody counts.
-    """
-
-    def __init__(
-        self,
-        accept: Callable[[Request, str], Owner | tuple[http.HTTPStatus, str]],
-        limits: Limits,
-        arrival: Arrival | None = None,
-    ) -> None:
-        # Without extensions, so without permessage-deflate: base64 of speech does not get smaller, a few bytes
-        # could become megabytes, and each connection would keep 300 KB for it.
-        protocol = _Server(max_size=limits.max_message_bytes, extensions=None)
-        protocol.owner_violated = self._violated
-        super().__init__(protocol, None, limits)
-        self._accept = accept
-        self._server_protocol = protocol
-        self._arrival = arrival
-
-    def known(self) -> None:
-        """See `WebSocket`."""
-        super().known()
-        if self._arrival is not None:
-            self._arrival.known()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.known()
-        super().connection_lost(exc)
-
-    def _close_timeout_seconds(self) -> float:
-        # Who has never said who it is has no more to lose than the reason.
-        stranger = self._arrival is not None and self._arrival.counts
-        return LINGER_SECONDS if stranger else super()._close_timeout_seconds()
-
-    def _violated(self, code: int, reason: str) -> int:
-        try:
-            # Messages that came in front of the broken one, in the same read, are still good.
-            for event in self._protocol.events_received():
-                if isinstance(event, Frame):
-                    self._frame_received(event)
-            if self._owner is not None and self._protocol.state is OPEN:
-                return self._owner.violated(code, reason)
-        except Exception as error:
-            # This is called from within the parser, which must not be left in the middle.
-            self._loop.call_exception_handler(
-                {"message": "an owner failed on a broken message", "exception": error, "protocol": self}
-            )
-            self.abort()
-        return code
-
-    def _request_received(self, request: Request) -> None:
-        if self._protocol.eof_sent:
-            # What came behind the request, without waiting for the answer, was broken already.
-            return
-        protocol = self._server_protocol
-        response = protocol.accept(request)
-        if response.status_code == http.HTTPStatus.SWITCHING_PROTOCOLS:
-            answer = self._accept(request, self.peer_address)
-            if isinstance(answer, tuple):
-                response = protocol.reject(*answer)
-                if response.status_code == http.HTTPStatus.UNAUTHORIZED:
-                    response.headers["WWW-Authenticate"] = "Bearer"
-            else:
-                self._owner = answer
-        protocol.send_response(response)
-        self._flush_soon()
-        if self._owner is not None:
-            self._opened()
-            self._owner.opened(self)
-
-
-class ClientWebSocket(WebSocket):
-    """The connecting end."""
-
-    def __init__(self, uri: WebSocketURI, headers: Mapping[str, str], owner: Owner, limits: Limits) -> None:
-        protocol = ClientFrames(uri, max_size=limits.max_message_bytes)
-        super().__init__(protocol, owner, limits)
-        self._client_protocol = protocol
-        self._headers = headers
-        self.handshake: asyncio.Future[None] = self._loop.create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        request = self._client_protocol.connect()
-        request.headers.update(self._headers)
-        self._client_protocol.send_request(request)
-        self._flush()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        if not self.handshake.done():
-            self._handshake_failed(ConnectionError("it hung up during the opening handshake"))
-
-    def _handshake_failed(self, error: Exception) -> None:
-        if not self.handshake.done():
-            self.handshake.set_exception(error)
-            self.handshake.exception()  # `connect` gets it; it may have been given up by now
-        self.abort()
-
-    def _handshake_broken(self, error: Exception) -> None:
-        hung_up = isinstance(error.__cause__, EOFError)
-        reason = "it hung up during the opening handshake" if hung_up else f"not a WebSocket server: {error}"
-        self._handshake_failed(ConnectionError(reason))
-
-    def _response_received(self, response: Response) -> None:
-        failure = self._client_protocol.handshake_exc
-        if self.handshake.done():
-            # `connect` has given up in this moment: the owner has no connection, and gets no message of this one.
-            self._deaf = True
-            self.abort()
-            return
-        if isinstance(failure, InvalidStatus):
-            body = bytes(response.body)[:MAX_REFUSAL_BODY_BYTES]
-            retry_after = response.headers.get("Retry-After")
-            self._handshake_failed(HandshakeRefused(response.status_code, body, retry_after))
-        elif failure is None:
-            self._opened()
-            self.handshake.set_result(None)
-            if self._owner is not None:
-                self._owner.opened(self)
-
-
-async def connect(
-    url: str,
-    owner: Owner,
-    *,
-    headers: Mapping[str, str] | None = None,
-    limits: Limits = Limits(),
-    ssl: ssl_module.SSLContext | None = None,
-    proxy: str | None = None,
-) -> WebSocket:
-    """Open a connection; the owner's `opened` is called before this returns.
-
-    Args:
-        url: `ws://` or `wss://`, query included.
-        owner: receives the messages.
-        headers: added to the opening handshake.
-        limits: bounds; `open_timeout_seconds` covers everything up to the handshake's answer.
-        ssl: for `wss://`; the system's trust store by default.
-        proxy: URL of an HTTP proxy to go through; None: directly.
-
-    Raises:
-        ProxyFailed: the proxy cannot be reached, or refuses.
-        HandshakeRefused: the server answered with another status than 101.
-        OSError, ssl.SSLError: it could not be reached, or its certificate was not accepted.
-        TimeoutError: it did not answer in time.
-        ConnectionError: it hung up, or is not a WebSocket server.
-        ValueError: the URL is no WebSocket's.
-    """
-    try:
-        uri = parse_uri(url)
-    except (InvalidURI, ValueError) as error:
-        raise ValueError(f"not a WebSocket URL: {url!r}") from error
-    loop = asyncio.get_running_loop()
-    if uri.secure and ssl is None:
-        ssl = ssl_module.create_default_context()
-    connection: ClientWebSocket | None = None
-    try:
-        async with asyncio.timeout(limits.open_timeout_seconds):
-            tls = ssl if uri.secure else None
-            name = uri.host if uri.secure else None
-            if proxy is None:
-                _, connection = await loop.create_connection(
-                    lambda: ClientWebSocket(uri, headers or {}, owner, limits),
-                    uri.host,
-                    uri.port,
-                    ssl=tls,
-                    server_hostname=name,
-                )
-            else:
-                _, connection = await loop.create_connection(
-                    lambda: ClientWebSocket(uri, headers or {}, owner, limits),
-                    sock=await tunnel(proxy, url),
-                    ssl=tls,
-                    server_hostname=name,
-                )
-            await connection.handshake
-    except BaseException:
-        if connection is not None:
-            connection.abort()
-        raise
-    return connection
-
-
-async def serve(
-    accept: Callable[[Request, str], Owner | tuple[http.HTTPStatus, str]],
-    sock: socket.socket,
-    *,
-    limits: Limits = Limits(),
-    tls: Tls | None = None,
-    name: str = "",
-) -> Listener:
-    """Accept connections on a listening socket.
-
-    Args:
-        accept: called with the upgrade request and the peer's address; returns the connection's owner, or a
-            status and one line of text to refuse it with.
-        sock: bound, and listening or not.
-        limits: bounds of each connection.
-        tls: to speak `wss://`.
-        name: of the port, for the log.
-    """
-    door = AdmissionLimits(open_seconds=limits.open_timeout_seconds)
-    if limits.stranger_bytes is not None:
-        door = dataclasses.replace(door, max_head_bytes=min(door.max_head_bytes, limits.stranger_bytes))
-    return listen(
-        lambda arrival, _: ServerWebSocket(accept, limits, arrival),
-        sock,
-        name=name,
-        limits=door,
-        tls=tls,
-    )
-
-
 async def close_all(connections: list[WebSocket], code: int, reason: str, timeout_seconds: float) -> None:
-    """Close connections together and wait, bounded, until they are gone; what is left then is aborted."""
+    """Close connections together, wait for at most `timeout_seconds`, and abort those that are left."""
     for connection in connections:
         connection.close(code, reason)
     with contextlib.suppress(TimeoutError):

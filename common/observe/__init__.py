@@ -1,1 +1,1 @@
-"""Logs, metrics and probes, and the secrets that they must not show."""
+"""Logs, metrics and probes, and the secrets that must not appear in them."""

@@ -1,4 +1,4 @@
-"""The admin port of a process: probes and metrics for everybody."""
+"""The admin port of a process: probes and metrics, open to all clients."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from aiohttp import web
 from common.observe import metrics
 from common.observe.request_faults import RequestFaults
 
-# Requests of probes, Prometheus and people; nothing here has a body to send.
+# Bound of a request's body; probes and Prometheus send none.
 MAX_BODY_BYTES = 64 * 1024
 SHUTDOWN_SECONDS = 1.0
-# A connection that brings no whole request for so long is closed: one that was just opened, or one kept alive.
+# A new or kept-alive connection is closed after this time without a whole request.
 IDLE_SECONDS = 10.0
 
 
 def application(is_ready: Callable[[], bool], not_ready: str) -> web.Application:
-    """`GET /livez`, `/readyz`, `/metrics`.
+    """Create the application that answers `GET /livez`, `/readyz` and `/metrics`.
 
     Args:
-        is_ready: whether new calls are welcome.
-        not_ready: what a probe reads while they are not.
+        is_ready: returns whether the process accepts new calls.
+        not_ready: the text of a probe's answer while it does not.
     """
 
     async def livez(_: web.Request) -> web.Response:
@@ -35,8 +35,8 @@ def application(is_ready: Callable[[], bool], not_ready: str) -> web.Application
     rendering = asyncio.Lock()
 
     async def exposition(_: web.Request) -> web.Response:
-        # In a thread: where many processes share their values it takes longer than audio may wait. One at a time:
-        # who asks too often takes no more than that.
+        # In a thread, because reading the values of many processes takes longer than audio may wait. One request
+        # at a time, which bounds the cost of frequent requests.
         async with rendering:
             body, content_type = await asyncio.to_thread(metrics.render)
         return web.Response(body=body, headers={"Content-Type": content_type})

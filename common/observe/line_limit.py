@@ -1,18 +1,21 @@
-"""A bound on log lines that repeat: a flood of connections is to be no flood of lines."""
+"""A limit on repeated log lines, so that a flood of connections causes no flood of lines."""
 
 from __future__ import annotations
 
 from typing import Final
 
 REPORT_SECONDS: Final = 10.0
-"""A kind of line is written at most so often."""
+"""Minimum time between two lines of a kind."""
 
 MAX_TEXT_CHARS: Final = 160
-"""Characters of a text that a stranger chose."""
+"""Maximum length of a text that a stranger chose."""
 
 
 class LineLimit:
-    """Tells which lines are written, Sans-I/O. Kinds are words of ours, so their number is bounded."""
+    """Decides which lines are written, Sans-I/O.
+
+    Kinds are fixed words of this service, so their number is bounded.
+    """
 
     def __init__(self, seconds: float = REPORT_SECONDS) -> None:
         self._seconds = seconds
@@ -20,7 +23,7 @@ class LineLimit:
         self._suppressed: dict[str, int] = {}
 
     def take(self, kind: str, now_seconds: float) -> int | None:
-        """Return how many lines of a kind stand behind the one that may be written now; None: it may not."""
+        """Return the number of lines that one line stands for, suppressed ones included; None: write no line."""
         written = self._written_seconds.get(kind)
         if written is not None and now_seconds - written < self._seconds:
             self._suppressed[kind] = self._suppressed.get(kind, 0) + 1

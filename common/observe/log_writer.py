@@ -1,11 +1,11 @@
-"""What a process writes to stderr and stdout is written by a thread, so that a stalled reader holds up nobody.
+"""A thread that writes to stderr and stdout, so that a stalled reader delays no call.
 
-`install` puts a queue behind `sys.stderr` and `sys.stdout`: log lines, prints, warnings and tracebacks all go that
-way. The queue is bounded in bytes and lines. While it is full, lines are dropped and counted; when half of it has
-been written, one log line reports how many. At the end of the process the queue is written for `EXIT_SECONDS` at
-most.
+`install` puts a queue behind `sys.stderr` and `sys.stdout` for log lines, prints, warnings and tracebacks. The
+queue is bounded in bytes and lines. While it is full, lines are dropped and counted. When half of it has been
+written, one log line reports the number of dropped lines. At the end of the process the queue is written for at
+most `EXIT_SECONDS`.
 
-Processes that share a pipe do not tear each other's lines: whole lines of up to PIPE_BUF bytes are one write.
+Processes that share a pipe do not mix their lines: whole lines of up to PIPE_BUF bytes are one write.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 MAX_BYTES: Final = 1 << 20
 MAX_LINES: Final = 4096
-"""Bounds of the queue: a burst at debug level fits, and a stalled reader costs no more memory than this."""
+"""Bounds of the queue: a burst at debug level fits, and the memory for a stalled reader is limited."""
 
 EXIT_SECONDS: Final = 1.0
-"""How long the end of the process waits for stderr and stdout together."""
+"""Maximum time at the end of the process for writing to stderr and stdout together."""
 
 PIPE_BUF: Final = select.PIPE_BUF
-"""POSIX: so many bytes are written to a pipe as one, and fit into one that `poll` calls writable."""
+"""Number of bytes that a pipe takes in one write, and has room for when `poll` calls it writable (POSIX)."""
 
 
 class LogWriter(io.RawIOBase):
@@ -41,8 +41,8 @@ class LogWriter(io.RawIOBase):
 
     Args:
         fd: of the reader's pipe, file or terminal.
-        dropped: called by whatever thread drops lines, with their number.
-        report: called by the writer thread when lines are taken again, with the number of lines dropped.
+        dropped: called with the number of dropped lines, by the thread that drops them.
+        report: called with the number of dropped lines by the writer thread, when lines are accepted again.
     """
 
     def __init__(self, fd: int, dropped: Callable[[int], None], report: Callable[[int], None]) -> None:
@@ -51,48 +51,48 @@ class LogWriter(io.RawIOBase):
         self._count_dropped = dropped
         self._report = report
         self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        # The lock is held for a few instructions, never while something is written. The garbage collector may run
-        # meanwhile, and a finalizer may write to this stream: the same thread can take the lock again.
+        # The lock is held for a few instructions, never during a write. The garbage collector may run meanwhile,
+        # and a finalizer may write to this stream, so the same thread must be able to take the lock again.
         self._changed = threading.Condition(threading.RLock())
         self._bytes = 0
         self._lines = 0
         self._is_full = False
         self._unreported = 0
         self._is_broken = False
-        self._is_over = False
+        self._has_ended = False
         self._thread: threading.Thread | None = None
 
     def writable(self) -> bool:
-        """Returns True."""
+        """Return True."""
         return True
 
     def fileno(self) -> int:
-        """Returns the descriptor, for children that are to share it."""
+        """Return the descriptor, for children that share it."""
         return self._fd
 
     def isatty(self) -> bool:
-        """Returns whether people read this."""
+        """Return whether the stream is a terminal."""
         return os.isatty(self._fd)
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Takes a line, or drops it where the queue is full."""
+        """Queue a line, or drop it if the queue is full."""
         line = bytes(data)
         with self._changed:
-            is_taken = self._write_at_once(line) if self._is_over else self._put(line)
+            is_taken = self._write_at_once(line) if self._has_ended else self._put(line)
         if not is_taken:
             self._count_dropped(1)
         return len(line)
 
     def drain(self, deadline: float) -> None:
-        """Waits until the queue is empty, at most until `deadline` on `time.monotonic`."""
+        """Wait until the queue is empty, at most until `deadline` on `time.monotonic`."""
         with self._changed:
             self._changed.wait_for(self._is_done, max(0.0, deadline - time.monotonic()))
 
     def end(self, deadline: float) -> None:
-        """Waits as `drain`; from then on a line is written at once, if it can be, else dropped."""
+        """Wait as `drain` does; later lines are written at once if possible, and dropped otherwise."""
         self.drain(deadline)
         with self._changed:
-            self._is_over = True
+            self._has_ended = True
 
     def _is_done(self) -> bool:
         return not self._lines and (self._is_broken or not self._unreported)
@@ -101,7 +101,7 @@ class LogWriter(io.RawIOBase):
         if self._is_full or self._lines >= MAX_LINES or self._bytes + len(line) > MAX_BYTES:
             if not self._is_full:
                 self._is_full = True
-                self._queue.put(b"")  # has the thread look, where nothing else is queued
+                self._queue.put(b"")  # wakes the thread, in case nothing else is queued
                 self._start()
             self._unreported += 1
             return False
@@ -113,12 +113,12 @@ class LogWriter(io.RawIOBase):
 
     def _start(self) -> None:
         if self._thread is None:
-            # A daemon: the interpreter does not wait for it when it ends.
+            # A daemon thread, so that the interpreter does not wait for it at the end.
             self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
             self._thread.start()
 
     def _run(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # the main thread's affair
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # the main thread handles signals
         following = b""
         while True:
             batch = [following or self._queue.get()]
@@ -156,19 +156,19 @@ class LogWriter(io.RawIOBase):
                 self._changed.notify_all()
 
     def _write(self, data: bytes) -> bool:
-        """Returns whether all was written; waits for the reader without end."""
+        """Write all data, waiting for the reader without a limit; return whether all was written."""
         left = memoryview(data)
         while left:
             try:
                 left = left[os.write(self._fd, left) :]
-            except BlockingIOError:  # somebody who shares it made it so
+            except BlockingIOError:  # another process that shares the descriptor made it non-blocking
                 _wait_writable(self._fd, None)
             except OSError:  # the reader is gone, or the disk is full
                 return False
         return True
 
     def _write_at_once(self, line: bytes) -> bool:
-        """Returns whether the line was written without waiting."""
+        """Return whether the line was written without waiting."""
         while line:
             try:
                 if not _wait_writable(self._fd, 0):
@@ -190,7 +190,7 @@ def _report(lines: int) -> None:
 
 
 class _Dropped:
-    """How dropped lines are counted and reported; they are kept until there is a counter."""
+    """The count and report of dropped lines; lines dropped before there is a counter are counted later."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -224,7 +224,7 @@ _installed: list[LogWriter] = []
 
 
 def install() -> None:
-    """Puts a queue behind `sys.stderr` and `sys.stdout`, once; a closed stream stays as it is."""
+    """Put a queue behind `sys.stderr` and `sys.stdout`, once; a closed stream stays unchanged."""
     if _installed:
         return
     for name in ("stderr", "stdout"):
@@ -233,7 +233,7 @@ def install() -> None:
             continue
         stream.flush()
         writer = LogWriter(stream.fileno(), _dropped.add, _dropped.report)
-        # mypy knows a raw stream as no buffer, which it is as long as each write is taken whole.
+        # For mypy a raw stream is not a buffer; it works as one, because each write takes all bytes.
         lines = io.TextIOWrapper(writer, "utf-8", "backslashreplace", line_buffering=True)  # type: ignore[type-var]
         setattr(sys, name, lines)
         _installed.append(writer)
@@ -241,24 +241,24 @@ def install() -> None:
 
 
 def count_dropped(count: Callable[[int], None]) -> None:
-    """Has dropped lines counted, those that were dropped before included; `count` is called by any thread."""
+    """Count dropped lines with `count`, earlier ones included; any thread may call `count`."""
     _dropped.count_by(count)
 
 
 def flush(seconds: float) -> None:
-    """Waits until all is written, `seconds` at most."""
+    """Wait until all is written, at most `seconds`."""
     deadline = time.monotonic() + seconds
     for writer in _installed:
         writer.drain(deadline)
 
 
 def end() -> None:
-    """Waits for `EXIT_SECONDS` at most. Lines that come later are dropped unless they can be written at once."""
+    """Wait at most `EXIT_SECONDS`. Later lines are dropped unless they can be written at once."""
     deadline = time.monotonic() + EXIT_SECONDS
     for writer in _installed:
         writer.end(deadline)
 
 
 def report_by(report: Callable[[int], None]) -> None:
-    """Has the number of dropped lines reported this way; without it, it is one plain line."""
+    """Report the number of dropped lines with `report`; the default is one plain line."""
     _dropped.report_by(report)

@@ -1,8 +1,8 @@
-"""Log lines: one JSON object (or a line for people) each, on stderr; stdout stays free for results.
+"""Log lines on stderr: one JSON object each, or one line for people; stdout stays free for results.
 
-A call's lines carry its uuid: whoever holds a call binds it once, `log = get_logger().bind(uuid=uuid)`. `event` is
-a short fixed sentence, and what varies is in fields. What callers say is never logged. The service's processes put
-a queue behind stderr (`log_writer`), so that no line waits for its reader.
+The lines of a call carry its uuid, which is bound once: `log = get_logger().bind(uuid=uuid)`. `event` is a short
+fixed sentence, and variable parts are fields. Callers' words are never logged. The service's processes put a queue
+behind stderr (`log_writer`), so that no line waits for its reader.
 """
 
 from __future__ import annotations
@@ -19,30 +19,32 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from common.observe import log_writer
+from common.observe.log_options import LogFormat, LogLevel
 from common.observe.redaction import REDACTED, is_secret_name, redact
-from common.settings.settings import LogFormat, Settings
 
 LOGGER_NAME: Final = "avr_sts"
 
 MAX_DEPTH: Final = 6
-"""Levels of nested fields that are looked through for secrets; what lies deeper is not written."""
+"""Levels of nested fields that are searched for secrets; deeper levels are not written."""
 
 _OUR_FIELDS: Final = frozenset({"timestamp", "level", "process", "logger"})
 
 
 def get_logger() -> FilteringBoundLogger:
-    """Returns the logger of the service; lines before `configure` go to structlog's default, stdout."""
+    """Return the logger of the service; lines before `configure` go to structlog's default, stdout."""
     return cast("FilteringBoundLogger", structlog.get_logger())
 
 
-def configure(settings: Settings, process_name: str) -> None:
-    """Sends every line, those of libraries included (from warnings on), to stderr in one format.
+def configure(
+    process_name: str, *, level: LogLevel = LogLevel.INFO, line_format: LogFormat = LogFormat.JSON
+) -> None:
+    """Send all lines to stderr in one format, including libraries' warnings and errors.
 
-    Logging does not raise from here on: a line that cannot be written is lost.
+    Logging raises no exception from here on: a line that cannot be written is lost.
     """
-    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    severity = logging.getLevelNamesMapping()[level.upper()]
     render: Processor
-    if settings.log_format is LogFormat.CONSOLE:
+    if line_format is LogFormat.CONSOLE:
         colors = sys.stderr is not None and sys.stderr.isatty()
         plain = structlog.dev.plain_traceback
         render = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)
@@ -68,12 +70,12 @@ def configure(settings: Settings, process_name: str) -> None:
     logging.captureWarnings(capture=True)
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(max(level, logging.WARNING))
+    root.setLevel(max(severity, logging.WARNING))
     ours = logging.getLogger(LOGGER_NAME)
-    ours.setLevel(level)
+    ours.setLevel(severity)
     structlog.configure(
         processors=[structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(severity),
         logger_factory=lambda *_: ours,
     )
     log_writer.report_by(_report_dropped)
@@ -84,7 +86,7 @@ def _report_dropped(lines: int) -> None:
 
 
 def drop_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """The last defence: nobody should log a secret, and nobody can."""
+    """Remove secrets from a line, as a last defence: no code should log a secret."""
     uuid = event.get("uuid", "")
     uuid = uuid if isinstance(uuid, str) else ""
     return {name: _without_secrets(name, value, MAX_DEPTH, uuid) for name, value in event.items()}
@@ -94,7 +96,7 @@ def _without_secrets(name: str, value: Any, depth: int, uuid: str) -> Any:
     if is_secret_name(name):
         return REDACTED
     if isinstance(value, str):
-        # Of our own making: nothing of a caller's is in them.
+        # Fields of this module, which hold no data of a caller.
         return value if name in _OUR_FIELDS else redact(value, uuid)
     if depth == 0 and isinstance(value, (dict, list, tuple)):
         return "..."

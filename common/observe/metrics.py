@@ -1,15 +1,15 @@
-"""Every metric of the service, and `/metrics`.
+"""All metrics of the service, and `/metrics`.
 
-A role creates its own metrics alone, once, with `dispatcher()`, `worker()` or `supervisor()`: no gauge is exported
-by two roles. All series that can be named in advance exist from then on, at 0. Children of labelled metrics are
-attributes, so that nothing is looked up on the audio path.
+A role creates only its own metrics, once, with `dispatcher()`, `worker()` or `supervisor()`, so no gauge is
+exported by two roles. All series whose labels are known exist from then on, at 0. The children of labelled metrics
+are attributes, so that the audio path needs no look-up.
 
-In a cluster a process answers for itself. In `serve` all processes keep their values in files under one directory
-(`share`), and any dispatcher answers for all: counters and histograms of a process that died stay, its gauges go.
-`share` comes before the first metric.
+In a cluster a process exports its own values. In `serve` all processes keep their values in files under one
+directory (`share`), and any dispatcher exports the values of all. Counters and histograms of a dead process stay,
+its gauges disappear. `share` must be called before the first metric is created.
 
-No label can carry a call: most have a fixed set of values, and where somebody else chooses (the model, a tool, an
-error's code), what looks like a uuid or a number is counted as `other`.
+No label can identify a call. Most labels have a fixed set of values. Where another party chooses the value (a
+model, a tool, an error code), a value that looks like a uuid or a number is counted as `other`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from typing import Final, Generic, Literal, TypeVar
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, values
 
-from common.net.admission_control import Refusal
 from common.observe import redaction
+from common.observe.refusals import Refusal
 from common.observe.shared_values import SharedValues, label_values
+from common.observe.tool_outcome import ToolOutcome
 from common.observe.value_file import value_class
 
 CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST
 
 MAX_LABEL_VALUES: Final = 40
-"""Distinct values of a label that somebody else chooses (an error code, a model, a tool); the rest is `other`."""
+"""Maximum number of values of a label that another party chooses (a model, a tool); others count as `other`."""
 
 _TURN_SECONDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 _GREETING_SECONDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 15.0, 30.0)
@@ -47,13 +48,13 @@ _LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.
 
 _PREFIX: Final = "avr_sts_"
 OTHER: Final = "other"
-"""The value of a label that stands for all those that are not kept apart."""
+"""The label value for all values that have no series of their own."""
 
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
 _UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 _DATE = re.compile(r"20\d\d-[01]\d-[0-3]\d")
 _NUMBER_DIGITS: Final = 7
-"""So many digits, however they are grouped, may be somebody's number. A model's date does not count."""
+"""A value with this many digits may be a telephone number. The digits of a model's date do not count."""
 
 T = TypeVar("T")
 
@@ -61,23 +62,23 @@ _registry = CollectorRegistry()
 _rendered = _registry
 _shared_directory: Path | None = None
 _former_values: dict[tuple[str, str], set[str]] = {}
-"""Values that labels had in earlier lives of this process's slot, by metric and label."""
+"""Values that labels had in earlier processes of this slot, by metric and label."""
 
-# The values' class is chosen by `share`, not by a variable that happens to be in the environment.
+# `share` chooses the class of values, not a variable that happens to be in the environment.
 values.ValueClass = values.MutexValue
-# When a series was created says nothing here, and would double the number of series.
-prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's lack
+# The creation times of series are not needed, and would double the number of series.
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped in the library
 
 
 def share(directory: Path, identity: str) -> None:
-    """Keeps this process's values in files under `directory`, from which `render` sums them up.
+    """Keep this process's values in files under `directory`, which `render` sums up.
 
     Args:
         directory: one for all processes of a `serve`.
-        identity: of the slot that the process fills, not of the process: who is started in place of a dead one
-            goes on with its counters, so that the number of files does not grow with restarts.
+        identity: of the slot that the process fills, not of the process: a restarted process continues the
+            counters of its predecessor, so that restarts do not increase the number of files.
     """
-    global _shared_directory, _former_values, _rendered  # noqa: PLW0603 - the library, too, has one of each
+    global _shared_directory, _former_values, _rendered  # noqa: PLW0603 - as global as the library's own registry
     values.ValueClass = value_class(directory, identity)
     _shared_directory = directory
     _former_values = label_values(directory, identity)
@@ -86,20 +87,20 @@ def share(directory: Path, identity: str) -> None:
 
 
 def mark_process_dead(identity: str) -> None:
-    """Forgets the gauges of a process that ended; its counters stay."""
+    """Remove the gauges of a process that ended; its counters stay."""
     if _shared_directory is not None:
-        multiprocess.mark_process_dead(identity, str(_shared_directory))  # type: ignore[no-untyped-call]  # the same
+        multiprocess.mark_process_dead(identity, str(_shared_directory))  # type: ignore[no-untyped-call]  # untyped, too
 
 
 def render() -> tuple[bytes, str]:
-    """Returns the body and content type of `/metrics`: of this process, or of all that share their values."""
+    """Return the body and content type of `/metrics`, for this process or for all that share their values."""
     return prometheus_client.generate_latest(_rendered), CONTENT_TYPE
 
 
 class _Bounded(Generic[T]):
-    """What there is for each value of a label that somebody else chooses: only so many are kept apart.
+    """The objects for the values of a label that another party chooses; only a bounded number of values has one.
 
-    Those of the slot's earlier lives count: their series are in its file for good.
+    Values of earlier processes of the slot count, because their series stay in the slot's file.
     """
 
     def __init__(self, metric: str, label: str, make: Callable[[str], T]) -> None:
@@ -109,16 +110,16 @@ class _Bounded(Generic[T]):
         self._expected: set[str] = set()
 
     def expect(self, *expected: str) -> None:
-        """Makes those of values that are known in advance, whatever they look like.
-
-        They do not count for the limit.
-        """
+        """Create the objects of values that are known in advance, in any form; they do not count for the bound."""
         self._expected.update(expected)
         for value in {*expected} - self._made.keys():
             self._made[value] = self._make(value)
 
     def of(self, value: str) -> T:
-        """That of `value`; of `other` if it is no word, one too many, or may name a call or hold a secret."""
+        """Return the object of `value`, or of `other`.
+
+        `other` stands for values that are not a word, exceed the bound, or may identify a call or hold a secret.
+        """
         if value == OTHER:
             self.expect(OTHER)
         made = self._made.get(value)
@@ -132,24 +133,24 @@ class _Bounded(Generic[T]):
 
 
 def _is_private(value: str) -> bool:
-    """Whether a value may name a call, or holds a secret."""
+    """Return whether a value may identify a call, or holds a secret."""
     digits = sum(character.isdigit() for character in _DATE.sub("", value))
     return digits >= _NUMBER_DIGITS or _UUID.search(value) is not None or redaction.holds_known(value)
 
 
 class BoundedCounter:
-    """A counter with one label whose values somebody else chooses: only so many are kept apart."""
+    """A counter with one label whose values another party chooses; a bounded number of them has a series."""
 
     def __init__(self, name: str, help_text: str, label: str) -> None:
         self._children = _Bounded(name, label, _counter(name, help_text, label).labels)
         self._children.expect(OTHER)
 
     def expect(self, *expected: str) -> None:
-        """Creates the series of values that are known in advance; they do not count for the limit."""
+        """Create the series of values that are known in advance; they do not count for the bound."""
         self._children.expect(*expected)
 
     def inc(self, value: str, amount: float = 1) -> None:
-        """Counts for `value`, or for `other` if it is no word, one too many, or may name a call."""
+        """Count for `value`, or for `other` if it is not a word, exceeds the bound, or may identify a call."""
         self._children.of(value).inc(amount)
 
 
@@ -163,18 +164,18 @@ def _relay_seconds() -> Histogram:
 @functools.cache
 def _event_loop_lag_seconds() -> Histogram:
     return _histogram(
-        "event_loop_lag_seconds", "How much later than due the event loop ran", _LAG_SECONDS, "process"
+        "event_loop_lag_seconds", "Delay of the event loop beyond the scheduled time", _LAG_SECONDS, "process"
     )
 
 
 @functools.cache
 def _audio_dropped_seconds() -> Counter:
-    return _counter("audio_dropped_seconds", "Audio thrown away, as a bound was reached", "direction")
+    return _counter("audio_dropped_seconds", "Audio dropped because a bound was reached", "direction")
 
 
 @functools.cache
 def _task_failures() -> Counter:
-    return _counter("task_failures", "Steps of lasting tasks that failed", "process", "task")
+    return _counter("task_failures", "Failed steps of tasks that run as long as the process", "process", "task")
 
 
 @functools.cache
@@ -183,18 +184,21 @@ def _log_lines_dropped() -> Counter:
 
 
 class LastingTask(StrEnum):
-    """What a process does as long as it runs."""
+    """A task that runs as long as its process."""
 
     TICK = "tick"
-    """The clock of its calls."""
+    """The clock of the process's calls."""
     PUBLISH = "publish"
-    """What it tells Redis: a worker of itself, a dispatcher of its calls."""
+    """The renewal of leases in Redis: a worker's own, or a dispatcher's calls."""
     CERTIFICATES = "certificates"
-    """The look at certificates that were renewed."""
+    """The look for renewed certificates."""
 
 
 class _CallProcess:
-    """What dispatchers and workers both measure. `in`: from the caller to the model; `out`: back."""
+    """The metrics that dispatchers and workers share.
+
+    `in` is the direction from the caller to the model, `out` the other one.
+    """
 
     def __init__(self, process: str) -> None:
         self.relay_in = _relay_seconds().labels(process, "in")
@@ -208,16 +212,16 @@ class _CallProcess:
 
 
 class RepinReason(StrEnum):
-    """Why a call that runs is given to another worker."""
+    """Why a running call is given to another worker."""
 
     WORKER_LOST = "worker_lost"
-    """Its worker died, hung, or cannot be reached any more."""
+    """Its worker died, hung, or cannot be reached."""
     DRAIN = "drain"
-    """Its worker was told to end."""
+    """Its worker was told to stop."""
 
 
 class RecoveryReason(StrEnum):
-    """Why a call that runs is without a session for a moment."""
+    """Why a running call is without a session for a moment."""
 
     WORKER_LOST = "worker_lost"
     DRAIN = "drain"
@@ -231,59 +235,61 @@ class ReconnectReason(StrEnum):
     DROPPED = "dropped"
     """The connection broke."""
     ROLLOVER = "rollover"
-    """The session has run nearly as long as the API lets it."""
+    """The session neared the API's time limit."""
     REPIN = "repin"
     """The call came from another worker."""
 
 
 class FallbackOutcome(StrEnum):
-    """What became of a call that could not go on."""
+    """The outcome of a call that could not continue."""
 
     ENDED = "ended"
-    """It ended with its reason, after the recorded sentence if there is one."""
+    """The call ended with its reason, after the recorded sentence if there is one."""
     TRANSFERRED = "transferred"
     REFUSED = "refused"
-    """It ended: the rate of transfers was exceeded, or this caller was transferred a moment ago."""
+    """The call ended: the rate of transfers was exceeded, or this caller was transferred shortly before."""
     FAILED = "failed"
-    """It ended: avr-ami could not transfer it."""
+    """The call ended: avr-ami could not transfer it."""
     HUNG_UP = "hung_up"
-    """The caller or the calls API ended it before that."""
+    """The caller or the calls API ended the call before that."""
 
 
 class DispatcherMetrics(_CallProcess):
-    """What a dispatcher measures; create it with `dispatcher()`."""
+    """The metrics of a dispatcher; create them with `dispatcher()`."""
 
     def __init__(self) -> None:
         super().__init__("dispatcher")
-        calls = _counter("calls", "Calls that ended, by how", "outcome")
+        calls = _counter("calls", "Ended calls, by outcome", "outcome")
         self.calls_completed = calls.labels("completed")
         self.calls_rejected = calls.labels("rejected")
         self.calls_failed = calls.labels("failed")
         self.greeting_latency = _histogram(
-            "greeting_latency_seconds", "From init to the first frame sent", _GREETING_SECONDS
+            "greeting_latency_seconds", "Time from init to the first frame sent", _GREETING_SECONDS
         )
-        self.interruptions = _counter("interruptions", "Times that callers interrupted the agent")
-        self.dtmf_digits = _counter("dtmf_digits", "Digits that callers dialled")
-        self.bad_input = BoundedCounter("bad_input", "What a core sent that the protocol does not allow", "reason")
-        repins = _counter("repins", "Calls that were given to another worker, by why", "reason")
+        self.interruptions = _counter("interruptions", "Interruptions of the agent by callers")
+        self.dtmf_digits = _counter("dtmf_digits", "Digits that callers pressed")
+        self.bad_input = BoundedCounter(
+            "bad_input", "Messages of a core that the protocol does not allow", "reason"
+        )
+        repins = _counter("repins", "Calls that were given to another worker, by reason", "reason")
         self.repins = {reason: repins.labels(reason) for reason in RepinReason}
         recovery = _histogram(
             "recovery_seconds",
-            "From the loss of a call's session to the conversation restored in another",
+            "Time from the loss of a call's session to the conversation restored in another one",
             _RECOVERY_SECONDS,
             "reason",
         )
         self.recovery = {reason: recovery.labels(reason) for reason in RecoveryReason}
-        fallbacks = _counter("fallbacks", "Calls that could not go on, by what became of them", "outcome")
+        fallbacks = _counter("fallbacks", "Calls that could not continue, by outcome", "outcome")
         self.fallbacks = {outcome: fallbacks.labels(outcome) for outcome in FallbackOutcome}
-        refused = _counter("connections_refused", "Connections that were not let in, by why", "reason")
+        refused = _counter("connections_refused", "Refused connections, by reason", "reason")
         self.connections_refused = {refusal: refused.labels(refusal.value) for refusal in Refusal}
-        # 0 as soon as one dispatcher cannot reach Redis.
-        self.redis_up = _gauge("redis_up", "Whether dispatchers reach Redis", "livemin")
+        # 0 as soon as any dispatcher cannot reach Redis.
+        self.redis_up = _gauge("redis_up", "Whether all dispatchers reach Redis", "livemin")
 
 
 class RetryReason(StrEnum):
-    """Why an answer of the model is asked for again, or given up."""
+    """Why the model is asked again for an answer, or the answer is abandoned."""
 
     FAILED = "failed"
     """The response failed."""
@@ -293,13 +299,13 @@ class RetryReason(StrEnum):
     INCOMPLETE = "incomplete"
     """A content filter or a token limit ended the response."""
     EMPTY = "empty"
-    """The response had nothing to hear."""
+    """The response had no audible content."""
     REFUSED = "refused"
     """The request for a response was refused."""
     UNANSWERED = "unanswered"
     """The request for a response was not answered."""
     SILENT = "silent"
-    """The response began, and nothing more came."""
+    """The response began, and no further event followed."""
 
 
 RATE_LIMITS: Final = ("requests", "tokens")
@@ -307,105 +313,100 @@ RATE_LIMITS: Final = ("requests", "tokens")
 
 
 class WorkerMetrics(_CallProcess):
-    """What a worker measures; create it with `worker()`."""
+    """The metrics of a worker; create them with `worker()`."""
 
     def __init__(self) -> None:
         super().__init__("worker")
         self.calls_active = _gauge("calls_active", "Calls under way", "livesum")
-        self.calls_capacity = _gauge("calls_capacity", "Calls that workers take at most", "livesum")
+        self.calls_capacity = _gauge("calls_capacity", "Maximum number of calls of the workers", "livesum")
         sessions = _histogram(
-            "session_duration_seconds", "Length of a call's session", _SESSION_SECONDS, "outcome"
+            "session_duration_seconds", "Duration of a call's session", _SESSION_SECONDS, "outcome"
         )
         self.session_completed = sessions.labels("completed")
         self.session_failed = sessions.labels("failed")
         self.turn_latency = _histogram(
-            "turn_latency_seconds", "From the end of the caller's speech to the reply's first audio", _TURN_SECONDS
+            "turn_latency_seconds",
+            "Time from the end of the caller's speech to the reply's first audio",
+            _TURN_SECONDS,
         )
         self.upstream_connect = _histogram(
-            "upstream_connect_seconds", "Opening a connection to the Realtime API", _CONNECT_SECONDS
+            "upstream_connect_seconds", "Time to open a connection to the Realtime API", _CONNECT_SECONDS
         )
         self.upstream_errors = BoundedCounter("upstream_errors", "Errors of the Realtime API, by code", "code")
-        retried = _counter("answers_retried", "Answers that the model was asked for again, by why", "reason")
+        retried = _counter("answers_retried", "Repeated requests for an answer of the model, by reason", "reason")
         self.answers_retried = {reason: retried.labels(reason) for reason in RetryReason}
-        given_up = _counter("answers_given_up", "Answers that were given up, by why", "reason")
+        given_up = _counter("answers_given_up", "Abandoned answers, by reason", "reason")
         self.answers_given_up = {reason: given_up.labels(reason) for reason in RetryReason}
         self.answer_wait = _histogram(
-            "answer_wait_seconds", "From an answer being owed to its first audio", _WAIT_SECONDS
+            "answer_wait_seconds", "Time from an answer being owed to its first audio", _WAIT_SECONDS
         )
-        # Its series appear when the API first names a limit: 0 would mean that nothing is left.
+        # Its series appear when the API first names a limit, because 0 would mean an exhausted limit.
         self._rate_limit_remaining = _gauge(
-            "upstream_rate_limit_remaining", "What is left of the Realtime API's limits", "livemin", "limit"
+            "upstream_rate_limit_remaining", "Remaining part of the Realtime API's rate limits", "livemin", "limit"
         )
         reconnects = _counter(
-            "upstream_reconnects", "Realtime sessions opened to go on with a call, by why", "reason"
+            "upstream_reconnects", "Realtime sessions opened to continue a call, by reason", "reason"
         )
         self.reconnects = {reason: reconnects.labels(reason) for reason in ReconnectReason}
         tokens = _counter("tokens", "Tokens used", "model", "direction", "modality", "cached")
         self._tokens = _Bounded("tokens", "model", functools.partial(TokenCounters.of, tokens))
-        self.cost_usd = BoundedCounter("cost_usd", "What the tokens used cost, in US dollars", "model")
-        calls = _counter("tool_calls", "Calls of tools, by how they ended", "tool", "outcome")
-        seconds = _histogram("tool_duration_seconds", "How long a tool took", _TOOL_SECONDS, "tool", "outcome")
+        self.cost_usd = BoundedCounter("cost_usd", "Cost of the tokens used, in US dollars", "model")
+        calls = _counter("tool_calls", "Calls of tools, by outcome", "tool", "outcome")
+        seconds = _histogram(
+            "tool_duration_seconds", "Duration of a tool's call", _TOOL_SECONDS, "tool", "outcome"
+        )
         self._tools = _Bounded("tool_calls", "tool", functools.partial(ToolMetrics.of, calls, seconds))
 
     def rate_limit(self, limit: str, remaining: float) -> None:
-        """Notes what is left of a limit, one of RATE_LIMITS."""
+        """Set the remaining part of a limit, one of RATE_LIMITS."""
         self._rate_limit_remaining.labels(limit).set(remaining)
 
     def expect_model(self, model: str) -> None:
-        """Creates the series of a model that is known in advance; it does not count for the limit."""
+        """Create the series of a model that is known in advance; it does not count for the bound."""
         self._tokens.expect(model)
         self.cost_usd.expect(model)
 
     def tokens(self, model: str) -> TokenCounters:
-        """Returns the counters of `model`; of `other` if it is no word, one too many, or may name a call."""
+        """Return the counters of `model`, or of `other` for a name beyond the bound or unfit for a label."""
         return self._tokens.of(model)
 
     def expect_tools(self, *names: str) -> None:
-        """Creates the series of tools that are known in advance; they do not count for the limit."""
+        """Create the series of tools that are known in advance; they do not count for the bound."""
         self._tools.expect(*names)
 
     def tool(self, name: str) -> ToolMetrics:
-        """Returns those of the tool `name`; of `other` if it is no word, one too many, or may name a call."""
+        """Return the metrics of a tool, or of `other` for a name beyond the bound or unfit for a label."""
         return self._tools.of(name)
-
-
-class ToolOutcome(StrEnum):
-    """How a call of a tool ended."""
-
-    COMPLETED = "completed"
-    FAILED = "failed"
-    """It raised, or its service refused."""
-    TIMED_OUT = "timed_out"
-    REFUSED = "refused"
-    """It was not run: there is no such tool, or the arguments are not what it takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolMetrics:
-    """Calls of one tool."""
+    """The metrics of one tool, by `ToolOutcome.label`."""
 
-    calls: dict[ToolOutcome, Counter]
-    seconds: dict[ToolOutcome, Histogram]
+    calls: dict[str, Counter]
+    seconds: dict[str, Histogram]
 
     @classmethod
     def of(cls, calls: Counter, seconds: Histogram, tool: str) -> ToolMetrics:
-        """Creates the series of `tool`."""
+        """Create the series of `tool`."""
+        labels = [outcome.label for outcome in ToolOutcome]
         return cls(
-            {outcome: calls.labels(tool, outcome) for outcome in ToolOutcome},
-            {outcome: seconds.labels(tool, outcome) for outcome in ToolOutcome},
+            {label: calls.labels(tool, label) for label in labels},
+            {label: seconds.labels(tool, label) for label in labels},
         )
 
-    def ended(self, outcome: ToolOutcome, duration_seconds: float) -> None:
-        """Counts a call that ended."""
-        self.calls[outcome].inc()
-        self.seconds[outcome].observe(duration_seconds)
+    def ended(self, label: str, duration_seconds: float) -> None:
+        """Count a call that ended, by the label of its `ToolOutcome`."""
+        self.calls[label].inc()
+        self.seconds[label].observe(duration_seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenCounters:
-    """Tokens of one model. Each token counts once: OpenAI's cached tokens are a subset of the input's.
+    """The token counters of one model. Each token counts once: OpenAI's cached tokens are a subset of the input's.
 
-    So `input_audio` takes the input's audio tokens less the cached ones, and `input_audio_cached` those.
+    So `input_audio` counts the input's audio tokens without the cached ones, and `input_audio_cached` counts
+    those.
     """
 
     input_text: Counter
@@ -417,7 +418,7 @@ class TokenCounters:
 
     @classmethod
     def of(cls, tokens: Counter, model: str) -> TokenCounters:
-        """Creates the series of `model`."""
+        """Create the series of `model`."""
         return cls(
             input_text=tokens.labels(model, "input", "text", "false"),
             input_text_cached=tokens.labels(model, "input", "text", "true"),
@@ -429,28 +430,28 @@ class TokenCounters:
 
 
 class SupervisorMetrics:
-    """What `serve`'s parent measures; create it with `supervisor()`."""
+    """The metrics of `serve`'s parent; create them with `supervisor()`."""
 
     def __init__(self) -> None:
-        self.worker_restarts = _counter("worker_restarts", "Workers that were started again")
+        self.worker_restarts = _counter("worker_restarts", "Restarts of workers")
         self.log_lines_dropped = _log_lines_dropped().labels("serve")
 
 
 @functools.cache
 def dispatcher() -> DispatcherMetrics:
-    """Returns the dispatcher's metrics, created by the first call."""
+    """Return the dispatcher's metrics, created by the first call."""
     return DispatcherMetrics()
 
 
 @functools.cache
 def worker() -> WorkerMetrics:
-    """Returns the worker's metrics, created by the first call."""
+    """Return the worker's metrics, created by the first call."""
     return WorkerMetrics()
 
 
 @functools.cache
 def supervisor() -> SupervisorMetrics:
-    """Returns the metrics of `serve`'s parent, created by the first call."""
+    """Return the metrics of `serve`'s parent, created by the first call."""
     return SupervisorMetrics()
 
 

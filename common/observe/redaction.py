@@ -1,7 +1,7 @@
-"""What must never be shown: fields that hold secrets by their names, secrets inside text, and known secrets.
+"""Texts that must never be shown: fields whose names mark secrets, secrets inside text, and known secrets.
 
-A process registers its own secrets once (`know`), and those of a call with the call (`CallSecrets`). They are
-looked for in text alone: log lines, answers, error messages, and what is written to Redis; never in audio.
+A process registers its own secrets once (`know`), and a call's secrets with the call (`CallSecrets`). Only text is
+searched for them: log lines, answers, error messages, and data for Redis; never audio.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 REDACTED = "***"
 
 MIN_SECRET_CHARACTERS: Final = 8
-"""Shorter ones stay in text: they may be parts of words."""
+"""Minimum length of a secret that is searched for: a shorter one may be part of a word."""
 
 NO_CALL: Final = "-"
-"""In the place of a uuid, for long text of no call: only secrets of the process are looked for."""
+"""Stands for a uuid with long text of no call: only secrets of the process are searched for."""
 
 MAX_CALL_SECRETS: Final = 32
-"""Secrets of one call that are looked for: a stranger's `init` of 62 KB may bring thousands."""
+"""Maximum number of secrets of one call: a stranger's `init` of 62 KB may bring thousands."""
 
 MAX_ENDED_CALLS: Final = 256
-"""Calls that have ended, and whose secrets are still looked for: tasks of theirs may log their end."""
+"""Number of ended calls whose secrets are still searched for, because their tasks may log later."""
 
 T = TypeVar("T")
 
@@ -43,13 +43,13 @@ _SECRET_TEXT = re.compile(
 _QUERY_SECRET = re.compile(r"(?:key|token|secret|password)$", re.IGNORECASE)
 # Authorization: SCHEME CREDENTIALS
 _SCHEME = re.compile(r"[A-Za-z][\w-]{1,15} +(?=\S)")
-# Headers of MCP servers whose values are no secrets, and are parts of much else.
+# Headers of MCP servers whose values are not secret, and occur in many other texts.
 _PLAIN_HEADERS = frozenset({"accept", "content-type", "user-agent"})
 _URL_FIELDS = frozenset({"server_url"})
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a field of this name holds a secret (`api_key`, `X-Token`; not `max_tokens`)."""
+    """Return whether a field of this name holds a secret (`api_key`, `X-Token`; not `max_tokens`)."""
     return _SECRET_NAME.search(name) is not None
 
 
@@ -76,7 +76,7 @@ def secrets_in(value: object, name: str = "") -> Iterator[str]:
 
 
 def secrets_in_url(url: str) -> Iterator[str]:
-    """Yield the password of a URL, and parameters of it that hold secrets by their names."""
+    """Yield the password of a URL, and its parameters whose names mark secrets."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -89,7 +89,7 @@ def secrets_in_url(url: str) -> Iterator[str]:
 
 
 class KnownSecrets:
-    """The secrets of one process, and of its calls."""
+    """The secrets of one process and of its calls."""
 
     def __init__(self) -> None:
         self._of_owner: dict[str, tuple[str, ...]] = {}
@@ -100,18 +100,18 @@ class KnownSecrets:
         self._found: dict[str, tuple[str, ...]] = {}
 
     def know(self, owner: str, secrets: Iterable[str]) -> None:
-        """Look for these secrets from now on, in place of those that the owner named before.
+        """Search for these secrets from now on, in place of the owner's former ones.
 
         Args:
             owner: part of the process that has the secrets, such as `settings`.
-            secrets: all of them, those that are no longer valid included as long as they may be seen.
+            secrets: all of them, including expired ones that may still appear.
         """
         self._of_owner[owner] = _variants(secrets)
         self._process = _longest_first(self._of_owner.values())
         self._found.clear()
 
     def of(self, uuid: str) -> tuple[str, ...]:
-        """Return the secrets to look for in text of a call, the longest first; "": in any other text."""
+        """Return the secrets to search for in text of a call, the longest first; "": in any other text."""
         if uuid and uuid not in self._of_call and uuid not in self._ended:
             return self._process
         found = self._found.get(uuid)
@@ -152,11 +152,11 @@ KNOWN: Final = KnownSecrets()
 
 
 class CallSecrets:
-    """The secrets of one call, as long as one part of the process has the call.
+    """The secrets of one call, as long as a part of the process has the call.
 
     Attributes:
         uuid: of the call.
-        secrets: that are looked for.
+        secrets: the secrets that are searched for.
     """
 
     def __init__(self, uuid: str, known: KnownSecrets = KNOWN) -> None:
@@ -166,7 +166,7 @@ class CallSecrets:
         self._given: dict[str, None] = {}
 
     def keep(self, secrets: Iterable[str]) -> None:
-        """Look for these secrets, too. Beyond `MAX_CALL_SECRETS` the first ones stay."""
+        """Search for these secrets, too. Beyond `MAX_CALL_SECRETS` the first ones stay."""
         new = [each for each in secrets if len(each) >= MIN_SECRET_CHARACTERS and each not in self._given]
         room = MAX_CALL_SECRETS - len(self._given)
         if new and room > 0:
@@ -175,17 +175,17 @@ class CallSecrets:
             self._known._changed(self)
 
     def close(self) -> None:
-        """The call is over here; its latest secrets are still looked for."""
+        """End the call; its latest secrets are still searched for."""
         self._known._closed(self)
 
 
 def know(owner: str, secrets: Iterable[str]) -> None:
-    """Look for secrets of this process: see `KnownSecrets.know`."""
+    """Search for secrets of this process: see `KnownSecrets.know`."""
     KNOWN.know(owner, secrets)
 
 
 def without_known(text: str, uuid: str = "") -> str:
-    """Return `text` without the secrets of the process, and of a call; without a uuid, of all calls."""
+    """Return `text` without the secrets of the process and of a call; without a uuid, of all calls."""
     for secret in KNOWN.of(uuid):
         if secret in text:
             text = text.replace(secret, REDACTED)
@@ -193,7 +193,7 @@ def without_known(text: str, uuid: str = "") -> str:
 
 
 def all_without_known(value: T, uuid: str = "") -> T:
-    """Return a JSON value with `without_known` done to every text in it; the names of fields stay."""
+    """Return a JSON value with `without_known` applied to every text in it; names of fields stay."""
     secrets = KNOWN.of(uuid)
     if not secrets:
         return value
@@ -208,18 +208,18 @@ def all_without_known(value: T, uuid: str = "") -> T:
 
 
 def holds_known(text: str) -> bool:
-    """Whether `text` holds a secret that is known here, whatever became of its capitals."""
+    """Return whether `text` holds a known secret, in any case."""
     folded = text.casefold()
     return any(secret.casefold() in folded for secret in KNOWN.of(""))
 
 
 def redact(text: str, uuid: str = "") -> str:
-    """Return `text` without known secrets, and without everything that looks like a secret."""
+    """Return `text` without known secrets, and without all parts that look like secrets."""
     return _SECRET_TEXT.sub(lambda found: (found[1] or "") + REDACTED, without_known(text, uuid))
 
 
 def _variants(secrets: Iterable[str]) -> tuple[str, ...]:
-    """Return how secrets may be written: alone, behind a scheme, and escaped in JSON or in a URL."""
+    """Return the forms in which secrets may be written: plain, behind a scheme, escaped in JSON or in a URL."""
     made: dict[str, None] = {}
     for secret in secrets:
         for part in (secret, _SCHEME.sub("", secret, count=1) if _SCHEME.match(secret) else secret):
@@ -232,6 +232,6 @@ def _variants(secrets: Iterable[str]) -> tuple[str, ...]:
 
 
 def _longest_first(groups: Iterable[Iterable[str]]) -> tuple[str, ...]:
-    """Return each secret once: a short one may be a part of a long one."""
+    """Return each secret once, the longest first, because a short one may be part of a long one."""
     distinct = {secret for group in groups for secret in group}
     return tuple(sorted(distinct, key=lambda secret: (-len(secret), secret)))

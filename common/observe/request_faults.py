@@ -1,6 +1,6 @@
-"""What aiohttp's server logs: one short line for a broken request, a traceback for a fault of ours alone.
+"""The log lines of aiohttp's server: a short line for a broken request, and a traceback only for our own faults.
 
-aiohttp logs a traceback for each request that it cannot read, with the text that a stranger sent in it.
+aiohttp itself logs a traceback for each unreadable request, with the text that a stranger sent in it.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from aiohttp import http_exceptions, web
 
 from common.observe.line_limit import LineLimit
 
-# Exceptions that a peer causes by the bytes that it sends, or by hanging up.
+# Exceptions that a peer causes by invalid bytes, or by hanging up.
 _OF_THE_PEER: Final = (http_exceptions.HttpProcessingError, web.RequestPayloadError, ConnectionError)
 
 log = structlog.get_logger()
 
 
 class RequestFaults(logging.Logger):
-    """The logger of one port. Its lines are rate-limited by kind, with a count of those that were suppressed.
+    """The logger of one port. Its lines are limited by kind, and carry the number of suppressed ones.
 
     Args:
-        port: the name of the variable, for the lines.
+        port: name of the port's variable, for the lines.
         clock: in seconds.
     """
 
@@ -37,7 +37,7 @@ class RequestFaults(logging.Logger):
         self._lines = LineLimit()
 
     def exception(self, msg: object, *args: object, exc_info: Any = True, **_: Any) -> None:
-        """Log a request that failed. aiohttp gives the peer's address, where it has one, as the first argument."""
+        """Log a failed request. aiohttp passes the peer's address, if there is one, as the first argument."""
         error = exc_info if isinstance(exc_info, BaseException) else sys.exc_info()[1]
         kind = type(error).__name__
         times = self._lines.take(kind, self._clock())

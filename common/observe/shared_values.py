@@ -1,8 +1,9 @@
-"""The values that all processes of one `serve` keep in files, summed up.
+"""The sum of the values that all processes of one `serve` keep in files.
 
-The format of the files is `prometheus_client`'s (`value_file`). Its own collector reads and parses the name of
-every series of every file each time, which takes most of its time. A file only ever grows: here its names are read
-when there are new ones, and each name is parsed once. A broken file costs its own values alone.
+The files have the format of `prometheus_client` (`value_file`). The library's own collector reads and parses the
+name of every series of every file at each request, which takes most of its time. A file only ever grows. This
+module reads names only when there are new ones, and parses each name once. A broken file loses only its own
+values.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from prometheus_client.registry import Collector
 from common.observe.value_file import HEADER_BYTES, VALUE_BYTES, BrokenFile, entries, used_bytes
 
 MAX_PARSED_NAMES: Final = 1 << 16
-"""Names of series that are kept parsed: more than there are while labels are bounded."""
+"""Maximum number of parsed names that are kept: more than exist while labels are bounded."""
 
 _DOUBLE_BYTES: Final = 8
 
@@ -30,14 +31,14 @@ Labels = tuple[tuple[str, str], ...]
 
 
 class SharedValues(Collector):
-    """Collects what the processes of one `serve` have in their files under `directory`."""
+    """Collects the values of the processes of one `serve` from their files under `directory`."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._files: dict[Path, _File] = {}
 
     def collect(self) -> Iterable[Metric]:
-        """Returns all metrics, each with the values of all processes together."""
+        """Return all metrics, each with the values of all processes together."""
         return itertools.chain(
             _counters(self._add_up("counter_*.db", _plus)),
             _histograms(self._add_up("histogram_*.db", _plus)),
@@ -46,7 +47,7 @@ class SharedValues(Collector):
         )
 
     def _add_up(self, pattern: str, add: Callable[[float, float], float]) -> dict[str, float]:
-        """The value of each series, over all files."""
+        """Return the value of each series, over all files."""
         values: dict[str, float] = {}
         for path in self._directory.glob(pattern):
             file = self._files.setdefault(path, _File(path))
@@ -57,7 +58,7 @@ class SharedValues(Collector):
 
 
 def label_values(directory: Path, identity: str) -> dict[tuple[str, str], set[str]]:
-    """What labels of counters have been so far in the files of a slot: by metric and label."""
+    """Return the values that labels of counters have had in the files of a slot, by metric and label."""
     found: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for name, _ in _File(directory / f"counter_{identity}.db").read():
         metric, _, labels, _ = _parse(name)
@@ -71,7 +72,7 @@ def _plus(one: float, other: float) -> float:
 
 
 class _File:
-    """One file. Its names are read again when there are more, or when it is another file of the same name."""
+    """One file. Its names are read again when there are new ones, or when another file has its name."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -81,7 +82,7 @@ class _File:
         self._places: list[int] = []
 
     def read(self) -> Iterable[tuple[str, float]]:
-        """The series: the name, as the library writes it, and the value."""
+        """Return the series: name, as the library writes it, and value."""
         try:
             with self._path.open("rb") as file:
                 inode = os.fstat(file.fileno()).st_ino
@@ -89,7 +90,7 @@ class _File:
                 used = used_bytes(data)
                 if (inode, used) != (self._inode, self._used_bytes):
                     return self._read_names(inode, data + file.read(max(0, used - len(data))))
-        # A process has died just now, and its gauges are gone; or it is starting, and its file is empty.
+        # A process has just died, so its gauges are gone; or it is starting, and its file is empty.
         except (FileNotFoundError, BrokenFile):
             return ()
         if len(data) < used:
@@ -108,7 +109,7 @@ class _File:
 
 @functools.lru_cache(maxsize=MAX_PARSED_NAMES)
 def _parse(name: str) -> tuple[str, str, Labels, str]:
-    """Metric, sample, labels, help."""
+    """Return metric, sample, labels and help."""
     metric, sample, labels, help_text = json.loads(name)
     return metric, sample, tuple(labels.items()), help_text
 
@@ -132,7 +133,7 @@ def _gauges(values: dict[str, float]) -> Iterable[Metric]:
 
 
 def _histograms(values: dict[str, float]) -> Iterable[Metric]:
-    """In the files, a bucket has what fell into it; in an exposition, also what fell into those below."""
+    """Build histograms; a bucket in the files counts its own values, one in an exposition also lower ones."""
     families: dict[str, HistogramMetricFamily] = {}
     buckets: defaultdict[tuple[str, Labels], list[tuple[str, float]]] = defaultdict(list)
     sums: dict[tuple[str, Labels], float] = {}
@@ -147,7 +148,7 @@ def _histograms(values: dict[str, float]) -> Iterable[Metric]:
             sums[metric, labels] = value
     for (metric, labels), counts in buckets.items():
         counts.sort(key=lambda bound_and_count: float(bound_and_count[0]))
-        if counts[-1][0] != "+Inf":  # its process had no room for the rest
+        if counts[-1][0] != "+Inf":  # the file had no room for the other buckets
             continue
         cumulated = itertools.accumulate(count for _, count in counts)
         family, named, count = families[metric], dict(labels), 0.0

@@ -1,9 +1,9 @@
-"""Where one process of a `serve` keeps the values of its metrics: files that all its processes read.
+"""The files in which a process of a `serve` keeps the values of its metrics, and which all its processes read.
 
 The format is that of `prometheus_client` (`mmap_dict.py`): the number of bytes in use, then for each series its
-name and a value. The library's own files are sparse, so that a full file system ends the process by SIGBUS when a
-page is touched. Here a file's blocks are allocated before they are mapped, and a full file system is an error. New
-series then stay in this process's memory, where no other process sees them; others go on in the file.
+name and a value. The library's own files are sparse, so a full file system kills the process by SIGBUS when it
+touches a page. Here a file's blocks are allocated before they are mapped, and a full file system is an error. New
+series then stay in this process's memory, where no other process sees them; existing ones continue in the file.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from typing import Any, Final
 
 import structlog
 
+from common.errors import LocalError
+
 FIRST_BYTES: Final = 1 << 16
-"""A new file's size; it doubles each time that it is full."""
+"""Size of a new file; it doubles each time that the file is full."""
 
 HEADER_BYTES: Final = 8
 VALUE_BYTES: Final = 16
-"""A value and its time, which is not used."""
+"""Size of a value and its time, which is not used."""
 
 _INTEGER: Final = struct.Struct("i")
 _VALUE: Final = struct.Struct("dd")
@@ -33,15 +35,15 @@ _VALUE: Final = struct.Struct("dd")
 log = structlog.get_logger()
 
 
-class BrokenFile(ValueError):
-    """The file was not written by this module, or not to its end."""
+class BrokenFile(LocalError, ValueError):
+    """The file was not written by this module, or is incomplete."""
 
 
 def used_bytes(data: bytes | mmap.mmap) -> int:
-    """Returns how many bytes are in use, by the file's first bytes.
+    """Return the number of bytes in use, from the file's first bytes.
 
     Raises:
-        BrokenFile: there are too few.
+        BrokenFile: there are too few bytes.
     """
     if len(data) < _INTEGER.size:
         raise BrokenFile("a file without a header")
@@ -49,10 +51,10 @@ def used_bytes(data: bytes | mmap.mmap) -> int:
 
 
 def entries(data: bytes | mmap.mmap) -> Iterator[tuple[str, float, int]]:
-    """Reads a file: the name of each series, its value, and where the value is.
+    """Read a file: the name of each series, its value, and the value's position.
 
     Raises:
-        BrokenFile: the entries make no sense.
+        BrokenFile: the entries are invalid.
     """
     used = used_bytes(data)
     position = HEADER_BYTES
@@ -75,7 +77,7 @@ def entries(data: bytes | mmap.mmap) -> Iterator[tuple[str, float, int]]:
 
 
 def value_class(folder: Path, identity: str) -> type:
-    """Makes a class for `prometheus_client.values.ValueClass` that keeps values in files under `folder`.
+    """Create a class for `prometheus_client.values.ValueClass` that keeps values in files under `folder`.
 
     Args:
         folder: one for all processes of a `serve`.
@@ -85,12 +87,12 @@ def value_class(folder: Path, identity: str) -> type:
 
 
 class _FileValue:
-    """One series. `prometheus_client` calls the constructor."""
+    """The value of one series. `prometheus_client` calls the constructor."""
 
     _multiprocess = True
     _files: _Files
 
-    def __init__(  # noqa: PLR0917 - the library passes them so
+    def __init__(  # noqa: PLR0917 - the library's signature
         self,
         kind: str,
         metric_name: str,
@@ -111,33 +113,33 @@ class _FileValue:
         files.report()
 
     def inc(self, amount: float) -> None:
-        """Adds to the value."""
+        """Add to the value."""
         with self._lock:
             self._value += amount
             self._file.write(self._position, self._value)
 
     def set(self, value: float, timestamp: float | None = None) -> None:
-        """Replaces the value; its time matters to no mode that is used here."""
+        """Replace the value; its time is not used by any mode of this service."""
         with self._lock:
             self._value = value
             self._file.write(self._position, value)
 
     def get(self) -> float:
-        """Returns the value."""
+        """Return the value."""
         return self._value
 
     def set_exemplar(self, exemplar: object) -> None:
-        """Does nothing: files have no exemplars."""
+        """Do nothing, because files have no exemplars."""
 
     def get_exemplar(self) -> None:
-        """Returns None: files have no exemplars."""
+        """Return None, because files have no exemplars."""
 
 
 class _Files:
-    """The files of one process, by the kind of metric; `lock` is held for each use of one."""
+    """The files of one process, by the kind of metric; `lock` is held during each use of one."""
 
     def __init__(self, folder: Path, identity: str) -> None:
-        # A finalizer that the garbage collector runs meanwhile may count something, too.
+        # The garbage collector may run meanwhile, and a finalizer may count an event: the lock is re-entrant.
         self.lock = threading.RLock()
         self._folder = folder
         self._identity = identity
@@ -146,20 +148,20 @@ class _Files:
         self._is_reported = False
 
     def of(self, kind: str) -> _File:
-        """Returns the file of this kind of metric."""
+        """Return the file of this kind of metric."""
         if kind not in self._by_kind:
             self._by_kind[kind] = _File(self._folder / f"{kind}_{self._identity}.db", self._failed)
         return self._by_kind[kind]
 
     def report(self) -> None:
-        """Logs once that there is no room; not under the lock, because a log line may be counted in a metric."""
+        """Log once that a file cannot grow; not under the lock, because a metric may count the log line."""
         if self._error is not None and not self._is_reported:
             self._is_reported = True
             log.error(
-                "metrics have no room",
+                "metrics file cannot grow",
                 folder=str(self._folder),
                 error=self._error.strerror or str(self._error),
-                effect="new series of this process are missing in /metrics until it is started again",
+                effect="new series of this process are missing in /metrics until the process is restarted",
             )
 
     def _failed(self, error: OSError) -> None:
@@ -167,7 +169,7 @@ class _Files:
 
 
 class _File:
-    """One file, mapped; without room, what there was room for."""
+    """One mapped file; without room on the disk it keeps the series that it has room for."""
 
     def __init__(self, path: Path, failed: Callable[[OSError], None]) -> None:
         self._path = path
@@ -183,15 +185,15 @@ class _File:
             failed(error)
 
     def place(self, name: str) -> tuple[float, int]:
-        """Returns the value of a series, and where to write it; nowhere (-1) if there is no room for it."""
+        """Return the value of a series and its position; position -1: there is no room for it."""
         if name not in self._places:
             self._places[name] = (0.0, self._append(name))
         return self._places[name]
 
     def write(self, position: int, value: float) -> None:
-        """Writes a value in its place."""
+        """Write a value at its position."""
         if self._map is not None and position >= 0:
-            # One assignment: `pack_into` writes zeros first, which others would read.
+            # One assignment, because `pack_into` writes zeros first, which other processes could read.
             self._map[position : position + VALUE_BYTES] = _VALUE.pack(value, 0.0)
 
     def _append(self, name: str) -> int:
@@ -226,7 +228,7 @@ class _File:
 
     def _open(self) -> None:
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        # What an earlier life of this slot has left, which may lack blocks.
+        # The file may come from an earlier process of this slot, and may lack blocks.
         self._allocate(max(FIRST_BYTES, os.fstat(self._fd).st_size))
         assert self._map is not None
         try:
@@ -238,7 +240,7 @@ class _File:
             self._use(HEADER_BYTES)
 
     def _allocate(self, size_bytes: int) -> None:
-        """Maps this many bytes, for all of which the file system has room."""
+        """Map this many bytes, after the file system has allocated all of them."""
         if sys.platform == "linux":
             os.posix_fallocate(self._fd, 0, size_bytes)
         else:
@@ -249,5 +251,5 @@ class _File:
 
 
 def _padded_bytes(length: int) -> int:
-    """How long a name and its length are, so that the value behind it is aligned; as the library has it."""
+    """Return the length of a name with its length field, padded as in the library to align the value."""
     return _INTEGER.size + length + 8 - (length + _INTEGER.size) % 8

@@ -1,1 +1,1 @@
-"""Processes: their start, supervision and end, and the command line."""
+"""Processes: start, supervision, end, and the command line."""

@@ -1,7 +1,7 @@
-"""A slot of `serve`: one child process, which is started again when it dies, and killed when it hangs.
+"""A slot of `serve`: one child process that is restarted when it dies, and killed when it hangs.
 
-A child is in a session of its own, so that Ctrl-C reaches the parent alone, and the kernel kills it when the
-parent dies, whatever of (`kill -9` too) and whatever the child does (stopped ones too).
+A child runs in a session of its own, so that Ctrl-C reaches the parent alone. The kernel kills the child when the
+parent dies by any cause (`kill -9` too), even if the child is stopped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from common.observe import logs
-from common.runtime.heartbeat import BEAT_SECONDS, READY, Watchdog
+from common.runtime.heartbeat import HEARTBEAT_SECONDS, READY, Watchdog
 from common.runtime.restart_policy import RestartPolicy
 
 MAX_LINE_BYTES: Final = 1024
@@ -34,12 +34,12 @@ class Child:
     Args:
         name: of the slot, for logs and metrics, such as `worker-0`.
         command: program and arguments; may be changed for the next start.
-        environment: of the process, in full; the variable `ready_variable` is added.
-        ready_variable: names the file descriptor to which the process writes the lines of its `Heartbeat`;
-            None: it writes them to its stdout.
+        environment: of the process, complete except for `ready_variable`.
+        ready_variable: names the file descriptor to which the process writes its `Heartbeat`; None: stdout is
+            used.
         ended: called with the exit status (negative: the signal) each time the process has ended by itself.
-            Returns whether to start it again.
-        watchdog: made for each process from the time of its start.
+            Returns whether to restart it.
+        watchdog: created for each process with the time of its start.
 
     Attributes:
         ready: set while a process of this slot is ready.
@@ -70,25 +70,25 @@ class Child:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begins to keep the process running."""
+        """Start the process, and keep it running."""
         self._task = asyncio.create_task(self._keep_running())
 
     def reload(self) -> None:
-        """Asks the process to read its secrets again (SIGHUP), once it is ready: before, the signal may end it."""
+        """Ask the process to reload its secrets (SIGHUP), once it is ready: an earlier signal could end it."""
         self._is_to_reload = not self.ready.is_set()
         if self.ready.is_set():
             self._send(signal.SIGHUP)
 
     def stop(self) -> None:
-        """Asks the process to end (SIGTERM), and starts no other."""
+        """Ask the process to end (SIGTERM), and start no other."""
         self._end_by(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Ends the process (SIGKILL), and starts no other."""
+        """Kill the process (SIGKILL), and start no other."""
         self._end_by(signal.SIGKILL)
 
     async def wait(self) -> None:
-        """Returns when the process has ended and no other will be started."""
+        """Return when the process has ended and no other will be started."""
         if self._task is not None:
             await asyncio.wait({self._task})
 
@@ -99,7 +99,7 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """Of the process that runs now."""
+        """The id of the current process."""
         return None if self._process is None else self._process.pid
 
     def _end_by(self, end_signal: signal.Signals) -> None:
@@ -132,7 +132,7 @@ class Child:
                 await asyncio.wait_for(self._end.wait(), delay_seconds)
 
     async def _live(self) -> int:
-        """One process, from its start to its exit status."""
+        """Run one process from its start to its exit status."""
         read_fd, write_fd = os.pipe()
         environment = self._environment
         if self._ready_variable is not None:
@@ -155,7 +155,7 @@ class Child:
             os.close(write_fd)
         self._process = process
         _log.debug("process started", child=self.name, child_pid=process.pid)
-        if self._end_signal is not None:  # the end was asked for meanwhile
+        if self._end_signal is not None:  # `stop` or `kill` was called meanwhile
             self._send(self._end_signal)
         watchdog = self._watchdog(time.monotonic())
         tasks = [
@@ -171,9 +171,9 @@ class Child:
                 task.cancel()
 
     async def _kill_if_hung(self, watchdog: Watchdog) -> None:
-        """Look at the process until it ends or hangs, while it drains too."""
-        while not watchdog.is_hung(time.monotonic()):  # noqa: ASYNC110 - it is asked about once a second
-            await asyncio.sleep(BEAT_SECONDS)
+        """Watch the process until it ends or hangs, also while it drains."""
+        while not watchdog.is_hung(time.monotonic()):  # noqa: ASYNC110 - the watchdog needs a look each second
+            await asyncio.sleep(HEARTBEAT_SECONDS)
         _log.error("process hung", child=self.name, silent_seconds=round(watchdog.silent_seconds, 1))
         self._send(signal.SIGKILL)
 
@@ -190,16 +190,16 @@ class Child:
                     self.ready.set()
                     if self._is_to_reload:
                         self.reload()
-        except ValueError:  # a line beyond the limit: this is no heartbeat, and the watchdog ends the process
-            _log.error("process writes too long a line to its heartbeat", child=self.name)
+        except ValueError:  # such a line is not a heartbeat, and the watchdog will kill the process
+            _log.error("heartbeat line too long", child=self.name)
         finally:
             transport.close()
 
 
 def die_with(parent_pid: int) -> Callable[[], None]:
-    """Return what a child does between fork and exec, so that at no moment it could outlive its parent.
+    """Return the function that a child runs between fork and exec, so that it can never outlive its parent.
 
-    The parent's other threads write its log lines; this code takes none of the locks that they may hold.
+    The parent's other threads write its log lines; the function takes none of the locks that they may hold.
     """
     if sys.platform != "linux":
         return lambda: None
@@ -207,7 +207,7 @@ def die_with(parent_pid: int) -> Callable[[], None]:
 
     def before_exec() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent_pid:  # it died before the kernel knew
+        if os.getppid() != parent_pid:  # the parent died before the call of prctl
             os._exit(1)
 
     return before_exec

@@ -1,14 +1,17 @@
-"""The environment that `serve` gives to a child: its own, without the secrets that the child does not read.
+"""The environment that `serve` gives to a child: its own one, without secrets that the child does not read.
 
-What a process has, it can lose: in a memory dump, to a package of a tool, to whoever takes it over.
+A process can leak all that it has: in a memory dump, to a package of a tool, or to an attacker.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from common.settings.child_settings import ChildSettings
+from common.settings.renamed import current_name
 from common.settings.role_secrets import is_withheld
-from common.settings.settings import ChildSettings, Role, Settings
+from common.settings.roles import Role
+from common.settings.settings import Settings
 
 _CHILD_PREFIX = ChildSettings.model_config["env_prefix"]
 
@@ -16,12 +19,12 @@ _CHILD_PREFIX = ChildSettings.model_config["env_prefix"]
 def environment_of(role: Role | None, variables: Mapping[str, str], granted: Iterable[str] = ()) -> dict[str, str]:
     """Return the part of `variables` that a child may have.
 
-    Variables that are no settings pass, because they may be a tool's or the system's.
+    Variables that are not settings are included, because a tool or the system may need them.
 
     Args:
         role: of the child; None for the embedded Redis, which reads no setting.
         variables: the environment of `serve`.
-        granted: names of TOOLS_ENV, which a worker hands to tools, whoever else reads them.
+        granted: names in TOOLS_ENV, which a worker gives to tools.
     """
     if role is None:
         return {name: value for name, value in variables.items() if not _is_ours(name)}
@@ -30,4 +33,4 @@ def environment_of(role: Role | None, variables: Mapping[str, str], granted: Ite
 
 
 def _is_ours(name: str) -> bool:
-    return name.startswith(_CHILD_PREFIX) or name.lower().removesuffix("_file") in Settings.model_fields
+    return name.startswith(_CHILD_PREFIX) or current_name(name).removesuffix("_file") in Settings.model_fields

@@ -1,7 +1,7 @@
 """The command `avr-sts-openai`.
 
-Everything but argparse is imported by the sub-command that needs it: `--help` is quick, and numpy finds its
-environment as it is to be.
+Each sub-command imports its own modules, except argparse: `--help` is quick, and numpy starts with the environment
+that `main` sets.
 """
 
 # ruff: noqa: PLC0415 - imports inside functions, for the reason above
@@ -18,21 +18,20 @@ from typing import Final
 
 from common.errors import ServiceError, SettingsError
 from common.runtime.process_exit import INTERRUPTED, exit_now
-from common.runtime.release import COMPILED, RELEASE
 
 PROGRAM: Final = "avr-sts-openai"
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One sub-command.
+    """A sub-command.
 
     Attributes:
-        summary: what it does, one line.
-        example: how it is typed.
-        settings: names of `Settings` that matter to it, shown by its `--help`.
-        add_arguments: adds the arguments of its own, when it is the one that runs.
-        exits: ends the process itself, and waits for no thread.
+        summary: one line on its purpose.
+        example: an example of its use.
+        settings: names of the `Settings` that its `--help` shows; showing them loads all settings.
+        add_arguments: adds its own arguments when it is the chosen one.
+        exits: ends the process itself, without waiting for threads.
     """
 
     name: str
@@ -44,19 +43,29 @@ class Command:
     exits: bool = True
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a sub-command, and ends the process with its exit code: EX_CONFIG (78) if a setting is wrong.
+class _Version(argparse.Action):
+    """Print the release, which is looked up only then: that takes longer than a health check may."""
 
-    Returns the exit code of a command that leaves the end of the process to the caller.
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from common.runtime.release import COMPILED, RELEASE
+
+        built = " (compiled)" if COMPILED else ""
+        print(f"{PROGRAM} {RELEASE}{built}")  # noqa: T201 - what was asked for
+        parser.exit()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a sub-command, and end the process with its exit code: EX_CONFIG (78) if a setting is wrong.
+
+    Return the exit code of a command that leaves the end of the process to the caller.
     """
-    # One thread a process does the resampling: BLAS would start one per core in each.
+    # One thread per process is enough for resampling; BLAS would start one per core in each process.
     for library in ("OPENBLAS", "OMP", "MKL"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     arguments = list(sys.argv[1:] if argv is None else argv)
-    chosen = next((each for each in arguments if not each.startswith("-")), None)
     exits = True
     try:
-        options = _parser(chosen).parse_args(arguments)
+        options = parse_arguments(arguments)
         command = _COMMANDS[options.command]
         exits = command.exits
         code = command.run(options)
@@ -71,14 +80,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line, without the program's name.
+
+    Raises:
+        SystemExit: with code 2 if the command line is wrong, 0 if it asks for help or the release.
+    """
+    chosen = next((each for each in arguments if not each.startswith("-")), None)
+    return _parser(chosen).parse_args(arguments)
+
+
 def _parser(chosen: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description="Telephone calls to OpenAI's Realtime API: a speech-to-speech service for AVR.",
         epilog=f"Settings come from the environment and .env. `{PROGRAM} COMMAND --help` names those that matter.",
     )
-    built = " (compiled)" if COMPILED else ""
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {RELEASE}{built}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the release and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS.values():
         sub_parser = commands.add_parser(
@@ -114,7 +132,8 @@ def _service(module: str) -> Callable[[argparse.Namespace], int]:
         signals.hold()
         log_writer.install()
         from common.runtime.process import Main, run_process
-        from common.settings.settings import Role, Settings
+        from common.settings.roles import Role
+        from common.settings.settings import Settings
 
         role = Role(options.command)
         settings = Settings.load(role)
@@ -130,9 +149,17 @@ def _tool(module: str) -> Callable[[argparse.Namespace], int]:
 
         import uvloop
 
-        # Never closed: closing the loop waits for names that do not resolve.
+        # Never closed, because closing the loop waits for names that do not resolve.
         runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         code: int = runner.run(import_module(module).run(options))
+        return code
+
+    return run
+
+
+def _plain(module: str) -> Callable[[argparse.Namespace], int]:
+    def run(options: argparse.Namespace) -> int:
+        code: int = import_module(module).run(options)
         return code
 
     return run
@@ -175,7 +202,7 @@ _COMMANDS: Final = {
         ),
         Command(
             name="dispatcher",
-            summary="one dispatcher of a cluster: takes AVR Core's calls and gives each to a worker",
+            summary="one dispatcher of a cluster: accepts AVR Core's calls and gives each to a worker",
             example=f"REDIS_URL=redis://redis:6379/0 {PROGRAM} dispatcher",
             run=_service("dispatcher.main"),
             settings=(
@@ -214,6 +241,21 @@ _COMMANDS: Final = {
             ),
         ),
         Command(
+            name="healthcheck",
+            summary="whether the service on this machine answers on ADMIN_PORT: exit code 0 or 1",
+            example=f"{PROGRAM} healthcheck /readyz",
+            run=_plain("common.runtime.healthcheck"),
+            add_arguments=_arguments_of("common.runtime.healthcheck"),
+        ),
+        Command(
+            name="await-workers",
+            summary="wait until workers of this release take calls, before a dispatcher of a cluster starts",
+            example=f"REDIS_URL=redis://redis:6379/0 {PROGRAM} await-workers --seconds 600",
+            run=_plain("dispatcher.workers.await_workers"),
+            settings=("redis_url", "log_level", "log_format"),
+            add_arguments=_arguments_of("dispatcher.workers.await_workers"),
+        ),
+        Command(
             name="call",
             summary="one call, placed as AVR Core would place it, with speech from a WAV file",
             example=f"{PROGRAM} call ws://127.0.0.1:6030 --wav question.wav --out answer.wav",
@@ -222,14 +264,14 @@ _COMMANDS: Final = {
         ),
         Command(
             name="simulate",
-            summary="a Realtime API for rehearsal, which listens to the audio and answers in tones",
+            summary="a simulated Realtime API, which receives audio and answers in tones",
             example=f"{PROGRAM} simulate --port 8080  # and OPENAI_BASE_URL=ws://127.0.0.1:8080 {PROGRAM} serve",
             run=_tool("simulator.simulate"),
             add_arguments=_arguments_of("simulator.simulate"),
         ),
         Command(
             name="load",
-            summary="many calls at once, and a table of what they saw",
+            summary="many calls at once, and a table of their results",
             example=f"{PROGRAM} load ws://127.0.0.1:6030 --calls 20 --seconds 30",
             run=_tool("simulator.load"),
             add_arguments=_arguments_of("simulator.load"),

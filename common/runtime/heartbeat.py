@@ -1,7 +1,7 @@
-"""How `serve` knows that a child lives: the child writes lines to a pipe.
+"""The heartbeat of a child: lines on a pipe by which `serve` knows that the child lives.
 
-It writes `ready` once, when it does its work, and `beat` each second from its event loop. `serve` kills a child
-whose lines stop, because a stopped process, or one with a blocked event loop, keeps its share of the port.
+A child writes `ready` once, when it does its work, and `beat` each second from its event loop. `serve` kills a
+child whose lines stop, because a stopped process, or one with a blocked event loop, keeps its share of the port.
 """
 
 from __future__ import annotations
@@ -13,24 +13,25 @@ from typing import Final
 READY: Final = b"ready\n"
 BEAT: Final = b"beat\n"
 
-BEAT_SECONDS: Final = 1.0
-"""Between two beats, and between two looks of the watchdog."""
+HEARTBEAT_SECONDS: Final = 1.0
+"""Time between two beats, and between two looks of the watchdog."""
 
 MAX_SILENCE_SECONDS: Final = 10.0
-"""Longer than any pause of a child that is well, be it a big tool that is imported or a slow machine."""
+"""Maximum silence: longer than any pause of a healthy child, such as the import of a large tool on a slow machine.
+"""
 
 MAX_START_SECONDS: Final = 120.0
-"""The same until the first line: imports may take long, and a restart would only begin them anew."""
+"""Maximum time until the first line: imports may be slow, and a restart would only begin them again."""
 
-MAX_TICK_SECONDS: Final = 2 * BEAT_SECONDS
-"""The most that counts between two looks: in the rest `serve` was stopped itself, and perhaps its children too."""
+MAX_TICK_SECONDS: Final = 2 * HEARTBEAT_SECONDS
+"""Maximum silence that counts between two looks: beyond it `serve` was stopped, and perhaps its children."""
 
 
 class Heartbeat:
     """The child's end of the pipe. A write never waits.
 
     Args:
-        descriptor: of the pipe; -1: nobody listens.
+        descriptor: of the pipe; -1: there is no supervisor.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -41,24 +42,24 @@ class Heartbeat:
             os.set_blocking(descriptor, False)
 
     def ready(self) -> None:
-        """Say that the child does its work now."""
+        """Write that the child does its work now."""
         self._owes_ready = True
         self.beat()
 
     def beat(self) -> None:
-        """Say that the child lives."""
+        """Write that the child lives."""
         if self._descriptor < 0:
             return
         try:
             os.write(self._descriptor, READY if self._owes_ready else BEAT)
             self._owes_ready = False
         except BlockingIOError:
-            pass  # `serve` is stopped, and has enough to read when it goes on
+            pass  # `serve` is stopped, and has enough lines to read when it continues
         except OSError:
-            self.close()  # nobody listens any more
+            self.close()  # the reader is gone
 
     def close(self) -> None:
-        """Say nothing more."""
+        """Write nothing any more."""
         if self._descriptor >= 0:
             with contextlib.suppress(OSError):
                 os.close(self._descriptor)
@@ -66,13 +67,13 @@ class Heartbeat:
 
 
 class Watchdog:
-    """Decides for one process whether it hangs. Times are seconds of a monotonic clock.
+    """Decides whether one process hangs. Times are seconds of a monotonic clock.
 
     Args:
-        now: when the process was started.
+        now: time of the process's start.
 
     Attributes:
-        silent_seconds: since the last line, without the time in which nobody looked.
+        silent_seconds: time since the last line, without the time in which there was no look.
     """
 
     def __init__(
@@ -91,12 +92,12 @@ class Watchdog:
         self._max_tick_seconds = max_tick_seconds
 
     def heard(self) -> None:
-        """Take notice of a line that the process wrote."""
+        """Note that the process has written a line."""
         self.silent_seconds = 0.0
         self._has_begun = True
 
     def is_hung(self, now: float) -> bool:
-        """Return whether the process hangs; to be asked about once in `BEAT_SECONDS`."""
+        """Return whether the process hangs; must be called about once in `HEARTBEAT_SECONDS`."""
         self.silent_seconds += min(now - self._looked_at, self._max_tick_seconds)
         self._looked_at = now
         return self.silent_seconds > (self._max_silence_seconds if self._has_begun else self._max_start_seconds)

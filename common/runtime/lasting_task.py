@@ -1,7 +1,7 @@
-"""Loops that last as long as their process: no failure of a step ends them.
+"""Tasks that run as long as their process: the failure of a step does not end them.
 
-A heartbeat that ends because of one odd reply takes a worker out of Redis for good, while all else goes on and no
-probe sees it.
+If a renewal of leases ended because of one invalid reply, its worker would disappear from Redis for good, while
+all else continues and no probe notices.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from prometheus_client import Counter
 from common.observe.line_limit import LineLimit
 
 PAUSE_SECONDS: Final = 0.1
-"""After a failure: a step that fails at once must not take the whole processor."""
+"""Pause after a failure, because a step that fails at once must not use the whole processor."""
 
 LOG_SECONDS: Final = 60.0
-"""Between two log lines of a task that fails again and again."""
+"""Minimum time between two log lines of a task that keeps failing."""
 
 log = structlog.get_logger()
 
 
 async def repeat(step: Callable[[], Awaitable[None]], *, task: str, failures: Counter) -> None:
-    """Do a step again and again, until cancelled; what it raises is counted and logged, and the next one follows.
+    """Run a step repeatedly until cancelled; its exceptions are counted and logged.
 
     Args:
-        step: waits for its time itself.
-        task: its name in the log.
-        failures: counts what was raised.
+        step: contains its own waiting time.
+        task: name of the task in the log.
+        failures: counts the exceptions.
     """
     lines = LineLimit(LOG_SECONDS)
     while True:
@@ -41,5 +41,5 @@ async def repeat(step: Callable[[], Awaitable[None]], *, task: str, failures: Co
             failures.inc()
             times = lines.take(task, time.monotonic())
             if times is not None:
-                log.exception("a task failed, and goes on", task=task, times=times)
+                log.exception("task step failed", task=task, times=times)
             await asyncio.sleep(PAUSE_SECONDS)

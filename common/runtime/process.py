@@ -1,9 +1,9 @@
-"""What every process of the service does: one event loop, and an end in two steps.
+"""The life of every process of the service: one event loop, and an end in two steps.
 
-The first SIGTERM, SIGINT or SIGQUIT sets `draining`: no new calls, and `main` returns when the running ones have
+The first SIGTERM, SIGINT or SIGQUIT sets `draining`: no new calls, and `main` returns when the running calls have
 ended. A second signal, or the end of `DRAIN_SECONDS`, sets `stopping`: `main` returns at once, within
-`STOP_SECONDS`. SIGHUP has secrets read again, or drains if the terminal was closed. SIGUSR1 and SIGUSR2 are logged
-and ignored. Signal handlers only set flags.
+`STOP_SECONDS`. SIGHUP reloads secrets, or drains if the terminal was closed. SIGUSR1 and SIGUSR2 are logged and
+ignored. Signal handlers only set flags.
 """
 
 from __future__ import annotations
@@ -25,37 +25,39 @@ from common.errors import ServiceError
 from common.net.read_coalescer import READ_COALESCER
 from common.observe import log_writer, logs, metrics, redaction
 from common.runtime import signals
-from common.runtime.heartbeat import BEAT_SECONDS, Heartbeat
+from common.runtime.heartbeat import HEARTBEAT_SECONDS, Heartbeat
 from common.runtime.process_exit import INTERRUPTED, exit_now
 from common.runtime.reload import Reload
 from common.runtime.signals import Terminal
+from common.settings.child_settings import ChildSettings
+from common.settings.roles import Role
 from common.settings.secret_store import Secrets
-from common.settings.settings import ChildSettings, Role, Settings
+from common.settings.settings import Settings
 
 STOP_SECONDS: Final = 2.0
-"""How long `main` may take to return once `stopping` is set; then it is cancelled."""
+"""Time within which `main` must return once `stopping` is set; then it is cancelled."""
 
 LAG_SAMPLE_SECONDS: Final = 1.0
 
 TERMINAL_SECONDS: Final = 1.0
-"""After SIGHUP, when the terminal is looked for once more."""
+"""Time after SIGHUP until the terminal is checked again."""
 
 OPEN_FILES: Final = 65_536
-"""As far as the system lets a process have so many."""
+"""The wanted limit of open files, if the system allows it."""
 
 _log = logs.get_logger()
 
 
 class Process:
-    """The life of one process, as far as its `main` sees it.
+    """The life of one process, as seen by its `main`.
 
     Attributes:
         name: for logs, such as `dispatcher` or `worker-3`.
-        secrets: of this process, as they are now.
-        reloaded: called after secrets were read again.
-        child: what `serve` told this process; None if it was started by itself.
+        secrets: the current secrets of this process.
+        reloaded: called after secrets were reloaded.
+        child: the settings from `serve`; None if the process was started by itself.
         draining: set by the first signal.
-        stopping: set by a second one, or when `drain_seconds` have passed since the first.
+        stopping: set by a second one, or `drain_seconds` after the first one.
         drain_deadline: on the clock of `time.monotonic`; None before `draining`.
         told_twice: whether a second signal set `stopping`, and not the end of `drain_seconds`.
         interrupted: whether that signal was Ctrl-C (SIGINT).
@@ -79,7 +81,7 @@ class Process:
         self._is_ready = False
 
     def request_stop(self) -> None:
-        """What a signal does: the first call drains, the second stops."""
+        """React to a signal: the first call drains, the second one stops."""
         if self.draining.is_set():
             self.told_twice = self.told_twice or not self.stopping.is_set()
             self.stopping.set()
@@ -89,22 +91,22 @@ class Process:
         asyncio.get_running_loop().call_later(self._drain_seconds, self.stopping.set)
 
     def interrupt(self) -> None:
-        """Do what Ctrl-C asks for: the first one drains, the second one stops and decides the exit code."""
+        """React to Ctrl-C: the first one drains; the second one stops, and decides the exit code."""
         if self.draining.is_set() and not self.stopping.is_set():
             self.interrupted = True
             _log.warning("interrupted")
         self.request_stop()
 
     def ready(self) -> None:
-        """Says that this process does its work now: all is imported and made; calling it again does nothing.
+        """Report that this process does its work now: all is imported and created. Further calls do nothing.
 
-        What there is by now stays to the end, and `serve`, if there is one, is told.
+        Existing objects are excluded from garbage collection, and `serve`, if there is one, is told.
         """
         if self._is_ready:
             return
         self._is_ready = True
-        # Modules, classes and code are most of what there is, and never garbage. The collector looks through
-        # all of it every two thousand calls or so, which takes 40 ms and more, and no call's audio moves then.
+        # Most objects are modules, classes and code, which are never garbage. The collector would examine all of
+        # them every two thousand calls or so. That takes 40 ms and more, during which no call's audio moves.
         gc.collect()
         gc.freeze()
         self.heartbeat.ready()
@@ -114,12 +116,12 @@ Main = Callable[[Settings, Process], Awaitable[int]]
 
 
 def run_process(main: Main, settings: Settings, role: Role) -> int:
-    """Runs `main` under uvloop to its end, and returns the process's exit code: `main`'s, or 1 if it crashed.
+    """Run `main` under uvloop to its end, and return the process's exit code: `main`'s, or 1 if it crashed.
 
     The process must end by `exit_now`. The loop stays open, because closing it waits for the resolver's threads.
 
     Raises:
-        ServiceError: `main` could not start, or go on.
+        ServiceError: `main` could not start, or could not continue.
     """
     child = ChildSettings.load()
     name = role.value if child is None else f"{role}-{child.index}"
@@ -127,7 +129,7 @@ def run_process(main: Main, settings: Settings, role: Role) -> int:
     redaction.know("settings", known.seen)
     signals.hold()
     log_writer.install()
-    logs.configure(settings, name)
+    logs.configure(name, level=settings.log_level, line_format=settings.log_format)
     _allow_many_files()
     if child is None:
         for notice in settings.notices:
@@ -141,7 +143,7 @@ def run_process(main: Main, settings: Settings, role: Role) -> int:
 
 
 def _allow_many_files() -> None:
-    """Raises the limit of open files: each connection is one, and a shell's limit is often 1024."""
+    """Raise the limit of open files: each connection is one, and a shell's limit is often 1024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -149,23 +151,23 @@ def _allow_many_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def watch_event_loop(lag: Histogram) -> None:
-    """Measures, once a second and for ever, how late the event loop runs what is due."""
+async def watch_event_loop(lag: Histogram, *, sample_seconds: float = LAG_SAMPLE_SECONDS) -> None:
+    """Measure, once a second and until cancelled, how late the event loop runs scheduled calls."""
     while True:
-        due = time.monotonic() + LAG_SAMPLE_SECONDS
-        await asyncio.sleep(LAG_SAMPLE_SECONDS)
+        due = time.monotonic() + sample_seconds
+        await asyncio.sleep(sample_seconds)
         lag.observe(max(0.0, time.monotonic() - due))
 
 
-async def beat(heartbeat: Heartbeat) -> None:
-    """Show `serve` for ever that this event loop runs."""
+async def send_heartbeats(heartbeat: Heartbeat) -> None:
+    """Show `serve` until cancelled that this event loop runs."""
     while True:
         heartbeat.beat()
-        await asyncio.sleep(BEAT_SECONDS)
+        await asyncio.sleep(HEARTBEAT_SECONDS)
 
 
 async def _cancel_the_rest() -> None:
-    """Let the tasks that `main` left behind clean up."""
+    """Cancel the tasks that `main` left behind, and let them clean up."""
     rest = asyncio.all_tasks() - {asyncio.current_task()}
     for task in rest:
         task.cancel()
@@ -177,7 +179,7 @@ def _handle_signals(loop: asyncio.AbstractEventLoop, process: Process, reload: R
     terminal = Terminal()
 
     def drain_without_terminal() -> None:
-        # A shell tells its jobs of the end, too: a second SIGHUP must not cut the drain short.
+        # A shell sends SIGHUP to its jobs, too: a second SIGHUP must not end the drain early.
         if terminal.was_closed and not process.draining.is_set():
             _log.info("terminal closed", effect="draining")
             process.request_stop()
@@ -186,7 +188,7 @@ def _handle_signals(loop: asyncio.AbstractEventLoop, process: Process, reload: R
         drain_without_terminal()
         if not process.draining.is_set():
             reload.ask()
-            # The kernel may send the signal first, and take the terminal away then.
+            # The kernel may send the signal before it removes the terminal.
             loop.call_later(TERMINAL_SECONDS, drain_without_terminal)
 
     for number in (signal.SIGTERM, signal.SIGQUIT):
@@ -204,11 +206,11 @@ async def _live(main: Main, settings: Settings, role: Role, process: Process) ->
     if process.child is None:
         loop.add_signal_handler(signal.SIGINT, process.interrupt)
     else:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     stopping: asyncio.Task[object] = asyncio.create_task(process.stopping.wait())
     background = [
         stopping,
-        asyncio.create_task(beat(process.heartbeat)),
+        asyncio.create_task(send_heartbeats(process.heartbeat)),
         asyncio.create_task(reload.run()),
     ]
     if role is not Role.SERVE:
@@ -216,7 +218,7 @@ async def _live(main: Main, settings: Settings, role: Role, process: Process) ->
         log_writer.count_dropped(measured.log_lines_dropped.inc)
         background.append(asyncio.create_task(watch_event_loop(measured.event_loop_lag)))
         if role is Role.DISPATCHER:
-            # Frames come at any time between two beats: they wait half of one on average.
+            # A frame comes at any time within an interval, and waits half of it on average.
             READ_COALESCER.begin(loop, 2 * settings.grouping_ms / 1000)
     running = asyncio.ensure_future(main(settings, process))
     try:
@@ -239,5 +241,5 @@ async def _live(main: Main, settings: Settings, role: Role, process: Process) ->
     running.cancel()
     await asyncio.wait({running}, timeout=STOP_SECONDS)
     if not running.done():
-        exit_now(1)  # the runner would wait for it without end
+        exit_now(1)  # the runner would wait for `main` without a limit
     return 1

@@ -1,4 +1,4 @@
-"""The release of this code, as workers and dispatchers tell it to each other, and how it was built."""
+"""The release of this code, which workers and dispatchers exchange, and how the code was built."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from typing import Final
 RELEASE: Final = version("avr-sts-openai")
 
 _SPEC: Final = find_spec("common.net.frames")
-# Whether the call path is machine code (setup.py): all of it is, or none.
+# Whether the call path is machine code (setup.py): either all of it or none.
 COMPILED: Final = _SPEC is not None and not str(_SPEC.origin).endswith(".py")

@@ -1,4 +1,4 @@
-"""SIGHUP: secrets are read again from `.env` and files, without a restart."""
+"""The reaction to SIGHUP: secrets are reloaded from `.env` and files, without a restart."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from collections.abc import Callable
 
 from common.errors import SettingsError
 from common.observe import logs
+from common.settings.roles import Role
 from common.settings.secret_store import Secrets
-from common.settings.settings import Role, Settings
+from common.settings.settings import Settings
 
 _log = logs.get_logger()
 
 
 class Reload:
-    """Reads the secrets of a process again when it is asked to.
+    """Reloads the secrets of a process on request.
 
     Args:
         role: of the process.
-        secrets: are replaced if what was read is right in all.
-        reloaded: called after each reading that is right.
+        secrets: replaced if all settings are right.
+        reloaded: called after each successful reload.
     """
 
     def __init__(self, role: Role, secrets: Secrets, reloaded: list[Callable[[], None]]) -> None:
@@ -29,29 +30,29 @@ class Reload:
         self._asked = asyncio.Event()
 
     def ask(self) -> None:
-        """Has the secrets read; requests that come during a reading are one more."""
+        """Request a reload; requests during a reload count as one more."""
         self._asked.set()
 
     async def run(self) -> None:
-        """Reads when asked, until cancelled."""
+        """Reload on request, until cancelled."""
         while True:
             await self._asked.wait()
             self._asked.clear()
             try:
                 await self._read()
             except Exception:
-                _log.exception("secrets not read again", reason="internal error")
+                _log.exception("secrets not reloaded", reason="internal error")
 
     async def _read(self) -> None:
         try:
-            # In a thread: a folder that hangs holds up no call.
+            # In a thread, so that a folder that hangs delays no call.
             fresh = await asyncio.to_thread(Settings.load, self._role)
         except SettingsError as error:
-            _log.error("secrets not read again", reason="; ".join(str(error).splitlines()))
+            _log.error("secrets not reloaded", reason="; ".join(str(error).splitlines()))
             return
         replacement = self._secrets.replace(fresh)
-        _log.info("secrets read again", changed=replacement.changed)
+        _log.info("secrets reloaded", changed=replacement.changed)
         if replacement.need_restart:
-            _log.warning("settings differ, and need a restart", settings=replacement.need_restart)
+            _log.warning("changed settings need a restart", settings=replacement.need_restart)
         for tell in self._reloaded:
             tell()

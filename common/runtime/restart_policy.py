@@ -1,4 +1,4 @@
-"""When a process that died is started again: at once, unless it keeps dying at once."""
+"""The delay before a dead process is restarted: none, unless processes keep dying early."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 HEALTHY_SECONDS: Final = 5.0
-"""A process that lived this long was well: what ended it is not what ended the one before."""
+"""Minimum life of a healthy process: its end has another cause than the end of the process before it."""
 
 FIRST_DELAY_SECONDS: Final = 0.25
 MAX_DELAY_SECONDS: Final = 10.0
@@ -14,21 +14,21 @@ MAX_DELAY_SECONDS: Final = 10.0
 
 @dataclass(slots=True)
 class RestartPolicy:
-    """Decides for one slot. Times are seconds of any clock that does not go back.
+    """Decides for one slot. Times are seconds of a clock that does not go back.
 
     Attributes:
-        short_lives: how many processes in a row died before they were healthy.
+        short_lives: number of processes in a row that died before they were healthy.
     """
 
     short_lives: int = 0
     _started_at: float = 0.0
 
     def started(self, now: float) -> None:
-        """A process was started."""
+        """Note the start of a process."""
         self._started_at = now
 
     def ended(self, now: float) -> float:
-        """The process ended; returns how many seconds later the next one is to be started."""
+        """Note the end of the process; return the seconds until the next start."""
         if now - self._started_at >= HEALTHY_SECONDS:
             self.short_lives = 0
             return 0.0

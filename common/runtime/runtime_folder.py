@@ -1,6 +1,6 @@
 """The temporary folder of one `serve`: the metrics of its processes, and the socket of its Redis.
 
-The owner locks its folder (flock). The kernel releases the lock when the owner ends, SIGKILL included. A folder
+The owner locks its folder (flock). The kernel releases the lock when the owner ends, even by SIGKILL. A folder
 without a lock is therefore left over, and the next `serve` removes it. systemd-tmpfiles, which empties /tmp, skips
 locked folders (tmpfiles.d(5), "Age").
 """
@@ -22,7 +22,7 @@ from common.observe import logs
 PREFIX: Final = "avr-sts-serve-"
 
 MAX_ATTEMPTS: Final = 8
-"""Another `serve` that starts may remove a new folder before it is locked."""
+"""Maximum attempts: another `serve` that starts may remove a new folder before it is locked."""
 
 _log = logs.get_logger()
 

@@ -1,6 +1,6 @@
-"""Signals that would end a process by default, and what tells that its terminal was closed.
+"""Signals that would end a process by default, and the check whether its terminal was closed.
 
-This module imports little, because `hold` comes before all that takes time.
+This module imports little, because `hold` must run before all slow imports.
 """
 
 from __future__ import annotations
@@ -10,35 +10,35 @@ import signal
 from typing import Final
 
 IGNORED: Final = (signal.SIGUSR1, signal.SIGUSR2)
-"""Sent to one service in place of another, or out of habit; they must not cost a call."""
+"""Signals that are sent by mistake or out of habit; they must not cost a call."""
 
 _HELD: Final = (signal.SIGHUP, signal.SIGQUIT, *IGNORED)
 
 
 def hold() -> None:
-    """Keeps signals pending until `release`: there is nobody yet who handles them."""
+    """Keep signals pending until `release`, because there is no handler yet."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
 
 
 def release() -> None:
-    """Lets signals in, and those that came since `hold`."""
+    """Deliver signals, including those that have come since `hold`."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
 
 
 class Terminal:
-    """The terminal that this process was started from.
+    """The terminal from which this process was started.
 
-    SIGHUP says either that the terminal was closed, or that somebody asks for the settings to be read again.
+    SIGHUP means either that the terminal was closed, or that an operator wants the secrets reloaded.
     """
 
     def __init__(self) -> None:
-        # With nohup the process is to outlive its terminal.
+        # With nohup the process must outlive its terminal.
         is_kept = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         self._was_there = not is_kept and _is_there()
 
     @property
     def was_closed(self) -> bool:
-        """Whether there was one, and is none now."""
+        """Whether the terminal existed at the start, and is gone now."""
         return self._was_there and not _is_there()
 
 

@@ -1,7 +1,7 @@
 """The parent of `serve`: starts dispatchers, workers and the embedded Redis, and holds no call itself.
 
-A child that dies is started again. A child that hangs is killed first. A child that cannot start because a setting
-is wrong ends the whole start. At the end all children go before it, in an order that lets running calls end.
+A child that dies is restarted. A child that hangs is killed first. A child that cannot start because of a wrong
+setting ends the whole start. The parent ends last, after its children, in an order that lets running calls end.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -21,39 +22,56 @@ from common.net.ports import ALL_ADDRESSES, port_of, reserve_port
 from common.observe import log_writer, logs, metrics
 from common.runtime.child import Child
 from common.runtime.child_environment import environment_of
+from common.runtime.heartbeat import MAX_SILENCE_SECONDS, Watchdog
 from common.runtime.process import Process
 from common.runtime.runtime_folder import runtime_folder
-from common.settings.settings import ChildSettings, Role, Settings
-
-REDIS_START_SECONDS: Final = 30.0
+from common.settings.child_settings import ChildSettings
+from common.settings.roles import Role
+from common.settings.settings import Settings
 
 REDIS_SOCKET: Final = "redis.sock"
 
 MAX_SOCKET_PATH_BYTES: Final = 103
-"""The kernel's limit: 103 on macOS and BSD, 107 on Linux (unix(7), `sun_path`)."""
+"""The kernel's limit of a socket's path: 103 on macOS and BSD, 107 on Linux (unix(7), `sun_path`)."""
 
 SHORT_FOLDER: Final = Path("/tmp")  # noqa: S108 - the folder that is made there is private
-"""Where the embedded Redis listens if the path in TMPDIR is too long."""
+"""The folder for the embedded Redis if the path in TMPDIR is too long."""
 
 KILLED_SECONDS: Final = 1.0
-"""How long the kernel may take to end a process after SIGKILL."""
+"""Time for the kernel to end a process after SIGKILL."""
 
 CHILD_DRAIN_PART: Final = 0.75
-"""Of DRAIN_SECONDS: what a child is given. Then it cuts its calls, and needs a moment to say so."""
+"""A child's share of DRAIN_SECONDS. After that it disconnects its calls, and needs a moment to report that."""
 
 DISPATCHERS_GONE_PART: Final = 0.85
-"""Of DRAIN_SECONDS: when workers are told to end, too, whether dispatchers have gone or not."""
+"""Share of DRAIN_SECONDS after which workers are told to end, even if dispatchers have not ended."""
 
 _log = logs.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class SupervisorLimits:
+    """Times that `serve` gives its children.
+
+    Attributes:
+        redis_start_seconds: the embedded Redis may take to start.
+        max_silence_seconds: a child's heartbeat may pause, before the child is killed as hung.
+    """
+
+    redis_start_seconds: float = 30.0
+    max_silence_seconds: float = MAX_SILENCE_SECONDS
+
+
+DEFAULT_LIMITS: Final = SupervisorLimits()
+
+
 def command_of(role: Role) -> tuple[str, ...]:
-    """How a child of this role is started: with this Python, and not with what lies in the working directory."""
+    """Return the command of a child: this Python, without modules from the working directory."""
     return (sys.executable, "-P", "-m", "common.runtime.cli", role.value)
 
 
-async def run(settings: Settings, process: Process) -> int:
-    """Serves until `process` is asked to stop; returns its exit code.
+async def run(settings: Settings, process: Process, limits: SupervisorLimits = DEFAULT_LIMITS) -> int:
+    """Serve until `process` must stop; return its exit code.
 
     Raises:
         SettingsError: a port is taken, or there is no temporary folder.
@@ -73,12 +91,13 @@ async def run(settings: Settings, process: Process) -> int:
             admin_port=port_of(admin),
             metrics_dir=metrics_dir,
             redis_socket=_redis_socket(folder, stack) if settings.redis_url is None else None,
+            limits=limits,
         )
         return await supervisor.run()
 
 
 def _redis_socket(folder: Path, stack: ExitStack) -> Path:
-    """Return where the embedded Redis is to listen: in `folder`, unless the path would be too long."""
+    """Return the path of the embedded Redis's socket: in `folder`, unless the path would be too long."""
     path = folder / REDIS_SOCKET
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES:
         return path
@@ -92,7 +111,7 @@ def _redis_socket(folder: Path, stack: ExitStack) -> Path:
 
 
 class Supervisor:
-    """Runs the children of one `serve`."""
+    """The children of one `serve`."""
 
     def __init__(
         self,
@@ -103,8 +122,10 @@ class Supervisor:
         admin_port: int,
         metrics_dir: Path,
         redis_socket: Path | None,
+        limits: SupervisorLimits,
     ) -> None:
         self._settings = settings
+        self._limits = limits
         self._process = process
         self._port = port
         self._admin_port = admin_port
@@ -119,7 +140,7 @@ class Supervisor:
         self._exit_code = 0
 
     async def run(self) -> int:
-        """Starts everything, waits until it is asked to stop, and stops everything."""
+        """Start all children, wait until the process must stop, and stop all children."""
         try:
             redis_url = self._settings.redis_url
             if self._redis_socket is not None:
@@ -132,16 +153,24 @@ class Supervisor:
         return self._exit_code
 
     async def _start_redis(self, path: Path) -> str | None:
-        """Returns the URL of the embedded Redis, or None if asked to stop meanwhile."""
+        """Return the URL of the embedded Redis; None if the process must stop meanwhile."""
         command = (sys.executable, "-P", "-m", "common.store.embedded_redis", str(path), "--beats")
         environment = environment_of(None, os.environ)
-        child = Child("redis", command, environment, ready_variable=None, ended=self._start_again)
+        child = Child(
+            "redis",
+            command,
+            environment,
+            ready_variable=None,
+            ended=self._start_again,
+            watchdog=self._watchdog,
+        )
         self._redis = child
         child.start()
-        if not await self._unless_draining([child], REDIS_START_SECONDS):
+        start_seconds = self._limits.redis_start_seconds
+        if not await self._unless_draining([child], start_seconds):
             if self._process.draining.is_set():
                 return None
-            raise ServiceError(f"the embedded Redis did not start within {REDIS_START_SECONDS:g} s: set REDIS_URL")
+            raise ServiceError(f"the embedded Redis did not start within {start_seconds:g} s: set REDIS_URL")
         return f"unix://{quote(str(path))}"
 
     def _start_calls(self, redis_url: str) -> None:
@@ -154,7 +183,7 @@ class Supervisor:
             "WORKER_ADDRESS": "127.0.0.1",
         }
         if self._redis is None:
-            # It was set, and is read by each child: its password may be replaced.
+            # Each child reads REDIS_URL itself, so that its password can be replaced.
             del environment["REDIS_URL"]
         self._workers = [self._child(Role.WORKER, index, environment) for index in range(self._settings.workers)]
         self._dispatchers = [
@@ -184,7 +213,11 @@ class Supervisor:
             environment_of(role, os.environ, self._settings.tools_env or ()) | environment | child.environment(),
             ready_variable="AVR_STS_READY_FD",
             ended=ended,
+            watchdog=self._watchdog,
         )
+
+    def _watchdog(self, now: float) -> Watchdog:
+        return Watchdog(now, max_silence_seconds=self._limits.max_silence_seconds)
 
     def _start_again(self, _status: int) -> bool:
         return not self._process.draining.is_set()
@@ -203,7 +236,7 @@ class Supervisor:
         await self._process.draining.wait()
 
     async def _unless_draining(self, children: Sequence[Child], timeout_seconds: float | None) -> bool:
-        """Waits for the first of `children` to be ready; False: the time is over, or the process is to stop."""
+        """Wait for the first ready child; return False if the time is over, or the process must stop."""
         ready = [asyncio.create_task(child.ready.wait()) for child in children]
         draining = asyncio.create_task(self._process.draining.wait())
         done, _ = await asyncio.wait(
@@ -214,20 +247,20 @@ class Supervisor:
         return bool(done) and draining not in done
 
     async def _shut_down(self) -> None:
-        """Ends all children by the drain's deadline, or as soon as the process is told to stop now."""
+        """End all children by the drain's deadline, or as soon as a second signal comes."""
         if not self._process.draining.is_set():
             self._process.request_stop()
         deadline = self._process.drain_deadline or 0.0
         _log.info("stopping", seconds=self._settings.drain_seconds)
 
-        # 1. Dispatchers take no new calls; the running ones end, or are cut.
+        # 1. Dispatchers accept no new calls; running calls end, or are disconnected.
         await self._stop(self._dispatchers, deadline - self._settings.drain_seconds * (1 - DISPATCHERS_GONE_PART))
-        # 2. Workers: nobody talks to them any more.
+        # 2. Workers, which have no dispatchers any more.
         await self._stop(self._workers, deadline)
-        # 3. Redis, which both have told what they leave behind.
+        # 3. Redis, to which both have written their last updates.
         redis = [] if self._redis is None else [self._redis]
         await self._stop(redis, deadline)
-        # 4. What is left.
+        # 4. Children that are left.
         left = [child for child in (*self._dispatchers, *self._workers, *redis) if child.running]
         for child in left:
             if not self._process.told_twice:
@@ -236,7 +269,7 @@ class Supervisor:
         await self._gone(left, KILLED_SECONDS)
         if left:
             self._exit_code = self._exit_code or 1
-        if not self._process.interrupted:  # then one line has said so
+        if not self._process.interrupted:  # then the line "interrupted" is enough
             _log.info("stopped", killed=len(left))
 
     async def _stop(self, children: Sequence[Child], deadline: float) -> None:

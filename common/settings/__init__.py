@@ -1,1 +1,1 @@
-"""The settings of the service: their values, where they come from, and what is wrong with them."""
+"""The settings of the service: their values, their sources, and their problems."""

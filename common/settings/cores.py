@@ -1,7 +1,7 @@
-"""How many cores this process may use: what its affinity allows, within the CPU quota of its container.
+"""The number of cores that this process may use: its affinity, within the CPU quota of its container.
 
 A container with a quota (`docker run --cpus 2`, a CPU limit in Kubernetes) still sees every core of its host. One
-busy process for each of them would spend the quota early in every period, and stand still for the rest of it.
+busy process for each core would use up the quota early in every period, and stall for the rest of the period.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Final
 
 _CONTROLLER: Final = "cpu"
 _V1_MOUNTS: Final = ("cpu,cpuacct", "cpu")
-"""Where systems mount the first version's controller under /sys/fs/cgroup."""
+"""The mount points of the first version's controller under /sys/fs/cgroup."""
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """Whole cores that this process may keep busy, at least 1; a part of a core counts as one.
+    """Return the number of cores that this process may keep busy, at least 1; a part of a core counts as one.
 
     Args:
         root: where /proc and /sys are.
@@ -29,9 +29,9 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:
-    """The cores' worth of time that control groups give this process; None: they do not limit it.
+    """Return the number of cores' worth of time that control groups grant; None: there is no limit.
 
-    Both versions of control groups are read. Of the process's group and of all above it the smallest counts.
+    Both versions of control groups are read. The smallest quota of the process's group and its parents counts.
     """
     return min(_quotas(root), default=None)
 
@@ -57,7 +57,7 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _from_group_to_top(mount: Path, group: str) -> Iterator[Path]:
-    # In a container the path may be the host's, of which only the top is mounted: what is not there is skipped.
+    # In a container the path may be the host's, of which only the top is mounted: missing folders are skipped.
     path = PurePosixPath(group.lstrip("/"))
     if ".." not in path.parts:  # a group outside of this cgroup namespace
         for below_top in (path, *path.parents):
@@ -67,7 +67,7 @@ def _from_group_to_top(mount: Path, group: str) -> Iterator[Path]:
 
 
 def _quota(quota_us: str = "", period_us: str = "") -> Iterator[float]:
-    """The quota that two numbers make; none for `max` and -1, and where there is no such file."""
+    """Yield the quota that two numbers give; none for `max` and -1, and for missing files."""
     try:
         quota, period = int(quota_us), int(period_us)
     except ValueError:

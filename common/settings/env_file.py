@@ -1,4 +1,4 @@
-"""The file `.env` in the working directory, and the numbers of its lines that say nothing."""
+"""The file `.env` in the working directory, and the numbers of its invalid lines."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from dotenv.main import resolve_variables
 from dotenv.parser import parse_stream
 
 MAX_LINES: Final = 10
-"""So many lines are named by their numbers."""
+"""Maximum number of invalid lines that are named."""
 
 
 @dataclass(frozen=True, slots=True)
 class EnvFile:
-    """Variables of the file as it has them, and lines that are not NAME=value."""
+    """The variables of the file, and the numbers of lines that are not NAME=value."""
 
     variables: dict[str, str | None]
     wrong_lines: tuple[int, ...] = ()
 
     def notices(self, name: str) -> list[str]:
-        """Return a line for the log that names the wrong lines, and never what they hold."""
+        """Return a log line with the numbers of invalid lines, and never with their text."""
         if not self.wrong_lines:
             return []
         numbers = ", ".join(map(str, self.wrong_lines[:MAX_LINES]))
@@ -34,11 +34,11 @@ class EnvFile:
 
 
 def read(path: Path) -> EnvFile:
-    """Read a file as `python-dotenv` does, which logs its wrong lines in each process.
+    """Read a file as `python-dotenv` does, but without its log line in each process.
 
     Raises:
         OSError: the file cannot be read.
-        UnicodeDecodeError: the file is no text in UTF-8.
+        UnicodeDecodeError: the file is not text in UTF-8.
     """
     if not path.is_file() and not path.is_fifo():
         return EnvFile({})

@@ -1,4 +1,4 @@
-"""Extensions of Asterisk's dialplan, as people and models write them, and where the model may transfer to."""
+"""Extensions of Asterisk's dialplan, and the rule for the model's transfers."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import Final
 
 DEFAULT_CONTEXT: Final = "demo"
-"""The dialplan context of AVR's own examples, used where none is given."""
+"""The dialplan context of AVR's own examples, used for extensions without a context."""
 
 INTERNAL: Final = "internal"
-"""The entry of TRANSFER_ALLOWED that stands for the rule without TRANSFER_ALLOWED."""
+"""The entry of TRANSFER_ALLOWED for the default rule."""
 
 MAX_ALLOWED: Final = 256
-"""Entries of TRANSFER_ALLOWED: each is compared with each transfer."""
+"""Maximum number of entries in TRANSFER_ALLOWED, because each is compared with each transfer."""
 
-# Characters that Asterisk takes; none could end a line of its manager protocol. AST_MAX_EXTENSION is 80.
+# Characters that Asterisk accepts; none of them can end a line of its manager protocol. AST_MAX_EXTENSION is 80.
 EXTENSION: Final = re.compile(r"[A-Za-z0-9*#+._-]{1,79}")
 CONTEXT: Final = re.compile(r"[A-Za-z0-9_-]{1,79}")
 
-# Telephone numbers of the outside are longer, or begin with +.
+# External telephone numbers are longer, or begin with +.
 _INTERNAL_EXTENSION: Final = re.compile(r"[0-9]{1,6}|[A-Za-z]{1,79}")
 # A pattern as in the dialplan: https://docs.asterisk.org/Configuration/Dialplan/Pattern-Matching/
 _PATTERN: Final = re.compile(r"_(?:[A-Za-z0-9*#+-]|\[(?:[0-9]-[0-9]|[A-Za-z0-9*#+])+\])*[.!]?")
@@ -31,7 +31,7 @@ def split(written: str, default_context: str = DEFAULT_CONTEXT) -> tuple[str, st
     """Split `exten[@context]` into extension and context.
 
     Raises:
-        ValueError: either has characters that Asterisk does not take.
+        ValueError: either part has characters that Asterisk does not accept.
     """
     extension, at, context = written.partition("@")
     if not EXTENSION.fullmatch(extension) or (at and not CONTEXT.fullmatch(context)):
@@ -40,10 +40,10 @@ def split(written: str, default_context: str = DEFAULT_CONTEXT) -> tuple[str, st
 
 
 def allowed_entry(written: str) -> str:
-    """Return an entry of TRANSFER_ALLOWED as it is.
+    """Return an entry of TRANSFER_ALLOWED unchanged.
 
     Raises:
-        ValueError: it is none; says what is.
+        ValueError: the text is not an entry; says what is.
     """
     extension, at, context = written.partition("@")
     is_pattern = extension.startswith("_")
@@ -60,18 +60,18 @@ def allowed_entry(written: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TransferRule:
-    """Where the model may transfer callers to, because a caller can persuade it to transfer anywhere.
+    """The rule for the model's transfers, because a caller can persuade the model to transfer anywhere.
 
     Attributes:
-        context: TRANSFER_CONTEXT, the context where none is given.
-        allowed: TRANSFER_ALLOWED; None: what `INTERNAL` stands for.
+        context: TRANSFER_CONTEXT, for extensions without a context.
+        allowed: TRANSFER_ALLOWED; None: `INTERNAL`.
     """
 
     context: str = DEFAULT_CONTEXT
     allowed: tuple[str, ...] | None = None
 
     def permits(self, extension: str, context: str) -> bool:
-        """Whether the model may transfer a caller there."""
+        """Return whether the model may transfer a caller to this extension."""
         entries = (INTERNAL,) if self.allowed is None else self.allowed
         return any(self._matches(entry, extension, context) for entry in entries)
 
@@ -96,7 +96,7 @@ ONLY_INTERNAL: Final = TransferRule()
 
 
 def _matcher(pattern: str) -> re.Pattern[str]:
-    """Compile a pattern of the dialplan. A set of Asterisk's has the syntax of a regular expression's."""
+    """Compile a pattern of the dialplan. Its sets have the syntax of sets in regular expressions."""
     parts = re.findall(r"\[[^]]*\]|.", pattern[1:])
     made = "".join(part if part[0] == "[" else _SETS.get(part.upper(), re.escape(part)) for part in parts)
     try:

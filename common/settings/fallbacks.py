@@ -25,10 +25,10 @@ HARMLESS: Final = frozenset(
         "openai_speed",
     }
 )
-"""Settings where a wrong value changes how the agent sounds or answers, and nothing else.
+"""Settings where a wrong value changes only how the agent sounds or answers.
 
-Such a value starts with the nearest right one and a warning; STRICT_SETTINGS refuses it. A wrong port, limit,
-duration, token, key, address, destination or file stops the start: no other value can be meant.
+Such a value is replaced by the nearest right one, with a warning; STRICT_SETTINGS refuses it. A wrong port, limit,
+duration, token, key, address, destination or file stops the start, because no other value can be meant.
 """
 
 ALWAYS_STOP: Final = frozenset(
@@ -42,20 +42,20 @@ ALWAYS_STOP: Final = frozenset(
         *("grouping_ms", "drain_seconds", "workers", "dispatchers", "worker_max_calls"),
     }
 )
-"""Settings where even a word for nothing (`undefined`) stops the start.
+"""Settings where even a word for "no value" (`undefined`) stops the start.
 
-Their defaults may open what was to be closed, or bound nothing.
+Their defaults may open a port that was to be closed, or set no limit.
 """
 
 FREE_TEXT: Final = frozenset({"openai_instructions", "openai_welcome_message", "answer_failed_text"})
-"""Settings that are text for people and models, where ` # ` begins no comment."""
+"""Settings with text for people and models, where ` # ` begins no comment."""
 
 _NONE: Final = frozenset({"none"})
 _OFF: Final = frozenset({"none", "null"})
 
 MEANT_WORDS: Final = {
     "openai_turn_detection": _NONE,
-    # Some services know it. At OpenAI it is a wrong value like others.
+    # Some services accept `none`. For OpenAI it is a wrong value like others.
     "openai_reasoning_effort": _NONE,
     "openai_tool_choice": _NONE,
     "transfer_allowed": _NONE,
@@ -67,7 +67,7 @@ MEANT_WORDS: Final = {
     "silence_hangup_seconds": _OFF,
     "max_call_seconds": _OFF,
 }
-"""Words for nothing that are values of a setting, in lower case."""
+"""Words for "no value" that are values of a setting, in lower case."""
 
 
 def nearest(error: Mapping[str, Any]) -> object:

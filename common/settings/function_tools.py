@@ -1,9 +1,9 @@
-"""Function tools in a form that OpenAI's API accepts, because it refuses a whole session for one wrong tool.
+"""Function tools in a form that OpenAI's API accepts, because the API refuses a whole session for one wrong tool.
 
-A tool is mended where its meaning can be kept or widened, and refused otherwise. A wider schema is safe, because
-the model's arguments are checked against the author's schema. One case narrows: a property that only some
-alternatives name keeps its schema, although the others would accept anything there. Rules of the API, with their
-sources:
+A tool is corrected where its meaning can be kept or widened, and refused otherwise. A wider schema is safe,
+because the model's arguments are checked against the author's schema. In one case the schema becomes narrower: a
+property that only some alternatives name keeps its schema, although the other alternatives accept any value. Rules
+of the API, with their sources:
 
 - an array schema needs `items`, at any depth: "array schema missing items"
   (https://github.com/livekit/agents/issues/1021); the empty schema is enough
@@ -33,14 +33,14 @@ NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 MAX_TOOLS: Final = 128
 MAX_DESCRIPTION_CHARACTERS: Final = 1024
 MAX_TOOL_BYTES: Final = 64 * 1024
-"""As JSON. A tool goes to the model with every session."""
+"""Maximum length as JSON, because a tool is sent to the model with every session."""
 
 MARK: Final = " […]"
 MAX_REFERENCES: Final = 16
-"""`$ref`s and combinations within each other that are followed at the top of a schema."""
+"""Maximum depth of `$ref`s and combinations at the top of a schema."""
 MAX_ALTERNATIVES: Final = 64
 MAX_PARTS: Final = 500
-"""Parts of the top of one schema, each counted as often as it is referred to."""
+"""Maximum number of parts at the top of one schema, each counted as often as it is referenced."""
 
 _DROPPED: Final = ("enum", "const", "not")
 _EITHER: Final = ("anyOf", "oneOf")
@@ -61,9 +61,9 @@ class Change:
     """A change that was made to a tool, for a log line.
 
     Attributes:
-        tool: the name of the tool, as far as it has one.
-        field: the changed field; empty if the tool was left out.
-        done: what was done.
+        tool: the name of the tool, if it has one.
+        field: the changed field; empty if the tool was dropped.
+        done: description of the change.
     """
 
     tool: str
@@ -75,10 +75,10 @@ class Change:
 
 
 def mend(function: Mapping[str, Any]) -> tuple[dict[str, Any], list[Change]]:
-    """Return a function tool that the API accepts, and what was changed. The given tool stays as it is.
+    """Return a function tool that the API accepts, and the changes made. The given tool stays unchanged.
 
     Raises:
-        ValueError: the tool cannot be mended; says why.
+        ValueError: the tool cannot be corrected; says why.
     """
     name = function.get("name")
     if not isinstance(name, str) or not NAME.fullmatch(name):
@@ -98,9 +98,9 @@ def mend(function: Mapping[str, Any]) -> tuple[dict[str, Any], list[Change]]:
 
 
 def mend_all(tools: Iterable[object]) -> tuple[list[Any], list[Change]]:
-    """Return the tools of a session that the API accepts, and what was changed or left out.
+    """Return the tools of a session that the API accepts, and the changes made.
 
-    Tools that are no functions (MCP servers) pass as they are.
+    Tools that are not functions (MCP servers) pass unchanged.
     """
     made: list[Any] = []
     changes: list[Change] = []
@@ -119,7 +119,7 @@ def mend_all(tools: Iterable[object]) -> tuple[list[Any], list[Change]]:
 
 
 def by_tool(changes: Iterable[Change]) -> dict[str, str]:
-    """Return the changes of each tool as one text, for one log line a tool."""
+    """Return the changes of each tool as one text, for one log line per tool."""
     told: dict[str, list[str]] = {}
     for change in changes:
         told.setdefault(change.tool, []).append(str(change))
@@ -127,7 +127,7 @@ def by_tool(changes: Iterable[Change]) -> dict[str, str]:
 
 
 def cut_at_a_word(text: str, max_characters: int) -> str:
-    """Return the beginning of a text, up to the last word that fits, and a mark that it was longer."""
+    """Return the beginning of a text, truncated at a word, with a mark that it was longer."""
     if len(text) <= max_characters:
         return text
     room = max_characters - len(MARK)
@@ -168,7 +168,7 @@ def _parameters(schema: object) -> tuple[dict[str, Any], list[tuple[str, str]]]:
 
 
 class _Top:
-    """The top of one tool's parameters, made into a single object without references and combinations."""
+    """The top of one tool's parameters, converted into one object without references and combinations."""
 
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
@@ -179,7 +179,7 @@ class _Top:
         self._parts += 1
         if not isinstance(schema, dict):
             raise ValueError("must have parameters whose parts are objects")
-        # References may branch: without a bound on all parts, 16 levels are enough to never end.
+        # References may branch, so 16 levels without a bound on all parts could take practically for ever.
         if depth > MAX_REFERENCES or self._parts > MAX_PARTS:
             raise ValueError("must have parameters with fewer references within each other")
         if not _may_be_object(schema):
@@ -196,7 +196,7 @@ class _Top:
         return made
 
     def _branches(self, value: object, depth: int) -> list[dict[str, Any]]:
-        """Return the alternatives that are objects: arguments are never anything else."""
+        """Return the alternatives that are objects, because arguments are always objects."""
         made = []
         for each in _alternatives(value):
             try:
@@ -232,7 +232,7 @@ def _referred(reference: object, root: Mapping[str, Any]) -> object:
 
 
 def _both(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an object's schema that accepts at least all that both accept."""
+    """Return an object's schema that accepts at least all values that both schemas accept."""
     made = {**other, **one}
     properties = dict(_properties(one))
     for name, schema in _properties(other).items():
@@ -251,7 +251,7 @@ def _both(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("$defs", "definitions"):
         if isinstance(one.get(name), dict) and isinstance(other.get(name), dict):
             made[name] = {**other[name], **one[name]}
-    # "Nothing else" of one side speaks of its own properties alone.
+    # `additionalProperties: false` of one schema refers only to that schema's own properties.
     closed = [each for each in (one, other) if each.get("additionalProperties") is False]
     if closed and any(properties.keys() - _properties(each).keys() for each in closed):
         made.pop("additionalProperties", None)
@@ -259,7 +259,7 @@ def _both(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _either(branches: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return an object's schema that accepts at least all that one of these accepts."""
+    """Return an object's schema that accepts at least all values that one of the branches accepts."""
     schemas: dict[str, list[Any]] = {}
     for branch in branches:
         for name, schema in _properties(branch).items():
@@ -279,7 +279,7 @@ def _either(branches: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _one_of(schemas: list[Any]) -> Any:
-    """Return one schema for a property that differs between alternatives: of constants an `enum`."""
+    """Return one schema for a property that differs between alternatives; constants give an `enum`."""
     if len(schemas) == 1:
         return schemas[0]
     values: list[Any] = []
@@ -304,7 +304,7 @@ def _required(schema: Mapping[str, Any]) -> list[str]:
 
 
 def _with_items(schema: Any, path: str, paths: list[str]) -> Any:
-    """Return a schema whose arrays all have `items`; `paths` gets the places that were changed."""
+    """Return a schema whose arrays all have `items`; the changed places are added to `paths`."""
     if not isinstance(schema, dict):
         return schema
     made: dict[str, Any] = {}
@@ -321,7 +321,7 @@ def _with_items(schema: Any, path: str, paths: list[str]) -> Any:
     if kind == "array" or (isinstance(kind, list) and "array" in kind):
         items = made.get("items")
         if isinstance(items, list):
-            # A tuple of draft 7. The API takes one schema for all elements.
+            # A tuple of draft 7. The API accepts only one schema for all elements.
             schemas = [_with_items(each, f"{path}.items", paths) for each in items]
             made["items"] = {"anyOf": schemas} if schemas else {}
             paths.append(path)

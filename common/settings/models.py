@@ -1,4 +1,4 @@
-"""What is known of the services that speak the Realtime API, of their models and of their voices.
+"""Facts about the services with a Realtime API, their models and their voices.
 
 Sources: the docstrings of `openai.types.realtime` (`RealtimeSessionCreateRequest.model`,
 `AudioTranscription.model`), https://developers.openai.com/api/docs/deprecations (read in November 2026) and
@@ -22,7 +22,7 @@ VOICES: Final = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "
 
 XAI_DEFAULT_MODEL: Final = "grok-voice-latest"
 XAI_DEFAULT_VOICE: Final = "eve"
-# xAI documents `grok-transcribe`, which repeats its text while it listens. Any other name transcribes once.
+# xAI documents `grok-transcribe`, which repeats its text while it receives audio. Other names give one transcript.
 XAI_DEFAULT_TRANSCRIPTION_MODEL: Final = "whisper-1"
 XAI_VOICES: Final = (
     *("eve", "ara", "rex", "sal", "leo", "carina", "zagan", "helix", "orion", "luna", "iris", "altair", "zenith"),
@@ -42,7 +42,7 @@ STORED_PROMPTS_END: Final = date(2026, 11, 30)
 
 
 class Service(Enum):
-    """Who answers at an address."""
+    """A service at an address."""
 
     OPENAI = "OpenAI"
     AZURE = "Azure OpenAI"
@@ -62,7 +62,7 @@ _HOSTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Shutdown:
-    """When OpenAI takes a model away, and what takes its place."""
+    """The day on which OpenAI removes a model, and the replacement."""
 
     day: date
     replacement: str
@@ -126,11 +126,11 @@ LANGUAGES: Final = {
     "turkish": "tr",
     "ukrainian": "uk",
 }
-"""Names of languages, as people write them in place of the code (ISO 639-1)."""
+"""Names of languages, which people write instead of the code (ISO 639-1)."""
 
 
 def service_of(base_url: str) -> Service:
-    """Who answers at `base_url`, by its host or the domain that the host is in."""
+    """Return the service at `base_url`, by its host or the domain of the host."""
     try:
         host = (urlsplit(base_url).hostname or "").rstrip(".")
     except ValueError:
@@ -142,7 +142,7 @@ def service_of(base_url: str) -> Service:
 
 
 def realtime_url(base_url: str) -> str:
-    """`base_url` as ws(s)://.../realtime, without query and trailing slash."""
+    """Return `base_url` as ws(s)://.../realtime, without query and trailing slash."""
     url = urlsplit(base_url)
     scheme = {"http": "ws", "https": "wss"}.get(url.scheme, url.scheme)
     path = url.path.rstrip("/").removesuffix("/realtime")
@@ -150,7 +150,7 @@ def realtime_url(base_url: str) -> str:
 
 
 def default_model(service: Service) -> str:
-    """The model of calls for which none is set. At Azure the name of a deployment, which may differ."""
+    """Return the model of calls without a set model. At Azure it names a deployment, whose name may differ."""
     return XAI_DEFAULT_MODEL if service is Service.XAI else DEFAULT_MODEL
 
 
@@ -160,26 +160,26 @@ def default_transcription_model(service: Service) -> str:
 
 
 def default_voice(service: Service) -> str:
-    """The voice of calls for which none is set."""
+    """Return the voice of calls without a set voice."""
     return XAI_DEFAULT_VOICE if service is Service.XAI else DEFAULT_VOICE
 
 
 def speaks_beta(model: str) -> bool:
-    """Whether a model of this name is spoken to in the beta dialect, wherever it still is spoken to at all."""
+    """Return whether a model of this name needs the beta dialect."""
     return "-realtime-preview" in model.lower()
 
 
 def replacement_of(model: str) -> str:
-    """Return OpenAI's voice model of the size of a model that is gone, or that has no voice."""
+    """Return OpenAI's voice model of the same size as a model that was removed, or that has no voice."""
     is_small = re.search(r"(?:^|[^a-z])(?:mini|nano)(?:[^a-z]|$)", model.lower())
     return DEFAULT_SMALL_MODEL if is_small else DEFAULT_MODEL
 
 
 def may_speak(model: str, service: Service) -> bool:
-    """Whether a service may have a voice model of this name.
+    """Return whether a service may have a voice model of this name.
 
-    OpenAI's voice models are known by their names. Elsewhere names are free, so text models that are known are
-    ruled out alone.
+    OpenAI's voice models are known by their names. Other services choose names freely, so only known text models
+    are excluded.
     """
     name = model.lower()
     if any(mark in name for mark in _MARKS_OF_SPEECH):
@@ -188,7 +188,7 @@ def may_speak(model: str, service: Service) -> bool:
 
 
 def cannot_reason(model: str) -> bool:
-    """Whether the model is one of OpenAI's that are known to refuse `reasoning`; False for unknown ones."""
+    """Return whether the model is one of OpenAI's that refuse `reasoning`; False for unknown models."""
     name = model.lower()
     if speaks_beta(name) or name.startswith("gpt-audio"):
         return True
@@ -196,7 +196,7 @@ def cannot_reason(model: str) -> bool:
 
 
 def reasoning_efforts(service: Service) -> tuple[str, ...]:
-    """The efforts that a service knows."""
+    """Return the efforts that a service accepts."""
     match service:
         case Service.XAI:
             return XAI_REASONING_EFFORTS

@@ -1,4 +1,4 @@
-"""The right value that is nearest to a wrong one, for settings that start with it and a warning."""
+"""The right value that is nearest to a wrong one, for settings that are replaced with a warning."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import math
 from collections.abc import Iterable
 
 MIN_PREFIX_CHARACTERS = 3
-"""Shorter beginnings of a word fit too many words."""
+"""Minimum length of a prefix: shorter ones fit too many words."""
 
 MAX_CHARACTERS = 64
-"""A longer value is no misspelt word, and comparing it takes long."""
+"""Maximum length: a longer value is not a misspelt word, and takes long to compare."""
 
 
 def nearest_word(value: object, choices: Iterable[str]) -> str | None:
-    """Return the choice that `value` begins, or that is spelt most like it; None: no choice is near."""
+    """Return the choice that begins with `value`, or is spelt most like it; None: no choice is near."""
     written = str(value).strip().lower()
     allowed = tuple(choices)
     if len(written) > MAX_CHARACTERS:
@@ -28,7 +28,7 @@ def nearest_word(value: object, choices: Iterable[str]) -> str | None:
 
 
 def nearest_number(value: object, low: float, high: float) -> float | None:
-    """Return the number from `low` to `high` that is nearest; None: `value` is no number.
+    """Return the nearest number from `low` to `high`; None: `value` is not a number.
 
     A decimal comma is read as a point.
     """

@@ -1,4 +1,4 @@
-"""Wrong settings as an operator reads them: short, and without secrets."""
+"""Wrong settings as lines for an operator: short, and without secrets."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ SHOWN_CHARACTERS: Final = 80
 
 
 def shown(value: object) -> str:
-    """Return a value as a line may show it: without what may be a secret, and cut."""
-    # The text before an @ may be a password, however the rest is misspelt.
+    """Return a value as a line may show it: truncated, and without possible secrets."""
+    # The text before an @ may be a password, even if the rest is misspelt.
     text = str(value)
     made = redact(f"***@{text.rpartition('@')[2]}" if "@" in text else text)
     return made if len(made) <= SHOWN_CHARACTERS else made[:SHOWN_CHARACTERS] + "..."
 
 
 def of_file(name: str, path: Path | None) -> str | None:
-    """Return why the file of a setting is of no use; None: it can be read, or there is none."""
+    """Return the problem of a setting's file; None: the file can be read, or none is set."""
     if path is None:
         return None
     try:
-        # Not opened: it may be a pipe, which can be read once.
+        # The file is not opened, because a pipe can be read only once.
         is_folder = stat.S_ISDIR(path.stat().st_mode)
         code = errno.EISDIR if is_folder else 0 if os.access(path, os.R_OK) else errno.EACCES
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Recordings that a dispatcher plays by itself: FALLBACK_WAV and FILLER_WAV."""
+"""Recordings that a dispatcher plays without a worker: FALLBACK_WAV and FILLER_WAV."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def read_recording(path: Path) -> bytes:
     """Read a recording as PCM16 at 8 kHz.
 
     Raises:
-        WavError: the file cannot be read, holds no sound, or more than `MAX_SECONDS`.
+        WavError: the file cannot be read, has no sound, or lasts longer than `MAX_SECONDS`.
     """
     pcm = read_wav(path)
     if not pcm:
@@ -28,7 +28,7 @@ def read_recording(path: Path) -> bytes:
 
 
 def problem_of(variable: str, chosen: str) -> str | None:
-    """Return the line about a recording that cannot be played; None if it can."""
+    """Return a line about a recording that cannot be played; None if it can."""
     if chosen in (NONE, BUILTIN):
         return None
     path = Path(chosen)

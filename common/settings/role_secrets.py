@@ -1,8 +1,10 @@
-"""Which role reads which secret. A process takes no notice of the other secrets, wherever they are set."""
+"""The roles that read each secret. A process ignores all other secrets, wherever they are set."""
 
 from __future__ import annotations
 
 from typing import Final
+
+from common.settings.renamed import current_name
 
 _DISPATCHER = frozenset({"dispatcher"})
 _WORKER = frozenset({"worker"})
@@ -22,7 +24,7 @@ READERS: Final = {
     "cluster_tls_key": _DISPATCHER | _WORKER,
     "redis_url": _DISPATCHER | _WORKER,
 }
-"""By the name of the setting: every setting that is a secret, that may hold one, or that names the file of one."""
+"""The roles that read a setting, for every setting that is a secret, may hold one, or names the file of one."""
 
 
 def is_withheld(name: str, role: str) -> bool:
@@ -30,5 +32,14 @@ def is_withheld(name: str, role: str) -> bool:
 
     `serve` reads all settings, because it checks those of its children.
     """
-    readers = READERS.get(name.lower().removesuffix("_file"))
+    readers = READERS.get(_setting(name))
     return readers is not None and role != "serve" and role not in readers
+
+
+def may_hold_secret(name: str) -> bool:
+    """Return whether the variable `name`, in any case, is a setting that may hold a secret, or names its file."""
+    return _setting(name) in READERS
+
+
+def _setting(name: str) -> str:
+    return current_name(name).removesuffix("_file")

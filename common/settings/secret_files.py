@@ -1,4 +1,4 @@
-"""Secrets that are given by file: `NAME_FILE` names the file that holds the value of `NAME`."""
+"""Secrets in files: `NAME_FILE` names the file that holds the value of `NAME`."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Final
 from common.observe.redaction import redact
 
 MAX_BYTES: Final = 1 << 16
-"""Longer than any secret: a file that is larger is another one."""
+"""Maximum length of a secret: a longer file is not the file of a secret."""
 
 SUFFIX: Final = "_file"
 
 
 @dataclass(frozen=True, slots=True)
 class WithFiles:
-    """Values of settings, those of files included.
+    """Values of settings, including values from files.
 
     Attributes:
         values: by the name of the setting.
-        by_file: names of settings whose value is a file's, or would be.
-        problems: a line for each file that is of no use.
+        by_file: names of settings whose value comes from a file.
+        problems: a line for each file that cannot be used.
     """
 
     values: dict[str, str]
@@ -31,11 +31,11 @@ class WithFiles:
 
 
 def read(values: Mapping[str, str], secrets: Collection[str]) -> WithFiles:
-    """Reads the files that `values` names.
+    """Read the files that `values` names.
 
     Args:
-        values: what is set, in lower case.
-        secrets: names of the settings that may be files.
+        values: the set values, with names in lower case.
+        secrets: names of the settings that may be in files.
     """
     read_values = dict(values)
     problems = []
@@ -48,7 +48,7 @@ def read(values: Mapping[str, str], secrets: Collection[str]) -> WithFiles:
         try:
             read_values[name] = _secret(Path(path))
         except ValueError as error:
-            # Somebody may have set the secret itself.
+            # An operator may have set the secret itself by mistake.
             problems.append(f"{name.upper()}_FILE={redact(path)!r} {error}")
     return WithFiles(read_values, frozenset(by_file), tuple(problems))
 

@@ -1,4 +1,4 @@
-"""The secrets of a process as they are now: they can be replaced while it runs."""
+"""The current secrets of a process, which can be replaced while it runs."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from common.net.tokens import Token
-from common.settings.settings import SECRETS, Settings
+from common.settings.fields import SECRETS
+from common.settings.settings import Settings
 
 MAX_FORMER: Final = 4
-"""Settings before those of now whose secrets are still looked for in what is shown."""
+"""Number of former settings whose secrets are still hidden in texts."""
 
 _TOKENS: Final = ("sts_token", "admin_token", "cluster_token")
 
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """What has come of settings that were read again.
+    """The result of reloaded settings.
 
     Attributes:
-        changed: variables of secrets that were replaced.
-        need_restart: variables of settings that differ, and stay as they were.
+        changed: variables of replaced secrets.
+        need_restart: variables of settings that differ, and keep their old values until a restart.
     """
 
     changed: tuple[str, ...]
@@ -34,10 +35,10 @@ class Secrets:
     """The secrets of one process.
 
     Attributes:
-        settings: those of the start, with the secrets of now.
-        sts_token: what AVR Core has to bring; None: nothing.
-        admin_token: what the calls API asks for; None: nothing.
-        cluster_token: what dispatchers and workers prove to each other; None: nothing.
+        settings: the settings of the start, with the current secrets.
+        sts_token: the token that AVR Core must send; None: no token is needed.
+        admin_token: the token for the calls API; None: no token is needed.
+        cluster_token: the token that dispatchers and workers prove to each other; None: no token is needed.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -49,13 +50,13 @@ class Secrets:
 
     @property
     def seen(self) -> frozenset[str]:
-        """All secrets of now, and of the latest settings before: a peer may still quote them."""
+        """All current secrets, and those of the latest former settings, which a peer may still quote."""
         return self.settings.secrets.union(*self._former)
 
     def replace(self, fresh: Settings) -> Replacement:
-        """Takes over the secrets of `fresh`; everything else stays as it is.
+        """Replace the secrets with those of `fresh`; all other settings stay.
 
-        A token that was set or unset opens or closes a door, and takes a restart.
+        A token that was set or unset opens or closes a port, and needs a restart.
         """
         before = self.settings
         differ = [name for name in type(before).model_fields if getattr(fresh, name) != getattr(before, name)]
@@ -86,6 +87,6 @@ def _can_be_replaced(name: str, before: Settings, fresh: Settings) -> bool:
 
 
 def _without_account(url: str | None) -> tuple[str, ...]:
-    """A Redis's address, which the process stays with, without user and password."""
+    """Return the address of a Redis, which cannot change during a run, without user and password."""
     parts = urlsplit(url or "")
     return (parts.scheme, parts.netloc.rpartition("@")[2], parts.path, parts.query)

@@ -1,7 +1,7 @@
-"""The fields of a Realtime session that operators may set: how they are checked, and how they go over others.
+"""The fields of a Realtime session that operators may set: how they are checked and merged.
 
-The shape is that of the GA dialect, `openai.types.realtime.RealtimeSessionCreateRequest`. Fields that are not
-known here pass as they are: a service may know them.
+The shape is that of the GA dialect, `openai.types.realtime.RealtimeSessionCreateRequest`. Unknown fields pass
+unchanged, because a service may know them.
 """
 
 from __future__ import annotations
@@ -14,37 +14,31 @@ from typing import Any, Final
 from common.settings import function_tools
 from common.settings.function_tools import Change
 from common.settings.models import Service, reasoning_efforts
-from common.settings.values import (
-    Parser,
-    boolean,
+from common.settings.session_values import (
     language,
     max_tokens,
     model_of,
-    number,
-    one_of,
     prompt_variables,
-    text,
     tool,
     tool_choice,
     tracing,
     truncation,
     voice_of,
-    whole_number,
     without_region,
-    word,
 )
+from common.settings.values import Parser, boolean, number, one_of, text, whole_number, word
 
 
 @dataclass(frozen=True, slots=True)
 class Nullable:
-    """A field that the API takes null for, which turns it off; null for any other field unsets it."""
+    """A field that null turns off at the API; null for any other field unsets it."""
 
     inner: Shape
 
 
 @dataclass(frozen=True, slots=True)
 class ListOf:
-    """A list; an element that is wrong is left out alone."""
+    """A list, in which a wrong element is dropped alone."""
 
     element: Parser
 
@@ -54,7 +48,7 @@ Shape = Parser | Nullable | ListOf | dict[str, "Shape"]
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """A field that is wrong, by its path (`audio.output.voice`), and what is allowed. Never the value.
+    """A wrong field with its path (`audio.output.voice`) and the allowed values, but never its value.
 
     Attributes:
         path: of the field.
@@ -67,7 +61,7 @@ class Wrong:
     given: str = field(default="", compare=False)
 
 
-# Fields of the beta dialect and of xAI's, and short names, with their place.
+# Fields of the beta dialect and of xAI, and short names, with their places.
 _PLACES: Final[dict[str, tuple[str, ...]]] = {
     "system": ("instructions",),
     "modalities": ("output_modalities",),
@@ -101,7 +95,7 @@ _ONLY_OF: Final = {"server_vad": _OF_SERVER_VAD.keys(), "semantic_vad": _OF_SEMA
 
 def _spoken(value: object) -> object:
     if value not in (["audio"], ["audio", "text"], ["text", "audio"]):
-        raise ValueError('must be ["audio"]: a telephone call is spoken')
+        raise ValueError('must be ["audio"], because a telephone call has only sound')
     return ["audio"]
 
 
@@ -111,7 +105,7 @@ def _version(value: object) -> object:
 
 @functools.cache
 def session_shape(service: Service) -> dict[str, Shape]:
-    """The fields of a session with a service."""
+    """Return the fields of a session with a service."""
     kinds = ("server_vad",) if service is Service.XAI else ("server_vad", "semantic_vad")
     return {
         "type": one_of(("realtime",)),
@@ -140,19 +134,22 @@ def session_shape(service: Service) -> dict[str, Shape]:
 
 
 def is_session_field(name: str) -> bool:
-    """Whether this is the name of a field that stands at the top of a session, in whatever dialect."""
+    """Return whether `name` is a top-level field of a session, in any dialect."""
     return name in _PLACES or name in session_shape(Service.OTHER)
 
 
 def checked(
     given: Mapping[str, Any], service: Service, *, unsets: bool = True
 ) -> tuple[dict[str, Any], list[Wrong]]:
-    """`given` in the GA shape, with values as they are sent, without the fields that are wrong; and those.
+    """Check the fields of a session.
 
     Args:
-        given: fields of a session.
-        service: that is to have them.
+        given: fields of a session, in any dialect.
+        service: receives the fields.
         unsets: null unsets a field that cannot be turned off. Otherwise null is wrong there.
+
+    Returns:
+        the right fields in the GA shape, with values in the form in which they are sent; and the wrong fields.
     """
     wrong: list[Wrong] = []
     session = _object(_placed(given), session_shape(service), "", wrong, unsets)
@@ -160,9 +157,9 @@ def checked(
 
 
 def without_nulls(given: Mapping[str, Any], service: Service) -> dict[str, Any]:
-    """`given` without the fields that are null, as services write fields that they do not set.
+    """Return `given` without null fields, which services write for fields that they do not set.
 
-    Null stays where the API takes it, and turns a field off (`Nullable`).
+    Null stays where the API accepts it to turn a field off (`Nullable`).
     """
     shape = session_shape(service)
     return {
@@ -206,15 +203,16 @@ def kind_of(value: object) -> str:
 
 
 def tool_key(tool: Mapping[str, Any]) -> str:
-    """Return the name under which a session has a tool: a function's, or an MCP server's label."""
+    """Return the name of a tool within a session: a function's name, or an MCP server's label."""
     return str(tool.get("name") or tool.get("server_label") or tool.get("type"))
 
 
 def accepted(session: Mapping[str, Any]) -> tuple[dict[str, Any], list[Change]]:
-    """Return fields of a session in a form that the API accepts, and what was changed.
+    """Return fields of a session in a form that the API accepts, and the changes made.
 
-    The API refuses a session as a whole for one wrong tool, or for a transcription language with a region. The
-    fields may be unchecked: fields of another shape pass as they are.
+    The API refuses a whole session for one wrong tool, or for a transcription language with a region. The fields
+    may be
+    unchecked: fields of another shape pass unchanged.
     """
     changes: list[Change] = []
     made = dict(session)
@@ -258,10 +256,10 @@ def _without_regions(transcription: dict[str, Any], changes: list[Change]) -> di
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any], service: Service) -> dict[str, Any]:
-    """`base` with the fields of `over`, which `checked` returned.
+    """Return `base` with the fields of `over`, which `checked` returned.
 
-    Objects of one type are merged, lists are replaced. Null turns a field off where the API takes it, and
-    otherwise unsets it.
+    Objects of one type are merged, lists are replaced. Null turns a field off where the API accepts null, and
+    unsets other fields.
     """
     session = _merged(base, over, session_shape(service))
     turn_detection = session.get("audio", {}).get("input", {}).get("turn_detection")
@@ -274,7 +272,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any], service: Service) -
 
 
 def changed(session: Mapping[str, Any], change: Mapping[str, Any], service: Service) -> dict[str, Any]:
-    """`session` with a change that was `checked`: as `merged`, but tools are merged by name (`with_tools`)."""
+    """Return `session` with a checked change: as `merged`, but tools are merged by name (`with_tools`)."""
     made = merged(session, {name: value for name, value in change.items() if name != "tools"}, service)
     if "tools" in change:
         made["tools"] = with_tools(session.get("tools") or (), change["tools"])
@@ -282,10 +280,10 @@ def changed(session: Mapping[str, Any], change: Mapping[str, Any], service: Serv
 
 
 def with_tools(tools: Iterable[dict[str, Any]], change: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return `tools` with those of a change, by name.
+    """Return `tools` with the tools of a change, by name.
 
-    The fields of a function are merged: its description may change alone. An MCP server is replaced, because the
-    credentials of one server must not be sent to another.
+    The fields of a function are merged, so that its description may change alone. An MCP server is replaced,
+    because the credentials of one server must not be sent to another.
     """
     made = {tool_key(tool): tool for tool in tools}
     for given in change:
@@ -299,7 +297,8 @@ def with_tools(tools: Iterable[dict[str, Any]], change: Iterable[dict[str, Any]]
 def touched(session: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of `session` that a change touches, each as a whole.
 
-    The API replaces an object such as `turn_detection`, and would otherwise lose what the change does not name.
+    The API replaces an object such as `turn_detection`, and would otherwise lose the parts that the change does
+    not name.
     """
     made: dict[str, Any] = {name: session.get(name) for name in change if name != "audio"}
     if isinstance(change.get("audio"), dict):
@@ -313,7 +312,7 @@ def touched(session: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, 
 
 
 def _placed(given: Mapping[str, Any]) -> dict[str, Any]:
-    """`given` with short names and other dialects' in their places; what is in its place wins over them."""
+    """Return `given` with short names and other dialects' names in their places; a field in its place wins."""
     session: dict[str, Any] = {}
     for name, value in given.items():
         if name in _PLACES:
@@ -348,7 +347,7 @@ def _object(
 def _value(value: object, shape: Shape, path: str, wrong: list[Wrong], unsets: bool) -> object:
     match shape:
         case Nullable(inner):
-            # `false` is how some libraries turn turn detection off.
+            # Some libraries turn turn detection off with `false`.
             return None if value is None or value is False else _value(value, inner, path, wrong, unsets)
         case dict():
             if isinstance(value, dict):
@@ -392,7 +391,7 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any], shape: Shape) -> d
             inner = field.inner if isinstance(field, Nullable) else field
             under = made.get(name)
             if not isinstance(under, dict) or value.get("type", under.get("type")) != under.get("type"):
-                # What is of another type takes its place.
+                # An object of another type replaces the old one.
                 under = {}
             made[name] = _merged(under, value, inner or {})
         else:

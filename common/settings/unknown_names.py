@@ -1,4 +1,4 @@
-"""Variables whose names look like settings and are none, as a misspelt setting has no effect."""
+"""Variables whose names look like settings but are not, because a misspelt setting has no effect."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Collection, Iterator
 from typing import Final
 
 MAX_NAMED: Final = 10
-"""So many variables are named, in a line each."""
+"""Maximum number of variables that are named, each in a line."""
 
 MAX_CHARACTERS: Final = 64
-"""A longer name is cut, and is no misspelt setting."""
+"""Maximum length of a shown name; a longer name is not a misspelt setting."""
 
 _OURS: Final = "openai_"
 _LIKENESS: Final = 0.75
-"""Of names that begin with OPENAI_, which hardly anything else reads."""
+"""For names that begin with OPENAI_, which few other programs read."""
 _LIKENESS_OF_OTHERS: Final = 0.85
 
 # Variables of OpenAI's own packages and command, of AVR's other containers, and of Kubernetes for its services.
@@ -37,7 +37,7 @@ _FOREIGN: Final = re.compile(
 def notices(
     given: Collection[str], known: Collection[str], elsewhere: Collection[str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield names, and a line for the log each, of variables that are no settings; the last line is for the rest.
+    """Yield names of variables that are not settings, with a log line each; the last line stands for the rest.
 
     Args:
         given: names of all variables, in lower case.
@@ -55,10 +55,10 @@ def notices(
     ]
     for name, near in told[:MAX_NAMED]:
         shown = name[:MAX_CHARACTERS].upper() + ("..." if len(name) > MAX_CHARACTERS else "")
-        question = "" if near is None else f": is {near.upper()} meant?"
-        yield name, f"{shown} is no setting and has no effect{question}"
+        question = "" if near is None else f": did you mean {near.upper()}?"
+        yield name, f"{shown} is not a setting and has no effect{question}"
     if len(told) > MAX_NAMED:
-        yield "", f"{len(told) - MAX_NAMED} more variables are no settings and have no effect"
+        yield "", f"{len(told) - MAX_NAMED} more variables are not settings and have no effect"
 
 
 def _looks_like_a_setting(name: str, beginnings: Collection[str]) -> bool:

@@ -1,7 +1,7 @@
-"""Values as they stand in the environment: quotes around them, comments after them, words for nothing.
+"""Values as they are written in the environment: with quotes, comments, and words for "no value".
 
-Compose's list form (`- NAME="value"`) and docker's `--env-file` keep quotes and comments as a part of the value.
-Programs that pass variables on write `undefined`, `None` or `null` for those that they do not have.
+Compose's list form (`- NAME="value"`) and docker's `--env-file` keep quotes and comments as part of the value.
+Programs that pass variables on write `undefined`, `None` or `null` for missing ones.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ _BEFORE_A_QUOTATION: Final = frozenset(" \t\n([{<:,;=-/\"'")
 
 
 class Remark(NamedTuple):
-    """A value that was not taken as it is written.
+    """A value that was changed before its use.
 
     Attributes:
         name: of the setting, in lower case.
         notice: a line for the log.
-        refusal: a line for STRICT_SETTINGS.
+        refusal: a line for STRICT_SETTINGS; None: it is taken all the same.
     """
 
     name: str
     notice: str
-    refusal: str
+    refusal: str | None
 
 
 @dataclass(slots=True)
 class Written:
-    """Values as they are meant, by lower-case name; empty ones are left out.
+    """The meant values, by lower-case name; empty ones are dropped.
 
     Attributes:
         values: of settings, and of all other variables.
-        remarks: on values that were changed.
-        faults: a line for each word that stands for nothing where that stops the start, by name.
+        remarks: about changed values.
+        faults: by name, a line for each word for "no value" that stops the start.
     """
 
     values: dict[str, str] = field(default_factory=dict)
@@ -52,27 +52,27 @@ class Written:
     faults: dict[str, str] = field(default_factory=dict)
 
     def update(self, other: Written) -> None:
-        """Let `other` win, whose source comes first."""
+        """Merge another source, whose values win."""
         decided = other.values.keys() | other.faults.keys()
         self.remarks = [each for each in self.remarks if each.name not in decided] + other.remarks
         self.faults = {name: line for name, line in self.faults.items() if name not in decided} | other.faults
         self.values.update(other.values)
 
     def take_prompt(self) -> None:
-        """Take text in OPENAI_URL_INSTRUCTIONS for the instructions, where there are no others.
+        """Use text in OPENAI_URL_INSTRUCTIONS as the instructions, if there are no others.
 
-        avr-app puts instructions there that begin as a URL may (`Role: You are ...`).
+        avr-app writes instructions there, which may begin like a URL (`Role: You are ...`).
         """
         text = self.values.get("openai_url_instructions", "")
         if _SPACE.search(text) and "openai_instructions" not in self.values:
             del self.values["openai_url_instructions"]
             self.values["openai_instructions"] = text
-            what = "OPENAI_URL_INSTRUCTIONS holds text, and no URL:"
+            what = "OPENAI_URL_INSTRUCTIONS holds text, not a URL:"
             self.remarks.append(
                 Remark(
                     "openai_url_instructions",
                     f"{what} the text is used as OPENAI_INSTRUCTIONS",
-                    f"{what} set OPENAI_INSTRUCTIONS in its place",
+                    f"{what} set OPENAI_INSTRUCTIONS instead",
                 )
             )
 
@@ -90,7 +90,7 @@ def read(
         variables: with names in any case.
         settings: names of all settings, and of the variables that name files of secrets.
         secrets: names of settings whose value has no comment.
-        has_comments: comments may be left in the values.
+        has_comments: values may contain comments.
     """
     written = Written()
     for given, raw in variables.items():
@@ -104,8 +104,8 @@ def read(
                 value = meant
         value = _without_quotes(value)
         if name in settings and value.lower() in UNSET_WORDS - MEANT_WORDS.get(name, frozenset()):
-            refusal = f"{name.upper()}={value!r} is no value: set it, or leave it out"
-            # Without its file a token would be unset, and the port that it guards open.
+            refusal = f"{name.upper()}={value!r} is not a value: set a value, or remove the variable"
+            # Without its file a token would be unset, and its port open to all.
             if name in ALWAYS_STOP or any(name == each + secret_files.SUFFIX for each in secrets):
                 written.faults[name] = refusal
             else:
@@ -122,7 +122,7 @@ def _without_comment(name: str, value: str) -> str:
     if comment is None:
         return value
     before = value[: comment.start()].rstrip()
-    # Instructions that stand in place of their URL may have headings (`# Role`).
+    # Instructions in place of their URL may have headings (`# Role`).
     if name == "openai_url_instructions" and not _HTTP_URL.fullmatch(before):
         return value
     return before
@@ -133,7 +133,7 @@ def _without_quotes(value: str) -> str:
 
 
 def _is_quoted(value: str) -> bool:
-    """Return whether one pair of quotes is around the whole value: `"Hello" she said, "bye"` has two pairs."""
+    """Return whether one pair of quotes encloses the whole value: `"Hello" she said, "bye"` has two pairs."""
     if len(value) < 2 or value[0] != value[-1] or value[0] not in "\"'":
         return False
     # Line breaks may be written as two characters.
@@ -147,5 +147,5 @@ def _is_quoted(value: str) -> bool:
             continue  # an apostrophe
         depth += 1 if before in _BEFORE_A_QUOTATION and not after.isspace() and after != value[0] else -1
         lowest = min(lowest, depth)
-    # Otherwise some quote has no partner inside, as the plural in 'the callers' names'.
+    # Otherwise a quote inside has no partner, as the plural in 'the callers' names'.
     return not (lowest == 0 and depth == 1)

@@ -1,1 +1,1 @@
-"""Redis: which worker holds which call, and what was said in it."""
+"""Redis: which worker holds which call, and the memory of calls."""

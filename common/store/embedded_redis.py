@@ -1,10 +1,10 @@
-"""The Redis that `serve` starts when there is no REDIS_URL: fakeredis on a Unix socket, in a process of its own.
+"""The Redis server that `serve` starts without REDIS_URL: fakeredis on a Unix socket, in a process of its own.
 
     python -m common.store.embedded_redis /folder/redis.sock --beats
 
-prints the line `ready` when it accepts connections, and `beat` each second in which it answers a PING (`--beats`,
-see heartbeat.py). It ends at SIGTERM, SIGINT or SIGQUIT, and keeps nothing. There is no
-password, because the folder of the socket decides who may connect.
+The process prints the line `ready` when it accepts connections, and with `--beats` the line `beat` each second in
+which it answers a PING (see heartbeat.py). It ends at SIGTERM, SIGINT or SIGQUIT, and stores nothing on disk.
+There is no password, because the permissions of the socket's folder decide who may connect.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fakeredis._clients._tcp_server import TCPFakeRequestHandler, encode_reply
 from redis.exceptions import ResponseError
 
 from common.observe import log_writer
-from common.runtime.heartbeat import BEAT_SECONDS, Heartbeat
+from common.runtime.heartbeat import HEARTBEAT_SECONDS, Heartbeat
 
 _READ_BYTES = 65536
 
@@ -35,14 +35,14 @@ _PING_SECONDS = 5.0
 
 
 class _Connection(TCPFakeRequestHandler):
-    """One client, served by a thread that sleeps until there is something to read.
+    """A client, served by a thread that sleeps until there is data to read.
 
-    fakeredis' own handler looks for pushed messages every 10 ms, which nobody here subscribes to, and hangs up
-    after an error reply, so that a client could not even load a script that the server does not have yet.
+    fakeredis' own handler looks for pushed messages every 10 ms, which this service does not use. It also hangs up
+    after an error reply, so that a client could not even load a missing script.
     """
 
     def setup(self) -> None:
-        """Wait in reads and writes: the parent class makes the socket non-blocking."""
+        """Block in reads and writes; the parent class makes the socket non-blocking."""
         super().setup()
         self.connection.setblocking(True)
 
@@ -64,14 +64,14 @@ class _Connection(TCPFakeRequestHandler):
 
 
 class EmbeddedRedis(TcpFakeServer):
-    """A Redis server on a Unix socket. A socket that a killed server left there is replaced.
+    """A Redis server on a Unix socket; a socket file that a killed server left is replaced.
 
     Raises:
-        OSError: the socket cannot be made.
+        OSError: the socket cannot be created.
     """
 
     address_family = socket.AF_UNIX
-    request_queue_size = 128  # Every process of the service may connect at once.
+    request_queue_size = 128  # All processes of the service may connect at once.
 
     def __init__(self, path: Path) -> None:
         path.unlink(missing_ok=True)
@@ -80,25 +80,25 @@ class EmbeddedRedis(TcpFakeServer):
         self.daemon_threads = True
 
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
-        """Accept a client, and give it an address: fakeredis tells its clients apart by theirs."""
+        """Accept a client, and give it a unique address, by which fakeredis tells its clients apart."""
         connection, _ = super().get_request()
         return connection, ("unix", next(self.client_ids))
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of clients that vanish: a killed process is reported by who supervises it."""
+        """Ignore clients that hang up: the supervisor reports a killed process."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
 
 def _beat(path: Path) -> None:
-    """Say on stdout that the server lives, for as long as it answers a new client."""
+    """Write the server's heartbeat to stdout as long as the server answers a new client."""
     heartbeat = Heartbeat(sys.stdout.fileno())
     say = heartbeat.ready
     while True:
         if _answers(path):
             say()
             say = heartbeat.beat
-        time.sleep(BEAT_SECONDS)
+        time.sleep(HEARTBEAT_SECONDS)
 
 
 def _answers(path: Path) -> bool:
@@ -118,12 +118,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("socket", type=Path, help="where to listen")
     parser.add_argument("--beats", action="store_true", help="print a line each second")
     options = parser.parse_args(arguments)
-    # Blocked before there are threads, which inherit it: the signal then waits for `sigwait`.
+    # Blocked before threads start, which inherit the mask: the signals then wait for `sigwait`.
     stop_signals = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
     for ignored in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(ignored, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)
-    log_writer.install()  # a thread that waits for stderr's reader would hold up its client
+    log_writer.install()  # a thread that waits for stderr's reader would delay its client
     try:
         server = EmbeddedRedis(options.socket)
     except OSError as error:
@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
     signal.sigwait(stop_signals)
     log_writer.end()
-    # Threads that serve clients hold nothing that needs an orderly end.
+    # The client threads hold nothing that needs an orderly end.
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""The user and password of a Redis, which can change while a process runs."""
+"""The user and password of a Redis server, which can change while a process runs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from redis.credentials import CredentialProvider
 
 
 class Account(CredentialProvider):
-    """What each new connection is told of user and password.
+    """The user and password that new connections use.
 
     Attributes:
         address: the rest of the URL, as options of a connection.
 
     Raises:
-        ValueError: the URL is none of a Redis.
+        ValueError: the URL is not a Redis URL.
     """
 
     def __init__(self, url: str) -> None:
@@ -24,16 +24,16 @@ class Account(CredentialProvider):
         self.change(url)
 
     def change(self, url: str) -> None:
-        """Takes user and password from a URL."""
+        """Use the user and password of another URL from now on."""
         options: dict[str, Any] = dict(parse_url(url))
         user, password = options.pop("username", None), options.pop("password", None)
         self.address = self.address or options
         self._credentials = (user, password or "") if user else (password,) if password else ()
 
     def get_credentials(self) -> Any:
-        """Returns the arguments of AUTH; none, if there is no password."""
+        """Return the arguments of AUTH; none if there is no password."""
         return self._credentials
 
     async def get_credentials_async(self) -> Any:
-        """Returns the arguments of AUTH; none, if there is no password."""
+        """Return the arguments of AUTH; none if there is no password."""
         return self._credentials

@@ -1,7 +1,7 @@
-"""Who holds which call: leases of workers and pins of calls, in Redis.
+"""The shared state in Redis: leases of workers and calls, pins of calls, and the memory of calls.
 
-The key schema stands on top of `lua/_prelude.lua`. What must be atomic is a script of its own in `lua/`, by the
-clock of Redis. What nobody renews ends with its lease: a process that dies leaves nothing behind.
+The key schema stands on top of `lua/_prelude.lua`. Each atomic operation is a script in `lua/`, by the clock of
+Redis. An entry that is not renewed ends with its lease, so a process that dies leaves nothing behind.
 Needs Redis 6.2 or newer; Redis Cluster is not supported.
 """
 
@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
@@ -24,206 +21,55 @@ from redis.exceptions import RedisError
 
 from common.errors import RegistryUnavailable
 from common.observe.redaction import without_known
+from common.store.keys import KEY_PREFIX, PREVIOUS_KEY_PREFIX
+from common.store.leases import (
+    CallLease,
+    CallRecord,
+    Renewal,
+    WorkerRecord,
+    WorkerState,
+    WorkerStatus,
+    release_order,
+)
+from common.store.memory import MemoryUpdate
+from common.store.pins import NoCapacity, NoCapacityReason, Pin, Superseded
 from common.store.redis_account import Account
 
-# State of a call from its pin until its dispatcher says another.
+# State of a call from its pin until its dispatcher publishes another state.
 CONNECTING = "connecting"
 
-# In the place of a dispatcher: the call's is gone.
+# Stands for the dispatcher of a call whose dispatcher is gone.
 NOBODY = ""
 
-_PREFIX = "avr-sts:"
-# A call that has lost its session is taken in above a worker's capacity, up to so many times; new calls are not.
+# Workers accept calls that lost their session above the capacity, up to this multiple of it; new calls not.
 OVER_CAPACITY = 1.5
 # Commands in flight per process. More connections than this gain nothing: Redis runs one command at a time.
 _MAX_CONNECTIONS = 8
-# Calls per command, so that none holds up Redis (1 ms for others' pins) or this event loop (4 ms) for long.
+# Calls per command, so that one command delays neither Redis (1 ms for others' pins) nor this event loop (4 ms)
+# for long.
 _BATCH = 100
 _CALL_FIELDS = ("worker", "dispatcher", "epoch", "state", "started_at_ms", "pins", "metadata")
-# Fields that tell whether what was said is complete.
+# Fields that tell whether the memory is complete.
 _SAID_CHECKS = frozenset({"version", "fields"})
-# Longer than a dispatcher takes to look, and shorter than anybody takes to place another call with that uuid.
+# Longer than a dispatcher takes to look, and shorter than the time until a new call may have the same uuid.
 _HANG_UP_SECONDS = 5
 _LUA = Path(__file__).with_name("lua")
-# What reading a record raises that nobody of this service wrote.
+# Exceptions of reading a record that another program wrote.
 _NO_RECORD = (ValueError, TypeError, RecursionError)
-# Records of which the log tells that they cannot be read.
+# Maximum number of unreadable records that are logged.
 _MAX_SKIPPED = 100
 
 log = structlog.get_logger()
 
 
-class WorkerState(StrEnum):
-    """Whether a worker takes new calls."""
-
-    READY = "ready"
-    DRAINING = "draining"
-
-    @classmethod
-    def _missing_(cls, value: object) -> Self:
-        # A state of a newer release: whatever it means, it is not "ready".
-        return cls("draining")
-
-
-class NoCapacityReason(StrEnum):
-    """Why no worker could take a call."""
-
-    NO_WORKERS = "no_workers"
-    FULL = "full"
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerRecord:
-    """A worker as it publishes itself.
-
-    Attributes:
-        id: unique per process: a worker that starts again has another one.
-        address: `host:port` where it accepts links.
-        release: dotted numbers, such as `0.1.0`; see `release_order`.
-        capacity: calls that it takes at most.
-        boot_id: what its link hello carries, to tell it from a predecessor at the same address.
-    """
-
-    id: str
-    address: str
-    host: str
-    pid: int
-    release: str
-    capacity: int
-    state: WorkerState
-    boot_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerStatus(WorkerRecord):
-    """A live worker and the number of calls that hold a slot of it."""
-
-    calls: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """A call was given to a worker.
-
-    Attributes:
-        epoch: the call's epoch from now on.
-        pins: how many times the call was given to a worker, this one included.
-        started_at_ms: when it was pinned first; milliseconds since the epoch, by the clock of Redis.
-        attached: the worker had the call already.
-        age_ms: since `started_at_ms`, by the clock of Redis.
-    """
-
-    worker: str
-    address: str
-    epoch: int
-    pins: int
-    started_at_ms: int
-    attached: bool = False
-    age_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class NoCapacity:
-    """No worker could take the call, and nothing was changed: an earlier pin of it stays."""
-
-    reason: NoCapacityReason
-
-
-@dataclass(frozen=True, slots=True)
-class Superseded:
-    """Another dispatcher has the call at a higher epoch, and nothing was changed."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallLease:
-    """A call as the dispatcher that holds its caller publishes it.
-
-    Attributes:
-        started_at_ms: as in `Pin`; None if the call was placed while Redis was away.
-    """
-
-    uuid: str
-    worker: str
-    epoch: int
-    state: str
-    started_at_ms: int | None
-    pins: int
-    metadata: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class CallRecord:
-    """A call as Redis knows it. Fields as in `Pin` and `CallLease`."""
-
-    uuid: str
-    worker: str
-    dispatcher: str
-    epoch: int
-    state: str
-    started_at_ms: int
-    pins: int
-    metadata: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryUpdate:
-    """What is to be written of what was said in a call.
-
-    Attributes:
-        fields: what has changed; None: the field is gone.
-        anew: they are all that there is.
-        version: of this write; `renew` says whether Redis still has it.
-    """
-
-    fields: Mapping[str, str | None]
-    anew: bool
-    version: int = 0
-
-    @property
-    def chars(self) -> int:
-        """How long it is."""
-        return sum(len(name) + len(value or "") for name, value in self.fields.items())
-
-
-@dataclass(frozen=True, slots=True)
-class Renewal:
-    """What a dispatcher learns from its heartbeat.
-
-    Attributes:
-        superseded: uuids that another dispatcher holds: let go of them at once.
-        workers: the live workers.
-        forgotten: uuids that Redis did not know, or of which it lost the last write (`said_versions`). What was
-            said in these calls is to be written anew.
-    """
-
-    superseded: frozenset[str]
-    workers: tuple[WorkerStatus, ...]
-    forgotten: frozenset[str] = frozenset()
-
-
-def release_order(release: str) -> int:
-    """Return a number that grows with the release: its first three dotted numbers, of 4 digits at most.
-
-    A pre-release (`1.2.0rc1`, `1.2.0-rc.1`, `1.2.0.dev3`) comes before its release. Without a number it is 0.
-    """
-    match = re.match(r"v?(\d+)(?:\.(\d+))?(?:\.(\d+))?(.*)", release)
-    if match is None:
-        return 0
-    order = 0
-    for part in match.groups()[:3]:
-        order = order * 10_000 + min(int(part or 0), 9_999)
-    is_final = re.fullmatch(r"(\.\d+)*(\+.*)?", match[4]) is not None
-    return order * 2 + is_final
-
-
 class Registry:
-    """The service's shared memory in Redis.
+    """The service's shared state in Redis.
 
-    Secrets that are known here are not written (`common.observe.redaction`).
+    Known secrets are not written (`common.observe.redaction`).
 
-    Every method raises `RegistryUnavailable` if Redis refuses or does not answer a command within
-    `timeout_seconds`, connecting included. Nothing is tried twice: what a method does may have happened although
-    it raised, and is then put right by the next renewal or the end of a lease.
+    Every method raises `RegistryUnavailable` if Redis refuses a command, or does not answer within
+    `timeout_seconds`, connecting included. Commands are not retried. A command that raised may have been executed
+    all the same; the next renewal or the end of a lease corrects that.
     """
 
     def __init__(self, redis: Redis, *, timeout_seconds: float, account: Account | None = None) -> None:
@@ -232,7 +78,7 @@ class Registry:
         self._timeout_seconds = timeout_seconds
         options = redis.connection_pool.connection_kwargs
         self._name = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
-        # First come, first served; redis-py's own blocking pool lets a newcomer overtake who waits.
+        # First come, first served; in redis-py's own blocking pool a new command may overtake a waiting one.
         self._connections = asyncio.Semaphore(_MAX_CONNECTIONS)
         self._renewing = asyncio.Lock()
         self._skipped: set[tuple[str, str]] = set()
@@ -245,7 +91,7 @@ class Registry:
 
     @classmethod
     def from_url(cls, url: str, *, timeout_seconds: float = 0.5) -> Self:
-        """Make a registry that connects when it is first used.
+        """Create a registry that connects at its first command.
 
         Args:
             url: `redis://`, `rediss://` or `unix://`, as redis-py reads them.
@@ -257,19 +103,19 @@ class Registry:
         pool = ConnectionPool(
             **account.address,
             credential_provider=account,
-            # One deadline around each command (`_bounded`) covers reading and writing: redis-py's own would
-            # start a task per command.
+            # The deadline around each command (`_bounded`) covers reads and writes; redis-py's own would start a
+            # task per command.
             socket_timeout=None,
             socket_connect_timeout=timeout_seconds,
             decode_responses=True,
-            # One odd byte, whoever wrote it, costs its own record and not the whole reply.
+            # An invalid byte then spoils its own record and not the whole reply.
             encoding_errors="replace",
             protocol=2,
         )
         return cls(Redis.from_pool(pool), timeout_seconds=timeout_seconds, account=account)
 
     def use_account(self, url: str | None) -> None:
-        """Has new connections use this URL's user and password; those that are open stay."""
+        """Use this URL's user and password for new connections; open connections stay."""
         if self._account is not None and url is not None:
             self._account.change(url)
 
@@ -282,7 +128,7 @@ class Registry:
         return True
 
     async def aclose(self) -> None:
-        """Close the connections. Leases are left to end by themselves."""
+        """Close the connections; leases end by themselves."""
         await self._redis.aclose()
 
     async def publish_worker(self, worker: WorkerRecord, *, lease_seconds: float) -> None:
@@ -301,15 +147,21 @@ class Registry:
         await self._bounded(self._publish_worker, args=[worker.id, _ms(lease_seconds), *fields])
 
     async def remove_worker(self, worker_id: str) -> None:
-        """Forget a worker that ends. Calls that it still holds stay with their dispatchers."""
+        """Delete a worker that ends. Calls that it still holds stay with their dispatchers."""
         async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.zrem(f"{_PREFIX}workers", worker_id)
-            pipeline.delete(f"{_PREFIX}worker:{worker_id}")
+            pipeline.zrem(f"{KEY_PREFIX}workers", worker_id)
+            pipeline.delete(f"{KEY_PREFIX}worker:{worker_id}")
             await self._bounded(pipeline.execute)
 
     async def workers(self) -> list[WorkerStatus]:
-        """Return the live workers, by id."""
+        """Return the live workers, sorted by id."""
         return self._read_table(await self._bounded(self._workers))
+
+    async def previous_workers(self) -> int:
+        """Return the number of live workers of the release whose keys have another prefix."""
+        seconds, _ = await self._bounded(self._redis.time)
+        key = f"{PREVIOUS_KEY_PREFIX}workers"
+        return int(await self._bounded(self._redis.zcount, key, f"({seconds * 1000}", "+inf"))
 
     async def pin(
         self,
@@ -326,19 +178,19 @@ class Registry:
     ) -> Pin | NoCapacity | Superseded:
         """Give a call to a worker in one atomic step.
 
-        Of the live workers that are ready, not excluded and below their capacity it is one of the newest
-        release, and of these the least loaded for its capacity. A call that is already pinned loses its old
-        slot in the same step, and its old dispatcher is told by its next `renew`.
+        Candidates are the live workers that are ready, not excluded and below their capacity. Of these the newest
+        release wins, then the lowest load relative to the capacity. A pinned call loses its old slot in the same
+        step, and its old dispatcher learns that from its next `renew`.
 
         Args:
-            epoch: the last that the dispatcher knows plus one, 1 for a new call. Never lowers the stored one:
-                the call gets the higher of `epoch` and the stored one plus one.
-            metadata: kept with the call.
-            excluded: ids of workers that must not get it.
-            over_capacity: a worker takes the call while it has fewer than this many times its capacity.
-            attach: a worker that holds the call already, lives and is not excluded, keeps it.
+            epoch: the last epoch that the dispatcher knows plus one; 1 for a new call. The stored epoch never
+                falls: the call gets the higher of `epoch` and the stored one plus one.
+            metadata: stored with the call.
+            excluded: ids of workers that must not get the call.
+            over_capacity: a worker accepts the call below this multiple of its capacity.
+            attach: a live worker that holds the call already, and is not excluded, keeps it.
             known_epoch: epoch at which Redis knew the call as this dispatcher's. The call is superseded if another
-                dispatcher has a higher one. None: a connection that has just begun is the newest.
+                dispatcher has a higher one. None: the connection is new, and therefore the newest.
         """
         reply = await self._bounded(
             self._pin,
@@ -365,14 +217,14 @@ class Registry:
         )
 
     async def unpin(self, uuid: str, *, epoch: int) -> bool:
-        """Forget a call that ended, everything of it.
+        """Delete an ended call with its memory.
 
-        Call it when the call is no longer among those given to `renew`.
+        The call must no longer be among those given to `renew`.
 
         Returns:
-            False if the call was unknown, or pinned at a higher epoch since: then nothing was changed.
+            False if the call was unknown, or has been pinned at a higher epoch: then nothing was changed.
         """
-        # A renewal under way may carry this call and would bring it back.
+        # A renewal under way may carry this call, and would publish it again.
         async with self._renewing:
             pass
         return bool(await self._bounded(self._unpin, args=[uuid, epoch]))
@@ -385,23 +237,23 @@ class Registry:
         lease_seconds: float,
         said_versions: Mapping[str, int] = MappingProxyType({}),
     ) -> Renewal:
-        """Publish again what a dispatcher holds, whether Redis still knows it or not, for `lease_seconds`.
+        """Publish a dispatcher's calls again for `lease_seconds`, whether Redis still knows them or not.
 
-        A worker does so for calls that wait for another dispatcher (`NOBODY`): any that has one goes before it.
-        The calls that another worker has got since are superseded.
+        A worker does the same for calls that wait for another dispatcher (`NOBODY`); a dispatcher of the call
+        takes precedence. Calls that have been given to another worker are superseded.
 
-        `said_versions` has the last `MemoryUpdate.version` written, by uuid. Calls without an entry are not
+        `said_versions` has the last written `MemoryUpdate.version` by uuid. Calls without an entry are not
         compared.
 
-        One round trip up to 100 calls. A call of which Redis knows a higher epoch, or the same epoch of
-        another dispatcher, is left as it is.
+        Up to 100 calls take one round trip. A call is left unchanged if Redis has a higher epoch for it, or the
+        same epoch with another dispatcher.
         """
         batches = [calls[start : start + _BATCH] for start in range(0, len(calls), _BATCH)] or [()]
         superseded: set[str] = set()
         forgotten: set[str] = set()
         async with self._renewing:
             for batch in batches:
-                # The worker table is asked for once, with the last.
+                # The worker table is requested once, with the last batch.
                 args: list[str | int] = [dispatcher, _ms(lease_seconds), int(batch is batches[-1])]
                 for call in batch:
                     started_at_ms = "" if call.started_at_ms is None else call.started_at_ms
@@ -413,15 +265,16 @@ class Registry:
         return Renewal(frozenset(superseded), tuple(self._read_table(table)), frozenset(forgotten))
 
     async def remember(self, said: Mapping[str, MemoryUpdate]) -> set[str]:
-        """Write what was said in calls, for whoever goes on with them.
+        """Write the memory of calls, from which another worker can restore them.
 
-        One round trip. What comes together is to be bounded by the caller: Redis does nothing else meanwhile.
+        All updates take one round trip. The caller must bound their size, because Redis does nothing else
+        meanwhile.
 
         Args:
             said: by uuid.
 
         Returns:
-            the calls that are not pinned: nothing was written of them.
+            the calls that are not pinned, for which nothing was written.
         """
         args: list[str | int] = []
         for uuid, each in said.items():
@@ -436,40 +289,42 @@ class Registry:
         return set(await self._bounded(self._remember, args=args))
 
     async def recall(self, uuid: str) -> dict[str, str]:
-        """Return what was said in a call; empty if nothing is known."""
-        fields: dict[str, str] = await self._bounded(self._redis.hgetall, f"{_PREFIX}said:{uuid}")
+        """Return the memory of a call; empty if there is none."""
+        fields: dict[str, str] = await self._bounded(self._redis.hgetall, f"{KEY_PREFIX}said:{uuid}")
         return {name: value for name, value in fields.items() if name not in _SAID_CHECKS}
 
     async def claim(self, name: str, *, seconds: int) -> bool:
         """Claim a name for some time; return False if it is claimed already."""
-        return bool(await self._bounded(self._redis.set, f"{_PREFIX}claim:{name}", "1", nx=True, ex=seconds))
+        return bool(await self._bounded(self._redis.set, f"{KEY_PREFIX}claim:{name}", "1", nx=True, ex=seconds))
 
     async def ask_to_hang_up(self, uuid: str) -> None:
-        """Leave word for the dispatcher that holds a call, which looks for it with each renewal."""
-        await self._bounded(self._redis.set, f"{_PREFIX}hang-up:{uuid}", "1", ex=_HANG_UP_SECONDS)
+        """Ask the dispatcher that holds a call to hang it up; each renewal looks for such requests."""
+        await self._bounded(self._redis.set, f"{KEY_PREFIX}hang-up:{uuid}", "1", ex=_HANG_UP_SECONDS)
 
     async def asked_to_hang_up(self, uuids: Sequence[str]) -> set[str]:
-        """Return which of these calls are to be hung up."""
-        replies = await self._bounded(self._redis.mget, [f"{_PREFIX}hang-up:{uuid}" for uuid in uuids])
+        """Return the calls that must be hung up."""
+        replies = await self._bounded(self._redis.mget, [f"{KEY_PREFIX}hang-up:{uuid}" for uuid in uuids])
         return {uuid for uuid, reply in zip(uuids, replies, strict=True) if reply is not None}
 
     async def calls(self, limit: int = 10_000) -> list[CallRecord]:
-        """Return live calls, the oldest first; those renewed last if there are more than `limit`."""
-        uuids = await self._bounded(self._redis.zrevrange, f"{_PREFIX}calls", 0, limit - 1)
+        """Return live calls, the oldest first; of more than `limit` calls, the last renewed ones."""
+        uuids = await self._bounded(self._redis.zrevrange, f"{KEY_PREFIX}calls", 0, limit - 1)
         records: list[CallRecord] = []
         for start in range(0, len(uuids), _BATCH):
             batch = uuids[start : start + _BATCH]
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for uuid in batch:
-                    pipeline.hmget(f"{_PREFIX}call:{uuid}", _CALL_FIELDS)
+                    pipeline.hmget(f"{KEY_PREFIX}call:{uuid}", _CALL_FIELDS)
                 replies = await self._bounded(pipeline.execute)
             found = (self._read_call(uuid, values) for uuid, values in zip(batch, replies, strict=True))
             records += (record for record in found if record is not None)
         return sorted(records, key=lambda record: (record.started_at_ms, record.uuid))
 
     async def call(self, uuid: str) -> CallRecord | None:
-        """Return one call, None if it is not pinned."""
-        return self._read_call(uuid, await self._bounded(self._redis.hmget, f"{_PREFIX}call:{uuid}", _CALL_FIELDS))
+        """Return one call; None if it is not pinned."""
+        return self._read_call(
+            uuid, await self._bounded(self._redis.hmget, f"{KEY_PREFIX}call:{uuid}", _CALL_FIELDS)
+        )
 
     def _read_table(self, rows: list[Any]) -> list[WorkerStatus]:
         workers = []
@@ -488,7 +343,7 @@ class Registry:
             return None
 
     def _skip(self, kind: str, key: str, error: Exception) -> None:
-        """A record that is none costs itself alone. Each is logged once, up to a number of them."""
+        """Skip an unreadable record, and log it once, up to a bound of such lines."""
         if (kind, key) not in self._skipped and len(self._skipped) < _MAX_SKIPPED:
             self._skipped.add((kind, key))
             log.error(
@@ -496,8 +351,8 @@ class Registry:
             )
 
     def _script(self, name: str) -> AsyncScript:
-        sources = (_LUA / file for file in ("_prelude.lua", f"{name}.lua"))
-        return self._redis.register_script("\n".join(source.read_text("utf-8") for source in sources))
+        sources = [(_LUA / file).read_text("utf-8") for file in ("_prelude.lua", f"{name}.lua")]
+        return self._redis.register_script("\n".join([f"local PREFIX = '{KEY_PREFIX}'", *sources]))
 
     async def _bounded(self, command: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
         try:

@@ -11,7 +11,7 @@ from typing import Protocol as Interface
 
 import structlog
 
-from common.errors import LinkProtocolError
+from common.errors import LinkProtocolError, ServiceError
 from common.link import wire
 from common.link.wire import Kind
 
@@ -22,7 +22,7 @@ MAX_WAITING_EVENTS = 1000
 log = structlog.get_logger()
 
 
-class CommandError(Exception):
+class CommandError(ServiceError):
     """A command that could not be carried out.
 
     Attributes:

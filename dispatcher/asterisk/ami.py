@@ -6,6 +6,7 @@ from typing import Any
 
 import aiohttp
 
+from common.errors import DependencyError
 from common.net import json_depth
 
 # Maximum time for avr-ami's answer. avr-ami answers after Asterisk has answered.
@@ -13,7 +14,7 @@ TIMEOUT_SECONDS = 5.0
 MAX_MESSAGE_CHARS = 300
 
 
-class AmiError(Exception):
+class AmiError(DependencyError):
     """A command that avr-ami refused or did not answer. The message is for the model and the log."""
 
 

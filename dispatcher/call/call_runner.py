@@ -11,30 +11,30 @@ import structlog
 from prometheus_client import Counter
 from websockets.typing import BytesLike
 
-from common.errors import LinkUnavailable
 from common.link import wire
 from common.net.websocket import WebSocket
 from common.observe.metrics import DispatcherMetrics, FallbackOutcome, RecoveryReason, RepinReason
 from common.observe.redaction import CallSecrets, redact, secrets_in
 from common.observe.relay_timer import RelayTimer
-from common.store.registry import CallLease, NoCapacity, NoCapacityReason, Superseded
+from common.store.leases import CallLease
 from dispatcher.asterisk.ami import Ami, AmiError
 from dispatcher.asterisk.transfers import Transfers
 from dispatcher.avr import protocol
 from dispatcher.avr.caller_connection import CallerConnection, WebSocketCallerConnection
 from dispatcher.avr.legacy import LegacyConnection
-from dispatcher.call import actions, call
+from dispatcher.call import actions
 from dispatcher.call.actions import Metric, Purpose
 from dispatcher.call.announcements import Announcements
 from dispatcher.call.assignment import Assignment, AssignmentState
-from dispatcher.call.call import Call, State
+from dispatcher.call.assignment_channel import AssignmentChannel
+from dispatcher.call.call import Call
 from dispatcher.call.limits import CallLimits
-from dispatcher.call.memory import CallMemory
+from dispatcher.call.states import State
+from dispatcher.call.worker_finder import WorkerFinder
 from dispatcher.workers.links import LinkPool, WorkerLink
-from dispatcher.workers.placement import Found, Placement
+from dispatcher.workers.placement import Placement
+from dispatcher.workers.placement_search import NotPlaced
 
-# A Redis that has not answered in this time may be away: meanwhile the workers are asked who has the call.
-REDIS_IS_SLOW_SECONDS = 0.05
 FIRST_PRIORITY = "1"
 TAKEN_OVER = "another connection with the same uuid has taken this call over"
 
@@ -76,82 +76,8 @@ class Calls(Interface):
         """The call is over."""
 
 
-class LegChannel:
-    """The channel of one leg, at the dispatcher's end."""
-
-    def __init__(self, caller: CallRunner, worker_link: WorkerLink) -> None:
-        self.assignment: Assignment | None = None
-        self._caller = caller
-        self._link: WorkerLink | None = worker_link
-        self._parting: Assignment | None = None
-        self.number = worker_link.open_channel(self)
-
-    @property
-    def uuid(self) -> str:
-        """Of the call."""
-        return self._caller.uuid
-
-    def send(self, record: bytes) -> None:
-        """Send an encoded record; while the link is broken nothing happens: the leg's stream keeps it."""
-        if self._link is not None:
-            self._link.send(record)
-
-    def leave(self) -> None:
-        """Nothing more is sent or expected; while the link is broken the last records wait for the next one."""
-        if self._link is not None:
-            self._link.leave_channel(self.number)
-            self._link = None
-        else:
-            self._parting = self.assignment
-        self.assignment = None
-
-    # Owner of the channel
-
-    def record(self, kind: int, payload: memoryview, received_seconds: float) -> None:
-        """A record of the worker."""
-        if self._parting is not None:
-            self._part(self._parting, kind, payload)
-        elif self.assignment is not None:
-            self._caller.assignment_record(self.assignment, kind, payload, received_seconds)
-
-    def link_broke(self) -> None:
-        """The link is gone; another one is looked for."""
-        self._link = None
-        if self.assignment is not None:
-            self._caller.call.link_broke(self.assignment)
-
-    def link_back(self, worker_link: WorkerLink) -> None:
-        """There is another link to the same worker, on which the channel has the same number."""
-        self._link = worker_link
-        if self._parting is not None:
-            # The worker would keep the session for who may come back for it.
-            attach = wire.Attach(self._caller.uuid, self._parting.epoch, self._parting.stream.received)
-            self.send(wire.encode(attach, self.number))
-        elif self.assignment is not None:
-            self._caller.assignment_resumed(self.assignment)
-
-    def worker_lost(self) -> None:
-        """The worker is gone."""
-        self._link = None
-        if self.assignment is not None:
-            self._caller.assignment_lost(self.assignment)
-
-    def stop(self, reason: str) -> None:
-        """The call cannot go on with this worker."""
-        self._caller.fail(reason)
-
-    def _part(self, assignment: Assignment, kind: int, payload: memoryview) -> None:
-        """Say what was to be said last, to a worker that has said what it has got."""
-        if kind == wire.Kind.ATTACHED:
-            for record in assignment.stream.resumed(wire.decode_control(wire.Attached, payload).received):
-                self.send(record)
-        if kind in (wire.Kind.ATTACHED, wire.Kind.REFUSED):
-            self._parting = None
-            self.leave()
-
-
 class CallRunner:
-    """Owner of a caller's connection, and of the call's legs."""
+    """Owner of a caller's connection, and of the call's assignments."""
 
     def __init__(
         self, calls: Calls, metadata: dict[str, str], limits: CallLimits, since_seconds: float | None = None
@@ -168,8 +94,8 @@ class CallRunner:
         self._connection: WebSocket | None = None
         # Frames of one read; the read bounds them.
         self._arrived: list[bytes] = []
-        self._channels: dict[Assignment, LegChannel] = {}
-        self._placing: set[asyncio.Task[None]] = set()
+        self._channels: dict[Assignment, AssignmentChannel] = {}
+        self._finder = WorkerFinder(self, self.call, calls.placement, calls.links)
         self._unpinning: asyncio.Task[None] | None = None
         self._executing: asyncio.Task[None] | None = None
         self._waking: asyncio.TimerHandle | None = None
@@ -177,10 +103,6 @@ class CallRunner:
         self._secrets: CallSecrets | None = None
         # Where it was last: worker and epoch.
         self._pinned = ("", 0)
-        # What Redis knew when another dispatcher's call was taken up: it may lose that before its worker answers.
-        self._copy: CallMemory | None = None
-        # The worker that was the newest when the call had to leave one first.
-        self._moved_after: int | None = None
         self._relay_in = RelayTimer(calls.metrics.relay_in)
         self._relay_out = RelayTimer(calls.metrics.relay_out)
 
@@ -199,12 +121,21 @@ class CallRunner:
         held = self.call
         if not held.is_held:
             return None
+        assignments = held.assignments
         return CallLease(
-            held.uuid, held.worker_id, held.held_epoch, held.state, self.started_at_ms, held.pins, held.metadata
+            held.uuid,
+            assignments.worker_id,
+            assignments.held_epoch,
+            held.state,
+            self.started_at_ms,
+            assignments.pins,
+            held.identity.metadata,
         )
 
     def tick(self, now_seconds: float) -> None:
         """Look at the clocks."""
+        for assignment in [each for each, channel in self._channels.items() if channel.is_full]:
+            self.call.channel_full(assignment, now_seconds)
         self.call.tick(now_seconds)
         self._act()
 
@@ -251,7 +182,8 @@ class CallRunner:
 
     async def settled(self) -> None:
         """Wait until what an ended call began is done: its placing given up, its pin taken out of Redis."""
-        for task in (*self._placing, self._executing, self._unpinning):
+        await self._finder.settled()
+        for task in (self._executing, self._unpinning):
             if task is not None:
                 await asyncio.wait([task])
 
@@ -266,7 +198,7 @@ class CallRunner:
         assert caller_connection is not None
         self._caller_connection, self._connection = caller_connection, connection
         caller_connection.hand_over(self)
-        self._log.info("caller is back", worker=self.call.worker_id)
+        self._log.info("caller is back", worker=self.call.assignments.worker_id)
         self.call.caller_back(time.monotonic())
         self._act()
 
@@ -351,12 +283,12 @@ class CallRunner:
         self.call.broke_protocol(reason, message)
         self._act()
 
-    # The legs
+    # Owner of assignments' channels
 
     def assignment_record(
         self, assignment: Assignment, kind: int, payload: memoryview, received_seconds: float
     ) -> None:
-        """A record of a worker of the call's."""
+        """Handle a record of a worker of the call."""
         if kind == wire.Kind.REPLY_AUDIO:
             self._relay_out.frame(received_seconds)
         asked = assignment.state is AssignmentState.OPENING
@@ -364,20 +296,35 @@ class CallRunner:
         if kind == wire.Kind.PROFILE and self._secrets is not None and self.call.memory.profile is not None:
             self._secrets.keep(secrets_in(self.call.memory.profile.secrets))
         if asked and assignment.state is not AssignmentState.OPENING:
-            self._copy = None
+            self._finder.answered()
         self._act()
 
-    def assignment_resumed(self, assignment: Assignment) -> None:
-        """The link to a leg's worker broke, and there is another one."""
-        self.call.resume(assignment)
-        self._act()
+    def assignment_broke(self, assignment: Assignment) -> None:
+        """Note that the link to an assignment's worker broke, and another one is looked for."""
+        self.call.link_broke(assignment)
 
     def assignment_lost(self, assignment: Assignment) -> None:
-        """A leg's worker is gone."""
+        """Recover the call: an assignment's worker is gone."""
         self.call.worker_lost(assignment, time.monotonic())
         self._log.warning(
             "worker lost", worker=assignment.worker_id, epoch=assignment.epoch, state=self.call.state.value
         )
+        self._act()
+
+    # Owner of the searches for workers
+
+    def placed(self, assignment: Assignment, worker_link: WorkerLink) -> None:
+        """Give the call to a worker."""
+        if assignment.started_at_ms is not None:
+            self.started_at_ms = assignment.started_at_ms
+            self.is_published = True
+        self._channels[assignment] = AssignmentChannel(self, worker_link, assignment)
+        self.call.placed(assignment, time.monotonic())
+        self._act()
+
+    def not_placed(self, outcome: NotPlaced) -> None:
+        """Note that there is no worker for the call now."""
+        self.call.not_placed(outcome.code, outcome.message, time.monotonic(), is_known=outcome.is_known)
         self._act()
 
     # Actions
@@ -407,7 +354,7 @@ class CallRunner:
         if type(action) is actions.ToWorker:
             channel = self._channels.get(action.assignment)
             if channel is not None:
-                channel.send(action.record)
+                channel.send(action.record, action.counted)
         elif type(action) is actions.Play:
             if self._caller_connection is not None:
                 self._caller_connection.play(action.pcm)
@@ -449,11 +396,11 @@ class CallRunner:
 
     def _published(self) -> None:
         """A worker has the call now. One that stands by has it when it goes on."""
-        pinned = (self.call.worker_id, self.call.held_epoch)
+        pinned = (self.call.assignments.worker_id, self.call.assignments.held_epoch)
         if pinned != self._pinned:
             self._pinned = pinned
             worker_id, epoch = pinned
-            self._log.info("call pinned", worker=worker_id, epoch=epoch, pins=self.call.pins)
+            self._log.info("call pinned", worker=worker_id, epoch=epoch, pins=self.call.assignments.pins)
         self._calls.publish()
 
     def _to_caller_connection(self, action: actions.Action, closing: bool) -> None:
@@ -490,7 +437,7 @@ class CallRunner:
         """Transfer a call that cannot go on, if that is allowed, and say what came of it."""
         outcome = FallbackOutcome.FAILED
         try:
-            refusal = await self._calls.transfers.refusal(self.call.metadata.get("from", ""))
+            refusal = await self._calls.transfers.refusal(self.call.identity.metadata.get("from", ""))
             if refusal is not None:
                 outcome = FallbackOutcome.REFUSED
                 self._log.warning("call not transferred", reason=refusal)
@@ -520,160 +467,11 @@ class CallRunner:
                 self.call.absorbed()
                 return
             self._secrets = CallSecrets(self.uuid)
-            self._secrets.keep(secrets_in(self.call.provider_config))
-            self._log.info("call began", metadata_entries=len(self.call.metadata))
+            self._secrets.keep(secrets_in(self.call.identity.provider_config))
+            self._log.info("call began", metadata_entries=len(self.call.identity.metadata))
         elif wanted.purpose is not Purpose.BEGIN:
             self._log.warning("another session is needed", purpose=wanted.purpose.value, epoch=wanted.epoch)
-        task = asyncio.create_task(self._find_worker(wanted), name=f"place {self.uuid}")
-        self._placing.add(task)
-        task.add_done_callback(self._placing.discard)
-
-    async def _find_worker(self, wanted: actions.Place) -> None:
-        """Pin, and open a channel; workers that cannot be reached are left out and the next is asked."""
-        try:
-            known = self._calls.links.up(wanted.same_worker)
-            if known is not None:
-                # It has the call's slot already. Redis hears of the new epoch by the next renewal.
-                self._placed(wanted, Found(wanted.same_worker, "", wanted.epoch, self.call.pins), known)
-            else:
-                await self._search(wanted)
-        except Exception:
-            self._log.exception("no worker could be looked for")
-            self.fail("internal error")
-
-    async def _search(self, wanted: actions.Place) -> None:
-        placement, purpose = self._calls.placement, wanted.purpose
-        excluded, epoch, pins = wanted.excluded, wanted.epoch, self.call.pins
-        # Whether a caller was here before, at another dispatcher, the workers know where Redis does not.
-        returns = self.call.memory.is_empty and (purpose is Purpose.RECOVER or placement.redis_is_away)
-        if returns and await self._found_holder(wanted):
-            return
-        while self.call.wants(purpose):
-            if purpose is Purpose.MOVE:
-                if self._moved_after is None:
-                    self._moved_after = placement.newest_worker
-                found: Found | NoCapacity | Superseded = placement.choose(
-                    epoch, excluded, pins, newer_than=self._moved_after
-                )
-            else:
-                # A call that is older than this dispatcher has lost its session, too.
-                recovers = purpose is Purpose.RECOVER or self.call.memory.is_recalled
-                pinning = asyncio.ensure_future(
-                    placement.place(
-                        self.uuid,
-                        epoch,
-                        self.call.metadata,
-                        excluded,
-                        pins,
-                        recovers=recovers,
-                        known_epoch=self.call.held_epoch if self.is_published else None,
-                    )
-                )
-                done, _ = await asyncio.wait({pinning}, timeout=REDIS_IS_SLOW_SECONDS)
-                # It is slow, or was found to be away just now.
-                unknown = not done or (placement.redis_is_away and not returns)
-                if unknown and purpose is Purpose.BEGIN and await self._found_holder(wanted):
-                    # What Redis may say yet is older than this.
-                    return
-                found = await pinning
-            if isinstance(found, Superseded):
-                # The caller has come back at another dispatcher.
-                if self.call.wants(purpose):
-                    self.superseded()
-                return
-            if isinstance(found, NoCapacity):
-                if purpose is Purpose.BEGIN and await self._recalled():
-                    continue
-                self._not_placed(purpose, found, excluded)
-                return
-            worker_link = await self._link_to(found.worker_id, found.address) if self.call.wants(purpose) else None
-            if worker_link is not None and not found.attach and (found.pins > 1 or self._copy is not None):
-                await self._recalled()
-            self.call.epoch = max(self.call.epoch, found.epoch)
-            if not self.call.wants(purpose):
-                # The caller has hung up meanwhile, say. A call that ended is not to be left in Redis.
-                if self.call.state is State.ENDED and purpose is not Purpose.MOVE:
-                    await placement.unpin(self.uuid, found.epoch)
-                return
-            if worker_link is not None and worker_link.is_open:
-                self._placed(wanted, found, worker_link)
-                if found.attach:
-                    await self._keep_copy()
-                return
-            if purpose is Purpose.BEGIN and found.pins == 1 and not found.attach:
-                # A worker that was never reached has held nothing, unless the call is older than this dispatcher.
-                await placement.unpin(self.uuid, found.epoch)
-            else:
-                pins = found.pins
-            excluded, epoch = excluded | {found.worker_id}, found.epoch + 1
-
-    async def _recalled(self) -> bool:
-        """Whether the call is older than this dispatcher: the one that had it is gone, and its worker too."""
-        if not self.call.memory.is_empty:
-            return False
-        memory = await self._calls.placement.recall(self.uuid) or self._copy
-        if memory is None:
-            return False
-        self.call.restored(memory, time.monotonic())
-        return True
-
-    async def _keep_copy(self) -> None:
-        """Until the worker says that it goes on: it may hang."""
-        copy = await self._calls.placement.recall(self.uuid)
-        if self.call.state is State.OPENING:
-            self._copy = copy
-
-    async def _found_holder(self, wanted: actions.Place) -> bool:
-        """Whether a worker says that it has a session of the call: it goes on there."""
-        holder = await self._calls.links.holder(self.uuid)
-        if holder is None:
-            return False
-        worker_id, address, held_epoch = holder
-        known = await self._link_to(worker_id, address)
-        if known is None or not self.call.wants(wanted.purpose):
-            return False
-        epoch = max(wanted.epoch, held_epoch + 1)
-        pins = max(1, self.call.pins)
-        self._placed(wanted, Found(worker_id, address, epoch, pins, attach=True), known)
-        return True
-
-    async def _link_to(self, worker_id: str, address: str) -> WorkerLink | None:
-        try:
-            return await self._calls.links.get(worker_id, address)
-        except LinkUnavailable as error:
-            self._log.warning("worker unreachable", worker=worker_id, reason=str(error))
-            return None
-
-    def _placed(self, wanted: actions.Place, found: Found, worker_link: WorkerLink) -> None:
-        if not self.call.wants(wanted.purpose):
-            return
-        if found.started_at_ms is not None:
-            self.started_at_ms = found.started_at_ms
-            self.is_published = True
-        channel = LegChannel(self, worker_link)
-        placed = call.Placed(
-            found.worker_id, found.epoch, channel.number, found.pins, found.attach, found.age_seconds
-        )
-        assignment = self.call.placed(placed, time.monotonic())
-        channel.assignment = assignment
-        self._channels[assignment] = channel
-        self._act()
-
-    def _not_placed(self, purpose: Purpose, reason: NoCapacity, excluded: frozenset[str]) -> None:
-        if not self.call.wants(purpose):
-            return
-        now = time.monotonic()
-        if reason.reason is NoCapacityReason.FULL or self.call.refused_for_capacity:
-            self.call.not_placed(1013, "no capacity: every worker has all the calls that it may take", now)
-        elif excluded:
-            self.call.not_placed(1011, f"none of the {len(excluded)} workers that were asked took the call", now)
-        elif self._calls.placement.redis_is_away:
-            # There may be workers, but this dispatcher has no table of them.
-            message = "no worker is known, because Redis is away"
-            self.call.not_placed(1011, message, now, is_known=False)
-        else:
-            self.call.not_placed(1013, "no capacity: there is no live worker", now)
-        self._act()
+        self._finder.find(wanted)
 
     def _ended(self, ending: actions.Ending, reason: str) -> None:
         if self._waking is not None:

@@ -42,7 +42,7 @@ class _Reply:
     sent_samples: int = 0
     done: bool = False
     heard_samples: int = 0
-    cut: bool = False
+    truncated: bool = False
 
 
 class CallMemory:
@@ -114,7 +114,7 @@ class CallMemory:
     @property
     def is_replying(self) -> bool:
         """Whether a reply has begun, is not complete, and was not interrupted."""
-        return any(not reply.done and not reply.cut for reply in self._replies.values())
+        return any(not reply.done and not reply.truncated for reply in self._replies.values())
 
     def reply_began(self, index: int, item_id: str) -> None:
         """A number stands for this item from now on."""
@@ -142,13 +142,13 @@ class CallMemory:
         if reply is not None:
             reply.done = True
 
-    def reply_heard(self, items: tuple[wire.ItemHeard, ...], *, cut: bool = False) -> None:
-        """How much of replies has been heard; `cut`: and no more of them will be."""
+    def reply_heard(self, items: tuple[wire.ItemHeard, ...], *, truncated: bool = False) -> None:
+        """Note how much of replies has been heard; of truncated ones no more will be."""
         for item in items:
             reply = self._replies.get(item.index)
             if reply is not None:
                 reply.heard_samples = item.samples
-                reply.cut = reply.cut or cut
+                reply.truncated = reply.truncated or truncated
 
     def restore_replies(self, replies: tuple[wire.Reply, ...]) -> None:
         """A worker that had the call before this dispatcher tells of them."""
@@ -181,7 +181,7 @@ class CallMemory:
                         reply.sent_samples,
                         reply.done,
                         reply.heard_samples,
-                        reply.cut,
+                        reply.truncated,
                     )
                     for index, reply in self._replies.items()
                 )

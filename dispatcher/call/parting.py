@@ -24,7 +24,7 @@ class Parting:
         since_seconds: when it began.
         outcome: as far as it is known; a caller who hangs up before the end leaves it at that.
         is_transferring: avr-ami has been asked, and has not answered.
-        is_over: the calls API has hung up.
+        is_hung_up: the calls API has hung up.
     """
 
     def __init__(self, sentence: bytes, ending: Ending, code: int, message: str, now_seconds: float) -> None:
@@ -34,7 +34,7 @@ class Parting:
         self.since_seconds = now_seconds
         self.outcome = FallbackOutcome.HUNG_UP
         self.is_transferring = False
-        self.is_over = False
+        self.is_hung_up = False
         self._sentence = sentence
         self._position = 0
 

@@ -1,4 +1,4 @@
-"""Reply audio on its way to AVR Core: cut into frames, held while it does not read, timed by the playout clock."""
+"""Reply audio on its way to AVR Core: split into frames, held while AVR Core does not read, timed by a clock."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dispatcher.call.playout import OWN_SOUND, PlayoutClock
 
 
 class Player:
-    """One call's. Items are the numbers that the link gives them.
+    """Player of one call. Items are the numbers that the link gives them.
 
     Attributes:
-        is_held: AVR Core takes nothing: what comes for it waits, bounded by the credit of whoever sends it.
-        taken_bytes: reply audio that was taken since the last `take_credit`.
+        is_held: AVR Core takes nothing. Audio for it is held, bounded by the credit of its sender.
+        taken_bytes: reply audio for which the worker is to get credit back; `ReplyPlayback` sets it to 0.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Player:
 
     @property
     def held_bytes(self) -> int:
-        """What waits."""
+        """Size of the reply audio that is held."""
         return self._held_bytes
 
     def all_heard(self, now_seconds: float) -> bool:
@@ -59,7 +59,7 @@ class Player:
         return [Play(pcm)]
 
     def audio(self, item: int, pcm: bytes, now_seconds: float) -> list[Play]:
-        """More of an item, PCM16 at 8 kHz; returns the frames to hand over."""
+        """Add PCM16 at 8 kHz to an item; return the frames to hand over."""
         if self.is_held or self._held:
             self._held.append((item, pcm))
             self._held_bytes += len(pcm)
@@ -67,19 +67,19 @@ class Player:
         return self._frames(item, pcm, now_seconds)
 
     def item_done(self, item: int, now_seconds: float) -> list[Play]:
-        """The item has no more."""
+        """End an item; return its last frame."""
         if self._held:
             self._held.append((item, None))
             return []
         return self._pad(item, now_seconds)
 
     def broke_off(self, now_seconds: float) -> list[Play]:
-        """Whoever was speaking is gone, and there is no more of the item."""
+        """End the item of a session that is gone; return its last frame."""
         spoken = [item for item, pcm in self._held if pcm is not None]
         return self.item_done(spoken[-1] if spoken else self._partial_item, now_seconds)
 
     def release(self, now_seconds: float) -> list[Play]:
-        """AVR Core reads again."""
+        """Return the frames that were held: AVR Core reads again."""
         self.is_held = False
         plays: list[Play] = []
         while self._held:
@@ -92,7 +92,7 @@ class Player:
         return plays
 
     def drop(self) -> None:
-        """Barge-in: drop what was not handed over."""
+        """Drop audio that was not handed over, because of a barge-in."""
         if self._partial:
             self._dropped.append(self._partial_item)
         self._dropped += [item for item, pcm in self._held if pcm is not None]
@@ -101,17 +101,17 @@ class Player:
         self._held_bytes = 0
         self._partial = b""
 
-    def cut(self, now_seconds: float) -> tuple[wire.ItemHeard, ...]:
-        """AVR Core plays no more of what it was given; returns what was heard of the items that are cut by that.
+    def truncate(self, now_seconds: float) -> tuple[wire.ItemHeard, ...]:
+        """Note that AVR Core plays no more of the audio that it has; return what was heard of truncated items.
 
-        Of those that were dropped before they were begun, too: nothing.
+        Items that were dropped before they were begun are among them: nothing was heard of them.
         """
         dropped, self._dropped = self._dropped, []
         self._playing = False
-        return tuple(wire.ItemHeard(item, samples) for item, samples in self._clock.cut(now_seconds, dropped))
+        return tuple(wire.ItemHeard(item, samples) for item, samples in self._clock.truncate(now_seconds, dropped))
 
     def progress(self, now_seconds: float) -> wire.Playout | None:
-        """How far the playout is; None while there is nothing new to say."""
+        """Return the progress of the playout; None while there is nothing new."""
         if not self._playing:
             return None
         items, idle = self._clock.progress(now_seconds)
@@ -124,7 +124,7 @@ class Player:
         )
 
     def restore(self, last: wire.Playout, now_seconds: float) -> None:
-        """Go on from the last report of a dispatcher that is gone: AVR Core plays what it was given."""
+        """Go on from the last report of a dispatcher that is gone: AVR Core plays the audio that it has."""
         heard = {each.index: each.samples for each in last.items}
         began_seconds = now_seconds - last.age_seconds
         for each in last.queued:
@@ -133,19 +133,19 @@ class Player:
             self._playing = True
 
     def _frames(self, item: int, pcm: bytes, now_seconds: float) -> list[Play]:
-        """An incomplete frame waits for the item's next samples or its end."""
+        """Return whole frames; an incomplete frame waits for the item's next samples or its end."""
         plays = self._pad(self._partial_item, now_seconds) if self._partial_item != item else []
         self.taken_bytes += len(pcm)
         data = self._partial + pcm if self._partial else pcm
-        whole = len(data) - len(data) % protocol.FRAME_BYTES
-        self._partial, self._partial_item = data[whole:], item
-        if whole:
-            plays.append(Play(data[:whole]))
-            self._played(item, whole // 2, 0, now_seconds)
+        complete_bytes = len(data) - len(data) % protocol.FRAME_BYTES
+        self._partial, self._partial_item = data[complete_bytes:], item
+        if complete_bytes:
+            plays.append(Play(data[:complete_bytes]))
+            self._played(item, complete_bytes // 2, 0, now_seconds)
         return plays
 
     def _pad(self, item: int, now_seconds: float) -> list[Play]:
-        """Fill up the last frame of an item with silence."""
+        """Return the last frame of an item, filled up with silence."""
         if not self._partial or self._partial_item != item:
             return []
         samples = len(self._partial) // 2

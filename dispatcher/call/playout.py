@@ -1,4 +1,4 @@
-"""The playout clock: what the caller has heard of what was handed to AVR Core.
+"""The playout clock: which samples of the audio that AVR Core has were heard by the caller.
 
 AVR Core plays what it gets in order and in real time, and reports nothing back. So there is one cursor per
 call: what is handed over starts to play at max(now, end of what was handed over before).
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from dispatcher.avr.protocol import SAMPLE_RATE_HZ
 
-# Runs of gapless audio that have not been heard out. A reply is one run; more than a few come only from a peer
+# Runs of gapless audio that have not been heard fully. A reply is one run; more than a few come only from a peer
 # that sends in drops, and then the oldest counts as heard: it is the one most likely to be.
 MAX_RUNS = 1024
 # Sound of the dispatcher's own (filler, the recorded sentence): it takes time, and is part of no item.
@@ -41,30 +41,30 @@ class _Run:
 
 
 class PlayoutClock:
-    """One call's playout. All times are seconds of the same monotonic clock."""
+    """Playout of one call. All times are seconds of the same monotonic clock."""
 
     def __init__(self) -> None:
         self._runs: deque[_Run] = deque()
-        # Samples of items whose first runs have been heard out, while later ones have not.
-        self._heard_out: dict[int, int] = {}
+        # Samples of items whose first runs have been heard fully, while later ones have not.
+        self._fully_heard: dict[int, int] = {}
         # Of sound that is in no run any more, and of items alone.
         self._ended_seconds = self._items_ended_seconds = float("-inf")
 
     @property
     def end_seconds(self) -> float:
-        """When all that was handed over will have been played; in the past if it has been."""
+        """Time at which all audio that AVR Core has will have been played; in the past if it has been."""
         return self._runs[-1].end_seconds if self._runs else self._ended_seconds
 
     @property
     def items_end_seconds(self) -> float:
-        """When all items that were handed over will have been played; `OWN_SOUND` does not count."""
+        """Time at which all items that AVR Core has will have been played; `OWN_SOUND` does not count."""
         for run in reversed(self._runs):
             if run.item != OWN_SOUND:
                 return run.end_seconds
         return self._items_ended_seconds
 
     def sent(self, item: int, samples: int, now_seconds: float, *, padding: int = 0) -> None:
-        """Samples of an item were handed to AVR Core, with silence behind them.
+        """Note that samples of an item were handed to AVR Core, with silence behind them.
 
         Args:
             item: the item's number.
@@ -84,7 +84,7 @@ class PlayoutClock:
             self._retire(self._runs.popleft())
 
     def progress(self, now_seconds: float) -> tuple[list[tuple[int, int]], bool]:
-        """What has been heard so far of the items that played since the last call.
+        """Return what has been heard so far of the items that played since the last call.
 
         Returns:
             [(item, samples heard)], oldest first, and whether all items that were handed over have been played.
@@ -100,14 +100,14 @@ class PlayoutClock:
         return list(items.items()), self.items_end_seconds <= now_seconds
 
     def queued(self) -> list[tuple[int, int]]:
-        """[(item, samples handed over)] of the items that have not been heard out, oldest first."""
+        """Return [(item, samples handed over)] of the items that have not been heard fully, oldest first."""
         items: dict[int, int] = {}
         for run in self._runs:
             self._add(items, run, run.samples)
         return list(items.items())
 
     def resume(self, item: int, heard_samples: int, left_samples: int, since_seconds: float) -> None:
-        """Another clock had handed over this item, and the part that was not heard then has been playing since.
+        """Go on with an item of another clock, the part of which that was not heard then has been playing since.
 
         Args:
             item: the item's number.
@@ -116,21 +116,21 @@ class PlayoutClock:
             since_seconds: when; items that were queued behind each other follow each other.
         """
         if heard_samples:
-            self._heard_out[item] = heard_samples
+            self._fully_heard[item] = heard_samples
         if left_samples > 0:
             self.sent(item, left_samples, since_seconds)
 
-    def cut(self, now_seconds: float, unsent: Iterable[int] = ()) -> list[tuple[int, int]]:
-        """AVR Core's buffer is emptied: nothing more of what was handed over will play.
+    def truncate(self, now_seconds: float, unsent: Iterable[int] = ()) -> list[tuple[int, int]]:
+        """Empty AVR Core's buffer: nothing more of the audio that it has will play.
 
-        Where no item is cut, AVR Core is told nothing, and plays `OWN_SOUND` to its end.
+        Where no item is truncated, AVR Core is told nothing, and plays `OWN_SOUND` to its end.
 
         Args:
             now_seconds: when.
             unsent: items of which samples were dropped before they were handed over.
 
         Returns:
-            [(item, samples heard)] of the items that were not heard out, oldest first.
+            [(item, samples heard)] of the items that were not heard fully, oldest first.
         """
         while self._runs and self._runs[0].end_seconds <= now_seconds:
             self._retire(self._runs.popleft())
@@ -138,26 +138,26 @@ class PlayoutClock:
         for run in self._runs:
             self._add(items, run, run.heard(now_seconds))
         for item in unsent:
-            items.setdefault(item, self._heard_out.get(item, 0))
+            items.setdefault(item, self._fully_heard.get(item, 0))
         if items:
             self._runs.clear()
             self._ended_seconds = self._items_ended_seconds = now_seconds
-        self._heard_out.clear()
+        self._fully_heard.clear()
         return list(items.items())
 
     def _add(self, items: dict[int, int], run: _Run, samples: int) -> None:
         """Add samples of a run to those of its item that were heard before; `OWN_SOUND` is no item."""
         if run.item != OWN_SOUND:
-            items[run.item] = items.get(run.item, self._heard_out.get(run.item, 0)) + samples
+            items[run.item] = items.get(run.item, self._fully_heard.get(run.item, 0)) + samples
 
     def _retire(self, run: _Run) -> None:
         self._ended_seconds = run.end_seconds
         if run.item == OWN_SOUND:
             return
         self._items_ended_seconds = run.end_seconds
-        self._heard_out[run.item] = self._heard_out.get(run.item, 0) + run.samples
+        self._fully_heard[run.item] = self._fully_heard.get(run.item, 0) + run.samples
 
     def _forget(self) -> None:
         # Only the item played last can still get samples.
-        while len(self._heard_out) > 1:
-            del self._heard_out[next(iter(self._heard_out))]
+        while len(self._fully_heard) > 1:
+            del self._fully_heard[next(iter(self._fully_heard))]

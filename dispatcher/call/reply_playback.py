@@ -1,7 +1,7 @@
-"""The agent's side of a call: what its worker has for the caller, and what AVR Core has been given of it.
+"""Playback of replies: audio and transcripts of a call's worker on their way to AVR Core.
 
-Replies are played, transcripts told, and a barge-in interrupts; the worker is told what the caller heard. What
-there is for a core that is away waits for it, in the order in which it is to come.
+Replies are played, transcripts told, and a barge-in interrupts; the worker is told what the caller heard. Messages
+for a core that is away are queued for it, in their order.
 """
 
 from __future__ import annotations
@@ -16,34 +16,41 @@ from dispatcher.call.actions import Interrupt, Metric, Play, Tell
 from dispatcher.call.assignment import Assignment
 from dispatcher.call.memory import CallMemory
 from dispatcher.call.player import Player
+from dispatcher.call.presence import CallerPresence
 
 # Replies come faster than they play: after so much of them the worker is told what was handed over, between ticks,
 # too. What it does not know of it would send again to a dispatcher that takes over.
 REPORT_SAMPLES = SAMPLE_RATE_HZ // 4
 # Items whose transcript was sent last: enough to tell one that comes again, after whatever recovery.
 MAX_TRANSCRIPTS_KNOWN = 1024
-# What is to be said to a core whose connection broke, when it is back.
-MAX_UNTOLD = 64
+# Messages that are queued for a core whose connection broke; the oldest are dropped.
+MAX_QUEUED_MESSAGES = 64
 
 
 class ReplyPlayback:
-    """One call's. A `assignment` is that of the call, which the worker is told by; None: nobody has the call now.
+    """Playback of the replies of one call.
+
+    Where a method takes an `assignment`, it is the one that has the call, and its worker is told; None: no worker
+    has the call now.
 
     Attributes:
         memory: of the call.
         init_seconds: when the caller began to wait for the greeting.
     """
 
-    def __init__(self, outbox: ActionQueue, memory: CallMemory, init_seconds: float) -> None:
+    def __init__(
+        self, out: ActionQueue, memory: CallMemory, presence: CallerPresence, init_seconds: float
+    ) -> None:
+        """Make the playback of a call that has no reply yet."""
         self.memory = memory
         self.init_seconds = init_seconds
-        self._outbox = outbox
+        self._out = out
+        self._presence = presence
         self._player = Player()
-        self._is_away = False
         self._greeted = False
         self._unreported_samples = 0
         self._transcripts: dict[str, None] = {}  # a set that knows its oldest
-        self._untold: deque[Tell | Interrupt] = deque(maxlen=MAX_UNTOLD)
+        self._queued_messages: deque[Tell | Interrupt] = deque(maxlen=MAX_QUEUED_MESSAGES)
         # Barge-ins that have no answer, as AVR Core is away; a worker leaves only so many.
         self._flushes: list[int] = []
 
@@ -78,33 +85,27 @@ class ReplyPlayback:
     def own_sound(self, pcm: bytes, now_seconds: float) -> None:
         """Play whole frames that are no reply: they are in no metric, no memory, and are never reported."""
         if pcm:
-            self._outbox.actions += self._player.own_sound(pcm, now_seconds)
+            self._out.actions += self._player.own_sound(pcm, now_seconds)
 
     def was_here_before(self) -> None:
-        """The caller has been greeted, by another session or dispatcher."""
+        """Note that the caller has been greeted, by another session or dispatcher."""
         self._greeted = True
 
     # AVR Core
 
     def hold(self) -> None:
-        """AVR Core does not read: hold what comes for it."""
+        """Hold messages for AVR Core, as it does not read or is away. It plays on what it has."""
         self._player.is_held = True
 
-    def away(self) -> None:
-        """The caller's connection broke. The core plays on what it has."""
-        self._is_away = True
-        self.hold()
-
     def back(self, assignment: Assignment | None, now_seconds: float) -> None:
-        """There is another one: what could not be said comes first."""
-        self._is_away = False
+        """Go on with another connection of the caller: queued messages come first."""
         self._interrupt(assignment, now_seconds)
-        self._outbox.actions += self._untold
-        self._untold.clear()
+        self._out.actions += self._queued_messages
+        self._queued_messages.clear()
         self.writable(assignment, now_seconds)
 
     def writable(self, assignment: Assignment | None, now_seconds: float) -> None:
-        """AVR Core reads again."""
+        """Send held audio, as AVR Core reads again."""
         self._play(self._player.release(now_seconds), now_seconds)
         self._return_credit(assignment)
 
@@ -114,15 +115,15 @@ class ReplyPlayback:
         if (playout := self._player.progress(now_seconds)) is not None:
             self.memory.reply_heard(playout.items)
             if assignment is not None:
-                self._outbox.record(assignment, playout)
+                self._out.record(assignment, playout)
 
     # The worker
 
     def audio(self, assignment: Assignment, item: int, pcm: bytes, now_seconds: float) -> None:
-        """More of a reply (PCM16 at 8 kHz).
+        """Play more of a reply: PCM16 at 8 kHz.
 
         Raises:
-            LinkProtocolError: the leg had no credit for it.
+            LinkProtocolError: the worker had no credit for it.
         """
         assignment.given_bytes -= len(pcm)
         if assignment.given_bytes < 0:
@@ -140,20 +141,20 @@ class ReplyPlayback:
             self.report(assignment, now_seconds)
 
     def item_done(self, item: int, now_seconds: float) -> None:
-        """A reply has no more audio."""
+        """Play the end of a reply that has no more audio."""
         self.memory.reply_done(item)
         self._play(self._player.item_done(item, now_seconds), now_seconds)
 
     def flush(self, assignment: Assignment, number: int, now_seconds: float) -> None:
-        """Barge-in; a core that is away is told when it is back."""
+        """Interrupt replies, because of a barge-in; a core that is away is told when it is back."""
         self._player.drop()
         self._flushes.append(number)
-        if not self._is_away:
+        if not self._presence.is_away:
             self._interrupt(assignment, now_seconds)
         self._return_credit(assignment)
 
     def transcript(self, transcript: wire.Transcript) -> None:
-        """What was said; told once."""
+        """Give AVR Core a transcript, once."""
         if transcript.item_id in self._transcripts:
             return
         self._transcripts[transcript.item_id] = None
@@ -162,44 +163,44 @@ class ReplyPlayback:
         self._tell(Tell(transcript.role, transcript.text))
 
     def restore(self, last: wire.Playout, now_seconds: float) -> None:
-        """How far the playout was at a dispatcher that is gone."""
+        """Go on from the playout of a dispatcher that is gone."""
         self._player.restore(last, now_seconds)
 
     def lost(self, now_seconds: float) -> None:
-        """The session is gone: what it was saying breaks off here, and whoever is next is told what was heard."""
+        """Break off the reply of a session that is gone; the next session is told what was heard of it."""
         self._interrupt(None, now_seconds)
         self._play(self._player.broke_off(now_seconds), now_seconds)
 
     def _interrupt(self, assignment: Assignment | None, now_seconds: float) -> None:
-        """Have the core play no more, where that is due, and say what was heard of what it played."""
+        """Have AVR Core play no more, where that is due, and tell the worker what was heard of each reply."""
         flushes, self._flushes = self._flushes, []
         if not flushes:
             return
-        cut = self._player.cut(now_seconds)
-        self.memory.reply_heard(cut, cut=True)
-        if cut:
+        truncated = self._player.truncate(now_seconds)
+        self.memory.reply_heard(truncated, truncated=True)
+        if truncated:
             self._tell(Interrupt())
-            self._outbox.report(Metric.INTERRUPTION)
+            self._out.report(Metric.INTERRUPTION)
         for number in flushes:
             if assignment is not None:
-                self._outbox.record(assignment, wire.Heard(number, cut))
+                self._out.record(assignment, wire.Heard(number, truncated))
 
     def _tell(self, action: Tell | Interrupt) -> None:
-        if self._is_away:
-            self._untold.append(action)
+        if self._presence.is_away:
+            self._queued_messages.append(action)
         else:
-            self._outbox.actions.append(action)
+            self._out.actions.append(action)
 
     def _play(self, plays: list[Play], now_seconds: float) -> None:
         if plays:
-            self._outbox.actions += plays
+            self._out.actions += plays
             if not self._greeted:
                 self._greeted = True
-                self._outbox.report(Metric.GREETING_SECONDS, now_seconds - self.init_seconds)
+                self._out.report(Metric.GREETING_SECONDS, now_seconds - self.init_seconds)
 
     def _return_credit(self, assignment: Assignment | None) -> None:
         if assignment is not None:
             assignment.returned_bytes += self._player.taken_bytes
             self._player.taken_bytes = 0
             if due := assignment.due_credit():
-                self._outbox.encoded(assignment, wire.encode_credit(assignment.channel, due))
+                self._out.record(assignment, wire.Credit(due))

@@ -15,8 +15,10 @@ from common.link.link_end import LINK_LIMITS, LinkEnd
 from common.link.wire import Hello
 from common.net.tls import Tls
 from common.net.tokens import Token
-from common.net.websocket import WebSocket, close_all, connect
+from common.net.websocket import WebSocket, close_all
+from common.net.websocket_client import connect
 from common.observe.line_limit import LineLimit, shown
+from common.runtime.backoff import Backoff
 from dispatcher.api.commands import CommandError, Commands
 
 log = structlog.get_logger()
@@ -33,10 +35,9 @@ GET_ATTEMPTS = 3
 # Maximum wait for the workers' answers to the question who has a call, asked while Redis is away. A caller who
 # waits longer is heard; a caller whose worker is missed begins anew.
 HOLDER_SECONDS = 1.0
-# A link that could not be opened is tried again ahead of calls after the first of these times, then after twice
-# it, up to the last: a worker with another CLUSTER_TOKEN would be worth a line of log every 100 ms.
-RETRY_SECONDS = 0.1
-MAX_RETRY_SECONDS = 10.0
+# Delay before a link that could not be opened is tried again ahead of calls: a worker with another CLUSTER_TOKEN
+# would be worth a line of log every 100 ms.
+RETRY_BACKOFF = Backoff(0.1, 10.0)
 
 
 class ChannelOwner(Interface):
@@ -221,7 +222,13 @@ class LinkPool:
     """The links of one dispatcher, by worker."""
 
     def __init__(
-        self, dispatcher_id: str, release: str, *, token: Token | None = None, tls: Tls | None = None
+        self,
+        dispatcher_id: str,
+        release: str,
+        *,
+        token: Token | None = None,
+        tls: Tls | None = None,
+        backoff: Backoff = RETRY_BACKOFF,
     ) -> None:
         self._token = token
         self._tls = tls
@@ -229,8 +236,9 @@ class LinkPool:
         self._hello = Hello(wire.PROTOCOL_VERSION, release, "dispatcher", dispatcher_id, dispatcher_id)
         self._links: dict[str, WorkerLink] = {}
         self._opening: dict[str, asyncio.Task[WorkerLink]] = {}
-        # By worker: how long to wait after the last failure, and until when.
-        self._retries: dict[str, tuple[float, float]] = {}
+        self._backoff = backoff
+        # By worker: failures in a row, and until when to wait.
+        self._retries: dict[str, tuple[int, float]] = {}
         self._up = asyncio.Event()
         self._closed = False
 
@@ -322,7 +330,7 @@ class LinkPool:
         wanted = dict(workers)
         self._retries = {worker_id: retry for worker_id, retry in self._retries.items() if worker_id in wanted}
         for worker_id, address in wanted.items():
-            _, not_before = self._retries.get(worker_id, (0.0, now))
+            _, not_before = self._retries.get(worker_id, (0, now))
             if not self.has(worker_id) and worker_id not in self._opening and not_before <= now:
                 task = asyncio.create_task(self.get(worker_id, address), name=f"keep link to {worker_id}")
                 task.add_done_callback(_consume)
@@ -423,9 +431,9 @@ class LinkPool:
         if error is None:
             self._retries.pop(worker_id, None)
         else:
-            last, _ = self._retries.get(worker_id, (RETRY_SECONDS / 2, 0.0))
-            delay = min(2 * last, MAX_RETRY_SECONDS)
-            self._retries[worker_id] = (delay, asyncio.get_running_loop().time() + delay)
+            failures = self._retries.get(worker_id, (0, 0.0))[0] + 1
+            not_before = asyncio.get_running_loop().time() + self._backoff.delay_seconds(failures)
+            self._retries[worker_id] = (failures, not_before)
             log.warning("link not up", worker=worker_id, reason=str(error))
 
 

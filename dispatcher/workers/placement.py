@@ -1,37 +1,26 @@
-"""Placement: which worker takes a call.
+"""Placement: pins of calls in Redis.
 
-Redis decides, in one atomic step over all dispatchers. While Redis is away, and for moves, the last table of Redis
-is used: the calls of all dispatchers, and this dispatcher's changes since. A worker still refuses calls over its
-capacity.
+Redis decides which worker takes a call, in one atomic step over all dispatchers. While Redis is away, and for
+moves, the last table decides (`worker_table.py`). A worker still refuses calls over its capacity.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
 
 from common.errors import RegistryUnavailable
-from common.store.registry import (
-    OVER_CAPACITY,
-    CallLease,
-    MemoryUpdate,
-    NoCapacity,
-    NoCapacityReason,
-    Pin,
-    Registry,
-    Renewal,
-    Superseded,
-    WorkerState,
-    WorkerStatus,
-    release_order,
-)
+from common.store.leases import CallLease, Renewal, WorkerStatus
+from common.store.memory import MemoryUpdate
+from common.store.pins import NoCapacity, NoCapacityReason, Pin, Superseded
+from common.store.registry import OVER_CAPACITY, Registry
+from dispatcher.call.assignment import Assignment
 from dispatcher.call.memory import CallMemory
+from dispatcher.workers.worker_table import WorkerTable
 
 log = structlog.get_logger()
 
@@ -39,9 +28,6 @@ log = structlog.get_logger()
 CALL_LEASE_SECONDS = 15.0
 # What ended while Redis was away is taken out when it is back; what is more than this, by its lease.
 MAX_ENDED = 10_000
-# Workers that left the table are asked when Redis is away and there is nobody else, if they left no longer ago.
-LEFT_SECONDS = 120.0
-MAX_LEFT = 100
 # What was said in so many calls, or so much of it, is written at once: Redis does nothing else meanwhile.
 SAID_CALLS = 50
 SAID_CHARS = 64 * 1024
@@ -53,35 +39,8 @@ ANY_LOAD = 1e9
 RENEW_INTERVAL_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A worker for a call.
-
-    Attributes:
-        worker_id: the worker.
-        address: of its link.
-        epoch: the call's, from now on.
-        pins: how many workers have held the call.
-        started_at_ms: by the clock of Redis; None where Redis did not say.
-        attach: the worker has the call already, by another dispatcher.
-        age_seconds: since the call was pinned first, as far as Redis knows.
-    """
-
-    worker_id: str
-    address: str
-    epoch: int
-    pins: int
-    started_at_ms: int | None = None
-    attach: bool = False
-    age_seconds: float = 0.0
-
-
 class Placement:
-    """Pins calls for one dispatcher, and keeps what is held published.
-
-    Attributes:
-        newest_worker: the number of the worker that came up last; they grow.
-    """
+    """Pins of one dispatcher's calls in Redis, and their memories."""
 
     def __init__(
         self,
@@ -110,19 +69,11 @@ class Placement:
         self._registry = registry
         self._clock = clock
         self._dispatcher_id = dispatcher_id
-        self._own_calls = own_calls
-        self._has_link = has_link
+        self._table = WorkerTable(own_calls, has_link)
         self._redis_up = redis_up
         # A call whose dispatcher died must be found by the one to which its caller comes back.
         self._lease_seconds = max(CALL_LEASE_SECONDS, reconnect_seconds + CALL_LEASE_SECONDS / 3)
-        self._workers: tuple[WorkerStatus, ...] = ()
-        # This dispatcher's calls by worker, as the last table counts them.
-        self._own_before: dict[str, int] = {}
-        # In the order in which they came up: which of two is the younger.
-        self._numbers: dict[str, int] = {}
         self._up: bool | None = None
-        # Every worker that was ever in the table, as it was then, and when; the latest of them.
-        self._seen: dict[str, tuple[WorkerStatus, float]] = {}
         # The last write of what was said, by call: Redis may lose it.
         self._written: dict[str, int] = {}
         self._versions = itertools.count(1)
@@ -132,7 +83,6 @@ class Placement:
         self._loads_seconds = 0.0
         # Calls that ended while Redis was away, with their epochs.
         self._ended: dict[str, int] = {}
-        self.newest_worker = 0
 
     @property
     def redis_is_away(self) -> bool:
@@ -142,7 +92,12 @@ class Placement:
     @property
     def workers(self) -> tuple[WorkerStatus, ...]:
         """The last known table of live workers."""
-        return self._workers
+        return self._table.workers
+
+    @property
+    def newest_worker(self) -> int:
+        """The number of the worker that came up last; numbers grow."""
+        return self._table.newest_worker
 
     async def place(
         self,
@@ -154,7 +109,7 @@ class Placement:
         *,
         recovers: bool = False,
         known_epoch: int | None = None,
-    ) -> Found | NoCapacity | Superseded:
+    ) -> Assignment | NoCapacity | Superseded:
         """Pin a call.
 
         Args:
@@ -195,13 +150,18 @@ class Placement:
             self._note(False, str(error))
             return self._from_table(epoch, excluded, pins, over_capacity)
         self._note(True)
-        if pin == NoCapacity(NoCapacityReason.NO_WORKERS) and self._linked():
+        if pin == NoCapacity(NoCapacityReason.NO_WORKERS) and self._table.linked():
             # It has come back empty, and workers that are there have not told it yet.
             return self._from_table(epoch, excluded, pins, over_capacity)
         if isinstance(pin, Pin):
-            age_seconds = pin.age_ms / 1000
-            return Found(
-                pin.worker, pin.address, pin.epoch, pin.pins, pin.started_at_ms, pin.attached, age_seconds
+            return Assignment(
+                pin.worker,
+                pin.epoch,
+                pin.pins,
+                pin.address,
+                pin.started_at_ms,
+                attach=pin.attached,
+                age_seconds=pin.age_ms / 1000,
             )
         return pin
 
@@ -219,21 +179,20 @@ class Placement:
             self._loads = asyncio.ensure_future(self._ask_loads())
         # Calls that ask together share one answer: the end of one of them is not the end of it.
         loads = await asyncio.shield(self._loads)
-        known = {worker.id: worker.capacity * over_capacity for worker in self._workers}
+        known = {worker.id: worker.capacity * over_capacity for worker in self.workers}
         full = frozenset(known) - {name for name, calls in loads.items() if calls < known.get(name, 0)}
         return None if known.keys() <= full | excluded else full
 
     def choose(
         self, epoch: int, excluded: frozenset[str], pins: int, *, newer_than: int | None = None
-    ) -> Found | NoCapacity:
-        """A worker for a call that has one still: nothing is pinned, as it may never get there.
+    ) -> Assignment | NoCapacity:
+        """Choose a worker for a call that still has one: nothing is pinned, as the call may never get there.
 
         Args:
             epoch: the last known one plus one.
             excluded: workers that it must not be.
             pins: workers that have held the call.
-            newer_than: the `newest_worker` of when the call had to move first. Whoever came up since is preferred
-                while it has room: where all workers are restarted in turn, the others have that before them.
+            newer_than: as in `WorkerTable.choose`.
         """
         return self._from_table(
             epoch, excluded, pins, OVER_CAPACITY, newer_than, trusts_table=not self.redis_is_away
@@ -290,7 +249,7 @@ class Placement:
 
     async def renew(self, held: list[CallLease]) -> Renewal:
         """Publish what this dispatcher holds, and take the table of workers."""
-        own_before = {worker.id: self._own_calls(worker.id) for worker in self._workers}
+        own_before = self._table.own_calls()
         uuids = {lease.uuid for lease in held}
         self._written = {uuid: version for uuid, version in self._written.items() if uuid in uuids}
         try:
@@ -299,12 +258,11 @@ class Placement:
             )
         except RegistryUnavailable as error:
             self._note(False, str(error))
-            return Renewal(frozenset(), self._workers)
+            return Renewal(frozenset(), self.workers)
         self._note(True)
         if self._ended:
             await self._unpin_ended(uuids)
-        self._own_before = own_before
-        self._take_table(renewal.workers)
+        self._table.take(renewal.workers, self._clock(), own_before)
         return renewal
 
     async def look_for_workers(self) -> None:
@@ -315,45 +273,13 @@ class Placement:
             self._note(False, str(error))
             return
         self._note(True)
-        self._take_table(workers)
-
-    def _take_table(self, workers: Sequence[WorkerStatus]) -> None:
-        known = {worker.id for worker in workers}
-        self._workers = (*workers, *(worker for worker in self._linked() if worker.id not in known))
-        self._number_workers()
-        self._see(workers)
+        self._table.take(workers, self._clock())
 
     async def _unpin_ended(self, held: set[str]) -> None:
         ended, self._ended = self._ended, {}
         for uuid, epoch in ended.items():
             if uuid not in held:
                 await self.unpin(uuid, epoch)
-
-    def _number_workers(self) -> None:
-        came = [worker.id for worker in self._workers if worker.id not in self._numbers]
-        live = {worker.id for worker in self._workers}
-        self._numbers = {name: number for name, number in self._numbers.items() if name in live}
-        for name in came:
-            self.newest_worker += 1
-            self._numbers[name] = self.newest_worker
-
-    def _linked(self) -> list[WorkerStatus]:
-        """Workers that there is a link to, whatever Redis knows of them."""
-        return [worker for worker in self._workers if self._has_link(worker.id)]
-
-    def _left(self) -> list[WorkerStatus]:
-        """While Redis is away: workers that had left its table. One that hung, and hangs no more, is not back."""
-        if not self.redis_is_away:
-            return []
-        since_seconds = self._clock() - LEFT_SECONDS
-        return [worker for worker, seen_seconds in self._seen.values() if seen_seconds >= since_seconds]
-
-    def _see(self, workers: Iterable[WorkerStatus]) -> None:
-        now_seconds = self._clock()
-        self._seen |= {worker.id: (worker, now_seconds) for worker in workers}
-        if len(self._seen) > len(self._workers) + MAX_LEFT:
-            latest = sorted(self._seen.items(), key=lambda item: -item[1][1])[: len(self._workers) + MAX_LEFT]
-            self._seen = dict(latest)
 
     def _from_table(
         self,
@@ -364,52 +290,15 @@ class Placement:
         newer_than: int | None = None,
         *,
         trusts_table: bool = False,
-    ) -> Found | NoCapacity:
-        """Choose a worker from the last table.
-
-        Args:
-            epoch: the last known one plus one.
-            excluded: workers that it must not be.
-            pins: workers that have held the call.
-            over_capacity: as in `Registry.pin`.
-            newer_than: as in `choose`.
-            trusts_table: a worker that is full by the table is not asked. While Redis is away the table grows old:
-                such a worker is asked last, and refuses calls over its capacity.
-        """
-
-        def usable(workers: Iterable[WorkerStatus]) -> list[WorkerStatus]:
-            return [w for w in workers if w.state is WorkerState.READY and w.id not in excluded]
-
-        # There is a link to every worker that can be reached, if it has been known for a moment.
-        ready = usable(self._linked()) or usable(self._workers) or usable(self._left())
-        bounded_by = self._load if trusts_table else self._own_calls_on
-        free = [w for w in ready if bounded_by(w) < w.capacity * over_capacity]
-        if not free:
-            return NoCapacity(NoCapacityReason.FULL if ready else NoCapacityReason.NO_WORKERS)
-
-        def rank(w: WorkerStatus) -> tuple[bool, int, bool, float, float]:
-            """As the script does: room first, then the newest release, then the least loaded."""
-            is_younger = newer_than is not None and self._numbers.get(w.id, 0) > newer_than
-            load = self._load(w)
-            # All dispatchers have the same table: equals take turns by chance.
-            return (
-                load >= w.capacity,
-                -release_order(w.release),
-                not is_younger,
-                load / w.capacity,
-                random.random(),
-            )
-
-        best = min(free, key=rank)
-        return Found(best.id, best.address, epoch, pins + 1)
-
-    def _own_calls_on(self, worker: WorkerStatus) -> int:
-        return self._own_calls(worker.id)
-
-    def _load(self, worker: WorkerStatus) -> int:
-        """Return the calls of all dispatchers in the last table, and this dispatcher's changes since."""
-        own = self._own_calls(worker.id)
-        return max(own, worker.calls + own - self._own_before.get(worker.id, own))
+    ) -> Assignment | NoCapacity:
+        """Give the call to a worker of the last table; arguments as in `choose` and `WorkerTable.choose`."""
+        left = self._table.left(self._clock()) if self.redis_is_away else []
+        chosen = self._table.choose(
+            excluded, over_capacity, newer_than=newer_than, trusts_table=trusts_table, left=left
+        )
+        if isinstance(chosen, NoCapacityReason):
+            return NoCapacity(chosen)
+        return Assignment(chosen.id, epoch, pins + 1, chosen.address)
 
     def _note(self, up: bool, reason: str = "") -> None:
         self._redis_up(up)

@@ -1,1 +1,1 @@
-"""A simulated AVR Core, with the telephone behind it, and a double of avr-ami."""
+"""A simulated AVR Core with its telephone, and a double of avr-ami."""

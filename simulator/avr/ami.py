@@ -1,12 +1,12 @@
-"""A double of avr-ami, which ends and transfers calls in Asterisk: the same requests and answers, no telephones.
+"""A double of avr-ami, the service that ends and transfers calls in Asterisk.
 
     async with AmiDouble() as ami:
         settings = Settings(ami_url=ami.url)
         ...
         await ami.wait_for(lambda ami: ami.requests)
 
-`POST /hangup` with `uuid`, `POST /transfer` with `uuid`, `exten`, `context` and `priority`, answered by a
-`message`: 200 when it is done, 404 for a call that Asterisk does not have, 500 when Asterisk does not answer.
+It takes `POST /hangup` with `uuid`, and `POST /transfer` with `uuid`, `exten`, `context` and `priority`.
+It answers with a `message`: 200 when the action is done, 404 for an unknown call, 500 without Asterisk.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from aiohttp import web
 from simulator.waiting import Waiter, settle, wait_until
 
 MAX_REQUESTS = 1000
-"""Requests that are remembered: the last ones."""
+"""Maximum number of requests kept: the latest ones."""
 
 _STOP_TIMEOUT_SECONDS = 1.0
 _DONE_AS = {"hangup": "hangup", "transfer": "redirect"}
@@ -32,14 +32,14 @@ _DONE_AS = {"hangup": "hangup", "transfer": "redirect"}
 
 @dataclass(frozen=True, slots=True)
 class AmiRequest:
-    """A request as it came, whatever it was answered.
+    """A request as received.
 
     Attributes:
         action: `hangup` or `transfer`.
-        uuid: of the call; None where there was none.
-        exten: where a transfer goes to.
-        context: of the dialplan.
-        priority: in the extension; a number or text, as it was sent.
+        uuid: uuid of the call; None if the request had none.
+        exten: extension that a transfer goes to.
+        context: context of the dialplan.
+        priority: priority in the extension, as the number or text that was sent.
     """
 
     action: str
@@ -50,13 +50,13 @@ class AmiRequest:
 
 
 class AmiDouble:
-    """A server on 127.0.0.1.
+    """A server on 127.0.0.1 in the place of avr-ami.
 
     Args:
-        calls: uuids of the calls that Asterisk has; None: any. A call that was hung up is gone from them.
+        calls: uuids of Asterisk's calls; None: any uuid. A call that was hung up is removed.
 
     Attributes:
-        requests: what was asked for, in order; the last 1,000.
+        requests: the last 1,000 requests, in order.
     """
 
     def __init__(self, calls: Collection[str] | None = None) -> None:
@@ -80,16 +80,16 @@ class AmiDouble:
 
     @property
     def url(self) -> str:
-        """`http://127.0.0.1:PORT`, for AMI_URL."""
+        """Return `http://127.0.0.1:PORT`, for AMI_URL."""
         if self._port is None:
             raise RuntimeError("the AMI double is not started")
         return f"http://127.0.0.1:{self._port}"
 
     async def start(self, port: int = 0) -> None:
-        """Listen.
+        """Start to listen.
 
         Raises:
-            OSError: the port cannot be had.
+            OSError: the port is taken or not allowed.
         """
         app = web.Application()
         app.router.add_post("/{action:hangup|transfer}", self._post)
@@ -104,36 +104,36 @@ class AmiDouble:
         self._port = runner.addresses[0][1]
 
     async def stop(self) -> None:
-        """Answer what is stalled, and stop listening. It may be called twice."""
+        """Answer stalled requests, and stop listening. A second call does nothing."""
         self._running.set()
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
 
     def fail(self, times: float = 1) -> None:
-        """Answer the next requests (`inf`: all; 0: none) with 500, as when Asterisk does not answer avr-ami."""
+        """Answer the next requests (`inf`: all; 0: none) with 500, as avr-ami does without Asterisk."""
         self._failures = times
 
     def stall(self) -> None:
-        """Answer nothing, until `resume`."""
+        """Answer no request until `resume`."""
         self._running.clear()
 
     def resume(self) -> None:
-        """Answer again, also what came meanwhile."""
+        """Answer again, including the stalled requests."""
         self._running.set()
 
     async def wait_for(self, predicate: Callable[[AmiDouble], Any], *, timeout_seconds: float = 10.0) -> None:
-        """Wait until `predicate(ami)` is true: it is asked after every request.
+        """Wait until `predicate(ami)` is true; the predicate is called after each request.
 
         Raises:
-            TimeoutError: it did not become true; the message tells what was asked for.
+            TimeoutError: the predicate stayed false; the message lists the requests.
         """
         try:
             await wait_until(self._waiters, predicate, self, timeout_seconds)
         except TimeoutError as error:
             actions = [request.action for request in self.requests]
             raise TimeoutError(
-                f"avr-ami was not asked for it in {timeout_seconds} s, but for {actions}"
+                f"the condition was not met within {timeout_seconds} s; avr-ami was asked for {actions}"
             ) from error
 
     async def _post(self, request: web.Request) -> web.Response:

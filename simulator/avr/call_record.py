@@ -1,4 +1,4 @@
-"""All that a simulated caller saw and heard in one call, without I/O: AVR messages in, facts out."""
+"""The record of one call as its simulated caller saw and heard it, without I/O."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from simulator.avr.playout import (
 
 AUDIO_MESSAGE_BYTES = 320
 
-# Transcripts, interruptions and the like that are kept. A service that sends more in one call is broken.
+# Maximum number of transcripts, interruptions and similar messages kept. A service that sends more is broken.
 MAX_MESSAGES = 10_000
 
-# A pause shorter than this within what the agent says is audio that came too late; a longer one divides replies.
-# The caller's turn between two replies takes longer: speech, the detection of its end (0.5 s) and an answer.
+# A shorter pause within a reply is audio that came too late; a longer pause separates two replies.
+# The caller's turn between replies is longer: speech, the detection of its end (0.5 s) and an answer.
 REPLY_PAUSE_MS = 1000.0
 
-# Audio so soon after the caller's last sound, or after the agent's, does not begin a reply: the detection of the
-# end of speech alone takes longer. It is a late frame of what was being said.
+# Audio so soon after the last sound of either side is a late frame, not a new reply. The detection of the end of
+# speech alone takes longer.
 _SHORTEST_ANSWER_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """An `audio` message: samples `first_sample` to `first_sample + samples` of all that were received."""
+    """An `audio` message: samples `first_sample` to `first_sample + samples` of all received samples."""
 
     at_seconds: float
     first_sample: int
@@ -51,7 +51,7 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class Interruption:
-    """An `interruption` message; of the `received_samples` so far, the last `dropped_samples` are never heard."""
+    """An `interruption` message: the last `dropped_samples` of the `received_samples` so far are never heard."""
 
     at_seconds: float
     received_samples: int
@@ -68,21 +68,21 @@ class ErrorMessage:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """The service broke the AVR protocol; the call goes on."""
+    """A breach of the AVR protocol by the service; the call continues."""
 
     at_seconds: float
     what: str
 
 
 class ClosedBy(enum.Enum):
-    """Whose doing the end of a connection was."""
+    """The side that ended a connection."""
 
     CALLER = "caller"
-    """This side's."""
+    """The caller's side."""
     SERVICE = "service"
-    """It sent a close frame."""
+    """The service sent a close frame."""
     NOBODY = "nobody"
-    """The connection broke: no close frame came."""
+    """Neither side: the connection broke without a close frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +105,13 @@ class ConnectionBack:
 
 @dataclass(slots=True)
 class Outage:
-    """There was no connection.
+    """A time without a connection.
 
     Attributes:
-        lost_at_seconds: since `init`.
-        back_at_seconds: since `init`; None if it did not come back (yet).
-        lost_frames: frames that could not be sent meanwhile.
-        lost_sounding_frames: those of them in which the caller said something.
+        lost_at_seconds: time since `init`.
+        back_at_seconds: time since `init`; None while the connection is not back.
+        lost_frames: frames that could not be sent.
+        lost_sounding_frames: lost frames in which the caller spoke.
     """
 
     lost_at_seconds: float
@@ -125,18 +125,18 @@ Message: TypeAlias = Audio | Transcript | Interruption | ErrorMessage | Violatio
 
 @dataclass(frozen=True, slots=True)
 class CallReport:
-    """One call in figures. Times of events count from `init`.
+    """One call in figures. Times count from `init`.
 
     Attributes:
-        seconds: how long it lasted, or has lasted.
-        first_audio_seconds: from `init` to the first audio received; None if there was none.
-        reply_latencies_seconds: from the caller's last sound to the first audio of the reply, per reply.
-        received_seconds, heard_seconds: audio that came, and what of it was played.
-        gaps, longest_gap_seconds: how often the playout ran empty within a reply, and the longest time.
-        close_code: the WebSocket close code, 1006 for a connection that broke, None while the call is alive.
-        outages: when there was no connection, for a call that came back.
-        latest_frame_seconds: the furthest that this side was behind in sending; if it is more than a few frames,
-            the machine of the simulator was too busy for the rest to mean much.
+        seconds: length of the call so far.
+        first_audio_seconds: time from `init` to the first audio received; None without audio.
+        reply_latencies_seconds: for each reply, time from the caller's last sound to its first audio.
+        received_seconds, heard_seconds: length of received audio, and of its heard part.
+        gaps, longest_gap_seconds: number of times that the playout ran empty within a reply, and the longest.
+        close_code: WebSocket close code; 1006 for a broken connection, None during the call.
+        outages: times without a connection, in a call that reconnects.
+        latest_frame_seconds: longest delay in sending a frame. If it is more than a few frames, the simulator's
+            machine was too busy, and the other figures mean little.
     """
 
     uuid: str
@@ -160,19 +160,19 @@ class CallReport:
 
 
 class CallRecord:
-    """What one call's service sent, put through the caller's playout buffer.
+    """Messages of one call's service, and the audio that its caller heard.
 
     Args:
-        uuid: the call's.
-        started_at_seconds: the monotonic clock when `init` was sent; messages are timed from it.
-        record_limit_bytes: how much audio is kept, with the messages that brought it; the rest is counted.
+        uuid: uuid of the call.
+        started_at_seconds: monotonic clock when `init` was sent; messages are timed from it.
+        record_limit_bytes: maximum audio kept, with its messages; later audio is only counted.
 
     Attributes:
-        messages: everything received, in order (at most `MAX_MESSAGES` besides audio).
-        transcripts, interruptions, errors, violations: the messages of that kind.
-        closings: how each connection of the call ended.
-        outages: when there was none, oldest first.
-        playout: what the caller heard.
+        messages: received messages in order (at most `MAX_MESSAGES`, audio not counted).
+        transcripts, interruptions, errors, violations: messages of that kind.
+        closings: ends of the call's connections.
+        outages: times without a connection, oldest first.
+        playout: audio that the caller heard.
     """
 
     def __init__(
@@ -205,31 +205,31 @@ class CallRecord:
         self._sounded_at_seconds: float | None = None
 
     def sent_frame(self, *, sounds: bool, now_seconds: float) -> None:
-        """A frame was sent; `sounds` says whether the caller was saying something in it."""
+        """Note a sent frame; `sounds` is true if the caller spoke in it."""
         self.frames_sent += 1
         if sounds:
             self._sounded_at_seconds = now_seconds
 
     def lost_frame(self, *, sounds: bool) -> None:
-        """A frame was due, and there was no connection to send it on."""
+        """Note a frame that was due without a connection."""
         self.frames_lost += 1
         if self.outages and self.outages[-1].back_at_seconds is None:
             self.outages[-1].lost_frames += 1
             self.outages[-1].lost_sounding_frames += sounds
 
     def connection_lost(self, code: int, reason: str, now_seconds: float) -> None:
-        """The connection broke, and the call goes on without it for now."""
+        """Note a broken connection; the call continues without it."""
         self._closing(code, reason, ClosedBy.NOBODY, now_seconds)
         self.outages.append(Outage(self._since_init(now_seconds)))
 
     def connection_back(self, now_seconds: float) -> None:
-        """There is a connection again."""
+        """Note a new connection."""
         outage = self.outages[-1]
         outage.back_at_seconds = self._since_init(now_seconds)
         self._keep(ConnectionBack(outage.back_at_seconds, outage.back_at_seconds - outage.lost_at_seconds))
 
     def receive(self, text: str | bytes, now_seconds: float) -> None:
-        """Take one message of the service. A wrong one becomes a `Violation`; nothing raises."""
+        """Take one message of the service. An invalid message becomes a `Violation`, not an exception."""
         if isinstance(text, bytes):
             self._violation(now_seconds, f"a binary message of {len(text)} bytes")
             return
@@ -246,19 +246,19 @@ class CallRecord:
             handler(self, message, now_seconds)
 
     def hang_up(self, now_seconds: float) -> None:
-        """The call is over for the caller: nothing more is heard."""
+        """End the call for the caller, so that no more audio is heard."""
         if self._ended_at_seconds is None:
             self._ended_at_seconds = now_seconds
             self.playout.end(now_seconds)
 
     def closed(self, code: int, reason: str, by: ClosedBy, now_seconds: float) -> None:
-        """The call is over, and its connection closed."""
+        """Note the end of the call and of its connection."""
         self.close_code = code
         self.close_reason = reason
         self._closing(code, reason, by, now_seconds)
 
     def report(self, now_seconds: float, *, latest_frame_seconds: float = 0.0) -> CallReport:
-        """The call in figures as of now."""
+        """Return the call in figures up to now."""
         ended_at_seconds = now_seconds if self._ended_at_seconds is None else self._ended_at_seconds
         gaps_ms = self.playout.gaps_ms(now_seconds, shorter_than_ms=REPLY_PAUSE_MS)
         return CallReport(
@@ -302,7 +302,7 @@ class CallRecord:
             self.messages.append(Audio(self._since_init(now_seconds), first_sample, len(pcm) // SAMPLE_BYTES))
 
     def _time_reply(self, now_seconds: float) -> None:
-        """If a reply begins with the audio that arrives now, note how long the caller waited for it."""
+        """Note the caller's waiting time, if a reply begins with the audio that arrives now."""
         if self._sounded_at_seconds is None:
             return
         latency_seconds = now_seconds - self._sounded_at_seconds

@@ -1,4 +1,4 @@
-"""One WebSocket from AVR Core to the service; a call may need several, one after the other."""
+"""One WebSocket from AVR Core to the service; a call that reconnects uses several."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ import yarl
 
 ABNORMAL_CLOSURE = 1006
 
-# How long a service may take to answer a close frame, before the connection is dropped.
+# Time for the service to answer a close frame; afterwards the connection is dropped.
 CLOSE_TIMEOUT_SECONDS = 5.0
 
 # A message to AVR Core is a frame of 450 bytes or a transcript.
 _MAX_MESSAGE_BYTES = 64 * 1024
 
-# What may wait unread here; what is more waits in TCP. aiohttp's default of 2 x 64 KiB.
+# Maximum unread data here; more waits in TCP. It is aiohttp's default of 2 x 64 KiB.
 _READ_BUFFER_BYTES = 64 * 1024
 
 
 class CallError(Exception):
-    """A call cannot be placed, or ended before what was wanted of it. The message is one line, without secrets."""
+    """A call that cannot be placed, or that ended too early. The message is one line, without secrets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The connection is over.
+    """The end of a connection.
 
     Attributes:
-        code: of the service's close frame; 1005 if that had none, 1006 if there was no frame.
-        reason: of the close frame, or what broke the connection.
-        by_service: whether there was a close frame of the service.
+        code: code of the service's close frame; 1005 if the frame had no code, 1006 without a frame.
+        reason: reason of the close frame, or the cause of the break.
+        by_service: whether the service sent a close frame.
     """
 
     code: int
@@ -49,10 +49,10 @@ class Closed:
 
 
 class AvrConnection:
-    """An open connection. Made by `open`.
+    """An open connection, made by `open`.
 
     Attributes:
-        url: of the service.
+        url: address of the service.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class AvrConnection:
         """Connect and send `init`.
 
         Raises:
-            CallError: the service cannot be reached, or refuses.
+            CallError: the service is unreachable or refuses the connection.
         """
         sockets: list[socket.socket] = []
         connector = aiohttp.TCPConnector(socket_factory=_socket_factory(sockets), ssl=True if tls is None else tls)
@@ -100,7 +100,7 @@ class AvrConnection:
 
     @property
     def close_code(self) -> int:
-        """Of the closing handshake; 1006 where there was none."""
+        """Return the code of the closing handshake; 1006 without one."""
         return self._websocket.close_code or ABNORMAL_CLOSURE
 
     async def send(self, message: str | bytes) -> None:
@@ -115,7 +115,7 @@ class AvrConnection:
             await self._websocket.send_bytes(message)
 
     async def receive(self) -> str | bytes | Closed:
-        """The next message, or how the connection ended."""
+        """Return the next message, or the end of the connection."""
         message = await self._websocket.receive()
         if message.type is aiohttp.WSMsgType.TEXT or message.type is aiohttp.WSMsgType.BINARY:
             data: str | bytes = message.data
@@ -127,15 +127,15 @@ class AvrConnection:
         return Closed(ABNORMAL_CLOSURE, "", by_service=False)
 
     async def close(self) -> None:
-        """Say 1000 and wait for the answer."""
+        """Close with code 1000 and wait for the answer."""
         await self._websocket.close(code=1000)
 
     async def dispose(self) -> None:
-        """Free what the connection holds, whatever its state."""
+        """Free the resources of the connection, in any state."""
         await self._session.close()
 
     def reset(self) -> None:
-        """Make closing the socket send a TCP reset and forget what is unsent (SO_LINGER 0, socket(7))."""
+        """Let the socket's close send a TCP reset and drop unsent data (SO_LINGER 0, socket(7))."""
         for connection in self._sockets:
             if connection.fileno() >= 0:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -143,7 +143,7 @@ class AvrConnection:
 
 @contextmanager
 def _connect_errors(url: str, timeout_seconds: float) -> Iterator[None]:
-    """Turn whatever keeps a connection from opening into one line that names the URL, without its secrets."""
+    """Turn errors of opening a connection into one line with the URL, without its secrets."""
     try:
         yield
     except aiohttp.WSServerHandshakeError as error:
@@ -163,7 +163,7 @@ def _connect_errors(url: str, timeout_seconds: float) -> Iterator[None]:
 
 
 def _without_secrets(url: str) -> str:
-    """The URL without its query (a token, telephone numbers) and user."""
+    """Return the URL without its user and its query (a token, telephone numbers)."""
     try:
         parts = urlsplit(url)
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
@@ -172,7 +172,7 @@ def _without_secrets(url: str) -> str:
 
 
 def _socket_factory(sockets: list[socket.socket]) -> Callable[[Any], socket.socket]:
-    """Sockets that stay at hand: the only public way to reset an aiohttp connection."""
+    """Return a factory that keeps its sockets: the only public way to reset an aiohttp connection."""
 
     def make(address: tuple[int, int, int, str, Any]) -> socket.socket:
         family, kind, protocol, _, _ = address
@@ -185,11 +185,11 @@ def _socket_factory(sockets: list[socket.socket]) -> Callable[[Any], socket.sock
 
 
 def _with_metadata(url: str, metadata: Mapping[str, str] | None) -> str | yarl.URL:
-    """The URL with metadata, where a space is `%20` and a plus `%2B`: every service reads that alike."""
+    """Return the URL with metadata. A space is `%20` and a plus `%2B`, which all services read alike."""
     try:
         target = str(yarl.URL(url))
     except ValueError:
-        return url  # aiohttp says what is wrong with it
+        return url  # aiohttp names the error
     for name, value in (metadata or {}).items():
         separator = "&" if "?" in target else "?"
         target += f"{separator}{quote(name, safe='')}={quote(value, safe='')}"

@@ -1,13 +1,13 @@
-"""One telephone call as AVR Core places it: real time, real socket.
+"""One telephone call as AVR Core places it, in real time on a real socket.
 
     async with await place_call("ws://127.0.0.1:6030", speech=pcm) as call:
         await call.wait_for(lambda call: call.transcripts)
     print(call.report())
 
-AVR Core connects as soon as the call starts, sends `init`, then a frame of sound every 20 ms (silence when nobody
-speaks) until it hangs up. What it receives goes through a `PlayoutBuffer`, so that the call knows what its caller
-really heard. A call that was told to (`reconnect_seconds`) comes back with its uuid when it loses its connection:
-meanwhile its buffer plays on, and what is said is lost.
+AVR Core connects as soon as the call starts, sends `init`, then a frame of sound every 20 ms until it hangs up.
+The frame is silent while the caller is silent. Received audio goes through a `PlayoutBuffer`, so that the call
+knows the audio that its caller really heard. With `reconnect_seconds`, a call that loses its connection reconnects
+with its uuid. Until then its buffer plays on, and the caller's speech is lost.
 """
 
 from __future__ import annotations
@@ -49,26 +49,26 @@ from simulator.avr.playout import DEFAULT_RECORD_LIMIT_BYTES, SAMPLE_BYTES, SAMP
 
 __all__ = ["CallError", "SimulatedCall", "place_call"]
 
-# How far sending may fall behind real time (a service that does not read, a busy machine) before `say` gives up.
+# Maximum delay of sending behind real time (a service that does not read, a busy machine) before `say` gives up.
 _STALL_TIMEOUT_SECONDS = 10.0
 
-# Between two attempts to connect again.
+# Time between two attempts to connect again.
 _RECONNECT_INTERVAL_SECONDS = 0.1
 
 # -40 dBFS: above the noise of a line, below any speech.
 _SOUND_LEVEL = 328
 
 Connect = Callable[[str, float], Awaitable[AvrConnection]]
-"""Opens a connection to a URL within so many seconds, and says `init`."""
+"""Opens a connection to a URL within a time in seconds, and sends `init`."""
 
 
 class SimulatedCall:
-    """A live call. Made by `place_call`; as a context manager it hangs up at the end.
+    """A live call, made by `place_call`. As a context manager, it hangs up at the end.
 
     Attributes:
-        record: what was received and heard.
-        microphone: what is still to be sent.
-        closed: set when the call is over and its connection closed.
+        record: messages received and audio heard.
+        microphone: speech and keys still to be sent.
+        closed: set when the call and its connection have ended.
     """
 
     def __init__(
@@ -100,91 +100,91 @@ class SimulatedCall:
 
     @property
     def uuid(self) -> str:
-        """The call's uuid."""
+        """Return the call's uuid."""
         return self.record.uuid
 
     @property
     def messages(self) -> list[Message]:
-        """Everything received, in order."""
+        """Return all received messages, in order."""
         return self.record.messages
 
     @property
     def transcripts(self) -> list[Transcript]:
-        """`transcript` messages."""
+        """Return the `transcript` messages."""
         return self.record.transcripts
 
     @property
     def interruptions(self) -> list[Interruption]:
-        """`interruption` messages."""
+        """Return the `interruption` messages."""
         return self.record.interruptions
 
     @property
     def errors(self) -> list[ErrorMessage]:
-        """`error` messages."""
+        """Return the `error` messages."""
         return self.record.errors
 
     @property
     def outages(self) -> list[Outage]:
-        """When there was no connection, oldest first."""
+        """Return the times without a connection, oldest first."""
         return self.record.outages
 
     @property
     def url(self) -> str:
-        """Where it is connected to; empty while there is no connection."""
+        """Return the address of the current connection; empty without one."""
         return "" if self._connection is None else self._connection.url
 
     @property
     def is_connected(self) -> bool:
-        """Whether there is a connection now."""
+        """Tell whether the call is connected now."""
         return self._connection is not None and not self._ending
 
     @property
     def violations(self) -> list[Violation]:
-        """Where the service broke the protocol."""
+        """Return the service's breaches of the protocol."""
         return self.record.violations
 
     @property
     def playout(self) -> PlayoutBuffer:
-        """What the caller heard; its clock is `time.monotonic()`."""
+        """Return the caller's playout buffer; its clock is `time.monotonic()`."""
         return self.record.playout
 
     @property
     def received_pcm(self) -> bytes:
-        """All audio received, in order, heard or not: PCM16 LE, 8 kHz, mono."""
+        """Return all received audio, in order, heard or not: PCM16 LE, 8 kHz, mono."""
         return self.playout.received_pcm
 
     @property
     def heard_pcm(self) -> bytes:
-        """What the caller heard since the call began, silence included: PCM16 LE, 8 kHz, mono."""
+        """Return the audio that the caller heard since the call began, with silence: PCM16 LE, 8 kHz, mono."""
         return self.playout.heard(time.monotonic())
 
     @property
     def heard_ms(self) -> float:
-        """How much audio the caller heard, silence not counted."""
+        """Return the length of the audio that the caller heard, without silence."""
         return self.playout.heard_ms(time.monotonic())
 
     @property
     def close_code(self) -> int | None:
-        """The WebSocket close code of the last connection; 1006 if it broke, None while the call is alive."""
+        """Return the close code of the last connection; 1006 if it broke, None during the call."""
         return self.record.close_code
 
     @property
     def close_reason(self) -> str:
-        """What the service gave as the reason when it closed."""
+        """Return the reason in the service's close frame."""
         return self.record.close_reason
 
     def report(self) -> CallReport:
-        """The call in figures, as of now."""
+        """Return the call in figures up to now."""
         return self.record.report(time.monotonic(), latest_frame_seconds=self._schedule.latest_seconds)
 
     async def wait_for(
         self, predicate: Callable[[SimulatedCall], object], *, timeout_seconds: float = 10.0
     ) -> None:
-        """Wait until `predicate(call)` is true. It is asked after every message and every frame sent.
+        """Wait until `predicate(call)` is true; the predicate is called after each message and each sent frame.
 
         Raises:
-            TimeoutError: it did not come true in time.
-            CallError: the call ended without it.
+            TimeoutError: the predicate stayed false.
+            CallError: the call ended first.
         """
         if predicate(self):
             return
@@ -201,7 +201,7 @@ class SimulatedCall:
             del self._waiting[waiter]
 
     async def say(self, pcm: bytes) -> None:
-        """Say something after what is being said; returns when it has been sent, in real time.
+        """Say something after earlier speech, and return when it has been sent in real time.
 
         Args:
             pcm: PCM16 LE, 8 kHz, mono.
@@ -217,11 +217,11 @@ class SimulatedCall:
         )
 
     async def press(self, digits: str) -> None:
-        """Press keys one after the other, side by side with speech; returns when they have been sent.
+        """Press keys one after the other, beside speech, and return when they have been sent.
 
         Raises:
             CallError: the call ended first.
-            ValueError: a key that no telephone has.
+            ValueError: a key does not exist on telephones.
         """
         self.microphone.press(digits)
         await self.wait_for(
@@ -229,7 +229,7 @@ class SimulatedCall:
         )
 
     async def send_raw(self, message: str | bytes) -> None:
-        """Send any text or binary message, to see what bad input gets.
+        """Send any text or binary message, to test the answer to bad input.
 
         Raises:
             CallError: the connection is closed.
@@ -242,7 +242,7 @@ class SimulatedCall:
             raise CallError(f"the connection is closed: {self._summary()}") from None
 
     def stop_reading(self) -> None:
-        """Take nothing from the connection any more: what the service sends piles up there."""
+        """Stop reading the connection, so that the service's messages pile up there."""
         self._reading.clear()
 
     def read_again(self) -> None:
@@ -250,7 +250,7 @@ class SimulatedCall:
         self._reading.set()
 
     async def hang_up(self) -> None:
-        """Close the call as AVR Core does, with code 1000. What the service sends from now on is lost."""
+        """Close the call as AVR Core does, with code 1000. Later messages of the service are lost."""
         if self._begin_end():
             connection = self._connection
             code = ABNORMAL_CLOSURE
@@ -258,7 +258,7 @@ class SimulatedCall:
                 try:
                     async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
                         await connection.close()
-                        # With messages waiting it is the receiving task that completes aiohttp's close handshake.
+                        # With messages waiting, the receiving task completes aiohttp's close handshake.
                         await asyncio.wait({self._receiving})
                 except TimeoutError:
                     connection.reset()
@@ -268,7 +268,7 @@ class SimulatedCall:
         await self.closed.wait()
 
     async def drop(self) -> None:
-        """End the call by losing the connection: TCP reset, no close frame."""
+        """End the call by a lost connection: TCP reset, no close frame."""
         if self._begin_end():
             if self._connection is not None:
                 self._connection.reset()
@@ -276,7 +276,7 @@ class SimulatedCall:
         await self.closed.wait()
 
     async def cut(self) -> None:
-        """Lose the connection as a broken network does, and go on as `reconnect_seconds` says."""
+        """Lose the connection as in a broken network, and continue as `reconnect_seconds` says."""
         if self._connection is not None:
             self._connection.reset()
             await self._connection.dispose()
@@ -302,7 +302,7 @@ class SimulatedCall:
                     await self._send(_json({"type": "dtmf_digit", "digit": digit}))
                 await self._send(self._silence_message if silent else _audio_message(frame))
             except ConnectionError:
-                # The receiving side says what has become of the connection. What was said meanwhile is lost.
+                # The receiving side reports the end of the connection. Speech sent meanwhile is lost.
                 self.record.lost_frame(sounds=sounds)
             else:
                 self.record.sent_frame(sounds=sounds, now_seconds=now_seconds)
@@ -341,7 +341,7 @@ class SimulatedCall:
         return self._ending
 
     async def _reconnected(self, end: Closed) -> bool:
-        """Whether a lost connection could be replaced. The call goes on meanwhile: it plays what it has."""
+        """Replace a lost connection, and return whether that worked. Buffered audio plays meanwhile."""
         assert self._connection is not None
         assert self._reconnect_seconds is not None
         lost, self._connection = self._connection, None
@@ -355,7 +355,7 @@ class SimulatedCall:
             if remaining_seconds <= 0:
                 return False
             try:
-                # The list may change: services come and go.
+                # The list may change, because services start and stop.
                 url = self._urls[number % len(self._urls)]
                 connection = await self._connect(url, remaining_seconds)
             except CallError:
@@ -371,7 +371,7 @@ class SimulatedCall:
         raise AssertionError("counting has no end")
 
     def _begin_end(self) -> bool:
-        """Stop hearing; False if the end has already begun."""
+        """Stop hearing; return False if the end has already begun."""
         if self._ending:
             return False
         self._ending = True
@@ -402,7 +402,7 @@ class SimulatedCall:
                     waiter.set_result(None)
                 elif self.closed.is_set():
                     waiter.set_exception(CallError(f"the call ended: {self._summary()}"))
-            except Exception as error:  # the predicate's own: it belongs to whoever waits
+            except Exception as error:  # of the predicate, so it belongs to the waiting caller
                 waiter.set_exception(error)
 
     def _summary(self) -> str:
@@ -432,27 +432,27 @@ async def place_call(
     reconnect_seconds: float | None = None,
     reconnect_urls: Sequence[str] = (),
 ) -> SimulatedCall:
-    """Connect, send `init` and start sending sound; returns the live call.
+    """Connect, send `init` and start to send sound; return the live call.
 
     Args:
-        url: where the service listens, `ws://` or `wss://`.
-        speech: said from the start: PCM16 LE, 8 kHz, mono.
-        uuid: the call's; a new one if it is not given.
-        metadata: query parameters added to the URL (`from`, `to`, ...).
-        dtmf: keys pressed when the speech has been said.
-        frame_bytes: size of the frames sent, one per `frame_bytes / 16` ms; AVR Core's is 320.
-        provider_config: sent in `init`, as AVR Core does for a call with its own key, model or voice.
+        url: address of the service, `ws://` or `wss://`.
+        speech: speech from the start of the call: PCM16 LE, 8 kHz, mono.
+        uuid: uuid of the call; None: a new one.
+        metadata: query parameters to add to the URL (`from`, `to`, ...).
+        dtmf: keys to press after the speech.
+        frame_bytes: size of sent frames, one per `frame_bytes / 16` ms; AVR Core's is 320.
+        provider_config: settings in `init`, as AVR Core sends them for a call with its own key, model or voice.
         headers: HTTP headers of the connection.
-        tls: for `wss://`; the system's trust store by default.
-        connect_timeout_seconds: how long connecting may take.
-        record_limit_bytes: how much received audio is kept; load tests need none.
-        reconnect_seconds: for how long a connection that was lost (1006, not one that was closed: a service that
-            closes has ended the call) is replaced by a new one with the same uuid; None: the call is over.
-        reconnect_urls: where to try that, in turn; `url` if there are none. The sequence may change meanwhile.
+        tls: context for `wss://`; None: the system's trust store.
+        connect_timeout_seconds: maximum time for connecting.
+        record_limit_bytes: maximum received audio kept; load tests need none.
+        reconnect_seconds: time in which a lost connection (1006) is replaced by one with the same uuid. A service
+            that closes the connection has ended the call. None: do not reconnect.
+        reconnect_urls: addresses to try in turn; `url` if the sequence is empty. It may change during the call.
 
     Raises:
-        CallError: the service cannot be reached, or refuses.
-        ValueError: speech, digits or frame size that cannot be sent.
+        CallError: the service is unreachable or refuses the connection.
+        ValueError: speech, digits or frame size cannot be sent.
     """
     microphone = Microphone(frame_bytes)
     microphone.press(dtmf, after_bytes=microphone.say(speech or b""))

@@ -1,4 +1,4 @@
-"""What a simulated caller sends, and when: without I/O and without a clock of its own."""
+"""The speech and keys of a simulated caller, cut into frames with due times. Without I/O and without a clock."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from simulator.avr.playout import SAMPLE_BYTES, SAMPLE_RATE_HZ
 
 DTMF_DIGITS = "0123456789*#ABCD"
 
-# An hour of PCM16 at 8 kHz: more than a call has time to say.
+# An hour of PCM16 at 8 kHz: longer than the speech of any call.
 _MAX_QUEUED_BYTES = 3600 * SAMPLE_RATE_HZ * SAMPLE_BYTES
 
-# How quickly a person presses keys one after the other.
+# Time between two keys of a person.
 _SECONDS_BETWEEN_DIGITS = 0.2
 
-# After a pause of the whole machine AVR Core sends what has piled up; beyond this the lost time stays lost.
+# After a pause of the whole machine, AVR Core sends the accumulated frames; beyond this, lost time stays lost.
 MAX_CATCH_UP_SECONDS = 1.0
 
 
 class FrameSchedule:
-    """The absolute times at which frames are due: what is sent late does not make later ones late.
+    """The absolute times at which frames are due, so that a late frame does not delay later ones.
 
     Attributes:
-        frame_seconds: how much sound a frame holds.
-        latest_seconds: the furthest that a frame was ever behind its time.
+        frame_seconds: length of the sound in a frame.
+        latest_seconds: longest delay of any frame.
     """
 
     def __init__(self, started_at_seconds: float, frame_seconds: float) -> None:
@@ -34,14 +34,14 @@ class FrameSchedule:
 
     @property
     def due_at_seconds(self) -> float:
-        """When the next frame is due."""
+        """Return the time at which the next frame is due."""
         return self._origin_seconds + self._frames * self.frame_seconds
 
     def sent(self, now_seconds: float) -> None:
-        """The frame that was due has been sent.
+        """Note that the due frame was sent.
 
-        One that is late by more than `MAX_CATCH_UP_SECONDS` moves the schedule, so that the burst that makes up
-        for lost time is never longer than that.
+        A frame later than `MAX_CATCH_UP_SECONDS` moves the schedule. So the burst that makes up for lost time is
+        never longer than that.
         """
         late_seconds = now_seconds - self.due_at_seconds
         self.latest_seconds = max(self.latest_seconds, late_seconds)
@@ -50,14 +50,14 @@ class FrameSchedule:
 
 
 class Microphone:
-    """Speech and keys waiting to be sent, cut into frames.
+    """Speech and keys that wait to be sent, cut into frames.
 
     Args:
-        frame_bytes: the size of a frame; AVR Core's is 320 (20 ms).
+        frame_bytes: size of a frame; AVR Core's is 320 (20 ms).
 
     Attributes:
-        silence: the frame for when nothing is said.
-        said_bytes: how much speech has been handed out.
+        silence: frame sent while the caller is silent.
+        said_bytes: amount of speech taken so far.
 
     Raises:
         ValueError: a frame is not one or more whole samples.
@@ -70,25 +70,25 @@ class Microphone:
         self.frame_seconds = frame_bytes / (SAMPLE_RATE_HZ * SAMPLE_BYTES)
         self.said_bytes = 0
         self._speech = bytearray()
-        self._digits: deque[tuple[int, str]] = deque()  # with the bytes that must have been said before
+        self._digits: deque[tuple[int, str]] = deque()  # with the value of `said_bytes` that each key waits for
         self._frames_between_digits = max(1, round(_SECONDS_BETWEEN_DIGITS / self.frame_seconds))
         self._frames_to_next_digit = 0
 
     @property
     def has_speech(self) -> bool:
-        """Whether speech is waiting."""
+        """Tell whether speech is waiting."""
         return bool(self._speech)
 
     @property
     def has_digits(self) -> bool:
-        """Whether keys are waiting."""
+        """Tell whether keys are waiting."""
         return bool(self._digits)
 
     def say(self, pcm: bytes) -> int:
-        """Queue speech behind what is queued; returns what `said_bytes` will be when it has been said.
+        """Queue speech after earlier speech, and return the value of `said_bytes` after it.
 
         Raises:
-            ValueError: not whole samples, or more than an hour is waiting.
+            ValueError: the speech is not whole samples, or more than an hour is waiting.
         """
         if len(pcm) % SAMPLE_BYTES:
             raise ValueError(f"{len(pcm)} bytes are not whole 16-bit samples")
@@ -98,10 +98,10 @@ class Microphone:
         return self.said_bytes + len(self._speech)
 
     def press(self, digits: str, *, after_bytes: int = 0) -> None:
-        """Queue keys, pressed one by one from when `said_bytes` has reached `after_bytes`.
+        """Queue keys, to be pressed one by one once `said_bytes` has reached `after_bytes`.
 
         Raises:
-            ValueError: a key that no telephone has.
+            ValueError: a key does not exist on telephones.
         """
         for digit in digits:
             if digit not in DTMF_DIGITS:
@@ -109,7 +109,7 @@ class Microphone:
         self._digits.extend((after_bytes, digit) for digit in digits)
 
     def next_digit(self) -> str | None:
-        """The key to be pressed before the next frame, if it is time for one."""
+        """Return the key to press before the next frame, if one is due."""
         if self._frames_to_next_digit:
             self._frames_to_next_digit -= 1
             return None
@@ -119,7 +119,7 @@ class Microphone:
         return self._digits.popleft()[1]
 
     def next_frame(self) -> bytes:
-        """The next frame of speech, padded where it ends; `silence` itself when there is none."""
+        """Return the next frame of speech, padded at its end, or `silence` without speech."""
         if not self._speech:
             return self.silence
         size = len(self.silence)

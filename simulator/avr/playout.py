@@ -1,8 +1,8 @@
-"""What a caller really hears: AVR Core's playout buffer on an explicit clock, without I/O.
+"""AVR Core's playout buffer on an explicit clock, without I/O: the audio that a caller really hears.
 
-AVR Core takes reply audio as fast as it comes, plays it in order at 8 kHz, and empties its buffer on an
-`interruption`. So what is heard is a timeline of *segments* (audio played without a pause) with silence
-between them. Everything is counted in samples of PCM16 mono at 8 kHz, so that sums are exact.
+AVR Core takes reply audio as fast as it arrives and plays it in order at 8 kHz. It empties its buffer on an
+`interruption`. So the heard audio is a timeline of *segments* (audio played without a pause) with silence
+between them. All counts are samples of PCM16 mono at 8 kHz, so that sums are exact.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ SAMPLE_RATE_HZ = 8000
 SAMPLE_BYTES = 2
 SAMPLES_PER_MS = SAMPLE_RATE_HZ // 1000
 
-# 64 MiB is 70 minutes of audio: longer than a Realtime session. What lies beyond is played, but not kept.
+# 64 MiB is 70 minutes of audio: longer than a Realtime session. Later audio is played, but not kept.
 DEFAULT_RECORD_LIMIT_BYTES = 64 * 1024 * 1024
 
 
 class SegmentEnd(enum.Enum):
-    """Why a segment is over."""
+    """The reason of a segment's end."""
 
     PLAYING = "playing"
-    """It is not over."""
+    """The segment has not ended."""
     EMPTY = "empty"
-    """Everything received had been played: a reply ended, or more of it came too late."""
+    """All received audio was played: a reply ended, or more of it arrived too late."""
     INTERRUPTED = "interrupted"
     """An `interruption` emptied the buffer."""
     CALL_ENDED = "call ended"
-    """The call was over before the buffer was."""
+    """The call ended before the buffer was empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,11 @@ class Segment:
     """Audio played without a pause.
 
     Attributes:
-        start_sample: where it starts on the caller's timeline, in samples since the call began.
-        first_sample: which of all samples received (in order of arrival) is its first.
-        received_samples: how many were received for it.
-        played_samples: how many of these were heard; the rest was dropped, or is still to be played.
-        end: why it is over.
+        start_sample: start on the caller's timeline, in samples since the call began.
+        first_sample: index of its first sample among all received samples (in order of arrival).
+        received_samples: number of samples received.
+        played_samples: number of samples heard; the others were dropped, or are still queued.
+        end: reason of its end.
     """
 
     start_sample: int
@@ -52,12 +52,12 @@ class Segment:
 
     @property
     def end_sample(self) -> int:
-        """Where on the caller's timeline it falls silent, or where it has got to."""
+        """Return the end on the caller's timeline, or the current position."""
         return self.start_sample + self.played_samples
 
     @property
     def unplayed_samples(self) -> int:
-        """Samples received and not heard: dropped if the segment is over, else still queued."""
+        """Return the samples received and not heard: dropped if the segment has ended, otherwise queued."""
         return self.received_samples - self.played_samples
 
 
@@ -65,9 +65,9 @@ class PlayoutBuffer:
     """The caller's side of one call, driven by `now_seconds` of any monotonic clock.
 
     Args:
-        started_at_seconds: the clock when the call began; the timeline starts here.
-        record_limit_bytes: how much received audio is kept. What comes after it is timed and counted alike,
-            but is missing from `received_pcm` and silence in `heard`.
+        started_at_seconds: the clock when the call began, and the timeline with it.
+        record_limit_bytes: maximum received audio kept. Later audio is timed and counted alike, but it is missing
+            in `received_pcm`, and silence in `heard`.
 
     Every method raises ValueError if the clock goes back.
     """
@@ -83,7 +83,7 @@ class PlayoutBuffer:
         self._ended_at_sample: int | None = None
 
     def add(self, pcm: bytes, now_seconds: float) -> None:
-        """Queue received audio behind what is already queued.
+        """Queue received audio after the queued audio.
 
         Raises:
             ValueError: `pcm` is not whole samples, or the call has ended.
@@ -104,11 +104,11 @@ class PlayoutBuffer:
         self._recorded += pcm[:room_bytes]
 
     def clear(self, now_seconds: float) -> int:
-        """Empty the buffer, as an `interruption` does; returns how many samples are never heard."""
+        """Empty the buffer, as an `interruption` does, and return the number of dropped samples."""
         return self._finish_current(self._advance(now_seconds), SegmentEnd.INTERRUPTED)
 
     def end(self, now_seconds: float) -> int:
-        """End the call: the timeline stops here; returns how many samples are never heard."""
+        """End the call and the timeline, and return the number of samples that are never heard."""
         now = self._advance(now_seconds)
         dropped = self._finish_current(now, SegmentEnd.CALL_ENDED)
         self._ended_at_sample = now
@@ -116,7 +116,7 @@ class PlayoutBuffer:
 
     @property
     def received_pcm(self) -> bytes:
-        """All audio received, in order of arrival, heard or not (up to the record limit)."""
+        """Return all received audio in order of arrival, heard or not (up to the record limit)."""
         return bytes(self._recorded)
 
     def received_since(self, first_sample: int) -> bytes:
@@ -124,13 +124,13 @@ class PlayoutBuffer:
         return bytes(self._recorded[first_sample * SAMPLE_BYTES :])
 
     def segments(self, now_seconds: float) -> tuple[Segment, ...]:
-        """What was played until now, in order. Looking does not change anything."""
+        """Return the segments played until now, in order, without a change of state."""
         now = self._sample_at(now_seconds)
         current = () if self._current is None else (_played_until(self._current, now),)
         return (*self._over, *current)
 
     def heard(self, now_seconds: float) -> bytes:
-        """The timeline from the call's start until now (or its end), silence included."""
+        """Return the timeline from the call's start until now (or its end), with silence."""
         now = self._sample_at(now_seconds)
         timeline = bytearray(now * SAMPLE_BYTES)
         for segment in self.segments(now_seconds):
@@ -141,7 +141,7 @@ class PlayoutBuffer:
         return bytes(timeline)
 
     def heard_samples(self, now_seconds: float, first_sample: int = 0, end_sample: int | None = None) -> int:
-        """How many of the samples received as number `first_sample` to `end_sample` (excluded) were heard."""
+        """Count the heard samples among those received as number `first_sample` to `end_sample` (excluded)."""
         end_sample = self.received_samples if end_sample is None else end_sample
         heard = 0
         for segment in self.segments(now_seconds):
@@ -151,18 +151,18 @@ class PlayoutBuffer:
         return heard
 
     def heard_ms(self, now_seconds: float) -> float:
-        """Milliseconds of received audio that were heard, silence not counted: a multiple of 1/8 ms."""
+        """Return milliseconds of received audio that were heard, without silence: a multiple of 1/8 ms."""
         return self.heard_samples(now_seconds) / SAMPLES_PER_MS
 
     def queued_ms(self, now_seconds: float) -> float:
-        """Milliseconds received and still to be played."""
+        """Return milliseconds received and still to be played."""
         now = self._sample_at(now_seconds)
         if self._current is None:
             return 0.0
         return _played_until(self._current, now).unplayed_samples / SAMPLES_PER_MS
 
     def silent_ms(self, now_seconds: float) -> float:
-        """For how long nothing has been played: 0 while something is."""
+        """Return milliseconds since audio was last played: 0 during playout."""
         now = self._sample_at(now_seconds)
         latest = self._current or (self._over[-1] if self._over else None)
         if latest is None:
@@ -170,10 +170,10 @@ class PlayoutBuffer:
         return (now - _played_until(latest, now).end_sample) / SAMPLES_PER_MS
 
     def gaps_ms(self, now_seconds: float, *, shorter_than_ms: float) -> tuple[float, ...]:
-        """Pauses in which the buffer ran empty and was filled again within `shorter_than_ms`.
+        """Return pauses in which the buffer ran empty and was filled again within `shorter_than_ms`.
 
-        AVR messages have no end-of-reply mark: only the length tells a late frame from the pause between two
-        replies. Pauses that an interruption made are no gaps.
+        AVR messages do not mark the end of a reply. Only the length separates a late frame from the pause between
+        two replies. Pauses after an interruption are not gaps.
         """
         segments = self.segments(now_seconds)
         pauses = (
@@ -190,11 +190,11 @@ class PlayoutBuffer:
         return sample if self._ended_at_sample is None else self._ended_at_sample
 
     def _advance(self, now_seconds: float) -> int:
-        """Move the clock, close the segment that has run empty meanwhile, return the sample of now."""
+        """Move the clock, end a segment that has run empty meanwhile, and return the sample of now."""
         if self._ended_at_sample is not None:
             raise ValueError("the call has ended: nothing more is played")
         now = self._latest_sample = self._sample_at(now_seconds)
-        # Audio that arrives on the very sample where the last one ends is still gapless: `<`, not `<=`.
+        # Audio that arrives on the very sample at which earlier audio ends is gapless: `<`, not `<=`.
         current = self._current
         if current is not None and current.start_sample + current.received_samples < now:
             self._finish_current(now, SegmentEnd.EMPTY)

@@ -1,4 +1,4 @@
-"""What goes wrong on command: refused connections, and faults of running sessions."""
+"""Faults on command: refused connections, and faults of running sessions."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from simulator.realtime.session_faults import MAX_PENDING, EventId, Outage, Reje
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """How a connection is turned away.
+    """The refusal of a connection.
 
     Attributes:
-        status: HTTP status of the handshake; None: it is accepted, then an `error` event and a close follow.
+        status: HTTP status of the handshake; None: accept it, then send an `error` event and close.
         kind: the error's `type`.
         code: the error's `code`.
         message: the error's `message`.
-        close_code: of a refusal after the handshake.
-        retry_after_seconds: the `Retry-After` header of a refused handshake.
+        close_code: code of a refusal after the handshake.
+        retry_after_seconds: `Retry-After` header of a refused handshake.
     """
 
     status: int | None
@@ -38,16 +38,16 @@ class Refusal:
     retry_after_seconds: int | None = None
 
     def error(self) -> dict[str, Any]:
-        """The `error` object, the same in an HTTP body and in an event."""
+        """Return the `error` object, the same in an HTTP body and in an event."""
         return {"message": self.message, "type": self.kind, "param": None, "code": self.code}
 
     def close_reason(self) -> str:
-        """The reason that OpenAI's service puts into its close frame."""
+        """Return the reason that OpenAI's service writes into its close frame."""
         return f"{self.kind}.{self.code}"
 
 
-# The texts are OpenAI's; a bad key or model that is refused after the handshake closes with 3000 and 4004,
-# the beta's dialect, which is gone, with 4000 (seen by users of the service).
+# The texts are OpenAI's. Users of the service saw close code 3000 for a bad key and 4004 for a bad model. They saw
+# 4000 for the beta dialect, which no longer exists.
 MISSING_KEY = Refusal(401, "invalid_request_error", None, "Missing bearer authentication in header")
 BAD_KEY = Refusal(401, "invalid_request_error", "invalid_api_key", "Incorrect API key provided.", close_code=3000)
 BETA_DIALECT = Refusal(
@@ -59,7 +59,7 @@ BETA_DIALECT = Refusal(
 )
 
 
-# The wording is not known.
+# OpenAI's text is not known.
 MISSING_BETA_HEADER = Refusal(
     None,
     "invalid_request_error",
@@ -67,12 +67,12 @@ MISSING_BETA_HEADER = Refusal(
     "You must provide the header `OpenAI-Beta: realtime=v1` to access the Realtime Beta API.",
     close_code=4000,
 )
-# What Azure answers to a path or query that it does not have.
+# Azure's answer to a path or query that it does not have.
 AZURE_NOT_FOUND = Refusal(404, "invalid_request_error", "404", "Resource not found")
 
 
 def unknown_model(model: str) -> Refusal:
-    """The model does not exist, or this key may not use it."""
+    """Return the refusal of a model that does not exist, or that this key may not use."""
     return Refusal(
         None,
         "invalid_request_error",
@@ -92,7 +92,7 @@ _BY_STATUS = {
 
 
 class FaultySession(Protocol):
-    """What faults need of a session."""
+    """The part of a session that faults use."""
 
     faults: SessionFaults
 
@@ -103,31 +103,31 @@ class FaultySession(Protocol):
         """Stop reading and writing."""
 
     def resume(self) -> None:
-        """Go on after `stall`."""
+        """End a `stall`."""
 
     def expire(self) -> None:
-        """Reach the session limit."""
+        """End the session as its time limit does."""
 
     def start_speech(self, seconds: float | None) -> None:
-        """Notice speech where there is none."""
+        """Report a start of speech although the caller is silent."""
 
     def send_text(self, text: str) -> None:
         """Send any text message."""
 
     def send_error(self, error: dict[str, Any], *, close: tuple[int, str] | None) -> None:
-        """Send an `error` event and, if asked to, close."""
+        """Send an `error` event, and close the session if `close` is given."""
 
 
 class Faults:
     """Commands for faults; each can also be given over HTTP (`POST /simulator/faults`).
 
-    `session` may be left out where the next session that it can happen to is meant.
+    Without `session`, the fault is for the next session to which it can happen.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.shared = SessionFaults()
         self._clock = clock
-        self._refusals: deque[tuple[Refusal, float, float]] = deque()  # how often, until when
+        self._refusals: deque[tuple[Refusal, float, float]] = deque()  # number of times, end of the time
         self._silent = 0
 
     def refuse(
@@ -143,15 +143,15 @@ class Faults:
     ) -> None:
         """Refuse connections: the next `times` (default 1), or all for `seconds`.
 
-        With status None the handshake succeeds and an `error` event and a close follow.
+        With status None, the handshake succeeds, and an `error` event and a close follow.
 
         Raises:
-            ValueError: `times` is less than 1, or too many refusals are waiting already.
+            ValueError: `times` is less than 1, or too many refusals are pending.
         """
         if times is not None and times < 1:
             raise ValueError(f"connections can be refused 1 time or more, not {times}")
         if len(self._refusals) >= MAX_PENDING:
-            raise ValueError(f"{MAX_PENDING} refusals are waiting already")
+            raise ValueError(f"{MAX_PENDING} refusals are pending already")
         default = ("server_error", code or "server_error", "The server had an error.")
         kind, usual_code, usual_message = _BY_STATUS.get(status or 0, default)
         refusal = Refusal(
@@ -168,7 +168,7 @@ class Faults:
     def ignore(
         self, event_type: str = "session.update", *, session: FaultySession | None = None, times: int = 1
     ) -> None:
-        """Do not answer the next client events of a type, and do nothing with them."""
+        """Ignore the next client events of a type."""
         self._of(session).ignored[event_type] += times
 
     def refuse_event(
@@ -183,17 +183,17 @@ class Faults:
         event_id: str = EventId.ECHO,
         times: int = 1,
     ) -> None:
-        """Answer the next client events of a type with an `error` event, and do nothing with them.
+        """Answer the next client events of a type with an `error` event, and ignore them otherwise.
 
         Args:
-            event_type: such as `session.update`.
+            event_type: type of the event, such as `session.update`.
             session: None: the next session that sends such an event.
             kind: the error's `type`.
             code: the error's `code`.
             message: the error's `message`.
-            param: the field that the error names, such as `session.tools[0].parameters`.
-            event_id: `echo` names the client event, `null` does not, `absent` leaves the field out.
-            times: how many events.
+            param: field that the error names, such as `session.tools[0].parameters`.
+            event_id: `echo` repeats the client event's id, `null` sends none, `absent` leaves the field out.
+            times: number of events.
         """
         rejection = Rejection(kind, code, message, param, EventId(event_id))
         self._of(session).rejections.add(rejection, times, event_type)
@@ -201,7 +201,7 @@ class Faults:
     def delay(
         self, event_type: str, seconds: float, *, session: FaultySession | None = None, times: int = 1
     ) -> None:
-        """Look at the next client events of a type so much later; later events are not held up."""
+        """Process the next client events of a type later by this time; other events are not delayed."""
         self._of(session).delays.add(seconds, times, event_type)
 
     def end_response(
@@ -216,25 +216,25 @@ class Faults:
         output: str = Output.ITEM,
         times: int = 1,
     ) -> None:
-        """Let the next responses end `failed`, `incomplete`, or `completed` with nothing to hear.
+        """End the next responses as `failed`, `incomplete`, or `completed` without audio.
 
         Args:
             status: `failed`, `incomplete` or `completed`.
-            session: None: the next session that has a response.
-            after_ms: audio that is sent before.
-            reason: of an incomplete response: `content_filter` or `max_output_tokens`.
-            code: of a failed response: `server_error`, `rate_limit_exceeded`, `insufficient_quota`,
+            session: None: the next session with a response.
+            after_ms: audio sent before the end.
+            reason: reason of an incomplete response: `content_filter` or `max_output_tokens`.
+            code: code of a failed response: `server_error`, `rate_limit_exceeded`, `insufficient_quota`,
                 `context_length_exceeded` or any other.
-            message: of a failed response; None: the API's words for the code.
-            output: `item`, `none` (no item at all) or `text` (a message of text alone). A completed response has
-                no output unless it is text. A function call that an incomplete response makes is cut off.
-            times: how many responses.
+            message: message of a failed response; None: the API's text for the code.
+            output: `item`, `none` (no item) or `text` (a message with text alone). A completed response has
+            no output unless it is text. An incomplete response ends its function call early.
+            times: number of responses.
 
         Raises:
             ValueError: another status or output.
         """
         if status not in (Result.FAILED, Result.INCOMPLETE, Result.COMPLETED):
-            raise ValueError(f"a response can be made to end failed, incomplete or completed, not {status!r}")
+            raise ValueError(f"a response can end failed, incomplete or completed, not {status!r}")
         has = Output(output)
         if status == Result.COMPLETED:
             has = Output.TEXT if has is Output.TEXT else Output.NONE
@@ -253,16 +253,16 @@ class Faults:
         active: bool = False,
         times: int = 1,
     ) -> None:
-        """Let the next responses stop without `response.done`.
+        """End the next responses without `response.done`.
 
         Args:
-            session: None: the next session that has a response.
-            after_ms: audio that is sent before; None: all of it, and the events that its item is done.
-            code: of the `error` event.
-            message: of the `error` event; None: the API's words for the code.
-            error: whether there is an `error` event, without an `event_id`.
+            session: None: the next session with a response.
+            after_ms: audio sent before the end; None: all of it, and the events for a done item.
+            code: code of the `error` event.
+            message: message of the `error` event; None: the API's text for the code.
+            error: whether to send an `error` event, without an `event_id`.
             active: whether the response stays active until it is cancelled.
-            times: how many responses.
+            times: number of responses.
         """
         status = Result.HUNG if active else Result.LOST
         ending = Ending(status, after_ms, code=code, message=message, announced=error)
@@ -271,13 +271,13 @@ class Faults:
     def late_response(
         self, seconds: float = 11.0, *, session: FaultySession | None = None, times: int = 1
     ) -> None:
-        """Create the next responses so much later; meanwhile they are active, and others are refused."""
+        """Create the next responses later by this time; meanwhile they are active, and others are refused."""
         self._of(session).late_responses.add(seconds, times)
 
     def lose(
         self, event_type: str = "response.done", *, session: FaultySession | None = None, times: int = 1
     ) -> None:
-        """Do not send the next server events of a type; what they tell has happened."""
+        """Do not send the next server events of a type, although the session changes as if they were sent."""
         self._of(session).lost_events[event_type] += times
 
     def garble(
@@ -292,15 +292,15 @@ class Faults:
         self._of(session).garblings.add(Garbling(how), times, event_type)
 
     def endless_speech(self, *, session: FaultySession | None = None, times: int = 1) -> None:
-        """Do not notice the end of the caller's next speech until the client commits it."""
+        """Do not report the end of the caller's next speech until the client commits it."""
         self._of(session).endless_speech += times
 
     def false_speech(self, session: FaultySession, *, seconds: float | None = None) -> None:
-        """Notice speech now, whatever is heard; its end after `seconds`, or never."""
+        """Report a start of speech now; report its end after `seconds`, or never."""
         session.start_speech(seconds)
 
     def overlap(self, *, session: FaultySession | None = None, times: int = 1) -> None:
-        """Create the response after the next that calls functions before that is done."""
+        """Create another response before the next one that calls functions is done."""
         self._of(session).overlaps += times
 
     def rate_limit(
@@ -313,20 +313,20 @@ class Faults:
         session: FaultySession | None = None,
         times: int = 1,
     ) -> None:
-        """Let the next `rate_limits.updated` show this limit: of `tokens` or `requests`."""
+        """Show this limit of `tokens` or `requests` in the next `rate_limits.updated`."""
         shown = {"name": name, "limit": limit, "remaining": remaining, "reset_seconds": reset_seconds}
         self._of(session).rate_limits.add(shown, times)
 
     def leave_unread(self, paths: Iterable[str], *, session: FaultySession | None = None) -> None:
-        """Ignore fields of `session.update` (`audio.input.transcription`): of a session, or of all new ones."""
+        """Ignore fields of `session.update` (`audio.input.transcription`), for one session or all new ones."""
         self._of(session).unread_fields.update(paths)
 
     def leave_out(self, names: Iterable[str], *, session: FaultySession | None = None) -> None:
-        """Give a session, or all new ones, quirks: see `simulator.realtime.quirks.Quirk`."""
+        """Give quirks to a session, or to all new ones: see `simulator.realtime.quirks.Quirk`."""
         self._of(session).quirks.update(Quirk(name) for name in names)
 
     def limit_context(self, tokens: int | None, *, session: FaultySession | None = None) -> None:
-        """Fail responses with more input tokens than this (`context_length_exceeded`); None: no more."""
+        """Fail responses with more input tokens than this (`context_length_exceeded`); None: no limit."""
         self._of(session).context_limit_tokens = tokens
 
     def outage(
@@ -338,17 +338,17 @@ class Faults:
         message: str | None = None,
         retry_after_seconds: int | None = None,
     ) -> None:
-        """Refuse all connections for so long, and let all responses of running sessions fail.
+        """Refuse all connections for this time, and fail all responses of running sessions.
 
         Args:
-            seconds: how long.
-            status: of the handshakes; None: they succeed, and an `error` event and a close follow.
-            code: of the refusals and of the failed responses.
-            message: of the failed responses; None: the API's words for the code.
-            retry_after_seconds: the `Retry-After` header of a refused handshake.
+            seconds: length of the outage.
+            status: status of the handshakes; None: accept them, then send an `error` event and close.
+            code: code of the refusals and of the failed responses.
+            message: message of the failed responses; None: the API's text for the code.
+            retry_after_seconds: `Retry-After` header of a refused handshake.
         """
         self.refuse(status, seconds=seconds, code=code, retry_after_seconds=retry_after_seconds)
-        self._refusals.rotate(1)  # before those that wait already
+        self._refusals.rotate(1)  # before the pending ones
         ending = Ending(code=code or "server_error", message=message, output=Output.NONE)
         self.shared.outage = Outage(self._clock() + seconds, ending)
 
@@ -357,11 +357,11 @@ class Faults:
         self._of(session).late_deltas += count
 
     def drop(self, session: FaultySession) -> None:
-        """Cut the TCP connection."""
+        """Drop the TCP connection."""
         session.drop()
 
     def stall(self, session: FaultySession) -> None:
-        """Stop reading and writing; the connection stays."""
+        """Stop reading and writing; keep the connection."""
         session.stall()
 
     def resume(self, session: FaultySession) -> None:
@@ -387,17 +387,17 @@ class Faults:
         session.send_error(error, close=close)
 
     def send(self, session: FaultySession, message: str | dict[str, Any]) -> None:
-        """Send any message: not JSON, an unknown event, an event out of place."""
+        """Send any message: invalid JSON, an unknown event, or an event at the wrong time."""
         session.send_text(message if isinstance(message, str) else orjson.dumps(message).decode())
 
     def clear(self) -> None:
-        """Forget all that is waiting; not what sessions have been told already."""
+        """Drop all pending faults; sessions keep those they have."""
         self.shared.clear()
         self._refusals.clear()
         self._silent = 0
 
     def take_refusal(self) -> Refusal | None:
-        """How the connection that comes now is refused; None: not."""
+        """Return the refusal of the connection that arrives now; None: accept it."""
         while self._refusals:
             refusal, times, until = self._refusals[0]
             if self._clock() >= until:
@@ -411,7 +411,7 @@ class Faults:
         return None
 
     def take_silence(self) -> bool:
-        """Whether the connection that comes now gets no `session.created`."""
+        """Tell whether the connection that arrives now gets no `session.created`."""
         if self._silent:
             self._silent -= 1
             return True

@@ -21,7 +21,7 @@ MIN_COMMIT_MS = 100
 
 
 class HearingHost(Protocol):
-    """The part of a session that its caller's audio changes."""
+    """The part of a session that the caller's audio changes."""
 
     settings: SimulatorSettings
     faults: SessionFaults
@@ -33,13 +33,13 @@ class HearingHost(Protocol):
 
     @property
     def active_response(self) -> Response | None:
-        """The response under way in the conversation."""
+        """Return the response under way in the conversation."""
 
     def emit(self, kind: str, **content: Any) -> None:
         """Send a server event."""
 
     def new_id(self, prefix: str) -> str:
-        """A unique id."""
+        """Return a unique id."""
 
     def join(self, item: Item, after: str | None = None) -> None:
         """Add an item to the conversation, and tell the client."""
@@ -55,26 +55,26 @@ class HearingHost(Protocol):
 
 
 class Hearing:
-    """Takes the client's audio, and makes turns of it.
+    """Makes turns of the client's audio.
 
     Attributes:
-        input: the buffer.
-        recording: all that was appended.
-        deaf_until_seconds: until when the caller is not heard; None: always heard.
+        input: the input audio buffer.
+        recording: all appended audio.
+        muted_until_seconds: time until which the caller is not heard; None: always heard.
     """
 
     def __init__(self, host: HearingHost) -> None:
         self.input = InputAudio()
         self.recording = Recording()
-        self.deaf_until_seconds: float | None = None
+        self.muted_until_seconds: float | None = None
         self._host = host
         self._turn_item_id: str | None = None
-        self._is_stuck = False  # speech goes on until the client commits or clears the buffer
-        self._stuck_from_seconds = 0.0
+        self._is_endless = False  # speech goes on until the client commits or clears the buffer
+        self._endless_from_seconds = 0.0
         self._idle_from_ms: int | None = None
 
     def configure(self) -> None:
-        """Take the session's turn detection, which has changed."""
+        """Apply the session's turn detection after a change."""
         detection = self._host.config.turn_detection or {}
         self._end_turn(None)
         self._idle_from_ms = None
@@ -86,18 +86,18 @@ class Hearing:
         )
 
     def wait_for_speech(self, sent_ms: int) -> None:
-        """Begin to wait for the caller (`idle_timeout_ms`), behind a reply of that length."""
+        """Start the idle timeout (`idle_timeout_ms`), counted from the end of a reply of this length."""
         self._idle_from_ms = self.input.appended_ms + sent_ms
 
     def stop_waiting(self) -> None:
-        """End `wait_for_speech`."""
+        """Stop the idle timeout."""
         self._idle_from_ms = None
 
     def append(self, event: dict[str, Any], now: float) -> None:
         """Take `input_audio_buffer.append`.
 
         Raises:
-            RequestError: it is not audio in the session's format.
+            RequestError: the audio is not in the session's format.
         """
         audio = self._host.config.input_audio
         if not self._host.settings.listen:
@@ -107,31 +107,31 @@ class Hearing:
         if self._host.settings.keep_audio:
             self.recording.add(data)
         pcm = audio.decode(data)
-        if self.deaf_until_seconds is not None and now < self.deaf_until_seconds:
+        if self.muted_until_seconds is not None and now < self.muted_until_seconds:
             pcm = bytes(len(pcm))
         changes = self.input.append(pcm)
         if self._host.config.turn_detection is None:
             return
         for change in changes:
-            if self._is_stuck:
+            if self._is_endless:
                 break
             if isinstance(change, SpeechStarted):
                 self._speech_started(self.input.audio_start_ms(change.speech_start_ms), now)
                 if self._host.faults.take_endless_speech():
-                    self._get_stuck(now)
+                    self._begin_endless_speech(now)
             else:
                 self._speech_stopped(change, now)
         if self._idle_from_ms is not None:
             self._check_idle(now)
 
     def start_speech(self, now: float, seconds: float | None) -> None:
-        """Notice speech where there is none.
+        """Report a start of speech although the caller is silent.
 
         Args:
             now: the clock.
-            seconds: how long it lasts; None: until the client commits or clears the buffer.
+            seconds: length of the speech; None: until the client commits or clears the buffer.
         """
-        self._get_stuck(now)
+        self._begin_endless_speech(now)
         if self._turn_item_id is None:
             self._speech_started(self.input.appended_ms, now)
         item_id = self._turn_item_id
@@ -181,7 +181,7 @@ class Hearing:
         """Take `input_audio_buffer.commit`.
 
         Raises:
-            RequestError: there is too little audio.
+            RequestError: the buffer holds too little audio.
         """
         if self.input.buffered_ms < MIN_COMMIT_MS:
             raise errors.commit_too_small(self.input.buffered_ms)
@@ -193,15 +193,15 @@ class Hearing:
         self._end_turn(now)
         self._host.emit("input_audio_buffer.cleared")
 
-    def _get_stuck(self, now: float) -> None:
-        self._is_stuck = self.input.keeps_all = True
-        self._stuck_from_seconds = now
+    def _begin_endless_speech(self, now: float) -> None:
+        self._is_endless = self.input.keeps_all = True
+        self._endless_from_seconds = now
 
     def _end_turn(self, now: float | None) -> None:
         self._turn_item_id = None
-        if self._is_stuck and now is not None:
-            self._host.timeline.suffered("endless_speech", self._stuck_from_seconds, now)
-        self._is_stuck = self.input.keeps_all = False
+        if self._is_endless and now is not None:
+            self._host.timeline.suffered("endless_speech", self._endless_from_seconds, now)
+        self._is_endless = self.input.keeps_all = False
 
     def _commit_turn(self, turn: Turn, item_id: str, now: float) -> None:
         self._end_turn(now)

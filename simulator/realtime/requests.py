@@ -1,8 +1,8 @@
-"""The shape of every client event of the Realtime API (GA), as tables of checks.
+"""The shape of each client event of the Realtime API (GA), as tables of checks.
 
-The fields are those of `openai.types.realtime`; limits are from its documentation. What the real service takes and
-the simulator cannot do (transcription sessions) is refused like a wrong value. Other dialects build
-their tables from the same pieces.
+The fields are those of `openai.types.realtime`; limits are from its documentation. Transcription sessions, which
+the simulator does not have, are refused like a wrong value. Other dialects build their tables from the same
+pieces.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from simulator.realtime.schema import (
 
 VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar")
 
-# OpenAI's own ids have 25 to 30 characters; a longer one of a client's is refused.
+# OpenAI's own ids have 25 to 30 characters; a longer id of a client is refused.
 MAX_ID_LENGTH = 32
 
 MAX_INSTRUCTIONS_LENGTH = 1 << 20
@@ -119,7 +119,7 @@ _FUNCTION_FIELDS = closed(
 
 
 def function_tool(value: Any, path: str) -> None:
-    """A function of the client's, with a schema that the API takes."""
+    """Check a function of the client, with a schema that the API accepts."""
     _FUNCTION_FIELDS(value, path)
     if value.get("parameters") is not None:
         check_parameters(value["name"], value["parameters"], f"{path}.parameters")
@@ -145,7 +145,7 @@ _MCP_FIELDS = closed(
 
 
 def mcp_tool(value: Any, path: str) -> None:
-    """A remote MCP server: it must say where it is."""
+    """Check a remote MCP server: it must have an address."""
     _MCP_FIELDS(value, path)
     if not any(value.get(name) for name in ("server_url", "connector_id", "tunnel_id")):
         raise missing_parameter(f"{path}.server_url")
@@ -201,7 +201,7 @@ _IMAGE_PART = closed({"type": anything, "image_url": TEXT, "detail": TEXT})
 def item_shapes(
     *, user: Mapping[str, Check], assistant: Mapping[str, Check], system: Mapping[str, Check]
 ) -> dict[str, Check]:
-    """The items that a client may create, by type, from the contents that each role's messages may have."""
+    """Return the items that a client may create, by type; `contents` are those of each role's messages."""
     own = {"id": nullable(_ID), "object": _OBJECT, "status": _STATUS, "type": anything}
     messages = {
         role: closed(
@@ -221,7 +221,7 @@ def item_shapes(
 ITEMS: Final[dict[str, Check]] = {
     **item_shapes(
         user={"input_text": TEXT_PART, "input_audio": AUDIO_PART, "input_image": _IMAGE_PART},
-        # "It cannot populate assistant audio messages": what the model said comes back as text.
+        # "It cannot populate assistant audio messages": a client restores replies of the model as text.
         assistant={"output_text": TEXT_PART},
         system={"input_text": TEXT_PART},
     ),
@@ -239,7 +239,7 @@ ITEMS: Final[dict[str, Check]] = {
 
 
 def response_input(items: Mapping[str, Check]) -> Check:
-    """The input of a response of its own: items, and references to those in the conversation."""
+    """Return a check of a response's own input: items, and references to items of the conversation."""
     reference = closed({"type": anything, "id": TEXT}, required=("id",))
     return nullable(array(tagged({**items, "item_reference": reference}), max_length=MAX_INPUT_ITEMS))
 
@@ -267,7 +267,7 @@ def _event(fields: dict[str, Check], *, required: tuple[str, ...] = ()) -> Check
 
 
 def client_events(*, session: Check, response: Check, items: Mapping[str, Check]) -> dict[str, Check]:
-    """Every client event, by type, with what a dialect has as its session, response and items."""
+    """Return each client event by type, with a dialect's session, response and items."""
     return {
         "session.update": _event({"session": session}, required=("session",)),
         "input_audio_buffer.append": _event({"audio": TEXT}, required=("audio",)),
@@ -295,10 +295,10 @@ CLIENT_EVENTS: Final = client_events(session=SESSION, response=RESPONSE, items=I
 
 
 def check_client_event(event: Any, shapes: Mapping[str, Check] = CLIENT_EVENTS) -> str:
-    """Check a decoded client event against a dialect's shapes; returns its type.
+    """Check a decoded client event against a dialect's shapes and return its type.
 
     Raises:
-        RequestError: it is not an object, has no or an unknown type, or a field is wrong.
+        RequestError: the event is not an object, its type is unknown or missing, or a field is wrong.
     """
     if not isinstance(event, dict):
         raise RequestError("The event must be a JSON object.", code="invalid_event")

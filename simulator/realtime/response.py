@@ -20,31 +20,31 @@ from simulator.schedule import Schedule, Timer
 
 
 class Stage(enum.Enum):
-    """How far a response has got."""
+    """The progress of a response."""
 
     REQUESTED = "requested"
     CREATED = "created"
     ANNOUNCED = "announced"
-    """Its item is in the conversation."""
+    """The response's item is in the conversation."""
     ENDED = "ended"
-    """Its item is done, and it is not."""
+    """The item is done, and the response is not."""
     DONE = "done"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a response will be.
+    """The planned content of a response.
 
     Attributes:
-        words: what it says; empty where it calls functions.
-        calls: functions and tools of MCP servers that it calls.
-        voice: its sound; None: text only.
+        words: words of the reply; empty if it calls functions.
+        calls: functions and tools of MCP servers to call.
+        voice: sound of the reply; None: text only.
         word_ms: length of a word.
         delta_ms: audio in one delta.
-        late_seconds: from the request to its creation; it is active meanwhile.
-        first_audio_seconds: from its creation to the first delta.
-        speed: how much faster than it plays it is sent.
-        ending: how it ends; None: well.
+        late_seconds: time from the request to the creation; the response is active meanwhile.
+        first_audio_seconds: time from the creation to the first delta.
+        speed: factor by which audio is sent faster than real time.
+        ending: end of the response; None: it ends well.
     """
 
     words: Sequence[str]
@@ -59,7 +59,7 @@ class Plan:
 
 
 class Host(Protocol):
-    """What a response needs of its session."""
+    """The part of a session that a response uses."""
 
     conversation: Conversation
     schedule: Schedule
@@ -70,7 +70,7 @@ class Host(Protocol):
         """Send a server event."""
 
     def new_id(self, prefix: str) -> str:
-        """A unique id."""
+        """Return a unique id."""
 
     def failing(self, now: float) -> Ending | None:
         """Return the end of every response while the service is down; None: it is not."""
@@ -79,26 +79,26 @@ class Host(Protocol):
         """Note that the response has called functions, and is about to be done."""
 
     def response_finished(self, response: Response, now: float) -> None:
-        """`response.done` has been sent, or would have been."""
+        """Account for a response whose `response.done` was sent or lost."""
 
 
 class Response:
-    """A response: speaks or calls functions, unless it is stopped.
+    """A response, which speaks or calls functions until it is done or stopped.
 
     Attributes:
-        id: as events name it.
-        number: of the session's responses, from 1.
-        turn: how many messages of the user there were.
+        id: id in events.
+        number: position among the session's responses, from 1.
+        turn: number of user messages before it.
         in_conversation: whether its items join the conversation.
         status: `in_progress`, `completed`, `cancelled`, `failed` or `incomplete`.
-        status_details: why it did not end well.
-        items: what it has put out.
-        requested_seconds: when it was asked for.
-        started_seconds: when it was created.
-        ended_seconds: when it was done.
+        status_details: reason of another end than `completed`.
+        items: output of the response.
+        requested_seconds: time of the request.
+        started_seconds: time of the creation.
+        ended_seconds: time of `response.done`.
         sent_ms: audio sent.
-        total_ms: audio that it will have if nothing stops it.
-        usage: known when it is done.
+        total_ms: audio of the whole reply.
+        usage: tokens; None until the response is done.
     """
 
     def __init__(
@@ -137,16 +137,16 @@ class Response:
 
     @property
     def done(self) -> bool:
-        """Whether `response.done` has been sent."""
+        """Tell whether `response.done` was sent."""
         return self._stage is Stage.DONE
 
     @property
     def text(self) -> str:
-        """What it has said."""
+        """Return the words of the reply."""
         return " ".join(word for item in self.items for word in item.said)
 
     def start(self, now: float) -> None:
-        """Create the response, or let it be created late."""
+        """Create the response now, or later if a fault says so."""
         self.requested_seconds = now
         if self._plan.late_seconds:
             self._host.timeline.suffered("late_response", now, now + self._plan.late_seconds)
@@ -161,15 +161,15 @@ class Response:
         self._timer = self._host.schedule.at(now + self._plan.first_audio_seconds / 2, self._announce)
 
     def cancel(self, now: float, reason: str) -> None:
-        """Stop it: `turn_detected` or `client_cancelled`."""
+        """Stop the response; `reason` is `turn_detected` or `client_cancelled`."""
         if self._stage is Stage.REQUESTED:
-            # Not known of the real API: here no response is done before it was created.
+            # An assumption about the real API: no response is done before it is created.
             self._stop_timer()
             self._create(now)
         self._finish(now, "cancelled", {"type": "cancelled", "reason": reason})
 
     def send_late(self, count: int) -> None:
-        """Send `count` audio deltas after its end, as if they had been under way; nobody remembers them."""
+        """Send `count` audio deltas after the end, as if they had been under way; they are not remembered."""
         if self.items and self._plan.voice is not None:
             for _ in range(count):
                 end_ms = min(self.total_ms, self.sent_ms + self._plan.delta_ms)
@@ -178,7 +178,7 @@ class Response:
                 self._emit_audio(self.items[0], end_ms)
 
     def wire(self) -> dict[str, Any]:
-        """As events show it."""
+        """Return the response as events show it."""
         return {
             "object": "realtime.response",
             "id": self.id,
@@ -191,7 +191,7 @@ class Response:
         }
 
     def report(self) -> dict[str, Any]:
-        """What there is to know about it, for people."""
+        """Return all that is known about the response, for people."""
         return {
             "id": self.id,
             "number": self.number,
@@ -231,7 +231,7 @@ class Response:
         self._timer = self._host.schedule.at(now + self._plan.first_audio_seconds / 2, self._deliver)
 
     def _add(self, item: Item) -> dict[str, Any]:
-        """Returns where it is, as events about it say."""
+        """Add an item, and return its place as events name it."""
         output_index = len(self.items)
         self.items.append(item)
         self._host.emit(
@@ -331,7 +331,7 @@ class Response:
         self._emit_item_done(item)
 
     def _call_tool(self, call: ToolCall, now: float) -> None:
-        # The response is done before the call is: its output comes with `conversation.item.done`.
+        # The response is done before the call is; its output comes with `conversation.item.done`.
         item = Item(
             self._host.new_id("mcp"), "mcp_call", Origin.MODEL, server=call.server, name=call.name, arguments=""
         )
@@ -359,7 +359,7 @@ class Response:
             self._timer.cancel()
 
     def _finish(self, now: float, status: str, details: dict[str, Any] | None, *, sent: bool = True) -> None:
-        """End the response; with `sent` false its client is not told."""
+        """End the response; with `sent` false, do not tell the client."""
         if self.done:
             return
         self._stop_timer()

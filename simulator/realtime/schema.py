@@ -1,4 +1,4 @@
-"""Checks of a client event's shape that refuse it with the errors OpenAI's APIs give.
+"""Checks of a client event's shape, with the errors of OpenAI's APIs.
 
 A check takes a value and its path (`session.audio.input`) and raises RequestError. Objects are closed: an
 unknown field is an error, as it is in the Realtime API.
@@ -25,11 +25,11 @@ _TYPE_NAMES = {
 
 
 def anything(_value: Any, _path: str) -> None:
-    """Accept whatever it is: fields that the simulator stores and does not use."""
+    """Accept any value: for fields that the simulator stores and does not use."""
 
 
 def string(max_length: int | None = None) -> Check:
-    """A string of at most `max_length` characters."""
+    """Return a check for a string of at most `max_length` characters."""
 
     def check(value: Any, path: str) -> None:
         if not isinstance(value, str):
@@ -46,13 +46,13 @@ def string(max_length: int | None = None) -> Check:
 
 
 def boolean(value: Any, path: str) -> None:
-    """True or false."""
+    """Check for true or false."""
     if not isinstance(value, bool):
         raise _wrong_type(path, "a boolean", value)
 
 
 def number(low: float, high: float, *, integer: bool = False) -> Check:
-    """A number from `low` to `high`, both included."""
+    """Return a check for a number from `low` to `high`, both included."""
     kind = "integer" if integer else "decimal"
     types = (int,) if integer else (int, float)
 
@@ -78,7 +78,7 @@ def number(low: float, high: float, *, integer: bool = False) -> Check:
 
 
 def one_of(*allowed: str | int) -> Check:
-    """One of these values."""
+    """Return a check for one of these values."""
 
     def check(value: Any, path: str) -> None:
         if isinstance(value, bool) or value not in allowed:
@@ -88,7 +88,7 @@ def one_of(*allowed: str | int) -> Check:
 
 
 def nullable(inner: Check) -> Check:
-    """Null, or what `inner` accepts."""
+    """Return a check for null, or for a value that `inner` accepts."""
 
     def check(value: Any, path: str) -> None:
         if value is not None:
@@ -98,7 +98,7 @@ def nullable(inner: Check) -> Check:
 
 
 def either(*by_type: tuple[type, Check], expected: str) -> Check:
-    """The check that goes with the value's JSON type; `expected` names all of them for the error."""
+    """Return the check for the value's JSON type; the error names `expected`."""
 
     def check(value: Any, path: str) -> None:
         for json_type, inner in by_type:
@@ -111,7 +111,7 @@ def either(*by_type: tuple[type, Check], expected: str) -> Check:
 
 
 def array(inner: Check, *, max_length: int) -> Check:
-    """A list of at most `max_length` elements, each of which `inner` accepts."""
+    """Return a check for a list of at most `max_length` elements, each of which `inner` accepts."""
 
     def check(value: Any, path: str) -> None:
         if not isinstance(value, list):
@@ -130,7 +130,7 @@ def array(inner: Check, *, max_length: int) -> Check:
 
 
 def mapping(inner: Check) -> Check:
-    """An object with any keys, whose values `inner` accepts."""
+    """Return a check for an object with any keys, whose values `inner` accepts."""
 
     def check(value: Any, path: str) -> None:
         if not isinstance(value, dict):
@@ -142,7 +142,7 @@ def mapping(inner: Check) -> Check:
 
 
 def closed(fields: Mapping[str, Check], *, required: Collection[str] = ()) -> Check:
-    """An object with these fields and no others."""
+    """Return a check for an object with these fields and no others."""
 
     def check(value: Any, path: str) -> None:
         if not isinstance(value, dict):
@@ -160,7 +160,7 @@ def closed(fields: Mapping[str, Check], *, required: Collection[str] = ()) -> Ch
 
 
 def tagged(shapes: Mapping[str, Check], *, tag: str = "type") -> Check:
-    """An object whose field `tag` says which of `shapes` it has."""
+    """Return a check for an object whose field `tag` names its shape in `shapes`."""
 
     def check(value: Any, path: str) -> None:
         if not isinstance(value, dict):
@@ -176,17 +176,17 @@ def tagged(shapes: Mapping[str, Check], *, tag: str = "type") -> Check:
 
 
 def unknown_parameter(path: str) -> RequestError:
-    """A field that does not exist."""
+    """Refuse a field that does not exist."""
     return RequestError(f"Unknown parameter: '{path}'.", code="unknown_parameter", param=path)
 
 
 def missing_parameter(path: str) -> RequestError:
-    """A field that must be there."""
+    """Refuse an object without a required field."""
     return RequestError(f"Missing required parameter: '{path}'.", code="missing_required_parameter", param=path)
 
 
 def invalid_value(path: str, value: object, allowed: Collection[str | int]) -> RequestError:
-    """A value that is none of those allowed."""
+    """Refuse a value that is not allowed."""
     names = [f"'{each}'" for each in allowed]
     listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])}, and {names[-1]}"
     shown = f"'{value}'" if isinstance(value, str) else _TYPE_NAMES.get(type(value), "a value")

@@ -4,15 +4,15 @@ WebSocket: any path that ends in `/realtime`, with `?model=` and `Authorization:
 also take the header `api-key`: `/openai/v1/realtime?model=DEPLOYMENT`, and `/openai/realtime?api-version=...
 &deployment=DEPLOYMENT`, where the beta dialect is spoken. Control:
 
-- `GET /simulator/sessions`: live and ended sessions with everything that the model was told. `?mentions=TEXT`:
-  those whose instructions contain it (the uuid of a call, where `{uuid}` stands in OPENAI_INSTRUCTIONS);
-  `?brief=1`: without what was said; `?live=1`: without those that have ended.
-- `GET /simulator/counters`: connection attempts, client events by type (`response.create`), responses and tokens:
-  in all, and for each second of the monotonic clock.
+- `GET /simulator/sessions`: live and ended sessions, with all that the model was told. `?mentions=TEXT` selects
+  sessions by a text in their instructions (the uuid of a call, if OPENAI_INSTRUCTIONS holds `{uuid}`).
+  `?brief=1` leaves out conversations, and `?live=1` leaves out ended sessions.
+- `GET /simulator/counters`: connection attempts, client events by type (`response.create`), responses and tokens,
+  in total and for each second of the monotonic clock.
 - `POST /simulator/faults`: a method of `simulator.realtime.faults.Faults` and its arguments, such as
   `{"fault": "refuse", "status": 503, "times": 2}` or `{"fault": "drop", "session": "sess_..."}`. A session is
   named by its id or its number.
-- `DELETE /simulator/faults`: forget the faults that are waiting.
+- `DELETE /simulator/faults`: drop all pending faults.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from simulator.waiting import Waiter, settle, wait_until
 # One `append` may carry 15 MiB of audio.
 MAX_MESSAGE_BYTES = 21 * 1024 * 1024
 
-# Ended sessions whose audio is kept.
+# Number of ended sessions whose audio is kept.
 MAX_AUDIO_HISTORY = 10
 
 AZURE_PATH = "/openai/"
@@ -60,16 +60,16 @@ _MODEL_PREFIXES = {DialectName.GA: "gpt-", DialectName.BETA: "gpt-", DialectName
 
 
 class RealtimeSimulator:
-    """A server that behaves like OpenAI's Realtime API where it matters to a client.
+    """A server that behaves like OpenAI's Realtime API where a client depends on it.
 
     Attributes:
-        settings: of the server.
-        faults: what is to go wrong.
-        sessions: live ones, in order of opening.
-        history: ended ones, in order of ending; bounded.
-        opened: how many sessions there have been.
-        refused: how many connections were refused.
-        counters: what was counted, second by second.
+        settings: settings of the server.
+        faults: commands for faults.
+        sessions: live sessions, in order of opening.
+        history: ended sessions, in order of ending; bounded.
+        opened: number of sessions opened.
+        refused: number of connections refused.
+        counters: counts, second by second.
     """
 
     def __init__(self, settings: SimulatorSettings | None = None) -> None:
@@ -95,7 +95,7 @@ class RealtimeSimulator:
 
     @property
     def url(self) -> str:
-        """`ws://127.0.0.1:PORT/v1/realtime`."""
+        """Return `ws://127.0.0.1:PORT/v1/realtime`."""
         if self._address is None:
             raise RuntimeError("the simulator is not started")
         host, port = self._address
@@ -103,14 +103,14 @@ class RealtimeSimulator:
 
     @property
     def control_url(self) -> str:
-        """`http://127.0.0.1:PORT/simulator`."""
+        """Return `http://127.0.0.1:PORT/simulator`."""
         return f"http{self.url.removeprefix('ws').removesuffix('/v1/realtime')}/simulator"
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Listen.
+        """Start to listen.
 
         Raises:
-            OSError: the port cannot be had.
+            OSError: the port is taken or not allowed.
         """
         app = web.Application()
         app.router.add_get("/{prefix:(?:.*/)?}realtime", self._connect)
@@ -130,7 +130,7 @@ class RealtimeSimulator:
         self._address = (host, runner.addresses[0][1])
 
     async def stop(self) -> None:
-        """Close every session and stop listening. It may be called twice."""
+        """Close all sessions and stop listening. A second call does nothing."""
         runner, self._runner = self._runner, None
         if runner is None:
             return
@@ -146,11 +146,11 @@ class RealtimeSimulator:
         await runner.cleanup()
 
     async def wait_for_session(self, number: int = 1, *, timeout_seconds: float = 10.0) -> SimulatedSession:
-        """The `number`-th session since the start (from 1), as soon as it is open; it may have ended since.
+        """Return the `number`-th session since the start (from 1) when it is open; it may have ended since.
 
         Raises:
-            TimeoutError: there were not so many sessions.
-            LookupError: it has ended so long ago that it is forgotten.
+            TimeoutError: fewer sessions were opened.
+            LookupError: the session ended long ago and is forgotten.
         """
         await self.wait_for(lambda simulator: simulator.opened >= number, timeout_seconds=timeout_seconds)
         for session in (*self.sessions, *self.history):
@@ -161,21 +161,21 @@ class RealtimeSimulator:
     async def wait_for(
         self, predicate: Callable[[RealtimeSimulator], Any], *, timeout_seconds: float = 10.0
     ) -> None:
-        """Wait until `predicate(simulator)` is true: it is asked after everything that happens in any session.
+        """Wait until `predicate(simulator)` is true; the predicate is called after each event of any session.
 
         Raises:
-            TimeoutError: it did not become true.
+            TimeoutError: the predicate stayed false.
         """
         try:
             await wait_until(self._waiters, predicate, self, timeout_seconds)
         except TimeoutError as error:
             raise TimeoutError(
-                f"the simulator did not get there in {timeout_seconds} s: {len(self.sessions)} sessions, "
-                f"{self.opened} opened, {self.refused} refused"
+                f"the simulator did not meet the condition within {timeout_seconds} s: "
+                f"{len(self.sessions)} sessions, {self.opened} opened, {self.refused} refused"
             ) from error
 
     def find_session(self, name: str | int) -> SimulatedSession | None:
-        """The live session of that id or number."""
+        """Return the live session with this id or number."""
         return next((each for each in self.sessions if name in (each.id, each.number)), None)
 
     # Sessions.
@@ -197,8 +197,8 @@ class RealtimeSimulator:
         try:
             await socket.prepare(request)
         except ConnectionError:
-            # It has hung up meanwhile: there is nobody to answer, and nothing to report.
-            return socket
+            # The client has disconnected. aiohttp discards this answer, but would log an unprepared WebSocket.
+            return web.Response()
         if refusal is not None:
             self.refused += 1
             self._notify()
@@ -353,7 +353,7 @@ def _key_header(request: web.Request) -> str:
 
 
 def _key(request: web.Request) -> str:
-    """The key that the client brought; empty: none."""
+    """Return the key that the client sent; empty: no key."""
     if _key_header(request) == "api-key":
         return request.headers["api-key"].strip()
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")

@@ -1,4 +1,4 @@
-"""Faults that wait for their moment in a session."""
+"""Faults that wait for an event of a session."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from simulator.realtime.quirks import Quirk
 T = TypeVar("T")
 
 MAX_PENDING = 1000
-"""Faults that may wait for their moment."""
+"""Maximum number of pending faults."""
 
 # Keys of faults that depend on no event type.
 _ANY = ""
 
 
 class EventId(enum.StrEnum):
-    """The `event_id` of an `error` event that refuses a client event."""
+    """The `event_id` in an `error` event that refuses a client event."""
 
     ECHO = "echo"
     """The client event's id."""
@@ -36,7 +36,7 @@ class Rejection:
 
     Attributes:
         kind: the error's `type`.
-        param: the field that the error names.
+        param: field that the error names.
     """
 
     kind: str
@@ -55,17 +55,17 @@ class Rejection:
 
 @dataclass(slots=True)
 class Pending(Generic[T]):
-    """Faults of one kind, by the type of the event that they wait for."""
+    """Pending faults of one kind, by the event type that triggers them."""
 
     by_type: dict[str, deque[T]] = field(default_factory=dict)
 
     def add(self, fault: T, times: int, event_type: str = _ANY) -> None:
-        """Let the fault happen so many times; those above `MAX_PENDING` are left out."""
+        """Add a fault this many times; those above `MAX_PENDING` are ignored."""
         queue = self.by_type.setdefault(event_type, deque(maxlen=MAX_PENDING))
         queue.extend([fault] * min(times, MAX_PENDING))
 
     def take(self, event_type: str = _ANY) -> T | None:
-        """Return the next fault, which is then used up; None: there is none."""
+        """Return and remove the next fault; None: no fault is pending."""
         if not self.by_type or event_type not in self.by_type:
             return None
         queue = self.by_type[event_type]
@@ -80,11 +80,11 @@ class Pending(Generic[T]):
 
 @dataclass(slots=True)
 class Outage:
-    """A time in which every response fails.
+    """A time in which each response fails.
 
     Attributes:
-        until_seconds: of the monotonic clock.
-        ending: of the responses.
+        until_seconds: end of the outage on the monotonic clock.
+        ending: end of the responses.
     """
 
     until_seconds: float = -math.inf
@@ -93,24 +93,24 @@ class Outage:
 
 @dataclass(slots=True)
 class SessionFaults:
-    """Faults of one session, then those of whichever session comes first (`shared`).
+    """Faults of one session, then those for any session (`shared`).
 
     Attributes:
-        ignored: client events that get no answer: how many more of each type.
+        ignored: number of client events to ignore, by type.
         rejections: `error` events in place of answers to client events, by type.
-        delays: seconds until a client event is looked at, by type.
+        delays: seconds until a client event is processed, by type.
         endings: ends of the next responses.
         late_responses: seconds until the next responses are created.
-        late_deltas: audio deltas that are sent after the next cancelled response.
-        lost_events: server events that are not sent, by type.
+        late_deltas: number of audio deltas sent after the next cancelled response.
+        lost_events: number of server events not to send, by type.
         garblings: damage to server events, by type.
-        endless_speech: speech of the caller whose end is not noticed.
-        overlaps: responses that call functions, and are followed by the next response before they are done.
-        rate_limits: what the next `rate_limits.updated` says.
-        unread_fields: fields of the session that `session.update` does not change, as paths with dots.
-        quirks: deviations from OpenAI's events that last.
+        endless_speech: number of the caller's speeches whose end is not reported.
+        overlaps: number of responses with function calls that the next response overlaps.
+        rate_limits: limits for the next `rate_limits.updated`.
+        unread_fields: fields that `session.update` does not change, as paths with dots.
+        quirks: lasting deviations from OpenAI's events.
         context_limit_tokens: input tokens above which a response fails.
-        outage: of the whole service.
+        outage: outage of the whole service.
     """
 
     ignored: Counter[str] = field(default_factory=Counter)
@@ -132,40 +132,40 @@ class SessionFaults:
 
     @classmethod
     def of_new_session(cls, shared: SessionFaults) -> SessionFaults:
-        """Return a new session's faults: quirks and unread fields of now stay its own."""
+        """Return a new session's faults; it keeps today's quirks and unread fields as its own."""
         return cls(quirks=set(shared.quirks), unread_fields=set(shared.unread_fields), shared=shared)
 
     def ignores(self, event_type: str) -> bool:
-        """Whether this client event is to be ignored; counts it."""
+        """Tell whether to ignore this client event, and count it."""
         if _counted_down(self.ignored, event_type):
             return True
         return self.shared is not None and self.shared.ignores(event_type)
 
     def take_rejection(self, event_type: str) -> Rejection | None:
-        """Return the error that this client event is to be answered with."""
+        """Return the error with which to answer this client event."""
         return self.rejections.take(event_type) or (
             self.shared.take_rejection(event_type) if self.shared else None
         )
 
     def take_delay(self, event_type: str) -> float | None:
-        """Return the seconds until this client event is looked at."""
+        """Return the seconds until this client event is processed."""
         return self.delays.take(event_type) or (self.shared.take_delay(event_type) if self.shared else None)
 
     def take_ending(self) -> Ending | None:
-        """How the response that begins now ends; None: well."""
+        """Return the end of the response that begins now; None: it ends well."""
         return self.endings.take() or (self.shared.take_ending() if self.shared else None)
 
     def take_late_response(self) -> float:
-        """Return the seconds until the response that is asked for now is created."""
+        """Return the seconds until the requested response is created."""
         return self.late_responses.take() or (self.shared.take_late_response() if self.shared else 0.0)
 
     def take_late_deltas(self) -> int:
-        """How many deltas come after the response cancelled now."""
+        """Return the number of deltas that follow the response cancelled now."""
         count, self.late_deltas = self.late_deltas, 0
         return count or (self.shared.take_late_deltas() if self.shared else 0)
 
     def loses(self, event_type: str) -> bool:
-        """Whether this server event is not to be sent; counts it."""
+        """Tell whether not to send this server event, and count it."""
         if _counted_down(self.lost_events, event_type):
             return True
         return self.shared is not None and self.shared.loses(event_type)
@@ -175,25 +175,25 @@ class SessionFaults:
         return self.garblings.take(event_type) or (self.shared.take_garbling(event_type) if self.shared else None)
 
     def take_endless_speech(self) -> bool:
-        """Whether the end of the speech that begins now is not noticed; counts it."""
+        """Tell whether the end of the speech that begins now is not reported, and count it."""
         if self.endless_speech > 0:
             self.endless_speech -= 1
             return True
         return self.shared is not None and self.shared.take_endless_speech()
 
     def take_overlap(self) -> bool:
-        """Whether the next response begins before this one, which called functions, is done; counts it."""
+        """Tell whether the next response overlaps this one, which called functions, and count it."""
         if self.overlaps > 0:
             self.overlaps -= 1
             return True
         return self.shared is not None and self.shared.take_overlap()
 
     def take_rate_limit(self) -> dict[str, Any] | None:
-        """Return the limit that `rate_limits.updated` is to show."""
+        """Return the limit for `rate_limits.updated`."""
         return self.rate_limits.take() or (self.shared.take_rate_limit() if self.shared else None)
 
     def exceeds_context(self, input_tokens: int) -> bool:
-        """Whether a response has more input than the model takes."""
+        """Tell whether a response has more input than the model accepts."""
         limits = (self.context_limit_tokens, self.shared.context_limit_tokens if self.shared else None)
         return any(limit is not None and input_tokens > limit for limit in limits)
 
@@ -204,7 +204,7 @@ class SessionFaults:
         return self.shared.failing(now_seconds) if self.shared else None
 
     def clear(self) -> None:
-        """Forget everything; `shared` stays."""
+        """Drop all faults of this session; `shared` stays."""
         fresh = SessionFaults()
         for name in self.__slots__:
             if name != "shared":

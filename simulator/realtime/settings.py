@@ -1,7 +1,7 @@
-"""How the Realtime simulator behaves: settings for the server, and directives for one session.
+"""Settings of the Realtime simulator, and directives for one session.
 
 A session's instructions may hold lines of the form `simulator: {"voice": "tone", "echo": true}`. Each field
-of `Behaviour` can be given there; it holds for the session from that `session.update` on.
+of `Behaviour` can be given there. It is valid for the session from that `session.update` on.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ _DIRECTIVE = re.compile(r"^[ \t]*simulator:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
 
 
 class DialectName(enum.StrEnum):
-    """Whose Realtime API the server speaks."""
+    """The Realtime API that the server speaks."""
 
     GA = "ga"
-    """OpenAI's, and Azure's."""
+    """OpenAI's and Azure's API."""
     BETA = "beta"
-    """OpenAI's until it became GA; other services still speak it."""
+    """OpenAI's API before GA; other services still have it."""
     XAI = "xai"
-    """xAI's voice agents: GA with differences."""
+    """API of xAI's voice agents: GA with differences."""
 
 
 class Voice(enum.StrEnum):
-    """What replies sound like."""
+    """The sound of replies."""
 
     WORDS = "words"
     """Speech-like bursts, one for each word of the transcript."""
@@ -40,7 +40,7 @@ class Voice(enum.StrEnum):
 
 
 class Transcription(enum.StrEnum):
-    """What becomes of input transcription, where the session asks for it."""
+    """The result of input transcription, if the session asks for it."""
 
     ANSWER = "answer"
     FAIL = "fail"
@@ -52,10 +52,10 @@ class ToolCall:
     """A call of a function, or of an MCP server's tool, that the model makes instead of speaking.
 
     Attributes:
-        turn: in answer to which user message of the conversation, from 1; 0 is the greeting.
-        name: of the function or tool.
-        arguments: as JSON text.
-        server: label of the MCP server; None: a function of the client's.
+        turn: user message of the conversation that it answers, from 1; 0 is the greeting.
+        name: name of the function or tool.
+        arguments: arguments as JSON text.
+        server: label of the MCP server; None: a function of the client.
     """
 
     turn: int
@@ -66,28 +66,28 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behaviour:
-    """What the model of one session does.
+    """The behaviour of one session's model.
 
     Attributes:
-        voice: of replies.
-        tone_hz: frequency of the tone voice; of the greeting also where `echo` is on.
-        echo: the tone voice answers at the strongest frequency (300 to 3400 Hz) of the caller's turn.
+        voice: sound of replies.
+        tone_hz: frequency of the tone voice; with `echo`, of the greeting only.
+        echo: whether the tone voice answers at the strongest frequency (300 to 3400 Hz) of the caller's turn.
         words: length of a reply, in words.
         greeting_words: length of a reply before any user message.
-        word_ms: length of a word, in audio of the reply and of what is heard.
+        word_ms: length of a word, in replies and in transcripts of the caller.
         delta_ms: audio in one delta.
-        say: the words of every reply, instead of made-up ones.
+        say: fixed words of each reply.
         tool_calls: function calls to make, each once.
-        transcription: what input transcription does.
-        transcript: what it answers, instead of words by length.
-        transcription_delay_seconds: from the commit to its answer.
-        first_audio_seconds: from `response.created` to the first audio. The item is announced after half of it.
-        speed: how much faster than it plays a reply is sent; `inf` sends it at once.
+        transcription: result of input transcription.
+        transcript: fixed text of input transcription, instead of words by length.
+        transcription_delay_seconds: time from the commit to the transcription.
+        first_audio_seconds: time from `response.created` to the first audio. Half of it precedes the item.
+        speed: factor by which a reply is sent faster than real time; `inf` sends it at once.
         mcp_tools: names of the tools that every MCP server has.
-        mcp_output: what every call of an MCP server's tool returns.
-        mcp_fails: MCP servers can neither list nor call a tool.
-        mcp_seconds: how long an MCP server takes to answer.
-        notes_are_turns: a text of the user's in brackets, which the client wrote itself, counts as a user message.
+        mcp_output: output of each call of an MCP server's tool.
+        mcp_fails: whether MCP servers fail to list or call tools.
+        mcp_seconds: time that an MCP server takes to answer.
+        notes_are_turns: whether a user's text in brackets, written by the client, counts as a user message.
     """
 
     voice: Voice = Voice.WORDS
@@ -129,21 +129,21 @@ class Behaviour:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatorSettings(Behaviour):
-    """The server, and the behaviour of sessions that do not say otherwise.
+    """Settings of the server, with the default behaviour of its sessions.
 
     Attributes:
-        dialect: whose API it speaks. At Azure's older path (`/openai/realtime`) it is always the beta dialect.
-        api_key: the only key that is accepted; None: any.
-        bad_key_in_band: a bad key is answered with an `error` event and close code 3000 instead of HTTP 401.
-            OpenAI's service has been seen to do either.
-        models: the models there are; empty: every name that starts with `gpt-`, with `grok-` in xAI's dialect, and
-            any name of a deployment at Azure's paths.
-        session_limit_seconds: how long a session may last.
-        keep_audio: keep what was appended (10 minutes) for `received_audio`, and audio of items for
-            `conversation.item.retrieve`. Off: load tests.
-        listen: off, nothing appended is decoded; a session then speaks by itself half of the time from its
-            first `session.update` on. For benchmarks of the other side.
-        history_limit: how many ended sessions are remembered.
+        dialect: dialect of the server. Azure's older path (`/openai/realtime`) always has the beta dialect.
+        api_key: the only key that is accepted; None: any key.
+        bad_key_in_band: whether a bad key gets an `error` event and close code 3000 instead of HTTP 401.
+            OpenAI's service was seen to do either.
+        models: existing models. Empty: each name that starts with `gpt-`, in xAI's dialect with `grok-`, and each
+            name of a deployment at Azure's paths.
+        session_limit_seconds: maximum length of a session.
+        keep_audio: whether to keep appended audio (10 minutes) for `received_audio`, and audio of items for
+            `conversation.item.retrieve`. Load tests switch this off.
+        listen: whether to decode appended audio. Otherwise a session speaks by itself half of the time, from its
+            first `session.update` on. Benchmarks switch this off.
+        history_limit: number of ended sessions kept.
     """
 
     dialect: DialectName = DialectName.GA
@@ -156,12 +156,12 @@ class SimulatorSettings(Behaviour):
     history_limit: int = 200
 
     def behaviour(self) -> Behaviour:
-        """The part that a session's directives can override."""
+        """Return the part that a session's directives can override."""
         return Behaviour(**{each.name: getattr(self, each.name) for each in fields(Behaviour)})
 
 
 def with_directives(behaviour: Behaviour, instructions: str) -> Behaviour:
-    """`behaviour` as changed by the directives in `instructions`.
+    """Return `behaviour` with the directives in `instructions`.
 
     Raises:
         ValueError: a directive is not a JSON object, or a field does not exist or has a wrong value.

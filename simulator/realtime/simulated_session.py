@@ -1,4 +1,4 @@
-"""One connection to the Realtime simulator: socket, clock and waiting around a `RealtimeSession`."""
+"""One connection to the Realtime simulator: socket and clock around a `RealtimeSession`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from simulator.realtime.session import RealtimeSession
 from simulator.realtime.session_faults import SessionFaults
 from simulator.waiting import Waiter, settle, wait_until
 
-# Answers that a client does not read; the real service would cut it off, too.
+# Unread events at which the client is disconnected, as by the real service.
 MAX_UNREAD_EVENTS = 5000
 
 CLOSE_TIMEOUT_SECONDS = 1.0
@@ -25,16 +25,16 @@ class SimulatedSession:
     """A live or ended session, as tests see it.
 
     Attributes:
-        number: of the simulator's sessions, from 1.
+        number: position among the simulator's sessions, from 1.
         core: the session without its connection.
-        faults: that wait for their moment.
-        path: of the handshake, with its query.
-        headers: of the handshake, without those that hold the key.
-        key_header: which of them held it: `Authorization` or `api-key`.
-        peer: the client's address and port: which process of this machine it is.
+        faults: faults that wait for this session.
+        path: path of the handshake, with its query.
+        headers: headers of the handshake, without those that hold the key.
+        key_header: header that held the key: `Authorization` or `api-key`.
+        peer: the client's address and port, which identify its process on this machine.
         closed: whether the connection is over.
-        close_code: of whoever closed; 1006 where there was no close frame; None while it is open.
-        close_reason: of the close frame that was sent or received.
+        close_code: code of the side that closed; 1006 without a close frame; None while the connection is open.
+        close_reason: reason in the close frame that was sent or received.
     """
 
     def __init__(
@@ -70,80 +70,80 @@ class SimulatedSession:
 
     @property
     def id(self) -> str:
-        """As `session.created` gave it."""
+        """Return the id that `session.created` gave."""
         return self.core.id
 
     @property
     def model(self) -> str:
-        """From the URL."""
+        """Return the model that the URL names."""
         return self.core.model
 
     @property
     def session(self) -> dict[str, Any]:
-        """The session object as `session.updated` shows it, in the shape of the GA dialect whatever is spoken."""
+        """Return the session object as `session.updated` shows it, in GA's shape for every dialect."""
         return self.core.config.session
 
     @property
     def instructions(self) -> str:
-        """Of the session."""
+        """Return the instructions of the session."""
         return self.core.config.instructions
 
     @property
     def items(self) -> Sequence[Item]:
-        """What the model has in mind, in order."""
+        """Return the items that the model knows, in order."""
         return self.core.conversation.items
 
     @property
     def responses(self) -> Sequence[Response]:
-        """All responses, in order."""
+        """Return the last 1,000 responses, in order."""
         return self.core.responses
 
     @property
     def received_audio(self) -> bytes:
-        """What was appended, in the format of the session's input: the last 10 minutes of PCM16 at 24 kHz.
+        """Return appended audio in the format of the session's input.
 
-        Nothing where `keep_audio` is off.
+        The last 10 minutes of PCM16 at 24 kHz are kept, and nothing if `keep_audio` is off.
         """
         return self.core.recording.data
 
     @property
     def appended_ms(self) -> int:
-        """How much audio was appended."""
+        """Return the length of the appended audio."""
         return self.core.input.appended_ms
 
     @property
     def client_events(self) -> Sequence[dict[str, Any]]:
-        """What the client sent, without audio appended."""
+        """Return the last client events, without appended audio."""
         return self.core.client_events
 
     @property
     def received(self) -> Counter[str]:
-        """Client events by type; `(refused)` are those answered with an error."""
+        """Return counts of client events by type; `(refused)` counts those answered with an error."""
         return self.core.received
 
     @property
     def sent(self) -> Counter[str]:
-        """Server events by type."""
+        """Return counts of server events by type."""
         return self.core.sent
 
     async def wait_for(
         self, predicate: Callable[[SimulatedSession], Any], *, timeout_seconds: float = 10.0
     ) -> None:
-        """Wait until `predicate(session)` is true: it is asked after everything that happens in the session.
+        """Wait until `predicate(session)` is true; the predicate is called after each event of the session.
 
         Raises:
-            TimeoutError: it did not become true; the message tells what the session has been through.
+            TimeoutError: the predicate stayed false; the message describes the session.
         """
         try:
             await wait_until(self._waiters, predicate, self, timeout_seconds)
         except TimeoutError as error:
             raise TimeoutError(
-                f"session {self.number} did not get there in {timeout_seconds} s: received {dict(self.received)}, "
-                f"sent {dict(self.sent)}, closed {self.closed}"
+                f"session {self.number} did not meet the condition within {timeout_seconds} s: "
+                f"received {dict(self.received)}, sent {dict(self.sent)}, closed {self.closed}"
             ) from error
 
     def report(self, *, brief: bool = False) -> dict[str, Any]:
-        """What there is to know about it, as JSON, for people; `brief`: without what was said and sent."""
+        """Return all that is known about the session as JSON; `brief` leaves out texts and events."""
         about = {
             "number": self.number,
             "id": self.id,
@@ -179,21 +179,21 @@ class SimulatedSession:
     def stall(self) -> None:
         """Stop reading and writing."""
         self._running.clear()
-        self.core.look(self._loop.time(), connected=False)
+        self.core.note_readiness(self._loop.time(), connected=False)
 
     def resume(self) -> None:
-        """Go on after `stall`."""
+        """End a `stall`."""
         self._running.set()
-        self.core.look(self._loop.time(), connected=not self.closed)
+        self.core.note_readiness(self._loop.time(), connected=not self.closed)
         self._changed()
 
     def expire(self) -> None:
-        """Reach the session limit."""
+        """End the session as its time limit does."""
         self.core.expire()
         self._changed()
 
     def start_speech(self, seconds: float | None) -> None:
-        """Notice speech where there is none."""
+        """Report a start of speech although the caller is silent."""
         self.core.hearing.start_speech(self._loop.time(), seconds)
         self._changed()
 
@@ -203,14 +203,14 @@ class SimulatedSession:
         self._changed()
 
     def send_error(self, error: dict[str, Any], *, close: tuple[int, str] | None) -> None:
-        """Send an `error` event and, if asked to, close."""
+        """Send an `error` event, and close the session if `close` is given."""
         self.core.send_error(error, close=close)
         self._changed()
 
     # The connection.
 
     async def serve(self, request: web.Request, socket: web.WebSocketResponse) -> None:
-        """Carry the session until the connection is over. Cancelling it cuts the connection."""
+        """Carry the session until the connection ends. A cancelled `serve` drops the connection."""
         transport = request.transport
         assert transport is not None  # uvloop's are no asyncio.Transport
         self._transport = transport
@@ -232,7 +232,7 @@ class SimulatedSession:
             self._notify()
 
     def close(self, code: int, reason: str) -> None:
-        """Send a close frame; what is stalled is cut."""
+        """Send a close frame; drop a stalled connection."""
         if not self._running.is_set():
             self.drop()
         self.core.closing = self.core.closing or (code, reason)

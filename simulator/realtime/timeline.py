@@ -1,4 +1,4 @@
-"""When what happened in a session: whether it may answer, hears its caller, and suffers a fault. Without I/O.
+"""The times of a session's audio, of its faults, and of its readiness to answer. Without I/O.
 
 Times are seconds of the simulator's monotonic clock, which is the same for all processes of a machine.
 """
@@ -7,28 +7,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-# A pause in the caller's audio that is longer than this is one: frames come every 20 ms, in bursts after a stall.
+# A longer interval between appended audio is a pause: frames come every 20 ms, in bursts after a stall.
 AUDIO_PAUSE_SECONDS = 0.2
 
-# Of each kind; the oldest go.
+# Maximum spans of each kind; the oldest are dropped.
 MAX_SPANS = 1000
 
 
 @dataclass(slots=True)
 class Span:
-    """From when until when; None: until now."""
+    """A time span; the end is None if it lasts until now."""
 
     from_seconds: float
     until_seconds: float | None = None
 
     def report(self) -> list[float | None]:
-        """As JSON."""
+        """Return the span as JSON."""
         return [self.from_seconds, self.until_seconds]
 
 
 @dataclass(frozen=True, slots=True)
 class Struck:
-    """A fault that has happened: its name, and from when until when it kept the client from its answer."""
+    """A fault that happened: its name, and the span in which it kept the client from its answer."""
 
     name: str
     from_seconds: float
@@ -37,15 +37,15 @@ class Struck:
 
 @dataclass(slots=True)
 class Timeline:
-    """One session's times.
+    """The times of one session.
 
     Attributes:
-        opened_seconds: when the connection was accepted.
-        closed_seconds: when it ended.
-        last_event_seconds: of the client's events.
-        answering: when the session might answer: it is set up, and answers turns by itself or is about to speak.
-        audio: when the caller's audio came, without a pause of `AUDIO_PAUSE_SECONDS`.
-        faults: those that were commanded, and have happened.
+        opened_seconds: time at which the connection was accepted.
+        closed_seconds: time at which the connection ended.
+        last_event_seconds: time of the client's last event.
+        answering: spans in which the session is set up, and answers turns by itself or is about to speak.
+        audio: spans in which the caller's audio arrived without a pause of `AUDIO_PAUSE_SECONDS`.
+        faults: commanded faults that happened.
     """
 
     opened_seconds: float | None = None
@@ -56,7 +56,7 @@ class Timeline:
     faults: list[Struck] = field(default_factory=list)
 
     def event(self, *, audio: bool, now_seconds: float) -> None:
-        """A client event has come."""
+        """Note a client event."""
         self.last_event_seconds = now_seconds
         if not audio:
             return
@@ -67,7 +67,7 @@ class Timeline:
             latest.until_seconds = now_seconds
 
     def answers(self, may_answer: bool, now_seconds: float) -> None:
-        """Whether the session may answer, from now on."""
+        """Note whether the session may answer, from now on."""
         answering = bool(self.answering) and self.answering[-1].until_seconds is None
         if may_answer and not answering:
             _append(self.answering, Span(now_seconds))
@@ -75,18 +75,18 @@ class Timeline:
             self.answering[-1].until_seconds = now_seconds
 
     def suffered(self, name: str, from_seconds: float, until_seconds: float) -> None:
-        """A fault has happened."""
+        """Note a fault that happened."""
         self.faults.append(Struck(name, from_seconds, until_seconds))
         if len(self.faults) > MAX_SPANS:
             del self.faults[0]
 
     def closed(self, now_seconds: float) -> None:
-        """The connection is over."""
+        """Note the end of the connection."""
         self.answers(False, now_seconds)
         self.closed_seconds = now_seconds
 
     def report(self) -> dict[str, object]:
-        """As JSON: each span is `[from, until]`."""
+        """Return the times as JSON: each span is `[from, until]`."""
         return {
             "opened_seconds": self.opened_seconds,
             "closed_seconds": self.closed_seconds,

@@ -1,4 +1,4 @@
-"""What input transcription answers; it runs beside the model, so the session decides when."""
+"""Input transcription: its text and events. It runs beside the model, so the session decides the time."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from simulator.realtime.settings import Behaviour, Transcription
 from simulator.realtime.usage import USER_AUDIO_MS_PER_TOKEN, text_tokens
 from simulator.realtime.voice import heard_words
 
-# Their pages on developers.openai.com give a price for a minute of audio.
+# The models' pages on developers.openai.com give a price for a minute of audio.
 _PRICED_BY_THE_MINUTE = frozenset({"whisper-1", "gpt-transcribe", "gpt-live-transcribe", "gpt-realtime-whisper"})
 _PREFIX = "conversation.item.input_audio_transcription"
 
 
 def heard_text(behaviour: Behaviour, speech_ms: int) -> str | None:
-    """The transcript of so much speech; None: it fails.
+    """Return the transcript of speech of this length; None: the transcription fails.
 
-    The simulator cannot recognise speech. Unless it is told what to answer, it hears one word for each started
-    `word_ms` between the first and the last loud frame of the turn: `heard one two three`.
+    The simulator cannot recognise speech. Unless a text is set, it returns one word for each started `word_ms`
+    between the first and the last loud frame of the turn: `heard one two three`.
     """
     if behaviour.transcription is Transcription.FAIL:
         return None
@@ -28,7 +28,7 @@ def heard_text(behaviour: Behaviour, speech_ms: int) -> str | None:
 def transcription_events(
     item_id: str, text: str | None, *, model: str, audio_ms: int
 ) -> list[tuple[str, dict[str, Any]]]:
-    """Types and contents of the server events, in order.
+    """Return types and contents of the server events, in order.
 
     `whisper-1` does not stream: one delta with everything. Models that OpenAI prices by the minute report seconds,
     others report tokens (the docstrings of `openai.types.realtime`'s usage types; the models' pages, 2026-11-30).

@@ -1,4 +1,4 @@
-"""Token figures of responses.
+"""Token counts of responses.
 
 Audio: 10 tokens a second of the user's, 20 of the model's (OpenAI, "Managing costs": one token for 100 ms and
 50 ms). Text: one token for four characters, about what OpenAI's tokenizers make of English.
@@ -17,7 +17,7 @@ USER_AUDIO_MS_PER_TOKEN = 100
 MODEL_AUDIO_MS_PER_TOKEN = 50
 CHARACTERS_PER_TOKEN = 4
 
-# Prompt caching works on blocks.
+# Prompt caching works in blocks of this size.
 CACHE_BLOCK_TOKENS = 64
 
 
@@ -33,13 +33,13 @@ class Tokens:
 
     @property
     def total(self) -> int:
-        """Of both kinds."""
+        """Return the tokens of both kinds."""
         return self.text + self.audio
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a response used; `cached` is part of `input`."""
+    """Tokens of a response; `cached` is part of `input`."""
 
     input: Tokens = Tokens()
     cached: Tokens = Tokens()
@@ -49,7 +49,7 @@ class Usage:
         return Usage(self.input + other.input, self.cached + other.cached, self.output + other.output)
 
     def wire(self) -> dict[str, Any]:
-        """As `response.done` shows it."""
+        """Return the usage as `response.done` shows it."""
         return {
             "total_tokens": self.input.total + self.output.total,
             "input_tokens": self.input.total,
@@ -70,11 +70,11 @@ class Usage:
 
 
 Context = tuple[tuple[str, Tokens], ...]
-"""What the model reads for a response: the name of each piece, and its tokens."""
+"""Input of a response: the name and the tokens of each piece."""
 
 
 def context_of(preamble: str, items: Iterable[Item]) -> Context:
-    """The instructions and tools, then the items."""
+    """Return the instructions and tools, then the items."""
     return (
         (preamble, Tokens(text=text_tokens(preamble))),
         *((f"{item.id} {item.truncated_ms}", item_tokens(item)) for item in items),
@@ -82,7 +82,7 @@ def context_of(preamble: str, items: Iterable[Item]) -> Context:
 
 
 def input_usage(context: Context, previous: Context) -> tuple[Tokens, Tokens]:
-    """Tokens of a context, and how many of them come from the cache: those of its common start with the last."""
+    """Return the tokens of a context, and those of its common start with the previous one, which are cached."""
     total = sum((tokens for _, tokens in context), Tokens())
     same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(context, previous, strict=False))
     common = sum((tokens for (_, tokens), _ in same), Tokens())
@@ -90,7 +90,7 @@ def input_usage(context: Context, previous: Context) -> tuple[Tokens, Tokens]:
 
 
 def item_tokens(item: Item) -> Tokens:
-    """Tokens of an item, as the model has it in mind."""
+    """Return the tokens of an item without its truncated part."""
     if item.server is not None:
         listed = "".join(str(tool) for tool in item.tools)
         return Tokens(text=text_tokens(f"{listed}{item.name or ''}{item.arguments or ''}{item.output or ''}"))
@@ -99,14 +99,14 @@ def item_tokens(item: Item) -> Tokens:
     if item.type == "function_call_output":
         return Tokens(text=text_tokens(item.output or ""))
     if item.role == "user" and item.audio_ms:
-        # A transcript is for the client: the model hears.
+        # A transcript costs nothing: it is for the client, and the model uses the audio.
         typed = " ".join(part.text for part in item.parts if part.kind == "input_text" and part.text)
         return Tokens(text_tokens(typed), -(-item.audio_ms // USER_AUDIO_MS_PER_TOKEN))
     return Tokens(text_tokens(item.text), item.audio_ms // MODEL_AUDIO_MS_PER_TOKEN)
 
 
 def text_tokens(text: str) -> int:
-    """Tokens of a text."""
+    """Return the tokens of a text."""
     return -(-len(text) // CHARACTERS_PER_TOKEN)
 
 

@@ -1,7 +1,7 @@
 """Voice activity by loudness, on audio time.
 
-Audio is looked at in frames of 20 ms, however it was cut when it was appended, so that the outcome depends
-on the audio alone.
+Audio is processed in frames of 20 ms, however it was cut when it was appended. So the result depends on the audio
+alone.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class SpeechStopped:
 
 
 class VadState(enum.Enum):
-    """Whether somebody is speaking."""
+    """The activity of the caller's voice."""
 
     SILENCE = "silence"
     SPEECH = "speech"
@@ -53,7 +53,7 @@ class EnergyVad:
 
     Args:
         threshold: 0 to 1, see `threshold_dbfs`.
-        silence_ms: how long it must be quiet for speech to be over.
+        silence_ms: length of the silence that ends speech.
     """
 
     def __init__(self, *, threshold: float = 0.5, silence_ms: int = 500) -> None:
@@ -62,26 +62,26 @@ class EnergyVad:
         self.configure(threshold=threshold, silence_ms=silence_ms)
 
     def configure(self, *, threshold: float, silence_ms: int) -> None:
-        """Change the settings; what was going on is forgotten, the position is not."""
+        """Change the settings; forget speech in progress, and keep the position."""
         amplitude = 32768 * 10 ** (threshold_dbfs(threshold) / 20)
         self._loud_energy = FRAME_SAMPLES * amplitude**2
         self._silence_frames = max(1, -(-silence_ms // FRAME_MS))
         self.reset()
 
     def reset(self) -> None:
-        """Forget any speech going on."""
+        """Forget speech in progress."""
         self.state = VadState.SILENCE
         self._loud_frames = 0
         self._start_frame = self._end_frame = self._frame
 
     @property
     def position_ms(self) -> int:
-        """How much audio has been looked at: whole frames."""
+        """Return the length of the audio processed: whole frames."""
         return self._frame * FRAME_MS
 
     @property
     def speech_start_ms(self) -> int:
-        """Start of the speech going on, or of what may become speech: audio before it is not part of a turn."""
+        """Return the start of the speech in progress, or of possible speech; earlier audio is outside any turn."""
         return (
             self._start_frame * FRAME_MS
             if self.state is VadState.SPEECH or self._loud_frames
@@ -90,11 +90,11 @@ class EnergyVad:
 
     @property
     def speech_end_ms(self) -> int:
-        """Until when the speech going on has been loud."""
+        """Return the time until which the speech in progress was loud."""
         return self._end_frame * FRAME_MS
 
     def feed(self, samples: npt.NDArray[np.int16]) -> list[SpeechStarted | SpeechStopped]:
-        """Look at audio (int16, any length) and tell what it changes, in order."""
+        """Process audio (int16, any length) and return the starts and ends of speech, in order."""
         if self._rest.size:
             samples = np.concatenate((self._rest, samples))
         count = samples.size // FRAME_SAMPLES
@@ -132,5 +132,5 @@ class EnergyVad:
 
 
 def threshold_dbfs(threshold: float) -> float:
-    """The RMS level, relative to a full-scale square wave, from which a frame is loud."""
+    """Return the RMS level from which a frame is loud, relative to a full-scale square wave."""
     return THRESHOLD_FLOOR_DBFS + THRESHOLD_RANGE_DB * threshold

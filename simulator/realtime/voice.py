@@ -1,7 +1,7 @@
-"""What the simulated model says and how it sounds: words of a fixed length, or a tone.
+"""The words and the sound of the simulated model: words of a fixed length, or a tone.
 
-A word of the transcript is `word_ms` of audio, no more and no less, so that what was heard of a reply (ms) can
-be compared with what the model was told was heard (words).
+A word of the transcript is exactly `word_ms` of audio. So the heard part of a reply (ms) can be compared with the
+heard part that the model was told (words).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TONE_AMPLITUDE = 32767 * 10 ** (-10 / 20)
 _WORD_RMS = 32767 * 10 ** (-20 / 20)
 _WORD_PEAK = 32767 * 10 ** (-3 / 20)
 
-# Of a word this part sounds: the gap lets words be told apart. It begins and ends softly: no clicks.
+# The part of a word that sounds: the gap separates words. It begins and ends softly, without clicks.
 _SOUNDING = 0.8
 _ATTACK_MS = 30
 _RELEASE_MS = 60
@@ -46,7 +46,7 @@ _NUMBERS = (
 _LETTER_WORDS = _LETTERS.split()
 _NUMBER_WORDS = _NUMBERS.split()
 
-# The telephone band: where a caller's tone is looked for.
+# The telephone band, in which a caller's tone is searched.
 _LOWEST_ECHO_HZ = 300.0
 _HIGHEST_ECHO_HZ = 3400.0
 _MIN_MEASURED_SAMPLES = SAMPLE_RATE_HZ // 20
@@ -54,10 +54,10 @@ _MAX_MEASURED_SAMPLES = SAMPLE_RATE_HZ * 2
 
 
 class Sound(Protocol):
-    """Sound of one reply."""
+    """The sound of one reply."""
 
     def pcm(self, start_ms: int, end_ms: int) -> bytes:
-        """Its audio between two times: PCM16 mono at 24 kHz, exactly that long."""
+        """Return the audio between two times: PCM16 mono at 24 kHz, exactly that long."""
 
 
 class WordVoice:
@@ -68,7 +68,7 @@ class WordVoice:
         self._word_ms = word_ms
 
     def pcm(self, start_ms: int, end_ms: int) -> bytes:
-        """See `Sound.pcm`."""
+        """Return audio: see `Sound.pcm`."""
         parts = []
         position = start_ms
         while position < end_ms:
@@ -87,22 +87,22 @@ class ToneVoice:
         self.hz = hz
 
     def pcm(self, start_ms: int, end_ms: int) -> bytes:
-        """See `Sound.pcm`."""
+        """Return audio: see `Sound.pcm`."""
         samples = np.arange(start_ms * SAMPLES_PER_MS, end_ms * SAMPLES_PER_MS, dtype=np.float64)
         wave = TONE_AMPLITUDE * np.sin(2 * np.pi * self.hz / SAMPLE_RATE_HZ * samples)
         return np.rint(wave).astype("<i2").tobytes()
 
 
 def number_word(number: int) -> str:
-    """A number as one word: spelled up to twenty, then in digits."""
+    """Return a number as one word: spelled up to twenty, then in digits."""
     return _NUMBER_WORDS[number] if number < len(_NUMBER_WORDS) else str(number)
 
 
 def reply_words(*, number: int, turn: int, count: int, greets: bool) -> list[str]:
-    """The words of the model's reply `number` (from 1) to user message `turn` (from 1; 0: nobody spoke yet).
+    """Return the words of the model's reply `number` (from 1) to user message `turn` (from 1; 0: the greeting).
 
-    `greeting one alpha bravo ...` or `reply two turn one alpha bravo ...`: `count` words, the letters all
-    different, so that any part of a reply tells where it comes from.
+    The words are `greeting one alpha bravo ...` or `reply two turn one alpha bravo ...`: `count` words. All
+    letters differ, so that any part of a reply identifies its place.
     """
     head = (
         ["greeting", number_word(number)] if greets else ["reply", number_word(number), "turn", number_word(turn)]
@@ -111,19 +111,19 @@ def reply_words(*, number: int, turn: int, count: int, greets: bool) -> list[str
 
 
 def heard_words(speech_ms: int, word_ms: int) -> str:
-    """What input transcription makes of speech: it cannot recognise any, so it hears words by length.
+    """Return the simulated transcript of speech, which depends on its length alone.
 
-    One for each started `word_ms`: `heard one two three`; `heard nothing` where there was no speech.
+    It has one word for each started `word_ms`: `heard one two three`; without speech, `heard nothing`.
     """
     count = -(-speech_ms // word_ms)
     return " ".join(["heard", *(number_word(each) for each in range(1, count + 1))]) if count else "heard nothing"
 
 
 def dominant_hz(pcm: bytes) -> float | None:
-    """The strongest frequency from 300 to 3400 Hz in PCM16 at 24 kHz; None if there is too little to tell.
+    """Return the strongest frequency from 300 to 3400 Hz in PCM16 at 24 kHz; None in short or quiet audio.
 
-    The peak of a Hann-windowed spectrum, interpolated by a parabola through its logarithms (Gasior and
-    Gonzalez, CERN-AB-2004-021): for a clean tone of half a second, right to 0.1 Hz.
+    It is the peak of a Hann-windowed spectrum, interpolated by a parabola through its logarithms (Gasior and
+    Gonzalez, CERN-AB-2004-021). For a clean tone of half a second, it is accurate to 0.1 Hz.
     """
     samples = np.frombuffer(pcm, dtype="<i2")
     if samples.size > _MAX_MEASURED_SAMPLES:
@@ -145,7 +145,7 @@ def dominant_hz(pcm: bytes) -> float | None:
 
 
 def _letters() -> Iterator[str]:
-    """`alpha` to `zulu`, then `alpha1` to `zulu1`, and so on."""
+    """Yield `alpha` to `zulu`, then `alpha1` to `zulu1`, and so on."""
     for each in itertools.count():
         for letter in _LETTER_WORDS:
             yield f"{letter}{each}" if each else letter
@@ -166,7 +166,7 @@ def _word_samples(word: str, word_ms: int) -> npt.NDArray[np.int16]:
     for harmonic in range(1, harmonics + 1):
         distances = ((harmonic * pitch_hz - each) / _FORMANT_WIDTH_HZ for each in formants_hz)
         gain = (0.1 + sum(1 / (1 + each**2) for each in distances)) / harmonic**0.5
-        # Phases after Schroeder (1970): the energy is spread over the period instead of piling up.
+        # Phases after Schroeder (1970) spread the energy over the period.
         wave += gain * np.sin(harmonic * phase - np.pi * harmonic**2 / harmonics)
     wave *= _envelope(sounding)
     wave *= _WORD_RMS / max(1e-9, float(np.sqrt(np.mean(wave**2))))

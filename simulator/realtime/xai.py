@@ -1,9 +1,9 @@
 """xAI's dialect: GA with differences.
 
 Voice and turn detection stand at the top of the session, fixed text can be spoken (`force_message`), and its
-events lack some of what GA's have. Sources: https://docs.x.ai/developers/model-capabilities/audio/voice-agent, and
-what clients had to get over in practice (`litellm/llms/xai/realtime`, Pipecat's `services/xai/realtime`). Where
-the service may overlook a field in the wrong place, it is refused here, to be noticed.
+events lack some of GA's fields. Sources: https://docs.x.ai/developers/model-capabilities/audio/voice-agent, and
+workarounds of clients (`litellm/llms/xai/realtime`, Pipecat's `services/xai/realtime`). The service may ignore a
+field in the wrong place; the simulator refuses it, so that the mistake is noticed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar, Final
 
-from simulator.realtime.dialect import Content, Dialect, Event
+from simulator.realtime.dialect import Content, Dialect, Event, without
 from simulator.realtime.requests import (
     AUDIO_PART,
     FORMAT,
@@ -40,7 +40,7 @@ from simulator.realtime.schema import (
     tagged,
 )
 
-# Input transcription by this model sends what it has so far again and again; others send the end alone.
+# Input transcription by this model repeats its text so far; other models send the final text alone.
 STREAMING_TRANSCRIBER: Final = "grok-transcribe"
 
 _TRANSCRIPTION_DELTA: Final = "conversation.item.input_audio_transcription.delta"
@@ -144,7 +144,7 @@ _NOT_SENT: Final = frozenset({"conversation.item.done", "rate_limits.updated"})
 
 
 class XaiDialect(Dialect):
-    """Of xAI's voice agents."""
+    """The dialect of xAI's voice agents."""
 
     opening: ClassVar[tuple[str, ...]] = ("conversation.created", "session.created")
     # Transcription cannot be turned off.
@@ -156,7 +156,7 @@ class XaiDialect(Dialect):
         self._streams_transcripts = False
 
     def read(self, event: Event) -> Event:
-        """Voice and turn detection to their places."""
+        """Move voice and turn detection to their places in GA's shape."""
         if event["type"] == "session.update":
             session = _read_session(event["session"])
             transcription = session.get("audio", {}).get("input", {}).get("transcription")
@@ -164,11 +164,11 @@ class XaiDialect(Dialect):
                 self._streams_transcripts = transcription.get("model") == STREAMING_TRANSCRIBER
             return event | {"session": session}
         if event["type"] == "response.create" and event.get("response"):
-            return event | {"response": _without(event["response"], "modalities", "output_modalities")}
+            return event | {"response": without(event["response"], "modalities", "output_modalities")}
         return event
 
     def write(self, kind: str, content: Content) -> Iterable[tuple[str, Content]]:
-        """With voice and turn detection at the top, and without what xAI leaves out."""
+        """Write voice and turn detection at the top, and leave out fields that xAI does not send."""
         if kind in _NOT_SENT:
             return ()
         if kind in (_TRANSCRIPTION_DELTA, _TRANSCRIPTION_COMPLETED):
@@ -176,9 +176,9 @@ class XaiDialect(Dialect):
         if kind == "conversation.item.added" and content["item"]["type"] == "function_call":
             content = content | {"item": content["item"] | {"role": "tool"}}
         if kind.startswith("response.") and kind not in ("response.created", "response.done"):
-            content = _without(content, "output_index", "content_index")
+            content = without(content, "output_index", "content_index")
         if kind == "response.content_part.done":
-            content = _without(content, "part")
+            content = without(content, "part")
         if "response" in content:
             content = content | {"response": content["response"] | {"usage": {}}}
         if "session" in content:
@@ -195,17 +195,17 @@ class XaiDialect(Dialect):
         if not self._streams_transcripts:
             return ()
         text = self._transcripts[item_id] = self._transcripts.get(item_id, "") + content["delta"]
-        return ((_TRANSCRIPTION_UPDATED, _without(content, "delta") | {"transcript": text}),)
+        return ((_TRANSCRIPTION_UPDATED, without(content, "delta") | {"transcript": text}),)
 
 
 def _read_session(given: Content) -> Content:
-    session = _without(given, "voice", "turn_detection", "modalities", "output_modalities")
+    session = without(given, "voice", "turn_detection", "modalities", "output_modalities")
     audio: dict[str, Any] = {side: dict(fields) for side, fields in given.get("audio", {}).items()}
     if "voice" in given:
         audio.setdefault("output", {})["voice"] = given["voice"].lower()
     if "turn_detection" in given:
         detection = given["turn_detection"]
-        # Manual is null or of the type null.
+        # Manual turn-taking is null, or of the type null.
         by_hand = detection is None or detection.get("type", "") is None
         audio.setdefault("input", {})["turn_detection"] = None if by_hand else {"type": "server_vad"} | detection
     if audio:
@@ -215,9 +215,5 @@ def _read_session(given: Content) -> Content:
 
 def _write_session(session: Content) -> Content:
     heard, spoken = session["audio"]["input"], session["audio"]["output"]
-    audio = {"input": _without(heard, "turn_detection"), "output": _without(spoken, "voice")}
+    audio = {"input": without(heard, "turn_detection"), "output": without(spoken, "voice")}
     return session | {"audio": audio, "voice": spoken["voice"], "turn_detection": heard["turn_detection"]}
-
-
-def _without(content: Content, *names: str) -> Content:
-    return {name: value for name, value in content.items() if name not in names}

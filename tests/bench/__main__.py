@@ -1,4 +1,4 @@
-"""`make bench`: what the service costs, in one run and one table. See docs/performance.md."""
+"""`make bench`: the cost of the service, in one run and one table. See docs/performance.md."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from tests.bench.service import BenchError, Run, running
 CALLS_PER_SECOND = 50.0
 FRAMES_PER_CALL_SECOND = 50
 REFERENCE_RUNS = 3
-# New calls: long enough to see the session begin, short enough that few are up at once.
+# Length of new calls: long enough for the session to begin, short enough that few are up at once.
 SHORT_CALL_SECONDS = 2.0
 SHORT_CALLS_SECONDS = 10
 PINS_SECONDS = 5.0
 BUSY_CPUS = 0.8
 INTACT_CALLS = 300
-# All that two workers may take; as many again are offered on top.
+# The capacity of two workers; the surplus has as many calls again.
 CAPACITY = 100
-# Of a CPU, by all else on the machine: more of it, and a figure is not that of the service.
+# CPUs used by other processes of the machine. Above this, a figure is not the service's.
 MOST_OTHERS = 0.15
 COLUMNS = (
     "calls",
@@ -49,24 +49,24 @@ COLUMNS = (
 
 @dataclass(slots=True)
 class Bench:
-    """One run of the benchmarks."""
+    """One run of the benchmarks, with its rows."""
 
     windows: int
     window_seconds: float
     warm_up_seconds: float
     references_us: list[float] = field(default_factory=list)
-    rows: list[tuple[str, Result, float]] = field(default_factory=list)  # with the reference around it
+    rows: list[tuple[str, Result, float]] = field(default_factory=list)  # with the median reference
     notes: list[tuple[str, str]] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     busy_machine: list[str] = field(default_factory=list)
 
     def refer(self) -> None:
-        """Measure the reference: before and after each part, as machines change their mind."""
+        """Measure the reference before and after each part, because a machine's speed changes."""
         self.references_us += [reference_us() for _ in range(REFERENCE_RUNS)]
 
     async def calls(self, name: str, calls: int, *, audio_format: str = "pcm", **settings: Any) -> Result:
-        """Run so many calls at once, and add a row."""
+        """Run this many calls at once, and add a row."""
         sys.stderr.write(f"bench: {name}, {calls} calls\n")
         async with running(audio_format=audio_format, WORKER_MAX_CALLS=max(200, calls), **settings) as service:
             orders = Workload(service.port, calls, CALLS_PER_SECOND, 0.0, audio_format)
@@ -90,35 +90,35 @@ class Bench:
     # The parts
 
     async def cpu(self) -> None:
-        """Plain WebSocket, 24 kHz, default settings."""
+        """Run calls over plain WebSocket at 24 kHz with default settings."""
         for calls in (50, 100, 200):
             await self.calls("plain", calls)
 
     async def g711(self) -> None:
-        """No resampling."""
+        """Run calls without resampling."""
         await self.calls("pcmu", 100, audio_format="pcmu")
 
     async def tls(self) -> None:
-        """TLS to the API, as in service."""
+        """Run calls with TLS to the API, as in service."""
         await self.calls("TLS to the API", 100, tls=True)
 
     async def dispatchers(self) -> None:
-        """Two processes share the port."""
+        """Run calls on two processes that share the port."""
         await self.calls("2 dispatchers", 100, DISPATCHERS=2)
 
     async def intact(self) -> None:
-        """Many calls, and what they say arrives."""
+        """Run many calls, and check that all their audio arrives."""
         await self.calls("plain", INTACT_CALLS)
 
     async def latency(self) -> None:
-        """Nothing grouped: few calls, and so many that dispatcher and workers use most of a CPU together."""
+        """Run calls without grouping: few, and enough for dispatcher and workers to use most of a CPU together."""
         await self.calls("at once", 50, GROUPING_MS=0)
         result = await self.calls("at once", 100, GROUPING_MS=0)
         calls = int(1000 * BUSY_CPUS / result.cpu_ms.median)
         await self.calls(f"at once, {BUSY_CPUS:.0%} of a CPU", calls, GROUPING_MS=0)
 
     async def overload(self) -> None:
-        """What the calls of a full service notice of as many again, at 50 a second, that there is no room for."""
+        """Measure how a full service serves its calls while as many again, at 50 a second, are refused."""
         await self.full(CAPACITY)
         crowded = await self.full(CAPACITY, surplus=CAPACITY)
         refusal = crowded.refusal
@@ -135,7 +135,7 @@ class Bench:
             ]
 
     async def full(self, calls: int, *, surplus: int = 0, window_seconds: float | None = None) -> Result:
-        """Run as many calls as the service takes, and measure while the surplus comes, if not told how long."""
+        """Run as many calls as the service takes, and measure while the surplus comes, unless told how long."""
         name = "twice the capacity" if surplus else "the capacity"
         sys.stderr.write(f"bench: {name}, {calls} calls\n")
         workers = 2
@@ -149,7 +149,7 @@ class Bench:
         return self._add(name, run)
 
     async def new(self) -> None:
-        """How fast a call gets its session, while 50 a second come."""
+        """Measure how fast a call gets its session, while 50 a second come."""
         sys.stderr.write("bench: new calls\n")
         async with running() as service:
             calls = int(CALLS_PER_SECOND * SHORT_CALLS_SECONDS)
@@ -174,7 +174,7 @@ class Bench:
         self.refer()
 
     async def pins(self) -> None:
-        """Redis alone."""
+        """Measure Redis alone."""
         sys.stderr.write("bench: pins\n")
         made = await pins.measure(PINS_SECONDS)
         self.notes.append(
@@ -186,19 +186,19 @@ class Bench:
         )
 
     async def outage(self) -> None:
-        """What an API that is down for a minute notices of 200 calls, and how soon they are served afterwards."""
+        """Measure an API outage of a minute with 200 calls, and how soon they are served afterwards."""
         sys.stderr.write("bench: outage\n")
         self.tables.append((await outage.measure()).table())
 
     async def tools(self) -> None:
-        """How late a worker's event loop is while a tool is stuck, with 20 calls beside."""
+        """Measure the delay of a worker's event loop while a tool is stuck, beside 20 calls."""
         sys.stderr.write("bench: tools\n")
         self.tables.append((await tools.measure()).table())
 
     # The table
 
     def table(self) -> str:
-        """All of it, for people."""
+        """Return the whole table, for people."""
         lines = [
             f"machine     {_machine()}",
             f"versions    {_versions()}",
@@ -223,7 +223,7 @@ class Bench:
         for table in self.tables:
             lines += ["", table]
         if self.busy_machine:
-            lines += ["", f"something else ran on this machine: measure again: {'; '.join(self.busy_machine)}"]
+            lines += ["", f"other processes used this machine; measure again: {'; '.join(self.busy_machine)}"]
         if self.problems:
             lines += ["", "problems", *(f"  {problem}" for problem in self.problems)]
         return "\n".join(lines) + "\n"
@@ -257,7 +257,7 @@ def _latency(latency: Latency | None) -> str:
 def _machine() -> str:
     model = platform.processor() or platform.machine()
     try:
-        with open("/proc/cpuinfo") as lines:  # noqa: PTH123 - it is no file of ours
+        with open("/proc/cpuinfo") as lines:  # noqa: PTH123 - not a file of this project
             model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
@@ -294,14 +294,14 @@ async def _run(bench: Bench, parts: list[str]) -> int:
 
 
 def main() -> int:
-    """Run the parts that are asked for; 0 only if all that was said has arrived."""
+    """Run the requested parts; return 0 only if all audio has arrived."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"of {', '.join(PARTS)}; all by default")
+    parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"parts of {', '.join(PARTS)}; default: all")
     parser.add_argument(
-        "--windows", type=int, default=5, help="that are measured of each run (default %(default)s)"
+        "--windows", type=int, default=5, help="number of windows in each run (default %(default)s)"
     )
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each window (default %(default)s)")
-    parser.add_argument("--warm-up", type=float, default=4.0, help="before the first (default %(default)s s)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of a window (default %(default)s)")
+    parser.add_argument("--warm-up", type=float, default=4.0, help="time before the first (default %(default)s s)")
     options = parser.parse_args()
     if unknown := set(options.parts) - PARTS.keys():
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")

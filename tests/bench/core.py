@@ -1,10 +1,10 @@
-"""AVR Core for the benchmarks: many calls, each with a frame every 20 ms at a phase of its own, in a process.
+"""AVR Core for the benchmarks: many calls in one process, each with a frame every 20 ms at its own phase.
 
-One thread sends by the clock, one receives. Frames are masked and encoded in advance; what comes is compared with
-what the model said, frame by frame, and timed.
+One thread sends by the clock, and one receives. Frames are masked and encoded in advance. Received frames are
+compared with the model's audio one by one, and timed.
 
-`python -m tests.bench.core` reads one JSON object (`Workload`) a line on stdin, says `up` when all the
-calls are, and, when stdin ends, hangs up and writes what it saw.
+`python -m tests.bench.core` reads one JSON object (`Workload`) from a line of stdin, and prints `up` when all
+calls are up. When stdin ends, it hangs up and prints its report.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ HANG_UP_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What to do.
+    """The calls to place.
 
     Attributes:
-        port: of the dispatchers.
-        calls: how many.
-        calls_per_second: how fast they come.
-        call_seconds: how long each of them lasts; 0: until the end.
-        audio_format: of the API: tells what has to be heard.
-        surplus: calls that come, as fast, on top of these; they are to be refused.
-        surplus_after_seconds: so long after all the others are up.
+        port: port of the dispatchers.
+        calls: number of calls.
+        calls_per_second: rate at which they start.
+        call_seconds: length of each call; 0: until the end.
+        audio_format: audio format of the API, which determines the expected audio.
+        surplus: calls beyond these at the same rate, which must be refused.
+        surplus_after_seconds: time after the start of the others at which the surplus starts.
     """
 
     port: int
@@ -55,7 +55,7 @@ class Workload:
 
 
 class Call:
-    """One call: its socket, what it says next, and what it has heard."""
+    """One call: its socket, its next frame, and the audio it has heard."""
 
     def __init__(self, number: int, orders: Workload) -> None:
         self.number = number
@@ -83,7 +83,7 @@ class Call:
         self.sock.sendall(upgrade_request(f"127.0.0.1:{orders.port}", f"/?from={number}"))
 
     def report(self) -> dict[str, Any]:
-        """What came of it, in JSON's types; times in seconds of the machine's monotonic clock."""
+        """Return the result in JSON's types; times are seconds of the machine's monotonic clock."""
         return {
             "call": self.number,
             "init_seconds": self.init_seconds,
@@ -100,7 +100,7 @@ class Call:
         }
 
     def say(self) -> None:
-        """The next frame."""
+        """Send the next frame."""
         timed = self.next_frame % sound.TIMED_EVERY_FRAMES == 0
         if timed:
             self.said_seconds.append(time.monotonic())
@@ -108,7 +108,7 @@ class Call:
         try:
             sent = self.sock.send(frame, socket.MSG_DONTWAIT)
         except BlockingIOError:
-            # The service does not read: a real caller's frame would be lost, this one is late.
+            # The service does not read. A real caller's frame would be lost; this one is late.
             self.stalls += 1
             if timed:
                 self.said_seconds.pop()
@@ -118,12 +118,12 @@ class Call:
         self.next_frame += 1
 
     def hang_up(self) -> None:
-        """Close as AVR Core does when the telephone is put down."""
+        """Close as AVR Core does at a hang-up."""
         self._hung_up = True
         self.sock.sendall(CLOSE_FRAME)
 
     def receive(self, data: bytes) -> bool:
-        """Bytes from the service; True when the call has just begun."""
+        """Take bytes of the service; return True if the call has just begun."""
         self._received_seconds = time.monotonic()
         if self._answer is None:
             self._reader.feed(data)
@@ -144,7 +144,7 @@ class Call:
     def _frame(self, opcode: int, payload: bytes) -> None:
         if opcode == TEXT and payload.startswith(protocol.AUDIO_HEAD):
             index = self._next_heard
-            # Each delta's first frame; what the resampler held back comes in one behind the last delta.
+            # Each delta's first frame. The audio that the resampler held back comes in one after the last delta.
             if index % sound.FRAMES_PER_DELTA == 0 and index < sound.DELTAS * sound.FRAMES_PER_DELTA:
                 self.heard_seconds.append(self._received_seconds)
             if payload != self._expected[index]:
@@ -166,7 +166,7 @@ class Call:
 
 
 class Core:
-    """All calls."""
+    """All calls of the process."""
 
     def __init__(self, orders: Workload) -> None:
         self._orders = orders
@@ -183,7 +183,7 @@ class Core:
             sound.heard(orders.audio_format, voice)
 
     def run(self) -> None:
-        """Place the calls, keep them going until stdin ends, and report."""
+        """Place the calls, keep them up until stdin ends, and report."""
         receiver = threading.Thread(target=self._receive, daemon=True)
         sender = threading.Thread(target=self._send, daemon=True)
         receiver.start()
@@ -271,7 +271,7 @@ class Core:
 
 
 def main() -> None:
-    """Carry out one order."""
+    """Carry out one workload."""
     orders = Workload(**orjson.loads(sys.stdin.readline()))
     Core(orders).run()
 

@@ -1,4 +1,4 @@
-"""WebSocket frames as cheaply as Python can: a load generator must not take the time of what it measures."""
+"""Cheap WebSocket frames, so that a load generator does not use the CPU of the service under test."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _KEY = re.compile(rb"\r\nsec-websocket-key: *(\S+)", re.IGNORECASE)
 
 
 def server_frame(payload: bytes, opcode: int = TEXT) -> bytes:
-    """A whole message from a server: not masked."""
+    """Return a whole message of a server: not masked."""
     return _head(len(payload), _FIN | opcode, 0) + payload
 
 
 def client_frame(payload: bytes, opcode: int = TEXT) -> bytes:
-    """A whole message from a client: masked with a key of its own."""
+    """Return a whole message of a client: masked with its own key."""
     mask = os.urandom(4)
     return _head(len(payload), _FIN | opcode, 0x80) + mask + apply_mask(payload, mask)
 
@@ -35,14 +35,14 @@ def _head(length: int, first: int, masked: int) -> bytes:
 
 
 class FrameReader:
-    """Cuts what a socket gives into whole frames. The peer is ours and sends no fragments."""
+    """Cuts a socket's bytes into whole frames. The peer is a part of the benchmark, and sends no fragments."""
 
     def __init__(self, received: Callable[[int, bytes], None]) -> None:
         self._received = received
         self._rest = b""
 
     def feed(self, data: bytes) -> None:
-        """Bytes from the socket; `received(opcode, payload)` is called for every frame that they complete."""
+        """Take bytes of the socket, and call `received(opcode, payload)` for each complete frame."""
         if self._rest:
             data = self._rest + data
         offset, size = 0, len(data)
@@ -70,7 +70,7 @@ class FrameReader:
 
 
 def upgrade_request(host: str, path: str) -> bytes:
-    """A client's opening handshake."""
+    """Return a client's opening handshake."""
     return (
         f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -78,10 +78,10 @@ def upgrade_request(host: str, path: str) -> bytes:
 
 
 def upgrade_answer(request: bytes) -> bytes:
-    """A server's answer to it.
+    """Return a server's answer to an opening handshake.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the request is not an opening handshake.
     """
     key = _KEY.search(request)
     if key is None:

@@ -1,7 +1,7 @@
-"""What the metrics cost: `python -m tests.bench.metrics_cost [--calls N] [--seconds S]`.
+"""The cost of the metrics: `python -m tests.bench.metrics_cost [--calls N] [--seconds S]`.
 
-Their part of a loaded worker's CPU: how often each is counted under load (from the metrics themselves), times what
-counting takes, over what the operating system says that the process used. And the time of a scrape of 16 workers.
+It is their share of a loaded worker's CPU: counts under load (from the metrics themselves), times the cost of one
+count, divided by the process's CPU time in the operating system. A scrape of 16 workers is timed as well.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ async def _loaded_worker(calls: int, seconds: float) -> list[tuple[str, str]]:
     used_seconds = cpu_after - cpu_before
     counted = {name: after[name] - before.get(name, 0) for name in after}
     observed = sum(n for name, n in counted.items() if name.endswith("_count"))
-    # Counters rise by more than 1 at a time: an increase of each, ten times a second, is more than there is.
+    # Counters rise by more than 1 at a time: an increase of each, ten times a second, is an upper bound.
     increased = 10 * seconds * sum(1 for name, n in counted.items() if name.endswith("_total") and n)
     observe_us, increase_us = _cost_us()
     spent_seconds = (observed * observe_us + increased * increase_us) / 1e6
@@ -115,7 +115,7 @@ async def _serve(realtime_url: str, *, workers: int) -> ServiceProcess:
 
 
 async def _counts(admin_url: str) -> Counts:
-    """Of the worker: how often each histogram was observed, how far each counter has come."""
+    """Return the number of observations of each histogram, and the value of each counter, of the worker."""
     async with aiohttp.ClientSession() as http, http.get(f"{admin_url}/metrics") as response:
         text = await response.text()
     return {
@@ -132,7 +132,7 @@ def _cpu_seconds(process: psutil.Process) -> float:
 
 
 def _cost_us() -> tuple[float, float]:
-    """What it takes to count, in a file that is shared as under `serve`."""
+    """Measure the cost of a count, in a file that is shared as under `serve`."""
     with tempfile.TemporaryDirectory() as directory:
         metrics.share(Path(directory), "bench")
         worker = metrics.worker()

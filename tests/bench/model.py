@@ -1,10 +1,10 @@
-"""The Realtime API of the benchmarks, in a process of its own.
+"""The Realtime API of the benchmarks, in its own process.
 
-It does not listen: it only checks that what is appended is what the caller said, and notes when it came. It speaks
-half of the time, with the events around that which the API sends: the caller's turn is committed and transcribed,
-the reply has items, parts, words and a `response.done` with tokens. All of them are made in advance but for ids.
+It only checks that appended audio is the caller's, and notes the time at which it came. It speaks half of the
+time, with the API's events around that. The caller's turn is committed and transcribed; the reply has items,
+parts, words and a `response.done` with tokens. All events are made in advance, except for their ids.
 
-`python -m tests.bench.model pcm|pcmu [CERTIFICATE]` writes the port to stdout, and, when stdin ends, what it saw.
+`python -m tests.bench.model pcm|pcmu [CERTIFICATE]` prints its port and, when stdin ends, its report.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ APPEND_TAIL = b'"}'
 REPLY_SECONDS = sound.REPLY_MS / 1000
 DELTA_PAUSE_SECONDS = sound.DELTA_MS / 1000 / 5
 FIRST_AUDIO_SECONDS = 0.3
-# What the caller does while a reply has been heard and the next is not there.
+# The caller's acts between the end of a reply and the start of the next.
 SPEECH_STARTED_SECONDS = REPLY_SECONDS + 0.2
 SPEECH_STOPPED_SECONDS = 2 * REPLY_SECONDS - FIRST_AUDIO_SECONDS
 TRANSCRIBED_SECONDS = 0.4
@@ -40,7 +40,7 @@ DELTAS_PER_WORD = sound.DELTAS // WORDS
 
 
 class Model:
-    """What all sessions share."""
+    """State shared by all sessions."""
 
     def __init__(self, audio_format: str) -> None:
         self.audio_format = audio_format
@@ -53,7 +53,7 @@ class Model:
             sound.deltas(audio_format, voice)
 
     def report(self) -> bytes:
-        """What came of every call, as JSON."""
+        """Return the results of all calls, as JSON."""
         return orjson.dumps([session.report() for session in self.sessions if session.call >= 0])
 
 
@@ -84,7 +84,7 @@ class Session(asyncio.Protocol):
         self._sent: list[float] = []
 
     def report(self) -> dict[str, Any]:
-        """What came of it, in JSON's types; times in seconds of the machine's monotonic clock."""
+        """Return the result in JSON's types; times are seconds of the machine's monotonic clock."""
         return {
             "call": self.call,
             "configured_seconds": self._configured_seconds,
@@ -230,7 +230,7 @@ class Session(asyncio.Protocol):
             % (number, number, item, _USAGE),
         )
         self._timers.clear()
-        # After the greeting the sessions of calls that began together drift apart.
+        # After the greeting, sessions of calls that began together drift apart.
         apart = self._random.uniform(0.0, 2 * REPLY_SECONDS) if number == 1 else 0.0
         now = self._loop.time()
         self._after(began + SPEECH_STARTED_SECONDS + apart - now, self._speech_started)

@@ -1,9 +1,9 @@
 """`make bench BENCH=outage`: many calls, and a Realtime API that is down for a while.
 
-`serve` with a real Redis and the Realtime simulator, which counts connection attempts, requests and tokens by the
-second. Half of the sessions lose their connection, the other half stay and have responses that fail. The callers
-speak once, and again only when they were answered, as people do. One message of theirs is 100 ms of audio, in
-place of five of 20 ms: the machine is to be busy with the outage, not with sound.
+`serve` runs with a real Redis and the Realtime simulator, which counts connection attempts, requests and tokens by
+the second. Half of the sessions lose their connection; the other half stay and have responses that fail. Callers
+speak once, and again only after an answer, as people do. One message of a caller is 100 ms of audio, instead of
+five of 20 ms, so that the outage and not the audio uses the machine.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ import aiohttp
 import orjson
 
 from dispatcher.avr import protocol
-from tests.bench.service import BenchError, redis
+from tests.bench.service import BenchError, serving
 from tests.chaos.realtime import RealtimeProcess
 from tests.chaos.speech import spoken
-from tests.scenarios.processes import KEY, ServiceProcess
+from tests.scenarios.processes import KEY
 
-# A call gives up on the API after this time: longer than the outage, so that every call is there to be served.
+# A call gives up on the API after this time: longer than the outage, so that all calls can still be served.
 RETRY_SECONDS = 120
 WORKERS = 2
 CALLS_PER_SECOND = 20.0
 MESSAGE_SECONDS = 0.1
 MESSAGE_BYTES = 1600
 WORDS = 2
-# From a reply to the caller's next words.
+# Pause between a reply and the caller's next words.
 PAUSE_SECONDS = (3.0, 9.0)
-# Without an audio message for so long, the reply is over.
+# Time without an audio message after which a reply has ended.
 QUIET_SECONDS = 1.0
-# Before the outage: the rate of requests that is usual.
+# Time before the outage, in which the usual rate of requests is measured.
 USUAL_SECONDS = 20.0
-# Behind it: who is not served by then never is.
+# Time after the outage; a caller not served by then counts as never served.
 AFTER_SECONDS = 30.0
 
 _CALLER = re.compile(r"caller (\d+)\.")
@@ -48,12 +48,12 @@ _SILENCE = protocol.audio(bytes(MESSAGE_BYTES))
 
 @dataclass(slots=True)
 class OutageCaller:
-    """One caller: speaks, waits for an answer, pauses, speaks again.
+    """One caller that speaks, waits for an answer, pauses, and speaks again.
 
     Attributes:
-        asked_seconds: when the words ended that have no answer yet; None: the caller is owed nothing.
-        answers: when each answer began, and how long it took.
-        heard_seconds: when audio was last received.
+        asked_seconds: end of the words that have no answer yet; None: no answer is owed.
+        answers: start of each answer, and the wait for it.
+        heard_seconds: time at which audio was last received.
         closed: close code, if the service ended the call.
     """
 
@@ -64,10 +64,10 @@ class OutageCaller:
     closed: int | None = None
 
     async def run(self, port: int, http: aiohttp.ClientSession, over: asyncio.Event) -> None:
-        """Have the call until it is over."""
+        """Hold the call until it ends."""
         async with http.ws_connect(f"ws://127.0.0.1:{port}/?from={self.number}", max_msg_size=0) as socket:
             await socket.send_str(orjson.dumps({"type": "init", "uuid": str(uuid.uuid4())}).decode())
-            self.asked_seconds = time.monotonic()  # the greeting
+            self.asked_seconds = time.monotonic()  # the greeting is owed
             talker = asyncio.create_task(self._talk(socket, random.Random(self.number)))
             ended = asyncio.create_task(over.wait())
             listener = asyncio.create_task(self._listen(socket))
@@ -115,12 +115,12 @@ _AUDIO_HEAD = protocol.AUDIO_HEAD.decode()
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What the API saw in some seconds.
+    """The load of the API in a span of seconds.
 
     Attributes:
-        connections, requests: attempts to connect, and responses asked for or begun: mean of a second.
-        most_connections, most_requests: in the busiest second.
-        input_tokens: of all responses.
+        connections, requests: mean attempts to connect, and mean responses requested or begun, in a second.
+        most_connections, most_requests: the same in the busiest second.
+        input_tokens: input tokens of all responses.
     """
 
     seconds: int
@@ -132,7 +132,7 @@ class Rates:
 
     @classmethod
     def of(cls, seconds: Iterable[dict[str, int]], begin: float, end: float) -> Rates:
-        """Of the whole seconds between two times."""
+        """Return the rates in the whole seconds between two times."""
         first, last = math.ceil(begin), math.floor(end)
         within = [each for each in seconds if first <= each["at_seconds"] < last]
         count = max(1, last - first)
@@ -153,8 +153,8 @@ class Served:
     """Callers who waited for an answer when the API worked again.
 
     Attributes:
-        waiting: how many.
-        seconds: from then until each of them was answered, in order.
+        waiting: number of such callers.
+        seconds: time from then until the answer of each, in order.
     """
 
     waiting: int
@@ -162,7 +162,7 @@ class Served:
 
     @classmethod
     def of(cls, callers: Sequence[OutageCaller], back_seconds: float) -> Served:
-        """Of callers who were waiting at that time."""
+        """Return the callers who were waiting at that time."""
         firsts = (
             min((at_seconds for at_seconds, _ in caller.answers if at_seconds >= back_seconds), default=math.inf)
             for caller in callers
@@ -170,20 +170,20 @@ class Served:
         return cls(len(callers), tuple(sorted(first - back_seconds for first in firsts if first < math.inf)))
 
     def text(self) -> str:
-        """Return it as text, for people."""
+        """Return the text for people."""
         p50, p99, most = (_at(self.seconds, share) for share in (0.5, 0.99, 1.0))
         return f"{len(self.seconds)} of {self.waiting} who waited, after p50 {p50}, p99 {p99}, most {most}"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One run.
+    """The outcome of one run.
 
     Attributes:
-        usual, down, after: the API before the outage, in it, and behind it.
-        dropped: callers whose session was cut, and to whom an answer was owed when the API worked again.
-        kept: the same, whose session stayed.
-        lost: calls that the service ended.
+        usual, down, after: the API's load before, in and after the outage.
+        dropped: callers whose session was dropped, and who waited for an answer when the API worked again.
+        kept: the same callers whose session stayed.
+        lost: number of calls that the service ended.
     """
 
     calls: int
@@ -196,7 +196,7 @@ class Outcome:
     lost: int
 
     def table(self) -> str:
-        """Return it as text, for people."""
+        """Return the table for people."""
         rows = [("", "connections/s", "most", "responses/s", "most", "input tokens")]
         for name, rates in (("before", self.usual), ("down", self.down), ("after", self.after)):
             rows.append(
@@ -232,30 +232,20 @@ async def measure(calls: int = 200, outage_seconds: float = 60.0, usual_seconds:
     """Run the outage once.
 
     Raises:
-        BenchError: there is no Redis, or the calls did not come up.
+        BenchError: no Redis is installed, or the calls did not come up.
     """
     simulator = await RealtimeProcess.start("--words", "2", "--greeting-words", "2")
     try:
-        async with redis() as server:
-            process = await ServiceProcess.start(
-                "serve",
-                REDIS_URL=server.url,
-                PORT=0,
-                ADMIN_PORT=0,
-                WORKERS=WORKERS,
-                WORKER_MAX_CALLS=max(200, calls),
-                OPENAI_API_KEY=KEY,
-                OPENAI_BASE_URL=simulator.url,
-                OPENAI_INSTRUCTIONS="You answer caller {from}.",
-                UPSTREAM_RETRY_SECONDS=RETRY_SECONDS,
-                FILLER_WAV="none",
-            )
-            try:
-                port = int((await process.line("dispatcher listening"))["port"])
-                await process.line("serving")
-                return await _measure(simulator, port, calls, outage_seconds, usual_seconds)
-            finally:
-                await process.stop()
+        async with serving(
+            WORKERS=WORKERS,
+            WORKER_MAX_CALLS=max(200, calls),
+            OPENAI_API_KEY=KEY,
+            OPENAI_BASE_URL=simulator.url,
+            OPENAI_INSTRUCTIONS="You answer caller {from}.",
+            UPSTREAM_RETRY_SECONDS=RETRY_SECONDS,
+            FILLER_WAV="none",
+        ) as (_, port):
+            return await _measure(simulator, port, calls, outage_seconds, usual_seconds)
     finally:
         await simulator.stop()
 

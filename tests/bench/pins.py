@@ -1,6 +1,6 @@
-"""How many pins a second a real Redis makes, asked as dispatchers ask.
+"""The rate at which a real Redis pins calls, asked as dispatchers ask.
 
-`python -m tests.bench.pins URL NUMBER SECONDS` is one such dispatcher: it writes its pins a second to stdout.
+`python -m tests.bench.pins URL NUMBER SECONDS` is one such dispatcher: it prints its pins in a second.
 """
 
 from __future__ import annotations
@@ -15,25 +15,27 @@ from dataclasses import dataclass
 import uvloop
 from redis.asyncio import Redis
 
-from common.store.registry import Pin, Registry, WorkerRecord, WorkerState
+from common.store.leases import WorkerRecord, WorkerState
+from common.store.pins import Pin
+from common.store.registry import Registry
 from tests.bench.service import BenchError, Peer, redis
 
 WORKERS = 8
 CAPACITY = 200
 LEASE_SECONDS = 15.0
-# Of each dispatcher.
+# Number of calls of each dispatcher.
 CALLS = 200
-# As many commands as a registry has in flight at once.
+# Number of commands that a registry has in flight at once.
 TOGETHER = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Pins:
-    """What came of it.
+    """The result of the measurement.
 
     Attributes:
-        per_second: that the dispatchers made.
-        redis_us: CPU time of Redis for one.
+        per_second: pins a second of all dispatchers.
+        redis_us: CPU time of Redis for one pin.
     """
 
     per_second: float
@@ -41,7 +43,7 @@ class Pins:
 
 
 async def measure(seconds: float) -> Pins:
-    """Let as many dispatchers as there are cores pin calls to 8 workers."""
+    """Let dispatchers, one for each core, pin calls to 8 workers."""
     async with redis() as server:
         registry = Registry.from_url(server.url)
         for number in range(WORKERS):
@@ -68,7 +70,7 @@ async def measure(seconds: float) -> Pins:
 
 async def _dispatch(url: str, number: int, seconds: float) -> None:
     registry = Registry.from_url(url)
-    # Pinned again and again, so that Redis holds calls as it does in service, and each pin moves one.
+    # Calls are pinned again and again, so that Redis holds calls as in service, and each pin moves one.
     uuids = itertools.cycle([f"call-{number}-{call}" for call in range(CALLS)])
     ends = time.monotonic() + seconds
 
@@ -94,7 +96,7 @@ async def _dispatch(url: str, number: int, seconds: float) -> None:
 
 
 def main() -> None:
-    """Be one dispatcher."""
+    """Run one dispatcher."""
     url, number, seconds = sys.argv[1:]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_dispatch(url, int(number), float(seconds)))

@@ -1,7 +1,7 @@
-"""A fixed piece of work of the kind that the service does, so that figures from different machines compare.
+"""A fixed piece of work, similar to the service's, with which figures of different machines compare.
 
-It never changes: a figure divided by it says how much faster the service is, not the machine. One unit is what a
-frame could cost: JSON, base64, masking, a small matrix product, bytes joined and cut, and a turn through a socket.
+It never changes, so a figure divided by it shows the speed of the service and not of the machine. One unit is the
+possible work of a frame: JSON, base64, masking, a small matrix product, joining and cutting bytes, and a socket.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MASK = b"\x01\x02\x03\x04" * 1024
 
 
 def reference_us() -> float:
-    """CPU time of one unit, in microseconds."""
+    """Return the CPU time of one unit, in microseconds."""
     random = np.random.default_rng(3)
     pcm = random.normal(0.0, 3000.0, 160).astype("<i2").tobytes()
     matrix = random.normal(0.0, 0.1, (46, 48))

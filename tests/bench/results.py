@@ -1,4 +1,4 @@
-"""What a run comes to: CPU, latency, memory, and whether all that was said has arrived."""
+"""The result of a run: CPU, latency, memory, and whether all audio has arrived."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from tests.bench.service import Run
 
-# AVR Core is closed with this code when every worker is full.
+# The close code of AVR Core's connection when all workers are full.
 NO_CAPACITY = 1013
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Several measurements of one thing."""
+    """The spread of several measurements."""
 
     median: float
     lowest: float
@@ -22,13 +22,13 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Of at least one."""
+        """Return the spread of at least one value."""
         return cls(statistics.median(values), min(values), max(values))
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Of many frames, in milliseconds."""
+    """The latency of many frames, in milliseconds."""
 
     p50_ms: float
     p99_ms: float
@@ -36,7 +36,7 @@ class Latency:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Latency | None:
-        """None if there is none."""
+        """Return the latency; None without values."""
         if not seconds:
             return None
         ordered = sorted(seconds)
@@ -46,21 +46,21 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Of one run.
+    """The result of one run.
 
     Attributes:
-        cpu_ms: of dispatchers and workers together, per call-second.
-        dispatchers_ms, workers_ms: their parts, medians.
-        busiest: CPUs that the busiest process used, median.
-        peers_ms: what the simulated ends used, per call-second, median.
-        others: CPUs that were used by all that has nothing to do with it, median.
-        into: frame sent to the dispatcher → `append` at the API.
-        out: delta sent by the API → its first frame at AVR Core.
-        idle_worker_mb, idle_worker_own_mb: resident memory of a worker without a call, and what is its alone.
-        call_kb: memory that the calls added, each.
-        intact: calls whose sound came through whole, both ways.
-        problems: what else was not as it should be.
-        refusal: `init` → 1013, of the calls that there was no room for.
+        cpu_ms: CPU time of dispatchers and workers together, per call-second.
+        dispatchers_ms, workers_ms: their shares, as medians.
+        busiest: CPUs used by the busiest process, as a median.
+        peers_ms: CPU time of the simulated ends, per call-second, as a median.
+        others: CPUs used by unrelated processes, as a median.
+        into: time from a frame sent to the dispatcher to its `append` at the API.
+        out: time from a delta sent by the API to its first frame at AVR Core.
+        idle_worker_mb, idle_worker_own_mb: resident memory of a worker without a call, and its unshared part.
+        call_kb: memory added by each call.
+        intact: calls whose audio arrived complete in both directions.
+        problems: other deviations.
+        refusal: time from `init` to 1013, for calls beyond the capacity.
     """
 
     calls: int
@@ -81,12 +81,12 @@ class Result:
 
     @property
     def dispatchers_share(self) -> float:
-        """Of the CPU time."""
+        """Return the dispatchers' share of the CPU time."""
         return self.dispatchers_ms / (self.dispatchers_ms + self.workers_ms)
 
 
 def of(run: Run) -> Result:
-    """What a run comes to."""
+    """Return the result of a run."""
     sessions = {session["call"]: session for session in run.model}
     into: list[float] = []
     out: list[float] = []
@@ -100,11 +100,11 @@ def of(run: Run) -> Result:
             refusals.append(call["closed_seconds"] - call["init_seconds"])
             continue
         if session is None:
-            problems.append(f"call {call['call']} never came to a session: {call['errors']}")
+            problems.append(f"call {call['call']} never got a session: {call['errors']}")
             continue
         into += _between(call["said_seconds"], session["arrived_seconds"], measured)
         out += _between(session["sent_seconds"], call["heard_seconds"], measured)
-        # What was under way when the caller hung up is nobody's loss: a second's worth at most.
+        # Audio under way when the caller hung up does not count: a second's worth at most.
         missing = call["frames"] - session["frames"]
         whole = not call["broken"] and not session["broken"] and 0 <= missing <= 50
         if whole and call["replies"] and not call["errors"] and call["close_code"] == 1000:
@@ -119,7 +119,7 @@ def of(run: Run) -> Result:
         problems.append(f"{len(refusals)} calls were refused, of {run.surplus} that there was no room for")
     stalls = sum(call["stalls"] for call in run.core["calls"])
     if stalls:
-        problems.append(f"the service did not take {stalls} frames in time")
+        problems.append(f"the service did not read {stalls} frames in time")
 
     def per_call(attribute: str) -> list[float]:
         return [1000 * getattr(window, attribute) / window.seconds / run.calls for window in run.windows]
@@ -148,7 +148,7 @@ def of(run: Run) -> Result:
 
 
 def _between(sent: list[float], arrived: list[float], measured: tuple[float, float]) -> list[float]:
-    """Seconds from one to the other of what was sent while it was measured; what is on its way yet counts not."""
+    """Return seconds from sending to arrival of data sent in the window; data still on its way does not count."""
     began, ended = measured
     pairs = zip(sent, arrived, strict=False)
     return [there - here for here, there in pairs if began <= here < ended]

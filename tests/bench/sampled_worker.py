@@ -1,6 +1,6 @@
-"""`avr-sts-openai`, whose event loop writes down how late it is, in the folder that AVR_BENCH_LAG names.
+"""`avr-sts-openai`, with an event loop that records its delay in the folder AVR_BENCH_LAG.
 
-The metric of the service looks once a second: too rarely for what lasts half a second.
+The service's metric measures once a second, which is too rare for a delay of half a second.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from common.runtime import cli, process
 FOLDER: Final = "AVR_BENCH_LAG"
 SAMPLE_SECONDS: Final = 0.005
 SAMPLE: Final = struct.Struct("<dd")
-"""When, by the monotonic clock that all processes share, and how late."""
+"""The time on the monotonic clock shared by all processes, and the delay."""
 _NAME: Final = "lag"
 
 
 def samples(folder: Path) -> list[tuple[float, float]]:
-    """Return what was written there."""
+    """Return the recorded samples."""
     return [(at, late) for at, late in SAMPLE.iter_unpack((folder / _NAME).read_bytes())]
 
 
-async def _write_lag(lag: Histogram) -> None:
+async def _write_lag(lag: Histogram, *, sample_seconds: float = SAMPLE_SECONDS) -> None:
     file = os.open(Path(os.environ[FOLDER], _NAME), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     while True:
-        due = time.monotonic() + SAMPLE_SECONDS
-        await asyncio.sleep(SAMPLE_SECONDS)
+        due = time.monotonic() + sample_seconds
+        await asyncio.sleep(sample_seconds)
         now = time.monotonic()
         os.write(file, SAMPLE.pack(now, max(0.0, now - due)))
 

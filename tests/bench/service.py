@@ -1,6 +1,6 @@
-"""The service as its operator runs it, between a simulated AVR Core and a Realtime API, and what it uses.
+"""The service as an operator runs it, between a simulated AVR Core and Realtime API, and its use of resources.
 
-`serve` with default settings and a real Redis; the simulated ends are processes of their own.
+`serve` runs with default settings and a real Redis; the simulated ends are their own processes.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from tests.redis_process import RealRedis, find_redis_server
 from tests.scenarios.processes import ServiceProcess
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
-# Of localhost alone, and in nobody's trust store but that of these runs.
-CERTIFICATE = _REPOSITORY / "tests" / "worker" / "self_signed.pem"
-# Children that are only now starting are no part of it yet.
+# A certificate for localhost alone, trusted by these runs alone.
+CERTIFICATE = _REPOSITORY / "tests" / "worker" / "realtime" / "self_signed.pem"
+# Children that are still starting do not count.
 SETTLE_SECONDS = 1.0
 
 
 class BenchError(Exception):
-    """The benchmark could not be run; one line for people."""
+    """A failure to run the benchmark, in one line for people."""
 
 
 class Peer:
@@ -59,15 +59,15 @@ class Peer:
         return cls(process)
 
     async def line(self) -> str:
-        """The next line that it writes."""
+        """Return the next line that it prints."""
         assert self._process.stdout is not None
         line = await self._process.stdout.readline()
         if not line:
-            raise BenchError("a simulated end of the benchmark has died")
+            raise BenchError("a simulated end of the benchmark has ended")
         return line.decode().strip()
 
     async def report(self) -> Any:
-        """End it, and return what it saw."""
+        """End the process, and return its report."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
@@ -76,7 +76,7 @@ class Peer:
         return orjson.loads(text)
 
     async def kill(self) -> None:
-        """End it, whatever it does."""
+        """Kill the process."""
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
@@ -85,12 +85,12 @@ class Peer:
 
 @dataclass(slots=True)
 class Use:
-    """What processes of one kind take.
+    """The resources of processes of one kind.
 
     Attributes:
-        cpu_seconds: since they started, children included.
-        rss_bytes: resident, of all.
-        uss_bytes: theirs alone: what would be free without them.
+        cpu_seconds: CPU time since their start, with children.
+        rss_bytes: resident memory of all.
+        uss_bytes: unshared memory, which would be free without them.
     """
 
     cpu_seconds: float = 0.0
@@ -106,7 +106,7 @@ class Use:
 
     @classmethod
     def of(cls, process: psutil.Process, *, memory: bool = False) -> Use:
-        """Of a process and all that descend from it."""
+        """Return the resources of a process and of all its descendants."""
         total = cls()
         for each in (process, *process.children(recursive=True)):
             times = each.cpu_times()
@@ -120,7 +120,7 @@ class Use:
 
 @dataclass(slots=True)
 class Window:
-    """What was used between two moments, in CPU seconds; `others`: by all that has nothing to do with it."""
+    """The CPU seconds used between two moments; `others` are those of unrelated processes."""
 
     seconds: float
     dispatchers: float
@@ -134,16 +134,16 @@ class Window:
 
 @dataclass(slots=True)
 class Run:
-    """One run of so many calls.
+    """One run of the benchmark.
 
     Attributes:
-        surplus: calls on top of these, that there was no room for.
-        windows: CPU, piece by piece.
-        idle, busy: memory of (dispatchers, workers) before there was a call, and with all of them.
-        workers: processes.
-        began_seconds, ended_seconds: of what was measured.
-        core: what AVR Core saw.
-        model: what the API saw.
+        surplus: calls beyond the capacity.
+        windows: CPU use by window.
+        idle, busy: memory of (dispatchers, workers) without calls, and with all of them.
+        workers: number of worker processes.
+        began_seconds, ended_seconds: span of the measurement.
+        core: report of AVR Core.
+        model: report of the API.
     """
 
     calls: int
@@ -159,7 +159,7 @@ class Run:
 
 
 class Service:
-    """A running `serve`, and the API that it talks to."""
+    """A running `serve`, and its API."""
 
     def __init__(self, process: ServiceProcess, model: Peer, port: int, audio_format: str) -> None:
         self.port = port
@@ -171,7 +171,7 @@ class Service:
         self.workers = [child for child in children if "worker" in child.cmdline()]
 
     def memory(self) -> tuple[Use, Use]:
-        """Memory of (dispatchers, workers)."""
+        """Return the memory of (dispatchers, workers)."""
         return (
             sum((Use.of(each, memory=True) for each in self.dispatchers), Use()),
             sum((Use.of(each, memory=True) for each in self.workers), Use()),
@@ -192,7 +192,7 @@ class Service:
         return time.monotonic(), used
 
     async def run(self, orders: Workload, *, warm_up_seconds: float, windows: int, window_seconds: float) -> Run:
-        """Place calls and measure; the service can be used once, as the API reports at its end."""
+        """Place calls and measure; the service can be used once, because the API reports at its end."""
         run = Run(orders.calls, orders.surplus, workers=len(self.workers))
         run.idle = self.memory()
         core = await Peer.start("tests.bench.core", order=orjson.dumps(orders) + b"\n")
@@ -234,7 +234,7 @@ class Service:
 
 @contextlib.asynccontextmanager
 async def redis() -> AsyncIterator[RealRedis]:
-    """A real Redis of our own."""
+    """Run a real Redis for the benchmark."""
     executable = find_redis_server()
     if executable is None:
         raise BenchError("redis-server is missing: install Redis")
@@ -246,33 +246,37 @@ async def redis() -> AsyncIterator[RealRedis]:
 
 
 @contextlib.asynccontextmanager
+async def serving(**settings: object) -> AsyncIterator[tuple[ServiceProcess, int]]:
+    """Run `serve` with a Redis until the end of the block; return it with the dispatchers' port."""
+    async with redis() as server:
+        process = await ServiceProcess.start("serve", REDIS_URL=server.url, PORT=0, ADMIN_PORT=0, **settings)
+        try:
+            port = int((await process.line("dispatcher listening"))["port"])
+            await process.line("serving")
+            yield process, port
+        finally:
+            await process.stop()
+
+
+@contextlib.asynccontextmanager
 async def running(*, audio_format: str = "pcm", tls: bool = False, **settings: object) -> AsyncIterator[Service]:
-    """`serve`, a Redis and an API, until the end of the block."""
+    """Run `serve`, a Redis and an API, until the end of the block."""
     arguments = [audio_format, *([str(CERTIFICATE)] if tls else [])]
     model = await Peer.start("tests.bench.model", *arguments)
     try:
         model_port = int(await model.line())
         if tls:
             settings["SSL_CERT_FILE"] = CERTIFICATE
-        async with redis() as server:
-            process = await ServiceProcess.start(
-                "serve",
-                REDIS_URL=server.url,
-                PORT=0,
-                ADMIN_PORT=0,
-                OPENAI_API_KEY="the-simulator-takes-any",
-                OPENAI_BASE_URL=f"{'wss' if tls else 'ws'}://localhost:{model_port}/v1/realtime",
-                OPENAI_INSTRUCTIONS=NAME + "{from}",
-                OPENAI_AUDIO_FORMAT=audio_format,
-                FALLBACK_WAV="none",  # a refusal is timed
-                **{"WORKERS": os.cpu_count() or 1} | settings,
-            )
-            try:
-                listening = await process.line("dispatcher listening")
-                await process.line("serving")
-                await asyncio.sleep(SETTLE_SECONDS)
-                yield Service(process, model, int(listening["port"]), audio_format)
-            finally:
-                await process.stop()
+        own = {
+            "OPENAI_API_KEY": "the-simulator-takes-any",
+            "OPENAI_BASE_URL": f"{'wss' if tls else 'ws'}://localhost:{model_port}/v1/realtime",
+            "OPENAI_INSTRUCTIONS": NAME + "{from}",
+            "OPENAI_AUDIO_FORMAT": audio_format,
+            "FALLBACK_WAV": "none",  # because refusals are timed
+            "WORKERS": os.cpu_count() or 1,
+        }
+        async with serving(**own | settings) as (process, port):
+            await asyncio.sleep(SETTLE_SECONDS)
+            yield Service(process, model, port, audio_format)
     finally:
         await model.kill()

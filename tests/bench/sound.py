@@ -1,7 +1,7 @@
-"""What the callers and the model of a benchmark say, and what has to come out at the other end of the service.
+"""The audio of a benchmark's callers and model, and the audio expected at the other end of the service.
 
-Calls differ in what they say, and in the voice that answers them, so that sound which is lost, doubled, broken or
-led to another call is noticed. All of it is made before the clocks run.
+Calls differ in their audio and in the voice that answers them. So audio that is lost, doubled, broken or led to
+another call is noticed. All of it is made before the clocks run.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from worker.audio.audio_format import for_format
 
 FRAME_SECONDS = 0.02
 FRAMES_PER_SECOND = 50
-# A caller says one second of noise over and over, each call from another frame of it on.
+# A caller repeats one second of noise; each call begins at another frame of it.
 LOOP_FRAMES = FRAMES_PER_SECOND
 VOICES = 8
 
-# A reply as the simulator's: 8 words of 400 ms in deltas of 100 ms, sent 5 times faster than it plays.
+# A reply is like the simulator's: 8 words of 400 ms in deltas of 100 ms, sent 5 times faster than real time.
 REPLY_MS = 3200
 DELTA_MS = 100
 DELTAS = REPLY_MS // DELTA_MS
 FRAMES_PER_DELTA = DELTA_MS // 20
 
-# Of 10 frames one is timed, and of every delta the first frame.
+# One of 10 frames is timed, and the first frame of each delta.
 TIMED_EVERY_FRAMES = 10
 
 LEVEL = 3000
@@ -40,26 +40,26 @@ def _caller_frames() -> tuple[bytes, ...]:
 
 
 def first_frame(call: int) -> int:
-    """Where in the loop a call begins."""
+    """Return the frame of the loop at which a call begins."""
     return call * 7 % LOOP_FRAMES
 
 
 def caller_frames(call: int) -> list[bytes]:
-    """The loop of a call: PCM16 at 8 kHz, 20 ms each."""
+    """Return the loop of a call: PCM16 at 8 kHz, 20 ms each."""
     frames, first = _caller_frames(), first_frame(call)
     return [*frames[first:], *frames[:first]]
 
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """What the API has to get of a caller: a beginning, and then the same second without end."""
+    """The audio that the API must get of a caller: a beginning, and then the same second without end."""
 
     frame_bytes: int
     beginning: bytes
     loop: bytes
 
     def matches(self, position: int, data: bytes) -> bool:
-        """Whether this is what follows after so many bytes, up to a loop of it."""
+        """Tell whether this data follows after this many bytes, up to one loop."""
         length = len(self.beginning)
         if position < length:
             head = self.beginning[position : position + len(data)]
@@ -81,13 +81,13 @@ def _appended(audio_format: str, first: int) -> Appended:
 
 
 def appended(audio_format: str, call: int) -> Appended:
-    """What the API has to get of this call."""
+    """Return the audio that the API must get of this call."""
     return _appended(audio_format, first_frame(call))
 
 
 @functools.cache
 def deltas(audio_format: str, voice: int) -> tuple[bytes, ...]:
-    """The audio of a voice's replies, as the `delta` of each event: base64."""
+    """Return the audio of a voice's replies, as the `delta` of each event: base64."""
     api = for_format(audio_format)
     size = DELTA_MS * api.bytes_per_ms
     random = np.random.default_rng(100 + voice)
@@ -101,7 +101,7 @@ def deltas(audio_format: str, voice: int) -> tuple[bytes, ...]:
 
 @functools.cache
 def heard(audio_format: str, voice: int) -> tuple[bytes, ...]:
-    """The messages that AVR Core has to get of each reply of a voice."""
+    """Return the messages that AVR Core must get of each reply of a voice."""
     downlink = for_format(audio_format).downlink()
     pcm = b"".join(downlink.decode(binascii.a2b_base64(delta)) for delta in deltas(audio_format, voice))
     pcm += downlink.flush()

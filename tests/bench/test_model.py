@@ -20,7 +20,7 @@ async def event(client: ClientConnection) -> dict[str, Any]:
     return read
 
 
-async def test_a_session_says_what_the_api_would_say() -> None:
+async def test_session_sends_the_events_of_the_api() -> None:
     model = await Peer.start("tests.bench.model", "pcm")
     try:
         async with asyncio.timeout(20), connect(f"ws://127.0.0.1:{await model.line()}/v1/realtime") as client:
@@ -49,7 +49,7 @@ async def test_a_session_says_what_the_api_would_say() -> None:
     assert len(report["sent_seconds"]) == sound.DELTAS
 
 
-async def test_the_callers_turn_is_told_as_the_api_would_tell_it() -> None:
+async def test_callers_turn_has_the_events_of_the_api() -> None:
     sent: list[bytes] = []
 
     class Transport(asyncio.Transport):

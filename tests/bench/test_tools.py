@@ -1,4 +1,4 @@
-"""That stuck tools are measured, and what the figures come to."""
+"""Stuck tools are measured, and the figures are right."""
 
 from __future__ import annotations
 

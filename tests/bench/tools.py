@@ -1,8 +1,8 @@
-"""`make bench BENCH=tools`: how late a worker's event loop is while a tool is stuck, with calls beside.
+"""`make bench BENCH=tools`: the delay of a worker's event loop while a tool is stuck, beside other calls.
 
-A dispatcher and a worker with a real Redis and the Realtime simulator. The agent speaks in all calls. In one more
-call the model calls a tool whose arguments have to match a pattern that takes years, or that keeps the interpreter
-to itself.
+A dispatcher and a worker run with a real Redis and the Realtime simulator. The agent speaks in all calls. In one
+more call the model calls a tool. Its arguments match a pattern that takes years, or the tool holds the
+interpreter.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.scenarios.tones import tone
 
 CALLS = 20
 NOTHING_SECONDS = 15.0
-# Each stuck for half a second: the bound of a check.
+# Each tool is stuck for half a second: the bound of a check.
 PATTERNS = 8
 
 _SPEECH = tone(700, 0.8)
@@ -53,14 +53,14 @@ _INSTRUCTIONS: Final = f"simulator: {orjson.dumps(_DIRECTIVE).decode()}"
 
 
 class SampledProcess(ServiceProcess):
-    """A process that writes down how late its event loop is."""
+    """A process that records the delay of its event loop."""
 
     module = "tests.bench.sampled_worker"
 
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """How late an event loop was, in milliseconds."""
+    """The delay of an event loop, in milliseconds."""
 
     samples: int
     p50_ms: float
@@ -69,7 +69,7 @@ class Lag:
 
     @classmethod
     def of(cls, late_seconds: Sequence[float]) -> Self:
-        """From samples."""
+        """Return the delay from samples."""
         ordered = sorted(late_seconds)
 
         def at(share: float) -> float:
@@ -80,32 +80,32 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class Lags:
-    """One run: the worker's event loop by what a tool did meanwhile."""
+    """One run: the delay of the worker's event loop, by the tool's behaviour."""
 
     calls: int
     by_tool: dict[str, Lag]
 
     def table(self) -> str:
-        """Return it as text, for people."""
+        """Return the table for people."""
         rows = [("", "seconds", "p50 ms", "p99 ms", "most ms")]
         for name, lag in self.by_tool.items():
             seconds = lag.samples * sampled_worker.SAMPLE_SECONDS
             rows.append((name, f"{seconds:.0f}", f"{lag.p50_ms:.1f}", f"{lag.p99_ms:.1f}", f"{lag.most_ms:.1f}"))
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = ["  ".join(map(str.rjust, row, widths)) for row in rows]
-        return "\n".join((f"stuck tools: how late a worker's event loop is, {self.calls} calls beside", *lines))
+        return "\n".join((f"stuck tools: delay of a worker's event loop, beside {self.calls} calls", *lines))
 
 
 async def measure(calls: int = CALLS, *, patterns: int = PATTERNS, seconds: float = NOTHING_SECONDS) -> Lags:
     """Run it once.
 
     Args:
-        calls: beside.
-        patterns: how often arguments are checked without an end.
-        seconds: that are measured without a tool.
+        calls: number of calls beside the tool.
+        patterns: number of endless checks of arguments.
+        seconds: time measured without a tool.
 
     Raises:
-        BenchError: there is no Redis.
+        BenchError: no Redis is installed.
     """
     simulator = await RealtimeProcess.start()
     try:
@@ -138,7 +138,7 @@ def _cluster(redis_url: str, realtime_url: str, folder: Path) -> Cluster:
 
 
 async def _measure(cluster: Cluster, calls: int, patterns: int, seconds: float) -> dict[str, tuple[float, float]]:
-    """Return when each began and ended."""
+    """Return the begin and the end of each part."""
     worker = await cluster.add_worker(SampledProcess)
     await cluster.add_dispatcher()
     url = await cluster.url()
@@ -166,7 +166,7 @@ async def _is_spoken_to(call: SimulatedCall) -> None:
 
 
 async def _call_tool(url: str, worker: ServiceProcess, name: str, number: int) -> None:
-    """Have the model call a tool, and wait until it is told what came of it."""
+    """Let the model call a tool, and wait for its result."""
     call = await place_call(url, metadata={"from": name}, uuid=f"{name}-{number}")
     await _is_spoken_to(call)
     await call.say(_SPEECH)

@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: a chaos run, and its table. Exit code 1 if anything promised was not kept."""
+"""`python -m tests.chaos`: a chaos run, and its table. The exit code is 1 if any promise was broken."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tests.chaos.run import QUIET_SECONDS, ChaosRun, Options
 _NAMES = {kind.name.lower().replace("_", "-"): kind for kind in FaultKind}
 
 
-# Enough to look whether Redis tells of what is.
+# Time in which to check that Redis agrees with the processes.
 _LEAST_QUIET_SECONDS = 7.0
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--duration", type=float, default=60.0, metavar="S", help="of the faults (default: 60)")
-    parser.add_argument("--calls", type=int, default=50, metavar="N", help="at once (default: 50)")
+    parser.add_argument("--duration", type=float, default=60.0, metavar="S", help="time with faults (default: 60)")
+    parser.add_argument("--calls", type=int, default=50, metavar="N", help="calls at once (default: 50)")
     parser.add_argument("--workers", type=int, default=3, metavar="N", help="(default: 3)")
     parser.add_argument("--dispatchers", type=int, default=2, metavar="N", help="(default: 2)")
-    parser.add_argument("--seed", type=int, help="of everything that is drawn (default: a new one)")
+    parser.add_argument("--seed", type=int, help="seed of all draws (default: a new one)")
     parser.add_argument(
         "--faults",
         default="all",
@@ -52,7 +52,7 @@ def _say(line: str) -> None:
 
 
 def main() -> int:
-    """Run, and say what came of it."""
+    """Run, and print the result."""
     arguments = _arguments()
     kinds = _kinds(arguments.faults)
     options = Options(

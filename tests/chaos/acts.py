@@ -1,4 +1,4 @@
-"""Which function carries out which kind of fault."""
+"""The function that carries out each kind of fault."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tests.chaos.pace import Pace
 from tests.chaos.world import World
 
 Act = Callable[[World, Pace, random.Random], Awaitable[bool]]
-"""Carries a fault out, to its end; False if there is nothing and nobody now that it could be done to.
+"""Carries out a fault, to its end; returns False without a victim.
 
 Raises:
-    Over: there is no time for it.
+        RunEnded: no time is left for the fault.
 """
 
 ACTS: dict[FaultKind, Act] = {
@@ -52,6 +52,6 @@ ACTS: dict[FaultKind, Act] = {
     FaultKind.FULL_DISK: machine_faults.fill_disk,
     FaultKind.STALL_STDERR: machine_faults.stall_stderr,
     FaultKind.HOSTILE_INIT: machine_faults.hostile_inits,
-    FaultKind.DEAF_CORE: faults.deaf_core,
+    FaultKind.STALLED_CORE: faults.stalled_core,
     FaultKind.FLOODING_CORE: faults.flooding_core,
 }

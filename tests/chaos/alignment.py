@@ -1,4 +1,4 @@
-"""Two sequences that should be the same, compared in order: what has no counterpart, and how little of it."""
+"""A comparison of two sequences that should be equal, in order: it finds the elements without a counterpart."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 FORBIDDEN = float("inf")
-"""The cost of what must have a counterpart."""
+"""Cost of an element that must have a counterpart."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alignment(Generic[A, B]):
-    """The cheapest way to match.
+    """The cheapest match.
 
     Attributes:
-        cost: of what is left over, on both sides.
-        left, right: what is left over: indices into the one and the other sequence.
-        pairs: indices of what was matched.
+        cost: cost of the unmatched elements of both sides.
+        left, right: unmatched elements, as indices into each sequence.
+        pairs: indices of the matched elements.
     """
 
     cost: float
@@ -38,24 +38,24 @@ def align(
     right_cost: Callable[[B], float],
     longest_run: int | None = None,
 ) -> Alignment[A, B] | None:
-    """Match two sequences in order at the least cost; None if what must match does not.
+    """Match two sequences in order at the least cost; return None if a required element has no counterpart.
 
     Args:
-        matches: whether two elements are the same.
-        left_cost: what it costs to leave an element over: 0 if it does not matter, `FORBIDDEN` if it must not be.
+        matches: whether two elements are equal.
+        left_cost: cost of an unmatched element: 0 if it is optional, `FORBIDDEN` if it is required.
         right_cost: the same for the other side.
-        longest_run: how many elements with a cost may be left over between two matches, on either side.
+        longest_run: maximum number of unmatched elements with a cost between two matches, on either side.
     """
     table = _Table(left, right, matches, left_cost=left_cost, right_cost=right_cost, longest_run=longest_run)
     return table.trace()
 
 
 _State = tuple[int, int, int, int]
-"""How far in `left` and `right`, and how many were left over on each side since the last match."""
+"""Positions in `left` and `right`, and the unmatched elements on each side since the last match."""
 
 
 class _Table(Generic[A, B]):
-    """The cost of every state that can be reached, and where it is reached from."""
+    """The cost of each reachable state, and its predecessor."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class _Table(Generic[A, B]):
         self._from: dict[_State, _State] = {}
         left_costs = [left_cost(each) for each in left]
         right_costs = [right_cost(each) for each in right]
-        # In order of i, then j, then runs: every step leads to a state that is looked at later.
+        # In order of i, then j, then runs, because each step leads to a later state.
         layers: list[dict[int, set[tuple[int, int]]]] = [{} for _ in range(len(left) + 1)]
         layers[0][0] = {(0, 0)}
         for i in range(len(left) + 1):
@@ -88,7 +88,7 @@ class _Table(Generic[A, B]):
                         self._leave(layers, state, right_costs[j], on_left=False)
 
     def trace(self) -> Alignment[A, B] | None:
-        """The cheapest way to the end."""
+        """Return the cheapest way to the end."""
         ends = [state for state in self._cost if state[:2] == self._end]
         if not ends:
             return None

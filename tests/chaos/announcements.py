@@ -1,4 +1,4 @@
-"""Recordings that the service plays by itself, in words that no model says: ears tell them from replies."""
+"""Recordings that the service plays, in words that the model never uses, so that ears can recognize them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ FALLBACK_WORDS = ("apology", "again", "goodbye")
 """The recorded sentence of the way out (FALLBACK_WAV)."""
 
 FILLER_WORD = "filler"
-"""The pattern that is played while an answer is awaited (FILLER_WAV)."""
+"""The pattern that is played while the caller waits for an answer (FILLER_WAV)."""
 
 WORDS = (*FALLBACK_WORDS, FILLER_WORD)
 
 
 def write(directory: Path) -> tuple[Path, Path]:
-    """Write both recordings; returns the paths of the fallback and of the filler."""
+    """Write both recordings, and return the paths of the fallback and of the filler."""
     return _write(directory / "fallback.wav", FALLBACK_WORDS), _write(directory / "filler.wav", (FILLER_WORD,))
 
 
@@ -32,7 +32,7 @@ def pcm(words: tuple[str, ...]) -> bytes:
 
 
 def frames(words: tuple[str, ...]) -> frozenset[bytes]:
-    """Return the frames of 20 ms that the recording of these words is sent in."""
+    """Return the frames of 20 ms in which the recording of these words is sent."""
     recording = pcm(words)
     return frozenset(recording[start : start + _FRAME_BYTES] for start in range(0, len(recording), _FRAME_BYTES))
 

@@ -1,7 +1,7 @@
-"""Answers that are owed to a caller, and how long they take: as the caller's own ears tell.
+"""Answers that are owed to a caller, and their delay, as the caller heard it.
 
-A reply is known by the words of a response that was created after the caller began to speak. Frames alone prove
-nothing: filler, the recorded apology and the rest of an older reply are frames, too.
+A reply is recognized by the words of a response that was created after the caller began to speak. Frames alone
+prove nothing, because filler, the recorded apology and the rest of an older reply are frames too.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from tests.chaos.announcements import FALLBACK_WORDS, WORDS
 from tests.chaos.ears import Ear, HeardWord
 from tests.chaos.facts import Breach, CallFacts, FaultKind, Reply
 from worker.session.answering import CONTINUE_NOTE
-from worker.session.session import MISSED_WORDS_NOTE
+from worker.session.restore import MISSED_WORDS_NOTE
 
-# The reply begins so soon after the API works again.
+# Maximum time from a working API to the reply.
 AFTER_RECOVERY_SECONDS = 8.0
-# Otherwise the recorded apology or the end of the call comes so soon after the turn.
+# Maximum time from the turn to the recorded apology or to the end of the call.
 WAY_OUT_SECONDS = 35.0
-# Speech without an end is to be committed when no voice was heard for so long, with a moment to spare.
+# Time without a voice after which speech without an end must be committed, with a reserve.
 _UNHEARD_VOICE_SECONDS = 4.0
-# Words of a reply that tell it from others: `reply two turn one`.
+# Words of a reply that identify it: `reply two turn one`.
 _TELLING_WORDS = 4
-# A reply may begin to sound while the caller's last frames are under way.
+# A reply may begin to sound during the caller's last frames.
 _ON_ITS_WAY_SECONDS = 0.3
-# Of these the simulator tells when they strike: later than they are commanded.
+# For these faults the simulator reports the time at which they strike, which is later than the command.
 _STRIKE_LATER = frozenset(
     {
         FaultKind.FAIL_ANSWER,
@@ -49,16 +49,16 @@ _TURN = re.compile(r"reply \w+ turn (\w+)")
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """One answer that is owed.
+    """An answer that is owed.
 
     Attributes:
         of: `greeting`, or the number of the utterance from 1.
-        from_seconds: when the caller had finished speaking, or when the call began.
-        answered_seconds: when the reply began to sound, or the call was hung up as asked; `inf`: never.
-        way_out_seconds: when the recorded apology began, or the service ended the call; `inf`: never.
-        due_seconds: when the answer should have come.
-        settled_seconds: when nothing was owed any more: the caller spoke again, hung up or lost its connection.
-        struck: whether a fault may have delayed it.
+        from_seconds: end of the caller's speech, or start of the call.
+        answered_seconds: start of the reply's sound, or of a requested hang-up; `inf`: never.
+        way_out_seconds: start of the recorded apology, or end of the call by the service; `inf`: never.
+        due_seconds: latest time of the answer.
+        settled_seconds: time at which the caller spoke again, hung up or lost its connection.
+        struck: whether a fault may have delayed the answer.
     """
 
     of: str
@@ -71,21 +71,21 @@ class Wait:
 
     @property
     def seconds(self) -> float | None:
-        """How long the caller waited for the reply; None: it became settled without one."""
+        """Return the time that the caller waited for the reply; None if the wait was settled without a reply."""
         if self.answered_seconds <= self.settled_seconds:
             return max(0.0, self.answered_seconds - self.from_seconds)
         return None
 
     @property
     def is_kept(self) -> bool:
-        """Whether the caller was answered in time, or told in time."""
+        """Tell whether the caller was answered or told in time."""
         if min(self.answered_seconds, self.settled_seconds) <= self.due_seconds:
             return True
         return self.way_out_seconds <= self.from_seconds + WAY_OUT_SECONDS
 
 
 def waits(call: CallFacts) -> list[Wait]:
-    """Return every answer that was owed in a call, in order of time."""
+    """Return all answers owed in a call, in order of time."""
     ear = _ear(call)
     replies = sorted(
         (reply for session in call.sessions for reply in session.responses), key=lambda each: each.started_seconds
@@ -101,7 +101,7 @@ def waits(call: CallFacts) -> list[Wait]:
 
 @dataclass(frozen=True, slots=True)
 class _Owed:
-    """A turn of the caller's, or the beginning of the call."""
+    """A turn of the caller, or the beginning of the call."""
 
     of: str
     began_seconds: float
@@ -109,7 +109,7 @@ class _Owed:
 
 
 def answered_in_time(call: CallFacts) -> Iterator[Breach]:
-    """A caller hears the reply within 8 s after the API works again, or is told within 35 s."""
+    """Check that a caller hears the reply within 8 s after the API works again, or is told within 35 s."""
     for wait in waits(call):
         if wait.is_kept:
             continue
@@ -120,15 +120,15 @@ def answered_in_time(call: CallFacts) -> Iterator[Breach]:
 
 
 def answered_once(call: CallFacts) -> Iterator[Breach]:
-    """No turn gets two whole replies. Of a reply that was cut, another may be the continuation.
+    """Check that no turn gets two whole replies. After a truncated reply, another may be its continuation.
 
-    An agent that was told of lost words, or of a reply that broke off, speaks once more: the simulated model then
+    An agent speaks once more if it was told of lost words, or of a reply that broke off. The simulated model then
     gives a whole reply to the same turn.
     """
     notes = (MISSED_WORDS_NOTE, CONTINUE_NOTE)
     allowed = 1 + sum(item.text in notes for session in call.sessions for item in session.items)
     if any(each.damaged for each in call.utterances):
-        return  # turns that were lost give their number to the next
+        return  # the next turns take the numbers of lost turns
     ear = _ear(call)
     whole: Counter[str] = Counter()
     texts = {reply.text for session in call.sessions for reply in session.responses}
@@ -143,7 +143,7 @@ def answered_once(call: CallFacts) -> Iterator[Breach]:
 
 
 def heard_way_out(call: CallFacts, since_seconds: float = -math.inf) -> float:
-    """Return when the recorded apology began to sound; `inf`: not at all."""
+    """Return the time at which the recorded apology began to sound; `inf`: never."""
     for word in call.heard:
         at_seconds = call.started_seconds + word.at_seconds
         if word.word == FALLBACK_WORDS[0] and at_seconds >= since_seconds:
@@ -158,7 +158,7 @@ def _ear(call: CallFacts) -> Ear:
 
 def _wait(call: CallFacts, ear: Ear, replies: Sequence[Reply], owed: _Owed) -> Wait:
     began_seconds, ended_seconds = owed.began_seconds, owed.ended_seconds
-    # A reply that was created while the caller spoke is none to these words: it is interrupted.
+    # A reply created while the caller spoke is interrupted, so it does not answer these words.
     later = [reply for reply in replies if reply.started_seconds >= began_seconds and reply.text]
     answered_seconds = _first_of(call, ear, later, ended_seconds - _ON_ITS_WAY_SECONDS)
     if call.promised is not None and call.promised >= began_seconds:
@@ -176,14 +176,14 @@ def _wait(call: CallFacts, ear: Ear, replies: Sequence[Reply], owed: _Owed) -> W
         answered_seconds,
         min(ended, heard_way_out(call, ended_seconds)),
         due_seconds,
-        # The end of the call by the service settles nothing.
+        # An end of the call by the service settles nothing.
         math.inf if settled_seconds >= ended else settled_seconds,
         struck,
     )
 
 
 def _first_of(call: CallFacts, ear: Ear, replies: Sequence[Reply], since_seconds: float) -> float:
-    """Return when one of these replies was first heard."""
+    """Return the time at which one of these replies was first heard."""
     heads = [reply.text.split()[:_TELLING_WORDS] for reply in replies]
     for index, word in enumerate(call.heard):
         at_seconds = call.started_seconds + word.at_seconds
@@ -196,18 +196,18 @@ def _first_of(call: CallFacts, ear: Ear, replies: Sequence[Reply], since_seconds
 
 
 def _unbroken(words: Sequence[HeardWord]) -> list[str]:
-    """Return the words up to the first that was cut: behind it something else begins."""
+    """Return the words before the first truncated one, after which other audio begins."""
     kept = []
     for word in words:
         kept.append(word.word)
-        if not word.whole:
+        if not word.fully_heard:
             break
     return kept
 
 
 def _begins(head: Sequence[str], heard: Sequence[str], ear: Ear) -> bool:
     pairs = list(zip(head, heard, strict=False))
-    # The last word heard may be too short to tell.
+    # The last word heard may be too short to recognize.
     return all(ear.same(one, other) or (other == "?" and number > 0) for number, (one, other) in enumerate(pairs))
 
 
@@ -215,12 +215,14 @@ def _times_heard(words: Sequence[str], heard: Sequence[HeardWord], ear: Ear) -> 
     count = 0
     for start in range(len(heard) - len(words) + 1):
         part = heard[start : start + len(words)]
-        count += all(each.whole and ear.same(word, each.word) for word, each in zip(words, part, strict=True))
+        count += all(
+            each.fully_heard and ear.same(word, each.word) for word, each in zip(words, part, strict=True)
+        )
     return count
 
 
 def _due(call: CallFacts, ended_seconds: float, answered_seconds: float) -> tuple[float, bool]:
-    """Return when the answer to a turn is due, and whether a fault has put it off."""
+    """Return the time at which the answer to a turn is due, and whether a fault has delayed it."""
     due_seconds, struck = ended_seconds + AFTER_RECOVERY_SECONDS, False
     for from_seconds, until_seconds in sorted(_troubles(call, ended_seconds)):
         is_over = until_seconds < ended_seconds
@@ -232,7 +234,7 @@ def _due(call: CallFacts, ended_seconds: float, answered_seconds: float) -> tupl
 
 
 def _troubles(call: CallFacts, ended_seconds: float) -> Iterator[tuple[float, float]]:
-    """From when until when something kept the call from its answers."""
+    """Yield the spans in which a fault kept the call from its answers."""
     for fault in call.faults:
         if fault.kind in _STRIKE_LATER:
             continue

@@ -1,6 +1,6 @@
-"""What the Realtime API does to running sessions without any connection being lost.
+"""Faults of the Realtime API in running sessions, without a lost connection.
 
-Most of it waits for the session's next response or speech: the simulator tells when it has struck.
+Most of these faults wait for the session's next response or speech. The simulator reports when they strike.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ _STATUSES = (503, 500, 429)
 
 
 async def fail_answer(world: World, _: Pace, rng: random.Random) -> bool:
-    """The next response fails, or the next two, and nothing of them is heard."""
+    """Fail the next response, or the next two, before any of their audio."""
     how = {"output": rng.choice(("item", "none")), "times": rng.choice((1, 1, 2))}
     return await _of_a_session(world, rng, FaultKind.FAIL_ANSWER, "end_response", **how)
 
 
 async def cut_answer(world: World, _: Pace, rng: random.Random) -> bool:
-    """The next response ends when a part of it was sent."""
+    """End the next response after a part of its audio."""
     how = rng.choice(({"status": "failed"}, {"status": "incomplete", "reason": "max_output_tokens"}))
     after_ms = rng.randrange(300, 2000)
     return await _of_a_session(world, rng, FaultKind.CUT_ANSWER, "end_response", after_ms=after_ms, **how)
 
 
 async def limit_answer(world: World, _: Pace, rng: random.Random) -> bool:
-    """The next response fails, and the API asks for 3 s of patience."""
+    """Fail the next response with a request to wait 3 s."""
     how = {"code": "rate_limit_exceeded", "output": "none"}
     return await _of_a_session(world, rng, FaultKind.LIMIT_ANSWER, "end_response", **how)
 
 
 async def empty_answer(world: World, _: Pace, rng: random.Random) -> bool:
-    """The next responses end without anything to hear: up to three, so that a worker has to say so."""
+    """End the next responses without audio: up to three, so that a worker has to apologize."""
     how: dict[str, Any] = rng.choice(
         (
             {"status": "completed"},
@@ -59,32 +59,32 @@ async def empty_answer(world: World, _: Pace, rng: random.Random) -> bool:
 
 
 async def error_in_answer(world: World, _: Pace, rng: random.Random) -> bool:
-    """An `error` event ends the next response, and `response.done` never comes."""
+    """End the next response with an `error` event, without `response.done`."""
     after_ms = rng.choice((0, 600, 1500))
     return await _of_a_session(world, rng, FaultKind.ERROR_IN_ANSWER, "silent_response", after_ms=after_ms)
 
 
 async def lose_done(world: World, _: Pace, rng: random.Random) -> bool:
-    """All of the next response is sent except `response.done`; it may stay active."""
+    """Send the next response without `response.done`; it may stay active."""
     how = {"after_ms": None, "error": False, "active": rng.random() < 0.5}
     return await _of_a_session(world, rng, FaultKind.LOSE_DONE, "silent_response", **how)
 
 
 async def refuse_answer(world: World, _: Pace, rng: random.Random) -> bool:
-    """The next `response.create` of whichever call (a greeting, a tool's output) is answered with an error."""
+    """Answer the next `response.create` of any call (a greeting, a tool's output) with an error."""
     world.hit(Fault(FaultKind.REFUSE_ANSWER, time.monotonic()))
     how = {"code": rng.choice(_REFUSAL_CODES), "event_id": rng.choice(("echo", "null"))}
     return await world.realtime.fault("refuse_event", event_type="response.create", **how)
 
 
 async def late_answer(world: World, pace: Pace, rng: random.Random) -> bool:
-    """The next response is created late; a request that is repeated meanwhile is refused."""
+    """Create the next response late, and refuse requests that are repeated meanwhile."""
     seconds = pace.late_seconds
     return await _of_a_session(world, rng, FaultKind.LATE_ANSWER, "late_response", seconds=seconds)
 
 
 async def lone_surrogate(world: World, _: Pace, rng: random.Random) -> bool:
-    """The next texts of the model's, arguments and transcripts have an escape that `orjson` refuses."""
+    """Add an escape that `orjson` refuses to the model's next texts, arguments and transcripts."""
     victim = await world.session(rng)
     if victim is None:
         return False
@@ -96,12 +96,12 @@ async def lone_surrogate(world: World, _: Pace, rng: random.Random) -> bool:
 
 
 async def endless_speech(world: World, _: Pace, rng: random.Random) -> bool:
-    """The end of the caller's next words is not noticed."""
+    """Do not report the end of the caller's next words."""
     return await _of_a_session(world, rng, FaultKind.ENDLESS_SPEECH, "endless_speech")
 
 
 async def outage(world: World, pace: Pace, rng: random.Random) -> bool:
-    """For a while every connection is refused, and every response fails."""
+    """Refuse all connections and fail all responses for a while."""
     seconds, status = pace.outage_seconds, rng.choice(_STATUSES)
     fault = Fault(FaultKind.OUTAGE, time.monotonic(), frozenset(world.callers), lasts=True, detail=str(status))
     world.hit(fault)

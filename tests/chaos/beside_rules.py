@@ -1,4 +1,4 @@
-"""Rules about faults that no caller may notice: those beside the calls, and drains of workers."""
+"""Rules about faults that no caller may notice: faults beside the calls, and drains of workers."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Iterator
 from tests.chaos.facts import Breach, CallFacts, Fault, FaultKind
 from tests.chaos.recovery import hearing
 
-# A pause in the caller's audio on its way to the model. Load of the machine makes shorter ones.
+# Minimum pause in the caller's audio to the model. A busy machine causes shorter pauses.
 PAUSE_SECONDS = 1.0
-# What a fault does to a call is over after this time.
+# Time after which a fault no longer affects a call.
 AFTER_SECONDS = 3.0
-# Another fault may be the reason of a pause within this time.
+# Time within which another fault may be the reason of a pause.
 NEAR_SECONDS = 10.0
-# A drain is over after DRAIN_SECONDS.
+# Time after which a drain has ended: DRAIN_SECONDS.
 _DRAIN_SECONDS = 10.0
 
 
 def longest_pause(call: CallFacts, fault: Fault) -> float | None:
-    """Return the longest time that the caller was not heard because of a fault beside the call.
+    """Return the longest time for which the caller was not heard, because of a fault beside the call.
 
     None: another fault may be the reason, or the caller hung up too soon.
     """
@@ -36,7 +36,7 @@ def longest_pause(call: CallFacts, fault: Fault) -> float | None:
 
 
 def undisturbed(call: CallFacts) -> Iterator[Breach]:
-    """A fault beside the call keeps its caller from being heard for no longer than a moment."""
+    """Check that a fault beside the call interrupts the caller's audio only for a moment."""
     for fault in call.beside:
         pause_seconds = longest_pause(call, fault)
         if pause_seconds is not None and pause_seconds > PAUSE_SECONDS:
@@ -45,7 +45,7 @@ def undisturbed(call: CallFacts) -> Iterator[Breach]:
 
 
 def handed_over(call: CallFacts) -> Iterator[Breach]:
-    """A worker that is told to stop hands its calls over: none of them has to be restored."""
+    """Check that a worker told to stop hands its calls over, so that none has to be restored."""
     for fault in call.faults:
         if fault.kind not in (FaultKind.DRAIN_WORKER, FaultKind.DRAIN_IN_ROLLOVER):
             continue
@@ -60,6 +60,6 @@ def handed_over(call: CallFacts) -> Iterator[Breach]:
 
 
 def _is_near(other: Fault, begin: float, end: float) -> bool:
-    """Whether another fault may be the reason of a pause in this time."""
+    """Tell whether another fault may be the reason of a pause in this span."""
     until_seconds = other.until_seconds or (end if other.lasts else other.at_seconds)
     return other.at_seconds < end and begin < until_seconds + NEAR_SECONDS

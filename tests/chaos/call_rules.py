@@ -1,4 +1,4 @@
-"""What is promised to every call, as rules over the facts of one that is over."""
+"""Rules that each call must keep, as checks of an ended call's facts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from simulator.avr.call_record import ClosedBy
 from simulator.realtime.voice import heard_words
 from tests.chaos import announcements
-from tests.chaos.alignment import FORBIDDEN, align
+from tests.chaos.alignment import FORBIDDEN, Alignment, align
 from tests.chaos.answers import answered_in_time, answered_once, heard_way_out, waits
 from tests.chaos.beside_rules import handed_over, undisturbed
 from tests.chaos.ears import Ear, HeardWord
@@ -41,12 +41,12 @@ WORD_MS = 400
 TOOL = "lookup"
 HANG_UP = "avr_hangup"
 
-# A connection whose other end was killed is lost at once; what was lost later was lost for another reason.
+# A killed peer breaks a connection at once; a later break has another reason.
 LOSS_SECONDS = 3.0
 
-# What cuts a caller's connection, whoever holds the call.
+# Faults that cut a caller's connection, whichever process holds the call.
 _LOSES_CALLER = KILLS_DISPATCHER | {FaultKind.CUT_CALLER}
-# What no call may notice.
+# Faults that no call may notice.
 _UNNOTICED = frozenset(
     {
         FaultKind.KILL_REDIS,
@@ -56,7 +56,7 @@ _UNNOTICED = frozenset(
         FaultKind.DRAIN_DISPATCHER,
     }
 )
-# What cuts no reply: it strikes before one is heard, or only what is told of it.
+# Faults that cut no reply: they strike before it is heard, or affect only reports about it.
 _CUTS_NOTHING = _UNNOTICED | {
     FaultKind.FAIL_ANSWER,
     FaultKind.LIMIT_ANSWER,
@@ -67,16 +67,16 @@ _CUTS_NOTHING = _UNNOTICED | {
     FaultKind.LONE_SURROGATE,
     FaultKind.ENDLESS_SPEECH,
 }
-# What keeps every call from its answers for a while: the way out may be taken.
+# Faults that delay the answers of all calls, so that a call may take the way out.
 _API_AWAY = frozenset({FaultKind.OUTAGE, FaultKind.REFUSE_SESSIONS, FaultKind.STALL_SESSION})
-# UPSTREAM_RETRY_SECONDS, less a moment.
+# UPSTREAM_RETRY_SECONDS, less a reserve.
 _PATIENCE_SECONDS = 28.0
-# Of a reply; a greeting has less.
+# Words of a reply; a greeting has fewer.
 _REPLY_WORDS = 8
-# A session knows of a caller's turn without text how long it is, with the silence around it: 3 s and more where
-# the turn had to be ended from this side.
+# A caller's turn without text is recognized by its length, with the silence around it: 3 s and more if this side
+# had to end the turn.
 _SILENCE_AROUND_TURN_MS = 4000
-# A wake of a stopped worker, or of a stalled API, that a call must not notice at all.
+# Length of a stop of a worker, or of a stall of the API, that a call must not notice.
 _ROUNDING_SECONDS = 0.05
 
 # The transcript of silence.
@@ -86,7 +86,7 @@ Rule = Callable[[CallFacts], Iterator[Breach]]
 
 
 def judge(call: CallFacts) -> list[Breach]:
-    """Every breach of what was promised to a call, in the order of the rules."""
+    """Return all breaches of the rules in a call, in the order of the rules."""
     call = without_lost_words(call)
     rules = RULES_FOR_TALKERS if call.part is Part.TALKER else RULES_FOR_ALL
     if ended_in_a_stop(call):
@@ -98,16 +98,16 @@ def judge(call: CallFacts) -> list[Breach]:
 
 
 def connection(call: CallFacts) -> Iterator[Breach]:
-    """It closes only when the caller or the agent hung up, or by what was done to this connection on purpose."""
+    """Check that a connection closes only by a hang-up, or by a fault of this connection."""
     for close in call.closes:
         if close.by is ClosedBy.CALLER or _was_expected(call, close.at_seconds, close.code, close.by):
             continue
         why = f": {call.errors[-1]}" if call.errors else ""
         yield _breach(call, "connection", f"closed with {close.code} by {close.by.value}{why}", close.at_seconds)
     if call.gaps and call.gaps[-1].back_seconds is None and call.hung_up != "caller":
-        yield _breach(call, "connection", "lost, and never came back", call.gaps[-1].lost_seconds)
+        yield _breach(call, "connection", "lost, and never restored", call.gaps[-1].lost_seconds)
     if call.part is Part.FLOODER and call.closes and call.closes[-1].by is ClosedBy.CALLER:
-        yield _breach(call, "connection", "a core that floods was not ended", call.ended_seconds)
+        yield _breach(call, "connection", "a flooding core was not disconnected", call.ended_seconds)
 
 
 def _was_expected(call: CallFacts, at_seconds: float, code: int, by: ClosedBy) -> bool:
@@ -125,7 +125,7 @@ def _was_expected(call: CallFacts, at_seconds: float, code: int, by: ClosedBy) -
 
 
 def _gave_up(call: CallFacts, at_seconds: float) -> bool:
-    """Whether the service ended the call with its recorded apology, after a wait that was long enough."""
+    """Tell whether the service ended the call with its recorded apology, after a long enough wait."""
     away = any(fault.kind in _API_AWAY for fault in call.faults)
     owed = any(
         wait.from_seconds + _PATIENCE_SECONDS <= at_seconds and wait.answered_seconds > at_seconds
@@ -135,23 +135,23 @@ def _gave_up(call: CallFacts, at_seconds: float) -> bool:
 
 
 def messages(call: CallFacts) -> Iterator[Breach]:
-    """Nothing breaks the AVR protocol, and there is no `error` in a call that goes on."""
+    """Check that no message breaks the AVR protocol, and that no `error` comes in a running call."""
     for violation in call.protocol:
         yield _breach(call, "protocol", violation.what, call.started_seconds + violation.at_seconds)
-    if _ended_well(call):  # else `connection` says why it ended
+    if _ended_well(call):  # otherwise `connection` names the reason
         for error in call.errors:
             yield _breach(call, "error", error, call.ended_seconds)
 
 
 def answered(call: CallFacts) -> Iterator[Breach]:
-    """A caller who speaks is answered in time, or told in time; no caller gives up waiting."""
+    """Check that a caller who speaks is answered or told in time, and does not give up."""
     yield from answered_in_time(call)
     for at_seconds in call.unanswered:
-        yield _breach(call, "answered", "nobody answered what was said", at_seconds)
+        yield _breach(call, "answered", "the caller got no answer", at_seconds)
 
 
 def recovered(call: CallFacts) -> Iterator[Breach]:
-    """Whatever hits a call, its caller is heard again."""
+    """Check that the caller is heard again after each fault."""
     for fault in call.faults:
         if fault.kind in RECOVERED and recovery_seconds(call, fault) == math.inf and _ended_well(call):
             what = f"the caller was not heard again after: {fault.kind.value}"
@@ -162,15 +162,15 @@ def recovered(call: CallFacts) -> Iterator[Breach]:
 
 
 def greeting(call: CallFacts) -> Iterator[Breach]:
-    """The caller is greeted once; a word that broke off with a connection may come again.
+    """Check that the caller is greeted once; after a lost connection, a broken word may come again.
 
-    So may a greeting that was under way when both processes that knew of it died (README).
+    A greeting under way may also come again if both processes that knew of it ended (README).
     """
     greetings = [
         word
         for word, after in itertools.zip_longest(call.heard, call.heard[1:])
         if word.word == "greeting" and word.share >= 0.5
-        if word.whole or after is None or after.word != "greeting" or not call.gaps
+        if word.fully_heard or after is None or after.word != "greeting" or not call.gaps
         if not was_lost(call, call.started_seconds + word.at_seconds)
     ]
     for word in greetings[1:]:
@@ -178,53 +178,52 @@ def greeting(call: CallFacts) -> Iterator[Breach]:
 
 
 def told(call: CallFacts) -> Iterator[Breach]:
-    """What the model was told that it has said is what the caller heard: to the word, at a cut to within one."""
+    """Check that the model was told the words that the caller heard; each cut allows one word of difference."""
     session = final_session(call)
     if session is None or not _ended_well(call):
         return
     said = [word for item in session.items if _is_agent(item) for word in _text(item).split()]
     heard_words = [each for each in call.heard if each.word not in announcements.WORDS]
     ear = Ear([*said, *_everything_said(call)])
-    # Of a reply that was not complete when both were gone, what was heard.
+    # Of a reply that was incomplete when both processes ended, only the heard part counts.
     lost = _REPLY_WORDS * len(list(both_lost(call)))
-    found = align(
-        said,
-        heard_words,
-        lambda word, heard: ear.same(word, heard.word),
-        left_cost=lambda _: 1.0,
-        right_cost=lambda heard: 1.0 if heard.whole else 0.0,
-        longest_run=max(1, lost),
-    )
+    found = _aligned(said, heard_words, ear, longest_run=max(1, lost))
     allowed = _cuts(call) + lost
-    pieces = sum(1 for heard in heard_words if not heard.whole)
-    # A cut leaves the beginning of a word and, where it goes on behind a lost connection, its end.
+    pieces = sum(1 for heard in heard_words if not heard.fully_heard)
+    # A cut leaves the beginning of a word and, if the word continues after a lost connection, its end.
     if found is None or found.cost > allowed or pieces > 2 * allowed:
         yield _breach(call, "told", _difference(said, heard_words, ear, allowed), call.ended_seconds)
 
 
-def _difference(said: list[str], heard: list[HeardWord], ear: Ear, allowed: int) -> str:
-    free = align(
+def _aligned(said: list[str], heard: list[HeardWord], ear: Ear, **limits: int) -> Alignment[str, HeardWord] | None:
+    """Match words told with words heard; a piece of a word costs nothing."""
+    return align(
         said,
         heard,
         lambda word, each: ear.same(word, each.word),
         left_cost=lambda _: 1.0,
-        right_cost=lambda each: 1.0 if each.whole else 0.0,
+        right_cost=lambda each: 1.0 if each.fully_heard else 0.0,
+        **limits,
     )
+
+
+def _difference(said: list[str], heard: list[HeardWord], ear: Ear, allowed: int) -> str:
+    free = _aligned(said, heard, ear)
     assert free is not None
     unheard = " ".join(f"{said[i]}[{i}]" for i in free.left)
-    untold = " ".join(f"{heard[i].word}@{heard[i].at_seconds:.1f}" for i in free.right if heard[i].whole)
-    # Of words that sound alike, those that were meant.
+    untold = " ".join(f"{heard[i].word}@{heard[i].at_seconds:.1f}" for i in free.right if heard[i].fully_heard)
+    # Of words that sound alike, the expected one.
     meant = {j: said[i] for i, j in free.pairs}
     as_meant = " ".join(meant.get(j, each.word) for j, each in enumerate(heard))
     return (
         f"told but not heard: {unheard or 'nothing'}; heard but not told: {untold or 'nothing'};"
-        f" {allowed} cuts, {sum(1 for each in heard if not each.whole)} pieces of words;"
+        f" {allowed} cuts, {sum(1 for each in heard if not each.fully_heard)} pieces of words;"
         f" told {' '.join(said)!r}; heard {as_meant!r}"
     )
 
 
 def listened(call: CallFacts) -> Iterator[Breach]:
-    """Every turn of the caller's is in the model's mind, once, in order and whole."""
+    """Check that the model knows each turn of the caller once, in order and whole."""
     session = final_session(call)
     if session is None or not _ended_well(call):
         return
@@ -237,7 +236,7 @@ def listened(call: CallFacts) -> Iterator[Breach]:
         items,
         lambda turn, item: turn.is_heard_as(item, exact=exact),
         left_cost=lambda turn: 0.0 if turn.utterance.damaged else FORBIDDEN,
-        # What was damaged may have come as several turns.
+        # Damaged speech may arrive as several turns.
         right_cost=lambda item: (
             0.0 if any(each.damaged for each in utterances) or _is_empty_turn(call, item) else FORBIDDEN
         ),
@@ -249,7 +248,7 @@ def listened(call: CallFacts) -> Iterator[Breach]:
 
 
 def _as_heard_without_end(call: CallFacts, utterance: Utterance) -> Utterance:
-    """Words with pauses between them are one turn where the end of speech is not noticed."""
+    """Join words with pauses between them into one turn, while the end of speech is not reported."""
     endless = any(each.name == "endless_speech" for session in call.sessions for each in session.struck)
     if endless and len(utterance.words) > 1:
         return dataclasses.replace(utterance, damaged=True)
@@ -257,16 +256,16 @@ def _as_heard_without_end(call: CallFacts, utterance: Utterance) -> Utterance:
 
 
 def _is_empty_turn(call: CallFacts, item: Item) -> bool:
-    """Whether it is silence that was committed because the API had not told of the end of speech.
+    """Tell whether the item is silence, committed because the API had not reported the end of speech.
 
-    A stalled connection cannot be told from speech without an end.
+    The worker cannot tell a stalled connection from speech without an end.
     """
     stalled = any(fault.kind in (FaultKind.STALL_SESSION, FaultKind.ENDLESS_SPEECH) for fault in call.faults)
     return stalled and item.text == _NOTHING_HEARD
 
 
 class _Turn:
-    """A turn that the simulator makes of what a caller said."""
+    """A turn that the simulator makes of the caller's speech."""
 
     def __init__(self, words: int, utterance: Utterance) -> None:
         self.words = words
@@ -283,14 +282,14 @@ class _Turn:
 
 
 def _heard_count(item: Item) -> int | None:
-    """How many words a transcript has: `heard one two`; None: there is none."""
+    """Return the number of words in a transcript, such as `heard one two`; None without a transcript."""
     if item.text == _NOTHING_HEARD:
         return 0
     return None if not item.text else len(item.text.split()) - 1
 
 
 def transcripts(call: CallFacts) -> Iterator[Breach]:
-    """AVR Core gets them exact, in order and once: what the model was told, of the agent to within a word."""
+    """Check that AVR Core gets transcripts exact, in order and once; the agent's may differ by a word."""
     session = final_session(call)
     if session is None or not _ended_well(call):
         return
@@ -303,7 +302,7 @@ def transcripts(call: CallFacts) -> Iterator[Breach]:
         items,
         call.transcripts,
         lambda item, transcript: _is_told_as(item, *transcript, cut=cut),
-        # Nothing is said of what has no text, or next to nothing; a lost connection may take one with it.
+        # A turn with little or no text needs no transcript; a lost connection may lose one.
         left_cost=lambda item: (
             0.0 if _is_silent(item, cut=cut) or id(item) in untold else 1.0 if gaps else FORBIDDEN
         ),
@@ -318,9 +317,9 @@ def transcripts(call: CallFacts) -> Iterator[Breach]:
 
 
 def _told_before_both_died(call: CallFacts) -> set[tuple[str, str]]:
-    """Return transcripts of the last moment before both processes died: they may come again (README).
+    """Return transcripts of the moment before both processes ended: they may come again (README).
 
-    Redis may also not know of them yet, and then the next model does not.
+    Redis may not know them yet either; then the next model does not know them.
     """
     lost = list(both_lost(call))
     texts = {
@@ -332,9 +331,9 @@ def _told_before_both_died(call: CallFacts) -> set[tuple[str, str]]:
 
 
 def _said_too_late(call: CallFacts, session: Session, items: list[Item]) -> list[Item]:
-    """Of what was said last there was nobody left to tell, or nobody yet who could."""
+    """Return the last items for which no session was left, or not yet open."""
     if session.closed_seconds < call.ended_seconds:
-        # The caller did not wait for the next session, which would have told how the last turns ended.
+        # The caller hung up before the next session, which would have reported the last turns.
         return items[-2:]
     last = max((each.until_seconds for each in call.utterances), default=-math.inf)
     turns = [item for item in items if item.role == "user"]
@@ -362,9 +361,9 @@ def _is_silent(item: Item, *, cut: bool) -> bool:
 
 
 def tools(call: CallFacts) -> Iterator[Breach]:
-    """No tool runs twice, and what it answered is not forgotten.
+    """Check that no tool runs twice, and that its output is not forgotten.
 
-    A tool may run again that both processes knew of which died before Redis did (README).
+    A tool may run again if both processes that knew of it ended before Redis was told (README).
     """
     for ask, count in Counter(run.ask for run in call.tool_runs if not was_lost(call, run.at_seconds)).items():
         if count > 1:
@@ -390,7 +389,7 @@ def tools(call: CallFacts) -> Iterator[Breach]:
 
 
 def answer_to(ask: str) -> str:
-    """What the tool answers."""
+    """Return the tool's output."""
     return f"the answer to {ask}"
 
 
@@ -399,7 +398,7 @@ def _is_answer(item: Item, output: str) -> bool:
 
 
 def promises(call: CallFacts) -> Iterator[Breach]:
-    """A hang-up that the model has asked for happens, once."""
+    """Check that a hang-up requested by the model happens once."""
     asked = any(item.name == HANG_UP for session in call.sessions for item in session.items)
     if asked and call.promised is None and call.waited_for_agent:
         yield _breach(call, "promise", "the agent was to hang up, and did not", call.ended_seconds)
@@ -419,7 +418,7 @@ def _is_agent(item: Item) -> bool:
 
 
 def _is_turn(item: Item) -> bool:
-    """Whether it is the caller's; a text in brackets is a note of the service's to the model."""
+    """Tell whether the item is the caller's; a text in brackets is a note of the service to the model."""
     is_note = item.origin == "client" and not item.audio_ms and (item.text or "").startswith("[")
     return item.type == "message" and item.role == "user" and not is_note
 
@@ -429,7 +428,7 @@ def _text(item: Item) -> str:
 
 
 def _readable(text: str) -> str:
-    """A text without that which stands for a lone surrogate."""
+    """Return a text without replacements of a lone surrogate."""
     return text.replace("\ufffd", "").replace("?", "")
 
 
@@ -442,19 +441,19 @@ def _everything_said(call: CallFacts) -> Iterator[str]:
 
 
 def _ended_well(call: CallFacts) -> bool:
-    """Whether somebody hung up: of a call that broke, what is missing is said by `connection`."""
+    """Tell whether a side hung up; for a broken call, `connection` reports the loss."""
     return call.hung_up != ""
 
 
 def _cuts(call: CallFacts) -> int:
-    """Where what was heard may differ by a word from what was told: one for each cut."""
+    """Count the cuts, each of which allows a difference of one word between heard and told."""
     faults = sum(1 for fault in call.faults if _cuts_replies(fault))
     answered = sum(1 for session in call.sessions if session.answering)
     return call.interruptions + len(call.gaps) + faults + max(0, answered - 1)
 
 
 def _cuts_replies(fault: Fault) -> bool:
-    """Whether it may cut what is being said: no fault of Redis does, nor a link that is attached again."""
+    """Tell whether the fault may cut a reply: faults of Redis do not, nor links that are attached again."""
     return fault.kind not in _CUTS_NOTHING
 
 
@@ -467,7 +466,7 @@ RULES_FOR_ALL: tuple[Rule, ...] = (
     handed_over,
     tools,
 )
-# What the model was told, up to the end.
+# Texts that the model knew at the end.
 RULES_OF_THE_MODEL: tuple[Rule, ...] = (tools, told, listened, transcripts)
 RULES_FOR_TALKERS: tuple[Rule, ...] = (
     *RULES_FOR_ALL,

@@ -1,4 +1,4 @@
-"""A caller who holds a conversation, and writes down what came of it."""
+"""A simulated caller that holds a conversation and records the facts of its call."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from tests.chaos.script import Script, Turn
 
 RECONNECT_SECONDS = 10.0
 
-# A new call is refused by a dispatcher that has just been killed; the next one is asked, for so long.
+# Time in which a new call is retried at other dispatchers; one that was just killed refuses it.
 _PLACING_SECONDS = 8.0
 _PLACING_INTERVAL_SECONDS = 0.1
 
-# Longer than any recovery: a call takes the way out after 30 s without an answer, which is to begin within 35.
+# Longer than any recovery: after 30 s without an answer, the way out must begin within 35 s.
 ANSWER_SECONDS = 45.0
-# The agent has finished when nothing was heard of it for so long.
+# Silence of the agent after which it has finished.
 _SILENCE_SECONDS = 1.0
-# What belongs to the last words has come by then: a transcript takes 0.6 s, and waits for another at most 3 s.
+# Time for messages about the last words: a transcript takes 0.6 s, and waits at most 3 s for an earlier one.
 _SETTLING_SECONDS = 2.0
-# Behind a fault it takes longer: what it hit has to be restored first.
+# The same after a fault, whose call must first be restored.
 _RECOVERY_SECONDS = 4.0
 _LONGEST_SETTLING_SECONDS = 30.0
-# The model was told to hang up: behind the last words, and through a recovery.
+# Time for the hang-up that the model was told to request, after the last words and a recovery.
 _AGENT_HANGS_UP_SECONDS = 15.0
 
-# What has been sent so shortly before a connection is lost may be lost with it.
+# Audio sent this shortly before a lost connection may be lost with it.
 _ON_ITS_WAY_SECONDS = 0.3
 
-# A core that floods sends so much more than the 10 s that may come at once.
+# Length of a flood beyond the 10 s of audio that may arrive at once.
 _FLOOD_SECONDS = 20.0
 _FRAME = bytes(320)
 _FRAME_SECONDS = 0.02
@@ -49,17 +49,17 @@ _FILLER = announcements.frames((announcements.FILLER_WORD,))
 
 
 class Caller:
-    """One call, from its placing to its end.
+    """One call, from its start to its end.
 
     Args:
-        urls: of the dispatchers that take new calls; may change meanwhile.
-        script: what to do.
+        urls: dispatchers that take new calls; the sequence may change.
+        script: plan of the call.
         rng: chooses the dispatcher.
 
     Attributes:
-        facts: what is known of it so far; of what the model was told, nothing.
-        call: once it is placed.
-        finish: set when it is to end soon.
+        facts: facts so far, without those of the sessions.
+        call: the call, once it is placed.
+        finish: set when the call should end soon.
     """
 
     def __init__(self, urls: Sequence[str], script: Script, rng: random.Random) -> None:
@@ -73,20 +73,20 @@ class Caller:
 
     @property
     def uuid(self) -> str:
-        """The call's uuid."""
+        """Return the call's uuid."""
         return self.facts.uuid
 
     @property
     def is_up(self) -> bool:
-        """Whether the call is placed and goes on, with or without a connection."""
+        """Tell whether the call is placed and has not ended, with or without a connection."""
         return self.call is not None and not self.call.closed.is_set()
 
     def hit(self, fault: Fault) -> None:
-        """A fault hits this call, or happens beside it."""
+        """Note a fault that hits this call, or happens beside it."""
         (self.facts.beside if fault.kind in BESIDE else self.facts.faults).append(fault)
 
     async def run(self) -> bool:
-        """Have the call; False if nobody took it."""
+        """Hold the call; return False if no dispatcher took it."""
         call = await self._place()
         if call is None:
             return False
@@ -98,27 +98,27 @@ class Caller:
         except CallError:
             await call.closed.wait()
         except TimeoutError:
-            self.facts.unanswered.append(time.monotonic())  # nothing takes the caller's audio any more
+            self.facts.unanswered.append(time.monotonic())  # the caller's audio is no longer read
         finally:
             await call.hang_up()
             self._write_down(call)
         return True
 
-    # What is done to a core on purpose
+    # Misbehaviour of a core
 
-    def go_deaf(self) -> None:
-        """Stop reading; `hear_again` ends it."""
-        self.facts.part = Part.DEAF
+    def stall(self) -> None:
+        """Stop reading, until `resume`."""
+        self.facts.part = Part.STALLED
         if self.call is not None:
             self.call.stop_reading()
 
-    def hear_again(self) -> None:
-        """Undo `go_deaf`."""
+    def resume(self) -> None:
+        """End `stall`."""
         if self.call is not None:
             self.call.read_again()
 
     async def flood(self) -> None:
-        """Send far more than any caller can say."""
+        """Send far more audio than real time allows."""
         self.facts.part = Part.FLOODER
         message = f'{{"type":"audio","audio":"{base64.b64encode(_FRAME).decode()}"}}'
         call = self.call
@@ -128,7 +128,7 @@ class Caller:
             for _ in range(round(_FLOOD_SECONDS / _FRAME_SECONDS)):
                 await call.send_raw(message)
         except CallError:
-            return  # it was ended, as it should be
+            return  # the service ended the call, as it should
 
     # The conversation
 
@@ -174,7 +174,7 @@ class Caller:
         self.facts.hung_up = "caller"
 
     async def _say(self, call: SimulatedCall, turn: Turn) -> int:
-        """Say something; returns how many sounds of the agent's had come when it was said."""
+        """Say something, and return the number of agent sounds heard before its end."""
         await _sleep(call, turn.pause_seconds)
         began_seconds = time.monotonic()
         await call.say(turn.speech.pcm)
@@ -183,13 +183,13 @@ class Caller:
         return self._sounds.count()
 
     async def _until_sounds(self, call: SimulatedCall, sounds: int) -> None:
-        """Wait for the agent's answer, and not for its end."""
+        """Wait for the beginning of the agent's answer."""
         await self._wait(call, lambda _: self._sounds.count() > sounds)
 
     async def _until_said(self, call: SimulatedCall, *, after_sounds: int) -> None:
-        """Wait for the agent's answer, and for its end."""
+        """Wait for the end of the agent's answer."""
         silence = _Silence(_SILENCE_SECONDS)
-        # The silence is measured from the beginning, whether the answer has come or not.
+        # The silence is measured from the beginning, with or without an answer.
         await self._wait(call, lambda c: silence(c) and self._sounds.count() > after_sounds)
 
     async def _wait(self, call: SimulatedCall, predicate: Callable[[SimulatedCall], object]) -> None:
@@ -213,7 +213,7 @@ class Caller:
             self.facts.hung_up = "caller"
 
     async def _settled(self, call: SimulatedCall) -> None:
-        """Wait until all that belongs to the last words has come."""
+        """Wait until all messages about the last words have arrived."""
         silence = _Silence(_SETTLING_SECONDS)
 
         def settled(call: SimulatedCall) -> bool:
@@ -254,12 +254,12 @@ class Caller:
             facts.hung_up = facts.hung_up or "agent"
 
     def stretches(self) -> list[Stretch]:
-        """What was played to the caller; to be taken once the call is over."""
+        """Return the audio played to the caller, after the end of the call."""
         return [] if self.call is None else played(self.call.playout, time.monotonic())
 
 
 class _Sounds:
-    """Counts frames in which the agent is heard: neither silence nor filler."""
+    """A counter of frames with the agent's sound: neither silence nor filler."""
 
     def __init__(self, playout: PlayoutBuffer) -> None:
         self._playout = playout
@@ -267,12 +267,12 @@ class _Sounds:
         self._count = 0
 
     def count(self) -> int:
-        """Return how many have come so far."""
+        """Return the number of such frames so far."""
         while self._playout.received_samples - self._samples >= _FRAME_SAMPLES:
             pcm = self._playout.received_since(self._samples)
             whole = len(pcm) // len(_FRAME) * len(_FRAME)
             if not whole:
-                break  # more than is recorded
+                break  # beyond the record limit
             frames = (pcm[start : start + len(_FRAME)] for start in range(0, whole, len(_FRAME)))
             self._count += sum(frame != _FRAME and frame not in _FILLER for frame in frames)
             self._samples += whole // 2
@@ -280,7 +280,7 @@ class _Sounds:
 
 
 class _Silence:
-    """Whether neither side has been heard, and nothing else has come, for so long."""
+    """The condition that neither side spoke, and no message came, for a given time."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -297,14 +297,14 @@ class _Silence:
 
 
 def over_seconds(fault: Fault, now_seconds: float) -> float:
-    """Return when a fault was over. While a dispatcher hangs, its callers hear nothing and wait."""
+    """Return the end of a fault. While a dispatcher hangs, its callers hear nothing and wait."""
     if fault.kind is FaultKind.HANG_DISPATCHER and fault.until_seconds is None:
         return now_seconds
     return fault.until_seconds or fault.at_seconds
 
 
 def _damages(gap: Gap, utterance: Utterance) -> bool:
-    """Whether some of what was said was said into a connection that was lost, or was still on its way."""
+    """Tell whether a part of the utterance was spoken into a lost connection, or was still on its way."""
     back_seconds = math.inf if gap.back_seconds is None else gap.back_seconds
     begin, end = gap.lost_seconds - _ON_ITS_WAY_SECONDS, back_seconds + _ON_ITS_WAY_SECONDS
     return utterance.from_seconds < end and begin < utterance.until_seconds

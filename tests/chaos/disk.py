@@ -19,11 +19,11 @@ _FILLER: Final = "filler"
 class Disk:
     """A file system of `DISK_BYTES` for the temporary files of the service.
 
-    Where none may be mounted, the folder is on the disk of the machine, and `fill` must not be called.
+    If no tmpfs may be mounted, the folder is on the disk of the machine, and `fill` must not be called.
 
     Attributes:
-        path: where it is.
-        is_small: whether it may be filled.
+        path: path of the folder.
+        is_small: whether the disk may be filled.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,25 +34,25 @@ class Disk:
     def fill(self) -> None:
         """Leave no byte free."""
         with contextlib.suppress(OSError), (self.path / _FILLER).open("wb", buffering=0) as file:
-            # The last blocks are only had one by one.
+            # The last blocks can only be taken one by one.
             for size in (256 * _BLOCK_BYTES, _BLOCK_BYTES):
                 with contextlib.suppress(OSError):
                     while True:
                         file.write(bytes(size))
 
     def free(self) -> None:
-        """Undo `fill`."""
+        """Free the space taken by `fill`."""
         (self.path / _FILLER).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Give it back to the machine."""
+        """Unmount the disk."""
         if self.is_small:
             subprocess.run([_UMOUNT, "--lazy", str(self.path)], check=False, capture_output=True)
 
 
 @functools.cache
 def may_mount() -> bool:
-    """Whether this machine allows a small disk."""
+    """Tell whether this machine allows a small disk."""
     with tempfile.TemporaryDirectory(prefix="chaos-disk-") as directory:
         if not _mount(Path(directory)):
             return False

@@ -1,8 +1,8 @@
-"""What a caller heard, as words: the simulated model's words are told from each other by their sound.
+"""The words that a caller heard, recognized by the sound of the simulated model's words.
 
-The model speaks each word as a burst of 320 ms and is silent for 80 ms, and a word always sounds the same. So
-what was played of a call is cut at its silences, and each burst is compared with every word that the model may
-have said. Some words sound alike; `Ear.same` knows.
+The model speaks each word as a burst of 320 ms and is silent for 80 ms, and a word always sounds the same. So the
+played audio is cut at its silences, and each burst is compared with every word that the model may have said.
+Some words sound alike; `Ear.same` knows them.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from simulator.avr.playout import SAMPLE_RATE_HZ, PlayoutBuffer, SegmentEnd
 from simulator.realtime.voice import WordVoice
 
 UNKNOWN = "?"
-"""A sound that is no word, or too short to tell which."""
+"""A sound that is no word, or too short to recognize."""
 
-# Below this amplitude (-60 dBFS) there is silence; for so long, it is the end of a word (a period is at most 76).
+# Silence is below this amplitude (-60 dBFS). After this length, a word has ended (a period is at most 76).
 _SILENCE_LEVEL = 32
 _SILENCE_SAMPLES = 240
 
-# What is shorter is not looked at: the resampler's ringing, or the first swell of a word that was cut.
+# Shorter sounds are ignored: the resampler's ringing, or the first swell of a truncated word.
 _SHORTEST_SAMPLES = 240
-# A word that was cut later than this can be told by its beginning.
+# A word truncated later than this can be recognized by its beginning.
 _TELLING_SAMPLES = 480
-# Of a whole word this much is above silence at least: it swells and fades.
+# Minimum part of a whole word above silence, because the word swells and fades.
 _WHOLE_SHARE = 0.9
-# Correlation of a sound with the word that it is; of another word it is below 0.9.
+# Correlation of a sound with its own word; with another word it is below 0.9.
 _ALIKE = 0.95
 _FFT_SAMPLES = 4096
-# Where a burst begins to be loud is not where its word begins, by this much at most.
+# Maximum time between the start of a word and the start of its burst.
 _LAG_SAMPLES = 160
 
 Samples = NDArray[np.float32]
@@ -44,9 +44,9 @@ class HeardWord:
     """A word that was played to the caller.
 
     Attributes:
-        at_seconds: since the call began.
-        word: or `UNKNOWN`.
-        share: how much of it was played, 0 to 1.
+        at_seconds: time since the call began.
+        word: the word, or `UNKNOWN`.
+        share: played share of the word, 0 to 1.
     """
 
     at_seconds: float
@@ -54,19 +54,19 @@ class HeardWord:
     share: float
 
     @property
-    def whole(self) -> bool:
-        """Whether it was heard to its end."""
+    def fully_heard(self) -> bool:
+        """Tell whether the word was heard to its end."""
         return self.share >= _WHOLE_SHARE
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Audio that was played without anything being dropped from it.
+    """Audio that was played without a dropped part.
 
     Attributes:
-        at_seconds: since the call began.
-        pcm: without the silence in which the buffer was empty.
-        pauses: behind which sample (from 0) there was such a silence, and when it was over.
+        at_seconds: time since the call began.
+        pcm: the audio, without the silence of an empty buffer.
+        pauses: sample (from 0) before each such silence, and the end of the silence.
     """
 
     at_seconds: float
@@ -74,7 +74,7 @@ class Stretch:
     pauses: tuple[tuple[int, float], ...] = ()
 
     def time_of(self, sample: int) -> float:
-        """Return when a sample was played, in seconds since the call began."""
+        """Return the time at which a sample was played, in seconds since the call began."""
         first, at_seconds = 0, self.at_seconds
         for after_sample, over_seconds in self.pauses:
             if after_sample > sample:
@@ -84,11 +84,11 @@ class Stretch:
 
 
 class Ear:
-    """Knows the words of a voice.
+    """A recognizer of a voice's words.
 
     Args:
-        vocabulary: every word that may be heard.
-        word_ms: length of a word, its silence included.
+        vocabulary: words that may be heard.
+        word_ms: length of a word with its silence.
     """
 
     def __init__(self, vocabulary: Iterable[str], word_ms: int = 400) -> None:
@@ -107,16 +107,16 @@ class Ear:
         self._templates = np.zeros((len(templates), self._sounding), dtype=np.float32)
         for row, sound in zip(self._templates, templates, strict=True):
             row[: len(sound)] = sound
-        # Energy of the first n samples of each.
+        # Energy of the first n samples of each word.
         self._energies = np.cumsum(self._templates.astype(np.float64) ** 2, axis=1)
         self._spectra = np.conj(np.fft.rfft(self._templates, _FFT_SAMPLES, axis=1))
 
     def same(self, one: str, other: str) -> bool:
-        """Whether two words sound alike."""
+        """Tell whether two words sound alike."""
         return one == other or self._sound_of.get(one, one) == self._sound_of.get(other, other)
 
     def listen(self, stretches: Iterable[Stretch]) -> list[HeardWord]:
-        """The words of what was played, in order."""
+        """Return the words of the played audio, in order."""
         words = []
         for stretch in stretches:
             samples = np.frombuffer(stretch.pcm, "<i2").astype(np.float32)
@@ -130,24 +130,24 @@ class Ear:
             return []
         spare = len(burst) - self._sounding
         if spare >= _SHORTEST_SAMPLES:
-            # A word that was cut, and what was said next at once behind it.
+            # A truncated word, directly followed by the next words.
             tail = self._tell(burst[spare:], first + spare, stretch)
             return [*self._tell(burst[:spare], first, stretch), *tail]
-        # The word may begin a little later than its burst: behind a pause, not before it.
+        # The word may begin a little later than its burst, because a pause is not part of it.
         at_seconds = stretch.time_of(first + _LAG_SAMPLES) - _LAG_SAMPLES / SAMPLE_RATE_HZ
         share = min(1.0, len(burst) / self._sounding)
         if len(burst) < _TELLING_SAMPLES:
             return [HeardWord(at_seconds, UNKNOWN, share)]
         word, score = self._likeliest(burst[: self._sounding])
         if spare > 0 and score < _ALIKE:
-            # The last swell of a word that was cut, too short for a word of its own, lies before this one.
+            # Before this word lies the last swell of a truncated word, which is too short for a word.
             word, score = self._likeliest(burst[spare:])
         return [HeardWord(at_seconds, word if score >= _ALIKE * _known_share(share) else UNKNOWN, share)]
 
     def _likeliest(self, burst: Samples) -> tuple[str, float]:
-        """Return the word that a sound is most like, and how much."""
+        """Return the word that is most similar to a sound, and the similarity."""
         products = np.fft.irfft(np.fft.rfft(burst, _FFT_SAMPLES) * self._spectra, _FFT_SAMPLES, axis=1)
-        # The burst may begin later than its word, or, behind one that was cut, a little before it.
+        # The burst may begin later than its word or, after a truncated word, a little earlier.
         likely = np.concatenate((products[:, : _LAG_SAMPLES + 1], products[:, -_LAG_SAMPLES:]), axis=1)
         energy = float(np.dot(burst, burst))
         known = self._energies[:, min(len(burst) + _LAG_SAMPLES, self._sounding) - 1]
@@ -157,7 +157,7 @@ class Ear:
 
 
 def played(playout: PlayoutBuffer, now_seconds: float) -> list[Stretch]:
-    """What a caller was played, as stretches: a new one begins behind what an interruption dropped."""
+    """Return the audio played to a caller as stretches: a new one begins after each dropped part."""
     stretches: list[Stretch] = []
     pcm, begins_at, broken = playout.received_pcm, 0.0, True
     parts: list[bytes] = []
@@ -180,12 +180,12 @@ def played(playout: PlayoutBuffer, now_seconds: float) -> list[Stretch]:
 
 
 def _known_share(share: float) -> float:
-    """A beginning is compared with a little more than itself, and so is less alike."""
+    """Return the share that counts as heard: a beginning is compared with a little more than itself."""
     return 1.0 if share >= _WHOLE_SHARE else 0.85
 
 
 def _bursts(samples: Samples) -> Sequence[tuple[int, int]]:
-    """Where there is sound: (first sample, end)."""
+    """Return the sounds as (first sample, end)."""
     loud = np.flatnonzero(np.abs(samples) >= _SILENCE_LEVEL)
     if not loud.size:
         return []
@@ -197,6 +197,6 @@ def _bursts(samples: Samples) -> Sequence[tuple[int, int]]:
 
 @functools.lru_cache(maxsize=512)
 def _sound(word: str, word_ms: int) -> Samples:
-    """A word at 8 kHz without the silence behind it. Its sound has nothing above 3400 Hz that could fold down."""
+    """Return a word at 8 kHz without its silence. The voice has nothing above 3400 Hz that could fold down."""
     samples = np.frombuffer(WordVoice([word], word_ms).pcm(0, word_ms), "<i2")[::3].astype(np.float32)
     return samples[: int(np.flatnonzero(np.abs(samples) >= 1)[-1]) + 1]

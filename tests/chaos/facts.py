@@ -1,4 +1,4 @@
-"""What is known of a run when it is judged: facts of calls and faults, gathered from every side.
+"""Facts of calls and faults, gathered from all sides, by which a run is judged.
 
 All times are seconds of the machine's monotonic clock, which the simulator, the callers and the tools share.
 """
@@ -15,18 +15,18 @@ from tests.chaos.ears import HeardWord
 
 
 class Part(enum.Enum):
-    """What a caller is there for."""
+    """The purpose of a caller."""
 
     TALKER = "talker"
-    """Holds a conversation; all that is promised is promised to it."""
-    DEAF = "deaf"
-    """A core that stops reading: its call alone may suffer."""
+    """Holds a conversation; all rules apply to it."""
+    STALLED = "stalled"
+    """A core that stops reading: only its own call may suffer."""
     FLOODER = "flooder"
-    """A core that sends far too much: its call alone is to end."""
+    """A core that sends far too much: only its own call must end."""
 
 
 class FaultKind(enum.Enum):
-    """What is done to the service."""
+    """A kind of fault."""
 
     KILL_WORKER = "worker killed"
     STOP_WORKER = "worker stopped for a while"
@@ -62,12 +62,12 @@ class FaultKind(enum.Enum):
     FULL_DISK = "temporary folder full"
     STALL_STDERR = "stderr not read for a while"
     HOSTILE_INIT = "hostile cores connect"
-    DEAF_CORE = "core stops reading"
+    STALLED_CORE = "core stops reading"
     FLOODING_CORE = "core floods"
 
 
 BESIDE = frozenset({FaultKind.FULL_DISK, FaultKind.STALL_STDERR, FaultKind.HOSTILE_INIT})
-"""Faults that happen beside the calls: no caller may notice them."""
+"""Faults beside the calls, which no caller may notice."""
 
 
 @dataclass(slots=True)
@@ -76,9 +76,9 @@ class Fault:
 
     Attributes:
         calls: uuids of the calls that it hit.
-        lasts: whether it goes on for a while.
-        until_seconds: when it was over, for one that lasts.
-        was_killed: whether a hung process was killed, in place of waking up.
+        lasts: whether it lasts for a while.
+        until_seconds: end of a lasting fault.
+        was_killed: whether a hung process was killed instead of waking up.
     """
 
     kind: FaultKind
@@ -92,11 +92,11 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """Something a caller said.
+    """A caller's utterance.
 
     Attributes:
-        words: how many the simulator hears in each turn that it makes of it.
-        damaged: frames of it were lost because there was no connection.
+        words: number of words in each turn that the simulator makes of it.
+        damaged: whether frames of it were lost without a connection.
     """
 
     from_seconds: float
@@ -116,7 +116,7 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A caller had no connection; it never came back where `back_seconds` is None."""
+    """A time without a caller's connection; `back_seconds` is None if it never returned."""
 
     lost_seconds: float
     back_seconds: float | None
@@ -139,7 +139,7 @@ class Item:
 
     @classmethod
     def of(cls, report: dict[str, Any]) -> Item:
-        """From the simulator's report, which leaves out what is empty."""
+        """Read an item from the simulator's report, which leaves out empty fields."""
         return cls(
             type=report["type"],
             role=report.get("role", ""),
@@ -155,7 +155,7 @@ class Item:
 
 
 Spans = Sequence[tuple[float, float]]
-"""From when until when; `inf` for what is not over."""
+"""Spans as (begin, end); the end is `inf` if the span has not ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +163,9 @@ class Reply:
     """A response of a session.
 
     Attributes:
-        started_seconds: when it was created; `inf`: it was not.
-        status: how it ended.
-        text: the words that were sent.
+        started_seconds: time of its creation; `inf`: it was not created.
+        status: status at its end.
+        text: words that were sent.
     """
 
     started_seconds: float
@@ -175,7 +175,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Struck:
-    """A fault of the Realtime API that has kept a session from an answer; `name` as the simulator reports it."""
+    """A fault of the Realtime API that kept a session from an answer; `name` is the simulator's."""
 
     name: str
     from_seconds: float
@@ -188,11 +188,11 @@ class Session:
 
     Attributes:
         peer: address and port of the worker's end.
-        answering: when it might answer.
-        hearing: when the caller's audio came.
-        last_event_seconds: of what its client sent.
-        responses: in order.
-        struck: faults of the API, at the moment at which they happened.
+        answering: spans in which it might answer.
+        hearing: spans in which the caller's audio arrived.
+        last_event_seconds: time of the client's last event.
+        responses: its responses, in order.
+        struck: faults of the API, at the time at which they struck.
     """
 
     number: int
@@ -208,7 +208,7 @@ class Session:
 
     @classmethod
     def of(cls, report: dict[str, Any]) -> Session:
-        """From the simulator's report."""
+        """Read a session from the simulator's report."""
         timeline = report["timeline"]
         return cls(
             number=report["number"],
@@ -229,7 +229,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class ToolRun:
-    """A run of the tool, as it wrote it down itself; `ask` is what the model asked for, once."""
+    """A run of the tool, recorded by the tool itself; the model uses each `ask` once."""
 
     uuid: str
     ask: str
@@ -239,7 +239,7 @@ class ToolRun:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """A dispatcher's log says that it has given the call to a worker."""
+    """A dispatcher's log line about the assignment of a call to a worker."""
 
     worker: str
     epoch: int
@@ -248,7 +248,7 @@ class Pin:
 
 @dataclass(slots=True)
 class Frozen:
-    """A worker was stopped, with these ends of its Realtime connections; `inf` while it is."""
+    """A stop of a worker, with its ends of Realtime connections; the end is `inf` while the stop lasts."""
 
     from_seconds: float
     until_seconds: float
@@ -257,25 +257,25 @@ class Frozen:
 
 @dataclass(slots=True)
 class CallFacts:
-    """One call that is over.
+    """One call that has ended.
 
     Attributes:
-        heard: the agent's words as they were played.
-        transcripts: (role, text) as they came.
-        interruptions: how many came.
-        messages: both, and when they came.
-        sessions: in order of opening.
-        restorations: when a dispatcher had to restore the call, because its session was gone.
-        hung_up: by `caller` or `agent`; empty if neither.
-        faults: that hit this call.
-        beside: faults of kinds in `BESIDE` while it was up.
-        rollover_seconds: after which a session is replaced anyway.
-        capacity: whether there was a worker for new calls when it began.
-        speech_seconds, lost_speech_seconds: what the caller said, and what of it there was no connection for.
-        unanswered: utterances whose caller gave up waiting for a reply.
-        promised: when avr-ami was asked to hang up, first; None: never.
-        hang_ups: how often it was asked.
-        waited_for_agent: whether the caller gave the agent time to do that.
+        heard: words of the agent as they were played.
+        transcripts: (role, text) in order of arrival.
+        interruptions: number of interruptions.
+        messages: both of these, with their times.
+        sessions: sessions in order of opening.
+        restorations: times at which a dispatcher had to restore the call after the loss of its session.
+        hung_up: `caller` or `agent`; empty if neither hung up.
+        faults: faults that hit this call.
+        beside: faults of kinds in `BESIDE` during the call.
+        rollover_seconds: age at which a session is replaced anyway.
+        capacity: whether a worker took new calls when this call began.
+        speech_seconds, lost_speech_seconds: the caller's speech, and its part without a connection.
+        unanswered: times at which the caller gave up waiting for a reply.
+        promised: time at which avr-ami was first asked to hang up; None: never.
+        hang_ups: number of such requests.
+        waited_for_agent: whether the caller gave the agent time to hang up.
     """
 
     uuid: str
@@ -311,7 +311,7 @@ class CallFacts:
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """An invariant does not hold."""
+    """A breach of a rule."""
 
     rule: str
     what: str

@@ -1,4 +1,4 @@
-"""What is done to the service, kind by kind: each finds a victim, notes whom it hits, and clears up behind it."""
+"""Faults of the service by kind: each function finds a victim, notes the calls that it hits, and cleans up."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tests.chaos.world import DISPATCHER_DRAIN_SECONDS, Member, World
 
 T = TypeVar("T")
 
-# A link that is broken for a while is cut as often as it is attached again.
+# A link that is broken for a while is cut each time it is attached again.
 _CUT_INTERVAL_SECONDS = 0.1
 _REDIS_NOTICED_SECONDS = 0.5
-# Redis stays away so long behind the death of a worker.
+# Time for which Redis stays away after the death of a worker.
 _REDIS_AWAY_SECONDS = 4.0
-# A caller whose connection was cut is back, at whichever dispatcher.
+# Time in which a caller with a broken connection returns, at any dispatcher.
 _BACK_SECONDS = 1.0
 _REFUSALS = (503, 429, 500)
 
@@ -41,7 +41,7 @@ _REFUSALS = (503, 429, 500)
 
 
 async def kill_worker(world: World, _: Pace, rng: random.Random) -> bool:
-    """SIGKILL; another one is started."""
+    """Send SIGKILL to a worker, and start another."""
     worker = await any_worker(world, rng)
     if worker is None:
         return False
@@ -51,7 +51,7 @@ async def kill_worker(world: World, _: Pace, rng: random.Random) -> bool:
 
 
 async def stop_worker(world: World, pace: Pace, rng: random.Random) -> bool:
-    """SIGSTOP, and SIGCONT after a while."""
+    """Send SIGSTOP to a worker, and SIGCONT after a while."""
     worker = await any_worker(world, rng)
     if worker is None:
         return False
@@ -60,7 +60,7 @@ async def stop_worker(world: World, pace: Pace, rng: random.Random) -> bool:
     peers = await asyncio.to_thread(sockets.peers_of, worker.process.pid, world.realtime.port)
     fault = Fault(FaultKind.STOP_WORKER, time.monotonic(), calls, lasts=True, detail=worker.id)
     frozen = Frozen(fault.at_seconds, math.inf, peers)
-    world.book.frozen.append(frozen)
+    world.run_log.frozen.append(frozen)
     world.hit(fault)
     worker.process.signal(signal.SIGSTOP)
     try:
@@ -73,11 +73,11 @@ async def stop_worker(world: World, pace: Pace, rng: random.Random) -> bool:
 
 
 async def drain_worker(world: World, _: Pace, rng: random.Random) -> bool:
-    """SIGTERM to one, behind the start of another: a rollout."""
+    """Send SIGTERM to a worker after another has started, as in a rollout."""
     new = await world.add_worker()
     worker = await any_worker(world, rng, but=new)
     if worker is None:
-        return True  # all others have gone meanwhile: there is nobody to replace
+        return True  # all others have ended meanwhile, so none is left to replace
     calls = await world.calls_on(worker)
     world.hit(Fault(FaultKind.DRAIN_WORKER, time.monotonic(), calls, detail=worker.id))
     await world.tell_to_stop(worker, drain_seconds=worker.drain_seconds)
@@ -94,7 +94,7 @@ async def _kill_worker(world: World, worker: Member, kind: FaultKind) -> None:
 
 
 async def cut_link(world: World, _: Pace, rng: random.Random) -> bool:
-    """One end of a link is shut down; it can be attached again at once."""
+    """Shut down one end of a link, which can be attached again at once."""
     pair = await any_pair(world, rng)
     if pair is None:
         return False
@@ -105,7 +105,7 @@ async def cut_link(world: World, _: Pace, rng: random.Random) -> bool:
 
 
 async def break_link(world: World, pace: Pace, rng: random.Random) -> bool:
-    """A link is cut again and again for a while."""
+    """Cut a link again and again for a while."""
     pair = await any_pair(world, rng)
     if pair is None:
         return False
@@ -129,17 +129,17 @@ async def _cut(dispatcher: Member, worker: Member) -> int:
 
 
 async def drop_session(world: World, _: Pace, rng: random.Random) -> bool:
-    """The connection is cut without a close frame."""
+    """Drop a session's connection without a close frame."""
     return await _fault_of_a_session(world, rng, FaultKind.DROP_SESSION, "drop")
 
 
 async def expire_session(world: World, _: Pace, rng: random.Random) -> bool:
-    """The session reaches its limit."""
+    """End a session by its limit."""
     return await _fault_of_a_session(world, rng, FaultKind.EXPIRE_SESSION, "expire")
 
 
 async def stall_session(world: World, pace: Pace, rng: random.Random) -> bool:
-    """The API neither reads nor writes, and goes on after a while."""
+    """Stop the API's reading and writing of a session for a while."""
     session = await world.session(rng)
     if session is None:
         return False
@@ -156,13 +156,13 @@ async def stall_session(world: World, pace: Pace, rng: random.Random) -> bool:
 
 
 async def refuse_sessions(world: World, pace: Pace, rng: random.Random) -> bool:
-    """New connections are answered 5xx or 429 for a while, and somebody needs one."""
+    """Answer new connections with 5xx or 429 for a while, while a call needs one."""
     session = await world.session(rng)
     if session is None:
         return False
     uuid, report = session
     status = rng.choice(_REFUSALS)
-    calls = frozenset(world.callers)  # those that begin, or lose their session meanwhile
+    calls = frozenset(world.callers)  # calls that begin, or lose their session meanwhile
     fault = Fault(FaultKind.REFUSE_SESSIONS, time.monotonic(), calls, lasts=True, detail=f"{status} ({uuid})")
     world.hit(fault)
     await world.realtime.fault("refuse", status=status, seconds=pace.refuse_seconds)
@@ -186,9 +186,9 @@ async def _fault_of_a_session(world: World, rng: random.Random, kind: FaultKind,
 
 
 async def kill_dispatcher(world: World, pace: Pace, rng: random.Random) -> bool:
-    """SIGKILL: its callers come back, at this or another one; another is started.
+    """Send SIGKILL to a dispatcher and start another; callers return to any dispatcher.
 
-    Not while a worker is stopped: with both gone, words of a caller that are no text yet are lost (README).
+    Not while a worker is stopped: with both gone, a caller's words without a text yet are lost (README).
     """
     async with whole_redis(world, pace):
         await none_stopped(world, pace)
@@ -196,7 +196,7 @@ async def kill_dispatcher(world: World, pace: Pace, rng: random.Random) -> bool:
         if dispatcher is None:
             return False
         await _kill_dispatcher(world, dispatcher, FaultKind.KILL_DISPATCHER)
-        # What was said in the calls of a stopped worker is known to Redis alone, until they are found there.
+        # The calls of a stopped worker are known to Redis alone, until the stop is detected.
         await none_stopped(world, pace)
         await world.add_dispatcher()
         return True
@@ -208,12 +208,12 @@ async def _kill_dispatcher(world: World, dispatcher: Member, kind: FaultKind) ->
 
 
 async def drain_dispatcher(world: World, pace: Pace, rng: random.Random) -> bool:
-    """SIGTERM behind the start of another: its calls end in their own time."""
+    """Send SIGTERM to a dispatcher after another has started; its calls end in their own time."""
     async with whole_redis(world, pace):
         new = await world.add_dispatcher()
     dispatcher = any_dispatcher(world, rng, but=new)
     if dispatcher is None:
-        return True  # all others have gone meanwhile: there is nobody to replace
+        return True  # all others have ended meanwhile, so none is left to replace
     calls = world.calls_at(dispatcher)
     world.hit(Fault(FaultKind.DRAIN_DISPATCHER, time.monotonic(), calls, detail=dispatcher.id))
     await world.tell_to_stop(dispatcher, drain_seconds=DISPATCHER_DRAIN_SECONDS)
@@ -221,7 +221,7 @@ async def drain_dispatcher(world: World, pace: Pace, rng: random.Random) -> bool
 
 
 async def cut_caller(world: World, pace: Pace, rng: random.Random) -> bool:
-    """A caller's connection breaks, and comes back."""
+    """Break a caller's connection, which then returns."""
     async with whole_redis(world, pace):
         caller = any_talker(world, rng)
         if caller is None or caller.call is None:
@@ -232,24 +232,24 @@ async def cut_caller(world: World, pace: Pace, rng: random.Random) -> bool:
     return True
 
 
-async def deaf_core(world: World, pace: Pace, rng: random.Random) -> bool:
-    """A core stops reading for a while."""
+async def stalled_core(world: World, pace: Pace, rng: random.Random) -> bool:
+    """Let a core stop reading for a while."""
     caller = any_talker(world, rng)
     if caller is None:
         return False
-    fault = Fault(FaultKind.DEAF_CORE, time.monotonic(), frozenset({caller.uuid}), lasts=True)
+    fault = Fault(FaultKind.STALLED_CORE, time.monotonic(), frozenset({caller.uuid}), lasts=True)
     world.hit(fault)
-    caller.go_deaf()
+    caller.stall()
     try:
-        await asyncio.sleep(pace.deaf_seconds)
+        await asyncio.sleep(pace.core_stall_seconds)
     finally:
-        caller.hear_again()
+        caller.resume()
         fault.until_seconds = time.monotonic()
     return True
 
 
 async def flooding_core(world: World, _: Pace, rng: random.Random) -> bool:
-    """A core sends audio as fast as it can."""
+    """Let a core send audio as fast as it can."""
     caller = any_talker(world, rng)
     if caller is None:
         return False
@@ -258,11 +258,11 @@ async def flooding_core(world: World, _: Pace, rng: random.Random) -> bool:
     return True
 
 
-# Redis: one fault at a time, the next waits for it
+# Redis: one fault at a time; the next waits for it
 
 
 async def kill_redis(world: World, _: Pace, rng: random.Random) -> bool:
-    """SIGKILL; it comes back empty."""
+    """Send SIGKILL to Redis, and restart it empty."""
     async with redis_fault(world, FaultKind.KILL_REDIS):
         await asyncio.to_thread(world.redis.kill)
         await asyncio.sleep(rng.uniform(0.2, 3.0))
@@ -271,21 +271,21 @@ async def kill_redis(world: World, _: Pace, rng: random.Random) -> bool:
 
 
 async def pause_redis(world: World, pace: Pace, _: random.Random) -> bool:
-    """It accepts connections and answers nothing for a while."""
+    """Let Redis accept connections, but answer nothing for a while."""
     async with redis_fault(world, FaultKind.PAUSE_REDIS), frozen_redis(world):
         await asyncio.sleep(pace.redis_seconds)
     return True
 
 
 async def flush_redis(world: World, _: Pace, __: random.Random) -> bool:
-    """FLUSHALL."""
+    """Send FLUSHALL."""
     async with redis_fault(world, FaultKind.FLUSH_REDIS):
         await asyncio.to_thread(world.flush_redis)
     return True
 
 
 async def kill_worker_without_redis(world: World, pace: Pace, rng: random.Random) -> bool:
-    """Redis is paused, then a worker is killed; it comes back, and another worker is started."""
+    """Pause Redis, kill a worker, resume Redis, and start another worker."""
     async with redis_fault(world, FaultKind.PAUSE_REDIS), frozen_redis(world):
         await asyncio.sleep(_REDIS_NOTICED_SECONDS)
         worker = await any_worker(world, rng)
@@ -298,10 +298,10 @@ async def kill_worker_without_redis(world: World, pace: Pace, rng: random.Random
 
 
 async def kill_dispatcher_without_redis(world: World, pace: Pace, rng: random.Random) -> bool:
-    """Redis is paused, then a dispatcher is killed: its callers come back to one that has to ask the workers.
+    """Pause Redis, then kill a dispatcher: its callers return to one that has to ask the workers.
 
-    A worker that is stopped cannot answer: with all three gone nobody knows anything of its calls, and they begin
-    anew (README). So this waits until there is none.
+    A stopped worker cannot answer. With all three away, no process knows its calls, and the calls start again
+    (README). So this fault waits until no worker is stopped.
     """
     async with redis_fault(world, FaultKind.PAUSE_REDIS), frozen_redis(world):
         await asyncio.sleep(_REDIS_NOTICED_SECONDS)

@@ -1,4 +1,4 @@
-"""Histories of calls that tests of rules begin with: all that is promised was kept in them."""
+"""Histories of calls for tests of rules; all rules are kept in them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def transcript_of(words: int) -> str:
     return " ".join(["heard", *(str(each) for each in range(words))])
 
 
-# Seconds since the call began, at which the replies below are heard; later ones follow at the same pace.
+# Seconds from the start of the call to each reply's sound; later replies follow at the same pace.
 _HEARD_SECONDS = (1.5, 6.8, 15.0, 20.0, 25.0)
 
 
@@ -88,7 +88,7 @@ def a_session(number: int = 1, begin: float = 101.0, end: float = 130.0, **chang
 
 
 def a_call() -> CallFacts:
-    """A call of 30 s without any fault."""
+    """Return a call of 30 s without a fault."""
     return CallFacts(
         "u-1",
         Part.TALKER,
@@ -114,7 +114,7 @@ def a_call() -> CallFacts:
 def a_moved_call(
     at_seconds: float = 110.0, gap_seconds: float = 0.5, kind: FaultKind = FaultKind.KILL_WORKER
 ) -> CallFacts:
-    """A call whose worker was killed, and that went on at another."""
+    """Return a call whose worker was killed, and that continued at another."""
     call = a_call()
     fault = Fault(kind, at_seconds, frozenset({"u-1"}))
     call.faults = [fault]

@@ -1,4 +1,4 @@
-"""Connections of cores that mean harm, beside the callers."""
+"""Hostile connections of cores, beside the callers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ import orjson
 from tests.chaos.instructions_service import HOSTILE
 
 INIT_BYTES: Final = 62_000
-# A message may have 64 KiB, and metadata 512 characters.
+# Limits: 64 KiB for a message, and 512 characters for metadata.
 _METADATA_CHARS: Final = 512
 _CONNECT_SECONDS: Final = 5.0
 _DEEP_LEVELS: Final = (150, 300, 900, 20_000)
 
-# The instructions of callers have these placeholders: so a session is opened.
+# The callers' instructions have these placeholders, so the service opens a session.
 _CONVERSATION: Final = (("tool_turn", "999"), ("hang_up_turn", "999"))
 
 _MASK: Final = b"\1\2\3\4"
@@ -32,13 +32,13 @@ _MASK: Final = b"\1\2\3\4"
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """What one hostile connection sends.
+    """The data that one hostile connection sends.
 
     Attributes:
         messages: WebSocket messages.
         metadata: query parameters of the URL.
-        raw: bytes after the upgrade and the messages, which need be no WebSocket frames.
-        uuid: of its `init`, if it has one.
+        raw: bytes after the upgrade and the messages; they need not be WebSocket frames.
+        uuid: uuid in its `init`; empty without one.
     """
 
     name: str
@@ -49,20 +49,20 @@ class Attack:
 
 
 def attacks(rng: random.Random, victim: str) -> list[Attack]:
-    """Return one attack of each kind, in any order; one takes the name of a caller's memory."""
+    """Return one attack of each kind, in any order; one uses the key of a caller's memory as its uuid."""
     every = [make(rng, victim) for make in _ATTACKS]
     rng.shuffle(every)
     return every
 
 
 def stranger(rng: random.Random) -> Attack:
-    """Return a call that means no harm, and makes a dispatcher and a worker log what becomes of it."""
+    """Return a harmless call, of which a dispatcher and a worker write log lines."""
     uuid = _any_uuid(rng)
     return Attack("stranger", [_init(uuid)], uuid=uuid)
 
 
 async def carry_out(url: str, attack: Attack, seconds: float) -> None:
-    """Connect, send what the attack has, and stay for so long, unless the service ends the connection."""
+    """Connect, send the attack's data, and stay for this time, unless the service ends the connection."""
     timeout = aiohttp.ClientTimeout(total=_CONNECT_SECONDS)
     with contextlib.suppress(aiohttp.ClientError, ConnectionError, TimeoutError):
         if attack.raw:
@@ -98,7 +98,7 @@ async def _send_raw(url: str, attack: Attack, seconds: float) -> None:
             while await reader.read(65_536):
                 pass
     except asyncio.IncompleteReadError:
-        return  # it was not even upgraded
+        return  # the upgrade was refused
     finally:
         writer.close()
 
@@ -156,7 +156,7 @@ def _bad_frames(rng: random.Random, _: str) -> Attack:
         (
             b"\x81\x05hello",  # not masked
             b"\xf1\x80" + _MASK,  # reserved bits
-            b"\x81\xff" + b"\xff" * 8 + _MASK,  # longer than anything
+            b"\x81\xff" + b"\xff" * 8 + _MASK,  # the largest length
             b"\x81\x82" + _MASK + b"\xfe\xfd",  # no UTF-8
             b"\x09\x80" + _MASK,  # a ping in pieces
             os.urandom(4096),

@@ -1,4 +1,4 @@
-"""The web service of OPENAI_URL_INSTRUCTIONS: callers get instructions, hostile calls a wrong answer."""
+"""The web service of OPENAI_URL_INSTRUCTIONS: callers get instructions, and hostile calls a wrong answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aiohttp import web
 from tests.chaos import script
 
 HOSTILE: Final = "hostile-instructions-"
-"""How uuids begin whose instructions are hostile."""
+"""Prefix of the uuids that get a wrong answer."""
 
 WRONG_ANSWER_BYTES: Final = 240_000
 
@@ -19,7 +19,7 @@ class InstructionsService:
     """A small web server.
 
     Attributes:
-        url: for OPENAI_URL_INSTRUCTIONS.
+        url: address for OPENAI_URL_INSTRUCTIONS.
     """
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Words, tools and greetings of a call that are lost with both processes that knew of them (README)."""
+"""Words, tools and greetings of a call that are lost with both processes that knew them (README)."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ KILLS_DISPATCHER = frozenset(
     }
 )
 _KILLS_WORKER = frozenset({FaultKind.KILL_WORKER, FaultKind.KILL_WORKER_WITHOUT_REDIS})
-# A turn is text within this time after its end.
+# Time from the end of a turn to its text.
 TEXT_SECONDS = 2.0
-# A hung dispatcher is found by its workers within this time.
+# Time in which workers detect a hung dispatcher.
 _FOUND_SECONDS = 2.6
-# Words that were said so shortly before a dispatcher hangs may not have left it.
+# Words said this shortly before a dispatcher hangs may not have left it.
 _ON_ITS_WAY_SECONDS = 0.3
-# A caller notices so late that the dispatcher was killed: until then, words go into its connection.
+# Time in which a caller notices a killed dispatcher; until then, its words go into the connection.
 _NOTICED_SECONDS = 1.0
 
 
 def without_lost_words(call: CallFacts) -> CallFacts:
-    """What is no text yet only the dispatcher and the worker have: it is lost where both are (README)."""
+    """Return the call without words that had no text when both processes that held them ended (README)."""
     lost = [*both_lost(call), *_unread(call)]
     if not lost:
         return call
@@ -45,7 +45,7 @@ def without_lost_words(call: CallFacts) -> CallFacts:
 
 
 def both_lost(call: CallFacts) -> Iterator[tuple[float, float]]:
-    """Yield when a call's words were lost, because its dispatcher and its worker were both gone (README)."""
+    """Yield the spans in which a call's words were lost with its dispatcher and its worker (README)."""
     for fault in call.faults:
         if fault.kind is FaultKind.KILL_BOTH:
             yield fault.at_seconds - TEXT_SECONDS, fault.at_seconds
@@ -54,7 +54,7 @@ def both_lost(call: CallFacts) -> Iterator[tuple[float, float]]:
         if died_seconds is None:
             continue
         for frozen in call.frozen:
-            # The worker was stopped, and had not been found.
+            # The worker was stopped, and the stop was not yet detected.
             opened = [each for each in call.sessions if each.opened_seconds <= died_seconds]
             is_stopped = frozen.from_seconds <= died_seconds <= frozen.until_seconds
             if is_stopped and opened and is_frozen(opened[-1], frozen):
@@ -68,7 +68,7 @@ def both_lost(call: CallFacts) -> Iterator[tuple[float, float]]:
 
 
 def _handed_over(call: CallFacts, hang: Fault) -> bool:
-    """Whether a session gave its call to the next one by a dispatcher that hung, and was not found to hang yet."""
+    """Tell whether a session handed its call over by a dispatcher whose hang was not yet detected."""
     found_seconds = hang.at_seconds + _FOUND_SECONDS
     return any(
         session.answering and hang.at_seconds <= session.closed_seconds <= min(found_seconds, call.ended_seconds)
@@ -77,19 +77,19 @@ def _handed_over(call: CallFacts, hang: Fault) -> bool:
 
 
 def was_lost(call: CallFacts, at_seconds: float) -> bool:
-    """Whether what happened at a time was lost with both processes that knew of it."""
+    """Tell whether an event at this time was lost with both processes that knew it."""
     return any(begin <= at_seconds <= end for begin, end in both_lost(call))
 
 
 def _dispatcher_died_seconds(fault: Fault) -> float | None:
-    """Return when a fault killed the dispatcher of a call; None: it did not."""
+    """Return the time at which a fault killed the dispatcher of a call; None: it did not."""
     if fault.kind is FaultKind.HANG_DISPATCHER:
         return fault.until_seconds if fault.was_killed else None
     return fault.at_seconds if fault.kind in KILLS_DISPATCHER else None
 
 
 def _unread(call: CallFacts) -> Iterator[tuple[float, float]]:
-    """Yield when the caller spoke to a hung dispatcher that was killed with all that it had not read (README)."""
+    """Yield the spans in which the caller spoke to a hung dispatcher that was killed before it read (README)."""
     for fault in call.faults:
         if fault.kind is FaultKind.HANG_DISPATCHER and fault.was_killed:
             killed_seconds = fault.until_seconds or call.ended_seconds

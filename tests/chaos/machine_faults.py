@@ -1,4 +1,4 @@
-"""Faults beside the calls, which no caller may notice: of the machine, and of other cores."""
+"""Faults beside the calls, which no caller may notice: faults of the machine, and of other cores."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STRANGER_SECONDS = 1.0
 
 
 async def fill_disk(world: World, pace: Pace, _: random.Random) -> bool:
-    """The temporary folder of all processes is full for a while; another worker is started meanwhile."""
+    """Fill the temporary folder of all processes for a while, and start another worker meanwhile."""
     if not world.disk.is_small:
         return False
     async with _beside(world, FaultKind.FULL_DISK):
@@ -32,7 +32,7 @@ async def fill_disk(world: World, pace: Pace, _: random.Random) -> bool:
                 await world.add_worker()
             except AssertionError as error:
                 what = f"a worker could not start on a full disk: {str(error)[-500:]}"
-                world.book.breaches.append(Breach("process", what, began_seconds))
+                world.run_log.breaches.append(Breach("process", what, began_seconds))
             await asyncio.sleep(max(0.0, began_seconds + pace.disk_seconds - time.monotonic()))
         finally:
             await asyncio.to_thread(world.disk.free)
@@ -41,7 +41,7 @@ async def fill_disk(world: World, pace: Pace, _: random.Random) -> bool:
 
 
 async def stall_stderr(world: World, pace: Pace, rng: random.Random) -> bool:
-    """The reader of stderr stops reading for a while: of one process, or of all."""
+    """Stop reading stderr for a while: of one process, or of all."""
     able = [*well(world.workers), *well(world.dispatchers)]
     if not able:
         return False
@@ -63,7 +63,7 @@ async def stall_stderr(world: World, pace: Pace, rng: random.Random) -> bool:
 
 
 async def _have_lines_logged(world: World, rng: random.Random) -> None:
-    """Connect to every dispatcher, so often that each process has something to log."""
+    """Connect to each dispatcher so often that each process has log lines."""
     async with asyncio.TaskGroup() as group:
         for url in list(world.urls):
             for _ in world.workers:
@@ -79,13 +79,13 @@ async def _stuff(member: Member) -> None:
         try:
             return await asyncio.to_thread(pipes.stuff, member.process.pid) == 0
         except OSError:
-            return True  # it was killed meanwhile
+            return True  # the process was killed meanwhile
 
     await eventually(is_full, _STUFFING_SECONDS)
 
 
 async def hostile_inits(world: World, pace: Pace, rng: random.Random) -> bool:
-    """Other cores connect and send whatever may do harm."""
+    """Connect as other cores, and send harmful data."""
     up = sorted(world.up())
     if not up or not world.urls:
         return False
@@ -100,7 +100,7 @@ async def hostile_inits(world: World, pace: Pace, rng: random.Random) -> bool:
 
 @asynccontextmanager
 async def _beside(world: World, kind: FaultKind, detail: str = "") -> AsyncIterator[None]:
-    """Let every call that is up at any time of the fault know."""
+    """Note the fault in each call that is up at any time of it."""
     fault = Fault(kind, time.monotonic(), frozenset(world.up()), lasts=True, detail=detail)
     world.hit(fault)
     try:

@@ -1,4 +1,4 @@
-"""How long faults last."""
+"""The lengths of faults."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long faults last.
+    """The lengths of faults.
 
     Attributes:
-        stop_seconds: of a stopped worker: it is found dead after 3 s.
-        redis_seconds: of Redis away.
-        stall_seconds: of a Realtime connection that is stalled.
-        refuse_seconds: of a Realtime API that refuses.
-        outage_seconds: of a Realtime API that is down, for running sessions, too.
-        late_seconds: until a late response is created.
-        link_seconds: of a link that cannot be had.
-        deaf_seconds: of a core that does not read.
-        hang_seconds: of a hung dispatcher that wakes up: longer than its workers keep its calls' sessions.
-        probe_seconds: between two liveness probes of a hung dispatcher, which is replaced after the third.
-        disk_seconds: of a full disk.
-        stderr_seconds: of a reader of stderr that does not read.
-        hostile_seconds: of a hostile connection.
-        whole_seconds: until Redis, back from a fault, is taken to know of everything.
+        stop_seconds: time for which a worker is stopped; it is found dead after 3 s.
+        redis_seconds: time for which Redis is away.
+        stall_seconds: time for which a Realtime connection is stalled.
+        refuse_seconds: time for which the Realtime API refuses connections.
+        outage_seconds: time for which the Realtime API is down, also for running sessions.
+        late_seconds: delay of a late response.
+        link_seconds: time for which a link is broken.
+        core_stall_seconds: time for which a core does not read.
+        hang_seconds: time for which a dispatcher hangs: longer than its workers keep its calls' sessions.
+        probe_seconds: interval of liveness probes of a hung dispatcher, which is replaced after the third.
+        disk_seconds: time for which the disk is full.
+        stderr_seconds: time for which stderr is not read.
+        hostile_seconds: length of a hostile connection.
+        whole_seconds: time after a fault of Redis until Redis is assumed to know everything.
     """
 
     stop_seconds: float = 5.0
@@ -33,7 +33,7 @@ class Pace:
     outage_seconds: float = 4.0
     late_seconds: float = 11.0
     link_seconds: float = 2.0
-    deaf_seconds: float = 8.0
+    core_stall_seconds: float = 8.0
     hang_seconds: float = 20.0
     probe_seconds: float = 2.0
     disk_seconds: float = 6.0

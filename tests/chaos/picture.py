@@ -1,4 +1,4 @@
-"""What Redis says of calls and workers, compared with what is."""
+"""A comparison of Redis' view of calls and workers with the processes."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from tests.chaos import sockets
 from tests.chaos.facts import Breach
 from tests.chaos.world import World
 
-# Within this time of a change the picture must be right.
+# Time after a change within which the view must be right.
 SETTLED_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Both sides at one time.
+    """Both views at one time.
 
     Attributes:
-        settled: calls that have been up for `SETTLED_SECONDS`, and are still.
-        known: all that were up within that time.
-        holders: the worker whose session each call has.
-        workers: ids of those that are well.
-        gone: ids of those that ended longer ago than that.
-        listed: `GET /calls`: the worker of each.
-        counted: `GET /workers`: the calls of each.
+        settled: calls that have been up for `SETTLED_SECONDS`, and still are.
+        known: calls that were up at any time within `SETTLED_SECONDS`.
+        holders: worker whose session each call has.
+        workers: ids of the workers that run normally.
+        gone: ids of those that ended more than `SETTLED_SECONDS` ago.
+        listed: worker of each call in `GET /calls`.
+        counted: calls of each worker in `GET /workers`.
     """
 
     at_seconds: float
@@ -41,7 +41,7 @@ class Picture:
 
 
 def differences(picture: Picture) -> Iterator[Breach]:
-    """Where the two sides differ."""
+    """Yield the differences between the two views."""
     for what in _differences(picture):
         yield Breach("picture", what, picture.at_seconds)
 
@@ -69,7 +69,7 @@ def _differences(picture: Picture) -> Iterator[str]:
 
 
 async def take(world: World) -> Picture | None:
-    """A picture of now; None while no dispatcher can tell."""
+    """Return the picture of now; None while no dispatcher answers."""
     before = world.up()
     settled = {
         uuid

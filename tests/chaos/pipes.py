@@ -1,6 +1,6 @@
-"""The reader's side of a process's stderr, full to the last byte.
+"""The reader's side of a process's stderr, which can be filled to the last byte.
 
-uvloop gives its children sockets in place of pipes. Both are filled without waiting, and the process's own writes
+uvloop gives its children sockets instead of pipes. Both are filled without blocking, and the process's own writes
 block as before.
 """
 
@@ -21,10 +21,10 @@ _STDERR: Final = 2
 
 
 def stuff(pid: int) -> int:
-    """Write to a process's stderr until there is room for no more; return how many bytes were written.
+    """Write to a process's stderr until it is full, and return the number of bytes written.
 
     Raises:
-        OSError: the process is gone.
+        OSError: the process has ended.
     """
     copy = sockets.copy_of(pid, _STDERR)
     if copy is None:
@@ -33,7 +33,7 @@ def stuff(pid: int) -> int:
         with socket.socket(fileno=copy) as connection:
             return _stuff(lambda line: connection.send(line, socket.MSG_DONTWAIT))
     os.close(copy)
-    # Another open file of the same pipe: this one does not wait, and the process's own is as it was.
+    # Another open file of the same pipe: this one does not block, and the process's own is unchanged.
     pipe = os.open(f"/proc/{pid}/fd/{_STDERR}", os.O_WRONLY | os.O_NONBLOCK)
     try:
         return _stuff(lambda line: os.write(pipe, line))

@@ -13,17 +13,17 @@ from tests.chaos.pace import Pace
 from tests.chaos.victims import any_dispatcher, any_worker, none_stopped, well, whole_redis
 from tests.chaos.world import Member, World
 
-# An orchestrator replaces a process after so many liveness probes without an answer.
+# Number of failed liveness probes after which an orchestrator replaces a process.
 _FAILED_PROBES = 3
-# A worker must have so many calls whose sessions are replaced at the same time, if that comes soon enough.
+# Number of calls at a worker whose sessions must be replaced at once, if that happens soon enough.
 _COINCIDING_ROLLOVERS = 2
 _LOOK_SECONDS = 0.05
 
 
 async def kill_both(world: World, pace: Pace, rng: random.Random) -> bool:
-    """Kill a worker and a dispatcher that share calls, at the same instant; start others.
+    """Kill a worker and a dispatcher that share calls, at the same instant, and start others.
 
-    Redis is whole, and no other worker is stopped: with all three away, calls begin anew (README).
+    Redis runs, and no other worker is stopped. With all three away, calls start again (README).
     """
     async with whole_redis(world, pace):
         await none_stopped(world, pace)
@@ -39,7 +39,7 @@ async def kill_both(world: World, pace: Pace, rng: random.Random) -> bool:
         detail = f"{worker.id} and {dispatcher.id}"
         now_seconds = time.monotonic()
         world.hit(Fault(FaultKind.KILL_BOTH, now_seconds, on_worker & at_dispatcher, detail=detail))
-        # Calls that lost one of the two.
+        # Calls that lost one of the two processes.
         if calls := on_worker - at_dispatcher:
             world.hit(Fault(FaultKind.KILL_WORKER, now_seconds, calls, detail=worker.id))
         if calls := at_dispatcher - on_worker:
@@ -52,7 +52,7 @@ async def kill_both(world: World, pace: Pace, rng: random.Random) -> bool:
 
 
 async def hang_dispatcher(world: World, pace: Pace, rng: random.Random) -> bool:
-    """Stop a dispatcher for longer than any bound, or until a liveness probe has it replaced."""
+    """Stop a dispatcher for longer than any bound, or until failed liveness probes replace it."""
     async with whole_redis(world, pace):
         await none_stopped(world, pace)
         dispatcher = any_dispatcher(world, rng)
@@ -83,7 +83,7 @@ async def hang_dispatcher(world: World, pace: Pace, rng: random.Random) -> bool:
 
 
 async def _until_found_dead(world: World, member: Member, interval_seconds: float) -> None:
-    """Probe a process as an orchestrator does; return after so many probes in a row without an answer."""
+    """Probe a process as an orchestrator does, and return after the limit of failed probes in a row."""
     failed = 0
     while failed < _FAILED_PROBES:
         alive = await world.is_alive(member, interval_seconds)
@@ -91,7 +91,7 @@ async def _until_found_dead(world: World, member: Member, interval_seconds: floa
 
 
 async def drain_in_rollover(world: World, _: Pace, rng: random.Random) -> bool:
-    """SIGTERM a worker while it replaces the sessions of calls, behind the start of another worker."""
+    """Send SIGTERM to a worker while it replaces sessions of calls, after another worker has started."""
     new = await world.add_worker()
     deadline_seconds = time.monotonic() + world.rollover_seconds
     while True:
@@ -112,7 +112,7 @@ async def drain_in_rollover(world: World, _: Pace, rng: random.Random) -> bool:
 
 
 async def _rollovers(world: World, *, but: Member) -> list[tuple[Member, frozenset[str]]]:
-    """Workers, and calls that have two sessions there: one that may answer, and one that stands by."""
+    """Return workers, and calls with two sessions there: one that may answer, and one on standby."""
     live = await world.live()
     found = []
     for worker in well(world.workers):

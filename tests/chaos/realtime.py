@@ -1,4 +1,4 @@
-"""The Realtime simulator as a process of its own, controlled over HTTP."""
+"""The Realtime simulator in its own process, controlled over HTTP."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 
-# What is remembered of ended sessions: those of all calls that are up, many times over.
+# Number of ended sessions kept: many times the calls that are up.
 _HISTORY = 4000
 
 
 class RealtimeProcess:
-    """A running simulator. Made by `start`.
+    """A running simulator, made by `start`.
 
     Attributes:
-        url: for OPENAI_BASE_URL.
-        port: where workers connect to.
+        url: address for OPENAI_BASE_URL.
+        port: port that workers connect to.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
@@ -41,7 +41,7 @@ class RealtimeProcess:
 
     @classmethod
     async def start(cls, *arguments: str) -> RealtimeProcess:
-        """Start it with these options more, and return when it listens."""
+        """Start it with these further options, and return when it listens."""
         command = (sys.executable, "-m", "common.runtime.cli", "simulate", "--port", "0", "--no-audio")
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -64,7 +64,7 @@ class RealtimeProcess:
         return self._process.pid
 
     async def stop(self) -> None:
-        """End it."""
+        """End the process."""
         await self._http.close()
         if self._process.returncode is None:
             self._process.terminate()
@@ -76,25 +76,25 @@ class RealtimeProcess:
                 await self._process.wait()
 
     async def live(self) -> list[dict[str, Any]]:
-        """Brief reports of the sessions that are open."""
+        """Return brief reports of the open sessions."""
         report = await self._get(live="1", brief="1")
         return list(report["live"])
 
     async def sessions_of(self, uuid: str) -> list[Session]:
-        """All sessions of a call, in order of opening: its uuid may be a part of another call's."""
+        """Return the sessions of a call, in order of opening. A uuid may be a part of another call's uuid."""
         report = await self._get(mentions=uuid)
         reports = (*report["live"], *report["ended"])
         sessions = (Session.of(each) for each in reports if script.uuid_in(each["instructions"]) == uuid)
         return sorted(sessions, key=lambda session: session.number)
 
     async def counters(self) -> dict[str, Any]:
-        """Connection attempts, requests and tokens: in all, and by the second."""
+        """Return connection attempts, requests and tokens: in total, and by the second."""
         async with self._http.get(f"{self._control_url}/counters") as answer:
             report: dict[str, Any] = orjson.loads(await answer.read())
             return report
 
     async def fault(self, fault: str, **arguments: Any) -> bool:
-        """Command a fault; False if the session that was named is gone."""
+        """Command a fault; return False if the named session has ended."""
         async with self._http.post(f"{self._control_url}/faults", json={"fault": fault, **arguments}) as answer:
             return answer.status == 200
 

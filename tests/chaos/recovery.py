@@ -1,4 +1,4 @@
-"""How long a fault keeps a caller from being heard, seen from the Realtime API's side."""
+"""The time for which a fault keeps a caller from being heard, seen from the Realtime API."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 from tests.chaos.facts import CallFacts, Fault, FaultKind, Spans
 
-# What takes a call's session, worker or connection from it; the others are not to be noticed at all.
+# Faults that take a call's session, worker or connection; a caller may not notice others at all.
 RECOVERED = frozenset(
     {
         FaultKind.KILL_WORKER,
@@ -27,18 +27,18 @@ RECOVERED = frozenset(
     }
 )
 
-# Audio that comes so long after a fault was on its way, or the fault had not struck yet.
+# Audio within this time after a fault was on its way, or the fault had not struck yet.
 _STRUCK_SECONDS = 0.3
-# A call that lasted so long behind a fault should have recovered from it.
+# Time after a fault in which a call should have recovered.
 _PATIENCE_SECONDS = 15.0
 
 
 def recovery_seconds(call: CallFacts, fault: Fault) -> float | None:
-    """From a fault to the caller's audio flowing into a session that may answer.
+    """Return the time from a fault to the caller's audio in a session that may answer.
 
     Returns:
-        0 if it never stopped, `inf` if it did not come back; None if that cannot be told: it was not heard at the
-        time, or the call ended before.
+        0 if the audio never stopped; `inf` if it did not return. None if this is unknown, because the caller was
+        not heard at the time or the call ended before.
     """
     at_seconds = fault.at_seconds
     spans = hearing(call)
@@ -53,7 +53,7 @@ def recovery_seconds(call: CallFacts, fault: Fault) -> float | None:
 
 
 def hearing(call: CallFacts) -> Spans:
-    """When the caller's audio flowed into a session that might answer: in order, without overlaps."""
+    """Return the spans in which audio flowed into a session that might answer: in order, without overlaps."""
     spans = sorted(
         (max(begin, first), min(end, last))
         for session in call.sessions

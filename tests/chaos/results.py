@@ -1,4 +1,4 @@
-"""What came of a run, and its table."""
+"""The result of a run, and its table."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.chaos.recovery import RECOVERED, recovery_seconds
 
 
 class Results:
-    """Figures of a run, gathered call by call.
+    """The figures of a run, gathered call by call.
 
     Attributes:
-        faults: all that were carried out.
-        breaches: all that was found wrong.
+        faults: all faults that were carried out.
+        breaches: all breaches that were found.
     """
 
     def __init__(self, faults: list[Fault], breaches: list[Breach]) -> None:
@@ -37,7 +37,7 @@ class Results:
         self._recoveries: dict[FaultKind, list[float]] = defaultdict(list)
 
     def add(self, call: CallFacts) -> None:
-        """Count a call that is over."""
+        """Count a call that has ended."""
         self.calls += 1
         self.turns += len(call.utterances)
         self.transcripts += len(call.transcripts)
@@ -57,11 +57,11 @@ class Results:
                 self._recoveries[fault.kind].append(seconds)
 
     def recoveries(self, kind: FaultKind) -> list[float]:
-        """Of every call that a fault of this kind hit: seconds."""
+        """Return the recovery times of all calls that a fault of this kind hit, in seconds."""
         return self._recoveries[kind]
 
     def table(self) -> str:
-        """For people."""
+        """Return the table for people."""
         broken = {breach.uuid for breach in self.breaches if breach.uuid}
         rows = [("fault", "done", "survived", "calls hit", "recovery p50", "p99", "max")]
         for kind in FaultKind:

@@ -1,4 +1,4 @@
-"""A chaos run: callers, faults, and somebody who looks whether all that was promised is kept."""
+"""A chaos run: callers, faults, and checks of the rules."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ from tests.chaos.facts import Breach, CallFacts, FaultKind
 from tests.chaos.pace import Pace
 from tests.chaos.results import Results
 from tests.chaos.story import story
-from tests.chaos.victims import Over
+from tests.chaos.victims import RunEnded
 from tests.chaos.world import World
 from tests.helpers import eventually
 
 _PROGRESS_SECONDS = 5.0
 _LOOK_SECONDS = 0.05
-# A fault that finds no victim (all others of its kind are down, nobody is talking) is tried again.
+# Interval at which a fault is retried while it has no victim (all others of its kind are down, no caller speaks).
 _ATTEMPTS = 10
 _ATTEMPT_SECONDS = 0.5
-# A session whose caller is gone is closed after CALL_RECONNECT_SECONDS; what a dead dispatcher held, by its lease.
+# Sessions close CALL_RECONNECT_SECONDS after their caller is gone; a dead dispatcher's calls end with its lease.
 _LEFTOVER_SECONDS = 20.0
-# What a process may grow by during a run of any length: buffers and caches are warm after a minute.
+# Memory by which a process may grow in any run: buffers and caches are warm after a minute.
 _GROWTH_BYTES = 48 * 1024 * 1024
-# Calls with a breach whose story is told, and how many log lines of each.
+# Number of calls with a breach whose story is printed, and of log lines for each.
 _STORIES = 20
 _SHOWN_LINES = 30
 
 
-# Behind a round of all kinds.
+# Quiet time after a round of all kinds.
 QUIET_SECONDS = 22.0
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a run is to be.
+    """The options of a run.
 
     Attributes:
-        seed: of everything that is drawn.
-        calls: at once.
-        duration_seconds: from the first call to the last fault.
-        kinds: faults that there are; none: none.
-        pace: how long they last.
-        gap_seconds: between two faults, at least and at most.
-        quiet_seconds: behind each round of all kinds: what waits for Redis is done meanwhile, too.
-        ramp_seconds: over which the first calls begin.
-        rollover_seconds: after which workers replace a session.
-        patience_seconds: for faults that wait for their moment when the time is over.
+        seed: seed of all draws.
+        calls: number of calls at once.
+        duration_seconds: time from the first call to the last fault.
+        kinds: kinds of faults; empty: no faults.
+        pace: lengths of the faults.
+        gap_seconds: minimum and maximum time between two faults.
+        quiet_seconds: quiet time after each round of all kinds, in which faults that wait for Redis also happen.
+        ramp_seconds: time in which the first calls begin.
+        rollover_seconds: age at which workers replace a session.
+        patience_seconds: time for faults that still wait for their moment at the end.
     """
 
     seed: int
@@ -73,10 +73,10 @@ class Options:
 
 
 class ChaosRun:
-    """One run.
+    """One chaos run.
 
     Args:
-        options: what it is to be.
+        options: options of the run.
         say: takes lines for people.
     """
 
@@ -84,7 +84,7 @@ class ChaosRun:
         self._options = options
         self._say = say
         self._world = World(rollover_seconds=options.rollover_seconds)
-        self._results = Results(self._world.book.faults, self._world.book.breaches)
+        self._results = Results(self._world.run_log.faults, self._world.run_log.breaches)
         self._began_seconds = 0.0
         self._stopping = asyncio.Event()
         self._acting: set[asyncio.Task[None]] = set()
@@ -93,7 +93,7 @@ class ChaosRun:
         self._stories = 0
 
     async def run(self) -> Results:
-        """Do it; returns what came of it."""
+        """Run, and return the result."""
         options = self._options
         self._say(
             f"seed {options.seed}: {options.calls} calls at once for {options.duration_seconds:g} s,"
@@ -115,7 +115,7 @@ class ChaosRun:
     # Calls
 
     async def _slot(self, number: int) -> None:
-        """One call after the other."""
+        """Hold one call after the other."""
         options = self._options
         rng = random.Random(f"{options.seed}/{number}")
         await asyncio.sleep(options.ramp_seconds * number / max(1, options.calls))
@@ -145,27 +145,27 @@ class ChaosRun:
         world.forget(caller.uuid)
 
     async def _complete(self, caller: Caller) -> None:
-        """Learn the rest of what is to be known of a call."""
+        """Collect the remaining facts of a call."""
         world, facts = self._world, caller.facts
         facts.sessions = await world.realtime.sessions_of(caller.uuid)
         self._note_refusals(facts)
         facts.tool_runs = world.tool_runs_of(caller.uuid)
         facts.pins = world.pins_of(caller.uuid)
         facts.restorations = world.restorations_of(caller.uuid)
-        facts.frozen = [each for each in world.book.frozen if each.until_seconds > facts.started_seconds]
+        facts.frozen = [each for each in world.run_log.frozen if each.until_seconds > facts.started_seconds]
         facts.heard = await asyncio.to_thread(_listen, caller)
 
     def _note_refusals(self, facts: CallFacts) -> None:
-        """Let the call know of the fault that its refused `response.create` was."""
-        book = [fault for fault in self._world.book.faults if fault.kind is FaultKind.REFUSE_ANSWER]
+        """Note the fault that refused this call's `response.create`."""
+        refusals = [fault for fault in self._world.run_log.faults if fault.kind is FaultKind.REFUSE_ANSWER]
         for struck in (each for session in facts.sessions for each in session.struck if each.name == "rejection"):
-            earlier = [fault for fault in book if fault.at_seconds <= struck.until_seconds]
+            earlier = [fault for fault in refusals if fault.at_seconds <= struck.until_seconds]
             if earlier and facts.uuid not in earlier[-1].calls:
                 earlier[-1].calls |= {facts.uuid}
                 facts.faults.append(earlier[-1])
 
     def _finish(self) -> None:
-        """No new calls; those that are up come to their end."""
+        """Stop new calls, and let the running ones come to their end."""
         self._stopping.set()
         for caller in self._world.callers.values():
             caller.finish.set()
@@ -173,7 +173,7 @@ class ChaosRun:
     # Faults
 
     async def _carry_out(self) -> None:
-        """Everything that the seed has drawn, at its time; returns when all of it is over."""
+        """Carry out all drawn faults at their times, and return when all have ended."""
         options = self._options
         rng = random.Random(f"{options.seed}/faults")
         steps = schedule.draw(
@@ -200,20 +200,20 @@ class ChaosRun:
         for _ in range(_ATTEMPTS):
             try:
                 done = await ACTS[kind](self._world, self._options.pace, rng)
-            except Over:
-                self._say(f"{self._now():6.1f} s  {kind.value}: not done any more")
+            except RunEnded:
+                self._say(f"{self._now():6.1f} s  {kind.value}: skipped at the end of the run")
                 return
             self._acted_seconds = time.monotonic()
             if done:
                 return
             await asyncio.sleep(_ATTEMPT_SECONDS)
         self._results.impossible[kind] += 1
-        self._say(f"{self._now():6.1f} s  {kind.value}: nobody to do it to")
+        self._say(f"{self._now():6.1f} s  {kind.value}: no victim")
 
     # What goes on all the time
 
     async def _watch_ami(self) -> None:
-        """Asterisk ends calls when avr-ami asks for it."""
+        """End calls for which avr-ami is asked to hang up, as Asterisk does."""
         requests = self._world.ami.requests
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
@@ -242,7 +242,7 @@ class ChaosRun:
             )
 
     async def _inspect(self) -> None:
-        """In quiet times, Redis must tell of what is."""
+        """Check in quiet times that Redis agrees with the processes."""
         wrong: set[str] = set()
         while True:
             await asyncio.sleep(1.0)
@@ -254,7 +254,7 @@ class ChaosRun:
                 wrong.clear()
                 continue
             found = {breach.what: breach for breach in picture.differences(taken)}
-            # What is wrong once may have changed between one question and the next.
+            # A single difference may be a change between two requests.
             for what in sorted(found.keys() & wrong):
                 self._note(found.pop(what))
             wrong = set(found)
@@ -266,7 +266,7 @@ class ChaosRun:
     # The end
 
     async def _look_for_leftovers(self) -> None:
-        """Nothing is left of any call, and everything ends when it is told to."""
+        """Check that no call leaves anything behind, and that all processes end when told to."""
         world = self._world
 
         async def no_sessions() -> bool:
@@ -306,7 +306,7 @@ class ChaosRun:
         self._show_breaches()
 
     def _show_breaches(self) -> None:
-        """Say those that were not yet said, with what was logged of their call."""
+        """Print new breaches, with the log lines of their calls."""
         for breach in self._results.breaches[self._shown :]:
             self._shown += 1
             at_seconds = breach.at_seconds - self._began_seconds
@@ -316,7 +316,7 @@ class ChaosRun:
             )
 
     def _show_story(self, call: CallFacts) -> None:
-        """Say what happened in a call, and what was logged of it."""
+        """Print the story of a call, and its log lines."""
         self._stories += 1
         if self._stories > _STORIES:
             return
@@ -336,14 +336,14 @@ def _listen(caller: Caller) -> list[Any]:
 
 
 def _vocabulary(facts: CallFacts) -> set[str]:
-    """Every word that the model has said in any session of the call."""
+    """Return all words that the model said in any session of the call."""
     said = (item.said for session in facts.sessions for item in session.items)
     return {word for text in said for word in text.split()} | {"greeting", *announcements.WORDS}
 
 
 @contextlib.asynccontextmanager
 async def _beside(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Do things meanwhile; what they raise ends the run."""
+    """Run coroutines meanwhile; their exceptions end the run."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(each) for each in work]
         try:

@@ -1,4 +1,4 @@
-"""Which fault comes when: drawn from the seed before anything begins."""
+"""The order and times of faults, drawn from the seed before the run begins."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.chaos.facts import FaultKind
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A fault, so long after the start."""
+    """A fault, and its time after the start."""
 
     at_seconds: float
     kind: FaultKind
@@ -26,15 +26,15 @@ def draw(
     quiet_seconds: float,
     first_seconds: float,
 ) -> list[Step]:
-    """Every kind once, in any order, then a quiet time; and so on until the end.
+    """Draw all kinds once in any order, then a quiet time, and repeat until the end.
 
     Args:
-        rng: decides.
-        kinds: that there are.
-        duration_seconds: no step is later.
-        gap_seconds: between two faults, at least and at most.
-        quiet_seconds: behind each round, in which nothing is done.
-        first_seconds: of the first fault.
+        rng: source of the draws.
+        kinds: kinds of faults.
+        duration_seconds: time of the last possible step.
+        gap_seconds: minimum and maximum time between two faults.
+        quiet_seconds: time without faults after each round.
+        first_seconds: time of the first fault.
     """
     steps: list[Step] = []
     at_seconds = first_seconds

@@ -1,4 +1,4 @@
-"""What a caller is going to do in a call, and what the model is told to do in it: drawn at random."""
+"""A caller's plan for a call, and the model's instructions for it: drawn at random."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import orjson
 from tests.chaos.call_rules import HANG_UP, TOOL
 from tests.chaos.speech import Speech, recorded, spoken
 
-# Lengths that cannot be taken for each other, should a turn be lost or come twice.
+# Lengths that differ enough to identify a turn that is lost or comes twice.
 _LENGTHS = (2, 5, 8)
 _RECORDED_SHARE = 0.1
 _BARGE_IN_SHARE = 0.3
@@ -20,17 +20,17 @@ _AGENT_HANGS_UP_SHARE = 0.25
 _ABRUPT_SHARE = 0.1
 _NEVER = 999
 
-# OPENAI_INSTRUCTIONS: names in braces are metadata of the call, and its uuid.
+# OPENAI_INSTRUCTIONS: names in braces are metadata of the call, or its uuid.
 _ASK = "{tool_turn}"
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Something to say.
+    """Words of a caller.
 
     Attributes:
-        barges_in: into what the agent is saying, else after it.
-        pause_seconds: of the agent's words that are listened to first, or of silence.
+        barges_in: whether the caller speaks while the agent does, not after it.
+        pause_seconds: time of the agent's words, or of silence, before the caller speaks.
     """
 
     speech: Speech
@@ -40,12 +40,12 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One call.
+    """The plan of one call.
 
     Attributes:
-        tool_turn: the turn in which the model asks for the tool; `_NEVER`: in none.
-        agent_hangs_up: whether the model ends the call behind the last turn.
-        abrupt: the caller hangs up in the middle of the last answer.
+        tool_turn: turn in which the model calls the tool; `_NEVER`: in none.
+        agent_hangs_up: whether the model ends the call after the last turn.
+        abrupt: whether the caller hangs up within the last answer.
     """
 
     turns: tuple[Turn, ...]
@@ -55,7 +55,7 @@ class Script:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """Query parameters of the call, which fill the placeholders of `instructions`."""
+        """Return the query parameters of the call, which fill the placeholders of `instructions`."""
         last = sum(len(turn.speech.turns) for turn in self.turns)
         return {
             "from": "+390212345",
@@ -66,7 +66,7 @@ class Script:
 
 
 def draw(rng: random.Random) -> Script:
-    """A call of two to five turns."""
+    """Draw a call of two to five turns."""
     turns = tuple(_turn(rng, first=number == 0) for number in range(rng.randint(2, 5)))
     agent_hangs_up = rng.random() < _AGENT_HANGS_UP_SHARE
     return Script(
@@ -87,25 +87,25 @@ _UUID = re.compile(r"You are rehearsed in call ([\w-]+)\.")
 
 
 def instructions() -> str:
-    """What the service tells the model of every call: which it is, and when it uses its tools."""
+    """Return the instructions of all calls: the call's uuid, and the turns with tools."""
     calls = [
         f'{{"turn": {_ASK}, "name": "{TOOL}", "arguments": {{"ask": "{_ASK}"}}}}',
         f'{{"turn": {{hang_up_turn}}, "name": "{HANG_UP}"}}',
     ]
-    # What the worker tells the model in brackets is no turn of the caller's.
+    # A worker's notes in brackets to the model are not turns of the caller.
     behaviour = orjson.dumps({"greeting_words": 5, "words": 8, "notes_are_turns": False}).decode().rstrip("}")
     return f'You are rehearsed in call {{uuid}}.\nsimulator: {behaviour}, "tool_calls": [{", ".join(calls)}]}}'
 
 
 def uuid_in(text: str) -> str:
-    """The call that instructions are of; empty if they are of none."""
+    """Return the call of these instructions; empty if they are of no call."""
     found = _UUID.search(text)
     return found[1] if found else ""
 
 
 def tool_source(log: str, seconds: float) -> str:
-    """The tool, as a file of TOOLS_DIR: it writes down which worker runs it, and takes a while."""
-    return f'''"""Looks something up, and writes down that it does."""
+    """Return the source of the tool, a file of TOOLS_DIR that records its worker and then waits."""
+    return f'''"""Looks something up, and records the run."""
 
 import asyncio
 import json

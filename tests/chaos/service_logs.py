@@ -1,4 +1,4 @@
-"""What the processes under test log: kept by call, and looked through for what nobody had foreseen."""
+"""The log lines of the processes under test: kept by call, and searched for exceptions."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _SHOWN_CHARS = 2000
 
 
 class ServiceLogs:
-    """The lines of all processes, each read once."""
+    """The log lines of all processes, each read once."""
 
     def __init__(self) -> None:
         self._of_calls: dict[str, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
         self._read: dict[ServiceProcess, int] = {}
 
     def read(self, processes: Iterable[ServiceProcess]) -> list[Breach]:
-        """Take what is new; an exception that is logged is a breach."""
+        """Read new lines; a logged exception is a breach."""
         breaches = []
         for process in processes:
             name = f"{process.name} {process.pid}"
@@ -36,9 +36,9 @@ class ServiceLogs:
         return breaches
 
     def of(self, uuid: str) -> list[tuple[str, dict[str, Any]]]:
-        """Of a call, in order of time: (process, line)."""
+        """Return the lines of a call in order of time: (process, line)."""
         return sorted(self._of_calls.get(uuid, []), key=lambda entry: str(entry[1].get("timestamp", "")))
 
     def forget(self, uuid: str) -> None:
-        """A call is judged: its lines are not needed any more."""
+        """Drop the lines of a call that was judged."""
         self._of_calls.pop(uuid, None)

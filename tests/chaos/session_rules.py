@@ -1,4 +1,4 @@
-"""What is promised of a call's Realtime sessions, workers and links, as rules over its facts."""
+"""Rules of a call's Realtime sessions, workers and links, as checks of its facts."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import math
 from collections.abc import Iterable, Iterator
 
 from tests.chaos.facts import Breach, CallFacts, Fault, FaultKind, Frozen, Session, Spans
-from worker.session.session_runner import LEAST_ROLLOVER_PART
+from worker.config.session_config import LEAST_ROLLOVER_PART
 
-# Two connections have no order in common: what is done on both at once may be seen so far apart.
+# Two connections have no common order, so simultaneous events may appear this far apart.
 OVERLAP_SECONDS = 0.25
-# A worker that wakes needs a moment to find out that it has slept.
+# Time in which a worker that wakes detects its stop.
 WAKE_SECONDS = 1.0
-# A call that lost its link is back, or moved, after this time.
+# Time after which a call that lost its link is attached again, or moved.
 ATTACH_SECONDS = 2.0
-# What a fault does to a call is over after this time.
+# Time after which a fault no longer affects a call.
 NEAR_SECONDS = 10.0
 
 
 def one_session(call: CallFacts) -> Iterator[Breach]:
-    """At most one session may answer; that of a worker that is stopped cannot."""
+    """Check that at most one session may answer; a stopped worker's session cannot."""
     for older, newer in itertools.combinations(call.sessions, 2):
         both = _common(_awake(call, older), _awake(call, newer))
         seconds = sum(end - begin for begin, end in both)
@@ -30,7 +30,7 @@ def one_session(call: CallFacts) -> Iterator[Breach]:
 
 
 def woken(call: CallFacts) -> Iterator[Breach]:
-    """A worker that wakes does nothing with a call that was moved meanwhile."""
+    """Check that a worker that wakes does nothing with a call that was moved meanwhile."""
     for frozen, session in itertools.product(call.frozen, call.sessions):
         moved = any(frozen.from_seconds < each.opened_seconds < frozen.until_seconds for each in call.sessions)
         late = session.last_event_seconds - frozen.until_seconds
@@ -40,7 +40,7 @@ def woken(call: CallFacts) -> Iterator[Breach]:
 
 
 def epochs(call: CallFacts) -> Iterator[Breach]:
-    """They never go back, and no two pins share one."""
+    """Check that epochs never go back, and that no two pins share one."""
     for before, after in itertools.pairwise(call.pins):
         if after.epoch <= before.epoch:
             what = f"{before.worker} at epoch {before.epoch}, then {after.worker} at {after.epoch}"
@@ -48,9 +48,9 @@ def epochs(call: CallFacts) -> Iterator[Breach]:
 
 
 def final_session(call: CallFacts) -> Session | None:
-    """The one that might answer at the end: what it knows is what the model was told."""
+    """Return the last session that might answer, which knows all that the model was told."""
     answering = [session for session in call.sessions if session.answering]
-    # One that was opened last may have been given up again, and the one before it went on.
+    # A session opened last may have been abandoned for the one before it.
 
     def end(session: Session) -> tuple[float, int]:
         return min(session.answering[-1][1], call.ended_seconds), session.number
@@ -59,7 +59,7 @@ def final_session(call: CallFacts) -> Session | None:
 
 
 def ended_in_a_stop(call: CallFacts) -> bool:
-    """Whether the caller hung up before a stopped worker was found: nobody could tell its model of the end."""
+    """Tell whether the caller hung up before a worker's stop was detected, so that its model was not told."""
     final = final_session(call)
     return final is not None and any(
         is_frozen(final, frozen)
@@ -69,7 +69,7 @@ def ended_in_a_stop(call: CallFacts) -> bool:
 
 
 def _awake(call: CallFacts, session: Session) -> Spans:
-    """When a session might answer, its worker was awake, and the call was up."""
+    """Return the spans in which a session might answer, its worker was awake, and the call was up."""
     end_of_all = min(session.closed_seconds, call.ended_seconds)
     spans = [(begin, min(end, end_of_all)) for begin, end in session.answering if begin < end_of_all]
     for frozen in call.frozen:
@@ -79,7 +79,7 @@ def _awake(call: CallFacts, session: Session) -> Spans:
 
 
 def is_frozen(session: Session, frozen: Frozen) -> bool:
-    """Whether it is a session of the worker that was stopped: a port may be used again."""
+    """Tell whether the session is the stopped worker's: a port may be used again."""
     return session.peer in frozen.peers and session.opened_seconds < frozen.from_seconds
 
 
@@ -96,7 +96,7 @@ def _common(one: Spans, other: Spans) -> list[tuple[float, float]]:
 
 
 def attached(call: CallFacts) -> Iterator[Breach]:
-    """A link that was cut and can be had again costs no session."""
+    """Check that a link that was cut, and can be attached again, costs no session."""
     others = [fault for fault in call.faults if fault.kind is not FaultKind.CUT_LINK]
     for fault in call.faults:
         if fault.kind is not FaultKind.CUT_LINK or any(_is_near(other, fault.at_seconds) for other in others):
@@ -110,6 +110,6 @@ def attached(call: CallFacts) -> Iterator[Breach]:
 
 
 def _is_near(other: Fault, at_seconds: float) -> bool:
-    """Whether another fault may be the reason of what follows."""
+    """Tell whether another fault may be the reason."""
     until_seconds = math.inf if other.until_seconds is None and other.lasts else other.until_seconds
     return other.at_seconds - ATTACH_SECONDS < at_seconds < (until_seconds or other.at_seconds) + NEAR_SECONDS

@@ -1,7 +1,7 @@
-"""TCP connections of other processes: whose they are, and how to cut one while both ends live.
+"""TCP connections of other processes: their owners, and a way to cut one while both ends live.
 
-A process may take a copy of a socket of its child (pidfd_getfd(2), Linux 5.6) and shut the connection down: the
-peers see it end, and nobody has closed it.
+A process may take a copy of a socket of its child (pidfd_getfd(2), Linux 5.6) and shut the connection down. Its
+peers see the end, although neither of them closed it.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ _PIDFD_GETFD = 438
 
 
 class CannotCutError(Exception):
-    """This machine does not allow it: a container without ptrace, or another kernel."""
+    """A machine that does not allow cuts: a container without ptrace, or another kernel."""
 
 
 def peers_of(pid: int, port: int) -> frozenset[str]:
-    """The process's own ends, `address:port`, of its connections to a port."""
+    """Return the process's own ends, `address:port`, of its connections to a port."""
     return frozenset(
         f"{plain(each.laddr.ip)}:{each.laddr.port}" for each in _established(pid) if each.raddr.port == port
     )
 
 
 def cut(pid: int, port: int, peer_pid: int) -> int:
-    """Cut the connections that a process has accepted on a port from another; returns how many.
+    """Cut the connections that a process has accepted on a port from another, and return their number.
 
     Raises:
-        CannotCutError: it is not allowed here.
+        CannotCutError: this machine does not allow cuts.
     """
     # A socket for both families has IPv4 peers in the form of IPv6.
     theirs = {(plain(each.laddr.ip), each.laddr.port) for each in _established(peer_pid)}
@@ -55,10 +55,10 @@ def _established(pid: int) -> list[Any]:
 
 
 def copy_of(pid: int, number: int) -> int | None:
-    """Return a copy of an open file of another process; None: the process or the file is gone.
+    """Return a copy of an open file of another process; None if the process or the file no longer exists.
 
     Raises:
-        CannotCutError: it is not allowed here.
+        CannotCutError: this machine does not allow cuts.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     try:
@@ -72,7 +72,7 @@ def copy_of(pid: int, number: int) -> int | None:
     if copy < 0:
         reason = ctypes.get_errno()
         if reason in (errno.EBADF, errno.ESRCH):
-            return None  # it was closed meanwhile
+            return None  # the file was closed meanwhile
         raise CannotCutError(f"pidfd_getfd: {os.strerror(reason)}")
     return copy
 
@@ -85,5 +85,5 @@ def _shut_down(pid: int, number: int) -> bool:
         try:
             connection.shutdown(socket.SHUT_RDWR)
         except OSError:
-            return False  # it has ended by itself
+            return False  # the connection has ended by itself
     return True

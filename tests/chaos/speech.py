@@ -1,4 +1,4 @@
-"""What callers say, and how many words the simulator hears in it: it counts them by the length of each turn."""
+"""The speech of callers, and the simulator's word count of it, which depends on the length of each turn."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _FRAME_SAMPLES = 480
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """Something to say: PCM16 at 8 kHz, and the words that the simulator hears in each of its turns."""
+    """Speech as PCM16 at 8 kHz, with the number of words that the simulator hears in each turn."""
 
     pcm: bytes
     turns: tuple[int, ...]
 
     @property
     def seconds(self) -> float:
-        """How long it takes to say."""
+        """Return the length of the speech."""
         return len(self.pcm) / SAMPLE_BYTES / SAMPLE_RATE_HZ
 
 
 @functools.cache
 def spoken(words: int) -> Speech:
-    """So many words in one turn, in the simulator's own voice."""
+    """Return this many words in one turn, in the simulator's own voice."""
     said = [_WORDS[number % len(_WORDS)] for number in range(words)]
     pcm24k = np.frombuffer(WordVoice(said, WORD_MS).pcm(0, words * WORD_MS), "<i2")
     return _heard(pcm24k[::3].tobytes())
@@ -43,12 +43,12 @@ def spoken(words: int) -> Speech:
 
 @functools.cache
 def recorded() -> Speech:
-    """Recorded speech, with the pauses that people make."""
+    """Return recorded speech, with natural pauses."""
     return _heard(read_wav(_RECORDED))
 
 
 def _heard(pcm: bytes) -> Speech:
-    """Listens as a session of the simulator does, by its default settings."""
+    """Count the words as a session of the simulator does, by its default settings."""
     ear = InputAudio()
     ear.configure(threshold=0.5, silence_ms=500, prefix_ms=300, trims_silence=True)
     samples = np.frombuffer(pcm + bytes(SAMPLE_RATE_HZ * SAMPLE_BYTES), "<i2").repeat(3)

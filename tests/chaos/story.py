@@ -1,4 +1,4 @@
-"""A call's facts in the order of time, for whoever has to find out what went wrong."""
+"""A call's facts in order of time, for the analysis of a breach."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.chaos.facts import CallFacts, Item, Session
 
 
 def story(call: CallFacts, *, zero_seconds: float) -> list[str]:
-    """Lines that tell what happened in a call; times count from `zero_seconds`."""
+    """Return lines about the events of a call; times count from `zero_seconds`."""
     events = sorted(_events(call), key=lambda event: event[0])
     lines = [f"{at_seconds - zero_seconds:7.2f} s  {what}" for at_seconds, what in events if at_seconds < math.inf]
     for session in call.sessions:
@@ -77,5 +77,5 @@ def _shown(item: Item) -> str:
 
 def _heard(call: CallFacts) -> Iterator[str]:
     for word in call.heard:
-        share = "" if word.whole else f"~{word.share:.1f}"
+        share = "" if word.fully_heard else f"~{word.share:.1f}"
         yield f"{word.word}{share}@{word.at_seconds:.1f}"

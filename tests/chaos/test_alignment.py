@@ -35,7 +35,7 @@ def _words(
     )
 
 
-def test_the_same_costs_nothing() -> None:
+def test_equal_sequences_cost_nothing() -> None:
     found = _words("a b c", "a b c")
     assert found is not None
     assert (found.cost, found.left, found.right) == (0, (), ())
@@ -52,7 +52,7 @@ def test_the_same_costs_nothing() -> None:
         ("a b", "b a", 2, (0,), (1,)),
     ],
 )
-def test_what_has_no_counterpart_is_named(
+def test_element_without_counterpart_is_named(
     left: str, right: str, cost: float, over_left: tuple[int, ...], over_right: tuple[int, ...]
 ) -> None:
     found = _words(left, right)
@@ -63,12 +63,12 @@ def test_what_has_no_counterpart_is_named(
     ]
 
 
-def test_what_must_have_a_counterpart_does() -> None:
+def test_required_element_needs_a_counterpart() -> None:
     assert _words("a b", "a", left_cost=lambda _: FORBIDDEN) is None
     assert _words("a", "a b", left_cost=lambda _: FORBIDDEN) is not None
 
 
-def test_what_does_not_matter_costs_nothing() -> None:
+def test_optional_element_costs_nothing() -> None:
     def cost(word: str) -> float:
         return 0.0 if word == "~" else 1.0
 
@@ -78,11 +78,11 @@ def test_what_does_not_matter_costs_nothing() -> None:
 
 
 @pytest.mark.parametrize(("right", "possible"), [("a c d", True), ("a d", False), ("a x b c d", True)])
-def test_a_run_that_is_too_long_is_no_match(right: str, possible: bool) -> None:
+def test_too_long_a_run_of_gaps_is_no_match(right: str, possible: bool) -> None:
     assert (_words("a b c d", right, longest_run=1) is not None) is possible
 
 
-def test_two_short_runs_are_not_one_long_one() -> None:
+def test_two_short_runs_do_not_count_as_a_long_one() -> None:
     found = _words("a b c d e", "a c e", longest_run=1)
     assert found is not None
     assert found.left == (1, 3)

@@ -1,4 +1,4 @@
-"""Waits of made-up calls: when an answer counts, and when it is due."""
+"""Waits of made-up calls: the times at which an answer counts, and is due."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _session(*replies: Reply, struck: tuple[Struck, ...] = ()) -> Session:
 
 
 def _call(*heard: tuple[float, str], ended_seconds: float = 160.0) -> CallFacts:
-    """A call from 100 s on, whose caller speaks from 110 to 112 s; `heard` counts from its beginning."""
+    """Return a call from 100 s on, whose caller speaks from 110 to 112 s; `heard` counts from its beginning."""
     return CallFacts(
         "u-1",
         Part.TALKER,
@@ -72,7 +72,7 @@ def test_wait_ends_with_the_first_word_of_the_reply() -> None:
 
 
 @pytest.mark.parametrize("text", [GREETING, " ".join(FALLBACK_WORDS), f"{FILLER_WORD} {FILLER_WORD}", "? ?"])
-def test_sound_that_is_no_reply_answers_nothing(text: str) -> None:
+def test_sound_outside_replies_answers_nothing(text: str) -> None:
     call = _call((0.8, GREETING), (13.0, text))
     assert _wait(call).answered_seconds == math.inf
 
@@ -96,14 +96,14 @@ def test_answer_is_due_after_eight_seconds(answered: float, late: bool) -> None:
 
 
 @pytest.mark.parametrize(("answered", "late"), [(32.9, False), (33.1, True)])
-def test_fault_that_lasts_puts_the_answer_off(answered: float, late: bool) -> None:
+def test_lasting_fault_delays_the_due_time(answered: float, late: bool) -> None:
     call = _call((0.8, GREETING), (answered, FIRST))
     call.faults = [Fault(FaultKind.REFUSE_SESSIONS, 111.0, lasts=True, until_seconds=125.0)]
     assert _is_late(call) is late
     assert _wait(call).struck
 
 
-def test_fault_behind_the_due_time_puts_nothing_off() -> None:
+def test_fault_after_the_due_time_delays_nothing() -> None:
     call = _call((0.8, GREETING), (30.0, FIRST))
     call.faults = [Fault(FaultKind.KILL_WORKER, 121.0)]
     assert _is_late(call)
@@ -111,7 +111,7 @@ def test_fault_behind_the_due_time_puts_nothing_off() -> None:
     assert _is_late(call)
 
 
-def test_faults_one_after_the_other_put_it_off_together() -> None:
+def test_successive_faults_delay_the_due_time_together() -> None:
     call = _call((0.8, GREETING), (33.0, FIRST))
     call.faults = [Fault(FaultKind.DROP_SESSION, 119.0), Fault(FaultKind.KILL_WORKER, 126.0)]
     assert not _is_late(call)
@@ -126,7 +126,7 @@ def test_pending_fault_counts_from_when_it_strikes() -> None:
     assert not _is_late(call)
 
 
-def test_endless_speech_puts_off_until_silence_was_heard() -> None:
+def test_endless_speech_delays_until_silence_was_heard() -> None:
     call = _call((0.8, GREETING), (23.9, FIRST))
     replies = call.sessions[0].responses
     call.sessions = [_session(*replies, struck=(Struck("endless_speech", 110.3, 123.0),))]
@@ -170,7 +170,7 @@ def test_hang_up_that_was_asked_for_is_an_answer() -> None:
     assert _wait(call).seconds == pytest.approx(1.0)
 
 
-def test_words_that_were_lost_on_the_way_are_owed_nothing() -> None:
+def test_words_lost_on_the_way_are_owed_no_answer() -> None:
     call = _call((0.8, GREETING))
     call.utterances = [replace(call.utterances[0], damaged=True)]
     assert [wait.of for wait in waits(call)] == ["greeting"]
@@ -182,7 +182,7 @@ def test_caller_without_a_connection_cannot_be_answered() -> None:
     assert not _is_late(call)
 
 
-def test_reply_behind_one_that_was_cut_is_no_second_answer() -> None:
+def test_reply_after_a_truncated_one_is_no_second_answer() -> None:
     call = _call((0.8, GREETING), (13.0, "reply two turn"), (15.0, AGAIN))
     replies = (Reply(112.5, "failed", "reply two turn one"), Reply(114.5, "completed", AGAIN))
     call.sessions = [_session(*replies)]

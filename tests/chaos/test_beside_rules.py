@@ -10,7 +10,7 @@ from tests.chaos.histories import a_call, a_moved_call, a_session, broken_rules
 
 
 def _call(hearing: Spans) -> CallFacts:
-    """A call of 100 s to 130 s with a fault beside it from 110 s to 114 s."""
+    """Return a call of 100 s to 130 s, with a fault beside it from 110 s to 114 s."""
     call = a_call()
     call.sessions = [a_session(hearing=hearing)]
     call.beside = [Fault(FaultKind.STALL_STDERR, 110.0, lasts=True, until_seconds=114.0)]
@@ -32,7 +32,7 @@ def test_caller_is_heard_beside_a_fault(kind: FaultKind) -> None:
     assert _pause(call) == 1.5
 
 
-def test_pause_before_or_long_after_is_another_matter() -> None:
+def test_pause_before_or_long_after_a_fault_does_not_count() -> None:
     assert _pause(_call([(101.0, 105.0), (108.0, 130.0)])) == 0.0
     assert _pause(_call([(101.0, 117.5), (119.5, 130.0)])) == 0.0
     assert _pause(_call([(101.0, 116.5), (118.5, 130.0)])) == 2.0
@@ -42,7 +42,7 @@ def test_caller_who_is_never_heard_again_was_disturbed() -> None:
     assert _pause(_call([(101.0, 111.0)])) == 19.0
 
 
-def test_caller_who_calls_meanwhile_is_heard_at_once() -> None:
+def test_caller_who_calls_during_a_fault_is_heard_at_once() -> None:
     call = _call([(101.0, 130.0)])
     call.beside[0].at_seconds = 99.0
     assert _pause(call) == 1.0

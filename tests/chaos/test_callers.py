@@ -1,4 +1,4 @@
-"""Callers, against a small service of the test's own that answers with sound."""
+"""Callers, against a small service of the test that answers with sound."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SOUND = b"\x00\x20" * 800
 
 @pytest.fixture(autouse=True)
 def read_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Callers who wait for as long as this service needs, and no longer."""
+    """Set waiting times of callers that fit this service."""
     for name, seconds in (
         ("_SILENCE_SECONDS", 0.1),
         ("_SETTLING_SECONDS", 0.2),
@@ -43,9 +43,9 @@ def _caller(service: AvrService, script: Script) -> Caller:
 
 
 async def _converse(connection: Connection) -> None:
-    """Greet, and answer everything that is followed by silence."""
+    """Greet, and answer all speech that is followed by silence."""
     await connection.send_audio(_SOUND)
-    silent_frames = _SILENT_FRAMES + 1  # nothing was said yet
+    silent_frames = _SILENT_FRAMES + 1  # the caller has not spoken yet
     while kind := await connection.receive():
         if kind == "audio":
             silent_frames = 0 if any(connection.frames[-1]) else silent_frames + 1
@@ -55,7 +55,7 @@ async def _converse(connection: Connection) -> None:
 
 
 def _after(frames: int, behaviour: Behaviour) -> Behaviour:
-    """Converse, and after so many frames do something else."""
+    """Converse, and after this many frames do something else."""
 
     async def both(connection: Connection) -> None:
         conversation = asyncio.create_task(_converse(connection))
@@ -71,7 +71,7 @@ def _ends(facts: CallFacts) -> list[tuple[int, ClosedBy]]:
     return [(close.code, close.by) for close in facts.closes]
 
 
-async def test_a_caller_says_everything_hears_the_answers_and_hangs_up() -> None:
+async def test_caller_follows_its_script_and_hangs_up() -> None:
     async with avr_service(_converse) as service:
         caller = _caller(service, _script())
         assert await caller.run()
@@ -105,7 +105,7 @@ async def test_filler_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(caller.facts.unanswered) == 1
 
 
-async def test_who_gets_no_answer_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unanswered_caller_reports_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callers, "ANSWER_SECONDS", 0.3)
 
     async def greet(connection: Connection) -> None:
@@ -127,7 +127,7 @@ async def test_the_agent_may_end_the_call() -> None:
     assert _ends(caller.facts) == [(1000, ClosedBy.CALLER)]
 
 
-async def test_an_agent_that_does_not_is_waited_for() -> None:
+async def test_caller_waits_for_an_agent_that_does_not_end_the_call() -> None:
     async with avr_service(_converse) as service:
         caller = _caller(service, _script(turns=1, agent=True))
         assert await caller.run()
@@ -135,7 +135,7 @@ async def test_an_agent_that_does_not_is_waited_for() -> None:
     assert caller.facts.hung_up == "caller"
 
 
-async def test_who_hangs_up_in_the_middle_of_an_answer_has_not_ended_well() -> None:
+async def test_caller_that_hangs_up_in_an_answer_has_not_ended_well() -> None:
     async with avr_service(_converse) as service:
         caller = _caller(service, _script(turns=1, abrupt=True))
         assert await caller.run()
@@ -156,7 +156,7 @@ async def test_a_service_that_ends_the_call_is_written_down() -> None:
     assert caller.facts.hung_up == ""
 
 
-async def test_what_is_said_while_the_connection_is_lost_is_damaged() -> None:
+async def test_words_during_a_lost_connection_are_damaged() -> None:
     async def lose(connection: Connection) -> None:
         if len(service.connections) == 1:
             while not any(connection.frames[-1]):
@@ -174,7 +174,7 @@ async def test_what_is_said_while_the_connection_is_lost_is_damaged() -> None:
     assert _ends(facts) == [(1006, ClosedBy.NOBODY), (1000, ClosedBy.CALLER)]
 
 
-async def test_behind_a_fault_the_end_is_waited_for() -> None:
+async def test_caller_waits_for_the_end_of_a_fault() -> None:
     async with avr_service(_converse) as service:
         caller = _caller(service, _script(turns=1))
         running = asyncio.create_task(caller.run())
@@ -185,7 +185,7 @@ async def test_behind_a_fault_the_end_is_waited_for() -> None:
     assert facts.ended_seconds - facts.faults[0].at_seconds >= 0.4
 
 
-async def test_a_core_that_floods_sends_what_no_caller_can_say() -> None:
+async def test_flooding_core_sends_more_than_real_time() -> None:
     async with avr_service(_converse) as service:
         caller = _caller(service, _script(turns=1))
         running = asyncio.create_task(caller.run())
@@ -197,32 +197,32 @@ async def test_a_core_that_floods_sends_what_no_caller_can_say() -> None:
     assert len(connection.frames) > 1000
 
 
-async def test_a_core_that_stops_reading_does_until_it_reads_again() -> None:
+async def test_core_that_stops_reading_resumes_later() -> None:
     async with avr_service(_converse) as service:
         caller = _caller(service, _script(turns=1))
         running = asyncio.create_task(caller.run())
         await eventually(lambda: caller.is_up)
-        caller.go_deaf()
-        assert caller.facts.part is Part.DEAF
+        caller.stall()
+        assert caller.facts.part is Part.STALLED
         call = caller.call
         assert call is not None
         received = call.record.frames_received
         await call.wait_for(lambda c: c.microphone.said_bytes)
         await call.wait_for(lambda c: not c.microphone.has_speech)
         assert call.record.frames_received <= received + 1
-        caller.hear_again()
+        caller.resume()
         assert await running
     assert caller.facts.hung_up == "caller"
 
 
-async def test_a_call_that_nobody_takes_is_not_placed() -> None:
+async def test_call_refused_by_all_dispatchers_is_not_placed() -> None:
     caller = Caller(["ws://127.0.0.1:9"], _script(), random.Random(1))
     assert not await caller.run()
     assert not caller.is_up
     assert caller.stretches() == []
 
 
-async def test_who_is_to_finish_says_nothing_more() -> None:
+async def test_finishing_caller_says_nothing_more() -> None:
     async with avr_service(_converse) as service:
         caller = _caller(service, _script(turns=3))
         caller.finish.set()

@@ -27,7 +27,7 @@ def test_full_disk_takes_no_byte_until_it_is_freed(tmp_path: Path) -> None:
         disk.close()
 
 
-def test_folder_is_there_where_nothing_may_be_mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_exists_even_without_a_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     disk = Disk(tmp_path / "disk")
     assert not disk.is_small

@@ -1,4 +1,4 @@
-"""Faults that take a call's dispatcher away, alone or with its worker: what a caller may notice, and no more."""
+"""Faults that end a call's dispatcher, alone or with its worker: the losses that a caller may notice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DIED_SECONDS = 115.0
 
 
 def _both_killed() -> CallFacts:
-    """A call that lost its worker and its dispatcher while its caller was heard."""
+    """Return a call that lost its worker and its dispatcher while its caller was heard."""
     call = a_moved_call(DIED_SECONDS, kind=FaultKind.KILL_BOTH)
     call.closes.insert(0, Close(DIED_SECONDS + 0.1, 1006, ClosedBy.NOBODY))
     call.gaps = [Gap(DIED_SECONDS + 0.1, DIED_SECONDS + 0.3)]
@@ -31,7 +31,7 @@ def _both_killed() -> CallFacts:
 
 
 def _hung(*, was_killed: bool) -> CallFacts:
-    """A call whose dispatcher hung from 118 s to 124 s."""
+    """Return a call whose dispatcher hung from 118 s to 124 s."""
     call = a_call()
     hang = Fault(FaultKind.HANG_DISPATCHER, 118.0, lasts=True, until_seconds=124.0, was_killed=was_killed)
     call.faults = [hang]

@@ -18,7 +18,7 @@ _VOCABULARY = _WORDS.split()
 
 
 def _said(*words: str) -> bytes:
-    """Words as they come from a worker: at 8 kHz, behind its resampler."""
+    """Return words as a worker sends them: at 8 kHz, after its resampler."""
     downlink = for_format("pcm").downlink()
     return downlink.decode(WordVoice(words, 400).pcm(0, 400 * len(words))) + downlink.flush()
 
@@ -40,7 +40,7 @@ def test_every_word_is_told_from_every_other() -> None:
     words = random.Random(1).choices(_VOCABULARY, k=200)
     heard = _heard(_said(*words))
     assert _same(heard, *words)
-    assert all(word.whole for word in heard)
+    assert all(word.fully_heard for word in heard)
     assert [round(word.at_seconds / 0.4) for word in heard] == list(range(200))
 
 
@@ -53,63 +53,63 @@ def test_some_words_sound_alike_and_most_do_not() -> None:
 
 
 @pytest.mark.parametrize("milliseconds", [100, 150, 200, 250])
-def test_a_word_that_was_cut_is_known_by_its_beginning(milliseconds: int) -> None:
+def test_truncated_word_is_recognized_by_its_beginning(milliseconds: int) -> None:
     for word in _VOCABULARY:
         (heard,) = _heard(_cut(_said(word), milliseconds))
         assert Ear(_VOCABULARY).same(heard.word, word)
         assert heard.share == pytest.approx(milliseconds / 320, abs=0.05)
-        assert not heard.whole
+        assert not heard.fully_heard
 
 
-def test_of_what_is_too_short_nothing_is_known() -> None:
+def test_too_short_sound_is_no_word() -> None:
     (short,) = _heard(_cut(_said("alpha"), 50))
     assert short.word == UNKNOWN
     assert _heard(_cut(_said("alpha"), 10)) == []
     assert _heard(bytes(16000)) == []
 
 
-def test_a_word_behind_one_that_was_cut_is_known() -> None:
+def test_word_after_a_truncated_one_is_recognized() -> None:
     rng = random.Random(2)
     for _ in range(50):
         one, other = rng.choices(_VOCABULARY, k=2)
         heard = _heard(_cut(_said(one), rng.randint(40, 300)) + _said(other))
         assert _same(heard[-1:], other)
-        assert heard[-1].whole
+        assert heard[-1].fully_heard
 
 
 @pytest.mark.parametrize("milliseconds", [5, 15, 22, 25, 29])
-def test_word_behind_the_swell_of_another_is_known(milliseconds: int) -> None:
+def test_word_after_the_swell_of_another_is_recognized(milliseconds: int) -> None:
     for one, other in (("alpha", "reply"), ("delta", "bravo"), ("turn", "charlie")):
         heard = _heard(_cut(_said(one), milliseconds) + _said(other))
         assert _same(heard[-1:], other)
 
 
-def test_word_behind_a_cut_one_and_a_pause_has_its_own_time() -> None:
+def test_word_after_a_truncated_one_and_a_pause_has_its_time() -> None:
     playout = PlayoutBuffer(0.0)
     playout.add(_cut(_said("alpha"), 100), 1.0)
     playout.add(_said("delta"), 7.5)
     playout.end(10.0)
     cut, whole = Ear(_VOCABULARY).listen(played(playout, 10.0))
-    assert not cut.whole
+    assert not cut.fully_heard
     assert whole.word == "delta"
     assert cut.at_seconds == pytest.approx(1.0, abs=0.05)
     assert whole.at_seconds == pytest.approx(7.5, abs=0.05)
 
 
-def test_a_sound_that_is_no_word_is_none() -> None:
+def test_sound_that_is_no_word_is_unknown() -> None:
     noise = np.random.default_rng(1).integers(-8000, 8000, 2560).astype("<i2").tobytes()
     (heard,) = _heard(noise + bytes(640))
     assert heard.word == UNKNOWN
-    assert heard.whole, "it cannot be passed over"
+    assert heard.fully_heard, "no word may be skipped"
 
 
-def test_frames_that_are_missing_in_a_word_are_noticed() -> None:
+def test_missing_frames_in_a_word_are_noticed() -> None:
     whole = _said("alpha")
     (heard,) = _heard(whole[:960] + whole[960 + 2 * 320 :])
-    assert not heard.whole
+    assert not heard.fully_heard
 
 
-def test_what_was_played_is_one_stretch_until_something_is_dropped() -> None:
+def test_played_audio_is_one_stretch_until_audio_is_dropped() -> None:
     playout = PlayoutBuffer(0.0)
     playout.add(b"\x01\x00" * 800, 1.0)  # 100 ms, heard out
     playout.add(b"\x02\x00" * 800, 2.0)
@@ -123,7 +123,7 @@ def test_what_was_played_is_one_stretch_until_something_is_dropped() -> None:
     assert played(PlayoutBuffer(0.0), 1.0) == []
 
 
-def test_word_behind_a_pause_has_the_time_when_it_was_played() -> None:
+def test_word_after_a_pause_has_its_playout_time() -> None:
     playout = PlayoutBuffer(0.0)
     playout.add(_said("alpha"), 1.0)
     playout.add(_said("delta"), 7.5)

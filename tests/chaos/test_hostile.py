@@ -18,25 +18,25 @@ def _attacks(seed: int = 1) -> dict[str, Attack]:
     return {attack.name: attack for attack in hostile.attacks(random.Random(seed), VICTIM)}
 
 
-def test_each_kind_comes_once_and_a_seed_draws_the_same() -> None:
+def test_attacks_come_once_each_and_follow_the_seed() -> None:
     assert len(_attacks()) == 6
     assert [each.name for each in _attacks().values()] != [each.name for each in _attacks(2).values()]
     same = {name: attack for name, attack in _attacks().items() if name != "bad frames"}
     assert same == {name: attack for name, attack in _attacks().items() if name != "bad frames"}
 
 
-def test_an_init_is_as_long_as_a_message_may_be() -> None:
+def test_largest_init_fits_a_message() -> None:
     for name in ("wrong tools", "placeholders"):
         (message,) = _attacks()[name].messages
         assert INIT_BYTES - 1000 < len(message) < MAX_MESSAGE_BYTES
 
 
-def test_one_attack_has_the_name_of_a_callers_memory() -> None:
+def test_one_attack_uses_the_key_of_a_callers_memory() -> None:
     (message,) = _attacks()["name of a memory"].messages
     assert orjson.loads(message)["uuid"] == f"{VICTIM}:said"
 
 
-async def test_instructions_of_callers_are_as_ever_and_others_wrong() -> None:
+async def test_callers_get_instructions_and_hostile_calls_wrong_ones() -> None:
     hostile_uuid = _attacks()["wrong instructions"].uuid
     async with InstructionsService() as service, aiohttp.ClientSession() as http:
         answers = []
@@ -57,6 +57,6 @@ async def test_attacks_reach_the_service_and_end_in_time() -> None:
     assert wanted <= came
 
 
-async def test_service_that_is_gone_is_no_error() -> None:
+async def test_ended_service_is_no_error() -> None:
     for attack in _attacks().values():
         await hostile.carry_out("ws://127.0.0.1:1", attack, 0.2)

@@ -10,7 +10,7 @@ import pytest
 from tests.chaos import pipes
 from tests.scenarios.processes import STUFFING
 
-# Says that it is there, writes a line when it is told to, and says when it has.
+# Prints a line at its start, writes a log line when it is told to, and prints another line.
 _WRITER = """
 import sys
 print("here", flush=True)
@@ -52,7 +52,7 @@ def test_stuffed_stderr_blocks_its_writer_until_it_is_read(is_pipe: bool) -> Non
             process.kill()
 
 
-def test_process_that_is_gone_cannot_be_stuffed() -> None:
+def test_ended_process_cannot_be_stuffed() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
         assert pipes.stuff(process.pid) == 0

@@ -31,7 +31,7 @@ def test_the_table_has_a_row_for_each_kind_with_its_recoveries() -> None:
     results = Results([killed, again, flushed], [Breach("told", "something", 120.0, "a")])
     for uuid, back_seconds in (("a", 110.5), ("b", 110.75), ("c", 112.0)):
         results.add(_call(uuid, killed if uuid != "c" else again, back_seconds))
-    results.impossible[FaultKind.DEAF_CORE] = 1
+    results.impossible[FaultKind.STALLED_CORE] = 1
     assert results.recoveries(FaultKind.KILL_WORKER) == [0.5, 0.75, 2.0]
     rows = [line.split("  ") for line in results.table().splitlines()]
     cells = {row[0]: [cell.strip() for cell in row[1:] if cell.strip()] for row in rows if row[0]}
@@ -44,7 +44,7 @@ def test_the_table_has_a_row_for_each_kind_with_its_recoveries() -> None:
     assert "breaches   1: told 1" in printed
 
 
-def test_a_caller_who_was_not_heard_again_is_never() -> None:
+def test_caller_not_heard_again_is_shown_as_never() -> None:
     killed = Fault(FaultKind.KILL_WORKER, 110.0, frozenset({"a"}))
     call = _call("a", killed, 110.5)
     call.sessions = [replace(call.sessions[0], hearing=((101.0, 110.0),))]

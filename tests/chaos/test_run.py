@@ -1,4 +1,4 @@
-"""A short chaos run: every kind of fault once, in an order that is always the same."""
+"""A short chaos run: each kind of fault once, always in the same order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ READ_COALESCER = Pace(
     outage_seconds=2.0,
     late_seconds=4.0,
     link_seconds=0.6,
-    deaf_seconds=2.0,
+    core_stall_seconds=2.0,
     hang_seconds=3.0,
     probe_seconds=0.7,
     disk_seconds=2.0,

@@ -10,7 +10,7 @@ from worker.config.instructions import fill
 _SCRIPTS = [script.draw(random.Random(seed)) for seed in range(200)]
 
 
-def test_the_model_is_told_of_each_call_when_to_use_its_tools() -> None:
+def test_instructions_give_the_turns_with_tools() -> None:
     with_tool = next(each for each in _SCRIPTS if each.tool_turn < 10 and each.agent_hangs_up)
     text = fill(script.instructions(), uuid="u-1", metadata=with_tool.metadata)
     assert script.uuid_in(text) == "u-1"
@@ -34,11 +34,11 @@ def test_calls_are_of_every_kind() -> None:
     assert any(each.tool_turn > len(each.turns) for each in _SCRIPTS), "some need no tool"
 
 
-def test_other_instructions_are_of_no_call() -> None:
+def test_other_instructions_have_no_call() -> None:
     assert script.uuid_in("Be kind.") == ""
 
 
-async def test_the_tool_writes_down_that_it_runs(tmp_path: Path) -> None:
+async def test_tool_records_its_runs(tmp_path: Path) -> None:
     log = tmp_path / "runs.jsonl"
     module: dict[str, object] = {}
     exec(script.tool_source(str(log), 0.0), module)  # noqa: S102 - it is ours

@@ -1,4 +1,4 @@
-"""What the processes log is read once, kept by call, and looked through for exceptions."""
+"""Log lines of the processes: read once, kept by call, and searched for exceptions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.chaos.service_logs import ServiceLogs
 
 
 class Process(SimpleNamespace):
-    """A process, as far as its log goes."""
+    """The part of a process that its log needs."""
 
     __hash__ = object.__hash__  # type: ignore[assignment]  # a namespace has none
 
@@ -18,7 +18,7 @@ class Process(SimpleNamespace):
         return cls(name="worker", pid=7, lines=list(lines))
 
 
-def test_what_belongs_to_a_call_is_kept_with_it_until_it_is_judged() -> None:
+def test_lines_of_a_call_are_kept_until_it_is_judged() -> None:
     logs = ServiceLogs()
     worker = Process.with_lines(
         {"event": "second", "uuid": "call", "timestamp": "2"}, {"event": "of nobody", "timestamp": "1"}

@@ -1,4 +1,4 @@
-"""Victims of faults, chosen so that the service can go on; and turns at Redis, which one fault at a time has."""
+"""Victims of faults, chosen so that the service can continue; and turns at Redis, one fault at a time."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tests.chaos.pace import Pace
 from tests.chaos.world import Member, World
 from tests.helpers import eventually
 
-# A worker is known to all dispatchers so long after it has started.
+# Time after its start in which all dispatchers learn of a worker.
 _KNOWN_SECONDS = 2.0
-# The victim and another one.
+# The victim and another worker.
 _AT_LEAST = 2
 
 
-class Over(Exception):
-    """The run is over: what waited for Redis until now is not done any more."""
+class RunEnded(Exception):
+    """The end of the run, at which faults that wait for Redis are dropped."""
 
 
-# Victims: others of their kind must be well, and one that has calls is better than one that has none
+# Victims: others of their kind must run, and one with calls is preferred
 
 
 async def any_worker(world: World, rng: random.Random, *, but: Member | None = None) -> Member | None:
@@ -38,7 +38,7 @@ async def any_worker(world: World, rng: random.Random, *, but: Member | None = N
 
 
 def _is_known(world: World, worker: Member) -> bool:
-    """Whether dispatchers have heard of it: Redis was there for long enough since it started."""
+    """Tell whether dispatchers know the worker: Redis ran long enough since its start."""
     now_seconds = time.monotonic()
     times = list(world.redis_whole_seconds)
     if world.redis_left_seconds is None:
@@ -59,7 +59,7 @@ def well(members: Sequence[Member]) -> list[Member]:
 
 
 async def any_pair(world: World, rng: random.Random) -> tuple[Member, Member, frozenset[str]] | None:
-    """A dispatcher, a worker, and the calls on the link between them: one that has any, if there is one."""
+    """Return a dispatcher, a worker, and the calls on the link between them; prefer a pair with calls."""
     pairs = [
         (dispatcher, worker, calls & world.calls_at(dispatcher))
         for worker in well(world.workers)
@@ -78,14 +78,14 @@ def any_talker(world: World, rng: random.Random) -> Caller | None:
     return rng.choice(talkers) if talkers else None
 
 
-# Redis: one fault at a time, the next waits for it
+# Redis: one fault at a time; the next waits for it
 
 
 @asynccontextmanager
 async def turn_at_redis(world: World) -> AsyncIterator[None]:
     async with world.redis_lock:
         if world.is_over:
-            raise Over
+            raise RunEnded
         yield
 
 
@@ -105,7 +105,7 @@ async def redis_fault(world: World, kind: FaultKind) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def whole_redis(world: World, pace: Pace) -> AsyncIterator[None]:
-    """Redis is there, and knows of everything: who comes back to another dispatcher is found by it alone."""
+    """Wait until Redis runs and knows everything: a returning caller is found by Redis alone."""
     async with turn_at_redis(world):
         await asyncio.sleep(max(0.0, world.redis_back_seconds + pace.whole_seconds - time.monotonic()))
         yield
@@ -121,9 +121,9 @@ async def frozen_redis(world: World) -> AsyncIterator[None]:
 
 
 def woke_without_redis(world: World) -> bool:
-    """Whether a worker was stopped since Redis is away: only the dispatchers of its calls know it again."""
+    """Tell whether a worker was stopped while Redis was away: then only the dispatchers of its calls know it."""
     left_seconds = world.redis_left_seconds
-    return left_seconds is not None and any(each.until_seconds >= left_seconds for each in world.book.frozen)
+    return left_seconds is not None and any(each.until_seconds >= left_seconds for each in world.run_log.frozen)
 
 
 async def none_stopped(world: World, pace: Pace) -> None:

@@ -1,4 +1,4 @@
-"""Everything real that a chaos run consists of: processes, Redis, the Realtime simulator, and what they said."""
+"""The real parts of a chaos run: processes, Redis, the Realtime simulator, and their logs."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ WORKER_DRAIN_SECONDS = 8.0
 SHORT_DRAIN_SECONDS = 3.0
 DISPATCHER_DRAIN_SECONDS = 120.0
 TOOL_SECONDS = 0.6
-# How long a process may take beyond its drain time.
+# Time that a process may take beyond its drain time.
 _END_SECONDS = 4.0
 _HTTP_SECONDS = 5.0
-# A worker keeps a call so long for a caller whose end it was not told: CALL_RECONNECT_SECONDS, and 5 s more.
+# A worker keeps a call this long for an absent caller: CALL_RECONNECT_SECONDS, and 5 s more.
 UNSEEN_END_SECONDS = RECONNECT_SECONDS + 5.0
 
 
@@ -49,13 +49,13 @@ class Member:
     """A dispatcher or worker.
 
     Attributes:
-        id: as Redis has it.
+        id: id in Redis.
         port: a dispatcher's PORT, or the port of a worker's links.
-        going: killed, or told to stop.
-        stopped: by SIGSTOP.
+        going: whether it was killed, or told to stop.
+        stopped: whether SIGSTOP has stopped it.
         drain_seconds: DRAIN_SECONDS of a worker.
-        rss_bytes: of its memory when it was ready.
-        ready_seconds: when it was.
+        rss_bytes: memory when it was ready.
+        ready_seconds: time at which it was ready.
     """
 
     process: ServiceProcess
@@ -70,23 +70,23 @@ class Member:
 
     @property
     def url(self) -> str:
-        """Where AVR Core connects to a dispatcher."""
+        """Return the address of a dispatcher for AVR Core."""
         return f"ws://127.0.0.1:{self.port}"
 
     @property
     def admin_url(self) -> str:
-        """Its admin port."""
+        """Return the address of the admin port."""
         return f"http://127.0.0.1:{self.admin_port}"
 
     @property
     def is_well(self) -> bool:
-        """Whether it does its work, and is to go on with it."""
+        """Tell whether the process works and should continue."""
         return not self.going and not self.stopped and self.process.returncode is None
 
 
 @dataclass(slots=True)
-class Book:
-    """What was done, and found wrong, so far."""
+class RunLog:
+    """The faults done and the breaches found so far."""
 
     faults: list[Fault] = field(default_factory=list)
     breaches: list[Breach] = field(default_factory=list)
@@ -100,19 +100,19 @@ class World:
         rollover_seconds: SESSION_ROLLOVER_SECONDS of the workers.
 
     Attributes:
-        urls: of the dispatchers that take new calls.
-        callers: by uuid, those that have a call.
+        urls: addresses of the dispatchers that take new calls.
+        callers: callers with a call, by uuid.
         strangers: uuids of calls of hostile cores.
-        disk: where all processes have their temporary files.
-        redis_lock: held by the fault that has Redis in its hands, or needs it whole.
-        is_over: no fault is begun any more.
-        redis_left_seconds: when the fault began that keeps Redis away now; None: it is there.
-        redis_back_seconds: when the last fault of Redis was over.
-        redis_whole_seconds: from when to when it was there before, each time.
+        disk: disk with the temporary files of all processes.
+        redis_lock: held by a fault of Redis, or by one that needs Redis.
+        is_over: whether no more faults begin.
+        redis_left_seconds: start of the fault that keeps Redis away now; None: Redis runs.
+        redis_back_seconds: end of the last fault of Redis.
+        redis_whole_seconds: earlier spans in which Redis ran.
     """
 
     def __init__(self, *, rollover_seconds: float = 3300.0) -> None:
-        self.book = Book()
+        self.run_log = RunLog()
         self.workers: list[Member] = []
         self.dispatchers: list[Member] = []
         self.urls: list[str] = []
@@ -194,11 +194,11 @@ class World:
 
     @property
     def members(self) -> list[Member]:
-        """All processes of the service that were ever started."""
+        """Return all processes of the service that were ever started."""
         return [*self.workers, *self.dispatchers, *self._gone]
 
     async def start(self, *, workers: int, dispatchers: int) -> None:
-        """Start the service, and return when every dispatcher has a link to every worker."""
+        """Start the service, and return when each dispatcher has a link to each worker."""
         await asyncio.gather(*(self.add_worker() for _ in range(workers)))
         await asyncio.gather(*(self.add_dispatcher() for _ in range(dispatchers)))
         for dispatcher in self.dispatchers:
@@ -206,9 +206,9 @@ class World:
                 await dispatcher.process.line("link up", worker=worker.id)
 
     async def add_worker(self) -> Member:
-        """One more worker."""
+        """Start one more worker."""
         child = self._child_settings()
-        # Every second one may wait for a quiet moment less long than a reply takes.
+        # Every second worker waits for a quiet moment for less time than a reply takes.
         drain_seconds = WORKER_DRAIN_SECONDS if self._children % 2 else SHORT_DRAIN_SECONDS
         settings = self._settings | child | {"DRAIN_SECONDS": drain_seconds}
         process = await ServiceProcess.start("worker", **settings)
@@ -220,10 +220,10 @@ class World:
         return member
 
     async def add_dispatcher(self) -> Member:
-        """One more dispatcher, which takes new calls as soon as it can. One of three plays filler."""
+        """Start one more dispatcher, which takes new calls as soon as it can. One of three plays filler."""
         self._dispatchers_started += 1
         filler = self._filler if self._dispatchers_started % 3 == 0 else "none"
-        # Every second one runs as under `serve`, and closes the calls that outlast its drain.
+        # Every second dispatcher runs as under `serve`, and closes calls that outlast its drain.
         child = self._child_settings() if self._dispatchers_started % 2 else {}
         settings = {**self._settings, **child, "DRAIN_SECONDS": DISPATCHER_DRAIN_SECONDS, "FILLER_WAV": filler}
         process = await ServiceProcess.start("dispatcher", **settings)
@@ -236,14 +236,14 @@ class World:
         return member
 
     def _child_settings(self) -> dict[str, object]:
-        """What `serve` tells a child: where it keeps its metrics, as files that all read."""
+        """Return the settings that `serve` gives a child: the folder of metrics files that all processes read."""
         self._children += 1
         directory = self.disk.path / f"metrics-{self._children}"
         directory.mkdir()
         return {"AVR_STS_INDEX": self._children, "AVR_STS_METRICS_DIR": directory}
 
     async def replace_dead(self) -> None:
-        """Start a process for each that ended and was not asked to, as an orchestrator does."""
+        """Start a process for each that ended without a command, as an orchestrator does."""
         self.look_for_deaths()
         for members, add in ((self.workers, self.add_worker), (self.dispatchers, self.add_dispatcher)):
             for member in [each for each in members if each.process.returncode is not None]:
@@ -252,13 +252,13 @@ class World:
                 await add()
 
     async def kill(self, member: Member) -> None:
-        """SIGKILL."""
+        """Send SIGKILL."""
         self._let_go(member)
         await member.process.kill()
         self._gone_at[member.id] = time.monotonic()
 
     async def tell_to_stop(self, member: Member, *, drain_seconds: float) -> None:
-        """SIGTERM; it is expected to end with 0 within `drain_seconds`, and meanwhile other things go on."""
+        """Send SIGTERM; expect an end with 0 within `drain_seconds`, and do not wait for it."""
         self._let_go(member)
         member.process.signal(signal.SIGTERM)
         task = asyncio.create_task(self._await_end(member, drain_seconds))
@@ -266,11 +266,11 @@ class World:
         task.add_done_callback(self._ending.discard)
 
     async def stopped(self) -> None:
-        """Wait until those that were told to stop have ended."""
+        """Wait until all processes that were told to stop have ended."""
         await asyncio.gather(*self._ending)
 
     async def is_alive(self, member: Member, timeout_seconds: float) -> bool:
-        """Probe a process as an orchestrator does: whether `GET /livez` is answered in time."""
+        """Probe a process as an orchestrator does, and tell whether `GET /livez` was answered in time."""
         timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         try:
             async with self._http.get(f"{member.admin_url}/livez", timeout=timeout) as response:
@@ -279,7 +279,7 @@ class World:
             return False
 
     def look_for_deaths(self) -> None:
-        """Note processes that ended and were not asked to."""
+        """Note processes that ended without a command."""
         for member in (*self.workers, *self.dispatchers):
             code = member.process.returncode
             if code is not None and not member.going and member.process not in self._told_of_death:
@@ -287,7 +287,7 @@ class World:
                 what = (
                     f"{member.process.name} {member.id} ended by itself with {code}: {member.process.raw[-2000:]}"
                 )
-                self.book.breaches.append(Breach("process", what, time.monotonic()))
+                self.run_log.breaches.append(Breach("process", what, time.monotonic()))
 
     async def _await_end(self, member: Member, drain_seconds: float) -> None:
         began_seconds = time.monotonic()
@@ -302,7 +302,7 @@ class World:
             if code == 0:
                 return
             what = f"{member.process.name} {member.id} ended with {code} after SIGTERM"
-        self.book.breaches.append(Breach("exit", what, began_seconds))
+        self.run_log.breaches.append(Breach("exit", what, began_seconds))
 
     def _let_go(self, member: Member) -> None:
         if member.going:
@@ -315,34 +315,34 @@ class World:
         if member.url in self.urls:
             self.urls.remove(member.url)
 
-    # Who holds what
+    # Holders of calls
 
     def up(self) -> dict[str, Caller]:
-        """Callers whose call is placed and goes on."""
+        """Return callers whose call is placed and has not ended."""
         return {uuid: caller for uuid, caller in self.callers.items() if caller.is_up}
 
     def over(self, caller: Caller) -> None:
-        """A call is over. Nobody tells the worker of the end of a call whose dispatcher hangs."""
+        """End a call. While its dispatcher hangs, the worker is not told of the end."""
         self.callers.pop(caller.uuid, None)
         self._ended_at[caller.uuid] = time.monotonic()
         if any(fault.kind is FaultKind.HANG_DISPATCHER for fault in caller.facts.faults):
             self._ended_at[caller.uuid] += UNSEEN_END_SECONDS
 
     def ended_since(self, since_seconds: float) -> frozenset[str]:
-        """Calls that ended after this time."""
+        """Return calls that ended after this time."""
         return frozenset(uuid for uuid, at_seconds in self._ended_at.items() if at_seconds >= since_seconds)
 
     def gone_before(self, before_seconds: float) -> frozenset[str]:
-        """Workers and dispatchers that ended before this time."""
+        """Return workers and dispatchers that ended before this time."""
         return frozenset(id_ for id_, at_seconds in self._gone_at.items() if at_seconds < before_seconds)
 
     @property
     def is_moving(self) -> bool:
-        """Whether a worker that was told to stop has not ended yet."""
+        """Tell whether a worker that was told to stop is still running."""
         return any(member.process.name == "worker" and member.process.returncode is None for member in self._gone)
 
     def calls_at(self, dispatcher: Member) -> frozenset[str]:
-        """Calls whose caller is connected to this dispatcher."""
+        """Return calls whose caller is connected to this dispatcher."""
         return frozenset(
             uuid
             for uuid, caller in self.callers.items()
@@ -350,12 +350,12 @@ class World:
         )
 
     async def calls_on(self, worker: Member) -> frozenset[str]:
-        """Calls whose session this worker's process holds: as the simulator sees it."""
+        """Return calls whose session this worker's process holds, as the simulator sees it."""
         peers = await asyncio.to_thread(sockets.peers_of, worker.process.pid, self.realtime.port)
         return frozenset(uuid for uuid, session in await self.live() if session["peer"] in peers)
 
     async def live(self) -> list[tuple[str, dict[str, Any]]]:
-        """Open Realtime sessions, with the call that each belongs to."""
+        """Return open Realtime sessions, with the call of each."""
         sessions = []
         for session in await self.realtime.live():
             uuid = script.uuid_in(session["instructions"])
@@ -369,23 +369,23 @@ class World:
         return rng.choice(live) if live else None
 
     def hit(self, fault: Fault) -> None:
-        """A fault was carried out: those whose call it hits know."""
-        self.book.faults.append(fault)
+        """Note a fault in the calls that it hits."""
+        self.run_log.faults.append(fault)
         for uuid in fault.calls:
             if (caller := self.callers.get(uuid)) is not None:
                 caller.hit(fault)
 
     def hits_newcomers(self, fault: Fault) -> None:
-        """A fault is over: calls that began meanwhile were hit, too."""
+        """Note a fault that has ended in the calls that began meanwhile."""
         new = frozenset(self.callers) - fault.calls
         fault.calls |= new
         for uuid in new:
             self.callers[uuid].hit(fault)
 
-    # What was said
+    # Logs and reports
 
     async def admin(self, path: str) -> list[dict[str, Any]] | None:
-        """What a dispatcher answers to `GET /calls` or `/workers`; None while none can tell."""
+        """Return a dispatcher's answer to `GET /calls` or `/workers`; None while no dispatcher answers."""
         for dispatcher in self.dispatchers:
             if not dispatcher.is_well:
                 continue
@@ -399,24 +399,24 @@ class World:
         return None
 
     def lines_of(self, uuid: str) -> list[tuple[str, dict[str, Any]]]:
-        """What any process logged of a call, in order of time: (process, line)."""
+        """Return all log lines of a call, in order of time: (process, line)."""
         self.read_logs()
         return self._logs.of(uuid)
 
     def read_logs(self) -> None:
-        """Take what was logged since the last time."""
-        self.book.breaches += self._logs.read(member.process for member in self.members)
+        """Read new log lines."""
+        self.run_log.breaches += self._logs.read(member.process for member in self.members)
 
     def pins_of(self, uuid: str) -> list[Pin]:
-        """The workers that a call was given to, in order of time."""
+        """Return the workers that a call was assigned to, in order of time."""
         return [
             Pin(line["worker"], line["epoch"]) for _, line in self.lines_of(uuid) if line["event"] == "call pinned"
         ]
 
     def restorations_of(self, uuid: str) -> list[float]:
-        """When a dispatcher had to restore a call, because its session was gone."""
+        """Return the times at which a dispatcher had to restore a call after the loss of its session."""
         lines = (line for _, line in self.lines_of(uuid) if line["event"] == "another session is needed")
-        # Lines have the time of day.
+        # Log lines have the time of day.
         behind_seconds = time.time() - time.monotonic()
         return [
             datetime.fromisoformat(line["timestamp"]).timestamp() - behind_seconds
@@ -425,11 +425,11 @@ class World:
         ]
 
     def forget(self, uuid: str) -> None:
-        """A call is judged: its log lines are not needed any more."""
+        """Drop the log lines of a call that was judged."""
         self._logs.forget(uuid)
 
     def tool_runs_of(self, uuid: str) -> list[ToolRun]:
-        """Every run of the tool for a call."""
+        """Return all runs of the tool for a call."""
         if self._tool_log.exists():
             with self._tool_log.open("rb") as log:
                 log.seek(self._tool_log_read)
@@ -442,17 +442,17 @@ class World:
         return self._tool_runs.get(uuid, [])
 
     def redis_keys(self) -> list[str]:
-        """What is in Redis."""
+        """Return all keys in Redis."""
         with redis.Redis.from_url(self.redis.url, decode_responses=True) as client:
             return sorted(client.scan_iter("*"))
 
     def flush_redis(self) -> None:
-        """FLUSHALL."""
+        """Send FLUSHALL."""
         with redis.Redis.from_url(self.redis.url) as client:
             client.flushall()
 
     def grown_bytes(self) -> dict[str, int]:
-        """By how much the memory of each living process has grown since it was ready."""
+        """Return the growth in memory of each living process since it was ready."""
         living = [member for member in (*self.workers, *self.dispatchers) if member.process.returncode is None]
         return {
             f"{member.process.name} {member.process.pid}": _rss_bytes(member.process.pid) - member.rss_bytes

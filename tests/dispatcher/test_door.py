@@ -15,9 +15,10 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 from websockets.exceptions import InvalidStatus
 
-from common.net.admission_control import DEFAULT_ADMISSION_LIMITS, Refusal
+from common.net.admission_control import DEFAULT_ADMISSION_LIMITS
 from common.net.tokens import Token
 from common.observe.metrics import dispatcher as dispatcher_metrics
+from common.observe.refusals import Refusal
 from dispatcher.avr.legacy import PATH
 from dispatcher.call.call_runner import CallRunner
 from dispatcher.call.limits import CallLimits
@@ -51,7 +52,7 @@ def crowded(arriving: int) -> Security:
 
 
 def arriving(rig: Rig) -> int:
-    """Connections that have not said who they are."""
+    """Connections that have not identified themselves."""
     assert rig.dispatcher._server is not None
     return rig.dispatcher._server.admission.arriving
 
@@ -117,7 +118,7 @@ class TestToken:
             await eventually(lambda: locked.state() == "live", PATIENCE_SECONDS)
         (record,) = await locked.registry.calls()
         assert record.metadata == {"from": "100"}
-        assert locked.dispatcher._by_uuid["call"].call.metadata == {"from": "100"}
+        assert locked.dispatcher._by_uuid["call"].call.identity.metadata == {"from": "100"}
         assert TOKEN not in str(lines)
 
     @pytest.mark.parametrize(("query", "headers"), RIGHT)
@@ -126,7 +127,7 @@ class TestToken:
     ) -> None:
         _, writer = await post(locked, PATH + query, *(f"{name}: {value}" for name, value in headers.items()))
         await eventually(lambda: locked.state() == "live", PATIENCE_SECONDS)
-        assert locked.dispatcher._by_uuid["call"].call.metadata == {"from": "100"}
+        assert locked.dispatcher._by_uuid["call"].call.identity.metadata == {"from": "100"}
         writer.close()
 
     async def test_it_is_no_metadata_either_where_nobody_asks_for_it(self, redis_url: str) -> None:
@@ -134,7 +135,7 @@ class TestToken:
             await rig.worker()
             await rig.call(query=f"?token={TOKEN}&from=100")
             await eventually(lambda: rig.state() == "live", PATIENCE_SECONDS)
-            assert rig.dispatcher._by_uuid["call"].call.metadata == {"from": "100"}
+            assert rig.dispatcher._by_uuid["call"].call.identity.metadata == {"from": "100"}
 
     async def test_who_has_it_hears_that_the_dispatcher_drains(self, locked: Rig) -> None:
         locked.dispatcher.draining = True
@@ -151,7 +152,7 @@ class TestArriving:
     async def test_a_call_does_not_count_and_a_connection_without_init_does(self, redis_url: str) -> None:
         async with Rig(redis_url, security=crowded(2)) as rig:
             await rig.worker()
-            # More calls than there may be connections that have not said who they are.
+            # More calls than there may be connections that have not identified themselves.
             for number in range(5):
                 await rig.live(f"call-{number}")
                 assert arriving(rig) == 0

@@ -1,7 +1,7 @@
-"""How many inputs the fuzz tests throw, and the count of those that they threw.
+"""The number of inputs of the fuzz tests, and their count.
 
-`FUZZ_EXAMPLES` (`make fuzz`) is how many examples all of them take together, drawn anew in each run. Without it a
-small share is taken, the same in each run: what fails in CI then is the change, not the draw.
+`FUZZ_EXAMPLES` (`make fuzz`) is the number of examples of all tests together, drawn anew in each run. Without it,
+a small share is taken, the same in each run, so that a failure in CI comes from the change and not from the draw.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import hypothesis
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
-# The parts below are of so many; in `make test` each is cut to a share of them.
+# The parts below add up to this number; `make test` takes a share of each.
 WHOLE = 200_000
 SHARE = 1 / 150
 FEWEST = 20
@@ -24,14 +24,14 @@ PROGRESS_SECONDS = 5.0
 
 
 class Tally:
-    """Inputs by target: a message, a record, an event or a chunk of bytes is one."""
+    """Inputs by target: each message, record, event or chunk of bytes counts."""
 
     def __init__(self) -> None:
         self.inputs: Counter[str] = Counter()
         self._shown_seconds = time.monotonic()
 
     def took(self, target: str, inputs: int) -> None:
-        """A target has taken so many more."""
+        """Count further inputs of a target."""
         self.inputs[target] += inputs
         now = time.monotonic()
         if EXAMPLES and now - self._shown_seconds >= PROGRESS_SECONDS:
@@ -47,13 +47,13 @@ TALLY = Tally()
 
 
 def examples(part: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """As many examples as this part of all; `part` is what the test takes of 200,000."""
+    """Return a decorator for a test's share of the examples; `part` is its number of 200,000."""
     scaled = part * EXAMPLES // WHOLE if EXAMPLES else int(part * SHARE)
     return hypothesis.settings(
         max_examples=max(FEWEST, scaled),
         derandomize=not EXAMPLES,
         database=None if not EXAMPLES else hypothesis.settings().database,
         deadline=None,
-        # A slow or a large example says something of the machine or of the draw, not of the code.
+        # A slow or large example is a matter of the machine or of the draw, not of the code.
         suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large],
     )

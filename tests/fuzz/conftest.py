@@ -1,4 +1,4 @@
-"""The last line of a run says how many inputs each target took."""
+"""The last line of a run names the number of inputs for each target."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.fuzz.budget import TALLY
 
 @pytest.fixture(autouse=True, scope="module")
 def _quiet() -> Iterator[None]:
-    """A hundred thousand calls have a lot to log."""
+    """Silence the log, because a hundred thousand calls write many lines."""
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     yield

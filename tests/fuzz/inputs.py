@@ -1,4 +1,4 @@
-"""What is thrown: bytes, JSON that is almost right, and values that break what trusts them."""
+"""Inputs of the fuzz tests: bytes, JSON that is almost right, and hostile values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ scalars = st.sampled_from([None, True, False, *NUMBERS, float("inf"), float("nan
 
 
 def deep(levels: int, *, as_list: bool = False) -> Any:
-    """An object, or a list, of objects within objects."""
+    """Return an object, or a list, of nested objects."""
     value: Any = 1
     for _ in range(levels):
         value = [value] if as_list else {"a": value}
@@ -35,7 +35,7 @@ hostile = st.one_of(
 
 
 def paths(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """All places in a JSON value, without its root."""
+    """Yield all places in a JSON value, except its root."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in list(pairs):
         yield (*at, key)
@@ -44,7 +44,7 @@ def paths(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 @st.composite
 def mutated(draw: st.DrawFn, valid: dict[str, Any], changes: int = 2) -> dict[str, Any]:
-    """A JSON object with up to so many fields missing, or of other values."""
+    """Draw a JSON object with a few fields missing or changed."""
     made = copy.deepcopy(valid)
     for _ in range(draw(st.integers(0, changes))):
         places = list(paths(made))
@@ -62,13 +62,13 @@ def mutated(draw: st.DrawFn, valid: dict[str, Any], changes: int = 2) -> dict[st
 
 
 def as_json(value: Any) -> bytes:
-    """JSON as Python writes it: with NaN, Infinity and lone surrogates, which others do not take for JSON."""
+    """Return JSON as Python writes it, with NaN, Infinity and lone surrogates, which other parsers refuse."""
     return json.dumps(value).encode()
 
 
 @st.composite
 def bent(draw: st.DrawFn, data: bytes) -> bytes:
-    """Bytes of which some are cut, changed or put in."""
+    """Draw bytes with some cut, changed or inserted."""
     place = draw(st.integers(0, len(data)))
     match draw(st.sampled_from(["as it is", "cut", "changed", "inserted"])):
         case "cut":
@@ -82,7 +82,7 @@ def bent(draw: st.DrawFn, data: bytes) -> bytes:
 
 
 def as_read(value: dict[str, Any]) -> dict[str, Any] | None:
-    """An object as it comes from JSON; None where it is none that orjson reads."""
+    """Return an object as orjson reads it; None if orjson refuses it."""
     try:
         read = orjson.loads(as_json(value))
     except orjson.JSONDecodeError:

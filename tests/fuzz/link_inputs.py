@@ -1,4 +1,4 @@
-"""Records of the link as they should not be: right ones of each kind, bent, and in any order."""
+"""Invalid records of the link: valid ones of each kind, altered, and in any order."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ITEMS: list[dict[str, Any]] = [
 
 
 def _value(draw: st.DrawFn, field: dataclasses.Field[Any]) -> Any:
-    """One that is right for the field's type."""
+    """Draw a valid value for the field's type."""
     numbers = st.sampled_from([0, 1, 2, 3, 160, 16_000])
     match str(field.type):
         case "int":
@@ -69,7 +69,7 @@ def _value(draw: st.DrawFn, field: dataclasses.Field[Any]) -> Any:
 
 @st.composite
 def controls(draw: st.DrawFn, kinds: tuple[int, ...] = tuple(TYPES)) -> Record:
-    """A control record, right or with fields that are not."""
+    """Draw a control record with valid or invalid fields."""
     kind = draw(st.sampled_from(kinds))
     fields = {f.name: _value(draw, f) for f in dataclasses.fields(TYPES[kind])}
     payload = draw(mutated(fields)) if draw(st.integers(0, 3)) == 0 else fields
@@ -78,7 +78,7 @@ def controls(draw: st.DrawFn, kinds: tuple[int, ...] = tuple(TYPES)) -> Record:
 
 @st.composite
 def sounds(draw: st.DrawFn) -> Record:
-    """A record that is no JSON."""
+    """Draw a record that is not JSON."""
     kind = draw(
         st.sampled_from(
             [Kind.CALLER_AUDIO, Kind.REPLY_AUDIO, Kind.REPLY_TEXT, Kind.KEPT_AUDIO, Kind.CREDIT, Kind.ACK]
@@ -104,7 +104,7 @@ def _bent_records(draw: st.DrawFn) -> Record:
 
 
 def records(*kinds: int) -> st.SearchStrategy[Record]:
-    """Records of any kind; half of the controls are of these kinds, where some are named."""
+    """Return records of any kind; if kinds are named, half of the control records have these."""
     wanted = controls(tuple(kinds)) if kinds else controls()
     garbage = st.tuples(st.integers(0, 255), st.binary(max_size=24))
     return st.one_of(wanted, wanted, controls(), sounds(), _bent_records(), garbage)

@@ -1,4 +1,4 @@
-"""AVR's protocol: whatever a core and the workers send in whatever order, a call stays whole and ends."""
+"""AVR's protocol: whatever a core and workers send in any order, a call stays consistent and ends."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from common.link.wire import Kind
 from dispatcher.avr import protocol
 from dispatcher.call.actions import Action, Ended, LeaveChannel, Purpose, ToWorker
 from dispatcher.call.assignment import Assignment
-from dispatcher.call.call import MAX_WAITING_DIGITS, State
 from dispatcher.call.caller_audio import KEPT_SAMPLES
 from dispatcher.call.limits import BAD_INPUT_REASONS
 from dispatcher.call.memory import MAX_ITEMS, MAX_REPLIES, CallMemory
-from dispatcher.call.reply_playback import MAX_TRANSCRIPTS_KNOWN, MAX_UNTOLD
+from dispatcher.call.reply_playback import MAX_QUEUED_MESSAGES, MAX_TRANSCRIPTS_KNOWN
+from dispatcher.call.states import State
+from dispatcher.call.worker_side import MAX_WAITING_DIGITS
 from tests.dispatcher.call_driver import UUID, CallDriver, heard_pcm, to_worker
 from tests.fuzz.budget import TALLY, examples
 from tests.fuzz.inputs import as_json, bent, hostile, mutated
@@ -37,7 +38,7 @@ MESSAGES: list[dict[str, Any]] = [
 
 @st.composite
 def messages(draw: st.DrawFn) -> bytes:
-    """A message of AVR Core: a good one, one that is almost good, or none."""
+    """Draw a message of AVR Core: valid, almost valid, or garbage."""
     valid = draw(st.sampled_from(MESSAGES))
     match draw(st.integers(0, 9)):
         case 0:
@@ -74,7 +75,7 @@ def test_a_message_is_understood_or_refused_with_a_reason(data: bytes) -> None:
     if isinstance(parsed, protocol.Audio):
         assert len(parsed.pcm) % 2 == 0
     elif isinstance(parsed, protocol.Init):
-        # It goes to a worker as it is.
+        # It goes to a worker unchanged.
         wire.encode(wire.Open(parsed.uuid, provider_config=parsed.provider_config), 1)
 
 
@@ -89,7 +90,7 @@ paths = st.one_of(
 
 @examples(10_000)
 @given(paths)
-def test_metadata_are_few_and_short_whatever_the_url(path: str) -> None:
+def test_any_url_gives_few_and_short_metadata(path: str) -> None:
     TALLY.took("AVR protocol", 1)
     entries = protocol.metadata(path)
     assert len(entries) <= protocol.MAX_METADATA_ENTRIES
@@ -142,7 +143,7 @@ steps = st.one_of(
 
 
 class Life:
-    """A call, and what it was told; `which` of its legs speaks."""
+    """A call, and the actions it has asked for; `which` selects the assignment that speaks."""
 
     def __init__(self) -> None:
         self.driver = CallDriver(waiting_bytes=WAITING_BYTES)
@@ -150,7 +151,7 @@ class Life:
         self.taken: list[Action] = []
 
     def take(self, step: Step) -> None:
-        """As the shell does it."""
+        """Take a step as the shell does."""
         driver, call = self.driver, self.driver.call
         if isinstance(step, bytes):
             call.message(step, driver.now)
@@ -168,8 +169,8 @@ class Life:
         try:
             call.record(assignment, kind, memoryview(payload), self.driver.now)
         except LinkProtocolError:
-            # The one error that the link hands on to the call: its worker is not to be understood.
-            if assignment in (call._assignment, call._next):
+            # The one error that the link reports to the call: an unreadable record of its worker.
+            if assignment in (call.assignments.current, call.hand_over.standby):
                 call.worker_lost(assignment, self.driver.now)
 
     def _simple(self, step: str) -> None:
@@ -177,24 +178,22 @@ class Life:
         wanted = any(call.wants(purpose) for purpose in Purpose)
         match step:
             case "placed" if wanted:
-                self._check(driver.placed(worker=f"w-{call.epoch}", epoch=call.epoch + 1))
+                self._check(driver.placed(worker=f"w-{call.assignments.epoch}", epoch=call.assignments.epoch + 1))
             case "not placed" if wanted:
                 call.not_placed(1013, "no capacity", driver.now)
-            case "live" if call._assignment is not None:
+            case "live" if call.assignments.current is not None:
                 for record in (wire.Opened(32_000), wire.Ready()):
                     ((kind, _, payload),) = wire.decode(wire.encode(record, 7))
-                    if call._assignment is not None:
-                        self._record(call._assignment, kind, bytes(payload))
+                    if call.assignments.current is not None:
+                        self._record(call.assignments.current, kind, bytes(payload))
             case "pause":
                 call.caller_paused(driver.now)
             case "writable":
                 call.caller_writable(driver.now)
             case "worker lost" if driver.assignments:
                 call.worker_lost(driver.assignments[self.which], driver.now)
-            case "link broke" if call._assignment is not None:
-                call.link_broke(call._assignment)
-            case "resume" if call._assignment is not None:
-                call.resume(call._assignment)
+            case "link broke" if call.assignments.current is not None:
+                call.link_broke(call.assignments.current)
             case "away":
                 call.caller_closed(1006, driver.now)
             case "back" if call.is_away:
@@ -214,18 +213,18 @@ class Life:
         self.taken += taken
         call = self.driver.call
         assert call.state in State
-        # What goes to a worker can be read there, what goes to the caller is of whole frames.
+        # Messages for a worker can be read there, and audio for the caller is whole frames.
         to_worker(taken)
         heard_pcm(taken)
-        assert call._audio.waiting_bytes <= WAITING_BYTES
-        assert call._audio._coded_samples <= KEPT_SAMPLES
-        assert len(call._keys) <= MAX_WAITING_DIGITS
+        assert call._worker_side.audio.waiting_bytes <= WAITING_BYTES
+        assert call._worker_side.audio._coded_samples <= KEPT_SAMPLES
+        assert len(call._worker_side._keys) <= MAX_WAITING_DIGITS
         assert len(call._playback._transcripts) <= MAX_TRANSCRIPTS_KNOWN
-        assert len(call._playback._untold) <= MAX_UNTOLD
+        assert len(call._playback._queued_messages) <= MAX_QUEUED_MESSAGES
         assert len(call.memory) <= MAX_ITEMS
         assert len(call.memory._replies) <= MAX_REPLIES
         assert call._playback.held_bytes <= wire.REPLY_CREDIT_BYTES
-        # What Redis is to keep can be written, and read again.
+        # Records for Redis can be written, and read again.
         changes = call.memory.take_changes()
         if changes is not None:
             CallMemory.from_stored({name: text for name, text in changes[0].items() if text is not None})
@@ -233,16 +232,14 @@ class Life:
 
 @examples(12_000)
 @given(st.lists(steps, max_size=40), st.booleans())
-def test_whatever_is_sent_in_whatever_order_a_call_ends_once_and_keeps_its_bounds(
-    script: list[Step], begins: bool
-) -> None:
+def test_any_messages_in_any_order_end_a_call_once_within_bounds(script: list[Step], begins: bool) -> None:
     life = Life()
     start: list[Step] = [as_json(MESSAGES[0]), "placed", "live"] if begins else []
     for step in start + script:
         was_ended, so_far = life.driver.state is State.ENDED, len(life.taken)
         life.take(step)
         assert not was_ended or len(life.taken) == so_far
-    # A caller who is not heard of any more ends it.
+    # The silence of an absent caller ends the call.
     for seconds in (11.0, 61.0, 61.0):
         life.take(seconds)
     TALLY.took("AVR protocol", len(start + script) + 3)
@@ -265,7 +262,7 @@ def test_whatever_is_sent_in_whatever_order_a_call_ends_once_and_keeps_its_bound
         ),
     )
 )
-def test_what_another_release_has_stored_is_understood_or_taken_for_nothing(fields: dict[str, str]) -> None:
+def test_records_of_another_release_are_read_or_ignored(fields: dict[str, str]) -> None:
     TALLY.took("memory", 1)
     memory = CallMemory.from_stored(fields)
     if memory is None:
@@ -274,7 +271,7 @@ def test_what_another_release_has_stored_is_understood_or_taken_for_nothing(fiel
     for record in memory.records():
         wire.encode(record, 1)
     memory.take_changes()
-    # And the call goes on with it.
+    # The call continues with it.
     memory.remember(wire.ItemUpdate("a", item={"text": "y"}), 10)
     for item_id in memory.order:
         memory.remember(wire.ItemUpdate(item_id, forgotten=True), 0)

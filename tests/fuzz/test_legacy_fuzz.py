@@ -24,7 +24,7 @@ def chunk(data: bytes) -> bytes:
 
 
 class Caller:
-    """The call behind a request: what it was told, in order."""
+    """The call behind a request, with its inputs in order."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -65,7 +65,7 @@ pieces_of_http = st.one_of(
 
 @examples(6_000)
 @given(st.booleans(), st.lists(pieces_of_http, max_size=8))
-def test_whatever_comes_a_call_is_told_in_order_and_nothing_is_left(begins: bool, pieces: list[bytes]) -> None:
+def test_any_input_is_told_in_order_and_leaves_nothing(begins: bool, pieces: list[bytes]) -> None:
     TALLY.took("older AVR protocol", len(pieces))
 
     async def talk() -> None:
@@ -85,7 +85,7 @@ def test_whatever_comes_a_call_is_told_in_order_and_nothing_is_left(begins: bool
         connection = LegacyConnection(owner_of)
         await loop.connect_accepted_socket(lambda: connection, mine)
         for piece in ([HEAD] if begins else []) + pieces:
-            # As the transport would hand it over (which never is nothing), but cut here and not anywhere.
+            # Pieces as the transport delivers them (never empty), but cut at arbitrary places.
             if piece:
                 connection.data_received(piece)
         connection.abort()
@@ -95,7 +95,7 @@ def test_whatever_comes_a_call_is_told_in_order_and_nothing_is_left(begins: bool
             while data := await loop.sock_recv(theirs, 65536):
                 answer += data
         theirs.close()
-        # What is answered is HTTP, or nothing.
+        # The answer is HTTP, or empty.
         if answer:
             reader = h11.Connection(h11.CLIENT)
             reader.send(h11.Request(method="POST", target=PATH, headers=[("Host", "x")]))

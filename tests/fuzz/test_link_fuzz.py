@@ -1,4 +1,4 @@
-"""The link: arbitrary messages and records, at every place where one is read."""
+"""The link: arbitrary messages and records, at each place that reads one."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_message_is_split_whole_or_refused(data: bytes) -> None:
         st.tuples(st.sampled_from(sorted(_DECODERS)), st.binary(max_size=20)),
     )
 )
-def test_a_record_is_read_or_refused_and_what_was_read_can_be_written(record: Record) -> None:
+def test_record_is_refused_or_read_and_can_be_written_again(record: Record) -> None:
     TALLY.took(TARGET, 1)
     kind, payload = record
     view = memoryview(payload)
@@ -78,7 +78,7 @@ def test_a_record_is_read_or_refused_and_what_was_read_can_be_written(record: Re
         else:
             error = ""
         if error:
-            # Nobody's words, and no key, get into a log by this.
+            # No caller's words and no key get into a log this way.
             assert "sk-" not in error
             return
         ((again, channel, written),) = wire.decode(wire.encode(read, 1))
@@ -91,7 +91,7 @@ def test_a_record_is_read_or_refused_and_what_was_read_can_be_written(record: Re
         return
     if kind in (Kind.CALLER_AUDIO, Kind.KEPT_AUDIO):
         position, sound = wire.decode_kept_audio(view)
-        # Positions behind it can be written, too.
+        # Later positions can be written as well.
         wire.encode_caller_audio(1, position + len(sound), b"")
         wire.encode(wire.Finished(position + len(sound)), 1)
 
@@ -103,7 +103,7 @@ def test_a_record_is_read_or_refused_and_what_was_read_can_be_written(record: Re
         max_size=40,
     )
 )
-def test_a_stream_counts_right_whatever_the_other_side_says(script: list[tuple[str, int]]) -> None:
+def test_stream_counts_right_with_any_peer(script: list[tuple[str, int]]) -> None:
     TALLY.took(TARGET, len(script))
     stream = RetransmitBuffer()
     sent, acknowledged, received = 0, 0, 0
@@ -144,7 +144,7 @@ def test_a_memory_is_read_and_a_conversation_begins_with_it(given_records: list[
     assert len(conversation) == len({item.item_id for item in conversation})
     for record in conversation.everything():
         wire.encode(record, 1)
-    # What was said can be shown, told and forgotten.
+    # The conversation can be shown, sent and forgotten.
     conversation.as_json()
     for item in conversation.due_transcripts(1e9):
         wire.encode(wire.Transcript(item.item_id, str(item.role), item.heard_text), 1)

@@ -1,4 +1,4 @@
-"""The Realtime API: whatever it sends in whatever order, a session stays usable, and what it tells is whole."""
+"""The Realtime API: whatever it sends in any order, a session stays usable and its output valid."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ from websockets.uri import parse_uri
 from common.errors import LinkProtocolError
 from common.link import wire
 from common.link.wire import Kind
-from common.net.websocket import ClientWebSocket
+from common.net.websocket_client import ClientWebSocket
 from tests.fuzz.budget import TALLY, examples
 from tests.fuzz.inputs import as_json, as_read, bent, hostile, mutated
 from tests.fuzz.link_inputs import Record, records
 from tests.worker import api_events as api
-from tests.worker.link_records import Audio, decoded_all
+from tests.worker.link_records import decoded_all
 from tests.worker.session_driver import CHANNEL, Driver, pcm_24k
+from worker.realtime import client_events
 from worker.realtime.connection import REALTIME_LIMITS, RealtimeConnection
 from worker.realtime.dialect import AZURE, AZURE_BETA, BETA, GA, XAI, Dialect
-from worker.session import actions
+from worker.session import actions, truncation
 from worker.session.actions import Ended
+from worker.session.commands import MAX_WAITING_SAYINGS
 from worker.session.memory_writer import MAX_PASSED
 from worker.session.replies import MAX_RETAINED_BYTES, MAX_WAITING_BYTES
 from worker.session.response_scheduler import MAX_OWED, MAX_RESPONSES
-from worker.session.session import MAX_WAITING_SAYINGS, State
 from worker.session.session_updates import MAX_WAITING_UPDATES
+from worker.session.states import State
 from worker.session.turns import MAX_OPEN_TURNS
 
 TARGET = "upstream"
-# What `worker.session.session_runner.Call.event` takes for an event of another shape than the API's.
+# Exceptions that `worker.session.session_runner` takes for an event of another shape than the API's.
 BAD_EVENT = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
 
 _CALL = {
@@ -91,7 +93,7 @@ EVENTS: list[api.Event] = [
     {"type": "of.next.year"},
 ]
 
-# As the beta dialect, and xAI's, have them.
+# Event names of the beta dialect; xAI has some of them.
 OLD_NAMES = {
     "response.output_audio.delta": "response.audio.delta",
     "response.output_audio_transcript.delta": "response.audio_transcript.delta",
@@ -101,7 +103,7 @@ OLD_NAMES = {
 
 @st.composite
 def events(draw: st.DrawFn) -> api.Event:
-    """An event as the API sends it, or one that it should not send."""
+    """Draw an event that the API sends, or one that it should not send."""
     valid = draw(st.sampled_from(EVENTS))
     made = draw(mutated(valid, 3)) if draw(st.booleans()) else copy.deepcopy(valid)
     if draw(st.integers(0, 9)) == 0:
@@ -111,56 +113,64 @@ def events(draw: st.DrawFn) -> api.Event:
     return made
 
 
+def _encoded(record: wire.Record) -> bytes:
+    if isinstance(record, tuple):
+        return wire.encode_record(record, CHANNEL)
+    return truncation.encoded(record, CHANNEL)[0]
+
+
 class Life:
-    """A session, what it was told, and what it wants done."""
+    """A session with its inputs and outputs."""
 
     def __init__(self, dialect: Dialect) -> None:
-        # An answer that never comes does not end this session.
-        self.driver = Driver(retry_seconds=1e6)
+        # A missing answer does not end this session.
+        self.driver = Driver(retry_seconds=1e6, dialect=dialect)
         self.flushes: list[int] = []
-        plan = plan_of(self.session, dialect)
-        self.session._plan = self.session._answers._plan = self.session._updates._plan = plan
-        self.session._out._dialect = dialect
+        self._dialect = dialect
 
     @property
     def session(self) -> Any:
         return self.driver.session
 
     def take(self) -> list[Any]:
-        """Whatever is to be done can be written, and read by its peer."""
+        """Return the session's actions, and check that their peers can read them."""
         wanted, self.session.actions = self.session.actions, []
         done: list[Any] = []
         for action in wanted:
             if isinstance(action, actions.ToDispatcher):
-                told = decoded_all([action.record], CHANNEL)
-                self.flushes += [record.number for record in told if isinstance(record, wire.Flush)]
-                done += told
+                # `SessionRunner` counts what cannot be encoded, and goes on.
+                with contextlib.suppress(*BAD_EVENT):
+                    done += decoded_all([_encoded(action.record)], CHANNEL)
             elif isinstance(action, actions.ToUpstream):
-                done.append(orjson.loads(action.event))
+                with contextlib.suppress(*BAD_EVENT):
+                    done.append(orjson.loads(client_events.encode(action.event, self._dialect)))
+            elif isinstance(action, actions.AppendAudio):
+                done.append(orjson.loads(client_events.encode_append(action.audio)))
             else:
                 done.append(action)
+        self.flushes += [record.number for record in done if isinstance(record, wire.Flush)]
         return done
 
     def event(self, event: api.Event) -> list[Any]:
-        # `Call.event` counts it, and goes on.
+        # The runner counts it, and continues.
         with contextlib.suppress(*BAD_EVENT):
             self.session.event(event, self.driver.now)
         return self.take()
 
     def check_bounds(self) -> None:
         session = self.session
-        replies = session._agent._replies
+        replies = session.parts.agent._replies
         assert replies._waiting_bytes <= MAX_WAITING_BYTES + 48_000
         assert replies._retained_bytes <= MAX_RETAINED_BYTES + 48_000
-        assert len(session._updates._waiting) <= MAX_WAITING_UPDATES + 1
-        assert session._waiting_sayings <= MAX_WAITING_SAYINGS
-        assert len(session._answers.responses.owed) <= MAX_OWED
-        assert len(session._answers.responses._responses) <= MAX_RESPONSES
-        assert len(session._memory_writer._passed) <= MAX_PASSED
-        assert len(session._audio.turns._ends) <= MAX_OPEN_TURNS
+        assert len(session.parts.updates._waiting) <= MAX_WAITING_UPDATES + 1
+        assert session._commands.waiting_sayings <= MAX_WAITING_SAYINGS
+        assert len(session.parts.answers.responses.owed) <= MAX_OWED
+        assert len(session.parts.answers.responses._responses) <= MAX_RESPONSES
+        assert len(session.parts.memory_writer._passed) <= MAX_PASSED
+        assert len(session.parts.audio.turns._ends) <= MAX_OPEN_TURNS
 
     def a_normal_turn(self) -> list[Any]:
-        """Minutes later: the caller asks something, and is answered."""
+        """Take a turn, minutes later: the caller asks something, and is answered."""
         driver = self.driver
         for seconds in (0.2, 61.0, 61.0, 0.2):
             driver.now += seconds
@@ -184,7 +194,7 @@ class Life:
             api.text_done("resp_y", "item_z", "this"),
             api.response_done("resp_y", usage=api.USAGE),
         ):
-            # These are as they should be: nothing may be raised for them.
+            # These events are valid, so no exception may come of them.
             sent = self.to_wire(event)
             self.session.event(sent, driver.now)
             done += self.take()
@@ -192,7 +202,7 @@ class Life:
         return done
 
     def hear_out(self) -> list[Any]:
-        """The dispatcher says what was heard of what was cut, and that nothing plays any more."""
+        """Report the heard part of truncated replies, and the end of playout, as the dispatcher does."""
         flushes, self.flushes = self.flushes, []
         answers: list[wire.Control] = [*(wire.Heard(number) for number in flushes), wire.Playout(idle=True)]
         for record in answers:
@@ -206,13 +216,7 @@ class Life:
 
     @property
     def dialect_is_old(self) -> bool:
-        return isinstance(self.session._plan.dialect, type(BETA))
-
-
-def plan_of(session: Any, dialect: Dialect) -> Any:
-    plan = copy.copy(session._plan)
-    object.__setattr__(plan, "dialect", dialect)
-    return plan
+        return isinstance(self._dialect, type(BETA))
 
 
 Step = dict[str, Any] | Record | float | str
@@ -228,7 +232,7 @@ steps = st.one_of(
 
 @examples(12_000)
 @given(st.sampled_from([GA, GA, BETA, XAI, AZURE, AZURE_BETA]), st.booleans(), st.lists(steps, max_size=30))
-def test_whatever_the_api_sends_the_next_turn_works(dialect: Dialect, is_live: bool, script: list[Step]) -> None:
+def test_any_api_input_leaves_the_next_turn_working(dialect: Dialect, is_live: bool, script: list[Step]) -> None:
     life = Life(dialect)
     driver, session = life.driver, life.session
     life.take()
@@ -247,7 +251,7 @@ def test_whatever_the_api_sends_the_next_turn_works(dialect: Dialect, is_live: b
             try:
                 session.record(step[0], memoryview(step[1]), driver.now)
             except LinkProtocolError:
-                # The call ends by it, and no other: see `worker.service.DispatcherLink`.
+                # This ends the call alone: see `worker.service.DispatcherLink`.
                 session.stopped("a record was not understood")
         elif isinstance(step, float):
             driver.now += step
@@ -273,18 +277,18 @@ def test_whatever_the_api_sends_the_next_turn_works(dialect: Dialect, is_live: b
     life.take()
     if session.state is not State.LIVE:
         return
-    # What was said can be told to another dispatcher, and the caller can still talk with the model.
-    session.attached(wire.Open("uuid-1", 2, {}, 0, 10**6), CHANNEL, driver.now)
+    # The conversation can be sent to another dispatcher, and the caller can still talk with the model.
+    session.attached(wire.Open("uuid-1", 2, {}, 0, 10**6), driver.now)
     life.take()
     done = life.a_normal_turn()
     if session.state is State.LIVE:
-        heard = [one for one in done if isinstance(one, Audio)]
+        heard = [one for one in done if isinstance(one, wire.ReplyAudio)]
         assert sum(len(one.pcm) for one in heard) >= 1_600 - 320
         assert any(isinstance(one, wire.Transcript) and one.text == "what now" for one in done)
 
 
 class Reader:
-    """What a Realtime connection reports."""
+    """The owner of a Realtime connection, with its reports."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
@@ -314,7 +318,7 @@ def wire_bytes(draw: st.DrawFn) -> bytes:
 
 @examples(12_000)
 @given(st.lists(wire_bytes(), min_size=1, max_size=5), st.booleans())
-def test_of_whatever_is_read_only_events_are_handed_on(messages: list[bytes], text: bool) -> None:
+def test_only_events_are_handed_on_from_any_input(messages: list[bytes], text: bool) -> None:
     TALLY.took(TARGET, len(messages))
 
     async def read() -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The WebSocket layer at both ends: arbitrary bytes in arbitrary pieces, against the library's own protocol."""
+"""The WebSocket layer at both ends: arbitrary bytes in pieces, compared with the library's own protocol."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from websockets.server import ServerProtocol
 from websockets.typing import BytesLike
 from websockets.uri import parse_uri
 
-from common.net.websocket import ClientWebSocket, Limits, Owner, ServerWebSocket, WebSocket
+from common.net.websocket import Owner, WebSocket
+from common.net.websocket_client import ClientWebSocket
+from common.net.websocket_limits import Limits
+from common.net.websocket_server import ServerWebSocket
 from tests.bench.frames import upgrade_answer
 from tests.common.net.test_websocket_messages import LIMITS, Transport, streams
 from tests.common.websocket_peers import HANDSHAKE
@@ -27,7 +30,7 @@ PINGING = Limits(max_message_bytes=LIMITS.max_message_bytes)
 
 
 class Listener:
-    """An owner that says nothing, and keeps what it was told."""
+    """An owner that sends nothing, and keeps its reports."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[bytes, bool]] = []
@@ -54,7 +57,7 @@ class Listener:
 
 
 def timers(connection: WebSocket) -> list[asyncio.TimerHandle]:
-    """What it has to do later, and has not given up."""
+    """Return the timers of a connection that are still set."""
     timer = connection._timer
     return [timer] if timer is not None and not timer.cancelled() else []
 
@@ -68,7 +71,7 @@ def client(owner: Owner) -> WebSocket:
 
 
 async def ours(make: Callable[[Owner], WebSocket], pieces: list[bytes]) -> tuple[list[Any], list[int], list[int]]:
-    """Messages, the close codes that were answered, and how it ended for the owner."""
+    """Return the messages, the close codes sent, and the end reported to the owner."""
     owner, transport = Listener(), Transport()
     connection = make(owner)
     connection.connection_made(transport)
@@ -86,7 +89,7 @@ async def ours(make: Callable[[Owner], WebSocket], pieces: list[bytes]) -> tuple
         connection.eof_received()
     connection.connection_lost(None)
     await asyncio.sleep(0)
-    # Nothing of it is left.
+    # No timer is left.
     assert not timers(connection)
     assert connection._owner is None
     await asyncio.wait_for(connection.wait_closed(), 1)
@@ -103,7 +106,7 @@ def close_codes(protocol: Protocol) -> list[int]:
 
 
 def theirs(is_client: bool, pieces: list[bytes]) -> tuple[list[Any], list[int], list[int]]:
-    """The same, as the library alone has it."""
+    """Return the same, as the library alone does."""
     size = LIMITS.max_message_bytes
     protocol = (
         ClientProtocol(URI, max_size=size, state=OPEN) if is_client else ServerProtocol(max_size=size, state=OPEN)
@@ -158,7 +161,7 @@ heads = st.one_of(
 
 @examples(6_000)
 @given(st.lists(heads, min_size=1, max_size=3), st.booleans())
-def test_what_is_no_handshake_never_gets_through(pieces: list[bytes], is_client: bool) -> None:
+def test_invalid_handshake_is_never_accepted(pieces: list[bytes], is_client: bool) -> None:
     TALLY.took(TARGET, len(pieces))
 
     async def shake() -> None:

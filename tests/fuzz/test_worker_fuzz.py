@@ -1,4 +1,4 @@
-"""The worker's end of a link: whatever comes on it, its other calls go on, and nothing is left when it is gone."""
+"""The worker's end of a link: whatever a link brings, its other calls continue, and nothing is left after it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from common.errors import LinkProtocolError
 from common.link import wire
 from common.link.wire import Hello, Kind
 from common.settings.settings import Settings
-from common.store.registry import Registry, WorkerRecord, WorkerState
+from common.store.leases import WorkerRecord, WorkerState
+from common.store.registry import Registry
 from tests.fuzz.budget import TALLY, examples
 from tests.fuzz.link_inputs import Record, records
 from tests.worker.shared import resources
@@ -32,7 +33,7 @@ HELLO = Hello(wire.PROTOCOL_VERSION, "0.1.0", "worker", "worker-1", "boot_id-1")
 
 @asynccontextmanager
 async def workers() -> AsyncIterator[Worker]:
-    """A worker whose Redis and whose Realtime API are away; at the end nothing of it may be left."""
+    """Run a worker without Redis and without a Realtime API; nothing of its calls may be left at the end."""
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
     registry = Registry.from_url(f"redis://127.0.0.1:{port}")
@@ -91,9 +92,7 @@ def opened(uuid: str, channel: int, epoch: int = 1) -> tuple[int, Record]:
 @pytest.mark.interpreted
 @examples(4_000)
 @given(st.lists(steps, max_size=25), st.booleans())
-def test_whatever_comes_on_a_link_its_other_calls_go_on(
-    script: list[tuple[int, Record] | str], begins: bool
-) -> None:
+def test_any_link_input_leaves_other_calls_running(script: list[tuple[int, Record] | str], begins: bool) -> None:
     TALLY.took("link", len(script))
 
     async def run() -> None:
@@ -119,12 +118,12 @@ def test_whatever_comes_on_a_link_its_other_calls_go_on(
                     try:
                         new.record(kind, channel, memoryview(payload), time.monotonic())
                     except LinkProtocolError:
-                        # It ends the link, and what is on it waits for another.
+                        # The input ends the link, and its calls wait for another link.
                         assert kind in (Kind.OPEN, Kind.ATTACH, Kind.COMMAND)
                 _calls.update(held.call for held in worker._held())
                 assert not bystander._ended
                 assert bystander in [held.call for held in worker._held()]
-            # Other calls that are held now have a place, and are not more than there may be.
+            # Other calls that are held now have a place, within the capacity.
             assert worker.calls <= 3 * 1.5 + 1
         assert worker.calls == 0
         assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -1,4 +1,4 @@
-"""Debian's Prometheus: missing, it skips a test here, and fails it in CI."""
+"""Debian's Prometheus. Without it, a test is skipped here and fails in CI."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tests.helpers import needed_program
 
 @pytest.fixture(scope="session")
 def prometheus() -> str:
-    """The server."""
+    """Return the path of the server."""
     return needed_program("prometheus")
 
 
 @pytest.fixture(scope="session")
 def promtool() -> str:
-    """Its tool, which tests rules."""
+    """Return the path of the tool that tests rules."""
     return needed_program("promtool")

@@ -1,4 +1,4 @@
-"""Just enough of PromQL to see which metrics a query reads."""
+"""A reader of PromQL that finds the metrics of a query."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ SUFFIXES = ("_total", "_bucket", "_sum", "_count")
 
 
 def metrics(expr: str) -> set[str]:
-    """The service's metrics in a query, as `tests.common.metric_table` names them."""
+    """Return the service's metrics in a query, as `tests.common.metric_table` names them."""
     names = set(re.findall(r"(?<![\w:])avr_sts_(\w+)", expr))
     return {_family(name) for name in names}
 
 
 def recorded(expr: str) -> set[str]:
-    """Recorded series in a query."""
+    """Return the recorded series in a query."""
     return set(re.findall(r"\w+:avr_sts_\w+(?::\w+)?", expr))
 
 

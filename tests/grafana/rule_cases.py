@@ -1,4 +1,4 @@
-"""What promtool is asked: series, and what the rules make of them. A sample is there every 30 s."""
+"""Cases for promtool: series, and the results of the rules. Samples are 30 s apart."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 from grafana.alerting import Alert
 
 Series = dict[str, str]
-"""By the series, its values in promtool's notation: `0+2x60` is 0, 2, 4 ... 120."""
+"""Values by series, in promtool's notation: `0+2x60` is 0, 2, 4 ... 120."""
 
 _VALUE = re.compile(r"{{ \$value[^}]*}}")
 _LABEL = re.compile(r"{{ \$labels\.(\w+) }}")
@@ -17,15 +17,15 @@ _LABEL = re.compile(r"{{ \$labels\.(\w+) }}")
 
 @dataclass(frozen=True, slots=True)
 class AlertCase:
-    """An alert that fires, or does not.
+    """An alert that fires, or that does not fire.
 
     Attributes:
-        alert: its name.
-        series: what there is.
-        at: when it is looked at.
-        firing: whether it fires then.
-        value: how its texts show the value.
-        labels: of the alert, without `severity`.
+        alert: name of the alert.
+        series: series before the evaluation.
+        at: time of the evaluation.
+        firing: whether the alert fires then.
+        value: the value in its texts.
+        labels: labels of the alert, without `severity`.
     """
 
     alert: str
@@ -36,7 +36,7 @@ class AlertCase:
     labels: Series = field(default_factory=lambda: {"namespace": "voice"})
 
     def wire(self, alert: Alert) -> dict[str, Any]:
-        """As promtool reads it: it compares every label, and every text as it is filled in."""
+        """Return the case as promtool reads it; promtool compares all labels and all texts with their values."""
         expected = [self._expected(alert)] if self.firing else []
         return {
             "name": f"{self.alert} {'fires' if self.firing else 'is silent'}",
@@ -54,7 +54,7 @@ class AlertCase:
 
 @dataclass(frozen=True, slots=True)
 class RecordingCase:
-    """A recorded series, and its value."""
+    """A recorded series, and its expected value."""
 
     name: str
     series: Series
@@ -63,7 +63,7 @@ class RecordingCase:
     at: str = "20m"
 
     def wire(self) -> dict[str, Any]:
-        """As promtool reads it."""
+        """Return the case as promtool reads it."""
         sample = {"labels": f"{self.name}{{{self.labels}}}", "value": self.value}
         return {
             "name": self.name,
@@ -85,7 +85,7 @@ def _of(name: str, **labels: str) -> str:
 
 
 def _slow(histogram: str, below: str, above: str, **labels: str) -> Series:
-    """All observations between these two bounds."""
+    """Return a histogram with all observations between these two bounds."""
     return {
         _of(f"{histogram}_bucket", le=below, **labels): "0x200",
         _of(f"{histogram}_bucket", le=above, **labels): "0+10x200",
@@ -111,7 +111,7 @@ ALERT_CASES: Final = (
     AlertCase("AvrStsNoDispatcher", {}, "1m", firing=False),
     AlertCase("AvrStsNoDispatcher", {_of("redis_up"): "0x20"}, "5m", firing=False),
     AlertCase("AvrStsNoWorkers", {_of("redis_up"): "1x20"}, "5m"),
-    # Workers of another namespace do not help.
+    # Workers of another namespace do not count.
     AlertCase(
         "AvrStsNoWorkers", {_of("redis_up"): "1x20", _of("calls_capacity", namespace="other"): "9x20"}, "5m"
     ),
@@ -128,7 +128,7 @@ ALERT_CASES: Final = (
         "20m",
         value="10%",
     ),
-    # One of one that failed is no trend.
+    # A single failed call is not a trend.
     AlertCase(
         "AvrStsCallsFail",
         {_of("calls_total", outcome="completed"): "5x60", _of("calls_total", outcome="failed"): "0x30 1x30"},
@@ -179,7 +179,7 @@ ALERT_CASES: Final = (
     ),
     AlertCase("AvrStsWorkerLost", {_of("repins_total", reason="worker_lost"): "0+1x30"}, "10m", value="20"),
     AlertCase("AvrStsWorkerLost", {_of("repins_total", reason="drain"): "0+1x30"}, "10m", firing=False),
-    # By serve, and by a cluster.
+    # Restarts counted by serve, and by a cluster.
     AlertCase("AvrStsWorkersRestart", {_of("worker_restarts_total"): "0 1 2 3 4x60", **_TICKS}, "30m", value="4"),
     AlertCase(
         "AvrStsWorkersRestart",
@@ -264,7 +264,7 @@ ALERT_CASES: Final = (
         "70m",
         labels=_MODEL,
     ),
-    # Expected, and not used: no cost is no fault.
+    # The value is expected and not used: no cost is no fault.
     AlertCase(
         "AvrStsCostUnknown",
         {_of("tokens_total", model="new", **_TOKENS): "0x200", _of("cost_usd_total", model="new"): "0x200"},

@@ -1,4 +1,4 @@
-"""A Prometheus of a test's own, on a port of its own, asked over its HTTP API."""
+"""A Prometheus server of one test, on a free port, with queries over its HTTP API."""
 
 from __future__ import annotations
 
@@ -48,22 +48,22 @@ class Prometheus:
         self._process.wait()
 
     def query(self, expr: str, at_seconds: float) -> list[float]:
-        """The values of an instant query, at a time since the epoch."""
+        """Return the values of an instant query, at a time since the epoch."""
         result = self.get("/api/v1/query", query=expr, time=str(at_seconds))["result"]
         return [float(sample["value"][1]) for sample in result]
 
     def has(self, expr: str) -> bool:
-        """Whether a query returns something now that is a number."""
+        """Tell whether a query returns a number now."""
         return any(not math.isnan(value) for value in self.query(expr, time.time()))
 
     def get(self, path: str, **parameters: str) -> Any:
-        """The data of an answer."""
+        """Return the data of an answer."""
         url = f"{self._url}{path}?{urllib.parse.urlencode(parameters)}"
         with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as response:  # noqa: S310 - a server of ours
             return json.load(response)["data"]
 
     def _wait_until_ready(self) -> str:
-        """Return its URL. It listens before it answers: until then it says 503."""
+        """Wait until the server answers, and return its URL. It first answers with 503."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
             if found := _LISTENING.search(self._log.read_text("utf-8")):

@@ -1,4 +1,4 @@
-"""Dashboards: what is written agrees with the code, and each panel says what it shows."""
+"""Dashboards: the files agree with the code, and each panel names its content."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from grafana.thresholds import Limits
 from tests.common.metric_table import METRICS
 from tests.grafana import promql
 
-# No value of these is bad by itself.
+# None of these has a value that is bad by itself.
 WITHOUT_THRESHOLD = {
     "fleet": {"Calls", "Calls against capacity", "Calls by outcome", "Length of calls", "Processes"}
     | {"Calls pinned to each worker", "Calls given to another worker"}
@@ -43,7 +43,7 @@ every_panel = pytest.mark.parametrize(
 )
 
 
-def test_what_is_written_agrees_with_the_code() -> None:
+def test_written_dashboards_agree_with_the_code() -> None:
     written = generate.files()
     there = {path for folder in ("dashboards", "rules") for path in (generate.DIRECTORY / folder).iterdir()}
     assert there == written.keys()
@@ -51,7 +51,7 @@ def test_what_is_written_agrees_with_the_code() -> None:
         assert path.read_text("utf-8") == text, "run python -m grafana.generate"
 
 
-def test_what_is_written_is_json_that_every_reader_takes() -> None:
+def test_written_dashboards_are_strict_json() -> None:
     for path, text in generate.files().items():
         if path.suffix == ".json":
             json.loads(text, parse_constant=_not_json)
@@ -72,7 +72,7 @@ def test_a_panel_has_a_title_a_unit_and_a_description(dashboard: Dashboard, pane
 
 @every_panel
 def test_a_panel_has_a_threshold_or_a_reason_for_none(dashboard: Dashboard, panel: dict[str, Any]) -> None:
-    if panel["type"] == "heatmap":  # coloured by how many there are
+    if panel["type"] == "heatmap":  # coloured by the number of observations
         return
     steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
     assert (len(steps) == 1) == (panel["title"] in WITHOUT_THRESHOLD[dashboard.name])
@@ -93,7 +93,7 @@ def test_a_panel_asks_the_chosen_source_about_the_chosen_pods(dashboard: Dashboa
         selectors = target["expr"].count("avr_sts_")
         assert target["expr"].count('namespace=~"$namespace", pod=~"$pod"') == selectors
         assert selectors or "ALERTS" in target["expr"]
-        # A figure for each series has a name for each.
+        # Each series of a figure has its own name.
         assert panel["type"] == "stat" or target["legendFormat"]
 
 
@@ -101,7 +101,7 @@ def test_a_panel_asks_the_chosen_source_about_the_chosen_pods(dashboard: Dashboa
 def test_a_panel_asks_for_metrics_that_exist(dashboard: Dashboard, panel: dict[str, Any]) -> None:
     for target in panel["targets"]:
         assert promql.metrics(target["expr"]) <= METRICS.keys()
-        # Dashboards work where no rules are loaded.
+        # Dashboards also work without loaded rules.
         assert not promql.recorded(target["expr"])
 
 
@@ -134,7 +134,7 @@ def test_a_dashboard_has_its_variables_and_links_to_the_others(dashboard: Dashbo
     for name in ("namespace", "pod"):
         assert variables[name]["includeAll"]
         assert variables[name]["multi"]
-        # Where there is no such label, it is empty: All includes that.
+        # A missing label is empty, and All includes an empty one.
         assert variables[name]["allValue"] == ".*"
         assert variables[name]["query"]["query"].endswith(f", {name})")
     assert wire["links"][0]["tags"] == wire["tags"]

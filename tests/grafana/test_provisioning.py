@@ -1,4 +1,4 @@
-"""What Grafana is told at its start: where the data comes from, and where the dashboards are."""
+"""Grafana's start-up files: the data source, and the place of the dashboards."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def _read(name: str) -> dict[str, Any]:
     return document
 
 
-def test_there_is_one_source_and_dashboards_choose_it_by_themselves() -> None:
+def test_dashboards_choose_the_one_data_source() -> None:
     (source,) = _read("datasources/prometheus.yaml")["datasources"]
     assert source["type"] == "prometheus"
     assert source["isDefault"]
-    # None is written into the dashboards: the variable takes the default one of its type.
+    # The dashboards name no source: their variable takes the default one of its type.
     for dashboard in DASHBOARDS:
         variable = dashboard.wire()["templating"]["list"][0]
         assert (variable["type"], variable["query"]) == ("datasource", source["type"])
@@ -37,6 +37,6 @@ def test_dashboards_come_from_files() -> None:
     assert not any(dashboard.wire()["editable"] for dashboard in DASHBOARDS)
 
 
-def test_no_other_files_are_there() -> None:
+def test_provisioning_has_no_other_files() -> None:
     files = {str(file.relative_to(PROVISIONING)) for file in PROVISIONING.rglob("*") if file.is_file()}
     assert files == {"datasources/prometheus.yaml", "dashboards/avr-sts.yaml"}

@@ -1,7 +1,7 @@
-"""Every query of every panel and rule, at a real Prometheus that has scraped a real run of the service.
+"""All queries of all panels and rules, at a real Prometheus that has scraped a real run of the service.
 
-The run has `serve` and a cluster side by side, so that each query meets both: with and without labels for
-namespace and pod, all processes behind one port and each behind its own.
+The run has `serve` and a cluster side by side, so that each query meets both cases. One has labels for namespace
+and pod, and a port for each process; the other has neither, and one port for all processes.
 """
 
 from __future__ import annotations
@@ -58,21 +58,21 @@ RANGES = {"$__rate_interval": "30s", "$__range": "1m"}
 ALL = RANGES | {"$namespace": ".*", "$pod": ".*"}
 ONE = RANGES | {"$namespace": NAMESPACE, "$pod": ".+"}
 
-# Of what only a fault makes: a quantile of nothing is no number. Their series are there.
+# Quantiles without observations are not numbers: only a fault would make some. Their series exist.
 NEEDS_A_FAULT = ("avr_sts_recovery_seconds", "namespace:avr_sts_recovery_seconds:p95_15m")
 
 
 @dataclass(frozen=True, slots=True)
 class Scraped:
-    """What Prometheus knows of the run, as it was at its end."""
+    """The state of Prometheus at the end of the run."""
 
     prometheus: Prometheus
     at_seconds: float
     secrets: tuple[str, ...]
-    """Uuids and numbers of its calls."""
+    """Return uuids and numbers of the run's calls."""
 
     def values(self, expr: str, variables: dict[str, str]) -> list[float]:
-        """What a query returns."""
+        """Return the result of a query."""
         for name, value in variables.items():
             expr = expr.replace(name, value)
         return self.prometheus.query(expr, self.at_seconds)
@@ -80,7 +80,7 @@ class Scraped:
 
 @pytest.fixture(scope="module")
 def scraped(prometheus: str, redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
-    """One run for all tests: calls with tools, keys and interruptions, one that breaks, and a worker that dies."""
+    """Run once for all tests: calls with tools, keys and interruptions, a broken call, and a worker that dies."""
     directory = tmp_path_factory.mktemp("prometheus")
     servers: list[Prometheus] = []
     try:
@@ -131,7 +131,7 @@ async def _serve(simulator: RealtimeSimulator, tools: Path) -> ServiceProcess:
 
 
 def _config(directory: Path, targets: dict[str, int]) -> dict[str, Any]:
-    """The rules as they are, but evaluated as often as the run is scraped."""
+    """Return the rules, evaluated as often as the run is scraped."""
     files = []
     for path in generate.files():
         if path.suffix == ".yaml":
@@ -179,7 +179,7 @@ async def _calls(
 
 
 async def _converse(call: SimulatedCall) -> None:
-    """A question that takes a tool; its answer is interrupted."""
+    """Ask a question that needs a tool, and interrupt its answer."""
 
     async def spoken(times: int) -> None:
         await call.wait_for(
@@ -195,7 +195,7 @@ async def _converse(call: SimulatedCall) -> None:
 
 
 async def _scraped_again(server: Prometheus) -> float:
-    """When all that has happened so far has been scraped, and rules have seen it."""
+    """Wait until Prometheus has scraped and evaluated all events so far."""
     since = time.time() + 1
     await _seen(server, f"min(timestamp(avr_sts_redis_up)) > {since}")
     await _seen(server, f"min(timestamp(namespace:avr_sts_calls_load:ratio)) > {since + 1}")
@@ -247,7 +247,7 @@ def test_a_recording_rule_records(scraped: Scraped, recording: Recording) -> Non
 
 
 @pytest.mark.parametrize("when", FIGURES)
-def test_what_an_alert_looks_at_is_there(scraped: Scraped, when: When) -> None:
+def test_series_of_an_alert_exist(scraped: Scraped, when: When) -> None:
     absent = when.expr.removeprefix("absent(").removesuffix(")") if when.expr.startswith("absent(") else when.expr
     assert _returns_data(scraped.values(absent, {}), when.expr)
 
@@ -260,7 +260,7 @@ def test_prometheus_evaluates_an_alert(scraped: Scraped, alert: Alert) -> None:
     assert not rule.get("lastError")
 
 
-def test_variables_offer_what_there_is(scraped: Scraped) -> None:
+def test_variables_offer_the_existing_values(scraped: Scraped) -> None:
     metric = "avr_sts_event_loop_lag_seconds_count"
     assert all(
         metric in variable["query"]["query"]

@@ -1,4 +1,4 @@
-"""`python -m tests.leaks`: 2,000 short calls through one worker leave nothing behind. Exit code 1 if they do."""
+"""`python -m tests.leaks`: 2,000 short calls through one worker must leave nothing behind (exit code 1 if not)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _say(line: str) -> None:
 
 
 def main() -> int:
-    """Measure, and say what was found."""
+    """Measure, and print the leaks."""
     parser = argparse.ArgumentParser(prog="python -m tests.leaks", description=__doc__)
     parser.add_argument("--calls", type=int, default=2000, metavar="N", help="(default: 2000)")
     calls = parser.parse_args().calls

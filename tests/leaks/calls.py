@@ -1,4 +1,4 @@
-"""Many short calls through one dispatcher and one worker, and what these hold before and after."""
+"""Many short calls through one dispatcher and one worker, and the resources of both before and after."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import redis
 
+from common.store.keys import KEY_PREFIX
 from simulator.avr.core import CallError, place_call
 from tests.chaos.realtime import RealtimeProcess
 from tests.helpers import eventually
@@ -18,19 +19,19 @@ from tests.scenarios.processes import KEY, PATIENCE_SECONDS, ServiceProcess
 
 WARM_CALLS = 200
 MAX_GROWTH_BYTES = 10 * 1024 * 1024
-# At once: together they wait for greetings, not for each other.
+# Calls at once, which wait for their greetings together.
 _AT_ONCE = 40
-# What is left of a call is gone when a caller that was lost can no longer come back.
+# A call is forgotten when its lost caller can no longer return.
 _RECONNECT_SECONDS = 1
 
 
 class ObservedProcess(ServiceProcess):
-    """One that can be asked what it holds."""
+    """A process that reports its resources."""
 
     module = "tests.leaks.observed"
 
     async def census(self) -> Census:
-        """What it holds now."""
+        """Return the resources of now."""
         count = len(self.events("census"))
         self.signal(signal.SIGRTMIN)
         await eventually(lambda: len(self.events("census")) > count, PATIENCE_SECONDS)
@@ -39,7 +40,7 @@ class ObservedProcess(ServiceProcess):
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """What a process holds, see `tests.leaks.observed`."""
+    """The resources of a process, see `tests.leaks.observed`."""
 
     tasks: int
     files: int
@@ -48,13 +49,13 @@ class Census:
 
     @classmethod
     def of(cls, line: dict[str, Any]) -> Self:
-        """From the line that it wrote."""
+        """Read a census from the line that the process wrote."""
         return cls(line["tasks"], line["files"], line["threads"], line["resident_bytes"])
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """After so many calls: what the worker and the dispatcher hold, and the keys in Redis that are of calls."""
+    """The resources of the worker and the dispatcher after a number of calls, and the keys of calls in Redis."""
 
     calls: int
     worker: Census
@@ -63,7 +64,7 @@ class Count:
 
 
 def leaks(warm: Count, after: Count) -> list[str]:
-    """What `after` holds that `warm` did not, one line each."""
+    """Return the resources in `after` that `warm` did not have, one line each."""
     found = []
     for name, was, now in (
         ("worker", warm.worker, after.worker),
@@ -80,12 +81,12 @@ def leaks(warm: Count, after: Count) -> list[str]:
             if holds > held:
                 found += [f"the {name} has {holds} {what}, and had {held}"]
     if after.keys:
-        found.append(f"in Redis are {len(after.keys)} keys, such as {after.keys[0]}")
+        found.append(f"Redis holds {len(after.keys)} keys of calls, such as {after.keys[0]}")
     return found
 
 
 async def measure(redis_url: str, calls: int, say: Callable[[str], None]) -> list[Count]:
-    """Place calls, and count what is held after the first `WARM_CALLS` and after the last."""
+    """Place calls, and count resources after the first `WARM_CALLS` and after the last."""
     realtime = await RealtimeProcess.start()
     processes: list[ObservedProcess] = []
     settings: dict[str, object] = {
@@ -134,7 +135,7 @@ async def _place(url: str, calls: int, rng: random.Random) -> None:
 
 
 async def _call(url: str, rng: random.Random) -> None:
-    """One short call, ended in one of the ways in which calls end."""
+    """Place one short call, and end it in one of the ways in which calls end."""
     ending = rng.choice(("heard", "heard", "heard", "at once", "lost", "bad"))
     call = await place_call(url, record_limit_bytes=0, connect_timeout_seconds=PATIENCE_SECONDS)
     try:
@@ -166,6 +167,6 @@ async def _count(
 
 
 def _keys_of_calls(redis_url: str) -> tuple[str, ...]:
-    """Of the service's keys those that are not of the workers themselves."""
+    """Return the service's keys that are not the workers' own."""
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        return tuple(sorted(key for key in client.scan_iter("avr-sts:*") if "call" in key))
+        return tuple(sorted(key for key in client.scan_iter(f"{KEY_PREFIX}*") if "call" in key))

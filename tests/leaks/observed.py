@@ -1,4 +1,4 @@
-"""A sub-command of the service, run as it is, that on SIGRTMIN also says what its process holds.
+"""A sub-command of the service that also reports its process's resources on SIGRTMIN.
 
     python -m tests.leaks.observed worker
 
@@ -25,7 +25,7 @@ from common.runtime.cli import main
 
 def _census(_number: int, _frame: FrameType | None) -> None:
     gc.collect()
-    # What was freed goes back to the system, so that what is resident is what is held (glibc alone has this).
+    # Freed memory returns to the system, so that resident memory is in use (glibc alone has this).
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

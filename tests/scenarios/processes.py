@@ -15,9 +15,15 @@ import orjson
 import psutil
 
 import common
+from simulator.realtime.settings import SimulatorSettings
 from tests.helpers import eventually
 
 KEY = "sk-test-0123456789abcdefghij"
+
+BRIEF = SimulatorSettings(
+    words=2, greeting_words=2, word_ms=200, first_audio_seconds=0.1, transcription_delay_seconds=0.1
+)
+"""A Realtime API that says little: for tests in which the length of what is said does not matter."""
 
 # Time until a test gives up waiting for an event.
 PATIENCE_SECONDS = 30.0
@@ -33,6 +39,12 @@ class ServiceProcess:
     """One `avr-sts-openai` process, with its log lines, for which tests can wait."""
 
     module = "common.runtime.cli"
+    pythonpath = PYTHONPATH
+
+    @classmethod
+    def program(cls) -> tuple[str, ...]:
+        """Return what Python runs, without the sub-command."""
+        return ("-m", cls.module)
 
     def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
         self.name = name
@@ -51,10 +63,9 @@ class ServiceProcess:
         environment |= {name: str(value) for name, value in settings.items()}
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-m",
-            cls.module,
+            *cls.program(),
             *arguments,
-            env=environment | {"PYTHONPATH": PYTHONPATH},
+            env=environment | {"PYTHONPATH": cls.pythonpath},
             cwd=tempfile.gettempdir(),  # a folder without .env
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,

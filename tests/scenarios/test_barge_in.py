@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from simulator.avr.core import SimulatedCall, place_call
@@ -11,7 +12,7 @@ from simulator.realtime.server import RealtimeSimulator
 from simulator.realtime.settings import SimulatorSettings
 from simulator.realtime.simulated_session import SimulatedSession
 from tests.helpers import eventually
-from tests.scenarios.processes import PATIENCE_SECONDS, Cluster
+from tests.scenarios.processes import BRIEF, PATIENCE_SECONDS, Cluster
 from tests.scenarios.tones import tone
 
 WORD_MS = 400
@@ -119,7 +120,7 @@ async def test_unheard_reply_is_deleted_from_the_conversation(real_redis_url: st
 
 async def test_each_item_gives_one_transcript_in_conversation_order(real_redis_url: str) -> None:
     # Transcription takes longer than the answer, so texts come out of order and are sorted.
-    settings = SimulatorSettings(words=2, greeting_words=2, transcription_delay_seconds=1.5)
+    settings = replace(BRIEF, transcription_delay_seconds=1.5)
     async with RealtimeSimulator(settings) as simulator, Cluster(real_redis_url, simulator.url) as cluster:
         await cluster.start(workers=1)
         call = await place_call(await cluster.url())
@@ -136,7 +137,7 @@ async def test_each_item_gives_one_transcript_in_conversation_order(real_redis_u
 
 
 async def test_interruption_is_sent_only_while_audio_plays(real_redis_url: str) -> None:
-    settings = SimulatorSettings(words=1, greeting_words=1)
+    settings = BRIEF
     async with RealtimeSimulator(settings) as simulator, Cluster(real_redis_url, simulator.url) as cluster:
         await cluster.start(workers=1)
         call = await place_call(await cluster.url())

@@ -14,7 +14,7 @@ from simulator.avr.core import SimulatedCall, place_call
 from simulator.realtime.server import RealtimeSimulator
 from simulator.realtime.settings import SimulatorSettings, Voice
 from tests.helpers import eventually
-from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, worker_id
+from tests.scenarios.processes import BRIEF, PATIENCE_SECONDS, Cluster, worker_id
 from tests.scenarios.tones import loudest, signal_to_noise_db, tone
 
 CALLS = 20
@@ -145,7 +145,7 @@ async def test_a_worker_on_an_ipv6_address_is_found(real_redis_url: str) -> None
     except OSError:
         pytest.skip("this host has no IPv6")
     async with (
-        RealtimeSimulator(SimulatorSettings(greeting_words=1)) as simulator,
+        RealtimeSimulator(BRIEF) as simulator,
         Cluster(real_redis_url, simulator.url, WORKER_ADDRESS="::1") as cluster,
     ):
         # Start as far as the link between the two.

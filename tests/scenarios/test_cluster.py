@@ -20,12 +20,12 @@ import pytest
 import redis.asyncio as aioredis
 from prometheus_client.parser import text_string_to_metric_families
 
+from common.store.keys import KEY_PREFIX
 from simulator.avr.core import SimulatedCall, place_call
 from simulator.realtime.server import RealtimeSimulator
-from simulator.realtime.settings import SimulatorSettings
 from tests.helpers import eventually, needed_program
 from tests.scenarios.haproxy import CONFIGURATION, HaProxy
-from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
+from tests.scenarios.processes import BRIEF, PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
 from tests.scenarios.tones import tone
 
 pytestmark = pytest.mark.system
@@ -40,8 +40,7 @@ SPEECH = tone(700, 0.6)
 @pytest.fixture
 async def simulator() -> AsyncIterator[RealtimeSimulator]:
     """Run a simulated Realtime API with short replies."""
-    settings = SimulatorSettings(greeting_words=2, words=2, word_ms=200, transcription_delay_seconds=0.1)
-    async with RealtimeSimulator(settings) as simulator:
+    async with RealtimeSimulator(BRIEF) as simulator:
         yield simulator
 
 
@@ -228,7 +227,7 @@ async def ended(cluster: Cluster, redis_url: str, simulator: RealtimeSimulator, 
         assert sum([await metric(each, "calls_total", outcome=outcome) for each in living]) == wanted
     await eventually(lambda: not simulator.sessions, PATIENCE_SECONDS)
     async with aioredis.from_url(redis_url, decode_responses=True) as client:
-        assert [key async for key in client.scan_iter("avr-sts:call:*")] == []
+        assert [key async for key in client.scan_iter(f"{KEY_PREFIX}call:*")] == []
 
 
 def test_haproxy_accepts_the_operators_file() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from common.audio.wav import read_wav
 from simulator.avr.ami import AmiDouble
 from simulator.avr.core import SimulatedCall, place_call
 from simulator.realtime.server import RealtimeSimulator
-from simulator.realtime.settings import DialectName, SimulatorSettings
+from simulator.realtime.settings import DialectName
 from tests.helpers import eventually
-from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, worker_id
+from tests.scenarios.processes import BRIEF, PATIENCE_SECONDS, Cluster, worker_id
 from tests.scenarios.tones import tone
 
 SPEECH = tone(700, 0.8)
@@ -113,7 +114,7 @@ async def test_conversation_with_tool_keys_barge_in_and_transfer(real_redis_url:
 async def test_a_hang_up_waits_for_the_last_words(real_redis_url: str) -> None:
     instructions = _directive(greeting_words=1, tool_calls=[{"turn": 1, "name": "avr_hangup"}])
     async with (
-        RealtimeSimulator() as simulator,
+        RealtimeSimulator(BRIEF) as simulator,
         AmiDouble() as ami,
         Cluster(real_redis_url, simulator.url, AMI_URL=ami.url, OPENAI_INSTRUCTIONS=instructions) as cluster,
     ):
@@ -130,9 +131,8 @@ async def test_a_hang_up_waits_for_the_last_words(real_redis_url: str) -> None:
 
 
 async def test_the_calls_api_on_any_dispatcher(real_redis_url: str) -> None:
-    settings = SimulatorSettings(words=2, greeting_words=2)
     async with (
-        RealtimeSimulator(settings) as simulator,
+        RealtimeSimulator(BRIEF) as simulator,
         AmiDouble() as ami,
         Cluster(real_redis_url, simulator.url, AMI_URL=ami.url) as cluster,
         aiohttp.ClientSession() as http,
@@ -176,7 +176,7 @@ async def test_the_calls_api_on_any_dispatcher(real_redis_url: str) -> None:
 
 
 async def test_the_older_protocol_on_the_same_port(real_redis_url: str) -> None:
-    settings = SimulatorSettings(words=3, greeting_words=2)
+    settings = replace(BRIEF, words=3)
     async with (
         RealtimeSimulator(settings) as simulator,
         Cluster(real_redis_url, simulator.url) as cluster,
@@ -201,7 +201,7 @@ async def test_the_older_protocol_on_the_same_port(real_redis_url: str) -> None:
             assert response.status == 200
             async for chunk in response.content.iter_any():
                 heard += chunk
-                if len(heard) >= 2 * 8 * 400 * 5:  # a greeting of two words and a reply of three
+                if len(heard) >= 2 * 8 * BRIEF.word_ms * 5:  # a greeting of two words and a reply of three
                     answered.set()
         assert len(heard) % 320 == 0
         await eventually(lambda: not simulator.sessions)
@@ -228,7 +228,7 @@ async def test_the_older_protocol_on_the_same_port(real_redis_url: str) -> None:
 )
 async def test_call_with_settings_of_the_session(real_redis_url: str, settings: dict[str, str]) -> None:
     async with (
-        RealtimeSimulator(SimulatorSettings(words=2, greeting_words=3)) as simulator,
+        RealtimeSimulator(BRIEF) as simulator,
         Cluster(real_redis_url, simulator.url, **settings) as cluster,
     ):
         await cluster.start(workers=1)
@@ -244,7 +244,7 @@ async def test_call_with_settings_of_the_session(real_redis_url: str, settings: 
 
 
 async def test_call_in_the_beta_dialect(real_redis_url: str) -> None:
-    settings = SimulatorSettings(words=2, greeting_words=2, dialect=DialectName.BETA)
+    settings = replace(BRIEF, dialect=DialectName.BETA)
     async with (
         RealtimeSimulator(settings) as simulator,
         Cluster(real_redis_url, simulator.url, OPENAI_MODEL="gpt-4o-realtime-preview") as cluster,
@@ -277,7 +277,7 @@ async def test_instructions_service_gives_each_call_its_own_agent(real_redis_url
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/instructions"
     try:
         async with (
-            RealtimeSimulator() as simulator,
+            RealtimeSimulator(BRIEF) as simulator,
             Cluster(real_redis_url, simulator.url, OPENAI_URL_INSTRUCTIONS=url) as cluster,
         ):
             await cluster.start(workers=1)

@@ -14,10 +14,9 @@ from aiohttp import web
 from common.net.ports import port_of, reserve_port
 from simulator.avr.core import place_call
 from simulator.realtime.server import RealtimeSimulator
-from simulator.realtime.settings import SimulatorSettings
 from tests.certificates import Authority, tls_in_front_of
 from tests.helpers import eventually, needed_program
-from tests.scenarios.processes import PATIENCE_SECONDS, Cluster
+from tests.scenarios.processes import BRIEF, PATIENCE_SECONDS, Cluster
 
 pytestmark = pytest.mark.system
 
@@ -88,7 +87,7 @@ async def test_calls_go_through_a_proxy(tmp_path: Path, real_redis_url: str, use
     authority = Authority(tmp_path / "ca")
     asked: list[str] = []
     async with (
-        RealtimeSimulator(SimulatorSettings(greeting_words=1)) as simulator,
+        RealtimeSimulator(BRIEF) as simulator,
         tls_in_front_of(simulator.url, authority.issue(HOST)) as upstream_port,
         instructions(asked) as instructions_port,
         tinyproxy(tmp_path) as (address, log),

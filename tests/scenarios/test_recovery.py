@@ -13,13 +13,14 @@ import orjson
 import pytest
 import redis.asyncio as aioredis
 
+from common.store.keys import KEY_PREFIX
 from simulator.avr.core import SimulatedCall, place_call
 from simulator.realtime.server import RealtimeSimulator
 from simulator.realtime.settings import SimulatorSettings
 from simulator.realtime.simulated_session import SimulatedSession
 from tests.helpers import eventually
 from tests.redis_process import RealRedis, find_redis_server
-from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
+from tests.scenarios.processes import BRIEF, PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
 from tests.scenarios.tones import tone
 
 # Maximum number of moves of a call while all workers are restarted (docs/operations.md).
@@ -29,7 +30,7 @@ MOST_MOVES = 2
 @pytest.fixture
 async def simulator() -> AsyncIterator[RealtimeSimulator]:
     """Run a simulated Realtime API with short replies."""
-    async with RealtimeSimulator(SimulatorSettings(greeting_words=2, words=3, word_ms=200)) as simulator:
+    async with RealtimeSimulator(BRIEF) as simulator:
         yield simulator
 
 
@@ -319,7 +320,7 @@ async def place_where_it_can_come_back(cluster: Cluster) -> SimulatedCall:
 async def remembered(redis_url: str, call: SimulatedCall) -> list[str]:
     """Return the items of a call in Redis, as JSON."""
     async with aioredis.from_url(redis_url, decode_responses=True) as client:
-        fields = await client.hgetall(f"avr-sts:said:{call.uuid}")
+        fields = await client.hgetall(f"{KEY_PREFIX}said:{call.uuid}")
     return [str(text) for name, text in fields.items() if str(name).startswith("item:")]
 
 

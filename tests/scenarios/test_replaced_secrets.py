@@ -15,9 +15,8 @@ import pytest
 from simulator.avr.connection import CallError
 from simulator.avr.core import SimulatedCall, place_call
 from simulator.realtime.server import RealtimeSimulator
-from simulator.realtime.settings import SimulatorSettings
 from tests.helpers import eventually
-from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
+from tests.scenarios.processes import BRIEF, PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
 from tests.scenarios.tones import tone
 
 NAMES = ("OPENAI_API_KEY", "STS_TOKEN", "ADMIN_TOKEN", "CLUSTER_TOKEN")
@@ -61,7 +60,7 @@ async def _status(url: str, token: str) -> int:
 async def test_sighup_loads_new_secrets_and_keeps_old_tokens_a_while(tmp_path: Path) -> None:
     folder = SecretFolder(tmp_path)
     folder.write("first")
-    simulated = SimulatorSettings(words=2, greeting_words=2, api_key=secret("OPENAI_API_KEY", "first"))
+    simulated = dataclasses.replace(BRIEF, api_key=secret("OPENAI_API_KEY", "first"))
     async with RealtimeSimulator(simulated) as simulator, _serve(simulator, **folder.variables) as serve:
         line = await serve.line("serving")
         admin_url = f"http://127.0.0.1:{line['admin_port']}"
@@ -76,7 +75,7 @@ async def test_sighup_loads_new_secrets_and_keeps_old_tokens_a_while(tmp_path: P
         simulator.settings = dataclasses.replace(simulated, api_key=secret("OPENAI_API_KEY", "second"))
         serve.signal(signal.SIGHUP)
         for process, names in READ_BY.items():
-            read = await serve.line("secrets read again", process=process)
+            read = await serve.line("secrets reloaded", process=process)
             assert set(read["changed"]) == names
 
         # New calls come with the new token and with the former token. Their sessions use the new key.
@@ -98,17 +97,17 @@ async def test_sighup_loads_new_secrets_and_keeps_old_tokens_a_while(tmp_path: P
         os.kill(serve.events("worker listening")[0]["pid"], signal.SIGKILL)
         await eventually(lambda: len(serve.events("worker listening")) == 2, PATIENCE_SECONDS)
         await serve.line("link up", worker=serve.events("worker listening")[1]["worker"])
-        assert serve.events("settings differ, and need a restart") == []
+        assert serve.events("changed settings need a restart") == []
 
         # A reload with a wrong secret changes nothing and is logged once, because children do not reload.
         (tmp_path / "STS_TOKEN").write_text("short")
         serve.signal(signal.SIGHUP)
-        told = await serve.line("secrets not read again")
+        told = await serve.line("secrets not reloaded")
         assert told["reason"].startswith("STS_TOKEN_FILE names a file whose content is shorter than 16 ")
         assert "short" not in told["reason"].replace("shorter", "")
         call = await place_call(url("second"))
         await _agent_has_spoken(call, times=1)
-        assert [line["process"] for line in serve.events("secrets not read again")] == ["serve"]
+        assert [line["process"] for line in serve.events("secrets not reloaded")] == ["serve"]
         assert not any(secret(name, each) in serve.raw for name in NAMES for each in ("first", "second"))
 
 
@@ -123,7 +122,7 @@ async def test_cluster_token_is_replaced_process_by_process(
         await dispatcher.line("dispatcher listening")
         folder.write("second")
         dispatcher.signal(signal.SIGHUP)
-        await dispatcher.line("secrets read again", changed=["CLUSTER_TOKEN"])
+        await dispatcher.line("secrets reloaded", changed=["CLUSTER_TOKEN"])
         for token in (old, new):
             worker = await cluster.add_worker(CLUSTER_TOKEN=token)
             await dispatcher.line("link up", worker=await worker_id(worker))
@@ -134,7 +133,6 @@ async def test_cluster_token_is_replaced_process_by_process(
 @asynccontextmanager
 async def _serve(simulator: RealtimeSimulator, **settings: object) -> AsyncIterator[ServiceProcess]:
     """Run a `serve` with one worker, and wait for the link."""
-    simulator.settings = dataclasses.replace(simulator.settings, words=2, greeting_words=2)
     defaults = {"PORT": 0, "ADMIN_PORT": 0, "WORKERS": 1, "OPENAI_BASE_URL": simulator.url}
     serve = await ServiceProcess.start("serve", **(defaults | settings))
     try:

@@ -16,10 +16,9 @@ import pytest
 
 from simulator.avr.core import SimulatedCall, place_call
 from simulator.realtime.server import RealtimeSimulator
-from simulator.realtime.settings import SimulatorSettings
 from tests.hanging_resolver import HOST, HangingResolver
 from tests.helpers import eventually
-from tests.scenarios.processes import KEY, PATIENCE_SECONDS, ServiceProcess, wait_gone
+from tests.scenarios.processes import BRIEF, KEY, PATIENCE_SECONDS, ServiceProcess, wait_gone
 from tests.scenarios.tones import tone
 from tests.tiny_folder import fill, tiny_folder
 
@@ -245,9 +244,8 @@ async def _agent_has_spoken(call: SimulatedCall, *, times: int) -> None:
 
 
 async def test_metrics_are_right_across_processes() -> None:
-    settings = SimulatorSettings(words=2, greeting_words=2)
     async with (
-        RealtimeSimulator(settings) as simulator,
+        RealtimeSimulator(BRIEF) as simulator,
         _serve(simulator, DISPATCHERS=2) as (_, url, admin_url),
     ):
         calls = [await place_call(url) for _ in range(6)]
@@ -312,7 +310,7 @@ async def test_full_temporary_folder_ends_no_worker_or_call(tmp_path: Path) -> N
     """Fill the folder of the metrics. A write to a page without room would end the process by SIGBUS."""
     with tiny_folder(tmp_path, 1 << 16) as folder:
         async with (
-            RealtimeSimulator(SimulatorSettings(words=2, greeting_words=2)) as simulator,
+            RealtimeSimulator(BRIEF) as simulator,
             _serve(simulator, TMPDIR=folder) as (serve, url, admin_url),
         ):
             fill(folder)
@@ -321,7 +319,7 @@ async def test_full_temporary_folder_ends_no_worker_or_call(tmp_path: Path) -> N
             await call.say(tone(500, 1.0))
             await _agent_has_spoken(call, times=2)
             assert serve.events("process ended") == []
-            said = serve.events("metrics have no room")
+            said = serve.events("metrics file cannot grow")
             assert len({line["pid"] for line in said}) == len(said) > 0
             await _metric(admin_url, "avr_sts_calls_total")  # is answered
             await call.hang_up()

@@ -19,9 +19,8 @@ from common.net.ports import ALL_ADDRESSES, bound_socket, port_of
 from simulator.avr.connection import CallError
 from simulator.avr.core import SimulatedCall, place_call
 from simulator.realtime.server import RealtimeSimulator
-from simulator.realtime.settings import SimulatorSettings
 from tests.helpers import eventually
-from tests.scenarios.processes import KEY, PATIENCE_SECONDS, PYTHONPATH
+from tests.scenarios.processes import BRIEF, KEY, PATIENCE_SECONDS, PYTHONPATH
 from tests.scenarios.tones import tone
 
 
@@ -84,7 +83,7 @@ async def test_calls_continue_while_stderr_and_stdout_are_unread() -> None:
     with bound_socket(ALL_ADDRESSES, 0, variable="PORT") as free:
         port = port_of(free)
     async with (
-        RealtimeSimulator(SimulatorSettings(words=2, greeting_words=2)) as simulator,
+        RealtimeSimulator(BRIEF) as simulator,
         _serve(simulator, write_fd, port) as serve,
     ):
         os.close(write_fd)

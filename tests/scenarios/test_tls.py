@@ -10,9 +10,8 @@ import pytest
 from common.net.tls import TlsFiles
 from simulator.avr.core import CallError, place_call
 from simulator.realtime.server import RealtimeSimulator
-from simulator.realtime.settings import SimulatorSettings
 from tests.certificates import Authority, self_signed, tls_in_front_of
-from tests.scenarios.processes import PATIENCE_SECONDS, Cluster
+from tests.scenarios.processes import BRIEF, PATIENCE_SECONDS, Cluster
 
 
 def tls_settings(prefix: str, files: TlsFiles) -> dict[str, object]:
@@ -24,7 +23,7 @@ async def test_a_call_with_tls_on_port_link_redis_and_upstream(tmp_path: Path, r
     public, cluster_ca = Authority(tmp_path / "public"), Authority(tmp_path / "cluster")
     port_files = public.issue(as_file="port")
     async with (
-        RealtimeSimulator(SimulatorSettings(words=2, greeting_words=2)) as simulator,
+        RealtimeSimulator(BRIEF) as simulator,
         tls_in_front_of(simulator.url, public.issue(as_file="openai")) as upstream_port,
         tls_in_front_of(real_redis_url, public.issue(as_file="redis")) as redis_port,
         Cluster(
@@ -62,7 +61,7 @@ async def test_the_realtime_api_shows_a_certificate(tmp_path: Path, real_redis_u
     authority = Authority(tmp_path / "ca")
     files = authority.issue() if trusted else self_signed(tmp_path / "nobody")
     async with (
-        RealtimeSimulator(SimulatorSettings(greeting_words=1)) as simulator,
+        RealtimeSimulator(BRIEF) as simulator,
         tls_in_front_of(simulator.url, files) as port,
         Cluster(
             real_redis_url,

@@ -20,7 +20,7 @@ def test_the_table_has_a_row_with_a_meaning_for_every_variable() -> None:
         assert meaning
 
 
-def test_values_and_stars_read_as_they_are_written() -> None:
+def test_values_are_shown_and_stars_escaped() -> None:
     assert "| `OPENAI_WELCOME_INTERRUPTIBLE` | `true` |" in table()
     assert "| `OPENAI_AUDIO_FORMAT` | `pcm` |" in table()
     assert r"\*-realtime-preview\*" in table()

@@ -1,4 +1,4 @@
-"""A small service that speaks the AVR protocol over a real WebSocket and does what a test tells it to."""
+"""A small service that speaks the AVR protocol over a real WebSocket, as a test commands it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FRAME_BYTES = 320
 
 @dataclass
 class Connection:
-    """One call as the service sees it."""
+    """One call, seen from the service."""
 
     websocket: web.WebSocketResponse
     query: Mapping[str, str]
@@ -27,7 +27,7 @@ class Connection:
     inits: list[dict[str, Any]] = field(default_factory=list)
     frames: list[bytes] = field(default_factory=list)
     frame_times_seconds: list[float] = field(default_factory=list)
-    digits: list[tuple[int, str]] = field(default_factory=list)  # with the number of frames before it
+    digits: list[tuple[int, str]] = field(default_factory=list)  # with the number of earlier frames
     others: list[str | bytes] = field(default_factory=list)
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -39,13 +39,13 @@ class Connection:
             await self.send("audio", audio=base64.b64encode(pcm[start : start + FRAME_BYTES]).decode())
 
     async def lose(self) -> None:
-        """Break the connection: no close frame."""
+        """Break the connection without a close frame."""
         transport = self.websocket.get_extra_info("socket")
         assert transport is not None
         transport.shutdown(2)
 
     async def receive(self) -> str | None:
-        """Take one message; its kind, or None when the call is over."""
+        """Take one message and return its kind, or None when the call has ended."""
         message = await self.websocket.receive()
         if message.type not in {aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY}:
             return None
@@ -67,7 +67,7 @@ class Connection:
         return kind
 
     async def listen(self, frames: int | None = None) -> None:
-        """Take messages until `frames` more frames have come, or the call is over."""
+        """Take messages until `frames` more frames have arrived, or the call has ended."""
         until = None if frames is None else len(self.frames) + frames
         while await self.receive() is not None:
             if until is not None and len(self.frames) >= until:
@@ -78,7 +78,7 @@ Behaviour: TypeAlias = Callable[[Connection], Awaitable[None]]
 
 
 async def echo(connection: Connection) -> None:
-    """Send every frame back."""
+    """Send each frame back."""
     while kind := await connection.receive():
         if kind == "audio":
             await connection.send_audio(connection.frames[-1])
@@ -86,7 +86,7 @@ async def echo(connection: Connection) -> None:
 
 @dataclass
 class AvrService:
-    """A running service: `connections` has every call, in order of arrival."""
+    """A running service; `connections` holds its calls in order of arrival."""
 
     url: str = ""
     connections: list[Connection] = field(default_factory=list)
@@ -94,20 +94,23 @@ class AvrService:
 
 @asynccontextmanager
 async def avr_service(behaviour: Behaviour = echo, *, http_status: int | None = None) -> AsyncIterator[AvrService]:
-    """Serve on a free port of 127.0.0.1; with `http_status` every connection is refused with it."""
+    """Serve on a free port of 127.0.0.1; with `http_status`, refuse all connections with it."""
     service = AvrService()
 
     async def handle(request: web.Request) -> web.StreamResponse:
         if http_status is not None:
             return web.Response(status=http_status)
         websocket = web.WebSocketResponse()
-        await websocket.prepare(request)
+        try:
+            await websocket.prepare(request)
+        except ConnectionError:
+            return web.Response()  # to a client that has disconnected
         connection = Connection(websocket, dict(request.query), dict(request.headers))
         service.connections.append(connection)
         try:
             await behaviour(connection)
         except ConnectionError:
-            pass  # the caller has gone while something was being sent
+            pass  # the caller disconnected during a send
         finally:
             connection.over.set()
         return websocket

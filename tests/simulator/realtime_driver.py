@@ -1,4 +1,4 @@
-"""Drives a `RealtimeSession` on a clock of the test's own and checks every event in both directions."""
+"""A driver of a `RealtimeSession` on a clock of the test; it checks all events in both directions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _unchecked(event: Event) -> None:
     assert isinstance(event["type"], str)
 
 
-# By dialect, what client and server events must be; of xAI's there are no models.
+# Models of client and server events, by dialect; xAI has none.
 _MODELS = {
     DialectName.GA: "gpt-realtime-2",
     DialectName.BETA: "gpt-4o-realtime-preview",
@@ -48,7 +48,7 @@ FRAME_MS = 20
 
 
 def tone(milliseconds: int, hz: float = 440.0, dbfs: float = -20.0) -> bytes:
-    """A sine: PCM16 at 24 kHz."""
+    """Return a sine: PCM16 at 24 kHz."""
     samples = np.arange(milliseconds * SAMPLE_RATE_HZ // 1000)
     wave = 32767 * 10 ** (dbfs / 20) * np.sin(2 * np.pi * hz / SAMPLE_RATE_HZ * samples)
     pcm: bytes = np.rint(wave).astype("<i2").tobytes()
@@ -56,7 +56,7 @@ def tone(milliseconds: int, hz: float = 440.0, dbfs: float = -20.0) -> bytes:
 
 
 def silence(milliseconds: int) -> bytes:
-    """Nothing to hear: PCM16 at 24 kHz."""
+    """Return silence: PCM16 at 24 kHz."""
     return bytes(milliseconds * SAMPLE_RATE_HZ // 1000 * 2)
 
 
@@ -64,9 +64,9 @@ class Driver:
     """A session and its client.
 
     Attributes:
-        session: under test.
+        session: session under test.
         now: the clock, in seconds.
-        events: all server events so far; each was valid.
+        events: all server events so far, each of them valid.
     """
 
     def __init__(self, settings: SimulatorSettings | None = None, *, faults: SessionFaults | None = None) -> None:
@@ -81,27 +81,27 @@ class Driver:
         self._collect()
 
     def send(self, kind: str, **fields: Any) -> list[Event]:
-        """Send a valid event; returns what it was answered at once."""
+        """Send a valid event and return its immediate answers."""
         event = {"type": kind, **fields}
         _CLIENT_CHECKS[self._dialect](event)
         return self.send_raw(orjson.dumps(event))
 
     def send_raw(self, message: str | bytes | Event) -> list[Event]:
-        """Send anything; returns what it was answered at once."""
+        """Send any event and return its immediate answers."""
         self.session.receive(orjson.dumps(message) if isinstance(message, dict) else message, self.now)
         return self._collect()
 
     def update(self, **session: Any) -> list[Event]:
-        """`session.update`."""
+        """Send `session.update`."""
         return self.send("session.update", session={"type": "realtime", **session})
 
     def detect(self, **detection: Any) -> list[Event]:
-        """`session.update` of server VAD; nothing: none."""
+        """Send `session.update` with server VAD; without settings, switch it off."""
         turn_detection = {"type": "server_vad", **detection} if detection else None
         return self.update(audio={"input": {"turn_detection": turn_detection}})
 
     def speak(self, pcm: bytes) -> list[Event]:
-        """Append audio in frames of 20 ms, as it comes from a call; returns what happens meanwhile."""
+        """Append audio in frames of 20 ms, as from a call, and return the events meanwhile."""
         events = []
         size = SAMPLE_RATE_HZ * FRAME_MS // 1000 * 2
         for start in range(0, len(pcm), size):
@@ -112,7 +112,7 @@ class Driver:
         return events
 
     def run(self, seconds: float) -> list[Event]:
-        """Let time pass; returns what happens."""
+        """Let time pass, and return the events meanwhile."""
         end = self.now + seconds
         while (due := self.session.next_due_seconds()) is not None and due <= end:
             self.now = max(self.now, due)
@@ -121,7 +121,7 @@ class Driver:
         return self._collect()
 
     def respond(self, **response: Any) -> list[Event]:
-        """`response.create`, and time until the response is done."""
+        """Send `response.create`, and let time pass until the response is done."""
         events = self.send("response.create", **({"response": response} if response else {}))
         return events + self.finish()
 
@@ -141,7 +141,7 @@ class Driver:
 
 
 def kinds(events: list[Event]) -> list[str]:
-    """Their types, runs of deltas as one."""
+    """Return the types of events, with a run of deltas as one."""
     types: list[str] = []
     for event in events:
         if not types or types[-1] != event["type"]:
@@ -150,18 +150,18 @@ def kinds(events: list[Event]) -> list[str]:
 
 
 def only(events: list[Event], kind: str) -> Event:
-    """The one event of that type."""
+    """Return the one event of that type."""
     (event,) = all_of(events, kind)
     return event
 
 
 def all_of(events: list[Event], kind: str) -> list[Event]:
-    """The events of that type."""
+    """Return the events of that type."""
     return [event for event in events if event["type"] == kind]
 
 
 def error_of(events: list[Event]) -> Event:
-    """The error of the one event there is."""
+    """Return the error of the one event."""
     (event,) = events
     assert event["type"] == "error"
     error: Event = event["error"]
@@ -169,5 +169,5 @@ def error_of(events: list[Event]) -> Event:
 
 
 def audio_of(events: list[Event]) -> bytes:
-    """Audio of all deltas."""
+    """Return the audio of all deltas."""
     return b"".join(base64.b64decode(each["delta"]) for each in all_of(events, "response.output_audio.delta"))

@@ -30,7 +30,7 @@ def _arguments(*arguments: str | Path) -> argparse.Namespace:
 
 @pytest.fixture
 def speech(tmp_path: Path) -> Path:
-    """0.4 s of 1 kHz."""
+    """Write 0.4 s of 1 kHz, and return the file."""
     path = tmp_path / "in.wav"
     write_wav(path, to_pcm16(0.5 * np.sin(2 * np.pi * 1000 * np.arange(3200) / 8000)))
     return path
@@ -46,7 +46,7 @@ async def _talkative(connection: Connection) -> None:
     await connection.listen()
 
 
-async def test_what_the_caller_heard_is_saved_and_the_exit_code_says_that_audio_came_back(
+async def test_heard_audio_is_saved_and_the_exit_code_is_zero(
     tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out.wav"
@@ -81,7 +81,7 @@ async def test_what_the_caller_heard_is_saved_and_the_exit_code_says_that_audio_
     assert str(out) in printed.out
 
 
-async def test_the_transcript_is_printed_in_order_with_times_and_interruptions(
+async def test_transcript_is_printed_with_times_and_interruptions(
     tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with avr_service(_talkative) as service:
@@ -93,7 +93,7 @@ async def test_the_transcript_is_printed_in_order_with_times_and_interruptions(
     assert "interruptions  1" in figures
 
 
-async def test_a_lost_connection_is_tried_again_if_asked_for(
+async def test_lost_connection_is_retried_if_asked_for(
     tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def lose_the_first(connection: Connection) -> None:
@@ -111,7 +111,7 @@ async def test_a_lost_connection_is_tried_again_if_asked_for(
     assert "closed with    1000" in printed
 
 
-async def test_without_seconds_the_call_lasts_until_both_sides_have_been_silent(
+async def test_call_without_seconds_ends_when_both_sides_are_silent(
     tmp_path: Path, speech: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(call, "_SILENCE_SECONDS", 0.3)
@@ -127,11 +127,11 @@ async def test_without_seconds_the_call_lasts_until_both_sides_have_been_silent(
     _, sound, silence = read_wav(out).partition(b"\x00\x20" * 8000)
     assert sound  # all of it
     assert not any(silence)  # and once
-    # It is looked at with every frame; a machine that stands still may see the end of the sound that much late.
+    # Silence is checked at each frame. On a stalled machine, the end of the sound is seen later by the stall.
     assert len(silence) / 16000 > 0.1
 
 
-async def test_a_service_that_never_stops_talking_is_hung_up_on(
+async def test_call_to_an_endless_talker_is_hung_up(
     tmp_path: Path, speech: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(call, "_LONGEST_REPLY_SECONDS", 0.2)
@@ -178,7 +178,7 @@ async def test_audio_that_breaks_the_protocol_is_saved_and_reported(
     assert "broke the AVR protocol: an audio message of 100 bytes, not 320\n" in capsys.readouterr().err
 
 
-async def test_what_stops_a_call_before_it_starts_is_one_line(
+async def test_failure_before_the_call_prints_one_line(
     tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str], unused_tcp_port: int
 ) -> None:
     url = f"ws://127.0.0.1:{unused_tcp_port}"
@@ -212,7 +212,7 @@ async def test_an_output_that_cannot_be_written_is_one_line(
     assert f"{tmp_path}: cannot be written: Is a directory\n" in capsys.readouterr().err
 
 
-async def test_ctrl_c_hangs_up_and_saves_what_was_heard(tmp_path: Path, speech: Path) -> None:
+async def test_ctrl_c_hangs_up_and_saves_heard_audio(tmp_path: Path, speech: Path) -> None:
     out = tmp_path / "out.wav"
     echoed = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""Realtime API events checked against the models of the `openai` package, which know every field of them."""
+"""A check of Realtime API events against the models of the `openai` package, which know all fields."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ SERVER_EVENTS = _by_type(RealtimeServerEvent)
 BETA_CLIENT_EVENTS = _by_type(beta.RealtimeClientEvent)
 BETA_SERVER_EVENTS = _by_type(beta.RealtimeServerEvent)
 
-# The service sends these; the package types `session` in server events by what a client may send.
+# The package types `session` in server events by the fields that a client may send; the service also sends these.
 _SENT_BY_THE_SERVICE = frozenset({"session.id", "session.object", "session.expires_at"})
 
 
-# What the beta service sent as well.
+# Fields that the beta service sent as well.
 _SENT_BY_BETA = frozenset(
     {"session.object", "session.expires_at"}
     | {f"response.usage.input_token_details.{name}" for name in ("cached_tokens_details", "image_tokens")}
@@ -34,11 +34,11 @@ _SENT_BY_BETA = frozenset(
 
 
 class InvalidEventError(AssertionError):
-    """An event is not what the `openai` package says it is."""
+    """An event that the `openai` package does not allow."""
 
 
 def validate_server_event(event: dict[str, Any]) -> BaseModel:
-    """The event as the model of its type.
+    """Return a client event as the model of its type.
 
     Raises:
         InvalidEventError: its type is unknown; a field is missing, unknown or of a wrong type.
@@ -48,7 +48,7 @@ def validate_server_event(event: dict[str, Any]) -> BaseModel:
 
 
 def validate_client_event(event: dict[str, Any]) -> BaseModel:
-    """The event as the model of its type.
+    """Return a server event as the model of its type.
 
     Raises:
         InvalidEventError: its type is unknown; a field is missing, unknown or of a wrong type.
@@ -57,7 +57,7 @@ def validate_client_event(event: dict[str, Any]) -> BaseModel:
 
 
 def validate_beta_server_event(event: dict[str, Any]) -> BaseModel:
-    """The event as the model of its type in the beta dialect.
+    """Return a client event of the beta dialect as the model of its type.
 
     Raises:
         InvalidEventError: its type is unknown; a field is missing, unknown or of a wrong type.
@@ -66,7 +66,7 @@ def validate_beta_server_event(event: dict[str, Any]) -> BaseModel:
 
 
 def validate_beta_client_event(event: dict[str, Any]) -> BaseModel:
-    """The event as the model of its type in the beta dialect.
+    """Return a server event of the beta dialect as the model of its type.
 
     Raises:
         InvalidEventError: its type is unknown; a field is missing, unknown or of a wrong type.
@@ -89,7 +89,7 @@ def _validated(models: dict[str, type[BaseModel]], event: dict[str, Any], allowe
 
 
 def _extras(value: object, path: str) -> Iterator[str]:
-    """Paths of all fields that the models do not know."""
+    """Yield the paths of all fields that the models do not know."""
     if isinstance(value, BaseModel):
         for name in value.model_extra or {}:
             yield f"{path}{name}"

@@ -128,7 +128,7 @@ def digest(value: Any) -> bytes:
 
 
 def _with_sound(fields: dict[str, Any]) -> dict[str, Any]:
-    """A caller's turn without text is remembered as sound, in base64."""
+    """Return a caller's turn without text, remembered as sound in base64."""
     for holder in (fields, fields.get("item")):
         if isinstance(holder, dict) and isinstance(holder.get("sound"), str) and holder["sound"]:
             holder["sound"] = _audio64(holder["sound"])

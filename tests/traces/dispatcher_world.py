@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from tests.traces.canonical import Output
+from tests.traces.dispatcher_tables import ACTS, BAD_INITS, GARBAGE, GARBLED, LIMITS, RECORDS, WORDS
 from tests.traces.sound import tone
 from tests.traces.world import Input, Step, World
-
-_GARBAGE: Final[list[Any]] = [
-    "not json",
-    "[1, 2]",
-    {"type": "audio", "audio": "a"},
-    {"type": "audio", "audio": 5},
-    {"type": "audio", "audio": "AAA="},
-    {"type": "dtmf_digit", "digit": "x"},
-    {"type": "of.next.year"},
-    {"audio": "AAAA"},
-    {"type": ["audio"]},
-]
-_BAD_INITS: Final[list[Any]] = [
-    {"type": "init", "uuid": "no spaces allowed"},
-    {"type": "init"},
-    {"type": "init", "uuid": "call-1", "provider_config": 4},
-]
-_GARBLED: Final = [(4, ""), (10, "00"), (12, "5b5d"), (13, "7b"), (14, "7b226e756d626572223a22227d"), (200, "00")]
-_WORDS: Final = ["Hello. ", "Yes, of course. ", "Äh, 今日は ", ""]
 
 
 @dataclass(slots=True)
 class _Worker:
-    """What the worker at the other end of a leg knows."""
+    """The state of the worker at the other end of an assignment."""
 
     number: int
     worker_id: str
@@ -50,7 +32,7 @@ class _Worker:
 
 
 class DispatcherWorld(World):
-    """All that a call has to do with."""
+    """All peers of a call."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed, 1_000_000)
@@ -67,7 +49,7 @@ class DispatcherWorld(World):
 
     def _header(self) -> dict[str, Any]:
         limits: dict[str, Any] = {}
-        for name, values in _LIMITS.items():
+        for name, values in LIMITS.items():
             if self.chance(0.15):
                 limits[name] = self.one(values)
         frames = self.one([0, 0, 3, 40])
@@ -88,7 +70,7 @@ class DispatcherWorld(World):
 
     def _begin(self) -> None:
         if self.chance(0.02):
-            self.later(0, "message", self.one(_BAD_INITS))
+            self.later(0, "message", self.one(BAD_INITS))
         elif self.chance(0.2):
             self.later(self.one([0, 300]), "began", "call-1")
         else:
@@ -105,7 +87,7 @@ class DispatcherWorld(World):
         items = {f"item:old_{number}": {"role": "user", "text": f"Words {number}."} for number in range(2)}
         return {"profile": {"model": "gpt-realtime"}, "order": ["old_0", "old_1"], **items}
 
-    # What the call wants done
+    # Requests of the call
 
     def next(self, outputs: list[Output], state: Any) -> Step | None:
         self._state = state[0]
@@ -140,7 +122,7 @@ class DispatcherWorld(World):
                 self._not_placed()
 
     def _not_placed(self) -> None:
-        """The worker that was found is not wanted any more: it has no leg."""
+        """Drop the worker that was found, because it has no assignment."""
         if self._placed:
             self._workers.pop()
         self._placed = {}
@@ -238,7 +220,7 @@ class DispatcherWorld(World):
             worker.state = "ready"
 
     def _attached(self, worker: _Worker, at: int) -> None:
-        """A session that goes on tells everything."""
+        """Report everything, as a session that continues does."""
         item = {"role": "agent", "text": "So far."}
         self._say(worker, at, "Remember", item_id="old_reply", item=item)
         replies = [
@@ -260,7 +242,7 @@ class DispatcherWorld(World):
             self._say(worker, at, "KeptAudio", position_samples=12_000, pcm=tone(1600, 3000, 12_000))
         worker.index = 2
 
-    # Unasked
+    # Unrequested
 
     def tick(self) -> Input:
         return ["tick"]
@@ -271,10 +253,10 @@ class DispatcherWorld(World):
             return self.tick()
         if self._is_pressing and self._state != "awaiting_init":
             return self._do_key()
-        return getattr(self, f"_do_{self.weighted(_ACTS)}")()  # type: ignore[no-any-return]
+        return getattr(self, f"_do_{self.weighted(ACTS)}")()  # type: ignore[no-any-return]
 
     def _do_audio(self) -> Input:
-        """One frame, as a message or as several together."""
+        """Send one frame, as a message or with several together."""
         samples = self.one([160, 160, 160, 160, 480, 1600, 0])
         self.now_ms += samples // 8
         self._sound += samples
@@ -301,14 +283,14 @@ class DispatcherWorld(World):
     def _do_garbage(self) -> Input:
         if self.chance(0.1):
             return ["message", {"type": "init", "uuid": "call-2"}]
-        return ["message", self.one(_GARBAGE)]
+        return ["message", self.one(GARBAGE)]
 
     def _do_tick(self) -> Input:
         self.now_ms += self.weighted([(48, 200), (12, 1000), (5, 3000), (1, 11_000), (1, 31_000)])
         return self.tick()
 
     def _do_caller(self) -> Input:
-        """AVR Core stalls, goes away, comes back."""
+        """Let AVR Core stall, disconnect or return."""
         if self._is_away:
             self._is_away = False
             self.now_ms += self.one([200, 3000])
@@ -325,8 +307,8 @@ class DispatcherWorld(World):
         return ["caller_closed", 1006, False]
 
     def _do_link(self) -> Input:
-        """The link to a worker breaks; there is another one, or none."""
-        # Those that have let the call go, too.
+        """Break the link to a worker; another link follows, or none."""
+        # Workers whose call has ended count, too.
         workers = [worker for worker in self._workers if worker.state != "left"]
         if not workers:
             return self._do_tick()
@@ -359,7 +341,7 @@ class DispatcherWorld(World):
         )
 
     def _do_record(self) -> Input:
-        """Something of a worker's that nothing has asked for."""
+        """Send a record of a worker that was not requested."""
         workers = [worker for worker in self._workers if worker.state not in ("asked", "ended", "left")]
         if not workers:
             return self._do_tick()
@@ -369,7 +351,7 @@ class DispatcherWorld(World):
     def _record(self, worker: _Worker) -> Input:
         if self.rude and self.chance(0.1):
             return self._rude(worker)
-        name = self.weighted(_RECORDS)
+        name = self.weighted(RECORDS)
         fields: dict[str, Any] = {}
         match name:
             case "ReplyAudio":
@@ -381,7 +363,7 @@ class DispatcherWorld(World):
                 fields = {"number": worker.flushes}
             case "Transcript":
                 item_id = self.one([f"item_{self.number()}", *worker.items])
-                fields = {"item_id": item_id, "role": self.one(["user", "agent"]), "text": self.one(_WORDS)}
+                fields = {"item_id": item_id, "role": self.one(["user", "agent"]), "text": self.one(WORDS)}
             case "Remember":
                 fields = self._remember(worker)
             case "Finished":
@@ -422,7 +404,7 @@ class DispatcherWorld(World):
 
     def _rude(self, worker: _Worker) -> Input:
         choices: list[Input] = [
-            ["raw", worker.number, *self.one(_GARBLED)],
+            ["raw", worker.number, *self.one(GARBLED)],
             ["record", worker.number, "Ready", {}],
             ["record", worker.number, "Opened", {"credit_bytes": 100}],
             ["record", worker.number, "Refused", {"reason": self.one(["full", "unknown"]), "epoch": 1}],
@@ -441,7 +423,7 @@ class DispatcherWorld(World):
     def _remember(self, worker: _Worker) -> dict[str, Any]:
         known = self.one([*worker.items, f"item_{self.number()}"])
         item_id = known if self.chance(0.5) else f"item_{self.number()}"
-        item = {"role": self.one(["user", "agent"]), "text": self.one(_WORDS)}
+        item = {"role": self.one(["user", "agent"]), "text": self.one(WORDS)}
         fields: dict[str, Any] = {"item_id": item_id, "after": self.one(["", known, "unknown"]), "item": item}
         if self.chance(0.2):
             fields["forgotten"] = True
@@ -452,7 +434,7 @@ class DispatcherWorld(World):
         return fields
 
     def _reply(self, worker: _Worker) -> Input:
-        """A reply: its item, text, audio within the credit, and its end."""
+        """Send a reply: its item, text, audio within the credit, and its end."""
         index, item_id = worker.index, f"item_{self.number()}"
         worker.index += 1
         worker.items.append(item_id)
@@ -463,7 +445,7 @@ class DispatcherWorld(World):
                 break
             worker.credit_bytes -= 2 * samples
             received += samples
-            self._say(worker, at, "ReplyText", index=index, received_samples=received, text=self.one(_WORDS))
+            self._say(worker, at, "ReplyText", index=index, received_samples=received, text=self.one(WORDS))
             self._say(worker, at, "ReplyAudio", index=index, pcm=tone(samples, 3000, received))
             at += self.one([5, 100, 300])
         if self.chance(0.8):
@@ -471,51 +453,3 @@ class DispatcherWorld(World):
         if self.chance(0.3):
             self._say(worker, at + 300, "Transcript", item_id=item_id, role="agent", text="Hello.")
         return ["record", worker.number, "ReplyItem", {"index": index, "item_id": item_id}]
-
-
-_LIMITS: Final[dict[str, list[Any]]] = {
-    "init_seconds": [2.0],
-    "silence_seconds": [5.0],
-    "stuck_seconds": [1.0],
-    "placing_seconds": [0.5, 3.0],
-    "placing_attempts": [1, 2],
-    "recovery_seconds": [2.0],
-    "unstable_seconds": [1.0],
-    "reconnect_seconds": [0.0, 2.0],
-    "waiting_bytes": [16_000],
-    "burst_seconds": [1.0],
-    "messages_per_second": [10.0],
-    "order_seconds": [1.0],
-    "hung_up_seconds": [0.5],
-}
-_ACTS: Final = [
-    (44, "audio"),
-    (2, "much"),
-    (4, "key"),
-    (4, "garbage"),
-    (28, "tick"),
-    (7, "caller"),
-    (6, "link"),
-    (4, "redis"),
-    (1, "flood"),
-    (2, "end"),
-    (60, "record"),
-]
-_RECORDS: Final = [
-    (40, "ReplyAudio"),
-    (24, "Credit"),
-    (16, "Flush"),
-    (16, "Transcript"),
-    (24, "Remember"),
-    (12, "Finished"),
-    (4, "Keyed"),
-    (8, "Order"),
-    (4, "Tool"),
-    (4, "Profile"),
-    (12, "Awaiting"),
-    (10, "Move"),
-    (6, "Released"),
-    (2, "Ended"),
-    (8, "Ack"),
-    (4, "Hello"),
-]

@@ -24,10 +24,10 @@ WHOLE: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What is kept of a generated trace.
+    """The stored part of a generated trace.
 
     Attributes:
-        digest: of the whole trace.
+        digest: digest of the whole trace.
         marks: the first byte of the digest of each result.
     """
 
@@ -41,7 +41,7 @@ class Mark:
 
 
 def read_marks(core: str) -> list[Mark]:
-    """Return what is kept of the generated traces, by seed."""
+    """Return the stored parts of the generated traces, by seed."""
     return [Mark(digest, bytes.fromhex(marks)) for digest, marks in _read(f"{core}.jsonl.xz")]
 
 

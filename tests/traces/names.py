@@ -11,6 +11,7 @@ import re
 from typing import Final
 
 NAMES: Final[dict[str, str]] = {
+    "IllegalTransition": "LinkProtocolError",
     "ItemUpdate": "Remember",
     "Measurement": "Report",
     "Metric": "Seen",

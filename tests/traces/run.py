@@ -36,12 +36,12 @@ WORLDS: Final[dict[str, Callable[[int], World]]] = {"worker": WorkerWorld, "disp
 
 @dataclass(slots=True)
 class Trace:
-    """What went into a core, and what came of it.
+    """The inputs of a core and their results.
 
     Attributes:
-        header: what the core was made from.
-        inputs: each with its time.
-        results: outputs and state; the first is that of the core when it was made.
+        header: data from which the core was made.
+        inputs: each input with its time.
+        results: outputs and state; the first are those of the new core.
     """
 
     header: dict[str, Any]

@@ -55,7 +55,7 @@ def test_whole_traces_belong_to_their_marks(core: str) -> None:
 
 
 @pytest.mark.parametrize("core", CORES)
-def test_an_output_that_differs_is_shown(core: str) -> None:
+def test_different_output_is_shown(core: str) -> None:
     whole = copy.deepcopy(frozen.read_whole(core)[0])
     step = next(number for number, (outputs, _) in enumerate(whole.results) if number > 5 and outputs)
     whole.results[step][0][0] = ["action", "Doctored", {}]
@@ -67,7 +67,7 @@ def test_an_output_that_differs_is_shown(core: str) -> None:
 
 
 @pytest.mark.parametrize("core", CORES)
-def test_a_state_that_differs_is_found(core: str) -> None:
+def test_different_state_is_found(core: str) -> None:
     trace = copy.deepcopy(generated(core, 1))
     trace.results[-1][1] = ["another"]
     difference = difference_of_scenario(core, "doctored", trace)
@@ -76,13 +76,13 @@ def test_a_state_that_differs_is_found(core: str) -> None:
 
 
 @pytest.mark.interpreted
-def test_a_change_of_the_core_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_core_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.session.answering.RETRY_FIRST_SECONDS", 0.9)
     marks = frozen.read_marks("worker")
     assert any(difference_of_seed("worker", seed, marks[seed]) is not None for seed in range(100))
 
 
-def test_a_class_with_another_name_is_named_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_renamed_class_has_its_old_name_in_traces(monkeypatch: pytest.MonkeyPatch) -> None:
     trace = frozen.read_whole("worker")[0]
     monkeypatch.setitem(NAMES, "Ready", "Prepared")
     difference = difference_of_seed("worker", 0, frozen.read_marks("worker")[0], trace)

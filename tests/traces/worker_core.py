@@ -10,7 +10,7 @@ from typing import Any, Final, get_args
 import orjson
 
 from common.audio import g711
-from common.errors import PeerError, UpstreamError
+from common.errors import IllegalTransition, PeerError, UpstreamError
 from common.link import wire
 from common.settings.extensions import TransferRule
 from common.settings.models import Service
@@ -18,10 +18,11 @@ from tests.traces import canonical
 from tests.traces.canonical import Output
 from tests.traces.names import name_of
 from tests.traces.sound import TONE, pcm, with_base64
+from worker.config.session_config import SessionConfig
 from worker.realtime import dialect
-from worker.session.actions import ToDispatcher, ToUpstream
+from worker.session import truncation
+from worker.session.actions import AppendAudio, ToDispatcher, ToUpstream
 from worker.session.checkpoint import Checkpoint
-from worker.session.plan import Plan
 from worker.session.session import Session
 
 CHANNEL: Final = 3
@@ -30,9 +31,10 @@ DIALECTS: Final = {
 }
 RECORDS: Final = {name_of(record.__name__): record for record in get_args(wire.Control)}
 
-# What `worker.session.session_runner.Call` takes for an event of another shape than the API's.
+# What `worker.session.session_runner.SessionRunner` takes for an event of another shape than the API's.
 BAD_INPUT: Final = (
     PeerError,
+    IllegalTransition,
     LookupError,
     TypeError,
     ValueError,
@@ -53,10 +55,11 @@ class WorkerCore:
     def __init__(self, header: dict[str, Any]) -> None:
         random.seed(header["seed"])
         self._number = 0
+        config = _config_of(header["plan"])
+        self._dialect = config.dialect
         self._session = Session(
             opening_of(header["opening"]),
-            CHANNEL,
-            _plan_of(header["plan"]),
+            config,
             header["now"],
             None if header["snapshot"] is None else _snapshot_of(header["snapshot"]),
         )
@@ -64,7 +67,7 @@ class WorkerCore:
 
     @property
     def state(self) -> Any:
-        """What is recorded of the core's state behind each input."""
+        """Return the recorded part of the core's state after each input."""
         session = self._session
         return canonical.plain(
             [session.state, session.epoch, session.hang_up_reason, session.next_position_samples]
@@ -85,19 +88,31 @@ class WorkerCore:
         outputs: list[Output] = []
         for action in actions:
             if isinstance(action, ToUpstream):
-                outputs.append(canonical.upstream(orjson.loads(action.event)))
+                outputs.append(canonical.upstream(self._on_the_wire(action.event)))
+            elif isinstance(action, AppendAudio):
+                append = {"type": "input_audio_buffer.append", "audio": action.audio.decode()}
+                outputs.append(canonical.upstream(self._on_the_wire(append)))
             elif isinstance(action, ToDispatcher):
-                outputs += [["record", *canonical.record(action.record)]]
+                # The shell truncates a record that is too long.
+                record = action.record
+                if not isinstance(record, tuple):
+                    outputs += [["record", *canonical.record(truncation.encoded(record, CHANNEL)[0])]]
+                else:
+                    outputs += [["record", *canonical.record(wire.encode_record(record, CHANNEL))]]
             else:
                 outputs.append(canonical.action(action))
         return outputs
+
+    def _on_the_wire(self, event: dict[str, Any]) -> dict[str, Any]:
+        sent: dict[str, Any] = orjson.loads(orjson.dumps(self._dialect.to_wire(event)))
+        return sent
 
 
 def opening_of(fields: dict[str, Any]) -> wire.Open:
     return wire.Open(**fields)
 
 
-def _plan_of(fields: dict[str, Any]) -> Plan:
+def _config_of(fields: dict[str, Any]) -> SessionConfig:
     sets: dict[str, Any] = {
         name: frozenset(fields[name]) for name in ("approved_servers", "idempotent", "built_in") if name in fields
     }
@@ -109,7 +124,7 @@ def _plan_of(fields: dict[str, Any]) -> Plan:
         made["service"] = Service(fields["service"])
     if "notes" in fields:
         made["notes"] = tuple(fields["notes"])
-    return Plan(**made)
+    return SessionConfig(**made)
 
 
 def _snapshot_of(fields: dict[str, Any]) -> Checkpoint:
@@ -123,7 +138,7 @@ def _snapshot_of(fields: dict[str, Any]) -> Checkpoint:
 
 
 def with_mulaw(fields: dict[str, Any]) -> dict[str, Any]:
-    """The sound of a remembered turn: mu-law in base64."""
+    """Return the sound of a remembered turn: mu-law in base64."""
     if not fields.get("sound"):
         return fields
     return {**fields, "sound": _mulaw64(fields["sound"])}
@@ -205,7 +220,7 @@ _INPUTS: Final[dict[str, Input]] = {
     "go": _go,
     "detached": lambda s, now: s.detached(),
     "resumed": lambda s, now: s.resumed(),
-    "attached": lambda s, now, opening: s.attached(opening_of(opening), CHANNEL, now),
+    "attached": lambda s, now, opening: s.attached(opening_of(opening), now),
     "move": lambda s, now, reason, seconds: s.move(reason, seconds, now),
     "release": lambda s, now, reason, message: s.release(reason, message),
     "dispatcher_lost": lambda s, now: s.dispatcher_lost(),

@@ -143,7 +143,7 @@ class WorkerWorld(ApiWorld):
     # Memory of a session before this one
 
     def _recall(self, snapshot: dict[str, Any]) -> None:
-        """What goes on from a session before this one: replies that play, tools that run."""
+        """Schedule the rest of an earlier session: replies that play, and tools that run."""
         for reply in snapshot["replies"]:
             if reply["sent_samples"] and not reply["cut"]:
                 self._sent[reply["index"]] = reply["sent_samples"]
@@ -359,7 +359,7 @@ class WorkerWorld(ApiWorld):
         return getattr(self, f"_do_{self.weighted(_ACTS)}")()  # type: ignore[no-any-return]
 
     def _talk(self) -> Input:
-        """Audio in the course of a turn; silence at its end, for whoever finds the turns on this side."""
+        """Send audio within a turn, or silence at its end, by which the worker may detect turns."""
         self._talking -= 1
         samples = self.one([160, 160, 320, 1600, 4000])
         self.now_ms += samples // 8
@@ -423,13 +423,13 @@ class WorkerWorld(ApiWorld):
         return ["command", self._commands, name, body]
 
     def _do_burst(self) -> Input:
-        """Many commands at once."""
+        """Send many commands at once."""
         for _ in range(self.one([6, 20])):
             self.later(0, *self._do_command())
         return self._do_command()
 
     def _do_leave(self) -> Input:
-        """The link breaks, or another dispatcher comes."""
+        """Break the link, or let another dispatcher attach."""
         if self.chance(0.4):
             self.later(self.one([300, 5000]), "resumed")
             return ["detached"]

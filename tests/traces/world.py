@@ -42,7 +42,7 @@ class World:
 
     @property
     def now(self) -> float:
-        """The time in seconds."""
+        """Return the time in seconds."""
         return self.now_ms / 1000
 
     def next(self, outputs: list[Output], state: Any) -> Step | None:

@@ -7,13 +7,14 @@ import asyncio
 import pytest
 
 from common.link import wire
+from common.observe.tool_outcome import ToolOutcome
 from dispatcher.call.memory import CallMemory
 from simulator.realtime.server import RealtimeSimulator
 from tests.helpers import eventually
 from tests.worker.call_desk import PATIENCE_SECONDS, begin_tool, outputs
 from tests.worker.dispatcher_end import DispatcherEnd, link_to
 from tests.worker.test_service import Service, here
-from worker.tools.result import Outcome, ToolResult
+from worker.tools.result import ToolResult
 from worker.tools.tool_set import ToolSet
 
 __all__ = ["here"]  # the fixture
@@ -41,7 +42,7 @@ class Tool:
             self.ended.append("cancelled")
             raise
         self.ended.append("ok")
-        return ToolResult("found", Outcome.OK)
+        return ToolResult("found", ToolOutcome.OK)
 
 
 @pytest.fixture

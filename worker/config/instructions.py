@@ -18,6 +18,7 @@ import orjson
 import structlog
 import yarl
 
+from common.errors import DependencyError
 from common.net import json_depth
 from common.net.proxy import DIRECT, Proxies
 
@@ -43,7 +44,7 @@ _PLACEHOLDER: Final = re.compile(r"\{([\w.-]{1,64})\}")
 _NAME: Final = re.compile(r"[^\W\d]")
 
 
-class _NotLoadedError(Exception):
+class _NotLoadedError(DependencyError):
     """Why there are no instructions, without anything secret; and whether to try again."""
 
     def __init__(self, reason: str, *, again: bool = False) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
+from common.errors import PeerError
 from common.settings import function_tools, models, session_fields
 from common.settings.function_tools import MAX_TOOLS, Change
 from common.settings.session_fields import Wrong, kind_of, tool_key
-from common.settings.values import tool
+from common.settings.session_values import tool
 from worker.config.profile import MAX_SHOWN, CallProfile
 from worker.tools import built_in
 
@@ -21,7 +22,7 @@ _FIXED: Final = "may not be changed in a running call"
 _OTHER_FORMATS: Final = ("input_audio_format", "output_audio_format")
 
 
-class ChangeRefused(Exception):
+class ChangeRefused(PeerError):
     """A change cannot be made; the message names its first fields that are wrong."""
 
     @classmethod

@@ -14,14 +14,15 @@ from typing import Any, Final, Self
 from common.errors import UpstreamError
 from common.net import json_depth
 from common.observe import redaction
+from common.observe.upstream_codes import ACCOUNT_CODES
 
 _MAX_MESSAGE_CHARS = 300
 # OpenAI's message for a refused key quotes the key, partly masked (see the texts in
 # tests/worker/realtime/test_errors.py).
 _KEY = re.compile(r"\b(?:sk|sess|ek)[-_][\w*.-]+|[\w.-]*\*{3,}[\w*.-]*")
 
-# Errors that end a call because another session would fail too, with advice for the operator.
-_FATAL = {
+# Advice for the operator, for each of ACCOUNT_CODES (common/observe/upstream_codes.py).
+_ADVICE = {
     "invalid_api_key": "OpenAI refused the API key: check OPENAI_API_KEY",
     "insufficient_quota": "the OpenAI account has no quota left: check its plan and billing",
     "billing_hard_limit_reached": "the OpenAI account has reached its billing limit",
@@ -32,19 +33,6 @@ _FATAL = {
 }
 # Errors that end the session; another session may be opened.
 _SESSION_OVER = {"session_expired": "the Realtime session reached its time limit"}
-OPERATOR_CODES: Final = (*_FATAL, "http_401", "http_403", "tls")
-"""Codes of errors that affect every call until the operator corrects the account, the network or the settings."""
-PASSING_CODES: Final = (
-    "connect",
-    "connection_lost",
-    "dns",
-    "no_response",
-    "rate_limit_exceeded",
-    "server_error",
-    "session_expired",
-    "timeout",
-)
-"""Codes of errors that pass by themselves. The API may use further codes."""
 
 MAX_RETRY_AFTER_SECONDS: Final = 3600.0
 """Maximum wait; longer waits are shortened to it."""
@@ -143,9 +131,9 @@ class ErrorEvent:
         """Build an ErrorEvent from the `error` object of an `error` event."""
         code = str(error.get("code") or error.get("type") or "unknown").lower()
         code = code if _CODE.fullmatch(code) and not redaction.holds_known(code) else "unknown"
-        message = _FATAL.get(code) or _SESSION_OVER.get(code) or redact(str(error.get("message") or code))
+        message = _ADVICE.get(code) or _SESSION_OVER.get(code) or redact(str(error.get("message") or code))
         severity = Severity.GOES_ON
-        if code in _FATAL:
+        if code in ACCOUNT_CODES:
             severity = Severity.FATAL
         elif code in _SESSION_OVER:
             severity = Severity.SESSION_OVER
@@ -204,9 +192,9 @@ def from_handshake(status: int, body: bytes, retry_after: str | None = None) -> 
 
 def _describe(status: int, code: str, detail: str) -> tuple[str, bool]:
     """Return the text for the operator, and whether another attempt can help."""
-    if code in _FATAL:
+    if code in _ADVICE:
         # Only for HTTP 403 a code has several causes, so its own message is shown.
-        return f"{_FATAL[code]} (HTTP {status}){detail if status == 403 else ''}", False
+        return f"{_ADVICE[code]} (HTTP {status}){detail if status == 403 else ''}", False
     if status == 401:
         refused = f"the Realtime API refused the API key (HTTP 401){detail}"
         return f"{refused}: check OPENAI_API_KEY and the project's access to the model", False

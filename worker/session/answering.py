@@ -23,12 +23,12 @@ from typing import Any, Final
 import structlog
 
 from common.observe.metrics import RetryReason
+from worker.config.session_config import SessionConfig
 from worker.realtime.errors import CONTEXT_LENGTH, NO_RESPONSE_ACTIVE, ErrorEvent, Severity
 from worker.realtime.upstream_limits import UpstreamLimits
 from worker.session.action_queue import ActionQueue
 from worker.session.actions import Metric
 from worker.session.agent_speech import AgentSpeech
-from worker.session.plan import Plan
 from worker.session.replay import Replay
 from worker.session.response_scheduler import (
     Answer,
@@ -99,7 +99,7 @@ class Answering:
 
     def __init__(
         self,
-        plan: Plan,
+        config: SessionConfig,
         limits: UpstreamLimits,
         *,
         uuid: str,
@@ -111,7 +111,7 @@ class Answering:
         """Build it.
 
         Args:
-            plan: the call's settings.
+            config: the call's settings.
             limits: those that the process shares.
             uuid: of the call, for the log.
             agent: what the model says.
@@ -121,7 +121,7 @@ class Answering:
         """
         self.responses = ResponseScheduler()
         self.lost_hope = ""
-        self._plan = plan
+        self._config = config
         self._limits = limits
         self._agent = agent
         self._replay = replay
@@ -131,7 +131,7 @@ class Answering:
         # How long the caller has waited for something to hear: a caller who asks again has waited before, too.
         self._waited_seconds = 0.0
         self._looked_seconds: float | None = None
-        self._sends_metadata = plan.dialect.has_metadata
+        self._sends_metadata = config.dialect.has_metadata
         self._log = structlog.get_logger().bind(uuid=uuid)
 
     # Answers
@@ -159,7 +159,7 @@ class Answering:
 
     def say(self, kind: AnswerKind, text: str, now_seconds: float, *, interruptible: bool = True) -> None:
         """Have the agent say this word for word."""
-        self.owe(kind, now_seconds, self._plan.dialect.welcome(text, interruptible=interruptible), text=text)
+        self.owe(kind, now_seconds, self._config.dialect.welcome(text, interruptible=interruptible), text=text)
 
     def leave_sayings(self) -> None:
         """Put sayings that are still owed into the conversation: the next session answers that."""
@@ -357,7 +357,7 @@ class Answering:
         if ending.status == "failed":
             delay_seconds = self._delay_seconds(answer, ending)
             answer.not_before_seconds = now_seconds + delay_seconds
-            if delay_seconds > self._plan.retry_seconds:
+            if delay_seconds > self._config.retry_seconds:
                 self._despair([answer], ending.reason, ending.detail)
 
     def _empty(self, answers: list[Answer], ending: Ending, now_seconds: float) -> None:
@@ -404,7 +404,7 @@ class Answering:
             answer.not_before_seconds = now_seconds + delay_seconds
             answer.repeats += 1
             answer.reason, answer.detail = ending.reason, ending.detail
-            if self._waited_seconds + delay_seconds > self._plan.retry_seconds:
+            if self._waited_seconds + delay_seconds > self._config.retry_seconds:
                 self._despair(answers, ending.reason, ending.detail)
 
     def _delay_seconds(self, answer: Answer, ending: Ending) -> float:
@@ -424,7 +424,7 @@ class Answering:
             why = ending.detail or ending.reason.value
             self._lose_hope(f"{self._failed_turns} answers in a row failed: {why}")
         elif not self.lost_hope and any(answer.kind is not AnswerKind.SAY for answer in answers):
-            self.say(AnswerKind.APOLOGY, self._plan.answer_failed_text, now_seconds)
+            self.say(AnswerKind.APOLOGY, self._config.answer_failed_text, now_seconds)
 
     def _count_wait(self, now_seconds: float, *, caller_speaks: bool) -> None:
         """Add up how long the caller waits in silence; keys are waited for while a line is noisy, too."""
@@ -440,7 +440,7 @@ class Answering:
     def _give_up_late(self, pause_seconds: float = 0.0) -> None:
         """Give all answers up if the caller has waited for too long, or would at the end of a pause."""
         owed = self.responses.owed
-        if not self._is_answering and self._waited_seconds + pause_seconds > self._plan.retry_seconds:
+        if not self._is_answering and self._waited_seconds + pause_seconds > self._config.retry_seconds:
             failed = next((answer for answer in owed if answer.detail), owed[0])
             self._despair(owed, RetryReason(failed.reason or RetryReason.UNANSWERED), failed.detail)
 
@@ -453,7 +453,7 @@ class Answering:
     def _despair(self, answers: list[Answer], reason: RetryReason, detail: str) -> None:
         for _ in self.responses.settle(answers):
             self._outbox.report(Metric.ANSWER_GIVEN_UP, label=reason)
-        waited = f"{self._plan.retry_seconds:g} s"
+        waited = f"{self._config.retry_seconds:g} s"
         self._lose_hope(f"the Realtime API gave no answer within {waited}: {detail or reason}")
 
     def _lose_hope(self, why: str) -> None:

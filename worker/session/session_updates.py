@@ -16,10 +16,10 @@ from typing import Any, Final
 import structlog
 
 from common.settings import session_fields
+from worker.config.session_config import SessionConfig
 from worker.realtime.errors import ErrorEvent, Severity
 from worker.session.action_queue import ActionQueue
 from worker.session.actions import Answer, Configured
-from worker.session.plan import Plan
 
 # `session.updated` is awaited so long.
 UPDATE_SECONDS: Final = 10.0
@@ -90,13 +90,13 @@ class SessionUpdates:
         is_muted: the session was told not to answer by itself until it has the call.
     """
 
-    def __init__(self, plan: Plan, outbox: ActionQueue, uuid: str) -> None:
+    def __init__(self, config: SessionConfig, outbox: ActionQueue, uuid: str) -> None:
         self.create_response = self.interrupt_response = True
         self.is_muted = False
-        self._plan = plan
+        self._config = config
         self._outbox = outbox
         self._log = structlog.get_logger().bind(uuid=uuid)
-        self._session = plan.session
+        self._session = config.session
         self._sent: Update | None = None
         self._waiting: deque[Update] = deque()
         self._left_out: set[str] = set()
@@ -165,7 +165,7 @@ class SessionUpdates:
         """
         sent = self._sent
         shown = echo if isinstance(echo, dict) else {}
-        differences = [] if sent is None else _differences(self._plan.dialect.session(sent.session), shown)
+        differences = [] if sent is None else _differences(self._config.dialect.session(sent.session), shown)
         if sent is None or (self._late and differences):
             self._late = max(0, self._late - 1)
             return None
@@ -250,7 +250,7 @@ class SessionUpdates:
         update.sent_seconds = now_seconds
         if update.kind is UpdateKind.COMMAND:
             # The changes before it have been answered.
-            update.whole = session_fields.changed(self._session, update.change, self._plan.service)
+            update.whole = session_fields.changed(self._session, update.change, self._config.service)
             update.session = {"type": "realtime", **session_fields.touched(update.whole, update.change)}
         event = {"type": "session.update", "event_id": update.event_id, "session": update.session}
         self._outbox.upstream(event)
@@ -268,7 +268,7 @@ class SessionUpdates:
         """Take the refused field out of the session, if the call can do without it."""
         if len(self._left_out) >= MAX_LEFT_OUT:
             return False
-        field, session = _without(self._session, self._plan.dialect.session(sent.session), error.param)
+        field, session = _without(self._session, self._config.dialect.session(sent.session), error.param)
         if not field or field in self._left_out:
             return False
         self._left_out.add(field)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from common.settings.role_secrets import READERS
+from common.settings.role_secrets import READERS, may_hold_secret
 
 WITHHELD: Final = frozenset(name.upper() for name in READERS)
 """Withheld variables, in upper case, as settings are read in any case. `NAME_FILE` is withheld like `NAME`."""
@@ -38,10 +38,6 @@ class ToolEnvironment:
             granted: names of secret variables that tools may see (`TOOLS_ENV`).
         """
         granted_names = {name.upper() for name in granted}
-        withheld = {
-            name
-            for name in variables
-            if name.upper() not in granted_names and name.upper().removesuffix("_FILE") in WITHHELD
-        }
+        withheld = {name for name in variables if name.upper() not in granted_names and may_hold_secret(name)}
         kept = {name: value for name, value in variables.items() if name not in withheld}
         return cls(kept, tuple(sorted(withheld)))

@@ -3,6 +3,7 @@
 ToolError
 ├── BadTool              a file does not load; the message tells the operator why, in one line
 ├── InvalidArguments     the tool does not accept the model's arguments; the message tells the model why
+│   └── TransferRefused  the settings do not permit the transfer (built_in.py)
 ├── ArgumentsNotChecked  the check of the arguments did not end; the handler was not run
 ├── ToolFailed           the handler raised an exception
 ├── ToolNotRun           the handler was not started, so nothing has happened
@@ -16,12 +17,13 @@ import traceback
 from pathlib import Path
 from typing import Final, Self
 
+from common.errors import ServiceError
 from common.observe.redaction import redact
 
 MAX_MESSAGE_CHARACTERS: Final = 300
 
 
-class ToolError(Exception):
+class ToolError(ServiceError):
     """The base class of this package's errors."""
 
 

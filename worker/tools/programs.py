@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterable
@@ -13,10 +14,11 @@ from worker.tools.host_process import Program
 
 _NODE_HOST: Final = Path(__file__).with_name("node") / "host.js"
 
-# The child finds the same modules as this process, and no other folder precedes them.
+# The child finds the same modules as this process. The folders of tools are not on its import path before all of
+# the service has been imported.
 _START_PYTHON: Final = """
-import sys
-sys.path[:] = sys.argv[2:-1]
+import json, sys
+sys.path[:] = json.loads(sys.argv[2])
 from worker.tools.python_child import main
 main()
 """
@@ -44,12 +46,11 @@ def python(directories: Iterable[Path], environment: ToolEnvironment) -> Program
         directories: the directories of the tools; tools may import modules from these.
         environment: the environment of the tools.
     """
-    here = [str(Path(each).absolute()) for each in sys.path]
-    # The tools' directories come last, so that a tool cannot shadow a module of the service or of a library.
-    modules = list(dict.fromkeys([*here, *map(str, directories)]))
+    here = json.dumps([str(Path(each).absolute()) for each in sys.path])
+    folders = json.dumps([str(each) for each in directories])
     return Program(
         "python",
-        (sys.executable, "-u", "-P", "-c", _START_PYTHON, ",".join(environment.withheld), *modules),
+        (sys.executable, "-u", "-P", "-c", _START_PYTHON, ",".join(environment.withheld), here, folders),
         dict(environment.variables),
         tells_begun=True,
     )

@@ -1,9 +1,10 @@
 """The process that runs a worker's tools in Python, and checks the arguments of all tools.
 
-    python -c ... WITHHELD FOLDER... FD
+    python -c ... WITHHELD PATH FOLDERS FD
 
-WITHHELD lists the names of variables that tools do not see, separated by commas. The folders are the import path.
-FD is a socket to the worker. Both sides write JSON objects, one per line:
+WITHHELD lists the names of variables that tools do not see, separated by commas. PATH is the import path of the
+service, and FOLDERS are those of tools, both as JSON arrays. FD is a socket to the worker. Both sides write JSON
+objects, one per line:
 
     {id, op: "load", version, file, source}          -> {id, result: {name, description, input_schema, idempotent}}
     {id, op: "call", version, uuid, args, metadata}  -> {id, result: "text"}
@@ -26,7 +27,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import socket
 import sys
 import threading
@@ -38,7 +38,7 @@ from typing import Any, Final
 import orjson
 from jsonschema.protocols import Validator
 
-from worker.tools import call_output, python_tool, schemas, withheld
+from worker.tools import call_output, operator_modules, python_tool, schemas, withheld
 from worker.tools.child_log import ChildLog
 from worker.tools.errors import ArgumentsNotChecked, BadTool, InvalidArguments, ToolFailed, ToolNotRun, one_line
 from worker.tools.python_tool import PythonTool
@@ -235,8 +235,10 @@ async def _run(connection: socket.socket, names: list[str]) -> None:
 
 def main() -> None:
     """Serve the worker until it closes the socket."""
-    names, descriptor = sys.argv[1], int(sys.argv[-1])
+    names, _, folders, descriptor = sys.argv[1:]
     del sys.argv[1:]
+    operator_modules.make_room(json.loads(folders))
     sys.setswitchinterval(SWITCH_SECONDS)
-    os.set_inheritable(descriptor, False)  # programs that tools start must not get the worker's socket
-    asyncio.run(_run(socket.socket(fileno=descriptor), [name for name in names.split(",") if name]))
+    connection = socket.socket(fileno=int(descriptor))
+    connection.set_inheritable(False)  # programs that tools start must not get the worker's socket
+    asyncio.run(_run(connection, [name for name in names.split(",") if name]))

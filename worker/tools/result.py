@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 import orjson
+
+from common.observe.tool_outcome import ToolOutcome
 
 MAX_OUTPUT_BYTES: Final = 32 * 1024
 """Maximum size of a result in UTF-8, some 8,000 tokens. More would fill the context and delay the answer."""
@@ -14,23 +15,12 @@ MAX_OUTPUT_BYTES: Final = 32 * 1024
 _CUT_NOTE: Final = "\n[cut: the result is longer than 32 KiB]"
 
 
-class Outcome(StrEnum):
-    """The outcome of a tool call, for the log. LOST is an interrupted call whose effect is unknown."""
-
-    OK = "ok"
-    ERROR = "error"
-    LOST = "lost"
-    TIMEOUT = "timeout"
-    INVALID_ARGUMENTS = "invalid_arguments"
-    UNKNOWN_TOOL = "unknown_tool"
-
-
 @dataclass(frozen=True, slots=True)
 class ToolResult:
     """The output for the model, at most `MAX_OUTPUT_BYTES` of UTF-8, and the outcome of the call."""
 
     output: str
-    outcome: Outcome
+    outcome: ToolOutcome
 
 
 def render(value: object) -> str:

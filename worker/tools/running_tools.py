@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from common.observe import metrics
-from common.observe.metrics import ToolOutcome, WorkerMetrics
-from worker.tools.result import Outcome
+from common.observe.metrics import WorkerMetrics
+from common.observe.tool_outcome import ToolOutcome
 from worker.tools.tool_set import ToolSet
 
 # Maximum number of tools that one call runs at the same time; further function calls are refused.
@@ -86,9 +86,9 @@ class RunningTools:
         began = time.monotonic()
         result = await tool_set.run(name, arguments, uuid=self._uuid, metadata=self._metadata)
         # A name that the model made up must not become a label of the metric.
-        known = metrics.OTHER if result.outcome is Outcome.UNKNOWN_TOOL else name
-        self._measured.tool(known).ended(_OUTCOMES[result.outcome], time.monotonic() - began)
-        self._ended(call_id, result.output, lost=result.outcome is Outcome.LOST)
+        known = metrics.OTHER if result.outcome is ToolOutcome.UNKNOWN_TOOL else name
+        self._measured.tool(known).ended(result.outcome.label, time.monotonic() - began)
+        self._ended(call_id, result.output, lost=result.outcome is ToolOutcome.LOST)
 
     def _ended(self, call_id: str, output: str, *, lost: bool) -> None:
         """Report the output to the session that has the call now."""
@@ -100,13 +100,3 @@ class RunningTools:
             del holder._outputs[next(iter(holder._outputs))]
         holder._outputs[call_id] = (output, lost)
         holder._done(call_id, output, lost)
-
-
-_OUTCOMES = {
-    Outcome.OK: ToolOutcome.COMPLETED,
-    Outcome.ERROR: ToolOutcome.FAILED,
-    Outcome.LOST: ToolOutcome.FAILED,
-    Outcome.TIMEOUT: ToolOutcome.TIMED_OUT,
-    Outcome.INVALID_ARGUMENTS: ToolOutcome.REFUSED,
-    Outcome.UNKNOWN_TOOL: ToolOutcome.REFUSED,
-}

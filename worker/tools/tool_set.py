@@ -9,10 +9,11 @@ from typing import Any
 from typing import Protocol as Interface
 
 from common.observe import logs
+from common.observe.tool_outcome import ToolOutcome
 from worker.tools import arguments as json_arguments
 from worker.tools.definition import Definition
 from worker.tools.errors import ArgumentsNotChecked, InvalidArguments, ToolFailed, ToolLost, ToolNotRun
-from worker.tools.result import Outcome, ToolResult, bounded
+from worker.tools.result import ToolResult, bounded
 
 _log = logs.get_logger()
 
@@ -85,7 +86,7 @@ class ToolSet:
         """
         started_seconds = time.monotonic()
         result, fields = await self._result(name, arguments, uuid, metadata)
-        log = _log.info if result.outcome is Outcome.OK else _log.warning
+        log = _log.info if result.outcome is ToolOutcome.OK else _log.warning
         seconds = round(time.monotonic() - started_seconds, 3)
         log(
             "tool called",
@@ -105,20 +106,20 @@ class ToolSet:
         if tool is None:
             known = ", ".join(self._tools) or "none"
             output = f"There is no tool of this name. The tools are: {known}."
-            return ToolResult(output, Outcome.UNKNOWN_TOOL), {}
+            return ToolResult(output, ToolOutcome.UNKNOWN_TOOL), {}
         try:
             given = json_arguments.parse(arguments)
             await tool.check(given)
         except InvalidArguments as error:
-            return ToolResult(str(error), Outcome.INVALID_ARGUMENTS), {"keywords": error.keywords}
+            return ToolResult(str(error), ToolOutcome.INVALID_ARGUMENTS), {"keywords": error.keywords}
         except ArgumentsNotChecked as error:
             output = f"The tool {name} was not run: its arguments could not be checked. Try other arguments."
-            return ToolResult(output, Outcome.ERROR), {"error": f"arguments not checked: {error}"}
+            return ToolResult(output, ToolOutcome.ERROR), {"error": f"arguments not checked: {error}"}
         except ToolNotRun as error:
-            return ToolResult(f"The tool {name} failed. {error}", Outcome.ERROR), {"error": str(error)}
+            return ToolResult(f"The tool {name} failed. {error}", ToolOutcome.ERROR), {"error": str(error)}
         except ToolFailed as error:  # the schema may have an unresolvable or endless reference
             output = f"The tool {name} cannot be used: its input_schema is wrong."
-            return ToolResult(output, Outcome.ERROR), {"error": f"input_schema: {error.error_type}"}
+            return ToolResult(output, ToolOutcome.ERROR), {"error": f"input_schema: {error.error_type}"}
         except Exception as error:
             return _broken(name, uuid, error)
         running = asyncio.ensure_future(tool.call(uuid, given, metadata))
@@ -126,22 +127,22 @@ class ToolSet:
             either: set[asyncio.Future[Any]] = {running, self._stopped}
             await asyncio.wait(either, timeout=self._timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
             if running.cancelled():  # not by this method
-                return ToolResult(f"The tool {name} was interrupted.", Outcome.ERROR), {"error": "cancelled"}
+                return ToolResult(f"The tool {name} was interrupted.", ToolOutcome.ERROR), {"error": "cancelled"}
             if running.done():
-                return ToolResult(running.result(), Outcome.OK), {}
+                return ToolResult(running.result(), ToolOutcome.OK), {}
             if self._stopped.done():
                 output = f"The tool {name} was interrupted: the service is stopping."
-                return ToolResult(output, Outcome.ERROR), {"error": "stopped"}
+                return ToolResult(output, ToolOutcome.ERROR), {"error": "stopped"}
             output = (
                 f"The tool {name} did not answer within {self._timeout_seconds:g} seconds."
                 " Whether it did its work is not known."
             )
-            return ToolResult(output, Outcome.TIMEOUT), {}
+            return ToolResult(output, ToolOutcome.TIMEOUT), {}
         except ToolFailed as error:
             fields: dict[str, object] = {"error": error.error_type, "where": error.where}
-            return ToolResult(f"The tool {name} failed: {error}", Outcome.ERROR), fields
+            return ToolResult(f"The tool {name} failed: {error}", ToolOutcome.ERROR), fields
         except (ToolNotRun, ToolLost) as error:
-            outcome = Outcome.LOST if isinstance(error, ToolLost) else Outcome.ERROR
+            outcome = ToolOutcome.LOST if isinstance(error, ToolLost) else ToolOutcome.ERROR
             return ToolResult(f"The tool {name} failed. {error}", outcome), {"error": str(error)}
         except Exception as error:
             return _broken(name, uuid, error)
@@ -153,7 +154,7 @@ class ToolSet:
 def _broken(name: str, uuid: str, error: Exception) -> tuple[ToolResult, dict[str, object]]:
     """Return the result of a tool that could not be called because of an unexpected exception."""
     _log.error("a tool could not be called", uuid=uuid, tool=name, exc_info=error)
-    return ToolResult(f"The tool {name} failed.", Outcome.ERROR), {"error": type(error).__name__}
+    return ToolResult(f"The tool {name} failed.", ToolOutcome.ERROR), {"error": type(error).__name__}
 
 
 def _retrieve_exception(running: asyncio.Future[str]) -> None:

@@ -1,33 +1,34 @@
--- Put before every script of this folder when it is loaded: the key schema and what the scripts share.
+-- The key schema, and the code that all scripts of this folder share: it is prepended to each of them.
 --
--- Times are milliseconds since the epoch by the clock of Redis, so the clocks of its clients need not agree.
+-- Times are milliseconds since the epoch by the clock of Redis, so clients' clocks need not agree.
 -- Needs Redis 6.2 or newer. Scripts build key names from ids: Redis Cluster is not supported.
+-- PREFIX stands in front of this text when it is loaded; its value is in common/store/keys.py.
 --
--- avr-sts:workers            ZSET  worker id -> when its lease ends
--- avr-sts:worker:{id}        HASH  address, host, pid, release, release_order, capacity, state (ready, draining),
+-- avr-sts:2:workers          ZSET  worker id -> when its lease ends
+-- avr-sts:2:worker:{id}      HASH  address, host, pid, release, release_order, capacity, state (ready, draining),
 --                                  boot_id; ends with the worker's lease
--- avr-sts:worker:{id}:calls  ZSET  call uuid -> when its lease ends: the slots in use. A call whose dispatcher died
---                                  stops counting by itself
--- avr-sts:calls              ZSET  call uuid -> when its lease ends: the index of all calls
--- avr-sts:call:{uuid}        HASH  worker ('': none any more), dispatcher ('': it is gone, and the worker waits), epoch, state,
---                                  started_at_ms, pins, metadata (JSON object); ends with the call's lease
--- avr-sts:said:{uuid}        HASH  what the call is to go on with if its worker and dispatcher die: profile (JSON),
---                                  order (JSON array of item ids), item:{id} (JSON), version (of the last write) and
---                                  fields (their number, itself included); ends with the call
--- avr-sts:claim:{name}       STRING a name that one process has claimed: the HMAC of a caller who was transferred
+-- avr-sts:2:worker:{id}:calls  ZSET  call uuid -> when its lease ends: the slots in use. The slot of a call whose
+--                                  dispatcher died ends with its lease
+-- avr-sts:2:calls              ZSET  call uuid -> when its lease ends: the index of all calls
+-- avr-sts:2:call:{uuid}        HASH  worker ('': it has none any more), dispatcher ('': it is gone, and the
+--                                  worker waits for another one), epoch, state, started_at_ms, pins, metadata
+--                                  (JSON object); ends with the call's lease
+-- avr-sts:2:said:{uuid}        HASH  the memory from which the call is restored if worker and dispatcher die:
+--                                  profile (JSON), order (JSON array of item ids), item:{id} (JSON), version (of the
+--                                  last write) and fields (their number, itself included); ends with the call
+-- avr-sts:2:claim:{name}       STRING a name that one process has claimed: the HMAC of a caller who was transferred
 --                                  when a call could not go on; ends after 5 minutes
--- avr-sts:hang-up:{uuid}     STRING the dispatcher that holds the call is to hang it up; ends after 5 s
+-- avr-sts:2:hang-up:{uuid}   STRING the dispatcher that holds the call is to hang it up; ends after 5 s
 --
--- Fields that a script does not know are left alone, missing ones have a default: a release and the one
--- before it share these keys. What was said is written by one dispatcher at a time, and anew by the next.
+-- Unknown fields are left unchanged, and missing fields have defaults, because a release shares these keys with the
+-- release before it. One dispatcher at a time writes the memory of a call; the next one writes it again in full.
 
-local PREFIX = 'avr-sts:'
 local WORKERS = PREFIX .. 'workers'
 local CALLS = PREFIX .. 'calls'
 
 local clock = redis.call('TIME')
 local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
--- As an exclusive bound: a lease that ends now is over, as Redis' own expiry has it.
+-- An exclusive bound: a lease that ends now has expired, as with Redis' own expiry.
 local after_now = string.format('(%.0f', now_ms)
 
 local function worker_key(id) return PREFIX .. 'worker:' .. id end
@@ -38,7 +39,7 @@ local function said_key(uuid) return PREFIX .. 'said:' .. uuid end
 local function live_workers() return redis.call('ZRANGEBYSCORE', WORKERS, after_now, '+inf') end
 local function load_of(id) return redis.call('ZCOUNT', slots_key(id), after_now, '+inf') end
 
--- Adds leased members (score, member, ...) to a ZSET, drops those that are over and lets the key outlive the rest.
+-- Adds leased members (score, member, ...) to a ZSET, drops expired ones and lets the key outlive the rest.
 -- PEXPIRE's own GT would need Redis 7.
 local function add_leases(key, lease_ms, members)
   redis.call('ZREMRANGEBYSCORE', key, '-inf', now_ms)

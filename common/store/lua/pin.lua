@@ -1,4 +1,4 @@
--- Gives a call to a worker, all or nothing. Keys: all (schema: _prelude.lua).
+-- Gives a call to a worker in one atomic step. Keys: all (schema: _prelude.lua).
 -- ARGV: uuid, dispatcher, epoch, state, metadata, lease_ms, over_capacity, attach (1 or 0), known_epoch (or ''), then
 -- ids of excluded workers. With attach, a live worker that holds the call keeps it. With known_epoch, a call that
 -- another dispatcher has at a higher epoch stays there.
@@ -21,8 +21,8 @@ if holder then
   holder_counts_it = slot_ends and tonumber(slot_ends) > now_ms
 end
 
--- Room first (over its capacity a worker is the last resort), then the newest release, then the least loaded for its
--- capacity, then the fewest calls.
+-- Workers below their capacity come first, then the newest release, then the lowest load relative to the capacity,
+-- then the fewest calls.
 local function rank(a, b)
   if a.has_room ~= b.has_room then return a.has_room and 1 or -1 end
   if a.release_order ~= b.release_order then return a.release_order > b.release_order and 1 or -1 end
@@ -55,7 +55,7 @@ end
 if attached then best = {{id = holder, address = attached}} end
 if not best[1] then return refusal end
 
--- Equals take turns. Redis before 7 seeds math.random alike in every run, the clock's microseconds differ.
+-- Among equals the clock's microseconds choose: Redis before 7 seeds math.random alike in every run.
 local chosen = best[clock[2] % #best + 1]
 local epoch = math.max((tonumber(held[2]) or 0) + 1, asked_epoch)
 local pins = (tonumber(held[3]) or 0) + (attached and 0 or 1)

@@ -1,4 +1,4 @@
--- Writes what was said in calls that are pinned; what is written later than that has nobody to delete it.
+-- Writes the memory of pinned calls. Later writes are refused, because no process would delete them.
 -- Keys: call:{uuid}, said:{uuid} (schema: _prelude.lua).
 -- ARGV, per call: uuid, whether all is written anew (1 or 0), version, number of fields to delete, number of fields to
 -- write, the former, then field, value, ... of the latter. Returns the uuids that are not known.

@@ -1,9 +1,9 @@
--- A heartbeat of who holds calls: publishes them again, whether Redis still knows them or not.
+-- Renews the leases of a process's calls, whether Redis still knows them or not.
 -- Keys: all (schema: _prelude.lua).
--- ARGV: dispatcher, or '' (a worker, of calls whose dispatcher is gone: whoever has the call or had it goes before it),
+-- ARGV: dispatcher, or '' (a worker, for calls whose dispatcher is gone; a dispatcher of the call takes precedence),
 -- lease_ms, with_table (1 or 0), then per call: uuid, worker, epoch, state, started_at_ms (or ''),
--- pins, metadata, version of what was said (or ''). Returns {{superseded uuid, ...}, worker table or {}, {uuid, ...}};
--- the last are calls that were not known, or of which the last write of what was said is lost.
+-- pins, metadata, version of the memory (or ''). Returns {{superseded uuid, ...}, worker table or {}, {uuid, ...}};
+-- the last are calls that were unknown, or whose last write of the memory is lost.
 local dispatcher, lease_ms, with_table = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local lease_ends = now_ms + lease_ms
 local superseded, index, slots, forgotten = {}, {}, {}, {}
@@ -13,7 +13,7 @@ local function append(members, uuid)
   members[#members + 1] = uuid
 end
 
--- After a failover a replica may lack the last writes.
+-- After a failover a replica may lack the latest writes.
 local function has_all(uuid, version)
   local stored = redis.call('HMGET', said_key(uuid), 'version', 'fields')
   return stored[1] == version and tonumber(stored[2]) == redis.call('HLEN', said_key(uuid))
@@ -27,10 +27,10 @@ for i = 4, #ARGV, 8 do
   local waits = held_epoch == epoch and held[2] == ''
   local is_held = held_epoch >= epoch and held[2] ~= dispatcher and not waits
   if is_held and dispatcher == '' and (held_epoch == epoch or held[3] == worker) then
-    -- By the dispatcher that is gone, or by one that is about to say so to this worker.
+    -- By the dispatcher that is gone, or by a dispatcher that is about to tell this worker.
   elseif is_held then
-    -- Equal epochs of two dispatchers come from an outage, in which neither could see the other. One must give way:
-    -- the record stays with whom it names.
+    -- Equal epochs of two dispatchers come from an outage, in which neither could see the other. The dispatcher that
+    -- the record names keeps the call.
     superseded[#superseded + 1] = uuid
   elseif held_epoch <= epoch then
     if held_epoch ~= epoch or held[2] ~= dispatcher or held[3] ~= worker or held[4] ~= state then
@@ -49,7 +49,7 @@ for i = 4, #ARGV, 8 do
       append(slots[worker], uuid)
     end
   end
-  -- Else this dispatcher pinned it again after it put this renewal together: the record is newer.
+  -- Otherwise this dispatcher has pinned the call since it composed this renewal: the record is newer.
 end
 
 if index[1] then add_leases(CALLS, lease_ms, index) end

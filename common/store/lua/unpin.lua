@@ -1,4 +1,4 @@
--- Forgets a call that ended. Keys: call:{uuid}, said:{uuid}, calls, worker:{id}:calls (schema: _prelude.lua).
+-- Deletes an ended call. Keys: call:{uuid}, said:{uuid}, calls, worker:{id}:calls (schema: _prelude.lua).
 -- ARGV: uuid, the highest epoch that its dispatcher knows. Returns 1, or 0 if the call is unknown or was pinned
 -- at a higher epoch since.
 local uuid, epoch = ARGV[1], tonumber(ARGV[2])

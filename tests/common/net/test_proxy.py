@@ -119,7 +119,7 @@ class TestTunnel:
             ),
             (b"HTTP/1.1 403 Filtered\r\n\r\n", "HTTP 403: it does not allow this host", False),
             (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", "HTTP 502$", True),
-            (b"SSH-2.0-OpenSSH\r\n\r\n", "its answer is no HTTP", True),
+            (b"SSH-2.0-OpenSSH\r\n\r\n", "its answer is not HTTP", True),
             (b"HTTP/1.1 200 OK\r\n", "it closed the connection", True),
             (b"HTTP/1.1 200 " + bytes(MAX_ANSWER_BYTES + 1), "longer than 16384 bytes", True),
         ],

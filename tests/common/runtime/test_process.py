@@ -18,10 +18,10 @@ from typing import Any, NoReturn
 import pytest
 from prometheus_client import CollectorRegistry, Histogram
 
-from common.runtime import process as process_module
-from common.runtime.process import STOP_SECONDS, Process, watch_event_loop
+from common.runtime.process import OPEN_FILES, STOP_SECONDS, Process, watch_event_loop
+from common.settings.child_settings import ChildSettings
 from common.settings.secret_store import Secrets
-from common.settings.settings import ChildSettings, Settings
+from common.settings.settings import Settings
 from tests.common.runtime.programs import process_program
 from tests.hanging_resolver import HOST, HangingResolver
 from tests.helpers import eventually
@@ -226,18 +226,18 @@ def test_a_process_may_have_more_open_files_than_a_shell_allows(run: Callable[..
     body = "import resource\nprint(resource.getrlimit(resource.RLIMIT_NOFILE)[0])\nreturn 0"
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))  # the new process has it from this one
     try:
-        assert int(run(body).says()) == min(process_module.OPEN_FILES, hard)
+        assert int(run(body).says()) == min(OPEN_FILES, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_variable_without_effect_is_named_once_when_the_process_starts(run: Callable[..., Running]) -> None:
+def test_a_variable_without_effect_is_named_once_at_the_start(run: Callable[..., Running]) -> None:
     _, logged = run("return 0", OPENAI_PROMPT_VERSION="2").end()
     assert [line["event"] for line in logged] == ["OPENAI_PROMPT_VERSION has no effect without OPENAI_PROMPT_ID"]
 
 
 @pytest.mark.parametrize(("role", "metric"), [("worker", "worker()"), ("dispatcher", "dispatcher()")])
-def test_the_lag_of_the_event_loop_is_sampled_under_the_roles_name(
+def test_the_event_loop_lag_is_sampled_under_the_roles_name(
     run: Callable[..., Running], role: str, metric: str
 ) -> None:
     body = f"""
@@ -296,9 +296,7 @@ class TestChildOfServe:
             child.signal(signal.SIGTERM)
             assert child.end() == (0, [])
 
-    def test_what_there_is_when_it_is_ready_is_looked_at_by_the_garbage_collector_no_more(
-        self, run: Callable[..., Running]
-    ) -> None:
+    def test_objects_of_a_ready_process_are_frozen_for_the_collector(self, run: Callable[..., Running]) -> None:
         child = run(
             "import gc\nbefore = len(gc.get_objects())\nthis.ready()\nfrozen = gc.get_freeze_count()\n"
             "later = [[] for _ in range(10)]\nthis.ready()\n"
@@ -315,7 +313,7 @@ class TestChildOfServe:
         assert child.end() == (0, [])
 
 
-async def test_a_process_of_its_own_has_nobody_to_tell_that_it_is_ready() -> None:
+async def test_a_process_without_a_supervisor_reports_ready_to_none() -> None:
     process = Process("worker", drain_seconds=1, secrets=Secrets(Settings()))
     try:
         process.ready()
@@ -341,11 +339,10 @@ async def test_the_first_request_drains_and_the_second_stops() -> None:
     assert seen == [(False, False), (True, False), (True, True)]
 
 
-async def test_a_blocked_event_loop_shows_as_lag(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process_module, "LAG_SAMPLE_SECONDS", 0.01)
+async def test_a_blocked_event_loop_shows_as_lag() -> None:
     registry = CollectorRegistry()
     lag = Histogram("lag_seconds", "lag", registry=registry)
-    watching = asyncio.create_task(watch_event_loop(lag))
+    watching = asyncio.create_task(watch_event_loop(lag, sample_seconds=0.01))
     await eventually(lambda: registry.get_sample_value("lag_seconds_count"))
 
     time.sleep(0.2)  # noqa: ASYNC251 - what is measured
@@ -391,7 +388,7 @@ class TestOtherSignals:
         key.write_text("new")
         running.signal(signal.SIGHUP)
         assert running.says() == "**********"
-        (line,) = running.drained_after("secrets read again")
+        (line,) = running.drained_after("secrets reloaded")
         assert line["changed"] == ["OPENAI_API_KEY"]
 
     def test_a_wrong_reload_changes_nothing_and_is_one_line(
@@ -408,7 +405,7 @@ class TestOtherSignals:
         assert running.says() == "up"
         key.unlink()
         running.signal(signal.SIGHUP)
-        (line,) = running.drained_after("secrets not read again")
+        (line,) = running.drained_after("secrets not reloaded")
         assert line["reason"] == f"OPENAI_API_KEY_FILE={str(key)!r} cannot be read: No such file or directory"
         assert running.process.stdout is not None
         assert running.rest == "old\n"
@@ -421,8 +418,8 @@ class TestOtherSignals:
             "os.kill(os.getpid(), signal.SIGHUP)\nos.kill(os.getpid(), signal.SIGUSR1)",
         )
         assert running.says() == "up"
-        events = {line["event"] for line in running.drained_after("secrets read again")}
-        assert events == {"secrets read again", "signal ignored"}
+        events = {line["event"] for line in running.drained_after("secrets reloaded")}
+        assert events == {"secrets reloaded", "signal ignored"}
 
     def test_a_terminal_that_closed_drains(self) -> None:
         pid, master = pty.fork()

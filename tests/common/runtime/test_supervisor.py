@@ -61,6 +61,19 @@ DEAF = """
 """
 
 
+def with_limits(**limits: float) -> str:
+    """Return statements that give `serve` these limits."""
+    return f"""
+import functools
+limits = supervisor.SupervisorLimits(**{limits!r})
+supervisor.run = functools.partial(supervisor.run, limits=limits)
+"""
+
+
+# Longer than any pause of a child that works, on a busy machine too.
+IMPATIENT = with_limits(max_silence_seconds=3.0)
+
+
 class Serve:
     """A `serve` with children of the test's own, and what it and they log."""
 
@@ -208,7 +221,7 @@ def test_the_embedded_redis_is_out_of_reach_of_other_users(serve: Callable[..., 
     assert process.net_connections("inet") == []
 
 
-def test_the_embedded_redis_has_a_short_path_where_tmpdir_is_long(
+def test_the_embedded_redis_has_a_short_path_for_a_long_tmpdir(
     serve: Callable[..., Serve], tmp_path: Path
 ) -> None:
     long = tmp_path / ("x" * 108)
@@ -294,7 +307,7 @@ def test_a_redis_of_the_operators_is_used(serve: Callable[..., Serve], redis_ser
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_first_signal_ends_dispatchers_then_workers_then_redis_and_leaves_nothing(
+def test_a_signal_ends_dispatchers_then_workers_then_redis(
     serve: Callable[..., Serve], number: signal.Signals
 ) -> None:
     service = serve(WORKERS=1)
@@ -318,7 +331,7 @@ def test_the_first_signal_ends_dispatchers_then_workers_then_redis_and_leaves_no
     listen_socket("0.0.0.0", port, variable="PORT").close()
 
 
-def test_children_that_are_told_to_end_along_with_their_parent_are_not_started_again(
+def test_children_told_to_end_with_their_parent_stay_ended(
     serve: Callable[..., Serve],
 ) -> None:
     service = serve()
@@ -426,7 +439,7 @@ def test_what_dies_is_started_again_at_the_same_address(serve: Callable[..., Ser
 
 def test_a_hung_child_is_killed_and_replaced(serve: Callable[..., Serve]) -> None:
     hang = "\n    signal.signal(signal.SIGUSR2, lambda *_: threading.Event().wait())"
-    service = serve(worker="\n    import threading" + hang + WORKER, WORKERS=1)
+    service = serve(worker="\n    import threading" + hang + WORKER, before=IMPATIENT, WORKERS=1)
     ports = service.up()
     (dispatcher,), (worker,), (redis_process,) = (
         service.children(word) for word in ("Role('dispatcher')", "Role('worker')", "embedded_redis")
@@ -451,7 +464,7 @@ def test_a_hung_child_is_killed_and_replaced(serve: Callable[..., Serve]) -> Non
 
 
 def test_a_child_that_hangs_while_draining_is_killed(serve: Callable[..., Serve]) -> None:
-    service = serve(BUSY_DISPATCHER, DRAIN_SECONDS=3600, WORKERS=1)
+    service = serve(BUSY_DISPATCHER, before=IMPATIENT, DRAIN_SECONDS=3600, WORKERS=1)
     service.up()
     (dispatcher,) = service.children("Role('dispatcher')")
     service.signal(signal.SIGTERM)
@@ -496,7 +509,7 @@ def test_the_embedded_redis_comes_back_at_the_same_address(serve: Callable[..., 
 
 
 def test_a_redis_that_does_not_start_is_one_line(serve: Callable[..., Serve]) -> None:
-    service = serve(before="supervisor.REDIS_START_SECONDS = 0")
+    service = serve(before=with_limits(redis_start_seconds=0))
     assert service.end() == 1
     assert service.told == ["avr-sts-openai: the embedded Redis did not start within 0 s: set REDIS_URL"]
     assert list(service.temporary.iterdir()) == []

@@ -12,11 +12,10 @@ from typing import Final
 import pytest
 from openai.types.realtime import RealtimeSessionCreateRequest
 
-from common.errors import SettingsError
 from common.settings.fallbacks import HARMLESS
-from common.settings.settings import Role, Settings
-
-NEEDED = {"OPENAI_API_KEY": "sk-proj-0123456789abcdef", "REDIS_URL": "redis://127.0.0.1:6379/0"}
+from common.settings.roles import Role
+from common.settings.settings import Settings
+from tests.common.settings.parsing import NEEDED, parse, refusal
 
 WRONG_BUT_HARMLESS: Final = {
     "openai_model": ("gpt-4o-realtime-preview", "gpt-realtime-2.1"),
@@ -112,16 +111,6 @@ NEVER_WRONG: Final = frozenset(
         "no_proxy",
     }
 )
-
-
-def parse(role: Role = Role.SERVE, /, **variables: str) -> Settings:
-    return Settings.parse(NEEDED | variables, role)
-
-
-def refusal(role: Role = Role.SERVE, /, **variables: str) -> str:
-    with pytest.raises(SettingsError) as caught:
-        parse(role, **variables)
-    return str(caught.value)
 
 
 def test_every_setting_is_on_one_side() -> None:
@@ -282,7 +271,7 @@ def test_a_model_without_voice_is_replaced_at_openai_alone(model: str, used: str
     settings = parse(OPENAI_MODEL=model)
     assert settings.openai_model == used
     assert settings.notices == (
-        f"OPENAI_MODEL={model!r} is no model of the Realtime API at OpenAI: use {used}; {used} is used instead",
+        f"OPENAI_MODEL={model!r} is not a model of the Realtime API at OpenAI: use {used}; {used} is used instead",
     )
     assert refusal(OPENAI_MODEL=model, STRICT_SETTINGS="true").endswith(f"at OpenAI: use {used}")
     for url in ("https://me.openai.azure.com", "ws://127.0.0.1:9000"):
@@ -309,7 +298,7 @@ def test_a_voice_model_is_not_replaced(model: str) -> None:
 def test_the_model_of_a_session_must_have_a_voice_at_openai() -> None:
     session = '{"model": "gpt-4o-mini"}'
     assert refusal(OPENAI_SESSION=session) == (
-        "OPENAI_SESSION model is none of the Realtime API at OpenAI: use gpt-realtime-2.1-mini"
+        "OPENAI_SESSION model is not a model of the Realtime API at OpenAI: use gpt-realtime-2.1-mini"
     )
     elsewhere = parse(OPENAI_SESSION=session, OPENAI_BASE_URL="ws://127.0.0.1:9000")
     assert elsewhere.openai_session == {"model": "gpt-4o-mini"}

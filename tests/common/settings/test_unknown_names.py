@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from common.settings import env_file
-from common.settings.settings import Role, Settings
+from common.settings.roles import Role
+from common.settings.settings import Settings
 from common.settings.unknown_names import MAX_NAMED
-
-NEEDED = {"OPENAI_API_KEY": "sk-proj-0123456789abcdef", "REDIS_URL": "redis://127.0.0.1:6379/0"}
+from tests.common.settings.parsing import parse
 
 
 def notices(role: Role = Role.SERVE, /, **variables: str) -> tuple[str, ...]:
-    return Settings.parse(NEEDED | variables, role).notices
+    return parse(role, **variables).notices
 
 
 class TestNames:
@@ -38,10 +38,10 @@ class TestNames:
         ],
     )
     def test_a_misspelt_name_is_told_with_the_nearest(self, name: str, meant: str) -> None:
-        assert notices(**{name: "x"}) == (f"{name} is no setting and has no effect: is {meant} meant?",)
+        assert notices(**{name: "x"}) == (f"{name} is not a setting and has no effect: did you mean {meant}?",)
 
     def test_a_name_that_is_like_none_is_told_alone(self) -> None:
-        assert notices(OPENAI_ZZZ="x") == ("OPENAI_ZZZ is no setting and has no effect",)
+        assert notices(OPENAI_ZZZ="x") == ("OPENAI_ZZZ is not a setting and has no effect",)
 
     @pytest.mark.parametrize(
         "name",
@@ -83,7 +83,7 @@ class TestNames:
     def test_many_names_are_bounded(self) -> None:
         lines = notices(**{f"OPENAI_ZZZ{index}": "x" for index in range(MAX_NAMED + 5)})
         assert len(lines) == MAX_NAMED + 1
-        assert lines[-1] == "5 more variables are no settings and have no effect"
+        assert lines[-1] == "5 more variables are not settings and have no effect"
 
     def test_a_long_name_is_cut(self) -> None:
         (line,) = notices(**{"OPENAI_" + "X" * 10_000: "x"})
@@ -96,7 +96,7 @@ class TestNames:
 class TestToolsDir:
     def test_a_folder_that_is_set_and_missing_is_told(self) -> None:
         assert notices(TOOLS_DIR="/nowhere/tools") == (
-            "TOOLS_DIR='/nowhere/tools' is no folder: there are no tools of yours",
+            "TOOLS_DIR='/nowhere/tools' is not a folder: none of your tools are loaded",
         )
 
     def test_a_file_is_no_folder(self, tmp_path: Path) -> None:
@@ -162,4 +162,4 @@ class TestEnvFile:
 
     def test_misspelt_names_in_it_are_told(self) -> None:
         settings = self.load("OPENAI_API_KEY=k\nOPENAI_VOCE=ash\n")
-        assert settings.notices == ("OPENAI_VOCE is no setting and has no effect: is OPENAI_VOICE meant?",)
+        assert settings.notices == ("OPENAI_VOCE is not a setting and has no effect: did you mean OPENAI_VOICE?",)

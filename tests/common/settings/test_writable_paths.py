@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from common.settings.settings import Role, Settings
+from common.settings.roles import Role
+from common.settings.settings import Settings
 from common.settings.writable_paths import MAX_ENTRIES, writable_paths
 
 NEEDED = {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "ws://127.0.0.1:9000"}
@@ -71,10 +72,10 @@ def test_the_start_warns_in_one_line(tools: Path) -> None:
         (tools / name).chmod(0o666)
     (line,) = Settings.parse(NEEDED | {"TOOLS_DIR": str(tools)}, Role.SERVE).notices
     assert line == (
-        "TOOLS_DIR: others may change code that runs with the worker's rights: "
+        "TOOLS_DIR: other users may change code that runs with the worker's rights: "
         f"{tools} (mode 0777, all), {tools}/b.py (mode 0666, all), {tools}/c.py (mode 0666, all), "
         f"{tools}/d.py (mode 0666, all), {tools}/e.py (mode 0666, all) and 2 more; "
-        "take the rights away: chmod go-w"
+        "remove their rights: chmod go-w"
     )
     dispatcher = {"REDIS_URL": "redis://h", "TOOLS_DIR": str(tools)}
     assert Settings.parse(dispatcher, Role.DISPATCHER).notices == ()
@@ -87,5 +88,5 @@ def test_avr_tools_are_looked_at_too(tools: Path) -> None:
     for variables in ({"TOOLS_DIR": str(tools)}, {"AVR_TOOLS_DIR": str(avr_tools)}):
         (line,) = Settings.parse(NEEDED | variables, Role.SERVE).notices
         assert line.startswith(
-            f"AVR_TOOLS_DIR: others may change code that runs with the worker's rights: {avr_tools} ("
+            f"AVR_TOOLS_DIR: other users may change code that runs with the worker's rights: {avr_tools} ("
         )

@@ -9,20 +9,11 @@ import pytest
 
 from common.errors import SettingsError
 from common.settings import fallbacks
-from common.settings.settings import Role, Settings
+from common.settings.roles import Role
+from common.settings.settings import Settings
+from tests.common.settings.parsing import NEEDED, parse, refusal
 
-NEEDED = {"OPENAI_API_KEY": "sk-proj-0123456789abcdef", "REDIS_URL": "redis://127.0.0.1:6379/0"}
 UNSET_WORDS = ("undefined", "NULL", "null", "None", '"undefined"')
-
-
-def parse(role: Role = Role.SERVE, /, **variables: str) -> Settings:
-    return Settings.parse(NEEDED | variables, role)
-
-
-def refusal(role: Role = Role.SERVE, /, **variables: str) -> str:
-    with pytest.raises(SettingsError) as caught:
-        parse(role, **variables)
-    return str(caught.value)
 
 
 ALWAYS_STOP = (
@@ -68,12 +59,14 @@ class TestUnset:
     @pytest.mark.parametrize("word", ["undefined", "'undefined'", "UNDEFINED"])
     def test_settings_that_always_stop_the_start_do(self, name: str, word: str) -> None:
         line = refusal(**{name.upper(): word})
-        assert line == f"{name.upper()}={word.strip(chr(39))!r} is no value: set it, or leave it out"
+        assert (
+            line == f"{name.upper()}={word.strip(chr(39))!r} is not a value: set a value, or remove the variable"
+        )
 
     @pytest.mark.parametrize("name", sorted(set(ALWAYS_STOP) - {name for name, _ in MEANT_WORDS}))
     @pytest.mark.parametrize("word", ["NULL", "None"])
     def test_other_words_for_nothing_stop_it_too(self, name: str, word: str) -> None:
-        assert refusal(**{name.upper(): word}).startswith(f"{name.upper()}={word!r} is no value")
+        assert refusal(**{name.upper(): word}).startswith(f"{name.upper()}={word!r} is not a value")
 
     def test_the_tests_and_the_code_list_the_same(self) -> None:
         assert set(ALWAYS_STOP) == fallbacks.ALWAYS_STOP
@@ -84,7 +77,7 @@ class TestUnset:
         variables = {each: value for each, value in NEEDED.items() if f"{each}_FILE" != name}
         with pytest.raises(SettingsError) as caught:
             Settings.parse(variables | {name: "undefined"}, Role.SERVE)
-        assert f"{name}='undefined' is no value: set it, or leave it out" in str(caught.value)
+        assert f"{name}='undefined' is not a value: set a value, or remove the variable" in str(caught.value)
 
     @pytest.mark.parametrize(("name", "word"), MEANT_WORDS)
     def test_a_word_that_is_a_value_is_taken(self, name: str, word: str) -> None:
@@ -101,7 +94,7 @@ class TestUnset:
 
     def test_strict_settings_refuse_the_words(self) -> None:
         line = refusal(AMI_URL="undefined", STRICT_SETTINGS="true")
-        assert line == "AMI_URL='undefined' is no value: set it, or leave it out"
+        assert line == "AMI_URL='undefined' is not a value: set a value, or remove the variable"
 
     def test_what_another_role_reads_is_not_named(self) -> None:
         assert parse(Role.DISPATCHER, OPENAI_API_KEY="undefined", OPENAI_VOICE="null").notices == ()
@@ -227,13 +220,13 @@ class TestPromptInPlaceOfItsUrl:
         assert settings.openai_url_instructions is None
         assert settings.openai_instructions == "Role: You are the desk of a hotel.\n# Style\nBe brief"
         assert settings.notices == (
-            "OPENAI_URL_INSTRUCTIONS holds text, and no URL: the text is used as OPENAI_INSTRUCTIONS",
+            "OPENAI_URL_INSTRUCTIONS holds text, not a URL: the text is used as OPENAI_INSTRUCTIONS",
         )
 
     @pytest.mark.parametrize("role", [Role.SERVE, Role.WORKER])
     def test_strict_settings_refuse_it_and_do_not_show_it(self, role: Role) -> None:
         line = refusal(role, OPENAI_URL_INSTRUCTIONS=self.PROMPT, STRICT_SETTINGS="true")
-        assert line == "OPENAI_URL_INSTRUCTIONS holds text, and no URL: set OPENAI_INSTRUCTIONS in its place"
+        assert line == "OPENAI_URL_INSTRUCTIONS holds text, not a URL: set OPENAI_INSTRUCTIONS instead"
 
     def test_with_other_instructions_it_stops_the_start(self) -> None:
         line = refusal(OPENAI_URL_INSTRUCTIONS=self.PROMPT, OPENAI_INSTRUCTIONS="Be kind.")

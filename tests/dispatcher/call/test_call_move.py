@@ -15,13 +15,12 @@ from dispatcher.call.actions import (
     ToWorker,
     Unpin,
 )
-from dispatcher.call.call import MOVE_AGAIN_SECONDS, State
+from dispatcher.call.hand_over import MOVE_AGAIN_SECONDS
+from dispatcher.call.states import State
 from tests.dispatcher.call_driver import (
     FRAME_BYTES,
     WORKER,
     CallDriver,
-    CallerAudio,
-    KeptAudio,
     of,
     place,
     recover,
@@ -66,11 +65,11 @@ class TestMakeBeforeBreak:
         assert all(action.assignment is new for action in taken if isinstance(action, ToWorker))
         driver.record(wire.Opened(32_000))
         # Until then the call is where it was.
-        assert (driver.call.worker_id, driver.call.held_epoch) == (WORKER, 1)
+        assert (driver.call.assignments.worker_id, driver.call.assignments.held_epoch) == (WORKER, 1)
         sent = driver.audio(FRAME)
         assert [action.assignment for action in sent if isinstance(action, ToWorker)] == [old]
         driver.now += 2.0
-        assert driver.record(wire.Ready()) == [ToWorker(old, wire.encode(wire.Release(18.0), 7))]
+        assert driver.record(wire.Ready()) == [ToWorker(old, wire.Release(18.0))]
         assert state_of(driver) is State.LIVE
         # Nothing of what comes meanwhile is lost on the other one.
         driver.record(wire.ReplyItem(4, "item"), assignment=old)
@@ -80,16 +79,21 @@ class TestMakeBeforeBreak:
         assert [action.assignment for action in taken if isinstance(action, ToWorker)] == [new] * 3
         assert to_worker(taken) == [
             wire.ItemUpdate("item", item={"text": "x"}),
-            KeptAudio(0, g711.encode_ulaw(FRAME)),
+            wire.KeptAudio(0, g711.encode_ulaw(FRAME)),
             wire.Resume("drain", first_index=5),
         ]
-        assert (driver.call.worker_id, driver.call.held_epoch, state_of(driver)) == ("w-2", 2, State.CONNECTING)
+        held = driver.call.assignments
+        assert (held.worker_id, held.held_epoch, state_of(driver)) == (
+            "w-2",
+            2,
+            State.CONNECTING,
+        )
         driver.now += 0.1
         taken = driver.record(wire.Ready())
         assert [round(seconds, 6) for seconds, _ in reported(taken, Metric.RECOVERY_SECONDS)] == [0.1]
         assert state_of(driver) is State.LIVE
         # Only now another session has the call, and the old one has nothing to keep.
-        assert taken[:2] == [ToWorker(old, wire.encode(wire.Close(HAS_CALL), 7)), LeaveChannel(old)]
+        assert taken[:2] == [ToWorker(old, wire.Close(HAS_CALL)), LeaveChannel(old)]
         # The next move begins anew.
         assert driver.record(wire.Move("drain", 20.0)) == [place(Purpose.MOVE, 3, "w-2")]
 
@@ -100,15 +104,15 @@ class TestMakeBeforeBreak:
             taken = driver.placed(worker=f"w-{number}", epoch=number, pins=2)
             taken += driver.record(wire.Opened(32_000)) + driver.record(wire.Released("dropped", "why"))
             assert reported(taken, Metric.REPIN) == []
-            assert driver.call.pins == 1
+            assert driver.call.assignments.pins == 1
             driver.tick(MOVE_AGAIN_SECONDS)
         taken = driver.placed(worker="w-4", epoch=4, pins=2)
         taken += driver.record(wire.Opened(32_000)) + driver.record(wire.Ready())
         assert reported(taken, Metric.REPIN) == []
-        assert driver.call.pins == 1
+        assert driver.call.assignments.pins == 1
         taken = driver.record(wire.Released("drain", "another session goes on"), assignment=driver.assignments[0])
         assert reported(taken, Metric.REPIN) == [(1.0, "drain")]
-        assert driver.call.pins == 2
+        assert driver.call.assignments.pins == 2
 
     def test_nor_does_a_session_on_the_same_worker(self, driver: CallDriver) -> None:
         self.moved(driver, reason="rollover", worker=WORKER).record(wire.Ready())
@@ -116,7 +120,7 @@ class TestMakeBeforeBreak:
             wire.Released("rollover", "another session goes on"), assignment=driver.assignments[0]
         )
         assert reported(taken, Metric.REPIN) == []
-        assert driver.call.pins == 1
+        assert driver.call.assignments.pins == 1
 
     @pytest.mark.parametrize("opened", [True, False])
     def test_one_that_takes_over_from_a_worker_that_is_lost_counts_for_that(
@@ -132,7 +136,7 @@ class TestMakeBeforeBreak:
             assert reported(taken, Metric.REPIN) == []
             taken = driver.record(wire.Opened(32_000), assignment=standby)
         assert reported(taken, Metric.REPIN) == [(1.0, "worker_lost")]
-        assert driver.call.pins == 2
+        assert driver.call.assignments.pins == 2
 
     def test_one_that_knows_a_later_epoch_is_asked_at_the_next(self, driver: CallDriver) -> None:
         driver.live().record(wire.Move("drain", 20.0))
@@ -154,21 +158,21 @@ class TestMakeBeforeBreak:
         old, standby = driver.assignments
         driver.record(wire.Ready())
         taken = driver.record(wire.Move("drain", 10.0), assignment=old)
-        assert ToWorker(standby, wire.encode(wire.Close("the worker stops"), 7)) in taken
+        assert ToWorker(standby, wire.Close("the worker stops")) in taken
         assert LeaveChannel(standby) in taken
         # The old session may not let the call go before the other worker has a session.
-        assert ToWorker(old, wire.encode(wire.Release(10.0, revoked=True), 7)) in taken
+        assert ToWorker(old, wire.Release(10.0, revoked=True)) in taken
         assert of(Place, taken) == [place(Purpose.MOVE, 3, WORKER)]
         taken = driver.placed(worker="w-2", epoch=3, pins=2)
         assert to_worker(taken)[-1] == wire.Resume("drain", standby=True)
         driver.record(wire.Opened(32_000))
-        assert driver.record(wire.Ready()) == [ToWorker(old, wire.encode(wire.Release(10.0), 7))]
+        assert driver.record(wire.Ready()) == [ToWorker(old, wire.Release(10.0))]
 
     def test_drain_keeps_a_standby_on_another_worker(self, driver: CallDriver) -> None:
         self.moved(driver, "rollover", worker="w-2")
         old = driver.assignments[0]
         assert driver.record(wire.Move("drain", 10.0), assignment=old) == []
-        assert driver.record(wire.Ready()) == [ToWorker(old, wire.encode(wire.Release(10.0), 7))]
+        assert driver.record(wire.Ready()) == [ToWorker(old, wire.Release(10.0))]
 
     def test_drain_replaces_a_rollover_still_being_placed(self, driver: CallDriver) -> None:
         driver.live()
@@ -250,7 +254,7 @@ class TestMakeBeforeBreak:
         assert state_of(driver) is State.OPENING
         driver.audio(FRAME)
         taken = driver.record(wire.Opened(32_000), assignment=standby)
-        assert to_worker(taken) == [CallerAudio(0, FRAME)]
+        assert to_worker(taken) == [wire.CallerAudio(0, FRAME)]
         driver.record(wire.Ready())
         assert state_of(driver) is State.LIVE
 

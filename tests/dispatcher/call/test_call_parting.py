@@ -22,7 +22,7 @@ from dispatcher.call.actions import (
     Unpin,
 )
 from dispatcher.call.announcements import Announcements
-from dispatcher.call.call import State
+from dispatcher.call.states import State
 from tests.dispatcher.call_driver import CallDriver, heard_pcm, of, reported, sound, state_of, to_caller, to_worker
 
 SENTENCE = sound(8 * 16_000, seed=3)  # 8 s
@@ -143,10 +143,8 @@ class TestCauses:
 
     def test_a_worker_that_acknowledges_nothing_is_let_go(self) -> None:
         driver = driver_with().live(credit_bytes=10**9)
-        while not driver.assignment.stream.is_full:
-            driver.audio(sound(16_000))
-            driver.now += 1.0
-        taken = driver.tick()
+        driver.call.channel_full(driver.assignment, driver.now)
+        taken = driver.take()
         assert of(LeaveChannel, taken) == [LeaveChannel(driver.assignment)]
         assert to_worker(taken)[-1] == wire.Close("the call's worker acknowledges nothing")
         assert heard_pcm(taken) == SHORT
@@ -193,7 +191,7 @@ class TestMeanwhile:
         driver = failing(SENTENCE)
         for _ in range(10):
             assert not driver.audio(sound(320))
-        assert not driver.call._audio.waiting_bytes
+        assert not driver.call._worker_side.audio.waiting_bytes
         assert not to_worker(driver.say(type="dtmf_digit", digit="5"))
 
     def test_a_caller_who_hangs_up_ends_it_as_failed(self) -> None:
@@ -223,8 +221,8 @@ class TestMeanwhile:
         driver.init()
         driver.call.not_placed(1013, "no capacity", driver.now)
         assert driver.call.is_held
-        assert driver.call.worker_id == ""
-        assert driver.call.held_epoch == 1
+        assert driver.call.assignments.worker_id == ""
+        assert driver.call.assignments.held_epoch == 1
 
     def test_a_search_for_a_worker_comes_to_nothing(self) -> None:
         driver = driver_with()

@@ -17,9 +17,9 @@ import dispatcher.call.call_runner
 import dispatcher.workers.links
 from common.link import wire
 from common.link.wire import Kind
-from common.net.websocket import Limits
+from common.net.websocket_limits import Limits
 from dispatcher.call.actions import Metric
-from dispatcher.call.call_runner import LegChannel
+from dispatcher.call.assignment_channel import AssignmentChannel
 from tests.dispatcher.rig import PATIENCE_SECONDS, Rig, counted
 from tests.dispatcher.scripted_worker import attach_or_take, refuse, say_nothing, take
 from tests.helpers import eventually
@@ -176,14 +176,14 @@ class TestRecovery:
         await worker.only_link()
         channel = next(channel for channel, opening in worker.opens() if opening.uuid == "call")
         caller = rig.dispatcher._by_uuid["call"]
-        broke = LegChannel.link_broke
+        broke = AssignmentChannel.link_broke
 
-        def break_and_end(assignment_channel: LegChannel) -> None:
+        def break_and_end(assignment_channel: AssignmentChannel) -> None:
             broke(assignment_channel)
-            if assignment_channel._caller is caller:
+            if assignment_channel._owner is caller:
                 caller.stop("it ends now")
 
-        monkeypatch.setattr(LegChannel, "link_broke", break_and_end)
+        monkeypatch.setattr(AssignmentChannel, "link_broke", break_and_end)
         worker.cut()
         await core.end()
         await eventually(lambda: len(worker.links) == 2 and worker.links[1].controls(wire.Attach))
@@ -264,13 +264,14 @@ class TestRecovery:
             await eventually(lambda: far.controls(wire.Release), PATIENCE_SECONDS)
             far.send(wire.Released("drain", "another session goes on"), channel)
             held = rig.dispatcher._by_uuid["call"].call
-            await eventually(lambda: held.worker_id != leaving, PATIENCE_SECONDS)
-            (channel, _), new = workers[held.worker_id].opens()[-1], await workers[held.worker_id].only_link()
+            await eventually(lambda: held.assignments.worker_id != leaving, PATIENCE_SECONDS)
+            successor = workers[held.assignments.worker_id]
+            (channel, _), new = successor.opens()[-1], await successor.only_link()
             new.send(wire.Ready(), channel)
             await eventually(lambda: rig.state() == "live", PATIENCE_SECONDS)
-            return held.worker_id
+            return held.assignments.worker_id
 
-        first = rig.dispatcher._by_uuid["call"].call.worker_id
+        first = rig.dispatcher._by_uuid["call"].call.assignments.worker_id
         second = await move(first, {"w-1", "w-2"})
         assert {first, second} == {"w-1", "w-2"}
         workers["w-3"] = await rig.worker("w-3")
@@ -289,7 +290,7 @@ class TestACallerThatComesBack:
         await eventually(lambda: rig.dispatcher._by_uuid["call"].call.is_away)
         far.send(wire.Transcript("item", "agent", "Are you there?"), 1)
         far.end.send(wire.encode_reply_audio(1, 1, FRAME))
-        await eventually(lambda: rig.dispatcher._by_uuid["call"].call._playback._untold)
+        await eventually(lambda: rig.dispatcher._by_uuid["call"].call._playback._queued_messages)
         back = await rig.call()
         assert (await back.hear())["text"] == "Are you there?"
         assert (await back.hear())["type"] == "audio"
@@ -412,7 +413,7 @@ class TestACallerThatComesBack:
             back = await again.call()
             await eventually(lambda: len(hung.opens()) == 2)
             (caller,) = again.dispatcher._callers
-            await eventually(lambda: caller._copy is not None)
+            await eventually(lambda: caller._finder._copy is not None)
             await rig.registry._redis.flushdb()
             other = await rig.worker("w-2")
             hung.vanish()
@@ -420,7 +421,7 @@ class TestACallerThatComesBack:
             assert [record for _, record in other.links[-1].controls(wire.ItemUpdate)] == [
                 wire.ItemUpdate("item", item={"text": "Hello."})
             ]
-            assert caller._copy is None
+            assert caller._finder._copy is None
             await back.hang_up()
             await again.nothing_is_left()
 
@@ -511,7 +512,7 @@ class TestWorkersThatDoNotTakeIt:
         core = await rig.call()
         await eventually(lambda: rig.state() == "placing")
         caller = rig.dispatcher._by_uuid["call"]
-        await eventually(lambda: caller.call._place_again_seconds is not None)
+        await eventually(lambda: caller.call._placing.again_seconds is not None)
         worker.refusal = None
         await eventually(lambda: rig.state() == "live", PATIENCE_SECONDS)
         await core.hang_up()

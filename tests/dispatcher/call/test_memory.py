@@ -162,7 +162,7 @@ def test_of_a_reply_it_is_known_what_came_and_what_was_heard() -> None:
     memory.reply_heard((ItemHeard(0, 300),))
     assert spoken(memory) == (wire.Reply(0, "a", "Hello", 1600, 1200, False, 300, False),)
     memory.reply_done(0)
-    memory.reply_heard((ItemHeard(0, 700),), cut=True)
+    memory.reply_heard((ItemHeard(0, 700),), truncated=True)
     memory.reply_heard((ItemHeard(0, 700),))
     assert spoken(memory) == (wire.Reply(0, "a", "Hello", 1600, 1200, True, 700, True),)
 
@@ -172,7 +172,7 @@ def test_what_is_said_of_a_reply_that_nobody_named_is_passed_over() -> None:
     memory.reply_text(7, 800, "Hel")
     memory.reply_audio(7, 800)
     memory.reply_done(7)
-    memory.reply_heard((ItemHeard(7, 1),), cut=True)
+    memory.reply_heard((ItemHeard(7, 1),), truncated=True)
     assert list(memory.records()) == []
 
 

@@ -83,7 +83,7 @@ def test_what_is_held_is_dropped_by_a_barge_in_and_counts_as_taken() -> None:
     player.audio(2, sound(500), 0.0)
     assert player.held_bytes == 1500
     player.drop()
-    assert player.cut(0.5) == (ItemHeard(1, 4000), ItemHeard(2, 0))
+    assert player.truncate(0.5) == (ItemHeard(1, 4000), ItemHeard(2, 0))
     assert (player.held_bytes, player.taken_bytes) == (0, 1500)
     assert player.release(1.0) == []
 
@@ -135,7 +135,7 @@ def test_a_barge_in_cuts_what_it_had_queued() -> None:
     player = Player()
     player.restore(wire.Playout((ItemHeard(3, 2000),), False, (ItemHeard(3, 8000),), 0.0), 100.0)
     player.drop()
-    assert player.cut(100.25) == (ItemHeard(3, 4000),)
+    assert player.truncate(100.25) == (ItemHeard(3, 4000),)
     assert player.progress(101.0) is None
 
 

@@ -30,13 +30,13 @@ class TestProgress:
         assert clock.progress(10.5) == ([(A, 4000)], False)
         assert clock.progress(11.0) == ([(A, 8000)], True)
 
-    def test_the_end_is_known_when_all_has_been_heard_out(self, clock: PlayoutClock) -> None:
+    def test_the_end_is_known_when_all_has_been_fully_heard(self, clock: PlayoutClock) -> None:
         clock.sent(A, 8000, 10.0)
         clock.sent(OWN_SOUND, 8000, 10.0)
         clock.progress(15.0)
         assert (clock.end_seconds, clock.items_end_seconds) == (12.0, 11.0)
 
-    def test_what_has_been_heard_out_is_said_once(self, clock: PlayoutClock) -> None:
+    def test_what_has_been_fully_heard_is_said_once(self, clock: PlayoutClock) -> None:
         clock.sent(A, 1000, 10.0)
         assert clock.progress(99.0) == ([(A, 1000)], True)
         assert clock.progress(99.5) == ([], True)
@@ -91,7 +91,7 @@ class TestProgress:
         clock.sent(A, 1000, 10.0)
         clock.sent(A, 1000, 10.125)
         assert clock.end_seconds == 10.25
-        assert clock.cut(10.1875) == [(A, 1500)]
+        assert clock.truncate(10.1875) == [(A, 1500)]
 
     def test_an_item_may_be_named_again_after_others_and_counts_on(self, clock: PlayoutClock) -> None:
         clock.sent(A, 1000, 10.0)
@@ -102,41 +102,41 @@ class TestProgress:
 
 class TestCut:
     def test_of_nothing_nothing_was_heard(self, clock: PlayoutClock) -> None:
-        assert clock.cut(10.0) == []
+        assert clock.truncate(10.0) == []
 
-    def test_what_was_heard_of_each_item_that_was_not_heard_out(self, clock: PlayoutClock) -> None:
+    def test_what_was_heard_of_each_item_that_was_not_fully_heard(self, clock: PlayoutClock) -> None:
         for item in (A, B, C):
             clock.sent(item, 1000, 10.0)
-        assert clock.cut(10.1875) == [(B, 500), (C, 0)]
+        assert clock.truncate(10.1875) == [(B, 500), (C, 0)]
 
-    def test_what_was_heard_out_is_not_named(self, clock: PlayoutClock) -> None:
+    def test_what_was_fully_heard_is_not_named(self, clock: PlayoutClock) -> None:
         clock.sent(A, 1000, 10.0)
-        assert clock.cut(10.125) == []
+        assert clock.truncate(10.125) == []
 
     def test_an_item_counts_from_its_first_sample_over_underruns(self, clock: PlayoutClock) -> None:
         clock.sent(A, 1000, 10.0)
         clock.sent(A, 1000, 20.0)
         assert clock.progress(15.0) == ([(A, 1000)], False)
-        assert clock.cut(20.0625) == [(A, 1500)]
+        assert clock.truncate(20.0625) == [(A, 1500)]
 
     def test_the_silence_behind_an_item_is_not_heard(self, clock: PlayoutClock) -> None:
         clock.sent(A, 1000, 10.0, padding=1000)
-        assert clock.cut(10.1875) == [(A, 1000)]
+        assert clock.truncate(10.1875) == [(A, 1000)]
 
     def test_items_that_were_held_back_are_named_too(self, clock: PlayoutClock) -> None:
         clock.sent(A, 1000, 10.0)
-        assert clock.cut(10.0625, unsent=[A, B, B, C]) == [(A, 500), (B, 0), (C, 0)]
+        assert clock.truncate(10.0625, unsent=[A, B, B, C]) == [(A, 500), (B, 0), (C, 0)]
 
     def test_of_an_item_whose_rest_was_held_back_the_sent_part_counts(self, clock: PlayoutClock) -> None:
         clock.sent(A, 1000, 10.0)
         assert clock.progress(11.0) == ([(A, 1000)], True)
-        assert clock.cut(12.0, unsent=[A]) == [(A, 1000)]
+        assert clock.truncate(12.0, unsent=[A]) == [(A, 1000)]
 
     def test_after_it_the_clock_is_as_new(self, clock: PlayoutClock) -> None:
         clock.sent(A, 8000, 10.0)
-        clock.cut(10.125)
+        clock.truncate(10.125)
         assert clock.progress(10.25) == ([], True)
-        assert clock.cut(10.25) == []
+        assert clock.truncate(10.25) == []
         clock.sent(B, 1000, 10.25)
         assert clock.progress(10.3125) == ([(B, 500)], False)
 
@@ -151,14 +151,14 @@ class TestBounds:
     def test_many_items_that_are_queued_lose_the_oldest_not_the_last(self, clock: PlayoutClock) -> None:
         for item in range(MAX_RUNS + 1):
             clock.sent(item, 1000, 10.0)
-        cut = clock.cut(10.0)
+        cut = clock.truncate(10.0)
         assert cut == [(item, 0) for item in range(1, MAX_RUNS + 1)]
 
     def test_items_of_a_long_call_leave_nothing_behind(self, clock: PlayoutClock) -> None:
         for item in range(10_000):
             clock.sent(item, 100, float(item))
             clock.progress(item + 0.5)
-        assert len(clock._runs) + len(clock._heard_out) <= 1
+        assert len(clock._runs) + len(clock._fully_heard) <= 1
 
 
 pieces = st.lists(
@@ -192,7 +192,7 @@ def test_it_agrees_with_playing_sample_by_sample(pieces: list[tuple[int, int, bo
             told |= dict(clock.progress(now / rate)[0])
     now += rest
     heard = {i: sum(1 for at in times if at < now) for i, times in plays_at.items()}
-    cut = dict(clock.cut(now / rate))
+    cut = dict(clock.truncate(now / rate))
     for i, times in plays_at.items():
         # The clock counts in floating seconds: it may be off by the sample that plays just now.
         if i in cut:
@@ -225,7 +225,7 @@ class TestOwnSound:
         clock = PlayoutClock()
         clock.sent(1, 800, 0.0)
         clock.sent(OWN_SOUND, 480, 0.2)
-        assert clock.cut(0.22) == []
+        assert clock.truncate(0.22) == []
         assert clock.end_seconds == pytest.approx(0.26)
         assert clock.items_end_seconds == pytest.approx(0.1)
 
@@ -233,7 +233,7 @@ class TestOwnSound:
         clock = PlayoutClock()
         clock.sent(OWN_SOUND, 480, 0.0)
         clock.sent(1, 800, 0.0)
-        assert clock.cut(0.02) == [(1, 0)]
+        assert clock.truncate(0.02) == [(1, 0)]
         assert clock.end_seconds == 0.02
         assert clock.items_end_seconds == 0.02
 

@@ -12,7 +12,8 @@ from dispatcher.call.action_queue import ActionQueue
 from dispatcher.call.actions import Action, Interrupt, Measurement, Metric, Play, Tell, ToWorker
 from dispatcher.call.assignment import Assignment
 from dispatcher.call.memory import CallMemory
-from dispatcher.call.reply_playback import MAX_UNTOLD, REPORT_SAMPLES, ReplyPlayback
+from dispatcher.call.presence import CallerPresence
+from dispatcher.call.reply_playback import MAX_QUEUED_MESSAGES, REPORT_SAMPLES, ReplyPlayback
 from tests.dispatcher.call_driver import sound
 
 SECOND = sound(16_000)
@@ -23,8 +24,9 @@ class Rig:
 
     def __init__(self) -> None:
         self.outbox = ActionQueue()
-        self.agent = ReplyPlayback(self.outbox, CallMemory(), init_seconds=0.0)
-        self.assignment = Assignment("w-1", 1, 7)
+        self.presence = CallerPresence()
+        self.agent = ReplyPlayback(self.outbox, CallMemory(), self.presence, init_seconds=0.0)
+        self.assignment = Assignment("w-1", 1)
         self.now = 2.0
 
     def speak(self, pcm: bytes = SECOND, item: int = 0) -> list[Action]:
@@ -32,19 +34,22 @@ class Rig:
         self.agent.audio(self.assignment, item, pcm, self.now)
         return self.take()
 
+    def away(self) -> None:
+        self.presence.lost("lost", self.now, may_return=True)
+        self.agent.hold()
+
+    def back(self) -> None:
+        self.presence.back()
+        self.agent.back(self.assignment, self.now)
+
     def take(self) -> list[Action]:
         taken, self.outbox.actions = self.outbox.actions, []
         return taken
 
     def told(self, taken: list[Action], kind: type[wire.Control]) -> list[wire.Control]:
         """What the worker is told."""
-        records = [wire.decode(action.record) for action in taken if isinstance(action, ToWorker)]
-        return [
-            wire.decode_control(kind, payload)
-            for record in records
-            for found, channel, payload in record
-            if found == kind.kind and channel == self.assignment.channel
-        ]
+        records = [action.record for action in taken if isinstance(action, ToWorker)]
+        return [record for record in records if isinstance(record, kind)]
 
 
 @pytest.fixture
@@ -103,13 +108,13 @@ def test_where_nothing_plays_there_is_nothing_to_interrupt(rig: Rig) -> None:
 
 def test_several_barge_ins_of_a_core_that_is_away_have_one_answer(rig: Rig) -> None:
     rig.speak()
-    rig.agent.away()
+    rig.away()
     rig.agent.flush(rig.assignment, 1, rig.now)
     rig.agent.audio(rig.assignment, 1, SECOND, rig.now)
     rig.now += 0.5
     rig.agent.flush(rig.assignment, 2, rig.now)
     assert rig.told(rig.take(), wire.Heard) == []
-    rig.agent.back(rig.assignment, rig.now)
+    rig.back()
     taken = rig.take()
     # The second one's reply was never handed over.
     cut = (ItemHeard(0, 4000), ItemHeard(1, 0))
@@ -119,20 +124,23 @@ def test_several_barge_ins_of_a_core_that_is_away_have_one_answer(rig: Rig) -> N
 
 
 def test_what_a_core_that_is_away_is_to_hear_waits_in_order(rig: Rig) -> None:
-    rig.agent.away()
-    for number in range(MAX_UNTOLD + 1):
+    rig.away()
+    for number in range(MAX_QUEUED_MESSAGES + 1):
         rig.agent.transcript(wire.Transcript(f"item_{number}", "agent", str(number)))
     rig.agent.transcript(wire.Transcript("item_1", "agent", "again"))
     assert rig.speak(sound(320)) == []
-    rig.agent.back(rig.assignment, rig.now)
+    rig.back()
     told = [action for action in rig.take() if isinstance(action, Tell | Play)]
-    assert told == [*(Tell("agent", str(number)) for number in range(1, MAX_UNTOLD + 1)), Play(sound(320))]
+    assert told == [
+        *(Tell("agent", str(number)) for number in range(1, MAX_QUEUED_MESSAGES + 1)),
+        Play(sound(320)),
+    ]
 
 
 def test_a_session_that_is_lost_breaks_off_and_what_was_heard_is_remembered(rig: Rig) -> None:
     rig.speak()
     assert rig.speak(b"") == []
-    rig.agent.away()
+    rig.away()
     rig.agent.flush(rig.assignment, 1, rig.now)
     rig.now += 0.25
     rig.agent.lost(rig.now)

@@ -19,7 +19,8 @@ from common.link.link_end import LINK_LIMITS
 from common.link.wire import Hello, Kind
 from common.net.tls import Tls, TlsFiles
 from common.net.tokens import Token
-from common.net.websocket import Limits
+from common.net.websocket_limits import Limits
+from common.runtime.backoff import Backoff
 from dispatcher.workers.links import LinkPool, WorkerLink
 from tests.certificates import Authority
 from tests.dispatcher.scripted_worker import ScriptedWorker, running
@@ -217,18 +218,17 @@ class TestOpening:
         assert not pool._retries
 
     async def test_a_worker_that_refuses_is_asked_less_and_less_often_but_by_calls(
-        self, pool: LinkPool, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+        self, worker: ScriptedWorker
     ) -> None:
-        monkeypatch.setattr(dispatcher.workers.links, "RETRY_SECONDS", 1000.0)
-        monkeypatch.setattr(dispatcher.workers.links, "MAX_RETRY_SECONDS", 3000.0)
+        pool = LinkPool("d-1", "1.2.3", backoff=Backoff(1000.0, 3000.0))
         worker.refusal = (http.HTTPStatus.SERVICE_UNAVAILABLE, "not yet\n")
         waits = []
         for _ in range(4):
             # A call does not wait for the next time.
             with pytest.raises(LinkUnavailable):
                 await pool.get("w-1", worker.address)
-            waits.append(pool._retries["w-1"][0])
-        assert waits == [1000, 2000, 3000, 3000]
+            waits.append(pool._retries["w-1"][1] - asyncio.get_running_loop().time())
+        assert waits == pytest.approx([1000, 2000, 3000, 3000], abs=100)
         worker.refusal = None
         for _ in range(3):
             pool.keep([("w-1", worker.address)])
@@ -238,6 +238,7 @@ class TestOpening:
         pool.keep([])
         assert not pool._retries
         assert (await pool.get("w-1", worker.address)).is_open
+        await pool.close()
 
     async def test_tokens_have_to_be_the_same(self, worker: ScriptedWorker) -> None:
         worker.token = Token(SecretStr("the token of the cluster"))
@@ -617,6 +618,6 @@ class TestClosing:
         assert transport is not None
         transport.pause_reading()
         # The closing handshake alone would take longer.
-        async with asyncio.timeout(common.net.websocket.CLOSE_TIMEOUT_SECONDS / 2):
+        async with asyncio.timeout(LINK_LIMITS.close_timeout_seconds / 2):
             await pool.close()
         await eventually(lambda: call.lost)

@@ -5,7 +5,7 @@ import pytest
 from simulator.avr.microphone import MAX_CATCH_UP_SECONDS, FrameSchedule, Microphone
 
 
-def test_speech_is_cut_into_frames_and_padded_where_it_ends() -> None:
+def test_speech_is_cut_into_frames_and_padded_at_its_end() -> None:
     microphone = Microphone()
     microphone.say(b"\x01\x02" * 200)
     assert microphone.next_frame() == b"\x01\x02" * 160
@@ -14,7 +14,7 @@ def test_speech_is_cut_into_frames_and_padded_where_it_ends() -> None:
     assert microphone.silence == bytes(320)
 
 
-def test_what_is_said_next_follows_without_a_pause() -> None:
+def test_next_speech_follows_without_a_pause() -> None:
     microphone = Microphone(frame_bytes=4)
     assert microphone.say(b"aabb") == 4
     microphone.next_frame()
@@ -33,7 +33,7 @@ def test_keys_come_one_by_one_five_a_second() -> None:
     assert not microphone.has_digits
 
 
-def test_keys_wait_for_the_speech_they_come_after() -> None:
+def test_keys_wait_for_earlier_speech() -> None:
     microphone = Microphone()
     microphone.press("5", after_bytes=microphone.say(bytes(640)))
     frames_before = 0
@@ -45,7 +45,7 @@ def test_keys_wait_for_the_speech_they_come_after() -> None:
 
 
 @pytest.mark.parametrize("frame_bytes", [0, 1, 321, -2])
-def test_a_frame_of_no_whole_samples_is_refused(frame_bytes: int) -> None:
+def test_frame_of_half_a_sample_is_refused(frame_bytes: int) -> None:
     with pytest.raises(ValueError, match="not whole 16-bit samples"):
         Microphone(frame_bytes)
 
@@ -71,9 +71,9 @@ def test_frames_sent_late_do_not_delay_those_after_them() -> None:
     assert schedule.latest_seconds == pytest.approx(0.003, abs=1e-6)
 
 
-def test_lost_time_is_made_up_for_by_a_burst_of_bounded_length() -> None:
+def test_lost_time_is_caught_up_by_a_bounded_burst() -> None:
     schedule = FrameSchedule(0.0, 0.02)
-    awake_at_seconds = 10.0  # nothing could be sent until then
+    awake_at_seconds = 10.0  # no frame could be sent earlier
     burst = 0
     while schedule.due_at_seconds <= awake_at_seconds:
         schedule.sent(awake_at_seconds)

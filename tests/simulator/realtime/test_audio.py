@@ -25,7 +25,7 @@ def test_g711_is_decoded_sample_by_sample() -> None:
     assert PCMA.decode(_CODES) == np.frombuffer(decode_alaw(_CODES), "<i2").repeat(3).tobytes()
 
 
-def test_what_came_as_g711_goes_back_as_it_was() -> None:
+def test_g711_audio_returns_unchanged() -> None:
     assert PCMA.encode(PCMA.decode(_CODES)) == _CODES
     assert PCMU.encode(PCMU.decode(_CODES)) == _CODES.replace(b"\x7f", b"\xff")
 
@@ -38,7 +38,7 @@ def test_lengths_are_those_of_the_format(audio: WireAudio) -> None:
 
 
 @_G711
-def test_a_tone_stays_what_it_was_without_a_jump_between_deltas(audio: WireAudio) -> None:
+def test_g711_tone_has_no_jump_between_deltas(audio: WireAudio) -> None:
     voice = ToneVoice(1234.0)
     pieces = b"".join(audio.encode(voice.pcm(start, start + 10)) for start in range(0, 1000, 10))
     assert pieces == audio.encode(voice.pcm(0, 1000))
@@ -46,7 +46,7 @@ def test_a_tone_stays_what_it_was_without_a_jump_between_deltas(audio: WireAudio
 
 
 @_G711
-def test_the_voice_of_words_stays_as_loud_as_it_was(audio: WireAudio) -> None:
+def test_g711_word_voice_keeps_its_loudness(audio: WireAudio) -> None:
     pcm = WordVoice(["alpha", "bravo"], 400).pcm(0, 800)
     levels = [
         np.sqrt(np.mean(np.frombuffer(each, "<i2").astype(float) ** 2))
@@ -56,7 +56,7 @@ def test_the_voice_of_words_stays_as_loud_as_it_was(audio: WireAudio) -> None:
 
 
 @pytest.mark.parametrize("text", ["A", "A===", "AAAA\n", "é", base64.b64encode(b"odd").decode()])
-def test_audio_that_is_not_base64_of_whole_samples_is_refused_by_its_path(text: str) -> None:
+def test_audio_not_base64_of_whole_samples_is_refused_by_path(text: str) -> None:
     with pytest.raises(RequestError, match="mono PCM16 at 24kHz") as refused:
         PCM.read(text, "item.content[0].audio")
     assert refused.value.param == "item.content[0].audio"

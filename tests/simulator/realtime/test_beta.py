@@ -1,4 +1,4 @@
-"""The beta dialect; the driver checks every event against `openai.types.beta.realtime`."""
+"""The beta dialect. The driver checks all events against `openai.types.beta.realtime`."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_every_field_that_is_set_comes_back() -> None:
     assert {name: updated[name] for name in _FULL_SESSION} == _FULL_SESSION | {"modalities": ["audio", "text"]}
 
 
-def test_what_is_set_flat_is_in_ga_shape_inside() -> None:
+def test_flat_settings_are_kept_in_ga_shape() -> None:
     driver = _driver()
     _update(driver, **_FULL_SESSION)
     session = driver.session.config.session
@@ -104,7 +104,7 @@ def test_null_turns_turn_detection_and_transcription_off() -> None:
         ),
     ],
 )
-def test_what_beta_does_not_have_is_refused_by_its_flat_name(
+def test_field_unknown_to_beta_is_refused_by_its_flat_name(
     session: dict[str, Any], param: str, message: str
 ) -> None:
     error = error_of(_driver().send_raw({"type": "session.update", "session": session}))
@@ -212,7 +212,7 @@ def _samples(pcm: bytes) -> list[bytes]:
     return [pcm[at : at + 2] for at in range(0, len(pcm), 2)]
 
 
-def test_everything_else_is_as_in_ga() -> None:
+def test_other_events_are_as_in_ga() -> None:
     driver = _driver(greeting_words=8)
     driver.send("response.create")
     driver.run(0.5)

@@ -14,7 +14,7 @@ def _new_id(prefix: str) -> str:
     return f"{prefix}_new"
 
 
-def test_ids_that_the_client_left_out_are_made() -> None:
+def test_missing_ids_are_made() -> None:
     wire = {"type": "function_call", "name": "find", "arguments": "{}"}
     item = read_item(wire, "item", new_id=_new_id, audio=PCM, keep_audio=True)
     assert (item.id, item.call_id) == ("item_new", "call_new")
@@ -23,7 +23,7 @@ def test_ids_that_the_client_left_out_are_made() -> None:
 
 
 @pytest.mark.parametrize("keep_audio", [True, False])
-def test_the_length_of_audio_is_known_even_where_it_is_not_kept(keep_audio: bool) -> None:
+def test_length_of_audio_is_known_without_keep_audio(keep_audio: bool) -> None:
     part = {"type": "input_audio", "audio": base64.b64encode(tone(250)).decode(), "transcript": "hm"}
     wire = {"type": "message", "role": "user", "content": [part]}
     item = read_item(wire, "item", new_id=_new_id, audio=PCM, keep_audio=keep_audio)

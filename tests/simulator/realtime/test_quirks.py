@@ -23,7 +23,7 @@ _SERVER = {
 
 
 class _Lenient(Driver):
-    """A driver that takes events without the fields that the `openai` package requires."""
+    """A driver that accepts events without fields that the `openai` package requires."""
 
     def _collect(self) -> list[Event]:
         events = [orjson.loads(event) for event in self.session.take_output()]
@@ -48,7 +48,7 @@ def test_item_is_never_announced() -> None:
 
 
 @pytest.mark.parametrize(("name", "field"), [("no_content_index", "content_index"), ("no_item_id", "item_id")])
-def test_audio_has_no_field_of_that_name(name: str, field: str) -> None:
+def test_audio_event_lacks_the_left_out_field(name: str, field: str) -> None:
     events = _driver(name).respond()
     for kind in ("response.output_audio.delta", "response.output_audio_transcript.delta"):
         assert all(field not in event for event in all_of(events, kind))

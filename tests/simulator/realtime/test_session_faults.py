@@ -1,4 +1,4 @@
-"""Faults of one session, on a clock of the test's own."""
+"""Faults of one session, on a clock of the test."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOTE = {"type": "message", "role": "user", "content": [{"type": "input_text", "
 
 
 def _driver(**settings: Any) -> tuple[Driver, Faults]:
-    """Return a session that transcribes, and the faults of whichever session comes first."""
+    """Return a session that transcribes, and the faults for any session."""
     faults = Faults()
     driver = Driver(SimulatorSettings(**settings), faults=SessionFaults.of_new_session(faults.shared))
     driver.update(audio={"input": {"transcription": {"model": "whisper-1"}}})
@@ -335,7 +335,7 @@ class TestBrokenEvents:
         ]
         assert json.loads(refused[0]["arguments"]) == {"city": "Rome\ud800"}
 
-    def test_event_in_the_place_of_another_is_no_json(self) -> None:
+    def test_garbled_event_is_no_json(self) -> None:
         driver, faults = _driver(greeting_words=2)
         faults.garble("response.done", "not_json")
         driver.session.receive(b'{"type": "response.create"}', driver.now)

@@ -17,7 +17,7 @@ def test_audio_without_a_pause_is_one_span() -> None:
     assert timeline.last_event_seconds == 2.0
 
 
-def test_it_may_answer_from_a_change_to_the_next() -> None:
+def test_answering_spans_end_with_the_next_change() -> None:
     timeline = Timeline()
     for may_answer, now in ((False, 1.0), (True, 2.0), (True, 3.0), (False, 4.0), (False, 5.0), (True, 6.0)):
         timeline.answers(may_answer, now)
@@ -34,7 +34,7 @@ def test_it_may_answer_from_a_change_to_the_next() -> None:
     }
 
 
-def test_a_session_of_any_length_keeps_what_was_last() -> None:
+def test_long_session_keeps_the_latest_spans() -> None:
     timeline = Timeline()
     for number in range(MAX_SPANS + 5):
         timeline.event(audio=True, now_seconds=float(number))
@@ -42,11 +42,11 @@ def test_a_session_of_any_length_keeps_what_was_last() -> None:
     assert timeline.audio[-1].from_seconds == MAX_SPANS + 4
 
 
-def test_a_session_may_answer_from_its_configuration_until_it_is_told_not_to() -> None:
+def test_session_may_answer_from_update_until_told_not_to() -> None:
     driver = Driver()
     start = driver.now
     driver.run(1.0)
-    may_answer = [driver.session.may_answer]  # nobody has set it up
+    may_answer = [driver.session.may_answer]  # before `session.update`
     for detection in (_LISTENS, _ANSWERS, _LISTENS):
         driver.send("session.update", session={"type": "realtime", **detection})
         may_answer.append(driver.session.may_answer)
@@ -57,7 +57,7 @@ def test_a_session_may_answer_from_its_configuration_until_it_is_told_not_to() -
     assert timeline.opened_seconds == start
 
 
-def test_a_session_that_only_listens_may_answer_while_it_was_asked_to() -> None:
+def test_listening_session_may_answer_while_asked_to() -> None:
     driver = Driver(SimulatorSettings(greeting_words=1))
     driver.send("session.update", session={"type": "realtime", **_LISTENS})
     driver.send("response.create")
@@ -73,8 +73,8 @@ def test_a_session_that_cannot_be_heard_cannot_answer() -> None:
     driver = Driver()
     driver.send("session.update", session={"type": "realtime", **_ANSWERS})
     now = driver.now
-    driver.session.look(now + 1, connected=False)
-    driver.session.look(now + 2)
+    driver.session.note_readiness(now + 1, connected=False)
+    driver.session.note_readiness(now + 2)
     driver.session.expire()
-    driver.session.look(now + 3)
+    driver.session.note_readiness(now + 3)
     assert driver.session.timeline.answering == [Span(now, now + 1), Span(now + 2, now + 3)]

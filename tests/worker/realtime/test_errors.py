@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.observe import redaction
+from common.observe.upstream_codes import ACCOUNT_CODES, OPERATOR_CODES, PASSING_CODES
 from simulator.realtime.faults import BAD_KEY, MISSING_KEY, Refusal
 from tests.worker import api_events
 from worker.realtime import errors
@@ -337,12 +338,19 @@ def test_long_message_is_truncated() -> None:
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize("body", [b"", b'{"error": {"code": "invalid_api_key"}}'])
 def test_refused_key_has_an_operator_code(status: int, body: bytes) -> None:
-    assert errors.from_handshake(status, body).code in errors.OPERATOR_CODES
+    assert errors.from_handshake(status, body).code in OPERATOR_CODES
 
 
 def test_operator_and_passing_codes_are_disjoint() -> None:
-    assert not {*errors.OPERATOR_CODES} & {*errors.PASSING_CODES}
-    assert "session_expired" in errors.PASSING_CODES
+    assert not {*OPERATOR_CODES} & {*PASSING_CODES}
+    assert "session_expired" in PASSING_CODES
+
+
+@pytest.mark.parametrize("code", ACCOUNT_CODES)
+def test_account_code_ends_the_call_and_says_what_to_do(code: str) -> None:
+    event = ErrorEvent.from_event({"code": code, "message": "no"})
+    assert event.severity is Severity.FATAL
+    assert event.message != "no"
 
 
 def test_known_key_of_any_form_is_redacted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from tests.worker.session.restored import agent, replayed, restored, user
 from tests.worker.session_driver import FRAME, Append, Did, Driver, audio_samples, live, only, playout
 from worker.realtime.upstream_limits import FAILURES_TO_OPEN, BreakerState, UpstreamLimits
 from worker.session.actions import Answer, Connect, Ended, RunTool
-from worker.session.session import State
+from worker.session.states import State
 
 TICK_SECONDS = 0.2
 # A repeat that is due comes within this time: the first back-off with its jitter, and some ticks.

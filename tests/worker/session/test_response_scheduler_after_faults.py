@@ -7,7 +7,6 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
 import pytest
 import structlog
 from hypothesis import HealthCheck, example, given, settings
@@ -15,12 +14,13 @@ from hypothesis import strategies as st
 
 from common.link import wire
 from tests.worker import api_events as api
-from tests.worker.link_records import Audio
+from tests.worker.link_records import payload_of
 from tests.worker.session_driver import Driver, pcm_24k, playout
 from worker.session import actions
 from worker.session.answering import RESPONSE_CREATED_SECONDS, RESPONSE_SILENCE_SECONDS
 from worker.session.response_scheduler import SchedulerState
-from worker.session.session import Session, State
+from worker.session.session import Session
+from worker.session.states import State
 
 TICK_SECONDS = 0.2
 # An event has so many answers of both sides in a row at most.
@@ -85,7 +85,7 @@ class World:
 
     @property
     def answers_itself(self) -> bool:
-        return self.session._updates.create_response
+        return self.session.parts.updates.create_response
 
     # What the API does
 
@@ -102,23 +102,24 @@ class World:
             assert rounds < MAX_ROUNDS, "the API is asked without a pause"
             for action in self.session.actions:
                 if isinstance(action, actions.ToUpstream):
-                    sent = orjson.loads(action.event)
+                    sent = action.event
                     if sent["type"] == "response.create":
                         self.unanswered.append(sent["response"].get("metadata"))
             wanted = self.driver.take()
             for one in wanted:
                 if isinstance(one, wire.Flush):
                     self.driver_record(wire.Heard(one.number))
-                elif isinstance(one, Audio):
-                    self.sent_samples[one.index] = self.sent_samples.get(one.index, 0) + len(one.pcm) // 2
+                elif isinstance(one, wire.ReplyAudio):
+                    self.sent_samples[one.item_index] = (
+                        self.sent_samples.get(one.item_index, 0) + len(one.pcm) // 2
+                    )
                 elif isinstance(one, actions.RunTool):
                     self.tools.append(one.call_id)
                 elif isinstance(one, dict):
                     self.receive(one)
 
     def driver_record(self, record: wire.Control) -> None:
-        ((kind, _, payload),) = wire.decode(wire.encode(record, self.driver.channel))
-        self.session.record(kind, payload, self.driver.now)
+        self.session.record(*payload_of(wire.encode(record, 1)), self.driver.now)
 
     def receive(self, event: dict[str, Any]) -> None:
         kind = event["type"]
@@ -184,22 +185,22 @@ class World:
 
     @property
     def owes(self) -> bool:
-        return self.session.state is State.LIVE and self.session._answers.responses.owes
+        return self.session.state is State.LIVE and self.session.parts.answers.responses.owes
 
     @property
     def is_quiet(self) -> bool:
         """Whether nothing is owed or under way, and the caller is silent."""
-        idle = self.session._answers.responses.state is SchedulerState.IDLE
+        idle = self.session.parts.answers.responses.state is SchedulerState.IDLE
         return not self.owes and idle and not self.is_busy
 
     @property
     def is_busy(self) -> bool:
         """Whether the caller speaks, or presses keys."""
-        return self.session._memory_writer.speaking or self.session._digits.is_open
+        return self.session.parts.memory_writer.speaking or self.session.parts.digits.is_open
 
     def check_progress(self) -> None:
         """An owed answer has a request, a response, a time when it is due, or a limit that holds it back."""
-        answering = self.session._answers
+        answering = self.session.parts.answers
         responses, now = answering.responses, self.driver.now
         if not self.owes or self.is_busy or responses.state is not SchedulerState.IDLE:
             return
@@ -299,7 +300,7 @@ def take_step(world: World, kind: str, back: int) -> None:
         case "refused":
             world.send(api.error("invalid_value"))
         case "refused by id":
-            request = world.session._answers.responses.request
+            request = world.session.parts.answers.responses.request
             world.send(api.error("invalid_value", event_id=request.event_id if request else "another"))
         case "active":
             world.send(api.error("conversation_already_has_active_response"))

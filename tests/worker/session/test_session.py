@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.errors import LinkProtocolError, UpstreamError
+from common.errors import IllegalTransition, LinkProtocolError, UpstreamError
 from common.link import wire
 from common.link.wire import Kind, Outcome
-from common.settings.settings import Settings, TurnDetection
+from common.settings.openai_fields import TurnDetection
+from common.settings.settings import Settings
 from tests.worker import api_events as api
-from tests.worker.link_records import Credit
 from tests.worker.session_driver import (
-    CHANNEL,
     CREATE,
     FRAME,
     Append,
@@ -30,8 +29,8 @@ from tests.worker.session_driver import (
 from worker.audio.resample import Upsampler
 from worker.config.session_update import session_object
 from worker.realtime.usage import Usage
-from worker.session.actions import Connect, Ended, Measurement, Metric, Released, ToDispatcher, Used
-from worker.session.session import State
+from worker.session.actions import Connect, Ended, Measurement, Metric, Released, Used
+from worker.session.states import State
 
 UPDATE = {"type": "session.update", "event_id": "session-update", "session": session_object(Settings())}
 BUSY = UpstreamError("the Realtime API answered HTTP 503", code="http_503", retryable=True)
@@ -86,20 +85,37 @@ def test_events_of_types_that_it_does_not_know_are_passed_over() -> None:
     assert driver.event({"type": "response.of.next.year"}) == []
 
 
-@pytest.mark.parametrize("state", [State.CONFIGURING, State.LIVE, State.ENDED])
-def test_a_second_connection_is_an_error_that_names_state_and_event(state: State) -> None:
-    driver = live()
-    driver.session.state = state
-    with pytest.raises(LinkProtocolError, match=f"connected in state {state.value}"):
-        driver.session.connected(driver.now)
+def test_a_second_connection_is_an_illegal_transition() -> None:
+    driver = Driver()
+    driver.connected()
+    with pytest.raises(IllegalTransition, match="connected in the state configuring"):
+        driver.connected()
+    driver.event(api.session_updated())
+    with pytest.raises(IllegalTransition, match="connected in the state live"):
+        driver.connected()
+    driver.session.stopped("the worker is stopping")
+    with pytest.raises(IllegalTransition, match="connected in the state ended"):
+        driver.connected()
 
 
-@pytest.mark.parametrize("state", [State.CONFIGURING, State.LIVE])
-def test_nor_can_connecting_fail_when_there_is_a_connection(state: State) -> None:
-    driver = live()
-    driver.session.state = state
-    with pytest.raises(LinkProtocolError, match=f"connect_failed in state {state.value}"):
+def test_a_failed_attempt_beside_a_connection_is_illegal_too() -> None:
+    driver = Driver()
+    driver.connected()
+    with pytest.raises(IllegalTransition, match="connect_failed in the state configuring"):
         driver.session.connect_failed(BUSY, driver.now)
+    driver.event(api.session_updated())
+    with pytest.raises(IllegalTransition, match="connect_failed in the state live"):
+        driver.session.connect_failed(BUSY, driver.now)
+
+
+def test_peers_of_an_ended_session_are_ignored_and_counted() -> None:
+    driver = live()
+    driver.session.stopped("the worker is stopping")
+    driver.take()
+    assert driver.event(api.speech_started("turn")) == []
+    assert driver.record(wire.Dtmf("1")) == []
+    assert driver.caller() == []
+    assert driver.session.ignored == 3
 
 
 # Retries
@@ -251,9 +267,9 @@ def test_of_early_audio_only_the_last_thirty_seconds_are_kept() -> None:
 def test_credit_comes_back_in_pieces_whether_the_audio_could_be_sent_or_not(is_live: bool) -> None:
     driver = live() if is_live else Driver()
     driver.take()
-    credits_given = [only(driver.caller(FRAME), Credit) for _ in range(50)]
+    credits_given = [only(driver.caller(FRAME), wire.Credit) for _ in range(50)]
     assert [n for n, given in enumerate(credits_given, 1) if given] == [25, 50]
-    assert credits_given[24] == [Credit(8000)]
+    assert credits_given[24] == [wire.Credit(8000)]
 
 
 def test_while_the_api_does_not_read_audio_waits_and_follows_in_order() -> None:
@@ -573,13 +589,9 @@ def test_what_waited_is_forgotten_at_the_end() -> None:
     for frame in speech(100):
         driver.caller(frame)
     driver.session.stopped("the worker is stopping")
-    assert driver.session._audio.waiting_bytes == 0
+    assert driver.session.parts.audio.waiting_bytes == 0
 
 
-def test_the_uuid_epoch_and_channel_are_the_openings() -> None:
+def test_the_uuid_and_epoch_are_the_openings() -> None:
     driver = Driver()
     assert (driver.session.uuid, driver.session.epoch) == ("uuid-1", 1)
-    driver.go_live()
-    driver.session.stopped("the worker is stopping")
-    (ended,) = (action for action in driver.session.actions if isinstance(action, ToDispatcher))
-    assert next(iter(wire.decode(ended.record)))[1] == CHANNEL

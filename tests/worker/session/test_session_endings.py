@@ -11,7 +11,8 @@ from tests.worker.session_driver import PLENTY, Did, Driver, live, only, playout
 from worker.session.actions import Answer, Ended, RunTool
 from worker.session.checkpoint import Checkpoint
 from worker.session.function_calls import TRANSFERRED
-from worker.session.session import HANG_UP_ORDER, State
+from worker.session.lifecycle import HANG_UP_ORDER
+from worker.session.states import State
 
 HANG_UP = TelephonyCommand(HANG_UP_ORDER, TelephonyAction.HANG_UP.value)
 
@@ -35,8 +36,7 @@ def hang_up(driver: Driver) -> tuple[int, list[TelephonyCommand]]:
 def attached(driver: Driver) -> list[Did]:
     """Let another dispatcher take the caller up; return what the session tells it."""
     driver.session.detached()
-    driver.channel = 9
-    driver.session.attached(Open("uuid-1", 2, credit_bytes=PLENTY, attach=True), 9, driver.now)
+    driver.session.attached(Open("uuid-1", 2, credit_bytes=PLENTY, attach=True), driver.now)
     return driver.take()
 
 

@@ -12,7 +12,8 @@ from structlog.testing import capture_logs
 from common.audio.wav import read_wav
 from common.link import wire
 from common.settings.extensions import TransferRule
-from common.settings.settings import Settings, TurnDetection
+from common.settings.openai_fields import TurnDetection
+from common.settings.settings import Settings
 from tests.worker import api_events as api
 from tests.worker.session_driver import CREATE, Append, Driver, live, only, pcm_24k, playout
 from worker.realtime.errors import NO_RESPONSE_ACTIVE
@@ -20,7 +21,7 @@ from worker.session.actions import Answer, Configured, Measurement, Metric, RunT
 from worker.session.answering import RESPONSE_END_SECONDS
 from worker.session.checkpoint import Checkpoint
 from worker.session.function_calls import MAX_LOGGED_REFUSALS
-from worker.session.session import State
+from worker.session.states import State
 
 WEATHER = ("call_1", "get_weather", '{"city": "Rome"}')
 

@@ -41,7 +41,8 @@ from tests.worker.session_driver import (
 from worker.session.actions import RunTool
 from worker.session.answering import CONTINUE_NOTE
 from worker.session.function_calls import INTERRUPTED, MAX_RUNS
-from worker.session.session import MISSED_WORDS_NOTE, State
+from worker.session.restore import MISSED_WORDS_NOTE
+from worker.session.states import State
 
 
 class TestReplay:
@@ -575,8 +576,7 @@ class TestTools:
 
 def attached(driver: Driver, epoch: int = 3, seconds: float = 60.0) -> list[Did]:
     """Attach another dispatcher, and return what is done within this time."""
-    driver.channel = 9
-    driver.session.attached(wire.Open("uuid-1", epoch, credit_bytes=10**9, attach=True), 9, driver.now)
+    driver.session.attached(wire.Open("uuid-1", epoch, credit_bytes=10**9, attach=True), driver.now)
     did = driver.take()
     for _ in range(round(seconds / 0.2)):
         did += driver.tick(0.2)

@@ -13,11 +13,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from structlog.testing import capture_logs
 
+from common.observe.tool_outcome import ToolOutcome
 from tests.helpers import eventually
 from tests.worker.tools.conftest import OpenRegistry, ToolsDir
 from tests.worker.tools.hosted import OTHERS, OUR_SECRETS
 from tests.worker.tools.running import METADATA, UUID, names, output, run
-from worker.tools.result import MAX_OUTPUT_BYTES, Outcome
+from worker.tools.result import MAX_OUTPUT_BYTES
 from worker.tools.tool_set import ToolSet
 
 pytestmark = pytest.mark.system
@@ -155,7 +156,7 @@ async def test_a_file_that_requires_axios_runs_unchanged(
     assert told == "In Rome it is sunny at 69.80000000000001 °F."
     assert "status code 404" in await output(tool_set, "get_forecast", city="Atlantis")
     assert [asked["city"] for asked in api.asked] == ["Köln", "Rome", "Atlantis"]
-    assert (await run(tool_set, "get_forecast", units="kelvin")).outcome is Outcome.INVALID_ARGUMENTS
+    assert (await run(tool_set, "get_forecast", units="kelvin")).outcome is ToolOutcome.INVALID_ARGUMENTS
 
 
 async def test_a_file_that_requires_dotenv_reads_the_services_env_file(
@@ -191,7 +192,7 @@ async def test_result_contains_the_message_of_a_packages_exception(
     tools_dir.write("call_back.js", CALL_BACK)
     tool_set = await (await open_tool_registry(node=node)).tool_set()
     result = await run(tool_set, "call_back", number="+15550100")
-    assert result.outcome is Outcome.ERROR
+    assert result.outcome is ToolOutcome.ERROR
     assert result.output.startswith("The tool call_back failed: ")
     assert "ECONNREFUSED" in result.output
 
@@ -285,7 +286,7 @@ async def test_exception_gives_no_stack_and_its_message_is_not_logged(
     tool_set = await javascript(it=handler)
     with capture_logs() as lines:
         result = await run(tool_set, "it")
-    assert result.outcome is Outcome.ERROR
+    assert result.outcome is ToolOutcome.ERROR
     assert result.output.startswith(f"The tool it failed: {told}")
     assert "\n" not in result.output
     assert len(result.output) < 500
@@ -316,7 +317,7 @@ async def test_handler_without_an_answer_times_out(
         tools_dir.write(f"{name}.js", f"module.exports = {{ name: '{name}', handler: () => {answer} }};")
     tool_registry = await open_tool_registry(timeout_seconds=0.2, node=node)
     tool_set = await tool_registry.tool_set()
-    assert (await run(tool_set, "never")).outcome is Outcome.TIMEOUT
+    assert (await run(tool_set, "never")).outcome is ToolOutcome.TIMEOUT
 
 
 BAD = {

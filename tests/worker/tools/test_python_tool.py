@@ -6,17 +6,21 @@ import asyncio
 import gc
 import json
 import threading
+import tomllib
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from common.observe.tool_outcome import ToolOutcome
 from tests.helpers import eventually
 from tests.worker.tools.conftest import NewGate, OpenRegistry, ToolsDir
 from tests.worker.tools.hosted import OTHERS, OUR_SECRETS, children
 from tests.worker.tools.running import METADATA, UUID, names, output, run
-from worker.tools.result import Outcome
+from worker.tools.operator_modules import PACKAGES
 from worker.tools.tool_set import ToolSet
 
+REPOSITORY = Path(__file__).resolve().parents[3]
 CITY = '{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}'
 
 
@@ -187,7 +191,7 @@ class Unprintable(Exception):
     tool_set = await (await open_tool_registry()).tool_set()
     with capture_logs() as lines:
         result = await run(tool_set, "fail")
-    assert result.outcome is Outcome.ERROR
+    assert result.outcome is ToolOutcome.ERROR
     assert result.output.startswith(f"The tool fail failed: {error}")
     assert "\n" not in result.output
     assert "Traceback" not in result.output
@@ -241,7 +245,7 @@ async def test_a_coroutine_that_times_out_is_cancelled(
     )
     tool_set = await (await open_tool_registry(timeout_seconds=0.2)).tool_set()
     result = await run(tool_set, "wait")
-    assert result.outcome is Outcome.TIMEOUT
+    assert result.outcome is ToolOutcome.TIMEOUT
     assert "did not answer within 0.2 seconds" in result.output
     await cancelled.is_reached()
 
@@ -264,7 +268,7 @@ async def test_timed_out_function_keeps_running(
     tool_registry = await open_tool_registry(timeout_seconds=1)
     tool_set = await tool_registry.tool_set()
     before = await output(tool_set, "process")
-    assert (await run(tool_set, "block")).outcome is Outcome.TIMEOUT
+    assert (await run(tool_set, "block")).outcome is ToolOutcome.TIMEOUT
     await stuck.is_reached()
     assert await output(tool_set, "process") == before
 
@@ -313,6 +317,45 @@ async def test_tool_file_is_a_normal_module(tools_dir: ToolsDir, open_tool_regis
     told = json.loads(await output(tool_set, "greet"))
     assert told == [{"text": "hello"}, str(tools_dir.path / "greet.py")]
     assert not list(tools_dir.path.glob("**/greet*.pyc"))
+
+
+async def test_helpers_named_as_our_packages_are_the_operators(
+    tools_dir: ToolsDir, avr_tools_dir: ToolsDir, open_tool_registry: OpenRegistry
+) -> None:
+    tools_dir.write("common.py", "import worker\nGREETING = worker.HELLO + ' Ada'\n")
+    tools_dir.write("worker.py", "HELLO = 'hello'\n")
+    avr_tools_dir.write("dispatcher/__init__.py", "from dispatcher.rooms import ROOM\n")
+    avr_tools_dir.write("dispatcher/rooms.py", "ROOM = 7\n")
+    tools_dir.write(
+        "greet.py",
+        f"""
+        import common, dispatcher, worker
+        name = "greet"
+        input_schema = {CITY}
+        def handler(uuid, args):
+            return [common.GREETING, dispatcher.ROOM, args["city"]]
+        """,
+    )
+    tool_set = await (await open_tool_registry()).tool_set()
+    assert json.loads(await output(tool_set, "greet", city="Rome")) == ["hello Ada", 7, "Rome"]
+    # The process goes on with the service's own modules.
+    assert (await run(tool_set, "greet", town="Rome")).outcome is ToolOutcome.INVALID_ARGUMENTS
+
+
+async def test_helpers_that_fail_as_our_packages_cost_no_tool(
+    tools_dir: ToolsDir, open_tool_registry: OpenRegistry
+) -> None:
+    for package in ("common", "dispatcher", "simulator", "worker"):
+        tools_dir.write(f"{package}.py", "raise SystemExit('not the service')\n")
+    tools_dir.write("a.py", "name = 'a'\ndef handler(uuid, args): return 'one'\n")
+    tool_set = await (await open_tool_registry()).tool_set()
+    assert await output(tool_set, "a") == "one"
+
+
+def test_every_package_of_ours_makes_room_for_the_operators() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))
+    included = project["tool"]["setuptools"]["packages"]["find"]["include"]
+    assert {each.removesuffix("*") for each in included} == PACKAGES
 
 
 async def test_unused_versions_are_forgotten(tools_dir: ToolsDir, open_tool_registry: OpenRegistry) -> None:

@@ -9,12 +9,12 @@ import psutil
 import pytest
 from structlog.testing import capture_logs
 
+from common.observe.tool_outcome import ToolOutcome
 from tests.worker.tools.conftest import NewGate, OpenRegistry, ToolsDir
 from tests.worker.tools.hosted import children
 from tests.worker.tools.running import names, output, run
 from worker.tools import tool_registry as tool_registry_module
 from worker.tools.files import MAX_FILES
-from worker.tools.result import Outcome
 from worker.tools.tool_registry import ToolRegistry
 
 MOST_NICE = 19
@@ -74,7 +74,7 @@ async def test_edits_of_tools_apply_to_new_calls_only(
     assert await output(before, "b") == "done"
     assert names(after) == ["a", "c"]
     assert await output(after, "a") == "two"
-    assert (await run(after, "b")).outcome is Outcome.UNKNOWN_TOOL
+    assert (await run(after, "b")).outcome is ToolOutcome.UNKNOWN_TOOL
 
 
 async def test_unchanged_file_is_not_loaded_again(tools_dir: ToolsDir, open_tool_registry: OpenRegistry) -> None:
@@ -209,7 +209,7 @@ async def test_stop_ends_runs_with_a_result(
     await stopping.is_reached()
     await tool_registry.stop()
     result = await running
-    assert result.outcome is Outcome.ERROR
+    assert result.outcome is ToolOutcome.ERROR
     assert "the service is stopping" in result.output
     later = await run(await tool_registry.tool_set(), "block")
     assert "the service is stopping" in later.output

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from common.observe.tool_outcome import ToolOutcome
 from tests.worker.tools.running import METADATA, UUID, names, run
 from worker.tools.definition import Definition
 from worker.tools.errors import ArgumentsNotChecked, InvalidArguments, ToolFailed, ToolLost, ToolNotRun
-from worker.tools.result import MAX_OUTPUT_BYTES, Outcome, ToolResult
+from worker.tools.result import MAX_OUTPUT_BYTES, ToolResult
 from worker.tools.tool_set import ToolSet
 
 
@@ -47,7 +48,7 @@ def box(*tools: Scripted, timeout_seconds: float = 60) -> ToolSet:
 
 async def test_tool_gets_the_arguments_and_the_model_gets_the_result() -> None:
     tool = Scripted("sunny")
-    assert await run(box(tool), "it", city="Rome") == ToolResult("sunny", Outcome.OK)
+    assert await run(box(tool), "it", city="Rome") == ToolResult("sunny", ToolOutcome.OK)
     assert tool.given == [UUID, {"city": "Rome"}, METADATA]
 
 
@@ -62,14 +63,14 @@ async def test_only_a_declared_tool_is_idempotent() -> None:
 
 async def test_unknown_tool_is_answered_with_the_known_names() -> None:
     result = await run(box(Scripted("", "a"), Scripted("", "b")), "c")
-    assert result == ToolResult("There is no tool of this name. The tools are: a, b.", Outcome.UNKNOWN_TOOL)
+    assert result == ToolResult("There is no tool of this name. The tools are: a, b.", ToolOutcome.UNKNOWN_TOOL)
 
 
 async def test_wrong_arguments_are_explained_and_the_tool_is_not_run() -> None:
     tool = Scripted("sunny", wrong=InvalidArguments('$.city: "Ada\'s street" is too long', "type"))
     with capture_logs() as lines:
         result = await run(box(tool), "it", city="Ada's street")
-    assert result == ToolResult('$.city: "Ada\'s street" is too long', Outcome.INVALID_ARGUMENTS)
+    assert result == ToolResult('$.city: "Ada\'s street" is too long', ToolOutcome.INVALID_ARGUMENTS)
     assert tool.given == []
     assert lines[0]["keywords"] == ("type",)
     assert "Ada" not in str(lines)
@@ -77,7 +78,7 @@ async def test_wrong_arguments_are_explained_and_the_tool_is_not_run() -> None:
 
 async def test_arguments_that_are_not_json_are_explained() -> None:
     result = await box(Scripted("sunny")).run("it", "{'city': 1}", uuid=UUID, metadata={})
-    assert result.outcome is Outcome.INVALID_ARGUMENTS
+    assert result.outcome is ToolOutcome.INVALID_ARGUMENTS
     assert "not valid JSON" in result.output
 
 
@@ -85,14 +86,14 @@ async def test_unresolvable_schema_fails_only_its_tool() -> None:
     tool = Scripted("sunny", wrong=ToolFailed("Unresolvable", "nowhere", ""))
     with capture_logs() as lines:
         result = await run(box(tool), "it", city="Rome")
-    assert result == ToolResult("The tool it cannot be used: its input_schema is wrong.", Outcome.ERROR)
+    assert result == ToolResult("The tool it cannot be used: its input_schema is wrong.", ToolOutcome.ERROR)
     assert lines[0]["error"] == "input_schema: Unresolvable"
     assert tool.given == []
 
 
 async def test_tool_is_not_run_when_its_check_raises() -> None:
     tool = Scripted("sunny", wrong=RuntimeError("a bug of ours"))
-    assert await run(box(tool), "it", city="Rome") == ToolResult("The tool it failed.", Outcome.ERROR)
+    assert await run(box(tool), "it", city="Rome") == ToolResult("The tool it failed.", ToolOutcome.ERROR)
     assert tool.given == []
 
 
@@ -100,7 +101,7 @@ async def test_unchecked_arguments_do_not_reach_the_tool() -> None:
     tool = Scripted("sunny", wrong=ArgumentsNotChecked("the check did not end within 0.5 s"))
     with capture_logs() as lines:
         result = await run(box(tool), "it", city="Rome")
-    assert result.outcome is Outcome.ERROR
+    assert result.outcome is ToolOutcome.ERROR
     assert "was not run: its arguments could not be checked" in result.output
     assert lines[0]["error"] == "arguments not checked: the check did not end within 0.5 s"
     assert tool.given == []
@@ -108,23 +109,27 @@ async def test_unchecked_arguments_do_not_reach_the_tool() -> None:
 
 async def test_tool_over_its_time_limit_is_cancelled() -> None:
     result = await run(box(Scripted(""), timeout_seconds=0.01), "it")
-    assert result.outcome is Outcome.TIMEOUT
+    assert result.outcome is ToolOutcome.TIMEOUT
     assert result.output.startswith("The tool it did not answer within 0.01 seconds.")
 
 
 @pytest.mark.parametrize(
     ("error", "outcome", "told"),
     [
-        (ToolFailed("ValueError", "wrong", "a.py:1"), Outcome.ERROR, "The tool it failed: ValueError: wrong"),
-        (ToolNotRun("It was not started: why."), Outcome.ERROR, "The tool it failed. It was not started: why."),
-        (ToolLost("It was interrupted."), Outcome.LOST, "The tool it failed. It was interrupted."),
-        (TimeoutError("of its own"), Outcome.ERROR, "The tool it failed."),
-        (RuntimeError("a bug of ours"), Outcome.ERROR, "The tool it failed."),
-        (asyncio.CancelledError(), Outcome.ERROR, "The tool it was interrupted."),
+        (ToolFailed("ValueError", "wrong", "a.py:1"), ToolOutcome.ERROR, "The tool it failed: ValueError: wrong"),
+        (
+            ToolNotRun("It was not started: why."),
+            ToolOutcome.ERROR,
+            "The tool it failed. It was not started: why.",
+        ),
+        (ToolLost("It was interrupted."), ToolOutcome.LOST, "The tool it failed. It was interrupted."),
+        (TimeoutError("of its own"), ToolOutcome.ERROR, "The tool it failed."),
+        (RuntimeError("a bug of ours"), ToolOutcome.ERROR, "The tool it failed."),
+        (asyncio.CancelledError(), ToolOutcome.ERROR, "The tool it was interrupted."),
     ],
     ids=repr,
 )
-async def test_errors_become_results(error: BaseException, outcome: Outcome, told: str) -> None:
+async def test_errors_become_results(error: BaseException, outcome: ToolOutcome, told: str) -> None:
     assert await run(box(Scripted(error)), "it") == ToolResult(told, outcome)
 
 

@@ -1,0 +1,119 @@
+"""The ends of a call, and its way out before it ends."""
+
+from __future__ import annotations
+
+from common.link import wire
+from dispatcher.call.action_queue import ActionQueue
+from dispatcher.call.actions import CloseCaller, Complain, Ended, Ending, LeaveChannel, Publish, Unpin
+from dispatcher.call.assignments import Assignments
+from dispatcher.call.hand_over import HandOver
+from dispatcher.call.life import CallLife
+from dispatcher.call.placing import Placing
+from dispatcher.call.presence import CallerPresence
+from dispatcher.call.reply_playback import ReplyPlayback
+from dispatcher.call.states import Event, State
+from dispatcher.call.telephony import Telephony
+from dispatcher.call.way_out import WayOut
+from dispatcher.call.worker_side import WorkerSide
+
+
+class CallEnds:
+    """Ends of one call: at once, or by the way out. What a call has is closed and released here."""
+
+    def __init__(
+        self,
+        out: ActionQueue,
+        life: CallLife,
+        *,
+        assignments: Assignments,
+        hand_over: HandOver,
+        placing: Placing,
+        presence: CallerPresence,
+        playback: ReplyPlayback,
+        telephony: Telephony,
+        way_out: WayOut,
+        worker_side: WorkerSide,
+    ) -> None:
+        """Take the parts of a call that end with it."""
+        self._out = out
+        self._life = life
+        self._assignments = assignments
+        self._hand_over = hand_over
+        self._placing = placing
+        self._presence = presence
+        self._playback = playback
+        self._telephony = telephony
+        self._way_out = way_out
+        self._worker_side = worker_side
+
+    def fail(self, ending: Ending, code: int, message: str, now_seconds: float) -> None:
+        """Take the way out of a call that cannot go on, or end the call where there is none."""
+        if (
+            not self._way_out.exists
+            or self._life.state in (State.AWAITING_INIT, State.PARTING)
+            or self._presence.is_away
+            or self._telephony.is_over
+        ):
+            self.end(ending, code, message)
+            return
+        if self._life.state is State.ENDED:
+            return
+        self._life.enter(Event.CANNOT_GO_ON)
+        self._close_assignments(message)
+        self._placing.again_seconds = None
+        self._worker_side.audio.clear()
+        self._assignments.hold_alone()
+        self._way_out.begin(ending, code, message, now_seconds)
+        self._out.actions.append(Publish())
+        self._playback.lost(now_seconds)
+        self.go_on(now_seconds)
+
+    def go_on(self, now_seconds: float) -> None:
+        """Go on with the way out, if the call takes it."""
+        parting = self._way_out.go_on(now_seconds, is_busy=self._telephony.is_busy)
+        if parting is not None:
+            self.end(parting.ending, parting.code, parting.message)
+
+    def end(self, ending: Ending, code: int, message: str) -> None:
+        """Tell AVR Core why the call ends, close its connection, and end the call."""
+        if self._life.state is State.ENDED:
+            return
+        if message:
+            self._out.actions.append(Complain(message))
+        self._out.actions.append(CloseCaller(code, message))
+        self.finish(ending, message)
+
+    def finish(self, ending: Ending, reason: str) -> None:
+        """End the call, whose connection needs no close."""
+        if self._life.state is State.ENDED:
+            return
+        self._life.enter(Event.END)
+        # The session may be the one that the caller came back to, at another dispatcher.
+        self._close_assignments(reason, keep=ending is Ending.MOVED)
+        if self._assignments.epoch and ending is not Ending.MOVED:
+            self._out.actions.append(Unpin(self._assignments.epoch))
+        self._worker_side.audio.clear()
+        ending, reason = self._way_out.ended(ending, reason)
+        self._out.actions.append(Ended(ending, reason))
+
+    def superseded(self) -> None:
+        """End the call here: another connection with the same uuid has it now, at another dispatcher."""
+        self.end(Ending.MOVED, 1008, "another connection with the same uuid has taken this call over")
+
+    def leave(self, reason: str) -> None:
+        """Leave the call at its worker, for another dispatcher to which its caller comes back."""
+        self._life.enter(Event.END)
+        if self._hand_over.standby is not None:
+            self._out.record(self._hand_over.standby, wire.Close(reason))
+        self._out.actions += [LeaveChannel(assignment) for assignment in self._hand_over.all_assignments()]
+        self._hand_over.forget_assignments()
+        self._worker_side.audio.clear()
+        self._out.actions.append(Ended(Ending.MOVED, reason))
+
+    def _close_assignments(self, reason: str, *, keep: bool = False) -> None:
+        """Close the sessions; or keep the one that has the call, or had it last, for another dispatcher."""
+        for assignment in self._hand_over.all_assignments():
+            is_kept = keep and assignment is not self._hand_over.standby
+            self._out.record(assignment, wire.Close(reason, is_kept))
+            self._out.actions.append(LeaveChannel(assignment))
+        self._hand_over.forget_assignments()

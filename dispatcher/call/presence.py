@@ -1,0 +1,33 @@
+"""Whether the caller's connection is there."""
+
+from __future__ import annotations
+
+
+class CallerPresence:
+    """The caller's connection: there, or lost and expected to come back.
+
+    Attributes:
+        away_since_seconds: when the connection was lost; None: it is there.
+        reason: how the connection was lost.
+        may_return: the call waits for another connection of the caller.
+    """
+
+    def __init__(self) -> None:
+        self.away_since_seconds: float | None = None
+        self.reason = ""
+        self.may_return = True
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the caller's connection is lost."""
+        return self.away_since_seconds is not None
+
+    def lost(self, reason: str, now_seconds: float, *, may_return: bool) -> None:
+        """Note that the connection is lost."""
+        self.away_since_seconds = now_seconds
+        self.reason = reason
+        self.may_return = may_return
+
+    def back(self) -> None:
+        """Note that there is another connection."""
+        self.away_since_seconds = None

@@ -1,0 +1,96 @@
+"""States of a call in the dispatcher, and the table of its transitions.
+
+    AWAITING_INIT ──init──▶ PLACING ──placed──▶ OPENING ──OPENED──▶ CONNECTING ──READY──▶ LIVE
+          │                  ▲ ▲ │                 │                    │                  │
+          │                  │ └─┴──── REFUSED ────┤                    │                  │
+          │                  └──── session lost ───┴────────────────────┴──────────────────┤
+          │                      ├──────── it cannot go on ──────────────────▶ PARTING ────┤
+          └──────────────────────┴──────── any end ────────────────────────────────────────┴──▶ ENDED
+
+Where a session stands by when the present one is lost, the call goes on with it: it is OPENING or CONNECTING then.
+Whether a call that is placed has lost a session: `recovery.py`. How a call leaves a session that still works:
+`hand_over.py`.
+
+Records of a worker are never illegal. OPENED, READY and REFUSED in a state without a transition for them break the
+link's protocol (`LinkProtocolError`): the call ends as failed, and is counted as such. All other records have a
+meaning in every state.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from common.errors import IllegalTransition, LinkProtocolError
+
+
+class State(StrEnum):
+    """State of a call; the value is what `GET /calls` shows."""
+
+    AWAITING_INIT = "awaiting_init"
+    PLACING = "placing"
+    OPENING = "opening"
+    CONNECTING = "connecting"
+    LIVE = "live"
+    PARTING = "parting"
+    ENDED = "ended"
+
+
+class Event(StrEnum):
+    """What changes the state of a call; names in capitals are records of a worker."""
+
+    INIT = "init"
+    PLACE_AGAIN = "place again"
+    PLACED = "placed"
+    OPENED = "OPENED"
+    READY = "READY"
+    REFUSED = "REFUSED"
+    SESSION_LOST = "session lost"
+    STANDBY_OPENS = "a session that is being opened takes over"
+    STANDBY_CONNECTS = "a session that stands by takes over"
+    CANNOT_GO_ON = "cannot go on"
+    END = "end"
+
+
+WITHOUT_WORKER: Final = frozenset({State.PLACING, State.OPENING, State.PARTING})
+"""States in which no worker has the call: its dispatcher carries out the calls API's commands."""
+
+_SESSION_ENDS: Final = {
+    Event.SESSION_LOST: State.PLACING,
+    Event.STANDBY_OPENS: State.OPENING,
+    Event.STANDBY_CONNECTS: State.CONNECTING,
+    Event.CANNOT_GO_ON: State.PARTING,
+    Event.END: State.ENDED,
+}
+
+TRANSITIONS: Final[dict[State, dict[Event, State]]] = {
+    State.AWAITING_INIT: {Event.INIT: State.PLACING, Event.END: State.ENDED},
+    State.PLACING: {
+        Event.PLACE_AGAIN: State.PLACING,
+        Event.PLACED: State.OPENING,
+        Event.CANNOT_GO_ON: State.PARTING,
+        Event.END: State.ENDED,
+    },
+    State.OPENING: {Event.OPENED: State.CONNECTING, Event.REFUSED: State.PLACING, **_SESSION_ENDS},
+    State.CONNECTING: {Event.READY: State.LIVE, **_SESSION_ENDS},
+    State.LIVE: _SESSION_ENDS,
+    State.PARTING: {Event.END: State.ENDED},
+    State.ENDED: {},
+}
+
+_OF_WORKERS: Final = frozenset({Event.OPENED, Event.READY, Event.REFUSED})
+
+
+def transition(state: State, event: Event) -> State:
+    """Return the state behind an event.
+
+    Raises:
+        LinkProtocolError: a worker said something that has no place in this state.
+        IllegalTransition: the event cannot happen in this state: a fault of this service.
+    """
+    following = TRANSITIONS[state].get(event)
+    if following is not None:
+        return following
+    if event in _OF_WORKERS:
+        raise LinkProtocolError(f"{event} in state {state}")
+    raise IllegalTransition("call", state.value, event.value)

@@ -1,0 +1,80 @@
+"""A call on Asterisk: commands of its agent and of the calls API, and what avr-ami made of them."""
+
+from __future__ import annotations
+
+from common.link import wire
+from dispatcher.call.action_queue import ActionQueue
+from dispatcher.call.actions import Execute
+from dispatcher.call.assignment import Assignment
+from dispatcher.call.parting import CORE_BUFFER_SECONDS
+from dispatcher.call.reply_playback import ReplyPlayback
+from dispatcher.call.telephony_commands import TRANSFERRED, TelephonyCommands
+
+
+class Telephony:
+    """Commands of one call to Asterisk, and whether the call is over there.
+
+    Attributes:
+        commands: of the agent.
+        hung_up_seconds: when avr-ami hung up or transferred the call; None: it has not.
+        is_told_to_hang_up: the calls API has hung up.
+    """
+
+    def __init__(self, out: ActionQueue, playback: ReplyPlayback, patience_seconds: float) -> None:
+        """Make it.
+
+        Args:
+            out: of the call.
+            playback: of the call.
+            patience_seconds: maximum time for the last words before a command to be heard.
+        """
+        self.commands = TelephonyCommands(patience_seconds)
+        self.hung_up_seconds: float | None = None
+        self.is_told_to_hang_up = False
+        self._out = out
+        self._playback = playback
+
+    @property
+    def is_over(self) -> bool:
+        """Whether avr-ami has hung up or transferred the call: a lost connection is then the expected end."""
+        return self.hung_up_seconds is not None or self.commands.has_transferred
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a command waits or is being carried out, or avr-ami has hung up."""
+        return self.commands.is_busy or self.hung_up_seconds is not None
+
+    def hang_up(self) -> None:
+        """Hang up for the calls API."""
+        self.is_told_to_hang_up = True
+        hang_up = wire.TelephonyCommand("the calls API", wire.TelephonyAction.HANG_UP)
+        self._out.actions.append(Execute(hang_up))
+
+    def execute_due(self, assignment: Assignment | None, now_seconds: float) -> None:
+        """Carry out a command whose time has come, and answer those that came to nothing."""
+        for void in self.commands.take_void():
+            if assignment is not None:
+                self._out.record(assignment, wire.TelephonyDone(void.id, True, TRANSFERRED))
+            if void.action == wire.TelephonyAction.HANG_UP and self.hung_up_seconds is None:
+                # The call is with somebody else. Only the connection of its core may still be open.
+                self.hung_up_seconds = now_seconds
+        self._execute(now_seconds, all_heard=self._last_words_played(now_seconds))
+
+    def execute_promised(self, now_seconds: float) -> bool:
+        """Carry out commands of a caller that did not come back; return whether one is under way.
+
+        The core is gone, and the caller's channel may still be at Asterisk. The last words are not played.
+        """
+        self._execute(now_seconds, all_heard=True)
+        return self.commands.is_busy
+
+    def _execute(self, now_seconds: float, *, all_heard: bool) -> None:
+        command = self.commands.due(now_seconds, all_heard=all_heard)
+        if command is not None:
+            self._out.actions.append(Execute(command))
+
+    def _last_words_played(self, now_seconds: float) -> bool:
+        """Return whether the replies have left AVR Core, which plays a little later than the playout clock."""
+        playback = self._playback
+        played_seconds = playback.quiet_since_seconds + CORE_BUFFER_SECONDS
+        return playback.all_heard(now_seconds) and played_seconds <= now_seconds

@@ -1,0 +1,105 @@
+"""The way out of a call that cannot go on: the recorded sentence, then the transfer to people, else the end."""
+
+from __future__ import annotations
+
+from common.observe.metrics import FallbackOutcome
+from dispatcher.call.action_queue import ActionQueue
+from dispatcher.call.actions import Ending, TookWayOut, TransferAway
+from dispatcher.call.announcements import Announcements
+from dispatcher.call.parting import CORE_BUFFER_SECONDS, Parting
+from dispatcher.call.reply_playback import ReplyPlayback
+
+
+class WayOut:
+    """Way out of one call.
+
+    Attributes:
+        parting: how far it is; None: the call has not taken it.
+    """
+
+    def __init__(
+        self, out: ActionQueue, playback: ReplyPlayback, announcements: Announcements, patience_seconds: float
+    ) -> None:
+        """Make a way out.
+
+        Args:
+            out: of the call.
+            playback: of the call.
+            announcements: the sentence, and where the call is transferred to.
+            patience_seconds: maximum time for the sentence to be heard.
+        """
+        self.parting: Parting | None = None
+        self._out = out
+        self._playback = playback
+        self._announcements = announcements
+        self._patience_seconds = patience_seconds
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a sentence to play, or people to transfer to."""
+        return bool(self._announcements.sentence or self._announcements.extension)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the calls API has hung up, or the transfer is under way."""
+        parting = self.parting
+        return parting is not None and (parting.is_hung_up or parting.is_transferring)
+
+    def begin(self, ending: Ending, code: int, message: str, now_seconds: float) -> None:
+        """Take the way out.
+
+        Args:
+            ending: how the call is counted.
+            code: the close code with which the call ends unless it is transferred.
+            message: why the call cannot go on.
+            now_seconds: when.
+        """
+        self.parting = Parting(self._announcements.sentence, ending, code, message, now_seconds)
+
+    def go_on(self, now_seconds: float, *, is_busy: bool) -> Parting | None:
+        """Play more of the sentence, or transfer the call; return how the call ends, if it is to end now.
+
+        Args:
+            now_seconds: when.
+            is_busy: avr-ami is to do something else with the call, or has done it.
+        """
+        parting, playback = self.parting, self._playback
+        if parting is None or self.is_final or is_busy:
+            return None
+        if now_seconds - parting.since_seconds < self._patience_seconds:
+            if playback.is_held:
+                return None
+            playback.own_sound(parting.take(playback.ahead_seconds(now_seconds)), now_seconds)
+            if not parting.is_said or not playback.all_heard(now_seconds):
+                return None
+            if playback.ended_seconds + CORE_BUFFER_SECONDS > now_seconds:
+                return None
+        elif playback.is_held:
+            return parting
+        if self._announcements.extension:
+            parting.is_transferring = True
+            self._out.actions.append(TransferAway(self._announcements.extension, self._announcements.context))
+            return None
+        parting.outcome = FallbackOutcome.ENDED
+        return parting
+
+    def transferred(self, outcome: FallbackOutcome) -> Parting:
+        """Note what became of the transfer; return how the call ends where it was not transferred."""
+        parting = self.parting
+        assert parting is not None
+        parting.outcome = outcome
+        parting.is_transferring = False
+        return parting
+
+    def ended(self, ending: Ending, reason: str) -> tuple[Ending, str]:
+        """Return how a call is counted that ends now, and why it ended.
+
+        However a call that took the way out ends, it failed for the reason for which it took the way out.
+        """
+        parting = self.parting
+        if parting is None:
+            return ending, reason
+        if not parting.is_transferring:
+            self._out.actions.append(TookWayOut(parting.outcome, parting.message))
+        reason = parting.message if reason in ("", parting.message) else f"{parting.message}; {reason}"
+        return parting.ending if ending is not Ending.MOVED else ending, reason

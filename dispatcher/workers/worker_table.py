@@ -1,0 +1,142 @@
+"""The last known table of workers, and the choice of one of them, Sans-I/O.
+
+Redis chooses for calls that begin or have lost their session. While Redis is away, and for calls that move, the
+choice is made here: from the calls of all dispatchers in the last table, and this dispatcher's changes since.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+
+from common.store.leases import WorkerState, WorkerStatus, release_order
+from common.store.pins import NoCapacityReason
+
+# Workers that left the table are asked when Redis is away and no other is known, if they left no longer ago.
+LEFT_SECONDS = 120.0
+MAX_LEFT = 100
+
+
+class WorkerTable:
+    """Workers that one dispatcher knows.
+
+    Attributes:
+        workers: those of the last table, and those that there is a link to.
+        newest_worker: the number of the worker that came up last; numbers grow.
+    """
+
+    def __init__(self, own_calls: Callable[[str], int], has_link: Callable[[str], bool]) -> None:
+        """Make an empty table.
+
+        Args:
+            own_calls: returns the number of calls that this dispatcher has on a worker.
+            has_link: returns whether there is a link to a worker.
+        """
+        self.workers: tuple[WorkerStatus, ...] = ()
+        self.newest_worker = 0
+        self._own_calls = own_calls
+        self._has_link = has_link
+        # This dispatcher's calls by worker, as the last table counts them.
+        self._own_before: dict[str, int] = {}
+        # In the order in which the workers came up: which of two is the younger.
+        self._numbers: dict[str, int] = {}
+        # Every worker that was ever in the table, as it was then, and when; the latest of them.
+        self._seen: dict[str, tuple[WorkerStatus, float]] = {}
+
+    def own_calls(self) -> dict[str, int]:
+        """Return this dispatcher's calls by worker, for `take` of a table that is about to be asked for."""
+        return {worker.id: self._own_calls(worker.id) for worker in self.workers}
+
+    def take(
+        self, workers: Sequence[WorkerStatus], now_seconds: float, own_before: dict[str, int] | None = None
+    ) -> None:
+        """Take a new table; workers that there is a link to stay.
+
+        Args:
+            workers: as Redis has them.
+            now_seconds: when.
+            own_before: this dispatcher's calls when the table was asked for; None: as before.
+        """
+        if own_before is not None:
+            self._own_before = own_before
+        known = {worker.id for worker in workers}
+        self.workers = (*workers, *(worker for worker in self.linked() if worker.id not in known))
+        self._number_workers()
+        self._see(workers, now_seconds)
+
+    def linked(self) -> list[WorkerStatus]:
+        """Return the workers that there is a link to, whatever Redis knows of them."""
+        return [worker for worker in self.workers if self._has_link(worker.id)]
+
+    def left(self, now_seconds: float) -> list[WorkerStatus]:
+        """Return workers that were in the table a moment ago: one that hung, and hangs no more, is not back."""
+        since_seconds = now_seconds - LEFT_SECONDS
+        return [worker for worker, seen_seconds in self._seen.values() if seen_seconds >= since_seconds]
+
+    def choose(
+        self,
+        excluded: frozenset[str],
+        over_capacity: float,
+        *,
+        newer_than: int | None = None,
+        trusts_table: bool = False,
+        left: Sequence[WorkerStatus] = (),
+    ) -> WorkerStatus | NoCapacityReason:
+        """Choose a worker by the order of the script in Redis: room, then the newest release, then the least load.
+
+        Args:
+            excluded: workers that it must not be.
+            over_capacity: as in `Registry.pin`.
+            newer_than: the `newest_worker` of when the call had to move first. A worker that came up since is
+                preferred while it has room: where all workers are restarted in turn, the others have that before
+                them.
+            trusts_table: a worker that is full by the table is not asked. While Redis is away the table grows old:
+                such a worker is asked last, and refuses calls over its capacity.
+            left: workers that are asked where there is no other.
+        """
+
+        def usable(workers: Iterable[WorkerStatus]) -> list[WorkerStatus]:
+            return [w for w in workers if w.state is WorkerState.READY and w.id not in excluded]
+
+        # There is a link to every worker that can be reached, if it has been known for a moment.
+        ready = usable(self.linked()) or usable(self.workers) or usable(left)
+        bounded_by = self._load if trusts_table else self._own_calls_on
+        free = [w for w in ready if bounded_by(w) < w.capacity * over_capacity]
+        if not free:
+            return NoCapacityReason.FULL if ready else NoCapacityReason.NO_WORKERS
+
+        def rank(w: WorkerStatus) -> tuple[bool, int, bool, float, float]:
+            is_younger = newer_than is not None and self._numbers.get(w.id, 0) > newer_than
+            load = self._load(w)
+            # All dispatchers have the same table: equals take turns by chance.
+            return (
+                load >= w.capacity,
+                -release_order(w.release),
+                not is_younger,
+                load / w.capacity,
+                random.random(),
+            )
+
+        return min(free, key=rank)
+
+    def _number_workers(self) -> None:
+        came = [worker.id for worker in self.workers if worker.id not in self._numbers]
+        live = {worker.id for worker in self.workers}
+        self._numbers = {name: number for name, number in self._numbers.items() if name in live}
+        for name in came:
+            self.newest_worker += 1
+            self._numbers[name] = self.newest_worker
+
+    def _see(self, workers: Iterable[WorkerStatus], now_seconds: float) -> None:
+        self._seen |= {worker.id: (worker, now_seconds) for worker in workers}
+        if len(self._seen) > len(self.workers) + MAX_LEFT:
+            latest = sorted(self._seen.items(), key=lambda item: -item[1][1])[: len(self.workers) + MAX_LEFT]
+            self._seen = dict(latest)
+
+    def _own_calls_on(self, worker: WorkerStatus) -> int:
+        return self._own_calls(worker.id)
+
+    def _load(self, worker: WorkerStatus) -> int:
+        """Return the calls of all dispatchers in the last table, and this dispatcher's changes since."""
+        own = self._own_calls(worker.id)
+        return max(own, worker.calls + own - self._own_before.get(worker.id, own))

@@ -1,0 +1,65 @@
+"""Commands of the calls API for one session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from worker.session.actions import Answer
+from worker.session.lifecycle import Lifecycle
+from worker.session.parts import SessionParts
+from worker.session.response_scheduler import AnswerKind
+from worker.session.states import State
+
+# Sayings of the calls API that wait for their turn.
+MAX_WAITING_SAYINGS = 16
+
+
+class Commands:
+    """The commands of one session; each is answered by `Answer`, at once or when the service has answered."""
+
+    def __init__(self, parts: SessionParts, life: Lifecycle) -> None:
+        self._parts = parts
+        self._life = life
+
+    @property
+    def waiting_sayings(self) -> int:
+        """How many texts wait to be said."""
+        return sum(answer.kind is AnswerKind.SAY for answer in self._parts.answers.responses.owed)
+
+    def carry_out(
+        self, number: int, action: str, body: dict[str, Any], now_seconds: float, *, is_standby: bool
+    ) -> None:
+        """Carry out a command.
+
+        Args:
+            number: of the command.
+            action: its name.
+            body: its arguments, checked.
+            now_seconds: the time.
+            is_standby: another session has the call.
+        """
+        if action == "conversation":
+            self._answer(number, 200, {"conversation": self._parts.conversation.as_json()})
+        elif self._life.has_ended:
+            self._answer(number, 404, {"error": "the session has ended"})
+        elif action == "hang_up":
+            self._hang_up(number, is_standby=is_standby)
+        elif self._life.state is not State.LIVE:
+            self._answer(number, 409, {"error": "the call has no session yet: try again"})
+        elif action == "say" and self.waiting_sayings < MAX_WAITING_SAYINGS:
+            self._parts.answers.say(AnswerKind.SAY, str(body["text"]), now_seconds)
+            self._answer(number, 200, {})
+        elif action != "session" or not self._parts.updates.change(number, body, now_seconds):
+            self._answer(number, 429, {"error": "too many commands wait for this call"})
+
+    def _hang_up(self, number: int, *, is_standby: bool) -> None:
+        if is_standby:
+            # The dispatcher ignores orders of a session that does not have the call.
+            self._answer(number, 409, {"error": "another session has the call: try again"})
+            return
+        self._answer(number, 200, {})
+        self._parts.agent.flush()
+        self._life.hang_up("the calls API has ended the call", repeat=True)
+
+    def _answer(self, number: int, status: int, body: dict[str, Any]) -> None:
+        self._parts.out.actions.append(Answer(number, status, body))

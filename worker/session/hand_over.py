@@ -1,0 +1,135 @@
+"""The hand-over of a call to another session: asked for, permitted by the dispatcher, done at a quiet moment.
+
+    HOLDING ──move, or RELEASE that is revoked──▶ ASKED ◀──revoked, or another dispatcher──┐
+       └───────────────RELEASE──────────────────────┴──RELEASE──▶ PERMITTED ───────────────┘
+
+From ASKED and PERMITTED the session lets go at the latest at its deadline; from PERMITTED also at a quiet moment.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from common.errors import IllegalTransition
+from common.link import wire
+from common.link.wire import Reason
+from worker.session.lifecycle import Lifecycle
+from worker.session.parts import SessionParts
+from worker.session.states import State
+
+# A session that is asked for a move lets go by itself when so much of its allowed time is over: 59 of 55 minutes.
+FORCE_AT: Final = 59 / 55
+# Of a session's own limit (`expires_at`), the part after which it is replaced: 55 of 60 minutes.
+ROLLOVER_PART: Final = 55 / 60
+# The other session needs this time to be made, where the allowed time is set to seconds.
+ROLLOVER_LEAST_SECONDS: Final = 5.0
+
+
+class HandOverState(Enum):
+    """How far a hand-over is."""
+
+    HOLDING = "holding"
+    ASKED = "asked"
+    PERMITTED = "permitted"
+
+
+class HandOverEvent(Enum):
+    """What happens to a hand-over."""
+
+    MOVE = "move"
+    RELEASE = "release"
+    REVOKE = "revoke"
+    ANOTHER_DISPATCHER = "another_dispatcher"
+
+
+HAND_OVER_TRANSITIONS: Final[dict[tuple[HandOverState, HandOverEvent], HandOverState]] = {
+    (HandOverState.HOLDING, HandOverEvent.MOVE): HandOverState.ASKED,
+    (HandOverState.HOLDING, HandOverEvent.RELEASE): HandOverState.PERMITTED,
+    (HandOverState.HOLDING, HandOverEvent.REVOKE): HandOverState.ASKED,
+    (HandOverState.HOLDING, HandOverEvent.ANOTHER_DISPATCHER): HandOverState.HOLDING,
+    (HandOverState.ASKED, HandOverEvent.MOVE): HandOverState.ASKED,
+    (HandOverState.ASKED, HandOverEvent.RELEASE): HandOverState.PERMITTED,
+    (HandOverState.ASKED, HandOverEvent.REVOKE): HandOverState.ASKED,
+    (HandOverState.ASKED, HandOverEvent.ANOTHER_DISPATCHER): HandOverState.ASKED,
+    (HandOverState.PERMITTED, HandOverEvent.MOVE): HandOverState.PERMITTED,
+    (HandOverState.PERMITTED, HandOverEvent.RELEASE): HandOverState.PERMITTED,
+    (HandOverState.PERMITTED, HandOverEvent.REVOKE): HandOverState.ASKED,
+    # The session that stood by, and the permission, were the other dispatcher's.
+    (HandOverState.PERMITTED, HandOverEvent.ANOTHER_DISPATCHER): HandOverState.ASKED,
+}
+
+
+class HandOver:
+    """The hand-over of one session's call.
+
+    Attributes:
+        state: see the module.
+        is_detached: there is no link, so no dispatcher could give the call to another session.
+    """
+
+    def __init__(self, parts: SessionParts, life: Lifecycle) -> None:
+        self.state = HandOverState.HOLDING
+        self.is_detached = False
+        self._parts = parts
+        self._life = life
+        self._reason = ""
+        self._deadline_seconds = float("inf")
+        self._rollover_seconds = parts.config.rollover_seconds
+
+    def move(self, reason: str, seconds: float, now_seconds: float) -> None:
+        """Ask for another session within a time; release the call without one after that time.
+
+        A drain replaces a rollover that waits, because this worker ends sooner than the session.
+        """
+        if self._life.has_ended or self._reason in (reason, Reason.DRAIN):
+            return
+        self._deadline_seconds = min(now_seconds + seconds, self._deadline_seconds)
+        self._advance(HandOverEvent.MOVE)
+        self._ask(reason, seconds)
+
+    def permit(self, release: wire.Release, now_seconds: float) -> None:
+        """Take the dispatcher's permission to release the call, or its revocation."""
+        self._deadline_seconds = min(now_seconds + release.seconds, self._deadline_seconds)
+        self._advance(HandOverEvent.REVOKE if release.revoked else HandOverEvent.RELEASE)
+
+    def attached(self) -> None:
+        """Forget the permission of the dispatcher that is gone."""
+        self.is_detached = False
+        self._advance(HandOverEvent.ANOTHER_DISPATCHER)
+
+    def ask_again(self, now_seconds: float) -> None:
+        """Tell another dispatcher that the call is to move."""
+        if self._reason:
+            self._ask(self._reason, self._deadline_seconds - now_seconds)
+
+    def session_created(self, lasts_seconds: object) -> None:
+        """Take the end of the session as the API tells it: after 60 minutes at OpenAI, after 30 at xAI."""
+        if isinstance(lasts_seconds, float) and lasts_seconds > 0:
+            self._rollover_seconds = min(self._parts.config.rollover_seconds, lasts_seconds * ROLLOVER_PART)
+
+    def roll_over(self, opened_seconds: float, now_seconds: float) -> None:
+        """Ask for another session before the API ends this one; its clock began when it was opened."""
+        age_seconds = now_seconds - opened_seconds
+        allowed_seconds = self._rollover_seconds * self._parts.config.rollover_part
+        if age_seconds >= allowed_seconds and not self._reason:
+            seconds = max(ROLLOVER_LEAST_SECONDS, allowed_seconds * FORCE_AT - age_seconds)
+            self.move(Reason.ROLLOVER, seconds, now_seconds)
+
+    def proceed(self, now_seconds: float) -> None:
+        """Release the call at a quiet moment, if permitted, and at the latest at the deadline."""
+        if self.state is HandOverState.HOLDING or self.is_detached or self._life.state is State.ENDED:
+            return
+        quiet = self.state is HandOverState.PERMITTED and self._parts.is_quiet(now_seconds)
+        if quiet or now_seconds >= self._deadline_seconds:
+            self._life.release(self._reason or Reason.DRAIN, "another session goes on")
+
+    def _ask(self, reason: str, seconds: float) -> None:
+        self._reason = reason
+        self._parts.out.record(wire.Move(reason, max(0.0, seconds)))
+
+    def _advance(self, event: HandOverEvent) -> None:
+        following = HAND_OVER_TRANSITIONS.get((self.state, event))
+        if following is None:
+            raise IllegalTransition("hand-over", self.state.value, event.value)
+        self.state = following

@@ -1,0 +1,93 @@
+"""Events of the Realtime API about items of the conversation, and about the account."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from common.observe.metrics import RATE_LIMITS
+from worker.realtime.api_values import MAX_ID_CHARS, checked_id
+from worker.realtime.errors import ErrorEvent
+from worker.session.actions import Metric, Transcribed
+from worker.session.conversation import TRANSCRIPT_WAIT_SECONDS, Item, Role
+from worker.session.parts import BAD_EVENT, SessionParts
+
+# Requests, tokens, and seconds until there are more: no account has this many.
+MAX_LIMIT = 1e12
+
+
+class ItemEvents:
+    """The handlers of these events for one session."""
+
+    def __init__(self, parts: SessionParts) -> None:
+        self._parts = parts
+
+    def insert(self, item_id: str, role: Role | None, event: dict[str, Any], now_seconds: float) -> Item:
+        """Insert an item that the session has made, behind the one that the event names."""
+        parts = self._parts
+        behind = parts.replay.behind(event.get("previous_item_id"))
+        item = parts.conversation.insert(checked_id(item_id), role, behind)
+        parts.replay.made(item.item_id)
+        if item.role is Role.USER:
+            item.waits_until_seconds = min(item.waits_until_seconds, now_seconds + TRANSCRIPT_WAIT_SECONDS)
+        return item
+
+    def added(self, event: dict[str, Any], now_seconds: float) -> None:
+        """Insert an item that was added to the session, unless it was brought there."""
+        parts, item = self._parts, event["item"]
+        if parts.replay.brought(item["id"]):
+            return
+        role = None
+        if item["type"] == "message":
+            # An item that is complete when it is added is text of this side, which was not spoken.
+            if item["role"] == "assistant" and item.get("status") != "completed":
+                role = Role.AGENT
+            elif any(part.get("type") == "input_audio" for part in item.get("content") or ()):
+                role = Role.USER
+        self.insert(item["id"], role, event, now_seconds)
+        kind, speaker = str(item["type"])[:MAX_ID_CHARS], str(item.get("role") or "")[:MAX_ID_CHARS]
+        parts.out.happened("item", item_id=item["id"], item_type=kind, role=speaker)
+
+    def transcribed(self, event: dict[str, Any], now_seconds: float) -> None:
+        """Take the text of a caller's turn."""
+        parts = self._parts
+        parts.out.actions.extend([Transcribed(event["usage"])] if event.get("usage") else [])
+        item = parts.conversation.get(event["item_id"])
+        if item is not None and not item.text_done:
+            item.text = event["transcript"].strip()
+            item.text_done = True
+            parts.conversation.changed(item)
+            finished = parts.audio.turns.text_stored(item.item_id)
+            if finished is not None:
+                # The text is remembered before its audio is forgotten.
+                parts.memory_writer.write()
+                parts.memory_writer.finished(finished[1])
+            parts.agent.send_transcripts(now_seconds)
+
+    def transcription_failed(self, event: dict[str, Any], now_seconds: float) -> None:
+        """Take note that the text of a caller's turn will not come."""
+        parts = self._parts
+        item = parts.conversation.get(event["item_id"])
+        if item is not None:
+            item.text_done = True
+            parts.conversation.changed(item)
+            parts.agent.send_transcripts(now_seconds)
+            parts.audio.turns.text_failed(item.item_id)
+        parts.out.report(Metric.UPSTREAM_ERROR, label=ErrorEvent.from_event(event.get("error") or {}).code)
+
+    def rate_limits(self, event: dict[str, Any], now_seconds: float) -> None:
+        """Take what the account has left."""
+        parts = self._parts
+        for limit in event["rate_limits"]:
+            if not isinstance(limit, dict):
+                parts.out.report(Metric.UPSTREAM_ERROR, label=BAD_EVENT)
+                continue
+            if limit.get("name") not in RATE_LIMITS or limit.get("remaining") is None:
+                continue
+            remaining = parts.number(limit["remaining"], MAX_LIMIT)
+            if remaining is None:
+                continue
+            parts.out.report(Metric.RATE_LIMIT_REMAINING, remaining, limit["name"])
+            if remaining == 0:
+                reset_seconds = parts.number(limit.get("reset_seconds", 0.0), MAX_LIMIT)
+                if reset_seconds is not None:
+                    parts.limits.rate_limited(reset_seconds, now_seconds)

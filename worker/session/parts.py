@@ -1,0 +1,137 @@
+"""The parts of one session, which the objects around them share."""
+
+from __future__ import annotations
+
+import structlog
+
+from common.link import wire
+from worker.audio.audio_format import for_format
+from worker.audio.local_vad import LocalVad
+from worker.config.session_config import SessionConfig
+from worker.realtime.api_values import number_within
+from worker.realtime.upstream_limits import UpstreamLimits
+from worker.session.action_queue import ActionQueue
+from worker.session.actions import Metric
+from worker.session.agent_speech import AgentSpeech
+from worker.session.answering import Answering
+from worker.session.caller_audio import CallerAudio
+from worker.session.conversation import Conversation
+from worker.session.digits import DigitEntry
+from worker.session.function_calls import FunctionCalls
+from worker.session.memory_writer import MemoryWriter
+from worker.session.replay import Replay
+from worker.session.response_scheduler import SchedulerState
+from worker.session.session_updates import SessionUpdates
+from worker.session.silence_clock import SilenceClock
+
+# Counted for an event, or a number in one, that cannot be understood.
+BAD_EVENT = "bad_event"
+
+
+class ItemIds:
+    """Makes ids of the items that this side puts into a conversation.
+
+    Attributes:
+        epoch: of the session: items of two sessions of a call have different ids.
+    """
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self._made = 0
+
+    def new(self) -> str:
+        """Return another id."""
+        self._made += 1
+        return f"avr_{self.epoch}_{self._made}"
+
+
+class SessionParts:
+    """The parts of one session.
+
+    Attributes:
+        uuid: of the call.
+        config: the configuration of the session.
+        limits: of the Realtime API, which the process shares.
+        ids: makes ids of items.
+        out: takes the actions.
+        conversation: the items of the call.
+        audio: the caller's audio on its way to the API.
+        memory_writer: tells the dispatcher what to remember.
+        replay: brings the conversation to the API.
+        agent: what the model says.
+        answers: the answers that the model owes.
+        calls: the model's function calls.
+        updates: the `session.update` events.
+        digits: the keys that are not part of the conversation yet.
+        silence: how long nobody has spoken.
+        log: bound to the call.
+    """
+
+    def __init__(
+        self, opening: wire.Open, config: SessionConfig, limits: UpstreamLimits, now_seconds: float
+    ) -> None:
+        uuid = opening.uuid
+        audio_format = for_format(config.audio_format)
+        vad = None
+        if config.local_silence_ms is not None:
+            vad = LocalVad(threshold=config.local_threshold, silence_ms=config.local_silence_ms)
+        self.uuid = uuid
+        self.config = config
+        self.limits = limits
+        self.log = structlog.get_logger().bind(uuid=uuid)
+        self.ids = ItemIds(opening.epoch)
+        self.out = ActionQueue(uuid)
+        self.silence = SilenceClock(now_seconds)
+        self.digits = DigitEntry(config.digits_seconds)
+        self.conversation = Conversation()
+        self.audio = CallerAudio(audio_format.uplink(), vad, config.local_prefix_ms)
+        self.audio.input_muted = config.welcome is not None and not config.welcome_interruptible
+        self.memory_writer = MemoryWriter(self.conversation, self.audio, self.out)
+        self.replay = Replay(self.conversation, self.out, audio_format.uplink)
+        self.agent = AgentSpeech(opening, audio_format, self.conversation, self.out, self.replay)
+        self.answers = Answering(
+            config, limits, uuid=uuid, agent=self.agent, replay=self.replay, outbox=self.out, new_id=self.ids.new
+        )
+        self.calls = FunctionCalls(
+            self.conversation,
+            replay=self.replay,
+            agent=self.agent,
+            memory_writer=self.memory_writer,
+            outbox=self.out,
+            new_id=self.ids.new,
+            uuid=uuid,
+            transfers=config.transfers,
+            built_in=config.built_in,
+        )
+        self.updates = SessionUpdates(config, self.out, uuid)
+
+    def pursue(self, now_seconds: float) -> None:
+        """Ask for the answer that is due."""
+        self.answers.pursue(
+            now_seconds, caller_speaks=self.memory_writer.speaking, caller_keys=self.digits.is_open
+        )
+
+    def barge_in(self) -> None:
+        """Cancel the response and drop unheard audio: the caller interrupts, and the service does not know."""
+        self.answers.cancel()
+        self.agent.flush()
+
+    def number(self, value: object, most: float) -> float | None:
+        """Return a number of the API from 0 to `most`; None, which is counted, if it cannot be true."""
+        number = number_within(value, 0, most)
+        if number is None:
+            self.out.report(Metric.UPSTREAM_ERROR, label=BAD_EVENT)
+        return number
+
+    def is_quiet(self, now_seconds: float) -> bool:
+        """Whether nobody speaks, and nothing is under way."""
+        return (
+            self.answers.responses.state is SchedulerState.IDLE
+            and not self.answers.responses.owes
+            and not self.memory_writer.speaking
+            and not self.agent.is_heard
+            and not self.calls.any_open
+            and not self.digits.is_open
+            and self.updates.is_settled
+            and not self.audio.turns.awaits_text(now_seconds)
+        )
