@@ -56,7 +56,7 @@ class Access:
 def _names_this_host(request: web.Request) -> bool:
     """Return whether the request's Host is an address, or a name of this host.
 
-    This check prevents DNS rebinding: a site's owner can let its name point to 127.0.0.1, and the site's pages
+    This check prevents DNS rebinding. A site's owner can let the site's name point to 127.0.0.1. The site's pages
     then have the same origin as this page.
     """
     try:

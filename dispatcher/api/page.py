@@ -1,6 +1,6 @@
 """Serve the page that shows the cluster live: the unchanged files of `dispatcher/api/static/`.
 
-The page gets all data from the calls API, so the page of any dispatcher shows every call of the cluster.
+The page gets all data from the calls API. So the page of any dispatcher shows every call of the cluster.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-# The page shows callers' words and can end calls. So it loads nothing from other hosts, no text can become a
-# script, and no other page may embed it in a frame.
+# The page shows callers' words and can end calls. So the page loads nothing from other hosts, and no text can
+# become a script. No other page may embed this page in a frame.
 POLICY = "; ".join(
     (
         "default-src 'none'",

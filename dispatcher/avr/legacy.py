@@ -1,8 +1,8 @@
 """The older AVR protocol: one chunked `POST` per call, with raw PCM16 at 8 kHz in both directions.
 
-AVR Core sends the caller's audio as the body of `POST /speech-to-speech-stream`, with the call's uuid in the
-header `X-UUID`, and plays the body of the response as it arrives. The protocol has no message for an interruption.
-So this module buffers replies and sends them in real time, and a barge-in drops the buffered frames.
+AVR Core sends the caller's audio as the body of `POST /speech-to-speech-stream`. The header `X-UUID` has the
+call's uuid. AVR Core plays the body of the response as it arrives. The protocol has no message for an
+interruption. So this module buffers replies and sends them in real time, and a barge-in drops the buffered frames.
 """
 
 from __future__ import annotations

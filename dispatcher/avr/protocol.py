@@ -187,7 +187,7 @@ def metadata(path: str) -> dict[str, str]:
     """Return the call's metadata: the query parameters of the URL that AVR Core requested.
 
     Leave out parameters after the 32nd, and those with a name over 64 or a value over 512 characters. Leave out
-    `token` even if STS_TOKEN is not set, because a core may send a token before this service requires one.
+    `token` even without STS_TOKEN, because a core may send a token before this service requires one.
     """
     entries: dict[str, str] = {}
     for name, value in _parameters(path):

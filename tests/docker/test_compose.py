@@ -184,7 +184,7 @@ def test_token_for_callers_reaches_avr_core(file: str) -> None:
     )
 
 
-def test_the_key_reaches_no_dispatcher_and_tokens_reach_it() -> None:
+def test_dispatcher_gets_tokens_but_no_openai_key() -> None:
     variables = ours(CLUSTER, **TOKENS)["dispatcher"]["environment"]
     assert not {name for name in variables if name.startswith("OPENAI_")}
     assert variables.items() >= TOKENS.items()

@@ -30,5 +30,5 @@ def test_feature_names_an_existing_test(row: str) -> None:
         assert name in _tests_of(REPOSITORY / file)
 
 
-def test_there_are_features() -> None:
+def test_features_page_lists_features() -> None:
     assert len(ROWS) > 40

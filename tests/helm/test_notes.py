@@ -87,10 +87,10 @@ def test_notes_give_the_external_url_for_avr_core(values: Values, expected: str)
 
 
 def test_notes_warn_of_the_bundled_redis() -> None:
-    assert "NOTE: Redis is the chart's own, for a try" in render().notes
-    assert "NOTE: Redis" not in render(MATRIX["redis by url"]).notes
+    assert "NOTE: The chart runs a Redis for trials" in render().notes
+    assert "NOTE: The chart runs a Redis" not in render(MATRIX["redis by url"]).notes
 
 
 def test_notes_warn_if_everybody_can_call() -> None:
-    assert "NOTE: Whoever reaches the dispatchers can call" in render().notes
-    assert "Whoever" not in render({"configFromSecrets": {"STS_TOKEN": {"name": "a", "key": "b"}}}).notes
+    assert "NOTE: Everybody with access to the dispatchers can call" in render().notes
+    assert "Everybody" not in render({"configFromSecrets": {"STS_TOKEN": {"name": "a", "key": "b"}}}).notes

@@ -68,14 +68,14 @@ def test_every_object_is_valid_for_kubernetes_and_operators(release: Release, ve
         check(json.dumps(each), version)
 
 
-def test_the_check_refuses_what_kubernetes_does_not_know() -> None:
+def test_check_refuses_unknown_fields_of_kubernetes() -> None:
     deployment = copy.deepcopy(render().get("Deployment", "worker"))
     deployment["spec"]["template"]["spec"]["containers"][0]["livenessProb"] = {}
     with pytest.raises(kubernetes_validate.ValidationError, match="livenessProb"):
         kubernetes_validate.validate(deployment, KUBERNETES[-1], strict=True)
 
 
-def test_the_check_refuses_what_an_operator_does_not_know() -> None:
+def test_check_refuses_unknown_fields_of_operators() -> None:
     scaled = copy.deepcopy(render(MATRIX["keda"]).get("ScaledObject", "worker"))
     scaled["spec"]["triggers"][0]["metricTyp"] = "Value"
     with pytest.raises(AssertionError, match="ScaledObject has no metricTyp"):

@@ -59,7 +59,7 @@ CONTRADICTORY = {
     "an ingress for no host": ({"dispatcher": {"ingress": {"enabled": True}}}, "dispatcher.ingress.hosts: "),
     "a password in plain sight": (
         {"redis": {"url": "redis://:pw@redis/0"}},
-        "redis.url: it holds a user or a password",
+        "redis.url: the URL contains a user or a password",
     ),
     "two Redis": (
         {"redis": {"url": "redis://a/0"}, "configFromSecrets": {"REDIS_URL": {"name": "a", "key": "b"}}},
@@ -72,7 +72,7 @@ CONTRADICTORY = {
     "no key": ({"configFromSecrets": {"OPENAI_API_KEY": None}}, "configFromSecrets.OPENAI_API_KEY: "),
     "instructions twice": (
         {"instructions": {"text": "a"}, "config": {"OPENAI_INSTRUCTIONS": "b"}},
-        "instructions: config.OPENAI_INSTRUCTIONS is set, too",
+        "instructions: config.OPENAI_INSTRUCTIONS is also set",
     ),
     "tools twice": ({"tools": {"files": {"a.py": ""}, "existingConfigMap": "b"}}, "tools.existingConfigMap: "),
     "a rollout that cannot begin": (

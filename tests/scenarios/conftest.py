@@ -1,4 +1,4 @@
-"""What every scenario starts from."""
+"""The common fixtures of the scenarios."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from tests.scenarios.processes import BRIEF
 
 @pytest.fixture
 async def simulator() -> AsyncIterator[RealtimeSimulator]:
-    """A Realtime API; tests change its settings before they place calls."""
+    """Run a simulated Realtime API. Tests change its settings before they place calls."""
     async with RealtimeSimulator(BRIEF) as simulator:
         yield simulator

@@ -1,4 +1,4 @@
-"""Calls that hold a brief conversation, and where a cluster has them."""
+"""Place calls that hold a short conversation, and find their workers in a cluster."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, ServiceProcess,
 from tests.scenarios.tones import tone
 
 BRIEF: Final = SimulatorSettings(greeting_words=2, words=2, word_ms=200, transcription_delay_seconds=0.1)
-"""A Realtime API of few words."""
+"""Settings of a simulated Realtime API with short replies."""
 
 
 async def place(cluster: Cluster, dispatcher: int = 0, others: Sequence[str] = ()) -> SimulatedCall:
-    """Place a call, and return when it has been greeted."""
+    """Place a call, and return after the greeting."""
     url = await cluster.url(dispatcher)
     call = await place_call(url, reconnect_seconds=PATIENCE_SECONDS, reconnect_urls=others)
     await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
@@ -39,7 +39,7 @@ async def converse(*calls: SimulatedCall) -> None:
 
 
 async def are_on(cluster: Cluster, worker: ServiceProcess, *calls: SimulatedCall) -> None:
-    """Wait until a worker has all of these calls, and every dispatcher says so."""
+    """Wait until a worker has all these calls, and every dispatcher lists them there."""
     name = await worker_id(worker)
     wanted = {call.uuid for call in calls}
 

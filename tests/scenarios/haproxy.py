@@ -1,4 +1,4 @@
-"""Debian's haproxy in front of dispatchers, with the configuration that operators are given."""
+"""Run Debian's haproxy in front of dispatchers, with the configuration file for operators."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _SERVERS = re.compile(r"(?:^    server \S+ 192\.0\.2\.\d+:6030\n)+", re.MULTILIN
 
 
 def configuration(port: int, servers: Sequence[tuple[int, int]]) -> str:
-    """The operators' file with the addresses of a test in it, and nothing else changed.
+    """Return the operators' file with the addresses of a test.
 
     Args:
-        port: where AVR Core connects.
+        port: the port for AVR Core.
         servers: PORT and ADMIN_PORT of each dispatcher.
     """
     lines = [
@@ -40,11 +40,11 @@ def configuration(port: int, servers: Sequence[tuple[int, int]]) -> str:
 
 
 class HaProxy:
-    """A running haproxy, as a context manager; its log is kept.
+    """A running haproxy, as a context manager that keeps the log.
 
     Attributes:
-        log: everything that it wrote.
-        url: where AVR Core connects.
+        log: the complete output of haproxy.
+        url: the address for AVR Core.
     """
 
     def __init__(self, servers: Sequence[tuple[int, int]]) -> None:
@@ -76,11 +76,11 @@ class HaProxy:
         await self._stack.aclose()
 
     async def logged(self, text: str, times: int = 1) -> None:
-        """Wait until it has written this so many times."""
+        """Wait until the log contains a text this many times."""
         await eventually(lambda: self.log.count(text) >= times, PATIENCE_SECONDS)
 
     async def reload(self, servers: Sequence[tuple[int, int]]) -> None:
-        """Other servers, from now on; calls that are under way stay where they are."""
+        """Use other servers from now on; running calls stay at their dispatchers."""
         loads = self.log.count("Loading success")
         self._file.write_text(configuration(self._port, servers), "utf-8")
         self._process.send_signal(signal.SIGUSR2)
@@ -92,7 +92,7 @@ class HaProxy:
             self.log += line.decode(errors="replace")
 
     async def _kill(self) -> None:
-        # Those of earlier configurations, too.
+        # Also the processes of earlier configurations.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()

@@ -1,10 +1,10 @@
-"""A sub-command of the service as another release would run it beside this one.
+"""Run a sub-command of the service as another release would run it beside this one.
 
     OTHER_RELEASE=9.9.9 python -m tests.scenarios.other_release worker
 
-It says that it is this release, and speaks as a newer one does: every JSON record on the link, what is in lists
-within it, settings and items of a call's memory have a field that this release does not know, and each record of a
-call is preceded by one of an unknown kind, of which both ends keep count.
+The process reports the release OTHER_RELEASE and behaves like a newer release. All JSON records on the link have
+an unknown field, and so have objects in their lists, settings, and items of a call's memory. Before each record of
+a call the process sends a record of an unknown kind, which both ends count.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ def _channel_preceded(send: Callable[..., None]) -> Callable[..., None]:
 
 
 if __name__ == "__main__":
-    # Before anything has read them.
+    # These are replaced before another module reads them.
     release.RELEASE = os.environ["OTHER_RELEASE"]  # type: ignore[misc]  # no other process has another one
     wire.encode = _encode
-    # Where all that is counted goes through.
+    # All counted records go through this class.
     channel = import_module("common.link.channel").Channel
     channel.send = _channel_preceded(channel.send)
     sys.exit(import_module("common.runtime.cli").main(sys.argv[1:]))

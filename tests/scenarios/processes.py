@@ -1,4 +1,4 @@
-"""The service's real processes, as a test starts, watches and kills them."""
+"""Start, watch and kill the service's real processes."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ BRIEF = SimulatorSettings(
 )
 """A Realtime API that says little: for tests in which the length of what is said does not matter."""
 
-# Not a measure of anything: how long a test waits before it says that something does not happen at all.
+# Time until a test gives up waiting for an event.
 PATIENCE_SECONDS = 30.0
 STUFFING = b"#"
-"""How lines begin that a test wrote into a process's stderr."""
+"""The beginning of lines that a test wrote into a process's stderr."""
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
-# The code that the tests run with, be it the sources or what was compiled of them; then the tests.
+# The code under test, which is the sources or the compiled tree, and then the tests.
 PYTHONPATH = os.pathsep.join((str(Path(common.__file__).resolve().parents[1]), str(_REPOSITORY)))
 
 
 class ServiceProcess:
-    """One `avr-sts-openai` process; its log lines are kept and can be waited for."""
+    """One `avr-sts-openai` process, with its log lines, for which tests can wait."""
 
     module = "common.runtime.cli"
     pythonpath = PYTHONPATH
@@ -58,7 +58,7 @@ class ServiceProcess:
 
     @classmethod
     async def start(cls, *arguments: str, **settings: object) -> Self:
-        """Start a sub-command with these settings and nothing else that matters in the environment."""
+        """Start a sub-command with only these settings in the environment."""
         environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         environment |= {name: str(value) for name, value in settings.items()}
         process = await asyncio.create_subprocess_exec(
@@ -66,7 +66,7 @@ class ServiceProcess:
             *cls.program(),
             *arguments,
             env=environment | {"PYTHONPATH": cls.pythonpath},
-            cwd=tempfile.gettempdir(),  # where there is no .env
+            cwd=tempfile.gettempdir(),  # a folder without .env
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
@@ -83,7 +83,7 @@ class ServiceProcess:
         return self._process.returncode
 
     def family(self) -> list[psutil.Process]:
-        """The process and all that descend from it."""
+        """Return the process and all its descendants."""
         parent = psutil.Process(self.pid)
         return [parent, *parent.children(recursive=True)]
 
@@ -91,7 +91,7 @@ class ServiceProcess:
         """Wait for a log line and return it.
 
         Raises:
-            AssertionError: it did not come, or the process ended without it.
+            AssertionError: the line did not come in time, or the process ended without it.
         """
 
         def found() -> dict[str, Any] | None:
@@ -108,15 +108,15 @@ class ServiceProcess:
         return line
 
     def events(self, event: str) -> list[dict[str, Any]]:
-        """The log lines of this kind so far."""
+        """Return the log lines with this event so far."""
         return [line for line in self.lines if line["event"] == event]
 
     def signal(self, number: int) -> None:
-        """Send a signal to the process alone."""
+        """Send a signal to the process, but not to its descendants."""
         self._process.send_signal(number)
 
     def pause_reading(self) -> None:
-        """Leave its stderr unread, as a log collector does that hangs."""
+        """Stop reading the process's stderr, like a stalled log collector."""
         self._may_read.clear()
 
     def resume_reading(self) -> None:
@@ -127,7 +127,7 @@ class ServiceProcess:
         """Wait for the end and return the exit code.
 
         Raises:
-            TimeoutError: it goes on.
+            TimeoutError: the process still runs.
         """
         async with asyncio.timeout(timeout_seconds):
             code = await self._process.wait()
@@ -135,13 +135,13 @@ class ServiceProcess:
         return code
 
     async def stop(self) -> int:
-        """SIGTERM, and wait."""
+        """Send SIGTERM, and wait for the end."""
         if self.returncode is None:
             self.signal(signal.SIGTERM)
         return await self.ended()
 
     async def kill(self) -> None:
-        """SIGKILL to it and all that descend from it, whatever became of them."""
+        """Send SIGKILL to the process and all its descendants, in any state."""
         with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
             for process in self.family():
                 process.kill()
@@ -165,7 +165,7 @@ class ServiceProcess:
 
 
 class Cluster:
-    """Dispatchers and workers as separate processes over one Redis, against one simulator."""
+    """A cluster of dispatchers and workers in separate processes, with one Redis and one simulator."""
 
     def __init__(self, redis_url: str, realtime_url: str, **settings: object) -> None:
         self.workers: list[ServiceProcess] = []
@@ -189,14 +189,14 @@ class Cluster:
         await asyncio.gather(*(process.kill() for process in (*self.dispatchers, *self.workers)))
 
     async def start(self, *, workers: int, dispatchers: int = 1) -> None:
-        """Start them, and return when every dispatcher has a link to every worker."""
+        """Start dispatchers and workers, and return when every dispatcher has a link to every worker."""
         await asyncio.gather(*(self.add_worker() for _ in range(workers)))
         await asyncio.gather(*(self.add_dispatcher() for _ in range(dispatchers)))
 
     async def add_worker(
         self, process: type[ServiceProcess] = ServiceProcess, **settings: object
     ) -> ServiceProcess:
-        """One more worker; known to dispatchers within a second."""
+        """Start another worker; dispatchers find it within a second."""
         worker = await process.start("worker", **(self.settings | settings))
         self.workers.append(worker)
         await worker.line("worker listening")
@@ -205,7 +205,7 @@ class Cluster:
     async def add_dispatcher(
         self, process: type[ServiceProcess] = ServiceProcess, **settings: object
     ) -> ServiceProcess:
-        """One more dispatcher, with a link to every worker that there is."""
+        """Start another dispatcher, and wait for its links to all workers."""
         dispatcher = await process.start("dispatcher", **(self.settings | settings))
         self.dispatchers.append(dispatcher)
         for worker in self.workers:
@@ -214,27 +214,27 @@ class Cluster:
         return dispatcher
 
     async def url(self, number: int = 0) -> str:
-        """Where AVR Core connects."""
+        """Return the address for AVR Core."""
         line = await self.dispatchers[number].line("dispatcher listening")
         return f"ws://127.0.0.1:{line['port']}/"
 
     async def admin_url(self, number: int = 0) -> str:
-        """A dispatcher's admin port."""
+        """Return the address of a dispatcher's admin port."""
         line = await self.dispatchers[number].line("dispatcher listening")
         return f"http://127.0.0.1:{line['admin_port']}"
 
     @property
     def logs(self) -> str:
-        """Everything that any process wrote."""
+        """Return the complete output of all processes."""
         return "".join(process.raw for process in (*self.dispatchers, *self.workers))
 
 
 async def worker_id(worker: ServiceProcess) -> str:
-    """The id under which a worker is published."""
+    """Return the id under which a worker is published in Redis."""
     line = await worker.line("worker listening")
     return str(line["worker"])
 
 
 async def wait_gone(processes: list[psutil.Process]) -> None:
-    """Wait until none of these processes is left."""
+    """Wait until all these processes have ended."""
     await eventually(lambda: not any(process.is_running() for process in processes), PATIENCE_SECONDS)

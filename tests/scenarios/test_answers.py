@@ -1,4 +1,4 @@
-"""Owed answers through the real processes: what the API did, what the caller heard, what the API was asked."""
+"""Owed answers through the real processes: faults of the API, the caller's audio, and the requests to the API."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tests.scripted.side_by_side import SideBySide, side_by_side
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 RETRY_LEAST_SECONDS = 0.5
-# Sooner than the 10 s after which a missing `response.created` is noticed.
+# Less than the 10 s after which a missing `response.created` is detected.
 AT_ONCE_SECONDS = 4.0
-# A repeat that nobody wants would come within this time.
+# An unwanted repeat would come within this time.
 QUIET_SECONDS = 1.2
 
 Refuse = Callable[[ScriptedResponse], None]
@@ -44,30 +44,30 @@ async def together(service: ScriptedService, request: pytest.FixtureRequest) -> 
 
 
 def fields(request: api.Event) -> dict[str, Any]:
-    """The `response` of a `response.create`; metadata is the service's own affair."""
+    """Return the `response` of a `response.create` without metadata, which only the service uses."""
     return {name: value for name, value in request.get("response", {}).items() if name != "metadata"}
 
 
 def says(request: api.Event, text: str) -> bool:
-    """Whether a request is for this text, word for word."""
+    """Return whether a request asks for exactly this text."""
     response = fields(request)
     return text in response.get("instructions", "") and response.get("tool_choice") == "none"
 
 
 async def turn(line: ScriptedCall) -> ScriptedResponse:
-    """The caller's turn, which the API answers by itself."""
+    """Take a caller's turn, which the API answers by itself."""
     line.session.turn("Well?")
     return line.session.begin_response()
 
 
 async def asked(line: ScriptedCall, number: int) -> ScriptedResponse:
-    """The response to a request, the first of which is the greeting's."""
+    """Wait for a request and begin its response; the first request is that of the greeting."""
     await line.session.request(number)
     return line.session.begin_response()
 
 
 async def tool(line: ScriptedCall) -> ScriptedResponse:
-    """The output of a tool."""
+    """Make the API call a tool, whose output then needs an answer."""
     calling = await turn(line)
     calling.function_call("look_up", '{"name": "hours"}')
     calling.done()
@@ -75,13 +75,13 @@ async def tool(line: ScriptedCall) -> ScriptedResponse:
 
 
 async def keys(line: ScriptedCall) -> ScriptedResponse:
-    """Keys that are an entry."""
+    """Press keys that form one entry."""
     await line.call.press("12#")
     return await asked(line, 2)
 
 
 async def say(line: ScriptedCall) -> ScriptedResponse:
-    """A `say` of the calls API."""
+    """Send a `say` through the calls API."""
     await line.say("The office closes soon.")
     return await asked(line, 2)
 
@@ -96,21 +96,21 @@ OCCASIONS: dict[str, Callable[[ScriptedCall], Awaitable[ScriptedResponse]]] = {
 
 
 async def begin(service: ScriptedService, occasion: str) -> tuple[ScriptedCall, ScriptedResponse, int]:
-    """A call in which the model owes an answer: its response has begun; how many requests there were."""
+    """Open a call in which a response has begun; return the call and the number of requests."""
     line = await service.call(Script(greets=occasion != "greeting"))
     response = await OCCASIONS[occasion](line)
     return line, response, len(line.session.requests)
 
 
 async def stays_quiet(line: ScriptedCall, requests: int) -> None:
-    """No further response is requested, and the call goes on."""
+    """Check that no further response is requested and the call continues."""
     await line.passes(QUIET_SECONDS)
     assert len(line.session.requests) == requests
     assert not line.call.closed.is_set()
     assert not line.call.errors
 
 
-# A response fails, and nothing was heard
+# A response fails before the caller hears audio
 
 
 @pytest.mark.parametrize("occasion", OCCASIONS)
@@ -185,7 +185,7 @@ async def test_keys_in_the_back_off_are_answered_with_the_turn(service: Scripted
 async def test_answer_that_is_owed_outlives_the_connection(service: ScriptedService) -> None:
     line, response, _ = await begin(service, "turn")
     response.failed("server_error")
-    # The worker knows of it.
+    # The worker knows of the owed answer.
     await service.lines(line, "server_error")
     line.session.drop()
     following = await service.realtime.session(line.key, 2)
@@ -259,7 +259,7 @@ async def test_context_length_is_not_repeated_twice(service: ScriptedService) ->
     assert says(await line.session.request(3), ANSWER_FAILED_TEXT)
 
 
-# A response ends without anything to hear
+# A response ends without audio
 
 
 def _empty(response: ScriptedResponse) -> None:
@@ -328,7 +328,7 @@ async def test_three_empty_answers_end_in_an_apology(service: ScriptedService, e
     await line.hears(GREETING_HZ, 700)
     await line.told(("agent", GREETING), ("user", "Well?"), ("agent", ANSWER_FAILED_TEXT))
     assert line.session.deleted == unheard
-    # And it listens.
+    # The call still listens to the caller.
     line.session.turn("Once more?")
     line.session.reply(900, "Now it works.")
     await line.hears(GREETING_HZ, 700, 900)
@@ -348,7 +348,7 @@ async def test_inaudible_apology_ends_the_call(service: ScriptedService) -> None
 
 
 @side_by_side
-async def test_cut_off_function_call_is_not_run(service: ScriptedService) -> None:
+async def test_truncated_function_call_is_not_run(service: ScriptedService) -> None:
     line, response, before = await begin(service, "turn")
     cut = response.begin_function_call("look_up")
     response.cut_off()
@@ -364,7 +364,7 @@ async def test_cut_off_function_call_is_not_run(service: ScriptedService) -> Non
     await line.hears(GREETING_HZ, 900)
 
 
-# A response ends early, and a part of it was heard
+# A response ends early, after the caller heard a part
 
 
 def _fails(response: ScriptedResponse) -> None:
@@ -453,7 +453,7 @@ async def test_error_event_without_quota_ends_the_call(service: ScriptedService)
     assert len(service.realtime.handshakes[line.key]) == 1
 
 
-# An error in the place of `response.done`
+# An error instead of `response.done`
 
 
 @pytest.mark.parametrize("end", ["lost", "late"])
@@ -519,7 +519,7 @@ async def test_cancel_not_active_frees_the_next_request(service: ScriptedService
     response = line.session.begin_response()
     response.audio(700, 2000, text="One two three four", finish=False)
     await line.call.wait_for(lambda _: line.tones == [GREETING_HZ, 700])
-    # Keys interrupt. The end of the response was lost, so the API has nothing to cancel.
+    # Keys interrupt the response. Its end was lost, so the API has nothing to cancel.
     await line.call.press("5")
     cancel = await line.session.event("response.cancel")
     line.session.send(
@@ -535,7 +535,7 @@ async def test_cancel_not_active_frees_the_next_request(service: ScriptedService
     assert len(line.call.interruptions) == 1
 
 
-# The caller's speech has no end
+# The caller's speech does not end
 
 
 @side_by_side
@@ -564,7 +564,7 @@ async def test_keys_are_answered_in_speech_without_end(service: ScriptedService)
     await line.hears(GREETING_HZ, 900)
 
 
-# Answers that are owed together
+# Several owed answers
 
 
 @side_by_side
@@ -602,7 +602,7 @@ async def test_say_and_tool_output_are_both_answered(service: ScriptedService) -
 
 
 @side_by_side
-async def test_two_sayings_are_said_in_order(service: ScriptedService) -> None:
+async def test_two_say_commands_are_spoken_in_order(service: ScriptedService) -> None:
     line, response, before = await begin(service, "turn")
     await line.say("First.")
     await line.say("Second.")
@@ -628,7 +628,7 @@ async def test_caller_is_heard_where_the_welcome_fails(locked_redis: RealRedis, 
         assert line.session.appended_ms == 0
         line.session.send(api.error("Please slow down.", kind="server_error", event_id=request["event_id"]))
         await eventually(lambda: line.session.appended_ms > 0, AT_ONCE_SECONDS)
-        # Whoever speaks is answered.
+        # The caller's turn is answered.
         line.session.turn()
         line.session.reply(900)
         await line.call.wait_for(lambda _: 900 in line.tones)
@@ -653,7 +653,7 @@ async def test_answers_are_measured(locked_redis: RealRedis, tmp_path: Path) -> 
         assert await service.metric('avr_sts_answers_retried_total{reason="failed"}') == 1
         assert await service.metric('avr_sts_answers_retried_total{reason="empty"}') == 2
         assert await service.metric('avr_sts_answers_given_up_total{reason="empty"}') == 1
-        # The greeting, the answer, and the words in the place of the other one.
+        # The greeting, the answer, and the apology instead of the other answer.
         assert await service.metric("avr_sts_answer_wait_seconds_count") >= 2
 
 

@@ -1,6 +1,6 @@
-"""What bad input gets: an error where there is room for one, the right close code, a counter and one log line.
+"""Bad input gets an error if the protocol has one, the right close code, a count and one log line.
 
-The process and a neighbour's call stay as they were.
+The process and a neighbour's call are not affected.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ AUDIO = orjson.dumps({"type": "audio", "audio": SILENCE}).decode()
 
 
 class Service:
-    """One cluster for all tests of this file: that it survives them all is a part of what they show."""
+    """One cluster for all tests of this file, because it must survive all of them."""
 
     def __init__(self, cluster: Cluster, simulator: RealtimeSimulator, url: str, admin_url: str) -> None:
         self.cluster = cluster
@@ -38,13 +38,13 @@ class Service:
         self.admin_url = admin_url
 
     async def metric(self, name: str) -> float:
-        """The value of a series."""
+        """Return the value of a series."""
         async with aiohttp.ClientSession() as http, http.get(f"{self.admin_url}/metrics") as response:
             lines = (await response.text()).splitlines()
         return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
 
     async def bad_input(self, reason: str) -> float:
-        """The counter of this reason."""
+        """Return the count of this reason."""
         return await self.metric(f'avr_sts_bad_input_total{{reason="{reason}"}}')
 
 
@@ -65,7 +65,7 @@ async def neighbour(service: Service) -> AsyncIterator[SimulatedCall]:
 
 
 async def _send(url: str, messages: list[str | bytes]) -> tuple[list[dict[str, str]], int | None]:
-    """Open a connection, send these, and return what came of it: other messages than audio, the close code."""
+    """Open a connection, send messages, and return the answers other than audio, and the close code."""
     answers = []
     async with (
         aiohttp.ClientSession() as http,
@@ -101,7 +101,7 @@ async def _send(url: str, messages: list[str | bytes]) -> tuple[list[dict[str, s
     ids=lambda value: value if isinstance(value, str) else "",
 )
 @pytest.mark.asyncio(loop_scope="module")
-async def test_it_ends_its_own_call_alone(
+async def test_bad_input_ends_only_its_own_call(
     service: Service,
     neighbour: SimulatedCall,
     reason: str,
@@ -121,7 +121,7 @@ async def test_it_ends_its_own_call_alone(
     if messages[0] is INIT:
         assert line["uuid"] == uuid
     assert line["reason"] == answers[0]["message"]
-    # Nothing of what was sent is repeated, in whatever length.
+    # The log does not repeat any part of the input.
     assert len(str(line)) < 1000
 
     frames = neighbour.record.frames_sent
@@ -133,8 +133,8 @@ async def test_it_ends_its_own_call_alone(
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_what_is_not_understood_costs_nothing_but_itself(service: Service, neighbour: SimulatedCall) -> None:
-    """Every message type that AVR's documents and connectors name, and what no document names."""
+async def test_unknown_messages_are_ignored(service: Service, neighbour: SimulatedCall) -> None:
+    """Send every message type in AVR's documents and connectors, and types that no document names."""
     strange: list[tuple[str, str | bytes]] = [
         ("before_init", AUDIO),
         ("before_init", '{"type":"dtmf_digit","digit":"5"}'),
@@ -155,7 +155,7 @@ async def test_what_is_not_understood_costs_nothing_but_itself(service: Service,
         ("odd_bytes", '{"type":"audio","audio":"AAAA"}'),
         ("bad_digit", '{"type":"dtmf_digit","digit":"16"}'),
         ("bad_digit", '{"type":"dtmf_digit","digit":"!"}'),
-        # JSON in binary frames is taken as text.
+        # JSON in binary frames is accepted like text.
         ("", AUDIO.encode()),
         ("", b'{"type":"dtmf_digit","digit":"5"}'),
     ]
@@ -167,7 +167,7 @@ async def test_what_is_not_understood_costs_nothing_but_itself(service: Service,
                 await ws.send_str(message)
             else:
                 await ws.send_bytes(message)
-        # The greeting comes all the same.
+        # The greeting still comes.
         async with asyncio.timeout(PATIENCE_SECONDS):
             while orjson.loads((await ws.receive()).data)["type"] != "audio":
                 pass
@@ -197,7 +197,9 @@ async def test_what_is_not_understood_costs_nothing_but_itself(service: Service,
     ids=["plain http", "post", "tls", "long header", "many headers", "newlines"],
 )
 @pytest.mark.asyncio(loop_scope="module")
-async def test_what_is_no_websocket_is_turned_away(service: Service, neighbour: SimulatedCall, raw: bytes) -> None:
+async def test_request_other_than_a_websocket_is_refused(
+    service: Service, neighbour: SimulatedCall, raw: bytes
+) -> None:
     host, port = service.url.removeprefix("ws://").rstrip("/").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(raw)
@@ -217,7 +219,7 @@ HANDSHAKE = (
 
 
 async def _trickle(service: Service, data: bytes, until: int, interval_seconds: float) -> tuple[float, bytes]:
-    """Send so many bytes one by one, then the rest; returns how long the connection was held, and what came."""
+    """Send bytes one by one, then the rest; return the time until the end of the connection, and the answer."""
     host, port = service.url.removeprefix("ws://").rstrip("/").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     began = time.monotonic()
@@ -240,22 +242,20 @@ async def _trickle(service: Service, data: bytes, until: int, interval_seconds: 
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_however_slow_a_connection_is_it_says_init_within_ten_seconds(
-    service: Service, neighbour: SimulatedCall
-) -> None:
+async def test_slow_connection_without_init_ends_after_10_s(service: Service, neighbour: SimulatedCall) -> None:
     (answers, close_code), *slow = await asyncio.gather(
         _send(service.url, []),
         _trickle(service, b"", 0, 0),
-        # Byte by byte, without end; the first ones of either protocol too.
+        # Endless single bytes, including the first bytes of either protocol.
         _trickle(service, HANDSHAKE, len(HANDSHAKE) - 1, 0.4),
         _trickle(service, b"POST", 4, 3.0),
-        # A handshake that takes 6 s leaves 4 s for `init`, and one byte of it is none.
+        # A handshake of 6 s leaves 4 s for `init`, and one byte is not an `init`.
         _trickle(service, HANDSHAKE + b"\x81", 60, 0.1),
     )
     assert "init" in answers[0]["message"]
     assert close_code == 1008
     for seconds, _ in slow:
-        # The bound of 10 s, a second to read why, and what a busy machine takes.
+        # The limit of 10 s, a second to read the reason, and the delays of a busy machine.
         assert 9 < seconds < 14
     handshaken = [answer for _, answer in slow if answer]
     assert [answer[:13] for answer in handshaken] == [b"HTTP/1.1 101 "]
@@ -265,7 +265,7 @@ async def test_however_slow_a_connection_is_it_says_init_within_ten_seconds(
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_core_that_dies_without_a_word_frees_its_call(service: Service, neighbour: SimulatedCall) -> None:
+async def test_reset_by_the_core_ends_its_call(service: Service, neighbour: SimulatedCall) -> None:
     call = await place_call(service.url, uuid="dropped")
     await call.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
     await call.drop()
@@ -278,7 +278,7 @@ async def test_a_core_that_dies_without_a_word_frees_its_call(service: Service, 
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_core_that_reads_nothing_costs_bounded_memory_and_only_its_own_call(
+async def test_stalled_core_costs_bounded_memory_and_only_its_call(
     service: Service, neighbour: SimulatedCall
 ) -> None:
     host, port = service.url.removeprefix("ws://").rstrip("/").split(":")

@@ -1,4 +1,4 @@
-"""The model is told what the caller really heard, and AVR Core's users read the same."""
+"""After a barge-in the model and AVR Core's users get exactly the words that the caller heard."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.scenarios.processes import BRIEF, PATIENCE_SECONDS, Cluster
 from tests.scenarios.tones import tone
 
 WORD_MS = 400
-# The playout clock starts when a frame is handed over, the caller's when it has come, and an interruption takes
-# its way back. A word is what the two may differ by.
+# The playout clock starts when a frame is sent, the caller's clock when the frame arrives, and an interruption
+# takes time, too. So the two may differ by one word.
 TOLERANCE_MS = WORD_MS
 SPEECH = tone(700, 0.8)
 
@@ -40,13 +40,13 @@ async def _agent_has_spoken(call: SimulatedCall, times: int) -> None:
     )
 
 
-async def test_an_interrupted_reply_is_remembered_as_far_as_it_was_heard(real_redis_url: str) -> None:
+async def test_interrupted_reply_is_truncated_to_what_was_heard(real_redis_url: str) -> None:
     settings = SimulatorSettings(greeting_words=20)  # 8 s, sent in less than 2
     async with RealtimeSimulator(settings) as simulator, Cluster(real_redis_url, simulator.url) as cluster:
         await cluster.start(workers=1)
         call = await place_call(await cluster.url())
         session = await simulator.wait_for_session()
-        # All of the greeting was sent before the caller interrupts: nothing is left that could be cancelled.
+        # The whole greeting was sent before the caller interrupts, so there is no response to cancel.
         await session.wait_for(lambda s: s.responses and s.responses[0].status == "completed")
         await _plays(call, 2600)
         await call.say(SPEECH)
@@ -65,7 +65,7 @@ async def test_an_interrupted_reply_is_remembered_as_far_as_it_was_heard(real_re
         )
         said = call.transcripts[0]
         assert said.role == "agent"
-        # To within a word: the words whose sound fits what was heard, cut back to whole ones.
+        # Within one word: the complete words whose audio was heard.
         words = len(said.text.split())
         assert greeting.said[:words] == said.text.split()
         assert abs(words - heard_ms / WORD_MS) <= 1.5
@@ -73,8 +73,8 @@ async def test_an_interrupted_reply_is_remembered_as_far_as_it_was_heard(real_re
         await call.hang_up()
 
 
-async def test_a_reply_that_is_interrupted_while_it_is_generated_leaves_no_late_audio(real_redis_url: str) -> None:
-    settings = SimulatorSettings(greeting_words=30, speed=1.5)  # generated while it plays
+async def test_interrupted_response_leaves_no_late_audio(real_redis_url: str) -> None:
+    settings = SimulatorSettings(greeting_words=30, speed=1.5)  # the response is generated while its audio plays
     async with RealtimeSimulator(settings) as simulator, Cluster(real_redis_url, simulator.url) as cluster:
         await cluster.start(workers=1)
         call = await place_call(await cluster.url())
@@ -88,7 +88,7 @@ async def test_a_reply_that_is_interrupted_while_it_is_generated_leaves_no_late_
         interruption = call.interruptions[0]
         heard_ms = (interruption.received_samples - interruption.dropped_samples) / 8
         assert abs(truncated["audio_end_ms"] - heard_ms) < TOLERANCE_MS
-        # The next audio is the next response, whole and alone: nothing of the cancelled one came behind the
+        # The next audio is exactly the next response: no audio of the cancelled one came after the
         # interruption. Silence fills up its last frame behind the resampler's tail of 30 samples.
         await session.wait_for(lambda s: len(s.responses) == 2 and s.responses[1].status == "completed")
         samples = len(_assistant_items(session)[1].said) * WORD_MS * 8 + 30
@@ -99,7 +99,7 @@ async def test_a_reply_that_is_interrupted_while_it_is_generated_leaves_no_late_
         await call.hang_up()
 
 
-async def test_a_reply_of_which_nothing_was_heard_is_not_part_of_the_conversation(real_redis_url: str) -> None:
+async def test_unheard_reply_is_deleted_from_the_conversation(real_redis_url: str) -> None:
     # The caller speaks first, so that the greeting is cancelled before or at its first sound.
     settings = SimulatorSettings(first_audio_seconds=0.5)
     async with RealtimeSimulator(settings) as simulator, Cluster(real_redis_url, simulator.url) as cluster:
@@ -118,8 +118,8 @@ async def test_a_reply_of_which_nothing_was_heard_is_not_part_of_the_conversatio
         await call.hang_up()
 
 
-async def test_transcripts_come_once_per_item_in_conversation_order(real_redis_url: str) -> None:
-    # Transcription takes longer than the answer: texts come out of order and are put in order.
+async def test_each_item_gives_one_transcript_in_conversation_order(real_redis_url: str) -> None:
+    # Transcription takes longer than the answer, so texts come out of order and are sorted.
     settings = replace(BRIEF, transcription_delay_seconds=1.5)
     async with RealtimeSimulator(settings) as simulator, Cluster(real_redis_url, simulator.url) as cluster:
         await cluster.start(workers=1)
@@ -136,7 +136,7 @@ async def test_transcripts_come_once_per_item_in_conversation_order(real_redis_u
         await call.hang_up()
 
 
-async def test_an_interruption_is_sent_only_if_there_is_something_to_interrupt(real_redis_url: str) -> None:
+async def test_interruption_is_sent_only_while_audio_plays(real_redis_url: str) -> None:
     settings = BRIEF
     async with RealtimeSimulator(settings) as simulator, Cluster(real_redis_url, simulator.url) as cluster:
         await cluster.start(workers=1)

@@ -43,7 +43,7 @@ async def _talk(call: SimulatedCall, number: int) -> None:
     await call.wait_for(lambda c: len(c.received_pcm) >= wanted, timeout_seconds=PATIENCE_SECONDS)
 
 
-async def test_twenty_calls_spread_over_four_workers_and_each_hears_its_own_reply_intact(redis_url: str) -> None:
+async def test_20_calls_on_4_workers_each_hear_their_own_reply(redis_url: str) -> None:
     settings = SimulatorSettings(voice=Voice.TONE, echo=True, words=4, greeting_words=1)
     async with (
         RealtimeSimulator(settings) as simulator,
@@ -58,7 +58,7 @@ async def test_twenty_calls_spread_over_four_workers_and_each_hears_its_own_repl
         )
         await asyncio.gather(*(_talk(call, number) for number, call in enumerate(calls)))
 
-        # Each worker has its share, and either dispatcher tells the same of all calls.
+        # Each worker has its share, and both dispatchers list the same calls.
         for number in (0, 1):
             async with http.get(f"{await cluster.admin_url(number)}/calls") as response:
                 listed = await response.json()
@@ -78,7 +78,7 @@ async def test_twenty_calls_spread_over_four_workers_and_each_hears_its_own_repl
             assert abs(loudest(middle) - _frequency(number)) < 2
             assert signal_to_noise_db(middle) >= 60
 
-        # And the model heard each caller intact, from the first frame on.
+        # The model received each caller's audio intact, from the first frame on.
         for session in simulator.sessions:
             heard = session.received_audio
             begin = next(n for n in range(0, len(heard), 960) if any(heard[n : n + 960]))
@@ -99,12 +99,12 @@ async def test_twenty_calls_spread_over_four_workers_and_each_hears_its_own_repl
         assert not [key async for key in client.scan_iter("*")]
 
 
-async def test_the_newer_of_two_connections_with_one_uuid_wins(
+async def test_newer_connection_of_a_uuid_replaces_the_older(
     real_redis_url: str, simulator: RealtimeSimulator
 ) -> None:
     async with Cluster(real_redis_url, simulator.url) as cluster:
         await cluster.start(workers=2, dispatchers=2)
-        for first, second in ((0, 0), (0, 1)):  # at the same dispatcher, and at another one
+        for first, second in ((0, 0), (0, 1)):  # at the same dispatcher, and at another dispatcher
             older = await place_call(await cluster.url(first), uuid=f"same-{second}")
             await older.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
             newer = await place_call(await cluster.url(second), uuid=f"same-{second}")
@@ -116,7 +116,7 @@ async def test_the_newer_of_two_connections_with_one_uuid_wins(
             await eventually(lambda: not simulator.sessions, PATIENCE_SECONDS)
 
 
-async def test_calls_over_capacity_are_refused_at_once_and_the_others_go_on(
+async def test_calls_over_capacity_are_refused_and_others_continue(
     real_redis_url: str, simulator: RealtimeSimulator
 ) -> None:
     async with Cluster(real_redis_url, simulator.url, WORKER_MAX_CALLS=2, FALLBACK_WAV="none") as cluster:
@@ -130,7 +130,7 @@ async def test_calls_over_capacity_are_refused_at_once_and_the_others_go_on(
         assert extra.close_code == 1013
         assert "no capacity" in extra.errors[0].message
         assert not any(call.closed.is_set() for call in calls)
-        # A place that is given up can be taken.
+        # The place of an ended call can be used again.
         await calls[0].hang_up()
         await eventually(lambda: len(simulator.sessions) == 3, PATIENCE_SECONDS)
         again = await place_call(url)
@@ -148,7 +148,7 @@ async def test_a_worker_on_an_ipv6_address_is_found(real_redis_url: str) -> None
         RealtimeSimulator(BRIEF) as simulator,
         Cluster(real_redis_url, simulator.url, WORKER_ADDRESS="::1") as cluster,
     ):
-        # Up to a link between the two.
+        # Start as far as the link between the two.
         await cluster.start(workers=1)
         line = await cluster.workers[0].line("worker listening")
         assert line["address"].startswith("[::1]:")

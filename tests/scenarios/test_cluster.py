@@ -1,7 +1,7 @@
-"""A cluster on one machine, as an operator runs it, while people talk and its processes come and go.
+"""A cluster on one machine, whose processes are started and ended while callers talk.
 
-haproxy with the file that we ship, two dispatchers, workers on addresses of their own as if on three hosts, a real
-Redis.
+The cluster has haproxy with the shipped file, two dispatchers, workers on separate loopback addresses as if on
+three hosts, and a real Redis.
 """
 
 from __future__ import annotations
@@ -39,41 +39,41 @@ SPEECH = tone(700, 0.6)
 
 @pytest.fixture
 async def simulator() -> AsyncIterator[RealtimeSimulator]:
-    """A Realtime API that is brief."""
+    """Run a simulated Realtime API with short replies."""
     async with RealtimeSimulator(BRIEF) as simulator:
         yield simulator
 
 
 @pytest.fixture
 async def cluster(real_redis_url: str, simulator: RealtimeSimulator) -> AsyncIterator[Cluster]:
-    """Two dispatchers, and a worker on each host."""
+    """Run two dispatchers, and a worker on each host."""
     needed_program("haproxy")
     async with Cluster(
         real_redis_url, simulator.url, WORKER_MAX_CALLS=CAPACITY, DRAIN_SECONDS=DRAIN_SECONDS
     ) as cluster:
         await asyncio.gather(*(cluster.add_worker(WORKER_ADDRESS=host) for host in HOSTS))
-        # A dispatcher's drain lasts as long as its calls.
+        # A dispatcher's drain lasts until its calls have ended.
         await asyncio.gather(*(add_dispatcher(cluster) for _ in range(2)))
         yield cluster
 
 
 async def add_dispatcher(cluster: Cluster) -> ServiceProcess:
-    """One more."""
+    """Start another dispatcher."""
     return await cluster.add_dispatcher(DRAIN_SECONDS=3600)
 
 
 async def addresses(*dispatchers: ServiceProcess) -> list[tuple[int, int]]:
-    """PORT and ADMIN_PORT of each."""
+    """Return PORT and ADMIN_PORT of each dispatcher."""
     lines = [await dispatcher.line("dispatcher listening") for dispatcher in dispatchers]
     return [(line["port"], line["admin_port"]) for line in lines]
 
 
 class Conversation:
-    """A caller who talks without an end, and gets an answer each time.
+    """A caller who talks turn after turn, and gets an answer to each.
 
     Attributes:
         call: the call.
-        turns: what was answered so far.
+        turns: the answered turns so far.
     """
 
     def __init__(self, call: SimulatedCall) -> None:
@@ -85,23 +85,23 @@ class Conversation:
         self._task = asyncio.create_task(self._talk())
 
     async def goes_on(self, turns: int = 2) -> None:
-        """Wait for so many more answers: the first may have been under way."""
+        """Wait for this many further answers. The first of these may have begun already."""
         wanted = self.turns + turns
         await eventually(lambda: self.turns >= wanted or self._task.done(), PATIENCE_SECONDS)
         assert self.turns >= wanted, await self._failure()
 
     async def pause(self) -> None:
-        """Say nothing more after this turn, until `resume`."""
+        """Stop talking after this turn, until `resume`."""
         self._may_talk.clear()
         await eventually(lambda: self._rests.is_set() or self._task.done(), PATIENCE_SECONDS)
         assert self._rests.is_set(), await self._failure()
 
     def resume(self) -> None:
-        """Talk again."""
+        """Continue to talk."""
         self._may_talk.set()
 
     async def hang_up(self) -> None:
-        """Whoever speaks."""
+        """Hang up, even while somebody speaks."""
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
@@ -131,8 +131,8 @@ class Conversation:
 
 
 async def begin(url: str, count: int) -> list[Conversation]:
-    """So many conversations, of which each has been greeted."""
-    # One after the other, as calls come in.
+    """Begin this many conversations, and wait for their greetings."""
+    # One after the other, like real calls.
     calls = [await place_call(url, reconnect_seconds=PATIENCE_SECONDS) for _ in range(count)]
     await asyncio.gather(
         *(call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS) for call in calls)
@@ -141,29 +141,29 @@ async def begin(url: str, count: int) -> list[Conversation]:
 
 
 async def all_go_on(conversations: Sequence[Conversation]) -> None:
-    """Nobody is left without an answer."""
+    """Check that every caller still gets answers."""
     await asyncio.gather(*(conversation.goes_on() for conversation in conversations))
 
 
 async def hang_up(conversations: Sequence[Conversation]) -> None:
-    """All of them."""
+    """Hang up all conversations."""
     await asyncio.gather(*(conversation.hang_up() for conversation in conversations))
 
 
 async def get(port: int, path: str) -> Any:
-    """What an admin port answers."""
+    """Return the answer of an admin port."""
     async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}{path}") as response:
         return await (response.json() if path != "/metrics" else response.text())
 
 
 async def admin_port(process: ServiceProcess) -> int:
-    """Of a dispatcher or a worker."""
+    """Return the admin port of a dispatcher or a worker."""
     port: int = (await process.line(f"{process.name} listening"))["admin_port"]
     return port
 
 
 async def metric(process: ServiceProcess, name: str, **labels: str) -> float:
-    """The sum of a metric's series with these labels, as the process exports it."""
+    """Return the sum of a metric's series with these labels."""
     text = await get(await admin_port(process), "/metrics")
     return sum(
         sample.value
@@ -175,12 +175,12 @@ async def metric(process: ServiceProcess, name: str, **labels: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """The cluster as it shows itself.
+    """The state that the cluster reports.
 
     Attributes:
-        calls: by uuid: its worker and how many have held it.
-        by_worker: how many calls each worker that lives has.
-        by_dispatcher: how many calls each dispatcher has.
+        calls: the worker and the number of pins of each call, by uuid.
+        by_worker: the number of calls of each live worker.
+        by_dispatcher: the number of calls of each dispatcher.
     """
 
     calls: dict[str, tuple[str, int]]
@@ -189,7 +189,7 @@ class Picture:
 
 
 async def picture(cluster: Cluster, conversations: Sequence[Conversation]) -> Picture:
-    """Wait until `/calls`, `/workers` and metrics, of any process, say the same, and these calls are live."""
+    """Wait until `/calls`, `/workers` and the metrics of all processes agree, and these calls are live."""
     wanted = {conversation.call.uuid for conversation in conversations}
     found: list[Picture] = []
 
@@ -219,7 +219,7 @@ async def picture(cluster: Cluster, conversations: Sequence[Conversation]) -> Pi
 
 
 async def ended(cluster: Cluster, redis_url: str, simulator: RealtimeSimulator, completed: int) -> None:
-    """All calls are over, and counted; nothing of them is left."""
+    """Check that all calls have ended, are counted, and left nothing behind."""
     nothing = await picture(cluster, [])
     assert not +nothing.by_worker
     living = [each for each in cluster.dispatchers if each.returncode is None]
@@ -230,7 +230,7 @@ async def ended(cluster: Cluster, redis_url: str, simulator: RealtimeSimulator, 
         assert [key async for key in client.scan_iter(f"{KEY_PREFIX}call:*")] == []
 
 
-def test_haproxy_takes_the_file_that_operators_are_given() -> None:
+def test_haproxy_accepts_the_operators_file() -> None:
     checked = subprocess.run(
         [needed_program("haproxy"), "-c", "-f", CONFIGURATION], capture_output=True, text=True, check=False
     )
@@ -238,7 +238,7 @@ def test_haproxy_takes_the_file_that_operators_are_given() -> None:
     assert "WARNING" not in checked.stderr
 
 
-async def test_workers_come_and_go_while_people_talk(
+async def test_workers_are_added_and_drained_during_calls(
     real_redis_url: str, simulator: RealtimeSimulator, cluster: Cluster
 ) -> None:
     async with HaProxy(await addresses(*cluster.dispatchers)) as haproxy:
@@ -249,13 +249,13 @@ async def test_workers_come_and_go_while_people_talk(
         rows = await get(await admin_port(cluster.dispatchers[0]), "/workers")
         assert {row["address"].split(":")[0] for row in rows} == {*HOSTS}
 
-        # One more worker: the next calls are its.
+        # Another worker starts, and gets the next calls.
         added = await worker_id(await cluster.add_worker(WORKER_ADDRESS=ANOTHER_HOST))
         conversations += await begin(haproxy.url, 2)
         grown = await picture(cluster, conversations)
         assert grown.by_worker[added] == 2
 
-        # Two fewer: their calls go on elsewhere, under talk.
+        # Two workers stop, and their calls move to others while callers talk.
         leaving = {await worker_id(worker): worker for worker in cluster.workers[:2]}
         for worker in leaving.values():
             worker.signal(signal.SIGTERM)
@@ -264,7 +264,7 @@ async def test_workers_come_and_go_while_people_talk(
         moved = [uuid for uuid, (worker, _) in grown.calls.items() if worker in leaving]
         assert len(moved) == 4
         assert not leaving.keys() & shrunk.by_worker.keys()
-        # Once for those that had to move, or again, where the first to be chosen left, too.
+        # Each moved call moved once, or twice if its first target stopped, too.
         assert all(shrunk.calls[uuid][1] in (2, 3) for uuid in moved)
         assert all(shrunk.calls[uuid] == held for uuid, held in grown.calls.items() if uuid not in moved)
         repins = sum(pins - 1 for _, pins in shrunk.calls.values())
@@ -278,14 +278,15 @@ async def test_workers_come_and_go_while_people_talk(
         await ended(cluster, real_redis_url, simulator, completed=8)
 
 
-async def test_a_dispatcher_is_replaced_while_people_talk_and_another_one_is_killed(
+async def test_dispatchers_are_replaced_and_killed_during_calls(
     real_redis_url: str, simulator: RealtimeSimulator, cluster: Cluster
 ) -> None:
     old, killed = cluster.dispatchers
     async with HaProxy(await addresses(old, killed)) as haproxy:
         conversations = await begin(haproxy.url, 4)
 
-        # The new one first. haproxy's process of before keeps its calls; the one after spreads new calls over all.
+        # The new dispatcher starts first. haproxy's earlier process keeps its calls, and its new process spreads
+        # new calls.
         new = await add_dispatcher(cluster)
         await haproxy.reload(await addresses(old, killed, new))
         conversations += await begin(haproxy.url, 3)
@@ -293,7 +294,8 @@ async def test_a_dispatcher_is_replaced_while_people_talk_and_another_one_is_kil
         name_of_old = (await old.line("dispatcher listening"))["dispatcher"]
         assert before.by_dispatcher[name_of_old] == 3
 
-        # Then the old one is told to end: it gets no call any more, and keeps those that it has, checked or not.
+        # Then the old dispatcher is told to stop. It gets no new calls, and keeps its calls although its check
+        # fails.
         old.signal(signal.SIGTERM)
         await old.line("draining", calls=3)
         conversations += await begin(haproxy.url, 2)
@@ -305,21 +307,21 @@ async def test_a_dispatcher_is_replaced_while_people_talk_and_another_one_is_kil
         assert after.by_dispatcher[name_of_old] == 3
         assert {uuid: after.calls[uuid] for uuid in before.calls} == before.calls
 
-        # It ends by itself behind the last of its calls.
+        # The old dispatcher ends after its last call.
         listed = await get(await admin_port(new), "/calls")
         on_old = {call["uuid"] for call in listed if call["dispatcher"] == name_of_old}
         leaving = [each for each in conversations if each.call.uuid in on_old]
         await hang_up(leaving)
         assert await old.ended() == 0
 
-        # Callers of one that dies come back through haproxy, to the same session. In a pause: what is on its way
-        # to a caller in that very moment dies with the dispatcher.
+        # Callers of a killed dispatcher return through haproxy to the same session. They pause, because audio on
+        # its way to a caller at that moment is lost with the dispatcher.
         staying = [each for each in conversations if each not in leaving]
         await asyncio.gather(*(each.pause() for each in staying))
         sessions = simulator.opened
         killed.signal(signal.SIGKILL)
         await killed.ended()
-        # A new caller, sent to the dead one or not, notices nothing.
+        # A new caller is served even if haproxy tries the killed dispatcher first.
         newcomers = await begin(haproxy.url, 2)
         name_of_killed = (await killed.line("dispatcher listening"))["dispatcher"]
         lost = after.by_dispatcher[name_of_killed]
@@ -339,5 +341,5 @@ async def test_a_dispatcher_is_replaced_while_people_talk_and_another_one_is_kil
         assert await metric(new, "recovery_seconds_count") == 0
 
         await hang_up([*staying, *newcomers])
-        # What the others had completed went with them: Prometheus has it.
+        # The counts of ended processes are gone from their metrics; Prometheus would have kept them.
         await ended(cluster, real_redis_url, simulator, completed=8)

@@ -1,4 +1,4 @@
-"""Dispatchers and workers that do not have the same CLUSTER_TOKEN: what both of them say, and what goes on."""
+"""Dispatchers and workers with different values of CLUSTER_TOKEN: both log advice and keep trying."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TOKEN = "the-token-of-the-cluster"
 ADVICE = "set the same on both"
 
 
-async def test_a_worker_with_another_token_is_left_out_and_both_sides_say_what_to_do(
+async def test_worker_with_another_token_is_refused_with_advice(
     real_redis_url: str, simulator: RealtimeSimulator
 ) -> None:
     async with (
@@ -24,7 +24,7 @@ async def test_a_worker_with_another_token_is_left_out_and_both_sides_say_what_t
         dispatcher = await ServiceProcess.start("dispatcher", **cluster.settings)
         cluster.dispatchers.append(dispatcher)
 
-        # Each side of each link names the variable, and what to do.
+        # Each side of each link logs the variable and advice.
         for worker in (other, none):
             await dispatcher.line("link not up")
             line = await worker.line("link refused")
@@ -37,20 +37,20 @@ async def test_a_worker_with_another_token_is_left_out_and_both_sides_say_what_t
         assert any(reason.startswith(f"worker {name} ") for name in ids for reason in told)
         assert all(ADVICE in reason for reason in told)
 
-        # Nobody can take a call; and that is no reason to end.
+        # No worker can take a call, but the dispatcher does not end.
         admin = await cluster.admin_url()
         async with http.get(f"{admin}/readyz") as response:
             assert response.status == 503
         assert [process.returncode for process in (dispatcher, other, none)] == [None] * 3
 
-        # The right one is found.
+        # A worker with the right token is found.
         right = await cluster.add_worker()
         await dispatcher.line("link up", worker=await worker_id(right))
         call = await place_call(await cluster.url())
         await call.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
         await call.hang_up()
 
-        # Those that are refused are asked less and less often: 0.1, 0.2, 0.4 s, ... and not each 0.1 s.
+        # The dispatcher retries refused workers with a back-off: 0.1, 0.2, 0.4 s, ... instead of every 0.1 s.
         for worker in (other, none):
             assert len(worker.events("link refused")) < 12
         assert TOKEN not in cluster.logs

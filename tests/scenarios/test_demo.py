@@ -1,4 +1,4 @@
-"""`make demo`, as a newcomer runs it."""
+"""The command `make demo`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way out and the filler, through real processes."""
+"""The announcement and transfer of calls that cannot continue, and the filler, through real processes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ BUILTIN = Path(dispatcher.__file__).parent / "call" / "recordings" / "fallback.w
 
 @pytest.fixture
 def sentence(tmp_path: Path) -> Path:
-    """A recording of half a second; its last frame is not whole."""
+    """Return a recording of half a second, whose last frame is incomplete."""
     path = tmp_path / "sorry.wav"
     write_wav(path, tone(500, 0.51) + bytes(100))
     return path
 
 
 def whole(path: Path) -> bytes:
-    """A recording as AVR Core gets it: whole frames."""
+    """Return a recording in whole frames, as AVR Core gets it."""
     pcm = read_wav(path)
     return pcm + bytes(-len(pcm) % 320)
 
@@ -44,7 +44,7 @@ def _refusing() -> RealtimeSimulator:
     return RealtimeSimulator(SimulatorSettings(api_key="another"))
 
 
-async def test_a_bad_key_plays_the_apology_then_closes_with_the_cause(real_redis_url: str) -> None:
+async def test_refused_key_plays_the_apology_then_closes(real_redis_url: str) -> None:
     async with _refusing() as simulator, Cluster(real_redis_url, simulator.url) as cluster:
         await cluster.start(workers=1)
         call = await place_call(await cluster.url())
@@ -52,7 +52,7 @@ async def test_a_bad_key_plays_the_apology_then_closes_with_the_cause(real_redis
         assert code == 1011
         assert "OPENAI_API_KEY" in message
         assert call.received_pcm == whole(BUILTIN)
-        # Heard to its end, before the line closed.
+        # The caller heard the whole announcement before the connection closed.
         assert call.report().heard_seconds == pytest.approx(len(whole(BUILTIN)) / 16_000)
         line = await cluster.dispatchers[0].line("call could not go on")
         assert (line["uuid"], line["outcome"]) == (call.uuid, "ended")
@@ -98,7 +98,7 @@ async def test_a_failed_call_is_transferred_once_for_each_caller(real_redis_url:
         assert first.received_pcm == whole(sentence)
         (asked,) = ami.requests
         assert (asked.action, asked.uuid, asked.exten, asked.context) == ("transfer", first.uuid, "600", "people")
-        # The extension led back here, by another dispatcher.
+        # The extension leads back to this service, at another dispatcher.
         again = await place_call(await cluster.url(1), metadata={"from": "+390612345678"})
         code, (message,) = await _closed(again)
         assert code == 1011
@@ -113,7 +113,7 @@ async def test_a_failed_call_is_transferred_once_for_each_caller(real_redis_url:
         assert "390612345678" not in cluster.logs
 
 
-async def test_an_api_that_stays_away_is_followed_by_the_sentence(
+async def test_sentence_is_played_when_the_api_stays_unavailable(
     real_redis_url: str, simulator: RealtimeSimulator, sentence: Path
 ) -> None:
     async with Cluster(real_redis_url, simulator.url, UPSTREAM_RETRY_SECONDS=1, FALLBACK_WAV=sentence) as cluster:

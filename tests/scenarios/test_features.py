@@ -1,4 +1,4 @@
-"""What callers and operators do with a call, through the real processes and a small avr-ami over HTTP."""
+"""The features for callers and operators, through the real processes and a small avr-ami over HTTP."""
 
 from __future__ import annotations
 
@@ -45,9 +45,7 @@ async def _agent_has_spoken(call: SimulatedCall, times: int) -> None:
     )
 
 
-async def test_a_conversation_with_a_tool_keys_an_interruption_and_a_transfer(
-    real_redis_url: str, tmp_path: Path
-) -> None:
+async def test_conversation_with_tool_keys_barge_in_and_transfer(real_redis_url: str, tmp_path: Path) -> None:
     (tmp_path / "hours.py").write_text(HOURS_TOOL)
     (tmp_path / "broken.py").write_text("raise RuntimeError('not this one')\n")
     instructions = _directive(
@@ -74,7 +72,7 @@ async def test_a_conversation_with_a_tool_keys_an_interruption_and_a_transfer(
         session = await simulator.wait_for_session()
         await _agent_has_spoken(call, 1)
 
-        # 1. A question that takes a tool.
+        # 1. A question that needs a tool.
         await call.say(SPEECH)
         await session.wait_for(lambda s: any(i.type == "function_call_output" for i in s.items))
         output = next(item for item in session.items if item.type == "function_call_output")
@@ -96,7 +94,7 @@ async def test_a_conversation_with_a_tool_keys_an_interruption_and_a_transfer(
             lambda s: any("1 2" in i.text or "12" in i.text for i in s.items if i.role == "user")
         )
 
-        # 4. The transfer, when its last words have been heard.
+        # 4. The transfer, after the caller has heard the agent's last words.
         await asyncio.wait_for(ami.wait_for(lambda double: double.requests), PATIENCE_SECONDS)
         (request,) = ami.requests
         assert (request.action, request.uuid, request.exten) == ("transfer", call.uuid, "600")
@@ -126,7 +124,7 @@ async def test_a_hang_up_waits_for_the_last_words(real_redis_url: str) -> None:
         await call.say(SPEECH)
         await asyncio.wait_for(ami.wait_for(lambda double: double.requests), PATIENCE_SECONDS)
         assert (ami.requests[0].action, ami.requests[0].uuid) == ("hangup", call.uuid)
-        # A core that does not close by itself is closed.
+        # The service closes the connection of a core that does not close it.
         await asyncio.wait_for(call.closed.wait(), PATIENCE_SECONDS)
         assert call.close_code == 1000
         assert not call.errors
@@ -189,7 +187,7 @@ async def test_the_older_protocol_on_the_same_port(real_redis_url: str) -> None:
         answered = asyncio.Event()
 
         async def body() -> Any:
-            """Speech, and then silence, in chunks that do not care for frames, until the agent has answered."""
+            """Yield speech and then silence, in chunks other than frames, until the agent has answered."""
             sound = bytes(16_000) + SPEECH
             for start in range(0, len(sound), 333):
                 yield sound[start : start + 333]
@@ -228,7 +226,7 @@ async def test_the_older_protocol_on_the_same_port(real_redis_url: str) -> None:
     ],
     ids=lambda settings: " ".join(f"{name}={value}" for name, value in settings.items()),
 )
-async def test_a_call_with(real_redis_url: str, settings: dict[str, str]) -> None:
+async def test_call_with_settings_of_the_session(real_redis_url: str, settings: dict[str, str]) -> None:
     async with (
         RealtimeSimulator(BRIEF) as simulator,
         Cluster(real_redis_url, simulator.url, **settings) as cluster,
@@ -238,14 +236,14 @@ async def test_a_call_with(real_redis_url: str, settings: dict[str, str]) -> Non
         await _agent_has_spoken(call, 1)
         if "OPENAI_WELCOME_MESSAGE" in settings:
             assert call.transcripts[0].text == settings["OPENAI_WELCOME_MESSAGE"]
-        # A tone is no voice to a detector of voices.
+        # A recorded voice, because turn detection may ignore a tone.
         recorded = read_wav(RECORDED)[: 16_000 * 3]
         await call.say(recorded)
         await _agent_has_spoken(call, 2)
         await call.hang_up()
 
 
-async def test_a_call_in_the_beta_dialect_of_a_service_that_still_speaks_it(real_redis_url: str) -> None:
+async def test_call_in_the_beta_dialect(real_redis_url: str) -> None:
     settings = replace(BRIEF, dialect=DialectName.BETA)
     async with (
         RealtimeSimulator(settings) as simulator,
@@ -262,7 +260,7 @@ async def test_a_call_in_the_beta_dialect_of_a_service_that_still_speaks_it(real
         await call.hang_up()
 
 
-async def test_instructions_of_a_web_service_make_one_deployment_serve_many(real_redis_url: str) -> None:
+async def test_instructions_service_gives_each_call_its_own_agent(real_redis_url: str) -> None:
     asked: list[tuple[str | None, dict[str, str]]] = []
 
     async def answer(request: aiohttp.web.Request) -> aiohttp.web.Response:

@@ -1,4 +1,4 @@
-"""Hung dispatchers, broken links and processes that are lost together: what a caller notices of them."""
+"""The effects of stalled dispatchers, broken links and processes lost together on a caller."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def _link_port(worker: ServiceProcess) -> int:
 
 
 async def _hang(dispatcher: ServiceProcess, worker: ServiceProcess) -> None:
-    """Stop a dispatcher until its worker has found that the link is dead."""
+    """Stop a dispatcher until its worker has detected that the link is dead."""
     lost = len(worker.events("link lost"))
     dispatcher.signal(signal.SIGSTOP)
     await eventually(lambda: len(worker.events("link lost")) > lost, PATIENCE_SECONDS)
@@ -93,7 +93,7 @@ def _greetings(call: SimulatedCall) -> int:
     return sum(each.text.startswith("greeting") for each in call.transcripts)
 
 
-async def test_call_that_nobody_knows_any_more_begins_anew(simulator: RealtimeSimulator) -> None:
+async def test_call_lost_by_all_processes_begins_anew(simulator: RealtimeSimulator) -> None:
     executable = find_redis_server()
     if executable is None:
         pytest.skip("there is no redis-server")
@@ -103,7 +103,7 @@ async def test_call_that_nobody_knows_any_more_begins_anew(simulator: RealtimeSi
             await cluster.start(workers=2, dispatchers=2)
             call = await place_where_it_can_come_back(cluster)
             worker, dispatcher = await process_of(cluster, call), cluster.dispatchers[0]
-            # It loses its data, and is away while both die.
+            # Redis loses its data, and is unavailable while both die.
             server.kill()
             await cluster.dispatchers[1].line("redis is away")
             for process in (worker, dispatcher):

@@ -1,4 +1,4 @@
-"""A run with every secret set and recognisable things said; then all that was written is searched for them."""
+"""Set every secret, say recognisable words, and then search all output of the run for both."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SECRETS = {
     "OPENAI_URL_INSTRUCTIONS": "the-secret-of-the-tenants-service",
     "OPENAI_MCP_SERVERS": "the-authorization-of-a-server-0123",
 }
-"""By where they are set, or come from."""
+"""The secrets, by their setting or origin."""
 
 SAID = {
     "the caller's speech": "marzipan",
@@ -48,7 +48,7 @@ SAID = {
     "instructions": "zeppelin",
     "bad input": "labyrinth",
 }
-"""By who says it."""
+"""The recognisable words, by speaker."""
 
 TOOL = """
 name = "look_up"
@@ -64,7 +64,7 @@ async def handler(uuid, args, metadata):
 
 
 def in_any_form(secret: str) -> set[str]:
-    """A secret, and what it looks like on its way through URLs, headers and JSON."""
+    """Return a secret in plain form, and in its forms in URLs, headers and JSON."""
     return {secret, quote(secret), base64.b64encode(secret.encode()).decode(), secret.encode().hex()}
 
 
@@ -78,7 +78,7 @@ def said_in(written: str) -> list[str]:
 
 @contextlib.asynccontextmanager
 async def tenants() -> AsyncIterator[tuple[str, list[str]]]:
-    """The web service of OPENAI_URL_INSTRUCTIONS: its URL, and all that it was asked."""
+    """Run the web service of OPENAI_URL_INSTRUCTIONS; yield its URL and all its requests."""
     asked: list[str] = []
 
     async def answer(request: aiohttp.web.Request) -> aiohttp.web.Response:
@@ -97,7 +97,7 @@ async def tenants() -> AsyncIterator[tuple[str, list[str]]]:
 
 
 class Written:
-    """All that a run leaves anywhere, by where."""
+    """All output of a run, by its place."""
 
     def __init__(self, redis_url: str) -> None:
         self.texts: dict[str, str] = {}
@@ -107,7 +107,7 @@ class Written:
         self.texts[where] = self.texts.get(where, "") + f"{text}\n"
 
     def redis(self) -> str:
-        """Every key and value of this moment."""
+        """Return every key and value that Redis has at the moment."""
         with redis.Redis.from_url(self._redis_url, decode_responses=True) as client:
             read: dict[str, Any] = {
                 "string": client.get,
@@ -120,7 +120,7 @@ class Written:
             found = []
             for key in client.scan_iter(count=1000):
                 kind = str(client.type(key))
-                if kind != "none":  # it has gone in this moment
+                if kind != "none":  # the key has just expired or been deleted
                     found.append(f"{key} {read[kind](key)}")
         return "\n".join(found)
 
@@ -132,7 +132,7 @@ async def _spoken(call: SimulatedCall, role: str, times: int) -> None:
 
 
 async def _converse(call: SimulatedCall) -> None:
-    """A greeting, a question that takes a tool, keys, and an answer to them."""
+    """Hold a conversation: a greeting, a question that needs a tool, keys, and an answer to the keys."""
     await _spoken(call, "agent", 1)
     await call.say(tone(700, 0.8))
     await _spoken(call, "user", 1)
@@ -140,9 +140,7 @@ async def _converse(call: SimulatedCall) -> None:
     await _spoken(call, "agent", 2)
 
 
-async def test_no_secret_is_written_anywhere_and_nothing_that_was_said_stays(
-    locked_redis: RealRedis, tmp_path: Path
-) -> None:
+async def test_secrets_and_callers_words_leave_no_trace(locked_redis: RealRedis, tmp_path: Path) -> None:
     (tmp_path / "look_up.py").write_text(TOOL)
     written = Written(locked_redis.url)
     behaviour = SimulatorSettings(
@@ -186,7 +184,7 @@ async def test_no_secret_is_written_anywhere_and_nothing_that_was_said_stays(
             async with http.request(method, admin + path, headers=bearer, json=body) as response:
                 return await response.text()
 
-        # 1. Who has no token, or a wrong one.
+        # 1. Requests without a token, or with a wrong one.
         for wrong in ({}, {"token": SECRETS["a token that is wrong"]}):
             with contextlib.suppress(CallError):
                 await place_call(url, metadata=wrong)
@@ -196,7 +194,7 @@ async def test_no_secret_is_written_anywhere_and_nothing_that_was_said_stays(
                 assert response.status == 401
                 written.add("errors", await response.text())
 
-        # 2. Two conversations: the one with a key of its own, the other by a header, and with a tool that fails.
+        # 2. Two conversations: one with its own key, the other with a token in a header and a tool that fails.
         call = await place_call(
             url, metadata=token | {"from": "100"}, provider_config={"api_key": SECRETS["provider_config.api_key"]}
         )
@@ -209,7 +207,7 @@ async def test_no_secret_is_written_anywhere_and_nothing_that_was_said_stays(
         written.add("errors", await ask("POST", f"/calls/{call.uuid}/session", {"voice_of": "nobody"}))
         await call.say(tone(700, 0.8))
 
-        # What is live is searched, too: for secrets alone, as the conversation may be looked at and remembered.
+        # Live data is searched only for secrets, because the API and Redis may contain the conversation.
         shown = await ask("GET", f"/calls/{call.uuid}")
         assert {"the caller's speech", "what the agent was made to say"} <= set(said_in(shown))
         secret_free = {
@@ -244,7 +242,7 @@ async def test_no_secret_is_written_anywhere_and_nothing_that_was_said_stays(
             async with http.get(f"http://127.0.0.1:{listening['admin_port']}/metrics") as response:
                 written.add("metrics", await response.text())
 
-        # What was said leaves Redis when the calls end.
+        # Redis drops the words of a call when the call ends.
         await eventually(
             lambda: not said_in(written.redis()) and call.uuid not in written.redis(), PATIENCE_SECONDS
         )
@@ -253,9 +251,9 @@ async def test_no_secret_is_written_anywhere_and_nothing_that_was_said_stays(
         assert set(codes) == {0}
         written.add("logs", cluster.logs)
 
-    assert SECRETS["OPENAI_URL_INSTRUCTIONS"] in asked[0]  # it is what that service is asked with
+    assert SECRETS["OPENAI_URL_INSTRUCTIONS"] in asked[0]  # the requests to that service contain this token
     secret_free["asked of the web service"] = "\n".join(asked).replace(SECRETS["OPENAI_URL_INSTRUCTIONS"], "")
-    # The conversations were had, and all this would be found where it was written.
+    # The search works: it finds the words and secrets in the places where they belong.
     assert {"the caller's speech", "the agent's speech"} <= set(said_in(str(call.transcripts)))
     assert all(session.received["session.update"] for session in simulator.history)
     assert "call ended" in written.texts["logs"]
@@ -267,7 +265,7 @@ async def test_no_secret_is_written_anywhere_and_nothing_that_was_said_stays(
 
 
 async def _break_the_older_protocol(url: str) -> str:
-    """A call whose body is no chunk, and a request that is none: what is answered."""
+    """Send a call with a body that is not chunked, and an invalid request; return the answers."""
     port = int(url.rstrip("/").rpartition(":")[2])
     answers = []
     for head in (

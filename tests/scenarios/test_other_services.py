@@ -36,16 +36,16 @@ async def together(service: ScriptedService, request: pytest.FixtureRequest) -> 
     await together.stop()
 
 
-# How such services differ: what they send in the place of an event.
+# The deviations of such services: each function returns the events to send instead of one event.
 
 
 def without_events(*kinds: str) -> Wire:
-    """Leaves out events of these types."""
+    """Leave out events of these types."""
     return lambda event: () if event["type"] in kinds else (event,)
 
 
 def without_field(name: str, prefix: str) -> Wire:
-    """Leaves a field out of events whose type begins so."""
+    """Leave a field out of events whose type has this prefix."""
 
     def wire(event: Event) -> Iterable[Event]:
         if event["type"].startswith(prefix):
@@ -56,7 +56,7 @@ def without_field(name: str, prefix: str) -> Wire:
 
 
 def delayed(late: str, until: str) -> Wire:
-    """Holds events of one type back until one of another type has been sent."""
+    """Delay events of one type until an event of another type has been sent."""
     held: list[Event] = []
 
     def wire(event: Event) -> Iterable[Event]:
@@ -73,12 +73,12 @@ def delayed(late: str, until: str) -> Wire:
 
 
 def twice(kind: str) -> Wire:
-    """Sends events of a type twice."""
+    """Send events of a type twice."""
     return lambda event: (event, event) if event["type"] == kind else (event,)
 
 
 class DoneFirst:
-    """Sends `response.done` before the last delta of audio, and all that follows that."""
+    """A deviation that sends `response.done` before the last delta of audio and the events after it."""
 
     def __init__(self) -> None:
         self._last: list[Event] = []
@@ -98,12 +98,12 @@ class DoneFirst:
 
 
 def is_function_call(event: Event) -> bool:
-    """Whether an event is of a function call's item."""
+    """Return whether an event belongs to a function call's item."""
     return "item" in event and event["item"]["type"] == "function_call"
 
 
 def only_arguments_done(event: Event) -> Iterable[Event]:
-    """Function calls are named by `response.function_call_arguments.done` alone."""
+    """Name function calls only in `response.function_call_arguments.done`."""
     if is_function_call(event):
         return ()
     if event["type"] == "response.done":
@@ -113,7 +113,7 @@ def only_arguments_done(event: Event) -> Iterable[Event]:
 
 
 def only_response_done(event: Event) -> Iterable[Event]:
-    """Function calls are named by `response.done` alone."""
+    """Name function calls only in `response.done`."""
     if is_function_call(event) or event["type"].startswith("response.function_call_arguments"):
         return ()
     return (event,)
@@ -147,7 +147,7 @@ SERVICES: dict[str, Callable[[], Wire]] = {
 @side_by_side
 async def test_dialogue_with_a_service(service: ScriptedService, differs: Callable[[], Wire]) -> None:
     line = await service.call(Script(wire=differs()))
-    # A question, and an answer of a tool.
+    # A question, and the answer of a tool.
     line.session.turn("What is it?")
     calling = line.session.begin_response()
     called = calling.function_call("look_up", '{"name": "hours"}')
@@ -160,7 +160,7 @@ async def test_dialogue_with_a_service(service: ScriptedService, differs: Callab
     line.session.turn("Tell me more.")
     response = line.session.begin_response()
     response.audio(900, 4000, text=" ".join(["word"] * 16))
-    # A quarter of a second is a word: some of it is heard, beside greeting and answer.
+    # A word takes a quarter of a second. The caller hears a part of the reply, beside greeting and answer.
     await line.call.wait_for(lambda call: call.heard_ms >= 500 + 600)
     speech = line.session.start_speech()
     await line.session.event("conversation.item.truncate")
@@ -172,7 +172,7 @@ async def test_dialogue_with_a_service(service: ScriptedService, differs: Callab
     await line.call.wait_for(lambda _: len(line.transcripts) >= 7)
     assert [role for role, _ in line.transcripts] == ["agent", "user", "agent", "user", "agent", "user", "agent"]
     assert line.transcripts[-2:] == [("user", "Stop."), ("agent", "I have stopped.")]
-    # Nothing is done twice.
+    # No action is carried out twice.
     assert line.session.outputs == [(called, "hours: run 1")]
     assert len(line.session.requests) == 2
     assert len(line.session.received("conversation.item.truncate")) == 1
@@ -202,7 +202,7 @@ async def test_two_audio_parts_of_an_item_are_both_heard(service: ScriptedServic
 
 
 def surrogates(*prefixes: str) -> Wire:
-    """Puts a lone surrogate in the place of each `~`, in events whose type begins so."""
+    """Replace each `~` by a lone surrogate, in events whose type has this prefix."""
 
     def broken(value: Any) -> Any:
         if isinstance(value, str):
@@ -247,7 +247,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
 @side_by_side
-async def test_broken_event_is_survived(service: ScriptedService, text: str) -> None:
+async def test_broken_event_does_not_end_the_call(service: ScriptedService, text: str) -> None:
     line = await service.call()
     line.session.turn()
     response = line.session.begin_response()
@@ -278,7 +278,7 @@ async def test_broken_events_are_counted(locked_redis: RealRedis, tmp_path: Path
 
 
 async def _begin_two(line: ScriptedCall, name: str) -> None:
-    """A response calls a function, and another is created before the first one is done, and ends after it."""
+    """Begin two overlapping responses: the first calls a function and ends before the second."""
     line.session.turn()
     first = line.session.begin_response()
     first.function_call(name)

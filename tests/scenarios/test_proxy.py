@@ -20,13 +20,13 @@ from tests.scenarios.processes import BRIEF, PATIENCE_SECONDS, Cluster
 
 pytestmark = pytest.mark.system
 
-# Loopback as a name that only the resolver knows for loopback: addresses of loopback are never behind a proxy.
+# A name that the resolver maps to loopback, because the service never uses a proxy for loopback addresses.
 HOST = "127.1"
 USER = "avr:proxy-password"
 
 
 async def accepts(port: int) -> bool:
-    """Whether somebody listens on this port."""
+    """Return whether a process listens on this port."""
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:
@@ -37,7 +37,7 @@ async def accepts(port: int) -> bool:
 
 @contextlib.asynccontextmanager
 async def tinyproxy(folder: Path) -> AsyncIterator[tuple[str, Path]]:
-    """A running proxy; yields its address, and the file of its log."""
+    """Run a proxy; yield its address and its log file."""
     log = folder / "tinyproxy.log"
     with reserve_port("127.0.0.1", 0, variable="Port") as reserved:
         port = port_of(reserved)
@@ -64,7 +64,7 @@ async def tinyproxy(folder: Path) -> AsyncIterator[tuple[str, Path]]:
 
 @contextlib.asynccontextmanager
 async def instructions(asked: list[str]) -> AsyncIterator[int]:
-    """A web service of OPENAI_URL_INSTRUCTIONS; yields its port."""
+    """Run a web service for OPENAI_URL_INSTRUCTIONS; yield its port."""
 
     async def answer(request: web.Request) -> web.Response:
         asked.append(request.headers.get("X-AVR-UUID", ""))

@@ -1,4 +1,4 @@
-"""Wheels of two releases side by side: calls move between those that understand each other, and no others meet."""
+"""Wheels of two releases side by side: calls move only between releases that understand each other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.scenarios.conversations import BRIEF, are_on, converse, place
 from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
 
 PREVIOUS = previous_release()
-# Greater than this release, and of the same sources.
+# A later version, built from the same sources.
 NEXT_VERSION = "99.0.0.dev1"
 
 understood = pytest.mark.skipif(
@@ -34,14 +34,14 @@ refused = pytest.mark.skipif(
 
 @pytest.fixture
 async def simulator() -> AsyncIterator[RealtimeSimulator]:
-    """A Realtime API that is brief."""
+    """Run a simulated Realtime API with short replies."""
     async with RealtimeSimulator(BRIEF) as simulator:
         yield simulator
 
 
 @pytest.fixture(scope="module")
 def previous(tmp_path_factory: pytest.TempPathFactory) -> InstalledRelease:
-    """The previous release."""
+    """Install the previous release."""
     try:
         installed = install_commit(PREVIOUS.commit, tmp_path_factory.mktemp("previous"))
     except NoHistory as reason:
@@ -52,12 +52,12 @@ def previous(tmp_path_factory: pytest.TempPathFactory) -> InstalledRelease:
 
 @pytest.fixture(scope="module")
 def next_release(tmp_path_factory: pytest.TempPathFactory) -> InstalledRelease:
-    """This release's wheel under a later version."""
+    """Install this release's wheel under a later version."""
     return install_this(NEXT_VERSION, tmp_path_factory.mktemp("next"))
 
 
 def process_of(release: InstalledRelease) -> type[ServiceProcess]:
-    """Return what starts processes of a release, by its own command."""
+    """Return a class of processes that start with a release's own command."""
 
     class ReleaseProcess(ServiceProcess):
         pythonpath = str(release.folder)
@@ -77,7 +77,7 @@ def no_error(*calls: SimulatedCall) -> None:
 async def call_moves_to_and_fro(
     older: type[ServiceProcess], newer: type[ServiceProcess], redis_url: str, realtime_url: str
 ) -> None:
-    """Move a call from the older release to the newer one and back; its caller changes the dispatcher between."""
+    """Move a call from the older release to the newer one and back. Meanwhile its caller changes dispatchers."""
     async with Cluster(redis_url, realtime_url) as cluster:
         first = await cluster.add_worker(older)
         await cluster.add_dispatcher(older)
@@ -91,7 +91,7 @@ async def call_moves_to_and_fro(
         await are_on(cluster, second, call)
         await converse(call)
 
-        # Its caller comes back to the newer dispatcher.
+        # The caller returns to the newer dispatcher.
         await cluster.dispatchers[0].kill()
         await call.wait_for(lambda c: c.outages and c.is_connected, timeout_seconds=PATIENCE_SECONDS)
         await converse(call)
@@ -159,7 +159,7 @@ async def test_previous_release_is_refused_and_calls_go_on(
         await are_on(old, old_worker, calls[0])
         await are_on(new, new_worker, calls[1])
 
-        # Neither finds the other in Redis. An address that is used again could still bring them together.
+        # The releases do not find each other in Redis. But a reused address could still connect them.
         for worker, here, there in (
             (old_worker, PREVIOUS_KEY_PREFIX, KEY_PREFIX),
             (new_worker, KEY_PREFIX, PREVIOUS_KEY_PREFIX),

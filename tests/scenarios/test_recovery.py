@@ -1,4 +1,4 @@
-"""Nothing that dies under a call ends it: real processes, and what the caller and the model know afterwards."""
+"""A call survives the death of its processes, and caller and model keep their knowledge of the call."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from tests.redis_process import RealRedis, find_redis_server
 from tests.scenarios.processes import BRIEF, PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
 from tests.scenarios.tones import tone
 
-# Of a call while all workers are restarted, as docs/operations.md has it.
+# Maximum number of moves of a call while all workers are restarted (docs/operations.md).
 MOST_MOVES = 2
 
 
 @pytest.fixture
 async def simulator() -> AsyncIterator[RealtimeSimulator]:
-    """A Realtime API that is brief."""
+    """Run a simulated Realtime API with short replies."""
     async with RealtimeSimulator(BRIEF) as simulator:
         yield simulator
 
 
 async def listed(cluster: Cluster, what: str = "calls") -> list[dict[str, Any]]:
-    """What a dispatcher's calls API says."""
+    """Return the answer of a dispatcher's calls API."""
     async with (
         aiohttp.ClientSession() as http,
         http.get(f"{await cluster.admin_url()}/{what}") as response,
@@ -45,7 +45,7 @@ async def listed(cluster: Cluster, what: str = "calls") -> list[dict[str, Any]]:
 
 
 async def place(cluster: Cluster, count: int) -> list[SimulatedCall]:
-    """Calls that have been greeted to the end."""
+    """Place calls, and wait for the end of their greetings."""
     calls = [await place_call(await cluster.url(), reconnect_seconds=PATIENCE_SECONDS) for _ in range(count)]
     for call in calls:
         await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
@@ -53,7 +53,7 @@ async def place(cluster: Cluster, count: int) -> list[SimulatedCall]:
 
 
 async def converse(call: SimulatedCall) -> None:
-    """The caller says something, and is answered."""
+    """Take a caller's turn, and wait for the answer."""
     known = len(call.transcripts)
     await call.say(tone(700, 0.8))
     await call.wait_for(
@@ -62,7 +62,7 @@ async def converse(call: SimulatedCall) -> None:
 
 
 async def converse_from_the_greeting(call: SimulatedCall) -> None:
-    """The same, once the call has been greeted."""
+    """Wait for the greeting, take a caller's turn, and wait for the answer."""
     await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
     await converse(call)
 
@@ -78,22 +78,22 @@ def notes(session: SimulatedSession) -> int:
 
 
 def opened_seconds(session: SimulatedSession) -> float:
-    """When its connection was opened, by the simulator's clock."""
+    """Return when a session's connection was opened, by the simulator's clock."""
     return float(session.report()["timeline"]["opened_seconds"])
 
 
 def closed_seconds(session: SimulatedSession) -> float:
-    """When it was closed."""
+    """Return when a session's connection was closed, by the simulator's clock."""
     return float(session.report()["timeline"]["closed_seconds"])
 
 
 def said(call: SimulatedCall) -> list[tuple[str, str]]:
-    """The call as AVR Core was told, in the API's words."""
+    """Return the transcripts that AVR Core got, with the API's names of the roles."""
     return [("assistant" if t.role == "agent" else t.role, t.text) for t in call.transcripts]
 
 
 async def process_of(cluster: Cluster, call: SimulatedCall) -> ServiceProcess:
-    """The worker that holds a call."""
+    """Return the process of the worker that holds a call."""
     (entry,) = [each for each in await listed(cluster) if each["uuid"] == call.uuid]
     for worker in cluster.workers:
         if await worker_id(worker) == entry["worker"]:
@@ -102,7 +102,7 @@ async def process_of(cluster: Cluster, call: SimulatedCall) -> ServiceProcess:
 
 
 async def hang_up(calls: Sequence[SimulatedCall], simulator: RealtimeSimulator) -> None:
-    """All end, and nothing is left upstream."""
+    """Hang up all calls, and wait until no session is left upstream."""
     assert not any(call.closed.is_set() for call in calls)
     assert not any(call.errors or call.violations for call in calls)
     for call in calls:
@@ -111,7 +111,7 @@ async def hang_up(calls: Sequence[SimulatedCall], simulator: RealtimeSimulator) 
 
 
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
-async def test_a_worker_that_dies_or_hangs_loses_no_call(
+async def test_killed_or_stalled_worker_loses_no_call(
     real_redis_url: str, simulator: RealtimeSimulator, fault: signal.Signals
 ) -> None:
     async with Cluster(real_redis_url, simulator.url) as cluster:
@@ -133,13 +133,13 @@ async def test_a_worker_that_dies_or_hangs_loses_no_call(
         assert {entries[call.uuid] for call in lost} == {2}
         if fault is signal.SIGSTOP:
             victim.signal(signal.SIGCONT)
-            # It wakes up, and lets go of everything that it had.
+            # The stalled worker wakes up, and releases all its calls.
             await victim.line("this process stood still")
             await eventually(lambda: len(simulator.sessions) == len(calls), PATIENCE_SECONDS)
         await hang_up(calls, simulator)
 
 
-async def test_an_utterance_under_way_arrives_whole(real_redis_url: str) -> None:
+async def test_unfinished_utterance_is_recovered_completely(real_redis_url: str) -> None:
     async with (
         RealtimeSimulator(SimulatorSettings(echo=True)) as simulator,
         Cluster(real_redis_url, simulator.url) as cluster,
@@ -158,12 +158,12 @@ async def test_an_utterance_under_way_arrives_whole(real_redis_url: str) -> None
             lambda s: s.sent["input_audio_buffer.committed"] == 1, timeout_seconds=PATIENCE_SECONDS
         )
         turn = successor.items[-1] if successor.items[-1].role == "user" else successor.items[-2]
-        # Six seconds, with what the API keeps before them and the silence that ended them.
+        # Six seconds, with the API's prefix padding and the silence that ended the turn.
         assert 6000 <= turn.audio_ms <= 7500
         await call.hang_up()
 
 
-async def test_a_worker_that_is_told_to_stop_hands_its_calls_over_and_ends_well(
+async def test_stopping_worker_moves_its_calls_and_exits_with_0(
     real_redis_url: str, simulator: RealtimeSimulator
 ) -> None:
     async with Cluster(real_redis_url, simulator.url, DRAIN_SECONDS=20) as cluster:
@@ -181,9 +181,7 @@ async def test_a_worker_that_is_told_to_stop_hands_its_calls_over_and_ends_well(
         await hang_up(calls, simulator)
 
 
-async def test_restarting_all_workers_one_after_another_loses_nothing(
-    real_redis_url: str, simulator: RealtimeSimulator
-) -> None:
+async def test_rolling_restart_of_workers_loses_nothing(real_redis_url: str, simulator: RealtimeSimulator) -> None:
     settings = {"DRAIN_SECONDS": 20, "OPENAI_INSTRUCTIONS": "call {uuid}"}
     async with Cluster(real_redis_url, simulator.url, **settings) as cluster:
         await cluster.start(workers=3)
@@ -197,7 +195,7 @@ async def test_restarting_all_workers_one_after_another_loses_nothing(
         talking = [asyncio.create_task(talk(call)) for call in calls]
         for worker in list(cluster.workers):
             worker.signal(signal.SIGTERM)
-            # As a supervisor does it: the next one starts when this one has been told to end, and not before.
+            # Like a supervisor, start the next worker only after this one has been told to stop.
             await worker.line("draining")
             await cluster.dispatchers[0].line("link up", worker=await worker_id(await cluster.add_worker()))
             assert await worker.ended() == 0
@@ -217,7 +215,7 @@ async def test_restarting_all_workers_one_after_another_loses_nothing(
         await hang_up(calls, simulator)
 
 
-async def test_a_realtime_session_that_ends_is_replaced(real_redis_url: str, simulator: RealtimeSimulator) -> None:
+async def test_ended_realtime_session_is_replaced(real_redis_url: str, simulator: RealtimeSimulator) -> None:
     async with Cluster(real_redis_url, simulator.url) as cluster:
         await cluster.start(workers=1)
         (call,) = await place(cluster, 1)
@@ -230,7 +228,7 @@ async def test_a_realtime_session_that_ends_is_replaced(real_redis_url: str, sim
         await hang_up([call], simulator)
 
 
-async def test_a_call_waits_for_a_realtime_api_that_is_away_for_a_while(
+async def test_call_waits_while_the_realtime_api_is_unavailable(
     real_redis_url: str, simulator: RealtimeSimulator
 ) -> None:
     async with Cluster(real_redis_url, simulator.url) as cluster:
@@ -248,7 +246,7 @@ async def test_a_call_waits_for_a_realtime_api_that_is_away_for_a_while(
         await hang_up([call], simulator)
 
 
-async def test_a_call_ends_with_the_cause_when_the_realtime_api_stays_away(
+async def test_call_ends_when_the_realtime_api_stays_unavailable(
     real_redis_url: str, simulator: RealtimeSimulator
 ) -> None:
     async with Cluster(real_redis_url, simulator.url, UPSTREAM_RETRY_SECONDS=1, FALLBACK_WAV="none") as cluster:
@@ -261,14 +259,13 @@ async def test_a_call_ends_with_the_cause_when_the_realtime_api_stays_away(
         assert "503" in call.errors[0].message
 
 
-async def test_a_session_is_replaced_before_its_time_is_over(
-    real_redis_url: str, simulator: RealtimeSimulator
-) -> None:
+async def test_session_is_replaced_before_it_expires(real_redis_url: str, simulator: RealtimeSimulator) -> None:
     async with Cluster(real_redis_url, simulator.url, SESSION_ROLLOVER_SECONDS=2) as cluster:
         await cluster.start(workers=1)
         (call,) = await place(cluster, 1)
         successor = await simulator.wait_for_session(2, timeout_seconds=PATIENCE_SECONDS)
-        # Made before broken: the second one is there before the first one goes, and is told the rest in the end.
+        # Make before break: the second session opens before the first one closes, and gets the latest items at the
+        # end.
         first = await simulator.wait_for_session(1)
         await first.wait_for(lambda s: s.closed, timeout_seconds=PATIENCE_SECONDS)
         assert opened_seconds(successor) < closed_seconds(first)
@@ -277,7 +274,7 @@ async def test_a_session_is_replaced_before_its_time_is_over(
         await hang_up([call], simulator)
 
 
-async def test_a_caller_whose_dispatcher_dies_is_back_in_its_session(
+async def test_caller_of_a_killed_dispatcher_returns_to_its_session(
     real_redis_url: str, simulator: RealtimeSimulator
 ) -> None:
     async with Cluster(real_redis_url, simulator.url) as cluster:
@@ -294,7 +291,7 @@ async def test_a_caller_whose_dispatcher_dies_is_back_in_its_session(
         await eventually(lambda: not simulator.sessions, PATIENCE_SECONDS)
 
 
-async def test_a_call_that_outlasts_its_dispatchers_drain_goes_on_at_another_one(
+async def test_call_longer_than_the_drain_continues_elsewhere(
     real_redis_url: str, simulator: RealtimeSimulator
 ) -> None:
     async with Cluster(real_redis_url, simulator.url) as cluster:
@@ -313,7 +310,7 @@ async def test_a_call_that_outlasts_its_dispatchers_drain_goes_on_at_another_one
 
 
 async def place_where_it_can_come_back(cluster: Cluster) -> SimulatedCall:
-    """A call at the first dispatcher, greeted and answered; it knows the second one, too."""
+    """Place a call at the first dispatcher, converse, and give it the address of the second dispatcher, too."""
     urls = [await cluster.url(1)]
     call = await place_call(await cluster.url(0), reconnect_seconds=PATIENCE_SECONDS, reconnect_urls=urls)
     await converse_from_the_greeting(call)
@@ -321,13 +318,13 @@ async def place_where_it_can_come_back(cluster: Cluster) -> SimulatedCall:
 
 
 async def remembered(redis_url: str, call: SimulatedCall) -> list[str]:
-    """The items of a call in Redis, as JSON."""
+    """Return the items of a call in Redis, as JSON."""
     async with aioredis.from_url(redis_url, decode_responses=True) as client:
         fields = await client.hgetall(f"{KEY_PREFIX}said:{call.uuid}")
     return [str(text) for name, text in fields.items() if str(name).startswith("item:")]
 
 
-async def test_a_caller_whose_dispatcher_and_worker_die_is_told_nothing_twice(
+async def test_nothing_is_repeated_when_dispatcher_and_worker_die(
     real_redis_url: str, simulator: RealtimeSimulator
 ) -> None:
     async with Cluster(real_redis_url, simulator.url) as cluster:
@@ -351,7 +348,7 @@ async def test_a_caller_whose_dispatcher_and_worker_die_is_told_nothing_twice(
         await eventually(lambda: not simulator.sessions, PATIENCE_SECONDS)
 
 
-async def test_a_reply_that_played_when_both_died_was_heard(real_redis_url: str) -> None:
+async def test_reply_playing_when_both_died_counts_as_heard(real_redis_url: str) -> None:
     slow = SimulatorSettings(greeting_words=2, words=12, word_ms=400)
     async with RealtimeSimulator(slow) as simulator, Cluster(real_redis_url, simulator.url) as cluster:
         await cluster.start(workers=2, dispatchers=2)
@@ -371,7 +368,7 @@ async def test_a_reply_that_played_when_both_died_was_heard(real_redis_url: str)
         victim.signal(signal.SIGKILL)
         cluster.dispatchers[0].signal(signal.SIGKILL)
         successor = await simulator.wait_for_session(2, timeout_seconds=PATIENCE_SECONDS)
-        # What was said before, and one reply: that the last words may be lost.
+        # The earlier conversation, and one reply that says that the last words may be lost.
         await call.wait_for(lambda c: len(c.transcripts) == known + 3, timeout_seconds=PATIENCE_SECONDS)
         assert told(successor) == said(call)
         assert notes(successor) == 1
@@ -380,7 +377,7 @@ async def test_a_reply_that_played_when_both_died_was_heard(real_redis_url: str)
         await eventually(lambda: not simulator.sessions, PATIENCE_SECONDS)
 
 
-async def test_no_call_notices_that_redis_is_gone_and_a_worker_may_die_meanwhile(
+async def test_calls_survive_the_loss_of_redis_and_then_a_worker(
     simulator: RealtimeSimulator,
 ) -> None:
     executable = find_redis_server()
@@ -397,7 +394,7 @@ async def test_no_call_notices_that_redis_is_gone_and_a_worker_may_die_meanwhile
             victim.signal(signal.SIGKILL)
             for call in calls:
                 await converse(call)
-            # New calls are taken.
+            # New calls are accepted.
             calls += await place(cluster, 1)
             server.start()
             await cluster.dispatchers[0].line("redis is back")
@@ -414,7 +411,7 @@ async def test_no_call_notices_that_redis_is_gone_and_a_worker_may_die_meanwhile
         server.close()
 
 
-async def test_the_calls_of_a_full_cluster_are_taken_in_over_its_capacity(
+async def test_calls_of_a_full_cluster_move_above_its_capacity(
     real_redis_url: str, simulator: RealtimeSimulator
 ) -> None:
     async with Cluster(real_redis_url, simulator.url, WORKER_MAX_CALLS=2, FALLBACK_WAV="none") as cluster:
@@ -422,7 +419,7 @@ async def test_the_calls_of_a_full_cluster_are_taken_in_over_its_capacity(
         calls = await place(cluster, 4)
         victim = await process_of(cluster, calls[0])
         victim.signal(signal.SIGKILL)
-        # One more fits in at once, half as many again as the worker takes; the other waits for a worker.
+        # One more call moves at once, up to one and a half times the capacity. The other waits for a worker.
         await simulator.wait_for(lambda s: s.opened == 5, timeout_seconds=PATIENCE_SECONDS)
         refused = await place_call(await cluster.url())
         await asyncio.wait_for(refused.closed.wait(), PATIENCE_SECONDS)
@@ -433,7 +430,7 @@ async def test_the_calls_of_a_full_cluster_are_taken_in_over_its_capacity(
         await hang_up(calls, simulator)
 
 
-async def test_twice_the_capacity_is_refused_by_half_and_the_rest_is_as_good_as_before(
+async def test_overload_is_refused_without_harm_to_running_calls(
     real_redis_url: str, simulator: RealtimeSimulator
 ) -> None:
     async with Cluster(real_redis_url, simulator.url, WORKER_MAX_CALLS=3, FALLBACK_WAV="none") as cluster:
@@ -446,7 +443,7 @@ async def test_twice_the_capacity_is_refused_by_half_and_the_rest_is_as_good_as_
         assert {call.close_code for call in refused} == {1013}
         assert all("no capacity" in call.errors[0].message for call in refused)
         await asyncio.gather(*map(converse_from_the_greeting, accepted))
-        # Nobody who was refused had a session, or has anybody's place.
+        # No refused caller had a session or used the place of another caller.
         assert simulator.opened == len(accepted)
         sessions = sorted(map(told, simulator.sessions))
         assert sessions == sorted(map(said, accepted))

@@ -1,4 +1,4 @@
-"""SIGHUP: secrets are replaced while calls run, and nobody is cut off."""
+"""SIGHUP replaces secrets while calls run, and no call ends."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def _status(url: str, token: str) -> int:
         return response.status
 
 
-async def test_new_secrets_count_without_a_restart_and_former_tokens_for_a_while(tmp_path: Path) -> None:
+async def test_sighup_loads_new_secrets_and_keeps_old_tokens_a_while(tmp_path: Path) -> None:
     folder = SecretFolder(tmp_path)
     folder.write("first")
     simulated = dataclasses.replace(BRIEF, api_key=secret("OPENAI_API_KEY", "first"))
@@ -78,7 +78,7 @@ async def test_new_secrets_count_without_a_restart_and_former_tokens_for_a_while
             read = await serve.line("secrets reloaded", process=process)
             assert set(read["changed"]) == names
 
-        # New calls, with the new token and with the former one; their sessions have the new key.
+        # New calls come with the new token and with the former token. Their sessions use the new key.
         for generation in ("second", "first"):
             call = await place_call(url(generation))
             await _agent_has_spoken(call, times=1)
@@ -88,18 +88,18 @@ async def test_new_secrets_count_without_a_restart_and_former_tokens_for_a_while
         with pytest.raises(CallError, match="401"):
             await place_call(url("third"))
 
-        # The call that ran goes on; its next session has the new key, too.
+        # The running call continues, and its next session also uses the new key.
         simulator.faults.drop(await simulator.wait_for_session(1))
         await running.say(tone(500, 1.0))
         await _agent_has_spoken(running, times=2)
 
-        # A worker that takes the place of another has the new token alone, and its link comes up.
+        # A worker that replaces another one has only the new token, and its link opens.
         os.kill(serve.events("worker listening")[0]["pid"], signal.SIGKILL)
         await eventually(lambda: len(serve.events("worker listening")) == 2, PATIENCE_SECONDS)
         await serve.line("link up", worker=serve.events("worker listening")[1]["worker"])
         assert serve.events("changed settings need a restart") == []
 
-        # A wrong reload changes nothing, and is told once: children are not asked.
+        # A reload with a wrong secret changes nothing and is logged once, because children do not reload.
         (tmp_path / "STS_TOKEN").write_text("short")
         serve.signal(signal.SIGHUP)
         told = await serve.line("secrets not reloaded")
@@ -111,7 +111,7 @@ async def test_new_secrets_count_without_a_restart_and_former_tokens_for_a_while
         assert not any(secret(name, each) in serve.raw for name in NAMES for each in ("first", "second"))
 
 
-async def test_a_cluster_gets_a_new_token_process_by_process(
+async def test_cluster_token_is_replaced_process_by_process(
     real_redis_url: str, simulator: RealtimeSimulator, tmp_path: Path
 ) -> None:
     folder = SecretFolder(tmp_path)
@@ -132,7 +132,7 @@ async def test_a_cluster_gets_a_new_token_process_by_process(
 
 @asynccontextmanager
 async def _serve(simulator: RealtimeSimulator, **settings: object) -> AsyncIterator[ServiceProcess]:
-    """A `serve` with one worker, whose link is up."""
+    """Run a `serve` with one worker, and wait for the link."""
     defaults = {"PORT": 0, "ADMIN_PORT": 0, "WORKERS": 1, "OPENAI_BASE_URL": simulator.url}
     serve = await ServiceProcess.start("serve", **(defaults | settings))
     try:

@@ -1,4 +1,4 @@
-"""Secrets of the processes and of a call, through real processes: no log, answer, metric or memory holds them."""
+"""No log, answer, metric or memory of real processes contains a secret of a process or a call."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.scripted.realtime_end import GREETING_HZ, Refusal, Script
 from tests.scripted.service import ScriptedCall, ScriptedService, scripted_service
 from tests.worker.call_desk import QUICK
 
-# None of them looks like a secret: only who knows them can tell.
+# None of these values looks like a secret, so only redaction by exact value can find them.
 PROCESS_KEY = "plain-process-key-0001"
 CALL_KEY = "plain-call-key-0000002"
 CRM_SECRET = "plain-crm-secret-00003"
@@ -33,7 +33,7 @@ POSTED_SECRET = "plain-posted-sec-00005"
 STS_TOKEN = "plain-sts-token-000006"
 OF_WORKERS = (PROCESS_KEY, CALL_KEY, CRM_SECRET, HEADER_SECRET, POSTED_SECRET)
 SECRETS = (*OF_WORKERS, STS_TOKEN)
-# STS_TOKEN is the dispatchers' alone: no other side can quote it to a worker.
+# Only dispatchers have STS_TOKEN, so no other service can quote it to a worker.
 QUOTED = f"Wrong: {' '.join(OF_WORKERS)}."
 
 CRM = {"type": "mcp", "server_label": "crm", "server_url": "https://crm.example", "authorization": CRM_SECRET}
@@ -64,7 +64,7 @@ async def place(service: ScriptedService, **options: Any) -> ScriptedCall:
 
 
 def stored(url: str) -> str:
-    """Everything that Redis holds."""
+    """Return all data in Redis."""
     with redis.Redis.from_url(url, decode_responses=True) as client:
         values: list[Any] = []
         for key in client.scan_iter():
@@ -75,7 +75,7 @@ def stored(url: str) -> str:
 
 
 async def watch(service: ScriptedService, uuid: str) -> tuple[asyncio.Task[str], asyncio.Event]:
-    """Read the call's events until it ends."""
+    """Read a call's events until the call ends."""
     watching = asyncio.Event()
 
     async def read() -> str:
@@ -98,7 +98,7 @@ async def test_no_secret_is_stored_logged_or_answered(service: ScriptedService, 
         CRM_SECRET,
         f"Bearer {POSTED_SECRET}",
     ]
-    # The API quotes all of them: in an error, in what was said, and in its refusal of a change.
+    # The API quotes all secrets: in an error, in a transcript, and in the refusal of a change.
     line.session.send(api.error(QUOTED, code="plain-call-key-0000002"))
     line.session.turn(QUOTED)
     line.session.reply(900, text=QUOTED)
@@ -127,7 +127,7 @@ async def test_no_secret_is_stored_logged_or_answered(service: ScriptedService, 
         while not is_remembered():
             await line.passes(0.1)
     memory = stored(locked_redis.url)
-    # The end quotes them, too.
+    # The reason of the end quotes the secrets, too.
     line.session.script.refuses = Refusal(403, {"message": QUOTED, "code": "no_access"})
     line.session.drop()
     complaint = await line.ends()
@@ -138,7 +138,7 @@ async def test_no_secret_is_stored_logged_or_answered(service: ScriptedService, 
             assert secret not in text, text[max(0, text.index(secret) - 300) :][:600]
 
 
-async def test_a_start_that_is_refused_for_the_key_does_not_show_it(service: ScriptedService) -> None:
+async def test_refused_start_does_not_show_the_key(service: ScriptedService) -> None:
     refused = Refusal(401, {"message": f"Incorrect API key provided: {PROCESS_KEY}"})
     service.realtime.scripts[PROCESS_KEY] = Script(refuses=refused)
     call = await place_call(f"{await service.cluster.url()}?token={STS_TOKEN}")
@@ -161,7 +161,7 @@ def secrets_of(session: SimulatedSession) -> set[str]:
 
 
 async def change(cluster: Cluster, call: SimulatedCall, body: dict[str, Any], dispatcher: int = 0) -> None:
-    """`POST /session`, which is accepted."""
+    """Send a `POST /session`, and expect success."""
     url = f"{await cluster.admin_url(dispatcher)}/calls/{call.uuid}/session"
     async with aiohttp.ClientSession() as http, http.post(url, json=body) as response:
         assert response.status == 200, await response.text()
@@ -189,7 +189,7 @@ async def test_a_change_of_the_session_survives_a_move(real_redis_url: str, loss
         await call.hang_up()
 
 
-async def test_when_dispatcher_and_worker_die_known_secrets_are_restored(real_redis_url: str) -> None:
+async def test_secrets_are_restored_when_dispatcher_and_worker_die(real_redis_url: str) -> None:
     servers = orjson.dumps([CRM]).decode()
     async with (
         RealtimeSimulator(QUICK) as simulator,

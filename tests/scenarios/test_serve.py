@@ -1,4 +1,4 @@
-"""`serve`: one parent, its children, and what is left of them when it ends."""
+"""`serve`: the parent, its children, and the end of all of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.tiny_folder import fill, tiny_folder
 async def _serve(
     simulator: RealtimeSimulator, **settings: object
 ) -> AsyncIterator[tuple[ServiceProcess, str, str]]:
-    """A running `serve` with embedded Redis: the process, where AVR Core connects, the admin port."""
+    """Run `serve` with embedded Redis; yield the process, the address for AVR Core and the admin port."""
     defaults = {"PORT": 0, "ADMIN_PORT": 0, "WORKERS": 2, "OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": simulator.url}
     serve = await ServiceProcess.start("serve", **(defaults | settings))
     try:
@@ -37,8 +37,8 @@ async def _serve(
         await serve.kill()
 
 
-async def test_an_untouched_start_warns_of_nothing() -> None:
-    """A key alone is set; the ports are free ones, because tests run beside each other."""
+async def test_start_with_a_key_alone_logs_no_warning() -> None:
+    """Set only a key, and free ports, because other tests run at the same time."""
     serve = await ServiceProcess.start("serve", OPENAI_API_KEY=KEY, PORT=0, ADMIN_PORT=0)
     try:
         await serve.line("serving")
@@ -59,7 +59,7 @@ async def _metric(admin_url: str, name: str) -> float:
 
 
 async def _shows(admin_url: str, name: str, value: float) -> None:
-    """Processes write their figures when they come to it: wait for this one."""
+    """Wait for this figure, because processes write their metrics with a delay."""
 
     async def shown() -> bool:
         return await _metric(admin_url, name) == value
@@ -72,7 +72,7 @@ def _sockets(port: int) -> list[Any]:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_everything_and_leaves_no_process_and_no_socket(
+async def test_signal_ends_all_processes_and_closes_all_sockets(
     simulator: RealtimeSimulator, ending: signal.Signals
 ) -> None:
     async with _serve(simulator) as (serve, url, admin_url):
@@ -84,7 +84,7 @@ async def test_a_signal_ends_everything_and_leaves_no_process_and_no_socket(
             p.environ()["AVR_STS_METRICS_DIR"] for p in family if "AVR_STS_METRICS_DIR" in p.environ()
         }
         if ending is signal.SIGINT:
-            os.killpg(serve.pid, ending)  # as Ctrl-C does
+            os.killpg(serve.pid, ending)  # like Ctrl-C
         else:
             serve.signal(ending)
         assert await serve.ended() == 0
@@ -93,19 +93,19 @@ async def test_a_signal_ends_everything_and_leaves_no_process_and_no_socket(
         assert not os.path.exists(metrics_dir)  # noqa: ASYNC240, PTH110 - one look at a local directory
 
 
-async def test_both_families_of_addresses_are_served(simulator: RealtimeSimulator) -> None:
+async def test_ipv4_and_ipv6_are_served(simulator: RealtimeSimulator) -> None:
     async with _serve(simulator) as (_, url, admin_url):
         for host in ("[::1]", "127.0.0.1"):
             call = await place_call(url.replace("127.0.0.1", host))
             await call.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
-            # Loopback may look at calls, in whichever form its address comes.
+            # Loopback may use the calls API, in any form of its address.
             (known,) = await _get(f"{admin_url.replace('127.0.0.1', host)}/calls")
             assert known["uuid"] == call.uuid
             await call.hang_up()
             await eventually(lambda: not simulator.sessions, PATIENCE_SECONDS)
 
 
-async def test_running_calls_have_the_drain_time_and_then_end_with_an_error(simulator: RealtimeSimulator) -> None:
+async def test_running_calls_end_with_an_error_after_the_drain(simulator: RealtimeSimulator) -> None:
     async with _serve(simulator, DRAIN_SECONDS=4) as (serve, url, _):
         short, long = await place_call(url), await place_call(url)
         for call in (short, long):
@@ -122,7 +122,7 @@ async def test_running_calls_have_the_drain_time_and_then_end_with_an_error(simu
         await eventually(lambda: not simulator.sessions)
 
 
-async def test_a_second_signal_ends_now(simulator: RealtimeSimulator) -> None:
+async def test_second_signal_ends_the_drain(simulator: RealtimeSimulator) -> None:
     async with _serve(simulator, DRAIN_SECONDS=600) as (serve, url, _):
         family = serve.family()
         call = await place_call(url)
@@ -135,9 +135,7 @@ async def test_a_second_signal_ends_now(simulator: RealtimeSimulator) -> None:
         await asyncio.wait_for(call.closed.wait(), PATIENCE_SECONDS)
 
 
-async def test_the_end_does_not_wait_for_a_name_that_does_not_resolve(
-    simulator: RealtimeSimulator, tmp_path: Path
-) -> None:
+async def test_end_does_not_wait_for_a_stalled_resolver(simulator: RealtimeSimulator, tmp_path: Path) -> None:
     resolver = HangingResolver(tmp_path)
     variables = resolver.variables | {"OPENAI_BASE_URL": f"ws://{HOST}:1"}
     async with _serve(simulator, DRAIN_SECONDS=3600, **variables) as (serve, url, _):
@@ -151,7 +149,7 @@ async def test_the_end_does_not_wait_for_a_name_that_does_not_resolve(
         assert serve.events("process hung") == []
 
 
-async def test_when_the_parent_is_killed_its_children_go_too_even_a_stopped_one(
+async def test_children_die_with_the_parent_even_when_stopped(
     simulator: RealtimeSimulator,
 ) -> None:
     async with _serve(simulator) as (serve, *_):
@@ -162,9 +160,9 @@ async def test_when_the_parent_is_killed_its_children_go_too_even_a_stopped_one(
         await wait_gone(family)
 
 
-async def test_what_dies_is_started_again_and_calls_are_taken_as_before(simulator: RealtimeSimulator) -> None:
+async def test_killed_processes_are_restarted_and_take_calls(simulator: RealtimeSimulator) -> None:
     async with _serve(simulator) as (serve, url, admin_url):
-        # A worker: found by a new id, counted; its gauges go with it.
+        # A killed worker is replaced under a new id and counted. Its gauges disappear.
         before = await _get(f"{admin_url}/workers")
         os.kill(before[0]["pid"], signal.SIGKILL)
 
@@ -176,7 +174,8 @@ async def test_what_dies_is_started_again_and_calls_are_taken_as_before(simulato
         assert await _metric(admin_url, "avr_sts_worker_restarts_total") == 1
         assert await _metric(admin_url, "avr_sts_calls_capacity") == 400
 
-        # The embedded Redis: a running call does not notice, new ones are taken meanwhile and afterwards.
+        # After the death of the embedded Redis a running call continues, and new calls are accepted during and
+        # after it.
         running = await place_call(url)
         await running.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
         redis = next(p for p in serve.family() if "common.store.embedded_redis" in p.cmdline())
@@ -194,7 +193,7 @@ async def test_what_dies_is_started_again_and_calls_are_taken_as_before(simulato
         await eventually(whole_again, PATIENCE_SECONDS)
         assert not running.closed.is_set()
 
-        # The dispatcher: its calls are lost with it, new ones are taken as soon as it is back.
+        # The death of the dispatcher ends its calls. New calls are accepted as soon as it is back.
         dispatcher = serve.events("dispatcher listening")[0]["pid"]
         os.kill(dispatcher, signal.SIGKILL)
         await asyncio.wait_for(running.closed.wait(), PATIENCE_SECONDS)
@@ -213,7 +212,7 @@ async def test_what_dies_is_started_again_and_calls_are_taken_as_before(simulato
         await again.hang_up()
 
 
-async def test_hung_processes_are_replaced_and_calls_are_taken(simulator: RealtimeSimulator) -> None:
+async def test_hung_processes_are_replaced_and_take_calls(simulator: RealtimeSimulator) -> None:
     async with _serve(simulator, DISPATCHERS=2) as (serve, url, admin_url):
         await eventually(lambda: len(serve.events("dispatcher listening")) == 2, PATIENCE_SECONDS)
         await eventually(lambda: len(serve.events("worker listening")) == 2, PATIENCE_SECONDS)
@@ -229,7 +228,7 @@ async def test_hung_processes_are_replaced_and_calls_are_taken(simulator: Realti
         await eventually(lambda: not any(psutil.pid_exists(pid) for pid in hung), PATIENCE_SECONDS)
         await eventually(lambda: len(serve.events("dispatcher listening")) >= 3, PATIENCE_SECONDS)
         await eventually(lambda: len(serve.events("worker listening")) >= 3, PATIENCE_SECONDS)
-        # The kernel gives the port's connections to both dispatchers.
+        # The kernel distributes the port's connections over both dispatchers.
         for _ in range(8):
             call = await place_call(url)
             await call.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
@@ -255,7 +254,7 @@ async def test_metrics_are_right_across_processes() -> None:
         await _shows(admin_url, "avr_sts_redis_up", 1)
 
         async def answered(call: SimulatedCall) -> None:
-            # One after the other: digits that come with the greeting's request share its reply.
+            # One after the other, because digits that come with the greeting's request share its reply.
             await call.press("12#")
             await _agent_has_spoken(call, times=2)
             await call.say(tone(700, 0.8))
@@ -273,7 +272,7 @@ async def test_metrics_are_right_across_processes() -> None:
         await _shows(admin_url, "avr_sts_upstream_connect_seconds_count", 6)
         assert await _metric(admin_url, "avr_sts_relay_seconds_count") > 0
         assert await _metric(admin_url, "avr_sts_event_loop_lag_seconds_count") > 0
-        # Every token that the API has charged, each once.
+        # Every token of the API's usage is counted once.
         used = [session.core.usage.wire() for session in simulator.history]
         wanted = sum(usage["input_tokens"] + usage["output_tokens"] for usage in used)
         assert wanted > 0
@@ -290,7 +289,7 @@ async def test_metrics_are_right_across_processes() -> None:
         ({"OPENAI_API_KEY": KEY, "TLS_CERT": "/no/such/file", "TLS_KEY": __file__}, "TLS_CERT"),
     ],
 )
-async def test_a_wrong_setting_stops_the_start_with_one_line(settings: dict[str, str], named: str) -> None:
+async def test_wrong_setting_stops_the_start_with_one_line(settings: dict[str, str], named: str) -> None:
     serve = await ServiceProcess.start("serve", PORT=0, ADMIN_PORT=0, **settings)
     assert await serve.ended() == os.EX_CONFIG
     assert serve.raw.count("\n") == 1
@@ -299,7 +298,7 @@ async def test_a_wrong_setting_stops_the_start_with_one_line(settings: dict[str,
     assert "s3cret" not in serve.raw
 
 
-async def test_a_port_that_is_taken_stops_the_start_with_one_line(simulator: RealtimeSimulator) -> None:
+async def test_port_in_use_stops_the_start_with_one_line(simulator: RealtimeSimulator) -> None:
     async with _serve(simulator) as (_, url, _admin):
         port = int(url.rstrip("/").rpartition(":")[2])
         other = await ServiceProcess.start("serve", PORT=port, ADMIN_PORT=0, OPENAI_API_KEY=KEY)
@@ -307,8 +306,8 @@ async def test_a_port_that_is_taken_stops_the_start_with_one_line(simulator: Rea
         assert f"PORT={port}" in other.raw.splitlines()[-1]
 
 
-async def test_a_full_temporary_folder_ends_no_worker_and_no_call(tmp_path: Path) -> None:
-    """Metrics are kept there: before, each touch of a page that the folder had no room for was a SIGBUS."""
+async def test_full_temporary_folder_ends_no_worker_or_call(tmp_path: Path) -> None:
+    """Fill the folder of the metrics. A write to a page without room would end the process by SIGBUS."""
     with tiny_folder(tmp_path, 1 << 16) as folder:
         async with (
             RealtimeSimulator(BRIEF) as simulator,

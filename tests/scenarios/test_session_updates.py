@@ -23,7 +23,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 NO_NUMBER = "No telephone number has a letter in it."
 
-# Everything on the list of fields that a session may do without.
+# All fields that a session may be requested without.
 SETTINGS = {
     "OPENAI_NOISE_REDUCTION": "near_field",
     "OPENAI_SPEED": "1.1",
@@ -45,7 +45,7 @@ async def together(service: ScriptedService, request: pytest.FixtureRequest) -> 
     await together.stop()
 
 
-# How the API names the request that it refuses: fields of the error.
+# The fields of an error by which the API names the refused request.
 NAMED: dict[str, Callable[[Event], dict[str, Any]]] = {
     "our event_id": lambda update: {"event_id": update["event_id"]},
     "null": lambda update: {"event_id": None},
@@ -55,13 +55,13 @@ named = pytest.mark.parametrize("naming", NAMED)
 
 
 def refusal(update: Event, param: str, naming: str = "our event_id", **fields: Any) -> Event:
-    """The error that refuses `session.update`."""
+    """Return the error that refuses `session.update`."""
     message = fields.pop("message", f"Invalid value for '{param}'.")
     return api.error(message, **{"code": "invalid_value", "param": param, **NAMED[naming](update), **fields})
 
 
 def at(session: dict[str, Any], path: str) -> Any:
-    """The field of a session object at this path, `None` where there is none."""
+    """Return the field of a session object at this path, or None."""
     value: Any = session
     for name in path.removeprefix("session.").split("."):
         value = value.get(name) if isinstance(value, dict) else None
@@ -69,7 +69,7 @@ def at(session: dict[str, Any], path: str) -> Any:
 
 
 class Refuses:
-    """Refuses `session.update` as long as one of these fields is in it; remembers what was asked for."""
+    """A script that refuses each `session.update` with one of these fields, and records all updates."""
 
     def __init__(self, *params: str, naming: str = "our event_id") -> None:
         self.asked: list[dict[str, Any]] = []
@@ -125,7 +125,7 @@ async def test_refused_field_on_the_list_is_left_out(service: ScriptedService, p
 
 
 @side_by_side
-async def test_field_is_left_out_by_any_part_of_it(service: ScriptedService) -> None:
+async def test_refused_part_of_a_field_leaves_out_the_field(service: ScriptedService) -> None:
     asked = []
 
     def update(session: ScriptedSession, update: Event) -> None:
@@ -205,7 +205,7 @@ async def test_echoed_session_is_in_force(service: ScriptedService) -> None:
 
 
 async def mid_call(service: ScriptedService) -> tuple[ScriptedCall, list[Event]]:
-    """A call whose next updates are not answered by the script, and a list of them."""
+    """Return a call whose next updates the script does not answer, and the list of these updates."""
     line = await service.call()
     updates: list[Event] = []
     line.session.script.update = lambda _, update: updates.append(update)
@@ -221,7 +221,7 @@ async def test_refused_change_is_answered_with_the_words(service: ScriptedServic
     line.session.send(refusal(updates[0], "session.instructions", naming, message=NO_NUMBER))
     status, body = await asking
     assert (status, body["error"]) == (422, NO_NUMBER)
-    # Later updates stay in step.
+    # Later updates still get their own answers.
     line.session.script.update = accept_update
     assert (await line.update({"instructions": "y"}))[0] == 200
     assert line.session.configuration["instructions"] == "y"
@@ -286,18 +286,18 @@ async def test_refused_change_never_reaches_the_next_session(service: ScriptedSe
 
 
 def detection(**fields: bool) -> dict[str, Any]:
-    """A session object with server_vad and these fields."""
+    """Return a session object with server_vad and these fields."""
     return {"audio": {"input": {"turn_detection": {"type": "server_vad", **fields}}}}
 
 
 async def long_reply(line: ScriptedCall) -> None:
-    """The API answers a turn; the agent is heard, and goes on for a while."""
+    """Let the API answer a turn, and wait until the agent is heard."""
     line.session.turn()
     await long_response(line)
 
 
 async def long_response(line: ScriptedCall) -> str:
-    """A response of 3 s, which begins to be heard; returns the id of its item."""
+    """Begin a response of 3 s, wait until it is heard, and return the id of its item."""
     response = line.session.begin_response()
     response.audio(700, 3000, text="One two three four five six")
     response.done()
@@ -306,7 +306,7 @@ async def long_response(line: ScriptedCall) -> str:
 
 
 async def speaks_into_it(line: ScriptedCall) -> None:
-    """The caller speaks into a reply, which goes on; the model is told nothing."""
+    """Let the caller speak into a reply. Check that the reply continues and the model gets no truncation."""
     sounding = line.call.interruptions, len(line.session.received("conversation.item.truncate"))
     speech = line.session.start_speech()
     await line.passes(0.5)
@@ -316,7 +316,7 @@ async def speaks_into_it(line: ScriptedCall) -> None:
 
 
 async def requested_by_the_worker(line: ScriptedCall) -> None:
-    """The caller's turn is over, and the API does not begin a response by itself."""
+    """End the caller's turn without a response that the API begins by itself."""
     line.session.turn()
     await line.session.request(2, timeout_seconds=2)
     line.session.reply(900)
@@ -331,7 +331,7 @@ async def test_interrupt_response_false_from_the_calls_api(service: ScriptedServ
     await speaks_into_it(line)
     line.session.reply(900)
     await line.hears(GREETING_HZ, 700, 900)
-    # The greeting and three seconds of the reply, whole.
+    # The complete greeting and the three seconds of the reply.
     assert len(line.call.received_pcm) >= 16 * 3200
     assert not line.call.interruptions
 
@@ -349,7 +349,7 @@ async def test_create_response_false_from_the_calls_api(service: ScriptedService
     await line.session.wait_for(
         lambda s: any(truncate["item_id"] == item_id for truncate in s.received("conversation.item.truncate"))
     )
-    # The caller's end may hear of it after the API does.
+    # The caller may get the interruption after the API gets the truncation.
     await line.call.wait_for(lambda call: len(call.interruptions) > before)
     assert len(line.call.interruptions) == before + 1
 
@@ -385,7 +385,7 @@ async def test_session_is_replaced_before_it_expires(service: ScriptedService) -
     assert time.time() < expires_at
     assert not line.session.closed.is_set()
     await line.session.wait_for(lambda s: s.closed.is_set())
-    # The new session stood by with responses off, until this update.
+    # The new session was on standby with responses off until this update.
     await following.event("session.update", 2)
     following.turn("Are you there?")
     following.reply(900)

@@ -1,4 +1,4 @@
-"""A reader of stderr that stalls costs log lines, and no call."""
+"""A stalled reader of stderr loses log lines, but no call is affected."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.scenarios.tones import tone
 
 
 def full_pipe() -> tuple[int, int]:
-    """A pipe without room for another byte: its reading and its writing end."""
+    """Return the reading and the writing end of a full pipe."""
     read_fd, write_fd = os.pipe()
     os.set_blocking(write_fd, False)
     fcntl.fcntl(write_fd, fcntl.F_SETPIPE_SZ, 4096)
@@ -49,7 +49,7 @@ async def _serve(
         "WORKERS": "1",
         "OPENAI_API_KEY": KEY,
         "OPENAI_BASE_URL": simulator.url,
-        "FALLBACK_WAV": "none",  # a call that comes before the worker is up ends at once
+        "FALLBACK_WAV": "none",  # a call before the worker has started would end at once
         "LOG_LEVEL": "debug",
     }
     process = await asyncio.create_subprocess_exec(
@@ -77,8 +77,8 @@ async def _agent_has_spoken(call: SimulatedCall, *, times: int) -> None:
     )
 
 
-async def test_calls_go_on_while_nobody_reads_stderr_and_stdout() -> None:
-    """Also at debug level, with which each event of the API is a line, and through the end of `serve`."""
+async def test_calls_continue_while_stderr_and_stdout_are_unread() -> None:
+    """Test also the debug level, at which each event of the API is a line, and the end of `serve`."""
     read_fd, write_fd = full_pipe()
     with bound_socket(ALL_ADDRESSES, 0, variable="PORT") as free:
         port = port_of(free)
@@ -91,7 +91,7 @@ async def test_calls_go_on_while_nobody_reads_stderr_and_stdout() -> None:
         calls: list[SimulatedCall] = []
 
         async def greeted() -> bool:
-            with contextlib.suppress(CallError):  # it does not listen yet, or has no worker yet
+            with contextlib.suppress(CallError):  # the dispatcher does not listen yet, or has no worker yet
                 call = await place_call(f"ws://127.0.0.1:{port}/")
                 await _agent_has_spoken(call, times=1)
                 calls.append(call)
@@ -101,7 +101,7 @@ async def test_calls_go_on_while_nobody_reads_stderr_and_stdout() -> None:
         await calls[0].say(tone(500, 1.0))
         await _agent_has_spoken(calls[0], times=2)
 
-        # Its end has a bound, too, while nobody reads.
+        # The end of `serve` is bounded, too, while the reader is stalled.
         serve.send_signal(signal.SIGTERM)
         serve.send_signal(signal.SIGINT)
         async with asyncio.timeout(PATIENCE_SECONDS):

@@ -1,4 +1,4 @@
-"""Tools that get stuck, in real worker processes: the calls beside them go on."""
+"""Stuck tools in real worker processes do not affect other calls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.scenarios.tones import tone
 
 SPEECH = tone(700, 0.8)
 
-# Called like this, the function keeps the interpreter until it returns.
+# A function called by PyDLL keeps the interpreter until it returns.
 HOLDS_THE_INTERPRETER = """
 import ctypes, pathlib
 name = "stuck"
@@ -42,7 +42,7 @@ def handler(uuid, args):
     os.kill(os.getppid(), 9)
 """
 
-# Twice as many steps for each letter more.
+# Each further letter doubles the steps of the match.
 CATASTROPHIC = """
 name = "stuck"
 input_schema = {"type": "object", "properties": {"code": {"type": "string", "pattern": "^(a+)+$"}}}
@@ -53,7 +53,7 @@ def handler(uuid, args):
 MISMATCH = "a" * 60 + "b"
 
 
-# Waits for ever, until its process is killed; the second run answers.
+# The first run waits until its process is killed; the second run answers.
 ANSWERS_LATER = """
 import asyncio, pathlib
 name = "later"
@@ -110,7 +110,7 @@ Start = Callable[..., Awaitable[Service]]
 
 @pytest.fixture
 async def start(real_redis_url: str, tmp_path: Path, simulator: RealtimeSimulator) -> AsyncIterator[Start]:
-    """Start a service by the sources of its tools and the instructions of the simulated model."""
+    """Return a function that starts a service with tools and instructions for the simulated model."""
     async with AsyncExitStack() as stack:
 
         async def start(instructions: str, workers: int = 1, **tools: str) -> Service:
@@ -131,7 +131,7 @@ async def _output(session: SimulatedSession) -> str:
     return next(item.output or "" for item in session.items if item.type == "function_call_output")
 
 
-async def test_a_call_begins_while_a_tool_holds_the_interpreter(start: Start) -> None:
+async def test_call_begins_while_a_tool_holds_the_interpreter(start: Start) -> None:
     service = await start(_instructions(), stuck=HOLDS_THE_INTERPRETER)
     call, session = await service.run_tool()
     await service.begun("stuck")
@@ -141,7 +141,7 @@ async def test_a_call_begins_while_a_tool_holds_the_interpreter(start: Start) ->
     await asyncio.gather(call.hang_up(), other.hang_up())
 
 
-async def test_a_call_begins_while_arguments_match_a_pattern_without_end(start: Start) -> None:
+async def test_call_begins_during_an_endless_check_of_arguments(start: Start) -> None:
     service = await start(_instructions(code=MISMATCH), stuck=CATASTROPHIC)
     call, session = await service.run_tool()
     await session.wait_for(lambda s: any(item.type == "function_call" for item in s.items))
@@ -151,7 +151,7 @@ async def test_a_call_begins_while_arguments_match_a_pattern_without_end(start: 
     await asyncio.gather(call.hang_up(), other.hang_up())
 
 
-async def test_an_idempotent_tool_of_another_call_runs_again(start: Start) -> None:
+async def test_idempotent_tool_of_another_call_runs_again(start: Start) -> None:
     service = await start(_instructions(name="{from}"), later=ANSWERS_LATER, stuck=HOLDS_THE_INTERPRETER)
     later_call, later = await service.run_tool(**{"from": "later"})
     await service.begun("later")
@@ -162,7 +162,7 @@ async def test_an_idempotent_tool_of_another_call_runs_again(start: Start) -> No
     await asyncio.gather(later_call.hang_up(), stuck_call.hang_up())
 
 
-async def test_a_tool_whose_process_died_twice_is_not_run_again(start: Start) -> None:
+async def test_tool_whose_process_died_twice_is_not_run_again(start: Start) -> None:
     service = await start(_instructions(), stuck=f"idempotent = True\n{HOLDS_THE_INTERPRETER}")
     call, session = await service.run_tool()
     assert "was interrupted" in await _output(session)
@@ -170,7 +170,7 @@ async def test_a_tool_whose_process_died_twice_is_not_run_again(start: Start) ->
     await call.hang_up()
 
 
-async def test_a_call_whose_tool_took_down_two_workers_is_told_so(start: Start) -> None:
+async def test_model_is_told_of_a_tool_that_ended_two_workers(start: Start) -> None:
     service = await start(_instructions(), workers=3, stuck=KILLS_ITS_WORKER)
     call, _ = await service.run_tool()
     last = await service.simulator.wait_for_session(3)

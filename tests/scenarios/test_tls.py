@@ -1,4 +1,4 @@
-"""TLS on every connection of the service, and what happens where a certificate is not to be trusted."""
+"""TLS on every connection of the service, and the refusal of untrusted certificates."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ async def test_a_call_with_tls_on_port_link_redis_and_upstream(tmp_path: Path, r
         url = (await cluster.url()).replace("ws://", "wss://")
         call = await place_call(url, metadata={"from": "100"}, tls=public.trust())
         await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
-        # Whoever does not trust the certificate does not talk, and plain text is not spoken.
+        # A client that does not trust the certificate is not connected, and plain text is refused.
         for tls, wrong in ((cluster_ca.trust(), url), (None, url.replace("wss://", "ws://"))):
             with pytest.raises(CallError, match="cannot connect"):
                 await place_call(wrong, tls=tls)
-        # The older protocol is on the same port.
+        # The older protocol works on the same port.
         reader, writer = await asyncio.open_connection("127.0.0.1", _port(url), ssl=public.trust())
         writer.write(b"POST /speech-to-speech-stream HTTP/1.1\r\nHost: x\r\nX-UUID: -\r\n\r\n")
         assert (await asyncio.wait_for(reader.readline(), PATIENCE_SECONDS)).startswith(b"HTTP/1.1 400 ")
@@ -83,7 +83,7 @@ async def test_the_realtime_api_shows_a_certificate(tmp_path: Path, real_redis_u
         assert not simulator.sessions
 
 
-async def test_a_redis_that_cannot_be_trusted_is_not_spoken_to(
+async def test_redis_with_an_untrusted_certificate_is_refused(
     tmp_path: Path, real_redis_url: str, simulator: RealtimeSimulator
 ) -> None:
     async with (

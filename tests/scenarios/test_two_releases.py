@@ -1,4 +1,4 @@
-"""Two releases side by side, as during a rollout: they understand each other, and calls go to the newer one."""
+"""Two releases side by side, as during a rollout: both understand each other, and calls prefer the newer one."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ OLDER, NEWER = "0.0.9", "9.9.9"
 
 
 class OtherRelease(ServiceProcess):
-    """One process of another release, by OTHER_RELEASE."""
+    """A process of another release, which OTHER_RELEASE names."""
 
     module = "tests.scenarios.other_release"
 
 
 @pytest.fixture
 async def simulator() -> AsyncIterator[RealtimeSimulator]:
-    """A Realtime API that is brief."""
+    """Run a simulated Realtime API with short replies."""
     async with RealtimeSimulator(BRIEF) as simulator:
         yield simulator
 
 
 @pytest.mark.interpreted
-async def test_releases_understand_each_other_and_no_call_goes_to_an_older_one_while_a_newer_one_has_room(
+async def test_two_releases_share_calls_and_the_newer_is_preferred(
     real_redis_url: str, simulator: RealtimeSimulator
 ) -> None:
     async with (
@@ -41,19 +41,19 @@ async def test_releases_understand_each_other_and_no_call_goes_to_an_older_one_w
     ):
         older, ours, newer = await asyncio.gather(
             cluster.add_worker(OtherRelease, OTHER_RELEASE=OLDER),
-            # With room for all: a full worker takes moved calls only if every other one is full, too.
+            # Room for all calls, because a full worker takes moved calls only if all other workers are full, too.
             cluster.add_worker(WORKER_MAX_CALLS=3),
             cluster.add_worker(OtherRelease, OTHER_RELEASE=NEWER),
         )
         await cluster.add_dispatcher()
         await cluster.add_dispatcher(OtherRelease, OTHER_RELEASE=NEWER)
 
-        # The newest first, however full, then the next; the older one has nothing to do all the time.
+        # Calls go to the newest worker until it is full, then to the next one. The oldest worker gets no calls.
         calls = [await place(cluster, 0), await place(cluster, 1, [await cluster.url(0)])]
         await are_on(cluster, newer, *calls)
         calls.append(await place(cluster, 0))
         await are_on(cluster, ours, calls[2])
-        # What only another release knows of in Redis.
+        # Add fields in Redis that only another release knows.
         keys = [
             f"{KEY_PREFIX}worker:{await worker_id(ours)}",
             *(f"{KEY_PREFIX}call:{call.uuid}" for call in calls),
@@ -67,15 +67,15 @@ async def test_releases_understand_each_other_and_no_call_goes_to_an_older_one_w
 
         await eventually(is_told, PATIENCE_SECONDS)
 
-        # From the newer one to this one, in order: both dispatchers hand on what the newer worker told them.
+        # The newer worker drains to this release. Both dispatchers pass on the unknown fields of the newer worker.
         newer.signal(signal.SIGTERM)
         assert await newer.ended() == 0
         await are_on(cluster, ours, *calls)
         await converse(*calls)
         assert {await client.hget(key, "news") for key in keys} == {"of another release"}
 
-        # And on by death: what this one told them goes to a newer one. The caller of the newer dispatcher
-        # comes back to this one.
+        # This release's worker is killed, and its calls move to a newer one. The caller of the newer dispatcher
+        # returns to this release's dispatcher.
         newest = await cluster.add_worker(OtherRelease, OTHER_RELEASE=NEWER, WORKER_MAX_CALLS=3)
         name = await worker_id(newest)
         await asyncio.gather(*(each.line("link up", worker=name) for each in cluster.dispatchers))
@@ -86,7 +86,7 @@ async def test_releases_understand_each_other_and_no_call_goes_to_an_older_one_w
         await converse(*calls)
         assert {await client.hget(key, "news") for key in keys[1:]} == {"of another release"}
 
-        # Nobody forgot anything on the way.
+        # The conversations are complete after all moves.
         said = [
             [("assistant" if each.role == "agent" else each.role, each.text) for each in call.transcripts]
             for call in calls
@@ -94,7 +94,7 @@ async def test_releases_understand_each_other_and_no_call_goes_to_an_older_one_w
         known = [[(item.role, item.text) for item in session.items if item.text] for session in simulator.sessions]
         assert sorted(known) == sorted(said)
 
-        # The newest one is full: for a new call, an older one is better than none.
+        # The newest worker is full, so the oldest worker takes a new call.
         calls.append(await place(cluster, 0))
         await are_on(cluster, older, calls[3])
         for call in calls:

@@ -1,4 +1,4 @@
-"""What a call gets when the Realtime API refuses, fails or misbehaves."""
+"""The effects on a call when the Realtime API refuses, fails or violates its protocol."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def _ended(call: SimulatedCall) -> str:
     return call.errors[0].message
 
 
-async def test_a_refused_key_ends_the_call_with_the_cause_and_never_the_key(real_redis_url: str) -> None:
+async def test_refused_key_ends_the_call_and_is_not_shown(real_redis_url: str) -> None:
     async with (
         RealtimeSimulator(SimulatorSettings(api_key="another")) as simulator,
         Cluster(real_redis_url, simulator.url, FALLBACK_WAV="none") as cluster,
@@ -42,7 +42,7 @@ async def test_a_refused_key_ends_the_call_with_the_cause_and_never_the_key(real
         ({"OPENAI_BASE_URL": "ws://127.0.0.1:9/v1", "UPSTREAM_RETRY_SECONDS": 1}, "cannot be reached"),
     ],
 )
-async def test_what_cannot_work_ends_the_call_with_the_cause(
+async def test_permanent_refusal_ends_the_call_with_the_cause(
     real_redis_url: str, simulator: RealtimeSimulator, settings: dict[str, object], named: str
 ) -> None:
     async with Cluster(real_redis_url, simulator.url, **settings, FALLBACK_WAV="none") as cluster:
@@ -50,7 +50,7 @@ async def test_what_cannot_work_ends_the_call_with_the_cause(
         assert named in await _ended(await place_call(await cluster.url()))
 
 
-async def test_a_passing_refusal_is_waited_for_and_the_caller_is_heard_from_the_beginning(
+async def test_temporary_refusal_loses_none_of_the_callers_words(
     real_redis_url: str, simulator: RealtimeSimulator
 ) -> None:
     simulator.faults.refuse(503, times=2)
@@ -60,14 +60,14 @@ async def test_a_passing_refusal_is_waited_for_and_the_caller_is_heard_from_the_
         call = await place_call(await cluster.url(), speech=tone(900, 1.0))
         session = await simulator.wait_for_session(timeout_seconds=PATIENCE_SECONDS)
         assert simulator.refused == 3
-        # What was said while there was no session is heard.
+        # The model gets the caller's words from the time without a session.
         await session.wait_for(lambda s: s.sent["input_audio_buffer.committed"] == 1)
         assert session.appended_ms >= 1000
         await call.wait_for(lambda c: c.received_pcm, timeout_seconds=PATIENCE_SECONDS)
         await call.hang_up()
 
 
-async def test_a_refusal_that_does_not_pass_ends_the_call_after_the_time_that_it_may_wait(
+async def test_lasting_refusal_ends_the_call_after_the_retry_time(
     real_redis_url: str, simulator: RealtimeSimulator
 ) -> None:
     simulator.faults.refuse(503, times=100)
@@ -78,7 +78,7 @@ async def test_a_refusal_that_does_not_pass_ends_the_call_after_the_time_that_it
         assert simulator.refused >= 2
 
 
-async def test_upstream_errors_do_not_end_a_call_that_can_go_on(
+async def test_harmless_upstream_errors_do_not_end_a_call(
     real_redis_url: str, simulator: RealtimeSimulator
 ) -> None:
     async with Cluster(real_redis_url, simulator.url) as cluster, aiohttp.ClientSession() as http:

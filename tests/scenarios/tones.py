@@ -1,4 +1,4 @@
-"""Tones, to tell calls apart and to measure what a path does to audio."""
+"""Tones that distinguish calls and measure the quality of an audio path."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ TELEPHONE_RATE_HZ = 8000
 
 
 def tone(hz: float, seconds: float, *, rate_hz: int = TELEPHONE_RATE_HZ, dbfs: float = -10.0) -> bytes:
-    """A sine as PCM16 mono."""
+    """Return a sine as PCM16 mono."""
     time = np.arange(round(seconds * rate_hz)) / rate_hz
     amplitude = 32767 * 10 ** (dbfs / 20)
     return np.rint(amplitude * np.sin(2 * np.pi * hz * time)).astype("<i2").tobytes()
 
 
 def loudest(pcm: bytes, *, rate_hz: int = TELEPHONE_RATE_HZ) -> float:
-    """Frequency of the strongest sine in PCM16 mono, in Hz, to a few hundredths."""
+    """Return the frequency of the strongest sine in PCM16 mono, in Hz, accurate to a few hundredths."""
     samples = _samples(pcm)
     size = 1 << (len(samples) * 4 - 1).bit_length()
     spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples)), size))
@@ -24,10 +24,10 @@ def loudest(pcm: bytes, *, rate_hz: int = TELEPHONE_RATE_HZ) -> float:
 
 
 def signal_to_noise_db(pcm: bytes, *, rate_hz: int = TELEPHONE_RATE_HZ) -> float:
-    """How much stronger the strongest sine is than all the rest, in dB.
+    """Return the ratio of the strongest sine to the rest, in dB.
 
-    The sine's frequency, amplitude and phase are fitted by least squares (Gauss-Newton on the frequency); what
-    is left is noise, whatever its origin: a lost or repeated frame, a wrong order, an image.
+    The sine's frequency, amplitude and phase are fitted by least squares (Gauss-Newton on the frequency). The
+    residual is noise of any origin: a lost or repeated frame, a wrong order, an image.
     """
     samples = _samples(pcm)
     time = (np.arange(len(samples)) - len(samples) / 2) / rate_hz

@@ -1,7 +1,7 @@
 """Convert audio between a call (PCM16 little-endian at 8 kHz) and the Realtime API (the format of its session).
 
-Each direction of each call needs a separate object, because resamplers keep earlier samples, and because the input
-of either direction may end in the middle of a sample.
+Each direction of each call needs a separate object, because resamplers keep earlier samples. The input of either
+direction may also end in the middle of a sample.
 """
 
 from __future__ import annotations

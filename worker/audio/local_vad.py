@@ -1,8 +1,8 @@
 """Local turn detection (OPENAI_TURN_DETECTION=none): find the start and the end of the caller's speech.
 
 WebRTC's voice activity detector (`webrtcvad`) classifies each frame of 20 ms as voiced or unvoiced. This module
-turns these classes into turns. The detector reports voice for up to 140 ms after a sound, and for the first 80 to
-140 ms of a new noise. It also classifies tones (dialling, ring-back) as voice. The tests of this module contain
+turns these classes into turns. The detector reports voice for up to 140 ms after a sound. It also reports voice
+for the first 80 to 140 ms of a new noise, and for tones (dialling, ring-back). The tests of this module contain
 such sounds.
 
 Times are audio time: milliseconds of audio since the first sample.

@@ -5,8 +5,8 @@ serves both directions. It removes images when the rate goes up, and aliases whe
 `tests/worker/audio/test_resample.py` has the measurements.
 
 All arithmetic is exact until the one rounding to int16. Samples are integers, taps are multiples of
-2**-TAP_FRACTION_BITS, and every partial sum fits the 53 bits of a float64. So the output bits do not depend on the
-sizes of the input chunks, or on the order of additions in the matrix product.
+2**-TAP_FRACTION_BITS, and every partial sum fits the 53 bits of a float64. So the sizes of the input chunks do not
+change the output bits. Neither does the order of additions in the matrix product.
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ STOPBAND_WEIGHT: Final = 300.0  # gives -99 dB, below the rounding noise of int1
 TAP_COUNT: Final = 31 * RATIO
 TAP_FRACTION_BITS: Final = 24
 
-# Group delay: output sample k is the input at this time before sample k. On the way down, an output sample has the
-# time of the first of its three input samples, and already includes the other two.
+# Group delay: output sample k is the input at this time before sample k. On the way down, an output sample is made
+# of three input samples. It has the time of the first one, and already includes the other two.
 UP_DELAY_SECONDS: Final = (TAP_COUNT - 1) / 2 / HIGH_RATE_HZ
 DOWN_DELAY_SECONDS: Final = UP_DELAY_SECONDS - (RATIO - 1) / HIGH_RATE_HZ
 

@@ -19,7 +19,7 @@ WINDOW_SECONDS: Final = 10.0
 REPEAT_SHARE: Final = 0.2
 REPEAT_FLOOR: Final = 5
 # The last repeats of the budget are spread over the window. Otherwise the first second of an outage could use the
-# whole budget, and for ten more seconds no request would show that the API works again.
+# whole budget. Then for ten more seconds no request would show that the API works again.
 SPREAD_REPEATS: Final = 3
 # Maximum number of counted requests of each kind; more than a process can send in WINDOW_SECONDS.
 MAX_COUNTED: Final = 10_000
@@ -55,7 +55,7 @@ class RetryBudget:
     """The count of first and repeated requests in the last WINDOW_SECONDS.
 
     A successful repeat leaves the count and permits one more repeat. So after an outage the waiting calls are
-    served in waves that double, while a failing API gets only a few repeats per WINDOW_SECONDS.
+    served in waves that double. A failing API gets only a few repeats per WINDOW_SECONDS.
     """
 
     def __init__(self) -> None:

@@ -104,8 +104,9 @@ def parse_transfer(arguments: str, rule: TransferRule = ONLY_INTERNAL) -> Transf
         raise InvalidArguments(
             "transfer_extension is required: the extension to transfer the call to.", "required"
         )
-    extension = extension.replace(" ", "")  # models often write telephone numbers in groups of digits
-    # An extension that begins with _ is a pattern of the dialplan, and no call can be transferred to a pattern.
+    # Models often write telephone numbers in groups of digits.
+    extension = extension.replace(" ", "")
+    # An extension that begins with _ is a pattern of the dialplan. No call can be transferred to a pattern.
     if not EXTENSION.fullmatch(extension) or extension.startswith("_"):
         raise InvalidArguments("transfer_extension must be digits, letters, or any of * # + . _ -", "pattern")
     context = _text(given, "transfer_context") or rule.context

@@ -1,7 +1,7 @@
 """Report the lines that tools print, each with its call. Used only in the process that runs tools.
 
-Lines printed outside of a call go to stdout and stderr unchanged. Lines from a thread that a tool started go there
-too, because such a thread has no context of a call.
+Lines printed outside of a call go to stdout and stderr unchanged. Lines of a tool's own threads go there too,
+because such threads have no context of a call.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python -I -S die_with_parent.py PARENT_PID PROGRAM ARGUMENT...
 
-This script runs between fork and exec. `preexec_fn` would need no extra process, but it is not safe in a parent
-with threads (Python's documentation of `subprocess`), and a worker with tools has threads.
+This script runs between fork and exec. `preexec_fn` would need no extra process. But a worker with tools has
+threads, and `preexec_fn` is not safe with threads (Python's documentation of `subprocess`).
 """
 
 from __future__ import annotations

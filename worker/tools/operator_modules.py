@@ -1,8 +1,8 @@
-"""Modules of operators, in the process that runs their tools. For that process alone.
+"""Let tools import operators' modules with names of this service's packages. Used only in the process for tools.
 
-A tool may import helpers that lie beside it, and they may have the name of one of this service's packages: a
-`common.py` is not unusual. Both cannot be in `sys.modules` under one name. This process has imported all of the
-service that it needs before the first tool is loaded, so the name is the operator's from then on.
+A tool may import helper files beside itself. Such a file may have the name of one of this service's packages, such
+as `common.py`. `sys.modules` cannot hold both under one name. The process for tools imports all needed modules of
+the service before the first tool. So from then on these names can belong to the operator's modules.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from types import ModuleType
 from typing import Final
 
 PACKAGES: Final = frozenset({"common", "dispatcher", "simulator", "worker"})
-"""Packages of this service."""
+"""The packages of this service."""
 
 _OURS: Final[list[ModuleType]] = []
-"""What was taken out of `sys.modules`, so that it lives as long as the process."""
+"""The service's modules, which were removed from `sys.modules` and must live as long as the process."""
 
 
 class _FoldersFirst(MetaPathFinder):
-    """Looks in the folders of tools first for a module that is named as a package of this service."""
+    """A finder that first looks in the folders of tools for modules with the name of a package of this service."""
 
     def __init__(self, folders: Sequence[str]) -> None:
         self._folders = folders

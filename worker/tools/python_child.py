@@ -49,8 +49,8 @@ MAX_LOADING: Final = 32
 """Maximum number of threads that load files. A file whose import never ends keeps its thread."""
 
 SWITCH_SECONDS: Final = 0.0005
-"""Maximum time that a busy tool keeps the interpreter while other threads wait for it. With Python's default of
-5 ms, a check of arguments beside 64 busy tools would wait most of its time limit before it began."""
+"""Maximum time that a busy tool keeps the interpreter while other threads wait for it. Python's default is 5 ms.
+With it, a check of arguments beside 64 busy tools would wait most of its time limit."""
 
 _LOG: Final = -2
 _BEGUN: Final = -3

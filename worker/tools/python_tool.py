@@ -107,7 +107,7 @@ def load(file: Path, source: bytes, threads: Threads, loop: ToolLoop) -> PythonT
     """Run the source of `file` as a separate module and return the tool. Blocks as long as the module runs.
 
     The source is compiled here instead of by importlib's loader. That loader would use an outdated `.pyc` file
-    after an edit within the same second, and would write into the operator's directory.
+    after an edit within the same second. It would also write into the operator's directory.
 
     Raises:
         BadTool: the file cannot be run, or does not define a tool.

@@ -26,8 +26,8 @@ BOUND_SECONDS: Final = 0.5
 """Time limit of a check. A usual check takes less than a millisecond."""
 
 MAX_TRIES: Final = 3
-"""Maximum number of attempts. A check is repeated if it had less than half of its time limit as CPU time, because
-a tool may have kept the interpreter."""
+"""Maximum number of attempts. A check is repeated if its CPU time was less than half of its time limit. A tool may
+then have kept the interpreter."""
 
 
 class _Overdue(BaseException):

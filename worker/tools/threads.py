@@ -1,6 +1,6 @@
 """Run blocking code in a bounded number of threads that do not delay the end of the process.
 
-`concurrent.futures` does not fit. A stuck thread would occupy a place in its pool for ever without a log line, and
+`concurrent.futures` does not fit. A stuck thread would occupy a place in its pool for ever without a log line. And
 the interpreter waits for the pool's threads when the process ends.
 """
 

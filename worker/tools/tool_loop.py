@@ -1,7 +1,7 @@
 """A separate event loop for `async` handlers.
 
-It is not the loop that answers requests, so that a blocking handler (a careless `requests.get` in an `async def`)
-does not delay other requests. All handlers share one loop, because a file may keep clients and pools between
+Requests are answered on another loop. So a blocking handler (a careless `requests.get` in an `async def`) does not
+delay other requests. All handlers share one loop, because a file may keep clients and pools between
 calls. A blocked loop is replaced. Handlers that have not begun move to the new loop; begun handlers stay on the
 old one.
 """

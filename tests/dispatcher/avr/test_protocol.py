@@ -76,7 +76,7 @@ class TestParse:
     def test_unknown_fields_are_ignored(self) -> None:
         assert protocol.parse(message(type="dtmf_digit", digit="1", timestamp=1, extra={"a": []})) == Dtmf("1")
 
-    def test_bytes_of_any_kind_are_taken(self) -> None:
+    def test_any_bytes_like_message_is_accepted(self) -> None:
         data = message(type="dtmf_digit", digit="1")
         assert protocol.parse(bytearray(data)) == protocol.parse(memoryview(data)) == Dtmf("1")
 
@@ -149,7 +149,7 @@ class TestParse:
             b"SECRET",
         ],
     )
-    def test_an_error_does_not_repeat_what_was_sent(self, data: bytes) -> None:
+    def test_error_does_not_repeat_the_message(self, data: bytes) -> None:
         assert "SECRET" not in str(refusal(data))
 
     @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])

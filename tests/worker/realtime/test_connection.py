@@ -190,7 +190,7 @@ async def test_exhausted_quota_is_not_retried(simulator: RealtimeSimulator) -> N
     assert (error.retryable, error.code) == (False, "insufficient_quota")
 
 
-async def test_a_wrong_key_is_refused_and_not_shown() -> None:
+async def test_refused_key_is_not_shown() -> None:
     async with RealtimeSimulator(SimulatorSettings(api_key="sk-another")) as simulator:
         error = await refusal(simulator.url)
     assert not error.retryable

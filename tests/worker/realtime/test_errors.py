@@ -325,7 +325,7 @@ def test_every_form_of_openai_key_is_redacted(key: str) -> None:
         assert shape[:6] not in redact(f"key '{shape}'").replace("***", "")
 
 
-def test_words_are_not_taken_for_keys() -> None:
+def test_words_similar_to_keys_are_not_redacted() -> None:
     text = "The task-force desk-top risk: audio_end_ms (800ms) is shorter than 900ms; see session.audio.output."
     assert redact(text) == text
 

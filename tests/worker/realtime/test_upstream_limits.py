@@ -177,7 +177,7 @@ class TestRetryBudget:
 
 
 class TestCircuitBreaker:
-    def test_five_failures_in_a_row_open_it(self) -> None:
+    def test_five_consecutive_failures_open_the_breaker(self) -> None:
         made = limits()
         for _ in range(FAILURES_TO_OPEN - 1):
             made.failed(100.0)
@@ -186,7 +186,7 @@ class TestCircuitBreaker:
         assert made.breaker is BreakerState.OPEN
         assert not made.may_send(100.0, repeat=False)
 
-    def test_a_success_between_failures_keeps_it_closed(self) -> None:
+    def test_success_between_failures_keeps_the_breaker_closed(self) -> None:
         made = limits()
         for _ in range(3):
             for _ in range(FAILURES_TO_OPEN - 1):
@@ -235,14 +235,14 @@ class TestCircuitBreaker:
             assert made.breaker is BreakerState.OPEN
         assert pauses == [0.5, 1.0, OPEN_MOST_SECONDS, OPEN_MOST_SECONDS, OPEN_MOST_SECONDS]
 
-    def test_failures_of_older_requests_do_not_extend_it(self) -> None:
+    def test_failures_of_older_requests_do_not_extend_the_pause(self) -> None:
         made = opened(100.0)
         # These were sent before it opened.
         for _ in range(50):
             made.failed(100.4)
         assert made.may_send(100.0 + OPEN_FIRST_SECONDS, repeat=True)
 
-    def test_a_successful_probe_closes_it_and_resets_the_pause(self) -> None:
+    def test_successful_probe_closes_breaker_and_resets_the_pause(self) -> None:
         made = opened(100.0)
         assert made.may_send(100.5, repeat=True)
         made.failed(100.5)

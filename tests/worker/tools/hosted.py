@@ -53,7 +53,7 @@ class Host(ToolHost):
         self._suffix = suffix
 
     async def pid(self) -> int:
-        """Return the id of the process that runs now."""
+        """Return the id of the current process."""
         raise NotImplementedError
 
     async def load_source(self, source: str, name: str) -> LoadedTool:
@@ -102,11 +102,11 @@ async def is_told_of_two_others(endless: LoadedTool) -> None:
 
 
 async def ends_in_order(host: Host, spawns: LoadedTool, exit_mark: Path) -> None:
-    """Check that a host that is stopped lets its process end in order, and leaves nothing.
+    """Check that a stopped host lets its process end in order, and leaves no process or file open.
 
     Args:
-        spawns: starts a program and returns its id.
-        exit_mark: made by the process when it ends in order.
+        spawns: a tool that starts a program and returns the program's id.
+        exit_mark: a file that the process makes when it ends in order.
     """
     grandchild = int(await spawns.call())
     assert psutil.pid_exists(grandchild)
@@ -121,7 +121,7 @@ async def ends_in_order(host: Host, spawns: LoadedTool, exit_mark: Path) -> None
 
 
 async def ends_while_it_starts(host: Host) -> None:
-    """Check that a host that is stopped before its process runs leaves no process."""
+    """Check that a host leaves no process if it is stopped during the start."""
     starting = asyncio.create_task(host.pid())
     await eventually(children)
     await host.stop()
@@ -131,10 +131,10 @@ async def ends_while_it_starts(host: Host) -> None:
 
 
 def dies_with_its_worker(program: str, *arguments: str) -> None:
-    """Check that no process of tools outlives a worker that is killed.
+    """Check that the process of tools dies with a killed worker.
 
     Args:
-        program: of the worker, in Python; prints the id of the process before it calls a tool.
+        program: the worker's program in Python; it prints the id of the process before it calls a tool.
     """
     with subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE) as worker:
         assert worker.stdout is not None

@@ -76,7 +76,7 @@ def test_transfer_takes_context_and_priority() -> None:
         ("Sales_1", "Sales_1"),
     ],
 )
-def test_an_extension_is_understood_as_models_write_it(extension: object, meant: str) -> None:
+def test_extension_may_be_a_number_or_have_spaces(extension: object, meant: str) -> None:
     assert transfer(transfer_extension=extension).extension == meant
 
 

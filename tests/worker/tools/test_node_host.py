@@ -300,7 +300,7 @@ async def test_invalid_reply_ends_the_process(host: Host) -> None:
     assert await call(await host.tool("() => 'done'")) == "done"
 
 
-async def test_a_line_without_end_ends_the_process(host: Host) -> None:
+async def test_endless_line_ends_the_process(host: Host) -> None:
     tool = await host.tool(
         "() => new Promise(() => { for (const handle of process._getActiveHandles())"
         " if (handle.constructor.name === 'Socket' && !handle._isStdio) handle.write('x'.repeat(3e6)); })"
@@ -327,7 +327,7 @@ async def test_stopping_ends_a_process_that_hangs(host: Host) -> None:
         await running
 
 
-async def test_stopping_while_it_starts_leaves_no_process(host: Host) -> None:
+async def test_stop_during_the_start_leaves_no_process(host: Host) -> None:
     await ends_while_it_starts(host)
 
 

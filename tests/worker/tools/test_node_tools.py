@@ -229,9 +229,7 @@ GIVEN = {
 
 
 @pytest.mark.parametrize(("handler", "parameters"), GIVEN.values(), ids=GIVEN)
-async def test_a_handler_gets_as_many_arguments_as_it_names(
-    handler: str, parameters: int, javascript: Any
-) -> None:
+async def test_handler_gets_one_argument_per_parameter(handler: str, parameters: int, javascript: Any) -> None:
     tool_set = await javascript(echo=handler)
     told = json.loads(await output(tool_set, "echo", a={"b": [1, None]}))
     assert told[:2] == [UUID, {"a": {"b": [1, None]}}]
@@ -415,7 +413,7 @@ async def test_new_calls_get_an_edited_file_and_old_calls_do_not(
     assert await output(await tool_registry.tool_set(), "a") == "two second 2"
 
 
-async def test_a_directory_that_is_replaced_behind_a_link_is_read_anew(
+async def test_replaced_target_of_a_linked_directory_is_read_again(
     tmp_path: Path, tools_dir: ToolsDir, open_tool_registry: OpenRegistry, node: str
 ) -> None:
     """Replace the target of a link, as Kubernetes does with a mounted ConfigMap."""

@@ -360,7 +360,7 @@ async def test_stopping_ends_a_process_that_hangs(host: PythonHost, new_gate: Ne
         await running
 
 
-async def test_stopping_while_it_starts_leaves_no_process(host: PythonHost) -> None:
+async def test_stop_during_the_start_leaves_no_process(host: PythonHost) -> None:
     await ends_while_it_starts(host)
 
 

@@ -294,7 +294,7 @@ async def modules(tool_set: ToolSet) -> list[str]:
     return [each for each in found if not each.endswith("_modules")]
 
 
-async def test_a_file_is_a_module_like_any_other(tools_dir: ToolsDir, open_tool_registry: OpenRegistry) -> None:
+async def test_tool_file_is_a_normal_module(tools_dir: ToolsDir, open_tool_registry: OpenRegistry) -> None:
     tools_dir.write("_shared.py", "GREETING = 'hello'\n")
     tools_dir.write(
         "greet.py",

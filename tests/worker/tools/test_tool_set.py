@@ -107,7 +107,7 @@ async def test_unchecked_arguments_do_not_reach_the_tool() -> None:
     assert tool.given == []
 
 
-async def test_a_tool_that_takes_too_long_is_cancelled() -> None:
+async def test_tool_over_its_time_limit_is_cancelled() -> None:
     result = await run(box(Scripted(""), timeout_seconds=0.01), "it")
     assert result.outcome is ToolOutcome.TIMEOUT
     assert result.output.startswith("The tool it did not answer within 0.01 seconds.")
