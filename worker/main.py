@@ -30,7 +30,7 @@ from worker.config import instructions
 from worker.config.prices import Prices
 from worker.realtime import errors
 from worker.service import Worker
-from worker.session.session_runner import Resources
+from worker.session.resources import Resources
 from worker.tools import built_in
 from worker.tools.tool_registry import ToolRegistry
 

@@ -27,7 +27,8 @@ from common.runtime.lasting_task import repeat
 from common.store.leases import CallLease, WorkerRecord, WorkerState
 from common.store.registry import NOBODY, OVER_CAPACITY, Registry
 from worker.audio.resample import prepare
-from worker.session.session_runner import Resources, SessionRunner
+from worker.session.resources import Resources
+from worker.session.session_runner import SessionRunner
 
 log = structlog.get_logger()
 

@@ -121,7 +121,7 @@ def test_any_link_input_leaves_other_calls_running(script: list[tuple[int, Recor
                         # It ends the link, and what is on it waits for another.
                         assert kind in (Kind.OPEN, Kind.ATTACH, Kind.COMMAND)
                 _calls.update(held.call for held in worker._held())
-                assert not bystander._ended
+                assert not bystander.has_ended
                 assert bystander in [held.call for held in worker._held()]
             # Other calls that are held now have a place, and are not more than there may be.
             assert worker.calls <= 3 * 1.5 + 1
