@@ -14,6 +14,7 @@ from common.observe.metrics import WorkerMetrics
 from common.observe.redaction import redact
 from worker.config.profile import CallProfile
 from worker.realtime import client_events
+from worker.realtime.bad_input import BadInput
 from worker.realtime.connection import RealtimeConnection, RealtimeOwner
 from worker.realtime.dialect import GA, Dialect
 from worker.realtime.upstream_limits import UpstreamLimits
@@ -110,7 +111,7 @@ class Upstream:
             encoded = client_events.encode(event, self._dialect)
         except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
             # A value of the API's that is no JSON, as a number above 64 bits.
-            self._metrics.upstream_errors.inc("bad_event")
+            self._metrics.upstream_errors.inc(BadInput.EVENT)
             self._log.warning("event not encoded", reason=redact(repr(error), self._uuid)[:200])
             return
         self._connection.send(encoded)

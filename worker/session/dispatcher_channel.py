@@ -11,6 +11,7 @@ from common.link import wire
 from common.link.channel import Channel, ChannelState, Transmit
 from common.observe.metrics import WorkerMetrics
 from common.observe.redaction import redact
+from worker.realtime.bad_input import BadInput
 from worker.session.runner_states import Attachment
 from worker.session.truncation import RecordEncoder
 
@@ -62,7 +63,7 @@ class DispatcherChannel:
             self._channel.send(record)
         except ValueError as error:
             # A value of the API's that is no JSON, as a number above 64 bits.
-            self._metrics.upstream_errors.inc("bad_event")
+            self._metrics.upstream_errors.inc(BadInput.EVENT)
             self._log.warning("record not encoded", reason=redact(repr(error), self._uuid)[:200])
             return
         if self._channel.state is ChannelState.BROKEN and isinstance(record, wire.Transcript):

@@ -9,7 +9,7 @@ import structlog
 from common.link import wire
 from common.observe.redaction import CallSecrets, secrets_in
 from common.settings.function_tools import MAX_TOOLS
-from worker.config import profile, session_change
+from worker.config import profile_loading, session_change
 from worker.config.profile import CallProfile
 from worker.config.session_config import SessionConfig, session_tools
 from worker.session.checkpoint import CheckpointReader
@@ -79,7 +79,7 @@ class Preparation:
         assert self.tool_set is not None
         self._secrets.keep(secrets_in(body))
         change, changes = session_change.checked(body, self.profile, self.tool_set.names)
-        profile.log_tools_changed(self._log, "the calls API", changes)
+        profile_loading.log_tools_changed(self._log, "the calls API", changes)
         return change
 
     def changed(self, session: dict[str, Any]) -> None:
@@ -105,7 +105,7 @@ class Preparation:
         opening, resources = self._opening, self._resources
         remembered = self._remembered_profile()
         if remembered is not None:
-            return await profile.restored(
+            return await profile_loading.restored(
                 remembered,
                 resources.settings,
                 uuid=opening.uuid,
@@ -113,7 +113,7 @@ class Preparation:
                 provider_config=opening.provider_config,
                 http=resources.http,
             )
-        loaded = await profile.load(
+        loaded = await profile_loading.load(
             resources.settings,
             uuid=opening.uuid,
             metadata=opening.metadata,

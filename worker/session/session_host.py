@@ -16,6 +16,7 @@ from common.observe.redaction import redact
 from common.observe.relay_timer import RelayTimer
 from worker.config.profile import CallProfile
 from worker.config.session_change import ChangeRefused
+from worker.realtime.bad_input import BadInput
 from worker.session import actions
 from worker.session.checkpoint import Checkpoint
 from worker.session.connecting import Upstream
@@ -165,7 +166,7 @@ class SessionHost:
             self._recover(session, error)
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
             # An event of another shape than the API's, or nested without end: it is lost, the call goes on.
-            self._metrics.upstream_errors.inc("bad_event")
+            self._metrics.upstream_errors.inc(BadInput.EVENT)
             # Redacted before it is truncated: a part of a secret would not be known.
             reason = redact(repr(error), self._opening.uuid)[:200]
             self._log.warning(
@@ -175,7 +176,7 @@ class SessionHost:
 
     def unreadable(self) -> None:
         """Count an event of the API that is no JSON object with a type: it is lost."""
-        self._metrics.upstream_errors.inc("bad_event")
+        self._metrics.upstream_errors.inc(BadInput.EVENT)
         self._log.warning("upstream event not readable")
 
     def upstream_writable(self) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from common.observe.metrics import RetryReason, WorkerMetrics
 from worker.config.prices import Prices
+from worker.realtime.bad_input import BadInput
 from worker.realtime.usage import TranscriptionUsage, Usage
 from worker.session.actions import Measurement, Metric
-from worker.session.response_events import BAD_USAGE
 
 
 class UsageCounter:
@@ -38,7 +38,7 @@ class UsageCounter:
         try:
             usage = TranscriptionUsage.from_event(reported)
         except ValueError:
-            self._metrics.upstream_errors.inc(BAD_USAGE)
+            self._metrics.upstream_errors.inc(BadInput.USAGE)
             return
         tokens = self._metrics.tokens(model)
         tokens.input_text.inc(usage.input_text)
