@@ -152,10 +152,10 @@ class DispatcherLink:
             call.resume(attach, self.end.send)
         except LinkProtocolError as error:
             # The link's own framing is whole: the others on it go on.
-            log.warning("a channel could not be taken up", uuid=call.uuid, reason=str(error))
+            log.warning("channel not resumed", uuid=call.uuid, reason=str(error))
             call.stop(f"the dispatcher has other records than the worker: {error}")
         except Exception:
-            stop_failed(call, "a channel could not be taken up")
+            stop_failed(call, "channel not resumed")
 
 
 def stop_failed(call: SessionRunner, what: str, **details: object) -> None:

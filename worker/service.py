@@ -286,13 +286,13 @@ class Worker:
             held.call.unwatch(lost.end.send)
 
     def watch(self, now_seconds: float) -> bool:
-        """Look, before anything is read, whether this process stood still: its calls may be elsewhere by now."""
+        """Look, before anything is read, whether event loop stalled: its calls may be elsewhere by now."""
         stood_seconds = now_seconds - self._beat_seconds
         self._beat_seconds = max(self._beat_seconds, now_seconds - TICK_SECONDS)
         if stood_seconds < STALL_SECONDS + TICK_SECONDS:
             return False
         log.error(
-            "this process stood still",
+            "event loop stalled",
             seconds=round(stood_seconds, 3),
             effect="its calls wait for their dispatchers to say that they still have them",
             calls=len(self._calls),

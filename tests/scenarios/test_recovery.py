@@ -134,7 +134,7 @@ async def test_a_worker_that_dies_or_hangs_loses_no_call(
         if fault is signal.SIGSTOP:
             victim.signal(signal.SIGCONT)
             # It wakes up, and lets go of everything that it had.
-            await victim.line("this process stood still")
+            await victim.line("event loop stalled")
             await eventually(lambda: len(simulator.sessions) == len(calls), PATIENCE_SECONDS)
         await hang_up(calls, simulator)
 

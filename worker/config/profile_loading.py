@@ -259,7 +259,7 @@ class ProfileDraft:
         unknown = [name for name in left if name not in known]
         if unknown:
             shown = [name[:40] for name in unknown[:MAX_SHOWN]]
-            self._log.warning("unknown fields of a call passed over", source=source, fields=shown)
+            self._log.warning("unknown fields of a call ignored", source=source, fields=shown)
         changes += self._merge_checked(known, wrong)
         self._warn(source, wrong)
         log_tools_changed(self._log, source, changes)
@@ -352,6 +352,4 @@ class ProfileDraft:
         if wrong:
             # Never the values: they may be secrets.
             shown = {each.path: each.allowed for each in wrong[:MAX_SHOWN]}
-            self._log.warning(
-                "fields of a call are wrong and were passed over", source=source, number=len(wrong), fields=shown
-            )
+            self._log.warning("wrong fields of a call ignored", source=source, number=len(wrong), fields=shown)
