@@ -18,7 +18,7 @@ from worker.session.session_runner import SessionRunner
 
 log = structlog.get_logger()
 
-# Records that no call is there to take.
+# Records that the worker takes, and no call.
 _TO_THE_WORKER: dict[int, type[wire.Command | wire.Open | wire.Attach]] = {
     Kind.COMMAND: wire.Command,
     Kind.OPEN: wire.Open,
@@ -55,7 +55,7 @@ class DispatcherLink:
         self._heard: dict[int, tuple[SessionRunner, int, bytes, float]] = {}
 
     def greeted(self, hello: Hello) -> None:
-        """The dispatcher said who it is."""
+        """Take the name and the release of the dispatcher."""
         self._is_up = True
         self._dispatcher = shown(hello.id)
         log.info("link up", dispatcher=self._dispatcher, release=shown(hello.release))
@@ -63,20 +63,20 @@ class DispatcherLink:
     def record(self, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
         """Hand a record to its call; OPEN begins one."""
         if channel in self._heard:
-            # What came first comes first.
+            # Audio that came before the record is handed on before it.
             self.caught_up()
         call = self._calls.get(channel)
         if call is not None and kind not in _TO_THE_WORKER:
             self._hand_on(call, kind, channel, payload, received_seconds)
         elif kind in _TO_THE_WORKER:
             self._for_the_worker(kind, channel, payload)
-        # Else it is of a call that ended here while the record was under way.
+        # Otherwise the call ended here while the record was on its way.
 
     def _for_the_worker(self, kind: int, channel: int, payload: memoryview) -> None:
         try:
             record = wire.decode_control(_TO_THE_WORKER[kind], payload)
         except LinkProtocolError as error:
-            # The link's own framing is whole: the others on it go on.
+            # The framing of the link is valid, so its other calls go on.
             log.warning("record not understood", dispatcher=self._dispatcher, kind=kind, reason=str(error))
             if kind != Kind.COMMAND:
                 self.end.send(wire.encode(wire.Refused(Refusal.INVALID), channel))
@@ -113,14 +113,14 @@ class DispatcherLink:
             else:
                 call.record(kind, payload)
         except LinkProtocolError as error:
-            # The link's own framing is whole: the others on it go on.
+            # The framing of the link is valid, so its other calls go on.
             log.warning("record not understood", uuid=call.uuid, kind=kind, reason=str(error))
             call.stop(f"the dispatcher sent a record that the worker does not understand: {error}")
         except Exception:
             stop_failed(call, "a record could not be handled", kind=kind)
 
     def lost(self, reason: str) -> None:
-        """The link is gone; the calls wait for another one, or for another dispatcher."""
+        """Detach the calls of a link that is gone: another link, or another dispatcher, may come for them."""
         self.caught_up()
         if self._is_up:
             log.info("link lost", dispatcher=self._dispatcher, reason=shown(reason), calls=len(self._calls))
@@ -130,7 +130,7 @@ class DispatcherLink:
             call.detached()
 
     def leave(self, call: SessionRunner) -> None:
-        """A call has ended, or has another link."""
+        """Forget a call that has ended, or that has another link."""
         self._calls = {channel: other for channel, other in self._calls.items() if other is not call}
 
     def _open(self, channel: int, opening: wire.Open) -> None:
@@ -151,7 +151,7 @@ class DispatcherLink:
         try:
             call.resume(attach, self.end.send)
         except LinkProtocolError as error:
-            # The link's own framing is whole: the others on it go on.
+            # The framing of the link is valid, so its other calls go on.
             log.warning("channel not resumed", uuid=call.uuid, reason=str(error))
             call.stop(f"the dispatcher has other records than the worker: {error}")
         except Exception:
@@ -159,6 +159,6 @@ class DispatcherLink:
 
 
 def stop_failed(call: SessionRunner, what: str, **details: object) -> None:
-    """One call's trouble is not the link's: the others on it go on."""
+    """Stop one call after an error of ours; the other calls of its link go on."""
     log.exception(what, uuid=call.uuid, **details)
     call.stop("internal error")

@@ -32,19 +32,19 @@ from worker.session.session_runner import SessionRunner
 log = structlog.get_logger()
 
 TICK_SECONDS = 0.2
-# A worker that is not heard of for this time gets no new calls. Its running ones are judged by their links.
+# A worker without a heartbeat for this time gets no new calls. Its running calls are judged by their links.
 LEASE_SECONDS = 3.0
 HEARTBEAT_SECONDS = 1.0
-# Redis answers, and this worker's record is older than this: its heartbeat fails, so that no call finds it.
+# If Redis answers and this worker's record is older than this, its heartbeat fails, and no call finds the worker.
 UNREADY_SECONDS = 3 * LEASE_SECONDS
-# The state of a call that waits for a dispatcher; they have others (dispatcher/call/call.py).
+# The state of a call that waits for a dispatcher; dispatchers have other states (dispatcher/call/states.py).
 WAITING = "waiting"
-# An event loop that has not run for so long may have lost its calls to other workers: a dispatcher finds a worker
-# dead no sooner than 2.05 s after its last sign of life (common/link/link_end.py).
+# An event loop that has stalled for this time may have lost its calls to other workers: a dispatcher declares a
+# worker dead 2.05 s after its last sign of life at the earliest (common/link/link_end.py).
 STALL_SECONDS = 2.0
-# Of the time that there is for draining: then calls leave, quiet or not.
+# The part of the time for draining after which calls leave at once, quiet or not.
 MOVED_PART = 0.8
-# `stop` has to be done within the time that a process has to stop (common/runtime/process.py).
+# `stop` must end within the time that a process has to stop (common/runtime/process.py).
 STOP_SECONDS = 0.5
 
 
@@ -74,14 +74,14 @@ class Worker:
         tls: Tls | None = None,
         unready_seconds: float = UNREADY_SECONDS,
     ) -> None:
-        """Build it.
+        """Build a worker.
 
         Args:
-            record: what is published of it.
+            record: published in Redis.
             registry: Redis.
-            resources: what its calls share.
+            resources: of the process, for its calls.
             tls: of the links; None: there is none.
-            unready_seconds: age of its record, beside a Redis that answers, from which on it is not ready.
+            unready_seconds: age of its record from which on it is not ready, while Redis answers.
         """
         self.draining = False
         self._unready_seconds = unready_seconds
@@ -92,7 +92,7 @@ class Worker:
         self._metrics = resources.metrics
         self._hello = Hello(wire.PROTOCOL_VERSION, record.release, "worker", record.id, record.boot_id)
         self._links: set[DispatcherLink] = set()
-        # Of each call one session; while it moves another one, which stands by, or which released the call.
+        # One session of each call. While a call moves it has another one, which stands by or has released it.
         self._calls: dict[str, list[_Held]] = {}
         self._move_until: float | None = None
         self._beat_seconds = time.monotonic()
@@ -107,7 +107,7 @@ class Worker:
 
     @property
     def is_ready(self) -> bool:
-        """Whether this worker takes calls; while Redis is away dispatchers know it from before, or not at all."""
+        """Whether this worker takes calls; while Redis is away, dispatchers know the worker from before."""
         age_seconds = time.monotonic() - self._published_seconds
         return not self.draining and not (self._redis_up and age_seconds > self._unready_seconds)
 
@@ -127,11 +127,11 @@ class Worker:
         ]
 
     async def drain(self, until: asyncio.Event, seconds: float) -> None:
-        """Take no new calls, and move those that run to other workers; until all are gone, or until the event.
+        """Take no new calls, and move the running ones to other workers.
 
         Args:
-            until: what is left then is left.
-            seconds: that there are.
+            until: ends the draining, whatever calls are left.
+            seconds: the time for it.
         """
         self.draining = True
         self._move_until = time.monotonic() + MOVED_PART * seconds
@@ -143,9 +143,9 @@ class Worker:
             wait.cancel()
 
     async def stop(self) -> None:
-        """End what is left; bounded by the time-outs of Redis and of closing."""
+        """End all calls and links; bounded by the time-outs of Redis and of closing."""
         self.draining = True
-        # 1. Nobody finds this worker any more.
+        # 1. No dispatcher finds this worker any more.
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -180,7 +180,7 @@ class Worker:
         if newest >= opening.epoch:
             return wire.Refused(Refusal.STALE_EPOCH, newest)
         if opening.attach or (held and not opening.restore):
-            # The caller was here before, whether its dispatcher knows it or not.
+            # The caller was here before, also if its dispatcher does not know.
             return self._attach(held, opening, channel, dispatcher)
         if self.draining:
             return wire.Refused(Refusal.DRAINING)
@@ -193,7 +193,7 @@ class Worker:
         return call
 
     def _has_room(self, *, restores: bool) -> bool:
-        """Whether another call may come; those that only stand by here leave their place to a new one."""
+        """Whether there is room for another call; calls that only stand by here do not count."""
         if len(self._calls) >= self._record.capacity * OVER_CAPACITY:
             return False
         return restores or self._active_calls < self._record.capacity
@@ -205,7 +205,7 @@ class Worker:
     def _attach(
         self, held: list[_Held], opening: wire.Open, channel: int, dispatcher: DispatcherLink
     ) -> SessionRunner | wire.Refused:
-        """Another dispatcher has the caller: the session goes on with it."""
+        """Give the session to another dispatcher, which has the caller now."""
         known = _holder(held)
         if known is None:
             return wire.Refused(Refusal.UNKNOWN)
@@ -230,7 +230,7 @@ class Worker:
         return None
 
     def command(self, command: wire.Command, send: Callable[[bytes], None]) -> None:
-        """The calls API wants something of a call."""
+        """Carry out a command of the calls API."""
         held = self._calls.get(command.uuid)
         if command.action == "load":
             status = 409 if self.draining else 200
@@ -243,7 +243,7 @@ class Worker:
             try:
                 (_holder(held) or held[0]).call.command(command, send)
             except Exception:
-                # What the calls API wants is not worth the link, nor the call.
+                # A failed command costs neither the link nor the call.
                 log.exception("a command failed", uuid=command.uuid, action=command.action)
                 send(wire.encode(wire.Result(command.number, 500, {"error": "internal error"}), 0))
         elif command.action != "unwatch":
@@ -251,7 +251,7 @@ class Worker:
             send(wire.encode(gone, 0))
 
     def ended(self, call: SessionRunner) -> None:
-        """Forget a session."""
+        """Forget a session that has ended."""
         held = self._calls.get(call.uuid, [])
         for each in held:
             if each.call is call:
@@ -267,7 +267,7 @@ class Worker:
         task.add_done_callback(self._closing.discard)
 
     def released(self, call: SessionRunner) -> None:
-        """Count again: the call is another session's."""
+        """Count the calls again: another session has this one."""
         self._count()
 
     def going(self, call: SessionRunner) -> None:
@@ -280,20 +280,23 @@ class Worker:
             each.let_go("another session has this call")
 
     def link_lost(self, lost: DispatcherLink) -> None:
-        """Forget a link, and who watched calls by it."""
+        """Forget a link, and the watchers of calls that came by it."""
         self._links.discard(lost)
         for held in self._held():
             held.call.unwatch(lost.end.send)
 
     def watch(self, now_seconds: float) -> bool:
-        """Look, before anything is read, whether event loop stalled: its calls may be elsewhere by now."""
-        stood_seconds = now_seconds - self._beat_seconds
+        """Suspend all calls if the event loop has stalled, because they may be elsewhere by now.
+
+        Call it before any socket is read. It returns whether the event loop has stalled.
+        """
+        stalled_seconds = now_seconds - self._beat_seconds
         self._beat_seconds = max(self._beat_seconds, now_seconds - TICK_SECONDS)
-        if stood_seconds < STALL_SECONDS + TICK_SECONDS:
+        if stalled_seconds < STALL_SECONDS + TICK_SECONDS:
             return False
         log.error(
             "event loop stalled",
-            seconds=round(stood_seconds, 3),
+            seconds=round(stalled_seconds, 3),
             effect="its calls wait for their dispatchers to say that they still have them",
             calls=len(self._calls),
         )
@@ -313,7 +316,7 @@ class Worker:
                 held.call.move(wire.Reason.DRAIN, seconds)
 
     def _count(self) -> None:
-        # A call that moves is counted where it is, and not where it goes or was.
+        # A call that moves is counted once, at the session that has it.
         self._metrics.calls_active.set(self._active_calls)
         if self._calls:
             self._idle.clear()
@@ -364,7 +367,7 @@ class Worker:
             self._published_seconds = time.monotonic()
 
     async def _publish_waiting(self) -> None:
-        """Calls whose dispatcher is gone: Redis may lose them before their callers are back at another one."""
+        """Publish calls without a dispatcher: Redis may lose them before their callers come back."""
         waiting = {held.call: held.call.epoch for held in self._held() if held.call.waits_for_dispatcher}
         leases = [
             CallLease(call.uuid, self._record.id, epoch, WAITING, None, 1, call.metadata)
@@ -385,7 +388,7 @@ class Worker:
             await self._quietly(renew)
 
     async def _quietly(self, command: Callable[[], Awaitable[object]]) -> bool:
-        """Whether a command to Redis worked: calls go on without it, and the next heartbeat tries again."""
+        """Return whether a command to Redis worked; if not, the next heartbeat tries again, and calls go on."""
         try:
             await command()
         except RegistryUnavailable as error:

@@ -30,7 +30,7 @@ MAX_SHOWN: Final = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallProfile:
-    """What a call keeps, whatever becomes of its connections and its worker.
+    """The settings that a call keeps, also in another worker.
 
     Attributes:
         base_url: OPENAI_BASE_URL.
@@ -72,17 +72,17 @@ class CallProfile:
 
     @property
     def dialect(self) -> Dialect:
-        """How the service is spoken to."""
+        """The dialect of the service."""
         return dialect.choose(self.base_url, self.model)
 
     @property
     def url(self) -> str:
-        """Where the session's connection goes to."""
+        """The URL of the session's connection."""
         return self.dialect.url(self.base_url, self.model)
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers of the connection's handshake. They hold the key."""
+        """Headers of the connection's handshake, which hold the key."""
         headers = self.dialect.headers(self.api_key.get_secret_value(), self.organization, self.project)
         if self.safety_identifier is not None and models.service_of(self.base_url) is models.Service.OPENAI:
             headers[safety_identifier.HEADER] = self.safety_identifier
@@ -94,7 +94,7 @@ class CallProfile:
 
     @property
     def turn_detection(self) -> TurnDetection:
-        """Who decides that the caller has finished speaking."""
+        """The detector that decides when the caller has finished speaking."""
         chosen = self.session["audio"]["input"]["turn_detection"]
         return TurnDetection.NONE if chosen is None else TurnDetection(chosen["type"])
 
@@ -105,7 +105,7 @@ class CallProfile:
         return str(transcription.get("model") or "unknown")
 
     def changed(self, change: Mapping[str, Any], settings: Settings) -> Self:
-        """The profile with a change of the running session that the API has accepted."""
+        """Return the profile with a change of the running session that the API has accepted."""
         rest = {name: value for name, value in change.items() if name != "tools"}
         session = session_fields.merged(self.session, rest, models.service_of(self.base_url))
         posted = change.get("tools", ())
@@ -120,23 +120,23 @@ class CallProfile:
         )
 
     def to_record(self) -> dict[str, Any]:
-        """What can be remembered of it, as JSON has it: all but `secrets`."""
+        """Return the fields that Redis may store, as JSON: all but `secrets`."""
         record = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _NOT_RECORDED}
         tools = [tool_secrets.public(tool) for tool in self.tools]
         return record | {"audio_format": self.audio_format.value, "tools": tools}
 
     def secrets(self) -> dict[str, Any]:
-        """What `to_record` leaves out: the call's own key, and what MCP servers ask for."""
+        """Return the fields that `to_record` leaves out: the call's own key, and secrets of MCP servers."""
         kept = [tool_secrets.withheld(tool) for tool in self.tools]
         key = {"api_key": self.api_key.get_secret_value()} if self.has_own_key else {}
         return key | ({"tools": kept} if any(kept) else {})
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], secrets: Mapping[str, Any], settings: Settings) -> Self:
-        """The profile again, on whatever worker.
+        """Make the profile again, on any worker.
 
         Args:
-            record: of `to_record`. Fields of a newer release are passed over, missing ones have their defaults.
+            record: of `to_record`. Fields of a newer release are ignored, missing ones have their defaults.
             secrets: of `secrets`; without the call's own key that of the settings is used.
             settings: of this process.
 
