@@ -30,6 +30,8 @@ LEAST_ROLLOVER_PART = 0.9
 class SessionConfig:
     """All settings that a session needs, from the call's profile and from the process.
 
+    It has more than 20 fields, because it is the one list of these settings.
+
     Attributes:
         dialect: of the service.
         service: that answers.
