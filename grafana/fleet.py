@@ -218,6 +218,14 @@ FLEET: Final = Dashboard(
                     limits=thresholds.TASK_FAILURES,
                 ),
                 lines(
+                    "Illegal transitions",
+                    "In a minute, by process: faults of this service, each of which costs one call its session. "
+                    "The log line 'illegal transition' names state and event.",
+                    "cpm",
+                    Query(f"60 * {NOW.rate('illegal_transitions_total', 'process')}", "{{process}}"),
+                    limits=thresholds.TASK_FAILURES,
+                ),
+                lines(
                     "Log lines dropped",
                     "In a minute, by process: whatever reads stderr is too slow, or has stalled. Calls go on.",
                     "cpm",

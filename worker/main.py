@@ -30,7 +30,7 @@ from common.store.registry import Registry
 from worker.config import instructions
 from worker.config.prices import Prices
 from worker.service import Worker
-from worker.session.session_runner import Resources
+from worker.session.resources import Resources
 from worker.tools import built_in
 from worker.tools.tool_registry import ToolRegistry
 

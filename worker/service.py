@@ -13,169 +13,39 @@ from collections.abc import Awaitable, Callable
 import structlog
 from websockets.http11 import Request
 
-from common.errors import LinkProtocolError, RegistryUnavailable
+from common.errors import RegistryUnavailable
 from common.link import wire
 from common.link.link_end import LINK_LIMITS, LinkEnd
-from common.link.wire import Hello, Kind, Refusal
+from common.link.wire import Hello, Refusal
 from common.net.listener import Listener
 from common.net.tls import Tls
-from common.net.tokens import Token
 from common.net.websocket_server import serve
-from common.observe.line_limit import LineLimit, shown
+from common.observe.line_limit import LineLimit
 from common.observe.metrics import LastingTask
 from common.runtime.lasting_task import repeat
 from common.store.leases import CallLease, WorkerRecord, WorkerState
 from common.store.registry import NOBODY, OVER_CAPACITY, Registry
-from worker.audio.resample import prepare
-from worker.session.session_runner import Resources, SessionRunner
+from worker.dispatcher_link import DispatcherLink, stop_failed
+from worker.session.resources import Resources
+from worker.session.session_runner import SessionRunner
 
 log = structlog.get_logger()
 
 TICK_SECONDS = 0.2
-# A worker that is not heard of for this time gets no new calls. Its running ones are judged by their links.
+# A worker without a heartbeat for this time gets no new calls. Its running calls are judged by their links.
 LEASE_SECONDS = 3.0
 HEARTBEAT_SECONDS = 1.0
-# Redis answers, and this worker's record is older than this: its heartbeat fails, so that no call finds it.
+# If Redis answers and this worker's record is older than this, its heartbeat fails, and no call finds the worker.
 UNREADY_SECONDS = 3 * LEASE_SECONDS
-# The state of a call that waits for a dispatcher; they have others (dispatcher/call/call.py).
+# The state of a call that waits for a dispatcher; dispatchers have other states (dispatcher/call/states.py).
 WAITING = "waiting"
-# An event loop that has not run for so long may have lost its calls to other workers: a dispatcher finds a worker
-# dead no sooner than 2.05 s after its last sign of life (common/link/link_end.py).
+# An event loop that has stalled for this time may have lost its calls to other workers: a dispatcher declares a
+# worker dead 2.05 s after its last sign of life at the earliest (common/link/link_end.py).
 STALL_SECONDS = 2.0
-# Of the time that there is for draining: then calls leave, quiet or not.
+# The part of the time for draining after which calls leave at once, quiet or not.
 MOVED_PART = 0.8
-# `stop` has to be done within the time that a process has to stop (common/runtime/process.py).
+# `stop` must end within the time that a process has to stop (common/runtime/process.py).
 STOP_SECONDS = 0.5
-
-
-# Records that no call is there to take.
-_TO_THE_WORKER: dict[int, type[wire.Command | wire.Open | wire.Attach]] = {
-    Kind.COMMAND: wire.Command,
-    Kind.OPEN: wire.Open,
-    Kind.ATTACH: wire.Attach,
-}
-
-
-class DispatcherLink:
-    """A dispatcher's link at the worker's end, with its calls by channel."""
-
-    def __init__(self, worker: Worker, hello: Hello, token: Token | None) -> None:
-        self.end = LinkEnd(hello, self, token, worker.lines)
-        self._worker = worker
-        self._is_up = False
-        self._dispatcher = ""
-        self._calls: dict[int, SessionRunner] = {}
-        # Caller's audio that came together is resampled together; by channel: position, PCM16, when it was read.
-        self._heard: dict[int, tuple[SessionRunner, int, bytes, float]] = {}
-
-    def greeted(self, hello: Hello) -> None:
-        """The dispatcher said who it is."""
-        self._is_up = True
-        self._dispatcher = shown(hello.id)
-        log.info("link up", dispatcher=self._dispatcher, release=shown(hello.release))
-
-    def record(self, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
-        """Hand a record to its call; OPEN begins one."""
-        if channel in self._heard:
-            # What came first comes first.
-            self.caught_up()
-        call = self._calls.get(channel)
-        if call is not None and kind not in _TO_THE_WORKER:
-            self._hand_on(call, kind, channel, payload, received_seconds)
-        elif kind in _TO_THE_WORKER:
-            self._for_the_worker(kind, channel, payload)
-        # Else it is of a call that ended here while the record was under way.
-
-    def _for_the_worker(self, kind: int, channel: int, payload: memoryview) -> None:
-        try:
-            record = wire.decode_control(_TO_THE_WORKER[kind], payload)
-        except LinkProtocolError as error:
-            # The link's own framing is whole: the others on it go on.
-            log.warning("record not understood", dispatcher=self._dispatcher, kind=kind, reason=str(error))
-            if kind != Kind.COMMAND:
-                self.end.send(wire.encode(wire.Refused(Refusal.INVALID), channel))
-            return
-        if isinstance(record, wire.Command):
-            self._worker.command(record, self.end.send)
-        elif isinstance(record, wire.Open):
-            self._open(channel, record)
-        else:
-            self._attach(channel, record)
-
-    def caught_up(self) -> None:
-        """Hand on the callers' audio that came."""
-        heard, self._heard = self._heard, {}
-        if len(heard) > 1:
-            each = [(call.upsampler, pcm) for call, _, pcm, _ in heard.values()]
-            prepare([(upsampler, pcm) for upsampler, pcm in each if upsampler is not None])
-        for call, position_samples, pcm, received_seconds in heard.values():
-            try:
-                call.caller_audio(position_samples, pcm, received_seconds)
-            except Exception:
-                _failed(call, "a caller's audio could not be handled")
-
-    def _hand_on(
-        self, call: SessionRunner, kind: int, channel: int, payload: memoryview, received_seconds: float
-    ) -> None:
-        try:
-            if kind == Kind.CALLER_AUDIO:
-                position_samples, pcm = wire.decode_caller_audio(payload)
-                self._heard[channel] = (call, position_samples, bytes(pcm), received_seconds)
-            elif kind == Kind.CLOSE and wire.decode_control(wire.Close, payload).keep:
-                self.leave(call)
-                call.detached()
-            else:
-                call.record(kind, payload)
-        except LinkProtocolError as error:
-            # The link's own framing is whole: the others on it go on.
-            log.warning("record not understood", uuid=call.uuid, kind=kind, reason=str(error))
-            call.stop(f"the dispatcher sent a record that the worker does not understand: {error}")
-        except Exception:
-            _failed(call, "a record could not be handled", kind=kind)
-
-    def lost(self, reason: str) -> None:
-        """The link is gone; the calls wait for another one, or for another dispatcher."""
-        self.caught_up()
-        if self._is_up:
-            log.info("link lost", dispatcher=self._dispatcher, reason=shown(reason), calls=len(self._calls))
-        self._worker.link_lost(self)
-        calls, self._calls = self._calls, {}
-        for call in calls.values():
-            call.detached()
-
-    def leave(self, call: SessionRunner) -> None:
-        """A call has ended, or has another link."""
-        self._calls = {channel: other for channel, other in self._calls.items() if other is not call}
-
-    def _open(self, channel: int, opening: wire.Open) -> None:
-        if channel in self._calls or not opening.uuid:
-            raise LinkProtocolError(f"OPEN without a uuid, or on channel {channel} that is in use")
-        taken = self._worker.take(opening, channel, self)
-        if isinstance(taken, wire.Refused):
-            self.end.send(wire.encode(taken, channel))
-        elif not taken.has_ended:
-            self._calls[channel] = taken
-
-    def _attach(self, channel: int, attach: wire.Attach) -> None:
-        call = self._worker.resume(attach, self)
-        if call is None:
-            self.end.send(wire.encode(wire.Refused(Refusal.UNKNOWN), channel))
-            return
-        self._calls[channel] = call
-        try:
-            call.resume(attach, self.end.send)
-        except LinkProtocolError as error:
-            # The link's own framing is whole: the others on it go on.
-            log.warning("a channel could not be taken up", uuid=call.uuid, reason=str(error))
-            call.stop(f"the dispatcher has other records than the worker: {error}")
-        except Exception:
-            _failed(call, "a channel could not be taken up")
-
-
-def _failed(call: SessionRunner, what: str, **details: object) -> None:
-    """One call's trouble is not the link's: the others on it go on."""
-    log.exception(what, uuid=call.uuid, **details)
-    call.stop("internal error")
 
 
 @dataclasses.dataclass(slots=True)
@@ -204,14 +74,14 @@ class Worker:
         tls: Tls | None = None,
         unready_seconds: float = UNREADY_SECONDS,
     ) -> None:
-        """Build it.
+        """Build a worker.
 
         Args:
-            record: what is published of it.
+            record: published in Redis.
             registry: Redis.
-            resources: what its calls share.
+            resources: of the process, for its calls.
             tls: of the links; None: there is none.
-            unready_seconds: age of its record, beside a Redis that answers, from which on it is not ready.
+            unready_seconds: age of its record from which on it is not ready, while Redis answers.
         """
         self.draining = False
         self._unready_seconds = unready_seconds
@@ -222,7 +92,7 @@ class Worker:
         self._metrics = resources.metrics
         self._hello = Hello(wire.PROTOCOL_VERSION, record.release, "worker", record.id, record.boot_id)
         self._links: set[DispatcherLink] = set()
-        # Of each call one session; while it moves another one, which stands by, or which released the call.
+        # One session of each call. While a call moves it has another one, which stands by or has released it.
         self._calls: dict[str, list[_Held]] = {}
         self._move_until: float | None = None
         self._beat_seconds = time.monotonic()
@@ -237,7 +107,7 @@ class Worker:
 
     @property
     def is_ready(self) -> bool:
-        """Whether this worker takes calls; while Redis is away dispatchers know it from before, or not at all."""
+        """Whether this worker takes calls; while Redis is away, dispatchers know the worker from before."""
         age_seconds = time.monotonic() - self._published_seconds
         return not self.draining and not (self._redis_up and age_seconds > self._unready_seconds)
 
@@ -257,11 +127,11 @@ class Worker:
         ]
 
     async def drain(self, until: asyncio.Event, seconds: float) -> None:
-        """Take no new calls, and move those that run to other workers; until all are gone, or until the event.
+        """Take no new calls, and move the running ones to other workers.
 
         Args:
-            until: what is left then is left.
-            seconds: that there are.
+            until: ends the draining, whatever calls are left.
+            seconds: the time for it.
         """
         self.draining = True
         self._move_until = time.monotonic() + MOVED_PART * seconds
@@ -273,9 +143,9 @@ class Worker:
             wait.cancel()
 
     async def stop(self) -> None:
-        """End what is left; bounded by the time-outs of Redis and of closing."""
+        """End all calls and links; bounded by the time-outs of Redis and of closing."""
         self.draining = True
-        # 1. Nobody finds this worker any more.
+        # 1. No dispatcher finds this worker any more.
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -310,7 +180,7 @@ class Worker:
         if newest >= opening.epoch:
             return wire.Refused(Refusal.STALE_EPOCH, newest)
         if opening.attach or (held and not opening.restore):
-            # The caller was here before, whether its dispatcher knows it or not.
+            # The caller was here before, also if its dispatcher does not know.
             return self._attach(held, opening, channel, dispatcher)
         if self.draining:
             return wire.Refused(Refusal.DRAINING)
@@ -323,7 +193,7 @@ class Worker:
         return call
 
     def _has_room(self, *, restores: bool) -> bool:
-        """Whether another call may come; those that only stand by here leave their place to a new one."""
+        """Whether there is room for another call; calls that only stand by here do not count."""
         if len(self._calls) >= self._record.capacity * OVER_CAPACITY:
             return False
         return restores or self._active_calls < self._record.capacity
@@ -335,7 +205,7 @@ class Worker:
     def _attach(
         self, held: list[_Held], opening: wire.Open, channel: int, dispatcher: DispatcherLink
     ) -> SessionRunner | wire.Refused:
-        """Another dispatcher has the caller: the session goes on with it."""
+        """Give the session to another dispatcher, which has the caller now."""
         known = _holder(held)
         if known is None:
             return wire.Refused(Refusal.UNKNOWN)
@@ -348,7 +218,7 @@ class Worker:
         try:
             begin()
         except Exception:
-            _failed(call, "a call could not be begun")
+            stop_failed(call, "a call could not be begun")
 
     def resume(self, attach: wire.Attach, dispatcher: DispatcherLink) -> SessionRunner | None:
         """The session of this call and epoch, on another link of its dispatcher; None if there is none."""
@@ -360,7 +230,7 @@ class Worker:
         return None
 
     def command(self, command: wire.Command, send: Callable[[bytes], None]) -> None:
-        """The calls API wants something of a call."""
+        """Carry out a command of the calls API."""
         held = self._calls.get(command.uuid)
         if command.action == "load":
             status = 409 if self.draining else 200
@@ -373,7 +243,7 @@ class Worker:
             try:
                 (_holder(held) or held[0]).call.command(command, send)
             except Exception:
-                # What the calls API wants is not worth the link, nor the call.
+                # A failed command costs neither the link nor the call.
                 log.exception("a command failed", uuid=command.uuid, action=command.action)
                 send(wire.encode(wire.Result(command.number, 500, {"error": "internal error"}), 0))
         elif command.action != "unwatch":
@@ -381,7 +251,7 @@ class Worker:
             send(wire.encode(gone, 0))
 
     def ended(self, call: SessionRunner) -> None:
-        """Forget a session."""
+        """Forget a session that has ended."""
         held = self._calls.get(call.uuid, [])
         for each in held:
             if each.call is call:
@@ -397,7 +267,7 @@ class Worker:
         task.add_done_callback(self._closing.discard)
 
     def released(self, call: SessionRunner) -> None:
-        """Count again: the call is another session's."""
+        """Count the calls again: another session has this one."""
         self._count()
 
     def going(self, call: SessionRunner) -> None:
@@ -410,20 +280,23 @@ class Worker:
             each.let_go("another session has this call")
 
     def link_lost(self, lost: DispatcherLink) -> None:
-        """Forget a link, and who watched calls by it."""
+        """Forget a link, and the watchers of calls that came by it."""
         self._links.discard(lost)
         for held in self._held():
             held.call.unwatch(lost.end.send)
 
     def watch(self, now_seconds: float) -> bool:
-        """Look, before anything is read, whether this process stood still: its calls may be elsewhere by now."""
-        stood_seconds = now_seconds - self._beat_seconds
+        """Suspend all calls if the event loop has stalled, because they may be elsewhere by now.
+
+        Call it before any socket is read. It returns whether the event loop has stalled.
+        """
+        stalled_seconds = now_seconds - self._beat_seconds
         self._beat_seconds = max(self._beat_seconds, now_seconds - TICK_SECONDS)
-        if stood_seconds < STALL_SECONDS + TICK_SECONDS:
+        if stalled_seconds < STALL_SECONDS + TICK_SECONDS:
             return False
         log.error(
-            "this process stood still",
-            seconds=round(stood_seconds, 3),
+            "event loop stalled",
+            seconds=round(stalled_seconds, 3),
             effect="its calls wait for their dispatchers to say that they still have them",
             calls=len(self._calls),
         )
@@ -443,7 +316,7 @@ class Worker:
                 held.call.move(wire.Reason.DRAIN, seconds)
 
     def _count(self) -> None:
-        # A call that moves is counted where it is, and not where it goes or was.
+        # A call that moves is counted once, at the session that has it.
         self._metrics.calls_active.set(self._active_calls)
         if self._calls:
             self._idle.clear()
@@ -457,7 +330,7 @@ class Worker:
             return http.HTTPStatus.FORBIDDEN, "links are opened by dispatchers, and not by web pages\n"
         if request.path != "/link":
             return http.HTTPStatus.NOT_FOUND, "dispatchers open /link here\n"
-        new = DispatcherLink(self, self._hello, self._resources.secrets.cluster_token)
+        new = DispatcherLink(self, self._hello, self._resources.secrets.cluster_token, self.lines)
         self._links.add(new)
         return new.end
 
@@ -479,7 +352,7 @@ class Worker:
             try:
                 call.tick(now)
             except Exception:
-                _failed(call, "a call's clock failed")
+                stop_failed(call, "a call's clock failed")
         self._count()
 
     async def _heartbeat(self) -> None:
@@ -494,7 +367,7 @@ class Worker:
             self._published_seconds = time.monotonic()
 
     async def _publish_waiting(self) -> None:
-        """Calls whose dispatcher is gone: Redis may lose them before their callers are back at another one."""
+        """Publish calls without a dispatcher: Redis may lose them before their callers come back."""
         waiting = {held.call: held.call.epoch for held in self._held() if held.call.waits_for_dispatcher}
         leases = [
             CallLease(call.uuid, self._record.id, epoch, WAITING, None, 1, call.metadata)
@@ -515,7 +388,7 @@ class Worker:
             await self._quietly(renew)
 
     async def _quietly(self, command: Callable[[], Awaitable[object]]) -> bool:
-        """Whether a command to Redis worked: calls go on without it, and the next heartbeat tries again."""
+        """Return whether a command to Redis worked; if not, the next heartbeat tries again, and calls go on."""
         try:
             await command()
         except RegistryUnavailable as error:

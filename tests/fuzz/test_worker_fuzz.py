@@ -24,7 +24,8 @@ from common.store.registry import Registry
 from tests.fuzz.budget import TALLY, examples
 from tests.fuzz.link_inputs import Record, records
 from tests.worker.shared import resources
-from worker.service import DispatcherLink, Worker
+from worker.dispatcher_link import DispatcherLink
+from worker.service import Worker
 from worker.session.session_runner import SessionRunner
 
 BYSTANDER = 99
@@ -97,7 +98,7 @@ def test_any_link_input_leaves_other_calls_running(script: list[tuple[int, Recor
 
     async def run() -> None:
         async with workers() as worker:
-            new = DispatcherLink(worker, HELLO, None)
+            new = DispatcherLink(worker, HELLO, None, worker.lines)
             worker._links.add(new)
             new.record(Kind.OPEN, BYSTANDER, memoryview(opened("bystander", BYSTANDER)[1][1]), time.monotonic())
             bystander = new._calls[BYSTANDER]
@@ -111,7 +112,7 @@ def test_any_link_input_leaves_other_calls_running(script: list[tuple[int, Recor
                         held.call.tick(time.monotonic())
                 elif step == "lost":
                     new.lost("cut")
-                    new = DispatcherLink(worker, HELLO, None)
+                    new = DispatcherLink(worker, HELLO, None, worker.lines)
                     worker._links.add(new)
                 elif isinstance(step, tuple):
                     channel, (kind, payload) = step
@@ -121,7 +122,7 @@ def test_any_link_input_leaves_other_calls_running(script: list[tuple[int, Recor
                         # The input ends the link, and its calls wait for another link.
                         assert kind in (Kind.OPEN, Kind.ATTACH, Kind.COMMAND)
                 _calls.update(held.call for held in worker._held())
-                assert not bystander._ended
+                assert not bystander.has_ended
                 assert bystander in [held.call for held in worker._held()]
             # Other calls that are held now have a place, within the capacity.
             assert worker.calls <= 3 * 1.5 + 1

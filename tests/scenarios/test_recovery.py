@@ -134,7 +134,7 @@ async def test_killed_or_stalled_worker_loses_no_call(
         if fault is signal.SIGSTOP:
             victim.signal(signal.SIGCONT)
             # The stalled worker wakes up, and releases all its calls.
-            await victim.line("this process stood still")
+            await victim.line("event loop stalled")
             await eventually(lambda: len(simulator.sessions) == len(calls), PATIENCE_SECONDS)
         await hang_up(calls, simulator)
 

@@ -96,7 +96,7 @@ async def test_a_conversation_over_a_message_is_shown_in_part(here: Service) -> 
     async with link_to(here.address) as dispatcher:
         await live_call(dispatcher, "call-1", 1)
         (held,) = here.worker._held()
-        session = held.call._session
+        session = held.call._host.session
         assert session is not None
         for number in range(20):
             item = session.conversation.insert(f"item-{number}", Role.USER, None)

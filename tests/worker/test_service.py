@@ -635,8 +635,8 @@ async def test_redis_confirms_a_waiting_call_after_a_stall(here: Service) -> Non
     await eventually(lambda: here.worker._calls["call-1"][0].call.waits_for_dispatcher)
     here.worker.watch(time.monotonic() + 3.0)
     call = here.worker._calls["call-1"][0].call
-    assert call._suspended
-    await eventually(lambda: not call._suspended)
+    assert call.is_suspended
+    await eventually(lambda: not call.is_suspended)
     assert here.worker.calls == 1
 
 

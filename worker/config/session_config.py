@@ -14,7 +14,6 @@ from common.settings.models import Service
 from common.settings.openai_fields import TurnDetection
 from common.settings.session_fields import tool_key
 from common.settings.settings import Settings
-from worker.audio.local_vad import DEFAULT_THRESHOLD
 from worker.config.profile import CallProfile
 from worker.realtime.dialect import Dialect
 from worker.tools import built_in
@@ -31,6 +30,8 @@ LEAST_ROLLOVER_PART = 0.9
 class SessionConfig:
     """All settings that a session needs, from the call's profile and from the process.
 
+    It has more than 20 fields, because it is the one list of these settings.
+
     Attributes:
         dialect: of the service.
         service: that answers.
@@ -40,7 +41,7 @@ class SessionConfig:
         silence_ms: how much silence the service waits for at the end of a turn; 0 where it does not say.
         local_silence_ms: the same where turns are found on this side; None where the service does it.
         local_prefix_ms: how much audio from before its first sound belongs to a turn, on this side.
-        local_threshold: how loud speech is, 0 to 1, on this side.
+        local_threshold: how loud speech is, 0 to 1, on this side; None: the detector's default.
         welcome: said word for word when the call opens; None: the model greets in its own words.
         welcome_interruptible: whether the caller is listened to meanwhile.
         answer_failed_text: said word for word in place of an answer that cannot be had.
@@ -62,7 +63,7 @@ class SessionConfig:
     silence_ms: int = 500
     local_silence_ms: int | None = None
     local_prefix_ms: int = 300
-    local_threshold: float = 0.5
+    local_threshold: float | None = None
     welcome: str | None = None
     welcome_interruptible: bool = True
     answer_failed_text: str = "Sorry, I did not get that."
@@ -109,7 +110,7 @@ class SessionConfig:
             silence_ms=profile.silence_ms,
             local_silence_ms=profile.silence_ms if found_here else None,
             local_prefix_ms=DEFAULT_PREFIX_MS if prefix_ms is None else prefix_ms,
-            local_threshold=DEFAULT_THRESHOLD if profile.vad_threshold is None else profile.vad_threshold,
+            local_threshold=profile.vad_threshold,
             welcome=profile.welcome_message,
             welcome_interruptible=profile.welcome_interruptible,
             answer_failed_text=settings.answer_failed_text,

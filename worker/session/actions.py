@@ -1,6 +1,6 @@
-"""What a session wants done, and what its shell counts: see `worker/session/session.py`.
+"""The actions of a session, which its shell carries out: see `worker/session/session.py`.
 
-What every frame needs is a tuple: a frozen dataclass takes three times as long to make.
+Actions of every frame are tuples: a frozen dataclass takes three times as long to make.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from worker.realtime.usage import Usage
 
 
 class Metric(Enum):
-    """What the shell counts or measures."""
+    """A value that the shell counts or measures."""
 
     TURN_LATENCY_SECONDS = "turn_latency_seconds"
     ANSWER_WAIT_SECONDS = "answer_wait_seconds"
@@ -70,14 +70,14 @@ class RunTool:
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """Something that whoever watches the call is shown; it may hold what was said."""
+    """Show an event to the watchers of the call; it may hold what was said."""
 
     event: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to a command of the calls API, by its number: an HTTP status and a JSON body."""
+    """Answer a command of the calls API, by its number, with an HTTP status and a JSON body."""
 
     number: int
     status: int
@@ -95,14 +95,14 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """A response has used tokens."""
+    """Count the tokens of a response."""
 
     usage: Usage
 
 
 @dataclass(frozen=True, slots=True)
 class Transcribed:
-    """A transcription of the caller has usage of its own.
+    """Count the usage of a transcription.
 
     Attributes:
         usage: as the API reports it, of any type: see `worker.realtime.usage.TranscriptionUsage`.
@@ -114,10 +114,10 @@ class Transcribed:
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """The calls API has changed the session, and another one of the call is to have the change, too.
+    """Remember a change of the session by the calls API: the next session of the call has it, too.
 
     Attributes:
-        session: the fields of the change; of tools those that were added or replaced.
+        session: the fields of the change; of tools only added or replaced ones.
     """
 
     session: dict[str, Any]
@@ -125,7 +125,7 @@ class Configured:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The session is over: close the Realtime connection; always the last action.
+    """Close the Realtime connection, because the session is over; always the last action.
 
     Attributes:
         outcome: how it is counted.
@@ -138,7 +138,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The call goes on in another session: close the Realtime connection; always the last action.
+    """Close the Realtime connection, because the call goes on in another session; always the last action.
 
     Attributes:
         reason: a `Reason` of the link.

@@ -1,4 +1,4 @@
-"""The agent's side of a session: what the model says, what the caller hears of it, and what of it is forgotten."""
+"""The agent's side of a session: the model's replies, and how much of each the caller hears."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ MAX_CLOSED_RESPONSES = 32
 
 
 class AgentSpeech:
-    """What one session's model says. Methods are named after the events of the API and of the dispatcher.
+    """The replies of one session. Methods are named after the events of the API and of the dispatcher.
 
     Attributes:
-        closed_responses: responses of which no more audio is for the caller.
+        closed_responses: responses whose further audio is dropped.
     """
 
     def __init__(
@@ -38,8 +38,8 @@ class AgentSpeech:
             opening: the dispatcher's OPEN.
             audio: the format of the API's audio.
             texts: the session's conversation.
-            outbox: takes what is to be done.
-            replay: what the session was told of the conversation.
+            outbox: takes the actions.
+            replay: knows which items the API has.
         """
         self.closed_responses: deque[str] = deque(maxlen=MAX_CLOSED_RESPONSES)
         self._log = structlog.get_logger().bind(uuid=opening.uuid)
@@ -63,13 +63,13 @@ class AgentSpeech:
 
     @property
     def is_unanswered(self) -> bool:
-        """Whether the dispatcher does not say what was heard of what a barge-in has cut."""
+        """Whether the dispatcher does not answer the flushes of barge-ins."""
         return self._replies.is_unanswered
 
     # What the model says
 
     def audio_delta(self, event: dict[str, Any]) -> bool:
-        """Audio; True if it is for the caller."""
+        """Take audio of a reply; returns whether it goes to the caller."""
         pcm = pybase64.b64decode(event["delta"])
         item_id, response_id = checked_id(event["item_id"]), checked_id(event["response_id"])
         reply = self._reply_of.get(item_id)
@@ -87,14 +87,14 @@ class AgentSpeech:
         if reply.closed:
             return False
         if self._replies.is_full:
-            self._log.warning("reply cut: the caller takes it too slowly")
+            self._log.warning("reply truncated: the caller takes it too slowly")
             self._outbox.report(Metric.REPLY_AUDIO_DROPPED_SECONDS, self._replies.waiting_seconds)
             self.cancel(response_id)
             self.flush()
         return bool(pcm)
 
     def audio_done(self, event: dict[str, Any]) -> None:
-        """An item has no more audio."""
+        """Complete an item that has no more audio."""
         reply = self._reply_of.get(event["item_id"])
         if reply is not None and not reply.closed:
             self._tell_text(reply)
@@ -102,7 +102,7 @@ class AgentSpeech:
             self._settle_heard_out()
 
     def text_delta(self, event: dict[str, Any]) -> None:
-        """More of an item's text."""
+        """Add to the text of an item."""
         item = self._texts.get(event["item_id"])
         if item is not None and not item.text_done:
             delta = event["delta"]
@@ -110,20 +110,20 @@ class AgentSpeech:
             self._fresh_text[item.item_id] = self._fresh_text.get(item.item_id, "") + delta
 
     def text_done(self, event: dict[str, Any]) -> None:
-        """The whole of an item's text."""
+        """Replace the text of an item by the complete one."""
         item = self._texts.get(event["item_id"])
         if item is not None:
             item.text = event["transcript"].strip()
             self._texts.changed(item)
 
     def response_over(self, response_id: str, *, is_last: bool) -> None:
-        """A response is over: its audio and texts are complete, and its truncated items can be reported.
+        """Complete audio and texts of a response that is over, and report its truncated items.
 
-        An item of text alone is deleted: the caller has heard nothing of it.
+        An item of text alone is deleted, because the caller has heard nothing of it.
 
         Args:
             response_id: of the response.
-            is_last: no other response is under way: whatever is still open ended without notice.
+            is_last: no other response is under way, so every open item has ended.
         """
         for begun in self._reply_of.values():
             self._tell_text(begun)
@@ -139,7 +139,7 @@ class AgentSpeech:
         self._settle_heard_out()
 
     def item_done(self, item_id: str) -> None:
-        """An item is whole: what was heard of it can be reported, though its response goes on, or never ends."""
+        """Complete an item, so that it can be reported while its response goes on, or never ends."""
         item, reply = self._texts.get(item_id), self._reply_of.get(item_id)
         if item is not None and reply is not None and item.text and not item.text_done:
             self._tell_text(reply)
@@ -159,14 +159,14 @@ class AgentSpeech:
                 self._truncate(reply, reply.received_ms)
 
     def cancel(self, response_id: str) -> None:
-        """Nothing more of this response is to be heard."""
+        """Cancel a response, and drop its further audio."""
         self.closed_responses.append(response_id)
         self._outbox.upstream({"type": "response.cancel", "response_id": response_id})
 
     # Going on where another session, or another dispatcher, stopped
 
     def restore(self, replies: tuple[wire.Reply, ...], first_index: int) -> bool:
-        """Replies of a session that is gone; True if one of them was under way, and is to be gone on with.
+        """Restore replies of a session that is gone; returns whether one was under way, and is to be continued.
 
         Args:
             replies: those that the caller may still be hearing.
@@ -188,7 +188,7 @@ class AgentSpeech:
             item.text_done = True
             self._texts.changed(item)
             if not known.sent_samples or (known.cut and not known.heard_samples):
-                # Nothing of it was heard, nor will be.
+                # The caller has heard nothing of it, and will not.
                 self._texts.remove(item.item_id)
                 continue
             reply = self._replies.restore(known.index, known.item_id, known.sent_samples)
@@ -199,10 +199,10 @@ class AgentSpeech:
         return goes_on
 
     def settle_the_rest(self, *, heard: bool) -> None:
-        """Replies that are not settled, and of which the dispatcher has no sound.
+        """Settle the other replies, of which the dispatcher has no audio.
 
         Args:
-            heard: nobody kept a clock for them: what is complete counts as heard. Else nothing was sent of them.
+            heard: their playout is unknown, so complete ones count as heard. Otherwise nothing was sent of them.
         """
         for item in list(self._texts):
             if item.role is not Role.AGENT or item.heard_share is not None or item.item_id in self._reply_of:
@@ -236,32 +236,32 @@ class AgentSpeech:
     # What the caller hears of it
 
     def flush(self) -> None:
-        """Barge-in: what was not heard will not be."""
+        """Drop audio that the caller has not heard: a barge-in."""
         if self._replies.any_playing:
             self._outbox.happened("interruption")
         self._outbox.dispatcher(self._replies.flush())
 
     def order(self, order: wire.TelephonyCommand) -> None:
-        """An order that follows all that has been said, also if that is interrupted."""
+        """Send a telephony command behind all audio so far, also if that is interrupted."""
         self._outbox.dispatcher(self._replies.append(order))
 
     def credit(self, credit_bytes: int) -> None:
-        """The dispatcher has room again."""
+        """Send more audio: the dispatcher has room again."""
         self._outbox.dispatcher(self._replies.credit(credit_bytes))
 
     def playout(self, playout: wire.Playout, now_seconds: float) -> None:
-        """How far the playout is."""
+        """Settle the replies that are heard to their end, by a report of the playout."""
         self._reported_seconds = now_seconds
         for reply in self._replies.playout(playout):
             self._settle(reply)
 
     def heard(self, heard: wire.Heard) -> None:
-        """What was heard of what a barge-in has cut."""
+        """Truncate the replies that a barge-in has interrupted to what the caller heard."""
         for reply in self._replies.heard(heard):
             self._cut(reply)
 
     def send_transcripts(self, now_seconds: float) -> None:
-        """Send those that are due, of both sides."""
+        """Send the transcripts that are due, of both sides."""
         for item in self._texts.due_transcripts(now_seconds):
             assert item.role is not None
             role, text = item.role.value, item.heard_text
@@ -269,14 +269,14 @@ class AgentSpeech:
             self._outbox.record(wire.Transcript(item.item_id, role, text))
 
     def _tell_text(self, reply: Reply) -> None:
-        """What has been added to a reply's text, for whoever goes on with it."""
+        """Tell the dispatcher what was added to a reply's text, for a session that continues the reply."""
         text = self._fresh_text.pop(reply.item_id, "")
         for start in range(0, len(text), MAX_TEXT_CHARS):
             part, samples = text[start : start + MAX_TEXT_CHARS], reply.received_samples
             self._outbox.record(wire.ReplyText(reply.index, samples, part))
 
     def _settle(self, reply: Reply) -> None:
-        """What was heard of an item is known; its share is, when its text and audio are complete too."""
+        """Settle an item whose heard part is known; its share is known when text and audio are complete, too."""
         item = self._texts.get(reply.item_id)
         if item is not None and (item.text_done or reply.whole):
             item.heard_share = reply.heard_share
@@ -285,7 +285,7 @@ class AgentSpeech:
             self._reply_of.pop(reply.item_id, None)
 
     def _cut(self, reply: Reply) -> None:
-        """An item was cut by a barge-in: tell the model what the caller heard of it."""
+        """Tell the model how much of an interrupted item the caller heard."""
         if not reply.whole:
             # The API refuses to truncate at 0 ms.
             if reply.heard_ms == 0:
@@ -319,7 +319,7 @@ class AgentSpeech:
         )
 
     def _unheard(self, item_id: str) -> None:
-        """Of an item that the model has said nothing was heard: it is not part of the conversation."""
+        """Remove an item of which the caller has heard nothing from the conversation."""
         self._reply_of.pop(item_id, None)
         if self._texts.get(item_id) is not None:
             self._texts.remove(item_id)

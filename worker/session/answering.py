@@ -277,7 +277,7 @@ class Answering:
         if response.is_cut or ending.detail == "turn_detected" or response_id in self._agent.closed_responses:
             return
         if ending.detail == MAX_TOKENS_REASON and self._limits.first_time(MAX_TOKENS_REASON):
-            self._log.warning("a reply was cut: OPENAI_MAX_TOKENS is too small for speech", remedy="set it to inf")
+            self._log.warning("reply truncated: OPENAI_MAX_TOKENS is too small for speech", remedy="set it to inf")
         if response.is_heard:
             if ending.status != "completed":
                 self._continue(response, ending, now_seconds)
@@ -348,7 +348,7 @@ class Answering:
         continued = any(answer.kind is AnswerKind.CONTINUATION for answer in response.answers)
         if response.has_called or continued:
             return
-        self._log.warning("reply cut off, and continued", status=ending.status, reason=ending.detail)
+        self._log.warning("reply failed in part, and is continued", status=ending.status, reason=ending.detail)
         self._agent.truncate_received(response.response_id)
         self._replay.add(self._new_id(), text=CONTINUE_NOTE)
         self.owe(AnswerKind.CONTINUATION, now_seconds)

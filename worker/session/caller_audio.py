@@ -1,7 +1,7 @@
 """The caller's audio on its way to the model.
 
-It waits while there is no session or the connection is slow, is not listened to while a welcome message must not
-be interrupted, and, where turns are found on this side, goes upstream only while the caller speaks.
+It is buffered while there is no session or the connection is slow. It is dropped while a welcome message must not
+be interrupted. Where turns are found on this side, it goes upstream only while the caller speaks.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from worker.audio.resample import LOW_RATE_HZ, SAMPLE_BYTES, Upsampler
 from worker.session.actions import AppendAudio
 from worker.session.turns import CallerTurns
 
-# Caller's audio that waits for the session to be there, or for a slow connection to take it.
+# Audio that is buffered until there is a session, or for a slow connection.
 MAX_WAITING_BYTES = 30 * LOW_RATE_HZ * SAMPLE_BYTES
-# What waited is sent in pieces that are far below the API's limit of 15 MiB for one append.
+# Buffered audio is sent in pieces that are far below the API's limit of 15 MiB for one append.
 APPEND_STEP_BYTES = LOW_RATE_HZ * SAMPLE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """So much audio is lost, as a bound was reached."""
+    """Audio is lost, because a bound was reached."""
 
     seconds: float
 
@@ -36,12 +36,12 @@ Step: TypeAlias = AppendAudio | Dropped | SpeechStarted | SpeechStopped
 
 
 class CallerAudio:
-    """One call's audio, caller to model. Methods return what is to be done, in order.
+    """The audio of one call, caller to model. Methods return the steps to carry out, in order.
 
     Attributes:
         turns: where in the call the caller's turns ended.
-        input_muted: what comes is not listened to, nor kept.
-        waiting_bytes: how much waits for a session or a slow connection.
+        input_muted: audio that comes is dropped.
+        waiting_bytes: how much is buffered for a session or a slow connection.
     """
 
     def __init__(self, uplink: Uplink, vad: LocalVad | None, prefix_ms: int) -> None:
@@ -65,26 +65,26 @@ class CallerAudio:
 
     @property
     def upsampler(self) -> Upsampler | None:
-        """What resamples the audio that comes next, if that goes upstream at once."""
+        """The resampler of the audio that comes next, if that goes upstream at once."""
         at_once = self._open and not (self._paused or self._waiting or self.input_muted) and self._vad is None
         return self._uplink.upsampler if at_once else None
 
     def find_turns(self, vad: LocalVad | None) -> list[Step]:
-        """Leave the turns from now on to this detector; None: to the API, which is to hear all that waits."""
+        """Leave the turns from now on to this detector; None: to the API, which gets all buffered audio."""
         self._vad = vad
         self._speaking = False
         return [] if self.input_muted else self._flush()
 
     @property
     def waiting(self) -> list[tuple[int, bytes]]:
-        """What waits: (position, PCM16 at 8 kHz)."""
+        """The buffered audio: (position, PCM16 at 8 kHz)."""
         return list(self._waiting)
 
     def open(self, kept: Sequence[tuple[int, bytes]] = ()) -> list[Step]:
-        """The session is there.
+        """Send buffered audio: the session is there.
 
         Args:
-            kept: audio from before all that waits, (position, PCM16 at 8 kHz), which another session heard.
+            kept: audio from before the buffered audio, (position, PCM16 at 8 kHz), which another session heard.
         """
         self._open = True
         if self.input_muted:
@@ -101,26 +101,26 @@ class CallerAudio:
         return self._flush()
 
     def close(self) -> None:
-        """The session is gone; what comes waits for the next one."""
+        """Buffer audio for the next session: this one is gone."""
         self._open = False
         self._paused = False
 
     def forget(self) -> None:
-        """The call is over."""
+        """Drop buffered audio: the call is over."""
         self._waiting.clear()
         self.waiting_bytes = 0
 
     def paused(self) -> None:
-        """The API does not read."""
+        """Buffer audio: the API does not read."""
         self._paused = True
 
     def writable(self) -> list[Step]:
-        """The API reads again."""
+        """Send buffered audio: the API reads again."""
         self._paused = False
         return self._flush()
 
     def audio(self, position_samples: int, pcm: bytes) -> list[Step]:
-        """Caller's audio from this position of the call."""
+        """Take the caller's audio from this position of the call."""
         if self.input_muted:
             return []
         if self._vad is None:
@@ -130,7 +130,7 @@ class CallerAudio:
         return self._find_turns(self._vad, position_samples, pcm)
 
     def _find_turns(self, vad: LocalVad, position_samples: int, pcm: bytes) -> list[Step]:
-        """Between turns only as much is kept as a turn takes along from before its first sound."""
+        """Find turns, and keep between them only as much audio as a turn takes along from before it."""
         if not self._open:
             return self._wait(position_samples, pcm)
         steps = self._wait(position_samples, pcm)

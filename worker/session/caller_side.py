@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from common.link import wire
-from worker.audio.local_vad import DEFAULT_SILENCE_MS, LocalVad, SpeechStarted
+from worker.audio.local_vad import DEFAULT_SILENCE_MS, SpeechStarted
 from worker.audio.resample import SAMPLE_BYTES, Upsampler
 from worker.realtime.api_values import checked_id
 from worker.session.actions import AppendAudio, Metric
 from worker.session.caller_audio import Dropped, Step
 from worker.session.conversation import Role
 from worker.session.item_events import ItemEvents
-from worker.session.parts import SessionParts
+from worker.session.parts import SessionParts, local_vad
 from worker.session.response_scheduler import AnswerKind, SchedulerState
 from worker.session.speech_watch import SpeechWatch, WatchState, allowed_silence_seconds
 
@@ -147,7 +147,7 @@ class CallerSide:
         self._local_turns = local
         silence_ms = parts.config.silence_ms or DEFAULT_SILENCE_MS
         self._local_silence_seconds = silence_ms / 1000
-        vad = LocalVad(threshold=parts.config.local_threshold, silence_ms=silence_ms) if local else None
+        vad = local_vad(parts.config, silence_ms) if local else None
         self._watch.ended()
         self.carry_out(parts.audio.find_turns(vad), now_seconds)
         if parts.memory_writer.speaking:

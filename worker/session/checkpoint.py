@@ -1,4 +1,4 @@
-"""What a session is given that goes on with a call: the dispatcher's memory of it."""
+"""The memory of a call, which the dispatcher gives to the session that goes on with the call."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from common.link.wire import Kind
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A call's memory, whole.
+    """The complete memory of a call.
 
     Attributes:
         reason: why another session is needed, a `link.Reason`.
         standby: the session is to wait; its memory comes again when it is to go on.
         items: of the conversation, in order.
-        replies: that the caller may still be hearing.
-        audio: the caller's, of what is not finished: (position, PCM16 at 8 kHz).
+        replies: replies that the caller may still be hearing.
+        audio: the caller's unfinished audio: (position, PCM16 at 8 kHz).
         orders: ids of orders that the dispatcher knows.
-        digits: keys that are no part of the conversation yet.
+        digits: keys that are not part of the conversation yet.
         speaking: the caller was saying something.
         running: calls of tools that this process still runs.
         recalled: the memory comes from Redis, which knows no replies.
         first_index: the numbers of reply items begin here.
         hang_up: why a session on this worker has ordered a hang-up; empty: none has.
-        words_lost: the caller was saying something of which there is neither text nor all the audio.
+        words_lost: the caller was speaking, and neither the text nor all the audio is there.
     """
 
     reason: str = ""
@@ -46,7 +46,7 @@ class Checkpoint:
 
 
 class CheckpointReader:
-    """Reads the records of a memory, up to GO.
+    """Reads the records of a memory, up to RESUME.
 
     Attributes:
         profile: the call's settings, once they have come.
@@ -59,7 +59,7 @@ class CheckpointReader:
         self._audio: list[tuple[int, bytes]] = []
 
     def record(self, kind: int, payload: memoryview) -> wire.Resume | None:
-        """One record; returns GO, which ends the memory. Records of other kinds are not for this.
+        """Read one record; returns RESUME, which ends the memory. Records of other kinds do not belong here.
 
         Raises:
             LinkProtocolError: it cannot be understood.
@@ -79,7 +79,7 @@ class CheckpointReader:
         return None
 
     def take(self, go: wire.Resume, running: frozenset[str], hang_up: str = "") -> Checkpoint:
-        """What has been read; the next memory begins."""
+        """Return the memory that has been read; the next memory begins."""
         fields: dict[str, Any] = {
             "items": self._items,
             "replies": self._replies,

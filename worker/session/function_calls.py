@@ -25,7 +25,7 @@ INTERRUPTED = "interrupted, outcome unknown"
 TRANSFERRED = "not done: the caller has been transferred already"
 # A tool whose runs took their worker or its process down so often is not run again, also if it is idempotent.
 MAX_RUNS = 2
-# Outputs that wait for the session to be up; a call runs no more tools at once (`session_runner.py`).
+# Outputs that wait for the session to be up; a call runs no more tools at once (`running_tools.py`).
 MAX_EARLY = 64
 # A tool of an MCP server is waited for so long. The service runs it, and reports its end or not.
 REMOTE_TOOL_SECONDS = 60.0

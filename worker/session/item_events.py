@@ -6,10 +6,11 @@ from typing import Any
 
 from common.observe.metrics import RATE_LIMITS
 from worker.realtime.api_values import MAX_ID_CHARS, checked_id
+from worker.realtime.bad_input import BadInput
 from worker.realtime.errors import ErrorEvent
 from worker.session.actions import Metric, Transcribed
 from worker.session.conversation import TRANSCRIPT_WAIT_SECONDS, Item, Role
-from worker.session.parts import BAD_EVENT, SessionParts
+from worker.session.parts import SessionParts
 
 # Requests, tokens, and seconds until there are more: no account has this many.
 MAX_LIMIT = 1e12
@@ -79,7 +80,7 @@ class ItemEvents:
         parts = self._parts
         for limit in event["rate_limits"]:
             if not isinstance(limit, dict):
-                parts.out.report(Metric.UPSTREAM_ERROR, label=BAD_EVENT)
+                parts.out.report(Metric.UPSTREAM_ERROR, label=BadInput.EVENT)
                 continue
             if limit.get("name") not in RATE_LIMITS or limit.get("remaining") is None:
                 continue

@@ -1,4 +1,4 @@
-"""What a session has its dispatcher remember: items as they change, and of the caller's audio what is not text."""
+"""Tells the dispatcher what to remember: items as they change, and which of the caller's audio is not text yet."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from worker.session.action_queue import ActionQueue
 from worker.session.caller_audio import CallerAudio
 from worker.session.conversation import Conversation
 
-# Of the caller's silence the dispatcher keeps so much: what may be the beginning of a word.
+# The dispatcher keeps this much of the caller's silence, which may be the beginning of a word.
 KEPT_SILENCE_SAMPLES = LOW_RATE_HZ
-# What was heard again when the session began is known for speech within so long.
+# Audio that was heard again when the session began is recognized as speech within this time.
 SETTLE_SECONDS = 3.0
 # Positions of the caller's audio by the time at which they went to the API: of a minute.
 MAX_PASSED = 300
 
 
 class MemoryWriter:
-    """One session's.
+    """The memory writer of one session.
 
     Attributes:
         speaking: the caller is saying something.
@@ -37,12 +37,12 @@ class MemoryWriter:
         self._passed: deque[tuple[float, int]] = deque(maxlen=MAX_PASSED)
 
     def write(self) -> None:
-        """Tell what has changed in the conversation."""
+        """Tell the items of the conversation that have changed."""
         for record in self._conversation.take_changes():
             self._remember(record)
 
     def write_all(self) -> None:
-        """Tell everything, to a dispatcher that knows nothing."""
+        """Tell all items to a dispatcher that knows none."""
         for record in self._conversation.everything():
             self._remember(record)
         self.finished(self.finished_samples)
@@ -53,19 +53,19 @@ class MemoryWriter:
         self._outbox.record(dataclasses.replace(record, item=item))
 
     def finished(self, position_samples: int) -> None:
-        """The caller's audio up to this position is text, or silence."""
+        """Tell that the caller's audio up to this position is text, or silence."""
         self.finished_samples = max(self.finished_samples, position_samples)
         self._outbox.record(wire.Finished(self.finished_samples, self.speaking))
 
     def spoke(self, speaking: bool) -> None:
-        """The caller begins to say something, or has said it."""
+        """Tell that the caller begins or stops speaking."""
         self.speaking = speaking
         self.finished(self.finished_samples)
 
     def finish_silence(
         self, position_samples: int, live_seconds: float, now_seconds: float, heard_seconds: float
     ) -> None:
-        """While the API hears nothing in what it has read, a second of it is enough.
+        """Let the dispatcher forget silence but its last second, while the API hears no speech in it.
 
         Args:
             position_samples: of the caller's audio that comes next.

@@ -6,9 +6,10 @@ import structlog
 
 from common.link import wire
 from worker.audio.audio_format import for_format
-from worker.audio.local_vad import LocalVad
+from worker.audio.local_vad import DEFAULT_THRESHOLD, LocalVad
 from worker.config.session_config import SessionConfig
 from worker.realtime.api_values import number_within
+from worker.realtime.bad_input import BadInput
 from worker.realtime.upstream_limits import UpstreamLimits
 from worker.session.action_queue import ActionQueue
 from worker.session.actions import Metric
@@ -24,8 +25,11 @@ from worker.session.response_scheduler import SchedulerState
 from worker.session.session_updates import SessionUpdates
 from worker.session.silence_clock import SilenceClock
 
-# Counted for an event, or a number in one, that cannot be understood.
-BAD_EVENT = "bad_event"
+
+def local_vad(config: SessionConfig, silence_ms: int) -> LocalVad:
+    """Make a detector of this side's, for turns that the API does not find."""
+    threshold = DEFAULT_THRESHOLD if config.local_threshold is None else config.local_threshold
+    return LocalVad(threshold=threshold, silence_ms=silence_ms)
 
 
 class ItemIds:
@@ -72,9 +76,8 @@ class SessionParts:
     ) -> None:
         uuid = opening.uuid
         audio_format = for_format(config.audio_format)
-        vad = None
-        if config.local_silence_ms is not None:
-            vad = LocalVad(threshold=config.local_threshold, silence_ms=config.local_silence_ms)
+        silence_ms = config.local_silence_ms
+        vad = None if silence_ms is None else local_vad(config, silence_ms)
         self.uuid = uuid
         self.config = config
         self.limits = limits
@@ -120,7 +123,7 @@ class SessionParts:
         """Return a number of the API from 0 to `most`; None, which is counted, if it cannot be true."""
         number = number_within(value, 0, most)
         if number is None:
-            self.out.report(Metric.UPSTREAM_ERROR, label=BAD_EVENT)
+            self.out.report(Metric.UPSTREAM_ERROR, label=BadInput.EVENT)
         return number
 
     def is_quiet(self, now_seconds: float) -> bool:

@@ -1,8 +1,8 @@
-"""Reply audio on its way to the dispatcher, and what came of it.
+"""Reply audio on its way to the dispatcher.
 
-The Realtime API sends audio faster than it plays. What the dispatcher has given credit for goes out at once,
-the rest waits here. Of every item it is known what was received, what was sent, and, from the dispatcher's
-playout clock, what was heard.
+The Realtime API sends audio faster than it plays. Audio within the dispatcher's credit goes out at once, the rest
+is buffered here. For each item the samples that were received, sent and heard are counted. The dispatcher's
+playout clock tells the heard ones.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from common.link.wire import ItemHeard
 from worker.audio.audio_format import Downlink
 from worker.audio.resample import LOW_RATE_HZ, SAMPLE_BYTES
 
-# Audio that a dispatcher has, but is not known to have handed to AVR Core: it reports five times a second.
+# Audio that a dispatcher has received, and perhaps not handed to AVR Core: it reports five times a second.
 MAX_RETAINED_BYTES = 2 * wire.REPLY_CREDIT_BYTES
-# The longest reply that waits for a caller who is slow to take it. Longer than any response of 4,096 tokens.
+# The longest reply that is buffered for a slow caller. Longer than any response of 4,096 tokens.
 MAX_WAITING_BYTES = 5 * 60 * LOW_RATE_HZ * SAMPLE_BYTES
-# Barge-ins of which a dispatcher has not said what was heard: it does so at once.
+# Flushes without an answer; a dispatcher answers at once.
 MAX_FLUSHES = 64
 
 
 @dataclass(slots=True)
 class Reply:
-    """One item of the agent's.
+    """One reply item.
 
     Attributes:
-        received_bytes: in the API's format, all that it sent, what was dropped after a barge-in included.
+        received_bytes: all that the API sent, in its format; also audio that was dropped after a barge-in.
         bytes_per_ms: of that format.
-        sent_samples: at 8 kHz, what went to the dispatcher.
-        heard_samples: at 8 kHz, what the caller has heard; None while that is not settled.
-        restored: the session that spoke it is gone: this one has it as text.
+        sent_samples: sent to the dispatcher, at 8 kHz.
+        heard_samples: heard by the caller, at 8 kHz; None while that is not settled.
+        restored: another session spoke it, and this one has it as text.
         closed: no more audio of it is taken: the API has ended it, or a barge-in has.
         complete: all of it was sent.
-        whole: and the caller has heard it to its end.
-        is_cut: a barge-in has cut it.
+        whole: the caller has heard it to its end.
+        is_cut: a barge-in has interrupted it.
         parts: its content parts: (content index, byte of the received audio at which the part begins).
     """
 
@@ -56,13 +56,13 @@ class Reply:
     is_cut: bool = False
 
     def part_at(self, end_ms: int) -> tuple[int, int]:
-        """The part (content index, first byte) that plays until `end_ms`."""
+        """Return the part (content index, first byte) that plays until `end_ms`."""
         end_bytes = end_ms * self.bytes_per_ms
         return next((part for part in reversed(self.parts) if part[1] < end_bytes), self.parts[0])
 
     @property
     def received_ms(self) -> int:
-        """What the API sent of it."""
+        """Milliseconds that the API sent of it."""
         return self.received_bytes // self.bytes_per_ms
 
     @property
@@ -72,12 +72,12 @@ class Reply:
 
     @property
     def heard_ms(self) -> int:
-        """What was heard of it, never beyond what was received: the resampler's tail and padding are longer."""
+        """Milliseconds that the caller heard, at most the received ones: the resampler's tail is longer."""
         return min((self.heard_samples or 0) * 1000 // LOW_RATE_HZ, self.received_ms)
 
     @property
     def heard_share(self) -> float:
-        """How much of it was heard, 0 to 1."""
+        """The part of it that was heard, 0 to 1."""
         if self.whole:
             return 1.0
         return self.heard_ms / self.received_ms if self.received_ms else 0.0
@@ -134,7 +134,7 @@ class Replies:
         return self._waiting_bytes / SAMPLE_BYTES / LOW_RATE_HZ
 
     def begin(self, item_id: str, response_id: str, content_index: int) -> tuple[Reply, list[wire.Record]]:
-        """An item's first audio is here."""
+        """Begin an item whose first audio has come."""
         records = self.complete() if self._current is not None else []
         reply = Reply(
             item_id, response_id, self._next_index, [(content_index, 0)], bytes_per_ms=self._bytes_per_ms
@@ -146,30 +146,30 @@ class Replies:
         return reply, records
 
     def audio(self, reply: Reply, data: bytes) -> list[wire.Record]:
-        """Audio of the current item, in the API's format. Of a closed one it is only counted."""
+        """Send audio of the current item, in the API's format; audio of a closed one is only counted."""
         reply.received_bytes += len(data)
         if reply.closed:
             return []
         return self._send(reply, self._downlink.decode(data))
 
     def append(self, order: wire.TelephonyCommand) -> list[wire.Record]:
-        """An order that goes out behind all audio that there is, also if that is dropped."""
+        """Send a telephony command behind all audio that there is, also if that is dropped."""
         self._waiting.append(order)
         return self._send_waiting()
 
     def forget(self, first_index: int) -> None:
-        """What plays is told anew; the numbers of what is begun here come behind all that were used."""
+        """Forget the playing items, which are restored next; new items get numbers behind all that were used."""
         self._playing.clear()
         self._next_index = max(self._next_index, first_index)
 
     def settle(self, reply: Reply, heard_samples: int) -> None:
-        """What was heard of a restored reply is known already."""
+        """Settle a restored reply whose heard part is known."""
         self._playing.pop(reply.index, None)
         reply.heard_samples = min(heard_samples, reply.sent_samples)
         reply.whole = reply.heard_samples == reply.sent_samples
 
     def restore(self, index: int, item_id: str, sent_samples: int) -> Reply:
-        """A reply of a session that is gone may be playing still: so much of it was sent, and no more will be."""
+        """Restore a reply of a session that is gone, which may still be playing: no more of it will be sent."""
         bytes_per_ms = LOW_RATE_HZ * SAMPLE_BYTES // 1000
         reply = Reply(item_id, "", index, [(0, 0)], sent_samples * SAMPLE_BYTES, bytes_per_ms)
         reply.sent_samples = sent_samples
@@ -181,13 +181,12 @@ class Replies:
     def attached(
         self, credit_bytes: int, age_seconds: float
     ) -> tuple[list[Reply], wire.Playout, list[wire.Record]]:
-        """Another dispatcher has the call. What the one before is not known to have handed over is sent again.
+        """Go on with another dispatcher: audio is sent again unless the former one reported it as handed over.
 
-        What a barge-in has cut, and the one before has not said what was heard of it, this one is asked again: AVR
-        Core may be playing it still.
+        Flushes that the former dispatcher has not answered are repeated, because AVR Core may still be playing.
 
         Args:
-            credit_bytes: what may be sent there.
+            credit_bytes: of the new dispatcher.
             age_seconds: since the last report of the playout.
 
         Returns:
@@ -216,7 +215,7 @@ class Replies:
         return [*cut, *self._playing.values()], playout, flushes
 
     def _forget_what_was_not_handed(self, cut: list[Reply]) -> None:
-        """Of what was cut AVR Core has as much as the last report says, and none of what is newer than that."""
+        """Limit interrupted replies to what AVR Core has by the last report."""
         handed = {item.index: item.samples for item in self._playout.queued}
         begun = max((item.index for item in (*self._playout.items, *self._playout.queued)), default=-1)
         for reply in cut:
@@ -224,11 +223,11 @@ class Replies:
             reply.sent_samples = min(reply.sent_samples, known)
 
     def send(self) -> list[wire.Record]:
-        """What waits and may be sent."""
+        """Send buffered audio within the credit."""
         return self._send_waiting()
 
     def complete(self) -> list[wire.Record]:
-        """The current item has no more audio."""
+        """Complete the current item: it has no more audio."""
         reply, self._current = self._current, None
         if reply is None or reply.closed:
             return []
@@ -238,12 +237,12 @@ class Replies:
         return records + self._send_waiting()
 
     def credit(self, credit_bytes: int) -> list[wire.Record]:
-        """The dispatcher has room again."""
+        """Send more audio: the dispatcher has room again."""
         self._credit_bytes += credit_bytes
         return self._send_waiting()
 
     def flush(self) -> list[wire.Record]:
-        """Barge-in: drop what waits, close what plays, and ask what was heard of it."""
+        """Drop buffered audio, close the playing items, and ask how much of them was heard: a barge-in."""
         self._downlink.reset()
         self._current = None
         kept: list[wire.Record] = [*self.waiting_orders]
@@ -262,21 +261,21 @@ class Replies:
         return [wire.Flush(self._flushes), *kept]
 
     def heard(self, answer: wire.Heard) -> list[Reply]:
-        """The answer to a flush; returns the items that it cut, settled now, oldest first."""
+        """Take the answer to a flush; returns the items that it interrupted, settled now, oldest first."""
         heard = {item.index: item.samples for item in answer.items}
         replies = self._flushed.pop(answer.number, [])
         for reply in replies:
-            # What the answer does not name had been heard as far as it was sent.
+            # An item that the answer does not name had been heard as far as it was sent.
             reply.heard_samples = max(0, heard.get(reply.index, reply.sent_samples))
-            # What it lacks may be no more than the resampler's tail; and truncating costs the model its text.
+            # The missing rest may be only the resampler's tail; and truncating costs the model its text.
             reply.whole = reply.complete and reply.heard_ms == reply.received_ms
         return replies
 
     def playout(self, report: wire.Playout) -> list[Reply]:
-        """How far the playout is; returns the items that have been heard to their end since.
+        """Take a report of the playout; returns the items that have been heard to their end since.
 
-        Only samples count. That the playout is idle says nothing of what is still on its way to the dispatcher,
-        or waits there for an AVR Core that does not read.
+        Only samples count. An idle playout says nothing of audio on its way to the dispatcher, or of audio that
+        is buffered there for an AVR Core that does not read.
         """
         self._playout = report
         self._handed(report.queued or report.items)
@@ -284,7 +283,7 @@ class Replies:
         return self.take_heard_out()
 
     def take_heard_out(self) -> list[Reply]:
-        """The items that have been heard to their end, by the last report that named any; each is returned once.
+        """Return the items that have been heard to their end, by the last report that named any; each one once.
 
         The last report may come before the item is complete: with G.711 the end of an item adds no samples.
         """
@@ -344,7 +343,7 @@ class Replies:
             self._retained_bytes -= len(self._retained.popleft()[2])
 
     def _handed(self, items: tuple[ItemHeard, ...]) -> None:
-        """AVR Core has been given what comes before the last of these, and so much of the last."""
+        """Forget audio that AVR Core has: all before the last of these items, and this much of the last."""
         if not items:
             return
         last = items[-1]

@@ -6,6 +6,7 @@ from typing import Any
 
 from common.link.wire import Outcome, Reason
 from worker.realtime.api_values import checked_id, checked_text
+from worker.realtime.bad_input import BadInput
 from worker.realtime.errors import EMPTY_COMMIT, ErrorEvent, Severity
 from worker.realtime.usage import Usage
 from worker.session.actions import Metric, Used
@@ -16,9 +17,6 @@ from worker.session.lifecycle import Lifecycle
 from worker.session.parts import SessionParts
 from worker.session.response_scheduler import METADATA_KEY, AnswerKind
 from worker.session.states import State
-
-# Counted in place of usage with figures that cannot be true.
-BAD_USAGE = "bad_usage"
 
 
 class ResponseEvents:
@@ -111,7 +109,7 @@ class ResponseEvents:
         try:
             self._parts.out.actions.append(Used(Usage.from_response(usage)))
         except ValueError:
-            self._parts.out.report(Metric.UPSTREAM_ERROR, label=BAD_USAGE)
+            self._parts.out.report(Metric.UPSTREAM_ERROR, label=BadInput.USAGE)
 
     def _over(self, response_id: str, ending: Ending, now_seconds: float) -> None:
         """End a response: what moves the call goes out before the next answer is asked for."""

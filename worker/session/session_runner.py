@@ -1,107 +1,49 @@
-"""The shell around one session: its settings, its Realtime connection, its tools, and its channel on a link."""
+"""A call on this worker: its channel, the session that serves it, and how it leaves."""
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import random
 import time
-from collections import deque
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from typing import Any
 from typing import Protocol as Interface
 
-import aiohttp
 import structlog
 
-from common.errors import LinkProtocolError, UpstreamError
 from common.link import wire
-from common.link.channel import Channel, ChannelState, Transmit
-from common.observe.metrics import ReconnectReason, RetryReason, WorkerMetrics
-from common.observe.redaction import CallSecrets, all_without_known, redact, secrets_in
+from common.link.channel import Transmit
+from common.observe.metrics import ReconnectReason
 from common.observe.relay_timer import RelayTimer
-from common.settings.function_tools import MAX_TOOLS
-from common.settings.secret_store import Secrets
-from common.settings.settings import Settings
 from worker.audio.resample import Upsampler
-from worker.config import profile, session_change
-from worker.config.prices import Prices
-from worker.config.profile import CallProfile
-from worker.config.session_change import ChangeRefused
-from worker.config.session_config import SessionConfig, session_tools
-from worker.realtime import client_events
-from worker.realtime.connection import RealtimeConnection
-from worker.realtime.dialect import GA, Dialect
-from worker.realtime.upstream_limits import LimitsTable, UpstreamLimits
-from worker.realtime.usage import TranscriptionUsage, Usage
-from worker.session import actions, truncation
-from worker.session.actions import Metric
-from worker.session.checkpoint import Checkpoint, CheckpointReader
-from worker.session.opening import HELD_BACK
-from worker.session.response_events import BAD_USAGE
-from worker.session.session import Session
-from worker.session.truncation import RecordEncoder
+from worker.session.dispatcher_channel import DispatcherChannel
+from worker.session.resources import Resources
+from worker.session.runner_states import AttachmentEvent, RunnerEvent, RunnerState, next_runner_state
+from worker.session.session_host import SessionHost
+from worker.session.watchers import Send
 from worker.tools.running_tools import RunningTools
-from worker.tools.tool_registry import ToolRegistry
-from worker.tools.tool_set import ToolSet
-
-# Who watches one call over the calls API.
-MAX_WATCHERS = 16
-MAX_COMMANDS = 32
-MAX_SHOWN_TOOLS = 10
-
 
 # A call whose dispatcher is gone is kept for the caller to come back, and a little longer than a dispatcher does.
 KEPT_LONGER_SECONDS = 5.0
-# After a stall of this process a call is kept so long for its dispatcher to say that it still has it.
+# After a stall of this process a call is kept for this time, for its dispatcher to say that it still has it.
 CONFIRM_SECONDS = 1.0
-# The limits of the process are asked again so soon.
-PERMISSION_SECONDS = 0.1
-# An `expires_at` outside of these bounds comes from a clock that is wrong.
-LEAST_SESSION_SECONDS = 10.0
-MOST_SESSION_SECONDS = 86_400.0
-# Transcripts of a call that has no dispatcher.
-MAX_UNTOLD = 64
-# Records that come before there is a session, besides the memory and what the credit bounds.
-MAX_EARLY_RECORDS = 4096
 
 
 class Calls(Interface):
     """The worker's table of calls."""
 
     def ended(self, call: SessionRunner) -> None:
-        """The call is over."""
+        """Forget a call that is over."""
 
     def released(self, call: SessionRunner) -> None:
-        """The call has no session here now; this one is kept until another session has it."""
+        """Keep a call that has no session here now, until another session has it."""
 
     def going(self, call: SessionRunner) -> None:
         """Have this session take over from older ones of its call, which then let go."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """What all calls of a worker share."""
-
-    secrets: Secrets
-    metrics: WorkerMetrics
-    prices: Prices
-    tools: ToolRegistry
-    http: aiohttp.ClientSession
-    limits: LimitsTable = field(default_factory=LimitsTable)
-
-    @property
-    def settings(self) -> Settings:
-        """Of the process, with the secrets of now."""
-        return self.secrets.settings
 
 
 class SessionRunner:
     """One call on this worker: one session of it.
 
     Attributes:
-        tools: that run.
+        state: see `worker/session/runner_states.py`.
     """
 
     def __init__(
@@ -122,199 +64,168 @@ class SessionRunner:
             calls: hears of the end.
             resources: of the worker.
         """
-        self.uuid = opening.uuid
-        self.epoch = opening.epoch
+        self.state = RunnerState.PREPARING
         self._opening = opening
         self._log = structlog.get_logger().bind(uuid=opening.uuid)
-        self._encoder = RecordEncoder(opening.uuid)
-        self._channel = Channel(channel, transmit, self._encoder.encode)
-        self._secrets = CallSecrets(opening.uuid)
-        self._secrets.keep(secrets_in(opening.provider_config))
         self._calls = calls
         self._resources = resources
-        self._metrics = resources.metrics
         self._started_seconds = time.monotonic()
-        self._profile: CallProfile | None = None
-        self._tool_set: ToolSet | None = None
-        self._session: Session | None = None
-        self._ended = False
-        # The call goes on in another session; what this one knows is kept until that one has it.
-        self._resting_since: float | None = None
-        self._resting_reason = ""
-        self._detached_since: float | None = None
-        self._suspended = False
-        self._stalled_while_detached = False
-        self._memory = CheckpointReader()
-        self._checkpoint: Checkpoint | None = None
+        self._channel = DispatcherChannel(opening.uuid, channel, transmit, resources.metrics)
+        self._host = SessionHost(opening, self._channel, owner=self, resources=resources)
+        # Since when, and why, a session that released its call rests.
+        self._rest: tuple[float, str] = (0.0, "")
+        # Of earlier sessions of the call on this worker.
         self._hang_up_reason = ""
-        # Records that came before there is a session: no credit is given until then, so they are bounded by it.
-        self._early: list[Callable[[Session, float], None]] = []
-        self._early_position = opening.position_samples
-        self._early_outputs: dict[str, tuple[str, bool]] = {}
-        # Transcripts that no dispatcher was there for: one that takes over is told them, once.
-        self._untold: deque[wire.Transcript] = deque(maxlen=MAX_UNTOLD)
-        self._realtime: RealtimeConnection | None = None
-        self._limits = UpstreamLimits()
-        self._dialect: Dialect = GA
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.tools = RunningTools(self.uuid, opening.metadata, self._metrics, self._tool_done)
-        self._watchers: dict[tuple[int, Callable[[bytes], None]], None] = {}
-        self._asking: dict[int, tuple[int, Callable[[bytes], None]]] = {}
-        self._commands = 0
-        self._upstream_paused = False
-        self._relay_in = RelayTimer(self._metrics.relay_in)
-        self._relay_out = RelayTimer(self._metrics.relay_out)
+        self._relay_in = RelayTimer(resources.metrics.relay_in)
 
     def begin(self) -> None:
-        """Answer OPEN, and find out what the session is to be: with a memory, when that is whole."""
+        """Answer OPEN, and prepare the session: with a memory, when that is complete."""
         self._channel.send(wire.Opened(wire.CALLER_CREDIT_BYTES))
         if not self._opening.restore:
-            self._begin_task(self._prepare(), "prepare")
+            self._host.prepare()
+
+    @property
+    def tools(self) -> RunningTools:
+        """The tools that run."""
+        return self._host.tools
+
+    @property
+    def uuid(self) -> str:
+        """The uuid of the call."""
+        return self._opening.uuid
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the dispatcher that has the call."""
+        return self._opening.epoch
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The metadata that AVR Core's URL brought."""
+        return self._opening.metadata
 
     @property
     def has_ended(self) -> bool:
         """Whether nothing of it goes on."""
-        return self._ended
-
-    @property
-    def is_attachable(self) -> bool:
-        """Whether another dispatcher can go on with this session."""
-        return not self._ended and not self.is_standby and not self.is_resting
+        return self.state is RunnerState.ENDED
 
     @property
     def is_resting(self) -> bool:
-        """Whether it released its call, and keeps what it knows for a dispatcher that lost the successor."""
-        return self._resting_since is not None and not self._ended
-
-    @property
-    def waits_for_dispatcher(self) -> bool:
-        """Whether nobody but this worker knows of the call now."""
-        if self._detached_since is None or self._awaits_confirmation:
-            return False
-        return self.is_attachable or self.is_resting
-
-    @property
-    def _awaits_confirmation(self) -> bool:
-        """Whether a dispatcher had this call when the event loop stalled, and has not confirmed it since."""
-        return self._suspended and not self._stalled_while_detached
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        """As AVR Core's URL brought it."""
-        return self._opening.metadata
-
-    @property
-    def upsampler(self) -> Upsampler | None:
-        """What resamples the caller's audio that comes next, if that goes upstream at once."""
-        return None if self._session is None else self._session.upsampler
+        """Whether it released its call, and keeps its memory for a dispatcher that lost the successor."""
+        return self.state is RunnerState.RESTING
 
     @property
     def is_standby(self) -> bool:
         """Whether the call has another session, until this one is told to go on."""
-        return self._opening.restore and (self._checkpoint is None or self._checkpoint.standby)
+        return self._opening.restore and (self._host.checkpoint is None or self._host.checkpoint.standby)
+
+    @property
+    def is_attachable(self) -> bool:
+        """Whether another dispatcher can go on with this session."""
+        return not self.has_ended and not self.is_standby and not self.is_resting
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether the event loop has stalled, and the holder of the call is not known since."""
+        return self._channel.attachment.is_suspended
+
+    @property
+    def waits_for_dispatcher(self) -> bool:
+        """Whether only this worker knows of the call now."""
+        return self._channel.attachment.is_detached and (self.is_attachable or self.is_resting)
+
+    @property
+    def upsampler(self) -> Upsampler | None:
+        """The resampler of the caller's audio that comes next, if that goes upstream at once."""
+        return None if self._host.session is None else self._host.session.upsampler
 
     def tick(self, now_seconds: float) -> None:
         """Look at the clocks."""
         kept_seconds = self._resources.settings.call_reconnect_seconds + KEPT_LONGER_SECONDS
-        if self._resting_since is not None:
-            if now_seconds - self._resting_since >= kept_seconds:
-                self._finish(wire.Outcome.COMPLETED, "nobody came back for this session")
+        if self.is_resting:
+            if now_seconds - self._rest[0] >= kept_seconds:
+                self.session_ended(wire.Outcome.COMPLETED, "nobody came back for this session")
             return
-        if self._channel.is_full and not self._ended and not self._suspended:
+        if self._channel.is_full and not self.has_ended and not self.is_suspended:
             self._log.warning("channel given up", reason="the dispatcher acknowledges nothing")
             self.stop("the dispatcher acknowledges nothing")
             return
-        kept_seconds = CONFIRM_SECONDS if self._awaits_confirmation else kept_seconds
-        if self._detached_since is not None and now_seconds - self._detached_since >= kept_seconds:
+        if self._channel.attachment.is_overdue(
+            now_seconds, kept_seconds=kept_seconds, confirmed_within_seconds=CONFIRM_SECONDS
+        ):
             self._give_up("the dispatcher of this call was lost")
             return
-        if self._session is not None and not self._suspended:
-            heard_seconds = now_seconds if self._realtime is None else self._realtime.answered_seconds
-            self._session.tick(now_seconds, heard_seconds)
-            self._act()
+        if self._host.session is not None and not self.is_suspended:
+            self._host.tick(now_seconds)
+
+    # Records of the dispatcher
 
     def caller_audio(self, position_samples: int, pcm: bytes, received_seconds: float) -> None:
-        """What a CALLER_AUDIO record brings, and when it was read."""
+        """Take the audio of a CALLER_AUDIO record, which was read at this time."""
         self._channel.receive(wire.Kind.CALLER_AUDIO, wire.CALLER_AUDIO_HEAD_BYTES + len(pcm))
-        if self._session is not None:
-            self._relay_in.frame(received_seconds)
-            self._session.caller_audio(position_samples, pcm, time.monotonic())
-            self._act()
-        elif len(self._early) < MAX_EARLY_RECORDS:
-            self._early.append(lambda session, now: session.caller_audio(position_samples, pcm, now))
-            self._early_position = position_samples + len(pcm) // wire.SAMPLE_BYTES
+        if self._host.session is None:
+            self._host.early.caller_audio(position_samples, pcm)
+            return
+        self._relay_in.frame(received_seconds)
+        self._host.session.caller_audio(position_samples, pcm, time.monotonic())
+        self._host.act()
 
     def record(self, kind: int, payload: memoryview) -> None:
-        """Another record of the dispatcher."""
+        """Take another record of the dispatcher."""
         if kind == wire.Kind.ACK:
             self._channel.acknowledged(wire.decode_ack(payload))
             return
         self._channel.receive(kind, len(payload))
-        if self.is_resting:
-            if kind == wire.Kind.CLOSE:
-                self._finish(wire.Outcome.COMPLETED, wire.decode_control(wire.Close, payload).reason)
+        if kind == wire.Kind.CLOSE and (self.is_resting or self._host.session is None):
+            self.session_ended(wire.Outcome.COMPLETED, wire.decode_control(wire.Close, payload).reason)
+        elif self.is_resting:
             return
-        if kind in _MEMORY:
-            go = self._memory.record(kind, payload)
+        elif kind in _MEMORY:
+            go = self._host.preparation.memory.record(kind, payload)
             if go is not None:
                 self._go(go)
-            return
-        if self._session is None:
-            self._early_record(kind, payload)
-            return
-        self._session.record(kind, payload, time.monotonic())
-        self._act()
-
-    def _early_record(self, kind: int, payload: memoryview) -> None:
-        if kind == wire.Kind.CLOSE:
-            self._finish(wire.Outcome.COMPLETED, wire.decode_control(wire.Close, payload).reason)
-        elif len(self._early) < MAX_EARLY_RECORDS:
-            kept = memoryview(bytes(payload))
-            self._early.append(lambda session, now: session.record(kind, kept, now))
+        elif self._host.session is None:
+            self._host.early.record(kind, payload)
+        else:
+            self._host.tell(lambda session, now: session.record(kind, payload, now))
 
     def _go(self, go: wire.Resume) -> None:
-        """The memory is whole."""
+        """Take the call, or stand by: the memory is complete."""
         if not go.standby:
             self._calls.going(self)
-        # All that run have been taken over: this session has begun none yet.
-        checkpoint = self._memory.take(go, frozenset(self.tools.tasks), self._hang_up_reason)
-        first, self._checkpoint = self._checkpoint is None, checkpoint
+        # All tools that run have been taken over: this session has begun none yet.
+        checkpoint = self._host.preparation.memory.take(
+            go, frozenset(self._host.tools.tasks), self._hang_up_reason
+        )
+        first, self._host.checkpoint = self._host.checkpoint is None, checkpoint
         if go.reason and not go.standby:
-            self._metrics.reconnects[_RECONNECTS.get(go.reason, ReconnectReason.REPIN)].inc()
-        if self._session is not None:
-            self._session.go(checkpoint, time.monotonic(), self._changed_session())
-            self._act()
+            self._resources.metrics.reconnects[_RECONNECTS.get(go.reason, ReconnectReason.REPIN)].inc()
+        if self._host.session is not None:
+            changed = self._host.preparation.changed_session()
+            self._host.tell(lambda session, now: session.go(checkpoint, now, changed))
         elif first:
-            self._begin_task(self._prepare(), "prepare")
+            self._host.prepare()
 
     @property
     def hang_up_reason(self) -> str:
         """Why a session of the call on this worker has ordered a hang-up; empty: none has."""
-        ordered = "" if self._session is None else self._session.hang_up_reason
+        ordered = "" if self._host.session is None else self._host.session.hang_up_reason
         return ordered or self._hang_up_reason
 
     def take_over(self, older: SessionRunner) -> None:
         """Take over what an older session of the call, which may have ended, still has to do."""
         older.tools.hand_over(self.tools)
         self._hang_up_reason = self._hang_up_reason or older.hang_up_reason
+        self._host.recoveries = max(self._host.recoveries, older._host.recoveries)
 
-    def _changed_session(self) -> dict[str, Any] | None:
-        """The session that the call is to have, if the calls API changed it while this one stood by."""
-        changed = self._remembered_profile()
-        if changed is None or changed == self._profile or self._tool_set is None:
-            return None
-        self._profile = changed
-        tools, _ = session_tools(changed, self._tool_set)
-        return SessionConfig.of(changed, self._tool_set, self._resources.settings, tools=tools).session
-
-    # The link, and the loss of it
+    # The link, and its loss
 
     def detached(self) -> None:
-        """The link is gone. The session goes on: another link, or another dispatcher, may come for it."""
+        """Go on without a link: another link, or another dispatcher, may come for the session."""
         self._channel.broke()
-        self._detached_since = time.monotonic()
-        if self._session is not None:
-            self._session.detached()
+        self._channel.attachment.take(AttachmentEvent.LINK_LOST, time.monotonic())
+        if self._host.session is not None:
+            self._host.session.detached()
 
     def resume(self, attach: wire.Attach, transmit: Transmit) -> None:
         """Go on with the same dispatcher on another link, where the one before broke.
@@ -322,508 +233,139 @@ class SessionRunner:
         Raises:
             LinkProtocolError: the dispatcher has other records than were sent.
         """
-        self._detached_since = None
-        if self._session is not None:
-            self._session.resumed()
-        try:
-            self._channel.accept(transmit, attach.received)
-        except LinkProtocolError:
-            # The end of the call is still told on this link.
-            self._channel = Channel(self._channel.number, transmit, self._encoder.encode)
-            raise
-        self._untold.clear()
-        self._confirmed()
+        resumed = self._channel.attachment.take(AttachmentEvent.ATTACHED, time.monotonic())
+        if self._host.session is not None:
+            self._host.session.resumed()
+        self._channel.accept(transmit, attach.received)
+        if resumed:
+            self._host.resume()
 
     def attach(self, opening: wire.Open, channel: int, transmit: Transmit) -> None:
         """Tell another dispatcher, which has the caller now, everything, and go on."""
-        self._channel.send_uncounted(wire.Close("another dispatcher has this call"))
+        self._channel.change(channel, transmit)
         self._opening = dataclasses.replace(self._opening, epoch=opening.epoch)
-        self.epoch, self._detached_since = opening.epoch, None
-        self._channel = Channel(channel, transmit, self._encoder.encode)
-        position = self._early_position if self._session is None else self._session.next_position_samples
+        early_position = self._host.early.position_samples
+        position = early_position if self._host.session is None else self._host.session.next_position_samples
         self._channel.send(wire.Opened(wire.CALLER_CREDIT_BYTES, attached=True, position_samples=position))
-        if self._profile is not None:
-            self._tell_profile(self._profile)
-        if self._session is not None:
-            self._session.attached(opening, time.monotonic())
-            self._act()
-        untold, self._untold = self._untold, deque(maxlen=MAX_UNTOLD)
-        for record in untold:
-            self._channel.send(record)
-        if self._resting_since is not None:
+        if self._host.preparation.profile is not None:
+            self._host.tell_profile()
+        self._host.tell(lambda session, now: session.attached(opening, now))
+        self._channel.send_untold()
+        if self.is_resting:
             # That dispatcher knows the call now, and has it go on in another session.
-            self._resting_since = time.monotonic()
-            drains = self._resting_reason == wire.Reason.DRAIN
-            reason = wire.Reason.DRAIN if drains else wire.Reason.DROPPED
-            self._channel.send(wire.Released(reason.value, "the session had been released"))
-        self._confirmed()
+            _, reason = self._rest
+            self._rest = (time.monotonic(), reason)
+            told = wire.Reason.DRAIN if reason == wire.Reason.DRAIN else wire.Reason.DROPPED
+            self._channel.send(wire.Released(told.value, "the session had been released"))
+        if self._channel.attachment.take(AttachmentEvent.ATTACHED, time.monotonic()):
+            self._host.resume()
 
     def suspend(self) -> None:
         """Do nothing until the dispatcher confirms that it still has the call: the event loop stalled.
 
         A call without a dispatcher is kept for its caller as before, and is confirmed by Redis (`confirm`).
         """
-        if not self._suspended:
-            self._stalled_while_detached = self._detached_since is not None
-        self._suspended = True
-        if self._realtime is not None:
-            self._realtime.suspend()
+        self._channel.attachment.take(AttachmentEvent.STALLED, time.monotonic())
+        self._host.suspend()
 
     def confirm(self) -> None:
         """Go on after a stall: Redis names no other holder of this call, which has no dispatcher."""
-        if self._stalled_while_detached:
-            self._confirmed()
+        if self._channel.attachment.take(AttachmentEvent.CONFIRMED, time.monotonic()):
+            self._host.resume()
 
-    def _confirmed(self) -> None:
-        if self._suspended:
-            self._suspended = False
-            if self._realtime is not None:
-                self._realtime.resume()
-            if self._session is not None:
-                self._act()
+    # Moves and ends
 
     def move(self, reason: wire.Reason, seconds: float) -> None:
-        """The call is to leave this worker within a time."""
-        if self._session is not None:
-            self._session.move(reason, seconds, time.monotonic())
-            self._act()
+        """Have the call leave this worker within a time."""
+        self._host.tell(lambda session, now: session.move(reason, seconds, now))
 
     def release(self, reason: wire.Reason) -> None:
-        """The call has to leave this worker now."""
+        """Have the call leave this worker now."""
         message = "the worker is stopping"
-        if self._session is not None:
-            self._session.release(reason, message)
-            self._act()
-        elif not self._ended:
+        if self._host.session is not None:
+            self._host.tell(lambda session, _: session.release(reason, message))
+        elif not self.has_ended:
             self._channel.send(wire.Released(reason.value, message))
-            self._finish(wire.Outcome.COMPLETED, message)
+            self.session_ended(wire.Outcome.COMPLETED, message)
 
     def end_rest(self) -> None:
         """End a session that released its call: the process stops."""
         if self.is_resting:
-            self._finish(wire.Outcome.COMPLETED, self._resting_reason)
+            self.session_ended(wire.Outcome.COMPLETED, self._rest[1])
 
     def _give_up(self, reason: str) -> None:
-        if self._suspended:
-            # Somebody else has the call, and what waits to be done is not to be done.
-            self._finish(wire.Outcome.FAILED, reason)
-        elif self._session is not None:
-            self._session.dispatcher_lost()
-            self._act()
+        if self.is_suspended or self._host.session is None:
+            # Suspended: another worker has the call, and the waiting actions are not to be carried out.
+            self.session_ended(wire.Outcome.FAILED, reason)
         else:
-            self._finish(wire.Outcome.FAILED, reason)
+            self._host.tell(lambda session, _: session.dispatcher_lost())
 
     def let_go(self, reason: str) -> None:
-        """Another session has the call: say so, and nothing more."""
-        self._channel.send_uncounted(wire.Close(reason))
-        self._channel.broke()
-        self._finish(wire.Outcome.COMPLETED, reason)
+        """Tell the dispatcher that another session has the call, and nothing more."""
+        self._channel.part(reason)
+        self.session_ended(wire.Outcome.COMPLETED, reason)
 
     def stop(self, reason: str) -> None:
         """End the call from this side."""
-        if self._session is not None:
-            self._session.stopped(reason)
-            self._act()
-        elif not self._ended:
+        if self._host.session is not None:
+            self._host.tell(lambda session, _: session.stopped(reason))
+        elif not self.has_ended:
             self._channel.send(wire.Ended(wire.Outcome.FAILED.value, reason))
-            self._finish(wire.Outcome.FAILED, reason)
+            self.session_ended(wire.Outcome.FAILED, reason)
 
-    def _send(self, record: wire.Record) -> None:
-        """Send a record of the session's."""
-        try:
-            self._channel.send(record)
-        except ValueError as error:
-            self._not_encoded("record", error)
-            return
-        if self._channel.state is ChannelState.BROKEN and isinstance(record, wire.Transcript):
-            self._untold.append(record)
+    # The calls API
 
-    def _send_upstream(self, event: dict[str, Any]) -> None:
-        if self._realtime is None:
-            return
-        try:
-            encoded = client_events.encode(event, self._dialect)
-        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            self._not_encoded("event", error)
-            return
-        self._realtime.send(encoded)
+    def command(self, command: wire.Command, send: Send) -> None:
+        """Carry out a command of the calls API; `send` sends the answer on the link that it came by."""
+        self._host.command(command, send)
 
-    def _not_encoded(self, what: str, error: Exception) -> None:
-        """Drop a record or event with a value of the API's that is no JSON, as a number above 64 bits."""
-        self._metrics.upstream_errors.inc("bad_event")
-        self._log.warning(f"{what} not encoded", reason=redact(repr(error), self.uuid)[:200])
-
-    def _tell_profile(self, chosen: CallProfile) -> None:
-        self._secrets.keep(secrets_in(chosen.secrets()))
-        try:
-            self._channel.send(wire.Profile(chosen.to_record(), chosen.secrets()))
-        except ValueError as error:
-            # The worker that takes the call over puts the settings together again.
-            self._log.warning("settings too long to be remembered", reason=str(error))
-
-    def command(self, command: wire.Command, send: Callable[[bytes], None]) -> None:
-        """The calls API wants something; `send` sends the answer on the link that it came by."""
-        if command.action == "watch" and len(self._watchers) < MAX_WATCHERS:
-            self._watchers[command.number, send] = None
-            send(wire.encode(wire.Result(command.number, 200), 0))
-        elif command.action == "unwatch":
-            self._watchers.pop((command.number, send), None)
-        elif self._session is None and command.action == "conversation":
-            send(wire.encode(wire.Result(command.number, 200, {"conversation": []}), 0))
-        elif self._session is None:
-            send(wire.encode(wire.Result(command.number, 409, {"error": "the call has no session yet"}), 0))
-        elif len(self._asking) >= MAX_COMMANDS:
-            send(wire.encode(wire.Result(command.number, 429, {"error": "too many commands wait"}), 0))
-        else:
-            # Numbers are a link's own: two dispatchers may use the same.
-            self._commands += 1
-            self._asking[self._commands] = (command.number, send)
-            try:
-                body = self._checked(command.body) if command.action == "session" else command.body
-            except ChangeRefused as error:
-                self._answer(self._commands, 400, {"error": str(error)})
-                return
-            self._session.command(self._commands, command.action, body, time.monotonic())
-            self._act()
-
-    def _checked(self, body: dict[str, Any]) -> dict[str, Any]:
-        assert self._profile is not None
-        assert self._tool_set is not None
-        self._secrets.keep(secrets_in(body))
-        change, changes = session_change.checked(body, self._profile, self._tool_set.names)
-        profile.log_tools_changed(self._log, "the calls API", changes)
-        return change
-
-    def _answer(self, number: int, status: int, body: dict[str, Any]) -> None:
-        asked, send = self._asking.pop(number)
-        shown = all_without_known(body, self.uuid)
-        send(truncation.encoded(wire.Result(asked, status, shown), 0)[0])
-
-    def unwatch(self, send: Callable[[bytes], None]) -> None:
-        """Whoever watched by this link is gone with it."""
-        self._watchers = {watcher: None for watcher in self._watchers if watcher[1] != send}
+    def unwatch(self, send: Send) -> None:
+        """Forget the watchers of a link that is gone."""
+        self._host.unwatch(send)
 
     async def settled(self) -> None:
-        """Wait until nothing of an ended call is left: its tasks given up, its connection closed.
+        """Wait until nothing of an ended call is left: see `SessionHost.settled`."""
+        await self._host.settled()
 
-        Cancelled, it cuts off a connection whose closing handshake takes too long.
-        """
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        if self._realtime is not None:
-            try:
-                await self._realtime.wait_closed()
-            except asyncio.CancelledError:
-                self._realtime.abort()
-                raise
+    # Owner of the session's host
 
-    # Owner of the Realtime connection
+    def session_made(self) -> None:
+        """Take note that there is a session."""
+        self.state = next_runner_state(self.state, RunnerEvent.SESSION_MADE)
 
-    def event(self, event: dict[str, Any], received_seconds: float) -> None:
-        """An event of the API."""
-        assert self._session is not None
-        if event["type"].endswith("audio.delta"):
-            self._relay_out.frame(received_seconds)
-        elif event["type"] == "session.created":
-            event["lasts_seconds"] = _lasts_seconds(event)
-        try:
-            self._session.event(event, time.monotonic())
-        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
-            # An event of another shape than the API's, or nested without end: it is lost, the call goes on.
-            self._metrics.upstream_errors.inc("bad_event")
-            # Redacted before it is cut: a part of a secret would not be known.
-            reason = redact(repr(error), self.uuid)[:200]
-            self._log.warning(
-                "upstream event not understood", type=redact(event["type"], self.uuid)[:64], reason=reason
-            )
-        self._act()
-
-    def unreadable(self) -> None:
-        """An event of the API that is no JSON object with a type: it is lost."""
-        self._metrics.upstream_errors.inc("bad_event")
-        self._log.warning("upstream event not readable")
-
-    def upstream_writable(self) -> None:
-        """The API reads again."""
-        self._upstream_paused = False
-        if self._session is not None:
-            self._session.upstream_writable(time.monotonic())
-            self._act()
-
-    def connection_lost(self, reason: str) -> None:
-        """The connection is gone."""
-        self._realtime = None
-        if self._session is not None:
-            self._session.connection_lost(reason, time.monotonic())
-            self._act()
-
-    # Actions
-
-    def _act(self) -> None:
-        session = self._session
-        assert session is not None
-        while session.actions and not self._suspended:
-            wanted, session.actions = session.actions, []
-            for action in wanted:
-                # What comes with every frame is told from the rest by its type alone: a pattern costs four times
-                # as much.
-                if type(action) is actions.AppendAudio:
-                    if self._realtime is not None:
-                        self._realtime.send(client_events.encode_append(action.audio))
-                elif type(action) is actions.ToDispatcher:
-                    self._send(action.record)
-                else:
-                    self._rarer(action)
-            if self._realtime is not None and self._realtime.write_paused and not self._upstream_paused:
-                self._upstream_paused = True
-                session.upstream_paused()
-
-    def _rarer(self, action: actions.Action) -> None:
-        match action:
-            case actions.ToUpstream(event):
-                self._send_upstream(event)
-            case actions.Measurement(seen, value, label):
-                _REPORTS[seen](self._metrics, value, label)
-            case actions.Happened(happened):
-                shown = all_without_known(happened, self.uuid) if self._watchers else happened
-                for number, send in self._watchers:
-                    send(wire.encode(wire.Event(number, shown), 0))
-            case actions.RunTool(call_id, name, arguments):
-                self._run_tool(call_id, name, arguments)
-            case actions.Answer(number, status, body):
-                self._answer(number, status, body)
-            case actions.Connect(delay_seconds):
-                if self._realtime is not None:
-                    # It is open, but there is no session on it.
-                    self._realtime.abort()
-                    self._realtime = None
-                self._begin_task(self._connect(delay_seconds), "connect")
-            case actions.Used(usage):
-                self._count_tokens(usage)
-            case actions.Transcribed(transcription):
-                self._count_transcription(transcription)
-            case actions.Configured(session):
-                self._configured(session)
-            case actions.Released(reason, message):
-                self._rest(reason, message)
-            case actions.Ended(outcome, reason):
-                self._finish(outcome, reason)
-
-    async def _prepare(self) -> None:
-        """Find out what the session is to be: tools, instructions, what AVR Core wants of this call."""
-        resources = self._resources
-        try:
-            self._tool_set = await resources.tools.tool_set()
-            self._profile, without_secrets = await self._load_profile()
-            self._tell_profile(self._profile)
-            tools, left_out = session_tools(self._profile, self._tool_set)
-            if left_out:
-                reason = f"a session has at most {MAX_TOOLS}"
-                shown = left_out[:MAX_SHOWN_TOOLS]
-                self._log.warning("tools left out", reason=reason, number=len(left_out), tools=shown)
-            config = SessionConfig.of(
-                self._profile, self._tool_set, resources.settings, tools=tools, without_secrets=without_secrets
-            )
-            limits = resources.limits.of(self._profile.base_url, self._profile.api_key.get_secret_value())
-            self._limits, self._dialect = limits, config.dialect
-            session = Session(self._opening, config, time.monotonic(), self._checkpoint, limits=limits)
-        except Exception:
-            self._log.exception("the call could not be prepared")
-            self.stop("internal error")
-            return
-        if self._ended:
-            return
-        self._session = session
-        early, self._early = self._early, []
-        for call_id, (output, lost) in self._early_outputs.items():
-            session.tool_done(call_id, output, time.monotonic(), lost=lost)
-        for tell in early:
-            tell(session, time.monotonic())
-        self._act()
-
-    async def _load_profile(self) -> tuple[CallProfile, tuple[str, ...]]:
-        """Return the settings of the call, and the names of tools whose secrets were lost."""
-        opening, resources = self._opening, self._resources
-        remembered = self._remembered_profile()
-        if remembered is not None:
-            return await profile.restored(
-                remembered,
-                resources.settings,
-                uuid=self.uuid,
-                metadata=opening.metadata,
-                provider_config=opening.provider_config,
-                http=resources.http,
-            )
-        loaded = await profile.load(
-            resources.settings,
-            uuid=self.uuid,
-            metadata=opening.metadata,
-            provider_config=opening.provider_config,
-            http=resources.http,
-        )
-        return loaded, ()
-
-    def _remembered_profile(self) -> CallProfile | None:
-        """The settings that the call began with, where they are known."""
-        remembered = self._memory.profile
-        if remembered is None or not remembered.record:
-            return None
-        try:
-            return CallProfile.from_record(remembered.record, remembered.secrets, self._resources.settings)
-        except (TypeError, ValueError, LookupError):
-            self._log.warning("the settings of a call were not understood, and are put together again")
-            return None
-
-    def _configured(self, session: dict[str, Any]) -> None:
-        """The calls API has changed the session: the next one is to be like it."""
-        assert self._profile is not None
-        self._profile = self._profile.changed(session, self._resources.settings)
-        self._tell_profile(self._profile)
-
-    async def _connect(self, delay_seconds: float) -> None:
-        assert self._session is not None
-        assert self._profile is not None
-        # Calls that were refused together do not come back together.
-        await asyncio.sleep(delay_seconds * random.uniform(0.8, 1.2))
-        chosen = self._profile.with_key_of(self._resources.settings)
-        connection = RealtimeConnection(self)
-        try:
-            repeat = await self._permission(repeat=delay_seconds > 0)
-            began = time.monotonic()
-            key, proxies = chosen.api_key.get_secret_value(), self._resources.settings.proxies
-            await connection.open(chosen.url, chosen.headers, key, proxies=proxies)
-        except UpstreamError as error:
-            self._session.connect_failed(error, time.monotonic())
-        except Exception:
-            # Nobody waits for this task: a call that it left behind would hang for ever.
-            self._log.exception("connecting failed")
-            self._session.stopped("internal error")
-        else:
-            self._metrics.upstream_connect.observe(time.monotonic() - began)
-            self._realtime = connection
-            self._upstream_paused = False
-            self._session.connected(time.monotonic(), repeat=repeat)
-        self._act()
-
-    async def _permission(self, *, repeat: bool) -> bool:
-        """Wait until the limits of the process allow another session.
-
-        Returns:
-            whether it counts as a repeated request: it was one, or had to wait.
-
-        Raises:
-            UpstreamError: they do not within UPSTREAM_RETRY_SECONDS.
-        """
-        until_seconds = time.monotonic() + self._resources.settings.upstream_retry_seconds
-        while not self._limits.may_send(time.monotonic(), repeat=repeat):
-            # A pause that lasts longer than the call may wait is not waited for.
-            if max(time.monotonic(), self._limits.held_until_seconds) >= until_seconds:
-                message = "the Realtime API fails for other calls, too, and may not be asked again yet"
-                raise UpstreamError(message, code=HELD_BACK, retryable=True)
-            repeat = True
-            await asyncio.sleep(PERMISSION_SECONDS * random.uniform(0.8, 1.2))
-        return repeat
-
-    # Tools
-
-    def _run_tool(self, call_id: str, name: str, arguments: str) -> None:
-        assert self._tool_set is not None
-        refusal = self.tools.start(self._tool_set, call_id, name, arguments)
-        if refusal is not None:
-            assert self._session is not None
-            self._session.tool_done(call_id, refusal, time.monotonic())
-
-    def _tool_done(self, call_id: str, output: str, lost: bool) -> None:
-        if self._session is not None:
-            self._session.tool_done(call_id, output, time.monotonic(), lost=lost)
-            self._act()
-        elif not self._ended:
-            self._early_outputs[call_id] = (output, lost)
-
-    def _count_tokens(self, usage: Usage) -> None:
-        assert self._profile is not None
-        model = self._profile.model
-        tokens = self._metrics.tokens(model)
-        tokens.input_text.inc(usage.input_text)
-        tokens.input_audio.inc(usage.input_audio)
-        tokens.input_text_cached.inc(usage.cached_text)
-        tokens.input_audio_cached.inc(usage.cached_audio)
-        tokens.output_text.inc(usage.output_text)
-        tokens.output_audio.inc(usage.output_audio)
-        self._count_cost(model, self._resources.prices.cost_usd(model, usage))
-
-    def _count_transcription(self, reported: object) -> None:
-        assert self._profile is not None
-        try:
-            usage = TranscriptionUsage.from_event(reported)
-        except ValueError:
-            self._metrics.upstream_errors.inc(BAD_USAGE)
-            return
-        model = self._profile.transcription_model
-        tokens = self._metrics.tokens(model)
-        tokens.input_text.inc(usage.input_text)
-        tokens.input_audio.inc(usage.input_audio)
-        tokens.output_text.inc(usage.output_text)
-        self._count_cost(model, self._resources.prices.transcription_cost_usd(model, usage))
-
-    def _count_cost(self, model: str, cost_usd: float | None) -> None:
-        if cost_usd is not None:
-            self._metrics.cost_usd.inc(model, cost_usd)
-
-    def _begin_task(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(work, name=f"{name} {self.uuid}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _rest(self, reason: str, message: str) -> None:
-        """Keep what the session knows, and the tools that run, until another session has the call."""
+    def session_released(self, reason: str, message: str) -> None:
+        """Keep the session's memory, and the tools that run, until another session has the call."""
         if self.is_standby:
             # It never had the call.
-            self._finish(wire.Outcome.COMPLETED, message)
-        if self._ended or self.is_resting:
+            self.session_ended(wire.Outcome.COMPLETED, message)
+        if self.has_ended or self.is_resting:
             return
         self._close_session(wire.Outcome.COMPLETED, message)
-        self._resting_since, self._resting_reason = time.monotonic(), reason
+        self.state = next_runner_state(self.state, RunnerEvent.RELEASED)
+        self._rest = (time.monotonic(), reason)
         self._calls.released(self)
 
-    def _finish(self, outcome: wire.Outcome, reason: str) -> None:
-        if self._ended:
+    def session_ended(self, outcome: wire.Outcome, reason: str) -> None:
+        """End the call on this worker: nothing of it goes on."""
+        if self.has_ended:
             return
-        if self._resting_since is None:
+        if not self.is_resting:
             self._close_session(outcome, reason)
-        self._ended = True
-        self.tools.cancel()
-        self._secrets.close()
+        self.state = next_runner_state(self.state, RunnerEvent.ENDED)
+        self._host.tools.cancel()
+        self._host.preparation.close()
         self._calls.ended(self)
 
     def _close_session(self, outcome: wire.Outcome, reason: str) -> None:
-        for task in self._tasks:
-            task.cancel()
-        if self._realtime is not None:
-            if self._suspended:
-                self._realtime.abort()
-            else:
-                self._realtime.close()
-        for number, send in self._watchers:
-            send(wire.encode(wire.Event(number), 0))
-        self._watchers.clear()
+        self._host.close()
+        metrics = self._resources.metrics
         seconds = time.monotonic() - self._started_seconds
         if outcome is wire.Outcome.COMPLETED:
-            self._metrics.session_completed.observe(seconds)
+            metrics.session_completed.observe(seconds)
             self._log.info("session ended", reason=reason, seconds=round(seconds, 3))
         else:
-            self._metrics.session_failed.observe(seconds)
+            metrics.session_failed.observe(seconds)
             self._log.error("session failed", reason=reason, seconds=round(seconds, 3))
-
-
-def _lasts_seconds(event: dict[str, Any]) -> float | None:
-    """How long the session lasts from now on, by its `expires_at` (seconds since 1970)."""
-    session = event.get("session")
-    expires_at = session.get("expires_at") if isinstance(session, dict) else None
-    if not isinstance(expires_at, (int, float)):
-        return None
-    seconds = expires_at - time.time()
-    return seconds if LEAST_SESSION_SECONDS <= seconds <= MOST_SESSION_SECONDS else None
 
 
 _MEMORY = frozenset(
@@ -832,16 +374,4 @@ _MEMORY = frozenset(
 _RECONNECTS = {
     wire.Reason.DROPPED.value: ReconnectReason.DROPPED,
     wire.Reason.ROLLOVER.value: ReconnectReason.ROLLOVER,
-}
-
-
-_REPORTS: dict[Metric, Callable[[WorkerMetrics, float, str], None]] = {
-    Metric.TURN_LATENCY_SECONDS: lambda metrics, seconds, _: metrics.turn_latency.observe(seconds),
-    Metric.ANSWER_WAIT_SECONDS: lambda metrics, seconds, _: metrics.answer_wait.observe(seconds),
-    Metric.ANSWER_RETRIED: lambda metrics, _, reason: metrics.answers_retried[RetryReason(reason)].inc(),
-    Metric.ANSWER_GIVEN_UP: lambda metrics, _, reason: metrics.answers_given_up[RetryReason(reason)].inc(),
-    Metric.RATE_LIMIT_REMAINING: lambda metrics, left, limit: metrics.rate_limit(limit, left),
-    Metric.UPSTREAM_ERROR: lambda metrics, _, code: metrics.upstream_errors.inc(code),
-    Metric.CALLER_AUDIO_DROPPED_SECONDS: lambda metrics, seconds, _: metrics.audio_dropped_in.inc(seconds),
-    Metric.REPLY_AUDIO_DROPPED_SECONDS: lambda metrics, seconds, _: metrics.audio_dropped_out.inc(seconds),
 }

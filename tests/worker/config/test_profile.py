@@ -21,7 +21,7 @@ from common.settings.settings import Settings
 from tests.simulator.validation import validate_client_event
 from tests.worker.beta_validation import validate_beta_event
 from tests.worker.config.web_service import json, text, web_service
-from worker.config import instructions, profile, safety_identifier
+from worker.config import instructions, profile_loading, safety_identifier
 from worker.config.profile import CallProfile
 from worker.realtime import dialect
 
@@ -50,7 +50,7 @@ async def load_logged(
 ) -> tuple[CallProfile, list[EventDict]]:
     """The profile of a call, which the `openai` package accepts, and what was logged."""
     with structlog.testing.capture_logs() as lines:
-        made = await profile.load(
+        made = await profile_loading.load(
             settings(**variables), uuid=UUID, metadata=METADATA, provider_config=provider_config or {}, http=http
         )
     event = {"type": "session.update", "session": made.session | {"tools": list(made.tools)}}
@@ -278,7 +278,7 @@ async def test_a_voice_model_may_be_set_for_one_call(
     http: aiohttp.ClientSession, model: str, base_url: str
 ) -> None:
     given, here = {"model": model}, settings(OPENAI_BASE_URL=base_url)
-    made = await profile.load(here, uuid=UUID, metadata=METADATA, provider_config=given, http=http)
+    made = await profile_loading.load(here, uuid=UUID, metadata=METADATA, provider_config=given, http=http)
     assert made.model == model
 
 
@@ -643,7 +643,7 @@ async def test_nothing_of_the_settings_is_changed_by_a_call(http: aiohttp.Client
     before = repr(kept.model_dump())
     for voice in ("ash", "marin"):
         config = {"voice": voice, "tools": [{"name": "a"}], "turn_detection": None}
-        made = await profile.load(kept, uuid=UUID, metadata=METADATA, provider_config=config, http=http)
+        made = await profile_loading.load(kept, uuid=UUID, metadata=METADATA, provider_config=config, http=http)
         assert output(made)["voice"] == voice
     assert repr(kept.model_dump()) == before
 
@@ -738,7 +738,9 @@ async def test_a_call_of_any_depth_that_is_taken_can_be_remembered(
     plain = await load(http)
     for levels in range(MAX_LEVELS - 8, MAX_LEVELS + 12):
         config = put(nested(levels))
-        made = await profile.load(settings(), uuid=UUID, metadata=METADATA, provider_config=config, http=http)
+        made = await profile_loading.load(
+            settings(), uuid=UUID, metadata=METADATA, provider_config=config, http=http
+        )
         payload = wire.encode(wire.Profile(made.to_record(), made.secrets()), 1)[wire.HEAD_BYTES :]
         record = wire.decode_control(wire.Profile, memoryview(payload))
         assert CallProfile.from_record(record.record, record.secrets, settings()) == made

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from common.errors import LinkProtocolError
 from common.link import retransmit_buffer, wire
@@ -26,11 +27,14 @@ from tests.worker.call_desk import (
     begin_tool,
     begun,
     call_to,
+    counted,
     errors,
     outputs,
 )
 from tests.worker.link_records import Ack, Record, decoded_all, payload_of
-from worker.session.session_runner import CONFIRM_SECONDS, KEPT_LONGER_SECONDS, MAX_EARLY_RECORDS
+from worker.session.early_inputs import MAX_EARLY_RECORDS
+from worker.session.session_host import MAX_RECOVERIES
+from worker.session.session_runner import CONFIRM_SECONDS, KEPT_LONGER_SECONDS
 from worker.tools.result import ToolResult
 from worker.tools.tool_set import ToolSet
 
@@ -98,7 +102,7 @@ async def test_records_that_have_come_are_acknowledged_and_those_that_were_are_n
         assert Ack(ACK_RECORDS) in desk.records
         await desk.wait_for(lambda records: wire.ReplyItemDone(0) in records)
         desk.call.record(*payload_of(wire.encode_ack(CHANNEL, desk.count)))
-        assert not desk.call._channel._buffer.resumed(desk.count)
+        assert not desk.call._channel._channel._buffer.resumed(desk.count)
         with pytest.raises(LinkProtocolError):
             desk.call.record(*payload_of(wire.encode_ack(CHANNEL, desk.count + 1)))
 
@@ -140,6 +144,39 @@ async def test_a_dispatcher_with_other_records_is_told_the_end(simulator: Realti
             desk.call.resume(wire.Attach("uuid-1", 1, desk.count + 1000), desk.send)
         desk.call.stop("the dispatcher has other records")
         assert desk.records[-1] == wire.Ended(Outcome.FAILED, "the dispatcher has other records")
+
+
+# Faults of our own
+
+
+async def test_an_illegal_transition_releases_the_call_and_is_counted(simulator: RealtimeSimulator) -> None:
+    async with call_to(simulator.url) as desk:
+        await desk.ready()
+        before = counted("illegal_transitions", process="worker")
+        with capture_logs() as logs:
+            desk.call._host.tell(lambda session, now: session.connected(now))
+        (line,) = [line for line in logs if line["event"] == "illegal transition"]
+        assert (line["uuid"], line["state"], line["event_name"]) == ("uuid-1", "live", "connected")
+        (released,) = [record for record in desk.records if isinstance(record, wire.Released)]
+        assert released.reason == wire.Reason.DROPPED
+        assert desk.call.is_resting
+        assert counted("illegal_transitions", process="worker") == before + 1
+
+
+async def test_the_third_illegal_transition_of_a_call_ends_it(simulator: RealtimeSimulator) -> None:
+    async with call_to(simulator.url) as desk:
+        await desk.ready()
+        desk.call._host.recoveries = MAX_RECOVERIES - 1
+        async with begun(Desk(desk.shared, epoch=2)) as later:
+            await later.ready()
+            later.call.take_over(desk.call)
+            later.call._host.tell(lambda session, now: session.connected(now))
+            assert later.call.is_resting
+            async with begun(Desk(desk.shared, epoch=3)) as last:
+                await last.ready()
+                last.call.take_over(later.call)
+                last.call._host.tell(lambda session, now: session.connected(now))
+                assert await last.ending() == wire.Ended(Outcome.FAILED, "internal error")
 
 
 # Another dispatcher
@@ -237,7 +274,7 @@ async def test_it_does_nothing_until_the_call_is_confirmed(simulator: RealtimeSi
             opened,
             {"type": "input_audio_buffer.speech_started", "item_id": "turn", "audio_start_ms": 0},
         )
-        desk.call._tool_done("call_1", "done", False)
+        desk.call._host._tool_done("call_1", "done", False)
         desk.call.tick(time.monotonic() + 0.5)
         assert desk.records[before:] == []
         assert dict(opened.received) == received
@@ -382,7 +419,7 @@ async def test_what_comes_before_there_is_a_session_is_bounded(simulator: Realti
     async with call_to(simulator.url, restore=True) as desk:
         for _ in range(MAX_EARLY_RECORDS + 100):
             desk.record(wire.Dtmf("1"))
-        assert len(desk.call._early) == MAX_EARLY_RECORDS
+        assert len(desk.call._host.early) == MAX_EARLY_RECORDS
         desk.record(wire.Close("the caller hung up"))
         assert desk.is_over.is_set()
 
@@ -519,7 +556,7 @@ async def test_a_stall_does_not_end_a_call_that_waits_for_its_caller(simulator: 
         assert not desk.is_over.is_set()
         # Redis hears of the call, and answers whether another worker has it.
         assert desk.call.waits_for_dispatcher
-        desk.call._tool_done("call_1", "done", False)
+        desk.call._host._tool_done("call_1", "done", False)
         received = dict(opened.received)
         desk.call.confirm()
         await opened.wait_for(lambda s: dict(s.received) != received)

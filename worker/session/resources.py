@@ -1,0 +1,31 @@
+"""The things that all calls of a worker share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from common.observe.metrics import WorkerMetrics
+from common.settings.secret_store import Secrets
+from common.settings.settings import Settings
+from worker.config.prices import Prices
+from worker.realtime.upstream_limits import LimitsTable
+from worker.tools.tool_registry import ToolRegistry
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """The shared things of one worker process."""
+
+    secrets: Secrets
+    metrics: WorkerMetrics
+    prices: Prices
+    tools: ToolRegistry
+    http: aiohttp.ClientSession
+    limits: LimitsTable = field(default_factory=LimitsTable)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the process, with the secrets of now."""
+        return self.secrets.settings

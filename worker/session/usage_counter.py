@@ -1,0 +1,63 @@
+"""Counts what the calls of a worker use and cost, and what their sessions measure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from common.observe.metrics import RetryReason, WorkerMetrics
+from worker.config.prices import Prices
+from worker.realtime.bad_input import BadInput
+from worker.realtime.usage import TranscriptionUsage, Usage
+from worker.session.actions import Measurement, Metric
+
+
+class UsageCounter:
+    """The counter of one call's measurements, tokens and cost."""
+
+    def __init__(self, metrics: WorkerMetrics, prices: Prices) -> None:
+        self._metrics = metrics
+        self._prices = prices
+
+    def measured(self, measurement: Measurement) -> None:
+        """Count a measurement of the session's."""
+        _REPORTS[measurement.seen](self._metrics, measurement.value, measurement.label)
+
+    def tokens(self, model: str, usage: Usage) -> None:
+        """Count the tokens of a response."""
+        tokens = self._metrics.tokens(model)
+        tokens.input_text.inc(usage.input_text)
+        tokens.input_audio.inc(usage.input_audio)
+        tokens.input_text_cached.inc(usage.cached_text)
+        tokens.input_audio_cached.inc(usage.cached_audio)
+        tokens.output_text.inc(usage.output_text)
+        tokens.output_audio.inc(usage.output_audio)
+        self._count_cost(model, self._prices.cost_usd(model, usage))
+
+    def transcription(self, model: str, reported: object) -> None:
+        """Count the usage of a transcription, as the API reports it."""
+        try:
+            usage = TranscriptionUsage.from_event(reported)
+        except ValueError:
+            self._metrics.upstream_errors.inc(BadInput.USAGE)
+            return
+        tokens = self._metrics.tokens(model)
+        tokens.input_text.inc(usage.input_text)
+        tokens.input_audio.inc(usage.input_audio)
+        tokens.output_text.inc(usage.output_text)
+        self._count_cost(model, self._prices.transcription_cost_usd(model, usage))
+
+    def _count_cost(self, model: str, cost_usd: float | None) -> None:
+        if cost_usd is not None:
+            self._metrics.cost_usd.inc(model, cost_usd)
+
+
+_REPORTS: dict[Metric, Callable[[WorkerMetrics, float, str], None]] = {
+    Metric.TURN_LATENCY_SECONDS: lambda metrics, seconds, _: metrics.turn_latency.observe(seconds),
+    Metric.ANSWER_WAIT_SECONDS: lambda metrics, seconds, _: metrics.answer_wait.observe(seconds),
+    Metric.ANSWER_RETRIED: lambda metrics, _, reason: metrics.answers_retried[RetryReason(reason)].inc(),
+    Metric.ANSWER_GIVEN_UP: lambda metrics, _, reason: metrics.answers_given_up[RetryReason(reason)].inc(),
+    Metric.RATE_LIMIT_REMAINING: lambda metrics, left, limit: metrics.rate_limit(limit, left),
+    Metric.UPSTREAM_ERROR: lambda metrics, _, code: metrics.upstream_errors.inc(code),
+    Metric.CALLER_AUDIO_DROPPED_SECONDS: lambda metrics, seconds, _: metrics.audio_dropped_in.inc(seconds),
+    Metric.REPLY_AUDIO_DROPPED_SECONDS: lambda metrics, seconds, _: metrics.audio_dropped_out.inc(seconds),
+}
