@@ -218,6 +218,12 @@ FLEET: Final = Dashboard(
                     limits=thresholds.TASK_FAILURES,
                 ),
                 lines(
+                    "Illegal transitions",
+                    "In a minute, by process: faults of this service. Each costs a session, and is logged.",
+                    "cpm",
+                    Query(f"60 * {NOW.rate('illegal_transitions_total', 'process')}", "{{process}}"),
+                ),
+                lines(
                     "Log lines dropped",
                     "In a minute, by process: whatever reads stderr is too slow, or has stalled. Calls go on.",
                     "cpm",

@@ -178,6 +178,11 @@ def _task_failures() -> Counter:
 
 
 @functools.cache
+def _illegal_transitions() -> Counter:
+    return _counter("illegal_transitions", "State machines that could not take an event: our faults", "process")
+
+
+@functools.cache
 def _log_lines_dropped() -> Counter:
     return _counter("log_lines_dropped", "Log lines dropped because their reader was too slow", "process")
 
@@ -203,6 +208,7 @@ class _CallProcess:
         self.audio_dropped_out = _audio_dropped_seconds().labels("out")
         self.event_loop_lag = _event_loop_lag_seconds().labels(process)
         self.log_lines_dropped = _log_lines_dropped().labels(process)
+        self.illegal_transitions = _illegal_transitions().labels(process)
         failures = _task_failures()
         self.task_failures = {task: failures.labels(process, task.value) for task in LastingTask}
 

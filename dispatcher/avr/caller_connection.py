@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from typing import Protocol as Interface
 
-from common.net.websocket import WebSocket
+from common.net.websocket import Owner, WebSocket
 from dispatcher.avr import protocol
+from dispatcher.avr.legacy import LegacyOwner
 
-if TYPE_CHECKING:
-    from dispatcher.call.call_runner import CallRunner
+
+class ConnectionOwner(Owner, LegacyOwner, Interface):
+    """Owner of a caller's connection, whichever protocol it speaks."""
 
 
 class CallerConnection(Interface):
-    """What a call does with its caller's connection."""
+    """Connection of a caller, as its call uses it."""
 
     @property
     def write_paused(self) -> bool:
@@ -23,23 +24,23 @@ class CallerConnection(Interface):
     def may_return(self) -> bool:
         """Whether a core that loses this connection may come back in another one."""
 
-    def hand_over(self, caller: CallRunner | None) -> None:
-        """The connection is of another caller's from now on; None: of nobody's, and nothing is reported of it."""
+    def hand_over(self, owner: ConnectionOwner | None) -> None:
+        """Give the connection to another owner; None: nothing is reported of it any more."""
 
     def known(self) -> None:
-        """The caller has said who it is."""
+        """Note that the caller has said which call it is."""
 
     def play(self, pcm: bytes) -> None:
-        """PCM16 at 8 kHz, whole frames of 320 bytes."""
+        """Play PCM16 at 8 kHz: whole frames of 320 bytes."""
 
     def interrupt(self) -> None:
-        """Drop what was not played."""
+        """Have AVR Core drop audio that it has not played."""
 
     def tell(self, role: str, text: str) -> None:
-        """A transcript."""
+        """Give AVR Core a transcript."""
 
     def complain(self, message: str) -> None:
-        """An error."""
+        """Give AVR Core an error."""
 
     def close(self, code: int, reason: str) -> None:
         """End the connection."""
@@ -52,7 +53,7 @@ class CallerConnection(Interface):
 
 
 class WebSocketCallerConnection:
-    """The protocol of today: JSON messages on a WebSocket."""
+    """Connection of today's protocol: JSON messages on a WebSocket."""
 
     def __init__(self, connection: WebSocket) -> None:
         self._connection = connection
@@ -67,9 +68,9 @@ class WebSocketCallerConnection:
         """See `CallerConnection`."""
         return True
 
-    def hand_over(self, caller: CallRunner | None) -> None:
+    def hand_over(self, owner: ConnectionOwner | None) -> None:
         """See `CallerConnection`."""
-        self._connection.hand_over(caller)
+        self._connection.hand_over(owner)
 
     def known(self) -> None:
         """See `CallerConnection`."""

@@ -87,9 +87,9 @@ class LegacyConnection(asyncio.Protocol):
         """An older core hangs up by dropping the connection: it does not come back."""
         return False
 
-    def hand_over(self, caller: LegacyOwner | None) -> None:
-        """The connection is of another caller's from now on; None: of nobody's."""
-        self._owner = caller
+    def hand_over(self, owner: LegacyOwner | None) -> None:
+        """See `CallerConnection`."""
+        self._owner = owner
 
     @property
     def is_open(self) -> bool:

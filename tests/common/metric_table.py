@@ -33,6 +33,7 @@ METRICS = {
     "connections_refused": ("counter", ("reason",), "dispatcher"),
     "redis_up": ("gauge", (), "dispatcher"),
     "task_failures": ("counter", ("process", "task"), "dispatcher worker"),
+    "illegal_transitions": ("counter", ("process",), "dispatcher worker"),
     "log_lines_dropped": ("counter", ("process",), "dispatcher worker supervisor"),
     "event_loop_lag_seconds": ("histogram", ("process",), "dispatcher worker"),
 }
