@@ -86,6 +86,6 @@ USER 1000:1000
 # AVR Core; probes and metrics; the link from dispatchers to a worker.
 EXPOSE 6030 9090 7000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-P", "-m", "common.runtime.healthcheck"]
+    CMD ["avr-sts-openai", "healthcheck"]
 ENTRYPOINT ["tini", "--", "avr-sts-openai"]
 CMD ["serve"]

@@ -11,6 +11,7 @@ from common.net.ports import ALL_ADDRESSES, bound_socket, listen_socket, port_of
 from common.net.tls import Tls, TlsFiles
 from common.observe import admin, logs, metrics
 from common.observe.metrics import LastingTask
+from common.runtime.lasting_task import repeat
 from common.runtime.process import Process
 from common.runtime.release import COMPILED, RELEASE
 from common.settings.settings import Settings
@@ -76,7 +77,11 @@ async def run(settings: Settings, process: Process) -> int:
 
     await dispatcher.start(sock, is_listening)
     failures = measured.task_failures[LastingTask.CERTIFICATES]
-    renewing = [asyncio.create_task(each.keep_fresh(failures)) for each in (tls, cluster_tls) if each is not None]
+    renewing = [
+        asyncio.create_task(repeat(each.look_later, task="certificates", failures=failures))
+        for each in (tls, cluster_tls)
+        if each is not None
+    ]
 
     ready = asyncio.create_task(dispatcher.links.wait_up())
     ready.add_done_callback(lambda _: process.ready())

@@ -15,12 +15,14 @@ import structlog
 from websockets.http11 import Request
 
 from common.errors import LinkUnavailable, RegistryUnavailable
-from common.net.admission_control import DEFAULT_ADMISSION_LIMITS, AdmissionLimits, Refusal
+from common.net.admission_control import DEFAULT_ADMISSION_LIMITS, AdmissionLimits
 from common.net.listener import Arrival, Listener, listen
 from common.net.tls import Tls
 from common.net.tokens import Token, bearer
-from common.net.websocket import Limits, ServerWebSocket
+from common.net.websocket_limits import Limits
+from common.net.websocket_server import ServerWebSocket
 from common.observe.metrics import DispatcherMetrics, LastingTask
+from common.observe.refusals import Refusal
 from common.runtime.lasting_task import repeat
 from common.store.registry import Registry
 from dispatcher.api.commands import CallCommands, CommandError, CommandsWithoutWorker
@@ -34,6 +36,7 @@ from dispatcher.call.limits import DEFAULT_LIMITS, CallLimits
 from dispatcher.call.states import WITHOUT_WORKER
 from dispatcher.workers.links import LinkPool
 from dispatcher.workers.placement import RENEW_INTERVAL_SECONDS, Placement
+from dispatcher.workers.previous_release import PreviousReleaseNotice
 
 log = structlog.get_logger()
 
@@ -130,6 +133,7 @@ class Dispatcher:
             reconnect_seconds=limits.reconnect_seconds,
         )
         self.draining = False
+        self._previous_release = PreviousReleaseNotice(registry)
         self._limits = limits
         self._leaves_calls = leaves_calls and limits.reconnect_seconds > 0
         self._security = security
@@ -408,6 +412,8 @@ class Dispatcher:
         for uuid in renewal.forgotten:
             holders[uuid].call.memory.forgotten()
         self._keep_links()
+        if not self.placement.redis_is_away:
+            await self._previous_release.look()
         await self.placement.remember({uuid: runner.call.memory for uuid, runner in holders.items()})
 
     def _keep_links(self) -> None:

@@ -222,6 +222,7 @@ FLEET: Final = Dashboard(
                     "In a minute, by process: faults of this service. Each costs a session, and is logged.",
                     "cpm",
                     Query(f"60 * {NOW.rate('illegal_transitions_total', 'process')}", "{{process}}"),
+                    limits=thresholds.ILLEGAL_TRANSITIONS,
                 ),
                 lines(
                     "Log lines dropped",

@@ -31,6 +31,7 @@ from dispatcher.workers.links import ChannelOwner
 from simulator.realtime.session import RealtimeSession
 from simulator.realtime.settings import SimulatorSettings, Voice
 from worker.config.session_update import session_object
+from worker.realtime import client_events
 from worker.realtime.dialect import GA
 from worker.session import actions as worker_session
 from worker.session.checkpoint import Checkpoint, CheckpointReader
@@ -225,7 +226,7 @@ class Hand:
         assert self.opening is not None
         world = self.world
         plan = Plan(dialect=GA, session=session_object(Settings()), rollover_seconds=world.rollover_seconds)
-        self.session = Session(self.opening, CHANNEL, plan, world.now, self.snapshot)
+        self.session = Session(self.opening, plan, world.now, self.snapshot)
         early, self.early = self.early, []
         for kind, payload in early:
             self._tell(self.session, kind, memoryview(payload))
@@ -235,7 +236,7 @@ class Hand:
         assert self.session is not None
         opened = wire.Opened(wire.CALLER_CREDIT_BYTES, True, self.session.next_position_samples)
         self.send(wire.encode(opened, CHANNEL))
-        self.session.attached(opening, CHANNEL, self.world.now)
+        self.session.attached(opening, self.world.now)
         if self.is_resting:
             self._work()
             self.send(wire.encode(wire.Released(wire.Reason.DROPPED, "the session had been released"), CHANNEL))
@@ -253,9 +254,13 @@ class Hand:
         for action in actions:
             match action:
                 case worker_session.ToUpstream(event):
-                    self.to_api.send(lambda event=event: self._at_api(event))  # type: ignore[misc]
+                    message = client_events.encode(event, GA)
+                    self.to_api.send(lambda message=message: self._at_api(message))  # type: ignore[misc]
+                case worker_session.AppendAudio(audio):
+                    message = client_events.encode_append(audio)
+                    self.to_api.send(lambda message=message: self._at_api(message))  # type: ignore[misc]
                 case worker_session.ToDispatcher(record):
-                    self.send(record)
+                    self.send(wire.encode_record(record, CHANNEL))
                 case worker_session.Connect(delay):
                     self.world.at(self.world.now + delay + self.world.connect_seconds, self._connected)
                 case worker_session.RunTool(call_id, _, _):

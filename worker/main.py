@@ -20,10 +20,12 @@ from common.net.tls import Tls, TlsFiles
 from common.net.websocket import WebSocket
 from common.observe import admin, logs, metrics
 from common.observe.metrics import LastingTask
+from common.runtime.lasting_task import repeat
 from common.runtime.process import Process
 from common.runtime.release import COMPILED, RELEASE
 from common.settings.settings import Settings
-from common.store.registry import Registry, WorkerRecord, WorkerState
+from common.store.leases import WorkerRecord, WorkerState
+from common.store.registry import Registry
 from worker.config import instructions
 from worker.config.prices import Prices
 from worker.realtime import errors
@@ -87,9 +89,8 @@ async def run(settings: Settings, process: Process) -> int:
     await worker.start(sock)
     if tls is not None:
         process.reloaded.append(tls.look_soon)
-    renewing = (
-        asyncio.create_task(tls.keep_fresh(measured.task_failures[LastingTask.CERTIFICATES])) if tls else None
-    )
+    failures = measured.task_failures[LastingTask.CERTIFICATES]
+    renewing = asyncio.create_task(repeat(tls.look_later, task="certificates", failures=failures)) if tls else None
     log.info(
         "worker listening",
         worker=record.id,

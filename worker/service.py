@@ -20,11 +20,12 @@ from common.link.wire import Hello, Kind, Refusal
 from common.net.listener import Listener
 from common.net.tls import Tls
 from common.net.tokens import Token
-from common.net.websocket import serve
+from common.net.websocket_server import serve
 from common.observe.line_limit import LineLimit, shown
 from common.observe.metrics import LastingTask
 from common.runtime.lasting_task import repeat
-from common.store.registry import NOBODY, OVER_CAPACITY, CallLease, Registry, WorkerRecord, WorkerState
+from common.store.leases import CallLease, WorkerRecord, WorkerState
+from common.store.registry import NOBODY, OVER_CAPACITY, Registry
 from worker.audio.resample import prepare
 from worker.session.session_runner import Resources, SessionRunner
 

@@ -14,7 +14,8 @@ from common.link import wire
 from common.link.token_handshake import DISPATCHER, AuthenticationFailed, TokenHandshake
 from common.link.wire import Hello, Kind
 from common.net.tokens import Token
-from common.net.websocket import Limits, WebSocket
+from common.net.websocket import WebSocket
+from common.net.websocket_limits import Limits
 from common.observe.line_limit import LineLimit, shown
 
 # The peer of a link is found dead after 2.3 to 2.55 s without a byte; pings make sure that there are some, if it
@@ -227,6 +228,6 @@ def _check(hello: Hello) -> None:
             )
     if hello.protocol < wire.OLDEST_PROTOCOL_VERSION:
         raise LinkProtocolError(
-            f"link protocol {hello.protocol} of {hello.id[:40]} (release {hello.release[:20]}) is older "
-            f"than {wire.OLDEST_PROTOCOL_VERSION}: update it"
+            f"release {hello.release[:20]} has link protocol {hello.protocol}, older than "
+            f"{wire.OLDEST_PROTOCOL_VERSION}: drain it, then switch (docs/releases.md)"
         )

@@ -70,51 +70,35 @@ import orjson
 
 from common.errors import LinkProtocolError
 from common.link.binary_records import Binary, CallerAudio, Credit, KeptAudio, Record, ReplyAudio, ReplyText
-from common.link.records import (
-    UNCOUNTED,
+from common.link.call_records import (
     Attach,
     Attached,
     Awaiting,
     Close,
-    Command,
-    Control,
-    Dtmf,
     Ended,
-    Event,
-    Finished,
-    Flush,
-    Heard,
-    Hello,
-    ItemHeard,
-    ItemUpdate,
-    Keyed,
-    Kind,
     Move,
     Open,
     Opened,
-    Outcome,
-    PendingReplies,
-    Playout,
-    Profile,
-    Proof,
     Ready,
-    Reason,
-    Refusal,
     Refused,
     Release,
     Released,
-    Reply,
+)
+from common.link.kinds import UNCOUNTED, Kind, Outcome, Reason, Refusal, TelephonyAction
+from common.link.link_records import Command, Event, Hello, Proof, Result
+from common.link.memory_records import ItemUpdate, Keyed, PendingReplies, Profile, Reply, Resume, Tool, ToolKnown
+from common.link.records import Control
+from common.link.speech_records import (
+    Finished,
+    Flush,
+    Heard,
+    ItemHeard,
+    Playout,
     ReplyItem,
     ReplyItemDone,
-    Result,
-    Resume,
-    TelephonyAction,
-    TelephonyCommand,
-    TelephonyDone,
-    Tool,
-    ToolKnown,
     Transcript,
 )
+from common.link.telephony_records import Dtmf, TelephonyCommand, TelephonyDone
 from common.net.json_depth import MAX_RECORD_LEVELS, is_too_deep
 
 __all__ = [
@@ -194,12 +178,12 @@ __all__ = [
     "encode_record",
     "encode_reply_audio",
     "encode_reply_text",
-    "on_channel",
 ]
 
-PROTOCOL_VERSION = 1
-# The newest protocol and the one before it can be on the link during a rollout.
-OLDEST_PROTOCOL_VERSION = 1
+# Protocol 2 is that of release 0.2, which does not speak protocol 1 of release 0.1 (docs/releases.md).
+PROTOCOL_VERSION = 2
+# The oldest protocol that a peer may have: usually the one before, because both are on the link during a rollout.
+OLDEST_PROTOCOL_VERSION = 2
 
 # A second of audio is 16,000 bytes. The windows bridge an event loop that stalls for a moment, and are what a
 # call can hold in the other process at most.
@@ -295,12 +279,6 @@ def encode_kept_audio(channel: int, position_samples: int, ulaw: bytes) -> bytes
     """Caller's audio that was kept: mu-law whose first sample is the call's sample `position_samples`."""
     head = _HEAD.pack(Kind.KEPT_AUDIO, channel, _CALLER_AUDIO.size + len(ulaw))
     return head + _CALLER_AUDIO.pack(position_samples) + ulaw
-
-
-def on_channel(record: bytes, channel: int) -> bytes:
-    """The same record on another channel."""
-    kind, _, length = _HEAD.unpack_from(record)
-    return _HEAD.pack(kind, channel, length) + record[_HEAD.size :]
 
 
 def decode(message: bytes | bytearray | memoryview) -> Iterator[tuple[int, int, memoryview]]:

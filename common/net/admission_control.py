@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from http import HTTPStatus
 from typing import Final
 
 from common.net.addresses import subscriber
 from common.observe.line_limit import LineLimit
+from common.observe.refusals import Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +41,6 @@ class AdmissionLimits:
 
 
 DEFAULT_ADMISSION_LIMITS: Final = AdmissionLimits()
-
-
-class Refusal(StrEnum):
-    """Why a connection does not come in; the value is a metric's label."""
-
-    TOO_MANY = "too_many"
-    TOO_MANY_OF_ADDRESS = "too_many_of_address"
-    TOO_SLOW = "too_slow"
-    HEAD_TOO_BIG = "head_too_big"
-    NOT_HTTP = "not_http"
-    TLS = "tls"
-    TOKEN = "token"  # noqa: S105 - the reason's name
-    ORIGIN = "origin"
 
 
 ANSWERS: Final = {

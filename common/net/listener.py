@@ -18,15 +18,10 @@ from typing import Final, cast
 import structlog
 
 from common.net.addresses import plain
-from common.net.admission_control import (
-    ANSWERS,
-    DEFAULT_ADMISSION_LIMITS,
-    AdmissionControl,
-    AdmissionLimits,
-    Refusal,
-)
+from common.net.admission_control import ANSWERS, DEFAULT_ADMISSION_LIMITS, AdmissionControl, AdmissionLimits
 from common.net.ports import BACKLOG
 from common.net.tls import Tls
+from common.observe.refusals import Refusal
 
 LINGER_SECONDS: Final = 1.0
 """Who was refused has so long to read why: a socket that is closed with unread input is reset, answer and all."""

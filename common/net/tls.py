@@ -14,9 +14,6 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-from prometheus_client import Counter
-
-from common.runtime.lasting_task import repeat
 
 LOOK_SECONDS: Final = 10.0
 """How often the files are looked at."""
@@ -85,14 +82,11 @@ class Tls:
         self._look_now = asyncio.Event()
 
     def look_soon(self) -> None:
-        """Has the files looked at now, by `keep_fresh`."""
+        """Have the task that waits in `look_later` look at the files now."""
         self._look_now.set()
 
-    async def keep_fresh(self, failures: Counter) -> None:
-        """Look after the files, for ever. What goes wrong with that is counted, and tried again."""
-        await repeat(self._look_later, task="certificates", failures=failures)
-
-    async def _look_later(self) -> None:
+    async def look_later(self) -> None:
+        """Look at the files after `LOOK_SECONDS`, or as soon as `look_soon` is called."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._look_now.wait(), LOOK_SECONDS)
         self._look_now.clear()

@@ -10,27 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import http
 import socket
-import ssl as ssl_module
 import struct
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import ClassVar, cast
 from typing import Protocol as Interface
 
-from websockets.exceptions import InvalidStatus, InvalidURI
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import CLIENT, CONNECTING, OPEN
 from websockets.typing import BytesLike
-from websockets.uri import WebSocketURI, parse_uri
 
-from common.errors import HandshakeRefused
 from common.net.addresses import plain
-from common.net.admission_control import AdmissionLimits
 from common.net.frames import (
     BINARY,
     MASKED,
@@ -41,15 +33,9 @@ from common.net.frames import (
     read_message,
     server_frame,
 )
-from common.net.listener import Arrival, Listener, listen
-from common.net.proxy import tunnel
 from common.net.read_coalescer import READ_COALESCER
-from common.net.tls import Tls
+from common.net.websocket_limits import Limits
 
-# A close frame that is not answered within this time ends in an abort.
-CLOSE_TIMEOUT_SECONDS = 5.0
-# A peer that broke the protocol has so long to read why, before it sees the end of the connection.
-LINGER_SECONDS = 1.0
 # Pings, pongs, fragments, and all that comes after our close frame: what costs time and brings no message.
 MAX_IDLE_FRAMES_PER_SECOND = 2000
 # One read may be 256 KiB: of the smallest frames 40,000, a quarter of a second's work. A flood is noticed in
@@ -57,32 +43,6 @@ MAX_IDLE_FRAMES_PER_SECOND = 2000
 PARSE_STEP_BYTES = 16 * 1024
 _PING = struct.Struct("!d")
 _HEAD_END = b"\r\n\r\n"
-# Enough of a refused handshake's body to name the cause.
-MAX_REFUSAL_BODY_BYTES = 2048
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of one connection.
-
-    Attributes:
-        max_message_bytes: a longer message fails the connection (1009 unless the owner says otherwise).
-        open_timeout_seconds: TCP connect (clients), TLS and opening handshake together.
-        ping_interval_seconds: a ping is sent this often; None for no pings.
-        silence_timeout_seconds: the peer is lost when not one byte came for so long; None to wait for ever.
-            It is looked at on every ping, so it is meant to be a multiple of the ping interval.
-        stranger_bytes: bytes that a peer may send, behind the opening handshake, before the owner calls `known`.
-            The request's head has the same bound. None: as much as anybody.
-        max_write_buffer_bytes: a peer that leaves more than this unread is cut off. It bounds a bug, it is no
-            policy: owners look at `write_paused` and stop long before (the transport's high mark is 64 KiB).
-    """
-
-    max_message_bytes: int = 1024 * 1024
-    open_timeout_seconds: float = 10.0
-    ping_interval_seconds: float | None = 20.0
-    silence_timeout_seconds: float | None = 60.0
-    stranger_bytes: int | None = None
-    max_write_buffer_bytes: int = 8 * 1024 * 1024
 
 
 class Owner(Interface):
@@ -105,17 +65,6 @@ class Owner(Interface):
 
     def closed(self, code: int, reason: str) -> None:
         """The connection is gone; 1006 stands for one that was not closed but lost. Called exactly once."""
-
-
-class _Server(ServerFrames):
-    """Lets the owner say something, and choose the close code, before a connection is failed."""
-
-    owner_violated: Callable[[int, str], int]
-
-    def fail(self, code: CloseCode | int, reason: str = "") -> None:
-        if self.state is OPEN and code != CloseCode.ABNORMAL_CLOSURE:
-            code = self.owner_violated(int(code), reason)
-        super().fail(code, reason)
 
 
 class WebSocket(asyncio.Protocol):
@@ -196,7 +145,7 @@ class WebSocket(asyncio.Protocol):
             self._write(self._frame(BINARY, data))
 
     def close(self, code: int, reason: str = "") -> None:
-        """Begin the closing handshake; `closed` follows, at the latest after `CLOSE_TIMEOUT_SECONDS`.
+        """Begin the closing handshake; `closed` follows, at the latest after `Limits.close_timeout_seconds`.
 
         Args:
             code: close code.
@@ -470,7 +419,7 @@ class WebSocket(asyncio.Protocol):
             # The peer broke the protocol and may still be sending. Closing a socket with unread input resets it,
             # and then the peer never reads why; so what comes is discarded until the peer has closed.
             self._closing = True
-            self._start_timer(LINGER_SECONDS, self._half_close)
+            self._start_timer(self._limits.linger_seconds, self._half_close)
         elif ends:
             self._half_close()
         else:
@@ -484,7 +433,7 @@ class WebSocket(asyncio.Protocol):
         if transport is not None and not transport.is_closing() and transport.can_write_eof():
             transport.write_eof()
         self._closing = True
-        self._start_timer(CLOSE_TIMEOUT_SECONDS, self.abort)
+        self._start_timer(self._limits.close_timeout_seconds, self.abort)
 
     def _expect_close(self) -> None:
         if not self._closing:
@@ -492,7 +441,7 @@ class WebSocket(asyncio.Protocol):
             self._start_timer(self._close_timeout_seconds(), self.abort)
 
     def _close_timeout_seconds(self) -> float:
-        return CLOSE_TIMEOUT_SECONDS
+        return self._limits.close_timeout_seconds
 
     def _start_timer(self, seconds: float, callback: Callable[[], None]) -> None:
         self._stop_timer()
@@ -520,225 +469,6 @@ class WebSocket(asyncio.Protocol):
         self._protocol.send_ping(_PING.pack(time.monotonic()))
         self._flush()
         self._start_timer(interval, self._ping)
-
-
-class ServerWebSocket(WebSocket):
-    """The accepting end.
-
-    Args:
-        accept: see `serve`.
-        limits: bounds of the connection.
-        arrival: how it came in; None where nobody counts.
-    """
-
-    def __init__(
-        self,
-        accept: Callable[[Request, str], Owner | tuple[http.HTTPStatus, str]],
-        limits: Limits,
-        arrival: Arrival | None = None,
-    ) -> None:
-        # Without extensions, so without permessage-deflate: base64 of speech does not get smaller, a few bytes
-        # could become megabytes, and each connection would keep 300 KB for it.
-        protocol = _Server(max_size=limits.max_message_bytes, extensions=None)
-        protocol.owner_violated = self._violated
-        super().__init__(protocol, None, limits)
-        self._accept = accept
-        self._server_protocol = protocol
-        self._arrival = arrival
-
-    def known(self) -> None:
-        """See `WebSocket`."""
-        super().known()
-        if self._arrival is not None:
-            self._arrival.known()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.known()
-        super().connection_lost(exc)
-
-    def _close_timeout_seconds(self) -> float:
-        # Who has never said who it is has no more to lose than the reason.
-        stranger = self._arrival is not None and self._arrival.counts
-        return LINGER_SECONDS if stranger else super()._close_timeout_seconds()
-
-    def _violated(self, code: int, reason: str) -> int:
-        try:
-            # Messages that came in front of the broken one, in the same read, are still good.
-            for event in self._protocol.events_received():
-                if isinstance(event, Frame):
-                    self._frame_received(event)
-            if self._owner is not None and self._protocol.state is OPEN:
-                return self._owner.violated(code, reason)
-        except Exception as error:
-            # This is called from within the parser, which must not be left in the middle.
-            self._loop.call_exception_handler(
-                {"message": "an owner failed on a broken message", "exception": error, "protocol": self}
-            )
-            self.abort()
-        return code
-
-    def _request_received(self, request: Request) -> None:
-        if self._protocol.eof_sent:
-            # What came behind the request, without waiting for the answer, was broken already.
-            return
-        protocol = self._server_protocol
-        response = protocol.accept(request)
-        if response.status_code == http.HTTPStatus.SWITCHING_PROTOCOLS:
-            answer = self._accept(request, self.peer_address)
-            if isinstance(answer, tuple):
-                response = protocol.reject(*answer)
-                if response.status_code == http.HTTPStatus.UNAUTHORIZED:
-                    response.headers["WWW-Authenticate"] = "Bearer"
-            else:
-                self._owner = answer
-        protocol.send_response(response)
-        self._flush_soon()
-        if self._owner is not None:
-            self._opened()
-            self._owner.opened(self)
-
-
-class ClientWebSocket(WebSocket):
-    """The connecting end."""
-
-    def __init__(self, uri: WebSocketURI, headers: Mapping[str, str], owner: Owner, limits: Limits) -> None:
-        protocol = ClientFrames(uri, max_size=limits.max_message_bytes)
-        super().__init__(protocol, owner, limits)
-        self._client_protocol = protocol
-        self._headers = headers
-        self.handshake: asyncio.Future[None] = self._loop.create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        request = self._client_protocol.connect()
-        request.headers.update(self._headers)
-        self._client_protocol.send_request(request)
-        self._flush()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        if not self.handshake.done():
-            self._handshake_failed(ConnectionError("it hung up during the opening handshake"))
-
-    def _handshake_failed(self, error: Exception) -> None:
-        if not self.handshake.done():
-            self.handshake.set_exception(error)
-            self.handshake.exception()  # `connect` gets it; it may have been given up by now
-        self.abort()
-
-    def _handshake_broken(self, error: Exception) -> None:
-        hung_up = isinstance(error.__cause__, EOFError)
-        reason = "it hung up during the opening handshake" if hung_up else f"not a WebSocket server: {error}"
-        self._handshake_failed(ConnectionError(reason))
-
-    def _response_received(self, response: Response) -> None:
-        failure = self._client_protocol.handshake_exc
-        if self.handshake.done():
-            # `connect` has given up in this moment: the owner has no connection, and gets no message of this one.
-            self._deaf = True
-            self.abort()
-            return
-        if isinstance(failure, InvalidStatus):
-            body = bytes(response.body)[:MAX_REFUSAL_BODY_BYTES]
-            retry_after = response.headers.get("Retry-After")
-            self._handshake_failed(HandshakeRefused(response.status_code, body, retry_after))
-        elif failure is None:
-            self._opened()
-            self.handshake.set_result(None)
-            if self._owner is not None:
-                self._owner.opened(self)
-
-
-async def connect(
-    url: str,
-    owner: Owner,
-    *,
-    headers: Mapping[str, str] | None = None,
-    limits: Limits = Limits(),
-    ssl: ssl_module.SSLContext | None = None,
-    proxy: str | None = None,
-) -> WebSocket:
-    """Open a connection; the owner's `opened` is called before this returns.
-
-    Args:
-        url: `ws://` or `wss://`, query included.
-        owner: receives the messages.
-        headers: added to the opening handshake.
-        limits: bounds; `open_timeout_seconds` covers everything up to the handshake's answer.
-        ssl: for `wss://`; the system's trust store by default.
-        proxy: URL of an HTTP proxy to go through; None: directly.
-
-    Raises:
-        ProxyFailed: the proxy cannot be reached, or refuses.
-        HandshakeRefused: the server answered with another status than 101.
-        OSError, ssl.SSLError: it could not be reached, or its certificate was not accepted.
-        TimeoutError: it did not answer in time.
-        ConnectionError: it hung up, or is not a WebSocket server.
-        ValueError: the URL is no WebSocket's.
-    """
-    try:
-        uri = parse_uri(url)
-    except (InvalidURI, ValueError) as error:
-        raise ValueError(f"not a WebSocket URL: {url!r}") from error
-    loop = asyncio.get_running_loop()
-    if uri.secure and ssl is None:
-        ssl = ssl_module.create_default_context()
-    connection: ClientWebSocket | None = None
-    try:
-        async with asyncio.timeout(limits.open_timeout_seconds):
-            tls = ssl if uri.secure else None
-            name = uri.host if uri.secure else None
-            if proxy is None:
-                _, connection = await loop.create_connection(
-                    lambda: ClientWebSocket(uri, headers or {}, owner, limits),
-                    uri.host,
-                    uri.port,
-                    ssl=tls,
-                    server_hostname=name,
-                )
-            else:
-                _, connection = await loop.create_connection(
-                    lambda: ClientWebSocket(uri, headers or {}, owner, limits),
-                    sock=await tunnel(proxy, url),
-                    ssl=tls,
-                    server_hostname=name,
-                )
-            await connection.handshake
-    except BaseException:
-        if connection is not None:
-            connection.abort()
-        raise
-    return connection
-
-
-async def serve(
-    accept: Callable[[Request, str], Owner | tuple[http.HTTPStatus, str]],
-    sock: socket.socket,
-    *,
-    limits: Limits = Limits(),
-    tls: Tls | None = None,
-    name: str = "",
-) -> Listener:
-    """Accept connections on a listening socket.
-
-    Args:
-        accept: called with the upgrade request and the peer's address; returns the connection's owner, or a
-            status and one line of text to refuse it with.
-        sock: bound, and listening or not.
-        limits: bounds of each connection.
-        tls: to speak `wss://`.
-        name: of the port, for the log.
-    """
-    door = AdmissionLimits(open_seconds=limits.open_timeout_seconds)
-    if limits.stranger_bytes is not None:
-        door = dataclasses.replace(door, max_head_bytes=min(door.max_head_bytes, limits.stranger_bytes))
-    return listen(
-        lambda arrival, _: ServerWebSocket(accept, limits, arrival),
-        sock,
-        name=name,
-        limits=door,
-        tls=tls,
-    )
 
 
 async def close_all(connections: list[WebSocket], code: int, reason: str, timeout_seconds: float) -> None:

@@ -19,8 +19,8 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from common.observe import log_writer
+from common.observe.log_options import LogFormat, LogLevel
 from common.observe.redaction import REDACTED, is_secret_name, redact
-from common.settings.settings import LogFormat, Settings
 
 LOGGER_NAME: Final = "avr_sts"
 
@@ -35,14 +35,16 @@ def get_logger() -> FilteringBoundLogger:
     return cast("FilteringBoundLogger", structlog.get_logger())
 
 
-def configure(settings: Settings, process_name: str) -> None:
+def configure(
+    process_name: str, *, level: LogLevel = LogLevel.INFO, line_format: LogFormat = LogFormat.JSON
+) -> None:
     """Sends every line, those of libraries included (from warnings on), to stderr in one format.
 
     Logging does not raise from here on: a line that cannot be written is lost.
     """
-    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    severity = logging.getLevelNamesMapping()[level.upper()]
     render: Processor
-    if settings.log_format is LogFormat.CONSOLE:
+    if line_format is LogFormat.CONSOLE:
         colors = sys.stderr is not None and sys.stderr.isatty()
         plain = structlog.dev.plain_traceback
         render = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)
@@ -68,12 +70,12 @@ def configure(settings: Settings, process_name: str) -> None:
     logging.captureWarnings(capture=True)
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(max(level, logging.WARNING))
+    root.setLevel(max(severity, logging.WARNING))
     ours = logging.getLogger(LOGGER_NAME)
-    ours.setLevel(level)
+    ours.setLevel(severity)
     structlog.configure(
         processors=[structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(severity),
         logger_factory=lambda *_: ours,
     )
     log_writer.report_by(_report_dropped)

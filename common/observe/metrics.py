@@ -25,8 +25,8 @@ from typing import Final, Generic, Literal, TypeVar
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, values
 
-from common.net.admission_control import Refusal
 from common.observe import redaction
+from common.observe.refusals import Refusal
 from common.observe.shared_values import SharedValues, label_values
 from common.observe.value_file import value_class
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from common.settings.child_settings import ChildSettings
 from common.settings.role_secrets import is_withheld
-from common.settings.settings import ChildSettings, Role, Settings
+from common.settings.roles import Role
+from common.settings.settings import Settings
 
 _CHILD_PREFIX = ChildSettings.model_config["env_prefix"]
 

@@ -18,7 +18,6 @@ from typing import Final
 
 from common.errors import ServiceError, SettingsError
 from common.runtime.process_exit import INTERRUPTED, exit_now
-from common.runtime.release import COMPILED, RELEASE
 
 PROGRAM: Final = "avr-sts-openai"
 
@@ -30,7 +29,7 @@ class Command:
     Attributes:
         summary: what it does, one line.
         example: how it is typed.
-        settings: names of `Settings` that matter to it, shown by its `--help`.
+        settings: names of `Settings` that matter to it, shown by its `--help`. Reading them loads all settings.
         add_arguments: adds the arguments of its own, when it is the one that runs.
         exits: ends the process itself, and waits for no thread.
     """
@@ -44,6 +43,17 @@ class Command:
     exits: bool = True
 
 
+class _Version(argparse.Action):
+    """Print the release, which is looked up only then: that takes longer than a health check may."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from common.runtime.release import COMPILED, RELEASE
+
+        built = " (compiled)" if COMPILED else ""
+        print(f"{PROGRAM} {RELEASE}{built}")  # noqa: T201 - what was asked for
+        parser.exit()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a sub-command, and ends the process with its exit code: EX_CONFIG (78) if a setting is wrong.
 
@@ -53,10 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for library in ("OPENBLAS", "OMP", "MKL"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     arguments = list(sys.argv[1:] if argv is None else argv)
-    chosen = next((each for each in arguments if not each.startswith("-")), None)
     exits = True
     try:
-        options = _parser(chosen).parse_args(arguments)
+        options = parse_arguments(arguments)
         command = _COMMANDS[options.command]
         exits = command.exits
         code = command.run(options)
@@ -71,14 +80,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line, without the program's name.
+
+    Raises:
+        SystemExit: with code 2 if the command line is wrong, 0 if it asks for help or the release.
+    """
+    chosen = next((each for each in arguments if not each.startswith("-")), None)
+    return _parser(chosen).parse_args(arguments)
+
+
 def _parser(chosen: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description="Telephone calls to OpenAI's Realtime API: a speech-to-speech service for AVR.",
         epilog=f"Settings come from the environment and .env. `{PROGRAM} COMMAND --help` names those that matter.",
     )
-    built = " (compiled)" if COMPILED else ""
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {RELEASE}{built}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the release and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS.values():
         sub_parser = commands.add_parser(
@@ -114,7 +132,8 @@ def _service(module: str) -> Callable[[argparse.Namespace], int]:
         signals.hold()
         log_writer.install()
         from common.runtime.process import Main, run_process
-        from common.settings.settings import Role, Settings
+        from common.settings.roles import Role
+        from common.settings.settings import Settings
 
         role = Role(options.command)
         settings = Settings.load(role)
@@ -133,6 +152,14 @@ def _tool(module: str) -> Callable[[argparse.Namespace], int]:
         # Never closed: closing the loop waits for names that do not resolve.
         runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         code: int = runner.run(import_module(module).run(options))
+        return code
+
+    return run
+
+
+def _plain(module: str) -> Callable[[argparse.Namespace], int]:
+    def run(options: argparse.Namespace) -> int:
+        code: int = import_module(module).run(options)
         return code
 
     return run
@@ -212,6 +239,21 @@ _COMMANDS: Final = {
                 "log_level",
                 "log_format",
             ),
+        ),
+        Command(
+            name="healthcheck",
+            summary="whether the service on this machine answers on ADMIN_PORT: exit code 0 or 1",
+            example=f"{PROGRAM} healthcheck /readyz",
+            run=_plain("common.runtime.healthcheck"),
+            add_arguments=_arguments_of("common.runtime.healthcheck"),
+        ),
+        Command(
+            name="await-workers",
+            summary="wait until workers of this release take calls, before a dispatcher of a cluster starts",
+            example=f"REDIS_URL=redis://redis:6379/0 {PROGRAM} await-workers --seconds 600",
+            run=_plain("dispatcher.workers.await_workers"),
+            settings=("redis_url", "log_level", "log_format"),
+            add_arguments=_arguments_of("dispatcher.workers.await_workers"),
         ),
         Command(
             name="call",

@@ -29,8 +29,10 @@ from common.runtime.heartbeat import BEAT_SECONDS, Heartbeat
 from common.runtime.process_exit import INTERRUPTED, exit_now
 from common.runtime.reload import Reload
 from common.runtime.signals import Terminal
+from common.settings.child_settings import ChildSettings
+from common.settings.roles import Role
 from common.settings.secret_store import Secrets
-from common.settings.settings import ChildSettings, Role, Settings
+from common.settings.settings import Settings
 
 STOP_SECONDS: Final = 2.0
 """How long `main` may take to return once `stopping` is set; then it is cancelled."""
@@ -127,7 +129,7 @@ def run_process(main: Main, settings: Settings, role: Role) -> int:
     redaction.know("settings", known.seen)
     signals.hold()
     log_writer.install()
-    logs.configure(settings, name)
+    logs.configure(name, level=settings.log_level, line_format=settings.log_format)
     _allow_many_files()
     if child is None:
         for notice in settings.notices:

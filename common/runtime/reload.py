@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from common.errors import SettingsError
 from common.observe import logs
+from common.settings.roles import Role
 from common.settings.secret_store import Secrets
-from common.settings.settings import Role, Settings
+from common.settings.settings import Settings
 
 _log = logs.get_logger()
 

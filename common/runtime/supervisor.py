@@ -23,7 +23,9 @@ from common.runtime.child import Child
 from common.runtime.child_environment import environment_of
 from common.runtime.process import Process
 from common.runtime.runtime_folder import runtime_folder
-from common.settings.settings import ChildSettings, Role, Settings
+from common.settings.child_settings import ChildSettings
+from common.settings.roles import Role
+from common.settings.settings import Settings
 
 REDIS_START_SECONDS: Final = 30.0
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from common.settings import function_tools, models, problems, session_fields
+from common.settings.fields import SettingFields
 from common.settings.models import Service, Shutdown
 from common.settings.writable_paths import writable_paths
-
-if TYPE_CHECKING:
-    from common.settings.settings import Settings
 
 MAX_PATHS: Final = 5
 """So many paths are named in one line."""
@@ -31,7 +29,7 @@ _NOT_IN_BETA: Final = (
 _LATER_INSTRUCTIONS: Final = ("openai_url_instructions", "openai_file_instructions")
 
 
-def notices(settings: Settings, given: Collection[str]) -> Iterator[str]:
+def notices(settings: SettingFields, given: Collection[str]) -> Iterator[str]:
     """Lines for the log; `given` are the names of the fields that are set."""
     service = models.service_of(settings.openai_base_url)
     yield from _shutdowns(settings, given, service)
@@ -54,7 +52,7 @@ def notices(settings: Settings, given: Collection[str]) -> Iterator[str]:
             yield f"OPENAI_TURN_DETECTION_{name.upper()} has no effect with OPENAI_TURN_DETECTION={mode}"
 
 
-def _shutdowns(settings: Settings, given: Collection[str], service: Service) -> Iterator[str]:
+def _shutdowns(settings: SettingFields, given: Collection[str], service: Service) -> Iterator[str]:
     tables: tuple[tuple[str, Mapping[str, Shutdown]], ...] = (
         ("openai_model", models.MODEL_SHUTDOWNS),
         ("openai_transcription_model", models.TRANSCRIPTION_SHUTDOWNS),
@@ -75,7 +73,7 @@ def _shutdowns(settings: Settings, given: Collection[str], service: Service) -> 
         )
 
 
-def _of_the_model(settings: Settings, given: Collection[str]) -> Iterator[str]:
+def _of_the_model(settings: SettingFields, given: Collection[str]) -> Iterator[str]:
     model = settings.openai_model
     if models.speaks_beta(model):
         for name in _NOT_IN_BETA:
@@ -88,7 +86,7 @@ def _of_the_model(settings: Settings, given: Collection[str]) -> Iterator[str]:
         yield f"OPENAI_REASONING_EFFORT has no effect with OPENAI_MODEL={model}: it does not reason"
 
 
-def _of_the_tools(settings: Settings, given: Collection[str]) -> Iterator[str]:
+def _of_the_tools(settings: SettingFields, given: Collection[str]) -> Iterator[str]:
     for name, folder in zip(("TOOLS_DIR", "AVR_TOOLS_DIR"), settings.tools_dirs, strict=True):
         if name.lower() in given and not os.path.isdir(folder):  # noqa: PTH112 - Path raises
             yield f"{name}={problems.shown(folder)!r} is no folder: there are no tools of yours"

@@ -9,7 +9,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from common.net.tokens import Token
-from common.settings.settings import SECRETS, Settings
+from common.settings.fields import SECRETS
+from common.settings.settings import Settings
 
 MAX_FORMER: Final = 4
 """Settings before those of now whose secrets are still looked for in what is shown."""

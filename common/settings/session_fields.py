@@ -14,25 +14,19 @@ from typing import Any, Final
 from common.settings import function_tools
 from common.settings.function_tools import Change
 from common.settings.models import Service, reasoning_efforts
-from common.settings.values import (
-    Parser,
-    boolean,
+from common.settings.session_values import (
     language,
     max_tokens,
     model_of,
-    number,
-    one_of,
     prompt_variables,
-    text,
     tool,
     tool_choice,
     tracing,
     truncation,
     voice_of,
-    whole_number,
     without_region,
-    word,
 )
+from common.settings.values import Parser, boolean, number, one_of, text, whole_number, word
 
 
 @dataclass(frozen=True, slots=True)

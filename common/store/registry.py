@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
@@ -24,6 +21,18 @@ from redis.exceptions import RedisError
 
 from common.errors import RegistryUnavailable
 from common.observe.redaction import without_known
+from common.store.keys import KEY_PREFIX, PREVIOUS_KEY_PREFIX
+from common.store.leases import (
+    CallLease,
+    CallRecord,
+    Renewal,
+    WorkerRecord,
+    WorkerState,
+    WorkerStatus,
+    release_order,
+)
+from common.store.memory import MemoryUpdate
+from common.store.pins import NoCapacity, NoCapacityReason, Pin, Superseded
 from common.store.redis_account import Account
 
 # State of a call from its pin until its dispatcher says another.
@@ -32,7 +41,6 @@ CONNECTING = "connecting"
 # In the place of a dispatcher: the call's is gone.
 NOBODY = ""
 
-_PREFIX = "avr-sts:"
 # A call that has lost its session is taken in above a worker's capacity, up to so many times; new calls are not.
 OVER_CAPACITY = 1.5
 # Commands in flight per process. More connections than this gain nothing: Redis runs one command at a time.
@@ -51,169 +59,6 @@ _NO_RECORD = (ValueError, TypeError, RecursionError)
 _MAX_SKIPPED = 100
 
 log = structlog.get_logger()
-
-
-class WorkerState(StrEnum):
-    """Whether a worker takes new calls."""
-
-    READY = "ready"
-    DRAINING = "draining"
-
-    @classmethod
-    def _missing_(cls, value: object) -> Self:
-        # A state of a newer release: whatever it means, it is not "ready".
-        return cls("draining")
-
-
-class NoCapacityReason(StrEnum):
-    """Why no worker could take a call."""
-
-    NO_WORKERS = "no_workers"
-    FULL = "full"
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerRecord:
-    """A worker as it publishes itself.
-
-    Attributes:
-        id: unique per process: a worker that starts again has another one.
-        address: `host:port` where it accepts links.
-        release: dotted numbers, such as `0.1.0`; see `release_order`.
-        capacity: calls that it takes at most.
-        boot_id: what its link hello carries, to tell it from a predecessor at the same address.
-    """
-
-    id: str
-    address: str
-    host: str
-    pid: int
-    release: str
-    capacity: int
-    state: WorkerState
-    boot_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerStatus(WorkerRecord):
-    """A live worker and the number of calls that hold a slot of it."""
-
-    calls: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """A call was given to a worker.
-
-    Attributes:
-        epoch: the call's epoch from now on.
-        pins: how many times the call was given to a worker, this one included.
-        started_at_ms: when it was pinned first; milliseconds since the epoch, by the clock of Redis.
-        attached: the worker had the call already.
-        age_ms: since `started_at_ms`, by the clock of Redis.
-    """
-
-    worker: str
-    address: str
-    epoch: int
-    pins: int
-    started_at_ms: int
-    attached: bool = False
-    age_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class NoCapacity:
-    """No worker could take the call, and nothing was changed: an earlier pin of it stays."""
-
-    reason: NoCapacityReason
-
-
-@dataclass(frozen=True, slots=True)
-class Superseded:
-    """Another dispatcher has the call at a higher epoch, and nothing was changed."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallLease:
-    """A call as the dispatcher that holds its caller publishes it.
-
-    Attributes:
-        started_at_ms: as in `Pin`; None if the call was placed while Redis was away.
-    """
-
-    uuid: str
-    worker: str
-    epoch: int
-    state: str
-    started_at_ms: int | None
-    pins: int
-    metadata: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class CallRecord:
-    """A call as Redis knows it. Fields as in `Pin` and `CallLease`."""
-
-    uuid: str
-    worker: str
-    dispatcher: str
-    epoch: int
-    state: str
-    started_at_ms: int
-    pins: int
-    metadata: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryUpdate:
-    """What is to be written of what was said in a call.
-
-    Attributes:
-        fields: what has changed; None: the field is gone.
-        anew: they are all that there is.
-        version: of this write; `renew` says whether Redis still has it.
-    """
-
-    fields: Mapping[str, str | None]
-    anew: bool
-    version: int = 0
-
-    @property
-    def chars(self) -> int:
-        """How long it is."""
-        return sum(len(name) + len(value or "") for name, value in self.fields.items())
-
-
-@dataclass(frozen=True, slots=True)
-class Renewal:
-    """What a dispatcher learns from its heartbeat.
-
-    Attributes:
-        superseded: uuids that another dispatcher holds: let go of them at once.
-        workers: the live workers.
-        forgotten: uuids that Redis did not know, or of which it lost the last write (`said_versions`). What was
-            said in these calls is to be written anew.
-    """
-
-    superseded: frozenset[str]
-    workers: tuple[WorkerStatus, ...]
-    forgotten: frozenset[str] = frozenset()
-
-
-def release_order(release: str) -> int:
-    """Return a number that grows with the release: its first three dotted numbers, of 4 digits at most.
-
-    A pre-release (`1.2.0rc1`, `1.2.0-rc.1`, `1.2.0.dev3`) comes before its release. Without a number it is 0.
-    """
-    match = re.match(r"v?(\d+)(?:\.(\d+))?(?:\.(\d+))?(.*)", release)
-    if match is None:
-        return 0
-    order = 0
-    for part in match.groups()[:3]:
-        order = order * 10_000 + min(int(part or 0), 9_999)
-    is_final = re.fullmatch(r"(\.\d+)*(\+.*)?", match[4]) is not None
-    return order * 2 + is_final
 
 
 class Registry:
@@ -303,13 +148,19 @@ class Registry:
     async def remove_worker(self, worker_id: str) -> None:
         """Forget a worker that ends. Calls that it still holds stay with their dispatchers."""
         async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.zrem(f"{_PREFIX}workers", worker_id)
-            pipeline.delete(f"{_PREFIX}worker:{worker_id}")
+            pipeline.zrem(f"{KEY_PREFIX}workers", worker_id)
+            pipeline.delete(f"{KEY_PREFIX}worker:{worker_id}")
             await self._bounded(pipeline.execute)
 
     async def workers(self) -> list[WorkerStatus]:
         """Return the live workers, by id."""
         return self._read_table(await self._bounded(self._workers))
+
+    async def previous_workers(self) -> int:
+        """Return the number of live workers of the release whose keys have another prefix."""
+        seconds, _ = await self._bounded(self._redis.time)
+        key = f"{PREVIOUS_KEY_PREFIX}workers"
+        return int(await self._bounded(self._redis.zcount, key, f"({seconds * 1000}", "+inf"))
 
     async def pin(
         self,
@@ -437,31 +288,31 @@ class Registry:
 
     async def recall(self, uuid: str) -> dict[str, str]:
         """Return what was said in a call; empty if nothing is known."""
-        fields: dict[str, str] = await self._bounded(self._redis.hgetall, f"{_PREFIX}said:{uuid}")
+        fields: dict[str, str] = await self._bounded(self._redis.hgetall, f"{KEY_PREFIX}said:{uuid}")
         return {name: value for name, value in fields.items() if name not in _SAID_CHECKS}
 
     async def claim(self, name: str, *, seconds: int) -> bool:
         """Claim a name for some time; return False if it is claimed already."""
-        return bool(await self._bounded(self._redis.set, f"{_PREFIX}claim:{name}", "1", nx=True, ex=seconds))
+        return bool(await self._bounded(self._redis.set, f"{KEY_PREFIX}claim:{name}", "1", nx=True, ex=seconds))
 
     async def ask_to_hang_up(self, uuid: str) -> None:
         """Leave word for the dispatcher that holds a call, which looks for it with each renewal."""
-        await self._bounded(self._redis.set, f"{_PREFIX}hang-up:{uuid}", "1", ex=_HANG_UP_SECONDS)
+        await self._bounded(self._redis.set, f"{KEY_PREFIX}hang-up:{uuid}", "1", ex=_HANG_UP_SECONDS)
 
     async def asked_to_hang_up(self, uuids: Sequence[str]) -> set[str]:
         """Return which of these calls are to be hung up."""
-        replies = await self._bounded(self._redis.mget, [f"{_PREFIX}hang-up:{uuid}" for uuid in uuids])
+        replies = await self._bounded(self._redis.mget, [f"{KEY_PREFIX}hang-up:{uuid}" for uuid in uuids])
         return {uuid for uuid, reply in zip(uuids, replies, strict=True) if reply is not None}
 
     async def calls(self, limit: int = 10_000) -> list[CallRecord]:
         """Return live calls, the oldest first; those renewed last if there are more than `limit`."""
-        uuids = await self._bounded(self._redis.zrevrange, f"{_PREFIX}calls", 0, limit - 1)
+        uuids = await self._bounded(self._redis.zrevrange, f"{KEY_PREFIX}calls", 0, limit - 1)
         records: list[CallRecord] = []
         for start in range(0, len(uuids), _BATCH):
             batch = uuids[start : start + _BATCH]
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for uuid in batch:
-                    pipeline.hmget(f"{_PREFIX}call:{uuid}", _CALL_FIELDS)
+                    pipeline.hmget(f"{KEY_PREFIX}call:{uuid}", _CALL_FIELDS)
                 replies = await self._bounded(pipeline.execute)
             found = (self._read_call(uuid, values) for uuid, values in zip(batch, replies, strict=True))
             records += (record for record in found if record is not None)
@@ -469,7 +320,9 @@ class Registry:
 
     async def call(self, uuid: str) -> CallRecord | None:
         """Return one call, None if it is not pinned."""
-        return self._read_call(uuid, await self._bounded(self._redis.hmget, f"{_PREFIX}call:{uuid}", _CALL_FIELDS))
+        return self._read_call(
+            uuid, await self._bounded(self._redis.hmget, f"{KEY_PREFIX}call:{uuid}", _CALL_FIELDS)
+        )
 
     def _read_table(self, rows: list[Any]) -> list[WorkerStatus]:
         workers = []
@@ -496,8 +349,8 @@ class Registry:
             )
 
     def _script(self, name: str) -> AsyncScript:
-        sources = (_LUA / file for file in ("_prelude.lua", f"{name}.lua"))
-        return self._redis.register_script("\n".join(source.read_text("utf-8") for source in sources))
+        sources = [(_LUA / file).read_text("utf-8") for file in ("_prelude.lua", f"{name}.lua")]
+        return self._redis.register_script("\n".join([f"local PREFIX = '{KEY_PREFIX}'", *sources]))
 
     async def _bounded(self, command: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
         try:

@@ -23,7 +23,8 @@ from common.net.json_depth import TooDeep
 from common.net.tokens import Token
 from common.observe import admin
 from common.observe.redaction import NO_CALL, without_known
-from common.store.registry import CallRecord, Registry, WorkerStatus
+from common.store.leases import CallRecord, WorkerStatus
+from common.store.registry import Registry
 from dispatcher.api import page
 from dispatcher.api.access import Access
 from dispatcher.api.commands import CallCommands, CommandError

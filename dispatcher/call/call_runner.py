@@ -17,7 +17,7 @@ from common.net.websocket import WebSocket
 from common.observe.metrics import DispatcherMetrics, FallbackOutcome
 from common.observe.redaction import CallSecrets, redact, secrets_in
 from common.observe.relay_timer import RelayTimer
-from common.store.registry import CallLease
+from common.store.leases import CallLease
 from dispatcher.asterisk.ami import Ami
 from dispatcher.asterisk.transfers import Transfers
 from dispatcher.avr import protocol

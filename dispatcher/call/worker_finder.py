@@ -9,7 +9,7 @@ from typing import Protocol as Interface
 import structlog
 
 from common.errors import LinkUnavailable
-from common.store.registry import NoCapacity, Superseded
+from common.store.pins import NoCapacity, Superseded
 from dispatcher.call.actions import Place, Purpose
 from dispatcher.call.assignment import Assignment
 from dispatcher.call.call import Call

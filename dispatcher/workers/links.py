@@ -15,7 +15,8 @@ from common.link.link_end import LINK_LIMITS, LinkEnd
 from common.link.wire import Hello
 from common.net.tls import Tls
 from common.net.tokens import Token
-from common.net.websocket import WebSocket, close_all, connect
+from common.net.websocket import WebSocket, close_all
+from common.net.websocket_client import connect
 from common.observe.line_limit import LineLimit, shown
 from common.runtime.backoff import Backoff
 from dispatcher.api.commands import CommandError, Commands

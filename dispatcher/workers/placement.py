@@ -14,18 +14,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 import structlog
 
 from common.errors import RegistryUnavailable
-from common.store.registry import (
-    OVER_CAPACITY,
-    CallLease,
-    MemoryUpdate,
-    NoCapacity,
-    NoCapacityReason,
-    Pin,
-    Registry,
-    Renewal,
-    Superseded,
-    WorkerStatus,
-)
+from common.store.leases import CallLease, Renewal, WorkerStatus
+from common.store.memory import MemoryUpdate
+from common.store.pins import NoCapacity, NoCapacityReason, Pin, Superseded
+from common.store.registry import OVER_CAPACITY, Registry
 from dispatcher.call.assignment import Assignment
 from dispatcher.call.memory import CallMemory
 from dispatcher.workers.worker_table import WorkerTable

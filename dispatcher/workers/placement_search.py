@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from common.store.registry import NoCapacityReason
+from common.store.pins import NoCapacityReason
 from dispatcher.call.actions import Place, Purpose
 from dispatcher.call.assignment import Assignment
 

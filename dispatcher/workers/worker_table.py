@@ -9,7 +9,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 
-from common.store.registry import NoCapacityReason, WorkerState, WorkerStatus, release_order
+from common.store.leases import WorkerState, WorkerStatus, release_order
+from common.store.pins import NoCapacityReason
 
 # Workers that left the table are asked when Redis is away and no other is known, if they left no longer ago.
 LEFT_SECONDS = 120.0

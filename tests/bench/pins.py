@@ -15,7 +15,9 @@ from dataclasses import dataclass
 import uvloop
 from redis.asyncio import Redis
 
-from common.store.registry import Pin, Registry, WorkerRecord, WorkerState
+from common.store.leases import WorkerRecord, WorkerState
+from common.store.pins import Pin
+from common.store.registry import Registry
 from tests.bench.service import BenchError, Peer, redis
 
 WORKERS = 8

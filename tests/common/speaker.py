@@ -13,9 +13,8 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 from common.observe import logs, metrics
-from common.settings.settings import Settings
 
-logs.configure(Settings(), "speaker")
+logs.configure("speaker")
 if len(sys.argv) > 1:
     metrics.share(Path(sys.argv[1]), sys.argv[2])
 for line in sys.stdin:

@@ -13,7 +13,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from common.observe import metrics
-from common.store.registry import Registry, WorkerRecord, WorkerState
+from common.store.leases import WorkerRecord, WorkerState
+from common.store.registry import Registry
 from dispatcher.asterisk.ami import Ami
 from dispatcher.call.announcements import SILENT, Announcements
 from dispatcher.call.limits import CallLimits

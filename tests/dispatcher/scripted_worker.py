@@ -16,7 +16,8 @@ from common.link.link_end import LINK_LIMITS, LinkEnd
 from common.link.wire import Control, Hello, Kind
 from common.net.tls import Tls
 from common.net.tokens import Token
-from common.net.websocket import Owner, WebSocket, serve
+from common.net.websocket import Owner, WebSocket
+from common.net.websocket_server import serve
 from tests.helpers import eventually
 
 CONTROLS: dict[int, type[Control]] = {record_type.kind: record_type for record_type in get_args(Control)}

@@ -15,9 +15,10 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 from websockets.exceptions import InvalidStatus
 
-from common.net.admission_control import DEFAULT_ADMISSION_LIMITS, Refusal
+from common.net.admission_control import DEFAULT_ADMISSION_LIMITS
 from common.net.tokens import Token
 from common.observe.metrics import dispatcher as dispatcher_metrics
+from common.observe.refusals import Refusal
 from dispatcher.avr.legacy import PATH
 from dispatcher.call.call_runner import CallRunner
 from dispatcher.call.limits import CallLimits

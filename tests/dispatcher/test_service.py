@@ -17,7 +17,8 @@ import common.runtime.process
 import dispatcher.service
 import dispatcher.workers.links
 from common.link import wire
-from common.store.registry import CallLease, Registry, Renewal, WorkerStatus
+from common.store.leases import CallLease, Renewal, WorkerStatus
+from common.store.registry import Registry
 from dispatcher.workers.placement import RENEW_INTERVAL_SECONDS
 from tests.dispatcher.rig import PATIENCE_SECONDS, Rig
 from tests.dispatcher.scripted_worker import attach_or_take, say_nothing, take

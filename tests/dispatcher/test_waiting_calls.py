@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from common.store.registry import CallLease
+from common.store.leases import CallLease
 from dispatcher.api.commands import CommandError
 from tests.dispatcher.rig import PATIENCE_SECONDS, Core, Rig
 from tests.dispatcher.scripted_worker import ScriptedWorker, running

@@ -15,7 +15,10 @@ from websockets.server import ServerProtocol
 from websockets.typing import BytesLike
 from websockets.uri import parse_uri
 
-from common.net.websocket import ClientWebSocket, Limits, Owner, ServerWebSocket, WebSocket
+from common.net.websocket import Owner, WebSocket
+from common.net.websocket_client import ClientWebSocket
+from common.net.websocket_limits import Limits
+from common.net.websocket_server import ServerWebSocket
 from tests.bench.frames import upgrade_answer
 from tests.common.net.test_websocket_messages import LIMITS, Transport, streams
 from tests.common.websocket_peers import HANDSHAKE
@@ -158,7 +161,7 @@ heads = st.one_of(
 
 @examples(6_000)
 @given(st.lists(heads, min_size=1, max_size=3), st.booleans())
-def test_what_is_no_handshake_never_gets_through(pieces: list[bytes], is_client: bool) -> None:
+def test_invalid_handshake_is_never_accepted(pieces: list[bytes], is_client: bool) -> None:
     TALLY.took(TARGET, len(pieces))
 
     async def shake() -> None:

@@ -16,7 +16,8 @@ from cloudcoil.models.keda import v1alpha1 as keda
 from cloudcoil.models.prometheus_operator import v1 as prometheus_operator
 from pydantic import BaseModel, ValidationError
 
-from common.settings.settings import Role, Settings
+from common.settings.roles import Role
+from common.settings.settings import Settings
 from tests.helm.matrix import MATRIX, Values
 from tests.helm.release import CHART, FULLNAME, Object, Release, render, walk
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from common.settings.role_secrets import is_withheld
-from common.settings.settings import Role, Settings
+from common.settings.roles import Role
+from common.settings.settings import Settings
 from scripts.chart import SECRETS
 from tests.helm.matrix import MATRIX, Values
 from tests.helm.release import REPOSITORY, render, schema

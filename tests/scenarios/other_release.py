@@ -51,28 +51,11 @@ def _channel_preceded(send: Callable[..., None]) -> Callable[..., None]:
     return sends
 
 
-def _preceded(send: Callable[..., None]) -> Callable[..., None]:
-    """A method whose last argument is a record of a call; a record of an unknown kind goes first."""
-
-    def sends(self: object, *arguments: Any) -> None:
-        *where, record = arguments
-        _, channel, _ = _HEAD.unpack_from(record)
-        payload = b"\0news"
-        send(self, *where, _HEAD.pack(_UNKNOWN_KIND, channel, len(payload)) + payload)
-        send(self, *where, record)
-
-    return sends
-
-
 if __name__ == "__main__":
     # Before anything has read them.
     release.RELEASE = os.environ["OTHER_RELEASE"]  # type: ignore[misc]  # no other process has another one
     wire.encode = _encode
     # Where all that is counted goes through.
-    channel, call = (
-        import_module("common.link.channel").Channel,
-        import_module("worker.session.session_runner").Call,
-    )
+    channel = import_module("common.link.channel").Channel
     channel.send = _channel_preceded(channel.send)
-    call._send = _preceded(call._send)
     sys.exit(import_module("common.runtime.cli").main(sys.argv[1:]))

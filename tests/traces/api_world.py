@@ -2,88 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
+from tests.traces.api_tables import ENDS, ERRORS, HOSTILE, OLD_NAMES, REFUSED_FIELDS, TOOLS, USAGE, WORDS
 from tests.traces.canonical import Output
 from tests.traces.sound import tone
 from tests.traces.world import Input, World
 
 Event = dict[str, Any]
-
-# As the beta dialect has them, and in part xAI's.
-_OLD_NAMES: Final = {
-    "response.output_audio.delta": "response.audio.delta",
-    "response.output_audio.done": "response.audio.done",
-    "response.output_audio_transcript.delta": "response.audio_transcript.delta",
-    "response.output_audio_transcript.done": "response.audio_transcript.done",
-    "conversation.item.added": "conversation.item.created",
-}
-_ACTIVE: Final = "conversation_already_has_active_response"
-# (code, type, message, param)
-_ERRORS: Final[list[tuple[str | None, str, str, str | None]]] = [
-    ("server_error", "server_error", "The server had an error.", None),
-    (None, "server_error", "Sorry about that.", None),
-    ("rate_limit_exceeded", "invalid_request_error", "Rate limit reached, try again in 1.5s.", None),
-    ("rate_limit_exceeded", "tokens", "Please try again in 2m30s", None),
-    ("context_length_exceeded", "invalid_request_error", "Too long.", None),
-    (_ACTIVE, "invalid_request_error", "There is one.", None),
-    ("response_cancel_not_active", "invalid_request_error", "No active response.", None),
-    ("invalid_value", "invalid_request_error", "Unknown.", "response.metadata"),
-    ("invalid_value", "invalid_request_error", "Unknown.", "item.content"),
-    ("item_truncate_invalid_item_id", "invalid_request_error", "No such item.", "item_id"),
-    ("input_audio_buffer_commit_empty", "invalid_request_error", "Empty.", None),
-    ("unknown_parameter", "invalid_request_error", "sk-abcdefgh12345678 is not for that", None),
-    ("content_filter", "invalid_request_error", "Refused.", None),
-]
-_ENDS: Final[list[tuple[str | None, str, str, str | None]]] = [
-    ("session_expired", "invalid_request_error", "Your session hit the maximum duration of 60 minutes.", None),
-    ("invalid_api_key", "invalid_request_error", "Incorrect API key provided: sk-abc***xyz", None),
-    ("insufficient_quota", "insufficient_quota", "You exceeded your current quota.", None),
-]
-_REFUSED_FIELDS: Final = [
-    "session.audio.input.noise_reduction",
-    "session.input_audio_noise_reduction",
-    "session.audio.output.speed",
-    "session.tracing",
-    "session.truncation",
-    "session.audio.input.transcription",
-    "session.tools[0].parameters",
-    "session.tools[9]",
-    "session.instructions",
-    "session.audio.output.voice",
-]
-_TOOLS: Final = [
-    ("look_up", '{"what":"hours"}'),
-    ("look_up", "{"),
-    ("repeatable", "{}"),
-    ("avr_transfer", '{"transfer_extension":"600"}'),
-    ("avr_transfer", '{"transfer_extension":"0039123456789"}'),
-    ("avr_transfer", '{"transfer_extension":17}'),
-    ("avr_transfer", "no json"),
-    ("avr_hangup", "{}"),
-    ("avr_hangup", ""),
-]
-_WORDS: Final = [
-    "Hello there.",
-    "Yes, of course. ",
-    "We are open until nine. ",
-    "Äh… 今日は。",
-    " ",
-    "One moment, please, ",
-]
-_HOSTILE: Final[list[Any]] = [None, 0, -1, 1e300, "", "x" * 300, [], {}, [None], {"id": None}, True]
-USAGE: Final = {
-    "total_tokens": 233,
-    "input_tokens": 119,
-    "output_tokens": 114,
-    "input_token_details": {
-        "text_tokens": 69,
-        "audio_tokens": 50,
-        "cached_tokens": 64,
-        "cached_tokens_details": {"text_tokens": 60, "audio_tokens": 4},
-    },
-    "output_token_details": {"text_tokens": 24, "audio_tokens": 90},
-}
 
 
 class ApiWorld(World):
@@ -114,7 +40,7 @@ class ApiWorld(World):
         """Have an event sent after a while, or something like it."""
         event: Event = {"type": kind, "event_id": f"event_{self.number()}", **fields}
         if self.dialect in ("beta", "azure_beta") or (self.dialect == "xai" and self.seed % 2):
-            event["type"] = _OLD_NAMES.get(kind, kind)
+            event["type"] = OLD_NAMES.get(kind, kind)
         if self.chance(self.badness / 4):
             match self.random.randrange(5):
                 case 0:
@@ -138,8 +64,8 @@ class ApiWorld(World):
         inner = event[name]
         if isinstance(inner, dict) and inner and self.chance(0.6):
             key = self.one(sorted(inner))
-            return {**event, name: {**inner, key: self.one(_HOSTILE)}}
-        return {**event, name: self.one(_HOSTILE)}
+            return {**event, name: {**inner, key: self.one(HOSTILE)}}
+        return {**event, name: self.one(HOSTILE)}
 
     def error(
         self, delay_ms: int, error: tuple[str | None, str, str, str | None], event_id: str | None = None
@@ -163,7 +89,7 @@ class ApiWorld(World):
                 if is_bad and self.chance(0.5):
                     return
                 if event.get("response_id") != self._active or is_bad:
-                    self.error(delay_ms, _ERRORS[6], event.get("event_id"))
+                    self.error(delay_ms, ERRORS[6], event.get("event_id"))
                 else:
                     self.end_active(delay_ms, "cancelled", {"type": "cancelled", "reason": "client_cancelled"})
             case "input_audio_buffer.append":
@@ -171,14 +97,14 @@ class ApiWorld(World):
                 self.appended_ms += audio["bytes"] // 48 if isinstance(audio, dict) else 0
             case "input_audio_buffer.commit":
                 if is_bad:
-                    self.error(delay_ms, _ERRORS[10])
+                    self.error(delay_ms, ERRORS[10])
                 else:
                     self.committed(f"item_{self.number()}", delay_ms)
             case "conversation.item.create":
                 self._item_created(event, delay_ms, is_bad=is_bad)
             case "conversation.item.truncate" | "conversation.item.delete":
                 if is_bad:
-                    self.error(delay_ms, _ERRORS[9], event.get("event_id"))
+                    self.error(delay_ms, ERRORS[9], event.get("event_id"))
 
     def _update(self, event: Event, delay_ms: int, *, is_bad: bool) -> None:
         session = event["session"]
@@ -190,17 +116,17 @@ class ApiWorld(World):
                 case 0:
                     return
                 case 1:
-                    self.error(delay_ms, self.one(_ENDS), event.get("event_id"))
+                    self.error(delay_ms, self.one(ENDS), event.get("event_id"))
                     return
                 case 2:
-                    self.error(delay_ms, self.one(_ERRORS), self.one([None, event.get("event_id")]))
+                    self.error(delay_ms, self.one(ERRORS), self.one([None, event.get("event_id")]))
                     return
                 case _:
                     refused = (
                         "invalid_value",
                         "invalid_request_error",
                         "Not with this model.",
-                        self.one(_REFUSED_FIELDS),
+                        self.one(REFUSED_FIELDS),
                     )
                     self.error(delay_ms, refused, self.one([None, event.get("event_id"), event.get("event_id")]))
                     return
@@ -221,17 +147,17 @@ class ApiWorld(World):
     def _create(self, event: Event, delay_ms: int, *, is_bad: bool) -> None:
         event_id = event.get("event_id")
         if self._active:
-            self.error(delay_ms, _ERRORS[5], event_id)
+            self.error(delay_ms, ERRORS[5], event_id)
             return
         if is_bad:
             match self.random.randrange(4):
                 case 0:
                     return
                 case 1:
-                    self.error(delay_ms, self.one(_ERRORS), event_id)
+                    self.error(delay_ms, self.one(ERRORS), event_id)
                     return
                 case 2:
-                    self.error(delay_ms, self.one(_ERRORS), None)
+                    self.error(delay_ms, self.one(ERRORS), None)
                     return
                 case _:
                     delay_ms += self.one([800, 4000, 12_000])
@@ -242,7 +168,7 @@ class ApiWorld(World):
         if item.get("type") == "force_message":
             self.respond(delay_ms, {})
         elif is_bad:
-            self.error(delay_ms, self.one([_ERRORS[8], _ERRORS[11]]), None)
+            self.error(delay_ms, self.one([ERRORS[8], ERRORS[11]]), None)
         else:
             item_id = str(item.get("id") or f"item_{self.number()}")
             added = {**item, "id": item_id, "status": "completed"}
@@ -282,7 +208,7 @@ class ApiWorld(World):
         self._done(at + self.one([0, 20, 400]), response_id, status, details)
 
     def _bad_end(self) -> tuple[str, Any]:
-        code, kind, message, _ = self.one([*_ERRORS[:5], _ERRORS[12], _ENDS[0]])
+        code, kind, message, _ = self.one([*ERRORS[:5], ERRORS[12], ENDS[0]])
         failed = {"type": "failed", "error": {"type": kind, "code": code, "message": message}}
         return self.one(
             [
@@ -383,7 +309,7 @@ class ApiWorld(World):
         self._added(at, response_id, self._message(item_id))
         text, start = "", 0
         for number in range(self.random.randint(1, 4)):
-            words = self.one(_WORDS)
+            words = self.one(WORDS)
             text += words
             samples = self.one([240, 2400, 4800, 24_001, 96_000])
             if self.mood == "endless talk":
@@ -406,7 +332,7 @@ class ApiWorld(World):
         return at
 
     def _tool(self, at: int, response_id: str, item_id: str) -> int:
-        name, arguments = self.one(_TOOLS)
+        name, arguments = self.one(TOOLS)
         call_id = f"call_{self.number()}"
         self._calls.append(call_id)
         item = {
@@ -521,7 +447,7 @@ class ApiWorld(World):
             ),
         ]
         if self.badness:
-            code, kind, message, param = self.weighted([(40, self.one(_ERRORS)), (1, self.one(_ENDS))])
+            code, kind, message, param = self.weighted([(40, self.one(ERRORS)), (1, self.one(ENDS))])
             fields = {"type": kind, "code": code, "message": message, "param": param}
             events.append((3, {"type": "error", "error": fields}))
         event = self.weighted(events)

@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from tests.traces.canonical import Output
+from tests.traces.dispatcher_tables import ACTS, BAD_INITS, GARBAGE, GARBLED, LIMITS, RECORDS, WORDS
 from tests.traces.sound import tone
 from tests.traces.world import Input, Step, World
-
-_GARBAGE: Final[list[Any]] = [
-    "not json",
-    "[1, 2]",
-    {"type": "audio", "audio": "a"},
-    {"type": "audio", "audio": 5},
-    {"type": "audio", "audio": "AAA="},
-    {"type": "dtmf_digit", "digit": "x"},
-    {"type": "of.next.year"},
-    {"audio": "AAAA"},
-    {"type": ["audio"]},
-]
-_BAD_INITS: Final[list[Any]] = [
-    {"type": "init", "uuid": "no spaces allowed"},
-    {"type": "init"},
-    {"type": "init", "uuid": "call-1", "provider_config": 4},
-]
-_GARBLED: Final = [(4, ""), (10, "00"), (12, "5b5d"), (13, "7b"), (14, "7b226e756d626572223a22227d"), (200, "00")]
-_WORDS: Final = ["Hello. ", "Yes, of course. ", "Äh, 今日は ", ""]
 
 
 @dataclass(slots=True)
@@ -67,7 +49,7 @@ class DispatcherWorld(World):
 
     def _header(self) -> dict[str, Any]:
         limits: dict[str, Any] = {}
-        for name, values in _LIMITS.items():
+        for name, values in LIMITS.items():
             if self.chance(0.15):
                 limits[name] = self.one(values)
         frames = self.one([0, 0, 3, 40])
@@ -88,7 +70,7 @@ class DispatcherWorld(World):
 
     def _begin(self) -> None:
         if self.chance(0.02):
-            self.later(0, "message", self.one(_BAD_INITS))
+            self.later(0, "message", self.one(BAD_INITS))
         elif self.chance(0.2):
             self.later(self.one([0, 300]), "began", "call-1")
         else:
@@ -271,7 +253,7 @@ class DispatcherWorld(World):
             return self.tick()
         if self._is_pressing and self._state != "awaiting_init":
             return self._do_key()
-        return getattr(self, f"_do_{self.weighted(_ACTS)}")()  # type: ignore[no-any-return]
+        return getattr(self, f"_do_{self.weighted(ACTS)}")()  # type: ignore[no-any-return]
 
     def _do_audio(self) -> Input:
         """One frame, as a message or as several together."""
@@ -301,7 +283,7 @@ class DispatcherWorld(World):
     def _do_garbage(self) -> Input:
         if self.chance(0.1):
             return ["message", {"type": "init", "uuid": "call-2"}]
-        return ["message", self.one(_GARBAGE)]
+        return ["message", self.one(GARBAGE)]
 
     def _do_tick(self) -> Input:
         self.now_ms += self.weighted([(48, 200), (12, 1000), (5, 3000), (1, 11_000), (1, 31_000)])
@@ -369,7 +351,7 @@ class DispatcherWorld(World):
     def _record(self, worker: _Worker) -> Input:
         if self.rude and self.chance(0.1):
             return self._rude(worker)
-        name = self.weighted(_RECORDS)
+        name = self.weighted(RECORDS)
         fields: dict[str, Any] = {}
         match name:
             case "ReplyAudio":
@@ -381,7 +363,7 @@ class DispatcherWorld(World):
                 fields = {"number": worker.flushes}
             case "Transcript":
                 item_id = self.one([f"item_{self.number()}", *worker.items])
-                fields = {"item_id": item_id, "role": self.one(["user", "agent"]), "text": self.one(_WORDS)}
+                fields = {"item_id": item_id, "role": self.one(["user", "agent"]), "text": self.one(WORDS)}
             case "Remember":
                 fields = self._remember(worker)
             case "Finished":
@@ -422,7 +404,7 @@ class DispatcherWorld(World):
 
     def _rude(self, worker: _Worker) -> Input:
         choices: list[Input] = [
-            ["raw", worker.number, *self.one(_GARBLED)],
+            ["raw", worker.number, *self.one(GARBLED)],
             ["record", worker.number, "Ready", {}],
             ["record", worker.number, "Opened", {"credit_bytes": 100}],
             ["record", worker.number, "Refused", {"reason": self.one(["full", "unknown"]), "epoch": 1}],
@@ -441,7 +423,7 @@ class DispatcherWorld(World):
     def _remember(self, worker: _Worker) -> dict[str, Any]:
         known = self.one([*worker.items, f"item_{self.number()}"])
         item_id = known if self.chance(0.5) else f"item_{self.number()}"
-        item = {"role": self.one(["user", "agent"]), "text": self.one(_WORDS)}
+        item = {"role": self.one(["user", "agent"]), "text": self.one(WORDS)}
         fields: dict[str, Any] = {"item_id": item_id, "after": self.one(["", known, "unknown"]), "item": item}
         if self.chance(0.2):
             fields["forgotten"] = True
@@ -463,7 +445,7 @@ class DispatcherWorld(World):
                 break
             worker.credit_bytes -= 2 * samples
             received += samples
-            self._say(worker, at, "ReplyText", index=index, received_samples=received, text=self.one(_WORDS))
+            self._say(worker, at, "ReplyText", index=index, received_samples=received, text=self.one(WORDS))
             self._say(worker, at, "ReplyAudio", index=index, pcm=tone(samples, 3000, received))
             at += self.one([5, 100, 300])
         if self.chance(0.8):
@@ -471,51 +453,3 @@ class DispatcherWorld(World):
         if self.chance(0.3):
             self._say(worker, at + 300, "Transcript", item_id=item_id, role="agent", text="Hello.")
         return ["record", worker.number, "ReplyItem", {"index": index, "item_id": item_id}]
-
-
-_LIMITS: Final[dict[str, list[Any]]] = {
-    "init_seconds": [2.0],
-    "silence_seconds": [5.0],
-    "stuck_seconds": [1.0],
-    "placing_seconds": [0.5, 3.0],
-    "placing_attempts": [1, 2],
-    "recovery_seconds": [2.0],
-    "unstable_seconds": [1.0],
-    "reconnect_seconds": [0.0, 2.0],
-    "waiting_bytes": [16_000],
-    "burst_seconds": [1.0],
-    "messages_per_second": [10.0],
-    "order_seconds": [1.0],
-    "hung_up_seconds": [0.5],
-}
-_ACTS: Final = [
-    (44, "audio"),
-    (2, "much"),
-    (4, "key"),
-    (4, "garbage"),
-    (28, "tick"),
-    (7, "caller"),
-    (6, "link"),
-    (4, "redis"),
-    (1, "flood"),
-    (2, "end"),
-    (60, "record"),
-]
-_RECORDS: Final = [
-    (40, "ReplyAudio"),
-    (24, "Credit"),
-    (16, "Flush"),
-    (16, "Transcript"),
-    (24, "Remember"),
-    (12, "Finished"),
-    (4, "Keyed"),
-    (8, "Order"),
-    (4, "Tool"),
-    (4, "Profile"),
-    (12, "Awaiting"),
-    (10, "Move"),
-    (6, "Released"),
-    (2, "Ended"),
-    (8, "Ack"),
-    (4, "Hello"),
-]

@@ -19,7 +19,8 @@ from tests.traces.canonical import Output
 from tests.traces.names import name_of
 from tests.traces.sound import TONE, pcm, with_base64
 from worker.realtime import dialect
-from worker.session.actions import ToDispatcher, ToUpstream
+from worker.session import truncation
+from worker.session.actions import AppendAudio, ToDispatcher, ToUpstream
 from worker.session.checkpoint import Checkpoint
 from worker.session.plan import Plan
 from worker.session.session import Session
@@ -53,10 +54,11 @@ class WorkerCore:
     def __init__(self, header: dict[str, Any]) -> None:
         random.seed(header["seed"])
         self._number = 0
+        plan = _plan_of(header["plan"])
+        self._dialect = plan.dialect
         self._session = Session(
             opening_of(header["opening"]),
-            CHANNEL,
-            _plan_of(header["plan"]),
+            plan,
             header["now"],
             None if header["snapshot"] is None else _snapshot_of(header["snapshot"]),
         )
@@ -85,12 +87,24 @@ class WorkerCore:
         outputs: list[Output] = []
         for action in actions:
             if isinstance(action, ToUpstream):
-                outputs.append(canonical.upstream(orjson.loads(action.event)))
+                outputs.append(canonical.upstream(self._on_the_wire(action.event)))
+            elif isinstance(action, AppendAudio):
+                append = {"type": "input_audio_buffer.append", "audio": action.audio.decode()}
+                outputs.append(canonical.upstream(self._on_the_wire(append)))
             elif isinstance(action, ToDispatcher):
-                outputs += [["record", *canonical.record(action.record)]]
+                # The shell truncates a record that is too long.
+                record = action.record
+                if not isinstance(record, tuple):
+                    outputs += [["record", *canonical.record(truncation.encoded(record, CHANNEL)[0])]]
+                else:
+                    outputs += [["record", *canonical.record(wire.encode_record(record, CHANNEL))]]
             else:
                 outputs.append(canonical.action(action))
         return outputs
+
+    def _on_the_wire(self, event: dict[str, Any]) -> dict[str, Any]:
+        sent: dict[str, Any] = orjson.loads(orjson.dumps(self._dialect.to_wire(event)))
+        return sent
 
 
 def opening_of(fields: dict[str, Any]) -> wire.Open:
@@ -205,7 +219,7 @@ _INPUTS: Final[dict[str, Input]] = {
     "go": _go,
     "detached": lambda s, now: s.detached(),
     "resumed": lambda s, now: s.resumed(),
-    "attached": lambda s, now, opening: s.attached(opening_of(opening), CHANNEL, now),
+    "attached": lambda s, now, opening: s.attached(opening_of(opening), now),
     "move": lambda s, now, reason, seconds: s.move(reason, seconds, now),
     "release": lambda s, now, reason, message: s.release(reason, message),
     "dispatcher_lost": lambda s, now: s.dispatcher_lost(),

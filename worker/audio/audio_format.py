@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from common.audio import g711
-from common.settings.values import AudioFormat
+from common.settings.session_values import AudioFormat
 from worker.audio.resample import Downsampler, Upsampler
 from worker.config.session_update import FORMATS
 

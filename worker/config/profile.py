@@ -21,9 +21,11 @@ from pydantic import SecretStr
 from common.net.json_depth import MAX_LEVELS, is_too_deep
 from common.settings import function_tools, models, session_fields
 from common.settings.function_tools import Change
+from common.settings.openai_fields import TurnDetection
 from common.settings.session_fields import Wrong, tool_key
-from common.settings.settings import Settings, TurnDetection
-from common.settings.values import AudioFormat, Parser, api_key, boolean
+from common.settings.session_values import AudioFormat
+from common.settings.settings import Settings
+from common.settings.values import Parser, api_key, boolean
 from worker.config import instructions, safety_identifier, tool_secrets
 from worker.config.session_update import DEFAULT_INSTRUCTIONS, FORMATS, session_object
 from worker.config.tool_secrets import Origin

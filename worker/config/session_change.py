@@ -12,7 +12,7 @@ from typing import Any, Final
 from common.settings import function_tools, models, session_fields
 from common.settings.function_tools import MAX_TOOLS, Change
 from common.settings.session_fields import Wrong, kind_of, tool_key
-from common.settings.values import tool
+from common.settings.session_values import tool
 from worker.config.profile import MAX_SHOWN, CallProfile
 from worker.tools import built_in
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from common.settings.models import Service, service_of
-from common.settings.settings import Settings, TurnDetection
-from common.settings.values import AudioFormat
+from common.settings.openai_fields import TurnDetection
+from common.settings.session_values import AudioFormat
+from common.settings.settings import Settings
 
 REALTIME_RATE_HZ: Final = 24_000
 DEFAULT_INSTRUCTIONS: Final = "You are a helpful assistant."

@@ -15,7 +15,9 @@ from websockets.typing import BytesLike
 
 from common.errors import HandshakeRefused, ProxyFailed, UpstreamError
 from common.net.proxy import DIRECT, Proxies
-from common.net.websocket import Limits, WebSocket, connect
+from common.net.websocket import WebSocket
+from common.net.websocket_client import connect
+from common.net.websocket_limits import Limits
 from common.observe import redaction
 from worker.realtime import errors
 

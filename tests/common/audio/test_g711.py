@@ -161,7 +161,7 @@ def test_alaw_and_decoding_agree_with_audioop(audioop: Any) -> None:
     assert decode_ulaw(_ALL_CODES) == audioop.ulaw2lin(_ALL_CODES, 2)
 
 
-def test_ulaw_agrees_with_audioop_but_for_the_rounding_of_negative_samples(audioop: Any) -> None:
+def test_ulaw_agrees_with_audioop_but_rounds_negative_samples(audioop: Any) -> None:
     """It cuts to 14 bits towards minus infinity and then takes the two's complement: one step of 14 bits lower."""
     theirs = audioop.lin2ulaw(_ALL_PCM, 2)
     ours = encode_ulaw(_ALL_PCM)

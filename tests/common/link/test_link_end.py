@@ -23,7 +23,9 @@ from common.link import wire
 from common.link.link_end import LINK_LIMITS, LinkEnd
 from common.link.wire import Hello, Kind
 from common.net.tokens import Token
-from common.net.websocket import connect, serve
+from common.net.websocket_client import connect
+from common.net.websocket_limits import Limits
+from common.net.websocket_server import serve
 from common.observe.line_limit import LineLimit
 from tests.common.websocket_peers import PATIENCE_SECONDS, frame
 from tests.helpers import eventually
@@ -149,7 +151,7 @@ async def test_records_of_one_turn_travel_in_one_message() -> None:
         assert await client.recv() == sent[0]
 
 
-async def test_what_is_too_much_for_one_message_goes_in_several_in_order() -> None:
+async def test_records_too_long_for_one_message_go_in_several_in_order() -> None:
     far = Recorder(FAR)
     async with far_end(far) as url, await greeted_client(url) as client:
         # A quarter of a message and a bit each, so three of them fit.
@@ -251,7 +253,10 @@ async def test_what_is_no_record_ends_the_link(message: str | bytes, reason: str
     [
         (wire.encode(wire.Ready(), 0), "record 5 before HELLO"),
         (b"\x01\x00\x00\x00\x00\x00\x00\x00\x04text", "Hello"),
-        (wire.encode(Hello(0, "0.0.9", "dispatcher", "d-old", ""), 0), "d-old (release 0.0.9) is older"),
+        (
+            wire.encode(Hello(1, "0.1.0", "dispatcher", "d-old", ""), 0),
+            "release 0.1.0 has link protocol 1, older than 2: drain it, then switch (docs/releases.md)",
+        ),
     ],
     ids=["another record", "no JSON", "a protocol that is too old"],
 )
@@ -293,7 +298,7 @@ async def test_who_has_greeted_may_be_silent(monkeypatch: pytest.MonkeyPatch) ->
         assert near.losses == far.losses == []
 
 
-async def test_an_owner_hears_of_a_useless_link_at_once_and_not_when_its_peer_has_answered() -> None:
+async def test_a_failed_link_is_reported_before_its_peer_answers() -> None:
     def refuse(_: Recorder, __: object) -> None:
         raise LinkProtocolError("not on my link")
 
@@ -303,7 +308,7 @@ async def test_an_owner_hears_of_a_useless_link_at_once_and_not_when_its_peer_ha
         # It reads no more, so it does not answer the close frame.
         client.transport.pause_reading()
         await client.send(wire.encode(wire.Ready(), 1) + wire.encode(wire.Ready(), 2))
-        await eventually(lambda: far.losses, common.net.websocket.CLOSE_TIMEOUT_SECONDS / 2)
+        await eventually(lambda: far.losses, LINK_LIMITS.close_timeout_seconds / 2)
         assert far.losses == ["not on my link"]
         # The second record of the message was not looked at.
         assert len(far.records) == 1
@@ -324,7 +329,7 @@ async def test_an_oversize_message_ends_the_link_at_once() -> None:
 
 
 async def test_a_peer_that_falls_silent_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = common.net.websocket.Limits(ping_interval_seconds=0.02, silence_timeout_seconds=0.1)
+    quick = Limits(ping_interval_seconds=0.02, silence_timeout_seconds=0.1)
     monkeypatch.setattr("tests.common.link.test_link_end.LINK_LIMITS", quick)
     far = Recorder(FAR)
     async with far_end(far) as url:
@@ -541,7 +546,7 @@ async def test_a_hello_with_an_endless_field_is_refused(name: str) -> None:
     "first",
     [
         wire.encode(Hello(0, "r" * 250, "role" * 60, "id\n\x1b[31m" + "i" * 240, ""), 0),
-        wire.encode(Hello(1, "r" * 250, "dispatcher", "i" * 250, "", "no challenge"), 0),
+        wire.encode(Hello(wire.PROTOCOL_VERSION, "r" * 250, "dispatcher", "i" * 250, "", "no challenge"), 0),
         wire.encode(wire.Ready(), 0),
     ],
 )

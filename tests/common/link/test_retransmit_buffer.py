@@ -39,7 +39,7 @@ def test_a_count_that_cannot_be_is_refused(received: int) -> None:
         stream.acknowledged(received)
 
 
-def test_an_acknowledgement_is_due_after_so_many_records_or_bytes() -> None:
+def test_an_acknowledgement_is_due_after_enough_records_or_bytes() -> None:
     stream = RetransmitBuffer()
     assert [stream.receive(1) for _ in range(2 * ACK_RECORDS)].count(True) == 2
     assert not stream.receive(ACK_BYTES - 1)

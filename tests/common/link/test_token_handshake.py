@@ -74,7 +74,7 @@ def test_without_a_token_the_hellos_are_all() -> None:
     assert dispatcher.hello == DISPATCHER
 
 
-def test_another_token_is_found_by_the_worker_who_says_nothing_more() -> None:
+def test_a_worker_sends_nothing_after_a_wrong_token() -> None:
     dispatcher, worker = ends(OTHER, TOKEN)
     greet(worker, dispatcher.greeting)
     (proof,) = greet(dispatcher, worker.greeting)

@@ -3,14 +3,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.net.admission_control import (
-    ANSWERS,
-    DEFAULT_ADMISSION_LIMITS,
-    AdmissionControl,
-    AdmissionLimits,
-    Refusal,
-)
+from common.net.admission_control import ANSWERS, DEFAULT_ADMISSION_LIMITS, AdmissionControl, AdmissionLimits
 from common.observe.line_limit import REPORT_SECONDS
+from common.observe.refusals import Refusal
 
 LIMITS = AdmissionLimits(arriving=5, arriving_of_address=3)
 
@@ -46,7 +41,7 @@ def test_who_has_said_who_it_is_makes_room() -> None:
     assert admission.enter("a") is Refusal.TOO_MANY_OF_ADDRESS
 
 
-def test_a_core_with_hundreds_of_calls_may_come_back_with_all_of_them_at_once() -> None:
+def test_one_address_may_reconnect_hundreds_of_calls_at_once() -> None:
     admission = AdmissionControl()
     assert {admission.enter("core") for _ in range(1000)} == {None}
     # And another one still finds room.

@@ -54,9 +54,7 @@ class TestWriting:
         assert len(set(masks)) >= 4998
 
     @pytest.mark.interpreted
-    def test_masks_are_the_randomness_of_the_system_and_each_piece_of_it_is_used_once(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_masks_are_random_and_each_is_used_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         random: list[bytes] = []
 
         def urandom(size: int) -> bytes:

@@ -16,9 +16,10 @@ import pytest
 from structlog.testing import capture_logs
 
 import common.net.listener
-from common.net.admission_control import DEFAULT_ADMISSION_LIMITS, AdmissionLimits, Refusal
+from common.net.admission_control import DEFAULT_ADMISSION_LIMITS, AdmissionLimits
 from common.net.listener import Arrival, Listener, listen
 from common.net.tls import Tls, TlsFiles
+from common.observe.refusals import Refusal
 from tests.certificates import Authority
 from tests.common.websocket_peers import PATIENCE_SECONDS, RawPeer
 from tests.helpers import eventually
@@ -209,7 +210,7 @@ async def test_a_flood_is_not_waited_for_until_it_has_read_the_answers(monkeypat
         await eventually(lambda: port.listener.lingering == 0, PATIENCE_SECONDS)
 
 
-async def test_with_tls_who_is_one_too_many_is_cut_off_before_a_handshake(tmp_path: Path) -> None:
+async def test_a_surplus_tls_connection_gets_no_handshake(tmp_path: Path) -> None:
     async with listening(AdmissionLimits(arriving=1), Authority(tmp_path)) as port:
         first = await RawPeer.connect(port.port)
         await eventually(lambda: port.arriving == 1, PATIENCE_SECONDS)
@@ -249,9 +250,7 @@ async def _trickle(peer: RawPeer) -> None:
 @pytest.mark.parametrize(
     "begun", [b"", b"\x16\x03\x01", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100)]
 )
-async def test_a_tls_handshake_that_does_not_go_on_is_cut_off_by_the_same_time(
-    tmp_path: Path, begun: bytes
-) -> None:
+async def test_a_stalled_tls_handshake_has_the_same_time_limit(tmp_path: Path, begun: bytes) -> None:
     async with listening(AdmissionLimits(open_seconds=0.3), Authority(tmp_path)) as port:
         async with await RawPeer.connect(port.port) as peer:
             peer.send(begun)
@@ -310,7 +309,7 @@ async def test_plain_http_on_a_tls_port_is_told_apart_in_the_log(tmp_path: Path)
         assert lines[0]["detail"] == "HTTP_REQUEST"
 
 
-async def test_a_client_that_does_not_trust_the_certificate_is_told_apart_in_the_log(tmp_path: Path) -> None:
+async def test_a_client_that_distrusts_the_certificate_is_logged_so(tmp_path: Path) -> None:
     async with listening(authority=Authority(tmp_path)) as port:
         with capture_logs() as lines:
             trust = str(Authority(tmp_path / "other").path)
@@ -333,7 +332,7 @@ async def test_who_only_looks_whether_the_port_is_open_is_nobody(authority: Auth
         assert port.refusals == []
 
 
-async def test_closed_it_hears_who_is_about_to_ask_and_aborted_it_does_not(authority: Authority | None) -> None:
+async def test_a_closed_listener_reads_requests_an_aborted_one_not(authority: Authority | None) -> None:
     async with listening(authority=authority) as port:
         asking, late = await port.connect(), await port.connect()
         await eventually(lambda: port.arriving == 2, PATIENCE_SECONDS)
@@ -385,7 +384,7 @@ def no_more_files() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_who_comes_when_there_are_no_more_files_is_taken_in_later(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_without_free_descriptors_is_accepted_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(common.net.listener, "PAUSE_SECONDS", 0.05)
     async with listening() as port:
         with socket.socket() as sock:

@@ -72,12 +72,12 @@ def test_a_port_that_ipv4_has_taken_is_not_had_by_ipv6_alone(taken: int) -> None
         reserve_port(ALL_ADDRESSES, taken, variable="PORT")
 
 
-def test_a_taken_port_is_refused_in_one_line_that_names_the_variable(taken: int) -> None:
+def test_a_taken_port_is_refused_by_the_name_of_its_variable(taken: int) -> None:
     with pytest.raises(SettingsError, match=f"^ADMIN_PORT={taken} is taken by another process: .*$"):
         listen_socket(LOOPBACK, taken, variable="ADMIN_PORT")
 
 
-def test_a_port_is_not_reserved_while_another_listens_who_would_share_it(taken: int) -> None:
+def test_a_port_that_another_process_shares_is_not_reserved(taken: int) -> None:
     with pytest.raises(SettingsError, match=f"^PORT={taken} is taken"):
         reserve_port(LOOPBACK, taken, variable="PORT")
 
@@ -95,7 +95,7 @@ def test_an_address_of_another_host_is_refused() -> None:
         listen_socket("192.0.2.1", 0, variable="PORT")
 
 
-def test_several_listen_on_a_reserved_port_and_the_reservation_takes_no_connection() -> None:
+def test_a_reserved_port_is_shared_and_takes_no_connection() -> None:
     with reserve_port(LOOPBACK, 0, variable="PORT") as reserved:
         port = port_of(reserved)
         listeners = [listen_socket(LOOPBACK, port, variable="PORT", reuse_port=True) for _ in range(2)]
@@ -116,7 +116,7 @@ def test_several_listen_on_a_reserved_port_and_the_reservation_takes_no_connecti
 
 
 @pytest.mark.parametrize("reuse_port", [False, True])
-def test_closed_connections_do_not_keep_a_port_from_being_reserved(reuse_port: bool) -> None:
+def test_closed_connections_do_not_block_a_reservation(reuse_port: bool) -> None:
     listener = listen_socket(LOOPBACK, 0, variable="PORT", reuse_port=reuse_port)
     listener.setblocking(True)
     port = port_of(listener)
@@ -126,7 +126,7 @@ def test_closed_connections_do_not_keep_a_port_from_being_reserved(reuse_port: b
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:6379/0", "unix:///run/redis.sock"])
-def test_the_address_on_the_way_to_a_redis_on_this_host_is_loopback(url: str) -> None:
+def test_the_address_towards_a_redis_on_this_host_is_loopback(url: str) -> None:
     assert host_address(url) == LOOPBACK
 
 

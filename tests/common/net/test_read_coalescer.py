@@ -143,7 +143,7 @@ def test_while_they_keep_coming_there_is_no_beat(world: World) -> None:
     assert world.rests == []
 
 
-def test_a_loop_that_has_more_to_do_than_fits_into_a_beat_does_not_rest(world: World) -> None:
+def test_a_loop_busy_for_longer_than_an_interval_does_not_sleep(world: World) -> None:
     world.busy(ENOUGH)
     rests = len(world.rests)
     world.turn_seconds = INTERVAL_SECONDS

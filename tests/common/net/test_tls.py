@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 import common.net.tls
 from common.net.tls import Tls, TlsFiles, problems_of_link, problems_of_port
+from common.runtime.lasting_task import repeat
 from tests.certificates import Authority, self_signed
 from tests.helpers import eventually
 
@@ -199,7 +200,9 @@ class TestRenewal:
         monkeypatch.setattr(common.net.tls, "LOOK_SECONDS", 0.01)
         tls = Tls(authority.issue(), TlsFiles.of_port)
         context = tls.context
-        looking = asyncio.create_task(tls.keep_fresh(Counter("failures", "of the test", registry=None)))
+        looking = asyncio.create_task(
+            repeat(tls.look_later, task="certificates", failures=Counter("failures", "of the test", registry=None))
+        )
         authority.issue()
         await eventually(lambda: tls.context is not context, PATIENCE_SECONDS)
         looking.cancel()
@@ -210,7 +213,9 @@ class TestRenewal:
         monkeypatch.setattr(common.net.tls, "LOOK_SECONDS", 3600)
         tls = Tls(authority.issue(), TlsFiles.of_port)
         context = tls.context
-        looking = asyncio.create_task(tls.keep_fresh(Counter("failures", "of the test", registry=None)))
+        looking = asyncio.create_task(
+            repeat(tls.look_later, task="certificates", failures=Counter("failures", "of the test", registry=None))
+        )
         authority.issue()
         tls.look_soon()
         await eventually(lambda: tls.context is not context, PATIENCE_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 from random import Random
 from typing import Any
@@ -13,8 +14,9 @@ from websockets.asyncio.client import connect as library_connect
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as threaded_connect
 
-import common.net.websocket
-from common.net.websocket import Limits, close_all, connect
+from common.net.websocket import close_all
+from common.net.websocket_client import connect
+from common.net.websocket_limits import Limits
 from tests.common.websocket_peers import (
     BINARY,
     CLOSE,
@@ -23,6 +25,7 @@ from tests.common.websocket_peers import (
     PATIENCE_SECONDS,
     PING,
     PONG,
+    SHORT_ENDS,
     TEXT,
     RawPeer,
     Recorder,
@@ -35,7 +38,7 @@ from tests.helpers import eventually
 
 pytestmark = pytest.mark.usefixtures("loop_failures")
 
-NO_PINGS = Limits(ping_interval_seconds=None)
+NO_PINGS = dataclasses.replace(SHORT_ENDS, ping_interval_seconds=None)
 
 
 def close_code(error: ConnectionClosed) -> int:
@@ -102,7 +105,7 @@ class TestMessages:
             assert await far.closed_with() == (1000, "bye")
             assert await near.closed_with() == (1000, "bye")
 
-    async def test_a_frame_behind_the_handshake_in_one_segment_is_a_message(self) -> None:
+    async def test_a_frame_in_the_handshakes_segment_is_a_message(self) -> None:
         async with listening() as ours, await RawPeer.connect(ours.port) as peer:
             peer.send(HANDSHAKE + frame(TEXT, b"early"))
             assert await (await ours.owner()).received_texts(1) == ["early"]
@@ -187,7 +190,7 @@ class TestEnds:
             await client.wait_closed()
             assert client.close_code == 1006
 
-    async def test_messages_in_front_of_the_peers_close_frame_are_delivered(self) -> None:
+    async def test_messages_before_the_peers_close_frame_are_delivered(self) -> None:
         # As a worker's last records are, when it closes its link behind them.
         async with listening() as ours, await RawPeer.handshaken(ours.port) as peer:
             owner = await ours.owner()
@@ -212,10 +215,10 @@ class TestEnds:
             if peer_answers:
                 for peer in peers:
                     peer.send(frame(CLOSE, b"\x03\xe9"))
-            # With nobody to answer, the closing handshake alone would take CLOSE_TIMEOUT_SECONDS.
+            # With nobody to answer, the closing handshake alone would take longer.
             await close_all([owner.ws for owner in ours.owners], 1001, "going", timeout_seconds=0.1)
             for owner in ours.owners:
-                await asyncio.wait_for(owner.is_closed.wait(), common.net.websocket.CLOSE_TIMEOUT_SECONDS / 2)
+                await asyncio.wait_for(owner.is_closed.wait(), Limits().close_timeout_seconds / 2)
                 assert owner.closings[0][0] == (1001 if peer_answers else 1006)
             for peer in peers:
                 await peer.close()
@@ -223,7 +226,10 @@ class TestEnds:
 
 class TestViolations:
     async def test_an_oversize_message_is_1009(self) -> None:
-        async with listening(limits=Limits(max_message_bytes=1000)) as ours, library_connect(ours.url) as client:
+        async with (
+            listening(limits=Limits(max_message_bytes=1000, linger_seconds=0.1)) as ours,
+            library_connect(ours.url) as client,
+        ):
             owner = await ours.owner()
             await client.send("x" * 1000)
             await client.send("x" * 1001)
@@ -234,7 +240,10 @@ class TestViolations:
         assert [code for code, _ in owner.violations] == [1009]
 
     async def test_the_sum_of_fragments_counts(self) -> None:
-        async with listening(limits=Limits(max_message_bytes=1000)) as ours, library_connect(ours.url) as client:
+        async with (
+            listening(limits=Limits(max_message_bytes=1000, linger_seconds=0.1)) as ours,
+            library_connect(ours.url) as client,
+        ):
             owner = await ours.owner()
             await client.send(["x" * 600, "x" * 400])
             with contextlib.suppress(ConnectionClosed):
@@ -249,7 +258,7 @@ class TestViolations:
             owner.ws.send_text(b"too long")
             return 1008
 
-        limits = Limits(max_message_bytes=1000)
+        limits = Limits(max_message_bytes=1000, linger_seconds=0.1)
         async with listening(lambda: Recorder(explain), limits=limits) as ours:
             async with library_connect(ours.url) as client:
                 await client.send("x" * 1001)
@@ -264,7 +273,7 @@ class TestViolations:
             owner.ws.send_text(b"too long")
             return 1008
 
-        limits = Limits(max_message_bytes=1000)
+        limits = Limits(max_message_bytes=1000, linger_seconds=0.1)
         async with listening(lambda: Recorder(explain), limits=limits) as ours:
             async with await RawPeer.handshaken(ours.port) as peer:
                 # Much more than the socket buffers of both sides hold, and nothing is read while it is sent.
@@ -344,8 +353,8 @@ class TestViolations:
         [(b"", frame(PING)), (b"", frame(PONG)), (frame(TEXT, fin=False), frame(CONTINUATION, fin=False))],
         ids=["pings", "pongs", "empty fragments"],
     )
-    async def test_a_flood_of_frames_that_bring_no_message_ends_the_connection(
-        self, first: bytes, flood: bytes, short_ends: None
+    async def test_a_flood_of_frames_without_messages_ends_the_connection(
+        self, first: bytes, flood: bytes
     ) -> None:
         async with listening(limits=NO_PINGS) as ours, await RawPeer.handshaken(ours.port) as peer:
             owner = await ours.owner()
@@ -385,7 +394,7 @@ class TestViolations:
             await neighbour.send("still here")
             assert await ours.owners[0].received_texts(1) == ["still here"]
 
-    async def test_many_fragments_of_a_message_that_comes_at_speed_are_no_flood(self) -> None:
+    async def test_many_fragments_of_a_fast_message_are_no_flood(self) -> None:
         async with listening(limits=NO_PINGS) as ours, await RawPeer.handshaken(ours.port) as peer:
             owner = await ours.owner()
             for _ in range(50):
@@ -455,18 +464,16 @@ class TestTime:
                 await peer.gone()
             assert ours.owners == []
 
-    async def test_a_close_frame_that_is_not_answered_ends_in_an_abort(self, short_ends: None) -> None:
-        async with listening() as ours, await RawPeer.handshaken(ours.port):
+    async def test_a_close_frame_that_is_not_answered_ends_in_an_abort(self) -> None:
+        async with listening(limits=SHORT_ENDS) as ours, await RawPeer.handshaken(ours.port):
             owner = await ours.owner()
             owner.ws.close(1000)
             assert await owner.closed_with() == (1006, "")
 
     @pytest.mark.parametrize("flood", [frame(TEXT, bytes(1000)), frame(PING), frame(BINARY)])
     @pytest.mark.parametrize("violated", [True, False])
-    async def test_a_flood_behind_our_close_frame_cannot_keep_the_connection(
-        self, flood: bytes, violated: bool, short_ends: None
-    ) -> None:
-        async with listening() as ours, await RawPeer.handshaken(ours.port) as peer:
+    async def test_a_flood_after_our_close_frame_ends_the_connection(self, flood: bytes, violated: bool) -> None:
+        async with listening(limits=SHORT_ENDS) as ours, await RawPeer.handshaken(ours.port) as peer:
             owner = await ours.owner()
             if violated:
                 peer.send(frame(3))
@@ -478,8 +485,11 @@ class TestTime:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await flooding
 
-    async def test_a_peer_that_closes_and_does_not_read_cannot_keep_the_connection(self, short_ends: None) -> None:
-        async with listening() as ours, await RawPeer.handshaken(ours.port, receive_buffer_bytes=4096) as peer:
+    async def test_a_closing_peer_that_does_not_read_is_disconnected(self) -> None:
+        async with (
+            listening(limits=SHORT_ENDS) as ours,
+            await RawPeer.handshaken(ours.port, receive_buffer_bytes=4096) as peer,
+        ):
             owner = await ours.owner()
             owner.ws.send_binary(bytes(7_000_000))
             await eventually(lambda: owner.ws.write_paused, PATIENCE_SECONDS)
@@ -488,7 +498,7 @@ class TestTime:
 
 
 class TestWriting:
-    async def test_an_owner_sees_when_its_peer_does_not_read_and_when_it_does_again(self) -> None:
+    async def test_an_owner_sees_when_its_peer_stops_and_resumes_reading(self) -> None:
         async with listening() as ours, await RawPeer.handshaken(ours.port, receive_buffer_bytes=4096) as peer:
             owner = await ours.owner()
             messages = 0

@@ -18,13 +18,16 @@ from websockets.http11 import Request, Response
 from websockets.uri import parse_uri
 from websockets.utils import accept_key
 
-import common.net.websocket
 from common.errors import HandshakeRefused
-from common.net.websocket import ClientWebSocket, Limits, WebSocket, connect
+from common.net import websocket_server
+from common.net.websocket import WebSocket
+from common.net.websocket_client import MAX_REFUSAL_BODY_BYTES, ClientWebSocket, connect
+from common.net.websocket_limits import Limits
 from tests.common.websocket_peers import (
     CLOSE,
     HANDSHAKE,
     PATIENCE_SECONDS,
+    SHORT_ENDS,
     TEXT,
     RawPeer,
     Recorder,
@@ -111,7 +114,7 @@ class TestHandshake:
             return Recorder()
 
         sock = socket.create_server(("127.0.0.1", 0))
-        server = await common.net.websocket.serve(accept, sock)
+        server = await websocket_server.serve(accept, sock)
         url = f"ws://127.0.0.1:{sock.getsockname()[1]}/a/b?c=d%20e"
         async with library_connect(url, additional_headers={"X-Name": "value"}):
             pass
@@ -179,7 +182,7 @@ class TestHandshake:
             for owner in ours.owners:
                 await owner.closed_with()
 
-    async def test_a_peer_that_hangs_up_within_the_handshake_is_nobodys_call(self) -> None:
+    async def test_a_peer_that_hangs_up_during_the_handshake_has_no_owner(self) -> None:
         async with listening() as ours:
             for raw in (b"", HANDSHAKE[:20], HANDSHAKE[:-2]):
                 peer = await RawPeer.connect(ours.port)
@@ -244,12 +247,12 @@ class TestConnecting:
             await connect(url, owner, limits=limits)
             assert await owner.closed_with() == (1006, "")
 
-    async def test_a_server_that_breaks_the_protocol_is_left(self, short_ends: None) -> None:
+    async def test_a_server_that_breaks_the_protocol_is_left(self) -> None:
         accepted = b"HTTP/1.1 101 Switching Protocols\r\n"
         good, masked = frame(TEXT, b"good", masked=False), frame(TEXT, b"masked")
         async with scripted_server(lambda _: accepted, then=good + masked) as url:
             owner = Recorder()
-            await connect(url, owner)
+            await connect(url, owner, limits=SHORT_ENDS)
             assert (await owner.closed_with())[0] == 1006
             assert owner.messages == [(b"good", True)]
 
@@ -282,7 +285,7 @@ class TestConnecting:
             assert (refused.value.status, refused.value.body, refused.value.retry_after) == (status, body, "7")
             assert owner.closings == []
 
-    async def test_a_refusal_whose_body_ends_with_the_connection_is_one_too(self) -> None:
+    async def test_a_refusal_may_end_its_body_with_the_connection(self) -> None:
         async with raw_server(b"HTTP/1.1 502 Bad Gateway\r\n\r\nno upstream", then_close=True) as url:
             with pytest.raises(HandshakeRefused) as refused:
                 await connect(url, Recorder())
@@ -294,7 +297,7 @@ class TestConnecting:
         async with raw_server(answer) as url:
             with pytest.raises(HandshakeRefused) as refused:
                 await connect(url, Recorder())
-            assert refused.value.body == b"x" * common.net.websocket.MAX_REFUSAL_BODY_BYTES
+            assert refused.value.body == b"x" * MAX_REFUSAL_BODY_BYTES
 
     @pytest.mark.parametrize(
         "answer",

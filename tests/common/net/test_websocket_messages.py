@@ -20,7 +20,10 @@ from websockets.typing import BytesLike
 from websockets.uri import parse_uri
 
 from common.net.frames import ServerFrames, read_message
-from common.net.websocket import ClientWebSocket, Limits, Owner, ServerWebSocket, WebSocket
+from common.net.websocket import Owner, WebSocket
+from common.net.websocket_client import ClientWebSocket
+from common.net.websocket_limits import Limits
+from common.net.websocket_server import ServerWebSocket
 from tests.bench.frames import upgrade_answer
 from tests.common.websocket_peers import BINARY, CLOSE, CONTINUATION, HANDSHAKE, PING, PONG, TEXT, frame
 

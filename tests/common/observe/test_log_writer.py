@@ -21,9 +21,8 @@ PIPE_BYTES = 4096
 BEGIN = """
 import sys
 from common.observe import log_writer, logs
-from common.settings.settings import Settings
 log_writer.install()
-logs.configure(Settings(), "worker")
+logs.configure("worker")
 log = logs.get_logger()
 """
 

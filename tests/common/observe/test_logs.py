@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 from common.observe import logs, redaction
-from common.settings.settings import LogFormat, LogLevel, Settings
+from common.observe.log_options import LogFormat, LogLevel
 
 KEY = "sk-proj-0123456789abcdef"
 
@@ -42,8 +42,8 @@ def only(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return line
 
 
-def test_a_line_is_a_json_object_with_time_level_event_and_process(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure(Settings(), "worker-3")
+def test_a_line_has_time_level_event_and_process_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("worker-3")
     logs.get_logger().info("call opened", seconds=1.5)
     line = only(capsys)
     written = datetime.fromisoformat(line.pop("timestamp"))
@@ -59,7 +59,7 @@ def test_a_line_is_a_json_object_with_time_level_event_and_process(capsys: pytes
 
 
 def test_every_line_of_a_call_carries_its_uuid(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure(Settings(), "worker")
+    logs.configure("worker")
     log = logs.get_logger().bind(uuid="u-1")
     log.info("one")
     log.warning("two", code=3)
@@ -69,20 +69,20 @@ def test_every_line_of_a_call_carries_its_uuid(capsys: pytest.CaptureFixture[str
 
 def test_a_logger_made_before_the_configuration_follows_it(capsys: pytest.CaptureFixture[str]) -> None:
     log = logs.get_logger()
-    logs.configure(Settings(), "worker")
+    logs.configure("worker")
     log.info("late")
     assert only(capsys)["event"] == "late"
 
 
 def test_lines_below_the_level_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure(Settings(log_level=LogLevel.WARNING), "worker")
+    logs.configure("worker", level=LogLevel.WARNING)
     logs.get_logger().info("no")
     logs.get_logger().warning("yes")
     assert only(capsys)["event"] == "yes"
 
 
 def test_libraries_speak_in_the_same_format_from_warnings_on(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure(Settings(log_level=LogLevel.DEBUG), "worker")
+    logs.configure("worker", level=LogLevel.DEBUG)
     logging.getLogger("websockets.server").info("connection open")
     logging.getLogger("aiohttp.access").info("GET /")
     logging.getLogger("asyncio").warning("%s took %d ms", "it", 7)
@@ -94,14 +94,14 @@ def test_libraries_speak_in_the_same_format_from_warnings_on(capsys: pytest.Capt
 def test_pythons_warnings_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        logs.configure(Settings(), "worker")
+        logs.configure("worker")
         warnings.warn("old", DeprecationWarning, stacklevel=1)
     assert "DeprecationWarning: old" in only(capsys)["event"]
 
 
 @pytest.mark.parametrize("log_format", LogFormat)
 def test_secrets_are_not_written(log_format: LogFormat, capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure(Settings(log_format=log_format), "worker")
+    logs.configure("worker", line_format=log_format)
     log = logs.get_logger()
     log.info("a", api_key=KEY, OPENAI_API_KEY=KEY, authorization=KEY, token=KEY, max_tokens=5)
     log.info("b", headers={"Authorization": f"Bearer {KEY}", "more": [{"token": (KEY, KEY)}]})
@@ -127,7 +127,7 @@ def test_known_secrets_are_not_written(
     monkeypatch.setattr(redaction, "KNOWN", known)
     known.know("settings", ["plain-process-key"])
     redaction.CallSecrets("uuid-1", known).keep(["plain-call-key"])
-    logs.configure(Settings(), "worker")
+    logs.configure("worker")
     log = logs.get_logger()
     said = "no plain-process-key and no plain-call-key"
     log.info(said, nested={"a": [said]}, error=ValueError(said), uuid="uuid-1")
@@ -141,7 +141,7 @@ def test_known_secrets_are_not_written(
 
 
 def test_an_exception_is_in_its_line(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure(Settings(), "worker")
+    logs.configure("worker")
     try:
         raise KeyError("nothing")
     except KeyError:
@@ -157,7 +157,7 @@ class Unprintable:
 
 
 def test_what_cannot_be_written_does_not_raise(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure(Settings(), "worker")
+    logs.configure("worker")
     log = logs.get_logger()
     endless: list[Any] = []
     endless.append(endless)
@@ -179,8 +179,8 @@ def test_what_cannot_be_written_does_not_raise(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize("log_format", LogFormat)
 def test_a_reader_that_went_away_does_not_hurt(log_format: LogFormat) -> None:
     program = (
-        "import sys; from common.observe import logs; from common.settings.settings import Settings\n"
-        f"logs.configure(Settings(log_format={log_format.value!r}), 'worker')\n"
+        "import sys; from common.observe import logs; from common.observe.log_options import LogFormat\n"
+        f"logs.configure('worker', line_format=LogFormat({log_format.value!r}))\n"
         "sys.stdin.read()\n"
         "for _ in range(3): logs.get_logger().info('nobody reads this')\n"
         "print('alive', flush=True)\n"

@@ -10,7 +10,7 @@ from common.observe.metrics import LastingTask, RetryReason
 from tests.common.speaker import Speaker
 
 
-def test_a_role_exports_its_own_metrics_alone_and_all_series_from_the_start(start: Callable[..., Speaker]) -> None:
+def test_a_role_exports_all_of_its_own_series_from_the_start(start: Callable[..., Speaker]) -> None:
     dispatcher, worker, parent = start(), start(), start()
     dispatcher.tell("metrics.dispatcher() and 0")
     worker.tell(
@@ -177,7 +177,7 @@ def test_calls_of_tools_are_counted_and_timed_by_how_they_ended(start: Callable[
     assert samples["avr_sts_tool_duration_seconds_sum[timed_out][find]"] == 20
 
 
-def test_tools_that_the_model_makes_up_are_not_kept_apart_without_end(start: Callable[..., Speaker]) -> None:
+def test_invented_tools_share_one_series_beyond_the_bound(start: Callable[..., Speaker]) -> None:
     process = start()
     process.tell("metrics.worker().expect_tools('avr_hangup', 'avr_transfer')")
     process.tell("[metrics.worker().tool(f't{n}').ended(metrics.ToolOutcome.REFUSED, 0) for n in range(1000)]")
@@ -235,9 +235,7 @@ def test_gauges_of_the_dead_go_and_counters_stay(start: Callable[..., Speaker]) 
     assert samples["avr_sts_worker_restarts_total"] == 1
 
 
-def test_who_takes_the_place_of_the_dead_goes_on_with_its_counters(
-    start: Callable[..., Speaker], tmp_path: Path
-) -> None:
+def test_a_restarted_process_continues_its_slots_counters(start: Callable[..., Speaker], tmp_path: Path) -> None:
     parent = start("serve")
     files = set()
     for life in range(1, 4):
@@ -318,9 +316,7 @@ def test_16_workers_are_one_answer_with_each_series_once(start: Callable[..., Sp
     assert len([*tmp_path.iterdir()]) == 16 * len(("counter", "gauge", "histogram"))
 
 
-def test_a_process_that_is_just_starting_does_not_spoil_the_answer(
-    start: Callable[..., Speaker], tmp_path: Path
-) -> None:
+def test_a_starting_process_does_not_spoil_the_answer(start: Callable[..., Speaker], tmp_path: Path) -> None:
     process = start("dispatcher-0")
     process.tell("metrics.dispatcher().interruptions.inc()")
     (tmp_path / "counter_worker-0.db").touch()

@@ -34,7 +34,7 @@ async def test_one_of_so_many_frames_is_timed() -> None:
     assert rig.read("count") == 3
 
 
-async def test_the_time_is_from_the_socket_until_what_it_caused_was_written() -> None:
+async def test_the_time_runs_from_the_read_to_the_resulting_write() -> None:
     rig = Rig()
     counts: list[float | None] = []
     loop = asyncio.get_running_loop()

@@ -78,8 +78,7 @@ def test_it_is_said_once(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from common.observe import logs, metrics
-from common.settings.settings import Settings
-logs.configure(Settings(), "worker-0")
+logs.configure("worker-0")
 metrics.share(Path(sys.argv[1]), "worker-0")
 {MANY_SERIES}
 """

@@ -113,7 +113,7 @@ async def test_a_child_says_when_it_is_ready(start: Start) -> None:
 
 
 @on_uvloop
-async def test_a_child_can_say_it_on_stdout_and_whatever_it_prints_later_is_read(start: Start, ends: Ends) -> None:
+async def test_a_child_may_send_its_heartbeat_to_stdout(start: Start, ends: Ends) -> None:
     child = start(
         "print('ready', flush=True)", "print('x\\n' * 500_000, flush=True)", "exit(3)", ready_variable=None
     )
@@ -202,9 +202,7 @@ async def test_what_shall_not_be_started_again_is_not(start: Start, ends: Ends) 
 
 
 @on_uvloop
-async def test_a_program_that_cannot_be_started_is_tried_again_after_longer_and_longer_waits(
-    start: Start, ends: Ends
-) -> None:
+async def test_a_program_that_fails_to_start_is_retried_with_back_off(start: Start, ends: Ends) -> None:
     child = start()
     child.command = ("/nowhere/program",)
     with capture_logs() as lines:
@@ -227,9 +225,7 @@ async def test_a_child_told_to_stop_ends_and_is_not_started_again(start: Start, 
 
 
 @on_uvloop
-async def test_a_child_told_to_stop_while_it_waits_for_its_next_start_is_not_started(
-    start: Start, ends: Ends
-) -> None:
+async def test_a_child_stopped_while_it_waits_is_not_started_again(start: Start, ends: Ends) -> None:
     child = start("exit(1)")
     await died(ends, 1)
     child.stop()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from common.runtime.child_environment import environment_of
-from common.settings.settings import Role
+from common.settings.roles import Role
 from tests.common.secrets_of_roles import OF_DISPATCHERS, OF_WORKERS, TOKEN, WRITTEN
 
 OF_BOTH = {"CLUSTER_TOKEN", "REDIS_URL"}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,9 @@ from common.errors import ServiceError
 from common.runtime import cli
 from common.runtime.release import COMPILED, RELEASE
 from common.runtime.supervisor import command_of
-from common.settings.settings import Role
+from common.settings.roles import Role
 
-COMMANDS = ["serve", "dispatcher", "worker", "call", "simulate", "load"]
+COMMANDS = ["serve", "dispatcher", "worker", "healthcheck", "await-workers", "call", "simulate", "load"]
 
 
 def run(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -66,11 +67,13 @@ def test_version(tmp_path: Path) -> None:
     assert run("--version", cwd=tmp_path).stdout == f"avr-sts-openai {RELEASE}{built}\n"
 
 
-@pytest.mark.parametrize("arguments", [(), ("dance",), ("serve", "--fast")])
+@pytest.mark.parametrize(
+    "arguments", [(), ("dance",), ("serve", "--fast"), ("healthcheck", "/metrics"), ("await-workers",)]
+)
 def test_what_is_no_command_is_refused(arguments: tuple[str, ...], tmp_path: Path) -> None:
     done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 2
-    assert "avr-sts-openai: error: " in done.stderr or "avr-sts-openai serve: error: " in done.stderr
+    assert re.search(r"^avr-sts-openai( [a-z-]+)?: error: ", done.stderr, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", ["serve", "worker"])
@@ -92,7 +95,7 @@ def test_every_wrong_setting_is_a_line_with_the_programs_name(tmp_path: Path) ->
     ]
 
 
-def test_a_module_of_the_working_directory_does_not_take_the_place_of_a_childs(tmp_path: Path) -> None:
+def test_a_module_in_the_working_directory_shadows_none_of_ours(tmp_path: Path) -> None:
     (tmp_path / "common").mkdir()
     (tmp_path / "common" / "__init__.py").write_text("raise SystemExit('the wrong one')\n")
     done = subprocess.run(

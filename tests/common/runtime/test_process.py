@@ -20,8 +20,9 @@ from prometheus_client import CollectorRegistry, Histogram
 
 from common.runtime import process as process_module
 from common.runtime.process import STOP_SECONDS, Process, watch_event_loop
+from common.settings.child_settings import ChildSettings
 from common.settings.secret_store import Secrets
-from common.settings.settings import ChildSettings, Settings
+from common.settings.settings import Settings
 from tests.common.runtime.programs import process_program
 from tests.hanging_resolver import HOST, HangingResolver
 from tests.helpers import eventually
@@ -231,13 +232,13 @@ def test_a_process_may_have_more_open_files_than_a_shell_allows(run: Callable[..
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_variable_without_effect_is_named_once_when_the_process_starts(run: Callable[..., Running]) -> None:
+def test_a_variable_without_effect_is_named_once_at_the_start(run: Callable[..., Running]) -> None:
     _, logged = run("return 0", OPENAI_PROMPT_VERSION="2").end()
     assert [line["event"] for line in logged] == ["OPENAI_PROMPT_VERSION has no effect without OPENAI_PROMPT_ID"]
 
 
 @pytest.mark.parametrize(("role", "metric"), [("worker", "worker()"), ("dispatcher", "dispatcher()")])
-def test_the_lag_of_the_event_loop_is_sampled_under_the_roles_name(
+def test_the_event_loop_lag_is_sampled_under_the_roles_name(
     run: Callable[..., Running], role: str, metric: str
 ) -> None:
     body = f"""
@@ -296,9 +297,7 @@ class TestChildOfServe:
             child.signal(signal.SIGTERM)
             assert child.end() == (0, [])
 
-    def test_what_there_is_when_it_is_ready_is_looked_at_by_the_garbage_collector_no_more(
-        self, run: Callable[..., Running]
-    ) -> None:
+    def test_objects_of_a_ready_process_are_frozen_for_the_collector(self, run: Callable[..., Running]) -> None:
         child = run(
             "import gc\nbefore = len(gc.get_objects())\nthis.ready()\nfrozen = gc.get_freeze_count()\n"
             "later = [[] for _ in range(10)]\nthis.ready()\n"
@@ -315,7 +314,7 @@ class TestChildOfServe:
         assert child.end() == (0, [])
 
 
-async def test_a_process_of_its_own_has_nobody_to_tell_that_it_is_ready() -> None:
+async def test_a_process_without_a_supervisor_reports_ready_to_none() -> None:
     process = Process("worker", drain_seconds=1, secrets=Secrets(Settings()))
     try:
         process.ready()

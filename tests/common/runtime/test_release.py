@@ -20,7 +20,7 @@ def _name(path: str) -> str:
 
 
 @pytest.mark.parametrize("path", MODULES)
-def test_a_module_of_the_call_path_is_compiled_or_all_are_sources(path: str) -> None:
+def test_all_modules_of_the_call_path_are_compiled_or_none(path: str) -> None:
     spec = find_spec(_name(path))
     assert spec is not None
     assert spec.origin is not None

@@ -19,7 +19,7 @@ def test_what_lived_well_is_started_again_at_once() -> None:
     assert lives(RestartPolicy(), HEALTHY_SECONDS, 3600, HEALTHY_SECONDS) == [0, 0, 0]
 
 
-def test_what_dies_at_once_waits_twice_as_long_each_time_up_to_a_limit() -> None:
+def test_short_lives_double_the_delay_up_to_a_limit() -> None:
     assert lives(RestartPolicy(), *[0.1] * 8) == [0.25, 0.5, 1, 2, 4, 8, 10, 10]
     assert (FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS) == (0.25, 10)
 

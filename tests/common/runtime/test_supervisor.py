@@ -208,7 +208,7 @@ def test_the_embedded_redis_is_out_of_reach_of_other_users(serve: Callable[..., 
     assert process.net_connections("inet") == []
 
 
-def test_the_embedded_redis_has_a_short_path_where_tmpdir_is_long(
+def test_the_embedded_redis_has_a_short_path_for_a_long_tmpdir(
     serve: Callable[..., Serve], tmp_path: Path
 ) -> None:
     long = tmp_path / ("x" * 108)
@@ -294,7 +294,7 @@ def test_a_redis_of_the_operators_is_used(serve: Callable[..., Serve], redis_ser
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_first_signal_ends_dispatchers_then_workers_then_redis_and_leaves_nothing(
+def test_a_signal_ends_dispatchers_then_workers_then_redis(
     serve: Callable[..., Serve], number: signal.Signals
 ) -> None:
     service = serve(WORKERS=1)
@@ -318,7 +318,7 @@ def test_the_first_signal_ends_dispatchers_then_workers_then_redis_and_leaves_no
     listen_socket("0.0.0.0", port, variable="PORT").close()
 
 
-def test_children_that_are_told_to_end_along_with_their_parent_are_not_started_again(
+def test_children_told_to_end_with_their_parent_stay_ended(
     serve: Callable[..., Serve],
 ) -> None:
     service = serve()

@@ -13,7 +13,8 @@ from typing import Final
 
 import pytest
 
-from common.settings.settings import Role, Settings
+from common.settings.roles import Role
+from common.settings.settings import Settings
 
 KEY = "sk-proj-0123456789abcdef"
 OF_THE_SYSTEM = {"PATH": "/usr/bin:/bin", "HOME": "/root", "HOSTNAME": "a1b2"}

@@ -98,9 +98,7 @@ def test_without_a_quota_the_affinity_counts(tmp_path: Path) -> None:
     assert usable_cores(system(tmp_path, V2, {"cpu.max": "max 100000"})) == 8
 
 
-def test_where_there_is_no_affinity_the_cores_of_the_machine_count(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_affinity_the_cores_of_the_machine_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     assert usable_cores(tmp_path) == 3

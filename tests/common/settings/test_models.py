@@ -63,7 +63,7 @@ def _announced(docstring: str) -> dict[str, date]:
         (AudioTranscription, models.TRANSCRIPTION_SHUTDOWNS),
     ],
 )
-def test_every_shutdown_that_the_openai_package_announces_is_known(
+def test_every_shutdown_in_the_openai_package_is_known(
     model: type[RealtimeSessionCreateRequest | AudioTranscription], shutdowns: dict[str, Shutdown]
 ) -> None:
     announced = _announced(inspect.getsource(model))

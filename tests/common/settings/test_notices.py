@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from common.settings.settings import Role, Settings
+from common.settings.roles import Role
+from common.settings.settings import Settings
 
 NEEDED = {"OPENAI_API_KEY": "k", "REDIS_URL": "redis://127.0.0.1:6379/0", "OPENAI_BASE_URL": "ws://127.0.0.1:9000"}
 
@@ -24,7 +25,7 @@ def test_what_has_an_effect_is_not_named() -> None:
         ("gpt-realtime-mini", "2027-01-20", "gpt-realtime-2.1-mini"),
     ],
 )
-def test_a_model_with_an_announced_shutdown_is_named_with_its_day(model: str, day: str, replacement: str) -> None:
+def test_a_model_with_a_shutdown_is_named_with_its_day(model: str, day: str, replacement: str) -> None:
     line = f"OPENAI_MODEL={model} has a shutdown date at OpenAI, {day}: change it to {replacement}"
     assert notices(OPENAI_MODEL=model) == (line,)
     assert line in notices(OPENAI_MODEL=model, OPENAI_BASE_URL="wss://api.openai.com/v1")
@@ -65,7 +66,7 @@ def test_a_temperature_has_an_effect_in_the_beta_dialect_alone() -> None:
     assert notices(OPENAI_TEMPERATURE="0.8", OPENAI_MODEL="gpt-4o-realtime-preview") == ()
 
 
-def test_an_effort_has_no_effect_with_a_model_that_does_not_reason() -> None:
+def test_an_effort_has_no_effect_without_a_reasoning_model() -> None:
     assert notices(OPENAI_REASONING_EFFORT="low", OPENAI_MODEL="gpt-realtime-1.5") == (
         "OPENAI_REASONING_EFFORT has no effect with OPENAI_MODEL=gpt-realtime-1.5: it does not reason",
     )

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from common.settings import role_secrets
-from common.settings.settings import Role, Settings
+from common.settings.roles import Role
+from common.settings.settings import Settings
 from tests.common.secrets_of_roles import OF_DISPATCHERS, OF_WORKERS, WRITTEN
 
 
@@ -20,7 +21,7 @@ def test_every_secret_setting_has_its_readers() -> None:
 
 
 @pytest.mark.parametrize(("role", "others"), [("dispatcher", OF_WORKERS), ("worker", OF_DISPATCHERS)])
-def test_a_role_does_not_take_the_secrets_of_another_from_the_env_file(
+def test_a_role_ignores_another_roles_secrets_in_the_env_file(
     role: str, others: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in Settings.model_fields:

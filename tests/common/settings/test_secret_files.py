@@ -11,8 +11,10 @@ import pytest
 from pydantic import SecretStr
 
 from common.errors import SettingsError
+from common.settings.fields import NEVER_SHOWN, SECRETS
+from common.settings.roles import Role
 from common.settings.secret_files import MAX_BYTES
-from common.settings.settings import _NEVER_SHOWN, SECRETS, Role, Settings
+from common.settings.settings import Settings
 
 KEY = "sk-test-0123456789abcdefghij"
 TOKEN = "a-token-of-32-characters-in-all!"
@@ -29,7 +31,7 @@ def test_every_secret_can_be_a_file() -> None:
     hidden = {
         name for name, field in Settings.model_fields.items() if field.annotation in (SecretStr, SecretStr | None)
     }
-    assert set(SECRETS) == hidden | (_NEVER_SHOWN - paths) | {"redis_url"}
+    assert set(SECRETS) == hidden | (NEVER_SHOWN - paths) | {"redis_url"}
 
 
 @pytest.mark.parametrize("written", [TOKEN, TOKEN + "\n", f"  {TOKEN}\r\n\n"])
@@ -102,7 +104,7 @@ def test_a_secret_in_the_place_of_its_path_is_not_shown() -> None:
     assert KEY not in refusal(STS_TOKEN_FILE=KEY)
 
 
-def test_the_processes_read_the_files_and_the_env_file_may_name_them(tmp_path: Path) -> None:
+def test_the_env_file_may_name_files_of_secrets(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(KEY)
     (tmp_path / ".env").write_text(f"OPENAI_API_KEY_FILE={tmp_path / 'key'}\n")
     program = (

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
+from common.settings.fields import SECRETS
+from common.settings.roles import Role
 from common.settings.secret_store import MAX_FORMER, Secrets
-from common.settings.settings import SECRETS, Role, Settings
+from common.settings.settings import Settings
 
 KEY = "sk-test-0123456789abcdefghij"
 GIVEN = {

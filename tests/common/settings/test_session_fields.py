@@ -43,13 +43,11 @@ def over(given: dict[str, Any], base: dict[str, Any] | None = None) -> dict[str,
         ({"system": "Be kind."}, {"instructions": "Be kind."}),
     ],
 )
-def test_short_names_and_those_of_other_dialects_find_their_place(
-    short: dict[str, Any], full: dict[str, Any]
-) -> None:
+def test_short_names_and_names_of_other_dialects_are_placed(short: dict[str, Any], full: dict[str, Any]) -> None:
     assert checked(short, Service.OPENAI) == (full, [])
 
 
-def test_what_is_in_its_place_wins_over_a_short_name_and_neither_loses_its_neighbours() -> None:
+def test_a_field_in_its_place_wins_over_its_short_name() -> None:
     given = {"voice": "ash", "speed": 1.1, "audio": {"output": {"voice": "marin"}, "input": {}}}
     assert checked(given, Service.OPENAI)[0] == {
         "audio": {"output": {"voice": "marin", "speed": 1.1}, "input": {}}
@@ -124,7 +122,7 @@ def test_the_base_is_not_changed() -> None:
     assert repr(BASE) == before
 
 
-def test_null_turns_off_where_the_api_takes_it_and_unsets_elsewhere() -> None:
+def test_null_turns_a_nullable_field_off_and_unsets_others() -> None:
     base = over({"tracing": "auto", "truncation": "disabled", "prompt": {"id": "pmpt_1", "version": 2}})
     assert base["prompt"] == {"id": "pmpt_1", "version": "2"}
     session = over(
@@ -245,7 +243,7 @@ def test_turn_detection_is_one_that_the_service_has(service: Service, taken: boo
     assert wrong == allowed
 
 
-def test_a_change_merges_tools_by_name_and_leaves_the_session_as_it_is() -> None:
+def test_a_change_merges_tools_by_name_in_a_new_session() -> None:
     server = {"type": "mcp", "server_label": "crm", "server_url": "https://a", "authorization": "secret-of-a"}
     elsewhere = {"type": "mcp", "server_label": "crm", "server_url": "https://b"}
     base = BASE | {"tools": [{"type": "function", "name": "a", "parameters": {"type": "object"}}, server]}

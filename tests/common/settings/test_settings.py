@@ -10,18 +10,14 @@ from common.audio.wav import write_wav
 from common.errors import SettingsError
 from common.net.json_depth import MAX_LEVELS
 from common.net.tls import TlsFiles
+from common.observe.log_options import LogFormat, LogLevel
+from common.settings.child_settings import ChildSettings
 from common.settings.models import VOICES
+from common.settings.openai_fields import Eagerness, TurnDetection
 from common.settings.role_secrets import is_withheld
-from common.settings.settings import (
-    ChildSettings,
-    Eagerness,
-    LogFormat,
-    LogLevel,
-    Role,
-    Settings,
-    TurnDetection,
-)
-from common.settings.values import AudioFormat
+from common.settings.roles import Role
+from common.settings.session_values import AudioFormat
+from common.settings.settings import Settings
 from tests.certificates import Authority
 
 KEY = "sk-proj-0123456789abcdef"
@@ -124,7 +120,7 @@ def test_avr_tools_are_beside_the_tools(variables: dict[str, str], folders: tupl
 
 
 @pytest.mark.parametrize(("role", "seconds"), [(Role.SERVE, 8), (Role.DISPATCHER, 3600), (Role.WORKER, 30)])
-def test_how_long_a_drain_lasts_depends_on_the_role_unless_it_is_set(role: Role, seconds: float) -> None:
+def test_an_unset_drain_time_depends_on_the_role(role: Role, seconds: float) -> None:
     assert parse(role).drain_seconds == seconds
     assert parse(role, DRAIN_SECONDS="2.5").drain_seconds == 2.5
 
@@ -173,7 +169,7 @@ def test_only_one_pair_of_quotes_is_taken_off() -> None:
     assert parse(OPENAI_INSTRUCTIONS='"').openai_instructions == '"'
 
 
-def test_a_line_break_in_the_instructions_is_written_as_two_characters() -> None:
+def test_two_characters_make_a_line_break_in_instructions() -> None:
     assert parse(OPENAI_INSTRUCTIONS=r'"Be kind.\nBe brief."').openai_instructions == "Be kind.\nBe brief."
 
 
@@ -208,7 +204,7 @@ def test_max_tokens_is_a_number_or_inf(written: str, tokens: int | str) -> None:
         "HTTPS://api.openai.com/v1/realtime",
     ],
 )
-def test_the_realtime_url_is_the_same_however_the_base_url_is_written(written: str) -> None:
+def test_every_form_of_the_base_url_gives_one_realtime_url(written: str) -> None:
     assert parse(OPENAI_BASE_URL=written).realtime_url == "wss://api.openai.com/v1/realtime"
 
 
@@ -305,9 +301,7 @@ def test_redis_urls(url: str) -> None:
         ("LOG_FORMAT", "xml", "json, console"),
     ],
 )
-def test_a_wrong_value_is_refused_in_one_line_that_names_variable_value_and_what_is_allowed(
-    name: str, written: str, allowed: str
-) -> None:
+def test_a_wrong_value_is_refused_with_name_value_and_choices(name: str, written: str, allowed: str) -> None:
     line = refusal(**{name: written})
     assert line.startswith(f"{name}={written!r} ")
     assert allowed in line
@@ -477,7 +471,7 @@ def test_json_as_compose_passes_it_on() -> None:
         assert parse(OPENAI_SESSION=written).openai_session == {"a": "b"}
 
 
-def test_an_mcp_server_needs_no_type_and_asks_nobody_for_approval() -> None:
+def test_an_mcp_server_needs_no_type_and_no_approval() -> None:
     servers = '[{"server_label": "crm", "server_url": "https://crm/mcp", "authorization": "s3cret"}]'
     assert parse(OPENAI_MCP_SERVERS=servers).openai_mcp_servers == [
         {
@@ -538,7 +532,7 @@ def test_a_preview_model_is_replaced_at_openai_alone(model: str) -> None:
         assert parse(OPENAI_MODEL=model, OPENAI_BASE_URL=url).openai_model == model
 
 
-def test_voices_efforts_and_turn_detection_are_those_of_the_service() -> None:
+def test_voices_efforts_and_turn_detection_follow_the_service() -> None:
     xai = {"OPENAI_BASE_URL": "wss://api.x.ai/v1/realtime"}
     settings = parse(**xai, OPENAI_VOICE="Rex", OPENAI_REASONING_EFFORT="none")
     assert (settings.openai_voice, settings.openai_reasoning_effort) == ("rex", "none")
@@ -552,7 +546,7 @@ def test_voices_efforts_and_turn_detection_are_those_of_the_service() -> None:
     assert "a name without space" in refusal(**other, OPENAI_VOICE="Chelsie the second")
 
 
-def test_model_and_voice_have_defaults_where_the_service_has_not_openais() -> None:
+def test_a_service_without_openais_models_has_other_defaults() -> None:
     settings = parse(OPENAI_BASE_URL="https://api.x.ai/v1")
     assert (settings.openai_model, settings.openai_voice) == ("grok-voice-latest", "eve")
     assert settings.openai_transcription_model == "whisper-1"
@@ -714,7 +708,7 @@ def test_what_is_no_origin_is_refused(written: str) -> None:
 
 
 class TestTransfers:
-    def test_only_internal_extensions_of_demo_are_permitted_by_default(self) -> None:
+    def test_only_internal_extensions_are_permitted_by_default(self) -> None:
         settings = parse()
         assert (settings.transfer_context, settings.transfer_allowed) == ("demo", None)
 

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from common.settings.settings import Role, Settings
+from common.settings.roles import Role
+from common.settings.settings import Settings
 from common.settings.writable_paths import MAX_ENTRIES, writable_paths
 
 NEEDED = {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "ws://127.0.0.1:9000"}

@@ -12,7 +12,8 @@ import asyncio
 import json
 import sys
 
-from common.store.registry import NoCapacity, Pin, Registry
+from common.store.pins import NoCapacity, Pin
+from common.store.registry import Registry
 
 _AT_ONCE = 20
 

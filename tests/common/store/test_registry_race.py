@@ -10,7 +10,8 @@ from typing import Any
 
 import orjson
 
-from common.store.registry import Registry, WorkerRecord, WorkerState
+from common.store.leases import WorkerRecord, WorkerState
+from common.store.registry import Registry
 
 LEASE_SECONDS = 60
 

@@ -20,7 +20,9 @@ import dispatcher.api.admin
 from common.net.json_depth import MAX_LEVELS
 from common.net.tokens import Token
 from common.observe import admin, metrics
-from common.store.registry import CallLease, Pin, Registry, WorkerRecord, WorkerState
+from common.store.leases import CallLease, WorkerRecord, WorkerState
+from common.store.pins import Pin
+from common.store.registry import Registry
 from dispatcher.api.admin import application
 from dispatcher.api.commands import CommandError, Commands
 from tests.redis_process import RedisProcess

@@ -17,7 +17,7 @@ import dispatcher.call.measurements
 import dispatcher.workers.links
 from common.link import wire
 from common.link.wire import Kind
-from common.net.websocket import Limits
+from common.net.websocket_limits import Limits
 from dispatcher.call.actions import Metric
 from dispatcher.call.assignment import Assignment
 from dispatcher.call.assignment_channel import AssignmentChannel

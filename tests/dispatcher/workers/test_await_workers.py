@@ -12,7 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from common.runtime.release import RELEASE
-from common.store.registry import Registry, WorkerRecord, WorkerState
+from common.store.leases import WorkerRecord, WorkerState
+from common.store.registry import Registry
 from dispatcher.workers.await_workers import wait
 from tests.helpers import eventually
 
@@ -93,7 +94,7 @@ async def test_it_stops_when_it_is_told_to(registry: Registry) -> None:
 
 def command(redis_url: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "dispatcher.workers.await_workers", "--seconds", str(LONG_SECONDS)],
+        [sys.executable, "-P", "-m", "common.runtime.cli", "await-workers", "--seconds", str(LONG_SECONDS)],
         env={**os.environ, "REDIS_URL": redis_url},
         stderr=subprocess.PIPE,
         text=True,

@@ -19,7 +19,7 @@ from common.link.link_end import LINK_LIMITS
 from common.link.wire import Hello, Kind
 from common.net.tls import Tls, TlsFiles
 from common.net.tokens import Token
-from common.net.websocket import Limits
+from common.net.websocket_limits import Limits
 from common.runtime.backoff import Backoff
 from dispatcher.workers.links import LinkPool, WorkerLink
 from tests.certificates import Authority
@@ -618,6 +618,6 @@ class TestClosing:
         assert transport is not None
         transport.pause_reading()
         # The closing handshake alone would take longer.
-        async with asyncio.timeout(common.net.websocket.CLOSE_TIMEOUT_SECONDS / 2):
+        async with asyncio.timeout(LINK_LIMITS.close_timeout_seconds / 2):
             await pool.close()
         await eventually(lambda: call.lost)

@@ -11,17 +11,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from common.link import wire
-from common.store.registry import (
-    CallLease,
-    MemoryUpdate,
-    NoCapacity,
-    NoCapacityReason,
-    Pin,
-    Registry,
-    Superseded,
-    WorkerRecord,
-    WorkerState,
-)
+from common.store.leases import CallLease, WorkerRecord, WorkerState
+from common.store.memory import MemoryUpdate
+from common.store.pins import NoCapacity, NoCapacityReason, Pin, Superseded
+from common.store.registry import Registry
 from dispatcher.call.assignment import Assignment
 from dispatcher.call.memory import CallMemory
 from dispatcher.workers.placement import LOADS_SECONDS, SAID_CALLS, SAID_CHARS, Placement

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from common.store.registry import NoCapacityReason
+from common.store.pins import NoCapacityReason
 from dispatcher.call.actions import Place, Purpose
 from dispatcher.call.assignment import Assignment
 from dispatcher.workers.placement_search import NotPlaced, PlacementSearch

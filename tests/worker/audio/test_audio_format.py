@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from openai.types.realtime import RealtimeSessionCreateRequest
 
 from common.audio.g711 import decode_alaw, decode_ulaw, encode_alaw, encode_ulaw
-from common.settings.values import AudioFormat
+from common.settings.session_values import AudioFormat
 from worker.audio.audio_format import ApiAudio, for_format
 from worker.audio.resample import Downsampler, Upsampler
 

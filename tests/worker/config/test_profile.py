@@ -14,8 +14,10 @@ from structlog.typing import EventDict
 
 from common.link import wire
 from common.net.json_depth import MAX_LEVELS, is_too_deep
-from common.settings.settings import Role, Settings, TurnDetection
-from common.settings.values import AudioFormat
+from common.settings.openai_fields import TurnDetection
+from common.settings.roles import Role
+from common.settings.session_values import AudioFormat
+from common.settings.settings import Settings
 from tests.simulator.validation import validate_client_event
 from tests.worker.beta_validation import validate_beta_event
 from tests.worker.config.web_service import json, text, web_service

@@ -8,7 +8,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from common.settings.settings import Role, Settings
+from common.settings.roles import Role
+from common.settings.settings import Settings
 from tests.simulator.validation import validate_client_event
 from tests.worker.beta_validation import validate_beta_event
 from worker.config.session_update import session_object

@@ -12,7 +12,8 @@ from structlog.testing import capture_logs
 from common.audio.wav import read_wav
 from common.link import wire
 from common.settings.extensions import TransferRule
-from common.settings.settings import Settings, TurnDetection
+from common.settings.openai_fields import TurnDetection
+from common.settings.settings import Settings
 from tests.worker import api_events as api
 from tests.worker.session_driver import CREATE, Append, Driver, live, only, pcm_24k, playout
 from worker.realtime.errors import NO_RESPONSE_ACTIVE

@@ -575,8 +575,7 @@ class TestTools:
 
 def attached(driver: Driver, epoch: int = 3, seconds: float = 60.0) -> list[Did]:
     """Attach another dispatcher, and return what is done within this time."""
-    driver.channel = 9
-    driver.session.attached(wire.Open("uuid-1", epoch, credit_bytes=10**9, attach=True), 9, driver.now)
+    driver.session.attached(wire.Open("uuid-1", epoch, credit_bytes=10**9, attach=True), driver.now)
     did = driver.take()
     for _ in range(round(seconds / 0.2)):
         did += driver.tick(0.2)

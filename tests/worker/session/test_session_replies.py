@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from common.link import wire
+from common.settings.session_values import AudioFormat
 from common.settings.settings import Settings
-from common.settings.values import AudioFormat
 from tests.worker import api_events as api
-from tests.worker.link_records import Audio
 from tests.worker.session_driver import (
     CREATE,
     Did,
@@ -71,9 +70,9 @@ def test_a_reply_that_was_heard_is_said_once_and_the_model_is_told_nothing() -> 
 
 def test_a_reply_goes_to_the_dispatcher_as_item_audio_and_end() -> None:
     _, did = greeted()
-    named, *audio, done = only(did, wire.ReplyItem, Audio, wire.ReplyItemDone)
+    named, *audio, done = only(did, wire.ReplyItem, wire.ReplyAudio, wire.ReplyItemDone)
     assert named == wire.ReplyItem(0, "hello")
-    assert {one.index for one in audio} == {0}
+    assert {one.item_index for one in audio} == {0}
     assert samples_8k(1000) <= audio_samples(did)[0] <= samples_8k(1005)
     assert done == wire.ReplyItemDone(0)
 

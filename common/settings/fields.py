@@ -1,0 +1,40 @@
+"""All settings of a process as one class, without the way in which they are read."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydantic import SecretStr
+
+from common.observe.redaction import secrets_in, secrets_in_url
+from common.settings.call_fields import CallFields
+from common.settings.openai_fields import OpenAiFields
+from common.settings.service_fields import PortFields, ServiceFields
+
+SECRETS: Final = (
+    *("openai_api_key", "openai_mcp_servers", "openai_session", "safety_identifier_secret"),
+    *("redis_url", "sts_token", "cluster_token", "admin_token"),
+)
+"""Settings that are secrets, or may hold some: NAME_FILE names a file with the value."""
+
+# A wrong value is not shown. Of REDIS_URL all is shown but user and password.
+NEVER_SHOWN: Final = frozenset(
+    {name for name in SECRETS if name != "redis_url"}
+    # Files; but somebody may set the key itself.
+    | {"tls_key", "cluster_tls_key"}
+)
+
+
+# pydantic lists the fields of the last base first.
+class SettingFields(ServiceFields, CallFields, OpenAiFields, PortFields):
+    """All settings of a process."""
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """What no log line, answer or memory may hold."""
+        values = [getattr(self, name) for name in type(self).model_fields]
+        found = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
+        for url in (self.redis_url, self.openai_url_instructions, self.ami_url, self.openai_base_url):
+            found.update(secrets_in_url(url or ""))
+        found.update(secrets_in(self.openai_mcp_servers), secrets_in(self.openai_session))
+        return frozenset(found - {""})

@@ -1,0 +1,181 @@
+"""The rooms of the product: which room may import which, file sizes, and the compiled modules."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from tests.repository.imports import PACKAGES, ROOT, circles, graph_of, imports, module_of, room_of, sources
+
+MAX_LINES = 500
+
+LONGER_FILES = {
+    "dispatcher/call/call.py": "the call's core is being split",
+    "dispatcher/call/call_runner.py": "the call's shell is being split",
+    "worker/config/profile.py": "the call's configuration is being split",
+    "worker/service.py": "the worker's shell is being split",
+    "worker/session/session.py": "the session's core is being split",
+    "worker/session/session_runner.py": "the session's shell is being split",
+}
+"""Files that may be longer than `MAX_LINES` for now, each with its reason."""
+
+CIRCLES = [{"dispatcher.avr.caller_connection", "dispatcher.call.call_runner"}]
+"""Circles of modules that are left for now: the first module needs the second one for a type."""
+
+# From the lowest room to the highest one: a room imports rooms above it in this table.
+ROOMS_OF_COMMON = {
+    "common.errors": set[str](),
+    "common.audio": set[str](),
+    "common.observe": set[str](),
+    "common.net": {"common.errors", "common.observe"},
+    "common.settings": {"common.audio", "common.errors", "common.net", "common.observe"},
+    "common.link": {"common.errors", "common.net", "common.observe"},
+    "common.runtime": {"common.errors", "common.net", "common.observe", "common.settings"},
+    # The embedded Redis is a process, with a heartbeat.
+    "common.store": {"common.errors", "common.observe", "common.runtime"},
+}
+
+ROOMS_OF_A_PACKAGE = {
+    "dispatcher.api": set[str](),
+    "dispatcher.asterisk": {"dispatcher.call"},
+    "dispatcher.avr": {"dispatcher.call"},
+    "dispatcher.call": {"dispatcher.asterisk", "dispatcher.avr", "dispatcher.workers"},
+    "dispatcher.workers": {"dispatcher.api", "dispatcher.call"},
+    "dispatcher.service": {
+        *("dispatcher.api", "dispatcher.asterisk", "dispatcher.avr", "dispatcher.call", "dispatcher.workers"),
+    },
+    "dispatcher.main": {"dispatcher.api", "dispatcher.asterisk", "dispatcher.call", "dispatcher.service"},
+    "worker.audio": {"worker.config"},
+    "worker.config": {"worker.realtime", "worker.tools"},
+    "worker.realtime": set[str](),
+    "worker.session": {"worker.audio", "worker.config", "worker.realtime", "worker.tools"},
+    "worker.tools": set[str](),
+    "worker.service": {"worker.audio", "worker.session"},
+    "worker.main": {"worker.config", "worker.realtime", "worker.service", "worker.session", "worker.tools"},
+    "simulator.avr": {"simulator.waiting"},
+    "simulator.realtime": {"simulator.schedule", "simulator.waiting"},
+    "simulator.schedule": set[str](),
+    "simulator.terminal": set[str](),
+    "simulator.waiting": set[str](),
+    "simulator.call": {"simulator.avr", "simulator.terminal"},
+    "simulator.demo": {"simulator.avr", "simulator.realtime", "simulator.terminal"},
+    "simulator.load": {"simulator.avr", "simulator.terminal"},
+    "simulator.simulate": {"simulator.realtime", "simulator.terminal"},
+}
+"""Which room of a package may import which other room of the same package."""
+
+PACKAGES_BELOW = {
+    "common": set[str](),
+    "dispatcher": {"common"},
+    "worker": {"common"},
+    "simulator": {"common"},
+}
+"""Which package may import which other one: a dispatcher knows no worker, and a worker no dispatcher."""
+
+ON_THE_CALL_PATH = ("common/link", "dispatcher/call", "worker/session")
+"""Rooms whose files are compiled, unless `INTERPRETED` names a reason."""
+
+_RECORDS = "dataclasses alone, which compilation does not make faster"
+_ONCE_A_CALL = "runs a few times in a call"
+INTERPRETED = {
+    "common/link/binary_records.py": "tuples alone, which compilation does not make faster",
+    "common/link/call_records.py": _RECORDS,
+    "common/link/kinds.py": "enums alone",
+    "common/link/link_records.py": _RECORDS,
+    "common/link/memory_records.py": _RECORDS,
+    "common/link/records.py": "a union of types",
+    "common/link/speech_records.py": _RECORDS,
+    "common/link/telephony_records.py": _RECORDS,
+    "common/link/token_handshake.py": "defines an exception, and runs once for a link",
+    "dispatcher/call/actions.py": _RECORDS,
+    "dispatcher/call/announcements.py": _RECORDS,
+    "dispatcher/call/assignment.py": _RECORDS,
+    "dispatcher/call/limits.py": "constants and a dataclass",
+    "dispatcher/call/sounds.py": "reads recordings when the process starts",
+    "dispatcher/call/telephony_commands.py": _ONCE_A_CALL,
+    "dispatcher/call/token_bucket.py": _ONCE_A_CALL,
+    "worker/session/actions.py": _RECORDS,
+    "worker/session/digits.py": "runs when a caller presses keys",
+    "worker/session/memory_writer.py": "runs once for an item of the conversation",
+    "worker/session/plan.py": _ONCE_A_CALL,
+}
+
+
+def test_modules_do_not_import_each_other_in_a_circle() -> None:
+    found = circles(graph_of((each.importer, each.imported) for each in imports()))
+    assert [sorted(each) for each in found if each not in CIRCLES] == []
+
+
+def test_rooms_of_common_do_not_import_each_other_in_a_circle() -> None:
+    assert circles(ROOMS_OF_COMMON) == []
+
+
+def test_a_room_imports_the_rooms_of_its_package_in_the_table() -> None:
+    allowed = ROOMS_OF_COMMON | ROOMS_OF_A_PACKAGE
+    wrong = [
+        f"{each.importer} imports {each.imported}"
+        for each in imports()
+        if room_of(each.importer) != room_of(each.imported)
+        and _package(each.importer) == _package(each.imported)
+        and room_of(each.imported) not in allowed.get(room_of(each.importer), set())
+    ]
+    assert wrong == []
+
+
+def test_a_package_imports_common_and_no_other_package() -> None:
+    wrong = [
+        f"{each.importer} imports {each.imported}"
+        for each in imports()
+        if _package(each.importer) != _package(each.imported)
+        and _package(each.imported) not in PACKAGES_BELOW[_package(each.importer)]
+    ]
+    assert wrong == []
+
+
+def test_every_room_stands_in_the_table() -> None:
+    rooms = {room_of(module_of(path)) for path in sources()} - set(PACKAGES)
+    importing = {room_of(each.importer) for each in imports()} & rooms
+    assert importing - ROOMS_OF_COMMON.keys() - ROOMS_OF_A_PACKAGE.keys() == set()
+
+
+@pytest.mark.parametrize("path", sources(), ids=str)
+def test_a_file_is_short_unless_the_table_names_it(path: object) -> None:
+    lines = len((ROOT / str(path)).read_text("utf-8").splitlines())
+    if str(path) in LONGER_FILES:
+        assert lines > MAX_LINES, f"{path} is short now: remove it from LONGER_FILES"
+    else:
+        assert lines <= MAX_LINES
+
+
+def test_a_longer_file_in_the_table_exists() -> None:
+    assert LONGER_FILES.keys() - {str(path) for path in sources()} == set()
+
+
+def test_a_file_of_the_call_path_is_compiled_or_exempt() -> None:
+    files = {
+        str(path) for path in sources() if str(path.parent) in ON_THE_CALL_PATH and path.name != "__init__.py"
+    }
+    compiled = set(_compiled())
+    assert files - compiled - INTERPRETED.keys() == set()
+    assert INTERPRETED.keys() & compiled == set()
+    assert INTERPRETED.keys() - files == set(), "these files are gone: remove them from INTERPRETED"
+
+
+def test_a_compiled_file_exists() -> None:
+    assert [path for path in _compiled() if not (ROOT / path).is_file()] == []
+
+
+def test_a_circle_is_found_once() -> None:
+    graph = {"a": ["b"], "b": ["c"], "c": ["b"], "d": ["a"]}
+    assert circles(graph) == [{"b", "c"}]
+
+
+def _package(module: str) -> str:
+    return module.split(".", maxsplit=1)[0]
+
+
+def _compiled() -> list[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    compiled: list[str] = project["tool"]["avr-sts"]["compiled"]
+    return compiled
