@@ -6,7 +6,6 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable
-from typing import Protocol as Interface
 
 import structlog
 from websockets.typing import BytesLike
@@ -14,67 +13,27 @@ from websockets.typing import BytesLike
 from common.errors import IllegalTransition
 from common.link import wire
 from common.net.websocket import WebSocket
-from common.observe.metrics import DispatcherMetrics, FallbackOutcome
+from common.observe.metrics import FallbackOutcome
 from common.observe.redaction import CallSecrets, redact, secrets_in
 from common.observe.relay_timer import RelayTimer
 from common.store.leases import CallLease
-from dispatcher.asterisk.ami import Ami
-from dispatcher.asterisk.transfers import Transfers
 from dispatcher.avr import protocol
 from dispatcher.avr.caller_connection import CallerConnection, WebSocketCallerConnection
 from dispatcher.avr.legacy import LegacyConnection
 from dispatcher.call import actions
 from dispatcher.call.actions import Purpose
-from dispatcher.call.announcements import Announcements
 from dispatcher.call.assignment import Assignment, AssignmentState
 from dispatcher.call.assignment_channel import AssignmentChannel
 from dispatcher.call.asterisk_runner import AsteriskRunner
 from dispatcher.call.call import Call
+from dispatcher.call.calls import Calls
 from dispatcher.call.limits import CallLimits
 from dispatcher.call.measurements import count_end, report
 from dispatcher.call.worker_finder import WorkerFinder
-from dispatcher.workers.links import LinkPool, WorkerLink
-from dispatcher.workers.placement import Placement
+from dispatcher.workers.links import WorkerLink
 from dispatcher.workers.placement_search import NotPlaced
 
 TAKEN_OVER = "another connection with the same uuid has taken this call over"
-
-
-class Calls(Interface):
-    """The dispatcher's table of calls."""
-
-    @property
-    def links(self) -> LinkPool:
-        """Links to the workers."""
-
-    @property
-    def placement(self) -> Placement:
-        """Where calls are pinned."""
-
-    @property
-    def ami(self) -> Ami:
-        """Asterisk."""
-
-    @property
-    def announcements(self) -> Announcements:
-        """What calls may play by themselves."""
-
-    @property
-    def transfers(self) -> Transfers:
-        """Which calls that cannot go on may be transferred."""
-
-    @property
-    def metrics(self) -> DispatcherMetrics:
-        """What is measured."""
-
-    def begun(self, runner: CallRunner) -> CallRunner | None:
-        """Put a call into the table; return the runner that has the call of this uuid already, if there is one."""
-
-    def publish(self) -> None:
-        """Tell Redis soon what this dispatcher holds."""
-
-    def ended(self, runner: CallRunner) -> None:
-        """Take a call out of the table: it has ended."""
 
 
 class CallRunner:
@@ -87,7 +46,11 @@ class CallRunner:
     """
 
     def __init__(
-        self, calls: Calls, metadata: dict[str, str], limits: CallLimits, since_seconds: float | None = None
+        self,
+        calls: Calls[CallRunner],
+        metadata: dict[str, str],
+        limits: CallLimits,
+        since_seconds: float | None = None,
     ) -> None:
         # The time for `init` runs from TCP's accept: it is not one more after that of the handshake.
         began_seconds = time.monotonic() if since_seconds is None else since_seconds
