@@ -62,7 +62,7 @@ CALLER_LIMITS = Limits(
 
 @dataclass(frozen=True, slots=True)
 class Security:
-    """What protects a dispatcher, each None where it is not set.
+    """Protection of a dispatcher's ports and links, each None where it is not set.
 
     Attributes:
         sts_token: what AVR Core has to bring.
@@ -85,7 +85,10 @@ OPEN = Security()
 
 
 class Dispatcher:
-    """One dispatcher process."""
+    """One dispatcher process.
+
+    It has more than 20 attributes, because it builds and owns everything of the process, and ends it in order.
+    """
 
     def __init__(
         self,
@@ -100,7 +103,7 @@ class Dispatcher:
         announcements: Announcements = SILENT,
         leaves_calls: bool = False,
     ) -> None:
-        """Build it.
+        """Make a dispatcher that accepts no calls yet.
 
         Args:
             dispatcher_id: of this process.
@@ -158,7 +161,7 @@ class Dispatcher:
 
     @property
     def calls(self) -> int:
-        """Caller connections, those that have not said `init` included."""
+        """Number of caller connections, those that have not said `init` included."""
         return len(self._runners)
 
     async def start(self, sock: socket.socket, is_listening: Callable[[], None] = lambda: None) -> None:
@@ -221,7 +224,7 @@ class Dispatcher:
                 await wait
 
     async def stop(self) -> None:
-        """End what is left; takes `CLOSE_SECONDS`, `SETTLE_SECONDS` and the links' time at most."""
+        """End all calls and links; takes `CLOSE_SECONDS`, `SETTLE_SECONDS` and the links' time at most."""
         self.draining = True
         # 1. No new callers.
         if self._server is not None:
@@ -257,7 +260,7 @@ class Dispatcher:
         await self.links.close()
 
     async def holder(self, uuid: str) -> CallCommands:
-        """The commands of the worker that holds a call, whichever dispatcher has its caller.
+        """Return the commands of the worker that holds a call, whichever dispatcher has its caller.
 
         While no worker has the call, the dispatcher that has the caller carries commands out.
 
@@ -290,14 +293,14 @@ class Dispatcher:
     # The table of calls
 
     def begun(self, runner: CallRunner) -> CallRunner | None:
-        """Put a call into the table, unless it is there already: returns who has it then."""
+        """Put a call into the table; return the runner that has it already, if there is one."""
         if runner.caller_connection is not None:
             runner.caller_connection.known()
         older = self._by_uuid.setdefault(runner.uuid, runner)
         return None if older is runner else older
 
     def publish(self) -> None:
-        """Renew at once, for all that has changed in this turn of the event loop."""
+        """Publish soon all changes of this turn of the event loop."""
         self._renew_now.set()
 
     def ended(self, runner: CallRunner) -> None:
@@ -312,7 +315,7 @@ class Dispatcher:
         settling.add_done_callback(self._settling.discard)
 
     def _speaker(self, arrival: Arrival, head: bytes) -> asyncio.Protocol:
-        """Who speaks with a connection: `POST` is the older protocol, all else a WebSocket."""
+        """Return the protocol of a connection: `POST` is the older one, all else a WebSocket."""
         if head.startswith(b"POST "):
             return LegacyConnection(functools.partial(self._admit, arrival), arrival)
 
@@ -325,7 +328,7 @@ class Dispatcher:
     def _admit(
         self, arrival: Arrival, target: str, authorization: str | None, origins: Sequence[str]
     ) -> CallRunner | tuple[http.HTTPStatus, str]:
-        """The caller of a request for this target; or a status and a text to refuse it with."""
+        """Return the runner for a request with this target; or a status and a text to refuse it with."""
         # Browsers send the origin of the page, and no page can leave it out. AVR Core sends none.
         if not all(origin.lower() in self._security.allowed_origins for origin in origins):
             arrival.refuse(Refusal.ORIGIN, "of a web page: ALLOWED_ORIGINS lists origins that may place calls")
@@ -344,7 +347,7 @@ class Dispatcher:
         self._idle.clear()
         return runner
 
-    # What goes on all the time
+    # Lasting tasks
 
     async def _tick(self) -> None:
         await asyncio.sleep(TICK_SECONDS)
@@ -353,7 +356,7 @@ class Dispatcher:
             try:
                 runner.tick(now)
             except Exception:
-                log.exception("a call's clock failed", uuid=runner.uuid)
+                log.exception("a call's tick failed", uuid=runner.uuid)
                 runner.fail("internal error")
 
     async def _renew(self) -> None:
@@ -371,7 +374,7 @@ class Dispatcher:
             self._keep_links()
 
     async def _outranks(self, runner: CallRunner) -> bool:
-        """Whether a call that Redis knows of another dispatcher came here later, while Redis was away."""
+        """Return whether a call that Redis knows as another dispatcher's came here later, while Redis was away."""
         if runner.is_published or runner.call.is_away:
             return False
         try:

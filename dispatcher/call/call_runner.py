@@ -388,8 +388,8 @@ class CallRunner:
             case actions.Unpin(epoch):
                 placement = self._calls.placement
                 self._unpinning = asyncio.create_task(placement.unpin(self.uuid, epoch))
-            case actions.Execute(order):
-                self._asterisk.execute(order)
+            case actions.Execute(command):
+                self._asterisk.execute(command)
             case actions.Wake(at_seconds):
                 delay_seconds = max(0.0, at_seconds - time.monotonic())
                 self._waking = asyncio.get_running_loop().call_later(delay_seconds, self._wake)
