@@ -921,13 +921,13 @@ EVENTS_OF_A_LIFE = [
     "away",
     "back",
     "worker lost",
-    "the older leg",
-    "the newer leg",
+    "the older assignment",
+    "the newer assignment",
 ]
 
 
 class Life(CallDriver):
-    """A call to which anything may happen; what its worker says comes on one of its legs."""
+    """A call to which anything may happen; what its worker says comes on one of its assignments."""
 
     def __init__(self, **limits: Any) -> None:
         super().__init__(**limits)
@@ -1002,8 +1002,8 @@ class Life(CallDriver):
             "away": lambda: self.call.caller_closed(1006, self.now),
             "back": lambda: self.call.caller_back(self.now) if self.call.is_away else None,
             "worker lost": self.lose_worker,
-            "the older leg": lambda: setattr(self, "which", -2),
-            "the newer leg": lambda: setattr(self, "which", -1),
+            "the older assignment": lambda: setattr(self, "which", -2),
+            "the newer assignment": lambda: setattr(self, "which", -1),
         }
         return do[event]()
 
@@ -1047,7 +1047,7 @@ def test_whatever_happens_in_whatever_order_a_call_ends_once_and_keeps_its_bound
     assert len(ends) == (driver.state is State.ENDED)
     assert not ends or taken[-1] is ends[0]
     heard_pcm(taken)
-    # The first that a worker hears of a leg is OPEN, and nothing comes after the leg was left.
+    # The first that a worker hears of an assignment is OPEN, and nothing comes after it was left.
     opened: set[Assignment] = set()
     left: set[Assignment] = set()
     for action in taken:
@@ -1063,7 +1063,7 @@ def test_whatever_happens_in_whatever_order_a_call_ends_once_and_keeps_its_bound
         assert len(opened - left) <= 2
     if ends:
         assert opened == left
-    # Each leg has a higher epoch than the one before.
+    # Each assignment has a higher epoch than the one before.
     assert [assignment.epoch for assignment in driver.assignments] == sorted(
         {assignment.epoch for assignment in driver.assignments}
     )
