@@ -62,7 +62,7 @@ CALLER_LIMITS = Limits(
 
 @dataclass(frozen=True, slots=True)
 class Security:
-    """What protects a dispatcher, each None where it is not set.
+    """Protection of a dispatcher's ports and links, each None where it is not set.
 
     Attributes:
         sts_token: what AVR Core has to bring.
@@ -85,7 +85,10 @@ OPEN = Security()
 
 
 class Dispatcher:
-    """One dispatcher process."""
+    """One dispatcher process.
+
+    It has more than 20 attributes, because it builds and owns everything of the process, and ends it in order.
+    """
 
     def __init__(
         self,
@@ -100,7 +103,7 @@ class Dispatcher:
         announcements: Announcements = SILENT,
         leaves_calls: bool = False,
     ) -> None:
-        """Build it.
+        """Make a dispatcher that accepts no calls yet.
 
         Args:
             dispatcher_id: of this process.
@@ -137,7 +140,7 @@ class Dispatcher:
         self._limits = limits
         self._leaves_calls = leaves_calls and limits.reconnect_seconds > 0
         self._security = security
-        self._callers: set[CallRunner] = set()
+        self._runners: set[CallRunner] = set()
         self._by_uuid: dict[str, CallRunner] = {}
         self._settling: set[asyncio.Task[None]] = set()
         # Calls that no worker had at the last renewal.
@@ -158,8 +161,8 @@ class Dispatcher:
 
     @property
     def calls(self) -> int:
-        """Caller connections, those that have not said `init` included."""
-        return len(self._callers)
+        """Number of caller connections, those that have not said `init` included."""
+        return len(self._runners)
 
     async def start(self, sock: socket.socket, is_listening: Callable[[], None] = lambda: None) -> None:
         """Accept callers on a bound socket.
@@ -221,7 +224,7 @@ class Dispatcher:
                 await wait
 
     async def stop(self) -> None:
-        """End what is left; takes `CLOSE_SECONDS`, `SETTLE_SECONDS` and the links' time at most."""
+        """End all calls and links; takes `CLOSE_SECONDS`, `SETTLE_SECONDS` and the links' time at most."""
         self.draining = True
         # 1. No new callers.
         if self._server is not None:
@@ -229,15 +232,15 @@ class Dispatcher:
         elif self._socket is not None:
             self._socket.close()
         # 2. End the calls, and wait for their connections and pins.
-        callers = list(self._callers)
+        runners = list(self._runners)
         caller_connections = [
-            caller.caller_connection for caller in callers if caller.caller_connection is not None
+            runner.caller_connection for runner in runners if runner.caller_connection is not None
         ]
-        for caller in callers:
+        for runner in runners:
             if self._leaves_calls:
-                caller.leave("the service is stopping")
+                runner.leave("the service is stopping")
             else:
-                caller.stop("the service is stopping")
+                runner.stop("the service is stopping")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await asyncio.gather(
@@ -257,7 +260,7 @@ class Dispatcher:
         await self.links.close()
 
     async def holder(self, uuid: str) -> CallCommands:
-        """The commands of the worker that holds a call, whichever dispatcher has its caller.
+        """Return the commands of the worker that holds a call, whichever dispatcher has its caller.
 
         While no worker has the call, the dispatcher that has the caller carries commands out.
 
@@ -289,30 +292,30 @@ class Dispatcher:
 
     # The table of calls
 
-    def begun(self, caller: CallRunner) -> CallRunner | None:
-        """Put a call into the table, unless it is there already: returns who has it then."""
-        if caller.caller_connection is not None:
-            caller.caller_connection.known()
-        older = self._by_uuid.setdefault(caller.uuid, caller)
-        return None if older is caller else older
+    def begun(self, runner: CallRunner) -> CallRunner | None:
+        """Put a call into the table; return the runner that has it already, if there is one."""
+        if runner.caller_connection is not None:
+            runner.caller_connection.known()
+        older = self._by_uuid.setdefault(runner.uuid, runner)
+        return None if older is runner else older
 
     def publish(self) -> None:
-        """Renew at once, for all that has changed in this turn of the event loop."""
+        """Publish soon all changes of this turn of the event loop."""
         self._renew_now.set()
 
-    def ended(self, caller: CallRunner) -> None:
+    def ended(self, runner: CallRunner) -> None:
         """Take a call out of the table."""
-        self._callers.discard(caller)
-        if self._by_uuid.get(caller.uuid) is caller:
-            del self._by_uuid[caller.uuid]
-        if not self._callers:
+        self._runners.discard(runner)
+        if self._by_uuid.get(runner.uuid) is runner:
+            del self._by_uuid[runner.uuid]
+        if not self._runners:
             self._idle.set()
-        settling = asyncio.create_task(caller.settled(), name=f"settle {caller.uuid}")
+        settling = asyncio.create_task(runner.settled(), name=f"settle {runner.uuid}")
         self._settling.add(settling)
         settling.add_done_callback(self._settling.discard)
 
     def _speaker(self, arrival: Arrival, head: bytes) -> asyncio.Protocol:
-        """Who speaks with a connection: `POST` is the older protocol, all else a WebSocket."""
+        """Return the protocol of a connection: `POST` is the older one, all else a WebSocket."""
         if head.startswith(b"POST "):
             return LegacyConnection(functools.partial(self._admit, arrival), arrival)
 
@@ -325,7 +328,7 @@ class Dispatcher:
     def _admit(
         self, arrival: Arrival, target: str, authorization: str | None, origins: Sequence[str]
     ) -> CallRunner | tuple[http.HTTPStatus, str]:
-        """The caller of a request for this target; or a status and a text to refuse it with."""
+        """Return the runner for a request with this target; or a status and a text to refuse it with."""
         # Browsers send the origin of the page, and no page can leave it out. AVR Core sends none.
         if not all(origin.lower() in self._security.allowed_origins for origin in origins):
             arrival.refuse(Refusal.ORIGIN, "of a web page: ALLOWED_ORIGINS lists origins that may place calls")
@@ -339,22 +342,22 @@ class Dispatcher:
         if self.draining:
             return http.HTTPStatus.SERVICE_UNAVAILABLE, "this dispatcher is draining\n"
         # The token has done its work: there is no metadata before this line.
-        caller = CallRunner(self, protocol.metadata(target), self._limits, arrival.since_seconds)
-        self._callers.add(caller)
+        runner = CallRunner(self, protocol.metadata(target), self._limits, arrival.since_seconds)
+        self._runners.add(runner)
         self._idle.clear()
-        return caller
+        return runner
 
-    # What goes on all the time
+    # Lasting tasks
 
     async def _tick(self) -> None:
         await asyncio.sleep(TICK_SECONDS)
         now = time.monotonic()
-        for caller in list(self._callers):
+        for runner in list(self._runners):
             try:
-                caller.tick(now)
+                runner.tick(now)
             except Exception:
-                log.exception("a call's clock failed", uuid=caller.uuid)
-                caller.fail("internal error")
+                log.exception("a call's tick failed", uuid=runner.uuid)
+                runner.fail("internal error")
 
     async def _renew(self) -> None:
         # Without a link there is nobody to take a call: look for the first worker often.
@@ -370,22 +373,22 @@ class Dispatcher:
             await self.placement.look_for_workers()
             self._keep_links()
 
-    async def _outranks(self, caller: CallRunner) -> bool:
-        """Whether a call that Redis knows of another dispatcher came here later, while Redis was away."""
-        if caller.is_published or caller.call.is_away:
+    async def _outranks(self, runner: CallRunner) -> bool:
+        """Return whether a call that Redis knows as another dispatcher's came here later, while Redis was away."""
+        if runner.is_published or runner.call.is_away:
             return False
         try:
-            record = await self.registry.call(caller.uuid)
+            record = await self.registry.call(runner.uuid)
         except RegistryUnavailable:
             return True
         if record is not None:
-            caller.call.assignments.outrank(record.epoch)
+            runner.call.assignments.outrank(record.epoch)
         self.publish()
         return True
 
     async def _hang_up_asked(self) -> None:
         """Hang up calls without a worker that another dispatcher was asked to hang up."""
-        without_worker = {uuid for uuid, caller in self._by_uuid.items() if caller.call.state in WITHOUT_WORKER}
+        without_worker = {uuid for uuid, runner in self._by_uuid.items() if runner.call.state in WITHOUT_WORKER}
         # A worker may have taken a call since the request: look for that call once more.
         looked_for, self._without_worker = without_worker | self._without_worker, without_worker
         if not looked_for or self.placement.redis_is_away:
@@ -395,26 +398,26 @@ class Dispatcher:
         except RegistryUnavailable:
             return  # the next renewal finds out, too
         for uuid in asked:
-            if (caller := self._by_uuid.get(uuid)) is not None:
-                caller.hang_up()
+            if (runner := self._by_uuid.get(uuid)) is not None:
+                runner.hang_up()
 
     async def _renew_once(self) -> None:
-        holders = {caller.uuid: caller for caller in self._callers if caller.lease() is not None}
-        leases = [lease for caller in holders.values() if (lease := caller.lease()) is not None]
+        holders = {runner.uuid: runner for runner in self._runners if runner.lease() is not None}
+        leases = [lease for runner in holders.values() if (lease := runner.lease()) is not None]
         renewal = await self.placement.renew(leases)
-        for uuid, caller in holders.items():
+        for uuid, runner in holders.items():
             # The one that was asked about: by now a newer connection may stand in its place in the table.
-            if uuid in renewal.superseded and not await self._outranks(caller):
-                caller.superseded()
+            if uuid in renewal.superseded and not await self._outranks(runner):
+                runner.superseded()
             elif not self.placement.redis_is_away:
-                caller.is_published = True
+                runner.is_published = True
         await self._hang_up_asked()
         for uuid in renewal.forgotten:
             holders[uuid].call.memory.forgotten()
         self._keep_links()
         if not self.placement.redis_is_away:
             await self._previous_release.look()
-        await self.placement.remember({uuid: caller.call.memory for uuid, caller in holders.items()})
+        await self.placement.remember({uuid: runner.call.memory for uuid, runner in holders.items()})
 
     def _keep_links(self) -> None:
         if self.placement.workers:

@@ -223,7 +223,7 @@ FLEET: Final = Dashboard(
                     "The log line 'illegal transition' names state and event.",
                     "cpm",
                     Query(f"60 * {NOW.rate('illegal_transitions_total', 'process')}", "{{process}}"),
-                    limits=thresholds.TASK_FAILURES,
+                    limits=thresholds.ILLEGAL_TRANSITIONS,
                 ),
                 lines(
                     "Log lines dropped",

@@ -69,6 +69,9 @@ TOOL_FAILED: Final = Limits(0.1, 0.25)
 TASK_FAILURES: Final = Limits(0.1, 60)
 """Failures in a minute. One is a fault of this service; one a second is a task that does nothing else."""
 
+ILLEGAL_TRANSITIONS: Final = Limits(0.1, 6)
+"""In a minute. Each is a fault of this service, and costs a session."""
+
 WORKER_RESTARTS: Final = Limits(1, 3)
 """Restarts in half an hour."""
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from typing import Protocol as Interface
 
-from common.net.websocket import WebSocket
+from common.net.websocket import Owner, WebSocket
 from dispatcher.avr import protocol
+from dispatcher.avr.legacy import LegacyOwner
 
-if TYPE_CHECKING:
-    from dispatcher.call.call_runner import CallRunner
+
+class ConnectionOwner(Owner, LegacyOwner, Interface):
+    """Owner of a caller's connection, whichever protocol it speaks."""
 
 
 class CallerConnection(Interface):
@@ -23,8 +24,8 @@ class CallerConnection(Interface):
     def may_return(self) -> bool:
         """Whether a core that loses this connection may reconnect."""
 
-    def hand_over(self, caller: CallRunner | None) -> None:
-        """Report to another call runner from now on; None: report nothing more."""
+    def hand_over(self, owner: ConnectionOwner | None) -> None:
+        """Report to another owner from now on; None: report nothing more."""
 
     def known(self) -> None:
         """Mark the caller as identified, because its `init` has arrived."""
@@ -67,9 +68,9 @@ class WebSocketCallerConnection:
         """See `CallerConnection`."""
         return True
 
-    def hand_over(self, caller: CallRunner | None) -> None:
+    def hand_over(self, owner: ConnectionOwner | None) -> None:
         """See `CallerConnection`."""
-        self._connection.hand_over(caller)
+        self._connection.hand_over(owner)
 
     def known(self) -> None:
         """See `CallerConnection`."""

@@ -87,9 +87,9 @@ class LegacyConnection(asyncio.Protocol):
         """Always False, because an older core hangs up by closing the connection, and never reconnects."""
         return False
 
-    def hand_over(self, caller: LegacyOwner | None) -> None:
+    def hand_over(self, owner: LegacyOwner | None) -> None:
         """Report to another owner from now on; None: report nothing more."""
-        self._owner = caller
+        self._owner = owner
 
     @property
     def is_open(self) -> bool:

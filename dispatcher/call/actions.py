@@ -1,6 +1,6 @@
-"""What a call wants done, and what its shell counts: see `dispatcher/call/call.py`.
+"""Actions of a call, which its shell carries out: see `dispatcher/call/call.py`.
 
-What every frame needs is a tuple: a frozen dataclass takes three times as long to make.
+Actions of every frame are tuples: a frozen dataclass takes three times as long to make.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from dispatcher.call.assignment import Assignment
 
 
 class Ending(StrEnum):
-    """How a call is counted."""
+    """How a call that ended is counted."""
 
     COMPLETED = "completed"
     REJECTED = "rejected"
     FAILED = "failed"
     MOVED = "moved"
-    """Not at all: another dispatcher has its caller now."""
+    """Not counted: another dispatcher has the caller now."""
 
 
 class Metric(Enum):
-    """What the shell counts or measures."""
+    """Metric that the shell counts or measures."""
 
     BAD_INPUT = "bad_input"
     INTERRUPTION = "interruption"
@@ -44,7 +44,7 @@ class Play(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Interrupt:
-    """Have AVR Core drop what it has not played."""
+    """Have AVR Core drop audio that it has not played."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Complain:
 class Execute:
     """Have avr-ami hang up or transfer; answered by `executed`."""
 
-    order: wire.TelephonyCommand
+    command: wire.TelephonyCommand
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class TookWayOut:
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """Call `wake` at this time (monotonic)."""
+    """Call `wake` at this time of the monotonic clock."""
 
     at_seconds: float
 
@@ -107,7 +107,7 @@ class ToWorker(NamedTuple):
 
 
 class Purpose(Enum):
-    """What a worker is wanted for."""
+    """Purpose for which a call wants a worker."""
 
     BEGIN = "begin"  # a connection has said which call it is
     RECOVER = "recover"  # the call has no session any more
@@ -119,10 +119,10 @@ class Place:
     """Find a worker and open a channel to it; answered by `placed` or `not_placed`.
 
     Attributes:
-        purpose: what for.
-        epoch: that the call is to have, at least.
-        excluded: workers that it must not be.
-        same_worker: the worker that is to have it, if it still can: no pin is needed for it.
+        purpose: what the worker is wanted for.
+        epoch: the epoch that the call is to have, at least.
+        excluded: workers that must not get the call.
+        same_worker: the worker that is to have the call, if it still can; no pin is needed for that.
     """
 
     purpose: Purpose
@@ -140,7 +140,7 @@ class LeaveChannel:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Who holds the call has changed: tell Redis now, and not with the next renewal."""
+    """Tell Redis now, and not with the next renewal, that the call has another holder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ class Unpin:
 
 @dataclass(frozen=True, slots=True)
 class CloseCaller:
-    """Close the caller's connection; nothing to do where it is gone."""
+    """Close the caller's connection, if it is there."""
 
     code: int
     reason: str
@@ -169,11 +169,11 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class PassedOver:
-    """A message of AVR Core was not understood: the first of the call, to be logged.
+    """Log the first message of the call that was not understood.
 
     Attributes:
-        reason: the label under which it is counted.
-        message: for people, without anything of the message.
+        reason: the label under which such messages are counted.
+        message: for people, without any part of AVR Core's message.
     """
 
     reason: str
@@ -182,7 +182,7 @@ class PassedOver:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The call is over; always the last action, but for `TookWayOut` of a transfer that was under way."""
+    """Forget the call, which has ended. This is the last action, except for `TookWayOut` of a pending transfer."""
 
     ending: Ending
     reason: str

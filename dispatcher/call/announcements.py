@@ -1,4 +1,4 @@
-"""What a dispatcher does for a caller by itself: the recorded sentence, the transfer to people, the filler."""
+"""Recordings that a dispatcher plays by itself, and where it transfers calls that cannot go on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Announcements:
-    """What a call may play by itself, and where it goes when it cannot go on.
+    """Recordings of one call, and where it is transferred to when it cannot go on.
 
     Attributes:
         sentence: PCM16 at 8 kHz, whole frames; empty: none is played.

@@ -3,90 +3,59 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable
-from typing import Protocol as Interface
 
 import structlog
-from prometheus_client import Counter
 from websockets.typing import BytesLike
 
+from common.errors import IllegalTransition
 from common.link import wire
 from common.net.websocket import WebSocket
-from common.observe.metrics import DispatcherMetrics, FallbackOutcome, RecoveryReason, RepinReason
+from common.observe.metrics import FallbackOutcome
 from common.observe.redaction import CallSecrets, redact, secrets_in
 from common.observe.relay_timer import RelayTimer
 from common.store.leases import CallLease
-from dispatcher.asterisk.ami import Ami, AmiError
-from dispatcher.asterisk.transfers import Transfers
 from dispatcher.avr import protocol
 from dispatcher.avr.caller_connection import CallerConnection, WebSocketCallerConnection
 from dispatcher.avr.legacy import LegacyConnection
 from dispatcher.call import actions
-from dispatcher.call.actions import Metric, Purpose
-from dispatcher.call.announcements import Announcements
+from dispatcher.call.actions import Purpose
 from dispatcher.call.assignment import Assignment, AssignmentState
 from dispatcher.call.assignment_channel import AssignmentChannel
+from dispatcher.call.asterisk_runner import AsteriskRunner
 from dispatcher.call.call import Call
+from dispatcher.call.calls import Calls
 from dispatcher.call.limits import CallLimits
-from dispatcher.call.states import State
+from dispatcher.call.measurements import count_end, report
 from dispatcher.call.worker_finder import WorkerFinder
-from dispatcher.workers.links import LinkPool, WorkerLink
-from dispatcher.workers.placement import Placement
+from dispatcher.workers.links import WorkerLink
 from dispatcher.workers.placement_search import NotPlaced
 
-FIRST_PRIORITY = "1"
 TAKEN_OVER = "another connection with the same uuid has taken this call over"
 
 
-class Calls(Interface):
-    """The dispatcher's table of calls."""
-
-    @property
-    def links(self) -> LinkPool:
-        """Links to the workers."""
-
-    @property
-    def placement(self) -> Placement:
-        """Where calls are pinned."""
-
-    @property
-    def ami(self) -> Ami:
-        """Asterisk."""
-
-    @property
-    def announcements(self) -> Announcements:
-        """What calls may play by themselves."""
-
-    @property
-    def transfers(self) -> Transfers:
-        """Which calls that cannot go on may be transferred."""
-
-    @property
-    def metrics(self) -> DispatcherMetrics:
-        """What is measured."""
-
-    def begun(self, caller: CallRunner) -> CallRunner | None:
-        """A connection said which call it is; returns who has that call already, if anybody."""
-
-    def publish(self) -> None:
-        """Tell Redis soon what this dispatcher holds."""
-
-    def ended(self, caller: CallRunner) -> None:
-        """The call is over."""
-
-
 class CallRunner:
-    """Owner of a caller's connection, and of the call's assignments."""
+    """Shell of one call: owner of its caller's connection and of its assignments' channels.
+
+    Attributes:
+        call: the call.
+        started_at_ms: when the call was pinned first, by the clock of Redis; None where Redis did not say.
+        is_published: Redis knows the call as this dispatcher's.
+    """
 
     def __init__(
-        self, calls: Calls, metadata: dict[str, str], limits: CallLimits, since_seconds: float | None = None
+        self,
+        calls: Calls[CallRunner],
+        metadata: dict[str, str],
+        limits: CallLimits,
+        since_seconds: float | None = None,
     ) -> None:
         # The time for `init` runs from TCP's accept: it is not one more after that of the handshake.
         began_seconds = time.monotonic() if since_seconds is None else since_seconds
         self.call = Call(metadata, began_seconds, limits, calls.announcements)
         self.started_at_ms: int | None = None
-        # Redis has heard of the call, as of this dispatcher's.
         self.is_published = False
         self._calls = calls
         self._log = structlog.get_logger()
@@ -97,11 +66,11 @@ class CallRunner:
         self._channels: dict[Assignment, AssignmentChannel] = {}
         self._finder = WorkerFinder(self, self.call, calls.placement, calls.links)
         self._unpinning: asyncio.Task[None] | None = None
-        self._executing: asyncio.Task[None] | None = None
+        self._asterisk = AsteriskRunner(self, self.call, calls.ami, calls.transfers)
         self._waking: asyncio.TimerHandle | None = None
         self._began = False
         self._secrets: CallSecrets | None = None
-        # Where it was last: worker and epoch.
+        # Worker and epoch that were logged last.
         self._pinned = ("", 0)
         self._relay_in = RelayTimer(calls.metrics.relay_in)
         self._relay_out = RelayTimer(calls.metrics.relay_out)
@@ -117,7 +86,7 @@ class CallRunner:
         return self._caller_connection
 
     def lease(self) -> CallLease | None:
-        """What Redis is to know of the call; None while it is not pinned."""
+        """Return the call as Redis is to know it; None while it is not pinned."""
         held = self.call
         if not held.is_held:
             return None
@@ -135,24 +104,20 @@ class CallRunner:
     def tick(self, now_seconds: float) -> None:
         """Look at the clocks."""
         for assignment in [each for each, channel in self._channels.items() if channel.is_full]:
-            self.call.channel_full(assignment, now_seconds)
-        self.call.tick(now_seconds)
-        self._act()
+            self._tell(functools.partial(self.call.channel_full, assignment, now_seconds))
+        self._tell(functools.partial(self.call.tick, now_seconds))
 
     def superseded(self) -> None:
-        """Another connection has the call."""
-        self.call.superseded()
-        self._act()
+        """End the call here: another connection has it."""
+        self._tell(self.call.superseded)
 
     def fail(self, reason: str) -> None:
         """Give this call up because of a fault: it takes the way out, or ends."""
-        self.call.failed(reason, time.monotonic())
-        self._act()
+        self._tell(lambda: self.call.failed(reason, time.monotonic()))
 
     def hang_up(self) -> None:
         """End the call for the calls API."""
-        self.call.hang_up()
-        self._act()
+        self._tell(self.call.hang_up)
 
     async def hang_up_soon(self) -> None:
         """End the call for the calls API, as a command."""
@@ -160,11 +125,10 @@ class CallRunner:
 
     def stop(self, reason: str) -> None:
         """End the call because the process ends."""
-        self.call.stopped(reason)
-        self._act()
+        self._tell(lambda: self.call.stopped(reason))
 
     def leave(self, reason: str) -> None:
-        """The process ends, and others go on: the call waits at its worker for its caller to come back.
+        """Leave the call at its worker for its caller to come back: this process ends, and others go on.
 
         The connection is cut: a core comes back after 1006, and takes a close for the end of the call.
         """
@@ -177,18 +141,17 @@ class CallRunner:
         if caller_connection is not None:
             caller_connection.hand_over(None)
             caller_connection.abort()
-        self.call.left(reason)
-        self._act()
+        self._tell(lambda: self.call.left(reason))
 
     async def settled(self) -> None:
-        """Wait until what an ended call began is done: its placing given up, its pin taken out of Redis."""
+        """Wait until the tasks of an ended call are done: its searches given up, its pin taken out of Redis."""
         await self._finder.settled()
-        for task in (self._executing, self._unpinning):
-            if task is not None:
-                await asyncio.wait([task])
+        await self._asterisk.settled()
+        if self._unpinning is not None:
+            await asyncio.wait([self._unpinning])
 
     def take_over(self, newcomer: CallRunner) -> None:
-        """Another connection is this call: it takes the place of the one that there is, or was."""
+        """Go on with the connection of another runner, which has said that it is this call."""
         caller_connection, connection = newcomer._caller_connection, newcomer._connection
         if self._caller_connection is not None:
             self._caller_connection.hand_over(None)
@@ -199,18 +162,17 @@ class CallRunner:
         self._caller_connection, self._connection = caller_connection, connection
         caller_connection.hand_over(self)
         self._log.info("caller is back", worker=self.call.assignments.worker_id)
-        self.call.caller_back(time.monotonic())
-        self._act()
+        self._tell(lambda: self.call.caller_back(time.monotonic()))
 
     # Owner of the caller's WebSocket
 
     def opened(self, connection: WebSocket) -> None:
-        """The caller's connection is up."""
+        """Take the caller's connection, which is up."""
         self._connection = connection
         self._caller_connection = WebSocketCallerConnection(connection)
 
     def received(self, data: BytesLike, text: bool) -> None:
-        """A message of AVR Core."""
+        """Take a message of AVR Core; frames of audio wait for the others that came with them."""
         pcm = protocol.plain_audio(data)
         if pcm is not None:
             self._arrived.append(pcm)
@@ -219,13 +181,15 @@ class CallRunner:
         assert self._connection is not None
         try:
             self.call.message(data, self._connection.received_seconds)
+        except IllegalTransition as error:
+            self._repair(error)
         except Exception:
             self._log.exception("a message could not be handled")
             self.call.failed("internal error", time.monotonic())
         self._act()
 
     def caught_up(self) -> None:
-        """Frames that came together go on together."""
+        """Hand on frames of audio that came together, together."""
         if not self._arrived or self._connection is None:
             return
         arrived, self._arrived = self._arrived, []
@@ -234,54 +198,57 @@ class CallRunner:
         pcm = arrived[0] if len(arrived) == 1 else b"".join(arrived)
         try:
             self.call.audio(pcm, received_seconds, messages=len(arrived))
+        except IllegalTransition as error:
+            self._repair(error)
         except Exception:
             self._log.exception("audio could not be handled")
             self.call.failed("internal error", time.monotonic())
         self._act()
 
     def violated(self, code: int, reason: str) -> int:
-        """The WebSocket protocol itself was broken: the same end as for AVR's, by the same close code."""
+        """End the call as for a breach of AVR's protocol: the WebSocket protocol itself was broken."""
         too_big = code == 1009
         name = "message_too_big" if too_big else "bad_websocket"
         message = (
             f"a message is over {protocol.MAX_MESSAGE_BYTES} bytes" if too_big else f"broken WebSocket: {reason}"
         )
-        self.call.broke_protocol(name, message)
-        self._act(closing=True)
+        self._tell(lambda: self.call.broke_protocol(name, message), closing=True)
         return 1008
 
     def writable(self) -> None:
-        """AVR Core reads again."""
-        self.call.caller_writable(time.monotonic())
-        self._act()
+        """Send held messages, as AVR Core reads again."""
+        self._tell(lambda: self.call.caller_writable(time.monotonic()))
 
     def closed(self, code: int, reason: str) -> None:
-        """The caller's connection is gone."""
+        """Note that the caller's connection is gone."""
         may_return = self._caller_connection is not None and self._caller_connection.may_return
         self._caller_connection = None
+        self._tell(lambda: self._closed(code, may_return))
+
+    def _closed(self, code: int, may_return: bool) -> None:
         self.call.caller_closed(code, time.monotonic(), may_return=may_return)
         if self.call.is_away:
             self._log.warning("caller's connection lost", code=code, effect="the call waits for it to come back")
-        self._act()
 
     # Owner of a connection by the older protocol
 
     def legacy_began(self, connection: LegacyConnection, uuid: str) -> None:
-        """The request's head is here."""
+        """Begin the call of a request, the head of which has come."""
         self._caller_connection = connection
-        self.call.began(uuid, connection.received_seconds)
-        self._act()
+        self._tell(lambda: self.call.began(uuid, connection.received_seconds))
 
     def legacy_audio(self, pcm: bytes, received_seconds: float) -> None:
-        """Caller's audio."""
+        """Take audio of the caller."""
         self._relay_in.frame(received_seconds)
-        self.call.audio(pcm, received_seconds)
+        try:
+            self.call.audio(pcm, received_seconds)
+        except IllegalTransition as error:
+            self._repair(error)
         self._act()
 
     def legacy_broken(self, reason: str, message: str) -> None:
-        """The request broke HTTP."""
-        self.call.broke_protocol(reason, message)
-        self._act()
+        """End the call, because its request broke HTTP."""
+        self._tell(lambda: self.call.broke_protocol(reason, message))
 
     # Owner of assignments' channels
 
@@ -292,7 +259,10 @@ class CallRunner:
         if kind == wire.Kind.REPLY_AUDIO:
             self._relay_out.frame(received_seconds)
         asked = assignment.state is AssignmentState.OPENING
-        self.call.record(assignment, kind, payload, time.monotonic())
+        try:
+            self.call.record(assignment, kind, payload, time.monotonic())
+        except IllegalTransition as error:
+            self._repair(error)
         if kind == wire.Kind.PROFILE and self._secrets is not None and self.call.memory.profile is not None:
             self._secrets.keep(secrets_in(self.call.memory.profile.secrets))
         if asked and assignment.state is not AssignmentState.OPENING:
@@ -305,11 +275,13 @@ class CallRunner:
 
     def assignment_lost(self, assignment: Assignment) -> None:
         """Recover the call: an assignment's worker is gone."""
+        self._tell(lambda: self._lost(assignment))
+
+    def _lost(self, assignment: Assignment) -> None:
         self.call.worker_lost(assignment, time.monotonic())
         self._log.warning(
             "worker lost", worker=assignment.worker_id, epoch=assignment.epoch, state=self.call.state.value
         )
-        self._act()
 
     # Owner of the searches for workers
 
@@ -319,26 +291,68 @@ class CallRunner:
             self.started_at_ms = assignment.started_at_ms
             self.is_published = True
         self._channels[assignment] = AssignmentChannel(self, worker_link, assignment)
-        self.call.placed(assignment, time.monotonic())
-        self._act()
+        self._tell(lambda: self.call.placed(assignment, time.monotonic()))
+        if assignment not in self.call.hand_over.all_assignments():
+            # The call could not take it, and has said why.
+            self._leave_channel(assignment)
 
     def not_placed(self, outcome: NotPlaced) -> None:
         """Note that there is no worker for the call now."""
-        self.call.not_placed(outcome.code, outcome.message, time.monotonic(), is_known=outcome.is_known)
-        self._act()
+        code, message, is_known = outcome
+        self._tell(lambda: self.call.not_placed(code, message, time.monotonic(), is_known=is_known))
+
+    # Owner of the commands to Asterisk
+
+    def executed(self, command: wire.TelephonyCommand, ok: bool, message: str) -> None:
+        """Note what avr-ami made of a command."""
+        self._tell(lambda: self.call.executed(command, ok, message, time.monotonic()))
+
+    def transferred_away(self, outcome: FallbackOutcome) -> None:
+        """Note what became of the transfer of a call that could not go on."""
+        self._tell(lambda: self.call.transferred_away(outcome, time.monotonic()))
+
+    # Events
+
+    def _tell(self, event: Callable[[], None], *, closing: bool = False) -> None:
+        """Tell the call an event, and do what it wants; `closing` as in `_act`."""
+        try:
+            event()
+        except IllegalTransition as error:
+            self._repair(error)
+        self._act(closing=closing)
+
+    def _repair(self, error: IllegalTransition) -> None:
+        """Have the call go on in another session, as its state is not to be trusted."""
+        self._log.error(
+            "illegal transition",
+            machine=error.machine,
+            state=error.state,
+            transition=error.event,
+            effect="the call goes on in another session, at most twice",
+            exc_info=error,
+        )
+        self._calls.metrics.illegal_transitions.inc()
+        try:
+            self.call.repair(time.monotonic())
+        except IllegalTransition:
+            self._log.exception("a call could not be repaired")
+            self.call.failed("internal error", time.monotonic())
 
     # Actions
 
     def _act(self, *, closing: bool = False) -> None:
-        """Do what the call wants; `closing`: the WebSocket layer closes the connection by itself.
+        """Do what the call wants; an action that cannot be done ends the call, and nothing is raised.
 
-        What cannot be done ends the call; it never raises.
+        Args:
+            closing: the WebSocket layer closes the connection by itself.
         """
         while self.call.actions:
             actions, self.call.actions = self.call.actions, []
             for action in actions:
                 try:
                     self._do(action, closing)
+                except IllegalTransition as error:
+                    self._repair(error)
                 except Exception:
                     self._log.exception("an action failed", action=type(action).__name__)
                     self.call.failed("internal error", time.monotonic())
@@ -350,7 +364,7 @@ class CallRunner:
                 self.call.caller_paused(time.monotonic())
 
     def _do(self, action: actions.Action, closing: bool) -> None:
-        # What comes with every frame is told from the rest by its type alone: a pattern costs four times as much.
+        # Actions of every frame are told from the rest by their type alone: a pattern costs four times as much.
         if type(action) is actions.ToWorker:
             channel = self._channels.get(action.assignment)
             if channel is not None:
@@ -363,26 +377,24 @@ class CallRunner:
 
     def _rarer(self, action: actions.Action, closing: bool) -> None:
         match action:
-            case actions.Measurement(seen, value, label):
-                _REPORTS[seen](self._calls.metrics, value, label)
+            case actions.Measurement():
+                report(self._calls.metrics, action)
             case actions.Place():
                 self._place(action)
             case actions.LeaveChannel(assignment):
-                channel = self._channels.pop(assignment, None)
-                if channel is not None:
-                    channel.leave()
+                self._leave_channel(assignment)
             case actions.Publish():
                 self._published()
             case actions.Unpin(epoch):
                 placement = self._calls.placement
                 self._unpinning = asyncio.create_task(placement.unpin(self.uuid, epoch))
-            case actions.Execute(order):
-                self._executing = asyncio.create_task(self._execute(order))
+            case actions.Execute(command):
+                self._asterisk.execute(command)
             case actions.Wake(at_seconds):
                 delay_seconds = max(0.0, at_seconds - time.monotonic())
                 self._waking = asyncio.get_running_loop().call_later(delay_seconds, self._wake)
-            case actions.TransferAway(extension, context):
-                self._executing = asyncio.create_task(self._transfer_away(extension, context))
+            case actions.TransferAway():
+                self._asterisk.transfer_away(action)
             case actions.TookWayOut(outcome, cause):
                 self._calls.metrics.fallbacks[outcome].inc()
                 self._log.warning("call could not go on", cause=cause, outcome=outcome.value)
@@ -394,8 +406,13 @@ class CallRunner:
             case _:
                 self._to_caller_connection(action, closing)
 
+    def _leave_channel(self, assignment: Assignment) -> None:
+        channel = self._channels.pop(assignment, None)
+        if channel is not None:
+            channel.leave()
+
     def _published(self) -> None:
-        """A worker has the call now. One that stands by has it when it goes on."""
+        """Tell Redis that a worker has the call now; one that stands by has it when it goes on."""
         pinned = (self.call.assignments.worker_id, self.call.assignments.held_epoch)
         if pinned != self._pinned:
             self._pinned = pinned
@@ -417,45 +434,8 @@ class CallRunner:
                 if not closing:
                     self._caller_connection.close(code, redact(reason, self.uuid))
 
-    async def _execute(self, order: wire.TelephonyCommand) -> None:
-        """Carry out an order on Asterisk, and say what came of it."""
-        ami = self._calls.ami
-        try:
-            if order.action == wire.TelephonyAction.TRANSFER:
-                message = await ami.transfer(self.uuid, order.extension, order.context, order.priority)
-            else:
-                message = await ami.hang_up(self.uuid)
-        except AmiError as error:
-            self._log.error("order failed", action=order.action, reason=str(error))
-            self.call.executed(order, False, str(error), time.monotonic())
-        else:
-            self._log.info("order carried out", action=order.action)
-            self.call.executed(order, True, message, time.monotonic())
-        self._act()
-
-    async def _transfer_away(self, extension: str, context: str) -> None:
-        """Transfer a call that cannot go on, if that is allowed, and say what came of it."""
-        outcome = FallbackOutcome.FAILED
-        try:
-            refusal = await self._calls.transfers.refusal(self.call.identity.metadata.get("from", ""))
-            if refusal is not None:
-                outcome = FallbackOutcome.REFUSED
-                self._log.warning("call not transferred", reason=refusal)
-            elif self.call.state is not State.ENDED:
-                await self._calls.ami.transfer(self.uuid, extension, context, FIRST_PRIORITY)
-                outcome = FallbackOutcome.TRANSFERRED
-            else:
-                outcome = FallbackOutcome.HUNG_UP
-        except AmiError as error:
-            self._log.error("call not transferred", reason=str(error))
-        except Exception:
-            self._log.exception("call not transferred")
-        self.call.transferred_away(outcome, time.monotonic())
-        self._act()
-
     def _wake(self) -> None:
-        self.call.wake(time.monotonic())
-        self._act()
+        self._tell(lambda: self.call.wake(time.monotonic()))
 
     def _place(self, wanted: actions.Place) -> None:
         if wanted.purpose is Purpose.BEGIN and not self._began:
@@ -477,40 +457,10 @@ class CallRunner:
         if self._waking is not None:
             self._waking.cancel()
         self._calls.ended(self)
-        if ending is not actions.Ending.MOVED:
-            _OUTCOMES[ending](self._calls.metrics).inc()
+        count_end(self._calls.metrics, ending)
         if ending in (actions.Ending.COMPLETED, actions.Ending.MOVED):
             self._log.info("call ended", ending=ending.value, reason=reason)
         else:
             self._log.warning("call ended", ending=ending.value, reason=reason)
         if self._secrets is not None:
             self._secrets.close()
-
-
-_OUTCOMES: dict[actions.Ending, Callable[[DispatcherMetrics], Counter]] = {
-    actions.Ending.COMPLETED: lambda metrics: metrics.calls_completed,
-    actions.Ending.REJECTED: lambda metrics: metrics.calls_rejected,
-    actions.Ending.FAILED: lambda metrics: metrics.calls_failed,
-}
-
-
-def _repinned(metrics: DispatcherMetrics, reason: str) -> None:
-    # A worker of a newer release may have reasons that this one does not count.
-    if reason in {each.value for each in RepinReason}:
-        metrics.repins[RepinReason(reason)].inc()
-
-
-def _recovered(metrics: DispatcherMetrics, seconds: float, reason: str) -> None:
-    if reason in {each.value for each in RecoveryReason}:
-        metrics.recovery[RecoveryReason(reason)].observe(seconds)
-
-
-_REPORTS: dict[Metric, Callable[[DispatcherMetrics, float, str], None]] = {
-    Metric.BAD_INPUT: lambda metrics, _, reason: metrics.bad_input.inc(reason),
-    Metric.INTERRUPTION: lambda metrics, _, __: metrics.interruptions.inc(),
-    Metric.DIGIT: lambda metrics, _, __: metrics.dtmf_digits.inc(),
-    Metric.GREETING_SECONDS: lambda metrics, seconds, _: metrics.greeting_latency.observe(seconds),
-    Metric.CALLER_AUDIO_DROPPED_SECONDS: lambda metrics, seconds, _: metrics.audio_dropped_in.inc(seconds),
-    Metric.REPIN: lambda metrics, _, reason: _repinned(metrics, reason),
-    Metric.RECOVERY_SECONDS: _recovered,
-}

@@ -1,7 +1,7 @@
-"""The caller's audio on its way to the worker, and what of it is kept so that a worker can die.
+"""The caller's audio on its way to the worker, and the copy that is kept because a worker may die.
 
-What the worker has not said to be finished (text, or silence) is kept, up to 30 s: the newest five seconds as they
-came, older audio as mu-law. A worker that takes the call over gets all of it.
+Audio is kept until the worker reports it as finished, which is as text or as silence, up to 30 s. The newest five
+seconds are kept as PCM, older audio as mu-law. A worker that takes the call over gets all of it.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from dispatcher.avr.protocol import SAMPLE_RATE_HZ
 SAMPLE_BYTES = 2
 # An utterance of this length survives the worker that listens to it.
 KEPT_SAMPLES = 30 * SAMPLE_RATE_HZ
-# Audio is coded in pieces of a second: 30 us each, and none at all while the caller is silent, when the worker
-# finishes each second before it is five seconds old.
+# Audio is encoded in pieces of a second, at 30 us each. While the caller is silent no piece is encoded, because
+# the worker finishes each second before it is five seconds old.
 CODED_SAMPLES = SAMPLE_RATE_HZ
 UNCODED_SAMPLES = 5 * SAMPLE_RATE_HZ
-# The longest piece that is sent at once; a core's message may be longer than the worker's whole credit.
+# Longest piece that is sent at once; a message of AVR Core may be longer than the worker's whole credit.
 PIECE_BYTES = 8000
 
 
 class CallerAudio:
-    """One call's audio, PCM16 at 8 kHz. Positions are samples since the call began.
+    """Audio of one caller, PCM16 at 8 kHz. Positions are samples since the call began.
 
     Attributes:
-        position_samples: of the audio that comes next.
-        waiting_bytes: how much has not been sent to a worker.
+        position_samples: the position of the audio that comes next.
+        waiting_bytes: size of the audio that has not been sent to a worker.
     """
 
     def __init__(self, max_waiting_bytes: int) -> None:
@@ -44,18 +44,18 @@ class CallerAudio:
 
     @property
     def first_waiting_samples(self) -> int:
-        """The position of what is sent next."""
+        """The position of the audio that is sent next."""
         return self._waiting[0][0] if self._waiting else self.position_samples
 
     def passed(self, pcm: bytes) -> int:
-        """Audio goes to the worker at once, as nothing waits; returns its position."""
+        """Keep audio that is sent at once, because no audio waits; return its position."""
         position = self.position_samples
         self.position_samples += len(pcm) // SAMPLE_BYTES
         self._keep(position, pcm)
         return position
 
     def wait(self, pcm: bytes) -> float:
-        """Audio has to wait; returns how many seconds were dropped, the oldest first, as too much waits."""
+        """Queue audio; return how many seconds were dropped from the front, because the queue was full."""
         for start in range(0, len(pcm), PIECE_BYTES):
             piece = pcm[start : start + PIECE_BYTES]
             self._waiting.append((self.position_samples, piece))
@@ -69,7 +69,7 @@ class CallerAudio:
         return dropped_bytes / SAMPLE_BYTES / SAMPLE_RATE_HZ
 
     def take(self, credit_bytes: int) -> Iterator[tuple[int, bytes]]:
-        """What waits and may be sent now: (position, pcm)."""
+        """Yield queued audio that may be sent now: (position, pcm)."""
         while self._waiting and len(self._waiting[0][1]) <= credit_bytes:
             position, pcm = self._waiting.popleft()
             self.waiting_bytes -= len(pcm)
@@ -78,7 +78,7 @@ class CallerAudio:
             yield position, pcm
 
     def finished(self, position_samples: int) -> None:
-        """Audio before this position need not be kept."""
+        """Drop the copy of audio before this position."""
         self._finished_samples = max(self._finished_samples, position_samples)
         while self._coded and _end_of_codes(self._coded[0]) <= self._finished_samples:
             self._coded_samples -= len(self._coded.popleft()[1])
@@ -87,7 +87,7 @@ class CallerAudio:
                 self._sent_samples -= len(self._sent.popleft()[1]) // SAMPLE_BYTES
 
     def kept(self) -> list[tuple[int, bytes]]:
-        """All that is kept or waits, for a worker that takes over: (position, mu-law). Nothing waits after it."""
+        """Return all audio for a worker that takes over: (position, mu-law). The queue is empty afterwards."""
         while self._waiting:
             position, pcm = self._waiting.popleft()
             self._keep(position, pcm)
@@ -98,14 +98,14 @@ class CallerAudio:
         return [(max(position, first), codes[max(0, first - position) :]) for position, codes in self._coded]
 
     def rebase(self, position_samples: int) -> None:
-        """What waits is to have positions from this one on: nothing has been sent yet."""
+        """Move queued audio, so that it begins at this position. No audio was sent before."""
         shift = position_samples - self.first_waiting_samples
         self._waiting = deque((position + shift, pcm) for position, pcm in self._waiting)
         self.position_samples += shift
         self._finished_samples = position_samples
 
     def keep(self, position: int, codes: bytes) -> None:
-        """Audio (mu-law) from before this dispatcher had the call, which no session has heard."""
+        """Keep mu-law from before this dispatcher had the call, which no session has heard."""
         self._finished_samples = min(self._finished_samples, position)
         self._coded.append((position, codes))
         self._coded_samples += len(codes)
@@ -113,7 +113,7 @@ class CallerAudio:
             self._coded_samples -= len(self._coded.popleft()[1])
 
     def clear(self) -> None:
-        """The call is over."""
+        """Drop all audio: the call has ended."""
         self._waiting.clear()
         self._sent.clear()
         self._coded.clear()
@@ -126,7 +126,7 @@ class CallerAudio:
             self._code()
 
     def _code(self) -> None:
-        """Code the oldest second."""
+        """Encode the oldest second as mu-law."""
         position, piece = self._sent.popleft()
         pieces, samples = [piece], len(piece) // SAMPLE_BYTES
         while self._sent and samples < CODED_SAMPLES and self._sent[0][0] == position + samples:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dispatcher.avr.protocol import FRAME_BYTES, FRAME_SAMPLES, SAMPLE_RATE_HZ
 
-# Handed over ahead of the playout clock at most. So little may be heard before a reply, without `interruption`.
+# Longest filler that is handed over ahead of the playout clock. So little may be heard before a reply.
 AHEAD_SECONDS = 0.06
 STEP_SECONDS = FRAME_SAMPLES / SAMPLE_RATE_HZ
 # A worker that has just restored a session says within this time whether an answer is owed.
@@ -12,7 +12,7 @@ LAPSE_SECONDS = 1.0
 
 
 class Filler:
-    """The filler of one call.
+    """Filler of one call.
 
     Attributes:
         is_on: there is a sound to play.
@@ -62,7 +62,7 @@ class Filler:
         return now_seconds - max(self._since_seconds, quiet_since_seconds) >= self._after_seconds
 
     def stop(self) -> None:
-        """Begin at the beginning the next time."""
+        """Begin at the start of the sound the next time."""
         self._position = 0
 
     def take(self, ahead_seconds: float) -> bytes:

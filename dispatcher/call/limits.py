@@ -1,10 +1,10 @@
-"""The bounds of one call, and what breaks them."""
+"""Bounds of one call, and the reasons for which input is refused."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Every reason for which a message is passed over, or a call ended, by what its core sent: a metric's label values.
+# Reasons for which a message of AVR Core is passed over, or its call ended: the values of a metric's label.
 BAD_INPUT_REASONS = (
     "bad_audio",
     "bad_base64",
@@ -33,7 +33,7 @@ class CallLimits:
     Attributes:
         init_seconds: how long a connection may take to say `init`.
         silence_seconds: a caller's connection without one audio message for so long is dead, whatever TCP says.
-        stuck_seconds: a core that takes nothing of what waits for it for so long is cut off.
+        stuck_seconds: a core that reads none of its messages for so long is disconnected.
         placing_seconds: from `init` to a worker that has taken the call.
         unknown_seconds: how long a call waits while Redis is away and no worker is known.
         placing_attempts: refusals that end a call; those of full or draining workers do not count.
@@ -45,7 +45,7 @@ class CallLimits:
         burst_seconds: audio that may come faster than real time at once, after a stall of the network.
         flood_ratio: and the rate, as a multiple of real time, that may go on for ever.
         messages_per_second: of any kind, with a burst of ten seconds' worth.
-        order_seconds: an order to hang up or transfer waits so long for the last words to be heard.
+        order_seconds: a command to hang up or transfer waits so long for the last words to be heard.
         hung_up_seconds: a core that keeps its connection so long after avr-ami has hung up is closed.
     """
 

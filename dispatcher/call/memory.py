@@ -1,7 +1,8 @@
-"""What a call is beyond its sockets: its settings, what was said, what is being said.
+"""Memory of a call: its settings, its conversation, and the replies that are not finished.
 
-The worker says what is to be remembered (REMEMBER, REPLY_TEXT and others); the dispatcher, which holds the caller
-and so outlives the worker, keeps it and gives it to the next one. Of settings and items it understands nothing.
+The worker reports settings, items and replies (PROFILE, ITEM_UPDATE, REPLY_TEXT and others). The dispatcher holds
+the caller, so it outlives the worker: it keeps the memory, and gives it to the next worker. It does not interpret
+settings and items.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from common.link.wire import Control
 from common.net import json_depth
 from common.net.json_depth import MAX_RECORD_LEVELS, is_too_deep
 
-# The oldest items are forgotten first. A model of 128k tokens has no more in mind than this either.
+# The oldest items are dropped first. The context of a model (128k tokens) holds no more than this either.
 MAX_ITEMS = 1000
 MAX_BYTES = 1024 * 1024
-# Replies of which it is not settled what was heard; a worker that leaves more behind does not settle any.
+# Replies of which the heard part is not settled; a worker that leaves more behind does not settle any.
 MAX_REPLIES = 256
-# And of their text: whatever of it has to be escaped, it fits into one record.
+# Characters of their text: however many of them have to be escaped, they fit into one record.
 MAX_REPLY_CHARS = 128 * 1024
 
 
@@ -46,19 +47,19 @@ class _Reply:
 
 
 class CallMemory:
-    """The memory of one call.
+    """Memory of one call.
 
     Attributes:
-        profile: the call's settings; None until the worker has found them out.
+        profile: the call's settings; None until the worker has reported them.
         next_index: the number that the next reply item is to have.
-        is_recalled: it comes from Redis, and no session has gone on from it yet.
+        is_recalled: the memory comes from Redis, and no session has gone on from it yet.
     """
 
     def __init__(self) -> None:
         self.profile: wire.Profile | None = None
         self.next_index = 0
         self.is_recalled = False
-        # What the copy in Redis does not have.
+        # Ids of items that the copy in Redis does not have.
         self._changed: set[str] = set()
         self._profile_changed = False
         self._is_stored = False
@@ -72,16 +73,16 @@ class CallMemory:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing that another worker could go on from."""
+        """Whether there is nothing from which another worker could go on."""
         return self.profile is None and not self._order
 
     def keep_profile(self, profile: wire.Profile) -> None:
-        """The call's settings, or new ones."""
+        """Keep the call's settings."""
         self.profile = profile
         self._profile_changed = True
 
     def remember(self, record: wire.ItemUpdate, size_bytes: int) -> None:
-        """An item is new, or is another now, or is none any more."""
+        """Add, replace or remove an item."""
         item_id = record.item_id
         self._changed.add(item_id)
         known = self._items.get(item_id)
@@ -100,13 +101,13 @@ class CallMemory:
             self._forget(self._order[0])
 
     def item(self, item_id: str) -> dict[str, Any] | None:
-        """An item as the worker gave it; None if there is none."""
+        """Return an item as the worker gave it; None if it is unknown."""
         known = self._items.get(item_id)
         return None if known is None else known.item
 
     @property
     def order(self) -> list[str]:
-        """The items' ids, in the order of the conversation."""
+        """Ids of the items, in the order of the conversation."""
         return list(self._order)
 
     # Replies
@@ -117,27 +118,27 @@ class CallMemory:
         return any(not reply.done and not reply.truncated for reply in self._replies.values())
 
     def reply_began(self, index: int, item_id: str) -> None:
-        """A number stands for this item from now on."""
+        """Begin a reply: the number stands for this item from now on."""
         self._replies[index] = _Reply(item_id)
         self.next_index = max(self.next_index, index + 1)
         if len(self._replies) > MAX_REPLIES:
             del self._replies[next(iter(self._replies))]
 
     def reply_text(self, index: int, received_samples: int, text: str) -> None:
-        """More text of a reply, and how much of its audio the worker has."""
+        """Add text to a reply, and note how much of its audio the worker has."""
         reply = self._replies.get(index)
         if reply is not None:
             self._add_text(reply, text)
             reply.received_samples = received_samples
 
     def reply_audio(self, index: int, samples: int) -> None:
-        """Audio of a reply has come."""
+        """Note that audio of a reply has come."""
         reply = self._replies.get(index)
         if reply is not None:
             reply.sent_samples += samples
 
     def reply_done(self, index: int) -> None:
-        """A reply has no more audio."""
+        """Note that a reply has no more audio."""
         reply = self._replies.get(index)
         if reply is not None:
             reply.done = True
@@ -151,7 +152,7 @@ class CallMemory:
                 reply.truncated = reply.truncated or truncated
 
     def restore_replies(self, replies: tuple[wire.Reply, ...]) -> None:
-        """A worker that had the call before this dispatcher tells of them."""
+        """Take replies from a worker that had the call before this dispatcher."""
         for given in replies:
             self.reply_began(given.index, given.item_id)
             reply = self._replies[given.index]
@@ -159,10 +160,10 @@ class CallMemory:
             self._add_text(reply, given.text)
             reply.received_samples, reply.sent_samples = given.received_samples, given.sent_samples
 
-    # What a worker that takes over is told
+    # For a worker that takes over
 
     def records(self) -> Iterator[Control]:
-        """All of it, in order."""
+        """Yield the memory for a worker that takes the call over, in order."""
         if self.profile is not None:
             yield self.profile
         previous = ""
@@ -190,11 +191,14 @@ class CallMemory:
     # The copy in Redis
 
     def forgotten(self) -> None:
-        """Redis has nothing of it any more."""
+        """Note that Redis has lost the copy."""
         self._is_stored = False
 
     def take_changes(self) -> tuple[dict[str, str | None], bool] | None:
-        """What the copy in Redis lacks, without secrets and sound, and whether it is everything; None: nothing."""
+        """Return what the copy in Redis lacks, without secrets and sound; None: nothing.
+
+        The second value tells whether that is the whole memory.
+        """
         anew = not self._is_stored
         if anew:
             self._changed = set(self._order)
@@ -216,7 +220,7 @@ class CallMemory:
 
     @classmethod
     def from_stored(cls, fields: Mapping[str, str]) -> Self | None:
-        """The memory again; None where there is none, or it cannot be understood."""
+        """Return the memory of a copy; None where the copy is empty, or cannot be read."""
         memory = cls()
         try:
             if "profile" in fields:

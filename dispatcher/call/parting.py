@@ -1,4 +1,4 @@
-"""The way out of a call that cannot go on: the recorded sentence, then the transfer to people, else the end."""
+"""Progress of a call on its way out: the recorded sentence, then the transfer to people, else the end."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from common.observe.metrics import FallbackOutcome
 from dispatcher.avr.protocol import FRAME_BYTES, SAMPLE_RATE_HZ
 from dispatcher.call.actions import Ending
 
-# Handed over ahead of the playout clock. Ticks of 200 ms keep it filled; a whole sentence of 20 s for every caller
-# of a full cluster would be 400 KB each in the sockets' buffers.
+# Audio that is handed over ahead of the playout clock; ticks of 200 ms keep it filled. A whole sentence of 20 s
+# for every caller of a full cluster would be 400 KB each in the sockets' buffers.
 LEAD_SECONDS = 2.0
 # AVR Core buffers some audio itself: the sentence is heard to its end a little later than the clock says.
 CORE_BUFFER_SECONDS = 0.25
@@ -15,15 +15,15 @@ _BYTES_PER_SECOND = 2 * SAMPLE_RATE_HZ
 
 
 class Parting:
-    """The way out of one call.
+    """Progress of one call on its way out.
 
     Attributes:
         ending: how the call is counted.
         code: the close code with which the call ends unless it is transferred.
-        message: why; AVR Core's `error` message.
-        since_seconds: when it began.
-        outcome: as far as it is known; a caller who hangs up before the end leaves it at that.
-        is_transferring: avr-ami has been asked, and has not answered.
+        message: why the call cannot go on; AVR Core's `error` message.
+        since_seconds: when the call took the way out.
+        outcome: as far as it is known; it stays so where the caller hangs up before the end.
+        is_transferring: avr-ami has been asked to transfer the call, and has not answered.
         is_hung_up: the calls API has hung up.
     """
 

@@ -54,7 +54,7 @@ class Player:
         return max(0.0, self._clock.end_seconds - now_seconds)
 
     def own_sound(self, pcm: bytes, now_seconds: float) -> list[Play]:
-        """Return sound of the dispatcher's own (whole frames) as it is to be handed over; not while `is_held`."""
+        """Return sound of the dispatcher's own, whole frames, to be handed over; not while `is_held`."""
         self._clock.sent(OWN_SOUND, len(pcm) // 2, now_seconds)
         return [Play(pcm)]
 

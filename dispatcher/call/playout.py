@@ -107,7 +107,7 @@ class PlayoutClock:
         return list(items.items())
 
     def resume(self, item: int, heard_samples: int, left_samples: int, since_seconds: float) -> None:
-        """Go on with an item of another clock, the part of which that was not heard then has been playing since.
+        """Go on with an item of another clock: its rest has been playing since then.
 
         Args:
             item: the item's number.

@@ -18,10 +18,10 @@ from dispatcher.call.memory import CallMemory
 from dispatcher.call.player import Player
 from dispatcher.call.presence import CallerPresence
 
-# Replies come faster than they play: after so much of them the worker is told what was handed over, between ticks,
-# too. What it does not know of it would send again to a dispatcher that takes over.
+# Replies come faster than they play. After so much audio the worker is told what was handed over, between ticks
+# too: it would send the rest again to a dispatcher that takes over.
 REPORT_SAMPLES = SAMPLE_RATE_HZ // 4
-# Items whose transcript was sent last: enough to tell one that comes again, after whatever recovery.
+# Items whose transcript was sent last: enough to recognize one that comes again after a recovery.
 MAX_TRANSCRIPTS_KNOWN = 1024
 # Messages that are queued for a core whose connection broke; the oldest are dropped.
 MAX_QUEUED_MESSAGES = 64
@@ -51,21 +51,21 @@ class ReplyPlayback:
         self._unreported_samples = 0
         self._transcripts: dict[str, None] = {}  # a set that knows its oldest
         self._queued_messages: deque[Tell | Interrupt] = deque(maxlen=MAX_QUEUED_MESSAGES)
-        # Barge-ins that have no answer, as AVR Core is away; a worker leaves only so many.
+        # Numbers of barge-ins that have no answer, because AVR Core is away; a worker leaves only a few.
         self._flushes: list[int] = []
 
     @property
     def is_held(self) -> bool:
-        """Whether AVR Core takes nothing."""
+        """Whether messages for AVR Core are held."""
         return self._player.is_held
 
     @property
     def held_bytes(self) -> int:
-        """Reply audio that waits for AVR Core."""
+        """Size of the reply audio that is held for AVR Core."""
         return self._player.held_bytes
 
     def all_heard(self, now_seconds: float) -> bool:
-        """Whether the caller has heard all replies that there are."""
+        """Return whether the caller has heard all replies that there are."""
         return self._player.all_heard(now_seconds)
 
     @property
@@ -83,7 +83,7 @@ class ReplyPlayback:
         return self._player.ahead_seconds(now_seconds)
 
     def own_sound(self, pcm: bytes, now_seconds: float) -> None:
-        """Play whole frames that are no reply: they are in no metric, no memory, and are never reported."""
+        """Play whole frames that are no reply; they are not in metrics or memory, and are never reported."""
         if pcm:
             self._out.actions += self._player.own_sound(pcm, now_seconds)
 

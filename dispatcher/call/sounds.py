@@ -1,4 +1,4 @@
-"""Announcements as the settings want them: recordings are read, and the built-in filler is made."""
+"""Announcements of the settings: recordings are read, and the built-in filler is made."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _read(variable: str, chosen: str, builtin: Path) -> bytes:
 
 @functools.cache
 def soft_tones() -> bytes:
-    """The built-in filler: PCM16 at 8 kHz that begins and ends in silence."""
+    """Return the built-in filler: PCM16 at 8 kHz that begins and ends in silence."""
     loop = np.zeros(round(_LOOP_SECONDS * SAMPLE_RATE_HZ))
     length = round(_TONE_SECONDS * SAMPLE_RATE_HZ)
     times = np.arange(length) / SAMPLE_RATE_HZ

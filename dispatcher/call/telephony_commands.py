@@ -1,4 +1,4 @@
-"""What the agent wants done with the call on Asterisk, when its last words have been heard."""
+"""Commands of the agent to Asterisk, which wait until its last words have been heard."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections import deque
 
 from common.link import wire
 
-# Orders that wait for the last words: a model that gives more contradicts itself.
-MAX_WAITING_ORDERS = 8
-MAX_KNOWN_ORDERS = 256
-# The outcome of an order that comes after a transfer. It counts as done: the model is to say nothing about it.
+# Commands that wait for the last words; a model that gives more contradicts itself.
+MAX_WAITING_COMMANDS = 8
+MAX_KNOWN_COMMANDS = 256
+# Outcome of a command behind a transfer. It counts as done, because the model is to say nothing about it.
 TRANSFERRED = "not done: the caller has been transferred already"
 
 
 class TelephonyCommands:
-    """The orders of one call: each is carried out once, whichever worker repeats it, and one after the other.
+    """Commands of one call. Each is carried out once, whichever worker repeats it, and one after the other.
 
     Attributes:
-        has_transferred: avr-ami has transferred the call, so no order is carried out any more.
+        has_transferred: avr-ami has transferred the call, so no command is carried out any more.
     """
 
     def __init__(self, patience_seconds: float) -> None:
@@ -29,52 +29,52 @@ class TelephonyCommands:
 
     @property
     def known(self) -> tuple[str, ...]:
-        """Ids of all orders, carried out or not."""
+        """Ids of all commands, carried out or not."""
         return tuple(self._known)
 
     @property
     def is_busy(self) -> bool:
-        """Whether an order waits, or is being carried out."""
+        """Whether a command waits, or is being carried out."""
         return bool(self._waiting) or self._executing is not None
 
     @property
     def results(self) -> list[wire.TelephonyDone]:
-        """What came of those that were carried out."""
+        """Results of the commands that were carried out."""
         return [result for result in self._known.values() if result is not None]
 
-    def add(self, order: wire.TelephonyCommand, now_seconds: float) -> None:
-        """The worker wants something done. One too many, or known already, is passed over."""
-        if order.id in self._known or len(self._waiting) >= MAX_WAITING_ORDERS:
+    def add(self, command: wire.TelephonyCommand, now_seconds: float) -> None:
+        """Add a command of the worker. One too many, or a known one, is ignored."""
+        if command.id in self._known or len(self._waiting) >= MAX_WAITING_COMMANDS:
             return
-        if len(self._known) >= MAX_KNOWN_ORDERS:
+        if len(self._known) >= MAX_KNOWN_COMMANDS:
             return
-        self._known[order.id] = None
-        self._waiting.append((order, now_seconds))
+        self._known[command.id] = None
+        self._waiting.append((command, now_seconds))
 
     def due(self, now_seconds: float, *, all_heard: bool) -> wire.TelephonyCommand | None:
-        """The order to carry out now, if any: when the last words have been heard, or have taken too long."""
+        """Return the command to carry out now: the last words have been heard, or have taken too long."""
         if not self._waiting or self._executing is not None or self.has_transferred:
             return None
-        order, since_seconds = self._waiting[0]
+        command, since_seconds = self._waiting[0]
         if not all_heard and now_seconds - since_seconds < self._patience_seconds:
             return None
         self._waiting.popleft()
-        self._executing = order
-        return order
+        self._executing = command
+        return command
 
     def executed(self, result: wire.TelephonyDone) -> None:
-        """What avr-ami made of it."""
+        """Note what avr-ami made of the command."""
         executing, self._executing = self._executing, None
         self._known[result.id] = result
         if executing is not None and executing.action == wire.TelephonyAction.TRANSFER and result.ok:
             self.has_transferred = True
 
     def take_void(self) -> list[wire.TelephonyCommand]:
-        """Take the orders that came to nothing, because the call was transferred before them."""
+        """Return the commands that came to nothing, because the call was transferred before them."""
         if not self.has_transferred:
             return []
-        void = [order for order, _ in self._waiting]
+        void = [command for command, _ in self._waiting]
         self._waiting.clear()
-        for order in void:
-            self._known[order.id] = wire.TelephonyDone(order.id, True, TRANSFERRED)
+        for command in void:
+            self._known[command.id] = wire.TelephonyDone(command.id, True, TRANSFERRED)
         return void

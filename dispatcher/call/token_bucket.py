@@ -1,4 +1,4 @@
-"""What a core may send in a time."""
+"""Rate of messages and audio that AVR Core may send."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class TokenBucket:
     used: float = 0.0
 
     def exceeded(self, amount: float, now_seconds: float) -> bool:
-        """Use some of it; True if that was too much."""
+        """Use an amount; return whether that was too much."""
         elapsed = max(0.0, now_seconds - self.seen_seconds)
         if self.used > 0.0:
             self.used = max(0.0, self.used - elapsed * self.rate)
@@ -24,14 +24,14 @@ class TokenBucket:
         return self.used > self.burst
 
     def take(self, amount: float, now_seconds: float) -> bool:
-        """Use some of it if there is so much left; False leaves it as it was."""
+        """Use an amount if there is so much left; return False, and use nothing, if there is not."""
         if self.exceeded(amount, now_seconds):
             self.used -= amount
             return False
         return True
 
     def save(self, seconds: float) -> None:
-        """Keep what would have been allowed in a time in which nothing could come, for when it comes at once."""
+        """Save the allowance of a time in which nothing could come, because it may come at once now."""
         self.used = min(0.0, self.used) - seconds * self.rate
 
     def give_back(self, amount: float) -> None:

@@ -30,10 +30,10 @@ RESUME_SECONDS = 0.3
 # Within that time another connection is tried this often, beside those that have no answer yet. The kernel repeats
 # a lost SYN only after 1 s.
 RESUME_STEP_SECONDS = 0.1
-# A link that was opened and is gone at once is opened anew so often.
+# Attempts to open a link that is lost as soon as it is opened.
 GET_ATTEMPTS = 3
-# Maximum wait for the workers' answers to the question who has a call, asked while Redis is away. A caller who
-# waits longer is heard; a caller whose worker is missed begins anew.
+# Maximum wait for the workers' answers to the question which of them has a call. It is asked while Redis is away.
+# A caller who waits longer notices it; a caller whose worker is missed begins anew.
 HOLDER_SECONDS = 1.0
 # Delay before a link that could not be opened is tried again ahead of calls: a worker with another CLUSTER_TOKEN
 # would be worth a line of log every 100 ms.
@@ -41,26 +41,26 @@ RETRY_BACKOFF = Backoff(0.1, 10.0)
 
 
 class ChannelOwner(Interface):
-    """The call at this end of a channel."""
+    """Call at this end of a channel."""
 
     @property
     def uuid(self) -> str:
-        """Of the call."""
+        """The call's uuid."""
 
     def record(self, kind: int, payload: memoryview, received_seconds: float) -> None:
-        """A record of the call's worker."""
+        """Handle a record of the call's worker."""
 
     def link_broke(self) -> None:
-        """The link is gone; another one to the same worker is looked for."""
+        """Note that the link broke; another one to the same worker is looked for."""
 
     def link_back(self, worker_link: WorkerLink) -> None:
-        """There is another link to the same worker: the channel goes on there, under the same number."""
+        """Go on with the channel on another link to the same worker, under the same number."""
 
     def worker_lost(self) -> None:
-        """The link is gone, and no other can be had."""
+        """Note that the link is lost, and no other can be had."""
 
     def stop(self, reason: str) -> None:
-        """The call cannot go on."""
+        """End the call, which cannot go on."""
 
 
 class WorkerLink:
@@ -100,7 +100,7 @@ class WorkerLink:
 
     @property
     def calls(self) -> int:
-        """Calls that this dispatcher has on the worker."""
+        """Number of calls that this dispatcher has on the worker."""
         return len(self._channels)
 
     async def open(self, address: str, timeout_seconds: float = LINK_LIMITS.open_timeout_seconds) -> None:
@@ -140,13 +140,13 @@ class WorkerLink:
                 self._failed(channel, owner)
 
     def open_channel(self, owner: ChannelOwner) -> int:
-        """A new channel for a call."""
+        """Open a channel for a call, and return its number."""
         channel = next(self._numbers)
         self._channels[channel] = owner
         return channel
 
     def leave_channel(self, channel: int) -> None:
-        """Records that still come on the channel are not looked at."""
+        """Leave a channel; records that still come on it are ignored."""
         self._channels.pop(channel, None)
 
     def send(self, record: bytes) -> None:
@@ -165,7 +165,7 @@ class WorkerLink:
     # Owner of the link's end
 
     def greeted(self, hello: Hello) -> None:
-        """The worker said who it is."""
+        """Take the HELLO of the worker."""
         if not self._greeting.done():
             self._greeting.set_result(hello)
 
@@ -182,7 +182,7 @@ class WorkerLink:
                 self._failed(channel, owner)
 
     def caught_up(self) -> None:
-        """Each record was complete in itself."""
+        """Do nothing: each record was complete in itself."""
 
     def lost(self, reason: str) -> None:
         """Tell every call on the link, at once."""
@@ -194,7 +194,7 @@ class WorkerLink:
         self._on_lost.link_lost(self, reason, channels)
 
     def give_up(self, channels: dict[int, ChannelOwner]) -> None:
-        """No other link can be had: the channels have lost their worker."""
+        """Tell the channels that their worker is lost: no other link can be had."""
         for channel, owner in channels.items():
             try:
                 owner.worker_lost()
@@ -202,24 +202,26 @@ class WorkerLink:
                 self._failed(channel, owner)
 
     def _failed(self, channel: int, owner: ChannelOwner) -> None:
-        """One call's trouble is not the link's: the others on it go on."""
+        """End the call that failed; the others on the link go on."""
         log.exception("a call failed on its link", worker=self.worker_id, channel=channel, uuid=owner.uuid)
         self.leave_channel(channel)
         try:
             owner.stop("internal error")
         except Exception:
-            log.exception("and could not be ended", worker=self.worker_id, channel=channel, uuid=owner.uuid)
+            log.exception(
+                "a failed call could not be ended", worker=self.worker_id, channel=channel, uuid=owner.uuid
+            )
 
 
 class LostCallback(Interface):
-    """Who hears that a link is gone."""
+    """Owner of a link, as it hears that the link is lost."""
 
     def link_lost(self, lost: WorkerLink, reason: str, channels: dict[int, ChannelOwner]) -> None:
-        """The link is gone, with these channels on it."""
+        """Handle the loss of a link with these channels on it."""
 
 
 class LinkPool:
-    """The links of one dispatcher, by worker."""
+    """Links of one dispatcher, by worker."""
 
     def __init__(
         self,
@@ -252,17 +254,17 @@ class LinkPool:
         return any(known.is_open for known in self._links.values())
 
     def has(self, worker_id: str) -> bool:
-        """Whether there is a link to this worker."""
+        """Return whether there is a link to this worker."""
         known = self._links.get(worker_id)
         return known is not None and known.is_open
 
     def up(self, worker_id: str) -> WorkerLink | None:
-        """The link to this worker, if there is one now."""
+        """Return the link to this worker; None if there is none now."""
         known = self._links.get(worker_id)
         return known if known is not None and known.is_open else None
 
     async def holder(self, uuid: str) -> tuple[str, str, int] | None:
-        """Ask all workers who has a session of a call: its id and address, and the epoch; None: nobody."""
+        """Ask all workers for the session of a call; return id, address and epoch, or None if no worker has it."""
 
         async def ask(known: WorkerLink) -> tuple[str, str, int] | None:
             try:
@@ -276,7 +278,7 @@ class LinkPool:
         return max((answer for answer in answers if answer), key=lambda answer: answer[2], default=None)
 
     async def loads(self) -> dict[str, int]:
-        """Ask all workers how many calls they have. A worker that does not say so in time is left out."""
+        """Ask all workers for their number of calls. A worker that does not answer in time is left out."""
 
         async def ask(known: WorkerLink) -> tuple[str, int] | None:
             try:
@@ -291,12 +293,12 @@ class LinkPool:
         return dict(answer for answer in answers if answer is not None)
 
     def calls(self, worker_id: str) -> int:
-        """Calls that this dispatcher has on the worker."""
+        """Return the number of calls that this dispatcher has on the worker."""
         known = self._links.get(worker_id)
         return known.calls if known is not None else 0
 
     async def get(self, worker_id: str, address: str) -> WorkerLink:
-        """The link to a worker, opened if need be.
+        """Return the link to a worker, opened if need be.
 
         Raises:
             LinkUnavailable: it cannot be opened.
@@ -325,7 +327,7 @@ class LinkPool:
             raise LinkUnavailable("the dispatcher ends") from None
 
     def keep(self, workers: Iterable[tuple[str, str]]) -> None:
-        """Open links ahead to these (id, address); failures are tried again by a later call of this."""
+        """Open links ahead to these workers (id, address); a later call retries those that failed."""
         now = asyncio.get_running_loop().time()
         wanted = dict(workers)
         self._retries = {worker_id: retry for worker_id, retry in self._retries.items() if worker_id in wanted}
@@ -362,7 +364,7 @@ class LinkPool:
         for owner in channels.values():
             owner.link_broke()
         task = asyncio.create_task(self._resume(lost, channels), name=f"resume {lost.worker_id}")
-        # Who wants a link to this worker meanwhile waits for this one.
+        # A caller that wants a link to this worker meanwhile waits for this one.
         self._opening[lost.worker_id] = task
         task.add_done_callback(lambda done: self._opened(lost.worker_id, done))
 

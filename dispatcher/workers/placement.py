@@ -26,16 +26,16 @@ log = structlog.get_logger()
 
 # A call whose dispatcher died is out of Redis after this time, and has its slot freed.
 CALL_LEASE_SECONDS = 15.0
-# What ended while Redis was away is taken out when it is back; what is more than this, by its lease.
+# Calls that ended while Redis was away and are taken out when it is back; more of them end with their leases.
 MAX_ENDED = 10_000
-# What was said in so many calls, or so much of it, is written at once: Redis does nothing else meanwhile.
+# Calls and characters that are written at once: Redis does nothing else meanwhile.
 SAID_CALLS = 50
 SAID_CHARS = 64 * 1024
 # Workers are asked how many calls they have once in this time, however many calls are refused.
 LOADS_SECONDS = 0.2
 # A worker that has said that it has room is pinned, whatever Redis counts.
 ANY_LOAD = 1e9
-# What is held is published again so often; a newer connection elsewhere is noticed as late as this.
+# Interval at which calls are published again; a newer connection elsewhere is noticed as late as this.
 RENEW_INTERVAL_SECONDS = 1.0
 
 
@@ -54,7 +54,7 @@ class Placement:
         reconnect_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Build it.
+        """Make the placement of a dispatcher that knows no worker yet.
 
         Args:
             registry: Redis.
@@ -78,7 +78,7 @@ class Placement:
         self._written: dict[str, int] = {}
         self._versions = itertools.count(1)
         self._ask_loads = ask_loads
-        # What workers say of themselves, or are about to say, and since when.
+        # Answers of workers to the question for their number of calls, and when it was asked.
         self._loads: asyncio.Task[Mapping[str, int]] | None = None
         self._loads_seconds = 0.0
         # Calls that ended while Redis was away, with their epochs.
@@ -199,7 +199,7 @@ class Placement:
         )
 
     async def recall(self, uuid: str) -> CallMemory | None:
-        """What Redis remembers of a call whose dispatcher and worker are gone; None: nothing, or it is away."""
+        """Return the copy in Redis of a call's memory; None: there is none, or Redis is away."""
         if self._up is False:
             return None
         try:
@@ -210,7 +210,7 @@ class Placement:
         return CallMemory.from_stored(fields)
 
     async def remember(self, memories: Mapping[str, CallMemory]) -> None:
-        """Bring the copies in Redis up to date; while it is away, what is to be written waits."""
+        """Bring the copies in Redis up to date; while Redis is away, changes wait."""
         said: dict[str, MemoryUpdate] = {}
         chars = 0
         for uuid, memory in memories.items():
@@ -239,7 +239,7 @@ class Placement:
             memories[uuid].forgotten()
 
     async def unpin(self, uuid: str, epoch: int) -> None:
-        """Take a call out of Redis; while Redis is away, when it is back."""
+        """Take a call out of Redis, or do so when Redis is back."""
         try:
             await self._registry.unpin(uuid, epoch=epoch)
         except RegistryUnavailable as error:
@@ -248,7 +248,7 @@ class Placement:
                 self._ended[uuid] = epoch
 
     async def renew(self, held: list[CallLease]) -> Renewal:
-        """Publish what this dispatcher holds, and take the table of workers."""
+        """Publish the calls of this dispatcher, and take the table of workers."""
         own_before = self._table.own_calls()
         uuids = {lease.uuid for lease in held}
         self._written = {uuid: version for uuid, version in self._written.items() if uuid in uuids}

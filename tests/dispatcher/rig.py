@@ -142,7 +142,7 @@ class Rig:
     async def _is_empty(self) -> bool:
         dispatcher = self.dispatcher
         channels = [dispatcher.links.calls(each.id) for each in dispatcher.placement.workers]
-        here = (dispatcher._by_uuid, dispatcher._callers, dispatcher._settling, sum(channels))
+        here = (dispatcher._by_uuid, dispatcher._runners, dispatcher._settling, sum(channels))
         in_redis = await self.registry.calls()
         slots = sum(each.calls for each in await self.registry.workers())
         return not any(here) and not in_redis and not slots

@@ -103,7 +103,7 @@ class TestToken:
         assert refused.value.response.headers["WWW-Authenticate"] == "Bearer"
         is_path = query == TOKEN  # another one than that of the older protocol
         assert answer.startswith(b"HTTP/1.1 400 " if is_path else b"HTTP/1.1 401 ")
-        assert not locked.dispatcher._callers
+        assert not locked.dispatcher._runners
         assert counted('avr_sts_connections_refused_total{reason="token"}') == before + 2 - is_path
         assert TOKEN not in str(lines) + refused.value.response.body.decode() + answer.decode()
         await eventually(lambda: not arriving(locked), PATIENCE_SECONDS)
@@ -235,7 +235,7 @@ class TestOrigins:
             reader, writer = await post(rig, PATH, f"Origin: {origin}")
             answer = await asyncio.wait_for(reader.read(), PATIENCE_SECONDS)
             writer.close()
-            assert not rig.dispatcher._callers
+            assert not rig.dispatcher._runners
             await eventually(lambda: not arriving(rig), PATIENCE_SECONDS)
         assert refused.value.response.status_code == 403
         assert b"ALLOWED_ORIGINS" in refused.value.response.body
@@ -256,7 +256,7 @@ class TestOrigins:
             await core.say(type="init", uuid="call")
             await eventually(lambda: rig.state() == "live", PATIENCE_SECONDS)
             _, writer = await post(rig, PATH, f"Origin: {PAGE}")
-            await eventually(lambda: len(rig.dispatcher._callers) >= 1, PATIENCE_SECONDS)
+            await eventually(lambda: len(rig.dispatcher._runners) >= 1, PATIENCE_SECONDS)
             writer.close()
 
     @pytest.mark.parametrize("origin", OTHER_PAGES)

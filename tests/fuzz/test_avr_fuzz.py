@@ -130,7 +130,7 @@ SIMPLE = [
         "worker lost",
         "link broke",
     ),
-    *("resume", "away", "back", "older leg", "newer leg", "executed", "hang up"),
+    *("away", "back", "older assignment", "newer leg", "executed", "hang up"),
 ]
 Step = bytes | Record | str | float
 steps = st.one_of(
@@ -198,9 +198,9 @@ class Life:
                 call.caller_closed(1006, driver.now)
             case "back" if call.is_away:
                 call.caller_back(driver.now)
-            case "older leg" if len(driver.assignments) > 1:
+            case "older assignment" if len(driver.assignments) > 1:
                 self.which = -2
-            case "newer leg":
+            case "newer assignment":
                 self.which = -1
             case "executed":
                 call.executed(

@@ -23,7 +23,9 @@ NAMES: Final[dict[str, str]] = {
 }
 """Names of classes: in the code, in the traces. Actions, records of the link and exceptions have such names."""
 
-FIELDS: Final[dict[str, str | None]] = {}
+FIELDS: Final[dict[str, str | None]] = {
+    "Execute.command": "order",
+}
 """Fields: `Class.field` in the code (the class as in the traces), the field in the traces; None: it has none."""
 
 TEXTS: Final[tuple[tuple[str, str], ...]] = ()

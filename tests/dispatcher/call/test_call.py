@@ -39,7 +39,7 @@ from dispatcher.call.assignment import Assignment
 from dispatcher.call.call import PROMISE_SECONDS
 from dispatcher.call.limits import BAD_INPUT_REASONS
 from dispatcher.call.states import State
-from dispatcher.call.telephony_commands import MAX_WAITING_ORDERS
+from dispatcher.call.telephony_commands import MAX_WAITING_COMMANDS
 from dispatcher.call.worker_side import MAX_WAITING_DIGITS
 from tests.dispatcher.call_driver import (
     FRAME_BYTES,
@@ -591,16 +591,16 @@ class TestOrders:
 
     def test_orders_that_wait_are_bounded(self, driver: CallDriver) -> None:
         driver.live().reply(1, sound(16_000))
-        for number in range(2 * MAX_WAITING_ORDERS):
+        for number in range(2 * MAX_WAITING_COMMANDS):
             driver.record(wire.TelephonyCommand(f"call_{number}", wire.TelephonyAction.HANG_UP.value))
         executed = []
-        for _ in range(3 * MAX_WAITING_ORDERS):
+        for _ in range(3 * MAX_WAITING_COMMANDS):
             for action in driver.tick(1.0):
                 if isinstance(action, Execute):
-                    executed.append(action.order.id)
-                    driver.call.executed(action.order, True, "done", driver.now)
+                    executed.append(action.command.id)
+                    driver.call.executed(action.command, True, "done", driver.now)
                     driver.call._telephony.hung_up_seconds = None  # it stays for the test's sake
-        assert executed == [f"call_{number}" for number in range(MAX_WAITING_ORDERS)]
+        assert executed == [f"call_{number}" for number in range(MAX_WAITING_COMMANDS)]
 
     def test_what_came_of_it_is_told_and_a_core_that_stays_is_closed(self, driver: CallDriver) -> None:
         driver.live().record(self.HANG_UP)
@@ -671,21 +671,21 @@ class TestAPromiseToAnAbsentCaller:
         (execute,) = self.absent(driver, "transfer")
         assert isinstance(execute, Execute)
         assert driver.tick(1.0) == []
-        driver.call.executed(execute.order, True, "", driver.now)
+        driver.call.executed(execute.command, True, "", driver.now)
         assert driver.take()[-1] == Ended(Ending.COMPLETED, "the caller's connection closed with 1006")
 
     def test_a_failed_transfer_is_followed_by_the_next_order(self, driver: CallDriver) -> None:
         (execute,) = self.absent(driver, "transfer", "hang_up")
         assert isinstance(execute, Execute)
-        driver.call.executed(execute.order, False, "", driver.now)
+        driver.call.executed(execute.command, False, "", driver.now)
         (following,) = of(Execute, driver.tick())
         assert isinstance(following, Execute)
-        assert following.order.action == "hang_up"
+        assert following.command.action == "hang_up"
 
     def test_a_failed_transfer_ends_the_call(self, driver: CallDriver) -> None:
         (execute,) = self.absent(driver, "transfer")
         assert isinstance(execute, Execute)
-        driver.call.executed(execute.order, False, "", driver.now)
+        driver.call.executed(execute.command, False, "", driver.now)
         (ended,) = of(Ended, driver.tick())
         assert isinstance(ended, Ended)
         assert ended.ending is Ending.FAILED
@@ -921,13 +921,13 @@ EVENTS_OF_A_LIFE = [
     "away",
     "back",
     "worker lost",
-    "the older leg",
-    "the newer leg",
+    "the older assignment",
+    "the newer assignment",
 ]
 
 
 class Life(CallDriver):
-    """A call to which anything may happen; what its worker says comes on one of its legs."""
+    """A call to which anything may happen; what its worker says comes on one of its assignments."""
 
     def __init__(self, **limits: Any) -> None:
         super().__init__(**limits)
@@ -1002,8 +1002,8 @@ class Life(CallDriver):
             "away": lambda: self.call.caller_closed(1006, self.now),
             "back": lambda: self.call.caller_back(self.now) if self.call.is_away else None,
             "worker lost": self.lose_worker,
-            "the older leg": lambda: setattr(self, "which", -2),
-            "the newer leg": lambda: setattr(self, "which", -1),
+            "the older assignment": lambda: setattr(self, "which", -2),
+            "the newer assignment": lambda: setattr(self, "which", -1),
         }
         return do[event]()
 
@@ -1047,7 +1047,7 @@ def test_whatever_happens_in_whatever_order_a_call_ends_once_and_keeps_its_bound
     assert len(ends) == (driver.state is State.ENDED)
     assert not ends or taken[-1] is ends[0]
     heard_pcm(taken)
-    # The first that a worker hears of a leg is OPEN, and nothing comes after the leg was left.
+    # The first that a worker hears of an assignment is OPEN, and nothing comes after it was left.
     opened: set[Assignment] = set()
     left: set[Assignment] = set()
     for action in taken:
@@ -1063,7 +1063,7 @@ def test_whatever_happens_in_whatever_order_a_call_ends_once_and_keeps_its_bound
         assert len(opened - left) <= 2
     if ends:
         assert opened == left
-    # Each leg has a higher epoch than the one before.
+    # Each assignment has a higher epoch than the one before.
     assert [assignment.epoch for assignment in driver.assignments] == sorted(
         {assignment.epoch for assignment in driver.assignments}
     )

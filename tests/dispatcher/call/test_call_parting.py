@@ -237,9 +237,9 @@ class TestMeanwhile:
         driver.call.hang_up()
         (execute,) = driver.take()
         assert isinstance(execute, Execute)
-        assert execute.order.action == wire.TelephonyAction.HANG_UP
+        assert execute.command.action == wire.TelephonyAction.HANG_UP
         assert not to_the_end(driver, 1.0)
-        driver.call.executed(execute.order, True, "done", driver.now)
+        driver.call.executed(execute.command, True, "done", driver.now)
         assert closed(to_the_end(driver, 3.0)) == [CloseCaller(1000, "")]
 
     def test_the_calls_api_hangs_up_without_avr_ami(self) -> None:
@@ -247,7 +247,7 @@ class TestMeanwhile:
         driver.call.hang_up()
         (execute,) = driver.take()
         assert isinstance(execute, Execute)
-        driver.call.executed(execute.order, False, "away", driver.now)
+        driver.call.executed(execute.command, False, "away", driver.now)
         taken = driver.take()
         assert closed(taken) == [CloseCaller(1000, "")]
         assert TookWayOut(FallbackOutcome.HUNG_UP, REASON) in taken
@@ -321,7 +321,7 @@ class TestTransfer:
         assert not heard_pcm(driver.record(FAILED))
         (execute,) = driver.tick(0.2)
         assert isinstance(execute, Execute)
-        driver.call.executed(execute.order, True, "done", driver.now)
+        driver.call.executed(execute.command, True, "done", driver.now)
         taken = to_the_end(driver, 3.0)
         assert not heard_pcm(taken)
         assert closed(taken) == [CloseCaller(1000, "")]
@@ -332,7 +332,7 @@ class TestTransfer:
         driver.record(FAILED)
         (execute,) = driver.tick(0.2)
         assert isinstance(execute, Execute)
-        driver.call.executed(execute.order, False, "busy", driver.now)
+        driver.call.executed(execute.command, False, "busy", driver.now)
         assert heard_pcm(driver.take() + driver.tick(0.2)) == SHORT
 
     def test_a_promised_transfer_that_succeeds_is_the_way_out(self) -> None:
@@ -341,7 +341,7 @@ class TestTransfer:
         driver.record(FAILED)
         (execute,) = driver.tick(0.2)
         assert isinstance(execute, Execute)
-        driver.call.executed(execute.order, True, "done", driver.now)
+        driver.call.executed(execute.command, True, "done", driver.now)
         taken = to_the_end(driver, 3.0)
         assert not heard_pcm(taken)
         assert TookWayOut(FallbackOutcome.TRANSFERRED, REASON) in taken

@@ -383,7 +383,9 @@ class TestASessionIsDropped:
         assert driver.take() == [LeaveChannel(old)]
         driver.record(wire.Opened(32_000))
         assert driver.record(wire.Ready(), assignment=old) == []
-        assert [action for action in driver.record(wire.Ready()) if getattr(action, "leg", None) is old] == []
+        assert [
+            action for action in driver.record(wire.Ready()) if getattr(action, "assignment", None) is old
+        ] == []
 
     def test_a_call_that_ends_closes_the_old_one_too(self, driver: CallDriver) -> None:
         driver.live().record(wire.Released("dropped", "the connection was lost"))

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-import dispatcher.call.call_runner
+import dispatcher.call.measurements
 import dispatcher.workers.links
 from common.link import wire
 from common.link.wire import Kind
 from common.net.websocket_limits import Limits
 from dispatcher.call.actions import Metric
+from dispatcher.call.assignment import Assignment
 from dispatcher.call.assignment_channel import AssignmentChannel
 from tests.dispatcher.rig import PATIENCE_SECONDS, Rig, counted
 from tests.dispatcher.scripted_worker import attach_or_take, refuse, say_nothing, take
@@ -412,7 +413,7 @@ class TestACallerThatComesBack:
         async with Rig(redis_url, "d-2") as again:
             back = await again.call()
             await eventually(lambda: len(hung.opens()) == 2)
-            (caller,) = again.dispatcher._callers
+            (caller,) = again.dispatcher._runners
             await eventually(lambda: caller._finder._copy is not None)
             await rig.registry._redis.flushdb()
             other = await rig.worker("w-2")
@@ -721,7 +722,7 @@ class TestBugs:
     async def test_an_action_that_cannot_be_done(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
         await rig.worker()
         core, neighbour = await rig.live("call"), await rig.live("neighbour")
-        monkeypatch.setitem(dispatcher.call.call_runner._REPORTS, Metric.DIGIT, _fail)
+        monkeypatch.setitem(dispatcher.call.measurements._REPORTS, Metric.DIGIT, _fail)
         with capture_logs() as lines:
             await core.say(type="dtmf_digit", digit="1")
             await self.ends_alone(rig, "call", lines, core, neighbour)
@@ -760,6 +761,37 @@ class TestBugs:
         core, neighbour = await rig.live("call"), await rig.live("neighbour")
         channel = next(channel for channel, opening in worker.opens() if opening.uuid == "call")
         worker.links[0].send(wire.Ready(), channel)
+        assert await core.end() == (1011, "internal error")
+        assert rig.state("neighbour") == "live"
+        await neighbour.hang_up()
+        await rig.nothing_is_left()
+
+
+ILLEGAL = 'avr_sts_illegal_transitions_total{process="dispatcher"}'
+
+
+class TestAnIllegalTransition:
+    """A fault of the call's own costs a session, at most twice, and then the call."""
+
+    async def test_costs_a_session_twice_and_then_the_call(self, rig: Rig) -> None:
+        worker = await rig.worker()
+        core, neighbour = await rig.live("call"), await rig.live("neighbour")
+        runner, link = rig.dispatcher._by_uuid["call"], rig.dispatcher.links.up("w-1")
+        assert link is not None
+        before = counted(ILLEGAL)
+        for repairs in (1, 2):
+            with capture_logs() as lines:
+                runner.placed(Assignment("w-1", 99), link)
+            (line,) = [line for line in lines if line["event"] == "illegal transition"]
+            assert (line["uuid"], line["machine"], line["state"]) == ("call", "call", "live")
+            # Its session is closed, and another one opened; the channel of the fault is left.
+            await eventually(lambda: rig.state("call") == "live", PATIENCE_SECONDS)
+            assert counted(ILLEGAL) - before == repairs
+            assert rig.dispatcher.links.calls("w-1") == 2
+        sessions = [opening for _, opening in worker.opens() if opening.uuid == "call"]
+        assert [opening.restore for opening in sessions] == [False, True, True]
+        assert len((await worker.only_link()).controls(wire.Close)) == 2
+        runner.placed(Assignment("w-1", 99), link)
         assert await core.end() == (1011, "internal error")
         assert rig.state("neighbour") == "live"
         await neighbour.hang_up()

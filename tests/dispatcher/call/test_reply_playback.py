@@ -20,7 +20,7 @@ SECOND = sound(16_000)
 
 
 class Rig:
-    """An agent, its leg, and the time."""
+    """The playback of a call, its assignment, and the time."""
 
     def __init__(self) -> None:
         self.outbox = ActionQueue()

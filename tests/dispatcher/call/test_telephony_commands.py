@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from common.link import wire
-from dispatcher.call.telephony_commands import MAX_KNOWN_ORDERS, MAX_WAITING_ORDERS, TelephonyCommands
+from dispatcher.call.telephony_commands import MAX_KNOWN_COMMANDS, MAX_WAITING_COMMANDS, TelephonyCommands
 
 HANG_UP = wire.TelephonyCommand("call_1", wire.TelephonyAction.HANG_UP.value)
 TRANSFER = wire.TelephonyCommand("call_2", wire.TelephonyAction.TRANSFER.value, "600")
@@ -84,15 +84,15 @@ def test_a_transfer_that_failed_makes_no_order_void() -> None:
 
 def test_those_that_wait_are_bounded() -> None:
     orders = TelephonyCommands(patience_seconds=120.0)
-    for number in range(2 * MAX_WAITING_ORDERS):
+    for number in range(2 * MAX_WAITING_COMMANDS):
         orders.add(wire.TelephonyCommand(f"call_{number}", "hang_up"), 10.0)
-    assert len(orders.known) == MAX_WAITING_ORDERS
+    assert len(orders.known) == MAX_WAITING_COMMANDS
 
 
 def test_those_that_are_known_are_bounded() -> None:
     orders = TelephonyCommands(patience_seconds=120.0)
-    for number in range(2 * MAX_KNOWN_ORDERS):
+    for number in range(2 * MAX_KNOWN_COMMANDS):
         orders.add(wire.TelephonyCommand(f"call_{number}", "transfer"), 10.0)
         if (order := orders.due(10.0, all_heard=True)) is not None:
             orders.executed(wire.TelephonyDone(order.id, False, "no"))
-    assert len(orders.known) == len(orders.results) == MAX_KNOWN_ORDERS
+    assert len(orders.known) == len(orders.results) == MAX_KNOWN_COMMANDS
