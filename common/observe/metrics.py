@@ -179,11 +179,6 @@ def _task_failures() -> Counter:
 
 
 @functools.cache
-def _illegal_transitions() -> Counter:
-    return _counter("illegal_transitions", "State machines that could not take an event: our faults", "process")
-
-
-@functools.cache
 def _log_lines_dropped() -> Counter:
     return _counter("log_lines_dropped", "Log lines dropped because their reader was too slow", "process")
 

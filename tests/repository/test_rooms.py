@@ -10,7 +10,7 @@ from tests.repository.imports import PACKAGES, ROOT, circles, graph_of, imports,
 
 MAX_LINES = 500
 
-LONGER_FILES = {}
+LONGER_FILES: dict[str, str] = {}
 """Files that may be longer than `MAX_LINES` for now, each with its reason."""
 
 # From the lowest room to the highest one: a room imports rooms above it in this table.
