@@ -24,8 +24,7 @@ from common.net.tls import Tls
 from common.observe.refusals import Refusal
 
 LINGER_SECONDS: Final = 1.0
-"""Time for a refused peer to read the reason: a socket that is closed with unread input is reset, answer included.
-"""
+"""Time for a refused peer to read the reason: closing a socket with unread input resets it, answer included."""
 
 ACCEPTED_AT_ONCE: Final = 64
 """Maximum number of connections in one turn of the event loop, so that calls under way are served in between."""
