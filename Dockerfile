@@ -26,7 +26,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_CONSTRAINT=/build/constraints.txt
 # Without pip: derived images use the pip of the system's Python, which PIP_PYTHON sends here.
 RUN python -m venv --without-pip /opt/avr-sts
-COPY constraints.txt pyproject.toml README.md setup.py ./
+COPY LICENSE constraints.txt pyproject.toml README.md setup.py ./
 # First what changes seldom, so that a change of the code does not wait for it.
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
     print(*project['dependencies'], sep='\n', file=open('requirements.txt', 'w')); \
@@ -75,10 +75,17 @@ ENV PATH=/opt/avr-sts/bin:$PATH \
     TOOLS_DIR=/usr/src/app/tools \
     AVR_TOOLS_DIR=/usr/src/app/avr_tools
 
+LABEL org.opencontainers.image.title="avr-sts-openai" \
+    org.opencontainers.image.description="Telephone calls to OpenAI's Realtime API, for AVR (Agent Voice Response)" \
+    org.opencontainers.image.licenses="MIT" \
+    org.opencontainers.image.url="https://github.com/avr-sts-openai/avr-sts-openai" \
+    org.opencontainers.image.source="https://github.com/avr-sts-openai/avr-sts-openai" \
+    org.opencontainers.image.documentation="https://github.com/avr-sts-openai/avr-sts-openai/tree/main/docs"
+
 USER 1000:1000
 # AVR Core; probes and metrics; the link from dispatchers to a worker.
 EXPOSE 6030 9090 7000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-P", "-m", "common.runtime.healthcheck"]
+    CMD ["avr-sts-openai", "healthcheck"]
 ENTRYPOINT ["tini", "--", "avr-sts-openai"]
 CMD ["serve"]

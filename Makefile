@@ -1,7 +1,11 @@
 # One command set for people and CI. `make demo` and `make test` set themselves up.
 PYTHON ?= python3
-BIN := .venv/bin
-STAMP := .venv/.installed
+# Versions of the dependencies: `tested` (constraints.txt), `lowest` (the lower bounds of pyproject.toml) or `newest`. Each
+# has a virtual environment of its own.
+DEPENDENCIES ?= tested
+VENV := .venv$(if $(filter-out tested,$(DEPENDENCIES)),-$(DEPENDENCIES))
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
 NODE := worker/tools/node
 NODE_STAMP := $(NODE)/node_modules/.package-lock.json
 
@@ -29,18 +33,22 @@ TESTS ?=
 DURATION ?= 60
 CALLS ?= 50
 
+# Of `make mutants`, which takes SEED=, too.
+NUMBER ?= 60
+
 # Of `make fuzz`: examples, many of which are sequences: some 250,000 inputs.
 EXAMPLES ?= 75000
 
-.PHONY: setup compiled demo test test-system node-tools check bench chaos leaks fuzz format clean
+.PHONY: setup compiled demo test test-system node-tools check bench chaos leaks fuzz coverage mutants format clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt scripts/constraints.py
 	@$(PYTHON) -c 'import sys; sys.exit("Python %d.%d is too old: 3.11 or newer is needed; name one with PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) scripts/constraints.py $(DEPENDENCIES) >$(VENV)/constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(VENV)/constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
 
 compiled: $(TREE_STAMP)
@@ -90,6 +98,15 @@ leaks: $(READY)
 fuzz: $(READY)
 	@FUZZ_EXAMPLES=$(EXAMPLES) $(RUN) -m pytest tests/fuzz -v -s --timeout=3600
 
+# Lines and branches of the Sans-I/O cores that their tests run; exit code 1 if a module is below the floor. COMPILED= has no
+# effect, because coverage.py sees the sources alone.
+coverage: $(STAMP)
+	@$(BIN)/python -m tests.core_coverage --processes $(TEST_PROCESSES)
+
+# Random faults in the Sans-I/O cores, one at a time, in a copy of the tree; a fault that no test notices is listed.
+mutants: $(STAMP)
+	@$(BIN)/python -m tests.mutants --number $(NUMBER) $(if $(SEED),--seed $(SEED))
+
 # One table of what the service costs; BENCH names parts of it, such as BENCH="cpu new". COMPILED= measures the sources as they
 # are.
 bench: $(READY)
@@ -100,4 +117,4 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(NODE)/node_modules .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-out
+	rm -rf $(NODE)/node_modules .venv .venv-* build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-out

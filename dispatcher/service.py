@@ -36,6 +36,7 @@ from dispatcher.call.call_runner import CallRunner
 from dispatcher.call.limits import DEFAULT_LIMITS, CallLimits
 from dispatcher.workers.links import LinkPool
 from dispatcher.workers.placement import RENEW_INTERVAL_SECONDS, Placement
+from dispatcher.workers.previous_release import PreviousReleaseNotice
 
 log = structlog.get_logger()
 
@@ -132,6 +133,7 @@ class Dispatcher:
             reconnect_seconds=limits.reconnect_seconds,
         )
         self.draining = False
+        self._previous_release = PreviousReleaseNotice(registry)
         self._limits = limits
         self._leaves_calls = leaves_calls and limits.reconnect_seconds > 0
         self._security = security
@@ -410,6 +412,8 @@ class Dispatcher:
         for uuid in renewal.forgotten:
             holders[uuid].call.memory.forgotten()
         self._keep_links()
+        if not self.placement.redis_is_away:
+            await self._previous_release.look()
         await self.placement.remember({uuid: caller.call.memory for uuid, caller in holders.items()})
 
     def _keep_links(self) -> None:

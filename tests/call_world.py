@@ -23,12 +23,15 @@ from common.link.wire import Kind
 from common.settings.settings import Settings
 from dispatcher.avr import protocol
 from dispatcher.call import actions as dispatcher_actions
-from dispatcher.call import call as dispatcher_call
 from dispatcher.call.assignment import Assignment
+from dispatcher.call.assignment_channel import AssignmentChannel
+from dispatcher.call.call import Call
 from dispatcher.call.limits import CallLimits
+from dispatcher.workers.links import ChannelOwner
 from simulator.realtime.session import RealtimeSession
 from simulator.realtime.settings import SimulatorSettings, Voice
 from worker.config.session_update import session_object
+from worker.realtime import client_events
 from worker.realtime.dialect import GA
 from worker.session import actions as worker_session
 from worker.session.checkpoint import Checkpoint, CheckpointReader
@@ -107,6 +110,22 @@ class Wire:
         delay = self._world.random.uniform(*self._range)
         self._last = max(self._last, self._world.now + delay)
         self._world.at(self._last, deliver)
+
+
+class HandLink:
+    """The dispatcher's link to a worker."""
+
+    def __init__(self, hand: Hand) -> None:
+        self._hand = hand
+
+    def open_channel(self, owner: ChannelOwner) -> int:
+        return CHANNEL
+
+    def leave_channel(self, channel: int) -> None:
+        pass
+
+    def send(self, record: bytes) -> None:
+        self._hand.get(record)
 
 
 class Hand:
@@ -207,7 +226,7 @@ class Hand:
         assert self.opening is not None
         world = self.world
         plan = Plan(dialect=GA, session=session_object(Settings()), rollover_seconds=world.rollover_seconds)
-        self.session = Session(self.opening, CHANNEL, plan, world.now, self.snapshot)
+        self.session = Session(self.opening, plan, world.now, self.snapshot)
         early, self.early = self.early, []
         for kind, payload in early:
             self._tell(self.session, kind, memoryview(payload))
@@ -217,7 +236,7 @@ class Hand:
         assert self.session is not None
         opened = wire.Opened(wire.CALLER_CREDIT_BYTES, True, self.session.next_position_samples)
         self.send(wire.encode(opened, CHANNEL))
-        self.session.attached(opening, CHANNEL, self.world.now)
+        self.session.attached(opening, self.world.now)
         if self.is_resting:
             self._work()
             self.send(wire.encode(wire.Released(wire.Reason.DROPPED, "the session had been released"), CHANNEL))
@@ -235,9 +254,13 @@ class Hand:
         for action in actions:
             match action:
                 case worker_session.ToUpstream(event):
-                    self.to_api.send(lambda event=event: self._at_api(event))  # type: ignore[misc]
+                    message = client_events.encode(event, GA)
+                    self.to_api.send(lambda message=message: self._at_api(message))  # type: ignore[misc]
+                case worker_session.AppendAudio(audio):
+                    message = client_events.encode_append(audio)
+                    self.to_api.send(lambda message=message: self._at_api(message))  # type: ignore[misc]
                 case worker_session.ToDispatcher(record):
-                    self.send(record)
+                    self.send(wire.encode_record(record, CHANNEL))
                 case worker_session.Connect(delay):
                     self.world.at(self.world.now + delay + self.world.connect_seconds, self._connected)
                 case worker_session.RunTool(call_id, _, _):
@@ -329,12 +352,13 @@ class World:
         self.connect_seconds = 0.0
         self.rollover_seconds = rollover_seconds
         self._limits = CallLimits(**limits)
-        self.dispatcher = dispatcher_call.Call({}, 0.0, self._limits)
+        self.dispatcher = Call({}, 0.0, self._limits)
         self.dispatcher_is_dead = False
         self.over = False
         self.released: Callable[[], None] = lambda: None  # called when a session lets the call go
         self.hands: list[Hand] = []
         self._hand_of: dict[Assignment, Hand] = {}
+        self._channels: dict[Assignment, AssignmentChannel] = {}
         self._settings = SimulatorSettings(
             voice=Voice.TONE,
             echo=True,
@@ -407,10 +431,10 @@ class World:
                         self.avr.message(protocol.transcript(role, text), self.now)
                     case dispatcher_actions.Complain(message):
                         self.avr.message(protocol.error(message), self.now)
-                    case dispatcher_actions.ToWorker(leg, record):
-                        hand = self._hand_of.get(leg)
-                        if hand is not None:
-                            hand.get(record)
+                    case dispatcher_actions.ToWorker(leg, record, counted):
+                        channel = self._channels.get(leg)
+                        if channel is not None:
+                            channel.send(record, counted)
                     case dispatcher_actions.Place():
                         self._place(action)
                     case dispatcher_actions.Measurement():
@@ -428,14 +452,39 @@ class World:
         hand = Hand(self, len(self.hands))
         self.hands.append(hand)
         name = wanted.same_worker or f"worker-{hand.number}"
-        hand.leg = call.placed(dispatcher_call.Placed(name, wanted.epoch, CHANNEL, len(self.hands)), self.now)
-        self._hand_of[hand.leg] = hand
+        self._give(hand, Assignment(name, wanted.epoch, len(self.hands)))
+
+    def _give(self, hand: Hand, assignment: Assignment) -> None:
+        hand.leg = assignment
+        self._hand_of[assignment] = hand
+        self._channels[assignment] = AssignmentChannel(self, HandLink(hand), assignment)
+        self.dispatcher.placed(assignment, self.now)
+
+    # Owner of the channels
+
+    @property
+    def uuid(self) -> str:
+        return UUID
+
+    def assignment_record(
+        self, assignment: Assignment, kind: int, payload: memoryview, received_seconds: float
+    ) -> None:
+        self.dispatcher.record(assignment, kind, payload, received_seconds)
+
+    def assignment_broke(self, assignment: Assignment) -> None:
+        self.dispatcher.link_broke(assignment)
+
+    def assignment_lost(self, assignment: Assignment) -> None:
+        self.dispatcher.worker_lost(assignment, self.now)
+
+    def fail(self, reason: str) -> None:
+        raise AssertionError(reason)
 
     def at_dispatcher(self, leg: Assignment | None, record: bytes) -> None:
         if leg is None or self.dispatcher_is_dead:
             return
         for kind, _, payload in wire.decode(record):
-            self.dispatcher.record(leg, kind, payload, self.now)
+            self._channels[leg].record(kind, payload, self.now)
         self.dispatch()
 
     def frame(self) -> None:
@@ -475,7 +524,7 @@ class World:
         if leg is None or self.dispatcher_is_dead:
             return
         self._hand_of[leg].die()
-        self.dispatcher.worker_lost(leg, self.now)
+        self._channels[leg].worker_lost()
         self.dispatch()
 
     def drop_session(self) -> None:
@@ -494,13 +543,13 @@ class World:
             return
         hand.link += 1
         hand.link_is_up = hand.is_attached = False
-        self.dispatcher.link_broke(leg)
+        self._channels[leg].link_broke()
         self.at(self.now + seconds, lambda: self._mend_link(leg, hand))
 
     def _mend_link(self, leg: Assignment, hand: Hand) -> None:
         hand.link_is_up = True
         if self.dispatcher._assignment is leg:
-            self.dispatcher.resume(leg)
+            self._channels[leg].link_back(HandLink(hand))
             self.dispatch()
 
     def kill_dispatcher(self, seconds: float) -> None:
@@ -517,14 +566,12 @@ class World:
         hands = [hand for hand in self.hands if hand.session is not None and not hand.dead]
         live = [hand for hand in hands if hand.has_the_call]
         hand = max(live or [hand for hand in hands if hand.is_resting], key=lambda hand: hand.number)
-        self.dispatcher = dispatcher_call.Call({}, self.now, self._limits)
+        self.dispatcher = Call({}, self.now, self._limits)
         self.dispatcher.message(orjson.dumps({"type": "init", "uuid": UUID}), self.now)
         assert hand.session is not None
         self.dispatcher.actions.clear()
         self.dispatcher_is_dead = False
-        placed = dispatcher_call.Placed("worker", hand.session.epoch + 1, CHANNEL, 1, attach=True)
-        hand.leg = self.dispatcher.placed(placed, self.now)
-        self._hand_of[hand.leg] = hand
+        self._give(hand, Assignment("worker", hand.session.epoch + 1, attach=True))
         self.dispatch()
 
     # A call

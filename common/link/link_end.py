@@ -228,6 +228,6 @@ def _check(hello: Hello) -> None:
             )
     if hello.protocol < wire.OLDEST_PROTOCOL_VERSION:
         raise LinkProtocolError(
-            f"link protocol {hello.protocol} of {hello.id[:40]} (release {hello.release[:20]}) is older "
-            f"than {wire.OLDEST_PROTOCOL_VERSION}: update it"
+            f"release {hello.release[:20]} has link protocol {hello.protocol}, older than "
+            f"{wire.OLDEST_PROTOCOL_VERSION}: drain it, then switch (docs/releases.md)"
         )

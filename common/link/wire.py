@@ -43,11 +43,10 @@ TELEPHONY_DONE          D → W  the result of a telephony command
 TOOL, TOOL_KNOWN        both   a tool is about to run; the dispatcher has recorded that
 CLOSE                   both   the caller is gone, or another epoch holds the call: detach
 ENDED                   D ← W  the worker has ended the call, with the reason
-PROFILE, ITEM_UPDATE    both   the call's memory: its settings, and an item; kept by the dispatcher, and sent to
-the
-                               worker that takes over
-PENDING_REPLIES,        both   the unfinished part of the memory: replies, and the caller's audio (µ-law)
-KEPT_AUDIO
+PROFILE, ITEM_UPDATE    both   the call's memory: its settings, and an item; kept by the dispatcher, and sent
+                               to the worker that takes over
+PENDING_REPLIES         both   the unfinished part of the memory: replies
+KEPT_AUDIO              D → W  the unfinished part of the memory: the caller's audio without a transcript (µ-law)
 RESUME                  D → W  the memory is complete: restore it in a session, and continue (or stand by)
 MOVE                    D ← W  move the call to another session: this worker, or its session, is about to end
 RELEASE                 D → W  another session stands by: end this session at the next quiet moment
@@ -179,12 +178,12 @@ __all__ = [
     "encode_record",
     "encode_reply_audio",
     "encode_reply_text",
-    "on_channel",
 ]
 
-PROTOCOL_VERSION = 1
-# The newest protocol and the one before it can be on the link during a rollout.
-OLDEST_PROTOCOL_VERSION = 1
+# Protocol 2 is that of release 0.2, which does not speak protocol 1 of release 0.1 (docs/releases.md).
+PROTOCOL_VERSION = 2
+# The oldest protocol that a peer may have: usually the one before, because both are on the link during a rollout.
+OLDEST_PROTOCOL_VERSION = 2
 
 # A second of audio is 16,000 bytes. The credit bridges a short stall of the other event loop, and bounds the audio
 # of a call that the other process can hold.
@@ -282,12 +281,6 @@ def encode_kept_audio(channel: int, position_samples: int, ulaw: bytes) -> bytes
     """Encode kept caller audio: mu-law whose first sample has the number `position_samples` in the call."""
     head = _HEAD.pack(Kind.KEPT_AUDIO, channel, _CALLER_AUDIO.size + len(ulaw))
     return head + _CALLER_AUDIO.pack(position_samples) + ulaw
-
-
-def on_channel(record: bytes, channel: int) -> bytes:
-    """Return an encoded record with another channel number."""
-    kind, _, length = _HEAD.unpack_from(record)
-    return _HEAD.pack(kind, channel, length) + record[_HEAD.size :]
 
 
 def decode(message: bytes | bytearray | memoryview) -> Iterator[tuple[int, int, memoryview]]:

@@ -36,12 +36,7 @@ from common.net.frames import (
 from common.net.read_coalescer import READ_COALESCER
 from common.net.websocket_limits import Limits
 
-# A connection whose close frame is not answered within this time is aborted.
-CLOSE_TIMEOUT_SECONDS = 5.0
-# Time for a peer that broke the protocol to read the reason before the connection ends.
-LINGER_SECONDS = 1.0
-# Bound of frames that cost time and bring no message: pings, pongs, fragments, and all frames after our close
-# frame.
+# Bound of frames that bring no message: pings, pongs, fragments, and all frames after our close frame.
 MAX_IDLE_FRAMES_PER_SECOND = 2000
 # One read may be 256 KiB: up to 40,000 of the smallest frames, which take a quarter of a second. Data is parsed in
 # steps of this size, 15 ms each, so that a flood is noticed between two steps.
@@ -154,7 +149,7 @@ class WebSocket(asyncio.Protocol):
             self._write(self._frame(BINARY, data))
 
     def close(self, code: int, reason: str = "") -> None:
-        """Begin the closing handshake; `closed` follows, at the latest after `CLOSE_TIMEOUT_SECONDS`.
+        """Begin the closing handshake; `closed` follows, at the latest after `Limits.close_timeout_seconds`.
 
         Args:
             code: close code.
@@ -427,7 +422,7 @@ class WebSocket(asyncio.Protocol):
             # The peer broke the protocol and may still be sending. A socket that is closed with unread input is
             # reset, and the peer never reads the reason. Input is therefore discarded until the peer has closed.
             self._closing = True
-            self._start_timer(LINGER_SECONDS, self._half_close)
+            self._start_timer(self._limits.linger_seconds, self._half_close)
         elif ends:
             self._half_close()
         else:
@@ -441,7 +436,7 @@ class WebSocket(asyncio.Protocol):
         if transport is not None and not transport.is_closing() and transport.can_write_eof():
             transport.write_eof()
         self._closing = True
-        self._start_timer(CLOSE_TIMEOUT_SECONDS, self.abort)
+        self._start_timer(self._limits.close_timeout_seconds, self.abort)
 
     def _expect_close(self) -> None:
         if not self._closing:
@@ -449,7 +444,7 @@ class WebSocket(asyncio.Protocol):
             self._start_timer(self._close_timeout_seconds(), self.abort)
 
     def _close_timeout_seconds(self) -> float:
-        return CLOSE_TIMEOUT_SECONDS
+        return self._limits.close_timeout_seconds
 
     def _start_timer(self, seconds: float, callback: Callable[[], None]) -> None:
         self._stop_timer()

@@ -20,6 +20,8 @@ class Limits:
             request's head has the same bound. None: no such bound.
         max_write_buffer_bytes: the connection is aborted when its peer leaves more than this unread. A safety
             net; owners must stop at `write_paused` (the transport's high-water mark is 64 KiB).
+        close_timeout_seconds: the connection is aborted when a close frame is not answered within this time.
+        linger_seconds: a peer that broke the protocol can read the reason for this time.
     """
 
     max_message_bytes: int = 1024 * 1024
@@ -28,6 +30,8 @@ class Limits:
     silence_timeout_seconds: float | None = 60.0
     stranger_bytes: int | None = None
     max_write_buffer_bytes: int = 8 * 1024 * 1024
+    close_timeout_seconds: float = 5.0
+    linger_seconds: float = 1.0
 
 
 DEFAULT_LIMITS: Final = Limits()

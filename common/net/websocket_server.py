@@ -15,7 +15,7 @@ from common.net.admission_control import AdmissionLimits
 from common.net.frames import ServerFrames
 from common.net.listener import Arrival, Listener, listen
 from common.net.tls import Tls
-from common.net.websocket import LINGER_SECONDS, Owner, WebSocket
+from common.net.websocket import Owner, WebSocket
 from common.net.websocket_limits import DEFAULT_LIMITS, Limits
 
 
@@ -67,7 +67,7 @@ class ServerWebSocket(WebSocket):
     def _close_timeout_seconds(self) -> float:
         # A peer that never identified itself loses nothing but the reason.
         stranger = self._arrival is not None and self._arrival.counts
-        return LINGER_SECONDS if stranger else super()._close_timeout_seconds()
+        return self._limits.linger_seconds if stranger else super()._close_timeout_seconds()
 
     def _violated(self, code: int, reason: str) -> int:
         try:

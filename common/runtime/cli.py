@@ -18,7 +18,6 @@ from typing import Final
 
 from common.errors import ServiceError, SettingsError
 from common.runtime.process_exit import INTERRUPTED, exit_now
-from common.runtime.release import COMPILED, RELEASE
 
 PROGRAM: Final = "avr-sts-openai"
 
@@ -30,7 +29,7 @@ class Command:
     Attributes:
         summary: one line on its purpose.
         example: an example of its use.
-        settings: names of the `Settings` that its `--help` shows.
+        settings: names of the `Settings` that its `--help` shows. Reading them loads all settings.
         add_arguments: adds its own arguments when it is the chosen one.
         exits: ends the process itself, without waiting for threads.
     """
@@ -44,6 +43,17 @@ class Command:
     exits: bool = True
 
 
+class _Version(argparse.Action):
+    """Prints the release, which is looked up only then: a look-up takes longer than a health check may."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from common.runtime.release import COMPILED, RELEASE
+
+        built = " (compiled)" if COMPILED else ""
+        print(f"{PROGRAM} {RELEASE}{built}")  # noqa: T201 - what was asked for
+        parser.exit()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a sub-command, and end the process with its exit code: EX_CONFIG (78) if a setting is wrong.
 
@@ -53,10 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for library in ("OPENBLAS", "OMP", "MKL"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     arguments = list(sys.argv[1:] if argv is None else argv)
-    chosen = next((each for each in arguments if not each.startswith("-")), None)
     exits = True
     try:
-        options = _parser(chosen).parse_args(arguments)
+        options = parse_arguments(arguments)
         command = _COMMANDS[options.command]
         exits = command.exits
         code = command.run(options)
@@ -71,14 +80,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line, without the program's name.
+
+    Raises:
+        SystemExit: with code 2 if the command line is wrong, 0 if it asks for help or the release.
+    """
+    chosen = next((each for each in arguments if not each.startswith("-")), None)
+    return _parser(chosen).parse_args(arguments)
+
+
 def _parser(chosen: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description="Telephone calls to OpenAI's Realtime API: a speech-to-speech service for AVR.",
         epilog=f"Settings come from the environment and .env. `{PROGRAM} COMMAND --help` names those that matter.",
     )
-    built = " (compiled)" if COMPILED else ""
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {RELEASE}{built}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the release and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS.values():
         sub_parser = commands.add_parser(
@@ -134,6 +152,14 @@ def _tool(module: str) -> Callable[[argparse.Namespace], int]:
         # Never closed, because closing the loop waits for names that do not resolve.
         runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         code: int = runner.run(import_module(module).run(options))
+        return code
+
+    return run
+
+
+def _plain(module: str) -> Callable[[argparse.Namespace], int]:
+    def run(options: argparse.Namespace) -> int:
+        code: int = import_module(module).run(options)
         return code
 
     return run
@@ -213,6 +239,21 @@ _COMMANDS: Final = {
                 "log_level",
                 "log_format",
             ),
+        ),
+        Command(
+            name="healthcheck",
+            summary="whether the service on this machine answers on ADMIN_PORT: exit code 0 or 1",
+            example=f"{PROGRAM} healthcheck /readyz",
+            run=_plain("common.runtime.healthcheck"),
+            add_arguments=_arguments_of("common.runtime.healthcheck"),
+        ),
+        Command(
+            name="await-workers",
+            summary="wait until workers of this release take calls, before a dispatcher of a cluster starts",
+            example=f"REDIS_URL=redis://redis:6379/0 {PROGRAM} await-workers --seconds 600",
+            run=_plain("dispatcher.workers.await_workers"),
+            settings=("redis_url", "log_level", "log_format"),
+            add_arguments=_arguments_of("dispatcher.workers.await_workers"),
         ),
         Command(
             name="call",

@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 
 from common.errors import RegistryUnavailable
 from common.observe.redaction import without_known
+from common.store.keys import KEY_PREFIX, PREVIOUS_KEY_PREFIX
 from common.store.leases import (
     CallLease,
     CallRecord,
@@ -40,7 +41,6 @@ CONNECTING = "connecting"
 # Stands for the dispatcher of a call whose dispatcher is gone.
 NOBODY = ""
 
-_PREFIX = "avr-sts:"
 # Workers accept calls that lost their session above the capacity, up to this multiple of it; new calls not.
 OVER_CAPACITY = 1.5
 # Commands in flight per process. More connections than this gain nothing: Redis runs one command at a time.
@@ -149,13 +149,19 @@ class Registry:
     async def remove_worker(self, worker_id: str) -> None:
         """Delete a worker that ends. Calls that it still holds stay with their dispatchers."""
         async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.zrem(f"{_PREFIX}workers", worker_id)
-            pipeline.delete(f"{_PREFIX}worker:{worker_id}")
+            pipeline.zrem(f"{KEY_PREFIX}workers", worker_id)
+            pipeline.delete(f"{KEY_PREFIX}worker:{worker_id}")
             await self._bounded(pipeline.execute)
 
     async def workers(self) -> list[WorkerStatus]:
         """Return the live workers, sorted by id."""
         return self._read_table(await self._bounded(self._workers))
+
+    async def previous_workers(self) -> int:
+        """Return the number of live workers of the release whose keys have another prefix."""
+        seconds, _ = await self._bounded(self._redis.time)
+        key = f"{PREVIOUS_KEY_PREFIX}workers"
+        return int(await self._bounded(self._redis.zcount, key, f"({seconds * 1000}", "+inf"))
 
     async def pin(
         self,
@@ -284,31 +290,31 @@ class Registry:
 
     async def recall(self, uuid: str) -> dict[str, str]:
         """Return the memory of a call; empty if there is none."""
-        fields: dict[str, str] = await self._bounded(self._redis.hgetall, f"{_PREFIX}said:{uuid}")
+        fields: dict[str, str] = await self._bounded(self._redis.hgetall, f"{KEY_PREFIX}said:{uuid}")
         return {name: value for name, value in fields.items() if name not in _SAID_CHECKS}
 
     async def claim(self, name: str, *, seconds: int) -> bool:
         """Claim a name for some time; return False if it is claimed already."""
-        return bool(await self._bounded(self._redis.set, f"{_PREFIX}claim:{name}", "1", nx=True, ex=seconds))
+        return bool(await self._bounded(self._redis.set, f"{KEY_PREFIX}claim:{name}", "1", nx=True, ex=seconds))
 
     async def ask_to_hang_up(self, uuid: str) -> None:
         """Ask the dispatcher that holds a call to hang it up; each renewal looks for such requests."""
-        await self._bounded(self._redis.set, f"{_PREFIX}hang-up:{uuid}", "1", ex=_HANG_UP_SECONDS)
+        await self._bounded(self._redis.set, f"{KEY_PREFIX}hang-up:{uuid}", "1", ex=_HANG_UP_SECONDS)
 
     async def asked_to_hang_up(self, uuids: Sequence[str]) -> set[str]:
         """Return the calls that must be hung up."""
-        replies = await self._bounded(self._redis.mget, [f"{_PREFIX}hang-up:{uuid}" for uuid in uuids])
+        replies = await self._bounded(self._redis.mget, [f"{KEY_PREFIX}hang-up:{uuid}" for uuid in uuids])
         return {uuid for uuid, reply in zip(uuids, replies, strict=True) if reply is not None}
 
     async def calls(self, limit: int = 10_000) -> list[CallRecord]:
         """Return live calls, the oldest first; of more than `limit` calls, the last renewed ones."""
-        uuids = await self._bounded(self._redis.zrevrange, f"{_PREFIX}calls", 0, limit - 1)
+        uuids = await self._bounded(self._redis.zrevrange, f"{KEY_PREFIX}calls", 0, limit - 1)
         records: list[CallRecord] = []
         for start in range(0, len(uuids), _BATCH):
             batch = uuids[start : start + _BATCH]
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for uuid in batch:
-                    pipeline.hmget(f"{_PREFIX}call:{uuid}", _CALL_FIELDS)
+                    pipeline.hmget(f"{KEY_PREFIX}call:{uuid}", _CALL_FIELDS)
                 replies = await self._bounded(pipeline.execute)
             found = (self._read_call(uuid, values) for uuid, values in zip(batch, replies, strict=True))
             records += (record for record in found if record is not None)
@@ -316,7 +322,9 @@ class Registry:
 
     async def call(self, uuid: str) -> CallRecord | None:
         """Return one call; None if it is not pinned."""
-        return self._read_call(uuid, await self._bounded(self._redis.hmget, f"{_PREFIX}call:{uuid}", _CALL_FIELDS))
+        return self._read_call(
+            uuid, await self._bounded(self._redis.hmget, f"{KEY_PREFIX}call:{uuid}", _CALL_FIELDS)
+        )
 
     def _read_table(self, rows: list[Any]) -> list[WorkerStatus]:
         workers = []
@@ -343,8 +351,8 @@ class Registry:
             )
 
     def _script(self, name: str) -> AsyncScript:
-        sources = (_LUA / file for file in ("_prelude.lua", f"{name}.lua"))
-        return self._redis.register_script("\n".join(source.read_text("utf-8") for source in sources))
+        sources = [(_LUA / file).read_text("utf-8") for file in ("_prelude.lua", f"{name}.lua")]
+        return self._redis.register_script("\n".join([f"local PREFIX = '{KEY_PREFIX}'", *sources]))
 
     async def _bounded(self, command: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
         try:

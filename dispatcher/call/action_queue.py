@@ -1,4 +1,4 @@
-"""Where the parts of a call put what they want done."""
+"""The queue into which the parts of a call put their actions."""
 
 from __future__ import annotations
 
@@ -8,25 +8,19 @@ from dispatcher.call.assignment import Assignment
 
 
 class ActionQueue:
-    """The actions of one call, in order; the shell takes and clears them.
+    """Actions of one call, in order; the shell takes and clears them.
 
     Attributes:
-        actions: what is to be done.
+        actions: the actions that the shell has not taken.
     """
 
     def __init__(self) -> None:
         self.actions: list[Action] = []
 
-    def record(self, assignment: Assignment, record: wire.Control) -> None:
-        """A record for a leg's worker."""
-        self.encoded(assignment, wire.encode(record, assignment.channel))
-
-    def encoded(self, assignment: Assignment, record: bytes) -> None:
-        """The same, encoded already; while the leg is broken its stream keeps it."""
-        assignment.stream.sending(record)
-        if not assignment.is_broken:
-            self.actions.append(ToWorker(assignment, record))
+    def record(self, assignment: Assignment, record: wire.Record) -> None:
+        """Send a record to an assignment's worker."""
+        self.actions.append(ToWorker(assignment, record))
 
     def report(self, seen: Metric, value: float = 1.0, label: str = "") -> None:
-        """Something to count or measure."""
+        """Count or measure something."""
         self.actions.append(Measurement(seen, value, label))

@@ -93,10 +93,17 @@ class Wake:
 
 
 class ToWorker(NamedTuple):
-    """Send this record on this leg's channel."""
+    """Send a record to an assignment's worker.
+
+    Attributes:
+        assignment: of the call.
+        record: what to send.
+        counted: the record waits for the next link where the link is broken, and is repeated there.
+    """
 
     assignment: Assignment
-    record: bytes
+    record: wire.Record
+    counted: bool = True
 
 
 class Purpose(Enum):
@@ -126,7 +133,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class LeaveChannel:
-    """Nothing more will be sent or is expected on this leg's channel."""
+    """Leave the assignment's channel: nothing more will be sent or is expected there."""
 
     assignment: Assignment
 

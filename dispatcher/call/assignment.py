@@ -1,16 +1,15 @@
-"""A call's way to one worker: a channel at an epoch."""
+"""An assignment: a call is given to a worker, at an epoch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 from common.link import wire
-from common.link.retransmit_buffer import RetransmitBuffer
 
 
 class AssignmentState(Enum):
-    """How far the worker is."""
+    """Progress of the worker."""
 
     OPENING = "opening"  # asked
     TAKEN = "taken"  # it has taken the call, and opens a session
@@ -19,33 +18,43 @@ class AssignmentState(Enum):
 
 @dataclass(eq=False, slots=True)
 class Assignment:
-    """One leg; a call has one, and a second one while it moves.
+    """A call at a worker, at an epoch. A call has one assignment, and a second one while it moves.
+
+    Placement finds the first fields, in Redis or in the last known table; the call adds the others.
 
     Attributes:
-        reason: why the call needed it, a `link.Reason`; empty for the first.
+        worker_id: the worker.
+        epoch: the call's epoch from now on.
+        pins: number of workers that have held the call, this one included.
+        address: where the worker accepts links; empty: there is a link already.
+        started_at_ms: when the call was pinned first, by the clock of Redis; None where Redis did not say.
+        attach: the worker has a session of the call already, by another dispatcher.
+        age_seconds: age of the call, as far as Redis knows.
+        reason: why the call needs another session, a `wire.Reason`; empty for its first.
         credit_bytes: caller's audio that may be sent.
         given_bytes: reply audio that the worker may send.
         returned_bytes: reply audio that AVR Core has taken, and for which no credit was given yet.
-        move: the worker wants the call to leave again, before it has it.
-        is_attached: the worker had the call before this dispatcher, and goes on with it.
-        is_broken: there is no link, or the worker has not said on the new one what it has got: records wait.
+        move: the worker wants the call to move again, before it has the call.
+        is_attached: the worker said that it goes on with its session.
     """
 
     worker_id: str
     epoch: int
-    channel: int
+    pins: int = 1
+    address: str = ""
+    started_at_ms: int | None = None
+    attach: bool = False
+    age_seconds: float = 0.0
     reason: str = ""
     state: AssignmentState = AssignmentState.OPENING
     credit_bytes: int = 0
     given_bytes: int = wire.REPLY_CREDIT_BYTES
     returned_bytes: int = 0
-    is_attached: bool = False
-    is_broken: bool = False
     move: wire.Move | None = None
-    stream: RetransmitBuffer = field(default_factory=RetransmitBuffer)
+    is_attached: bool = False
 
     def due_credit(self) -> int:
-        """Credit that is to be given now, in pieces of `CREDIT_STEP_BYTES`; 0 while it is too little."""
+        """Return credit that is to be given now, in pieces of `CREDIT_STEP_BYTES`; 0 while it is too little."""
         if self.returned_bytes < wire.CREDIT_STEP_BYTES:
             return 0
         due, self.returned_bytes = self.returned_bytes, 0

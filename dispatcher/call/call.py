@@ -94,27 +94,6 @@ PROMISE_SECONDS = 15.0
 CLEAN_CLOSES = (1000, 1001, 1005)
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """Where a call goes.
-
-    Attributes:
-        worker_id: the worker.
-        epoch: the call's, from now on.
-        channel: to the worker, on the link to it.
-        pins: how many workers have held the call.
-        attach: the worker has a session of the call already.
-        age_seconds: of the call, as far as Redis knows.
-    """
-
-    worker_id: str
-    epoch: int
-    channel: int
-    pins: int
-    attach: bool = False
-    age_seconds: float = 0.0
-
-
 @dataclass(slots=True)
 class _Move:
     """The call is to leave its session."""
@@ -411,20 +390,21 @@ class Call:
             return self._move is not None and self._assignment is not None and self._next is None
         return self.state is State.PLACING and self._place_again_seconds is None
 
-    def placed(self, placed: Placed, now_seconds: float) -> Assignment:
-        """There is a channel to a worker that is to have the call."""
+    def placed(self, assignment: Assignment, now_seconds: float) -> None:
+        """Ask the worker of a new assignment, to which there is a channel, to take the call."""
         if self.wants(Purpose.MOVE):
-            return self._placed_next(placed, now_seconds)
+            self._placed_next(assignment, now_seconds)
+            return
         self._expect("placed", State.PLACING)
-        self.pins = placed.pins
-        self._is_older(placed.age_seconds, now_seconds)
-        assignment = self._assignment = self._new_assignment(placed, "" if placed.attach else self._reason)
+        self.pins = assignment.pins
+        self._is_older(assignment.age_seconds, now_seconds)
+        self._assignment = assignment
+        self._begin_assignment(assignment, "" if assignment.attach else self._reason)
         self.worker_id, self._held_epoch = assignment.worker_id, assignment.epoch
         self.state = State.OPENING
-        self._open(assignment, now_seconds, attach=placed.attach)
+        self._open(assignment, now_seconds, attach=assignment.attach)
         if assignment.reason:
             self._give_memory(assignment)
-        return assignment
 
     def restored(self, memory: CallMemory, now_seconds: float) -> None:
         """What another dispatcher had written of this call: it died, and the call's worker with it."""
@@ -464,39 +444,30 @@ class Call:
     # Events from the link
 
     def record(self, assignment: Assignment, kind: int, payload: memoryview, now_seconds: float) -> None:
-        """A record has come on a leg's channel.
+        """Handle a record of an assignment's worker.
 
         Raises:
             LinkProtocolError: it cannot be understood.
         """
         if self.state is State.ENDED or (assignment is not self._assignment and assignment is not self._next):
             return
-        if kind not in wire.UNCOUNTED and assignment.stream.receive(len(payload)):
-            self._out.actions.append(
-                ToWorker(assignment, wire.encode_ack(assignment.channel, assignment.stream.received))
-            )
-        if kind == Kind.ACK:
-            assignment.stream.acknowledged(wire.decode_ack(payload))
-        elif assignment is self._assignment:
+        if assignment is self._assignment:
             self._record(assignment, kind, payload, now_seconds)
         else:
             self._next_record(assignment, kind, payload, now_seconds)
 
     def link_broke(self, assignment: Assignment) -> None:
-        """The link to a leg's worker is gone, and another one is looked for."""
-        assignment.is_broken = True
+        """Note that the link to an assignment's worker broke, and another one is looked for."""
         if assignment is self._resting:
             self._leave_resting()
 
-    def resume(self, assignment: Assignment) -> None:
-        """The link broke, and there is another one to the same worker: ask to go on there."""
-        if assignment not in self._assignments:
-            return
-        attach = wire.Attach(self.uuid, assignment.epoch, assignment.stream.received)
-        self._out.actions.append(ToWorker(assignment, wire.encode(attach, assignment.channel)))
+    def channel_full(self, assignment: Assignment, now_seconds: float) -> None:
+        """Give the call up because the worker acknowledges no records."""
+        if assignment is self._assignment or assignment is self._next:
+            self._fail(Ending.FAILED, 1011, "the call's worker acknowledges nothing", now_seconds)
 
     def worker_lost(self, assignment: Assignment, now_seconds: float) -> None:
-        """The link to a leg's worker is gone, and none can be had."""
+        """Recover the call, because the link to an assignment's worker is gone, and none can be had."""
         if assignment is self._resting:
             self._leave_resting()
         elif assignment is self._next:
@@ -543,11 +514,6 @@ class Call:
 
     def _look_after_workers(self, now_seconds: float) -> None:
         limits = self._limits
-        if any(
-            assignment is not None and assignment.stream.is_full for assignment in (self._assignment, self._next)
-        ):
-            self._fail(Ending.FAILED, 1011, "the call's worker acknowledges nothing", now_seconds)
-            return
         if self.state is State.LIVE and now_seconds - self._ready_seconds >= limits.unstable_seconds:
             # This session lasts.
             self._unstable_since, self._drops = None, 0
@@ -648,9 +614,7 @@ class Call:
         assignment = self._assignment
         if assignment is not None and assignment.credit_bytes >= len(pcm) and not self._audio.waiting_bytes:
             assignment.credit_bytes -= len(pcm)
-            self._out.encoded(
-                assignment, wire.encode_caller_audio(assignment.channel, self._audio.passed(pcm), pcm)
-            )
+            self._out.record(assignment, wire.CallerAudio(self._audio.passed(pcm), pcm))
             return
         if self.state is State.PARTING:
             return
@@ -664,7 +628,7 @@ class Call:
         if assignment is not None:
             for position, pcm in self._audio.take(assignment.credit_bytes):
                 assignment.credit_bytes -= len(pcm)
-                self._out.encoded(assignment, wire.encode_caller_audio(assignment.channel, position, pcm))
+                self._out.record(assignment, wire.CallerAudio(position, pcm))
 
     def _digit(self, digit: str) -> None:
         if self.state is State.AWAITING_INIT:
@@ -728,8 +692,6 @@ class Call:
                 self._opened(assignment, wire.decode_control(wire.Opened, payload), now_seconds)
             case Kind.REFUSED:
                 self._refused(wire.decode_control(wire.Refused, payload), now_seconds)
-            case Kind.ATTACHED:
-                self._resumed(assignment, wire.decode_control(wire.Attached, payload).received)
             case Kind.READY:
                 # One that stood by when it said so has been told to go on meanwhile, and says it again.
                 if not wire.decode_control(wire.Ready, payload).standby:
@@ -750,11 +712,6 @@ class Call:
             case _:
                 # Kinds of a newer release are skipped.
                 pass
-
-    def _resumed(self, assignment: Assignment, received: int) -> None:
-        """The worker goes on with the leg on another link, and has got so many records."""
-        assignment.is_broken = False
-        self._out.actions += [ToWorker(assignment, record) for record in assignment.stream.resumed(received)]
 
     def _is_older(self, age_seconds: float, now_seconds: float) -> None:
         """Take note that the call began before this dispatcher had it."""
@@ -847,11 +804,10 @@ class Call:
 
     # Another leg
 
-    def _new_assignment(self, placed: Placed, reason: str) -> Assignment:
-        self.epoch = max(self.epoch, placed.epoch)
-        assignment = Assignment(placed.worker_id, placed.epoch, placed.channel, reason)
+    def _begin_assignment(self, assignment: Assignment, reason: str) -> None:
+        self.epoch = max(self.epoch, assignment.epoch)
+        assignment.reason = reason
         assignment.given_bytes = max(0, wire.REPLY_CREDIT_BYTES - self._playback.held_bytes)
-        return assignment
 
     def _count_repin(self, assignment: Assignment) -> None:
         """A worker has taken the call; one that was only asked, or stood by, does not count."""
@@ -879,7 +835,7 @@ class Call:
             waited_seconds=waited,
             filler=self._filler.is_on,
         )
-        self._out.actions.append(ToWorker(assignment, wire.encode(opening, assignment.channel)))
+        self._out.actions.append(ToWorker(assignment, opening, counted=False))
 
     def _give_memory(self, assignment: Assignment, *, standby: bool = False) -> None:
         """All that there is to know of the call; a leg that is to stand by gets it again when it has the call."""
@@ -887,7 +843,7 @@ class Call:
             self._out.record(assignment, record)
         if not standby:
             for position, codes in self._audio.kept():
-                self._out.encoded(assignment, wire.encode_kept_audio(assignment.channel, position, codes))
+                self._out.record(assignment, wire.KeptAudio(position, codes))
         go = wire.Resume(
             assignment.reason,
             standby,
@@ -951,12 +907,12 @@ class Call:
         excluded = move.excluded | ({self.worker_id} if move.reason == Reason.DRAIN else set())
         self._out.actions.append(Place(Purpose.MOVE, self.epoch + 1, frozenset(excluded), same_worker))
 
-    def _placed_next(self, placed: Placed, now_seconds: float) -> Assignment:
+    def _placed_next(self, assignment: Assignment, now_seconds: float) -> None:
         assert self._move is not None
-        assignment = self._next = self._new_assignment(placed, self._move.reason)
+        self._next = assignment
+        self._begin_assignment(assignment, self._move.reason)
         self._open(assignment, now_seconds)
         self._give_memory(assignment, standby=True)
-        return assignment
 
     def _next_record(self, assignment: Assignment, kind: int, payload: memoryview, now_seconds: float) -> None:
         """A record of the leg that stands by."""
@@ -969,8 +925,6 @@ class Call:
                 self._let_release(now_seconds)
             case Kind.CREDIT:
                 assignment.credit_bytes += wire.decode_credit(payload)
-            case Kind.ATTACHED:
-                self._resumed(assignment, wire.decode_control(wire.Attached, payload).received)
             case Kind.MOVE:
                 assignment.move = wire.decode_control(wire.Move, payload)
             case Kind.REFUSED:

@@ -24,15 +24,16 @@ from dispatcher.asterisk.transfers import Transfers
 from dispatcher.avr import protocol
 from dispatcher.avr.caller_connection import CallerConnection, WebSocketCallerConnection
 from dispatcher.avr.legacy import LegacyConnection
-from dispatcher.call import actions, call
+from dispatcher.call import actions
 from dispatcher.call.actions import Metric, Purpose
 from dispatcher.call.announcements import Announcements
 from dispatcher.call.assignment import Assignment, AssignmentState
+from dispatcher.call.assignment_channel import AssignmentChannel
 from dispatcher.call.call import Call, State
 from dispatcher.call.limits import CallLimits
 from dispatcher.call.memory import CallMemory
 from dispatcher.workers.links import LinkPool, WorkerLink
-from dispatcher.workers.placement import Found, Placement
+from dispatcher.workers.placement import Placement
 
 # A Redis that has not answered in this time may be away: meanwhile the workers are asked who has the call.
 REDIS_IS_SLOW_SECONDS = 0.05
@@ -77,82 +78,8 @@ class Calls(Interface):
         """The call is over."""
 
 
-class LegChannel:
-    """The channel of one leg, at the dispatcher's end."""
-
-    def __init__(self, caller: CallRunner, worker_link: WorkerLink) -> None:
-        self.assignment: Assignment | None = None
-        self._caller = caller
-        self._link: WorkerLink | None = worker_link
-        self._parting: Assignment | None = None
-        self.number = worker_link.open_channel(self)
-
-    @property
-    def uuid(self) -> str:
-        """Of the call."""
-        return self._caller.uuid
-
-    def send(self, record: bytes) -> None:
-        """Send an encoded record; while the link is broken nothing happens: the leg's stream keeps it."""
-        if self._link is not None:
-            self._link.send(record)
-
-    def leave(self) -> None:
-        """Nothing more is sent or expected; while the link is broken the last records wait for the next one."""
-        if self._link is not None:
-            self._link.leave_channel(self.number)
-            self._link = None
-        else:
-            self._parting = self.assignment
-        self.assignment = None
-
-    # Owner of the channel
-
-    def record(self, kind: int, payload: memoryview, received_seconds: float) -> None:
-        """A record of the worker."""
-        if self._parting is not None:
-            self._part(self._parting, kind, payload)
-        elif self.assignment is not None:
-            self._caller.assignment_record(self.assignment, kind, payload, received_seconds)
-
-    def link_broke(self) -> None:
-        """The link is gone; another one is looked for."""
-        self._link = None
-        if self.assignment is not None:
-            self._caller.call.link_broke(self.assignment)
-
-    def link_back(self, worker_link: WorkerLink) -> None:
-        """There is another link to the same worker, on which the channel has the same number."""
-        self._link = worker_link
-        if self._parting is not None:
-            # The worker would keep the session for who may come back for it.
-            attach = wire.Attach(self._caller.uuid, self._parting.epoch, self._parting.stream.received)
-            self.send(wire.encode(attach, self.number))
-        elif self.assignment is not None:
-            self._caller.assignment_resumed(self.assignment)
-
-    def worker_lost(self) -> None:
-        """The worker is gone."""
-        self._link = None
-        if self.assignment is not None:
-            self._caller.assignment_lost(self.assignment)
-
-    def stop(self, reason: str) -> None:
-        """The call cannot go on with this worker."""
-        self._caller.fail(reason)
-
-    def _part(self, assignment: Assignment, kind: int, payload: memoryview) -> None:
-        """Say what was to be said last, to a worker that has said what it has got."""
-        if kind == wire.Kind.ATTACHED:
-            for record in assignment.stream.resumed(wire.decode_control(wire.Attached, payload).received):
-                self.send(record)
-        if kind in (wire.Kind.ATTACHED, wire.Kind.REFUSED):
-            self._parting = None
-            self.leave()
-
-
 class CallRunner:
-    """Owner of a caller's connection, and of the call's legs."""
+    """Owner of a caller's connection, and of the call's assignments."""
 
     def __init__(
         self, calls: Calls, metadata: dict[str, str], limits: CallLimits, since_seconds: float | None = None
@@ -169,7 +96,7 @@ class CallRunner:
         self._connection: WebSocket | None = None
         # Frames of one read; the read bounds them.
         self._arrived: list[bytes] = []
-        self._channels: dict[Assignment, LegChannel] = {}
+        self._channels: dict[Assignment, AssignmentChannel] = {}
         self._placing: set[asyncio.Task[None]] = set()
         self._unpinning: asyncio.Task[None] | None = None
         self._executing: asyncio.Task[None] | None = None
@@ -206,6 +133,8 @@ class CallRunner:
 
     def tick(self, now_seconds: float) -> None:
         """Look at the clocks."""
+        for assignment in [each for each, channel in self._channels.items() if channel.is_full]:
+            self.call.channel_full(assignment, now_seconds)
         self.call.tick(now_seconds)
         self._act()
 
@@ -352,12 +281,12 @@ class CallRunner:
         self.call.broke_protocol(reason, message)
         self._act()
 
-    # The legs
+    # Owner of assignments' channels
 
     def assignment_record(
         self, assignment: Assignment, kind: int, payload: memoryview, received_seconds: float
     ) -> None:
-        """A record of a worker of the call's."""
+        """Handle a record of a worker of the call."""
         if kind == wire.Kind.REPLY_AUDIO:
             self._relay_out.frame(received_seconds)
         asked = assignment.state is AssignmentState.OPENING
@@ -368,13 +297,12 @@ class CallRunner:
             self._copy = None
         self._act()
 
-    def assignment_resumed(self, assignment: Assignment) -> None:
-        """The link to a leg's worker broke, and there is another one."""
-        self.call.resume(assignment)
-        self._act()
+    def assignment_broke(self, assignment: Assignment) -> None:
+        """Note that the link to an assignment's worker broke, and another one is looked for."""
+        self.call.link_broke(assignment)
 
     def assignment_lost(self, assignment: Assignment) -> None:
-        """A leg's worker is gone."""
+        """Recover the call: an assignment's worker is gone."""
         self.call.worker_lost(assignment, time.monotonic())
         self._log.warning(
             "worker lost", worker=assignment.worker_id, epoch=assignment.epoch, state=self.call.state.value
@@ -408,7 +336,7 @@ class CallRunner:
         if type(action) is actions.ToWorker:
             channel = self._channels.get(action.assignment)
             if channel is not None:
-                channel.send(action.record)
+                channel.send(action.record, action.counted)
         elif type(action) is actions.Play:
             if self._caller_connection is not None:
                 self._caller_connection.play(action.pcm)
@@ -535,7 +463,7 @@ class CallRunner:
             known = self._calls.links.up(wanted.same_worker)
             if known is not None:
                 # It has the call's slot already. Redis hears of the new epoch by the next renewal.
-                self._placed(wanted, Found(wanted.same_worker, "", wanted.epoch, self.call.pins), known)
+                self._placed(wanted, Assignment(wanted.same_worker, wanted.epoch, self.call.pins), known)
             else:
                 await self._search(wanted)
         except Exception:
@@ -553,7 +481,7 @@ class CallRunner:
             if purpose is Purpose.MOVE:
                 if self._moved_after is None:
                     self._moved_after = placement.newest_worker
-                found: Found | NoCapacity | Superseded = placement.choose(
+                found: Assignment | NoCapacity | Superseded = placement.choose(
                     epoch, excluded, pins, newer_than=self._moved_after
                 )
             else:
@@ -635,7 +563,7 @@ class CallRunner:
             return False
         epoch = max(wanted.epoch, held_epoch + 1)
         pins = max(1, self.call.pins)
-        self._placed(wanted, Found(worker_id, address, epoch, pins, attach=True), known)
+        self._placed(wanted, Assignment(worker_id, epoch, pins, address, attach=True), known)
         return True
 
     async def _link_to(self, worker_id: str, address: str) -> WorkerLink | None:
@@ -645,19 +573,14 @@ class CallRunner:
             self._log.warning("worker unreachable", worker=worker_id, reason=str(error))
             return None
 
-    def _placed(self, wanted: actions.Place, found: Found, worker_link: WorkerLink) -> None:
+    def _placed(self, wanted: actions.Place, assignment: Assignment, worker_link: WorkerLink) -> None:
         if not self.call.wants(wanted.purpose):
             return
-        if found.started_at_ms is not None:
-            self.started_at_ms = found.started_at_ms
+        if assignment.started_at_ms is not None:
+            self.started_at_ms = assignment.started_at_ms
             self.is_published = True
-        channel = LegChannel(self, worker_link)
-        placed = call.Placed(
-            found.worker_id, found.epoch, channel.number, found.pins, found.attach, found.age_seconds
-        )
-        assignment = self.call.placed(placed, time.monotonic())
-        channel.assignment = assignment
-        self._channels[assignment] = channel
+        self._channels[assignment] = AssignmentChannel(self, worker_link, assignment)
+        self.call.placed(assignment, time.monotonic())
         self._act()
 
     def _not_placed(self, purpose: Purpose, reason: NoCapacity, excluded: frozenset[str]) -> None:

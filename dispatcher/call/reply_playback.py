@@ -202,4 +202,4 @@ class ReplyPlayback:
             assignment.returned_bytes += self._player.taken_bytes
             self._player.taken_bytes = 0
             if due := assignment.due_credit():
-                self._outbox.encoded(assignment, wire.encode_credit(assignment.channel, due))
+                self._outbox.record(assignment, wire.Credit(due))

@@ -1,12 +1,10 @@
-"""Waits until workers of this release can be had: what a new dispatcher does before it starts, in a cluster.
+"""Wait for workers of this release: the sub-command `await-workers`, which runs before a new dispatcher.
 
-    python -m dispatcher.workers.await_workers --seconds 600
-
-A rollout replaces workers and dispatchers at once. Run before the dispatcher (an init container of the chart), it
-puts the workers first, and asks nobody but Redis for that. It ends with exit code 0 as soon as a worker of this
-release, or of a newer one, takes calls and none of an older one does any more. If older ones still do after
-`--seconds`, as those of another deployment beside this one may, a worker of this release is enough; without any
-the exit code is 1.
+A rollout replaces workers and dispatchers at once. The chart runs this wait as an init container of dispatchers,
+so that the new workers start first. It asks only Redis. The exit code is 0 as soon as a worker of this release or
+of a newer one takes calls, and no worker of an older release does. Workers of another deployment on the same
+Redis may stay older. After `--seconds`, one worker of this release is therefore enough; without one, the exit
+code is 1.
 """
 
 from __future__ import annotations
@@ -14,16 +12,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from enum import Enum
 from typing import Final
 
-from common.errors import RegistryUnavailable, ServiceError
+from common.errors import RegistryUnavailable
 from common.observe import logs
 from common.runtime.process import Process, run_process
-from common.runtime.process_exit import exit_now
 from common.runtime.release import RELEASE
 from common.settings.roles import Role
 from common.settings.settings import Settings
@@ -91,13 +87,15 @@ async def _look(registry: Registry, release: str) -> Workers | None:
         return None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m dispatcher.workers.await_workers", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the sub-command's arguments."""
     parser.add_argument("--seconds", type=float, required=True, help="how long older workers are waited for")
-    options = parser.parse_args(arguments)
 
-    async def run(settings: Settings, process: Process) -> int:
+
+def run(options: argparse.Namespace) -> int:
+    """Run the wait as a process of its own and return its exit code."""
+
+    async def main(settings: Settings, process: Process) -> int:
         assert settings.redis_url is not None
         registry = Registry.from_url(settings.redis_url)
         try:
@@ -105,12 +103,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             await registry.aclose()
 
-    try:
-        return run_process(run, Settings.load(Role.DISPATCHER), Role.DISPATCHER)
-    except ServiceError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - there may be no log yet
-        return 1
-
-
-if __name__ == "__main__":
-    exit_now(main())
+    return run_process(main, Settings.load(Role.DISPATCHER), Role.DISPATCHER)

@@ -12,7 +12,6 @@ import itertools
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import structlog
 
@@ -21,6 +20,7 @@ from common.store.leases import CallLease, Renewal, WorkerState, WorkerStatus, r
 from common.store.memory import MemoryUpdate
 from common.store.pins import NoCapacity, NoCapacityReason, Pin, Superseded
 from common.store.registry import OVER_CAPACITY, Registry
+from dispatcher.call.assignment import Assignment
 from dispatcher.call.memory import CallMemory
 
 log = structlog.get_logger()
@@ -41,29 +41,6 @@ LOADS_SECONDS = 0.2
 ANY_LOAD = 1e9
 # What is held is published again so often; a newer connection elsewhere is noticed as late as this.
 RENEW_INTERVAL_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A worker for a call.
-
-    Attributes:
-        worker_id: the worker.
-        address: of its link.
-        epoch: the call's, from now on.
-        pins: how many workers have held the call.
-        started_at_ms: by the clock of Redis; None where Redis did not say.
-        attach: the worker has the call already, by another dispatcher.
-        age_seconds: since the call was pinned first, as far as Redis knows.
-    """
-
-    worker_id: str
-    address: str
-    epoch: int
-    pins: int
-    started_at_ms: int | None = None
-    attach: bool = False
-    age_seconds: float = 0.0
 
 
 class Placement:
@@ -144,7 +121,7 @@ class Placement:
         *,
         recovers: bool = False,
         known_epoch: int | None = None,
-    ) -> Found | NoCapacity | Superseded:
+    ) -> Assignment | NoCapacity | Superseded:
         """Pin a call.
 
         Args:
@@ -189,9 +166,14 @@ class Placement:
             # It has come back empty, and workers that are there have not told it yet.
             return self._from_table(epoch, excluded, pins, over_capacity)
         if isinstance(pin, Pin):
-            age_seconds = pin.age_ms / 1000
-            return Found(
-                pin.worker, pin.address, pin.epoch, pin.pins, pin.started_at_ms, pin.attached, age_seconds
+            return Assignment(
+                pin.worker,
+                pin.epoch,
+                pin.pins,
+                pin.address,
+                pin.started_at_ms,
+                attach=pin.attached,
+                age_seconds=pin.age_ms / 1000,
             )
         return pin
 
@@ -215,7 +197,7 @@ class Placement:
 
     def choose(
         self, epoch: int, excluded: frozenset[str], pins: int, *, newer_than: int | None = None
-    ) -> Found | NoCapacity:
+    ) -> Assignment | NoCapacity:
         """A worker for a call that has one still: nothing is pinned, as it may never get there.
 
         Args:
@@ -354,7 +336,7 @@ class Placement:
         newer_than: int | None = None,
         *,
         trusts_table: bool = False,
-    ) -> Found | NoCapacity:
+    ) -> Assignment | NoCapacity:
         """Choose a worker from the last table.
 
         Args:
@@ -391,7 +373,7 @@ class Placement:
             )
 
         best = min(free, key=rank)
-        return Found(best.id, best.address, epoch, pins + 1)
+        return Assignment(best.id, epoch, pins + 1, best.address)
 
     def _own_calls_on(self, worker: WorkerStatus) -> int:
         return self._own_calls(worker.id)

@@ -1,1 +1,1 @@
-"""A simulated Realtime API: its sessions are Sans-I/O, around them is one server."""
+"""A simulated Realtime API: Sans-I/O sessions, and one server around them."""

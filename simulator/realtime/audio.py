@@ -1,8 +1,8 @@
-"""Audio on the wire: what clients send and get, in the formats that the Realtime API has.
+"""Audio on the wire, in the formats of the Realtime API.
 
-Inside, the simulator works on PCM16 at 24 kHz. G.711 is taken there and back by the plainest means: each sample
-three times, every third sample. So what was sent as G.711 comes back as it was (but for µ-law's negative zero),
-and the simulator's own voices have nothing above 3400 Hz that could fold down.
+The simulator itself works on PCM16 at 24 kHz. G.711 is converted in the plainest way: each sample is repeated
+three times, and every third sample is taken back. So audio sent as G.711 returns unchanged, except for µ-law's
+negative zero. The simulator's own voices have nothing above 3400 Hz that could fold down.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class WireAudio:
     """A format of audio.
 
     Attributes:
-        name: for errors, as OpenAI writes it.
-        bytes_per_ms: of audio in this format.
-        sample_bytes: audio is whole samples.
-        decode: to PCM16 at 24 kHz.
-        encode: from PCM16 at 24 kHz.
+        name: OpenAI's name of the format, for errors.
+        bytes_per_ms: bytes in a millisecond of this format.
+        sample_bytes: bytes of one sample; audio consists of whole samples.
+        decode: converts to PCM16 at 24 kHz.
+        encode: converts from PCM16 at 24 kHz.
     """
 
     name: str
@@ -39,10 +39,10 @@ class WireAudio:
     encode: Callable[[bytes], bytes]
 
     def read(self, audio: str, path: str) -> bytes:
-        """Audio in this format from base64.
+        """Decode audio in this format from base64.
 
         Raises:
-            RequestError: it is not base64, or not whole samples.
+            RequestError: the text is not base64, or does not hold whole samples.
         """
         try:
             data = binascii.a2b_base64(audio, strict_mode=True)
@@ -85,5 +85,5 @@ _FORMATS: Final = {"audio/pcm": PCM, "audio/pcmu": PCMU, "audio/pcma": PCMA}
 
 
 def wire_audio(form: dict[str, Any]) -> WireAudio:
-    """The format that a session object's `format` names."""
+    """Return the format that a session object's `format` names."""
     return _FORMATS[form["type"]]

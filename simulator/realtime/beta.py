@@ -1,4 +1,4 @@
-"""The beta dialect: a flat session, older names of events and contents (`openai.types.beta.realtime`)."""
+"""The beta dialect: a flat session, and older names of events and contents (`openai.types.beta.realtime`)."""
 
 from __future__ import annotations
 
@@ -119,13 +119,13 @@ _READ_CONTENTS: Final = {old: new for new, old in _CONTENTS.items()}
 
 
 class BetaDialect(Dialect):
-    """OpenAI's dialect until GA."""
+    """The dialect of OpenAI's API before GA."""
 
     defaults: ClassVar[Content] = {"temperature": 0.8, "audio": {"output": {"voice": "alloy"}}}
     _shapes = client_events(session=_SESSION, response=_RESPONSE, items=_ITEMS)
 
     def check(self, event: Any) -> str:
-        """See `Dialect.check`."""
+        """Check a decoded client event: see `Dialect.check`."""
         kind = super().check(event)
         if kind in ("session.update", "response.create"):
             name = kind.partition(".")[0]
@@ -133,7 +133,7 @@ class BetaDialect(Dialect):
         return kind
 
     def read(self, event: Event) -> Event:
-        """Flat fields to their places."""
+        """Move flat fields to their places in GA's shape."""
         match event["type"]:
             case "session.update":
                 return event | {"session": _read_fields(event["session"])}
@@ -147,7 +147,7 @@ class BetaDialect(Dialect):
         return event
 
     def write(self, kind: str, content: Content) -> Iterable[tuple[str, Content]]:
-        """Older names; what beta does not have is left out."""
+        """Write older names, and leave out events and fields that beta does not have."""
         if kind == "conversation.item.done":
             return ()
         if kind == "response.function_call_arguments.done":
@@ -175,7 +175,7 @@ def _read_choice(choice: str) -> Any:
     return choice if choice in _TOOL_CHOICES else {"type": "function", "name": choice}
 
 
-# Fields that have another name or place in GA, and how their value is read.
+# Fields with another name or place in GA, and the function that reads their value.
 _PLACES: Final[dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]]] = {
     "modalities": (("output_modalities",), _read_modalities),
     "max_response_output_tokens": (("max_output_tokens",), _same),
@@ -191,7 +191,7 @@ _PLACES: Final[dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]]] = {
 
 
 def _read_fields(flat: Content) -> Content:
-    """A flat session or response in GA's shape."""
+    """Return a flat session or response in GA's shape."""
     nested: Content = {}
     for name, value in flat.items():
         path, read = _PLACES.get(name, ((name,), _same))
@@ -231,7 +231,7 @@ def _write_response(response: Content) -> Content:
 
 
 def _write_modalities(names: list[str]) -> list[str]:
-    # Audio without its text cannot be had in beta.
+    # Beta has no audio without its text.
     return ["audio", "text"] if "audio" in names else ["text"]
 
 

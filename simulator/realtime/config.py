@@ -1,4 +1,4 @@
-"""The session object: its defaults, and what `session.update` does to it."""
+"""The session object: its defaults, and the changes that `session.update` makes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SEMANTIC_VAD: dict[str, Any] = {
 }
 _TURN_DETECTIONS = {"server_vad": _SERVER_VAD, "semantic_vad": _SEMANTIC_VAD}
 
-# Fields that are replaced whole; every other object is merged field by field: "only the fields that are
+# Fields that are replaced whole. Every other object is merged field by field: "only the fields that are
 # present in the `session.update` are updated".
 _ATOMIC = frozenset({"tools", "tool_choice", "prompt", "tracing", "truncation", "format", "voice", "include"})
 
@@ -38,9 +38,9 @@ class SessionConfig:
 
     Args:
         session_id: `sess_...`.
-        model: from the URL.
-        expires_at: seconds of Unix time.
-        defaults: what a session of another dialect begins with instead.
+        model: the model that the URL names.
+        expires_at: end of the session, in seconds of Unix time.
+        defaults: fields of another dialect that replace the defaults.
     """
 
     def __init__(
@@ -74,15 +74,15 @@ class SessionConfig:
         _merge(self.session, copy.deepcopy(defaults or {}))
 
     def updated(self, change: dict[str, Any], *, has_spoken: bool) -> dict[str, Any]:
-        """The session object as `change` (already checked) would make it; nothing is changed yet.
+        """Return the session object with `change` (already checked) applied; this object stays as it is.
 
         Raises:
-            RequestError: the model would change, or the voice after the model has spoken.
+            RequestError: the change names another model, or another voice after the model has spoken.
         """
         session = copy.deepcopy(self.session)
         model = change.get("model", session["model"])
         if model != session["model"]:
-            # The API's documentation says that it cannot be updated; its words for it are not known.
+            # The API's documentation says that the model cannot be updated. The text of its error is not known.
             raise invalid_value("session.model", model, (session["model"],))
         voice = change.get("audio", {}).get("output", {}).get("voice", self.voice)
         if has_spoken and voice != self.voice:
@@ -92,24 +92,28 @@ class SessionConfig:
 
     @property
     def instructions(self) -> str:
-        """Of the session, not of a response."""
+        """Return the instructions of the session, not of a response."""
         return str(self.session["instructions"])
 
     @property
     def voice(self) -> Any:
-        """A name, or `{"id": ...}`."""
+        """Return the voice: a name, or `{"id": ...}`."""
         return self.session["audio"]["output"]["voice"]
 
     @property
     def input_audio(self) -> WireAudio:
-        """The format of what clients append."""
+        """Return the format of the audio that clients append."""
         return wire_audio(self.session["audio"]["input"]["format"])
 
     @property
     def turn_detection(self) -> dict[str, Any] | None:
-        """`server_vad` or `semantic_vad`; None: the client commits."""
+        """Return `server_vad` or `semantic_vad` settings; None if the client commits turns itself."""
         detection: dict[str, Any] | None = self.session["audio"]["input"]["turn_detection"]
         return detection
+
+    def detection_flag(self, name: str) -> bool:
+        """Return a switch of turn detection: `create_response` or `interrupt_response`."""
+        return bool((self.turn_detection or {}).get(name))
 
     @property
     def transcription(self) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""The conversation of a session: what the model has been told and has said, in order."""
+"""The conversation of a session: its items, in order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from simulator.realtime.errors import (
 
 
 class Origin(enum.StrEnum):
-    """Where an item comes from."""
+    """The source of an item."""
 
     CALLER = "caller"
     """Committed audio."""
@@ -35,8 +35,8 @@ class Part:
 
     Attributes:
         kind: `input_text`, `input_audio`, `output_text`, `output_audio` or `input_image`.
-        text: the text or, of audio, the transcript; None: not known (yet).
-        pcm: audio, where it is kept: PCM16 at 24 kHz.
+        text: text, or the transcript of audio; None while it is not known.
+        pcm: PCM16 at 24 kHz, if audio is kept.
     """
 
     kind: str
@@ -44,7 +44,7 @@ class Part:
     pcm: bytes = b""
 
     def wire(self, encode: Callable[[bytes], bytes] | None = None) -> dict[str, Any]:
-        """As events show it; with its audio if `encode` says in which format."""
+        """Return the part as events show it, with its audio if `encode` converts it to a format."""
         if self.kind == "input_image":
             return {"type": self.kind}
         if self.kind in ("input_text", "output_text"):
@@ -58,27 +58,27 @@ class Item:
     """An item of a conversation.
 
     Attributes:
-        id: as events name it.
+        id: id in events.
         type: `message`, `function_call`, `function_call_output`, `mcp_list_tools`, `mcp_call`,
             `mcp_approval_request` or `mcp_approval_response`.
-        origin: where it comes from.
-        role: of a message: `user`, `assistant` or `system`.
+        origin: source of the item.
+        role: role of a message: `user`, `assistant` or `system`.
         parts: content of a message.
         status: `in_progress`, `completed` or `incomplete`.
-        call_id: of a function call and its output.
-        name: of the function or tool called.
-        arguments: of a call, as JSON text.
-        output: of a function call output, or of a call to an MCP server that has ended.
+        call_id: id that a function call shares with its output.
+        name: name of the called function or tool.
+        arguments: arguments of a call, as JSON text.
+        output: output of a function call, or of an MCP call that has ended.
         server: label of the MCP server.
-        approval_request_id: of an approval response, and of a call to an MCP server that was approved.
+        approval_request_id: request that an approval response answers, or that approved an MCP call.
         approve: whether an approval response allows the call.
-        tools: of `mcp_list_tools`.
+        tools: tools in `mcp_list_tools`.
         failed: whether a call to an MCP server failed.
-        audio_ms: audio of the message that the model has in mind: committed or sent, less what was truncated.
-        word_ms: length of the model's words.
-        words: what the model has in mind of its own words: sent, less what was truncated.
+        audio_ms: audio of the message, committed or sent, without its truncated part.
+        word_ms: length of each word of the model.
+        words: words of the model without those truncated.
         said: all words that were sent.
-        truncated_ms: where it was truncated; None: nowhere.
+        truncated_ms: position of the truncation; None: not truncated.
     """
 
     id: str
@@ -104,17 +104,17 @@ class Item:
 
     @property
     def is_note(self) -> bool:
-        """Whether the client wrote it in brackets: a note to the model, in the user's role."""
+        """Tell whether the item is a note to the model: text in brackets, with the user's role."""
         typed = all(part.kind == "input_text" for part in self.parts)
         return self.origin is Origin.CLIENT and self.role == "user" and typed and self.text.startswith("[")
 
     @property
     def text(self) -> str:
-        """What the model has in mind: text and transcripts; of its own audio, what was not truncated."""
+        """Return text and transcripts without the truncated part."""
         return " ".join(part.text for part in self.parts if part.text)
 
     def speak(self, words: list[str], audio_ms: int) -> None:
-        """Words and audio were sent; after a truncation they are not remembered."""
+        """Add words and audio that were sent; those sent after a truncation are not remembered."""
         self.said += words
         if self.truncated_ms is None:
             self.words += words
@@ -122,14 +122,14 @@ class Item:
             self.parts[0].text = " ".join(self.words)
 
     def truncate(self, content_index: int, audio_end_ms: int) -> None:
-        """Forget audio from `audio_end_ms` on, and the words that were not whole by then.
+        """Forget audio from `audio_end_ms` on, and the words that were incomplete at that position.
 
         Raises:
-            RequestError: it has no audio of the model, `audio_end_ms` is 0 or behind its end.
+            RequestError: the item has no model audio, or `audio_end_ms` is 0 or beyond its end.
         """
         part = self.parts[content_index] if content_index < len(self.parts) else None
-        # 0 ms has been seen to be refused for a reply whose audio had not begun. It is refused here for any
-        # reply: what nobody heard is to be deleted.
+        # OpenAI's service was seen to refuse 0 ms for a reply whose audio had not begun. The simulator refuses it
+        # for every reply, because a client should delete a reply that was not heard.
         if part is None or part.kind != "output_audio" or not self.audio_ms or not audio_end_ms:
             raise not_truncatable()
         if audio_end_ms > self.audio_ms:
@@ -139,7 +139,7 @@ class Item:
         part.text = " ".join(self.words)
 
     def wire(self, encode: Callable[[bytes], bytes] | None = None) -> dict[str, Any]:
-        """As events show it; with its audio if `encode` says in which format."""
+        """Return the item as events show it, with its audio if `encode` converts it to a format."""
         if self.server is not None:
             return self._mcp_wire()
         if self.type == "mcp_approval_response":
@@ -171,7 +171,7 @@ class Item:
         return wire | {"output": self.output, "error": error, "approval_request_id": self.approval_request_id}
 
     def report(self) -> dict[str, Any]:
-        """What there is to know about it, for people."""
+        """Return all that is known about the item, for people."""
         about = {
             "id": self.id,
             "type": self.type,
@@ -196,25 +196,25 @@ class Item:
 
 
 class Conversation:
-    """Items in order; every id once."""
+    """Items in order, each id once."""
 
     def __init__(self, conversation_id: str) -> None:
         self.id = conversation_id
         self.items: list[Item] = []
 
     def find(self, item_id: str) -> Item | None:
-        """The item of that id."""
+        """Return the item with this id."""
         return next((item for item in self.items if item.id == item_id), None)
 
     def last_id(self) -> str | None:
-        """The id of the last item."""
+        """Return the id of the last item."""
         return self.items[-1].id if self.items else None
 
     def add(self, item: Item, *, after: str | None = None) -> str | None:
-        """Add an item at the end, at the start (`after="root"`) or after another; returns the id before it.
+        """Add an item at the end, at the start (`after="root"`) or after another; return the id before it.
 
         Raises:
-            RequestError: there is no such other item, its id is taken, or it answers a call that is not there.
+            RequestError: the other item does not exist, the id is taken, or the call to answer does not exist.
         """
         if self.find(item.id) is not None:
             raise duplicate_item(item.id)
@@ -230,7 +230,7 @@ class Conversation:
         """Delete an item.
 
         Raises:
-            RequestError: there is none of that id.
+            RequestError: no item has this id.
         """
         item = self.find(item_id)
         if item is None:
@@ -238,22 +238,22 @@ class Conversation:
         self.items.remove(item)
 
     def previous_id(self, item: Item) -> str | None:
-        """The id of the item before this one."""
+        """Return the id of the item before this one."""
         position = self.items.index(item) if item in self.items else 0
         return self.items[position - 1].id if position else None
 
     def user_turns(self, *, notes: bool = True) -> int:
-        """How many messages of the user there are, replayed ones included; with `notes` false without notes."""
+        """Count the user's messages, replayed ones included; with `notes` false, do not count notes."""
         return sum(item.role == "user" and (notes or not item.is_note) for item in self.items)
 
     def knows_reply(self) -> bool:
-        """Whether the model knows of something that it has said, or that the client has told it so."""
+        """Tell whether the conversation holds a reply of the model, spoken or restored by the client."""
         return any(
             item.role == "assistant" and (item.origin is Origin.CLIENT or item.words) for item in self.items
         )
 
     def calls_after_user(self, *, notes: bool = True) -> bool:
-        """Whether the model has called a function or tool since the user's last message."""
+        """Tell whether the model has called a function or tool since the user's last message."""
         for item in reversed(self.items):
             if item.type in ("function_call", "mcp_call"):
                 return True

@@ -1,4 +1,4 @@
-"""Figures of the whole simulator: connection attempts, requests for responses and tokens, second by second."""
+"""Counts of the whole simulator, second by second: connection attempts, requested responses and tokens."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-# Seconds that are remembered.
+# Number of seconds remembered.
 MAX_SECONDS = 3600
 
 
 @dataclass(slots=True)
 class Second:
-    """One second of the monotonic clock, and what was counted in it."""
+    """One second of the monotonic clock, and its counts."""
 
     at_seconds: int
     counts: Counter[str] = field(default_factory=Counter)
 
 
 class Counters:
-    """Counts by name; names are those of `GET /simulator/counters`.
+    """Counts by name; the names are those of `GET /simulator/counters`.
 
     Args:
-        clock: seconds of the monotonic clock.
+        clock: returns seconds of the monotonic clock.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -33,7 +33,7 @@ class Counters:
         self._seconds: deque[Second] = deque(maxlen=MAX_SECONDS)
 
     def count(self, name: str, by: int = 1) -> None:
-        """Add to a count, now."""
+        """Add to a count in the current second."""
         now = math.floor(self._clock())
         if not self._seconds or self._seconds[-1].at_seconds != now:
             self._seconds.append(Second(now))
@@ -41,6 +41,6 @@ class Counters:
         self.totals[name] += by
 
     def report(self) -> dict[str, object]:
-        """Return the totals, and the seconds in which something was counted, as JSON."""
+        """Return the totals, and each second that has a count, as JSON."""
         seconds = [{"at_seconds": each.at_seconds, **each.counts} for each in self._seconds]
         return {"totals": dict(self.totals), "seconds": seconds}

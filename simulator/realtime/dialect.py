@@ -1,7 +1,7 @@
-"""What differs between the dialects of the Realtime API. A session works in the GA dialect alone.
+"""The GA dialect, and the interface of the other dialects of the Realtime API.
 
-A dialect checks client events and reads them into GA's shape, and writes GA's server events as its own clients
-expect them. This is GA itself; `realtime_beta` and `realtime_xai` are the others.
+A session works in the GA dialect alone. A dialect checks client events and reads them into GA's shape. It also
+writes GA's server events as its own clients expect them. The other dialects are in `beta.py` and `xai.py`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ Content = dict[str, Any]
 
 
 class Dialect:
-    """The GA dialect. There is one for each session.
+    """The GA dialect of one session.
 
     Attributes:
-        opening: the events that a session begins with.
-        defaults: what its session object begins with, instead of GA's.
+        opening: types of the first events of a session.
+        defaults: fields that replace GA's defaults of the session object.
     """
 
     opening: ClassVar[tuple[str, ...]] = ("session.created", "conversation.created")
@@ -29,17 +29,17 @@ class Dialect:
     _shapes: ClassVar[Mapping[str, Check]] = CLIENT_EVENTS
 
     def check(self, event: Any) -> str:
-        """Check a decoded client event; returns its type.
+        """Check a decoded client event and return its type.
 
         Raises:
-            RequestError: it is not what this dialect has.
+            RequestError: this dialect does not have such an event.
         """
         return check_client_event(event, self._shapes)
 
     def read(self, event: Event) -> Event:
-        """A client event that has been checked, in GA's shape. The one given is not changed."""
+        """Return a checked client event in GA's shape; the given event is not changed."""
         return event
 
     def write(self, kind: str, content: Content) -> Iterable[tuple[str, Content]]:
-        """A server event of GA (type and content) as the events that are sent. The one given is not changed."""
+        """Return the events to send for a server event of GA; the given content is not changed."""
         return ((kind, content),)

@@ -1,4 +1,4 @@
-"""Ends of a response other than a spoken reply, on command, in the words of OpenAI's service."""
+"""Ends of a response on command, other than a spoken reply, in the words of OpenAI's service."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, Final
 
 SERVER_ERROR_MESSAGE: Final = "The server had an error while processing your request. Sorry about that!"
 
-# By code: the error's `type` and `message`. The rate limit's text is that of the platform's rate limits guide;
-# its type differs between reports, and no client should depend on it.
+# The error's `type` and `message`, by code. The rate limit's text is from the platform's rate limits guide. Its
+# type differs between reports, and no client should depend on it.
 _KNOWN_ERRORS: Final[dict[str | None, tuple[str, str]]] = {
     "rate_limit_exceeded": (
         "tokens",
@@ -34,26 +34,26 @@ _TRY_AGAIN: Final = re.compile(r"try again in ([\d.]+)s")
 
 
 class Result(enum.StrEnum):
-    """The end of a response."""
+    """The kind of a response's end."""
 
     FAILED = "failed"
     INCOMPLETE = "incomplete"
     COMPLETED = "completed"
     LOST = "lost"
-    """The response is over, and `response.done` is never sent."""
+    """The response ends, and `response.done` is never sent."""
     HUNG = "hung"
-    """The response stays active and sends nothing more until it is cancelled."""
+    """The response stays active and sends nothing more, until it is cancelled."""
 
 
 class Output(enum.StrEnum):
     """The output of a response that does not end well."""
 
     ITEM = "item"
-    """A message with as much audio as was sent, or the beginning of a function call."""
+    """A message with the audio sent so far, or the beginning of a function call."""
     TEXT = "text"
-    """A message of text alone."""
+    """A message with text alone."""
     NONE = "none"
-    """No item at all."""
+    """No item."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +61,14 @@ class Ending:
     """The end of one response, on command.
 
     Attributes:
-        status: a `Result`.
-        after_ms: audio that is sent before; None: all of it.
-        reason: of an incomplete response: `max_output_tokens` or `content_filter`.
-        code: of a failed response's error, or of the `error` event before a lost one; None: the API gives none.
-        message: of the error; None: the API's words for the code.
+        status: status of the response.
+        after_ms: audio sent before the end; None: all of it.
+        reason: reason of an incomplete response: `max_output_tokens` or `content_filter`.
+        code: code of a failed response's error, or of the `error` event before a lost response; None: no code.
+        message: message of the error; None: the API's text for the code.
         output: items of the response.
-        announced: whether an `error` event tells of a lost or hung response.
-        commanded: whether it is a fault; else the response has reached its limit of tokens.
+        announced: whether an `error` event announces a lost or hung response.
+        commanded: whether the end is a fault; False if the response has reached its token limit.
     """
 
     status: str = Result.FAILED
@@ -90,7 +90,7 @@ class Ending:
 
     @property
     def wait_seconds(self) -> float:
-        """The time that the error asks the client to wait."""
+        """Return the time that the error asks the client to wait."""
         found = _TRY_AGAIN.search(self.error()["message"]) if self.status == Result.FAILED else None
         return float(found[1]) if found else 0.0
 

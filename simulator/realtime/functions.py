@@ -1,7 +1,7 @@
-"""The checks of a function tool that make OpenAI's APIs refuse a whole request.
+"""Checks of a function tool for which OpenAI's APIs refuse a whole request.
 
-Words: those of the platform's answers in `flanksource/mission-control` pull request 2634 (arrays without items)
-and `sigoden/aichat` pull request 1049; the top level's are those of the function calling guide.
+The texts are the platform's: see `flanksource/mission-control` pull request 2634 (arrays without items) and
+`sigoden/aichat` pull request 1049. The top level's are those of the function calling guide.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ def check_parameters(name: str, schema: dict[str, Any], path: str) -> None:
     """Check the JSON Schema of a function's parameters.
 
     Args:
-        name: of the function.
-        schema: of its parameters.
-        path: of the schema in the event.
+        name: name of the function.
+        schema: schema of the parameters.
+        path: place of the schema in the event.
 
     Raises:
-        RequestError: the API does not take the schema.
+        RequestError: the API does not accept the schema.
     """
     if any(keyword in schema for keyword in _TOP_LEVEL):
         listed = "/".join(f"'{keyword}'" for keyword in _TOP_LEVEL)

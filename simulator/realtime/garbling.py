@@ -11,12 +11,12 @@ from typing import Any
 
 import orjson
 
-# Private use characters stand for the surrogate until the event is JSON text: `orjson` would refuse to write it.
+# Private use characters mark the surrogate until the event is JSON text, because `orjson` cannot write it.
 _MARK = "\ue000"
 _ESCAPED_MARK = _MARK.encode()
 _SURROGATE = b"\\ud800"
 
-# Text that the model wrote. Of audio, `delta` is base64.
+# Fields with text of the model. In audio events, `delta` is base64.
 _TEXTS = ("delta", "transcript", "text")
 
 
@@ -24,7 +24,7 @@ class Garbling(enum.StrEnum):
     """The damage to an event."""
 
     SURROGATE = "surrogate"
-    """A lone surrogate at the end of each text of the model's, and in the arguments of a function call."""
+    """A lone surrogate at the end of each text of the model, and in the arguments of a function call."""
     NOT_JSON = "not_json"
     """The first half of the event's JSON text."""
 
@@ -55,7 +55,7 @@ def _marked_field(name: str, value: Any, *, audio: bool) -> Any:
 
 
 def _marked_arguments(arguments: str) -> str:
-    """Mark the end of the last string of the arguments; they stay JSON text."""
+    """Mark the end of the last string in the arguments; they stay JSON text."""
     end = arguments.rfind('"')
     if end > 0 and arguments[end - 1] not in "{,:":
         return f"{arguments[:end]}{_MARK}{arguments[end:]}"

@@ -21,7 +21,7 @@ MIN_COMMIT_MS = 100
 
 
 class HearingHost(Protocol):
-    """The part of a session that its caller's audio changes."""
+    """The part of a session that the caller's audio changes."""
 
     settings: SimulatorSettings
     faults: SessionFaults
@@ -33,13 +33,13 @@ class HearingHost(Protocol):
 
     @property
     def active_response(self) -> Response | None:
-        """The response under way in the conversation."""
+        """Return the response under way in the conversation."""
 
     def emit(self, kind: str, **content: Any) -> None:
         """Send a server event."""
 
     def new_id(self, prefix: str) -> str:
-        """A unique id."""
+        """Return a unique id."""
 
     def join(self, item: Item, after: str | None = None) -> None:
         """Add an item to the conversation, and tell the client."""
@@ -55,12 +55,12 @@ class HearingHost(Protocol):
 
 
 class Hearing:
-    """Takes the client's audio, and makes turns of it.
+    """Makes turns of the client's audio.
 
     Attributes:
-        input: the buffer.
-        recording: all that was appended.
-        deaf_until_seconds: until when the caller is not heard; None: always heard.
+        input: the input audio buffer.
+        recording: all appended audio.
+        deaf_until_seconds: time until which the caller is not heard; None: always heard.
     """
 
     def __init__(self, host: HearingHost) -> None:
@@ -74,7 +74,7 @@ class Hearing:
         self._idle_from_ms: int | None = None
 
     def configure(self) -> None:
-        """Take the session's turn detection, which has changed."""
+        """Apply the session's turn detection after a change."""
         detection = self._host.config.turn_detection or {}
         self._end_turn(None)
         self._idle_from_ms = None
@@ -86,18 +86,18 @@ class Hearing:
         )
 
     def wait_for_speech(self, sent_ms: int) -> None:
-        """Begin to wait for the caller (`idle_timeout_ms`), behind a reply of that length."""
+        """Start the idle timeout (`idle_timeout_ms`), counted from the end of a reply of this length."""
         self._idle_from_ms = self.input.appended_ms + sent_ms
 
     def stop_waiting(self) -> None:
-        """End `wait_for_speech`."""
+        """Stop the idle timeout."""
         self._idle_from_ms = None
 
     def append(self, event: dict[str, Any], now: float) -> None:
         """Take `input_audio_buffer.append`.
 
         Raises:
-            RequestError: it is not audio in the session's format.
+            RequestError: the audio is not in the session's format.
         """
         audio = self._host.config.input_audio
         if not self._host.settings.listen:
@@ -125,11 +125,11 @@ class Hearing:
             self._check_idle(now)
 
     def start_speech(self, now: float, seconds: float | None) -> None:
-        """Notice speech where there is none.
+        """Report a start of speech although the caller is silent.
 
         Args:
             now: the clock.
-            seconds: how long it lasts; None: until the client commits or clears the buffer.
+            seconds: length of the speech; None: until the client commits or clears the buffer.
         """
         self._get_stuck(now)
         if self._turn_item_id is None:
@@ -181,7 +181,7 @@ class Hearing:
         """Take `input_audio_buffer.commit`.
 
         Raises:
-            RequestError: there is too little audio.
+            RequestError: the buffer holds too little audio.
         """
         if self.input.buffered_ms < MIN_COMMIT_MS:
             raise errors.commit_too_small(self.input.buffered_ms)

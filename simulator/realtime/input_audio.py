@@ -1,4 +1,4 @@
-"""The input audio buffer of a session: what was appended and not yet committed."""
+"""The input audio buffer of a session: audio appended and not yet committed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from simulator.realtime.vad import EnergyVad, SpeechStarted, SpeechStopped, VadS
 BYTES_PER_MS = 48
 """PCM16 mono at 24 kHz."""
 
-# Of one turn this much is kept, to measure it and to give it back; of a longer one the end.
+# The end of a turn that is kept, to measure it and to return it to the client.
 MAX_TURN_BYTES = 60_000 * BYTES_PER_MS
 
 MAX_RECORDING_BYTES = 600_000 * BYTES_PER_MS
 
-# Silence before speech is thrown away in steps of this size: moving bytes on every append would cost more.
+# Silence before speech is discarded in steps of this size: moving bytes on every append would cost more.
 _TRIM_STEP_BYTES = 2_000 * BYTES_PER_MS
 
 
@@ -25,10 +25,10 @@ class Turn:
     """Committed audio.
 
     Attributes:
-        pcm: PCM16 at 24 kHz, at most the last 60 s.
-        audio_ms: how long it is, all of it.
+        pcm: the last 60 s at most, as PCM16 at 24 kHz.
+        audio_ms: length of all the audio.
         speech: the part of `pcm` between its first and its last loud frame.
-        speech_ms: how long that is.
+        speech_ms: length of that part.
     """
 
     pcm: bytes
@@ -38,12 +38,12 @@ class Turn:
 
 
 class InputAudio:
-    """Buffers appended audio, listens to it and cuts turns out of it.
+    """Buffers appended audio, detects speech and cuts turns out of it.
 
     Positions are in bytes since the first sample of the session.
 
     Attributes:
-        keeps_all: silence is kept, too: speech goes on whatever is heard.
+        keeps_all: whether silence counts as speech and is kept.
     """
 
     def __init__(self) -> None:
@@ -58,12 +58,12 @@ class InputAudio:
 
     @property
     def appended_ms(self) -> int:
-        """All audio ever appended."""
+        """Return the length of all audio ever appended."""
         return self.appended_bytes // BYTES_PER_MS
 
     @property
     def buffered_ms(self) -> float:
-        """Audio that a commit would take."""
+        """Return the length of the audio that a commit would take."""
         return (self.appended_bytes - self._start) / BYTES_PER_MS
 
     def configure(self, *, threshold: float, silence_ms: int, prefix_ms: int, trims_silence: bool) -> None:
@@ -73,14 +73,14 @@ class InputAudio:
             threshold: see `simulator.realtime.vad`.
             silence_ms: see `simulator.realtime.vad`.
             prefix_ms: audio before speech that belongs to the turn.
-            trims_silence: forget older silence; False where the client commits by hand.
+            trims_silence: whether to discard old silence; False where the client commits.
         """
         self.prefix_ms = prefix_ms
         self.trims_silence = trims_silence
         self._vad.configure(threshold=threshold, silence_ms=silence_ms)
 
     def append(self, pcm: bytes) -> list[SpeechStarted | SpeechStopped]:
-        """Add PCM16 at 24 kHz (whole samples); returns what that changed."""
+        """Add PCM16 at 24 kHz (whole samples) and return the starts and ends of speech in it."""
         self._buffer += pcm
         self.appended_bytes += len(pcm)
         events = self._vad.feed(np.frombuffer(pcm, dtype="<i2"))
@@ -93,31 +93,31 @@ class InputAudio:
         return events
 
     def skip(self, byte_count: int) -> None:
-        """Count audio that is not looked at."""
+        """Count audio without looking at it."""
         self.appended_bytes += byte_count
         self._start = self.appended_bytes
 
     def audio_start_ms(self, speech_start_ms: int) -> int:
-        """Where the turn begins whose speech begins there: padding included, committed audio not."""
+        """Return the start of the turn whose speech starts there, with padding and without committed audio."""
         return max(speech_start_ms - self.prefix_ms, -(-self._start // BYTES_PER_MS), 0)
 
     def take(self) -> Turn:
-        """Cut out everything: a commit by hand."""
+        """Cut out all buffered audio, as a commit does."""
         turn = self._cut(self._start, self.appended_bytes, self._speech_span())
         self._vad.reset()
         return turn
 
     def take_speech(self, speech: SpeechStopped) -> Turn:
-        """Cut out speech that is over, with its padding and silence.
+        """Cut out speech that has ended, with its padding and silence.
 
-        What lies before it is forgotten, what lies after it stays.
+        Audio before it is discarded, and audio after it stays.
         """
         start = self.audio_start_ms(speech.speech_start_ms) * BYTES_PER_MS
         end = speech.audio_end_ms * BYTES_PER_MS
         return self._cut(start, end, (speech.speech_start_ms, speech.speech_end_ms))
 
     def clear(self) -> None:
-        """Forget what is uncommitted."""
+        """Discard uncommitted audio."""
         self._buffer.clear()
         self._start = self.appended_bytes
         self._span = None
@@ -144,7 +144,7 @@ class InputAudio:
 
     def _trim(self, *, speaking: bool) -> None:
         if self.trims_silence and not speaking:
-            # Speech that is about to be noticed began at most ACTIVATION_MS ago.
+            # Speech about to be detected began at most ACTIVATION_MS ago.
             keep_from = (self._vad.speech_start_ms - self.prefix_ms) * BYTES_PER_MS
             keep = self.appended_bytes - keep_from
             self._start = max(self._start, keep_from)
@@ -154,22 +154,22 @@ class InputAudio:
 
 
 class Recording:
-    """All audio that was appended, as it came: the last ten minutes of PCM, the last hour of G.711."""
+    """All appended audio as received: the last ten minutes of PCM, or the last hour of G.711."""
 
     def __init__(self) -> None:
         self._data = bytearray()
 
     def add(self, data: bytes) -> None:
-        """Append; the oldest goes when there is too much."""
+        """Append audio, and discard the oldest above the limit."""
         self._data += data
         if len(self._data) > MAX_RECORDING_BYTES + _TRIM_STEP_BYTES:
             del self._data[: len(self._data) - MAX_RECORDING_BYTES]
 
     def clear(self) -> None:
-        """Forget it."""
+        """Discard all audio."""
         self._data.clear()
 
     @property
     def data(self) -> bytes:
-        """In the formats of the session's input, one after the other."""
+        """Return the audio in the formats of the session's input, in order."""
         return bytes(self._data)

@@ -1,4 +1,4 @@
-"""Conversation items as clients write them, read into the simulator's own form."""
+"""Conversation items of clients, read into the simulator's own form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from simulator.realtime.conversation import Item, Origin, Part
 
 
 def without_audio(event: dict[str, Any]) -> dict[str, Any]:
-    """A client event of any shape without the audio of its item, if it has one."""
+    """Return a client event of any shape without the audio of its item."""
     item = event.get("item")
     if not isinstance(item, dict) or not isinstance(item.get("content"), list):
         return event
@@ -24,17 +24,17 @@ def without_audio(event: dict[str, Any]) -> dict[str, Any]:
 def read_item(
     wire: dict[str, Any], path: str, *, new_id: Callable[[str], str], audio: WireAudio, keep_audio: bool
 ) -> Item:
-    """An item of an event whose shape has been checked.
+    """Read an item of an event whose shape was checked.
 
     Args:
-        wire: the item.
-        path: of the item in the event, for errors.
-        new_id: makes the ids that the client left out, given their prefix.
-        audio: the format of the session's input, which holds for items, too.
-        keep_audio: keep the audio, not only its length.
+        wire: the item in the event.
+        path: place of the item in the event, for errors.
+        new_id: makes a missing id from its prefix.
+        audio: format of the session's input, which items use too.
+        keep_audio: whether to keep the audio, and not only its length.
 
     Raises:
-        RequestError: audio in it is not base64 of whole samples.
+        RequestError: its audio is not base64 of whole samples.
     """
     item = Item(
         wire.get("id") or new_id("item"),

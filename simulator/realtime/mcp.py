@@ -1,8 +1,8 @@
-"""Remote MCP servers as the Realtime API uses them: it lists their tools and calls these itself.
+"""Remote MCP servers as the Realtime API uses them: it lists and calls their tools itself.
 
-Order of events: OpenAI's guide to Realtime with tools, and its example `examples/realtime/mcp_approval.rb` in
-`openai-ruby`. A call that needs approval (the default) waits for an item `mcp_approval_response` of the client's.
-When a call has ended the client has to ask for the response that speaks about it.
+The order of events is that of OpenAI's guide to Realtime with tools, and of `openai-ruby`'s example
+`examples/realtime/mcp_approval.rb`. A call that needs approval (the default) waits for the client's item
+`mcp_approval_response`. After the call has ended, the client has to request the response that reports the result.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from simulator.schedule import Schedule
 
 
 class McpHost(Protocol):
-    """What MCP servers need of their session."""
+    """The part of a session that MCP servers use."""
 
     behaviour: Behaviour
     conversation: Conversation
@@ -27,7 +27,7 @@ class McpHost(Protocol):
         """Send a server event."""
 
     def new_id(self, prefix: str) -> str:
-        """A unique id."""
+        """Return a unique id."""
 
 
 class McpServers:
@@ -38,7 +38,7 @@ class McpServers:
         self._servers: dict[str, dict[str, Any]] = {}
 
     def configure(self, tools: list[dict[str, Any]], now: float) -> None:
-        """Take the session's tools; the tools of servers that are new among them are listed."""
+        """Take the session's tools, and list the tools of new servers."""
         servers = {tool["server_label"]: tool for tool in tools if tool["type"] == "mcp"}
         new = [label for label in servers if label not in self._servers]
         self._servers = servers
@@ -46,11 +46,11 @@ class McpServers:
             self._list(label, now)
 
     def needs_approval(self, label: str) -> bool:
-        """Whether a person has to approve calls of this server's tools; a filter by tool counts as yes."""
+        """Tell whether a person must approve calls of this server's tools; a filter by tool counts as yes."""
         return bool(self._servers.get(label, {}).get("require_approval") != "never")
 
     def call(self, item: Item, output_index: int, now: float) -> None:
-        """Run a call: its item is in the conversation, its result comes later."""
+        """Run a call whose item is in the conversation; its result arrives later."""
         where = {"item_id": item.id, "output_index": output_index}
         self._host.emit("response.mcp_call.in_progress", **where)
         self._after(now, lambda: self._called(item, where))
@@ -59,7 +59,7 @@ class McpServers:
         """Return the request that a client's approval response decides.
 
         Raises:
-            RequestError: no call waits for it. The API's words for that are not known.
+            RequestError: no call waits for this response. The API's text for this case is not known.
         """
         request_id = response.approval_request_id
         request = self._host.conversation.find(request_id or "")
@@ -72,7 +72,7 @@ class McpServers:
         return request
 
     def approve(self, request: Item, now: float) -> None:
-        """Run a call that a client has allowed."""
+        """Run a call that a client has approved."""
         item = Item(
             self._host.new_id("mcp"),
             "mcp_call",

@@ -1,4 +1,4 @@
-"""What the simulated model does: it decides what a response will be, and what it costs to read."""
+"""The simulated model: it plans responses, and counts the tokens of their input."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from simulator.realtime.usage import (
 )
 from simulator.realtime.voice import Sound, ToneVoice, WordVoice, dominant_hz, reply_words
 
-# Say this word for word: "Welcome!"
+# Matches: Say this word for word: "Welcome!"
 _DICTATION = re.compile(r'\b(?:word for word|verbatim|exactly)\b.*?"(.+)"', re.IGNORECASE | re.DOTALL)
 
 
 class SimulatedModel:
-    """Remembers what a session's model has done and heard, as far as later responses depend on it."""
+    """The state of a session's model on which later responses depend."""
 
     def __init__(self) -> None:
         self._calls_made: set[ToolCall] = set()
@@ -39,7 +39,7 @@ class SimulatedModel:
         self._echo_hz = dominant_hz(speech) or self._echo_hz
 
     def read(self, instructions: str, tools: object, items: Iterable[Item]) -> Usage:
-        """Read the context of a response; returns the input's tokens."""
+        """Read the context of a response and return the input's tokens."""
         context = context_of(f"{instructions}{orjson.dumps(tools).decode()}", items)
         total, cached = input_usage(context, self._last_read)
         self._last_read = context
@@ -57,7 +57,7 @@ class SimulatedModel:
         ending: Ending | None,
         late_seconds: float = 0.0,
     ) -> Plan:
-        """Decide on the session's response `number` (from 1) to a `response.create`."""
+        """Plan the session's response `number` (from 1) to a `response.create`."""
         turn = conversation.user_turns(notes=behaviour.notes_are_turns)
         calls = self._calls(behaviour, conversation, turn) if request.get("tool_choice") != "none" else ()
         if ending is None:
@@ -65,7 +65,7 @@ class SimulatedModel:
         elif ending.status != Result.INCOMPLETE or ending.output is not Output.ITEM:
             calls = ()
         speaks = speaks and (ending is None or ending.output is not Output.TEXT)
-        # Who was told that it has spoken already does not greet: it goes on.
+        # A model with an earlier reply in its conversation continues without a greeting.
         greets = not turn and not conversation.knows_reply()
         instructions = request.get("instructions") or ""
         words = () if calls else self._words(behaviour, instructions, number, turn, greets)
@@ -90,7 +90,7 @@ class SimulatedModel:
 
     def _calls(self, behaviour: Behaviour, conversation: Conversation, turn: int) -> Sequence[ToolCall]:
         if conversation.calls_after_user(notes=behaviour.notes_are_turns):
-            return ()  # this response speaks about their outputs
+            return ()  # this response reports their outputs
         return [call for call in behaviour.tool_calls if call.turn == turn and call not in self._calls_made]
 
     def _words(
@@ -105,7 +105,7 @@ class SimulatedModel:
 
 
 def _unescaped(text: str) -> str:
-    """Dictated text, which may be written as a JSON string: a model would not speak the backslashes."""
+    """Return dictated text; text in the form of a JSON string is decoded, as a model would speak it."""
     try:
         return str(orjson.loads(f'"{text}"'))
     except orjson.JSONDecodeError:
@@ -113,7 +113,7 @@ def _unescaped(text: str) -> str:
 
 
 def _token_limit(words: Sequence[str], audio_ms: int, word_ms: int, max_tokens: int | str) -> Ending | None:
-    """The end of a response that would need more than `max_tokens`; `audio_ms` is the audio of a word."""
+    """Return the end of a response longer than `max_tokens`; `audio_ms` is the audio of a word."""
     if isinstance(max_tokens, str):
         return None
     for count in range(1, len(words) + 1):

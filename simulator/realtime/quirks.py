@@ -1,6 +1,6 @@
-"""Deviations from OpenAI's server events, as other services and older releases have them.
+"""Deviations from OpenAI's server events in other services and older releases.
 
-Sources: reports in the public issues of LiveKit Agents, Pipecat and LiteLLM about services that speak the Realtime
+Sources: reports in the public issues of LiveKit Agents, Pipecat and LiteLLM about services with the Realtime
 API's dialect. A filter works on events of the GA dialect, before another dialect writes them.
 """
 
@@ -26,24 +26,24 @@ class Quirk(enum.StrEnum):
     """A deviation; the value is its name in a command."""
 
     NO_ITEM_ADDED = "no_item_added"
-    """There is no `conversation.item.added`."""
+    """`conversation.item.added` is not sent."""
     NO_CONTENT_INDEX = "no_content_index"
     NO_ITEM_ID = "no_item_id"
     """Events of a response's audio and text have no `item_id`."""
     NO_COMMITTED = "no_committed"
-    """There is no `input_audio_buffer.committed`."""
+    """`input_audio_buffer.committed` is not sent."""
     TRANSCRIPT_FIRST = "transcript_first"
-    """Input transcription comes before `input_audio_buffer.committed`."""
+    """The input transcription precedes `input_audio_buffer.committed`."""
     CALLS_IN_ARGUMENTS = "calls_in_arguments"
-    """Function calls are only in `response.function_call_arguments.done`."""
+    """Function calls appear in `response.function_call_arguments.done` only."""
     CALLS_IN_DONE = "calls_in_done"
-    """Function calls are only in the output of `response.done`."""
+    """Function calls appear in the output of `response.done` only."""
     TWO_PARTS = "two_parts"
     """A message has two parts of audio."""
     DONE_EARLY = "done_early"
-    """`response.done` comes before the last audio deltas."""
+    """`response.done` precedes the last audio deltas."""
     DONE_TWICE = "done_twice"
-    """The events that an item is done come twice."""
+    """Events for a done item are sent twice."""
     MCP_CALL_IN_ITEM = "mcp_call_in_item"
     """An MCP call ends with `response.output_item.done` alone."""
 
@@ -52,7 +52,7 @@ class QuirkFilter:
     """The server events of one session, changed by its quirks.
 
     Args:
-        quirks: of the session; it may change later.
+        quirks: quirks of the session; the set may change later.
     """
 
     def __init__(self, quirks: set[Quirk]) -> None:
@@ -62,7 +62,7 @@ class QuirkFilter:
         self._held: list[tuple[str, Content]] = []
         self._mcp_calls: dict[str, tuple[str, int]] = {}  # response and output index, by item
         self._steps: dict[Quirk, Callable[[str, Content], Sent]] = {
-            # Parts are told apart by their index: they are made before it is left out.
+            # Parts are recognized by their index, so they are made before the index is left out.
             Quirk.TWO_PARTS: self._two_parts,
             Quirk.NO_ITEM_ADDED: _without_events("conversation.item.added"),
             Quirk.NO_CONTENT_INDEX: _without_field("content_index", ""),
@@ -76,7 +76,7 @@ class QuirkFilter:
         }
 
     def apply(self, kind: str, content: Content) -> Sent:
-        """Return the events that are sent in place of one event, in order."""
+        """Return the events to send in place of one event, in order."""
         if not self.quirks:
             return ((kind, content),)
         events: list[tuple[str, Content]] = [(kind, content)]
@@ -130,7 +130,7 @@ class QuirkFilter:
 
 
 def _next_part(delta: Content) -> Sent:
-    """Return the events at the end of an item's first part of audio, and at the beginning of its second."""
+    """Return the events between an item's first and second part of audio."""
     where = {name: value for name, value in delta.items() if name != "delta"}
     part = {"type": "audio", "transcript": ""}
     return (

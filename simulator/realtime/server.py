@@ -197,8 +197,8 @@ class RealtimeSimulator:
         try:
             await socket.prepare(request)
         except ConnectionError:
-            # It has hung up meanwhile: there is nobody to answer, and nothing to report.
-            return socket
+            # The client has disconnected. aiohttp discards this answer, but would log an unprepared WebSocket.
+            return web.Response()
         if refusal is not None:
             self.refused += 1
             self._notify()

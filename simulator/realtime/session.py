@@ -9,54 +9,46 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter, deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
 from simulator.realtime import errors
-from simulator.realtime.audio import wire_audio
 from simulator.realtime.beta import BetaDialect
 from simulator.realtime.config import SessionConfig
 from simulator.realtime.conversation import Conversation, Item
 from simulator.realtime.counters import Counters
 from simulator.realtime.dialect import Dialect
-from simulator.realtime.ending import Ending, Output
+from simulator.realtime.ending import Ending
 from simulator.realtime.errors import RequestError
 from simulator.realtime.garbling import garbled
 from simulator.realtime.hearing import Hearing
 from simulator.realtime.items import read_item, without_audio
 from simulator.realtime.mcp import McpServers
-from simulator.realtime.model import SimulatedModel
 from simulator.realtime.quirks import FIRST_PART_DELTAS, Quirk, QuirkFilter
+from simulator.realtime.responder import Responder, behaviour_with
 from simulator.realtime.response import Response
 from simulator.realtime.session_faults import SessionFaults
 from simulator.realtime.settings import (
     Behaviour,
     DialectName,
     SimulatorSettings,
-    with_directives,
 )
 from simulator.realtime.timeline import Timeline
 from simulator.realtime.usage import Usage
 from simulator.realtime.xai import XaiDialect
 from simulator.schedule import Schedule
 
-TOKENS_PER_MINUTE = 250_000
-
 # The real conversation forgets its oldest items when there are too many tokens; here creating one more fails.
 MAX_ITEMS = 2000
-
-# Responses beside the one in the conversation; more are refused.
-MAX_OUT_OF_BAND = 16
 
 # A session that does not listen begins to speak by itself: after any greeting has been asked for.
 TALK_AFTER_SECONDS = 0.5
 
 # Remembered for people and tests.
 MAX_CLIENT_EVENTS = 1000
-MAX_RESPONSES = 1000
 
 _DIALECTS: Final[dict[DialectName, type[Dialect]]] = {
     DialectName.GA: Dialect,
@@ -107,7 +99,7 @@ class RealtimeSession:
         self.settings = settings
         self.faults = faults or SessionFaults()
         self.behaviour: Behaviour = settings.behaviour()
-        self._counters = counters or Counters()
+        self.counters = counters or Counters()
         self._quirks = QuirkFilter(self.faults.quirks)
         self._dialect = _DIALECTS[dialect or settings.dialect]()
         self.config = SessionConfig(
@@ -119,22 +111,16 @@ class RealtimeSession:
         self.conversation = Conversation(self.new_id("conv"))
         self.schedule = Schedule()
         self.mcp = McpServers(self)
-        self.responses: deque[Response] = deque(maxlen=MAX_RESPONSES)
         self.client_events: deque[dict[str, Any]] = deque(maxlen=MAX_CLIENT_EVENTS)
         self.received: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
-        self.usage = Usage()
         self.timeline = Timeline()
         self.closing: tuple[int, str] | None = None
         self._output: list[bytes] = []
-        self._active: Response | None = None
-        self._out_of_band: dict[str, Response] = {}
-        self._response_count = 0
-        self._model = SimulatedModel()
-        self._has_spoken = False
         self.hearing = Hearing(self)
         self.input = self.hearing.input
         self.recording = self.hearing.recording
+        self.responder = Responder(self)
         self._handlers: dict[str, Callable[[dict[str, Any], float], None]] = {
             "session.update": self._update_session,
             "input_audio_buffer.append": self.hearing.append,
@@ -144,8 +130,8 @@ class RealtimeSession:
             "conversation.item.delete": self._delete_item,
             "conversation.item.retrieve": self._retrieve_item,
             "conversation.item.truncate": self._truncate_item,
-            "response.create": self._request_response,
-            "response.cancel": self._cancel_response,
+            "response.create": self.responder.request,
+            "response.cancel": self.responder.cancel,
         }
         self.hearing.configure()
 
@@ -177,7 +163,7 @@ class RealtimeSession:
             self.timeline.event(audio=is_audio, now_seconds=now)
             if not is_audio:
                 self.client_events.append(event if self.settings.keep_audio else without_audio(event))
-                self._counters.count(kind)
+                self.counters.count(kind)
             if self.faults.ignores(kind):
                 pass
             elif (rejection := self.faults.take_rejection(kind)) is not None:
@@ -201,7 +187,7 @@ class RealtimeSession:
     def _refuse_event(self, error: RequestError, event: Any) -> None:
         self.received["(refused)"] += 1
         event_id = event.get("event_id") if isinstance(event, dict) else None
-        self._refuse(error, event_id if isinstance(event_id, str) else None)
+        self.refuse(error, event_id if isinstance(event_id, str) else None)
 
     def advance(self, now: float) -> None:
         """Do what is due."""
@@ -238,7 +224,7 @@ class RealtimeSession:
             return
         minutes = self.settings.session_limit_seconds / 60
         message = f"Your session hit the maximum duration of {minutes:g} minutes."
-        self._refuse(RequestError(message, code="session_expired"), None)
+        self.refuse(RequestError(message, code="session_expired"), None)
         self.closing = (1001, message)
 
     def send_text(self, text: str) -> None:
@@ -254,13 +240,22 @@ class RealtimeSession:
     def may_answer(self) -> bool:
         """Whether it is set up, and answers turns by itself or is about to speak."""
         is_set_up = self.closing is None and self.sent["session.updated"] > 0
-        speaks = self._active is not None or bool(self._out_of_band)
-        return is_set_up and (speaks or self._detection("create_response"))
+        return is_set_up and (self.responder.speaks or self.config.detection_flag("create_response"))
 
     @property
     def active_response(self) -> Response | None:
         """The response under way in the conversation."""
-        return self._active
+        return self.responder.active
+
+    @property
+    def responses(self) -> Sequence[Response]:
+        """The last 1,000 responses, in order."""
+        return self.responder.responses
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of all responses that have ended."""
+        return self.responder.usage
 
     # What responses need.
 
@@ -285,46 +280,33 @@ class RealtimeSession:
         return self.faults.failing(now)
 
     def calls_made(self, response: Response, now: float) -> None:
-        """Begin the next response before this one, which called functions, is done: if it is commanded."""
-        if response is self._active and self.faults.take_overlap():
-            self._active = None
-            self._create_response({}, now)
+        """Begin the next response early, if a fault commands it."""
+        self.responder.calls_made(response, now)
 
     def response_finished(self, response: Response, now: float) -> None:
-        """Account for a response whose `response.done` has been sent, or would have been."""
-        assert response.usage is not None
-        self.usage += response.usage
-        self._counters.count("responses")
-        self._counters.count(f"responses_{response.status}")
-        self._counters.count("input_tokens", response.usage.input.total)
-        self._counters.count("output_tokens", response.usage.output.total)
-        remaining = max(0, TOKENS_PER_MINUTE - response.usage.input.total - response.usage.output.total)
-        limit = {
-            "name": "tokens",
-            "limit": TOKENS_PER_MINUTE,
-            "remaining": remaining,
-            "reset_seconds": 60 * (TOKENS_PER_MINUTE - remaining) / TOKENS_PER_MINUTE,
-        }
-        # Documented for the start of a response, seen after its end, and for tokens only.
-        self.emit("rate_limits.updated", rate_limits=[self.faults.take_rate_limit() or limit])
-        self._has_spoken |= response.sent_ms > 0
-        if response is not self._active:
-            self._out_of_band.pop(response.id, None)
-            return
-        self._active = None
-        if response.status == "completed" and response.sent_ms:
-            # "The timeout value will be applied after the last model response's audio has finished playing,
-            # i.e. it's set to the `response.done` time plus audio playback duration."
-            self.hearing.wait_for_speech(response.sent_ms)
-        if response.status == "cancelled":
-            response.send_late(self.faults.take_late_deltas())
+        """Account for a response that is done."""
+        self.responder.finished(response)
+
+    # What the caller's audio changes.
+
+    def hear(self, speech: bytes) -> None:
+        """Let the model listen to a turn's speech."""
+        self.responder.hear(speech)
+
+    def interrupt(self, now: float) -> None:
+        """Cancel the active response, because the caller speaks."""
+        self.responder.interrupt(now)
+
+    def respond_to_turn(self, now: float) -> None:
+        """Answer a turn that has ended."""
+        self.responder.respond_to_turn(now)
 
     # Session.
 
     def _update_session(self, event: dict[str, Any], now: float) -> None:
         change = _without_paths(event["session"], self.faults.unread_fields)
-        session = self.config.updated(change, has_spoken=self._has_spoken)
-        behaviour = _with_directives(self.settings.behaviour(), session["instructions"], "session.instructions")
+        session = self.config.updated(change, has_spoken=self.responder.has_spoken)
+        behaviour = behaviour_with(self.settings.behaviour(), session["instructions"], "session.instructions")
         first = not self.sent["session.updated"]
         detection = self.config.turn_detection
         self.config.session = session
@@ -334,7 +316,7 @@ class RealtimeSession:
         self.emit("session.updated", session=session)
         self.mcp.configure(session["tools"], now)
         if first and not self.settings.listen:
-            self.schedule.at(now + TALK_AFTER_SECONDS, self._talk)
+            self.schedule.at(now + TALK_AFTER_SECONDS, self.responder.talk)
 
     # Conversation.
 
@@ -344,13 +326,14 @@ class RealtimeSession:
             return
         if len(self.conversation.items) >= MAX_ITEMS:
             raise RequestError(f"The simulator keeps {MAX_ITEMS} items.", code="too_many_items")
-        item = self._item(event["item"], "item")
+        item = self.read_item(event["item"], "item")
         request = self.mcp.request_of(item) if item.type == "mcp_approval_response" else None
         self.join(item, event.get("previous_item_id"))
         if request is not None and item.approve:
             self.mcp.approve(request, now)
 
-    def _item(self, wire: dict[str, Any], path: str) -> Item:
+    def read_item(self, wire: dict[str, Any], path: str) -> Item:
+        """Read an item of a client event; `path` is its place in the event."""
         return read_item(
             wire, path, new_id=self.new_id, audio=self.config.input_audio, keep_audio=self.settings.keep_audio
         )
@@ -359,7 +342,7 @@ class RealtimeSession:
         """Say fixed text, as a response. xAI: unless it is interruptible, "caller audio is dropped" meanwhile."""
         text = " ".join(part["text"] for part in item["content"])
         said = replace(self.behaviour, say=text)
-        response = self._create_response({"tool_choice": "none"}, now, said)
+        response = self.responder.create({"tool_choice": "none"}, now, said)
         if item.get("interruptible") is False:
             self.hearing.deaf_until_seconds = now + said.first_audio_seconds + response.total_ms / 1000
 
@@ -391,30 +374,6 @@ class RealtimeSession:
             audio_end_ms=event["audio_end_ms"],
         )
 
-    # Responses.
-
-    def _request_response(self, event: dict[str, Any], now: float) -> None:
-        self._create_response(event.get("response") or {}, now)
-
-    def _cancel_response(self, event: dict[str, Any], now: float) -> None:
-        response_id = event.get("response_id")
-        response = self._active
-        if response_id is not None and (response is None or response.id != response_id):
-            response = self._out_of_band.get(response_id)
-        if response is None:
-            raise errors.no_active_response()
-        response.cancel(now, "client_cancelled")
-
-    def interrupt(self, now: float) -> None:
-        """Cancel the active response, because the caller speaks."""
-        if self._active is not None and self._detection("interrupt_response"):
-            self._active.cancel(now, "turn_detected")
-
-    def hear(self, speech: bytes) -> None:
-        """Let the model listen to a turn's speech, to answer in its tone."""
-        if self.behaviour.echo:
-            self._model.hear(speech)
-
     def join(self, item: Item, after: str | None = None) -> None:
         """Add an item to the conversation, and tell the client."""
         previous_id = self.conversation.add(item, after=after)
@@ -422,101 +381,8 @@ class RealtimeSession:
         self.emit("conversation.item.added", previous_item_id=previous_id, item=wire)
         self.emit("conversation.item.done", previous_item_id=previous_id, item=wire)
 
-    def respond_to_turn(self, now: float) -> None:
-        """Answer a turn that has ended, unless the client asks for its answers."""
-        if not self._detection("create_response"):
-            return
-        try:
-            self._create_response({}, now)
-        except RequestError as error:
-            # "If `interrupt_response` is set to `false` this may fail to create a response."
-            self._refuse(error, None)
-
-    def _create_response(
-        self, request: dict[str, Any], now: float, behaviour: Behaviour | None = None
-    ) -> Response:
-        in_conversation = request.get("conversation") != "none"
-        if in_conversation and self._active is not None:
-            raise errors.active_response(self._active.id)
-        if len(self._out_of_band) >= MAX_OUT_OF_BAND:
-            raise RequestError(
-                f"The simulator takes {MAX_OUT_OF_BAND} responses at once.", code="too_many_responses"
-            )
-        output = self.config.session["audio"]["output"]
-        asked = request.get("audio", {}).get("output", {})
-        voice, form = asked.get("voice", output["voice"]), asked.get("format", output["format"])
-        if in_conversation and self._has_spoken and voice != output["voice"]:
-            raise errors.voice_locked()
-        modalities = request.get("output_modalities") or self.config.session["output_modalities"]
-        max_tokens = request.get("max_output_tokens") or self.config.session["max_output_tokens"]
-        path = "response.instructions"
-        behaviour = _with_directives(behaviour or self.behaviour, request.get("instructions") or "", path)
-        usage = self._read_context(request)
-        ending = self.faults.take_ending()
-        if self.faults.exceeds_context(usage.input.total):
-            ending = Ending(code="context_length_exceeded", output=Output.NONE)
-        self._response_count += 1
-        self.hearing.stop_waiting()
-        plan = self._model.plan(
-            behaviour,
-            self.conversation,
-            request,
-            number=self._response_count,
-            speaks="audio" in modalities,
-            max_tokens=max_tokens,
-            ending=ending,
-            late_seconds=self.faults.take_late_response() if in_conversation else 0.0,
-        )
-        response = Response(
-            self,
-            plan,
-            response_id=self.new_id("resp"),
-            number=self._response_count,
-            turn=self.conversation.user_turns(notes=behaviour.notes_are_turns),
-            in_conversation=in_conversation,
-            audio=wire_audio(form),
-            settings={
-                "output_modalities": modalities,
-                "max_output_tokens": max_tokens,
-                "audio": {"output": {"format": form, "voice": voice}},
-                "metadata": request.get("metadata"),
-            },
-            read=usage,
-        )
-        self.responses.append(response)
-        if in_conversation:
-            self._active = response
-        else:
-            self._out_of_band[response.id] = response
-        response.start(now)
-        return response
-
-    def _read_context(self, request: dict[str, Any]) -> Usage:
-        items = self.conversation.items
-        if request.get("input") is not None:
-            items = []
-            for index, wire in enumerate(request["input"]):
-                path = f"response.input[{index}]"
-                if wire["type"] != "item_reference":
-                    items.append(self._item(wire, path))
-                elif (item := self.conversation.find(wire["id"])) is not None:
-                    items.append(item)
-                else:
-                    raise RequestError(
-                        f"Item with id '{wire['id']}' not found.", code="invalid_value", param=f"{path}.id"
-                    )
-        instructions = request.get("instructions") or self.config.instructions
-        return self._model.read(instructions, request.get("tools") or self.config.session["tools"], items)
-
-    def _talk(self, now: float) -> None:
-        # Speak, be quiet for as long as that plays, and so on: see `SimulatorSettings.listen`.
-        response = self._active or self._create_response({}, now)
-        self.schedule.at(now + 2 * response.total_ms / 1000, self._talk)
-
-    def _detection(self, name: str) -> bool:
-        return bool((self.config.turn_detection or {}).get(name))
-
-    def _refuse(self, error: RequestError, event_id: str | None) -> None:
+    def refuse(self, error: RequestError, event_id: str | None) -> None:
+        """Answer a client event with an `error` event."""
         self.emit(
             "error",
             error={
@@ -545,10 +411,3 @@ def _without_paths(change: dict[str, Any], paths: Collection[str], prefix: str =
         for name, value in change.items()
         if f"{prefix}{name}" not in paths
     }
-
-
-def _with_directives(behaviour: Behaviour, instructions: str, param: str) -> Behaviour:
-    try:
-        return with_directives(behaviour, instructions)
-    except ValueError as error:
-        raise RequestError(str(error), code="invalid_value", param=param) from error

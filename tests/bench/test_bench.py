@@ -26,7 +26,7 @@ async def test_a_run_of_a_few_calls_over_tls() -> None:
     assert row.split()[4:5] == [str(CALLS)]
 
 
-async def test_a_surplus_is_refused_and_the_others_come_through_whole() -> None:
+async def test_surplus_calls_are_refused_and_the_others_complete() -> None:
     bench = Bench(windows=1, window_seconds=1.0, warm_up_seconds=0.0)
     # A window that is long enough for a whole reply.
     result = await bench.full(4, surplus=4, window_seconds=2.0)
@@ -109,7 +109,7 @@ def latency(known: Latency | None) -> list[float]:
     return [known.p50_ms, known.p99_ms, known.most_ms]
 
 
-def test_what_a_run_comes_to() -> None:
+def test_run_reports_its_result() -> None:
     result = results.of(of_one_call())
     assert result.cpu_ms == Spread(4.0, 3.0, 5.0)
     assert (result.dispatchers_ms, result.workers_ms) == (1.5, 2.5)
@@ -126,7 +126,7 @@ def test_what_a_run_comes_to() -> None:
     [of_one_call(broken=1), of_one_call(arrived=49), of_one_call(arrived=101), of_one_call(close_code=1011)],
     ids=["broken", "lost", "doubled", "ended by an error"],
 )
-def test_a_call_that_did_not_come_through_whole_is_none(run: Run) -> None:
+def test_incomplete_call_does_not_count(run: Run) -> None:
     result = results.of(run)
     assert result.intact == 0
     assert len(result.problems) == 1

@@ -19,7 +19,7 @@ def test_the_library_reads_what_is_written(size: int) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 7, 1_000_000])
-def test_what_is_written_is_read_however_it_is_cut(step: int) -> None:
+def test_written_frames_are_read_however_they_are_cut(step: int) -> None:
     read: list[tuple[int, bytes]] = []
     reader = FrameReader(lambda opcode, payload: read.append((opcode, payload)))
     payloads = [b"x" * size for size in SIZES[:4]]

@@ -23,7 +23,9 @@ def said(audio_format: str, call: int) -> bytes:
 @FORMATS
 @pytest.mark.parametrize("call", [0, 1, 49, 50])
 @given(data=st.data())
-def test_what_a_caller_says_is_known_from_any_byte_on(audio_format: str, call: int, data: st.DataObject) -> None:
+def test_position_in_a_callers_audio_is_known_from_any_byte(
+    audio_format: str, call: int, data: st.DataObject
+) -> None:
     audio = said(audio_format, call)
     start = data.draw(st.integers(0, len(audio)))
     end = data.draw(st.integers(start, len(audio)))
@@ -43,6 +45,6 @@ def test_no_caller_is_taken_for_its_neighbour(audio_format: str) -> None:
 
 
 @FORMATS
-def test_a_reply_is_as_long_as_its_deltas_and_the_resamplers_tail(audio_format: str) -> None:
+def test_reply_is_as_long_as_its_deltas_and_resampler_tail(audio_format: str) -> None:
     frames = len(sound.heard(audio_format, 0))
     assert frames == sound.DELTAS * sound.FRAMES_PER_DELTA + (audio_format == "pcm")

@@ -35,7 +35,7 @@ def _words(
     )
 
 
-def test_the_same_costs_nothing() -> None:
+def test_equal_sequences_cost_nothing() -> None:
     found = _words("a b c", "a b c")
     assert found is not None
     assert (found.cost, found.left, found.right) == (0, (), ())
@@ -52,7 +52,7 @@ def test_the_same_costs_nothing() -> None:
         ("a b", "b a", 2, (0,), (1,)),
     ],
 )
-def test_what_has_no_counterpart_is_named(
+def test_element_without_counterpart_is_named(
     left: str, right: str, cost: float, over_left: tuple[int, ...], over_right: tuple[int, ...]
 ) -> None:
     found = _words(left, right)
@@ -63,12 +63,12 @@ def test_what_has_no_counterpart_is_named(
     ]
 
 
-def test_what_must_have_a_counterpart_does() -> None:
+def test_required_element_needs_a_counterpart() -> None:
     assert _words("a b", "a", left_cost=lambda _: FORBIDDEN) is None
     assert _words("a", "a b", left_cost=lambda _: FORBIDDEN) is not None
 
 
-def test_what_does_not_matter_costs_nothing() -> None:
+def test_optional_element_costs_nothing() -> None:
     def cost(word: str) -> float:
         return 0.0 if word == "~" else 1.0
 

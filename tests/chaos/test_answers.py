@@ -72,7 +72,7 @@ def test_wait_ends_with_the_first_word_of_the_reply() -> None:
 
 
 @pytest.mark.parametrize("text", [GREETING, " ".join(FALLBACK_WORDS), f"{FILLER_WORD} {FILLER_WORD}", "? ?"])
-def test_sound_that_is_no_reply_answers_nothing(text: str) -> None:
+def test_sound_outside_replies_answers_nothing(text: str) -> None:
     call = _call((0.8, GREETING), (13.0, text))
     assert _wait(call).answered_seconds == math.inf
 
@@ -96,14 +96,14 @@ def test_answer_is_due_after_eight_seconds(answered: float, late: bool) -> None:
 
 
 @pytest.mark.parametrize(("answered", "late"), [(32.9, False), (33.1, True)])
-def test_fault_that_lasts_puts_the_answer_off(answered: float, late: bool) -> None:
+def test_lasting_fault_delays_the_due_time(answered: float, late: bool) -> None:
     call = _call((0.8, GREETING), (answered, FIRST))
     call.faults = [Fault(FaultKind.REFUSE_SESSIONS, 111.0, lasts=True, until_seconds=125.0)]
     assert _is_late(call) is late
     assert _wait(call).struck
 
 
-def test_fault_behind_the_due_time_puts_nothing_off() -> None:
+def test_fault_after_the_due_time_delays_nothing() -> None:
     call = _call((0.8, GREETING), (30.0, FIRST))
     call.faults = [Fault(FaultKind.KILL_WORKER, 121.0)]
     assert _is_late(call)
@@ -111,7 +111,7 @@ def test_fault_behind_the_due_time_puts_nothing_off() -> None:
     assert _is_late(call)
 
 
-def test_faults_one_after_the_other_put_it_off_together() -> None:
+def test_successive_faults_delay_the_due_time_together() -> None:
     call = _call((0.8, GREETING), (33.0, FIRST))
     call.faults = [Fault(FaultKind.DROP_SESSION, 119.0), Fault(FaultKind.KILL_WORKER, 126.0)]
     assert not _is_late(call)
@@ -126,7 +126,7 @@ def test_pending_fault_counts_from_when_it_strikes() -> None:
     assert not _is_late(call)
 
 
-def test_endless_speech_puts_off_until_silence_was_heard() -> None:
+def test_endless_speech_delays_until_silence_was_heard() -> None:
     call = _call((0.8, GREETING), (23.9, FIRST))
     replies = call.sessions[0].responses
     call.sessions = [_session(*replies, struck=(Struck("endless_speech", 110.3, 123.0),))]

@@ -216,7 +216,7 @@ def test_a_history_that_breaks_a_rule_is_found(rule: str, change: Break) -> None
 
 
 class TestConnection:
-    def test_a_dispatcher_that_was_killed_may_lose_it_if_it_comes_back(self) -> None:
+    def test_killed_dispatcher_may_lose_a_connection_that_returns(self) -> None:
         call = a_call()
         call.faults = [Fault(FaultKind.KILL_DISPATCHER, 110.0)]
         call.closes.insert(0, Close(110.1, 1006, ClosedBy.NOBODY))
@@ -271,13 +271,13 @@ class TestSessions:
         call.frozen = [Frozen(110.0, 115.0, frozenset({"127.0.0.1:50001"}))]
         assert broken_rules(call) == []
 
-    def test_but_it_lets_go_soon_after_it_has_woken(self) -> None:
+    def test_stopped_worker_releases_soon_after_it_wakes(self) -> None:
         call = a_moved_call(113.0, kind=FaultKind.STOP_WORKER)
         call.frozen = [Frozen(110.0, 115.0, frozenset({"127.0.0.1:50001"}))]
         call.sessions[0] = replace(a_session(1, end=118.0), last_event_seconds=110.0)
         assert "one session" in broken_rules(call)
 
-    def test_of_a_call_that_ended_meanwhile_nobody_could_tell_the_model(self) -> None:
+    def test_model_need_not_be_told_of_a_call_that_ended(self) -> None:
         call = a_call()
         call.sessions = [a_session(items=CONVERSATION[:2])]
         assert {"told", "listened", "transcripts"} <= set(broken_rules(call))
@@ -287,7 +287,7 @@ class TestSessions:
         call.frozen = [Frozen(128.0, 133.0, frozenset({"127.0.0.1:50002"}))]
         assert "told" in broken_rules(call)
 
-    def test_of_what_was_said_last_there_may_be_nobody_to_tell(self) -> None:
+    def test_last_words_may_have_no_model_to_tell(self) -> None:
         call = a_call()
         call.sessions[0] = replace(call.sessions[0], items=(*CONVERSATION, user_item(3)))
         call.utterances.append(Utterance(127.0, 127.8, (3,)))
@@ -295,14 +295,14 @@ class TestSessions:
         call.utterances[-1] = Utterance(128.0, 128.8, (3,))
         assert broken_rules(call) == []
 
-    def test_nor_anybody_who_could(self) -> None:
+    def test_last_words_may_have_no_worker_to_tell_them(self) -> None:
         call = a_call()
         call.transcripts = call.transcripts[:-2]
         assert broken_rules(call) == ["transcripts"]
         call.sessions[0] = replace(call.sessions[0], closed_seconds=129.0)
         assert broken_rules(call) == []
 
-    def test_what_only_a_killed_dispatcher_and_a_stopped_worker_had_is_lost(self) -> None:
+    def test_state_of_killed_dispatcher_and_stopped_worker_is_lost(self) -> None:
         call = a_moved_call(115.2, kind=FaultKind.KILL_DISPATCHER)
         call.utterances.append(Utterance(113.5, 114.5, (3,)))
         call.unanswered = [114.6]
@@ -322,18 +322,18 @@ class TestSessions:
         call.frozen = [Frozen(110.0, 112.0, frozenset({"127.0.0.1:50001"}))]
         assert broken_rules(call) == []
 
-    def test_another_session_on_the_same_port_is_not_that_of_the_worker_that_was_stopped(self) -> None:
+    def test_session_on_a_reused_port_is_not_the_stopped_workers(self) -> None:
         call = a_moved_call()
         call.frozen = [Frozen(100.2, 105.0, frozenset({"127.0.0.1:50001", "127.0.0.1:50002"}))]
         call.sessions.append(a_session(3, begin=103.0, end=103.1, items=(), answering=()))
         assert broken_rules(call) == []
 
-    def test_a_link_that_is_cut_beside_another_fault_may_cost_a_session(self) -> None:
+    def test_link_cut_beside_another_fault_may_cost_a_session(self) -> None:
         call = a_moved_call()
         call.faults.append(Fault(FaultKind.CUT_LINK, 109.5))
         assert broken_rules(call) == []
 
-    def test_a_link_that_is_cut_when_a_session_is_old_may_be_followed_by_another(self) -> None:
+    def test_link_cut_with_an_old_session_may_be_followed_by_another(self) -> None:
         call = a_call()
         _new_session_for_a_link(call)
         call.rollover_seconds = 9.0
@@ -345,12 +345,12 @@ class TestSessions:
         call.sessions.append(a_session(3, begin=131.0, end=math.inf, items=()))
         assert "one session" not in broken_rules(call)
 
-    def test_one_that_was_given_up_again_is_not_what_counts(self) -> None:
+    def test_abandoned_session_does_not_count(self) -> None:
         call = a_call()
         call.sessions.append(a_session(2, begin=115.0, end=115.01, items=()))
         assert broken_rules(call) == []
 
-    def test_the_last_that_might_answer_is_what_counts(self) -> None:
+    def test_last_session_that_may_answer_counts(self) -> None:
         call = a_moved_call()
         call.sessions.append(a_session(3, begin=128.0, answering=(), items=()))
         last = final_session(call)
@@ -360,7 +360,7 @@ class TestSessions:
 
 
 class TestConversation:
-    def test_at_a_cut_a_word_may_be_missing_or_too_many(self) -> None:
+    def test_cut_may_lose_or_add_one_word(self) -> None:
         for heard in ("reply two turn", "reply two turn one alpha"):
             call = a_moved_call()
             call.heard = heard_words_of(GREETING, heard, SECOND)
@@ -369,7 +369,7 @@ class TestConversation:
         call.heard = heard_words_of(GREETING, "reply two", SECOND)
         assert broken_rules(call) == ["told"]
 
-    def test_each_cut_allows_for_one(self) -> None:
+    def test_each_cut_allows_one_word(self) -> None:
         call = a_moved_call()
         call.heard = heard_words_of("greeting one", "reply two turn", "reply three turn")
         assert broken_rules(call) == ["told"], "the fault and the session that follows it are two"
@@ -383,18 +383,18 @@ class TestConversation:
             call.heard = [*words, HeardWord(9.0, word, 0.6), *heard_words_of("", "", SECOND)]
             assert broken_rules(call) == []
 
-    def test_what_redis_suffers_cuts_nothing(self) -> None:
+    def test_redis_fault_cuts_no_audio(self) -> None:
         call = a_call()
         call.faults = [Fault(FaultKind.KILL_REDIS, 110.0)]
         call.heard.pop()
         assert broken_rules(call) == ["told"]
 
-    def test_a_greeting_of_which_nothing_was_heard_is_none(self) -> None:
+    def test_unheard_greeting_does_not_count(self) -> None:
         call = a_moved_call()
         call.heard.insert(0, HeardWord(0.0, "greeting", 0.3))
         assert broken_rules(call) == []
 
-    def test_what_was_said_into_a_lost_connection_may_be_lost_or_come_in_pieces(self) -> None:
+    def test_words_into_a_lost_connection_may_be_lost_or_split(self) -> None:
         for items in ((), (user_item(1),), (user_item(1), user_item(3))):
             call = a_call()
             call.gaps = [Gap(112.5, 113.0)]
@@ -422,7 +422,7 @@ class TestConversation:
         call.transcripts[2] = ("agent", "reply two")
         assert broken_rules(call) == ["transcripts"]
 
-    def test_a_lost_connection_may_take_a_transcript_with_it_and_never_brings_one_twice(self) -> None:
+    def test_lost_connection_may_lose_a_transcript_never_repeat_it(self) -> None:
         call = a_call()
         call.gaps = [Gap(110.0, 110.5)]
         call.faults = [Fault(FaultKind.CUT_CALLER, 110.0)]
@@ -435,7 +435,7 @@ class TestConversation:
         call.transcripts = [*kept, kept[-1]]
         assert broken_rules(call) == ["transcripts"]
 
-    def test_of_a_call_that_broke_only_the_break_is_said(self) -> None:
+    def test_broken_call_reports_its_break_alone(self) -> None:
         call = a_call()
         _closed(1011, ClosedBy.SERVICE)(call)
         call.errors = ["the worker was lost"]
@@ -485,7 +485,7 @@ class TestRealtimeFaults:
         _told(*CONVERSATION[:4], restored, *CONVERSATION[5:])(call)
         assert "tools" not in broken_rules(call)
 
-    def test_silence_may_be_committed_while_the_connection_is_stalled(self) -> None:
+    def test_silence_may_be_committed_during_a_stalled_connection(self) -> None:
         call = a_call()
         silence = Item("message", role="user", text="heard nothing", audio_ms=940, origin="caller")
         _told(*CONVERSATION[:2], silence, *CONVERSATION[2:])(call)

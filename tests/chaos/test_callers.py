@@ -105,7 +105,7 @@ async def test_filler_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(caller.facts.unanswered) == 1
 
 
-async def test_who_gets_no_answer_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unanswered_caller_reports_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callers, "ANSWER_SECONDS", 0.3)
 
     async def greet(connection: Connection) -> None:
@@ -127,7 +127,7 @@ async def test_the_agent_may_end_the_call() -> None:
     assert _ends(caller.facts) == [(1000, ClosedBy.CALLER)]
 
 
-async def test_an_agent_that_does_not_is_waited_for() -> None:
+async def test_caller_waits_for_an_agent_that_does_not_end_the_call() -> None:
     async with avr_service(_converse) as service:
         caller = _caller(service, _script(turns=1, agent=True))
         assert await caller.run()
@@ -135,7 +135,7 @@ async def test_an_agent_that_does_not_is_waited_for() -> None:
     assert caller.facts.hung_up == "caller"
 
 
-async def test_who_hangs_up_in_the_middle_of_an_answer_has_not_ended_well() -> None:
+async def test_caller_that_hangs_up_in_an_answer_has_not_ended_well() -> None:
     async with avr_service(_converse) as service:
         caller = _caller(service, _script(turns=1, abrupt=True))
         assert await caller.run()
@@ -156,7 +156,7 @@ async def test_a_service_that_ends_the_call_is_written_down() -> None:
     assert caller.facts.hung_up == ""
 
 
-async def test_what_is_said_while_the_connection_is_lost_is_damaged() -> None:
+async def test_words_during_a_lost_connection_are_damaged() -> None:
     async def lose(connection: Connection) -> None:
         if len(service.connections) == 1:
             while not any(connection.frames[-1]):
@@ -174,7 +174,7 @@ async def test_what_is_said_while_the_connection_is_lost_is_damaged() -> None:
     assert _ends(facts) == [(1006, ClosedBy.NOBODY), (1000, ClosedBy.CALLER)]
 
 
-async def test_behind_a_fault_the_end_is_waited_for() -> None:
+async def test_caller_waits_for_the_end_of_a_fault() -> None:
     async with avr_service(_converse) as service:
         caller = _caller(service, _script(turns=1))
         running = asyncio.create_task(caller.run())
@@ -185,7 +185,7 @@ async def test_behind_a_fault_the_end_is_waited_for() -> None:
     assert facts.ended_seconds - facts.faults[0].at_seconds >= 0.4
 
 
-async def test_a_core_that_floods_sends_what_no_caller_can_say() -> None:
+async def test_flooding_core_sends_more_than_real_time() -> None:
     async with avr_service(_converse) as service:
         caller = _caller(service, _script(turns=1))
         running = asyncio.create_task(caller.run())
@@ -222,7 +222,7 @@ async def test_a_call_that_nobody_takes_is_not_placed() -> None:
     assert caller.stretches() == []
 
 
-async def test_who_is_to_finish_says_nothing_more() -> None:
+async def test_finishing_caller_says_nothing_more() -> None:
     async with avr_service(_converse) as service:
         caller = _caller(service, _script(turns=3))
         caller.finish.set()

@@ -61,7 +61,7 @@ def test_a_word_that_was_cut_is_known_by_its_beginning(milliseconds: int) -> Non
         assert not heard.whole
 
 
-def test_of_what_is_too_short_nothing_is_known() -> None:
+def test_too_short_sound_is_no_word() -> None:
     (short,) = _heard(_cut(_said("alpha"), 50))
     assert short.word == UNKNOWN
     assert _heard(_cut(_said("alpha"), 10)) == []
@@ -109,7 +109,7 @@ def test_frames_that_are_missing_in_a_word_are_noticed() -> None:
     assert not heard.whole
 
 
-def test_what_was_played_is_one_stretch_until_something_is_dropped() -> None:
+def test_played_audio_is_one_stretch_until_audio_is_dropped() -> None:
     playout = PlayoutBuffer(0.0)
     playout.add(b"\x01\x00" * 800, 1.0)  # 100 ms, heard out
     playout.add(b"\x02\x00" * 800, 2.0)

@@ -21,7 +21,7 @@ def test_an_item_is_read_as_the_simulator_reports_it() -> None:
     assert turn.audio_ms >= 700
 
 
-def test_what_is_not_over_has_no_end() -> None:
+def test_unfinished_span_has_no_end() -> None:
     session = Session.of(
         {
             "number": 3,

@@ -48,5 +48,5 @@ def test_a_worker_that_has_just_gone_may_still_be_there() -> None:
         (replace(RIGHT, counted={"w1": 5, "w2": 2}), "worker w1 has 2 calls or up to 4, and 5 in GET /workers"),
     ],
 )
-def test_what_differs_is_said(wrong: Picture, said: str) -> None:
+def test_difference_is_named(wrong: Picture, said: str) -> None:
     assert said in _said(wrong)

@@ -43,7 +43,7 @@ def test_faults_keep_their_distance_and_rounds_a_larger_one() -> None:
         assert quiet + 1.0 <= gap <= quiet + 2.0
 
 
-def test_nothing_is_drawn_where_there_are_no_kinds_or_there_is_no_time() -> None:
+def test_no_kinds_or_no_time_draw_nothing() -> None:
     assert _drawn(5, duration_seconds=2.0) == []
     nothing = schedule.draw(
         random.Random(1), (), duration_seconds=9.0, gap_seconds=(1.0, 2.0), quiet_seconds=0.0, first_seconds=0.0

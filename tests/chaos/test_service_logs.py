@@ -18,7 +18,7 @@ class Process(SimpleNamespace):
         return cls(name="worker", pid=7, lines=list(lines))
 
 
-def test_what_belongs_to_a_call_is_kept_with_it_until_it_is_judged() -> None:
+def test_lines_of_a_call_are_kept_until_it_is_judged() -> None:
     logs = ServiceLogs()
     worker = Process.with_lines(
         {"event": "second", "uuid": "call", "timestamp": "2"}, {"event": "of nobody", "timestamp": "1"}

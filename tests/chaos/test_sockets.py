@@ -32,7 +32,7 @@ def _server() -> Iterator[tuple[subprocess.Popen[str], int]]:
             process.kill()
 
 
-def test_a_connection_of_another_process_is_cut_and_both_ends_live() -> None:
+def test_connection_of_another_process_is_cut_and_both_ends_live() -> None:
     with _server() as (process, port):
         assert process.stdout is not None
         connections = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(2)]
@@ -46,7 +46,7 @@ def test_a_connection_of_another_process_is_cut_and_both_ends_live() -> None:
             assert process.poll() is None
 
 
-def test_of_a_process_that_is_gone_there_is_nothing() -> None:
+def test_ended_process_has_no_sockets() -> None:
     with _server() as (process, port):
         process.kill()
         process.wait()

@@ -18,7 +18,7 @@ from tests.chaos.facts import (
 from tests.chaos.story import story
 
 
-def test_what_happened_is_told_in_the_order_of_time() -> None:
+def test_story_is_told_in_order_of_time() -> None:
     call = CallFacts(
         "u-1",
         Part.TALKER,

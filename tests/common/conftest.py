@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 import uvloop
 
-import common.net.websocket
-import common.net.websocket_server
 from tests.common.speaker import Speaker
 
 _ON_BOTH_LOOPS = {"test_listener.py", "test_websocket.py", "test_websocket_handshake.py", "test_link_end.py"}
@@ -34,14 +32,6 @@ async def loop_failures() -> AsyncIterator[list[dict[str, Any]]]:
     yield failures
     await asyncio.sleep(0)
     assert failures == []
-
-
-@pytest.fixture
-def short_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A peer that does not end a connection in order is not waited for as long as in earnest."""
-    monkeypatch.setattr(common.net.websocket, "CLOSE_TIMEOUT_SECONDS", 0.2)
-    monkeypatch.setattr(common.net.websocket, "LINGER_SECONDS", 0.1)
-    monkeypatch.setattr(common.net.websocket_server, "LINGER_SECONDS", 0.1)
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ from common.net.websocket_server import serve
 from tests.helpers import eventually
 
 DEFAULT_LIMITS = Limits()
+SHORT_ENDS = Limits(close_timeout_seconds=0.2, linger_seconds=0.1)
+"""A peer that does not end a connection in order is waited for less long than by default."""
 
 # How long a test waits before it says that something does not happen at all.
 PATIENCE_SECONDS = 10.0
@@ -158,7 +160,11 @@ class RawPeer:
         if receive_buffer_bytes is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        except BaseException:
+            sock.close()
+            raise
         # The limit is where the reader stops to read from the socket.
         reader, writer = await asyncio.open_connection(sock=sock, limit=4096)
         return cls(reader, writer)

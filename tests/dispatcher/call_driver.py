@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Any, NamedTuple, get_args
+from typing import Any
 
 import orjson
 
@@ -14,42 +14,13 @@ from dispatcher.call import actions
 from dispatcher.call.actions import Action, Measurement, Metric, Place, Purpose
 from dispatcher.call.announcements import SILENT, Announcements
 from dispatcher.call.assignment import Assignment
-from dispatcher.call.call import Call, Placed, State
+from dispatcher.call.call import Call, State
 from dispatcher.call.limits import CallLimits
 
-CHANNEL = 7
 WORKER = "w-1"
 UUID = "call-1"
 METADATA = {"from": "100"}
 FRAME_BYTES = 320
-
-_CONTROLS: dict[int, type[Control]] = {record_type.kind: record_type for record_type in get_args(Control)}
-
-
-class CallerAudio(NamedTuple):
-    """A CALLER_AUDIO record."""
-
-    position_samples: int
-    pcm: bytes
-
-
-class Credit(NamedTuple):
-    """A CREDIT record."""
-
-    credit_bytes: int
-
-
-class Ack(NamedTuple):
-    """An ACK record."""
-
-    received: int
-
-
-class KeptAudio(NamedTuple):
-    """A KEPT_AUDIO record."""
-
-    position_samples: int
-    ulaw: bytes
 
 
 class CallDriver:
@@ -84,11 +55,11 @@ class CallDriver:
 
     @property
     def assignment(self) -> Assignment:
-        """The newest leg."""
+        """The newest assignment."""
         return self.assignments[-1]
 
     def record(self, record: Control, *, assignment: Assignment | None = None) -> list[Action]:
-        ((kind, _, payload),) = wire.decode(wire.encode(record, CHANNEL))
+        ((kind, _, payload),) = wire.decode(wire.encode(record, 1))
         self.call.record(assignment or self.assignment, kind, payload, self.now)
         return self.take()
 
@@ -113,8 +84,8 @@ class CallDriver:
         attach: bool = False,
         age_seconds: float = 0.0,
     ) -> list[Action]:
-        placed = Placed(worker, epoch, CHANNEL, pins, attach, age_seconds)
-        self.assignments.append(self.call.placed(placed, self.now))
+        self.assignments.append(Assignment(worker, epoch, pins, attach=attach, age_seconds=age_seconds))
+        self.call.placed(self.assignments[-1], self.now)
         return self.take()
 
     def lose_worker(self) -> list[Action]:
@@ -156,26 +127,9 @@ class CallDriver:
         return self
 
 
-def to_worker(taken: list[Action]) -> list[object]:
-    """The records among the actions, decoded."""
-    records: list[object] = []
-    for action in taken:
-        if isinstance(action, actions.ToWorker):
-            ((kind, channel, payload),) = wire.decode(action.record)
-            assert channel == CHANNEL
-            if kind == Kind.CALLER_AUDIO:
-                position, pcm = wire.decode_caller_audio(payload)
-                records.append(CallerAudio(position, bytes(pcm)))
-            elif kind == Kind.CREDIT:
-                records.append(Credit(wire.decode_credit(payload)))
-            elif kind == Kind.ACK:
-                records.append(Ack(wire.decode_ack(payload)))
-            elif kind == Kind.KEPT_AUDIO:
-                position, ulaw = wire.decode_kept_audio(payload)
-                records.append(KeptAudio(position, bytes(ulaw)))
-            else:
-                records.append(wire.decode_control(_CONTROLS[kind], payload))
-    return records
+def to_worker(taken: list[Action]) -> list[wire.Record]:
+    """The records among the actions."""
+    return [action.record for action in taken if isinstance(action, actions.ToWorker)]
 
 
 def to_caller(taken: list[Action]) -> list[dict[str, Any]]:

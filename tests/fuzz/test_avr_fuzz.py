@@ -89,7 +89,7 @@ paths = st.one_of(
 
 @examples(10_000)
 @given(paths)
-def test_metadata_are_few_and_short_whatever_the_url(path: str) -> None:
+def test_any_url_gives_few_and_short_metadata(path: str) -> None:
     TALLY.took("AVR protocol", 1)
     entries = protocol.metadata(path)
     assert len(entries) <= protocol.MAX_METADATA_ENTRIES
@@ -193,8 +193,6 @@ class Life:
                 call.worker_lost(driver.assignments[self.which], driver.now)
             case "link broke" if call._assignment is not None:
                 call.link_broke(call._assignment)
-            case "resume" if call._assignment is not None:
-                call.resume(call._assignment)
             case "away":
                 call.caller_closed(1006, driver.now)
             case "back" if call.is_away:
@@ -233,9 +231,7 @@ class Life:
 
 @examples(12_000)
 @given(st.lists(steps, max_size=40), st.booleans())
-def test_whatever_is_sent_in_whatever_order_a_call_ends_once_and_keeps_its_bounds(
-    script: list[Step], begins: bool
-) -> None:
+def test_any_messages_in_any_order_end_a_call_once_within_bounds(script: list[Step], begins: bool) -> None:
     life = Life()
     start: list[Step] = [as_json(MESSAGES[0]), "placed", "live"] if begins else []
     for step in start + script:
@@ -265,7 +261,7 @@ def test_whatever_is_sent_in_whatever_order_a_call_ends_once_and_keeps_its_bound
         ),
     )
 )
-def test_what_another_release_has_stored_is_understood_or_taken_for_nothing(fields: dict[str, str]) -> None:
+def test_records_of_another_release_are_read_or_ignored(fields: dict[str, str]) -> None:
     TALLY.took("memory", 1)
     memory = CallMemory.from_stored(fields)
     if memory is None:

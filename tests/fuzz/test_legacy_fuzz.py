@@ -65,7 +65,7 @@ pieces_of_http = st.one_of(
 
 @examples(6_000)
 @given(st.booleans(), st.lists(pieces_of_http, max_size=8))
-def test_whatever_comes_a_call_is_told_in_order_and_nothing_is_left(begins: bool, pieces: list[bytes]) -> None:
+def test_any_input_is_told_in_order_and_leaves_nothing(begins: bool, pieces: list[bytes]) -> None:
     TALLY.took("older AVR protocol", len(pieces))
 
     async def talk() -> None:

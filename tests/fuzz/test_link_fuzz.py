@@ -66,7 +66,7 @@ def test_a_message_is_split_whole_or_refused(data: bytes) -> None:
         st.tuples(st.sampled_from(sorted(_DECODERS)), st.binary(max_size=20)),
     )
 )
-def test_a_record_is_read_or_refused_and_what_was_read_can_be_written(record: Record) -> None:
+def test_record_is_refused_or_read_and_can_be_written_again(record: Record) -> None:
     TALLY.took(TARGET, 1)
     kind, payload = record
     view = memoryview(payload)

@@ -161,7 +161,7 @@ heads = st.one_of(
 
 @examples(6_000)
 @given(st.lists(heads, min_size=1, max_size=3), st.booleans())
-def test_what_is_no_handshake_never_gets_through(pieces: list[bytes], is_client: bool) -> None:
+def test_invalid_handshake_is_never_accepted(pieces: list[bytes], is_client: bool) -> None:
     TALLY.took(TARGET, len(pieces))
 
     async def shake() -> None:

@@ -92,9 +92,7 @@ def opened(uuid: str, channel: int, epoch: int = 1) -> tuple[int, Record]:
 @pytest.mark.interpreted
 @examples(4_000)
 @given(st.lists(steps, max_size=25), st.booleans())
-def test_whatever_comes_on_a_link_its_other_calls_go_on(
-    script: list[tuple[int, Record] | str], begins: bool
-) -> None:
+def test_any_link_input_leaves_other_calls_running(script: list[tuple[int, Record] | str], begins: bool) -> None:
     TALLY.took("link", len(script))
 
     async def run() -> None:

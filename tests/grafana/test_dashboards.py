@@ -43,7 +43,7 @@ every_panel = pytest.mark.parametrize(
 )
 
 
-def test_what_is_written_agrees_with_the_code() -> None:
+def test_written_dashboards_agree_with_the_code() -> None:
     written = generate.files()
     there = {path for folder in ("dashboards", "rules") for path in (generate.DIRECTORY / folder).iterdir()}
     assert there == written.keys()
@@ -51,7 +51,7 @@ def test_what_is_written_agrees_with_the_code() -> None:
         assert path.read_text("utf-8") == text, "run python -m grafana.generate"
 
 
-def test_what_is_written_is_json_that_every_reader_takes() -> None:
+def test_written_dashboards_are_strict_json() -> None:
     for path, text in generate.files().items():
         if path.suffix == ".json":
             json.loads(text, parse_constant=_not_json)

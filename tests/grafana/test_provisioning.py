@@ -18,7 +18,7 @@ def _read(name: str) -> dict[str, Any]:
     return document
 
 
-def test_there_is_one_source_and_dashboards_choose_it_by_themselves() -> None:
+def test_dashboards_choose_the_one_data_source() -> None:
     (source,) = _read("datasources/prometheus.yaml")["datasources"]
     assert source["type"] == "prometheus"
     assert source["isDefault"]

@@ -247,7 +247,7 @@ def test_a_recording_rule_records(scraped: Scraped, recording: Recording) -> Non
 
 
 @pytest.mark.parametrize("when", FIGURES)
-def test_what_an_alert_looks_at_is_there(scraped: Scraped, when: When) -> None:
+def test_series_of_an_alert_exist(scraped: Scraped, when: When) -> None:
     absent = when.expr.removeprefix("absent(").removesuffix(")") if when.expr.startswith("absent(") else when.expr
     assert _returns_data(scraped.values(absent, {}), when.expr)
 
@@ -260,7 +260,7 @@ def test_prometheus_evaluates_an_alert(scraped: Scraped, alert: Alert) -> None:
     assert not rule.get("lastError")
 
 
-def test_variables_offer_what_there_is(scraped: Scraped) -> None:
+def test_variables_offer_the_existing_values(scraped: Scraped) -> None:
     metric = "avr_sts_event_loop_lag_seconds_count"
     assert all(
         metric in variable["query"]["query"]

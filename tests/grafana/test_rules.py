@@ -24,7 +24,7 @@ every_rule = pytest.mark.parametrize("rule", [*alerting.ALERTS, *alerting.RECORD
 
 
 @every_alert
-def test_an_alert_says_what_is_wrong_and_what_to_do(alert: Alert) -> None:
+def test_alert_names_the_fault_and_the_remedy(alert: Alert) -> None:
     assert alert.severity in ("critical", "warning")
     assert len(alert.summary) < 90
     assert len(alert.description) > 100
@@ -62,7 +62,7 @@ def test_every_rule_has_a_unit_test() -> None:
 
 
 @pytest.mark.system
-def test_promtool_finds_the_rules_right(promtool: str) -> None:
+def test_promtool_accepts_the_rules(promtool: str) -> None:
     files = [str(path) for path in generate.files() if path.suffix == ".yaml"]
     checked = subprocess.run([promtool, "check", "rules", *files], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr

@@ -98,7 +98,8 @@ def rendered_text(
         helm_python.HelmRenderError: a template does.
     """
     with helm_python.Chart.load(chart) as loaded:
-        return loaded.render(values or {}, name=name, namespace=NAMESPACE, **options)
+        rendered: dict[str, str] = loaded.render(values or {}, name=name, namespace=NAMESPACE, **options)
+        return rendered
 
 
 def render(

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from common.runtime.cli import parse_arguments
+from common.runtime.release import RELEASE
 from common.settings.roles import DEFAULT_DRAIN_SECONDS, Role
 from tests.helm.matrix import MATRIX, Values
 from tests.helm.release import CHART, Object, Release, copy_of_chart, render
@@ -38,7 +40,7 @@ def test_a_release_of_the_service_changes_the_image_and_nothing_else(tmp_path: P
     before = templates(render(EVERYTHING))
     for template in (*newer.values(), *before.values()):
         for container in (*template["spec"]["containers"], *template["spec"].get("initContainers", [])):
-            container["image"] = container["image"].replace(":9.9.9", ":0.1.0")
+            container["image"] = container["image"].replace(":9.9.9", f":{RELEASE}")
     assert newer == before
 
 
@@ -119,7 +121,9 @@ def test_a_new_dispatcher_waits_for_workers_of_its_release() -> None:
     release = render(EVERYTHING)
     (wait,) = release.pod("dispatcher")["initContainers"]
     container = release.container("dispatcher")
-    assert wait["command"] == ["python", "-P", "-m", "dispatcher.workers.await_workers", "--seconds", "600"]
+    assert "command" not in wait, "the image's entrypoint runs it"
+    assert wait["args"] == ["await-workers", "--seconds", "600"]
+    parse_arguments(wait["args"])
     assert wait["env"] == container["env"]
     assert wait["image"] == container["image"]
     assert wait["volumeMounts"] == container["volumeMounts"]

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import redis
 
+from common.store.keys import KEY_PREFIX
 from simulator.avr.core import CallError, place_call
 from tests.chaos.realtime import RealtimeProcess
 from tests.helpers import eventually
@@ -168,4 +169,4 @@ async def _count(
 def _keys_of_calls(redis_url: str) -> tuple[str, ...]:
     """Of the service's keys those that are not of the workers themselves."""
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        return tuple(sorted(key for key in client.scan_iter("avr-sts:*") if "call" in key))
+        return tuple(sorted(key for key in client.scan_iter(f"{KEY_PREFIX}*") if "call" in key))

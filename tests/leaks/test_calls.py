@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from common.store.keys import KEY_PREFIX
 from tests.leaks.calls import MAX_GROWTH_BYTES, Census, Count, leaks, measure
 
 # Those that warm the processes up, and twice as many; 2,000 take longer than a test should.
@@ -22,7 +23,7 @@ async def test_short_calls_leave_no_memory_task_file_or_key_behind(real_redis_ur
     assert not leaks(warm, after), said
 
 
-def test_what_is_the_same_is_no_leak() -> None:
+def test_equal_observations_are_no_leak() -> None:
     assert leaks(_WARM, replace(_WARM, calls=2000)) == []
     smaller = Census(tasks=5, files=19, threads=1, resident_bytes=80_000_000 + MAX_GROWTH_BYTES)
     assert leaks(_WARM, replace(_WARM, worker=smaller, dispatcher=smaller)) == []
@@ -35,9 +36,9 @@ def test_what_is_the_same_is_no_leak() -> None:
         (replace(_WARM, worker=replace(_CENSUS, tasks=7)), "the worker has 7 tasks, and had 6"),
         (replace(_WARM, dispatcher=replace(_CENSUS, files=21)), "the dispatcher has 21 files, and had 20"),
         (replace(_WARM, dispatcher=replace(_CENSUS, threads=2)), "the dispatcher has 2 threads, and had 1"),
-        (replace(_WARM, keys=("avr-sts:call:u",)), "in Redis are 1 keys, such as avr-sts:call:u"),
+        (replace(_WARM, keys=(f"{KEY_PREFIX}call:u",)), f"in Redis are 1 keys, such as {KEY_PREFIX}call:u"),
     ],
 )
-def test_what_is_left_behind_is_said(after: Count, said: str) -> None:
+def test_leftovers_are_named(after: Count, said: str) -> None:
     (found,) = leaks(_WARM, after)
     assert said in found

@@ -13,7 +13,6 @@ MAX_LINES = 500
 LONGER_FILES = {
     "dispatcher/call/call.py": "the call's core is being split",
     "dispatcher/call/call_runner.py": "the call's shell is being split",
-    "simulator/realtime/session.py": "the simulator's turn comes after the product's",
     "worker/config/profile.py": "the call's configuration is being split",
     "worker/service.py": "the worker's shell is being split",
     "worker/session/session.py": "the session's core is being split",
@@ -100,7 +99,6 @@ INTERPRETED = {
     "worker/session/digits.py": "runs when a caller presses keys",
     "worker/session/memory_writer.py": "runs once for an item of the conversation",
     "worker/session/plan.py": _ONCE_A_CALL,
-    "worker/session/truncation.py": "runs once for an item that is too long",
 }
 
 

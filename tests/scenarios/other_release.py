@@ -37,15 +37,16 @@ def _encode(record: wire.Control, channel: int) -> bytes:
     return _HEAD.pack(record.kind, channel, len(payload)) + payload
 
 
-def _preceded(send: Callable[..., None]) -> Callable[..., None]:
-    """A method whose last argument is a record of a call; a record of an unknown kind goes first."""
+def _channel_preceded(send: Callable[..., None]) -> Callable[..., None]:
+    """Return `Channel.send` that sends a record of an unknown kind first."""
 
-    def sends(self: object, *arguments: Any) -> None:
-        *where, record = arguments
-        _, channel, _ = _HEAD.unpack_from(record)
+    def sends(self: Any, record: wire.Record) -> None:
         payload = b"\0news"
-        send(self, *where, _HEAD.pack(_UNKNOWN_KIND, channel, len(payload)) + payload)
-        send(self, *where, record)
+        unknown = _HEAD.pack(_UNKNOWN_KIND, self.number, len(payload)) + payload
+        encode, self._encode = self._encode, lambda *_: unknown
+        send(self, record)
+        self._encode = encode
+        send(self, record)
 
     return sends
 
@@ -55,10 +56,6 @@ if __name__ == "__main__":
     release.RELEASE = os.environ["OTHER_RELEASE"]  # type: ignore[misc]  # no other process has another one
     wire.encode = _encode
     # Where all that is counted goes through.
-    outbox, call = (
-        import_module("dispatcher.call.action_queue").ActionQueue,
-        import_module("worker.session.session_runner").Call,
-    )
-    outbox.encoded = _preceded(outbox.encoded)
-    call._send = _preceded(call._send)
+    channel = import_module("common.link.channel").Channel
+    channel.send = _channel_preceded(channel.send)
     sys.exit(import_module("common.runtime.cli").main(sys.argv[1:]))

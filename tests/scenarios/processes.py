@@ -33,6 +33,12 @@ class ServiceProcess:
     """One `avr-sts-openai` process; its log lines are kept and can be waited for."""
 
     module = "common.runtime.cli"
+    pythonpath = PYTHONPATH
+
+    @classmethod
+    def program(cls) -> tuple[str, ...]:
+        """Return what Python runs, without the sub-command."""
+        return ("-m", cls.module)
 
     def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
         self.name = name
@@ -51,10 +57,9 @@ class ServiceProcess:
         environment |= {name: str(value) for name, value in settings.items()}
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-m",
-            cls.module,
+            *cls.program(),
             *arguments,
-            env=environment | {"PYTHONPATH": PYTHONPATH},
+            env=environment | {"PYTHONPATH": cls.pythonpath},
             cwd=tempfile.gettempdir(),  # where there is no .env
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,

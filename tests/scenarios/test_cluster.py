@@ -20,6 +20,7 @@ import pytest
 import redis.asyncio as aioredis
 from prometheus_client.parser import text_string_to_metric_families
 
+from common.store.keys import KEY_PREFIX
 from simulator.avr.core import SimulatedCall, place_call
 from simulator.realtime.server import RealtimeSimulator
 from simulator.realtime.settings import SimulatorSettings
@@ -228,7 +229,7 @@ async def ended(cluster: Cluster, redis_url: str, simulator: RealtimeSimulator, 
         assert sum([await metric(each, "calls_total", outcome=outcome) for each in living]) == wanted
     await eventually(lambda: not simulator.sessions, PATIENCE_SECONDS)
     async with aioredis.from_url(redis_url, decode_responses=True) as client:
-        assert [key async for key in client.scan_iter("avr-sts:call:*")] == []
+        assert [key async for key in client.scan_iter(f"{KEY_PREFIX}call:*")] == []
 
 
 def test_haproxy_takes_the_file_that_operators_are_given() -> None:

@@ -13,6 +13,7 @@ import orjson
 import pytest
 import redis.asyncio as aioredis
 
+from common.store.keys import KEY_PREFIX
 from simulator.avr.core import SimulatedCall, place_call
 from simulator.realtime.server import RealtimeSimulator
 from simulator.realtime.settings import SimulatorSettings
@@ -322,7 +323,7 @@ async def place_where_it_can_come_back(cluster: Cluster) -> SimulatedCall:
 async def remembered(redis_url: str, call: SimulatedCall) -> list[str]:
     """The items of a call in Redis, as JSON."""
     async with aioredis.from_url(redis_url, decode_responses=True) as client:
-        fields = await client.hgetall(f"avr-sts:said:{call.uuid}")
+        fields = await client.hgetall(f"{KEY_PREFIX}said:{call.uuid}")
     return [str(text) for name, text in fields.items() if str(name).startswith("item:")]
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
-import aiohttp
 import pytest
 import redis.asyncio as aioredis
 
-from simulator.avr.core import SimulatedCall, place_call
+from common.store.keys import KEY_PREFIX
 from simulator.realtime.server import RealtimeSimulator
-from simulator.realtime.settings import SimulatorSettings
 from tests.helpers import eventually
+from tests.scenarios.conversations import BRIEF, are_on, converse, place
 from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
-from tests.scenarios.tones import tone
 
 OLDER, NEWER = "0.0.9", "9.9.9"
 
@@ -29,49 +27,8 @@ class OtherRelease(ServiceProcess):
 @pytest.fixture
 async def simulator() -> AsyncIterator[RealtimeSimulator]:
     """A Realtime API that is brief."""
-    settings = SimulatorSettings(greeting_words=2, words=2, word_ms=200, transcription_delay_seconds=0.1)
-    async with RealtimeSimulator(settings) as simulator:
+    async with RealtimeSimulator(BRIEF) as simulator:
         yield simulator
-
-
-async def place(cluster: Cluster, dispatcher: int = 0, others: Sequence[str] = ()) -> SimulatedCall:
-    """A call that has been greeted."""
-    url = await cluster.url(dispatcher)
-    call = await place_call(url, reconnect_seconds=PATIENCE_SECONDS, reconnect_urls=others)
-    await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
-    return call
-
-
-async def converse(*calls: SimulatedCall) -> None:
-    """Each caller says something, and is answered."""
-
-    async def turn(call: SimulatedCall) -> None:
-        known = len(call.transcripts)
-        await call.say(tone(700, 0.6))
-        await call.wait_for(lambda c: len(c.transcripts) >= known + 2, timeout_seconds=PATIENCE_SECONDS)
-        assert [each.role for each in call.transcripts[known:]] == ["user", "agent"]
-
-    await asyncio.gather(*(turn(call) for call in calls))
-
-
-async def are_on(cluster: Cluster, worker: ServiceProcess, *calls: SimulatedCall) -> None:
-    """Wait until a worker has all of these calls, and every dispatcher says so."""
-    name = await worker_id(worker)
-    wanted = {call.uuid for call in calls}
-
-    async def is_so() -> bool:
-        for number, dispatcher in enumerate(cluster.dispatchers):
-            if dispatcher.returncode is None:
-                async with (
-                    aiohttp.ClientSession() as http,
-                    http.get(f"{await cluster.admin_url(number)}/calls") as response,
-                ):
-                    listed = await response.json()
-                if wanted - {each["uuid"] for each in listed if (each["worker"], each["state"]) == (name, "live")}:
-                    return False
-        return True
-
-    await eventually(is_so, PATIENCE_SECONDS)
 
 
 @pytest.mark.interpreted
@@ -97,12 +54,15 @@ async def test_releases_understand_each_other_and_no_call_goes_to_an_older_one_w
         calls.append(await place(cluster, 0))
         await are_on(cluster, ours, calls[2])
         # What only another release knows of in Redis.
-        keys = [f"avr-sts:worker:{await worker_id(ours)}", *(f"avr-sts:call:{call.uuid}" for call in calls)]
+        keys = [
+            f"{KEY_PREFIX}worker:{await worker_id(ours)}",
+            *(f"{KEY_PREFIX}call:{call.uuid}" for call in calls),
+        ]
         for key in keys:
             await client.hset(key, "news", "of another release")
 
         async def is_told() -> bool:
-            profiles = [await client.hget(f"avr-sts:said:{call.uuid}", "profile") for call in calls[:2]]
+            profiles = [await client.hget(f"{KEY_PREFIX}said:{call.uuid}", "profile") for call in calls[:2]]
             return all('"news"' in (profile or "") for profile in profiles)
 
         await eventually(is_told, PATIENCE_SECONDS)

@@ -389,7 +389,10 @@ class RealtimeEnd:
             body = {"error": refusal.error}
             return web.json_response(body, status=refusal.status, headers=refusal.headers)
         socket = web.WebSocketResponse(max_msg_size=32 * 1024 * 1024)
-        await socket.prepare(request)
+        try:
+            await socket.prepare(request)
+        except ConnectionError:
+            return web.Response()  # to a client that has disconnected
         session = ScriptedSession(len(self._sessions[key]) + 1, socket, request.transport, script, headers)
         self._sessions[key].append(session)
         settle(self._waiters, self)

@@ -22,7 +22,7 @@ from scripts.chart import (
 )
 
 
-def test_the_chart_has_the_settings_the_dashboards_and_the_rules_of_the_repository() -> None:
+def test_chart_has_the_current_settings_dashboards_and_rules() -> None:
     assert out_of_date() == [], "run: python -m scripts.chart"
 
 
@@ -77,7 +77,7 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_is_missing_is_found_and_written(repository: Path) -> None:
+def test_missing_file_is_found_and_written(repository: Path) -> None:
     assert [str(path) for path in out_of_date(repository)] == [
         "helm/files/dashboards/fleet.json",
         "helm/files/rules/alerts.yaml",
@@ -87,7 +87,7 @@ def test_what_is_missing_is_found_and_written(repository: Path) -> None:
     assert (repository / "helm/files/rules/alerts.yaml").read_text("utf-8") == "groups: []\n"
 
 
-def test_what_has_changed_and_what_is_gone_is_found_and_put_right(repository: Path) -> None:
+def test_changed_and_removed_files_are_found_and_mended(repository: Path) -> None:
     write(repository)
     (repository / "grafana/dashboards/fleet.json").write_text('{"title": "Fleet"}', "utf-8")
     (repository / "grafana/rules/alerts.yaml").unlink()
@@ -97,7 +97,7 @@ def test_what_has_changed_and_what_is_gone_is_found_and_put_right(repository: Pa
     assert not (repository / "helm/files/rules/alerts.yaml").exists()
 
 
-def test_a_setting_that_the_code_has_not_is_found(repository: Path) -> None:
+def test_setting_unknown_to_the_code_is_found(repository: Path) -> None:
     file = repository / SCHEMA.relative_to(REPOSITORY)
     file.write_text(file.read_text("utf-8").replace("OPENAI_VOICE", "OPENAI_VOICES"), "utf-8")
     assert Path("helm/values.schema.json") in out_of_date(repository)

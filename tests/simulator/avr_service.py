@@ -101,7 +101,10 @@ async def avr_service(behaviour: Behaviour = echo, *, http_status: int | None = 
         if http_status is not None:
             return web.Response(status=http_status)
         websocket = web.WebSocketResponse()
-        await websocket.prepare(request)
+        try:
+            await websocket.prepare(request)
+        except ConnectionError:
+            return web.Response()  # to a client that has disconnected
         connection = Connection(websocket, dict(request.query), dict(request.headers))
         service.connections.append(connection)
         try:

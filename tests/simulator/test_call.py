@@ -46,7 +46,7 @@ async def _talkative(connection: Connection) -> None:
     await connection.listen()
 
 
-async def test_what_the_caller_heard_is_saved_and_the_exit_code_says_that_audio_came_back(
+async def test_heard_audio_is_saved_and_the_exit_code_is_zero(
     tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out.wav"
@@ -81,7 +81,7 @@ async def test_what_the_caller_heard_is_saved_and_the_exit_code_says_that_audio_
     assert str(out) in printed.out
 
 
-async def test_the_transcript_is_printed_in_order_with_times_and_interruptions(
+async def test_transcript_is_printed_with_times_and_interruptions(
     tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with avr_service(_talkative) as service:
@@ -93,7 +93,7 @@ async def test_the_transcript_is_printed_in_order_with_times_and_interruptions(
     assert "interruptions  1" in figures
 
 
-async def test_a_lost_connection_is_tried_again_if_asked_for(
+async def test_lost_connection_is_retried_if_asked_for(
     tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def lose_the_first(connection: Connection) -> None:
@@ -111,7 +111,7 @@ async def test_a_lost_connection_is_tried_again_if_asked_for(
     assert "closed with    1000" in printed
 
 
-async def test_without_seconds_the_call_lasts_until_both_sides_have_been_silent(
+async def test_call_without_seconds_ends_when_both_sides_are_silent(
     tmp_path: Path, speech: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(call, "_SILENCE_SECONDS", 0.3)
@@ -131,7 +131,7 @@ async def test_without_seconds_the_call_lasts_until_both_sides_have_been_silent(
     assert len(silence) / 16000 > 0.1
 
 
-async def test_a_service_that_never_stops_talking_is_hung_up_on(
+async def test_call_to_an_endless_talker_is_hung_up(
     tmp_path: Path, speech: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(call, "_LONGEST_REPLY_SECONDS", 0.2)
@@ -178,7 +178,7 @@ async def test_audio_that_breaks_the_protocol_is_saved_and_reported(
     assert "broke the AVR protocol: an audio message of 100 bytes, not 320\n" in capsys.readouterr().err
 
 
-async def test_what_stops_a_call_before_it_starts_is_one_line(
+async def test_failure_before_the_call_prints_one_line(
     tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str], unused_tcp_port: int
 ) -> None:
     url = f"ws://127.0.0.1:{unused_tcp_port}"

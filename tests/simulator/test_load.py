@@ -110,9 +110,7 @@ async def test_calls_that_come_back_are_counted_if_asked_for(capsys: pytest.Capt
     assert "back after" in printed
 
 
-async def test_a_service_that_is_not_there_fails_every_call(
-    capsys: pytest.CaptureFixture[str], unused_tcp_port: int
-) -> None:
+async def test_absent_service_fails_every_call(capsys: pytest.CaptureFixture[str], unused_tcp_port: int) -> None:
     url = f"ws://127.0.0.1:{unused_tcp_port}"
     assert await load.run(_arguments(url, "--calls", "3", "--seconds", "5", "--ramp-seconds", "0.1")) == 1
     printed = capsys.readouterr().out
@@ -120,7 +118,7 @@ async def test_a_service_that_is_not_there_fails_every_call(
     assert f"cannot connect to {url}: Connection refused" in printed
 
 
-async def test_ctrl_c_hangs_up_and_prints_the_table_of_what_there_is() -> None:
+async def test_ctrl_c_hangs_up_and_prints_the_table_so_far() -> None:
     up = asyncio.Event()
 
     async def echo_and_tell(connection: Connection) -> None:
@@ -160,11 +158,11 @@ async def test_ctrl_c_hangs_up_and_prints_the_table_of_what_there_is() -> None:
         (replace(_HEARD, violations=(Violation(0.5, "odd"),)), Outcome.FAILED, "broke the AVR protocol: odd"),
     ],
 )
-def test_what_became_of_a_call(report: CallReport, outcome: Outcome, why: str) -> None:
+def test_outcome_of_a_call(report: CallReport, outcome: Outcome, why: str) -> None:
     assert judge(report) == LoadCall(outcome, report, why)
 
 
-def test_a_call_that_was_cut_short_before_its_answer_has_not_failed() -> None:
+def test_call_ended_before_its_answer_has_not_failed() -> None:
     assert judge(replace(_SILENT, close_code=1000), stopped=True).outcome is Outcome.STOPPED
 
 

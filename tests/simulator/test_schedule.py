@@ -9,7 +9,7 @@ def _note(ran: list[int], number: int, _due: float) -> None:
     ran.append(number)
 
 
-def test_actions_run_in_order_of_time_and_are_told_when_they_were_due() -> None:
+def test_actions_run_in_order_and_get_their_due_time() -> None:
     schedule = Schedule()
     ran: list[tuple[str, float]] = []
     schedule.at(3.0, lambda due: ran.append(("late", due)))
@@ -22,7 +22,7 @@ def test_actions_run_in_order_of_time_and_are_told_when_they_were_due() -> None:
     assert schedule.next_due_seconds() is None
 
 
-def test_actions_due_together_run_in_the_order_in_which_they_were_set() -> None:
+def test_actions_due_together_run_in_the_order_they_were_set() -> None:
     schedule = Schedule()
     ran: list[int] = []
     for number in range(5):
@@ -31,7 +31,7 @@ def test_actions_due_together_run_in_the_order_in_which_they_were_set() -> None:
     assert ran == [0, 1, 2, 3, 4]
 
 
-def test_what_an_action_schedules_for_the_past_runs_in_the_same_go() -> None:
+def test_action_scheduled_for_the_past_runs_at_once() -> None:
     schedule = Schedule()
     ran: list[float] = []
 

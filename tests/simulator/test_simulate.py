@@ -26,7 +26,7 @@ async def _start(*options: str) -> asyncio.subprocess.Process:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
-async def test_it_says_where_it_is_serves_and_ends_when_told_to(ending: signal.Signals) -> None:
+async def test_simulator_prints_its_address_serves_and_stops(ending: signal.Signals) -> None:
     process = await _start("--port", "0", "--voice", "tone", "--words", "3")
     assert process.stdout is not None
     async with asyncio.timeout(20):
@@ -41,7 +41,7 @@ async def test_it_says_where_it_is_serves_and_ends_when_told_to(ending: signal.S
     assert (process.returncode, output, errors) == (0, b"", b"")
 
 
-async def test_ctrl_c_again_and_again_is_no_traceback() -> None:
+async def test_repeated_ctrl_c_prints_no_traceback() -> None:
     process = await _start("--port", "0")
     assert process.stdout is not None
     async with asyncio.timeout(20):
@@ -55,7 +55,7 @@ async def test_ctrl_c_again_and_again_is_no_traceback() -> None:
     assert (process.returncode, errors) in {(0, b""), (130, b"interrupted\n")}
 
 
-async def test_it_speaks_the_dialect_that_it_is_told() -> None:
+async def test_simulator_speaks_the_chosen_dialect() -> None:
     process = await _start("--port", "0", "--dialect", "xai")
     assert process.stdout is not None
     async with asyncio.timeout(20):
@@ -76,7 +76,7 @@ async def test_it_speaks_the_dialect_that_it_is_told() -> None:
         (("--host", "203.0.113.1", "--port", "0"), 1, "simulate: cannot listen on 203.0.113.1:0"),
     ],
 )
-async def test_what_is_wrong_is_one_line(options: tuple[str, ...], status: int, message: str) -> None:
+async def test_wrong_option_prints_one_line(options: tuple[str, ...], status: int, message: str) -> None:
     process = await _start(*options)
     async with asyncio.timeout(20):
         _, errors = await process.communicate()

@@ -15,14 +15,14 @@ def test_rows_are_aligned_and_end_without_spaces() -> None:
     assert table([]) == ""
 
 
-def test_text_of_strangers_becomes_one_printable_line_of_bounded_length() -> None:
+def test_untrusted_text_becomes_one_bounded_printable_line() -> None:
     assert one_line("Buon\u00a0giorno,\r\n\x1b[31mred\x07 \u202e") == "Buon giorno, [31mred"
     assert one_line("abcdef", limit=4) == "abc…"
     assert one_line("abcd", limit=4) == "abcd"
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "86401", "ten", ""])
-def test_what_is_no_time_to_wait_is_refused_by_its_name(text: str) -> None:
+def test_invalid_duration_is_refused_by_its_name(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=f"^{text!r} is not a number of seconds"):
         seconds_argument(text)
 
@@ -61,7 +61,7 @@ def test_the_first_signal_stops_and_the_second_ends_at_once(number: signal.Signa
     assert (process.returncode, said) == (code, "interrupted\n")
 
 
-async def test_without_a_signal_the_old_handlers_are_back_afterwards() -> None:
+async def test_old_signal_handlers_are_restored_afterwards() -> None:
     before = [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)]
     with stop_on_signal() as stop:
         pass

@@ -7,11 +7,11 @@ import pytest
 from simulator.waiting import Waiter, settle, wait_until
 
 
-async def test_what_is_true_already_is_not_waited_for() -> None:
+async def test_condition_already_true_needs_no_wait() -> None:
     await wait_until([], lambda subject: subject == [1], [1], timeout_seconds=0)
 
 
-async def test_a_change_wakes_those_who_waited_for_it_and_no_others() -> None:
+async def test_change_wakes_only_the_waiters_it_satisfies() -> None:
     waiters: list[Waiter[list[int]]] = []
     subject: list[int] = []
     first = asyncio.ensure_future(wait_until(waiters, lambda s: len(s) >= 1, subject, 5))
@@ -34,7 +34,7 @@ async def test_a_wait_ends_in_time_and_leaves_nothing_behind() -> None:
     assert waiters == []
 
 
-async def test_a_predicate_that_fails_fails_its_own_wait_alone() -> None:
+async def test_failing_predicate_fails_its_own_wait_alone() -> None:
     waiters: list[Waiter[list[int]]] = []
     subject: list[int] = []
     wrong = asyncio.ensure_future(wait_until(waiters, lambda s: bool(s) and s[7], subject, 5))

@@ -12,7 +12,7 @@ from common.link import wire
 from common.link.link_end import LINK_LIMITS, LinkEnd
 from common.link.wire import Hello, Kind
 from common.net.websocket_client import connect
-from tests.worker.link_records import JOURNAL, Audio, Record, decoded
+from tests.worker.link_records import JOURNAL, Record, decoded
 
 # Not a measure of anything: how long a test waits before it says that something does not happen at all.
 PATIENCE_SECONDS = 10.0
@@ -58,7 +58,9 @@ class DispatcherEnd:
 
     def audio(self, channel: int, index: int) -> bytes:
         """PCM16 at 8 kHz of an item."""
-        return b"".join(r.pcm for r in self.on(channel) if isinstance(r, Audio) and r.index == index)
+        return b"".join(
+            r.pcm for r in self.on(channel) if isinstance(r, wire.ReplyAudio) and r.item_index == index
+        )
 
     async def wait_for(self, predicate: Callable[[], Any]) -> None:
         """Wait until it is true; it is asked after each record, and when the link is lost."""
@@ -70,7 +72,9 @@ class DispatcherEnd:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await future
         except TimeoutError:
-            last = [(channel, record) for channel, record in self.records if not isinstance(record, Audio)]
+            last = [
+                (channel, record) for channel, record in self.records if not isinstance(record, wire.ReplyAudio)
+            ]
             raise AssertionError(f"it did not come: {last}, link lost: {self.lost_reason}") from None
 
     async def next(self, channel: int, kind: type[Any], count: int = 1) -> Any:

@@ -10,40 +10,16 @@ from common.link.wire import Kind
 
 
 @dataclass(frozen=True, slots=True)
-class Audio:
-    """REPLY_AUDIO."""
-
-    index: int
-    pcm: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Credit:
-    """CREDIT."""
-
-    credit_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReplyText:
-    """REPLY_TEXT."""
-
-    index: int
-    received_samples: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class Ack:
     """ACK."""
 
     received: int
 
 
-Record = wire.Control | Audio | Credit | ReplyText | Ack
+Record = wire.Record | Ack
 
 # What a worker says for the dispatcher to remember.
-JOURNAL = (wire.Profile, wire.ItemUpdate, wire.Finished, ReplyText)
+JOURNAL = (wire.Profile, wire.ItemUpdate, wire.Finished, wire.ReplyText)
 
 _CONTROL: dict[int, type[wire.Control]] = {record.kind: record for record in get_args(wire.Control)}
 
@@ -52,11 +28,11 @@ def decoded(kind: int, payload: memoryview) -> Record:
     """One record of a worker."""
     if kind == Kind.REPLY_AUDIO:
         index, pcm = wire.decode_reply_audio(payload)
-        return Audio(index, bytes(pcm))
+        return wire.ReplyAudio(index, bytes(pcm))
     if kind == Kind.CREDIT:
-        return Credit(wire.decode_credit(payload))
+        return wire.Credit(wire.decode_credit(payload))
     if kind == Kind.REPLY_TEXT:
-        return ReplyText(*wire.decode_reply_text(payload))
+        return wire.ReplyText(*wire.decode_reply_text(payload))
     if kind == Kind.ACK:
         return Ack(wire.decode_ack(payload))
     return wire.decode_control(_CONTROL[kind], payload)

@@ -13,7 +13,7 @@ from common.link import wire
 from common.settings.settings import Settings
 from tests.simulator.validation import validate_client_event
 from tests.worker import api_events as api
-from tests.worker.link_records import JOURNAL, Audio, Record, decoded_all, payload_of
+from tests.worker.link_records import JOURNAL, Record, payload_of
 from worker.config.session_update import session_object
 from worker.realtime.dialect import GA
 from worker.realtime.upstream_limits import UpstreamLimits
@@ -85,7 +85,6 @@ class Driver:
         **plan_fields: Any,
     ) -> None:
         self.now = 100.0
-        self.channel = CHANNEL
         fields = {
             "epoch": 1,
             "position_samples": position_samples,
@@ -102,7 +101,7 @@ class Driver:
         self.waits: list[float] = []
         self.keeps_metadata = False
         self.transcribed: list[Any] = []
-        self.session = Session(wire.Open("uuid-1", **fields), CHANNEL, plan, self.now, checkpoint, limits=limits)
+        self.session = Session(wire.Open("uuid-1", **fields), plan, self.now, checkpoint, limits=limits)
         self._position = position_samples
 
     def take(self) -> list[Did]:
@@ -111,7 +110,8 @@ class Driver:
         did: list[Did] = []
         for action in actions:
             if isinstance(action, session.ToUpstream):
-                event = orjson.loads(action.event)
+                # As JSON has it: the requests of a session are not to change under the reader's hands.
+                event = orjson.loads(orjson.dumps(action.event))
                 validate_client_event(event)
                 if event["type"] == "response.create":
                     # Requests are numbered.
@@ -120,8 +120,9 @@ class Driver:
                         event.get("response", {}).pop("metadata", None)
                         if not event.get("response", True):
                             del event["response"]
-                is_append = event["type"] == "input_audio_buffer.append"
-                did.append(Append(base64.b64decode(event["audio"], validate=True)) if is_append else event)
+                did.append(event)
+            elif isinstance(action, session.AppendAudio):
+                did.append(Append(base64.b64decode(action.audio, validate=True)))
             elif isinstance(action, session.Happened):
                 self.happened.append(action.event)
             elif isinstance(action, session.Measurement) and action.seen is session.Metric.ANSWER_WAIT_SECONDS:
@@ -129,8 +130,7 @@ class Driver:
             elif isinstance(action, session.Transcribed):
                 self.transcribed.append(action.usage)
             elif isinstance(action, session.ToDispatcher):
-                for record in decoded_all([action.record], self.channel):
-                    (self.memory_writer if isinstance(record, JOURNAL) else did).append(record)
+                (self.memory_writer if isinstance(action.record, JOURNAL) else did).append(action.record)
             else:
                 did.append(action)
         return did
@@ -236,8 +236,8 @@ def texts(did: list[Did]) -> list[tuple[str, str]]:
 def audio_samples(did: list[Did]) -> dict[int, int]:
     """Samples at 8 kHz sent for each item."""
     sent: dict[int, int] = {}
-    for one in only(did, Audio):
-        sent[one.index] = sent.get(one.index, 0) + len(one.pcm) // 2
+    for one in only(did, wire.ReplyAudio):
+        sent[one.item_index] = sent.get(one.item_index, 0) + len(one.pcm) // 2
     return sent
 
 

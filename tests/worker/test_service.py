@@ -29,7 +29,7 @@ from simulator.realtime.voice import ToneVoice
 from tests.helpers import eventually
 from tests.redis_process import RedisProcess
 from tests.worker.dispatcher_end import HELLO, PATIENCE_SECONDS, DispatcherEnd, link_to
-from tests.worker.link_records import Ack, Credit, Record
+from tests.worker.link_records import Ack, Record
 from tests.worker.shared import resources
 from worker import service
 from worker.audio.resample import Downsampler, Upsampler
@@ -211,7 +211,7 @@ async def test_reply_audio_keeps_to_the_credit(here: Service) -> None:
         await session.wait_for(lambda s: s.sent["response.done"])
         # The worker has read all that came before this.
         say(dispatcher, 1, bytes(wire.CREDIT_STEP_BYTES))
-        await dispatcher.next(1, Credit)
+        await dispatcher.next(1, wire.Credit)
         assert len(dispatcher.audio(1, 0)) == 1000
         dispatcher.end.send(wire.encode_credit(1, 10**6))
         await dispatcher.next(1, wire.ReplyItemDone)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
-from common.link.wire import Outcome
+from common.link.wire import Outcome, Record
 from worker.realtime.usage import Usage
 
 
@@ -27,15 +27,29 @@ class Metric(Enum):
 
 
 class ToUpstream(NamedTuple):
-    """Send this event to the Realtime API."""
+    """Send this event to the Realtime API.
 
-    event: bytes
+    Attributes:
+        event: in the GA dialect.
+    """
+
+    event: dict[str, Any]
+
+
+class AppendAudio(NamedTuple):
+    """Append the caller's audio to the input buffer of the Realtime API.
+
+    Attributes:
+        audio: in the session's format, as base64.
+    """
+
+    audio: bytes
 
 
 class ToDispatcher(NamedTuple):
-    """Send this record on the call's link."""
+    """Send this record on the call's channel."""
 
-    record: bytes
+    record: Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +151,7 @@ class Released:
 
 Action = (
     ToUpstream
+    | AppendAudio
     | ToDispatcher
     | Connect
     | RunTool

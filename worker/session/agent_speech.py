@@ -46,9 +46,7 @@ class AgentSpeech:
         self._texts = texts
         self._outbox = outbox
         self._replay = replay
-        self._replies = Replies(
-            outbox.channel, opening.credit_bytes, audio.downlink(), audio.bytes_per_ms, opening.first_index
-        )
+        self._replies = Replies(opening.credit_bytes, audio.downlink(), audio.bytes_per_ms, opening.first_index)
         self._reply_of: dict[str, Reply] = {}
         self._fresh_text: dict[str, str] = {}
         self._reported_seconds = 0.0
@@ -215,11 +213,10 @@ class AgentSpeech:
             else:
                 self._texts.remove(item.item_id)
 
-    def attached(self, channel: int, credit_bytes: int, now_seconds: float) -> None:
-        """Another dispatcher has the call: tell it what plays."""
-        self._outbox.channel = channel
+    def attached(self, credit_bytes: int, now_seconds: float) -> None:
+        """Tell another dispatcher, which has the call now, what plays."""
         age_seconds = now_seconds - self._reported_seconds
-        replies, playout, flushes = self._replies.attached(channel, credit_bytes, age_seconds)
+        replies, playout, flushes = self._replies.attached(credit_bytes, age_seconds)
         spoken = []
         for reply in replies:
             item = self._texts.get(reply.item_id)
@@ -276,7 +273,7 @@ class AgentSpeech:
         text = self._fresh_text.pop(reply.item_id, "")
         for start in range(0, len(text), MAX_TEXT_CHARS):
             part, samples = text[start : start + MAX_TEXT_CHARS], reply.received_samples
-            self._outbox.dispatcher([wire.encode_reply_text(self._outbox.channel, reply.index, samples, part)])
+            self._outbox.record(wire.ReplyText(reply.index, samples, part))
 
     def _settle(self, reply: Reply) -> None:
         """What was heard of an item is known; its share is, when its text and audio are complete too."""

@@ -9,27 +9,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import pybase64
 
 from worker.audio.audio_format import Uplink
 from worker.audio.local_vad import LocalVad, SpeechStarted, SpeechStopped
 from worker.audio.resample import LOW_RATE_HZ, SAMPLE_BYTES, Upsampler
+from worker.session.actions import AppendAudio
 from worker.session.turns import CallerTurns
 
 # Caller's audio that waits for the session to be there, or for a slow connection to take it.
 MAX_WAITING_BYTES = 30 * LOW_RATE_HZ * SAMPLE_BYTES
 # What waited is sent in pieces that are far below the API's limit of 15 MiB for one append.
 APPEND_STEP_BYTES = LOW_RATE_HZ * SAMPLE_BYTES
-APPEND_HEAD = b'{"type":"input_audio_buffer.append","audio":"'
-APPEND_TAIL = b'"}'
-
-
-class Append(NamedTuple):
-    """Send this `input_audio_buffer.append`."""
-
-    event: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +32,7 @@ class Dropped:
     seconds: float
 
 
-Step: TypeAlias = Append | Dropped | SpeechStarted | SpeechStopped
+Step: TypeAlias = AppendAudio | Dropped | SpeechStarted | SpeechStopped
 
 
 class CallerAudio:
@@ -178,5 +171,4 @@ class CallerAudio:
         if not pcm:
             return []
         self.turns.appended(position_samples, len(pcm) // SAMPLE_BYTES)
-        audio = pybase64.b64encode(self._uplink.encode(pcm))
-        return [Append(APPEND_HEAD + audio + APPEND_TAIL)]
+        return [AppendAudio(pybase64.b64encode(self._uplink.encode(pcm)))]

@@ -84,12 +84,9 @@ class Reply:
 
 
 class Replies:
-    """The replies of one channel. Methods return the encoded records to send."""
+    """The replies of one session. Methods return the records to send."""
 
-    def __init__(
-        self, channel: int, credit_bytes: int, downlink: Downlink, bytes_per_ms: int, first_index: int = 0
-    ) -> None:
-        self._channel = channel
+    def __init__(self, credit_bytes: int, downlink: Downlink, bytes_per_ms: int, first_index: int = 0) -> None:
         self._bytes_per_ms = bytes_per_ms
         self._credit_bytes = credit_bytes
         self._downlink = downlink
@@ -136,7 +133,7 @@ class Replies:
         """How much audio waits."""
         return self._waiting_bytes / SAMPLE_BYTES / LOW_RATE_HZ
 
-    def begin(self, item_id: str, response_id: str, content_index: int) -> tuple[Reply, list[bytes]]:
+    def begin(self, item_id: str, response_id: str, content_index: int) -> tuple[Reply, list[wire.Record]]:
         """An item's first audio is here."""
         records = self.complete() if self._current is not None else []
         reply = Reply(
@@ -145,17 +142,17 @@ class Replies:
         self._next_index += 1
         self._playing[reply.index] = reply
         self._current = reply
-        records.append(wire.encode(wire.ReplyItem(reply.index, item_id), self._channel))
+        records.append(wire.ReplyItem(reply.index, item_id))
         return reply, records
 
-    def audio(self, reply: Reply, data: bytes) -> list[bytes]:
+    def audio(self, reply: Reply, data: bytes) -> list[wire.Record]:
         """Audio of the current item, in the API's format. Of a closed one it is only counted."""
         reply.received_bytes += len(data)
         if reply.closed:
             return []
         return self._send(reply, self._downlink.decode(data))
 
-    def append(self, order: wire.TelephonyCommand) -> list[bytes]:
+    def append(self, order: wire.TelephonyCommand) -> list[wire.Record]:
         """An order that goes out behind all audio that there is, also if that is dropped."""
         self._waiting.append(order)
         return self._send_waiting()
@@ -182,22 +179,20 @@ class Replies:
         return reply
 
     def attached(
-        self, channel: int, credit_bytes: int, age_seconds: float
-    ) -> tuple[list[Reply], wire.Playout, list[bytes]]:
+        self, credit_bytes: int, age_seconds: float
+    ) -> tuple[list[Reply], wire.Playout, list[wire.Record]]:
         """Another dispatcher has the call. What the one before is not known to have handed over is sent again.
 
         What a barge-in has cut, and the one before has not said what was heard of it, this one is asked again: AVR
         Core may be playing it still.
 
         Args:
-            channel: the call's on the new link.
             credit_bytes: what may be sent there.
             age_seconds: since the last report of the playout.
 
         Returns:
             the replies that are not settled, how far the playout was, and the barge-ins that have no answer.
         """
-        self._channel = channel
         self._credit_bytes = credit_bytes
         again: list[tuple[Reply, bytes | None]] = []
         for reply in self._playing.values():
@@ -216,7 +211,7 @@ class Replies:
         self._waiting.extendleft(reversed(again))
         cut = [reply for replies in self._flushed.values() for reply in replies]
         self._forget_what_was_not_handed(cut)
-        flushes = [wire.encode(wire.Flush(number), channel) for number in self._flushed]
+        flushes: list[wire.Record] = [wire.Flush(number) for number in self._flushed]
         playout = dataclasses.replace(self._playout, age_seconds=age_seconds)
         return [*cut, *self._playing.values()], playout, flushes
 
@@ -228,11 +223,11 @@ class Replies:
             known = handed.get(reply.index, 0 if reply.index > begun else reply.sent_samples)
             reply.sent_samples = min(reply.sent_samples, known)
 
-    def send(self) -> list[bytes]:
+    def send(self) -> list[wire.Record]:
         """What waits and may be sent."""
         return self._send_waiting()
 
-    def complete(self) -> list[bytes]:
+    def complete(self) -> list[wire.Record]:
         """The current item has no more audio."""
         reply, self._current = self._current, None
         if reply is None or reply.closed:
@@ -242,20 +237,16 @@ class Replies:
         self._waiting.append((reply, None))
         return records + self._send_waiting()
 
-    def credit(self, credit_bytes: int) -> list[bytes]:
+    def credit(self, credit_bytes: int) -> list[wire.Record]:
         """The dispatcher has room again."""
         self._credit_bytes += credit_bytes
         return self._send_waiting()
 
-    def flush(self) -> list[bytes]:
+    def flush(self) -> list[wire.Record]:
         """Barge-in: drop what waits, close what plays, and ask what was heard of it."""
         self._downlink.reset()
         self._current = None
-        kept = [
-            wire.encode(order, self._channel)
-            for order in self._waiting
-            if isinstance(order, wire.TelephonyCommand)
-        ]
+        kept: list[wire.Record] = [*self.waiting_orders]
         self._waiting.clear()
         self._retained.clear()
         self._retained_bytes = 0
@@ -268,7 +259,7 @@ class Replies:
             reply.closed = reply.is_cut = True
         self._flushes += 1
         self._flushed[self._flushes] = cut
-        return [wire.encode(wire.Flush(self._flushes), self._channel), *kept]
+        return [wire.Flush(self._flushes), *kept]
 
     def heard(self, answer: wire.Heard) -> list[Reply]:
         """The answer to a flush; returns the items that it cut, settled now, oldest first."""
@@ -311,25 +302,25 @@ class Replies:
         self._heard = {index: samples for index, samples in heard.items() if index in self._playing}
         return out
 
-    def _send(self, reply: Reply, pcm: bytes) -> list[bytes]:
+    def _send(self, reply: Reply, pcm: bytes) -> list[wire.Record]:
         if not pcm:
             return []
         self._waiting.append((reply, pcm))
         self._waiting_bytes += len(pcm)
         return self._send_waiting()
 
-    def _send_waiting(self) -> list[bytes]:
-        records: list[bytes] = []
+    def _send_waiting(self) -> list[wire.Record]:
+        records: list[wire.Record] = []
         while self._waiting:
             first = self._waiting[0]
             if isinstance(first, wire.TelephonyCommand):
-                records.append(wire.encode(first, self._channel))
+                records.append(first)
                 self._waiting.popleft()
                 continue
             reply, pcm = first
             if pcm is None:
                 reply.complete = True
-                records.append(wire.encode(wire.ReplyItemDone(reply.index), self._channel))
+                records.append(wire.ReplyItemDone(reply.index))
                 self._waiting.popleft()
                 continue
             size = min(len(pcm), self._credit_bytes // SAMPLE_BYTES * SAMPLE_BYTES)
@@ -339,7 +330,7 @@ class Replies:
             self._waiting_bytes -= size
             self._retain(reply, pcm[:size])
             reply.sent_samples += size // SAMPLE_BYTES
-            records.append(wire.encode_reply_audio(self._channel, reply.index, pcm[:size]))
+            records.append(wire.ReplyAudio(reply.index, pcm[:size]))
             if size < len(pcm):
                 self._waiting[0] = (reply, pcm[size:])
             else:

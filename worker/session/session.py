@@ -39,17 +39,17 @@ from worker.session.action_queue import ActionQueue
 from worker.session.actions import (
     Action,
     Answer,
+    AppendAudio,
     Connect,
     Ended,
     Metric,
     Released,
-    ToUpstream,
     Transcribed,
     Used,
 )
 from worker.session.agent_speech import AgentSpeech
 from worker.session.answering import CONTINUE_NOTE, Answering, Ending, ending_of
-from worker.session.caller_audio import Append, CallerAudio, Dropped, Step
+from worker.session.caller_audio import CallerAudio, Dropped, Step
 from worker.session.checkpoint import Checkpoint
 from worker.session.conversation import TRANSCRIPT_WAIT_SECONDS, Conversation, Item, ItemKind, Role
 from worker.session.digits import DigitEntry
@@ -118,7 +118,6 @@ class Session:
     def __init__(
         self,
         opening: wire.Open,
-        channel: int,
         plan: Plan,
         now_seconds: float,
         checkpoint: Checkpoint | None = None,
@@ -129,7 +128,6 @@ class Session:
 
         Args:
             opening: the dispatcher's OPEN.
-            channel: the call's channel on the link.
             plan: the call's settings.
             now_seconds: when.
             snapshot: the call's memory, where it has one.
@@ -139,7 +137,7 @@ class Session:
         self.epoch = opening.epoch
         self.state = State.CONNECTING
         self.conversation = Conversation()
-        self._out = ActionQueue(plan.dialect, channel, opening.uuid)
+        self._out = ActionQueue(opening.uuid)
         self._log = structlog.get_logger().bind(uuid=opening.uuid)
         self._plan = plan
         self._checkpoint = checkpoint or Checkpoint()
@@ -395,22 +393,20 @@ class Session:
         """The same dispatcher is back."""
         self._is_detached = False
 
-    def attached(self, opening: wire.Open, channel: int, now_seconds: float) -> None:
+    def attached(self, opening: wire.Open, now_seconds: float) -> None:
         """Another dispatcher has the call, as the one before is gone: tell it everything.
 
         A session that released its call does so, too: the dispatcher that is gone may not have passed it on.
         """
         self.epoch = opening.epoch
-        self._out.channel = channel
         # The session that stood by, and the permission to release the call to it, were the other dispatcher's.
         self._is_detached = self._may_release = False
         self._memory_writer.write_all()
         if self.state in (State.CONNECTING, State.CONFIGURING):
             # The caller's audio that no session has heard is the dispatcher's to keep.
             for position, pcm in (*self._checkpoint.audio, *self._audio.waiting):
-                codes = g711.encode_ulaw(pcm)
-                self._out.dispatcher([wire.encode_kept_audio(channel, position, codes)])
-        self._agent.attached(channel, opening.credit_bytes, now_seconds)
+                self._out.record(wire.KeptAudio(position, g711.encode_ulaw(pcm)))
+        self._agent.attached(opening.credit_bytes, now_seconds)
         self._calls.attached()
         if self._hang_up_reason:
             self._hang_up(self._hang_up_reason, repeat=True)
@@ -545,7 +541,7 @@ class Session:
         self._position_samples = position_samples + len(pcm) // SAMPLE_BYTES
         self._credit_due_bytes += len(pcm)
         if self._credit_due_bytes >= wire.CREDIT_STEP_BYTES:
-            self._out.dispatcher([wire.encode_credit(self._out.channel, self._credit_due_bytes)])
+            self._out.record(wire.Credit(self._credit_due_bytes))
             self._credit_due_bytes = 0
         if self._watch.state is not WatchState.OFF and self._watch.audio(pcm, now_seconds):
             # The API does not hear this speech begin: it still hears an earlier one.
@@ -555,8 +551,8 @@ class Session:
 
     def _listen(self, steps: Iterable[Step], now_seconds: float) -> None:
         for step in steps:
-            if isinstance(step, Append):
-                self._out.actions.append(ToUpstream(step.event))
+            if isinstance(step, AppendAudio):
+                self._out.actions.append(step)
             elif isinstance(step, Dropped):
                 self._out.report(Metric.CALLER_AUDIO_DROPPED_SECONDS, step.seconds)
                 self._words_lost = True

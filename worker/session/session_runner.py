@@ -15,9 +15,9 @@ from typing import Protocol as Interface
 import aiohttp
 import structlog
 
-from common.errors import UpstreamError
+from common.errors import LinkProtocolError, UpstreamError
 from common.link import wire
-from common.link.retransmit_buffer import RetransmitBuffer
+from common.link.channel import Channel, ChannelState, Transmit
 from common.observe.metrics import ReconnectReason, RetryReason, WorkerMetrics
 from common.observe.redaction import CallSecrets, all_without_known, redact, secrets_in
 from common.observe.relay_timer import RelayTimer
@@ -34,7 +34,9 @@ from worker.config import profile, session_change
 from worker.config.prices import Prices
 from worker.config.profile import CallProfile
 from worker.config.session_change import ChangeRefused
+from worker.realtime import client_events
 from worker.realtime.connection import RealtimeConnection
+from worker.realtime.dialect import GA, Dialect
 from worker.realtime.upstream_limits import LimitsTable, UpstreamLimits
 from worker.realtime.usage import TranscriptionUsage, Usage
 from worker.session import actions, truncation
@@ -42,6 +44,7 @@ from worker.session.actions import Metric
 from worker.session.checkpoint import Checkpoint, CheckpointReader
 from worker.session.plan import Plan
 from worker.session.session import BAD_USAGE, HELD_BACK, Session
+from worker.session.truncation import RecordEncoder
 from worker.tools import built_in
 from worker.tools.running_tools import RunningTools
 from worker.tools.tool_registry import ToolRegistry
@@ -113,7 +116,7 @@ class SessionRunner:
         self,
         opening: wire.Open,
         channel: int,
-        send: Callable[[bytes], None],
+        transmit: Transmit,
         *,
         calls: Calls,
         resources: Resources,
@@ -122,18 +125,17 @@ class SessionRunner:
 
         Args:
             opening: the dispatcher's OPEN.
-            channel: on the link.
-            send: sends a record on that link.
+            channel: its number on the link.
+            transmit: sends on that link.
             calls: hears of the end.
             resources: of the worker.
         """
         self.uuid = opening.uuid
         self.epoch = opening.epoch
         self._opening = opening
-        self._channel = channel
         self._log = structlog.get_logger().bind(uuid=opening.uuid)
-        self._send_on: Callable[[bytes], None] | None = send
-        self._stream = RetransmitBuffer()
+        self._encoder = RecordEncoder(opening.uuid)
+        self._channel = Channel(channel, transmit, self._encoder.encode)
         self._secrets = CallSecrets(opening.uuid)
         self._secrets.keep(secrets_in(opening.provider_config))
         self._calls = calls
@@ -158,9 +160,10 @@ class SessionRunner:
         self._early_position = opening.position_samples
         self._early_outputs: dict[str, tuple[str, bool]] = {}
         # Transcripts that no dispatcher was there for: one that takes over is told them, once.
-        self._untold: deque[bytes] = deque(maxlen=MAX_UNTOLD)
+        self._untold: deque[wire.Transcript] = deque(maxlen=MAX_UNTOLD)
         self._realtime: RealtimeConnection | None = None
         self._limits = UpstreamLimits()
+        self._dialect: Dialect = GA
         self._tasks: set[asyncio.Task[None]] = set()
         self.tools = RunningTools(self.uuid, opening.metadata, self._metrics, self._tool_done)
         self._watchers: dict[tuple[int, Callable[[bytes], None]], None] = {}
@@ -172,7 +175,7 @@ class SessionRunner:
 
     def begin(self) -> None:
         """Answer OPEN, and find out what the session is to be: with a memory, when that is whole."""
-        self._send(wire.encode(wire.Opened(wire.CALLER_CREDIT_BYTES), self._channel))
+        self._channel.send(wire.Opened(wire.CALLER_CREDIT_BYTES))
         if not self._opening.restore:
             self._begin_task(self._prepare(), "prepare")
 
@@ -225,7 +228,7 @@ class SessionRunner:
             if now_seconds - self._resting_since >= kept_seconds:
                 self._finish(wire.Outcome.COMPLETED, "nobody came back for this session")
             return
-        if self._stream.is_full and not self._ended and not self._suspended:
+        if self._channel.is_full and not self._ended and not self._suspended:
             self._log.warning("channel given up", reason="the dispatcher acknowledges nothing")
             self.stop("the dispatcher acknowledges nothing")
             return
@@ -240,7 +243,7 @@ class SessionRunner:
 
     def caller_audio(self, position_samples: int, pcm: bytes, received_seconds: float) -> None:
         """What a CALLER_AUDIO record brings, and when it was read."""
-        self._received(wire.CALLER_AUDIO_HEAD_BYTES + len(pcm))
+        self._channel.receive(wire.Kind.CALLER_AUDIO, wire.CALLER_AUDIO_HEAD_BYTES + len(pcm))
         if self._session is not None:
             self._relay_in.frame(received_seconds)
             self._session.caller_audio(position_samples, pcm, time.monotonic())
@@ -249,16 +252,12 @@ class SessionRunner:
             self._early.append(lambda session, now: session.caller_audio(position_samples, pcm, now))
             self._early_position = position_samples + len(pcm) // wire.SAMPLE_BYTES
 
-    def _received(self, size_bytes: int) -> None:
-        if self._stream.receive(size_bytes) and self._send_on is not None:
-            self._send_on(wire.encode_ack(self._channel, self._stream.received))
-
     def record(self, kind: int, payload: memoryview) -> None:
         """Another record of the dispatcher."""
         if kind == wire.Kind.ACK:
-            self._stream.acknowledged(wire.decode_ack(payload))
+            self._channel.acknowledged(wire.decode_ack(payload))
             return
-        self._received(len(payload))
+        self._channel.receive(kind, len(payload))
         if self.is_resting:
             if kind == wire.Kind.CLOSE:
                 self._finish(wire.Outcome.COMPLETED, wire.decode_control(wire.Close, payload).reason)
@@ -320,46 +319,51 @@ class SessionRunner:
 
     def detached(self) -> None:
         """The link is gone. The session goes on: another link, or another dispatcher, may come for it."""
-        self._send_on = None
+        self._channel.broke()
         self._detached_since = time.monotonic()
         if self._session is not None:
             self._session.detached()
 
-    def resume(self, attach: wire.Attach, send: Callable[[bytes], None]) -> None:
-        """The same dispatcher has another link: go on where the one before broke."""
-        self._send_on, self._detached_since = send, None
+    def resume(self, attach: wire.Attach, transmit: Transmit) -> None:
+        """Go on with the same dispatcher on another link, where the one before broke.
+
+        Raises:
+            LinkProtocolError: the dispatcher has other records than were sent.
+        """
+        self._detached_since = None
         if self._session is not None:
             self._session.resumed()
-        self._send_uncounted(wire.Attached(self._stream.received))
-        for record in self._stream.resumed(attach.received):
-            send(record)
+        try:
+            self._channel.accept(transmit, attach.received)
+        except LinkProtocolError:
+            # The end of the call is still told on this link.
+            self._channel = Channel(self._channel.number, transmit, self._encoder.encode)
+            raise
         self._untold.clear()
         self._confirmed()
 
-    def attach(self, opening: wire.Open, channel: int, send: Callable[[bytes], None]) -> None:
-        """Another dispatcher has the caller now: tell it everything, and go on."""
-        self._send_uncounted(wire.Close("another dispatcher has this call"))
+    def attach(self, opening: wire.Open, channel: int, transmit: Transmit) -> None:
+        """Tell another dispatcher, which has the caller now, everything, and go on."""
+        self._channel.send_uncounted(wire.Close("another dispatcher has this call"))
         self._opening = dataclasses.replace(self._opening, epoch=opening.epoch)
-        self.epoch, self._channel = opening.epoch, channel
-        self._send_on, self._detached_since, self._stream = send, None, RetransmitBuffer()
+        self.epoch, self._detached_since = opening.epoch, None
+        self._channel = Channel(channel, transmit, self._encoder.encode)
         position = self._early_position if self._session is None else self._session.next_position_samples
-        opened = wire.Opened(wire.CALLER_CREDIT_BYTES, attached=True, position_samples=position)
-        self._send(wire.encode(opened, channel))
+        self._channel.send(wire.Opened(wire.CALLER_CREDIT_BYTES, attached=True, position_samples=position))
         if self._profile is not None:
             self._tell_profile(self._profile)
         if self._session is not None:
-            self._session.attached(opening, channel, time.monotonic())
+            self._session.attached(opening, time.monotonic())
             self._act()
         untold, self._untold = self._untold, deque(maxlen=MAX_UNTOLD)
         for record in untold:
-            self._send(wire.on_channel(record, channel))
+            self._channel.send(record)
         if self._resting_since is not None:
             # That dispatcher knows the call now, and has it go on in another session.
             self._resting_since = time.monotonic()
             drains = self._resting_reason == wire.Reason.DRAIN
             reason = wire.Reason.DRAIN if drains else wire.Reason.DROPPED
-            released = wire.Released(reason.value, "the session had been released")
-            self._send(wire.encode(released, channel))
+            self._channel.send(wire.Released(reason.value, "the session had been released"))
         self._confirmed()
 
     def suspend(self) -> None:
@@ -399,7 +403,7 @@ class SessionRunner:
             self._session.release(reason, message)
             self._act()
         elif not self._ended:
-            self._send(wire.encode(wire.Released(reason.value, message), self._channel))
+            self._channel.send(wire.Released(reason.value, message))
             self._finish(wire.Outcome.COMPLETED, message)
 
     def end_rest(self) -> None:
@@ -419,8 +423,8 @@ class SessionRunner:
 
     def let_go(self, reason: str) -> None:
         """Another session has the call: say so, and nothing more."""
-        self._send_uncounted(wire.Close(reason))
-        self._send_on = None
+        self._channel.send_uncounted(wire.Close(reason))
+        self._channel.broke()
         self._finish(wire.Outcome.COMPLETED, reason)
 
     def stop(self, reason: str) -> None:
@@ -429,29 +433,41 @@ class SessionRunner:
             self._session.stopped(reason)
             self._act()
         elif not self._ended:
-            self._send(wire.encode(wire.Ended(wire.Outcome.FAILED.value, reason), self._channel))
+            self._channel.send(wire.Ended(wire.Outcome.FAILED.value, reason))
             self._finish(wire.Outcome.FAILED, reason)
 
-    def _send(self, record: bytes) -> None:
-        self._stream.sending(record)
-        if self._send_on is not None:
-            self._send_on(record)
-        elif record[0] == wire.Kind.TRANSCRIPT:
+    def _send(self, record: wire.Record) -> None:
+        """Send a record of the session's."""
+        try:
+            self._channel.send(record)
+        except ValueError as error:
+            self._not_encoded("record", error)
+            return
+        if self._channel.state is ChannelState.BROKEN and isinstance(record, wire.Transcript):
             self._untold.append(record)
 
-    def _send_uncounted(self, record: wire.Control) -> None:
-        if self._send_on is not None:
-            self._send_on(wire.encode(record, self._channel))
+    def _send_upstream(self, event: dict[str, Any]) -> None:
+        if self._realtime is None:
+            return
+        try:
+            encoded = client_events.encode(event, self._dialect)
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            self._not_encoded("event", error)
+            return
+        self._realtime.send(encoded)
+
+    def _not_encoded(self, what: str, error: Exception) -> None:
+        """Drop a record or event with a value of the API's that is no JSON, as a number above 64 bits."""
+        self._metrics.upstream_errors.inc("bad_event")
+        self._log.warning(f"{what} not encoded", reason=redact(repr(error), self.uuid)[:200])
 
     def _tell_profile(self, chosen: CallProfile) -> None:
         self._secrets.keep(secrets_in(chosen.secrets()))
         try:
-            record = wire.encode(wire.Profile(chosen.to_record(), chosen.secrets()), self._channel)
+            self._channel.send(wire.Profile(chosen.to_record(), chosen.secrets()))
         except ValueError as error:
-            # Whoever takes the call over puts its settings together again.
+            # The worker that takes the call over puts the settings together again.
             self._log.warning("settings too long to be remembered", reason=str(error))
-            return
-        self._send(record)
 
     def command(self, command: wire.Command, send: Callable[[bytes], None]) -> None:
         """The calls API wants something; `send` sends the answer on the link that it came by."""
@@ -559,9 +575,9 @@ class SessionRunner:
             for action in wanted:
                 # What comes with every frame is told from the rest by its type alone: a pattern costs four times
                 # as much.
-                if type(action) is actions.ToUpstream:
+                if type(action) is actions.AppendAudio:
                     if self._realtime is not None:
-                        self._realtime.send(action.event)
+                        self._realtime.send(client_events.encode_append(action.audio))
                 elif type(action) is actions.ToDispatcher:
                     self._send(action.record)
                 else:
@@ -572,10 +588,12 @@ class SessionRunner:
 
     def _rarer(self, action: actions.Action) -> None:
         match action:
+            case actions.ToUpstream(event):
+                self._send_upstream(event)
             case actions.Measurement(seen, value, label):
                 _REPORTS[seen](self._metrics, value, label)
-            case actions.Happened(event):
-                shown = all_without_known(event, self.uuid) if self._watchers else event
+            case actions.Happened(happened):
+                shown = all_without_known(happened, self.uuid) if self._watchers else happened
                 for number, send in self._watchers:
                     send(wire.encode(wire.Event(number, shown), 0))
             case actions.RunTool(call_id, name, arguments):
@@ -613,10 +631,8 @@ class SessionRunner:
                 self._log.warning("tools left out", reason=reason, number=len(left_out), tools=shown)
             plan = _plan(self._profile, self._tool_set, resources.settings, tools, without_secrets)
             limits = resources.limits.of(self._profile.base_url, self._profile.api_key.get_secret_value())
-            self._limits = limits
-            session = Session(
-                self._opening, self._channel, plan, time.monotonic(), self._checkpoint, limits=limits
-            )
+            self._limits, self._dialect = limits, plan.dialect
+            session = Session(self._opening, plan, time.monotonic(), self._checkpoint, limits=limits)
         except Exception:
             self._log.exception("the call could not be prepared")
             self.stop("internal error")

@@ -1,7 +1,7 @@
-"""Records that fit on the link: what is too long for a message is cut, and does not cost the call.
+"""Records that fit on the link: a text that is too long for a message is truncated, and does not end the call.
 
-A reply, a caller's turn and a tool's output are as long as somebody else makes them. Whole, they would be no
-record at all (`common/link/wire.py`), and the call would end by its longest sentence.
+A reply, a caller's turn and a tool's output are as long as somebody else makes them. A record of more than a
+message is refused by `common/link/wire.py`, so the longest sentence of a call would end the call.
 """
 
 from __future__ import annotations
@@ -9,29 +9,54 @@ from __future__ import annotations
 import dataclasses
 
 import orjson
+import structlog
 
 from common.link import wire
 
-# The longest text in a record that had to be cut. JSON makes six bytes of a character at most.
+# The longest text in a record that had to be truncated. JSON makes six bytes of a character at most.
 MAX_TEXT_CHARS = 128 * 1024
 # Of sound in base64, whole groups of four; a minute of speech.
 MAX_SOUND_CHARS = 640 * 1024
 MARK = " […]"
-# The dispatcher sends what it remembers again, and then it may follow an item with another id.
+# The dispatcher sends an item of its memory again, and then the item may follow one with another id.
 ROOM_BYTES = 4096
 MAX_RECORD_BYTES = wire.MAX_MESSAGE_BYTES - ROOM_BYTES
 
 
 def cut(text: str, max_chars: int = MAX_TEXT_CHARS) -> str:
-    """The beginning of a text that is longer, with a mark that says so."""
+    """Return the text; of a longer one the beginning, with a mark that says so."""
     return text if len(text) <= max_chars else text[: max_chars - len(MARK)] + MARK
 
 
+class RecordEncoder:
+    """The encoder of one call's records, which logs the ones that it truncates."""
+
+    def __init__(self, uuid: str) -> None:
+        self._log = structlog.get_logger().bind(uuid=uuid)
+
+    def encode(self, record: wire.Record, channel: int) -> bytes:
+        """Encode a record for a channel of this number.
+
+        Raises:
+            ValueError: see `encoded`.
+        """
+        if isinstance(record, tuple):
+            return wire.encode_record(record, channel)
+        message, reason = encoded(record, channel)
+        if reason:
+            self._log.warning("record truncated", reason=reason)
+        return message
+
+
 def encoded(record: wire.Control, channel: int) -> tuple[bytes, str]:
-    """A record as bytes, cut if it has to be; and what became of it then, for a log line: never what it says.
+    """Encode a record, truncated if it has to be.
+
+    Returns:
+        the record as bytes, and how it was truncated, for a log line without what the record says; empty: it was
+        not.
 
     Raises:
-        ValueError: there is nothing to cut.
+        ValueError: there is nothing to truncate.
     """
     try:
         whole = wire.encode(record, channel)
@@ -48,14 +73,14 @@ def encoded(record: wire.Control, channel: int) -> tuple[bytes, str]:
             replies = tuple(dataclasses.replace(reply, text=cut(reply.text, share)) for reply in record.replies)
             return wire.encode(wire.PendingReplies(replies), channel), f"{reason}: cut"
         case wire.ItemUpdate():
-            return _remember(record, channel, reason)
+            return _item_update(record, channel, reason)
         case wire.Result() if "conversation" in record.body:
             return _conversation(record, channel), f"{reason}: the oldest left out"
     return wire.encode(record, channel), reason
 
 
 def _conversation(record: wire.Result, channel: int) -> bytes:
-    """Its newest part, and how many entries are left out before it."""
+    """Encode the newest part of a conversation, and how many entries are left out before it."""
     whole: list[dict[str, str]] = record.body["conversation"]
     newest: list[dict[str, str]] = []
     room = MAX_RECORD_BYTES - ROOM_BYTES
@@ -69,7 +94,7 @@ def _conversation(record: wire.Result, channel: int) -> bytes:
     return wire.encode(dataclasses.replace(record, body=body), channel)
 
 
-def _remember(record: wire.ItemUpdate, channel: int, reason: str) -> tuple[bytes, str]:
+def _item_update(record: wire.ItemUpdate, channel: int, reason: str) -> tuple[bytes, str]:
     item = dict(record.item)
     if isinstance(item.get("text"), str):
         item["text"] = cut(item["text"])

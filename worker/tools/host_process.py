@@ -36,9 +36,6 @@ from worker.tools.errors import (
 from worker.tools.printed_lines import PrintedLines
 
 START_SECONDS: Final = 10.0
-HANG_SECONDS: Final = 5.0
-"""How long the process's event loop may be stalled: longer than the loading of a big package."""
-
 PING_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 0.5
 EXIT_SECONDS: Final = 5.0
@@ -47,12 +44,6 @@ EXIT_SECONDS: Final = 5.0
 
 MAX_LINE_BYTES: Final = 1024 * 1024
 """Of a reply: 32 KiB of result, each character escaped, or a definition."""
-
-MAX_REQUESTS: Final = 256
-"""Under way at once."""
-
-MAX_OVERDUE: Final = 256
-"""Calls that timed out and have not returned: each keeps memory in the process."""
 
 MAX_LOG_FIELDS: Final = 8
 """Fields that are logged of a line that the process wants logged."""
@@ -69,6 +60,24 @@ _LAUNCHER: Final = Path(__file__).with_name("die_with_parent.py")
 _READ_BYTES: Final = 64 * 1024
 
 _log = logs.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class HostLimits:
+    """Bounds of one process.
+
+    Attributes:
+        hang_seconds: its event loop may be stalled for so long, which is longer than a big package takes to load.
+        max_requests: requests under way at once.
+        max_overdue: calls that timed out and have not returned. Each keeps memory in the process.
+    """
+
+    hang_seconds: float = 5.0
+    max_requests: int = 256
+    max_overdue: int = 256
+
+
+DEFAULT_LIMITS: Final = HostLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +106,13 @@ class HostProcess:
         ended_seconds: when, on `time.monotonic`.
     """
 
-    def __init__(self, program: Program, process: asyncio.subprocess.Process, hang_seconds: float) -> None:
+    def __init__(self, program: Program, process: asyncio.subprocess.Process, limits: HostLimits) -> None:
         self.loaded: set[int] = set()
         self.ended: str | None = None
         self.ended_seconds = 0.0
         self._program = program
         self._process = process
-        self._hang_seconds = hang_seconds
+        self._limits = limits
         self._requests: dict[int, tuple[asyncio.Future[Any], str]] = {}
         self._begun: set[int] = set()
         self._overdue: set[int] = set()
@@ -118,12 +127,12 @@ class HostProcess:
         self._life = asyncio.create_task(self._live())
 
     @classmethod
-    async def start(cls, program: Program, *, hang_seconds: float = HANG_SECONDS) -> HostProcess:
+    async def start(cls, program: Program, *, limits: HostLimits = DEFAULT_LIMITS) -> HostProcess:
         """Starts a process, and returns it when it answers.
 
         Args:
             program: that it runs.
-            hang_seconds: how long its event loop may be stalled.
+            limits: of the process.
 
         Raises:
             ToolNotRun: it cannot be started.
@@ -148,7 +157,7 @@ class HostProcess:
             raise
         finally:
             theirs.close()
-        self = cls(program, process, hang_seconds)
+        self = cls(program, process, limits)
         try:
             await self._connect(ours)
         except BaseException:
@@ -178,8 +187,8 @@ class HostProcess:
         """
         if self.ended is not None:
             raise ToolNotRun(f"It was not started: the process that runs it ended: {self.ended}.")
-        if len(self._requests) >= MAX_REQUESTS:
-            raise ToolNotRun(f"It was not started: {MAX_REQUESTS} others are running.")
+        if len(self._requests) >= self._limits.max_requests:
+            raise ToolNotRun(f"It was not started: {self._limits.max_requests} others are running.")
         self._has_called = self._has_called or message["op"] == "call"
         number, self._next_id = self._next_id, self._next_id + 1
         line = _line({"id": number, **message})
@@ -247,8 +256,8 @@ class HostProcess:
         self._begun.discard(number)
         self._overdue.add(number)
         self.post({"op": "cancel", "request": number})
-        if len(self._overdue) >= MAX_OVERDUE:
-            self.kill(f"{MAX_OVERDUE} calls have not returned in time")
+        if len(self._overdue) >= self._limits.max_overdue:
+            self.kill(f"{self._limits.max_overdue} calls have not returned in time")
 
     def _watch_if_busy(self) -> None:
         # A call that timed out may be what stalls the process.
@@ -359,7 +368,7 @@ class HostProcess:
             self._pong.clear()
             self._write(_line({"id": _PING, "op": "ping"}))
             if not await self._answers():
-                self._end(f"its event loop was stalled for {self._hang_seconds:g} s", hung=True)
+                self._end(f"its event loop was stalled for {self._limits.hang_seconds:g} s", hung=True)
                 self._signal_group()
             await asyncio.sleep(PING_SECONDS)
 
@@ -367,7 +376,7 @@ class HostProcess:
         # Twice half the time: after a pause of this process, the first half is over at once.
         for _ in range(2):
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._hang_seconds / 2):
+                async with asyncio.timeout(self._limits.hang_seconds / 2):
                     return await self._pong.wait()
         return False
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 from common.runtime.restart_policy import RestartPolicy
 from worker.tools.definition import ATTRIBUTES, Definition
 from worker.tools.errors import ArgumentsNotChecked, BadTool, NotBegun, ToolFailed, ToolLost, ToolNotRun
-from worker.tools.host_process import HANG_SECONDS, HostProcess, Program
+from worker.tools.host_process import DEFAULT_LIMITS, HostLimits, HostProcess, Program
 from worker.tools.result import bounded
 
 CHECK_SECONDS: Final = 15.0
@@ -42,15 +42,15 @@ class Part:
 class ToolHost:
     """The process that runs one program, whichever process it is at the time."""
 
-    def __init__(self, program: Program, *, hang_seconds: float = HANG_SECONDS) -> None:
+    def __init__(self, program: Program, *, limits: HostLimits = DEFAULT_LIMITS) -> None:
         """Build it; there is no process before the first need.
 
         Args:
             program: that runs the tools.
-            hang_seconds: how long the process may be stalled before it is killed.
+            limits: of the process.
         """
         self._program = program
-        self._hang_seconds = hang_seconds
+        self._limits = limits
         self._process: HostProcess | None = None
         self._starting: asyncio.Task[HostProcess] | None = None
         self._policy = RestartPolicy()
@@ -155,7 +155,7 @@ class ToolHost:
         await asyncio.sleep(max(0.0, self._not_before_seconds - time.monotonic()))
         self._policy.started(time.monotonic())
         try:
-            self._process = await HostProcess.start(self._program, hang_seconds=self._hang_seconds)
+            self._process = await HostProcess.start(self._program, limits=self._limits)
         except ToolNotRun:
             self._process = None
             self._ended(time.monotonic())

@@ -253,7 +253,10 @@ async def test_what_is_no_record_ends_the_link(message: str | bytes, reason: str
     [
         (wire.encode(wire.Ready(), 0), "record 5 before HELLO"),
         (b"\x01\x00\x00\x00\x00\x00\x00\x00\x04text", "Hello"),
-        (wire.encode(Hello(0, "0.0.9", "dispatcher", "d-old", ""), 0), "d-old (release 0.0.9) is older"),
+        (
+            wire.encode(Hello(1, "0.1.0", "dispatcher", "d-old", ""), 0),
+            "release 0.1.0 has link protocol 1, older than 2: drain it, then switch (docs/releases.md)",
+        ),
     ],
     ids=["another record", "no JSON", "a protocol that is too old"],
 )
@@ -305,7 +308,7 @@ async def test_a_failed_link_is_reported_before_its_peer_answers() -> None:
         # It reads no more, so it does not answer the close frame.
         client.transport.pause_reading()
         await client.send(wire.encode(wire.Ready(), 1) + wire.encode(wire.Ready(), 2))
-        await eventually(lambda: far.losses, common.net.websocket.CLOSE_TIMEOUT_SECONDS / 2)
+        await eventually(lambda: far.losses, LINK_LIMITS.close_timeout_seconds / 2)
         assert far.losses == ["not on my link"]
         # The second record of the message was not looked at.
         assert len(far.records) == 1
@@ -543,7 +546,7 @@ async def test_a_hello_with_an_endless_field_is_refused(name: str) -> None:
     "first",
     [
         wire.encode(Hello(0, "r" * 250, "role" * 60, "id\n\x1b[31m" + "i" * 240, ""), 0),
-        wire.encode(Hello(1, "r" * 250, "dispatcher", "i" * 250, "", "no challenge"), 0),
+        wire.encode(Hello(wire.PROTOCOL_VERSION, "r" * 250, "dispatcher", "i" * 250, "", "no challenge"), 0),
         wire.encode(wire.Ready(), 0),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 from random import Random
 from typing import Any
@@ -13,7 +14,6 @@ from websockets.asyncio.client import connect as library_connect
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as threaded_connect
 
-import common.net.websocket
 from common.net.websocket import close_all
 from common.net.websocket_client import connect
 from common.net.websocket_limits import Limits
@@ -25,6 +25,7 @@ from tests.common.websocket_peers import (
     PATIENCE_SECONDS,
     PING,
     PONG,
+    SHORT_ENDS,
     TEXT,
     RawPeer,
     Recorder,
@@ -37,7 +38,7 @@ from tests.helpers import eventually
 
 pytestmark = pytest.mark.usefixtures("loop_failures")
 
-NO_PINGS = Limits(ping_interval_seconds=None)
+NO_PINGS = dataclasses.replace(SHORT_ENDS, ping_interval_seconds=None)
 
 
 def close_code(error: ConnectionClosed) -> int:
@@ -214,10 +215,10 @@ class TestEnds:
             if peer_answers:
                 for peer in peers:
                     peer.send(frame(CLOSE, b"\x03\xe9"))
-            # With nobody to answer, the closing handshake alone would take CLOSE_TIMEOUT_SECONDS.
+            # With nobody to answer, the closing handshake alone would take longer.
             await close_all([owner.ws for owner in ours.owners], 1001, "going", timeout_seconds=0.1)
             for owner in ours.owners:
-                await asyncio.wait_for(owner.is_closed.wait(), common.net.websocket.CLOSE_TIMEOUT_SECONDS / 2)
+                await asyncio.wait_for(owner.is_closed.wait(), Limits().close_timeout_seconds / 2)
                 assert owner.closings[0][0] == (1001 if peer_answers else 1006)
             for peer in peers:
                 await peer.close()
@@ -225,7 +226,10 @@ class TestEnds:
 
 class TestViolations:
     async def test_an_oversize_message_is_1009(self) -> None:
-        async with listening(limits=Limits(max_message_bytes=1000)) as ours, library_connect(ours.url) as client:
+        async with (
+            listening(limits=Limits(max_message_bytes=1000, linger_seconds=0.1)) as ours,
+            library_connect(ours.url) as client,
+        ):
             owner = await ours.owner()
             await client.send("x" * 1000)
             await client.send("x" * 1001)
@@ -236,7 +240,10 @@ class TestViolations:
         assert [code for code, _ in owner.violations] == [1009]
 
     async def test_the_sum_of_fragments_counts(self) -> None:
-        async with listening(limits=Limits(max_message_bytes=1000)) as ours, library_connect(ours.url) as client:
+        async with (
+            listening(limits=Limits(max_message_bytes=1000, linger_seconds=0.1)) as ours,
+            library_connect(ours.url) as client,
+        ):
             owner = await ours.owner()
             await client.send(["x" * 600, "x" * 400])
             with contextlib.suppress(ConnectionClosed):
@@ -251,7 +258,7 @@ class TestViolations:
             owner.ws.send_text(b"too long")
             return 1008
 
-        limits = Limits(max_message_bytes=1000)
+        limits = Limits(max_message_bytes=1000, linger_seconds=0.1)
         async with listening(lambda: Recorder(explain), limits=limits) as ours:
             async with library_connect(ours.url) as client:
                 await client.send("x" * 1001)
@@ -266,7 +273,7 @@ class TestViolations:
             owner.ws.send_text(b"too long")
             return 1008
 
-        limits = Limits(max_message_bytes=1000)
+        limits = Limits(max_message_bytes=1000, linger_seconds=0.1)
         async with listening(lambda: Recorder(explain), limits=limits) as ours:
             async with await RawPeer.handshaken(ours.port) as peer:
                 # Much more than the socket buffers of both sides hold, and nothing is read while it is sent.
@@ -347,7 +354,7 @@ class TestViolations:
         ids=["pings", "pongs", "empty fragments"],
     )
     async def test_a_flood_of_frames_without_messages_ends_the_connection(
-        self, first: bytes, flood: bytes, short_ends: None
+        self, first: bytes, flood: bytes
     ) -> None:
         async with listening(limits=NO_PINGS) as ours, await RawPeer.handshaken(ours.port) as peer:
             owner = await ours.owner()
@@ -457,18 +464,16 @@ class TestTime:
                 await peer.gone()
             assert ours.owners == []
 
-    async def test_a_close_frame_that_is_not_answered_ends_in_an_abort(self, short_ends: None) -> None:
-        async with listening() as ours, await RawPeer.handshaken(ours.port):
+    async def test_a_close_frame_that_is_not_answered_ends_in_an_abort(self) -> None:
+        async with listening(limits=SHORT_ENDS) as ours, await RawPeer.handshaken(ours.port):
             owner = await ours.owner()
             owner.ws.close(1000)
             assert await owner.closed_with() == (1006, "")
 
     @pytest.mark.parametrize("flood", [frame(TEXT, bytes(1000)), frame(PING), frame(BINARY)])
     @pytest.mark.parametrize("violated", [True, False])
-    async def test_a_flood_after_our_close_frame_ends_the_connection(
-        self, flood: bytes, violated: bool, short_ends: None
-    ) -> None:
-        async with listening() as ours, await RawPeer.handshaken(ours.port) as peer:
+    async def test_a_flood_after_our_close_frame_ends_the_connection(self, flood: bytes, violated: bool) -> None:
+        async with listening(limits=SHORT_ENDS) as ours, await RawPeer.handshaken(ours.port) as peer:
             owner = await ours.owner()
             if violated:
                 peer.send(frame(3))
@@ -480,8 +485,11 @@ class TestTime:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await flooding
 
-    async def test_a_closing_peer_that_does_not_read_is_disconnected(self, short_ends: None) -> None:
-        async with listening() as ours, await RawPeer.handshaken(ours.port, receive_buffer_bytes=4096) as peer:
+    async def test_a_closing_peer_that_does_not_read_is_disconnected(self) -> None:
+        async with (
+            listening(limits=SHORT_ENDS) as ours,
+            await RawPeer.handshaken(ours.port, receive_buffer_bytes=4096) as peer,
+        ):
             owner = await ours.owner()
             owner.ws.send_binary(bytes(7_000_000))
             await eventually(lambda: owner.ws.write_paused, PATIENCE_SECONDS)

@@ -27,6 +27,7 @@ from tests.common.websocket_peers import (
     CLOSE,
     HANDSHAKE,
     PATIENCE_SECONDS,
+    SHORT_ENDS,
     TEXT,
     RawPeer,
     Recorder,
@@ -246,12 +247,12 @@ class TestConnecting:
             await connect(url, owner, limits=limits)
             assert await owner.closed_with() == (1006, "")
 
-    async def test_a_server_that_breaks_the_protocol_is_left(self, short_ends: None) -> None:
+    async def test_a_server_that_breaks_the_protocol_is_left(self) -> None:
         accepted = b"HTTP/1.1 101 Switching Protocols\r\n"
         good, masked = frame(TEXT, b"good", masked=False), frame(TEXT, b"masked")
         async with scripted_server(lambda _: accepted, then=good + masked) as url:
             owner = Recorder()
-            await connect(url, owner)
+            await connect(url, owner, limits=SHORT_ENDS)
             assert (await owner.closed_with())[0] == 1006
             assert owner.messages == [(b"good", True)]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from common.runtime.release import COMPILED, RELEASE
 from common.runtime.supervisor import command_of
 from common.settings.roles import Role
 
-COMMANDS = ["serve", "dispatcher", "worker", "call", "simulate", "load"]
+COMMANDS = ["serve", "dispatcher", "worker", "healthcheck", "await-workers", "call", "simulate", "load"]
 
 
 def run(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -66,11 +67,13 @@ def test_version(tmp_path: Path) -> None:
     assert run("--version", cwd=tmp_path).stdout == f"avr-sts-openai {RELEASE}{built}\n"
 
 
-@pytest.mark.parametrize("arguments", [(), ("dance",), ("serve", "--fast")])
+@pytest.mark.parametrize(
+    "arguments", [(), ("dance",), ("serve", "--fast"), ("healthcheck", "/metrics"), ("await-workers",)]
+)
 def test_what_is_no_command_is_refused(arguments: tuple[str, ...], tmp_path: Path) -> None:
     done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 2
-    assert "avr-sts-openai: error: " in done.stderr or "avr-sts-openai serve: error: " in done.stderr
+    assert re.search(r"^avr-sts-openai( [a-z-]+)?: error: ", done.stderr, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", ["serve", "worker"])

@@ -12,12 +12,10 @@ from typing import Final
 import pytest
 from openai.types.realtime import RealtimeSessionCreateRequest
 
-from common.errors import SettingsError
 from common.settings.fallbacks import HARMLESS
 from common.settings.roles import Role
 from common.settings.settings import Settings
-
-NEEDED = {"OPENAI_API_KEY": "sk-proj-0123456789abcdef", "REDIS_URL": "redis://127.0.0.1:6379/0"}
+from tests.common.settings.parsing import NEEDED, parse, refusal
 
 WRONG_BUT_HARMLESS: Final = {
     "openai_model": ("gpt-4o-realtime-preview", "gpt-realtime-2.1"),
@@ -113,16 +111,6 @@ NEVER_WRONG: Final = frozenset(
         "no_proxy",
     }
 )
-
-
-def parse(role: Role = Role.SERVE, /, **variables: str) -> Settings:
-    return Settings.parse(NEEDED | variables, role)
-
-
-def refusal(role: Role = Role.SERVE, /, **variables: str) -> str:
-    with pytest.raises(SettingsError) as caught:
-        parse(role, **variables)
-    return str(caught.value)
 
 
 def test_every_setting_is_on_one_side() -> None:

@@ -11,12 +11,11 @@ from common.settings import env_file
 from common.settings.roles import Role
 from common.settings.settings import Settings
 from common.settings.unknown_names import MAX_NAMED
-
-NEEDED = {"OPENAI_API_KEY": "sk-proj-0123456789abcdef", "REDIS_URL": "redis://127.0.0.1:6379/0"}
+from tests.common.settings.parsing import parse
 
 
 def notices(role: Role = Role.SERVE, /, **variables: str) -> tuple[str, ...]:
-    return Settings.parse(NEEDED | variables, role).notices
+    return parse(role, **variables).notices
 
 
 class TestNames:

@@ -11,19 +11,9 @@ from common.errors import SettingsError
 from common.settings import fallbacks
 from common.settings.roles import Role
 from common.settings.settings import Settings
+from tests.common.settings.parsing import NEEDED, parse, refusal
 
-NEEDED = {"OPENAI_API_KEY": "sk-proj-0123456789abcdef", "REDIS_URL": "redis://127.0.0.1:6379/0"}
 UNSET_WORDS = ("undefined", "NULL", "null", "None", '"undefined"')
-
-
-def parse(role: Role = Role.SERVE, /, **variables: str) -> Settings:
-    return Settings.parse(NEEDED | variables, role)
-
-
-def refusal(role: Role = Role.SERVE, /, **variables: str) -> str:
-    with pytest.raises(SettingsError) as caught:
-        parse(role, **variables)
-    return str(caught.value)
 
 
 ALWAYS_STOP = (

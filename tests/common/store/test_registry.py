@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from common.errors import RegistryUnavailable
 from common.observe import redaction
+from common.store.keys import KEY_PREFIX
 from common.store.leases import CallLease, CallRecord, WorkerRecord, WorkerState, WorkerStatus, release_order
 from common.store.memory import MemoryUpdate
 from common.store.pins import NoCapacity, NoCapacityReason, Pin, Superseded
@@ -133,9 +134,9 @@ class TestWorkers:
 
     async def test_records_of_another_release_are_understood(self, registry: Registry, redis: Redis) -> None:
         await publish(registry, worker("newer"))
-        await redis.hset("avr-sts:worker:newer", mapping={"state": "hibernating", "colour": "blue"})
+        await redis.hset(f"{KEY_PREFIX}worker:newer", mapping={"state": "hibernating", "colour": "blue"})
         await publish(registry, worker("older"))
-        await redis.hdel("avr-sts:worker:older", "release", "release_order", "boot_id", "pid")
+        await redis.hdel(f"{KEY_PREFIX}worker:older", "release", "release_order", "boot_id", "pid")
         older, newer = sorted(await registry.workers(), key=lambda status: status.id, reverse=True)
         assert (newer.state, newer.capacity) == (WorkerState.DRAINING, 10)
         assert (older.state, older.release, older.pid, older.boot_id) == (WorkerState.READY, "", 0, "")
@@ -266,7 +267,7 @@ class TestPin:
         assert await loads(registry) == {"w1": 1}
         assert [record.uuid for record in await registry.calls()] == ["long"]
         await pinned(registry, "next")
-        for key in ("avr-sts:calls", "avr-sts:worker:w1:calls"):
+        for key in (f"{KEY_PREFIX}calls", f"{KEY_PREFIX}worker:w1:calls"):
             assert await redis.zrange(key, 0, -1) == ["long", "next"]
 
     async def test_survives_the_loss_of_the_script_cache(self, registry: Registry, redis: Redis) -> None:
@@ -313,7 +314,7 @@ class TestPinAgain:
     async def test_a_slot_that_was_lost_is_not_subtracted(self, registry: Registry, redis: Redis) -> None:
         await publish(registry, worker("w1", capacity=1))
         await pinned(registry, "c1")
-        await redis.delete("avr-sts:worker:w1:calls")
+        await redis.delete(f"{KEY_PREFIX}worker:w1:calls")
         await pinned(registry, "c2")
         assert await pin(registry, "c1", epoch=2) == FULL
 
@@ -332,7 +333,7 @@ class TestUnpin:
         pin = await pinned(registry, "c1", epoch=pin.epoch + 1)
         await registry.renew("d1", [lease("c1", "w1", epoch=2)], lease_seconds=LONG_SECONDS)
         assert await registry.unpin("c1", epoch=2) is True
-        assert sorted(await redis.keys()) == ["avr-sts:worker:w1", "avr-sts:workers"]
+        assert sorted(await redis.keys()) == [f"{KEY_PREFIX}worker:w1", f"{KEY_PREFIX}workers"]
 
     async def test_is_refused_to_who_no_longer_holds_it(self, registry: Registry) -> None:
         await publish(registry, worker("w1"))
@@ -508,9 +509,9 @@ class TestRenew:
 
     async def test_keeps_fields_of_a_newer_release(self, registry: Registry, redis: Redis) -> None:
         await registry.renew("d1", [lease("c1", "w1")], lease_seconds=LONG_SECONDS)
-        await redis.hset("avr-sts:call:c1", "colour", "blue")
+        await redis.hset(f"{KEY_PREFIX}call:c1", "colour", "blue")
         await registry.renew("d1", [lease("c1", "w1", epoch=2)], lease_seconds=LONG_SECONDS)
-        assert await redis.hget("avr-sts:call:c1", "colour") == "blue"
+        assert await redis.hget(f"{KEY_PREFIX}call:c1", "colour") == "blue"
 
 
 class TestCalls:
@@ -522,7 +523,7 @@ class TestCalls:
         assert len(await registry.calls(limit=120)) == 120
 
     async def test_of_an_older_release_have_defaults(self, registry: Registry, redis: Redis) -> None:
-        await redis.hset("avr-sts:call:c1", mapping={"worker": "w1", "epoch": 3})
+        await redis.hset(f"{KEY_PREFIX}call:c1", mapping={"worker": "w1", "epoch": 3})
         assert await registry.call("c1") == CallRecord(
             uuid="c1",
             worker="w1",
@@ -639,7 +640,7 @@ async def test_a_call_without_a_worker_holds_no_slot(registry: Registry) -> None
     assert not renewal.superseded
     (record,) = await registry.calls()
     assert (record.worker, record.state) == ("", "parting")
-    assert "avr-sts:worker::calls" not in [key async for key in registry._redis.scan_iter()]
+    assert f"{KEY_PREFIX}worker::calls" not in [key async for key in registry._redis.scan_iter()]
     assert await registry.unpin("call", epoch=1)
     assert not await registry.calls()
 
@@ -714,12 +715,12 @@ class TestALostWrite:
 
     async def test_a_lost_field_is_forgotten(self, registry: Registry, redis: Redis) -> None:
         await self.said(registry)
-        await redis.hdel("avr-sts:said:call", "item:a")
+        await redis.hdel(f"{KEY_PREFIX}said:call", "item:a")
         assert await self.forgotten(registry, {"call": 7}) == {"call"}
 
     async def test_a_lost_copy_is_forgotten(self, registry: Registry, redis: Redis) -> None:
         await self.said(registry)
-        await redis.delete("avr-sts:said:call")
+        await redis.delete(f"{KEY_PREFIX}said:call")
         assert await self.forgotten(registry, {"call": 7}) == {"call"}
 
 
@@ -728,8 +729,8 @@ class TestARecordThatIsNone:
 
     async def test_a_worker_with_odd_fields_hides_no_other(self, registry: Registry, redis: Redis) -> None:
         await publish(registry, worker("w1"), worker("w2"), worker("w3"))
-        await redis.hset("avr-sts:worker:w1", "pid", "many")
-        await redis.hset("avr-sts:worker:w2", "release", b"\xff\xfe")
+        await redis.hset(f"{KEY_PREFIX}worker:w1", "pid", "many")
+        await redis.hset(f"{KEY_PREFIX}worker:w2", "release", b"\xff\xfe")
         with structlog.testing.capture_logs() as lines:
             assert [status.id for status in await registry.workers()] == ["w2", "w3"]
             renewal = await registry.renew("d1", [], lease_seconds=LONG_SECONDS)
@@ -753,7 +754,7 @@ class TestARecordThatIsNone:
         await publish(registry, worker("w1"))
         for uuid in ("odd", "even"):
             await pinned(registry, uuid)
-        await redis.hset("avr-sts:call:odd", name, value)
+        await redis.hset(f"{KEY_PREFIX}call:odd", name, value)
         assert [call.uuid for call in await registry.calls()] == ["even"]
         assert await registry.call("odd") is None
         assert await registry.call("even") is not None
@@ -761,7 +762,7 @@ class TestARecordThatIsNone:
     async def test_the_log_names_only_so_many(self, registry: Registry, redis: Redis) -> None:
         with structlog.testing.capture_logs() as lines:
             for number in range(150):
-                await redis.hset(f"avr-sts:call:odd-{number}", "epoch", "first")
+                await redis.hset(f"{KEY_PREFIX}call:odd-{number}", "epoch", "first")
                 assert await registry.call(f"odd-{number}") is None
         assert len(lines) == 100
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from common.store.keys import KEY_PREFIX
 from common.store.registry import Registry
 from dispatcher.asterisk import transfers
 from dispatcher.asterisk.transfers import AGAIN_SECONDS, MAX_CALLERS, TRANSFERS_AT_ONCE, Transfers
@@ -77,7 +78,7 @@ async def test_no_number_is_stored(redis_url: str) -> None:
         await Transfers(registry).refusal("+390612345678")
         keys = [key async for key in registry._redis.scan_iter()]
         assert len(keys) == 1
-        assert keys[0].startswith("avr-sts:claim:")
+        assert keys[0].startswith(f"{KEY_PREFIX}claim:")
         assert "390612345678" not in keys[0]
         assert 0 < await registry._redis.ttl(keys[0]) <= transfers.AGAIN_SECONDS
     finally:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import LinkProtocolError
-from common.link import retransmit_buffer, wire
+from common.link import wire
 from common.link.wire import Refusal
 from common.observe.metrics import FallbackOutcome
 from dispatcher.call.actions import (
@@ -40,13 +40,11 @@ from dispatcher.call.call import MAX_WAITING_DIGITS, PROMISE_SECONDS, State
 from dispatcher.call.limits import BAD_INPUT_REASONS
 from dispatcher.call.telephony_commands import MAX_WAITING_ORDERS
 from tests.dispatcher.call_driver import (
-    CHANNEL,
     FRAME_BYTES,
     METADATA,
     UUID,
     WORKER,
     CallDriver,
-    KeptAudio,
     heard_pcm,
     of,
     sound,
@@ -67,7 +65,7 @@ def error(message: str) -> Complain:
 
 
 def close_record(driver: CallDriver, reason: str, *, keep: bool = False) -> ToWorker:
-    return ToWorker(driver.assignment, wire.encode(wire.Close(reason, keep), CHANNEL))
+    return ToWorker(driver.assignment, wire.Close(reason, keep))
 
 
 def place(epoch: int, *excluded: str, purpose: Purpose = Purpose.BEGIN) -> Place:
@@ -113,7 +111,7 @@ class TestTheWayUp:
         assert driver.record(wire.Finished(48_000)) == []
         # It is not kept for another worker; what came later is.
         driver.lose_worker()
-        kept = [record for record in to_worker(driver.placed(epoch=2)) if isinstance(record, KeptAudio)]
+        kept = [record for record in to_worker(driver.placed(epoch=2)) if isinstance(record, wire.KeptAudio)]
         assert sum(len(record.ulaw) for record in kept) == 56_000 - 48_000
         assert kept[0].position_samples == 48_000
 
@@ -145,6 +143,41 @@ LEGAL = {
 }
 
 
+class TestTheOlderProtocol:
+    """Its shell says which call a connection is, and hands audio over without messages."""
+
+    def test_uuid_of_a_header_has_a_call_placed(self, driver: CallDriver) -> None:
+        driver.call.began(UUID, driver.now)
+        assert driver.take() == [place(1)]
+        assert driver.call.uuid == UUID
+
+    def test_uuid_that_is_none_ends_the_call(self, driver: CallDriver) -> None:
+        driver.call.began("not a uuid", driver.now)
+        assert driver.take()[0] == Measurement(Metric.BAD_INPUT, label="bad_uuid")
+        assert driver.state is State.ENDED
+
+    def test_audio_goes_to_the_worker_at_its_position(self, driver: CallDriver) -> None:
+        driver.live()
+        for position in (0, FRAME_BYTES // 2):
+            driver.call.audio(FRAME, driver.now)
+            assert to_worker(driver.take()) == [wire.CallerAudio(position, FRAME)]
+
+    @pytest.mark.parametrize("messages", [0, 2])
+    def test_audio_of_several_messages_counts_as_so_many(self, messages: int) -> None:
+        driver = CallDriver(messages_per_second=10.0).live(credit_bytes=10**9)
+        for _ in range(50):
+            driver.call.audio(FRAME, driver.now, messages=messages)
+        # `init` was the first message, and 100 may come at once.
+        assert (driver.state is State.ENDED) == (messages == 2)
+
+    def test_audio_after_the_end_is_ignored(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.call.stopped("the process stops")
+        driver.take()
+        driver.call.audio(FRAME, driver.now)
+        assert driver.take() == []
+
+
 class TestIllegalTransitions:
     @pytest.mark.parametrize(
         ("event", "state"),
@@ -156,7 +189,7 @@ class TestIllegalTransitions:
         REACH[state](driver)
         if event.isupper() and state in (State.AWAITING_INIT, State.PLACING):
             # There is no channel, so it is the last word of one that was left.
-            driver.assignments.append(Assignment(WORKER, 1, CHANNEL))
+            driver.assignments.append(Assignment(WORKER, 1))
             assert EVENTS[event](driver) == []
         else:
             with pytest.raises(LinkProtocolError, match=rf"{event} in state {state}"):
@@ -303,6 +336,25 @@ class TestEnds:
         assert taken[:2] == [error("the service is stopping"), CloseCaller(1011, "the service is stopping")]
         assert taken[-1] == Ended(Ending.FAILED, "the service is stopping")
 
+    def test_a_process_that_stops_leaves_the_call_at_its_worker(self, driver: CallDriver) -> None:
+        may_be_left = [driver.call.may_be_left]
+        may_be_left.append(driver.opening().call.may_be_left)
+        driver.record(wire.Opened(32_000))
+        may_be_left.append(driver.call.may_be_left)
+        assert may_be_left == [False, False, True]
+        driver.record(wire.Ready())
+        driver.record(wire.Move("drain", 5.0))
+        standby = driver.assignments[0]
+        driver.placed(worker="w-2", epoch=2, pins=2)
+        driver.call.left("the process stops")
+        # The session that has the call is not closed; the one that was to have it is.
+        assert driver.take() == [
+            close_record(driver, "the process stops"),
+            LeaveChannel(standby),
+            LeaveChannel(driver.assignment),
+            Ended(Ending.MOVED, "the process stops"),
+        ]
+
     def test_there_is_no_capacity(self, driver: CallDriver) -> None:
         driver.init()
         driver.call.not_placed(1013, "no capacity", driver.now)
@@ -346,30 +398,21 @@ class TestEnds:
 
 
 class TestAWorkerThatAcknowledgesNothing:
-    def test_costs_the_call_when_more_is_kept_than_may_be(
-        self, driver: CallDriver, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(retransmit_buffer, "MAX_KEPT_RECORDS", 10)
-        driver.live(credit_bytes=10**6)
-        for _ in range(10):
-            driver.audio(FRAME)
-        assert driver.tick() == []
-        for _ in range(10):
-            driver.audio(FRAME)
-        taken = driver.tick()
+    def test_costs_the_call_when_its_channel_is_full(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.call.channel_full(driver.assignment, driver.now)
+        taken = driver.take()
         assert error("the call's worker acknowledges nothing") in taken
         assert CloseCaller(1011, "the call's worker acknowledges nothing") in taken
         assert taken[-1] == Ended(Ending.FAILED, "the call's worker acknowledges nothing")
 
-    def test_one_that_does_may_be_sent_as_much_as_there_is(
-        self, driver: CallDriver, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(retransmit_buffer, "MAX_KEPT_RECORDS", 10)
-        driver.live(credit_bytes=10**6)
-        for number in range(1, 101):
-            driver.audio(FRAME)
-            driver.raw_record(wire.Kind.ACK, number.to_bytes(4, "big"))
-        assert driver.tick() == []
+    def test_costs_nothing_when_another_worker_has_the_call(self, driver: CallDriver) -> None:
+        driver.live()
+        former = driver.assignment
+        driver.lose_worker()
+        driver.placed(worker="w-2", epoch=2)
+        driver.call.channel_full(former, driver.now)
+        assert driver.take() == []
 
 
 class TestBadInput:
@@ -870,7 +913,6 @@ EVENTS_OF_A_LIFE = [
     "away",
     "back",
     "worker lost",
-    "link resumed",
     "the older leg",
     "the newer leg",
 ]
@@ -908,7 +950,7 @@ class Life(CallDriver):
         return (
             self.assignments[max(self.which, -len(self.assignments))]
             if self.assignments
-            else Assignment(WORKER, 1, CHANNEL)
+            else Assignment(WORKER, 1)
         )
 
     def happens(self, event: str) -> object:
@@ -952,7 +994,6 @@ class Life(CallDriver):
             "away": lambda: self.call.caller_closed(1006, self.now),
             "back": lambda: self.call.caller_back(self.now) if self.call.is_away else None,
             "worker lost": self.lose_worker,
-            "link resumed": lambda: self.record(wire.Attached(self.assignment.stream.received)),
             "the older leg": lambda: setattr(self, "which", -2),
             "the newer leg": lambda: setattr(self, "which", -1),
         }
@@ -1003,7 +1044,8 @@ def test_whatever_happens_in_whatever_order_a_call_ends_once_and_keeps_its_bound
     left: set[Assignment] = set()
     for action in taken:
         if isinstance(action, ToWorker):
-            opens = wire.Open.kind == next(wire.decode(action.record))[0]
+            opens = isinstance(action.record, wire.Open)
+            assert action.counted != opens
             assert opens == (action.assignment not in opened)
             assert action.assignment not in left
             opened.add(action.assignment)

@@ -20,8 +20,6 @@ from tests.dispatcher.call_driver import (
     FRAME_BYTES,
     WORKER,
     CallDriver,
-    CallerAudio,
-    KeptAudio,
     of,
     place,
     recover,
@@ -70,7 +68,7 @@ class TestMakeBeforeBreak:
         sent = driver.audio(FRAME)
         assert [action.assignment for action in sent if isinstance(action, ToWorker)] == [old]
         driver.now += 2.0
-        assert driver.record(wire.Ready()) == [ToWorker(old, wire.encode(wire.Release(18.0), 7))]
+        assert driver.record(wire.Ready()) == [ToWorker(old, wire.Release(18.0))]
         assert state_of(driver) is State.LIVE
         # Nothing of what comes meanwhile is lost on the other one.
         driver.record(wire.ReplyItem(4, "item"), assignment=old)
@@ -80,7 +78,7 @@ class TestMakeBeforeBreak:
         assert [action.assignment for action in taken if isinstance(action, ToWorker)] == [new] * 3
         assert to_worker(taken) == [
             wire.ItemUpdate("item", item={"text": "x"}),
-            KeptAudio(0, g711.encode_ulaw(FRAME)),
+            wire.KeptAudio(0, g711.encode_ulaw(FRAME)),
             wire.Resume("drain", first_index=5),
         ]
         assert (driver.call.worker_id, driver.call.held_epoch, state_of(driver)) == ("w-2", 2, State.CONNECTING)
@@ -89,7 +87,7 @@ class TestMakeBeforeBreak:
         assert [round(seconds, 6) for seconds, _ in reported(taken, Metric.RECOVERY_SECONDS)] == [0.1]
         assert state_of(driver) is State.LIVE
         # Only now another session has the call, and the old one has nothing to keep.
-        assert taken[:2] == [ToWorker(old, wire.encode(wire.Close(HAS_CALL), 7)), LeaveChannel(old)]
+        assert taken[:2] == [ToWorker(old, wire.Close(HAS_CALL)), LeaveChannel(old)]
         # The next move begins anew.
         assert driver.record(wire.Move("drain", 20.0)) == [place(Purpose.MOVE, 3, "w-2")]
 
@@ -154,21 +152,21 @@ class TestMakeBeforeBreak:
         old, standby = driver.assignments
         driver.record(wire.Ready())
         taken = driver.record(wire.Move("drain", 10.0), assignment=old)
-        assert ToWorker(standby, wire.encode(wire.Close("the worker stops"), 7)) in taken
+        assert ToWorker(standby, wire.Close("the worker stops")) in taken
         assert LeaveChannel(standby) in taken
         # The old session may not let the call go before the other worker has a session.
-        assert ToWorker(old, wire.encode(wire.Release(10.0, revoked=True), 7)) in taken
+        assert ToWorker(old, wire.Release(10.0, revoked=True)) in taken
         assert of(Place, taken) == [place(Purpose.MOVE, 3, WORKER)]
         taken = driver.placed(worker="w-2", epoch=3, pins=2)
         assert to_worker(taken)[-1] == wire.Resume("drain", standby=True)
         driver.record(wire.Opened(32_000))
-        assert driver.record(wire.Ready()) == [ToWorker(old, wire.encode(wire.Release(10.0), 7))]
+        assert driver.record(wire.Ready()) == [ToWorker(old, wire.Release(10.0))]
 
     def test_drain_keeps_a_standby_on_another_worker(self, driver: CallDriver) -> None:
         self.moved(driver, "rollover", worker="w-2")
         old = driver.assignments[0]
         assert driver.record(wire.Move("drain", 10.0), assignment=old) == []
-        assert driver.record(wire.Ready()) == [ToWorker(old, wire.encode(wire.Release(10.0), 7))]
+        assert driver.record(wire.Ready()) == [ToWorker(old, wire.Release(10.0))]
 
     def test_drain_replaces_a_rollover_still_being_placed(self, driver: CallDriver) -> None:
         driver.live()
@@ -250,7 +248,7 @@ class TestMakeBeforeBreak:
         assert state_of(driver) is State.OPENING
         driver.audio(FRAME)
         taken = driver.record(wire.Opened(32_000), assignment=standby)
-        assert to_worker(taken) == [CallerAudio(0, FRAME)]
+        assert to_worker(taken) == [wire.CallerAudio(0, FRAME)]
         driver.record(wire.Ready())
         assert state_of(driver) is State.LIVE
 
@@ -263,6 +261,16 @@ class TestMakeBeforeBreak:
         assert isinstance(taken[-1], Place)
         assert taken[-1].purpose is Purpose.RECOVER
         assert "w-2" in taken[-1].excluded
+
+    def test_late_records_of_a_left_standby_do_not_cost_the_next(self, driver: CallDriver) -> None:
+        self.moved(driver)
+        left = driver.assignment
+        driver.record(wire.Refused("full"))
+        driver.tick(MOVE_AGAIN_SECONDS)
+        driver.placed(worker="w-3", epoch=3)
+        assert driver.record(wire.Ended("failed", "why"), assignment=left) == []
+        assert not driver.call.wants(Purpose.MOVE)
+        assert to_worker(driver.record(wire.Ready())) == [wire.Release(20.0 - MOVE_AGAIN_SECONDS)]
 
     def test_both_are_on_one_worker_that_is_lost(self, driver: CallDriver) -> None:
         self.moved(driver, reason="rollover", worker=WORKER).record(wire.Ready())

@@ -143,10 +143,8 @@ class TestCauses:
 
     def test_a_worker_that_acknowledges_nothing_is_let_go(self) -> None:
         driver = driver_with().live(credit_bytes=10**9)
-        while not driver.assignment.stream.is_full:
-            driver.audio(sound(16_000))
-            driver.now += 1.0
-        taken = driver.tick()
+        driver.call.channel_full(driver.assignment, driver.now)
+        taken = driver.take()
         assert of(LeaveChannel, taken) == [LeaveChannel(driver.assignment)]
         assert to_worker(taken)[-1] == wire.Close("the call's worker acknowledges nothing")
         assert heard_pcm(taken) == SHORT
@@ -336,6 +334,18 @@ class TestTransfer:
         assert isinstance(execute, Execute)
         driver.call.executed(execute.order, False, "busy", driver.now)
         assert heard_pcm(driver.take() + driver.tick(0.2)) == SHORT
+
+    def test_a_promised_transfer_that_succeeds_is_the_way_out(self) -> None:
+        driver = driver_with().live()
+        driver.record(wire.TelephonyCommand("sales", wire.TelephonyAction.TRANSFER, "700", "demo", "1"))
+        driver.record(FAILED)
+        (execute,) = driver.tick(0.2)
+        assert isinstance(execute, Execute)
+        driver.call.executed(execute.order, True, "done", driver.now)
+        taken = to_the_end(driver, 3.0)
+        assert not heard_pcm(taken)
+        assert TookWayOut(FallbackOutcome.TRANSFERRED, REASON) in taken
+        assert closed(taken) == [CloseCaller(1000, "")]
 
     def test_a_core_that_never_reads_the_sentence_is_closed(self) -> None:
         driver = driver_with(stuck_seconds=1000.0, silence_seconds=1000.0).live()

@@ -19,7 +19,7 @@ from common.link import wire
 from common.link.wire import Kind
 from common.net.websocket_limits import Limits
 from dispatcher.call.actions import Metric
-from dispatcher.call.call_runner import LegChannel
+from dispatcher.call.assignment_channel import AssignmentChannel
 from tests.dispatcher.rig import PATIENCE_SECONDS, Rig, counted
 from tests.dispatcher.scripted_worker import attach_or_take, refuse, say_nothing, take
 from tests.helpers import eventually
@@ -176,14 +176,14 @@ class TestRecovery:
         await worker.only_link()
         channel = next(channel for channel, opening in worker.opens() if opening.uuid == "call")
         caller = rig.dispatcher._by_uuid["call"]
-        broke = LegChannel.link_broke
+        broke = AssignmentChannel.link_broke
 
-        def break_and_end(assignment_channel: LegChannel) -> None:
+        def break_and_end(assignment_channel: AssignmentChannel) -> None:
             broke(assignment_channel)
-            if assignment_channel._caller is caller:
+            if assignment_channel._owner is caller:
                 caller.stop("it ends now")
 
-        monkeypatch.setattr(LegChannel, "link_broke", break_and_end)
+        monkeypatch.setattr(AssignmentChannel, "link_broke", break_and_end)
         worker.cut()
         await core.end()
         await eventually(lambda: len(worker.links) == 2 and worker.links[1].controls(wire.Attach))

@@ -167,6 +167,16 @@ def test_what_waits_goes_on_where_the_worker_is() -> None:
     assert whole(audio.kept())[0] == 80_000
 
 
+def test_audio_behind_a_dropped_piece_goes_on_where_the_worker_is() -> None:
+    audio = made(2 * FRAME_BYTES)
+    for seed in (1, 2, 3):
+        audio.wait(sound(FRAME_BYTES, seed=seed))
+    assert audio.first_waiting_samples == 160
+    audio.rebase(80_000)
+    assert list(audio.take(10**6)) == [(80_000, sound(320, seed=2)), (80_160, sound(320, seed=3))]
+    assert audio.passed(bytes(320)) == 80_320
+
+
 def test_nothing_waits() -> None:
     audio = made()
     audio.rebase(80_000)

@@ -24,7 +24,7 @@ class Rig:
     def __init__(self) -> None:
         self.outbox = ActionQueue()
         self.agent = ReplyPlayback(self.outbox, CallMemory(), init_seconds=0.0)
-        self.assignment = Assignment("w-1", 1, 7)
+        self.assignment = Assignment("w-1", 1)
         self.now = 2.0
 
     def speak(self, pcm: bytes = SECOND, item: int = 0) -> list[Action]:
@@ -38,13 +38,8 @@ class Rig:
 
     def told(self, taken: list[Action], kind: type[wire.Control]) -> list[wire.Control]:
         """What the worker is told."""
-        records = [wire.decode(action.record) for action in taken if isinstance(action, ToWorker)]
-        return [
-            wire.decode_control(kind, payload)
-            for record in records
-            for found, channel, payload in record
-            if found == kind.kind and channel == self.assignment.channel
-        ]
+        records = [action.record for action in taken if isinstance(action, ToWorker)]
+        return [record for record in records if isinstance(record, kind)]
 
 
 @pytest.fixture

@@ -94,7 +94,7 @@ async def test_it_stops_when_it_is_told_to(registry: Registry) -> None:
 
 def command(redis_url: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "dispatcher.workers.await_workers", "--seconds", str(LONG_SECONDS)],
+        [sys.executable, "-P", "-m", "common.runtime.cli", "await-workers", "--seconds", str(LONG_SECONDS)],
         env={**os.environ, "REDIS_URL": redis_url},
         stderr=subprocess.PIPE,
         text=True,

@@ -617,6 +617,6 @@ class TestClosing:
         assert transport is not None
         transport.pause_reading()
         # The closing handshake alone would take longer.
-        async with asyncio.timeout(common.net.websocket.CLOSE_TIMEOUT_SECONDS / 2):
+        async with asyncio.timeout(LINK_LIMITS.close_timeout_seconds / 2):
             await pool.close()
         await eventually(lambda: call.lost)

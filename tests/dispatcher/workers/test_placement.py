@@ -15,8 +15,9 @@ from common.store.leases import CallLease, WorkerRecord, WorkerState
 from common.store.memory import MemoryUpdate
 from common.store.pins import NoCapacity, NoCapacityReason, Pin, Superseded
 from common.store.registry import Registry
+from dispatcher.call.assignment import Assignment
 from dispatcher.call.memory import CallMemory
-from dispatcher.workers.placement import LOADS_SECONDS, SAID_CALLS, SAID_CHARS, Found, Placement
+from dispatcher.workers.placement import LOADS_SECONDS, SAID_CALLS, SAID_CHARS, Placement
 from tests.redis_process import RedisProcess
 
 LONG_SECONDS = 60
@@ -68,13 +69,13 @@ class Rig:
         for record in workers:
             await self.registry.publish_worker(record, lease_seconds=LONG_SECONDS)
 
-    async def place(self, uuid: str = "call", **options: Any) -> Found | NoCapacity | Superseded:
+    async def place(self, uuid: str = "call", **options: Any) -> Assignment | NoCapacity | Superseded:
         chosen: dict[str, Any] = {"epoch": 1, "metadata": METADATA, "excluded": NOBODY, "pins": 0, **options}
         return await self.placement.place(uuid, **chosen)
 
-    async def placed(self, uuid: str = "call", **options: Any) -> Found:
+    async def placed(self, uuid: str = "call", **options: Any) -> Assignment:
         outcome = await self.place(uuid, **options)
-        assert isinstance(outcome, Found), outcome
+        assert isinstance(outcome, Assignment), outcome
         return outcome
 
 
@@ -174,7 +175,8 @@ class TestThroughRedis:
         await rig.publish(worker("w-1", capacity=1, state="draining"), worker("w-2"))
         other = Rig(registry, "d-2")
         again = await other.placed()
-        assert again == replace(first, epoch=2, attach=True, age_seconds=again.age_seconds)
+        assert (again.worker_id, again.epoch, again.pins, again.attach) == (first.worker_id, 2, first.pins, True)
+        assert (again.address, again.started_at_ms) == (first.address, first.started_at_ms)
         # But not for a call that has no session any more, nor if it is not to be that worker.
         await rig.publish(worker("w-1"))
         lost = await other.placed(epoch=3, recovers=True)
@@ -196,11 +198,13 @@ class TestThroughRedis:
         await rig.publish(worker("w-1"), worker("w-2", capacity=2))
         await rig.placement.renew([])
         rig.own_calls = {"w-1": 1, "w-2": 1}
-        assert rig.placement.choose(7, NOBODY, 2) == Found("w-1", "w-1.example:7000", 7, 3)
+        chosen = rig.placement.choose(7, NOBODY, 2)
+        assert isinstance(chosen, Assignment)
+        assert (chosen.worker_id, chosen.address, chosen.epoch, chosen.pins) == ("w-1", "w-1.example:7000", 7, 3)
         assert await rig.registry.calls() == []
         rig.own_calls = {"w-2": 2}
         full = rig.placement.choose(7, frozenset({"w-1"}), 2)
-        assert isinstance(full, Found), "a call that moves may fill a worker above its capacity, too"
+        assert isinstance(full, Assignment), "a call that moves may fill a worker above its capacity, too"
         rig.own_calls = {"w-2": 3}
         assert rig.placement.choose(7, frozenset({"w-1"}), 2) == NoCapacity(NoCapacityReason.FULL)
         nobody = rig.placement.choose(7, frozenset({"w-1", "w-2"}), 2)
@@ -222,7 +226,7 @@ class TestThroughRedis:
                 rig.own_calls = {each: len(calls) for each, calls in held.items()}
                 after = first.setdefault(call, rig.placement.newest_worker)
                 found = rig.placement.choose(7, frozenset({name}), 2, newer_than=after)
-                assert isinstance(found, Found)
+                assert isinstance(found, Assignment)
                 held[found.worker_id].append(call)
                 moves[call] += 1
             await rig.registry.remove_worker(name)
@@ -241,17 +245,17 @@ class TestThroughRedis:
         await rig.placement.renew([])
         rig.own_calls = {"w-1": 0, "w-2": 3, "w-3": 1}
         younger = rig.placement.choose(7, NOBODY, 2, newer_than=before)
-        assert isinstance(younger, Found)
+        assert isinstance(younger, Assignment)
         assert younger.worker_id == "w-3"
         rig.own_calls["w-3"] = 2
         least_loaded = rig.placement.choose(7, NOBODY, 2, newer_than=before)
-        assert isinstance(least_loaded, Found)
+        assert isinstance(least_loaded, Assignment)
         assert least_loaded.worker_id == "w-1"
         # One of a newer release is worth more than either.
         await rig.publish(worker("w-2", release="1.0.1"))
         await rig.placement.renew([])
         newest = rig.placement.choose(7, NOBODY, 2, newer_than=before)
-        assert isinstance(newest, Found)
+        assert isinstance(newest, Assignment)
         assert newest.worker_id == "w-2"
 
 
@@ -366,7 +370,9 @@ class TestWithoutRedis:
         await self.with_table(rig, worker("w-1"), worker("w-2"), worker("w-3"))
         rig.own_calls = {"w-1": 3, "w-2": 1, "w-3": 2}
         # The epoch is the caller's own, and when it began Redis says later.
-        assert await rig.place(epoch=4, pins=2) == Found("w-2", "w-2.example:7000", 4, 3, None)
+        placed = await rig.placed(epoch=4, pins=2)
+        assert (placed.worker_id, placed.address, placed.epoch, placed.pins) == ("w-2", "w-2.example:7000", 4, 3)
+        assert placed.started_at_ms is None
 
     async def test_the_load_counts_in_proportion_to_the_capacity(self, rig: Rig) -> None:
         await self.with_table(rig, worker("w-1", capacity=2), worker("w-2", capacity=100))
@@ -532,13 +538,13 @@ class TestTheCallsOfOtherDispatchers:
         await self.filled(rig, worker("w-1"), worker("w-2"), w_1=5, w_2=2)
         rig.own_calls = {"w-2": 1}
         found = rig.placement.choose(2, NOBODY, 1)
-        assert isinstance(found, Found)
+        assert isinstance(found, Assignment)
         assert found.worker_id == "w-2"
 
     async def test_a_full_worker_of_a_newer_release_comes_last(self, rig: Rig) -> None:
         await self.filled(rig, worker("w-1", release="1.1.0"), worker("w-2"), w_1=10, w_2=9)
         found = rig.placement.choose(2, NOBODY, 1)
-        assert isinstance(found, Found)
+        assert isinstance(found, Assignment)
         assert found.worker_id == "w-2"
 
     async def test_moves_since_the_table_count(self, rig: Rig) -> None:
@@ -547,7 +553,7 @@ class TestTheCallsOfOtherDispatchers:
         await rig.placement.renew([])
         rig.own_calls = {"w-2": 4}
         found = rig.placement.choose(2, NOBODY, 1)
-        assert isinstance(found, Found)
+        assert isinstance(found, Assignment)
         assert found.worker_id == "w-1"
 
     async def test_a_move_fills_no_worker_above_the_limit(self, rig: Rig) -> None:
@@ -626,7 +632,7 @@ class TestStaleSlots:
     async def test_a_worker_that_has_refused_the_call_is_not_asked_for(self, rig: Rig) -> None:
         await self.fill(rig, worker("w-1", capacity=3))
         rig.loads = {"w-1": 0}
-        assert not isinstance(await rig.place("new", excluded=frozenset({"w-1"})), Found)
+        assert not isinstance(await rig.place("new", excluded=frozenset({"w-1"})), Assignment)
 
     async def test_a_recovering_call_is_placed_by_what_workers_say(self, rig: Rig) -> None:
         await self.fill(rig, worker("w-1", capacity=4))

@@ -27,14 +27,14 @@ async def test_a_hang_up_is_done_and_remembered() -> None:
         assert list(ami.requests) == [AmiRequest("hangup", "u-1")]
 
 
-async def test_a_transfer_is_done_and_remembered_with_where_to() -> None:
+async def test_transfer_is_done_and_its_target_recorded() -> None:
     async with AmiDouble() as ami:
         status, message = await _post(ami, "transfer", _TRANSFER)
         assert (status, message) == (200, "Call with UUID u-1 redirect with action: Success")
         assert list(ami.requests) == [AmiRequest("transfer", "u-1", "100", "sales", 1)]
 
 
-async def test_a_call_that_is_not_there_is_not_found_nor_one_that_was_hung_up() -> None:
+async def test_unknown_or_ended_call_is_not_found() -> None:
     async with AmiDouble(calls=["u-1"]) as ami:
         assert await _post(ami, "transfer", _TRANSFER | {"uuid": "u-2"}) == (404, "Call with UUID u-2 not found")
         assert (await _post(ami, "transfer", _TRANSFER))[0] == 200
@@ -44,7 +44,7 @@ async def test_a_call_that_is_not_there_is_not_found_nor_one_that_was_hung_up() 
         assert len(ami.requests) == 5
 
 
-async def test_it_fails_as_often_as_it_is_told() -> None:
+async def test_requests_fail_as_often_as_commanded() -> None:
     async with AmiDouble() as ami:
         ami.fail(2)
         statuses = [(await _post(ami, "hangup", {"uuid": "u-1"}))[0] for _ in range(3)]
@@ -55,7 +55,7 @@ async def test_it_fails_as_often_as_it_is_told() -> None:
         assert (await _post(ami, "hangup", {"uuid": "u-1"}))[0] == 200
 
 
-async def test_stalled_it_answers_nothing_until_it_goes_on() -> None:
+async def test_stalled_server_answers_only_after_resume() -> None:
     async with AmiDouble() as ami:
         ami.stall()
         asked = asyncio.ensure_future(_post(ami, "hangup", {"uuid": "u-1"}))
@@ -66,7 +66,7 @@ async def test_stalled_it_answers_nothing_until_it_goes_on() -> None:
         assert (await asked)[0] == 200
 
 
-async def test_stopping_does_not_wait_for_what_is_stalled() -> None:
+async def test_stop_does_not_wait_for_stalled_requests() -> None:
     ami = AmiDouble()
     await ami.start()
     ami.stall()
@@ -77,7 +77,7 @@ async def test_stopping_does_not_wait_for_what_is_stalled() -> None:
     await ami.stop()
 
 
-async def test_waiting_tells_what_was_asked_for_instead() -> None:
+async def test_wait_timeout_names_the_requests_seen() -> None:
     async with AmiDouble() as ami:
         await _post(ami, "hangup", {"uuid": "u-1"})
         with pytest.raises(TimeoutError, match=r"but for \['hangup'\]"):
@@ -85,7 +85,7 @@ async def test_waiting_tells_what_was_asked_for_instead() -> None:
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]"])
-async def test_what_is_no_json_object_is_refused(body: bytes) -> None:
+async def test_body_not_a_json_object_is_refused(body: bytes) -> None:
     async with (
         AmiDouble() as ami,
         aiohttp.ClientSession() as http,
@@ -112,7 +112,7 @@ async def test_requests_are_remembered_up_to_a_limit() -> None:
         assert ami.requests[0].uuid == "1"
 
 
-async def test_an_address_is_only_known_when_started_and_a_taken_port_is_an_error() -> None:
+async def test_address_needs_a_start_and_a_taken_port_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="not started"):
         _ = AmiDouble().url
     async with AmiDouble() as ami:

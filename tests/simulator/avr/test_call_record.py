@@ -78,7 +78,7 @@ def test_a_service_that_breaks_the_protocol_is_seen(record: CallRecord, message:
     assert what in violation.what
 
 
-def test_audio_of_a_wrong_size_is_heard_all_the_same(record: CallRecord) -> None:
+def test_audio_of_a_wrong_size_is_played(record: CallRecord) -> None:
     record.receive(_audio(bytes(640)), _START)
     assert record.playout.received_samples == 320
     assert len(record.violations) == 1
@@ -120,7 +120,7 @@ def test_connections_that_ended_and_outages_are_kept(record: CallRecord) -> None
     assert record.report(_START + 3).outages == (record.outages[0],)
 
 
-def test_gaps_within_a_reply_are_reported_and_pauses_between_replies_are_not(record: CallRecord) -> None:
+def test_gaps_are_reported_within_a_reply_only(record: CallRecord) -> None:
     for at_seconds in (0.0, 0.02, 0.07, 0.1, 3.0):
         record.receive(_audio(), _START + at_seconds)
     report = record.report(_START + 4)
@@ -128,7 +128,7 @@ def test_gaps_within_a_reply_are_reported_and_pauses_between_replies_are_not(rec
     assert report.longest_gap_seconds == pytest.approx(0.03)
 
 
-def test_the_latency_of_a_reply_counts_from_the_callers_last_sound(record: CallRecord) -> None:
+def test_reply_latency_counts_from_the_callers_last_sound(record: CallRecord) -> None:
     record.receive(_audio(), _START + 0.5)  # the greeting: no answer to anything
     record.sent_frame(sounds=True, now_seconds=_START + 1.0)
     record.sent_frame(sounds=True, now_seconds=_START + 1.02)
@@ -141,7 +141,7 @@ def test_the_latency_of_a_reply_counts_from_the_callers_last_sound(record: CallR
     assert record.report(_START + 5).reply_latencies_seconds == pytest.approx((0.8, 0.6))
 
 
-def test_a_reply_in_progress_is_no_answer_to_who_speaks_over_it(record: CallRecord) -> None:
+def test_reply_in_progress_is_no_answer_to_a_barge_in(record: CallRecord) -> None:
     for _ in range(100):
         record.receive(_audio(), _START)
     record.sent_frame(sounds=True, now_seconds=_START + 0.5)
@@ -152,7 +152,7 @@ def test_a_reply_in_progress_is_no_answer_to_who_speaks_over_it(record: CallReco
     assert record.reply_latencies_seconds == [0.75]
 
 
-def test_a_late_frame_of_a_reply_is_no_answer_to_who_speaks_over_it(record: CallRecord) -> None:
+def test_late_frame_of_a_reply_is_no_answer_to_a_barge_in(record: CallRecord) -> None:
     for _ in range(100):
         record.receive(_audio(), _START)
     record.sent_frame(sounds=True, now_seconds=_START + 1.0)
@@ -160,7 +160,7 @@ def test_a_late_frame_of_a_reply_is_no_answer_to_who_speaks_over_it(record: Call
     assert record.reply_latencies_seconds == []
 
 
-def test_messages_and_audio_beyond_their_limits_are_counted_or_obeyed_but_not_kept(
+def test_messages_and_audio_beyond_their_limits_are_not_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(call_record, "MAX_MESSAGES", 3)

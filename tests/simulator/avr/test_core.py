@@ -41,7 +41,7 @@ async def _connection(service: AvrService) -> Connection:
     return connection
 
 
-async def test_init_comes_first_with_uuid_and_the_url_carries_the_metadata() -> None:
+async def test_init_comes_first_and_the_url_carries_metadata() -> None:
     async with avr_service(_listen) as service:
         async with await place_call(
             service.url + "/any/path?uniqueid=17.4",
@@ -58,7 +58,7 @@ async def test_init_comes_first_with_uuid_and_the_url_carries_the_metadata() -> 
     assert call.uuid == "the-uuid"
 
 
-async def test_each_call_has_a_uuid_of_its_own_and_may_bring_its_provider_settings() -> None:
+async def test_each_call_has_its_own_uuid_and_provider_settings() -> None:
     async with avr_service(_listen) as service:
         for _ in range(2):
             async with await place_call(service.url, provider_config={"voice": "marin"}) as call:
@@ -68,7 +68,7 @@ async def test_each_call_has_a_uuid_of_its_own_and_may_bring_its_provider_settin
     assert first["provider_config"] == {"voice": "marin"}
 
 
-async def test_frames_keep_to_an_absolute_schedule_and_are_never_ahead_of_it() -> None:
+async def test_frames_follow_an_absolute_schedule_and_are_never_early() -> None:
     async with avr_service(_listen) as service:
         async with await place_call(service.url) as call:
             start_seconds = call.playout.started_at_seconds
@@ -84,7 +84,7 @@ async def test_frames_keep_to_an_absolute_schedule_and_are_never_ahead_of_it() -
     assert min(lateness[50:]) < min(lateness[:25]) + 0.01
 
 
-async def test_frames_missed_in_a_stall_are_made_up_for() -> None:
+async def test_frames_missed_in_a_stall_are_sent_afterwards() -> None:
     async with avr_service(_listen) as service:
         async with await place_call(service.url) as call:
             await call.wait_for(lambda call: call.record.frames_sent >= 5)
@@ -115,7 +115,7 @@ async def test_speech_goes_out_whole_and_what_comes_back_is_heard() -> None:
     assert call.violations == []
 
 
-async def test_what_is_said_later_is_sent_in_real_time_and_say_returns_when_it_was() -> None:
+async def test_later_speech_is_sent_in_real_time_and_say_waits_for_it() -> None:
     first, second = _sound(100, seed=1), _sound(150, seed=2)
     async with avr_service(_listen) as service:
         async with await place_call(service.url) as call:
@@ -152,7 +152,7 @@ async def test_frames_of_another_size_come_at_their_own_rate() -> None:
     assert connection.frame_times_seconds[5] - start_seconds > 5 * 0.04 - 0.002
 
 
-async def test_an_interruption_empties_the_buffer_and_what_was_heard_is_exact() -> None:
+async def test_interruption_empties_the_buffer_and_heard_time_is_exact() -> None:
     reply = _sound(8000)
 
     async def reply_and_interrupt(connection: Connection) -> None:
@@ -209,7 +209,7 @@ async def test_hanging_up_closes_with_1000_and_may_be_done_twice() -> None:
     assert call.closed.is_set()
 
 
-async def test_hanging_up_in_the_middle_of_a_flood_of_audio_is_clean() -> None:
+async def test_hang_up_within_a_flood_of_audio_is_clean() -> None:
     async def flood(connection: Connection) -> None:
         listening = asyncio.create_task(connection.listen())
         try:
@@ -246,7 +246,7 @@ async def test_a_service_that_drops_the_connection_is_seen_as_1006() -> None:
     assert call.close_code == 1006
 
 
-async def test_a_call_that_was_lost_comes_back_with_its_uuid_and_hears_and_speaks_on() -> None:
+async def test_lost_call_reconnects_with_its_uuid_and_continues() -> None:
     reply, speech = _sound(1000), _sound(2000, seed=2)
 
     async def lose_the_first(connection: Connection) -> None:
@@ -287,7 +287,7 @@ async def test_a_call_that_was_lost_comes_back_with_its_uuid_and_hears_and_speak
     assert call.report().outages == (outage,)
 
 
-async def test_a_call_comes_back_at_whichever_service_is_there(unused_tcp_port: int) -> None:
+async def test_call_reconnects_at_any_running_service(unused_tcp_port: int) -> None:
     async with avr_service(_after_frames(2, Connection.lose)) as old, avr_service() as new:
         urls = [f"ws://127.0.0.1:{unused_tcp_port}", new.url]
         async with await place_call(old.url, reconnect_seconds=5, reconnect_urls=urls) as call:
@@ -298,7 +298,7 @@ async def test_a_call_comes_back_at_whichever_service_is_there(unused_tcp_port: 
     assert len(old.connections) == len(new.connections) == 1
 
 
-async def test_a_call_that_cannot_come_back_in_time_is_over() -> None:
+async def test_call_that_cannot_reconnect_in_time_ends() -> None:
     async with avr_service(_after_frames(2, Connection.lose)) as service:
         call = await place_call(service.url, reconnect_seconds=0.3, reconnect_urls=["ws://127.0.0.1:9"])
         async with asyncio.timeout(5):
@@ -332,7 +332,7 @@ async def test_a_caller_may_hang_up_while_there_is_no_connection() -> None:
     assert call.record.closings[-1].by is ClosedBy.CALLER
 
 
-async def test_a_core_that_stops_reading_gets_what_was_sent_when_it_reads_again() -> None:
+async def test_core_that_stops_reading_gets_messages_when_it_resumes() -> None:
     async def send_much(connection: Connection) -> None:
         await connection.listen(2)
         await connection.send_audio(bytes(320 * 1000))
@@ -347,7 +347,7 @@ async def test_a_core_that_stops_reading_gets_what_was_sent_when_it_reads_again(
         await call.wait_for(lambda call: call.record.frames_received == 1000)
 
 
-async def test_a_service_that_does_not_answer_the_close_is_left_after_a_while(
+async def test_close_without_an_answer_times_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(core, "CLOSE_TIMEOUT_SECONDS", 0.2)
@@ -363,7 +363,7 @@ async def test_a_service_that_does_not_answer_the_close_is_left_after_a_while(
     assert call.close_code == 1006
 
 
-async def test_waiting_ends_with_what_was_seen_when_it_takes_too_long_or_the_call_is_over() -> None:
+async def test_wait_fails_with_a_summary_at_timeout_or_call_end() -> None:
     async def close_at_two(connection: Connection) -> None:
         while await connection.receive() and not connection.others:
             pass
@@ -385,7 +385,7 @@ async def test_waiting_ends_with_what_was_seen_when_it_takes_too_long_or_the_cal
         await call.wait_for(lambda call: call.close_code == 1011)
 
 
-async def test_anything_can_be_sent_to_see_what_it_gets() -> None:
+async def test_any_message_can_be_sent_and_its_answer_seen() -> None:
     async with avr_service(_listen) as service:
         async with await place_call(service.url) as call:
             await call.send_raw("{nonsense")
@@ -410,14 +410,14 @@ async def test_a_service_that_breaks_the_protocol_is_seen() -> None:
 @pytest.mark.parametrize(
     ("status", "phrase"), [(401, "HTTP 401 Unauthorized"), (503, "HTTP 503 Service Unavailable")]
 )
-async def test_a_refused_connection_is_named_without_what_is_secret_in_the_url(status: int, phrase: str) -> None:
+async def test_refused_connection_is_named_without_secrets_of_the_url(status: int, phrase: str) -> None:
     async with avr_service(http_status=status) as service:
         with pytest.raises(CallError) as refusal:
             await place_call(service.url + "/sts?token=secret", metadata={"from": "+3902"})
     assert str(refusal.value) == f"cannot connect to {service.url}/sts: {phrase}"
 
 
-async def test_a_service_that_is_not_there_or_does_not_answer_is_named(unused_tcp_port: int) -> None:
+async def test_absent_or_silent_service_is_named(unused_tcp_port: int) -> None:
     with pytest.raises(
         CallError, match=rf"^cannot connect to ws://127\.0\.0\.1:{unused_tcp_port}: Connection refused$"
     ):
@@ -438,6 +438,6 @@ async def test_a_service_that_is_not_there_or_does_not_answer_is_named(unused_tc
 
 
 @pytest.mark.parametrize("url", ["nonsense", "ftp://127.0.0.1", "ws://", "ws://127.0.0.1:99999", "ws://[::1"])
-async def test_what_is_no_websocket_address_is_refused(url: str) -> None:
+async def test_address_not_of_a_websocket_is_refused(url: str) -> None:
     with pytest.raises(CallError, match="not a ws:// or wss:// address"):
         await place_call(url)

@@ -14,7 +14,7 @@ def test_speech_is_cut_into_frames_and_padded_where_it_ends() -> None:
     assert microphone.silence == bytes(320)
 
 
-def test_what_is_said_next_follows_without_a_pause() -> None:
+def test_next_speech_follows_without_a_pause() -> None:
     microphone = Microphone(frame_bytes=4)
     assert microphone.say(b"aabb") == 4
     microphone.next_frame()
@@ -71,7 +71,7 @@ def test_frames_sent_late_do_not_delay_those_after_them() -> None:
     assert schedule.latest_seconds == pytest.approx(0.003, abs=1e-6)
 
 
-def test_lost_time_is_made_up_for_by_a_burst_of_bounded_length() -> None:
+def test_lost_time_is_caught_up_by_a_bounded_burst() -> None:
     schedule = FrameSchedule(0.0, 0.02)
     awake_at_seconds = 10.0  # nothing could be sent until then
     burst = 0

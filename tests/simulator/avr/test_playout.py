@@ -31,7 +31,7 @@ def test_audio_is_heard_from_its_arrival_on_in_real_time() -> None:
     assert playout.silent_ms(100.2) == 60.0
 
 
-def test_audio_that_comes_fast_is_queued_and_played_in_order_without_a_pause() -> None:
+def test_audio_faster_than_playout_is_queued_and_played_in_order() -> None:
     playout = PlayoutBuffer(0.0)
     for number in range(5):
         playout.add(_sound(20, first=1 + number * 160), 1.0 + number * 0.001)
@@ -39,7 +39,7 @@ def test_audio_that_comes_fast_is_queued_and_played_in_order_without_a_pause() -
     assert playout.segments(2.0) == (Segment(8000, 0, 800, 800, SegmentEnd.EMPTY),)
 
 
-def test_an_interruption_tells_what_was_heard_of_the_reply_from_what_was_received() -> None:
+def test_interruption_reports_heard_and_received_audio() -> None:
     playout = PlayoutBuffer(0.0)
     playout.add(_sound(8000, first=-30000), 1.0)
     dropped_samples = playout.clear(1.0 + 3.14)
@@ -52,7 +52,7 @@ def test_an_interruption_tells_what_was_heard_of_the_reply_from_what_was_receive
     assert segment.unplayed_samples == dropped_samples
 
 
-def test_what_follows_an_interruption_is_played_at_once() -> None:
+def test_audio_after_an_interruption_is_played_at_once() -> None:
     playout = PlayoutBuffer(0.0)
     playout.add(_sound(1000), 0.0)
     playout.clear(0.5)
@@ -61,7 +61,7 @@ def test_what_follows_an_interruption_is_played_at_once() -> None:
     assert [segment.first_sample for segment in playout.segments(1.0)] == [0, 8000]
 
 
-def test_of_two_replies_in_one_breath_each_has_its_own_heard_part() -> None:
+def test_two_adjacent_replies_have_their_own_heard_parts() -> None:
     playout = PlayoutBuffer(0.0)
     playout.add(_sound(300), 0.0)
     playout.add(_sound(400), 0.1)
@@ -80,7 +80,7 @@ def test_clearing_an_empty_buffer_drops_nothing() -> None:
     assert playout.segments(2.0)[0].end is SegmentEnd.EMPTY
 
 
-def test_a_late_frame_is_a_gap_and_one_in_time_is_none() -> None:
+def test_late_frame_is_a_gap_and_a_punctual_one_is_not() -> None:
     playout = PlayoutBuffer(0.0)
     playout.add(_sound(20), 0.0)
     playout.add(_sound(20), 0.02)  # on the very sample on which the last one ends
@@ -89,7 +89,7 @@ def test_a_late_frame_is_a_gap_and_one_in_time_is_none() -> None:
     assert len(playout.segments(1.0)) == 2
 
 
-def test_the_pause_between_replies_and_after_an_interruption_is_no_gap() -> None:
+def test_pause_between_replies_or_after_a_flush_is_no_gap() -> None:
     playout = PlayoutBuffer(0.0)
     playout.add(_sound(20), 0.0)
     playout.add(_sound(500), 1.02)  # 1000 ms later
@@ -118,7 +118,7 @@ def test_audio_beyond_the_record_limit_is_timed_but_not_kept() -> None:
     assert playout.heard_ms(0.05) == 40.0
 
 
-def test_half_a_sample_and_a_clock_that_goes_back_are_refused() -> None:
+def test_half_a_sample_or_a_backward_clock_is_refused() -> None:
     playout = PlayoutBuffer(5.0)
     with pytest.raises(ValueError, match="3 bytes are not whole 16-bit samples"):
         playout.add(b"abc", 5.0)
@@ -133,7 +133,7 @@ _STEPS = st.lists(
 
 
 @given(_STEPS)
-def test_it_agrees_with_a_loudspeaker_that_plays_sample_by_sample(steps: list[tuple[str, int, int]]) -> None:
+def test_playout_equals_a_sample_by_sample_loudspeaker(steps: list[tuple[str, int, int]]) -> None:
     playout = PlayoutBuffer(0.0)
     queue: list[int] = []
     heard: list[int] = []

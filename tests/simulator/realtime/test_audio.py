@@ -25,7 +25,7 @@ def test_g711_is_decoded_sample_by_sample() -> None:
     assert PCMA.decode(_CODES) == np.frombuffer(decode_alaw(_CODES), "<i2").repeat(3).tobytes()
 
 
-def test_what_came_as_g711_goes_back_as_it_was() -> None:
+def test_g711_audio_returns_unchanged() -> None:
     assert PCMA.encode(PCMA.decode(_CODES)) == _CODES
     assert PCMU.encode(PCMU.decode(_CODES)) == _CODES.replace(b"\x7f", b"\xff")
 
@@ -56,7 +56,7 @@ def test_the_voice_of_words_stays_as_loud_as_it_was(audio: WireAudio) -> None:
 
 
 @pytest.mark.parametrize("text", ["A", "A===", "AAAA\n", "é", base64.b64encode(b"odd").decode()])
-def test_audio_that_is_not_base64_of_whole_samples_is_refused_by_its_path(text: str) -> None:
+def test_audio_not_base64_of_whole_samples_is_refused_by_path(text: str) -> None:
     with pytest.raises(RequestError, match="mono PCM16 at 24kHz") as refused:
         PCM.read(text, "item.content[0].audio")
     assert refused.value.param == "item.content[0].audio"

@@ -66,7 +66,7 @@ def test_every_field_that_is_set_comes_back() -> None:
     assert {name: updated[name] for name in _FULL_SESSION} == _FULL_SESSION | {"modalities": ["audio", "text"]}
 
 
-def test_what_is_set_flat_is_in_ga_shape_inside() -> None:
+def test_flat_settings_are_kept_in_ga_shape() -> None:
     driver = _driver()
     _update(driver, **_FULL_SESSION)
     session = driver.session.config.session
@@ -104,7 +104,7 @@ def test_null_turns_turn_detection_and_transcription_off() -> None:
         ),
     ],
 )
-def test_what_beta_does_not_have_is_refused_by_its_flat_name(
+def test_field_unknown_to_beta_is_refused_by_its_flat_name(
     session: dict[str, Any], param: str, message: str
 ) -> None:
     error = error_of(_driver().send_raw({"type": "session.update", "session": session}))

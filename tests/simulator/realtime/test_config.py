@@ -20,7 +20,7 @@ def test_only_the_fields_that_are_present_change() -> None:
     assert session["audio"]["output"]["voice"] == "marin"
 
 
-def test_turn_detection_of_the_same_type_is_merged_and_of_another_starts_from_its_defaults() -> None:
+def test_turn_detection_of_another_type_starts_from_its_defaults() -> None:
     config = _config()
     for detection, silence_ms in (
         ({"type": "server_vad", "silence_duration_ms": 200}, 200),
@@ -43,7 +43,7 @@ def test_null_turns_things_off() -> None:
     assert config.transcription is None
 
 
-def test_noise_reduction_keeps_what_is_omitted_and_tools_are_replaced() -> None:
+def test_noise_reduction_is_merged_and_tools_are_replaced() -> None:
     config = _config()
     for change in (
         {"audio": {"input": {"noise_reduction": {"type": "near_field", "strength": 2}}}, "tools": [{"name": "a"}]},
@@ -64,7 +64,7 @@ def test_the_voice_is_free_until_the_model_has_spoken() -> None:
     config.updated({"audio": {"output": {"voice": "marin"}}}, has_spoken=True)
 
 
-def test_the_model_cannot_change_and_nothing_changes_before_it_is_applied() -> None:
+def test_model_cannot_change_and_the_session_stays_as_it_was() -> None:
     config = _config()
     with pytest.raises(RequestError):
         config.updated({"model": "gpt-realtime-2.1"}, has_spoken=False)

@@ -23,7 +23,7 @@ def _ids(conversation: Conversation) -> list[str]:
     return [item.id for item in conversation.items]
 
 
-def test_items_are_added_where_they_belong_and_know_what_is_before_them() -> None:
+def test_items_are_added_in_place_and_know_their_predecessor() -> None:
     conversation = Conversation("conv_1")
     assert conversation.add(_message("a")) is None
     assert conversation.add(_message("b")) == "a"
@@ -52,7 +52,7 @@ def test_an_item_that_does_not_fit_is_refused(item: Item, after: str | None, cod
     assert _ids(conversation) == ["a"]
 
 
-def test_deleting_what_is_not_there_is_refused() -> None:
+def test_deleting_an_unknown_item_is_refused() -> None:
     with pytest.raises(RequestError, match=r"^Error deleting item: the item with id 'x' does not exist\.$"):
         Conversation("conv_1").remove("x")
 
@@ -70,7 +70,7 @@ def test_after_a_truncation_only_whole_words_are_remembered(audio_end_ms: int, k
     assert item.wire()["content"][0]["transcript"] == item.text
 
 
-def test_what_is_spoken_after_a_truncation_is_not_remembered() -> None:
+def test_words_spoken_after_a_truncation_are_not_kept() -> None:
     item = _spoken(2)
     item.truncate(0, 600)
     item.speak(["word3"], 1200)

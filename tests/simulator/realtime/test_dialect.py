@@ -38,7 +38,7 @@ def test_audio_is_appended_alike_in_all(dialect: type[Dialect]) -> None:
 
 
 @pytest.mark.parametrize("dialect", [Dialect, BetaDialect, XaiDialect])
-def test_what_is_read_and_written_is_not_changed(dialect: type[Dialect]) -> None:
+def test_reading_and_writing_leave_the_event_unchanged(dialect: type[Dialect]) -> None:
     item = {"id": "i", "type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "x"}]}
     content = {"item": item, "previous_item_id": None}
     before = repr(content)

@@ -60,7 +60,7 @@ def test_a_refusal_can_be_worded_otherwise() -> None:
     assert refusal.close_reason() == "server_error.insufficient_quota"
 
 
-def test_what_waits_is_bounded() -> None:
+def test_pending_faults_are_bounded() -> None:
     faults = Faults()
     for _ in range(MAX_PENDING):
         faults.refuse()
@@ -70,7 +70,7 @@ def test_what_waits_is_bounded() -> None:
     assert len(faults.shared.endings.by_type[""]) == MAX_PENDING
 
 
-def test_a_session_suffers_its_own_faults_before_those_of_whoever_comes_first() -> None:
+def test_session_takes_its_own_faults_before_shared_ones() -> None:
     faults = Faults()
     one, other = (Driver(faults=SessionFaults(shared=faults.shared)) for _ in range(2))
     faults.ignore("session.update", session=_Faulty(one))
@@ -87,7 +87,7 @@ def test_an_unknown_end_of_a_response_is_refused() -> None:
         Faults().end_response("splendid")
 
 
-def test_clear_forgets_what_is_waiting() -> None:
+def test_clear_drops_pending_faults() -> None:
     faults = Faults()
     faults.refuse()
     faults.silence()

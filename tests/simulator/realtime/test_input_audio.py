@@ -33,7 +33,7 @@ def test_a_turn_is_the_speech_with_its_padding_and_its_silence() -> None:
     assert turn.speech_ms == 600
 
 
-def test_padding_reaches_neither_before_the_first_sample_nor_into_the_turn_before() -> None:
+def test_padding_ends_at_the_first_sample_and_the_last_turn() -> None:
     audio = _listening(prefix_ms=1000)
     _, stopped = _append(audio, silence(200) + tone(400) + silence(500))
     assert isinstance(stopped, SpeechStopped)
@@ -84,7 +84,7 @@ def test_silence_before_speech_is_not_kept_for_ever() -> None:
     assert audio.take_speech(stopped).pcm == silence(300) + tone(300) + silence(500)
 
 
-def test_of_an_endless_turn_the_end_is_kept_and_its_length_known() -> None:
+def test_endless_turn_keeps_its_end_and_its_length() -> None:
     audio = InputAudio()
     audio.append(silence(90_000))
     audio.append(tone(1000))

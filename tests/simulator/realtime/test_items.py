@@ -14,7 +14,7 @@ def _new_id(prefix: str) -> str:
     return f"{prefix}_new"
 
 
-def test_ids_that_the_client_left_out_are_made() -> None:
+def test_missing_ids_are_made() -> None:
     wire = {"type": "function_call", "name": "find", "arguments": "{}"}
     item = read_item(wire, "item", new_id=_new_id, audio=PCM, keep_audio=True)
     assert (item.id, item.call_id) == ("item_new", "call_new")

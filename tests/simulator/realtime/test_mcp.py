@@ -40,7 +40,7 @@ def test_the_tools_of_a_server_are_listed_as_an_item() -> None:
     assert [tool["name"] for tool in done["item"]["tools"]] == ["lookup", "book"]
 
 
-def test_only_servers_that_are_new_are_listed_and_only_tools_that_are_allowed() -> None:
+def test_only_new_servers_and_allowed_tools_are_listed() -> None:
     driver = _driver(mcp_tools=("lookup", "book"))
     driver.update(instructions="Be kind.")
     driver.update(tools=[_server(), _server("bank", allowed_tools=["book"])])
@@ -52,13 +52,13 @@ def test_only_servers_that_are_new_are_listed_and_only_tools_that_are_allowed() 
     ]
 
 
-def test_a_server_that_cannot_be_reached_fails_and_the_session_goes_on() -> None:
+def test_unreachable_server_fails_and_the_session_continues() -> None:
     driver = _driver(mcp_fails=True)
     assert kinds(driver.events)[-1] == "mcp_list_tools.failed"
     assert only(driver.respond(), "response.done")["response"]["status"] == "completed"
 
 
-def test_a_tool_is_called_by_the_server_and_the_client_asks_for_the_words() -> None:
+def test_server_calls_a_tool_and_the_client_asks_for_a_reply() -> None:
     driver = _driver(tool_calls=(_CALL,), mcp_output="on its way")
     events = driver.respond()
     assert kinds(events) == [
@@ -130,7 +130,7 @@ def test_functions_and_tools_of_servers_can_be_called_together() -> None:
     assert [event["output_index"] for event in all_of(driver.events, "response.output_item.added")] == [0, 1]
 
 
-def test_what_a_server_returned_is_read_by_the_model() -> None:
+def test_output_of_a_server_is_read_by_the_model() -> None:
     short, long = (_driver(tool_calls=(_CALL,), mcp_output=output) for output in ("x", "x" * 400))
     tokens = []
     for driver in (short, long):

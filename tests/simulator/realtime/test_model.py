@@ -44,7 +44,7 @@ def test_the_greeting_and_replies_have_lengths_of_their_own() -> None:
     assert len(_plan(behaviour=behaviour, turns=2).words) == 7
 
 
-def test_a_model_that_was_told_that_it_has_spoken_does_not_greet_again() -> None:
+def test_model_with_restored_replies_does_not_greet_again() -> None:
     conversation = Conversation("conv_1")
     said = [Part("output_text", "greeting one")]
     conversation.add(Item("item_1", "message", Origin.CLIENT, role="assistant", parts=said))
@@ -65,11 +65,11 @@ def test_a_model_that_was_told_that_it_has_spoken_does_not_greet_again() -> None
         ("Do exactly as you like", "greeting one alpha bravo charlie"),
     ],
 )
-def test_only_what_is_dictated_is_repeated(instructions: str, said: str) -> None:
+def test_only_dictated_text_is_repeated(instructions: str, said: str) -> None:
     assert " ".join(_plan(instructions=instructions).words) == said
 
 
-def test_it_can_be_told_what_to_say_every_time() -> None:
+def test_reply_text_can_be_fixed() -> None:
     assert _plan(behaviour=Behaviour(say="always the same"), turns=1).words == ["always", "the", "same"]
 
 
@@ -82,7 +82,7 @@ def test_each_function_is_called_once_and_in_its_turn() -> None:
     assert [call.name for call in _plan(model, behaviour, turns=2).calls] == ["b"]
 
 
-def test_the_tone_is_that_of_the_last_turn_whose_tone_could_be_told() -> None:
+def test_tone_is_that_of_the_last_turn_with_a_known_tone() -> None:
     model = SimulatedModel()
     behaviour = Behaviour(voice=Voice.TONE, echo=True, tone_hz=440.0)
     heard = []

@@ -115,7 +115,7 @@ _RIGHT: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("event", _RIGHT, ids=lambda event: event["type"])
-def test_what_the_openai_package_allows_is_accepted(event: dict[str, Any]) -> None:
+def test_events_of_the_openai_package_are_accepted(event: dict[str, Any]) -> None:
     validate_client_event(event)
     assert check_client_event(event) == event["type"]
 
@@ -289,7 +289,7 @@ def _item(**item: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_what_is_wrong_is_named_as_openai_names_it(event: Any, code: str, param: str | None, message: str) -> None:
+def test_invalid_field_is_named_as_openai_names_it(event: Any, code: str, param: str | None, message: str) -> None:
     with pytest.raises(RequestError) as refused:
         check_client_event(event)
     assert refused.value.code == code

@@ -8,7 +8,7 @@ import pytest
 
 from simulator.realtime.audio import PCMA, PCMU, WireAudio
 from simulator.realtime.ending import Ending
-from simulator.realtime.session import MAX_OUT_OF_BAND
+from simulator.realtime.responder import MAX_OUT_OF_BAND
 from simulator.realtime.session_faults import SessionFaults
 from simulator.realtime.settings import SimulatorSettings, ToolCall, Voice
 from simulator.realtime.voice import dominant_hz
@@ -59,7 +59,7 @@ def test_a_spoken_response_has_all_its_events_in_order() -> None:
     assert only(events, "conversation.item.added")["item"]["status"] == "in_progress"
 
 
-def test_audio_is_as_long_as_its_words_and_words_go_along_with_it() -> None:
+def test_audio_is_as_long_as_its_words_and_in_step_with_them() -> None:
     driver = Driver(SimulatorSettings(greeting_words=6))
     events = driver.respond()
     sent_ms = 0
@@ -82,7 +82,7 @@ def test_words_shorter_than_a_delta_all_come() -> None:
     assert len(audio_of(events)) == 490 * 48
 
 
-def test_replies_come_after_their_latency_and_faster_than_they_play() -> None:
+def test_replies_come_after_latency_and_faster_than_real_time() -> None:
     driver = Driver(SimulatorSettings(greeting_words=10, first_audio_seconds=0.3, speed=5.0))
     driver.send("response.create")
     assert kinds(driver.run(0.149)) == []
@@ -118,7 +118,7 @@ def test_a_text_response_has_no_audio() -> None:
     assert _done(events)["usage"]["output_token_details"]["audio_tokens"] == 0
 
 
-def test_what_is_to_be_said_word_for_word_is_said() -> None:
+def test_dictated_text_is_said_word_for_word() -> None:
     instructions = 'Say the following word for word, nothing else: "Welcome to ACME, how can I help?"'
     events = Driver().respond(instructions=instructions)
     assert (
@@ -141,7 +141,7 @@ def test_directives_of_the_session_change_what_it_does() -> None:
 _ASKED = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "and?"}]}
 
 
-def test_the_tone_voice_answers_in_the_callers_tone_without_a_gap() -> None:
+def test_tone_voice_answers_in_the_callers_tone_without_a_gap() -> None:
     driver = Driver(SimulatorSettings(voice=Voice.TONE, echo=True, tone_hz=500.0))
     assert dominant_hz(audio_of(driver.respond())) == pytest.approx(500, abs=0.1)
     for hz in (700.0, 1500.5):
@@ -172,7 +172,7 @@ def test_a_response_may_have_a_format_of_its_own() -> None:
     assert _done(events)["audio"]["output"]["format"] == {"type": "audio/pcmu"}
 
 
-def test_audio_of_a_truncated_reply_is_counted_in_time_whatever_its_format() -> None:
+def test_truncated_audio_is_counted_in_time_in_any_format() -> None:
     driver = Driver(SimulatorSettings(greeting_words=5))
     driver.update(audio={"output": {"format": {"type": "audio/pcmu"}}})
     driver.respond()
@@ -295,7 +295,7 @@ def test_a_response_cancelled_before_its_item_has_no_output() -> None:
     assert _done(events)["output"] == []
 
 
-def test_an_item_announced_but_still_without_audio_cannot_be_truncated() -> None:
+def test_announced_item_without_audio_cannot_be_truncated() -> None:
     driver = Driver(SimulatorSettings(first_audio_seconds=1.0))
     driver.send("response.create")
     item_id = only(driver.run(0.6), "response.output_item.added")["item"]["id"]
@@ -363,7 +363,7 @@ def test_the_voice_is_fixed_once_it_was_heard() -> None:
 _CALLS = (ToolCall(1, "find", '{"q":"x"}'), ToolCall(1, "note", "{}"), ToolCall(2, "hangup", "{}"))
 
 
-def test_functions_are_called_when_their_turn_has_come_and_outputs_are_answered() -> None:
+def test_functions_are_called_in_turn_and_outputs_answered() -> None:
     driver = Driver(SimulatorSettings(tool_calls=_CALLS))
     driver.speak(tone(400) + silence(500))
     events = driver.finish()
@@ -413,7 +413,7 @@ def test_a_response_that_may_not_call_functions_speaks() -> None:
 # Usage and bad ends.
 
 
-def test_usage_counts_what_was_read_and_said_and_grows_with_the_conversation() -> None:
+def test_usage_counts_input_and_output_and_grows() -> None:
     driver = Driver(SimulatorSettings(words=5, greeting_words=5))
     driver.update(instructions="x" * 1000)
     first = _done(driver.respond())["usage"]
@@ -432,7 +432,7 @@ def test_usage_counts_what_was_read_and_said_and_grows_with_the_conversation() -
     assert driver.session.usage.input.total == first["input_tokens"] + second["input_tokens"]
 
 
-def test_a_cancelled_response_is_paid_for() -> None:
+def test_cancelled_response_counts_its_tokens() -> None:
     driver = _speaking(1000)
     usage = _done(driver.send("response.cancel"))["usage"]
     assert usage["output_token_details"]["audio_tokens"] == 20
@@ -471,7 +471,7 @@ def test_a_response_can_be_made_to_end_badly(ending: Ending, details: dict[str, 
     assert _done(driver.respond())["status"] == "completed"
 
 
-def test_late_deltas_follow_a_cancelled_response_and_are_not_remembered() -> None:
+def test_late_deltas_of_a_cancelled_response_are_not_kept() -> None:
     driver = _speaking(1000)
     driver.session.faults.late_deltas = 2
     events = driver.send("response.cancel")

@@ -71,7 +71,7 @@ def _refusal(check: Check, value: Any) -> str | None:
         ),
     ],
 )
-def test_each_check_takes_what_is_right_and_names_what_is_wrong(
+def test_check_accepts_valid_values_and_names_invalid_ones(
     check: Check, right: list[Any], wrong: list[tuple[Any, str]]
 ) -> None:
     assert [_refusal(check, value) for value in right] == [None] * len(right)

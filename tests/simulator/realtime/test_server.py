@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket as sockets
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
@@ -15,6 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from simulator.realtime.server import FAULTS, RealtimeSimulator
 from simulator.realtime.settings import DialectName, SimulatorSettings, Voice
 from simulator.realtime.simulated_session import SimulatedSession
+from tests.helpers import eventually
 from tests.simulator.realtime_driver import Event, kinds, only, silence, tone
 from tests.simulator.validation import validate_client_event, validate_server_event
 
@@ -142,7 +146,7 @@ async def test_sessions_know_their_order_and_do_not_mix() -> None:
         assert (first.instructions, second.instructions) == ("first", "second")
 
 
-async def test_waiting_ends_with_what_is_waited_for_or_says_what_happened_instead() -> None:
+async def test_wait_ends_when_true_or_fails_with_a_summary() -> None:
     async with RealtimeSimulator() as simulator:
         waiting = asyncio.ensure_future(simulator.wait_for_session(1))
         async with _open(simulator) as (client, session):
@@ -167,7 +171,7 @@ async def test_history_is_bounded() -> None:
             await simulator.wait_for_session(1)
 
 
-async def test_a_message_that_is_no_text_is_an_error_and_not_the_end() -> None:
+async def test_binary_message_is_an_error_and_the_session_continues() -> None:
     async with RealtimeSimulator() as simulator, _open(simulator) as (client, _):
         await client.socket.send(b"\x00\x01")
         assert (await client.receive())["error"]["code"] == "invalid_json"
@@ -217,6 +221,30 @@ async def test_the_beta_dialect_is_gone() -> None:
         assert (code, event["error"]["code"]) == (4000, "beta_api_shape_disabled")
 
 
+def _request_and_reset(port: int, model: str) -> None:
+    """Ask for a session and reset the connection before the server has read the request."""
+    request = (
+        f"GET /v1/realtime?model={model} HTTP/1.1\r\nHost: simulator\r\nAuthorization: Bearer sk-test\r\n"
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    with sockets.create_connection(("127.0.0.1", port)) as socket:
+        socket.sendall(request.encode())
+        socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@pytest.mark.parametrize("model", [_MODEL, "unknown"])
+async def test_client_that_resets_before_the_handshake_is_no_error(
+    model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with RealtimeSimulator() as simulator:
+        port = urlsplit(simulator.url).port
+        assert port is not None
+        _request_and_reset(port, model)
+        await eventually(lambda: simulator.counters.totals["connections"] == 1)
+    assert caplog.text == ""
+
+
 async def test_connections_are_refused_on_command() -> None:
     async with RealtimeSimulator() as simulator:
         simulator.faults.refuse(status=503, times=2)
@@ -251,7 +279,7 @@ _BEARER = {"Authorization": "Bearer sk-test"}
 _BETA = {"OpenAI-Beta": "realtime=v1"}
 
 
-async def test_the_beta_dialect_is_spoken_to_who_asks_for_it() -> None:
+async def test_beta_dialect_is_spoken_if_asked_for() -> None:
     async with RealtimeSimulator(SimulatorSettings(dialect=DialectName.BETA)) as simulator:
         path = "/v1/realtime?model=gpt-4o-realtime-preview"
         async with _socket(simulator, path, _BEARER | _BETA) as socket:
@@ -272,7 +300,7 @@ async def test_xais_dialect_is_spoken_with_its_models() -> None:
 
 
 @pytest.mark.parametrize("headers", [{"api-key": "azure-key"}, {"Authorization": "Bearer azure-key"}])
-async def test_azures_path_takes_its_own_header_or_a_bearer_and_any_deployment(headers: dict[str, str]) -> None:
+async def test_azure_path_takes_api_key_or_bearer_and_any_deployment(headers: dict[str, str]) -> None:
     async with RealtimeSimulator(SimulatorSettings(api_key="azure-key")) as simulator:
         path = "/openai/v1/realtime?model=my-deployment"
         async with _socket(simulator, path, headers) as socket:
@@ -302,7 +330,7 @@ async def test_azures_older_path_speaks_beta_to_a_deployment() -> None:
         ("/v1/realtime?model=gpt-realtime-2", {"api-key": "azure-key"}, 401),
     ],
 )
-async def test_what_azure_does_not_take_is_refused(path: str, headers: dict[str, str], status: int) -> None:
+async def test_path_or_query_unknown_to_azure_is_refused(path: str, headers: dict[str, str], status: int) -> None:
     async with RealtimeSimulator(SimulatorSettings(api_key="azure-key")) as simulator:
         with pytest.raises(InvalidStatus) as refused:
             async with _socket(simulator, path, headers):
@@ -344,7 +372,7 @@ async def test_a_dropped_session_ends_without_a_close_frame() -> None:
         assert session.close_code == 1006
 
 
-async def test_a_stalled_session_neither_reads_nor_writes_until_it_goes_on() -> None:
+async def test_stalled_session_neither_reads_nor_writes() -> None:
     async with RealtimeSimulator() as simulator, _open(simulator) as (client, session):
         simulator.faults.stall(session)
         await client.send("session.update", session={"type": "realtime"})
@@ -375,7 +403,7 @@ async def test_any_message_can_be_sent() -> None:
         assert await client.socket.recv() == '{"type":"response.levitated"}'
 
 
-async def test_a_connection_can_be_accepted_and_left_without_a_word() -> None:
+async def test_accepted_connection_may_stay_silent() -> None:
     async with RealtimeSimulator() as simulator:
         simulator.faults.silence()
         async with _dial(simulator) as client:
@@ -389,7 +417,7 @@ async def test_a_connection_can_be_accepted_and_left_without_a_word() -> None:
             pass
 
 
-async def test_an_update_can_be_left_without_an_answer() -> None:
+async def test_update_may_stay_unanswered() -> None:
     async with RealtimeSimulator() as simulator, _open(simulator) as (client, session):
         simulator.faults.ignore("session.update", session=session)
         await client.send("session.update", session={"type": "realtime", "instructions": "lost"})
@@ -413,7 +441,7 @@ async def test_responses_end_badly_and_late_audio_comes_on_command() -> None:
         assert kinds([await client.receive(), await client.receive()]) == ["response.output_audio.delta"]
 
 
-async def test_a_client_that_reads_nothing_is_waited_for_and_loses_nothing() -> None:
+async def test_client_that_reads_nothing_loses_nothing() -> None:
     # 25 MB of events: more than all buffers on the way take.
     settings = SimulatorSettings(
         greeting_words=1000, delta_ms=1000, speed=float("inf"), first_audio_seconds=0.0, voice=Voice.TONE
@@ -489,7 +517,7 @@ async def test_sessions_are_listed_with_what_the_model_was_told() -> None:
         assert report["live"] == []
 
 
-async def test_the_sessions_of_one_call_can_be_asked_for_and_when_they_might_answer() -> None:
+async def test_sessions_of_one_call_are_listed_with_their_timelines() -> None:
     async with RealtimeSimulator() as simulator, aiohttp.ClientSession() as http:
 
         async def report(**query: str) -> dict[str, Any]:
@@ -582,7 +610,7 @@ async def test_false_speech_is_sent_at_once() -> None:
         (b'{"fault": "end_response", "status": "splendid"}', "splendid"),
     ],
 )
-async def test_a_wrong_command_is_answered_with_what_is_wrong(body: bytes, reason: str) -> None:
+async def test_wrong_command_is_answered_with_the_reason(body: bytes, reason: str) -> None:
     async with (
         RealtimeSimulator() as simulator,
         aiohttp.ClientSession() as http,

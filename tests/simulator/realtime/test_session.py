@@ -50,7 +50,7 @@ def test_an_update_is_answered_with_the_whole_session() -> None:
     assert updated["session"]["audio"]["input"]["format"] == {"type": "audio/pcm", "rate": 24000}
 
 
-def test_a_wrong_update_changes_nothing_and_names_the_event_that_was_wrong() -> None:
+def test_wrong_update_changes_nothing_and_names_the_event() -> None:
     driver = Driver()
     session = {"type": "realtime", "instructions": "new", "audio": {"output": {"speed": 9}}}
     error = error_of(driver.send_raw({"type": "session.update", "event_id": "evt_7", "session": session}))
@@ -71,7 +71,7 @@ def test_a_wrong_directive_is_answered_like_a_wrong_field() -> None:
     ("message", "code"),
     [("{nonsense", "invalid_json"), ("[]", "invalid_event"), (b"\xff\xfe", "invalid_json"), ("{}", None)],
 )
-def test_what_is_no_event_is_answered_and_the_session_goes_on(message: str | bytes, code: str | None) -> None:
+def test_invalid_event_is_answered_and_the_session_continues(message: str | bytes, code: str | None) -> None:
     driver = Driver()
     assert error_of(driver.send_raw(message))["code"] == (code or "missing_required_parameter")
     assert kinds(driver.update()) == ["session.updated"]
@@ -121,9 +121,7 @@ _DETECTION = {"type": "server_vad", "threshold": 0.5}
         max_size=12,
     )
 )
-def test_whatever_a_client_sends_the_answers_are_right_events(
-    dialect: DialectName, events: list[dict[str, Any]]
-) -> None:
+def test_any_client_input_gets_valid_server_events(dialect: DialectName, events: list[dict[str, Any]]) -> None:
     driver = Driver(SimulatorSettings(dialect=dialect))
     for event in events:
         driver.send_raw(event)
@@ -193,7 +191,7 @@ def test_both_kinds_of_turn_detection_hear_a_turn(detection: dict[str, Any]) -> 
     assert "response.created" in kinds(driver.speak(tone(500) + silence(600)))
 
 
-def test_without_create_response_a_turn_is_committed_and_not_answered() -> None:
+def test_turn_without_create_response_is_committed_unanswered() -> None:
     driver = Driver()
     driver.detect(create_response=False)
     assert kinds(driver.speak(tone(500) + silence(500)))[-1] == "conversation.item.done"
@@ -237,7 +235,7 @@ def test_audio_that_is_not_base64_of_whole_samples_is_refused(audio: str) -> Non
     assert driver.session.input.appended_ms == 0
 
 
-def test_what_was_appended_is_kept_unless_it_is_not_to_be() -> None:
+def test_appended_audio_is_kept_unless_switched_off() -> None:
     keeping, forgetting = Driver(), Driver(SimulatorSettings(keep_audio=False))
     for driver in (keeping, forgetting):
         driver.speak(tone(300))
@@ -263,7 +261,7 @@ def test_after_an_idle_timeout_the_model_speaks_by_itself() -> None:
     assert events[0]["item_id"] == events[1]["item_id"]
 
 
-def test_speech_puts_the_idle_timeout_off() -> None:
+def test_speech_delays_the_idle_timeout() -> None:
     driver = Driver()
     driver.detect(idle_timeout_ms=5000, create_response=False)
     driver.respond()
@@ -447,7 +445,7 @@ def test_an_item_goes_where_the_client_wants_it() -> None:
         ),
     ],
 )
-def test_what_names_an_unknown_item_is_refused(event: dict[str, Any], code: str) -> None:
+def test_event_naming_an_unknown_item_is_refused(event: dict[str, Any], code: str) -> None:
     assert error_of(Driver().send_raw(event))["code"] == code
 
 
@@ -481,7 +479,7 @@ _ITEM = '{"type":"message","role":"user","content":[{"type":"input_text","text":
 # Benchmarks.
 
 
-def test_a_session_that_does_not_listen_speaks_half_of_the_time() -> None:
+def test_session_that_does_not_listen_speaks_half_the_time() -> None:
     driver = Driver(SimulatorSettings(listen=False, words=5, greeting_words=5, speed=5.0))
     driver.update(instructions="go")
     driver.send("input_audio_buffer.append", audio="this is not looked at")

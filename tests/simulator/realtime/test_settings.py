@@ -38,7 +38,7 @@ def test_function_calls_take_arguments_as_an_object_or_as_text() -> None:
     )
 
 
-def test_tools_of_mcp_servers_are_called_by_their_server_and_behave_as_told() -> None:
+def test_tools_of_mcp_servers_behave_as_configured() -> None:
     directive = (
         'simulator: {"tool_calls": [{"turn": 1, "name": "find", "server": "crm"}], "mcp_tools": ["find", "book"], '
         '"mcp_output": "yes", "mcp_fails": true, "mcp_seconds": 1.5}'

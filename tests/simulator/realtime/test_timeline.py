@@ -17,7 +17,7 @@ def test_audio_without_a_pause_is_one_span() -> None:
     assert timeline.last_event_seconds == 2.0
 
 
-def test_it_may_answer_from_a_change_to_the_next() -> None:
+def test_answering_spans_end_with_the_next_change() -> None:
     timeline = Timeline()
     for may_answer, now in ((False, 1.0), (True, 2.0), (True, 3.0), (False, 4.0), (False, 5.0), (True, 6.0)):
         timeline.answers(may_answer, now)
@@ -34,7 +34,7 @@ def test_it_may_answer_from_a_change_to_the_next() -> None:
     }
 
 
-def test_a_session_of_any_length_keeps_what_was_last() -> None:
+def test_long_session_keeps_the_latest_spans() -> None:
     timeline = Timeline()
     for number in range(MAX_SPANS + 5):
         timeline.event(audio=True, now_seconds=float(number))
@@ -42,7 +42,7 @@ def test_a_session_of_any_length_keeps_what_was_last() -> None:
     assert timeline.audio[-1].from_seconds == MAX_SPANS + 4
 
 
-def test_a_session_may_answer_from_its_configuration_until_it_is_told_not_to() -> None:
+def test_session_may_answer_from_update_until_told_not_to() -> None:
     driver = Driver()
     start = driver.now
     driver.run(1.0)
@@ -57,7 +57,7 @@ def test_a_session_may_answer_from_its_configuration_until_it_is_told_not_to() -
     assert timeline.opened_seconds == start
 
 
-def test_a_session_that_only_listens_may_answer_while_it_was_asked_to() -> None:
+def test_listening_session_may_answer_while_asked_to() -> None:
     driver = Driver(SimulatorSettings(greeting_words=1))
     driver.send("session.update", session={"type": "realtime", **_LISTENS})
     driver.send("response.create")

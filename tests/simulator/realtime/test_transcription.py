@@ -7,7 +7,7 @@ from simulator.realtime.transcription import heard_text, transcription_events
 from tests.simulator.validation import validate_server_event
 
 
-def test_it_hears_words_by_length_unless_told_what_to_answer() -> None:
+def test_transcript_follows_length_unless_text_is_set() -> None:
     assert heard_text(Behaviour(), 900) == "heard one two three"
     assert heard_text(Behaviour(word_ms=900), 900) == "heard one"
     assert heard_text(Behaviour(transcript=""), 900) == ""
@@ -24,7 +24,7 @@ def test_it_hears_words_by_length_unless_told_what_to_answer() -> None:
         (None, "whisper-1", ["failed"]),
     ],
 )
-def test_its_events_are_those_of_the_transcription_model(text: str | None, model: str, types: list[str]) -> None:
+def test_events_are_those_of_the_transcription_model(text: str | None, model: str, types: list[str]) -> None:
     events = transcription_events("item_1", text, model=model, audio_ms=1500)
     assert [kind.rpartition(".")[2] for kind, _ in events] == types
     for kind, content in events:

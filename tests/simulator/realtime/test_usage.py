@@ -30,7 +30,7 @@ def test_a_truncated_reply_costs_only_what_is_left_of_it() -> None:
     assert item_tokens(item) == Tokens(text=3, audio=16)
 
 
-def test_cached_tokens_are_the_common_start_in_whole_blocks_and_part_of_the_input() -> None:
+def test_cached_tokens_are_whole_blocks_of_the_common_start() -> None:
     items = [_heard("a", 20_000), _said("b", 10)]
     first = context_of("x" * 800, items)
     assert input_usage(first, ()) == (Tokens(text=213, audio=280), Tokens())

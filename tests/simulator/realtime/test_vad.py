@@ -49,7 +49,7 @@ def test_the_threshold_is_a_level(threshold: float) -> None:
     assert _feed(EnergyVad(threshold=threshold), tone(500, dbfs=peak_dbfs + 1)) == [SpeechStarted(0)]
 
 
-def test_the_default_threshold_lies_between_line_noise_and_speech() -> None:
+def test_default_threshold_is_between_line_noise_and_speech() -> None:
     noise = np.random.default_rng(1).normal(0, 32768 * 10 ** (-60 / 20), 24_000).astype("<i2").tobytes()
     assert not _feed(EnergyVad(), noise)
     assert _feed(EnergyVad(), tone(500, dbfs=-30))
@@ -64,7 +64,7 @@ def test_after_a_reset_speech_that_goes_on_begins_anew() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 3000), min_size=1, max_size=60))
-def test_what_is_found_does_not_depend_on_how_the_audio_was_cut(cuts: list[int]) -> None:
+def test_detection_does_not_depend_on_how_audio_is_cut(cuts: list[int]) -> None:
     pcm = silence(90) + tone(330) + silence(600) + tone(70) + silence(250) + tone(500) + silence(700)
     audio = np.frombuffer(pcm, dtype="<i2")
     whole = EnergyVad(silence_ms=300).feed(audio)

@@ -65,23 +65,23 @@ def test_the_tone_is_one_clean_sine_at_minus_ten_dbfs() -> None:
 
 
 @pytest.mark.parametrize("hz", [300.0, 333.3, 777.77, 1000.0, 1999.5, 3400.0])
-def test_the_strongest_frequency_is_measured_to_a_tenth_of_a_hertz(hz: float) -> None:
+def test_strongest_frequency_is_measured_to_a_tenth_of_a_hertz(hz: float) -> None:
     measured = dominant_hz(tone(500, hz))
     assert measured == pytest.approx(hz, abs=0.1)
 
 
-def test_a_tone_is_found_in_noise_and_beside_one_outside_the_band() -> None:
+def test_tone_is_found_in_noise_and_beside_one_out_of_band() -> None:
     mixed = np.frombuffer(tone(1000, 800.0, -20), dtype="<i2") + np.frombuffer(tone(1000, 100.0, -10), dtype="<i2")
     noise = np.random.default_rng(3).normal(0, 300, mixed.size)
     assert dominant_hz((mixed + noise).astype("<i2").tobytes()) == pytest.approx(800, abs=0.5)
 
 
 @pytest.mark.parametrize("pcm", [b"", tone(40), silence(500)])
-def test_where_there_is_too_little_to_hear_no_frequency_is_invented(pcm: bytes) -> None:
+def test_quiet_or_short_audio_has_no_frequency(pcm: bytes) -> None:
     assert dominant_hz(pcm) is None
 
 
-def test_a_reply_says_which_it_is_in_words_that_are_all_different() -> None:
+def test_reply_says_its_number_in_distinct_words() -> None:
     assert " ".join(reply_words(number=1, turn=0, count=4, greets=True)) == "greeting one alpha bravo"
     assert " ".join(reply_words(number=3, turn=2, count=6, greets=False)) == "reply three turn two alpha bravo"
     assert reply_words(number=3, turn=2, count=1, greets=False) == ["reply"]

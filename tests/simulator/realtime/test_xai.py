@@ -63,11 +63,11 @@ def test_turn_detection_can_be_off(detection: Any) -> None:
         ({"input_audio_format": "pcm16"}, "session.input_audio_format"),
     ],
 )
-def test_what_stands_in_the_wrong_place_is_refused(session: dict[str, Any], param: str) -> None:
+def test_field_in_the_wrong_place_is_refused(session: dict[str, Any], param: str) -> None:
     assert error_of(_driver().send("session.update", session=session))["param"] == param
 
 
-def test_its_own_tools_are_taken() -> None:
+def test_tools_of_xai_are_accepted() -> None:
     tools = [
         {"type": "web_search"},
         {"type": "file_search", "vector_store_ids": ["a"], "max_num_results": 10},
@@ -94,7 +94,7 @@ def test_a_forced_message_is_spoken_word_for_word_as_a_response() -> None:
     assert only(events, "response.done")["response"]["status"] == "completed"
 
 
-def test_a_forced_message_can_be_interrupted_unless_it_says_otherwise() -> None:
+def test_forced_message_can_be_interrupted_by_default() -> None:
     for interruptible, status in ((True, "cancelled"), (False, "completed")):
         driver = _driver(word_ms=1000)
         driver.send(
@@ -107,7 +107,7 @@ def test_a_forced_message_can_be_interrupted_unless_it_says_otherwise() -> None:
         assert bool(all_of(driver.events, "input_audio_buffer.speech_started")) is interruptible
 
 
-def test_after_a_message_that_could_not_be_interrupted_the_caller_is_heard_again() -> None:
+def test_caller_is_heard_after_an_uninterruptible_message() -> None:
     driver = _driver(speed=20.0)
     driver.send("conversation.item.create", item=_force("one two", interruptible=False))
     assert driver.speak(silence(1000) + tone(50)) != []
@@ -136,7 +136,7 @@ def test_events_of_a_response_lack_indices_parts_and_usage() -> None:
     assert only(events, "response.done")["response"]["usage"] == {}
 
 
-def test_a_function_call_joins_the_conversation_with_the_role_of_a_tool() -> None:
+def test_function_call_item_has_the_role_tool() -> None:
     driver = _driver(tool_calls=(ToolCall(0, "find", '{"q":1}'),))
     events = driver.respond()
     assert only(events, "conversation.item.added")["item"]["role"] == "tool"
@@ -155,12 +155,12 @@ def _heard(driver: Driver) -> list[dict[str, Any]]:
     return [event for event in events if event["type"].startswith(_TRANSCRIPTION)]
 
 
-def test_what_the_caller_said_comes_whole_without_asking() -> None:
+def test_transcription_comes_whole_without_a_request() -> None:
     (completed,) = _heard(_driver())
     assert (completed["type"], completed["transcript"]) == (f"{_TRANSCRIPTION}.completed", "heard one two three")
 
 
-def test_the_streaming_transcriber_says_again_and_again_what_it_has() -> None:
+def test_streaming_transcriber_repeats_its_text_so_far() -> None:
     driver = _driver(transcript="one two three")
     _update(driver, audio={"input": {"transcription": {"model": "grok-transcribe", "language_hint": "en"}}})
     *updates, completed = _heard(driver)

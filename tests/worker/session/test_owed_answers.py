@@ -16,7 +16,7 @@ from common.link import wire
 from tests.worker import api_events as api
 from tests.worker.session.restored import agent, replayed, restored, user
 from tests.worker.session_driver import FRAME, Append, Did, Driver, audio_samples, live, only, playout
-from worker.realtime.upstream_limits import UpstreamLimits
+from worker.realtime.upstream_limits import FAILURES_TO_OPEN, BreakerState, UpstreamLimits
 from worker.session.actions import Answer, Connect, Ended, RunTool
 from worker.session.session import State
 
@@ -306,6 +306,81 @@ def test_failing_api_that_recovers_answers_once() -> None:
     assert not made.ended
 
 
+@pytest.mark.parametrize("helps", [True, False])
+def test_too_long_conversation_is_shortened_once(helps: bool) -> None:
+    made = greeted()
+    kept = [made.last_item]
+    for number in range(6):
+        made.turn(f"item_{number}")
+        kept += [f"item_{number}", made.last_item]
+    details = {"type": "failed", "error": {"type": "invalid_request_error", "code": "context_length_exceeded"}}
+    plain = []
+
+    def play(api_: Api, response_id: str, request: dict[str, Any] | None) -> list[Did]:
+        if request is not None and not is_plain(request):
+            return speak(api_, response_id)
+        plain.append(response_id)
+        if helps and len(plain) == 2:
+            return speak(api_, response_id)
+        failed = api.response_done(response_id, "failed", status_details=details)
+        return api_.driver.event(api.response_created(response_id), failed)
+
+    made.play = play
+    before = len(made.did)
+    made.turn("last")
+    made.run(20)
+    deleted = [
+        one["item_id"] for one in only(made.did[before:], dict) if one["type"] == "conversation.item.delete"
+    ]
+    # The oldest items go; what the caller has just said stays.
+    assert deleted
+    assert deleted == kept[: len(deleted)]
+    assert "last" not in deleted
+    # One more request; if that one fails, too, the caller is told.
+    assert len(plain) == 2
+    assert [is_plain(request) for _, request in made.requests[-2:]] == ([True, True] if helps else [True, False])
+
+
+def test_api_that_refuses_metadata_is_asked_without_it() -> None:
+    driver = Driver()
+    driver.keeps_metadata = True
+    (request,) = requests(driver.go_live())
+    assert "metadata" in request["response"]
+    # As the API words it for a field that it does not take.
+    refusal = api.error("unknown_parameter", event_id=request["event_id"], param="response.metadata")
+    driver.event(refusal)
+    (again,) = requests(driver.tick(SOON_SECONDS))
+    assert "metadata" not in again.get("response", {})
+
+
+def test_apology_that_is_not_heard_either_ends_the_session() -> None:
+    made = greeted()
+    made.play = say_nothing
+    made.turn("item_a")
+    made.run(20)
+    (ended,) = made.ended
+    assert ended.outcome == "failed"
+    assert "the model says nothing" in ended.message
+
+
+def test_continuation_that_fails_is_not_continued_again() -> None:
+    made = greeted()
+    error = {"type": "failed", "error": {"type": "server_error", "code": "server_error", "message": "down"}}
+
+    def cut_off(api_: Api, response_id: str, request: dict[str, Any] | None) -> list[Did]:
+        item_id = f"item_of_{response_id}"
+        did = api_.driver.reply(response_id, item_id, "one two", 200, previous=api_.last_item, done=False)
+        did += api_.driver.record(playout(*audio_samples(did).items(), idle=True))
+        return did + api_.driver.event(api.response_done(response_id, "failed", status_details=error))
+
+    made.play = cut_off
+    made.turn("item_a")
+    made.run(20)
+    # The greeting, and one request to go on.
+    assert len(made.requests) == 2
+    assert not made.ended
+
+
 def test_three_failed_turns_in_a_row_end_the_session() -> None:
     made = greeted()
     made.play = apologise_alone
@@ -324,6 +399,30 @@ def test_turn_that_is_answered_starts_the_count_anew() -> None:
         made.turn(f"item_{number}")
         made.run(20)
         assert not made.ended
+
+
+def call_endless_tool(api_: Api, response_id: str, request: dict[str, Any] | None = None) -> list[Did]:
+    """A response that calls a function, which never has a result."""
+    call = api.function_call_item(f"item_of_{response_id}") | {"call_id": f"call_of_{response_id}"}
+    return api_.driver.event(
+        api.response_created(response_id),
+        api.event("response.output_item.done", response_id=response_id, output_index=0, item=call),
+        api.response_done(response_id),
+    )
+
+
+@pytest.mark.parametrize("answer", [speak, call_endless_tool])
+def test_answers_that_succeed_keep_the_breaker_closed(answer: Play) -> None:
+    limits = UpstreamLimits()
+    made = greeted(limits=limits)
+    for number in range(2 * FAILURES_TO_OPEN):
+        made.play = fail
+        made.turn(f"item_{number}")
+        made.play = answer
+        made.run(SOON_SECONDS)
+        assert limits.breaker is BreakerState.CLOSED
+    # Each answer came at its second request.
+    assert len(made.requests) == 1 + 2 * FAILURES_TO_OPEN
 
 
 @pytest.mark.parametrize("is_open", [True, False], ids=["no session", "no connection"])

@@ -5,14 +5,12 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-import orjson
 import pytest
 
 from common.audio import g711
 from tests.dispatcher.call_driver import sound
 from tests.simulator.validation import validate_client_event
 from worker.audio.audio_format import for_format
-from worker.realtime.dialect import GA
 from worker.session.action_queue import ActionQueue
 from worker.session.actions import ToUpstream
 from worker.session.conversation import Conversation, Item, ItemKind, Role
@@ -24,7 +22,7 @@ class Told:
 
     def __init__(self, audio_format: str = "pcmu") -> None:
         self.conversation = Conversation()
-        self.outbox = ActionQueue(GA, 1)
+        self.outbox = ActionQueue("uuid-1")
         self.replay = Replay(self.conversation, self.outbox, for_format(audio_format).uplink)
 
     def item(self, item_id: str, role: Role | None = None, text: str = "", **fields: Any) -> Item:
@@ -43,7 +41,7 @@ class Told:
 
     def take(self) -> list[dict[str, Any]]:
         actions, self.outbox.actions = self.outbox.actions, []
-        events = [orjson.loads(action.event) for action in actions if isinstance(action, ToUpstream)]
+        events = [action.event for action in actions if isinstance(action, ToUpstream)]
         for event in events:
             validate_client_event(event)
         return events
@@ -195,6 +193,19 @@ def test_a_reply_that_is_cut_afterwards_is_rewritten() -> None:
     told.replay.rewrite(item)
     assert [event["type"] for event in told.take()] == ["conversation.item.delete"]
     assert told.bring() == []
+
+
+def test_reply_that_is_cut_afterwards_stays_behind_its_turn() -> None:
+    told = Told()
+    told.item("a", Role.USER, "Hi.")
+    told.item("without text", Role.USER, "")
+    item = told.item("b", Role.AGENT, "one two three four")
+    told.item("c", Role.USER, "Stop.")
+    told.bring()
+    item.heard_share = 0.5
+    told.replay.rewrite(item)
+    # An item that the session was not given is no place.
+    assert created(told.take()[1]) == ("a", message("b", "assistant", "output_text", "one two"))
 
 
 def test_an_item_of_ours_is_behind_all_others() -> None:

@@ -11,13 +11,11 @@ from hypothesis import strategies as st
 
 from common.link import wire
 from common.link.wire import Heard, ItemHeard
-from tests.worker.link_records import Audio, Record, decoded_all
 from worker.audio.audio_format import for_format
 from worker.audio.resample import Downsampler
 from worker.session import replies as module
 from worker.session.replies import Replies, Reply
 
-CHANNEL = 7
 PLENTY = 10**9
 # What the resampler still gives at the end of an item.
 TAIL_SAMPLES = len(Downsampler().flush()) // 2
@@ -35,12 +33,10 @@ def resampled(pcm: bytes) -> bytes:
     return downsampler.process(pcm) + downsampler.flush()
 
 
-def records(encoded: list[bytes]) -> list[Record]:
-    return decoded_all(encoded, CHANNEL)
-
-
-def audio_of(found: Iterable[Record], index: int) -> bytes:
-    return b"".join(record.pcm for record in found if isinstance(record, Audio) and record.index == index)
+def audio_of(found: Iterable[wire.Record], index: int) -> bytes:
+    return b"".join(
+        record.pcm for record in found if isinstance(record, wire.ReplyAudio) and record.item_index == index
+    )
 
 
 def speak(replies: Replies, item_id: str, pcm: bytes) -> Reply:
@@ -64,7 +60,7 @@ def is_complete(reply: Reply) -> bool:
 def made(credit_bytes: int) -> Replies:
     """Of a session that speaks PCM at 24 kHz."""
     audio = for_format("pcm")
-    return Replies(CHANNEL, credit_bytes, audio.downlink(), audio.bytes_per_ms)
+    return Replies(credit_bytes, audio.downlink(), audio.bytes_per_ms)
 
 
 # On the way to the dispatcher
@@ -74,10 +70,10 @@ def test_an_item_is_named_before_its_audio_and_ends_behind_it() -> None:
     replies = made(PLENTY)
     pcm = noise(100)
     reply, begun = replies.begin("item_a", "resp_1", 0)
-    assert records(begun) == [wire.ReplyItem(0, "item_a")]
-    found = records(replies.audio(reply, pcm[:1000]) + replies.audio(reply, pcm[1000:]) + replies.complete())
+    assert begun == [wire.ReplyItem(0, "item_a")]
+    found = replies.audio(reply, pcm[:1000]) + replies.audio(reply, pcm[1000:]) + replies.complete()
     assert found[-1] == wire.ReplyItemDone(0)
-    assert all(isinstance(record, Audio) for record in found[:-1])
+    assert all(isinstance(record, wire.ReplyAudio) for record in found[:-1])
     assert audio_of(found, 0) == resampled(pcm)
     assert reply.received_ms == 100
     assert reply.sent_samples == 800 + TAIL_SAMPLES
@@ -89,9 +85,9 @@ def test_items_are_numbered_in_order_and_a_new_one_ends_the_one_before_it() -> N
     first, _ = replies.begin("a", "resp_1", 0)
     replies.audio(first, noise(100))
     second, found = replies.begin("b", "resp_1", 0)
-    tail, done, named = records(found)
-    assert isinstance(tail, Audio)
-    assert (tail.index, len(tail.pcm)) == (0, 2 * TAIL_SAMPLES)
+    tail, done, named = found
+    assert isinstance(tail, wire.ReplyAudio)
+    assert (tail.item_index, len(tail.pcm)) == (0, 2 * TAIL_SAMPLES)
     assert done == wire.ReplyItemDone(0)
     assert named == wire.ReplyItem(1, "b")
     assert first.complete
@@ -102,7 +98,7 @@ def test_the_sound_of_one_item_does_not_leak_into_the_next() -> None:
     replies = made(PLENTY)
     speak(replies, "a", noise(30, seed=1))
     reply, _ = replies.begin("b", "resp_1", 0)
-    found = records(replies.audio(reply, noise(30, seed=2)) + replies.complete())
+    found = replies.audio(reply, noise(30, seed=2)) + replies.complete()
     assert audio_of(found, 1) == resampled(noise(30, seed=2))
 
 
@@ -112,7 +108,7 @@ def test_nor_does_that_of_a_flushed_one() -> None:
     replies.audio(cut, noise(30, seed=1))
     replies.flush()
     reply, _ = replies.begin("b", "resp_2", 0)
-    found = records(replies.audio(reply, noise(30, seed=2)) + replies.complete())
+    found = replies.audio(reply, noise(30, seed=2)) + replies.complete()
     assert audio_of(found, 1) == resampled(noise(30, seed=2))
 
 
@@ -120,14 +116,14 @@ def test_no_more_is_sent_than_there_is_credit_for_and_the_rest_follows() -> None
     replies = made(1001)  # credit is in bytes, audio in samples of two
     reply, _ = replies.begin("a", "resp_1", 0)
     pcm = noise(200)
-    sent = records(replies.audio(reply, pcm))
+    sent = replies.audio(reply, pcm)
     assert len(audio_of(sent, 0)) == 1000
-    assert records(replies.complete()) == []
+    assert replies.complete() == []
     assert not is_complete(reply)
-    more = records(replies.credit(999))
+    more = replies.credit(999)
     assert len(audio_of(more, 0)) == 1000
     assert not is_complete(reply)
-    rest = records(replies.credit(PLENTY))
+    rest = replies.credit(PLENTY)
     assert rest[-1] == wire.ReplyItemDone(0)
     assert audio_of(sent + more + rest, 0) == resampled(pcm)
     assert is_complete(reply)
@@ -139,12 +135,16 @@ def test_without_credit_nothing_is_sent_and_no_item_overtakes_another() -> None:
     first, _ = replies.begin("a", "resp_1", 0)
     assert replies.audio(first, noise(100, seed=1)) == []
     second, begun = replies.begin("b", "resp_1", 0)
-    assert records(begun) == [wire.ReplyItem(1, "b")]
+    assert begun == [wire.ReplyItem(1, "b")]
     replies.audio(second, noise(100, seed=2))
     replies.complete()
     assert replies.waiting_seconds == pytest.approx(2 * (0.1 + TAIL_SAMPLES / 8000))
-    found = records(replies.credit(PLENTY))
-    order = [record.index for record in found if isinstance(record, (Audio, wire.ReplyItemDone))]
+    found = replies.credit(PLENTY)
+    order = [
+        record.item_index if isinstance(record, wire.ReplyAudio) else record.index
+        for record in found
+        if isinstance(record, (wire.ReplyAudio, wire.ReplyItemDone))
+    ]
     assert order == sorted(order)
     assert audio_of(found, 0) == resampled(noise(100, seed=1))
     assert audio_of(found, 1) == resampled(noise(100, seed=2))
@@ -171,11 +171,11 @@ def test_what_arrives_is_the_item_however_it_was_cut_and_credited(
         credit = next(grants, 0)
         given_bytes += credit
         encoded += replies.credit(credit)
-        assert len(audio_of(records(encoded), 0)) <= given_bytes
-        assert reply.sent_samples * 2 == len(audio_of(records(encoded), 0))
+        assert len(audio_of(encoded, 0)) <= given_bytes
+        assert reply.sent_samples * 2 == len(audio_of(encoded, 0))
     encoded += replies.complete()
     encoded += replies.credit(PLENTY)
-    found = records(encoded)
+    found = encoded
     assert audio_of(found, 0) == resampled(pcm)
     assert found[-1] == wire.ReplyItemDone(0)
 
@@ -247,7 +247,7 @@ def test_a_flush_closes_what_plays_and_asks_what_was_heard() -> None:
     replies = made(PLENTY)
     reply, _ = replies.begin("a", "resp_1", 0)
     replies.audio(reply, noise(1000))
-    assert records(replies.flush()) == [wire.Flush(1)]
+    assert replies.flush() == [wire.Flush(1)]
     assert reply.closed
     assert replies.heard(Heard(1, (ItemHeard(0, 4000),))) == [reply]
     assert (reply.heard_ms, reply.received_ms, reply.whole) == (500, 1000, False)
@@ -265,9 +265,9 @@ def test_a_flush_of_nothing_asks_nothing() -> None:
 def test_a_second_flush_asks_only_for_what_came_since() -> None:
     replies = made(PLENTY)
     first = speak(replies, "a", noise(100))
-    assert records(replies.flush()) == [wire.Flush(1)]
+    assert replies.flush() == [wire.Flush(1)]
     second = speak(replies, "b", noise(100))
-    assert records(replies.flush()) == [wire.Flush(2)]
+    assert replies.flush() == [wire.Flush(2)]
     assert replies.heard(Heard(1, (ItemHeard(0, 80),))) == [first]
     assert replies.heard(Heard(2, (ItemHeard(1, 160),))) == [second]
     assert (first.heard_ms, second.heard_ms) == (10, 20)
@@ -363,7 +363,7 @@ def test_what_waited_is_dropped_by_a_flush_and_its_credit_kept() -> None:
     replies.flush()
     assert replies.credit(4000) == []
     after, _ = replies.begin("b", "resp_2", 0)
-    found = records(replies.audio(after, noise(100)))
+    found = replies.audio(after, noise(100))
     assert len(audio_of(found, 1)) == 1600
 
 
@@ -400,17 +400,17 @@ def test_an_order_keeps_its_place_behind_the_audio_that_waits() -> None:
     speak(replies, "a", noise(100))
     order = wire.TelephonyCommand("call_1", "hang_up")
     assert replies.append(order) == []
-    found = records(replies.credit(PLENTY))
+    found = replies.credit(PLENTY)
     assert found[-2:] == [wire.ReplyItemDone(0), order]
 
 
 def test_an_order_goes_at_once_where_nothing_waits_and_survives_a_flush_where_something_does() -> None:
     replies = made(400)
     first, second = wire.TelephonyCommand("call_1", "hang_up"), wire.TelephonyCommand("call_2", "transfer", "600")
-    assert records(replies.append(first)) == [first]
+    assert replies.append(first) == [first]
     speak(replies, "a", noise(100))
     replies.append(second)
-    assert records(replies.flush()) == [wire.Flush(1), second]
+    assert replies.flush() == [wire.Flush(1), second]
     assert replies.credit(PLENTY) == []
 
 
@@ -427,13 +427,13 @@ def test_a_restored_reply_plays_on_and_is_heard_out() -> None:
     assert reply.whole
     # Numbers go on behind it.
     _, begun = replies.begin("b", "resp_1", 0)
-    assert records(begun) == [wire.ReplyItem(5, "b")]
+    assert begun == [wire.ReplyItem(5, "b")]
 
 
 def test_a_restored_reply_can_be_cut() -> None:
     replies = made(PLENTY)
     reply = replies.restore(4, "a", 8000)
-    assert records(replies.flush()) == [wire.Flush(1)]
+    assert replies.flush() == [wire.Flush(1)]
     assert replies.heard(Heard(1, (ItemHeard(4, 2000),))) == [reply]
     assert (reply.heard_ms, reply.whole) == (250, False)
     assert reply.heard_share == pytest.approx(0.25)
@@ -466,13 +466,13 @@ def test_what_the_dispatcher_before_is_not_known_to_have_handed_over_is_sent_aga
     reply = speak(replies, "a", pcm)
     whole = resampled(pcm)
     replies.playout(played(ItemHeard(0, 1000), queued=(ItemHeard(0, 3000),)))
-    spoken, playout, flushes = replies.attached(9, PLENTY, 0.15)
+    spoken, playout, flushes = replies.attached(PLENTY, 0.15)
     assert spoken == [reply]
     assert flushes == []
     assert reply.sent_samples == 3000
     assert not is_complete(reply)
     assert playout == wire.Playout((ItemHeard(0, 1000),), queued=(ItemHeard(0, 3000),), age_seconds=0.15)
-    found = decoded_all(replies.send(), 9)
+    found = replies.send()
     assert audio_of(found, 0) == whole[6000:]
     assert found[-1] == wire.ReplyItemDone(0)
     assert reply.sent_samples == len(whole) // 2
@@ -485,11 +485,11 @@ def test_it_is_sent_again_in_order_and_in_front_of_what_waits() -> None:
     first, second = speak(replies, "a", noise(100, seed=1)), speak(replies, "b", noise(200, seed=2))
     order = wire.TelephonyCommand("call_1", "hang_up")
     replies.append(order)
-    replies.attached(9, PLENTY, 0.0)
-    found = decoded_all(replies.send(), 9)
+    replies.attached(PLENTY, 0.0)
+    found = replies.send()
     assert audio_of(found, 0) == resampled(noise(100, seed=1))
     assert audio_of(found, 1) == resampled(noise(200, seed=2))
-    others = [record for record in found if not isinstance(record, Audio)]
+    others = [record for record in found if not isinstance(record, wire.ReplyAudio)]
     assert others == [wire.ReplyItemDone(0), wire.ReplyItemDone(1), order]
     assert first.complete
     assert second.complete
@@ -499,9 +499,9 @@ def test_it_is_sent_again_in_order_and_in_front_of_what_waits() -> None:
 def test_no_more_is_sent_again_than_the_new_dispatcher_gives_credit_for() -> None:
     replies = made(PLENTY)
     speak(replies, "a", noise(1000))
-    replies.attached(9, 1000, 0.0)
-    assert len(audio_of(decoded_all(replies.send(), 9), 0)) == 1000
-    assert len(audio_of(decoded_all(replies.credit(500), 9), 0)) == 500
+    replies.attached(1000, 0.0)
+    assert len(audio_of(replies.send(), 0)) == 1000
+    assert len(audio_of(replies.credit(500), 0)) == 500
 
 
 def test_a_reply_that_goes_on_goes_on_behind_it() -> None:
@@ -509,10 +509,10 @@ def test_a_reply_that_goes_on_goes_on_behind_it() -> None:
     pcm = noise(300)
     reply, _ = replies.begin("a", "resp_1", 0)
     replies.audio(reply, pcm[:4800])
-    replies.attached(9, PLENTY, 0.0)
-    found = decoded_all(replies.send(), 9)
-    found += decoded_all(replies.audio(reply, pcm[4800:]), 9)
-    found += decoded_all(replies.complete(), 9)
+    replies.attached(PLENTY, 0.0)
+    found = replies.send()
+    found += replies.audio(reply, pcm[4800:])
+    found += replies.complete()
     assert audio_of(found, 0) == resampled(pcm)
     assert found[-1] == wire.ReplyItemDone(0)
 
@@ -536,13 +536,13 @@ def test_a_barge_in_without_an_answer_is_asked_again_of_what_the_dispatcher_befo
     assert heard_out.whole
     replies.flush()
     newer = speak(replies, "d", noise(100))
-    spoken, playout, flushes = replies.attached(9, PLENTY, 0.1)
+    spoken, playout, flushes = replies.attached(PLENTY, 0.1)
     assert spoken == [cut, never_handed, newer]
     assert playout.queued == (ItemHeard(1, 2400),)
-    assert decoded_all(flushes, 9) == [wire.Flush(1)]
+    assert flushes == [wire.Flush(1)]
     # Of what was cut nothing is sent again.
-    again = decoded_all(replies.send(), 9)
-    assert {record.index for record in again if isinstance(record, Audio)} == {newer.index}
+    again = replies.send()
+    assert {record.item_index for record in again if isinstance(record, wire.ReplyAudio)} == {newer.index}
     assert replies.heard(wire.Heard(1, (ItemHeard(1, 1600),))) == [cut, never_handed]
     assert (cut.heard_ms, never_handed.heard_ms) == (200, 0)
     # The clock may have run out meanwhile.
@@ -555,9 +555,9 @@ def test_dispatchers_may_die_one_after_the_other() -> None:
     reply = speak(replies, "a", pcm)
     handed = 0
     heard = b""
-    for channel in range(9, 13):
-        replies.attached(channel, 4000, 0.0)
-        found = decoded_all(replies.send(), channel)
+    for _ in range(4):
+        replies.attached(4000, 0.0)
+        found = replies.send()
         heard += audio_of(found, 0)[: 2 * 1500]
         # Of each 2,000 samples that come a dispatcher hands 1,500 over before it dies.
         handed += 1500

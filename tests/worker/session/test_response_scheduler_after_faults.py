@@ -7,7 +7,6 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
 import pytest
 import structlog
 from hypothesis import HealthCheck, example, given, settings
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 
 from common.link import wire
 from tests.worker import api_events as api
-from tests.worker.link_records import Audio
+from tests.worker.link_records import payload_of
 from tests.worker.session_driver import Driver, pcm_24k, playout
 from worker.session import actions
 from worker.session.answering import RESPONSE_CREATED_SECONDS, RESPONSE_SILENCE_SECONDS
@@ -102,23 +101,24 @@ class World:
             assert rounds < MAX_ROUNDS, "the API is asked without a pause"
             for action in self.session.actions:
                 if isinstance(action, actions.ToUpstream):
-                    sent = orjson.loads(action.event)
+                    sent = action.event
                     if sent["type"] == "response.create":
                         self.unanswered.append(sent["response"].get("metadata"))
             wanted = self.driver.take()
             for one in wanted:
                 if isinstance(one, wire.Flush):
                     self.driver_record(wire.Heard(one.number))
-                elif isinstance(one, Audio):
-                    self.sent_samples[one.index] = self.sent_samples.get(one.index, 0) + len(one.pcm) // 2
+                elif isinstance(one, wire.ReplyAudio):
+                    self.sent_samples[one.item_index] = (
+                        self.sent_samples.get(one.item_index, 0) + len(one.pcm) // 2
+                    )
                 elif isinstance(one, actions.RunTool):
                     self.tools.append(one.call_id)
                 elif isinstance(one, dict):
                     self.receive(one)
 
     def driver_record(self, record: wire.Control) -> None:
-        ((kind, _, payload),) = wire.decode(wire.encode(record, self.driver.channel))
-        self.session.record(kind, payload, self.driver.now)
+        self.session.record(*payload_of(wire.encode(record, 1)), self.driver.now)
 
     def receive(self, event: dict[str, Any]) -> None:
         kind = event["type"]

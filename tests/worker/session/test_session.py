@@ -16,9 +16,7 @@ from common.link.wire import Kind, Outcome
 from common.settings.openai_fields import TurnDetection
 from common.settings.settings import Settings
 from tests.worker import api_events as api
-from tests.worker.link_records import Credit
 from tests.worker.session_driver import (
-    CHANNEL,
     CREATE,
     FRAME,
     Append,
@@ -31,7 +29,7 @@ from tests.worker.session_driver import (
 from worker.audio.resample import Upsampler
 from worker.config.session_update import session_object
 from worker.realtime.usage import Usage
-from worker.session.actions import Connect, Ended, Measurement, Metric, Released, ToDispatcher, Used
+from worker.session.actions import Connect, Ended, Measurement, Metric, Released, Used
 from worker.session.session import State
 
 UPDATE = {"type": "session.update", "event_id": "session-update", "session": session_object(Settings())}
@@ -252,9 +250,9 @@ def test_of_early_audio_only_the_last_thirty_seconds_are_kept() -> None:
 def test_credit_comes_back_in_pieces_whether_the_audio_could_be_sent_or_not(is_live: bool) -> None:
     driver = live() if is_live else Driver()
     driver.take()
-    credits_given = [only(driver.caller(FRAME), Credit) for _ in range(50)]
+    credits_given = [only(driver.caller(FRAME), wire.Credit) for _ in range(50)]
     assert [n for n, given in enumerate(credits_given, 1) if given] == [25, 50]
-    assert credits_given[24] == [Credit(8000)]
+    assert credits_given[24] == [wire.Credit(8000)]
 
 
 def test_while_the_api_does_not_read_audio_waits_and_follows_in_order() -> None:
@@ -577,10 +575,6 @@ def test_what_waited_is_forgotten_at_the_end() -> None:
     assert driver.session._audio.waiting_bytes == 0
 
 
-def test_the_uuid_epoch_and_channel_are_the_openings() -> None:
+def test_the_uuid_and_epoch_are_the_openings() -> None:
     driver = Driver()
     assert (driver.session.uuid, driver.session.epoch) == ("uuid-1", 1)
-    driver.go_live()
-    driver.session.stopped("the worker is stopping")
-    (ended,) = (action for action in driver.session.actions if isinstance(action, ToDispatcher))
-    assert next(iter(wire.decode(ended.record)))[1] == CHANNEL

@@ -35,8 +35,7 @@ def hang_up(driver: Driver) -> tuple[int, list[TelephonyCommand]]:
 def attached(driver: Driver) -> list[Did]:
     """Let another dispatcher take the caller up; return what the session tells it."""
     driver.session.detached()
-    driver.channel = 9
-    driver.session.attached(Open("uuid-1", 2, credit_bytes=PLENTY, attach=True), 9, driver.now)
+    driver.session.attached(Open("uuid-1", 2, credit_bytes=PLENTY, attach=True), driver.now)
     return driver.take()
 
 

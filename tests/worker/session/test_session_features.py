@@ -16,7 +16,10 @@ from common.settings.openai_fields import TurnDetection
 from common.settings.settings import Settings
 from tests.worker import api_events as api
 from tests.worker.session_driver import CREATE, Append, Driver, live, only, pcm_24k, playout
-from worker.session.actions import Answer, Configured, RunTool
+from worker.realtime.errors import NO_RESPONSE_ACTIVE
+from worker.session.actions import Answer, Configured, Measurement, Metric, RunTool
+from worker.session.answering import RESPONSE_END_SECONDS
+from worker.session.checkpoint import Checkpoint
 from worker.session.function_calls import MAX_LOGGED_REFUSALS
 from worker.session.session import State
 
@@ -238,6 +241,37 @@ def test_behind_a_remote_servers_tool_the_model_is_asked_to_go_on(ending: str, r
     assert CREATE in driver.event(events[1])
 
 
+@pytest.mark.parametrize(("server", "approve"), [("crm", True), ("other", False)])
+def test_remote_tool_is_approved_by_the_settings_alone(server: str, approve: bool) -> None:
+    driver = live(approved_servers=frozenset({"crm"}))
+    driver.event(api.response_created("resp_1"))
+    item = {
+        "id": "ask_1",
+        "type": "mcp_approval_request",
+        "server_label": server,
+        "name": "find",
+        "arguments": "{}",
+    }
+    (answer,) = only(
+        driver.event(api.event("response.output_item.done", response_id="resp_1", output_index=0, item=item)), dict
+    )
+    assert answer["item"] | {"id": ""} == {
+        "id": "",
+        "type": "mcp_approval_response",
+        "approval_request_id": "ask_1",
+        "approve": approve,
+    }
+    # The model goes on with the tool's output, or without it.
+    assert CREATE in driver.event(api.response_done("resp_1"))
+
+
+def test_remote_server_without_tools_is_counted_and_the_call_goes_on() -> None:
+    driver = live()
+    did = driver.event(api.event("mcp_list_tools.failed", item_id="list_1"))
+    assert did == [Measurement(Metric.UPSTREAM_ERROR, label="mcp_list_tools_failed")]
+    assert driver.session.state is State.LIVE
+
+
 # Keys
 
 
@@ -287,6 +321,19 @@ def test_the_first_key_stops_the_agent() -> None:
     did = driver.record(wire.Dtmf("1"))
     assert did == [{"type": "response.cancel", "response_id": "resp_1"}, wire.Flush(1)]
     assert driver.record(wire.Dtmf("2")) == []
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_keys_are_answered_where_the_end_of_the_reply_was_lost(refused: bool) -> None:
+    driver = live()
+    driver.reply("resp_1", "item_1", "Enter your number", 1000, done=False)
+    assert {"type": "response.cancel", "response_id": "resp_1"} in driver.record(wire.Dtmf("1"))
+    assert CREATE not in driver.record(wire.Dtmf("#"))
+    if refused:
+        assert CREATE in driver.event(api.error(NO_RESPONSE_ACTIVE))
+    else:
+        assert CREATE not in driver.tick(RESPONSE_END_SECONDS - 0.1)
+        assert CREATE in driver.tick(0.1) + driver.tick(0.1)
 
 
 def test_a_key_before_the_asked_response_cancels_it_when_it_comes() -> None:
@@ -339,6 +386,24 @@ def test_an_abandoned_call_is_hung_up_once() -> None:
     (order,) = only(driver.tick(11.0), wire.TelephonyCommand)
     assert order.action == wire.TelephonyAction.HANG_UP
     assert not only(driver.tick(60.0), wire.TelephonyCommand)
+
+
+def test_dispatcher_with_filler_is_told_while_an_answer_is_awaited() -> None:
+    driver = Driver(opening={"filler": True})
+    told = only(driver.go_live(), wire.Awaiting)
+    told += only(driver.reply("resp_1", "item_1", "Hello", 100), wire.Awaiting)
+    # It is told again when the session is live, because it relies on nothing before READY.
+    assert told == [wire.Awaiting(True), wire.Awaiting(True), wire.Awaiting(False)]
+    # Nothing is played into the caller's words.
+    assert not only(driver.event(api.speech_started("item_a")), wire.Awaiting)
+    did = driver.event(api.speech_stopped("item_a", 0), api.committed("item_a"))
+    assert only(did, wire.Awaiting) == [wire.Awaiting(True)]
+    assert only(driver.event(api.speech_started("item_b")), wire.Awaiting) == [wire.Awaiting(False)]
+
+
+def test_dispatcher_without_filler_is_not_told_of_it() -> None:
+    driver = Driver()
+    assert not only(driver.go_live() + driver.turn("item_a", "Well?"), wire.Awaiting)
 
 
 def test_a_call_has_a_greatest_length_that_counts_from_its_beginning() -> None:
@@ -453,6 +518,19 @@ def test_the_agent_says_what_it_is_told_to_when_it_has_finished() -> None:
     assert _command(driver, "say", {"text": "One moment."}) == [Answer(5, 200, {})]
     (create,) = only(driver.reply_done("resp_1", "item_1", "Hello"), dict)
     assert "One moment." in create["response"]["instructions"]
+
+
+@pytest.mark.parametrize(("action", "body"), [("say", {"text": "Hi"}), ("session", {"instructions": "Hi"})])
+def test_commands_before_there_is_a_session_are_refused(action: str, body: dict[str, Any]) -> None:
+    (answer,) = only(_command(Driver(), action, body), Answer)
+    assert (answer.status, answer.body) == (409, {"error": "the call has no session yet: try again"})
+
+
+def test_standby_session_does_not_end_the_call() -> None:
+    driver = Driver(checkpoint=Checkpoint(standby=True))
+    driver.take()
+    (answer,) = _command(driver, "hang_up")
+    assert (answer.number, answer.status) == (5, 409)
 
 
 def test_a_call_is_ended_from_outside() -> None:

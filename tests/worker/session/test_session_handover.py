@@ -11,7 +11,7 @@ from common.link import wire
 from common.settings.settings import Settings
 from tests.dispatcher.call_driver import sound
 from tests.worker import api_events as api
-from tests.worker.link_records import Audio, Record, ReplyText, decoded_all
+from tests.worker.link_records import Record
 from tests.worker.session.restored import (
     SECOND,
     TRANSFER,
@@ -210,8 +210,7 @@ class TestLettingGo:
         driver.reply("resp_1", "a", "Hello", 100)
         driver.record(wire.Release(60.0))
         driver.session.detached()
-        driver.channel = 9
-        driver.session.attached(wire.Open("uuid-1", 2, credit_bytes=PLENTY), 9, driver.now)
+        driver.session.attached(wire.Open("uuid-1", 2, credit_bytes=PLENTY), driver.now)
         driver.take()
         assert not only(driver.tick(5.0), wire.Released)
 
@@ -340,13 +339,12 @@ class TestAnotherDispatcher:
     OPENING = wire.Open("uuid-1", 3, {}, credit_bytes=PLENTY, attach=True)
 
     def attach(self, driver: Driver, opening: wire.Open = OPENING) -> list[Record]:
-        """All that the session tells the new dispatcher, on the new channel."""
+        """Return all that the session tells the new dispatcher."""
         driver.take()
-        driver.session.attached(opening, 9, driver.now)
-        driver.channel = 9
+        driver.session.attached(opening, driver.now)
         actions, driver.session.actions = driver.session.actions, []
         assert all(isinstance(action, ToDispatcher) for action in actions)
-        return decoded_all([action.record for action in actions if isinstance(action, ToDispatcher)], 9)
+        return [action.record for action in actions if isinstance(action, ToDispatcher)]
 
     def test_it_is_told_the_conversation_and_that_the_session_is_there(self) -> None:
         driver = live()
@@ -386,10 +384,10 @@ class TestAnotherDispatcher:
             wire.PendingReplies((wire.Reply(0, "a", "one two three four", samples_8k(1000), 2400, False),)) in told
         )
         assert wire.Playout((wire.ItemHeard(0, 800),), False, (wire.ItemHeard(0, 2400),), 0.125) in told
-        assert sum(len(record.pcm) // 2 for record in told if isinstance(record, Audio)) == samples - 2400
+        assert sum(len(audio.pcm) // 2 for audio in told if isinstance(audio, wire.ReplyAudio)) == samples - 2400
         assert wire.ReplyItemDone(0) in told
         # The text is not told twice.
-        assert not any(isinstance(record, ReplyText) for record in told)
+        assert not any(isinstance(record, wire.ReplyText) for record in told)
         # It is heard out.
         driver.memory_writer.clear()
         driver.record(playout((0, samples), idle=True))
@@ -402,7 +400,7 @@ class TestAnotherDispatcher:
         assert not any(isinstance(record, wire.ReplyItemDone) for record in told)
         driver.memory_writer.clear()
         did = driver.event(api.text_delta("resp_1", "a", " three"), api.audio_delta("resp_1", "a", pcm_24k(500)))
-        assert only(driver.memory_writer, ReplyText) == [ReplyText(0, samples_8k(1000), " three")]
+        assert only(driver.memory_writer, wire.ReplyText) == [wire.ReplyText(0, samples_8k(1000), " three")]
         assert audio_samples(did)[0] > 0
 
     def test_a_barge_in_whose_answer_died_with_the_dispatcher_is_asked_again(self) -> None:
@@ -468,16 +466,13 @@ class TestAnotherDispatcher:
         driver.session.caller_audio(16_000, more, driver.now)
         assert driver.session.next_position_samples == 24_000
         driver.take()
-        driver.session.attached(self.OPENING, 9, driver.now)
+        driver.session.attached(self.OPENING, driver.now)
         actions, driver.session.actions = driver.session.actions, []
         records = [action.record for action in actions if isinstance(action, ToDispatcher)]
-        kinds = [(kind, payload) for record in records for kind, _, payload in wire.decode(record)]
-        given = [wire.decode_kept_audio(payload) for kind, payload in kinds if kind == wire.Kind.KEPT_AUDIO]
-        assert [(position, bytes(codes)) for position, codes in given] == [
-            (8000, g711.encode_ulaw(kept)),
-            (16_000, g711.encode_ulaw(more)),
+        assert [record for record in records if isinstance(record, wire.KeptAudio)] == [
+            wire.KeptAudio(8000, g711.encode_ulaw(kept)),
+            wire.KeptAudio(16_000, g711.encode_ulaw(more)),
         ]
-        assert wire.Kind.READY not in [kind for kind, _ in kinds]
+        assert wire.Ready() not in records
         # And hears it all the same.
-        driver.channel = 9
         assert appended(driver.go_live()) == upsampled(kept + more)

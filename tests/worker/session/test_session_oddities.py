@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from common.link import wire
 from tests.worker import api_events as api
-from tests.worker.link_records import ReplyText
+from tests.worker.link_records import decoded_all
 from tests.worker.session_driver import (
     CREATE,
     Did,
@@ -29,7 +29,7 @@ from worker.realtime.api_values import MAX_ID_CHARS
 from worker.session.actions import Measurement, Metric, Used
 from worker.session.answering import RESPONSE_CREATED_SECONDS, RESPONSE_SILENCE_SECONDS
 from worker.session.session import MAX_LATE_SECONDS, State
-from worker.session.truncation import cut
+from worker.session.truncation import RecordEncoder, cut
 
 NO_RESPONSE = Measurement(Metric.UPSTREAM_ERROR, label="no_response")
 
@@ -38,7 +38,13 @@ def asked_again(reason: str) -> Measurement:
     return Measurement(Metric.ANSWER_RETRIED, label=reason)
 
 
-# What is too long for the link
+def sent(record: wire.Record) -> Any:
+    """Return a record as the dispatcher reads it."""
+    (found,) = decoded_all([RecordEncoder("uuid-1").encode(record, 3)], 3)
+    return found
+
+
+# Texts that are too long for the link
 
 
 def test_a_turn_and_a_reply_that_are_too_long_for_a_record_are_cut_and_the_call_goes_on() -> None:
@@ -49,14 +55,15 @@ def test_a_turn_and_a_reply_that_are_too_long_for_a_record_are_cut_and_the_call_
         did = driver.reply("resp_1", "reply_a", long, 1000, previous="item_a")
         did += driver.record(playout(*audio_samples(did).items(), idle=True))
         did += driver.tick()
-    assert {line["event"] for line in logs} == {"record too long"}
+        transcript = sent(only(did, wire.Transcript)[-1])
+        updates = only(driver.memory_writer, wire.ItemUpdate)
+        kept = {update.item_id: sent(update) for update in updates}
+    assert {line["event"] for line in logs} == {"record truncated"}
     assert all(line["uuid"] == "uuid-1" and "bytes" in line["reason"] and "word" not in str(line) for line in logs)
-    transcript = only(did, wire.Transcript)[-1]
     assert (transcript.role, transcript.text) == ("agent", cut(long.strip()))
-    kept = {record.item_id: record for record in driver.memory_writer if isinstance(record, wire.ItemUpdate)}
     assert kept["reply_a"].item["text"] == cut(long.strip())
     # What is told while it is spoken comes in parts, and is whole.
-    parts = [record.text for record in driver.memory_writer if isinstance(record, ReplyText)]
+    parts = [record.text for record in driver.memory_writer if isinstance(record, wire.ReplyText)]
     assert len(parts) > 1
     assert "".join(parts) == long
     assert driver.session.state is State.LIVE
@@ -65,9 +72,8 @@ def test_a_turn_and_a_reply_that_are_too_long_for_a_record_are_cut_and_the_call_
 def test_another_dispatcher_is_told_of_a_reply_that_is_too_long_for_a_record() -> None:
     driver = live()
     driver.reply("resp_1", "reply_a", "word " * 500_000, 1000, done=False)
-    driver.channel = 9
-    driver.session.attached(wire.Open("uuid-1", 2, credit_bytes=10**6), 9, driver.now)
-    (spoken,) = only(driver.take(), wire.PendingReplies)
+    driver.session.attached(wire.Open("uuid-1", 2, credit_bytes=10**6), driver.now)
+    spoken = sent(*only(driver.take(), wire.PendingReplies))
     assert [reply.text for reply in spoken.replies] == [cut("word " * 500_000)]
 
 
@@ -287,7 +293,7 @@ def test_a_text_of_any_length_fits_on_the_link(number: int) -> None:
         peer.play_out()
         driver.tick(3.1)
         # Another dispatcher is told everything again.
-        driver.session.attached(wire.Open("uuid-1", 2, credit_bytes=10**6), driver.channel, driver.now)
+        driver.session.attached(wire.Open("uuid-1", 2, credit_bytes=10**6), driver.now)
         driver.take()
         assert driver.session.state is State.LIVE, (usual[number]["type"], path)
         for happened in driver.happened:

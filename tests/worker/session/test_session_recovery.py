@@ -338,8 +338,11 @@ class TestTheCallersAudio:
         assert texts(did) == [("agent", "Hello")]
 
     def test_positions_go_on_behind_what_was_kept(self) -> None:
-        driver, _ = restored(agent("a", "Hello."), audio=[(80_000, sound(SECOND))])
-        assert driver.session.next_position_samples == 88_000
+        driver = restoring(agent("a", "Hello."), audio=[(80_000, sound(SECOND))])
+        # The dispatcher is told before there is a session.
+        positions = [driver.session.next_position_samples]
+        driver.go_live()
+        assert [*positions, driver.session.next_position_samples] == [88_000, 88_000]
 
     def test_silence_that_was_heard_again_is_not_finished_at_once(self) -> None:
         driver, _ = restored(agent("a", "Hello."), audio=[(0, bytes(SECOND * 5))])
@@ -572,8 +575,7 @@ class TestTools:
 
 def attached(driver: Driver, epoch: int = 3, seconds: float = 60.0) -> list[Did]:
     """Attach another dispatcher, and return what is done within this time."""
-    driver.channel = 9
-    driver.session.attached(wire.Open("uuid-1", epoch, credit_bytes=10**9, attach=True), 9, driver.now)
+    driver.session.attached(wire.Open("uuid-1", epoch, credit_bytes=10**9, attach=True), driver.now)
     did = driver.take()
     for _ in range(round(seconds / 0.2)):
         did += driver.tick(0.2)

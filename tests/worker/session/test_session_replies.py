@@ -10,7 +10,6 @@ from common.link import wire
 from common.settings.session_values import AudioFormat
 from common.settings.settings import Settings
 from tests.worker import api_events as api
-from tests.worker.link_records import Audio
 from tests.worker.session_driver import (
     CREATE,
     Did,
@@ -71,9 +70,9 @@ def test_a_reply_that_was_heard_is_said_once_and_the_model_is_told_nothing() -> 
 
 def test_a_reply_goes_to_the_dispatcher_as_item_audio_and_end() -> None:
     _, did = greeted()
-    named, *audio, done = only(did, wire.ReplyItem, Audio, wire.ReplyItemDone)
+    named, *audio, done = only(did, wire.ReplyItem, wire.ReplyAudio, wire.ReplyItemDone)
     assert named == wire.ReplyItem(0, "hello")
-    assert {one.index for one in audio} == {0}
+    assert {one.item_index for one in audio} == {0}
     assert samples_8k(1000) <= audio_samples(did)[0] <= samples_8k(1005)
     assert done == wire.ReplyItemDone(0)
 
@@ -137,6 +136,26 @@ def test_what_was_heard_is_known_before_the_response_is_over() -> None:
     # The late second belongs to the text, and was not heard.
     assert driver.event(api.text_done("resp_1", "hello", "one two three four five six seven")) == []
     assert texts(driver.event(api.cancelled("resp_1"))) == [("agent", "one two")]
+
+
+def test_reply_is_over_when_its_item_is_done() -> None:
+    driver = live()
+    did = driver.reply("resp_1", "hello", HELLO, 1000, done=False)
+    done = api.reply_item("hello", "completed", HELLO)
+    driver.event(api.text_done("resp_1", "hello", HELLO))
+    did += driver.event(api.event("response.output_item.done", response_id="resp_1", output_index=0, item=done))
+    assert len(only(did, wire.ReplyItemDone)) == 1
+    # Its response goes on, and may never end.
+    assert texts(hear_out(driver, did)) == [("agent", HELLO)]
+
+
+def test_barge_in_truncates_the_part_that_was_playing() -> None:
+    driver = live()
+    driver.reply("resp_1", "hello", HELLO, 500, done=False)
+    second = api.audio_delta("resp_1", "hello", pcm_24k(500)) | {"content_index": 1}
+    driver.event(second, api.speech_started("item_a"))
+    did = driver.record(heard(1, (0, 700)))
+    assert truncate("hello", 200) | {"content_index": 1} in did
 
 
 def test_barge_in_while_the_rest_of_a_finished_response_plays() -> None:

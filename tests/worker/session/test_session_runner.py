@@ -26,7 +26,7 @@ from tests.worker.call_desk import (
     counted,
     errors,
 )
-from tests.worker.link_records import Audio, payload_of
+from tests.worker.link_records import payload_of
 from worker.session.session_runner import KEPT_LONGER_SECONDS
 from worker.session.session_updates import UPDATE_SECONDS
 
@@ -45,7 +45,7 @@ async def test_a_call_opens_a_session_and_speaks(simulator: RealtimeSimulator) -
         await desk.ready()
         await desk.wait_for(lambda records: wire.ReplyItemDone(0) in records)
         assert desk.said()[:2] == [wire.Opened(wire.CALLER_CREDIT_BYTES), wire.Ready()]
-        assert sum(len(record.pcm) for record in desk.records if isinstance(record, Audio)) >= 1600
+        assert sum(len(record.pcm) for record in desk.records if isinstance(record, wire.ReplyAudio)) >= 1600
         opened = await simulator.wait_for_session()
     await opened.wait_for(lambda s: s.closed)
     assert opened.close_code == 1000

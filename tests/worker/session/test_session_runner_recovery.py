@@ -28,7 +28,7 @@ from tests.worker.call_desk import (
     errors,
     outputs,
 )
-from tests.worker.link_records import Ack, Audio, Record, decoded_all, payload_of
+from tests.worker.link_records import Ack, Record, decoded_all, payload_of
 from worker.session.session_runner import CONFIRM_SECONDS, KEPT_LONGER_SECONDS, MAX_EARLY_RECORDS
 from worker.tools.result import Outcome as ToolOutcome
 from worker.tools.result import ToolResult
@@ -98,7 +98,7 @@ async def test_records_that_have_come_are_acknowledged_and_those_that_were_are_n
         assert Ack(ACK_RECORDS) in desk.records
         await desk.wait_for(lambda records: wire.ReplyItemDone(0) in records)
         desk.call.record(*payload_of(wire.encode_ack(CHANNEL, desk.count)))
-        assert not desk.call._stream.resumed(desk.count)
+        assert not desk.call._channel._buffer.resumed(desk.count)
         with pytest.raises(LinkProtocolError):
             desk.call.record(*payload_of(wire.encode_ack(CHANNEL, desk.count + 1)))
 
@@ -130,6 +130,16 @@ async def test_a_call_that_nobody_comes_for_ends(simulator: RealtimeSimulator) -
         assert desk.is_over.is_set()
         opened = await simulator.wait_for_session()
         await opened.wait_for(lambda s: s.closed)
+
+
+async def test_a_dispatcher_with_other_records_is_told_the_end(simulator: RealtimeSimulator) -> None:
+    async with call_to(simulator.url) as desk:
+        await desk.ready()
+        desk.call.detached()
+        with pytest.raises(LinkProtocolError):
+            desk.call.resume(wire.Attach("uuid-1", 1, desk.count + 1000), desk.send)
+        desk.call.stop("the dispatcher has other records")
+        assert desk.records[-1] == wire.Ended(Outcome.FAILED, "the dispatcher has other records")
 
 
 # Another dispatcher
@@ -178,7 +188,7 @@ async def test_a_reply_that_plays_is_told_with_how_far_it_was(simulator: Realtim
     async with call_to(simulator.url) as desk:
         await desk.ready()
         await desk.wait_for(lambda records: wire.ReplyItemDone(0) in records)
-        sent = sum(len(record.pcm) // 2 for record in desk.records if isinstance(record, Audio))
+        sent = sum(len(record.pcm) // 2 for record in desk.records if isinstance(record, wire.ReplyAudio))
         desk.record(wire.Playout((wire.ItemHeard(0, 100),), False, (wire.ItemHeard(0, 400),)))
         other = Listener()
         desk.call.attach(wire.Open("uuid-1", 2, {}, credit_bytes=10**6, attach=True), 9, other.send)
@@ -189,7 +199,9 @@ async def test_a_reply_that_plays_is_told_with_how_far_it_was(simulator: Realtim
         assert (playout.items, playout.queued) == ((wire.ItemHeard(0, 100),), (wire.ItemHeard(0, 400),))
         assert 0 <= playout.age_seconds < PATIENCE_SECONDS
         # And what was not known to be handed over comes again.
-        assert sum(len(record.pcm) // 2 for record in other.records if isinstance(record, Audio)) == sent - 400
+        assert (
+            sum(len(audio.pcm) // 2 for audio in other.records if isinstance(audio, wire.ReplyAudio)) == sent - 400
+        )
 
 
 async def test_a_dispatcher_that_comes_before_there_is_a_session_loses_nothing(

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
-from worker.tools.host_process import Program
+from tests.helpers import eventually
+from worker.tools.errors import ToolNotRun
+from worker.tools.host_process import HostLimits, Program
 from worker.tools.tool_host import Part, ToolHost
 
 GUARD_SECONDS = 60
 HANG_SECONDS = 1.0
+LIMITS = HostLimits(hang_seconds=HANG_SECONDS)
 
 OUR_SECRETS = (
     *("OPENAI_API_KEY", "openai_api_key", "SAFETY_IDENTIFIER_SECRET", "STS_TOKEN", "CLUSTER_TOKEN", "ADMIN_TOKEN"),
@@ -41,12 +47,14 @@ class LoadedTool:
 class Host(ToolHost):
     """A host of tools in one language."""
 
-    def __init__(
-        self, program: Program, directory: Path, suffix: str, *, hang_seconds: float = HANG_SECONDS
-    ) -> None:
-        super().__init__(program, hang_seconds=hang_seconds)
+    def __init__(self, program: Program, directory: Path, suffix: str, *, limits: HostLimits = LIMITS) -> None:
+        super().__init__(program, limits=limits)
         self._directory = directory
         self._suffix = suffix
+
+    async def pid(self) -> int:
+        """Return the id of the process that runs now."""
+        raise NotImplementedError
 
     async def load_source(self, source: str, name: str) -> LoadedTool:
         """Load a tool from its source."""
@@ -79,3 +87,58 @@ def lives(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+async def is_told_of_two_others(endless: LoadedTool) -> None:
+    """Check that a host whose limit is two requests refuses a third at once."""
+    running = [asyncio.create_task(endless.call()) for _ in range(3)]
+    (refused,), _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    error = refused.exception()
+    assert isinstance(error, ToolNotRun)
+    assert "2 others are running" in str(error)
+    for each in running:
+        each.cancel()
+    await asyncio.wait(running)
+
+
+async def ends_in_order(host: Host, spawns: LoadedTool, exit_mark: Path) -> None:
+    """Check that a host that is stopped lets its process end in order, and leaves nothing.
+
+    Args:
+        spawns: starts a program and returns its id.
+        exit_mark: made by the process when it ends in order.
+    """
+    grandchild = int(await spawns.call())
+    assert psutil.pid_exists(grandchild)
+    fds = psutil.Process().num_fds()
+    await host.stop()
+    assert exit_mark.exists()  # noqa: ASYNC240 - one look at a local file
+    assert children() == []
+    await eventually(lambda: not lives(grandchild))
+    assert psutil.Process().num_fds() < fds
+    with pytest.raises(ToolNotRun, match="the service is stopping"):
+        await spawns.call()
+
+
+async def ends_while_it_starts(host: Host) -> None:
+    """Check that a host that is stopped before its process runs leaves no process."""
+    starting = asyncio.create_task(host.pid())
+    await eventually(children)
+    await host.stop()
+    await eventually(lambda: not children())
+    with pytest.raises((ToolNotRun, asyncio.CancelledError)):
+        await starting
+
+
+def dies_with_its_worker(program: str, *arguments: str) -> None:
+    """Check that no process of tools outlives a worker that is killed.
+
+    Args:
+        program: of the worker, in Python; prints the id of the process before it calls a tool.
+    """
+    with subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE) as worker:
+        assert worker.stdout is not None
+        process = psutil.Process(int(worker.stdout.readline()))
+        worker.kill()
+    gone, _ = psutil.wait_procs([process], timeout=GUARD_SECONDS)
+    assert gone

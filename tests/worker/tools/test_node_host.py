@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,22 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.helpers import eventually
-from tests.worker.tools.hosted import GUARD_SECONDS, HANG_SECONDS, LoadedTool, children, lives
+from tests.worker.tools.hosted import (
+    GUARD_SECONDS,
+    HANG_SECONDS,
+    LIMITS,
+    LoadedTool,
+    children,
+    dies_with_its_worker,
+    ends_in_order,
+    ends_while_it_starts,
+    is_told_of_two_others,
+)
 from tests.worker.tools.hosted import Host as AnyHost
-from worker.tools import host_process, programs
+from worker.tools import programs
 from worker.tools.environment import ToolEnvironment
-from worker.tools.errors import BadTool, ToolFailed, ToolLost, ToolNotRun
+from worker.tools.errors import BadTool, ToolFailed, ToolLost
+from worker.tools.host_process import HostLimits
 from worker.tools.printed_lines import MAX_LINES_PER_SECOND
 
 pytestmark = pytest.mark.system
@@ -29,8 +38,8 @@ pytestmark = pytest.mark.system
 class Host(AnyHost):
     """A host, and tools by their handlers."""
 
-    def __init__(self, node: str, directory: Path) -> None:
-        super().__init__(programs.node(node, ToolEnvironment.of()), directory, ".js")
+    def __init__(self, node: str, directory: Path, limits: HostLimits = LIMITS) -> None:
+        super().__init__(programs.node(node, ToolEnvironment.of()), directory, ".js", limits=limits)
 
     async def tool(self, handler: str, *, before: str = "", name: str = "it") -> LoadedTool:
         return await self.load_source(
@@ -43,10 +52,15 @@ class Host(AnyHost):
 
 
 @pytest.fixture
-async def host(node: str, tmp_path: Path) -> AsyncIterator[Host]:
-    host = Host(node, tmp_path)
+async def host(node: str, tmp_path: Path, limits: HostLimits) -> AsyncIterator[Host]:
+    host = Host(node, tmp_path, limits)
     yield host
     await host.stop()
+
+
+@pytest.fixture
+def limits() -> HostLimits:
+    return LIMITS
 
 
 async def call(tool: LoadedTool, **arguments: Any) -> str:
@@ -260,10 +274,8 @@ async def test_node_forgets_versions_that_nobody_holds(host: Host) -> None:
     assert await waiting == "gone"
 
 
-async def test_calls_that_never_return_are_ended_with_their_process_when_there_are_too_many(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(host_process, "MAX_OVERDUE", 3)
+@pytest.mark.parametrize("limits", [HostLimits(max_overdue=3)])
+async def test_calls_that_never_return_are_ended_with_their_process_when_there_are_too_many(host: Host) -> None:
     never = await host.tool("() => new Promise(() => {})")
     before = await host.pid()
     for expected in (before, before, None):
@@ -277,16 +289,9 @@ async def test_calls_that_never_return_are_ended_with_their_process_when_there_a
     assert await host.pid() != before
 
 
-async def test_more_calls_at_once_than_it_takes_are_told_so(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    tool = await host.tool("() => new Promise(() => {})")
-    monkeypatch.setattr(host_process, "MAX_REQUESTS", 2)
-    running = [asyncio.create_task(call(tool)) for _ in range(3)]
-    (refused,), _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-    assert isinstance(refused.exception(), ToolNotRun)
-    assert "2 others are running" in str(refused.exception())
-    for each in running:
-        each.cancel()
-    await asyncio.wait(running)
+@pytest.mark.parametrize("limits", [HostLimits(max_requests=2)])
+async def test_more_calls_at_once_than_it_takes_are_told_so(host: Host) -> None:
+    await is_told_of_two_others(await host.tool("() => new Promise(() => {})"))
 
 
 async def test_a_line_that_is_no_reply_ends_the_process(host: Host) -> None:
@@ -311,16 +316,7 @@ async def test_stopping_lets_node_end_in_order_and_leaves_no_process(host: Host,
         "() => require('child_process').spawn('sleep', ['1000']).pid",
         before=f"process.on('exit', () => require('fs').writeFileSync('{tmp_path}/exit', ''))",
     )
-    grandchild = int(await call(tool))
-    assert psutil.pid_exists(grandchild)
-    fds = psutil.Process().num_fds()
-    await host.stop()
-    assert (tmp_path / "exit").exists()
-    assert children() == []
-    await eventually(lambda: not lives(grandchild))
-    assert psutil.Process().num_fds() < fds
-    with pytest.raises(ToolNotRun, match="the service is stopping"):
-        await call(tool)
+    await ends_in_order(host, tool, tmp_path / "exit")
 
 
 async def test_stopping_ends_a_process_that_hangs(host: Host) -> None:
@@ -334,12 +330,7 @@ async def test_stopping_ends_a_process_that_hangs(host: Host) -> None:
 
 
 async def test_stopping_while_it_starts_leaves_no_process(host: Host) -> None:
-    starting = asyncio.create_task(host.pid())
-    await eventually(children)
-    await host.stop()
-    await eventually(lambda: not children())
-    with pytest.raises((ToolNotRun, asyncio.CancelledError)):
-        await starting
+    await ends_while_it_starts(host)
 
 
 WORKER = """
@@ -359,9 +350,4 @@ uvloop.run(main(*sys.argv[1:]))
 
 @pytest.mark.parametrize("handler", ["() => new Promise(() => {})", "() => { for (;;); }"], ids=["waits", "spins"])
 def test_it_dies_with_its_worker(node: str, handler: str) -> None:
-    with subprocess.Popen([sys.executable, "-c", WORKER, node, handler], stdout=subprocess.PIPE) as worker:
-        assert worker.stdout is not None
-        process = psutil.Process(int(worker.stdout.readline()))
-        worker.kill()
-    gone, _ = psutil.wait_procs([process], timeout=GUARD_SECONDS)
-    assert gone
+    dies_with_its_worker(WORKER, node, handler)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +15,21 @@ from structlog.testing import capture_logs
 
 from tests.helpers import eventually
 from tests.worker.tools.conftest import NewGate
-from tests.worker.tools.hosted import GUARD_SECONDS, Host, LoadedTool, children, lives
-from worker.tools import host_process, programs
+from tests.worker.tools.hosted import (
+    GUARD_SECONDS,
+    LIMITS,
+    Host,
+    LoadedTool,
+    children,
+    dies_with_its_worker,
+    ends_in_order,
+    ends_while_it_starts,
+    is_told_of_two_others,
+)
+from worker.tools import programs
 from worker.tools.environment import ToolEnvironment
-from worker.tools.errors import ArgumentsNotChecked, BadTool, InvalidArguments, ToolFailed, ToolLost, ToolNotRun
+from worker.tools.errors import ArgumentsNotChecked, BadTool, InvalidArguments, ToolFailed, ToolLost
+from worker.tools.host_process import HostLimits
 from worker.tools.printed_lines import MAX_LINES_PER_SECOND
 from worker.tools.tool_host import Part
 
@@ -65,11 +74,16 @@ class PythonHost(Host):
 
 
 @pytest.fixture
-async def host(tmp_path: Path, new_gate: NewGate) -> AsyncIterator[PythonHost]:
+async def host(tmp_path: Path, new_gate: NewGate, limits: HostLimits) -> AsyncIterator[PythonHost]:
     # The gates come first: the environment of the process is that of now.
-    host = PythonHost(programs.python([tmp_path], ToolEnvironment.of()), tmp_path, ".py")
+    host = PythonHost(programs.python([tmp_path], ToolEnvironment.of()), tmp_path, ".py", limits=limits)
     yield host
     await host.stop()
+
+
+@pytest.fixture
+def limits() -> HostLimits:
+    return LIMITS
 
 
 async def test_there_is_no_process_before_the_first_need_and_one_after(host: PythonHost) -> None:
@@ -327,17 +341,10 @@ async def test_a_flood_of_lines_does_not_fill_the_log(host: PythonHost) -> None:
     assert 0 < len(lines) <= 2 * GUARD_SECONDS * MAX_LINES_PER_SECOND < 10_000
 
 
-async def test_more_calls_at_once_than_it_takes_are_told_so(
-    host: PythonHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("limits", [HostLimits(max_requests=2)])
+async def test_more_calls_at_once_than_it_takes_are_told_so(host: PythonHost) -> None:
     tool = await host.tool("import asyncio; await asyncio.Event().wait()", kind="async def")
-    monkeypatch.setattr(host_process, "MAX_REQUESTS", 2)
-    running = [asyncio.create_task(tool.call()) for _ in range(3)]
-    (refused,), _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-    assert isinstance(refused.exception(), ToolNotRun)
-    for each in running:
-        each.cancel()
-    await asyncio.wait(running)
+    await is_told_of_two_others(tool)
 
 
 async def test_stopping_lets_python_end_in_order_and_leaves_no_process(host: PythonHost, tmp_path: Path) -> None:
@@ -345,16 +352,7 @@ async def test_stopping_lets_python_end_in_order_and_leaves_no_process(host: Pyt
         "return subprocess.Popen(['sleep', '1000']).pid",
         before=f"import atexit, os, subprocess\natexit.register(lambda: os.mkdir('{tmp_path}/exit'))",
     )
-    grandchild = int(await tool.call())
-    assert psutil.pid_exists(grandchild)
-    fds = psutil.Process().num_fds()
-    await host.stop()
-    assert (tmp_path / "exit").exists()
-    assert children() == []
-    await eventually(lambda: not lives(grandchild))
-    assert psutil.Process().num_fds() < fds
-    with pytest.raises(ToolNotRun, match="the service is stopping"):
-        await tool.call()
+    await ends_in_order(host, tool, tmp_path / "exit")
 
 
 async def test_stopping_ends_a_process_that_hangs(host: PythonHost, new_gate: NewGate) -> None:
@@ -369,12 +367,7 @@ async def test_stopping_ends_a_process_that_hangs(host: PythonHost, new_gate: Ne
 
 
 async def test_stopping_while_it_starts_leaves_no_process(host: PythonHost) -> None:
-    starting = asyncio.create_task(host.pid())
-    await eventually(children)
-    await host.stop()
-    await eventually(lambda: not children())
-    with pytest.raises((ToolNotRun, asyncio.CancelledError)):
-        await starting
+    await ends_while_it_starts(host)
 
 
 WORKER = """
@@ -383,10 +376,11 @@ import uvloop
 from tests.worker.tools.test_python_host import PythonHost
 from worker.tools import programs
 from worker.tools.environment import ToolEnvironment
+from worker.tools.host_process import HostLimits
 
 async def main(statement):
-    folder = pathlib.Path("/")
-    host = PythonHost(programs.python([folder], ToolEnvironment.of()), folder, ".py", hang_seconds=60)
+    folder, limits = pathlib.Path("/"), HostLimits(hang_seconds=60)
+    host = PythonHost(programs.python([folder], ToolEnvironment.of()), folder, ".py", limits=limits)
     print(await host.pid(), flush=True)
     await (await host.tool(statement)).call()
 
@@ -396,9 +390,4 @@ uvloop.run(main(*sys.argv[1:]))
 
 @pytest.mark.parametrize("statement", ["import time; time.sleep(1000)", HOLD], ids=["waits", "holds"])
 def test_it_dies_with_its_worker(statement: str) -> None:
-    with subprocess.Popen([sys.executable, "-c", WORKER, statement], stdout=subprocess.PIPE) as worker:
-        assert worker.stdout is not None
-        process = psutil.Process(int(worker.stdout.readline()))
-        worker.kill()
-    gone, _ = psutil.wait_procs([process], timeout=GUARD_SECONDS)
-    assert gone
+    dies_with_its_worker(WORKER, statement)

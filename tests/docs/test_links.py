@@ -1,0 +1,35 @@
+"""Links between the pages for successors lead to files and headings that exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.docs.blocks import REPOSITORY
+
+PAGES: Final = [
+    REPOSITORY / "CONTRIBUTING.md",
+    REPOSITORY / "SECURITY.md",
+    REPOSITORY / "docs" / "architecture.md",
+    REPOSITORY / "docs" / "link-protocol.md",
+    *sorted((REPOSITORY / "docs" / "adr").glob("*.md")),
+]
+LINKS: Final = [
+    (page, target) for page in PAGES for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text("utf-8"))
+]
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(("page", "target"), LINKS, ids=lambda value: str(value).rpartition("/")[2])
+def test_link_leads_somewhere(page: Path, target: str) -> None:
+    path, _, anchor = target.partition("#")
+    file = (page.parent / path).resolve() if path else page
+    assert file.exists()
+    assert not anchor or anchor in _anchors(file)

@@ -1,0 +1,53 @@
+"""How names and texts of the code read in the frozen traces, which never change.
+
+A class, field or text that gets another name or wording in the code gets a line here. A table that is empty says
+that the code still has every name with which the traces were frozen.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Final
+
+NAMES: Final[dict[str, str]] = {
+    "ItemUpdate": "Remember",
+    "Measurement": "Report",
+    "Metric": "Seen",
+    "PendingReplies": "Spoken",
+    "Resume": "Go",
+    "TelephonyAction": "OrderAction",
+    "TelephonyCommand": "Order",
+    "TelephonyDone": "OrderDone",
+}
+"""Names of classes: in the code, in the traces. Actions, records of the link and exceptions have such names."""
+
+FIELDS: Final[dict[str, str | None]] = {}
+"""Fields: `Class.field` in the code (the class as in the traces), the field in the traces; None: it has none."""
+
+TEXTS: Final[tuple[tuple[str, str], ...]] = ()
+r"""Texts: a pattern that matches all of a text of the code, what the traces have (with `\1` for a group).
+
+Reasons for people, states and values of labels are texts. The first pattern that matches counts.
+"""
+
+_TEXTS = tuple((re.compile(pattern, re.DOTALL), frozen) for pattern, frozen in TEXTS)
+
+
+def name_of(name: str) -> str:
+    """Return the name that a class of the code has in the traces."""
+    return NAMES.get(name, name)
+
+
+def field_of(class_name: str, field: str) -> str | None:
+    """Return the name that a field of the code has in the traces; None: the traces do not have it."""
+    return FIELDS.get(f"{class_name}.{field}", field)
+
+
+@functools.lru_cache(maxsize=4096)
+def text_of(text: str) -> str:
+    """Return a text of the code as the traces have it."""
+    for pattern, frozen in _TEXTS:
+        if (match := pattern.fullmatch(text)) is not None:
+            return match.expand(frozen)
+    return text
