@@ -346,9 +346,7 @@ class Registry:
         """Skip an unreadable record, and log it once, up to a bound of such lines."""
         if (kind, key) not in self._skipped and len(self._skipped) < _MAX_SKIPPED:
             self._skipped.add((kind, key))
-            log.error(
-                "a record in redis cannot be read and was skipped", kind=kind, id=key, reason=type(error).__name__
-            )
+            log.error("unreadable redis record skipped", kind=kind, id=key, reason=type(error).__name__)
 
     def _script(self, name: str) -> AsyncScript:
         sources = [(_LUA / file).read_text("utf-8") for file in ("_prelude.lua", f"{name}.lua")]
