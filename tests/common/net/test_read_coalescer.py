@@ -82,14 +82,14 @@ def test_with_few_calls_nothing_waits(world: World) -> None:
     assert world.rests == []
 
 
-def test_without_a_beat_nothing_ever_does() -> None:
+def test_without_an_interval_nothing_waits() -> None:
     world = World()
     world.pace.begin(world, 0.0)
     assert world._timers == []
     world.pace.read_now()
 
 
-def test_with_many_calls_the_loop_rests_until_each_beat(world: World) -> None:
+def test_with_many_calls_the_loop_sleeps_until_each_interval(world: World) -> None:
     world.busy(ENOUGH, seconds=2)
     assert world.pace.is_on
     beats = [rest / INTERVAL_SECONDS for rest in world.rests]
@@ -109,7 +109,7 @@ def test_processes_do_not_all_work_at_the_same_moment() -> None:
     assert second - first == pytest.approx(0.3, abs=0.01)
 
 
-def test_it_ends_when_half_the_calls_have_gone(world: World) -> None:
+def test_intervals_end_when_half_the_calls_have_ended(world: World) -> None:
     world.busy(ENOUGH)
     world.busy(TOO_FEW + 1)
     assert world.pace.is_on
@@ -123,7 +123,7 @@ def test_it_ends_when_half_the_calls_have_gone(world: World) -> None:
     assert world.pace.is_on
 
 
-def test_who_has_just_come_is_not_kept_waiting(world: World) -> None:
+def test_a_new_connection_does_not_wait(world: World) -> None:
     world.busy(ENOUGH)
     world.pace.read_now()
     rests = len(world.rests)
@@ -135,7 +135,7 @@ def test_who_has_just_come_is_not_kept_waiting(world: World) -> None:
     assert len(world.rests) > rests
 
 
-def test_while_they_keep_coming_there_is_no_beat(world: World) -> None:
+def test_intervals_are_off_while_connections_keep_coming(world: World) -> None:
     for _ in range(100):
         world.pace.read_now()
         world.busy(ENOUGH, seconds=0.05)

@@ -195,13 +195,13 @@ def assert_the_same(make: Callable[[Owner], WebSocket], pieces: list[bytes]) -> 
 
 @given(pieces=streams(masked=True))
 @settings(max_examples=250)
-def test_a_server_does_what_the_library_does(pieces: list[bytes]) -> None:
+def test_a_server_behaves_as_the_librarys_server(pieces: list[bytes]) -> None:
     assert_the_same(server, pieces)
 
 
 @given(pieces=streams(masked=False))
 @settings(max_examples=250)
-def test_a_client_does_what_the_library_does(pieces: list[bytes]) -> None:
+def test_a_client_behaves_as_the_librarys_client(pieces: list[bytes]) -> None:
     assert_the_same(client, pieces)
 
 

@@ -73,7 +73,7 @@ def test_a_folder_that_fills_up_costs_new_series_alone(
         after.kill()
 
 
-def test_it_is_said_once(tmp_path: Path) -> None:
+def test_a_full_file_system_is_logged_once(tmp_path: Path) -> None:
     program = f"""
 import sys
 from pathlib import Path

@@ -309,7 +309,7 @@ def test_wrong_tools_are_left_out_and_others_stay() -> None:
     ]
 
 
-def test_the_changes_of_a_tool_are_told_on_one_line() -> None:
+def test_the_changes_of_a_tool_share_one_line() -> None:
     parameters = {"properties": {name: {"type": "array"} for name in "abcde"}}
     _, changes = mend_all([tool(parameters, description="x " * 999), tool({}, name="b c")])
     assert by_tool(changes) == {

@@ -149,7 +149,7 @@ class TestParse:
             b"SECRET",
         ],
     )
-    def test_an_error_does_not_repeat_what_was_sent(self, data: bytes) -> None:
+    def test_an_error_does_not_repeat_the_payload(self, data: bytes) -> None:
         assert "SECRET" not in str(refusal(data))
 
     @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
