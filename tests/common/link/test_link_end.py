@@ -422,7 +422,7 @@ async def test_a_link_counts_as_arriving_until_it_is_up(token: Token | None) -> 
     await far.end.connection.wait_closed()
 
 
-# A peer that has not said who it is
+# A peer that has not identified itself
 
 MOST_BYTES = LINK_LIMITS.stranger_bytes or 0
 BEFORE = f"more than {MOST_BYTES} bytes came before the peer has identified itself"

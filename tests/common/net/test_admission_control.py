@@ -61,7 +61,7 @@ def test_the_count_is_that_of_live_connections(steps: list[tuple[bool, str]]) ->
             here.remove(address)
             admission.leave(address)
         assert admission.arriving == len(here) <= LIMITS.arriving
-        # Nothing is remembered of who has left.
+        # Nothing is kept of connections that are gone.
         assert admission._by_address == {each: here.count(each) for each in set(here)}
 
 

@@ -57,7 +57,7 @@ class Speaker(asyncio.Protocol):
 
 
 class Port:
-    """A port, and who came through it."""
+    """A port, and the connections that it accepted."""
 
     def __init__(self, port: int, authority: Authority | None) -> None:
         self.port = port
@@ -138,7 +138,7 @@ async def test_a_connection_counts_until_identified_or_gone(authority: Authority
         assert port.arriving == 2
         second.send(HEAD)
         speaker = await port.speaker(1)
-        assert port.arriving == 2  # it has asked, and has not said who it is
+        assert port.arriving == 2  # its peer has sent a request, and has not identified itself
         await second.close()
         await eventually(lambda: speaker.is_lost, PATIENCE_SECONDS)
         assert port.arriving == 1

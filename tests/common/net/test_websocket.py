@@ -215,7 +215,7 @@ class TestEnds:
             if peer_answers:
                 for peer in peers:
                     peer.send(frame(CLOSE, b"\x03\xe9"))
-            # With nobody to answer, the closing handshake alone would take longer.
+            # Without an answer, the closing handshake alone would take longer.
             await close_all([owner.ws for owner in ours.owners], 1001, "going", timeout_seconds=0.1)
             for owner in ours.owners:
                 await asyncio.wait_for(owner.is_closed.wait(), Limits().close_timeout_seconds / 2)

@@ -1,4 +1,4 @@
-"""The opening handshake, and our connecting end, against the `websockets` library and against what is none."""
+"""The opening handshake, and our connecting end, against the `websockets` library and against invalid peers."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ LIMITS = Limits(max_message_bytes=1000, ping_interval_seconds=None)
 
 
 class Transport(asyncio.Transport):
-    """Keeps what is written. It takes everything at once, and never blocks."""
+    """Keeps written data. A write is complete at once, and never blocks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ def client(owner: Owner) -> WebSocket:
 async def outcome(
     make: Callable[[Owner], WebSocket], pieces: list[bytes], *, by_library: bool
 ) -> tuple[list[bytes], tuple[Any, ...]]:
-    """The pieces as they were read, and what came of them: what the owner saw, what was answered, how it ended."""
+    """The pieces as they were read, and the results: the owner's events, the answers, and the end."""
     owner, transport = Talker(), Transport()
     connection = make(owner)
     cut: list[bytes] = []

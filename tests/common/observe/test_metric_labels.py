@@ -1,4 +1,4 @@
-"""What the metrics are, and that no label can carry a call: neither its uuid nor anybody's number."""
+"""The labels of metrics: no label can identify a call, neither by its uuid nor by a telephone number."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RETRY_REASONS = {
     "unanswered",
     "silent",
 }
-# Every label, and all that it can be. None: somebody else chooses, so what it can be is tested below.
+# Every label with its values. None: another party chooses them, and tests below bound them.
 LABELS = {
     "process": {"dispatcher", "worker", "serve"},
     "direction": {"in", "out", "input", "output"},
@@ -53,7 +53,7 @@ LABELS = {
     ("bad_input", "reason"): None,
 }
 
-# Whatever takes a value that somebody else chooses.
+# All metrics with a value that another party chooses.
 CHOSEN = [
     "metrics.dispatcher().bad_input.inc({!r})",
     "metrics.worker().upstream_errors.inc({!r})",

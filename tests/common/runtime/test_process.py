@@ -345,7 +345,7 @@ async def test_a_blocked_event_loop_shows_as_lag(monkeypatch: pytest.MonkeyPatch
     watching = asyncio.create_task(watch_event_loop(lag))
     await eventually(lambda: registry.get_sample_value("lag_seconds_count"))
 
-    time.sleep(0.2)  # noqa: ASYNC251 - what is measured
+    time.sleep(0.2)  # noqa: ASYNC251 - the measured stall
 
     samples = registry.get_sample_value("lag_seconds_count") or 0
     await eventually(lambda: (registry.get_sample_value("lag_seconds_count") or 0) > samples)
@@ -427,7 +427,7 @@ class TestOtherSignals:
             _become(WAIT_FOR_BOTH)
         with os.fdopen(master, "rb", buffering=0) as terminal:
             assert b"up" in terminal.read(100)
-        # The terminal is gone, and with it whatever the process could say.
+        # The terminal is gone, and with it the output of the process.
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 
     def test_with_nohup_a_terminal_that_closed_does_not_drain(self, tmp_path: Path) -> None:

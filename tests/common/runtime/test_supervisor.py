@@ -112,7 +112,7 @@ class Serve:
         return [line for line in self.lines if line["event"] == event]
 
     def look(self) -> list[psutil.Process]:
-        """The children; whoever was seen once is remembered in `family`."""
+        """Return the children, and add them to `family`."""
         try:
             children: list[psutil.Process] = psutil.Process(self.pid).children(recursive=True)
         except psutil.NoSuchProcess:
@@ -381,7 +381,7 @@ def test_a_second_ctrl_c_ends_everything_with_one_line(serve: Callable[..., Serv
     service.up()
     service.signal(signal.SIGINT)
     service.wait_for("draining")
-    for _ in range(4):  # whoever is in a hurry presses it more often
+    for _ in range(4):  # an impatient operator presses Ctrl-C several times
         service.signal(signal.SIGINT)
     assert service.end() == 130
     assert service.told == []

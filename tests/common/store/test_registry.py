@@ -689,7 +689,7 @@ async def test_the_uuid_of_one_call_is_never_the_key_of_anothers_words(registry:
 
 
 class TestALostWrite:
-    """After a failover a replica may lack the last writes of what was said."""
+    """After a failover a replica may lack the last writes to the memory."""
 
     async def said(self, registry: Registry) -> None:
         await publish(registry, worker("w-1"))
