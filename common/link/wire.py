@@ -185,8 +185,8 @@ PROTOCOL_VERSION = 2
 # The oldest protocol that a peer may have: usually the one before, because both are on the link during a rollout.
 OLDEST_PROTOCOL_VERSION = 2
 
-# A second of audio is 16,000 bytes. The credit bridges a short stall of the other event loop, and bounds the audio
-# of a call that the other process can hold.
+# A second of audio is 16,000 bytes. The credit bridges a short stall of the other event loop. It bounds the audio
+# of a call in the other process.
 CALLER_CREDIT_BYTES = 2 * 16_000
 REPLY_CREDIT_BYTES = 4 * 16_000
 # Credit is returned in steps of this size, not for every frame.

@@ -1,9 +1,9 @@
 """A WebSocket connection on asyncio transports, around the Sans-I/O core of `websockets`.
 
 The library's own asyncio API passes every message through a queue and a future. A voice call is a hundred small
-messages a second. Here a message goes straight from the socket to its owner, and all messages of one turn of the
-event loop leave in one write. Messages in one frame bypass the library (`common/net/frames.py`). All other frames,
-the limits and the closing handshake are left to the library.
+messages a second. Here a message goes straight from the socket to its owner. All messages of one turn of the event
+loop leave in one write. Messages in one frame bypass the library (`common/net/frames.py`). All other frames, the
+limits and the closing handshake are left to the library.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A slot of `serve`: one child process that is restarted when it dies, and killed when it hangs.
 
 A child runs in a session of its own, so that Ctrl-C reaches the parent alone. The kernel kills the child when the
-parent dies by any cause (`kill -9` too), even if the child is stopped.
+parent dies by any cause (also `kill -9`), even a stopped child.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The heartbeat of a child: lines on a pipe by which `serve` knows that the child lives.
 
 A child writes `ready` once, when it does its work, and `beat` each second from its event loop. `serve` kills a
-child whose lines stop, because a stopped process, or one with a blocked event loop, keeps its share of the port.
+child whose lines stop. A stopped process, or one with a blocked event loop, would keep its share of the port.
 """
 
 from __future__ import annotations
