@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from common.errors import RegistryUnavailable
 from common.observe import redaction
 from common.store.keys import KEY_PREFIX
-from common.store.leases import CallLease, CallRecord, WorkerRecord, WorkerState, WorkerStatus, release_order
+from common.store.leases import CallLease, CallRecord, WorkerRecord, WorkerState, WorkerStatus
 from common.store.memory import MemoryUpdate
 from common.store.pins import NoCapacity, NoCapacityReason, Pin, Superseded
 from common.store.registry import CONNECTING, NOBODY, Registry
@@ -592,28 +592,6 @@ class TestRedisAway:
     def test_an_address_that_is_no_redis_url_is_refused(self) -> None:
         with pytest.raises(ValueError, match="redis://, rediss://, unix://"):
             Registry.from_url("http://127.0.0.1:6379")
-
-
-def test_releases_are_ordered_by_number() -> None:
-    ascending = [
-        "unknown",
-        "0.0.1",
-        "0.1.0.dev3",
-        "0.1.0",
-        "0.9.9",
-        "v0.10.0",
-        "0.10.1",
-        "1.0.0rc1",
-        "1.0",
-        "1.0.1-beta.2",
-        "1.0.1",
-        "10.0.0",
-        "2026.11.21",
-    ]
-    orders = [release_order(release) for release in ascending]
-    assert orders == sorted(set(orders))
-    assert release_order("1") == release_order("1.0.0") == release_order("1.0.0+build5")
-    assert release_order("9999.99999.9999") < 2**53  # a Lua number holds it exactly
 
 
 class TestClaims:
