@@ -212,7 +212,7 @@ FLEET: Final = Dashboard(
                 ),
                 lines(
                     "Failures of lasting tasks",
-                    "In a minute, by process and task. They go on; the log line 'a task failed' has the cause.",
+                    "In a minute, by process and task. They go on; the log line 'task step failed' has the cause.",
                     "cpm",
                     Query(f"60 * {NOW.rate('task_failures_total', 'process', 'task')}", "{{process}} {{task}}"),
                     limits=thresholds.TASK_FAILURES,

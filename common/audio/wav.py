@@ -1,7 +1,7 @@
 """WAV files as PCM16 little-endian, mono, 8 kHz: the only audio format of AVR Core.
 
-All usual WAV files are converted: integer PCM of 8, 16, 24 or 32 bits, floats of 32 or 64 bits, G.711, any number
-of channels, any sample rate. The whole file is at hand, so the conversion can be simple and good instead of fast.
+Accepted are integer PCM of 8, 16, 24 or 32 bits, floats of 32 or 64 bits, and G.711. The number of channels and
+the sample rate are free. The whole file is at hand, so the conversion can be simple and good instead of fast.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _FORMAT_NAMES = {
     0x0055: "MP3",
 }
 
-# A sinc of 48 zero crossings a side under a Kaiser window (beta 9) falls from 0 to -90 dB within 0.12 of its
-# bandwidth (Kaiser's formula). Centred at 0.94 of the lower half rate, it keeps 0 to 3.5 kHz of a recording that
-# is converted to 8 kHz, and blocks all frequencies that would alias.
+# The filter is a sinc of 48 zero crossings a side under a Kaiser window (beta 9). It falls from 0 to -90 dB within
+# 0.12 of its bandwidth (Kaiser's formula). Its edge lies at 0.94 of the lower half rate. At 8 kHz it keeps 0 to
+# 3.5 kHz, and blocks all frequencies that would alias.
 _ZERO_CROSSINGS = 48
 _KAISER_BETA = 9.0
 _CUTOFF = 0.94
@@ -100,8 +100,7 @@ def resample(
     """Resample a whole recording with a windowed sinc: float64, shape (n,) to (ceil(n * to_hz / from_hz),).
 
     Output k lies at input position k * down / up, with up/down = to_hz/from_hz in lowest terms. There are only
-    `up`
-    different distances to the input samples: one filter for each, applied to every `up`-th output.
+    `up` different distances to the input samples: one filter for each, applied to every `up`-th output.
     """
     if from_hz == to_hz or not len(samples):
         return samples

@@ -19,9 +19,8 @@ from common.net.websocket_limits import Limits
 from common.observe.line_limit import LineLimit, shown
 
 # A peer counts as lost after 2.3 to 2.55 s without a byte; pings make sure that a live peer sends some. A worker
-# that stalled for less than 2 s has therefore not been replaced (worker/service.py), and a hung one is replaced
-# within 3 s. Each call's credit bounds the unread data: the write buffer has room for the credit of a thousand
-# calls.
+# that stalled for less than 2 s has therefore not been replaced (worker/service.py). A hung one is replaced within
+# 3 s. Each call's credit bounds the unread data: the write buffer has room for the credit of a thousand calls.
 LINK_LIMITS = Limits(
     max_message_bytes=wire.MAX_MESSAGE_BYTES,
     open_timeout_seconds=2.0,
@@ -162,7 +161,7 @@ class LinkEnd:
     def _fail(self, reason: str, kind: str = "silent") -> None:
         """Close an unusable link; its owner is told now, before the peer has answered."""
         assert self._connection is not None
-        # A HELLO that waits for the end of this turn is sent first, so that the peer can find the problem, too.
+        # A HELLO that waits for the end of this turn is sent first: the peer can then find the problem, too.
         self._flush()
         self._connection.close(1002, reason)
         self._report_lost(reason, kind)

@@ -37,7 +37,7 @@ class RetransmitBuffer:
         self.is_full = False
         self._sent = 0
         self._unacknowledged: deque[bytes] = deque()
-        self._kept_bytes = 0
+        self._unacknowledged_bytes = 0
         self._due_records = 0
         self._due_bytes = 0
 
@@ -47,8 +47,8 @@ class RetransmitBuffer:
             return
         self._sent += 1
         self._unacknowledged.append(record)
-        self._kept_bytes += len(record)
-        if self._kept_bytes > MAX_KEPT_BYTES or len(self._unacknowledged) > MAX_KEPT_RECORDS:
+        self._unacknowledged_bytes += len(record)
+        if self._unacknowledged_bytes > MAX_KEPT_BYTES or len(self._unacknowledged) > MAX_KEPT_RECORDS:
             self.is_full = True
 
     def receive(self, size_bytes: int) -> bool:
@@ -71,7 +71,7 @@ class RetransmitBuffer:
         if not 0 <= count <= len(self._unacknowledged):
             raise LinkProtocolError(f"{received} records are acknowledged, of {self._sent} sent")
         for _ in range(count):
-            self._kept_bytes -= len(self._unacknowledged.popleft())
+            self._unacknowledged_bytes -= len(self._unacknowledged.popleft())
 
     def resumed(self, received: int) -> list[bytes]:
         """Return the records to retransmit on a new link.

@@ -47,7 +47,7 @@ DISPATCHER: Final = "dispatcher"
 _LABEL: Final = b"avr-sts link proof 1"
 _CHALLENGE: Final = re.compile(r"[0-9a-f]{64}")
 
-# These texts are reasons of close frames (at most 123 bytes), so that both sides can log how to fix the problem.
+# These texts are reasons of close frames (at most 123 bytes). Both sides can thus log how to fix the problem.
 _NOT_THERE: Final = "CLUSTER_TOKEN is set on the {here} and not on the {there}: set the same on both"
 _NOT_HERE: Final = "CLUSTER_TOKEN is set on the {there} and not on the {here}: set the same on both"
 _NOT_THE_SAME: Final = "CLUSTER_TOKEN of the dispatcher is not that of the worker: set the same on both"

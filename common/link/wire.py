@@ -43,10 +43,10 @@ TELEPHONY_DONE          D → W  the result of a telephony command
 TOOL, TOOL_KNOWN        both   a tool is about to run; the dispatcher has recorded that
 CLOSE                   both   the caller is gone, or another epoch holds the call: detach
 ENDED                   D ← W  the worker has ended the call, with the reason
-PROFILE, ITEM_UPDATE    both   the call's memory: its settings, and an item; kept by the dispatcher, and sent to
-                               the worker that takes over
-PENDING_REPLIES         both   the unfinished replies of the memory
-KEPT_AUDIO              D → W  the caller's audio of the memory that is not text yet (µ-law)
+PROFILE, ITEM_UPDATE    both   the call's memory: its settings, and an item; kept by the dispatcher, and sent
+                               to the worker that takes over
+PENDING_REPLIES         both   the unfinished part of the memory: replies
+KEPT_AUDIO              D → W  the unfinished part of the memory: the caller's audio without a transcript (µ-law)
 RESUME                  D → W  the memory is complete: restore it in a session, and continue (or stand by)
 MOVE                    D ← W  move the call to another session: this worker, or its session, is about to end
 RELEASE                 D → W  another session stands by: end this session at the next quiet moment
@@ -185,8 +185,8 @@ PROTOCOL_VERSION = 2
 # The oldest protocol that a peer may have: usually the one before, because both are on the link during a rollout.
 OLDEST_PROTOCOL_VERSION = 2
 
-# A second of audio is 16,000 bytes. The credit bridges a short stall of the other event loop, and bounds the audio
-# of a call that the other process can hold.
+# A second of audio is 16,000 bytes. The credit bridges a short stall of the other event loop. It bounds the audio
+# of a call in the other process.
 CALLER_CREDIT_BYTES = 2 * 16_000
 REPLY_CREDIT_BYTES = 4 * 16_000
 # Credit is returned in steps of this size, not for every frame.

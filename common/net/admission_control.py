@@ -1,8 +1,8 @@
 """The limits of a port for connections whose peers have not identified themselves, Sans-I/O.
 
-A connection is *arriving* from the moment that TCP accepts it until its peer has identified itself (a caller by
-`init`, a dispatcher by HELLO) or is gone. A call under way does not count: AVR Core is one address with hundreds
-of calls, and so is a load balancer. The limits bound handshakes under way, which cost memory and bring nothing.
+A connection is *arriving* from TCP's accept until its peer has identified itself, or is gone. A caller identifies
+itself by `init`, a dispatcher by HELLO. A call under way does not count: AVR Core is one address with hundreds of
+calls, and so is a load balancer. The limits bound handshakes under way, which cost memory and bring nothing.
 
 A connection is *lingering* while it stays open only so that its peer can read why it was refused.
 """

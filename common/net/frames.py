@@ -1,7 +1,7 @@
 """Whole messages as WebSocket frames, encoded and decoded without the library.
 
 `websockets` makes an object of every frame and reads it through four generators. Nearly all messages of a call are
-one frame each, and for those a few lines are enough (RFC 6455, section 5.2). Control frames, fragments and broken
+one frame each. For those a few lines are enough (RFC 6455, section 5.2). Control frames, fragments and broken
 frames are left to the library, which also keeps the state of the connection.
 """
 

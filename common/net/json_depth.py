@@ -19,7 +19,7 @@ MAX_LEVELS: Final = 90
 MAX_RECORD_LEVELS: Final = 100
 """Maximum depth of an object in a record of the link.
 
-It is more than `MAX_LEVELS`, because short names of fields and tools move a few levels deeper when they are placed
+It is more than `MAX_LEVELS`, because short names of fields move a few levels deeper
 (`common/settings/session_fields.py`).
 """
 

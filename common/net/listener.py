@@ -24,8 +24,7 @@ from common.net.tls import Tls
 from common.observe.refusals import Refusal
 
 LINGER_SECONDS: Final = 1.0
-"""Time for a refused peer to read the reason: a socket that is closed with unread input is reset, answer included.
-"""
+"""Time for a refused peer to read the reason: closing a socket with unread input resets it, answer included."""
 
 ACCEPTED_AT_ONCE: Final = 64
 """Maximum number of connections in one turn of the event loop, so that calls under way are served in between."""
@@ -142,9 +141,9 @@ class Listener:
                 self._pause(error)
                 return
             connection.setblocking(False)
-            self._come(connection, plain(peer[0]) if isinstance(peer, tuple) else "")
+            self._admit(connection, plain(peer[0]) if isinstance(peer, tuple) else "")
 
-    def _come(self, connection: socket.socket, address: str) -> None:
+    def _admit(self, connection: socket.socket, address: str) -> None:
         refusal = self.admission.enter(address)
         if refusal is None:
             self.arriving.add(_Arriving(self, connection, Arrival(self.admission, address)))
@@ -214,7 +213,7 @@ class _Arriving(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._arrival: Arrival | None = arrival
         self._transport: asyncio.Transport | None = None
-        self._begun = bytearray()
+        self._head = bytearray()
         self._lingers = False
         seconds = listener.admission.limits.open_seconds
         self._timer = self._loop.call_later(seconds, self._refuse, Refusal.TOO_SLOW)
@@ -241,9 +240,9 @@ class _Arriving(asyncio.Protocol):
         """Take a piece of the head."""
         if self._arrival is None:
             return  # refused; the peer has not read the answer yet
-        looked_at = max(0, len(self._begun) - len(_HEAD_END) + 1)
-        self._begun += data
-        self._look(looked_at)
+        searched_to = max(0, len(self._head) - len(_HEAD_END) + 1)
+        self._head += data
+        self._examine(searched_to)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop counting a connection that was lost before its request, or after its refusal."""
@@ -272,17 +271,17 @@ class _Arriving(asyncio.Protocol):
             connection.close()
             self._leave()
 
-    def _look(self, start: int) -> None:
+    def _examine(self, start: int) -> None:
         """Hand the connection over if the head is whole.
 
         Args:
             start: offset up to which the data was searched before.
         """
         max_head_bytes = self._listener.admission.limits.max_head_bytes
-        end = self._begun.find(_HEAD_END, start)
-        if not ord("A") <= self._begun[0] <= ord("Z"):
+        end = self._head.find(_HEAD_END, start)
+        if not ord("A") <= self._head[0] <= ord("Z"):
             self._refuse(Refusal.NOT_HTTP)
-        elif end + len(_HEAD_END) > max_head_bytes or (end < 0 and len(self._begun) >= max_head_bytes):
+        elif end + len(_HEAD_END) > max_head_bytes or (end < 0 and len(self._head) >= max_head_bytes):
             self._refuse(Refusal.HEAD_TOO_BIG)
         elif end >= 0:
             self._hand_over()
@@ -291,11 +290,11 @@ class _Arriving(asyncio.Protocol):
         arrival, transport = self._arrival, self._transport
         assert arrival is not None
         assert transport is not None
-        protocol = self._listener.make(arrival, bytes(self._begun))
+        protocol = self._listener.make(arrival, bytes(self._head))
         self._stop_waiting()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
-        protocol.data_received(bytes(self._begun))
+        protocol.data_received(bytes(self._head))
 
     def _refuse(self, refusal: Refusal, detail: str = "") -> None:
         if self._arrival is None:

@@ -1,9 +1,10 @@
 """Reading of sockets at fixed intervals while a dispatcher has many calls.
 
-A call brings a frame every 20 ms, each call at a moment of its own. With a hundred calls, a loop that answers at
-once wakes up about a thousand times a second, for one or two frames each time, with cold caches. The workers
-behind it do the same. With an interval of 40 ms the loop wakes up 25 times a second. It then reads two frames of
-each call, which travel as one piece of audio: one read, one record, one resampling and one event for the API.
+A call brings a frame every 20 ms, each call at a moment of its own. With a hundred calls, a loop that reads at
+once wakes up about a thousand times a second. Each time it handles one or two frames, with cold caches. The
+workers behind it do the same. With an interval of 40 ms the loop wakes up 25 times a second. It then reads two
+frames of each call, which travel as one piece of audio: one read, one record, one resampling and one event for the
+API.
 
 These figures are for GROUPING_MS=20. With a shorter interval a loop wakes up more often, and still reads many
 calls at once.

@@ -1,9 +1,9 @@
 """A WebSocket connection on asyncio transports, around the Sans-I/O core of `websockets`.
 
 The library's own asyncio API passes every message through a queue and a future. A voice call is a hundred small
-messages a second. Here a message goes straight from the socket to its owner, and all messages of one turn of the
-event loop leave in one write. Messages in one frame bypass the library (`common/net/frames.py`). All other frames,
-the limits and the closing handshake are left to the library.
+messages a second. Here a message goes straight from the socket to its owner. All messages of one turn of the event
+loop leave in one write. Messages in one frame bypass the library (`common/net/frames.py`). All other frames, the
+limits and the closing handshake are left to the library.
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ from common.net.frames import (
 from common.net.read_coalescer import READ_COALESCER
 from common.net.websocket_limits import Limits
 
-# Bound of frames that cost time and bring no message: pings, pongs, fragments, and all frames after our close
-# frame.
+# Bound of frames that bring no message: pings, pongs, fragments, and all frames after our close frame.
 MAX_IDLE_FRAMES_PER_SECOND = 2000
 # One read may be 256 KiB: up to 40,000 of the smallest frames, which take a quarter of a second. Data is parsed in
 # steps of this size, 15 ms each, so that a flood is noticed between two steps.

@@ -45,8 +45,8 @@ class ServerWebSocket(WebSocket):
         limits: Limits,
         arrival: Arrival | None = None,
     ) -> None:
-        # No extensions, so no permessage-deflate: base64 of speech does not get smaller, a few bytes could inflate
-        # to megabytes, and each connection would need 300 KB for it.
+        # No extensions, so no permessage-deflate. Base64 of speech does not get smaller, and a few bytes could
+        # inflate to megabytes. Each connection would need 300 KB for it.
         protocol = _Server(max_size=limits.max_message_bytes, extensions=None)
         protocol.owner_violated = self._violated
         super().__init__(protocol, None, limits)

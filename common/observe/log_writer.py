@@ -52,7 +52,7 @@ class LogWriter(io.RawIOBase):
         self._report = report
         self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         # The lock is held for a few instructions, never during a write. The garbage collector may run meanwhile,
-        # and a finalizer may write to this stream, so the same thread must be able to take the lock again.
+        # and a finalizer may write to this stream. The same thread must then be able to take the lock again.
         self._changed = threading.Condition(threading.RLock())
         self._bytes = 0
         self._lines = 0

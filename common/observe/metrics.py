@@ -1,15 +1,15 @@
 """All metrics of the service, and `/metrics`.
 
-A role creates only its own metrics, once, with `dispatcher()`, `worker()` or `supervisor()`, so no gauge is
-exported by two roles. All series whose labels are known exist from then on, at 0. The children of labelled metrics
-are attributes, so that the audio path needs no look-up.
+A role creates only its own metrics, once, with `dispatcher()`, `worker()` or `supervisor()`. No gauge is exported
+by two roles. All series whose labels are known exist from then on, at 0. The children of labelled metrics are
+attributes, so that the audio path needs no look-up.
 
 In a cluster a process exports its own values. In `serve` all processes keep their values in files under one
-directory (`share`), and any dispatcher exports the values of all. Counters and histograms of a dead process stay,
-its gauges disappear. `share` must be called before the first metric is created.
+directory (`share`). Any dispatcher exports the values of all. Counters and histograms of a dead process stay, its
+gauges disappear. `share` must be called before the first metric is created.
 
-No label can identify a call. Most labels have a fixed set of values. Where another party chooses the value (a
-model, a tool, an error code), a value that looks like a uuid or a number is counted as `other`.
+No label can identify a call. Most labels have a fixed set of values. Other labels have values that another party
+chooses: a model, a tool, an error code. There a value that looks like a uuid or a number is counted as `other`.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class _Bounded(Generic[T]):
     def of(self, value: str) -> T:
         """Return the object of `value`, or of `other`.
 
-        `other` stands for values that are not a word, exceed the bound, or may identify a call or hold a secret.
+        `other` stands for values that are not a word, exceed the bound, or may identify a call or a secret.
         """
         if value == OTHER:
             self.expect(OTHER)

@@ -28,7 +28,7 @@ class RelayTimer:
         if self._frames % TIMED_EVERY_FRAMES == 0:
             loop = asyncio.get_running_loop()
             # The frame's handling, which follows, schedules a flush of the link for the next turn. That flush
-            # schedules a flush of the socket for the second turn, so the frame has left in the third turn.
+            # schedules a flush of the socket for the second turn. The frame has left in the third turn.
             loop.call_soon(loop.call_soon, loop.call_soon, self._observe, received_seconds)
 
     def _observe(self, received_seconds: float) -> None:

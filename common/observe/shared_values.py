@@ -1,9 +1,8 @@
 """The sum of the values that all processes of one `serve` keep in files.
 
-The files have the format of `prometheus_client` (`value_file`). The library's own collector reads and parses the
-name of every series of every file at each request, which takes most of its time. A file only ever grows. This
-module reads names only when there are new ones, and parses each name once. A broken file loses only its own
-values.
+The files have the format of `prometheus_client` (`value_file`). The library's own collector reads and parses all
+names of all files at each request, which takes most of its time. A file only ever grows. This module reads names
+only when there are new ones, and parses each name once. A broken file loses only its own values.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The files in which a process of a `serve` keeps the values of its metrics, and which all its processes read.
+"""The files with the metrics of a process of `serve`, which all its processes read.
 
 The format is that of `prometheus_client` (`mmap_dict.py`): the number of bytes in use, then for each series its
-name and a value. The library's own files are sparse, so a full file system kills the process by SIGBUS when it
+name and a value. The library's own files are sparse: a full file system kills the process by SIGBUS when it
 touches a page. Here a file's blocks are allocated before they are mapped, and a full file system is an error. New
 series then stay in this process's memory, where no other process sees them; existing ones continue in the file.
 """

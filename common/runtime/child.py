@@ -1,7 +1,7 @@
 """A slot of `serve`: one child process that is restarted when it dies, and killed when it hangs.
 
 A child runs in a session of its own, so that Ctrl-C reaches the parent alone. The kernel kills the child when the
-parent dies by any cause (`kill -9` too), even if the child is stopped.
+parent dies by any cause (also `kill -9`), even a stopped child.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Child:
     async def _keep_running(self) -> None:
         while not self._end.is_set():
             self._policy.started(time.monotonic())
-            status = await self._live()
+            status = await self._run_once()
             if self._end.is_set():
                 return
             again = self._ended(status)
@@ -131,7 +131,7 @@ class Child:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._end.wait(), delay_seconds)
 
-    async def _live(self) -> int:
+    async def _run_once(self) -> int:
         """Run one process from its start to its exit status."""
         read_fd, write_fd = os.pipe()
         environment = self._environment

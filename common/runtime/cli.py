@@ -29,7 +29,7 @@ class Command:
     Attributes:
         summary: one line on its purpose.
         example: an example of its use.
-        settings: names of the `Settings` that its `--help` shows; showing them loads all settings.
+        settings: names of the `Settings` that its `--help` shows. Reading them loads all settings.
         add_arguments: adds its own arguments when it is the chosen one.
         exits: ends the process itself, without waiting for threads.
     """
@@ -44,7 +44,7 @@ class Command:
 
 
 class _Version(argparse.Action):
-    """Print the release, which is looked up only then: that takes longer than a health check may."""
+    """Prints the release, which is looked up only then: a look-up takes longer than a health check may."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from common.runtime.release import COMPILED, RELEASE

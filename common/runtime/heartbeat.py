@@ -1,7 +1,7 @@
 """The heartbeat of a child: lines on a pipe by which `serve` knows that the child lives.
 
 A child writes `ready` once, when it does its work, and `beat` each second from its event loop. `serve` kills a
-child whose lines stop, because a stopped process, or one with a blocked event loop, keeps its share of the port.
+child whose lines stop. A stopped process, or one with a blocked event loop, would keep its share of the port.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ HEARTBEAT_SECONDS: Final = 1.0
 """Time between two beats, and between two looks of the watchdog."""
 
 MAX_SILENCE_SECONDS: Final = 10.0
-"""Maximum silence: longer than any pause of a healthy child, such as the import of a large tool on a slow machine.
-"""
+"""Maximum silence: longer than any pause of a healthy child, such as a large import on a slow machine."""
 
 MAX_START_SECONDS: Final = 120.0
 """Maximum time until the first line: imports may be slow, and a restart would only begin them again."""

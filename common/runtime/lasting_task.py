@@ -1,7 +1,7 @@
 """Tasks that run as long as their process: the failure of a step does not end them.
 
-If a renewal of leases ended because of one invalid reply, its worker would disappear from Redis for good, while
-all else continues and no probe notices.
+If a renewal of leases ended because of one invalid reply, its worker would disappear from Redis for good. All else
+would continue, and no probe would notice.
 """
 
 from __future__ import annotations

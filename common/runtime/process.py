@@ -59,7 +59,7 @@ class Process:
         draining: set by the first signal.
         stopping: set by a second one, or `drain_seconds` after the first one.
         drain_deadline: on the clock of `time.monotonic`; None before `draining`.
-        told_twice: whether a second signal set `stopping`, and not the end of `drain_seconds`.
+        signalled_twice: whether a second signal set `stopping`, and not the end of `drain_seconds`.
         interrupted: whether that signal was Ctrl-C (SIGINT).
         heartbeat: tells `serve`, if there is one, that this process lives.
     """
@@ -74,7 +74,7 @@ class Process:
         self.draining = asyncio.Event()
         self.stopping = asyncio.Event()
         self.drain_deadline: float | None = None
-        self.told_twice = False
+        self.signalled_twice = False
         self.interrupted = False
         self._drain_seconds = drain_seconds
         self.heartbeat = Heartbeat(-1 if child is None else child.ready_fd)
@@ -83,7 +83,7 @@ class Process:
     def request_stop(self) -> None:
         """React to a signal: the first call drains, the second one stops."""
         if self.draining.is_set():
-            self.told_twice = self.told_twice or not self.stopping.is_set()
+            self.signalled_twice = self.signalled_twice or not self.stopping.is_set()
             self.stopping.set()
             return
         self.draining.set()
@@ -139,7 +139,7 @@ def run_process(main: Main, settings: Settings, role: Role) -> int:
     process = Process(name, drain_seconds=settings.drain_seconds, secrets=known, child=child)
     process.reloaded.append(lambda: redaction.know("settings", known.seen))
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-    return runner.run(_live(main, settings, role, process))
+    return runner.run(_run_main(main, settings, role, process))
 
 
 def _allow_many_files() -> None:
@@ -199,7 +199,7 @@ def _handle_signals(loop: asyncio.AbstractEventLoop, process: Process, reload: R
     signals.release()
 
 
-async def _live(main: Main, settings: Settings, role: Role, process: Process) -> int:
+async def _run_main(main: Main, settings: Settings, role: Role, process: Process) -> int:
     loop = asyncio.get_running_loop()
     reload = Reload(role, process.secrets, process.reloaded)
     _handle_signals(loop, process, reload)

@@ -1,8 +1,7 @@
 """The exit of a process that waits for no thread.
 
 A name server that does not answer blocks a thread of the resolver for a minute. Python waits for such threads
-three
-times: when asyncio closes its default executor, when uvloop closes its loop, and when the interpreter ends.
+three times: when asyncio closes its default executor, when uvloop closes its loop, and when the interpreter ends.
 """
 
 from __future__ import annotations

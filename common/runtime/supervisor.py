@@ -263,10 +263,10 @@ class Supervisor:
         # 4. Children that are left.
         left = [child for child in (*self._dispatchers, *self._workers, *redis) if child.running]
         for child in left:
-            if not self._process.told_twice:
+            if not self._process.signalled_twice:
                 _log.error("process killed", child=child.name)
             child.kill()
-        await self._gone(left, KILLED_SECONDS)
+        await self._wait_for_end(left, KILLED_SECONDS)
         if left:
             self._exit_code = self._exit_code or 1
         if not self._process.interrupted:  # then the line "interrupted" is enough
@@ -275,13 +275,13 @@ class Supervisor:
     async def _stop(self, children: Sequence[Child], deadline: float) -> None:
         for child in children:
             child.stop()
-        gone = asyncio.create_task(self._gone(children, max(0.0, deadline - time.monotonic())))
+        gone = asyncio.create_task(self._wait_for_end(children, max(0.0, deadline - time.monotonic())))
         stopping = asyncio.create_task(self._process.stopping.wait())
         await asyncio.wait({gone, stopping}, return_when=asyncio.FIRST_COMPLETED)
         for task in (gone, stopping):
             task.cancel()
 
-    async def _gone(self, children: Iterable[Child], timeout_seconds: float) -> None:
+    async def _wait_for_end(self, children: Iterable[Child], timeout_seconds: float) -> None:
         waits = [asyncio.create_task(child.wait()) for child in children]
         if waits:
             try:

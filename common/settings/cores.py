@@ -1,7 +1,7 @@
 """The number of cores that this process may use: its affinity, within the CPU quota of its container.
 
-A container with a quota (`docker run --cpus 2`, a CPU limit in Kubernetes) still sees every core of its host. One
-busy process for each core would use up the quota early in every period, and stall for the rest of the period.
+A container with a quota (`docker run --cpus 2`, a CPU limit in Kubernetes) sees all cores of its host. One busy
+process for each core would use up the quota early in every period. It would then stall for the rest of the period.
 """
 
 from __future__ import annotations

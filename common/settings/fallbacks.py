@@ -28,7 +28,7 @@ HARMLESS: Final = frozenset(
 """Settings where a wrong value changes only how the agent sounds or answers.
 
 Such a value is replaced by the nearest right one, with a warning; STRICT_SETTINGS refuses it. A wrong port, limit,
-duration, token, key, address, destination or file stops the start, because no other value can be meant.
+duration, token, key, address, destination or file stops the start: no other value can be meant.
 """
 
 ALWAYS_STOP: Final = frozenset(

@@ -86,8 +86,8 @@ def mend(function: Mapping[str, Any]) -> tuple[dict[str, Any], list[Change]]:
     made, changes = dict(function), []
     description = made.get("description")
     if isinstance(description, str) and len(description) > MAX_DESCRIPTION_CHARACTERS:
-        made["description"] = cut_at_a_word(description, MAX_DESCRIPTION_CHARACTERS)
-        done = f"cut from {len(description)} to {MAX_DESCRIPTION_CHARACTERS} characters at most"
+        made["description"] = truncate_at_word(description, MAX_DESCRIPTION_CHARACTERS)
+        done = f"truncated from {len(description)} to {MAX_DESCRIPTION_CHARACTERS} characters at most"
         changes.append(Change(name, "description", done))
     if made.get("parameters") is not None:
         made["parameters"], done_to = _parameters(made["parameters"])
@@ -126,7 +126,7 @@ def by_tool(changes: Iterable[Change]) -> dict[str, str]:
     return {tool: "; ".join(texts) for tool, texts in told.items()}
 
 
-def cut_at_a_word(text: str, max_characters: int) -> str:
+def truncate_at_word(text: str, max_characters: int) -> str:
     """Return the beginning of a text, truncated at a word, with a mark that it was longer."""
     if len(text) <= max_characters:
         return text

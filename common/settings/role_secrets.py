@@ -24,7 +24,7 @@ READERS: Final = {
     "cluster_tls_key": _DISPATCHER | _WORKER,
     "redis_url": _DISPATCHER | _WORKER,
 }
-"""The roles that read a setting, for every setting that is a secret, may hold one, or names the file of one."""
+"""The roles that read a setting, for each setting that is or may hold a secret, or names its file."""
 
 
 def is_withheld(name: str, role: str) -> bool:

@@ -2,8 +2,8 @@
 
     python -m common.store.embedded_redis /folder/redis.sock --beats
 
-The process prints the line `ready` when it accepts connections, and with `--beats` the line `beat` each second in
-which it answers a PING (see heartbeat.py). It ends at SIGTERM, SIGINT or SIGQUIT, and stores nothing on disk.
+The process prints the line `ready` when it accepts connections. With `--beats` it also prints `beat` each second
+in which it answers a PING (see heartbeat.py). It ends at SIGTERM, SIGINT or SIGQUIT, and stores nothing on disk.
 There is no password, because the permissions of the socket's folder decide who may connect.
 """
 

@@ -45,13 +45,12 @@ NOBODY = ""
 OVER_CAPACITY = 1.5
 # Commands in flight per process. More connections than this gain nothing: Redis runs one command at a time.
 _MAX_CONNECTIONS = 8
-# Calls per command, so that one command delays neither Redis (1 ms for others' pins) nor this event loop (4 ms)
-# for long.
+# Calls per command. One command delays Redis by 1 ms (others' pins) and this event loop by 4 ms.
 _BATCH = 100
 _CALL_FIELDS = ("worker", "dispatcher", "epoch", "state", "started_at_ms", "pins", "metadata")
 # Fields that tell whether the memory is complete.
 _SAID_CHECKS = frozenset({"version", "fields"})
-# Longer than a dispatcher takes to look, and shorter than the time until a new call may have the same uuid.
+# Longer than a dispatcher takes to look, and shorter than the time until a new call may have this uuid.
 _HANG_UP_SECONDS = 5
 _LUA = Path(__file__).with_name("lua")
 # Exceptions of reading a record that another program wrote.
@@ -180,7 +179,7 @@ class Registry:
 
         Candidates are the live workers that are ready, not excluded and below their capacity. Of these the newest
         release wins, then the lowest load relative to the capacity. A pinned call loses its old slot in the same
-        step, and its old dispatcher learns that from its next `renew`.
+        step. Its old dispatcher learns that from its next `renew`.
 
         Args:
             epoch: the last epoch that the dispatcher knows plus one; 1 for a new call. The stored epoch never
@@ -346,9 +345,7 @@ class Registry:
         """Skip an unreadable record, and log it once, up to a bound of such lines."""
         if (kind, key) not in self._skipped and len(self._skipped) < _MAX_SKIPPED:
             self._skipped.add((kind, key))
-            log.error(
-                "a record in redis cannot be read and was skipped", kind=kind, id=key, reason=type(error).__name__
-            )
+            log.error("unreadable redis record skipped", kind=kind, id=key, reason=type(error).__name__)
 
     def _script(self, name: str) -> AsyncScript:
         sources = [(_LUA / file).read_text("utf-8") for file in ("_prelude.lua", f"{name}.lua")]

@@ -111,7 +111,7 @@ async def listening(
     limits: Limits = DEFAULT_LIMITS,
     refuse: tuple[http.HTTPStatus, str] | None = None,
 ) -> AsyncIterator[Listener]:
-    """Our server on a free port; what is left of its connections at the end is cut off."""
+    """Our server on a free port; connections that are left at the end are aborted."""
     owners: list[Recorder] = []
 
     def accept(request: Request, peer: str) -> Owner | tuple[http.HTTPStatus, str]:

@@ -9,19 +9,19 @@
 --                                  boot_id; ends with the worker's lease
 -- avr-sts:2:worker:{id}:calls  ZSET  call uuid -> when its lease ends: the slots in use. The slot of a call whose
 --                                  dispatcher died ends with its lease
--- avr-sts:2:calls              ZSET  call uuid -> when its lease ends: the index of all calls
--- avr-sts:2:call:{uuid}        HASH  worker ('': it has none any more), dispatcher ('': it is gone, and the
+-- avr-sts:2:calls            ZSET  call uuid -> when its lease ends: the index of all calls
+-- avr-sts:2:call:{uuid}      HASH  worker ('': it has none any more), dispatcher ('': it is gone, and the
 --                                  worker waits for another one), epoch, state, started_at_ms, pins, metadata
 --                                  (JSON object); ends with the call's lease
--- avr-sts:2:said:{uuid}        HASH  the memory from which the call is restored if worker and dispatcher die:
+-- avr-sts:2:said:{uuid}      HASH  the memory from which the call is restored if worker and dispatcher die:
 --                                  profile (JSON), order (JSON array of item ids), item:{id} (JSON), version (of the
 --                                  last write) and fields (their number, itself included); ends with the call
--- avr-sts:2:claim:{name}       STRING a name that one process has claimed: the HMAC of a caller who was transferred
+-- avr-sts:2:claim:{name}     STRING a name that one process has claimed: the HMAC of a caller who was transferred
 --                                  when a call could not go on; ends after 5 minutes
 -- avr-sts:2:hang-up:{uuid}   STRING the dispatcher that holds the call is to hang it up; ends after 5 s
 --
 -- Unknown fields are left unchanged, and missing fields have defaults, because a release shares these keys with the
--- release before it. One dispatcher at a time writes the memory of a call; the next one writes it again in full.
+-- release before it, unless their prefixes differ. One dispatcher at a time writes the memory of a call; the next one writes it again in full.
 
 local WORKERS = PREFIX .. 'workers'
 local CALLS = PREFIX .. 'calls'

@@ -116,7 +116,7 @@ def test_silence_is_the_idle_code_of_the_line() -> None:
     assert decode_ulaw(b"\xff" * 160) == bytes(320)
 
 
-def test_what_was_decoded_encodes_to_the_same_again() -> None:
+def test_decoded_samples_encode_to_the_same_codes() -> None:
     assert encode_alaw(decode_alaw(_ALL_CODES)) == _ALL_CODES
     # µ-law has two codes for zero; PCM has one.
     assert encode_ulaw(decode_ulaw(_ALL_CODES)) == _ALL_CODES.replace(b"\x7f", b"\xff")

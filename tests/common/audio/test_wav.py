@@ -132,7 +132,7 @@ def test_too_loud_samples_are_clipped_not_wrapped(tmp_path: Path) -> None:
     assert np.frombuffer(read_wav(path), "<i2").tolist() == [32767, -32768, 32767, 0]
 
 
-def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+def test_a_written_file_is_read_back_unchanged(tmp_path: Path) -> None:
     pcm = np.arange(-2000, 2000, dtype="<i2").tobytes()
     write_wav(tmp_path / "out.wav", pcm)
     assert read_wav(tmp_path / "out.wav") == pcm

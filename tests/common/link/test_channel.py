@@ -22,7 +22,7 @@ BINARY: tuple[tuple[wire.Binary, Kind, Callable[[memoryview], object]], ...] = (
 
 
 class Link:
-    """A link that keeps what is sent on it."""
+    """A link that keeps sent records."""
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []

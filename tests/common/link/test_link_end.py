@@ -176,7 +176,7 @@ async def test_a_record_as_long_as_a_message_passes() -> None:
         assert far.losses == []
 
 
-async def test_records_know_when_they_were_read_from_the_socket() -> None:
+async def test_records_carry_the_time_of_their_read() -> None:
     async with linked() as (near, far):
         near.end.send(wire.encode(wire.Ready(), 1))
         await eventually(lambda: far.records)
@@ -184,7 +184,7 @@ async def test_records_know_when_they_were_read_from_the_socket() -> None:
         assert far.read_seconds == [far.end.connection.received_seconds]
 
 
-async def test_what_is_sent_before_the_link_is_open_goes_nowhere() -> None:
+async def test_records_sent_before_the_link_is_open_are_dropped() -> None:
     near = Recorder(NEAR)
     near.end.send(wire.encode(wire.Ready(), 1))
     near.end.close("nothing to close")
@@ -197,7 +197,7 @@ async def test_what_is_sent_before_the_link_is_open_goes_nowhere() -> None:
         assert [kind for kind, _, _ in far.records] == [Kind.FLUSH]
 
 
-async def test_what_is_sent_after_the_end_goes_nowhere() -> None:
+async def test_records_sent_after_the_end_are_dropped() -> None:
     async with linked() as (near, far):
         near.end.close("the dispatcher ends")
         near.end.send(wire.encode(wire.Ready(), 1))
@@ -236,7 +236,7 @@ async def test_a_link_that_breaks_off_is_lost_on_both_sides_once() -> None:
     ],
     ids=["text", "half a head", "half a record", "a record and a bit"],
 )
-async def test_what_is_no_record_ends_the_link(message: str | bytes, reason: str) -> None:
+async def test_an_invalid_record_ends_the_link(message: str | bytes, reason: str) -> None:
     far = Recorder(FAR)
     async with far_end(far) as url, await greeted_client(url) as client:
         await client.send(message)
@@ -260,7 +260,7 @@ async def test_what_is_no_record_ends_the_link(message: str | bytes, reason: str
     ],
     ids=["another record", "no JSON", "a protocol that is too old"],
 )
-async def test_who_does_not_greet_properly_is_left(first: bytes, reason: str) -> None:
+async def test_a_peer_with_an_invalid_hello_is_disconnected(first: bytes, reason: str) -> None:
     far = Recorder(FAR)
     async with far_end(far) as url, library_connect(url) as client:
         await client.send(first)
@@ -278,7 +278,7 @@ async def test_a_newer_protocol_is_welcome() -> None:
         assert far.hellos[0].protocol == wire.PROTOCOL_VERSION + 1
 
 
-async def test_who_never_greets_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_peer_without_hello_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(common.link.link_end, "HELLO_SECONDS", 0.05)
     far = Recorder(FAR)
     async with far_end(far) as url, library_connect(url) as client:
@@ -287,7 +287,7 @@ async def test_who_never_greets_is_left(monkeypatch: pytest.MonkeyPatch) -> None
         assert "no HELLO" in await far.lost_because()
 
 
-async def test_who_has_greeted_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_peer_may_be_silent_after_hello(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(common.link.link_end, "HELLO_SECONDS", 0.05)
     async with linked() as (near, far):
         # Past the time, by a timer that is due after it.
@@ -341,7 +341,7 @@ async def test_a_peer_that_falls_silent_is_lost(monkeypatch: pytest.MonkeyPatch)
         await client.wait_closed()
 
 
-async def test_who_proves_the_clusters_token_is_welcome() -> None:
+async def test_a_peer_that_proves_the_token_is_accepted() -> None:
     near, far = Recorder(NEAR, token=TOKEN), Recorder(FAR, token=TOKEN)
     async with linked(far, near):
         assert (near.hellos[0].id, far.hellos[0].id) == ("w-1", "d-1")
@@ -359,7 +359,7 @@ async def test_who_proves_the_clusters_token_is_welcome() -> None:
         (TOKEN, None, "CLUSTER_TOKEN is set on the dispatcher and not on the worker: set the same on both"),
     ],
 )
-async def test_who_does_not_is_left_and_both_sides_know_what_to_do(
+async def test_a_peer_without_the_token_is_refused_with_advice(
     near_token: Token | None, far_token: Token | None, reason: str
 ) -> None:
     near, far = Recorder(NEAR, token=near_token), Recorder(FAR, token=far_token)
@@ -389,7 +389,7 @@ async def test_nothing_of_a_stranger_gets_through(monkeypatch: pytest.MonkeyPatc
     assert far.records == []
 
 
-async def test_a_stranger_who_waits_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_stranger_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(common.link.link_end, "HELLO_SECONDS", 0.05)
     far = Recorder(FAR, token=TOKEN)
     challenging = Hello(wire.PROTOCOL_VERSION, "1.0.0", "dispatcher", "d-1", "", "00" * 32)
@@ -422,7 +422,7 @@ async def test_a_link_counts_as_arriving_until_it_is_up(token: Token | None) -> 
     await far.end.connection.wait_closed()
 
 
-# A peer that has not said who it is
+# A peer that has not identified itself
 
 MOST_BYTES = LINK_LIMITS.stranger_bytes or 0
 BEFORE = f"more than {MOST_BYTES} bytes came before the peer has identified itself"
@@ -453,7 +453,7 @@ TOO_MUCH = {
 @pytest.mark.parametrize("token", [None, TOKEN], ids=["without a token", "with a token"])
 @pytest.mark.parametrize("sent", TOO_MUCH.values(), ids=TOO_MUCH)
 @pytest.mark.parametrize("at_once", [True, False])
-async def test_a_stranger_that_sends_too_much_is_left(
+async def test_a_stranger_that_sends_too_much_is_disconnected(
     token: Token | None, sent: bytes, at_once: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(common.link.link_end, "HELLO_SECONDS", PATIENCE_SECONDS)
@@ -475,7 +475,7 @@ async def test_a_stranger_that_sends_too_much_is_left(
     assert far.hellos == []
 
 
-async def test_a_stranger_may_send_as_much_as_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_bound_leaves_room_for_hello_and_proof(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(common.link.link_end, "HELLO_SECONDS", PATIENCE_SECONDS)
     far = Recorder(FAR)
     hello = frame(2, wire.encode(NEAR, 0))

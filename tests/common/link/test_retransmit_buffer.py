@@ -11,7 +11,7 @@ from common.link import retransmit_buffer as module
 from common.link.retransmit_buffer import ACK_BYTES, ACK_RECORDS, RetransmitBuffer
 
 
-def test_what_the_other_side_has_not_got_is_sent_again() -> None:
+def test_unacknowledged_records_are_retransmitted() -> None:
     stream = RetransmitBuffer()
     for number in range(5):
         stream.sending(bytes([number]))
@@ -20,7 +20,7 @@ def test_what_the_other_side_has_not_got_is_sent_again() -> None:
     assert stream.resumed(5) == []
 
 
-def test_what_was_acknowledged_is_not_kept() -> None:
+def test_acknowledged_records_are_dropped() -> None:
     stream = RetransmitBuffer()
     for number in range(4):
         stream.sending(bytes([number]))
@@ -48,7 +48,7 @@ def test_an_acknowledgement_is_due_after_enough_records_or_bytes() -> None:
 
 
 @pytest.mark.parametrize(("records", "size_bytes"), [(4, 10), (100, 25)], ids=["records", "bytes"])
-def test_what_a_peer_never_acknowledges_is_kept_up_to_a_bound(
+def test_unacknowledged_records_are_kept_up_to_a_bound(
     records: int, size_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_KEPT_RECORDS", records)
@@ -65,7 +65,7 @@ def test_what_a_peer_never_acknowledges_is_kept_up_to_a_bound(
     assert stream.is_full
 
 
-def test_what_is_acknowledged_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_acknowledgement_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_KEPT_BYTES", 100)
     stream = RetransmitBuffer()
     for number in range(1, 101):

@@ -42,7 +42,7 @@ def ends(dispatcher: Token | None, worker: Token | None) -> tuple[TokenHandshake
     return TokenHandshake(DISPATCHER, dispatcher), TokenHandshake(WORKER, worker)
 
 
-def test_who_has_the_same_token_proves_it_to_each_other() -> None:
+def test_both_ends_prove_the_same_token() -> None:
     dispatcher, worker = ends(TOKEN, TOKEN)
     assert greet(worker, dispatcher.greeting) == []
     (proof,) = greet(dispatcher, worker.greeting)
@@ -92,7 +92,7 @@ def test_a_worker_sends_nothing_after_a_wrong_token() -> None:
         (None, TOKEN, "CLUSTER_TOKEN is set on the worker and not on the dispatcher: set the same on both"),
     ],
 )
-def test_a_token_on_one_side_alone_is_told_alike_by_both(
+def test_both_ends_report_a_token_on_one_side_alone(
     dispatcher_token: Token | None, worker_token: Token | None, message: str
 ) -> None:
     dispatcher, worker = ends(dispatcher_token, worker_token)
@@ -103,7 +103,7 @@ def test_a_token_on_one_side_alone_is_told_alike_by_both(
         assert not end.is_done
 
 
-def test_what_to_do_fits_into_a_close_frame() -> None:
+def test_the_advice_fits_into_a_close_frame() -> None:
     for text in (token_handshake._NOT_HERE, token_handshake._NOT_THERE, token_handshake._NOT_THE_SAME):
         longest = text.format(here="dispatcher", there="other side")
         assert len(longest.encode()) <= MAX_CLOSE_REASON_BYTES
@@ -138,7 +138,7 @@ def test_a_hello_sent_back_is_refused(hello: Hello) -> None:
 
 
 @pytest.mark.parametrize("changed", [{"id": "w-2"}, {"release": "9"}, {"boot_id": "x"}, {"protocol": 7}])
-def test_nobody_in_between_can_change_what_a_hello_says(changed: dict[str, object]) -> None:
+def test_a_changed_hello_spoils_the_proof(changed: dict[str, object]) -> None:
     dispatcher, worker = ends(TOKEN, TOKEN)
     greet(worker, dispatcher.greeting)
     fields = orjson.loads(payload_of(worker.greeting)) | changed
@@ -201,7 +201,7 @@ def test_challenges_are_new_each_time() -> None:
     assert len({TokenHandshake(WORKER, TOKEN).hello.challenge for _ in range(100)}) == 100
 
 
-def test_what_a_peer_calls_itself_is_not_repeated() -> None:
+def test_an_unknown_role_of_a_peer_is_not_repeated() -> None:
     with pytest.raises(AuthenticationFailed) as caught:
         greet(TokenHandshake(WORKER, TOKEN), wire.encode(replace(DISPATCHER, role="x" * 1000, challenge=""), 0))
     assert (
@@ -228,7 +228,7 @@ def replaced(*values: str) -> Token:
     ],
     ids=["dispatcher first", "worker first", "old dispatcher", "old worker", "two replacements"],
 )
-def test_while_a_token_is_replaced_the_ends_know_each_other(dispatcher_token: Token, worker_token: Token) -> None:
+def test_the_ends_agree_while_a_token_is_replaced(dispatcher_token: Token, worker_token: Token) -> None:
     dispatcher, worker = ends(dispatcher_token, worker_token)
     greet(worker, dispatcher.greeting)
     (proof,) = greet(dispatcher, worker.greeting)
@@ -238,7 +238,7 @@ def test_while_a_token_is_replaced_the_ends_know_each_other(dispatcher_token: To
     assert worker.is_done
 
 
-def test_who_has_none_of_the_tokens_of_now_is_refused() -> None:
+def test_a_peer_with_an_expired_token_is_refused() -> None:
     dispatcher, worker = ends(replaced("a", "b", "c"), replaced("d", "e", "f"))
     greet(worker, dispatcher.greeting)
     (proof,) = greet(dispatcher, worker.greeting)

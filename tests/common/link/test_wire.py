@@ -254,7 +254,7 @@ def test_unknown_fields_are_ignored_and_missing_ones_defaulted(record_type: type
 
 @pytest.mark.parametrize("record_type", CONTROL_TYPES)
 @pytest.mark.parametrize("payload", [b"", b"{", b"[]", b"null", b'"text"', b"1", b"\xff", b"{}{}"])
-def test_what_is_no_json_object_is_refused(record_type: type[Control], payload: bytes) -> None:
+def test_a_payload_that_is_not_an_object_is_refused(record_type: type[Control], payload: bytes) -> None:
     with pytest.raises(LinkProtocolError, match=record_type.__name__):
         wire.decode_control(record_type, memoryview(payload))
 
@@ -280,7 +280,7 @@ def test_a_field_of_another_type_is_refused(record_type: type[Control]) -> None:
                 wire.decode_control(record_type, memoryview(payload))
 
 
-def test_an_error_does_not_repeat_what_was_sent() -> None:
+def test_an_error_does_not_repeat_the_payload() -> None:
     with pytest.raises(LinkProtocolError) as error:
         control(wire.Transcript, {"text": ["what a caller said"]})
     assert "what a caller said" not in str(error.value)
@@ -335,7 +335,7 @@ def test_kept_audio_has_a_head(payload: bytes) -> None:
         wire.decode_kept_audio(memoryview(payload))
 
 
-def test_secrets_and_what_was_said_do_not_show() -> None:
+def test_secrets_and_texts_are_hidden_in_the_repr() -> None:
     """A record that ends up in a log or an error."""
     for record in (
         wire.Open(provider_config={"api_key": "S"}),
@@ -395,18 +395,18 @@ def test_any_payload_is_a_record_or_a_link_protocol_error(kind: int, channel: in
 
 
 @pytest.mark.parametrize("fields", [{"index": 2**53 + 1}, {"index": 2**64 - 1}])
-def test_a_number_from_which_nobody_could_count_on_is_refused(fields: dict[str, object]) -> None:
+def test_a_number_too_high_to_count_on_is_refused(fields: dict[str, object]) -> None:
     assert control(wire.ReplyItem, {"index": 2**53}) == wire.ReplyItem(2**53)
     with pytest.raises(LinkProtocolError, match="index"):
         control(wire.ReplyItem, fields)
 
 
-def test_nor_are_seconds_without_end() -> None:
+def test_infinite_seconds_are_refused() -> None:
     with pytest.raises(LinkProtocolError, match="seconds"):
         control(wire.Release, {"seconds": 1e308})
 
 
-def test_nor_positions_that_are_out_of_range() -> None:
+def test_a_position_out_of_range_is_refused() -> None:
     payload = memoryview((2**64 - 1).to_bytes(8, "big") + bytes(320))
     for decode in (wire.decode_caller_audio, wire.decode_kept_audio):
         with pytest.raises(LinkProtocolError, match="out of range"):

@@ -32,7 +32,7 @@ def test_so_are_all_together() -> None:
     assert [admission.enter(str(n)) for n in range(6)] == [None] * 5 + [Refusal.TOO_MANY]
 
 
-def test_who_has_said_who_it_is_makes_room() -> None:
+def test_an_identified_peer_makes_room() -> None:
     admission = AdmissionControl(LIMITS)
     for _ in range(3):
         admission.enter("a")
@@ -50,7 +50,7 @@ def test_one_address_may_reconnect_hundreds_of_calls_at_once() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from("abc"))))
-def test_what_is_kept_is_what_is_there(steps: list[tuple[bool, str]]) -> None:
+def test_the_count_is_that_of_live_connections(steps: list[tuple[bool, str]]) -> None:
     admission = AdmissionControl(LIMITS)
     here: list[str] = []
     for comes, address in steps:
@@ -61,7 +61,7 @@ def test_what_is_kept_is_what_is_there(steps: list[tuple[bool, str]]) -> None:
             here.remove(address)
             admission.leave(address)
         assert admission.arriving == len(here) <= LIMITS.arriving
-        # Nothing is remembered of who has left.
+        # Nothing is kept of connections that are gone.
         assert admission._by_address == {each: here.count(each) for each in set(here)}
 
 
@@ -81,7 +81,7 @@ def test_every_refusal_is_counted_and_some_are_reported() -> None:
     ]
 
 
-def test_answers_are_plain_and_say_what_to_do() -> None:
+def test_answers_are_plain_text_with_advice() -> None:
     assert {refusal: status.value for refusal, (status, _) in ANSWERS.items()} == {
         Refusal.TOO_MANY: 503,
         Refusal.TOO_MANY_OF_ADDRESS: 429,

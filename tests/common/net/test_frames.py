@@ -93,7 +93,7 @@ class TestReading:
         assert read_message(write(TEXT, bytes(MOST_BYTES + 1)), 0, masks, MOST_BYTES) is None
 
     @pytest.mark.parametrize("masks", [MASKED, 0])
-    def test_a_message_that_is_masked_where_it_must_not_be_is_none(self, masks: int) -> None:
+    def test_a_wrongly_masked_message_is_left_to_the_library(self, masks: int) -> None:
         write = server_frame if masks else client_frame
         assert read_message(write(TEXT, b"x"), 0, masks, MOST_BYTES) is None
 
@@ -107,7 +107,7 @@ class TestReading:
         rest=st.binary(max_size=300),
         masks=st.sampled_from([MASKED, 0]),
     )
-    def test_what_is_read_is_what_the_library_reads(self, head: tuple[int, int], rest: bytes, masks: int) -> None:
+    def test_messages_are_read_as_by_the_library(self, head: tuple[int, int], rest: bytes, masks: int) -> None:
         data = bytes(head) + rest
         read = read_message(data, 0, masks, MOST_BYTES)
         if read is None:

@@ -23,11 +23,11 @@ def test_levels_are_counted_exactly(as_list: bool, max_levels: int) -> None:
 
 
 @pytest.mark.parametrize("value", [None, 1, "text", {}, [], {"a": [1, {"b": "c"}]}])
-def test_what_anybody_would_send_is_shallow(value: object) -> None:
+def test_common_values_are_shallow(value: object) -> None:
     assert not is_too_deep(value)
 
 
-def test_what_is_not_too_deep_can_be_written() -> None:
+def test_an_accepted_value_can_be_written() -> None:
     orjson.dumps([[within(MAX_RECORD_LEVELS, as_list=True)]])
 
 
@@ -44,6 +44,6 @@ def test_json_of_just_the_limit_is_read() -> None:
     assert read(text) == within(MAX_LEVELS, as_list=True)
 
 
-def test_what_is_no_json_is_said_so() -> None:
+def test_invalid_json_is_an_error_of_its_own() -> None:
     with pytest.raises(orjson.JSONDecodeError):
         read("[1")

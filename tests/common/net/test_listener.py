@@ -57,7 +57,7 @@ class Speaker(asyncio.Protocol):
 
 
 class Port:
-    """A port, and who came through it."""
+    """A port, and the connections that it accepted."""
 
     def __init__(self, port: int, authority: Authority | None) -> None:
         self.port = port
@@ -109,7 +109,7 @@ def authority(request: pytest.FixtureRequest, tmp_path: Path) -> Authority | Non
     return Authority(tmp_path) if request.param == "tls" else None
 
 
-async def test_who_asks_is_handed_over_with_all_that_came(authority: Authority | None) -> None:
+async def test_a_request_is_handed_over_with_all_its_bytes(authority: Authority | None) -> None:
     async with listening(authority=authority) as port, await port.connect() as peer:
         peer.send(HEAD + b"and more")
         speaker = await port.speaker()
@@ -129,7 +129,7 @@ async def test_a_head_in_single_bytes_is_a_head(authority: Authority | None) -> 
         assert (await port.speaker()).head == HEAD
 
 
-async def test_it_counts_until_it_is_known_or_gone(authority: Authority | None) -> None:
+async def test_a_connection_counts_until_identified_or_gone(authority: Authority | None) -> None:
     async with listening(authority=authority) as port:
         first, second, third = [await port.connect() for _ in range(3)]
         await eventually(lambda: port.arriving == 3, PATIENCE_SECONDS)
@@ -138,7 +138,7 @@ async def test_it_counts_until_it_is_known_or_gone(authority: Authority | None) 
         assert port.arriving == 2
         second.send(HEAD)
         speaker = await port.speaker(1)
-        assert port.arriving == 2  # it has asked, and has not said who it is
+        assert port.arriving == 2  # its peer has sent a request, and has not identified itself
         await second.close()
         await eventually(lambda: speaker.is_lost, PATIENCE_SECONDS)
         assert port.arriving == 1
@@ -194,7 +194,7 @@ async def test_all_together_are_bounded() -> None:
             await peer.close()
 
 
-async def test_a_flood_is_not_waited_for_until_it_has_read_the_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_flood_does_not_keep_its_answers_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(common.net.listener, "LINGER_SECONDS", 0.3)
     async with listening(AdmissionLimits(arriving=1, lingering=2)) as port:
         first = await port.connect()
@@ -221,7 +221,7 @@ async def test_a_surplus_tls_connection_gets_no_handshake(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("begun", [b"", b"G", HEAD[:-1], b"GET / HTTP/1.1\r\n"])
-async def test_who_does_not_ask_in_time_is_cut_off(authority: Authority | None, begun: bytes) -> None:
+async def test_a_peer_without_a_timely_request_is_disconnected(authority: Authority | None, begun: bytes) -> None:
     async with listening(AdmissionLimits(open_seconds=0.3), authority) as port, await port.connect() as peer:
         peer.send(begun)
         await peer.gone()
@@ -230,7 +230,7 @@ async def test_who_does_not_ask_in_time_is_cut_off(authority: Authority | None, 
         assert port.speakers == []
 
 
-async def test_who_trickles_has_one_time_for_all(authority: Authority | None) -> None:
+async def test_a_trickling_peer_has_one_time_limit(authority: Authority | None) -> None:
     async with listening(AdmissionLimits(open_seconds=0.3), authority) as port, await port.connect() as peer:
         peer.send(b"GET / HTTP/1.1\r\nX: ")
         trickling = asyncio.create_task(_trickle(peer))
@@ -291,14 +291,14 @@ async def test_a_head_of_the_size_that_is_allowed_is_none(authority: Authority |
 
 
 @pytest.mark.parametrize("begun", [b"\x16\x03\x01", b"\r\n\r\n", b"\x00", b"get / HTTP/1.1\r\n", b"\xff\xff"])
-async def test_what_cannot_be_http_is_cut_off_at_once(begun: bytes) -> None:
+async def test_bytes_that_cannot_be_http_end_the_connection(begun: bytes) -> None:
     async with listening() as port, await port.connect() as peer:
         peer.send(begun)
         await peer.gone()
         assert port.refusals == [Refusal.NOT_HTTP]
 
 
-async def test_plain_http_on_a_tls_port_is_told_apart_in_the_log(tmp_path: Path) -> None:
+async def test_plain_http_on_a_tls_port_is_logged_as_such(tmp_path: Path) -> None:
     async with listening(authority=Authority(tmp_path)) as port:
         with capture_logs() as lines:
             async with await RawPeer.connect(port.port) as peer:
@@ -321,7 +321,7 @@ async def test_a_client_that_distrusts_the_certificate_is_logged_so(tmp_path: Pa
         assert "UNKNOWN_CA" in lines[0]["detail"]
 
 
-async def test_who_only_looks_whether_the_port_is_open_is_nobody(authority: Authority | None) -> None:
+async def test_a_port_check_is_not_counted(authority: Authority | None) -> None:
     async with listening(authority=authority) as port:
         for _ in range(5):
             await (await RawPeer.connect(port.port)).close()

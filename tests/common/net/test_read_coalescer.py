@@ -25,13 +25,13 @@ class World:
 
     def __init__(self, now_seconds: float = 100.0) -> None:
         self.now_seconds = now_seconds
-        self.rests: list[float] = []
+        self.sleeps: list[float] = []
         self.turns = 0
         self.turn_seconds = TURN_SECONDS
         self._ready: list[Callable[[], None]] = []
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
-        self.pace = ReadCoalescer(lambda: self.now_seconds, self._sleep)
+        self.coalescer = ReadCoalescer(lambda: self.now_seconds, self._sleep)
 
     def call_soon(self, callback: Callable[[], None], /) -> None:
         self._ready.append(callback)
@@ -55,107 +55,107 @@ class World:
                 callback()
 
     @property
-    def is_by_the_beat(self) -> bool:
-        return self.pace.is_on
+    def reads_at_intervals(self) -> bool:
+        return self.coalescer.is_on
 
     def busy(self, read_bytes: int, seconds: float = 2 * WATCH_SECONDS) -> None:
         """Let so much be read between two looks at it."""
         for _ in range(round(seconds / WATCH_SECONDS)):
-            self.pace.read_bytes += read_bytes
+            self.coalescer.read_bytes += read_bytes
             self.run(WATCH_SECONDS)
 
     def _sleep(self, seconds: float) -> None:
         self.now_seconds += seconds
-        self.rests.append(self.now_seconds)
+        self.sleeps.append(self.now_seconds)
 
 
 @pytest.fixture
 def world() -> World:
     world = World()
-    world.pace.begin(world, INTERVAL_SECONDS)
+    world.coalescer.begin(world, INTERVAL_SECONDS)
     return world
 
 
 def test_with_few_calls_nothing_waits(world: World) -> None:
     world.busy(ENOUGH - 1, seconds=5)
-    assert not world.pace.is_on
-    assert world.rests == []
+    assert not world.coalescer.is_on
+    assert world.sleeps == []
 
 
-def test_without_a_beat_nothing_ever_does() -> None:
+def test_without_an_interval_nothing_waits() -> None:
     world = World()
-    world.pace.begin(world, 0.0)
+    world.coalescer.begin(world, 0.0)
     assert world._timers == []
-    world.pace.read_now()
+    world.coalescer.read_now()
 
 
-def test_with_many_calls_the_loop_rests_until_each_beat(world: World) -> None:
+def test_with_many_calls_the_loop_sleeps_until_each_interval(world: World) -> None:
     world.busy(ENOUGH, seconds=2)
-    assert world.pace.is_on
-    beats = [rest / INTERVAL_SECONDS for rest in world.rests]
-    assert beats == pytest.approx([round(beat) for beat in beats], abs=0.001)
-    gaps = {round(later - earlier) for earlier, later in itertools.pairwise(beats)}
+    assert world.coalescer.is_on
+    intervals = [sleep / INTERVAL_SECONDS for sleep in world.sleeps]
+    assert intervals == pytest.approx([round(each) for each in intervals], abs=0.001)
+    gaps = {round(later - earlier) for earlier, later in itertools.pairwise(intervals)}
     assert gaps == {1}
-    # Between two of them the loop turns as often as what was read needs to leave, and no more.
-    assert world.turns <= 4 * len(world.rests) + 10
+    # Between two intervals the loop turns only as often as the read data needs to leave.
+    assert world.turns <= 4 * len(world.sleeps) + 10
 
 
 def test_processes_do_not_all_work_at_the_same_moment() -> None:
     worlds = World(100.0), World(100.003)
     for world in worlds:
-        world.pace.begin(world, INTERVAL_SECONDS)
+        world.coalescer.begin(world, INTERVAL_SECONDS)
         world.busy(ENOUGH)
-    first, second = (world.rests[-1] / INTERVAL_SECONDS % 1 for world in worlds)
+    first, second = (world.sleeps[-1] / INTERVAL_SECONDS % 1 for world in worlds)
     assert second - first == pytest.approx(0.3, abs=0.01)
 
 
-def test_it_ends_when_half_the_calls_have_gone(world: World) -> None:
+def test_intervals_end_when_half_the_calls_have_ended(world: World) -> None:
     world.busy(ENOUGH)
     world.busy(TOO_FEW + 1)
-    assert world.pace.is_on
+    assert world.coalescer.is_on
     world.busy(TOO_FEW)
-    assert not world.is_by_the_beat
-    rests, turns = len(world.rests), world.turns
+    assert not world.reads_at_intervals
+    sleeps, turns = len(world.sleeps), world.turns
     world.busy(TOO_FEW)
-    assert len(world.rests) == rests
+    assert len(world.sleeps) == sleeps
     assert world.turns <= turns + 5
     world.busy(ENOUGH)
-    assert world.pace.is_on
+    assert world.coalescer.is_on
 
 
-def test_who_has_just_come_is_not_kept_waiting(world: World) -> None:
+def test_a_new_connection_does_not_wait(world: World) -> None:
     world.busy(ENOUGH)
-    world.pace.read_now()
-    rests = len(world.rests)
+    world.coalescer.read_now()
+    sleeps = len(world.sleeps)
     world.run(READ_NOW_SECONDS - TURN_SECONDS)
-    assert len(world.rests) == rests
-    # The others have their beat again at once.
+    assert len(world.sleeps) == sleeps
+    # The other calls are read at intervals again.
     world.run(2 * INTERVAL_SECONDS)
-    assert world.pace.is_on
-    assert len(world.rests) > rests
+    assert world.coalescer.is_on
+    assert len(world.sleeps) > sleeps
 
 
-def test_while_they_keep_coming_there_is_no_beat(world: World) -> None:
+def test_intervals_are_off_while_connections_keep_coming(world: World) -> None:
     for _ in range(100):
-        world.pace.read_now()
+        world.coalescer.read_now()
         world.busy(ENOUGH, seconds=0.05)
         world.run(0.05)
-    assert world.rests == []
+    assert world.sleeps == []
 
 
 def test_a_loop_busy_for_longer_than_an_interval_does_not_sleep(world: World) -> None:
     world.busy(ENOUGH)
-    rests = len(world.rests)
+    sleeps = len(world.sleeps)
     world.turn_seconds = INTERVAL_SECONDS
     world.busy(ENOUGH)
-    assert world.pace.is_on
-    assert len(world.rests) == rests
+    assert world.coalescer.is_on
+    assert len(world.sleeps) == sleeps
 
 
 def test_whatever_happens_there_is_one_chain_of_turns(world: World) -> None:
     for _ in range(10):
         world.busy(ENOUGH)
-        world.pace.read_now()
+        world.coalescer.read_now()
         world.busy(TOO_FEW)
     world.busy(ENOUGH)
     assert len(world._ready) == 1

@@ -62,9 +62,7 @@ async def says_hello(port: int, context: ssl.SSLContext) -> bool:
 
 
 class TestPort:
-    async def test_who_trusts_the_ca_is_spoken_to_and_nobody_else(
-        self, authority: Authority, tmp_path: Path
-    ) -> None:
+    async def test_only_a_client_that_trusts_the_ca_connects(self, authority: Authority, tmp_path: Path) -> None:
         async with answering(Tls(authority.issue(), TlsFiles.of_port)) as port:
             assert await says_hello(port, authority.trust())
             assert not await says_hello(port, Authority(tmp_path / "other").trust())
@@ -164,7 +162,7 @@ class TestRenewal:
         await tls.look()
         assert certificate_of(tls.context, authority.trust()) != first
 
-    async def test_half_a_pair_changes_nothing_and_the_other_half_does(self, authority: Authority) -> None:
+    async def test_only_a_complete_pair_changes_the_context(self, authority: Authority) -> None:
         files = authority.issue()
         tls = Tls(files, TlsFiles.of_port)
         first = certificate_of(tls.context, authority.trust())
@@ -207,7 +205,7 @@ class TestRenewal:
         await eventually(lambda: tls.context is not context, PATIENCE_SECONDS)
         looking.cancel()
 
-    async def test_they_are_looked_at_at_once_when_somebody_asks(
+    async def test_the_files_are_read_at_once_on_request(
         self, authority: Authority, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(common.net.tls, "LOOK_SECONDS", 3600)
@@ -230,7 +228,7 @@ class TestProblems:
         assert problems_of_link(None, None, None) == []
         assert problems_of_link(files.cert, files.key, files.ca) == []
 
-    def test_half_of_it_is_nothing(self, authority: Authority) -> None:
+    def test_an_incomplete_set_of_files_is_a_problem(self, authority: Authority) -> None:
         files = authority.issue()
         assert problems_of_port(files.cert, None) == ["TLS_CERT set, but not TLS_KEY: set both, or none"]
         assert problems_of_port(None, files.key) == ["TLS_KEY set, but not TLS_CERT: set both, or none"]
@@ -246,7 +244,7 @@ class TestProblems:
         (line,) = problems_of_link(files.cert, files.key, tmp_path)
         assert line.startswith(f"CLUSTER_TLS_CA='{tmp_path}' must be a PEM file that can be read: Is a directory")
 
-    def test_a_keys_value_is_not_shown_as_it_may_be_the_key(self, authority: Authority) -> None:
+    def test_the_value_of_a_key_variable_is_not_shown(self, authority: Authority) -> None:
         secret = "-----BEGIN PRIVATE KEY-----\nMIIsecret"
         (line,) = problems_of_port(authority.issue().cert, Path(secret))
         assert line.startswith("TLS_KEY, whose value is not shown here, must be a PEM file that can be read")
@@ -254,11 +252,11 @@ class TestProblems:
         (line,) = problems_of_port(authority.issue().cert, Path("a\0b"))
         assert line.startswith("TLS_KEY, whose value is not shown here, must be a PEM file that can be read")
 
-    def test_a_key_of_another_certificate_is_told(self, authority: Authority) -> None:
+    def test_a_key_of_another_certificate_is_reported(self, authority: Authority) -> None:
         one, other = authority.issue(as_file="one"), authority.issue(as_file="other")
         assert problems_of_port(one.cert, other.key) == [f"TLS_KEY is not the key of TLS_CERT='{one.cert}'"]
 
-    def test_what_holds_no_certificate_or_no_key_is_told(self, authority: Authority, tmp_path: Path) -> None:
+    def test_a_file_without_certificate_or_key_is_reported(self, authority: Authority, tmp_path: Path) -> None:
         files = authority.issue()
         text = tmp_path / "text.pem"
         text.write_text("nothing of the kind\n")
@@ -272,7 +270,7 @@ class TestProblems:
         (line,) = problems_of_link(files.cert, files.key, text)
         assert line.startswith(f"CLUSTER_TLS_CA='{text}' holds no certificate")
 
-    def test_nobody_is_asked_for_a_passphrase(self, authority: Authority, tmp_path: Path) -> None:
+    def test_an_encrypted_key_is_refused_without_a_prompt(self, authority: Authority, tmp_path: Path) -> None:
         files = authority.issue()
         locked = tmp_path / "locked.key"
         key = load_pem_private_key(files.key.read_bytes(), password=None)

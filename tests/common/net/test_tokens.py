@@ -28,7 +28,7 @@ def test_only_the_token_is_the_token(shown: str | None, is_it: bool) -> None:
     assert is_token(shown, TOKEN) is is_it
 
 
-def test_it_is_compared_in_constant_time_whatever_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_of_any_length_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[tuple[int, int]] = []
     compare = hmac.compare_digest
 

@@ -47,7 +47,7 @@ def close_code(error: ConnectionClosed) -> int:
 
 
 class TestMessages:
-    async def test_text_and_binary_arrive_as_they_were_sent(self) -> None:
+    async def test_text_and_binary_arrive_unchanged(self) -> None:
         long = random_text(500_000)
         async with listening() as ours, library_connect(ours.url) as client:
             owner = await ours.owner()
@@ -79,7 +79,7 @@ class TestMessages:
             assert await peer.read_frame() == (PONG, b"payload")
             assert await owner.received_texts(1) == ["ab"]
 
-    async def test_the_peer_gets_what_the_owner_sends_in_order(self) -> None:
+    async def test_messages_of_the_owner_arrive_in_order(self) -> None:
         async with listening() as ours, library_connect(ours.url) as client:
             owner = await ours.owner()
             sent: list[str | bytes] = []
@@ -153,7 +153,7 @@ class TestEnds:
             await client.wait_closed()
             assert client.close_reason == "x" + 61 * "é"
 
-    async def test_what_is_sent_after_a_close_goes_nowhere(self) -> None:
+    async def test_messages_sent_after_a_close_are_dropped(self) -> None:
         async with listening() as ours, library_connect(ours.url) as client:
             owner = await ours.owner()
             owner.ws.close(1000)
@@ -215,7 +215,7 @@ class TestEnds:
             if peer_answers:
                 for peer in peers:
                     peer.send(frame(CLOSE, b"\x03\xe9"))
-            # With nobody to answer, the closing handshake alone would take longer.
+            # Without an answer, the closing handshake alone would take longer.
             await close_all([owner.ws for owner in ours.owners], 1001, "going", timeout_seconds=0.1)
             for owner in ours.owners:
                 await asyncio.wait_for(owner.is_closed.wait(), Limits().close_timeout_seconds / 2)
@@ -336,7 +336,7 @@ class TestViolations:
             "2**64 bytes",
         ],
     )
-    async def test_what_breaks_the_protocol_ends_the_connection_once(self, raw: bytes) -> None:
+    async def test_a_violation_ends_the_connection_once(self, raw: bytes) -> None:
         async with listening() as ours:
             async with await RawPeer.handshaken(ours.port) as peer:
                 peer.send(raw)
@@ -365,7 +365,7 @@ class TestViolations:
             await owner.closed_with()
             await flooding
 
-    async def test_a_flood_and_a_broken_frame_in_one_segment_end_it_once(self) -> None:
+    async def test_a_flood_with_a_broken_frame_ends_the_connection_once(self) -> None:
         async with listening(limits=NO_PINGS) as ours:
             async with await RawPeer.handshaken(ours.port) as peer:
                 peer.send(frame(PONG) * 2500 + frame(3))
@@ -539,7 +539,7 @@ class TestOwnersThatRaise:
     """A bug of an owner ends its own connection; the listener and the others stay as they were."""
 
     @pytest.mark.parametrize("method", ["opened", "received", "violated"])
-    async def test_its_connection_ends_and_it_is_told(
+    async def test_an_owner_that_raises_is_told_of_the_end(
         self, method: str, loop_failures: list[dict[str, Any]]
     ) -> None:
         class Broken(Recorder):

@@ -1,4 +1,4 @@
-"""The opening handshake, and our connecting end, against the `websockets` library and against what is none."""
+"""The opening handshake, and our connecting end, against the `websockets` library and against invalid peers."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ class TestHandshake:
             "close frame at once",
         ],
     )
-    async def test_what_is_no_request_is_hung_up_on(self, raw: bytes) -> None:
+    async def test_an_invalid_request_is_disconnected(self, raw: bytes) -> None:
         # Some of these are not even a line: the time-out ends them.
         limits = Limits(open_timeout_seconds=0.2)
         async with listening(limits=limits) as ours, await RawPeer.connect(ours.port) as peer:
@@ -356,19 +356,19 @@ class TestConnecting:
         assert owner.connection is None
         assert owner.messages == []
 
-    async def test_nobody_listens(self) -> None:
+    async def test_a_port_without_listener_is_a_connection_error(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
         with pytest.raises(OSError):  # noqa: PT011 - the number differs between loops
             await connect(f"ws://127.0.0.1:{port}/", Recorder())
 
     @pytest.mark.parametrize("url", ["", "127.0.0.1:80", "http://127.0.0.1/", "ws://", "ws://h:port/", "ws://[/"])
-    async def test_what_is_no_url_is_a_value_error(self, url: str) -> None:
+    async def test_an_invalid_url_is_a_value_error(self, url: str) -> None:
         with pytest.raises(ValueError, match="URL"):
             await connect(url, Recorder())
 
     @pytest.mark.interpreted
-    async def test_who_gives_up_connecting_leaves_nothing(self) -> None:
+    async def test_a_cancelled_connect_leaves_nothing_behind(self) -> None:
         async with raw_server(None) as url:
             connecting = asyncio.create_task(connect(url, owner := Recorder()))
             await eventually(lambda: _has_transport(connecting))

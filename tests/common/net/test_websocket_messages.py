@@ -31,7 +31,7 @@ LIMITS = Limits(max_message_bytes=1000, ping_interval_seconds=None)
 
 
 class Transport(asyncio.Transport):
-    """Keeps what is written. It takes everything at once, and never blocks."""
+    """Keeps written data. A write is complete at once, and never blocks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ def client(owner: Owner) -> WebSocket:
 async def outcome(
     make: Callable[[Owner], WebSocket], pieces: list[bytes], *, by_library: bool
 ) -> tuple[list[bytes], tuple[Any, ...]]:
-    """The pieces as they were read, and what came of them: what the owner saw, what was answered, how it ended."""
+    """The pieces as they were read, and the results: the owner's events, the answers, and the end."""
     owner, transport = Talker(), Transport()
     connection = make(owner)
     cut: list[bytes] = []
@@ -195,13 +195,13 @@ def assert_the_same(make: Callable[[Owner], WebSocket], pieces: list[bytes]) -> 
 
 @given(pieces=streams(masked=True))
 @settings(max_examples=250)
-def test_a_server_does_what_the_library_does(pieces: list[bytes]) -> None:
+def test_a_server_behaves_as_the_librarys_server(pieces: list[bytes]) -> None:
     assert_the_same(server, pieces)
 
 
 @given(pieces=streams(masked=False))
 @settings(max_examples=250)
-def test_a_client_does_what_the_library_does(pieces: list[bytes]) -> None:
+def test_a_client_behaves_as_the_librarys_client(pieces: list[bytes]) -> None:
     assert_the_same(client, pieces)
 
 

@@ -94,7 +94,7 @@ async def test_a_bad_request_is_at_most_one_short_line(sent: str, caplog: pytest
     assert "Traceback" not in str(lines) + caplog.text
 
 
-async def test_a_fault_of_ours_is_logged_where_it_happened() -> None:
+async def test_our_own_fault_is_logged_with_its_place() -> None:
     with capture_logs() as lines:
         async with port() as number:
             for _ in range(3):

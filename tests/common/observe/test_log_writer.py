@@ -1,4 +1,4 @@
-"""Log lines are written by a thread: a reader that stalls holds nobody up."""
+"""Log lines are written by a thread, so that a stalled reader delays no call."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_the_queue_is_bounded_by_bytes_too(run: Callable[[str], Program]) -> Non
             counted += lines
         for _ in range(40):
             log.info("long", text="x" * {MAX_BYTES // 20})
-        log_writer.count_dropped(count)  # what was dropped before is counted, too
+        log_writer.count_dropped(count)  # earlier dropped lines are counted, too
         print(counted, flush=True)
         sys.stdin.readline()
         """)

@@ -156,7 +156,7 @@ class Unprintable:
         raise RuntimeError("no")
 
 
-def test_what_cannot_be_written_does_not_raise(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unwritable_line_does_not_raise(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("worker")
     log = logs.get_logger()
     endless: list[Any] = []

@@ -1,4 +1,4 @@
-"""What the metrics are, and that no label can carry a call: neither its uuid nor anybody's number."""
+"""The labels of metrics: no label can identify a call, neither by its uuid nor by a telephone number."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RETRY_REASONS = {
     "unanswered",
     "silent",
 }
-# Every label, and all that it can be. None: somebody else chooses, so what it can be is tested below.
+# Every label with its values. None: another party chooses them, and tests below bound them.
 LABELS = {
     "process": {"dispatcher", "worker", "serve"},
     "direction": {"in", "out", "input", "output"},
@@ -53,7 +53,7 @@ LABELS = {
     ("bad_input", "reason"): None,
 }
 
-# Whatever takes a value that somebody else chooses.
+# All metrics with a value that another party chooses.
 CHOSEN = [
     "metrics.dispatcher().bad_input.inc({!r})",
     "metrics.worker().upstream_errors.inc({!r})",
@@ -110,7 +110,7 @@ def test_no_gauge_is_exported_by_two_roles() -> None:
 
 
 @pytest.mark.parametrize(("name", "label"), [(name, label) for name in METRICS for label in METRICS[name][1]])
-def test_what_a_label_can_be_has_been_thought_of(name: str, label: str) -> None:
+def test_every_label_has_a_rule_for_its_values(name: str, label: str) -> None:
     assert (name, label) in LABELS or label in LABELS
 
 
@@ -140,9 +140,7 @@ def test_labels_are_given_values_in_one_file_alone() -> None:
 
 
 @pytest.mark.parametrize("expression", CHOSEN)
-def test_a_label_that_somebody_else_chooses_carries_no_call(
-    start: Callable[..., Speaker], expression: str
-) -> None:
+def test_a_foreign_label_value_identifies_no_call(start: Callable[..., Speaker], expression: str) -> None:
     process = start()
     process.tell(*(expression.format(value) for value in OF_A_CALL))
     chosen = {label for sample in process.scrape() for label in _labels(sample)}
@@ -155,13 +153,13 @@ def test_a_label_that_somebody_else_chooses_carries_no_call(
 @pytest.mark.parametrize(
     "name", ["gpt-4o-realtime-preview-2024-12-17", "gpt-realtime-2.1-mini-2026-09-01", "http_500", "book-table_v2"]
 )
-def test_names_that_are_nobodys_are_kept(start: Callable[..., Speaker], name: str) -> None:
+def test_harmless_names_are_kept_as_labels(start: Callable[..., Speaker], name: str) -> None:
     process = start()
     process.tell(f"metrics.worker().upstream_errors.inc({name!r})")
     assert process.scrape()[f"avr_sts_upstream_errors_total[{name}]"] == 1
 
 
-def test_what_the_operator_names_is_kept_whatever_it_looks_like(start: Callable[..., Speaker]) -> None:
+def test_names_from_the_operator_are_kept_in_any_form(start: Callable[..., Speaker]) -> None:
     process = start()
     process.tell(
         "metrics.worker().expect_model('realtime-20260901')",
@@ -171,9 +169,7 @@ def test_what_the_operator_names_is_kept_whatever_it_looks_like(start: Callable[
 
 
 @pytest.mark.parametrize("expression", CHOSEN)
-def test_a_label_that_somebody_else_chooses_carries_no_secret(
-    start: Callable[..., Speaker], expression: str
-) -> None:
+def test_a_foreign_label_value_carries_no_secret(start: Callable[..., Speaker], expression: str) -> None:
     process = start()
     process.tell("metrics.redaction.know('settings', ['Plain-Process-Key'])")
     process.tell(*(expression.format(value) for value in ("plain-process-key", "a_Plain-Process-Key")))

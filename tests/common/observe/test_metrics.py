@@ -129,7 +129,7 @@ def test_buckets_cover_the_contracts_range(
 
 
 @pytest.mark.parametrize("name", [None, "dispatcher-0"])
-def test_only_so_many_values_of_a_label_are_kept_apart(start: Callable[..., Speaker], name: str | None) -> None:
+def test_the_values_of_a_label_are_bounded(start: Callable[..., Speaker], name: str | None) -> None:
     process = start(name)
     process.tell("metrics.dispatcher().bad_input.expect('flood', 'not_json')")
     process.tell("[metrics.dispatcher().bad_input.inc(f'r{n}') for n in range(1000)]")
@@ -144,7 +144,7 @@ def test_only_so_many_values_of_a_label_are_kept_apart(start: Callable[..., Spea
     assert samples["avr_sts_bad_input_total[other]"] == 960 + 2
 
 
-def test_only_so_many_models_are_kept_apart(start: Callable[..., Speaker]) -> None:
+def test_the_models_of_a_label_are_bounded(start: Callable[..., Speaker]) -> None:
     process = start()
     process.tell("[metrics.worker().tokens(f'm{n}').output_audio.inc() for n in range(1000)]")
     process.tell("metrics.worker().tokens('a model').output_audio.inc()")
@@ -162,7 +162,7 @@ def test_cost_is_counted_in_fractions_of_a_dollar_by_model(start: Callable[..., 
     assert process.scrape()["avr_sts_cost_usd_total[gpt-realtime-2]"] == 0.05
 
 
-def test_calls_of_tools_are_counted_and_timed_by_how_they_ended(start: Callable[..., Speaker]) -> None:
+def test_calls_of_tools_are_counted_and_timed_by_outcome(start: Callable[..., Speaker]) -> None:
     process = start()
     process.tell(
         "metrics.worker().tool('find').ended('completed', 0.25)",
@@ -323,12 +323,12 @@ def test_a_starting_process_does_not_spoil_the_answer(start: Callable[..., Speak
     assert process.scrape()["avr_sts_interruptions_total"] == 1
 
 
-def test_without_sharing_nobody_is_marked_dead(start: Callable[..., Speaker]) -> None:
+def test_without_shared_files_no_process_is_marked_dead(start: Callable[..., Speaker]) -> None:
     assert start().tell("metrics.mark_process_dead('worker-0')") is None
 
 
 @pytest.mark.parametrize("name", [None, "dispatcher-0"])
-def test_the_answer_says_what_it_is(start: Callable[..., Speaker], name: str | None) -> None:
+def test_the_answer_has_the_content_type_of_prometheus(start: Callable[..., Speaker], name: str | None) -> None:
     content_type = start(name).tell("metrics.render()[1]")
     assert isinstance(content_type, str)
     assert content_type.startswith("text/plain; version=")

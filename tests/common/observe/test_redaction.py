@@ -82,7 +82,7 @@ class TestKnownSecrets:
         known.know("settings", ["12345678"])
         assert without_known("x12345678x") == "x***x"
 
-    def test_a_secret_is_found_however_it_is_written(self, known: KnownSecrets) -> None:
+    def test_a_secret_is_found_in_every_written_form(self, known: KnownSecrets) -> None:
         secret = 'pä"ss\\wo/rd+'
         known.know("settings", [secret])
         for written in (secret, json.dumps(secret), orjson.dumps(secret).decode(), quote(secret, safe="")):

@@ -23,7 +23,7 @@ async def turns(count: int) -> None:
         await asyncio.sleep(0)
 
 
-async def test_one_of_so_many_frames_is_timed() -> None:
+async def test_one_frame_in_fifty_is_timed() -> None:
     rig = Rig()
     for _ in range(3 * TIMED_EVERY_FRAMES - 1):
         rig.timer.frame(time.monotonic())

@@ -62,7 +62,7 @@ def test_a_folder_that_fills_up_costs_new_series_alone(
             )
             assert len(sums) == sum("[+Inf]" in each for each in ends)
 
-        # Room again: whoever takes the slot has all its figures in /metrics.
+        # There is room again: the next process of the slot has all its values in /metrics.
         worker.kill()
         (folder / "ballast").unlink()
         after = start_in(folder, "worker-0")
@@ -73,7 +73,7 @@ def test_a_folder_that_fills_up_costs_new_series_alone(
         after.kill()
 
 
-def test_it_is_said_once(tmp_path: Path) -> None:
+def test_a_full_file_system_is_logged_once(tmp_path: Path) -> None:
     program = f"""
 import sys
 from pathlib import Path

@@ -106,7 +106,7 @@ async def died(ends: Ends, times: int) -> None:
 
 
 @on_uvloop
-async def test_a_child_says_when_it_is_ready(start: Start) -> None:
+async def test_a_child_reports_when_it_is_ready(start: Start) -> None:
     child = start(SAY_READY, WAIT)
     await ready(child)
     assert child.running
@@ -130,7 +130,7 @@ async def test_too_long_a_line_is_no_line(start: Start) -> None:
 
 
 @on_uvloop
-async def test_what_dies_is_started_again(start: Start, ends: Ends) -> None:
+async def test_a_dead_child_is_restarted(start: Start, ends: Ends) -> None:
     child = start(SAY_READY, WAIT)
     with capture_logs() as lines:
         for life in range(1, 3):
@@ -174,7 +174,7 @@ async def test_a_child_that_was_suspended_with_its_parent_is_kept(start: Start, 
 
 
 @on_uvloop
-async def test_a_child_that_hangs_after_it_was_told_to_stop_is_killed(start: Start, ends: Ends) -> None:
+async def test_a_child_that_hangs_while_it_stops_is_killed(start: Start, ends: Ends) -> None:
     child = start(BEAT, watchdog=IMPATIENT)
     process = await ready(child)
     process.suspend()
@@ -193,7 +193,7 @@ async def test_a_child_that_starts_slowly_is_kept(start: Start, ends: Ends) -> N
 
 
 @on_uvloop
-async def test_what_shall_not_be_started_again_is_not(start: Start, ends: Ends) -> None:
+async def test_a_child_is_not_restarted_if_its_owner_declines(start: Start, ends: Ends) -> None:
     ends.again = False
     child = start("exit(78)")
     await asyncio.wait_for(child.wait(), 60)

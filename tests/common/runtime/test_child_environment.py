@@ -30,7 +30,7 @@ def test_the_embedded_redis_gets_no_setting() -> None:
     assert environment_of(None, variables) == {"PATH": "/bin", "TZ": "UTC"}
 
 
-def test_what_is_granted_to_tools_passes_to_workers_alone() -> None:
+def test_variables_granted_to_tools_reach_workers_alone() -> None:
     variables, granted = {"STS_TOKEN": TOKEN, "OPENAI_API_KEY": "k"}, ["STS_TOKEN", "OPENAI_API_KEY"]
     assert environment_of(Role.WORKER, variables, granted) == variables
     assert environment_of(Role.DISPATCHER, variables, granted) == {"STS_TOKEN": TOKEN}

@@ -48,7 +48,7 @@ sys.exit(f"loaded {big}" if big else 0)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_each_command_helps_with_what_it_does_and_an_example(name: str, tmp_path: Path) -> None:
+def test_the_help_of_a_command_has_purpose_and_example(name: str, tmp_path: Path) -> None:
     done = run(name, "--help", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"usage: avr-sts-openai {name} ")
@@ -70,7 +70,7 @@ def test_version(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments", [(), ("dance",), ("serve", "--fast"), ("healthcheck", "/metrics"), ("await-workers",)]
 )
-def test_what_is_no_command_is_refused(arguments: tuple[str, ...], tmp_path: Path) -> None:
+def test_an_unknown_command_is_refused(arguments: tuple[str, ...], tmp_path: Path) -> None:
     done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert re.search(r"^avr-sts-openai( [a-z-]+)?: error: ", done.stderr, re.MULTILINE)

@@ -31,7 +31,7 @@ def check(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]
     ("environment", "port"),
     [({}, 9090), ({"ADMIN_PORT": "9191"}, 9191), ({"ADMIN_PORT": '"9191"'}, 9191), ({"ADMIN_PORT": ""}, 9090)],
 )
-def test_it_asks_the_admin_port(environment: dict[str, str], port: int) -> None:
+def test_the_health_check_asks_the_admin_port(environment: dict[str, str], port: int) -> None:
     assert admin_port(environment) == port
 
 

@@ -17,7 +17,7 @@ def pipe() -> Iterator[tuple[int, int]]:
     os.close(read_fd)
 
 
-def test_a_heartbeat_says_once_that_it_is_ready(pipe: tuple[int, int]) -> None:
+def test_a_heartbeat_reports_ready_once(pipe: tuple[int, int]) -> None:
     read_fd, write_fd = pipe
     heartbeat = Heartbeat(write_fd)
     heartbeat.beat()
@@ -27,7 +27,7 @@ def test_a_heartbeat_says_once_that_it_is_ready(pipe: tuple[int, int]) -> None:
     heartbeat.close()
 
 
-def test_a_heartbeat_that_nobody_reads_does_not_wait(pipe: tuple[int, int]) -> None:
+def test_an_unread_heartbeat_does_not_block(pipe: tuple[int, int]) -> None:
     read_fd, write_fd = pipe
     heartbeat = Heartbeat(write_fd)
     for _ in range(1 << 16):  # a pipe has 64 KiB
@@ -61,7 +61,7 @@ def test_a_heartbeat_is_not_inherited(pipe: tuple[int, int]) -> None:
     heartbeat.close()
 
 
-def test_nobody_listens_to_a_process_of_its_own() -> None:
+def test_a_process_without_supervisor_writes_no_heartbeat() -> None:
     heartbeat = Heartbeat(-1)
     heartbeat.ready()
     heartbeat.beat()
@@ -94,7 +94,7 @@ def test_a_process_that_starts_has_more_time() -> None:
     assert hung_after(watchdog, 0) == MAX_START_SECONDS + 1
 
 
-def test_time_in_which_nobody_looked_does_not_count() -> None:
+def test_time_without_a_look_does_not_count() -> None:
     watchdog = Watchdog(0)
     watchdog.heard()
     assert not watchdog.is_hung(1)

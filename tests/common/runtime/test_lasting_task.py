@@ -26,7 +26,9 @@ def failures(registry: CollectorRegistry) -> Counter:
     return Counter("failures", "of the test", registry=registry)
 
 
-async def test_what_a_step_raises_does_not_end_the_task(registry: CollectorRegistry, failures: Counter) -> None:
+async def test_an_exception_of_a_step_does_not_end_the_task(
+    registry: CollectorRegistry, failures: Counter
+) -> None:
     steps = 0
 
     async def step() -> None:

@@ -133,7 +133,7 @@ def test_the_drain_ends_at_its_deadline(run: Callable[..., Running]) -> None:
     assert running.end() == (7, [])
 
 
-def test_who_drains_in_time_ends_with_its_own_exit_code(run: Callable[..., Running]) -> None:
+def test_a_timely_drain_ends_with_the_exit_code_of_main(run: Callable[..., Running]) -> None:
     running = run("print('up')\nawait this.draining.wait()\nreturn 0", DRAIN_SECONDS="86400")
     assert running.says() == "up"
     running.signal(signal.SIGTERM)
@@ -148,7 +148,7 @@ def test_who_drains_in_time_ends_with_its_own_exit_code(run: Callable[..., Runni
     ],
     ids=["waits for ever", "cannot be cancelled"],
 )
-def test_who_does_not_stop_is_ended(run: Callable[..., Running], body: str) -> None:
+def test_a_process_that_does_not_stop_is_ended(run: Callable[..., Running], body: str) -> None:
     running = run(body)
     assert running.says() == "up"
     started = time.monotonic()
@@ -179,7 +179,7 @@ def test_the_end_waits_for_no_thread(run: Callable[..., Running], tmp_path: Path
     assert running.process.wait(30) == (0 if end == "return 0" else 1)
 
 
-def test_what_a_task_does_at_its_end_is_done(run: Callable[..., Running]) -> None:
+def test_tasks_clean_up_at_the_end(run: Callable[..., Running]) -> None:
     running = run("""
         async def forever():
             try:
@@ -195,7 +195,7 @@ def test_what_a_task_does_at_its_end_is_done(run: Callable[..., Running]) -> Non
     assert running.end() == (0, [])
 
 
-def test_what_is_registered_for_the_end_is_done(run: Callable[..., Running]) -> None:
+def test_functions_registered_for_the_exit_run(run: Callable[..., Running]) -> None:
     running = run("import atexit\natexit.register(print, 'at exit')\nsys.stdout.write('written ')\nreturn 0")
     assert running.says() == "written at exit"
     assert running.end() == (0, [])
@@ -250,9 +250,7 @@ def test_the_event_loop_lag_is_sampled_under_the_roles_name(
 
 
 class TestChildOfServe:
-    def test_it_leaves_ctrl_c_to_the_parent_and_takes_its_sigterm(
-        self, run: Callable[..., Running], tmp_path: Path
-    ) -> None:
+    def test_a_child_ignores_ctrl_c_and_obeys_sigterm(self, run: Callable[..., Running], tmp_path: Path) -> None:
         child = run(
             WAIT_FOR_BOTH, child=ChildSettings(index=2, metrics_dir=tmp_path), SESSION_ROLLOVER_SECONDS="60"
         )
@@ -266,7 +264,7 @@ class TestChildOfServe:
         # and says nothing of the settings, which the parent has
         assert child.end() == (7, [])
 
-    def test_it_is_known_by_its_slot(self, run: Callable[..., Running], tmp_path: Path) -> None:
+    def test_a_child_is_named_for_its_slot(self, run: Callable[..., Running], tmp_path: Path) -> None:
         child = run(
             "metrics.worker()\nprint(this.name)\nraise ValueError",
             child=ChildSettings(index=2, metrics_dir=tmp_path),
@@ -276,7 +274,7 @@ class TestChildOfServe:
         assert line["process"] == "worker-2"
         assert {file.name.split("_")[-1] for file in tmp_path.iterdir()} == {"worker-2.db"}
 
-    def test_it_says_once_that_it_is_ready_and_beats(self, run: Callable[..., Running], tmp_path: Path) -> None:
+    def test_a_child_reports_ready_once_and_then_beats(self, run: Callable[..., Running], tmp_path: Path) -> None:
         read_fd, write_fd = os.pipe()
         body = """
             this.ready()
@@ -305,7 +303,7 @@ class TestChildOfServe:
         assert child.says() == "True True True"
         assert child.end() == (0, [])
 
-    def test_it_does_not_mind_that_nobody_listens(self, run: Callable[..., Running], tmp_path: Path) -> None:
+    def test_a_child_without_a_reader_continues(self, run: Callable[..., Running], tmp_path: Path) -> None:
         read_fd, write_fd = os.pipe()
         os.close(read_fd)
         child = run("this.ready()\nreturn 0", child=ChildSettings(metrics_dir=tmp_path, ready_fd=write_fd))
@@ -345,7 +343,7 @@ async def test_a_blocked_event_loop_shows_as_lag() -> None:
     watching = asyncio.create_task(watch_event_loop(lag, sample_seconds=0.01))
     await eventually(lambda: registry.get_sample_value("lag_seconds_count"))
 
-    time.sleep(0.2)  # noqa: ASYNC251 - what is measured
+    time.sleep(0.2)  # noqa: ASYNC251 - the measured stall
 
     samples = registry.get_sample_value("lag_seconds_count") or 0
     await eventually(lambda: (registry.get_sample_value("lag_seconds_count") or 0) > samples)
@@ -410,7 +408,7 @@ class TestOtherSignals:
         assert running.process.stdout is not None
         assert running.rest == "old\n"
 
-    def test_a_signal_during_the_start_is_kept_for_it(self, run: Callable[..., Running]) -> None:
+    def test_a_signal_during_the_start_stays_pending(self, run: Callable[..., Running]) -> None:
         """The parent passes SIGHUP on to children that may just be starting."""
         running = run(
             WAIT_FOR_BOTH,
@@ -427,7 +425,7 @@ class TestOtherSignals:
             _become(WAIT_FOR_BOTH)
         with os.fdopen(master, "rb", buffering=0) as terminal:
             assert b"up" in terminal.read(100)
-        # The terminal is gone, and with it whatever the process could say.
+        # The terminal is gone, and with it the output of the process.
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 
     def test_with_nohup_a_terminal_that_closed_does_not_drain(self, tmp_path: Path) -> None:

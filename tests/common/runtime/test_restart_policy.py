@@ -15,7 +15,7 @@ def lives(policy: RestartPolicy, *lengths_seconds: float) -> list[float]:
     return delays
 
 
-def test_what_lived_well_is_started_again_at_once() -> None:
+def test_a_healthy_process_is_restarted_at_once() -> None:
     assert lives(RestartPolicy(), HEALTHY_SECONDS, 3600, HEALTHY_SECONDS) == [0, 0, 0]
 
 

@@ -53,7 +53,7 @@ def test_the_folder_of_a_living_owner_is_kept(tmp_path: Path) -> None:
         assert {*tmp_path.iterdir()} == {one, other}
 
 
-def test_what_is_no_folder_of_serve_is_kept(tmp_path: Path) -> None:
+def test_folders_of_other_programs_are_kept(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "file").touch()
@@ -76,7 +76,7 @@ def test_the_folder_of_another_user_is_kept(tmp_path: Path) -> None:
         assert left.exists()
 
 
-def test_no_folder_names_the_place_and_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported_with_place_and_advice(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as raised, runtime_folder(tmp_path / "none"):
         pass
     assert str(raised.value) == (

@@ -125,7 +125,7 @@ class Serve:
         return [line for line in self.lines if line["event"] == event]
 
     def look(self) -> list[psutil.Process]:
-        """The children; whoever was seen once is remembered in `family`."""
+        """Return the children, and add them to `family`."""
         try:
             children: list[psutil.Process] = psutil.Process(self.pid).children(recursive=True)
         except psutil.NoSuchProcess:
@@ -366,7 +366,7 @@ def test_a_child_with_blocked_threads_ends_in_time(serve: Callable[..., Serve]) 
     assert service.events("process hung") == []
 
 
-def test_who_does_not_listen_is_killed_at_the_deadline(serve: Callable[..., Serve]) -> None:
+def test_a_child_that_ignores_signals_is_killed_in_time(serve: Callable[..., Serve]) -> None:
     service = serve(DEAF, DEAF, DRAIN_SECONDS=1)
     service.wait_for("serving")
     service.signal(signal.SIGTERM)
@@ -394,7 +394,7 @@ def test_a_second_ctrl_c_ends_everything_with_one_line(serve: Callable[..., Serv
     service.up()
     service.signal(signal.SIGINT)
     service.wait_for("draining")
-    for _ in range(4):  # whoever is in a hurry presses it more often
+    for _ in range(4):  # an impatient operator presses Ctrl-C several times
         service.signal(signal.SIGINT)
     assert service.end() == 130
     assert service.told == []
@@ -418,7 +418,7 @@ def test_children_go_with_a_parent_that_is_killed(serve: Callable[..., Serve], s
 
 
 @pytest.mark.parametrize("word", ["Role('worker')", "Role('dispatcher')"])
-def test_what_dies_is_started_again_at_the_same_address(serve: Callable[..., Serve], word: str) -> None:
+def test_a_dead_child_is_restarted_at_the_same_address(serve: Callable[..., Serve], word: str) -> None:
     service = serve(WORKERS=1)
     ports = service.up()
     (victim,) = service.children(word)
@@ -569,7 +569,7 @@ def test_a_child_without_its_settings_ends_the_start(serve: Callable[..., Serve]
     assert service.events("serving") == []
 
 
-def test_once_it_serves_no_child_ends_it(serve: Callable[..., Serve]) -> None:
+def test_no_child_ends_a_serving_parent(serve: Callable[..., Serve]) -> None:
     service = serve(worker="\n    signal.signal(signal.SIGUSR1, lambda *_: os._exit(78))" + WORKER, WORKERS=1)
     service.up()
     (worker,) = service.children("Role('worker')")
@@ -580,7 +580,7 @@ def test_once_it_serves_no_child_ends_it(serve: Callable[..., Serve]) -> None:
     assert service.end() == 0
 
 
-def test_a_signal_while_it_starts_ends_it(serve: Callable[..., Serve]) -> None:
+def test_a_signal_during_the_start_ends_serve(serve: Callable[..., Serve]) -> None:
     service = serve(dispatcher="await this.draining.wait()\nreturn 0")
     service.wait_for("up", role="worker")
     service.signal(signal.SIGTERM)

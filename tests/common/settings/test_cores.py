@@ -104,5 +104,5 @@ def test_without_affinity_the_cores_of_the_machine_count(tmp_path: Path, monkeyp
     assert usable_cores(tmp_path) == 3
 
 
-def test_of_this_machine_it_is_at_least_one() -> None:
+def test_this_machine_has_at_least_one_core() -> None:
     assert usable_cores() >= 1

@@ -70,7 +70,7 @@ class TestAllowed:
             ("internal", ["600@demo", "sales@demo"], ["internal@out", "1234567@demo"]),
         ],
     )
-    def test_an_entry_permits_what_it_names(self, entry: str, permitted: list[str], refused: list[str]) -> None:
+    def test_an_entry_permits_its_own_target(self, entry: str, permitted: list[str], refused: list[str]) -> None:
         rule = TransferRule("demo", (extensions.allowed_entry(entry),))
         for destination in permitted:
             assert rule.permits(*destination.split("@")), destination

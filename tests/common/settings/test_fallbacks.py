@@ -232,7 +232,7 @@ def test_defaults_start_under_strict_settings() -> None:
     assert parse(STRICT_SETTINGS="true").notices == ()
 
 
-def test_a_missing_file_stops_only_the_roles_that_read_it() -> None:
+def test_a_missing_file_stops_only_its_readers() -> None:
     for name in ("OPENAI_FILE_INSTRUCTIONS", "PRICES_FILE"):
         line = refusal(Role.WORKER, **{name: "/nowhere/file"})
         assert line == f"{name}='/nowhere/file' cannot be read: No such file or directory"

@@ -17,9 +17,9 @@ from common.settings.function_tools import (
     NAME,
     Change,
     by_tool,
-    cut_at_a_word,
     mend,
     mend_all,
+    truncate_at_word,
 )
 
 STRING = {"type": "string"}
@@ -270,23 +270,23 @@ def test_a_wrong_name_is_refused(name: object) -> None:
         mend(tool({}, name=name))
 
 
-def test_a_long_description_is_cut_at_a_word() -> None:
+def test_a_long_description_is_truncated_at_a_word() -> None:
     made, changes = mend(tool({"type": "object", "properties": {}}, description="word " * 494 + "end"))
     assert len(made["description"]) <= MAX_DESCRIPTION_CHARACTERS
     assert made["description"].endswith("word" + MARK)
-    assert changes == [Change("look_up", "description", "cut from 2473 to 1024 characters at most")]
+    assert changes == [Change("look_up", "description", "truncated from 2473 to 1024 characters at most")]
 
 
 @given(st.text(min_size=1), st.integers(10, 60))
-def test_a_cut_text_fits_and_begins_the_same(text: str, limit: int) -> None:
-    cut = cut_at_a_word(text, limit)
+def test_a_truncated_text_fits_and_begins_the_same(text: str, limit: int) -> None:
+    cut = truncate_at_word(text, limit)
     assert len(cut) <= limit
     assert cut == text or (cut.endswith(MARK) and text.startswith(cut.removesuffix(MARK)))
 
 
-def test_a_text_without_spaces_is_cut_anyway() -> None:
-    assert cut_at_a_word("x" * 100, 20) == "x" * 16 + MARK
-    assert cut_at_a_word("x " + "y" * 100, 20) == "x " + "y" * 14 + MARK
+def test_a_text_without_spaces_is_truncated_anyway() -> None:
+    assert truncate_at_word("x" * 100, 20) == "x" * 16 + MARK
+    assert truncate_at_word("x " + "y" * 100, 20) == "x " + "y" * 14 + MARK
 
 
 # All tools of a session
@@ -309,11 +309,11 @@ def test_wrong_tools_are_left_out_and_others_stay() -> None:
     ]
 
 
-def test_the_changes_of_a_tool_are_told_on_one_line() -> None:
+def test_the_changes_of_a_tool_share_one_line() -> None:
     parameters = {"properties": {name: {"type": "array"} for name in "abcde"}}
     _, changes = mend_all([tool(parameters, description="x " * 999), tool({}, name="b c")])
     assert by_tool(changes) == {
-        "look_up": "description: cut from 1998 to 1024 characters at most; parameters.type: object added; "
+        "look_up": "description: truncated from 1998 to 1024 characters at most; parameters.type: object added; "
         "parameters.a, parameters.b, parameters.c and 2 more: items added to an array",
         "b c": "left out, because it must have a name of 1 to 64 letters, digits, _ and -",
     }

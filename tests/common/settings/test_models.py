@@ -34,7 +34,7 @@ from common.settings.models import Service, Shutdown
         ("", Service.OTHER),
     ],
 )
-def test_who_answers_is_known_by_the_host(url: str, service: Service) -> None:
+def test_the_service_is_known_by_the_host(url: str, service: Service) -> None:
     assert models.service_of(url) is service
 
 
@@ -96,7 +96,7 @@ def test_voices_and_efforts_are_those_of_the_openai_package() -> None:
         ("my-deployment", False, False),
     ],
 )
-def test_what_a_models_name_says(model: str, beta: bool, no_reasoning: bool) -> None:
+def test_the_name_of_a_model_shows_its_features(model: str, beta: bool, no_reasoning: bool) -> None:
     assert models.speaks_beta(model) is beta
     assert models.cannot_reason(model) is no_reasoning
 

@@ -14,7 +14,7 @@ def notices(role: Role = Role.WORKER, /, **variables: str) -> tuple[str, ...]:
     return Settings.parse(NEEDED | variables, role).notices
 
 
-def test_what_has_an_effect_is_not_named() -> None:
+def test_an_effective_variable_is_not_named() -> None:
     assert notices(OPENAI_REASONING_EFFORT="low", OPENAI_TURN_DETECTION_THRESHOLD="0.5") == ()
 
 
@@ -55,7 +55,7 @@ def test_so_are_stored_prompts() -> None:
     assert line.startswith("OPENAI_PROMPT_ID: stored prompts have a shutdown date at OpenAI, 2026-11-30: ")
 
 
-def test_a_dispatcher_says_nothing_of_what_a_worker_does() -> None:
+def test_a_dispatcher_does_not_warn_for_workers() -> None:
     assert notices(Role.DISPATCHER, OPENAI_MODEL="gpt-realtime", OPENAI_TEMPERATURE="0.8") == ()
 
 
@@ -82,7 +82,7 @@ def test_an_effort_has_no_effect_without_a_reasoning_model() -> None:
         ("OPENAI_TURN_DETECTION_IDLE_TIMEOUT_MS", "6000"),
     ],
 )
-def test_what_the_beta_dialect_lacks_is_named(name: str, value: str) -> None:
+def test_settings_without_effect_in_the_beta_dialect_are_named(name: str, value: str) -> None:
     model = "gpt-4o-realtime-preview"
     expected = f"{name} has no effect with OPENAI_MODEL={model}: the beta dialect has no such field"
     assert notices(OPENAI_MODEL=model, **{name: value}) == (expected,)

@@ -44,7 +44,7 @@ def test_a_file_is_read_without_the_space_around_it(tmp_path: Path, name: str, w
     assert getattr(settings, name).get_secret_value() == TOKEN
 
 
-def test_what_a_role_needs_may_be_in_files(tmp_path: Path) -> None:
+def test_needed_secrets_may_be_in_files(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(KEY)
     (tmp_path / "redis").write_text("redis://:password@here:6379/0\n")
     (tmp_path / "mcp").write_text('[{"server_label": "a", "server_url": "https://a.example"}]')

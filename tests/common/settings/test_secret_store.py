@@ -86,7 +86,7 @@ def test_nothing_changed_is_nothing() -> None:
     assert (replacement.changed, replacement.need_restart) == ((), ())
 
 
-def test_former_secrets_are_still_kept_out_of_what_is_shown() -> None:
+def test_former_secrets_stay_hidden() -> None:
     secrets = Secrets(settings())
     keys = [f"sk-key-number-{number:04d}" for number in range(MAX_FORMER + 2)]
     for key in keys:

@@ -84,18 +84,18 @@ def test_a_wrong_field_is_left_out_alone_and_told_by_its_path() -> None:
 
 @pytest.mark.parametrize("value", ["sk-secret", ["sk-secret"], {"sk-secret": 1}])
 @pytest.mark.parametrize("name", sorted(session_fields.session_shape(Service.OPENAI)))
-def test_no_wrong_value_is_told(name: str, value: object) -> None:
+def test_a_wrong_value_is_never_shown(name: str, value: object) -> None:
     _, wrong = checked({name: value}, Service.OPENAI)
     assert "secret" not in repr(wrong)
 
 
-def test_fields_that_nobody_knows_pass() -> None:
+def test_unknown_fields_pass() -> None:
     given = {"of_tomorrow": {"a": [1]}, "audio": {"input": {"of_tomorrow": None}}}
     assert checked(given, Service.OPENAI) == (given, [])
     assert over(given)["audio"]["input"]["of_tomorrow"] is None
 
 
-def test_a_tool_is_taken_as_avr_has_it() -> None:
+def test_a_tool_in_avrs_form_is_accepted() -> None:
     tool = {"name": "a", "description": "b", "input_schema": {"type": "object"}}
     session, wrong = checked({"tools": [tool]}, Service.OPENAI)
     assert not wrong
@@ -169,7 +169,7 @@ def test_details_of_the_other_turn_detection_are_left_out() -> None:
         (Service.OTHER, "Chelsie", "Chelsie"),
     ],
 )
-def test_a_voice_is_sent_as_the_service_takes_it(service: Service, voice: object, sent: object) -> None:
+def test_a_voice_is_sent_in_the_form_of_the_service(service: Service, voice: object, sent: object) -> None:
     session, wrong = checked({"voice": voice}, service)
     assert not wrong
     assert session["audio"]["output"]["voice"] == sent
@@ -215,7 +215,7 @@ def test_a_region_of_a_transcription_language_is_left_out(place: Callable[[Any],
         {"input_audio_transcription": "pt-BR"},
     ],
 )
-def test_fields_of_another_shape_pass_as_they_are(odd: dict[str, Any]) -> None:
+def test_fields_of_another_shape_pass_unchanged(odd: dict[str, Any]) -> None:
     assert accepted(odd) == (odd, [])
 
 
@@ -262,7 +262,7 @@ def test_a_change_merges_tools_by_name_in_a_new_session() -> None:
     assert base["tools"][1] == server
 
 
-def test_a_change_is_sent_with_the_whole_of_what_it_touches() -> None:
+def test_a_change_is_sent_with_whole_objects() -> None:
     change = {
         "audio": {"input": {"turn_detection": {"threshold": 0.7}, "noise_reduction": None}},
         "instructions": "B",

@@ -138,7 +138,7 @@ def test_names_of_variables_are_a_list(written: str) -> None:
 
 
 @pytest.mark.parametrize("written", ["REDIS-URL", "A=1", "[1]", '{"A": 1}'])
-def test_what_is_no_name_of_a_variable_is_refused(written: str) -> None:
+def test_an_invalid_variable_name_is_refused(written: str) -> None:
     assert refusal(TOOLS_ENV=written).endswith("must be names of variables, with commas between them")
 
 
@@ -371,7 +371,7 @@ def test_the_key_is_not_in_the_settings_own_words() -> None:
         (Role.WORKER, ["OPENAI_API_KEY", "REDIS_URL"]),
     ],
 )
-def test_each_role_names_what_it_cannot_do_without(role: Role, needed: list[str]) -> None:
+def test_each_role_names_its_missing_settings(role: Role, needed: list[str]) -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.parse({}, role)
     assert [line.split(" is not set: ")[0] for line in str(caught.value).splitlines()] == needed
@@ -424,7 +424,7 @@ def test_tls_that_cannot_work_stops_the_start(tmp_path: Path) -> None:
         assert told == "CLUSTER_TLS_CERT, CLUSTER_TLS_KEY set, but not CLUSTER_TLS_CA: set all three, or none"
 
 
-def test_a_worker_has_no_port_and_needs_no_certificate_for_it() -> None:
+def test_a_worker_needs_no_certificate_of_port() -> None:
     assert parse(Role.WORKER, TLS_CERT="/not/mounted/here", TLS_KEY="/nor/this").notices == DEFAULT_NOTICES
 
 
@@ -434,7 +434,7 @@ def test_noise_reduction_is_set(written: str) -> None:
 
 
 @pytest.mark.parametrize("written", ["off", "none", "", "OFF", "null"])
-def test_what_is_switched_off_is_unset(written: str) -> None:
+def test_words_for_off_unset_a_setting(written: str) -> None:
     settings = parse(OPENAI_NOISE_REDUCTION=written, OPENAI_TRACING=written, MAX_CALL_SECONDS=written)
     assert (settings.openai_noise_reduction, settings.openai_tracing, settings.max_call_seconds) == (None,) * 3
 
@@ -448,7 +448,7 @@ def test_a_limit_of_0_is_none() -> None:
     ("written", "interruptible"),
     [("true", True), ("TRUE", True), ("1", True), ("yes", True), ("false", False), ("0", False), ('"no"', False)],
 )
-def test_a_boolean_as_people_write_it(written: str, interruptible: bool) -> None:
+def test_a_boolean_is_read_in_every_written_form(written: str, interruptible: bool) -> None:
     assert parse(OPENAI_WELCOME_INTERRUPTIBLE=written).openai_welcome_interruptible is interruptible
 
 
@@ -466,7 +466,7 @@ def test_tool_choice_is_a_word_a_function_or_json(written: str, choice: object) 
     assert parse(OPENAI_TOOL_CHOICE=written).openai_tool_choice == choice
 
 
-def test_json_as_compose_passes_it_on() -> None:
+def test_json_with_the_escapes_of_compose_is_read() -> None:
     for written in ('{"a": "b"}', '\'{"a": "b"}\'', r'"{\"a\": \"b\"}"'):
         assert parse(OPENAI_SESSION=written).openai_session == {"a": "b"}
 
@@ -561,7 +561,7 @@ def test_a_wrong_base_url_gets_the_only_line() -> None:
     assert "\n" not in line
 
 
-def test_two_ports_of_a_process_differ_unless_they_are_any() -> None:
+def test_two_ports_of_a_process_differ_unless_they_are_0() -> None:
     assert "ADMIN_PORT=6030 is PORT too" in refusal(Role.SERVE, ADMIN_PORT="6030")
     assert "ADMIN_PORT=7000 is WORKER_PORT too" in refusal(Role.WORKER, ADMIN_PORT="7000")
     assert parse(Role.SERVE, PORT="0", ADMIN_PORT="0").port == 0
@@ -614,7 +614,7 @@ def test_an_env_file_that_is_no_text_is_refused() -> None:
         Settings.load(Role.SERVE)
 
 
-def test_what_serve_tells_a_child_arrives(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_settings_from_serve_reach_a_child(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert ChildSettings.load() is None
     told = ChildSettings(index=3, ready_fd=9, metrics_dir=tmp_path)
     for name, value in told.environment().items():
@@ -703,7 +703,7 @@ def test_origins_are_taken_as_browsers_write_them(written: str, origins: list[st
 @pytest.mark.parametrize(
     "written", ["*", "phone.example", "wss://phone.example", "https://a/path", "https://u@a", "[1]"]
 )
-def test_what_is_no_origin_is_refused(written: str) -> None:
+def test_an_invalid_origin_is_refused(written: str) -> None:
     assert "must be origins of web pages" in refusal(Role.DISPATCHER, ALLOWED_ORIGINS=written)
 
 

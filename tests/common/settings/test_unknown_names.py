@@ -37,10 +37,10 @@ class TestNames:
             ("LOG_LEVELS", "LOG_LEVEL"),
         ],
     )
-    def test_a_misspelt_name_is_told_with_the_nearest(self, name: str, meant: str) -> None:
+    def test_a_misspelt_name_is_reported_with_the_nearest(self, name: str, meant: str) -> None:
         assert notices(**{name: "x"}) == (f"{name} is not a setting and has no effect: did you mean {meant}?",)
 
-    def test_a_name_that_is_like_none_is_told_alone(self) -> None:
+    def test_a_name_unlike_any_setting_is_reported_alone(self) -> None:
         assert notices(OPENAI_ZZZ="x") == ("OPENAI_ZZZ is not a setting and has no effect",)
 
     @pytest.mark.parametrize(
@@ -63,20 +63,20 @@ class TestNames:
             *("FTP_PROXY", "CALL_CENTER", "AVR_STS_INDEX", "GEMINI_API_KEY", "OPENROUTER_API_KEY"),
         ],
     )
-    def test_a_name_of_others_is_not_told(self, name: str) -> None:
+    def test_a_name_of_another_program_is_not_reported(self, name: str) -> None:
         assert notices(**{name: "x"}) == ()
 
-    def test_a_name_that_tools_may_see_is_not_told(self) -> None:
+    def test_a_name_granted_to_tools_is_not_reported(self) -> None:
         assert notices(OPENAI_MY_TOOL="x", TOOLS_ENV="OPENAI_MY_TOOL") == ()
 
-    def test_no_value_is_told(self) -> None:
+    def test_the_value_of_an_unknown_name_is_not_shown(self) -> None:
         (line,) = notices(OPENAI_API_KEYS="sk-secret-of-mine")
         assert "sk-secret" not in line
 
-    def test_an_empty_one_is_not_told(self) -> None:
+    def test_an_empty_variable_is_not_reported(self) -> None:
         assert notices(OPENAI_VOCE="") == ()
 
-    def test_a_dispatcher_leaves_what_workers_read_to_them(self) -> None:
+    def test_a_dispatcher_does_not_report_names_of_workers(self) -> None:
         assert notices(Role.DISPATCHER, OPENAI_VOCE="x") == ()
         assert len(notices(Role.DISPATCHER, STS_TOKENS="x")) == 1
 
@@ -94,7 +94,7 @@ class TestNames:
 
 
 class TestToolsDir:
-    def test_a_folder_that_is_set_and_missing_is_told(self) -> None:
+    def test_a_set_and_missing_folder_is_reported(self) -> None:
         assert notices(TOOLS_DIR="/nowhere/tools") == (
             "TOOLS_DIR='/nowhere/tools' is not a folder: none of your tools are loaded",
         )
@@ -104,7 +104,7 @@ class TestToolsDir:
         file.write_text("")
         assert len(notices(TOOLS_DIR=str(file))) == 1
 
-    def test_a_folder_that_may_not_be_looked_for_is_told(self, tmp_path: Path) -> None:
+    def test_an_inaccessible_folder_is_reported(self, tmp_path: Path) -> None:
         assert len(notices(TOOLS_DIR=str(tmp_path / ("x" * 300)))) == 1
 
     def test_the_default_may_be_missing(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ class TestEnvFile:
         Path(".env").write_text(text)
         return Settings.load(Role.SERVE)
 
-    def test_lines_without_a_name_and_value_are_told_once(
+    def test_invalid_lines_are_reported_once(
         self, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
     ) -> None:
         caplog.set_level(logging.DEBUG)
@@ -137,7 +137,7 @@ class TestEnvFile:
         assert caplog.records == []
         assert capfd.readouterr() == ("", "")
 
-    def test_one_line_is_told_by_its_number(self) -> None:
+    def test_an_invalid_line_is_reported_by_its_number(self) -> None:
         settings = self.load("OPENAI_API_KEY=k\nexport OPENAI_VOICE marin\n")
         assert settings.notices == (".env: line 2 is not NAME=value and has no effect",)
 
@@ -146,12 +146,12 @@ class TestEnvFile:
         (line,) = settings.notices
         assert line.endswith(f" and {1000 - env_file.MAX_LINES} more are not NAME=value and have no effect")
 
-    def test_a_quotation_without_an_end_is_told(self) -> None:
+    def test_an_unclosed_quotation_is_reported(self) -> None:
         settings = self.load("OPENAI_API_KEY=k\nOPENAI_VOICE='marin\nPORT=7001\n")
         assert settings.notices == (".env: line 2 is not NAME=value and has no effect",)
         assert settings.port == 7001
 
-    def test_what_is_right_is_read_as_before(self) -> None:
+    def test_valid_lines_are_read_as_before(self) -> None:
         settings = self.load(
             "# ours\nexport OPENAI_API_KEY='k'\nopenai_voice=ash # warm\nPORT=\nHOST=h\n"
             'AMI_URL=http://${HOST}:1\nOPENAI_INSTRUCTIONS="a\\nb"\nLONELY\n'
@@ -160,6 +160,6 @@ class TestEnvFile:
         assert settings.openai_instructions == "a\nb"
         assert settings.notices == ()
 
-    def test_misspelt_names_in_it_are_told(self) -> None:
+    def test_misspelt_names_in_the_env_file_are_reported(self) -> None:
         settings = self.load("OPENAI_API_KEY=k\nOPENAI_VOCE=ash\n")
         assert settings.notices == ("OPENAI_VOCE is not a setting and has no effect: did you mean OPENAI_VOICE?",)

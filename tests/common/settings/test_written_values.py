@@ -65,7 +65,7 @@ class TestUnset:
 
     @pytest.mark.parametrize("name", sorted(set(ALWAYS_STOP) - {name for name, _ in MEANT_WORDS}))
     @pytest.mark.parametrize("word", ["NULL", "None"])
-    def test_other_words_for_nothing_stop_it_too(self, name: str, word: str) -> None:
+    def test_other_words_for_no_value_stop_the_start(self, name: str, word: str) -> None:
         assert refusal(**{name.upper(): word}).startswith(f"{name.upper()}={word!r} is not a value")
 
     def test_the_tests_and_the_code_list_the_same(self) -> None:
@@ -85,7 +85,7 @@ class TestUnset:
         assert getattr(settings, name) == MEANT_WORDS[name, word]
         assert settings.notices == ()
 
-    def test_an_effort_of_none_is_a_value_where_the_service_has_it(self) -> None:
+    def test_none_is_an_effort_where_the_service_has_it(self) -> None:
         other = parse(OPENAI_REASONING_EFFORT="none", OPENAI_BASE_URL="ws://127.0.0.1:9000")
         assert (other.openai_reasoning_effort, other.notices) == ("none", ())
         at_openai = parse(OPENAI_REASONING_EFFORT="None")
@@ -96,7 +96,7 @@ class TestUnset:
         line = refusal(AMI_URL="undefined", STRICT_SETTINGS="true")
         assert line == "AMI_URL='undefined' is not a value: set a value, or remove the variable"
 
-    def test_what_another_role_reads_is_not_named(self) -> None:
+    def test_a_variable_of_another_role_is_not_named(self) -> None:
         assert parse(Role.DISPATCHER, OPENAI_API_KEY="undefined", OPENAI_VOICE="null").notices == ()
         assert parse(Role.DISPATCHER, AMI_URL="undefined").notices == ("AMI_URL='undefined' counts as unset",)
         assert "OPENAI_API_KEY='undefined'" in refusal(Role.WORKER, OPENAI_API_KEY="undefined")
@@ -138,11 +138,11 @@ class TestComments:
             ("answer_failed_text", "Say it again, or press  # now"),
         ],
     )
-    def test_free_text_keeps_it(self, name: str, written: str) -> None:
+    def test_free_text_keeps_its_hashes(self, name: str, written: str) -> None:
         settings = parse(**{name.upper(): written})
         assert (getattr(settings, name), settings.notices) == (written, ())
 
-    def test_secrets_and_json_keep_it(self) -> None:
+    def test_secrets_and_json_keep_their_hashes(self) -> None:
         assert refusal(STS_TOKEN="0123456789abcdef  # ours").startswith("STS_TOKEN has spaces")
         session = '{"instructions": "Press  # now"}'
         assert parse(OPENAI_SESSION=session).openai_session == {"instructions": "Press  # now"}
@@ -150,7 +150,7 @@ class TestComments:
         settings = parse(OPENAI_PROMPT_VARIABLES=variables, OPENAI_PROMPT_ID="p", OPENAI_BASE_URL="ws://h")
         assert settings.openai_prompt_variables == {"key": "press  # now"}
 
-    def test_a_quoted_value_keeps_it(self) -> None:
+    def test_a_quoted_value_keeps_its_hashes(self) -> None:
         assert str(parse(TOOLS_DIR='"/srv/tools # 2"').tools_dir) == "/srv/tools # 2"
 
     def test_the_env_file_has_its_own_comments(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -162,10 +162,10 @@ class TestComments:
         assert (str(settings.tools_dir), settings.openai_voice) == ("/srv/tools # 2", "marin")
         assert not [line for line in settings.notices if "comment" in line]
 
-    def test_a_hash_without_space_before_it_is_the_values(self) -> None:
+    def test_a_hash_without_a_space_belongs_to_the_value(self) -> None:
         assert parse(FALLBACK_EXTENSION="*98#").fallback_extension == "*98#"
 
-    def test_strict_settings_refuse_it(self) -> None:
+    def test_strict_settings_refuse_a_comment(self) -> None:
         line = refusal(OPENAI_VOICE="marin  # warm", STRICT_SETTINGS="true # please")
         assert line.splitlines() == [
             "OPENAI_VOICE: the comment after the value is not part of it",
@@ -215,7 +215,7 @@ class TestQuotes:
 class TestPromptInPlaceOfItsUrl:
     PROMPT = r"Role: You are the desk of a hotel.\n# Style\nBe brief"
 
-    def test_it_is_the_prompt_with_a_warning(self) -> None:
+    def test_text_in_the_url_is_the_prompt_with_a_warning(self) -> None:
         settings = parse(OPENAI_URL_INSTRUCTIONS=self.PROMPT)
         assert settings.openai_url_instructions is None
         assert settings.openai_instructions == "Role: You are the desk of a hotel.\n# Style\nBe brief"
@@ -224,22 +224,22 @@ class TestPromptInPlaceOfItsUrl:
         )
 
     @pytest.mark.parametrize("role", [Role.SERVE, Role.WORKER])
-    def test_strict_settings_refuse_it_and_do_not_show_it(self, role: Role) -> None:
+    def test_strict_settings_refuse_a_prompt_without_showing_it(self, role: Role) -> None:
         line = refusal(role, OPENAI_URL_INSTRUCTIONS=self.PROMPT, STRICT_SETTINGS="true")
         assert line == "OPENAI_URL_INSTRUCTIONS holds text, not a URL: set OPENAI_INSTRUCTIONS instead"
 
-    def test_with_other_instructions_it_stops_the_start(self) -> None:
+    def test_a_prompt_beside_instructions_stops_the_start(self) -> None:
         line = refusal(OPENAI_URL_INSTRUCTIONS=self.PROMPT, OPENAI_INSTRUCTIONS="Be kind.")
         assert line.startswith("OPENAI_URL_INSTRUCTIONS=")
 
     def test_a_single_word_is_no_prompt(self) -> None:
         assert refusal(OPENAI_URL_INSTRUCTIONS="role:agent").startswith("OPENAI_URL_INSTRUCTIONS=")
 
-    def test_a_dispatcher_knows_nothing_of_it(self) -> None:
+    def test_a_dispatcher_ignores_the_prompt(self) -> None:
         settings = parse(Role.DISPATCHER, OPENAI_URL_INSTRUCTIONS=self.PROMPT)
         assert (settings.openai_instructions, settings.notices) == (None, ())
 
-    def test_it_comes_from_the_env_file_too(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_the_prompt_may_stand_in_the_env_file(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.chdir(tmp_path)
         Path(".env").write_text(f"OPENAI_API_KEY=k\nOPENAI_URL_INSTRUCTIONS='{self.PROMPT}'\n")
         monkeypatch.setenv("OPENAI_INSTRUCTIONS", "Be kind.")

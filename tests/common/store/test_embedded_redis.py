@@ -45,7 +45,7 @@ def _connect(path: Path) -> socket.socket:
 
 
 @pytest.mark.parametrize("stop_signal", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_without_output(tmp_path: Path, stop_signal: signal.Signals) -> None:
+def test_a_signal_ends_the_server_without_output(tmp_path: Path, stop_signal: signal.Signals) -> None:
     process = _start(tmp_path / "s")
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
@@ -58,12 +58,12 @@ def test_a_signal_ends_it_without_output(tmp_path: Path, stop_signal: signal.Sig
         _connect(tmp_path / "s")
 
 
-def test_it_has_no_port(server: EmbeddedRedis, client: redis.Redis) -> None:
+def test_the_server_has_no_tcp_port(server: EmbeddedRedis, client: redis.Redis) -> None:
     assert client.ping()
     assert psutil.Process(server.pid).net_connections("inet") == []
 
 
-def test_it_starts_again_at_the_same_socket_at_once_and_empty(server: EmbeddedRedis, client: redis.Redis) -> None:
+def test_a_restarted_server_reuses_the_socket_and_is_empty(server: EmbeddedRedis, client: redis.Redis) -> None:
     client.set("key", "value")
     for end in (server.stop, server.kill):
         end()
@@ -84,7 +84,7 @@ def test_a_socket_that_cannot_be_made_is_one_line(tmp_path: Path, name: str, rea
     assert errors.decode() == f"Embedded Redis cannot listen on {tmp_path / name}: {reason}\n"
 
 
-def test_it_tells_its_clients_apart(server: EmbeddedRedis) -> None:
+def test_the_server_distinguishes_its_clients(server: EmbeddedRedis) -> None:
     clients = [redis.Redis(unix_socket_path=str(server.socket), single_connection_client=True) for _ in range(2)]
     assert len({client.client_id() for client in clients}) == 2
     clients[0].close()

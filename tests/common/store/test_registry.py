@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from common.errors import RegistryUnavailable
 from common.observe import redaction
 from common.store.keys import KEY_PREFIX
-from common.store.leases import CallLease, CallRecord, WorkerRecord, WorkerState, WorkerStatus, release_order
+from common.store.leases import CallLease, CallRecord, WorkerRecord, WorkerState, WorkerStatus
 from common.store.memory import MemoryUpdate
 from common.store.pins import NoCapacity, NoCapacityReason, Pin, Superseded
 from common.store.registry import CONNECTING, NOBODY, Registry
@@ -95,7 +95,7 @@ def passed(redis: Redis, moment_ms: int) -> Callable[[], Awaitable[bool]]:
 
 
 class TestWorkers:
-    async def test_a_published_worker_is_listed_as_it_is(self, registry: Registry) -> None:
+    async def test_a_published_worker_is_listed_unchanged(self, registry: Registry) -> None:
         record = worker("w1", capacity=7, release="1.2.3", state=WorkerState.DRAINING)
         await publish(registry, record)
         assert await registry.workers() == [
@@ -187,7 +187,7 @@ class TestPin:
             await pinned(registry, f"c{number}")
         assert await loads(registry) == {"small": 1, "large": 10}
 
-    async def test_of_equal_ratios_the_one_with_fewer_calls_is_taken(self, registry: Registry) -> None:
+    async def test_with_equal_load_the_worker_with_fewer_calls_is_taken(self, registry: Registry) -> None:
         await publish(registry, worker("small", capacity=2), worker("large", capacity=20))
         for number in range(11):
             await pinned(registry, f"c{number}")  # 1 of 2 and 10 of 20
@@ -227,7 +227,7 @@ class TestPin:
             await pinned(registry, f"c{number}", over_capacity=1.5)
         assert await pin(registry, "c6", over_capacity=1.5) == FULL
 
-    async def test_excluded_workers_are_passed_over(self, registry: Registry) -> None:
+    async def test_excluded_workers_are_skipped(self, registry: Registry) -> None:
         await publish(registry, worker("w1"), worker("w2"), worker("w3"))
         assert (await pinned(registry, "c1", excluded=["w1", "w3"])).worker == "w2"
         assert await pin(registry, "c2", excluded={"w1", "w2", "w3"}) == NO_WORKERS
@@ -335,7 +335,7 @@ class TestUnpin:
         assert await registry.unpin("c1", epoch=2) is True
         assert sorted(await redis.keys()) == [f"{KEY_PREFIX}worker:w1", f"{KEY_PREFIX}workers"]
 
-    async def test_is_refused_to_who_no_longer_holds_it(self, registry: Registry) -> None:
+    async def test_a_former_holder_cannot_unpin(self, registry: Registry) -> None:
         await publish(registry, worker("w1"))
         await pinned(registry, "c1")
         await pinned(registry, "c1", epoch=2, dispatcher="d2")
@@ -343,11 +343,11 @@ class TestUnpin:
         assert await registry.unpin("c1", epoch=1) is False
         assert await registry.call("c1") == before
 
-    async def test_of_an_unknown_call_changes_nothing(self, registry: Registry, redis: Redis) -> None:
+    async def test_an_unknown_call_is_not_unpinned(self, registry: Registry, redis: Redis) -> None:
         assert await registry.unpin("c1", epoch=1) is False
         assert await redis.keys() == []
 
-    async def test_is_not_undone_by_a_renewal_under_way(self, registry: Registry) -> None:
+    async def test_a_renewal_under_way_does_not_undo_an_unpin(self, registry: Registry) -> None:
         await publish(registry, worker("w1", capacity=1000))
         held = [lease(f"c{number}", "w1") for number in range(250)]  # three commands
         await registry.renew("d1", held, lease_seconds=LONG_SECONDS)
@@ -370,7 +370,7 @@ class TestRenew:
         assert (record.state, record.started_at_ms) == ("live", pin.started_at_ms)
         assert await loads(registry) == {"w1": 1}
 
-    async def test_says_who_works_and_how_much(self, registry: Registry) -> None:
+    async def test_a_renewal_returns_workers_and_their_load(self, registry: Registry) -> None:
         await publish(registry, worker("w1"), worker("w2", capacity=5, state=WorkerState.DRAINING))
         assert (await pinned(registry, "c1")).worker == "w1"
         renewal = await registry.renew("d1", [lease("c1", "w1"), lease("c2", "w2")], lease_seconds=LONG_SECONDS)
@@ -378,12 +378,12 @@ class TestRenew:
         assert list(renewal.workers) == await registry.workers()
         assert {status.id: status.calls for status in renewal.workers} == {"w1": 1, "w2": 1}
 
-    async def test_with_no_calls_still_says_who_works(self, registry: Registry) -> None:
+    async def test_a_renewal_without_calls_returns_the_workers(self, registry: Registry) -> None:
         await publish(registry, worker("w1"))
         renewal = await registry.renew("d1", [], lease_seconds=LONG_SECONDS)
         assert [status.id for status in renewal.workers] == ["w1"]
 
-    async def test_brings_back_what_redis_lost(self, registry: Registry, redis: Redis) -> None:
+    async def test_a_renewal_restores_calls_that_redis_lost(self, registry: Registry, redis: Redis) -> None:
         await publish(registry, worker("w1"))
         pin = await pinned(registry, "c1", metadata={"from": "100"})
         before = await registry.call("c1")
@@ -425,9 +425,7 @@ class TestRenew:
         assert await loads(registry) == {"w1": 0, "w2": 1}
 
     @pytest.mark.parametrize("stale_epoch", [1, 2])
-    async def test_tells_who_was_superseded_and_leaves_the_record(
-        self, registry: Registry, stale_epoch: int
-    ) -> None:
+    async def test_a_superseded_renewal_leaves_the_record(self, registry: Registry, stale_epoch: int) -> None:
         await publish(registry, worker("w1"))
         await pinned(registry, "c1", dispatcher="d1")
         await pinned(registry, "c1", dispatcher="d2", epoch=2)
@@ -439,7 +437,7 @@ class TestRenew:
         renewal = await registry.renew("d2", [lease("c1", "w1", epoch=2)], lease_seconds=LONG_SECONDS)
         assert renewal.superseded == frozenset()
 
-    async def test_by_nobody_changes_nothing_of_what_somebody_has(self, registry: Registry) -> None:
+    async def test_a_workers_renewal_leaves_a_held_call_unchanged(self, registry: Registry) -> None:
         await publish(registry, worker("w1"))
         await pinned(registry, "c1", dispatcher="d1")
         before = await registry.call("c1")
@@ -448,7 +446,7 @@ class TestRenew:
         assert renewal.superseded == frozenset()
 
     @pytest.mark.parametrize("elsewhere", [True, False])
-    async def test_by_nobody_tells_a_worker_that_another_has_the_call(
+    async def test_a_workers_renewal_is_superseded_by_a_dispatcher(
         self, registry: Registry, elsewhere: bool
     ) -> None:
         await publish(registry, worker("w1"), worker("w2"))
@@ -482,7 +480,7 @@ class TestRenew:
         renewal = await registry.renew("d1", [lease("c1", "w1", epoch=2)], lease_seconds=LONG_SECONDS)
         assert renewal.superseded == {"c1"}
 
-    async def test_whoever_comes_for_what_waits_is_sent_to_its_worker(self, registry: Registry) -> None:
+    async def test_a_waiting_call_is_pinned_to_its_worker(self, registry: Registry) -> None:
         await publish(registry, worker("w1", capacity=1), worker("w2"))
         await registry.renew(NOBODY, [lease("c1", "w1", epoch=3)], lease_seconds=LONG_SECONDS)
         pin = await pinned(registry, "c1", dispatcher="d1", attach=True)
@@ -497,7 +495,7 @@ class TestRenew:
         assert renewal.superseded == frozenset()
         assert await registry.call("c1") == before
 
-    async def test_of_many_calls_reaches_all(self, registry: Registry) -> None:
+    async def test_a_renewal_of_many_calls_reaches_all(self, registry: Registry) -> None:
         await publish(registry, worker("w1", capacity=1000), worker("w2", capacity=1000))
         held = [lease(f"c{number}", f"w{number % 2 + 1}") for number in range(301)]
         renewal = await registry.renew("d1", held, lease_seconds=LONG_SECONDS)
@@ -522,7 +520,7 @@ class TestCalls:
         assert uuids == [f"c{number}" for number in reversed(range(250))]
         assert len(await registry.calls(limit=120)) == 120
 
-    async def test_of_an_older_release_have_defaults(self, registry: Registry, redis: Redis) -> None:
+    async def test_calls_of_an_older_release_have_defaults(self, registry: Registry, redis: Redis) -> None:
         await redis.hset(f"{KEY_PREFIX}call:c1", mapping={"worker": "w1", "epoch": 3})
         assert await registry.call("c1") == CallRecord(
             uuid="c1",
@@ -535,7 +533,7 @@ class TestCalls:
             metadata={},
         )
 
-    async def test_that_nobody_holds_are_none(self, registry: Registry) -> None:
+    async def test_calls_without_a_holder_are_not_listed(self, registry: Registry) -> None:
         assert await registry.call("c1") is None
         assert await registry.calls() == []
 
@@ -594,28 +592,6 @@ class TestRedisAway:
     def test_an_address_that_is_no_redis_url_is_refused(self) -> None:
         with pytest.raises(ValueError, match="redis://, rediss://, unix://"):
             Registry.from_url("http://127.0.0.1:6379")
-
-
-def test_releases_are_ordered_by_number() -> None:
-    ascending = [
-        "unknown",
-        "0.0.1",
-        "0.1.0.dev3",
-        "0.1.0",
-        "0.9.9",
-        "v0.10.0",
-        "0.10.1",
-        "1.0.0rc1",
-        "1.0",
-        "1.0.1-beta.2",
-        "1.0.1",
-        "10.0.0",
-        "2026.11.21",
-    ]
-    orders = [release_order(release) for release in ascending]
-    assert orders == sorted(set(orders))
-    assert release_order("1") == release_order("1.0.0") == release_order("1.0.0+build5")
-    assert release_order("9999.99999.9999") < 2**53  # a Lua number holds it exactly
 
 
 class TestClaims:
@@ -691,7 +667,7 @@ async def test_the_uuid_of_one_call_is_never_the_key_of_anothers_words(registry:
 
 
 class TestALostWrite:
-    """After a failover a replica may lack the last writes of what was said."""
+    """After a failover a replica may lack the last writes to the memory."""
 
     async def said(self, registry: Registry) -> None:
         await publish(registry, worker("w-1"))
@@ -759,7 +735,7 @@ class TestARecordThatIsNone:
         assert await registry.call("odd") is None
         assert await registry.call("even") is not None
 
-    async def test_the_log_names_only_so_many(self, registry: Registry, redis: Redis) -> None:
+    async def test_the_log_names_a_bounded_number_of_records(self, registry: Registry, redis: Redis) -> None:
         with structlog.testing.capture_logs() as lines:
             for number in range(150):
                 await redis.hset(f"{KEY_PREFIX}call:odd-{number}", "epoch", "first")

@@ -52,7 +52,7 @@ async def test_so_is_one_of_a_ca_that_the_url_names(tmp_path: Path, real_redis_u
         assert await workers_at(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={authority.path}") == 0
 
 
-async def test_a_certificate_that_nobody_signed_is_refused(tmp_path: Path, redis_server: str) -> None:
+async def test_a_self_signed_certificate_is_refused(tmp_path: Path, redis_server: str) -> None:
     async with tls_in_front_of(redis_server, self_signed(tmp_path)) as port:
         with pytest.raises(RegistryUnavailable, match="certificate verify failed"):
             await workers_at(f"rediss://127.0.0.1:{port}/0")
@@ -64,7 +64,7 @@ async def test_a_certificate_of_another_name_is_refused(authority: Authority, re
             await workers_at(f"rediss://127.0.0.1:{port}/0")
 
 
-async def test_who_does_not_speak_tls_is_not_waited_for() -> None:
+async def test_a_server_without_tls_is_not_waited_for() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(RegistryUnavailable):
