@@ -24,7 +24,7 @@ from simulator.avr.core import SimulatedCall, place_call
 from simulator.realtime.server import RealtimeSimulator
 from tests.helpers import eventually, needed_program
 from tests.scenarios.haproxy import CONFIGURATION, HaProxy
-from tests.scenarios.processes import BRIEF, PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
+from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
 from tests.scenarios.tones import tone
 
 pytestmark = pytest.mark.system
@@ -34,13 +34,6 @@ ANOTHER_HOST = "127.0.0.5"
 CAPACITY = 20
 DRAIN_SECONDS = 5
 SPEECH = tone(700, 0.6)
-
-
-@pytest.fixture
-async def simulator() -> AsyncIterator[RealtimeSimulator]:
-    """A Realtime API that is brief."""
-    async with RealtimeSimulator(BRIEF) as simulator:
-        yield simulator
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
@@ -19,18 +19,11 @@ from simulator.realtime.settings import SimulatorSettings
 from simulator.realtime.simulated_session import SimulatedSession
 from tests.helpers import eventually
 from tests.redis_process import RealRedis, find_redis_server
-from tests.scenarios.processes import BRIEF, PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
+from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
 from tests.scenarios.tones import tone
 
 # Of a call while all workers are restarted, as docs/operations.md has it.
 MOST_MOVES = 2
-
-
-@pytest.fixture
-async def simulator() -> AsyncIterator[RealtimeSimulator]:
-    """A Realtime API that is brief."""
-    async with RealtimeSimulator(BRIEF) as simulator:
-        yield simulator
 
 
 async def listed(cluster: Cluster, what: str = "calls") -> list[dict[str, Any]]:
