@@ -31,6 +31,9 @@ class AdmissionLimits:
         lingering: connections that were refused and may read why; above it the next are cut off unanswered.
         open_seconds: from TCP's accept to the end of the request's head, TLS included.
         max_head_bytes: of the request's head. A core's is 500 bytes, with as much metadata as it likes to send.
+        linger_seconds: a refused connection may read the reason for so long. A socket that is closed with unread
+            input is reset, answer and all.
+        pause_seconds: nothing is accepted for so long when there is no file descriptor for it.
     """
 
     arriving: int = 2000
@@ -38,6 +41,8 @@ class AdmissionLimits:
     lingering: int = 500
     open_seconds: float = 10.0
     max_head_bytes: int = 16 * 1024
+    linger_seconds: float = 1.0
+    pause_seconds: float = 1.0
 
 
 DEFAULT_ADMISSION_LIMITS: Final = AdmissionLimits()

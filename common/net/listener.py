@@ -28,14 +28,8 @@ from common.net.admission_control import (
 from common.net.ports import BACKLOG
 from common.net.tls import Tls
 
-LINGER_SECONDS: Final = 1.0
-"""Who was refused has so long to read why: a socket that is closed with unread input is reset, answer and all."""
-
 ACCEPTED_AT_ONCE: Final = 64
 """Connections for one turn of the event loop: calls under way come in between."""
-
-PAUSE_SECONDS: Final = 1.0
-"""How long nothing is accepted when there is no file descriptor for it."""
 
 _HEAD_END: Final = b"\r\n\r\n"
 
@@ -161,7 +155,7 @@ class Listener:
         with contextlib.suppress(OSError):
             connection.send(_response(*ANSWERS[refusal]))
             connection.shutdown(socket.SHUT_WR)
-        closing = self._loop.call_later(LINGER_SECONDS, self._close_refused, connection)
+        closing = self._loop.call_later(self.admission.limits.linger_seconds, self._close_refused, connection)
         self._refused[connection] = closing
 
     def _close_refused(self, connection: socket.socket) -> None:
@@ -174,7 +168,7 @@ class Listener:
         assert self._sock is not None
         _log.error("connections cannot be accepted", port=self._name, reason=error.strerror)
         self._loop.remove_reader(self._sock)
-        self._resuming = self._loop.call_later(PAUSE_SECONDS, self._resume)
+        self._resuming = self._loop.call_later(self.admission.limits.pause_seconds, self._resume)
 
     def _resume(self) -> None:
         if self._sock is not None:
@@ -308,11 +302,11 @@ class _Arriving(asyncio.Protocol):
         self._leave()
         self._lingers = True
         transport.write(_response(*answer))
+        end = transport.close
         if transport.can_write_eof():
             transport.write_eof()
-            self._loop.call_later(LINGER_SECONDS, transport.abort)
-        else:
-            self._loop.call_later(LINGER_SECONDS, transport.close)
+            end = transport.abort
+        self._loop.call_later(self._listener.admission.limits.linger_seconds, end)
 
     def _leave(self) -> None:
         """It counts no more."""

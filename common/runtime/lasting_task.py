@@ -25,15 +25,24 @@ LOG_SECONDS: Final = 60.0
 log = structlog.get_logger()
 
 
-async def repeat(step: Callable[[], Awaitable[None]], *, task: str, failures: Counter) -> None:
+async def repeat(
+    step: Callable[[], Awaitable[None]],
+    *,
+    task: str,
+    failures: Counter,
+    pause_seconds: float = PAUSE_SECONDS,
+    log_seconds: float = LOG_SECONDS,
+) -> None:
     """Do a step again and again, until cancelled; what it raises is counted and logged, and the next one follows.
 
     Args:
         step: waits for its time itself.
         task: its name in the log.
         failures: counts what was raised.
+        pause_seconds: after a failure.
+        log_seconds: between two log lines of failures.
     """
-    lines = LineLimit(LOG_SECONDS)
+    lines = LineLimit(log_seconds)
     while True:
         try:
             await step()
@@ -42,4 +51,4 @@ async def repeat(step: Callable[[], Awaitable[None]], *, task: str, failures: Co
             times = lines.take(task, time.monotonic())
             if times is not None:
                 log.exception("a task failed, and goes on", task=task, times=times)
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(pause_seconds)

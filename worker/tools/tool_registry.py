@@ -21,22 +21,30 @@ from worker.tools.threads import Threads
 from worker.tools.tool_host import ToolHost, load_tool
 from worker.tools.tool_set import Tool, ToolSet
 
-LOAD_SECONDS: Final = 10.0
-"""How long the import of a file may take."""
-
-START_SECONDS: Final = 30.0
-"""How long `start` waits for the files; what takes longer comes with a later call."""
-
-REFRESH_SECONDS: Final = 2.0
-"""How long a new call waits for edited files; then it takes the versions before."""
-
-RETRY_SECONDS: Final = 30.0
-"""When a file is tried again after the process that runs it could not be started."""
-
 MAX_READING: Final = 32
 """Threads that read files."""
 
 _log = logs.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryLimits:
+    """Times of a registry.
+
+    Attributes:
+        load_seconds: the import of a file may take.
+        start_seconds: `start` waits for the files. A file that takes longer comes with a later call.
+        refresh_seconds: a new call waits for edited files. Then it takes the versions before.
+        retry_seconds: until a file is tried again whose process could not be started.
+    """
+
+    load_seconds: float = 10.0
+    start_seconds: float = 30.0
+    refresh_seconds: float = 2.0
+    retry_seconds: float = 30.0
+
+
+DEFAULT_LIMITS: Final = RegistryLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,9 @@ class ToolRegistry:
     A file that does not load is named in one line of the log, once for each version of it; if an earlier version
     did load, that one stays in use. Of two tools with one name, that of the first directory counts, and in it that
     of the first file name. A tool that is named like a built-in one replaces it.
+
+    Attributes:
+        limits: of this registry.
     """
 
     def __init__(
@@ -72,6 +83,7 @@ class ToolRegistry:
         timeout_seconds: float,
         node: str | None,
         granted: Collection[str] = (),
+        limits: RegistryLimits = DEFAULT_LIMITS,
     ) -> None:
         """Build it, on the event loop of its calls.
 
@@ -80,10 +92,12 @@ class ToolRegistry:
             timeout_seconds: for each run of a tool.
             node: the executable for JavaScript files; None if there is none.
             granted: names of variables that tools see although they are secrets of the service.
+            limits: of this registry.
         """
         by_real_path = {each.resolve(): each.absolute() for each in reversed([*directories])}
         self._directories = list(reversed(by_real_path.values()))
         self._timeout_seconds = timeout_seconds
+        self.limits = limits
         environment = ToolEnvironment.of(granted=granted)
         self._python = ToolHost(programs.python(self._directories, environment))
         self._node = None if node is None else ToolHost(programs.node(node, environment))
@@ -98,12 +112,12 @@ class ToolRegistry:
         self._is_slow = False
 
     async def start(self) -> None:
-        """Loads the files, and logs what came of it. Within `START_SECONDS`."""
-        await self._refresh(START_SECONDS)
+        """Loads the files, and logs what came of it. Within `start_seconds`."""
+        await self._refresh(self.limits.start_seconds)
 
     async def tool_set(self) -> ToolSet:
         """Returns the tools for a new call, edits included; of files that load slowly, the versions before."""
-        await self._refresh(REFRESH_SECONDS)
+        await self._refresh(self.limits.refresh_seconds)
         return self._tool_set
 
     async def stop(self) -> None:
@@ -185,7 +199,7 @@ class ToolRegistry:
             reason = str(error)
         except ToolNotRun as error:
             reason = str(error)
-            retry_seconds = time.monotonic() + RETRY_SECONDS
+            retry_seconds = time.monotonic() + self.limits.retry_seconds
         except Exception as error:  # what a file brings about must not cost the others
             reason = repr(error)
         stays = None if in_use is None else "the version that was loaded before"
@@ -193,15 +207,18 @@ class ToolRegistry:
         return _File(stamp, in_use, retry_seconds)
 
     async def _tool(self, file: Path) -> Tool:
+        within_seconds = self.limits.load_seconds
         real_file, source = await self._reading.run(file.name, lambda: (file.resolve(), files.read(file)))
         if file.suffix in files.JAVASCRIPT:
             if self._node is None:
                 raise BadTool("it needs node, which is not on the PATH")
             text = source.decode("utf-8-sig", errors="replace")
-            return await load_tool(real_file, text, self._node, self._python, within_seconds=LOAD_SECONDS)
+            return await load_tool(
+                real_file, text, self._node, self._python, within_seconds=self.limits.load_seconds
+            )
         # Each byte as one character, because the source itself may name its encoding.
         text = source.decode("latin-1")
-        return await load_tool(file, text, self._python, self._python, within_seconds=LOAD_SECONDS)
+        return await load_tool(file, text, self._python, self._python, within_seconds=within_seconds)
 
     def _put_together(self, complaints: set[tuple[str, str]]) -> None:
         tools: dict[str, Tool] = {}

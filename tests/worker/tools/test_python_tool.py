@@ -15,6 +15,7 @@ from tests.worker.tools.conftest import NewGate, OpenRegistry, ToolsDir
 from tests.worker.tools.hosted import OTHERS, OUR_SECRETS, children
 from tests.worker.tools.running import METADATA, UUID, names, output, run
 from worker.tools.result import Outcome
+from worker.tools.tool_registry import RegistryLimits
 from worker.tools.tool_set import ToolSet
 
 CITY = '{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}'
@@ -371,14 +372,13 @@ async def test_a_file_that_does_not_load_is_named_in_one_line_while_others_work(
 
 
 async def test_an_import_that_blocks_costs_itself_alone(
-    tools_dir: ToolsDir, open_tool_registry: OpenRegistry, new_gate: NewGate, monkeypatch: pytest.MonkeyPatch
+    tools_dir: ToolsDir, open_tool_registry: OpenRegistry, new_gate: NewGate
 ) -> None:
     blocked = new_gate("import")
-    monkeypatch.setattr("worker.tools.tool_registry.LOAD_SECONDS", 0.5)
     tools_dir.write("bad.py", "from tests.worker.tools.gates import gate\ngate('import').wait()\n")
     tools_dir.write("good.py", "name = 'good'\ndef handler(uuid, args): return 'done'\n")
     with capture_logs() as lines:
-        tool_registry = await open_tool_registry()
+        tool_registry = await open_tool_registry(limits=RegistryLimits(load_seconds=0.5))
     (line,) = [line for line in lines if line["event"] == "a tool file does not load"]
     assert (line["file"], line["reason"]) == ("bad.py", "its import has not ended after 0.5 s")
     assert names(await tool_registry.tool_set()) == ["good"]

@@ -12,10 +12,9 @@ from structlog.testing import capture_logs
 from tests.worker.tools.conftest import NewGate, OpenRegistry, ToolsDir
 from tests.worker.tools.hosted import children
 from tests.worker.tools.running import names, output, run
-from worker.tools import tool_registry as tool_registry_module
 from worker.tools.files import MAX_FILES
 from worker.tools.result import Outcome
-from worker.tools.tool_registry import ToolRegistry
+from worker.tools.tool_registry import RegistryLimits, ToolRegistry
 
 MOST_NICE = 19
 
@@ -170,15 +169,15 @@ async def test_without_node_each_javascript_file_is_named_once(
 
 
 async def test_calls_do_not_wait_for_files_that_load_slowly(
-    tools_dir: ToolsDir, open_tool_registry: OpenRegistry, new_gate: NewGate, monkeypatch: pytest.MonkeyPatch
+    tools_dir: ToolsDir, open_tool_registry: OpenRegistry, new_gate: NewGate
 ) -> None:
     slow = new_gate("slow")
     tools_dir.write("a.py", tool("a", "one"))
     tool_registry = await open_tool_registry()
     tools_dir.write("a.py", f"from tests.worker.tools.gates import gate\ngate('slow').wait()\n{tool('a', 'two')}")
-    monkeypatch.setattr(tool_registry_module, "REFRESH_SECONDS", 0.01)
+    tool_registry.limits = RegistryLimits(refresh_seconds=0.01)
     assert await output(await tool_registry.tool_set(), "a") == "one"
-    monkeypatch.setattr(tool_registry_module, "REFRESH_SECONDS", 60)
+    tool_registry.limits = RegistryLimits(refresh_seconds=60)
     assert await output(await tool_registry.tool_set(), "a") == "one"  # at once: one call has waited in vain
     slow.open()
     tool_set = await tool_registry.tool_set()
