@@ -25,7 +25,7 @@ from tests.scenarios.processes import ServiceProcess
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 # Of localhost alone, and in nobody's trust store but that of these runs.
-CERTIFICATE = _REPOSITORY / "tests" / "worker" / "self_signed.pem"
+CERTIFICATE = _REPOSITORY / "tests" / "worker" / "realtime" / "self_signed.pem"
 # Children that are only now starting are no part of it yet.
 SETTLE_SECONDS = 1.0
 
