@@ -12,8 +12,11 @@ import pytest
 
 _POLL_SECONDS = 0.01
 
+# Not a measure of anything: how long a test waits before it says that something does not happen at all.
+_PATIENCE_SECONDS = 30.0
 
-async def eventually(predicate: Callable[[], object], timeout_seconds: float = 5) -> None:
+
+async def eventually(predicate: Callable[[], object], timeout_seconds: float = _PATIENCE_SECONDS) -> None:
     """Wait until `predicate`, a function or a coroutine function, returns something true.
 
     Raises:

@@ -34,6 +34,9 @@ class AdmissionLimits:
             without an answer.
         open_seconds: time from TCP's accept to the end of the request's head, TLS included.
         max_head_bytes: bound of the request's head. A core's head has 500 bytes, and as much metadata as it sends.
+        linger_seconds: time for a refused peer to read the reason. A socket that is closed with unread input is
+            reset, and its answer is lost.
+        pause_seconds: time for which nothing is accepted when file descriptors have run out.
     """
 
     arriving: int = 2000
@@ -41,6 +44,8 @@ class AdmissionLimits:
     lingering: int = 500
     open_seconds: float = 10.0
     max_head_bytes: int = 16 * 1024
+    linger_seconds: float = 1.0
+    pause_seconds: float = 1.0
 
 
 DEFAULT_ADMISSION_LIMITS: Final = AdmissionLimits()

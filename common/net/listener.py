@@ -23,14 +23,8 @@ from common.net.ports import BACKLOG
 from common.net.tls import Tls
 from common.observe.refusals import Refusal
 
-LINGER_SECONDS: Final = 1.0
-"""Time for a refused peer to read the reason: closing a socket with unread input resets it, answer included."""
-
 ACCEPTED_AT_ONCE: Final = 64
 """Maximum number of connections in one turn of the event loop, so that calls under way are served in between."""
-
-PAUSE_SECONDS: Final = 1.0
-"""Time for which nothing is accepted when file descriptors have run out."""
 
 _HEAD_END: Final = b"\r\n\r\n"
 
@@ -156,7 +150,7 @@ class Listener:
         with contextlib.suppress(OSError):
             connection.send(_response(*ANSWERS[refusal]))
             connection.shutdown(socket.SHUT_WR)
-        closing = self._loop.call_later(LINGER_SECONDS, self._close_refused, connection)
+        closing = self._loop.call_later(self.admission.limits.linger_seconds, self._close_refused, connection)
         self._refused[connection] = closing
 
     def _close_refused(self, connection: socket.socket) -> None:
@@ -169,7 +163,7 @@ class Listener:
         assert self._sock is not None
         _log.error("connections cannot be accepted", port=self._name, reason=error.strerror)
         self._loop.remove_reader(self._sock)
-        self._resuming = self._loop.call_later(PAUSE_SECONDS, self._resume)
+        self._resuming = self._loop.call_later(self.admission.limits.pause_seconds, self._resume)
 
     def _resume(self) -> None:
         if self._sock is not None:
@@ -307,11 +301,11 @@ class _Arriving(asyncio.Protocol):
         self._leave()
         self._lingers = True
         transport.write(_response(*answer))
+        end = transport.close
         if transport.can_write_eof():
             transport.write_eof()
-            self._loop.call_later(LINGER_SECONDS, transport.abort)
-        else:
-            self._loop.call_later(LINGER_SECONDS, transport.close)
+            end = transport.abort
+        self._loop.call_later(self._listener.admission.limits.linger_seconds, end)
 
     def _leave(self) -> None:
         """Stop counting the connection as arriving."""

@@ -25,15 +25,24 @@ LOG_SECONDS: Final = 60.0
 log = structlog.get_logger()
 
 
-async def repeat(step: Callable[[], Awaitable[None]], *, task: str, failures: Counter) -> None:
+async def repeat(
+    step: Callable[[], Awaitable[None]],
+    *,
+    task: str,
+    failures: Counter,
+    pause_seconds: float = PAUSE_SECONDS,
+    log_seconds: float = LOG_SECONDS,
+) -> None:
     """Run a step repeatedly until cancelled; its exceptions are counted and logged.
 
     Args:
         step: contains its own waiting time.
         task: name of the task in the log.
         failures: counts the exceptions.
+        pause_seconds: time to wait after a failure.
+        log_seconds: minimum time between two log lines of failures.
     """
-    lines = LineLimit(LOG_SECONDS)
+    lines = LineLimit(log_seconds)
     while True:
         try:
             await step()
@@ -42,4 +51,4 @@ async def repeat(step: Callable[[], Awaitable[None]], *, task: str, failures: Co
             times = lines.take(task, time.monotonic())
             if times is not None:
                 log.exception("task step failed", task=task, times=times)
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(pause_seconds)

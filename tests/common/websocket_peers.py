@@ -126,7 +126,7 @@ async def listening(
     try:
         yield Listener(f"ws://127.0.0.1:{sock.getsockname()[1]}/", owners)
     finally:
-        server.close()
+        server.abort()
         for owner in owners:
             if owner.connection is not None:
                 owner.connection.abort()

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 RETRY_LEAST_SECONDS = 0.5
 # Less than the 10 s after which a missing `response.created` is detected.
-AT_ONCE_SECONDS = 4.0
+AT_ONCE_SECONDS = 8.0
 # An unwanted repeat would come within this time.
 QUIET_SECONDS = 1.2
 

@@ -16,7 +16,6 @@ import aiohttp
 import orjson
 import pytest
 import pytest_asyncio
-import redis
 
 from simulator.avr.core import SimulatedCall, place_call
 from simulator.realtime.server import RealtimeSimulator
@@ -49,10 +48,11 @@ class Service:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def service(redis_server: str) -> AsyncIterator[Service]:
-    with redis.Redis.from_url(redis_server) as client:
-        client.flushdb()
-    async with RealtimeSimulator() as simulator, Cluster(redis_server, simulator.url) as cluster:
+async def service(module_redis_url: str) -> AsyncIterator[Service]:
+    async with (
+        RealtimeSimulator() as simulator,
+        Cluster(module_redis_url, simulator.url, CALL_RECONNECT_SECONDS=1) as cluster,
+    ):
         await cluster.start(workers=1)
         yield Service(cluster, simulator, await cluster.url(), await cluster.admin_url())
 

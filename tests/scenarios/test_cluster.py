@@ -25,7 +25,7 @@ from simulator.avr.core import SimulatedCall, place_call
 from simulator.realtime.server import RealtimeSimulator
 from tests.helpers import eventually, needed_program
 from tests.scenarios.haproxy import CONFIGURATION, HaProxy
-from tests.scenarios.processes import BRIEF, PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
+from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
 from tests.scenarios.tones import tone
 
 pytestmark = pytest.mark.system
@@ -35,13 +35,6 @@ ANOTHER_HOST = "127.0.0.5"
 CAPACITY = 20
 DRAIN_SECONDS = 5
 SPEECH = tone(700, 0.6)
-
-
-@pytest.fixture
-async def simulator() -> AsyncIterator[RealtimeSimulator]:
-    """Run a simulated Realtime API with short replies."""
-    async with RealtimeSimulator(BRIEF) as simulator:
-        yield simulator
 
 
 @pytest.fixture

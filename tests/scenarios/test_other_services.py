@@ -159,8 +159,9 @@ async def test_dialogue_with_a_service(service: ScriptedService, differs: Callab
     # An interruption.
     line.session.turn("Tell me more.")
     response = line.session.begin_response()
-    response.audio(900, 4000, text=" ".join(["word"] * 16))
-    # A word takes a quarter of a second. The caller hears a part of the reply, beside greeting and answer.
+    # Longer than a busy machine takes to interrupt it.
+    response.audio(900, 12_000, text=" ".join(["word"] * 48))
+    # A quarter of a second is a word: some of it is heard, beside greeting and answer.
     await line.call.wait_for(lambda call: call.heard_ms >= 500 + 600)
     speech = line.session.start_speech()
     await line.session.event("conversation.item.truncate")

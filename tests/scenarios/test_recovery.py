@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
@@ -20,18 +20,11 @@ from simulator.realtime.settings import SimulatorSettings
 from simulator.realtime.simulated_session import SimulatedSession
 from tests.helpers import eventually
 from tests.redis_process import RealRedis, find_redis_server
-from tests.scenarios.processes import BRIEF, PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
+from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
 from tests.scenarios.tones import tone
 
 # Maximum number of moves of a call while all workers are restarted (docs/operations.md).
 MOST_MOVES = 2
-
-
-@pytest.fixture
-async def simulator() -> AsyncIterator[RealtimeSimulator]:
-    """Run a simulated Realtime API with short replies."""
-    async with RealtimeSimulator(BRIEF) as simulator:
-        yield simulator
 
 
 async def listed(cluster: Cluster, what: str = "calls") -> list[dict[str, Any]]:

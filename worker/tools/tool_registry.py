@@ -21,22 +21,31 @@ from worker.tools.threads import Threads
 from worker.tools.tool_host import ToolHost, load_tool
 from worker.tools.tool_set import Tool, ToolSet
 
-LOAD_SECONDS: Final = 10.0
-"""Time limit for the import of a file."""
-
-START_SECONDS: Final = 30.0
-"""Maximum time that `start` waits for the files. Slower files are available to later calls."""
-
-REFRESH_SECONDS: Final = 2.0
-"""Maximum time that a new call waits for edited files. After it, the call uses the earlier versions."""
-
-RETRY_SECONDS: Final = 30.0
-"""Time until a file is loaded again, after its process could not be started."""
-
 MAX_READING: Final = 32
 """Maximum number of threads that read files."""
 
 _log = logs.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryLimits:
+    """Times of a registry.
+
+    Attributes:
+        load_seconds: time limit for the import of a file.
+        start_seconds: maximum time that `start` waits for the files. Slower files are available to later calls.
+        refresh_seconds: maximum time that a new call waits for edited files. After it, the call uses the earlier
+            versions.
+        retry_seconds: time until a file is loaded again, after its process could not be started.
+    """
+
+    load_seconds: float = 10.0
+    start_seconds: float = 30.0
+    refresh_seconds: float = 2.0
+    retry_seconds: float = 30.0
+
+
+DEFAULT_LIMITS: Final = RegistryLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,9 @@ class ToolRegistry:
     Each version of a file that does not load is named in one log line. An earlier version that did load stays in
     use. Of two tools with the same name, the first directory wins, and within a directory the first file name. A
     tool with the name of a built-in tool replaces the built-in tool.
+
+    Attributes:
+        limits: the bounds of this registry.
     """
 
     def __init__(
@@ -73,6 +85,7 @@ class ToolRegistry:
         timeout_seconds: float,
         node: str | None,
         granted: Collection[str] = (),
+        limits: RegistryLimits = DEFAULT_LIMITS,
     ) -> None:
         """Build the registry. Must be called on the event loop of its calls.
 
@@ -81,10 +94,12 @@ class ToolRegistry:
             timeout_seconds: time limit of each run of a tool.
             node: the executable for JavaScript files; None if there is none.
             granted: names of the service's secret variables that tools may see.
+            limits: the bounds of the registry.
         """
         by_real_path = {each.resolve(): each.absolute() for each in reversed([*directories])}
         self._directories = list(reversed(by_real_path.values()))
         self._timeout_seconds = timeout_seconds
+        self.limits = limits
         environment = ToolEnvironment.of(granted=granted)
         self._python = ToolHost(programs.python(self._directories, environment))
         self._node = None if node is None else ToolHost(programs.node(node, environment))
@@ -99,12 +114,12 @@ class ToolRegistry:
         self._is_slow = False
 
     async def start(self) -> None:
-        """Load the files and log the outcome. Takes at most `START_SECONDS`."""
-        await self._refresh(START_SECONDS)
+        """Load the files and log the outcome. Takes at most `start_seconds`."""
+        await self._refresh(self.limits.start_seconds)
 
     async def tool_set(self) -> ToolSet:
         """Return the tools for a new call, with edits; for a file that loads slowly, the earlier version."""
-        await self._refresh(REFRESH_SECONDS)
+        await self._refresh(self.limits.refresh_seconds)
         return self._tool_set
 
     async def stop(self) -> None:
@@ -187,7 +202,7 @@ class ToolRegistry:
             reason = str(error)
         except ToolNotRun as error:
             reason = str(error)
-            retry_seconds = time.monotonic() + RETRY_SECONDS
+            retry_seconds = time.monotonic() + self.limits.retry_seconds
         except Exception as error:  # the failure of one file must not affect the other files
             reason = repr(error)
         stays = None if in_use is None else "the version that was loaded before"
@@ -195,15 +210,18 @@ class ToolRegistry:
         return _File(stamp, in_use, retry_seconds)
 
     async def _tool(self, file: Path) -> Tool:
+        within_seconds = self.limits.load_seconds
         real_file, source = await self._reading.run(file.name, lambda: (file.resolve(), files.read(file)))
         if file.suffix in files.JAVASCRIPT:
             if self._node is None:
                 raise BadTool("it needs node, which is not on the PATH")
             text = source.decode("utf-8-sig", errors="replace")
-            return await load_tool(real_file, text, self._node, self._python, within_seconds=LOAD_SECONDS)
+            return await load_tool(
+                real_file, text, self._node, self._python, within_seconds=self.limits.load_seconds
+            )
         # latin-1 keeps each byte as one character, because the source itself may declare its encoding.
         text = source.decode("latin-1")
-        return await load_tool(file, text, self._python, self._python, within_seconds=LOAD_SECONDS)
+        return await load_tool(file, text, self._python, self._python, within_seconds=within_seconds)
 
     def _put_together(self, complaints: set[tuple[str, str]]) -> None:
         tools: dict[str, Tool] = {}

@@ -15,7 +15,6 @@ from typing import cast
 import pytest
 from structlog.testing import capture_logs
 
-import common.net.listener
 from common.net.admission_control import DEFAULT_ADMISSION_LIMITS, AdmissionLimits
 from common.net.listener import Arrival, Listener, listen
 from common.net.tls import Tls, TlsFiles
@@ -194,9 +193,8 @@ async def test_all_together_are_bounded() -> None:
             await peer.close()
 
 
-async def test_a_flood_does_not_keep_its_answers_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(common.net.listener, "LINGER_SECONDS", 0.3)
-    async with listening(AdmissionLimits(arriving=1, lingering=2)) as port:
+async def test_a_flood_does_not_keep_its_answers_waiting() -> None:
+    async with listening(AdmissionLimits(arriving=1, lingering=2, linger_seconds=0.3)) as port:
         first = await port.connect()
         await eventually(lambda: port.arriving == 1, PATIENCE_SECONDS)
         peers = [await port.connect() for _ in range(2)]
@@ -269,11 +267,8 @@ async def test_a_stalled_tls_handshake_has_the_same_time_limit(tmp_path: Path, b
     ],
     ids=["a line without an end", "many lines", "a whole one", "just over"],
 )
-async def test_a_head_that_is_too_big_is_refused(
-    authority: Authority | None, head: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(common.net.listener, "LINGER_SECONDS", 0.3)
-    async with listening(authority=authority) as port:
+async def test_a_head_that_is_too_big_is_refused(authority: Authority | None, head: bytes) -> None:
+    async with listening(AdmissionLimits(linger_seconds=0.3), authority) as port:
         async with await port.connect() as peer:
             peer.send(head)
             assert (await peer.read_until(b"\r\n")).startswith(b"HTTP/1.1 431 ")
@@ -384,9 +379,8 @@ def no_more_files() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_a_connection_without_free_descriptors_is_accepted_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(common.net.listener, "PAUSE_SECONDS", 0.05)
-    async with listening() as port:
+async def test_a_connection_without_free_descriptors_is_accepted_later() -> None:
+    async with listening(AdmissionLimits(pause_seconds=0.05)) as port:
         with socket.socket() as sock:
             with no_more_files(), capture_logs() as lines:
                 # It waits in the kernel, as any connection that is not accepted yet.

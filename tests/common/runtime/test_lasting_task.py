@@ -6,14 +6,8 @@ import pytest
 import structlog
 from prometheus_client import CollectorRegistry, Counter
 
-import common.runtime.lasting_task
 from common.runtime.lasting_task import repeat
 from tests.helpers import eventually
-
-
-@pytest.fixture(autouse=True)
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(common.runtime.lasting_task, "PAUSE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -39,7 +33,7 @@ async def test_an_exception_of_a_step_does_not_end_the_task(
             raise ValueError("odd")
 
     with structlog.testing.capture_logs() as lines:
-        task = asyncio.create_task(repeat(step, task="tick", failures=failures))
+        task = asyncio.create_task(repeat(step, task="tick", failures=failures, pause_seconds=0))
         await eventually(lambda: steps >= 10)
         task.cancel()
     assert (registry.get_sample_value("failures_total") or 0) >= 5
@@ -47,16 +41,12 @@ async def test_an_exception_of_a_step_does_not_end_the_task(
     assert [(line["event"], line["task"], line["times"]) for line in lines] == [("task step failed", "tick", 1)]
 
 
-async def test_a_task_that_goes_on_failing_is_logged_again(
-    failures: Counter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(common.runtime.lasting_task, "LOG_SECONDS", 0.0)
-
+async def test_a_task_that_goes_on_failing_is_logged_again(failures: Counter) -> None:
     async def step() -> None:
         raise ValueError("odd")
 
     with structlog.testing.capture_logs() as lines:
-        task = asyncio.create_task(repeat(step, task="tick", failures=failures))
+        task = asyncio.create_task(repeat(step, task="tick", failures=failures, pause_seconds=0, log_seconds=0))
         await eventually(lambda: len(lines) >= 3)
         task.cancel()
 
@@ -65,7 +55,7 @@ async def test_a_task_that_is_cancelled_ends(registry: CollectorRegistry, failur
     async def step() -> None:
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(repeat(step, task="tick", failures=failures))
+    task = asyncio.create_task(repeat(step, task="tick", failures=failures, pause_seconds=0))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 import pytest
 
-from simulator.avr import call_record
 from simulator.avr.call_record import (
+    MAX_MESSAGES,
     Audio,
     CallRecord,
     ClosedBy,
@@ -160,16 +160,13 @@ def test_late_frame_of_a_reply_is_no_answer_to_a_barge_in(record: CallRecord) ->
     assert record.reply_latencies_seconds == []
 
 
-def test_messages_and_audio_beyond_their_limits_are_not_kept(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(call_record, "MAX_MESSAGES", 3)
+def test_messages_and_audio_beyond_their_limits_are_not_kept() -> None:
     record = CallRecord("a-call", _START, record_limit_bytes=0)
-    for number in range(5):
+    for number in range(MAX_MESSAGES + 2):
         record.receive(_message("transcript", role="user", text=str(number)), _START)
     record.receive(_audio(), _START)
     record.receive(_message("interruption"), _START)
-    assert [transcript.text for transcript in record.transcripts] == ["0", "1", "2"]
-    assert len(record.messages) == 3
+    assert [transcript.text for transcript in record.transcripts] == [*map(str, range(MAX_MESSAGES))]
+    assert len(record.messages) == MAX_MESSAGES
     assert record.frames_received == 1
     assert record.playout.queued_ms(_START) == 0

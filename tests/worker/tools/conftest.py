@@ -14,7 +14,7 @@ import worker.tools
 from tests.helpers import needed, needed_program
 from tests.worker.tools import gates
 from tests.worker.tools.gates import ProcessGate
-from worker.tools.tool_registry import ToolRegistry
+from worker.tools.tool_registry import DEFAULT_LIMITS, RegistryLimits, ToolRegistry
 
 NODE_MODULES = Path(worker.tools.__file__).with_name("node") / "node_modules"
 
@@ -60,10 +60,16 @@ async def open_tool_registry(tools_dir: ToolsDir, avr_tools_dir: ToolsDir) -> As
     sheds: list[ToolRegistry] = []
 
     async def open_one(
-        *, timeout_seconds: float = 60, node: str | None = None, granted: Collection[str] = ()
+        *,
+        timeout_seconds: float = 60,
+        node: str | None = None,
+        granted: Collection[str] = (),
+        limits: RegistryLimits = DEFAULT_LIMITS,
     ) -> ToolRegistry:
         folders = (tools_dir.path, avr_tools_dir.path)
-        tool_registry = ToolRegistry(folders, timeout_seconds=timeout_seconds, node=node, granted=granted)
+        tool_registry = ToolRegistry(
+            folders, timeout_seconds=timeout_seconds, node=node, granted=granted, limits=limits
+        )
         sheds.append(tool_registry)
         await tool_registry.start()
         return tool_registry

@@ -19,6 +19,7 @@ from tests.worker.tools.conftest import OpenRegistry, ToolsDir
 from tests.worker.tools.hosted import OTHERS, OUR_SECRETS
 from tests.worker.tools.running import METADATA, UUID, names, output, run
 from worker.tools.result import MAX_OUTPUT_BYTES
+from worker.tools.tool_registry import RegistryLimits
 from worker.tools.tool_set import ToolSet
 
 pytestmark = pytest.mark.system
@@ -371,18 +372,13 @@ async def test_node_that_does_not_start_leaves_python_tools_working(
 
 
 async def test_files_load_again_once_node_can_be_started(
-    tools_dir: ToolsDir,
-    open_tool_registry: OpenRegistry,
-    node: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    tools_dir: ToolsDir, open_tool_registry: OpenRegistry, node: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("worker.tools.tool_registry.RETRY_SECONDS", 0)
     tools_dir.write("a.js", NO_ARGUMENTS)
-    tool_registry = await open_tool_registry(node=str(tmp_path / "node"))
+    limits = RegistryLimits(retry_seconds=0, refresh_seconds=60)
+    tool_registry = await open_tool_registry(node=str(tmp_path / "node"), limits=limits)
     assert (await tool_registry.tool_set()).definitions == []
     (tmp_path / "node").symlink_to(node)
-    monkeypatch.setattr("worker.tools.tool_registry.REFRESH_SECONDS", 60)
     assert names(await tool_registry.tool_set()) == ["opening_hours"]
 
 

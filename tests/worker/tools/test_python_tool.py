@@ -18,6 +18,7 @@ from tests.worker.tools.conftest import NewGate, OpenRegistry, ToolsDir
 from tests.worker.tools.hosted import OTHERS, OUR_SECRETS, children
 from tests.worker.tools.running import METADATA, UUID, names, output, run
 from worker.tools.operator_modules import PACKAGES
+from worker.tools.tool_registry import RegistryLimits
 from worker.tools.tool_set import ToolSet
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -412,14 +413,13 @@ async def test_bad_file_is_named_in_one_line_and_others_work(
 
 
 async def test_blocked_import_affects_only_its_file(
-    tools_dir: ToolsDir, open_tool_registry: OpenRegistry, new_gate: NewGate, monkeypatch: pytest.MonkeyPatch
+    tools_dir: ToolsDir, open_tool_registry: OpenRegistry, new_gate: NewGate
 ) -> None:
     blocked = new_gate("import")
-    monkeypatch.setattr("worker.tools.tool_registry.LOAD_SECONDS", 0.5)
     tools_dir.write("bad.py", "from tests.worker.tools.gates import gate\ngate('import').wait()\n")
     tools_dir.write("good.py", "name = 'good'\ndef handler(uuid, args): return 'done'\n")
     with capture_logs() as lines:
-        tool_registry = await open_tool_registry()
+        tool_registry = await open_tool_registry(limits=RegistryLimits(load_seconds=0.5))
     (line,) = [line for line in lines if line["event"] == "a tool file does not load"]
     assert (line["file"], line["reason"]) == ("bad.py", "its import has not ended after 0.5 s")
     assert names(await tool_registry.tool_set()) == ["good"]
