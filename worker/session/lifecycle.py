@@ -17,7 +17,7 @@ class Lifecycle:
     Attributes:
         state: see `worker/session/states.py`.
         hang_up_reason: why this session has ordered a hang-up; empty: it has not.
-        ignored: events and records of peers that came when the session had ended.
+        ignored: events and records of peers without an effect: of unknown types, or after the end.
     """
 
     def __init__(self, parts: SessionParts) -> None:

@@ -119,7 +119,7 @@ class Session:
 
     @property
     def ignored(self) -> int:
-        """Events and records of peers that came when the session had ended."""
+        """Events and records of peers without an effect: of unknown types, or after the end."""
         return self._life.ignored
 
     @property
@@ -198,10 +198,12 @@ class Session:
 
     def _handle(self, event: dict[str, Any], now_seconds: float) -> None:
         handler = _HANDLERS.get(event["type"])
-        if self._life.state is not State.ENDED and handler is not None:
-            if "response_id" in event:
-                self.parts.answers.progress(event["response_id"], now_seconds)
-            handler(self, event, now_seconds)
+        if handler is None or self._life.state is State.ENDED:
+            self._life.ignored += 1
+            return
+        if "response_id" in event:
+            self.parts.answers.progress(event["response_id"], now_seconds)
+        handler(self, event, now_seconds)
 
     def _proceed(self, now_seconds: float) -> None:
         """Do what follows every event."""
@@ -249,7 +251,7 @@ class Session:
                 self._life.finish(Outcome.COMPLETED, wire.decode_control(wire.Close, payload).reason)
             case _:
                 # Kinds of a newer release.
-                pass
+                self._life.ignored += 1
         self._proceed(now_seconds)
 
     def caller_audio(self, position_samples: int, pcm: bytes, now_seconds: float) -> None:

@@ -60,6 +60,7 @@ class SessionHost:
     """The host of one session.
 
     Attributes:
+        opening: the dispatcher's OPEN, with the epoch of the dispatcher that has the call now.
         session: None while it is prepared.
         preparation: of the session.
         checkpoint: the call's memory for the session, if there is one: the latest.
@@ -79,13 +80,13 @@ class SessionHost:
             owner: hears of the end.
             resources: of the worker.
         """
+        self.opening = opening
         self.session: Session | None = None
         self.preparation = Preparation(opening, resources)
         self.checkpoint: Checkpoint | None = None
         self.early = EarlyInputs(opening.position_samples)
         self.tools = RunningTools(opening.uuid, opening.metadata, resources.metrics, self._tool_done)
         self.recoveries = 0
-        self._opening = opening
         self._channel = channel
         self._owner = owner
         self._metrics = resources.metrics
@@ -168,9 +169,9 @@ class SessionHost:
             # An event of another shape than the API's, or nested without end: it is lost, the call goes on.
             self._metrics.upstream_errors.inc(BadInput.EVENT)
             # Redacted before it is truncated: a part of a secret would not be known.
-            reason = redact(repr(error), self._opening.uuid)[:200]
+            reason = redact(repr(error), self.opening.uuid)[:200]
             self._log.warning(
-                "upstream event not understood", type=redact(event["type"], self._opening.uuid)[:64], reason=reason
+                "upstream event not understood", type=redact(event["type"], self.opening.uuid)[:64], reason=reason
             )
         self.act()
 
@@ -260,7 +261,7 @@ class SessionHost:
             config = self.preparation.config()
             self._upstream.prepare(profile)
             limits = self._upstream.limits
-            session = Session(self._opening, config, time.monotonic(), self.checkpoint, limits=limits)
+            session = Session(self.opening, config, time.monotonic(), self.checkpoint, limits=limits)
         except Exception:
             self._log.exception("the call could not be prepared")
             self._owner.stop("internal error")
@@ -322,7 +323,7 @@ class SessionHost:
             session.stopped("internal error")
 
     def _begin_task(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(work, name=f"{name} {self._opening.uuid}")
+        task = asyncio.create_task(work, name=f"{name} {self.opening.uuid}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -65,7 +65,6 @@ class SessionRunner:
             resources: of the worker.
         """
         self.state = RunnerState.PREPARING
-        self._opening = opening
         self._log = structlog.get_logger().bind(uuid=opening.uuid)
         self._calls = calls
         self._resources = resources
@@ -81,7 +80,7 @@ class SessionRunner:
     def begin(self) -> None:
         """Answer OPEN, and prepare the session: with a memory, when that is complete."""
         self._channel.send(wire.Opened(wire.CALLER_CREDIT_BYTES))
-        if not self._opening.restore:
+        if not self._host.opening.restore:
             self._host.prepare()
 
     @property
@@ -92,17 +91,17 @@ class SessionRunner:
     @property
     def uuid(self) -> str:
         """The uuid of the call."""
-        return self._opening.uuid
+        return self._host.opening.uuid
 
     @property
     def epoch(self) -> int:
         """The epoch of the dispatcher that has the call."""
-        return self._opening.epoch
+        return self._host.opening.epoch
 
     @property
     def metadata(self) -> dict[str, str]:
         """The metadata that AVR Core's URL brought."""
-        return self._opening.metadata
+        return self._host.opening.metadata
 
     @property
     def has_ended(self) -> bool:
@@ -117,7 +116,7 @@ class SessionRunner:
     @property
     def is_standby(self) -> bool:
         """Whether the call has another session, until this one is told to go on."""
-        return self._opening.restore and (self._host.checkpoint is None or self._host.checkpoint.standby)
+        return self._host.opening.restore and (self._host.checkpoint is None or self._host.checkpoint.standby)
 
     @property
     def is_attachable(self) -> bool:
@@ -243,7 +242,7 @@ class SessionRunner:
     def attach(self, opening: wire.Open, channel: int, transmit: Transmit) -> None:
         """Tell another dispatcher, which has the caller now, everything, and go on."""
         self._channel.change(channel, transmit)
-        self._opening = dataclasses.replace(self._opening, epoch=opening.epoch)
+        self._host.opening = dataclasses.replace(self._host.opening, epoch=opening.epoch)
         early_position = self._host.early.position_samples
         position = early_position if self._host.session is None else self._host.session.next_position_samples
         self._channel.send(wire.Opened(wire.CALLER_CREDIT_BYTES, attached=True, position_samples=position))

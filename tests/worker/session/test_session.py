@@ -79,10 +79,14 @@ def test_it_greets_once() -> None:
     assert driver.event(api.session_updated()) == []
 
 
-def test_events_of_types_that_it_does_not_know_are_passed_over() -> None:
+def test_events_of_unknown_types_are_ignored_and_counted() -> None:
     driver = live()
+    before = driver.session.ignored
     assert driver.event({"type": "event.of.next.year", "event_id": "1"}) == []
     assert driver.event({"type": "response.of.next.year"}) == []
+    driver.session.record(62, memoryview(b"{}"), driver.now)
+    assert driver.take() == []
+    assert driver.session.ignored == before + 3
 
 
 def test_a_second_connection_is_an_illegal_transition() -> None:

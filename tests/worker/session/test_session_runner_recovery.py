@@ -182,6 +182,15 @@ async def test_the_third_illegal_transition_of_a_call_ends_it(simulator: Realtim
 # Another dispatcher
 
 
+async def test_a_dispatcher_that_attaches_early_gives_its_epoch(simulator: RealtimeSimulator) -> None:
+    async with call_to(simulator.url) as desk:
+        other = Listener()
+        desk.call.attach(wire.Open("uuid-1", 4, {}, credit_bytes=10**6, attach=True), 9, other.send)
+        await eventually(lambda: wire.Ready() in other.records)
+        assert desk.call._host.session is not None
+        assert desk.call._host.session.epoch == desk.call.epoch == 4
+
+
 async def test_another_dispatcher_is_told_everything(simulator: RealtimeSimulator) -> None:
     async with call_to(simulator.url) as desk:
         await desk.ready()
