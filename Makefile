@@ -20,8 +20,8 @@ READY := $(TREE_STAMP)
 RUN := PYTHONPATH=$(CURDIR)/$(TREE):$(CURDIR) $(BIN)/python -P
 endif
 
-# Tests wait more than they compute; which process takes a test does not matter.
-TEST_PROCESSES ?= 2
+# Tests wait more than they compute, so two processes for each of CI's two cores; which process takes a test does not matter.
+TEST_PROCESSES ?= 4
 # Files or folders of tests; all if there are none.
 TESTS ?=
 
