@@ -24,8 +24,8 @@ READY := $(TREE_STAMP)
 RUN := PYTHONPATH=$(CURDIR)/$(TREE):$(CURDIR) $(BIN)/python -P
 endif
 
-# Number of test processes. Tests wait more than they compute.
-TEST_PROCESSES ?= 2
+# Number of test processes: two for each of the two cores of CI, because tests wait more than they compute.
+TEST_PROCESSES ?= 4
 # Files or folders of tests for `make test`; empty: all.
 TESTS ?=
 

@@ -216,9 +216,7 @@ class ToolRegistry:
             if self._node is None:
                 raise BadTool("it needs node, which is not on the PATH")
             text = source.decode("utf-8-sig", errors="replace")
-            return await load_tool(
-                real_file, text, self._node, self._python, within_seconds=self.limits.load_seconds
-            )
+            return await load_tool(real_file, text, self._node, self._python, within_seconds=within_seconds)
         # latin-1 keeps each byte as one character, because the source itself may declare its encoding.
         text = source.decode("latin-1")
         return await load_tool(file, text, self._python, self._python, within_seconds=within_seconds)
