@@ -16,8 +16,8 @@ LONGER_FILES: dict[str, str] = {}
 # From the lowest room to the highest one: a room imports rooms above it in this table.
 ROOMS_OF_COMMON = {
     "common.errors": set[str](),
-    "common.audio": set[str](),
-    "common.observe": set[str](),
+    "common.audio": {"common.errors"},
+    "common.observe": {"common.errors"},
     "common.net": {"common.errors", "common.observe"},
     "common.settings": {"common.audio", "common.errors", "common.net", "common.observe"},
     "common.link": {"common.errors", "common.net", "common.observe"},

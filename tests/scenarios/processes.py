@@ -43,8 +43,8 @@ class ServiceProcess:
 
     @classmethod
     def program(cls) -> tuple[str, ...]:
-        """Return what Python runs, without the sub-command."""
-        return ("-m", cls.module)
+        """Return what Python runs, without the sub-command: no module from the working directory."""
+        return ("-P", "-m", cls.module)
 
     def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
         self.name = name
