@@ -451,6 +451,8 @@ def test_a_hung_child_is_killed_and_replaced(serve: Callable[..., Serve]) -> Non
     assert hung == {"dispatcher-0", "worker-0", "redis"}
     while len(service.events("up")) < 4:
         service.wait_for("up")
+    while len(service.events("process ended")) < 3:
+        service.wait_for("process ended")
     ended = {line["child"]: line["status"] for line in service.events("process ended")}
     assert ended == dict.fromkeys(hung, "SIGKILL")
     assert answer(ports["admin_port"])["avr_sts_worker_restarts_total"] == 1
