@@ -53,8 +53,6 @@ from dispatcher.call.worker_side import WorkerSide
 # Maximum time for the commands of a caller that did not come back.
 PROMISE_SECONDS = 15.0
 CLEAN_CLOSES = (1000, 1001, 1005)
-# Illegal transitions after which a call goes on in another session; the next one ends it.
-MAX_REPAIRS = 2
 
 
 class Call:

@@ -10,9 +10,6 @@ import numpy as np
 
 # A triangle with 18 steps: 444 Hz at 8 kHz, which the detector of speech takes for a voice.
 _TRIANGLE: Final = np.array([0, 2, 4, 6, 8, 10, 8, 6, 4, 2, 0, -3, -6, -9, -10, -9, -6, -3], dtype=np.int64)
-# Of a triangle, the peak is so much above the effective value.
-_PEAK: Final = 1.73
-
 TONE: Final = "tone"
 
 
@@ -40,12 +37,6 @@ def pcm(value: dict[str, list[int]]) -> bytes:
     """Return the samples that a `tone` stands for."""
     samples, level, start = value[TONE]
     return _synthesized(samples, level, start)
-
-
-def level_of(data: bytes) -> int:
-    """Return the level of a `tone` that is as loud as this PCM16."""
-    samples = np.frombuffer(data[: len(data) // 2 * 2], dtype="<i2").astype(np.float64)
-    return round(float(np.sqrt(np.mean(samples**2))) * _PEAK) if len(samples) else 0
 
 
 def with_base64(value: Any) -> Any:
