@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from common.runtime.backoff import Backoff
+
 HEALTHY_SECONDS: Final = 5.0
 """Minimum life of a healthy process: its end has another cause than the end of the process before it."""
 
 FIRST_DELAY_SECONDS: Final = 0.25
 MAX_DELAY_SECONDS: Final = 10.0
+_BACKOFF: Final = Backoff(FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS)
 
 
 @dataclass(slots=True)
@@ -33,5 +36,4 @@ class RestartPolicy:
             self.short_lives = 0
             return 0.0
         self.short_lives += 1
-        delay: float = FIRST_DELAY_SECONDS * 2.0 ** min(self.short_lives - 1, 30)
-        return min(delay, MAX_DELAY_SECONDS)
+        return _BACKOFF.delay_seconds(self.short_lives)

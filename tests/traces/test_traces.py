@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from common.runtime.backoff import Backoff
 from tests.traces import frozen
 from tests.traces.compare import difference_of_scenario, difference_of_seed
 from tests.traces.frozen import SEEDS, WHOLE, Mark
@@ -77,7 +78,7 @@ def test_different_state_is_found(core: str) -> None:
 
 @pytest.mark.interpreted
 def test_changed_core_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.session.answering.RETRY_FIRST_SECONDS", 0.9)
+    monkeypatch.setattr("worker.session.answering.RETRY_BACKOFF", Backoff(0.9, 3.0))
     marks = frozen.read_marks("worker")
     assert any(difference_of_seed("worker", seed, marks[seed]) is not None for seed in range(100))
 

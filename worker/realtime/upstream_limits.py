@@ -13,6 +13,10 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
+from common.runtime.backoff import Backoff
+
+# The delay before a repeated request of one call: of an answer, or of a session.
+RETRY_BACKOFF: Final = Backoff(0.5, 3.0)
 # Only repeated requests within this time count against the budget.
 WINDOW_SECONDS: Final = 10.0
 # The budget of repeats is this share of the first requests, and at least the floor.

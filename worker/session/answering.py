@@ -25,7 +25,7 @@ import structlog
 from common.observe.metrics import RetryReason
 from worker.config.session_config import SessionConfig
 from worker.realtime.errors import CONTEXT_LENGTH, NO_RESPONSE_ACTIVE, ErrorEvent, Severity
-from worker.realtime.upstream_limits import UpstreamLimits
+from worker.realtime.upstream_limits import RETRY_BACKOFF, UpstreamLimits
 from worker.session.action_queue import ActionQueue
 from worker.session.actions import Metric
 from worker.session.agent_speech import AgentSpeech
@@ -48,8 +48,6 @@ API_ANSWERS_SECONDS: Final = 5.0
 RESPONSE_SILENCE_SECONDS: Final = 20.0
 # The same, if all items that were announced are done: `response.done` should have followed at once.
 RESPONSE_END_SECONDS: Final = 5.0
-RETRY_FIRST_SECONDS: Final = 0.5
-RETRY_MOST_SECONDS: Final = 3.0
 # After so many responses without anything to hear the answer is given up.
 MAX_EMPTY_RESPONSES: Final = 3
 MAX_FAILED_TURNS: Final = 3
@@ -408,7 +406,7 @@ class Answering:
                 self._despair(answers, ending.reason, ending.detail)
 
     def _delay_seconds(self, answer: Answer, ending: Ending) -> float:
-        backoff_seconds = min(RETRY_FIRST_SECONDS * 2.0**answer.repeats, RETRY_MOST_SECONDS)
+        backoff_seconds = RETRY_BACKOFF.delay_seconds(answer.repeats + 1)
         asked_seconds = ending.error.retry_after_seconds if ending.error is not None else None
         return max(backoff_seconds * self._limits.jitter(), asked_seconds or 0.0)
 

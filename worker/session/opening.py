@@ -5,14 +5,13 @@ from __future__ import annotations
 from common.errors import UpstreamError
 from common.link import wire
 from common.link.wire import Outcome
+from worker.realtime.upstream_limits import RETRY_BACKOFF
 from worker.session.actions import Connect, Metric
 from worker.session.lifecycle import Lifecycle
 from worker.session.parts import SessionParts
 from worker.session.session_updates import UPDATE_SECONDS
 from worker.session.states import SessionEvent, State
 
-RETRY_FIRST_SECONDS = 0.5
-RETRY_MOST_SECONDS = 3.0
 # An attempt that began in time may take this much longer than UPSTREAM_RETRY_SECONDS.
 LAST_ATTEMPT_SECONDS = 4.0
 # The limits of the process did not allow an attempt (`worker/session/connecting.py`).
@@ -64,9 +63,8 @@ class SessionOpening:
         parts.out.report(Metric.UPSTREAM_ERROR, label=error.code)
         parts.updates.lost()
         self._last_error = str(error)
-        delay = min(RETRY_FIRST_SECONDS * 2**self._attempts, RETRY_MOST_SECONDS)
-        delay = max(delay, error.retry_after_seconds or 0.0)
         self._attempts += 1
+        delay = max(RETRY_BACKOFF.delay_seconds(self._attempts), error.retry_after_seconds or 0.0)
         if error.retryable and error.code != HELD_BACK:
             parts.limits.failed(now_seconds, error.retry_after_seconds)
         retry_seconds = parts.config.retry_seconds
