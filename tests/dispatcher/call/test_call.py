@@ -57,11 +57,6 @@ from tests.dispatcher.call_driver import (
 FRAME = sound(FRAME_BYTES)
 
 
-@pytest.fixture
-def driver() -> CallDriver:
-    return CallDriver()
-
-
 def error(message: str) -> Complain:
     return Complain(message)
 

@@ -25,11 +25,6 @@ from tests.dispatcher.call_driver import (
 FRAME = sound(FRAME_BYTES)
 
 
-@pytest.fixture
-def driver() -> CallDriver:
-    return CallDriver()
-
-
 class TestCallerAudio:
     def test_it_goes_to_the_worker_with_its_position(self, driver: CallDriver) -> None:
         driver.live()

@@ -35,11 +35,6 @@ FRAME = sound(FRAME_BYTES)
 HANG_UP = wire.TelephonyCommand("call_1", wire.TelephonyAction.HANG_UP.value)
 
 
-@pytest.fixture
-def driver() -> CallDriver:
-    return CallDriver()
-
-
 HAS_CALL = "another session has the call"
 
 

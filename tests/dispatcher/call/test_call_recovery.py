@@ -45,11 +45,6 @@ FRAME = sound(FRAME_BYTES)
 HANG_UP = wire.TelephonyCommand("call_1", wire.TelephonyAction.HANG_UP.value)
 
 
-@pytest.fixture
-def driver() -> CallDriver:
-    return CallDriver()
-
-
 class TestAWorkerIsLost:
     def test_while_it_is_asked(self, driver: CallDriver) -> None:
         driver.opening()

@@ -13,11 +13,6 @@ from tests.dispatcher.call_driver import CallDriver, recover, state_of, to_worke
 CLOSE = wire.Close("the call goes on in another session")
 
 
-@pytest.fixture
-def driver() -> CallDriver:
-    return CallDriver()
-
-
 @pytest.mark.parametrize("state", [State.OPENING, State.CONNECTING, State.LIVE])
 def test_a_session_is_closed_and_another_one_looked_for(driver: CallDriver, state: State) -> None:
     {State.OPENING: driver.opening, State.CONNECTING: driver.connecting, State.LIVE: driver.live}[state]()
