@@ -71,7 +71,7 @@ def _plus(one: float, other: float) -> float:
 
 
 class _File:
-    """One file. Its names are read again when there are new ones, or when another file has its name."""
+    """A file of values. Its series names are read again when the file grows or is replaced."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

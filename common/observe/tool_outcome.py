@@ -1,4 +1,4 @@
-"""How the call of a tool ended: the same for the log and for metrics."""
+"""The outcomes of a tool call, for the log and for metrics."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from enum import StrEnum
 
 
 class ToolOutcome(StrEnum):
-    """How the call of a tool ended, as the log has it. Metrics keep fewer apart: `label`."""
+    """The outcome of a tool call, as the log names it. Metrics distinguish fewer outcomes: see `label`."""
 
     OK = "ok"
     ERROR = "error"
-    """It raised, or its service refused."""
+    """The tool raised, or its service refused."""
     LOST = "lost"
-    """It was cut off, and what came of it is not known."""
+    """The call was interrupted, and its effect is unknown."""
     TIMEOUT = "timeout"
     INVALID_ARGUMENTS = "invalid_arguments"
-    """It was not run."""
+    """The tool was not run."""
     UNKNOWN_TOOL = "unknown_tool"
     """There is no such tool."""
 

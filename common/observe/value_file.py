@@ -169,7 +169,7 @@ class _Files:
 
 
 class _File:
-    """One mapped file; without room on the disk it keeps the series that it has room for."""
+    """A mapped file. Without room on the disk the file keeps the series that fit."""
 
     def __init__(self, path: Path, failed: Callable[[OSError], None]) -> None:
         self._path = path
