@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import os
 import shutil
@@ -35,6 +36,16 @@ async def eventually(predicate: Callable[[], object], timeout_seconds: float = _
     except TimeoutError:
         name = getattr(predicate, "__qualname__", repr(predicate))
         raise AssertionError(f"{name} was not true within {timeout_seconds} s: last {last!r}") from None
+
+
+def send_signals(process: asyncio.subprocess.Process, number: int, times: int) -> None:
+    """Send a signal several times to a process that may end at the first one.
+
+    asyncio's own `send_signal` reaps a process that has ended, and the exit status is lost: asyncio then says 255.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        for _ in range(times):
+            os.kill(process.pid, number)
 
 
 def needed(found: str | None, message: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import sys
@@ -14,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
+from tests.helpers import send_signals
 from tests.scenarios.processes import PATIENCE_SECONDS, wait_gone
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -56,9 +56,7 @@ async def test_ctrl_c_ends_the_demo_without_traceback(tmp_path: Path, times: int
             pass
         family = [*psutil.Process(process.pid).children(recursive=True)]
         assert len(family) >= 4
-        with contextlib.suppress(ProcessLookupError):
-            for _ in range(times):
-                process.send_signal(signal.SIGINT)
+        send_signals(process, signal.SIGINT, times)
         _, errors = await process.communicate()
     assert process.returncode == 130
     assert errors in ({b""} if times == 1 else {b"", b"interrupted\n"})

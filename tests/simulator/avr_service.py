@@ -34,9 +34,10 @@ class Connection:
     async def send(self, kind: str, **fields: str) -> None:
         await self.websocket.send_str(orjson.dumps({"type": kind, **fields}).decode())
 
-    async def send_audio(self, pcm: bytes) -> None:
-        for start in range(0, len(pcm), FRAME_BYTES):
-            await self.send("audio", audio=base64.b64encode(pcm[start : start + FRAME_BYTES]).decode())
+    async def send_audio(self, pcm: bytes, *, message_bytes: int = FRAME_BYTES) -> None:
+        """Send audio. A busy machine delays messages: between short ones, the caller may hear a gap."""
+        for start in range(0, len(pcm), message_bytes):
+            await self.send("audio", audio=base64.b64encode(pcm[start : start + message_bytes]).decode())
 
     async def lose(self) -> None:
         """Break the connection without a close frame."""

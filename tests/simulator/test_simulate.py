@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import signal
 import sys
 
@@ -11,6 +10,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from simulator import simulate
+from tests.helpers import send_signals
 
 
 async def _start(*options: str) -> asyncio.subprocess.Process:
@@ -48,9 +48,7 @@ async def test_repeated_ctrl_c_prints_no_traceback() -> None:
         url = (await process.stdout.readline()).decode().split()[-1]
         headers = {"Authorization": "Bearer x"}
         async with connect(f"{url}?model=gpt-realtime-2", additional_headers=headers):
-            with contextlib.suppress(ProcessLookupError):
-                for _ in range(5):
-                    process.send_signal(signal.SIGINT)
+            send_signals(process, signal.SIGINT, 5)
             _, errors = await process.communicate()
     assert (process.returncode, errors) in {(0, b""), (130, b"interrupted\n")}
 

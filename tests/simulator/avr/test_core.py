@@ -157,7 +157,7 @@ async def test_interruption_empties_the_buffer_and_heard_time_is_exact() -> None
 
     async def reply_and_interrupt(connection: Connection) -> None:
         await connection.listen(2)
-        await connection.send_audio(reply)
+        await connection.send_audio(reply, message_bytes=32_000)
         await connection.listen(15)
         await connection.send("interruption")
         await connection.listen()
