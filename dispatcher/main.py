@@ -19,7 +19,7 @@ from common.store.registry import Registry
 from dispatcher.api.admin import application
 from dispatcher.asterisk.ami import Ami
 from dispatcher.call.limits import BAD_INPUT_REASONS, CallLimits
-from dispatcher.call.sounds import load
+from dispatcher.runner.sounds import load
 from dispatcher.service import Dispatcher, Security
 
 log = logs.get_logger()

@@ -31,9 +31,9 @@ from dispatcher.asterisk.transfers import Transfers
 from dispatcher.avr import protocol
 from dispatcher.avr.legacy import LegacyConnection
 from dispatcher.call.announcements import SILENT, Announcements
-from dispatcher.call.call_runner import CallRunner
 from dispatcher.call.limits import DEFAULT_LIMITS, CallLimits
 from dispatcher.call.states import WITHOUT_WORKER
+from dispatcher.runner.call_runner import CallRunner
 from dispatcher.workers.links import LinkPool
 from dispatcher.workers.placement import RENEW_INTERVAL_SECONDS, Placement
 from dispatcher.workers.previous_release import PreviousReleaseNotice

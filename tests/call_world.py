@@ -24,9 +24,9 @@ from common.settings.settings import Settings
 from dispatcher.avr import protocol
 from dispatcher.call import actions as dispatcher_actions
 from dispatcher.call.assignment import Assignment
-from dispatcher.call.assignment_channel import AssignmentChannel
 from dispatcher.call.call import Call
 from dispatcher.call.limits import CallLimits
+from dispatcher.runner.assignment_channel import AssignmentChannel
 from dispatcher.workers.links import ChannelOwner
 from simulator.realtime.session import RealtimeSession
 from simulator.realtime.settings import SimulatorSettings, Voice
@@ -35,7 +35,7 @@ from worker.config.session_update import session_object
 from worker.realtime import client_events
 from worker.realtime.dialect import GA
 from worker.session import actions as worker_session
-from worker.session.checkpoint import Checkpoint, CheckpointReader
+from worker.session.memory.checkpoint import Checkpoint, CheckpointReader
 from worker.session.session import Session
 
 FRAME_SECONDS = 0.02

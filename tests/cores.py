@@ -28,7 +28,7 @@ def core_tests() -> list[str]:
 def ordered_tests(module: str) -> list[str]:
     """Return the files of all tests, random ones last; those nearest to a module first.
 
-    `tests/worker/session/test_replies*.py` mirror `worker/session/replies.py`. Tests of the
+    `tests/worker/session/test_replies*.py` mirror `worker/session/agent/replies.py`. Tests of the
     same side follow, then those of the other side.
     """
     path = Path("tests", module)

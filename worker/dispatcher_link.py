@@ -14,7 +14,7 @@ from common.link.wire import Hello, Kind, Refusal
 from common.net.tokens import Token
 from common.observe.line_limit import LineLimit, shown
 from worker.audio.resample import prepare
-from worker.session.session_runner import SessionRunner
+from worker.runner.session_runner import SessionRunner
 
 log = structlog.get_logger()
 

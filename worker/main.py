@@ -29,8 +29,8 @@ from common.store.leases import WorkerRecord, WorkerState
 from common.store.registry import Registry
 from worker.config import instructions
 from worker.config.prices import Prices
+from worker.runner.resources import Resources
 from worker.service import Worker
-from worker.session.resources import Resources
 from worker.tools import built_in
 from worker.tools.tool_registry import ToolRegistry
 

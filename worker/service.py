@@ -26,8 +26,8 @@ from common.runtime.lasting_task import repeat
 from common.store.leases import CallLease, WorkerRecord, WorkerState
 from common.store.registry import NOBODY, OVER_CAPACITY, Registry
 from worker.dispatcher_link import DispatcherLink, stop_failed
-from worker.session.resources import Resources
-from worker.session.session_runner import SessionRunner
+from worker.runner.resources import Resources
+from worker.runner.session_runner import SessionRunner
 
 log = structlog.get_logger()
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from common.errors import RegistryUnavailable
 from common.store.registry import Registry
-from dispatcher.call.token_bucket import TokenBucket
+from dispatcher.call.caller.token_bucket import TokenBucket
 
 # The rate and the burst of one dispatcher process, because each transfer is work for Asterisk.
 TRANSFERS_PER_SECOND = 2.0

@@ -1,1 +1,1 @@
-"""One call in the dispatcher: its Sans-I/O core, the parts of the core, and the shell around it."""
+"""One call in the dispatcher, Sans-I/O: its core, and the parts of the core."""

@@ -31,24 +31,24 @@ from dispatcher.call.actions import (
 from dispatcher.call.announcements import SILENT, Announcements
 from dispatcher.call.assignment import Assignment, AssignmentState
 from dispatcher.call.assignments import Assignments
-from dispatcher.call.caller_audio import CallerAudio
-from dispatcher.call.caller_side import CallerSide
+from dispatcher.call.caller.caller_audio import CallerAudio
+from dispatcher.call.caller.caller_side import CallerSide
 from dispatcher.call.ends import CallEnds
-from dispatcher.call.filler import Filler
-from dispatcher.call.filler_playback import FillerPlayback
-from dispatcher.call.hand_over import HandOver
 from dispatcher.call.identity import CallIdentity
 from dispatcher.call.life import CallLife
 from dispatcher.call.limits import DEFAULT_LIMITS, CallLimits
 from dispatcher.call.memory import CallMemory
-from dispatcher.call.placing import Placing
-from dispatcher.call.recovery import Recovery
-from dispatcher.call.reply_playback import ReplyPlayback
-from dispatcher.call.sessions import Sessions
+from dispatcher.call.playback.filler import Filler
+from dispatcher.call.playback.filler_playback import FillerPlayback
+from dispatcher.call.playback.reply_playback import ReplyPlayback
+from dispatcher.call.sessions.hand_over import HandOver
+from dispatcher.call.sessions.placing import Placing
+from dispatcher.call.sessions.recovery import Recovery
+from dispatcher.call.sessions.sessions import Sessions
+from dispatcher.call.sessions.worker_side import WorkerSide
 from dispatcher.call.states import Event, State
 from dispatcher.call.telephony import Telephony
 from dispatcher.call.way_out import WayOut
-from dispatcher.call.worker_side import WorkerSide
 
 # Maximum time for the commands of a caller that did not come back.
 PROMISE_SECONDS = 15.0

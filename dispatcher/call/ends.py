@@ -6,15 +6,15 @@ from common.link import wire
 from dispatcher.call.action_queue import ActionQueue
 from dispatcher.call.actions import CloseCaller, Complain, Ended, Ending, LeaveChannel, Publish, Unpin
 from dispatcher.call.assignments import Assignments
-from dispatcher.call.hand_over import HandOver
+from dispatcher.call.caller.presence import CallerPresence
 from dispatcher.call.life import CallLife
-from dispatcher.call.placing import Placing
-from dispatcher.call.presence import CallerPresence
-from dispatcher.call.reply_playback import ReplyPlayback
+from dispatcher.call.playback.reply_playback import ReplyPlayback
+from dispatcher.call.sessions.hand_over import HandOver
+from dispatcher.call.sessions.placing import Placing
+from dispatcher.call.sessions.worker_side import WorkerSide
 from dispatcher.call.states import Event, State
 from dispatcher.call.telephony import Telephony
 from dispatcher.call.way_out import WayOut
-from dispatcher.call.worker_side import WorkerSide
 
 
 class CallEnds:

@@ -7,7 +7,7 @@ from dispatcher.call.action_queue import ActionQueue
 from dispatcher.call.actions import Execute
 from dispatcher.call.assignment import Assignment
 from dispatcher.call.parting import CORE_BUFFER_SECONDS
-from dispatcher.call.reply_playback import ReplyPlayback
+from dispatcher.call.playback.reply_playback import ReplyPlayback
 from dispatcher.call.telephony_commands import TRANSFERRED, TelephonyCommands
 
 

@@ -7,7 +7,7 @@ from dispatcher.call.action_queue import ActionQueue
 from dispatcher.call.actions import Ending, TookWayOut, TransferAway
 from dispatcher.call.announcements import Announcements
 from dispatcher.call.parting import CORE_BUFFER_SECONDS, Parting
-from dispatcher.call.reply_playback import ReplyPlayback
+from dispatcher.call.playback.reply_playback import ReplyPlayback
 
 
 class WayOut:

@@ -1,6 +1,6 @@
 """The search for a worker of one call, Sans-I/O: which workers are left out, which epoch is next, when to give up.
 
-The I/O around it: `dispatcher/call/worker_finder.py`.
+The I/O around it: `dispatcher/runner/worker_finder.py`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from tests.chaos.announcements import FALLBACK_WORDS, WORDS
 from tests.chaos.ears import Ear, HeardWord
 from tests.chaos.facts import Breach, CallFacts, FaultKind, Reply
-from worker.session.answering import CONTINUE_NOTE
+from worker.session.agent.answering import CONTINUE_NOTE
 from worker.session.restore import MISSED_WORDS_NOTE
 
 # Maximum time from a working API to the reply.

@@ -20,8 +20,8 @@ from common.net.tokens import Token
 from common.observe.metrics import dispatcher as dispatcher_metrics
 from common.observe.refusals import Refusal
 from dispatcher.avr.legacy import PATH
-from dispatcher.call.call_runner import CallRunner
 from dispatcher.call.limits import CallLimits
+from dispatcher.runner.call_runner import CallRunner
 from dispatcher.service import OPEN, Security
 from tests.dispatcher.rig import PATIENCE_SECONDS, Rig, counted
 from tests.helpers import eventually

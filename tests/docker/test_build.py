@@ -29,8 +29,8 @@ TESTS_OF_THE_CALL_PATH = (
     "tests/fuzz",
     "tests/common/runtime/test_release.py",
     "tests/dispatcher/call/test_call.py",
-    "tests/dispatcher/call/test_call_runner.py",
-    "tests/worker/session/test_session_runner.py",
+    "tests/dispatcher/runner/test_call_runner.py",
+    "tests/worker/runner/test_session_runner.py",
     "tests/worker/session/test_heard.py",
     "tests/worker/session/test_session.py",
 )

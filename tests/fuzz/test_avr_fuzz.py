@@ -14,12 +14,12 @@ from common.link.wire import Kind
 from dispatcher.avr import protocol
 from dispatcher.call.actions import Action, Ended, LeaveChannel, Purpose, ToWorker
 from dispatcher.call.assignment import Assignment
-from dispatcher.call.caller_audio import KEPT_SAMPLES
+from dispatcher.call.caller.caller_audio import KEPT_SAMPLES
 from dispatcher.call.limits import BAD_INPUT_REASONS
 from dispatcher.call.memory import MAX_ITEMS, MAX_REPLIES, CallMemory
-from dispatcher.call.reply_playback import MAX_QUEUED_MESSAGES, MAX_TRANSCRIPTS_KNOWN
+from dispatcher.call.playback.reply_playback import MAX_QUEUED_MESSAGES, MAX_TRANSCRIPTS_KNOWN
+from dispatcher.call.sessions.worker_side import MAX_WAITING_DIGITS
 from dispatcher.call.states import State
-from dispatcher.call.worker_side import MAX_WAITING_DIGITS
 from tests.dispatcher.call_driver import UUID, CallDriver, heard_pcm, to_worker
 from tests.fuzz.budget import TALLY, examples
 from tests.fuzz.inputs import as_json, bent, hostile, mutated

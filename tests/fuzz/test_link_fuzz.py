@@ -15,8 +15,8 @@ from common.link.wire import Kind
 from tests.fuzz.budget import TALLY, examples
 from tests.fuzz.inputs import as_json, as_read, bent, hostile
 from tests.fuzz.link_inputs import TYPES, Record, controls, records, sounds
-from worker.session.checkpoint import CheckpointReader
-from worker.session.conversation import Conversation, Item
+from worker.session.memory.checkpoint import CheckpointReader
+from worker.session.memory.conversation import Conversation, Item
 
 TARGET = "link"
 _DECODERS = {

@@ -27,16 +27,16 @@ from worker.realtime.connection import REALTIME_LIMITS, RealtimeConnection
 from worker.realtime.dialect import AZURE, AZURE_BETA, BETA, GA, XAI, Dialect
 from worker.session import actions, truncation
 from worker.session.actions import Ended
+from worker.session.agent.replies import MAX_RETAINED_BYTES, MAX_WAITING_BYTES
+from worker.session.agent.response_scheduler import MAX_OWED, MAX_RESPONSES
+from worker.session.caller.turns import MAX_OPEN_TURNS
 from worker.session.commands import MAX_WAITING_SAYINGS
 from worker.session.memory_writer import MAX_PASSED
-from worker.session.replies import MAX_RETAINED_BYTES, MAX_WAITING_BYTES
-from worker.session.response_scheduler import MAX_OWED, MAX_RESPONSES
 from worker.session.session_updates import MAX_WAITING_UPDATES
 from worker.session.states import State
-from worker.session.turns import MAX_OPEN_TURNS
 
 TARGET = "upstream"
-# Exceptions that `worker.session.session_runner` takes for an event of another shape than the API's.
+# Exceptions that `worker.runner.session_runner` takes for an event of another shape than the API's.
 BAD_EVENT = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
 
 _CALL = {

@@ -25,8 +25,8 @@ from tests.fuzz.budget import TALLY, examples
 from tests.fuzz.link_inputs import Record, records
 from tests.worker.shared import resources
 from worker.dispatcher_link import DispatcherLink
+from worker.runner.session_runner import SessionRunner
 from worker.service import Worker
-from worker.session.session_runner import SessionRunner
 
 BYSTANDER = 99
 HELLO = Hello(wire.PROTOCOL_VERSION, "0.1.0", "worker", "worker-1", "boot_id-1")

@@ -30,20 +30,25 @@ ROOMS_OF_A_PACKAGE = {
     "dispatcher.api": set[str](),
     "dispatcher.asterisk": {"dispatcher.call"},
     "dispatcher.avr": {"dispatcher.call"},
-    "dispatcher.call": {"dispatcher.asterisk", "dispatcher.avr", "dispatcher.workers"},
+    "dispatcher.call": {"dispatcher.avr"},
+    "dispatcher.runner": {"dispatcher.asterisk", "dispatcher.avr", "dispatcher.call", "dispatcher.workers"},
     "dispatcher.workers": {"dispatcher.api", "dispatcher.call"},
     "dispatcher.service": {
-        *("dispatcher.api", "dispatcher.asterisk", "dispatcher.avr", "dispatcher.call", "dispatcher.workers"),
+        *("dispatcher.api", "dispatcher.asterisk", "dispatcher.avr", "dispatcher.call", "dispatcher.runner"),
+        "dispatcher.workers",
     },
-    "dispatcher.main": {"dispatcher.api", "dispatcher.asterisk", "dispatcher.call", "dispatcher.service"},
+    "dispatcher.main": {
+        *("dispatcher.api", "dispatcher.asterisk", "dispatcher.call", "dispatcher.runner", "dispatcher.service"),
+    },
     "worker.audio": {"worker.config"},
     "worker.config": {"worker.realtime", "worker.tools"},
     "worker.realtime": set[str](),
     "worker.session": {"worker.audio", "worker.config", "worker.realtime", "worker.tools"},
     "worker.tools": set[str](),
-    "worker.dispatcher_link": {"worker.audio", "worker.session"},
-    "worker.service": {"worker.dispatcher_link", "worker.session"},
-    "worker.main": {"worker.config", "worker.realtime", "worker.service", "worker.session", "worker.tools"},
+    "worker.runner": {"worker.audio", "worker.config", "worker.realtime", "worker.session", "worker.tools"},
+    "worker.dispatcher_link": {"worker.audio", "worker.runner"},
+    "worker.service": {"worker.dispatcher_link", "worker.runner"},
+    "worker.main": {"worker.config", "worker.runner", "worker.service", "worker.tools"},
     "simulator.avr": {"simulator.waiting"},
     "simulator.realtime": {"simulator.schedule", "simulator.waiting"},
     "simulator.schedule": set[str](),
@@ -64,7 +69,7 @@ PACKAGES_BELOW = {
 }
 """Which package may import which other one: a dispatcher knows no worker, and a worker no dispatcher."""
 
-ON_THE_CALL_PATH = ("common/link", "dispatcher/call", "worker/session")
+ON_THE_CALL_PATH = ("common/link", "dispatcher/call", "dispatcher/runner", "worker/runner", "worker/session")
 """Rooms whose files are compiled, unless `INTERPRETED` names a reason."""
 
 _RECORDS = "dataclasses alone, which compilation does not make faster"
@@ -82,26 +87,32 @@ INTERPRETED = {
     "dispatcher/call/actions.py": _RECORDS,
     "dispatcher/call/announcements.py": _RECORDS,
     "dispatcher/call/assignment.py": _RECORDS,
-    "dispatcher/call/asterisk_runner.py": _ONCE_A_CALL,
-    "dispatcher/call/calls.py": "an interface",
+    "dispatcher/runner/asterisk_runner.py": _ONCE_A_CALL,
+    "dispatcher/runner/calls.py": "an interface",
     "dispatcher/call/identity.py": _RECORDS,
     "dispatcher/call/limits.py": "constants and a dataclass",
-    "dispatcher/call/measurements.py": "runs when something is counted, not for each frame",
+    "dispatcher/runner/measurements.py": "runs when something is counted, not for each frame",
     "dispatcher/call/states.py": _ONCE_A_CALL,
-    "dispatcher/call/sounds.py": "reads recordings when the process starts",
+    "dispatcher/runner/sounds.py": "reads recordings when the process starts",
     "dispatcher/call/telephony_commands.py": _ONCE_A_CALL,
-    "dispatcher/call/token_bucket.py": _ONCE_A_CALL,
+    "dispatcher/call/caller/token_bucket.py": _ONCE_A_CALL,
     "worker/session/actions.py": _RECORDS,
-    "worker/session/digits.py": "runs when a caller presses keys",
+    "worker/session/caller/digits.py": "runs when a caller presses keys",
     "worker/session/memory_writer.py": "runs once for an item of the conversation",
-    "worker/session/preparation.py": _ONCE_A_CALL,
-    "worker/session/resources.py": "a dataclass alone",
+    "worker/runner/preparation.py": _ONCE_A_CALL,
+    "worker/runner/resources.py": "a dataclass alone",
 }
 
 
 def test_modules_do_not_import_each_other_in_a_circle() -> None:
     found = circles(graph_of((each.importer, each.imported) for each in imports()))
     assert [sorted(each) for each in found] == []
+
+
+def test_folders_in_a_room_do_not_import_each_other_in_a_circle() -> None:
+    """The modules beside the folders stand below some of them and above others, and do not count."""
+    folders = [(_folder(each.importer), _folder(each.imported)) for each in imports()]
+    assert circles(graph_of((one, other) for one, other in folders if one and other and one != other)) == []
 
 
 def test_rooms_of_common_do_not_import_each_other_in_a_circle() -> None:
@@ -151,7 +162,9 @@ def test_a_longer_file_in_the_table_exists() -> None:
 
 def test_a_file_of_the_call_path_is_compiled_or_exempt() -> None:
     files = {
-        str(path) for path in sources() if str(path.parent) in ON_THE_CALL_PATH and path.name != "__init__.py"
+        path
+        for path in map(str, sources())
+        if path.startswith(tuple(f"{room}/" for room in ON_THE_CALL_PATH)) and not path.endswith("__init__.py")
     }
     compiled = set(_compiled())
     assert files - compiled - INTERPRETED.keys() == set()
@@ -166,6 +179,12 @@ def test_a_compiled_file_exists() -> None:
 def test_a_circle_is_found_once() -> None:
     graph = {"a": ["b"], "b": ["c"], "c": ["b"], "d": ["a"]}
     assert circles(graph) == [{"b", "c"}]
+
+
+def _folder(module: str) -> str:
+    """Return the folder inside a room in which a module lies, or "" if it lies in none."""
+    parts = module.split(".")
+    return ".".join(parts[:3]) if len(parts) > 3 else ""
 
 
 def _package(module: str) -> str:

@@ -18,11 +18,11 @@ from common.observe.metrics import FallbackOutcome
 from dispatcher.call.actions import Ended, Ending, LeaveChannel, Play, Purpose, ToWorker
 from dispatcher.call.announcements import Announcements
 from dispatcher.call.assignment import Assignment
-from dispatcher.call.assignment_channel import AssignmentChannel
 from dispatcher.call.call import Call
 from dispatcher.call.limits import CallLimits
 from dispatcher.call.memory import CallMemory
 from dispatcher.call.states import State
+from dispatcher.runner.assignment_channel import AssignmentChannel
 from dispatcher.workers.links import ChannelOwner
 from tests.traces import canonical
 from tests.traces.canonical import Output

@@ -78,7 +78,7 @@ def test_different_state_is_found(core: str) -> None:
 
 @pytest.mark.interpreted
 def test_changed_core_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.session.answering.RETRY_BACKOFF", Backoff(0.9, 3.0))
+    monkeypatch.setattr("worker.session.agent.answering.RETRY_BACKOFF", Backoff(0.9, 3.0))
     marks = frozen.read_marks("worker")
     assert any(difference_of_seed("worker", seed, marks[seed]) is not None for seed in range(100))
 

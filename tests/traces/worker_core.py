@@ -22,7 +22,7 @@ from worker.config.session_config import SessionConfig
 from worker.realtime import dialect
 from worker.session import truncation
 from worker.session.actions import AppendAudio, ToDispatcher, ToUpstream
-from worker.session.checkpoint import Checkpoint
+from worker.session.memory.checkpoint import Checkpoint
 from worker.session.session import Session
 
 CHANNEL: Final = 3
@@ -31,7 +31,7 @@ DIALECTS: Final = {
 }
 RECORDS: Final = {name_of(record.__name__): record for record in get_args(wire.Control)}
 
-# What `worker.session.session_runner.SessionRunner` takes for an event of another shape than the API's.
+# What `worker.runner.session_runner.SessionRunner` takes for an event of another shape than the API's.
 BAD_INPUT: Final = (
     PeerError,
     IllegalTransition,

@@ -18,8 +18,8 @@ from simulator.realtime.settings import SimulatorSettings
 from simulator.realtime.simulated_session import SimulatedSession
 from tests.worker.link_records import JOURNAL, Record, decoded_all, payload_of
 from tests.worker.shared import resources
-from worker.session.resources import Resources
-from worker.session.session_runner import SessionRunner
+from worker.runner.resources import Resources
+from worker.runner.session_runner import SessionRunner
 
 KEY = "sk-test-0123456789abcdefghij"
 CHANNEL = 5

@@ -19,7 +19,7 @@ from worker.config.session_update import session_object
 from worker.realtime.dialect import GA
 from worker.realtime.upstream_limits import UpstreamLimits
 from worker.session import actions as session
-from worker.session.checkpoint import Checkpoint
+from worker.session.memory.checkpoint import Checkpoint
 from worker.session.session import Session
 
 CHANNEL = 3

@@ -11,7 +11,7 @@ from common.settings.secret_store import Secrets
 from common.settings.settings import Settings
 from worker.config import instructions
 from worker.config.prices import Prices
-from worker.session.resources import Resources
+from worker.runner.resources import Resources
 from worker.tools.tool_registry import ToolRegistry
 
 

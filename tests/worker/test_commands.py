@@ -10,7 +10,7 @@ import pytest
 from common.link import wire
 from tests.worker.dispatcher_end import DispatcherEnd, link_to
 from tests.worker.test_service import Service, here, live_call
-from worker.session.conversation import Role
+from worker.session.memory.conversation import Role
 
 __all__ = ["here"]  # the fixture
 

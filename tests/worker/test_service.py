@@ -16,7 +16,7 @@ import redis.asyncio
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-import worker.session.session_runner
+import worker.runner.session_runner
 from common.link import wire
 from common.link.wire import Hello, Kind, Outcome, Refusal
 from common.observe import metrics
@@ -565,7 +565,7 @@ async def test_redis_is_told_of_calls_that_wait_for_a_dispatcher_and_of_no_other
 
 
 async def test_a_call_that_nobody_comes_for_ends(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker.session.session_runner, "KEPT_LONGER_SECONDS", 0.1)
+    monkeypatch.setattr(worker.runner.session_runner, "KEPT_LONGER_SECONDS", 0.1)
     async with running(redis_url, call_reconnect_seconds=0) as here, link_to(here.address) as other:
         async with link_to(here.address) as one:
             await live_call(one, "call-1", 1)
@@ -794,7 +794,7 @@ async def test_a_call_that_cannot_be_taken_up_ends_and_no_other(
             await live_call(dispatcher, "call-1", 1)
             monkeypatch.setattr(MemoryWriter, "write_all", fail)
         else:
-            monkeypatch.setattr(worker.session.session_runner.SessionRunner, "begin", fail)
+            monkeypatch.setattr(worker.runner.session_runner.SessionRunner, "begin", fail)
         dispatcher.open("call-1", 3, epoch=2, attach=attach)
         assert await dispatcher.next(3, wire.Ended) == wire.Ended(Outcome.FAILED, "internal error")
         assert here.worker.calls == 1

@@ -1,1 +1,1 @@
-"""One session of a call: its Sans-I/O core, the parts of the core, and the shell around it."""
+"""One session of a call, Sans-I/O: its core, and the parts of the core."""

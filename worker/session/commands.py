@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from worker.session.actions import Answer
+from worker.session.agent.response_scheduler import AnswerKind
 from worker.session.lifecycle import Lifecycle
 from worker.session.parts import SessionParts
-from worker.session.response_scheduler import AnswerKind
 from worker.session.states import State
 
 # Sayings of the calls API that wait for their turn.

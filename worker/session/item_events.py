@@ -9,7 +9,7 @@ from worker.realtime.api_values import MAX_ID_CHARS, checked_id
 from worker.realtime.bad_input import BadInput
 from worker.realtime.errors import ErrorEvent
 from worker.session.actions import Metric, Transcribed
-from worker.session.conversation import TRANSCRIPT_WAIT_SECONDS, Item, Role
+from worker.session.memory.conversation import TRANSCRIPT_WAIT_SECONDS, Item, Role
 from worker.session.parts import SessionParts
 
 # Requests, tokens, and seconds until there are more: no account has this many.

@@ -9,8 +9,8 @@ from common.link import wire
 from common.observe.redaction import all_without_known
 from worker.audio.resample import LOW_RATE_HZ
 from worker.session.action_queue import ActionQueue
-from worker.session.caller_audio import CallerAudio
-from worker.session.conversation import Conversation
+from worker.session.caller.caller_audio import CallerAudio
+from worker.session.memory.conversation import Conversation
 
 # The dispatcher keeps this much of the caller's silence, which may be the beginning of a word.
 KEPT_SILENCE_SAMPLES = LOW_RATE_HZ

@@ -14,7 +14,7 @@ from worker.session.states import SessionEvent, State
 
 # An attempt that began in time may take this much longer than UPSTREAM_RETRY_SECONDS.
 LAST_ATTEMPT_SECONDS = 4.0
-# The limits of the process did not allow an attempt (`worker/session/connecting.py`).
+# The limits of the process did not allow an attempt (`worker/runner/connecting.py`).
 HELD_BACK = "held_back"
 
 

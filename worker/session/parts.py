@@ -13,17 +13,17 @@ from worker.realtime.bad_input import BadInput
 from worker.realtime.upstream_limits import UpstreamLimits
 from worker.session.action_queue import ActionQueue
 from worker.session.actions import Metric
-from worker.session.agent_speech import AgentSpeech
-from worker.session.answering import Answering
-from worker.session.caller_audio import CallerAudio
-from worker.session.conversation import Conversation
-from worker.session.digits import DigitEntry
-from worker.session.function_calls import FunctionCalls
+from worker.session.agent.agent_speech import AgentSpeech
+from worker.session.agent.answering import Answering
+from worker.session.agent.function_calls import FunctionCalls
+from worker.session.agent.response_scheduler import SchedulerState
+from worker.session.caller.caller_audio import CallerAudio
+from worker.session.caller.digits import DigitEntry
+from worker.session.caller.silence_clock import SilenceClock
+from worker.session.memory.conversation import Conversation
+from worker.session.memory.replay import Replay
 from worker.session.memory_writer import MemoryWriter
-from worker.session.replay import Replay
-from worker.session.response_scheduler import SchedulerState
 from worker.session.session_updates import SessionUpdates
-from worker.session.silence_clock import SilenceClock
 
 
 def local_vad(config: SessionConfig, silence_ms: int) -> LocalVad:

@@ -10,12 +10,12 @@ from worker.realtime.bad_input import BadInput
 from worker.realtime.errors import EMPTY_COMMIT, ErrorEvent, Severity
 from worker.realtime.usage import Usage
 from worker.session.actions import Metric, Used
-from worker.session.answering import Ending, ending_of
-from worker.session.caller_side import CallerSide
-from worker.session.conversation import ItemKind
+from worker.session.agent.answering import Ending, ending_of
+from worker.session.agent.response_scheduler import METADATA_KEY, AnswerKind
+from worker.session.caller.caller_side import CallerSide
 from worker.session.lifecycle import Lifecycle
+from worker.session.memory.conversation import ItemKind
 from worker.session.parts import SessionParts
-from worker.session.response_scheduler import METADATA_KEY, AnswerKind
 from worker.session.states import State
 
 

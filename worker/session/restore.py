@@ -6,15 +6,15 @@ from typing import Any
 
 from common.link import wire
 from worker.audio.resample import SAMPLE_BYTES
-from worker.session.answering import CONTINUE_NOTE
-from worker.session.awaiting import AwaitingReport
-from worker.session.caller_side import CallerSide
-from worker.session.checkpoint import Checkpoint
-from worker.session.conversation import ItemKind, Role
-from worker.session.keypad import Keypad
+from worker.session.agent.answering import CONTINUE_NOTE
+from worker.session.agent.awaiting import AwaitingReport
+from worker.session.agent.response_scheduler import AnswerKind
+from worker.session.caller.caller_side import CallerSide
+from worker.session.caller.keypad import Keypad
 from worker.session.lifecycle import HANG_UP_ORDER, Lifecycle
+from worker.session.memory.checkpoint import Checkpoint
+from worker.session.memory.conversation import ItemKind, Role
 from worker.session.parts import SessionParts
-from worker.session.response_scheduler import AnswerKind
 from worker.session.states import SessionEvent
 
 # The reason of a hang-up that the dispatcher knows from a session on another worker.

@@ -33,19 +33,19 @@ from worker.config.session_config import SessionConfig
 from worker.realtime.event_repair import EventRepair
 from worker.realtime.upstream_limits import UpstreamLimits
 from worker.session.actions import Action, Metric
-from worker.session.awaiting import AwaitingReport
-from worker.session.caller_side import CallerSide
-from worker.session.checkpoint import Checkpoint
+from worker.session.agent.awaiting import AwaitingReport
+from worker.session.agent.response_scheduler import AnswerKind, SchedulerState
+from worker.session.caller.caller_side import CallerSide
+from worker.session.caller.keypad import Keypad
 from worker.session.commands import Commands
-from worker.session.conversation import Conversation
 from worker.session.hand_over import HandOver
 from worker.session.item_events import ItemEvents
-from worker.session.keypad import Keypad
 from worker.session.lifecycle import Lifecycle
+from worker.session.memory.checkpoint import Checkpoint
+from worker.session.memory.conversation import Conversation
 from worker.session.opening import SessionOpening
 from worker.session.parts import SessionParts
 from worker.session.response_events import ResponseEvents
-from worker.session.response_scheduler import AnswerKind, SchedulerState
 from worker.session.restore import Restore
 from worker.session.session_updates import UpdateKind
 from worker.session.states import SessionEvent, State

@@ -38,9 +38,9 @@ from dispatcher.call.announcements import SILENT, Announcements
 from dispatcher.call.assignment import Assignment
 from dispatcher.call.call import PROMISE_SECONDS
 from dispatcher.call.limits import BAD_INPUT_REASONS
+from dispatcher.call.sessions.worker_side import MAX_WAITING_DIGITS
 from dispatcher.call.states import State
 from dispatcher.call.telephony_commands import MAX_WAITING_COMMANDS
-from dispatcher.call.worker_side import MAX_WAITING_DIGITS
 from tests.dispatcher.call_driver import (
     FRAME_BYTES,
     METADATA,

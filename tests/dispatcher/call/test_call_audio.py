@@ -10,7 +10,7 @@ from common.errors import LinkProtocolError
 from common.link import wire
 from common.link.wire import ItemHeard, Kind
 from dispatcher.call.actions import CloseCaller, Interrupt, Measurement, Metric, ToWorker
-from dispatcher.call.reply_playback import MAX_TRANSCRIPTS_KNOWN
+from dispatcher.call.playback.reply_playback import MAX_TRANSCRIPTS_KNOWN
 from tests.dispatcher.call_driver import (
     FRAME_BYTES,
     METADATA,

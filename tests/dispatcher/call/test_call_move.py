@@ -15,7 +15,7 @@ from dispatcher.call.actions import (
     ToWorker,
     Unpin,
 )
-from dispatcher.call.hand_over import MOVE_AGAIN_SECONDS
+from dispatcher.call.sessions.hand_over import MOVE_AGAIN_SECONDS
 from dispatcher.call.states import State
 from tests.dispatcher.call_driver import (
     FRAME_BYTES,

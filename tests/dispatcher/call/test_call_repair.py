@@ -6,7 +6,7 @@ import pytest
 
 from common.link import wire
 from dispatcher.call.actions import CloseCaller, Ended, Ending, LeaveChannel, Purpose, ToWorker
-from dispatcher.call.sessions import MAX_REPAIRS
+from dispatcher.call.sessions.sessions import MAX_REPAIRS
 from dispatcher.call.states import State
 from tests.dispatcher.call_driver import CallDriver, recover, state_of, to_worker
 

@@ -312,7 +312,7 @@ class Outage:
     """A simulation of 200 calls on a virtual clock, with an API that fails until `until_seconds`.
 
     The clock ticks every 200 ms, like a session's clock. A call waits for the limits, or retries with back-off,
-    like `worker/session/answering.py`.
+    like `worker/session/agent/answering.py`.
     """
 
     until_seconds: float

@@ -13,7 +13,7 @@ from tests.worker.session_driver import (
     samples_8k,
 )
 from worker.audio.resample import Upsampler
-from worker.session.checkpoint import Checkpoint
+from worker.session.memory.checkpoint import Checkpoint
 
 SECOND = 16_000
 TRANSFER = '{"transfer_extension":"600"}'

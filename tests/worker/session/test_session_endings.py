@@ -9,9 +9,9 @@ from tests.worker import api_events as api
 from tests.worker.session.restored import TRANSFER, agent, function_call, restored, restoring, user
 from tests.worker.session_driver import PLENTY, Did, Driver, live, only, playout
 from worker.session.actions import Answer, Ended, RunTool
-from worker.session.checkpoint import Checkpoint
-from worker.session.function_calls import TRANSFERRED
+from worker.session.agent.function_calls import TRANSFERRED
 from worker.session.lifecycle import HANG_UP_ORDER
+from worker.session.memory.checkpoint import Checkpoint
 from worker.session.states import State
 
 HANG_UP = TelephonyCommand(HANG_UP_ORDER, TelephonyAction.HANG_UP.value)

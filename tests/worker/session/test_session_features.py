@@ -18,9 +18,9 @@ from tests.worker import api_events as api
 from tests.worker.session_driver import CREATE, Append, Driver, live, only, pcm_24k, playout
 from worker.realtime.errors import NO_RESPONSE_ACTIVE
 from worker.session.actions import Answer, Configured, Measurement, Metric, RunTool
-from worker.session.answering import RESPONSE_END_SECONDS
-from worker.session.checkpoint import Checkpoint
-from worker.session.function_calls import MAX_LOGGED_REFUSALS
+from worker.session.agent.answering import RESPONSE_END_SECONDS
+from worker.session.agent.function_calls import MAX_LOGGED_REFUSALS
+from worker.session.memory.checkpoint import Checkpoint
 from worker.session.states import State
 
 WEATHER = ("call_1", "get_weather", '{"city": "Rome"}')

@@ -37,8 +37,8 @@ from tests.worker.session_driver import (
     texts,
 )
 from worker.session.actions import Connect, Ended, Released, RunTool, ToDispatcher
-from worker.session.checkpoint import Checkpoint
 from worker.session.hand_over import FORCE_AT
+from worker.session.memory.checkpoint import Checkpoint
 from worker.session.states import State
 
 

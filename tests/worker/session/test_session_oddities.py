@@ -27,8 +27,8 @@ from tests.worker.session_driver import (
 )
 from worker.realtime.api_values import MAX_ID_CHARS
 from worker.session.actions import Measurement, Metric, Used
-from worker.session.answering import RESPONSE_CREATED_SECONDS, RESPONSE_SILENCE_SECONDS
-from worker.session.caller_side import MAX_LATE_SECONDS
+from worker.session.agent.answering import RESPONSE_CREATED_SECONDS, RESPONSE_SILENCE_SECONDS
+from worker.session.caller.caller_side import MAX_LATE_SECONDS
 from worker.session.states import State
 from worker.session.truncation import RecordEncoder, cut
 

@@ -39,8 +39,8 @@ from tests.worker.session_driver import (
     texts,
 )
 from worker.session.actions import RunTool
-from worker.session.answering import CONTINUE_NOTE
-from worker.session.function_calls import INTERRUPTED, MAX_RUNS
+from worker.session.agent.answering import CONTINUE_NOTE
+from worker.session.agent.function_calls import INTERRUPTED, MAX_RUNS
 from worker.session.restore import MISSED_WORDS_NOTE
 from worker.session.states import State
 

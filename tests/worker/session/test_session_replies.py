@@ -23,8 +23,8 @@ from tests.worker.session_driver import (
     samples_8k,
     texts,
 )
-from worker.session import replies
 from worker.session.actions import Measurement, Metric, Used
+from worker.session.agent import replies
 
 HELLO = "one two three four"
 

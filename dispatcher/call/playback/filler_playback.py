@@ -1,0 +1,44 @@
+"""The filler of a call on its way to AVR Core."""
+
+from __future__ import annotations
+
+from dispatcher.call.action_queue import ActionQueue
+from dispatcher.call.actions import Wake
+from dispatcher.call.playback.filler import STEP_SECONDS, Filler
+from dispatcher.call.playback.reply_playback import ReplyPlayback
+
+
+class FillerPlayback:
+    """Plays filler while an answer is owed and nothing is audible, at ticks and at `Wake`."""
+
+    def __init__(self, out: ActionQueue, playback: ReplyPlayback, filler: Filler) -> None:
+        """Make a playback that plays nothing yet."""
+        self._out = out
+        self._playback = playback
+        self._filler = filler
+        self._has_wake = False
+
+    def woke(self) -> None:
+        """Note that the time of a `Wake` has come."""
+        self._has_wake = False
+
+    def play(self, now_seconds: float, *, is_allowed: bool) -> None:
+        """Play filler for the next moment, if it is due."""
+        filler, playback = self._filler, self._playback
+        if (
+            not is_allowed
+            or playback.is_held
+            or not filler.is_due(playback.quiet_since_seconds, now_seconds)
+            or not playback.all_heard(now_seconds)
+        ):
+            filler.stop()
+            return
+        playback.own_sound(filler.take(playback.ahead_seconds(now_seconds)), now_seconds)
+        if not self._has_wake:
+            self._has_wake = True
+            self._out.actions.append(Wake(now_seconds + STEP_SECONDS))
+
+    def session_lost(self, now_seconds: float, *, is_replying: bool) -> None:
+        """Note that an answer is owed where the session that owed it is lost."""
+        if self._filler.is_on and (self._filler.is_owed or is_replying):
+            self._filler.owed(now_seconds)

@@ -1,0 +1,246 @@
+"""The workers' side of a call: what its worker is told, and what the worker says of the conversation.
+
+The dispatcher keeps what a worker would have to know of the call (its memory, the caller's audio, keys, commands),
+so that a worker can die: another one is given all of it.
+"""
+
+from __future__ import annotations
+
+from common.link import wire
+from common.link.wire import Kind
+from dispatcher.avr.protocol import SAMPLE_RATE_HZ
+from dispatcher.call.action_queue import ActionQueue
+from dispatcher.call.actions import Metric, ToWorker
+from dispatcher.call.assignment import Assignment, AssignmentState
+from dispatcher.call.caller.caller_audio import CallerAudio
+from dispatcher.call.identity import CallIdentity
+from dispatcher.call.memory import CallMemory
+from dispatcher.call.playback.filler import Filler
+from dispatcher.call.playback.reply_playback import ReplyPlayback
+from dispatcher.call.telephony_commands import TelephonyCommands
+
+# Keys that are no part of the conversation yet: more than any menu asks for.
+MAX_WAITING_DIGITS = 64
+
+
+class WorkerSide:
+    """Conversation of one call with its workers.
+
+    Attributes:
+        identity: what the call is.
+        memory: of the call.
+        audio: of the caller, on its way to the worker.
+    """
+
+    def __init__(
+        self,
+        out: ActionQueue,
+        identity: CallIdentity,
+        audio: CallerAudio,
+        *,
+        playback: ReplyPlayback,
+        commands: TelephonyCommands,
+        filler: Filler,
+    ) -> None:
+        """Make the side of a call that no worker has had."""
+        self.identity = identity
+        self.memory = playback.memory
+        self.audio = audio
+        self._out = out
+        self._playback = playback
+        self._commands = commands
+        self._filler = filler
+        self._keys: list[str] = []
+        self._speaking = False
+        # The caller was saying something that began before this dispatcher had the call.
+        self._spoke_before_us = False
+
+    def restored(self, memory: CallMemory) -> None:
+        """Go on from the memory that another dispatcher wrote."""
+        self.memory = self._playback.memory = memory
+        self._playback.was_here_before()
+
+    # To the worker
+
+    def open(
+        self,
+        assignment: Assignment,
+        now_seconds: float,
+        *,
+        delay_seconds: float,
+        waited_seconds: float,
+        attach: bool,
+    ) -> None:
+        """Ask the worker of an assignment to take the call.
+
+        Args:
+            assignment: the worker's.
+            now_seconds: when.
+            delay_seconds: as in `wire.Open`.
+            waited_seconds: as in `wire.Open`.
+            attach: go on with the session that the worker has of the call.
+        """
+        assignment.given_bytes = max(0, wire.REPLY_CREDIT_BYTES - self._playback.held_bytes)
+        opening = wire.Open(
+            uuid=self.identity.uuid,
+            epoch=assignment.epoch,
+            metadata=self.identity.metadata,
+            position_samples=self.audio.first_waiting_samples,
+            credit_bytes=assignment.given_bytes,
+            age_seconds=now_seconds - self.identity.began_seconds,
+            provider_config=self.identity.provider_config,
+            restore=bool(assignment.reason),
+            attach=attach,
+            first_index=self.memory.next_index,
+            delay_seconds=delay_seconds,
+            waited_seconds=waited_seconds,
+            filler=self._filler.is_on,
+        )
+        self._out.actions.append(ToWorker(assignment, opening, counted=False))
+
+    def give_memory(self, assignment: Assignment, *, standby: bool = False) -> None:
+        """Tell a worker all of the call. A worker that is to stand by is told again when it has the call."""
+        for record in self.memory.records():
+            self._out.record(assignment, record)
+        if not standby:
+            for position, codes in self.audio.kept():
+                self._out.record(assignment, wire.KeptAudio(position, codes))
+        resume = wire.Resume(
+            assignment.reason,
+            standby,
+            self._commands.known,
+            "".join(self._keys),
+            self._speaking,
+            recalled=self.memory.is_recalled,
+            first_index=self.memory.next_index,
+            words_lost=self._spoke_before_us,
+        )
+        self._out.record(assignment, resume)
+        if not standby:
+            for result in self._commands.results:
+                self._out.record(assignment, result)
+
+    def send_audio(self, assignment: Assignment | None, pcm: bytes, *, may_wait: bool) -> None:
+        """Send caller's audio, or have it wait for credit or for a worker.
+
+        Args:
+            assignment: of the worker that has the call; None: no worker has it.
+            pcm: PCM16 at 8 kHz, whole samples.
+            may_wait: False: drop what cannot be sent now.
+        """
+        audio = self.audio
+        if assignment is not None and assignment.credit_bytes >= len(pcm) and not audio.waiting_bytes:
+            assignment.credit_bytes -= len(pcm)
+            self._out.record(assignment, wire.CallerAudio(audio.passed(pcm), pcm))
+        elif may_wait:
+            dropped_seconds = audio.wait(pcm)
+            if dropped_seconds:
+                self._out.report(Metric.CALLER_AUDIO_DROPPED_SECONDS, dropped_seconds)
+            self._send_waiting(assignment)
+
+    def send_digit(self, assignment: Assignment | None, digit: str) -> None:
+        """Send a key, or keep it for the next worker."""
+        if len(self._keys) >= MAX_WAITING_DIGITS:
+            return
+        self._keys.append(digit)
+        if assignment is not None and (assignment.state is not AssignmentState.OPENING or assignment.reason):
+            self._out.record(assignment, wire.Dtmf(digit))
+
+    def opened(self, assignment: Assignment, opened: wire.Opened, now_seconds: float) -> None:
+        """Go on with a worker that has taken the call."""
+        assignment.state = AssignmentState.TAKEN
+        assignment.credit_bytes = opened.credit_bytes
+        if opened.attached:
+            assignment.is_attached = True
+            self._playback.was_here_before()
+            self.audio.rebase(opened.position_samples)
+            # Redis may have been away, or may have lost when the call began.
+            self.identity.is_older(opened.position_samples / SAMPLE_RATE_HZ, now_seconds)
+        self._send_waiting(assignment)
+        if not assignment.reason:
+            for digit in self._keys:
+                self._out.record(assignment, wire.Dtmf(digit))
+
+    def ready(self, assignment: Assignment, now_seconds: float) -> None:
+        """Note that the worker's session is up."""
+        assignment.state = AssignmentState.READY
+        self._filler.lapses(now_seconds)
+        self.memory.is_recalled = False
+        # Any other session has been told of it.
+        self._spoke_before_us &= assignment.is_attached
+
+    # From the worker
+
+    def record(
+        self, assignment: Assignment, kind: int, payload: memoryview, now_seconds: float, *, connects: bool
+    ) -> bool:
+        """Handle a record that belongs to the conversation; return whether it does.
+
+        Args:
+            assignment: of the worker that has the call.
+            kind: of the record.
+            payload: of the record.
+            now_seconds: when.
+            connects: the worker's session is not up yet.
+
+        Raises:
+            LinkProtocolError: it cannot be understood.
+        """
+        match kind:
+            case Kind.REPLY_AUDIO:
+                index, pcm = wire.decode_reply_audio(payload)
+                self._playback.audio(assignment, index, bytes(pcm), now_seconds)
+            case Kind.REPLY_TEXT:
+                self.memory.reply_text(*wire.decode_reply_text(payload))
+            case Kind.CREDIT:
+                assignment.credit_bytes += wire.decode_credit(payload)
+                self._send_waiting(assignment)
+            case Kind.REPLY_ITEM:
+                began = wire.decode_control(wire.ReplyItem, payload)
+                self.memory.reply_began(began.index, began.item_id)
+            case Kind.REPLY_ITEM_DONE:
+                self._playback.item_done(wire.decode_control(wire.ReplyItemDone, payload).index, now_seconds)
+            case Kind.FLUSH:
+                self._playback.flush(assignment, wire.decode_control(wire.Flush, payload).number, now_seconds)
+            case Kind.TRANSCRIPT:
+                self._playback.transcript(wire.decode_control(wire.Transcript, payload))
+            case Kind.ITEM_UPDATE:
+                self.memory.remember(wire.decode_control(wire.ItemUpdate, payload), len(payload))
+            case Kind.PROFILE:
+                self.memory.keep_profile(wire.decode_control(wire.Profile, payload))
+            case Kind.FINISHED:
+                finished = wire.decode_control(wire.Finished, payload)
+                self._speaking = finished.speaking
+                # At first the dispatcher that is gone had the audio of what the caller is saying.
+                attaches = assignment.is_attached and connects
+                self._spoke_before_us = finished.speaking and (attaches or self._spoke_before_us)
+                self.audio.finished(finished.position_samples)
+            case Kind.KEYED:
+                del self._keys[: wire.decode_control(wire.Keyed, payload).digits]
+            case Kind.TELEPHONY_COMMAND:
+                self._commands.add(wire.decode_control(wire.TelephonyCommand, payload), now_seconds)
+            case Kind.TOOL:
+                self._out.record(assignment, wire.ToolKnown(wire.decode_control(wire.Tool, payload).call_id))
+            case Kind.PENDING_REPLIES:
+                self.memory.restore_replies(wire.decode_control(wire.PendingReplies, payload).replies)
+            case Kind.KEPT_AUDIO:
+                position, codes = wire.decode_kept_audio(payload)
+                self.audio.keep(position, bytes(codes))
+                # A session that is not up yet tells all the audio that it has.
+                self._spoke_before_us = False
+            case Kind.PLAYOUT:
+                self._playback.restore(wire.decode_control(wire.Playout, payload), now_seconds)
+            case Kind.AWAITING:
+                if wire.decode_control(wire.Awaiting, payload).waiting:
+                    self._filler.owed(now_seconds)
+                else:
+                    self._filler.settled()
+            case _:
+                return False
+        return True
+
+    def _send_waiting(self, assignment: Assignment | None) -> None:
+        if assignment is not None:
+            for position, pcm in self.audio.take(assignment.credit_bytes):
+                assignment.credit_bytes -= len(pcm)
+                self._out.record(assignment, wire.CallerAudio(position, pcm))

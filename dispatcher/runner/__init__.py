@@ -1,0 +1,1 @@
+"""The shell around a call: it carries out the call's actions, and gives the call what happens."""

@@ -1,0 +1,240 @@
+"""The caller's side of a session: speech on its way to the model, and the turns that it makes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from common.link import wire
+from worker.audio.local_vad import DEFAULT_SILENCE_MS, SpeechStarted
+from worker.audio.resample import SAMPLE_BYTES, Upsampler
+from worker.realtime.api_values import checked_id
+from worker.session.actions import AppendAudio, Metric
+from worker.session.agent.response_scheduler import AnswerKind, SchedulerState
+from worker.session.caller.caller_audio import Dropped, Step
+from worker.session.caller.speech_watch import SpeechWatch, WatchState, allowed_silence_seconds
+from worker.session.item_events import ItemEvents
+from worker.session.memory.conversation import Role
+from worker.session.parts import SessionParts, local_vad
+
+# A position in the audio of a session is within a day, and the end of a turn is told within this time.
+MAX_POSITION_MS = 86_400_000
+MAX_LATE_SECONDS = 60.0
+# The API has read nothing for this time; it is asked every 2 s (`worker/realtime/connection.py`).
+API_STALLED_SECONDS = 4.0
+# Turns whose answer was noted; the API reports the end of a turn in two events.
+MAX_TURNS_KNOWN = 16
+
+
+class CallerSide:
+    """The caller's side of one session.
+
+    Attributes:
+        position_samples: of the caller's audio that comes next, as far as this session has seen it.
+        words_lost: audio was dropped since this was last asked.
+        speech_ended_seconds: when the caller stopped speaking; None: nothing is measured from there.
+    """
+
+    def __init__(self, parts: SessionParts, items: ItemEvents, position_samples: int) -> None:
+        config = parts.config
+        self.position_samples = position_samples
+        self.words_lost = False
+        self.speech_ended_seconds: float | None = None
+        self._parts = parts
+        self._items = items
+        self._local_turns = config.local_silence_ms is not None
+        self._local_silence_seconds = (config.local_silence_ms or 0) / 1000
+        self._watch = SpeechWatch(allowed_silence_seconds(_turn_detection(config.session)))
+        self._turns_known: deque[str] = deque(maxlen=MAX_TURNS_KNOWN)
+        # Commits of this side that the API has not confirmed.
+        self._commits_here = 0
+        self._credit_due_bytes = 0
+        self._span: tuple[int, int] | None = None
+
+    @property
+    def upsampler(self) -> Upsampler | None:
+        """Return the resampler of the audio that comes next, if that goes upstream at once."""
+        return self._parts.audio.upsampler
+
+    @property
+    def is_audible(self) -> bool:
+        """Whether the caller speaks, and not only the API's detector says so."""
+        return self._parts.memory_writer.speaking and self._watch.state is not WatchState.ALONE
+
+    # Audio
+
+    def hear(self, position_samples: int, pcm: bytes, now_seconds: float) -> None:
+        """Take the caller's audio (PCM16 at 8 kHz) from this position of the call."""
+        parts = self._parts
+        # All audio that is taken is bounded here, so credit comes back as soon as a piece of it is due.
+        self.position_samples = position_samples + len(pcm) // SAMPLE_BYTES
+        self._credit_due_bytes += len(pcm)
+        if self._credit_due_bytes >= wire.CREDIT_STEP_BYTES:
+            parts.out.record(wire.Credit(self._credit_due_bytes))
+            self._credit_due_bytes = 0
+        if self._watch.state is not WatchState.OFF and self._watch.audio(pcm, now_seconds):
+            # The API does not hear this speech begin: it still hears an earlier one.
+            parts.memory_writer.spoke(True)
+            parts.barge_in()
+        self.carry_out(parts.audio.audio(position_samples, pcm), now_seconds)
+
+    def hear_again(self, kept: list[tuple[int, bytes]], now_seconds: float) -> None:
+        """Give the API the caller's audio behind the turns that are part of the conversation.
+
+        Args:
+            kept: audio that another session heard: (position, PCM16 at 8 kHz).
+            now_seconds: the time.
+        """
+        parts = self._parts
+        heard_until = max((item.span[1] for item in parts.conversation if item.span), default=0)
+        parts.memory_writer.speaking = False
+        left = []
+        for position, pcm in kept:
+            skipped = max(0, heard_until - position)
+            if skipped * SAMPLE_BYTES < len(pcm):
+                left.append((position + skipped, pcm[skipped * SAMPLE_BYTES :]))
+            self.position_samples = max(self.position_samples, position + len(pcm) // SAMPLE_BYTES)
+        self.carry_out(parts.audio.open(left), now_seconds)
+
+    def carry_out(self, steps: Iterable[Step], now_seconds: float) -> None:
+        """Carry out what the caller's audio leads to."""
+        parts = self._parts
+        for step in steps:
+            if isinstance(step, AppendAudio):
+                parts.out.actions.append(step)
+            elif isinstance(step, Dropped):
+                parts.out.report(Metric.CALLER_AUDIO_DROPPED_SECONDS, step.seconds)
+                self.words_lost = True
+            elif isinstance(step, SpeechStarted):
+                parts.memory_writer.spoke(True)
+                parts.barge_in()
+            else:
+                self._end_speech(now_seconds, silence_seconds=self._local_silence_seconds)
+
+    def unmute(self) -> None:
+        """Listen again when a welcome message that must not be interrupted has been heard, or will not be."""
+        parts = self._parts
+        if not parts.audio.input_muted:
+            return
+        responses = parts.answers.responses
+        greets = any(answer.kind is AnswerKind.GREETING and not answer.repeats for answer in responses.owed)
+        idle = responses.state is SchedulerState.IDLE
+        if idle and not greets and not parts.agent.is_heard:
+            parts.audio.input_muted = False
+
+    # Turns
+
+    def end_overdue_speech(self, now_seconds: float, read_seconds: float | None) -> None:
+        """End a turn whose end the API does not hear.
+
+        Args:
+            now_seconds: the time.
+            read_seconds: the API has read what was sent before this time; None: all.
+        """
+        # An API that does not read cannot know of the silence.
+        reads = read_seconds is None or now_seconds - read_seconds < API_STALLED_SECONDS
+        if reads and self._watch.is_overdue(now_seconds):
+            self._parts.log.warning("speech without an end", effect="the turn is ended here")
+            self._end_speech(now_seconds)
+
+    def find_turns_as_asked(self, now_seconds: float) -> None:
+        """Find the turns on this side, or leave them to the API, if the calls API has changed that."""
+        parts = self._parts
+        local = parts.updates.finds_no_turns
+        if local == self._local_turns:
+            return
+        self._local_turns = local
+        silence_ms = parts.config.silence_ms or DEFAULT_SILENCE_MS
+        self._local_silence_seconds = silence_ms / 1000
+        vad = local_vad(parts.config, silence_ms) if local else None
+        self._watch.ended()
+        self.carry_out(parts.audio.find_turns(vad), now_seconds)
+        if parts.memory_writer.speaking:
+            # Neither detector would report the end of this speech.
+            self._end_speech(now_seconds)
+
+    def _end_speech(self, now_seconds: float, *, silence_seconds: float = 0.0) -> None:
+        """Commit the turn from this side: our own detector finds that the caller has stopped speaking."""
+        parts = self._parts
+        parts.memory_writer.spoke(False)
+        self.speech_ended_seconds = now_seconds - silence_seconds
+        self._commits_here += 1
+        parts.out.upstream({"type": "input_audio_buffer.commit"})
+        parts.answers.turn(now_seconds, since_seconds=self.speech_ended_seconds, api_answers=False)
+        parts.pursue(now_seconds)
+
+    # Events of the API
+
+    def speech_started(self, event: dict[str, Any], now_seconds: float) -> None:
+        """Take note that the API hears the caller speak."""
+        parts = self._parts
+        parts.memory_writer.spoke(True)
+        if not self._local_turns:
+            self._watch.began(now_seconds)
+        start_ms = parts.number(event.get("audio_start_ms") or 0, MAX_POSITION_MS)
+        parts.audio.turns.started(event["item_id"], start_ms or 0)
+        parts.silence.reset()
+        self.speech_ended_seconds = None
+        if not parts.updates.interrupt_response:
+            return
+        active_id = parts.answers.responses.active_id
+        if active_id:
+            # The server cancels it by itself; its late audio is not for the caller any more.
+            parts.agent.closed_responses.append(active_id)
+        parts.answers.interrupted()
+        parts.agent.flush()
+
+    def speech_stopped(self, event: dict[str, Any], now_seconds: float) -> None:
+        """Take note that the API has heard the end of the caller's speech."""
+        parts = self._parts
+        parts.memory_writer.speaking = False
+        self._watch.ended()
+        parts.silence.reset()
+        # audio_end_ms includes the silence that was waited for; what was appended since has gone by, too.
+        turns = parts.audio.turns
+        end_ms = parts.number(event.get("audio_end_ms", turns.appended_ms), MAX_POSITION_MS)
+        if end_ms is None:
+            end_ms = turns.appended_ms
+        self._span = turns.stopped(event["item_id"], end_ms, now_seconds)
+        since_end_ms = turns.appended_ms - end_ms + parts.config.silence_ms
+        self.speech_ended_seconds = now_seconds - min(max(0.0, since_end_ms / 1000), MAX_LATE_SECONDS)
+        self._turn_ended(event["item_id"], now_seconds)
+
+    def committed(self, event: dict[str, Any], now_seconds: float) -> None:
+        """Add a turn to the conversation: it has ended, whether `speech_stopped` came or not."""
+        parts = self._parts
+        item_id = checked_id(event["item_id"])
+        if self._local_turns or self._commits_here:
+            turns = parts.audio.turns
+            self._span = turns.stopped(item_id, turns.appended_ms, now_seconds)
+        item = self._items.insert(item_id, Role.USER, event, now_seconds)
+        item.span, self._span = self._span, None
+        if self._commits_here:
+            # The turn was ended from this side, and its answer is owed already.
+            self._commits_here -= 1
+            return
+        if not self._local_turns:
+            # What is finished now is remembered first.
+            parts.memory_writer.write()
+            parts.memory_writer.spoke(False)
+            self._watch.ended()
+        self._turn_ended(item_id, now_seconds)
+
+    def commit_was_empty(self) -> None:
+        """Take note that the API refuses a commit: no `committed` follows, so the next one is not ours."""
+        self._commits_here = max(0, self._commits_here - 1)
+
+    def _turn_ended(self, item_id: str, now_seconds: float) -> None:
+        """Note the answer to a turn that the API found; the API answers by itself, unless told not to."""
+        if item_id in self._turns_known:
+            return
+        self._turns_known.append(item_id)
+        ended_seconds = self.speech_ended_seconds
+        since_seconds = now_seconds if ended_seconds is None else ended_seconds
+        answers, updates = self._parts.answers, self._parts.updates
+        answers.turn(now_seconds, since_seconds=since_seconds, api_answers=updates.create_response)
+
+
+def _turn_detection(session: dict[str, Any]) -> Any:
+    return session.get("audio", {}).get("input", {}).get("turn_detection")
