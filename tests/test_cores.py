@@ -1,4 +1,4 @@
-"""The table of the Sans-I/O cores and of their tests names files that exist."""
+"""The tables of the Sans-I/O cores, of their tests, and of the tests with I/O name files that exist."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import pytest
 
 from tests.core_coverage import below_floor
 from tests.cores import MODULES, RANDOM_TESTS, ROOT, TEST_PATTERNS, core_tests, ordered_tests
+from tests.sans_io import WITH_IO
 
 
 @pytest.mark.parametrize("pattern", [*MODULES, *TEST_PATTERNS, *RANDOM_TESTS])
 def test_each_entry_of_the_table_is_a_file(pattern: str) -> None:
     assert list(ROOT.glob(pattern.partition("::")[0])), f"{pattern} is no file: correct pyproject.toml"
+
+
+@pytest.mark.parametrize("path", WITH_IO)
+def test_each_entry_of_the_tests_with_io_exists(path: str) -> None:
+    assert (ROOT / "tests" / path.partition("::")[0]).exists(), f"{path} is no file: correct tests/sans_io.py"
 
 
 def test_tests_nearest_to_a_module_come_first() -> None:

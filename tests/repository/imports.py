@@ -48,6 +48,17 @@ def imports() -> list[Import]:
     ]
 
 
+def imported_packages(path: Path) -> set[str]:
+    """Return the top-level packages that a source file imports, the standard library's among them."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
 def _imported(tree: ast.AST, modules: Iterable[str]) -> set[str]:
     known = set(modules)
     found: set[str] = set()

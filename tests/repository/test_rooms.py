@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 
 import pytest
 
-from tests.repository.imports import PACKAGES, ROOT, circles, graph_of, imports, module_of, room_of, sources
+from tests.repository.imports import (
+    PACKAGES,
+    ROOT,
+    circles,
+    graph_of,
+    imported_packages,
+    imports,
+    module_of,
+    room_of,
+    sources,
+)
 
 MAX_LINES = 500
 
@@ -72,6 +83,12 @@ PACKAGES_BELOW = {
 ON_THE_CALL_PATH = ("common/link", "dispatcher/call", "dispatcher/runner", "worker/runner", "worker/session")
 """Rooms whose files are compiled, unless `INTERPRETED` names a reason."""
 
+CORES = ("dispatcher/call", "worker/session")
+"""Sans-I/O rooms: they get events and the time, and return actions."""
+
+IO_MODULES = {"aiohttp", "asyncio", "os", "random", "redis", "socket", "subprocess", "threading", "time"}
+"""What a Sans-I/O module does not import."""
+
 _RECORDS = "dataclasses alone, which compilation does not make faster"
 _ONCE_A_CALL = "runs a few times in a call"
 INTERPRETED = {
@@ -113,6 +130,11 @@ def test_folders_in_a_room_do_not_import_each_other_in_a_circle() -> None:
     """The modules beside the folders stand below some of them and above others, and do not count."""
     folders = [(_folder(each.importer), _folder(each.imported)) for each in imports()]
     assert circles(graph_of((one, other) for one, other in folders if one and other and one != other)) == []
+
+
+@pytest.mark.parametrize("path", [each for each in sources() if str(each).startswith(CORES)], ids=str)
+def test_a_core_imports_no_io(path: Path) -> None:
+    assert imported_packages(path) & IO_MODULES == set()
 
 
 def test_rooms_of_common_do_not_import_each_other_in_a_circle() -> None:
