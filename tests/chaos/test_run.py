@@ -13,7 +13,7 @@ from tests.chaos.pace import Pace
 from tests.chaos.run import ChaosRun, Options
 from tests.redis_process import find_redis_server
 
-READ_COALESCER = Pace(
+PACE = Pace(
     stop_seconds=3.6,
     redis_seconds=1.5,
     stall_seconds=2.0,
@@ -49,7 +49,7 @@ async def test_every_kind_of_fault_is_survived() -> None:
         calls=5,
         duration_seconds=27.0,
         kinds=KINDS,
-        pace=READ_COALESCER,
+        pace=PACE,
         gap_seconds=(0.5, 0.6),
         quiet_seconds=60.0,
         ramp_seconds=0.5,
