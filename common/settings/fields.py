@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from common.observe.redaction import secrets_in, secrets_in_url
 from common.settings.call_fields import CallFields
 from common.settings.openai_fields import OpenAiFields
+from common.settings.record_fields import RecordFields
 from common.settings.service_fields import PortFields, ServiceFields
 
 SECRETS: Final = (
@@ -26,7 +27,7 @@ NEVER_SHOWN: Final = frozenset(
 
 
 # pydantic puts the fields of the last base first.
-class SettingFields(ServiceFields, CallFields, OpenAiFields, PortFields):
+class SettingFields(ServiceFields, RecordFields, CallFields, OpenAiFields, PortFields):
     """All settings of a process."""
 
     @property

@@ -145,6 +145,16 @@ def variable_names(value: object) -> object:
     return names
 
 
+def names(value: object) -> object:
+    """Accept names separated by commas, or as a JSON list; empty: none."""
+    found = value
+    if isinstance(value, str):
+        found = parse_json(value) if value.startswith("[") else [each.strip() for each in value.split(",")]
+    if not isinstance(found, list) or not all(isinstance(each, str) and len(each) <= 64 for each in found):
+        raise ValueError("must be names of at most 64 characters, with commas between them")
+    return [each for each in found if each]
+
+
 def prose(value: object) -> object:
     """Accept text of several lines, whose line breaks may be written as `\\n`."""
     # Compose files and docker's --env-file cannot hold a line break, so people write two characters for it.

@@ -9,7 +9,7 @@ voice of the agent does not drain the dispatchers. Tests compare these lists wit
 {{- $dispatchers := list "AMI_URL" "FALLBACK_WAV" "FALLBACK_EXTENSION" "FILLER_WAV" "FILLER_AFTER_MS" "STS_TOKEN" "ALLOWED_ORIGINS" "ADMIN_TOKEN" "TLS_CERT" "TLS_KEY" -}}
 {{- if or (hasPrefix "OPENAI_" $name) (has $name $workers) -}}
 worker
-{{- else if has $name $dispatchers -}}
+{{- else if or (hasPrefix "CALL_RECORDS_" $name) (hasPrefix "RECORDINGS_" $name) (has $name $dispatchers) -}}
 dispatcher
 {{- else -}}
 both

@@ -77,6 +77,8 @@ WRONG_AND_FATAL: Final = {
     "fallback_extension": "6 00",
     "filler_wav": "/nowhere/tones.wav",
     "filler_after_ms": "soon",
+    "call_records_metadata": "[1]",
+    "call_records_text": "maybe",
     "https_proxy": "ftp://proxy",
     "http_proxy": "socks5://proxy",
     "redis_url": "127.0.0.1:6379",
