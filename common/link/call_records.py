@@ -132,11 +132,13 @@ class Ended:
     Attributes:
         outcome: an `Outcome`.
         message: for AVR Core, if the call failed.
+        end_reason: an `EndReason`.
     """
 
     kind: ClassVar[Kind] = Kind.ENDED
     outcome: str = Outcome.COMPLETED.value
     message: str = ""
+    end_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

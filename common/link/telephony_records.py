@@ -24,6 +24,7 @@ class TelephonyCommand:
         id: of the function call that wants it; TELEPHONY_DONE repeats it.
         action: a `TelephonyAction`.
         extension, context, priority: of a transfer.
+        end_reason: an `EndReason`, of a hang-up; empty: the agent wants it.
     """
 
     kind: ClassVar[Kind] = Kind.TELEPHONY_COMMAND
@@ -32,6 +33,7 @@ class TelephonyCommand:
     extension: str = ""
     context: str = ""
     priority: str = ""
+    end_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

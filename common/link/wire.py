@@ -84,7 +84,7 @@ from common.link.call_records import (
     Release,
     Released,
 )
-from common.link.kinds import UNCOUNTED, Kind, Outcome, Reason, Refusal, TelephonyAction
+from common.link.kinds import UNCOUNTED, EndReason, Kind, Outcome, Reason, Refusal, TelephonyAction, end_reason
 from common.link.link_records import Command, Event, Hello, Proof, Result
 from common.link.memory_records import ItemUpdate, Keyed, PendingReplies, Profile, Reply, Resume, Tool, ToolKnown
 from common.link.records import Control
@@ -123,6 +123,7 @@ __all__ = [
     "Control",
     "Credit",
     "Dtmf",
+    "EndReason",
     "Ended",
     "Event",
     "Finished",
@@ -178,6 +179,7 @@ __all__ = [
     "encode_record",
     "encode_reply_audio",
     "encode_reply_text",
+    "end_reason",
 ]
 
 # Protocol 2 is that of release 0.2, which does not speak protocol 1 of release 0.1 (docs/releases.md).

@@ -10,6 +10,7 @@ from enum import Enum, StrEnum
 from typing import NamedTuple
 
 from common.link import wire
+from common.link.wire import EndReason
 from common.observe.metrics import FallbackOutcome
 from dispatcher.call.assignment import Assignment
 
@@ -22,6 +23,21 @@ class Ending(StrEnum):
     FAILED = "failed"
     MOVED = "moved"
     """Not counted: another dispatcher has the caller now."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnd:
+    """How a call ends, and why.
+
+    Attributes:
+        ending: how it is counted.
+        reason: why, for its record.
+        message: why, for people; empty: it ended as it should.
+    """
+
+    ending: Ending
+    reason: EndReason
+    message: str
 
 
 class Metric(Enum):

@@ -16,11 +16,13 @@ from websockets.typing import BytesLike
 
 from common.errors import AvrProtocolError
 from common.link import wire
+from common.link.wire import EndReason
 from common.observe.metrics import FallbackOutcome
 from dispatcher.avr import protocol
 from dispatcher.call.action_queue import ActionQueue
 from dispatcher.call.actions import (
     Action,
+    CallEnd,
     Ended,
     Ending,
     Metric,
@@ -148,6 +150,11 @@ class Call:
         return self._worker_side.memory
 
     @property
+    def end_reason(self) -> EndReason:
+        """Why the call ended; of a call that has not ended, why it would have if its dispatcher died."""
+        return self._ends.reason
+
+    @property
     def refused_for_capacity(self) -> bool:
         """Whether the last worker that refused the call had no room."""
         return self._placing.refused_for_capacity
@@ -219,20 +226,21 @@ class Call:
         if self.state is State.ENDED:
             return
         self._out.report(Metric.BAD_INPUT, label=reason)
-        self._ends.end(Ending.REJECTED if not self.assignments.pins else Ending.FAILED, 1008, message)
+        ending = Ending.REJECTED if not self.assignments.pins else Ending.FAILED
+        self._ends.end(CallEnd(ending, EndReason.PROTOCOL, message), 1008)
 
     def caller_closed(self, code: int, now_seconds: float, *, may_return: bool = True) -> None:
         """Note that the caller's connection is gone: cleanly, or lost, and then it may come back."""
         reason = f"the caller's connection closed with {code}"
         may_return = may_return and self._limits.reconnect_seconds > 0
         if self.state is State.AWAITING_INIT:
-            self._ends.finish(Ending.REJECTED, f"{reason} before init")
+            self._ends.finish(CallEnd(Ending.REJECTED, EndReason.PROTOCOL, f"{reason} before init"))
         elif code in CLEAN_CLOSES or self._telephony.is_over:
-            self._ends.finish(Ending.COMPLETED, reason)
+            self._ends.finish(CallEnd(Ending.COMPLETED, self._telephony.end_reason, reason))
         elif self.state is State.ENDED:
             return
         elif not may_return and not self._telephony.commands.is_busy:
-            self._ends.finish(Ending.FAILED, reason)
+            self._ends.finish(CallEnd(Ending.FAILED, EndReason.CALLER_LOST, reason))
         else:
             self._caller.lost(reason, now_seconds, may_return=may_return)
             self._playback.hold()
@@ -265,11 +273,11 @@ class Call:
 
     def stopped(self, reason: str) -> None:
         """End the call, because this process ends and cannot wait for it any longer."""
-        self._ends.end(Ending.FAILED, 1011, reason)
+        self._ends.end(CallEnd(Ending.FAILED, EndReason.STOPPED, reason), 1011)
 
     def failed(self, reason: str, now_seconds: float) -> None:
         """Give the call up, because of a fault within this process."""
-        self._ends.fail(Ending.FAILED, 1011, reason, now_seconds)
+        self._ends.fail(CallEnd(Ending.FAILED, EndReason.INTERNAL, reason), 1011, now_seconds)
 
     def hang_up(self) -> None:
         """End a call that no worker has, for the calls API: on Asterisk, as a worker would have it done."""
@@ -277,7 +285,7 @@ class Call:
         if self.state is State.ENDED:
             return
         if telephony.is_told_to_hang_up or telephony.is_over or self._way_out.is_final:
-            self._ends.end(Ending.COMPLETED, 1000, "")
+            self._ends.end(CallEnd(Ending.COMPLETED, EndReason.API_HUNG_UP, ""), 1000)
             return
         if self._way_out.parting is not None:
             self._way_out.parting.is_hung_up = True
@@ -371,9 +379,9 @@ class Call:
             if late_seconds >= 0 and not (
                 late_seconds < PROMISE_SECONDS and self._telephony.execute_promised(now_seconds)
             ):
-                self._ends.finish(Ending.FAILED, self._caller.away_reason)
+                self._ends.finish(CallEnd(Ending.FAILED, EndReason.CALLER_LOST, self._caller.away_reason))
         elif hung_up_seconds is not None and now_seconds - hung_up_seconds >= self._limits.hung_up_seconds:
-            self._ends.end(Ending.COMPLETED, 1000, "")
+            self._ends.end(CallEnd(Ending.COMPLETED, self._telephony.end_reason, ""), 1000)
         else:
             breach = self._caller.breach(now_seconds, awaits_init=self.state is State.AWAITING_INIT)
             if breach is not None:
@@ -384,7 +392,7 @@ class Call:
     def executed(self, command: wire.TelephonyCommand, ok: bool, message: str, now_seconds: float) -> None:
         """Note what avr-ami made of a command."""
         result = wire.TelephonyDone(command.id, ok, message)
-        self._telephony.commands.executed(result)
+        self._telephony.executed(command, result)
         if self.state is State.ENDED:
             return
         if self.assignments.current is not None:
@@ -395,7 +403,7 @@ class Call:
                 self._telephony.hung_up_seconds = now_seconds
             else:
                 # Without avr-ami, the end of the connection is the end of the call.
-                self._ends.end(Ending.COMPLETED, 1000, "")
+                self._ends.end(CallEnd(Ending.COMPLETED, self._telephony.end_reason, ""), 1000)
         elif ok and self._way_out.parting is not None:
             # The transfer that the agent had promised is the way out.
             self._way_out.parting.outcome = FallbackOutcome.TRANSFERRED
@@ -407,17 +415,17 @@ class Call:
         parting = self._way_out.transferred(outcome)
         if self.state is State.ENDED:
             # AVR Core closes as soon as Asterisk has the call elsewhere, which may be before avr-ami answers.
-            self._out.actions.append(TookWayOut(outcome, parting.message))
+            self._out.actions.append(TookWayOut(outcome, parting.why.message))
         elif outcome is FallbackOutcome.TRANSFERRED:
             self._telephony.hung_up_seconds = now_seconds
             self._end_lost_caller()
         else:
-            self._ends.end(parting.ending, parting.code, parting.message)
+            self._ends.end(parting.why, parting.code)
 
     def _end_lost_caller(self) -> None:
         """End a call at once if its connection broke while avr-ami was hanging up or transferring the call."""
         if self.is_away and self._telephony.is_over:
-            self._ends.finish(Ending.COMPLETED, self._caller.presence.reason)
+            self._ends.finish(CallEnd(Ending.COMPLETED, self._telephony.end_reason, self._caller.presence.reason))
 
     # The caller's side
 

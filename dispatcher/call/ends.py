@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from common.link import wire
+from common.link.wire import EndReason
 from dispatcher.call.action_queue import ActionQueue
-from dispatcher.call.actions import CloseCaller, Complain, Ended, Ending, LeaveChannel, Publish, Unpin
+from dispatcher.call.actions import CallEnd, CloseCaller, Complain, Ended, Ending, LeaveChannel, Publish, Unpin
 from dispatcher.call.assignments import Assignments
 from dispatcher.call.caller.presence import CallerPresence
 from dispatcher.call.life import CallLife
@@ -18,7 +19,11 @@ from dispatcher.call.way_out import WayOut
 
 
 class CallEnds:
-    """Ends of one call: at once, or by the way out. What a call has is closed and released here."""
+    """Ends of one call: at once, or by the way out. What a call has is closed and released here.
+
+    Attributes:
+        reason: why the call ended; of a call that has not ended, why it would have if its dispatcher died.
+    """
 
     def __init__(
         self,
@@ -35,6 +40,7 @@ class CallEnds:
         worker_side: WorkerSide,
     ) -> None:
         """Take the parts of a call that end with it."""
+        self.reason = EndReason.LOST
         self._out = out
         self._life = life
         self._assignments = assignments
@@ -46,7 +52,7 @@ class CallEnds:
         self._way_out = way_out
         self._worker_side = worker_side
 
-    def fail(self, ending: Ending, code: int, message: str, now_seconds: float) -> None:
+    def fail(self, end: CallEnd, code: int, now_seconds: float) -> None:
         """Take the way out of a call that cannot go on, or end the call where there is none."""
         if (
             not self._way_out.exists
@@ -54,16 +60,16 @@ class CallEnds:
             or self._presence.is_away
             or self._telephony.is_over
         ):
-            self.end(ending, code, message)
+            self.end(end, code)
             return
         if self._life.state is State.ENDED:
             return
         self._life.enter(Event.CANNOT_GO_ON)
-        self._close_assignments(message)
+        self._close_assignments(end.message)
         self._placing.again_seconds = None
         self._worker_side.audio.clear()
         self._assignments.hold_alone()
-        self._way_out.begin(ending, code, message, now_seconds)
+        self._way_out.begin(end, code, now_seconds)
         self._out.actions.append(Publish())
         self._playback.lost(now_seconds)
         self.go_on(now_seconds)
@@ -72,33 +78,35 @@ class CallEnds:
         """Go on with the way out, if the call takes it."""
         parting = self._way_out.go_on(now_seconds, is_busy=self._telephony.is_busy)
         if parting is not None:
-            self.end(parting.ending, parting.code, parting.message)
+            self.end(parting.why, parting.code)
 
-    def end(self, ending: Ending, code: int, message: str) -> None:
+    def end(self, end: CallEnd, code: int) -> None:
         """Tell AVR Core why the call ends, close its connection, and end the call."""
         if self._life.state is State.ENDED:
             return
-        if message:
-            self._out.actions.append(Complain(message))
-        self._out.actions.append(CloseCaller(code, message))
-        self.finish(ending, message)
+        if end.message:
+            self._out.actions.append(Complain(end.message))
+        self._out.actions.append(CloseCaller(code, end.message))
+        self.finish(end)
 
-    def finish(self, ending: Ending, reason: str) -> None:
+    def finish(self, end: CallEnd) -> None:
         """End the call, whose connection needs no close."""
         if self._life.state is State.ENDED:
             return
         self._life.enter(Event.END)
         # The session may be the one that the caller came back to, at another dispatcher.
-        self._close_assignments(reason, keep=ending is Ending.MOVED)
-        if self._assignments.epoch and ending is not Ending.MOVED:
+        self._close_assignments(end.message, keep=end.ending is Ending.MOVED)
+        if self._assignments.epoch and end.ending is not Ending.MOVED:
             self._out.actions.append(Unpin(self._assignments.epoch))
         self._worker_side.audio.clear()
-        ending, reason = self._way_out.ended(ending, reason)
-        self._out.actions.append(Ended(ending, reason))
+        end = self._way_out.ended(end)
+        self.reason = end.reason
+        self._out.actions.append(Ended(end.ending, end.message))
 
     def superseded(self) -> None:
         """End the call here: another connection with the same uuid has it now, at another dispatcher."""
-        self.end(Ending.MOVED, 1008, "another connection with the same uuid has taken this call over")
+        message = "another connection with the same uuid has taken this call over"
+        self.end(CallEnd(Ending.MOVED, EndReason.LOST, message), 1008)
 
     def leave(self, reason: str) -> None:
         """Leave the call at its worker, for another dispatcher to which its caller comes back."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from common.observe.metrics import FallbackOutcome
 from dispatcher.avr.protocol import FRAME_BYTES, SAMPLE_RATE_HZ
-from dispatcher.call.actions import Ending
+from dispatcher.call.actions import CallEnd
 
 # Audio that is handed over ahead of the playout clock; ticks of 200 ms keep it filled. A whole sentence of 20 s
 # for every caller of a full cluster would be 400 KB each in the sockets' buffers.
@@ -18,19 +18,17 @@ class Parting:
     """Progress of one call on its way out.
 
     Attributes:
-        ending: how the call is counted.
+        why: the call cannot go on; AVR Core's `error` has the message.
         code: the close code with which the call ends unless it is transferred.
-        message: why the call cannot go on; AVR Core's `error` message.
         since_seconds: when the call took the way out.
         outcome: as far as it is known; it stays so where the caller hangs up before the end.
         is_transferring: avr-ami has been asked to transfer the call, and has not answered.
         is_hung_up: the calls API has hung up.
     """
 
-    def __init__(self, sentence: bytes, ending: Ending, code: int, message: str, now_seconds: float) -> None:
-        self.ending = ending
+    def __init__(self, sentence: bytes, why: CallEnd, code: int, now_seconds: float) -> None:
+        self.why = why
         self.code = code
-        self.message = message
         self.since_seconds = now_seconds
         self.outcome = FallbackOutcome.HUNG_UP
         self.is_transferring = False

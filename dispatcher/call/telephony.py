@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from common.link import wire
+from common.link.wire import EndReason
 from dispatcher.call.action_queue import ActionQueue
 from dispatcher.call.actions import Execute
 from dispatcher.call.assignment import Assignment
@@ -18,6 +19,7 @@ class Telephony:
         commands: of the agent.
         hung_up_seconds: when avr-ami hung up or transferred the call; None: it has not.
         is_told_to_hang_up: the calls API has hung up.
+        end_reason: why the call ends if its connection is closed now.
     """
 
     def __init__(self, out: ActionQueue, playback: ReplyPlayback, patience_seconds: float) -> None:
@@ -31,6 +33,7 @@ class Telephony:
         self.commands = TelephonyCommands(patience_seconds)
         self.hung_up_seconds: float | None = None
         self.is_told_to_hang_up = False
+        self.end_reason = EndReason.CALLER_HUNG_UP
         self._out = out
         self._playback = playback
 
@@ -47,8 +50,15 @@ class Telephony:
     def hang_up(self) -> None:
         """Hang up for the calls API."""
         self.is_told_to_hang_up = True
-        hang_up = wire.TelephonyCommand("the calls API", wire.TelephonyAction.HANG_UP)
-        self._out.actions.append(Execute(hang_up))
+        reason = EndReason.API_HUNG_UP.value
+        hang_up = wire.TelephonyCommand("the calls API", wire.TelephonyAction.HANG_UP, end_reason=reason)
+        self._begin(hang_up)
+
+    def executed(self, command: wire.TelephonyCommand, result: wire.TelephonyDone) -> None:
+        """Note what avr-ami made of a command."""
+        self.commands.executed(result)
+        if command.action == wire.TelephonyAction.TRANSFER and not result.ok:
+            self.end_reason = EndReason.CALLER_HUNG_UP
 
     def execute_due(self, assignment: Assignment | None, now_seconds: float) -> None:
         """Carry out a command whose time has come, and answer those that came to nothing."""
@@ -71,7 +81,15 @@ class Telephony:
     def _execute(self, now_seconds: float, *, all_heard: bool) -> None:
         command = self.commands.due(now_seconds, all_heard=all_heard)
         if command is not None:
-            self._out.actions.append(Execute(command))
+            self._begin(command)
+
+    def _begin(self, command: wire.TelephonyCommand) -> None:
+        # Asterisk may end the connection before avr-ami answers.
+        if command.action == wire.TelephonyAction.TRANSFER:
+            self.end_reason = EndReason.TRANSFERRED
+        else:
+            self.end_reason = wire.end_reason(command.end_reason, EndReason.AGENT_HUNG_UP)
+        self._out.actions.append(Execute(command))
 
     def _last_words_played(self, now_seconds: float) -> bool:
         """Return whether the replies have left AVR Core, which plays a little later than the playout clock."""

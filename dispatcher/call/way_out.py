@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from common.observe.metrics import FallbackOutcome
 from dispatcher.call.action_queue import ActionQueue
-from dispatcher.call.actions import Ending, TookWayOut, TransferAway
+from dispatcher.call.actions import CallEnd, Ending, TookWayOut, TransferAway
 from dispatcher.call.announcements import Announcements
 from dispatcher.call.parting import CORE_BUFFER_SECONDS, Parting
 from dispatcher.call.playback.reply_playback import ReplyPlayback
@@ -45,16 +45,15 @@ class WayOut:
         parting = self.parting
         return parting is not None and (parting.is_hung_up or parting.is_transferring)
 
-    def begin(self, ending: Ending, code: int, message: str, now_seconds: float) -> None:
+    def begin(self, why: CallEnd, code: int, now_seconds: float) -> None:
         """Take the way out.
 
         Args:
-            ending: how the call is counted.
+            why: the call cannot go on.
             code: the close code with which the call ends unless it is transferred.
-            message: why the call cannot go on.
             now_seconds: when.
         """
-        self.parting = Parting(self._announcements.sentence, ending, code, message, now_seconds)
+        self.parting = Parting(self._announcements.sentence, why, code, now_seconds)
 
     def go_on(self, now_seconds: float, *, is_busy: bool) -> Parting | None:
         """Play more of the sentence, or transfer the call; return how the call ends, if it is to end now.
@@ -91,15 +90,16 @@ class WayOut:
         parting.is_transferring = False
         return parting
 
-    def ended(self, ending: Ending, reason: str) -> tuple[Ending, str]:
-        """Return how a call is counted that ends now, and why it ended.
+    def ended(self, end: CallEnd) -> CallEnd:
+        """Return how a call ends that is to end so.
 
         However a call that took the way out ends, it failed for the reason for which it took the way out.
         """
         parting = self.parting
         if parting is None:
-            return ending, reason
+            return end
+        why = parting.why
         if not parting.is_transferring:
-            self._out.actions.append(TookWayOut(parting.outcome, parting.message))
-        reason = parting.message if reason in ("", parting.message) else f"{parting.message}; {reason}"
-        return parting.ending if ending is not Ending.MOVED else ending, reason
+            self._out.actions.append(TookWayOut(parting.outcome, why.message))
+        message = why.message if end.message in ("", why.message) else f"{why.message}; {end.message}"
+        return CallEnd(why.ending if end.ending is not Ending.MOVED else end.ending, why.reason, message)

@@ -115,6 +115,7 @@ INTERPRETED = {
     "dispatcher/call/caller/token_bucket.py": _ONCE_A_CALL,
     "worker/session/actions.py": _RECORDS,
     "worker/session/caller/digits.py": "runs when a caller presses keys",
+    "worker/session/hang_up.py": _RECORDS,
     "worker/session/memory_writer.py": "runs once for an item of the conversation",
     "worker/runner/preparation.py": _ONCE_A_CALL,
     "worker/runner/resources.py": "a dataclass alone",

@@ -24,7 +24,9 @@ NAMES: Final[dict[str, str]] = {
 """Names of classes: in the code, in the traces. Actions, records of the link and exceptions have such names."""
 
 FIELDS: Final[dict[str, str | None]] = {
+    "Ended.end_reason": None,
     "Execute.command": "order",
+    "Order.end_reason": None,
 }
 """Fields: `Class.field` in the code (the class as in the traces), the field in the traces; None: it has none."""
 

@@ -12,6 +12,7 @@ import orjson
 from common.audio import g711
 from common.errors import IllegalTransition, PeerError, UpstreamError
 from common.link import wire
+from common.link.wire import EndReason
 from common.settings.extensions import TransferRule
 from common.settings.models import Service
 from tests.traces import canonical
@@ -22,6 +23,7 @@ from worker.config.session_config import SessionConfig
 from worker.realtime import dialect
 from worker.session import truncation
 from worker.session.actions import AppendAudio, ToDispatcher, ToUpstream
+from worker.session.hang_up import HangUp
 from worker.session.memory.checkpoint import Checkpoint
 from worker.session.session import Session
 
@@ -70,7 +72,12 @@ class WorkerCore:
         """Return the recorded part of the core's state after each input."""
         session = self._session
         return canonical.plain(
-            [session.state, session.epoch, session.hang_up_reason, session.next_position_samples]
+            [
+                session.state,
+                session.epoch,
+                _hang_up(session),
+                session.next_position_samples,
+            ]
         )
 
     def apply(self, now: float, name: str, *arguments: Any) -> list[Output]:
@@ -134,6 +141,8 @@ def _snapshot_of(fields: dict[str, Any]) -> Checkpoint:
     made["audio"] = [(position, pcm(sound)) for position, sound in fields.get("audio", ())]
     for name in ("orders", "running"):
         made[name] = frozenset(fields.get(name, ()))
+    if "hang_up" in made:
+        made["hang_up"] = HangUp(made["hang_up"], EndReason.AGENT_HUNG_UP) if made["hang_up"] else None
     return Checkpoint(**made)
 
 
@@ -230,3 +239,8 @@ _INPUTS: Final[dict[str, Input]] = {
     "tool_done": lambda s, now, call_id, output, lost=False: s.tool_done(call_id, output, now, lost=lost),
     "command": lambda s, now, number, action, body: s.command(number, action, body, now),
 }
+
+
+def _hang_up(session: Session) -> str:
+    order = session.hang_up_order
+    return "" if order is None else order.text

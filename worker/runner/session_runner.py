@@ -18,6 +18,7 @@ from worker.runner.resources import Resources
 from worker.runner.runner_states import AttachmentEvent, RunnerEvent, RunnerState, next_runner_state
 from worker.runner.session_host import SessionHost
 from worker.runner.watchers import Send
+from worker.session.hang_up import HangUp
 from worker.tools.running_tools import RunningTools
 
 # A call whose dispatcher is gone is kept for the caller to come back, and a little longer than a dispatcher does.
@@ -74,7 +75,7 @@ class SessionRunner:
         # Since when, and why, a session that released its call rests.
         self._rest: tuple[float, str] = (0.0, "")
         # Of earlier sessions of the call on this worker.
-        self._hang_up_reason = ""
+        self._hang_up_order: HangUp | None = None
         self._relay_in = RelayTimer(resources.metrics.relay_in)
 
     def begin(self) -> None:
@@ -193,9 +194,7 @@ class SessionRunner:
         if not go.standby:
             self._calls.going(self)
         # All tools that run have been taken over: this session has begun none yet.
-        checkpoint = self._host.preparation.memory.take(
-            go, frozenset(self._host.tools.tasks), self._hang_up_reason
-        )
+        checkpoint = self._host.preparation.memory.take(go, frozenset(self._host.tools.tasks), self._hang_up_order)
         first, self._host.checkpoint = self._host.checkpoint is None, checkpoint
         if go.reason and not go.standby:
             self._resources.metrics.reconnects[_RECONNECTS.get(go.reason, ReconnectReason.REPIN)].inc()
@@ -206,15 +205,15 @@ class SessionRunner:
             self._host.prepare()
 
     @property
-    def hang_up_reason(self) -> str:
+    def hang_up_order(self) -> HangUp | None:
         """Why a session of the call on this worker has ordered a hang-up; empty: none has."""
-        ordered = "" if self._host.session is None else self._host.session.hang_up_reason
-        return ordered or self._hang_up_reason
+        ordered = None if self._host.session is None else self._host.session.hang_up_order
+        return ordered or self._hang_up_order
 
     def take_over(self, older: SessionRunner) -> None:
         """Take over what an older session of the call, which may have ended, still has to do."""
         older.tools.hand_over(self.tools)
-        self._hang_up_reason = self._hang_up_reason or older.hang_up_reason
+        self._hang_up_order = self._hang_up_order or older.hang_up_order
         self._host.recoveries = max(self._host.recoveries, older._host.recoveries)
 
     # The link, and its loss

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from common.link.wire import EndReason
 from worker.session.actions import Answer
 from worker.session.agent.response_scheduler import AnswerKind
+from worker.session.hang_up import HangUp
 from worker.session.lifecycle import Lifecycle
 from worker.session.parts import SessionParts
 from worker.session.states import State
@@ -59,7 +61,7 @@ class Commands:
             return
         self._answer(number, 200, {})
         self._parts.agent.flush()
-        self._life.hang_up("the calls API has ended the call", repeat=True)
+        self._life.hang_up(HangUp("the calls API has ended the call", EndReason.API_HUNG_UP), repeat=True)
 
     def _answer(self, number: int, status: int, body: dict[str, Any]) -> None:
         self._parts.out.actions.append(Answer(number, status, body))

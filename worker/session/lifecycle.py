@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from common.link import wire
-from common.link.wire import Outcome
+from common.link.wire import EndReason, Outcome
 from worker.session.actions import Ended, Released
+from worker.session.hang_up import HangUp
 from worker.session.parts import SessionParts
 from worker.session.states import SessionEvent, State, next_state
 
@@ -16,13 +17,13 @@ class Lifecycle:
 
     Attributes:
         state: see `worker/session/states.py`.
-        hang_up_reason: why this session has ordered a hang-up; empty: it has not.
+        hang_up_order: the hang-up that this session has ordered; None: it has ordered none.
         ignored: events and records of peers without an effect: of unknown types, or after the end.
     """
 
     def __init__(self, parts: SessionParts) -> None:
         self.state = State.CONNECTING
-        self.hang_up_reason = ""
+        self.hang_up_order: HangUp | None = None
         self.ignored = 0
         self._parts = parts
 
@@ -60,10 +61,10 @@ class Lifecycle:
         self._close(SessionEvent.RELEASED)
         parts.out.actions.append(Released(reason, message))
 
-    def end(self, outcome: Outcome, message: str) -> None:
+    def end(self, outcome: Outcome, message: str, reason: EndReason) -> None:
         """End the call, and tell the dispatcher."""
         if self.state is not State.ENDED:
-            self._parts.out.record(wire.Ended(outcome.value, message))
+            self._parts.out.record(wire.Ended(outcome.value, message, reason.value))
             self.finish(outcome, message)
 
     def finish(self, outcome: Outcome, reason: str) -> None:
@@ -72,20 +73,21 @@ class Lifecycle:
             self._close(SessionEvent.ENDED)
             self._parts.out.actions.append(Ended(outcome, reason))
 
-    def hang_up(self, reason: str, *, repeat: bool = False) -> None:
+    def hang_up(self, order: HangUp, *, repeat: bool = False) -> None:
         """Have Asterisk end the call behind queued speech; a transferred call ends only on this side.
 
         Args:
-            reason: for people.
+            order: why.
             repeat: order it again. A dispatcher that knows the order ignores the second one.
         """
         parts = self._parts
         if parts.calls.has_transferred:
-            self.end(Outcome.COMPLETED, reason)
-        elif repeat or (self.state is not State.ENDED and not self.hang_up_reason):
-            self.hang_up_reason = reason
-            parts.log.info("hanging up", reason=reason)
-            parts.agent.order(wire.TelephonyCommand(HANG_UP_ORDER, wire.TelephonyAction.HANG_UP.value))
+            self.end(Outcome.COMPLETED, order.text, EndReason.TRANSFERRED)
+        elif repeat or (self.state is not State.ENDED and self.hang_up_order is None):
+            self.hang_up_order = order
+            parts.log.info("hanging up", reason=order.text)
+            action, reason = wire.TelephonyAction.HANG_UP.value, order.reason.value
+            parts.agent.order(wire.TelephonyCommand(HANG_UP_ORDER, action, end_reason=reason))
 
     def _close(self, event: SessionEvent) -> None:
         self.advance(event)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from common.errors import UpstreamError
 from common.link import wire
-from common.link.wire import Outcome
+from common.link.wire import EndReason, Outcome
 from worker.realtime.upstream_limits import RETRY_BACKOFF
 from worker.session.actions import Connect, Metric
 from worker.session.lifecycle import Lifecycle
@@ -39,7 +39,9 @@ class SessionOpening:
         """Open the first connection, unless the call has waited for too long."""
         retry_seconds = self._parts.config.retry_seconds
         if now_seconds - self.started_seconds > retry_seconds:
-            self._life.end(Outcome.FAILED, f"no Realtime session lasted, for {retry_seconds:g} s")
+            self._life.end(
+                Outcome.FAILED, f"no Realtime session lasted, for {retry_seconds:g} s", EndReason.UPSTREAM
+            )
         else:
             self._parts.out.actions.append(Connect(delay_seconds))
 
@@ -69,10 +71,10 @@ class SessionOpening:
             parts.limits.failed(now_seconds, error.retry_after_seconds)
         retry_seconds = parts.config.retry_seconds
         if not error.retryable:
-            self._life.end(Outcome.FAILED, str(error))
+            self._life.end(Outcome.FAILED, str(error), EndReason.UPSTREAM)
         elif now_seconds + delay - self.started_seconds > retry_seconds:
             waited = f"after {self._attempts} attempts in {retry_seconds:g} s"
-            self._life.end(Outcome.FAILED, f"no Realtime session {waited}: {error}")
+            self._life.end(Outcome.FAILED, f"no Realtime session {waited}: {error}", EndReason.UPSTREAM)
         else:
             parts.log.warning("upstream refused", reason=str(error), code=error.code, retry_in_seconds=delay)
             parts.out.actions.append(Connect(delay))
@@ -95,7 +97,9 @@ class SessionOpening:
         allowed_seconds = self._parts.config.retry_seconds + LAST_ATTEMPT_SECONDS
         if now_seconds - self.started_seconds >= allowed_seconds:
             cause = f": {self._last_error}" if self._last_error else ""
-            self._life.end(Outcome.FAILED, f"no Realtime session within {allowed_seconds:g} s{cause}")
+            self._life.end(
+                Outcome.FAILED, f"no Realtime session within {allowed_seconds:g} s{cause}", EndReason.UPSTREAM
+            )
 
     def _session_failed(self, error: UpstreamError, now_seconds: float) -> None:
         self._life.advance(SessionEvent.SESSION_FAILED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.link.wire import Outcome, Reason
+from common.link.wire import EndReason, Outcome, Reason
 from worker.realtime.api_values import checked_id, checked_text
 from worker.realtime.bad_input import BadInput
 from worker.realtime.errors import EMPTY_COMMIT, ErrorEvent, Severity
@@ -181,7 +181,7 @@ class ResponseEvents:
         if self._end_session_of(error):
             return
         if isinstance(refused, str):
-            self._life.end(Outcome.FAILED, f"the Realtime API refused the session: {refused}")
+            self._life.end(Outcome.FAILED, f"the Realtime API refused the session: {refused}", EndReason.UPSTREAM)
         elif not refused and self._life.state is State.LIVE:
             ended_id = parts.answers.refused(error, now_seconds)
             if ended_id:
@@ -192,5 +192,5 @@ class ResponseEvents:
         if error.severity is Severity.SESSION_OVER:
             self._life.release(Reason.DROPPED, error.message)
         elif error.severity is Severity.FATAL:
-            self._life.end(Outcome.FAILED, error.message)
+            self._life.end(Outcome.FAILED, error.message, EndReason.UPSTREAM)
         return self._life.has_ended

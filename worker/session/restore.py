@@ -11,6 +11,7 @@ from worker.session.agent.awaiting import AwaitingReport
 from worker.session.agent.response_scheduler import AnswerKind
 from worker.session.caller.caller_side import CallerSide
 from worker.session.caller.keypad import Keypad
+from worker.session.hang_up import ORDERED_BEFORE
 from worker.session.lifecycle import HANG_UP_ORDER, Lifecycle
 from worker.session.memory.checkpoint import Checkpoint
 from worker.session.memory.conversation import ItemKind, Role
@@ -18,7 +19,6 @@ from worker.session.parts import SessionParts
 from worker.session.states import SessionEvent
 
 # The reason of a hang-up that the dispatcher knows from a session on another worker.
-ORDERED_BEFORE = "an earlier session ordered it"
 
 MISSED_WORDS_NOTE = (
     "[The line was disturbed for a moment. The caller's last words may be missing here. "
@@ -168,7 +168,7 @@ class Restore:
     def _hang_up_again(self, checkpoint: Checkpoint) -> None:
         """Repeat the order of a hang-up that an earlier session gave, unless the dispatcher has it."""
         if HANG_UP_ORDER in checkpoint.orders:
-            self._life.hang_up_reason = checkpoint.hang_up or ORDERED_BEFORE
+            self._life.hang_up_order = checkpoint.hang_up or ORDERED_BEFORE
         elif checkpoint.hang_up:
             self._life.hang_up(checkpoint.hang_up)
 

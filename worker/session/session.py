@@ -27,7 +27,7 @@ from typing import Any
 from common.audio import g711
 from common.errors import UpstreamError
 from common.link import wire
-from common.link.wire import Kind, Outcome, Reason
+from common.link.wire import EndReason, Kind, Outcome, Reason
 from worker.audio.resample import Upsampler
 from worker.config.session_config import SessionConfig
 from worker.realtime.event_repair import EventRepair
@@ -39,6 +39,7 @@ from worker.session.caller.caller_side import CallerSide
 from worker.session.caller.keypad import Keypad
 from worker.session.commands import Commands
 from worker.session.hand_over import HandOver
+from worker.session.hang_up import HangUp
 from worker.session.item_events import ItemEvents
 from worker.session.lifecycle import Lifecycle
 from worker.session.memory.checkpoint import Checkpoint
@@ -132,9 +133,9 @@ class Session:
         self.parts.out.actions = actions
 
     @property
-    def hang_up_reason(self) -> str:
+    def hang_up_order(self) -> HangUp | None:
         """Why this session has ordered a hang-up; empty: it has not."""
-        return self._life.hang_up_reason
+        return self._life.hang_up_order
 
     @property
     def upsampler(self) -> Upsampler | None:
@@ -211,7 +212,7 @@ class Session:
         parts.memory_writer.write()
         if self._life.state is State.LIVE:
             if parts.answers.lost_hope:
-                self._life.end(Outcome.FAILED, parts.answers.lost_hope)
+                self._life.end(Outcome.FAILED, parts.answers.lost_hope, EndReason.NO_ANSWER)
                 return
             parts.pursue(now_seconds)
         self._awaiting.tell(goes_on=self._restore.goes_on)
@@ -297,8 +298,8 @@ class Session:
                 parts.out.record(wire.KeptAudio(position, g711.encode_ulaw(pcm)))
         parts.agent.attached(opening.credit_bytes, now_seconds)
         parts.calls.attached()
-        if self._life.hang_up_reason:
-            self._life.hang_up(self._life.hang_up_reason, repeat=True)
+        if self._life.hang_up_order is not None:
+            self._life.hang_up(self._life.hang_up_order, repeat=True)
         if self._life.has_ended:
             return
         if self._life.state is State.LIVE:
@@ -321,7 +322,7 @@ class Session:
 
     def stopped(self, reason: str) -> None:
         """End: this process ends, or cannot go on with the call."""
-        self._life.end(Outcome.FAILED, reason)
+        self._life.end(Outcome.FAILED, reason, EndReason.STOPPED)
 
     # Time
 
@@ -367,7 +368,7 @@ class Session:
         parts, config = self.parts, self.parts.config
         longest_silence = None if parts.calls.has_transferred else config.silence_hangup_seconds
         if parts.agent.is_unanswered:
-            self._life.end(Outcome.FAILED, "the dispatcher does not say what was heard")
+            self._life.end(Outcome.FAILED, "the dispatcher does not say what was heard", EndReason.INTERNAL)
             return
         if self._caller.is_audible:
             parts.silence.reset()
@@ -379,9 +380,11 @@ class Session:
             return
         longest_seconds = config.max_call_seconds
         if longest_seconds is not None and now_seconds - self._began_seconds >= longest_seconds:
-            self._life.hang_up(f"the call is {longest_seconds:g} s long (MAX_CALL_SECONDS)")
+            reason = f"the call is {longest_seconds:g} s long (MAX_CALL_SECONDS)"
+            self._life.hang_up(HangUp(reason, EndReason.TOO_LONG))
         elif longest_silence is not None and parts.silence.seconds >= longest_silence:
-            self._life.hang_up(f"nobody has spoken for {longest_silence:g} s (SILENCE_HANGUP_SECONDS)")
+            reason = f"nobody has spoken for {longest_silence:g} s (SILENCE_HANGUP_SECONDS)"
+            self._life.hang_up(HangUp(reason, EndReason.CALLER_SILENT))
 
     # Tools, and the calls API
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from common.link import wire
-from common.link.wire import Kind, Outcome, Reason, Refusal
+from common.link.wire import EndReason, Kind, Outcome, Reason, Refusal
 from dispatcher.call.action_queue import ActionQueue
-from dispatcher.call.actions import Ending, LeaveChannel, Metric, Place, Publish, Purpose
+from dispatcher.call.actions import CallEnd, Ending, LeaveChannel, Metric, Place, Publish, Purpose
 from dispatcher.call.assignment import Assignment, AssignmentState
 from dispatcher.call.assignments import Assignments
 from dispatcher.call.ends import CallEnds
@@ -104,7 +104,8 @@ class Sessions:
             self._hand_over.not_placed(now_seconds)
         elif not self._placing.try_again(code, now_seconds, is_known=is_known):
             ending = Ending.REJECTED if code == 1013 and not self._recovery.is_on else Ending.FAILED
-            self._ends.fail(ending, code, message, now_seconds)
+            reason = EndReason.NO_CAPACITY if code == 1013 else EndReason.NO_WORKER
+            self._ends.fail(CallEnd(ending, reason, message), code, now_seconds)
 
     # Events from the link
 
@@ -131,7 +132,7 @@ class Sessions:
     def channel_full(self, assignment: Assignment, now_seconds: float) -> None:
         """Give the call up because the worker acknowledges no records."""
         if assignment is self._assignments.current or assignment is self._hand_over.standby:
-            self._ends.fail(Ending.FAILED, 1011, "the call's worker acknowledges nothing", now_seconds)
+            self._fail(EndReason.NO_WORKER, "the call's worker acknowledges nothing", now_seconds)
 
     def worker_lost(self, assignment: Assignment, now_seconds: float) -> None:
         """Recover the call, because the link to an assignment's worker is gone, and none can be had."""
@@ -153,7 +154,7 @@ class Sessions:
         if self._repairs <= MAX_REPAIRS and self._life.state is State.PLACING:
             return
         if self._repairs > MAX_REPAIRS or assignment is None:
-            self._ends.fail(Ending.FAILED, 1011, "internal error", now_seconds)
+            self._fail(EndReason.INTERNAL, "internal error", now_seconds)
             return
         # The worker is there, and its session must not go on.
         for each in self._hand_over.all_assignments():
@@ -171,7 +172,7 @@ class Sessions:
         if self._life.state in (State.PLACING, State.OPENING):
             seconds = self._placing.late_after(now_seconds)
             if seconds is not None:
-                self._ends.fail(Ending.FAILED, 1011, f"no worker took the call within {seconds:g} s", now_seconds)
+                self._fail(EndReason.NO_WORKER, f"no worker took the call within {seconds:g} s", now_seconds)
                 return
         if self._placing.is_due(now_seconds):
             self._life.enter(Event.PLACE_AGAIN)
@@ -240,16 +241,21 @@ class Sessions:
         if self._placing.refused(self._assignments.worker_id, refused.reason):
             refusals = self._placing.refusals
             message = f"{refusals} workers refused the call, the last because it is {refused.reason}"
-            self._ends.fail(Ending.FAILED, 1011, message, now_seconds)
+            self._fail(EndReason.NO_WORKER, message, now_seconds)
         else:
             self.place()
 
     def _worker_ended(self, ended: wire.Ended, now_seconds: float) -> None:
         self._leave_assignment()
         if ended.outcome == Outcome.COMPLETED:
-            self._ends.end(Ending.COMPLETED, 1000, "")
+            reason = wire.end_reason(ended.end_reason, EndReason.AGENT_HUNG_UP)
+            self._ends.end(CallEnd(Ending.COMPLETED, reason, ""), 1000)
         else:
-            self._ends.fail(Ending.FAILED, 1011, ended.message or "the call failed", now_seconds)
+            reason = wire.end_reason(ended.end_reason, EndReason.INTERNAL)
+            self._fail(reason, ended.message or "the call failed", now_seconds)
+
+    def _fail(self, reason: EndReason, message: str, now_seconds: float) -> None:
+        self._ends.fail(CallEnd(Ending.FAILED, reason, message), 1011, now_seconds)
 
     def _released(self, assignment: Assignment, released: wire.Released, now_seconds: float) -> None:
         """Go on in another session, as the worker has released the call."""

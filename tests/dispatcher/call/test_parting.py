@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dispatcher.call.actions import Ending
+from common.link.wire import EndReason
+from dispatcher.call.actions import CallEnd, Ending
 from dispatcher.call.parting import LEAD_SECONDS, Parting
 from tests.dispatcher.call_driver import sound
 
 
 def of(seconds: float) -> tuple[Parting, bytes]:
     pcm = sound(round(seconds * 50) * 320)
-    return Parting(pcm, Ending.FAILED, 1011, "why", 0.0), pcm
+    return Parting(pcm, CallEnd(Ending.FAILED, EndReason.UPSTREAM, "why"), 1011, 0.0), pcm
 
 
 def test_a_short_sentence_goes_at_once() -> None:

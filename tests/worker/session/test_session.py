@@ -37,9 +37,9 @@ BUSY = UpstreamError("the Realtime API answered HTTP 503", code="http_503", retr
 BAD_KEY = UpstreamError("OpenAI refused the API key", code="invalid_api_key", retryable=False)
 
 
-def failed(message: str) -> list[Any]:
+def failed(message: str, reason: str = "upstream") -> list[Any]:
     """What ends a call that has failed."""
-    return [wire.Ended(Outcome.FAILED, message), Ended(Outcome.FAILED, message)]
+    return [wire.Ended(Outcome.FAILED, message, reason), Ended(Outcome.FAILED, message)]
 
 
 def dropped(message: str) -> list[Any]:
@@ -559,7 +559,7 @@ def test_a_call_whose_dispatcher_is_lost_has_failed_and_there_is_nobody_to_tell(
 def test_a_call_that_is_stopped_says_why() -> None:
     driver = live()
     driver.session.stopped("the worker is stopping")
-    assert driver.take() == failed("the worker is stopping")
+    assert driver.take() == failed("the worker is stopping", "stopped")
 
 
 def test_after_the_end_nothing_is_done_any_more() -> None:

@@ -4,17 +4,36 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.link.wire import Open, Outcome, Released, TelephonyAction, TelephonyCommand, TelephonyDone, ToolKnown
+from common.link.wire import (
+    EndReason,
+    Open,
+    Outcome,
+    Released,
+    TelephonyAction,
+    TelephonyCommand,
+    TelephonyDone,
+    ToolKnown,
+)
 from tests.worker import api_events as api
 from tests.worker.session.restored import TRANSFER, agent, function_call, restored, restoring, user
 from tests.worker.session_driver import PLENTY, Did, Driver, live, only, playout
 from worker.session.actions import Answer, Ended, RunTool
 from worker.session.agent.function_calls import TRANSFERRED
+from worker.session.hang_up import HangUp
 from worker.session.lifecycle import HANG_UP_ORDER
 from worker.session.memory.checkpoint import Checkpoint
 from worker.session.states import State
 
-HANG_UP = TelephonyCommand(HANG_UP_ORDER, TelephonyAction.HANG_UP.value)
+
+def order(reason: EndReason) -> TelephonyCommand:
+    """Return the order of a hang-up for this reason."""
+    return TelephonyCommand(HANG_UP_ORDER, TelephonyAction.HANG_UP.value, end_reason=reason.value)
+
+
+BY_API = HangUp("the calls API has ended the call", EndReason.API_HUNG_UP)
+FOR_SILENCE = order(EndReason.CALLER_SILENT)
+AT_MAX_CALL = order(EndReason.TOO_LONG)
+FOR_API = order(EndReason.API_HUNG_UP)
 
 
 def for_seconds(driver: Driver, seconds: float) -> list[Did]:
@@ -72,19 +91,19 @@ class TestStandby:
         for_seconds(driver, 30.0)
         self.go(driver)
         assert not only(for_seconds(driver, 9.0), TelephonyCommand)
-        assert only(for_seconds(driver, 2.0), TelephonyCommand) == [HANG_UP]
+        assert only(for_seconds(driver, 2.0), TelephonyCommand) == [FOR_SILENCE]
 
     def test_a_former_standby_ends_the_call_at_max_call_seconds(self) -> None:
         driver = self.standing_by(max_call_seconds=20.0)
         for_seconds(driver, 30.0)
         self.go(driver)
-        assert only(driver.tick(0.2), TelephonyCommand) == [HANG_UP]
+        assert only(driver.tick(0.2), TelephonyCommand) == [AT_MAX_CALL]
 
     def test_a_former_standby_hangs_up_for_the_calls_api(self) -> None:
         driver = self.standing_by(silence_hangup_seconds=10.0)
         for_seconds(driver, 30.0)
         self.go(driver)
-        assert hang_up(driver) == (200, [HANG_UP])
+        assert hang_up(driver) == (200, [FOR_API])
 
 
 class TestTransferred:
@@ -164,21 +183,21 @@ class TestHandOver:
     def test_the_next_dispatcher_gets_the_hang_up_at_max_call(self) -> None:
         driver = live(max_call_seconds=60.0)
         driver.reply("resp_1", "item_1", "A long farewell.", 3000)
-        assert only(driver.tick(61.0), TelephonyCommand) == [HANG_UP]
-        assert only(attached(driver), TelephonyCommand) == [HANG_UP]
+        assert only(driver.tick(61.0), TelephonyCommand) == [AT_MAX_CALL]
+        assert only(attached(driver), TelephonyCommand) == [AT_MAX_CALL]
 
     def test_the_next_dispatcher_gets_the_hang_up_for_silence(self) -> None:
         driver = live(silence_hangup_seconds=10.0)
         driver.reply("resp_1", "item_1", "Hello.", 100)
         driver.record(playout((0, 10**6), idle=True))
-        assert only(for_seconds(driver, 11.0), TelephonyCommand) == [HANG_UP]
-        assert only(attached(driver), TelephonyCommand) == [HANG_UP]
+        assert only(for_seconds(driver, 11.0), TelephonyCommand) == [FOR_SILENCE]
+        assert only(attached(driver), TelephonyCommand) == [FOR_SILENCE]
 
     def test_the_next_dispatcher_gets_the_hang_up_of_the_api(self) -> None:
         driver = live()
         driver.session.detached()
-        assert hang_up(driver) == (200, [HANG_UP])
-        assert only(attached(driver), TelephonyCommand) == [HANG_UP]
+        assert hang_up(driver) == (200, [FOR_API])
+        assert only(attached(driver), TelephonyCommand) == [FOR_API]
 
     def test_no_hang_up_is_repeated_without_one_ordered(self) -> None:
         assert not only(attached(live()), TelephonyCommand)
@@ -187,7 +206,7 @@ class TestHandOver:
         driver = live(max_call_seconds=60.0)
         driver.reply("resp_1", "item_1", "A long farewell.", 3000)
         driver.tick(61.0)
-        assert hang_up(driver) == (200, [HANG_UP])
+        assert hang_up(driver) == (200, [FOR_API])
 
     def test_an_ended_session_refuses_to_hang_up(self) -> None:
         driver = live()
@@ -202,12 +221,16 @@ class TestHandOver:
         assert not only(driver.tick(61.0), TelephonyCommand)
         driver.session.release("dropped", "it broke off")
         did = driver.take()
-        assert only(did, TelephonyCommand, Released) == [HANG_UP, Released("dropped", "it broke off")]
+        assert only(did, TelephonyCommand, Released) == [AT_MAX_CALL, Released("dropped", "it broke off")]
 
     def test_the_next_session_orders_the_hang_up(self) -> None:
-        _, did = restored(user("a", "Bye."), hang_up="the calls API has ended the call")
-        assert only(did, TelephonyCommand) == [HANG_UP]
+        _, did = restored(user("a", "Bye."), hang_up=BY_API)
+        assert only(did, TelephonyCommand) == [FOR_API]
 
     def test_the_next_session_repeats_no_known_hang_up(self) -> None:
-        _, did = restored(user("a", "Bye."), hang_up="silence", orders=frozenset({HANG_UP_ORDER}))
+        _, did = restored(
+            user("a", "Bye."),
+            hang_up=BY_API,
+            orders=frozenset({HANG_UP_ORDER}),
+        )
         assert not only(did, TelephonyCommand)

@@ -329,7 +329,7 @@ class TestTheNextOneDoesNotLastEither:
         did = driver.take()
         assert not only(did, Connect)
         (ended,) = only(did, wire.Ended)
-        assert ended == wire.Ended("failed", "no Realtime session lasted, for 30 s")
+        assert ended == wire.Ended("failed", "no Realtime session lasted, for 30 s", "upstream")
         driver = Driver(
             checkpoint=Checkpoint("dropped"), opening={"epoch": 2, "waited_seconds": 29.0}, retry_seconds=30.0
         )

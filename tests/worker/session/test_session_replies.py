@@ -389,7 +389,9 @@ def test_barge_ins_that_no_dispatcher_answers_end_the_call(monkeypatch: pytest.M
         assert not only(driver.tick(), wire.Ended)
         driver.reply(f"resp_{number}", f"reply_{number}", HELLO, 1000)
         driver.turn(f"item_{number}")
-    assert only(driver.tick(), wire.Ended) == [wire.Ended("failed", "the dispatcher does not say what was heard")]
+    assert only(driver.tick(), wire.Ended) == [
+        wire.Ended("failed", "the dispatcher does not say what was heard", "internal")
+    ]
 
 
 def test_those_that_are_answered_do_not(monkeypatch: pytest.MonkeyPatch) -> None:

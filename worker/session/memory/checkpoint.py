@@ -8,6 +8,7 @@ from typing import Any
 from common.audio import g711
 from common.link import wire
 from common.link.wire import Kind
+from worker.session.hang_up import HangUp
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Checkpoint:
         running: calls of tools that this process still runs.
         recalled: the memory comes from Redis, which knows no replies.
         first_index: the numbers of reply items begin here.
-        hang_up: why a session on this worker has ordered a hang-up; empty: none has.
+        hang_up: what a session on this worker has ordered; None: no hang-up.
         words_lost: the caller was speaking, and neither the text nor all the audio is there.
     """
 
@@ -41,7 +42,7 @@ class Checkpoint:
     running: frozenset[str] = frozenset()
     recalled: bool = False
     first_index: int = 0
-    hang_up: str = ""
+    hang_up: HangUp | None = None
     words_lost: bool = False
 
 
@@ -78,7 +79,7 @@ class CheckpointReader:
                 return wire.decode_control(wire.Resume, payload)
         return None
 
-    def take(self, go: wire.Resume, running: frozenset[str], hang_up: str = "") -> Checkpoint:
+    def take(self, go: wire.Resume, running: frozenset[str], hang_up: HangUp | None = None) -> Checkpoint:
         """Return the memory that has been read; the next memory begins."""
         fields: dict[str, Any] = {
             "items": self._items,
