@@ -796,7 +796,7 @@ async def test_a_call_that_cannot_be_taken_up_ends_and_no_other(
         else:
             monkeypatch.setattr(worker.runner.session_runner.SessionRunner, "begin", fail)
         dispatcher.open("call-1", 3, epoch=2, attach=attach)
-        assert await dispatcher.next(3, wire.Ended) == wire.Ended(Outcome.FAILED, "internal error")
+        assert await dispatcher.next(3, wire.Ended) == wire.Ended(Outcome.FAILED, "internal error", "internal")
         assert here.worker.calls == 1
         # The channel is nobody's, and may be used again.
         say(dispatcher, 3, bytes(320))

@@ -308,7 +308,7 @@ class SessionRunner:
         if self._host.session is not None:
             self._host.tell(lambda session, _: session.stopped(reason))
         elif not self.has_ended:
-            self._channel.send(wire.Ended(wire.Outcome.FAILED.value, reason))
+            self._channel.send(wire.Ended(wire.Outcome.FAILED.value, reason, wire.EndReason.INTERNAL.value))
             self.session_ended(wire.Outcome.FAILED, reason)
 
     # The calls API

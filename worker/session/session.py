@@ -322,7 +322,7 @@ class Session:
 
     def stopped(self, reason: str) -> None:
         """End: this process ends, or cannot go on with the call."""
-        self._life.end(Outcome.FAILED, reason, EndReason.STOPPED)
+        self._life.end(Outcome.FAILED, reason, EndReason.INTERNAL)
 
     # Time
 

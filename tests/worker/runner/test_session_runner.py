@@ -111,7 +111,7 @@ async def test_what_nobody_thought_of_ends_the_call_and_does_not_leave_it_hangin
     # A host name that cannot be written as one: the resolver raises something else than OSError.
     async with call_to(f"ws://{'a' * 70}.invalid/v1/realtime") as desk:
         ended = await desk.ending()
-    assert ended == wire.Ended(Outcome.FAILED, "internal error")
+    assert ended == wire.Ended(Outcome.FAILED, "internal error", "internal")
 
 
 # Ends
@@ -147,7 +147,7 @@ async def test_a_call_that_ends_while_it_connects_leaves_no_connection() -> None
             desk.call.stop("the worker is stopping")
             await desk.call.settled()
             await gone.wait()
-        assert desk.records[-1] == wire.Ended(Outcome.FAILED, "the worker is stopping")
+        assert desk.records[-1] == wire.Ended(Outcome.FAILED, "the worker is stopping", "internal")
 
 
 async def test_a_connection_that_breaks_lets_the_call_go(simulator: RealtimeSimulator) -> None:

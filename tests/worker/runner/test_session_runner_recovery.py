@@ -120,7 +120,7 @@ async def test_a_call_whose_dispatcher_acknowledges_nothing_ends_before_it_keeps
         desk.audio(bytes(wire.CALLER_CREDIT_BYTES))
         desk.call.tick(time.monotonic())
         ended = await desk.ending()
-        assert ended == wire.Ended(Outcome.FAILED, "the dispatcher acknowledges nothing")
+        assert ended == wire.Ended(Outcome.FAILED, "the dispatcher acknowledges nothing", "internal")
 
 
 async def test_a_call_that_nobody_comes_for_ends(simulator: RealtimeSimulator) -> None:
@@ -143,7 +143,7 @@ async def test_a_dispatcher_with_other_records_is_told_the_end(simulator: Realti
         with pytest.raises(LinkProtocolError):
             desk.call.resume(wire.Attach("uuid-1", 1, desk.count + 1000), desk.send)
         desk.call.stop("the dispatcher has other records")
-        assert desk.records[-1] == wire.Ended(Outcome.FAILED, "the dispatcher has other records")
+        assert desk.records[-1] == wire.Ended(Outcome.FAILED, "the dispatcher has other records", "internal")
 
 
 # Faults of our own
@@ -176,7 +176,7 @@ async def test_the_third_illegal_transition_of_a_call_ends_it(simulator: Realtim
                 await last.ready()
                 last.call.take_over(later.call)
                 last.call._host.tell(lambda session, now: session.connected(now))
-                assert await last.ending() == wire.Ended(Outcome.FAILED, "internal error")
+                assert await last.ending() == wire.Ended(Outcome.FAILED, "internal error", "internal")
 
 
 # Another dispatcher

@@ -559,7 +559,7 @@ def test_a_call_whose_dispatcher_is_lost_has_failed_and_there_is_nobody_to_tell(
 def test_a_call_that_is_stopped_says_why() -> None:
     driver = live()
     driver.session.stopped("the worker is stopping")
-    assert driver.take() == failed("the worker is stopping", "stopped")
+    assert driver.take() == failed("the worker is stopping", "internal")
 
 
 def test_after_the_end_nothing_is_done_any_more() -> None:
