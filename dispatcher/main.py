@@ -19,6 +19,7 @@ from common.store.registry import Registry
 from dispatcher.api.admin import application
 from dispatcher.asterisk.ami import Ami
 from dispatcher.call.limits import BAD_INPUT_REASONS, CallLimits
+from dispatcher.records.record_writer import RecordWriter
 from dispatcher.runner.sounds import load
 from dispatcher.service import Dispatcher, Security
 
@@ -61,6 +62,9 @@ async def run(settings: Settings, process: Process) -> int:
         limits=limits,
         security=security,
         announcements=load(settings),
+        records=RecordWriter(
+            registry, fields=settings.call_records_metadata, with_text=settings.call_records_text
+        ),
         # Under `serve` the workers end too, so the calls cannot be left to workers.
         leaves_calls=not shared,
     )

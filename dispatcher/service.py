@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import http
+import random
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ from dispatcher.avr.legacy import LegacyConnection
 from dispatcher.call.announcements import SILENT, Announcements
 from dispatcher.call.limits import DEFAULT_LIMITS, CallLimits
 from dispatcher.call.states import WITHOUT_WORKER
+from dispatcher.records.record_writer import RecordWriter
 from dispatcher.runner.call_runner import CallRunner
 from dispatcher.workers.links import LinkPool
 from dispatcher.workers.placement import RENEW_INTERVAL_SECONDS, Placement
@@ -49,6 +51,8 @@ FIRST_WORKER_SECONDS = 5.0
 PUBLISH_SECONDS = 0.05
 # `stop` has to be done within the time that a process has to stop (common/runtime/process.py).
 CLOSE_SECONDS = 0.8
+# A record of a lost call is written within a minute: lease, grace (record_writer.py) and this.
+LOST_CALLS_INTERVAL_SECONDS = 10.0
 SETTLE_SECONDS = 0.5
 # A caller's connection is pinged so that a proxy's idle timer does not cut a call while the agent is silent.
 # Its life is judged by the caller's audio, in the call, not by pongs.
@@ -101,6 +105,7 @@ class Dispatcher:
         limits: CallLimits = DEFAULT_LIMITS,
         security: Security = OPEN,
         announcements: Announcements = SILENT,
+        records: RecordWriter | None = None,
         leaves_calls: bool = False,
     ) -> None:
         """Make a dispatcher that accepts no calls yet.
@@ -114,6 +119,7 @@ class Dispatcher:
             limits: of each call.
             security: of the ports and links.
             announcements: what calls may play by themselves.
+            records: writes what calls leave behind; None: the log has it alone.
             leaves_calls: workers outlive this process: calls that it may not wait for are left to them, for
                 their callers to come back to by another dispatcher.
         """
@@ -122,6 +128,7 @@ class Dispatcher:
         self.metrics = metrics
         self.ami = ami
         self.announcements = announcements
+        self.records = records or RecordWriter(registry)
         # The token of the start: a caller's hash must stay the same when the token is replaced.
         token = security.cluster_token
         self.transfers = Transfers(registry, token.value.get_secret_value() if token is not None else "")
@@ -178,7 +185,11 @@ class Dispatcher:
         await self._renew_once()
         self._tasks = [
             asyncio.create_task(repeat(step, task=task.value, failures=self.metrics.task_failures[task]))
-            for task, step in ((LastingTask.TICK, self._tick), (LastingTask.PUBLISH, self._renew))
+            for task, step in (
+                (LastingTask.TICK, self._tick),
+                (LastingTask.PUBLISH, self._renew),
+                (LastingTask.RECORDS, self._look_for_lost_calls),
+            )
         ]
         if self._knows_workers.is_set() or not self.placement.redis_is_away:
             self._listen(sock, is_listening)
@@ -232,6 +243,8 @@ class Dispatcher:
         elif self._socket is not None:
             self._socket.close()
         # 2. End the calls, and wait for their connections and pins.
+        if self._leaves_calls:
+            await self._keep_drafts()
         runners = list(self._runners)
         caller_connections = [
             runner.caller_connection for runner in runners if runner.caller_connection is not None
@@ -251,6 +264,7 @@ class Dispatcher:
         # Of calls that ended by themselves a moment ago, too. What is still in Redis then goes with its lease.
         if self._settling:
             await asyncio.wait(self._settling, timeout=SETTLE_SECONDS)
+        await self._keep_drafts()
         # 3. No more ticks and renewals.
         for task in self._tasks:
             task.cancel()
@@ -418,6 +432,20 @@ class Dispatcher:
         if not self.placement.redis_is_away:
             await self._previous_release.look()
         await self.placement.remember({uuid: runner.call.memory for uuid, runner in holders.items()})
+        await self._keep_drafts()
+
+    async def _keep_drafts(self) -> None:
+        """Have Redis know what the records of the calls will say, as this process may die."""
+        if self.placement.redis_is_away:
+            return
+        with contextlib.suppress(RegistryUnavailable):  # the next renewal finds out, too
+            await self.records.keep_drafts([runner.record.recorded for runner in self._by_uuid.values()])
+
+    async def _look_for_lost_calls(self) -> None:
+        await asyncio.sleep(random.uniform(0.8, 1.2) * LOST_CALLS_INTERVAL_SECONDS)
+        if not self.placement.redis_is_away:
+            with contextlib.suppress(RegistryUnavailable):
+                await self.records.look_for_lost_calls(self._by_uuid.keys())
 
     def _keep_links(self) -> None:
         if self.placement.workers:

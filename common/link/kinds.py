@@ -47,6 +47,7 @@ class Kind(IntEnum):
     RELEASE = 37
     RELEASED = 38
     AWAITING = 39
+    FIGURES = 40
     # From 64 on: records of the link itself, before it is up.
     PROOF = 64
 

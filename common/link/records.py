@@ -16,6 +16,7 @@ from common.link.call_records import (
     Release,
     Released,
 )
+from common.link.figure_records import Figures
 from common.link.link_records import Command, Event, Hello, Proof, Result
 from common.link.memory_records import ItemUpdate, Keyed, PendingReplies, Profile, Resume, Tool, ToolKnown
 from common.link.speech_records import Finished, Flush, Heard, Playout, ReplyItem, ReplyItemDone, Transcript
@@ -53,6 +54,7 @@ Control = (
     | Release
     | Released
     | Awaiting
+    | Figures
     | Command
     | Result
     | Event

@@ -84,6 +84,7 @@ from common.link.call_records import (
     Release,
     Released,
 )
+from common.link.figure_records import Figures, ToolFigure
 from common.link.kinds import UNCOUNTED, EndReason, Kind, Outcome, Reason, Refusal, TelephonyAction, end_reason
 from common.link.link_records import Command, Event, Hello, Proof, Result
 from common.link.memory_records import ItemUpdate, Keyed, PendingReplies, Profile, Reply, Resume, Tool, ToolKnown
@@ -126,6 +127,7 @@ __all__ = [
     "EndReason",
     "Ended",
     "Event",
+    "Figures",
     "Finished",
     "Flush",
     "Heard",
@@ -161,6 +163,7 @@ __all__ = [
     "TelephonyCommand",
     "TelephonyDone",
     "Tool",
+    "ToolFigure",
     "ToolKnown",
     "Transcript",
     "decode",
@@ -431,9 +434,17 @@ _IS: dict[str, Callable[[Any], bool]] = {
     "dict[str, str]": lambda value: isinstance(value, dict) and all(isinstance(v, str) for v in value.values()),
     "tuple[ItemHeard, ...]": lambda value: isinstance(value, list),
     "tuple[Reply, ...]": lambda value: isinstance(value, list),
+    "tuple[ToolFigure, ...]": lambda value: isinstance(value, list),
+    "tuple[int, ...]": lambda value: (
+        isinstance(value, list) and all(type(each) is int and 0 <= each <= MAX_NUMBER for each in value)
+    ),
     "tuple[str, ...]": lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value),
 }
-_MEMBERS: dict[str, type[Any]] = {"tuple[ItemHeard, ...]": ItemHeard, "tuple[Reply, ...]": Reply}
+_MEMBERS: dict[str, type[Any]] = {
+    "tuple[ItemHeard, ...]": ItemHeard,
+    "tuple[Reply, ...]": Reply,
+    "tuple[ToolFigure, ...]": ToolFigure,
+}
 
 
 def _audio(head: struct.Struct, payload: memoryview) -> tuple[int, memoryview]:

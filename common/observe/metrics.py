@@ -197,6 +197,8 @@ class LastingTask(StrEnum):
     """The renewal of leases in Redis: a worker's own, or a dispatcher's calls."""
     CERTIFICATES = "certificates"
     """The look for renewed certificates."""
+    RECORDS = "records"
+    """The look for calls whose dispatcher died, of which another one writes the record."""
 
 
 class _CallProcess:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -53,6 +54,8 @@ _SAID_CHECKS = frozenset({"version", "fields"})
 # Longer than a dispatcher takes to look, and shorter than the time until a new call may have this uuid.
 _HANG_UP_SECONDS = 5
 _LUA = Path(__file__).with_name("lua")
+# Calls that one command of a scan looks at.
+_SCANNED = 500
 # Exceptions of reading a record that another program wrote.
 _NO_RECORD = (ValueError, TypeError, RecursionError)
 # Maximum number of unreadable records that are logged.
@@ -295,6 +298,52 @@ class Registry:
     async def claim(self, name: str, *, seconds: int) -> bool:
         """Claim a name for some time; return False if it is claimed already."""
         return bool(await self._bounded(self._redis.set, f"{KEY_PREFIX}claim:{name}", "1", nx=True, ex=seconds))
+
+    async def keep_drafts(self, drafts: Mapping[str, str], *, seconds: int) -> None:
+        """Keep drafts of call records, by the calls' uuids, for some time. The caller must bound their size."""
+        now_ms = round(time.time() * 1000)
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for uuid, draft in drafts.items():
+                pipeline.set(f"{KEY_PREFIX}draft:{uuid}", without_known(draft, uuid), ex=seconds)
+            pipeline.zadd(f"{KEY_PREFIX}drafts", dict.fromkeys(drafts, now_ms))
+            await self._bounded(pipeline.execute)
+
+    async def draft(self, uuid: str) -> str | None:
+        """Return the draft of a call's record; None: there is none."""
+        draft: str | None = await self._bounded(self._redis.get, f"{KEY_PREFIX}draft:{uuid}")
+        return draft
+
+    async def drop_drafts(self, uuids: Collection[str]) -> None:
+        """Drop the drafts of calls that have records now."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for uuid in uuids:
+                pipeline.delete(f"{KEY_PREFIX}draft:{uuid}")
+            pipeline.zrem(f"{KEY_PREFIX}drafts", *uuids)
+            await self._bounded(pipeline.execute)
+
+    async def calls_without_holder(self) -> dict[str, float]:
+        """Return calls that have a draft of their record, and no holder; with the time of the draft in seconds.
+
+        One command looks at no more than some hundred calls, so that Redis is free for others in between.
+        """
+        found: dict[str, float] = {}
+        cursor = 0
+        while True:
+            cursor, drafts = await self._bounded(self._redis.zscan, f"{KEY_PREFIX}drafts", cursor, count=_SCANNED)
+            if drafts:
+                ends = await self._bounded(self._redis.zmscore, f"{KEY_PREFIX}calls", [uuid for uuid, _ in drafts])
+                now_ms = await self._clock_ms()
+                found |= {
+                    uuid: written_ms / 1000
+                    for (uuid, written_ms), end_ms in zip(drafts, ends, strict=True)
+                    if end_ms is None or end_ms <= now_ms
+                }
+            if not cursor:
+                return found
+
+    async def _clock_ms(self) -> int:
+        seconds, microseconds = await self._bounded(self._redis.time)
+        return int(seconds) * 1000 + int(microseconds) // 1000
 
     async def ask_to_hang_up(self, uuid: str) -> None:
         """Ask the dispatcher that holds a call to hang it up; each renewal looks for such requests."""

@@ -19,7 +19,7 @@ class ToolUse:
     Attributes:
         name: of the tool.
         seconds: from the call to its output.
-        outcome: a `ToolOutcome`.
+        outcome: `completed`, `failed`, `timed_out` or `refused`.
     """
 
     name: str

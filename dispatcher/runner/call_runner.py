@@ -29,6 +29,7 @@ from dispatcher.runner.assignment_channel import AssignmentChannel
 from dispatcher.runner.asterisk_runner import AsteriskRunner
 from dispatcher.runner.calls import Calls
 from dispatcher.runner.measurements import count_end, report
+from dispatcher.runner.record_side import RecordSide
 from dispatcher.runner.worker_finder import WorkerFinder
 from dispatcher.workers.links import WorkerLink
 from dispatcher.workers.placement_search import NotPlaced
@@ -41,6 +42,7 @@ class CallRunner:
 
     Attributes:
         call: the call.
+        record: what the call will leave behind.
         started_at_ms: when the call was pinned first, by the clock of Redis; None where Redis did not say.
         is_published: Redis knows the call as this dispatcher's.
     """
@@ -72,6 +74,8 @@ class CallRunner:
         self._secrets: CallSecrets | None = None
         # Worker and epoch that were logged last.
         self._pinned = ("", 0)
+        self.record = RecordSide(calls.records, self.call)
+        self._recording: asyncio.Task[None] | None = None
         self._relay_in = RelayTimer(calls.metrics.relay_in)
         self._relay_out = RelayTimer(calls.metrics.relay_out)
 
@@ -147,8 +151,9 @@ class CallRunner:
         """Wait until the tasks of an ended call are done: its searches given up, its pin taken out of Redis."""
         await self._finder.settled()
         await self._asterisk.settled()
-        if self._unpinning is not None:
-            await asyncio.wait([self._unpinning])
+        waits = [task for task in (self._unpinning, self._recording) if task is not None]
+        if waits:
+            await asyncio.wait(waits)
 
     def take_over(self, newcomer: CallRunner) -> None:
         """Go on with the connection of another runner, which has said that it is this call."""
@@ -256,6 +261,9 @@ class CallRunner:
         self, assignment: Assignment, kind: int, payload: memoryview, received_seconds: float
     ) -> None:
         """Handle a record of a worker of the call."""
+        if kind == wire.Kind.FIGURES:
+            self.record.figures(payload)
+            return
         if kind == wire.Kind.REPLY_AUDIO:
             self._relay_out.frame(received_seconds)
         asked = assignment.state is AssignmentState.OPENING
@@ -290,6 +298,7 @@ class CallRunner:
         if assignment.started_at_ms is not None:
             self.started_at_ms = assignment.started_at_ms
             self.is_published = True
+        self.record.placed(assignment)
         self._channels[assignment] = AssignmentChannel(self, worker_link, assignment)
         self._tell(lambda: self.call.placed(assignment, time.monotonic()))
         if assignment not in self.call.hand_over.all_assignments():
@@ -379,6 +388,7 @@ class CallRunner:
         match action:
             case actions.Measurement():
                 report(self._calls.metrics, action)
+                self.record.measured(action)
             case actions.Place():
                 self._place(action)
             case actions.LeaveChannel(assignment):
@@ -428,6 +438,7 @@ class CallRunner:
                 self._caller_connection.interrupt()
             case actions.Tell(role, text):
                 self._caller_connection.tell(role, text)
+                self.record.heard(role, text)
             case actions.Complain(message):
                 self._caller_connection.complain(redact(message, self.uuid))
             case actions.CloseCaller(code, reason):
@@ -446,6 +457,7 @@ class CallRunner:
                 older.take_over(self)
                 self.call.absorbed()
                 return
+            self.record.began()
             self._secrets = CallSecrets(self.uuid)
             self._secrets.keep(secrets_in(self.call.identity.provider_config))
             self._log.info("call began", metadata_entries=len(self.call.identity.metadata))
@@ -462,5 +474,12 @@ class CallRunner:
             self._log.info("call ended", ending=ending.value, reason=reason)
         else:
             self._log.warning("call ended", ending=ending.value, reason=reason)
+        if self.record.is_recorded and ending is not actions.Ending.MOVED:
+            self._recording = asyncio.create_task(self._leave_record(ending, reason), name=f"record {self.uuid}")
+        elif self._secrets is not None:
+            self._secrets.close()
+
+    async def _leave_record(self, ending: actions.Ending, reason: str) -> None:
+        await self.record.ended(ending, reason)
         if self._secrets is not None:
             self._secrets.close()

@@ -9,6 +9,7 @@ from common.observe.metrics import DispatcherMetrics
 from dispatcher.asterisk.ami import Ami
 from dispatcher.asterisk.transfers import Transfers
 from dispatcher.call.announcements import Announcements
+from dispatcher.records.record_writer import RecordWriter
 from dispatcher.workers.links import LinkPool
 from dispatcher.workers.placement import Placement
 
@@ -37,6 +38,10 @@ class Calls(Interface[_Runner]):
     @property
     def transfers(self) -> Transfers:
         """Which calls that cannot go on may be transferred."""
+
+    @property
+    def records(self) -> RecordWriter:
+        """What calls leave behind."""
 
     @property
     def metrics(self) -> DispatcherMetrics:

@@ -17,9 +17,15 @@ PAGE: Final = document("link-protocol.md")
 ROWS: Final = re.findall(r"^\| (\d+) \| ([A-Z_]+) \| ([→←↔]) \| (.+?) \| .+ \|$", PAGE, re.MULTILINE)
 RECORDS: Final[dict[Kind, type[Any]]] = {record.kind: record for record in get_args(wire.Control)}
 TYPES: Final = {
+    "tuple[int, ...]": "list of int",
     "tuple[str, ...]": "list of str",
     "dict[str, str]": "object of str",
     "dict[str, Any]": "object",
+}
+MEMBERS: Final[dict[str, type[Any]]] = {
+    "tuple[ItemHeard, ...]": wire.ItemHeard,
+    "tuple[Reply, ...]": wire.Reply,
+    "tuple[ToolFigure, ...]": wire.ToolFigure,
 }
 LAYOUTS: Final = {
     "CALLER_AUDIO": (wire.encode_caller_audio(1, 7, b"ab"), 8),
@@ -35,7 +41,7 @@ def _fields(record: type[Any]) -> str:
     shown = []
     for field in dataclasses.fields(record):
         annotation = str(field.type)
-        members = {"tuple[ItemHeard, ...]": wire.ItemHeard, "tuple[Reply, ...]": wire.Reply}.get(annotation)
+        members = MEMBERS.get(annotation)
         known = f"list of ({_fields(members)})" if members else TYPES.get(annotation, annotation)
         shown.append(f"`{field.name}` {known}")
     return ", ".join(shown)

@@ -71,6 +71,16 @@ class CallProfile:
     has_lost_key: bool = False
 
     @property
+    def voice(self) -> str:
+        """The voice's name, or the id of a custom one; empty where the service chooses."""
+        audio = self.session.get("audio")
+        output = audio.get("output") if isinstance(audio, dict) else None
+        voice = output.get("voice") if isinstance(output, dict) else None
+        if isinstance(voice, dict):
+            voice = voice.get("id")
+        return voice if isinstance(voice, str) else ""
+
+    @property
     def dialect(self) -> Dialect:
         """The dialect of the service."""
         return dialect.choose(self.base_url, self.model)

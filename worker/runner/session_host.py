@@ -22,6 +22,7 @@ from worker.runner.dispatcher_channel import DispatcherChannel
 from worker.runner.early_inputs import EarlyInputs
 from worker.runner.preparation import Preparation
 from worker.runner.resources import Resources
+from worker.runner.session_figures import SessionFigures
 from worker.runner.usage_counter import UsageCounter
 from worker.runner.watchers import Send, Watchers
 from worker.session import actions
@@ -85,14 +86,22 @@ class SessionHost:
         self.preparation = Preparation(opening, resources)
         self.checkpoint: Checkpoint | None = None
         self.early = EarlyInputs(opening.position_samples)
-        self.tools = RunningTools(opening.uuid, opening.metadata, resources.metrics, self._tool_done)
+        # A dispatcher that takes the call over gives it another epoch, and the session keeps its own.
+        self._figures = SessionFigures(opening.epoch)
+        self.tools = RunningTools(
+            opening.uuid,
+            opening.metadata,
+            resources.metrics,
+            done=self._tool_done,
+            ended=self._figures.tool_ended,
+        )
         self.recoveries = 0
         self._channel = channel
         self._owner = owner
         self._metrics = resources.metrics
         self._log = structlog.get_logger().bind(uuid=opening.uuid)
         self._upstream = Upstream(opening.uuid, self, resources, self.preparation)
-        self._usage = UsageCounter(resources.metrics, resources.prices)
+        self._usage = UsageCounter(resources.metrics, resources.prices, self._figures)
         self._watchers = Watchers(opening.uuid)
         self._relay_out = RelayTimer(resources.metrics.relay_out)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -227,6 +236,7 @@ class SessionHost:
                 self._upstream.send(event)
             case actions.Measurement():
                 self._usage.measured(action)
+                self._tell_changed_figures()
             case actions.Happened(happened):
                 self._watchers.show(happened)
             case actions.RunTool(call_id, name, arguments):
@@ -238,8 +248,10 @@ class SessionHost:
                 self._begin_task(self._connect(delay_seconds), "connect")
             case actions.Used(usage):
                 self._usage.tokens(self._profile_now.model, usage)
+                self._tell_changed_figures()
             case actions.Transcribed(transcription):
                 self._usage.transcription(self._profile_now.transcription_model, transcription)
+                self._tell_changed_figures()
             case actions.Configured(changed):
                 self.preparation.changed(changed)
                 self.tell_profile()
@@ -258,6 +270,7 @@ class SessionHost:
         try:
             profile = await self.preparation.load()
             self.tell_profile()
+            self._figures.speaks(profile.model, profile.voice)
             config = self.preparation.config()
             self._upstream.prepare(profile)
             limits = self._upstream.limits
@@ -279,6 +292,14 @@ class SessionHost:
         except ValueError as error:
             # The worker that takes the call over puts the settings together again.
             self._log.warning("settings too long to be remembered", reason=str(error))
+
+    def tell_figures(self) -> None:
+        """Have the dispatcher know what the session has measured and used, for the call's record."""
+        self._channel.send(self._figures.take())
+
+    def _tell_changed_figures(self) -> None:
+        if self._figures.is_changed:
+            self.tell_figures()
 
     async def _connect(self, delay_seconds: float) -> None:
         try:
@@ -303,6 +324,8 @@ class SessionHost:
             self.session.tool_done(call_id, refusal, time.monotonic())
 
     def _tool_done(self, call_id: str, output: str, lost: bool) -> None:
+        if not self._owner.has_ended:
+            self._tell_changed_figures()
         if self.session is not None:
             self.tell(lambda session, now: session.tool_done(call_id, output, now, lost=lost))
         elif not self._owner.has_ended:

@@ -247,6 +247,7 @@ class SessionRunner:
         self._channel.send(wire.Opened(wire.CALLER_CREDIT_BYTES, attached=True, position_samples=position))
         if self._host.preparation.profile is not None:
             self._host.tell_profile()
+        self._host.tell_figures()
         self._host.tell(lambda session, now: session.attached(opening, now))
         self._channel.send_untold()
         if self.is_resting:

@@ -8,19 +8,30 @@ from common.observe.metrics import RetryReason, WorkerMetrics
 from worker.config.prices import Prices
 from worker.realtime.bad_input import BadInput
 from worker.realtime.usage import TranscriptionUsage, Usage
+from worker.runner.session_figures import SessionFigures
 from worker.session.actions import Measurement, Metric
 
 
 class UsageCounter:
     """The counter of one call's measurements, tokens and cost."""
 
-    def __init__(self, metrics: WorkerMetrics, prices: Prices) -> None:
+    def __init__(self, metrics: WorkerMetrics, prices: Prices, figures: SessionFigures) -> None:
         self._metrics = metrics
         self._prices = prices
+        self._figures = figures
 
     def measured(self, measurement: Measurement) -> None:
         """Count a measurement of the session's."""
         _REPORTS[measurement.seen](self._metrics, measurement.value, measurement.label)
+        match measurement.seen:
+            case Metric.TURN_LATENCY_SECONDS:
+                self._figures.answered(measurement.value)
+            case Metric.ANSWER_RETRIED:
+                self._figures.retried()
+            case Metric.ANSWER_GIVEN_UP:
+                self._figures.gave_up()
+            case _:
+                pass
 
     def tokens(self, model: str, usage: Usage) -> None:
         """Count the tokens of a response."""
@@ -31,7 +42,9 @@ class UsageCounter:
         tokens.input_audio_cached.inc(usage.cached_audio)
         tokens.output_text.inc(usage.output_text)
         tokens.output_audio.inc(usage.output_audio)
-        self._count_cost(model, self._prices.cost_usd(model, usage))
+        cost_usd = self._prices.cost_usd(model, usage)
+        self._figures.used(model, usage, cost_usd)
+        self._count_cost(model, cost_usd)
 
     def transcription(self, model: str, reported: object) -> None:
         """Count the usage of a transcription, as the API reports it."""
@@ -44,7 +57,9 @@ class UsageCounter:
         tokens.input_text.inc(usage.input_text)
         tokens.input_audio.inc(usage.input_audio)
         tokens.output_text.inc(usage.output_text)
-        self._count_cost(model, self._prices.transcription_cost_usd(model, usage))
+        cost_usd = self._prices.transcription_cost_usd(model, usage)
+        self._figures.transcribed(model, usage, cost_usd)
+        self._count_cost(model, cost_usd)
 
     def _count_cost(self, model: str, cost_usd: float | None) -> None:
         if cost_usd is not None:

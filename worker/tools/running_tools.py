@@ -30,6 +30,7 @@ class RunningTools:
         metadata: Mapping[str, str],
         measured: WorkerMetrics,
         done: Callable[[str, str, bool], None],
+        ended: Callable[[str, float, str], None],
     ) -> None:
         """Begin without running tools.
 
@@ -38,12 +39,14 @@ class RunningTools:
             metadata: the call's metadata.
             measured: counts the outcomes.
             done: receives the model's call id, the tool's output, and whether the tool was interrupted.
+            ended: receives the tool's name, its duration in seconds, and its outcome.
         """
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self._uuid = uuid
         self._metadata = dict(metadata)
         self._measured = measured
         self._done = done
+        self._told_end = ended
         self._successor: RunningTools | None = None
         self._outputs: dict[str, tuple[str, bool]] = {}
 
@@ -87,14 +90,21 @@ class RunningTools:
         result = await tool_set.run(name, arguments, uuid=self._uuid, metadata=self._metadata)
         # A name that the model made up must not become a label of the metric.
         known = metrics.OTHER if result.outcome is ToolOutcome.UNKNOWN_TOOL else name
-        self._measured.tool(known).ended(result.outcome.label, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        self._measured.tool(known).ended(result.outcome.label, seconds)
+        self._holder._told_end(known, seconds, result.outcome.label)
         self._ended(call_id, result.output, lost=result.outcome is ToolOutcome.LOST)
 
-    def _ended(self, call_id: str, output: str, *, lost: bool) -> None:
-        """Report the output to the session that has the call now."""
+    @property
+    def _holder(self) -> RunningTools:
         holder = self
         while holder._successor is not None:
             holder = holder._successor
+        return holder
+
+    def _ended(self, call_id: str, output: str, *, lost: bool) -> None:
+        """Report the output to the session that has the call now."""
+        holder = self._holder
         holder.tasks.pop(call_id, None)
         if len(holder._outputs) >= MAX_KEPT_OUTPUTS:
             del holder._outputs[next(iter(holder._outputs))]

@@ -19,6 +19,9 @@
 -- avr-sts:2:claim:{name}     STRING a name that one process has claimed: the HMAC of a caller who was transferred
 --                                  when a call could not go on; ends after 5 minutes
 -- avr-sts:2:hang-up:{uuid}   STRING the dispatcher that holds the call is to hang it up; ends after 5 s
+-- avr-sts:2:draft:{uuid}     STRING what the record of the call will say (JSON), for the case that its dispatcher
+--                                  dies; ends after a day, or with the record
+-- avr-sts:2:drafts           ZSET  call uuid -> when its draft was written
 --
 -- Unknown fields are left unchanged, and missing fields have defaults, because a release shares these keys with the
 -- release before it, unless their prefixes differ. One dispatcher at a time writes the memory of a call; the next one writes it again in full.

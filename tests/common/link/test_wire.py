@@ -67,6 +67,7 @@ KINDS = {
     "RELEASE": 37,
     "RELEASED": 38,
     "AWAITING": 39,
+    "FIGURES": 40,
     "PROOF": 64,
 }
 
@@ -100,7 +101,7 @@ RECORDS: list[Control] = [
     wire.Transcript("item_1", "agent", 'say "hello"\n'),
     wire.Finished(48_000, speaking=True),
     wire.Close("hung up", keep=True),
-    wire.Ended("failed", "no quota"),
+    wire.Ended("failed", "no quota", "upstream"),
     wire.Dtmf("#"),
     wire.TelephonyCommand("call_3", "transfer", "600", "demo", "1"),
     wire.TelephonyDone("call_3", True, "transferred"),
@@ -115,6 +116,15 @@ RECORDS: list[Control] = [
     wire.Release(30.0),
     wire.Released("dropped", "the connection was lost"),
     wire.Awaiting(True),
+    wire.Figures(
+        3,
+        "gpt-realtime-2",
+        "marin",
+        (812, 1500),
+        (wire.ToolFigure("weather", 0.25, "ok"), wire.ToolFigure()),
+        tokens={"gpt-realtime-2": {"input_text": 1}},
+        cost_usd=0.01,
+    ),
     wire.Command(4, "uuid", "say", {"text": "hello"}),
     wire.Result(4, 200, {"said": True}),
     wire.Event(4, {"type": "transcript"}),
@@ -270,6 +280,8 @@ def test_a_field_of_another_type_is_refused(record_type: type[Control]) -> None:
         "dict[str, str]": [[], "", None, {"a": 1}, {"a": None}, {"a": {}}],
         "tuple[ItemHeard, ...]": [{}, "", None, [1], [None], [{"index": "1"}], [{"samples": -1}]],
         "tuple[Reply, ...]": [{}, "", None, [1], [None], [{"index": "1"}], [{"text": 1}], [{"cut": 0}]],
+        "tuple[ToolFigure, ...]": [{}, "", None, [1], [None], [{"name": 1}], [{"seconds": -1}]],
+        "tuple[int, ...]": [{}, "", None, ["1"], [None], [True], [-1], [2**70]],
         "tuple[str, ...]": [{}, "", None, [1], [None], [["a"]]],
     }
     for field in dataclasses.fields(record_type):

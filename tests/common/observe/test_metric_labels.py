@@ -36,7 +36,7 @@ LABELS = {
     ("answers_retried", "reason"): RETRY_REASONS,
     ("answers_given_up", "reason"): RETRY_REASONS,
     "limit": {"requests", "tokens"},
-    "task": {"tick", "publish", "certificates"},
+    "task": {"tick", "publish", "certificates", "records"},
     ("connections_refused", "reason"): {
         "too_many",
         "too_many_of_address",

@@ -763,3 +763,47 @@ async def test_known_secrets_are_not_written(
     assert await registry.recall("c1") == {"item:a": '{"text":"*** ***"}'}
     values = [await redis.hgetall(key) async for key in redis.scan_iter() if await redis.type(key) == "hash"]
     assert "plain-" not in str(values)
+
+
+class TestDrafts:
+    async def test_calls_that_nobody_holds_are_found_among_many(self, registry: Registry) -> None:
+        await publish(registry, worker("w1", capacity=10_000))
+        uuids = [f"call-{number}" for number in range(1200)]
+        await registry.keep_drafts(dict.fromkeys(uuids, "{}"), seconds=LONG_SECONDS)
+        for uuid in ("call-7", "call-1100"):
+            await pinned(registry, uuid)
+        began = time.time()
+        found = await registry.calls_without_holder()
+        assert found.keys() == set(uuids) - {"call-7", "call-1100"}
+        assert all(abs(written - began) < LONG_SECONDS for written in found.values())
+
+    async def test_a_call_whose_lease_has_ended_has_no_holder(self, registry: Registry) -> None:
+        await publish(registry, worker("w1"))
+        await registry.keep_drafts({"call": "{}"}, seconds=LONG_SECONDS)
+        await pinned(registry, "call", lease_seconds=SHORT_SECONDS)
+
+        async def is_found() -> bool:
+            return "call" in await registry.calls_without_holder()
+
+        await eventually(is_found)
+
+    async def test_a_draft_is_read_and_dropped(self, registry: Registry) -> None:
+        await registry.keep_drafts({"call": "one"}, seconds=LONG_SECONDS)
+        await registry.keep_drafts({"call": "two"}, seconds=LONG_SECONDS)
+        read = [await registry.draft("call"), await registry.draft("other")]
+        await registry.drop_drafts(["call", "other"])
+        assert [*read, await registry.draft("call")] == ["two", None, None]
+        assert await registry.calls_without_holder() == {}
+
+    async def test_a_draft_ends_by_itself(self, registry: Registry, redis: Redis) -> None:
+        await registry.keep_drafts({"call": "{}"}, seconds=LONG_SECONDS)
+        assert 0 < await redis.ttl(f"{KEY_PREFIX}draft:call") <= LONG_SECONDS
+
+    async def test_a_known_secret_is_not_written(self, registry: Registry) -> None:
+        secrets = redaction.CallSecrets("call")
+        secrets.keep(frozenset({"sk-of-a-tenant"}))
+        await registry.keep_drafts({"call": '{"said": "sk-of-a-tenant"}'}, seconds=LONG_SECONDS)
+        draft = await registry.draft("call")
+        secrets.close()
+        assert draft is not None
+        assert "sk-of-a-tenant" not in draft

@@ -38,8 +38,11 @@ class Session:
 
     def __init__(self) -> None:
         self.outputs: list[tuple[str, str, bool]] = []
+        self.ended: list[tuple[str, str]] = []
         self.tools = RunningTools(
-            "call", {"from": "100"}, metrics.worker(), lambda *output: self.outputs.append(output)
+            *("call", {"from": "100"}, metrics.worker()),
+            done=lambda *output: self.outputs.append(output),
+            ended=lambda name, _, outcome: self.ended.append((name, outcome)),
         )
 
 

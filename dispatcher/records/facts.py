@@ -1,0 +1,185 @@
+"""What a dispatcher knows of one call that its record will say; kept in Redis, as a dispatcher may die."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Final, Self
+
+from common.link import wire
+from dispatcher.call.actions import Measurement, Metric
+from dispatcher.records.call_record import Said, Segment
+
+MAX_SAID: Final = 2000
+"""Things that were said that a record has; later ones are counted."""
+
+MAX_SAID_CHARS: Final = 256 * 1024
+"""Characters of them."""
+
+MAX_SESSIONS: Final = 64
+"""Sessions whose figures are kept apart. A call of a day has 26; of more, the oldest figures are lost."""
+
+_MOVES: Final = {wire.Reason.DRAIN.value, wire.Reason.ROLLOVER.value}
+
+
+class CallFacts:
+    """Facts of one call, counted at this dispatcher and at earlier ones.
+
+    Attributes:
+        record_id: id of the call's record.
+        recording: files of the call's recording, in order.
+        trace_id: of the call's trace; None: there is none.
+        is_changed: the copy in Redis is out of date.
+    """
+
+    def __init__(self, record_id: str, *, with_text: bool = False) -> None:
+        """Make the facts of a call that begins.
+
+        Args:
+            record_id: id of the call's record.
+            with_text: keep what is said.
+        """
+        self.record_id = record_id
+        self.recording: tuple[Segment, ...] = ()
+        self.trace_id: str | None = None
+        self.is_changed = True
+        self.counts = Counts()
+        self.greeting_seconds: float | None = None
+        self.said: list[Said] = []
+        self.said_left_out = 0
+        self.figures: dict[int, wire.Figures] = {}
+        self._with_text = with_text
+        self._said_chars = 0
+
+    @property
+    def has_text(self) -> bool:
+        """Whether what is said is part of the record."""
+        return self._with_text
+
+    def measured(self, measurement: Measurement) -> None:
+        """Take note of what the call measures."""
+        note = _NOTES.get(measurement.seen)
+        if note is not None:
+            note(self, measurement)
+            self.is_changed = True
+
+    def heard(self, role: str, text: str, at_seconds: float) -> None:
+        """Take note of a transcript that AVR Core got.
+
+        Args:
+            role: `user` or `agent`.
+            text: what was said.
+            at_seconds: time in the call.
+        """
+        self.is_changed = True
+        if role == "user":
+            self.counts.turns += 1
+        if not self._with_text:
+            return
+        if len(self.said) >= MAX_SAID or self._said_chars + len(text) > MAX_SAID_CHARS:
+            self.said_left_out += 1
+            return
+        self._said_chars += len(text)
+        self.said.append(Said(role, text, round(at_seconds, 3)))
+
+    def session(self, figures: wire.Figures) -> None:
+        """Take the figures of a session, which replace its earlier ones."""
+        self.is_changed = True
+        self.figures[figures.session] = figures
+        if len(self.figures) > MAX_SESSIONS:
+            del self.figures[min(self.figures)]
+
+    # The copy in Redis
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all facts as JSON types."""
+        return {
+            "record_id": self.record_id,
+            "trace_id": self.trace_id,
+            "counts": dataclasses.asdict(self.counts),
+            "greeting_seconds": self.greeting_seconds,
+            "recording": [dataclasses.asdict(each) for each in self.recording],
+            "said": [dataclasses.asdict(each) for each in self.said],
+            "said_left_out": self.said_left_out,
+            "figures": [dataclasses.asdict(each) for each in self.figures.values()],
+        }
+
+    def add_earlier(self, earlier: CallFacts) -> None:
+        """Add what an earlier dispatcher of the call knew; its record's id and trace are the call's."""
+        self.is_changed = True
+        self.record_id = earlier.record_id
+        self.trace_id = earlier.trace_id or self.trace_id
+        self.counts = self.counts.plus(earlier.counts)
+        if earlier.greeting_seconds is not None:
+            self.greeting_seconds = earlier.greeting_seconds
+        self.recording = (*earlier.recording, *self.recording)
+        self.said = [*earlier.said, *self.said]
+        self.said_left_out += earlier.said_left_out
+        self._said_chars += earlier._said_chars
+        # A session that goes on has told this dispatcher more.
+        self.figures = earlier.figures | self.figures
+
+    @classmethod
+    def from_json(cls, written: dict[str, Any], *, with_text: bool) -> Self:
+        """Return the facts of a copy.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+        try:
+            facts = cls(str(written["record_id"]), with_text=with_text)
+            facts.trace_id = written.get("trace_id")
+            facts.counts = Counts(**written["counts"])
+            facts.greeting_seconds = written.get("greeting_seconds")
+            facts.recording = tuple(Segment(**each) for each in written["recording"])
+            facts.said = [Said(**each) for each in written["said"]] if with_text else []
+            facts.said_left_out = int(written["said_left_out"])
+            for each in written["figures"]:
+                tools = tuple(wire.ToolFigure(**tool) for tool in each["tools"])
+                facts.session(wire.Figures(**each | {"tools": tools, "latencies_ms": tuple(each["latencies_ms"])}))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"the facts of a call cannot be read: {error!r}") from error
+        facts._said_chars = sum(len(each.text) for each in facts.said)
+        return facts
+
+    def _greeted(self, measurement: Measurement) -> None:
+        if self.greeting_seconds is None:
+            self.greeting_seconds = round(measurement.value, 3)
+
+
+@dataclasses.dataclass(slots=True)
+class Counts:
+    """Numbers of a call that add up over its dispatchers."""
+
+    turns: int = 0
+    interruptions: int = 0
+    keys: int = 0
+    moves: int = 0
+    recoveries: int = 0
+
+    def plus(self, other: Counts) -> Counts:
+        """Return the sums."""
+        return Counts(*(a + b for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)))
+
+
+def _interrupted(facts: CallFacts, _: Measurement) -> None:
+    facts.counts.interruptions += 1
+
+
+def _pressed(facts: CallFacts, _: Measurement) -> None:
+    facts.counts.keys += 1
+
+
+def _went_on(facts: CallFacts, measurement: Measurement) -> None:
+    if measurement.label in _MOVES:
+        facts.counts.moves += 1
+    else:
+        facts.counts.recoveries += 1
+
+
+_NOTES: Final[dict[Metric, Callable[[CallFacts, Measurement], None]]] = {
+    Metric.INTERRUPTION: _interrupted,
+    Metric.DIGIT: _pressed,
+    Metric.RECOVERY_SECONDS: _went_on,
+    Metric.GREETING_SECONDS: CallFacts._greeted,
+}

@@ -1,0 +1,233 @@
+"""Writes the records of a dispatcher's calls, and of calls whose dispatcher died."""
+
+from __future__ import annotations
+
+import time
+import uuid as uuids
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from typing import Protocol as Interface
+
+import orjson
+import structlog
+
+from common.errors import RegistryUnavailable
+from common.link.wire import EndReason
+from common.observe.redaction import redact
+from common.store.registry import Registry
+from dispatcher.records.builder import LOST, End, build
+from dispatcher.records.call_record import CallRecord
+from dispatcher.records.facts import CallFacts
+from dispatcher.records.record_log import log_fields
+
+GRACE_SECONDS: Final = 20.0
+"""Time for which a call without a holder is not lost yet: Redis may be back, and its dispatcher not yet."""
+
+CLAIM_SECONDS: Final = 60
+"""Time for which one dispatcher alone may write the record of a lost call."""
+
+DRAFT_SECONDS: Final = 86_400
+"""Time for which a draft is kept that nobody reads."""
+
+MAX_WRITTEN_CHARS: Final = 256 * 1024
+"""Drafts that one command writes, in characters: Redis does nothing else meanwhile."""
+
+MAX_UNDROPPED: Final = 10_000
+"""Calls that ended while Redis was away, whose drafts are dropped when it is back. The drafts of others stay, and
+their records are written again, as those of lost calls."""
+
+log = structlog.get_logger()
+
+
+class RecordKeeper(Interface):
+    """Takes each record of a call, once."""
+
+    def ended(self, record: CallRecord, stored: Callable[[], None]) -> None:
+        """Take the record of a call that has ended; does not wait, and does not raise.
+
+        Args:
+            record: of the call.
+            stored: called once the record survives the death of this process.
+        """
+
+
+class NoKeeper:
+    """Keeps no records: only the log has them."""
+
+    def ended(self, record: CallRecord, stored: Callable[[], None]) -> None:
+        """Say that the record is stored."""
+        stored()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedCall:
+    """One call of this dispatcher that will have a record.
+
+    Attributes:
+        uuid: of the call.
+        metadata: of the call.
+        began_seconds: when the call began, of the monotonic clock.
+        facts: what is known of it.
+    """
+
+    uuid: str
+    metadata: Mapping[str, str]
+    began_seconds: float
+    facts: CallFacts
+
+    def started_at(self) -> float:
+        """Return when the call began, in seconds since the epoch."""
+        return time.time() - (time.monotonic() - self.began_seconds)
+
+    def draft(self) -> str:
+        """Return what another dispatcher needs to go on with the record, as JSON."""
+        written = {
+            "uuid": self.uuid,
+            "metadata": self.metadata,
+            "started_at": round(self.started_at(), 3),
+            "facts": self.facts.as_json(),
+        }
+        return orjson.dumps(written).decode()
+
+
+class RecordWriter:
+    """Writer of the records of one dispatcher's calls."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        fields: Collection[str] = ("from", "to"),
+        with_text: bool = False,
+        keeper: RecordKeeper | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        grace_seconds: float = GRACE_SECONDS,
+    ) -> None:
+        """Make a writer.
+
+        Args:
+            registry: keeps the drafts.
+            fields: CALL_RECORDS_METADATA.
+            with_text: CALL_RECORDS_TEXT.
+            keeper: takes the records; None: only the log has them.
+            clock: monotonic.
+            grace_seconds: time for which a call without a holder is not lost yet.
+        """
+        self._registry = registry
+        self._fields = tuple(fields)
+        self._with_text = with_text
+        self._keeper: RecordKeeper = keeper or NoKeeper()
+        self._clock = clock
+        self._grace_seconds = grace_seconds
+        # Calls with a record, whose drafts are there yet; and those of them whose drafts may be dropped.
+        self._recorded: set[str] = set()
+        self._undropped: set[str] = set()
+        # Calls without a holder, and since when this dispatcher has seen none.
+        self._missing: dict[str, float] = {}
+
+    def facts(self) -> CallFacts:
+        """Return the facts of a call that begins."""
+        return CallFacts(str(uuids.uuid4()), with_text=self._with_text)
+
+    async def recall(self, uuid: str, facts: CallFacts) -> None:
+        """Add what an earlier dispatcher of the call knew, if Redis has it."""
+        try:
+            written = await self._registry.draft(uuid)
+        except RegistryUnavailable:
+            return
+        earlier = _read(written, with_text=self._with_text)
+        # This dispatcher's own draft may be there already.
+        if earlier is not None and earlier[1].record_id != facts.record_id:
+            facts.add_earlier(earlier[1])
+
+    def ended(self, call: RecordedCall, ending: str, reason: EndReason, text: str) -> None:
+        """Write the record of a call that has ended here."""
+        end = End(ending, reason, redact(text, call.uuid), call.started_at(), time.time())
+        if len(self._recorded) < MAX_UNDROPPED:
+            self._recorded.add(call.uuid)
+        self._write(build(call.uuid, call.metadata, self._fields, call.facts, end))
+
+    async def keep_drafts(self, calls: Collection[RecordedCall]) -> None:
+        """Keep the drafts of running calls that have changed, and drop those of calls that have ended.
+
+        What Redis does not take now, the next call of this method gives it.
+        """
+        if self._undropped:
+            dropped = set(self._undropped)
+            await self._registry.drop_drafts(dropped)
+            self._undropped -= dropped
+            self._recorded -= dropped
+        drafts: dict[str, str] = {}
+        written: list[RecordedCall] = []
+        for call in calls:
+            if not call.facts.is_changed:
+                continue
+            drafts[call.uuid] = call.draft()
+            written.append(call)
+            if sum(map(len, drafts.values())) >= MAX_WRITTEN_CHARS:
+                await self._keep(drafts, written)
+                drafts, written = {}, []
+        if drafts:
+            await self._keep(drafts, written)
+
+    async def _keep(self, drafts: Mapping[str, str], calls: Collection[RecordedCall]) -> None:
+        for call in calls:
+            call.facts.is_changed = False
+        try:
+            await self._registry.keep_drafts(drafts, seconds=DRAFT_SECONDS)
+        except RegistryUnavailable:
+            for call in calls:
+                call.facts.is_changed = True
+            raise
+
+    async def look_for_lost_calls(self, held: Collection[str]) -> None:
+        """Write the records of calls whose dispatcher died, and whose caller did not come back.
+
+        Args:
+            held: uuids of the calls that this dispatcher holds.
+
+        Raises:
+            RegistryUnavailable: Redis is away.
+        """
+        without_holder = await self._registry.calls_without_holder()
+        now = self._clock()
+        self._missing = {
+            uuid: self._missing.get(uuid, now)
+            for uuid in without_holder
+            if uuid not in held and uuid not in self._recorded
+        }
+        lost = [uuid for uuid, since in self._missing.items() if now - since >= self._grace_seconds]
+        for uuid in lost:
+            if await self._registry.claim(f"record:{uuid}", seconds=CLAIM_SECONDS):
+                await self._write_lost(uuid, without_holder[uuid])
+                del self._missing[uuid]
+
+    async def _write_lost(self, uuid: str, last_seen_at: float) -> None:
+        draft = _read(await self._registry.draft(uuid), with_text=self._with_text)
+        if draft is not None:
+            written, facts = draft
+            message = "its dispatcher died, and the caller did not come back"
+            end = End(LOST, EndReason.LOST, message, written["started_at"], last_seen_at)
+            self._recorded.add(uuid)
+            self._write(build(uuid, written["metadata"], self._fields, facts, end))
+        else:
+            await self._registry.drop_drafts([uuid])
+
+    def _write(self, record: CallRecord) -> None:
+        log.info("call record", **log_fields(record), uuid=record.uuid)
+        self._keeper.ended(record, lambda: self._undropped.add(record.uuid))
+
+
+def _read(written: str | None, *, with_text: bool) -> tuple[dict[str, Any], CallFacts] | None:
+    """Return a draft and the facts in it; None where there is none, or it cannot be read."""
+    if written is None:
+        return None
+    try:
+        draft = orjson.loads(written)
+        metadata, started_at = draft["metadata"], float(draft["started_at"])
+        facts = CallFacts.from_json(draft["facts"], with_text=with_text)
+    except (ValueError, KeyError, TypeError) as error:
+        log.error("draft of a call record cannot be read", reason=type(error).__name__)
+        return None
+    return {"metadata": metadata if isinstance(metadata, dict) else {}, "started_at": started_at}, facts

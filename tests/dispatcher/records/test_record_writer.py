@@ -1,0 +1,233 @@
+"""Records of a dispatcher's calls, and of calls whose dispatcher died, with a real Redis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from structlog.testing import capture_logs
+
+from common.errors import RegistryUnavailable
+from common.link.wire import EndReason
+from common.store.registry import Registry
+from dispatcher.call.actions import Measurement, Metric
+from dispatcher.records.call_record import CallRecord
+from dispatcher.records.facts import CallFacts
+from dispatcher.records.record_writer import RecordedCall, RecordWriter
+from tests.common.store.test_registry import publish, worker
+from tests.redis_process import RedisProcess
+
+GRACE_SECONDS = 20.0
+
+
+class Keeper:
+    """Keeps the records that it gets, and says that they are stored when a test wants it."""
+
+    def __init__(self) -> None:
+        self.records: list[CallRecord] = []
+        self.stored: list[Callable[[], None]] = []
+
+    def ended(self, record: CallRecord, stored: Callable[[], None]) -> None:
+        self.records.append(record)
+        self.stored.append(stored)
+
+
+class Writer:
+    """The writer of one dispatcher, whose clock stands still until a test moves it."""
+
+    def __init__(self, registry: Registry, *, with_text: bool = False) -> None:
+        self.now = 1000.0
+        self.keeper = Keeper()
+        self.writer = RecordWriter(
+            registry,
+            with_text=with_text,
+            keeper=self.keeper,
+            clock=lambda: self.now,
+            grace_seconds=GRACE_SECONDS,
+        )
+
+    def call(self, uuid: str, *, keys: int = 0) -> RecordedCall:
+        facts = self.writer.facts()
+        for _ in range(keys):
+            facts.measured(Measurement(Metric.DIGIT))
+        return RecordedCall(uuid, {"from": "100", "secret": "x"}, time.monotonic() - 5, facts)
+
+    async def look(self, *, after_seconds: float = 0.0, held: tuple[str, ...] = ()) -> list[CallRecord]:
+        """Look for lost calls, and return their records."""
+        self.now += after_seconds
+        before = len(self.keeper.records)
+        await self.writer.look_for_lost_calls(held)
+        return self.keeper.records[before:]
+
+
+async def pin_with_worker(registry: Registry) -> None:
+    """Have a worker hold the call."""
+    await publish(registry, worker("w-1"))
+    await registry.pin("call-1", dispatcher="d", epoch=1, metadata={}, lease_seconds=60)
+
+
+class TestEnds:
+    async def test_the_log_has_a_record_of_each_call(self, registry: Registry) -> None:
+        writer = RecordWriter(registry)
+        call = RecordedCall("call-1", {"from": "+39061234"}, time.monotonic() - 5, writer.facts())
+        with capture_logs() as lines:
+            writer.ended(call, "completed", EndReason.CALLER_HUNG_UP, "closed")
+        (line,) = lines
+        assert (line["event"], line["uuid"], line["ending"]) == ("call record", "call-1", "completed")
+        assert line["metadata"] == {"from": "…234"}
+        assert 5 <= line["seconds"] < 30
+
+    async def test_the_keeper_gets_it_once(self, registry: Registry) -> None:
+        writer = Writer(registry)
+        call = writer.call("call-1", keys=3)
+        writer.writer.ended(call, "failed", EndReason.UPSTREAM, "no quota")
+        (record,) = writer.keeper.records
+        assert (record.id, record.keys, record.reason_text) == (call.facts.record_id, 3, "no quota")
+        assert record.metadata == {"from": "100"}
+
+    async def test_its_draft_goes_when_the_record_is_stored(self, registry: Registry) -> None:
+        writer = Writer(registry)
+        call = writer.call("call-1")
+        await writer.writer.keep_drafts([call])
+        writer.writer.ended(call, "completed", EndReason.CALLER_HUNG_UP, "")
+        await writer.writer.keep_drafts([])
+        drafts = [await registry.draft("call-1")]
+        assert await writer.look(after_seconds=GRACE_SECONDS) == []
+        assert await writer.look(after_seconds=GRACE_SECONDS) == []
+        writer.keeper.stored[0]()
+        await writer.writer.keep_drafts([])
+        drafts.append(await registry.draft("call-1"))
+        assert [draft is None for draft in drafts] == [False, True]
+        assert await registry.calls_without_holder() == {}
+
+
+class TestDrafts:
+    async def test_another_dispatcher_goes_on_with_the_record(self, registry: Registry) -> None:
+        first, second = Writer(registry), Writer(registry)
+        call = first.call("call-1", keys=2)
+        await first.writer.keep_drafts([call])
+        later = second.call("call-1", keys=1)
+        await second.writer.recall("call-1", later.facts)
+        assert later.facts.record_id == call.facts.record_id
+        assert later.facts.counts.keys == 3
+
+    async def test_a_dispatchers_own_draft_is_not_added(self, registry: Registry) -> None:
+        writer = Writer(registry)
+        call = writer.call("call-1", keys=2)
+        await writer.writer.keep_drafts([call])
+        await writer.writer.recall("call-1", call.facts)
+        assert call.facts.counts.keys == 2
+
+    async def test_a_draft_is_written_when_it_has_changed(self, registry: Registry) -> None:
+        writer = Writer(registry)
+        call = writer.call("call-1")
+        await writer.writer.keep_drafts([call])
+        await registry.drop_drafts(["call-1"])
+        await writer.writer.keep_drafts([call])
+        unchanged = await registry.draft("call-1")
+        call.facts.measured(Measurement(Metric.DIGIT))
+        await writer.writer.keep_drafts([call])
+        assert [draft is None for draft in (unchanged, await registry.draft("call-1"))] == [True, False]
+
+    async def test_many_drafts_are_written(self, registry: Registry) -> None:
+        writer = Writer(registry, with_text=True)
+        calls = [writer.call(f"call-{number}") for number in range(50)]
+        for call in calls:
+            call.facts.heard("user", "x" * 50_000, 1.0)
+        await writer.writer.keep_drafts(calls)
+        assert len(await registry.calls_without_holder()) == 50
+
+    async def test_text_is_in_the_draft_only_where_it_is_wanted(self, registry: Registry) -> None:
+        for with_text in (False, True):
+            writer = Writer(registry, with_text=with_text)
+            call = writer.call("call-1")
+            call.facts.heard("user", "my secret", 1.0)
+            await writer.writer.keep_drafts([call])
+            assert ("my secret" in str(await registry.draft("call-1"))) == with_text
+
+
+class TestLostCalls:
+    async def lose(self, registry: Registry, uuid: str = "call-1") -> RecordedCall:
+        """Leave a call behind whose dispatcher has died."""
+        writer = Writer(registry)
+        call = writer.call(uuid, keys=2)
+        await writer.writer.keep_drafts([call])
+        return call
+
+    async def test_another_dispatcher_writes_the_record(self, registry: Registry) -> None:
+        call = await self.lose(registry)
+        writer = Writer(registry)
+        assert await writer.look() == []
+        (record,) = await writer.look(after_seconds=GRACE_SECONDS)
+        assert (record.id, record.ending, record.reason) == (call.facts.record_id, "lost", "lost")
+        assert (record.keys, record.metadata, record.hung_up_by) == (2, {"from": "100"}, "unknown")
+        assert 4 < record.seconds < 30
+        writer.keeper.stored[0]()
+        await writer.writer.keep_drafts([])
+        assert await registry.draft("call-1") is None
+
+    async def test_one_dispatcher_alone_writes_it(self, registry: Registry) -> None:
+        await self.lose(registry)
+        writers = [Writer(registry) for _ in range(3)]
+        found = [await writer.look() for writer in writers]
+        found += [await writer.look(after_seconds=GRACE_SECONDS) for writer in writers]
+        assert sum(map(len, found)) == 1
+
+    async def test_a_call_that_somebody_holds_is_not_lost(self, registry: Registry) -> None:
+        await self.lose(registry)
+        writer = Writer(registry)
+        await pin_with_worker(registry)
+        for _ in range(3):
+            assert await writer.look(after_seconds=GRACE_SECONDS) == []
+
+    async def test_a_call_of_this_dispatcher_is_not_lost(self, registry: Registry) -> None:
+        await self.lose(registry)
+        writer = Writer(registry)
+        for _ in range(3):
+            assert await writer.look(after_seconds=GRACE_SECONDS, held=("call-1",)) == []
+
+    async def test_a_call_that_comes_back_in_time_is_not_lost(self, registry: Registry) -> None:
+        await self.lose(registry)
+        writer = Writer(registry)
+        await writer.look()
+        await pin_with_worker(registry)
+        assert await writer.look(after_seconds=GRACE_SECONDS) == []
+        await registry.unpin("call-1", epoch=1)
+        # It begins to be missing again.
+        assert await writer.look() == []
+
+    @pytest.mark.parametrize("draft", ["", "{", "[]", "{}", '{"facts": 1, "metadata": {}, "started_at": 1}'])
+    async def test_a_draft_that_cannot_be_read_is_dropped(self, draft: str, registry: Registry) -> None:
+        await registry.keep_drafts({"call-1": draft}, seconds=60)
+        writer = Writer(registry)
+        await writer.look()
+        with capture_logs() as lines:
+            assert await writer.look(after_seconds=GRACE_SECONDS) == []
+        assert [line["event"] for line in lines] == ["draft of a call record cannot be read"]
+        assert await registry.calls_without_holder() == {}
+
+
+class TestWithoutRedis:
+    async def test_a_record_is_written_all_the_same(self, redis_process: RedisProcess) -> None:
+        registry = Registry.from_url(redis_process.url, timeout_seconds=30)
+        writer = Writer(registry)
+        call = writer.call("call-1")
+        await writer.writer.keep_drafts([call])
+        redis_process.kill()
+        call.facts.measured(Measurement(Metric.DIGIT))
+        with pytest.raises(RegistryUnavailable):
+            await writer.writer.keep_drafts([call])
+        later = CallFacts("other")
+        await writer.writer.recall("call-1", later)
+        writer.writer.ended(call, "completed", EndReason.CALLER_HUNG_UP, "")
+        assert [record.keys for record in writer.keeper.records] == [1]
+        writer.keeper.stored[0]()
+        with pytest.raises(RegistryUnavailable):
+            await writer.writer.keep_drafts([])
+        # The draft is dropped when Redis is back.
+        redis_process.start()
+        await registry.keep_drafts({"call-1": call.draft()}, seconds=60)
+        await writer.writer.keep_drafts([])
+        assert await registry.draft("call-1") is None
+        await registry.aclose()

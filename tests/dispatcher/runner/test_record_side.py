@@ -1,0 +1,91 @@
+"""What a call leaves behind at its dispatcher: real sockets, and a worker that does what the test says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from structlog.testing import capture_logs
+
+from common.link import wire
+from tests.dispatcher.rig import PATIENCE_SECONDS, Rig
+from tests.dispatcher.scripted_worker import attach_or_take, refuse
+from tests.helpers import eventually
+
+FIGURES = wire.Figures(
+    session=1,
+    model="gpt-realtime-2",
+    voice="marin",
+    latencies_ms=(800, 1200),
+    tokens={"gpt-realtime-2": {"input_audio": 30}},
+    cost_usd=0.125,
+)
+
+
+def records(lines: list[Any]) -> list[dict[str, Any]]:
+    return [line for line in lines if line["event"] == "call record"]
+
+
+class TestRecordOfACall:
+    async def test_it_says_what_happened(self, redis_url: str) -> None:
+        with capture_logs() as lines:
+            async with Rig(redis_url) as rig:
+                worker = await rig.worker()
+                core = await rig.call(query="?from=%2B390612345&to=600")
+                await eventually(lambda: rig.state() == "live", PATIENCE_SECONDS)
+                far = await worker.only_link()
+                far.send(FIGURES, 1)
+                far.send(wire.Transcript("item_1", "user", "my name is Anna"), 1)
+                await core.say(type="dtmf_digit", digit="1")
+                while (await core.hear())["type"] != "transcript":
+                    pass
+                await core.hang_up()
+                await rig.nothing_is_left()
+        (record,) = records(lines)
+        assert record["uuid"] == "call"
+        end = (record["ending"], record["reason"], record["hung_up_by"])
+        assert end == ("completed", "caller_hung_up", "caller")
+        assert (record["turns"], record["keys"], record["cost_usd"]) == (1, 1, 0.125)
+        assert (record["turn_latency_worst_seconds"], record["tokens_input_audio"]) == (1.2, 30)
+        assert record["metadata"] == {"from": "…345", "to": "600"}
+        assert "Anna" not in str(record)
+
+    async def test_a_call_without_a_worker_has_one(self, redis_url: str) -> None:
+        with capture_logs() as lines:
+            async with Rig(redis_url, placing_attempts=1, placing_seconds=0.1) as rig:
+                await rig.worker(answer=refuse("invalid"))
+                core = await rig.call()
+                await core.end()
+                await rig.nothing_is_left()
+        (record,) = records(lines)
+        assert (record["ending"], record["reason"]) == ("failed", "no_worker")
+
+    async def test_a_connection_without_init_has_none(self, redis_url: str) -> None:
+        with capture_logs() as lines:
+            async with Rig(redis_url) as rig:
+                core = await rig.connect()
+                await core.hang_up()
+                await rig.nothing_is_left()
+        assert records(lines) == []
+
+
+class TestSecondDispatcher:
+    async def test_it_goes_on_with_the_record(self, redis_url: str) -> None:
+        """The first dispatcher is cut off from its caller, as if it had died; the second one writes the record."""
+        with capture_logs() as lines:
+            async with Rig(redis_url, "d-1", reconnect_seconds=60) as first:
+                await first.worker(answer=attach_or_take)
+                core = await first.live()
+                await core.say(type="dtmf_digit", digit="1")
+
+                async def draft_has_the_key() -> bool:
+                    return '"keys":1' in (await first.registry.draft("call") or "")
+
+                await eventually(draft_has_the_key, PATIENCE_SECONDS)
+                async with Rig(redis_url, "d-2", reconnect_seconds=60) as second:
+                    back = await second.live()
+                    await back.say(type="dtmf_digit", digit="2")
+                    await eventually(lambda: first.state() is None, PATIENCE_SECONDS)
+                    await back.hang_up()
+                    await second.nothing_is_left()
+        (record,) = records(lines)
+        assert (record["keys"], record["ending"]) == (2, "completed")
