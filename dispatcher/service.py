@@ -295,7 +295,7 @@ class Dispatcher:
     def begun(self, runner: CallRunner) -> CallRunner | None:
         """Put a call into the table; return the runner that has it already, if there is one."""
         if runner.caller_connection is not None:
-            runner.caller_connection.known()
+            runner.caller_connection.mark_identified()
         older = self._by_uuid.setdefault(runner.uuid, runner)
         return None if older is runner else older
 
@@ -412,8 +412,8 @@ class Dispatcher:
             elif not self.placement.redis_is_away:
                 runner.is_published = True
         await self._hang_up_asked()
-        for uuid in renewal.forgotten:
-            holders[uuid].call.memory.forgotten()
+        for uuid in renewal.missing:
+            holders[uuid].call.memory.copy_lost()
         self._keep_links()
         if not self.placement.redis_is_away:
             await self._previous_release.look()

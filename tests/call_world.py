@@ -428,9 +428,9 @@ class World:
                             self.avr.message(protocol.audio(frame), self.now)
                     case dispatcher_actions.Interrupt():
                         self.avr.message(protocol.INTERRUPTION, self.now)
-                    case dispatcher_actions.Tell(role, text):
+                    case dispatcher_actions.SendTranscript(role, text):
                         self.avr.message(protocol.transcript(role, text), self.now)
-                    case dispatcher_actions.Complain(message):
+                    case dispatcher_actions.SendError(message):
                         self.avr.message(protocol.error(message), self.now)
                     case dispatcher_actions.ToWorker(leg, record, counted):
                         channel = self._channels.get(leg)

@@ -209,7 +209,7 @@ class LinkEnd:
         if self._hello_timer is not None:
             self._hello_timer.cancel()
         assert self._connection is not None
-        self._connection.known()
+        self._connection.mark_identified()
         self._owner.greeted(self._peer)
 
     def _flush(self) -> None:

@@ -186,7 +186,7 @@ class WebSocket(asyncio.Protocol):
         for data in kept or ():
             self.data_received(data)
 
-    def known(self) -> None:
+    def mark_identified(self) -> None:
         """Lift the bound on the bytes of a stranger: the peer has identified itself."""
         self._stranger_bytes_left = None
 

@@ -48,7 +48,7 @@ class Interrupt:
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
+class SendTranscript:
     """Give AVR Core a transcript; `role` is `user` or `agent`."""
 
     role: str
@@ -56,7 +56,7 @@ class Tell:
 
 
 @dataclass(frozen=True, slots=True)
-class Complain:
+class SendError:
     """Give AVR Core an error."""
 
     message: str
@@ -168,7 +168,7 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True)
-class PassedOver:
+class MessageIgnored:
     """Log the first message of the call that was not understood.
 
     Attributes:
@@ -188,7 +188,7 @@ class Ended:
     reason: str
 
 
-ToCaller = Play | Interrupt | Tell | Complain | CloseCaller
+ToCaller = Play | Interrupt | SendTranscript | SendError | CloseCaller
 Action = (
     ToCaller
     | ToWorker
@@ -201,6 +201,6 @@ Action = (
     | Publish
     | Unpin
     | Measurement
-    | PassedOver
+    | MessageIgnored
     | Ended
 )

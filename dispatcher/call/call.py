@@ -23,8 +23,8 @@ from dispatcher.call.actions import (
     Action,
     Ended,
     Ending,
+    MessageIgnored,
     Metric,
-    PassedOver,
     Purpose,
     TookWayOut,
 )
@@ -436,7 +436,7 @@ class Call:
     def _caller_audio(self, pcm: bytes, now_seconds: float) -> None:
         if self.state is State.AWAITING_INIT:
             raise AvrProtocolError("before_init", "audio before init")
-        self._caller.heard(pcm, now_seconds)
+        self._caller.audio(pcm, now_seconds)
         if pcm:
             may_wait = self.state is not State.PARTING
             self._worker_side.send_audio(self.assignments.current, pcm, may_wait=may_wait)
@@ -453,8 +453,8 @@ class Call:
             self.broke_protocol(error.reason, str(error))
             return
         self._out.report(Metric.BAD_INPUT, label=error.reason)
-        if self._caller.is_first_passed_over():
-            self._out.actions.append(PassedOver(error.reason, str(error)))
+        if self._caller.is_first_ignored():
+            self._out.actions.append(MessageIgnored(error.reason, str(error)))
 
     # The session that has the call
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from common.link import wire
 from dispatcher.call.action_queue import ActionQueue
-from dispatcher.call.actions import CloseCaller, Complain, Ended, Ending, LeaveChannel, Publish, Unpin
+from dispatcher.call.actions import CloseCaller, Ended, Ending, LeaveChannel, Publish, SendError, Unpin
 from dispatcher.call.assignments import Assignments
 from dispatcher.call.caller.presence import CallerPresence
 from dispatcher.call.life import CallLife
@@ -79,7 +79,7 @@ class CallEnds:
         if self._life.state is State.ENDED:
             return
         if message:
-            self._out.actions.append(Complain(message))
+            self._out.actions.append(SendError(message))
         self._out.actions.append(CloseCaller(code, message))
         self.finish(ending, message)
 

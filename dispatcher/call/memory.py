@@ -86,9 +86,9 @@ class CallMemory:
         item_id = record.item_id
         self._changed.add(item_id)
         known = self._items.get(item_id)
-        if record.settled or record.forgotten:
+        if record.settled or record.deleted:
             self._settle(item_id)
-        if record.forgotten:
+        if record.deleted:
             if known is not None:
                 self._forget(item_id)
             return
@@ -190,7 +190,7 @@ class CallMemory:
 
     # The copy in Redis
 
-    def forgotten(self) -> None:
+    def copy_lost(self) -> None:
         """Note that Redis has lost the copy."""
         self._is_stored = False
 

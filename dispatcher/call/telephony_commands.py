@@ -28,7 +28,7 @@ class TelephonyCommands:
         self.has_transferred = False
 
     @property
-    def known(self) -> tuple[str, ...]:
+    def known_ids(self) -> tuple[str, ...]:
         """Ids of all commands, carried out or not."""
         return tuple(self._known)
 

@@ -155,7 +155,7 @@ class CallRunner:
         caller_connection, connection = newcomer._caller_connection, newcomer._connection
         if self._caller_connection is not None:
             self._caller_connection.hand_over(None)
-            self._caller_connection.complain(TAKEN_OVER)
+            self._caller_connection.send_error(TAKEN_OVER)
             self._caller_connection.close(1008, TAKEN_OVER)
         newcomer._caller_connection = newcomer._connection = None
         assert caller_connection is not None
@@ -398,7 +398,7 @@ class CallRunner:
             case actions.TookWayOut(outcome, cause):
                 self._calls.metrics.fallbacks[outcome].inc()
                 self._log.warning("call could not go on", cause=cause, outcome=outcome.value)
-            case actions.PassedOver(reason, message):
+            case actions.MessageIgnored(reason, message):
                 effect = "messages that are not understood are passed over and counted"
                 self._log.warning("message not understood", reason=reason, detail=message, effect=effect)
             case actions.Ended(ending, reason):
@@ -426,10 +426,10 @@ class CallRunner:
         match action:
             case actions.Interrupt():
                 self._caller_connection.interrupt()
-            case actions.Tell(role, text):
-                self._caller_connection.tell(role, text)
-            case actions.Complain(message):
-                self._caller_connection.complain(redact(message, self.uuid))
+            case actions.SendTranscript(role, text):
+                self._caller_connection.send_transcript(role, text)
+            case actions.SendError(message):
+                self._caller_connection.send_error(redact(message, self.uuid))
             case actions.CloseCaller(code, reason):
                 if not closing:
                     self._caller_connection.close(code, redact(reason, self.uuid))

@@ -236,7 +236,7 @@ class Placement:
         self._written |= {uuid: each.version for uuid, each in said.items()}
         for uuid in unknown:
             del self._written[uuid]
-            memories[uuid].forgotten()
+            memories[uuid].copy_lost()
 
     async def unpin(self, uuid: str, epoch: int) -> None:
         """Take a call out of Redis, or do so when Redis is back."""

@@ -142,9 +142,9 @@ def to_caller(taken: list[Action]) -> list[dict[str, Any]]:
                 messages += [{"type": "audio", "pcm": frame} for frame in protocol.frames(pcm)]
             case actions.Interrupt():
                 messages.append({"type": "interruption"})
-            case actions.Tell(role, text):
+            case actions.SendTranscript(role, text):
                 messages.append({"type": "transcript", "role": role, "text": text})
-            case actions.Complain(message):
+            case actions.SendError(message):
                 messages.append({"type": "error", "message": message})
     return messages
 

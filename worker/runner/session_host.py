@@ -104,7 +104,7 @@ class SessionHost:
     def tick(self, now_seconds: float) -> None:
         """Look at the session's clocks."""
         read_seconds = self._upstream.read_seconds(now_seconds)
-        self.tell(lambda session, _: session.tick(now_seconds, read_seconds))
+        self.handle(lambda session, _: session.tick(now_seconds, read_seconds))
 
     def suspend(self) -> None:
         """Read nothing of the API's until `resume`."""
@@ -136,7 +136,7 @@ class SessionHost:
         except ChangeRefused as error:
             self._watchers.answer(number, 400, {"error": str(error)})
             return
-        self.tell(lambda session, now: session.command(number, command.action, body, now))
+        self.handle(lambda session, now: session.command(number, command.action, body, now))
 
     def unwatch(self, send: Send) -> None:
         """Forget the watchers of a link that is gone."""
@@ -183,22 +183,22 @@ class SessionHost:
     def upstream_writable(self) -> None:
         """Send again: the API reads."""
         self._upstream.writable()
-        self.tell(lambda session, now: session.upstream_writable(now))
+        self.handle(lambda session, now: session.upstream_writable(now))
 
     def connection_lost(self, reason: str) -> None:
         """Go on without the connection, which is gone."""
         self._upstream.lost()
-        self.tell(lambda session, now: session.connection_lost(reason, now))
+        self.handle(lambda session, now: session.connection_lost(reason, now))
 
     # The session
 
-    def tell(self, tell: Callable[[Session, float], None]) -> None:
+    def handle(self, event: Callable[[Session, float], None]) -> None:
         """Tell the session, if there is one, what happens, and carry out its actions."""
         session = self.session
         if session is None:
             return
         try:
-            tell(session, time.monotonic())
+            event(session, time.monotonic())
         except IllegalTransition as error:
             self._recover(session, error)
         self.act()
@@ -242,7 +242,7 @@ class SessionHost:
                 self._usage.transcription(self._profile_now.transcription_model, transcription)
             case actions.Configured(changed):
                 self.preparation.changed(changed)
-                self.tell_profile()
+                self.send_profile()
             case actions.Released(reason, message):
                 self._owner.session_released(reason, message)
             case actions.Ended(outcome, reason):
@@ -257,7 +257,7 @@ class SessionHost:
         """Make the session from tools, instructions, and what AVR Core wants of this call."""
         try:
             profile = await self.preparation.load()
-            self.tell_profile()
+            self.send_profile()
             config = self.preparation.config()
             self._upstream.prepare(profile)
             limits = self._upstream.limits
@@ -270,9 +270,9 @@ class SessionHost:
             return
         self.session = session
         self._owner.session_made()
-        self.tell(lambda made, _: self.early.replay(made, time.monotonic))
+        self.handle(lambda made, _: self.early.replay(made, time.monotonic))
 
-    def tell_profile(self) -> None:
+    def send_profile(self) -> None:
         """Have the dispatcher remember the call's settings."""
         try:
             self._channel.send(self.preparation.record())
@@ -285,13 +285,13 @@ class SessionHost:
             repeat = await self._upstream.open(delay_seconds)
         except UpstreamError as error:
             failed = error
-            self.tell(lambda session, now: session.connect_failed(failed, now))
+            self.handle(lambda session, now: session.connect_failed(failed, now))
         except Exception:
             # Nothing waits for this task: a call that it left behind would hang for ever.
             self._log.exception("connecting failed")
-            self.tell(lambda session, _: session.stopped("internal error"))
+            self.handle(lambda session, _: session.stopped("internal error"))
         else:
-            self.tell(lambda session, now: session.connected(now, repeat=repeat))
+            self.handle(lambda session, now: session.connected(now, repeat=repeat))
 
     # Tools
 
@@ -304,7 +304,7 @@ class SessionHost:
 
     def _tool_done(self, call_id: str, output: str, lost: bool) -> None:
         if self.session is not None:
-            self.tell(lambda session, now: session.tool_done(call_id, output, now, lost=lost))
+            self.handle(lambda session, now: session.tool_done(call_id, output, now, lost=lost))
         elif not self._owner.has_ended:
             self.early.tool_done(call_id, output, lost)
 

@@ -186,7 +186,7 @@ class SessionRunner:
         elif self._host.session is None:
             self._host.early.record(kind, payload)
         else:
-            self._host.tell(lambda session, now: session.record(kind, payload, now))
+            self._host.handle(lambda session, now: session.record(kind, payload, now))
 
     def _go(self, go: wire.Resume) -> None:
         """Take the call, or stand by: the memory is complete."""
@@ -201,7 +201,7 @@ class SessionRunner:
             self._resources.metrics.reconnects[_RECONNECTS.get(go.reason, ReconnectReason.REPIN)].inc()
         if self._host.session is not None:
             changed = self._host.preparation.changed_session()
-            self._host.tell(lambda session, now: session.go(checkpoint, now, changed))
+            self._host.handle(lambda session, now: session.go(checkpoint, now, changed))
         elif first:
             self._host.prepare()
 
@@ -247,8 +247,8 @@ class SessionRunner:
         position = early_position if self._host.session is None else self._host.session.next_position_samples
         self._channel.send(wire.Opened(wire.CALLER_CREDIT_BYTES, attached=True, position_samples=position))
         if self._host.preparation.profile is not None:
-            self._host.tell_profile()
-        self._host.tell(lambda session, now: session.attached(opening, now))
+            self._host.send_profile()
+        self._host.handle(lambda session, now: session.attached(opening, now))
         self._channel.send_untold()
         if self.is_resting:
             # That dispatcher knows the call now, and has it go on in another session.
@@ -276,13 +276,13 @@ class SessionRunner:
 
     def move(self, reason: wire.Reason, seconds: float) -> None:
         """Have the call leave this worker within a time."""
-        self._host.tell(lambda session, now: session.move(reason, seconds, now))
+        self._host.handle(lambda session, now: session.move(reason, seconds, now))
 
     def release(self, reason: wire.Reason) -> None:
         """Have the call leave this worker now."""
         message = "the worker is stopping"
         if self._host.session is not None:
-            self._host.tell(lambda session, _: session.release(reason, message))
+            self._host.handle(lambda session, _: session.release(reason, message))
         elif not self.has_ended:
             self._channel.send(wire.Released(reason.value, message))
             self.session_ended(wire.Outcome.COMPLETED, message)
@@ -297,7 +297,7 @@ class SessionRunner:
             # Suspended: another worker has the call, and the waiting actions are not to be carried out.
             self.session_ended(wire.Outcome.FAILED, reason)
         else:
-            self._host.tell(lambda session, _: session.dispatcher_lost())
+            self._host.handle(lambda session, _: session.dispatcher_lost())
 
     def let_go(self, reason: str) -> None:
         """Tell the dispatcher that another session has the call, and nothing more."""
@@ -307,7 +307,7 @@ class SessionRunner:
     def stop(self, reason: str) -> None:
         """End the call from this side."""
         if self._host.session is not None:
-            self._host.tell(lambda session, _: session.stopped(reason))
+            self._host.handle(lambda session, _: session.stopped(reason))
         elif not self.has_ended:
             self._channel.send(wire.Ended(wire.Outcome.FAILED.value, reason))
             self.session_ended(wire.Outcome.FAILED, reason)

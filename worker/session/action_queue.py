@@ -41,6 +41,6 @@ class ActionQueue:
     def happened(self, kind: str, **fields: Any) -> None:
         """Show something to the watchers of the call."""
         shown = {
-            name: truncation.cut(value) if isinstance(value, str) else value for name, value in fields.items()
+            name: truncation.truncate(value) if isinstance(value, str) else value for name, value in fields.items()
         }
         self.actions.append(Happened({"type": kind, **shown}))

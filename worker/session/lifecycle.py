@@ -8,7 +8,7 @@ from worker.session.actions import Ended, Released
 from worker.session.parts import SessionParts
 from worker.session.states import SessionEvent, State, next_state
 
-HANG_UP_ORDER = "hang-up"
+HANG_UP_ID = "hang-up"
 
 
 class Lifecycle:
@@ -54,7 +54,7 @@ class Lifecycle:
         parts.answers.leave_sayings()
         parts.memory_writer.write()
         # Orders that wait behind unsent words: the dispatcher keeps them from here on.
-        for order in parts.agent.waiting_orders:
+        for order in parts.agent.waiting_commands:
             parts.out.record(order)
         parts.out.record(wire.Released(reason, message))
         self._close(SessionEvent.RELEASED)
@@ -85,7 +85,7 @@ class Lifecycle:
         elif repeat or (self.state is not State.ENDED and not self.hang_up_reason):
             self.hang_up_reason = reason
             parts.log.info("hanging up", reason=reason)
-            parts.agent.order(wire.TelephonyCommand(HANG_UP_ORDER, wire.TelephonyAction.HANG_UP.value))
+            parts.agent.send_command(wire.TelephonyCommand(HANG_UP_ID, wire.TelephonyAction.HANG_UP.value))
 
     def _close(self, event: SessionEvent) -> None:
         self.advance(event)

@@ -11,7 +11,7 @@ from worker.session.agent.awaiting import AwaitingReport
 from worker.session.agent.response_scheduler import AnswerKind
 from worker.session.caller.caller_side import CallerSide
 from worker.session.caller.keypad import Keypad
-from worker.session.lifecycle import HANG_UP_ORDER, Lifecycle
+from worker.session.lifecycle import HANG_UP_ID, Lifecycle
 from worker.session.memory.checkpoint import Checkpoint
 from worker.session.memory.conversation import ItemKind, Role
 from worker.session.parts import SessionParts
@@ -135,8 +135,8 @@ class Restore:
             self._greet(now_seconds)
         # The greeting is asked for before the API hears what the caller has said meanwhile.
         parts.pursue(now_seconds)
-        self._caller.hear_again(checkpoint.audio, now_seconds)
-        if parts.calls.take_up(checkpoint, parts.config.idempotent):
+        self._caller.replay_audio(checkpoint.audio, now_seconds)
+        if parts.calls.resume(checkpoint, parts.config.idempotent):
             parts.answers.owe(AnswerKind.TOOL, now_seconds)
         elif self.goes_on and not refed:
             if self._broke_off:
@@ -163,11 +163,11 @@ class Restore:
                 # It is brought as sound, of which no text will come.
                 item.text_done = True
                 parts.conversation.changed(item)
-        parts.replay.bring(checkpoint.audio)
+        parts.replay.synchronize(checkpoint.audio)
 
     def _hang_up_again(self, checkpoint: Checkpoint) -> None:
         """Repeat the order of a hang-up that an earlier session gave, unless the dispatcher has it."""
-        if HANG_UP_ORDER in checkpoint.orders:
+        if HANG_UP_ID in checkpoint.known_commands:
             self._life.hang_up_reason = checkpoint.hang_up or ORDERED_BEFORE
         elif checkpoint.hang_up:
             self._life.hang_up(checkpoint.hang_up)

@@ -214,7 +214,7 @@ class Session:
                 self._life.end(Outcome.FAILED, parts.answers.lost_hope)
                 return
             parts.pursue(now_seconds)
-        self._awaiting.tell(goes_on=self._restore.goes_on)
+        self._awaiting.report(goes_on=self._restore.goes_on)
         self._hand_over.proceed(now_seconds)
 
     # The link
@@ -241,10 +241,10 @@ class Session:
             case Kind.DTMF:
                 self._keypad.press(wire.decode_control(wire.Dtmf, payload).digit, now_seconds)
             case Kind.TELEPHONY_DONE:
-                if parts.calls.order_done(wire.decode_control(wire.TelephonyDone, payload)):
+                if parts.calls.command_done(wire.decode_control(wire.TelephonyDone, payload)):
                     parts.answers.owe(AnswerKind.TOOL, now_seconds)
             case Kind.TOOL_KNOWN:
-                parts.calls.known(wire.decode_control(wire.ToolKnown, payload).call_id)
+                parts.calls.confirmed(wire.decode_control(wire.ToolKnown, payload).call_id)
             case Kind.RELEASE:
                 self._hand_over.permit(wire.decode_control(wire.Release, payload), now_seconds)
             case Kind.CLOSE:
@@ -257,7 +257,7 @@ class Session:
     def caller_audio(self, position_samples: int, pcm: bytes, now_seconds: float) -> None:
         """Take the caller's audio (PCM16 at 8 kHz) from this position of the call."""
         if not self._life.ignores_peers():
-            self._caller.hear(position_samples, pcm, now_seconds)
+            self._caller.append_audio(position_samples, pcm, now_seconds)
 
     def go(self, checkpoint: Checkpoint, now_seconds: float, session: dict[str, Any] | None = None) -> None:
         """Take the call that this session stood by for: its memory may have changed since.
@@ -304,7 +304,7 @@ class Session:
         if self._life.state is State.LIVE:
             parts.out.record(wire.Ready())
         self._awaiting.begin_again(is_wanted=opening.filler)
-        self._awaiting.tell(goes_on=self._restore.goes_on)
+        self._awaiting.report(goes_on=self._restore.goes_on)
         self._hand_over.ask_again(now_seconds)
 
     def move(self, reason: str, seconds: float, now_seconds: float) -> None:
@@ -410,7 +410,7 @@ class Session:
             self._opening.succeeded(now_seconds)
             if self._restore.checkpoint.standby:
                 self._life.advance(SessionEvent.SET_UP_TO_WAIT)
-                self.parts.replay.bring([])
+                self.parts.replay.synchronize([])
                 self.parts.out.record(wire.Ready(standby=True))
                 return
             started_seconds = self._opening.started_seconds

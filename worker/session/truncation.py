@@ -23,7 +23,7 @@ ROOM_BYTES = 4096
 MAX_RECORD_BYTES = wire.MAX_MESSAGE_BYTES - ROOM_BYTES
 
 
-def cut(text: str, max_chars: int = MAX_TEXT_CHARS) -> str:
+def truncate(text: str, max_chars: int = MAX_TEXT_CHARS) -> str:
     """Return the text; of a longer one the beginning, with a mark that says so."""
     return text if len(text) <= max_chars else text[: max_chars - len(MARK)] + MARK
 
@@ -67,10 +67,12 @@ def encoded(record: wire.Control, channel: int) -> tuple[bytes, str]:
         reason = str(error)
     match record:
         case wire.Transcript():
-            return wire.encode(dataclasses.replace(record, text=cut(record.text)), channel), f"{reason}: cut"
+            return wire.encode(dataclasses.replace(record, text=truncate(record.text)), channel), f"{reason}: cut"
         case wire.PendingReplies():
             share = MAX_TEXT_CHARS // len(record.replies)
-            replies = tuple(dataclasses.replace(reply, text=cut(reply.text, share)) for reply in record.replies)
+            replies = tuple(
+                dataclasses.replace(reply, text=truncate(reply.text, share)) for reply in record.replies
+            )
             return wire.encode(wire.PendingReplies(replies), channel), f"{reason}: cut"
         case wire.ItemUpdate():
             return _item_update(record, channel, reason)
@@ -85,7 +87,7 @@ def _conversation(record: wire.Result, channel: int) -> bytes:
     newest: list[dict[str, str]] = []
     room = MAX_RECORD_BYTES - ROOM_BYTES
     for entry in reversed(whole):
-        shown = {name: cut(value) for name, value in entry.items()}
+        shown = {name: truncate(value) for name, value in entry.items()}
         room -= len(orjson.dumps(shown)) + 1
         if room < 0:
             break
@@ -97,7 +99,7 @@ def _conversation(record: wire.Result, channel: int) -> bytes:
 def _item_update(record: wire.ItemUpdate, channel: int, reason: str) -> tuple[bytes, str]:
     item = dict(record.item)
     if isinstance(item.get("text"), str):
-        item["text"] = cut(item["text"])
+        item["text"] = truncate(item["text"])
     try:
         shorter = wire.encode(
             dataclasses.replace(record, item=item, sound=record.sound[:MAX_SOUND_CHARS]), channel
@@ -106,4 +108,4 @@ def _item_update(record: wire.ItemUpdate, channel: int, reason: str) -> tuple[by
             return shorter, f"{reason}: cut"
     except ValueError:
         pass
-    return wire.encode(wire.ItemUpdate(record.item_id, forgotten=True), channel), f"{reason}: left out"
+    return wire.encode(wire.ItemUpdate(record.item_id, deleted=True), channel), f"{reason}: left out"

@@ -47,7 +47,7 @@ class CallerAudio:
         """The position of the audio that is sent next."""
         return self._waiting[0][0] if self._waiting else self.position_samples
 
-    def passed(self, pcm: bytes) -> int:
+    def sent(self, pcm: bytes) -> int:
         """Keep audio that is sent at once, because no audio waits; return its position."""
         position = self.position_samples
         self.position_samples += len(pcm) // SAMPLE_BYTES

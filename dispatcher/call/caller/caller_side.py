@@ -44,7 +44,7 @@ class CallerSide:
         self._message_bucket = TokenBucket(
             limits.messages_per_second, 10 * limits.messages_per_second, now_seconds
         )
-        self._has_passed_over = False
+        self._has_ignored = False
 
     def began(self, now_seconds: float) -> None:
         """Note that `init` has come: audio is expected from now on."""
@@ -64,7 +64,7 @@ class CallerSide:
         if messages and self._message_bucket.exceeded(messages, now_seconds):
             raise AvrProtocolError("flood", TOO_MANY_MESSAGES, ends_call=True)
 
-    def heard(self, pcm: bytes, now_seconds: float) -> None:
+    def audio(self, pcm: bytes, now_seconds: float) -> None:
         """Count audio of the caller: PCM16 at 8 kHz.
 
         Raises:
@@ -75,9 +75,9 @@ class CallerSide:
         if pcm:
             self._audio_seconds = now_seconds
 
-    def is_first_passed_over(self) -> bool:
-        """Return whether no message of the call was passed over before this one."""
-        is_first, self._has_passed_over = not self._has_passed_over, True
+    def is_first_ignored(self) -> bool:
+        """Return whether this is the first message of the call that is ignored."""
+        is_first, self._has_ignored = not self._has_ignored, True
         return is_first
 
     def paused(self, now_seconds: float) -> None:

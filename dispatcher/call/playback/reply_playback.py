@@ -12,7 +12,7 @@ from common.errors import LinkProtocolError
 from common.link import wire
 from dispatcher.avr.protocol import SAMPLE_RATE_HZ
 from dispatcher.call.action_queue import ActionQueue
-from dispatcher.call.actions import Interrupt, Metric, Play, Tell
+from dispatcher.call.actions import Interrupt, Metric, Play, SendTranscript
 from dispatcher.call.assignment import Assignment
 from dispatcher.call.caller.presence import CallerPresence
 from dispatcher.call.memory import CallMemory
@@ -50,7 +50,7 @@ class ReplyPlayback:
         self._greeted = False
         self._unreported_samples = 0
         self._transcripts: dict[str, None] = {}  # a set that knows its oldest
-        self._queued_messages: deque[Tell | Interrupt] = deque(maxlen=MAX_QUEUED_MESSAGES)
+        self._queued_messages: deque[SendTranscript | Interrupt] = deque(maxlen=MAX_QUEUED_MESSAGES)
         # Numbers of barge-ins that have no answer, because AVR Core is away; a worker leaves only a few.
         self._flushes: list[int] = []
 
@@ -160,7 +160,7 @@ class ReplyPlayback:
         self._transcripts[transcript.item_id] = None
         if len(self._transcripts) > MAX_TRANSCRIPTS_KNOWN:
             del self._transcripts[next(iter(self._transcripts))]
-        self._tell(Tell(transcript.role, transcript.text))
+        self._send(SendTranscript(transcript.role, transcript.text))
 
     def restore(self, last: wire.Playout, now_seconds: float) -> None:
         """Go on from the playout of a dispatcher that is gone."""
@@ -179,13 +179,13 @@ class ReplyPlayback:
         truncated = self._player.truncate(now_seconds)
         self.memory.reply_heard(truncated, truncated=True)
         if truncated:
-            self._tell(Interrupt())
+            self._send(Interrupt())
             self._out.report(Metric.INTERRUPTION)
         for number in flushes:
             if assignment is not None:
                 self._out.record(assignment, wire.Heard(number, truncated))
 
-    def _tell(self, action: Tell | Interrupt) -> None:
+    def _send(self, action: SendTranscript | Interrupt) -> None:
         if self._presence.is_away:
             self._queued_messages.append(action)
         else:

@@ -108,7 +108,7 @@ class WorkerSide:
         resume = wire.Resume(
             assignment.reason,
             standby,
-            self._commands.known,
+            self._commands.known_ids,
             "".join(self._keys),
             self._speaking,
             recalled=self.memory.is_recalled,
@@ -131,7 +131,7 @@ class WorkerSide:
         audio = self.audio
         if assignment is not None and assignment.credit_bytes >= len(pcm) and not audio.waiting_bytes:
             assignment.credit_bytes -= len(pcm)
-            self._out.record(assignment, wire.CallerAudio(audio.passed(pcm), pcm))
+            self._out.record(assignment, wire.CallerAudio(audio.sent(pcm), pcm))
         elif may_wait:
             dropped_seconds = audio.wait(pcm)
             if dropped_seconds:

@@ -17,17 +17,17 @@ from common.observe.metrics import FallbackOutcome
 from dispatcher.call.actions import (
     Action,
     CloseCaller,
-    Complain,
     Ended,
     Ending,
     Execute,
     LeaveChannel,
     Measurement,
+    MessageIgnored,
     Metric,
-    PassedOver,
     Place,
     Publish,
     Purpose,
+    SendError,
     TookWayOut,
     ToWorker,
     TransferAway,
@@ -57,8 +57,8 @@ from tests.dispatcher.call_driver import (
 FRAME = sound(FRAME_BYTES)
 
 
-def error(message: str) -> Complain:
-    return Complain(message)
+def error(message: str) -> SendError:
+    return SendError(message)
 
 
 def close_record(driver: CallDriver, reason: str, *, keep: bool = False) -> ToWorker:
@@ -446,7 +446,7 @@ class TestBadInput:
     def test_it_is_passed_over_and_noted_once_a_call(self, reason: str, data: bytes, driver: CallDriver) -> None:
         counted, noted = driver.live().send(data)
         assert counted == Measurement(Metric.BAD_INPUT, label=reason)
-        assert isinstance(noted, PassedOver)
+        assert isinstance(noted, MessageIgnored)
         assert noted.reason == reason
         assert driver.send(data) == [counted]
         assert driver.state is State.LIVE
@@ -464,7 +464,7 @@ class TestBadInput:
     def test_what_comes_before_init_is_passed_over(self, data: bytes, driver: CallDriver) -> None:
         counted, noted = driver.send(data)
         assert counted == Measurement(Metric.BAD_INPUT, label="before_init")
-        assert isinstance(noted, PassedOver)
+        assert isinstance(noted, MessageIgnored)
         driver.init()
         assert driver.state is State.PLACING
 

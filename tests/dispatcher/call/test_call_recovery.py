@@ -327,7 +327,7 @@ class TestOrders:
         driver.take()
         records = to_worker(driver.placed(epoch=2))
         assert records[-2:] == [
-            wire.Resume("worker_lost", orders=("call_2", "call_3")),
+            wire.Resume("worker_lost", known_commands=("call_2", "call_3")),
             wire.TelephonyDone("call_2", False, "no such extension"),
         ]
 
@@ -700,7 +700,7 @@ class TestACallerWhoComesBack:
         assert of(Interrupt, taken) == [Interrupt()]
         assert heard_pcm(taken[taken.index(Interrupt()) :]) == sound(3200, seed=1)
         (spoken,) = [record for record in driver.call.memory.records() if isinstance(record, wire.PendingReplies)]
-        assert [(reply.heard_samples, reply.cut) for reply in spoken.replies] == [(4000, True), (0, False)]
+        assert [(reply.heard_samples, reply.truncated) for reply in spoken.replies] == [(4000, True), (0, False)]
 
     def test_and_is_told_of_it_whoever_has_the_call_then(self, driver: CallDriver) -> None:
         driver.live()
@@ -712,7 +712,7 @@ class TestACallerWhoComesBack:
         driver.lose_worker()
         records = to_worker(driver.placed(worker="w-2", epoch=2))
         (spoken,) = [record for record in records if isinstance(record, wire.PendingReplies)]
-        assert [(reply.heard_samples, reply.cut) for reply in spoken.replies] == [(2000, True)]
+        assert [(reply.heard_samples, reply.truncated) for reply in spoken.replies] == [(2000, True)]
         driver.call.caller_back(driver.now)
         assert of(Interrupt, driver.take()) == [Interrupt()]
 

@@ -150,8 +150,8 @@ class TestThroughRedis:
         renewal = await rig.placement.renew([lease(metadata={"to": "7"})])
         assert renewal.superseded == frozenset()
         # Redis did not know of it, nor of what was said in it.
-        assert renewal.forgotten == frozenset({"call"})
-        assert (await rig.placement.renew([lease()])).forgotten == frozenset()
+        assert renewal.missing == frozenset({"call"})
+        assert (await rig.placement.renew([lease()])).missing == frozenset()
         assert ([w.id for w in before], [w.id for w in rig.placement.workers]) == ([], ["w-1", "w-2"])
         record = await rig.registry.call("call")
         assert record is not None
@@ -166,7 +166,7 @@ class TestThroughRedis:
             lease("taken", epoch=taken.epoch, worker=taken.worker_id),
         ]
         renewal = await rig.placement.renew(held)
-        assert (renewal.superseded, renewal.forgotten) == (frozenset({"taken"}), frozenset())
+        assert (renewal.superseded, renewal.missing) == (frozenset({"taken"}), frozenset())
 
     async def test_a_worker_that_has_the_call_keeps_it(self, rig: Rig, registry: Registry) -> None:
         """The caller comes back to another dispatcher: its session goes on, full or not, draining or not."""
@@ -185,7 +185,7 @@ class TestThroughRedis:
         assert excluded.worker_id != lost.worker_id
         assert not excluded.attach
 
-    async def test_a_call_that_lost_its_session_may_fill_a_worker_above_its_capacity(self, rig: Rig) -> None:
+    async def test_a_call_that_lost_its_session_is_taken_above_the_capacity(self, rig: Rig) -> None:
         await rig.publish(worker("w-1", capacity=2))
         await rig.placed("first")
         await rig.placed("second")
@@ -286,7 +286,7 @@ class TestTheCopyOfWhatWasSaid:
         await rig.placed()
         memory = self.spoken("Hello.", "Hi.", "Bye.")
         await rig.placement.remember({"call": memory})
-        memory.remember(wire.ItemUpdate("item_1", forgotten=True), 10)
+        memory.remember(wire.ItemUpdate("item_1", deleted=True), 10)
         memory.remember(wire.ItemUpdate("item_2", item={"text": "Goodbye."}), 10)
         await rig.placement.remember({"call": memory})
         recalled = await rig.placement.recall("call")
@@ -313,7 +313,7 @@ class TestTheCopyOfWhatWasSaid:
         for number in range(1, calls):
             await rig.placed(f"call-{number}")
         await rig.placement.remember(memories)
-        memories["call-3"].remember(wire.ItemUpdate("item_1", forgotten=True), 10)
+        memories["call-3"].remember(wire.ItemUpdate("item_1", deleted=True), 10)
         memories["call-4"].remember(wire.ItemUpdate("item_2", "item_1", item={"text": "Bye."}), 10)
         await rig.placed("call-0")
         await rig.placement.remember(memories)
@@ -397,7 +397,7 @@ class TestWithoutRedis:
         rig.own_calls = {"w-1": 1}
         assert await rig.place() == NoCapacity(NoCapacityReason.FULL)
 
-    async def test_a_call_that_lost_its_session_may_fill_a_worker_above_its_capacity(self, rig: Rig) -> None:
+    async def test_a_call_that_lost_its_session_is_taken_above_the_capacity(self, rig: Rig) -> None:
         await self.with_table(rig, worker("w-1", capacity=2))
         rig.own_calls = {"w-1": 2}
         assert await rig.place() == NoCapacity(NoCapacityReason.FULL)
@@ -473,7 +473,7 @@ class TestWithoutRedis:
     async def test_a_renewal_keeps_the_table_and_supersedes_nobody(self, rig: Rig) -> None:
         await self.with_table(rig, worker("w-1"))
         renewal = await rig.placement.renew([lease()])
-        assert (renewal.superseded, renewal.forgotten) == (frozenset(), frozenset())
+        assert (renewal.superseded, renewal.missing) == (frozenset(), frozenset())
         assert [status.id for status in rig.placement.workers] == ["w-1"]
 
     @pytest.mark.parametrize("is_back", [False, True])
@@ -584,10 +584,10 @@ async def test_a_write_that_a_failover_lost_is_written_again(rig: Rig) -> None:
     await rig.placement.remember({"call": memory})
     # The replica has the call, and what was said before the last write.
     await rig.registry.remember({"call": MemoryUpdate(older, anew=True, version=1)})
-    assert (await rig.placement.renew([lease()])).forgotten == {"call"}
-    memory.forgotten()
+    assert (await rig.placement.renew([lease()])).missing == {"call"}
+    memory.copy_lost()
     await rig.placement.remember({"call": memory})
-    assert (await rig.placement.renew([lease()])).forgotten == frozenset()
+    assert (await rig.placement.renew([lease()])).missing == frozenset()
     recalled = await rig.placement.recall("call")
     assert recalled is not None
     assert recalled.order == ["item_1", "item_2"]

@@ -154,7 +154,7 @@ async def test_an_illegal_transition_releases_the_call_and_is_counted(simulator:
         await desk.ready()
         before = counted("illegal_transitions", process="worker")
         with capture_logs() as logs:
-            desk.call._host.tell(lambda session, now: session.connected(now))
+            desk.call._host.handle(lambda session, now: session.connected(now))
         (line,) = [line for line in logs if line["event"] == "illegal transition"]
         assert (line["uuid"], line["state"], line["event_name"]) == ("uuid-1", "live", "connected")
         (released,) = [record for record in desk.records if isinstance(record, wire.Released)]
@@ -170,12 +170,12 @@ async def test_the_third_illegal_transition_of_a_call_ends_it(simulator: Realtim
         async with begun(Desk(desk.shared, epoch=2)) as later:
             await later.ready()
             later.call.take_over(desk.call)
-            later.call._host.tell(lambda session, now: session.connected(now))
+            later.call._host.handle(lambda session, now: session.connected(now))
             assert later.call.is_resting
             async with begun(Desk(desk.shared, epoch=3)) as last:
                 await last.ready()
                 last.call.take_over(later.call)
-                last.call._host.tell(lambda session, now: session.connected(now))
+                last.call._host.handle(lambda session, now: session.connected(now))
                 assert await last.ending() == wire.Ended(Outcome.FAILED, "internal error")
 
 

@@ -10,11 +10,11 @@ from tests.worker.session.restored import TRANSFER, agent, function_call, restor
 from tests.worker.session_driver import PLENTY, Did, Driver, live, only, playout
 from worker.session.actions import Answer, Ended, RunTool
 from worker.session.agent.function_calls import TRANSFERRED
-from worker.session.lifecycle import HANG_UP_ORDER
+from worker.session.lifecycle import HANG_UP_ID
 from worker.session.memory.checkpoint import Checkpoint
 from worker.session.states import State
 
-HANG_UP = TelephonyCommand(HANG_UP_ORDER, TelephonyAction.HANG_UP.value)
+HANG_UP = TelephonyCommand(HANG_UP_ID, TelephonyAction.HANG_UP.value)
 
 
 def for_seconds(driver: Driver, seconds: float) -> list[Did]:
@@ -153,7 +153,7 @@ class TestTransferred:
 
     def test_the_next_session_knows_of_the_transfer(self) -> None:
         done = function_call("b", name="avr_transfer", text=TRANSFER)
-        driver, _ = restored(user("a", "Sales, please."), done, orders=frozenset({"call_1"}))
+        driver, _ = restored(user("a", "Sales, please."), done, known_commands=frozenset({"call_1"}))
         driver.record(TelephonyDone("call_1", True, "transferred"))
         assert not only(self.call(driver, "call_2", "avr_hangup"), TelephonyCommand)
 
@@ -209,5 +209,5 @@ class TestHandOver:
         assert only(did, TelephonyCommand) == [HANG_UP]
 
     def test_the_next_session_repeats_no_known_hang_up(self) -> None:
-        _, did = restored(user("a", "Bye."), hang_up="silence", orders=frozenset({HANG_UP_ORDER}))
+        _, did = restored(user("a", "Bye."), hang_up="silence", known_commands=frozenset({HANG_UP_ID}))
         assert not only(did, TelephonyCommand)

@@ -30,7 +30,7 @@ from worker.session.actions import Measurement, Metric, Used
 from worker.session.agent.answering import RESPONSE_CREATED_SECONDS, RESPONSE_SILENCE_SECONDS
 from worker.session.caller.caller_side import MAX_LATE_SECONDS
 from worker.session.states import State
-from worker.session.truncation import RecordEncoder, cut
+from worker.session.truncation import RecordEncoder, truncate
 
 NO_RESPONSE = Measurement(Metric.UPSTREAM_ERROR, label="no_response")
 
@@ -61,8 +61,8 @@ def test_a_turn_and_a_reply_that_are_too_long_for_a_record_are_cut_and_the_call_
         kept = {update.item_id: sent(update) for update in updates}
     assert {line["event"] for line in logs} == {"record truncated"}
     assert all(line["uuid"] == "uuid-1" and "bytes" in line["reason"] and "word" not in str(line) for line in logs)
-    assert (transcript.role, transcript.text) == ("agent", cut(long.strip()))
-    assert kept["reply_a"].item["text"] == cut(long.strip())
+    assert (transcript.role, transcript.text) == ("agent", truncate(long.strip()))
+    assert kept["reply_a"].item["text"] == truncate(long.strip())
     # What is told while it is spoken comes in parts, and is whole.
     parts = [record.text for record in driver.memory_writer if isinstance(record, wire.ReplyText)]
     assert len(parts) > 1
@@ -75,7 +75,7 @@ def test_another_dispatcher_is_told_of_a_reply_that_is_too_long_for_a_record() -
     driver.reply("resp_1", "reply_a", "word " * 500_000, 1000, done=False)
     driver.session.attached(wire.Open("uuid-1", 2, credit_bytes=10**6), driver.now)
     spoken = sent(*only(driver.take(), wire.PendingReplies))
-    assert [reply.text for reply in spoken.replies] == [cut("word " * 500_000)]
+    assert [reply.text for reply in spoken.replies] == [truncate("word " * 500_000)]
 
 
 # What never comes

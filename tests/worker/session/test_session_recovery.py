@@ -155,7 +155,7 @@ class TestTheGreeting:
         assert did.count(CREATE) == 1
         did = driver.reply("resp_1", "b", "Hello, this is Anna.", 500)
         assert CREATE not in did, "it is greeted once"
-        assert [record.item_id for record in only(driver.memory_writer, wire.ItemUpdate) if record.forgotten] == [
+        assert [record.item_id for record in only(driver.memory_writer, wire.ItemUpdate) if record.deleted] == [
             "a"
         ]
 
@@ -219,7 +219,7 @@ class TestAReplyThatMayBePlaying:
     @pytest.mark.parametrize(("heard_ms", "text"), [(450, "one two"), (800, "one two three four")])
     def test_one_that_was_cut_is_known_as_far_as_it_was_heard(self, heard_ms: int, text: str) -> None:
         reply = under_way(
-            4, "b", "one two three four", 800, 800, done=True, heard_samples=samples_8k(heard_ms), cut=True
+            4, "b", "one two three four", 800, 800, done=True, heard_samples=samples_8k(heard_ms), truncated=True
         )
         driver, did = restored(
             user("a", "Count."), agent("b", "one two three four", heard_share=None), replies=(reply,)
@@ -229,21 +229,19 @@ class TestAReplyThatMayBePlaying:
         assert driver.event(api.speech_started("turn")) == []
 
     def test_one_that_was_cut_before_it_was_heard_is_no_part_of_the_conversation(self) -> None:
-        reply = under_way(4, "b", "one two three four", 800, 800, done=True, cut=True)
+        reply = under_way(4, "b", "one two three four", 800, 800, done=True, truncated=True)
         driver, did = restored(
             user("a", "Count."), agent("b", "one two three four", heard_share=None), replies=(reply,)
         )
         assert replayed(did) == [("input_text", "Count.")]
-        assert "b" in [
-            record.item_id for record in only(driver.memory_writer, wire.ItemUpdate) if record.forgotten
-        ]
+        assert "b" in [record.item_id for record in only(driver.memory_writer, wire.ItemUpdate) if record.deleted]
 
     def test_one_that_broke_off_is_gone_on_with_unless_it_was_cut(self) -> None:
         reply = under_way(4, "b", "one two three four", 800, 400, heard_samples=samples_8k(300))
         _, did = restored(user("a", "Count."), agent("b", heard_share=None, text_done=None), replies=(reply,))
         assert replayed(did)[-2:] == [("output_text", "one two"), ("input_text", CONTINUE_NOTE)]
         assert did.count(CREATE) == 1
-        cut = under_way(4, "b", "one two three four", 800, 400, heard_samples=samples_8k(300), cut=True)
+        cut = under_way(4, "b", "one two three four", 800, 400, heard_samples=samples_8k(300), truncated=True)
         _, did = restored(user("a", "Count."), agent("b", heard_share=None, text_done=None), replies=(cut,))
         assert CREATE not in did
 
@@ -293,7 +291,7 @@ class TestTheCallersAudio:
         assert replayed(did) == [("output_text", "Hello.")]
         assert appended(did) == upsampled(kept)
         assert CREATE not in did
-        assert [record.item_id for record in only(driver.memory_writer, wire.ItemUpdate) if record.forgotten] == [
+        assert [record.item_id for record in only(driver.memory_writer, wire.ItemUpdate) if record.deleted] == [
             "b"
         ]
 
@@ -526,7 +524,7 @@ class TestTools:
 
     def test_a_hang_up_that_was_ordered_is_not_ordered_again_and_its_outcome_is_told(self) -> None:
         driver, did = restored(
-            agent("a", "Goodbye."), function_call("b", name="avr_hangup"), orders=frozenset({"call_1"})
+            agent("a", "Goodbye."), function_call("b", name="avr_hangup"), known_commands=frozenset({"call_1"})
         )
         assert not only(did, wire.TelephonyCommand)
         did = driver.record(wire.TelephonyDone("call_1", False, "nobody answers"))
@@ -537,7 +535,7 @@ class TestTools:
         driver = restoring(
             user("a", "Sales, please."),
             function_call("b", name="avr_transfer", text=TRANSFER),
-            orders=frozenset({"call_1"}),
+            known_commands=frozenset({"call_1"}),
         )
         driver.record(wire.TelephonyDone("call_1", False, "no such extension"))
         did = driver.go_live()
@@ -546,7 +544,7 @@ class TestTools:
 
     def test_an_order_of_a_dead_dispatcher_is_given_again(self) -> None:
         driver, did = restored(
-            agent("a", "Goodbye."), function_call("b", name="avr_hangup"), orders=frozenset({"call_1"})
+            agent("a", "Goodbye."), function_call("b", name="avr_hangup"), known_commands=frozenset({"call_1"})
         )
         assert not only(did, wire.TelephonyCommand)
         (order,) = only(attached(driver), wire.TelephonyCommand)
@@ -558,7 +556,7 @@ class TestTools:
         driver = restoring(
             user("a", "Sales, please."),
             function_call("b", name="avr_transfer", text=TRANSFER),
-            orders=frozenset({"call_1"}),
+            known_commands=frozenset({"call_1"}),
         )
         attached(driver, seconds=1.0)
         (order,) = only(driver.go_live(), wire.TelephonyCommand)

@@ -57,9 +57,9 @@ class AgentSpeech:
         return self._replies.any_playing
 
     @property
-    def waiting_orders(self) -> list[wire.TelephonyCommand]:
+    def waiting_commands(self) -> list[wire.TelephonyCommand]:
         """Orders that wait behind audio for which the dispatcher has no room."""
-        return self._replies.waiting_orders
+        return self._replies.waiting_commands
 
     @property
     def is_unanswered(self) -> bool:
@@ -155,7 +155,7 @@ class AgentSpeech:
     def truncate_received(self, response_id: str) -> None:
         """Tell the model that a reply which failed ends where its audio ends: the caller hears all of that."""
         for reply in self._reply_of.values():
-            if reply.response_id == response_id and reply.received_ms and not reply.is_cut:
+            if reply.response_id == response_id and reply.received_ms and not reply.truncated:
                 self._truncate(reply, reply.received_ms)
 
     def cancel(self, response_id: str) -> None:
@@ -181,19 +181,19 @@ class AgentSpeech:
                 continue
             received = max(known.received_samples, known.sent_samples)
             if not known.done:
-                goes_on = goes_on or (known.sent_samples > 0 and not known.cut)
+                goes_on = goes_on or (known.sent_samples > 0 and not known.truncated)
                 item.text = heard_part(known.text.strip(), known.sent_samples / received if received else 0.0)
             elif not item.text:
                 item.text = known.text.strip()
             item.text_done = True
             self._texts.changed(item)
-            if not known.sent_samples or (known.cut and not known.heard_samples):
+            if not known.sent_samples or (known.truncated and not known.heard_samples):
                 # The caller has heard nothing of it, and will not.
                 self._texts.remove(item.item_id)
                 continue
             reply = self._replies.restore(known.index, known.item_id, known.sent_samples)
             self._reply_of[item.item_id] = reply
-            if known.cut or known.heard_samples >= known.sent_samples:
+            if known.truncated or known.heard_samples >= known.sent_samples:
                 self._replies.settle(reply, known.heard_samples)
                 self._settle(reply)
         return goes_on
@@ -241,9 +241,9 @@ class AgentSpeech:
             self._outbox.happened("interruption")
         self._outbox.dispatcher(self._replies.flush())
 
-    def order(self, order: wire.TelephonyCommand) -> None:
+    def send_command(self, command: wire.TelephonyCommand) -> None:
         """Send a telephony command behind all audio so far, also if that is interrupted."""
-        self._outbox.dispatcher(self._replies.append(order))
+        self._outbox.dispatcher(self._replies.append(command))
 
     def credit(self, credit_bytes: int) -> None:
         """Send more audio: the dispatcher has room again."""
@@ -258,7 +258,7 @@ class AgentSpeech:
     def heard(self, heard: wire.Heard) -> None:
         """Truncate the replies that a barge-in has interrupted to what the caller heard."""
         for reply in self._replies.heard(heard):
-            self._cut(reply)
+            self._truncate_to_heard(reply)
 
     def send_transcripts(self, now_seconds: float) -> None:
         """Send the transcripts that are due, of both sides."""
@@ -278,15 +278,15 @@ class AgentSpeech:
     def _settle(self, reply: Reply) -> None:
         """Settle an item whose heard part is known; its share is known when text and audio are complete, too."""
         item = self._texts.get(reply.item_id)
-        if item is not None and (item.text_done or reply.whole):
+        if item is not None and (item.text_done or reply.fully_heard):
             item.heard_share = reply.heard_share
             self._texts.changed(item)
         if item is None or item.text_done:
             self._reply_of.pop(reply.item_id, None)
 
-    def _cut(self, reply: Reply) -> None:
+    def _truncate_to_heard(self, reply: Reply) -> None:
         """Tell the model how much of an interrupted item the caller heard."""
-        if not reply.whole:
+        if not reply.fully_heard:
             # The API refuses to truncate at 0 ms.
             if reply.heard_ms == 0:
                 self._unheard(reply.item_id)
@@ -295,7 +295,7 @@ class AgentSpeech:
                 self._truncate(reply, reply.heard_ms)
         self._settle(reply)
         item = self._texts.get(reply.item_id)
-        if reply.restored and not reply.whole and item is not None:
+        if reply.restored and not reply.fully_heard and item is not None:
             if item.heard_text:
                 self._replay.rewrite(item)
             else:

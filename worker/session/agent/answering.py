@@ -206,8 +206,8 @@ class Answering:
         # A response that was requested before the caller began to speak would talk over the caller, and the API
         # cancels none that began after the speech. Keys are answered all the same.
         answers_keys = any(answer.kind is AnswerKind.KEYS for answer in response.answers)
-        if response.is_cut or (talks_over and not answers_keys):
-            response.is_cut = True
+        if response.is_cancelled or (talks_over and not answers_keys):
+            response.is_cancelled = True
             self._agent.cancel(response_id)
 
     def progress(self, response_id: str, now_seconds: float) -> None:
@@ -251,14 +251,14 @@ class Answering:
     def interrupted(self) -> None:
         """The caller interrupts, and the API cancels the response by itself."""
         if self.responses.active is not None:
-            self.responses.active.is_cut = True
+            self.responses.active.is_cancelled = True
 
     def cancel(self) -> None:
         """The caller interrupts, and the API does not know."""
         active, request = self.responses.active, self.responses.request
         if active is not None and active.response_id and active.response_id not in self._agent.closed_responses:
             self._agent.cancel(active.response_id)
-            active.is_cut = True
+            active.is_cancelled = True
         elif request is not None:
             # Its response would begin after the interruption.
             request.is_unwanted = True
@@ -272,7 +272,11 @@ class Answering:
         self.responses.over(response.response_id)
         if ending.error is not None and ending.error.is_outage:
             self._limits.failed(now_seconds, ending.error.retry_after_seconds)
-        if response.is_cut or ending.detail == "turn_detected" or response_id in self._agent.closed_responses:
+        if (
+            response.is_cancelled
+            or ending.detail == "turn_detected"
+            or response_id in self._agent.closed_responses
+        ):
             return
         if ending.detail == MAX_TOKENS_REASON and self._limits.first_time(MAX_TOKENS_REASON):
             self._log.warning("reply truncated: OPENAI_MAX_TOKENS is too small for speech", remedy="set it to inf")
@@ -307,7 +311,7 @@ class Answering:
             return None
         if error.code == NO_RESPONSE_ACTIVE:
             # The cancellation was refused: no response is active, and its end was lost.
-            return active.response_id if active.is_cut else None
+            return active.response_id if active.is_cancelled else None
         if not (error.is_outage or error.code == CONTEXT_LENGTH) or self._names_another(error):
             return None
         return active.response_id
@@ -330,7 +334,7 @@ class Answering:
         limit_seconds, status = RESPONSE_SILENCE_SECONDS, "failed"
         if not active.response_id:
             limit_seconds = RESPONSE_CREATED_SECONDS
-        elif active.is_cut or (active.has_items and not active.open_items):
+        elif active.is_cancelled or (active.has_items and not active.open_items):
             # All of it has come, or was cancelled; its end alone was lost.
             limit_seconds, status = RESPONSE_END_SECONDS, "completed"
         if now_seconds - active.last_seconds < limit_seconds:
@@ -456,8 +460,6 @@ class Answering:
 
     def _lose_hope(self, why: str) -> None:
         self.lost_hope = self.lost_hope or why
-
-    # Small things
 
     def _find(self, response_id: str, now_seconds: float) -> Response | None:
         """The response with this id; one whose `response.created` was lost is under way, too.

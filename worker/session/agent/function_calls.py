@@ -114,7 +114,7 @@ class FunctionCalls:
         self._outbox.happened("tool_call", call_id=call.call_id, name=call.name, arguments=call.text)
         return self._begin(call, response_id)
 
-    def known(self, call_id: str) -> None:
+    def confirmed(self, call_id: str) -> None:
         """The dispatcher knows that the call begins: it may."""
         call = self._unconfirmed.pop(call_id, None)
         if call is not None:
@@ -152,7 +152,7 @@ class FunctionCalls:
                 return self._begin(call, RESTORED)
         return self.ended(call_id, output)
 
-    def order_done(self, done: wire.TelephonyDone) -> bool:
+    def command_done(self, done: wire.TelephonyDone) -> bool:
         """What came of a hang-up or transfer."""
         if done.ok and any(
             item.call_id == done.id and item.name == built_in.TRANSFER and item.kind is ItemKind.FUNCTION_CALL
@@ -166,13 +166,13 @@ class FunctionCalls:
     def part(self, response_id: str | None) -> None:
         """A response is over: what it wants done with the call follows its last words."""
         for order in self._parting.pop(response_id or "", ()):
-            self._agent.order(order)
+            self._agent.send_command(order)
 
     def response_done(self, response_id: str) -> bool:
         """A response is over: there will be no more calls of it."""
         return self._calls.response_done(response_id)
 
-    def take_up(self, checkpoint: Checkpoint, idempotent: frozenset[str]) -> bool:
+    def resume(self, checkpoint: Checkpoint, idempotent: frozenset[str]) -> bool:
         """Calls that a lost session left open: what runs goes on, what may have run does not run again."""
         self._is_up = True
         items = list(self._conversation)
@@ -189,8 +189,8 @@ class FunctionCalls:
                     self.ended(call.call_id, output, answer=answer)
             elif call.call_id in checkpoint.running:
                 continue
-            elif call.call_id in checkpoint.orders and not self._was_attached_early:
-                self._keep_order(call)
+            elif call.call_id in checkpoint.known_commands and not self._was_attached_early:
+                self._keep_command(call)
             elif call.started and not _may_run_again(call, idempotent):
                 self.ended(call.call_id, INTERRUPTED)
             else:
@@ -205,14 +205,14 @@ class FunctionCalls:
             self._outbox.record(wire.Tool(call_id))
         if self.has_transferred:
             # The other dispatcher may not know of the transfer.
-            for order in self._calls.open_orders:
-                self.order_done(wire.TelephonyDone(order.id, True, TRANSFERRED))
+            for order in self._calls.open_commands:
+                self.command_done(wire.TelephonyDone(order.id, True, TRANSFERRED))
         waiting = {order.id for orders in self._parting.values() for order in orders}
-        for order in self._calls.open_orders:
+        for order in self._calls.open_commands:
             if order.id not in waiting:
-                self._agent.order(order)
+                self._agent.send_command(order)
 
-    def _keep_order(self, call: Item) -> None:
+    def _keep_command(self, call: Item) -> None:
         """Keep an order that the dispatcher has: the dispatcher may die before it carries the order out."""
         try:
             self._calls.order(call.call_id, built_in.parse(call.name, call.text, self._transfers))
@@ -241,7 +241,7 @@ class FunctionCalls:
         # It is carried out when the words that go with it have been heard, and they may come after it.
         order = self._calls.order(call.call_id, wanted)
         if response_id == RESTORED:
-            self._agent.order(order)
+            self._agent.send_command(order)
         else:
             self._parting.setdefault(response_id, []).append(order)
         return False

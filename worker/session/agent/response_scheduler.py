@@ -153,7 +153,7 @@ class Response:
         last_seconds: when something of it came last.
         is_heard: audio of it was handed to the caller.
         has_called: it has called a function, or a remote tool.
-        is_cut: the caller interrupted it, or it was cancelled here.
+        is_cancelled: the caller interrupted it, or it was cancelled here.
         open_items: items of it that are announced and not done.
         has_items: an item of it was done.
     """
@@ -164,7 +164,7 @@ class Response:
     last_seconds: float
     is_heard: bool = False
     has_called: bool = False
-    is_cut: bool = False
+    is_cancelled: bool = False
     open_items: set[str] = field(default_factory=set)
     has_items: bool = False
 
@@ -316,7 +316,7 @@ class ResponseScheduler:
         else:
             response = Response(response_id, answers, request, now_seconds)
         response.last_seconds = now_seconds
-        response.is_cut = is_surplus or (request is not None and request.is_unwanted)
+        response.is_cancelled = is_surplus or (request is not None and request.is_unwanted)
         self._responses[response_id] = response
         while len(self._responses) > MAX_RESPONSES:
             del self._responses[next(iter(self._responses))]

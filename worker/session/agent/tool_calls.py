@@ -48,7 +48,7 @@ class ToolCalls:
         return order
 
     @property
-    def open_orders(self) -> list[wire.TelephonyCommand]:
+    def open_commands(self) -> list[wire.TelephonyCommand]:
         """Orders that were given and of which nothing has come yet."""
         return list(self._orders.values())
 

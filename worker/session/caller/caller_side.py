@@ -64,7 +64,7 @@ class CallerSide:
 
     # Audio
 
-    def hear(self, position_samples: int, pcm: bytes, now_seconds: float) -> None:
+    def append_audio(self, position_samples: int, pcm: bytes, now_seconds: float) -> None:
         """Take the caller's audio (PCM16 at 8 kHz) from this position of the call."""
         parts = self._parts
         # All audio that is taken is bounded here, so credit comes back as soon as a piece of it is due.
@@ -79,7 +79,7 @@ class CallerSide:
             parts.barge_in()
         self.carry_out(parts.audio.audio(position_samples, pcm), now_seconds)
 
-    def hear_again(self, kept: list[tuple[int, bytes]], now_seconds: float) -> None:
+    def replay_audio(self, kept: list[tuple[int, bytes]], now_seconds: float) -> None:
         """Give the API the caller's audio behind the turns that are part of the conversation.
 
         Args:

@@ -20,7 +20,7 @@ class Checkpoint:
         items: of the conversation, in order.
         replies: replies that the caller may still be hearing.
         audio: the caller's unfinished audio: (position, PCM16 at 8 kHz).
-        orders: ids of orders that the dispatcher knows.
+        known_commands: ids of telephony commands that the dispatcher knows.
         digits: keys that are not part of the conversation yet.
         speaking: the caller was saying something.
         running: calls of tools that this process still runs.
@@ -35,7 +35,7 @@ class Checkpoint:
     items: list[wire.ItemUpdate] = field(default_factory=list)
     replies: tuple[wire.Reply, ...] = ()
     audio: list[tuple[int, bytes]] = field(default_factory=list)
-    orders: frozenset[str] = frozenset()
+    known_commands: frozenset[str] = frozenset()
     digits: str = ""
     speaking: bool = False
     running: frozenset[str] = frozenset()
@@ -78,7 +78,7 @@ class CheckpointReader:
                 return wire.decode_control(wire.Resume, payload)
         return None
 
-    def take(self, go: wire.Resume, running: frozenset[str], hang_up: str = "") -> Checkpoint:
+    def take(self, resume: wire.Resume, running: frozenset[str], hang_up: str = "") -> Checkpoint:
         """Return the memory that has been read; the next memory begins."""
         fields: dict[str, Any] = {
             "items": self._items,
@@ -87,15 +87,15 @@ class CheckpointReader:
         }
         self._items, self._replies, self._audio = [], (), []
         return Checkpoint(
-            reason=go.reason,
-            standby=go.standby,
-            orders=frozenset(go.orders),
-            digits=go.digits,
-            speaking=go.speaking,
+            reason=resume.reason,
+            standby=resume.standby,
+            known_commands=frozenset(resume.known_commands),
+            digits=resume.digits,
+            speaking=resume.speaking,
             running=running,
-            recalled=go.recalled,
-            first_index=go.first_index,
+            recalled=resume.recalled,
+            first_index=resume.first_index,
             hang_up=hang_up,
-            words_lost=go.words_lost,
+            words_lost=resume.words_lost,
             **fields,
         )

@@ -231,7 +231,7 @@ class Conversation:
     def _to_remember(self, item_id: str) -> wire.ItemUpdate:
         item = self._items.get(item_id)
         if item is None:
-            return wire.ItemUpdate(item_id, forgotten=True)
+            return wire.ItemUpdate(item_id, deleted=True)
         place = self._order.index(item_id)
         after = self._order[place - 1] if place else ""
         settled = item.role is not Role.AGENT or item.heard_share is not None

@@ -67,7 +67,7 @@ class Replay:
                 behind = item.item_id
         return behind
 
-    def bring(self, audio: list[tuple[int, bytes]]) -> None:
+    def synchronize(self, audio: list[tuple[int, bytes]]) -> None:
         """Make the session's conversation that of the call.
 
         Args:

@@ -9,7 +9,7 @@ from common.errors import LinkProtocolError
 from common.link import wire
 from common.link.wire import ItemHeard
 from dispatcher.call.action_queue import ActionQueue
-from dispatcher.call.actions import Action, Interrupt, Measurement, Metric, Play, Tell, ToWorker
+from dispatcher.call.actions import Action, Interrupt, Measurement, Metric, Play, SendTranscript, ToWorker
 from dispatcher.call.assignment import Assignment
 from dispatcher.call.caller.presence import CallerPresence
 from dispatcher.call.memory import CallMemory
@@ -130,9 +130,9 @@ def test_what_a_core_that_is_away_is_to_hear_waits_in_order(rig: Rig) -> None:
     rig.agent.transcript(wire.Transcript("item_1", "agent", "again"))
     assert rig.speak(sound(320)) == []
     rig.back()
-    told = [action for action in rig.take() if isinstance(action, Tell | Play)]
+    told = [action for action in rig.take() if isinstance(action, SendTranscript | Play)]
     assert told == [
-        *(Tell("agent", str(number)) for number in range(1, MAX_QUEUED_MESSAGES + 1)),
+        *(SendTranscript("agent", str(number)) for number in range(1, MAX_QUEUED_MESSAGES + 1)),
         Play(sound(320)),
     ]
 
@@ -146,6 +146,6 @@ def test_a_session_that_is_lost_breaks_off_and_what_was_heard_is_remembered(rig:
     rig.agent.lost(rig.now)
     assert rig.told(rig.take(), wire.Heard) == []
     (spoken,) = [record for record in rig.agent.memory.records() if isinstance(record, wire.PendingReplies)]
-    assert [(reply.heard_samples, reply.cut) for reply in spoken.replies] == [(2000, True)]
+    assert [(reply.heard_samples, reply.truncated) for reply in spoken.replies] == [(2000, True)]
     rig.agent.back(None, rig.now)
     assert Interrupt() in rig.take()

@@ -204,7 +204,7 @@ def test_an_item_is_heard_out_when_all_its_samples_were_played() -> None:
     assert replies.playout(played(ItemHeard(0, reply.sent_samples - 1))) == []
     assert reply.heard_samples is None
     assert replies.playout(played(ItemHeard(0, reply.sent_samples))) == [reply]
-    assert reply.whole
+    assert reply.fully_heard
     assert reply.heard_share == 1.0
     assert replies.playout(played(ItemHeard(0, reply.sent_samples))) == []
 
@@ -250,7 +250,7 @@ def test_a_flush_closes_what_plays_and_asks_what_was_heard() -> None:
     assert replies.flush() == [wire.Flush(1)]
     assert reply.closed
     assert replies.heard(Heard(1, (ItemHeard(0, 4000),))) == [reply]
-    assert (reply.heard_ms, reply.received_ms, reply.whole) == (500, 1000, False)
+    assert (reply.heard_ms, reply.received_ms, reply.fully_heard) == (500, 1000, False)
     assert reply.heard_share == pytest.approx(0.5)
 
 
@@ -288,8 +288,8 @@ def test_what_the_answer_does_not_name_was_heard_as_far_as_it_was_sent() -> None
     part = speak(replies, "b", noise(1000))
     replies.flush()
     assert replies.heard(Heard(1)) == [whole, part]
-    assert whole.whole
-    assert not part.whole
+    assert whole.fully_heard
+    assert not part.fully_heard
     assert part.heard_samples == part.sent_samples < 8000
 
 
@@ -300,7 +300,7 @@ def test_several_cut_items_come_back_oldest_first_each_with_its_own_share() -> N
     cut = replies.heard(Heard(1, (ItemHeard(1, 400), ItemHeard(2, 0))))
     assert cut == [first, second, third]
     assert [reply.heard_ms for reply in cut] == [100, 50, 0]
-    assert [reply.whole for reply in cut] == [True, False, False]
+    assert [reply.fully_heard for reply in cut] == [True, False, False]
 
 
 def test_of_an_item_that_was_never_sent_nothing_was_heard() -> None:
@@ -308,7 +308,7 @@ def test_of_an_item_that_was_never_sent_nothing_was_heard() -> None:
     reply = speak(replies, "a", noise(100))
     replies.flush()
     replies.heard(Heard(1))
-    assert (reply.heard_ms, reply.heard_share, reply.whole) == (0, 0.0, False)
+    assert (reply.heard_ms, reply.heard_share, reply.fully_heard) == (0, 0.0, False)
 
 
 def test_a_cut_within_the_resamplers_tail_has_cut_nothing() -> None:
@@ -317,7 +317,7 @@ def test_a_cut_within_the_resamplers_tail_has_cut_nothing() -> None:
     replies.flush()
     replies.heard(Heard(1, (ItemHeard(0, 800),)))
     assert reply.sent_samples > 800
-    assert reply.whole
+    assert reply.fully_heard
     assert reply.heard_share == 1.0
 
 
@@ -327,7 +327,7 @@ def test_an_item_of_which_more_was_to_come_is_not_whole_though_all_that_came_was
     replies.audio(reply, noise(100))
     replies.flush()
     replies.heard(Heard(1, (ItemHeard(0, 800),)))
-    assert (reply.heard_ms, reply.whole) == (100, False)
+    assert (reply.heard_ms, reply.fully_heard) == (100, False)
 
 
 @given(received_ms=st.integers(1, 300), heard_samples=st.integers(-10, 10_000), complete=st.booleans())
@@ -341,7 +341,7 @@ def test_never_more_is_heard_than_was_received(received_ms: int, heard_samples: 
     replies.heard(Heard(1, (ItemHeard(0, heard_samples),)))
     assert 0 <= reply.heard_ms <= reply.received_ms == received_ms
     assert 0.0 <= reply.heard_share <= 1.0
-    assert reply.whole == (complete and heard_samples >= received_ms * 8)
+    assert reply.fully_heard == (complete and heard_samples >= received_ms * 8)
 
 
 def test_audio_that_comes_after_a_flush_is_only_counted() -> None:
@@ -424,7 +424,7 @@ def test_a_restored_reply_plays_on_and_is_heard_out() -> None:
     assert (reply.restored, reply.closed, reply.complete, reply.received_ms) == (True, True, True, 1000)
     assert replies.playout(played(ItemHeard(4, 7999))) == []
     assert replies.playout(played(ItemHeard(4, 8000))) == [reply]
-    assert reply.whole
+    assert reply.fully_heard
     # Numbers go on behind it.
     _, begun = replies.begin("b", "resp_1", 0)
     assert begun == [wire.ReplyItem(5, "b")]
@@ -435,7 +435,7 @@ def test_a_restored_reply_can_be_cut() -> None:
     reply = replies.restore(4, "a", 8000)
     assert replies.flush() == [wire.Flush(1)]
     assert replies.heard(Heard(1, (ItemHeard(4, 2000),))) == [reply]
-    assert (reply.heard_ms, reply.whole) == (250, False)
+    assert (reply.heard_ms, reply.fully_heard) == (250, False)
     assert reply.heard_share == pytest.approx(0.25)
 
 
@@ -446,7 +446,7 @@ def test_what_was_heard_of_a_restored_reply_may_be_known(heard_samples: int, who
     replies.settle(reply, heard_samples)
     assert not replies.any_playing
     assert reply.heard_share == min(1.0, heard_samples / 8000)
-    assert reply.whole is whole
+    assert reply.fully_heard is whole
 
 
 def test_what_plays_is_told_anew_when_a_session_that_stood_by_goes_on() -> None:
@@ -533,7 +533,7 @@ def test_a_barge_in_without_an_answer_is_asked_again_of_what_the_dispatcher_befo
     replies = made(PLENTY)
     heard_out, cut, never_handed = (speak(replies, name, noise(1000)) for name in "abc")
     replies.playout(played(ItemHeard(1, 800), queued=(ItemHeard(1, 2400),)))
-    assert heard_out.whole
+    assert heard_out.fully_heard
     replies.flush()
     newer = speak(replies, "d", noise(100))
     spoken, playout, flushes = replies.attached(PLENTY, 0.1)

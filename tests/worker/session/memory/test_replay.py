@@ -36,7 +36,7 @@ class Told:
         return item
 
     def bring(self, audio: list[tuple[int, bytes]] | None = None) -> list[dict[str, Any]]:
-        self.replay.bring(audio or [])
+        self.replay.synchronize(audio or [])
         return self.take()
 
     def take(self) -> list[dict[str, Any]]:
