@@ -149,7 +149,7 @@ class TestToken:
 
 
 class TestArriving:
-    async def test_a_call_does_not_count_and_a_connection_without_init_does(self, redis_url: str) -> None:
+    async def test_connections_without_init_count_and_calls_do_not(self, redis_url: str) -> None:
         async with Rig(redis_url, security=crowded(2)) as rig:
             await rig.worker()
             # More calls than there may be connections that have not identified themselves.
@@ -193,7 +193,7 @@ class TestArriving:
     async def test_every_refusal_has_a_series(self) -> None:
         assert dispatcher_metrics().connections_refused.keys() == set(Refusal)
 
-    async def test_the_time_for_init_runs_from_the_beginning_of_the_connection(self, redis_url: str) -> None:
+    async def test_the_time_for_init_begins_with_the_connection(self, redis_url: str) -> None:
         async with Rig(redis_url) as rig:
             now = time.monotonic()
             limits = CallLimits(init_seconds=10)

@@ -195,7 +195,7 @@ class TestStopping:
             await eventually(lambda: far.lost_because is not None)
             assert far.lost_because == "the dispatcher ends"
 
-    async def test_where_workers_outlive_it_calls_are_left_to_who_comes_back(
+    async def test_a_drained_dispatcher_leaves_calls_to_their_workers(
         self, redis_url: str, second_look: Registry
     ) -> None:
         async with Rig(redis_url, "d-2") as other, Rig(redis_url, leaves_calls=True) as rig:

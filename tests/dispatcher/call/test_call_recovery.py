@@ -100,7 +100,7 @@ class TestAWorkerIsLost:
         driver.placed(worker="w-9", epoch=9, pins=5)
         assert reported(driver.record(wire.Opened(32_000)), Metric.REPIN) == [(1.0, "worker_lost")]
 
-    def test_when_no_worker_had_it_or_another_one_has_it_nothing_happens(self, driver: CallDriver) -> None:
+    def test_a_lost_worker_without_the_call_has_no_effect(self, driver: CallDriver) -> None:
         driver.live()
         lost = driver.assignment
         driver.lose_worker()
@@ -272,7 +272,7 @@ class TestMemory:
         (kept,) = [record for record in to_worker(driver.placed(epoch=2)) if isinstance(record, wire.KeptAudio)]
         assert (kept.position_samples, len(kept.ulaw)) == (1000, 600)
 
-    def test_a_transcript_that_the_next_worker_repeats_is_not_said_again(self, driver: CallDriver) -> None:
+    def test_a_transcript_repeated_by_the_next_worker_is_sent_once(self, driver: CallDriver) -> None:
         driver.live().record(wire.Transcript("item", "user", "Hello."))
         driver.lose_worker()
         driver.placed(epoch=2)
@@ -287,7 +287,7 @@ class TestMemory:
         driver.record(wire.Ready())
         assert reported(driver.reply(1, FRAME), Metric.GREETING_SECONDS) == []
 
-    def test_what_avr_core_has_not_taken_counts_against_the_next_workers_credit(self, driver: CallDriver) -> None:
+    def test_held_audio_counts_against_the_next_workers_credit(self, driver: CallDriver) -> None:
         driver.live()
         driver.pause()
         driver.reply(0, sound(10_000))
@@ -307,7 +307,7 @@ class TestMemory:
 
 
 class TestOrders:
-    def test_one_that_was_given_is_carried_out_though_its_worker_is_gone(self, driver: CallDriver) -> None:
+    def test_a_command_is_executed_after_its_worker_is_lost(self, driver: CallDriver) -> None:
         driver.live().reply(0, sound(16_000))
         driver.record(HANG_UP)
         driver.lose_worker()
@@ -409,7 +409,7 @@ class TestASessionIsDropped:
         driver.record(wire.Released("dropped", "the connection was lost"))
         return opened_with(driver.placed(epoch=driver.call.assignments.epoch + 1))
 
-    def test_sessions_that_do_not_last_are_opened_less_and_less_often(self) -> None:
+    def test_short_sessions_are_reopened_with_growing_delays(self) -> None:
         driver = CallDriver(unstable_seconds=10.0).opening()
         delays = [self.drop(driver, 1.0) for _ in range(8)]
         assert [opening.delay_seconds for opening in delays] == [0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0]

@@ -31,7 +31,7 @@ def spoken(memory: CallMemory) -> tuple[wire.Reply, ...]:
 # Items
 
 
-def test_items_are_in_the_order_of_the_conversation_however_they_come() -> None:
+def test_items_keep_conversation_order_in_any_arrival_order() -> None:
     memory = CallMemory()
     remember(memory, "b", "")
     remember(memory, "d", "b")
@@ -59,7 +59,7 @@ def test_an_item_that_changes_stays_where_it_is() -> None:
     assert memory.item("b") == {"text": "Hello"}
 
 
-def test_one_that_is_forgotten_is_gone_and_may_never_have_been_there() -> None:
+def test_a_deleted_item_is_gone_even_if_it_was_unknown() -> None:
     memory = CallMemory()
     remember(memory, "a")
     memory.remember(wire.ItemUpdate("a", deleted=True), 10)
@@ -68,7 +68,7 @@ def test_one_that_is_forgotten_is_gone_and_may_never_have_been_there() -> None:
     assert memory.is_empty
 
 
-def test_a_call_of_which_only_the_settings_are_known_is_not_empty() -> None:
+def test_a_memory_with_settings_alone_is_not_empty() -> None:
     memory = CallMemory()
     empty = [memory.is_empty]
     memory.keep_profile(PROFILE)
@@ -167,7 +167,7 @@ def test_of_a_reply_it_is_known_what_came_and_what_was_heard() -> None:
     assert spoken(memory) == (wire.Reply(0, "a", "Hello", 1600, 1200, True, 700, True),)
 
 
-def test_what_is_said_of_a_reply_that_nobody_named_is_passed_over() -> None:
+def test_updates_of_an_unknown_reply_are_ignored() -> None:
     memory = CallMemory()
     memory.reply_text(7, 800, "Hel")
     memory.reply_audio(7, 800)
@@ -229,7 +229,7 @@ def items_of(memory: CallMemory | None) -> list[tuple[str, object]]:
     return [(item_id, memory.item(item_id)) for item_id in memory.order]
 
 
-def test_the_first_copy_is_all_of_it_and_the_next_what_has_changed() -> None:
+def test_the_first_copy_is_complete_and_the_next_has_the_changes() -> None:
     memory = CallMemory()
     memory.keep_profile(PROFILE)
     remember(memory, "a", "", "Hello.")

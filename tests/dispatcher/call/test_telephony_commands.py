@@ -17,7 +17,7 @@ def test_an_order_is_due_when_all_has_been_heard() -> None:
     assert commands.due(20.0, all_heard=True) is None
 
 
-def test_last_words_that_are_never_heard_hold_it_up_for_a_time_only() -> None:
+def test_unheard_last_words_delay_a_command_for_a_bounded_time() -> None:
     commands = TelephonyCommands(patience_seconds=120.0)
     commands.add(HANG_UP, 10.0)
     assert commands.due(129.9, all_heard=False) is None
@@ -34,7 +34,7 @@ def test_the_next_waits_for_what_came_of_the_one_before() -> None:
     assert commands.due(200.0, all_heard=False) == HANG_UP
 
 
-def test_an_order_that_another_worker_repeats_is_not_carried_out_again() -> None:
+def test_a_command_repeated_by_another_worker_is_executed_once() -> None:
     commands = TelephonyCommands(patience_seconds=120.0)
     commands.add(HANG_UP, 10.0)
     commands.add(HANG_UP, 11.0)
@@ -45,7 +45,7 @@ def test_an_order_that_another_worker_repeats_is_not_carried_out_again() -> None
     assert commands.due(14.0, all_heard=True) is None
 
 
-def test_a_worker_that_takes_over_is_told_which_are_known_and_what_came_of_them() -> None:
+def test_the_next_worker_gets_known_commands_and_their_results() -> None:
     commands = TelephonyCommands(patience_seconds=120.0)
     commands.add(TRANSFER, 10.0)
     commands.add(HANG_UP, 10.0)

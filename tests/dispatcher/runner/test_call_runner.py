@@ -169,7 +169,7 @@ class TestRecovery:
         await core.hang_up()
         await rig.nothing_is_left()
 
-    async def test_a_call_that_ends_while_its_link_is_broken_leaves_nothing(
+    async def test_a_call_that_ends_on_a_broken_link_leaves_nothing(
         self, rig: Rig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         worker = await rig.worker()
@@ -196,7 +196,7 @@ class TestRecovery:
         await neighbour.hang_up()
         await rig.nothing_is_left()
 
-    async def test_a_session_is_dropped_and_the_same_worker_has_the_next_one(self, rig: Rig) -> None:
+    async def test_a_lost_session_is_followed_by_one_on_the_same_worker(self, rig: Rig) -> None:
         workers = [await rig.worker("w-1"), await rig.worker("w-2")]
         core = await rig.live()
         holder, other = sorted(workers, key=lambda worker: not worker.opens())
@@ -253,7 +253,7 @@ class TestRecovery:
         await core.hang_up()
         await rig.nothing_is_left()
 
-    async def test_a_call_that_moves_again_goes_to_a_worker_that_came_up_since(self, rig: Rig) -> None:
+    async def test_a_second_move_goes_to_a_worker_started_since(self, rig: Rig) -> None:
         workers = {name: await rig.worker(name) for name in ("w-1", "w-2")}
         core = await rig.live()
 
@@ -396,9 +396,7 @@ class TestACallerThatComesBack:
             await back.hang_up()
             await again.nothing_is_left()
 
-    async def test_its_worker_hangs_and_redis_loses_what_was_said_before_that_is_found(
-        self, rig: Rig, redis_url: str
-    ) -> None:
+    async def test_redis_loses_the_copy_before_the_hung_worker_is_found(self, rig: Rig, redis_url: str) -> None:
         hung = await rig.worker("w-1")
         await rig.live()
         far = await hung.only_link()
@@ -676,9 +674,7 @@ class TestTwoConnectionsWithOneUuid:
 
 
 class TestWithoutRedis:
-    async def test_calls_are_placed_from_the_last_table_and_running_ones_go_on(
-        self, redis_process: RedisProcess
-    ) -> None:
+    async def test_without_redis_calls_are_placed_from_the_last_table(self, redis_process: RedisProcess) -> None:
         async with Rig(redis_process.url, timeout_seconds=1) as rig:
             workers = [await rig.worker("w-1"), await rig.worker("w-2")]
             running = await rig.live("running")

@@ -185,7 +185,7 @@ class TestThroughRedis:
         assert excluded.worker_id != lost.worker_id
         assert not excluded.attach
 
-    async def test_a_call_that_lost_its_session_is_taken_above_the_capacity(self, rig: Rig) -> None:
+    async def test_a_call_without_its_session_may_exceed_the_capacity(self, rig: Rig) -> None:
         await rig.publish(worker("w-1", capacity=2))
         await rig.placed("first")
         await rig.placed("second")
@@ -210,7 +210,7 @@ class TestThroughRedis:
         nobody = rig.placement.choose(7, frozenset({"w-1", "w-2"}), 2)
         assert nobody == NoCapacity(NoCapacityReason.NO_WORKERS)
 
-    async def test_no_call_moves_more_than_twice_while_all_workers_are_restarted(self, rig: Rig) -> None:
+    async def test_a_rolling_restart_moves_each_call_at_most_twice(self, rig: Rig) -> None:
         old = [f"a-{number}" for number in range(5)]
         held: dict[str, list[int]] = {name: [] for name in old}
         for call in range(50):
@@ -237,7 +237,7 @@ class TestThroughRedis:
         assert set(moves.values()) <= {1, 2}
         assert max(len(calls) for calls in held.values()) <= 30
 
-    async def test_a_worker_that_came_up_since_is_preferred_while_it_has_room(self, rig: Rig) -> None:
+    async def test_a_worker_started_since_is_preferred_while_it_has_room(self, rig: Rig) -> None:
         await rig.publish(worker("w-1", capacity=2), worker("w-2"))
         await rig.placement.renew([])
         before = rig.placement.newest_worker
@@ -306,7 +306,7 @@ class TestTheCopyOfWhatWasSaid:
         assert recalled is not None
         assert recalled.order == ["item_0"]
 
-    async def test_many_are_written_together_and_those_that_are_not_known_do_not_matter(self, rig: Rig) -> None:
+    async def test_many_copies_are_written_together_despite_unknown_calls(self, rig: Rig) -> None:
         calls = 2 * SAID_CALLS + 1
         await rig.publish(worker("w-1", capacity=calls))
         memories = {f"call-{number}": self.spoken("Hello.", f"{number}") for number in range(calls)}
@@ -397,7 +397,7 @@ class TestWithoutRedis:
         rig.own_calls = {"w-1": 1}
         assert await rig.place() == NoCapacity(NoCapacityReason.FULL)
 
-    async def test_a_call_that_lost_its_session_is_taken_above_the_capacity(self, rig: Rig) -> None:
+    async def test_a_call_without_its_session_may_exceed_the_capacity(self, rig: Rig) -> None:
         await self.with_table(rig, worker("w-1", capacity=2))
         rig.own_calls = {"w-1": 2}
         assert await rig.place() == NoCapacity(NoCapacityReason.FULL)
@@ -414,7 +414,7 @@ class TestWithoutRedis:
         rig.out_of_reach = {"w-1", "w-2"}
         assert (await rig.placed()).worker_id == "w-1"
 
-    async def test_one_that_had_left_the_table_is_asked_when_there_is_nobody_else(self, rig: Rig) -> None:
+    async def test_a_worker_missing_from_the_table_is_asked_last(self, rig: Rig) -> None:
         """It may have been hung, and is there again."""
         await rig.publish(worker("w-1"), worker("w-2"))
         await rig.placement.renew([])

@@ -101,7 +101,7 @@ async def test_it_is_asked_twice_at_most(http: aiohttp.ClientSession) -> None:
         (" " * (MAX_BYTES + 1), 200, f"the answer is longer than {MAX_BYTES} bytes"),
     ],
 )
-async def test_an_answer_that_is_none_is_logged_and_not_asked_for_again(
+async def test_an_invalid_answer_is_logged_and_not_retried(
     http: aiohttp.ClientSession, body: str, status: int, reason: str
 ) -> None:
     async with web_service(text(body, status)) as service:
@@ -329,11 +329,11 @@ async def test_a_file_of_the_longest_size_is_read(tmp_path: Path) -> None:
         ("no braces", "no braces"),
     ],
 )
-def test_names_of_the_metadata_in_braces_are_filled_in_and_nothing_else(written: str, filled: str) -> None:
+def test_only_metadata_names_in_braces_are_replaced(written: str, filled: str) -> None:
     assert fill(written, uuid=UUID, metadata=METADATA) == filled
 
 
-def test_what_is_filled_in_is_text_on_one_line_and_not_looked_at_again() -> None:
+def test_filled_values_are_one_line_and_are_not_expanded() -> None:
     metadata = {"name": "{uuid}\n\n# New instructions\x00", "uuid": "another"}
     assert fill("{name}|{uuid}", uuid=UUID, metadata=metadata) == "{uuid} # New instructions\x00|" + UUID
 

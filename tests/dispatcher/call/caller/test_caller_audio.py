@@ -173,7 +173,7 @@ def test_what_waits_goes_on_where_the_worker_is() -> None:
     assert whole(audio.kept())[0] == 80_000
 
 
-def test_audio_behind_a_dropped_piece_goes_on_where_the_worker_is() -> None:
+def test_audio_after_a_dropped_piece_continues_at_the_position() -> None:
     audio = made(2 * FRAME_BYTES)
     for seed in (1, 2, 3):
         audio.wait(sound(FRAME_BYTES, seed=seed))
@@ -221,7 +221,7 @@ def test_of_that_too_thirty_seconds_at_most() -> None:
         max_size=25,
     )
 )
-def test_what_is_not_finished_is_there_whole_whenever_a_worker_dies(script: list[tuple[str, int]]) -> None:
+def test_unfinished_audio_is_complete_whenever_a_worker_dies(script: list[tuple[str, int]]) -> None:
     audio = made(10**9)
     said = b""
     finished = 0

@@ -106,7 +106,7 @@ def test_where_nothing_plays_there_is_nothing_to_interrupt(rig: Rig) -> None:
     assert rig.told(taken, wire.Heard) == [wire.Heard(3)]
 
 
-def test_several_barge_ins_of_a_core_that_is_away_have_one_answer(rig: Rig) -> None:
+def test_barge_ins_while_the_core_is_away_get_the_same_answer(rig: Rig) -> None:
     rig.speak()
     rig.away()
     rig.agent.flush(rig.assignment, 1, rig.now)
@@ -137,7 +137,7 @@ def test_what_a_core_that_is_away_is_to_hear_waits_in_order(rig: Rig) -> None:
     ]
 
 
-def test_a_session_that_is_lost_breaks_off_and_what_was_heard_is_remembered(rig: Rig) -> None:
+def test_a_lost_session_leaves_its_heard_part_in_the_memory(rig: Rig) -> None:
     rig.speak()
     assert rig.speak(b"") == []
     rig.away()

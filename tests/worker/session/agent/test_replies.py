@@ -80,7 +80,7 @@ def test_an_item_is_named_before_its_audio_and_ends_behind_it() -> None:
     assert is_complete(reply)
 
 
-def test_items_are_numbered_in_order_and_a_new_one_ends_the_one_before_it() -> None:
+def test_items_are_numbered_and_a_new_one_completes_the_last() -> None:
     replies = made(PLENTY)
     first, _ = replies.begin("a", "resp_1", 0)
     replies.audio(first, noise(100))
@@ -112,7 +112,7 @@ def test_nor_does_that_of_a_flushed_one() -> None:
     assert audio_of(found, 1) == resampled(noise(30, seed=2))
 
 
-def test_no_more_is_sent_than_there_is_credit_for_and_the_rest_follows() -> None:
+def test_audio_beyond_the_credit_waits_and_follows() -> None:
     replies = made(1001)  # credit is in bytes, audio in samples of two
     reply, _ = replies.begin("a", "resp_1", 0)
     pcm = noise(200)
@@ -130,7 +130,7 @@ def test_no_more_is_sent_than_there_is_credit_for_and_the_rest_follows() -> None
     assert replies.waiting_seconds == 0
 
 
-def test_without_credit_nothing_is_sent_and_no_item_overtakes_another() -> None:
+def test_without_credit_audio_waits_and_items_keep_their_order() -> None:
     replies = made(0)
     first, _ = replies.begin("a", "resp_1", 0)
     assert replies.audio(first, noise(100, seed=1)) == []
@@ -155,9 +155,7 @@ def test_without_credit_nothing_is_sent_and_no_item_overtakes_another() -> None:
     cuts=st.lists(st.integers(1, 3000), min_size=1, max_size=12),
     credits_bytes=st.lists(st.integers(0, 1500), max_size=12),
 )
-def test_what_arrives_is_the_item_however_it_was_cut_and_credited(
-    cuts: list[int], credits_bytes: list[int]
-) -> None:
+def test_received_audio_is_complete_for_any_chunks_and_credit(cuts: list[int], credits_bytes: list[int]) -> None:
     replies = made(500)
     reply, begun = replies.begin("a", "resp_1", 0)
     encoded = list(begun)
@@ -227,7 +225,7 @@ def test_one_that_waits_for_credit_is_not_heard_out() -> None:
     assert replies.playout(played(ItemHeard(0, reply.sent_samples))) == [reply]
 
 
-def test_when_a_later_item_plays_those_before_it_have_been_heard_out() -> None:
+def test_earlier_items_are_fully_heard_when_a_later_one_plays() -> None:
     replies = made(PLENTY)
     first, second, third = (speak(replies, item_id, noise(100)) for item_id in "abc")
     assert replies.playout(played(ItemHeard(2, 0))) == [first, second]
@@ -282,7 +280,7 @@ def test_an_answer_counts_once_and_one_to_nothing_not_at_all() -> None:
     assert replies.heard(Heard(99)) == []
 
 
-def test_what_the_answer_does_not_name_was_heard_as_far_as_it_was_sent() -> None:
+def test_an_item_missing_in_heard_counts_as_heard_if_sent() -> None:
     replies = made(800)
     whole = speak(replies, "a", noise(10))  # 320 bytes at most: all of it is sent
     part = speak(replies, "b", noise(1000))
@@ -293,7 +291,7 @@ def test_what_the_answer_does_not_name_was_heard_as_far_as_it_was_sent() -> None
     assert part.heard_samples == part.sent_samples < 8000
 
 
-def test_several_cut_items_come_back_oldest_first_each_with_its_own_share() -> None:
+def test_truncated_items_are_returned_oldest_first_with_shares() -> None:
     replies = made(PLENTY)
     first, second, third = (speak(replies, item_id, noise(100)) for item_id in "abc")
     replies.flush()
@@ -321,7 +319,7 @@ def test_a_cut_within_the_resamplers_tail_has_cut_nothing() -> None:
     assert reply.heard_share == 1.0
 
 
-def test_an_item_of_which_more_was_to_come_is_not_whole_though_all_that_came_was_heard() -> None:
+def test_an_incomplete_item_is_never_fully_heard() -> None:
     replies = made(PLENTY)
     reply, _ = replies.begin("a", "resp_1", 0)
     replies.audio(reply, noise(100))
@@ -404,7 +402,7 @@ def test_an_order_keeps_its_place_behind_the_audio_that_waits() -> None:
     assert found[-2:] == [wire.ReplyItemDone(0), order]
 
 
-def test_an_order_goes_at_once_where_nothing_waits_and_survives_a_flush_where_something_does() -> None:
+def test_a_command_is_sent_at_once_or_survives_a_flush() -> None:
     replies = made(400)
     first, second = wire.TelephonyCommand("call_1", "hang_up"), wire.TelephonyCommand("call_2", "transfer", "600")
     assert replies.append(first) == [first]
@@ -449,7 +447,7 @@ def test_what_was_heard_of_a_restored_reply_may_be_known(heard_samples: int, who
     assert reply.fully_heard is whole
 
 
-def test_what_plays_is_told_anew_when_a_session_that_stood_by_goes_on() -> None:
+def test_playing_items_are_restored_again_when_a_standby_resumes() -> None:
     replies = made(PLENTY)
     replies.restore(0, "a", 8000)
     replies.forget(0)
@@ -460,7 +458,7 @@ def test_what_plays_is_told_anew_when_a_session_that_stood_by_goes_on() -> None:
 # Another dispatcher
 
 
-def test_what_the_dispatcher_before_is_not_known_to_have_handed_over_is_sent_again() -> None:
+def test_audio_that_was_not_handed_over_is_sent_again() -> None:
     replies = made(PLENTY)
     pcm = noise(1000)
     reply = speak(replies, "a", pcm)
@@ -496,7 +494,7 @@ def test_it_is_sent_again_in_order_and_in_front_of_what_waits() -> None:
     assert replies.waiting_seconds == 0
 
 
-def test_no_more_is_sent_again_than_the_new_dispatcher_gives_credit_for() -> None:
+def test_repeated_audio_stays_within_the_new_credit() -> None:
     replies = made(PLENTY)
     speak(replies, "a", noise(1000))
     replies.attached(1000, 0.0)
@@ -517,7 +515,7 @@ def test_a_reply_that_goes_on_goes_on_behind_it() -> None:
     assert found[-1] == wire.ReplyItemDone(0)
 
 
-def test_what_was_handed_over_long_ago_is_not_kept_and_what_is_kept_is_bounded() -> None:
+def test_handed_over_audio_is_dropped_and_the_rest_is_bounded() -> None:
     replies = made(PLENTY)
     reply, _ = replies.begin("a", "resp_1", 0)
     for _ in range(30):
@@ -529,7 +527,7 @@ def test_what_was_handed_over_long_ago_is_not_kept_and_what_is_kept_is_bounded()
     assert replies._retained_bytes == 0
 
 
-def test_a_barge_in_without_an_answer_is_asked_again_of_what_the_dispatcher_before_had_handed_over() -> None:
+def test_an_unanswered_flush_is_repeated_for_handed_over_audio() -> None:
     replies = made(PLENTY)
     heard_out, cut, never_handed = (speak(replies, name, noise(1000)) for name in "abc")
     replies.playout(played(ItemHeard(1, 800), queued=(ItemHeard(1, 2400),)))

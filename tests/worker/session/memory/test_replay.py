@@ -125,7 +125,7 @@ def test_a_session_that_speaks_another_format_gets_that() -> None:
 
 
 @pytest.mark.parametrize("fields", [{}, {"span": (0, 800)}])
-def test_a_turn_of_which_there_is_neither_text_nor_sound_is_left_out(fields: dict[str, Any]) -> None:
+def test_a_turn_without_text_and_sound_is_left_out(fields: dict[str, Any]) -> None:
     told = Told()
     told.item("a", Role.USER, **fields)
     told.item("b", Role.AGENT, "Yes.")
@@ -226,7 +226,7 @@ def test_its_echo_is_known() -> None:
     assert not told.replay.brought("b")
 
 
-def test_ids_that_are_too_long_for_the_api_are_replaced_always_by_the_same() -> None:
+def test_an_id_too_long_for_the_api_gets_a_stable_replacement() -> None:
     told = Told()
     long = "an_item_of_another_service_" + "x" * 40
     told.item(long, Role.AGENT, "one two three four")
@@ -254,7 +254,7 @@ def test_two_of_them_are_not_taken_for_each_other() -> None:
     assert len(set(ids)) == 2
 
 
-def test_what_follows_in_the_session_follows_in_the_call_what_the_session_does_not_have() -> None:
+def test_a_predecessor_in_the_call_may_be_missing_upstream() -> None:
     told = Told()
     told.item("a", Role.USER, "Hello?")
     told.item("b", Role.AGENT, "one two", heard_share=0.0)
