@@ -1,4 +1,4 @@
-"""Where the parts of a session put what they want done."""
+"""Queue of the actions of one session."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ActionQueue:
         self.uuid = uuid
 
     def upstream(self, event: dict[str, Any]) -> None:
-        """Send an event of the GA dialect to the API; nobody may change it afterwards."""
+        """Send an event of the GA dialect to the API; it must not be changed afterwards."""
         self.actions.append(ToUpstream(event))
 
     def dispatcher(self, records: Iterable[wire.Record]) -> None:

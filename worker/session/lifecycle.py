@@ -28,7 +28,7 @@ class Lifecycle:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing of the session goes on."""
+        """Whether the session has ended."""
         return self.state is State.ENDED
 
     def ignores_peers(self) -> bool:
@@ -47,11 +47,11 @@ class Lifecycle:
         self.state = next_state(self.state, event)
 
     def release(self, reason: str, message: str) -> None:
-        """Give up the session: the call goes on in another one."""
+        """Give up the session; another one continues the call."""
         if self.state is State.ENDED:
             return
         parts = self._parts
-        parts.answers.leave_sayings()
+        parts.answers.note_owed_texts()
         parts.memory_writer.write()
         # Orders that wait behind unsent words: the dispatcher keeps them from here on.
         for order in parts.agent.waiting_commands:

@@ -94,7 +94,7 @@ class Session:
             awaiting=self._awaiting,
             checkpoint=checkpoint or Checkpoint(),
         )
-        self._repair = EventRepair(self.parts.replay.brought)
+        self._repair = EventRepair(self.parts.replay.has_replayed)
         self._opening.begin(opening.delay_seconds, now_seconds)
 
     @property
@@ -210,8 +210,8 @@ class Session:
         parts = self.parts
         parts.memory_writer.write()
         if self._life.state is State.LIVE:
-            if parts.answers.lost_hope:
-                self._life.end(Outcome.FAILED, parts.answers.lost_hope)
+            if parts.answers.failure:
+                self._life.end(Outcome.FAILED, parts.answers.failure)
                 return
             parts.pursue(now_seconds)
         self._awaiting.report(goes_on=self._restore.goes_on)
@@ -415,7 +415,7 @@ class Session:
                 return
             started_seconds = self._opening.started_seconds
             self._restore.go_live(SessionEvent.SET_UP, started_seconds, now_seconds)
-            self.parts.answers.has_waited(now_seconds - started_seconds)
+            self.parts.answers.count_wait(now_seconds - started_seconds)
         elif kind in (UpdateKind.COMMAND, UpdateKind.OWN):
             self._caller.find_turns_as_asked(now_seconds)
 

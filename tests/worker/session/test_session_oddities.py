@@ -399,7 +399,7 @@ def talk(driver: Driver, turns: range) -> None:
 
 def of_items(driver: Driver) -> int:
     """The conversation, and which of its items the session has been told of."""
-    return sizes([driver.session.conversation, driver.session.parts.replay._told], set())
+    return sizes([driver.session.conversation, driver.session.parts.replay._sent], set())
 
 
 def test_an_hour_leaves_its_conversation_behind_and_nothing_else() -> None:

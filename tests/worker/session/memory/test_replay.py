@@ -222,8 +222,8 @@ def test_its_echo_is_known() -> None:
     told = Told()
     told.item("a", Role.USER, "Hello?")
     told.bring()
-    assert told.replay.brought("a")
-    assert not told.replay.brought("b")
+    assert told.replay.has_replayed("a")
+    assert not told.replay.has_replayed("b")
 
 
 def test_an_id_too_long_for_the_api_gets_a_stable_replacement() -> None:
@@ -234,7 +234,7 @@ def test_an_id_too_long_for_the_api_gets_a_stable_replacement() -> None:
     first = created(told.bring()[0])[1]["id"]
     assert len(first) <= MAX_ID_CHARS
     assert first.startswith("avr_")
-    assert told.replay.brought(first)
+    assert told.replay.has_replayed(first)
     item = told.conversation.get(long)
     assert item is not None
     item.heard_share = 0.5
@@ -261,13 +261,13 @@ def test_a_predecessor_in_the_call_may_be_missing_upstream() -> None:
     told.item("c", Role.USER)
     told.bring()
     # b and c are not there: what the session puts behind a is behind them.
-    assert told.replay.behind("a") == "c"
-    assert told.replay.behind(None) is None
-    assert told.replay.behind("nobody knows") == "nobody knows"
+    assert told.replay.predecessor("a") == "c"
+    assert told.replay.predecessor(None) is None
+    assert told.replay.predecessor("nobody knows") == "nobody knows"
     told.item("d", Role.USER, "Yes.")
     told.replay.made("d")
-    assert told.replay.behind("a") == "c"
-    assert told.replay.behind("d") == "d"
+    assert told.replay.predecessor("a") == "c"
+    assert told.replay.predecessor("d") == "d"
 
 
 @pytest.mark.parametrize("outputs", [[], ["one"], ["two", "one"], ["one", "two"]])
