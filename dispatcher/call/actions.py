@@ -49,7 +49,7 @@ class Interrupt:
 
 @dataclass(frozen=True, slots=True)
 class SendTranscript:
-    """Give AVR Core a transcript; `role` is `user` or `agent`."""
+    """Send AVR Core a transcript; `role` is `user` or `agent`."""
 
     role: str
     text: str
@@ -57,7 +57,7 @@ class SendTranscript:
 
 @dataclass(frozen=True, slots=True)
 class SendError:
-    """Give AVR Core an error."""
+    """Send AVR Core an error."""
 
     message: str
 
@@ -71,7 +71,7 @@ class Execute:
 
 @dataclass(frozen=True, slots=True)
 class TransferAway:
-    """Have avr-ami transfer a call that cannot go on, if that is allowed; answered by `transferred_away`."""
+    """Have avr-ami transfer a call on its way out, if that is allowed; answered by `transferred_away`."""
 
     extension: str
     context: str
@@ -79,7 +79,7 @@ class TransferAway:
 
 @dataclass(frozen=True, slots=True)
 class TookWayOut:
-    """Count and log what became of a call that could not go on."""
+    """Count and log the outcome of a way out."""
 
     outcome: FallbackOutcome
     cause: str
@@ -119,10 +119,10 @@ class Place:
     """Find a worker and open a channel to it; answered by `placed` or `not_placed`.
 
     Attributes:
-        purpose: what the worker is wanted for.
-        epoch: the epoch that the call is to have, at least.
+        purpose: purpose of the search.
+        epoch: minimum epoch of the new assignment.
         excluded: workers that must not get the call.
-        same_worker: the worker that is to have the call, if it still can; no pin is needed for that.
+        same_worker: worker that gets the call if it still can. It needs no new pin.
     """
 
     purpose: Purpose
@@ -140,7 +140,7 @@ class LeaveChannel:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Tell Redis now, and not with the next renewal, that the call has another holder."""
+    """Publish the call's new holder to Redis now, before the next renewal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ class CloseCaller:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Count or measure something."""
+    """Count or measure a metric."""
 
     seen: Metric
     value: float = 1.0

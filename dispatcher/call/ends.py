@@ -47,7 +47,7 @@ class CallEnds:
         self._worker_side = worker_side
 
     def fail(self, ending: Ending, code: int, message: str, now_seconds: float) -> None:
-        """Take the way out of a call that cannot go on, or end the call where there is none."""
+        """Take the way out, or end the call if there is none."""
         if (
             not self._way_out.exists
             or self._life.state in (State.AWAITING_INIT, State.PARTING)
@@ -88,7 +88,7 @@ class CallEnds:
         if self._life.state is State.ENDED:
             return
         self._life.enter(Event.END)
-        # The session may be the one that the caller came back to, at another dispatcher.
+        # The caller may have reconnected to this session at another dispatcher.
         self._close_assignments(reason, keep=ending is Ending.MOVED)
         if self._assignments.epoch and ending is not Ending.MOVED:
             self._out.actions.append(Unpin(self._assignments.epoch))
@@ -111,7 +111,7 @@ class CallEnds:
         self._out.actions.append(Ended(Ending.MOVED, reason))
 
     def _close_assignments(self, reason: str, *, keep: bool = False) -> None:
-        """Close the sessions; or keep the one that has the call, or had it last, for another dispatcher."""
+        """Close the sessions; `keep`: leave the session that has the call to another dispatcher."""
         for assignment in self._hand_over.all_assignments():
             is_kept = keep and assignment is not self._hand_over.standby
             self._out.record(assignment, wire.Close(reason, is_kept))

@@ -1,4 +1,4 @@
-"""The way out of a call that cannot go on: the recorded sentence, then the transfer to people, else the end."""
+"""The way out of a call that cannot continue: a recorded sentence, then a transfer to people, or the end."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class WayOut:
         Args:
             ending: how the call is counted.
             code: the close code with which the call ends unless it is transferred.
-            message: why the call cannot go on.
-            now_seconds: when.
+            message: why the call cannot continue.
+            now_seconds: the time.
         """
         self.parting = Parting(self._announcements.sentence, ending, code, message, now_seconds)
 
@@ -92,9 +92,9 @@ class WayOut:
         return parting
 
     def ended(self, ending: Ending, reason: str) -> tuple[Ending, str]:
-        """Return how a call is counted that ends now, and why it ended.
+        """Return how a call that ends now is counted, and why it ended.
 
-        However a call that took the way out ends, it failed for the reason for which it took the way out.
+        A call on its way out has failed, whatever ends it, for the reason of the way out.
         """
         parting = self.parting
         if parting is None:

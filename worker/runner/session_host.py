@@ -166,7 +166,7 @@ class SessionHost:
         except IllegalTransition as error:
             self._recover(session, error)
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
-            # An event of another shape than the API's, or nested without end: it is lost, the call goes on.
+            # The event has another shape than the API's, or is nested too deeply. It is dropped.
             self._metrics.upstream_errors.inc(BadInput.EVENT)
             # Redacted before it is truncated: a part of a secret would not be known.
             reason = redact(repr(error), self.opening.uuid)[:200]
@@ -287,7 +287,7 @@ class SessionHost:
             failed = error
             self.handle(lambda session, now: session.connect_failed(failed, now))
         except Exception:
-            # Nothing waits for this task: a call that it left behind would hang for ever.
+            # Nothing waits for this task, so a failure must end the call here.
             self._log.exception("connecting failed")
             self.handle(lambda session, _: session.stopped("internal error"))
         else:
@@ -309,11 +309,11 @@ class SessionHost:
             self.early.tool_done(call_id, output, lost)
 
     def _recover(self, session: Session, error: IllegalTransition) -> None:
-        """Have the call go on in another session after a fault of our own, or end it after the third one."""
+        """Continue the call in another session after a fault of this service; end it after the third one."""
         self.recoveries += 1
         self._metrics.illegal_transitions.inc()
         again = self.recoveries <= MAX_RECOVERIES
-        effect = "the call goes on in another session" if again else "the call ends"
+        effect = "the call continues in another session" if again else "the call ends"
         self._log.error(
             "illegal transition", machine=error.machine, state=error.state, event_name=error.event, effect=effect
         )

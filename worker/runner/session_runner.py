@@ -20,9 +20,9 @@ from worker.runner.session_host import SessionHost
 from worker.runner.watchers import Send
 from worker.tools.running_tools import RunningTools
 
-# A call whose dispatcher is gone is kept for the caller to come back, and a little longer than a dispatcher does.
+# Extra time for which a call without a dispatcher is kept, beyond the dispatcher's own wait for the caller.
 KEPT_LONGER_SECONDS = 5.0
-# After a stall of this process a call is kept for this time, for its dispatcher to say that it still has it.
+# Maximum wait after a stall of this process for a dispatcher to confirm its call.
 CONFIRM_SECONDS = 1.0
 
 
@@ -36,7 +36,7 @@ class Calls(Interface):
         """Keep a call that has no session here now, until another session has it."""
 
     def going(self, call: SessionRunner) -> None:
-        """Have this session take over from older ones of its call, which then let go."""
+        """Let this session take over from older ones of its call, which then end."""
 
 
 class SessionRunner:
@@ -100,12 +100,12 @@ class SessionRunner:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The metadata that AVR Core's URL brought."""
+        """Return the metadata of AVR Core's URL."""
         return self._host.opening.metadata
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing of it goes on."""
+        """Whether the call has ended here."""
         return self.state is RunnerState.ENDED
 
     @property
@@ -115,12 +115,12 @@ class SessionRunner:
 
     @property
     def is_standby(self) -> bool:
-        """Whether the call has another session, until this one is told to go on."""
+        """Whether this session stands by, because another one has the call."""
         return self._host.opening.restore and (self._host.checkpoint is None or self._host.checkpoint.standby)
 
     @property
     def is_attachable(self) -> bool:
-        """Whether another dispatcher can go on with this session."""
+        """Whether another dispatcher can attach to this session."""
         return not self.has_ended and not self.is_standby and not self.is_resting
 
     @property
@@ -240,7 +240,7 @@ class SessionRunner:
             self._host.resume()
 
     def attach(self, opening: wire.Open, channel: int, transmit: Transmit) -> None:
-        """Tell another dispatcher, which has the caller now, everything, and go on."""
+        """Attach another dispatcher that has the caller now, and send it the call's state."""
         self._channel.change(channel, transmit)
         self._host.opening = dataclasses.replace(self._host.opening, epoch=opening.epoch)
         early_position = self._host.early.position_samples
@@ -249,9 +249,9 @@ class SessionRunner:
         if self._host.preparation.profile is not None:
             self._host.send_profile()
         self._host.handle(lambda session, now: session.attached(opening, now))
-        self._channel.send_untold()
+        self._channel.send_pending_transcripts()
         if self.is_resting:
-            # That dispatcher knows the call now, and has it go on in another session.
+            # The dispatcher knows the call now, and continues it in another session.
             _, reason = self._rest
             self._rest = (time.monotonic(), reason)
             told = wire.Reason.DRAIN if reason == wire.Reason.DRAIN else wire.Reason.DROPPED
@@ -345,7 +345,7 @@ class SessionRunner:
         self._calls.released(self)
 
     def session_ended(self, outcome: wire.Outcome, reason: str) -> None:
-        """End the call on this worker: nothing of it goes on."""
+        """End the call on this worker."""
         if self.has_ended:
             return
         if not self.is_resting:

@@ -191,7 +191,7 @@ class CallerSide:
         parts.memory_writer.speaking = False
         self._watch.ended()
         parts.silence.reset()
-        # `audio_end_ms` includes the silence that the detector waits for. Audio that was appended since counts, too.
+        # `audio_end_ms` includes the silence that the detector waits for. Audio appended since counts, too.
         turns = parts.audio.turns
         end_ms = parts.number(event.get("audio_end_ms", turns.appended_ms), MAX_POSITION_MS)
         if end_ms is None:
