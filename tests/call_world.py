@@ -208,7 +208,7 @@ class Hand:
                 if first:
                     self._begin()
                 elif self.session is not None:
-                    self.session.go(self.snapshot, self.world.now)
+                    self.session.take_call(self.snapshot, self.world.now)
         elif self.session is None:
             self.early.append((kind, bytes(payload)))
         else:

@@ -95,7 +95,7 @@ class Resume:
         speaking: the caller was speaking.
         recalled: the memory comes from Redis, so the heard parts of replies are unknown.
         first_index: first index of new reply items; another session may have used some since OPEN.
-        words_lost: the caller was speaking when this dispatcher took the call, and the beginning is lost: neither
+        words_lost: the caller was speaking when this dispatcher took the call. The beginning is lost: neither
             its text nor its audio is known.
     """
 

@@ -202,7 +202,7 @@ def _error(fields: dict[str, Any]) -> UpstreamError:
 
 
 def _go(session: Session, now: float, snapshot: dict[str, Any], changed: dict[str, Any] | None = None) -> None:
-    session.go(_snapshot_of(snapshot), now, changed)
+    session.take_call(_snapshot_of(snapshot), now, changed)
 
 
 def _raw(session: Session, now: float, kind: int, payload: str) -> None:

@@ -63,7 +63,7 @@ class Desk:
         assert not self.is_over.is_set()
         self.is_over.set()
 
-    def going(self, call: SessionRunner) -> None:
+    def taking_over(self, call: SessionRunner) -> None:
         assert call is self.call
         self.goings += 1
         if self._predecessor is not None:

@@ -75,7 +75,7 @@ class DispatcherChannel:
         for record in untold:
             self._channel.send(record)
 
-    def part(self, reason: str) -> None:
+    def leave(self, reason: str) -> None:
         """Report that the call is not here any more, and send nothing from now on."""
         self._channel.send_uncounted(wire.Close(reason))
         self._channel.broke()

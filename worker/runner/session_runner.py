@@ -35,7 +35,7 @@ class Calls(Interface):
     def released(self, call: SessionRunner) -> None:
         """Keep a call that has no session here now, until another session has it."""
 
-    def going(self, call: SessionRunner) -> None:
+    def taking_over(self, call: SessionRunner) -> None:
         """Let this session take over from older ones of its call, which then end."""
 
 
@@ -180,28 +180,28 @@ class SessionRunner:
         elif self.is_resting:
             return
         elif kind in _MEMORY:
-            go = self._host.preparation.memory.record(kind, payload)
-            if go is not None:
-                self._go(go)
+            resume = self._host.preparation.memory.record(kind, payload)
+            if resume is not None:
+                self._resume(resume)
         elif self._host.session is None:
             self._host.early.record(kind, payload)
         else:
             self._host.handle(lambda session, now: session.record(kind, payload, now))
 
-    def _go(self, go: wire.Resume) -> None:
+    def _resume(self, resume: wire.Resume) -> None:
         """Take the call, or stand by: the memory is complete."""
-        if not go.standby:
-            self._calls.going(self)
+        if not resume.standby:
+            self._calls.taking_over(self)
         # All tools that run have been taken over: this session has begun none yet.
         checkpoint = self._host.preparation.memory.take(
-            go, frozenset(self._host.tools.tasks), self._hang_up_reason
+            resume, frozenset(self._host.tools.tasks), self._hang_up_reason
         )
         first, self._host.checkpoint = self._host.checkpoint is None, checkpoint
-        if go.reason and not go.standby:
-            self._resources.metrics.reconnects[_RECONNECTS.get(go.reason, ReconnectReason.REPIN)].inc()
+        if resume.reason and not resume.standby:
+            self._resources.metrics.reconnects[_RECONNECTS.get(resume.reason, ReconnectReason.REPIN)].inc()
         if self._host.session is not None:
             changed = self._host.preparation.changed_session()
-            self._host.handle(lambda session, now: session.go(checkpoint, now, changed))
+            self._host.handle(lambda session, now: session.take_call(checkpoint, now, changed))
         elif first:
             self._host.prepare()
 
@@ -299,9 +299,9 @@ class SessionRunner:
         else:
             self._host.handle(lambda session, _: session.dispatcher_lost())
 
-    def let_go(self, reason: str) -> None:
-        """Tell the dispatcher that another session has the call, and nothing more."""
-        self._channel.part(reason)
+    def end_superseded(self, reason: str) -> None:
+        """End this session, because another one has the call."""
+        self._channel.leave(reason)
         self.session_ended(wire.Outcome.COMPLETED, reason)
 
     def stop(self, reason: str) -> None:

@@ -108,9 +108,9 @@ class SessionParts:
         )
         self.updates = SessionUpdates(config, self.out, uuid)
 
-    def pursue(self, now_seconds: float) -> None:
+    def request_due(self, now_seconds: float) -> None:
         """Request the answer that is due."""
-        self.answers.pursue(
+        self.answers.request_due(
             now_seconds, caller_speaks=self.memory_writer.speaking, caller_keys=self.digits.is_open
         )
 

@@ -134,7 +134,7 @@ class Restore:
         if is_new and not is_replayed:
             self._greet(now_seconds)
         # The greeting is requested before the API gets the caller's buffered audio.
-        parts.pursue(now_seconds)
+        parts.request_due(now_seconds)
         self._caller.replay_audio(checkpoint.audio, now_seconds)
         if parts.calls.resume(checkpoint, parts.config.idempotent):
             parts.answers.owe(AnswerKind.TOOL, now_seconds)

@@ -1,20 +1,19 @@
-"""A call's Realtime session, Sans-I/O: events and the time go in, actions come out.
+"""A call's Realtime session, Sans-I/O: it takes events and the time, and returns actions.
 
-The session owns everything between the dispatcher and the model: the caller's audio and keys on their way there,
-the replies on their way back, one response at a time, its tools, and the conversation. The dispatcher remembers
-the conversation, item by item. When the Realtime connection is lost, or its time is over, the session releases the
-call. The call goes on in another session, which begins with that memory (a `Checkpoint`). A session that is to
-stand by brings the memory to the model and waits, with responses off.
+The session owns all state between the dispatcher and the model: the caller's audio and keys, the replies, the
+tools, and the conversation. The dispatcher stores the conversation item by item. If the Realtime connection is
+lost, or reaches its time limit, the session releases the call. Another session continues the call from that memory
+(a `Checkpoint`). A standby session replays the memory to the model and waits, with responses off.
 
-`Session` distributes what happens to the objects that decide:
+`Session` gives each event to the object that handles it:
 
     states.py, lifecycle.py   the states, their transitions, and the ends
     opening.py                attempts to connect and to set up the session
-    caller_side.py, keypad.py speech, turns and keys, on their way to the model
-    item_events.py            items, transcripts and limits of the account, as the API tells them
+    caller_side.py, keypad.py speech, turns and keys on their way to the model
+    item_events.py            the API's events of items, transcripts and rate limits
     response_events.py        responses, tools and errors
-    restore.py                going on where another session stopped
-    hand_over.py              giving the call to another session
+    restore.py                restoring a call from another session
+    hand_over.py              the hand-over of the call to another session
     commands.py               commands of the calls API
     parts.py                  the parts that all of these share
 """
@@ -52,7 +51,7 @@ from worker.session.states import SessionEvent, State
 
 
 class Session:
-    """One call's session. Methods are events; the actions that follow collect in `actions`.
+    """Session of one call. Methods are events; their actions collect in `actions`.
 
     All times are seconds of one monotonic clock.
     """
@@ -186,7 +185,7 @@ class Session:
 
         Raises:
             LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError: the event has not
-                the shape of its type. It is lost, and the session goes on.
+                the shape of its type. It is dropped, and the session continues.
         """
         if self._life.ignores_peers():
             return
@@ -213,7 +212,7 @@ class Session:
             if parts.answers.failure:
                 self._life.end(Outcome.FAILED, parts.answers.failure)
                 return
-            parts.pursue(now_seconds)
+            parts.request_due(now_seconds)
         self._awaiting.report(goes_on=self._restore.goes_on)
         self._hand_over.proceed(now_seconds)
 
@@ -259,8 +258,8 @@ class Session:
         if not self._life.ignores_peers():
             self._caller.append_audio(position_samples, pcm, now_seconds)
 
-    def go(self, checkpoint: Checkpoint, now_seconds: float, session: dict[str, Any] | None = None) -> None:
-        """Take the call that this session stood by for: its memory may have changed since.
+    def take_call(self, checkpoint: Checkpoint, now_seconds: float, session: dict[str, Any] | None = None) -> None:
+        """Take the call for which this session stood by, with its present memory.
 
         Args:
             checkpoint: the call's memory now.
@@ -312,15 +311,15 @@ class Session:
         self._hand_over.move(reason, seconds, now_seconds)
 
     def release(self, reason: str, message: str) -> None:
-        """Give up the session: the call goes on in another one."""
+        """Give up the session; another one continues the call."""
         self._life.release(reason, message)
 
     def dispatcher_lost(self) -> None:
-        """End: the dispatcher is gone, and the caller did not come back."""
+        """End the session, because its dispatcher is lost, and the caller has not reconnected."""
         self._life.finish(Outcome.FAILED, "the dispatcher of this call was lost")
 
     def stopped(self, reason: str) -> None:
-        """End: this process ends, or cannot go on with the call."""
+        """End the session, because this process ends, or cannot continue the call."""
         self._life.end(Outcome.FAILED, reason)
 
     # Time
@@ -359,10 +358,10 @@ class Session:
         self._hand_over.roll_over(self._opening.opened_seconds, now_seconds)
 
     def _look_after_call(self, now_seconds: float) -> None:
-        """End a call that is abandoned or has no end.
+        """End a call that is abandoned or too long.
 
-        A session that stands by judges nothing, because another session has the call. The silence of a transferred
-        call means nothing, because its caller speaks with somebody else.
+        A standby session ends no call, because another session has it. Silence ends no transferred call, because
+        its caller speaks with people.
         """
         parts, config = self.parts, self.parts.config
         longest_silence = None if parts.calls.has_transferred else config.silence_hangup_seconds

@@ -226,7 +226,7 @@ async def test_so_does_one_that_has_no_session_yet(simulator: RealtimeSimulator)
 async def test_one_that_another_session_has_says_nothing_more(simulator: RealtimeSimulator) -> None:
     async with call_to(simulator.url) as desk:
         await desk.ready()
-        desk.call.let_go("another session has this call")
+        desk.call.end_superseded("another session has this call")
         assert desk.records[-1] == wire.Close("another session has this call")
         opened = await simulator.wait_for_session()
         await opened.wait_for(lambda s: s.closed)

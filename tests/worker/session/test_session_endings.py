@@ -47,7 +47,7 @@ class TestStandby:
         return driver
 
     def go(self, driver: Driver) -> None:
-        driver.session.go(Checkpoint("rollover", items=[user("b", "Hi."), agent("c", "Yes?")]), driver.now)
+        driver.session.take_call(Checkpoint("rollover", items=[user("b", "Hi."), agent("c", "Yes?")]), driver.now)
         driver.take()
         driver.event(api.session_updated())
 

@@ -48,7 +48,7 @@ class TestStandby:
         return driver, driver.go_live()
 
     def go(self, driver: Driver, *items: wire.ItemUpdate, **fields: Any) -> list[Did]:
-        driver.session.go(Checkpoint(**{"reason": "drain", "items": list(items), **fields}), driver.now)
+        driver.session.take_call(Checkpoint(**{"reason": "drain", "items": list(items), **fields}), driver.now)
         return driver.take()
 
     def test_it_brings_the_conversation_and_answers_nothing(self) -> None:
@@ -306,7 +306,7 @@ class TestLettingGo:
         assert driver.event(api.speech_started("turn")) == []
         driver.session.tool_done("call_1", "late", driver.now)
         driver.session.move("drain", 1.0, driver.now)
-        driver.session.go(Checkpoint("drain"), driver.now)
+        driver.session.take_call(Checkpoint("drain"), driver.now)
         assert driver.take() == []
 
 

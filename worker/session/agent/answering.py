@@ -170,7 +170,7 @@ class Answering:
         if self.responses.owes:
             self._waited_seconds = max(self._waited_seconds, seconds)
 
-    def pursue(self, now_seconds: float, *, caller_speaks: bool, caller_keys: bool) -> None:
+    def request_due(self, now_seconds: float, *, caller_speaks: bool, caller_keys: bool) -> None:
         """Request the answer that is due, if there is one."""
         request = self.responses.next_request(now_seconds, caller_speaks=caller_speaks, caller_keys=caller_keys)
         if request is None:

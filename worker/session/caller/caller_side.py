@@ -162,7 +162,7 @@ class CallerSide:
         self._commits_here += 1
         parts.out.upstream({"type": "input_audio_buffer.commit"})
         parts.answers.turn(now_seconds, since_seconds=self.speech_ended_seconds, api_answers=False)
-        parts.pursue(now_seconds)
+        parts.request_due(now_seconds)
 
     # Events of the API
 
