@@ -32,7 +32,7 @@ LOCKED = Security(sts_token=Token(SecretStr(TOKEN)))
 
 @pytest.fixture
 def redis_url(redis_server: str) -> str:
-    """A real one alone: who is let in is none of its affairs."""
+    """Return a real Redis. An embedded one would not change who is admitted."""
     with redis.Redis.from_url(redis_server) as client:
         client.flushdb()
     return redis_server
@@ -40,7 +40,7 @@ def redis_url(redis_server: str) -> str:
 
 @pytest.fixture
 async def locked(redis_url: str) -> AsyncIterator[Rig]:
-    """A dispatcher with STS_TOKEN, and a worker."""
+    """Yield a dispatcher with STS_TOKEN, and a worker."""
     async with Rig(redis_url, security=LOCKED) as rig:
         await rig.worker()
         await asyncio.wait_for(rig.dispatcher.links.wait_up(), PATIENCE_SECONDS)
@@ -58,7 +58,7 @@ def arriving(rig: Rig) -> int:
 
 
 async def post(rig: Rig, target: str, *headers: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A request of the older protocol."""
+    """Return a request of the older protocol."""
     port = int(rig.url.rstrip("/").rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = [f"POST {target} HTTP/1.1", "Host: x", "X-UUID: call", "Transfer-Encoding: chunked", *headers]

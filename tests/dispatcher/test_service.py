@@ -1,4 +1,4 @@
-"""A dispatcher as a whole: what it does all the time, and how it ends."""
+"""A dispatcher as a whole: its lasting tasks, and its end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def rig(redis_url: str) -> AsyncIterator[Rig]:
 
 @pytest.fixture
 async def second_look(redis_url: str) -> AsyncIterator[Registry]:
-    """Another client of the same Redis, for when the dispatcher's own is closed."""
+    """Yield another client of the same Redis, for when the dispatcher's own is closed."""
     registry = Registry.from_url(redis_url, timeout_seconds=30)
     yield registry
     await registry.aclose()

@@ -140,7 +140,7 @@ controls = st.one_of(
 
 
 def decode_all(message: bytes) -> list[tuple[int, int, Any]]:
-    """All records of a message, payloads decoded too where the kind is known."""
+    """Return all records of a message, payloads decoded too where the kind is known."""
     return [(kind, channel, decode_payload(kind, payload)) for kind, channel, payload in wire.decode(message)]
 
 

@@ -29,7 +29,7 @@ HEAD = b"GET /some/path HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class Speaker(asyncio.Protocol):
-    """Takes over behind the head: says so, and keeps what comes."""
+    """An owner that takes over after the head, and keeps the data."""
 
     def __init__(self, arrival: Arrival, head: bytes) -> None:
         self.arrival = arrival
@@ -364,7 +364,7 @@ async def test_a_protocol_that_fails_costs_its_connection_alone(loop_failures: l
 
 @contextlib.contextmanager
 def no_more_files() -> Iterator[None]:
-    """This process can open no file."""
+    """Let this process open no more files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, soft), hard))
     taken: list[int] = []

@@ -30,7 +30,7 @@ NO_WORKERS = NoCapacity(NoCapacityReason.NO_WORKERS)
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    """What Redis holds, past the registry."""
+    """Yield a client of the registry's Redis."""
     async with Redis.from_url(redis_url, decode_responses=True) as client:
         yield client
 

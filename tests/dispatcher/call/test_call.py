@@ -650,7 +650,7 @@ class TestAPromiseToAnAbsentCaller:
     """The core is gone, and the caller's channel may be there: what was promised is done."""
 
     def absent(self, driver: CallDriver, *orders: str) -> list[object]:
-        """A call whose last words AVR Core never took, up to the end of the wait for it."""
+        """Return a call whose last words AVR Core never took, up to the end of the wait for it."""
         driver.live()
         driver.record(wire.ReplyItem(0, "item_1"))
         driver.reply(0, sound(32_000))

@@ -1,4 +1,4 @@
-"""A call's audio in the dispatcher, both ways: credit, bounds, frames, barge-in and what was heard."""
+"""A call's audio in the dispatcher, both ways: credit, bounds, frames, barge-in and heard parts."""
 
 from __future__ import annotations
 

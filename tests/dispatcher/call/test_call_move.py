@@ -1,4 +1,4 @@
-"""A call in the dispatcher that moves to another session, made before the one that it has is broken."""
+"""A call in the dispatcher that moves to another session, which stands by before the move."""
 
 from __future__ import annotations
 

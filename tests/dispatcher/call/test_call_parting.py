@@ -1,4 +1,4 @@
-"""The way out of a call that cannot go on."""
+"""The way out of a call that cannot continue."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def driver_with(sentence: bytes = SHORT, extension: str = "", **limits: float) -
 
 
 def failing(sentence: bytes = SHORT, extension: str = "", **limits: float) -> CallDriver:
-    """A call whose worker has just ended it."""
+    """Return a call that its worker has just ended."""
     driver = driver_with(sentence, extension, **limits).live()
     driver.record(FAILED)
     return driver

@@ -402,7 +402,7 @@ class TestASessionIsDropped:
         assert taken[:2] == [ToWorker(second, close), LeaveChannel(second)]
 
     def drop(self, driver: CallDriver, after_seconds: float) -> wire.Open:
-        """A session that is lost so long after it was there; returns what opens the next."""
+        """Lose a session this long after READY; return the OPEN of the next one."""
         driver.record(wire.Opened(32_000))
         driver.record(wire.Ready())
         driver.tick(after_seconds)
@@ -541,7 +541,7 @@ class TestACallOfADispatcherThatDied:
         ]
 
     def gone_on(self, driver: CallDriver, epoch: int = 6) -> wire.Resume:
-        """What the next session is told as the worker dies."""
+        """Lose the worker; return the RESUME of the next session."""
         driver.lose_worker()
         records = to_worker(driver.placed(worker=f"w-{epoch}", epoch=epoch, pins=2))
         (go,) = [record for record in records if isinstance(record, wire.Resume)]

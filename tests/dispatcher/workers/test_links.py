@@ -28,7 +28,7 @@ from tests.helpers import eventually
 
 
 class Call:
-    """The owner of a channel, that keeps what it was told."""
+    """An owner of a channel that keeps its events."""
 
     def __init__(self, on_record: Callable[[], None] = lambda: None) -> None:
         self.records: list[tuple[int, bytes]] = []
@@ -56,7 +56,7 @@ class Call:
 
 
 async def on_a_link(pool: LinkPool, worker: ScriptedWorker) -> Call:
-    """A call with a channel on the only link of a worker."""
+    """Return a call with a channel on the only link of a worker."""
     call = Call()
     (await pool.get("w-1", worker.address)).open_channel(call)
     await worker.only_link()
@@ -81,7 +81,7 @@ async def worker() -> AsyncIterator[ScriptedWorker]:
 
 
 def quick(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.2) -> None:
-    """A worker that does not answer is given up sooner than in earnest."""
+    """Give up a silent worker sooner than in production."""
     limits = Limits(max_message_bytes=LINK_LIMITS.max_message_bytes, open_timeout_seconds=seconds)
     monkeypatch.setattr(dispatcher.workers.links, "LINK_LIMITS", limits)
 

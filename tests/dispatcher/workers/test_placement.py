@@ -39,7 +39,7 @@ def worker(name: str, *, capacity: int = 10, release: str = "1.0.0", state: str 
 
 
 class Rig:
-    """One dispatcher's placement, with what it was told and what it knows."""
+    """Placement of one dispatcher, with its events and its table."""
 
     def __init__(self, registry: Registry, dispatcher_id: str = "d-1") -> None:
         self.registry = registry

@@ -30,7 +30,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 async def fetch(
     http: aiohttp.ClientSession, url: str, metadata: dict[str, str] | None = None, timeout_seconds: float = 5.0
 ) -> tuple[dict[str, Any], list[EventDict]]:
-    """The answer, and what was logged."""
+    """Return the answer, and what was logged."""
     with structlog.testing.capture_logs() as lines:
         answer = await instructions.fetch(
             http,

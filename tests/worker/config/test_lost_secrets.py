@@ -44,7 +44,7 @@ def notes(opened: SimulatedSession) -> list[str]:
 
 
 def remembered(desk: Desk) -> str:
-    """What Redis gets of the settings."""
+    """Return the settings as Redis gets them."""
     return "".join(str(orjson.dumps(record.record)) for record in desk.records if isinstance(record, wire.Profile))
 
 

@@ -48,7 +48,7 @@ def settings(**variables: str) -> Settings:
 async def load_logged(
     http: aiohttp.ClientSession, provider_config: dict[str, Any] | None = None, /, **variables: str
 ) -> tuple[CallProfile, list[EventDict]]:
-    """The profile of a call, which the `openai` package accepts, and what was logged."""
+    """Return the profile of a call, which the `openai` package accepts, and what was logged."""
     with structlog.testing.capture_logs() as lines:
         made = await profile_loading.load(
             settings(**variables), uuid=UUID, metadata=METADATA, provider_config=provider_config or {}, http=http
@@ -64,7 +64,7 @@ async def load_logged(
 async def load(
     http: aiohttp.ClientSession, provider_config: dict[str, Any] | None = None, /, **variables: str
 ) -> CallProfile:
-    """The same, where nothing is to be logged."""
+    """Return the same, where nothing is to be logged."""
     made, lines = await load_logged(http, provider_config, **variables)
     assert lines == []
     return made

@@ -1,4 +1,4 @@
-"""One call's shell when its link breaks, its dispatcher dies, its process stood still, or its session is lost."""
+"""One call's shell after the loss of its link, dispatcher or session, or a stall of its process."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_records_of_a_broken_link_are_sent_on_the_next_one(
 
 
 async def talk(simulator: RealtimeSimulator, opened: SimulatedSession, text: str) -> None:
-    """The caller says something; back when the service's events of it have been understood."""
+    """Let the caller speak; return after the API's events of that."""
     before = errors("a_mark")
     last = opened.items[-1].id
     for event in (
@@ -267,7 +267,7 @@ async def test_a_dispatcher_that_attaches_before_the_session_gets_all(
         await session.wait_for(lambda s: s.appended_ms == 200)
 
 
-# A process that stood still
+# A stalled process
 
 
 async def test_it_does_nothing_until_the_call_is_confirmed(simulator: RealtimeSimulator) -> None:
@@ -488,7 +488,7 @@ async def test_a_running_tool_of_a_lost_session_passes_to_the_next(
 
 
 def kept_of(desk: Desk) -> list[wire.Control]:
-    """What the dispatcher gives the next session of what this one told it."""
+    """Return the dispatcher's records to the next session."""
     kept = CallMemory()
     for record in desk.records:
         if isinstance(record, wire.ItemUpdate):
@@ -497,7 +497,7 @@ def kept_of(desk: Desk) -> list[wire.Control]:
 
 
 async def lose_while_a_tool_runs(simulator: RealtimeSimulator, desk: Desk) -> None:
-    """The session is lost while a tool that the dispatcher knows of runs."""
+    """Lose the session while a recorded tool runs."""
     await desk.ready()
     opened = await simulator.wait_for_session()
     begin_tool(simulator, opened)

@@ -1,6 +1,6 @@
 """A session's life: opening, retries, the caller's audio on its way to the model, errors and ends.
 
-What it does with replies stands in `test_session_replies.py`, with odd events in `test_session_oddities.py`.
+`test_session_replies.py` has replies, `test_session_oddities.py` has odd events.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ BAD_KEY = UpstreamError("OpenAI refused the API key", code="invalid_api_key", re
 
 
 def failed(message: str) -> list[Any]:
-    """What ends a call that has failed."""
+    """Return the actions that end a failed call."""
     return [wire.Ended(Outcome.FAILED, message), Ended(Outcome.FAILED, message)]
 
 
 def dropped(message: str) -> list[Any]:
-    """What lets a call go that is to go on in another session."""
+    """Return the actions that release a call to another session."""
     return [wire.Released("dropped", message), Released("dropped", message)]
 
 
@@ -302,18 +302,18 @@ def test_a_pause_of_a_lost_connection_ends_with_it() -> None:
     assert len(only(driver.caller(FRAME), Append)) == 1
 
 
-# Marks of what is finished
+# Finished positions
 
 
 def finished(driver: Driver, item_id: str, end_ms: int) -> list[Any]:
-    """What is said to be finished while the caller says something that becomes text."""
+    """Return the finished positions during a turn that gets a transcript."""
     driver.memory_writer.clear()
     driver.turn(item_id, "something", end_ms=end_ms)
     return only(driver.memory_writer, wire.Finished)
 
 
 def speaks(position_samples: int = 0) -> list[wire.Finished]:
-    """Nothing is finished, but that the caller begins and ends."""
+    """Return the records of a turn without a finished position."""
     return [wire.Finished(position_samples, speaking=True), wire.Finished(position_samples)]
 
 

@@ -40,7 +40,7 @@ def _function_call(response_id: str, call_id: str, name: str, arguments: str) ->
 
 
 def _output(number: int, call_id: str, output: str) -> dict[str, Any]:
-    """The session's item of this number that it made itself."""
+    """Return the session's item of this number that it made itself."""
     item = {
         "id": f"avr_1_{number}",
         "type": "function_call_output",

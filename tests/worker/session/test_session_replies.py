@@ -1,4 +1,4 @@
-"""What the caller heard, what the model is told of it, and what AVR Core gets as transcripts."""
+"""Heard parts of replies: truncation at the model, and transcripts for AVR Core."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def cancel(response_id: str) -> dict[str, Any]:
 
 
 def greeted() -> tuple[Driver, list[Did]]:
-    """A session whose greeting, a second of `HELLO`, was sent to its end and is playing."""
+    """Return a session whose greeting, a second of `HELLO`, was sent to its end and is playing."""
     driver = live()
     return driver, driver.reply("resp_1", "hello", HELLO, 1000)
 
 
 def hear_out(driver: Driver, did: list[Did]) -> list[Did]:
-    """The caller hears all that was sent in `did`."""
+    """Let the caller hear all audio that was sent in `did`."""
     return driver.record(playout(*audio_samples(did).items(), idle=True))
 
 

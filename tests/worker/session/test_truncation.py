@@ -1,4 +1,4 @@
-"""What says too much for a message of the link is cut, and goes on it."""
+"""Records that are too long for a message of the link are truncated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LONG = 3 * 1024 * 1024
 
 
 def shortened(record: wire.Control) -> Any:
-    """What is sent of a record that is too long."""
+    """Return the truncated form of a record."""
     sent, reason = encoded(record, 7)
     assert len(sent) <= MAX_RECORD_BYTES
     assert type(record).__name__ in reason

@@ -1,4 +1,4 @@
-"""The caller's audio in the dispatcher: what waits, what is sent, and what is kept for another worker."""
+"""The caller's audio in the dispatcher: waiting, sent and kept audio."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_at_the_end_of_the_call_nothing_is_left() -> None:
     assert audio.kept() == []
 
 
-# What is kept
+# Kept audio
 
 
 def test_all_that_is_not_finished_is_kept() -> None:

@@ -1,4 +1,4 @@
-"""Reply audio on its way to AVR Core: frames, what is held, and how far the playout is."""
+"""Reply audio on its way to AVR Core: frames, held audio, and the position of the playout."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_progress_has_the_sent_samples_of_each_queued_item() -> None:
 
 @pytest.mark.parametrize("held", [False, True])
 def test_whoever_spoke_is_gone(held: bool) -> None:
-    """What there is of the reply is played to its end."""
+    """The player pads the received part of the reply, and plays it to its end."""
     player = Player()
     pcm = sound(500)
     player.is_held = held

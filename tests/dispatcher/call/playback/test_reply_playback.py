@@ -1,4 +1,4 @@
-"""The agent's side of a call: what AVR Core is given, and what the worker is told of it. With the call around it:
+"""Playback of replies: messages to AVR Core, and reports to the worker. With the call around it:
 `test_call_audio.py`, `test_call_recovery.py`."""
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Rig:
         return taken
 
     def told(self, taken: list[Action], kind: type[wire.Control]) -> list[wire.Control]:
-        """What the worker is told."""
+        """Return the records to the worker."""
         records = [action.record for action in taken if isinstance(action, ToWorker)]
         return [record for record in records if isinstance(record, kind)]
 

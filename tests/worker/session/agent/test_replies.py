@@ -1,4 +1,4 @@
-"""Reply audio under credit, and what came of it."""
+"""Reply audio under credit, and its heard part."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def noise(milliseconds: float, seed: int = 1) -> bytes:
 
 
 def resampled(pcm: bytes) -> bytes:
-    """The same at 8 kHz, whole."""
+    """Return the same at 8 kHz, whole."""
     downsampler = Downsampler()
     return downsampler.process(pcm) + downsampler.flush()
 
@@ -40,7 +40,7 @@ def audio_of(found: Iterable[wire.Record], index: int) -> bytes:
 
 
 def speak(replies: Replies, item_id: str, pcm: bytes) -> Reply:
-    """An item, received to its end."""
+    """Return an item, received to its end."""
     reply, _ = replies.begin(item_id, f"response of {item_id}", 0)
     replies.audio(reply, pcm)
     replies.complete()
@@ -48,7 +48,7 @@ def speak(replies: Replies, item_id: str, pcm: bytes) -> Reply:
 
 
 def played(*items: ItemHeard, queued: tuple[ItemHeard, ...] = ()) -> wire.Playout:
-    """PLAYOUT: what was heard, and what AVR Core was given of what it has not played to the end."""
+    """Return PLAYOUT: heard samples, and the samples at AVR Core of items that are not played to the end."""
     return wire.Playout(items, queued=queued)
 
 
@@ -58,7 +58,7 @@ def is_complete(reply: Reply) -> bool:
 
 
 def made(credit_bytes: int) -> Replies:
-    """Of a session that speaks PCM at 24 kHz."""
+    """Return the replies of a session with PCM at 24 kHz."""
     audio = for_format("pcm")
     return Replies(credit_bytes, audio.downlink(), audio.bytes_per_ms)
 
@@ -193,7 +193,7 @@ def test_the_backlog_is_full_above_five_minutes(monkeypatch: pytest.MonkeyPatch)
     assert replies.waiting_seconds == 0
 
 
-# What was heard
+# Heard parts
 
 
 def test_an_item_is_heard_out_when_all_its_samples_were_played() -> None:
@@ -423,7 +423,7 @@ def test_a_restored_reply_plays_on_and_is_heard_out() -> None:
     assert replies.playout(played(ItemHeard(4, 7999))) == []
     assert replies.playout(played(ItemHeard(4, 8000))) == [reply]
     assert reply.fully_heard
-    # Numbers go on behind it.
+    # Later indexes follow it.
     _, begun = replies.begin("b", "resp_1", 0)
     assert begun == [wire.ReplyItem(5, "b")]
 
@@ -538,7 +538,7 @@ def test_an_unanswered_flush_is_repeated_for_handed_over_audio() -> None:
     assert spoken == [cut, never_handed, newer]
     assert playout.queued == (ItemHeard(1, 2400),)
     assert flushes == [wire.Flush(1)]
-    # Of what was cut nothing is sent again.
+    # Audio of truncated replies is not sent again.
     again = replies.send()
     assert {record.item_index for record in again if isinstance(record, wire.ReplyAudio)} == {newer.index}
     assert replies.heard(wire.Heard(1, (ItemHeard(1, 1600),))) == [cut, never_handed]

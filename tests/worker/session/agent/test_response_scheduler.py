@@ -21,14 +21,14 @@ SAY = {"type": "response.create", "response": {"instructions": "Say this."}}
 
 
 def owed(scheduler: ResponseScheduler, kind: AnswerKind = AnswerKind.TOOL, now_seconds: float = NOW) -> Answer:
-    """An answer that is owed, without words of its own unless it is a saying."""
+    """Return an owed answer, without a given text unless it is a `say`."""
     answer = Answer(kind, now_seconds, [SAY] if kind is AnswerKind.SAY else [])
     assert scheduler.owe(answer) is None
     return answer
 
 
 def due(scheduler: ResponseScheduler, now_seconds: float = NOW) -> Request | None:
-    """The request that is due while the caller is silent."""
+    """Return the request that is due while the caller is silent."""
     return scheduler.next_request(now_seconds, caller_speaks=False)
 
 
@@ -41,14 +41,14 @@ def ask(scheduler: ResponseScheduler, now_seconds: float = NOW) -> Request:
 
 
 def requested() -> tuple[ResponseScheduler, Answer, Request]:
-    """A scheduler whose request has no response yet."""
+    """Return a scheduler whose request has no response yet."""
     scheduler = ResponseScheduler()
     answer = owed(scheduler)
     return scheduler, answer, ask(scheduler)
 
 
 def active() -> tuple[ResponseScheduler, Answer, Response]:
-    """A scheduler with a response under way."""
+    """Return a scheduler with a response under way."""
     scheduler, answer, _ = requested()
     return scheduler, answer, scheduler.created("resp_1", NOW)
 

@@ -1,4 +1,4 @@
-"""Items in conversation order; transcripts in that order, once each, and only what was heard."""
+"""Items in conversation order; transcripts in that order, once each, with the heard part alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A conversation is brought to a session that does not know it, and kept right there."""
+"""Replay of a conversation to a session that does not have it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.session.memory.replay import MAX_ID_CHARS, Replay
 
 
 class Told:
-    """A session's replay, and what it was told."""
+    """Replay of one session, with its events."""
 
     def __init__(self, audio_format: str = "pcmu") -> None:
         self.conversation = Conversation()
@@ -26,7 +26,7 @@ class Told:
         self.replay = Replay(self.conversation, self.outbox, for_format(audio_format).uplink)
 
     def item(self, item_id: str, role: Role | None = None, text: str = "", **fields: Any) -> Item:
-        """One more item, behind all others."""
+        """Return one more item, behind all others."""
         last = self.conversation.last()
         item = self.conversation.insert(item_id, role, last.item_id if last is not None else None)
         item.text, item.text_done = text, True
@@ -48,7 +48,7 @@ class Told:
 
 
 def created(event: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """(where it goes, what it is) of `conversation.item.create`."""
+    """Return (previous item, item) of `conversation.item.create`."""
     assert event["type"] == "conversation.item.create"
     return event.get("previous_item_id", "at the end"), event["item"]
 
@@ -204,7 +204,7 @@ def test_reply_that_is_cut_afterwards_stays_behind_its_turn() -> None:
     told.bring()
     item.heard_share = 0.5
     told.replay.rewrite(item)
-    # An item that the session was not given is no place.
+    # An item that the session lacks is not a predecessor.
     assert created(told.take()[1]) == ("a", message("b", "assistant", "output_text", "one two"))
 
 
@@ -260,7 +260,7 @@ def test_a_predecessor_in_the_call_may_be_missing_upstream() -> None:
     told.item("b", Role.AGENT, "one two", heard_share=0.0)
     told.item("c", Role.USER)
     told.bring()
-    # b and c are not there: what the session puts behind a is behind them.
+    # The session lacks b and c, so a new item after a follows c in the call.
     assert told.replay.predecessor("a") == "c"
     assert told.replay.predecessor(None) is None
     assert told.replay.predecessor("nobody knows") == "nobody knows"
