@@ -23,7 +23,7 @@ class ItemEvents:
         self._parts = parts
 
     def insert(self, item_id: str, role: Role | None, event: dict[str, Any], now_seconds: float) -> Item:
-        """Insert an item that the session has made, behind the one that the event names."""
+        """Insert an item of the session after the item that the event names."""
         parts = self._parts
         behind = parts.replay.predecessor(event.get("previous_item_id"))
         item = parts.conversation.insert(checked_id(item_id), role, behind)

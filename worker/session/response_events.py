@@ -1,4 +1,4 @@
-"""Events of the Realtime API about responses: what the model says, the tools that it calls, and errors."""
+"""Events of the Realtime API about responses: audio, tool calls and errors."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ class ResponseEvents:
     # Errors
 
     def error(self, event: dict[str, Any], now_seconds: float) -> None:
-        """Take an error, which ends the call only where the session cannot go on."""
+        """Take an error, which ends the call only if the session cannot continue."""
         parts = self._parts
         error = ErrorEvent.from_event(event["error"])
         parts.out.report(Metric.UPSTREAM_ERROR, label=error.code)

@@ -1,9 +1,9 @@
 """A call's Realtime session, Sans-I/O: it takes events and the time, and returns actions.
 
-The session owns all state between the dispatcher and the model: the caller's audio and keys, the replies, the
-tools, and the conversation. The dispatcher stores the conversation item by item. If the Realtime connection is
-lost, or reaches its time limit, the session releases the call. Another session continues the call from that memory
-(a `Checkpoint`). A standby session replays the memory to the model and waits, with responses off.
+The session owns the caller's audio and keys, the replies, the tools, and the conversation. The dispatcher stores
+the conversation item by item. If the Realtime connection is lost, or reaches its time limit, the session releases
+the call. Another session continues the call from that memory (a `Checkpoint`). A standby session replays the
+memory to the model and waits, with responses off.
 
 `Session` gives each event to the object that handles it:
 

@@ -256,7 +256,7 @@ class AgentSpeech:
             self._settle(reply)
 
     def heard(self, heard: wire.Heard) -> None:
-        """Truncate the replies that a barge-in has interrupted to what the caller heard."""
+        """Truncate the replies that a barge-in interrupted to their heard parts."""
         for reply in self._replies.heard(heard):
             self._truncate_to_heard(reply)
 

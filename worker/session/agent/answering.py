@@ -52,7 +52,7 @@ RESPONSE_END_SECONDS: Final = 5.0
 MAX_EMPTY_RESPONSES: Final = 3
 MAX_FAILED_TURNS: Final = 3
 
-# The caller hears what was sent before the response failed; the note follows the truncated reply.
+# The caller hears all audio from before the failure. The note follows the truncated reply.
 CONTINUE_NOTE: Final = (
     "[A technical fault cut your last reply off. The caller heard it up to the point where it ends here. "
     "Continue from exactly that point. Do not repeat what you said, and do not mention the fault.]"

@@ -169,7 +169,7 @@ class Replies:
         reply.fully_heard = reply.heard_samples == reply.sent_samples
 
     def restore(self, index: int, item_id: str, sent_samples: int) -> Reply:
-        """Restore a reply of a session that is gone, which may still be playing: no more of it will be sent."""
+        """Restore a complete reply of a lost session, which may still be playing."""
         bytes_per_ms = LOW_RATE_HZ * SAMPLE_BYTES // 1000
         reply = Reply(item_id, "", index, [(0, 0)], sent_samples * SAMPLE_BYTES, bytes_per_ms)
         reply.sent_samples = sent_samples
@@ -274,8 +274,8 @@ class Replies:
     def playout(self, report: wire.Playout) -> list[Reply]:
         """Take a report of the playout; returns the items that have been heard to their end since.
 
-        Only samples count. An idle playout says nothing of audio on its way to the dispatcher, or of audio that
-        is buffered there for an AVR Core that does not read.
+        Only samples count. An idle playout does not include audio in transit to the dispatcher, or audio that the
+        dispatcher holds while AVR Core does not read.
         """
         self._playout = report
         self._handed(report.queued or report.items)

@@ -1,11 +1,11 @@
 """Answers that the model owes the caller, and the response that gives them.
 
-The model owes an answer for the greeting, a turn, a tool's output, keys, a `say` and a remote tool's result. Four
-events settle an answer: audio that was sent to the caller, a function call, the caller's next turn, and the end of
-the call. `response.done` and `error` do not settle it.
+The model owes an answer for the greeting, a turn, the output of any tool, keys and a `say`. Audio that was sent to
+the caller settles the answer. So does a function call, the caller's next turn, or the end of the call.
+`response.done` and `error` do not settle it.
 
-Only `next_request` decides when to request a response: if an answer is owed, no response is active, and the caller
-neither speaks nor presses keys.
+Only `next_request` decides when to request a response. An answer must be owed, no response may be active, and the
+caller must neither speak nor press keys.
 
     state       event                             next state
     IDLE        request sent                      REQUESTED
@@ -63,7 +63,7 @@ class Answer:
     Attributes:
         kind: reason for which it is owed.
         owed_since_seconds: time since which it is owed.
-        events: request of an answer with a given text; empty: a plain `response.create`, which answers everything
+        events: request of an answer with a given text; empty: a plain `response.create`. That answers everything
             that is owed without a given text.
         text: text to say word for word; empty: the model chooses its words.
         not_before_seconds: earliest time of its request.

@@ -18,12 +18,12 @@ from worker.session.item_events import ItemEvents
 from worker.session.memory.conversation import Role
 from worker.session.parts import SessionParts, local_vad
 
-# A position in the audio of a session is within a day, and the end of a turn is told within this time.
+# Maximum position in a session's audio, and maximum delay of the API's report of a turn's end.
 MAX_POSITION_MS = 86_400_000
 MAX_LATE_SECONDS = 60.0
-# The API has read nothing for this time; it is asked every 2 s (`worker/realtime/connection.py`).
+# Time without an answer to a ping, sent every 2 s, after which the API is stalled (`realtime/connection.py`).
 API_STALLED_SECONDS = 4.0
-# Turns whose answer was noted; the API reports the end of a turn in two events.
+# Maximum known ids of turns with an owed answer, because the API reports a turn's end in two events.
 MAX_TURNS_KNOWN = 16
 
 
