@@ -86,7 +86,7 @@ class WorkerFinder:
             else:
                 await self._search(wanted)
         except Exception:
-            self._log.exception("no worker could be looked for")
+            self._log.exception("worker search failed")
             self._owner.fail("internal error")
 
     async def _search(self, wanted: Place) -> None:

@@ -120,22 +120,22 @@ async def read(path: Path, *, uuid: str) -> str | None:
 def fill(text: str, *, uuid: str, metadata: Mapping[str, str], absent: set[str] | None = None) -> str:
     """Replace `{from}`, `{to}`, `{uuid}` and other names in braces by the call's data.
 
-    A name that the call has no value for becomes empty: else the agent says "from", in braces. Other braces stay,
-    because instructions hold JSON and patterns. A value is put on one line, and placeholders in it stay.
-    Filled, a text is at most `MAX_FILLED_CHARACTERS` long, or as long as it was before; the rest is cut off.
+    A name without a value is replaced by nothing, because the agent would otherwise say "from", in braces. Other
+    braces stay, because instructions have JSON and patterns. A value becomes one line, with its placeholders.
+    A filled text is truncated to `MAX_FILLED_CHARACTERS`, or to its former length if that is more.
 
     Args:
-        text: of instructions or of a welcome message.
-        uuid: of the call.
-        metadata: of the call.
-        absent: gets the names without a value.
+        text: instructions, or a welcome message.
+        uuid: id of the call.
+        metadata: metadata of the call.
+        absent: receives the names without a value.
     """
     lines = {name: " ".join(value.split()) for name, value in {**metadata, "uuid": uuid}.items()}
     values = {name: value[:MAX_VALUE_CHARACTERS] for name, value in lines.items()}
     limit = max(MAX_FILLED_CHARACTERS, len(text))
     pieces: list[str] = []
     length = end = 0
-    is_cut = False
+    is_truncated = False
     for found in _PLACEHOLDER.finditer(text):
         name = found[1]
         value = values.get(name)
@@ -145,17 +145,17 @@ def fill(text: str, *, uuid: str, metadata: Mapping[str, str], absent: set[str] 
             value = ""
             if absent is not None:
                 absent.add(name)
-        is_cut = is_cut or len(value) < len(lines.get(name, ""))
+        is_truncated = is_truncated or len(value) < len(lines.get(name, ""))
         pieces += (text[end : found.start()], value)
         length += found.start() - end + len(value)
         end = found.end()
         if length > limit:
             break
     filled = "".join((*pieces, text[end:]))
-    if is_cut or len(filled) > limit:
+    if is_truncated or len(filled) > limit:
         filled = filled[:limit]
         structlog.get_logger().warning(
-            "instructions were cut",
+            "instructions truncated",
             uuid=uuid,
             reason="the call's data makes them too long",
             characters=len(filled),

@@ -351,7 +351,7 @@ def test_placeholders_do_not_let_instructions_grow_without_bound() -> None:
     assert made.startswith(f"Be kind. {value}{value}")
     assert lines == [
         {
-            "event": "instructions were cut",
+            "event": "instructions truncated",
             "log_level": "warning",
             "uuid": UUID,
             "reason": "the call's data makes them too long",
@@ -371,7 +371,7 @@ def test_instructions_that_are_written_longer_keep_their_length() -> None:
     written = "{a}" + "x" * (MAX_FILLED_CHARACTERS + 10)
     made, lines = fill_logged(written, {"a": "long value"})
     assert made == ("long value" + "x" * len(written))[: len(written)]
-    assert [line["event"] for line in lines] == ["instructions were cut"]
+    assert [line["event"] for line in lines] == ["instructions truncated"]
     assert fill_logged(written, {}) == (written.removeprefix("{a}"), [])
 
 
@@ -384,4 +384,4 @@ def test_absent_placeholders_are_told_to_who_asks() -> None:
 def test_a_value_that_is_too_long_is_cut_where_it_is_filled_in() -> None:
     made, lines = fill_logged("<{a}>", {"a": "y" * (MAX_VALUE_CHARACTERS + 1)})
     assert made == f"<{'y' * MAX_VALUE_CHARACTERS}>"
-    assert [line["event"] for line in lines] == ["instructions were cut"]
+    assert [line["event"] for line in lines] == ["instructions truncated"]

@@ -299,4 +299,4 @@ def test_a_system_message_is_one_in_each_session() -> None:
     again = Item.from_record("avr_1_1", item.to_record())
     assert again.by_system
     second.item("avr_1_2", text=again.text, by_system=again.by_system)
-    assert [event["item"]["role"] for event in second.bring()] == ["system"]
+    assert [event["item"]["role"] for event in second.synchronize()] == ["system"]
